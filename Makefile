@@ -1,0 +1,69 @@
+# Everything is done in .venv, which the first target that needs it sets up; later runs need no network.
+
+PYTHON ?= python3
+APP ?= chat
+PORT ?= 7007
+CC ?= cc
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+NEEDS := setup.cfg pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format bench clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo "  PYTHON=python3.12 (or any from 3.10 on) chooses the interpreter that .venv is made with"
+
+serve: .venv/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PORT=7008
+	@echo "Serving $(APP). Join with 'nc 127.0.0.1 $(PORT)' or 'telnet 127.0.0.1 $(PORT)'; Ctrl-C stops."
+	@exec $(BIN)/twistd -n --pidfile= tcpapp --app '$(APP)' --listen 'tcp:$(PORT):interface=127.0.0.1'
+
+# The second run leaves out what does not depend on the reactor. Coverage is that of both.
+test: .venv/.stamp-dev ## run the tests, under the default reactor and asyncio's, and require full coverage
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest --reactor=asyncio -m 'not once' $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+lint: .venv/.stamp-dev ## check style, layout and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/.stamp-dev ## lay out the code and mend what can be mended
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.stamp-bench benchmarks/loadgen ## measure tcpapp beside its peers
+	$(BIN)/python -m benchmarks
+
+clean: ## remove .venv and all that was built
+	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache twisted/plugins/dropin.cache
+	find tcpapp tests benchmarks twisted -name __pycache__ -type d -exec rm -rf {} +
+
+benchmarks/loadgen: benchmarks/loadgen.c
+	$(CC) -O2 -Wall -Wextra -o $@ $<
+
+# Set-up ----------------------------------------------------------------------------------------------------------
+# A stamp says that this much is installed as setup.cfg and pyproject.toml have it.
+
+.venv/.stamp-venv:
+	@command -v '$(PYTHON)' >/dev/null || { echo "tcpapp needs Python 3.10 or newer, and there is no $(PYTHON)" >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+		"tcpapp needs Python 3.10 or newer, and $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@echo "Setting up .venv"
+	@'$(PYTHON)' -m venv .venv
+	@touch $@
+
+.venv/.stamp-serve: EXTRAS := codecs,tls
+.venv/.stamp-dev: EXTRAS := dev
+.venv/.stamp-bench: EXTRAS := bench
+.venv/.stamp-serve .venv/.stamp-dev .venv/.stamp-bench: .venv/.stamp-venv $(NEEDS)
+	@echo "Installing tcpapp[$(EXTRAS)] into .venv"
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$(EXTRAS)]' >.venv/install.log 2>&1 \
+		|| { cat .venv/install.log >&2; exit 1; }
+	@touch $@ .venv/.stamp-serve # the others install all that serving needs

@@ -1,0 +1,90 @@
+"""
+Why a connection ended: one structured value, the same everywhere.
+
+The log line, the metric label, the app's ``closed`` and `NotConnected` all carry a `CloseReason`. The first cause
+wins: a connection that was closed because a message was too long, and whose peer then resets it, ended because the
+message was too long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from typing_extensions import override
+
+from tcpapp.errors import UnreadableStream
+
+__all__ = ["CloseReason", "EndedBy"]
+
+
+class EndedBy(str, Enum):
+    """Who ended a connection."""
+
+    US = "us"
+    PEER = "peer"
+    NETWORK = "network"
+
+    @override
+    def __str__(self) -> str:
+        return self.value
+
+
+CLEAN_RULES = frozenset({"closed", "end-of-stream", "drained"})
+"""The rules by which a conversation that went well ends."""
+
+
+@dataclass(frozen=True)
+class CloseReason:
+    """
+    Why a connection ended.
+
+    - `by`: who ended it: us, the peer, or the network.
+    - `rule`: which rule, a short fixed name fit for a metric's label. The rules are:
+
+      ======================== ======= ====================================================================
+      rule                     by      what happened
+      ======================== ======= ====================================================================
+      ``closed``               us      ``close()`` was called, or a conversation came to its end
+      ``drained``              us      the server is stopping and what was in hand is finished
+      ``end-of-stream``        peer    the peer closed its side between two messages
+      ``truncated-message``    peer    the peer closed its side inside a message
+      ``message-too-long``     us      a message over the framing's ``max``
+      ``malformed-frame``      us      bytes that are no frame
+      ``undecodable-message``  us      a message that is no value of the codec
+      ``app-failed``           us      the app raised, or gave a reply that cannot be sent
+      ``aborted``              us      ``abort()`` was called
+      ``grace-over``           us      ``close(grace)`` could not flush in time
+      ``drain-over``           us      the drain's deadline came first
+      ``half-close-over``      us      the answers to a peer that had closed its side took too long
+      ``send-stalled``         us      the peer took nothing for ``send_progress`` seconds
+      ``too-much-unsent``      us      more unsent bytes than ``max_unsent``
+      ``lost``                 network reset, timed out, or TLS failed
+      ======================== ======= ====================================================================
+
+    - `detail`: a sentence for people. What a peer sent appears in it escaped and cut only.
+    - `value` and `limit`: the number that decided it, and its limit, where the rule has them.
+    - `error`: the exception behind it, if there is one.
+    """
+
+    by: EndedBy
+    rule: str
+    detail: str
+    value: float | None = None
+    limit: float | None = None
+    error: BaseException | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def clean(self) -> bool:
+        """Whether the conversation came to its proper end."""
+        return self.rule in CLEAN_RULES
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.rule} (by {self.by}): {self.detail}"
+
+    @classmethod
+    def from_unreadable(cls, error: UnreadableStream) -> CloseReason:
+        """The reason of a connection whose peer sent what cannot be read."""
+        by = EndedBy.PEER if error.rule == "truncated-message" else EndedBy.US
+        return cls(by, error.rule, str(error), error.value, error.limit, error)

@@ -1,0 +1,299 @@
+"""
+Message bytes ↔ values: `Text`, `Json`, `MessagePack`.
+
+A codec stands above the framing: the framing cuts the stream into messages, the codec says what each one means. With
+a codec an app is handed values and replies with values; without one, bytes.
+
+======================== ======================= ===============================================================
+codec                    spec                    values
+======================== ======================= ===============================================================
+``Text()``               ``text``                `str`, as UTF-8 (RFC 3629)
+``Json(type)``           ``json``                what JSON has (RFC 8259), or `type`; needs msgspec
+``MessagePack(type)``    ``msgpack``             what MessagePack has (github.com/msgpack/msgpack, spec.md), or
+                                                 `type`; needs msgspec
+======================== ======================= ===============================================================
+
+Each takes ``invalid=``, in a spec ``json:invalid=deliver``. msgspec comes with ``pip install 'tcpapp[codecs]'`` and
+is imported when a codec that needs it is made, not before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, ClassVar, Generic, Literal, get_args, get_origin, overload
+
+from typing_extensions import TypeVar, override
+
+from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage
+from tcpapp.spec import InvalidSpec, split, suggest
+
+__all__ = ["Codec", "Invalid", "Json", "MessagePack", "Text", "from_string"]
+
+T = TypeVar("T", default=Any)
+
+Invalid = Literal["close", "deliver"]
+"""What becomes of a peer's message that is no value: the connection is closed, or the app is handed the error."""
+
+QUOTED = 80
+"""The most characters an error shows of what a peer sent: one line of a log."""
+
+
+class Codec(Generic[T]):
+    """
+    Message bytes ↔ values of type `T`.
+
+    A codec has no state: one is given to a factory and serves all its connections, in any thread. To write another,
+    subclass, set `name`, and define `decode` and `encode` as they are promised here.
+
+    - `name`: the codec's word in specs and errors.
+    - `invalid`: what a connection does with a message that is no value; `decode` raises in either case. ``"close"``:
+      it closes, with the `UndecodableMessage` as its reason; ``"deliver"``: the app is handed that error in the
+      value's place, and the connection lives on.
+    """
+
+    __slots__ = ("invalid",)
+
+    name: ClassVar[str] = "codec"
+
+    def __init__(self, *, invalid: Invalid = "close") -> None:
+        if invalid not in get_args(Invalid):
+            near = suggest(str(invalid), get_args(Invalid))
+            raise InvalidOption(f"invalid={invalid!r}: takes 'close' or 'deliver'{near}")
+        self.invalid = invalid
+
+    def decode(self, message: bytes) -> T:
+        """The value that `message` is. Raises `UndecodableMessage`, the peer's fault, and nothing else ever."""
+        raise NotImplementedError
+
+    def encode(self, value: T) -> bytes:
+        """The message that `value` is. Raises `UnsendableMessage`, our fault, and nothing else ever."""
+        raise NotImplementedError
+
+    def read(self, message: bytes) -> T | UndecodableMessage:
+        """As `decode`; the error itself is returned where `invalid` is ``"deliver"``."""
+        try:
+            return self.decode(message)
+        except UndecodableMessage as error:
+            if self.invalid == "deliver":
+                return error
+            raise
+
+    @override
+    def __str__(self) -> str:
+        """The spec of this codec; a `type` cannot be written in one and is left out."""
+        return self.name if self.invalid == "close" else f"{self.name}:invalid={self.invalid}"
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._arguments())})"
+
+    def _arguments(self) -> list[str]:
+        return [] if self.invalid == "close" else [f"invalid={self.invalid!r}"]
+
+
+class Text(Codec[str]):
+    """
+    Text in UTF-8 (RFC 3629), strictly: no byte is replaced or left out, in either direction.
+
+    A byte order mark is kept, as U+FEFF. ::
+
+        b"hall\\xc3\\xa5" ↔ "hallå"
+    """
+
+    __slots__ = ()
+
+    name = "text"
+
+    @override
+    def decode(self, message: bytes) -> str:
+        """The text. Raises `UndecodableMessage` where `message` is not UTF-8."""
+        try:
+            return message.decode()
+        except Exception as error:
+            raise _undecodable("UTF-8 text", message, error) from error
+
+    @override
+    def encode(self, value: str) -> bytes:
+        """The UTF-8 of `value`. Raises `UnsendableMessage` for what is no `str`, or holds half a surrogate pair."""
+        try:
+            if not isinstance(value, str):
+                raise TypeError("not a str")
+            return str.encode(value)
+        except Exception as error:
+            raise _unsendable(self, "a str without lone surrogates", value, error) from error
+
+
+_ENCODABLE = "None, bool, int, float, str, bytes, list, dict, dataclasses, msgspec Structs, …, not nested without end"
+
+
+class _Structured(Codec[T]):
+    """What `Json` and `MessagePack` share: msgspec's decoder and encoder, made once."""
+
+    __slots__ = ("_decode", "_encode", "type")
+
+    _format: ClassVar[str]
+
+    @overload
+    def __init__(self, type: None = None, *, invalid: Invalid = "close") -> None: ...
+    @overload
+    def __init__(self, type: type[T], *, invalid: Invalid = "close") -> None: ...
+    @overload
+    def __init__(self, type: Any, *, invalid: Invalid = "close") -> None: ...
+    def __init__(self, type: Any = None, *, invalid: Invalid = "close") -> None:  # noqa: A002 - msgspec's word
+        super().__init__(invalid=invalid)
+        module = _msgspec(self.name)
+        try:
+            self._decode = module.Decoder(Any if type is None else type).decode
+        except Exception as error:
+            raise InvalidOption(
+                f"type={_quoted(repr(type))}: takes a type msgspec can validate: a Struct, dataclass or TypedDict,"
+                f" int, str, list[int], dict[str, int], a union, … ({_quoted(str(error))})"
+            ) from error
+        self._encode = module.Encoder().encode
+        self.type = type
+
+    @override
+    def decode(self, message: bytes) -> T:
+        """
+        The value. Raises `UndecodableMessage` where `message` is not one whole value of the format, or not of `type`.
+
+        Nesting deeper than Python's recursion limit and numbers out of range are refused like any other fault.
+        """
+        try:
+            return self._decode(message)  # type: ignore[no-any-return]  # msgspec answers for the type
+        except Exception as error:
+            raise _undecodable(self._wanted(), message, error) from error
+
+    @override
+    def encode(self, value: T) -> bytes:
+        """
+        The message. Raises `UnsendableMessage` for a value the format has no form for.
+
+        Whether `value` is of `type` is the type checker's to say (`T`); nothing is validated here, so a reply may be
+        of another type than what is received.
+        """
+        try:
+            return self._encode(value)  # type: ignore[no-any-return]  # msgspec answers for the type
+        except Exception as error:
+            raise _unsendable(self, _ENCODABLE, value, error) from error
+
+    @override
+    def _arguments(self) -> list[str]:
+        return ([] if self.type is None else [_type_name(self.type)]) + super()._arguments()
+
+    def _wanted(self) -> str:
+        return self._format if self.type is None else f"{self._format} of type {_type_name(self.type)}"
+
+
+class Json(_Structured[T]):
+    r"""
+    JSON (RFC 8259) through msgspec: one value in a message, in UTF-8.
+
+    - `type`: what each message must be; any value where it is `None`. msgspec validates and builds it: a ``Struct``,
+      a dataclass, ``list[int]``, a union. Without `type`, values are `None`, `bool`, `int`, `float`, `str`, `list`
+      and `dict`; of a key given twice the last counts. NaN, a float out of range, an int over 4,300 digits are refused.
+    - `invalid`: see `Codec`.
+
+    What is sent holds no line break, so it fits the ``line`` framing (JSON Lines). What JSON has no form for is
+    sent as msgspec has it: `bytes` as base64, dates in ISO 8601, `set` as an array, NaN as ``null``. ::
+
+        b'{"id":1}' ↔ {"id": 1}
+
+    Raises `InvalidOption` for a `type` that cannot be one, and where msgspec is not installed.
+    """
+
+    __slots__ = ()
+
+    name = "json"
+    _format = "one JSON value (RFC 8259)"
+
+
+class MessagePack(_Structured[T]):
+    r"""
+    MessagePack (github.com/msgpack/msgpack, spec.md) through msgspec: one value in a message.
+
+    - `type`: what each message must be; any value where it is `None`. Without `type`, values are those of `Json`,
+      `bytes`, ``datetime`` (the timestamp extension) and ``msgspec.msgpack.Ext``; keys may be any hashable value.
+    - `invalid`: see `Codec`.
+
+    Messages hold any byte: use a framing that counts (``int32``, ``varint``), not one that delimits. ::
+
+        b"\x81\xa2id\x01" ↔ {"id": 1}
+
+    Raises `InvalidOption` for a `type` that cannot be one, and where msgspec is not installed.
+    """
+
+    __slots__ = ()
+
+    name = "msgpack"
+    _format = "one MessagePack value"
+
+
+_KNOWN: dict[str, type[Codec[Any]]] = {known.name: known for known in (Text, Json, MessagePack)}
+
+
+@overload
+def from_string(spec: None) -> None: ...
+@overload
+def from_string(spec: str | Codec[T]) -> Codec[Any]: ...
+def from_string(spec: str | Codec[Any] | None) -> Codec[Any] | None:
+    """
+    The codec that `spec` describes: ``text``, ``json`` or ``msgpack``, with ``:invalid=deliver`` where it is wanted.
+
+    A `Codec` is returned as it is, and so is `None`. Raises `InvalidOption`.
+    """
+    if spec is None or isinstance(spec, Codec):
+        return spec
+    if not isinstance(spec, str):
+        raise InvalidOption(f"codec={spec!r}: takes 'text', 'json', 'msgpack', or a Codec such as Json()")
+    try:
+        name, options = split(spec)
+    except InvalidSpec as error:
+        raise InvalidOption(f"codec={error}, as in json:invalid=deliver") from error
+    if name not in _KNOWN:
+        raise InvalidOption(f"codec={spec!r}: takes 'text', 'json' or 'msgpack'{suggest(name, _KNOWN)}")
+    for key in options.keys() - {"invalid"}:
+        near = suggest(key, ["invalid"])
+        raise InvalidOption(f"codec={spec!r}: {name} has no {key}=; takes invalid=close or invalid=deliver{near}")
+    given: dict[str, Any] = {key: value.decode("utf-8", "replace") for key, value in options.items()}
+    return _KNOWN[name](**given)
+
+
+def _msgspec(name: str) -> Any:
+    """The module ``msgspec.<name>``."""
+    try:
+        return importlib.import_module(f"msgspec.{name}")
+    except ImportError as error:
+        raise InvalidOption(f"codec {name}: needs msgspec, not installed here: pip install 'tcpapp[codecs]'") from error
+
+
+def _undecodable(wanted: str, message: bytes, error: Exception) -> UndecodableMessage:
+    """What to raise for a peer's `message`; what it and its reader say is shown escaped and cut short."""
+    shown = _quoted(repr(message[:QUOTED]))
+    return UndecodableMessage(f"not {wanted}: {_why(error)}; got {len(message)} bytes: {shown}", message=message)
+
+
+def _unsendable(codec: Codec[Any], takes: str, value: object, error: Exception) -> UnsendableMessage:
+    """What to raise for our own `value`, which is named by its type alone: its ``repr`` may be huge, or fail."""
+    kind = type(value).__qualname__
+    return UnsendableMessage(f"{codec.name} cannot send this {kind}: {_why(error)}; it takes {takes}")
+
+
+def _why(error: Exception) -> str:
+    """What `error` says, in a few words: msgspec's and a type's own errors may hold the peer's text."""
+    if isinstance(error, (UnicodeDecodeError, UnicodeEncodeError)):
+        return f"{error.reason} at {error.start}"
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    return _quoted(repr(str(error)[:QUOTED])[1:-1])
+
+
+def _quoted(text: str) -> str:
+    """`text` cut to `QUOTED` characters."""
+    return text if len(text) <= QUOTED else f"{text[: QUOTED - 1]}…"
+
+
+def _type_name(kind: Any) -> str:
+    # list[int] is an instance of type in Python 3.10, and its __qualname__ is "list"
+    plain = isinstance(kind, type) and get_origin(kind) is None
+    return kind.__qualname__ if plain else repr(kind)

@@ -1,0 +1,145 @@
+"""
+Every error tcpapp raises, in one tree::
+
+    TcpAppError
+    ├── InvalidAddress         an endpoint, host or port that cannot be one
+    ├── InvalidFraming         a framing spec or option that cannot be one
+    ├── InvalidOption          any other setting that cannot be one: a limit, a timeout, a codec, an app
+    ├── UnsendableMessage      ours: too long, holds the delimiter, not bytes. The connection lives on
+    ├── UnreadableStream       theirs: the connection is closed
+    │   ├── MessageTooLong     known as early as the length is; nothing of it is buffered
+    │   ├── MalformedFrame     bytes that no frame of this framing can begin or go on with
+    │   ├── TruncatedMessage   the stream ended inside a message
+    │   └── UndecodableMessage a whole message that is no value of the codec
+    ├── NotConnected           send, receive or request on a connection that is not open
+    └── TimedOut               which timer, after how many seconds
+
+The ``Invalid…`` errors are the caller's and are raised before anything is opened or listened on; they are
+`ValueError`\\ s too. `UnsendableMessage` is our side's, `UnreadableStream` the peer's (h11 splits its errors the
+same way). Every message says what was wrong and what would be right.
+
+Failures to connect are Twisted's own (`twisted.internet.error.ConnectionRefusedError`, ``DNSLookupError``,
+``TimeoutError``, …).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from tcpapp.close_reason import CloseReason
+
+__all__ = [
+    "InvalidAddress",
+    "InvalidFraming",
+    "InvalidOption",
+    "MalformedFrame",
+    "MessageTooLong",
+    "NotConnected",
+    "TcpAppError",
+    "TimedOut",
+    "TruncatedMessage",
+    "UndecodableMessage",
+    "UnreadableStream",
+    "UnsendableMessage",
+]
+
+
+class TcpAppError(Exception):
+    """The root: ``except TcpAppError`` catches whatever tcpapp itself raises."""
+
+
+class InvalidAddress(TcpAppError, ValueError):
+    """An endpoint, host or port that cannot be one. The caller's fault; said before anything is opened."""
+
+
+class InvalidFraming(TcpAppError, ValueError):
+    """A framing spec or option that cannot be one; names the option and what it takes. The caller's fault."""
+
+
+class InvalidOption(TcpAppError, ValueError):
+    """A limit, timeout, codec or app that cannot be one; names it and what it takes. The caller's fault."""
+
+
+class UnsendableMessage(TcpAppError):
+    """
+    A message that this connection's framing or codec cannot send.
+
+    Our side's fault. Nothing of the message was written and the connection lives on.
+    """
+
+
+class UnreadableStream(TcpAppError):
+    """
+    What the peer sent cannot be read on from here. The peer's fault; the connection is closed.
+
+    `value` and `limit` are the numbers that decided it (bytes), or `None` where the rule has no number.
+    """
+
+    rule = "unreadable-stream"
+    """The name of the rule, as it stands in the `CloseReason`."""
+
+    def __init__(self, message: str, *, value: int | None = None, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.value = value
+        self.limit = limit
+
+
+class MessageTooLong(UnreadableStream):
+    """A message longer than the framing's ``max``: `value` bytes, so far or announced, over `limit`."""
+
+    rule = "message-too-long"
+
+
+class MalformedFrame(UnreadableStream):
+    """Bytes that no frame of this framing can begin or go on with."""
+
+    rule = "malformed-frame"
+
+
+class TruncatedMessage(UnreadableStream):
+    """The stream ended inside a message, of which `value` bytes had arrived."""
+
+    rule = "truncated-message"
+
+
+class UndecodableMessage(UnreadableStream):
+    """
+    A whole message that is no value of the codec. `message` holds its bytes.
+
+    The frames around it are sound, so an app may ask to be handed this error in the value's place and go on
+    (``invalid="deliver"`` on the codec).
+    """
+
+    rule = "undecodable-message"
+
+    def __init__(self, text: str, *, message: bytes) -> None:
+        super().__init__(text, value=len(message))
+        self.message = message
+
+
+class NotConnected(TcpAppError):
+    """
+    Send, receive or request on a connection that is not open.
+
+    `reason` is the `CloseReason` of a connection that has ended, or is ending.
+    """
+
+    def __init__(self, message: str, reason: CloseReason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class TimedOut(TcpAppError):
+    """The timer named `timer` ran out after `seconds` seconds."""
+
+    def __init__(self, timer: str, seconds: float) -> None:
+        super().__init__(timer, seconds)
+        self.timer = timer
+        self.seconds = seconds
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.timer} timed out after {self.seconds:g} s"

@@ -1,0 +1,89 @@
+r"""
+The little language of specs: ``name:key=value:key=value``, as Twisted's endpoint strings are written.
+
+A ``\`` escapes ``:``, ``=`` and ``\``; ``\n``, ``\r``, ``\t``, ``\0`` and ``\xNN`` are those bytes. Values are bytes
+(literal text in UTF-8), for a delimiter may be any. `framing.from_string` and `codecs.from_string` read this.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+__all__ = ["InvalidSpec", "escape", "split", "suggest"]
+
+_TOKEN = re.compile(
+    rb"""
+      \\x(?P<hex>[0-9A-Fa-f]{2})
+    | \\(?P<named>[nrt0])
+    | \\(?P<literal>[:=\\])
+    | (?P<mark>[:=])
+    | (?P<wrong>\\)
+    | (?P<plain>[^\\:=]+)
+    """,
+    re.VERBOSE,
+)
+_NAMED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0"}
+_ESCAPES = {0x3A: rb"\:", 0x3D: rb"\=", 0x5C: rb"\\", 0x0A: rb"\n", 0x0D: rb"\r", 0x09: rb"\t", 0x00: rb"\0"}
+
+
+class InvalidSpec(ValueError):
+    """A text that is not of the form ``name:key=value``; says what was wrong and what would be right."""
+
+
+def split(spec: str) -> tuple[str, dict[str, bytes]]:
+    """The name and the options of `spec`. Raises `InvalidSpec`."""
+    try:
+        # what a command line holds that is not UTF-8 stands in a str as surrogates; these are its bytes again
+        text = spec.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise InvalidSpec(f"{spec!r}: holds a lone surrogate, which has no bytes; write a byte as \\xNN") from error
+    name, *options = _fields(text, spec)
+    if len(name) != 1 or not name[0]:
+        raise InvalidSpec(f"{spec!r}: begins with a name, as in name:key=value")
+    found: dict[str, bytes] = {}
+    for option in options:
+        if len(option) < 2 or not option[0]:
+            raise InvalidSpec(
+                rf"{spec!r}: after the name come key=value options, parted by ':' (escape ':' '=' '\' with '\')"
+            )
+        key, value = option[0].decode("utf-8", "replace"), b"=".join(option[1:])
+        if key in found:
+            raise InvalidSpec(f"{spec!r}: {key}= is given twice; give it once")
+        found[key] = value
+    return name[0].decode("utf-8", "replace"), found
+
+
+def _fields(text: bytes, spec: str) -> list[list[bytes]]:
+    """`text`, which is `spec`'s, cut at its bare ``:``, each piece cut at its bare ``=``, escapes undone."""
+    fields = [[b""]]
+    for token in _TOKEN.finditer(text):
+        kind, value = token.lastgroup, token[token.lastgroup or 0]
+        if kind == "wrong":
+            raise InvalidSpec(rf"{spec!r}: after a backslash comes one of : = \ n r t 0 or xNN (two hex digits)")
+        if kind == "mark":
+            if value == b":":
+                fields.append([b""])
+            else:
+                fields[-1].append(b"")
+            continue
+        if kind == "hex":
+            value = bytes.fromhex(value.decode())
+        elif kind == "named":
+            value = _NAMED[value]
+        fields[-1][-1] += value
+    return fields
+
+
+def escape(value: bytes) -> str:
+    """`value` as `split` reads it back."""
+    return b"".join(
+        _ESCAPES.get(byte) or (bytes([byte]) if 0x20 <= byte < 0x7F else b"\\x%02x" % byte) for byte in value
+    ).decode()
+
+
+def suggest(wrong: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where one of `known` is near to `wrong`, else the empty string."""
+    near = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

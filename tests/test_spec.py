@@ -1,0 +1,90 @@
+"""Specs: ``name:key=value``, their escapes, and what is said of those that cannot be read."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcpapp.spec import InvalidSpec, escape, split, suggest
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "options"),
+    [
+        ("raw", "raw", {}),
+        ("line:delimiter=x", "line", {"delimiter": b"x"}),
+        (r"line:delimiter=\r\n", "line", {"delimiter": b"\r\n"}),
+        (r"x:k=\t\0\x1B\xff", "x", {"k": b"\t\0\x1b\xff"}),
+        (r"x:k=\:\=\\", "x", {"k": rb":=\ ".strip()}),
+        ("x:k=a=b", "x", {"k": b"a=b"}),
+        ("x:k=", "x", {"k": b""}),
+        ("x:a=1:b=2", "x", {"a": b"1", "b": b"2"}),
+        ("x:k=å", "x", {"k": "å".encode()}),
+        ("å:ä=1", "å", {"ä": b"1"}),
+        (r"a\:b:c\=d=e", "a:b", {"c=d": b"e"}),
+        ("x:k=a\nb", "x", {"k": b"a\nb"}),
+        ("x:k=\udcff", "x", {"k": b"\xff"}),
+    ],
+)
+def test_a_spec_is_a_name_and_its_options(spec: str, name: str, options: dict[str, bytes]) -> None:
+    """A spec is read as its name and its options, escapes undone; a byte of the command line that is no UTF-8 stays."""
+    assert (name, options) == split(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("", "begins with a name, as in name:key=value"),
+        (":k=v", "begins with a name"),
+        ("k=v", "begins with a name"),
+        ("x:", "after the name come key=value options"),
+        ("x:k", "after the name come key=value options"),
+        ("x:=v", "after the name come key=value options"),
+        ("x::k=v", "after the name come key=value options"),
+        ("x:k=1:k=1", "k= is given twice; give it once"),
+        ("x:k=\\", r"after a backslash comes one of : = \ n r t 0 or xNN (two hex digits)"),
+        (r"x:k=\q", "after a backslash comes one of"),
+        (r"x:k=\x1", "after a backslash comes one of"),
+        (r"x:k=\xg0", "after a backslash comes one of"),
+        ("x:k=\\å", "after a backslash comes one of"),
+        ("x:k=\ud800", r"holds a lone surrogate, which has no bytes; write a byte as \xNN"),
+    ],
+)
+def test_what_cannot_be_read_is_said(spec: str, says: str) -> None:
+    """A spec that cannot be one is quoted whole, with what would be right."""
+    with pytest.raises(InvalidSpec) as caught:
+        split(spec)
+    assert str(caught.value).startswith(f"{spec!r}: ")
+    assert says in str(caught.value)
+
+
+@given(st.binary())
+def test_what_is_escaped_is_read_back(value: bytes) -> None:
+    """`split` gives back any bytes that `escape` wrote."""
+    assert ("n", {"k": value}) == split("n:k=" + escape(value))
+
+
+@given(st.binary())
+def test_what_is_escaped_is_printable_ascii(value: bytes) -> None:
+    """An escaped value is printable ASCII, fit for a log line and a command line."""
+    assert escape(value).isascii()
+    assert escape(value).isprintable()
+
+
+@given(st.text(alphabet=st.sampled_from("ab:=\\nx0\ud800\udcffå")) | st.text())
+def test_any_text_is_read_or_refused(spec: str) -> None:
+    """`split` raises `InvalidSpec` and nothing else."""
+    try:
+        name, _ = split(spec)
+    except InvalidSpec:
+        return
+    assert name
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [("jsn", "; did you mean 'json'?"), ("zzz", ""), ("", ""), ("json", "; did you mean 'json'?")]
+)
+def test_a_near_spelling_is_suggested(wrong: str, says: str) -> None:
+    """The nearest known spelling is suggested, and none where none is near."""
+    assert says == suggest(wrong, iter(["text", "json"]))
