@@ -1,0 +1,62 @@
+"""
+Bytes ↔ messages: what a stream of bytes is to be cut into, and how messages are put on it. No I/O, no clock, no log.
+
+===================================== ============================================ ===================================
+on the wire, for ``hello``            framing                                      spec
+===================================== ============================================ ===================================
+``hello`` in chunks as they come      `Raw`                                        ``raw``
+``hello`` 0A, ``hello`` 0D 0A         `Lines`                                      ``line``, ``line:delimiter=\\r\\n``
+``hello`` 03                          `Delimited`                                  ``delimited:by=\\x03``
+05 ``hello`` … 00 05 ``hello``      `LengthPrefixed`                             ``int8 int16 int24 int32 int64``
+05 00 00 00 ``hello`` and the like    `LengthPrefixed`                             ``length:width=4:order=little``
+05 ``hello``                          `Varint`                                     ``varint``
+``5:hello,``                          `Netstrings`                                 ``netstring``
+``hello``                             `Fixed`                                      ``fixed:size=5``
+0B ``hello`` 1C 0D                    `Blocks`                                     ``mllp``, ``blocks:start=…:end=…``
+C0 ``hello`` C0                       `Slip`                                       ``slip``
+06 ``hello`` 00                       `Cobs`                                       ``cobs``
+===================================== ============================================ ===================================
+
+Each takes ``max``, the most bytes of a message (1 MiB), and ``oversize``, what becomes of a longer one (``"close"`` the
+connection, or ``"skip"`` the message). `from_string` makes a framing from its spec, and `str` gives the spec of one.
+
+A framing is the configuration, and also the state of one stream; `Framing.fresh` makes the state of another::
+
+    framing = Lines()
+    framing.receive(b"hel")      # → []
+    framing.receive(b"lo\\nwor")  # → [b"hello"]
+    framing.frame(b"hello")      # → b"hello\\n"
+    framing.finish()             # raises TruncatedMessage: "wor" was begun
+
+`Framing` is the contract, and what a framing of your own begins with.
+"""
+
+from tcpapp.framing.base import DEFAULT_MAX, Framing, Oversize
+from tcpapp.framing.blocks import Blocks
+from tcpapp.framing.cobs import Cobs
+from tcpapp.framing.fixed import Fixed
+from tcpapp.framing.length import LengthPrefixed
+from tcpapp.framing.lines import Delimited, Lines
+from tcpapp.framing.netstrings import Netstrings
+from tcpapp.framing.raw import Raw
+from tcpapp.framing.slip import Slip
+from tcpapp.framing.specs import SPECS, from_string
+from tcpapp.framing.varint import Varint
+
+__all__ = [
+    "DEFAULT_MAX",
+    "SPECS",
+    "Blocks",
+    "Cobs",
+    "Delimited",
+    "Fixed",
+    "Framing",
+    "LengthPrefixed",
+    "Lines",
+    "Netstrings",
+    "Oversize",
+    "Raw",
+    "Slip",
+    "Varint",
+    "from_string",
+]

@@ -1,0 +1,243 @@
+"""What every framing is: the contract, and the parts all of them share."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, NoReturn
+
+from typing_extensions import Self, override
+
+from tcpapp.errors import InvalidFraming, MessageTooLong, TruncatedMessage, UnreadableStream, UnsendableMessage
+from tcpapp.spec import escape
+
+__all__ = ["DEFAULT_MAX", "Framing", "Oversize"]
+
+DEFAULT_MAX = 1024 * 1024
+"""The most bytes in one message: 1 MiB, as NATS has it (``max_payload``)."""
+
+Oversize = Literal["close", "skip"]
+"""What becomes of a peer's message over ``max``: the connection is closed, or the message alone is left out."""
+
+
+class Framing(ABC):
+    """
+    Bytes ↔ messages, without I/O.
+
+    One framing is given to a factory and serves all its connections: `fresh` makes the state of each. The calls, in
+    order: `receive` for every chunk, then `finish` once where the stream ends; `frame` and `frame_all` at any time.
+    The same bytes give the same messages, the same kind of failure and the same count of `skipped` however they are
+    cut. Time is linear in the bytes, down to one byte at a time, and at most ``max`` bytes plus one chunk are held.
+    (A frame's header is held until the length in it is known; it counts beside ``max``.)
+
+    - `max`: the most bytes in a message as the app gets it, in both directions.
+    - `oversize`: ``"close"`` makes a longer one `MessageTooLong`; ``"skip"`` leaves it out, counts it in `skipped` when
+      its end has come, and reads on.
+    - `failure`: the error this stream ended with; `None` while it can be read.
+    - `skipped`: how many messages were left out since whoever reports them last set it to 0.
+
+    Two framings are equal if they are configured alike, whatever each has read. The configuration is not to be changed.
+
+    A framing of your own gives `receive` and `frame`, and `_arrived` if it holds more than `_held`. The arguments of
+    its ``__init__`` are its configuration: each is kept in an attribute of the same name.
+    """
+
+    __slots__ = ("_held", "failure", "max", "oversize", "skipped")
+
+    _name: ClassVar[str] = ""
+    _defaults: ClassVar[dict[str, Any]] = {}
+
+    max: int
+    oversize: Oversize
+    failure: UnreadableStream | None
+    skipped: int
+    _held: bytes | bytearray
+
+    @override
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._defaults = {name: option.default for name, option in inspect.signature(cls).parameters.items()}
+
+    def __init__(self, *, max: int = DEFAULT_MAX, oversize: Oversize = "close") -> None:  # noqa: A002 - the public name
+        self.max = whole("max", max, 1)
+        if oversize not in ("close", "skip"):
+            raise InvalidFraming(f"oversize={oversize!r}: takes 'close' or 'skip'")
+        self.oversize = oversize
+        self._start()
+
+    def _start(self) -> None:
+        """Be where no byte has come yet."""
+        self.failure = None
+        self.skipped = 0
+        self._held = b""
+
+    def fresh(self) -> Self:
+        """A framing configured as this one, at the start of its stream: the state of one connection."""
+        state = object.__new__(type(self))
+        for name in self._defaults:
+            setattr(state, name, getattr(self, name))
+        state._start()
+        return state
+
+    # Receiving
+
+    @abstractmethod
+    def receive(self, chunk: bytes) -> list[bytes]:
+        """
+        Take the next bytes of the stream and return the messages that are now whole, in order.
+
+        Raises `UnreadableStream`, the peer's fault, and nothing else ever. Messages already whole are delivered first:
+        where the chunk holds some before the fault, they are returned, `failure` is set, and the next call raises.
+        After a failure every call raises it again.
+        """
+
+    def finish(self) -> None:
+        """
+        Take note that the stream ended here.
+
+        Raises `TruncatedMessage` where that is inside a message (its `value`: how many bytes of it, or of its header,
+        had arrived), or the `failure` that is there already.
+        """
+        self._check()
+        arrived = self._arrived()
+        if arrived is not None:
+            text = f"the stream ended inside a message, of which {arrived} bytes had arrived"
+            self._fail(TruncatedMessage(text, value=arrived), [])
+
+    @property
+    def held(self) -> int:
+        """How many bytes of unfinished input are held now."""
+        return len(self._held)
+
+    def _arrived(self) -> int | None:
+        """How many bytes of the unfinished message have come; `None` between two messages."""
+        return len(self._held) or None
+
+    def _check(self) -> None:
+        """Raise the failure again, without the tracebacks of the times before."""
+        if self.failure is not None:
+            raise self.failure.with_traceback(None)
+
+    def _fail(self, failure: UnreadableStream, messages: list[bytes]) -> list[bytes]:
+        """End the stream: deliver the `messages` before the fault, or raise it where there are none."""
+        self._held = b""
+        self.failure = failure
+        if messages:
+            return messages
+        raise failure
+
+    def _hold(self, piece: bytes) -> None:
+        """
+        Keep `piece` behind what is held.
+
+        The first piece is kept as it came. From the second on they are gathered in a `bytearray`, which grows in linear
+        time and holds one byte in one byte; a list of 1-byte pieces would take thirty times as much.
+        """
+        held = self._held
+        if not held:
+            self._held = piece
+        elif isinstance(held, bytearray):
+            held += piece
+        else:
+            self._held = bytearray(held)
+            self._held += piece
+
+    def _with_held(self, piece: bytes) -> bytes:
+        """What was held and `piece`, joined; nothing is held any more."""
+        held = self._held
+        if not held:
+            return piece
+        self._held = b""
+        return b"".join((held, piece))
+
+    def _too_long(self, size: int, seen: str = "has come") -> MessageTooLong:
+        text = f"a message of {size} bytes {seen}; at most {self.max} (max) are taken"
+        return MessageTooLong(text, value=size, limit=self.max)
+
+    # Sending
+
+    @abstractmethod
+    def frame(self, message: bytes) -> bytes:
+        """The bytes that carry `message`. Raises `UnsendableMessage`, our fault: nothing else ever."""
+
+    def frame_all(self, messages: list[bytes]) -> bytes:
+        """
+        The bytes that carry `messages`, one after the other: the fast way for all the replies to one chunk.
+
+        Raises `UnsendableMessage` for the first that cannot be sent; then none of them is framed.
+        """
+        return b"".join([self.frame(message) for message in messages])
+
+    def _sendable(self, message: bytes) -> None:
+        if not isinstance(message, bytes):
+            refuse_type(message)
+        if len(message) > self.max:
+            raise UnsendableMessage(f"a message of {len(message)} bytes; at most {self.max} (max) are sent")
+
+    def _all_sendable(self, messages: list[bytes]) -> bool:
+        """Whether `_sendable` would let each of `messages` pass, found without a Python step for each."""
+        return set(map(type, messages)) == {bytes} and max(map(len, messages)) <= self.max
+
+    # As a value
+
+    def _options(self) -> dict[str, Any]:
+        """The options that are not at their default, in the order of the constructor."""
+        found = {name: getattr(self, name) for name in self._defaults}
+        return {name: value for name, value in found.items() if value != self._defaults[name]}
+
+    def _spec(self) -> tuple[str, dict[str, Any]]:
+        """The name and the options of the spec that makes this framing."""
+        return self._name, self._options()
+
+    @override
+    def __str__(self) -> str:
+        name, options = self._spec()
+        return "".join([name, *(f":{key}={_written(value)}" for key, value in options.items())])
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self._options().items())})"
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self._defaults)
+
+    @override
+    def __hash__(self) -> int:
+        return hash((type(self), *(getattr(self, name) for name in self._defaults)))
+
+
+def _written(value: object) -> str:
+    return escape(value) if isinstance(value, bytes) else str(value)
+
+
+def refuse_type(message: object) -> NoReturn:
+    """Say why `message`, which is not `bytes`, cannot be sent."""
+    hint = "encode it, or give the connection a codec" if isinstance(message, str) else "give its bytes, or a codec"
+    raise UnsendableMessage(f"a message is bytes, not {type(message).__name__}: {hint}")
+
+
+def whole(name: str, value: object, least: int, most: int = sys.maxsize) -> int:
+    """`value` if it is a whole number from `least` to `most`; otherwise `InvalidFraming` that names the option."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        if most < sys.maxsize:
+            takes = f"{least} to {most}"
+        else:  # no stream is as long: a bound that need not be named
+            takes = f"{least} or more" if least > -sys.maxsize else "negative too"
+        raise InvalidFraming(f"{name}={value!r}: takes a whole number, {takes}")
+    return value
+
+
+def marker(name: str, value: object) -> bytes:
+    """`value` if it can mark where a message ends or starts; otherwise `InvalidFraming` that names the option."""
+    if not isinstance(value, bytes) or not value:
+        raise InvalidFraming(f"{name}={value!r}: takes bytes, one or more")
+    return value
+
+
+def quoted(piece: bytes, most: int = 16) -> str:
+    """What a peer sent, fit for an error's text: escaped, and cut short after `most` bytes."""
+    return repr(bytes(piece[:most])) + ("…" if len(piece) > most else "")

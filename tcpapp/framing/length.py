@@ -1,0 +1,262 @@
+"""Messages behind a length of fixed width: every knob of Netty's and tokio's length-field framings."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from functools import lru_cache
+from typing import Any, Literal
+
+from typing_extensions import override
+
+from tcpapp.errors import InvalidFraming, MalformedFrame, UnsendableMessage
+from tcpapp.framing.base import DEFAULT_MAX, Oversize, whole
+from tcpapp.framing.sized import Sized
+
+__all__ = ["LengthPrefixed"]
+
+Order = Literal["big", "little"]
+
+MOST_HEADER = 0xFFFF
+"""The most bytes of `offset` and `strip`: they are held, and written, beside ``max``; real headers have tens."""
+
+PRESET_WIDTHS = (1, 2, 3, 4, 8)
+"""The widths, in bytes, that have a spec of their own when nothing else is set: ``int8`` to ``int64``."""
+
+
+class _Odd:
+    """As a `struct.Struct` of one unsigned number, for the widths that `struct` has no letter for."""
+
+    __slots__ = ("order", "width")
+
+    def __init__(self, width: int, order: Order) -> None:
+        self.width = width
+        self.order = order
+
+    def unpack_from(self, chunk: bytes, at: int) -> tuple[int]:
+        return (int.from_bytes(chunk[at : at + self.width], self.order),)
+
+    def pack(self, value: int) -> bytes:
+        return value.to_bytes(self.width, self.order)
+
+
+def _field(width: int, order: Order) -> struct.Struct | _Odd:
+    letter = {1: "B", 2: "H", 4: "I", 8: "Q"}.get(width)
+    mark = ">" if order == "big" else "<"
+    return struct.Struct(mark + letter) if letter else _Odd(width, order)
+
+
+_ORDERS: tuple[Order, Order] = ("big", "little")
+_FIELDS = {(width, order): _field(width, order) for width in range(1, 9) for order in _ORDERS}
+
+ALIKE = 4
+"""After so many messages of one length, more of it are looked for, `RUN` at a time: records and beats come alike."""
+
+RUN = 16
+LONGEST_IN_RUN = 1024
+"""Bytes of a message for which a run pays: with longer ones, copying them is what takes the time."""
+
+
+@lru_cache(maxsize=64)
+def _run(width: int, length: int) -> struct.Struct:
+    """`RUN` frames whose messages have `length` bytes: head, message, head, message, …"""
+    return struct.Struct(f"{width}s{length}s" * RUN)
+
+
+class LengthPrefixed(Sized):
+    """
+    A length, then the message::
+
+        00 00 00 05 'hello'  →  hello
+
+    The length is `width` bytes (1 to 8), unsigned, in `order` (``"big"`` or ``"little"``). The other knobs are those of
+    Netty's ``LengthFieldBasedFrameDecoder``, and describe frames such as ``CA FE 00 09 01 'hello'``:
+
+    - `offset`: how many bytes of header stand before the length;
+    - `adjust`: what is to be added to the length so that it counts the bytes behind the length field (Netty's
+      ``lengthAdjustment``; negative where the length counts the header too);
+    - `strip`: how many bytes are dropped from the front of the frame; the rest is the message (Netty's
+      ``initialBytesToStrip``). `None` is the whole header, ``offset + width``, as in tokio.
+
+    So a frame is ``offset + width + length + adjust`` bytes. Sending is the mirror: `strip` zero bytes are put before
+    the message and the length is written into its place, over what stands there. A message that keeps a part of the
+    header (`strip` less than ``offset + width``) brings that part with it; a message too short to, or whose length
+    does not fit into the field, cannot be sent. ``max`` counts the message as the app gets it.
+
+    tokio counts the length from behind the bytes it skips: there, ``length_adjustment`` is ``adjust`` plus
+    ``offset + width`` less ``num_skip``. With nothing but the header skipped, its default, the two are the same.
+
+    While a header is coming, up to ``offset + width`` bytes of it are held, even if ``max`` is less.
+
+    Errors: `MessageTooLong` as soon as the length is there; `MalformedFrame` where the length is too small for the
+    frame to hold its own header, or the bytes to strip; `TruncatedMessage`.
+    Source: Netty's ``LengthFieldBasedFrameDecoder``, tokio's ``LengthDelimitedCodec``; Erlang's ``gen_tcp`` packets 1,
+    2 and 4; Twisted's ``Int8/16/32StringReceiver``; DNS over TCP (RFC 1035, section 4.2.2).
+    """
+
+    __slots__ = ("adjust", "offset", "order", "strip", "width")
+    _name = "length"
+
+    width: int
+    order: Order
+    offset: int
+    adjust: int
+    strip: int
+
+    def __init__(
+        self,
+        width: int = 4,
+        order: Order = "big",
+        offset: int = 0,
+        adjust: int = 0,
+        strip: int | None = None,
+        *,
+        max: int = DEFAULT_MAX,  # noqa: A002 - the public name
+        oversize: Oversize = "close",
+    ) -> None:
+        if order not in ("big", "little"):
+            raise InvalidFraming(f"order={order!r}: takes 'big' or 'little'")
+        self.width = whole("width", width, 1, 8)
+        self.order = order
+        self.offset = whole("offset", offset, 0, MOST_HEADER)
+        self.adjust = whole("adjust", adjust, -sys.maxsize)
+        self.strip = self.offset + self.width if strip is None else whole("strip", strip, 0, MOST_HEADER)
+        super().__init__(max=max, oversize=oversize)
+
+    @override
+    def _header(self) -> int:
+        return self.offset + self.width
+
+    @override
+    def _cut(self, chunk: bytes, messages: list[bytes]) -> None:
+        if self._plain():
+            self._cut_plain(chunk, messages)
+        else:
+            self._cut_any(chunk, messages)
+
+    def _plain(self) -> bool:
+        """Whether frames are a length and the message it counts, nothing else."""
+        return self.offset == self.adjust == 0 and self.strip == self.width
+
+    def _cut_plain(self, chunk: bytes, messages: list[bytes]) -> None:
+        """`_cut` where `_plain`: the common case, and the one that is made fast."""
+        width, most = self.width, self.max
+        unpack = _FIELDS[width, self.order].unpack_from
+        append = messages.append
+        size = len(chunk)
+        last = size - width
+        start, before, alike, enough = 0, -1, 0, ALIKE
+        while start <= last:
+            (length,) = unpack(chunk, start)
+            begin = start + width
+            end = begin + length
+            if length > most or end > size:
+                start = self._begin(chunk, begin, end)
+                continue
+            append(chunk[begin:end])
+            start = end
+            if length != before:
+                before, alike = length, 0
+                continue
+            alike += 1
+            if alike == enough:
+                alike = 0
+                start = self._cut_run(chunk, start, length, messages)
+                if start == end:
+                    enough *= ALIKE  # a guess that failed costs something, so it is made more rarely
+        if start < size:
+            self._held = chunk[start:]
+
+    def _cut_run(self, chunk: bytes, start: int, length: int, messages: list[bytes]) -> int:
+        """Cut frames of one `length` from `start` on, `RUN` at a time, while they are alike; returns where they end."""
+        step = RUN * (self.width + length)
+        stop = len(chunk) - step
+        if start <= stop and length <= LONGEST_IN_RUN:
+            head = _FIELDS[self.width, self.order].pack(length)
+            unpack = _run(self.width, length).unpack_from
+            while start <= stop:
+                fields = unpack(chunk, start)
+                if fields[::2].count(head) != RUN:
+                    break
+                messages += fields[1::2]
+                start += step
+        return start
+
+    def _cut_any(self, chunk: bytes, messages: list[bytes]) -> None:
+        """`_cut` with every knob."""
+        unpack = _FIELDS[self.width, self.order].unpack_from
+        append = messages.append
+        offset, strip = self.offset, self.strip
+        header = offset + self.width
+        beside = header + self.adjust  # what a frame has beside the value of its length field
+        least = max(header, strip) - beside
+        most = self.max + strip - beside
+        size = len(chunk)
+        last = size - header
+        start = 0
+        while start <= last:
+            (value,) = unpack(chunk, start + offset)
+            end = start + beside + value
+            if least <= value <= most and end <= size:
+                append(chunk[start + strip : end])
+                start = end
+            elif value < least:
+                raise self._malformed(value, least)
+            else:
+                start = self._begin(chunk, start + strip, end)
+        if start < size:
+            self._held = chunk[start:]
+
+    def _malformed(self, value: int, least: int) -> MalformedFrame:
+        text = f"a length of {value}; with {self} the least a frame can have is {least}"
+        return MalformedFrame(text, value=value, limit=least)
+
+    @override
+    def frame(self, message: bytes) -> bytes:
+        """The header and `message`. Raises `UnsendableMessage`."""
+        self._sendable(message)
+        header = self.offset + self.width
+        length = self.strip + len(message) - header - self.adjust
+        if self.strip + len(message) < header:
+            kept = header - self.strip
+            raise UnsendableMessage(f"a message of {len(message)} bytes; with {self} its first {kept} are header")
+        try:
+            field = length.to_bytes(self.width, self.order)
+        except OverflowError:
+            most = 256**self.width - 1
+            raise UnsendableMessage(f"a length of {length}; a field of {self.width} bytes takes 0 to {most}") from None
+        if header == self.width == self.strip:
+            return field + message
+        full = bytes(self.strip) + message
+        return b"".join((full[: self.offset], field, full[header:]))
+
+    @override
+    def frame_all(self, messages: list[bytes]) -> bytes:
+        """Each of `messages` behind its header. Raises `UnsendableMessage` as `frame` does."""
+        if self._plain() and set(map(type, messages)) == {bytes}:
+            pack = _FIELDS[self.width, self.order].pack
+            lengths = set(map(len, messages))
+            longest = max(lengths)
+            if longest <= self.max and longest < 256**self.width:
+                if len(lengths) == 1:
+                    return pack(longest).join([b"", *messages])
+                pieces = [b""] * (2 * len(messages))
+                pieces[::2] = map(pack, map(len, messages))
+                pieces[1::2] = messages
+                return b"".join(pieces)
+        return super().frame_all(messages)
+
+    @override
+    def _options(self) -> dict[str, Any]:
+        options = super()._options()
+        if self.strip == self.offset + self.width:
+            del options["strip"]
+        return options
+
+    @override
+    def _spec(self) -> tuple[str, dict[str, Any]]:
+        name, options = super()._spec()
+        if options.keys() <= {"width", "max", "oversize"} and self.width in PRESET_WIDTHS:
+            options.pop("width", None)
+            return f"int{8 * self.width}", options
+        return name, options

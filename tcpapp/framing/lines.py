@@ -1,0 +1,144 @@
+"""Text lines, and messages parted by any other delimiter."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from tcpapp.errors import UnsendableMessage
+from tcpapp.framing.base import DEFAULT_MAX, Oversize, marker
+from tcpapp.framing.terminated import Terminated
+
+__all__ = ["Delimited", "Lines"]
+
+
+class Delimited(Terminated):
+    """
+    Messages, each followed by the delimiter `by`, which is kept out of them. With ``by=b"\\x03"``::
+
+        'hello' 03  →  hello
+
+    The delimiter is found leftmost and without overlaps, across chunks too. A message that would bring one forth,
+    inside or together with the delimiter after it, cannot be sent. ``max`` counts a message without its delimiter.
+
+    Errors: `MessageTooLong`; `TruncatedMessage` where the stream ends behind anything but a delimiter.
+    Source: tokio's ``AnyDelimiterCodec``, Netty's ``DelimiterBasedFrameDecoder``.
+    """
+
+    __slots__ = ("by",)
+    _name = "delimited"
+
+    by: bytes
+
+    def __init__(self, by: bytes, *, max: int = DEFAULT_MAX, oversize: Oversize = "close") -> None:  # noqa: A002
+        self.by = marker("by", by)
+        super().__init__(max=max, oversize=oversize)
+
+    @override
+    def receive(self, chunk: bytes) -> list[bytes]:
+        """The messages that are now whole. Raises `MessageTooLong`."""
+        if self.failure is not None:
+            self._check()
+        if self._held or self._dropped:
+            if not self._ends_in(chunk, self.by):
+                return self._extend(chunk, self._longest_end(), [])
+            chunk = self._with_held(chunk)
+        messages = self._split(chunk)
+        tail = messages.pop()
+        if self._dropped:
+            del messages[0]
+            self._dropped = 0
+            self.skipped += 1
+        if len(chunk) > self.max:
+            messages = self._sift(messages)
+            if self.failure is not None:
+                return messages
+        return self._extend(tail, self._longest_end(), messages) if tail else messages
+
+    def _split(self, chunk: bytes) -> list[bytes]:
+        return chunk.split(self.by)
+
+    def _longest_end(self) -> bytes:
+        """The longest that the bytes between two messages may be."""
+        return self.by
+
+    @override
+    def frame(self, message: bytes) -> bytes:
+        """`message` and the delimiter. Raises `UnsendableMessage`, also where it would be cut at another place."""
+        return self._ended(message, self.by)
+
+    @override
+    def frame_all(self, messages: list[bytes]) -> bytes:
+        """Each of `messages` and a delimiter. Raises `UnsendableMessage` as `frame` does."""
+        framed = self._all_ended(messages, self.by)
+        return super().frame_all(messages) if framed is None else framed
+
+
+class Lines(Delimited):
+    """
+    Text lines::
+
+        'hello' 0A     →  hello
+        'hello' 0D 0A  →  hello
+
+    By default a line ends with LF, one CR before it is taken off, and LF is sent: what `LineReceiver` users, ``nc`` and
+    ``telnet`` all get along with. A message that holds LF, or ends in CR, would come out otherwise than it went in and
+    cannot be sent. With a `delimiter` of its own, such as ``b"\\r\\n"``, exactly that one is taken and sent, as
+    `Delimited` does. ``max`` counts a line without its ending.
+
+    Errors: `MessageTooLong`; `TruncatedMessage` where the stream ends inside a line.
+    Source: tokio's ``LinesCodec``, Netty's ``LineBasedFrameDecoder``.
+    """
+
+    __slots__ = ("delimiter",)
+    _name = "line"
+
+    delimiter: bytes | None
+
+    def __init__(
+        self,
+        delimiter: bytes | None = None,
+        *,
+        max: int = DEFAULT_MAX,  # noqa: A002 - the public name
+        oversize: Oversize = "close",
+    ) -> None:
+        self.delimiter = delimiter if delimiter is None else marker("delimiter", delimiter)
+        super().__init__(self._by(), max=max, oversize=oversize)
+
+    def _by(self) -> bytes:
+        return b"\n" if self.delimiter is None else self.delimiter
+
+    @override
+    def _start(self) -> None:
+        super()._start()
+        self.by = self._by()
+
+    @override
+    def _split(self, chunk: bytes) -> list[bytes]:
+        # One pass over the chunk in C takes off the CR of every line; none is left to do per line.
+        if self.delimiter is None and b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n")
+        return chunk.split(self.by)
+
+    @override
+    def _longest_end(self) -> bytes:
+        return b"\r\n" if self.delimiter is None else self.delimiter
+
+    @override
+    def frame(self, message: bytes) -> bytes:
+        """`message` and the line's ending. Raises `UnsendableMessage` where it would not come out as it went in."""
+        framed = super().frame(message)
+        if self.delimiter is None and message.endswith(b"\r"):
+            raise _ends_in_cr()
+        return framed
+
+    @override
+    def frame_all(self, messages: list[bytes]) -> bytes:
+        """Each of `messages` and a line's ending. Raises `UnsendableMessage` as `frame` does."""
+        framed = super().frame_all(messages)
+        if self.delimiter is None and b"\r\n" in framed:
+            raise _ends_in_cr()
+        return framed
+
+
+def _ends_in_cr() -> UnsendableMessage:
+    return UnsendableMessage("a line that ends in CR, which is taken off as a part of the line's ending")

@@ -1,0 +1,44 @@
+"""No framing at all."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from tcpapp.framing.base import Framing
+
+__all__ = ["Raw"]
+
+
+class Raw(Framing):
+    """
+    No boundaries: each chunk is a message, cut as the network happened to cut it::
+
+        'hello'  →  hello
+
+    For apps that find their own boundaries, and for bytes that have none. It is the one framing whose messages depend
+    on the cuts; what stays the same is all of them joined. A chunk over ``max`` is handed over in slices of ``max``, so
+    nothing is ever too long, malformed or truncated.
+    """
+
+    __slots__ = ()
+    _name = "raw"
+
+    @override
+    def receive(self, chunk: bytes) -> list[bytes]:
+        """The chunk as it came, in slices of at most ``max`` bytes. Never raises."""
+        if len(chunk) <= self.max:
+            return [chunk] if chunk else []
+        return [chunk[at : at + self.max] for at in range(0, len(chunk), self.max)]
+
+    @override
+    def frame(self, message: bytes) -> bytes:
+        """`message` itself. Raises `UnsendableMessage` where it is over ``max`` or not bytes."""
+        self._sendable(message)
+        return message
+
+    @override
+    def frame_all(self, messages: list[bytes]) -> bytes:
+        """`messages` joined. Raises `UnsendableMessage` as `frame` does."""
+        if self._all_sendable(messages):
+            return b"".join(messages)
+        return super().frame_all(messages)

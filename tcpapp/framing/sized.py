@@ -1,0 +1,131 @@
+"""What the framings share in which a message's length is known before the message comes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from typing_extensions import override
+
+from tcpapp.errors import UnreadableStream
+from tcpapp.framing.base import Framing
+
+__all__ = ["Sized"]
+
+UNKNOWN = -1
+"""In the place of a length: the header that will tell it is not whole."""
+
+
+class Sized(Framing):
+    """
+    A framing whose messages have a length that is known before they come.
+
+    - `_wanted`: the size of the unfinished message with its trailer; `UNKNOWN` while `_held` is part of a header.
+    - `_missed`: how many of the next bytes to throw away: the rest of a message being skipped, or of a header.
+    """
+
+    __slots__ = ("_missed", "_wanted")
+
+    _wanted: int
+    _missed: int
+
+    @override
+    def _start(self) -> None:
+        super()._start()
+        self._wanted = UNKNOWN
+        self._missed = 0
+
+    @override
+    def _arrived(self) -> int | None:
+        if self._skipping():
+            return max(0, self._wanted - self._missed)
+        return len(self._held) if self._held or self._wanted != UNKNOWN else None
+
+    def _skipping(self) -> bool:
+        return self._wanted - self._trailer() > self.max
+
+    @override
+    def receive(self, chunk: bytes) -> list[bytes]:
+        """The messages that are now whole. Raises `MessageTooLong` and `MalformedFrame`."""
+        if self.failure is not None:
+            self._check()
+        messages: list[bytes] = []
+        try:
+            if self._held or self._wanted != UNKNOWN:
+                chunk = self._resume(chunk, messages)
+            self._cut(chunk, messages)
+        except UnreadableStream as fault:
+            return self._fail(fault, messages)
+        return messages
+
+    # The points on which these framings differ
+
+    @abstractmethod
+    def _cut(self, chunk: bytes, messages: list[bytes]) -> None:
+        """
+        Put the messages in `chunk`, which starts where a frame does, into `messages`.
+
+        Gives what is too long or goes on beyond `chunk` to `_begin`; holds the header that is not whole. These loops
+        are the hot paths of the toolkit: what does not change from message to message is worked out before them.
+        """
+
+    def _header(self) -> int:
+        """The fewest bytes a header can be understood from."""
+        return 1
+
+    def _trailer(self) -> int:
+        """How many bytes follow a message and are no part of it: 0 or 1."""
+        return 0
+
+    def _check_trailer(self, last: bytes) -> None:
+        """Raise `MalformedFrame` where `last`, the last byte of a frame, is not as it should be."""
+
+    # The two ends of a message that stretches over several chunks
+
+    def _begin(self, chunk: bytes, begin: int, end: int) -> int:
+        """
+        Deal with the message, and trailer, at `begin` to `end` that is too long or goes on beyond `chunk`.
+
+        Returns `end`, from where to read on. Raises `MessageTooLong`, or skips, or leaves the rest to `_resume`.
+        """
+        size = end - begin - self._trailer()
+        too_long, beyond = size > self.max, end - len(chunk)
+        if too_long and self.oversize == "close":
+            raise self._too_long(size, "is announced")
+        if beyond > 0:
+            self._wanted = end - begin
+            self._missed = beyond if too_long else max(0, begin - len(chunk))
+            self._held = b"" if too_long else chunk[begin:]
+        else:
+            self._check_trailer(chunk[end - 1 : end])
+            self.skipped += 1
+        return end
+
+    def _resume(self, chunk: bytes, messages: list[bytes]) -> bytes:
+        """Go on with what was begun in an earlier chunk; if it ends here, returns the bytes behind it."""
+        if self._missed:
+            chunk = self._miss(chunk)
+            if self._missed:
+                return b""
+        if self._wanted == UNKNOWN:
+            if len(self._held) + len(chunk) >= self._header():
+                return self._with_held(chunk)
+            self._hold(chunk)
+            return b""
+        cut = self._wanted - len(self._held)
+        if len(chunk) < cut:
+            self._hold(chunk)
+            return b""
+        self._check_trailer(chunk[cut - 1 : cut])
+        messages.append(self._with_held(chunk[: cut - self._trailer()]))
+        self._wanted = UNKNOWN
+        return chunk[cut:]
+
+    def _miss(self, chunk: bytes) -> bytes:
+        """Throw away what is to be thrown away; returns what is left."""
+        cut = min(self._missed, len(chunk))
+        self._missed -= cut
+        if not self._missed and self._skipping():
+            self._check_trailer(chunk[cut - 1 : cut])
+            self.skipped += 1
+            self._wanted = UNKNOWN
+        return chunk[cut:]

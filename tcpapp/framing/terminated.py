@@ -1,0 +1,98 @@
+"""What the framings share in which a message ends where a given sequence of bytes comes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from typing_extensions import override
+
+from tcpapp.errors import UnsendableMessage
+from tcpapp.framing.base import Framing, quoted
+
+__all__ = ["Terminated", "overlaps_itself"]
+
+
+class Terminated(Framing):
+    """
+    A framing whose messages last until a terminator comes.
+
+    `_dropped` counts the bytes of a message over ``max`` that have been thrown away; it is 0 unless one is being
+    skipped. While it is not, `_held` is no more than what may be the first part of the terminator.
+    """
+
+    __slots__ = ("_dropped",)
+
+    _dropped: int
+
+    @override
+    def _start(self) -> None:
+        super()._start()
+        self._dropped = 0
+
+    @override
+    def _arrived(self) -> int | None:
+        return self._dropped + len(self._held) or None
+
+    def _ends_in(self, chunk: bytes, end: bytes) -> bool:
+        """Whether the message that was begun ends in `chunk`: `end` stands in it, or across the seam."""
+        if end in chunk:
+            return True
+        most = len(end) - 1
+        return most > 0 and end in self._held[-most:] + chunk[:most]
+
+    def _extend(self, piece: bytes, end: bytes, messages: list[bytes]) -> list[bytes]:
+        """
+        Hold `piece`, after which the message goes on. Returns `messages`, or fails behind them if it is too long.
+
+        It is too long as soon as it is so even if what is held last turns out to be the first part of `end`.
+        """
+        self._hold(piece)
+        arrived = self._dropped + len(self._held)
+        if arrived > self.max:
+            begun = _begun(self._held, end)
+            if arrived - begun > self.max:
+                if self.oversize == "close":
+                    return self._fail(self._too_long(arrived - begun), messages)
+                self._dropped = arrived - begun
+                self._held = end[:begun]
+        return messages
+
+    def _ended(self, message: bytes, end: bytes) -> bytes:
+        """`message` and `end`. Raises `UnsendableMessage` where `end` would be found before its place."""
+        self._sendable(message)
+        ended = message + end
+        if ended.find(end) != len(message):
+            raise UnsendableMessage(
+                f"a message that holds {quoted(end)}, or brings it forth with the {quoted(end)} behind it"
+            )
+        return ended
+
+    def _all_ended(self, messages: list[bytes], end: bytes) -> bytes | None:
+        """What `_ended` gives for each of `messages`, joined; `None` where one would be refused, or may be."""
+        if not self._all_sendable(messages) or overlaps_itself(end):
+            return None
+        ended = end.join([*messages, b""])
+        # As many ends as messages: enough, since none begins inside another.
+        return ended if ended.count(end) == len(messages) else None
+
+    def _sift(self, messages: list[bytes]) -> list[bytes]:
+        """`messages` as far as ``max`` lets them pass; on a failure, those before it, if any."""
+        fitting = [message for message in messages if len(message) <= self.max]
+        if len(fitting) == len(messages):
+            return messages
+        if self.oversize == "skip":
+            self.skipped += len(messages) - len(fitting)
+            return fitting
+        first = next(index for index, message in enumerate(messages) if len(message) > self.max)
+        return self._fail(self._too_long(len(messages[first])), messages[:first])
+
+
+def _begun(held: bytes | bytearray, end: bytes) -> int:
+    """How many bytes at the end of `held` may be the first part of `end`."""
+    return next((size for size in range(len(end) - 1, 0, -1) if held.endswith(end[:size])), 0)
+
+
+@lru_cache(maxsize=256)  # a process has a handful of delimiters; bounded all the same
+def overlaps_itself(end: bytes) -> bool:
+    """Whether one occurrence of `end` may begin inside another, as in ``aa`` or ``\\r\\n\\r``."""
+    return any(end.startswith(end[size:]) for size in range(1, len(end)))

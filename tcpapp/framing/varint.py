@@ -1,0 +1,99 @@
+"""Messages behind a length of one to ten bytes: protobuf's delimited streams."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from tcpapp.errors import MalformedFrame
+from tcpapp.framing.base import quoted
+from tcpapp.framing.sized import Sized
+
+__all__ = ["Varint"]
+
+LONGEST = 10
+"""The most bytes of a varint: 64 bits in groups of 7 (protobuf, "Base 128 Varints")."""
+
+
+class Varint(Sized):
+    """
+    A base-128 varint, then the message::
+
+        05 'hello'  →  hello
+
+    The length comes in groups of seven bits, the lowest first; all bytes but the last have the high bit set, so 150 is
+    ``96 01``. A length is written in one way only: one that goes on with empty groups (``80 00``), or does not fit into
+    64 bits, is malformed. While a length is coming, up to 9 bytes of it are held, even if ``max`` is less.
+
+    Errors: `MessageTooLong` as soon as the length is there; `MalformedFrame`; `TruncatedMessage`.
+    Source: protobuf's ``writeDelimitedTo`` and ``parseDelimitedFrom``; Netty's ``ProtobufVarint32FrameDecoder``.
+    """
+
+    __slots__ = ()
+    _name = "varint"
+
+    @override
+    def _cut(self, chunk: bytes, messages: list[bytes]) -> None:
+        append, most = messages.append, self.max
+        size = len(chunk)
+        start = 0
+        while start < size:
+            length, begin = chunk[start], start + 1
+            if length > 0x7F:
+                if begin < size and 0 < chunk[begin] <= 0x7F:  # two bytes, up to 16 KiB: nearly all the others
+                    length += (chunk[begin] << 7) - 0x80
+                    begin += 1
+                else:
+                    length, begin = _read(chunk, start)
+                    if begin == start:
+                        self._held = chunk[start:]
+                        return
+            end = begin + length
+            if length <= most and end <= size:
+                append(chunk[begin:end])
+                start = end
+            else:
+                start = self._begin(chunk, begin, end)
+
+    @override
+    def frame(self, message: bytes) -> bytes:
+        """The length of `message`, and it. Raises `UnsendableMessage`."""
+        self._sendable(message)
+        return _write(len(message)) + message
+
+    @override
+    def frame_all(self, messages: list[bytes]) -> bytes:
+        """Each of `messages` behind its length. Raises `UnsendableMessage` as `frame` does."""
+        if not self._all_sendable(messages):
+            return super().frame_all(messages)
+        pieces = [b""] * (2 * len(messages))
+        pieces[::2] = [_SHORT[size] if size <= 0x7F else _write(size) for size in map(len, messages)]
+        pieces[1::2] = messages
+        return b"".join(pieces)
+
+
+_SHORT = [bytes([value]) for value in range(0x80)]
+
+
+def _write(value: int) -> bytes:
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)
+
+
+def _read(chunk: bytes, start: int) -> tuple[int, int]:
+    """The varint at `start` and where it ends, which is `start` if it goes on beyond `chunk`."""
+    value = 0
+    for place, byte in enumerate(chunk[start : start + LONGEST]):
+        value |= (byte & 0x7F) << 7 * place
+        if place == LONGEST - 1 and byte > 1:
+            raise MalformedFrame(f"a length {quoted(chunk[start : start + LONGEST])}; a varint is at most 64 bits")
+        if byte <= 0x7F:
+            if byte == 0 and place:
+                raise MalformedFrame(
+                    f"a length {quoted(chunk[start : start + place + 1])}; a varint does not end in an empty group"
+                )
+            return value, start + place + 1
+    return 0, start

@@ -1,0 +1,161 @@
+"""What the tests of framings share: streams, their cuts, and what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tcpapp.errors import UnreadableStream, UnsendableMessage
+from tcpapp.framing import (
+    Blocks,
+    Cobs,
+    Delimited,
+    Fixed,
+    Framing,
+    LengthPrefixed,
+    Lines,
+    Netstrings,
+    Raw,
+    Slip,
+    Varint,
+)
+
+FRAMINGS: tuple[Framing, ...] = (
+    Raw(max=7),
+    Lines(max=9),
+    Lines(max=9, oversize="skip"),
+    Lines(delimiter=b"\r\n", max=9),
+    Lines(delimiter=b"\r\n", max=9, oversize="skip"),
+    Lines(),
+    Delimited(b"\x03", max=9),
+    Delimited(b"abab", max=9),
+    Delimited(b"abab", max=2, oversize="skip"),
+    Delimited(b"aa", max=9, oversize="skip"),
+    LengthPrefixed(1, max=9),
+    LengthPrefixed(2, max=9, oversize="skip"),
+    LengthPrefixed(3, "little"),
+    LengthPrefixed(4),
+    LengthPrefixed(8, max=9),
+    LengthPrefixed(2, offset=2, adjust=-4, max=9),
+    LengthPrefixed(2, offset=2, adjust=-4, max=9, oversize="skip"),
+    LengthPrefixed(2, "little", offset=1, adjust=1, strip=3, max=9),
+    LengthPrefixed(1, offset=1, strip=0, max=9),
+    LengthPrefixed(1, strip=0, max=9, oversize="skip"),
+    LengthPrefixed(1, adjust=4, strip=5, max=9),
+    LengthPrefixed(1, adjust=4, strip=5, max=9, oversize="skip"),
+    LengthPrefixed(1, strip=3, max=9, oversize="skip"),
+    Varint(),
+    Varint(max=9),
+    Varint(max=200, oversize="skip"),
+    Netstrings(),
+    Netstrings(max=9),
+    Netstrings(max=9, oversize="skip"),
+    Fixed(3),
+    Fixed(1, max=1),
+    Blocks(b"\x0b", b"\x1c\r", max=9),
+    Blocks(b"\x0b", b"\x1c\r", max=2, oversize="skip"),
+    Blocks(b"aba", b"ab", max=9),
+    Blocks(b"ab", b"ba", max=9, oversize="skip"),
+    Slip(),
+    Slip(max=9),
+    Slip(max=9, oversize="skip"),
+    Cobs(),
+    Cobs(max=9),
+    Cobs(max=9, oversize="skip"),
+)
+"""Every framing, with each knob turned; most with a small ``max``, so that a short stream comes to it."""
+
+BOUNDED = tuple(each for each in FRAMINGS if not isinstance(each, Raw | Fixed) and each.max < 10_000)
+"""Those whose ``max`` a stream can exceed."""
+
+MARKS = b"\r\n\x03ab0123456789:,\x00\x01\x02\x05\x09\x0b\x1c\x80\xc0\xdb\xdc\xdd\xff\xfe"
+"""Bytes that mean something to one framing or another."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a stream: its messages, how it failed, if it did, and how many messages were skipped."""
+
+    messages: tuple[bytes, ...]
+    failure: type[UnreadableStream] | None
+    skipped: int
+
+
+def read(framing: Framing, chunks: Iterable[bytes]) -> Outcome:
+    """What comes of the stream that arrives in `chunks` and ends then."""
+    state = framing.fresh()
+    messages: list[bytes] = []
+    failure: UnreadableStream | None = None
+    try:
+        for chunk in chunks:
+            received = state.receive(chunk)
+            assert all(type(message) is bytes and len(message) <= state.max for message in received)
+            messages += received
+            assert state.held <= state.max + len(chunk) + header_of(state)
+        state.finish()
+    except UnreadableStream as error:
+        failure = error
+    assert failure is state.failure
+    assert state.held == 0
+    return Outcome(tuple(messages), type(failure) if failure else None, state.skipped)
+
+
+def header_of(framing: Framing) -> int:
+    """How many bytes `framing` may hold beside ``max``: what it documents."""
+    if isinstance(framing, LengthPrefixed):
+        return framing.offset + framing.width
+    return {Varint: 9, Netstrings: 20, Blocks: 3, Slip: 1}.get(type(framing), 4)
+
+
+def ends(framing: Framing, chunks: Iterable[bytes]) -> UnreadableStream:
+    """The error that the stream in `chunks` ends with."""
+    state = framing.fresh()
+    try:
+        for chunk in chunks:
+            state.receive(chunk)
+        state.finish()
+    except UnreadableStream as error:
+        return error
+    raise AssertionError("the stream was read to its end")
+
+
+def single(stream: bytes) -> list[bytes]:
+    """The stream, one byte at a time."""
+    return [stream[at : at + 1] for at in range(len(stream))]
+
+
+def cuts(stream: bytes) -> Iterator[list[bytes]]:
+    """The stream whole, byte by byte, in pieces of two and three, and cut once and twice at every place."""
+    yield [stream]
+    for size in (1, 2, 3):
+        yield [stream[at : at + size] for at in range(0, len(stream), size)]
+    for first in range(len(stream) + 1):
+        yield [stream[:first], stream[first:]]
+        for second in range(first, min(first + 5, len(stream))):
+            yield [stream[:first], stream[first:second], stream[second:]]
+
+
+def same(framing: Framing, stream: bytes) -> Outcome:
+    """What comes of `stream`, which is the same however it is cut."""
+    expected = read(framing, [stream])
+    for chunks in cuts(stream):
+        assert expected == read(framing, chunks), chunks
+    return expected
+
+
+def wide(framing: Framing, max: int = 1 << 20) -> Framing:  # noqa: A002 - the public name
+    """The same framing, closing, with a ``max`` that few tests come to: it can send what `framing` finds too long."""
+    options = {name: getattr(framing, name) for name in framing._defaults}
+    return type(framing)(**{**options, "max": max, "oversize": "close"})
+
+
+def sendable(framing: Framing, messages: Iterable[bytes]) -> list[bytes]:
+    """Those of `messages` that `framing` can send."""
+    found = []
+    for message in messages:
+        try:
+            framing.frame(message)
+        except UnsendableMessage:
+            continue
+        found.append(message)
+    return found

@@ -1,0 +1,75 @@
+"""What all framings share: the numbers, the checks, and a framing of one's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tcpapp.errors import InvalidFraming, TruncatedMessage
+from tcpapp.framing import DEFAULT_MAX, Framing, Lines
+from tcpapp.framing.base import quoted
+
+
+def test_default_max() -> None:
+    """A message is at most 1 MiB unless it is said otherwise."""
+    assert DEFAULT_MAX == Lines().max == 1024 * 1024
+    assert Lines().oversize == "close"
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "10", True, None], ids=repr)
+def test_wrong_max(value: object) -> None:
+    """`max` is a whole number of bytes from 1 on, and the error says so."""
+    with pytest.raises(InvalidFraming, match=rf"^max={value!r}: takes a whole number, 1 or more$"):
+        Lines(max=value)
+
+
+@pytest.mark.parametrize("value", ["drop", "", None, True], ids=repr)
+def test_wrong_oversize(value: object) -> None:
+    """`oversize` is one of two words, and the error says which."""
+    with pytest.raises(InvalidFraming, match=rf"^oversize={value!r}: takes 'close' or 'skip'$"):
+        Lines(oversize=value)
+
+
+class Pairs(Framing):
+    """Messages of two bytes."""
+
+    __slots__ = ("sign",)
+
+    def __init__(self, sign: bytes = b"!", *, max: int = 2) -> None:  # noqa: A002 - the public name
+        self.sign = sign
+        super().__init__(max=max)
+
+    def receive(self, chunk: bytes) -> list[bytes]:
+        self._check()
+        chunk = self._with_held(chunk)
+        even = len(chunk) // 2 * 2
+        self._hold(chunk[even:])
+        return [chunk[at : at + 2] for at in range(0, even, 2)]
+
+    def frame(self, message: bytes) -> bytes:
+        self._sendable(message)
+        return message
+
+
+def test_a_framing_of_ones_own() -> None:
+    """`receive` and `frame` are all that a framing of one's own gives; the rest of the contract comes with the base."""
+    state = Pairs(b"?").fresh()
+    assert state.sign == b"?"
+    assert state.receive(b"abc") == [b"ab"]
+    assert state.held == 1
+    assert state == Pairs(b"?") != Pairs()
+    assert repr(state) == "Pairs(sign=b'?')"
+    assert state.frame_all([b"ab", b"cd"]) == b"abcd"
+    with pytest.raises(TruncatedMessage):
+        state.finish()
+
+
+def test_the_base_alone_is_no_framing() -> None:
+    """A framing without `receive` and `frame` cannot be made."""
+    with pytest.raises(TypeError, match="abstract"):
+        Framing()
+
+
+def test_quoted() -> None:
+    """What a peer sent stands escaped and cut short in an error's text."""
+    assert quoted(b"\x1b[2J\r\n") == r"b'\x1b[2J\r\n'"
+    assert quoted(b"x" * 17) == "b'xxxxxxxxxxxxxxxx'…"

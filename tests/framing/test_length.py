@@ -1,0 +1,235 @@
+"""Lengths of fixed width, held against the documents of those whose knobs they have."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcpapp.errors import InvalidFraming, MalformedFrame, MessageTooLong, TruncatedMessage, UnsendableMessage
+from tcpapp.framing import LengthPrefixed, from_string
+from tests.framing.streams import Outcome, ends, read, same, single
+
+HELLO, WORLD = b"HELLO, WORLD", b"Hello world"
+
+DOCUMENTED = [
+    # Netty, LengthFieldBasedFrameDecoder: every example of its documentation, in its order.
+    ("netty-1", {"width": 2, "strip": 0}, b"\x00\x0c" + HELLO, b"\x00\x0c" + HELLO),
+    ("netty-2", {"width": 2, "strip": 2}, b"\x00\x0c" + HELLO, HELLO),
+    ("netty-3", {"width": 2, "adjust": -2, "strip": 0}, b"\x00\x0e" + HELLO, b"\x00\x0e" + HELLO),
+    ("netty-4", {"width": 3, "offset": 2, "strip": 0}, b"\xca\xfe\0\0\x0c" + HELLO, b"\xca\xfe\0\0\x0c" + HELLO),
+    ("netty-5", {"width": 3, "adjust": 2, "strip": 0}, b"\0\0\x0c\xca\xfe" + HELLO, b"\0\0\x0c\xca\xfe" + HELLO),
+    ("netty-6", {"width": 2, "offset": 1, "adjust": 1, "strip": 3}, b"\xca\0\x0c\xfe" + HELLO, b"\xfe" + HELLO),
+    ("netty-7", {"width": 2, "offset": 1, "adjust": -3, "strip": 3}, b"\xca\0\x10\xfe" + HELLO, b"\xfe" + HELLO),
+    # tokio, LengthDelimitedCodec: every example of its documentation, in its order. The seventh reads a length that
+    # counts from behind the bytes it skips, one more than the header: `adjust` is that one byte.
+    ("tokio-1", {"width": 2, "strip": 0}, b"\x00\x0b" + WORLD, b"\x00\x0b" + WORLD),
+    ("tokio-2", {"width": 2}, b"\x00\x0b" + WORLD, WORLD),
+    ("tokio-3", {"width": 2, "adjust": -2, "strip": 0}, b"\x00\x0d" + WORLD, b"\x00\x0d" + WORLD),
+    ("tokio-4", {"width": 3, "adjust": 2, "strip": 0}, b"\0\0\x0b\xca\xfe" + WORLD, b"\0\0\x0b\xca\xfe" + WORLD),
+    ("tokio-5", {"width": 2, "offset": 1, "adjust": 1, "strip": 3}, b"\xca\0\x0b\xfe" + WORLD, b"\xfe" + WORLD),
+    ("tokio-6", {"width": 2, "offset": 1, "adjust": -3, "strip": 3}, b"\xca\0\x0f\xfe" + WORLD, b"\xfe" + WORLD),
+    ("tokio-7", {"width": 3, "adjust": 1, "strip": 4}, b"\0\0\x0b\xff" + WORLD, WORLD),
+    # tokio, its tests: the other byte order, a header before the length, a length that counts its own field.
+    ("tokio-little", {"order": "little"}, b"\x09\0\0\0abcdefghi", b"abcdefghi"),
+    ("tokio-offset", {"width": 2, "offset": 4}, b"zzzz\0\x09abcdefghi", b"abcdefghi"),
+    ("tokio-all", {"width": 2, "offset": 2, "strip": 0}, b"xx\0\x09abcdefghi", b"xx\0\x09abcdefghi"),
+    ("tokio-includes", {"width": 2, "adjust": -2}, b"\0\x0babcdefghi", b"abcdefghi"),
+    # Erlang, gen_tcp: {packet, 1}, {packet, 2}, {packet, 4}, unsigned and big-endian.
+    ("packet-1", {"width": 1}, b"\x05hello", b"hello"),
+    ("packet-2", {"width": 2}, b"\0\x05hello", b"hello"),
+    ("packet-4", {"width": 4}, b"\0\0\0\x05hello", b"hello"),
+]
+each_documented = pytest.mark.parametrize(
+    ("options", "frame", "message"), [case[1:] for case in DOCUMENTED], ids=[case[0] for case in DOCUMENTED]
+)
+
+
+@each_documented
+def test_documented_frames(options: dict[str, object], frame: bytes, message: bytes) -> None:
+    """The frames of the documents are read as the documents say, at any cut."""
+    assert same(LengthPrefixed(**options), frame * 2) == Outcome((message, message), None, 0)
+
+
+@each_documented
+def test_sending_mirrors(options: dict[str, object], frame: bytes, message: bytes) -> None:
+    """What was read is sent as the same frame, but for the stripped header bytes, which are zero."""
+    framing = LengthPrefixed(**options)
+    sent = framing.frame(message)
+    assert len(sent) == len(frame)
+    header = slice(framing.offset, framing.offset + framing.width)
+    assert sent[header] == frame[header]
+    assert sent[framing.strip :] == message
+    stripped = bytearray(sent[: framing.strip])
+    stripped[header] = b""
+    assert not any(stripped)
+    assert framing.fresh().receive(sent) == [message]
+    assert framing.frame_all([message] * 3) == sent * 3
+
+
+def test_the_message_may_bring_its_header() -> None:
+    """A message that carries the header is sent with it, and its length is written over what stands there."""
+    framing = LengthPrefixed(2, offset=2, strip=0)
+    assert framing.frame(b"\xca\xfe??hello") == b"\xca\xfe\0\x05hello"
+
+
+@pytest.mark.parametrize("width", range(1, 9))
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_widths_and_orders(width: int, order: str) -> None:
+    """The length has every width from 1 to 8 bytes, in both orders."""
+    framing = LengthPrefixed(width, order)
+    stream = framing.frame_all([b"hello", b"", b"x" * 200])
+    assert stream.startswith((5).to_bytes(width, order) + b"hello")
+    assert same(framing, stream).messages == (b"hello", b"", b"x" * 200)
+
+
+@pytest.mark.parametrize("width", range(1, 9))
+@pytest.mark.parametrize("oversize", ["close", "skip"])
+def test_the_greatest_length(width: int, oversize: str) -> None:
+    """The greatest length of a field is unsigned; nothing is reserved for it."""
+    framing = LengthPrefixed(width, max=100, oversize=oversize)
+    stream = b"\xff" * width + b"hello"
+    assert same(framing, stream) == Outcome((), MessageTooLong if oversize == "close" else TruncatedMessage, 0)
+
+
+def test_too_long_says_what_is_announced() -> None:
+    """The error says what is announced and what is taken, as soon as the length is there."""
+    error = ends(LengthPrefixed(), [struct.pack(">I", 2_000_000)])
+    assert str(error) == "a message of 2000000 bytes is announced; at most 1048576 (max) are taken"
+    assert (error.value, error.limit) == (2_000_000, 1_048_576)
+
+
+def test_max_is_of_the_message() -> None:
+    """``max`` counts what the app gets: a stripped header is not counted, one that is kept is."""
+    assert same(LengthPrefixed(2, max=5), b"\0\x05hello").failure is None
+    assert same(LengthPrefixed(2, strip=0, max=7), b"\0\x05hello").failure is None
+    assert same(LengthPrefixed(2, strip=0, max=6), b"\0\x05hello").failure is MessageTooLong
+    assert same(LengthPrefixed(2, strip=4, max=3), b"\0\x05hello").messages == (b"llo",)
+
+
+@pytest.mark.parametrize(
+    ("options", "stream"),
+    [
+        ({"width": 2, "adjust": -2}, b"\0\x01"),
+        ({"width": 2, "adjust": -2, "strip": 0}, b"\0\x00"),
+        ({"width": 2, "offset": 1, "adjust": -3}, b"x\0\x02"),
+        ({"width": 1, "strip": 4}, b"\x02abc"),
+        ({"width": 1, "adjust": -300, "strip": 0}, b"\xff"),
+        ({"width": 1, "adjust": -3, "oversize": "skip"}, b"\x02"),
+    ],
+)
+def test_lengths_too_small(options: dict[str, object], stream: bytes) -> None:
+    """A frame shorter than its header, or than what is stripped, is malformed."""
+    framing = LengthPrefixed(**options)
+    assert same(framing, stream) == Outcome((), MalformedFrame, 0)
+    assert "the least a frame can have" in str(ends(framing, [stream]))
+
+
+def test_messages_before_a_malformed_one() -> None:
+    """What is whole before a malformed frame is delivered."""
+    assert same(LengthPrefixed(1, adjust=-1), b"\x03hi\x00") == Outcome((b"hi",), MalformedFrame, 0)
+
+
+def test_smallest_frames() -> None:
+    """A frame of nothing but its header is an empty message, or the header."""
+    assert same(LengthPrefixed(1, adjust=-1), b"\x01\x01").messages == (b"", b"")
+    assert same(LengthPrefixed(1, strip=0), b"\x00\x00").messages == (b"\0", b"\0")
+    assert same(LengthPrefixed(1, strip=3), b"\x02ab\x02cd").messages == (b"", b"")
+
+
+def test_a_long_header_is_waited_for_in_place() -> None:
+    """A header of many bytes that come one by one is gathered once."""
+    framing = LengthPrefixed(1, offset=300)
+    assert same(framing, b"h" * 300 + b"\x02hi").messages == (b"hi",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "why"),
+    [
+        ({"width": 1}, b"x" * 256, "a length of 256; a field of 1 bytes takes 0 to 255"),
+        ({"width": 2}, b"x" * 65536, "a length of 65536; a field of 2 bytes takes 0 to 65535"),
+        ({"width": 3, "max": 1 << 25}, b"x" * (1 << 24), "takes 0 to 16777215"),
+        ({"width": 1, "adjust": 3}, b"hi", "a length of -1; "),
+        ({"width": 2, "strip": 0}, b"h", "a message of 1 bytes; .* its first 2 are header"),
+        ({"width": 2, "offset": 2, "strip": 1}, b"hi", "its first 3 are header"),
+    ],
+)
+def test_messages_that_cannot_be_sent(options: dict[str, object], message: bytes, why: str) -> None:
+    """A length that does not fit its field, or a message without the header it is to carry, is not sent."""
+    framing = LengthPrefixed(**options)
+    for send in (framing.frame, lambda message: framing.frame_all([b"y" * 5, message])):
+        with pytest.raises(UnsendableMessage, match=why):
+            send(message)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"width": 0}, "width=0: takes a whole number, 1 to 8"),
+        ({"width": 9}, "width=9: takes a whole number, 1 to 8"),
+        ({"width": "4"}, "width='4': takes a whole number, 1 to 8"),
+        ({"order": "native"}, "order='native': takes 'big' or 'little'"),
+        ({"offset": -1}, "offset=-1: takes a whole number, 0 to 65535"),
+        ({"strip": -1}, "strip=-1: takes a whole number, 0 to 65535"),
+        ({"strip": 70000}, "strip=70000: takes a whole number, 0 to 65535"),
+        ({"adjust": 1.5}, "adjust=1.5: takes a whole number, negative too"),
+        ({"adjust": True}, "adjust=True: takes a whole number, negative too"),
+    ],
+)
+def test_wrong_options(options: dict[str, object], why: str) -> None:
+    """Each option that cannot be one is named, with what it takes."""
+    with pytest.raises(InvalidFraming, match=f"^{why}$"):
+        LengthPrefixed(**options)
+
+
+@pytest.mark.parametrize(("spec", "width"), [("int8", 1), ("int16", 2), ("int24", 3), ("int32", 4), ("int64", 8)])
+def test_presets(spec: str, width: int) -> None:
+    """The specs ``int8`` to ``int64`` are unsigned big-endian lengths, and what such a framing is called."""
+    assert from_string(spec) == LengthPrefixed(width)
+    assert str(LengthPrefixed(width)) == spec
+    assert str(LengthPrefixed(width, max=9, oversize="skip")) == f"{spec}:max=9:oversize=skip"
+
+
+def test_dns_over_tcp() -> None:
+    """A DNS message over TCP has two bytes of length before it (RFC 1035, section 4.2.2)."""
+    query = bytes.fromhex("abcd01000001000000000000") + b"\x07example\x03com\0\0\x01\0\x01"
+    assert from_string("int16").frame(query) == b"\0\x1d" + query
+
+
+@given(
+    st.sampled_from([LengthPrefixed(1), LengthPrefixed(4, "little"), LengthPrefixed(3, max=40, oversize="skip")]),
+    st.lists(st.tuples(st.sampled_from([0, 1, 5, 12, 40, 41]), st.sampled_from([1, 4, 6, 22, 40, 90])), max_size=8),
+    st.integers(1, 900),
+)
+def test_runs_of_one_length(framing: LengthPrefixed, runs: list[tuple[int, int]], piece: int) -> None:
+    """Long runs of messages of one length, which are cut many at a time, come out as short ones do, at any cut."""
+    numbers = iter(range(1000))
+    messages = [b"%d" % next(numbers) * size for size, count in runs for _ in range(count)]
+    messages = [message[:size] for message, size in zip(messages, lengths(runs), strict=True)]
+    stream = b"".join([len(each).to_bytes(framing.width, framing.order) + each for each in messages])
+    fitting = tuple(each for each in messages if len(each) <= framing.max)
+    expected = Outcome(fitting, None, len(messages) - len(fitting))
+    for chunks in ([stream], [stream[at : at + piece] for at in range(0, len(stream), piece)], single(stream)):
+        assert read(framing, chunks) == expected
+
+
+def lengths(runs: list[tuple[int, int]]) -> list[int]:
+    """Each length as often as it comes."""
+    return [size for size, count in runs for _ in range(count)]
+
+
+def test_a_run_that_ends_in_a_fault() -> None:
+    """A message over ``max`` behind a long run of one length ends the stream behind the whole run."""
+    framing = LengthPrefixed(2, max=5)
+    stream = framing.frame_all([b"hello"] * 100) + b"\0\x06" + b"hello!"
+    for chunks in ([stream], single(stream)):
+        assert read(framing, chunks) == Outcome((b"hello",) * 100, MessageTooLong, 0)
+
+
+def test_messages_of_many_lengths_are_sent_together() -> None:
+    """Messages of one length, and of many, are framed together as they are one by one."""
+    framing = LengthPrefixed(2)
+    for messages in ([b"a", b"b"], [b"a", b"bc", b""], [b""], [b"", b""]):
+        assert framing.frame_all(messages) == b"".join([framing.frame(message) for message in messages])

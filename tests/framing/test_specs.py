@@ -1,0 +1,158 @@
+"""Framings by their specs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import tcpapp.framing
+from tcpapp.errors import InvalidFraming
+from tcpapp.framing import (
+    SPECS,
+    Blocks,
+    Cobs,
+    Delimited,
+    Fixed,
+    Framing,
+    LengthPrefixed,
+    Lines,
+    Netstrings,
+    Raw,
+    Slip,
+    Varint,
+    from_string,
+)
+
+READ = [
+    ("raw", Raw()),
+    ("line", Lines()),
+    (r"line:delimiter=\r\n", Lines(delimiter=b"\r\n")),
+    (r"delimited:by=\x03", Delimited(b"\x03")),
+    (r"delimited:by=\:\=\\", Delimited(b":=\\")),
+    ("delimited:by=→", Delimited("→".encode())),
+    ("int8", LengthPrefixed(1)),
+    ("int16", LengthPrefixed(2)),
+    ("int24", LengthPrefixed(3)),
+    ("int32", LengthPrefixed(4)),
+    ("int64", LengthPrefixed(8)),
+    ("length", LengthPrefixed()),
+    ("length:width=4:order=little:offset=0:adjust=0:strip=4", LengthPrefixed(order="little")),
+    ("length:width=2:offset=1:adjust=-3:strip=3", LengthPrefixed(2, offset=1, adjust=-3, strip=3)),
+    ("varint", Varint()),
+    ("netstring", Netstrings()),
+    ("fixed:size=128", Fixed(128)),
+    ("mllp", Blocks(b"\x0b", b"\x1c\r")),
+    (r"blocks:start=\x0b:end=\x1c\r", Blocks(b"\x0b", b"\x1c\r")),
+    ("slip", Slip()),
+    ("cobs", Cobs()),
+]
+
+
+@pytest.mark.parametrize(("spec", "framing"), READ, ids=[spec for spec, _ in READ])
+def test_specs(spec: str, framing: Framing) -> None:
+    """Each spec makes its framing, with ``max`` and ``oversize`` too, and the framing's own spec makes it again."""
+    assert from_string(spec) == framing
+    assert from_string(str(framing)) == framing
+    bounded = from_string(f"{spec}:max=4096:oversize=skip")
+    assert (bounded.max, bounded.oversize) == (4096, "skip")
+    assert str(bounded) == f"{framing}:max=4096:oversize=skip"
+
+
+def test_every_name_is_read() -> None:
+    """The names that there are, are those that are told."""
+    assert {spec.partition(":")[0] for spec, _ in READ} == set(SPECS)
+
+
+def test_a_framing_is_given_back() -> None:
+    """A framing in a spec's place is given back as the object it is."""
+    framing = Lines()
+    assert from_string(framing) is framing
+
+
+MISTAKES = [
+    ("", "begins with a name"),
+    (":max=1", "begins with a name"),
+    ("lines", r"'lines': no framing has this name; did you mean 'line'\?; there are raw, line, "),
+    ("Int32", "did you mean 'int32'"),
+    ("telepathy", "no framing has this name; there are"),
+    ("line:max", "after the name come key=value options"),
+    (r"line:delimiter=\q", "after a backslash comes one of"),
+    ("line:max=1:max=2", "max= is given twice"),
+    (
+        "line:delimeter=x",
+        r"line: delimeter= is no option of it; did you mean 'delimiter'\?; it takes delimiter, max, ov",
+    ),
+    ("raw:by=x", "raw: by= is no option of it; it takes max, oversize"),
+    ("int32:width=4", "int32: width= is no option of it"),
+    ("mllp:start=x", "mllp: start= is no option of it"),
+    ("line:delimiter=", "line: delimiter=b'': takes bytes, one or more"),
+    ("delimited", "delimited: by= is missing; it takes by, max, oversize"),
+    ("fixed", "fixed: size= is missing"),
+    ("blocks:start=x", "blocks: end= is missing; it takes start, end, max, oversize"),
+    ("line:max=many", "line: max='many': takes a whole number, in digits"),
+    ("line:max=", "line: max='': takes a whole number"),
+    ("line:max=1_0", "takes a whole number"),
+    ("line:max=1.5", "takes a whole number"),
+    ("line:max=" + "9" * 5000, "takes a whole number"),
+    ("line:max=0", "line: max=0: takes a whole number, 1 or more"),
+    ("line:max=-1", "line: max=-1: takes a whole number, 1 or more"),
+    ("line:oversize=skipp", r"line: oversize='skipp': takes close or skip; did you mean 'skip'\?"),
+    ("length:order=middle", "length: order='middle': takes big or little"),
+    (r"length:order=\xff", r"takes big or little"),
+    ("length:width=9", "length: width=9: takes a whole number, 1 to 8"),
+    ("fixed:size=0", "fixed: size=0: takes a whole number, 1 or more"),
+    ("fixed:size=9:max=8", "fixed: size=9: takes at most max=8 bytes"),
+    ("line:\ud800=x", "surrogate"),
+]
+
+
+@pytest.mark.parametrize(("spec", "why"), MISTAKES, ids=[ascii(spec[:30]) for spec, _ in MISTAKES])
+def test_mistakes(spec: str, why: str) -> None:
+    """Every mistake is `InvalidFraming`, which names the option, what it takes, and a near spelling."""
+    with pytest.raises(InvalidFraming, match=why):
+        from_string(spec)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (None, "a spec such as 'line', or an object such as Lines"),
+        (b"line", "a spec"),
+        (5, "a spec"),
+        (Slip, r"Slip\("),
+    ],
+)
+def test_what_is_no_spec(wrong: object, why: str) -> None:
+    """What is neither a spec nor a framing is refused; a framing's class is told from an object of it."""
+    with pytest.raises(InvalidFraming, match=why):
+        from_string(wrong)
+
+
+@given(st.one_of(st.text(), st.text(alphabet="linedlmt:=\\x03max158", max_size=20)))
+@example("line:max=\ud800")
+def test_any_text(text: str) -> None:
+    """Any text is a framing or `InvalidFraming`."""
+    try:
+        framing = from_string(text)
+    except InvalidFraming:
+        return
+    assert from_string(str(framing)) == framing
+
+
+@given(st.binary(min_size=1, max_size=8), st.integers(1, 10**9))
+def test_any_delimiter(by: bytes, most: int) -> None:
+    """A framing with any delimiter is written as a spec, in ASCII, and read again."""
+    for framing in (Delimited(by, max=most), Lines(by, max=most), Blocks(by, by[::-1], max=most)):
+        assert str(framing).isascii()
+        assert str(framing).isprintable()
+        assert from_string(str(framing)) == framing
+
+
+def test_public_names() -> None:
+    """The package's names are there, and each framing is described in its table."""
+    for name in tcpapp.framing.__all__:
+        assert hasattr(tcpapp.framing, name)
+    for framing in Framing.__subclasses__():
+        if framing.__module__.count(".") == 2 and framing.__name__ in tcpapp.framing.__all__:
+            assert f"`{framing.__name__}`" in tcpapp.framing.__doc__
