@@ -49,18 +49,20 @@ def _field(width: int, order: Order) -> struct.Struct | _Odd:
 _ORDERS: tuple[Order, Order] = ("big", "little")
 _FIELDS = {(width, order): _field(width, order) for width in range(1, 9) for order in _ORDERS}
 
-ALIKE = 4
-"""After so many messages of one length, more of it are looked for, `RUN` at a time: records and beats come alike."""
+ALIKE = 3
+"""After so many more messages of the same length, a run of it is looked for: records and beats come alike."""
 
-RUN = 16
+RUNS = (16, 4)
+"""How many frames of a run are cut at once."""
+
 LONGEST_IN_RUN = 1024
 """Bytes of a message for which a run pays: with longer ones, copying them is what takes the time."""
 
 
-@lru_cache(maxsize=64)
-def _run(width: int, length: int) -> struct.Struct:
-    """`RUN` frames whose messages have `length` bytes: head, message, head, message, …"""
-    return struct.Struct(f"{width}s{length}s" * RUN)
+@lru_cache(maxsize=128)
+def _run(width: int, length: int, frames: int) -> struct.Struct:
+    """So many `frames` whose messages have `length` bytes: head, message, head, message, …"""
+    return struct.Struct(f"{width}s{length}s" * frames)
 
 
 class LengthPrefixed(Sized):
@@ -142,7 +144,6 @@ class LengthPrefixed(Sized):
         """`_cut` where `_plain`: the common case, and the one that is made fast."""
         width, most = self.width, self.max
         unpack = _FIELDS[width, self.order].unpack_from
-        append = messages.append
         size = len(chunk)
         last = size - width
         start, before, alike, enough = 0, -1, 0, ALIKE
@@ -153,7 +154,7 @@ class LengthPrefixed(Sized):
             if length > most or end > size:
                 start = self._begin(chunk, begin, end)
                 continue
-            append(chunk[begin:end])
+            messages.append(chunk[begin:end])
             start = end
             if length != before:
                 before, alike = length, 0
@@ -168,15 +169,18 @@ class LengthPrefixed(Sized):
             self._held = chunk[start:]
 
     def _cut_run(self, chunk: bytes, start: int, length: int, messages: list[bytes]) -> int:
-        """Cut frames of one `length` from `start` on, `RUN` at a time, while they are alike; returns where they end."""
-        step = RUN * (self.width + length)
-        stop = len(chunk) - step
-        if start <= stop and length <= LONGEST_IN_RUN:
-            head = _FIELDS[self.width, self.order].pack(length)
-            unpack = _run(self.width, length).unpack_from
+        """Cut frames of one `length` from `start` on, several at once, while they are alike; returns where they end."""
+        frame = self.width + length
+        head = chunk[start - frame : start - length]  # that of the message before
+        for frames in RUNS if length <= LONGEST_IN_RUN else ():
+            step = frames * frame
+            stop = len(chunk) - step
+            if start > stop:
+                continue
+            unpack = _run(self.width, length, frames).unpack_from
             while start <= stop:
                 fields = unpack(chunk, start)
-                if fields[::2].count(head) != RUN:
+                if fields[::2].count(head) != frames:
                     break
                 messages += fields[1::2]
                 start += step
