@@ -98,7 +98,7 @@ def from_string(spec: str | Framing) -> Framing:
     except (InvalidSpec, UnicodeError) as error:
         raise InvalidFraming(str(error)) from None
     if name not in _FORMS:
-        raise InvalidFraming(f"{name!r}: no framing has this name{suggest(name, SPECS)}; there are {', '.join(SPECS)}")
+        raise InvalidFraming(f"{name!r} is no framing; there are {', '.join(SPECS)}{suggest(name, SPECS)}")
     try:
         return _made(name, given)
     except InvalidFraming as error:
@@ -110,7 +110,7 @@ def _made(name: str, given: dict[str, bytes]) -> Framing:
     readers = {**readers, **_COMMON}
     for key in given:
         if key not in readers:
-            raise InvalidFraming(f"{key}= is no option of it{suggest(key, readers)}; it takes {', '.join(readers)}")
+            raise InvalidFraming(f"{key}= is no option of it; it takes {', '.join(readers)}{suggest(key, readers)}")
     for key in _REQUIRED.get(name, ()):
         if key not in given:
             raise InvalidFraming(f"{key}= is missing; it takes {', '.join(readers)}")
