@@ -1,0 +1,299 @@
+r"""
+Endpoint strings, checked before anything is opened; addresses, as operators write them.
+
+Twisted takes port 99999, an empty path or certificates that are not there, and fails when it listens, when it connects
+or at the first handshake; what it does refuse, it refuses with whatever its parser stumbled over. Here every value is
+checked first, and whatever cannot be is `InvalidAddress`. Values are given in order or by name, and a ``:`` inside one
+is written ``\:``, as in ``tcp:\:\:1:7007``. Kinds that other packages plug into Twisted go to their plugin as they are.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet import endpoints, interfaces
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.plugin import getPlugins
+
+from tcpapp.errors import InvalidAddress
+from tcpapp.spec import suggest
+
+__all__ = ["client_endpoint", "describe", "server_endpoint"]
+
+
+def server_endpoint(reactor: Any, endpoint: object) -> interfaces.IStreamServerEndpoint:
+    """
+    The endpoint to listen on: `endpoint` itself where it is one, else what the endpoint string describes.
+
+    Raises `InvalidAddress` for one that cannot be; nothing is opened but the certificates it names.
+    """
+    return cast("interfaces.IStreamServerEndpoint", _endpoint(reactor, endpoint, _SERVER))
+
+
+def client_endpoint(reactor: Any, endpoint: object) -> interfaces.IStreamClientEndpoint:
+    """
+    The endpoint to connect to: `endpoint` itself where it is one, else what the endpoint string describes.
+
+    Raises `InvalidAddress` for one that cannot be; nothing is opened but the certificates it names. Whether there is
+    such a host is found out by connecting.
+    """
+    return cast("interfaces.IStreamClientEndpoint", _endpoint(reactor, endpoint, _CLIENT))
+
+
+def describe(address: object) -> str:
+    """
+    An address as operators write it: ``127.0.0.1:7007``, ``[::1]:7007``, ``unix:/run/app.sock``.
+
+    An abstract socket is ``unix:@name``, as systemd and ss have it; one without a name, as most clients' are, is
+    ``unix:``, as nginx has it. Control characters are escaped: behind a proxy, a peer chooses what its address says.
+    """
+    if isinstance(address, UNIXAddress):
+        name = address.name or b""
+        text = "unix:" + (b"@" + name[1:] if name.startswith(b"\0") else name).decode("utf-8", "backslashreplace")
+    elif isinstance(address, (IPv4Address, IPv6Address)):
+        text = f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+    else:
+        text = str(address)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+# What values there are ------------------------------------------------------------------------------------------------
+
+_LABEL = re.compile("[A-Za-z0-9_-]+")
+_NUMBER = re.compile("[0-9]+|0[xX][0-9A-Fa-f]*")
+_LONGEST_PATH = 107 if sys.platform == "linux" else 103
+"""Bytes in a socket's path: sun_path is 108 on Linux (unix(7)) and 104 on BSD and macOS, with the NUL at its end."""
+
+
+def _is_ip(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return re.fullmatch("[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?", value) is not None
+
+
+def _is_host(value: str) -> bool:
+    """Whether `value` is an IP address or a host name (RFC 1123, and ``_``, for there are such hosts)."""
+    if _is_ip(value):
+        return True
+    if len(value) > 254:  # 253 (RFC 1035) and a closing dot; the codec is slow on more
+        return False
+    try:
+        name = value.encode("idna").decode().removesuffix(".")  # which refuses labels over 63
+    except UnicodeError:
+        return False
+    *_, last = labels = name.split(".")
+    # a name that ends in a number is read as an IPv4 address (WHATWG URL, "ends in a number"), and this is none
+    return len(name) <= 253 and all(map(_LABEL.fullmatch, labels)) and not _NUMBER.fullmatch(last)
+
+
+def _is_socket(value: str) -> bool:
+    try:
+        path = os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    # a leading NUL makes the name abstract (unix(7))
+    return 0 < len(path) <= _LONGEST_PATH and path != b"\0" and b"\0" not in path[1:]
+
+
+def _is_readable(value: str) -> bool:
+    return value != "" and Path(value).exists() and os.access(value, os.R_OK)
+
+
+def _whole(least: int, most: int) -> Callable[[str], bool]:
+    return lambda value: re.fullmatch("[0-9]{1,10}", value) is not None and least <= int(value) <= most
+
+
+def _like(pattern: str) -> Callable[[str], bool]:
+    return lambda value: re.fullmatch(pattern, value, re.DOTALL) is not None
+
+
+_CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
+    "backlog": (_whole(0, 2**31 - 1), "a whole number"),
+    "directory": (lambda value: _is_readable(value) and Path(value).is_dir(), "a readable directory"),
+    "domain": (_like("INET|INET6|UNIX"), "INET, INET6 or UNIX"),
+    "file": (lambda value: _is_readable(value) and Path(value).is_file(), "a readable file"),
+    "host": (_is_host, r"an IP address (IPv6: \:\:1, no brackets) or a host name (RFC 1123; not ending in a number)"),
+    "interface": (lambda value: not value or _is_ip(value), r"an IP address (IPv6: \:\:1), or nothing for all"),
+    "ip": (_is_ip, r"an IP address (IPv6: \:\:1)"),
+    "listening": (_whole(0, 65535), "a number from 0 (any free port) to 65535"),
+    "lockfile": (_like("[01]"), "0 or 1"),
+    "mode": (_like("[0-7]{1,4}"), "permissions in octal, such as 660"),
+    "name": (_like(".+"), "a name"),
+    "port": (_whole(1, 65535), "a number from 1 to 65535"),
+    "socket": (_is_socket, f"a path of 1 to {_LONGEST_PATH} bytes, no NUL among them"),
+    "timeout": (_whole(1, 2**31 - 1), "a whole number of seconds, 1 or more"),
+}
+"""What each value must be, and how that is said."""
+
+# What kinds of endpoint there are -------------------------------------------------------------------------------------
+
+
+class _Kind:
+    """
+    What endpoint strings of one kind take.
+
+    - `example`: one that is right.
+    - `takes`: the names of its values with their checks (``name:check``, or ``name`` where both are called the same),
+      in the order of those given without a name, of which there may be `unnamed`. The first `needed` must be there.
+    - `trouble`: what may be wrong where every value can be one and Twisted still refuses.
+    """
+
+    def __init__(self, example: str, takes: str, *, needed: int = 1, unnamed: int = 9, trouble: str = "") -> None:
+        pairs = [each.partition(":") for each in takes.split()]
+        self.example = example
+        self.takes = {name: _CHECKS[check or name] for name, _, check in pairs}
+        self.needed = list(self.takes)[:needed]
+        self.unnamed = list(self.takes)[:unnamed]
+        self.trouble = f"; {trouble}, as in {example}" if trouble else ""
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Servers' endpoints, or clients': their interface, that of plugins for more kinds, what makes one, the kinds."""
+
+    interface: Any
+    plugins: Any
+    make: Callable[[Any, str], Any]
+    kinds: dict[str, _Kind]
+
+
+_PEM = "it takes a certificate and the private key to it, in PEM"
+_HANDED = "it takes either the index= or the name= (FileDescriptorName) of a socket that systemd handed over"
+_HOST = "host port timeout bindAddress:ip"
+_HOST_SSL = f"{_HOST} certKey:file privateKey:file caCertsDir:directory hostname:host"
+_HOST_TLS = f"{_HOST} certificate:file privateKey:file trustRoots:directory endpoint:name"
+_NO_IPV6 = f"{_PEM}; an IPv6 host goes into endpoint="
+_SSL = (
+    "port:listening privateKey:file certKey:file sslmethod:name interface backlog extraCertChain:file dhParameters:file"
+)
+
+_SERVER = _Side(
+    interfaces.IStreamServerEndpoint,
+    interfaces.IStreamServerEndpointStringParser,
+    endpoints.serverFromString,
+    {
+        "tcp": _Kind("tcp:7007:interface=127.0.0.1", "port:listening interface backlog"),
+        "tcp6": _Kind(r"tcp6:7007:interface=\:\:1", "port:listening backlog interface"),
+        "unix": _Kind("unix:/run/app.sock:mode=660", "address:socket mode backlog lockfile"),
+        "ssl": _Kind("ssl:7007:privateKey=key.pem:certKey=cert.pem", _SSL, trouble=_PEM),
+        "tls": _Kind("tls:/etc/app/pem:7007", "path:directory port:listening backlog interface", trouble=_PEM),
+        "systemd": _Kind("systemd:domain=INET:name=app", "domain index:backlog name", trouble=_HANDED),
+        "stdio": _Kind("stdio:", "", needed=0),
+    },
+)
+_CLIENT = _Side(
+    interfaces.IStreamClientEndpoint,
+    interfaces.IStreamClientEndpointStringParserWithReactor,
+    endpoints.clientFromString,
+    {
+        "tcp": _Kind("tcp:localhost:7007", _HOST, needed=2, unnamed=2),
+        "unix": _Kind("unix:/run/app.sock", "path:socket timeout lockfile", unnamed=1),
+        "ssl": _Kind("ssl:localhost:7007", _HOST_SSL, needed=2, unnamed=2, trouble=_PEM),
+        "tls": _Kind("tls:localhost:7007", _HOST_TLS, needed=2, trouble=_NO_IPV6),
+    },
+)
+
+# Reading them ---------------------------------------------------------------------------------------------------------
+
+_quoted: Callable[[str], str] = endpoints.quoteStringArgument
+
+
+def _endpoint(reactor: Any, endpoint: object, side: _Side) -> Any:
+    if side.interface.providedBy(endpoint):
+        return endpoint
+    if not isinstance(endpoint, str):
+        example = side.kinds["tcp"].example
+        raise InvalidAddress(f"{endpoint!r}: takes a string such as {example}, or an {side.interface.__name__}")
+    checked, trouble = _checked(endpoint, endpoint, side)
+    try:
+        return side.make(reactor, checked)
+    except Exception as error:
+        # Twisted's parsers let out what they stumble over: TypeError, LookupError, OSError, OpenSSL's errors, …
+        said = f"{type(error).__name__}: {error}"
+        raise InvalidAddress(f"{endpoint!r}: no endpoint can be made of this ({said}){trouble}") from error
+
+
+def _checked(whole: str, text: str, side: _Side) -> tuple[str, str]:
+    """`text`, which is in `whole`, with every value checked and named; and what may be wrong with it still."""
+    # haproxy: is written before another endpoint of a server
+    plain = re.sub(r"^(haproxy(:|$))+", "", text, flags=re.IGNORECASE) if side is _SERVER else text
+    wrappers = text[: len(text) - len(plain)].lower()
+    name, _, rest = plain.partition(":")
+    kind = side.kinds.get(name := name.lower())
+    if kind is None:
+        _check_plugin(whole, name, side)
+        return text, ""
+    values = _values(whole, name, kind, _fields(whole, rest))
+    for key, value in values.items():
+        right, takes = kind.takes[key]
+        if not right(value):
+            raise InvalidAddress(f"{whole!r}: {key} is {value!r}; it takes {takes}, as in {kind.example}")
+    if "endpoint" in values:
+        values["endpoint"], _ = _checked(whole, values["endpoint"], side)
+    named = ":".join(f"{key}={_quoted(value)}" for key, value in values.items())
+    return f"{wrappers}{name}:{named}", kind.trouble
+
+
+def _check_plugin(whole: str, name: str, side: _Side) -> None:
+    """Refuse the kind `name`, which is not one of `side`, unless there is a plugin for it."""
+    plugins = {str(plugin.prefix).lower() for plugin in getPlugins(side.plugins)}
+    if name not in plugins:
+        known = sorted(plugins | set(side.kinds))
+        hint = suggest(name, known) or f"; write {_rewritten(whole, side)}"
+        raise InvalidAddress(f"{whole!r}: {name!r} is no kind of endpoint; there are {', '.join(known)}{hint}")
+
+
+def _rewritten(text: str, side: _Side) -> str:
+    """How ``host:port``, ``:port`` or ``port`` is written as an endpoint string; else an example."""
+    found = re.fullmatch(r"(?:\[?(.*?)\]?:)?([0-9]{1,5})", text)
+    host, port = (found[1] or "", found[2]) if found else ("", "7007")
+    if side is _CLIENT:
+        return f"tcp:host:port, as in tcp:{_quoted(host) if _is_host(host) else 'localhost'}:{port}"
+    host = "127.0.0.1" if host == "localhost" else host
+    return f"tcp:{port}:interface={_quoted(host)}" if _is_ip(host) else f"tcp:{port}"
+
+
+def _fields(whole: str, rest: str) -> list[list[str]]:
+    """`rest` cut at its bare ``:``, each piece at its first bare ``=``, escapes undone: as Twisted reads it."""
+    fields = [[""]]
+    for char in re.findall(r"\\?.", rest, re.DOTALL):
+        if char == "\\":
+            raise InvalidAddress(rf"{whole!r}: ends in a lone \; a \ is written \\ and a : inside a value \:")
+        if char == ":":
+            fields.append([""])
+        elif char == "=" and len(fields[-1]) == 1:
+            fields[-1].append("")
+        else:
+            fields[-1][-1] += char[-1]
+    return fields if rest else []
+
+
+def _values(whole: str, name: str, kind: _Kind, fields: list[list[str]]) -> dict[str, str]:
+    """The values of `fields`, each under its name."""
+    values: dict[str, str] = {}
+    for key, value in (field for field in fields if len(field) == 2):
+        if key not in kind.takes:
+            takes = ", ".join(kind.takes) or "nothing"
+            raise InvalidAddress(f"{whole!r}: {name} has no {key!r}; it takes {takes}{suggest(key, kind.takes)}")
+        if key in values:
+            raise InvalidAddress(f"{whole!r}: {key}= is given twice; give it once, as in {kind.example}")
+        values[key] = value
+    unnamed = [field[0] for field in fields if len(field) == 1]
+    free = [key for key in kind.unnamed if key not in values]
+    if len(unnamed) > len(free):
+        hint = rf"a : inside a value is written \:, and all of it as in {kind.example}"
+        raise InvalidAddress(f"{whole!r}: {name} has no place for {unnamed[len(free)]!r}; {hint}")
+    values |= zip(free, unnamed, strict=False)
+    for key in kind.needed:
+        if key not in values:
+            raise InvalidAddress(f"{whole!r}: has no {key}; write it as in {kind.example}")
+    return values

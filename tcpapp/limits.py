@@ -1,0 +1,144 @@
+"""
+Every number that bounds a connection or a server: default, unit, and where the number comes from.
+
+Each ``why`` names software or a standard that has this number, or says that it is our choice, and by what measure.
+
+All are on by default and all are options of ``twistd tcpapp``. The longest message is the framing's (``max=``), since
+it belongs to what is on the wire.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from tcpapp.errors import InvalidOption
+
+__all__ = ["Limits", "Timeouts", "numbers_of"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def _number(default: float, what: str, *, unit: str, why: str, least: float = 1, zero: str = "") -> Any:
+    """A field that carries its own documentation; `zero` says what 0 means where 0 is allowed."""
+    return field(
+        default=default,
+        metadata={"what": what, "unit": unit, "why": why, "least": 0 if zero else least, "zero": zero},
+    )
+
+
+def _check(numbers: Limits | Timeouts, whole: bool) -> None:
+    for each in fields(numbers):
+        value, least = getattr(numbers, each.name), each.metadata["least"]
+        kinds = (int,) if whole else (int, float)
+        # the comparison with infinity holds for no NaN either, and for an int of any length
+        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < math.inf:
+            kind = "a whole number" if whole else "a number"
+            off = f" (0: {each.metadata['zero']})" if each.metadata["zero"] else ""
+            raise InvalidOption(f"{each.name}={value!r}: takes {kind} of {each.metadata['unit']}, {least} or more{off}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of each thing there may be. Raises `InvalidOption` for a number that cannot be one."""
+
+    max_connections: int = _number(
+        1000,
+        "connections at one time; further ones are refused",
+        unit="connections",
+        why="our choice: it fits under Linux's usual soft limit of 1,024 descriptors with some to spare (ranch: 1,024)",
+    )
+    inbox_high: int = _number(
+        64 * KIB,
+        "messages not yet taken by the app stop reading above this",
+        unit="bytes",
+        why="Twisted's bufferSize, the most it reads at once: one read may fill an inbox; Netty's high write mark",
+    )
+    inbox_low: int = _number(
+        32 * KIB,
+        "reading goes on at this or below",
+        unit="bytes",
+        why="half the high mark, as Netty has its marks for writing",
+        least=0,
+    )
+    write_high: int = _number(
+        64 * KIB,
+        "unsent bytes above this hold back the app and the Deferreds of send",
+        unit="bytes",
+        why="Netty's high mark; Twisted pauses producers above 64 KiB too (bufferSize). It resumes at 0: no low mark",
+    )
+    max_unsent: int = _number(
+        32 * MIB,
+        "unsent bytes above this end the connection",
+        unit="bytes",
+        why="Redis's hard limit for a subscriber (client-output-buffer-limit pubsub 32mb); NATS has 64 MiB",
+    )
+    max_requests: int = _number(
+        1024,
+        "requests that wait for a reply at one time",
+        unit="requests",
+        why="our choice: ten times the least that HTTP/2 recommends for streams (100, RFC 9113 section 6.5.2)",
+    )
+
+    def __post_init__(self) -> None:
+        _check(self, whole=True)
+        if self.inbox_low > self.inbox_high:
+            raise InvalidOption(f"inbox_low={self.inbox_low}: takes at most inbox_high, which is {self.inbox_high}")
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long each wait may last, in seconds. Raises `InvalidOption` for a number that cannot be one."""
+
+    connect: float = _number(
+        30.0,
+        "connecting, name look-up included",
+        unit="seconds",
+        why="Twisted's connectTCP gives an attempt 30 s; the look-up is not in that",
+        zero="no limit",
+    )
+    request: float = _number(
+        30.0,
+        "the reply to a request, where the call gives no other",
+        unit="seconds",
+        why="Kafka clients' request.timeout.ms",
+        zero="no limit",
+    )
+    send_progress: float = _number(
+        30.0,
+        "a peer that takes nothing of what waits to be sent",
+        unit="seconds",
+        why="Thousand Island's send_timeout",
+        zero="no limit",
+    )
+    half_close: float = _number(
+        30.0,
+        "answers to what a peer sent before it closed its side",
+        unit="seconds",
+        why="our choice: as long as send_progress, for a peer that stays; HAProxy has such a timer (client-fin), unset",
+        zero="no limit",
+    )
+    grace: float = _number(
+        5.0,
+        "flushing, once close() is called; then the connection is cut",
+        unit="seconds",
+        why="our choice: nginx's lingering_timeout is 5 s, and bounds the reading side of the same moment",
+        zero="cut at once",
+    )
+    drain: float = _number(
+        15.0,
+        "finishing what is in hand when the server stops; then the rest is cut",
+        unit="seconds",
+        why="Thousand Island's shutdown_timeout",
+        zero="cut at once",
+    )
+
+    def __post_init__(self) -> None:
+        _check(self, whole=False)
+
+
+def numbers_of(kind: type[Limits | Timeouts]) -> tuple[Field[Any], ...]:
+    """The fields of `Limits` or `Timeouts`; metadata holds ``what``, ``unit``, ``why``, ``least`` and ``zero``."""
+    return fields(kind)

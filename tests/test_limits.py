@@ -1,0 +1,138 @@
+"""The numbers: their defaults, what they refuse, and that each is accounted for."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from tcpapp.errors import InvalidOption
+from tcpapp.limits import Limits, Timeouts, numbers_of
+
+FIELDS = [field for kind in (Limits, Timeouts) for field in numbers_of(kind)]
+NUMBERS = [pytest.param(kind, field.name, id=field.name) for kind in (Limits, Timeouts) for field in numbers_of(kind)]
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("max_connections", 1000),
+        ("inbox_high", 64 * 1024),
+        ("inbox_low", 32 * 1024),
+        ("write_high", 64 * 1024),
+        ("max_unsent", 32 * 1024 * 1024),
+        ("max_requests", 1024),
+    ],
+)
+def test_limits_have_defaults(name: str, default: int) -> None:
+    """Every limit is on without being asked for."""
+    assert default == getattr(Limits(), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("connect", 30.0),
+        ("request", 30.0),
+        ("send_progress", 30.0),
+        ("half_close", 30.0),
+        ("grace", 5.0),
+        ("drain", 15.0),
+    ],
+)
+def test_timeouts_have_defaults(name: str, default: float) -> None:
+    """Every timeout is on without being asked for, in seconds."""
+    assert default == getattr(Timeouts(), name)
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_every_number_is_accounted_for(field: object) -> None:
+    """Each number says what it bounds, in which unit, and why it is that number."""
+    told = field.metadata  # type: ignore[attr-defined]
+    assert told["what"]
+    assert told["unit"] in {"connections", "bytes", "requests", "seconds"}
+    assert len(told["why"]) > 10
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_every_why_names_a_source_or_owns_up(field: object) -> None:
+    """A reason names software or a standard, or says that the number is our choice."""
+    assert re.search(r"our choice|Twisted|Netty|Redis|Kafka|Thousand Island", field.metadata["why"])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS)
+def test_its_own_default_is_taken(kind: type[Limits | Timeouts], name: str) -> None:
+    """A number that is given is the number that counts."""
+    assert getattr(kind(**{name: 40_000}), name) == 40_000
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS)
+@pytest.mark.parametrize("value", [-1, True, "10", None, math.nan, math.inf, -math.inf, [], 1j])
+def test_what_is_no_number_is_refused(kind: type[Limits | Timeouts], name: str, value: object) -> None:
+    """Anything but a finite number that is large enough is refused by name."""
+    with pytest.raises(InvalidOption, match=rf"^{name}={re.escape(repr(value))}: takes a"):
+        kind(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"max_connections": 0}, "max_connections=0: takes a whole number of connections, 1 or more"),
+        ({"max_connections": 1.0}, "max_connections=1.0: takes a whole number of connections, 1 or more"),
+        ({"inbox_high": 0}, "inbox_high=0: takes a whole number of bytes, 1 or more"),
+        ({"inbox_low": -1}, "inbox_low=-1: takes a whole number of bytes, 0 or more"),
+        ({"inbox_low": 9, "inbox_high": 8}, "inbox_low=9: takes at most inbox_high, which is 8"),
+        ({"write_high": 0}, "write_high=0: takes a whole number of bytes, 1 or more"),
+        ({"max_unsent": 0}, "max_unsent=0: takes a whole number of bytes, 1 or more"),
+        ({"max_requests": 0}, "max_requests=0: takes a whole number of requests, 1 or more"),
+    ],
+)
+def test_a_limit_that_cannot_be_says_what_it_takes(settings: dict[str, int], says: str) -> None:
+    """A refused limit is named with its unit and the least it takes."""
+    with pytest.raises(InvalidOption) as caught:
+        Limits(**settings)
+    assert says == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "zero"),
+    [
+        ("connect", "no limit"),
+        ("request", "no limit"),
+        ("send_progress", "no limit"),
+        ("half_close", "no limit"),
+        ("grace", "cut at once"),
+        ("drain", "cut at once"),
+    ],
+)
+def test_a_timeout_that_cannot_be_says_what_it_takes(name: str, zero: str) -> None:
+    """A refused timeout is named with its unit, the least it takes, and what 0 means."""
+    with pytest.raises(InvalidOption) as caught:
+        Timeouts(**{name: -0.5})
+    assert f"{name}=-0.5: takes a number of seconds, 0 or more (0: {zero})" == str(caught.value)
+
+
+def test_a_timeout_may_be_nothing_or_a_fraction() -> None:
+    """Timeouts are any seconds from 0 up, whole or not."""
+    assert Timeouts(grace=0).grace == 0
+    assert Timeouts(grace=0.001).grace == 0.001
+
+
+def test_the_marks_of_the_inbox_may_meet() -> None:
+    """A low mark equal to the high one, or at 0, is a mark."""
+    assert Limits(inbox_low=8, inbox_high=8).inbox_low == 8
+    assert Limits(inbox_low=0).inbox_low == 0
+
+
+def test_a_whole_number_may_be_of_any_length() -> None:
+    """A number too large for a float is a limit like any other."""
+    assert Limits(max_unsent=10**400).max_unsent == 10**400
+
+
+@pytest.mark.parametrize("numbers", [Limits(), Timeouts()])
+def test_numbers_are_shared_and_so_cannot_change(numbers: Limits | Timeouts) -> None:
+    """One set serves all connections of a factory, and none can change it for the others."""
+    with pytest.raises(FrozenInstanceError):
+        numbers.drain = 1  # type: ignore[misc, union-attr]
