@@ -1,0 +1,189 @@
+"""
+Echo over loopback: one server at a time under the same load, in rounds of A B C, A B C.
+
+All servers of a measurement are up for the whole of it; an idle one costs nothing. The load generator is a C program,
+so that it is not what is measured: its own use of its processor is written down with every figure. So is how long the
+server and the load generator had to wait for their processors: that is other work on the machine, and a round that it
+disturbed is made again, up to as many times as there are rounds; the least disturbed rounds are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.machine import cpu_seconds, pin, processors
+from benchmarks.report import Row, ratio_row
+
+ROOT = Path(__file__).resolve().parent.parent
+LOADGEN = ROOT / "benchmarks" / "loadgen"
+CONNECTIONS = 50
+SIZE = 64
+PIPELINED = 64
+TITLES = {
+    "tcpapp": "tcpapp",
+    "twisted-int32": "Twisted Int32StringReceiver",
+    "asyncio-streams": "asyncio streams",
+    "asyncio-protocol": "asyncio Protocol, by hand",
+    "tcpapp-line": "tcpapp",
+    "twisted-line": "Twisted LineReceiver",
+}
+DISTURBED = 0.03
+"""Share of waiting for a processor above which a round is made again; 0.01 is what a quiet machine shows."""
+NEARLY_BUSY = 0.9
+"""Above this use of its processor the load generator may be what is measured."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server in a process of its own."""
+
+    name: str
+    pid: int
+    port: int
+
+
+@contextmanager
+def serving(name: str) -> Iterator[Server]:
+    """A server of `benchmarks.servers`, up and pinned; it ends with the block, because its standard input does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.servers", name],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    with process:
+        pin(process.pid, processors().server)
+        try:
+            said = process.stdout.readline() if process.stdout else ""
+            if not said:
+                raise RuntimeError(f"the server {name!r} did not start")
+            yield Server(name, process.pid, int(said))
+        finally:
+            if process.stdin:
+                process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the load generator keeps up against a server."""
+
+    inflight: int
+    seconds: float
+    framing: str = "int32"
+    connections: int = CONNECTIONS
+    size: int = SIZE
+
+    @property
+    def warmup(self) -> float:
+        """Seconds that are not counted."""
+        return min(0.3, self.seconds / 3)
+
+    def against(self, server: Server) -> dict[str, float]:
+        """
+        The load generator's figures, with ``cpu_us``, the server's processor time for one message, and ``disturbed``,
+        the share of the time that the server or the load generator waited for its processor.
+        """
+        numbers = (server.port, self.connections, self.inflight, self.size, self.seconds)
+        command = [str(LOADGEN), "127.0.0.1", *map(str, numbers), self.framing, str(self.warmup)]
+        ran, waited = cpu_seconds(server.pid)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            pin(process.pid, processors().load)
+            out, errors = process.communicate(timeout=self.seconds + 60)
+        ran, waited = (now - then for now, then in zip(cpu_seconds(server.pid), (ran, waited), strict=True))
+        if process.returncode:
+            raise RuntimeError(f"{server.name} under load: {errors.strip() or out.strip() or process.returncode}")
+        found: dict[str, float] = json.loads(out)
+        disturbed = max(found["loadgen_waited"], waited / (self.seconds + self.warmup))
+        return {**found, "cpu_us": ran / found["answered"] * 1e6, "disturbed": disturbed}
+
+
+Round = dict[str, dict[str, float]]
+Figures = dict[str, list[dict[str, float]]]
+
+
+def measure(names: Sequence[str], load: Load, rounds: int, attempts: int) -> Figures:
+    """The figures of every server, round by round: the `rounds` least disturbed ones of up to `attempts`."""
+    made: list[Round] = []
+    with ExitStack() as stack:
+        servers = [stack.enter_context(serving(name)) for name in names]
+        while len(made) < attempts and sum(disturbance(each) <= DISTURBED for each in made) < rounds:
+            made.append({server.name: load.against(server) for server in servers})
+    kept = sorted(made, key=disturbance)[:rounds]
+    return {name: [each[name] for each in kept] for name in names}
+
+
+def disturbance(made: Round) -> float:
+    """How much other work there was in a round, at its worst."""
+    return max(figures["disturbed"] for figures in made.values())
+
+
+def column(figures: Figures, name: str, what: str) -> list[float]:
+    """One figure of one server, by rounds."""
+    return [figure[what] for figure in figures[name]]
+
+
+def rows(group: str, figures: Figures, goals: dict[str, float | None]) -> list[Row]:
+    """The first server beside each of the others; latencies beside the first of those."""
+    us, *peers = figures
+
+    def beside(peer: str, name: str, what: str, unit: str, goal: float | None = None) -> Row:
+        values = (column(figures, each, what) for each in (us, peer))
+        row = ratio_row(group, name, next(values), TITLES[peer], next(values), goal, unit=unit)
+        return replace(row, notes=doubts(figures), extra={"rounds": {us: figures[us], peer: figures[peer]}})
+
+    return [
+        *(beside(peer, "messages a second", "messages_per_second", "messages/s", goals.get(peer)) for peer in peers),
+        *(beside(peer, "server's CPU, a message", "cpu_us", "us") for peer in peers),
+        beside(peers[0], "latency, median", "p50_us", "us"),
+        beside(peers[0], "latency, 99 of 100", "p99_us", "us"),
+    ]
+
+
+def doubts(figures: Figures) -> tuple[str, ...]:
+    """What makes figures doubtful: a load generator that was the slower one, or other work on the machine."""
+    found = []
+    for name in figures:
+        busy = statistics.median(column(figures, name, "loadgen_cpu"))
+        if busy > NEARLY_BUSY:
+            found.append(f"the load generator used {busy:.0%} of its processor against {TITLES[name]}")
+    worst = max(max(column(figures, name, "disturbed")) for name in figures)
+    if worst > DISTURBED:
+        found.append(f"other work held up a server or the load by up to {worst:.0%} of the time")
+    return tuple(found)
+
+
+def run(rounds: int, quick: bool) -> list[Row]:
+    """All of it."""
+    if not LOADGEN.exists():
+        raise RuntimeError("benchmarks/loadgen is not there; `make bench` builds it")
+    seconds = 0.35 if quick else 0.6
+    servers = ("tcpapp", "twisted-int32", "asyncio-streams", "asyncio-protocol")
+    at_once = f"echo, {CONNECTIONS} connections, {SIZE}-byte messages"
+    plan: list[tuple[str, tuple[str, ...], Load, dict[str, float | None]]] = [
+        (
+            f"{at_once}, {PIPELINED} in flight each",
+            servers,
+            Load(PIPELINED, seconds),
+            {"twisted-int32": 2.5, "asyncio-streams": 8},
+        ),
+        (f"{at_once}, 1 in flight each (ping-pong)", servers, Load(1, seconds * 0.75), {}),
+        (
+            f"{at_once}, lines, {PIPELINED} in flight each",
+            ("tcpapp-line", "twisted-line"),
+            Load(PIPELINED, seconds, "line"),
+            {},
+        ),
+    ]
+    found: list[Row] = []
+    for group, names, load, goals in plan:
+        found += rows(group, measure(names, load, rounds, rounds if quick else 2 * rounds), goals)
+    return found

@@ -1,0 +1,112 @@
+"""
+One large message in 64 KiB pieces: how long it takes, and whether the time grows as the message does.
+
+Each figure comes from a process of its own, ``python -m benchmarks.large SIDE MEBIBYTES``, which prints the seconds of
+processor time. In one process the allocator would hand a size that it has seen before the same warm memory again, and
+a larger one fresh memory from the system: the growth measured would be the allocator's.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.report import Row, ratio_row
+
+ROOT = Path(__file__).resolve().parent.parent
+CHUNK = 64 * 1024
+MIB = 1024 * 1024
+MAX = 128 * MIB
+SIZES = (16, 32, 64)
+GOAL_SECONDS = 0.5
+GOAL_GROWTH = 5.0
+"""Of four times as long a message: linear, with room for noise; what grows with the square would show 16."""
+
+
+def pieces(mebibytes: int) -> list[bytes]:
+    """A message of so many MiB with its length before it, in chunks; no large block is made for it."""
+    length = mebibytes * MIB
+    return [length.to_bytes(4, "big") + bytes(CHUNK - 4), *(bytes(CHUNK) for _ in range(length // CHUNK - 1)), bytes(4)]
+
+
+def ours(chunks: list[bytes]) -> list[int]:
+    """The lengths of the messages tcpapp makes of the chunks."""
+    from tcpapp.framing import LengthPrefixed
+
+    receive = LengthPrefixed(max=MAX).fresh().receive
+    return [len(message) for chunk in chunks for message in receive(chunk)]
+
+
+def twisteds(chunks: list[bytes]) -> list[int]:
+    """The lengths of the messages Int32StringReceiver makes of the chunks."""
+    from twisted.internet.testing import StringTransport
+    from twisted.protocols.basic import Int32StringReceiver
+
+    found: list[int] = []
+    protocol = Int32StringReceiver()
+    protocol.MAX_LENGTH = MAX
+    protocol.stringReceived = lambda string: found.append(len(string))
+    protocol.makeConnection(StringTransport())
+    for chunk in chunks:
+        protocol.dataReceived(chunk)
+    return found
+
+
+SIDES = {"tcpapp": ours, "twisted": twisteds}
+
+
+def seconds(side: str, mebibytes: int) -> float:
+    """What this process takes for the message; raises if it did not come out whole."""
+    SIDES[side]([b"\0\0\0\5he", b"llo"])  # what is imported and made once
+    chunks = pieces(mebibytes)
+    began = time.thread_time()
+    lengths = SIDES[side](chunks)
+    took = time.thread_time() - began
+    if lengths != [mebibytes * MIB]:
+        raise RuntimeError(f"{side}: messages of {lengths} bytes came out where one of {mebibytes} MiB went in")
+    return took
+
+
+def seconds_elsewhere(side: str, mebibytes: int) -> float:
+    """What a new process takes for the message."""
+    command = [sys.executable, "-m", "benchmarks.large", side, str(mebibytes)]
+    return float(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=120).stdout)
+
+
+def run(group: str, rounds: int, quick: bool) -> list[Row]:
+    """Ours against the goals; then beside Twisted's, once and of a modest size: its time grows with the square."""
+    taken = {size: [seconds_elsewhere("tcpapp", size) for _ in range(rounds)] for size in SIZES}
+    growth = min(taken[64]) / min(taken[16])  # the least disturbed of each: these times are short
+    modest = 8 if quick else 16
+    us, them = (seconds_elsewhere(side, modest) for side in ("tcpapp", "twisted"))
+    return [
+        Row(
+            group,
+            "one message of 64 MiB",
+            "s",
+            taken[64],
+            taken[64],
+            compared_unit="s",
+            goal=GOAL_SECONDS,
+            at_least=False,
+        ),
+        Row(
+            group,
+            "growth from 16 to 64 MiB",
+            "s",
+            taken[16],
+            [growth],
+            goal=GOAL_GROWTH,
+            at_least=False,
+            extra={"seconds_by_mebibytes": {str(size): values for size, values in taken.items()}},
+        ),
+        ratio_row(group, f"one message of {modest} MiB", [us], "Twisted Int32StringReceiver", [them], unit="s"),
+    ]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in SIDES:
+        sys.exit("usage: python -m benchmarks.large tcpapp|twisted MEBIBYTES")
+    print(seconds(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,106 @@
+"""The machine a run was made on, and how its processors are shared out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+BUSY = 0.5
+"""Load average per processor above which other work is likely to be in the numbers."""
+
+
+@dataclass(frozen=True)
+class Processors:
+    """Which processor the server under test runs on, and which the load; `None` where there is one only."""
+
+    server: int | None
+    load: int | None
+
+    def __str__(self) -> str:
+        if self.server is None:
+            return "server and load share one processor: nothing is pinned"
+        return f"server pinned to CPU {self.server}, load generator to CPU {self.load}"
+
+
+def processors() -> Processors:
+    """The first and the last processor this process may use."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return Processors(allowed[0], allowed[-1]) if len(allowed) > 1 else Processors(None, None)
+
+
+def pin(pid: int, processor: int | None) -> None:
+    """Keep a process on one processor, where there are several."""
+    if processor is not None:
+        with contextlib.suppress(ProcessLookupError):  # it is over already, and says itself why
+            os.sched_setaffinity(pid, {processor})
+
+
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """
+    Seconds a process of one thread has run, and has been ready to run but waited for its processor.
+
+    To the nanosecond, which ``/proc/PID/stat`` is not. What it waited was other work on the machine.
+    """
+    ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
+
+
+def heap_bytes(pid: int) -> int:
+    """Bytes a process holds that are no file's: its heap. The kernel's socket buffers are not in it."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("this kernel does not tell a process's anonymous memory")
+
+
+def open_files(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - thousands of them, many times a second
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Let this process and its children open `wanted` files, or as many as may be; returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else min(soft, wanted)
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def load_per_processor() -> float:
+    """Load average of the last minute, for each processor."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+def installed(package: str) -> str:
+    """A package's version."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def describe() -> dict[str, str | int | float]:
+    """What the numbers depend on."""
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count() or 1,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "twisted": installed("twisted"),
+        "load_per_core": round(load_per_processor(), 2),
+        "pinning": str(processors()),
+    }

@@ -1,0 +1,99 @@
+"""
+Memory of an idle connection: what a server's heap grows by when connections are opened and left alone.
+
+The first hundreds of connections are not counted, since they also pay for what is made once: imports, tables, pools.
+Each figure comes from a server process of its own. The kernel's socket buffers, the same for all, are not in it.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+
+from benchmarks.echo import Server, serving
+from benchmarks.machine import heap_bytes, open_files, raise_file_limit
+from benchmarks.report import Row
+
+GROUP = "memory of an idle connection, server's heap"
+GOAL = 1024
+FIRST = 500
+RESERVE = 100
+PATIENCE = 20.0
+TITLES = {"twisted-bare": "bare Twisted Protocol", "twisted-int32": "Twisted Int32StringReceiver"}
+MESSAGE = b"x" * 64
+FRAME = struct.pack(">I", len(MESSAGE)) + MESSAGE
+
+
+def connect(server: Server, how_many: int) -> list[socket.socket]:
+    """So many connections, all of them accepted."""
+    already = open_files(server.pid)
+    found = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(how_many)]
+    deadline = time.monotonic() + PATIENCE
+    while open_files(server.pid) < already + how_many:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{server.name} did not accept {how_many} connections")
+        time.sleep(0.02)
+    return found
+
+
+def talk(connections: Sequence[socket.socket]) -> None:
+    """One message to each, and its echo back."""
+    for each in connections:
+        each.sendall(FRAME)
+    for each in connections:
+        if each.recv(len(FRAME), socket.MSG_WAITALL) != FRAME:
+            raise RuntimeError("an echo is not what was sent")
+
+
+def settled_heap(server: Server) -> int:
+    """The server's heap, once it has stopped changing."""
+    before, after = -1, heap_bytes(server.pid)
+    while before != after:
+        time.sleep(0.05)
+        before, after = after, heap_bytes(server.pid)
+    return after
+
+
+def bytes_each(name: str, connections: int, *, spoken: bool) -> float:
+    """Heap bytes of one idle connection to the server `name`; `spoken`: after one message and its reply."""
+    step: Callable[[Sequence[socket.socket]], None] = talk if spoken else lambda _: None
+    opened: list[socket.socket] = []
+    with serving(name) as server:
+        try:
+            opened += connect(server, FIRST)
+            step(opened)
+            before = settled_heap(server)
+            opened += connect(server, connections)
+            step(opened[FIRST:])
+            return (settled_heap(server) - before) / connections
+        finally:
+            for each in opened:
+                each.close()
+
+
+def compare(name: str, peer: str, connections: int, rounds: int, *, spoken: bool, goal: float | None) -> Row:
+    """tcpapp's connection beside a peer's."""
+    ours, peers = [], []
+    for _ in range(rounds):
+        ours.append(bytes_each("tcpapp", connections, spoken=spoken))
+        peers.append(bytes_each(peer, connections, spoken=spoken))
+    more = [us - them for us, them in zip(ours, peers, strict=True)]
+    return Row(GROUP, name, "bytes", ours, more, TITLES[peer], peers, "bytes", goal, at_least=False)
+
+
+def run(rounds: int, quick: bool) -> list[Row]:
+    """All of it. Memory hardly varies, so three rounds are enough."""
+    connections = 1500 if quick else 4000
+    connections = min(connections, raise_file_limit(connections + FIRST + RESERVE) - FIRST - RESERVE)
+    if connections < FIRST:
+        raise RuntimeError("too few files may be open here to measure memory (ulimit -n)")
+    rounds = 1 if quick else min(rounds, 3)
+    found = [
+        compare("that never spoke", "twisted-bare", connections, rounds, spoken=False, goal=GOAL),
+        compare("after one message", "twisted-bare", connections, rounds, spoken=True, goal=GOAL),
+    ]
+    if not quick:
+        found.append(compare("after one message", "twisted-int32", connections, 1, spoken=True, goal=None))
+    return found

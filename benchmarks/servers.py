@@ -1,0 +1,192 @@
+"""
+The servers that are measured, each in a process of its own.
+
+``python -m benchmarks.servers NAME`` serves on a free port of 127.0.0.1 and prints that port. It ends when its standard
+input ends, or after `LIFETIME` seconds, so that none outlives the run that started it.
+
+Every echo server speaks the same frames: a 4-byte big-endian length, then the message; those named ``-line``, lines
+that end in LF. Each is written as its own
+documentation would have it; none does less than it must, and none does more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IProtocolFactory
+
+LIFETIME = 300.0
+"""Seconds after which a server ends on its own; the longest whole run takes less."""
+
+MAX_CONNECTIONS = 10_000
+"""More than any measurement opens."""
+
+LENGTH = struct.Struct(">I")
+
+
+# ---- on Twisted's epoll reactor ----
+
+
+def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
+    """A function, served: everything else is tcpapp's defaults."""
+    from tcpapp.limits import Limits
+    from tcpapp.server import MessageServerFactory
+
+    def echo(message, connection):
+        return message
+
+    return MessageServerFactory(echo, framing=framing, limits=Limits(max_connections=MAX_CONNECTIONS))
+
+
+def twisted_int32() -> IProtocolFactory:
+    """Twisted's own receiver for such frames."""
+    from twisted.internet.protocol import Factory
+    from twisted.protocols.basic import Int32StringReceiver
+
+    class Echo(Int32StringReceiver):
+        def stringReceived(self, string: bytes) -> None:
+            self.sendString(string)
+
+    return Factory.forProtocol(Echo)
+
+
+def twisted_line() -> IProtocolFactory:
+    """Twisted's own receiver for lines."""
+    from twisted.internet.protocol import Factory
+    from twisted.protocols.basic import LineReceiver
+
+    class Echo(LineReceiver):
+        delimiter = b"\n"
+
+        def lineReceived(self, line: bytes) -> None:
+            self.sendLine(line)
+
+    return Factory.forProtocol(Echo)
+
+
+def twisted_bare() -> IProtocolFactory:
+    """The least a Twisted server can be: bytes back as they come, nothing kept. The floor for memory."""
+    from twisted.internet.protocol import Factory, Protocol
+
+    class Echo(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            self.transport.write(data)
+
+    return Factory.forProtocol(Echo)
+
+
+def serve_twisted(make_factory: Callable[[], IProtocolFactory]) -> None:
+    """Serve a factory on the epoll reactor until standard input ends."""
+    from twisted.internet import epollreactor
+
+    epollreactor.install()
+    from twisted.internet import reactor, stdio
+    from twisted.internet.protocol import Protocol
+
+    class UntilEnd(Protocol):
+        def connectionLost(self, reason: object = None) -> None:
+            if reactor.running:
+                reactor.stop()
+
+    port = reactor.listenTCP(0, make_factory(), backlog=1024, interface="127.0.0.1")
+    stdio.StandardIO(UntilEnd())
+    reactor.callLater(LIFETIME, reactor.stop)
+    announce(port.getHost().port)
+    reactor.run()
+
+
+# ---- on asyncio ----
+
+
+async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Echo with asyncio's streams: read exactly, write, drain."""
+    try:
+        while True:
+            header = await reader.readexactly(4)
+            message = await reader.readexactly(LENGTH.unpack(header)[0])
+            writer.write(header + message)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+class EchoProtocol(asyncio.Protocol):
+    """Echo with an asyncio protocol: frames cut out of a buffer by hand, one write for what one chunk brought."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self.buffer + data if self.buffer else data
+        replies, at, end = [], 0, len(buffer)
+        while end - at >= 4:
+            after = at + 4 + LENGTH.unpack_from(buffer, at)[0]
+            if after > end:
+                break
+            message = buffer[at + 4 : after]
+            replies.append(LENGTH.pack(len(message)) + message)
+            at = after
+        self.buffer = buffer[at:]
+        self.transport.write(b"".join(replies))  # type: ignore[attr-defined]
+
+
+async def serve_asyncio(start: Callable[[], asyncio._CoroutineLike[asyncio.Server]]) -> None:
+    """Serve on asyncio's own loop until standard input ends."""
+    loop = asyncio.get_running_loop()
+    server = await start()
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    announce(server.sockets[0].getsockname()[1])
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(ended.wait(), LIFETIME)
+    server.close()
+
+
+def asyncio_streams() -> asyncio._CoroutineLike[asyncio.Server]:
+    """A streams server."""
+    return asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=1024)
+
+
+def asyncio_protocol() -> asyncio._CoroutineLike[asyncio.Server]:
+    """A protocol server."""
+    return asyncio.get_running_loop().create_server(EchoProtocol, "127.0.0.1", 0, backlog=1024)
+
+
+TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
+    "tcpapp": tcpapp_echo,
+    "tcpapp-line": lambda: tcpapp_echo("line"),
+    "twisted-int32": twisted_int32,
+    "twisted-line": twisted_line,
+    "twisted-bare": twisted_bare,
+}
+ASYNCIO = {"asyncio-streams": asyncio_streams, "asyncio-protocol": asyncio_protocol}
+
+
+def announce(port: int) -> None:
+    """Say that the port can be connected to."""
+    print(port, flush=True)
+
+
+def main(name: str) -> None:
+    """Serve as `name` until standard input ends."""
+    if name in TWISTED:
+        serve_twisted(TWISTED[name])
+    elif name in ASYNCIO:
+        asyncio.run(serve_asyncio(ASYNCIO[name]))
+    else:
+        sys.exit(f"{name!r}: takes one of {', '.join([*TWISTED, *ASYNCIO])}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m benchmarks.servers NAME")
+    main(sys.argv[1])

@@ -1,0 +1,26 @@
+"""
+The small services that ship with tcpapp, each a model of one form of app.
+
+========= ============================================== ==========================================
+name      what it does                                   form
+========= ============================================== ==========================================
+`echo`    gives every message back                       a function
+`upper`   gives every message back in capitals           a coroutine function
+`discard` takes every message and says nothing           an object that serves all connections
+`time`    says the time each second                      a conversation
+`chat`    a chat room                                    a class, made anew for each connection
+========= ============================================== ==========================================
+
+``twistd tcpapp --app NAME`` serves them; `BUILT_IN` finds them by name.
+"""
+
+from tcpapp.apps.chat import chat
+from tcpapp.apps.discard import discard
+from tcpapp.apps.echo import echo
+from tcpapp.apps.time import time
+from tcpapp.apps.upper import upper
+
+__all__ = ["BUILT_IN", "chat", "discard", "echo", "time", "upper"]
+
+BUILT_IN = {"chat": chat, "discard": discard, "echo": echo, "time": time, "upper": upper}
+"""Each app by its name on the command line."""

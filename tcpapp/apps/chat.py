@@ -1,0 +1,102 @@
+"""
+A chat room of lines: names, who comes and who goes, ``/who`` and ``/quit``.
+
+The second form of app: a class, made anew for each connection, so that ``self`` is what is known of one member; what
+all members share is the `Room`. Serve it with ``--framing line`` and join with ``telnet`` or ``nc``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tcpapp.close_reason import CloseReason
+from tcpapp.connection import MessageProtocol
+from tcpapp.errors import NotConnected
+
+__all__ = ["Chat", "Room", "chat"]
+
+NAME = re.compile(r"[^\W_][\w-]{0,19}")
+"""A name: 1 to 20 letters, digits, ``_`` and ``-``, the first a letter or a digit."""
+
+LONGEST_LINE = 1000
+"""Characters of a line that are passed on: a screenful, so that one member cannot flood the others with one line."""
+
+HELP = "/who: who is here. /quit: leave. Anything else is said to all."
+
+
+class Room:
+    """Who is here, by name."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, Chat] = {}
+
+    def tell_all(self, text: str, *, but: Chat | None = None) -> None:
+        """Send `text` to every member except `but`."""
+        for member in list(self.members.values()):
+            if member is not but:
+                member.tell(text)
+
+
+class Chat:
+    """One member of the `room`, from the greeting to the leave-taking. Another room is a subclass with its own."""
+
+    room = Room()
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def opened(self, connection: MessageProtocol) -> None:
+        """Greet a newcomer, who has no name yet."""
+        self.connection = connection
+        self.tell("Welcome. What is your name?")
+
+    def received(self, message: bytes, connection: MessageProtocol) -> None:
+        """Take a line: a name, a command, or something to say."""
+        text = printable(message)
+        if not self.name:
+            self.join(text)
+        elif text.startswith("/"):
+            self.command(text)
+        elif text:
+            self.room.tell_all(f"{self.name}: {text}", but=self)
+
+    def closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
+        """Take leave, if the newcomer ever had a name."""
+        if self.name:
+            del self.room.members[self.name]
+            self.room.tell_all(f"* {self.name} left")
+
+    def join(self, name: str) -> None:
+        """Take `name`, if it is one and nobody else's."""
+        if not NAME.fullmatch(name):
+            self.tell("A name is 1 to 20 letters, digits, - and _. What is your name?")
+        elif name in self.room.members:
+            self.tell(f"{name} is here already. What is your name?")
+        else:
+            self.name = name
+            self.room.members[name] = self
+            self.tell(f"Hello, {name}. {HELP}")
+            self.room.tell_all(f"* {name} joined", but=self)
+
+    def command(self, text: str) -> None:
+        """Do what a line that begins with ``/`` says."""
+        if text == "/who":
+            self.tell(f"Here: {', '.join(sorted(self.room.members))}")
+        elif text == "/quit":
+            self.tell("Goodbye.")
+            self.connection.close()
+        else:
+            self.tell(f"There is no {text.split(maxsplit=1)[0]}. {HELP}")
+
+    def tell(self, text: str) -> None:
+        """Send this member `text`. One who is gone meanwhile needs no telling."""
+        self.connection.send(text.encode()).addErrback(lambda failure: failure.trap(NotConnected))
+
+
+def printable(line: bytes) -> str:
+    """What a member typed, without what would command another member's terminal, and not too long."""
+    text = "".join(" " if char.isspace() else char for char in line.decode("utf-8", "replace"))
+    return "".join(char for char in text if char.isprintable()).strip()[:LONGEST_LINE]
+
+
+chat = Chat

@@ -1,0 +1,14 @@
+"""Give every message back (RFC 862). The first form of app: a function, message in, reply out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tcpapp.connection import MessageProtocol
+
+__all__ = ["echo"]
+
+
+def echo(message: Any, connection: MessageProtocol) -> Any:
+    """Reply with `message` itself, whatever it is: bytes, or a codec's value."""
+    return message

@@ -1,0 +1,99 @@
+"""The client: a connection that you hold yourself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import IAddress, IConnector, IStreamClientEndpoint
+from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
+from typing_extensions import Unpack
+
+from tcpapp.addresses import client_endpoint
+from tcpapp.close_reason import CloseReason
+from tcpapp.connection import MessageProtocol
+from tcpapp.framing import Framing
+from tcpapp.settings import Options, Settings
+
+__all__ = ["MessageClientFactory", "connect"]
+
+
+class MessageClientFactory(ClientFactory):
+    """
+    A `ClientFactory` whose connections send and receive messages, for any endpoint or ``reactor.connectTCP``.
+
+    See `Settings` for the arguments and their errors. Without an `app` you take the messages with
+    `MessageProtocol.receive`. An endpoint's ``connect(factory)`` gives you the connection; after ``connectTCP``,
+    `when_connected` does.
+    """
+
+    noisy = False
+    protocol = MessageProtocol
+
+    def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
+        self.settings = Settings(app, framing, **options)
+        self._waiters: list[Deferred[MessageProtocol]] = []
+
+    def when_connected(self) -> Deferred[MessageProtocol]:
+        """
+        The next connection of this factory, once it is open.
+
+        Fails with Twisted's own error where ``reactor.connectTCP`` cannot connect.
+        """
+        waiter: Deferred[MessageProtocol] = Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    def buildProtocol(self, addr: IAddress | None) -> MessageProtocol:
+        """A new connection's protocol. Twisted calls it."""
+        return MessageProtocol(self.settings, self)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        """Nobody answered. Twisted's ``connectTCP`` calls it; endpoints do not."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.errback(reason)
+
+    def connection_opened(self, connection: MessageProtocol) -> None:
+        """`connection` is open."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(connection)
+
+    def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
+        """`connection` has ended; it has told everyone itself."""
+
+
+def connect(
+    endpoint: str | IStreamClientEndpoint,
+    app: Any = None,
+    *,
+    framing: Framing | str = "line",
+    reactor: Any = None,
+    **options: Unpack[Options],
+) -> Deferred[MessageProtocol]:
+    """
+    Connect to `endpoint`, a Twisted client endpoint string such as ``"tcp:localhost:7007"`` or an endpoint object.
+
+    The Deferred fires with the open `MessageProtocol`, or fails with Twisted's own ``ConnectionRefusedError``,
+    ``DNSLookupError``, ``TimeoutError`` (after ``timeouts.connect`` seconds in all) and so on. Cancelled, it stops
+    connecting. `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened.
+    See `Settings` for the `options`; `reactor` is the global one unless given.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
+
+        reactor = global_reactor
+    options.setdefault("clock", reactor)
+    factory = MessageClientFactory(app, framing, **options)
+    connecting: Deferred[Any] = client_endpoint(reactor, endpoint).connect(factory)
+    seconds = factory.settings.timeouts.connect
+    if seconds:
+        connecting.addTimeout(seconds, reactor, lambda _, after: _timed_out(endpoint, after))
+    return connecting
+
+
+def _timed_out(endpoint: object, seconds: float) -> None:
+    raise ConnectTimeout(f"{endpoint}: not connected after {seconds:g} s (connect)")

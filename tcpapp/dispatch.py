@@ -1,0 +1,340 @@
+"""
+The way from messages to the app and back to replies: in order, one message at a time.
+
+While anything holds it back (the app's Deferred, `pause`, a peer that does not take the replies) messages wait in the
+inbox. The replies to one chunk are framed together and written as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from types import CoroutineType
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tcpapp.app import AWAITABLE, Handlers, deferred_of
+from tcpapp.close_reason import CloseReason
+from tcpapp.codecs import Codec
+from tcpapp.errors import UndecodableMessage, UnreadableStream, UnsendableMessage
+from tcpapp.framing import Framing
+from tcpapp.inbox import Inbox
+from tcpapp.outbox import Outbox
+from tcpapp.requests import Requests, answer
+
+__all__ = ["BLOCKED", "CUT", "DEAF", "ENDING", "OVER", "PAUSED", "TOLD", "Dispatch", "Served"]
+
+# Why no message is handed to the app just now: the bits of Dispatch.hold.
+WORKING = 1  # the app is being called, and the loop that calls it goes on by itself
+AWAITING = 2  # what the app returned last is not there yet
+PAUSED = 4  # the user said so
+BLOCKED = 8  # the peer does not take the replies
+PULLED = 16  # the app has no `received`: messages are fetched from the inbox
+OVER = 32  # the connection is closing, or closed
+ENDING = 64  # no message comes any more; what came is still handed on (so this alone holds nothing back)
+TOLD = 128  # the conversation has been told of the end by what it was waiting for (nor does this)
+CUT = 256  # the connection was cut: it is not flushed any more
+DEAF = ENDING | OVER
+
+
+class Served(Protocol):
+    """The connection, as its dispatch sees it."""
+
+    def unreadable(self, error: UnreadableStream) -> None:
+        """A message is no value of the codec; nothing after it was taken."""
+
+    def app_failed(self, failure: Failure) -> None:
+        """The app raised, or gave what cannot be sent."""
+
+    def talk_ended(self) -> None:
+        """The conversation came to its end."""
+
+    def app_rests(self) -> None:
+        """The app is not being called any more, for now."""
+
+
+class Dispatch:
+    """
+    Hands the messages of one connection to its app.
+
+    `hold` is 0 while messages go straight to the app. `requests` are those that wait for replies, once there are any.
+    """
+
+    __slots__ = (
+        "_codec",
+        "_connection",
+        "_coroutine",
+        "_framing",
+        "_handlers",
+        "_inbox",
+        "_mark",
+        "_outbox",
+        "_received",
+        "_replies",
+        "_talk",
+        "_unsorted",
+        "hold",
+        "requests",
+    )
+
+    def __init__(
+        self,
+        connection: Any,
+        handlers: Handlers,
+        framing: Framing,
+        codec: Codec[Any] | None,
+        inbox: Inbox,
+        outbox: Outbox,
+        mark: int,
+    ) -> None:
+        self._connection = connection
+        self._handlers = handlers
+        self._framing = framing
+        self._codec = codec
+        self._inbox = inbox
+        self._outbox = outbox
+        self._mark = mark
+        self._received: Any = handlers.received
+        self._replies: list[bytes] = []
+        self._talk: Deferred[Any] | None = None
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._unsorted: list[bytes] | None = None
+        self.requests: Requests | None = None
+        self.hold = PULLED if handlers.received is None else 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the app has nothing in hand: no message, no reply to come, no conversation."""
+        if self.hold & (WORKING | AWAITING) or self._talk is not None or self._unsorted is not None:
+            return False
+        return bool(self.hold & PULLED) or not self._inbox
+
+    @property
+    def working(self) -> bool:
+        """Whether the app is being called right now."""
+        return bool(self.hold & WORKING)
+
+    @property
+    def pulled(self) -> bool:
+        """Whether messages are left to `receive`."""
+        return bool(self.hold & PULLED)
+
+    @property
+    def waits_for(self) -> object:
+        """What the conversation waits for, in whichever function it is; `None` while it runs, or where it is none."""
+        awaited: Any = self._coroutine
+        while isinstance(awaited, CoroutineType):
+            awaited = awaited.cr_await
+        return awaited
+
+    def start(self) -> None:
+        """Tell the app that the connection is open. Raises nothing."""
+        first = self._handlers.opened or self._handlers.talk
+        if first is not None:
+            self._work((None,), lambda _, connection: self._begin(first(connection)))
+            self._end_work()
+            self.go_on()
+
+    def arrive(self, messages: list[bytes]) -> None:
+        """Messages came: decode them, where there is a codec, and hand each to its request, or to the app."""
+        if self._codec is None and self.requests is None:
+            self.handle(messages)
+        else:
+            self._sort(messages)
+
+    def handle(self, messages: Sequence[Any], sizes: Sequence[int] | None = None) -> None:
+        """Hand `messages`, of `sizes` bytes each, to the app; those it is not ready for wait in the inbox."""
+        if self.hold or self._inbox.in_use:
+            self._keep(messages, sizes)
+            return
+        left = self._work(messages, self._received)
+        if left is not None and (rest := list(left)):
+            self._inbox.put_back(rest, sizes[-len(rest) :] if sizes else [len(each) for each in rest])
+        self._end_work()
+        if self.hold or self._inbox.in_use:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Hand on what waits, unless something holds it back."""
+        while not self.hold & ~(ENDING | TOLD) and self._inbox:
+            self._work(self._inbox.drain(), self._received)
+            self._end_work()
+        if not self.hold & WORKING:
+            self._connection.app_rests()
+
+    def hold_back(self, why: int) -> None:
+        """Hand on no message until `let_go` of the same `why`."""
+        self.hold |= why
+
+    def let_go(self, why: int) -> None:
+        """The reason `why` is gone."""
+        self.hold &= ~why
+        self.go_on()
+
+    def flush(self) -> None:
+        """Frame the replies so far: something else is to be sent after them."""
+        replies = self._replies
+        if replies:
+            try:
+                data = self._framing.frame_all(replies) if len(replies) > 1 else self._framing.frame(replies[0])
+            except UnsendableMessage:
+                self._flush_until_unsendable()
+            else:
+                replies.clear()
+                self._outbox.write(data)
+
+    def closed(self, reason: CloseReason) -> None:
+        """Tell the app that the connection has ended. Raises nothing; what the app raises is its failure."""
+        self.hold |= OVER
+        if self._handlers.closed is not None:
+            try:
+                told = deferred_of(self._handlers.closed(self._connection, reason))
+            except Exception:
+                self._connection.app_failed(Failure())
+            else:
+                if told is not None:
+                    told.addErrback(self._connection.app_failed)
+
+    def cancel_talk(self, waited_for: object) -> None:
+        """The connection has ended: cancel the conversation that nobody told, for it waits still for `waited_for`."""
+        if self._talk is not None and not self.hold & TOLD and self.waits_for is waited_for is not None:
+            self._talk.cancel()
+
+    def _begin(self, first: Any) -> Any:
+        """What the app gave at the start: a conversation, or a greeting, which is a reply to nothing."""
+        if self._handlers.talk is not None:
+            self._coroutine = first
+            self._talk = Deferred.fromCoroutine(first)
+            self._talk.addCallbacks(self._talked, self._talk_failed)
+            return None
+        if first is None or self._codec is None or isinstance(first, AWAITABLE):
+            return first
+        return self._codec.encode(first)
+
+    def _sort(self, messages: list[bytes]) -> None:
+        """`arrive` where there is a codec, or were requests. The order in which they came is kept."""
+        if self._unsorted is not None:  # re-entered: the loop below goes on with them
+            self._unsorted += messages
+            return
+        self._unsorted = messages
+        values: list[Any] = []
+        sizes: list[int] = []
+        failure: Failure | None = None
+        try:
+            for message in messages:
+                value = message if self._codec is None else self._codec.read(message)
+                reply = None if self.requests is None else self.requests.take(value)
+                if reply is None:
+                    values.append(value)
+                    sizes.append(len(message))
+                    continue
+                if values:
+                    self.handle(values, sizes)
+                    values, sizes = [], []
+                answer(reply, value)
+        except Exception:  # an undecodable message, or the user's key function; nothing after it is taken
+            failure = Failure()
+        else:
+            self._unsorted = None
+        if values:
+            self.handle(values, sizes)
+        self._unsorted = None
+        if failure is None:
+            self.go_on()
+        elif isinstance(failure.value, UndecodableMessage):
+            self._connection.unreadable(failure.value)
+        else:
+            self._connection.app_failed(failure)
+
+    def _keep(self, messages: Sequence[Any], sizes: Sequence[int] | None) -> None:
+        """Put `messages` into the inbox. What those who wait there for them send is gathered into one write, too."""
+        working = self.hold & WORKING
+        self.hold |= WORKING
+        self._outbox.gather()
+        self._inbox.put(messages, sizes or [len(each) for each in messages])
+        if not working:
+            self._end_work()
+            self.go_on()
+
+    def _work(self, messages: Iterable[Any], received: Callable[[Any, Any], Any]) -> Iterator[Any] | None:
+        """Call `received` with message after message until something holds it back; returns those that are left."""
+        connection, replies, mark = self._connection, self._replies, self._mark
+        unframed = 0
+        source = iter(messages)
+        left: Iterator[Any] | None = source
+        self.hold |= WORKING
+        self._outbox.gather()
+        try:
+            for message in source:
+                reply = received(message, connection)
+                if reply.__class__ is bytes:
+                    replies.append(reply)
+                    unframed += len(reply)
+                elif reply is not None:
+                    unframed += self._settle(reply)
+                if unframed > mark:
+                    self.flush()
+                    unframed = 0
+                if self.hold != WORKING:
+                    break
+            else:
+                left = None
+        except Exception:
+            connection.app_failed(Failure())
+        return left
+
+    def _end_work(self) -> None:
+        """Write what the app replied and sent. What it left is in the inbox by now: this may bring more."""
+        if self._replies:
+            self.flush()
+        self.hold &= ~WORKING
+        self._outbox.release()
+
+    def _settle(self, reply: Any) -> int:
+        """A reply that is not bytes: one to wait for, or one that `flush` finds to be none. The bytes it has given."""
+        before = len(self._replies)
+        deferred = deferred_of(reply)
+        if deferred is None:
+            self._replies.append(reply)
+            return 0
+        self.hold |= AWAITING
+        deferred.addCallbacks(self._answered, self._answer_failed)
+        return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
+
+    def _answered(self, reply: Any) -> None:
+        self.hold &= ~AWAITING
+        working = self.hold & WORKING
+        if reply is not None and (working or not self.hold & OVER):
+            try:
+                self._replies.append(reply if self._codec is None else self._codec.encode(reply))
+            except Exception:
+                self._connection.app_failed(Failure())
+            if not working:
+                self.flush()
+        if not working:
+            self.go_on()
+
+    def _answer_failed(self, failure: Failure) -> None:
+        self.hold &= ~AWAITING
+        self._connection.app_failed(failure)
+        if not self.hold & WORKING:
+            self.go_on()
+
+    def _talked(self, _: object) -> None:
+        self._talk = self._coroutine = None
+        self._connection.talk_ended()
+
+    def _talk_failed(self, failure: Failure) -> None:
+        self._talk = self._coroutine = None
+        self._connection.app_failed(failure)
+
+    def _flush_until_unsendable(self) -> None:
+        """Send what the app gave before the reply that cannot be sent; that one is the app's failure."""
+        replies = self._replies.copy()
+        self._replies.clear()
+        try:
+            for reply in replies:
+                self._outbox.write(self._framing.frame(reply))
+        except UnsendableMessage:
+            self._connection.app_failed(Failure())

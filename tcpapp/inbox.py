@@ -1,0 +1,138 @@
+"""
+The messages of one connection that nobody has taken yet.
+
+Over the high mark it has reading paused, at the low mark resumed, and it fails its waiters at the end. It fits where
+Twisted's ``DeferredQueue`` does not: that one cannot fail its waiters, and raises when full.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from tcpapp.errors import NotConnected, UndecodableMessage
+from tcpapp.limits import Limits
+
+__all__ = ["Inbox", "Source"]
+
+MESSAGE_COST = 64
+"""Bytes that a waiting message counts for beyond its own (its object, its place): empty ones fill an inbox, too."""
+
+
+class Source(Protocol):
+    """Where the messages come from."""
+
+    def pause_reading(self) -> None:
+        """Bring no more for now."""
+
+    def resume_reading(self) -> None:
+        """Go on bringing."""
+
+
+class Inbox:
+    """
+    First in, first out. Either it holds messages or somebody waits for one, never both.
+
+    `size` is what it holds, in bytes. It takes nothing of its own from memory until a message or a waiter has to wait.
+    """
+
+    __slots__ = ("_ended", "_limits", "_messages", "_over", "_source", "_waiters", "size")
+
+    def __init__(self, limits: Limits, source: Source) -> None:
+        self._limits = limits
+        self._source = source
+        self._messages: deque[tuple[Any, int]] | None = None
+        self._waiters: deque[Deferred[Any]] | None = None
+        self._ended: NotConnected | None = None
+        self._over = False
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._messages) if self._messages else 0
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a message."""
+        return bool(self._waiters)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it holds messages, or somebody waits for one: further messages have to come here."""
+        return bool(self._messages or self._waiters)
+
+    def put(self, messages: Iterable[Any], sizes: Iterable[int]) -> None:
+        """Add `messages`, and the size in bytes of each; those who wait are given theirs before this returns."""
+        if self._messages is None:
+            self._messages = deque()
+        added = list(zip(messages, sizes, strict=True))
+        self._messages.extend(added)
+        self._added(added)
+
+    def put_back(self, messages: Sequence[Any], sizes: Sequence[int]) -> None:
+        """As `put`, before all that came in the meantime."""
+        if self._messages is None:
+            self._messages = deque()
+        added = list(zip(messages, sizes, strict=True))
+        self._messages.extendleft(reversed(added))
+        self._added(added)
+
+    def _added(self, added: list[tuple[Any, int]]) -> None:
+        self.size += sum(size for _, size in added) + MESSAGE_COST * len(added)
+        while self._waiters and self._messages:
+            _hand(self._waiters.popleft(), self.take())
+        if self.size > self._limits.inbox_high and not self._over:
+            self._over = True
+            self._source.pause_reading()
+
+    def take(self) -> Any:
+        """The oldest message. There has to be one."""
+        assert self._messages
+        message, size = self._messages.popleft()
+        self.size -= size + MESSAGE_COST
+        if not self._messages:
+            self._messages = None
+        if self._over and self.size <= self._limits.inbox_low:
+            self._over = False
+            self._source.resume_reading()
+        return message
+
+    def drain(self) -> Iterator[Any]:
+        """Take the messages one by one for as long as there are any."""
+        while self._messages:
+            yield self.take()
+
+    def receive(self) -> Deferred[Any]:
+        """
+        The next message, now or when it comes. Cancelled, it takes none.
+
+        Fails with `NotConnected` once there is none left and none can come, and with an `UndecodableMessage` that is
+        next in line (the one after it can be received as ever).
+        """
+        if self._messages and not self._waiters:
+            message = self.take()
+            return fail(message) if isinstance(message, UndecodableMessage) else succeed(message)
+        if self._ended is not None:
+            return fail(self._ended)
+        if self._waiters is None:
+            self._waiters = deque()
+        waiter: Deferred[Any] = Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    def end(self, error: NotConnected) -> None:
+        """No message will come any more: fail those who wait, and those who ask when all that came is taken."""
+        if self._ended is None:
+            self._ended = error
+            waiters, self._waiters = self._waiters, None
+            while waiters:  # one that is told may cancel others
+                waiters.popleft().errback(error)
+
+
+def _hand(waiter: Deferred[Any], message: Any) -> None:
+    if isinstance(message, UndecodableMessage):
+        waiter.errback(message)
+    else:
+        waiter.callback(message)

@@ -1,0 +1,195 @@
+"""The server: who is connected, and how many may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.python.failure import Failure
+from typing_extensions import Unpack
+
+from tcpapp.addresses import server_endpoint
+from tcpapp.close_reason import CloseReason
+from tcpapp.connection import MessageProtocol
+from tcpapp.framing import Framing
+from tcpapp.settings import Options, Settings
+from tcpapp.telemetry import Refused
+
+__all__ = ["Listening", "MessageServerFactory", "TurnedAway", "close_port", "listen"]
+
+
+class MessageServerFactory(ServerFactory):
+    """
+    A `ServerFactory` that serves `app` on every connection, for any endpoint or ``reactor.listenTCP``.
+
+    See `Settings` for the arguments and their errors. `connections` are those that are open, or closing; a client over
+    ``limits.max_connections`` is closed at once and counted in `refused`.
+    """
+
+    noisy = False
+    protocol = MessageProtocol
+
+    def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
+        self.settings = Settings(app, framing, **options)
+        self.connections: set[MessageProtocol] = set()
+        self.refused = 0
+
+    def buildProtocol(self, addr: IAddress | None) -> MessageProtocol | TurnedAway:
+        """A new connection's protocol: `TurnedAway` where there are as many as may be. Twisted calls it."""
+        settings = self.settings
+        if len(self.connections) >= settings.limits.max_connections:
+            self.refused += 1
+            if settings.telemetry:
+                settings.telemetry.tell(Refused(addr, len(self.connections)))
+            return TurnedAway()
+        return MessageProtocol(settings, self)
+
+    def connection_opened(self, connection: MessageProtocol) -> None:
+        """`connection` is open."""
+        self.connections.add(connection)
+
+    def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
+        """`connection` has ended."""
+        self.connections.discard(connection)
+
+    def drain(self, deadline: float | None = None) -> Deferred[int]:
+        """
+        Let every connection finish what it has in hand, and close it; after `deadline` seconds the rest is cut.
+
+        `None` stands for ``timeouts.drain``. Fires when none is left, with the number of those that were cut.
+        """
+        for connection in list(self.connections):
+            connection.drain(deadline)
+        return self._when_all_closed().addCallback(lambda reasons: sum(not reason.clean for reason in reasons))
+
+    def close(self, grace: float | None = None) -> Deferred[None]:
+        """Close every connection, each within `grace` seconds (`None`: ``timeouts.grace``); fires when none is left."""
+        for connection in list(self.connections):
+            connection.close(grace)
+        return self._when_all_closed().addCallback(lambda _: None)
+
+    def abort(self) -> None:
+        """Cut every connection now."""
+        for connection in list(self.connections):
+            connection.abort()
+
+    def _when_all_closed(self) -> Deferred[list[CloseReason]]:
+        return gatherResults([connection.when_closed() for connection in self.connections], consumeErrors=True)
+
+
+class TurnedAway(Protocol):
+    """
+    The connection of a client for whom there is no room: closed as soon as it is made.
+
+    Twisted also lets a factory give `None` for this, but its wrappers (TLS, HAProxy) then raise, and leave it open.
+    """
+
+    def connectionMade(self) -> None:
+        """Close. Twisted calls it."""
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+class Listening:
+    """A port that is being listened on, and the connections that came in through it. `listen` makes it."""
+
+    def __init__(self, port: IListeningPort, factory: MessageServerFactory) -> None:
+        self._port: Any = port  # suspend needs Twisted's own ports' startReading and stopReading, of no interface
+        self._factory = factory
+        self._stopping: Deferred[None] | None = None
+
+    @property
+    def address(self) -> IAddress:
+        """Where it listens; the real port number when 0 was asked for."""
+        return self._port.getHost()  # type: ignore[no-any-return]  # as above
+
+    @property
+    def port(self) -> int | None:
+        """The number of the TCP port; `None` for a UNIX socket."""
+        return getattr(self.address, "port", None)
+
+    @property
+    def connections(self) -> frozenset[MessageProtocol]:
+        """Those that are open, or closing."""
+        return frozenset(self._factory.connections)
+
+    @property
+    def refused(self) -> int:
+        """How many clients were turned away because there were as many connections as may be."""
+        return self._factory.refused
+
+    def suspend(self) -> None:
+        """Accept no one until `resume`: new clients wait in the backlog, open connections go on."""
+        if self._stopping is None:
+            self._port.stopReading()
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        if self._stopping is None:
+            self._port.startReading()
+
+    def drain(self, deadline: float | None = None) -> Deferred[int]:
+        """
+        Stop listening, let every connection finish what it has in hand, and close it.
+
+        What is not finished after `deadline` seconds (`None`: ``timeouts.drain``) is cut. Fires when all is over, with
+        the number of connections that were cut.
+        """
+        stopped = self._stop()
+        return self._factory.drain(deadline).addCallback(lambda cut: stopped.addCallback(lambda _: cut))
+
+    def close(self, grace: float | None = None) -> Deferred[None]:
+        """Stop listening and close every connection, each within `grace` seconds. Fires when all is over."""
+        stopped = self._stop()
+        return self._factory.close(grace).addCallback(lambda _: stopped)
+
+    def _stop(self) -> Deferred[None]:
+        """Fires when the port is closed, however often it is asked for."""
+        if self._stopping is None:
+            self._stopping = close_port(self._port)
+        told: Deferred[None] = Deferred()
+        self._stopping.addBoth(told.callback)
+        return told
+
+
+def close_port(port: Any) -> Deferred[None]:
+    """
+    Stop listening on `port`; fires when it is closed.
+
+    Fails with `OSError` where a UNIX socket's file cannot be removed (the process gave up the right to, say). Twisted
+    leaves the socket open then, with clients waiting in its backlog; here it is closed all the same.
+    """
+
+    def not_removed(failure: Failure) -> None:
+        failure.trap(OSError)
+        port.socket.close()
+        if not failure.check(FileNotFoundError):
+            failure.raiseException()
+
+    return maybeDeferred(port.stopListening).addCallbacks(lambda _: None, not_removed)
+
+
+def listen(
+    endpoint: str | IStreamServerEndpoint,
+    app: Any,
+    *,
+    framing: Framing | str = "line",
+    reactor: Any = None,
+    **options: Unpack[Options],
+) -> Deferred[Listening]:
+    """
+    Serve `app` on `endpoint`, a Twisted server endpoint string such as ``"tcp:7007"`` or an endpoint object.
+
+    The Deferred fires with the `Listening`, or fails with Twisted's ``CannotListenError``. `InvalidAddress`,
+    `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. See `Settings` for the
+    `options`; `reactor` is the global one unless given.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
+
+        reactor = global_reactor
+    options.setdefault("clock", reactor)
+    factory = MessageServerFactory(app, framing, **options)
+    return server_endpoint(reactor, endpoint).listen(factory).addCallback(Listening, factory)

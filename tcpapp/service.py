@@ -1,0 +1,166 @@
+"""
+The server as a service: it listens on any number of endpoints, stops without losing a message, and starts again.
+
+::
+
+    MessageService                 one factory: one limit, one set of connections
+    ├── EndpointService            tcp:7007:interface=127.0.0.1
+    └── EndpointService            unix:/run/app.sock
+
+To stop is: stop listening on every endpoint → let every connection finish what it has in hand, `drain` seconds at most
+→ cut the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tcpapp.addresses import describe, server_endpoint
+from tcpapp.server import MessageServerFactory, close_port
+
+__all__ = ["EndpointService", "MessageService"]
+
+_log = Logger(namespace="tcpapp")
+
+
+class EndpointService(Service):
+    """Listens with `factory` on one endpoint; started, stopped and started again as one likes."""
+
+    def __init__(self, endpoint: IStreamServerEndpoint, factory: MessageServerFactory) -> None:
+        self._endpoint = endpoint
+        self._factory = factory
+        self._listening: Deferred[IListeningPort | None] | None = None
+        self.address: IAddress | None = None
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen, while the process still may on any port. What fails at once is raised: ``CannotListenError``, say.
+
+        What fails later is logged, and `address` stays `None`.
+        """
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        """Listen, unless `privilegedStartService` has; raises as that does."""
+        super().startService()
+        if self._listening is None:
+            try:
+                self._listen()
+            except BaseException:
+                self.running = 0
+                raise
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening; fires when the port is closed, and never fails. Connections are the factory's."""
+        super().stopService()
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return succeed(None)
+        if self.address is None:
+            listening.cancel()
+        return listening.addCallback(self._unlisten).addErrback(self._tell_unclosed)
+
+    def _listen(self) -> None:
+        failures: list[Failure] = []
+
+        def failed(failure: Failure) -> None:
+            if self._listening is None:  # it failed at once, which is raised; or it was stopped, which is no failure
+                failures.append(failure)
+            else:
+                _log.failure("cannot listen", failure=failure)
+
+        listening: Deferred[Any] = self._endpoint.listen(self._factory)
+        listening.addCallback(self._listens).addErrback(failed)
+        if failures:
+            failures[0].raiseException()
+        self._listening = listening
+
+    def _listens(self, port: IListeningPort) -> IListeningPort:
+        self.address = port.getHost()
+        _log.info("listening on {address}", address=describe(self.address))
+        return port
+
+    def _unlisten(self, port: IListeningPort | None) -> Any:
+        if port is None:
+            return None
+        address, self.address = self.address, None
+        closed = close_port(port)
+        return closed.addCallback(lambda _: _log.info("no longer listening on {address}", address=describe(address)))
+
+    def _tell_unclosed(self, failure: Failure) -> None:
+        _log.error("cannot stop listening properly: {error}", error=failure.getErrorMessage())
+
+
+class MessageService(MultiService):
+    """
+    Serves the app of `factory` on `endpoints`: endpoint strings, or endpoint objects.
+
+    Raises `InvalidAddress` for an endpoint that cannot be one. Starting raises what listening raises; nothing is
+    listened on then.
+    """
+
+    def __init__(
+        self, factory: MessageServerFactory, endpoints: Iterable[str | IStreamServerEndpoint], reactor: Any
+    ) -> None:
+        super().__init__()
+        self.factory = factory
+        for endpoint in endpoints:
+            EndpointService(server_endpoint(reactor, endpoint), factory).setServiceParent(self)
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """Where it listens now; the real port numbers where 0 was asked for."""
+        return [each.address for each in self._endpoint_services() if each.address is not None]
+
+    def privilegedStartService(self) -> None:
+        """See `EndpointService.privilegedStartService`. Either all endpoints are listened on, or none."""
+        try:
+            super().privilegedStartService()
+        except BaseException:
+            self._stop_listening()
+            raise
+
+    def startService(self) -> None:
+        """See `EndpointService.startService`. Either all endpoints are listened on, or none."""
+        try:
+            super().startService()
+        except BaseException:
+            self.running = 0
+            self._stop_listening()
+            raise
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening and drain; fires when no connection is left, which is within ``timeouts.drain`` seconds."""
+        unlistened = maybeDeferred(super().stopService)
+        if self.factory.connections:
+            _log.info(
+                "draining {count} connection(s), for {seconds:g} s at most",
+                count=len(self.factory.connections),
+                seconds=self.factory.settings.timeouts.drain,
+            )
+        drained = self.factory.drain().addCallback(self._tell_cut)
+        both = DeferredList([unlistened, drained], fireOnOneErrback=True, consumeErrors=True)
+        return both.addCallback(lambda _: None)
+
+    def cut(self) -> None:
+        """Do not wait for a drain any longer."""
+        self.factory.abort()
+
+    def _tell_cut(self, cut: int) -> None:
+        if cut:
+            _log.warn("{count} connection(s) did not end by themselves", count=cut)
+
+    def _endpoint_services(self) -> list[EndpointService]:
+        return [each for each in self if isinstance(each, EndpointService)]
+
+    def _stop_listening(self) -> None:
+        for each in self._endpoint_services():
+            each.stopService()  # never fails

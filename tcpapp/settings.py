@@ -1,0 +1,70 @@
+"""What all connections of one factory have in common, checked once."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from twisted.internet.interfaces import IReactorTime
+from typing_extensions import Unpack
+
+from tcpapp import codecs
+from tcpapp import framing as framings
+from tcpapp.app import handlers_of
+from tcpapp.codecs import Codec
+from tcpapp.errors import InvalidOption
+from tcpapp.framing import Framing
+from tcpapp.limits import Limits, Timeouts
+from tcpapp.requests import Key, check_key
+from tcpapp.telemetry import Telemetry, log
+
+__all__ = ["Options", "Settings"]
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments that factories, `listen` and `connect` pass on to `Settings`, which describes them."""
+
+    codec: Codec[Any] | str | None
+    limits: Limits | None
+    timeouts: Timeouts | None
+    key: Key | None
+    clock: IReactorTime | None
+    telemetry: Telemetry | None
+
+
+class Settings:
+    """
+    The settings of a factory's connections. Raises `InvalidFraming` or `InvalidOption` for the first that cannot be.
+
+    - `app`: see `tcpapp.app`; `None` leaves every message to ``receive``.
+    - `framing`: a `Framing` or a spec such as ``"int32"``.
+    - `codec`: a `Codec`, a spec such as ``"json"``, or `None`: messages are bytes.
+    - `limits`, `timeouts`: see `tcpapp.limits`; by default all on.
+    - `key`: how replies find their requests (see `tcpapp.requests`); `None`: in order.
+    - `clock`: what timers run on; `None`: the reactor of each connection's transport. Where there is neither, as with
+      a `StringTransport`, no timer runs.
+    - `telemetry`: who is told what happens; `None`: the log.
+    """
+
+    def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
+        telemetry = options.get("telemetry")
+        self.app = app
+        self.framing = framings.from_string(framing)
+        self.codec = codecs.from_string(options.get("codec"))
+        self.limits: Limits = _instance("limits", options.get("limits"), Limits)
+        self.timeouts: Timeouts = _instance("timeouts", options.get("timeouts"), Timeouts)
+        self.key = check_key(options.get("key"))
+        self.clock = options.get("clock")
+        told = Telemetry(log) if telemetry is None else telemetry
+        self.telemetry: Telemetry = _instance("telemetry", told, Telemetry)
+        self.handlers = handlers_of(app, self.codec)
+        unknown = sorted(set(options) - set(Options.__annotations__))
+        if unknown:
+            raise TypeError(f"unknown argument {unknown[0]!r}: there are {', '.join(Options.__annotations__)}")
+
+
+def _instance(name: str, value: Any, kind: type[Any]) -> Any:
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise InvalidOption(f"{name}={value!r}: takes a {kind.__name__}")
+    return value

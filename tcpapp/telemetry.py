@@ -1,0 +1,161 @@
+"""
+What happened, told to whoever listens.
+
+A server and its connections say what happens to them as events, and never log themselves. `log` is the listener every
+factory begins with; counters and metrics are further ones. No event stands on the path of a message, and none is even
+made while nobody listens::
+
+    telemetry = Telemetry()
+    telemetry.listen(log)
+    factory = MessageServerFactory(app, telemetry=telemetry)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tcpapp.addresses import describe
+from tcpapp.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    from tcpapp.connection import MessageProtocol
+
+__all__ = [
+    "AppFailed",
+    "Closed",
+    "Event",
+    "LateReply",
+    "Listener",
+    "MessagesSkipped",
+    "Opened",
+    "Refused",
+    "Telemetry",
+    "log",
+]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A connection is open."""
+
+    connection: MessageProtocol
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A connection has ended. `unhandled` messages had arrived whole and were never taken by the app."""
+
+    connection: MessageProtocol
+    reason: CloseReason
+    unhandled: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A client at `address` was turned away: `connections` were open already, which is the limit."""
+
+    address: Any
+    connections: int
+
+
+@dataclass(frozen=True)
+class AppFailed:
+    """The app raised, or gave a reply that cannot be sent. Its connection is closed; no other is touched."""
+
+    connection: MessageProtocol
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class MessagesSkipped:
+    """`count` messages over `limit` bytes were left out, as ``oversize=skip`` asks."""
+
+    connection: MessageProtocol
+    count: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class LateReply:
+    """A reply came that no request waits for (any more): it is dropped."""
+
+    connection: MessageProtocol
+
+
+Event = Opened | Closed | Refused | AppFailed | MessagesSkipped | LateReply
+Listener = Callable[[Event], None]
+
+_log = Logger(namespace="tcpapp")
+
+
+class Telemetry:
+    """Passes events on. True while somebody listens: ask before making an event."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def __bool__(self) -> bool:
+        return bool(self._listeners)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with each event from now on; returns a function that ends it."""
+        self._listeners = (*self._listeners, listener)
+
+        def stop() -> None:
+            self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+        return stop
+
+    def tell(self, event: Event) -> None:
+        """Pass `event` to every listener. One that raises is logged, and harms neither the others nor the caller."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _log.failure("a telemetry listener failed on {event!r}", event=type(event).__name__)
+
+
+def log(event: Event) -> None:
+    """
+    The listener that writes to Twisted's log: what an operator has to know, a line each.
+
+    Connections that open, and that end well, are not news and make no line. What a peer sent stands in a line only
+    escaped.
+    """
+    if isinstance(event, Closed):
+        _log_closed(event)
+    elif isinstance(event, AppFailed):
+        _log.failure("the app failed on the connection of {peer}", event.failure, peer=_peer(event.connection))
+    elif isinstance(event, Refused):
+        _log.warn(
+            "refused {peer}: {count} connections are open, which is the limit (max_connections)",
+            peer=describe(event.address),
+            count=event.connections,
+        )
+    elif isinstance(event, MessagesSkipped):
+        _log.warn(
+            "{peer}: left out {count} message(s) over {limit} bytes",
+            peer=_peer(event.connection),
+            count=event.count,
+            limit=event.limit,
+        )
+    elif isinstance(event, LateReply):
+        _log.info("{peer}: dropped a reply that no request waits for", peer=_peer(event.connection))
+
+
+def _log_closed(event: Closed) -> None:
+    if event.unhandled:
+        _log.warn("{peer}: {count} message(s) were not handled", peer=_peer(event.connection), count=event.unhandled)
+    if not event.reason.clean:
+        _log.info("{peer}: closed: {reason}", peer=_peer(event.connection), reason=str(event.reason))
+
+
+def _peer(connection: MessageProtocol) -> str:
+    return describe(connection.peer)

@@ -1,0 +1,251 @@
+"""Chat: names, who comes and who goes, and what one member can do to another's terminal or patience."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.python.failure import Failure
+
+from tcpapp import Limits, MessageProtocol, MessageServerFactory, State, Timeouts
+from tcpapp.apps.chat import HELP, LONGEST_LINE, Chat, Room, chat
+
+WELCOME = "Welcome. What is your name?"
+BAD_NAME = "A name is 1 to 20 letters, digits, - and _. What is your name?"
+
+
+class Client:
+    """Someone at a terminal: says lines, and hears lines."""
+
+    def __init__(self, connection: MessageProtocol) -> None:
+        self.connection = connection
+        self.transport = StringTransportWithDisconnection()
+        self.transport.protocol = connection
+        connection.makeConnection(self.transport)
+
+    def say(self, line: str | bytes) -> None:
+        self.connection.dataReceived((line.encode() if isinstance(line, str) else line) + b"\n")
+
+    def hear(self) -> list[str]:
+        """What came since it was last asked for."""
+        data = self.transport.value().decode()
+        self.transport.clear()
+        return data.splitlines()
+
+    def leave(self) -> None:
+        self.connection.connectionLost(Failure(ConnectionLost()))
+
+
+class House:
+    """A server with a room of its own, and doors to it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.room = Room()
+        app = type("ChatHere", (Chat,), {"room": self.room})
+        self.factory = MessageServerFactory(app, clock=Clock(), **options)
+
+    def enter(self, name: str | None = None) -> Client:
+        """Return a newcomer; or, by name, a member, who has heard all there was to hear."""
+        client = Client(self.factory.buildProtocol(None))
+        if name is not None:
+            client.say(name)
+            client.hear()
+        return client
+
+
+def test_what_is_served_is_the_class() -> None:
+    """Each connection is a member of its own, all of them in one room."""
+    assert chat is Chat
+    assert Chat().room is Chat().room
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_newcomer_is_asked_for_a_name() -> None:
+    """The server speaks first."""
+    assert House().enter().hear() == [WELCOME]
+
+
+@pytest.mark.parametrize("name", ["ann", "A", "0", "x" * 20, "ann-2_b", "Änne", "李", " ann ", "ann\r", "a\x1bnn"])
+def test_a_name_is_taken(name: str) -> None:
+    """Letters and digits of any script, - and _; what is no character, or stands around it, is not part of it."""
+    house = House()
+    client = house.enter()
+    client.say(name)
+    [member] = house.room.members
+    assert client.hear()[1:] == [f"Hello, {member}. {HELP}"]
+    assert member == name.replace("\x1b", "").strip()
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 21, "-ann", "_ann", "an n", "/who", "ann!", "a:b", "\x1b[2J", b"\xff"])
+def test_a_name_that_is_none_is_refused(name: str | bytes) -> None:
+    """What could be taken for something else in a line is no name; the newcomer may try again."""
+    house = House()
+    client = house.enter()
+    client.say(name)
+    assert client.hear()[1:] == [BAD_NAME]
+    assert house.room.members == {}
+    client.say("ann")
+    assert list(house.room.members) == ["ann"]
+
+
+def test_a_name_belongs_to_one() -> None:
+    """A name that is taken is not given again, until it is free."""
+    house = House()
+    first, second = house.enter("ann"), house.enter()
+    second.say("ann")
+    assert second.hear()[1:] == ["ann is here already. What is your name?"]
+    first.leave()
+    second.say("ann")
+    assert second.hear() == [f"Hello, ann. {HELP}"]
+
+
+# Talking --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_one_says_the_others_hear() -> None:
+    """Every other member hears it, with the name; the speaker does not, nor does who has no name yet."""
+    house = House()
+    ann, bob, cem, stranger = house.enter("ann"), house.enter("bob"), house.enter("cem"), house.enter()
+    for each in (ann, bob, stranger):
+        each.hear()
+    ann.say("hello")
+    assert [each.hear() for each in (ann, bob, cem, stranger)] == [[], ["ann: hello"], ["ann: hello"], []]
+
+
+def test_all_are_told_who_comes_and_goes() -> None:
+    """Members are told of members; not of those who never gave a name."""
+    house = House()
+    ann, stranger = house.enter("ann"), house.enter()
+    bob = house.enter("bob")
+    assert ann.hear() == ["* bob joined"]
+    stranger.leave()
+    assert ann.hear() == []
+    bob.leave()
+    assert ann.hear() == ["* bob left"]
+    assert list(house.room.members) == ["ann"]
+
+
+def test_who_tells_who_is_here() -> None:
+    """The names are in order, and one's own is among them."""
+    house = House()
+    house.enter("cem")
+    house.enter("ann")
+    bob = house.enter("bob")
+    house.enter()
+    bob.say("/who")
+    assert bob.hear() == ["Here: ann, bob, cem"]
+
+
+def test_quit_says_goodbye() -> None:
+    """It is answered, then the connection is closed, and the others are told."""
+    house = House()
+    ann, bob = house.enter("ann"), house.enter("bob")
+    ann.hear()
+    bob.say("/quit")
+    assert bob.hear() == ["Goodbye."]
+    assert bob.connection.state is State.CLOSED
+    assert ann.hear() == ["* bob left"]
+
+
+@pytest.mark.parametrize(("line", "word"), [("/dance", "/dance"), ("/", "/"), ("/who is", "/who"), ("/QUIT", "/QUIT")])
+def test_a_command_that_is_none_is_told_to_who_gave_it(line: str, word: str) -> None:
+    """A slip of the keyboard is not said to all."""
+    house = House()
+    ann, bob = house.enter("ann"), house.enter("bob")
+    ann.hear()
+    bob.say(line)
+    assert (bob.hear(), ann.hear()) == ([f"There is no {word}. {HELP}"], [])
+
+
+@pytest.mark.parametrize("line", ["", " ", "\t", "\x1b", "\x07\x07\x07"])
+def test_a_line_without_words_is_not_passed_on(line: str) -> None:
+    """Nothing said is nothing heard."""
+    house = House()
+    ann, bob = house.enter("ann"), house.enter("bob")
+    ann.hear()
+    bob.say(line)
+    assert (bob.hear(), ann.hear()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("line", "heard"),
+    [
+        ("\x1b[2Jgone", "[2Jgone"),
+        ("\x1b]0;title\x07x", "]0;titlex"),
+        ("\x9b31mred", "31mred"),
+        ("one\rann: two", "one ann: two"),
+        ("bell\x07back\x08", "bellback"),
+        ("a\0b", "ab"),
+        ("\u202eright to left", "right to left"),
+        ("\u2028new line", "new line"),
+        ("tab\there", "tab here"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        ("grüße 李 ✓", "grüße 李 ✓"),
+    ],
+)
+def test_what_would_command_a_terminal_is_left_out(line: str | bytes, heard: str) -> None:
+    """No control character, escape sequence or forged line reaches another member; words of any script do."""
+    house = House()
+    ann, bob = house.enter("ann"), house.enter("bob")
+    ann.hear()
+    bob.say(line)
+    assert ann.hear() == [f"bob: {heard}"]
+
+
+def test_long_lines_are_cut() -> None:
+    """A member who pastes a book is heard for one screenful."""
+    house = House()
+    ann, bob = house.enter("ann"), house.enter("bob")
+    ann.hear()
+    bob.say("x" * (LONGEST_LINE + 1))
+    assert ann.hear() == ["bob: " + "x" * LONGEST_LINE]
+
+
+# Members in trouble ---------------------------------------------------------------------------------------------------
+
+
+def test_one_who_is_gone_needs_no_telling(logged_errors: Any) -> None:
+    """A member whose connection is closing is told nothing; that is no error, and the others hear all the same."""
+    house = House()
+    ann, bob, cem = house.enter("ann"), house.enter("bob"), house.enter("cem")
+    bob.hear()
+    ann.transport.loseConnection = lambda: None  # what it was sent is not gone yet
+    ann.connection.close()
+    cem.say("hello?")
+    assert bob.hear() == ["cem: hello?"]
+    ann.leave()
+    assert bob.hear() == ["* ann left"]
+    assert logged_errors.take() == []
+
+
+def test_a_slow_member_does_not_hold_up_the_others() -> None:
+    """One who takes nothing is waited for by nobody; when they take again, they hear what was said meanwhile."""
+    house = House()
+    slow, bob, cem = house.enter("slow"), house.enter("bob"), house.enter("cem")
+    for each in (slow, bob):
+        each.hear()
+    slow.transport.producer.pauseProducing()
+    for number in range(100):
+        cem.say(f"line {number}")
+    lines = [f"cem: line {number}" for number in range(100)]
+    assert (slow.hear(), bob.hear()) == ([], lines)
+    slow.transport.producer.resumeProducing()
+    assert slow.hear() == lines
+
+
+def test_a_member_who_takes_nothing_for_long_is_cut() -> None:
+    """A slow member costs memory up to ``max_unsent``, and no more; the others are told that they left."""
+    house = House(limits=Limits(max_unsent=1000), timeouts=Timeouts(send_progress=30))
+    slow, bob, cem = house.enter("slow"), house.enter("bob"), house.enter("cem")
+    bob.hear()
+    slow.transport.producer.pauseProducing()
+    for number in range(100):
+        cem.say(f"line {number}")
+    assert slow.connection.when_closed().result.rule == "too-much-unsent"
+    assert "* slow left" in bob.hear()
+    assert sorted(house.room.members) == ["bob", "cem"]

@@ -1,0 +1,36 @@
+"""Echo: every message comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.testing import StringTransport
+
+from tcpapp import MessageServerFactory
+from tcpapp.apps import echo
+
+
+@pytest.mark.parametrize("message", [b"", b"hello", "hallo", {"n": 1}, None, [b"\0"]])
+def test_a_message_comes_back(message: Any) -> None:
+    """Whatever the message is, it is the reply."""
+    assert echo(message, None) is message
+
+
+@pytest.mark.parametrize(
+    ("framing", "codec", "data"),
+    [
+        ("line", None, b"one\n\ntwo\n"),
+        ("raw", None, b"\0anything\xff"),
+        ("int16", None, b"\0\0\0\3abc"),
+        ("line", "text", "grüße\n".encode()),
+        ("line", "json", b'{"a":[1,2.5,"x"]}\n'),
+    ],
+)
+def test_a_connection_gets_its_own_bytes_back(framing: str, codec: str | None, data: bytes) -> None:
+    """What comes in goes out, with every framing and codec, and however often a message comes."""
+    connection = MessageServerFactory(echo, framing, codec=codec).buildProtocol(None)
+    connection.makeConnection(StringTransport())
+    connection.dataReceived(data)
+    connection.dataReceived(data)
+    assert connection.transport.value() == data * 2

@@ -1,0 +1,34 @@
+"""Upper: every message comes back in capitals."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.testing import StringTransport
+
+from tcpapp import MessageServerFactory
+from tcpapp.apps import upper
+
+
+@pytest.mark.parametrize(
+    ("codec", "received", "sent"),
+    [
+        (None, b"hello\n", b"HELLO\n"),
+        (None, b"\nA1!\n", b"\nA1!\n"),
+        (None, "grüße\n".encode(), "GRüßE\n".encode()),
+        ("text", "grüße\n".encode(), "GRÜSSE\n".encode()),
+        ("json", b'"hello"\n', b'"HELLO"\n'),
+    ],
+)
+def test_a_message_comes_back_in_capitals(codec: str | None, received: bytes, sent: bytes) -> None:
+    """Of bytes, the ASCII letters are made capitals; with the text codec, all letters are."""
+    connection = MessageServerFactory(upper, codec=codec).buildProtocol(None)
+    connection.makeConnection(StringTransport())
+    connection.dataReceived(received)
+    assert connection.transport.value() == sent
+
+
+def test_it_can_be_awaited_in_a_test() -> None:
+    """A coroutine function is called as any other; what it gives is awaited."""
+    with pytest.raises(StopIteration) as ended:
+        upper(b"hello", None).send(None)
+    assert ended.value.value == b"HELLO"

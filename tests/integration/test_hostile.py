@@ -1,0 +1,215 @@
+"""Peers that leave half-way, leave at once, say too much, or listen too little: on real sockets."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+
+from tcpapp import Limits, Timeouts, conversation
+from tcpapp.errors import NotConnected
+
+from .peers import InHand, Noted, bounded, until
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# Leaving --------------------------------------------------------------------------------------------------------------
+
+
+@bounded
+async def test_a_peer_that_ends_its_side_is_answered(serve: Any, dial: Any, global_reactor: Any) -> None:
+    """What arrived before a half-close is answered, late answers too; then we close our side as well."""
+    app = InHand()
+    server = await serve(app)
+    peer = await dial(server.port)
+    peer.say(b"one\ntwo\n")
+    peer.end()
+    [connection] = await arrived(server, global_reactor)
+    await until(global_reactor, lambda: bool(app.messages) and connection._ending.no_more_input)
+    assert (peer.data, peer.read_ended) == (b"", False)
+    app.answer_all()
+    assert await peer.heard(8) == b"one\ntwo\n"
+    assert isinstance(await peer.lost, ConnectionDone)
+    assert (await connection.when_closed()).rule == "end-of-stream"
+
+
+@bounded
+async def test_a_conversation_with_a_peer_that_ends_its_side(serve: Any, dial: Any) -> None:
+    """The ``async for`` takes what came, then ends, and there is time for a last word."""
+
+    @conversation
+    async def count(connection: Any) -> None:
+        total = 0
+        async for message in connection:
+            total += int(message)
+        await connection.send(b"%d" % total)
+
+    peer = await dial((await serve(count)).port)
+    peer.say(b"1\n2\n3\n")
+    peer.end()
+    assert isinstance(await peer.lost, ConnectionDone)
+    assert peer.data == b"6\n"
+
+
+@bounded
+async def test_a_peer_that_ends_inside_a_message(serve: Any, dial: Any) -> None:
+    """The messages before are answered; half a message is handled by no one, and is the reason of the end."""
+    app = Noted()
+    peer = await dial((await serve(app)).port)
+    peer.say(b"whole\nhal")
+    peer.end()
+    assert isinstance(await peer.lost, ConnectionDone)
+    assert peer.data == b"whole\n"
+    assert (str(app.reasons[0].by), app.reasons[0].rule) == ("peer", "truncated-message")
+
+
+@bounded
+async def test_a_peer_that_resets(serve: Any, dial: Any, global_reactor: Any) -> None:
+    """A reset ends that connection, by the network, and no other."""
+    app = Noted()
+    server = await serve(app)
+    peer, other = await dial(server.port), await dial(server.port)
+    peer.say(b"hello\n")
+    await peer.heard(6)
+    peer.reset()
+    await until(global_reactor, lambda: bool(app.reasons))
+    assert (str(app.reasons[0].by), app.reasons[0].rule) == ("network", "lost")
+    assert app.reasons[0].error.__class__ is ConnectionLost
+    other.say(b"still here\n")
+    assert await other.heard(11) == b"still here\n"
+    assert len(server.connections) == 1
+
+
+@bounded
+async def test_a_peer_that_resets_while_it_is_being_served(serve: Any, dial: Any, global_reactor: Any) -> None:
+    """The reply finds nobody; that is no error."""
+    app = InHand()
+    server = await serve(app)
+    peer = await dial(server.port)
+    peer.say(b"work\n")
+    await until(global_reactor, lambda: bool(app.messages))
+    peer.reset()
+    await until(global_reactor, lambda: not server.connections)
+    app.answer_all()
+
+
+@bounded
+async def test_a_peer_that_speaks_another_protocol(serve: Any, dial: Any) -> None:
+    """An HTTP request on a port of 32-bit lengths is a message of a gigabyte: nobody waits for it, or holds room."""
+    app = Noted()
+    peer = await dial((await serve(app, framing="int32")).port)
+    peer.say(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await peer.lost
+    assert app.reasons[0].rule == "message-too-long"
+    assert peer.data == b""
+
+
+# Too much, too little -------------------------------------------------------------------------------------------------
+
+
+async def arrived(server: Any, reactor: Any) -> list[Any]:
+    """The server's connections, once there is one."""
+    await until(reactor, lambda: bool(server.connections))
+    return list(server.connections)
+
+
+@contextmanager
+def traced_memory() -> Iterator[Callable[[], int]]:
+    """Give a function that tells how many bytes there were at most since the beginning."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@bounded
+async def test_a_flood_into_a_slow_app(serve: Any, join: Any, global_reactor: Any) -> None:
+    """An app that takes its time holds the client back: memory stays flat on both sides, and nothing is lost."""
+    received: list[int] = []
+    gate: Deferred[None] = Deferred()
+
+    async def slow(message: bytes, connection: Any) -> None:
+        if not received:
+            await gate
+        received.append(int(message[:8]))
+
+    server = await serve(slow, framing="int32")
+    client = await join(server, framing="int32")
+    count, padding = 2000, bytes(16 * KIB - 8)
+    sent: list[int] = []
+
+    async def flood() -> None:
+        for number in range(count):
+            await client.send(b"%08d" % number + padding)
+            sent.append(number)
+
+    with traced_memory() as peak:
+        flooding = Deferred.fromCoroutine(flood())
+        [connection] = await arrived(server, global_reactor)
+        await until(global_reactor, lambda: client._outbox.blocked and connection._inbox.size > 64 * KIB)
+        assert received == []
+        assert len(sent) < count
+        gate.callback(None)
+        await flooding
+        await client.close()
+        await connection.when_closed()
+        assert peak() < 4 * MIB
+    assert received == list(range(count))
+
+
+@bounded
+async def test_a_slow_reader(serve: Any, dial: Any, global_reactor: Any) -> None:
+    """A peer that asks for much and takes nothing holds its own connection back; when it takes, nothing is missing."""
+    replies = 0
+
+    def big(message: bytes, connection: Any) -> bytes:
+        nonlocal replies
+        replies += 1
+        return message * 1000
+
+    server = await serve(big, framing="line")
+    peer, other = await dial(server.port), await dial(server.port)
+    peer.transport.pauseProducing()
+    asked = b"".join(b"%015d\n" % number for number in range(2000))
+    peer.say(asked)
+    await until(global_reactor, lambda: any(each._outbox.blocked for each in server.connections))
+    other.say(b"x\n")
+    await other.heard(1001)
+    assert replies < 2001
+    assert sum(each._outbox.unsent for each in server.connections) < MIB
+    peer.transport.resumeProducing()
+    expected = b"".join(line * 1000 + b"\n" for line in asked.splitlines())
+    assert await peer.heard(len(expected)) == expected
+
+
+@bounded
+async def test_a_peer_that_never_listens_is_cut(serve: Any, dial: Any, global_reactor: Any) -> None:
+    """After ``send_progress`` seconds in which it took nothing, it has no connection any more."""
+    app = Noted()
+    server = await serve(app, timeouts=Timeouts(send_progress=0.1))
+    peer = await dial(server.port)
+    peer.transport.pauseProducing()
+    [connection] = await arrived(server, global_reactor)
+    for _ in range(20):
+        connection.send(b"x" * 1000 * KIB).addErrback(lambda failure: failure.trap(NotConnected))
+    await until(global_reactor, lambda: bool(app.reasons))
+    assert app.reasons[0].rule == "send-stalled"
+
+
+@bounded
+async def test_a_crowd_over_the_limit(serve: Any, dial: Any, global_reactor: Any) -> None:
+    """Of fifty peers at once, as many as may be are served, and the others are closed and counted."""
+    server = await serve(Noted(), limits=Limits(max_connections=5))
+    peers = [await dial(server.port) for _ in range(50)]
+    for each in peers:
+        each.say(b"hello\n")
+    await until(global_reactor, lambda: server.refused == 45 and sum(bool(each.lost.called) for each in peers) == 45)
+    served = [each for each in peers if not each.lost.called]
+    assert [await each.heard(6) for each in served] == [b"hello\n"] * 5
+    assert len(server.connections) == 5

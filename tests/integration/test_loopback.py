@@ -1,0 +1,251 @@
+"""Server and client on real loopback ports, through every kind of endpoint and without."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import ssl
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.error import CannotListenError, ConnectError
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.error import TimeoutError as ConnectTimeout
+
+from tcpapp import Limits, MessageClientFactory, MessageServerFactory, Timeouts, connect, listen
+from tcpapp.errors import NotConnected
+
+from .peers import InHand, Noted, bounded, until
+
+# What Twisted itself does with pyOpenSSL.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+
+KINDS = ["tcp", "unix", "tls", "tls, wrapped"]
+
+
+@pytest.fixture
+def endpoints(kind: str, tmp_path: Path, certificates: Path, global_reactor: Any) -> Any:
+    """Give the server's endpoint, and a function from the server that listens to the client's."""
+    if kind == "tcp":
+        return "tcp:0:interface=127.0.0.1", lambda server: f"tcp:127.0.0.1:{server.port}"
+    if kind == "unix":
+        return f"unix:{tmp_path}/socket", lambda server: f"unix:{tmp_path}/socket"
+    tls = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
+    if kind == "tls":
+        return tls, lambda server: f"tls:localhost:{server.port}:trustRoots={certificates}/roots"
+    root = ssl.Certificate.loadPEM((certificates / "roots" / "authority.pem").read_bytes())
+    trust = ssl.optionsForClientTLS("localhost", trustRoot=ssl.trustRootFromCertificates([root]))
+    return tls, lambda server: wrapClientTLS(trust, TCP4ClientEndpoint(global_reactor, "127.0.0.1", server.port))
+
+
+# Both ways ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@bounded
+async def test_messages_go_both_ways(endpoints: Any, serve: Any, join: Any) -> None:
+    """Through every kind of endpoint: a request is answered, and either side sends without being asked."""
+    app = Noted()
+    server = await serve(app, endpoints[0], framing="int32")
+    client = await join(endpoints[1](server), framing="int32")
+    assert await client.request(b"hello") == b"hello"
+    big = bytes(range(256)) * 4000
+    assert await client.request(big) == big
+    [connection] = app.opened_by
+    assert server.connections == {connection}
+    await connection.send(b"unasked")
+    assert await client.receive() == b"unasked"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@bounded
+async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
+    """What was sent before the close is handled; both sides then know that the conversation ended well, and by whom."""
+    app = Noted()
+    server = await serve(app, endpoints[0])
+    client = await join(endpoints[1](server))
+    await client.send(b"the last words")
+    reason = await client.close()
+    assert (str(reason.by), reason.rule, reason.clean) == ("us", "closed", True)
+    await until(global_reactor, lambda: bool(app.reasons))
+    assert (str(app.reasons[0].by), app.reasons[0].rule) == ("peer", "end-of-stream")
+    assert server.connections == frozenset()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@bounded
+async def test_the_server_closes(endpoints: Any, serve: Any, join: Any) -> None:
+    """A client that waits for a message is told; what the server sent before can still be received."""
+    app = Noted()
+    server = await serve(app, endpoints[0])
+    client = await join(endpoints[1](server))
+    await client.request(b"hello")
+    app.opened_by[0].send(b"goodbye")
+    closing = app.opened_by[0].close()
+    assert await client.receive() == b"goodbye"
+    with pytest.raises(NotConnected) as caught:
+        await client.receive()
+    assert caught.value.reason.rule == "end-of-stream"
+    assert (await client.when_closed()).clean
+    assert (await closing).rule == "closed"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@bounded
+async def test_the_server_drains(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
+    """Through every kind of endpoint, a drain answers what is in hand, and cuts nobody."""
+    app = InHand()
+    server = await serve(app, endpoints[0])
+    client = await join(endpoints[1](server))
+    reply = client.request(b"work")
+    await until(global_reactor, lambda: bool(app.messages))
+    drained = server.drain()
+    app.answer_all()
+    assert await reply == b"work"
+    assert (await drained, (await client.when_closed()).rule) == (0, "end-of-stream")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@bounded
+async def test_one_over_the_limit(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
+    """Through every kind of endpoint, one over the limit is closed and counted; who comes later finds room."""
+    server = await serve(Noted(), endpoints[0], limits=Limits(max_connections=2))
+    first, second = [await join(endpoints[1](server)) for _ in range(2)]
+    assert [await each.request(b"here") for each in (first, second)] == [b"here"] * 2
+    over = await join(endpoints[1](server))
+    await over.when_closed()
+    assert (server.refused, len(server.connections)) == (1, 2)
+    await first.close()
+    await until(global_reactor, lambda: len(server.connections) == 1)
+    third = await join(endpoints[1](server))
+    assert [await each.request(b"here") for each in (second, third)] == [b"here"] * 2
+
+
+# Without endpoints ----------------------------------------------------------------------------------------------------
+
+
+@bounded
+async def test_the_factories_go_into_the_reactors_own_calls(global_reactor: Any) -> None:
+    """listenTCP and connectTCP take the factories; when_connected gives the client's connection."""
+    server = MessageServerFactory(lambda message, connection: message.upper(), "netstring")
+    port = global_reactor.listenTCP(0, server, interface="127.0.0.1")
+    client = MessageClientFactory(framing="netstring")
+    waiting = client.when_connected()
+    global_reactor.connectTCP("127.0.0.1", port.getHost().port, client)
+    connection = await waiting
+    assert await connection.request(b"hello") == b"HELLO"
+    assert connection.clock is global_reactor
+    await connection.close()
+    await port.stopListening()
+    await server.close()
+
+
+@bounded
+async def test_connect_tcp_tells_that_nobody_answers(global_reactor: Any) -> None:
+    """when_connected fails with Twisted's own error."""
+    client = MessageClientFactory()
+    waiting = client.when_connected()
+    global_reactor.connectTCP("127.0.0.1", closed_port(), client)
+    with pytest.raises(Refused):
+        await waiting
+
+
+@bounded
+async def test_the_global_reactor_is_found() -> None:
+    """Where no reactor is given, `listen` and `connect` take the one that runs."""
+    server = await listen("tcp:0:interface=127.0.0.1", Noted())
+    client = await connect(f"tcp:127.0.0.1:{server.port}")
+    assert await client.request(b"hello") == b"hello"
+    await client.close()
+    await server.close()
+
+
+# Where nobody answers -------------------------------------------------------------------------------------------------
+
+
+def closed_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
+@bounded
+async def test_a_closed_port_refuses(join: Any) -> None:
+    """Connecting fails with Twisted's ConnectionRefusedError."""
+    with pytest.raises(Refused):
+        await join(f"tcp:127.0.0.1:{closed_port()}")
+
+
+@bounded
+async def test_a_unix_socket_that_is_not_there(join: Any, tmp_path: Path) -> None:
+    """Connecting fails with an error of Twisted's."""
+    with pytest.raises(ConnectError):
+        await join(f"unix:{tmp_path}/nobody")
+
+
+@bounded
+async def test_a_server_that_does_not_answer(global_reactor: Any) -> None:
+    """A server whose backlog is full takes no one in: connecting ends after ``timeouts.connect`` seconds."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        crowd = [socket.socket() for _ in range(8)]
+        for each in crowd:
+            each.setblocking(False)
+            each.connect_ex(server.getsockname())
+        endpoint = f"tcp:127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConnectTimeout, match=r"tcp:127\.0\.0\.1:\d+: not connected after 0\.2 s \(connect\)"):
+            await connect(endpoint, reactor=global_reactor, timeouts=Timeouts(connect=0.2))
+        for each in crowd:
+            each.close()
+
+
+@bounded
+async def test_a_port_that_is_taken(serve: Any) -> None:
+    """Listening where another listens fails with Twisted's CannotListenError."""
+    server = await serve(Noted())
+    with pytest.raises(CannotListenError):
+        await serve(Noted(), f"tcp:{server.port}:interface=127.0.0.1")
+    assert isinstance(server.port, int)
+
+
+@bounded
+async def test_certificates_are_checked(serve: Any, join: Any, certificates: Path) -> None:
+    """A client that does not trust the server's certificate has no conversation; the server takes no harm."""
+    app = Noted()
+    tls = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
+    server = await serve(app, tls)
+    client = await join(f"tls:localhost:{server.port}")
+    with pytest.raises(NotConnected) as caught:
+        await client.request(b"who are you?")
+    assert caught.value.reason.rule == "lost"
+    trusting = await join(f"tls:localhost:{server.port}:trustRoots={certificates}/roots")
+    assert await trusting.request(b"hello") == b"hello"
+
+
+# A UNIX socket's file -------------------------------------------------------------------------------------------------
+
+
+@bounded
+async def test_the_file_of_a_unix_socket_comes_and_goes(serve: Any, tmp_path: Path) -> None:
+    """It has the mode that was asked for, and is gone after the close."""
+    path = tmp_path / "socket"
+    server = await serve(Noted(), f"unix:{path}:mode=600")
+    assert path.is_socket()
+    assert path.stat().st_mode & 0o777 == 0o600
+    await server.close()
+    assert not path.exists()
+
+
+@bounded
+async def test_a_unix_socket_whose_file_was_removed(serve: Any, join: Any, tmp_path: Path) -> None:
+    """Somebody removed the file: draining ends all the same, and the socket is closed."""
+    path = tmp_path / "socket"
+    server = await serve(Noted(), f"unix:{path}")
+    client = await join(f"unix:{path}")
+    assert await client.request(b"hello") == b"hello"
+    path.unlink()
+    assert await server.drain() == 0
+    assert server._port.socket.fileno() == -1

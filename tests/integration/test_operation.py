@@ -1,0 +1,156 @@
+"""What an operator does with a server that is in use: drain, suspend, resume, close. On real sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import gatherResults
+from twisted.internet.error import CannotListenError
+from twisted.internet.error import ConnectionRefusedError as Refused
+
+from tcpapp import MessageServerFactory, MessageService, Timeouts, connect
+from tcpapp.apps import echo, time
+from tcpapp.errors import NotConnected
+
+from .peers import InHand, Noted, bounded, until
+
+
+@bounded
+async def test_a_drain_loses_no_request_in_flight(serve: Any, join: Any, global_reactor: Any) -> None:
+    """Whatever had arrived when the drain began is answered, pipelined or not; then each client sees a clean end."""
+    app = InHand()
+    server = await serve(app)
+    clients = [await join(server) for _ in range(10)]
+    requests = [client.request(b"request %d" % number) for client in clients for number in range(5)]
+    await until(global_reactor, lambda: sum(map(held, server.connections)) == len(requests))
+    drained = server.drain(10)
+    app.answer_all()
+    assert await gatherResults(requests) == [b"request %d" % number for number in range(5)] * 10
+    assert await drained == 0
+    assert {(await client.when_closed()).rule for client in clients} == {"end-of-stream"}
+
+
+def held(connection: Any) -> int:
+    """The messages that a connection has: one in the app's hand, the others in the inbox."""
+    return len(connection._inbox) + (not connection._dispatch.done)
+
+
+@bounded
+async def test_while_it_drains_nobody_is_let_in(serve: Any, join: Any, global_reactor: Any) -> None:
+    """A new client is refused, and a client that is there can ask for no more, though its request is answered."""
+    app = InHand()
+    server = await serve(app)
+    client = await join(server)
+    request = client.request(b"work")
+    await until(global_reactor, lambda: bool(app.messages))
+    drained = server.drain(10)
+    with pytest.raises(Refused):
+        await join(server)
+    app.answer_all()
+    assert await request == b"work"
+    await client.when_closed()
+    with pytest.raises(NotConnected):
+        await client.request(b"more work")
+    assert await drained == 0
+
+
+@bounded
+async def test_a_drain_ends_at_its_deadline(serve: Any, join: Any, global_reactor: Any) -> None:
+    """What is not finished is cut, and its client is told; what is finished is not counted."""
+    app = InHand()
+    server = await serve(app)
+    idle, busy = await join(server), await join(server)
+    request = busy.request(b"endless work")
+    await until(global_reactor, lambda: bool(app.messages) and len(server.connections) == 2)
+    drained = server.drain(0.05)
+    with pytest.raises(NotConnected):
+        await request
+    assert await drained == 1
+    assert ((await idle.when_closed()).rule, (await busy.when_closed()).rule) == ("end-of-stream", "lost")
+
+
+@bounded
+async def test_a_conversation_does_not_hold_up_a_drain(serve: Any, join: Any) -> None:
+    """The clock that ships with tcpapp, which would go on for ever, ends at once, and in order."""
+    server = await serve(time)
+    client = await join(server)
+    await client.receive()
+    assert await server.drain(10) == 0
+    assert (await client.when_closed()).rule == "end-of-stream"
+
+
+@bounded
+async def test_suspended_it_lets_clients_wait(serve: Any, join: Any, global_reactor: Any) -> None:
+    """New clients wait in the backlog, where nobody refuses them, while old ones are served; resumed, all are."""
+    server = await serve(Noted())
+    old = await join(server)
+    assert await old.request(b"before") == b"before"
+    server.suspend()
+    new = [await join(server) for _ in range(5)]
+    requests = [each.request(b"let me in") for each in new]
+    for _ in range(10):
+        assert await old.request(b"meanwhile") == b"meanwhile"
+    assert (len(server.connections), any(each.called for each in requests)) == (1, False)
+    server.resume()
+    assert await gatherResults(requests) == [b"let me in"] * 5
+    assert len(server.connections) == 6
+
+
+@bounded
+async def test_closing_while_suspended(serve: Any, join: Any) -> None:
+    """Clients in the backlog are cut off, and the others are closed."""
+    server = await serve(Noted())
+    old = await join(server)
+    await old.request(b"before")
+    server.suspend()
+    new = await join(server)
+    await server.close()
+    assert [(await each.when_closed()).rule for each in (old, new)] == ["end-of-stream", "lost"]
+
+
+@bounded
+async def test_closing_twice_and_draining_after(serve: Any, join: Any) -> None:
+    """Each call is told when all is over."""
+    server = await serve(Noted())
+    await (await join(server)).request(b"hello")
+    ends = [server.close(), server.close(), server.drain(), server.close()]
+    assert await gatherResults(ends) == [None, None, 0, None]
+    assert await server.drain() == 0
+
+
+# The service ----------------------------------------------------------------------------------------------------------
+
+
+@bounded
+async def test_a_service_stops_and_starts_on_the_same_port(global_reactor: Any, join: Any) -> None:
+    """With clients connected, it stops, is started again on the port it had, and serves."""
+    factory = MessageServerFactory(echo, timeouts=Timeouts(drain=5))
+    first = MessageService(factory, ["tcp:0:interface=127.0.0.1"], global_reactor)
+    first.startService()
+    port = first.addresses[0].port
+    await first.stopService()
+    service = MessageService(factory, [f"tcp:{port}:interface=127.0.0.1"], global_reactor)
+    for _ in range(3):
+        service.startService()
+        client = await join(f"tcp:127.0.0.1:{port}")
+        assert await client.request(b"hello") == b"hello"
+        await service.stopService()
+        assert (await client.when_closed()).rule == "end-of-stream"
+        with pytest.raises(Refused):
+            await connect(f"tcp:127.0.0.1:{port}", reactor=global_reactor)
+
+
+@bounded
+async def test_one_busy_endpoint_keeps_all_closed(global_reactor: Any, serve: Any, join: Any) -> None:
+    """Where the second of two ports is taken, the first is not left open."""
+    taken, other = await serve(Noted()), await serve(Noted())
+    free = other.port
+    await other.close()
+    endpoints = [f"tcp:{port}:interface=127.0.0.1" for port in (free, taken.port)]
+    service = MessageService(MessageServerFactory(echo), endpoints, global_reactor)
+    with pytest.raises(CannotListenError):
+        service.startService()
+    with pytest.raises(Refused):
+        await join(f"tcp:127.0.0.1:{free}")
+    assert await (await join(taken)).request(b"hello") == b"hello"

@@ -1,0 +1,401 @@
+"""``twistd tcpapp`` as a process: what it serves, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 20
+"""How long anything here may take; it takes a second, most of it Python's start."""
+
+TCP = "tcp:0:interface=127.0.0.1"
+BUSY = r"twistd tcpapp: Couldn't listen on 127\.0\.0\.1:\d+: \[Errno \d+\] Address already in use\.\n"
+
+MINE = """
+import signal
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+waiting = []
+
+def answer():
+    for each in waiting:
+        each.callback(b"done")
+
+signal.signal(signal.SIGUSR2, lambda *_: reactor.callFromThread(answer))
+
+def app(message, connection):
+    print("in hand:", message.decode(), flush=True)
+    waiting.append(Deferred())
+    return waiting[-1]
+"""
+"""An app that answers when it gets SIGUSR2."""
+
+
+class Process:
+    """A process whose lines are waited for, one after the other."""
+
+    def __init__(self, command: list[str], cwd: Path, **options: Any) -> None:
+        environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.popen = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        self.out: list[str] = []
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.popen.stdout or ():
+            self._lines.put(line)
+        self._lines.put("")
+
+    def line(self, pattern: str) -> re.Match[str]:
+        """The next line that has `pattern` in it."""
+        while True:
+            line = self._lines.get(timeout=SECONDS)
+            self.out.append(line)
+            if found := re.search(pattern, line):
+                return found
+            assert line, f"it ended without {pattern!r}:\n{''.join(self.out)}{self.popen.stderr.read()}"
+
+    def port(self) -> int:
+        """The port of the next endpoint that is listened on."""
+        return int(self.line(r"listening on 127\.0\.0\.1:(\d+)")[1])
+
+    def signal(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end: the exit code, all that was not read of stdout, and stderr."""
+        code = self.popen.wait(SECONDS)
+        self._reader.join(SECONDS)
+        rest = "".join(iter(self._lines.get_nowait, ""))
+        return code, rest, self.popen.stderr.read()
+
+    def clean_up(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait()
+        self._reader.join(SECONDS)
+        self.popen.stdout.close()
+        self.popen.stderr.close()
+
+
+Run = Callable[..., Process]
+
+
+@pytest.fixture
+def run(twistd: list[str], tmp_path: Path) -> Iterator[Run]:
+    """Give ``run(*options, before=[…])``: twistd, in the foreground, in a folder of its own, serving tcpapp."""
+    processes: list[Process] = []
+
+    def start(*options: str, before: tuple[str, ...] = ("-n",), **more: Any) -> Process:
+        processes.append(Process([*twistd, *before, "tcpapp", *options], tmp_path, **more))
+        return processes[-1]
+
+    yield start
+    for each in processes:
+        each.clean_up()
+
+
+def dial(where: int | str) -> socket.socket:
+    """A connection to a port, or to a UNIX socket."""
+    if isinstance(where, int):
+        return socket.create_connection(("127.0.0.1", where), SECONDS)
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(SECONDS)
+    client.connect(where)
+    return client
+
+
+def hear(client: socket.socket, size: int) -> bytes:
+    """`size` bytes; fewer, where there come no more."""
+    data = b""
+    while len(data) < size and (more := client.recv(size - len(data))):
+        data += more
+    return data
+
+
+def ends(process: Process, number: int = signal.SIGTERM) -> None:
+    """The process ends in order: nothing on stderr, no traceback in the log, and the exit code is 0."""
+    process.signal(number)
+    code, rest, err = process.end()
+    assert (code, err) == (0, "")
+    assert "Traceback" not in rest
+    assert f"{signal.Signals(number).name}: stopping" in rest
+
+
+# Serving --------------------------------------------------------------------------------------------------------------
+
+TALKS = [
+    ("echo", b"hello\r\n", rb"hello\n"),
+    ("upper", b"hello\n", rb"HELLO\n"),
+    ("discard", b"hello\n", rb""),
+    ("time", b"", rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00\n"),
+    ("chat", b"ann\n/who\n", rb"Welcome\. What is your name\?\nHello, ann\. .*\nHere: ann\n"),
+]
+
+
+@pytest.mark.parametrize(("app", "said", "heard"), TALKS)
+def test_each_app_is_served(app: str, said: bytes, heard: bytes, run: Run) -> None:
+    """Asked for any free port, the log names the one it is; behind it is the app. SIGTERM ends it in order."""
+    process = run("--listen", TCP, "--app", app)
+    with dial(process.port()) as client:
+        client.sendall(said)
+        client.shutdown(socket.SHUT_WR)
+        assert re.fullmatch(heard, hear(client, 1000))
+    ends(process)
+
+
+def test_an_app_of_ones_own(run: Run, tmp_path: Path) -> None:
+    """It is imported from the current directory."""
+    (tmp_path / "mine.py").write_text("def shout(message, connection):\n    return message.upper() + b'!'\n")
+    process = run("--listen", TCP, "--app", "mine:shout")
+    with dial(process.port()) as client:
+        client.sendall(b"hello\n")
+        assert hear(client, 7) == b"HELLO!\n"
+    ends(process)
+
+
+def test_several_endpoints(run: Run, tmp_path: Path) -> None:
+    """One app on two ports and a UNIX socket, whose file is gone afterwards."""
+    process = run("--listen", TCP, "--listen", TCP, "--listen", f"unix:{tmp_path}/socket:mode=600")
+    places = [process.port(), process.port(), process.line(r"listening on unix:(.*)")[1]]
+    assert places[2] == f"{tmp_path}/socket"
+    for place in places:
+        with dial(place) as client:
+            client.sendall(b"hello\n")
+            assert hear(client, 6) == b"hello\n"
+    ends(process)
+    assert not (tmp_path / "socket").exists()
+
+
+def test_options_are_heeded(run: Run) -> None:
+    """Framing, codec and limits are those of the command line."""
+    process = run("--listen", TCP, "--framing", "int16:max=20", "--codec", "json", "--max-connections", "1")
+    port = process.port()
+    with dial(port) as client, dial(port) as other:
+        assert hear(other, 1) == b""
+        client.sendall(b'\0\x0b{"a": [1] }')
+        assert hear(client, 11) == b'\0\x09{"a":[1]}'
+        client.sendall(b"\0\x02{]")
+        assert hear(client, 1) == b""
+    process.line(r"refused 127\.0\.0\.1:\d+: 1 connections are open, which is the limit")
+    process.line("closed: undecodable-message")
+    ends(process)
+
+
+def test_it_runs_on_another_reactor(run: Run) -> None:
+    """twistd's --reactor is heeded, and the end is the same."""
+    process = run("--listen", TCP, before=("-n", "--reactor=asyncio"))
+    with dial(process.port()) as client:
+        client.sendall(b"hello\n")
+        assert hear(client, 6) == b"hello\n"
+    ends(process)
+
+
+# Ending ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_hand(run: Run, tmp_path: Path) -> Iterator[tuple[Process, socket.socket]]:
+    """Give a process that has a message in hand, and the client who waits for the answer."""
+    (tmp_path / "mine.py").write_text(MINE)
+    process = run("--listen", TCP, "--app", "mine:app")
+    with dial(process.port()) as client:
+        client.sendall(b"work\n")
+        process.line("in hand: work")
+        yield process, client
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_waits_for_what_is_in_hand(number: int, in_hand: tuple[Process, socket.socket]) -> None:
+    """SIGTERM, or Ctrl-C: nobody new is let in, the message is answered, and the exit code is 0."""
+    process, client = in_hand
+    port = client.getpeername()[1]
+    process.signal(number)
+    process.line(f"{signal.Signals(number).name}: stopping")
+    process.line(r"draining 1 connection\(s\), for 15 s at most")
+    process.line(r"no longer listening on 127\.0\.0\.1")
+    with pytest.raises(ConnectionRefusedError):
+        dial(port)
+    process.signal(signal.SIGUSR2)
+    assert hear(client, 100) == b"done\n"
+    code, rest, err = process.end()
+    assert (code, err) == (0, "")
+    assert "Traceback" not in rest
+
+
+def test_a_second_signal_cuts(in_hand: tuple[Process, socket.socket]) -> None:
+    """Who does not want to wait sends another: the client is cut off, the log says so, and the exit code is 0."""
+    process, client = in_hand
+    process.signal(signal.SIGTERM)
+    process.line("draining 1")
+    process.signal(signal.SIGINT)
+    with pytest.raises(ConnectionResetError):
+        hear(client, 1)
+    process.line("SIGINT, while stopping: cutting every connection")
+    process.line(r"1 connection\(s\) did not end by themselves")
+    code, rest, err = process.end()
+    assert (code, err) == (0, "")
+    assert "Traceback" not in rest
+
+
+def test_the_drain_has_a_deadline(run: Run, tmp_path: Path) -> None:
+    """--drain bounds the end: what is in hand then is cut, and the exit code is 0."""
+    (tmp_path / "mine.py").write_text(MINE)
+    process = run("--listen", TCP, "--app", "mine:app", "--drain", "0.1")
+    with dial(process.port()) as client:
+        client.sendall(b"work\n")
+        process.line("in hand")
+        process.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionResetError):
+            hear(client, 1)
+    process.line(r"drain-over \(by us\): it was not finished in 0\.1 s \(drain\)")
+    assert process.end()[0] == 0
+
+
+def test_a_clock_does_not_hold_up_the_end(run: Run) -> None:
+    """A conversation that would go on for ever, on its own accord, ends with the server, and nothing is cut."""
+    process = run("--listen", TCP, "--app", "time")
+    with dial(process.port()) as client:
+        assert hear(client, 1)
+        process.signal(signal.SIGTERM)
+        while hear(client, 1):
+            pass
+    code, rest, _ = process.end()
+    assert code == 0
+    assert "did not end by themselves" not in rest
+
+
+def test_a_socket_whose_file_was_removed(run: Run, tmp_path: Path) -> None:
+    """Somebody tidied up: that is no reason not to end in order."""
+    process = run("--listen", f"unix:{tmp_path}/socket")
+    process.line("listening on unix:")
+    with dial(f"{tmp_path}/socket") as client:
+        client.sendall(b"hello\n")
+        assert hear(client, 6) == b"hello\n"
+        (tmp_path / "socket").unlink()
+        ends(process)
+        assert hear(client, 1) == b""
+
+
+# Not beginning --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [[], ["--listen", TCP]], ids=["alone", "after another"])
+def test_a_port_that_is_taken(first: list[str], run: Run, tmp_path: Path) -> None:
+    """One line on stderr, one in the log, and 1; no pid file is left, and no socket of another endpoint."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
+        options = ["--listen", f"unix:{tmp_path}/socket", "--listen", taken] if first else ["--listen", taken]
+        code, out, err = run(*options, before=("-n", f"--pidfile={tmp_path}/pid")).end()
+    assert code == 1
+    assert re.fullmatch(BUSY, err)
+    assert out.count("Couldn't listen") == 1
+    assert "Traceback" not in out
+    assert not (tmp_path / "pid").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--framnig=line"], "option --framnig not recognized; did you mean 'framing'\\?"),
+        (["--listen=7007"], "'7007': '7007' is no kind of endpoint; there are .*; write tcp:7007"),
+        (["--app=absent:app"], "app 'absent:app': importing 'absent' failed: ModuleNotFoundError: .*"),
+        (["--app=mine:app"], r"app 'mine:app': importing 'mine' failed: ZeroDivisionError: .* \(.*mine.py, line 1\)"),
+        (["7007"], "'7007' is no option; options begin with --"),
+    ],
+)
+def test_a_wrong_command_line(options: list[str], says: str, run: Run, tmp_path: Path) -> None:
+    """One line on stderr, nothing on stdout, and 1; nothing was begun."""
+    (tmp_path / "mine.py").write_text("1 / 0")
+    code, out, err = run(*options).end()
+    assert (code, out) == (1, "")
+    assert re.fullmatch(f"twistd tcpapp: {says}\n", err)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+
+
+def test_help(run: Run) -> None:
+    """The page begins with how it is called, once, and is all there is."""
+    code, out, err = run("--help").end()
+    assert (code, err) == (0, "")
+    assert re.match(r"Usage: twistd \[options\] tcpapp \[options\]\nServes ", out)
+    assert out.count("Usage:") == 1
+
+
+# As a daemon ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def daemon(run: Run, tmp_path: Path) -> Iterator[Callable[..., tuple[tuple[int, str, str], Callable[[], bytes]]]]:
+    """
+    Give ``daemon(*options)``: what the process that starts it has to say, and a function that waits for the end.
+
+    The daemon has inherited a pipe, which is at its end when the daemon is.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as pipe:
+
+        def start(*options: str) -> tuple[tuple[int, str, str], Callable[[], bytes]]:
+            before = (f"--pidfile={tmp_path}/pid", f"--logfile={tmp_path}/log")
+            process = run(*options, before=before, pass_fds=[writing])
+            os.close(writing)
+            return process.end(), pipe.read
+
+        yield start
+        if (tmp_path / "pid").exists():
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_daemon_starts_serves_and_ends(daemon: Any, tmp_path: Path) -> None:
+    """Once the command has returned, silently, it serves; SIGTERM to the pid in the pid file ends it, in order."""
+    said, ended = daemon("--listen", TCP)
+    assert said == (0, "", "")
+    log = tmp_path / "log"
+    port = re.search(r"listening on 127\.0\.0\.1:(\d+)", log.read_text())
+    with dial(int(port[1])) as client:
+        client.sendall(b"hello\n")
+        assert hear(client, 6) == b"hello\n"
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+        assert hear(client, 1) == b""
+    assert ended() == b""
+    assert "SIGTERM: stopping" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert not (tmp_path / "pid").exists()
+
+
+def test_a_daemon_that_cannot_listen(daemon: Any, tmp_path: Path) -> None:
+    """The command that starts it says why, and returns 1; the log says it too, and no pid file is left."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        (code, out, err), ended = daemon("--listen", f"tcp:{other.getsockname()[1]}:interface=127.0.0.1")
+    ended()
+    assert (code, out) == (1, "")
+    assert "Couldn't listen on 127.0.0.1:" in err
+    assert "Address already in use" in err
+    assert "Traceback" not in err
+    log = (tmp_path / "log").read_text()
+    assert log.count("Couldn't listen") == 1
+    assert "Traceback" not in log
+    assert not (tmp_path / "pid").exists()

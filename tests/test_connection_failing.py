@@ -1,0 +1,141 @@
+"""An app that fails closes its connection, and no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import fail, succeed
+
+from tcpapp.errors import UnsendableMessage
+from tcpapp.framing import Framing, Lines
+from tcpapp.telemetry import AppFailed, Closed
+from tests.fakes import NOTHING, Peer, Switch, Transport, result_of
+
+
+def raising(message: bytes, connection: Any) -> Any:
+    if message == b"bad":
+        raise ZeroDivisionError("the app's own mistake")
+    return message
+
+
+def failing(message: bytes, connection: Any) -> Any:
+    return fail(ZeroDivisionError("the app's own mistake")) if message == b"bad" else message
+
+
+async def raising_later(message: bytes, connection: Any) -> Any:
+    return raising(message, connection)
+
+
+@pytest.mark.parametrize("app", [raising, failing, raising_later])
+def test_an_app_that_fails_closes_its_connection_once_the_replies_before_are_sent(app: Any) -> None:
+    """The replies before go out, the messages after are not handled, and the event holds the traceback."""
+    peer = Peer(app)
+    peer.says(b"1\n2\nbad\n3\n")
+    assert peer.hears() == b"1\n2\n"
+    assert peer.closing
+    peer.leaves()
+    assert (peer.reason.rule, str(peer.reason.by)) == ("app-failed", "us")
+    assert isinstance(peer.reason.error, ZeroDivisionError)
+    [failed] = peer.told(AppFailed)
+    assert "the app's own mistake" in failed.failure.getTraceback()
+    [closed] = peer.told(Closed)
+    assert closed.unhandled == 1
+
+
+@pytest.mark.parametrize("reply", ["text", bytearray(b"x"), 7, [b"x"], b"two\nlines", b"x" * 2**21, object()])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_reply_that_cannot_be_sent_is_the_apps_failure(reply: Any, later: bool) -> None:
+    """What is not bytes, or does not fit the framing, closes the connection once the replies before are sent."""
+    peer = Peer(lambda message, _: (succeed(reply) if later else reply) if message == b"bad" else message)
+    peer.says(b"1\n2\nbad\n3\n")
+    assert peer.hears() == b"1\n2\n"
+    peer.leaves()
+    assert peer.reason.rule == "app-failed"
+    assert len(peer.told(AppFailed)) == 1
+
+
+def test_a_framing_that_refuses_together_what_it_takes_one_by_one_loses_no_reply() -> None:
+    """The replies are framed one by one where they cannot be framed together."""
+
+    class Odd(Lines):
+        def frame_all(self, messages: list[bytes]) -> bytes:
+            raise UnsendableMessage("not today")
+
+    peer = Peer(lambda message, _: message, Odd())
+    peer.says(b"1\n2\n")
+    assert peer.hears() == b"1\n2\n"
+    assert not peer.closing
+
+
+def test_a_late_reply_that_cannot_be_sent_is_the_apps_failure() -> None:
+    """The same holds for a Deferred that fires later."""
+    app = Switch()
+    peer = Peer(app)
+    peer.says(b"1\n2\n")
+    app.pending[0].callback("text")
+    peer.leaves()
+    assert app.seen == [b"1"]
+    assert peer.reason.rule == "app-failed"
+
+
+def test_a_deferred_that_fails_later_closes_the_connection() -> None:
+    """The messages that wait are not handled any more."""
+    app = Switch()
+    peer = Peer(app)
+    peer.says(b"1\n2\n")
+    app.pending[0].errback(ZeroDivisionError())
+    assert peer.closing
+    assert app.seen == [b"1"]
+    peer.leaves()
+    assert peer.reason.rule == "app-failed"
+
+
+def test_a_reply_that_comes_after_the_end_is_dropped() -> None:
+    """The app may answer whenever it likes; nobody is there to hear it."""
+    app = Switch()
+    peer = Peer(app)
+    peer.says(b"1\n2\n")
+    peer.resets()
+    app.pending[0].callback(b"one")
+    assert peer.hears() == b""
+    assert app.seen == [b"1"]
+
+
+def test_a_failure_that_comes_after_the_end_is_told_but_changes_no_reason() -> None:
+    """An app's mistake is never swallowed."""
+    app = Switch()
+    peer = Peer(app)
+    peer.says(b"1\n")
+    peer.resets()
+    app.pending[0].errback(ZeroDivisionError())
+    assert len(peer.told(AppFailed)) == 1
+    assert peer.reason.rule == "lost"
+
+
+def test_one_connection_that_fails_harms_no_other() -> None:
+    """An instance that serves two connections goes on to serve the other."""
+    first = Peer(raising)
+    second = first.factory.buildProtocol(None)
+    second.makeConnection(transport := Transport())
+    first.says(b"bad\n")
+    second.dataReceived(b"good\n")
+    assert first.closing
+    assert transport.value() == b"good\n"
+
+
+def test_a_framing_is_handed_each_chunk_once() -> None:
+    """A chunk costs one call of receive, however many messages it holds."""
+    chunks: list[bytes] = []
+
+    class Watched(Lines):
+        def receive(self, chunk: bytes) -> list[bytes]:
+            chunks.append(chunk)
+            return Lines.receive(self, chunk)
+
+    framing: Framing = Watched()
+    peer = Peer(lambda message, _: message, framing)
+    peer.says(b"1\n2\n3")
+    peer.says(b"\n")
+    assert chunks == [b"1\n2\n3", b"\n"]
+    assert result_of(peer.connection.receive()) is NOTHING

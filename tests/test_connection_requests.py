@@ -1,0 +1,385 @@
+"""Requests and their replies on a connection: in order or by key, beside an app and without one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+
+from tcpapp.errors import NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
+from tcpapp.limits import Limits, Timeouts
+from tcpapp.telemetry import AppFailed, LateReply
+from tests.fakes import NOTHING, Outcomes, Peer, result_of
+
+
+def number_of(message: bytes) -> bytes | None:
+    """The key of a message: its number; a message that has none is no reply."""
+    head, _, _ = message.partition(b":")
+    return head or None
+
+
+def quietly(request: Deferred[Any]) -> Deferred[Any]:
+    """Let `request` fail without a word."""
+    return request.addErrback(lambda _: None)
+
+
+# In order -------------------------------------------------------------------------------------------------------------
+
+
+def test_replies_answer_requests_in_order() -> None:
+    """Several may wait, and one chunk may answer them all; what comes after is for receive."""
+    peer = Peer()
+    requests = [peer.connection.request(b"%d" % number) for number in range(3)]
+    assert peer.hears() == b"0\n1\n2\n"
+    peer.says(b"zero\none\n")
+    peer.says(b"two\nmore\n")
+    assert [result_of(each) for each in requests] == [b"zero", b"one", b"two"]
+    assert result_of(peer.connection.receive()) == b"more"
+
+
+def test_a_cancelled_request_keeps_its_place() -> None:
+    """Its late reply is dropped, told of, and taken for no other's."""
+    peer = Peer()
+    first, second = peer.connection.request(b"1"), peer.connection.request(b"2")
+    first.cancel()
+    assert isinstance(result_of(first), CancelledError)
+    peer.says(b"one\ntwo\n")
+    assert result_of(second) == b"two"
+    assert len(peer.told(LateReply)) == 1
+
+
+@pytest.mark.parametrize("given_to_call", [False, True])
+def test_a_request_times_out(given_to_call: bool) -> None:
+    """After the call's seconds, or those of the factory; the connection lives on and the late reply is dropped."""
+    peer = Peer(timeouts=Timeouts(request=7.0 if given_to_call else 3.0))
+    request = peer.connection.request(b"1", timeout=3.0 if given_to_call else None)
+    outcome: list[Any] = []
+    request.addErrback(lambda failure: outcome.append(failure.value))
+    peer.clock.advance(2.9)
+    assert outcome == []
+    peer.clock.advance(0.2)
+    [error] = outcome
+    assert isinstance(error, TimedOut)
+    assert (error.timer, error.seconds) == ("request", 3.0)
+    peer.says(b"late\nmessage\n")
+    assert result_of(peer.connection.receive()) == b"message"
+    assert len(peer.told(LateReply)) == 1
+    assert peer.clock.getDelayedCalls() == []
+
+
+def test_a_request_without_a_timeout_waits() -> None:
+    """0 is no limit."""
+    peer = Peer()
+    peer.connection.request(b"1", timeout=0)
+    assert peer.clock.getDelayedCalls() == []
+
+
+def test_a_reply_stops_its_timer() -> None:
+    """No timer is left behind, however a request ends."""
+    peer = Peer()
+    answered, cancelled, failed = (quietly(peer.connection.request(b"x")) for _ in range(3))
+    assert len(peer.clock.getDelayedCalls()) == 3
+    peer.says(b"reply\n")
+    cancelled.cancel()
+    peer.resets()
+    assert peer.clock.getDelayedCalls() == []
+    assert [result_of(each) for each in (answered, cancelled, failed)] == [b"reply", None, None]
+
+
+def test_there_is_a_bound_on_requests_that_wait() -> None:
+    """The one too many is not sent; a reply makes room."""
+    peer = Peer(limits=Limits(max_requests=2))
+    requests = [peer.connection.request(b"%d" % number) for number in range(3)]
+    error = result_of(requests[2])
+    assert isinstance(error, UnsendableMessage)
+    assert "max_requests" in str(error)
+    assert peer.hears() == b"0\n1\n"
+    peer.says(b"zero\n")
+    assert result_of(peer.connection.request(b"3")) is NOTHING
+
+
+def test_a_request_in_a_replys_callback_waits_for_the_next_reply() -> None:
+    """It is sent at once, and what comes then is its reply."""
+    peer = Peer()
+    got: list[bytes] = []
+
+    def ask(reply: bytes) -> None:
+        got.append(reply)
+        peer.connection.request(b"again").addCallback(got.append)
+
+    peer.connection.request(b"once").addCallback(ask)
+    peer.says(b"1\n")
+    assert peer.hears() == b"once\nagain\n"
+    peer.says(b"2\n3\n")
+    assert got == [b"1", b"2"]
+    assert result_of(peer.connection.receive()) == b"3"
+
+
+@pytest.mark.parametrize("call", ["close", "abort", "drain"])
+def test_a_connection_may_be_ended_in_a_replys_callback(call: str) -> None:
+    """The other requests fail with the reason; what came behind can be received."""
+    peer = Peer()
+    first, second = peer.connection.request(b"1"), peer.connection.request(b"2")
+    first.addCallback(lambda _: getattr(peer.connection, call)() and None)
+    peer.says(b"one\ntwo\n")
+    assert peer.closing
+    error = result_of(second)
+    assert isinstance(error, NotConnected)
+    assert result_of(peer.connection.receive()) == b"two"
+    peer.leaves()
+    assert error.reason is peer.reason
+
+
+def test_draining_in_a_replys_callback_leaves_the_app_what_came() -> None:
+    """The messages behind the reply in its chunk are handled before the connection closes."""
+    peer = Peer(lambda message, _: message, key=number_of)
+    peer.connection.request(b"1:").addCallback(lambda _: peer.connection.drain())
+    peer.hears()
+    peer.says(b":a\n1:\n:b\n")
+    assert peer.hears() == b":a\n:b\n"
+    assert peer.closing
+    peer.leaves()
+    assert peer.reason.rule == "drained"
+
+
+def test_a_half_close_in_a_replys_callback_leaves_the_app_what_came() -> None:
+    """Where the last message of the chunk is the reply, the connection closes behind it."""
+    peer = Peer(lambda message, _: message, key=number_of)
+    peer.connection.request(b"1:").addCallback(lambda _: peer.half_closes())
+    peer.hears()
+    peer.says(b":a\n1:\n")
+    assert peer.hears() == b":a\n"
+    assert peer.closing
+
+
+# By key ---------------------------------------------------------------------------------------------------------------
+
+
+@given(st.permutations([0, 1, 2, 3]), st.sets(st.integers(0, 3)), st.sets(st.integers(1, 30)))
+def test_replies_find_their_requests_by_key_in_any_order(order: list[int], cancelled: set[int], cuts: set[int]) -> None:
+    """Pushes between them go to the app in their order, and late replies to nobody."""
+    pushes: list[bytes] = []
+    peer = Peer(lambda message, _: pushes.append(message), key=number_of)
+    requests = [quietly(peer.connection.request(b"%d:?" % number)) for number in range(4)]
+    for number in cancelled:
+        requests[number].cancel()
+    stream = b"".join(b"%d:!\n:push%d\n" % (number, number) for number in order)
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(stream)], strict=True):
+        peer.says(stream[start:end])
+    assert [result_of(each) for each in requests] == [
+        None if number in cancelled else b"%d:!" % number for number in range(4)
+    ]
+    assert pushes == [b":push%d" % number for number in order]
+    assert len(peer.told(LateReply)) == len(cancelled)
+
+
+def test_a_pair_of_functions_finds_the_key_in_requests_and_in_replies() -> None:
+    """What asks may look otherwise than what answers."""
+    peer = Peer(key=(lambda request: request[1:2], lambda reply: reply[:1]))
+    first, second = peer.connection.request(b"qA"), peer.connection.request(b"qB")
+    peer.says(b"B\nA\n")
+    assert [result_of(first), result_of(second)] == [b"A", b"B"]
+
+
+@pytest.mark.parametrize("codec", [None, "text"])
+def test_a_late_reply_by_key_is_dropped_also_when_no_request_waits(codec: str | None) -> None:
+    """It is not taken for a push, with a codec or without."""
+    seen: list[Any] = []
+    as_is = {None: bytes, "text": bytes.decode}[codec]
+    peer = Peer(lambda message, _: seen.append(message), key=lambda message: message[:1] or None, codec=codec)
+    quietly(peer.connection.request(as_is(b"1"))).cancel()
+    peer.says(b"1 late\n\n")
+    assert seen == [as_is(b"")]
+    assert len(peer.told(LateReply)) == 1
+
+
+def test_a_key_function_that_raises_on_our_message_fails_that_request() -> None:
+    """Nothing is sent and the connection lives on."""
+
+    def key(message: bytes) -> bytes:
+        if message == b"bad":
+            raise ZeroDivisionError
+        return message
+
+    peer = Peer(key=key)
+    assert isinstance(result_of(peer.connection.request(b"bad")), ZeroDivisionError)
+    assert peer.hears() == b""
+    good = peer.connection.request(b"good")
+    peer.says(b"good\n")
+    assert result_of(good) == b"good"
+
+
+def test_a_key_function_that_raises_on_the_peers_message_is_the_apps_failure() -> None:
+    """What came before that message is handled and answered; what comes after is not."""
+
+    def key(message: bytes) -> Any:
+        if message == b"bad":
+            raise ZeroDivisionError
+        return None
+
+    seen: list[bytes] = []
+
+    def app(message: bytes, connection: Any) -> bytes:
+        seen.append(message)
+        return message
+
+    peer = Peer(app, key=(lambda message: message, key))
+    request = peer.connection.request(b"1")
+    peer.hears()
+    peer.says(b"2\nbad\n3\n")
+    peer.says(b"4\n")
+    assert peer.hears() == b"2\n"
+    peer.leaves()
+    assert seen == [b"2"]
+    assert peer.reason.rule == "app-failed"
+    assert len(peer.told(AppFailed)) == 1
+    assert result_of(request).reason is peer.reason
+
+
+@pytest.mark.parametrize("message", [b":no key", b"1:again"])
+def test_a_request_that_no_reply_could_be_known_for_is_refused(message: bytes) -> None:
+    """One without a key, or with one that waits already, is not sent."""
+    peer = Peer(key=number_of)
+    peer.connection.request(b"1:")
+    peer.hears()
+    assert isinstance(result_of(peer.connection.request(message)), UnsendableMessage)
+    assert peer.hears() == b""
+
+
+def test_an_app_may_cancel_a_request_whose_reply_stands_behind_its_message() -> None:
+    """The reply came too late by one message, and harms nobody."""
+    requests: list[Deferred[Any]] = []
+    peer = Peer(lambda message, _: requests[0].cancel(), key=number_of)
+    requests.append(quietly(peer.connection.request(b"1:")))
+    peer.says(b":cancel\n1:reply\n:more\n")
+    assert result_of(requests[0]) is None
+    assert peer.told(AppFailed) == []
+    assert not peer.closing
+
+
+# Beside an app --------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_may_ask_its_client_inside_received() -> None:
+    """Its question goes out at once, and its reply when the answer has come."""
+
+    async def app(message: bytes, connection: Any) -> bytes:
+        return b"reply to " + await connection.request(b"which " + message)
+
+    peer = Peer(app)
+    peer.says(b"a\n")
+    assert peer.hears() == b"which a\n"
+    peer.says(b"this\nb\n")
+    assert peer.hears() == b"reply to this\nwhich b\n"
+
+
+def test_a_request_inside_received_follows_the_replies_before_it() -> None:
+    """What was replied before goes out before it, in one write."""
+
+    def app(message: bytes, connection: Any) -> bytes:
+        if message == b"2":
+            quietly(connection.request(b"question"))
+        return message
+
+    peer = Peer(app)
+    peer.says(b"1\n2\n3\n")
+    assert peer.transport.writes == [b"1\nquestion\n2\n3\n"]
+
+
+def test_an_answer_passes_the_messages_that_wait_for_the_app() -> None:
+    """An app that waits for an answer is not kept from it by messages that wait for the app."""
+
+    async def app(message: bytes, connection: Any) -> bytes:
+        return message + await connection.request(b"which " + message)
+
+    peer = Peer(app, key=(lambda _: b"1", number_of))
+    peer.says(b":a\n:b\n")
+    peer.says(b"1:x\n")
+    assert peer.hears() == b"which :a\n:a1:x\nwhich :b\n"
+
+
+def test_an_apps_request_that_the_half_close_ends_is_not_its_failure() -> None:
+    """No answer can come: the connection closes for the reason there is."""
+    for end, rule in [(Peer.half_closes, "end-of-stream"), (lambda peer: peer.connection.drain(), "drained")]:
+        peer = Peer(lambda message, connection: connection.request(b"question"))
+        peer.says(b"a\n")
+        end(peer)
+        assert peer.closing
+        peer.leaves()
+        assert peer.reason.rule == rule
+        assert peer.told(AppFailed) == []
+
+
+def test_requests_are_refused_once_no_answer_can_come() -> None:
+    """After the half-close messages may still be sent, and none be asked."""
+    pending: Deferred[bytes] = Deferred()
+    peer = Peer(lambda message, _: pending)
+    peer.says(b"a\n")
+    peer.half_closes()
+    assert result_of(peer.connection.request(b"x")).reason.rule == "end-of-stream"
+    assert result_of(peer.connection.send(b"sent")) is None
+    pending.callback(b"reply")
+    assert peer.hears() == b"sent\nreply\n"
+
+
+# With a codec ---------------------------------------------------------------------------------------------------------
+
+
+def test_requests_and_replies_are_values() -> None:
+    """A value out, a value back."""
+    peer = Peer(codec="text")
+    request = peer.connection.request("hallå")
+    assert peer.hears() == "hallå\n".encode()
+    peer.says(b"svar\n")
+    assert result_of(request) == "svar"
+
+
+def test_an_undecodable_reply_that_is_delivered_fails_its_request_alone() -> None:
+    """The next request is answered as ever."""
+    peer = Peer(codec="text:invalid=deliver")
+    first, second = peer.connection.request("1"), peer.connection.request("2")
+    peer.says(b"\xff\ntwo\n")
+    assert isinstance(result_of(first), UndecodableMessage)
+    assert result_of(second) == "two"
+
+
+def test_an_undecodable_reply_ends_the_connection_with_its_requests() -> None:
+    """Replies before it count; the requests behind fail with the reason."""
+    peer = Peer(codec="text")
+    requests = [peer.connection.request(each) for each in "123"]
+    peer.says(b"one\n\xff\nthree\n")
+    assert result_of(requests[0]) == "one"
+    assert {result_of(each).reason.rule for each in requests[1:]} == {"undecodable-message"}
+
+
+def test_an_undecodable_message_has_no_key() -> None:
+    """The key function is asked of values only; the app is handed the rest."""
+    seen: list[Any] = []
+    peer = Peer(lambda value, _: seen.append(value), codec="text:invalid=deliver", key=lambda value: value[:1])
+    request = peer.connection.request("1")
+    peer.says(b"\xff\n1\n")
+    assert [type(value) for value in seen] == [UndecodableMessage]
+    assert result_of(request) == "1"
+
+
+@pytest.mark.parametrize("key", [None, number_of])
+def test_every_request_fires_once_though_their_callbacks_cancel_each_other(key: Any) -> None:
+    """A request that is told of the end may cancel the others."""
+    peer = Peer(key=key)
+    outcomes = Outcomes()
+    requests: list[Deferred[Any]] = []
+
+    def cancel_all(result: Any) -> Any:
+        for each in requests:
+            each.cancel()
+        return result
+
+    for number in range(3):
+        requests.append(peer.connection.request(b"%d:" % number))
+        outcomes.of(str(number), requests[-1].addBoth(cancel_all))
+    peer.resets()
+    assert len(outcomes.all) == 3
+    assert peer.clock.getDelayedCalls() == []

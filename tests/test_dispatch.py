@@ -1,0 +1,401 @@
+"""Dispatch: messages to the app one at a time, in order, and its replies back, a chunk's in one write."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, succeed
+
+from tcpapp.framing import Lines
+from tcpapp.limits import Limits
+from tests.fakes import Answering, Loop, Peer, Switch, result_of
+
+
+class Counting(Lines):
+    """Lines, of which the calls that frame are counted."""
+
+    framed: ClassVar[list[int]] = []
+
+    def frame(self, message: bytes) -> bytes:
+        self.framed.append(1)
+        return super().frame(message)
+
+    def frame_all(self, messages: list[bytes]) -> bytes:
+        self.framed.append(len(messages))
+        return b"".join([Lines.frame(self, message) for message in messages])
+
+
+# One write a chunk ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 1000])
+def test_the_replies_to_a_chunk_are_framed_together_and_written_once(count: int) -> None:
+    """However many messages a chunk holds, framing and transport are each called once for their replies."""
+    Counting.framed.clear()
+    peer = Peer(lambda message, _: message.upper(), Counting())
+    peer.says(b"a\n" * count)
+    assert Counting.framed == [count]
+    assert peer.transport.writes == [b"A\n" * count]
+
+
+def test_no_deferred_is_made_for_an_app_that_returns_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of a reply that is there makes no Deferred."""
+    peer = Peer(lambda message, _: message)
+    made: list[Any] = []
+    init = Deferred.__init__
+    monkeypatch.setattr(Deferred, "__init__", lambda self, *args: made.append(self) or init(self, *args))
+    peer.says(b"a\nb\nc\n")
+    assert made == []
+    assert peer.hears() == b"a\nb\nc\n"
+
+
+def test_the_replies_of_async_functions_that_do_not_wait_are_written_once() -> None:
+    """A coroutine that returns at once costs no write of its own."""
+
+    async def app(message: bytes, connection: Any) -> bytes:
+        return message
+
+    peer = Peer(app)
+    peer.says(b"a\nb\nc\n")
+    assert peer.transport.writes == [b"a\nb\nc\n"]
+
+
+def test_what_the_app_sends_and_replies_in_a_chunk_is_written_once() -> None:
+    """Sending inside received costs no write of its own."""
+
+    def app(message: bytes, connection: Any) -> bytes:
+        connection.send(b"sent")
+        return message
+
+    peer = Peer(app)
+    peer.says(b"a\nb\n")
+    assert peer.transport.writes == [b"sent\na\nsent\nb\n"]
+
+
+def test_a_message_sent_inside_received_follows_the_replies_returned_before_it() -> None:
+    """What is sent stands between the reply to the message before and the reply to this one."""
+
+    def app(message: bytes, connection: Any) -> bytes:
+        if message == b"2":
+            connection.send(b"sent")
+        return message
+
+    peer = Peer(app)
+    peer.says(b"1\n2\n3\n")
+    assert peer.hears() == b"1\nsent\n2\n3\n"
+
+
+def test_replies_over_the_write_mark_go_out_before_the_chunk_is_done() -> None:
+    """A chunk's replies are not gathered without bound."""
+    peer = Peer(lambda message, _: b"x" * 600, limits=Limits(write_high=1000))
+    peer.says(b"\n" * 10)
+    assert max(map(len, peer.transport.writes)) <= 1000
+    assert peer.hears() == (b"x" * 600 + b"\n") * 10
+
+
+@pytest.mark.parametrize("kind", ["returned", "async", "fired"])
+def test_an_app_is_called_no_more_once_its_replies_block_the_transport(kind: str) -> None:
+    """Whichever way replies come, the peer who takes none is sent little more than the write mark."""
+    calls: list[bytes] = []
+
+    async def coroutine() -> bytes:
+        return b"x" * 60_000
+
+    def app(message: bytes, connection: Any) -> Any:
+        calls.append(message)
+        if kind == "async":
+            return coroutine()
+        return succeed(b"x" * 60_000) if kind == "fired" else b"x" * 60_000
+
+    peer = Peer(app)
+    peer.transport.reading = False
+    peer.says(b"a\n" * 100)
+    assert len(calls) == 2
+    peer.transport.reading = True
+    peer.transport.take()
+    assert len(calls) == 100
+    assert peer.hears() == (b"x" * 60_000 + b"\n") * 100
+
+
+# Order ----------------------------------------------------------------------------------------------------------------
+
+
+def test_messages_wait_while_the_deferred_of_one_is_pending() -> None:
+    """The next message is handed over when the reply to the one before has been given."""
+    app = Switch()
+    peer = Peer(app)
+    peer.says(b"1\n2\n")
+    peer.says(b"3\n")
+    assert app.seen == [b"1"]
+    app.pending[0].callback(b"one")
+    assert app.seen == [b"1", b"2"]
+    app.pending[1].callback(None)
+    app.pending[2].callback(b"three")
+    assert app.seen == [b"1", b"2", b"3"]
+    assert peer.hears() == b"one\nthree\n"
+
+
+class Scripted:
+    """An app that replies to each message in the way its `script` says, and checks that it has one in hand at most."""
+
+    def __init__(self, script: list[tuple[bytes, str]]) -> None:
+        self.script = iter(script)
+        self.seen: list[Any] = []
+        self.in_hand: list[Any] = []
+        self.pending: list[Deferred[None]] = []
+
+    def received(self, message: Any, connection: Any) -> Any:
+        assert self.in_hand == []
+        self.seen.append(message)
+        _, kind = next(self.script)
+        return getattr(self, kind)(message, connection)
+
+    def none(self, message: Any, connection: Any) -> None:
+        """Reply nothing."""
+
+    def now(self, message: Any, connection: Any) -> Any:
+        return message
+
+    def fired(self, message: Any, connection: Any) -> Any:
+        return succeed(message)
+
+    def later(self, message: Any, connection: Any) -> Any:
+        return self.wait(message).addCallback(lambda _: self.in_hand.pop())
+
+    async def coroutine(self, message: Any, connection: Any) -> Any:
+        return message
+
+    async def waits(self, message: Any, connection: Any) -> Any:
+        await self.wait(message)
+        return self.in_hand.pop()
+
+    def sends(self, message: Any, connection: Any) -> None:
+        connection.send(message)
+
+    def pauses(self, message: Any, connection: Any) -> Any:
+        connection.pause()
+        connection.resume()
+        return message
+
+    def wait(self, message: Any) -> Deferred[None]:
+        self.in_hand.append(message)
+        self.pending.append(Deferred())
+        return self.pending[-1]
+
+
+KINDS = ["none", "now", "fired", "later", "coroutine", "waits", "sends", "pauses"]
+TEXT = st.text(st.sampled_from("ab "), max_size=4).map(str.encode)
+
+
+@given(
+    script=st.lists(st.tuples(TEXT, st.sampled_from(KINDS)), max_size=12),
+    cuts=st.sets(st.integers(1, 60)),
+    fires=st.lists(st.booleans(), max_size=20),
+    codec=st.sampled_from([None, "text"]),
+    limits=st.sampled_from([Limits(), Limits(inbox_high=1, inbox_low=0), Limits(write_high=1)]),
+)
+def test_the_output_is_the_same_whatever_the_cut_and_whenever_the_deferreds_fire(
+    script: list[tuple[bytes, str]], cuts: set[int], fires: list[bool], codec: str | None, limits: Limits
+) -> None:
+    """Messages are handled once each, one at a time, in order, and their replies keep that order."""
+    app = Scripted(script)
+    peer = Peer(app, codec=codec, limits=limits)
+    stream = b"".join(message + b"\n" for message, _ in script)
+    edges = sorted({0, len(stream)} | {cut for cut in cuts if cut < len(stream)})
+    when = iter(fires)
+    for start, end in pairwise(edges):
+        peer.says(stream[start:end])
+        while app.pending and next(when, False):
+            app.pending.pop(0).callback(None)
+    while app.pending:
+        app.pending.pop(0).callback(None)
+    assert app.seen == [message if codec is None else message.decode() for message, _ in script]
+    assert peer.hears() == b"".join(message + b"\n" for message, kind in script if kind != "none")
+    assert not peer.paused
+
+
+def test_a_message_that_arrives_from_inside_received_is_handled_after_those_of_its_chunk() -> None:
+    """A line in memory whose other end answers at once does not turn the order round, nor nest the app's calls."""
+    seen: list[bytes] = []
+    deep: list[int] = [0]
+
+    def app(message: bytes, connection: Any) -> bytes | None:
+        assert deep == [0]
+        deep[0] += 1
+        seen.append(message)
+        if message in (b"1", b"2"):
+            connection.send(b"x" * 100)  # over the write mark: it goes at once
+        deep[0] -= 1
+        return b"reply " + message
+
+    loop = Loop()
+    peer = Peer(app, transport=loop, limits=Limits(write_high=50))
+    answers = iter([b"5\n", b"6\n"])
+    loop.other = Answering(peer, lambda data: next(answers, b"") if data.startswith(b"x") else b"")
+    peer.says(b"1\n2\n3\n4\n")
+    assert seen == [b"1", b"2", b"3", b"4", b"5", b"6"]
+
+
+@pytest.mark.parametrize("codec", [None, "text"])
+def test_a_reply_that_arrives_while_the_request_is_written_keeps_the_order(codec: str | None) -> None:
+    """The messages behind the one that asked are handled before those that came with the answer."""
+    seen: list[Any] = []
+    text = {None: lambda value: value, "text": bytes.decode}[codec]
+
+    def app(message: Any, connection: Any) -> Any:
+        seen.append(message)
+        return connection.request(text(b"question")) if message == text(b"1") else None
+
+    loop = Loop()
+    peer = Peer(app, transport=loop, codec=codec)
+    loop.other = Answering(peer, lambda data: b"answer\n4\n" if data == b"question\n" else b"")
+    peer.says(b"1\n2\n3\n")
+    assert seen == [text(each) for each in (b"1", b"2", b"3", b"4")]
+    assert peer.hears() == b"question\nanswer\n"
+
+
+def test_a_reply_that_comes_while_the_chunk_is_written_is_sent() -> None:
+    """Also when there is no further message to handle."""
+    loop = Loop()
+    peer = Peer(lambda message, connection: connection.request(b"question"), transport=loop)
+    loop.other = Answering(peer, lambda data: b"answer\n" if data == b"question\n" else b"")
+    peer.says(b"1\n")
+    assert peer.hears() == b"question\nanswer\n"
+
+
+def test_what_arrives_from_inside_a_replys_callback_is_sorted_after_its_chunk() -> None:
+    """With a codec and requests too, a re-entered chunk waits until the one in hand is sorted."""
+    seen: list[str] = []
+    loop = Loop()
+    peer = Peer(lambda message, _: seen.append(message), transport=loop, codec="text", key=key_of)
+    loop.other = Answering(peer, lambda data: b"late\n" if data == b"more\n" else b"")
+    peer.connection.request("#1").addCallback(lambda _: peer.connection.send("more"))
+    peer.says(b"before\n#1\nafter\n")
+    assert seen == ["before", "after", "late"]
+
+
+def test_what_arrives_from_inside_the_app_is_not_taken_after_an_undecodable_message() -> None:
+    """Nothing that comes after a message that is no value is handled, from wherever it comes."""
+    seen: list[str] = []
+
+    def app(message: str, connection: Any) -> None:
+        seen.append(message)
+        connection.send("x" * 100)
+
+    loop = Loop()
+    peer = Peer(app, transport=loop, codec="text", limits=Limits(write_high=50))
+    loop.other = Answering(peer, lambda data: b"late\n")
+    peer.says(b"1\n2\n\xff\n")
+    assert seen == ["1", "2"]
+    peer.leaves()
+    assert peer.reason.rule == "undecodable-message"
+
+
+def key_of(message: str) -> str | None:
+    return message if message.startswith("#") else None
+
+
+# Holding back ---------------------------------------------------------------------------------------------------------
+
+
+def test_pausing_and_resuming_inside_received_delivers_each_message_once() -> None:
+    """Where Twisted's receivers deliver a message again, each is handed over once."""
+    seen: list[bytes] = []
+
+    def app(message: bytes, connection: Any) -> bytes:
+        seen.append(message)
+        connection.pause()
+        connection.resume()
+        return message
+
+    peer = Peer(app)
+    peer.says(b"1\n2\n3\n")
+    assert seen == [b"1", b"2", b"3"]
+    assert peer.hears() == b"1\n2\n3\n"
+
+
+def test_a_pause_inside_received_holds_the_rest_of_the_chunk() -> None:
+    """From the moment of the pause on no message is handed over, and after it each once."""
+    seen: list[bytes] = []
+
+    def app(message: bytes, connection: Any) -> bytes:
+        seen.append(message)
+        if message == b"2":
+            connection.pause()
+        return message
+
+    peer = Peer(app)
+    peer.says(b"1\n2\n3\n")
+    peer.says(b"4\n")
+    assert seen == [b"1", b"2"]
+    assert peer.hears() == b"1\n2\n"
+    peer.connection.resume()
+    assert seen == [b"1", b"2", b"3", b"4"]
+    assert peer.transport.writes == [b"1\n2\n", b"3\n4\n"]
+
+
+def test_resuming_does_not_hurry_an_app_that_is_behind() -> None:
+    """A pause and a pending Deferred hold back each for itself."""
+    app = Switch()
+    peer = Peer(app)
+    peer.says(b"1\n2\n")
+    peer.connection.pause()
+    peer.connection.resume()
+    assert app.seen == [b"1"]
+    peer.connection.pause()
+    app.pending[0].callback(None)
+    assert app.seen == [b"1"]
+    peer.connection.resume()
+    assert app.seen == [b"1", b"2"]
+
+
+def test_a_receive_takes_one_message_and_leaves_the_rest_of_the_chunk_to_the_app() -> None:
+    """Messages behind the one that a receive waited for reach the app at once."""
+    seen: list[bytes] = []
+    peer = Peer(lambda message, _: seen.append(message))
+    received = peer.connection.receive()
+    peer.says(b"1\n2\n3\n")
+    assert result_of(received) == b"1"
+    assert seen == [b"2", b"3"]
+
+
+def test_a_receive_inside_received_takes_the_next_message() -> None:
+    """An app may fetch what belongs to the message in hand."""
+
+    async def app(message: bytes, connection: Any) -> bytes:
+        return message + await connection.receive()
+
+    peer = Peer(app)
+    peer.says(b"1\n2\n3\n")
+    assert peer.hears() == b"12\n"
+    peer.says(b"4\n")
+    assert peer.hears() == b"34\n"
+
+
+def test_resuming_inside_a_receives_callback_keeps_what_was_sent_there() -> None:
+    """What is sent before the resume comes before the replies after it."""
+    peer = Peer(lambda message, _: message)
+    peer.connection.pause()
+
+    def on(message: bytes) -> None:
+        peer.connection.send(b"sent")
+        peer.connection.resume()
+
+    peer.connection.receive().addCallback(on)
+    peer.says(b"1\n2\n3\n")
+    assert peer.hears() == b"sent\n2\n3\n"
+
+
+def test_an_answer_that_fires_inside_a_receives_callback_is_sent() -> None:
+    """The app's pending reply may come from whoever takes the next message."""
+    app = Switch()
+    peer = Peer(app)
+    peer.says(b"1\n")
+    peer.connection.receive().addCallback(lambda message: app.pending[0].callback(b"got " + message))
+    peer.says(b"2\n3\n")
+    assert peer.hears() == b"got 2\n"
+    assert app.seen == [b"1", b"3"]

@@ -1,0 +1,238 @@
+"""
+What is installed is what was written, and twistd finds it: from a wheel, an editable install, and the source folder.
+
+The package is built once, without a network, and put into environments of its own, which hold Twisted as pip would have
+installed it: in the folder where tcpapp's plugin file goes too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.requirements import Requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "dropin.cache", "loadgen")
+
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTHON", "PIP_"))}
+CLEAN |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_CONFIG_FILE": os.devnull}
+"""The environment of every command: nothing leads back to the tests' own environment, or out to the network."""
+
+
+def run(*command: str | Path, cwd: Path, **environ: str) -> str:
+    """Run a command and return what it wrote; fail with all of that where the command fails."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=CLEAN | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+# Building and installing -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Built:
+    """The folder that was built from, and what came out."""
+
+    source: Path
+    wheel: Path
+    sdist: Path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build the sdist, and the wheel from the sdist."""
+    folder = tmp_path_factory.mktemp("built")
+    source = shutil.copytree(ROOT, folder / "source", ignore=NOT_SOURCE)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source, cwd=folder)
+    [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return Built(source, wheel, sdist)
+
+
+def closure(*names: str) -> set[str]:
+    """Return these distributions and all that they require here."""
+    found: set[str] = set()
+    wanted = list(names)
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found.add(name)
+            requirements = map(Requirement, distribution(name).requires or [])
+            wanted += [each.name for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
+    return found
+
+
+def copy_distribution(name: str, site: Path) -> None:
+    """Copy an installed distribution, file for file, without its scripts and its tests."""
+    for file in distribution(name).files or []:
+        if ".." not in file.parts and "test" not in file.parts and file.suffix != ".pyc":
+            target = site / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.locate(), target)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment with Twisted in it, and a folder to work in that holds nothing."""
+
+    folder: Path
+    work: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def site(self) -> Path:
+        return self.folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+
+    def pip(self, *arguments: str | Path) -> None:
+        """Run the tests' pip on this environment."""
+        run(sys.executable, "-m", "pip", "--python", self.python, *arguments, cwd=self.work)
+
+    def commands(self, *prefix: str, cwd: Path | None = None, **environ: str) -> set[str]:
+        """Return the commands that ``twistd --help`` lists."""
+        listing = run(*prefix, self.folder / "bin" / "twistd", "--help", cwd=cwd or self.work, **environ)
+        return set(re.findall(r"^    ([a-z][a-z-]*)\s", listing.partition("Commands:")[2], re.MULTILINE))
+
+    def imported(self, cwd: Path | None = None, **environ: str) -> Path:
+        """Return the file that ``import tcpapp`` loads."""
+        printed = run(self.python, "-c", "import tcpapp; print(tcpapp.__file__)", cwd=cwd or self.work, **environ)
+        return Path(printed.strip())
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    """Give an environment as ``pip install twisted`` would have left it."""
+    made = Environment(tmp_path / "environment", tmp_path / "work")
+    made.work.mkdir()
+    venv.create(made.folder, symlinks=True)
+    for name in closure("twisted", "typing_extensions"):
+        copy_distribution(name, made.site)
+    twistd = made.folder / "bin" / "twistd"
+    twistd.write_text(f"#!{made.python}\nfrom twisted.scripts.twistd import run\nrun()\n")
+    twistd.chmod(0o755)
+    return made
+
+
+@pytest.fixture
+def installed(environment: Environment, built: Built) -> Environment:
+    """Give an environment that the wheel is installed in, with the requirements it asks for there already."""
+    environment.pip("install", "--quiet", built.wheel)
+    return environment
+
+
+# What was built ------------------------------------------------------------------------------------------------------
+
+
+def files_of(source: Path) -> set[str]:
+    """Return the files that belong into the package, of those in a source folder."""
+    modules = {path.relative_to(source).as_posix() for path in (source / "tcpapp").rglob("*.py")}
+    return modules | {"tcpapp/py.typed", "twisted/plugins/tcpapp_plugin.py"}
+
+
+def test_the_wheel_holds_the_package_the_plugin_and_nothing_else(built: Built) -> None:
+    """No tests, no benchmarks, and no ``__init__.py`` that would overwrite Twisted's own."""
+    names = set(zipfile.ZipFile(built.wheel).namelist())
+    assert {name for name in names if ".dist-info/" not in name} == files_of(built.source)
+    assert built.wheel.name.endswith("-py3-none-any.whl")
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_the_sdist_holds_all_that_a_build_needs(built: Built) -> None:
+    with tarfile.open(built.sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert files_of(built.source) | {"LICENSE", "README.md", "pyproject.toml", "setup.cfg"} <= names
+
+
+# What twistd finds ---------------------------------------------------------------------------------------------------
+
+
+def test_without_tcpapp_twistd_does_not_list_it(environment: Environment) -> None:
+    """The environment is clean: what the other tests find, they installed."""
+    commands = environment.commands()
+    assert "web" in commands
+    assert "tcpapp" not in commands
+
+
+def test_twistd_lists_an_installed_wheel(installed: Environment) -> None:
+    assert installed.imported() == installed.site / "tcpapp" / "__init__.py"
+    assert {"tcpapp", "web", "ftp"} <= installed.commands()
+
+
+def test_the_installed_command_says_what_it_takes(installed: Environment) -> None:
+    """All that the command imports is in the wheel, and needs nothing that the wheel does not require."""
+    assert "--listen" in run(installed.folder / "bin" / "twistd", "tcpapp", "--help", cwd=installed.work)
+
+
+def test_twistd_lists_an_editable_install(environment: Environment, built: Built) -> None:
+    copy_distribution("setuptools", environment.site)
+    environment.pip("install", "--quiet", "--no-build-isolation", "--editable", built.source)
+    assert environment.imported() == built.source / "tcpapp" / "__init__.py"
+    assert {"tcpapp", "web", "ftp"} <= environment.commands()
+
+
+def test_twistd_lists_the_source_folder(environment: Environment, built: Built) -> None:
+    """``PYTHONPATH=. twistd``, in a checkout that is not installed."""
+    place = {"cwd": built.source, "PYTHONPATH": "."}
+    assert environment.imported(**place) == built.source / "tcpapp" / "__init__.py"
+    assert {"tcpapp", "web", "ftp"} <= environment.commands(**place)
+
+
+@pytest.fixture
+def read_only(installed: Environment, requires_program: Callable[[str], str]) -> Iterator[list[str]]:
+    """
+    Take away the right to write to the environment's site-packages; give the start of a command that is bound by it.
+
+    Root may write where nobody may, so a command of root's is started without that right.
+    """
+    folders = [installed.site, *(path for path in installed.site.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    yield [requires_program("setpriv"), "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+def test_twistd_lists_the_plugin_in_a_read_only_folder(installed: Environment, read_only: list[str]) -> None:
+    """The cache of plugins cannot be written, and twistd does without."""
+    plugins = installed.site / "twisted" / "plugins"
+    run(*read_only, "sh", "-c", '! touch "$0/written"', plugins, cwd=installed.work)
+    assert {"tcpapp", "web", "ftp"} <= installed.commands(*read_only)
+    assert not (plugins / "dropin.cache").exists()
+
+
+def test_an_uninstall_leaves_twisted_as_it_was(installed: Environment) -> None:
+    """Only twistd's own cache of plugins stays, without tcpapp in it once twistd has looked again."""
+    installed.commands()
+    installed.pip("uninstall", "--quiet", "--yes", "tcpapp")
+    commands = installed.commands()
+    assert {"web", "ftp"} <= commands
+    assert "tcpapp" not in commands
+    assert list(installed.site.rglob("*tcpapp*")) == []
+    assert b"tcpapp" not in (installed.site / "twisted" / "plugins" / "dropin.cache").read_bytes()

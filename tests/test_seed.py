@@ -1,0 +1,404 @@
+"""
+What was asked for at the very beginning, each by its name, on real loopback ports.
+
+A server socket is created; a client connects to it; data goes both ways; many clients at once; both sides close; every
+scenario of sending and receiving; invalid addresses, ports and data.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError, ConnectionRefusedError, DNSLookupError
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from typing_extensions import Self
+
+import tcpapp
+from tcpapp.errors import (
+    InvalidAddress,
+    InvalidFraming,
+    MessageTooLong,
+    NotConnected,
+    TruncatedMessage,
+    UnsendableMessage,
+)
+
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+PATIENCE = 30.0
+"""Seconds after which something that should have happened has not: no test takes as long."""
+
+
+def upper(message: bytes, connection: tcpapp.MessageProtocol) -> bytes:
+    return message.upper()
+
+
+class Talking:
+    """A server with one app, and the clients that were connected to it; all are closed together."""
+
+    def __init__(self, reactor: Any, app: Any, framing: str, **options: Any) -> None:
+        self.reactor = reactor
+        self.app = app
+        self.framing = framing
+        self.options = options
+        self.clients: list[tcpapp.MessageProtocol] = []
+
+    async def __aenter__(self) -> Self:
+        self.server = await tcpapp.listen(
+            LOOPBACK, self.app, framing=self.framing, reactor=self.reactor, **self.options
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await gatherResults([client.close() for client in self.clients if client.state is tcpapp.State.OPEN])
+        await bounded(self.server.close(), self.reactor)
+
+    async def client(self, **options: Any) -> tcpapp.MessageProtocol:
+        endpoint = f"tcp:127.0.0.1:{self.server.port}"
+        framing = options.pop("framing", self.framing)
+        client = await tcpapp.connect(endpoint, framing=framing, reactor=self.reactor, **options)
+        self.clients.append(client)
+        return client
+
+    async def ask(self, message: bytes) -> bytes:
+        """What the server says to `message`, over a connection of its own."""
+        client = await self.client()
+        return await bounded(client.request(message), self.reactor)
+
+
+def bounded(waiting: Deferred[Any], reactor: Any) -> Deferred[Any]:
+    return waiting.addTimeout(PATIENCE, reactor)
+
+
+class Collector(Protocol):
+    """A peer without framing: sends the bytes it is told to, keeps those that come, and can stop reading."""
+
+    def __init__(self) -> None:
+        self.came = b""
+        self.ended: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.came += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.ended.callback(None)
+
+
+async def raw_client(reactor: Any, port: int | None) -> Collector:
+    from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+
+    return await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Collector())
+
+
+# 3a to 3h ------------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_socket_can_be_created(global_reactor: Any) -> None:
+    """Listening on port 0 gives an open socket, with the port that the system chose."""
+    server = await tcpapp.listen(LOOPBACK, upper, reactor=global_reactor)
+    assert server.address == IPv4Address("TCP", "127.0.0.1", server.port)
+    assert server.port is not None
+    assert server.port > 0
+    await server.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_can_connect(global_reactor: Any) -> None:
+    """The client's connection is open, and each side knows the address of the other."""
+    async with Talking(global_reactor, upper, "line") as talking:
+        client = await talking.client()
+        await client.request(b"are you there?")
+        (served,) = talking.server.connections
+        assert client.state is tcpapp.State.OPEN
+        assert (client.peer, client.host) == (served.host, served.peer)
+
+
+@pytest_twisted.ensureDeferred
+async def test_data_goes_from_client_to_server(global_reactor: Any) -> None:
+    """What the client sends is what the server's app is handed."""
+    handed: Deferred[bytes] = Deferred()
+    async with Talking(global_reactor, lambda message, connection: handed.callback(message), "line") as talking:
+        client = await talking.client()
+        await client.send(b"hello, server")
+        assert await bounded(handed, global_reactor) == b"hello, server"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_server_receives_from_the_client(global_reactor: Any) -> None:
+    """A server's conversation receives the client's messages in their order."""
+    got: list[bytes] = []
+    over: Deferred[None] = Deferred()
+
+    @tcpapp.conversation
+    async def listener(connection: tcpapp.MessageProtocol) -> None:
+        got.extend([message async for message in connection])
+        over.callback(None)
+
+    async with Talking(global_reactor, listener, "int16") as talking:
+        client = await talking.client()
+        for message in (b"one", b"two", b"three"):
+            await client.send(message)
+        await client.close()
+        await bounded(over, global_reactor)
+    assert got == [b"one", b"two", b"three"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_data_goes_from_server_to_client(global_reactor: Any) -> None:
+    """What the server sends unasked reaches the client: the server speaks first."""
+
+    class Greeter:
+        def opened(self, connection: tcpapp.MessageProtocol) -> None:
+            connection.send(b"hello, client")
+
+    async with Talking(global_reactor, Greeter, "line") as talking:
+        client = await talking.client()
+        assert await bounded(client.receive(), global_reactor) == b"hello, client"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_client_receives_from_the_server(global_reactor: Any) -> None:
+    """The client gets the replies to its messages, in their order."""
+    async with Talking(global_reactor, upper, "line") as talking:
+        client = await talking.client()
+        asked = [client.request(word) for word in (b"one", b"two", b"three")]
+        assert await bounded(gatherResults(asked), global_reactor) == [b"ONE", b"TWO", b"THREE"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_server_handles_many_clients_at_once(global_reactor: Any) -> None:
+    """200 clients are connected at the same time, and each gets its own answers and nobody else's."""
+    async with Talking(global_reactor, upper, "line") as talking:
+        clients = [await talking.client() for _ in range(200)]
+        asked = [each.request(b"from %d, message %d" % (i, n)) for n in range(3) for i, each in enumerate(clients)]
+        answers = await bounded(gatherResults(asked), global_reactor)
+        assert len(talking.server.connections) == 200
+        assert answers == [b"FROM %d, MESSAGE %d" % (i, n) for n in range(3) for i in range(200)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_client_closes_and_both_sides_know(global_reactor: Any) -> None:
+    """The client's close ends the connection on both sides; each has its reason, and the server forgets it."""
+    async with Talking(global_reactor, upper, "line") as talking:
+        client = await talking.client()
+        await client.request(b"hello")
+        (served,) = talking.server.connections
+        mine, theirs = await bounded(gatherResults([client.close(), served.when_closed()]), global_reactor)
+        assert (mine.by, mine.rule) == (tcpapp.EndedBy.US, "closed")
+        assert (theirs.by, theirs.rule) == (tcpapp.EndedBy.PEER, "end-of-stream")
+        assert talking.server.connections == frozenset()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_server_closes_and_both_sides_know(global_reactor: Any) -> None:
+    """The server's close ends every client's connection; its waiting receive fails with the reason."""
+    async with Talking(global_reactor, upper, "line") as talking:
+        client = await talking.client()
+        await client.request(b"hello")
+        waiting = client.receive()
+        await talking.server.close()
+        with pytest.raises(NotConnected) as failed:
+            await bounded(waiting, global_reactor)
+        assert failed.value.reason == await bounded(client.when_closed(), global_reactor)
+        assert failed.value.reason.rule == "end-of-stream"
+
+
+# 8b: every scenario of sending and receiving -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"x", b"x" * 1000],
+    ids=["an empty message", "one byte", "exactly max"],
+)
+@pytest.mark.parametrize("framing", ["line:max=1000", "int32:max=1000", "netstring:max=1000", "cobs:max=1000"])
+@pytest_twisted.ensureDeferred
+async def test_a_message_of_any_size_up_to_max_arrives(framing: str, message: bytes, global_reactor: Any) -> None:
+    """Nothing, one byte, and exactly ``max`` bytes go there and back."""
+    async with Talking(global_reactor, upper, framing) as talking:
+        assert await talking.ask(message) == message.upper()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_byte_over_max_closes_the_connection(global_reactor: Any) -> None:
+    """A message of exactly ``max`` is answered; one byte more ends the connection by that rule, and both sides know."""
+    told: Deferred[tcpapp.CloseReason] = Deferred()
+
+    class Upper:
+        def received(self, message: bytes, connection: tcpapp.MessageProtocol) -> bytes:
+            return message.upper()
+
+        def closed(self, connection: tcpapp.MessageProtocol, reason: tcpapp.CloseReason) -> None:
+            told.callback(reason)
+
+    async with Talking(global_reactor, Upper, "int32:max=1000") as talking:
+        client = await talking.client(framing="int32")
+        assert await bounded(client.request(b"a" * 1000), global_reactor) == b"A" * 1000
+        with pytest.raises(NotConnected):
+            await bounded(client.request(b"a" * 1001), global_reactor)
+        reason = await bounded(told, global_reactor)
+        assert (reason.rule, reason.value, reason.limit) == (MessageTooLong.rule, 1001, 1000)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_burst_of_10_000_messages_is_answered_in_order(global_reactor: Any) -> None:
+    """10,000 messages that are sent without waiting are all answered, in order."""
+    async with Talking(global_reactor, upper, "int16") as talking:
+        client = await talking.client()
+        for number in range(10_000):
+            client.send(b"message %d" % number)
+        answers = [await bounded(client.receive(), global_reactor) for _ in range(10_000)]
+        assert answers == [b"MESSAGE %d" % number for number in range(10_000)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_messages_split_at_every_byte_arrive_whole(global_reactor: Any) -> None:
+    """Two messages are cut at every place there is, with the server reading the parts apart; both are whole."""
+    stream = b"hello\r\nworld\n"
+    async with Talking(global_reactor, upper, "line") as talking:
+        for cut in range(len(stream) + 1):
+            client = await raw_client(global_reactor, talking.server.port)
+            client.transport.setTcpNoDelay(True)
+            client.transport.write(stream[:cut])
+            await deferLater(global_reactor, 0)
+            await deferLater(global_reactor, 0)
+            client.transport.write(stream[cut:])
+            client.transport.loseWriteConnection()
+            await bounded(client.ended, global_reactor)
+            assert client.came == b"HELLO\nWORLD\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_both_sides_send_at_once(global_reactor: Any) -> None:
+    """Each side sends a megabyte without waiting for the other, and each gets all of the other's."""
+    count, size = 100, 10_000
+
+    @tcpapp.conversation
+    async def both(connection: tcpapp.MessageProtocol) -> None:
+        sent = [connection.send(b"s" * size) for _ in range(count)]
+        total = sum([len(await connection.receive()) for _ in range(count)])
+        await gatherResults(sent)
+        await connection.send(b"%d" % total)
+
+    async with Talking(global_reactor, both, "int32") as talking:
+        client = await talking.client()
+        for _ in range(count):
+            client.send(b"c" * size)
+        got = [await bounded(client.receive(), global_reactor) for _ in range(count + 1)]
+        assert got == [b"s" * size] * count + [b"%d" % (count * size)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_reader_gets_everything_and_holds_nobody_up(global_reactor: Any) -> None:
+    """A peer that does not read makes the server wait for it alone; once it reads, it gets every reply."""
+    count, size = 300, 50_000
+    async with Talking(global_reactor, upper, "int32") as talking:
+        slow = await raw_client(global_reactor, talking.server.port)
+        slow.transport.pauseProducing()
+        slow.transport.write((size.to_bytes(4, "big") + b"x" * size) * count)
+        assert await talking.ask(b"quick") == b"QUICK"
+        slow.transport.resumeProducing()
+        slow.transport.loseWriteConnection()
+        await bounded(slow.ended, global_reactor)
+        assert slow.came == (size.to_bytes(4, "big") + b"X" * size) * count
+
+
+# 8c: invalid addresses, ports and data -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp:host name:7007",
+        "tcp:999.1.1.1:7007",
+        "tcp::7007",
+        "tcp:localhost",
+        "tcp:localhost:0",
+        "tcp:localhost:65536",
+        "tcp:localhost:-1",
+        "tcp:localhost:abc",
+        "localhost:7007",
+        "tpc:localhost:7007",
+        "",
+    ],
+)
+def test_an_address_that_cannot_be_one_is_said_before_anything_is_opened(endpoint: str, global_reactor: Any) -> None:
+    """`connect` raises `InvalidAddress` at once, in words that show the endpoint and what it takes."""
+    with pytest.raises(InvalidAddress) as failed:
+        tcpapp.connect(endpoint, reactor=global_reactor)
+    assert repr(endpoint) in str(failed.value)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp:65536", "tcp:abc", "tcp:", "tcp:7007:interface=nowhere", "udp:7007"])
+def test_a_port_that_cannot_be_one_is_not_listened_on(endpoint: str, global_reactor: Any) -> None:
+    """`listen` raises `InvalidAddress` at once."""
+    with pytest.raises(InvalidAddress, match="tcp"):
+        tcpapp.listen(endpoint, upper, reactor=global_reactor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_does_not_exist_cannot_be_connected_to(global_reactor: Any) -> None:
+    """A name that is sound and nobody's fails as Twisted has it."""
+    with pytest.raises(DNSLookupError):
+        await tcpapp.connect("tcp:no-such-host.invalid:7007", reactor=global_reactor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_port_that_nobody_listens_on_refuses(global_reactor: Any) -> None:
+    """A port that was free a moment ago fails as Twisted has it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            await tcpapp.connect(f"tcp:127.0.0.1:{port}", reactor=global_reactor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_port_in_use_cannot_be_listened_on(global_reactor: Any) -> None:
+    """The second server on one port fails as Twisted has it; the first goes on."""
+    async with Talking(global_reactor, upper, "line") as talking:
+        with pytest.raises(CannotListenError):
+            await tcpapp.listen(f"tcp:{talking.server.port}:interface=127.0.0.1", upper, reactor=global_reactor)
+        assert await talking.ask(b"still here") == b"STILL HERE"
+
+
+@pytest.mark.parametrize("message", ["text", None, 7, b"two\nlines", b"x" * 101])
+@pytest_twisted.ensureDeferred
+async def test_data_that_cannot_be_sent_fails_and_the_connection_lives_on(message: Any, global_reactor: Any) -> None:
+    """What is no message of this framing is refused before any of it is written."""
+    async with Talking(global_reactor, upper, "line:max=100") as talking:
+        client = await talking.client()
+        with pytest.raises(UnsendableMessage):
+            await client.send(message)
+        assert await bounded(client.request(b"and yet"), global_reactor) == b"AND YET"
+
+
+@pytest_twisted.ensureDeferred
+async def test_data_that_ends_inside_a_message_is_told_from_a_proper_end(global_reactor: Any) -> None:
+    """A peer that hangs up inside a message ends the connection by that rule; the message is not handed on."""
+    async with Talking(global_reactor, upper, "int32") as talking:
+        client = await raw_client(global_reactor, talking.server.port)
+        ended = Deferred()
+        client.transport.write(b"\0\0\0\5hello" + b"\0\0\0\5wor")
+        await deferLater(global_reactor, 0)
+        while not talking.server.connections:
+            await deferLater(global_reactor, 0)
+        (served,) = talking.server.connections
+        served.when_closed().chainDeferred(ended)
+        client.transport.loseWriteConnection()
+        reason = await bounded(ended, global_reactor)
+        await bounded(client.ended, global_reactor)
+        assert (reason.by, reason.rule) == (tcpapp.EndedBy.PEER, TruncatedMessage.rule)
+        assert client.came == b"\0\0\0\5HELLO"
+
+
+def test_a_framing_that_cannot_be_one_is_said_at_once(global_reactor: Any) -> None:
+    """A misspelt framing is refused, with the one that was meant."""
+    with pytest.raises(InvalidFraming, match="int32"):
+        tcpapp.listen(LOOPBACK, upper, framing="int23", reactor=global_reactor)

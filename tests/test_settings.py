@@ -1,0 +1,129 @@
+"""What the connections of one factory have in common: the defaults, and what is refused before anything is opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from tcpapp import telemetry as told
+from tcpapp.app import Handlers
+from tcpapp.codecs import Json, Text
+from tcpapp.errors import InvalidFraming, InvalidOption
+from tcpapp.framing import Lines, Netstrings
+from tcpapp.limits import Limits, Timeouts
+from tcpapp.settings import Options, Settings
+from tcpapp.telemetry import LateReply, Telemetry
+
+
+def echo(message, connection):
+    return message
+
+
+def test_every_setting_has_a_default() -> None:
+    """Lines of bytes, no app, and all limits and timeouts on."""
+    settings = Settings()
+    assert (None, Lines, None, None, None) == (
+        settings.app,
+        type(settings.framing),
+        settings.codec,
+        settings.key,
+        settings.clock,
+    )
+    assert (Limits(), Timeouts()) == (settings.limits, settings.timeouts)
+    handlers = settings.handlers()
+    assert [getattr(handlers, name) for name in Handlers.__slots__] == [None] * 4
+
+
+def test_every_setting_is_kept() -> None:
+    """What is given is what there is, under the same name."""
+    given: dict[str, Any] = {
+        "app": echo,
+        "framing": Netstrings(),
+        "codec": Json(),
+        "limits": Limits(max_requests=1),
+        "timeouts": Timeouts(grace=1),
+        "key": len,
+        "clock": Clock(),
+        "telemetry": Telemetry(),
+    }
+    settings = Settings(**given)
+    assert given == {name: getattr(settings, name) for name in given}
+    assert set(Options.__annotations__) == set(given) - {"app", "framing"}
+
+
+def test_every_option_may_be_none() -> None:
+    """`None` is the default of each, as if it was not given."""
+    given, default = Settings(**dict.fromkeys(Options.__annotations__)), Settings()  # type: ignore[misc]
+    for name in Options.__annotations__:
+        assert type(getattr(default, name)) is type(getattr(given, name))
+    assert (Limits(), Timeouts()) == (given.limits, given.timeouts)
+
+
+def test_specs_are_read() -> None:
+    """A framing and a codec may be given as their specs."""
+    settings = Settings(None, "netstring:max=10", codec="text")
+    assert (Netstrings, 10, Text) == (type(settings.framing), settings.framing.max, type(settings.codec))
+
+
+def test_the_app_speaks_the_codec() -> None:
+    """What `handlers` gives makes bytes of its replies."""
+    assert Settings(echo, codec="json").handlers().received([1], None) == b"[1]"
+
+
+def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no telemetry is given, it is `log` alone that is told, for each factory anew."""
+    events: list[Any] = []
+    monkeypatch.setattr("tcpapp.settings.log", events.append)
+    settings = Settings()
+    event = LateReply(None)  # type: ignore[arg-type]
+    settings.telemetry.tell(event)
+    assert ([event], True) == (events, bool(settings.telemetry))
+    assert settings.telemetry is not Settings().telemetry
+
+
+def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
+    """One that was given is not replaced by the log, although it is false."""
+    silent = Telemetry()
+    assert (silent, False) == (Settings(telemetry=silent).telemetry, bool(silent))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ({"framing": "no-such"}, InvalidFraming, "no-such"),
+        ({"codec": "no-such"}, InvalidOption, "no-such"),
+        ({"limits": 5}, InvalidOption, "limits=5: takes a Limits"),
+        ({"limits": Timeouts()}, InvalidOption, f"limits={Timeouts()!r}: takes a Limits"),
+        ({"limits": Limits}, InvalidOption, f"limits={Limits!r}: takes a Limits"),
+        ({"limits": 0}, InvalidOption, "limits=0: takes a Limits"),
+        ({"timeouts": {"grace": 1}}, InvalidOption, "timeouts={'grace': 1}: takes a Timeouts"),
+        ({"telemetry": False}, InvalidOption, "telemetry=False: takes a Telemetry"),
+        ({"telemetry": told.log}, InvalidOption, f"telemetry={told.log!r}: takes a Telemetry"),
+        ({"key": "id"}, InvalidOption, "key='id': takes a function"),
+        ({"app": 5}, InvalidOption, "5 is no app"),
+        ({"limit": Limits()}, TypeError, "unknown argument 'limit': there are codec, limits, timeouts, key, clock,"),
+        ({"zeal": 1, "aim": 1}, TypeError, "unknown argument 'aim': there are codec,"),
+    ],
+    ids=[
+        "framing",
+        "codec",
+        "limits",
+        "timeouts-for-limits",
+        "a-class",
+        "falsy-limits",
+        "timeouts",
+        "falsy-telemetry",
+        "a-listener",
+        "key",
+        "app",
+        "misspelt",
+        "two-unknown",
+    ],
+)
+def test_what_cannot_be_is_refused(given: dict[str, Any], error: type[Exception], text: str) -> None:
+    """At once, by an error that names the setting and says what it takes."""
+    with pytest.raises(error) as caught:
+        Settings(**given)
+    assert text in str(caught.value)

@@ -1,0 +1,318 @@
+"""What happened, told to whoever listens, and the lines that operators read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, fields
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+
+from tcpapp import telemetry as telemetry_module
+from tcpapp.close_reason import CLEAN_RULES, CloseReason, EndedBy
+from tcpapp.connection import MessageProtocol
+from tcpapp.settings import Settings
+from tcpapp.telemetry import AppFailed, Closed, Event, LateReply, MessagesSkipped, Opened, Refused, Telemetry, log
+
+PEER = IPv4Address("TCP", "192.0.2.7", 4711)
+CONNECTION: Any = SimpleNamespace(peer=PEER)
+EVENT = LateReply(CONNECTION)
+
+
+def events_of(telemetry: Telemetry) -> list[Event]:
+    """What is told from now on."""
+    events: list[Event] = []
+    telemetry.listen(events.append)
+    return events
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """The lines of tcpapp's log, each with its level."""
+    found: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if event["log_namespace"] == "tcpapp":
+            found.append(f"{event['log_level'].name} {formatEvent(event)}")
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
+
+
+# Listening -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_true_while_somebody_listens() -> None:
+    """So that no event is made for nobody."""
+    telemetry = Telemetry()
+    states = [bool(telemetry)]
+    stop = telemetry.listen(lambda event: None)
+    states.append(bool(telemetry))
+    stop()
+    states.append(bool(telemetry))
+    assert states == [False, True, False]
+    assert Telemetry(log)
+
+
+def test_every_listener_is_told_in_order() -> None:
+    """Those it was made with, and those that came later."""
+    told: list[tuple[str, Event]] = []
+    telemetry = Telemetry(lambda event: told.append(("first", event)), lambda event: told.append(("second", event)))
+    telemetry.listen(lambda event: told.append(("third", event)))
+    telemetry.tell(EVENT)
+    assert told == [("first", EVENT), ("second", EVENT), ("third", EVENT)]
+
+
+def test_one_that_stops_is_told_no_more() -> None:
+    """The others are, and stopping again does nothing."""
+    telemetry = Telemetry()
+    first: list[Event] = []
+    stop = telemetry.listen(first.append)
+    second = events_of(telemetry)
+    telemetry.tell(EVENT)
+    stop()
+    stop()
+    telemetry.tell(EVENT)
+    assert (first, second) == ([EVENT], [EVENT, EVENT])
+
+
+def test_telling_nobody_does_nothing() -> None:
+    """There is nobody to be harmed."""
+    Telemetry().tell(EVENT)
+
+
+def test_a_listener_may_stop_and_start_others_while_it_is_told() -> None:
+    """Who listened when the event was told is told of it; the change holds from the next one on."""
+    telemetry = Telemetry()
+    later: list[Event] = []
+    stops: list[Any] = []
+    telemetry.listen(lambda event: [stop() for stop in stops] and telemetry.listen(later.append))
+    stopped: list[Event] = []
+    stops.append(telemetry.listen(stopped.append))
+    telemetry.tell(EVENT)
+    assert (stopped, later) == ([EVENT], [])
+    telemetry.tell(EVENT)
+    assert (stopped, later) == ([EVENT], [EVENT])
+
+
+def test_a_listener_may_tell() -> None:
+    """An event that comes of another is told at once."""
+    telemetry = Telemetry()
+    other = Refused(PEER, 1)
+    telemetry.listen(lambda event: telemetry.tell(other) if event is EVENT else None)
+    events = events_of(telemetry)
+    telemetry.tell(EVENT)
+    assert [other, EVENT] == events
+
+
+def test_a_listener_that_raises_harms_nobody(lines: list[str], logged_errors: Any) -> None:
+    """The others are told, the caller goes on, and the failure is logged with the event's name."""
+
+    def failing(event: Event) -> None:
+        raise ZeroDivisionError("a broken counter")
+
+    telemetry = Telemetry(failing)
+    events = events_of(telemetry)
+    telemetry.tell(EVENT)
+    telemetry.tell(EVENT)
+    assert events == [EVENT, EVENT]
+    assert lines == ["critical a telemetry listener failed on 'LateReply'"] * 2
+    assert [ZeroDivisionError] * 2 == [each.type for each in logged_errors.take()]
+
+
+# A connection that tells ---------------------------------------------------------------------------------------------
+
+
+class Silent(Telemetry):
+    """Telemetry that nobody listens to, and that nobody may tell."""
+
+    __slots__ = ()
+
+    def tell(self, event: Event) -> None:
+        raise AssertionError(f"an event was made for nobody: {event}")
+
+
+def converse(telemetry: Telemetry) -> None:
+    """Have a connection do everything that there is an event for, but being refused."""
+
+    def app(message: bytes, connection: Any) -> None:
+        raise ZeroDivisionError
+
+    connection = MessageProtocol(Settings(app, "line:max=5:oversize=skip", telemetry=telemetry))
+    connection.makeConnection(StringTransport(peerAddress=PEER))
+    reply = connection.request(b"a?")
+    reply.addErrback(lambda failure: None)
+    reply.cancel()
+    connection.dataReceived(b"a!\n")
+    connection.dataReceived(b"too long\n")
+    connection.dataReceived(b"b\n")
+    connection.connectionLost(Failure(ConnectionDone()))
+
+
+def test_a_connection_tells_what_happens() -> None:
+    """Each event comes when it happens, with the connection it is about."""
+    telemetry = Telemetry()
+    events = events_of(telemetry)
+    converse(telemetry)
+    assert [Opened, LateReply, MessagesSkipped, AppFailed, Closed] == [type(each) for each in events]
+    assert len({each.connection for each in events if not isinstance(each, Refused)}) == 1
+    skipped, failed, closed = events[2:]
+    assert isinstance(skipped, MessagesSkipped)
+    assert (skipped.count, skipped.limit) == (1, 5)
+    assert isinstance(failed, AppFailed)
+    assert ZeroDivisionError is failed.failure.type
+    assert isinstance(closed, Closed)
+    assert (closed.reason.rule, closed.unhandled) == ("app-failed", 0)
+
+
+def test_no_event_is_made_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection asks first."""
+    names = ("Opened", "Closed", "AppFailed", "MessagesSkipped", "LateReply")
+    for name in names:
+        monkeypatch.setattr(f"tcpapp.connection.{name}", None)  # to make one would raise
+    converse(Silent())
+
+
+# The log -------------------------------------------------------------------------------------------------------------
+
+BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b'")
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        pytest.param(Opened(CONNECTION), [], id="opened"),
+        *(
+            pytest.param(Closed(CONNECTION, CloseReason(EndedBy.US, rule, "well"), 0), [], id=rule)
+            for rule in sorted(CLEAN_RULES)
+        ),
+        pytest.param(
+            Closed(CONNECTION, BAD, 0),
+            ["info 192.0.2.7:4711: closed: malformed-frame (by peer): no frame begins with b'\\x1b'"],
+            id="closed-badly",
+        ),
+        pytest.param(
+            Closed(CONNECTION, CloseReason(EndedBy.US, "closed", "well"), 2),
+            ["warn 192.0.2.7:4711: 2 message(s) were not handled"],
+            id="unhandled",
+        ),
+        pytest.param(
+            Closed(CONNECTION, BAD, 3),
+            [
+                "warn 192.0.2.7:4711: 3 message(s) were not handled",
+                f"info 192.0.2.7:4711: closed: {BAD}",
+            ],
+            id="unhandled-and-closed-badly",
+        ),
+        pytest.param(
+            Refused(PEER, 1000),
+            ["warn refused 192.0.2.7:4711: 1000 connections are open, which is the limit (max_connections)"],
+            id="refused",
+        ),
+        pytest.param(
+            MessagesSkipped(CONNECTION, 2, 10),
+            ["warn 192.0.2.7:4711: left out 2 message(s) over 10 bytes"],
+            id="skipped",
+        ),
+        pytest.param(
+            LateReply(CONNECTION), ["info 192.0.2.7:4711: dropped a reply that no request waits for"], id="late-reply"
+        ),
+    ],
+)
+def test_each_event_has_its_lines(event: Event, expected: list[str], lines: list[str]) -> None:
+    """What an operator has to know is a line; what went well is none."""
+    log(event)
+    assert expected == lines
+
+
+def test_an_app_that_fails_is_logged_with_its_traceback(lines: list[str], logged_errors: Any) -> None:
+    """The line names the peer, and the failure is the app's own."""
+    try:
+        raise ZeroDivisionError("the app's fault")
+    except ZeroDivisionError:
+        failure = Failure()
+    log(AppFailed(CONNECTION, failure))
+    assert len(lines) == 1
+    assert lines[0].startswith("critical ")
+    assert "192.0.2.7:4711" in lines[0]
+    assert [failure] == logged_errors.take()
+
+
+NASTY = UNIXAddress(b"/tmp/\x1b[2J\r\nforged: a line\x00")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Closed(SimpleNamespace(peer=NASTY), BAD, 1),  # type: ignore[arg-type]
+        Refused(NASTY, 1),
+        MessagesSkipped(SimpleNamespace(peer=NASTY), 1, 1),  # type: ignore[arg-type]
+        LateReply(SimpleNamespace(peer=NASTY)),  # type: ignore[arg-type]
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_an_address_stands_in_a_line_escaped(event: Event, lines: list[str]) -> None:
+    """A peer that chooses its name writes no line of its own, and moves no cursor."""
+    log(event)
+    assert lines
+    assert all(each.isprintable() and "\\x1b[2J\\r\\nforged" in each for each in lines)
+
+
+@pytest.mark.parametrize(
+    "nasty",
+    [b"{0} {log_level} {peer!r}", b"\x1b[2J\r\x00\x07", "\u202e\u2028".encode(), b"\xff\x85"],
+    ids=["format", "terminal", "unicode", "not-unicode"],
+)
+@pytest.mark.parametrize(
+    ("framing", "codec"),
+    [("netstring", None), ("varint:max=4", None), ("mllp", None), ("line", "json"), ("line", "text"), ("raw", "text")],
+)
+def test_what_a_peer_sent_stands_in_a_line_escaped(
+    nasty: bytes, framing: str, codec: str | None, lines: list[str]
+) -> None:
+    """Whatever cannot be read is named in printable characters, one line each, and is no format of the log's."""
+    connection = MessageProtocol(Settings(lambda message, connection: None, framing, codec=codec))
+    connection.makeConnection(StringTransport(peerAddress=PEER))
+    connection.dataReceived(nasty + b"\n")
+    connection.connectionLost(Failure(ConnectionDone()))
+    assert all(each.isprintable() and each.startswith("info 192.0.2.7:4711: closed: ") for each in lines)
+    assert len(lines) <= 1
+
+
+def test_a_connection_that_ends_well_makes_no_line(lines: list[str]) -> None:
+    """From its opening to its end."""
+    connection = MessageProtocol(Settings(lambda message, connection: message))
+    connection.makeConnection(StringTransport(peerAddress=PEER))
+    connection.dataReceived(b"hello\n")
+    connection.readConnectionLost()
+    connection.connectionLost(Failure(ConnectionDone()))
+    assert lines == []
+
+
+def test_a_connection_that_is_lost_makes_a_line(lines: list[str]) -> None:
+    """With the reason that the network gave."""
+    connection = MessageProtocol(Settings(lambda message, connection: message))
+    connection.makeConnection(StringTransport(peerAddress=PEER))
+    connection.connectionLost(Failure(ConnectionLost()))
+    assert len(lines) == 1
+    assert lines[0].startswith("info 192.0.2.7:4711: closed: lost (by network): ")
+
+
+@pytest.mark.parametrize("kind", Event.__args__, ids=lambda kind: kind.__name__)
+def test_an_event_cannot_be_changed(kind: type) -> None:
+    """One listener cannot spoil what the next is told."""
+    event = kind(*[None] * len(fields(kind)))
+    with pytest.raises(FrozenInstanceError):
+        setattr(event, fields(kind)[0].name, CONNECTION)
+
+
+def test_every_event_has_its_name_in_the_module() -> None:
+    """What can be told can be imported."""
+    assert set(telemetry_module.__all__) >= {each.__name__ for each in Event.__args__}
