@@ -1,7 +1,7 @@
 """
 What the README says is so: its programs run and print what it says, its tables are those of the code.
 
-A program is a block whose first line is its file's name; the lines after ``#>`` are what it prints.
+A program is a block whose first line is its file's name; the lines after ``# >`` are what it prints.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 def printed(name: str) -> str:
-    return "".join(re.findall(r"^#> (.*\n)", PROGRAMS[name], re.MULTILINE))
+    return "".join(re.findall(r"^# > (.*\n)", PROGRAMS[name], re.MULTILINE))
 
 
 def console(start: str) -> str:
