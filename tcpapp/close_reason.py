@@ -57,7 +57,7 @@ class CloseReason:
       ``grace-over``           us      ``close(grace)`` could not flush in time
       ``drain-over``           us      the drain's deadline came first
       ``half-close-over``      us      the answers to a peer that had closed its side took too long
-      ``send-stalled``         us      the peer took nothing for ``send_progress`` seconds
+      ``send-stalled``         us      the peer took (next to) nothing for ``send_progress`` seconds
       ``too-much-unsent``      us      more unsent bytes than ``max_unsent``
       ``lost``                 network reset, timed out, or TLS failed
       ======================== ======= ====================================================================

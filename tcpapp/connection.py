@@ -35,8 +35,8 @@ from zope.interface import implementer
 from tcpapp.app import Handlers
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.dispatch import BLOCKED, CUT, DEAF, ENDING, OVER, PAUSED, TOLD, Dispatch
-from tcpapp.ending import Ending, State
-from tcpapp.errors import InvalidOption, NotConnected, UndecodableMessage, UnreadableStream, UnsendableMessage
+from tcpapp.ending import Ending, State, cause_of_end, cause_of_loss
+from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnreadableStream, UnsendableMessage
 from tcpapp.inbox import Inbox
 from tcpapp.outbox import Outbox
 from tcpapp.requests import bound, requests_by
@@ -87,13 +87,13 @@ class MessageProtocol(Protocol):
 
     @property
     def peer(self) -> IAddress:
-        """The peer's address, as the transport gives it."""
-        return self.transport.getPeer()  # type: ignore[no-any-return]  # a transport is any object here
+        """The peer's address, as the transport gives it. Raises `NotConnected` where there is none (any more)."""
+        return self._address("getPeer")
 
     @property
     def host(self) -> IAddress:
-        """Our own address, as the transport gives it."""
-        return self.transport.getHost()  # type: ignore[no-any-return]  # a transport is any object here
+        """Our own address, as the transport gives it. Raises `NotConnected` where there is none (any more)."""
+        return self._address("getHost")
 
     @property
     def clock(self) -> IReactorTime:
@@ -134,8 +134,12 @@ class MessageProtocol(Protocol):
         Send `message` and wait for its reply, for `timeout` seconds (`None`: ``timeouts.request``; 0: no limit).
 
         Replies are matched in order, or by the factory's ``key``. Fails with `TimedOut`, `UnsendableMessage`,
-        `NotConnected`. Cancelled or timed out, its late reply is dropped and the connection goes on.
+        `NotConnected`. Cancelled or timed out, its late reply is dropped and the connection goes on. While the inbox
+        is over its mark nothing is read, and so no reply either.
         """
+        seconds = self._settings.timeouts.request if timeout is None else timeout
+        if seconds < 0:  # who reckons with a deadline of his own has missed it
+            return fail(TimedOut("request", 0))
         if self.state is not State.OPEN or self._ending.no_more_input:
             return fail(self._ending.error)
         requests = self._dispatch.requests
@@ -151,7 +155,7 @@ class MessageProtocol(Protocol):
             return fail(error)
         self._dispatch.flush()
         self._outbox.write(data)
-        return bound(reply, self._settings.timeouts.request if timeout is None else timeout, self._clock)
+        return bound(reply, seconds, self._clock)
 
     def pause(self) -> None:
         """Hand the app no further message, from this moment on, until `resume`. Reading stops at the inbox's mark."""
@@ -171,15 +175,15 @@ class MessageProtocol(Protocol):
         """
         self._end_input(CloseReason(EndedBy.US, "drained", "we are stopping; what was in hand is finished"))
         if self.state is State.OPEN:
-            seconds = self._settings.timeouts.drain if deadline is None else max(deadline, 0)
-            self._ending.within(seconds, "drain-over", "drain")
+            self._ending.within(self._settings.timeouts.drain if deadline is None else deadline, "drain-over", "drain")
 
     def close(self, grace: float | None = None) -> Deferred[CloseReason]:
         """
         Flush what was written and close; what is not gone after `grace` seconds (`None`: ``timeouts.grace``) is cut.
 
         The Deferred fires with the `CloseReason` when the connection is closed. Called again, a shorter `grace` holds.
-        The app is handed no further message; inside ``received``, the reply of that call still goes out.
+        The app is handed no further message. Where ``received`` calls this, its reply still goes out, unless it is
+        one to wait for.
         """
         if self.state is State.UNOPENED:
             return fail(self._ending.error)
@@ -256,7 +260,7 @@ class MessageProtocol(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer closed its side: what came is still answered. Twisted calls it."""
-        self._end_input(self._reason_of_end())
+        self._end_input(cause_of_end(self._framing))
 
     def writeConnectionLost(self) -> None:
         """Our side is closed for writing. Twisted calls it; it follows from our own closing."""
@@ -266,8 +270,7 @@ class MessageProtocol(Protocol):
         if self.state is State.CLOSED:
             return
         flushed = self.state is State.CLOSING and reason.check(ConnectionDone) is not None
-        cause = CloseReason(EndedBy.NETWORK, "lost", reason.getErrorMessage(), error=reason.value)
-        ended = self._ending.over(self._reason_of_end() if reason.check(ConnectionDone) else cause)
+        ended = self._ending.over(cause_of_loss(reason, self._framing))
         unhandled = 0 if self._dispatch.pulled else len(self._inbox)
         waited_for = self._dispatch.waits_for
         if self.factory is not None:
@@ -302,7 +305,9 @@ class MessageProtocol(Protocol):
     def writing_stalled(self) -> None:
         """The peer took nothing for too long."""
         limit = self._settings.timeouts.send_progress
-        self.abort(CloseReason(EndedBy.US, "send-stalled", f"the peer took nothing for {limit:g} s", limit, limit))
+        self.abort(
+            CloseReason(EndedBy.US, "send-stalled", f"the peer took (next to) nothing in {limit:g} s", limit, limit)
+        )
 
     def too_much_unsent(self, unsent: int) -> None:
         """The peer takes less than is sent."""
@@ -359,9 +364,7 @@ class MessageProtocol(Protocol):
         """Flush and close for `cause`; while the app is being called, once it returns."""
         news = self._ending.close(cause)
         if news or grace is not None:
-            self._ending.within(
-                self._settings.timeouts.grace if grace is None else max(grace, 0), "grace-over", "grace"
-            )
+            self._ending.within(self._settings.timeouts.grace if grace is None else grace, "grace-over", "grace")
         if news:
             self._dispatch.hold_back(OVER)
             self._end_waiters()
@@ -382,13 +385,11 @@ class MessageProtocol(Protocol):
         if self._dispatch.waits_for is not waited_for and self.state is not State.OPEN:
             self._dispatch.hold_back(TOLD)
 
-    def _reason_of_end(self) -> CloseReason:
-        """The peer ended its stream: between two messages, or inside one."""
+    def _address(self, getter: str) -> IAddress:
         try:
-            self._framing.finish()
-        except UnreadableStream as error:
-            return CloseReason.from_unreadable(error)
-        return CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
+            return getattr(self.transport, getter)()  # type: ignore[no-any-return]  # a transport is any object here
+        except (AttributeError, OSError):  # Twisted's own has dropped its socket by the end
+            raise self._ending.error from None
 
     def _frame(self, message: Any) -> bytes:
         codec = self._settings.codec

@@ -21,12 +21,15 @@ from collections.abc import Callable
 from enum import Enum
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.errors import NotConnected
+from tcpapp.errors import NotConnected, UnreadableStream
+from tcpapp.framing import Framing
 
-__all__ = ["Ending", "State"]
+__all__ = ["Ending", "State", "cause_of_end", "cause_of_loss"]
 
 
 class State(Enum):
@@ -96,14 +99,24 @@ class Ending:
         return True
 
     def over(self, cause: CloseReason) -> CloseReason:
-        """The transport is lost, by `cause` if nothing came before. Returns the connection's `CloseReason`."""
+        """
+        The transport is lost. Returns the connection's `CloseReason`: `cause`, if nothing came before.
+
+        It spoils a proper ending of ours, for what was to be flushed may be lost; not one of the peer's, who had all.
+        """
         self.state = State.CLOSED
         self._stop_timer()
-        self._cause = self._cause or cause
-        return self._cause
+        if self._cause is None or (self._cause.by is EndedBy.US and not cause.clean):
+            self._note(cause)
+        return self.cause
 
     def within(self, seconds: float, rule: str, timer: str) -> None:
-        """Have it cut by `rule` in `seconds`. A deadline only comes nearer: where a sooner one stands, it stays."""
+        """
+        Have it cut by `rule` in `seconds`; those below 0 are over already.
+
+        A deadline only comes nearer: where a sooner one stands, it stays.
+        """
+        seconds = max(seconds, 0)
         if self._clock is None or self.state is State.CLOSED:
             return
         if self._timer is not None and self._timer.getTime() <= self._clock.seconds() + seconds:
@@ -142,3 +155,19 @@ class Ending:
     def _time_out(self, cause: CloseReason) -> None:
         self._timer = None
         self._cut(cause)
+
+
+def cause_of_end(framing: Framing) -> CloseReason:
+    """Why it ends where the peer ended its stream, of which `framing` has read all: between two messages, or in one."""
+    try:
+        framing.finish()
+    except UnreadableStream as error:
+        return CloseReason.from_unreadable(error)
+    return CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
+
+
+def cause_of_loss(loss: Failure, framing: Framing) -> CloseReason:
+    """Why it ends where the transport is lost: properly, as `cause_of_end`, or by what `loss` says."""
+    if loss.check(ConnectionDone):
+        return cause_of_end(framing)
+    return CloseReason(EndedBy.NETWORK, "lost", loss.getErrorMessage(), error=loss.value)

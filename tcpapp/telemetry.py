@@ -127,7 +127,7 @@ def log(event: Event) -> None:
     The listener that writes to Twisted's log: what an operator has to know, a line each.
 
     Connections that open, and that end well, are not news and make no line. What a peer sent stands in a line only
-    escaped.
+    escaped; an app's traceback stands as Python gives it.
     """
     if isinstance(event, Closed):
         _log_closed(event)

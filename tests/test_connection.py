@@ -268,6 +268,21 @@ def test_the_addresses_are_the_transports() -> None:
     assert (connection.peer, connection.host) == (transport.peerAddr, transport.hostAddr)
 
 
+def test_an_address_that_is_gone_is_not_connected() -> None:
+    """Twisted's transports drop their socket at the end, and with it their own address."""
+
+    class Dropping(Transport):
+        def getHost(self) -> Any:
+            return self.socket.getsockname()
+
+    peer = Peer(transport=Dropping())
+    peer.leaves()
+    with pytest.raises(NotConnected) as failed:
+        _ = peer.connection.host
+    assert failed.value.reason is peer.reason
+    assert peer.connection.peer == peer.transport.getPeer()
+
+
 def test_the_factory_knows_the_connection_from_its_opening_to_its_end() -> None:
     """A server's factory forgets it before anybody is told of the end."""
     known: list[bool] = []

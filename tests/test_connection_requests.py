@@ -51,6 +51,14 @@ def test_a_cancelled_request_keeps_its_place() -> None:
     assert len(peer.told(LateReply)) == 1
 
 
+def test_a_request_whose_time_is_over_already_is_not_sent() -> None:
+    """Who reckons with a deadline of his own may come out below 0."""
+    peer = Peer()
+    error = result_of(peer.connection.request(b"1", timeout=-0.5))
+    assert (type(error), error.timer, error.seconds) == (TimedOut, "request", 0)
+    assert peer.hears() == b""
+
+
 @pytest.mark.parametrize("given_to_call", [False, True])
 def test_a_request_times_out(given_to_call: bool) -> None:
     """After the call's seconds, or those of the factory; the connection lives on and the late reply is dropped."""

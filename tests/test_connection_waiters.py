@@ -122,7 +122,7 @@ def test_every_waiter_is_told_once_of_every_end(ending: str, in_hand: bool) -> N
             [result] = outcomes[when + name]
             if isinstance(result, NotConnected):
                 result = result.reason
-            early = when != "late " and isinstance(result, CloseReason) and result.clean
+            early = isinstance(result, CloseReason) and result.clean
             assert result is peer.reason or early or (result in {None, b"2"} and name in {"send", "receive"})
     assert app.reasons == [peer.reason]
     assert peer.clock.getDelayedCalls() == []
