@@ -12,7 +12,7 @@ The tower; a file imports only from rows below its own::
     connection          1  MessageProtocol: one conversation, OPEN → CLOSING → CLOSED
       dispatch          1  messages → app → replies, one at a time
       inbox, outbox     1  what waits on either side, with marks and bounds
-      requests          1  replies that are waited for
+      requests, ending  1  replies that are waited for; how a connection ends
       settings, app     1  what the connections of a factory share; the three forms of app
       telemetry         1  what happened, told to whoever listens
       limits, addresses 1  every number with its reason; endpoint strings, checked
