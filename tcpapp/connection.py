@@ -374,7 +374,7 @@ class MessageProtocol(Protocol):
     def _lose(self) -> None:
         if not self._dispatch.hold & CUT and self._outbox.finish():
             if self._ending.cause.by is not EndedBy.PEER:
-                self.transport.resumeProducing()  # TLS waits for the peer's answer; and unread bytes would reset TCP
+                self.transport.resumeProducing()  # TLS waits for the peer's close_notify
             self.transport.loseConnection()
 
     def _end_waiters(self) -> None:
