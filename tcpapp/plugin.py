@@ -21,12 +21,13 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn, TypeVar
 
 from twisted.application.service import IService
+from twisted.internet.address import UNIXAddress
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
 from tcpapp import codecs, framing
-from tcpapp.addresses import server_endpoint
+from tcpapp.addresses import describe, server_endpoint
 from tcpapp.app import handlers_of
 from tcpapp.apps import BUILT_IN
 from tcpapp.errors import InvalidOption, TcpAppError
@@ -212,15 +213,18 @@ class TwistdService(MessageService):
 
     def privilegedStartService(self) -> None:
         """Listen, or end the program. twistd calls it."""
+        self._take_signals()  # who sees it listen may stop it, though the reactor does not run yet
         try:
             super().privilegedStartService()
         except (CannotListenError, OSError) as error:
-            _log.critical("{error}", error=error)
-            self._clean_up(f"{error}")
-            _refuse(str(error))
+            told = _cannot_listen(error)
+            _log.critical("{told}", told=told)
+            self._clean_up(told)
+            _refuse(told)
 
     def _clean_up(self, message: str) -> None:
-        """What twistd leaves undone on this way out: the pid file, and telling the process that waits for a daemon."""
+        """What twistd leaves undone on this way out: files of its own and ours, and telling who waits for a daemon."""
+        self._reactor.iterate(0)  # which does not run yet, so that the ports that could be opened are closed here
         if self._twistd.get("pidfile"):
             Path(self._twistd["pidfile"]).unlink(missing_ok=True)
         if self._twistd.get("statusPipe") is not None:
@@ -229,10 +233,9 @@ class TwistdService(MessageService):
     def startService(self) -> None:
         """Serve. twistd calls it."""
         super().startService()
-        self._reactor.callWhenRunning(self._take_signals)
+        self._reactor.callWhenRunning(self._take_signals)  # again: as it starts, Twisted installs handlers of its own
 
     def _take_signals(self) -> None:
-        """Twisted installs its own handlers first, as the reactor starts."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
 
@@ -260,6 +263,15 @@ def _help_of(option: str, meaning: str) -> list[str]:
     indent = " " * 24
     text = textwrap.wrap(meaning, 76, initial_indent=indent, subsequent_indent=indent)
     return [f"  {option:<21} {text[0].strip()}", *text[1:]]
+
+
+def _cannot_listen(error: CannotListenError | OSError) -> str:
+    """What is wrong, in Twisted's words; but those call a UNIX socket ``any:b'/run/app.sock'``."""
+    if isinstance(error, OSError):
+        return f"Couldn't listen: {error}."
+    if isinstance(error.port, int):
+        return str(error)
+    return f"Couldn't listen on {describe(UNIXAddress(error.port))}: {error.socketError}."
 
 
 def _refuse(message: str) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.python.failure import Failure
@@ -168,6 +168,8 @@ def close_port(port: Any) -> Deferred[None]:
         if not failure.check(FileNotFoundError):
             failure.raiseException()
 
+    if not hasattr(port, "stopListening"):  # a stdio: endpoint gives its one connection's transport
+        return succeed(None)
     return maybeDeferred(port.stopListening).addCallbacks(lambda _: None, not_removed)
 
 

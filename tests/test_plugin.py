@@ -307,17 +307,25 @@ def test_a_module_that_cannot_be_imported(
 
 @implementer(IStreamServerEndpoint)
 class Busy:
-    """An endpoint whose port is taken."""
+    """An endpoint that cannot be listened on."""
+
+    def __init__(self, error: Exception = BUSY) -> None:
+        self.error = error
 
     def listen(self, factory: Any) -> Deferred[Any]:
-        return fail(BUSY)
+        return fail(self.error)
 
 
 class Reactor(MemoryReactorClock):
     """A reactor with one thread."""
 
+    iterated = 0
+
     def callFromThread(self, function: Any, *arguments: Any) -> None:
         self.callLater(0, function, *arguments)
+
+    def iterate(self, delay: float = 0) -> None:
+        self.iterated += 1
 
 
 def service_on(*endpoints: Any, twistd: dict[str, Any] | None = None) -> TwistdService:
@@ -325,6 +333,15 @@ def service_on(*endpoints: Any, twistd: dict[str, Any] | None = None) -> TwistdS
     options.endpoints = list(endpoints)
     options.parent = twistd
     return TwistdService(options, Reactor())
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Any:
+    """Put the signals' handlers back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -337,6 +354,29 @@ def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_pat
     expected = "twistd tcpapp: Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use.\n"
     assert capfd.readouterr().err.endswith(expected)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (BUSY, "Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use."),
+        (
+            CannotListenError(None, b"/run/s", "Cannot acquire lock"),
+            "Couldn't listen on unix:/run/s: Cannot acquire lock.",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/run/s.lock"),
+            "Couldn't listen: [Errno 13] Permission denied: '/run/s",
+        ),
+    ],
+)
+def test_it_says_why_it_cannot_listen(error: Exception, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The address is written as operators write it."""
+    service = service_on(Busy(error))
+    with pytest.raises(SystemExit):
+        service.privilegedStartService()
+    assert f"twistd tcpapp: {says}" in capfd.readouterr().err
+    assert service._reactor.iterated == 1
 
 
 @pytest.mark.parametrize("twistd", [None, {}, {"pidfile": ""}, {"pidfile": "/no/such/file", "statusPipe": None}])
@@ -357,27 +397,17 @@ def test_a_busy_port_is_told_to_who_started_a_daemon(capfd: pytest.CaptureFixtur
         assert pipe.read() == b"1 Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use."
 
 
-@pytest.fixture
-def signals() -> Any:
-    """Put the signals' handlers back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_and_a_second_one_cuts(number: int, signals: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_stops_and_a_second_one_cuts(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first ends the program in order, by the reactor; the second cuts what still drains."""
     service = service_on()
     reactor, cuts = service._reactor, []
     monkeypatch.setattr(service, "cut", lambda: cuts.append(number))
     service.privilegedStartService()
     service.startService()
-    before = signal.getsignal(number)
+    signal.signal(number, signal.SIG_DFL)  # Twisted's own, as the reactor starts
     reactor.run()
     reactor.hasStopped = False
-    assert signal.getsignal(number) != before
     os.kill(os.getpid(), number)
     reactor.advance(0)
     assert (reactor.hasStopped, cuts) == (True, [])
@@ -386,7 +416,18 @@ def test_a_signal_stops_and_a_second_one_cuts(number: int, signals: None, monkey
     assert cuts == [number]
 
 
-def test_a_signal_cuts_what_drains_for_another_reason(signals: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_that_comes_early_is_heeded() -> None:
+    """Between the start of listening and that of the reactor, a signal is kept until the reactor runs."""
+    service = service_on()
+    service.privilegedStartService()
+    os.kill(os.getpid(), signal.SIGTERM)
+    service.startService()
+    assert not service._reactor.hasStopped
+    service._reactor.advance(0)
+    assert service._reactor.hasStopped
+
+
+def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the app has stopped the reactor itself, the first signal says that somebody will not wait."""
     service = service_on()
     cuts: list[str] = []

@@ -379,6 +379,11 @@ def test_a_unix_socket_is_closed_though_its_file_cannot_be_removed(error: type[O
     assert [told] == [isinstance(each, Failure) and each.check(error) is not None for each in outcome]
 
 
+def test_what_has_no_port_need_not_be_closed() -> None:
+    """A ``stdio:`` endpoint gives a transport in a port's place: closing it is the connection's."""
+    assert results(close_port(object())) == [None]
+
+
 # listen() -------------------------------------------------------------------------------------------------------------
 
 

@@ -304,18 +304,36 @@ def test_a_socket_whose_file_was_removed(run: Run, tmp_path: Path) -> None:
 # Not beginning --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", [[], ["--listen", TCP]], ids=["alone", "after another"])
-def test_a_port_that_is_taken(first: list[str], run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reactor", ["default", "asyncio"])
+def test_a_port_that_is_taken(reactor: str, run: Run, tmp_path: Path) -> None:
     """One line on stderr, one in the log, and 1; no pid file is left, and no socket of another endpoint."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
-        options = ["--listen", f"unix:{tmp_path}/socket", "--listen", taken] if first else ["--listen", taken]
-        code, out, err = run(*options, before=("-n", f"--pidfile={tmp_path}/pid")).end()
+        before = ("-n", f"--reactor={reactor}", f"--pidfile={tmp_path}/pid")
+        code, out, err = run("--listen", f"unix:{tmp_path}/socket", "--listen", taken, before=before).end()
     assert code == 1
     assert re.fullmatch(BUSY, err)
     assert out.count("Couldn't listen") == 1
     assert "Traceback" not in out
-    assert not (tmp_path / "pid").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_socket_that_is_taken_and_one_that_is_left(run: Run, tmp_path: Path) -> None:
+    """Where another process listens on a UNIX socket, it is left alone; where that has crashed, it is taken over."""
+    path = f"{tmp_path}/socket"
+    first = run("--listen", f"unix:{path}")
+    first.line("listening on unix:")
+    code, _, err = run("--listen", f"unix:{path}").end()
+    assert (code, err) == (1, f"twistd tcpapp: Couldn't listen on unix:{path}: Cannot acquire lock.\n")
+    with dial(path) as client:
+        client.sendall(b"hello\n")
+        assert hear(client, 6) == b"hello\n"
+    first.signal(signal.SIGKILL)
+    first.end()
+    assert Path(path).exists()
+    second = run("--listen", f"unix:{path}")
+    second.line("listening on unix:")
+    ends(second)
 
 
 @pytest.mark.parametrize(
