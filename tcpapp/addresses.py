@@ -37,14 +37,15 @@ def server_endpoint(reactor: Any, endpoint: object) -> interfaces.IStreamServerE
     return cast("interfaces.IStreamServerEndpoint", _endpoint(reactor, endpoint, _SERVER))
 
 
-def client_endpoint(reactor: Any, endpoint: object) -> interfaces.IStreamClientEndpoint:
+def client_endpoint(reactor: Any, endpoint: object, timeout: int = 30) -> interfaces.IStreamClientEndpoint:
     """
     The endpoint to connect to: `endpoint` itself where it is one, else what the endpoint string describes.
 
     Raises `InvalidAddress` for one that cannot be; nothing is opened but the certificates it names. Whether there is
-    such a host is found out by connecting.
+    such a host is found out by connecting, which fails after `timeout` seconds unless the string has its own
+    ``timeout=``.
     """
-    return cast("interfaces.IStreamClientEndpoint", _endpoint(reactor, endpoint, _CLIENT))
+    return cast("interfaces.IStreamClientEndpoint", _endpoint(reactor, endpoint, _CLIENT, timeout))
 
 
 def describe(address: object) -> str:
@@ -207,13 +208,13 @@ _CLIENT = _Side(
 _quoted: Callable[[str], str] = endpoints.quoteStringArgument
 
 
-def _endpoint(reactor: Any, endpoint: object, side: _Side) -> Any:
+def _endpoint(reactor: Any, endpoint: object, side: _Side, timeout: int = 0) -> Any:
     if side.interface.providedBy(endpoint):
         return endpoint
     if not isinstance(endpoint, str):
         example = side.kinds["tcp"].example
         raise InvalidAddress(f"{endpoint!r}: takes a string such as {example}, or an {side.interface.__name__}")
-    checked, trouble = _checked(endpoint, endpoint, side)
+    checked, trouble = _checked(endpoint, endpoint, side, timeout)
     try:
         return side.make(reactor, checked)
     except Exception as error:
@@ -222,7 +223,7 @@ def _endpoint(reactor: Any, endpoint: object, side: _Side) -> Any:
         raise InvalidAddress(f"{endpoint!r}: no endpoint can be made of this ({said}){trouble}") from error
 
 
-def _checked(whole: str, text: str, side: _Side) -> tuple[str, str]:
+def _checked(whole: str, text: str, side: _Side, timeout: int) -> tuple[str, str]:
     """`text`, which is in `whole`, with every value checked and named; and what may be wrong with it still."""
     # haproxy: is written before another endpoint of a server
     plain = re.sub(r"^(haproxy(:|$))+", "", text, flags=re.IGNORECASE) if side is _SERVER else text
@@ -238,7 +239,9 @@ def _checked(whole: str, text: str, side: _Side) -> tuple[str, str]:
         if not right(value):
             raise InvalidAddress(f"{whole!r}: {key} is {value!r}; it takes {takes}, as in {kind.example}")
     if "endpoint" in values:
-        values["endpoint"], _ = _checked(whole, values["endpoint"], side)
+        values["endpoint"], _ = _checked(whole, values["endpoint"], side, timeout)
+    elif "timeout" in kind.takes:
+        values.setdefault("timeout", str(timeout))
     named = ":".join(f"{key}={_quoted(value)}" for key, value in values.items())
     return f"{wrappers}{name}:{named}", kind.trouble
 

@@ -19,6 +19,9 @@ from tcpapp.settings import Options, Settings
 
 __all__ = ["MessageClientFactory", "connect"]
 
+NEVER = 2**31 - 1
+"""Seconds, for a timer of Twisted's that cannot be left out: 68 years."""
+
 
 class MessageClientFactory(ClientFactory):
     """
@@ -88,8 +91,11 @@ def connect(
         reactor = global_reactor
     options.setdefault("clock", reactor)
     factory = MessageClientFactory(app, framing, **options)
-    connecting: Deferred[Any] = client_endpoint(reactor, endpoint).connect(factory)
     seconds = factory.settings.timeouts.connect
+    # The endpoint's own timer is put behind ours, which says what it waited for.
+    connecting: Deferred[Any] = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER).connect(
+        factory
+    )
     if seconds:
         connecting.addTimeout(seconds, reactor, lambda _, after: _timed_out(endpoint, after))
     return connecting

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tcpapp import Limits, MessageClientFactory, MessageProtocol, State, Timeouts, connect
+from tcpapp.client import NEVER
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
 
 SERVER = IPv4Address("TCP", "192.0.2.1", 7007)
@@ -222,6 +223,22 @@ def test_connecting_ends_after_the_timeout() -> None:
     assert told[0].type is ConnectTimeout
     assert "nobody:7007: not connected after 2.5 s (connect)" in str(told[0].value)
     assert nobody.stopped
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "seconds", "twisteds"),
+    [
+        ("tcp:127.0.0.1:7007", 30, 32),
+        ("tcp:127.0.0.1:7007", 90.5, 92),
+        ("tcp:127.0.0.1:7007", 0, NEVER),
+        ("tcp:127.0.0.1:7007:timeout=5", 90, 5),
+    ],
+)
+def test_twisteds_own_timer_does_not_come_first(endpoint: str, seconds: float, twisteds: int) -> None:
+    """An endpoint string's timer is as long as ``timeouts.connect``, and a little longer; its own is left alone."""
+    reactor = MemoryReactorClock()
+    connect(endpoint, reactor=reactor, timeouts=Timeouts(connect=seconds))
+    assert reactor.tcpClients[0][3] == twisteds
 
 
 def test_connecting_may_go_on_without_end() -> None:
