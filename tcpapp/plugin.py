@@ -14,7 +14,8 @@ import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import Field
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -62,7 +63,7 @@ def load_app(target: str) -> Any:
             app = getattr(app, name)
         handlers_of(app)
     except InvalidOption as error:
-        raise InvalidOption(f"app {target!r}: {error}") from error
+        raise InvalidOption(f"{target!r}: {error}") from error
     return app
 
 
@@ -152,14 +153,17 @@ class Options(usage.Options):
         from twisted.internet import reactor  # late: twistd has installed the one it was asked for
 
         self["listen"] = self["listen"] or [DEFAULT_ENDPOINT]
-        self.endpoints = [server_endpoint(reactor, endpoint) for endpoint in self["listen"]]
-        self["framing"] = framing.from_string(self["framing"])
-        self["codec"] = codecs.from_string(None if self["codec"] == "none" else self["codec"])
+        with _naming("--listen"):
+            self.endpoints = [server_endpoint(reactor, endpoint) for endpoint in self["listen"]]
+        with _naming("--framing"):
+            self["framing"] = framing.from_string(self["framing"])
+        with _naming("--codec"):
+            self["codec"] = codecs.from_string(None if self["codec"] == "none" else self["codec"])
         limits = self._numbers(Limits, int)
         timeouts = self._numbers(Timeouts, float)
-        self.factory = MessageServerFactory(
-            load_app(self["app"]), self["framing"], codec=self["codec"], limits=limits, timeouts=timeouts
-        )
+        with _naming("--app"):
+            app = load_app(self["app"])
+        self.factory = MessageServerFactory(app, self["framing"], codec=self["codec"], limits=limits, timeouts=timeouts)
 
     def getUsage(self, width: int | None = None) -> str:
         """The page that ``--help`` prints: options in groups, each with its default."""
@@ -272,6 +276,15 @@ def _cannot_listen(error: CannotListenError | OSError) -> str:
     if isinstance(error.port, int):
         return str(error)
     return f"Couldn't listen on {describe(UNIXAddress(error.port))}: {error.socketError}."
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """Begin what is said of a value with the `option` that it was given to."""
+    try:
+        yield
+    except TcpAppError as error:
+        raise type(error)(f"{option}: {error}") from error
 
 
 def _refuse(message: str) -> NoReturn:

@@ -164,7 +164,7 @@ def test_what_is_no_option(words: list[str], says: str, capfd: pytest.CaptureFix
         (["--framing="], "''"),
         (["--framing=line:max=many"], "max='many': takes a whole number"),
         (["--framing=line:min=1"], "line: min= is no option of it; it takes delimiter, max, oversize"),
-        (["--codec=jsn"], "codec='jsn': takes 'text', 'json' or 'msgpack'; did you mean 'json'?"),
+        (["--codec=jsn"], "--codec: codec='jsn': takes 'text', 'json' or 'msgpack'; did you mean 'json'?"),
         (["--codec="], "codec=''"),
         (["--max-connections=0"], "--max-connections=0: takes a whole number of connections, 1 or more"),
         (["--max-connections=1e3"], "--max-connections='1e3': takes a whole number of connections"),
@@ -175,7 +175,7 @@ def test_what_is_no_option(words: list[str], says: str, capfd: pytest.CaptureFix
         (["--drain=soon"], "--drain='soon': takes a number of seconds"),
         (["--grace=nan"], "--grace=nan: takes a number of seconds"),
         (["--request=inf"], "--request=inf: takes a number of seconds"),
-        (["--app=line\nfeed\x1b"], r"app 'line\nfeed\x1b': takes module:name"),
+        (["--app=line\nfeed\x1b"], r"--app: 'line\nfeed\x1b': takes module:name"),
     ],
 )
 def test_a_value_that_cannot_be(words: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +272,7 @@ def test_what_is_no_app_is_refused(target: str, says: str, here: Path, capfd: py
     (here / "mine.py").write_text(MINE)
     with pytest.raises(InvalidOption) as caught:
         load_app(target)
-    assert str(caught.value).startswith(f"app {target!r}: ")
+    assert str(caught.value).startswith(f"{target!r}: ")
     assert says in str(caught.value)
     assert says in refused(capfd, f"--app={target}")
 
@@ -298,7 +298,7 @@ def test_a_module_that_cannot_be_imported(
     """Whatever the module raises is told in one line, with its place, since there is no traceback to look at."""
     (here / "broken.py").write_text(source)
     said = refused(capfd, "--app=broken:app")
-    assert said.startswith("app 'broken:app': importing 'broken' failed: ")
+    assert said.startswith("--app: 'broken:app': importing 'broken' failed: ")
     assert says.format(path=here / "broken.py") in said
 
 

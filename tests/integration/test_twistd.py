@@ -340,9 +340,12 @@ def test_a_socket_that_is_taken_and_one_that_is_left(run: Run, tmp_path: Path) -
     ("options", "says"),
     [
         (["--framnig=line"], "option --framnig not recognized; did you mean 'framing'\\?"),
-        (["--listen=7007"], "'7007': '7007' is no kind of endpoint; there are .*; write tcp:7007"),
-        (["--app=absent:app"], "app 'absent:app': importing 'absent' failed: ModuleNotFoundError: .*"),
-        (["--app=mine:app"], r"app 'mine:app': importing 'mine' failed: ZeroDivisionError: .* \(.*mine.py, line 1\)"),
+        (["--listen=7007"], "--listen: '7007': '7007' is no kind of endpoint; there are .*; write tcp:7007"),
+        (["--app=absent:app"], "--app: 'absent:app': importing 'absent' failed: ModuleNotFoundError: .*"),
+        (
+            ["--app=mine:app"],
+            r"--app: 'mine:app': importing 'mine' failed: ZeroDivisionError: .* \(.*mine.py, line 1\)",
+        ),
         (["7007"], "'7007' is no option; options begin with --"),
     ],
 )
