@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
@@ -24,8 +25,8 @@ class MessageServerFactory(ServerFactory):
     """
     A `ServerFactory` that serves `app` on every connection, for any endpoint or ``reactor.listenTCP``.
 
-    See `Settings` for the arguments and their errors. `connections` are those that are open, or closing; a client over
-    ``limits.max_connections`` is closed at once and counted in `refused`.
+    See `Settings` for the arguments and their errors. A client over ``limits.max_connections`` is closed at once and
+    counted in `refused`.
     """
 
     noisy = False
@@ -33,8 +34,13 @@ class MessageServerFactory(ServerFactory):
 
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         self.settings = Settings(app, framing, **options)
-        self.connections: set[MessageProtocol] = set()
+        self._connections: dict[MessageProtocol, None] = {}  # in the order they came: it is the same in every run
         self.refused = 0
+
+    @property
+    def connections(self) -> AbstractSet[MessageProtocol]:
+        """The connections that are open, or closing, in the order they came."""
+        return self._connections.keys()
 
     def buildProtocol(self, addr: IAddress | None) -> MessageProtocol | TurnedAway:
         """A new connection's protocol: `TurnedAway` where there are as many as may be. Twisted calls it."""
@@ -48,11 +54,11 @@ class MessageServerFactory(ServerFactory):
 
     def connection_opened(self, connection: MessageProtocol) -> None:
         """`connection` is open."""
-        self.connections.add(connection)
+        self._connections[connection] = None
 
     def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
         """`connection` has ended."""
-        self.connections.discard(connection)
+        self._connections.pop(connection, None)
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """
