@@ -5,12 +5,13 @@ APP ?= chat
 PORT ?= 7007
 CC ?= cc
 PYTEST_ARGS ?=
+RUNS ?= 10000
 
 BIN := .venv/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench clean
+.PHONY: help serve test lint format bench simulate clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +40,9 @@ format: .venv/.stamp-dev ## lay out the code and mend what can be mended
 
 bench: .venv/.stamp-bench benchmarks/loadgen ## measure tcpapp beside its peers
 	$(BIN)/python -m benchmarks
+
+simulate: .venv/.stamp-dev ## run a chat room over 10,000 simulated networks (ten minutes): make simulate RUNS=100
+	$(BIN)/python -m tests.simulated.chatroom '$(RUNS)'
 
 clean: ## remove .venv and all that was built
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen

@@ -14,6 +14,7 @@ import socket
 import stat
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import greenlet
@@ -48,6 +49,18 @@ def collect_garbage() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+WITHOUT_A_REACTOR = ("framing", "simulated", "testing/simulation", "testing/test_check_", "testing/test_strategies")
+"""Tests under these paths do not depend on the reactor: under another one they would say the same again."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what need not run a second time, under asyncio."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and str(item.path.relative_to(here)).startswith(WITHOUT_A_REACTOR):
+            item.add_marker(pytest.mark.once)
 
 
 def pytest_collection_finish() -> None:
@@ -137,9 +150,10 @@ class LoggedErrors:
         self.failures: list[Failure] = []
 
     def __call__(self, event: LogEvent) -> None:
-        """Note the event's failure, as an observer of the log."""
-        if event.get("log_failure") is not None:
-            self.failures.append(event["log_failure"])
+        """Note the event's failure, as an observer of the log; `twisted.python.log` has it by another name."""
+        failure = event.get("log_failure") or event.get("failure")
+        if failure is not None:
+            self.failures.append(failure)
 
     def take(self, *types: type[BaseException]) -> list[Failure]:
         """Return those of these types (all, if none is given) and forget them: the test expected them."""

@@ -47,7 +47,7 @@ TOWER = (
 )
 """The rooms, each a module or a package of tcpapp, row over row. Rooms of one row do not import each other."""
 
-LATER = {"testing", "reactor", "cli"}
+LATER = {"reactor", "cli"}
 """Rooms that are planned and not built."""
 
 UPWARD_TYPES = {

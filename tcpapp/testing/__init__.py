@@ -1,0 +1,20 @@
+"""
+The test kit: test a TCP service, or any Twisted protocol, without a network, and believe the result.
+
+================ ==================================================================================================
+module           what it gives
+================ ==================================================================================================
+`transport`      `FakeTransport`: a `StringTransport` that does what a TCP connection does
+`wire`           `Wire`: two protocols joined in memory: cut, stalled, slow, reset, half-closed, under TLS
+`simulation`     `Simulation` and `simulate`: whole services in virtual time, by a seed
+`oracles`        `check_framing`, `check_app`: what holds for every framing, and for every app
+`strategies`     Hypothesis strategies of messages, cuts and schedules
+`contract`       what every transport has to do, as checks to hold one to
+`leaks`          `Leaks`: what a test left behind
+`pytest_plugin`  the fixtures, and the check for leaks
+================ ==================================================================================================
+
+`FakeTransport` and `Wire` stand on `buffered` (Twisted's own connection over a socket in memory) and `pipe`. Nothing
+here needs the global reactor. Import from the modules: this package itself imports none of them, so that the pytest
+plugin costs nothing where it is not used.
+"""

@@ -1,0 +1,221 @@
+"""
+A TCP transport without the kernel: Twisted's own `tcp.Connection`, over a socket that is memory.
+
+Nothing of what a transport promises is written here a second time. Buffering, write marks, producers, half-close,
+``loseConnection`` and ``abortConnection`` are Twisted's code, as it runs in production; ours are the socket below it
+and the turns of the reactor above it::
+
+    protocol
+       │ ▲
+    BufferedTransport    tcp.Connection: write marks, producers, closing
+       │ ▲               and a turn of the reactor, when the socket is ready
+    MemorySocket         a pair of pipes, or a test's hand
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime, ISSLTransport
+from twisted.internet.tcp import Connection
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from typing_extensions import override
+from zope.interface import directlyProvides
+
+if TYPE_CHECKING:
+    from tcpapp.testing.buffered_socket import MemorySocket
+
+__all__ = ["BufferedTransport"]
+
+_log = Logger()
+
+
+class _PlainEnd:
+    """The transport as the TLS layer on it sees it: its writes and its closing pass TLS by."""
+
+    own: ClassVar = {"write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer"}
+
+    def __init__(self, transport: BufferedTransport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.own:
+            return partial(getattr(FileDescriptor, name), self._transport)
+        return getattr(self._transport, name)
+
+
+class BufferedTransport(Connection):
+    """
+    Carries bytes between `protocol` and `socket`, in turns that `reactor` runs.
+
+    It provides `ITCPTransport`, `ITLSTransport`, `IConsumer` and `IPushProducer`, and does with them what
+    `twisted.internet.tcp.Server` and ``Client`` do, since it is the class below both. As there:
+
+    * what is written waits until a later turn; over ``bufferSize`` (64 KiB) a push producer is paused, and resumed
+      when all has gone; a pull producer is asked each time all has gone
+    * ``loseConnection`` stops reading, sends what is written before and after it, then closes; it waits for a pull
+      producer and for a push producer that is paused. For one that is not it does not, whatever Twisted's docs say
+    * ``connectionLost`` comes once, from the reactor's turn and never inside a call of the protocol's; the exception
+      is Twisted's own: ``loseConnection`` when ``loseWriteConnection`` has been done
+    * an exception out of the protocol is logged and ends the connection; it is the reason
+
+    What differs: ``getHandle`` returns the memory socket, ``fileno`` is -1, and `reactor` is only asked for the time
+    and for calls. It may be a `Clock`.
+
+    `host` and `peer` are what ``getHost`` and ``getPeer`` return. `client` says which side of TLS it takes.
+    """
+
+    _base = Connection
+
+    def __init__(
+        self,
+        socket: MemorySocket,
+        protocol: IProtocol,
+        reactor: IReactorTime,
+        *,
+        host: IAddress,
+        peer: IAddress,
+        client: bool = False,
+    ) -> None:
+        super().__init__(cast("Any", socket), protocol, cast("Any", reactor))
+        self._host = host
+        self._peer = peer
+        self._tlsClientDefault = client
+        self._memory = socket
+        self._reads = False
+        self._writes = False
+        self._next_turn: IDelayedCall | None = None
+        self.logstr = f"{self._getLogPrefix(protocol)},{'client' if client else peer}"
+        socket.on_ready = self.wake
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._host} to {self._peer}>"
+
+    def open(self) -> None:
+        """The connection is there: begin to read, and tell the protocol."""
+        self.connected = 1
+        self.startReading()
+        self.protocol.makeConnection(self)
+
+    def getHost(self) -> Any:
+        """Our address."""
+        return self._host
+
+    def getPeer(self) -> Any:
+        """The peer's address."""
+        return self._peer
+
+    # The turns of the reactor.
+
+    @property
+    def wants_to_read(self) -> bool:
+        """Whether it reads: it is open, and not paused."""
+        return self._reads
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether it has something to send, or an end to make."""
+        return self._writes
+
+    @override
+    def startReading(self) -> None:
+        """From the next turn on, read."""
+        self._reads = True
+        self.wake()
+
+    @override
+    def stopReading(self) -> None:
+        """Read no more."""
+        self._reads = False
+
+    @override
+    def startWriting(self) -> None:
+        """From the next turn on, write."""
+        self._writes = True
+        self.wake()
+
+    @override
+    def stopWriting(self) -> None:
+        """Write no more."""
+        self._writes = False
+
+    def wake(self) -> None:
+        """See whether there is something to do in the next turn."""
+        if self._next_turn is None and (self._can_read or self._can_write):
+            self._next_turn = self.later(self._turn)
+
+    def later(self, call: Callable[[], None]) -> IDelayedCall:
+        """Have `call` made in a later turn. A simulation that orders the turns overrides this."""
+        return self.reactor.callLater(0, call)  # type: ignore[attr-defined,no-any-return] # handed in as IReactorTime
+
+    @property
+    def _can_read(self) -> bool:
+        return self._reads and self._memory.readable
+
+    @property
+    def _can_write(self) -> bool:
+        return self._writes and self._memory.writable
+
+    def _turn(self) -> None:
+        """Do what a reactor does when it finds the socket ready: read, then write."""
+        self._next_turn = None
+        if self._can_read:
+            self._handle(self.doRead, reading=True)
+        if self._can_write:
+            self._handle(self.doWrite, reading=False)
+        self.wake()
+
+    def _handle(self, event: Callable[[], Any], *, reading: bool) -> None:
+        """Have the event handled; what it returns or raises ends the connection."""
+        try:
+            why = event()
+        except Exception:  # noqa: BLE001 - the protocol's, of whatever kind: it ends this connection
+            why = sys.exc_info()[1]
+            _log.failure("the protocol failed; its connection is lost")
+        if why is None:
+            return
+        self.stopReading()
+        try:
+            if reading and type(why) is ConnectionDone:
+                self.readConnectionLost(Failure(why))
+            else:
+                self.connectionLost(Failure(why))
+        except Exception:  # noqa: BLE001 - as above; the connection is lost already
+            _log.failure("the protocol failed in its connectionLost")
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The single end: the socket is closed, the producer stopped, the protocol told. Later calls do nothing."""
+        if self._next_turn is not None and self._next_turn.active():
+            self._next_turn.cancel()
+        super().connectionLost(reason)
+
+    # TLS.
+
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """
+        Go over to TLS, in the middle of the stream: the real one, by pyOpenSSL, with its calls on `reactor`.
+
+        Twisted's own would make them on the global reactor; that, and nothing else, is why this is ours.
+        """
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        producer, streaming = self.producer, self.streamingProducer
+        if producer is not None:
+            self.unregisterProducer()
+        client = self._tlsClientDefault is normal
+        factory = TLSMemoryBIOFactory(ctx, client, cast("Any", None), clock=cast("Any", self.reactor))
+        layer = factory.protocol(factory, self.protocol, False)
+        self.protocol = layer
+        self.getHandle = layer.getHandle  # type: ignore[method-assign] # as Twisted's own does
+        self.getPeerCertificate = layer.getPeerCertificate
+        directlyProvides(self, ISSLTransport)
+        self.TLS = True
+        layer.makeConnection(cast("Any", _PlainEnd(self)))
+        if producer is not None:
+            self.registerProducer(producer, streaming)

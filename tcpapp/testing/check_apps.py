@@ -1,0 +1,136 @@
+"""`check_app`: whether an app leaves nothing behind, whatever its peer sends and however the connection ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Flaky
+
+from tcpapp import codecs
+from tcpapp import framing as framings
+from tcpapp.codecs import Codec
+from tcpapp.framing import Framing
+from tcpapp.testing import strategies
+from tcpapp.testing.check_streams import broken, in_pieces
+from tcpapp.testing.check_visits import Visit
+from tcpapp.testing.leaks import Leaks
+from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose, Leave, Reset, Stall
+
+__all__ = ["check_app"]
+
+HOUR = 3600.0
+"""Seconds: longer than every timeout that tcpapp has by default."""
+
+ENDINGS: tuple[list[Event], ...] = (
+    [Leave()],
+    [Reset()],
+    [Abort()],
+    [HalfClose(), Leave()],
+    [HalfClose(), Advance(HOUR)],
+    [Stall(), Advance(HOUR), Reset()],
+)
+"""What is tried after each byte of a short stream."""
+
+SHORT = 24
+"""Bytes of the stream that is ended after each of them; with every ending, whole and byte by byte, 288 connections."""
+
+VALUES = (b"", b"x", b"hello", b"{}", b"[1]", b"null", b'"text"', b"\xff\xfe", b"\x80")
+"""Messages for any app: some are values of the codecs that tcpapp has."""
+
+
+def check_app(
+    app: Any,
+    framing: Framing | str = "line",
+    codec: Codec[Any] | str | None = None,
+    messages: Iterable[Any] | st.SearchStrategy[Any] | None = None,
+    *,
+    within: float = 0.0,
+    examples: int | None = None,
+    **options: Any,
+) -> None:
+    """
+    Hold `app`, in any of the three forms, to this: whatever comes, and however it ends, nothing is left.
+
+    On each of many connections (over a `FakeTransport`, in virtual time) comes what a peer may send: its messages,
+    halves of them, garbage, in any cut. At any moment the connection ends: the peer leaves, half-closes, resets it or
+    stops reading, or our own side aborts it. Then, `within` so many seconds of virtual time:
+
+    - no timer is left on ``connection.clock``, and nothing that the app began still waits;
+    - the app has raised nothing, no exception was unhandled, no error was logged;
+    - the end was told once.
+
+    `messages`: what an honest peer sends, as a collection or a strategy, values where there is a `codec`; `None`: some
+    that suit any app. `examples`: how many connections are drawn (`None`: as Hypothesis's profile has it), after some
+    hundreds that are the same in every run. `options` are those of `tcpapp.MessageServerFactory`. An `app` that is an
+    instance serves all connections in turn; a class is made anew for each. Timers on the global reactor are not seen.
+    Raises `AssertionError` that says which promise was broken, and by what, the smallest example found.
+    """
+    framing = framings.from_string(framing)
+    options = {**options, "codec": codecs.from_string(codec)}
+    wire = _on_the_wire(framing, options["codec"], messages)
+    one = wire if isinstance(wire, st.SearchStrategy) else st.sampled_from(wire)
+    log = Leaks(sockets=False)
+    try:
+        for events in _short(framing, wire):
+            Visit(app, framing, options, within).go(events)
+        _drawn(lambda: Visit(app, framing, options, within), strategies.streams(framing, one), examples)
+        for failure in log.take():  # it came to light only now that all garbage was collected
+            raise broken(app, "no exception is unhandled", found=failure.getTraceback())
+    finally:
+        log.stop()
+
+
+def _on_the_wire(
+    framing: Framing, codec: Codec[Any] | None, messages: Iterable[Any] | st.SearchStrategy[Any] | None
+) -> list[bytes] | st.SearchStrategy[bytes]:
+    """The messages as bytes: what the codec makes of each, where there is one."""
+
+    def encoded(value: Any) -> bytes:
+        return bytes(value) if codec is None else codec.encode(value)
+
+    if isinstance(messages, st.SearchStrategy):
+        return messages.map(encoded)
+    if messages is not None:
+        return [encoded(each) for each in messages]
+    found = [each for each in VALUES if strategies.sendable(framing, each)]
+    return found or strategies.messages(framing)
+
+
+def _short(framing: Framing, wire: list[bytes] | st.SearchStrategy[bytes]) -> Iterator[list[Event]]:
+    """A short stream of messages that is ended after each byte, in every way; short ones first."""
+    frames = [] if isinstance(wire, st.SearchStrategy) else [framing.frame(each) for each in wire]
+    stream = b"".join(frames)[:SHORT]
+    for size in range(len(stream) + 1):
+        for ending in ENDINGS:
+            yield [*([Deliver(stream[:size])] if size else []), *ending]
+            if size > 1:
+                yield [*map(Deliver, in_pieces(stream[:size], 1)), *ending]
+
+
+def _drawn(visit: Callable[[], Visit], stream: st.SearchStrategy[bytes], examples: int | None) -> None:
+    count = {} if examples is None else {"max_examples": examples}
+    found: list[AssertionError] = []
+
+    @settings(
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        **count,  # type: ignore[arg-type]  # one of the names that settings takes
+    )
+    @given(strategies.schedules(stream, seconds=HOUR))
+    def anything_happens(events: list[Event]) -> None:
+        try:
+            visit().go(events)
+        except AssertionError as error:
+            found.append(error)
+            raise
+
+    try:
+        anything_happens()
+    except Flaky:  # the app keeps something from one connection to the next
+        raise found[0] from None

@@ -1,0 +1,251 @@
+"""`check_framing`: whether a framing keeps what every framing promises (see `tcpapp.framing.Framing`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tcpapp.errors import InvalidFraming, MessageTooLong, TruncatedMessage, UnsendableMessage
+from tcpapp.framing import Fixed, Framing, LengthPrefixed, Raw
+from tcpapp.testing import strategies
+from tcpapp.testing.check_costs import check_memory, check_time
+from tcpapp.testing.check_streams import (
+    Outcome,
+    broken,
+    every_split,
+    few_splits,
+    in_pieces,
+    like,
+    places,
+    read,
+    received_as,
+)
+
+__all__ = ["check_framing"]
+
+SHORT = 9
+"""Bytes of a stream that is cut in every way: 256 ways for the longest."""
+
+LARGEST = 1 << 20
+"""The largest ``max`` that is tried as it is, 1 MiB (the default one); a larger one is stood for by a smaller."""
+
+OPTIONS = {"database": None, "deadline": None, "report_multiple_bugs": False, "print_blob": False}
+"""How Hypothesis runs here: the one smallest example is the error's; how long one takes depends on the machine."""
+
+NOT_BYTES = ("text", 5, None, bytearray(b"hello"), memoryview(b"hello"), [b"x"])
+
+
+def check_framing(
+    make: Callable[[], Framing],
+    messages: Iterable[bytes] | st.SearchStrategy[bytes] | None = None,
+    *,
+    examples: int | None = None,
+    costs: bool = True,
+) -> None:
+    """
+    Hold the framing that `make` gives, one of tcpapp's or your own, to what every framing promises.
+
+    - What is framed comes out as it went in, and the same however it is cut: every split of short streams, few cuts of
+      longer ones, drawn cuts of drawn streams.
+    - A stream may end between two messages, and not inside one, wherever that is.
+    - A message of ``max`` bytes comes; one of one byte more is not sent, and ends the stream or is skipped.
+    - Any bytes give messages or `UnreadableStream`, and nothing else; a failure is raised again by every later call.
+    - `frame` and `frame_all` agree, and take bytes alone; `fresh` is fresh.
+    - Memory is bounded, and time is linear (`costs`; see `tcpapp.testing.check_costs` for how that is measured).
+
+    `messages`: those to send, as a collection or a strategy; `None`: some that this framing can send. `examples`: how
+    many streams are drawn; `None`: as the loaded profile of Hypothesis has it. Raises `AssertionError` that says which
+    promise was broken and by what, the smallest example of it that was found.
+    """
+    framing = make()
+    if not isinstance(framing, Framing):
+        raise broken(framing, "make() gives a Framing")
+    given_messages = None if messages is None or isinstance(messages, st.SearchStrategy) else list(messages)
+    samples = _samples(framing, given_messages)
+    one = messages if isinstance(messages, st.SearchStrategy) else _drawn(framing, given_messages)
+    _check_sending(framing, samples)
+    _check_splits(framing, samples)
+    _check_fresh(framing, samples)
+    _check_prefixes(framing, samples)
+    _check_limit(framing)
+    _check_drawn(framing, one, examples)
+    if costs:
+        check_memory(framing)
+        check_time(framing)
+
+
+def _drawn(framing: Framing, given_messages: list[bytes] | None) -> st.SearchStrategy[bytes]:
+    return strategies.messages(framing) if given_messages is None else st.sampled_from(given_messages)
+
+
+def _samples(framing: Framing, given_messages: list[bytes] | None) -> list[bytes]:
+    """The messages tried one by one, the shortest first. Raises `AssertionError` where there are none."""
+    size = framing.size if isinstance(framing, Fixed) else 0
+    kept = framing.offset + framing.width - framing.strip if isinstance(framing, LengthPrefixed) else 0
+    some = [b"", b"x", b"\0\0", b"hi\0", b"aba", b"hello", b"\xc0\xdb!", b"z" * size, b"h" * max(0, kept)]
+    wanted = some if given_messages is None else given_messages
+    found = sorted({each for each in wanted if strategies.sendable(framing, each)}, key=lambda each: (len(each), each))
+    if not found or (given_messages is not None and len(found) < len(set(given_messages))):
+        refused = [each for each in wanted if each not in found]
+        raise broken(framing, "it can send the messages it is checked with (messages=…)", not_sent=refused)
+    return found
+
+
+def _stream(framing: Framing, messages: list[bytes]) -> bytes:
+    return b"".join([framing.frame(each) for each in messages])
+
+
+def _expected(framing: Framing, messages: list[bytes]) -> Outcome:
+    arrived = [received_as(framing, each) for each in messages]
+    return Outcome((b"".join(arrived),) if isinstance(framing, Raw) else tuple(arrived), None, 0)
+
+
+# Sending
+
+
+def _check_sending(framing: Framing, samples: list[bytes]) -> None:
+    for count in range(len(samples) + 1):
+        some = samples[:count]
+        one_by_one, together = _stream(framing, some), framing.frame_all(some)
+        if one_by_one != together:
+            promise = "frame_all gives what frame gives for each, joined"
+            raise broken(framing, promise, messages=some, frame=one_by_one, frame_all=together)
+    for message in NOT_BYTES:
+        _refuses(framing, message, "what is not bytes cannot be sent: UnsendableMessage")
+
+
+def _refuses(framing: Framing, message: Any, promise: str) -> None:
+    raised: object = None
+    for send in (framing.frame, lambda each: framing.frame_all([each])):
+        try:
+            send(message)
+        except UnsendableMessage:
+            continue
+        except Exception as error:  # noqa: BLE001 - a user's own framing may raise anything: that is told
+            raised = error
+        raise broken(framing, promise, message=message, raised=raised)
+
+
+# Receiving
+
+
+def _check_splits(framing: Framing, samples: list[bytes]) -> None:
+    for messages in (*([each] for each in samples), *([each, each] for each in samples), samples):
+        stream = _stream(framing, messages)
+        expected = _expected(framing, messages)
+        whole = read(framing, [stream])
+        if whole != expected:
+            promise = "what is framed comes out as it went in"
+            raise broken(framing, promise, messages=messages, stream=stream, expected=expected, got=whole)
+        for chunks in every_split(stream) if len(stream) <= SHORT else few_splits(stream):
+            _same(framing, stream, chunks, whole)
+
+
+def _same(framing: Framing, stream: bytes, chunks: list[bytes], expected: Outcome) -> None:
+    got = read(framing, chunks)
+    if got != expected:
+        promise = "the same bytes give the same however they are cut"
+        raise broken(framing, promise, stream=stream, chunks=chunks, whole=expected, cut=got)
+
+
+def _check_fresh(framing: Framing, samples: list[bytes]) -> None:
+    stream = _stream(framing, samples)
+    used = framing.fresh()
+    used.receive(stream[:-1])
+    got = read(used, [stream])
+    if got != _expected(framing, samples):
+        raise broken(framing, "fresh() gives a state apart from the one it is asked of", stream=stream, got=got)
+
+
+def _check_prefixes(framing: Framing, samples: list[bytes]) -> None:
+    """Let the stream end after each of its bytes, or at many `places` of a long one."""
+    if isinstance(framing, Raw):
+        return
+    for messages in (*([each] for each in samples), samples):
+        ends = list(accumulate(len(framing.frame(each)) for each in messages))
+        stream, expected = _stream(framing, messages), _expected(framing, messages).messages
+        for size in places(stream):
+            got = read(framing, [stream[:size]])
+            _same(framing, stream[:size], in_pieces(stream[:size], 1), got)
+            whole = sum(end <= size for end in ends)
+            facts = {"stream": stream[:size], "got": got}
+            if not whole <= len(got.messages) or expected[: len(got.messages)] != got.messages:
+                raise broken(framing, "a message is delivered once it is whole", **facts)
+            if (size == 0 or size in ends) and got.failure is not None:
+                raise broken(framing, "a stream may end between two messages", **facts)
+            if got.failure not in (None, TruncatedMessage):
+                raise broken(framing, "a stream that ends inside a message is a TruncatedMessage", **facts)
+            inside = size not in (0, *ends) and whole == len(got.messages)
+            if inside and got.failure is None and _lost(framing, stream[size : ends[whole]], expected[whole]):
+                raise broken(framing, "a stream may not end inside a message: TruncatedMessage", **facts)
+
+
+def _lost(framing: Framing, rest: bytes, message: bytes) -> bool:
+    """Whether a part of `message` came before `rest`, which does not give it alone (a frame may begin with a mark)."""
+    return read(framing, [rest]).messages != (message,)
+
+
+def _check_limit(framing: Framing) -> None:
+    try:
+        bounded = framing if framing.max <= LARGEST else like(framing, max=SHORT)
+    except InvalidFraming:  # a Fixed of a size over LARGEST
+        return
+    wide = like(bounded, max=4 * bounded.max + 4, oversize="close")
+    full, over = b"y" * bounded.max, b"y" * (bounded.max + 1)
+    _refuses(bounded, over, "a message over max cannot be sent: UnsendableMessage")
+    before: list[bytes] = []
+    if strategies.sendable(wide, full):
+        if not strategies.sendable(bounded, full):
+            raise broken(bounded, "a message of max bytes can be sent", max=bounded.max)
+        before = [full]
+        _limited(bounded, bounded.frame(full) * 2, _expected(bounded, [full, full]), "a message of max bytes comes")
+    if not strategies.sendable(wide, over) or isinstance(bounded, Raw):
+        return
+    arrived = _expected(bounded, before).messages
+    if bounded.oversize == "skip":
+        outcome, after = Outcome(arrived * 2, None, 1), _stream(bounded, before)
+        promise = "a message one byte over max is skipped, and the next one comes"
+    else:
+        outcome, after = Outcome(arrived, MessageTooLong, 0), b""
+        promise = "a message one byte over max is a MessageTooLong"
+    _limited(bounded, _stream(bounded, before) + wide.frame(over) + after, outcome, promise)
+
+
+def _limited(framing: Framing, stream: bytes, expected: Outcome, promise: str) -> None:
+    ways = few_splits(stream) if len(stream) <= 64 else iter([[stream], in_pieces(stream, len(stream) // 50)])
+    for chunks in ways:
+        got = read(framing, chunks)
+        if got != expected:
+            raise broken(framing, promise, max=framing.max, stream=stream, chunks=chunks, expected=expected, got=got)
+
+
+# Streams that Hypothesis draws
+
+
+def _check_drawn(framing: Framing, one: st.SearchStrategy[bytes], examples: int | None) -> None:
+    count = {} if examples is None else {"max_examples": examples}
+    configured = settings(**OPTIONS, **count, suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # as above
+
+    @configured
+    @given(st.data(), st.lists(one, max_size=8))
+    def messages_come(data: st.DataObject, messages: list[bytes]) -> None:
+        stream = _stream(framing, messages)
+        chunks = data.draw(strategies.cuts(stream))
+        got, expected = read(framing, chunks), _expected(framing, messages)
+        if got != expected:
+            promise = "what is framed comes out as it went in"
+            raise broken(framing, promise, messages=messages, chunks=chunks, expected=expected, got=got)
+
+    @configured
+    @given(st.data(), strategies.streams(framing, one))
+    def garbage_comes(data: st.DataObject, stream: bytes) -> None:
+        whole = read(framing, [stream])
+        _same(framing, stream, in_pieces(stream, 1), whole)
+        _same(framing, stream, data.draw(strategies.cuts(stream)), whole)
+
+    messages_come()
+    garbage_comes()

@@ -1,0 +1,163 @@
+"""What the checks of a framing share: streams read in chunks, what came of them, and how a broken promise is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Any
+
+from tcpapp.errors import UnreadableStream
+from tcpapp.framing import Framing, LengthPrefixed, Raw
+
+__all__ = ["Outcome", "broken", "every_split", "few_splits", "in_pieces", "like", "places", "read", "received_as"]
+
+HEADER = 64
+"""Bytes a framing may hold beside ``max`` and the chunk: a frame's header, until the length in it is known."""
+
+TRIED = 64
+"""Bytes up to which a stream is tried after each of them; the work grows with the square of it."""
+
+SHOWN = 300
+"""The most characters of a value that a broken promise shows."""
+
+
+def broken(framing: object, promise: str, **facts: object) -> AssertionError:
+    """The error that says which `promise` of `framing` was broken, and the example that shows it."""
+    lines = [f"{framing!r} breaks a promise: {promise}"]
+    for name, fact in facts.items():
+        lines.append(f"  {name.replace('_', ' ')}: {_shown(fact)}")
+    return AssertionError("\n".join(lines))
+
+
+def _shown(fact: object) -> str:
+    """A text as it is, and any other value as Python writes it, cut short."""
+    if isinstance(fact, str):
+        return fact.rstrip()
+    text = repr(fact)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a stream: its messages, the kind of failure it ended with, and how many messages were skipped."""
+
+    messages: tuple[bytes, ...]
+    failure: type[UnreadableStream] | None
+    skipped: int
+
+
+def like(framing: Framing, **options: Any) -> Framing:
+    """A framing configured as `framing`, but for these options. Raises `InvalidFraming` where it cannot be."""
+    kept = {name: getattr(framing, name) for name in framing._defaults}
+    return type(framing)(**(kept | {name: value for name, value in options.items() if name in kept}))
+
+
+def received_as(framing: Framing, message: bytes) -> bytes:
+    """What `message` arrives as: itself, or with the header where a `LengthPrefixed` leaves a part of that on."""
+    if isinstance(framing, LengthPrefixed) and framing.strip < framing.offset + framing.width:
+        return framing.frame(message)[framing.strip :]
+    return message
+
+
+def start(framing: Framing) -> Framing:
+    """A fresh state of `framing`; a broken promise where there is none."""
+    try:
+        state = framing.fresh()
+    except Exception as error:
+        raise broken(framing, "fresh() gives the state of a new stream", raised=error) from error
+    if (state.held, state.skipped, state.failure) != (0, 0, None) or state != framing:
+        found = {"held": state.held, "skipped": state.skipped, "failure": state.failure, "itself": state}
+        raise broken(framing, "fresh() gives the same configuration, where no byte has come yet", got=found)
+    return state
+
+
+def read(framing: Framing, chunks: Sequence[bytes]) -> Outcome:
+    """
+    What comes of the stream that arrives in `chunks` and ends then.
+
+    Raises `AssertionError` for what no stream may do: another error than `UnreadableStream`, a message that is not
+    bytes or over ``max``, more held than ``max`` and the chunk, an error that is forgotten.
+    """
+    state = start(framing)
+    messages: list[bytes] = []
+    failure: UnreadableStream | None = None
+    for chunk in (*chunks, None):
+        try:
+            got = _step(state, chunk)
+        except UnreadableStream as error:
+            failure = error
+            break
+        except Exception as error:
+            promise = f"{'finish' if chunk is None else 'receive'} raises UnreadableStream and nothing else"
+            raise broken(framing, promise, chunks=chunks, raised=error) from error
+        _check(state, chunks, chunk or b"", got)
+        messages += got
+    if failure is not None:
+        _check_failed(state, chunks, failure)
+    if isinstance(framing, Raw):  # its messages are the chunks; what stays the same is all of them joined
+        messages = [b"".join(messages)]
+    return Outcome(tuple(messages), type(failure) if failure else None, state.skipped)
+
+
+def _step(state: Framing, chunk: bytes | None) -> list[bytes]:
+    if chunk is None:
+        state.finish()
+        return []
+    return state.receive(chunk)
+
+
+def _check(state: Framing, chunks: Sequence[bytes], chunk: bytes, got: list[bytes]) -> None:
+    if not isinstance(got, list) or not all(isinstance(each, bytes) for each in got):
+        raise broken(state, "receive returns a list of bytes", chunks=chunks, got=got)
+    if long := [each for each in got if len(each) > state.max]:
+        raise broken(state, "no message is over max", chunks=chunks, max=state.max, message_of=len(long[0]))
+    header = state.offset + state.width if isinstance(state, LengthPrefixed) else HEADER
+    if state.held > state.max + len(chunk) + header:
+        promise = "no more is held than max and one chunk"
+        raise broken(state, promise, chunks=chunks, max=state.max, chunk_of=len(chunk), held=state.held)
+
+
+def _check_failed(state: Framing, chunks: Sequence[bytes], failure: UnreadableStream) -> None:
+    if state.failure is not failure:
+        raise broken(state, "failure is the error the stream ended with", chunks=chunks, failure=state.failure)
+    for again in (b"a", None):
+        try:
+            _step(state, again)
+        except UnreadableStream as error:
+            if error is failure:
+                continue
+        raise broken(state, "after a failure every call raises it again", chunks=chunks, failed_with=failure)
+
+
+def in_pieces(stream: bytes, size: int) -> list[bytes]:
+    """`stream` in chunks of `size` bytes."""
+    return [stream[at : at + size] for at in range(0, len(stream), size)]
+
+
+def places(stream: bytes) -> list[int]:
+    """Where `stream` is tried: after every byte of a short one, and near both ends and here and there in a long one."""
+    size = len(stream)
+    if size <= TRIED:
+        return [*range(size + 1)]
+    few = TRIED // 4
+    return sorted({*range(few), *range(few, size, size // few), *range(size - few, size + 1)})
+
+
+def every_split(stream: bytes) -> Iterator[list[bytes]]:
+    """Every way in which `stream` can be cut, those with few cuts first: 2 to the power of its length less one."""
+    for count in range(len(stream)):
+        for places in combinations(range(1, len(stream)), count):
+            yield [stream[first:last] for first, last in pairwise([0, *places, len(stream)])]
+
+
+def few_splits(stream: bytes) -> Iterator[list[bytes]]:
+    """`stream` whole, cut once at all its `places` (an empty chunk, too), cut twice closely, and in pieces."""
+    yield [stream]
+    for first in places(stream):
+        yield [stream[:first], stream[first:]]
+    for first in places(stream):
+        for second in range(first, min(first + 4, len(stream))):
+            yield [stream[:first], stream[first:second], stream[second:]]
+    for size in (1, 2, 3):
+        yield in_pieces(stream, size)

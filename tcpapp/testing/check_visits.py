@@ -1,0 +1,175 @@
+"""One connection of an app, over a fake transport and in virtual time, and what it left."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tcpapp.app import Handlers, deferred_of
+from tcpapp.connection import State
+from tcpapp.framing import Framing
+from tcpapp.server import MessageServerFactory
+from tcpapp.telemetry import AppFailed, Telemetry
+from tcpapp.telemetry import Event as Told
+from tcpapp.testing.check_streams import broken
+from tcpapp.testing.leaks import timer
+from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose, Leave, Read, Reset, Stall
+from tcpapp.testing.transport import FakeTransport
+
+__all__ = ["Visit"]
+
+LOGGED = "no error is logged"
+
+
+@implementer(ILogObserver)
+class Visit:
+    """
+    One connection to `app`: `go` lets it happen, and raises `AssertionError` where something is left.
+
+    `within` is how many seconds the app has, after the end, to come to rest. It watches the log while it goes on.
+    """
+
+    def __init__(self, app: Any, framing: Framing, options: dict[str, Any], within: float) -> None:
+        self._app = app
+        self._within = within
+        self._faults: list[tuple[str, str]] = []
+        self._waiting: list[tuple[str, Deferred[Any]]] = []
+        self._talks: list[Any] = []
+        self._ends = 0
+        self._clock = Clock()
+        self._transport: Any = FakeTransport(clock=self._clock)
+        self._factory = MessageServerFactory(
+            app, framing, **{"clock": self._clock, "telemetry": Telemetry(self._told), **options}
+        )
+        self._handlers = self._factory.settings.handlers
+        self._factory.settings.handlers = self._watched
+        self._connection: Any = self._factory.buildProtocol(self._transport.getPeer())
+
+    def go(self, events: Sequence[Event]) -> None:
+        """Open the connection, let `events` happen to it, end it if none of them did, and look at what is left."""
+        globalLogPublisher.addObserver(self)
+        try:
+            self._happen(lambda: self._transport.connect(self._connection))
+            for event in events:
+                self._happen(lambda event=event: self._apply(event))  # type: ignore[misc]  # a default, bound now
+            self._happen(self._end)
+            self._happen(lambda: self._clock.advance(self._within))
+            left = self._left()
+            self._connection = self._transport = None
+            gc.collect(1)  # an unhandled failure is logged when its Deferred is collected, and those are young
+        finally:
+            globalLogPublisher.removeObserver(self)
+        self._faults.sort(key=lambda fault: fault[0] == LOGGED)  # a failure says more
+        for promise, fault in [*self._faults, *left]:
+            raise broken(self._app, promise, what_happened=[*events], found=fault)
+
+    def __call__(self, event: LogEvent) -> None:
+        """Note an error in the log, as its observer."""
+        failure = event.get("log_failure")
+        if failure is not None:
+            self._faults.append(("no exception is unhandled", failure.getTraceback()))
+        elif event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            self._faults.append((LOGGED, formatEvent(event)))
+
+    # What happens.
+
+    def _happen(self, step: Callable[[], object]) -> None:
+        """Do one thing, and what a reactor would do after it."""
+        try:
+            step()
+            self._transport.turn()
+        except Exception:  # noqa: BLE001 - a timer of the app may raise anything: that is told
+            self._faults.append(("no exception is unhandled", Failure().getTraceback()))
+
+    def _apply(self, event: Event) -> None:
+        transport = self._transport
+        if isinstance(event, Advance):
+            self._clock.advance(event.seconds)
+        elif self._connection.state is State.CLOSED:
+            return
+        elif isinstance(event, Deliver):
+            transport.receive(event.data)
+        else:
+            happens: dict[type[Event], Callable[[], object]] = {
+                HalfClose: transport.half_close,
+                Leave: transport.lose,
+                Reset: transport.reset,
+                Abort: self._connection.abort,
+                Stall: transport.stall,
+                Read: transport.go_on,
+            }
+            happens[type(event)]()
+
+    def _end(self) -> None:
+        """A transport that neither reads nor writes does not notice a reset; here, it does in the end."""
+        if self._connection.state is not State.CLOSED:
+            self._transport.lose(ConnectionLost())
+
+    # What is watched.
+
+    def _told(self, event: Told) -> None:
+        if isinstance(event, AppFailed):
+            self._faults.append(("the app raises nothing, whatever comes", event.failure.getTraceback()))
+
+    def _watched(self) -> Handlers:
+        """The handlers of the app, watched."""
+        handlers = copy.copy(self._handlers())
+        handlers.opened = self._awaited("opened", handlers.opened)
+        handlers.received = self._awaited("received", handlers.received)
+        handlers.closed = self._counted(self._awaited("closed", handlers.closed))
+        talk = handlers.talk
+        if talk is not None:
+            handlers.talk = lambda connection: self._kept(talk(connection))
+        return handlers
+
+    def _kept(self, talk: Any) -> Any:
+        self._talks.append(talk)
+        return talk
+
+    def _awaited(self, name: str, part: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        if part is None:
+            return None
+
+        def call(*arguments: Any) -> Any:
+            result = part(*arguments)
+            deferred = deferred_of(result)
+            if deferred is None:
+                return result
+            shown = [repr(each) for each in arguments if each is not self._connection]
+            self._waiting.append((f"{name}({', '.join(shown)})", deferred))
+            return deferred
+
+        return call
+
+    def _counted(self, closed: Callable[..., Any] | None) -> Callable[..., Any]:
+        def call(connection: Any, reason: Any) -> Any:
+            self._ends += 1
+            return None if closed is None else closed(connection, reason)
+
+        return call
+
+    # What is left.
+
+    def _left(self) -> list[tuple[str, str]]:
+        """Each promise that what is left now breaks, with what that is."""
+        now = self._clock.seconds()
+        left = [("no timer is left", timer(call, now)) for call in self._clock.getDelayedCalls()]
+        left += [("nothing waits any more", name) for name, deferred in self._waiting if not deferred.called]
+        left += [
+            ("nothing waits any more", f"the conversation {talk.__qualname__}, line {talk.cr_frame.f_lineno}")
+            for talk in self._talks
+            if inspect.getcoroutinestate(talk) != inspect.CORO_CLOSED
+        ]
+        if self._ends != 1:
+            left.append(("the end is told once", f"it was told {self._ends} times"))
+        return left

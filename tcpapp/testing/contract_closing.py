@@ -1,0 +1,232 @@
+"""The contract at the end of the connection: closing, half-closing, aborting, failing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+
+from tcpapp.testing.contract_carrier import Broken, Carrier, End, HalfCloseableEnd, Piecewise, Planted, needs, same
+
+__all__ = ["CLOSING"]
+
+BIG: Final = b"x" * 1_000_000
+"""More than goes out in one turn, whatever the kernel's buffers."""
+
+
+def _reason(end: End, *expected: type[BaseException]) -> None:
+    """Raise `Broken` unless this end was told, once and as the last thing, that it was lost for such a reason."""
+    if end.reason is None or not end.reason.check(*expected):
+        raise Broken(f"the reason: expected {expected}, found {end.reason!r}")
+    same("how often connectionLost came", 1, sum(each.startswith("lost") for each in end.notes))
+    same("the last that it was told", f"lost: {type(end.reason.value).__name__}", end.notes[-1])
+
+
+async def lose_connection_flushes(carrier: Carrier) -> None:
+    """All that was written arrives before the end; both are told `ConnectionDone`, not inside the call."""
+    client, server = await carrier.pair()
+    with client.calling() as transport:
+        transport.write(BIG)
+        transport.loseConnection()
+        transport.loseConnection()
+    await carrier.lost(client, server)
+    same("what arrived", len(BIG), len(server.data))
+    _reason(client, ConnectionDone)
+    _reason(server, ConnectionDone)
+    same("what the peer was told", ["made", "data", "lost: ConnectionDone"], server.notes)
+
+
+async def writes_after_lose_connection(carrier: Carrier) -> None:
+    """TCP sends them, as long as it is not lost; TLS drops them."""
+    client, server = await carrier.pair()
+    client.transport.write(b"before")
+    client.transport.loseConnection()
+    client.transport.write(b" after")
+    await carrier.lost(client, server)
+    same("what arrived", b"before" if carrier.drops_late_writes else b"before after", bytes(server.data))
+
+
+async def writes_to_a_lost_connection_are_dropped(carrier: Carrier) -> None:
+    """They raise nothing; a producer that registers is stopped; the calls that end it do nothing."""
+    client, server = await carrier.pair()
+    transport = client.transport
+    transport.loseConnection()
+    await carrier.lost(client, server)
+    transport.write(b"x")
+    transport.loseConnection()
+    producer = Piecewise(transport)
+    transport.registerProducer(producer, True)
+    same("what the producer was told", ["stop"], producer.notes)
+    await carrier.turn()
+    _reason(client, ConnectionDone)
+
+
+@needs("pulls", "flushes_the_last_word")
+async def lose_connection_waits_for_a_pull_producer(carrier: Carrier) -> None:
+    """It goes on until it unregisters."""
+    client, server = await carrier.pair()
+    client.transport.registerProducer(Piecewise(client.transport, b"a", b"b", b"c"), False)
+    client.transport.loseConnection()
+    await carrier.lost(client, server)
+    same("what arrived", b"abc", bytes(server.data))
+    _reason(client, ConnectionDone)
+
+
+async def lose_connection_waits_for_a_paused_producer(carrier: Carrier) -> None:
+    """It is resumed, writes the rest, and unregisters; then the connection is closed."""
+    client, server = await carrier.pair()
+    producer = Piecewise(client.transport, b"last")
+    client.transport.registerProducer(producer, True)
+    client.transport.write(BIG)
+    client.transport.loseConnection()
+    await carrier.until(lambda: not producer.pieces, "the producer resumed")
+    client.transport.unregisterProducer()
+    await carrier.lost(client, server)
+    same("what arrived", len(BIG) + 4, len(server.data))
+    _reason(client, ConnectionDone)
+
+
+async def lose_connection_and_an_idle_producer(carrier: Carrier) -> None:
+    """For a push producer that is not paused TCP does not wait, whatever the docs say, and stops it; TLS waits."""
+    client, server = await carrier.pair()
+    producer = Piecewise(client.transport)
+    client.transport.registerProducer(producer, True)
+    client.transport.loseConnection()
+    if carrier.waits_for_idle_producer:
+        for _ in range(5):
+            await carrier.turn()
+        same("whether it waits", None, client.reason)
+        client.transport.unregisterProducer()
+        await carrier.lost(client, server)
+        return
+    await carrier.lost(client, server)
+    same("what the producer was told", ["stop"], producer.notes)
+
+
+async def a_close_by_the_peer_ends_it(carrier: Carrier) -> None:
+    """A protocol that does not know half-close is told `ConnectionDone`; its producer is stopped."""
+    client, server = await carrier.pair()
+    producer = Piecewise(client.transport)
+    client.transport.registerProducer(producer, True)
+    server.transport.write(b"bye")
+    server.transport.loseConnection()
+    if carrier.waits_for_idle_producer:
+        await carrier.until(lambda: client.data == b"bye", "the last word")
+        client.transport.unregisterProducer()
+    await carrier.lost(client, server)
+    same("what the client was told", ["made", "data", "lost: ConnectionDone"], client.notes)
+    if not carrier.waits_for_idle_producer:
+        same("what the producer was told", ["stop"], producer.notes)
+
+
+async def abort_cuts(carrier: Carrier) -> None:
+    """`ConnectionAborted` comes once, in a later turn; what was not sent is lost."""
+    client, server = await carrier.pair()
+    server.transport.pauseProducing()
+    with client.calling() as transport:
+        transport.write(BIG)
+        transport.abortConnection()
+        transport.abortConnection()
+        transport.loseConnection()
+    await carrier.lost(client)
+    _reason(client, ConnectionAborted if carrier.tells_causes else ConnectionLost)
+    server.transport.resumeProducing()
+    await carrier.lost(server)
+    _reason(server, *(() if carrier.resets else (ConnectionDone,)), ConnectionLost)
+    if len(server.data) >= len(BIG):
+        raise Broken("what was unsent when it was aborted has been sent")
+
+
+@needs("half_close")
+async def half_close_by_either(carrier: Carrier) -> None:
+    """Who closes its writing side can still receive; who has received all can still send; then it closes."""
+    for first in (0, 1):
+        ends = await carrier.pair(HalfCloseableEnd)
+        asks, answers = ends[first], ends[1 - first]
+        with asks.calling() as transport:
+            transport.write(BIG)
+            transport.loseWriteConnection()
+        await carrier.until(lambda: "read lost" in answers.notes, "the end of the question")  # noqa: B023 - awaited
+        same("the question", len(BIG), len(answers.data))
+        asks.transport.write(b"dropped")
+        answers.transport.write(b"answer")
+        answers.transport.loseConnection()
+        await carrier.lost(answers)
+        await carrier.until(lambda: asks.data == b"answer", "the answer")  # noqa: B023 - as above
+        await carrier.until(lambda: "read lost" in asks.notes, "the end of the answer")  # noqa: B023 - as above
+        same("what who asks was told", ["made", "write lost", "data", "read lost"], asks.notes)
+        same("what who answers was told", ["made", "data", "read lost", "lost: ConnectionDone"], answers.notes)
+        asks.transport.loseConnection()
+        await carrier.lost(asks)
+
+
+@needs("half_close")
+async def lose_connection_after_half_close(carrier: Carrier) -> None:
+    """It ends with `ConnectionDone`: inside the call, which is Twisted's only exception from the rule."""
+    client, server = await carrier.pair(HalfCloseableEnd)
+    client.transport.loseWriteConnection()
+    await carrier.until(lambda: "write lost" in client.notes, "writeConnectionLost")
+    with client.calling() as transport:
+        transport.loseConnection()
+    same("what it was told", ["made", "write lost", "lost: ConnectionDone inside a call"], client.notes)
+    await carrier.until(lambda: "read lost" in server.notes, "the peer told")
+    server.transport.loseConnection()
+    await carrier.lost(server)
+
+
+@needs("half_close")
+async def half_close_ends_who_does_not_know_it(carrier: Carrier) -> None:
+    """The peer is told `ConnectionDone`."""
+    client, server = await carrier.pair()
+    client.transport.write(b"question")
+    client.transport.loseWriteConnection()
+    await carrier.lost(server)
+    same("what it was told", ["made", "data", "lost: ConnectionDone"], server.notes)
+    await carrier.lost(client)
+
+
+async def an_error_of_the_protocol_ends_it(carrier: Carrier) -> None:
+    """What `dataReceived` raises is the reason, told once; the peer is told the end."""
+    client, server = await carrier.pair()
+    server.fails = True
+    client.transport.write(b"x")
+    await carrier.lost(client, server)
+    _reason(server, Planted if carrier.tells_causes else ConnectionLost)
+    _reason(client, ConnectionDone, ConnectionLost)
+
+
+async def closing_inside_data_received(carrier: Carrier) -> None:
+    """`connectionLost` comes after `dataReceived` has returned, and what was written there arrives."""
+    client, server = await carrier.pair()
+    received = server.dataReceived
+
+    def answer_and_close(data: bytes) -> None:
+        received(data)
+        with server.calling() as transport:
+            transport.write(b"answer")
+            transport.loseConnection()
+
+    server.dataReceived = answer_and_close  # type: ignore[method-assign] # this one server's
+    client.transport.write(b"question")
+    await carrier.lost(client, server)
+    same("the answer", b"answer", bytes(client.data))
+    _reason(server, ConnectionDone)
+    _reason(client, ConnectionDone)
+
+
+CLOSING = (
+    lose_connection_flushes,
+    writes_after_lose_connection,
+    writes_to_a_lost_connection_are_dropped,
+    lose_connection_waits_for_a_pull_producer,
+    lose_connection_waits_for_a_paused_producer,
+    lose_connection_and_an_idle_producer,
+    a_close_by_the_peer_ends_it,
+    abort_cuts,
+    half_close_by_either,
+    lose_connection_after_half_close,
+    half_close_ends_who_does_not_know_it,
+    an_error_of_the_protocol_ends_it,
+    closing_inside_data_received,
+)
+"""The checks of this module."""

@@ -1,0 +1,198 @@
+"""
+What a test leaves behind: ports, connections, timers, sockets, and errors that nobody took.
+
+`Leaks` is a plain class, for pytest, trial and unittest alike; the pytest plugin makes one for each test. In trial::
+
+    class ServerTests(TestCase):
+        def setUp(self):
+            self.leaks = Leaks(reactor)
+            self.addCleanup(self.leaks.check_settled)      # a Deferred: trial waits for it
+
+Without a reactor that runs, over a fake one::
+
+    with Leaks(clock):
+        ...
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import os
+import socket
+import stat
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, LogEvent, LogPublisher, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.python.reflect import fullyQualifiedName, safe_repr
+from typing_extensions import Self
+from zope.interface import implementer
+
+__all__ = ["Leaks"]
+
+TURNS = (*[0.0] * 20, *[0.005] * 20)
+"""Seconds to wait in each turn of the reactor that leavings are given to go: only a leak waits them all, 0.1 s."""
+
+
+@implementer(ILogObserver)
+class Leaks:
+    """
+    What a reactor has in hand, and the log was told, that was not there when this was made.
+
+    - `reactor`: a reactor, real or fake, a `Clock`, or `None`: then the log alone is watched. What it does not offer
+      (``getDelayedCalls``, ``getReaders`` and ``getWriters``) is not looked at.
+    - `sockets`: whether the sockets of this process are looked at as well. They show a connection that is paused, which
+      no reactor lists. They are found in ``/dev/fd``; where there is none, not at all.
+    - `publisher`: the log where failures are told; `None`: Twisted's own.
+
+    It watches the log until `stop`, which every check does. Used with ``with``, it checks at the end.
+    """
+
+    def __init__(self, reactor: Any = None, *, sockets: bool = True, publisher: LogPublisher | None = None) -> None:
+        self.reactor = reactor
+        self.failures: list[Failure] = []
+        self._sockets = sockets
+        self._publisher = globalLogPublisher if publisher is None else publisher
+        self._before = self._held()
+        self._publisher.addObserver(self)
+
+    def take(self, *types: type[BaseException]) -> list[Failure]:
+        """
+        Return the logged failures of these types (all, if none is given) and forget them: the test expected them.
+
+        Failures of Deferreds that nobody handled are logged when those are collected, so garbage is collected first.
+        """
+        gc.collect()
+        taken = [each for each in self.failures if not types or each.check(*types)]
+        self.failures = [each for each in self.failures if each not in taken]
+        return taken
+
+    def left(self) -> list[str]:
+        """A line for each thing that is left now, which names it. What was logged is not among it."""
+        new = {each: text for each, text in self._held().items() if each not in self._before}
+        named = {each.fileno() for each in new if hasattr(each, "fileno")}
+        return [text for each, text in new.items() if not (isinstance(each, tuple) and each[0] in named)]
+
+    def check(self) -> None:
+        """
+        Raise `AssertionError` that names what is left, the failures that were logged and not taken among it.
+
+        Nothing is waited for: with a reactor that runs, `check_settled` is what is wanted.
+        """
+        errors = [f"logged error: {each.getTraceback().rstrip()}" for each in self.take()]
+        left = self.left() + errors
+        self.stop()
+        if left:
+            raise AssertionError("left behind:\n" + "\n".join(left))
+
+    @inlineCallbacks
+    def check_settled(self) -> Any:
+        """
+        As `check`, after some turns of the reactor, in which what is ending comes to its end.
+
+        Returns a Deferred, which takes no turn where nothing is left, and 0.1 seconds where something is.
+        """
+        try:
+            for seconds in TURNS:
+                if not self.left():
+                    break
+                yield deferLater(self.reactor, seconds)
+        finally:
+            self.check()
+
+    def stop(self) -> None:
+        """Watch the log no longer. It may be called again."""
+        self._publisher.removeObserver(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.check()
+        self.stop()
+
+    def __call__(self, event: LogEvent) -> None:
+        """Note the event's failure, as an observer of the log."""
+        if event.get("log_failure") is not None:
+            self.failures.append(event["log_failure"])
+
+    def _held(self) -> dict[Any, str]:
+        """All that the reactor and the process have in hand, each with its description."""
+        reactor = self.reactor
+        internal = getattr(reactor, "_internalReaders", ())  # what wakes the reactor up
+        held: dict[Any, str] = {}
+        if hasattr(reactor, "getDelayedCalls"):
+            calls = [each for each in reactor.getDelayedCalls() if not is_trials(each)]
+            held |= {call: timer(call, reactor.seconds()) for call in calls}
+        if hasattr(reactor, "getReaders"):
+            descriptors = {*reactor.getReaders(), *reactor.getWriters()} - {*internal}
+            held |= {each: descriptor(each) for each in descriptors}
+        if self._sockets:
+            held |= open_sockets()
+        return held
+
+
+def is_trials(call: Any) -> bool:
+    """Whether a delayed call is the time limit that trial sets to each part of a test."""
+    return str(getattr(call.func, "__module__", "")).startswith("twisted.trial.")
+
+
+def timer(call: Any, now: float) -> str:
+    """What a delayed call will call, with what, and when; where it was made, if the reactor was asked to note that."""
+    made = "".join(getattr(call, "creator", None) or ())
+    arguments = [safe_repr(each) for each in call.args or ()]
+    arguments += [f"{name}={safe_repr(each)}" for name, each in (call.kw or {}).items()]
+    text = f"timer: {_name(call.func)}({', '.join(arguments)}), due in {call.getTime() - now:g} s"
+    return f"{text}; made in:\n{made}" if made else text
+
+
+def _name(function: Any) -> str:
+    owner = getattr(function, "__self__", None)
+    try:
+        name: str = fullyQualifiedName(function)
+    except AttributeError:  # an object that can be called
+        return str(safe_repr(function))
+    return name if owner is None or inspect.ismodule(owner) else f"{name} of {safe_repr(owner)}"
+
+
+def descriptor(each: Any) -> str:
+    """What a port or a connection is, and whose."""
+    owner = getattr(each, "protocol", None) or getattr(each, "factory", None)
+    for wrapped in ("_wrappedProtocol", "wrappedProtocol"):  # an endpoint's, and TLS's
+        owner = getattr(owner, wrapped, None) or owner
+    kind = "port" if hasattr(each, "factory") and hasattr(each, "stopListening") else "connection"
+    return f"{kind}: {each!r}" if owner is None else f"{kind}: {each!r} of {safe_repr(owner)}"
+
+
+def open_sockets() -> dict[Any, str]:
+    """The sockets of this process, by descriptor and inode; nothing where the system does not list them."""
+    found: dict[Any, str] = {}
+    try:
+        names = os.listdir("/dev/fd")  # noqa: PTH208 - names are wanted, and all of them before any is looked at
+    except OSError:
+        return found
+    for name in names:
+        with suppress(OSError):  # The descriptor that listed the folder is gone by now.
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as each:
+                    found[int(name), status.st_ino] = f"socket: descriptor {name}, {described(each)}"
+    return found
+
+
+def described(each: socket.socket) -> str:
+    """The family and the two addresses of a socket, as far as it has them."""
+    parts = [each.family.name if isinstance(each.family, socket.AddressFamily) else str(each.family)]
+    with suppress(OSError):
+        parts.append(f"at {each.getsockname()!r}")
+    with suppress(OSError):
+        parts.append(f"to {each.getpeername()!r}")
+    return " ".join(parts)

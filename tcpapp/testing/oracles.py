@@ -1,0 +1,14 @@
+"""
+The oracles: hold a framing or an app to all that it promises, with one call in a test.
+
+They draw streams, cuts and schedules with Hypothesis (``pip install 'tcpapp[testing]'``), report the smallest example
+they find as an `AssertionError`, and keep no database of their own. They need no reactor, no port and no pytest.
+"""
+
+from __future__ import annotations
+
+import tcpapp.testing.strategies  # noqa: F401 - first: without Hypothesis, it says what to install
+from tcpapp.testing.check_apps import check_app
+from tcpapp.testing.check_framings import check_framing
+
+__all__ = ["check_app", "check_framing"]

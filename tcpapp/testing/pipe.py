@@ -1,0 +1,262 @@
+"""
+One direction of a TCP connection, in memory: what the kernels and the line between them do to a stream of bytes.
+
+::
+
+    write ─▶ [ on its way: latency, bandwidth ] ─▶ [ arrived: cut into pieces ] ─▶ read
+              └───────────── at most `capacity` bytes held, together ─────────────┘
+
+Two of them and two `PipeSocket` are a connection.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from errno import ECONNRESET, EPIPE
+from itertools import pairwise, repeat
+from typing import TYPE_CHECKING, Final
+
+from tcpapp.testing.buffered_socket import would_block
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+__all__ = ["CAPACITY", "SEGMENT", "Pipe", "cut_at", "each_byte", "seeded_cuts"]
+
+CAPACITY: Final = 256 * 1024
+"""Bytes that the kernels hold between two sockets: about what Linux gives a fresh pair on the loopback interface."""
+
+SEGMENT: Final = 1460
+"""Bytes that a line of limited bandwidth carries at a time: what Ethernet's 1,500 leave to TCP over IPv4."""
+
+
+def each_byte() -> Iterator[int]:
+    """Cut after every byte."""
+    return repeat(1)
+
+
+def cut_at(*offsets: int) -> list[int]:
+    """Cut at these offsets into the stream, in rising order; after the last, not at all. Raises `ValueError`."""
+    sizes = [b - a for a, b in pairwise((0, *offsets))]
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"offsets are above 0 and rise: {offsets!r}")
+    return sizes
+
+
+def seeded_cuts(seed: int | random.Random, most: int = 64) -> Iterator[int]:
+    """Cut into pieces of 1 to `most` bytes, small ones more often; the same `seed` gives the same pieces."""
+    chosen = seed if isinstance(seed, random.Random) else random.Random(seed)  # noqa: S311 - repeatable, not secret
+    while True:
+        yield chosen.randint(1, chosen.randint(1, most))
+
+
+def _nothing() -> None:
+    """Nobody waits."""
+
+
+class _Mark:
+    """What comes after the bytes: the end of the stream, or a reset."""
+
+
+_END = _Mark()
+_RESET = _Mark()
+
+
+class Pipe:
+    """
+    Bytes from a writer to a reader, in order, and then an end.
+
+    `clock` is a `Clock` or a reactor. `latency` is in seconds, `bandwidth` in bytes a second (`None`: no limit),
+    `capacity` in bytes. `cuts` are the sizes of the pieces that the reader is given, one after the other: a read never
+    reaches over a cut, and may stop short of it. With `None`, and after the last, it is given all that is there. See
+    `each_byte`, `cut_at` and `seeded_cuts`.
+
+    `on_arrival` is called when there may be something to read, `on_room` when there may be room to write, and
+    `on_refused` when bytes come to a reader that has gone.
+
+    What differs from a kernel: the capacity is one, not a sending and a receiving buffer; room for one byte is room
+    enough to be writable; nothing is lost and sent again, so a line that loses packets is a slow one.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        capacity: int = CAPACITY,
+        latency: float = 0.0,
+        bandwidth: float | None = None,
+        cuts: Iterable[int] | None = None,
+    ) -> None:
+        if capacity < 1 or latency < 0 or (bandwidth is not None and bandwidth <= 0):
+            raise ValueError("capacity and bandwidth are above 0, latency is 0 or more")
+        self.clock = clock
+        self.capacity = capacity
+        self.latency = latency
+        self.bandwidth = bandwidth
+        self.on_arrival: Callable[[], None] = _nothing
+        self.on_room: Callable[[], None] = _nothing
+        self.on_refused: Callable[[], None] = _nothing
+        self._cuts = iter(() if cuts is None else cuts)
+        self._piece = 0
+        self._flight: deque[tuple[float, bytes | _Mark]] = deque()
+        self._arrived = bytearray()
+        self._held = 0
+        self._free_at = 0.0
+        self._timer: IDelayedCall | None = None
+        self._stalled = False
+        self._cut = False
+        self._refused = False
+        self._written = False
+        self.ended = False
+        self.was_reset = False
+
+    # The writer's end.
+
+    @property
+    def held(self) -> int:
+        """How many bytes were written and not read yet."""
+        return self._held
+
+    @property
+    def room(self) -> int:
+        """How many bytes can be written now."""
+        return self.capacity - self._held
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Take as much of `data` as there is room for, and return how much. Raises `BrokenPipeError` after an end."""
+        if self._written:
+            raise BrokenPipeError(EPIPE, "the stream has been ended")
+        taken = bytes(data[: self.room])
+        size = len(taken) if self.bandwidth is None else SEGMENT
+        for start in range(0, len(taken), size or 1):
+            self._send(taken[start : start + size])
+        self._held += len(taken)
+        self._move()
+        return len(taken)
+
+    def end(self) -> None:
+        """The stream ends after what was written. Once; later calls do nothing."""
+        if not self._written:
+            self._written = True
+            self._send(_END)
+            self._move()
+
+    def reset(self) -> None:
+        """The stream breaks off: what is not on the line yet is lost; what is arrives, and then the reset."""
+        self._written = True
+        arrival = self.clock.seconds() + self.latency
+        self._free_at = 0.0
+        while self._flight and self._flight[-1][0] > arrival:
+            self._drop(self._flight.pop()[1])
+        self._send(_RESET)
+        self._move()
+
+    # The reader's end.
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is something to read: bytes, the end, or a reset."""
+        return bool(self._arrived) or self.ended or self.was_reset
+
+    def read(self, most: int) -> bytes:
+        """
+        Return up to `most` of the bytes that have arrived, ``b""`` at the end.
+
+        Raises `BlockingIOError` when there are none now, and `ConnectionResetError` after a reset.
+        """
+        if not self._arrived:
+            if self.ended:
+                return b""
+            raise ConnectionResetError(ECONNRESET, "the peer reset it") if self.was_reset else would_block()
+        if not self._piece:
+            self._piece = next(self._cuts, 0)
+        size = min(most, self._piece or most)
+        data = bytes(self._arrived[:size])
+        del self._arrived[:size]
+        self._piece = max(0, self._piece - len(data))
+        self._held -= len(data)
+        self.on_room()
+        return data
+
+    def refuse(self) -> bool:
+        """Nobody reads any more: what comes is dropped. Whether there was something that nobody has read."""
+        unread = bool(self._arrived)
+        self._refused = True
+        self._held -= len(self._arrived)
+        self._arrived.clear()
+        return unread
+
+    # The line between them.
+
+    @property
+    def next_arrival(self) -> float | None:
+        """When, by the clock, the next of what is on its way arrives; `None` if nothing is, or nothing will."""
+        return None if self._timer is None or self._stalled else self._flight[0][0]
+
+    def cut_into(self, cuts: Iterable[int] | None) -> None:
+        """From here on, cut the stream into pieces of these sizes."""
+        self._cuts = iter(() if cuts is None else cuts)
+        self._piece = 0
+
+    def stall(self) -> None:
+        """Nothing arrives until `go_on`. The writer is not told; it can write until the capacity is used up."""
+        self._stalled = True
+
+    def go_on(self) -> None:
+        """What was due while the line was stalled arrives now, and all goes on."""
+        self._stalled = False
+        self._move()
+
+    def cut(self) -> None:
+        """The line is cut: nothing arrives, ever: no byte, no end, no reset. Nobody is told."""
+        self._cut = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _send(self, item: bytes | _Mark) -> None:
+        """Put one item on its way."""
+        now = self.clock.seconds()
+        self._free_at = max(now, self._free_at)
+        if self.bandwidth is not None and isinstance(item, bytes):
+            self._free_at += len(item) / self.bandwidth
+        self._flight.append((self._free_at + self.latency, item))
+
+    def _move(self, due: float = 0.0) -> None:
+        """Let arrive what is due, and wait for what is next."""
+        if self._stalled or self._cut:
+            return
+        due = max(due, self.clock.seconds())
+        arrived = False
+        while self._flight and self._flight[0][0] <= due:
+            self._arrive(self._flight.popleft()[1])
+            arrived = True
+        if self._flight and self._timer is None:
+            at = self._flight[0][0]
+            self._timer = self.clock.callLater(max(0.0, at - self.clock.seconds()), self._is_due, at)
+        if arrived:
+            self.on_arrival()
+
+    def _is_due(self, at: float) -> None:
+        """The time has come for what is due `at`, even if the clock, whose sums are rounded, is short of it."""
+        self._timer = None
+        self._move(at)
+
+    def _arrive(self, item: bytes | _Mark) -> None:
+        """One item is there."""
+        if isinstance(item, _Mark):
+            self.ended = self.ended or item is _END
+            self.was_reset = self.was_reset or item is _RESET
+        elif self._refused:
+            self._drop(item)
+            self.on_refused()
+        else:
+            self._arrived += item
+
+    def _drop(self, item: bytes | _Mark) -> None:
+        """One item is read by nobody: there is room for another."""
+        if isinstance(item, bytes):
+            self._held -= len(item)
+            self.on_room()

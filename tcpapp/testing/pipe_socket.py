@@ -1,0 +1,66 @@
+"""A socket in memory, between two pipes: with a second one at their other ends, it is a connection."""
+
+from __future__ import annotations
+
+from errno import EPIPE
+from typing import TYPE_CHECKING
+
+from tcpapp.testing.buffered_socket import MemorySocket, would_block
+
+if TYPE_CHECKING:
+    from tcpapp.testing.pipe import Pipe
+
+__all__ = ["PipeSocket"]
+
+
+class PipeSocket(MemorySocket):
+    """
+    A socket between two pipes.
+
+    As in Linux: closed while there is something it has not read, or abruptly, it resets the peer; bytes that come after
+    it was closed are answered with a reset; after a reset was received nothing can be sent.
+    """
+
+    def __init__(self, incoming: Pipe, outgoing: Pipe) -> None:
+        super().__init__()
+        self.incoming = incoming
+        self.outgoing = outgoing
+        incoming.on_arrival = self._ready
+        outgoing.on_room = self._ready
+
+    @property
+    def readable(self) -> bool:
+        """Whether `recv` has something to tell."""
+        return self.incoming.readable
+
+    @property
+    def writable(self) -> bool:
+        """Whether `send` takes a byte, or tells that it never will."""
+        return self.outgoing.room > 0 or self.incoming.was_reset
+
+    def recv(self, most: int) -> bytes:
+        """Read up to `most` bytes."""
+        return self.incoming.read(most)
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Send as much of `data` as there is room for."""
+        if self.incoming.was_reset:
+            raise BrokenPipeError(EPIPE, "the peer reset it")
+        if data and not self.outgoing.room:
+            raise would_block()
+        return self.outgoing.write(data) if data else 0
+
+    def shut_down(self) -> None:
+        """End the outgoing stream."""
+        self.outgoing.end()
+
+    def hang_up(self, *, reset: bool) -> None:
+        """Neither read nor write any more."""
+        self.incoming.on_refused = self.outgoing.reset
+        if self.incoming.refuse() or reset:
+            self.outgoing.reset()
+        else:
+            self.outgoing.end()
+
+    def _ready(self) -> None:
+        self.on_ready()

@@ -1,0 +1,279 @@
+"""
+The pytest plugin: fixtures for tests of TCP services, and a check after each test that nothing is left behind.
+
+pytest loads it wherever tcpapp is installed, and there it does nothing until it is asked. It works with pytest-twisted,
+without it, and beside Hypothesis.
+
+==================== =========================================================================================
+fixture              gives
+==================== =========================================================================================
+``clock``            a `twisted.internet.task.Clock`
+``fake_transport``   a `FakeTransport`, on ``clock``
+``wire``             ``wire(server, client, **options)``: two protocols joined by a `Wire`, on ``clock``
+``simulation``       a `Simulation`; ``--simulation-seed`` and ``--simulation-runs`` choose the seeds
+``listening``        ``listening(app, endpoint, **options)``: `tcpapp.listen` on a real port, closed after the test
+``connected``        ``connected(listening, app, **options)``: `tcpapp.connect` to it, cut after the test
+``tls_certificates`` `Certificates` for ``localhost``, of an authority that lives as long as the session
+``leaks``            the `Leaks` of the test, and the check at its end: ``leaks.take(ZeroDivisionError)``
+==================== =========================================================================================
+
+``listening`` and ``connected`` return Deferreds, and need a reactor that runs: pytest-twisted's.
+
+The leak check is on for every test with the ini option ``tcpapp_leaks = true``, and for single tests with the marker
+``leaks`` or the fixture; the marker ``no_leaks`` takes a test out. The nearest marker counts.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import Clock
+
+    from tcpapp import Listening, MessageProtocol
+    from tcpapp.testing.leaks import Leaks
+    from tcpapp.testing.pytest_plugin_certificates import Certificates
+    from tcpapp.testing.transport import FakeTransport
+    from tcpapp.testing.wire import Wire
+
+ANY_PORT = "tcp:0:interface=127.0.0.1"
+
+MARKERS = (
+    "leaks: the test fails if it leaves a timer, a port, a connection, a socket or a logged error behind (tcpapp)",
+    "no_leaks: the test may leave behind what it will: the check for leaks is off (tcpapp)",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What pytest is told of our options."""
+    group = parser.getgroup("tcpapp", "TCP services (tcpapp)")
+    group.addoption(
+        "--simulation-seed", type=int, default=0, metavar="N", help="the first seed of the fixture simulation (0)"
+    )
+    group.addoption(
+        "--simulation-runs", type=int, default=1, metavar="N", help="run each test of a simulation with N seeds (1)"
+    )
+    parser.addini("tcpapp_leaks", "check after each test that nothing is left behind", type="bool", default=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What pytest is told of our markers, and of as many simulations as are asked for."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    first, runs = config.getoption("simulation_seed"), config.getoption("simulation_runs")
+    if runs < 1:
+        raise pytest.UsageError(f"--simulation-runs={runs}: takes 1 or more")
+    config.pluginmanager.register(simulations(range(first, first + runs)), "tcpapp-simulations")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where every test is checked, take what was loaded out of the collector's sight: it runs after each of them."""
+    if session.config.getini("tcpapp_leaks"):
+        gc.collect()
+        gc.freeze()
+
+
+# The reactor ---------------------------------------------------------------------------------------------------------
+
+
+def installed_reactor() -> Any:
+    """The global reactor, if one is installed; `None` otherwise. It is never installed by this."""
+    return getattr(sys.modules.get("twisted.internet"), "reactor", None)
+
+
+def waits(config: pytest.Config) -> Callable[[Deferred[Any]], Any] | None:
+    """pytest-twisted's way to wait for a Deferred outside of a test, where that plugin is at work."""
+    plugin = sys.modules.get("pytest_twisted")
+    if plugin is None or not config.pluginmanager.is_registered(plugin):
+        return None
+    blockon: Callable[[Deferred[Any]], Any] = plugin.blockon
+    return blockon
+
+
+@pytest.fixture
+def _tcpapp_reactor(request: pytest.FixtureRequest) -> None:
+    """Have the global reactor run; a usage error that says what to do where nothing runs it."""
+    wait = waits(request.config)
+    if wait is None:
+        raise pytest.UsageError(
+            "the fixtures 'listening' and 'connected' need a reactor that runs: pip install pytest-twisted"
+            " (without a network and without a reactor, the fixtures 'wire' and 'simulation' do)"
+        )
+    turn(installed_reactor(), wait)
+
+
+def turn(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
+    """Wait for one turn of `reactor`: pytest-twisted starts it when first it has to wait."""
+    from twisted.internet.task import deferLater
+
+    wait(deferLater(reactor, 0))
+
+
+def wait_for_all(config: pytest.Config, deferreds: Sequence[Deferred[Any]]) -> None:
+    """Wait for each of `deferreds`, where ``_tcpapp_reactor`` has seen to it that there is a way to."""
+    from twisted.internet.defer import gatherResults
+
+    wait = waits(config)
+    assert wait is not None
+    wait(gatherResults(deferreds, consumeErrors=True))
+
+
+# Leaks ---------------------------------------------------------------------------------------------------------------
+
+
+def is_checked(request: pytest.FixtureRequest) -> bool:
+    """Whether the test is to be checked for leaks."""
+    for marker in request.node.iter_markers():
+        if marker.name in ("leaks", "no_leaks"):
+            return bool(marker.name == "leaks")
+    return bool(request.config.getini("tcpapp_leaks")) or "leaks" in request.fixturenames
+
+
+@pytest.fixture(autouse=True)
+def _tcpapp_leaks(request: pytest.FixtureRequest) -> None:
+    """Ask for ``leaks`` before the test's own fixtures are made, if it is to be checked."""
+    if is_checked(request):
+        request.getfixturevalue("leaks")
+
+
+@pytest.fixture
+def leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
+    """Give the `Leaks` of the test, which fails where something is left at its end."""
+    from tcpapp.testing.leaks import Leaks
+
+    wait = waits(request.config)
+    reactor = installed_reactor()
+    if wait is not None:
+        turn(reactor, wait)
+    watched = Leaks(reactor, sockets=reactor is not None)
+    yield watched
+    if reactor is None:  # it may have been installed by the test
+        watched.reactor = installed_reactor()
+    if not is_checked(request):
+        watched.stop()
+        return
+    try:
+        if wait is None:
+            watched.check()
+        else:
+            wait(watched.check_settled())
+    except AssertionError as error:
+        pytest.fail(f"{request.node.nodeid}: {error}", pytrace=False)
+
+
+# Without a network ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give a `twisted.internet.task.Clock`: time that passes when the test says so."""
+    from twisted.internet.task import Clock
+
+    return Clock()
+
+
+@pytest.fixture
+def fake_transport(clock: Clock) -> FakeTransport:
+    """Give a `FakeTransport` on ``clock``: ``fake_transport.connect(protocol)``."""
+    from tcpapp.testing.transport import FakeTransport
+
+    return FakeTransport(clock=clock)
+
+
+@pytest.fixture
+def wire(clock: Clock) -> Callable[..., Wire]:
+    """Give ``wire(server, client, **options)``, a `Wire` on ``clock`` between two protocols."""
+    from tcpapp.testing.wire import Wire
+
+    return partial(Wire, clock=clock)
+
+
+def simulations(seeds: Sequence[int]) -> object:
+    """A plugin of the one fixture ``simulation``, which runs each test that asks for it with each of `seeds`."""
+
+    class Simulations:
+        @pytest.fixture(params=seeds, ids="seed={}".format)
+        def simulation(self, request: pytest.FixtureRequest) -> Iterator[Any]:
+            """
+            Give a `Simulation` of the seed that ``--simulation-seed`` chose, or of ``--simulation-runs`` from it.
+
+            What failed in it without anyone noticing fails the test at its end.
+            """
+            from tcpapp.testing.simulation import Simulation
+
+            seed = request.param
+            replay = f"seed {seed}; to replay it: pytest --simulation-seed={seed} '{request.node.nodeid}'"
+            request.node.add_report_section("call", "simulation", replay)
+            with Simulation(seed) as sim:
+                yield sim
+
+    return Simulations()
+
+
+# On real ports -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listening(request: pytest.FixtureRequest, _tcpapp_reactor: None) -> Iterator[Callable[..., Deferred[Listening]]]:
+    """
+    Give ``listening(app, endpoint="tcp:0:interface=127.0.0.1", **options)``, as `tcpapp.listen`.
+
+    The port is closed after the test, and its connections are cut.
+    """
+    import tcpapp
+
+    reactor = installed_reactor()
+    started: list[Listening] = []
+
+    def start(app: Any = None, endpoint: Any = ANY_PORT, **options: Any) -> Deferred[Listening]:
+        def keep(server: Listening) -> Listening:
+            started.append(server)
+            return server
+
+        return tcpapp.listen(endpoint, app, **{"reactor": reactor, **options}).addCallback(keep)
+
+    yield start
+    wait_for_all(request.config, [each.close(0) for each in started])
+
+
+@pytest.fixture
+def connected(
+    request: pytest.FixtureRequest, _tcpapp_reactor: None
+) -> Iterator[Callable[..., Deferred[MessageProtocol]]]:
+    """
+    Give ``connected(server, app=None, **options)``, as `tcpapp.connect`, to a `Listening`, an endpoint, or a string.
+
+    The connection is cut after the test.
+    """
+    import tcpapp
+
+    reactor = installed_reactor()
+    started: list[MessageProtocol] = []
+
+    def start(server: Any, app: Any = None, **options: Any) -> Deferred[MessageProtocol]:
+        def keep(client: MessageProtocol) -> MessageProtocol:
+            started.append(client)
+            return client
+
+        endpoint = f"tcp:127.0.0.1:{server.port}" if isinstance(server, tcpapp.Listening) else server
+        return tcpapp.connect(endpoint, app, **{"reactor": reactor, **options}).addCallback(keep)
+
+    yield start
+    for each in started:
+        each.abort()
+    wait_for_all(request.config, [each.when_closed() for each in started])
+
+
+@pytest.fixture(scope="session")
+def tls_certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Give the `Certificates` of a server called ``localhost``, 127.0.0.1 and ::1, in files of their own."""
+    from tcpapp.testing.pytest_plugin_certificates import Certificates
+
+    return Certificates(tmp_path_factory.mktemp("certificates"))

@@ -1,0 +1,62 @@
+"""Certificates for tests of TLS: an authority that nobody else trusts, and a server it vouches for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+try:
+    import trustme
+except ImportError as error:
+    raise ImportError(f"{__name__} needs trustme: pip install 'tcpapp[testing]'") from error
+
+from twisted.internet.endpoints import quoteStringArgument
+
+__all__ = ["Certificates"]
+
+NAMES = ("localhost", "127.0.0.1", "::1")
+"""Whom the server's certificate is for."""
+
+
+class Certificates:
+    """
+    An authority and a server's certificate, valid while the tests run, as PEM files in `folder`.
+
+    - `authority`: the file of the authority's certificate; it is alone in its folder, as ``trustRoots=`` wants it.
+    - `key`, `chain`: the files of the server's private key, and of its certificate.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        trusted = folder / "trusted"
+        trusted.mkdir()
+        self.authority = trusted / "authority.pem"
+        self.key = folder / "key.pem"
+        self.chain = folder / "chain.pem"
+        authority = trustme.CA()
+        certificate = authority.issue_cert(*NAMES)
+        authority.cert_pem.write_to_path(str(self.authority))
+        certificate.private_key_pem.write_to_path(str(self.key))
+        for blob in certificate.cert_chain_pems:
+            blob.write_to_path(str(self.chain), append=True)
+
+    @property
+    def listen(self) -> str:
+        """A server endpoint string: TLS on any free port of the loopback interface."""
+        key, chain = quoteStringArgument(str(self.key)), quoteStringArgument(str(self.chain))
+        return f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={chain}"
+
+    def connect(self, port: int) -> str:
+        """A client endpoint string: TLS to ``localhost`` on `port`, where only this authority is trusted."""
+        return f"tls:localhost:{port}:trustRoots={quoteStringArgument(str(self.authority.parent))}"
+
+    def server_options(self) -> Any:
+        """The server's `CertificateOptions`, for ``startTLS`` or ``wrapServerTLS``."""
+        from twisted.internet.ssl import PrivateCertificate
+
+        return PrivateCertificate.loadPEM(self.key.read_bytes() + self.chain.read_bytes()).options()
+
+    def client_options(self, name: str = "localhost") -> Any:
+        """What a client that trusts only this authority expects of the server called `name`, for ``startTLS``."""
+        from twisted.internet.ssl import Certificate, optionsForClientTLS
+
+        return optionsForClientTLS(name, trustRoot=Certificate.loadPEM(self.authority.read_bytes()))

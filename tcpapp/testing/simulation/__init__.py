@@ -1,0 +1,39 @@
+"""
+Whole services in one process and in virtual time, by a seed: the same seed gives the same run, event for event.
+
+::
+
+    search, faults            `simulate`: look for a seed that fails; what may go wrong, drawn from the seed
+      simulation              hosts, links, partitions, `run`
+        host, reactor         a machine and its process; what Twisted takes for the reactor
+        network, handshake    who can reach whom; how connections come to be
+        ports, line           listening, connecting, transports; sockets over `Pipe`
+        timeline, decisions   the order of events; what is left to chance
+        trace, watch, errors  what happened; what went wrong
+"""
+
+from tcpapp.testing.simulation.decisions import Schedule
+from tcpapp.testing.simulation.errors import NeverRests, NothingLeft, RunFailed, SimulationError, SimulationFailed
+from tcpapp.testing.simulation.faults import FAULTS, faults
+from tcpapp.testing.simulation.host import Host
+from tcpapp.testing.simulation.line import Latency
+from tcpapp.testing.simulation.search import replay, simulate
+from tcpapp.testing.simulation.simulation import Simulation
+from tcpapp.testing.simulation.trace import Trace
+
+__all__ = [
+    "FAULTS",
+    "Host",
+    "Latency",
+    "NeverRests",
+    "NothingLeft",
+    "RunFailed",
+    "Schedule",
+    "Simulation",
+    "SimulationError",
+    "SimulationFailed",
+    "Trace",
+    "faults",
+    "replay",
+    "simulate",
+]

@@ -1,0 +1,125 @@
+"""How a connection comes to be: SYN, SYN and ACK, ACK, any of which may get lost."""
+
+from __future__ import annotations
+
+import os
+from errno import ECONNREFUSED, ETIMEDOUT
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import getConnectError
+from twisted.internet.interfaces import IAddress
+
+if TYPE_CHECKING:
+    from tcpapp.testing.simulation.host import Host
+    from tcpapp.testing.simulation.line import SimulatedSocket
+    from tcpapp.testing.simulation.network import Network
+    from tcpapp.testing.simulation.ports import Connector, Port
+
+__all__ = ["Handshake"]
+
+SYN_RETRIES = 6
+"""How often Linux sends a SYN again (tcp_syn_retries), after 1, 2, 4, … seconds; 127 s after the first it gives up."""
+
+
+class Handshake:
+    """
+    One attempt of a client to connect.
+
+    Refused where nobody listens; what gets lost (in a partition, at a host without power, in front of a full backlog)
+    is sent again after 1, 2, 4, … seconds, as Linux does, so the connector's timeout usually comes first.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        connector: Connector,
+        attempt: Any,
+        there: Host,
+        key: int | bytes,
+        addresses: tuple[Any, Any],
+        names: tuple[str, str],
+    ) -> None:
+        self._network = network
+        self._connector = connector
+        self._attempt = attempt
+        self._reactor = connector.reactor
+        self._here: Host = connector.reactor.host
+        self._there = there
+        self._key = key
+        self._host, self._peer = addresses
+        self._names = names
+        self._chance = network.simulation.decisions.stream(names[0])
+        self._clock = network.clock(names[0])
+        self._note("connects")
+        self._send(0)
+
+    @property
+    def _over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return bool(self._attempt.over) or not self._reactor.turns.alive
+
+    def _carries(self, a: Host, b: Host) -> bool:
+        return a.powered and b.powered and not self._network.link(a, b).parted
+
+    def _delay(self, a: Host, b: Host) -> float:
+        return self._network.link(a, b).delay(self._chance)
+
+    def _note(self, what: str) -> None:
+        self._network.simulation.note(self._names[0], what)
+
+    def _fail(self, number: int) -> None:
+        self._note("fails to connect")
+        self._retry.cancel()
+        self._attempt.failIfNotConnected(getConnectError((number, os.strerror(number))))
+
+    def _send(self, tries: int) -> None:
+        """Send a SYN, and again if it is of no use."""
+        if self._over:
+            return
+        if tries > SYN_RETRIES:
+            self._fail(ETIMEDOUT)
+            return
+        self._retry = self._clock.callLater(2.0**tries, self._send, tries + 1)
+        if self._carries(self._here, self._there):
+            self._clock.callLater(self._delay(self._here, self._there), self._arrive)
+
+    def _port(self) -> Port | None:
+        return self._network.port(self._there, self._key, getattr(self._peer, "host", None))
+
+    def _arrive(self) -> None:
+        """The SYN is there; the answer goes back, unless the backlog is full."""
+        port = self._port()
+        full = port is not None and len(port.waiting) >= port.backlog
+        if not full and self._carries(self._there, self._here):
+            self._clock.callLater(self._delay(self._there, self._here), self._answered, port is not None)
+
+    def _answered(self, accepted: bool) -> None:
+        """The answer is there."""
+        if self._over:
+            self._retry.cancel()
+            return
+        if not accepted:
+            self._fail(ECONNREFUSED)
+            return
+        mine, theirs = self._network.join(self._here, self._there, self._names)
+        self._note("is connected")
+        self._retry.cancel()
+        self._acknowledge(theirs)
+        self._connector.connected(self._attempt, mine, self._host, self._peer)
+
+    def _acknowledge(self, theirs: SimulatedSocket) -> None:
+        """Tell the server that the connection is there; as often as it takes."""
+        carried = self._carries(self._here, self._there)
+        seconds = self._delay(self._here, self._there) if carried else 1.0
+        self._clock.callLater(seconds, self._accept if carried else self._acknowledge, theirs)
+
+    def _accept(self, theirs: SimulatedSocket) -> None:
+        """The connection is in the port's queue, if there is still a port."""
+        port = self._port()
+        if theirs.closed:
+            return
+        if port is None:
+            theirs.drop(reset=True)
+            return
+        host: IAddress = self._peer
+        port.come(theirs, host, self._host)

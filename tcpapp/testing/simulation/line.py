@@ -1,0 +1,246 @@
+"""The way between two hosts, and the sockets at its ends: a `Pipe` whose delays, cuts and places the seed decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tcpapp.testing.pipe import CAPACITY, Pipe
+from tcpapp.testing.pipe_socket import PipeSocket
+from tcpapp.testing.simulation.decisions import Stream
+from tcpapp.testing.simulation.timeline import TIES, Later, Timeline, Turns
+
+if TYPE_CHECKING:
+    from tcpapp.testing.simulation.host import Host
+    from tcpapp.testing.simulation.trace import Trace
+
+__all__ = ["Latency", "Line", "LineClock", "Link", "SimulatedSocket"]
+
+Latency = float | tuple[float, float] | Callable[[float], float]
+"""
+Seconds from one host to another: always the same, evenly between two, or a function of a fraction from 0.0 up to 1.0:
+the distribution's quantile function, as ``lambda fraction: 0.01 - 0.02 * math.log(1 - fraction)``.
+"""
+
+SIZES = 4, 64, 1460
+"""What a cut piece is shorter than, bytes: inside a frame's head, inside a small frame, inside a TCP segment."""
+
+READS_A_SECOND = 10
+"""How often a reader of limited speed reads: often enough to look steady, seldom enough to cost nothing."""
+
+
+GIVE_UP = 924.6
+"""Seconds for which TCP sends again what is not acknowledged, before it gives up: Linux's least, by tcp_retries2."""
+
+
+class Link:
+    """
+    What the way from one host to another is like.
+
+    `latency` in seconds (see `Latency`), `bandwidth` in bytes a second for each connection (`None`: no limit),
+    `capacity` in bytes that the kernels hold of one direction of a connection. `cuts` is how likely it is, from 0.0 to
+    1.0, that a read gives less than there is, and that a write takes less than there is room for.
+    """
+
+    def __init__(
+        self, latency: Latency, bandwidth: float | None = None, capacity: int = CAPACITY, cuts: float = 0.1
+    ) -> None:
+        if not 0.0 <= cuts <= 1.0:
+            raise ValueError(f"cuts is a likelihood from 0.0 to 1.0: {cuts!r}")
+        self.latency = latency
+        self.bandwidth = bandwidth
+        self.capacity = capacity
+        self.cuts = cuts
+        self.parted = False
+
+    def delay(self, chance: Stream) -> float:
+        """How long it takes this time."""
+        latency = self.latency
+        if isinstance(latency, tuple):
+            least, most = latency
+            return least + (most - least) * chance.fraction()
+        return latency(chance.fraction()) if callable(latency) else latency
+
+
+class LineClock:
+    """The simulation's time, for what happens outside the processes; the seed orders what happens at one moment."""
+
+    __slots__ = ("_chance", "_timeline", "_world")
+
+    def __init__(self, timeline: Timeline, world: Turns, chance: Stream) -> None:
+        self._timeline = timeline
+        self._world = world
+        self._chance = chance
+
+    def seconds(self) -> float:
+        """Seconds since the simulation began."""
+        return self._timeline.now
+
+    def callLater(self, delay: float, call: Callable[..., None], *arguments: Any) -> Later:
+        """Call it in `delay` seconds."""
+        later = Later(call, *arguments)
+        timeline = self._timeline
+        timeline.at(timeline.now + delay, self._chance.draw(TIES), self._world, Later.happen, later)
+        return later
+
+
+class Line(Pipe):
+    """
+    One direction of a simulated connection.
+
+    During a partition what is sent waits, as TCP sends it again and again, and arrives when it is over; resets are sent
+    once, and get lost. So one end may be gone and the other not know; it learns of it from the answer to what it sends.
+    What has waited for `GIVE_UP` seconds is lost, and `on_given_up` is called.
+    """
+
+    def __init__(self, clock: LineClock, chance: Stream, link: Link, reader: Host) -> None:
+        super().__init__(clock, capacity=link.capacity, bandwidth=link.bandwidth)  # type: ignore[arg-type]  # asked for no more
+        self.chance = chance
+        self.link = link
+        self.reader = reader
+        self.on_given_up: Callable[[], None] = _nobody
+        self._giving_up: Later | None = None
+        self.refresh()
+
+    @property
+    def arrived(self) -> int:
+        """Bytes that can be read."""
+        return len(self._arrived)
+
+    def refresh(self) -> None:
+        """See whether the link carries anything now."""
+        parted = self.link.parted or not self.reader.powered
+        if parted and not self._stalled:
+            self.stall()
+            self._wait()
+        elif self._stalled and not parted:
+            if self._giving_up is not None:
+                self._giving_up.cancel()
+                self._giving_up = None
+            self.go_on()
+
+    def refresh_after(self, seconds: float) -> None:
+        """`refresh`, but what has waited takes its time to come."""
+        if self.link.parted:
+            self.refresh()
+        else:
+            self.clock.callLater(seconds, self.refresh)
+
+    def relink(self, link: Link) -> None:
+        """Go another way from now on."""
+        self.link = link
+        self.bandwidth = link.bandwidth
+        self.capacity = link.capacity
+
+    def reset(self) -> None:
+        """Break off; a reset that cannot get through now is lost."""
+        if self._stalled:
+            self._written = True
+            while self._flight:
+                self._drop(self._flight.pop()[1])
+        else:
+            super().reset()
+
+    def _send(self, item: Any) -> None:
+        self.latency = self.link.delay(self.chance)
+        super()._send(item)
+        if self._stalled:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._flight and self._giving_up is None:
+            self._giving_up = self.clock.callLater(GIVE_UP, self._give_up)  # type: ignore[assignment]  # a `LineClock`
+
+    def _give_up(self) -> None:
+        self.reset()
+        self.on_given_up()
+
+
+class SimulatedSocket(PipeSocket):
+    """An end of a connection, on a host: reads as the host reads, and tells the trace what comes."""
+
+    incoming: Line
+    outgoing: Line
+    other: SimulatedSocket
+
+    def __init__(self, name: str, host: Host, peer: Host, incoming: Line, outgoing: Line) -> None:
+        super().__init__(incoming, outgoing)
+        self.name = name
+        self.host = host
+        self.peer = peer
+        self.on_closed: Callable[[SimulatedSocket], None] = _ignore
+        outgoing.on_given_up = self._time_out
+        self._trace: Trace = host.simulation.trace
+        self._rests = False
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is something, and the host takes it now."""
+        return self.incoming.readable and not self._rests and self.host.reading_speed != 0
+
+    def recv(self, most: int) -> bytes:
+        """Read what came, or a part of it."""
+        incoming = self.incoming
+        speed = self.host.reading_speed
+        if speed is not None:
+            most = min(most, max(1, int(speed / READS_A_SECOND)))
+        if incoming.arrived > 1 and incoming.chance.chance(incoming.link.cuts):
+            most = min(most, 1 + incoming.chance.draw(incoming.chance.pick(SIZES)))
+        now = incoming.clock.seconds()
+        try:
+            data = super().recv(most)
+        except ConnectionResetError:
+            self._trace.add(now, self.name, "is reset")
+            raise
+        self._trace.add(now, self.name, "reads", data or "the end")
+        if speed:
+            self._rest(len(data) / speed)
+        elif incoming.arrived and len(data) == most:
+            self._rest(incoming.link.delay(incoming.chance))
+        return data
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Send as much as there is room for, or less."""
+        chance = self.outgoing.chance
+        if len(data) > 1 and chance.chance(self.outgoing.link.cuts):
+            data = data[: 1 + chance.draw(len(data) - 1)]
+        return super().send(data)
+
+    def hang_up(self, *, reset: bool) -> None:
+        """Neither read nor write any more."""
+        self._trace.add(self.incoming.clock.seconds(), self.name, "is closed", "with a reset" if reset else "")
+        super().hang_up(reset=reset)
+        self.on_closed(self)
+
+    def drop(self, *, reset: bool) -> None:
+        """The kernel closes it: nobody on the host does."""
+        self.closed = True
+        self.hang_up(reset=reset)
+
+    def vanish(self) -> None:
+        """The host is gone; whatever runs there later answers what comes with a reset."""
+        self.closed = True
+        self.incoming.refuse()
+        self.incoming.on_refused = self.outgoing.reset
+
+    def _time_out(self) -> None:
+        if not self.closed:
+            self._trace.add(self.incoming.clock.seconds(), self.name, "times out")
+            self.incoming.was_reset = True  # to Twisted, this is the same
+            self.on_ready()
+
+    def _rest(self, seconds: float) -> None:
+        self._rests = True
+        self.incoming.clock.callLater(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._rests = False
+        self.on_ready()
+
+
+def _nobody() -> None:
+    """Nobody sends."""
+
+
+def _ignore(socket: SimulatedSocket) -> None:
+    """Nobody keeps count."""

@@ -1,0 +1,199 @@
+"""What Twisted gets from a simulated reactor: ports that listen, connectors, and the transports they make."""
+
+# ruff: noqa: N802  # the names are those of Twisted's interfaces
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.base import BaseConnector
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IConnector, IListeningPort
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tcpapp.testing.buffered import BufferedTransport
+from tcpapp.testing.simulation.line import SimulatedSocket
+from tcpapp.testing.simulation.timeline import Later, Timeline
+
+if TYPE_CHECKING:
+    from tcpapp.testing.simulation.reactor import SimulatedReactor
+
+__all__ = ["ClientTransport", "Connector", "Port", "ServerTransport"]
+
+
+_log = Logger()
+
+
+class ServerTransport(BufferedTransport):
+    """A `BufferedTransport` whose turns the seed orders."""
+
+    reactor: Any
+    _next_turn: Any
+
+    def later(self, call: Callable[[], None]) -> Any:
+        """Have `call` made at this moment, in a place among all else that happens at it."""
+        reactor: SimulatedReactor = self.reactor
+        timeline: Timeline = reactor.timeline
+        turn = Later(call)
+        timeline.at(timeline.now, reactor.turns.io_place(), reactor.turns, Later.happen, turn)
+        return turn
+
+
+class ClientTransport(ServerTransport):
+    """A connection that was made by a connector, which is told of its end."""
+
+    connector: Connector
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The single end."""
+        lost = self.disconnected
+        super().connectionLost(reason)
+        if not lost:
+            self.connector.connectionLost(reason)
+
+
+class _Attempt:
+    """Stands for the transport while its connector is connecting."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self.over = False
+
+    def failIfNotConnected(self, error: Any) -> None:
+        """The attempt has failed."""
+        if not self.over:
+            self.over = True
+            self._connector.connectionFailed(Failure(error))
+
+
+@implementer(IConnector)
+class Connector(BaseConnector):
+    """Twisted's own connector, over an attempt that `start` begins. It can be asked to ``connect()`` again."""
+
+    reactor: Any
+    transport: Any
+
+    def __init__(
+        self,
+        reactor: SimulatedReactor,
+        factory: Any,
+        timeout: float,
+        destination: IAddress,
+        start: Callable[[Connector, _Attempt], None],
+    ) -> None:
+        super().__init__(factory, timeout, reactor)  # type: ignore[arg-type]  # its time is all that is used
+        self._destination = destination
+        self._start = start
+
+    def getDestination(self) -> IAddress:
+        """Where it connects to, as it was asked for."""
+        return self._destination
+
+    def connected(self, attempt: _Attempt, socket: SimulatedSocket, host: IAddress, peer: IAddress) -> None:
+        """The attempt has a connection."""
+        attempt.over = True
+        try:
+            protocol = self.buildProtocol(peer)
+        except Exception:  # noqa: BLE001  # the factory's, of whatever kind; Twisted logs it and drops the connection
+            _log.failure("no protocol for the connection to {peer}", peer=peer)
+            socket.close()
+            self.connectionFailed(Failure())
+            return
+        transport = ClientTransport(socket, protocol or Protocol(), self.reactor, host=host, peer=peer, client=True)
+        transport.connector = self
+        self.transport = transport
+        transport.open()
+        if protocol is None:
+            transport.loseConnection()
+
+    def _makeTransport(self) -> Any:
+        attempt = _Attempt(self)
+        self._start(self, attempt)
+        return attempt
+
+
+@implementer(IListeningPort)
+class Port:
+    """
+    A port of a simulated host that is listened on: the kernel's queue of connections, and Twisted's way of taking them.
+
+    As Twisted's own ports, it can be suspended by ``stopReading``; those who connect then wait in the backlog.
+    """
+
+    def __init__(
+        self, reactor: SimulatedReactor, factory: Any, backlog: int, address: IAddress, closed: Callable[[Port], None]
+    ) -> None:
+        self.reactor = reactor
+        self.factory = factory
+        self.backlog = backlog
+        self.interface = ""
+        self.waiting: deque[tuple[SimulatedSocket, IAddress, IAddress]] = deque()
+        self._address = address
+        self._closed = closed
+        self._reads = False
+        self.disconnecting = False
+        self.listening = False
+
+    def getHost(self) -> IAddress:
+        """Where it listens."""
+        return self._address
+
+    def startListening(self) -> None:
+        """Accept connections."""
+        self.factory.doStart()
+        self.listening = True
+        self.startReading()
+
+    def stopListening(self) -> Deferred[None] | None:
+        """Accept no more. Those in the backlog are reset. The Deferred fires when it is closed."""
+        self.disconnecting = True
+        self.stopReading()
+        if not self.listening:
+            return None
+        return deferLater(self.reactor, 0, self._close)
+
+    loseConnection = stopListening
+
+    def startReading(self) -> None:
+        """Take those who wait, and who come."""
+        self._reads = True
+        self._wake()
+
+    def stopReading(self) -> None:
+        """Leave those who come in the backlog."""
+        self._reads = False
+
+    def come(self, socket: SimulatedSocket, host: IAddress, peer: IAddress) -> None:
+        """A connection is there."""
+        self.waiting.append((socket, host, peer))
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reads and self.waiting:
+            timeline, turns = self.reactor.timeline, self.reactor.turns
+            timeline.at(timeline.now, turns.io_place(), turns, self._accept, None)
+
+    def _accept(self, _: object) -> None:
+        while self._reads and self.waiting:
+            socket, host, peer = self.waiting.popleft()
+            protocol = None
+            try:
+                protocol = self.factory.buildProtocol(peer)
+                if protocol is not None:
+                    ServerTransport(socket, protocol, self.reactor, host=host, peer=peer).open()
+            except Exception:  # noqa: BLE001  # the factory's or the protocol's; Twisted logs it and goes on
+                _log.failure("no protocol for the connection from {peer}", peer=peer)
+            if protocol is None:
+                socket.close()
+
+    def _close(self) -> None:
+        if self.listening:
+            self.listening = False
+            self._closed(self)
+            self.factory.doStop()

@@ -1,0 +1,278 @@
+"""A host's reactor: virtual time, names instead of a resolver, threads that are none."""
+
+# ruff: noqa: A002, N802, N803  # the names are those of Twisted's interfaces
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.base import DelayedCall, _ThreePhaseEvent
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHostnameResolver,
+    IHostResolution,
+    IReactorCore,
+    IReactorPluggableNameResolver,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorTime,
+    IReactorUNIX,
+    IResolutionReceiver,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tcpapp.testing.simulation.timeline import Timeline, Turns
+
+if TYPE_CHECKING:
+    from tcpapp.testing.simulation.host import Host
+
+__all__ = ["SimulatedReactor"]
+
+
+LATE = 1e-6
+"""
+Seconds after its time that a timer fires: a real one is never early, nor quite on time.
+
+`LoopingCall` reckons with that: by rounding, a timer may be due a little before the time that was meant.
+"""
+
+
+@implementer(IReactorTime)
+class SimulatedTime:
+    """
+    The `IReactorTime` of one process of a host.
+
+    ``seconds()`` is the host's wall clock, as on Twisted's reactors: it starts with the simulation at 0, and jumps
+    with `Host.jump`. Timers run on it too, so a clock set back makes them late (twisted#2424) and one set forward makes
+    them early. Timers of one process that were set at one moment for another fire in the order in which they were set;
+    all else that happens at one moment does so in an order that the seed chooses.
+    """
+
+    def __init__(self, host: Host, timeline: Timeline) -> None:
+        self.host = host
+        self.turns = Turns(host.simulation.decisions.stream(f"turns of {host.name}").draw)
+        self.offset = host.offset
+        self.timeline = timeline
+        self._calls: dict[DelayedCall, None] = {}
+        self._due = self._fire
+
+    def seconds(self) -> float:
+        """The host's clock."""
+        return self.timeline.now + self.offset
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> IDelayedCall:
+        """Call it in `delay` seconds, 0 or more."""
+        assert delay >= 0, f"{delay} is not greater than or equal to 0 seconds"
+        time = self.timeline.now + self.offset + delay
+        call = DelayedCall(time, callable, args, kw, self._cancelled, self._push, self.seconds)
+        self._calls[call] = None
+        self._push(call)
+        return call
+
+    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
+        """The timers that are set."""
+        return list(self._calls)
+
+    def left(self) -> list[str]:
+        """What the timers call that are set and may fire."""
+        return [name_of(call.func) for call in self._calls] if self.turns.alive else []
+
+    def jump(self, offset: float) -> None:
+        """The host's clock is `offset` seconds before the simulation's now."""
+        self.offset = offset
+        for call in self._calls:
+            self._push(call)
+
+    def _push(self, call: DelayedCall) -> None:
+        timeline = self.timeline
+        now = timeline.now
+        when = call.time - self.offset
+        timeline.at(when + LATE if when > now else now, self.turns.place(now), self.turns, self._due, call)
+
+    def _fire(self, call: DelayedCall) -> None:
+        if call.delayed_time:
+            call.activate_delay()
+            self._push(call)
+        elif call.time - self.offset <= self.timeline.now:
+            del self._calls[call]
+            call.called = 1
+            self.host.simulation.trace.add(self.timeline.now, self.host.name, "timer", name_of(call.func))
+            call.func(*call.args, **call.kw)
+
+    def _cancelled(self, call: DelayedCall) -> None:
+        del self._calls[call]
+        self.timeline.withdrawn()
+
+
+def name_of(called: Any) -> str:
+    """What is called, without its address in memory."""
+    return str(getattr(called, "__qualname__", type(called).__qualname__))
+
+
+@implementer(IHostResolution)
+class Resolution:
+    """A name that is being looked up."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Tell the receiver nothing any more."""
+        self.cancelled = True
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """The simulation's name service: hosts by their names, and ``localhost``. It answers even during a partition."""
+
+    def __init__(self, reactor: SimulatedReactor) -> None:
+        self._reactor = reactor
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[Any]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """Tell the receiver the address of the host of this name, or none, at once but not before this returns."""
+        resolution = Resolution(hostName)
+
+        def tell() -> None:
+            if resolution.cancelled:
+                return
+            resolutionReceiver.resolutionBegan(resolution)
+            ip = self._reactor.host.simulation.network.ip_of(hostName, self._reactor.host)
+            if ip is not None and (addressTypes is None or IPv4Address in addressTypes):
+                resolutionReceiver.addressResolved(IPv4Address("TCP", ip, portNumber))
+            resolutionReceiver.resolutionComplete()
+
+        self._reactor.callFromThread(tell)
+        return resolution
+
+
+class NoThreads:
+    """A thread pool without threads: what it is given is done before the call returns."""
+
+    def callInThread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call it, now."""
+        self.callInThreadWithCallback(lambda _, __: None, function, *args, **kwargs)
+
+    def callInThreadWithCallback(
+        self, told: Callable[[bool, Any], Any] | None, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> None:
+        """Call it, now, and tell how it ended."""
+        try:
+            result = function(*args, **kwargs)
+        except Exception:  # noqa: BLE001  # whatever the user's function raises is the result
+            if told is not None:
+                told(False, Failure())
+        else:
+            if told is not None:
+                told(True, result)
+
+
+@implementer(IReactorCore, IReactorTCP, IReactorUNIX, IReactorThreads, IReactorPluggableNameResolver)
+class SimulatedReactor(SimulatedTime):
+    """
+    What a process on a simulated host takes for the reactor. It is always running; a restarted host has another.
+
+    Differences to a real one: no TLS endpoints (``tls:`` takes its time from the global reactor; ``startTLS`` and a
+    ``TLSMemoryBIOFactory`` that is given ``clock=`` work, but draw their own random numbers), no UDP, no IPv6, no
+    descriptors, no child processes, no signals. What is given to threads is done at once, in this one.
+
+    ``stop()`` fires the shutdown triggers, and when these are done the process exits: its connections are closed as the
+    kernel would.
+    """
+
+    running = True
+
+    def __init__(self, host: Host, timeline: Timeline) -> None:
+        super().__init__(host, timeline)
+        self.nameResolver: IHostnameResolver = Names(self)
+        self._triggers: dict[str, Any] = {}
+        self._pool = NoThreads()
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        """Look names up with `resolver` from now on; the one before."""
+        before, self.nameResolver = self.nameResolver, resolver
+        return before
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kw: Any) -> None:
+        """Call it in a later turn of this moment."""
+        timeline, turns = self.timeline, self.turns
+        timeline.at(timeline.now, turns.place(timeline.now), turns, lambda _: callable(*args, **kw), None)
+
+    def callInThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call it, now: there are no threads."""
+        self._pool.callInThread(callable, *args, **kwargs)
+
+    def getThreadPool(self) -> Any:
+        """What ``deferToThread`` needs; it has no threads."""
+        return self._pool
+
+    def suggestThreadPoolSize(self, size: int) -> None:
+        """Nothing follows from it."""
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """Listen on a port of this host; 0 is any that is free. Raises ``CannotListenError``."""
+        return self.host.simulation.network.listen_tcp(self, port, factory, backlog, interface)
+
+    def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
+        """Connect to a host's port. An `IConnector`."""
+        return self.host.simulation.network.connect_tcp(self, host, port, factory, timeout)
+
+    def listenUNIX(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool | int = 0
+    ) -> Any:
+        """Listen on a path of the host's own file system, of which no more is simulated; descriptors cannot be sent."""
+        return self.host.simulation.network.listen_unix(self, address, factory, backlog, locked=bool(wantPID))
+
+    def connectUNIX(self, address: Any, factory: Any, timeout: float = 30, checkPID: bool | int = 0) -> Any:
+        """Connect to a path of this host. An `IConnector`."""
+        return self.host.simulation.network.connect_unix(self, address, factory, timeout)
+
+    def addSystemEventTrigger(self, phase: str, eventType: str, callable: Any, *args: Any, **kw: Any) -> Any:
+        """Call it before, during or after an event: ``shutdown``, for ``startup`` is over."""
+        event = self._triggers.setdefault(eventType, _ThreePhaseEvent())
+        return eventType, event.addTrigger(phase, callable, *args, **kw)
+
+    def removeSystemEventTrigger(self, triggerID: Any) -> None:
+        """Undo `addSystemEventTrigger`."""
+        event, handle = triggerID
+        self._triggers[event].removeTrigger(handle)
+
+    def fireSystemEvent(self, eventType: str) -> None:
+        """Call the event's triggers."""
+        if eventType in self._triggers:
+            self._triggers[eventType].fireEvent()
+
+    def callWhenRunning(self, callable: Callable[..., Any], *args: Any, **kw: Any) -> None:
+        """Call it, now: the reactor is running."""
+        callable(*args, **kw)
+
+    def stop(self) -> None:
+        """Fire the shutdown triggers; once those of the phase ``before`` are done, the process exits."""
+        self.addSystemEventTrigger("after", "shutdown", self.crash)
+        self.fireSystemEvent("shutdown")
+
+    def crash(self) -> None:
+        """The process exits now."""
+        self.callFromThread(self.host.exit, self)
+
+    def run(self) -> None:
+        """Refused: the simulation runs it."""
+        raise RuntimeError("a simulated reactor is run by its simulation: sim.run()")
+
+    def iterate(self, delay: float = 0) -> None:
+        """Refused, as `run`."""
+        self.run()
+
+    def resolve(self, name: str, timeout: Sequence[int] = ()) -> Any:
+        """Refused: use ``nameResolver``."""
+        raise NotImplementedError("names are resolved by reactor.nameResolver")

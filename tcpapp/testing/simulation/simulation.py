@@ -1,0 +1,278 @@
+"""The simulation: hosts, the network between them, a seed, and one order in which everything happens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.python.failure import Failure
+from typing_extensions import Self
+
+from tcpapp.testing.pipe import CAPACITY
+from tcpapp.testing.simulation.decisions import Decisions, Schedule
+from tcpapp.testing.simulation.errors import NeverRests, NothingLeft, RunFailed
+from tcpapp.testing.simulation.host import Host
+from tcpapp.testing.simulation.line import Latency, Link
+from tcpapp.testing.simulation.network import Network
+from tcpapp.testing.simulation.timeline import Timeline, Turns
+from tcpapp.testing.simulation.trace import Trace
+from tcpapp.testing.simulation.watch import Watch
+
+__all__ = ["Simulation"]
+
+T = TypeVar("T")
+
+LATENCY = 0.0005, 0.005
+"""Seconds from host to host: what a data centre's network takes, and a busy one."""
+
+AT_MOST = 1_000_000
+"""Events of a run: about a minute of work. What takes more is most likely a loop without end."""
+
+COLLECTED_EVERY = 100_000
+"""Events between two collections of garbage: a few seconds, so what a long run drops does not pile up."""
+
+
+class Simulation:
+    """
+    Whole services in one process and in virtual time. The same seed gives the same run, event for event.
+
+    ::
+
+        with Simulation(seed=7) as sim:
+            server, client = sim.host("server"), sim.host("client")
+            tcpapp.listen("tcp:7007", app, reactor=server.reactor)
+            connection = sim.run(tcpapp.connect("tcp:server:7007", reactor=client.reactor))
+            sim.partition(server, client)
+            sim.run(until=3600.0)
+
+    `latency`, `bandwidth`, `capacity` and `cuts` are those of every link that `link` does not set: see `Link`.
+    `schedule` is a recorded one, which then decides instead of the seed; with `record`, ``decisions.schedule`` gives
+    this run's. `keep` bounds the events that `trace` holds (`None`: all); its digest counts all.
+
+    What differs from the real thing: code takes no time, so only what is awaited lets time pass; ``time.time()``,
+    ``os.urandom`` and threads are not simulated (Python's ``random`` is, while the simulation runs); names are always
+    resolved; no packet is lost but in a partition, and what waited for its end arrives soon after it.
+    What no seed decides, a scenario must not depend on: the order of a set of objects is that of their addresses in
+    memory (keep them in a dictionary), and that of a set of texts is that of ``PYTHONHASHSEED``.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        latency: Latency = LATENCY,
+        bandwidth: float | None = None,
+        capacity: int = CAPACITY,
+        cuts: float = 0.1,
+        schedule: Schedule | None = None,
+        record: bool = False,
+        keep: int | None = None,
+    ) -> None:
+        self.seed = seed
+        self.decisions = Decisions(seed, schedule, record=record)
+        self.timeline = Timeline()
+        self.trace = Trace(keep)
+        self.network = Network(self, lambda: Link(latency, bandwidth, capacity, cuts))
+        self._chance = self.decisions.stream("scenario")
+        self._watch = Watch(random.Random(f"{seed}/random"))  # noqa: S311  # simulated chance
+        self._turns = Turns(self.decisions.stream("turns of the scenario").draw)
+
+    # Hosts and what lies between them.
+
+    @property
+    def now(self) -> float:
+        """Seconds since it began."""
+        return self.timeline.now
+
+    @property
+    def hosts(self) -> Sequence[Host]:
+        """All hosts, in the order in which they were made."""
+        return tuple(self.network.hosts.values())
+
+    def host(self, name: str, boot: Callable[[Host], Any] | None = None) -> Host:
+        """
+        Add a host of this name, with an address of its own: 10.0.0.1 and on.
+
+        ``boot(host)`` is called now, and again at each `Host.restart`; it may return a Deferred or be a coroutine
+        function. What it raises fails the run.
+        """
+        hosts = self.network.hosts
+        if name in hosts:
+            raise ValueError(f"there is a host {name!r} already")
+        number = len(hosts) + 1
+        host = hosts[name] = Host(self, name, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", boot)
+        self.boot(host)
+        return host
+
+    def boot(self, host: Host) -> None:
+        """Call what the host runs. `Host.restart` does this."""
+        if host.boot is not None:
+            with self._watch.on():
+                try:
+                    result = host.boot(host)
+                    if isinstance(result, Coroutine):
+                        result = ensureDeferred(result)
+                    if isinstance(result, Deferred):
+                        result.addErrback(self._watch.add)
+                except Exception:  # noqa: BLE001  # the boot function's, of whatever kind: the run fails by it
+                    self._watch.add(Failure())
+
+    def link(self, a: Host, b: Host, latency: Latency = LATENCY, **options: Any) -> None:
+        """Let the way between `a` and `b`, both directions, be like this: see `Link`, which takes the `options`."""
+        for one, other in ((a, b), (b, a)):
+            self.network.relink(one, other, Link(latency, **options))
+
+    def partition(self, a: Host, b: Host | None = None, *, one_way: bool = False) -> None:
+        """Nothing gets through from `a` to `b` (`None`: all others), nor, unless `one_way`, back, until `heal`."""
+        self._part(a, b, parted=True, one_way=one_way)
+
+    def heal(self, a: Host | None = None, b: Host | None = None) -> None:
+        """Undo `partition`, of `a` from `b` (`None`: all others; without `a`: every partition)."""
+        for each in self.hosts if a is None else (a,):
+            self._part(each, b, parted=False, one_way=False)
+
+    def _part(self, a: Host, b: Host | None, *, parted: bool, one_way: bool) -> None:
+        for other in self.hosts if b is None else (b,):
+            if other is not a:
+                for one, another in ((a, other),) if one_way else ((a, other), (other, a)):
+                    if self.network.link(one, another).parted != parted:
+                        self.note(f"{one.name}>{another.name}", "is parted" if parted else "is healed")
+                        self.network.part(one, another, parted)
+
+    # Chance.
+
+    def chance(self, likelihood: float) -> bool:
+        """Whether what happens with this likelihood, from 0.0 to 1.0, happens now; no is the plainest."""
+        return self._chance.chance(likelihood)
+
+    def pick(self, among: Sequence[T]) -> T:
+        """One of these; the first is the plainest."""
+        return self._chance.pick(among)
+
+    def between(self, least: float, most: float) -> float:
+        """A number from `least`, the plainest, up to `most`."""
+        return least + (most - least) * self._chance.fraction()
+
+    # Time.
+
+    def call_later(self, seconds: float, call: Callable[..., Any], *arguments: Any) -> None:
+        """Call it in `seconds`, whatever becomes of any host."""
+        timeline, turns = self.timeline, self._turns
+        timeline.at(timeline.now + seconds, turns.place(timeline.now), turns, lambda _: call(*arguments), None)
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires in `seconds`."""
+        slept: Deferred[None] = (
+            Deferred()
+        )  # without a canceller: cancelled, it takes the later firing, and does nothing
+        self.call_later(seconds, slept.callback, None)
+        return slept
+
+    def run(
+        self,
+        until: float | Deferred[T] | Coroutine[Deferred[Any], Any, T] | Generator[Any, Any, T] | None = None,
+        at_most: int = AT_MOST,
+    ) -> Any:
+        """
+        Let happen what happens, until a time, or until a Deferred or coroutine ends: its result is returned or raised.
+
+        `None`: until nothing is left to happen. Raises `RunFailed` as soon as anything raised that nobody handled, or
+        was logged as a failure; `NothingLeft` where the Deferred has not fired and nothing is left that could happen;
+        `NeverRests` after `at_most` events.
+        """
+        with self._watch.on():
+            if until is None or isinstance(until, (int, float)):
+                self._drive(lambda: False, until, at_most)
+                if until is not None:
+                    self.timeline.now = max(self.now, float(until))
+                return None
+            ended: list[Any] = []
+            ensured: Deferred[Any] = until if isinstance(until, Deferred) else ensureDeferred(until)
+            ensured.addBoth(_noted, ended)
+            if not self._drive(lambda: bool(ended), None, at_most):
+                raise NothingLeft(
+                    "what was waited for has not come, and nothing is left to happen", self.seed, self.trace
+                )
+            [result] = ended
+            if isinstance(result, Failure):
+                result.raiseException()
+            return result
+
+    def expect(self, *types: type[BaseException]) -> None:
+        """From now on, failures of these types that are logged, or never handled, do not fail the run."""
+        self._watch.types += types
+
+    @property
+    def expected(self) -> Sequence[Failure]:
+        """The failures that were met and expected."""
+        return tuple(self._watch.expected)
+
+    def finish(self) -> None:
+        """Raise `RunFailed` for what failed without anyone noticing until now. Leaving ``with`` does this."""
+        with self._watch.on():
+            self._watch.collect()
+        self._raise_failure()
+
+    def left(self) -> list[str]:
+        """What processes that run have open, a line each: connections, ports, timers. Empty where nothing leaks."""
+        open_ones = self.network.left()
+        return open_ones + [f"{host.name}: timer {each}" for host in self.hosts for each in host.reactor.left()]
+
+    def acting(self) -> AbstractContextManager[None]:
+        """While this lasts, what the code outside of `run` does is a part of the run: it is repeated, and watched."""
+        return self._watch.on()
+
+    def note(self, where: str, what: str, detail: Any = "") -> None:
+        """Put a line into the trace."""
+        self.trace.add(self.timeline.now, where, what, detail)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+        elif getattr(error, "seed", None) != self.seed and hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(str(RunFailed("in a simulated run", self.seed, self.trace)))
+
+    def _drive(self, done: Callable[[], bool], until: float | None, at_most: int) -> bool:
+        """Let events happen; whether `done`."""
+        timeline, failures = self.timeline, self._watch.failures
+        next_time, step = timeline.next_time, timeline.step
+        last = timeline.happened + at_most
+        while True:
+            if failures:
+                self._raise_failure()
+            if done():
+                return True
+            when = next_time()
+            if when is None or (until is not None and when > until):
+                return False
+            if timeline.happened >= last:
+                text = f"after {at_most} events it has not come to rest, {len(timeline)} are to come"
+                raise NeverRests(text, self.seed, self.trace)
+            try:
+                step()
+            except Exception:  # noqa: BLE001  # of whatever kind: the run fails by it
+                self._watch.add(Failure())
+            if not timeline.happened % COLLECTED_EVERY:
+                self._watch.collect()
+
+    def _raise_failure(self) -> None:
+        failures, self._watch.failures[:] = list(self._watch.failures), []
+        if failures:
+            first = failures[0]
+            text = f"{type(first.value).__name__}: {first.getErrorMessage()}\n\n{first.getTraceback()}"
+            raise RunFailed(text, self.seed, self.trace) from first.value
+
+
+def _noted(result: Any, results: list[Any]) -> Any:
+    """Note a Deferred's result, and leave it to it; a failure is taken, for `Simulation.run` raises it."""
+    results.append(result)
+    return None if isinstance(result, Failure) else result

@@ -1,0 +1,125 @@
+"""The one order in which everything in a simulation happens: a heap of events, and a clock that leaps between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from twisted.internet.base import DelayedCall
+
+__all__ = ["Later", "Timeline", "Turns"]
+
+Entry = tuple[float, int, int, "Turns", Callable[[Any], object], Any]
+"""When, its place among those of the same moment, a number that settles the rest; whose it is, what is called, with."""
+
+TIES = 256
+"""Places among what happens at one moment."""
+
+MANY_STALE = 1024
+"""Withdrawn events that are worth going through the heap for, once they are half of it."""
+
+
+class Turns:
+    """
+    Whose events they are: a process, which may die, or the world, which does not.
+
+    `place` gives an event's place among all events of its moment. What one process schedules at one moment for another
+    keeps its order, as timers on a real clock do, where time passes between one `callLater` and the next.
+    """
+
+    __slots__ = ("_draw", "_moment", "_place", "alive")
+
+    def __init__(self, draw: Callable[[int], int]) -> None:
+        self._draw = draw
+        self._moment = -1.0
+        self._place = 0
+        self.alive = True
+
+    def place(self, now: float) -> int:
+        """The place for what is scheduled now."""
+        if now != self._moment:
+            self._moment = now
+            self._place = self._draw(TIES)
+        return self._place
+
+    def io_place(self) -> int:
+        """The place for something from outside, which is in no order with anything else."""
+        return self._draw(TIES)
+
+
+class Later:
+    """Something that is to happen, and may be cancelled until then."""
+
+    __slots__ = ("_active", "_arguments", "_call")
+
+    def __init__(self, call: Callable[..., object], *arguments: Any) -> None:
+        self._call = call
+        self._arguments = arguments
+        self._active = True
+
+    def cancel(self) -> None:
+        """It is not to happen."""
+        self._active = False
+
+    def active(self) -> bool:
+        """Whether it is to happen."""
+        return self._active
+
+    def happen(self) -> None:
+        """It happens, now."""
+        self._active = False
+        self._call(*self._arguments)
+
+
+CANCELLABLE = DelayedCall, Later
+
+
+def is_stale(entry: Entry) -> bool:
+    """Whether the event is one of a process that is gone, or was cancelled."""
+    argument = entry[5]
+    return not entry[3].alive or (isinstance(argument, CANCELLABLE) and not argument.active())
+
+
+class Timeline:
+    """Events in virtual time. `now` is in seconds since the simulation began."""
+
+    __slots__ = ("_heap", "_number", "_stale", "happened", "now")
+
+    def __init__(self) -> None:
+        self._heap: list[Entry] = []
+        self._number = 0
+        self._stale = 0
+        self.now = 0.0
+        self.happened = 0
+
+    def at(self, when: float, place: int, whose: Turns, call: Callable[[Any], object], argument: Any) -> int:
+        """Let ``call(argument)`` happen; the number of the event."""
+        self._number = number = self._number + 1
+        heappush(self._heap, (when, place, number, whose, call, argument))
+        return number
+
+    def withdrawn(self) -> None:
+        """One more event was cancelled; where there are many, the heap is rid of them."""
+        self._stale += 1
+        if self._stale > MANY_STALE and self._stale * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if not is_stale(entry)]
+            heapify(self._heap)
+            self._stale = 0
+
+    def next_time(self) -> float | None:
+        """When the next event is due; `None` where there is none."""
+        heap = self._heap
+        while heap and is_stale(heap[0]):
+            heappop(heap)
+        return heap[0][0] if heap else None
+
+    def step(self) -> None:
+        """Let the next event, which must be there, happen."""
+        when, _, _, _, call, argument = heappop(self._heap)
+        self.now = max(self.now, when)
+        self.happened += 1
+        call(argument)
+
+    def __len__(self) -> int:
+        return len(self._heap)

@@ -1,0 +1,88 @@
+"""What happened in a simulation, event for event: lines to read, and a digest to compare."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["Trace"]
+
+Record = tuple[float, str, str, Any]
+"""When, where (a host or a connection), what, and a detail: text, a number or bytes."""
+
+SHOWN = 40
+"""Bytes of a chunk that are shown in a line: enough for a frame's head, short enough for a terminal's width."""
+
+FOLDED = 4096
+"""Records that are kept before they go into the digest, where not all are kept: a few hundred kilobytes."""
+
+
+class Trace:
+    """
+    The events of a run, as they happened. Iterating gives lines; so does ``str()``, in one text.
+
+    Two traces are equal when their events are, and so are their digests. `keep` bounds how many events are held
+    (`None`: all); what is not held still counts in the digest and in ``len()``.
+    """
+
+    def __init__(self, keep: int | None = None) -> None:
+        self._keep = keep
+        self._most = None if keep is None else keep + FOLDED
+        self._records: list[Record] = []
+        self._dropped = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, when: float, where: str, what: str, detail: Any = "") -> None:
+        """Note an event."""
+        self._records.append((when, where, what, detail))
+        if self._most is not None and len(self._records) > self._most:
+            self._fold(FOLDED)
+
+    def tail(self, count: int) -> str:
+        """The last `count` lines."""
+        return "\n".join(map(line, self._records[-count:])) if count else ""
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits, the same for the same events in every process."""
+        whole = self._hash.copy()
+        whole.update(encoded(self._records))
+        return whole.hexdigest()
+
+    def __len__(self) -> int:
+        return self._dropped + len(self._records)
+
+    def __iter__(self) -> Iterator[str]:
+        held = self._records if self._keep is None else self._records[max(0, len(self._records) - self._keep) :]
+        return map(line, held)
+
+    def __str__(self) -> str:
+        return "\n".join(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Trace):
+            return NotImplemented
+        return len(self) == len(other) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return int(self.digest, 16)
+
+    def _fold(self, count: int) -> None:
+        self._hash.update(encoded(self._records[:count]))
+        del self._records[:count]
+        self._dropped += count
+
+
+def encoded(records: list[Record]) -> bytes:
+    """What the digest is taken of: everything, whole chunks and all."""
+    return "".join([f"{when!r} {where} {what} {detail!r}\n" for when, where, what, detail in records]).encode()
+
+
+def line(record: Record) -> str:
+    """An event as it is read: ``   12.003000  server               timer LoopingCall``."""
+    when, where, what, detail = record
+    if isinstance(detail, bytes):
+        more = "…" if len(detail) > SHOWN else ""
+        detail = f"{len(detail)} bytes {detail[:SHOWN]!r}{more}"
+    return f"{when:14.6f}  {where:<36} {what} {detail}".rstrip()

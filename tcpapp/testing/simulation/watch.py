@@ -1,0 +1,67 @@
+"""What goes wrong during a run without an exception that anyone sees: logged failures, Deferreds nobody listened to."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["Watch"]
+
+
+@implementer(ILogObserver)
+class Watch:
+    """
+    The failures of a run, in order: `failures`, and apart from them, `expected`, those of the `types` that are.
+
+    While it is `on`, Twisted's log is listened to, Python's own `random` functions follow `chance` (ClientService's
+    back-off uses them), and garbage is collected only when `collect` is called: a Deferred's unhandled failure is
+    logged when it is collected, and that has to happen at the same moment in every run.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self.failures: list[Failure] = []
+        self.expected: list[Failure] = []
+        self.types: tuple[type[BaseException], ...] = ()
+        self._chance = chance.getstate()
+        self._depth = 0
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Watch, as long as this lasts."""
+        if self._depth:
+            yield
+            return
+        collecting, before = gc.isenabled(), random.getstate()
+        gc.disable()
+        random.setstate(self._chance)
+        globalLogPublisher.addObserver(self)
+        self._depth = 1
+        try:
+            yield
+        finally:
+            self._depth = 0
+            globalLogPublisher.removeObserver(self)
+            self._chance = random.getstate()
+            random.setstate(before)
+            if collecting:
+                gc.enable()
+
+    def collect(self) -> None:
+        """Find the failures of Deferreds that were dropped."""
+        gc.collect()
+
+    def add(self, failure: Failure) -> None:
+        """Note a failure, among those that were expected if it is one of them."""
+        (self.expected if failure.check(*self.types) else self.failures).append(failure)
+
+    def __call__(self, event: LogEvent) -> None:
+        """Note the event's failure, as an observer of the log."""
+        failure = event.get("log_failure")
+        if failure is not None:
+            self.add(failure)

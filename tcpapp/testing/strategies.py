@@ -1,0 +1,170 @@
+"""
+Hypothesis strategies for tests of streams: messages, streams of them, cuts, and schedules of what a network does.
+
+Every strategy shrinks towards the plain: fewer and shorter messages, fewer cuts, fewer events. They need Hypothesis
+(``pip install 'tcpapp[testing]'``), and so does what is made of them, `tcpapp.testing.oracles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from tcpapp.errors import UnsendableMessage
+from tcpapp.framing import Fixed, Framing, LengthPrefixed
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise ImportError(f"{__name__} needs Hypothesis: pip install 'tcpapp[testing]'") from error
+
+__all__ = [
+    "Abort",
+    "Advance",
+    "Deliver",
+    "Event",
+    "HalfClose",
+    "Leave",
+    "Read",
+    "Reset",
+    "Stall",
+    "cuts",
+    "messages",
+    "schedules",
+    "sendable",
+    "streams",
+]
+
+MARKS = b"\r\n\x03ab0123456789:,\x00\x01\x02\x05\x09\x0b\x1c\x80\xc0\xdb\xdc\xdd\xff\xfe"
+"""Bytes that mean something to one framing or another; random ones alone would rarely come to them."""
+
+LONGEST = 30
+"""The most bytes of a drawn message, unless more are asked for: enough to be cut within header, body and end."""
+
+# What a network does -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deliver:
+    """The peer's bytes arrive, as one chunk."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class HalfClose:
+    """The peer closes its writing side (FIN) and goes on reading."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The peer closes both sides."""
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The connection is reset: what is under way is lost."""
+
+
+@dataclass(frozen=True)
+class Stall:
+    """The peer takes nothing any more of what it is sent, until `Read`."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """The peer takes again what it is sent."""
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Time goes by, in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Our own side cuts the connection."""
+
+
+Event = Deliver | HalfClose | Leave | Reset | Abort | Stall | Read | Advance
+
+# Strategies ----------------------------------------------------------------------------------------------------------
+
+
+def sendable(framing: Framing, message: bytes) -> bool:
+    """Whether `framing` can send `message`."""
+    try:
+        framing.frame(message)
+    except UnsendableMessage:
+        return False
+    return True
+
+
+def messages(framing: Framing, longest: int = LONGEST) -> st.SearchStrategy[bytes]:
+    """Messages that `framing` can send, of at most `longest` bytes where it leaves a choice."""
+    least, most = 0, min(longest, framing.max)
+    if isinstance(framing, Fixed):
+        least = most = framing.size
+    elif isinstance(framing, LengthPrefixed):
+        least = max(0, framing.offset + framing.width - framing.strip)
+        most = max(least, most)
+    marked = st.lists(st.sampled_from(MARKS), min_size=least, max_size=most).map(bytes)
+    drawn = (
+        st.binary(min_size=least, max_size=most) | marked
+        if most <= LONGEST
+        else st.binary(min_size=least, max_size=most)
+    )
+    return drawn.filter(lambda message: sendable(framing, message))
+
+
+@st.composite
+def streams(draw: st.DrawFn, framing: Framing, one: st.SearchStrategy[bytes] | None = None) -> bytes:
+    """
+    What any peer may send, friend or not: whole frames, beginnings of frames, and bytes that are no frame.
+
+    `one` gives the messages of the whole frames; `None`: `messages` of this framing.
+    """
+    whole = (messages(framing) if one is None else one).map(framing.frame)
+    begun = st.builds(lambda frame, size: frame[:size], whole, st.integers(0, LONGEST))
+    noise = st.lists(st.sampled_from(MARKS), max_size=LONGEST).map(bytes) | st.binary(max_size=LONGEST)
+    return b"".join(draw(st.lists(whole | begun | noise, max_size=8)))
+
+
+@st.composite
+def cuts(draw: st.DrawFn, stream: bytes, most: int = 8) -> list[bytes]:
+    """`stream` in chunks, cut at `most` places at the most; joined they are the stream. Some may be empty."""
+    places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=most)))
+    return [stream[first:last] for first, last in pairwise([0, *places, len(stream)])]
+
+
+@st.composite
+def schedules(
+    draw: st.DrawFn,
+    stream: bytes | st.SearchStrategy[bytes],
+    *,
+    seconds: float = 3600.0,
+    others: Collection[Event] = (Stall(), Read()),
+) -> list[Event]:
+    """
+    A whole connection, seen from the network: `stream` arrives in chunks, and something ends it, at any moment.
+
+    Between the chunks time goes by, up to `seconds` at once, and `others` happen. It ends with `Leave`, `Reset` or
+    `Abort`, with or without a `HalfClose` before, and need not have delivered all.
+    """
+    data: Any = draw(stream) if isinstance(stream, st.SearchStrategy) else stream
+    waits = st.builds(Advance, st.floats(0, seconds) | st.sampled_from([0.0, 1.0, 10.0, 60.0]))
+    happens: Any = waits | st.sampled_from([*others]) if others else waits
+    between = st.lists(happens, max_size=2)
+    events: list[Event] = []
+    for chunk in draw(cuts(data)):
+        events += [Deliver(chunk)] if chunk else []
+        events += draw(between)
+    events = events[: draw(st.integers(0, len(events)) | st.just(len(events)))]
+    if draw(st.booleans()):
+        events += [HalfClose(), *draw(between)]
+    ends: list[Event] = [Leave(), Reset(), Abort()]
+    return [*events, draw(st.sampled_from(ends))]

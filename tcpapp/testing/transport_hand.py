@@ -1,0 +1,62 @@
+"""The socket whose other end is a test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tcpapp.testing.buffered_socket import MemorySocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Hand"]
+
+
+class Hand(MemorySocket):
+    """The socket whose other end is the test: it takes as much as `allowed`, and sends what the test says."""
+
+    def __init__(self, keep: Callable[[bytes], object], allowed: float) -> None:
+        super().__init__()
+        self.keep = keep
+        self.allowed = allowed
+        self.incoming = bytearray()
+        self.ended = False
+        self.was_reset = False
+        self.finished = False
+        self.hung_up_with_reset = False
+
+    @property
+    def readable(self) -> bool:
+        """Whether the test has sent something."""
+        return bool(self.incoming) or self.ended or self.was_reset
+
+    @property
+    def writable(self) -> bool:
+        """Whether the test takes something."""
+        return self.allowed > 0 or self.was_reset
+
+    def recv(self, most: int) -> bytes:
+        """Read what the test sent."""
+        if self.was_reset and not self.incoming:
+            raise ConnectionResetError("the peer reset it")
+        data = bytes(self.incoming[:most])
+        del self.incoming[:most]
+        return data
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Let the test keep what it takes."""
+        if self.was_reset:
+            raise BrokenPipeError("the peer reset it")
+        taken = bytes(data[: int(min(self.allowed, len(data)))])
+        self.allowed -= len(taken)
+        self.keep(taken)
+        return len(taken)
+
+    def shut_down(self) -> None:
+        """The test is told that no more comes."""
+        self.finished = True
+
+    def hang_up(self, *, reset: bool) -> None:
+        """The test is told how it ended."""
+        self.finished = True
+        self.hung_up_with_reset = reset

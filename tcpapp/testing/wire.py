@@ -1,0 +1,190 @@
+"""
+Two protocols, joined in memory, and all that can happen on the line between them.
+
+::
+
+    wire = Wire(Server(), Client(), latency=0.05, cuts=each_byte)
+    wire.client.transport.write(b"hello\\r\\n")
+    wire.flush()
+
+Time is a `Clock`: nothing happens until `Wire.flush` or `Wire.advance`, and then in the same order each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from typing_extensions import override
+
+from tcpapp.testing.buffered import BufferedTransport
+from tcpapp.testing.pipe import CAPACITY, Pipe
+from tcpapp.testing.pipe_socket import PipeSocket
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+
+    Cuts = Iterable[int] | Callable[[], Iterable[int]] | None
+    TLS = tuple[IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator]
+
+__all__ = ["MOST_TURNS", "NeverRests", "Wire"]
+
+MOST_TURNS: Final = 100_000
+"""Turns that the two ends may take, together, before `Wire.flush` gives up: 128 KiB in each carries 12 GiB."""
+
+
+SERVER: Final = IPv4Address("TCP", "10.0.0.1", 7007)
+CLIENT: Final = IPv4Address("TCP", "10.0.0.2", 50000)
+
+
+class NeverRests(RuntimeError):
+    """The two protocols have talked for `MOST_TURNS` turns and are not at rest: they answer each other for ever."""
+
+
+class _End(BufferedTransport):
+    """A transport whose turns are counted."""
+
+    tick: Callable[[], None]
+
+    @override
+    def later(self, call: Callable[[], None]) -> IDelayedCall:
+        """Have `call` made in a later turn, and counted."""
+
+        def turn() -> None:
+            self.tick()
+            call()
+
+        return super().later(turn)
+
+
+class Wire:
+    """
+    `server` and `client`, any two Twisted protocols, connected by a line of the test's choice.
+
+    They are connected when this returns, the server first; with `tls`, the contexts of server and client, they begin to
+    shake hands, with `twisted.protocols.tls` and real certificates. `latency` (seconds), `bandwidth` (bytes a second;
+    `None`: no limit) and `capacity` (bytes in the kernels' buffers) hold for each direction, and so do `cuts`: how the
+    stream is cut into the pieces that ``dataReceived`` is given (see `tcpapp.testing.pipe`); a function is called for
+    each direction. `to_server` and `to_client` are the directions, each a `Pipe`, for what is to differ. Under TLS the
+    encrypted stream is cut.
+
+    `server_transport` and `client_transport` are the transports; with TLS those below it.
+
+    It differs from sockets as `BufferedTransport` and `Pipe` do, and in this: connecting cannot fail. Over TLS a *pull*
+    producer is driven by Twisted's cooperator, which is on the global reactor and not on `clock`.
+    """
+
+    def __init__(
+        self,
+        server: IProtocol,
+        client: IProtocol,
+        *,
+        clock: Clock | None = None,
+        cuts: Cuts = None,
+        latency: float = 0.0,
+        bandwidth: float | None = None,
+        capacity: int = CAPACITY,
+        tls: TLS | None = None,
+        server_address: IAddress = SERVER,
+        client_address: IAddress = CLIENT,
+    ) -> None:
+        self.server = server
+        self.client = client
+        self.clock = Clock() if clock is None else clock
+
+        def pipe() -> Pipe:
+            pieces = cuts() if callable(cuts) else cuts
+            return Pipe(self.clock, cuts=pieces, latency=latency, bandwidth=bandwidth, capacity=capacity)
+
+        self.to_server = pipe()
+        self.to_client = pipe()
+        server_end, client_end = (server, client) if tls is None else self._over_tls(tls)
+        self._turns = 0
+        here, there = PipeSocket(self.to_server, self.to_client), PipeSocket(self.to_client, self.to_server)
+        self.server_transport = _End(here, server_end, self.clock, host=server_address, peer=client_address)
+        self.client_transport = _End(
+            there, client_end, self.clock, host=client_address, peer=server_address, client=True
+        )
+        self.server_transport.tick = self.client_transport.tick = self._tick
+        self.server_transport.open()
+        self.client_transport.open()
+
+    def _over_tls(self, contexts: TLS) -> tuple[IProtocol, IProtocol]:
+        """Return the two protocols, each under TLS."""
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        def wrapped(context: Any, protocol: IProtocol, *, client: bool) -> Any:
+            # The wrapper only asks its factory for the protocol, and Factory is typed as making Protocols.
+            factory: Any = Factory()
+            factory.noisy = False
+            factory.buildProtocol = lambda _address: protocol
+            clock: Any = self.clock
+            return TLSMemoryBIOFactory(context, client, factory, clock=clock).buildProtocol(None)
+
+        return wrapped(contexts[0], self.server, client=False), wrapped(contexts[1], self.client, client=True)
+
+    # Time.
+
+    def flush(self) -> None:
+        """
+        Let everything arrive that is on its way, and all that this sets off.
+
+        The clock is advanced as far as `latency` and `bandwidth` need, and no further; timers that are due by then run.
+        Raises `NeverRests`.
+        """
+        self._turns = 0
+        self.clock.advance(0)
+        while arrivals := [at for at in (self.to_server.next_arrival, self.to_client.next_arrival) if at is not None]:
+            self.clock.advance(max(0.0, min(arrivals) - self.clock.seconds()))
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass. What arrives in it is answered, and the answer arrives, each at its time."""
+        end = self.clock.seconds() + seconds
+        self._turns = 0
+        self.clock.advance(0)
+        while (calls := self.clock.getDelayedCalls()) and (first := min(each.getTime() for each in calls)) <= end:
+            self.clock.advance(max(0.0, first - self.clock.seconds()))
+        self.clock.advance(max(0.0, end - self.clock.seconds()))
+
+    def _tick(self) -> None:
+        self._turns += 1
+        if self._turns > MOST_TURNS:
+            raise NeverRests(f"after {MOST_TURNS} turns {self.server!r} and {self.client!r} still talk")
+
+    # What happens to the line. For one direction alone, ask `to_server` or `to_client`.
+
+    def stall(self) -> None:
+        """Nothing arrives at either end until `go_on`."""
+        self.to_server.stall()
+        self.to_client.stall()
+
+    def go_on(self) -> None:
+        """What was due while the line was stalled arrives now."""
+        self.to_server.go_on()
+        self.to_client.go_on()
+
+    def cut(self) -> None:
+        """The line is cut: nothing arrives any more, ever, and neither end is told."""
+        self.to_server.cut()
+        self.to_client.cut()
+
+    def reset(self) -> None:
+        """Something on the way resets the connection: both ends are told, after what has been sent to them."""
+        self.to_server.reset()
+        self.to_client.reset()
+
+    def half_close(self, who: Literal["server", "client"]) -> None:
+        """Have that end close its writing side, after what it wrote. Not over TLS, which has no half-close."""
+        (self.server_transport if who == "server" else self.client_transport).loseWriteConnection()
+
+    def close(self) -> None:
+        """Both ends lose the connection, now, with `ConnectionLost`: nothing of it is left on the clock."""
+        self.cut()
+        for end in (self.server_transport, self.client_transport):
+            end.connectionLost(Failure(ConnectionLost()))

@@ -1,0 +1,151 @@
+"""The same seed gives the same run."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcpapp.testing.simulation import Simulation, Trace
+from tcpapp.testing.simulation.trace import FOLDED
+from tests.testing.simulation.scenes import chat, pair
+
+ROOT = Path(__file__).parents[3]
+
+PROGRAM = """
+from tcpapp.testing.simulation import Simulation
+from tests.testing.simulation.scenes import chat
+with Simulation(11) as sim:
+    sim.run(chat(sim, kinds=("partition", "reset", "slow", "jump")))
+print(sim.trace.digest)
+"""
+
+
+def played(seed, **options):
+    """A chat with faults; the simulation and what each member heard."""
+    with Simulation(seed, **options) as sim:
+        members = sim.run(chat(sim, kinds=("partition", "reset", "slow", "jump")))
+    return sim, [member.heard for member in members]
+
+
+def test_the_same_seed_gives_the_same_trace_event_for_event():
+    (one, heard), (other, heard_again) = played(5), played(5)
+    assert list(one.trace) == list(other.trace)
+    assert one.trace == other.trace
+    assert hash(one.trace) == hash(other.trace)
+    assert heard == heard_again
+
+
+def test_another_seed_gives_another_trace():
+    assert played(5)[0].trace != played(6)[0].trace
+
+
+def test_two_processes_with_different_hash_seeds_agree():
+    """Nothing depends on the order of a set, or on addresses in memory."""
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert digests == {f"{played(11)[0].trace.digest}\n"}
+
+
+def test_a_recorded_schedule_is_the_same_run_whatever_the_seed():
+    recorded, _ = played(5, record=True)
+    again, _ = played(0, schedule=recorded.decisions.schedule, record=True)
+    assert again.trace == recorded.trace
+    assert again.decisions.schedule == recorded.decisions.schedule
+
+
+def test_an_empty_schedule_is_the_plainest_run():
+    """No fault, no cut, the shortest ways."""
+    sim, heard = played(5, schedule={})
+    assert not [line for line in sim.trace if "parted" in line or "reset" in line]
+    assert len(heard[0]) == 1 + 1 + 3 + 3 * 5  # the greetings, who joined, what the others said
+
+
+def test_what_a_schedule_has_too_much_is_the_last_choice():
+    sim = Simulation(schedule={"scenario": {0: 100}})
+    assert [sim.pick("abc"), sim.pick("abc")] == ["c", "a"]
+
+
+def test_the_simulation_leaves_pythons_random_as_it_was():
+    random.seed(1)
+    before = random.getstate()
+    played(5)
+    assert random.getstate() == before
+
+
+def test_chance_follows_the_seed():
+    def drawn(seed):
+        sim = Simulation(seed)
+        return [(sim.chance(0.5), sim.pick("abc"), sim.between(1.0, 2.0)) for _ in range(20)]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    assert all(1.0 <= number < 2.0 for _, _, number in drawn(1))
+
+
+def test_chance_is_certain_at_its_ends():
+    sim = Simulation(3)
+    assert [sim.chance(0.0) for _ in range(50)] == [False] * 50
+    assert [sim.chance(1.0) for _ in range(50)] == [True] * 50
+
+
+def test_a_trace_that_keeps_little_has_the_same_digest():
+    whole, few = Trace(), Trace(keep=2)
+    for trace in (whole, few):
+        for number in range(FOLDED + 10):
+            trace.add(number / 8, "here", "counts", number)
+    assert few == whole
+    assert len(few) == len(whole) == FOLDED + 10
+    assert list(few) == list(whole)[-2:]
+    whole.add(0.0, "here", "counts")
+    assert few != whole
+
+
+def test_a_trace_is_read_as_lines():
+    trace = Trace()
+    trace.add(1.5, "server", "reads", b"x" * 41)
+    trace.add(2.0, "client", "crashes")
+    assert str(trace).splitlines() == [
+        f"      1.500000  {'server':<36} reads 41 bytes {b'x' * 40!r}…",
+        f"      2.000000  {'client':<36} crashes",
+    ]
+    assert trace.tail(1) == str(trace).splitlines()[1]
+    assert not trace.tail(0)
+    assert trace != "a trace"
+
+
+def test_the_order_of_what_happens_at_one_moment_is_the_seeds():
+    """Two servers answer at the same time: which answer is first differs between seeds, and not within one."""
+
+    def order(seed):
+        with Simulation(seed, latency=0.001, cuts=0.0) as sim:
+            told = []
+            for name in "abc":
+                sim.host(name).reactor.callLater(1.0, told.append, name)
+            sim.run()
+        return "".join(told)
+
+    orders = [order(seed) for seed in range(40)]
+    assert orders == [order(seed) for seed in range(40)]
+    assert len(set(orders)) == 6
+
+
+@pytest.mark.parametrize("cuts", [0.0, 0.9])
+def test_chunks_are_cut_as_often_as_asked_for(cuts):
+    with Simulation(1, cuts=cuts) as sim:
+        _, _, _, connection = pair(sim)
+        assert sim.run(connection.request(b"a" * 5000)) == b"A" * 5000
+    reads = [line for line in sim.trace if " reads " in line]
+    assert (len(reads) > 10) is (cuts > 0)

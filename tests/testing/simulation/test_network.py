@@ -1,0 +1,657 @@
+"""Hosts, endpoints, links, partitions, crashes: who can reach whom, and what becomes of connections."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.error import (
+    CannotListenError,
+    ConnectError,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TCPTimedOutError,
+    TimeoutError,
+    UserError,
+)
+from twisted.internet.protocol import ClientFactory, Factory, Protocol, ServerFactory
+from twisted.internet.tcp import makeBinding
+from twisted.python.failure import Failure
+
+import tcpapp
+from tcpapp.errors import NotConnected
+from tcpapp.testing.simulation import RunFailed, Simulation
+from tcpapp.testing.simulation.network import EPHEMERAL
+from tests.testing.simulation.scenes import pair, upper
+
+
+@pytest.fixture
+def sim():
+    with Simulation(4) as sim:
+        yield sim
+
+
+def connect(sim, host, endpoint, **options):
+    return sim.run(tcpapp.connect(endpoint, reactor=host.reactor, **options))
+
+
+class Noting(Protocol):
+    """Notes what it gets, and how it ends."""
+
+    def __init__(self):
+        self.data = b""
+        self.reason = None
+
+    def dataReceived(self, data):
+        self.data += data
+
+    def connectionLost(self, reason):
+        self.reason = reason.type
+
+
+class Notes(ServerFactory, ClientFactory):
+    """Makes `Noting` protocols, and notes what connectors tell."""
+
+    noisy = False
+
+    def __init__(self, refuses=None):
+        self.made = []
+        self.told = []
+        self.refuses = refuses
+
+    def doStart(self):
+        self.told.append("started")
+
+    def doStop(self):
+        self.told.append("stopped")
+
+    def buildProtocol(self, addr):
+        if self.refuses is not None:
+            return self.refuses()
+        self.made.append(Noting())
+        return self.made[-1]
+
+    def clientConnectionFailed(self, connector, reason):
+        self.told.append(reason.type)
+
+    def clientConnectionLost(self, connector, reason):
+        self.told.append(reason.type)
+
+
+# Endpoints ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("listened", "connected"),
+    [
+        ("tcp:7007", "tcp:server:7007"),
+        ("tcp:7007:interface=10.0.0.1", "tcp:10.0.0.1:7007"),
+        ("tcp:7007:interface=0.0.0.0", "tcp:host=server:port=7007:timeout=3"),
+    ],
+)
+def test_endpoint_strings_work_between_hosts(sim, listened, connected):
+    server, client = sim.host("server"), sim.host("client")
+    listening = sim.run(tcpapp.listen(listened, upper, reactor=server.reactor))
+    connection = connect(sim, client, connected)
+    assert sim.run(connection.request(b"hello")) == b"HELLO"
+    assert connection.peer == IPv4Address("TCP", "10.0.0.1", 7007)
+    assert connection.host == IPv4Address("TCP", "10.0.0.2", EPHEMERAL)
+    [theirs] = listening.connections
+    assert (theirs.host, theirs.peer) == (connection.peer, connection.host)
+
+
+@pytest.mark.parametrize(
+    ("listened", "connected"),
+    [
+        ("tcp:7007", "tcp:localhost:7007"),
+        ("tcp:7007:interface=127.0.0.1", "tcp:127.0.0.1:7007"),
+        ("unix:/x", "unix:/x"),
+    ],
+)
+def test_endpoint_strings_work_within_a_host(sim, listened, connected):
+    server = sim.host("server")
+    listening = sim.run(tcpapp.listen(listened, upper, reactor=server.reactor))
+    connection = connect(sim, server, connected)
+    assert sim.run(connection.request(b"hello")) == b"HELLO"
+    sim.run(connection.close())
+    sim.run(listening.close())
+    with pytest.raises(ConnectError):
+        connect(sim, server, connected)
+
+
+def test_port_0_is_any_free_port(sim):
+    server, client = sim.host("server"), sim.host("client")
+    one, other = (sim.run(tcpapp.listen("tcp:0", upper, reactor=server.reactor)) for _ in "12")
+    assert (one.port, other.port) == (EPHEMERAL, EPHEMERAL + 1)
+    connection = connect(sim, client, f"tcp:server:{other.port}")
+    assert sim.run(connection.request(b"hello")) == b"HELLO"
+
+
+def test_ports_are_given_out_again_after_the_last(sim):
+    host = sim.host("a")
+    sim.run(tcpapp.listen(f"tcp:{EPHEMERAL}", upper, reactor=host.reactor))
+    given = [sim.network.free_port(host) for _ in range(65536 - EPHEMERAL)]
+    assert given == [*range(EPHEMERAL + 1, 65536), EPHEMERAL + 1]
+
+
+def test_a_loopback_interface_is_not_reached_from_elsewhere(sim):
+    server, client = sim.host("server"), sim.host("client")
+    sim.run(tcpapp.listen("tcp:7007:interface=127.0.0.1", upper, reactor=server.reactor))
+    with pytest.raises(ConnectionRefusedError):
+        connect(sim, client, "tcp:server:7007")
+
+
+def test_a_port_is_listened_on_once(sim):
+    server = sim.host("server")
+    for endpoint in ("tcp:7007", "unix:/x"):
+        sim.run(tcpapp.listen(endpoint, upper, reactor=server.reactor))
+        with pytest.raises(CannotListenError):
+            sim.run(tcpapp.listen(endpoint, upper, reactor=server.reactor))
+    with pytest.raises(CannotListenError):
+        server.reactor.listenTCP(7008, Notes(), interface="10.0.0.9")
+
+
+def test_a_binding_gives_a_port(sim):
+    port = sim.host("a").reactor.listenTCP(makeBinding("", 7007), Notes())
+    assert port.getHost().port == 7007
+
+
+def test_names_are_resolved_or_not(sim):
+    client = sim.host("client")
+    with pytest.raises(DNSLookupError):
+        connect(sim, client, "tcp:nobody:7007")
+    with pytest.raises(ConnectError, match="No route to host"):
+        connect(sim, client, "tcp:10.9.9.9:7007")
+    factory = Notes()
+    client.reactor.connectTCP("nobody", 7007, factory)
+    sim.run()
+    assert factory.told == ["started", DNSLookupError, "stopped"]
+    client.reactor.connectTCP("nobody", 7007, factory := Notes()).disconnect()
+    sim.run()
+    assert factory.told == ["started", UserError, "stopped"]
+
+
+def test_a_resolver_can_be_installed_and_a_resolution_cancelled(sim):
+    reactor = sim.host("a").reactor
+    resolver = reactor.nameResolver
+    assert reactor.installNameResolver(resolver) is resolver
+    told = []
+
+    class Receiver:
+        resolutionBegan = addressResolved = staticmethod(told.append)
+
+        @staticmethod
+        def resolutionComplete():
+            told.append("complete")
+
+    resolver.resolveHostName(Receiver, "a").cancel()
+    sim.run()
+    assert told == []
+    resolution = resolver.resolveHostName(Receiver, "a", addressTypes=[IPv6Address])
+    sim.run()
+    assert told == [resolution, "complete"]
+
+
+def test_there_is_one_host_of_a_name(sim):
+    host = sim.host("a")
+    assert repr(host) == "<Host a 10.0.0.1>"
+    assert sim.hosts == (host,)
+    with pytest.raises(ValueError, match="there is a host 'a' already"):
+        sim.host("a")
+
+
+# Connecting -----------------------------------------------------------------------------------------------------------
+
+
+def test_where_nobody_listens_a_connect_is_refused(sim):
+    sim.host("server")
+    with pytest.raises(ConnectionRefusedError):
+        connect(sim, sim.host("client"), "tcp:server:7007")
+    assert 0 < sim.now < 0.1
+
+
+def test_during_a_partition_a_connect_hangs_until_its_timeout(sim):
+    server, client = sim.host("server"), sim.host("client")
+    sim.run(tcpapp.listen("tcp:7007", upper, reactor=server.reactor))
+    sim.partition(server, client)
+    with pytest.raises(TimeoutError):
+        sim.run(clientFromString(client.reactor, "tcp:10.0.0.1:7007:timeout=20").connect(Factory.forProtocol(Protocol)))
+    assert sim.now == pytest.approx(20.0, abs=0.1)
+    sim.run()
+
+
+def test_without_a_timeout_the_kernel_gives_up(sim):
+    server, client = sim.host("server"), sim.host("client")
+    sim.partition(server)
+    factory = Notes()
+    client.reactor.connectTCP("server", 7007, factory, timeout=None)
+    sim.run()
+    assert factory.told == ["started", TCPTimedOutError, "stopped"]
+    assert sim.now == pytest.approx(127.0, abs=0.1)
+
+
+def test_a_connect_succeeds_when_the_partition_ends_in_time(sim):
+    server, client = sim.host("server"), sim.host("client")
+    sim.run(tcpapp.listen("tcp:7007", upper, reactor=server.reactor))
+    sim.partition(server, client)
+    sim.call_later(10.0, sim.heal)
+    connection = connect(sim, client, "tcp:server:7007")
+    assert sim.now == pytest.approx(15.0, abs=0.1)  # SYNs at 0, 1, 3, 7, 15
+    assert sim.run(connection.request(b"hello")) == b"HELLO"
+
+
+def test_an_answer_that_is_lost_is_asked_for_again(sim):
+    """A partition of one direction is enough for a connect to hang."""
+    server, client = sim.host("server"), sim.host("client")
+    sim.run(tcpapp.listen("tcp:7007", upper, reactor=server.reactor))
+    sim.partition(server, client, one_way=True)
+    sim.call_later(2.0, sim.heal, server, client)
+    connect(sim, client, "tcp:server:7007")
+    assert sim.now == pytest.approx(3.0, abs=0.1)
+
+
+def test_the_last_step_of_a_connect_may_come_late(sim):
+    """The client is connected, and the server knows it after the partition."""
+    server, client, listening, _ = pair(sim)
+    connecting = tcpapp.connect("tcp:server:7007", reactor=client.reactor)
+    connecting.addCallback(lambda connection: sim.partition(client, server, one_way=True) or connection)
+    connection = sim.run(connecting)
+    sim.run(until=10.0)
+    assert len(listening.connections) <= 2
+    sim.heal()
+    assert sim.run(connection.request(b"hello")) == b"HELLO"
+    assert len(listening.connections) == 2
+
+
+def test_a_connecting_that_is_given_up_leaves_nothing(sim):
+    server, client = sim.host("server"), sim.host("client")
+    listening = sim.run(tcpapp.listen("tcp:7007", upper, reactor=server.reactor))
+    for moment in (0.0, 0.001, 0.002, 0.003, 0.004):
+        connector = client.reactor.connectTCP("server", 7007, Notes())
+        sim.call_later(moment, connector.disconnect)
+    sim.run()
+    assert not listening.connections
+    assert client.reactor.getDelayedCalls() == []
+
+
+def test_a_connector_can_connect_again(sim):
+    server, client = sim.host("server"), sim.host("client")
+    port = server.reactor.listenTCP(7007, Notes())
+    factory = Notes()
+    connector = client.reactor.connectTCP("server", 7007, factory)
+    assert connector.getDestination() == IPv4Address("TCP", "server", 7007)
+    sim.run()
+    connector.disconnect()
+    sim.run()
+    connector.connect()
+    sim.run()
+    assert [each.reason for each in factory.made] == [ConnectionDone, None]
+    assert factory.told == ["started", ConnectionDone, "stopped", "started"]
+    stopped = [port.stopListening() for _ in "12"]
+    sim.run(stopped[0])
+    sim.run(stopped[1])
+    assert port.stopListening() is None
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_a_factory_may_build_no_protocol(sim, unix):
+    host = sim.host("server")
+    refusing, clients = Notes(refuses=lambda: None), Notes()
+    if unix:
+        host.reactor.listenUNIX(b"/x", refusing)
+        connector = host.reactor.connectUNIX("/x", clients)
+        assert connector.getDestination() == UNIXAddress("/x")
+    else:
+        host.reactor.listenTCP(7007, refusing)
+        host.reactor.connectTCP("server", 7007, clients)
+    sim.run()
+    assert [each.reason for each in clients.made] == [ConnectionDone]
+    servers = Notes()
+    host.reactor.listenTCP(7008, servers)
+    host.reactor.connectTCP("server", 7008, Notes(refuses=lambda: None))
+    sim.run()
+    assert [each.reason for each in servers.made] == [ConnectionDone]
+
+
+def test_a_factory_that_raises_loses_the_connection(sim, logged_errors):
+    host = sim.host("server")
+    sim.expect(ZeroDivisionError)
+    failing, clients = Notes(refuses=lambda: 1 / 0), Notes()
+    host.reactor.listenTCP(7007, failing)
+    host.reactor.connectTCP("server", 7007, clients)
+    sim.run()
+    assert [each.reason for each in clients.made] == [ConnectionDone]
+    servers = Notes()
+    host.reactor.listenTCP(7008, servers)
+    host.reactor.connectTCP("server", 7008, failing)
+    sim.run()
+    assert [each.reason for each in servers.made] == [ConnectionDone]
+    assert failing.told == ["started", "started", ZeroDivisionError, "stopped"]
+    assert [each.type for each in sim.expected] == [ZeroDivisionError] * 2
+    assert len(logged_errors.take(ZeroDivisionError)) == 2
+
+
+def test_a_suspended_port_leaves_clients_in_its_backlog(sim):
+    _, client, listening, first = pair(sim)
+    sim.run(first.request(b"hello"))  # by the answer it is sure that it was accepted
+    listening.suspend()
+    waiting = connect(sim, client, "tcp:server:7007")
+    reply = waiting.request(b"hello", timeout=100)
+    sim.run(until=10.0)
+    assert len(listening.connections) == 1
+    listening.resume()
+    assert sim.run(reply) == b"HELLO"
+
+
+def test_a_full_backlog_makes_clients_wait(sim):
+    server, client = sim.host("server"), sim.host("client")
+    listening = sim.run(tcpapp.listen("tcp:7007:backlog=1", upper, reactor=server.reactor))
+    listening.suspend()
+    connect(sim, client, "tcp:server:7007")
+    sim.run(until=0.5)
+    second = tcpapp.connect("tcp:server:7007", reactor=client.reactor)
+    sim.run(until=2.0)
+    assert not second.called
+    listening.resume()
+    sim.run(second)
+    assert sim.now == pytest.approx(3.5, abs=0.1)
+
+
+def test_a_port_that_is_closed_resets_its_backlog(sim):
+    _, client, listening, first = pair(sim)
+    listening.suspend()
+    waiting = connect(sim, client, "tcp:server:7007")
+    late = connect(sim, client, "tcp:server:7007")
+    sim.run(listening.close())
+    assert sim.run(waiting.when_closed()).rule == "lost"
+    sim.run(late.when_closed())
+    sim.run(first.when_closed())
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_partition_delays_and_loses_nothing(sim):
+    server, client, _, connection = pair(sim)
+    sim.partition(server, client)
+    replies = [connection.request(b"%d" % number, timeout=1000) for number in range(3)]
+    sim.run(until=100.0)
+    assert not any(reply.called for reply in replies)
+    sim.heal(client, server)
+    assert [sim.run(reply) for reply in replies] == [b"0", b"1", b"2"]
+
+
+def test_a_partition_that_lasts_makes_tcp_give_up(sim):
+    """After a quarter of an hour, at the end that has sent something; what it sent is lost."""
+    server, client, listening, connection = pair(sim)
+    sim.run(connection.request(b"hello"))
+    sim.partition(server, client)
+    sent_at = sim.now
+    connection.send(b"hello?")
+    lost = sim.run(connection.when_closed())
+    assert lost.rule == "lost"
+    assert sim.now - sent_at == pytest.approx(924.6, abs=0.1)
+    sim.heal()
+    sim.run()
+    assert len(listening.connections) == 1
+
+
+def test_a_partition_of_what_is_on_its_way_makes_tcp_give_up_too(sim):
+    server, client, _, connection = pair(sim)
+    connection.send(b"hello")
+    connection.close(grace=1.0)
+    sim.run(until=sim.now + 0.0001)
+    sim.partition(server, client)
+    sim.run()
+    assert 924.0 < sim.now < 926.0
+
+
+def test_a_partition_leaves_others_alone(sim):
+    _, client, _, connection = pair(sim)
+    other = sim.host("other")
+    sim.partition(other)
+    assert sim.run(connection.request(b"hello")) == b"HELLO"
+    sim.partition(client, other)
+    sim.heal(other)
+    assert sim.run(connect(sim, other, "tcp:server:7007").request(b"hello")) == b"HELLO"
+
+
+def test_a_reset_ends_both_ends(sim):
+    server, client, listening, connection = pair(sim)
+    other = connect(sim, sim.host("other"), "tcp:server:7007")
+    server.reset(client)
+    assert sim.run(connection.when_closed()).rule == "lost"
+    assert sim.run(other.request(b"hello")) == b"HELLO"
+    assert len(listening.connections) == 1
+    server.reset()
+    sim.run(other.when_closed())
+    sim.run()
+    assert not listening.connections
+
+
+def test_a_reset_gets_lost_in_a_partition(sim):
+    """The other end learns of it from the answer to what it sends."""
+    server, client, listening, connection = pair(sim)
+    sim.partition(server, client)
+    connection.send(b"on its way")
+    connection.abort()
+    sim.run(until=10.0)
+    sim.heal()
+    sim.run(until=20.0)
+    [theirs] = listening.connections
+    theirs.send(b"are you there?")
+    sim.run(until=30.0)
+    assert not listening.connections
+
+
+def test_a_crash_resets_connections_and_refuses_new_ones(sim):
+    server, client, listening, connection = pair(sim)
+    sim.run(connection.request(b"hello"))
+    fired = []
+    server.reactor.callLater(1, fired.append, 1)
+    server.reactor.callFromThread(fired.append, 2)
+    server.crash()
+    assert not server.running
+    assert sim.run(connection.when_closed()).rule == "lost"
+    with pytest.raises(ConnectionRefusedError):
+        connect(sim, client, "tcp:server:7007")
+    sim.run()
+    assert fired == []
+    assert len(listening.connections) == 1  # nobody told it anything: it is gone
+
+
+def test_a_silent_crash_is_noticed_after_the_restart(sim):
+    def boot(host):
+        return tcpapp.listen("tcp:7007", upper, reactor=host.reactor)
+
+    server, client = sim.host("server", boot), sim.host("client")
+    connection = connect(sim, client, "tcp:server:7007")
+    server.crash(silently=True)
+    reply = connection.request(b"hello", timeout=1000)
+    with pytest.raises(TimeoutError):
+        connect(sim, client, "tcp:server:7007:timeout=5")
+    assert connection.state is tcpapp.State.OPEN
+    server.restart()
+    with pytest.raises(NotConnected, match="lost"):
+        sim.run(reply)
+    assert sim.run(connect(sim, client, "tcp:server:7007").request(b"hello")) == b"HELLO"
+
+
+def test_a_restart_boots_a_new_process(sim):
+    booted = []
+
+    async def boot(host):
+        booted.append(host.reactor)
+        await tcpapp.listen("unix:/x", upper, reactor=host.reactor)
+
+    host = sim.host("a", boot)
+    sim.run()
+    host.restart()
+    sim.run()
+    assert booted[1] is host.reactor is not booted[0]
+    assert sim.run(connect(sim, host, "unix:/x").request(b"hello")) == b"HELLO"
+
+
+def test_a_crash_leaves_a_sockets_file_behind(sim):
+    """Without a lock file, a socket's path that nobody listens on any more is in the way, as it is on a disk."""
+    host = sim.host("a", lambda host: None)
+    host.reactor.listenUNIX("/x", Notes())
+    host.restart()
+    with pytest.raises(ConnectionRefusedError):
+        connect(sim, host, "unix:/x")
+    with pytest.raises(CannotListenError):
+        host.reactor.listenUNIX("/x", Notes())
+    host.reactor.listenUNIX("/x", Notes(), wantPID=True)
+
+
+def test_a_boot_that_fails_fails_the_run():
+    sim = Simulation(12)
+
+    def boot(host):
+        raise ZeroDivisionError("boot")
+
+    async def boot_later(host):
+        boot(host)
+
+    sim.host("a", boot)
+    with pytest.raises(RunFailed, match="ZeroDivisionError: boot"):
+        sim.run()
+    sim.host("b", boot_later)
+    with pytest.raises(RunFailed, match="ZeroDivisionError: boot"):
+        sim.run()
+
+
+def test_a_process_that_stops_its_reactor_exits(sim):
+    server, _, _, connection = pair(sim)
+    reactor, told, saved = server.reactor, [], Deferred()
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: saved)
+    reactor.addSystemEventTrigger("after", "shutdown", told.append, "after")
+    reactor.removeSystemEventTrigger(reactor.addSystemEventTrigger("during", "shutdown", told.append, "no"))
+    reactor.fireSystemEvent("holiday")
+    reactor.callWhenRunning(told.append, "running")
+    reactor.stop()
+    sim.run(until=1.0)
+    assert server.running
+    saved.callback(None)
+    assert sim.run(connection.when_closed()).clean
+    assert not server.running
+    assert told == ["running", "after"]
+    server.exit(reactor)  # a second time: nothing is left to do
+
+
+def test_a_simulated_reactor_is_run_by_its_simulation(sim):
+    reactor = sim.host("a").reactor
+    for refused in (reactor.run, reactor.iterate):
+        with pytest.raises(RuntimeError, match=r"sim\.run"):
+            refused()
+    with pytest.raises(NotImplementedError, match="nameResolver"):
+        reactor.resolve("a")
+
+
+def test_a_slow_reader_makes_writers_wait(sim):
+    server, _, _, connection = pair(sim, app=lambda message, connection: None)
+    server.read_at(100_000.0)
+    start = sim.now
+    for _ in range(10):
+        sim.run(connection.send(b"x" * 100_000))
+    sim.run(connection.close(grace=30.0))
+    sim.run()
+    assert 6.0 < sim.now - start < 30.0
+
+
+def test_a_reader_that_stops_takes_nothing_until_it_goes_on(sim):
+    server, _, _, connection = pair(sim)
+    server.read_at(0)
+    reply = connection.request(b"hello", timeout=100)
+    sim.run(until=50.0)
+    assert not reply.called
+    server.read_at(None)
+    assert sim.run(reply) == b"HELLO"
+
+
+@pytest.mark.parametrize(
+    ("latency", "least", "most"),
+    [(0.25, 0.5, 0.5), ((0.1, 0.2), 0.2, 0.4), (lambda fraction: 0.1 - 0.1 * math.log(1 - fraction), 0.2, 10.0)],
+)
+def test_a_link_has_its_own_latency(sim, latency, least, most):
+    server, client, _, connection = pair(sim)
+    sim.link(server, client, latency, cuts=0.0)
+    start = sim.now
+    sim.run(connection.request(b"hello"))
+    assert least <= round(sim.now - start, 9) <= most
+
+
+def test_a_link_has_a_bandwidth(sim):
+    server, client, _, connection = pair(sim, app=lambda message, connection: b"done")
+    sim.link(server, client, 0.0, bandwidth=10_000.0)
+    start = sim.now
+    assert sim.run(connection.request(b"x" * 50_000)) == b"done"
+    assert sim.now - start == pytest.approx(5.0, abs=0.1)
+
+
+def test_a_link_changed_during_a_partition_stays_parted(sim):
+    server, client, _, connection = pair(sim)
+    sim.partition(server, client)
+    sim.link(server, client, 0.5)
+    reply = connection.request(b"hello", timeout=50)
+    sim.run(until=20.0)
+    assert not reply.called
+    sim.heal()
+    assert sim.run(reply) == b"HELLO"
+
+
+def test_cuts_are_a_likelihood():
+    with pytest.raises(ValueError, match="likelihood"):
+        pair(Simulation(cuts=1.5))
+
+
+def test_a_closed_connection_is_forgotten(sim):
+    *_, connection = pair(sim)
+    for _ in range(3):
+        sim.run(connection.close())
+        sim.run()
+        assert list(sim.network.sockets_of(sim.hosts[0])) == []
+        connection = connect(sim, sim.hosts[1], "tcp:server:7007")
+
+
+def test_what_is_left_open_is_told(sim):
+    _, client, listening, connection = pair(sim)
+    timer = client.reactor.callLater(100, upper)
+    gone = sim.host("gone")
+    gone.reactor.callLater(100, upper)
+    gone.crash()
+    assert sim.left() == [
+        "connection client:49152>server:7007",
+        "connection server:7007<client:49152",
+        "server: listens on 7007",
+        "client: timer upper",
+    ]
+    timer.cancel()
+    sim.run(connection.close())
+    sim.run(listening.close())
+    sim.run()
+    assert sim.left() == []
+
+
+def test_the_reasons_are_twisteds(sim):
+    """`ConnectionDone` after a FIN, `ConnectionLost` after a reset."""
+    server, client = sim.host("server"), sim.host("client")
+    servers = Notes()
+    serverFromString(server.reactor, "tcp:7007").listen(servers)
+    for end in ("loseConnection", "abortConnection"):
+        client.reactor.connectTCP("server", 7007, clients := Notes())
+        sim.run()
+        clients.made[0].transport.write(b"last words")
+        transport = clients.made[0].transport
+        getattr(transport, end)()
+        sim.run()
+        transport.connectionLost(Failure(ConnectionDone()))  # a second end is none
+    assert [(each.data, each.reason) for each in servers.made] == [
+        (b"last words", ConnectionDone),
+        (b"", ConnectionLost),
+    ]

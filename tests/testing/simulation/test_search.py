@@ -1,0 +1,317 @@
+"""`simulate` finds the seed of a bug, makes its schedule small, and it is seen again by what the error says."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.protocol import Factory, Protocol
+
+import tcpapp
+from tcpapp.errors import NotConnected
+from tcpapp.testing.simulation import (
+    FAULTS,
+    NothingLeft,
+    RunFailed,
+    Simulation,
+    SimulationFailed,
+    faults,
+    replay,
+    simulate,
+)
+from tests.testing.simulation.scenes import chat
+
+
+class EagerServer(Protocol):
+    """Bug 1: takes a chunk for a message, and answers before the message is complete."""
+
+    def dataReceived(self, data):
+        self.transport.write(b"got " + data.strip() + b"\n")
+
+
+async def asks_an_eager_server(sim):
+    server, client = sim.host("server"), sim.host("client")
+    port = await serverFromString(server.reactor, "tcp:7007").listen(Factory.forProtocol(EagerServer))
+    connection = await tcpapp.connect("tcp:server:7007", reactor=client.reactor)
+    for word in (b"red", b"green", b"blue"):
+        assert await connection.request(word) == b"got " + word
+    await connection.close()
+    await port.stopListening()
+
+
+class ForgetfulClient(Protocol):
+    """Bug 2: a Deferred for each reply, and those that still wait at the close are lost."""
+
+    def connectionMade(self):
+        self.waiters = []
+
+    def ask(self, question):
+        self.transport.write(question)
+        waiter = Deferred()
+        self.waiters.append(waiter)
+        return waiter
+
+    def dataReceived(self, data):
+        for _ in range(data.count(b"\n")):
+            self.waiters.pop(0).callback(None)
+
+
+async def asks_forgetfully(sim):
+    server, client = sim.host("server"), sim.host("client")
+    listening = await tcpapp.listen("tcp:7007", lambda message, _: message, reactor=server.reactor)
+    endpoint = clientFromString(client.reactor, "tcp:server:7007")
+    connection = await endpoint.connect(Factory.forProtocol(ForgetfulClient))
+    faults(sim, until=20.0, every=4.0, kinds=("reset", "partition"))
+    for _ in range(10):
+        await sim.sleep(1.0)
+        if not connection.connected:
+            break
+        await connection.ask(b"hello\n")
+    connection.transport.loseConnection()
+    await listening.close()
+
+
+class Racing:
+    """Bug 3: a reply is worked out for a while, and then sent whether or not the connection is closing."""
+
+    def __init__(self, reactor, seconds):
+        self.reactor = reactor
+        self.seconds = seconds
+
+    def received(self, message, connection):
+        self.reactor.callLater(self.seconds, lambda: connection.send(message))
+
+
+async def closes_while_it_sends(sim):
+    server, client = sim.host("server"), sim.host("client")
+    app = Racing(server.reactor, 0.0)
+    listening = await tcpapp.listen("tcp:7007", app, reactor=server.reactor)
+    for _ in range(3):
+        connection = await tcpapp.connect("tcp:server:7007", reactor=client.reactor)
+        app.seconds = sim.between(0.0, 0.01)
+        await connection.send(b"hello")
+        await sim.sleep(sim.between(0.02, 0.0))
+        await connection.close()
+    await listening.close()
+
+
+BUGS = {
+    "a reply before the message is complete": (asks_an_eager_server, AssertionError),
+    "a waiter lost on close": (asks_forgetfully, NothingLeft),
+    "a race between close and send": (closes_while_it_sends, RunFailed),
+}
+
+
+@pytest.mark.parametrize(("scenario", "error"), BUGS.values(), ids=BUGS)
+def test_a_planted_bug_is_found_and_seen_again(scenario, error, logged_errors):
+    """By its seed, and by the smaller schedule; as often as one likes, with the same trace."""
+    with pytest.raises(SimulationFailed) as found:
+        simulate(scenario, seeds=range(500))
+    failed = found.value
+    assert type(failed.error) is error
+    assert f"simulate(scenario, seeds=[{failed.seed}])" in str(failed)
+    assert f"replay(scenario, {failed.seed}, {failed.schedule!r})" in str(failed)
+    assert failed.trace.tail(5) in str(failed)
+    with pytest.raises(error) as again:
+        replay(scenario, failed.seed, failed.schedule)
+    assert getattr(again.value, "trace", failed.trace) == failed.trace
+    with pytest.raises(SimulationFailed) as same:
+        simulate(scenario, seeds=[failed.seed])
+    assert (same.value.trace, same.value.schedule) == (failed.trace, failed.schedule)
+    decided = Simulation(failed.seed, record=True)
+    with pytest.raises(error), decided:
+        decided.run(scenario(decided))
+    assert sum(map(len, failed.schedule.values())) < sum(map(len, decided.decisions.schedule.values())) / 2
+    logged_errors.take(NotConnected)
+
+
+def test_a_scenario_without_a_bug_passes_with_every_seed():
+    kinds = ("partition", "slow")
+
+    async def scenario(sim):
+        members = await chat(sim, clients=3, messages=3, kinds=kinds)
+        for number, member in enumerate(members):
+            for other in range(3):
+                said = [text for text in member.heard if text.startswith(b"member%d: " % other)]
+                assert len(said) == (0 if other == number else 3)
+
+    assert simulate(scenario, seeds=range(20)) == 20
+
+
+def test_a_plain_scenario_is_run_until_nothing_is_left():
+    told = []
+
+    def scenario(sim):
+        sim.call_later(3600.0, told.append, sim.seed)
+
+    assert simulate(scenario, seeds=[1, 2]) == 2
+    assert told == [1, 2]
+    assert replay(scenario, 3).now == 3600.0
+
+
+def test_what_a_scenario_raises_at_once_is_found():
+    def scenario(sim):
+        assert sim.between(0, 1) < 0.9, "too much"
+
+    with pytest.raises(SimulationFailed, match="AssertionError: too much") as found:
+        simulate(scenario)
+    [(place, chosen)] = found.value.schedule["scenario"].items()
+    assert place == 0
+    assert 0.9 <= chosen / (1 << 20) < 1.0
+
+
+def test_a_number_is_halved_while_it_fails():
+    def scenario(sim):
+        assert sim.between(0, 1) < 0.2
+
+    with pytest.raises(SimulationFailed) as found:
+        simulate(scenario)
+    assert 0.2 <= found.value.schedule["scenario"][0] / (1 << 20) < 0.4
+
+
+def test_a_stream_that_has_gone_with_another_is_not_left_out_again():
+    """Without the first stream's decision there is none in the second; both leave the third as it is."""
+
+    def scenario(sim):
+        if sim.decisions.stream("first").pick((False, True)):
+            sim.decisions.stream("second").fraction()
+        assert not sim.decisions.stream("third").chance(0.5)
+
+    def decides(seed):
+        stream = Simulation(seed).decisions.stream
+        return stream("first").pick((False, True)) and stream("third").chance(0.5)
+
+    with pytest.raises(SimulationFailed) as found:
+        simulate(scenario, seeds=filter(decides, range(99)))
+    assert list(found.value.schedule) == ["third"]
+
+
+def test_shrinking_is_bounded():
+    runs = []
+
+    def scenario(sim):
+        runs.append(sim)
+        assert sum(sim.pick("ab") == "b" for _ in range(100)) < 30
+
+    with pytest.raises(SimulationFailed):
+        simulate(scenario, shrinks=10)
+    assert len(runs) == 1 + 1 + 10
+
+
+def test_another_failure_is_not_taken_for_the_same():
+    """Shrinking goes on only where the error is of the same kind."""
+
+    def scenario(sim):
+        if sim.chance(0.5):
+            raise ZeroDivisionError
+        raise KeyError
+
+    with pytest.raises(SimulationFailed) as found:
+        simulate(scenario, seeds=[next(seed for seed in range(9) if Simulation(seed).chance(0.5))])
+    assert type(found.value.error) is ZeroDivisionError
+    assert len(found.value.schedule["scenario"]) == 1
+
+
+def test_a_scenario_that_depends_on_more_than_its_seed_is_told_so():
+    runs = []
+
+    def scenario(sim):
+        runs.append(sim)
+        assert len(runs) > 1
+
+    with pytest.raises(AssertionError, match="depends on more than its seed"):
+        simulate(scenario)
+
+
+def test_an_error_that_nobody_handles_fails_the_run(logged_errors):
+    """However late it is found out."""
+
+    def scenario(sim):
+        fail(ZeroDivisionError("nobody"))
+
+    with pytest.raises(SimulationFailed, match="ZeroDivisionError: nobody"):
+        simulate(scenario, seeds=[1])
+    logged_errors.take(ZeroDivisionError)
+
+
+def test_an_error_in_a_cycle_fails_the_run_too(logged_errors):
+    def drop():
+        failed = fail(ZeroDivisionError("in a cycle"))
+        failed.itself = failed
+
+    with pytest.raises(RunFailed, match="ZeroDivisionError: in a cycle"), Simulation(5) as sim, sim.acting():
+        drop()
+    logged_errors.take(ZeroDivisionError)
+    assert gc.isenabled()
+
+
+def test_the_garbage_collector_stays_off_where_it_was():
+    gc.disable()
+    try:
+        Simulation().run()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_an_exception_in_a_timer_fails_the_run():
+    sim = Simulation(6)
+    sim.host("a").reactor.callLater(1.0, lambda: 1 / 0)
+    with pytest.raises(RunFailed, match=r"(?s)ZeroDivisionError.*seed 6.*timer .*<lambda>"):
+        sim.run()
+
+
+def test_a_failing_assertion_in_a_simulation_tells_the_seed():
+    with pytest.raises(AssertionError, match="no") as raised, Simulation(77):
+        raise AssertionError("no")
+    assert any("Simulation(77)" in note for note in getattr(raised.value, "__notes__", ["Simulation(77)"]))
+
+
+def test_garbage_that_was_set_apart_stays_so():
+    gc.freeze()
+    simulate(lambda sim: None, seeds=[1])
+    assert gc.get_freeze_count()
+    gc.unfreeze()
+    try:
+        simulate(lambda sim: None, seeds=[1])
+        assert not gc.get_freeze_count()
+    finally:
+        gc.freeze()  # as conftest has it
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+def test_faults_of_every_kind_happen_and_are_over_in_the_end():
+    """At the end every host is there again, reads, and reaches every other; only clocks stay as they are."""
+    said = ""
+    for seed in range(30):
+        with Simulation(seed) as sim:
+            hosts = [
+                sim.host(name, lambda host: tcpapp.listen("tcp:7007", print, reactor=host.reactor)) for name in "abc"
+            ]
+            faults(sim, until=100.0, every=2.0, kinds=list(FAULTS))
+            sim.run(until=100.0)
+            for a in hosts:
+                assert a.running
+                assert a.powered
+                assert a.reading_speed is None
+                assert not any(sim.network.link(a, b).parted for b in hosts)
+            said += str(sim.trace)
+    for what in ("is parted", "is healed", "is reset", "reads at", "clock jumps", "crashes", "restarts", "silently"):
+        assert what in said
+
+
+def test_a_schedule_of_zeros_has_no_faults():
+    sim = Simulation(schedule={})
+    sim.host("a")
+    faults(sim, until=100.0, hosts=sim.hosts)
+    sim.run()
+    assert not list(sim.trace)
+
+
+def test_a_kind_of_fault_that_there_is_not_is_an_error():
+    with pytest.raises(ValueError, match="'earthquake' is no kind of fault; there are partition"):
+        faults(Simulation(), until=10.0, kinds=["earthquake"])

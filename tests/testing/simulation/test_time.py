@@ -1,0 +1,179 @@
+"""Virtual time: timers, clocks, and what silence costs."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+
+from tcpapp.testing.simulation import NeverRests, NothingLeft, Simulation
+from tcpapp.testing.simulation.timeline import MANY_STALE
+from tests.testing.simulation.scenes import pair
+
+
+@pytest.fixture
+def sim():
+    with Simulation(4) as sim:
+        yield sim
+
+
+def test_timers_fire_in_their_order_and_a_little_late(sim):
+    reactor = sim.host("a").reactor
+    fired = []
+    for seconds in (3, 1, 2):
+        reactor.callLater(seconds, lambda seconds=seconds: fired.append((seconds, reactor.seconds())))
+    sim.run()
+    assert fired == [(seconds, pytest.approx(seconds, abs=1e-5)) for seconds in (1, 2, 3)]
+    assert all(now > seconds for seconds, now in fired)
+
+
+def test_timers_of_one_process_for_one_moment_keep_their_order(sim):
+    reactor = sim.host("a").reactor
+    fired = []
+    for number in range(50):
+        reactor.callLater(1, fired.append, number)
+    sim.run()
+    assert fired == list(range(50))
+
+
+def test_a_timer_can_be_cancelled_delayed_and_reset(sim):
+    reactor = sim.host("a").reactor
+    fired = []
+    cancelled, delayed, later, earlier = (
+        reactor.callLater(10, lambda name=name: fired.append((name, round(reactor.seconds(), 3)))) for name in "cdle"
+    )
+    cancelled.cancel()
+    delayed.delay(5)
+    later.reset(20)
+    earlier.reset(1)
+    assert set(reactor.getDelayedCalls()) == {delayed, later, earlier}
+    sim.run()
+    assert fired == [("e", 1.0), ("d", 15.0), ("l", 20.0)]
+    assert reactor.getDelayedCalls() == []
+    with pytest.raises(AlreadyCancelled):
+        cancelled.cancel()
+    with pytest.raises(AlreadyCalled):
+        delayed.cancel()
+
+
+def test_a_timer_reset_to_an_earlier_time_and_then_a_later_one_fires_once(sim):
+    reactor = sim.host("a").reactor
+    fired = []
+    call = reactor.callLater(5, lambda: fired.append(reactor.seconds()))
+    call.reset(1)
+    call.reset(9)
+    sim.run()
+    assert fired == [pytest.approx(9, abs=1e-5)]
+
+
+def test_a_delay_is_not_negative(sim):
+    with pytest.raises(AssertionError):
+        sim.host("a").reactor.callLater(-1, print)
+
+
+def test_timers_that_are_cancelled_again_and_again_do_not_pile_up(sim):
+    reactor = sim.host("a").reactor
+    for _ in range(3 * MANY_STALE):
+        reactor.callLater(3600, print).cancel()
+    assert len(sim.timeline) <= MANY_STALE + 1
+
+
+def test_a_looping_call_ticks_as_often_as_it_should(sim):
+    """Whatever the rounding: a timer is never early."""
+    reactor = sim.host("a").reactor
+    ticks = []
+    looping = LoopingCall(ticks.append, None)
+    looping.clock = reactor
+    sim.run(until=0.1)
+    looping.start(0.1, now=False)
+    sim.run(until=100.05)
+    looping.stop()
+    assert len(ticks) == 999
+
+
+def test_an_hour_of_silence_costs_nothing(sim):
+    """An open connection, and nothing sent: no event but the timers'."""
+    pair(sim)
+    before = sim.timeline.happened, perf_counter()
+    sim.run(until=3600.0)
+    assert sim.timeline.happened - before[0] < 100
+    assert perf_counter() - before[1] < 1.0
+    assert sim.now == 3600.0
+
+
+def test_what_is_due_at_the_end_of_a_run_happens_in_it(sim):
+    slept = sim.sleep(5.0)
+    sim.run(until=5.0)
+    assert slept.called
+
+
+def test_a_sleep_can_be_cancelled(sim):
+    slept = sim.sleep(5.0)
+    slept.cancel()
+    with pytest.raises(CancelledError):
+        sim.run(slept)
+    sim.run()
+
+
+def test_a_loop_without_end_is_an_error():
+    sim = Simulation(9)
+    reactor = sim.host("a").reactor
+
+    def again():
+        reactor.callLater(1, again)
+
+    again()
+    with pytest.raises(NeverRests, match=r"(?s)after 500 events .*seed 9.*Simulation\(9\).*timer .*again"), sim:
+        sim.run(at_most=500)
+
+
+def test_waiting_for_what_never_comes_is_an_error(sim):
+    with pytest.raises(NothingLeft, match="nothing is left to happen"):
+        sim.run(Deferred())
+
+
+def test_a_clock_set_forward_fires_timers_early(sim):
+    """They run on the wall clock, as Twisted's do."""
+    host = sim.host("a")
+    fired = []
+    host.reactor.callLater(100, lambda: fired.append((round(sim.now, 3), round(host.reactor.seconds(), 3))))
+    sim.run(until=10.0)
+    host.jump(3600.0)
+    assert host.reactor.seconds() == 3610.0
+    sim.run()
+    assert fired == [(10.0, 3610.0)]
+
+
+def test_a_clock_set_back_makes_timers_late(sim):
+    host, other = sim.host("a"), sim.host("b")
+    fired = []
+    host.reactor.callLater(2, lambda: fired.append(sim.now))
+    host.jump(-3600.0)
+    sim.run(until=12.0)
+    assert fired == []
+    assert other.reactor.seconds() == 12.0
+    sim.run()
+    assert fired == [pytest.approx(3602.0, abs=1e-5)]
+
+
+def test_threads_are_none(sim):
+    """What is given to them is done at once, and its result comes in a later turn."""
+    reactor = sim.host("a").reactor
+    assert IReactorTime.providedBy(reactor)
+    reactor.suggestThreadPoolSize(10)
+    done = []
+    reactor.callInThread(done.append, 1)
+    assert done == [1]
+    deferred = deferToThreadPool(reactor, reactor.getThreadPool(), lambda: 2)
+    assert not deferred.called
+    assert sim.run(deferred) == 2
+    with pytest.raises(ZeroDivisionError):
+        sim.run(deferToThreadPool(reactor, reactor.getThreadPool(), lambda: 1 / 0))
+    reactor.getThreadPool().callInThreadWithCallback(None, done.append, 2)
+    reactor.getThreadPool().callInThreadWithCallback(None, lambda: 1 / 0)
+    assert done == [1, 2]

@@ -1,0 +1,242 @@
+"""A transport over a memory socket: Twisted's own, turned by a clock."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer, ITCPTransport, ITLSTransport
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import AccumulatingProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tcpapp.testing.buffered import BufferedTransport
+from tcpapp.testing.pipe import Pipe
+from tcpapp.testing.pipe_socket import PipeSocket
+
+HOST, PEER = IPv4Address("TCP", "10.0.0.1", 80), IPv4Address("TCP", "10.0.0.2", 5000)
+
+
+class End:
+    """A transport, its protocol, and the socket of its peer."""
+
+    def __init__(self, protocol: Protocol | None = None, *, client: bool = False, **options: object) -> None:
+        self.clock = Clock()
+        there, back = Pipe(self.clock, **options), Pipe(self.clock, **options)
+        self.peer = PipeSocket(there, back)
+        self.protocol = AccumulatingProtocol() if protocol is None else protocol
+        self.transport = BufferedTransport(
+            PipeSocket(back, there), self.protocol, self.clock, host=HOST, peer=PEER, client=client
+        )
+        self.transport.open()
+
+    def turn(self) -> None:
+        self.clock.advance(0)
+
+
+class Failing(AccumulatingProtocol):
+    """Raises when it is told anything."""
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        raise ZeroDivisionError(data)
+
+
+class FailingLast(AccumulatingProtocol):
+    """Raises at its end."""
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        super().connectionLost(reason)
+        raise ZeroDivisionError("lost")
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfCloseable(AccumulatingProtocol):
+    """Notes which side has ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def readConnectionLost(self) -> None:
+        self.ended.append("read")
+
+    def writeConnectionLost(self) -> None:
+        self.ended.append("write")
+
+
+@pytest.mark.parametrize("interface", [ITCPTransport, ITLSTransport, IConsumer, IPushProducer])
+def test_it_provides_the_interfaces(interface: object) -> None:
+    assert verifyObject(interface, End().transport)
+
+
+def test_nothing_is_sent_inside_write() -> None:
+    """What is written goes out in the next turn, as in a reactor."""
+    end = End()
+    end.transport.write(b"one ")
+    end.transport.writeSequence([b"two ", b"three"])
+    assert not end.peer.readable
+    end.turn()
+    assert end.peer.recv(100) == b"one two three"
+
+
+@pytest.mark.parametrize("call", [lambda t: t.write("text"), lambda t: t.writeSequence(["text"])], ids=["one", "many"])
+def test_text_is_not_bytes(call: object) -> None:
+    with pytest.raises(TypeError):
+        call(End().transport)
+
+
+def test_what_comes_is_delivered_while_it_reads() -> None:
+    """Paused, it leaves the bytes where they are."""
+    end = End()
+    assert end.transport.wants_to_read
+    end.transport.pauseProducing()
+    end.peer.send(b"hello")
+    end.turn()
+    assert end.protocol.data == b""
+    end.transport.resumeProducing()
+    assert end.protocol.data == b""
+    end.turn()
+    assert end.protocol.data == b"hello"
+
+
+def test_reading_and_writing_share_a_turn() -> None:
+    """It reads first."""
+    end = End()
+    end.peer.send(b"in")
+    end.transport.write(b"out")
+    assert end.transport.wants_to_write
+    end.turn()
+    assert (end.protocol.data, end.peer.recv(9)) == (b"in", b"out")
+    assert not end.transport.wants_to_write
+    assert end.clock.getDelayedCalls() == []
+
+
+def test_a_full_line_makes_it_wait() -> None:
+    """It goes on when the peer reads."""
+    end = End(capacity=3)
+    end.transport.write(b"hello")
+    end.turn()
+    assert end.clock.getDelayedCalls() == []
+    assert end.peer.recv(9) == b"hel"
+    end.turn()
+    assert end.peer.recv(9) == b"lo"
+
+
+def test_lose_connection_sends_what_was_written_and_after() -> None:
+    """`connectionLost` comes in the turn after."""
+    end = End()
+    end.transport.write(b"be")
+    end.transport.loseConnection()
+    end.transport.write(b"fore")
+    assert not end.protocol.closed
+    end.turn()
+    assert end.peer.recv(9) == b"before"
+    assert end.peer.recv(9) == b""
+    assert end.protocol.closedReason.check(ConnectionDone)
+    assert end.transport.disconnected
+
+
+def test_abort_comes_later_and_with_a_reset() -> None:
+    end = End()
+    end.transport.write(b"never sent")
+    end.transport.abortConnection()
+    assert not end.protocol.closed
+    end.turn()
+    assert end.protocol.closedReason.check(ConnectionAborted)
+    with pytest.raises(ConnectionResetError):
+        end.peer.recv(9)
+
+
+def test_the_peers_reset_is_a_lost_connection() -> None:
+    end = End()
+    end.peer.outgoing.reset()
+    end.turn()
+    assert end.protocol.closedReason.check(ConnectionLost)
+
+
+def test_a_reset_is_noticed_by_a_paused_transport_that_writes() -> None:
+    """One that neither reads nor writes learns nothing."""
+    end = End()
+    end.transport.pauseProducing()
+    end.peer.outgoing.reset()
+    end.turn()
+    assert not end.protocol.closed
+    end.transport.write(b"x")
+    end.turn()
+    assert end.protocol.closedReason.check(ConnectionLost)
+
+
+def test_the_peers_end_closes_one_that_cannot_be_half_closed() -> None:
+    end = End()
+    end.peer.shut_down()
+    end.turn()
+    assert end.protocol.closedReason.check(ConnectionDone)
+
+
+def test_half_close_by_the_peer() -> None:
+    """The protocol is told, and can still answer."""
+    end = End(HalfCloseable())
+    end.peer.shut_down()
+    end.turn()
+    end.transport.write(b"answer")
+    end.turn()
+    assert end.protocol.ended == ["read"]
+    assert end.peer.recv(9) == b"answer"
+
+
+def test_half_close_by_us() -> None:
+    """What was written is sent, the protocol is told; what is written after is dropped."""
+    end = End(HalfCloseable())
+    end.transport.write(b"question")
+    end.transport.loseWriteConnection()
+    end.turn()
+    end.transport.write(b"dropped")
+    end.peer.send(b"answer")
+    end.turn()
+    assert end.protocol.ended == ["write"]
+    assert end.peer.recv(100) == b"question"
+    assert end.peer.recv(100) == b""
+    assert end.protocol.data == b"answer"
+
+
+def test_what_the_protocol_raises_ends_the_connection(logged_errors: object) -> None:
+    """It is logged, and it is the reason."""
+    end = End(Failing())
+    end.peer.send(b"x")
+    end.turn()
+    assert end.protocol.closedReason.check(ZeroDivisionError)
+    assert len(logged_errors.take(ZeroDivisionError)) == 1
+
+
+def test_what_connection_lost_raises_is_logged(logged_errors: object) -> None:
+    end = End(FailingLast())
+    end.peer.shut_down()
+    end.turn()
+    assert end.protocol.closed
+    assert len(logged_errors.take(ZeroDivisionError)) == 1
+
+
+def test_a_lost_connection_has_no_turn_left() -> None:
+    """Nothing is left on the clock, and a second loss does nothing."""
+    end = End()
+    end.transport.write(b"x")
+    end.transport.connectionLost(Failure(ConnectionLost()))
+    end.transport.connectionLost(Failure(ConnectionDone()))
+    assert end.clock.getDelayedCalls() == []
+    assert end.protocol.closedReason.check(ConnectionLost)
+
+
+def test_addresses_options_and_names() -> None:
+    end = End()
+    transport = end.transport
+    assert (transport.getHost(), transport.getPeer()) == (HOST, PEER)
+    assert (transport.getTcpNoDelay(), transport.getTcpKeepAlive()) == (False, False)
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    assert (transport.getTcpNoDelay(), transport.getTcpKeepAlive()) == (True, True)
+    assert repr(transport) == f"<BufferedTransport {HOST} to {PEER}>"
+    assert transport.logPrefix() == f"AccumulatingProtocol,{PEER}"
+    assert End(client=True).transport.logPrefix() == "AccumulatingProtocol,client"

@@ -1,0 +1,246 @@
+"""`check_app`: apps that leave nothing pass, and each thing that can be left is named, with what led to it."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from tcpapp import conversation
+from tcpapp.apps.chat import Chat
+from tcpapp.framing import Fixed, Lines
+from tcpapp.testing import check_apps
+from tcpapp.testing.check_visits import Visit
+from tcpapp.testing.oracles import check_app
+
+EXAMPLES = 20
+
+
+def echo(message, connection):
+    return message
+
+
+@conversation
+async def talk(connection):
+    async for message in connection:
+        await connection.send(message)
+
+
+class Ticks:
+    """Keeps time while it is connected."""
+
+    def opened(self, connection):
+        self.ticking = LoopingCall(lambda: None)
+        self.ticking.clock = connection.clock
+        self.ticking.start(10)
+
+    def closed(self, connection, reason):
+        self.ticking.stop()
+
+
+async def slowly(message, connection):
+    await deferLater(connection.clock, 5)
+    return message
+
+
+def logs(message, connection):
+    Logger().info("a message came")
+
+
+def closes(message, connection):
+    connection.close()
+    return message
+
+
+GOOD = {
+    "a function": (echo, {}),
+    "a conversation": (talk, {}),
+    "a class": (Ticks, {}),
+    "a class of ours": (Chat, {}),
+    "an instance": (Ticks(), {}),
+    "no app": (None, {}),
+    "one that logs": (logs, {}),
+    "one that closes": (closes, {}),
+    "one that takes its time": (slowly, {"within": 5}),
+    "a codec": (echo, {"codec": "json", "messages": [{}, [1]]}),
+    "a framing": (echo, {"framing": Fixed(3)}),
+    "a spec": (echo, {"framing": "int8"}),
+    "messages": (echo, {"messages": [b"hello"]}),
+    "a strategy": (echo, {"messages": st.sampled_from([b"hello"])}),
+}
+
+
+@pytest.mark.parametrize(("app", "options"), GOOD.values(), ids=GOOD)
+def test_what_leaves_nothing_passes(app, options):
+    check_app(app, examples=EXAMPLES, **options)
+
+
+def test_the_profile_says_how_many_connections_are_drawn():
+    check_app(echo)
+
+
+def test_a_connection_that_nothing_ends_is_ended():
+    """As one that is stalled and paused, and notices no reset."""
+    Visit(echo, Lines(), {}, 0.0).go([])
+
+
+# Faults --------------------------------------------------------------------------------------------------------------
+
+
+class LeavesATimer:
+    def opened(self, connection):
+        connection.clock.callLater(30, print, "idle")
+
+
+class LeavesATimerAfterAMessage:
+    def received(self, message, connection):
+        if message == b"hello":
+            connection.clock.callLater(30, print, "idle")
+
+
+def raises(message, connection):
+    return message if message.isascii() else message.decode()
+
+
+def replies_what_cannot_be_sent(message, connection):
+    return [message]
+
+
+class RaisesWhenClosed:
+    def closed(self, connection, reason):
+        raise KeyError(reason.rule)
+
+
+class RaisesLater:
+    def opened(self, connection):
+        connection.clock.callLater(0, lambda: 1 / 0)
+
+
+def hangs(message, connection):
+    return Deferred()
+
+
+async def hangs_as_a_coroutine(message, connection):
+    await Deferred()
+
+
+@conversation
+async def hangs_in_a_conversation(connection):
+    while True:
+        try:
+            await Deferred()
+        except CancelledError:
+            continue
+
+
+def drops_a_failure(message, connection):
+    fail(ZeroDivisionError())
+
+
+class LogsAnError:
+    log = Logger()
+
+    def closed(self, connection, reason):
+        self.log.error("closed by {reason}", reason=reason.rule)
+
+
+class TellsTheEndItself:
+    def closed(self, connection, reason):
+        if not hasattr(self, "told"):
+            self.told = True
+            connection._dispatch.closed(reason)
+
+
+FAULTS = {
+    LeavesATimer: ("no timer is left", "timer: print('idle'), due in 30 s"),
+    LeavesATimerAfterAMessage: ("no timer is left", "due in 30 s"),
+    raises: ("the app raises nothing, whatever comes", "UnicodeDecodeError"),
+    replies_what_cannot_be_sent: ("the app raises nothing, whatever comes", "UnsendableMessage"),
+    RaisesWhenClosed: ("the app raises nothing, whatever comes", "KeyError"),
+    RaisesLater: ("no exception is unhandled", "ZeroDivisionError"),
+    hangs: ("nothing waits any more", "received(b"),
+    hangs_as_a_coroutine: ("nothing waits any more", "received(b"),
+    hangs_in_a_conversation: ("nothing waits any more", "the conversation hangs_in_a_conversation, line "),
+    drops_a_failure: ("no exception is unhandled", "ZeroDivisionError"),
+    LogsAnError: ("no error is logged", "closed by "),
+    TellsTheEndItself: ("the end is told once", "it was told 2 times"),
+}
+
+
+def broken_by(app, **options):
+    with pytest.raises(AssertionError) as caught:
+        check_app(app, examples=EXAMPLES, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("app", FAULTS, ids=lambda app: app.__name__)
+def test_a_planted_fault_is_named(app, logged_errors):
+    """Its promise stands in the first line; what happened, and what was found, in those after it."""
+    promise, found = FAULTS[app]
+    text = broken_by(app)
+    first, happened, *_ = text.splitlines()
+    assert first == f"{app!r} breaks a promise: {promise}"
+    assert happened.startswith("  what happened: [")
+    assert found in text
+    logged_errors.take(ZeroDivisionError)
+
+
+def test_the_example_is_the_smallest():
+    """A message is needed, and an end."""
+    text = broken_by(hangs, messages=[b"x"])
+    assert "what happened: [Deliver(data=b'x\\n'), Leave()]\n  found: received(b'x')" in text
+
+
+def test_what_hypothesis_finds_is_shrunk():
+    def rare(message, connection):
+        return message if message != b"a" else 1 / 0
+
+    text = broken_by(rare, messages=st.sampled_from([b"bbbb", b"a"]))
+    assert "what happened: [Deliver(data=b'a\\n'), " in text
+
+
+def test_an_app_that_remembers_is_told_of_at_its_first_fault():
+    """Hypothesis cannot repeat it; what it saw first is what is raised."""
+    seen = []
+
+    def once(message, connection):
+        seen.append(message)
+        return 1 / 0 if len(seen) == 5 else None
+
+    assert "ZeroDivisionError" in broken_by(once, messages=st.just(b"x"))
+
+
+def test_within_is_how_long_the_app_may_take():
+    assert "no timer is left" in broken_by(slowly, within=4)
+
+
+def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_errors):
+    """What the quick look after each connection misses comes to light at the end."""
+    monkeypatch.setattr("tcpapp.testing.check_visits.gc.collect", lambda generation=2: None)
+
+    def collect(leaks):
+        monkeypatch.undo()
+        return leaks.take()
+
+    monkeypatch.setattr(check_apps.Leaks, "take", collect)
+
+    def in_a_cycle(message, connection):
+        deferred = fail(ZeroDivisionError())
+        deferred.itself = deferred
+
+    gc.disable()
+    try:
+        text = broken_by(in_a_cycle, messages=[b"x"])
+    finally:
+        gc.enable()
+    assert "no exception is unhandled\n  found: " in text
+    logged_errors.take(ZeroDivisionError)
+
+
+@pytest.mark.parametrize("framing", ["raw", "int16", Lines(max=3, oversize="skip")], ids=str)
+def test_options_reach_the_factory(framing):
+    check_app(echo, framing, examples=5, key=lambda message: message[:1])

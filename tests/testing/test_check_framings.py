@@ -1,0 +1,528 @@
+"""`check_framing`: every framing of ours passes, and each promise that a framing can break is named when it does."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from hypothesis import strategies as st
+
+from tcpapp.errors import MalformedFrame, UnreadableStream, UnsendableMessage
+from tcpapp.framing import DEFAULT_MAX, Fixed, Framing, LengthPrefixed, Lines
+from tcpapp.testing import check_costs
+from tcpapp.testing.oracles import check_framing
+from tests.framing.streams import FRAMINGS
+
+
+class Own(Framing):
+    """Lines, as a user might write them: what is planted below is planted into this."""
+
+    __slots__ = ()
+
+    def __init__(self, *, max=DEFAULT_MAX, oversize="close"):  # noqa: A002 - the public name
+        super().__init__(max=max, oversize=oversize)
+
+    def receive(self, chunk):
+        self._check()
+        messages = []
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            message = self._with_held(end)
+            if len(message) > self.max:
+                return self._fail(self._too_long(len(message)), messages)
+            messages.append(message)
+        size = len(self._held) + len(rest)
+        if size > self.max:
+            return self._fail(self._too_long(size), messages)
+        if rest:
+            self._hold(rest)
+        return messages
+
+    def frame(self, message):
+        self._sendable(message)
+        if b"\n" in message:
+            raise UnsendableMessage("holds the delimiter")
+        return message + b"\n"
+
+
+@pytest.mark.parametrize("framing", FRAMINGS, ids=str)
+def test_ours_keep_every_promise(framing):
+    check_framing(lambda: framing, examples=10, costs=False)
+
+
+@pytest.mark.parametrize("framing", [Lines(), LengthPrefixed(), LengthPrefixed(1), Fixed(2000), Own()], ids=repr)
+def test_what_ours_cost_is_within_bounds(framing):
+    check_framing(lambda: framing, examples=10)
+
+
+@pytest.mark.parametrize("messages", [[b"hello", b"x"], st.sampled_from([b"hello"])], ids=["some", "a strategy"])
+def test_messages_of_ones_own(messages):
+    check_framing(Own, messages, examples=10, costs=False)
+
+
+def test_the_profile_says_how_many_streams_are_drawn():
+    check_framing(Own, costs=False)
+
+
+def test_a_large_max_is_stood_for_by_a_small_one():
+    check_framing(lambda: Lines(max=1 << 40), examples=5, costs=False)
+    check_framing(lambda: Fixed(1 << 10, max=1 << 40), [b"z" * 1024], examples=5, costs=False)
+
+
+# Faults --------------------------------------------------------------------------------------------------------------
+
+
+class DropsAByte(Own):
+    __slots__ = ()
+
+    def receive(self, chunk):
+        return [message.removesuffix(b"\0") for message in super().receive(chunk)]
+
+
+class ForgetsAcrossChunks(Own):
+    __slots__ = ()
+
+    def receive(self, chunk):
+        self._held = b""
+        return super().receive(chunk)
+
+
+class RaisesAnything(Own):
+    __slots__ = ()
+
+    def receive(self, chunk):
+        chunk.replace(b"\xff", b"").decode("ascii" if b"\xdb" in chunk and b"!" not in chunk else "latin-1")
+        return super().receive(chunk)
+
+
+class RaisesAtTheEnd(Own):
+    __slots__ = ()
+
+    def finish(self):
+        raise KeyError("end")
+
+
+class LimitOneTooHigh(Own):
+    __slots__ = ()
+
+    def receive(self, chunk):
+        self.max += 1
+        try:
+            return super().receive(chunk)
+        finally:
+            self.max -= 1
+
+
+class NoLimit(Own):
+    __slots__ = ()
+
+    def receive(self, chunk):
+        limit, self.max = self.max, 1 << 40
+        try:
+            return super().receive(chunk)
+        finally:
+            self.max = limit
+
+
+class LimitOneTooLow(Own):
+    __slots__ = ()
+
+    def receive(self, chunk):
+        messages = super().receive(chunk)
+        if any(len(message) == self.max for message in messages):
+            return self._fail(self._too_long(self.max), [])
+        return messages
+
+
+class SendsOneTooLong(Own):
+    __slots__ = ()
+
+    def frame(self, message):
+        over = isinstance(message, bytes) and len(message) == self.max + 1
+        return super().frame(message[:-1] if over else message)
+
+
+class SendsOneTooShort(Own):
+    __slots__ = ()
+
+    def frame(self, message):
+        if isinstance(message, bytes) and len(message) == self.max:
+            raise UnsendableMessage("too long")
+        return super().frame(message)
+
+
+class SkipsNothing(Own):
+    __slots__ = ()
+    # As Own has it, oversize="skip" closes.
+
+
+class EndsAnywhere(Own):
+    __slots__ = ()
+
+    def finish(self):
+        self._check()
+        self._held = b""
+
+
+class EndsNowhere(Own):
+    __slots__ = ()
+
+    def _arrived(self):
+        return len(self._held)
+
+
+class HasToBegin(Own):
+    """Takes a stream without a byte for one that is cut short."""
+
+    __slots__ = ("begun",)
+
+    def _start(self):
+        super()._start()
+        self.begun = False
+
+    def receive(self, chunk):
+        self.begun = self.begun or bool(chunk)
+        return super().receive(chunk)
+
+    def _arrived(self):
+        return super()._arrived() if self.begun else 0
+
+
+class EndsWrongly(Own):
+    __slots__ = ()
+
+    def finish(self):
+        self._check()
+        if self._held:
+            self._fail(MalformedFrame("an end"), [])
+
+
+class Late(Own):
+    """Keeps the second message back until the third is there, if it is not like the first."""
+
+    __slots__ = ("first", "kept")
+
+    def _start(self):
+        super()._start()
+        self.first, self.kept = None, []
+
+    def receive(self, chunk):
+        ready = []
+        for message in super().receive(chunk):
+            if self.first is not None and self.first != message and not self.kept:
+                self.kept = [message]
+            else:
+                ready += [*self.kept, message]
+                self.kept = []
+            self.first = message if self.first is None else self.first
+        return ready
+
+
+class NotBytes(Own):
+    __slots__ = ()
+
+    def receive(self, chunk):
+        return [bytearray(message) for message in super().receive(chunk)]
+
+
+class FailureForgotten(Own):
+    __slots__ = ()
+
+    def _fail(self, failure, messages):
+        try:
+            return super()._fail(failure, messages)
+        finally:
+            self.failure = None
+
+
+class FailsOnce(Own):
+    __slots__ = ()
+
+    def finish(self):
+        if self.failure is None:
+            super().finish()
+
+
+class FailsAnewEachTime(Own):
+    __slots__ = ()
+
+    def _check(self):
+        if self.failure is not None:
+            raise type(self.failure)("again")
+
+
+class Hoards(Own):
+    """Holds what it does not tell of."""
+
+    __slots__ = ("hoard",)
+
+    def _start(self):
+        super()._start()
+        self.hoard = []
+
+    def receive(self, chunk):
+        self.hoard.append(chunk)
+        try:
+            return super().receive(chunk)
+        except UnreadableStream:
+            self.failure = None
+            self._held = b""
+            return []
+
+
+class HoldsTooMuch(Own):
+    __slots__ = ()
+
+    @property
+    def held(self):
+        return len(self._held) and self.max + 100
+
+
+class Stale(Own):
+    __slots__ = ()
+
+    def fresh(self):
+        state = super().fresh()
+        state._held = self._held
+        return state
+
+
+class NeverFresh(Own):
+    __slots__ = ()
+
+    def fresh(self):
+        raise RuntimeError("none left")
+
+
+class OneForAll(Own):
+    """Gives itself, made empty, for a fresh state."""
+
+    __slots__ = ("configured",)
+
+    def fresh(self):
+        state = super().fresh()
+        state.max += 1
+        return state
+
+
+class Shared(Own):
+    """Keeps what is unfinished in one place for all."""
+
+    __slots__ = ()
+    rest = bytearray()
+
+    def receive(self, chunk):
+        self._held = bytes(self.rest)
+        self.rest.clear()
+        messages = super().receive(chunk)
+        self.rest[:] = self._held
+        self._held = b""
+        return messages
+
+    def finish(self):
+        self.rest.clear()
+
+
+class FramesOtherwise(Own):
+    __slots__ = ()
+
+    def frame_all(self, messages):
+        return b"\n".join(messages)
+
+
+class SendsText(Own):
+    __slots__ = ()
+
+    def frame(self, message):
+        return super().frame(message.encode() if isinstance(message, str) else message)
+
+
+class RefusesWrongly(Own):
+    __slots__ = ()
+
+    def frame(self, message):
+        return super().frame(message + b"")
+
+
+class JoinsAnew(Own):
+    """Copies all that is held with every chunk."""
+
+    __slots__ = ()
+
+    def receive(self, chunk):
+        self._held = bytes(self._held) + chunk
+        whole, self._held = self._held, b""
+        return super().receive(whole)
+
+
+class LooksAgain(Own):
+    """Looks through all that is held with every chunk."""
+
+    __slots__ = ()
+
+    def receive(self, chunk):
+        self._check()
+        self._held = self._held or bytearray()
+        self._held += chunk
+        if self._held.find(b"\n") < 0 and len(self._held) <= self.max:
+            return []
+        whole, self._held = bytes(self._held), b""
+        return super().receive(whole)
+
+
+class CutsOneByOne(Own):
+    """Copies the rest of the chunk for every message in it."""
+
+    __slots__ = ()
+
+    def receive(self, chunk):
+        messages = []
+        while b"\n" in chunk:
+            at = chunk.index(b"\n") + 1
+            messages += super().receive(chunk[:at])
+            chunk = chunk[at:]
+        return messages + super().receive(chunk)
+
+
+FAULTS = {
+    DropsAByte: "what is framed comes out as it went in",
+    ForgetsAcrossChunks: "the same bytes give the same however they are cut",
+    RaisesAnything: "receive raises UnreadableStream and nothing else",
+    RaisesAtTheEnd: "finish raises UnreadableStream and nothing else",
+    LimitOneTooHigh: "no message is over max",
+    NoLimit: "no message is over max",
+    LimitOneTooLow: "a message of max bytes comes",
+    SendsOneTooLong: "a message over max cannot be sent: UnsendableMessage",
+    SendsOneTooShort: "a message of max bytes can be sent",
+    EndsAnywhere: "a stream may not end inside a message: TruncatedMessage",
+    EndsNowhere: "what is framed comes out as it went in",
+    HasToBegin: "a stream may end between two messages",
+    EndsWrongly: "a stream that ends inside a message is a TruncatedMessage",
+    Late: "a message is delivered once it is whole",
+    NotBytes: "receive returns a list of bytes",
+    FailureForgotten: "failure is the error the stream ended with",
+    FailsOnce: "after a failure every call raises it again",
+    FailsAnewEachTime: "after a failure every call raises it again",
+    Stale: "fresh() gives the same configuration, where no byte has come yet",
+    NeverFresh: "fresh() gives the state of a new stream",
+    OneForAll: "fresh() gives the same configuration, where no byte has come yet",
+    HoldsTooMuch: "no more is held than max and one chunk",
+    Shared: "fresh() gives a state apart from the one it is asked of",
+    FramesOtherwise: "frame_all gives what frame gives for each, joined",
+    SendsText: "what is not bytes cannot be sent: UnsendableMessage",
+    RefusesWrongly: "what is not bytes cannot be sent: UnsendableMessage",
+}
+
+
+def broken_by(make, **options):
+    with pytest.raises(AssertionError) as caught:
+        check_framing(make, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
+def test_a_planted_fault_is_named(kind):
+    """Its promise stands in the first line, and the example in the lines after it."""
+    first, *facts = broken_by(lambda: kind(max=200), examples=20, costs=False).splitlines()
+    assert first == f"{kind.__name__}(max=200) breaks a promise: {FAULTS[kind]}"
+    assert facts
+
+
+def test_a_skipped_message_is_counted():
+    text = broken_by(lambda: SkipsNothing(max=9, oversize="skip"), costs=False)
+    assert "a message one byte over max is skipped, and the next one comes" in text
+
+
+def test_one_over_max_has_to_fail():
+    class Truncates(Own):
+        __slots__ = ()
+
+        def _too_long(self, size, seen=""):
+            return MalformedFrame("long")
+
+    assert "a message one byte over max is a MessageTooLong" in broken_by(lambda: Truncates(max=9), costs=False)
+
+
+def test_the_example_is_the_smallest():
+    """A cut in the first message it fails on, of few chunks."""
+    text = broken_by(lambda: ForgetsAcrossChunks(max=9), costs=False)
+    assert "  stream: b'x\\n'\n  chunks: [b'x', b'\\n']\n" in text
+
+
+def test_what_hypothesis_finds_is_shrunk():
+    class Rare(Own):
+        __slots__ = ()
+
+        def receive(self, chunk):
+            return [message.replace(b"\xfe", b"") for message in super().receive(chunk)]
+
+    text = broken_by(lambda: Rare(max=9), examples=1000, costs=False)
+    assert "messages: [b'\\xfe']" in text
+    assert "chunks: [b'\\xfe\\n']" in text
+
+
+def test_garbage_alone_finds_some_faults():
+    class Delicate(Own):
+        __slots__ = ()
+
+        def receive(self, chunk):
+            if b"\x80" in chunk:
+                raise ZeroDivisionError
+            return super().receive(chunk)
+
+    text = broken_by(lambda: Delicate(max=9), messages=[b"x"], examples=300, costs=False)
+    assert "receive raises UnreadableStream and nothing else" in text
+    assert "chunks: [b'\\x80']" in text
+
+
+def test_long_examples_are_cut_short():
+    assert all(len(line) < 350 for line in broken_by(lambda: LimitOneTooHigh(max=2000), costs=False).splitlines())
+
+
+def test_what_is_no_framing():
+    assert "make() gives a Framing" in broken_by(lambda: "line")
+
+
+def test_messages_that_cannot_be_sent():
+    assert "not sent: [b'two\\nlines']" in broken_by(Own, messages=[b"one", b"two\nlines"])
+
+
+# Costs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_is_counted_whatever_held_says():
+    with pytest.raises(AssertionError, match="as Python's allocator counts it"):
+        check_costs.check_memory(Hoards(max=9))
+
+
+def test_one_who_traces_allocations_goes_on():
+    tracemalloc.start()
+    try:
+        check_costs.check_memory(Own())
+        assert tracemalloc.is_tracing()
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "promise"),
+    [
+        (JoinsAnew, "a byte is copied a few times, however long the message is"),
+        (LooksAgain, "one long message in many chunks, four times the bytes in about four times the time"),
+        (CutsOneByOne, "many messages in one chunk, four times the bytes in about four times the time"),
+    ],
+    ids=["copied", "looked at again", "cut one by one"],
+)
+def test_quadratic_work_is_found(kind, promise):
+    with pytest.raises(AssertionError, match=promise):
+        check_costs.check_time(kind())
+
+
+def test_what_sends_nothing_has_no_time_to_judge():
+    class Mute(Own):
+        __slots__ = ()
+
+        def frame(self, message):
+            raise UnsendableMessage("nothing")
+
+    check_costs.check_time(Mute())

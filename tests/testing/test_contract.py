@@ -1,0 +1,159 @@
+"""The contract finds transports that do not keep it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from tcpapp.testing.buffered import BufferedTransport
+from tcpapp.testing.contract import CHECKS, Broken, Carrier, End, Planted, applies, hold, name_of
+from tcpapp.testing.contract_fakes import Wires
+from tcpapp.testing.pipe import Pipe
+from tcpapp.testing.pipe_socket import PipeSocket
+
+BY_NAME = {name_of(check): check for check in CHECKS}
+
+
+def broken(carrier: Carrier, check: Any) -> str:
+    """Return what the check finds in the carrier."""
+    results: list[Any] = []
+    ensureDeferred(hold(carrier, check)).addBoth(results.append)
+    [found] = results
+    assert isinstance(found, Failure), f"{name_of(check)} finds nothing"
+    return str(found.check(Broken, AttributeError, RuntimeError) and found.value)
+
+
+def test_every_check_has_a_name_and_a_promise() -> None:
+    """No two have the same name."""
+    assert len(BY_NAME) == len(CHECKS)
+    assert all(check.__doc__ for check in CHECKS)
+
+
+def test_a_check_that_does_not_apply_is_not_made() -> None:
+    """What a carrier has not, is not asked of it."""
+    carrier = Wires()
+    carrier.half_close = False
+    check = BY_NAME["half_close_by_either"]
+    assert applies(Wires(), check)
+    assert not applies(carrier, check)
+    ensureDeferred(hold(carrier, check))
+
+
+class Strings(Carrier):
+    """Twisted's `StringTransport`, as it comes."""
+
+    async def connect(self, server: End, client: End) -> None:
+        server.makeConnection(StringTransport())
+        client.makeConnection(StringTransport())
+
+    async def turn(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=name_of)
+def test_a_string_transport_keeps_none_of_it(check: Any) -> None:
+    """It carries nothing; that a second producer is refused it knows."""
+    if name_of(check) != "one_producer_at_a_time":
+        assert broken(Strings(), check)
+
+
+def losing_again(transport: BufferedTransport, reason: Failure) -> None:
+    """Tell the protocol twice."""
+    protocol = getattr(transport, "protocol", None)
+    CONNECTION_LOST(transport, reason)
+    if protocol is not None:
+        protocol.connectionLost(reason)
+
+
+CONNECTION_LOST = BufferedTransport.connectionLost
+FAULTS: dict[str, tuple[type, str, Any, str]] = {
+    "told twice": (BufferedTransport, "connectionLost", losing_again, "lose_connection_flushes"),
+    "lost inside the call": (
+        BufferedTransport,
+        "loseConnection",
+        lambda self: self.connectionLost(Failure(ConnectionDone())),
+        "lose_connection_flushes",
+    ),
+    "an end where a reset is due": (Pipe, "reset", Pipe.end, "abort_cuts"),
+    "abort flushes": (BufferedTransport, "abortConnection", BufferedTransport.loseConnection, "abort_cuts"),
+    "reading is not paused": (BufferedTransport, "pauseProducing", lambda self: None, "pauses_reading"),
+    "no room is ever missing": (
+        BufferedTransport,
+        "_isSendBufferFull",
+        lambda self: False,
+        "pauses_a_push_producer",
+    ),
+    "text is taken": (BufferedTransport, "write", lambda self, data: None, "refuses_text"),
+    "producers replace each other": (
+        BufferedTransport,
+        "registerProducer",
+        lambda self, producer, streaming: None,
+        "one_producer_at_a_time",
+    ),
+    "boundless": (Pipe, "room", property(lambda self: 1 << 40), "a_slow_reader_holds_the_writer"),
+    "bytes are lost": (PipeSocket, "recv", lambda self, most: self.incoming.read(most)[1:], "delivers_in_order"),
+    "abort sends the rest": (
+        BufferedTransport,
+        "abortConnection",
+        lambda self: (self.doWrite(), BufferedTransport.loseConnection(self)),
+        "abort_cuts",
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "name", "fault", "check"), FAULTS.values(), ids=FAULTS)
+def test_a_planted_fault_is_found(
+    kind: type, name: str, fault: Any, check: str, monkeypatch: pytest.MonkeyPatch, logged_errors: Any
+) -> None:
+    """The check that promises it finds it; without the fault it finds nothing."""
+    ensureDeferred(hold(Wires(), BY_NAME[check]))
+    monkeypatch.setattr(kind, name, fault)
+    assert broken(Wires(), BY_NAME[check])
+    logged_errors.take()
+
+
+def test_what_is_unsent_when_it_is_aborted_must_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if the reasons are right."""
+    abort = BufferedTransport.abortConnection
+
+    def send_all_and_abort(transport: BufferedTransport) -> None:
+        while transport.doWrite() is None and transport.wants_to_write:
+            pass
+        abort(transport)
+
+    monkeypatch.setattr(BufferedTransport, "abortConnection", send_all_and_abort)
+    assert "has been sent" in broken(Wires(capacity=10_000_000), BY_NAME["abort_cuts"])
+
+
+def test_an_end_notes_what_comes_inside_a_call() -> None:
+    """So that a check can tell."""
+    end = End()
+    with end.calling():
+        end.makeConnection(StringTransport())
+    end.dataReceived(b"x")
+    assert end.notes == ["made inside a call", "data"]
+
+
+def test_a_planted_error_is_no_other() -> None:
+    """A test takes `Planted` from the log, and nothing else."""
+    end = End()
+    end.makeConnection(StringTransport())
+    end.fails = True
+    with pytest.raises(Planted):
+        end.dataReceived(b"x")
+
+
+@pytest.mark.parametrize(
+    "call", [lambda c: c.connect(End(), End()), Carrier.turn, Carrier.close], ids=["connect", "turn", "close"]
+)
+def test_a_carrier_is_to_be_written(call: Any) -> None:
+    """The base class connects nothing."""
+    results: list[Any] = []
+    ensureDeferred(call(Carrier())).addErrback(lambda failure: results.append(failure.type))
+    assert results == [NotImplementedError]

@@ -1,0 +1,269 @@
+"""`Leaks`: what is left is named, whatever it is; what was there before, and what is expected, is not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import pytest_twisted
+from twisted.internet.base import DelayedCall
+from twisted.internet.defer import fail
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, ServerFactory
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import Logger, LogPublisher
+
+from tcpapp import connect, listen
+from tcpapp.testing.leaks import Leaks, described
+
+
+def tick(*args, **kwargs):
+    """Do nothing."""
+
+
+class Ticker:
+    def __call__(self):
+        """Do nothing."""
+
+    def tick(self):
+        """Do nothing."""
+
+    def __repr__(self):
+        return "<a ticker>"
+
+
+def left_by(make):
+    clock = Clock()
+    leaks = Leaks(clock, sockets=False)
+    make(clock)
+    with pytest.raises(AssertionError) as caught:
+        leaks.check()
+    return str(caught.value)
+
+
+# Timers
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ((tick,), "tests.testing.test_leaks.tick()"),
+        ((tick, 1, "a"), "tests.testing.test_leaks.tick(1, 'a')"),
+        ((print, "x"), "print('x')"),
+        ((Ticker(),), "<a ticker>()"),
+        ((Ticker().tick,), "tests.testing.test_leaks.Ticker.tick of <a ticker>()"),
+    ],
+    ids=["a function", "with arguments", "a built-in", "an object", "a method"],
+)
+def test_a_timer_is_named_by_what_it_calls(call, name):
+    assert left_by(lambda clock: clock.callLater(3, *call)) == f"left behind:\ntimer: {name}, due in 3 s"
+
+
+def test_a_timer_is_named_with_its_keywords():
+    assert "tick(a=1), due in 3 s" in left_by(lambda clock: clock.callLater(3, tick, a=1))
+
+
+def test_where_a_timer_was_made_is_told_if_it_was_noted(monkeypatch):
+    monkeypatch.setattr(DelayedCall, "debug", True)
+    text = left_by(lambda clock: clock.callLater(3, tick))
+    assert "made in:" in text
+    assert "test_leaks.py" in text
+
+
+def test_what_was_there_before_is_not_left():
+    clock = Clock()
+    clock.callLater(3, tick)
+    Leaks(clock, sockets=False).check()
+
+
+# The log
+
+
+def test_a_logged_failure_is_left(logged_errors):
+    leaks = Leaks()
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        Logger().failure("it failed")
+    with pytest.raises(AssertionError, match=r"(?s)left behind:\nlogged error: .*ZeroDivisionError"):
+        leaks.check()
+    logged_errors.take(ZeroDivisionError)
+
+
+def test_an_unhandled_failure_is_left(logged_errors):
+    leaks = Leaks(sockets=False)
+    fail(ZeroDivisionError())
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        leaks.check()
+    logged_errors.take(ZeroDivisionError)
+
+
+def test_a_failure_that_was_expected_is_taken():
+    publisher = LogPublisher()
+    leaks = Leaks(publisher=publisher, sockets=False)
+    log = Logger(observer=publisher)
+    for kind in (ZeroDivisionError, KeyError):
+        try:
+            raise kind
+        except kind:
+            log.failure("it failed")
+    log.error("no failure")
+    assert [each.type for each in leaks.take(KeyError)] == [KeyError]
+    assert [each.type for each in leaks.take()] == [ZeroDivisionError]
+    leaks.check()
+
+
+def test_the_log_is_not_watched_after_the_check():
+    publisher = LogPublisher()
+    leaks = Leaks(publisher=publisher, sockets=False)
+    leaks.check()
+    leaks.stop()
+    try:
+        raise KeyError
+    except KeyError:
+        Logger(observer=publisher).failure("it failed")
+    assert leaks.failures == []
+
+
+# With
+
+
+def test_with_checks_at_the_end():
+    clock = Clock()
+    with pytest.raises(AssertionError, match="due in 1 s"), Leaks(clock, sockets=False):
+        clock.callLater(1, tick)
+
+
+def test_an_error_is_not_hidden_by_what_it_left():
+    clock = Clock()
+    with pytest.raises(KeyError), Leaks(clock, sockets=False):
+        raise KeyError(clock.callLater(1, tick))
+
+
+# A real reactor
+
+
+@pytest.fixture
+def watched(nothing_hangs, global_reactor):
+    return Leaks(global_reactor)
+
+
+async def left(leaks):
+    try:
+        await leaks.check_settled()
+    except AssertionError as error:
+        return str(error).splitlines()[1:]
+    return []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_ends_in_a_moment_is_given_it(watched, global_reactor):
+    server = await listen("tcp:0:interface=127.0.0.1", None, reactor=global_reactor)
+    server.close()
+    global_reactor.callLater(0.01, tick)
+    assert await left(watched) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_port_and_a_connection_are_named_with_whose_they_are(watched, global_reactor):
+    """Each is named once, though it is a socket too."""
+    server = await listen("tcp:0:interface=127.0.0.1", None, reactor=global_reactor)
+    client = await connect(f"tcp:127.0.0.1:{server.port}", reactor=global_reactor)
+    await deferLater(global_reactor, 0.01)
+    lines = sorted(await left(watched))
+    client.abort()
+    await client.when_closed()
+    await server.close()
+    assert len(lines) == 3
+    assert [line.partition(":")[0] for line in lines] == ["connection", "connection", "port"]
+    assert all("MessageProtocol object" in line for line in lines[:2])
+    assert "MessageServerFactory" in lines[2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_is_paused_is_found(watched, global_reactor):
+    """The reactor does not list it."""
+    factory = ServerFactory()
+    factory.noisy = False
+    factory.protocol = Protocol
+    port = global_reactor.listenTCP(0, factory, interface="127.0.0.1")
+    other = Factory.forProtocol(Protocol)
+    other.noisy = False
+    client = await TCP4ClientEndpoint(global_reactor, "127.0.0.1", port.getHost().port).connect(other)
+    client.transport.pauseProducing()
+    lines = await left(watched)
+    client.transport.abortConnection()
+    await port.stopListening()
+    here = client.transport.getHost().port if client.transport.connected else "127.0.0.1"
+    assert any(line.startswith("socket: descriptor ") and str(here) in line for line in lines)
+
+
+def test_a_socket_is_named_by_its_addresses():
+    leaks = Leaks()
+    one, other = socket.socketpair()
+    with one, other:
+        lines = leaks.left()
+        assert len(lines) == 2
+        assert all(line.startswith("socket: descriptor ") and "AF_UNIX at " in line for line in lines)
+    leaks.check()
+
+
+def test_a_socket_of_a_family_that_python_does_not_know():
+    class Unknown:
+        family = 99
+
+        def getsockname(self):
+            raise OSError
+
+        getpeername = getsockname
+
+    assert described(Unknown()) == "99"
+
+
+def test_where_descriptors_are_not_listed_no_socket_is_found(monkeypatch):
+    def nowhere(path):
+        raise FileNotFoundError(path)
+
+    leaks = Leaks()
+    monkeypatch.setattr(os, "listdir", nowhere)
+    one, other = socket.socketpair()
+    with one, other:
+        assert leaks.left() == []
+    leaks.stop()
+
+
+# trial
+
+TRIAL = """
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+from tcpapp.testing.leaks import Leaks
+
+class Tests(TestCase):
+    def setUp(self):
+        self.leaks = Leaks(reactor)
+        self.addCleanup(self.leaks.check_settled)
+
+    def test_clean(self):
+        reactor.callLater(0.001, int)
+
+    def test_leaves_a_timer(self):
+        self.call = reactor.callLater(60, int)
+        self.addCleanup(self.call.cancel)
+        self.addCleanup(self.leaks.check_settled)
+"""
+
+
+@pytest.mark.once
+def test_trial_uses_it(tmp_path):
+    """The docstring's example, in a test that leaves nothing and one that does."""
+    (tmp_path / "test_trial.py").write_text(TRIAL, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted.trial", "test_trial"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "FAILED (errors=1, successes=1)" in done.stdout, done.stdout + done.stderr
+    assert "timer: builtins.int(), due in 59." in done.stdout

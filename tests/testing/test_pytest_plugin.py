@@ -1,0 +1,362 @@
+"""The plugin, in projects of its own: each test here runs pytest in a process, on a folder that has nothing else."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+import pytest_twisted
+
+import tcpapp
+from tcpapp.testing import pytest_plugin
+from tcpapp.testing.pytest_plugin import ANY_PORT
+
+pytestmark = pytest.mark.once
+
+PYOPENSSL = "Passing pyOpenSSL .* objects is deprecated:DeprecationWarning"
+"""What pyOpenSSL says of how Twisted 26.10 uses it."""
+
+
+class Project:
+    """A folder of tests, and pytest run on it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.ini("filterwarnings = error")
+
+    def ini(self, text):
+        (self.folder / "pytest.ini").write_text(f"[pytest]\n{text}\n", encoding="utf-8")
+
+    def test(self, text, name="test_it.py"):
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def run(self, *arguments, **outcomes):
+        """Run pytest; the test fails unless these `outcomes` are those that it counts."""
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=120)
+        text = done.stdout + done.stderr
+        counted = re.findall(r"(\d+) (passed|failed|error|skipped)", text.splitlines()[-1] if text else "")
+        assert {name: int(count) for count, name in counted} == outcomes, text
+        return text
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+# Merely installed ----------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_project_notices_nothing(project):
+    """No reactor, and no module of Twisted's that the package itself does not import."""
+    project.test(
+        "import sys, subprocess\n"
+        "def test_nothing(request):\n"
+        "    assert request.config.pluginmanager.hasplugin('tcpapp')\n"
+        "    assert 'twisted.internet.reactor' not in sys.modules\n"
+        "    kit = {name for name in sys.modules if name.startswith('tcpapp.testing')}\n"
+        "    assert kit == {'tcpapp.testing', 'tcpapp.testing.pytest_plugin'}\n"
+        "    assert 'hypothesis' not in sys.modules and 'trustme' not in sys.modules\n"
+    )
+    project.run("-p", "no:twisted", "-p", "no:hypothesispytest", passed=1)
+
+
+def test_the_plugin_itself_imports_nothing_of_twisted():
+    """Run apart from its package, it leaves Twisted alone."""
+    code = (
+        "import runpy, sys\n"
+        "path = sys.argv[1]\n"
+        "runpy.run_path(path)\n"
+        "assert not [name for name in sys.modules if name.partition('.')[0] in ('twisted', 'tcpapp', 'hypothesis')]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, pytest_plugin.__file__], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_leaks_pass_where_the_check_is_off(project):
+    project.test(
+        "def test_leaves_a_timer():\n    from twisted.internet import reactor\n    reactor.callLater(60, int)\n"
+    )
+    project.run("-p", "no:twisted", passed=1)
+    project.run(passed=1)
+
+
+def test_fixtures_of_the_same_names_are_the_users(project):
+    names = ["clock", "fake_transport", "wire", "simulation", "listening", "connected", "tls_certificates", "leaks"]
+    project.test(
+        "import pytest\n"
+        + "".join(f"@pytest.fixture\ndef {name}(): return 'mine'\n" for name in names)
+        + f"def test_mine({', '.join(names)}):\n    assert {{{', '.join(names)}}} == {{'mine'}}\n"
+    )
+    project.run(passed=1)
+
+
+# The leak check ------------------------------------------------------------------------------------------------------
+
+LEAVES = """
+import pytest
+
+def leave():
+    from twisted.internet import reactor
+    return reactor.callLater(60, int)
+
+def test_leaves():
+    leave()
+
+@pytest.mark.leaks
+def test_is_marked():
+    leave()
+
+@pytest.mark.no_leaks
+def test_is_exempt():
+    leave()
+
+@pytest.mark.no_leaks
+class TestNear:
+    @pytest.mark.leaks
+    def test_the_nearest_mark_counts(self):
+        leave()
+
+def test_asks(leaks):
+    leave()
+
+@pytest.mark.no_leaks
+def test_is_exempt_though_it_asks(leaks):
+    leave()
+
+def test_leaves_nothing():
+    leave().cancel()
+"""
+
+
+@pytest.mark.parametrize("arguments", [("-p", "no:twisted"), ()], ids=["without pytest-twisted", "with it"])
+def test_the_marker_or_the_fixture_switches_it_on(project, arguments):
+    project.test(LEAVES)
+    text = project.run("-rE", *arguments, passed=7, error=3)
+    assert "test_it.py::test_is_marked: left behind:\ntimer: builtins.int(), due in " in text
+    assert re.findall(r"ERROR test_it.py::(\S+)", text.partition("short test summary")[2]) == [
+        "test_is_marked",
+        "TestNear::test_the_nearest_mark_counts",
+        "test_asks",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [("-p", "no:twisted"), ()], ids=["without pytest-twisted", "with it"])
+def test_the_ini_option_switches_it_on_for_all(project, arguments):
+    project.ini("tcpapp_leaks = true\nfilterwarnings = error")
+    project.test(LEAVES)
+    project.run(*arguments, passed=7, error=4)
+
+
+def test_the_markers_are_known(project):
+    project.ini("addopts = --strict-markers")
+    project.test("import pytest\n@pytest.mark.leaks\n@pytest.mark.no_leaks\ndef test_marked(): pass\n")
+    project.run(passed=1)
+    text = project.run("--markers")
+    assert "@pytest.mark.leaks: " in text
+    assert "@pytest.mark.no_leaks: " in text
+
+
+def test_a_logged_error_is_a_leak_unless_it_is_taken(project):
+    project.ini("tcpapp_leaks = true\nfilterwarnings = error")
+    project.test(
+        "from twisted.internet.defer import fail\n"
+        "def test_drops_a_failure():\n"
+        "    fail(ZeroDivisionError())\n"
+        "def test_expects_it(leaks):\n"
+        "    fail(ZeroDivisionError())\n"
+        "    assert len(leaks.take(ZeroDivisionError)) == 1\n"
+    )
+    assert "logged error: " in project.run(passed=2, error=1)
+
+
+def test_fixtures_of_a_wider_scope_are_no_leaks(project):
+    project.ini("tcpapp_leaks = true\nfilterwarnings = error")
+    project.test(
+        "import pytest\n"
+        "from twisted.internet import reactor\n"
+        "@pytest.fixture(scope='session')\n"
+        "def wide():\n"
+        "    call = reactor.callLater(60, int)\n"
+        "    yield\n"
+        "    call.cancel()\n"
+        "@pytest.fixture\n"
+        "def narrow():\n"
+        "    call = reactor.callLater(60, int)\n"
+        "    yield\n"
+        "    call.cancel()\n"
+        "def test_uses(narrow, wide): pass\n"
+    )
+    project.run(passed=1)
+
+
+def test_it_stands_beside_hypothesis(project):
+    project.ini("tcpapp_leaks = true\nfilterwarnings = error")
+    project.test(
+        "from hypothesis import given, strategies as st\n@given(st.integers())\ndef test_drawn(number): pass\n"
+    )
+    project.run(passed=1)
+
+
+# Without a network ---------------------------------------------------------------------------------------------------
+
+MEMORY = """
+import sys
+import tcpapp
+
+def test_clock(clock):
+    clock.callLater(5, (called := []).append, 1)
+    clock.advance(5)
+    assert called == [1]
+
+def test_fake_transport(fake_transport, clock):
+    connection = tcpapp.MessageServerFactory(lambda message, connection: message.upper()).buildProtocol(None)
+    fake_transport.connect(connection)
+    fake_transport.receive(b"hello\\n")
+    assert fake_transport.value() == b"HELLO\\n"
+    assert connection.clock is fake_transport.reactor is clock
+    fake_transport.lose()
+
+def test_wire(wire, clock):
+    server = tcpapp.MessageServerFactory(lambda message, connection: message.upper()).buildProtocol(None)
+    client = tcpapp.MessageClientFactory().buildProtocol(None)
+    line = wire(server, client, latency=0.5)
+    assert line.clock is clock
+    reply = client.request(b"hello")
+    clock.advance(0.5)
+    line.flush()
+    clock.advance(0.5)
+    line.flush()
+    assert reply.result == b"HELLO"
+    client.abort()
+    line.flush()
+    clock.advance(1)
+    line.flush()
+
+def test_no_reactor():
+    assert "twisted.internet.reactor" not in sys.modules
+"""
+
+
+def test_the_fixtures_in_memory_need_no_reactor(project):
+    project.ini("tcpapp_leaks = true\nfilterwarnings = error")
+    project.test(MEMORY)
+    project.run("-p", "no:twisted", passed=4)
+
+
+SIMULATED = """
+def test_seed(simulation):
+    print("the seed is", simulation.seed)
+    assert simulation.seed != 8
+"""
+
+
+def test_a_simulation_has_the_seed_of_the_command_line(project):
+    project.test(SIMULATED)
+    assert "::test_seed[seed=0] PASSED" in project.run("-v", passed=1)
+    assert "::test_seed[seed=5] PASSED" in project.run("-v", "--simulation-seed=5", passed=1)
+
+
+UNNOTICED = """
+from twisted.internet.defer import fail
+
+
+def test_unnoticed(simulation):
+    with simulation.acting():
+        fail(ZeroDivisionError("unnoticed"))
+"""
+
+
+def test_a_simulation_in_which_something_failed_unnoticed_fails(project):
+    """A Deferred's failure that nobody handled is seen at the end of the test."""
+    project.test(UNNOTICED)
+    assert "ZeroDivisionError: unnoticed" in project.run(passed=1, error=1)
+
+
+def test_a_simulation_that_fails_says_how_to_replay_it(project):
+    project.test(SIMULATED)
+    text = project.run("--simulation-seed=7", "--simulation-runs=3", passed=2, failed=1)
+    assert "seed 8; to replay it: pytest --simulation-seed=8 'test_it.py::test_seed[seed=8]'" in text
+    replayed = project.run("--simulation-seed=8", "test_it.py::test_seed[seed=8]", failed=1)
+    assert "the seed is 8" in replayed
+
+
+def test_no_runs_are_refused(project):
+    assert "--simulation-runs=0: takes 1 or more" in project.run("--simulation-runs=0")
+
+
+# On real ports -------------------------------------------------------------------------------------------------------
+
+PORTS = """
+import pytest_twisted
+import tcpapp
+
+def shout(message, connection):
+    return message.upper()
+
+@pytest_twisted.ensureDeferred
+async def test_talks(listening, connected):
+    server = await listening(shout)
+    client = await connected(server)
+    assert await client.request(b"hello") == b"HELLO"
+
+@pytest_twisted.ensureDeferred
+async def test_an_endpoint_of_ones_own(listening, connected, tmp_path):
+    path = tmp_path / "socket"
+    await listening(shout, f"unix:{path}", framing="int32")
+    client = await connected(f"unix:{path}", framing="int32")
+    assert await client.request(b"hello") == b"HELLO"
+
+@pytest_twisted.ensureDeferred
+async def test_tls(listening, connected, tls_certificates):
+    server = await listening(shout, tls_certificates.listen)
+    client = await connected(tls_certificates.connect(server.port))
+    assert await client.request(b"hello") == b"HELLO"
+"""
+
+
+@pytest.mark.parametrize("reactor", ["default", "asyncio"])
+def test_ports_and_connections_end_with_the_test(project, reactor):
+    """The leak check looks after them."""
+    project.ini(f"tcpapp_leaks = true\nfilterwarnings = ignore:{PYOPENSSL}")
+    project.test(PORTS)
+    project.run(f"--reactor={reactor}", passed=3)
+
+
+@pytest.mark.filterwarnings(f"ignore:{PYOPENSSL}")
+@pytest_twisted.ensureDeferred
+async def test_here_too(listening, connected, tls_certificates):
+    """As in a project of its own, in the clear and over TLS."""
+    for endpoint in (ANY_PORT, tls_certificates.listen):
+        server = await listening(lambda message, connection: message.upper(), endpoint)
+        client = await connected(server if endpoint is ANY_PORT else tls_certificates.connect(server.port))
+        assert await client.request(b"hello") == b"HELLO"
+
+
+def test_without_a_reactor_that_runs_they_say_so(project):
+    project.test("def test_listens(listening): pass\ndef test_connects(connected): pass\n")
+    text = project.run("-p", "no:twisted", error=2)
+    assert text.count("the fixtures 'listening' and 'connected' need a reactor that runs: pip install pytest-tw") >= 2
+
+
+# Certificates --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(f"ignore:{PYOPENSSL}")
+def test_certificates_make_a_tls_connection_in_memory(tls_certificates, wire):
+    """The options fit together, and the client believes the server."""
+    contexts = tls_certificates.server_options(), tls_certificates.client_options()
+    server = tcpapp.MessageServerFactory(lambda message, connection: message.upper()).buildProtocol(None)
+    client = tcpapp.MessageClientFactory().buildProtocol(None)
+    line = wire(server, client, tls=contexts)
+    reply = client.request(b"hello")
+    line.flush()
+    assert reply.result == b"HELLO"
+    client.close()
+    line.flush()
+    assert [*tls_certificates.authority.parent.iterdir()] == [tls_certificates.authority]

@@ -1,0 +1,59 @@
+"""The strategies: what they draw can be sent, joins to the stream, and ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcpapp.framing import Lines
+from tcpapp.testing import strategies
+from tcpapp.testing.strategies import Abort, Advance, Deliver, HalfClose, Leave, Read, Reset, Stall
+from tests.framing.streams import FRAMINGS
+
+
+@given(framing=st.sampled_from(FRAMINGS), data=st.data())
+def test_messages_can_be_sent(framing, data):
+    message = data.draw(strategies.messages(framing))
+    assert strategies.sendable(framing, message)
+
+
+@given(strategies.messages(Lines(), longest=100))
+def test_messages_are_as_long_as_is_asked_for(message):
+    assert len(message) <= 100
+
+
+@given(framing=st.sampled_from(FRAMINGS), data=st.data())
+def test_cuts_join_to_the_stream(framing, data):
+    stream = data.draw(strategies.streams(framing))
+    assert b"".join(data.draw(strategies.cuts(stream))) == stream
+
+
+@given(strategies.schedules(b"0123456789"))
+def test_a_schedule_delivers_in_order_and_ends_once(events):
+    delivered = b"".join(each.data for each in events if isinstance(each, Deliver))
+    assert b"0123456789".startswith(delivered)
+    assert [each for each in events if isinstance(each, (Leave, Reset, Abort))] == events[-1:]
+    assert all(0 <= each.seconds <= 3600 for each in events if isinstance(each, Advance))
+    assert {type(each) for each in events} <= {Deliver, Advance, HalfClose, Leave, Reset, Abort, Stall, Read}
+
+
+@given(strategies.schedules(st.just(b"x"), others=()))
+def test_a_schedule_of_nothing_but_time(events):
+    assert {type(each) for each in events} <= {Deliver, Advance, HalfClose, Leave, Reset, Abort}
+
+
+@pytest.mark.parametrize(
+    ("module", "missing"),
+    [("strategies", "hypothesis"), ("oracles", "hypothesis"), ("pytest_plugin_certificates", "trustme")],
+)
+def test_what_is_missing_is_named(module, missing):
+    """The error says which extra brings it."""
+    code = f"import sys; sys.modules[{missing!r}] = None; import tcpapp.testing.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1].lower()
+    assert f"needs {missing}: pip install 'tcpapp[testing]'" in last

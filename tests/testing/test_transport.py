@@ -1,0 +1,485 @@
+"""`FakeTransport`: a `StringTransport` in use, a TCP connection in what it does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+    ITLSTransport,
+)
+from twisted.internet.task import Clock
+from twisted.internet.testing import AccumulatingProtocol, StringTransport
+from twisted.protocols.basic import FileSender, LineReceiver
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tcpapp.testing.transport import FakeTransport
+
+HIGH = FakeTransport.bufferSize
+
+
+class Producer:
+    """Notes what it is told; asked for more, it writes the next of its pieces."""
+
+    def __init__(self, transport: FakeTransport, *pieces: bytes) -> None:
+        self.transport = transport
+        self.pieces = list(pieces)
+        self.told: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.told.append("resume")
+        if self.pieces:
+            self.transport.write(self.pieces.pop(0))
+
+    def stopProducing(self) -> None:
+        self.told.append("stop")
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfCloseable(AccumulatingProtocol):
+    """Notes which side has ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def readConnectionLost(self) -> None:
+        self.ended.append("read")
+
+    def writeConnectionLost(self) -> None:
+        self.ended.append("write")
+
+
+class Echo(LineReceiver):
+    """An ordinary protocol, tested as with a `StringTransport`."""
+
+    def lineReceived(self, line: bytes) -> None:
+        self.sendLine(line.upper())
+
+
+def connected(**options: object) -> tuple[AccumulatingProtocol, FakeTransport]:
+    """Return a protocol and its transport."""
+    protocol = AccumulatingProtocol()
+    return protocol, FakeTransport(protocol=protocol, **options)
+
+
+# As a StringTransport ------------------------------------------------------------------------------------------------
+
+
+def test_a_test_of_a_string_transport_moves_over() -> None:
+    """The same lines, and another import."""
+    protocol, transport = Echo(), FakeTransport()
+    assert isinstance(transport, StringTransport)
+    protocol.makeConnection(transport)
+    protocol.dataReceived(b"hello\r\n")
+    assert transport.value() == b"HELLO\r\n"
+    transport.clear()
+    assert transport.value() == b""
+    assert transport.connected
+    assert not transport.disconnecting
+    protocol.transport.loseConnection()
+    assert transport.disconnecting
+
+
+def test_addresses_are_those_of_a_string_transport() -> None:
+    """Unless others are given, or set later."""
+    here, there = IPv4Address("TCP", "1.2.3.4", 5), IPv4Address("TCP", "6.7.8.9", 10)
+    assert FakeTransport().getHost() == StringTransport().getHost()
+    assert FakeTransport().getPeer() == StringTransport().getPeer()
+    given = FakeTransport(here, there)
+    assert (given.getHost(), given.getPeer()) == (here, there)
+    given.peerAddr = here
+    assert given.getPeer() == here
+
+
+def test_producer_state_follows_reading() -> None:
+    """It is what a `StringTransport` says."""
+    transport = FakeTransport()
+    states = [transport.producerState]
+    for call in (transport.pauseProducing, transport.resumeProducing, transport.stopProducing):
+        call()
+        states.append(transport.producerState)
+    assert states == ["producing", "paused", "producing", "stopped"]
+    assert transport.disconnecting
+
+
+@pytest.mark.parametrize("interface", [ITCPTransport, ITLSTransport, IConsumer, IPushProducer])
+def test_it_provides_the_interfaces(interface: object) -> None:
+    assert verifyObject(interface, FakeTransport())
+
+
+def test_options_of_the_socket_are_kept() -> None:
+    transport = FakeTransport()
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    assert transport.getTcpNoDelay()
+    assert transport.getTcpKeepAlive()
+
+
+def test_streaming_is_told_of_the_producer() -> None:
+    """None without one, as in a `StringTransport`."""
+    transport = FakeTransport()
+    assert transport.streaming is None
+    transport.registerProducer(Producer(transport), True)
+    assert transport.streaming is True
+    with pytest.raises(RuntimeError):
+        transport.registerProducer(Producer(transport), True)
+    transport.unregisterProducer()
+    assert transport.streaming is None
+
+
+TRIAL = """
+import sys, warnings
+import twisted.test.proto_helpers
+import twisted.internet.testing
+from tcpapp.testing.transport import FakeTransport
+twisted.test.proto_helpers.StringTransport = twisted.internet.testing.StringTransport = FakeTransport
+warnings.simplefilter("ignore")
+from twisted.scripts.trial import run
+run()
+"""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("module", ["twisted.words.test.test_irc", "twisted.test.test_amp", "twisted.test.test_finger"])
+def test_twisteds_own_tests_move_over(module: str, tmp_path: Path) -> None:
+    """They pass with a `FakeTransport` for each `StringTransport`."""
+    command = [sys.executable, "-c", TRIAL, f"--temp-directory={tmp_path / 'trial'}", module]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path.cwd(), timeout=60)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+
+
+# TLS -----------------------------------------------------------------------------------------------------------------
+
+
+def test_start_tls_is_noted() -> None:
+    """The context is kept, the transport is secure, the bytes stay plain."""
+    transport, context = FakeTransport(), object()
+    assert not transport.secure
+    assert not ISSLTransport.providedBy(transport)
+    transport.startTLS(context)
+    transport.write(b"plain")
+    assert transport.secure
+    assert transport.tls_context is context
+    assert transport.value() == b"plain"
+    assert verifyObject(ISSLTransport, transport)
+
+
+def test_tls_from_the_start() -> None:
+    """With the certificate that the test gives it."""
+    transport = FakeTransport(tls=True)
+    transport.peer_certificate = "certificate"
+    assert ISSLTransport.providedBy(transport)
+    assert transport.getPeerCertificate() == "certificate"
+    assert transport.negotiatedProtocol is None
+
+
+# A peer that does not read -------------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_reads_at_once_pauses_nobody() -> None:
+    """All that is written is in `value()`."""
+    transport = FakeTransport()
+    producer = Producer(transport)
+    transport.registerProducer(producer, True)
+    transport.write(b"x" * 10 * HIGH)
+    assert len(transport.value()) == 10 * HIGH
+    assert producer.told == []
+
+
+def test_over_the_mark_a_push_producer_is_paused_until_all_is_taken() -> None:
+    """At the mark it is not yet; while anything is left it is not resumed."""
+    transport = FakeTransport(peer_reads=False)
+    producer = Producer(transport)
+    transport.registerProducer(producer, True)
+    transport.write(b"x" * HIGH)
+    assert producer.told == []
+    transport.write(b"y")
+    assert producer.told == ["pause"]
+    assert transport.take(HIGH) == b"x" * HIGH
+    assert transport.unsent == 1
+    assert producer.told == ["pause"]
+    assert transport.take() == b"y"
+    assert producer.told == ["pause", "resume"]
+
+
+def test_what_a_resumed_producer_writes_waits_for_the_next_take() -> None:
+    transport = FakeTransport(peer_reads=False)
+    transport.registerProducer(Producer(transport, b"next"), True)
+    transport.write(b"x" * (HIGH + 1))
+    assert len(transport.take()) == HIGH + 1
+    assert transport.take() == b"next"
+
+
+def test_the_peer_stalls_and_goes_on() -> None:
+    """All that waited is taken at once, and what is written then."""
+    transport = FakeTransport()
+    transport.write(b"a")
+    transport.stall()
+    transport.write(b"b")
+    assert transport.value() == b"a"
+    transport.go_on()
+    transport.write(b"c")
+    assert transport.value() == b"abc"
+
+
+def test_a_pull_producer_is_asked_each_time_all_is_taken() -> None:
+    """At once when it registers, then in turns."""
+    transport = FakeTransport(peer_reads=False)
+    producer = Producer(transport, b"a", b"b", b"c")
+    transport.registerProducer(producer, False)
+    assert producer.told == ["resume"]
+    assert transport.take() == b"a"
+    assert transport.take() == b"b"
+    assert producer.told == ["resume"] * 3
+
+
+def test_what_a_pull_producer_writes_is_there_at_once() -> None:
+    """The next question waits for a turn, and so does the end."""
+    protocol, transport = connected()
+    producer = Producer(transport, b"a", b"b")
+    transport.registerProducer(producer, False)
+    assert transport.value() == b"a"
+    transport.loseConnection()
+    assert producer.told == ["resume"]
+    producer.pieces.clear()
+    producer.resumeProducing = transport.unregisterProducer
+    transport.turn()
+    assert protocol.closed
+
+
+def test_a_pull_producer_works_in_turns(tmp_path: object) -> None:
+    """Twisted's `FileSender` sends a file."""
+    path = tmp_path / "file"
+    path.write_bytes(b"z" * 3 * FileSender.CHUNK_SIZE)
+    transport = FakeTransport()
+    with path.open("rb") as file:
+        sent = FileSender().beginFileTransfer(file, transport)
+        transport.turn()
+    assert len(transport.value()) == 3 * FileSender.CHUNK_SIZE
+    assert sent.called
+
+
+# Closing -------------------------------------------------------------------------------------------------------------
+
+
+def test_lose_connection_ends_in_the_next_turn() -> None:
+    """Not inside the call; what is written in between is still sent."""
+    protocol, transport = connected()
+    transport.write(b"a")
+    transport.loseConnection()
+    transport.write(b"b")
+    transport.loseConnection()
+    assert transport.value() == b"ab"
+    assert not protocol.closed
+    transport.turn()
+    assert protocol.closedReason.check(ConnectionDone)
+    assert transport.finished
+    assert not transport.was_abrupt
+    transport.write(b"dropped")
+    assert transport.value() == b"ab"
+    assert not transport.connected
+
+
+def test_lose_connection_waits_for_a_peer_that_does_not_read() -> None:
+    protocol, transport = connected(peer_reads=False)
+    transport.write(b"a")
+    transport.loseConnection()
+    transport.turn()
+    assert not protocol.closed
+    assert transport.take() == b"a"
+    assert not protocol.closed
+    transport.turn()
+    assert protocol.closed
+
+
+def test_lose_connection_waits_for_a_paused_producer() -> None:
+    """When it is resumed it writes the rest; then it unregisters."""
+    protocol, transport = connected(peer_reads=False)
+    transport.registerProducer(Producer(transport, b"last"), True)
+    transport.write(b"x" * (HIGH + 1))
+    transport.loseConnection()
+    transport.take()
+    transport.turn()
+    assert not protocol.closed
+    transport.unregisterProducer()
+    assert transport.take() == b"last"
+    transport.turn()
+    assert protocol.closed
+
+
+def test_lose_connection_does_not_wait_for_a_push_producer_that_is_not_paused() -> None:
+    """Twisted's docs say that it does; its sockets say that it does not."""
+    protocol, transport = connected()
+    producer = Producer(transport)
+    transport.registerProducer(producer, True)
+    transport.loseConnection()
+    transport.turn()
+    assert protocol.closed
+    assert producer.told == ["stop"]
+
+
+def test_a_producer_resumed_by_a_peer_that_goes_on_writes_into_the_open() -> None:
+    transport = FakeTransport(peer_reads=False)
+    producer = Producer(transport, b"next")
+    transport.registerProducer(producer, True)
+    transport.write(b"x" * (HIGH + 1))
+    transport.go_on()
+    assert transport.value() == b"x" * (HIGH + 1) + b"next"
+
+
+def test_a_given_clock_turns_it() -> None:
+    """It is the transport's reactor."""
+    clock = Clock()
+    protocol, transport = connected(clock=clock)
+    assert transport.reactor is clock
+    transport.loseConnection()
+    clock.advance(0)
+    assert protocol.closed
+
+
+def test_abort_is_noted_and_ends_in_the_next_turn() -> None:
+    """What is unsent is lost, and the peer is reset."""
+    protocol, transport = connected(peer_reads=False)
+    transport.write(b"lost")
+    transport.abortConnection()
+    assert (transport.aborted, transport.disconnecting, transport.disconnected) == (True, True, True)
+    assert not protocol.closed
+    transport.turn()
+    assert protocol.closedReason.check(ConnectionAborted)
+    assert transport.was_abrupt
+    assert transport.value() == b""
+
+
+@pytest.mark.parametrize(("reason", "expected"), [(None, ConnectionDone), (ConnectionLost(), ConnectionLost)])
+def test_the_test_loses_the_connection(reason: BaseException | None, expected: type) -> None:
+    """At once, and once; a producer is stopped, and one that comes later."""
+    protocol, transport = connected()
+    producer = Producer(transport)
+    transport.registerProducer(producer, True)
+    transport.lose(reason)
+    transport.lose()
+    assert protocol.closedReason.check(expected)
+    transport.registerProducer(producer, True)
+    assert producer.told == ["stop", "stop"]
+
+
+def test_without_a_protocol_nobody_is_told() -> None:
+    transport = FakeTransport()
+    transport.loseConnection()
+    transport.turn()
+    assert transport.finished
+
+
+def test_a_protocol_may_be_connected_later() -> None:
+    protocol, transport = AccumulatingProtocol(), FakeTransport()
+    transport.connect(protocol)
+    assert protocol.made
+    transport.lose()
+    assert protocol.closed
+
+
+# What the peer sends -------------------------------------------------------------------------------------------------
+
+
+def test_what_the_peer_sends_is_delivered_at_once() -> None:
+    protocol, transport = connected()
+    transport.receive(b"hello")
+    assert protocol.data == b"hello"
+
+
+def test_paused_it_waits_for_a_turn_after_resuming() -> None:
+    """Nothing is delivered inside `resumeProducing`."""
+    protocol, transport = connected()
+    transport.pauseProducing()
+    transport.receive(b"hello")
+    transport.resumeProducing()
+    assert protocol.data == b""
+    transport.turn()
+    assert protocol.data == b"hello"
+
+
+def test_what_comes_after_lose_connection_is_not_delivered() -> None:
+    protocol, transport = connected()
+    transport.loseConnection()
+    transport.resumeProducing()
+    transport.receive(b"hello")
+    transport.turn()
+    assert protocol.data == b""
+
+
+def test_half_close_by_the_peer() -> None:
+    """The protocol is told after the last bytes, and can answer."""
+    protocol = HalfCloseable()
+    transport = FakeTransport(protocol=protocol)
+    transport.receive(b"question")
+    transport.half_close()
+    transport.write(b"answer")
+    assert protocol.ended == ["read"]
+    assert transport.value() == b"answer"
+    assert not protocol.closed
+
+
+def test_half_close_by_the_peer_ends_a_protocol_that_does_not_know_it() -> None:
+    protocol, transport = connected()
+    transport.half_close()
+    assert protocol.closedReason.check(ConnectionDone)
+
+
+def test_half_close_by_us() -> None:
+    """The protocol is told in the next turn; what is written then is dropped, what comes is delivered."""
+    protocol = HalfCloseable()
+    transport = FakeTransport(protocol=protocol)
+    transport.write(b"question")
+    transport.loseWriteConnection()
+    assert protocol.ended == []
+    transport.turn()
+    transport.write(b"dropped")
+    transport.receive(b"answer")
+    assert protocol.ended == ["write"]
+    assert transport.finished
+    assert transport.value() == b"question"
+    assert protocol.data == b"answer"
+
+
+def test_the_peers_reset() -> None:
+    protocol, transport = connected()
+    transport.reset()
+    assert protocol.closedReason.check(ConnectionLost)
+
+
+@pytest.mark.parametrize("peer_reads", [True, False])
+def test_a_reset_is_noticed_while_paused_by_who_writes(peer_reads: bool) -> None:
+    """Not before, and not inside `write`."""
+    protocol, transport = connected(peer_reads=peer_reads)
+    transport.pauseProducing()
+    transport.reset()
+    transport.turn()
+    assert not protocol.closed
+    transport.write(b"x")
+    assert not protocol.closed
+    transport.turn()
+    assert protocol.closedReason.check(ConnectionLost)
+
+
+def test_what_the_protocol_raises_ends_the_connection(logged_errors: object) -> None:
+    class Failing(AccumulatingProtocol):
+        def dataReceived(self, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    protocol = Failing()
+    FakeTransport(protocol=protocol).receive(b"x")
+    assert protocol.closedReason.check(ZeroDivisionError)
+    assert logged_errors.take(ZeroDivisionError)
