@@ -21,6 +21,7 @@ The tower; a file imports only from rows below its own::
     spec, close_reason  0  the language of specs; why a connection ended
     errors              0  every error, one tree
     apps                ∥  the small services that ship with it
+    testing             ∥  the test kit
 """
 
 from tcpapp import codecs, errors, framing

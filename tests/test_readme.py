@@ -125,6 +125,11 @@ def test_the_first_screens_test_passes(folder: Path) -> None:
     assert "1 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py")
 
 
+def test_the_test_kits_tests_pass(folder: Path) -> None:
+    """Over a fake transport, over a wire, whatever comes, and over a bad network."""
+    assert "4 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_kit.py")
+
+
 def test_the_client_prints_what_is_shown(lines: Served, folder: Path) -> None:
     """The client talks with the first screen's server."""
     (folder / "client.py").write_text(PROGRAMS["client.py"].replace("7007", lines.port))
