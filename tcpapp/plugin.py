@@ -41,6 +41,9 @@ __all__ = ["Options", "load_app", "makeService"]
 
 Numbers = TypeVar("Numbers", Limits, Timeouts)
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""Those that stop the server."""
+
 DEFAULT_ENDPOINT = "tcp:7007:interface=127.0.0.1"
 
 _log = Logger(namespace="tcpapp")
@@ -237,11 +240,14 @@ class TwistdService(MessageService):
     def startService(self) -> None:
         """Serve. twistd calls it."""
         super().startService()
-        self._reactor.callWhenRunning(self._take_signals)  # again: as it starts, Twisted installs handlers of its own
+        # As the reactor starts, Twisted installs handlers of its own; a signal that comes then waits for ours.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._reactor.callWhenRunning(self._take_signals)
 
     def _take_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             signal.signal(number, self._signalled)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._terminate, signal.Signals(number).name)

@@ -342,6 +342,7 @@ def signals() -> Any:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
 
 
 def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -423,6 +424,19 @@ def test_a_signal_that_comes_early_is_heeded() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     service.startService()
     assert not service._reactor.hasStopped
+    service._reactor.advance(0)
+    assert service._reactor.hasStopped
+
+
+def test_a_signal_that_comes_while_the_reactor_starts_is_heeded() -> None:
+    """Twisted's handlers, which would end the process by the signal, never see it."""
+    service = service_on()
+    service.privilegedStartService()
+    service.startService()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Twisted's, as the reactor starts
+    os.kill(os.getpid(), signal.SIGTERM)
+    service._reactor.run()
+    service._reactor.hasStopped = False
     service._reactor.advance(0)
     assert service._reactor.hasStopped
 
