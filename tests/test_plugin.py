@@ -433,12 +433,13 @@ def test_a_signal_that_comes_while_the_reactor_starts_is_heeded() -> None:
     service = service_on()
     service.privilegedStartService()
     service.startService()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Twisted's, as the reactor starts
-    os.kill(os.getpid(), signal.SIGTERM)
+    twisteds: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: twisteds.append(number))
+    signal.raise_signal(signal.SIGTERM)  # to this thread: others, of other tests, do not block it
     service._reactor.run()
     service._reactor.hasStopped = False
     service._reactor.advance(0)
-    assert service._reactor.hasStopped
+    assert (service._reactor.hasStopped, twisteds) == (True, [])
 
 
 def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
