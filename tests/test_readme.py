@@ -140,9 +140,12 @@ def test_the_asyncio_client_prints_what_is_shown(twistd: list[str], folder: Path
     """A program without tcpapp talks with the server under the framing that the README names."""
     assert "twistd -n tcpapp --app mine:app --framing int32`" in README
     served = Served(twistd, folder, "--framing", "int32")
-    (folder / "asyncio_client.py").write_text(PROGRAMS["asyncio_client.py"].replace("7007", served.port))
-    assert run(folder, "asyncio_client.py") == printed("asyncio_client.py")
-    assert served.stop() == 0
+    try:
+        (folder / "asyncio_client.py").write_text(PROGRAMS["asyncio_client.py"].replace("7007", served.port))
+        assert run(folder, "asyncio_client.py") == printed("asyncio_client.py")
+    finally:
+        code = served.stop()
+    assert code == 0
 
 
 @pytest.mark.parametrize("name", ["cut.py", "server.py"])
