@@ -18,7 +18,8 @@ from tcpapp.errors import InvalidOption, NotConnected, UnsendableMessage
 from tcpapp.server import MessageServerFactory
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, LateReply, MessagesSkipped, Opened, Telemetry
-from tests.fakes import AbruptTransport, Peer, Transport, result_of
+from tcpapp.testing.transport import FakeTransport
+from tests.peers import AbruptTransport, NotedTransport, Peer, result_of
 
 # The forms of app -----------------------------------------------------------------------------------------------------
 
@@ -82,7 +83,7 @@ def test_a_class_is_made_anew_for_each_connection() -> None:
             made.append(self)
 
     peer = Peer(App)
-    peer.factory.buildProtocol(None).makeConnection(Transport())
+    FakeTransport(protocol=peer.factory.buildProtocol(None))
     first, second = made
     assert len(first.log) == len(second.log) == 1
 
@@ -97,7 +98,7 @@ def test_a_class_whose_constructor_raises_closes_that_connection_alone() -> None
     peer = Peer(App)
     assert peer.closing
     assert [type(event) for event in peer.events] == [Opened, AppFailed]
-    peer.says(b"a\n")
+    peer.slips_in(b"a\n")
     peer.leaves()
     assert peer.reason.rule == "app-failed"
     assert peer.hears() == b""
@@ -245,8 +246,7 @@ def test_before_it_is_connected_a_connection_takes_every_other_call(unopened: Me
     assert unopened.state is State.UNOPENED
     with pytest.raises(NotConnected):
         unopened.__anext__().send(None)
-    unopened.makeConnection(Transport())
-    unopened.connectionLost()
+    FakeTransport(protocol=unopened).lose()
     assert result_of(closed).rule == "end-of-stream"
 
 
@@ -262,16 +262,15 @@ def test_the_state_follows_the_connection() -> None:
 
 def test_the_addresses_are_the_transports() -> None:
     """Peer and host are given as the transport has them."""
-    transport = Transport()
-    transport.peerAddr, transport.hostAddr = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "192.0.2.2", 2)
-    connection = Peer(transport=transport).connection
-    assert (connection.peer, connection.host) == (transport.peerAddr, transport.hostAddr)
+    host, peer = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "192.0.2.2", 2)
+    connection = Peer(transport=NotedTransport(hostAddress=host, peerAddress=peer)).connection
+    assert (connection.peer, connection.host) == (peer, host)
 
 
 def test_an_address_that_is_gone_is_not_connected() -> None:
     """Twisted's transports drop their socket at the end, and with it their own address."""
 
-    class Dropping(Transport):
+    class Dropping(NotedTransport):
         def getHost(self) -> Any:
             return self.socket.getsockname()
 
@@ -302,11 +301,10 @@ def test_the_factory_knows_the_connection_from_its_opening_to_its_end() -> None:
 def test_a_connection_needs_no_factory_and_no_listener() -> None:
     """A protocol made by hand works, and whatever happens to it, nothing is told to nobody."""
     connection = MessageProtocol(Settings(lambda *_: b"long", "line:max=3:oversize=skip", telemetry=Telemetry()))
-    transport = Transport()
-    connection.makeConnection(transport)
+    transport = FakeTransport(protocol=connection)
     connection.request(b"ask").addErrback(lambda _: None).cancel()
-    connection.dataReceived(b"long\nlate\nabc\nabc\n")
-    connection.connectionLost()
+    transport.receive(b"long\nlate\nabc\nabc\n")
+    transport.turn()
     assert transport.value() == b"ask\n"
     assert transport.disconnecting
     assert result_of(connection.when_closed()).rule == "app-failed"
@@ -332,8 +330,8 @@ def test_without_a_clock_and_a_reactor_no_timer_runs() -> None:
 def test_the_clock_is_the_transports_reactor_unless_another_is_given() -> None:
     """Each connection's timers run on what drives its transport."""
     reactor, other = Clock(), Clock()
-    assert Peer(transport=Transport(reactor), clock=None).connection.clock is reactor
-    assert Peer(transport=Transport(reactor), clock=other).connection.clock is other
+    assert Peer(transport=NotedTransport(clock=reactor), clock=None).connection.clock is reactor
+    assert Peer(transport=NotedTransport(clock=reactor), clock=other).connection.clock is other
 
 
 def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
@@ -362,9 +360,9 @@ def test_who_waits_for_a_client_to_connect_may_end_it_at_once() -> None:
         factory = MessageClientFactory(app, telemetry=Telemetry())
         factory.when_connected().addCallback(lambda connection, call=call: getattr(connection, call)() and None)
         connection: Any = factory.buildProtocol(None)
-        connection.makeConnection(transport := Transport())
+        transport = FakeTransport(protocol=connection)
         assert transport.disconnecting
-        connection.connectionLost()
+        transport.turn()
         assert [entry[0] for entry in app.log][-1] == "closed"
         assert app.log[-1][1].rule == rule
 

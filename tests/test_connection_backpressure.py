@@ -12,17 +12,10 @@ from twisted.internet.defer import Deferred
 from tcpapp.app import conversation
 from tcpapp.inbox import MESSAGE_COST
 from tcpapp.limits import Limits, Timeouts
-from tests.fakes import NOTHING, Peer, Switch, Transport, result_of
+from tests.peers import NOTHING, Peer, Switch, result_of, stalled
 
 LINE = b"x" * 99 + b"\n"
 SMALL = Limits(inbox_high=10_000, inbox_low=5_000, write_high=10_000)
-
-
-def stalled(app: Any = None, **options: Any) -> Peer:
-    """A peer that takes nothing of what it is sent."""
-    transport = Transport()
-    transport.reading = False
-    return Peer(app, transport=transport, **options)
 
 
 # A slow app -----------------------------------------------------------------------------------------------------------
@@ -74,6 +67,7 @@ def test_a_conversation_that_waits_for_something_else_stops_the_reading() -> Non
     assert peer.paused
     going.callback(None)
     assert not peer.paused
+    peer.transport.turn()
     assert len(seen) == 200
     peer.leaves()
 
@@ -95,7 +89,7 @@ def test_a_pause_stops_the_reading_at_the_mark() -> None:
 def test_no_more_is_read_once_the_stream_is_unreadable_however_far_the_app_gets() -> None:
     """Reading that was stopped by a fault is not resumed by an inbox that empties."""
     app = Switch()
-    peer = Peer(app, "line:max=100", limits=SMALL)
+    peer = Peer(app, "line:max=100", limits=Limits(inbox_high=10_000, inbox_low=5_000))
     peer.says(LINE * 200 + b"x" * 101)
     assert peer.paused
     for _ in range(199):
@@ -122,7 +116,7 @@ def test_a_peer_that_takes_no_replies_is_not_read_from_in_the_end() -> None:
         peer.says(LINE)
         sent += 1
     assert len(calls) < 25 < sent
-    assert len(peer.transport.unsent) + peer.connection._outbox.unsent <= 25 * 1001
+    assert peer.transport.unsent + peer.connection._outbox.unsent <= 25 * 1001
     while peer.transport.unsent:
         peer.transport.take()
     assert not peer.paused

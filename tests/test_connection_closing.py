@@ -13,7 +13,7 @@ from tcpapp.connection import State
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.telemetry import AppFailed, Closed
-from tests.fakes import NOTHING, Peer, Switch, Transport, result_of
+from tests.peers import NOTHING, Peer, Switch, result_of, stalled
 
 
 def echo(message: bytes, connection: Any) -> bytes:
@@ -35,7 +35,7 @@ def test_close_inside_received_sends_that_calls_reply_and_hands_over_no_more() -
 
     peer = Peer(app)
     peer.says(b"1\nquit\n2\n")
-    peer.says(b"3\n")
+    peer.slips_in(b"3\n")
     assert peer.transport.writes == [b"1\nquit\n"]
     assert peer.closing
     peer.leaves()
@@ -74,14 +74,12 @@ def test_an_app_may_close_twice_and_everyone_learns_the_same_reason() -> None:
 
 def test_close_flushes_what_the_peer_takes_in_time() -> None:
     """What waited is the transport's, and those who sent it learn that it is gone."""
-    transport = Transport()
-    transport.reading = False
-    peer = Peer(transport=transport)
+    peer = stalled()
     sends = [peer.connection.send(b"x" * 100_000) for _ in range(3)]
     closed = peer.connection.close()
     assert peer.closing
-    assert transport.producer is None
-    transport.take()
+    assert peer.transport.producer is None
+    peer.transport.take()
     peer.leaves()
     assert peer.hears() == (b"x" * 100_000 + b"\n") * 3
     assert [result_of(each) for each in sends] == [None] * 3
@@ -91,17 +89,15 @@ def test_close_flushes_what_the_peer_takes_in_time() -> None:
 @pytest.mark.parametrize("grace", [None, 3.0, 0])
 def test_close_cuts_what_the_peer_does_not_take_in_time(grace: float | None) -> None:
     """It always ends: after the call's seconds, or those of the factory."""
-    transport = Transport()
-    transport.reading = False
-    peer = Peer(transport=transport, timeouts=Timeouts(grace=7.0))
+    peer = stalled(timeouts=Timeouts(grace=7.0))
     send = peer.connection.send(b"x" * 100_000)
     closed = peer.connection.close(grace)
     seconds = 7.0 if grace is None else grace
     if seconds:
         peer.clock.advance(seconds - 0.1)
-        assert not transport.aborted
+        assert not peer.transport.aborted
     peer.clock.advance(0.1)
-    assert transport.aborted
+    assert peer.transport.aborted
     peer.resets()
     assert (peer.reason.rule, peer.reason.limit) == ("grace-over", seconds)
     assert result_of(closed) is peer.reason
@@ -115,7 +111,7 @@ def test_a_shorter_grace_holds_and_a_longer_one_does_not() -> None:
     peer.connection.close(20.0)
     peer.connection.close(2.0)
     peer.connection.close()
-    [call] = peer.clock.getDelayedCalls()
+    [call] = peer.timers
     assert call.getTime() == 2.0
 
 
@@ -135,8 +131,8 @@ def test_a_closing_connection_sends_no_more_and_hears_no_more() -> None:
     waiting = peer.connection.receive()
     peer.connection.close()
     calls = [peer.connection.send(b"x"), peer.connection.request(b"x"), peer.connection.receive(), waiting]
-    peer.says(b"1\n")
-    peer.half_closes()
+    peer.slips_in(b"1\n")
+    peer.connection.readConnectionLost()
     assert peer.hears() == b""
     peer.leaves()
     assert [result_of(each).reason for each in calls] == [peer.reason] * 4
@@ -202,8 +198,9 @@ def test_abort_cuts_a_closing_short() -> None:
     peer.connection.close()
     peer.connection.abort()
     assert peer.transport.aborted
-    assert peer.clock.getDelayedCalls() == []
+    assert peer.timers == []
     peer.resets()
+    assert peer.clock.getDelayedCalls() == []
 
 
 # The single end -------------------------------------------------------------------------------------------------------
@@ -223,8 +220,8 @@ def test_the_end_comes_once() -> None:
     peer = Peer(App())
     peer.resets()
     peer.connection.connectionLost(Failure(ConnectionDone()))
-    peer.says(b"1\n")
-    peer.half_closes()
+    peer.slips_in(b"1\n")
+    peer.connection.readConnectionLost()
     assert log == [peer.reason]
     assert (peer.reason.rule, str(peer.reason.by)) == ("lost", "network")
     assert isinstance(peer.reason.error, ConnectionLost)

@@ -9,7 +9,7 @@ from twisted.internet.defer import succeed
 
 from tcpapp.codecs import Codec
 from tcpapp.telemetry import AppFailed
-from tests.fakes import Peer, Switch
+from tests.peers import Peer, Switch
 
 
 class Careless(Codec[Any]):
@@ -65,7 +65,7 @@ def test_the_messages_before_an_undecodable_one_are_answered_also_when_the_app_i
     app = Switch()
     peer = Peer(app, codec="text")
     peer.says(b"1\n2\n\xff\n3\n")
-    peer.says(b"4\n")
+    peer.slips_in(b"4\n")
     assert not peer.closing
     app.pending[0].callback("one")
     app.pending[1].callback("two")

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensur
 from tcpapp.app import conversation
 from tcpapp.errors import NotConnected
 from tcpapp.telemetry import AppFailed
-from tests.fakes import Peer, Transport
+from tests.peers import Peer, stalled
 
 
 def test_a_conversation_is_an_app() -> None:
@@ -57,7 +57,7 @@ def test_a_conversation_that_raises_closes_the_connection_as_failed(first: bool)
         raise ZeroDivisionError
 
     peer = Peer(talk)
-    peer.says(b"1\n")
+    peer.slips_in(b"1\n")
     assert peer.hears() == b"sent\n"
     peer.leaves()
     assert peer.reason.rule == "app-failed"
@@ -143,9 +143,7 @@ def test_a_conversation_that_waits_on_its_connection_is_told_and_not_cancelled(w
         await cleaning
         log.append("clean")
 
-    transport = Transport()
-    transport.reading = False
-    peer = Peer(talk, transport=transport)
+    peer = stalled(talk)
     if end != "resets":
         getattr(peer.connection, end)()
     peer.resets()

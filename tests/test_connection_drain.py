@@ -11,7 +11,7 @@ from tcpapp.app import conversation
 from tcpapp.connection import State
 from tcpapp.limits import Timeouts
 from tcpapp.telemetry import AppFailed, Closed
-from tests.fakes import NOTHING, Peer, Switch, result_of
+from tests.peers import NOTHING, Peer, Switch, result_of
 
 
 def test_an_idle_connection_is_drained_at_once() -> None:
@@ -31,7 +31,7 @@ def test_what_came_before_the_drain_is_answered() -> None:
     peer.says(b"1\n2\n")
     peer.connection.drain()
     assert peer.paused
-    peer.says(b"3\n")
+    peer.slips_in(b"3\n")
     app.pending[0].callback(b"one")
     assert not peer.closing
     app.pending[1].callback(b"two")
@@ -185,7 +185,7 @@ def test_draining_a_connection_that_closes_changes_nothing() -> None:
     peer = Peer()
     peer.connection.close(10.0)
     peer.connection.drain(1.0)
-    [call] = peer.clock.getDelayedCalls()
+    [call] = peer.timers
     assert call.getTime() == 10.0
     peer.leaves()
     assert peer.reason.rule == "closed"

@@ -10,7 +10,8 @@ from twisted.internet.defer import fail, succeed
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing import Framing, Lines
 from tcpapp.telemetry import AppFailed, Closed
-from tests.fakes import NOTHING, Peer, Switch, Transport, result_of
+from tcpapp.testing.transport import FakeTransport
+from tests.peers import NOTHING, Peer, Switch, result_of
 
 
 def raising(message: bytes, connection: Any) -> Any:
@@ -116,12 +117,11 @@ def test_a_failure_that_comes_after_the_end_is_told_but_changes_no_reason() -> N
 def test_one_connection_that_fails_harms_no_other() -> None:
     """An instance that serves two connections goes on to serve the other."""
     first = Peer(raising)
-    second = first.factory.buildProtocol(None)
-    second.makeConnection(transport := Transport())
+    second = FakeTransport(protocol=first.factory.buildProtocol(None))
     first.says(b"bad\n")
-    second.dataReceived(b"good\n")
+    second.receive(b"good\n")
     assert first.closing
-    assert transport.value() == b"good\n"
+    assert second.value() == b"good\n"
 
 
 def test_a_framing_is_handed_each_chunk_once() -> None:

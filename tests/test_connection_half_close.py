@@ -15,7 +15,7 @@ from tcpapp.connection import State
 from tcpapp.errors import MessageTooLong
 from tcpapp.limits import Timeouts
 from tcpapp.telemetry import MessagesSkipped
-from tests.fakes import Peer, Switch, Transport
+from tests.peers import Peer, Switch, stalled
 
 
 def echo(message: bytes, connection: Any) -> bytes:
@@ -42,7 +42,7 @@ def test_the_answers_of_a_slow_app_come_after_the_half_close_too() -> None:
     peer = Peer(app)
     peer.says(b"1\n2\n")
     peer.half_closes()
-    peer.half_closes()
+    peer.connection.readConnectionLost()
     assert not peer.closing
     app.pending[0].callback(b"one")
     assert not peer.closing
@@ -129,9 +129,7 @@ def test_a_paused_app_gets_its_messages_after_the_half_close() -> None:
 
 def test_answers_that_the_peer_takes_slowly_go_out_after_the_half_close() -> None:
     """The app is called as room comes, and the closing waits for the last."""
-    transport = Transport()
-    transport.reading = False
-    peer = Peer(lambda message, _: message * 50_000, transport=transport)
+    peer = stalled(lambda message, _: message * 50_000)
     peer.says(b"1\n2\n3\n4\n5\n")
     peer.half_closes()
     assert not peer.closing
@@ -157,14 +155,14 @@ def test_whole_messages_are_answered_before_an_unreadable_stream_is_closed(slow:
     app = Switch()
     peer = Peer(app if slow else echo, "line:max=5")
     peer.says(b"1\n2\ntoo long\n3\n")
-    peer.says(b"4\n")
+    peer.slips_in(b"4\n")
     assert peer.paused == slow
     for number in range(2 if slow else 0):
         assert not peer.closing
         app.pending[number].callback(app.seen[number])
     assert peer.hears() == b"1\n2\n"
     assert peer.closing
-    assert not peer.paused  # it reads, and drops, what would make the closing a reset
+    assert not peer.paused  # TLS reads on, until the peer's close_notify
     peer.leaves()
     assert (peer.reason.rule, str(peer.reason.by), peer.reason.limit) == ("message-too-long", "us", 5)
     assert isinstance(peer.reason.error, MessageTooLong)
@@ -177,7 +175,7 @@ def test_the_answers_before_a_fault_are_the_same_however_the_stream_is_cut(cuts:
     stream = b"1:a,1:b,x1:c,1:d,"
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
     for start, end in pairwise(edges):
-        peer.says(stream[start:end])
+        peer.slips_in(stream[start:end])
     assert peer.hears() == b"1:a,1:b,"
     peer.leaves()
     assert peer.reason.rule == "malformed-frame"

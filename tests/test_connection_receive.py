@@ -13,7 +13,7 @@ from tcpapp.app import conversation
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.limits import Limits
 from tcpapp.telemetry import AppFailed, Closed
-from tests.fakes import NOTHING, Loop, Outcomes, Peer, result_of
+from tests.peers import NOTHING, Outcomes, Peer, result_of
 
 # receive --------------------------------------------------------------------------------------------------------------
 
@@ -165,9 +165,8 @@ def test_two_connections_joined_in_memory_keep_the_order_of_both_directions() ->
     def answer(message: bytes, connection: Any) -> bytes | None:
         return b"me" if message == b"who" else seen.append(message)
 
-    one, two = Loop(), Loop()
-    server, client = Peer(serve, transport=one), Peer(answer, transport=two)
-    one.other, two.other = client.connection, server.connection
+    server, client = Peer(serve), Peer(answer)
+    server.transport.on_write, client.transport.on_write = client.says, server.says
     for number in range(3):
         client.connection.send(b"%d" % number)
     server.says(b"3\n4\n5\n")

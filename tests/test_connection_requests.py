@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from tcpapp.errors import NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.telemetry import AppFailed, LateReply
-from tests.fakes import NOTHING, Outcomes, Peer, result_of
+from tests.peers import NOTHING, Outcomes, Peer, result_of
 
 
 def number_of(message: bytes) -> bytes | None:
@@ -238,7 +238,7 @@ def test_a_key_function_that_raises_on_the_peers_message_is_the_apps_failure() -
     request = peer.connection.request(b"1")
     peer.hears()
     peer.says(b"2\nbad\n3\n")
-    peer.says(b"4\n")
+    peer.slips_in(b"4\n")
     assert peer.hears() == b"2\n"
     peer.leaves()
     assert seen == [b"2"]

@@ -17,7 +17,7 @@ from tcpapp.connection import State
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.telemetry import Closed
-from tests.fakes import AbruptTransport, Outcomes, Peer, Transport, result_of
+from tests.peers import AbruptTransport, NotedTransport, Outcomes, Peer, result_of
 
 # Every way to end -----------------------------------------------------------------------------------------------------
 
@@ -86,13 +86,11 @@ class Noting:
         self.reasons.append(reason)
 
 
-def stalled(app: Any, transport: Transport | None = None) -> Peer:
+def stalled(app: Any, transport: type[NotedTransport] = NotedTransport) -> Peer:
     """A peer that takes nothing, on a connection whose every bound is near."""
-    transport = transport or Transport()
-    transport.bufferSize = 50
-    transport.reading = False
     limits = Limits(write_high=50, max_unsent=2000)
-    return Peer(app, "line:max=99", transport=transport, limits=limits, timeouts=Timeouts(send_progress=30.0))
+    timeouts = Timeouts(send_progress=30.0)
+    return Peer(app, "line:max=99", transport=transport(peer_reads=False), limits=limits, timeouts=timeouts)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -144,10 +142,8 @@ def test_no_conversation_outlives_its_connection(ending: str) -> None:
                 ended.append(True)
 
         peer = stalled(talk)
-        peer.transport.reading = True
-        peer.transport.take()
-        peer.transport.take()
-        peer.transport.reading = False
+        peer.transport.go_on()
+        peer.transport.stall()
         ENDINGS[ending](peer)
         if peer.connection.state is not State.CLOSED:
             peer.resets()
@@ -165,14 +161,14 @@ THEN = ["nothing", "cancel", "answer", *WAITERS, *CALLS]
 class AnyLife(RuleBasedStateMachine):
     """A connection, its app, its user and its peer do whatever they can, in any order."""
 
-    transport = Transport
+    transport = NotedTransport
 
     def __init__(self) -> None:
         super().__init__()
         self.app = Noting()
         self.pending: list[Deferred[Any]] = []
         self.app.received = self.received  # type: ignore[method-assign]
-        self.peer = stalled(self.app, self.transport())
+        self.peer = stalled(self.app, self.transport)
         self.outcomes = Outcomes()
         self.handed_out: list[Deferred[Any]] = []
         self.number = 0
@@ -232,7 +228,8 @@ class AnyLife(RuleBasedStateMachine):
     @precondition(lambda self: not self.lost and not self.peer.paused)
     @rule(count=st.integers(1, 3), fault=st.sampled_from([b"", b"", b"half", b"x" * 200]))
     def say(self, count: int, fault: bytes) -> None:
-        self.peer.says(b"".join(b"%d\n" % each for each in range(count)) + fault)
+        say = self.peer.says if self.peer.transport.wants_to_read else self.peer.slips_in
+        say(b"".join(b"%d\n" % each for each in range(count)) + fault)
 
     @precondition(lambda self: not self.lost)
     @rule(count=st.one_of(st.none(), st.integers(1, 100)))
@@ -255,7 +252,7 @@ class AnyLife(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if not self.lost:
-            self.peer.connection.connectionLost()
+            self.peer.leaves()
         assert len(self.outcomes.all) == self.number
         assert self.app.reasons == [event.reason for event in self.peer.told(Closed)]
         assert result_of(self.peer.connection.when_closed()) is self.peer.reason

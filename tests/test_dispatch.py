@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from tcpapp.framing import Lines
 from tcpapp.limits import Limits
-from tests.fakes import Answering, Loop, Peer, Switch, result_of
+from tests.peers import Peer, Switch, result_of, stalled
 
 
 class Counting(Lines):
@@ -111,12 +111,10 @@ def test_an_app_is_called_no_more_once_its_replies_block_the_transport(kind: str
             return coroutine()
         return succeed(b"x" * 60_000) if kind == "fired" else b"x" * 60_000
 
-    peer = Peer(app)
-    peer.transport.reading = False
+    peer = stalled(app)
     peer.says(b"a\n" * 100)
     assert len(calls) == 2
-    peer.transport.reading = True
-    peer.transport.take()
+    peer.transport.go_on()
     assert len(calls) == 100
     assert peer.hears() == (b"x" * 60_000 + b"\n") * 100
 
@@ -211,8 +209,10 @@ def test_the_output_is_the_same_whatever_the_cut_and_whenever_the_deferreds_fire
         peer.says(stream[start:end])
         while app.pending and next(when, False):
             app.pending.pop(0).callback(None)
+    peer.transport.turn()
     while app.pending:
         app.pending.pop(0).callback(None)
+        peer.transport.turn()
     assert app.seen == [message if codec is None else message.decode() for message, _ in script]
     assert peer.hears() == b"".join(message + b"\n" for message, kind in script if kind != "none")
     assert not peer.paused
@@ -232,10 +232,9 @@ def test_a_message_that_arrives_from_inside_received_is_handled_after_those_of_i
         deep[0] -= 1
         return b"reply " + message
 
-    loop = Loop()
-    peer = Peer(app, transport=loop, limits=Limits(write_high=50))
+    peer = Peer(app, limits=Limits(write_high=50))
     answers = iter([b"5\n", b"6\n"])
-    loop.other = Answering(peer, lambda data: next(answers, b"") if data.startswith(b"x") else b"")
+    peer.transport.on_write = lambda data: data.startswith(b"x") and peer.says(next(answers, b""))
     peer.says(b"1\n2\n3\n4\n")
     assert seen == [b"1", b"2", b"3", b"4", b"5", b"6"]
 
@@ -250,9 +249,8 @@ def test_a_reply_that_arrives_while_the_request_is_written_keeps_the_order(codec
         seen.append(message)
         return connection.request(text(b"question")) if message == text(b"1") else None
 
-    loop = Loop()
-    peer = Peer(app, transport=loop, codec=codec)
-    loop.other = Answering(peer, lambda data: b"answer\n4\n" if data == b"question\n" else b"")
+    peer = Peer(app, codec=codec)
+    peer.transport.on_write = lambda data: data == b"question\n" and peer.says(b"answer\n4\n")
     peer.says(b"1\n2\n3\n")
     assert seen == [text(each) for each in (b"1", b"2", b"3", b"4")]
     assert peer.hears() == b"question\nanswer\n"
@@ -260,9 +258,8 @@ def test_a_reply_that_arrives_while_the_request_is_written_keeps_the_order(codec
 
 def test_a_reply_that_comes_while_the_chunk_is_written_is_sent() -> None:
     """Also when there is no further message to handle."""
-    loop = Loop()
-    peer = Peer(lambda message, connection: connection.request(b"question"), transport=loop)
-    loop.other = Answering(peer, lambda data: b"answer\n" if data == b"question\n" else b"")
+    peer = Peer(lambda message, connection: connection.request(b"question"))
+    peer.transport.on_write = lambda data: data == b"question\n" and peer.says(b"answer\n")
     peer.says(b"1\n")
     assert peer.hears() == b"question\nanswer\n"
 
@@ -270,9 +267,8 @@ def test_a_reply_that_comes_while_the_chunk_is_written_is_sent() -> None:
 def test_what_arrives_from_inside_a_replys_callback_is_sorted_after_its_chunk() -> None:
     """With a codec and requests too, a re-entered chunk waits until the one in hand is sorted."""
     seen: list[str] = []
-    loop = Loop()
-    peer = Peer(lambda message, _: seen.append(message), transport=loop, codec="text", key=key_of)
-    loop.other = Answering(peer, lambda data: b"late\n" if data == b"more\n" else b"")
+    peer = Peer(lambda message, _: seen.append(message), codec="text", key=key_of)
+    peer.transport.on_write = lambda data: data == b"more\n" and peer.says(b"late\n")
     peer.connection.request("#1").addCallback(lambda _: peer.connection.send("more"))
     peer.says(b"before\n#1\nafter\n")
     assert seen == ["before", "after", "late"]
@@ -286,9 +282,8 @@ def test_what_arrives_from_inside_the_app_is_not_taken_after_an_undecodable_mess
         seen.append(message)
         connection.send("x" * 100)
 
-    loop = Loop()
-    peer = Peer(app, transport=loop, codec="text", limits=Limits(write_high=50))
-    loop.other = Answering(peer, lambda data: b"late\n")
+    peer = Peer(app, codec="text", limits=Limits(write_high=50))
+    peer.transport.on_write = lambda data: peer.slips_in(b"late\n")
     peer.says(b"1\n2\n\xff\n")
     assert seen == ["1", "2"]
     peer.leaves()

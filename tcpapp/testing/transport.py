@@ -255,10 +255,10 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
             super()._closeWriteConnection()
 
     def _flush(self) -> None:
-        """Let the peer have what it allows itself."""
+        """Let the peer have what it allows itself; nothing once the connection is cut."""
         self._flushing = True
         try:
-            while self.unsent and self._can_write:
+            while self.unsent and self._can_write and not self.aborted:
                 self._handle(self.doWrite, reading=False)
         finally:
             self._flushing = False

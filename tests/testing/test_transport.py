@@ -350,6 +350,20 @@ def test_a_given_clock_turns_it() -> None:
     assert protocol.closed
 
 
+@pytest.mark.parametrize("peer_reads", [True, False])
+def test_what_is_written_after_an_abort_is_dropped(peer_reads: bool) -> None:
+    """It waits for nobody: the connection is lost in the next turn, as ever."""
+    protocol, transport = connected(peer_reads=peer_reads)
+    transport.write(b"before")
+    transport.abortConnection()
+    transport.write(b"after")
+    assert transport.take() == b""
+    transport.go_on()
+    transport.turn()
+    assert transport.value() == (b"before" if peer_reads else b"")
+    assert protocol.closedReason.check(ConnectionAborted)
+
+
 def test_abort_is_noted_and_ends_in_the_next_turn() -> None:
     """What is unsent is lost, and the peer is reset."""
     protocol, transport = connected(peer_reads=False)

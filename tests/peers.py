@@ -1,18 +1,18 @@
-"""The other end of a connection, in memory: a transport with a write mark, and the peer's hand on it."""
+"""The other end of a connection under test, over the kit's `FakeTransport`, and what its own end's user sees."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from tcpapp.connection import MessageProtocol
 from tcpapp.server import MessageServerFactory
 from tcpapp.telemetry import Closed, Event, Telemetry
+from tcpapp.testing.transport import FakeTransport
 
 
 class StrictClock(Clock):
@@ -23,102 +23,59 @@ class StrictClock(Clock):
         return super().callLater(when, *args, **kwargs)
 
 
-class Transport(StringTransport):
+class NotedTransport(FakeTransport):
     """
-    A `StringTransport` that does what real ones do.
+    A `FakeTransport` that notes each `write` in `writes`, and tells `on_write` of it before ``write`` returns.
 
-    What the peer does not take (`reading` is false) waits; over `bufferSize` the producer is paused, and it is resumed
-    when all is taken. What is written after `loseConnection` is dropped, as TLS has it. `writes` holds each write.
+    A peer that answers then and there stands for lines in memory where each end calls the other.
     """
 
-    bufferSize = 65536
-
-    def __init__(self, reactor: Clock | None = None) -> None:
-        super().__init__()
-        if reactor is not None:
-            self.reactor = reactor
-        self.reading = True
-        self.aborted = False
+    def __init__(self, *, clock: Clock | None = None, **options: Any) -> None:
         self.writes: list[bytes] = []
-        self.unsent = b""
-        self._paused = False
+        self.on_write: Callable[[bytes], object] = lambda data: None
+        super().__init__(clock=StrictClock() if clock is None else clock, **options)
 
     def write(self, data: bytes) -> None:
-        if self.disconnecting:
-            return
         self.writes.append(data)
-        self.unsent += data
-        if self.reading:
-            self.take()
-        elif len(self.unsent) > self.bufferSize and self.producer is not None and not self._paused:
-            self._paused = True
-            self.producer.pauseProducing()
-
-    def take(self, count: int | None = None) -> None:
-        """Let the peer take `count` bytes, or all."""
-        taken, self.unsent = (self.unsent, b"") if count is None else (self.unsent[:count], self.unsent[count:])
-        self.io.write(taken)
-        if not self.unsent and self._paused and self.producer is not None:
-            self._paused = False
-            self.producer.resumeProducing()
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        super().abortConnection()
+        super().write(data)
+        self.on_write(data)
 
 
-class AbruptTransport(Transport):
-    """A transport whose connection is lost before `abortConnection` and `loseConnection` return."""
+class AbruptTransport(NotedTransport):
+    """
+    A transport whose connection is lost before `abortConnection` and `loseConnection` return.
 
-    protocol: MessageProtocol
+    Twisted's own does that where our side was closed for writing before, and `StringTransportWithDisconnection` always.
+    """
 
     def loseConnection(self) -> None:
         super().loseConnection()
-        self.protocol.connectionLost(Failure(ConnectionAborted() if self.aborted else ConnectionDone()))
+        self.lose()
 
-
-class Loop(Transport):
-    """One end of a line in memory: what is written has been handled at the other end before `write` returns."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.other: Any = None
-
-    def write(self, data: bytes) -> None:
-        super().write(data)
-        self.other.dataReceived(data)
-
-
-class Answering:
-    """The other end of a `Loop`: says what `answer` makes of each piece."""
-
-    def __init__(self, peer: Peer, answer: Any) -> None:
-        self.peer = peer
-        self.answer = answer
-
-    def dataReceived(self, data: bytes) -> None:
-        said = self.answer(data)
-        if said:
-            self.peer.says(said)
+    def abortConnection(self) -> None:
+        self.aborted = self.disconnecting = True
+        self.lose(ConnectionAborted())
 
 
 class Peer:
     """The other end of a connection, and what its own end's user sees: `connection`, `events`, `clock`."""
 
     def __init__(
-        self, app: Any = None, framing: Any = "line", *, transport: Transport | None = None, **options: Any
+        self, app: Any = None, framing: Any = "line", *, transport: NotedTransport | None = None, **options: Any
     ) -> None:
-        self.clock = StrictClock()
+        self.transport = NotedTransport() if transport is None else transport
+        self.clock: Clock = self.transport.reactor
         self.events: list[Event] = []
-        options.setdefault("clock", self.clock)
         self.factory = MessageServerFactory(app, framing, telemetry=Telemetry(self.events.append), **options)
         self.connection: Any = self.factory.buildProtocol(None)
-        self.transport = Transport() if transport is None else transport
-        self.transport.protocol = self.connection
-        self.connection.makeConnection(self.transport)
+        self.transport.connect(self.connection)
 
     def says(self, data: bytes) -> None:
-        """Send a chunk, if the connection reads."""
+        """Send a chunk: the connection is given it when it reads."""
+        self.transport.receive(data)
+
+    def slips_in(self, data: bytes) -> None:
+        """Give the connection a chunk that it no longer asked for, as TLS does with what it has decrypted already."""
         self.connection.dataReceived(data)
 
     def hears(self) -> bytes:
@@ -129,15 +86,17 @@ class Peer:
 
     def half_closes(self) -> None:
         """Send FIN and go on reading."""
-        self.connection.readConnectionLost()
+        self.transport.half_close()
 
     def leaves(self) -> None:
-        """Close both sides."""
-        self.connection.connectionLost(Failure(ConnectionDone()))
+        """See the connection closed: let its own end finish, if it does, and close both sides at once, as TLS does."""
+        self.transport.turn()
+        self.transport.lose()
 
     def resets(self) -> None:
         """Cut the connection."""
-        self.connection.connectionLost(Failure(ConnectionLost()))
+        self.transport.lose(ConnectionLost())
+        self.transport.turn()
 
     def told(self, kind: type[Any]) -> list[Any]:
         """Give the events of this kind."""
@@ -150,14 +109,24 @@ class Peer:
         return closed.reason
 
     @property
+    def timers(self) -> list[Any]:
+        """What the connection has set on its clock: all but the transport's turns, which are due now."""
+        return [each for each in self.clock.getDelayedCalls() if each.getTime() > self.clock.seconds()]
+
+    @property
     def closing(self) -> bool:
-        """Whether the connection sent FIN, or cut."""
-        return self.transport.disconnecting
+        """Whether the connection closes, or was cut."""
+        return bool(self.transport.disconnecting)
 
     @property
     def paused(self) -> bool:
         """Whether the connection has stopped to read."""
         return self.transport.producerState == "paused"
+
+
+def stalled(app: Any = None, *args: Any, **options: Any) -> Peer:
+    """A peer that takes nothing of what it is sent."""
+    return Peer(app, *args, transport=NotedTransport(peer_reads=False), **options)
 
 
 class Switch:
