@@ -17,7 +17,7 @@ import greenlet
 import pytest
 import pytest_twisted
 from hypothesis import settings
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -68,7 +68,9 @@ def global_reactor() -> Any:
     """Give the global reactor, running: the one that ``--reactor`` named."""
     from twisted.internet import reactor
 
-    pytest_twisted.blockon(deferLater(reactor, 0))  # pytest-twisted starts it when first it has to wait.
+    running: Deferred[None] = Deferred()
+    reactor.callWhenRunning(running.callback, None)
+    pytest_twisted.blockon(running)  # pytest-twisted starts it when first it has to wait.
     return reactor
 
 

@@ -120,9 +120,10 @@ class Leaks:
         self.stop()
 
     def __call__(self, event: LogEvent) -> None:
-        """Note the event's failure, as an observer of the log."""
-        if event.get("log_failure") is not None:
-            self.failures.append(event["log_failure"])
+        """Note the event's failure, as an observer of the log; ``twisted.python.log.err`` has it by another name."""
+        failure = event.get("log_failure") or (event.get("isError") and event.get("failure"))
+        if failure:
+            self.failures.append(failure)
 
     def _held(self) -> dict[Any, str]:
         """All that the reactor and the process have in hand, each with its description."""

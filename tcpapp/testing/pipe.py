@@ -74,7 +74,7 @@ class Pipe:
     `each_byte`, `cut_at` and `seeded_cuts`.
 
     `on_arrival` is called when there may be something to read, `on_room` when there may be room to write, and
-    `on_refused` when bytes come to a reader that has gone.
+    `on_refused` when bytes come to a reader that has gone; with `refuses_ends`, when the end of the stream does, too.
 
     What differs from a kernel: the capacity is one, not a sending and a receiving buffer; room for one byte is room
     enough to be writable; nothing is lost and sent again, so a line that loses packets is a slow one.
@@ -98,6 +98,7 @@ class Pipe:
         self.on_arrival: Callable[[], None] = _nothing
         self.on_room: Callable[[], None] = _nothing
         self.on_refused: Callable[[], None] = _nothing
+        self.refuses_ends = False
         self._cuts = iter(() if cuts is None else cuts)
         self._piece = 0
         self._flight: deque[tuple[float, bytes | _Mark]] = deque()
@@ -121,8 +122,8 @@ class Pipe:
 
     @property
     def room(self) -> int:
-        """How many bytes can be written now."""
-        return self.capacity - self._held
+        """How many bytes can be written now; 0 where the capacity has been made less than what is held."""
+        return max(0, self.capacity - self._held)
 
     def write(self, data: bytes | memoryview) -> int:
         """Take as much of `data` as there is room for, and return how much. Raises `BrokenPipeError` after an end."""
@@ -249,6 +250,8 @@ class Pipe:
         if isinstance(item, _Mark):
             self.ended = self.ended or item is _END
             self.was_reset = self.was_reset or item is _RESET
+            if item is _END and self.refuses_ends:
+                self.on_refused()
         elif self._refused:
             self._drop(item)
             self.on_refused()

@@ -18,7 +18,8 @@ class PipeSocket(MemorySocket):
     A socket between two pipes.
 
     As in Linux: closed while there is something it has not read, or abruptly, it resets the peer; bytes that come after
-    it was closed are answered with a reset; after a reset was received nothing can be sent.
+    it was closed are answered with a reset, and after such a close so is the end of the stream; after a reset was
+    received nothing can be sent.
     """
 
     def __init__(self, incoming: Pipe, outgoing: Pipe) -> None:
@@ -58,6 +59,7 @@ class PipeSocket(MemorySocket):
         """Neither read nor write any more."""
         self.incoming.on_refused = self.outgoing.reset
         if self.incoming.refuse() or reset:
+            self.incoming.refuses_ends = True
             self.outgoing.reset()
         else:
             self.outgoing.end()

@@ -45,6 +45,12 @@ if TYPE_CHECKING:
 
 ANY_PORT = "tcp:0:interface=127.0.0.1"
 
+SET_ASIDE = pytest.StashKey[int]()
+"""How often what is there was taken out of the collector's sight."""
+
+SET_ASIDE_FOR = 100
+"""Tests after which all is collected: what those before left in cycles is no more than a few megabytes."""
+
 MARKERS = (
     "leaks: the test fails if it leaves a timer, a port, a connection, a socket or a logged error behind (tcpapp)",
     "no_leaks: the test may leave behind what it will: the check for leaks is off (tcpapp)",
@@ -75,8 +81,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Where every test is checked, take what was loaded out of the collector's sight: it runs after each of them."""
-    if session.config.getini("tcpapp_leaks"):
-        gc.collect()
+    set_aside(session.config)
+
+
+def set_aside(config: pytest.Config) -> None:
+    """Where every test is checked, have the next collection cost no more than what is made from now on."""
+    if config.getini("tcpapp_leaks"):
+        times = config.stash[SET_ASIDE] = config.stash.get(SET_ASIDE, -1) + 1
+        if not times % SET_ASIDE_FOR:
+            gc.unfreeze()
+            gc.collect()
         gc.freeze()
 
 
@@ -106,14 +120,16 @@ def _tcpapp_reactor(request: pytest.FixtureRequest) -> None:
             "the fixtures 'listening' and 'connected' need a reactor that runs: pip install pytest-twisted"
             " (without a network and without a reactor, the fixtures 'wire' and 'simulation' do)"
         )
-    turn(installed_reactor(), wait)
+    start(installed_reactor(), wait)
 
 
-def turn(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
-    """Wait for one turn of `reactor`: pytest-twisted starts it when first it has to wait."""
-    from twisted.internet.task import deferLater
+def start(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
+    """Have `reactor` run: pytest-twisted starts it when first it has to wait."""
+    from twisted.internet.defer import Deferred
 
-    wait(deferLater(reactor, 0))
+    running: Deferred[None] = Deferred()
+    reactor.callWhenRunning(running.callback, None)
+    wait(running)
 
 
 def wait_for_all(config: pytest.Config, deferreds: Sequence[Deferred[Any]]) -> None:
@@ -151,7 +167,7 @@ def leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
     wait = waits(request.config)
     reactor = installed_reactor()
     if wait is not None:
-        turn(reactor, wait)
+        start(reactor, wait)
     watched = Leaks(reactor, sockets=reactor is not None)
     yield watched
     if reactor is None:  # it may have been installed by the test
@@ -166,6 +182,7 @@ def leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
             wait(watched.check_settled())
     except AssertionError as error:
         pytest.fail(f"{request.node.nodeid}: {error}", pytrace=False)
+    set_aside(request.config)
 
 
 # Without a network ---------------------------------------------------------------------------------------------------

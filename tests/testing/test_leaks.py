@@ -15,6 +15,8 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import Logger, LogPublisher
+from twisted.python import log
+from twisted.python.failure import Failure
 
 from tcpapp import connect, listen
 from tcpapp.testing.leaks import Leaks, described
@@ -90,6 +92,23 @@ def test_a_logged_failure_is_left(logged_errors):
         Logger().failure("it failed")
     with pytest.raises(AssertionError, match=r"(?s)left behind:\nlogged error: .*ZeroDivisionError"):
         leaks.check()
+    logged_errors.take(ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), (Failure(ZeroDivisionError()),), (Failure(ZeroDivisionError()), "why")], ids=len
+)
+def test_what_the_old_log_is_told_is_left(arguments, logged_errors):
+    """``twisted.python.log.err``, of which Twisted's older parts and many a program make use."""
+    leaks = Leaks(sockets=False)
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        log.err(*arguments)
+    log.msg("no error", failure=Failure(KeyError()))
+    with pytest.raises(AssertionError, match="ZeroDivisionError") as caught:
+        leaks.check()
+    assert "KeyError" not in str(caught.value)
     logged_errors.take(ZeroDivisionError)
 
 

@@ -104,6 +104,17 @@ def test_it_holds_no_more_than_its_capacity(clock: Clock) -> None:
     assert Pipe(clock).room == CAPACITY
 
 
+def test_a_capacity_below_what_is_held_takes_nothing(clock: Clock) -> None:
+    """Until the reader has come below it."""
+    pipe = Pipe(clock, capacity=10)
+    pipe.write(b"x" * 8)
+    pipe.capacity = 5
+    assert pipe.room == 0
+    assert pipe.write(b"abcdef") == 0
+    pipe.read(4)
+    assert pipe.write(b"abcdef") == 1
+
+
 @pytest.mark.parametrize("options", [{"capacity": 0}, {"latency": -1}, {"bandwidth": 0}])
 def test_impossible_lines_are_refused(clock: Clock, options: dict[str, float]) -> None:
     """A line that carries nothing is `cut`, not configured."""
@@ -216,6 +227,18 @@ def test_a_reader_that_has_gone_makes_room_and_is_not_there(clock: Clock) -> Non
     assert pipe.write(b"abcd") == 4
     assert refused == [4]
     assert not pipe.readable
+
+
+def test_an_end_is_refused_where_nobody_knows_the_connection(clock: Clock) -> None:
+    """As bytes are; where the reader has closed in order, its kernel still takes the end."""
+    refused = []
+    for refuses_ends in (False, True):
+        pipe = Pipe(clock)
+        pipe.on_refused = lambda refuses_ends=refuses_ends: refused.append(refuses_ends)
+        pipe.refuses_ends = refuses_ends
+        pipe.refuse()
+        pipe.end()
+    assert refused == [True]
 
 
 # Sockets between pipes -----------------------------------------------------------------------------------------------

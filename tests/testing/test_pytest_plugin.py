@@ -195,6 +195,39 @@ def test_fixtures_of_a_wider_scope_are_no_leaks(project):
     project.run(passed=1)
 
 
+CYCLES = """
+import gc, weakref
+import pytest
+
+class Cycle:
+    def __init__(self):
+        self.me = self
+
+kept, seen = [Cycle()], []
+
+def test_outlives_its_own_test():
+    kept.append(Cycle())
+    seen.extend(weakref.ref(each) for each in kept)
+
+def test_is_let_go():
+    kept.clear()
+
+@pytest.mark.parametrize("number", range(100))
+def test_goes_on(number): pass
+
+def test_was_collected():
+    assert [each() for each in seen] == [None, None]
+"""
+
+
+@pytest.mark.parametrize("arguments", [("-p", "no:twisted"), ()], ids=["without pytest-twisted", "with it"])
+def test_what_is_let_go_later_is_collected_some_time(project, arguments):
+    """Though the check looks at what each test makes, and no further, garbage does not pile up."""
+    project.ini("tcpapp_leaks = true\nfilterwarnings = error")
+    project.test(CYCLES)
+    project.run(*arguments, passed=103)
+
+
 def test_it_stands_beside_hypothesis(project):
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from tcpapp.testing.simulation.decisions import Stream
 from tcpapp.testing.simulation.host import Host
+from tcpapp.testing.simulation.line import Link
 from tcpapp.testing.simulation.simulation import Simulation
 
 __all__ = ["FAULTS", "faults"]
@@ -16,6 +18,14 @@ SLOWNESS = 1_000.0
 
 JUMPS = 0.5, -0.5, 60.0, -60.0, 3600.0, -3600.0
 """Seconds a clock is set forward or back: by a time service that catches up, and by hand."""
+
+LINES: Final[tuple[dict[str, Any], ...]] = (
+    {"latency": (0.1, 2.0)},
+    {"latency": (0.01, 0.1), "bandwidth": 5_000.0},
+    {"latency": (0.001, 0.01), "capacity": 100},
+    {"latency": (0.001, 0.01), "cuts": 0.9},
+)
+"""What a line gets like: far, thin, short of buffers, in pieces. What waits in it is through in seconds."""
 
 
 class _Faults:
@@ -49,6 +59,11 @@ class _Faults:
         other = self._chance.pick(self._sim.hosts)
         return None if other is host else other
 
+    def others(self, host: Host) -> list[Host]:
+        """Another host, or all others."""
+        other = self.other(host)
+        return [each for each in self._sim.hosts if each is not host] if other is None else [other]
+
     def later(self, undo: Callable[[], object]) -> None:
         """Undo the fault, before the time is over."""
         left = self._until - self._sim.now
@@ -71,6 +86,27 @@ def _crash(now: _Faults, host: Host, chance: Stream) -> None:
         now.later(lambda: None if host.running else host.restart())
 
 
+def _exit(now: _Faults, host: Host, _: Stream) -> None:
+    if host.running:
+        host.exit(host.reactor)
+        now.later(lambda: None if host.running else host.restart())
+
+
+def _half_open(now: _Faults, host: Host, _: Stream) -> None:
+    other = now.other(host)
+    host.simulation.partition(host, other, one_way=True)
+    host.reset(other)
+    now.later(lambda: host.simulation.heal(host, other))
+
+
+def _line(now: _Faults, host: Host, chance: Stream) -> None:
+    network, options = host.simulation.network, chance.pick(LINES)
+    ways = [way for other in now.others(host) for way in ((host, other), (other, host))]
+    for a, b in ways:
+        network.divert(a, b, Link(**options))
+        now.later(partial(network.restore, a, b))
+
+
 def _slow(now: _Faults, host: Host, chance: Stream) -> None:
     host.read_at(chance.pick((SLOWNESS, 0.0)))
     now.later(lambda: host.read_at(None))
@@ -86,8 +122,24 @@ FAULTS: Final[dict[str, Callable[[_Faults, Host, Stream], None]]] = {
     "slow": _slow,
     "jump": _jump,
     "crash": _crash,
+    "exit": _exit,
+    "half-open": _half_open,
+    "line": _line,
 }
-"""The kinds of faults; all but ``jump``, which stays, and ``reset``, which is over at once, are undone in time."""
+"""
+The kinds of faults; all but ``jump``, which stays, and ``reset``, which is over at once, are undone in time.
+
+============= =======================================================================================================
+partition     nothing gets through, in both directions or in one; who connects waits
+reset         connections are reset
+half-open     connections are reset, and the other end does not hear of it
+slow          the host reads slowly, or not at all
+line          the way to another host, or to all, is long, thin, short of buffers, or cuts what is written and read
+jump          the host's clock is set forward or back
+crash         the process is gone, or the machine with it; it is started again. Who connects is refused, or waits
+exit          the process ends, and the kernel closes its connections in order; it is started again
+============= =======================================================================================================
+"""
 
 
 def faults(
@@ -100,8 +152,8 @@ def faults(
     """
     Let something go wrong with one of `hosts` (`None`: any) about every `every` seconds, until the time `until`.
 
-    `kinds` are among `FAULTS`; a host that crashes needs a ``boot`` to come back. Nothing is wrong any more at `until`.
-    Raises `ValueError` for a kind there is not.
+    `kinds` are among `FAULTS`; a host that crashes or exits needs a ``boot`` to come back. At `until` nothing is wrong
+    any more. Raises `ValueError` for a kind there is not.
     """
     for kind in kinds:
         if kind not in FAULTS:

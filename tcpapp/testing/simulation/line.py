@@ -127,10 +127,11 @@ class Line(Pipe):
             self.clock.callLater(seconds, self.refresh)
 
     def relink(self, link: Link) -> None:
-        """Go another way from now on."""
+        """Go another way from now on; whoever waits for room is told, for there may be some."""
         self.link = link
         self.bandwidth = link.bandwidth
         self.capacity = link.capacity
+        self.on_room()
 
     def reset(self) -> None:
         """Break off; a reset that cannot get through now is lost."""
@@ -218,9 +219,10 @@ class SimulatedSocket(PipeSocket):
         self.hang_up(reset=reset)
 
     def vanish(self) -> None:
-        """The host is gone; whatever runs there later answers what comes with a reset."""
+        """The host is gone; whatever runs there later answers what comes, an end too, with a reset."""
         self.closed = True
         self.incoming.refuse()
+        self.incoming.refuses_ends = True
         self.incoming.on_refused = self.outgoing.reset
 
     def _time_out(self) -> None:

@@ -44,6 +44,7 @@ class Network:
         self.hosts: dict[str, Host] = {}
         self._default = link
         self._links: dict[tuple[Host, Host], Link] = {}
+        self._usual: dict[tuple[Host, Host], Link] = {}
         self._sockets: dict[SimulatedSocket, None] = {}
         self._ports: dict[tuple[Host, int | bytes], Port] = {}
         self._files: dict[tuple[Host, bytes], None] = {}
@@ -82,11 +83,24 @@ class Network:
 
     def relink(self, a: Host, b: Host, link: Link) -> None:
         """The way from one host to another is another one, for open connections too."""
+        self._usual.pop((a, b), None)
         link.parted = self.link(a, b).parted
         self._links[a, b] = link
-        for socket in self._sockets:
+        for socket in list(self._sockets):
             if socket.peer is a and socket.host is b:
                 socket.incoming.relink(link)
+
+    def divert(self, a: Host, b: Host, link: Link) -> None:
+        """The way from one host to another is another one, until `restore`."""
+        usual = self._usual.get((a, b)) or self.link(a, b)
+        self.relink(a, b, link)
+        self._usual[a, b] = usual
+
+    def restore(self, a: Host, b: Host) -> None:
+        """The way from one host to another is its usual one again."""
+        usual = self._usual.get((a, b))
+        if usual is not None:
+            self.relink(a, b, usual)
 
     def _refresh(self, which: Callable[[SimulatedSocket], bool]) -> None:
         for socket in self._sockets:

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 import tcpapp
 from tcpapp.errors import NotConnected
 from tcpapp.testing.simulation import RunFailed, Simulation
+from tcpapp.testing.simulation.line import Link
 from tcpapp.testing.simulation.network import EPHEMERAL
 from tests.testing.simulation.scenes import pair, upper
 
@@ -449,6 +450,21 @@ def test_a_reset_gets_lost_in_a_partition(sim):
     assert not listening.connections
 
 
+def test_an_end_that_half_closes_learns_that_the_other_is_gone(sim):
+    """Its FIN is answered with a reset, where the other end's reset has got lost."""
+    server, client, listening, connection = pair(sim)
+    sim.run(connection.request(b"hello"))
+    sim.partition(server, client, one_way=True)
+    [theirs] = listening.connections
+    theirs.abort()
+    sim.run(until=10.0)
+    assert connection.state is tcpapp.State.OPEN
+    sim.heal()
+    connection.transport.loseWriteConnection()
+    assert sim.run(connection.when_closed()).rule == "lost"
+    assert sim.now < 20.0
+
+
 def test_a_crash_resets_connections_and_refuses_new_ones(sim):
     server, client, listening, connection = pair(sim)
     sim.run(connection.request(b"hello"))
@@ -603,6 +619,26 @@ def test_a_link_changed_during_a_partition_stays_parted(sim):
     assert not reply.called
     sim.heal()
     assert sim.run(reply) == b"HELLO"
+
+
+def test_a_way_is_diverted_and_restored(sim):
+    """Twice, and by a way that holds less than is on it; `link` makes a new usual way."""
+    server, client, _, connection = pair(sim)
+    usual = sim.network.link(client, server)
+    sim.network.restore(client, server)
+    reply = connection.request(b"x" * 50_000)
+    sim.network.divert(client, server, Link(0.5, capacity=100))
+    sim.network.divert(client, server, Link(0.7))
+    start = sim.now
+    assert len(sim.run(reply)) == 50_000
+    assert sim.now - start > 0.5
+    sim.network.restore(client, server)
+    assert sim.network.link(client, server) is usual
+    sim.network.divert(client, server, Link(0.7))
+    sim.link(client, server, 0.1)
+    another = sim.network.link(client, server)
+    sim.network.restore(client, server)
+    assert sim.network.link(client, server) is another
 
 
 def test_cuts_are_a_likelihood():
