@@ -11,6 +11,7 @@ module           what it gives
 `strategies`     Hypothesis strategies of messages, cuts and schedules
 `contract`       what every transport has to do, as checks to hold one to
 `leaks`          `Leaks`: what a test left behind
+`certificates`   `Certificates`: an authority, and a server it vouches for, for TLS
 `pytest_plugin`  the fixtures, and the check for leaks
 ================ ==================================================================================================
 

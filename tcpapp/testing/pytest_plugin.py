@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from twisted.internet.task import Clock
 
     from tcpapp import Listening, MessageProtocol
+    from tcpapp.testing.certificates import Certificates
     from tcpapp.testing.leaks import Leaks
-    from tcpapp.testing.pytest_plugin_certificates import Certificates
     from tcpapp.testing.transport import FakeTransport
     from tcpapp.testing.wire import Wire
 
@@ -291,6 +291,6 @@ def connected(
 @pytest.fixture(scope="session")
 def tls_certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Give the `Certificates` of a server called ``localhost``, 127.0.0.1 and ::1, in files of their own."""
-    from tcpapp.testing.pytest_plugin_certificates import Certificates
+    from tcpapp.testing.certificates import Certificates
 
     return Certificates(tmp_path_factory.mktemp("certificates"))

@@ -48,7 +48,7 @@ def test_a_schedule_of_nothing_but_time(events):
 
 @pytest.mark.parametrize(
     ("module", "missing"),
-    [("strategies", "hypothesis"), ("oracles", "hypothesis"), ("pytest_plugin_certificates", "trustme")],
+    [("strategies", "hypothesis"), ("oracles", "hypothesis"), ("certificates", "trustme")],
 )
 def test_what_is_missing_is_named(module, missing):
     """The error says which extra brings it."""

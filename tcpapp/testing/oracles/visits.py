@@ -21,8 +21,8 @@ from tcpapp.framing import Framing
 from tcpapp.server import MessageServerFactory
 from tcpapp.telemetry import AppFailed, Telemetry
 from tcpapp.telemetry import Event as Told
-from tcpapp.testing.check_streams import broken
 from tcpapp.testing.leaks import timer
+from tcpapp.testing.oracles.streams import broken
 from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose, Leave, Read, Reset, Stall
 from tcpapp.testing.transport import FakeTransport
 

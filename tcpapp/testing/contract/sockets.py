@@ -10,7 +10,7 @@ from twisted.internet.endpoints import connectProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from tcpapp.testing.contract_carrier import Carrier, End
+from tcpapp.testing.contract.carrier import Carrier, End
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tcpapp.testing.contract_carrier import Carrier, End
+from tcpapp.testing.contract.carrier import Carrier, End
 from tcpapp.testing.transport import FakeTransport
 from tcpapp.testing.wire import Wire
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
 
 from tcpapp.testing.contract import CHECKS, Planted, hold, name_of
-from tcpapp.testing.contract_fakes import FakeTransports, Wires
+from tcpapp.testing.contract.fakes import FakeTransports, Wires
 from tcpapp.testing.pipe import seeded_cuts
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")

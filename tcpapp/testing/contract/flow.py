@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tcpapp.testing.contract_carrier import Broken, Carrier, Piecewise, needs, same
+from tcpapp.testing.contract.carrier import Broken, Carrier, Piecewise, needs, same
 
 __all__ = ["FLOW"]
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 
 from tcpapp.errors import InvalidFraming, UnreadableStream
 from tcpapp.framing import Framing
-from tcpapp.testing.check_streams import broken, in_pieces, like
+from tcpapp.testing.oracles.streams import broken, in_pieces, like
 from tcpapp.testing.strategies import sendable
 
 __all__ = ["check_memory", "check_time"]

@@ -14,9 +14,9 @@ from tcpapp import framing as framings
 from tcpapp.codecs import Codec
 from tcpapp.framing import Framing
 from tcpapp.testing import strategies
-from tcpapp.testing.check_streams import broken, in_pieces
-from tcpapp.testing.check_visits import Visit
 from tcpapp.testing.leaks import Leaks
+from tcpapp.testing.oracles.streams import broken, in_pieces
+from tcpapp.testing.oracles.visits import Visit
 from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose, Leave, Reset, Stall
 
 __all__ = ["check_app"]

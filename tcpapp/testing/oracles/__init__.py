@@ -8,7 +8,7 @@ they find as an `AssertionError`, and keep no database of their own. They need n
 from __future__ import annotations
 
 import tcpapp.testing.strategies  # noqa: F401 - first: without Hypothesis, it says what to install
-from tcpapp.testing.check_apps import check_app
-from tcpapp.testing.check_framings import check_framing
+from tcpapp.testing.oracles.apps import check_app
+from tcpapp.testing.oracles.framings import check_framing
 
 __all__ = ["check_app", "check_framing"]

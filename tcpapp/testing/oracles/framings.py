@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tcpapp.errors import InvalidFraming, MessageTooLong, TruncatedMessage, UnsendableMessage
 from tcpapp.framing import Fixed, Framing, LengthPrefixed, Raw
 from tcpapp.testing import strategies
-from tcpapp.testing.check_costs import check_memory, check_time
-from tcpapp.testing.check_streams import (
+from tcpapp.testing.oracles.costs import check_memory, check_time
+from tcpapp.testing.oracles.streams import (
     Outcome,
     broken,
     every_split,
@@ -55,7 +55,7 @@ def check_framing(
     - A message of ``max`` bytes comes; one of one byte more is not sent, and ends the stream or is skipped.
     - Any bytes give messages or `UnreadableStream`, and nothing else; a failure is raised again by every later call.
     - `frame` and `frame_all` agree, and take bytes alone; `fresh` is fresh.
-    - Memory is bounded, and time is linear (`costs`; see `tcpapp.testing.check_costs` for how that is measured).
+    - Memory is bounded, and time is linear (`costs`; see `tcpapp.testing.oracles.costs` for how that is measured).
 
     `messages`: those to send, as a collection or a strategy; `None`: some that this framing can send. `examples`: how
     many streams are drawn; `None`: as the loaded profile of Hypothesis has it. Raises `AssertionError` that says which

@@ -6,7 +6,7 @@ from typing import Final
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 
-from tcpapp.testing.contract_carrier import Broken, Carrier, End, HalfCloseableEnd, Piecewise, Planted, needs, same
+from tcpapp.testing.contract.carrier import Broken, Carrier, End, HalfCloseableEnd, Piecewise, Planted, needs, same
 
 __all__ = ["CLOSING"]
 

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from tcpapp.testing.buffered import BufferedTransport
 from tcpapp.testing.contract import CHECKS, Broken, Carrier, End, Planted, applies, hold, name_of
-from tcpapp.testing.contract_fakes import Wires
+from tcpapp.testing.contract.fakes import Wires
 from tcpapp.testing.pipe import Pipe
 from tcpapp.testing.pipe_socket import PipeSocket
 

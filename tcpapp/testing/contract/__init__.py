@@ -17,9 +17,9 @@ Under trial: ``return ensureDeferred(hold(MyCarrier(), check))``. In the checks 
 
 from __future__ import annotations
 
-from tcpapp.testing.contract_carrier import Broken, Carrier, Check, End, HalfCloseableEnd, Piecewise, Planted
-from tcpapp.testing.contract_closing import CLOSING
-from tcpapp.testing.contract_flow import FLOW
+from tcpapp.testing.contract.carrier import Broken, Carrier, Check, End, HalfCloseableEnd, Piecewise, Planted
+from tcpapp.testing.contract.closing import CLOSING
+from tcpapp.testing.contract.flow import FLOW
 
 __all__ = [
     "CHECKS",

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from tcpapp.errors import MalformedFrame, UnreadableStream, UnsendableMessage
 from tcpapp.framing import DEFAULT_MAX, Fixed, Framing, LengthPrefixed, Lines
-from tcpapp.testing import check_costs
-from tcpapp.testing.oracles import check_framing
+from tcpapp.testing.oracles import check_framing, costs
 from tests.framing.streams import FRAMINGS
 
 
@@ -492,13 +491,13 @@ def test_messages_that_cannot_be_sent():
 
 def test_what_is_kept_is_counted_whatever_held_says():
     with pytest.raises(AssertionError, match="as Python's allocator counts it"):
-        check_costs.check_memory(Hoards(max=9))
+        costs.check_memory(Hoards(max=9))
 
 
 def test_one_who_traces_allocations_goes_on():
     tracemalloc.start()
     try:
-        check_costs.check_memory(Own())
+        costs.check_memory(Own())
         assert tracemalloc.is_tracing()
     finally:
         tracemalloc.stop()
@@ -515,7 +514,7 @@ def test_one_who_traces_allocations_goes_on():
 )
 def test_quadratic_work_is_found(kind, promise):
     with pytest.raises(AssertionError, match=promise):
-        check_costs.check_time(kind())
+        costs.check_time(kind())
 
 
 def test_what_sends_nothing_has_no_time_to_judge():
@@ -525,4 +524,4 @@ def test_what_sends_nothing_has_no_time_to_judge():
         def frame(self, message):
             raise UnsendableMessage("nothing")
 
-    check_costs.check_time(Mute())
+    costs.check_time(Mute())

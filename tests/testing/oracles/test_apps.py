@@ -13,9 +13,8 @@ from twisted.logger import Logger
 from tcpapp import conversation
 from tcpapp.apps.chat import Chat
 from tcpapp.framing import Fixed, Lines
-from tcpapp.testing import check_apps
-from tcpapp.testing.check_visits import Visit
-from tcpapp.testing.oracles import check_app
+from tcpapp.testing.oracles import apps, check_app
+from tcpapp.testing.oracles.visits import Visit
 
 EXAMPLES = 20
 
@@ -220,13 +219,13 @@ def test_within_is_how_long_the_app_may_take():
 
 def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_errors):
     """What the quick look after each connection misses comes to light at the end."""
-    monkeypatch.setattr("tcpapp.testing.check_visits.gc.collect", lambda generation=2: None)
+    monkeypatch.setattr("tcpapp.testing.oracles.visits.gc.collect", lambda generation=2: None)
 
     def collect(leaks):
         monkeypatch.undo()
         return leaks.take()
 
-    monkeypatch.setattr(check_apps.Leaks, "take", collect)
+    monkeypatch.setattr(apps.Leaks, "take", collect)
 
     def in_a_cycle(message, connection):
         deferred = fail(ZeroDivisionError())

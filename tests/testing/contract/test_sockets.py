@@ -18,7 +18,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
 
 from tcpapp.testing.contract import CHECKS, Planted, hold, name_of
-from tcpapp.testing.contract_reactor import Sockets
+from tcpapp.testing.contract.sockets import Sockets
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 

@@ -1,0 +1,12 @@
+"""The oracles are found in one place."""
+
+from __future__ import annotations
+
+from tcpapp.testing import oracles
+from tcpapp.testing.oracles import apps, framings
+
+
+def test_the_oracles_are_those_of_their_modules():
+    assert oracles.__all__ == ["check_app", "check_framing"]
+    assert oracles.check_app is apps.check_app
+    assert oracles.check_framing is framings.check_framing
