@@ -24,15 +24,21 @@ The tower; a file imports only from rows below its own::
     testing             ∥  the test kit
 """
 
-from tcpapp import codecs, errors, framing
-from tcpapp.app import conversation
-from tcpapp.client import MessageClientFactory, connect
-from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection import MessageProtocol, State
-from tcpapp.limits import Limits, Timeouts
-from tcpapp.server import Listening, MessageServerFactory, listen
-from tcpapp.service import MessageService
-from tcpapp.telemetry import Telemetry
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tcpapp import codecs, errors, framing
+    from tcpapp.app import conversation
+    from tcpapp.client import MessageClientFactory, connect
+    from tcpapp.close_reason import CloseReason, EndedBy
+    from tcpapp.connection import MessageProtocol, State
+    from tcpapp.limits import Limits, Timeouts
+    from tcpapp.server import Listening, MessageServerFactory, listen
+    from tcpapp.service import MessageService
+    from tcpapp.telemetry import Telemetry
 
 __all__ = [
     "CloseReason",
@@ -53,3 +59,42 @@ __all__ = [
     "framing",
     "listen",
 ]
+
+_ROOMS = {
+    "CloseReason": "close_reason",
+    "EndedBy": "close_reason",
+    "Limits": "limits",
+    "Listening": "server",
+    "MessageClientFactory": "client",
+    "MessageProtocol": "connection",
+    "MessageServerFactory": "server",
+    "MessageService": "service",
+    "State": "connection",
+    "Telemetry": "telemetry",
+    "Timeouts": "limits",
+    "codecs": "codecs",
+    "connect": "client",
+    "conversation": "app",
+    "errors": "errors",
+    "framing": "framing",
+    "listen": "server",
+}
+"""Where each public name comes from."""
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+
+    def __getattr__(name: str) -> object:
+        """
+        Import a public name when it is first used.
+
+        pytest imports this package for its plugin's sake wherever it is installed, and must not load Twisted by it.
+        """
+        if name not in _ROOMS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        room = import_module(f"{__name__}.{_ROOMS[name]}")
+        globals()[name] = found = room if name == _ROOMS[name] else getattr(room, name)
+        return found
+
+    def __dir__() -> list[str]:
+        """All public names, whether they have been used or not."""
+        return sorted({*globals(), *__all__})

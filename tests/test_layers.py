@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -238,6 +240,28 @@ def test_the_public_names_are_those_of_the_modules() -> None:
     for name in package.__all__:
         if not isinstance(getattr(package, name), ModuleType):
             assert name in importlib.import_module(origins()[name]).__all__
+
+
+def test_a_public_name_comes_from_where_the_type_checker_sees_it() -> None:
+    """They are imported when they are used; the list of where from is that of the imports for types."""
+    package = importlib.import_module("tcpapp")
+    seen = {name: name if module == "tcpapp" else module.removeprefix("tcpapp.") for name, module in origins().items()}
+    del seen["TYPE_CHECKING"], seen["annotations"], seen["import_module"]
+    assert seen == package._ROOMS
+    assert sorted(package.__all__) == sorted(seen)
+
+
+def test_public_names_are_listed_before_they_are_used() -> None:
+    package = importlib.import_module("tcpapp")
+    assert set(package.__all__) <= set(dir(package))
+    with pytest.raises(AttributeError, match="module 'tcpapp' has no attribute 'Sever'"):
+        package.Sever  # noqa: B018 - the attribute is asked for
+
+
+def test_importing_the_package_loads_nothing_of_twisteds() -> None:
+    """Nor does pytest, for the kit's plugin."""
+    code = "import tcpapp.testing.pytest_plugin, sys; print([each for each in sys.modules if 'twisted' in each])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 # The rules are rules -------------------------------------------------------------------------------------------------
