@@ -21,11 +21,13 @@ serve: .venv/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PORT
 	@echo "Serving $(APP). Join with 'nc 127.0.0.1 $(PORT)' or 'telnet 127.0.0.1 $(PORT)'; Ctrl-C stops."
 	@exec $(BIN)/twistd -n --pidfile= tcpapp --app '$(APP)' --listen 'tcp:$(PORT):interface=127.0.0.1'
 
-# The second run leaves out what does not depend on the reactor. Coverage is that of both.
-test: .venv/.stamp-dev ## run the tests, under the default reactor and asyncio's, and require full coverage
+# The second run leaves out what does not depend on the reactor; the third is of what holds transports to their contract.
+# Coverage is that of all.
+test: .venv/.stamp-dev ## run the tests, under several reactors, and require full coverage
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	$(BIN)/coverage run -m pytest --reactor=asyncio -m 'not once' $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest -p tests.select_reactor --reactor=select tests/testing/contract $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import getfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 import trustme
+from twisted.internet.default import install
 from twisted.internet.endpoints import (
     SSL4ServerEndpoint,
     TCP4ClientEndpoint,
@@ -24,6 +27,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is 
 
 LOOPBACK = "127.0.0.1"
 
+REACTORS = {"asyncio": "AsyncioSelectorReactor", "select": "SelectReactor"}
+"""The class of each reactor that ``--reactor`` may name; the default is the platform's."""
+
 
 @pytest.fixture(scope="module")
 def contexts() -> tuple[Any, Any]:
@@ -32,6 +38,13 @@ def contexts() -> tuple[Any, Any]:
     issued = authority.issue_cert("server.example")
     private = PrivateCertificate.loadPEM(issued.private_key_and_cert_chain_pem.bytes())
     return private.options(), optionsForClientTLS("server.example", Certificate.loadPEM(authority.cert_pem.bytes()))
+
+
+def test_the_reactor_is_the_one_that_was_named(pytestconfig: pytest.Config, global_reactor: Any) -> None:
+    """A run under another reactor is one."""
+    default = Path(getfile(install)).stem
+    named = pytestconfig.getoption("reactor")
+    assert type(global_reactor).__name__.lower() == REACTORS.get(named, default).lower()
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
