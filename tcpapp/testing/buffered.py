@@ -31,9 +31,13 @@ from zope.interface import directlyProvides
 if TYPE_CHECKING:
     from tcpapp.testing.buffered_socket import MemorySocket
 
-__all__ = ["BufferedTransport"]
+__all__ = ["BufferedTransport", "NeverRests"]
 
 _log = Logger()
+
+
+class NeverRests(RuntimeError):
+    """What was to come to rest has gone on for very many turns: it goes on for ever."""
 
 
 class _PlainEnd:

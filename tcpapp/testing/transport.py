@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, ISSLTransport
@@ -14,10 +14,13 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import alsoProvides
 
-from tcpapp.testing.buffered import BufferedTransport
+from tcpapp.testing.buffered import BufferedTransport, NeverRests
 from tcpapp.testing.transport_hand import Hand
 
-__all__ = ["FakeTransport"]
+__all__ = ["MOST_TURNS", "FakeTransport", "NeverRests"]
+
+MOST_TURNS: Final = 10_000
+"""Turns at one moment before `FakeTransport.turn` gives up: Twisted's `FileSender` sends 160 MB in them."""
 
 
 class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] # Twisted's bases name flags as bool and int
@@ -61,6 +64,8 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         StringTransport.__init__(self, hostAddress, peerAddress, lenient)
         self._peer_hand = Hand(self._keep, inf if peer_reads else 0)
         self._flushing = False
+        self._turns = 0
+        self._moment = 0.0
         self.aborted = False
         self.secure = False
         self.tls_context: Any = None
@@ -156,8 +161,24 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         self.connectionLost(Failure(ConnectionDone() if reason is None else reason))
 
     def turn(self) -> None:
-        """Do what a reactor would do in its next turns, until there is nothing left to do at this moment."""
+        """
+        Do what a reactor would do in its next turns, until there is nothing left to do at this moment.
+
+        Raises `NeverRests` after `MOST_TURNS`: before a peer that reads at once, a pull producer that has no end never
+        comes to one. Before a peer that does not (``peer_reads=False``), it is asked once for each `take`.
+        """
+        self._turns = 0
         self.reactor.advance(0)
+
+    @override
+    def _turn(self) -> None:
+        now = self.reactor.seconds()
+        self._turns = self._turns + 1 if now == self._moment else 1
+        self._moment = now
+        if self._turns > MOST_TURNS:
+            self._next_turn = None
+            raise NeverRests(f"after {MOST_TURNS} turns {self.producer or self.protocol!r} still has something to send")
+        super()._turn()
 
     # What the protocol calls, where it is not as in BufferedTransport.
 

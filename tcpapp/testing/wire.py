@@ -23,7 +23,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from tcpapp.testing.buffered import BufferedTransport
+from tcpapp.testing.buffered import BufferedTransport, NeverRests
 from tcpapp.testing.pipe import CAPACITY, Pipe
 from tcpapp.testing.pipe_socket import PipeSocket
 
@@ -38,13 +38,8 @@ __all__ = ["MOST_TURNS", "NeverRests", "Wire"]
 MOST_TURNS: Final = 100_000
 """Turns that the two ends may take, together, before `Wire.flush` gives up: 128 KiB in each carries 12 GiB."""
 
-
 SERVER: Final = IPv4Address("TCP", "10.0.0.1", 7007)
 CLIENT: Final = IPv4Address("TCP", "10.0.0.2", 50000)
-
-
-class NeverRests(RuntimeError):
-    """The two protocols have talked for `MOST_TURNS` turns and are not at rest: they answer each other for ever."""
 
 
 class _End(BufferedTransport):

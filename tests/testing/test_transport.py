@@ -23,7 +23,7 @@ from twisted.protocols.basic import FileSender, LineReceiver
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tcpapp.testing.transport import FakeTransport
+from tcpapp.testing.transport import FakeTransport, NeverRests
 
 HIGH = FakeTransport.bufferSize
 
@@ -270,6 +270,43 @@ def test_a_pull_producer_works_in_turns(tmp_path: object) -> None:
         transport.turn()
     assert len(transport.value()) == 3 * FileSender.CHUNK_SIZE
     assert sent.called
+
+
+class Endless:
+    """A pull producer that has no end."""
+
+    def __init__(self, transport: FakeTransport) -> None:
+        self.transport = transport
+
+    def resumeProducing(self) -> None:
+        self.transport.write(b"x")
+
+
+def test_a_pull_producer_without_an_end_is_told_apart_from_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the turns it takes at one moment, however often there is a moment more."""
+    monkeypatch.setattr("tcpapp.testing.transport.MOST_TURNS", 50)
+    transport = FakeTransport()
+    transport.registerProducer(Endless(transport), False)
+    with pytest.raises(NeverRests, match=r"after 50 turns <.*Endless object .*> still has something to send"):
+        transport.turn()
+    assert transport.value() == b"x" * 51  # one when it registered
+    assert transport.reactor.getDelayedCalls() == []
+    transport.go_on()
+    with pytest.raises(NeverRests):
+        transport.turn()
+    for _ in range(60):
+        transport.unregisterProducer()
+        transport.registerProducer(Producer(transport, b"a", b"b"), False)
+        transport.reactor.advance(1)
+    assert transport.value().endswith(b"ab")
+
+
+def test_a_pull_producer_without_an_end_is_asked_for_as_much_as_is_taken() -> None:
+    transport = FakeTransport(peer_reads=False)
+    transport.registerProducer(Endless(transport), False)
+    assert [transport.take() for _ in range(3)] == [b"x"] * 3
+    transport.turn()
+    assert transport.unsent == 1
 
 
 # Closing -------------------------------------------------------------------------------------------------------------
