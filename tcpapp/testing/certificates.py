@@ -15,39 +15,41 @@ from twisted.internet.endpoints import quoteStringArgument
 __all__ = ["Certificates"]
 
 NAMES = ("localhost", "127.0.0.1", "::1")
-"""Whom the server's certificate is for."""
+"""Whom the server's certificate is for, unless it is said."""
 
 
 class Certificates:
     """
     An authority and a server's certificate, valid while the tests run, as PEM files in `folder`.
 
+    It is for the host names and addresses in `names`: without any, for the loopback interface.
+
     - `authority`: the file of the authority's certificate; it is alone in its folder, as ``trustRoots=`` wants it.
     - `key`, `chain`: the files of the server's private key, and of its certificate.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *names: str) -> None:
         trusted = folder / "trusted"
         trusted.mkdir()
         self.authority = trusted / "authority.pem"
         self.key = folder / "key.pem"
         self.chain = folder / "chain.pem"
         authority = trustme.CA()
-        certificate = authority.issue_cert(*NAMES)
+        certificate = authority.issue_cert(*(names or NAMES))
         authority.cert_pem.write_to_path(str(self.authority))
         certificate.private_key_pem.write_to_path(str(self.key))
         for blob in certificate.cert_chain_pems:
             blob.write_to_path(str(self.chain), append=True)
 
-    @property
-    def listen(self) -> str:
-        """A server endpoint string: TLS on any free port of the loopback interface."""
+    def listen(self, port: int = 0, interface: str = "127.0.0.1") -> str:
+        """A server endpoint string: TLS on `port` (0: any that is free) of `interface` (``""``: all there are)."""
         key, chain = quoteStringArgument(str(self.key)), quoteStringArgument(str(self.chain))
-        return f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={chain}"
+        return f"ssl:{port}:interface={quoteStringArgument(interface)}:privateKey={key}:certKey={chain}"
 
-    def connect(self, port: int) -> str:
-        """A client endpoint string: TLS to ``localhost`` on `port`, where only this authority is trusted."""
-        return f"tls:localhost:{port}:trustRoots={quoteStringArgument(str(self.authority.parent))}"
+    def connect(self, port: int, host: str = "localhost") -> str:
+        """A client endpoint string: TLS to `host`, on `port`, where only this authority is trusted."""
+        trusted = quoteStringArgument(str(self.authority.parent))
+        return f"tls:{quoteStringArgument(host)}:{port}:trustRoots={trusted}"
 
     def server_options(self) -> Any:
         """The server's `CertificateOptions`, for ``startTLS`` or ``wrapServerTLS``."""

@@ -347,7 +347,7 @@ async def test_an_endpoint_of_ones_own(listening, connected, tmp_path):
 
 @pytest_twisted.ensureDeferred
 async def test_tls(listening, connected, tls_certificates):
-    server = await listening(shout, tls_certificates.listen)
+    server = await listening(shout, tls_certificates.listen())
     client = await connected(tls_certificates.connect(server.port))
     assert await client.request(b"hello") == b"HELLO"
 """
@@ -365,7 +365,7 @@ def test_ports_and_connections_end_with_the_test(project, reactor):
 @pytest_twisted.ensureDeferred
 async def test_here_too(listening, connected, tls_certificates):
     """As in a project of its own, in the clear and over TLS."""
-    for endpoint in (ANY_PORT, tls_certificates.listen):
+    for endpoint in (ANY_PORT, tls_certificates.listen()):
         server = await listening(lambda message, connection: message.upper(), endpoint)
         client = await connected(server if endpoint is ANY_PORT else tls_certificates.connect(server.port))
         assert await client.request(b"hello") == b"HELLO"

@@ -7,7 +7,7 @@ Whole services in one process and in virtual time, by a seed: the same seed give
       simulation              hosts, links, partitions, `run`
         host, reactor         a machine and its process; what Twisted takes for the reactor
         network, handshake    who can reach whom; how connections come to be
-        ports, line           listening, connecting, transports; sockets over `Pipe`
+        ports, line, tls      listening, connecting, transports; sockets over `Pipe`; TLS on virtual time
         timeline, decisions   the order of events; what is left to chance
         trace, watch, errors  what happened; what went wrong
 """

@@ -8,7 +8,7 @@ from errno import EADDRINUSE, EADDRNOTAVAIL, EHOSTUNREACH, ENOENT
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import isIPAddress
-from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import (
     CannotListenError,
     DNSLookupError,
@@ -31,6 +31,9 @@ EPHEMERAL = 49152
 """The first of the ports that are given out (RFC 6335, section 6)."""
 
 LOOPBACK = "127.0.0.1"
+
+ALL = ("", "0.0.0.0", "::")  # noqa: S104  # simulated
+"""How a port is asked for, and told of, that is listened on at every address."""
 
 LOCAL_LATENCY = 0.00002, 0.0001
 """Seconds from a process to another on its host: what a loopback interface takes."""
@@ -114,12 +117,12 @@ class Network:
         """See `SimulatedReactor.listenTCP`."""
         host = reactor.host
         number = port if isinstance(port, int) else port._port  # twisted.internet.tcp.makeBinding's
-        if interface not in {"", "0.0.0.0", LOOPBACK, host.ip}:  # noqa: S104  # simulated
+        if interface not in {*ALL, LOOPBACK, host.ip}:
             raise CannotListenError(interface, number, OSError(EADDRNOTAVAIL, os.strerror(EADDRNOTAVAIL)))
         number = number or self.free_port(host)
         if (host, number) in self._ports:
             raise CannotListenError(interface, number, OSError(EADDRINUSE, os.strerror(EADDRINUSE)))
-        address = IPv4Address("TCP", interface or "0.0.0.0", number)  # noqa: S104  # as above
+        address = (IPv6Address if ":" in interface else IPv4Address)("TCP", interface or "0.0.0.0", number)  # noqa: S104  # as above
         return self._listen(reactor, number, Port(reactor, factory, backlog, address, self._port_closed))
 
     def listen_unix(
@@ -188,7 +191,7 @@ class Network:
         """Who listens there; `None` where nobody does, or not on this address."""
         port = self._ports.get((host, key))
         listens_at = getattr(port and port.getHost(), "host", None)
-        return port if listens_at in {None, "0.0.0.0", ip} else None  # noqa: S104  # simulated
+        return port if listens_at in {None, *ALL, ip} else None
 
     def free_port(self, host: Host) -> int:
         """The next port that nobody listens on: after the last, the first again."""

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
     IHostResolution,
     IReactorCore,
     IReactorPluggableNameResolver,
+    IReactorSSL,
     IReactorTCP,
     IReactorThreads,
     IReactorTime,
@@ -25,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpapp.testing.simulation.timeline import Timeline, Turns
+from tcpapp.testing.simulation.tls import over_tls, timed
 
 if TYPE_CHECKING:
     from tcpapp.testing.simulation.host import Host
@@ -177,14 +179,18 @@ class NoThreads:
                 told(True, result)
 
 
-@implementer(IReactorCore, IReactorTCP, IReactorUNIX, IReactorThreads, IReactorPluggableNameResolver)
+@implementer(IReactorCore, IReactorTCP, IReactorSSL, IReactorUNIX, IReactorThreads, IReactorPluggableNameResolver)
 class SimulatedReactor(SimulatedTime):
     """
     What a process on a simulated host takes for the reactor. It is always running; a restarted host has another.
 
-    Differences to a real one: no TLS endpoints (``tls:`` takes its time from the global reactor; ``startTLS`` and a
-    ``TLSMemoryBIOFactory`` that is given ``clock=`` work, but draw their own random numbers), no UDP, no IPv6, no
-    descriptors, no child processes, no signals. What is given to threads is done at once, in this one.
+    TLS is Twisted's own, by endpoint strings, ``startTLS`` and factories; a ``TLSMemoryBIOFactory`` has this reactor
+    for its clock, whatever it was given.
+
+    Differences to a real one: no UDP, no IPv6 (who listens on ``::`` listens on all addresses, of IPv4), no
+    descriptors, no child processes, no signals. What is given to threads is done at once, in this one. What TLS draws
+    at random, no seed decides: a run with TLS is repeated in what happens, but not in every byte. Over TLS a *pull*
+    producer is driven by Twisted's cooperator, which is on the global reactor.
 
     ``stop()`` fires the shutdown triggers, and when these are done the process exits: its connections are closed as the
     kernel would.
@@ -221,21 +227,32 @@ class SimulatedReactor(SimulatedTime):
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """Listen on a port of this host; 0 is any that is free. Raises ``CannotListenError``."""
-        return self.host.simulation.network.listen_tcp(self, port, factory, backlog, interface)
+        return self.host.simulation.network.listen_tcp(self, port, timed(factory, self), backlog, interface)
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
         """Connect to a host's port. An `IConnector`."""
-        return self.host.simulation.network.connect_tcp(self, host, port, factory, timeout)
+        return self.host.simulation.network.connect_tcp(self, host, port, timed(factory, self), timeout)
+
+    def listenSSL(self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """`listenTCP`, over TLS."""
+        return self.listenTCP(port, over_tls(contextFactory, factory, self, client=False), backlog, interface)
+
+    def connectSSL(
+        self, host: str, port: int, factory: Any, contextFactory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> Any:
+        """`connectTCP`, over TLS. An `IConnector`."""
+        return self.connectTCP(host, port, over_tls(contextFactory, factory, self, client=True), timeout, bindAddress)
 
     def listenUNIX(
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool | int = 0
     ) -> Any:
         """Listen on a path of the host's own file system, of which no more is simulated; descriptors cannot be sent."""
-        return self.host.simulation.network.listen_unix(self, address, factory, backlog, locked=bool(wantPID))
+        network = self.host.simulation.network
+        return network.listen_unix(self, address, timed(factory, self), backlog, locked=bool(wantPID))
 
     def connectUNIX(self, address: Any, factory: Any, timeout: float = 30, checkPID: bool | int = 0) -> Any:
         """Connect to a path of this host. An `IConnector`."""
-        return self.host.simulation.network.connect_unix(self, address, factory, timeout)
+        return self.host.simulation.network.connect_unix(self, address, timed(factory, self), timeout)
 
     def addSystemEventTrigger(self, phase: str, eventType: str, callable: Any, *args: Any, **kw: Any) -> Any:
         """Call it before, during or after an event: ``shutdown``, for ``startup`` is over."""

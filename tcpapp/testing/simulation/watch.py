@@ -11,6 +11,8 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpapp.testing.simulation.tls import without_a_reactor
+
 __all__ = ["Watch"]
 
 
@@ -20,8 +22,8 @@ class Watch:
     The failures of a run, in order: `failures`, and apart from them, `expected`, those of the `types` that are.
 
     While it is `on`, Twisted's log is listened to, Python's own `random` functions follow `chance` (ClientService's
-    back-off uses them), and garbage is collected only when `collect` is called: a Deferred's unhandled failure is
-    logged when it is collected, and that has to happen at the same moment in every run.
+    back-off uses them), TLS takes no global reactor, and garbage is collected only when `collect` is called: a
+    Deferred's unhandled failure is logged when it is collected, and that has to happen at the same moment in every run.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -43,7 +45,8 @@ class Watch:
         globalLogPublisher.addObserver(self)
         self._depth = 1
         try:
-            yield
+            with without_a_reactor():
+                yield
         finally:
             self._depth = 0
             globalLogPublisher.removeObserver(self)

@@ -1,0 +1,68 @@
+"""TLS on simulated hosts: Twisted's own, with the host's reactor for its clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["over_tls", "timed", "without_a_reactor"]
+
+DEEP = 10
+"""Factories around factories that are looked through: an endpoint, TLS, a proxy's header and a limit make four."""
+
+INSTALLED = find_spec("OpenSSL") is not None
+"""Whether there is TLS at all: Twisted's needs pyOpenSSL."""
+
+
+class NoHost:
+    """The clock of a TLS factory of which it is not known yet on which host it is: `timed` gives it another."""
+
+    def callLater(self, delay: float, call: Callable[..., Any], *args: Any) -> IDelayedCall:
+        """Refused."""
+        raise RuntimeError(
+            "a TLSMemoryBIOFactory is used on no host: give it clock=host.reactor, or give it to host.reactor"
+        )
+
+
+@contextmanager
+def without_a_reactor() -> Iterator[None]:
+    """
+    While this lasts, TLS factories that are given no clock do not take the global reactor, which this would install.
+
+    Twisted's endpoints make such ones, and have no way to say otherwise.
+    """
+    if not INSTALLED:
+        yield
+        return
+    from twisted.protocols import tls
+
+    before = tls._get_default_clock
+    tls._get_default_clock = NoHost  # type: ignore[assignment]  # of a clock, this is what they use
+    try:
+        yield
+    finally:
+        tls._get_default_clock = before
+
+
+def timed(factory: Any, reactor: Any) -> Any:
+    """`factory`, whose TLS, if it or what it wraps has any, has `reactor` for its clock from now on."""
+    if INSTALLED:
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        each = factory
+        for _ in range(DEEP):
+            if isinstance(each, TLSMemoryBIOFactory):
+                each._clock = reactor
+            each = getattr(each, "_wrappedFactory", None) or getattr(each, "wrappedFactory", None)
+    return factory
+
+
+def over_tls(context: Any, factory: Any, reactor: Any, *, client: bool) -> Any:
+    """A factory of the protocols of `factory` over TLS, as ``listenSSL`` and ``connectSSL`` have them."""
+    from twisted.protocols.tls import TLSMemoryBIOFactory
+
+    return TLSMemoryBIOFactory(context, client, factory, clock=reactor)

@@ -1,0 +1,162 @@
+"""TLS between simulated hosts: by endpoint strings, by factories, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.endpoints import TCP4ClientEndpoint, quoteStringArgument, serverFromString, wrapClientTLS
+from twisted.internet.error import ConnectionRefusedError, TimeoutError
+from twisted.internet.interfaces import IReactorSSL, ISSLTransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface.verify import verifyObject
+
+import tcpapp
+from tcpapp.testing.certificates import Certificates
+from tcpapp.testing.simulation import Simulation, tls
+from tests.testing.simulation.scenes import upper
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:X509.* is deprecated:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    return Certificates(tmp_path_factory.mktemp("certificates"), "server", "10.0.0.1")
+
+
+@pytest.fixture
+def sim():
+    with Simulation(5) as sim:
+        yield sim
+
+
+@pytest.fixture
+def ssl_string(certificates):
+    return certificates.listen(443, "")
+
+
+@pytest.fixture
+def tls_string(certificates, tmp_path):
+    """``tls:`` takes a folder of files that hold a key and its chain, each named for a host."""
+    for name in ("server.pem", "DEFAULT.pem"):
+        (tmp_path / name).write_bytes(certificates.key.read_bytes() + certificates.chain.read_bytes())
+    return f"tls:{quoteStringArgument(str(tmp_path))}:443"
+
+
+def served(sim, endpoint, app=upper):
+    server = sim.host("server")
+    sim.run(tcpapp.listen(endpoint, app, reactor=server.reactor))
+    return server, sim.host("client")
+
+
+@pytest.mark.parametrize("listen", ["ssl_string", "tls_string"])
+@pytest.mark.parametrize("connect", ["tls:server:443:trustRoots={}", "ssl:server:443:hostname=server:caCertsDir={}"])
+def test_endpoint_strings_speak_tls(sim, certificates, request, listen, connect):
+    """Names are checked as ever, and messages are whole however the encrypted stream is cut."""
+    _, client = served(sim, request.getfixturevalue(listen))
+    endpoint = connect.format(quoteStringArgument(str(certificates.authority.parent)))
+    connection = sim.run(tcpapp.connect(endpoint, reactor=client.reactor))
+    assert ISSLTransport.providedBy(connection.transport)
+    assert sim.run(connection.request(b"x" * 100_000)) == b"X" * 100_000
+    assert sim.run(connection.close()).clean
+    sim.run()
+    assert sim.now < 20
+
+
+def test_another_servers_certificate_is_refused(sim, certificates, ssl_string):
+    """The connection is lost in the handshake, which ends after Twisted has told of the connection."""
+    _, client = served(sim, ssl_string)
+    sim.host("liar")
+    sim.run(tcpapp.listen(ssl_string, upper, reactor=sim.hosts[2].reactor))
+    connecting = tcpapp.connect(certificates.connect(443, "liar"), reactor=client.reactor)
+    connection = sim.run(connecting)
+    assert "DNSMismatch(mismatched_id=DNS_ID(hostname=b'liar'))" in str(sim.run(connection.when_closed()))
+
+
+def test_the_reactor_takes_what_twisteds_takes(sim, certificates):
+    """``listenSSL`` and ``connectSSL``, with a connector and a port."""
+    server, client = sim.host("server"), sim.host("client")
+    assert verifyObject(IReactorSSL, server.reactor)
+    shouting = tcpapp.MessageServerFactory(upper, clock=server.reactor)
+    port = server.reactor.listenSSL(0, shouting, certificates.server_options(), interface="10.0.0.1")
+    asking = tcpapp.MessageClientFactory(clock=client.reactor)
+    made = asking.buildProtocol
+    built = []
+    asking.buildProtocol = lambda address: built.append(made(address)) or built[0]
+    options = certificates.client_options("server")
+    connector = client.reactor.connectSSL("server", port.getHost().port, asking, options, timeout=5)
+    sim.run(until=1.0)
+    assert sim.run(built[0].request(b"hello")) == b"HELLO"
+    connector.disconnect()
+    sim.run(until=10.0)
+    assert connector.state == "disconnected"
+
+
+def test_connecting_fails_as_it_does_in_the_clear(sim, certificates, ssl_string):
+    server, client = served(sim, ssl_string)
+    with pytest.raises(ConnectionRefusedError):
+        sim.run(tcpapp.connect(certificates.connect(444, "server"), reactor=client.reactor))
+    sim.partition(server)
+    with pytest.raises(TimeoutError):
+        sim.run(tcpapp.connect(certificates.connect(443, "server"), reactor=client.reactor))
+
+
+def test_a_factory_made_before_keeps_virtual_time(sim, certificates, global_reactor):
+    """One of the program's own, which has taken the global reactor for its clock, is given the host's."""
+    server, client = sim.host("server"), sim.host("client")
+    shouting = TLSMemoryBIOFactory(certificates.server_options(), False, tcpapp.MessageServerFactory(upper))
+    assert shouting._clock is global_reactor
+    sim.run(serverFromString(server.reactor, "tcp:443").listen(shouting))
+    assert shouting._clock is server.reactor
+    endpoint = TCP4ClientEndpoint(client.reactor, "server", 443)
+    wrapped = wrapClientTLS(certificates.client_options("server"), endpoint)
+    connection = sim.run(tcpapp.connect(wrapped, reactor=client.reactor))
+    assert sim.run(connection.request(b"hello")) == b"HELLO"
+
+
+class Aimless(Factory):
+    """A factory that has itself for the one it wraps."""
+
+    noisy = False
+    protocol = Protocol
+
+    @property
+    def wrappedFactory(self):
+        return self
+
+
+def test_a_factory_that_wraps_itself_is_let_be(sim):
+    server = sim.host("server")
+    server.reactor.listenTCP(443, Aimless())
+
+
+def test_a_crash_takes_what_tls_had_gathered_with_it(sim, certificates, ssl_string):
+    """Small writes wait for a turn of their own host's reactor, which never comes."""
+    _, client = served(sim, ssl_string)
+    heard: list[bytes] = []
+    endpoint = certificates.connect(443, "server")
+    connection = sim.run(tcpapp.connect(endpoint, lambda message, _: heard.append(message), reactor=client.reactor))
+    sim.run(connection.send(b"hello"))
+    sim.run(until=sim.now + 1)
+    connection.send(b"and what was never sent")
+    client.crash()
+    sim.run()
+    assert heard == [b"HELLO"]
+
+
+def test_a_factory_that_is_used_on_no_host_says_so(sim, certificates):
+    """While the simulation runs it does not take the global reactor."""
+    with sim.acting():
+        factory = TLSMemoryBIOFactory(certificates.server_options(), False, Aimless())
+    with pytest.raises(RuntimeError, match=r"on no host: give it clock=host\.reactor"):
+        factory._clock.callLater(0, print)
+
+
+def test_without_tls_nothing_is_missed(monkeypatch, sim):
+    """pyOpenSSL is an extra."""
+    monkeypatch.setattr(tls, "INSTALLED", False)
+    assert tls.timed(Aimless(), sim.host("server").reactor)
+    with sim.acting():
+        pass
