@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from tcpapp.errors import UnsendableMessage
 from tcpapp.framing.base import DEFAULT_MAX, Oversize, marker
 from tcpapp.framing.terminated import Terminated
 
@@ -81,9 +80,9 @@ class Lines(Delimited):
         'hello' 0D 0A  →  hello
 
     By default a line ends with LF, one CR before it is taken off, and LF is sent: what `LineReceiver` users, ``nc`` and
-    ``telnet`` all get along with. A message that holds LF, or ends in CR, would come out otherwise than it went in and
-    cannot be sent. With a `delimiter` of its own, such as ``b"\\r\\n"``, exactly that one is taken and sent, as
-    `Delimited` does. ``max`` counts a line without its ending.
+    ``telnet`` all get along with. A message that ends in CR is sent with CR LF, for LF alone would take its CR off; so
+    whatever is received can be sent. A message that holds LF cannot. With a `delimiter` of its own, such as
+    ``b"\\r\\n"``, exactly that one is taken and sent, as `Delimited` does. ``max`` counts a line without its ending.
 
     Errors: `MessageTooLong`; `TruncatedMessage` where the stream ends inside a line.
     Source: tokio's ``LinesCodec``, Netty's ``LineBasedFrameDecoder``.
@@ -127,18 +126,12 @@ class Lines(Delimited):
     def frame(self, message: bytes) -> bytes:
         """`message` and the line's ending. Raises `UnsendableMessage` where it would not come out as it went in."""
         framed = super().frame(message)
-        if self.delimiter is None and message.endswith(b"\r"):
-            raise _ends_in_cr()
-        return framed
+        return message + b"\r\n" if self.delimiter is None and message.endswith(b"\r") else framed
 
     @override
     def frame_all(self, messages: list[bytes]) -> bytes:
         """Each of `messages` and a line's ending. Raises `UnsendableMessage` as `frame` does."""
         framed = super().frame_all(messages)
         if self.delimiter is None and b"\r\n" in framed:
-            raise _ends_in_cr()
+            return b"".join([self.frame(message) for message in messages])
         return framed
-
-
-def _ends_in_cr() -> UnsendableMessage:
-    return UnsendableMessage("a line that ends in CR, which is taken off as a part of the line's ending")

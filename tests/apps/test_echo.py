@@ -21,6 +21,7 @@ def test_a_message_comes_back(message: Any) -> None:
     ("framing", "codec", "data"),
     [
         ("line", None, b"one\n\ntwo\n"),
+        ("line", None, b"a line that ends in CR\r\r\n"),
         ("raw", None, b"\0anything\xff"),
         ("int16", None, b"\0\0\0\3abc"),
         ("line", "text", "grüße\n".encode()),

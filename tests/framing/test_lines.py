@@ -39,7 +39,14 @@ def test_lf_is_sent() -> None:
     assert Lines().frame_all([b"a", b"", b"b\rc"]) == b"a\n\nb\rc\n"
 
 
-@pytest.mark.parametrize(("message", "why"), [(b"a\nb", r"holds b'\\n'"), (b"\n", "holds"), (b"a\r", "ends in CR")])
+def test_a_line_that_ends_in_cr_is_sent_with_crlf() -> None:
+    """LF alone would take its CR off: so whatever is received can be sent, and comes out as it went in."""
+    assert Lines().frame(b"a\r") == b"a\r\r\n"
+    assert Lines().frame_all([b"a\r", b"b", b"\r", b"\r\r"]) == b"a\r\r\nb\n\r\r\n\r\r\r\n"
+    assert same(Lines(), b"a\r\r\nb\n\r\r\n\r\r\r\n").messages == (b"a\r", b"b", b"\r", b"\r\r")
+
+
+@pytest.mark.parametrize(("message", "why"), [(b"a\nb", r"holds b'\\n'"), (b"\n", "holds"), (b"a\n\r", "holds")])
 def test_lines_that_cannot_be_sent(message: bytes, why: str) -> None:
     """A message that would not come out as it went in is not sent, and the error says why."""
     with pytest.raises(UnsendableMessage, match=why):
