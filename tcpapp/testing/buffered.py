@@ -70,7 +70,8 @@ class BufferedTransport(Connection):
     * an exception out of the protocol is logged and ends the connection; it is the reason
 
     What differs: ``getHandle`` returns the memory socket, ``fileno`` is -1, and `reactor` is only asked for the time
-    and for calls. It may be a `Clock`.
+    and for calls. It may be a `Clock`. ``loseWriteConnection`` after the end does nothing; Twisted's own then hands the
+    reactor a descriptor that is none, and what follows depends on the reactor.
 
     `host` and `peer` are what ``getHost`` and ``getPeer`` return. `client` says which side of TLS it takes.
     """
@@ -129,8 +130,8 @@ class BufferedTransport(Connection):
 
     @override
     def startReading(self) -> None:
-        """From the next turn on, read."""
-        self._reads = True
+        """From the next turn on, read; not once it is lost."""
+        self._reads = not self.disconnected
         self.wake()
 
     @override
@@ -140,8 +141,8 @@ class BufferedTransport(Connection):
 
     @override
     def startWriting(self) -> None:
-        """From the next turn on, write."""
-        self._writes = True
+        """From the next turn on, write; not once it is lost."""
+        self._writes = not self.disconnected
         self.wake()
 
     @override
@@ -167,11 +168,12 @@ class BufferedTransport(Connection):
         return self._writes and self._memory.writable
 
     def _turn(self) -> None:
-        """Do what a reactor does when it finds the socket ready: read, then write."""
+        """Do what a reactor does when it finds the socket ready: read, then write, if it wanted that before."""
         self._next_turn = None
+        wanted_to_write = self._can_write
         if self._can_read:
             self._handle(self.doRead, reading=True)
-        if self._can_write:
+        if wanted_to_write and self._can_write:
             self._handle(self.doWrite, reading=False)
         self.wake()
 

@@ -77,7 +77,8 @@ class Pipe:
     `on_refused` when bytes come to a reader that has gone; with `refuses_ends`, when the end of the stream does, too.
 
     What differs from a kernel: the capacity is one, not a sending and a receiving buffer; room for one byte is room
-    enough to be writable; nothing is lost and sent again, so a line that loses packets is a slow one.
+    enough to be writable; small writes wait for nothing (Nagle's algorithm is off); nothing is lost and sent again, so
+    a line that loses packets is a slow one.
     """
 
     def __init__(

@@ -44,12 +44,12 @@ class PipeSocket(MemorySocket):
         return self.incoming.read(most)
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send as much of `data` as there is room for."""
+        """Send as much of `data` as there is room for. Nothing at all, too, cannot be sent after the end."""
         if self.incoming.was_reset:
             raise BrokenPipeError(EPIPE, "the peer reset it")
         if data and not self.outgoing.room:
             raise would_block()
-        return self.outgoing.write(data) if data else 0
+        return self.outgoing.write(data)
 
     def shut_down(self) -> None:
         """End the outgoing stream."""

@@ -37,7 +37,7 @@ class Hand(MemorySocket):
 
     def recv(self, most: int) -> bytes:
         """Read what the test sent."""
-        if self.was_reset and not self.incoming:
+        if self.was_reset and not self.incoming and not self.ended:
             raise ConnectionResetError("the peer reset it")
         data = bytes(self.incoming[:most])
         del self.incoming[:most]
@@ -45,8 +45,8 @@ class Hand(MemorySocket):
 
     def send(self, data: bytes | memoryview) -> int:
         """Let the test keep what it takes."""
-        if self.was_reset:
-            raise BrokenPipeError("the peer reset it")
+        if self.was_reset or self.finished:
+            raise BrokenPipeError("the peer reset it" if self.was_reset else "the stream has been ended")
         taken = bytes(data[: int(min(self.allowed, len(data)))])
         self.allowed -= len(taken)
         self.keep(taken)
@@ -57,6 +57,6 @@ class Hand(MemorySocket):
         self.finished = True
 
     def hang_up(self, *, reset: bool) -> None:
-        """The test is told how it ended."""
+        """The test is told how it ended: with a reset, too, if there is something that was not read."""
         self.finished = True
-        self.hung_up_with_reset = reset
+        self.hung_up_with_reset = reset or bool(self.incoming)

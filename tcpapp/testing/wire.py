@@ -71,7 +71,9 @@ class Wire:
 
     `server_transport` and `client_transport` are the transports; with TLS those below it.
 
-    It differs from sockets as `BufferedTransport` and `Pipe` do, and in this: connecting cannot fail. Over TLS a *pull*
+    It differs from sockets as `BufferedTransport` and `Pipe` do, and in this: connecting cannot fail; whatever the
+    addresses, it is a TCP connection (over a UNIX socket, an abort looks like an orderly end, and who writes to a peer
+    that has closed learns of it at once). Over TLS a *pull*
     producer is driven by Twisted's cooperator, which is on the global reactor and not on `clock`.
     """
 

@@ -6,9 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-import trustme
 from twisted.internet.defer import ensureDeferred
-from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
 
 from tcpapp.testing.contract import CHECKS, Planted, hold, name_of
 from tcpapp.testing.contract.fakes import FakeTransports, Wires
@@ -22,15 +20,6 @@ LINES = {
     "slow": {"latency": 0.003, "bandwidth": 100e6},
     "small buffers": {"capacity": 3000},
 }
-
-
-@pytest.fixture(scope="module")
-def contexts() -> tuple[Any, Any]:
-    """Give the TLS contexts of a server and of a client that trusts it."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("server.example")
-    private = PrivateCertificate.loadPEM(issued.private_key_and_cert_chain_pem.bytes())
-    return private.options(), optionsForClientTLS("server.example", Certificate.loadPEM(authority.cert_pem.bytes()))
 
 
 def keeps(carrier: Any, check: Any, logged_errors: Any) -> None:

@@ -1,0 +1,204 @@
+"""
+The same random program on two kinds of transports: whatever an end sees on the one, it has to see on the other.
+
+The checks of the contract ask for what is known to matter; a program tries what nobody thought of. It is drawn from a
+seed, step by step: one end writes, pauses, resumes, half-closes, closes, aborts, takes a producer or leaves it, or gets
+ready to do one of these inside the next ``dataReceived``. After each step both carriers come to rest, and what the ends
+of both were told is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final, NamedTuple
+
+from tcpapp.testing.contract.carrier import Broken, Carrier, HalfCloseableEnd
+
+__all__ = ["Step", "compare", "program"]
+
+STEPS: Final = 12
+"""Steps of a program: enough to bring a connection into any state, and to look at it there."""
+
+SMALL: Final = 100
+"""Bytes at most of a write that arrives in one piece whatever carries it, and fits into every buffer."""
+
+LARGE: Final = 100_000
+"""Bytes of a write that pauses a producer: over Twisted's ``bufferSize``, and below what the kernels hold."""
+
+CALLS: Final = (
+    *["write"] * 6,
+    "write large",
+    *["pause"] * 2,
+    *["resume"] * 3,
+    *["half-close"] * 2,
+    "close",
+    "abort",
+    "produce",
+    "stop producing",
+)
+"""What a step may do, as often as it is to be drawn."""
+
+REACTIONS: Final = ("write", "write", "pause", "half-close", "close", "abort")
+"""What an end may do inside ``dataReceived``."""
+
+
+LAST_TURNS: Final = 3
+"""Turns in which what comes too late, or twice, comes."""
+
+
+class Step(NamedTuple):
+    """One step of a program: which end does what, and with how many bytes; `later` inside its next ``dataReceived``."""
+
+    end: str
+    call: str
+    size: int = 0
+    later: bool = False
+
+
+def program(seed: int, steps: int = STEPS, *, half_close: bool = True) -> list[Step]:
+    """The program of a seed: the same in every run. `half_close` says whether it may close one direction alone."""
+    chance = Random(f"program {seed}")  # noqa: S311 - repeatable, not secret
+    drawn: list[Step] = []
+    holding = dict.fromkeys(("client", "server"), False)  # whether something else than reading waits for the next bytes
+    while len(drawn) < steps:
+        end, later = chance.choice(tuple(holding)), chance.random() < 0.2
+        call = chance.choice(REACTIONS if later else CALLS)
+        other = "server" if end == "client" else "client"
+        if (call == "half-close" and not half_close) or (call == "write large" and holding[other]):
+            continue
+        if later or call == "pause":
+            holding[end] = True
+        drawn.append(Step(end, call, chance.randint(1, SMALL) if call == "write" else 0, later))
+    return drawn
+
+
+class Actor(HalfCloseableEnd):
+    """An end that does a step, and takes notes of it; what it is to do later it does when something comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reactions: list[Step] = []
+        self.written = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came: do what was to be done then."""
+        super().dataReceived(data)
+        if self.reactions:
+            self.do(self.reactions.pop(0))
+
+    def do(self, step: Step) -> None:
+        """Do the step now; what it raises is noted."""
+        call: Callable[[Any], object] = getattr(self, f"_{step.call.replace(' ', '_').replace('-', '_')}")
+        try:
+            with self.calling():
+                call(step)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is to be the same
+            self.notes.append(f"{step.call} raised {type(error).__name__}")
+
+    def _write(self, step: Step) -> None:
+        self.written += 1
+        self.transport.write(bytes([self.written % 256]) * step.size)
+
+    def _write_large(self, _: Step) -> None:
+        self._write(Step("", "write", LARGE))
+
+    def _pause(self, _: Step) -> None:
+        self.transport.pauseProducing()
+
+    def _resume(self, _: Step) -> None:
+        self.transport.resumeProducing()
+
+    def _half_close(self, _: Step) -> None:
+        if self.reason is None:  # of a lost connection, Twisted's own hands the reactor a descriptor that is none
+            self.transport.loseWriteConnection()
+
+    def _close(self, _: Step) -> None:
+        self.transport.loseConnection()
+
+    def _abort(self, _: Step) -> None:
+        self.transport.abortConnection()
+
+    def _produce(self, _: Step) -> None:
+        self.transport.registerProducer(self, True)
+
+    def _stop_producing(self, _: Step) -> None:
+        self.transport.unregisterProducer()
+
+    # A push producer that has nothing of its own to send.
+
+    def pauseProducing(self) -> None:
+        """Noted: we are to send no more for now."""
+        self.notes.append("producer paused")
+
+    def resumeProducing(self) -> None:
+        """Noted: we may go on."""
+        self.notes.append("producer resumed")
+
+    def stopProducing(self) -> None:
+        """Noted: it is over."""
+        self.notes.append("producer stopped")
+
+
+class Scene:
+    """Two actors on one carrier."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self.carrier = carrier
+        self.ends = {"client": Actor(), "server": Actor()}
+
+    async def open(self) -> None:
+        """Connect them; what they write is not to wait for what was written before (Nagle's algorithm)."""
+        await self.carrier.connect(self.ends["server"], self.ends["client"])
+        for actor in self.ends.values():
+            actor.transport.setTcpNoDelay(True)
+
+    def do(self, step: Step) -> None:
+        """Do a step, or have it done later."""
+        actor = self.ends[step.end]
+        if step.later:
+            actor.reactions.append(step)
+        else:
+            actor.do(step)
+
+    @property
+    def seen(self) -> dict[str, tuple[list[str], bytes]]:
+        """What each end was told, and which bytes it was given."""
+        return {name: (list(actor.notes), bytes(actor.data)) for name, actor in self.ends.items()}
+
+
+async def compare(carrier: Carrier, reference: Carrier, steps: list[Step]) -> None:
+    """
+    Run the program on both carriers, and close what was opened. Raises `Broken` at the first step that differs.
+
+    `reference` is one that comes to rest in one turn, as those without a network do; `carrier` is given a turn, and
+    then more until its ends have seen the same, 2,000 at most; in a few more at the end nothing may come any more.
+    """
+    one, other = Scene(reference), Scene(carrier)
+    try:
+        await one.open()
+        await other.open()
+        for count, step in enumerate(steps, 1):
+            one.do(step)
+            await reference.turn()
+            other.do(step)
+            await carrier.turn()
+            await _agree(one, other, steps[:count])
+        for _ in range(LAST_TURNS):
+            await carrier.turn()
+        await _agree(one, other, steps)
+    finally:
+        await carrier.close()
+        await reference.close()
+
+
+async def _agree(one: Scene, other: Scene, done: list[Step]) -> None:
+    expected = one.seen
+    try:
+        await other.carrier.until(lambda: other.seen == expected, "the same")
+    except Broken:
+        raise Broken(f"after {done}:\nexpected {_shown(expected)}\n   found {_shown(other.seen)}") from None
+
+
+def _shown(seen: dict[str, tuple[list[str], bytes]]) -> str:
+    return "; ".join(f"{name}: {', '.join(notes)} ({len(data)} bytes)" for name, (notes, data) in seen.items())

@@ -1,0 +1,171 @@
+"""Random programs see the same on the kit's transports and on sockets, and what is not the same is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted
+from twisted.python.failure import Failure
+
+from tcpapp.testing.contract import Broken, End
+from tcpapp.testing.contract.differential import CALLS, REACTIONS, Actor, Step, compare, program
+from tcpapp.testing.contract.fakes import FakeTransports, Wires
+from tests.testing.contract.loopback import tcp, tls
+
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+
+ON_SOCKETS = range(60)
+IN_MEMORY = range(500)
+ABORTED = Failure(ConnectionAborted())
+
+
+def result_of(comparing: Any) -> None:
+    """Without a reactor, it is done when it is begun; raise what it raised."""
+    results: list[Any] = []
+    Deferred.fromCoroutine(comparing).addBoth(results.append)
+    [result] = results
+    if result is not None:
+        result.raiseException()
+
+
+# They see the same ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", ON_SOCKETS)
+@pytest_twisted.ensureDeferred
+async def test_a_wire_is_like_a_tcp_connection(seed: int, global_reactor: Any) -> None:
+    await compare(tcp(global_reactor), Wires(), program(seed))
+
+
+@pytest.mark.parametrize("seed", ON_SOCKETS[:30])
+@pytest_twisted.ensureDeferred
+async def test_a_wire_with_tls_is_like_a_tls_connection(seed: int, global_reactor: Any, contexts: Any) -> None:
+    await compare(tls(global_reactor, contexts), Wires(tls=contexts), program(seed, half_close=False))
+
+
+def test_a_fake_transport_is_like_a_wire() -> None:
+    for seed in IN_MEMORY:
+        result_of(compare(FakeTransports(), Wires(), program(seed)))
+
+
+# What is not the same is found ----------------------------------------------------------------------------------------
+
+
+class Flawed(Wires):
+    """A wire with something wrong at each end."""
+
+    def __init__(self, spoil: Callable[[Any], object]) -> None:
+        super().__init__()
+        self._spoil = spoil
+
+    async def connect(self, server: End, client: End) -> None:
+        await super().connect(server, client)
+        for end in (server, client):
+            self._spoil(end.transport)
+
+
+FLAWS: dict[str, Callable[[Any], object]] = {
+    "a pause is not heeded": lambda transport: setattr(transport, "pauseProducing", lambda: None),
+    "a pause is for ever": lambda transport: setattr(transport, "resumeProducing", lambda: None),
+    "an abort is a close": lambda transport: setattr(transport, "abortConnection", transport.loseConnection),
+    "a close is an abort": lambda transport: setattr(transport, "loseConnection", transport.abortConnection),
+    "half a close is a whole one": lambda transport: setattr(
+        transport, "loseWriteConnection", transport.loseConnection
+    ),
+    "a producer is never paused": lambda transport: setattr(transport, "bufferSize", 1 << 20),
+    "a producer is forgotten": lambda transport: setattr(transport, "registerProducer", lambda *_: None),
+    "a byte is lost": lambda transport: setattr(
+        transport, "write", lambda data, write=transport.write: write(data[1:])
+    ),
+    "bytes are turned round": lambda transport: setattr(
+        transport, "write", lambda data, write=transport.write: write(data + b"!")
+    ),
+    "a loss is told inside the call": lambda transport: setattr(
+        transport, "abortConnection", lambda lose=transport.connectionLost: lose(ABORTED)
+    ),
+}
+"""What may be wrong with a transport."""
+
+
+@pytest.mark.parametrize("spoil", FLAWS.values(), ids=FLAWS)
+def test_a_flaw_is_found(spoil: Callable[[Any], object]) -> None:
+    """By one of the first programs; the error says after which steps, and what each end was told."""
+
+    def comparing() -> None:
+        for seed in IN_MEMORY:
+            result_of(compare(Flawed(spoil), Wires(), program(seed)))
+
+    with pytest.raises(Broken, match=r"(?s)after \[Step\(.*\nexpected client: made.* bytes\).*\n   found client: made"):
+        comparing()
+
+
+def test_what_comes_too_late_is_found() -> None:
+    """Once all steps are done, too."""
+
+    class Late(Wires):
+        turns = 0
+
+        async def turn(self) -> None:
+            await super().turn()
+            self.turns += 1
+            if self.turns == 3:
+                self._wires[0].client.dataReceived(b"!")
+
+    with pytest.raises(Broken, match=r"found client: made, data \(1 bytes\)"):
+        result_of(compare(Late(), Wires(), [Step("client", "pause")]))
+
+
+def test_both_carriers_are_closed_whatever_comes() -> None:
+    class Closing(Wires):
+        closed = False
+
+        async def close(self) -> None:
+            await super().close()
+            self.closed = True
+
+    class Refusing(Closing):
+        async def connect(self, server: End, client: End) -> None:
+            raise Broken("no connection")
+
+    one, other = Closing(), Refusing()
+    with pytest.raises(Broken, match="no connection"):
+        result_of(compare(other, one, []))
+    assert one.closed
+    assert other.closed
+
+
+# Programs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_is_a_program() -> None:
+    assert program(7) == program(7)
+    assert program(7) != program(8)
+    assert len(program(7, 30)) == 30
+
+
+def test_programs_do_everything_there_is() -> None:
+    """At either end, at once and later; without half-close, all but that."""
+    done = {step[:2] for seed in range(100) for step in program(seed) if not step.later}
+    assert done == {(end, call) for end in ("client", "server") for call in CALLS}
+    later = {step[:2] for seed in range(200) for step in program(seed) if step.later}
+    assert later == {(end, call) for end in ("client", "server") for call in REACTIONS}
+    calls = {step.call for seed in range(100) for step in program(seed, half_close=False)}
+    assert calls == {*CALLS} - {"half-close"}
+
+
+def test_what_a_step_raises_is_noted() -> None:
+    """It is compared, too."""
+    seen: list[Actor] = []
+
+    class Noting(Wires):
+        async def connect(self, server: Any, client: Any) -> None:
+            seen.append(client)
+            await super().connect(server, client)
+
+    steps = [Step("client", "produce"), Step("client", "produce")]
+    result_of(compare(Noting(), Wires(), steps))
+    assert "produce raised RuntimeError" in seen[0].notes
