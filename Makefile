@@ -43,7 +43,7 @@ format: .venv/.stamp-dev ## lay out the code and mend what can be mended
 bench: .venv/.stamp-bench benchmarks/loadgen ## measure tcpapp beside its peers
 	$(BIN)/python -m benchmarks
 
-simulate: .venv/.stamp-dev ## run a chat room over 10,000 simulated networks (ten minutes): make simulate RUNS=100
+simulate: .venv/.stamp-dev ## run a chat room over 10,000 simulated networks (half an hour): make simulate RUNS=100
 	$(BIN)/python -m tests.simulated.chatroom '$(RUNS)'
 
 clean: ## remove .venv and all that was built

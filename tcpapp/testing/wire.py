@@ -73,8 +73,8 @@ class Wire:
 
     It differs from sockets as `BufferedTransport` and `Pipe` do, and in this: connecting cannot fail; whatever the
     addresses, it is a TCP connection (over a UNIX socket, an abort looks like an orderly end, and who writes to a peer
-    that has closed learns of it at once). Over TLS a *pull*
-    producer is driven by Twisted's cooperator, which is on the global reactor and not on `clock`.
+    that has closed learns of it at once). Over TLS a *pull* producer is driven by Twisted's cooperator, which is on the
+    global reactor and not on `clock`.
     """
 
     def __init__(

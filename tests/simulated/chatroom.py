@@ -2,14 +2,16 @@
 A chat room with 20 members over a network where everything goes wrong, and what holds all the same.
 
 `scenario` is one run of it, by the seed of its simulation. Members come, say numbered things, and some leave; meanwhile
-lines are parted, connections reset, readers slow, and clocks jump. Nothing of that excuses these:
+lines are parted, cut short and slowed down, connections reset, clocks jump, readers dawdle, and any process, the room's
+too, may crash or exit and be started again. Who has lost the connection comes back, under a name of a new life. Nothing
+of that excuses these:
 
-- what a member said is heard by everyone whose connection was up from before it was said until the end, as both its
-  ends see it, if the speaker's was, too: once, and in the speaker's order; and nobody ever hears anything twice, or
-  out of order
-- everyone who waited for something was told: what came, or why nothing comes
+- what was said is heard by everyone whose connection was up from before it was said until the end, as both its ends
+  see it, if the speaker's was, too: once, and in the speaker's order; and nobody ever hears anything twice, or out of
+  order
+- everyone who waited for something was told: what came, or why nothing comes; but for those whose process is gone
 - every connection ended with a reason, the same wherever it is told
-- nothing is left: no timer, no connection
+- nothing is left: no timer, no connection, no port
 """
 
 from __future__ import annotations
@@ -18,24 +20,27 @@ import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.error import ConnectError, DNSLookupError
 
 import tcpapp
 from tcpapp.apps.chat import Chat, Room
 from tcpapp.errors import NotConnected
-from tcpapp.testing.simulation import faults, simulate
+from tcpapp.testing.simulation import FAULTS, faults, simulate
 
 if TYPE_CHECKING:
-    from tcpapp.testing.simulation import Simulation
+    from twisted.python.failure import Failure
+
+    from tcpapp.testing.simulation import Host, Simulation
 
 MEMBERS = 20
-WORDS = 5
-"""What each member says, at the most."""
+WORDS = 3
+"""What each life says, at the most."""
 
 TALK = 30.0
 """Seconds in which members come and talk, and in which things go wrong."""
 
-SETTLED = 60.0
+SETTLED = 90.0
 """Seconds after which what was delayed has come: lines are whole again, and slow readers have caught up."""
 
 RULES = {
@@ -51,114 +56,186 @@ RULES = {
 """The ways in which a connection of this scenario can end."""
 
 
-class Member:
-    """One member: what it said and when, what it heard, and how its connection ended."""
+class House:
+    """One life of the server: its room, who has a seat in it, and how those who left it ended."""
 
-    def __init__(self, sim: Simulation, name: bytes) -> None:
+    def __init__(self, host: Host) -> None:
+        self.reactor = host.reactor
+        self.seats: dict[Chat, None] = {}
+        self.ended: list[tcpapp.CloseReason] = []
+        house = self
+
+        class Seat(Chat):
+            room = Room()
+
+            def opened(self, connection: Any) -> None:
+                house.seats[self] = None
+                super().opened(connection)
+
+            def closed(self, connection: Any, reason: tcpapp.CloseReason) -> None:
+                del house.seats[self]
+                house.ended.append(reason)
+                super().closed(connection, reason)
+
+        self.listening: Deferred[tcpapp.Listening] = tcpapp.listen("tcp:7007", Seat, reactor=host.reactor)
+
+    @property
+    def present(self) -> set[str]:
+        """The names of those whose connection is up, as the server knows."""
+        return {seat.name for seat in self.seats}
+
+
+class Life:
+    """One life of a member, from connecting to the end: what it said and when, what it heard, and how it ended."""
+
+    def __init__(self, sim: Simulation, host: Host, name: str) -> None:
         self.sim = sim
+        self.host = host
+        self.reactor = host.reactor
         self.name = name
         self.joined: float | None = None
         self.said: list[tuple[float, bytes]] = []
-        self.heard: dict[bytes, list[bytes]] = defaultdict(list)
+        self.heard: dict[str, list[bytes]] = defaultdict(list)
         self.reasons: list[tcpapp.CloseReason] = []
         self.waits: list[Deferred[Any]] = []
         self.told: list[Any] = []
         self.connection: Any = None
+        self.over: Deferred[None] = Deferred()
+        self.connecting = tcpapp.connect("tcp:server:7007", self, reactor=self.reactor)
+        self.wait(self.connecting.addCallbacks(self.join, self.failed))
+
+    # What happens to it.
 
     def opened(self, connection: Any) -> None:
         self.connection = connection
-        self.waits.append(connection.when_closed().addBoth(self.told.append))
+        self.wait(connection.when_closed())
 
     def received(self, message: bytes, connection: Any) -> None:
-        if message.startswith(b"Hello, "):
+        text = message.decode()
+        if text.startswith("Hello, "):
             self.joined = self.sim.now
-        speaker, colon, text = message.partition(b": ")
-        if colon and speaker.startswith(b"member"):
-            self.heard[speaker].append(text)
+        speaker, colon, said = text.partition(": ")
+        if colon and speaker.startswith("member"):
+            self.heard[speaker].append(said.encode())
 
     def closed(self, connection: Any, reason: tcpapp.CloseReason) -> None:
         self.reasons.append(reason)
+        self.over.callback(None)
 
-    def say(self, text: bytes) -> None:
-        """Say something in the room, if the connection is up."""
-        if self.connection.state is tcpapp.State.OPEN and self.joined is not None:
-            self.said.append((self.sim.now, text))
-            self._send(text)
+    def failed(self, failure: Failure) -> None:
+        failure.trap(ConnectError, DNSLookupError, CancelledError)
+        self.over.callback(None)
 
-    def join(self) -> None:
+    # What it does.
+
+    def join(self, _: object) -> None:
         """Take a name; then say things, and perhaps leave."""
-        self._send(self.name)
-        for number in range(WORDS):
-            self.sim.call_later(self.sim.between(1.0, TALK), self._say_next, number)
+        self.send(self.name.encode())
+        left = max(TALK - self.sim.now, 1.0)
+        for _number in range(WORDS):
+            self.sim.call_later(self.sim.between(left / 30, left), self.say)
         if self.sim.chance(0.2):
-            self.sim.call_later(self.sim.between(5.0, TALK), self._send, b"/quit")
+            self.sim.call_later(self.sim.between(left / 6, left), self.send, b"/quit")
 
-    def _say_next(self, number: int) -> None:
-        self.say(b"%d after %d" % (len(self.said), number))
+    def say(self) -> None:
+        """Say something in the room, if the connection is up."""
+        if self.open and self.connection.state is tcpapp.State.OPEN and self.joined is not None:
+            text = b"%d" % len(self.said)
+            self.said.append((self.sim.now, text))
+            self.send(text)
 
-    def _send(self, text: bytes) -> None:
-        sent = self.connection.send(text).addErrback(lambda failure: failure.trap(NotConnected))
-        self.waits.append(sent.addBoth(self.told.append))
+    def send(self, text: bytes) -> None:
+        if self.alive:
+            self.wait(self.connection.send(text).addErrback(lambda failure: failure.trap(NotConnected)))
+
+    def wait(self, deferred: Deferred[Any]) -> None:
+        self.waits.append(deferred.addBoth(self.told.append))
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self.host.reactor is self.reactor and self.host.running
 
     @property
     def open(self) -> bool:
         """Whether its connection is up, as far as it knows: of a reset that was lost on the way it does not know."""
-        return not self.reasons
+        return self.alive and self.connection is not None and not self.reasons
 
 
-async def scenario(sim: Simulation) -> list[Member]:
+class Town:
+    """The server's host and the members', and all lives there were."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self.sim = sim
+        self.lives: list[Life] = []
+        self.houses: list[House] = []
+        sim.host("server", lambda host: self.houses.append(House(host)))
+        for number in range(MEMBERS):
+            sim.host(f"member{number}", self.live)
+
+    def live(self, host: Host) -> None:
+        """Begin a life; when it is over, and there is still time, another one."""
+        life = Life(self.sim, host, f"{host.name}-{len(self.lives)}")
+        self.lives.append(life)
+        life.over.addCallback(lambda _: self.sim.call_later(self.sim.between(0.1, 3.0), self.live_again, life))
+
+    def live_again(self, life: Life) -> None:
+        if life.alive and self.sim.now < TALK:
+            self.live(life.host)
+
+    @property
+    def stayed(self) -> list[Life]:
+        """Those whose connection is up, as both its ends know."""
+        return [life for life in self.lives if life.open and life.name in self.houses[-1].present]
+
+    async def end(self) -> None:
+        """End all that goes on, in order."""
+        for life in self.lives:
+            life.connecting.cancel()
+        await gatherResults([life.connection.close() for life in self.lives if life.open])
+        listening = await self.houses[-1].listening
+        await listening.close()
+
+
+async def scenario(sim: Simulation) -> list[Life]:
     """One run; raises `AssertionError` for what does not hold."""
-    ended: list[tcpapp.CloseReason] = []
-    gone: set[str] = set()
-
-    class Seat(Chat):
-        room = Room()
-
-        def closed(self, connection: Any, reason: tcpapp.CloseReason) -> None:
-            ended.append(reason)
-            gone.add(self.name)
-            super().closed(connection, reason)
-
-    server = sim.host("server")
-    listening = await tcpapp.listen("tcp:7007", Seat, reactor=server.reactor)
-    members = [Member(sim, b"member%d" % number) for number in range(MEMBERS)]
-    clients = [sim.host(member.name.decode()) for member in members]
-    for member, client in zip(members, clients, strict=True):
-        connecting = tcpapp.connect("tcp:server:7007", member, reactor=client.reactor)
-        connecting.addCallback(lambda _, member=member: member.join())
-        await connecting
-    faults(sim, until=TALK, every=1.0, kinds=("partition", "reset", "slow", "jump"))
+    town = Town(sim)
+    faults(sim, until=TALK, every=1.0, kinds=tuple(FAULTS))
     await sim.sleep(SETTLED)
-    check_what_was_heard(members, [member for member in members if member.open and member.name.decode() not in gone])
-    count = len(listening.connections) + len(ended)
-    await gatherResults([member.connection.close() for member in members if member.open])
-    await listening.close()
-    check_the_end(members, ended, count)
-    assert not [call for host in sim.hosts for call in host.reactor.getDelayedCalls()]
-    return members
+    check_what_was_heard(town.lives, town.stayed)
+    house = town.houses[-1]
+    count = len(house.seats) + len(house.ended)
+    await town.end()
+    check_the_end(town.lives, house.ended, count)
+    assert sim.left() == []
+    return town.lives
 
 
-def check_what_was_heard(members: list[Member], stayed: list[Member]) -> None:
+def check_what_was_heard(lives: list[Life], stayed: list[Life]) -> None:
     """Nothing was lost between those who `stayed`; nothing was doubled or out of order, whoever left."""
-    for listener in members:
-        for speaker in members:
-            said = [text for _, text in speaker.said]
-            heard = listener.heard.get(speaker.name, [])
+    speakers = {life.name: life for life in lives}
+    for listener in lives:
+        for name, heard in listener.heard.items():
+            said = [text for _, text in speakers[name].said]
             places = [said.index(text) for text in heard]
-            assert places == sorted(set(places)), f"{listener.name!r} heard {heard} of {said}"
-            if listener in stayed and speaker in stayed and listener is not speaker and listener.joined is not None:
+            assert places == sorted(set(places)), f"{listener.name} heard {heard} of {said}"
+    for listener in stayed:
+        for speaker in stayed:
+            if listener is not speaker and listener.joined is not None:
+                heard = listener.heard.get(speaker.name, [])
                 since = [text for at, text in speaker.said if at > listener.joined]
-                assert heard[len(heard) - len(since) :] == since, f"{listener.name!r} heard {heard} of {since}"
+                assert heard[len(heard) - len(since) :] == since, f"{listener.name} heard {heard} of {since}"
 
 
-def check_the_end(members: list[Member], ended: list[tcpapp.CloseReason], count: int) -> None:
-    """Everybody was told, once, and knows why."""
+def check_the_end(lives: list[Life], ended: list[tcpapp.CloseReason], count: int) -> None:
+    """Everybody whose process runs was told, once, and knows why."""
     assert len(ended) == count
-    for member in members:
-        assert len(member.reasons) == 1
-        assert len(member.told) == len(member.waits)
-        assert member.reasons[0] in member.told
-    for reason in [*ended, *(member.reasons[0] for member in members)]:
+    living = [life for life in lives if life.alive]
+    for life in living:
+        assert len(life.told) == len(life.waits)
+        assert len(life.reasons) == (life.connection is not None)
+        assert set(life.reasons) <= {each for each in life.told if isinstance(each, tcpapp.CloseReason)}
+    for reason in [*ended, *(each for life in living for each in life.reasons)]:
         assert reason.rule in RULES, reason
         assert reason.detail
 

@@ -13,8 +13,8 @@ it, with a reactor that gives a Deferred. Under pytest::
 
 Under trial: ``return ensureDeferred(hold(MyCarrier(), check))``. What nobody thought of, `differential` tries: random
 programs, which have to see the same on two carriers. `sockets` has the carrier of real connections, `fakes` those
-without a network. In the checks of errors the protocol raises
-`Planted`, which Twisted logs; the test takes it from the log.
+without a network. In the checks of errors the protocol raises `Planted`, which Twisted logs; the test takes it from
+the log.
 """
 
 from __future__ import annotations
