@@ -11,7 +11,7 @@ BIN := .venv/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-again lint format bench simulate clean
+.PHONY: help serve test test-again lint docs format bench simulate clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ lint: .venv/.stamp-dev ## check style, layout and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: .venv/.stamp-dev ## build the documentation: docs/_build/html/index.html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -b html docs docs/_build/html
+
 format: .venv/.stamp-dev ## lay out the code and mend what can be mended
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -51,9 +54,9 @@ simulate: .venv/.stamp-dev ## run a chat room over 10,000 simulated networks (ha
 	$(BIN)/python -m tests.simulated.chatroom '$(RUNS)'
 
 clean: ## remove .venv and all that was built
-	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen
+	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen docs/_build
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache twisted/plugins/dropin.cache
-	find tcpapp tests benchmarks twisted -name __pycache__ -type d -exec rm -rf {} +
+	find tcpapp tests benchmarks docs twisted -name __pycache__ -type d -exec rm -rf {} +
 
 benchmarks/loadgen: benchmarks/loadgen.c
 	$(CC) -O2 -Wall -Wextra -o $@ $<

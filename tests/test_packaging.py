@@ -10,47 +10,21 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from dataclasses import dataclass
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from packaging.requirements import Requirement
+
+from tests.environments import NOT_SOURCE, ROOT, copy_distribution, make_environment, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.once
-
-ROOT = Path(__file__).resolve().parent.parent
-NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "dropin.cache", "loadgen")
-
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTHON", "PIP_"))}
-CLEAN |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_CONFIG_FILE": os.devnull}
-"""The environment of every command: nothing leads back to the tests' own environment, or out to the network."""
-
-
-def run(*command: str | Path, cwd: Path, **environ: str) -> str:
-    """Run a command and return what it wrote; fail with all of that where the command fails."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env=CLEAN | environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
 
 # Building and installing -------------------------------------------------------------------------------------------
 
@@ -72,28 +46,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source, cwd=folder)
     [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return Built(source, wheel, sdist)
-
-
-def closure(*names: str) -> set[str]:
-    """Return these distributions and all that they require here."""
-    found: set[str] = set()
-    wanted = list(names)
-    while wanted:
-        name = wanted.pop()
-        if name not in found:
-            found.add(name)
-            requirements = map(Requirement, distribution(name).requires or [])
-            wanted += [each.name for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
-    return found
-
-
-def copy_distribution(name: str, site: Path) -> None:
-    """Copy an installed distribution, file for file, without its scripts and its tests."""
-    for file in distribution(name).files or []:
-        if ".." not in file.parts and "test" not in file.parts and file.suffix != ".pyc":
-            target = site / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file.locate(), target)
 
 
 @dataclass(frozen=True)
@@ -131,12 +83,7 @@ def environment(tmp_path: Path) -> Environment:
     """Give an environment as ``pip install twisted`` would have left it."""
     made = Environment(tmp_path / "environment", tmp_path / "work")
     made.work.mkdir()
-    venv.create(made.folder, symlinks=True)
-    for name in closure("twisted", "typing_extensions"):
-        copy_distribution(name, made.site)
-    twistd = made.folder / "bin" / "twistd"
-    twistd.write_text(f"#!{made.python}\nfrom twisted.scripts.twistd import run\nrun()\n")
-    twistd.chmod(0o755)
+    make_environment(made.folder)
     return made
 
 

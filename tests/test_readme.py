@@ -22,14 +22,15 @@ import tcpapp
 from tcpapp import framing
 from tcpapp.errors import InvalidOption
 from tcpapp.plugin import load_app
+from tests.documents import blocks_of, programs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PROGRAMS = {code.split("\n", 1)[0].removeprefix("# "): code for language, code in BLOCKS if language == "python"}
+BLOCKS = [(each.language, each.code) for each in blocks_of(README)]
+PROGRAMS = programs_of(README)
 PATIENCE = 30.0
 
 pytestmark = pytest.mark.once

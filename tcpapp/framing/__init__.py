@@ -7,7 +7,7 @@ on the wire, for ``hello``            framing                                   
 ``hello`` in chunks as they come      `Raw`                                        ``raw``
 ``hello`` 0A, ``hello`` 0D 0A         `Lines`                                      ``line``, ``line:delimiter=\\r\\n``
 ``hello`` 03                          `Delimited`                                  ``delimited:by=\\x03``
-05 ``hello`` … 00 05 ``hello``      `LengthPrefixed`                             ``int8 int16 int24 int32 int64``
+05 ``hello`` … 00 05 ``hello``        `LengthPrefixed`                             ``int8 int16 int24 int32 int64``
 05 00 00 00 ``hello`` and the like    `LengthPrefixed`                             ``length:width=4:order=little``
 05 ``hello``                          `Varint`                                     ``varint``
 ``5:hello,``                          `Netstrings`                                 ``netstring``

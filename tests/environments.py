@@ -1,0 +1,97 @@
+"""Environments to install into, without a network: what they are made of, and how commands are run in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+
+NOT_SOURCE = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "_build", "dist", "dropin.cache", "loadgen"
+)
+
+
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTHON", "PIP_"))}
+CLEAN |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_CONFIG_FILE": os.devnull}
+"""The environment of every command: nothing leads back to the tests' own environment, or out to the network."""
+
+
+def run(*command: str | Path, cwd: Path, **environ: str) -> str:
+    """Run a command and return what it wrote; fail with all of that where the command fails."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=CLEAN | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def closure(*names: str) -> set[str]:
+    """Return these distributions and all that they require here."""
+    found: set[str] = set()
+    wanted = list(names)
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name not in found:
+            found.add(name)
+            requirements = map(Requirement, distribution(name).requires or [])
+            wanted += [each.name for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
+    return found
+
+
+def copy_distribution(name: str, site: Path) -> None:
+    """Copy an installed distribution, file for file, without its scripts and its tests."""
+    for file in distribution(name).files or []:
+        if ".." not in file.parts and "test" not in file.parts and file.suffix != ".pyc":
+            target = site / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.locate(), target)
+
+
+def link_distribution(name: str, site: Path) -> None:
+    """Link to what an installed distribution has, which is as good as a copy where nothing is put into it."""
+    for top in {file.parts[0] for file in distribution(name).files or []} - {"..", "__pycache__"}:
+        if not (site / top).exists():
+            (site / top).symlink_to(Path(str(distribution(name).locate_file(top))))
+
+
+def make_environment(folder: Path, *links: str) -> Path:
+    """
+    Make a virtual environment as ``pip install twisted`` leaves it; with `links` to these, and to all they require.
+
+    Return its site-packages. Twisted is copied, for other distributions put their plugins into its folder.
+    """
+    venv.create(folder, symlinks=True)
+    site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    copied = closure("twisted", "typing_extensions")
+    for name in copied:
+        copy_distribution(name, site)
+    for name in closure(*links) - copied:
+        link_distribution(name, site)
+    write_script(folder, "twistd", "twisted.scripts.twistd:run")
+    return site
+
+
+def write_script(environment: Path, name: str, target: str) -> None:
+    """Write a command of this name, which calls ``module:function``, as pip would."""
+    module, _, function = target.partition(":")
+    script = environment / "bin" / name
+    script.write_text(
+        f"#!{environment}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+    )
+    script.chmod(0o755)
