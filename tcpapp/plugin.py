@@ -115,7 +115,7 @@ GROUPS: dict[str, Sequence[tuple[str, str, str]]] = {
 
 class Options(usage.Options):
     """
-    The command line of ``twistd tcpapp``.
+    The command line of ``twistd tcpapp``, and of a command of your own, which has a subclass of it.
 
     After `parseOptions`, `factory` and `endpoints` are what is to be served, and where.
     """
@@ -133,6 +133,11 @@ class Options(usage.Options):
         super().__init__()
         self["listen"] = []
 
+    @property
+    def command(self) -> str:
+        """What the command is called: ``tcpapp``, or as the plugin names it that has a subclass of this."""
+        return getattr(self.parent, "subCommand", None) or "tcpapp"
+
     def opt_listen(self, endpoint: str) -> None:
         """a Twisted endpoint to listen on"""
         self["listen"].append(endpoint)
@@ -142,9 +147,9 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            _refuse(self._without_prefix(str(error)))
+            _refuse(self.command, self._without_prefix(str(error)))
         except TcpAppError as error:
-            _refuse(str(error))
+            _refuse(self.command, str(error))
 
     def parseArgs(self, *args: str) -> None:
         """There are no arguments but options."""
@@ -215,6 +220,7 @@ class TwistdService(MessageService):
     def __init__(self, options: Options, reactor: Any) -> None:
         super().__init__(options.factory, options.endpoints, reactor)
         self._reactor = reactor
+        self._command = options.command
         self._twistd: dict[str, Any] = options.parent or {}
         self._terminating = False
 
@@ -227,7 +233,7 @@ class TwistdService(MessageService):
             told = _cannot_listen(error)
             _log.critical("{told}", told=told)
             self._clean_up(told)
-            _refuse(told)
+            _refuse(self._command, told)
 
     def _clean_up(self, message: str) -> None:
         """What twistd leaves undone on this way out: files of its own and ours, and telling who waits for a daemon."""
@@ -293,7 +299,7 @@ def _naming(option: str) -> Iterator[None]:
         raise type(error)(f"{option}: {error}") from error
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(command: str, message: str) -> NoReturn:
     """End the program with one line on the real stderr: twistd has put its log in the place of ``sys.stderr``."""
-    print(f"twistd tcpapp: {message}", file=sys.__stderr__)
+    print(f"twistd {command}: {message}", file=sys.__stderr__)
     raise SystemExit(1)

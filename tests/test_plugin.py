@@ -16,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.testing import MemoryReactorClock
 from twisted.plugin import getPlugins
+from twisted.python import usage
 from zope.interface import implementer
 
 from tcpapp import Limits, MessageService, Timeouts, apps, codecs, framing
@@ -115,6 +116,17 @@ def test_help_groups_every_option_with_its_default(capsys: pytest.CaptureFixture
     for name, default, meaning in (option for group in GROUPS.values() for option in group):
         assert f" --{name}= {meaning} [default: {default}]" in joined
         assert page.count(f"  --{name}= ") == 1
+
+
+def test_a_command_of_another_name_is_called_so(capfd: pytest.CaptureFixture[str]) -> None:
+    """A plugin of one's own has a subclass of the options; twistd tells it what it is called."""
+
+    class Twistd(usage.Options):
+        subCommands = [["shelf", None, type("ShelfOptions", (Options,), {}), "a command"]]  # noqa: RUF012 - as Twisted's
+
+    with pytest.raises(SystemExit):
+        Twistd().parseOptions(["shelf", "--listen", "tcp:99999"])
+    assert capfd.readouterr().err.startswith("twistd shelf: --listen: 'tcp:99999': ")
 
 
 # What is wrong --------------------------------------------------------------------------------------------------------
