@@ -20,7 +20,8 @@ fixture              gives
 ``listening`` and ``connected`` return Deferreds, and need a reactor that runs: pytest-twisted's.
 
 The leak check is on for every test with the ini option ``tcpapp_leaks = true``, and for single tests with the marker
-``leaks`` or the fixture; the marker ``no_leaks`` takes a test out. The nearest marker counts.
+``leaks`` or the fixture; the marker ``no_leaks`` takes a test out. The nearest marker counts. Of a test that has failed
+nothing more is asked: it may not have come to where it closes what it opened.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ ANY_PORT = "tcp:0:interface=127.0.0.1"
 
 SET_ASIDE = pytest.StashKey[int]()
 """How often what is there was taken out of the collector's sight."""
+
+FAILED = pytest.StashKey[bool]()
+"""Whether the test itself has failed: what it left is then told by nobody, for it may not have come to its end."""
 
 SET_ASIDE_FOR = 100
 """Tests after which all is collected: what those before left in cycles is no more than a few megabytes."""
@@ -144,6 +148,12 @@ def wait_for_all(config: pytest.Config, deferreds: Sequence[Deferred[Any]]) -> N
 # Leaks ---------------------------------------------------------------------------------------------------------------
 
 
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Note that a test has failed."""
+    if call.when == "call" and call.excinfo is not None:
+        item.stash[FAILED] = True
+
+
 def is_checked(request: pytest.FixtureRequest) -> bool:
     """Whether the test is to be checked for leaks."""
     for marker in request.node.iter_markers():
@@ -172,7 +182,7 @@ def leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
     yield watched
     if reactor is None:  # it may have been installed by the test
         watched.reactor = installed_reactor()
-    if not is_checked(request):
+    if not is_checked(request) or FAILED in request.node.stash:
         watched.stop()
         return
     try:

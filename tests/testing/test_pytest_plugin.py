@@ -175,6 +175,19 @@ def test_a_logged_error_is_a_leak_unless_it_is_taken(project):
     assert "logged error: " in project.run(passed=2, error=1)
 
 
+def test_a_test_that_has_failed_is_not_failed_again(project):
+    """What it leaves is no news; the next test is not blamed for it."""
+    project.ini("tcpapp_leaks = true\nfilterwarnings = error")
+    project.test(
+        "from twisted.internet import reactor\n"
+        "def test_fails():\n"
+        "    reactor.callLater(60, int)\n"
+        "    assert False\n"
+        "def test_next(): pass\n"
+    )
+    project.run(failed=1, passed=1)
+
+
 def test_fixtures_of_a_wider_scope_are_no_leaks(project):
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(
