@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from importlib.metadata import distribution
+from importlib.metadata import distribution, entry_points
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -70,28 +70,41 @@ def link_distribution(name: str, site: Path) -> None:
             (site / top).symlink_to(Path(str(distribution(name).locate_file(top))))
 
 
+def link_twisted(site: Path) -> None:
+    """Link to all that Twisted has, but for the folder that others put plugins into, which is copied."""
+    twisted = site / "twisted"
+    twisted.mkdir()
+    for each in Path(str(distribution("twisted").locate_file("twisted"))).iterdir():
+        if each.name == "plugins":
+            shutil.copytree(each, twisted / "plugins", ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
+        else:
+            (twisted / each.name).symlink_to(each)
+    link_distribution("twisted", site)
+
+
 def make_environment(folder: Path, *links: str) -> Path:
     """
-    Make a virtual environment as ``pip install twisted`` leaves it; with `links` to these, and to all they require.
+    Make a virtual environment as ``pip install twisted`` leaves it, and return its site-packages.
 
-    Return its site-packages. Twisted is copied, for other distributions put their plugins into its folder.
+    With `links`, these and all they require are there, too, and all of it is linked to, which is quicker than to copy.
     """
     venv.create(folder, symlinks=True)
     site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    copied = closure("twisted", "typing_extensions")
-    for name in copied:
-        copy_distribution(name, site)
-    for name in closure(*links) - copied:
-        link_distribution(name, site)
-    write_script(folder, "twistd", "twisted.scripts.twistd:run")
+    if links:
+        link_twisted(site)
+    for name in closure("twisted", "typing_extensions", *links):
+        if links:
+            link_distribution(name, site)
+        else:
+            copy_distribution(name, site)
+    write_script(folder, "twistd")
     return site
 
 
-def write_script(environment: Path, name: str, target: str) -> None:
-    """Write a command of this name, which calls ``module:function``, as pip would."""
-    module, _, function = target.partition(":")
+def write_script(environment: Path, name: str) -> None:
+    """Write the command of this name, as pip would."""
+    [command] = entry_points(group="console_scripts", name=name)
     script = environment / "bin" / name
-    script.write_text(
-        f"#!{environment}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
-    )
+    lines = f"import sys\nfrom {command.module} import {command.attr}\nsys.exit({command.attr}())\n"
+    script.write_text(f"#!{environment}/bin/python\n{lines}")
     script.chmod(0o755)
