@@ -191,7 +191,7 @@ def leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
         else:
             wait(watched.check_settled())
     except AssertionError as error:
-        pytest.fail(f"{request.node.nodeid}: {error}", pytrace=False)
+        raise pytest.fail.Exception(f"{request.node.nodeid}: {error}", pytrace=False) from None
     set_aside(request.config)
 
 
