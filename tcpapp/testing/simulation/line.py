@@ -89,7 +89,8 @@ class Line(Pipe):
     One direction of a simulated connection.
 
     During a partition what is sent waits, as TCP sends it again and again, and arrives when it is over; resets are sent
-    once, and get lost. So one end may be gone and the other not know; it learns of it from the answer to what it sends.
+    once, and get lost. So one end may be gone and the other not know; it learns of it from the answer to what it sends,
+    or has sent by then: `on_answered` is called when that gets through.
     What has waited for `GIVE_UP` seconds is lost, and `on_given_up` is called.
     """
 
@@ -99,6 +100,8 @@ class Line(Pipe):
         self.link = link
         self.reader = reader
         self.on_given_up: Callable[[], None] = _nobody
+        self.on_answered: Callable[[], None] = _nobody
+        self._sends_again = False
         self._giving_up: Later | None = None
         self.refresh()
 
@@ -118,6 +121,9 @@ class Line(Pipe):
                 self._giving_up.cancel()
                 self._giving_up = None
             self.go_on()
+            if self._sends_again:
+                self._sends_again = False
+                self.on_answered()
 
     def refresh_after(self, seconds: float) -> None:
         """`refresh`, but what has waited takes its time to come."""
@@ -137,6 +143,7 @@ class Line(Pipe):
         """Break off; a reset that cannot get through now is lost."""
         if self._stalled:
             self._written = True
+            self._sends_again = self._sends_again or bool(self._flight)
             while self._flight:
                 self._drop(self._flight.pop()[1])
         else:
@@ -171,6 +178,7 @@ class SimulatedSocket(PipeSocket):
         self.peer = peer
         self.on_closed: Callable[[SimulatedSocket], None] = _ignore
         outgoing.on_given_up = self._time_out
+        outgoing.on_answered = self._broken_off
         self._trace: Trace = host.simulation.trace
         self._rests = False
 
@@ -228,8 +236,11 @@ class SimulatedSocket(PipeSocket):
     def _time_out(self) -> None:
         if not self.closed:
             self._trace.add(self.incoming.clock.seconds(), self.name, "times out")
-            self.incoming.was_reset = True  # to Twisted, this is the same
-            self.on_ready()
+            self._broken_off()  # to Twisted, this is the same
+
+    def _broken_off(self) -> None:
+        self.incoming.was_reset = True
+        self.on_ready()
 
     def _rest(self, seconds: float) -> None:
         self._rests = True

@@ -465,6 +465,21 @@ def test_an_end_that_half_closes_learns_that_the_other_is_gone(sim):
     assert sim.now < 20.0
 
 
+def test_who_sent_before_a_reset_that_got_lost_learns_of_it_when_the_partition_is_over(sim):
+    """TCP sends it again until it gets through, and is answered with a reset."""
+    server, client, listening, connection = pair(sim)
+    sim.partition(server, client)
+    reply = connection.request(b"hello")
+    reply.addErrback(lambda failure: failure.trap(NotConnected))
+    sim.run(until=sim.now + 1.0)
+    server.reset()
+    sim.run(until=sim.now + 10.0)
+    assert connection.state is tcpapp.State.OPEN
+    sim.heal()
+    assert sim.run(connection.when_closed()).rule == "lost"
+    assert reply.called
+
+
 def test_a_crash_resets_connections_and_refuses_new_ones(sim):
     server, client, listening, connection = pair(sim)
     sim.run(connection.request(b"hello"))
