@@ -143,7 +143,6 @@ class Reader:
         self.environ = CLEAN | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
             # Hypothesis's plugin, which nothing here needs, takes longer than the rest of pytest's start.
             "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:hypothesispytest",
             "COLUMNS": "80",
