@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
 
+from zope.interface.interface import InterfaceClass
+
 if TYPE_CHECKING:
     from docutils.nodes import Element
     from sphinx.addnodes import pending_xref
@@ -21,6 +23,8 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"tcpapp {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 highlight_language = "text"
 
 myst_enable_extensions = ["colon_fence"]
@@ -55,10 +59,19 @@ def link_by_last_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, sh
     if node["reftype"] == "obj" and name == name.lower() and "_" not in name and name not in LINKED_WORDS:
         return None  # an argument, most likely
     domain = env.domains.python_domain
-    found = [full for full, each in domain.objects.items() if full.endswith(f".{name}") and each.objtype in LINKED]
+    public = {full for full, each in domain.objects.items() if each.objtype in LINKED and not each.aliased}
+    found = [full for full in public if full.endswith(f".{name}")]
     if len(found) != 1:
         return None
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, shown)
+
+
+def name_of_interface(interface: InterfaceClass) -> str:
+    """As a class is written: autodoc writes a type that is no class as `repr` does, and cannot read that again."""
+    return f"{interface.__module__}.{interface.__name__}"
+
+
+InterfaceClass.__repr__ = name_of_interface
 
 
 def setup(app: Sphinx) -> None:
