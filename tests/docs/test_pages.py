@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import tcpapp
+from tcpapp import framing, testing
+from tcpapp.testing import simulation
+from tcpapp.testing.contract import CHECKS, name_of
 from tests.documents import Reader, blocks_of
 from tests.environments import ROOT
 
@@ -43,3 +47,27 @@ def test_a_page_has_a_place_in_the_tree(page: str) -> None:
         if line and not line.startswith(":")
     }
     assert page in listed | {"index.md"}
+
+
+def test_every_check_of_the_contract_is_on_its_page() -> None:
+    page = (DOCS / "reference" / "contract.md").read_text(encoding="utf-8")
+    assert re.findall(r"\.(\w+)\(carrier\)$", page, re.MULTILINE) == [name_of(check) for check in CHECKS]
+
+
+def test_every_framing_is_on_its_page() -> None:
+    page = (DOCS / "reference" / "framing.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", page, re.MULTILINE))
+    assert named - {"framing"} == set(framing.__all__) - {"SPECS"}
+
+
+def test_every_public_name_of_the_toolkit_and_of_the_simulation_is_on_a_page() -> None:
+    pages = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", pages, re.MULTILINE))
+    indirectly = {"CloseReason", "EndedBy", "Telemetry", "conversation"}  # by the module they are in
+    assert set(tcpapp.__all__) | set(simulation.__all__) <= named | indirectly
+
+
+def test_every_module_of_the_kit_has_a_page() -> None:
+    pages = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
+    listed = re.findall(r"^`(\w+)`  +", str(testing.__doc__), re.MULTILINE)
+    assert [name for name in listed if f".. automodule:: tcpapp.testing.{name}\n" not in pages] == []
