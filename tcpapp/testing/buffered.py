@@ -68,6 +68,9 @@ class BufferedTransport(Connection):
     * ``connectionLost`` comes once, from the reactor's turn and never inside a call of the protocol's; the exception
       is Twisted's own: ``loseConnection`` when ``loseWriteConnection`` has been done
     * an exception out of the protocol is logged and ends the connection; it is the reason
+    * at one moment, on a `Clock`, timers and turns come as in Twisted's reactors (all but asyncio's), which look at
+      their timers and then at their sockets: what is written in a timer goes out before the timers of 0 seconds that
+      are set there, what is written in ``dataReceived`` after them
 
     What differs: ``getHandle`` returns the memory socket, ``fileno`` is -1, and `reactor` is only asked for the time
     and for calls. It may be a `Clock`. ``loseWriteConnection`` after the end does nothing; Twisted's own then hands the
@@ -77,6 +80,7 @@ class BufferedTransport(Connection):
     """
 
     _base = Connection
+    _turning: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -96,6 +100,7 @@ class BufferedTransport(Connection):
         self._reads = False
         self._writes = False
         self._next_turn: IDelayedCall | None = None
+        self._before_timers = False
         self.logstr = f"{self._getLogPrefix(protocol)},{'client' if client else peer}"
         socket.on_ready = self.wake
 
@@ -132,7 +137,7 @@ class BufferedTransport(Connection):
     def startReading(self) -> None:
         """From the next turn on, read; not once it is lost."""
         self._reads = not self.disconnected
-        self.wake()
+        self._ask()
 
     @override
     def stopReading(self) -> None:
@@ -143,12 +148,18 @@ class BufferedTransport(Connection):
     def startWriting(self) -> None:
         """From the next turn on, write; not once it is lost."""
         self._writes = not self.disconnected
-        self.wake()
+        self._ask()
 
     @override
     def stopWriting(self) -> None:
         """Write no more."""
         self._writes = False
+
+    def _ask(self) -> None:
+        """The protocol asks for a turn: in one, for one after the timers that are due; outside of one, before them."""
+        self._before_timers = not BufferedTransport._turning
+        self.wake()
+        self._before_timers = False
 
     def wake(self) -> None:
         """See whether there is something to do in the next turn."""
@@ -157,7 +168,12 @@ class BufferedTransport(Connection):
 
     def later(self, call: Callable[[], None]) -> IDelayedCall:
         """Have `call` made in a later turn. A simulation that orders the turns overrides this."""
-        return self.reactor.callLater(0, call)  # type: ignore[attr-defined,no-any-return] # handed in as IReactorTime
+        delayed: IDelayedCall = self.reactor.callLater(0, call)  # type: ignore[attr-defined] # as IReactorTime
+        calls = getattr(self.reactor, "calls", None)  # a Clock's, in the order in which it makes them
+        if self._before_timers and calls is not None:
+            calls.remove(delayed)
+            calls.insert(0, delayed)
+        return delayed
 
     @property
     def _can_read(self) -> bool:
@@ -179,6 +195,13 @@ class BufferedTransport(Connection):
 
     def _handle(self, event: Callable[[], Any], *, reading: bool) -> None:
         """Have the event handled; what it returns or raises ends the connection."""
+        before, BufferedTransport._turning = BufferedTransport._turning, True
+        try:
+            self._handle_in_turn(event, reading)
+        finally:
+            BufferedTransport._turning = before
+
+    def _handle_in_turn(self, event: Callable[[], Any], reading: bool) -> None:
         try:
             why = event()
         except Exception:  # noqa: BLE001 - the protocol's, of whatever kind: it ends this connection

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import pytest_twisted
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer, ITCPTransport, ITLSTransport
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import AccumulatingProtocol
 from twisted.python.failure import Failure
@@ -16,6 +19,7 @@ from zope.interface.verify import verifyObject
 from tcpapp.testing.buffered import BufferedTransport
 from tcpapp.testing.pipe import Pipe
 from tcpapp.testing.pipe_socket import PipeSocket
+from tcpapp.testing.wire import Wire
 
 HOST, PEER = IPv4Address("TCP", "10.0.0.1", 80), IPv4Address("TCP", "10.0.0.2", 5000)
 
@@ -240,3 +244,70 @@ def test_addresses_options_and_names() -> None:
     assert repr(transport) == f"<BufferedTransport {HOST} to {PEER}>"
     assert transport.logPrefix() == f"AccumulatingProtocol,{PEER}"
     assert End(client=True).transport.logPrefix() == "AccumulatingProtocol,client"
+
+
+# Timers and turns ----------------------------------------------------------------------------------------------------
+
+
+class Gatherer(Protocol):
+    """Gathers what it writes, for as long as a timer of 0 seconds takes, and closes at once."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def say(self) -> None:
+        self.clock.callLater(0, self.transport.write, b"gathered")
+        self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.say()
+
+
+class Hearer(Protocol):
+    """Keeps what it hears."""
+
+    heard = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+
+@pytest.mark.parametrize(("inside", "heard"), [(False, b""), (True, b"gathered")], ids=["in a timer", "in a turn"])
+def test_a_turn_comes_before_the_timers_that_are_set_in_a_timer_and_after_those_that_are_set_in_a_turn(inside, heard):
+    """So it is on a reactor, which looks at its timers and then at its sockets: who gathers may lose it, or not."""
+    clock = Clock()
+    gatherer, hearer = Gatherer(clock), Hearer()
+    wire = Wire(gatherer, hearer, clock=clock)
+    wire.flush()
+    if inside:
+        hearer.transport.write(b"?")
+    else:
+        clock.callLater(0, gatherer.say)
+    wire.flush()
+    assert hearer.heard == heard
+
+
+@pytest_twisted.inlineCallbacks
+def test_so_it_is_on_a_reactor(global_reactor):
+    """The same, over a socket; asyncio's looks at its sockets first, so that there it is lost both times."""
+    asyncios = type(global_reactor).__name__ == "AsyncioSelectorReactor"
+    for inside, heard in ((False, b""), (True, b"" if asyncios else b"gathered")):
+        gatherer, hearer = Gatherer(global_reactor), Hearer()
+        hearer.ended = Deferred()
+        hearer.connectionLost = lambda _, ended=hearer.ended: ended.callback(None)
+        factory = Factory()
+        factory.noisy = False
+        factory.buildProtocol = lambda _, gatherer=gatherer: gatherer
+        port = yield TCP4ServerEndpoint(global_reactor, 0, interface="127.0.0.1").listen(factory)
+        gatherer.made = Deferred()
+        gatherer.connectionMade = lambda made=gatherer.made: made.callback(None)
+        endpoint = TCP4ClientEndpoint(global_reactor, "127.0.0.1", port.getHost().port)
+        yield connectProtocol(endpoint, hearer)
+        yield gatherer.made
+        if inside:
+            hearer.transport.write(b"?")
+        else:
+            global_reactor.callLater(0, gatherer.say)
+        yield hearer.ended
+        yield port.stopListening()
+        assert hearer.heard == heard
