@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from tcpapp import ending
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.ending import Ending, State
 from tcpapp.errors import NotConnected
+from tests.peers import outcome
 
 CLEAN = CloseReason(EndedBy.US, "closed", "close() was called")
 DRAINED = CloseReason(EndedBy.US, "drained", "we are stopping")
@@ -62,18 +61,6 @@ def begun(start: str) -> Rig:
 
 def happen(rig: Rig, event: str, cause: CloseReason) -> Any:
     return rig.ending.open(rig.clock) if event == "open" else getattr(rig.ending, event)(cause)
-
-
-def outcome(deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
-    """What `deferred` fires with, as it fires: its result, or its exception; then `then` is called with that."""
-    seen: list[Any] = []
-
-    def note(result: Any) -> None:
-        seen.append(result.value if isinstance(result, Failure) else result)
-        then(result)
-
-    deferred.addBoth(note)
-    return seen
 
 
 # The table -----------------------------------------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tcpapp.outbox import Outbox
+from tests.peers import outcome
 
 CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "end-of-stream", "the peer went"))
 HIGH = 10
@@ -112,18 +112,6 @@ class Rig:
     def send(self, data: bytes, then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
         """What a `send` is told, as soon as it is told; `then` is called with that."""
         return outcome(self.outbox.send(data), then)
-
-
-def outcome(deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
-    """What `deferred` fires with, as it fires: its result, or its exception; then `then` is called with that."""
-    seen: list[Any] = []
-
-    def note(result: Any) -> None:
-        seen.append(result.value if isinstance(result, Failure) else result)
-        then(result)
-
-    deferred.addBoth(note)
-    return seen
 
 
 # The transport's producer --------------------------------------------------------------------------------------------
