@@ -162,30 +162,29 @@ class Hosts:
         self.run = sim.run
         self.server = sim.host("server")
         self.client = sim.host("client")
-        self._listening: list[Listening] = []
-        self._connections: list[MessageProtocol] = []
+        self.at_end: list[Callable[[], object]] = []
 
     def listen(self, app: Any = None, endpoint: Any = "tcp:7007", **options: Any) -> Listening:
         """A server on ``server``, as `tcpapp.listen` makes it."""
-        self._listening.append(self.run(listen(endpoint, app, reactor=self.server.reactor, **options)))
-        return self._listening[-1]
+        listening: Listening = self.run(listen(endpoint, app, reactor=self.server.reactor, **options))
+        self.at_end.append(lambda: listening.close(0))
+        return listening
 
     def connect(self, endpoint: Any = "tcp:server:7007", *, host: Host | None = None, **options: Any) -> Any:
         """A connection from ``client`` (or `host`), as `tcpapp.connect` makes it."""
         reactor = (self.client if host is None else host).reactor
-        self._connections.append(self.run(connect(endpoint, reactor=reactor, **options)))
-        return self._connections[-1]
+        connection: MessageProtocol = self.run(connect(endpoint, reactor=reactor, **options))
+        self.at_end.append(connection.abort)
+        return connection
 
     def wait(self, seconds: float = 1.0) -> None:
         """Let so much time pass: a second is enough for everything to arrive that is on its way, and its answer."""
         self.run(self.sim.now + seconds)
 
     def end(self) -> None:
-        """Cut what was opened here; what is left then is left by the code under test."""
-        for connection in self._connections:
-            connection.abort()
-        for each in self._listening:
-            each.close(0)
+        """Cut what was opened here, and do whatever else is to be done `at_end`; what is left then was left behind."""
+        for each in self.at_end:
+            each()
         self.run()
 
 
