@@ -9,6 +9,7 @@ import pytest
 from twisted.application.service import IService, MultiService
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.interfaces import IStreamServerEndpoint
@@ -133,6 +134,19 @@ def test_either_every_endpoint_is_listened_on_or_none(start: str, busy: int, hos
     assert service.addresses == []
     hosts.wait()
     assert hosts.sim.left() == taken
+
+
+def test_an_endpoint_service_alone_starts_or_does_not(hosts: Hosts) -> None:
+    """It is a service of its own, too: where it cannot listen it does not run, and may be started later."""
+    other = hosts.listen(echo)
+    service = EndpointService(TCP4ServerEndpoint(hosts.server.reactor, 7007), MessageServerFactory(echo))
+    with pytest.raises(CannotListenError):
+        service.startService()
+    assert not service.running
+    hosts.run(other.close())
+    service.startService()
+    assert service.running
+    hosts.run(service.stopService())
 
 
 def test_a_failed_start_can_be_tried_again(hosts: Hosts, service_of: Any) -> None:
