@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionLost
 from tcpapp import Limits, State, Timeouts
 from tcpapp.apps import time
 from tcpapp.telemetry import AppFailed
-from tests.peers import Peer, stalled
+from tests.peers import Peer
 
 LINE = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00\n"
 ONE_LINE = Limits(write_high=20)
@@ -48,14 +48,15 @@ def test_what_the_client_says_is_passed_over() -> None:
 
 def test_a_slow_client_is_told_less_often() -> None:
     """While the client takes nothing, no line is added to the one that waits; then the next second's comes."""
-    peer = stalled(time, timeouts=Timeouts(send_progress=0), limits=ONE_LINE)
-    waiting = peer.transport.unsent
+    peer = Peer(time, timeouts=Timeouts(send_progress=0), limits=ONE_LINE)
+    line = len(peer.transport.value())
+    peer.transport.stall()
     peer.clock.pump([1] * 10)
-    assert (told(peer), peer.transport.unsent) == (0, waiting)
+    assert (told(peer), peer.transport.unsent) == (1, line)
     peer.transport.go_on()
-    assert told(peer) == 1
-    peer.clock.advance(1)
     assert told(peer) == 2
+    peer.clock.advance(1)
+    assert told(peer) == 3
 
 
 def ended(peer: Peer) -> Any:
@@ -86,7 +87,8 @@ def test_it_ends_when_the_network_fails() -> None:
 
 def test_it_ends_when_the_network_fails_while_the_client_is_slow() -> None:
     """A line that waits to be sent keeps nothing alive."""
-    peer = stalled(time, limits=ONE_LINE)
+    peer = Peer(time, limits=ONE_LINE)
+    peer.transport.stall()
     peer.clock.pump([1, 1])
     peer.transport.lose(ConnectionLost())
     assert ended(peer) == "lost"
