@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface.verify import verifyObject
 
 from tcpapp.close_reason import CloseReason, EndedBy
@@ -128,6 +130,18 @@ def test_a_transport_without_a_mark_keeps_its_own() -> None:
     """A transport that has no `bufferSize` is given none."""
     rig = Rig(transport=StringTransport())
     assert not hasattr(rig.transport, "bufferSize")
+
+
+def test_the_mark_is_that_of_the_transport_below_all_wrappers() -> None:
+    """TLS and the proxy protocol's wrapper are transports that pass on what is asked of them, and not what is set."""
+    transport = Transport()
+    below: Any = transport
+    for _ in range(2):
+        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+        wrapper.makeConnection(below)
+        below = wrapper
+    Rig(transport=below)
+    assert transport.bufferSize == HIGH
 
 
 def test_a_transport_that_is_gone_changes_nothing() -> None:
