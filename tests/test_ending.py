@@ -19,6 +19,7 @@ CLEAN = CloseReason(EndedBy.US, "closed", "close() was called")
 DRAINED = CloseReason(EndedBy.US, "drained", "we are stopping")
 GONE = CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
 BAD = CloseReason(EndedBy.US, "message-too-long", "10 bytes, over 5")
+HALF = CloseReason(EndedBy.PEER, "truncated-message", "4 bytes of a message had arrived")
 WORSE = CloseReason(EndedBy.NETWORK, "lost", "reset")
 
 
@@ -140,6 +141,8 @@ def test_input_is_over_only_by_an_event_of_its_own(start: str) -> None:
         pytest.param([("open", CLEAN), ("over", WORSE)], WORSE, id="lost"),
         pytest.param([("open", CLEAN), ("close", CLEAN), ("close", BAD)], CLEAN, id="closed-twice"),
         pytest.param([("open", CLEAN), ("close", CLEAN), ("over", WORSE)], WORSE, id="closed-then-lost"),
+        pytest.param([("open", CLEAN), ("close", CLEAN), ("over", HALF)], CLEAN, id="closed-inside-a-message"),
+        pytest.param([("open", CLEAN), ("over", HALF)], HALF, id="ended-inside-a-message"),
         pytest.param([("open", CLEAN), ("no_more", GONE), ("over", WORSE)], GONE, id="ended-then-lost"),
         pytest.param([("open", CLEAN), ("close", CLEAN), ("cut", BAD)], BAD, id="closed-then-spoilt"),
         pytest.param([("open", CLEAN), ("close", BAD), ("cut", WORSE)], BAD, id="failed-then-cut"),

@@ -152,6 +152,16 @@ def test_draining_lets_each_finish_what_it_has_in_hand() -> None:
     assert server.clock.getDelayedCalls() == []
 
 
+def test_a_client_that_was_sending_is_not_counted_as_cut() -> None:
+    """A drain that closes a connection on which half a message had come has closed it in order."""
+    server = Server()
+    client = server.connect()
+    client.receive(b"hal")
+    drained = outcome(server.factory.drain())
+    server.clock.advance(0)
+    assert (drained, rules(client)) == ([0], ["drained"])
+
+
 @pytest.mark.parametrize(("deadline", "seconds"), [(None, 7), (3, 3), (0, 0)])
 def test_after_the_deadline_the_rest_is_cut(deadline: float | None, seconds: float) -> None:
     """What is not finished by the deadline (by default ``timeouts.drain``) is cut, and counted."""
