@@ -102,11 +102,12 @@ class Ending:
         """
         The transport is lost. Returns the connection's `CloseReason`: `cause`, if nothing came before.
 
-        It spoils a proper ending of ours, for what was to be flushed may be lost; not one of the peer's, who had all.
+        A network that fails spoils a proper ending of ours, for what was to be flushed may be lost; not one of the
+        peer's, who had all. What a peer was in the middle of saying when we ended is nobody's fault.
         """
         self.state = State.CLOSED
         self._stop_timer()
-        if self._cause is None or (self._cause.by is EndedBy.US and not cause.clean):
+        if self._cause is None or (self._cause.by is EndedBy.US and cause.by is EndedBy.NETWORK):
             self._note(cause)
         return self.cause
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from tcpapp.errors import NotConnected
@@ -91,8 +92,11 @@ class Outbox:
         self._finished = False
         self.blocked = False
         self.unsent = 0
-        if hasattr(transport, "bufferSize"):
-            transport.bufferSize = limits.write_high
+        bottom = transport
+        while isinstance(bottom, ProtocolWrapper):  # TLS, or a proxy's header: what it is told it keeps to itself
+            bottom = bottom.transport
+        if hasattr(bottom, "bufferSize"):
+            bottom.bufferSize = limits.write_high
         transport.registerProducer(self, True)
 
     def gather(self) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from tcpapp.testing.leaks import Leaks
+    from tcpapp.testing.simulation import Simulation
+    from tests.peers import Hosts
 
 LONGEST = 60.0
 """Seconds after which a test that waits for the reactor has failed; the longest takes a few."""
@@ -119,6 +121,17 @@ def twistd() -> list[str]:
     measured; this one saves it first. It leaves no pid file.
     """
     return [sys.executable, "-c", SAVE_COVERAGE_THEN_RUN_TWISTD, "--pidfile="]
+
+
+@pytest.fixture
+def hosts(simulation: Simulation) -> Iterator[Hosts]:
+    """Give `Hosts`: a host for servers and one for clients. What is open after the test is cut, and nothing is left."""
+    from tests.peers import Hosts  # late: --reactor chooses a reactor first
+
+    hosts = Hosts(simulation)
+    yield hosts
+    hosts.end()
+    assert simulation.left() == []
 
 
 @pytest.fixture

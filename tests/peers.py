@@ -1,18 +1,31 @@
-"""The other end of a connection under test, over the kit's `FakeTransport`, and what its own end's user sees."""
+"""
+The other end of a connection under test, and what its own end's user sees.
+
+`Peer` and `joined` are for one connection, over the kit's `FakeTransport`; `Hosts` is for servers and clients that
+listen and connect, over its `Simulation`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from tcpapp.server import MessageServerFactory
+from tcpapp.client import connect
+from tcpapp.connection import MessageProtocol
+from tcpapp.server import Listening, MessageServerFactory, listen
 from tcpapp.telemetry import Closed, Event, Telemetry
+from tcpapp.testing.simulation import Simulation
+from tcpapp.testing.simulation.host import Host
 from tcpapp.testing.transport import FakeTransport
+
+PEER = IPv4Address("TCP", "192.0.2.1", 4711)
+"""Where the peer of a `joined` connection is (RFC 5737: nowhere)."""
 
 
 class StrictClock(Clock):
@@ -27,13 +40,18 @@ class NotedTransport(FakeTransport):
     """
     A `FakeTransport` that notes each `write` in `writes`, and tells `on_write` of it before ``write`` returns.
 
-    A peer that answers then and there stands for lines in memory where each end calls the other.
+    A peer that answers then and there stands for lines in memory where each end calls the other. `connection` is the
+    protocol it was given to, after the end too.
     """
 
     def __init__(self, *, clock: Clock | None = None, **options: Any) -> None:
         self.writes: list[bytes] = []
         self.on_write: Callable[[bytes], object] = lambda data: None
         super().__init__(clock=StrictClock() if clock is None else clock, **options)
+
+    def connect(self, protocol: Any) -> None:
+        self.connection = protocol
+        super().connect(protocol)
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
@@ -129,6 +147,52 @@ def stalled(app: Any = None, *args: Any, **options: Any) -> Peer:
     return Peer(app, *args, transport=NotedTransport(peer_reads=False), **options)
 
 
+def joined(factory: Any, **options: Any) -> NotedTransport:
+    """A new connection of `factory`, on the factory's clock: the transport of that ``connection``."""
+    transport = NotedTransport(peerAddress=PEER, clock=factory.settings.clock, **options)
+    transport.connect(factory.buildProtocol(PEER))
+    return transport
+
+
+class Hosts:
+    """A host for servers and one for clients, in a `Simulation`. The fixture ``hosts`` sees that nothing is left."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self.sim = sim
+        self.run = sim.run
+        self.server = sim.host("server")
+        self.client = sim.host("client")
+        self.at_end: list[Callable[[], object]] = []
+
+    def listen(self, app: Any = None, endpoint: Any = "tcp:7007", **options: Any) -> Listening:
+        """A server on ``server``, as `tcpapp.listen` makes it."""
+        listening: Listening = self.run(listen(endpoint, app, reactor=self.server.reactor, **options))
+        self.at_end.append(lambda: listening.close(0))
+        return listening
+
+    def connect(self, endpoint: Any = "tcp:server:7007", *, host: Host | None = None, **options: Any) -> Any:
+        """A connection from ``client`` (or `host`), as `tcpapp.connect` makes it."""
+        reactor = (self.client if host is None else host).reactor
+        connection: MessageProtocol = self.run(connect(endpoint, reactor=reactor, **options))
+        self.at_end.append(connection.abort)
+        return connection
+
+    def wait(self, seconds: float = 1.0) -> None:
+        """Let so much time pass: a second is enough for everything to arrive that is on its way, and its answer."""
+        self.run(self.sim.now + seconds)
+
+    def end(self) -> None:
+        """Cut what was opened here, and do whatever else is to be done `at_end`; what is left then was left behind."""
+        for each in self.at_end:
+            each()
+        self.run()
+
+
+def never(message: Any, connection: Any) -> Deferred[Any]:
+    """An app that never replies."""
+    return Deferred()
+
+
 class Switch:
     """An app whose replies are Deferreds that the test fires, and which knows what it has in hand."""
 
@@ -156,14 +220,22 @@ class Outcomes:
         return [result.value if isinstance(result, Failure) else result for each, result in self.all if each == name]
 
 
+def outcome(deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
+    """What `deferred` fires with, as it fires: its result, or its exception; then `then` is called with that."""
+    seen: list[Any] = []
+
+    def note(result: Any) -> None:
+        seen.append(result.value if isinstance(result, Failure) else result)
+        then(result)
+
+    deferred.addBoth(note)
+    return seen
+
+
 def result_of(deferred: Deferred[Any]) -> Any:
     """Give what `deferred` has fired with, the exception if it failed, or `NOTHING`."""
-    results: list[Any] = []
-    deferred.addBoth(results.append)
-    if not results:
-        return NOTHING
-    [result] = results
-    return result.value if isinstance(result, Failure) else result
+    seen = outcome(deferred)
+    return seen[0] if seen else NOTHING
 
 
 NOTHING = object()

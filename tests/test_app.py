@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.python.failure import Failure
 
 from tcpapp.app import Conversation, Handlers, conversation, deferred_of, handlers_of
 from tcpapp.codecs import Json, Text
 from tcpapp.errors import InvalidOption, UnsendableMessage
+from tests.peers import outcome
 
 CONNECTION: Any = SimpleNamespace()
 
@@ -168,14 +168,6 @@ class Untold:
 
     def __call__(self, message, connection):
         return message
-
-
-def outcome(deferred: Deferred[Any] | None) -> list[Any]:
-    """What `deferred` fires with, as it fires: its result, or the type of its exception."""
-    assert deferred is not None
-    seen: list[Any] = []
-    deferred.addBoth(lambda result: seen.append(result.type if isinstance(result, Failure) else result))
-    return seen
 
 
 # What is an app ------------------------------------------------------------------------------------------------------
@@ -436,7 +428,7 @@ def test_what_a_coroutine_raises_fails_its_deferred() -> None:
     async def fails() -> None:
         await fail(ZeroDivisionError())
 
-    assert [ZeroDivisionError] == outcome(deferred_of(fails()))
+    assert [ZeroDivisionError] == [type(each) for each in outcome(deferred_of(fails()))]
 
 
 @pytest.mark.parametrize("done_before", [False, True])
@@ -455,7 +447,7 @@ def test_a_future_fires_when_its_loop_runs(done_before: bool, error: type[Except
         finish()
     assert seen == []
     loop.run()
-    assert [b"hello" if error is None else error] == seen
+    assert [b"hello" if error is None else error] == [each if error is None else type(each) for each in seen]
 
 
 def test_cancelling_the_deferred_cancels_the_future() -> None:
@@ -468,7 +460,7 @@ def test_cancelling_the_deferred_cancels_the_future() -> None:
     deferred.cancel()
     loop.run()
     assert (future.cancelled(), len(seen)) == (True, 1)
-    assert seen[0] in (CancelledError, asyncio.CancelledError)
+    assert isinstance(seen[0], (CancelledError, asyncio.CancelledError))
 
 
 async def generator():

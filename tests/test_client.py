@@ -5,40 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectingCancelledError, ConnectionDone
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionDone,
+    DNSLookupError,
+    TCPTimedOutError,
+)
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.python.failure import Failure
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tcpapp import Limits, MessageClientFactory, MessageProtocol, State, Timeouts, connect
-from tcpapp.client import NEVER
+from tcpapp import Limits, MessageClientFactory, State, Timeouts, connect
+from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
-
-SERVER = IPv4Address("TCP", "192.0.2.1", 7007)
-
-
-def results(deferred: Deferred[Any]) -> list[Any]:
-    """What `deferred` fired with, in a list; its failure, if it failed; nothing, if it has not fired."""
-    found: list[Any] = []
-    deferred.addBoth(found.append)
-    return found
-
-
-def connected(factory: ClientFactory) -> MessageProtocol:
-    """What Twisted does with a factory once there is a connection."""
-    connection = factory.buildProtocol(SERVER)
-    connection.makeConnection(StringTransport())
-    return connection
-
+from tcpapp.telemetry import Event, Telemetry
+from tests.peers import Hosts, joined, outcome, result_of
 
 # The factory ----------------------------------------------------------------------------------------------------------
 
@@ -53,30 +40,30 @@ def test_the_factory_is_one_of_twisteds() -> None:
 
 def test_messages_are_sent_and_received() -> None:
     """Without an app, messages are those who call send and receive have."""
-    connection = connected(MessageClientFactory(framing="int8"))
-    connection.send(b"hello")
-    connection.dataReceived(b"\5world")
-    assert connection.transport.value() == b"\5hello"
-    assert results(connection.receive()) == [b"world"]
+    server = joined(MessageClientFactory(framing="int8"))
+    server.connection.send(b"hello")
+    server.receive(b"\5world")
+    assert server.value() == b"\5hello"
+    assert result_of(server.connection.receive()) == b"world"
 
 
 def test_a_client_may_have_an_app() -> None:
     """An app answers what the server sends, as on a server."""
-    connection = connected(MessageClientFactory(lambda message, connection: message.upper()))
-    connection.dataReceived(b"who is there?\n")
-    assert connection.transport.value() == b"WHO IS THERE?\n"
+    server = joined(MessageClientFactory(lambda message, connection: message.upper()))
+    server.receive(b"who is there?\n")
+    assert server.value() == b"WHO IS THERE?\n"
 
 
 def test_a_factory_makes_connection_after_connection() -> None:
     """One that has ended leaves nothing behind for the next: the factory can be used again."""
     factory = MessageClientFactory()
-    first = connected(factory)
-    first.dataReceived(b"half a mess")
-    first.connectionLost(Failure(ConnectionDone()))
-    second = connected(factory)
-    second.dataReceived(b"age\n")
-    assert results(second.receive()) == [b"age"]
-    assert (first.state, second.state) == (State.CLOSED, State.OPEN)
+    first = joined(factory)
+    first.receive(b"half a mess")
+    first.lose(ConnectionDone())
+    second = joined(factory)
+    second.receive(b"age\n")
+    assert result_of(second.connection.receive()) == b"age"
+    assert (first.connection.state, second.connection.state) == (State.CLOSED, State.OPEN)
 
 
 @pytest.mark.parametrize(
@@ -99,47 +86,58 @@ def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: ty
 # when_connected -------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_waits_is_given_the_connection() -> None:
+def test_whoever_waits_is_given_the_connection(hosts: Hosts) -> None:
     """After connectTCP, when_connected gives the connection once it is open, to all who wait."""
-    reactor, factory = MemoryReactorClock(), MessageClientFactory()
-    reactor.connectTCP("192.0.2.1", 7007, factory)
-    waiting = [results(factory.when_connected()) for _ in range(2)]
+    hosts.listen(echo)
+    factory = MessageClientFactory()
+    hosts.client.reactor.connectTCP("server", 7007, factory)
+    waiting = [outcome(factory.when_connected()) for _ in range(2)]
     assert waiting == [[], []]
-    connection = connected(reactor.tcpClients[0][2])
-    assert waiting == [[connection], [connection]]
-    assert connection.state is State.OPEN
+    hosts.wait()
+    [[connection], [other]] = waiting
+    assert connection is other
+    assert hosts.run(connection.request(b"hello")) == b"hello"
+    connection.abort()
 
 
 def test_waiting_is_for_the_next_connection() -> None:
-    """Who asks after the first connection is given the second."""
+    """Who asks after the first connection is given the second, and no other."""
     factory = MessageClientFactory()
-    connected(factory)
-    waiting = results(factory.when_connected())
+    joined(factory)
+    waiting = outcome(factory.when_connected())
     assert waiting == []
-    assert waiting == [connected(factory)]
+    second = joined(factory)
+    joined(factory)
+    assert waiting == [second.connection]
 
 
-def test_whoever_waits_is_told_that_there_is_no_connection() -> None:
+def test_whoever_waits_is_told_that_there_is_no_connection(hosts: Hosts) -> None:
     """Where nobody answers, all who wait are told with Twisted's error; who asks then waits for the next attempt."""
-    reactor, factory = MemoryReactorClock(), MessageClientFactory()
-    connector = reactor.connectTCP("192.0.2.1", 7007, factory)
-    waiting = [results(factory.when_connected()) for _ in range(2)]
-    factory.clientConnectionFailed(connector, Failure(Refused()))
-    assert [failure.type for [failure] in waiting] == [Refused] * 2
-    again = results(factory.when_connected())
+    factory = MessageClientFactory()
+    connector = hosts.client.reactor.connectTCP("server", 7007, factory)
+    waiting = [outcome(factory.when_connected()) for _ in range(2)]
+    hosts.wait()
+    assert [type(error) for [error] in waiting] == [Refused] * 2
+    again = outcome(factory.when_connected())
+    hosts.wait()
     assert again == []
-    assert again == [connected(factory)]
+    hosts.listen(echo)
+    connector.connect()
+    hosts.wait()
+    [connection] = again
+    assert connection.state is State.OPEN
+    connection.abort()
 
 
 def test_whoever_waits_no_longer_is_not_told() -> None:
     """Cancelled, the waiting ends for that one alone, of whom nothing is kept."""
     factory = MessageClientFactory()
     one, other = factory.when_connected(), factory.when_connected()
-    told = results(other)
+    told = outcome(other)
     one.cancel()
     assert factory._waiters == [other]
-    assert results(one)[0].check(CancelledError)
-    assert told == [connected(factory)]
+    assert isinstance(result_of(one), CancelledError)
+    assert told == [joined(factory).connection]
 
 
 def test_one_who_is_told_may_have_another_not_told() -> None:
@@ -147,126 +145,152 @@ def test_one_who_is_told_may_have_another_not_told() -> None:
     factory = MessageClientFactory()
     one, other, third = (factory.when_connected() for _ in range(3))
     one.addCallback(lambda connection: other.cancel())
-    told = results(third)
-    connection = connected(factory)
-    assert results(other)[0].check(CancelledError)
+    told = outcome(third)
+    connection = joined(factory).connection
+    assert isinstance(result_of(other), CancelledError)
     assert told == [connection]
 
 
 # connect() ------------------------------------------------------------------------------------------------------------
 
 
-def test_connect_gives_the_open_connection() -> None:
-    """The Deferred fires with a connection that has the framing, limits and timeouts that were given."""
-    reactor, limits = MemoryReactorClock(), Limits(max_requests=2)
-    endpoint = TCP4ClientEndpoint(reactor, "192.0.2.1", 7007)
-    told = results(connect(endpoint, framing="int8", reactor=reactor, limits=limits))
-    [(host, port, factory, _, _)] = reactor.tcpClients
-    assert (host, port, told) == ("192.0.2.1", 7007, [])
-    factory.buildProtocol(SERVER).makeConnection(StringTransport())
-    [connection] = told
-    connection.send(b"hello")
-    assert connection.transport.value() == b"\5hello"
-    settings = connection.factory.settings
-    assert (settings.limits, settings.clock) == (limits, reactor)
-    assert reactor.getDelayedCalls() == []
+def test_connect_gives_the_open_connection(hosts: Hosts) -> None:
+    """The Deferred fires with a connection that has the framing and limits that were given, and leaves no timer."""
+    hosts.listen(echo, framing="int8")
+    limits = Limits(max_requests=2)
+    endpoint = TCP4ClientEndpoint(hosts.client.reactor, "10.0.0.1", 7007)
+    connection = hosts.connect(endpoint, framing="int8", limits=limits)
+    assert hosts.client.reactor.getDelayedCalls() == []
+    assert hosts.run(connection.request(b"hel\nlo")) == b"hel\nlo"
+    assert connection.factory.settings.limits is limits
 
 
-def test_connect_takes_a_clock_of_its_own() -> None:
+@pytest.mark.parametrize("own", [False, True])
+def test_connect_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
     """The connection's timers run on the reactor unless another clock is given."""
-    reactor, clock = MemoryReactorClock(), Clock()
-    told = results(connect(TCP4ClientEndpoint(reactor, "192.0.2.1", 7007), reactor=reactor, clock=clock))
-    reactor.tcpClients[0][2].buildProtocol(SERVER).makeConnection(StringTransport())
-    assert told[0].clock is clock
+    hosts.listen(echo)
+    clock = Clock()
+    connection = hosts.connect(**({"clock": clock} if own else {}))
+    assert connection.clock is (clock if own else hosts.client.reactor)
 
 
-def test_connect_takes_an_app() -> None:
+def test_connect_takes_an_app(hosts: Hosts) -> None:
     """What the server sends is the app's."""
-    reactor = MemoryReactorClock()
-    told = results(connect(TCP4ClientEndpoint(reactor, "h", 1), lambda message, connection: b"yes", reactor=reactor))
-    reactor.tcpClients[0][2].buildProtocol(SERVER).makeConnection(StringTransport())
-    told[0].dataReceived(b"really?\n")
-    assert told[0].transport.value() == b"yes\n"
+    server = hosts.listen(None)
+    hosts.connect(app=lambda message, connection: b"yes")
+    hosts.wait()
+    [theirs] = server.connections
+    assert hosts.run(theirs.request(b"really?")) == b"yes"
 
 
-def test_connect_takes_endpoint_strings() -> None:
+def test_connect_takes_endpoint_strings(hosts: Hosts) -> None:
     """A UNIX socket's string is an endpoint as good as any."""
-    reactor = MemoryReactorClock()
-    connect("unix:/run/app.sock", reactor=reactor).addErrback(lambda failure: None).cancel()
-    assert [path for path, *_ in reactor.unixClients] == ["/run/app.sock"]
+    hosts.listen(echo, "unix:/run/app.sock")
+    connection = hosts.connect("unix:/run/app.sock", host=hosts.server)
+    assert hosts.run(connection.request(b"hello")) == b"hello"
 
 
-@implementer(IStreamClientEndpoint)
-class Nobody:
-    """An endpoint that never connects, and notes that it was told to stop."""
+def test_connect_takes_a_key_for_replies(hosts: Hosts) -> None:
+    """Each request is given the reply that has its key, whatever order they come in."""
 
-    def __init__(self) -> None:
-        self.stopped = False
+    class LastFirst:
+        """Answers two messages at a time, the second first."""
 
-    def __str__(self) -> str:
-        return "nobody:7007"
+        def __init__(self) -> None:
+            self.held: list[bytes] = []
 
-    def connect(self, factory: Any) -> Deferred[Any]:
-        return Deferred(self.stop)
+        def received(self, message: bytes, connection: Any) -> None:
+            self.held.append(message)
+            if len(self.held) == 2:
+                connection.send(self.held.pop() + b" answered")
+                connection.send(self.held.pop() + b" answered")
 
-    def stop(self, _: object) -> None:
-        self.stopped = True
+    hosts.listen(LastFirst)
+    connection = hosts.connect(key=lambda message: message[:1])
+    replies = [outcome(connection.request(each)) for each in (b"1 one", b"2 two")]
+    hosts.wait()
+    assert replies == [[b"1 one answered"], [b"2 two answered"]]
 
 
-def test_connecting_ends_after_the_timeout() -> None:
-    """After ``timeouts.connect`` seconds it fails with Twisted's TimeoutError, which says to whom and how long."""
-    reactor, nobody = MemoryReactorClock(), Nobody()
-    told = results(connect(nobody, reactor=reactor, timeouts=Timeouts(connect=2.5)))
-    reactor.advance(2.49)
-    assert told == []
-    reactor.advance(0.01)
-    assert told[0].type is ConnectTimeout
-    assert "nobody:7007: not connected after 2.5 s (connect)" in str(told[0].value)
-    assert nobody.stopped
+PARTED = "tcp:10.0.0.1:7007"
+"""The server, whom nothing reaches while the hosts are parted."""
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "seconds", "twisteds"),
+    ("endpoint", "seconds", "after", "error", "says"),
     [
-        ("tcp:127.0.0.1:7007", 30, 32),
-        ("tcp:127.0.0.1:7007", 90.5, 92),
-        ("tcp:127.0.0.1:7007", 0, NEVER),
-        ("tcp:127.0.0.1:7007:timeout=5", 90, 5),
+        (PARTED, 2.5, 2.5, ConnectTimeout, f"{PARTED}: not connected after 2.5 s (connect)"),
+        (PARTED, 30, 30, ConnectTimeout, f"{PARTED}: not connected after 30 s (connect)"),
+        (PARTED, 90.5, 90.5, ConnectTimeout, f"{PARTED}: not connected after 90.5 s (connect)"),
+        ("tcp:server:7007", 30, 30, ConnectTimeout, "tcp:server:7007: not connected after 30 s (connect)"),
+        (f"{PARTED}:timeout=5", 90, 5, ConnectTimeout, "User timeout caused connection failure."),
+        (PARTED, 0, 127, TCPTimedOutError, "TCP connection timed out: 110"),
     ],
 )
-def test_twisteds_own_timer_does_not_come_first(endpoint: str, seconds: float, twisteds: int) -> None:
-    """An endpoint string's timer is as long as ``timeouts.connect``, and a little longer; its own is left alone."""
-    reactor = MemoryReactorClock()
-    connect(endpoint, reactor=reactor, timeouts=Timeouts(connect=seconds))
-    assert reactor.tcpClients[0][3] == twisteds
+def test_connecting_ends_after_the_timeout(
+    endpoint: str, seconds: float, after: float, error: type[Exception], says: str, hosts: Hosts
+) -> None:
+    """
+    After ``timeouts.connect`` seconds it fails with Twisted's TimeoutError, which says to whom and how long.
+
+    Twisted's own timer does not come before, unless the endpoint string asks for it; with 0, the system alone gives up.
+    """
+    events: list[Event] = []
+    hosts.listen(echo, telemetry=Telemetry(events.append))
+    hosts.sim.partition(hosts.client, hosts.server)
+    told = outcome(connect(endpoint, reactor=hosts.client.reactor, timeouts=Timeouts(connect=seconds)))
+    hosts.run(after - 0.01)
+    assert told == []
+    hosts.run(after + 0.01)
+    assert [error] == [type(each) for each in told]
+    assert says in str(told[0])
+    hosts.sim.heal()
+    hosts.wait(200)
+    assert events == []
 
 
-def test_connecting_may_go_on_without_end() -> None:
-    """With ``timeouts.connect`` 0, no timer runs."""
-    reactor = MemoryReactorClock()
-    connect(Nobody(), reactor=reactor, timeouts=Timeouts(connect=0))
-    assert reactor.getDelayedCalls() == []
+def test_connecting_may_go_on_without_end(hosts: Hosts) -> None:
+    """With ``timeouts.connect`` 0, no timer ends it: it connects as soon as it can."""
+    hosts.listen(echo)
+    hosts.sim.partition(hosts.client, hosts.server)
+    hosts.sim.call_later(60, hosts.sim.heal)
+    assert hosts.connect(timeouts=Timeouts(connect=0)).state is State.OPEN
+    assert hosts.sim.now > 60
 
 
-def test_connecting_stops_when_it_is_cancelled() -> None:
+@pytest.mark.parametrize("endpoint", ["an object", PARTED, "tcp:server:7007"])
+def test_connecting_stops_when_it_is_cancelled(endpoint: str, hosts: Hosts) -> None:
     """Cancelled, it stops connecting, and no timer is left."""
-    reactor = MemoryReactorClock()
-    connecting = connect(TCP4ClientEndpoint(reactor, "192.0.2.1", 7007), reactor=reactor)
-    told = results(connecting)
+    reactor, events = hosts.client.reactor, []
+    hosts.listen(echo, telemetry=Telemetry(events.append))
+    hosts.sim.partition(hosts.client, hosts.server)
+    made = TCP4ClientEndpoint(reactor, "10.0.0.1", 7007) if endpoint == "an object" else endpoint
+    connecting = connect(made, reactor=reactor)
+    told = outcome(connecting)
+    hosts.wait()
     connecting.cancel()
-    assert told[0].check(ConnectingCancelledError)
-    assert reactor.connectors[0].stoppedConnecting
+    assert [ConnectingCancelledError] == [type(each) for each in told]
     assert reactor.getDelayedCalls() == []
+    hosts.sim.heal()
+    hosts.wait(200)
+    assert events == []
 
 
-def test_failures_to_connect_are_twisteds_own() -> None:
-    """Nobody translates them."""
-    reactor = MemoryReactorClock()
-    told = results(connect(TCP4ClientEndpoint(reactor, "192.0.2.1", 7007), reactor=reactor))
-    factory = reactor.tcpClients[0][2]
-    factory.clientConnectionFailed(reactor.connectors[0], Failure(Refused()))
-    assert told[0].type is Refused
-    assert reactor.getDelayedCalls() == []
+@pytest.mark.parametrize(
+    ("endpoint", "error"),
+    [
+        ("tcp:server:7007", Refused),
+        ("tcp:10.0.0.1:7007", Refused),
+        ("tcp:no-such-host:7007", DNSLookupError),
+        ("unix:/run/no.sock", ConnectError),
+    ],
+)
+def test_failures_to_connect_are_twisteds_own(endpoint: str, error: type[Exception], hosts: Hosts) -> None:
+    """Nobody translates them, and no timer is left."""
+    told = outcome(connect(endpoint, reactor=hosts.client.reactor))
+    hosts.wait()
+    assert [isinstance(each, error) for each in told] == [True]
+    assert hosts.client.reactor.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize(
@@ -292,21 +316,21 @@ def test_failures_to_connect_are_twisteds_own() -> None:
         (None, "None: takes a string"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused_at_once(endpoint: Any, says: str) -> None:
+def test_an_address_that_cannot_be_is_refused_at_once(endpoint: Any, says: str, hosts: Hosts) -> None:
     """InvalidAddress is raised by the call itself, says what would be right, and nothing was opened."""
-    reactor = MemoryReactorClock()
     with pytest.raises(InvalidAddress) as caught:
-        connect(endpoint, reactor=reactor)
+        connect(endpoint, reactor=hosts.client.reactor)
     assert says in str(caught.value)
-    assert (reactor.tcpClients, reactor.unixClients, reactor.getDelayedCalls()) == ([], [], [])
+    hosts.wait()
+    assert list(hosts.sim.trace) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "error"), [({"framing": "morse"}, InvalidFraming), ({"app": 5}, InvalidOption), ({"x": 1}, TypeError)]
 )
-def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception]) -> None:
+def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception], hosts: Hosts) -> None:
     """A setting that cannot be is raised at once, and nothing was opened."""
-    reactor = MemoryReactorClock()
     with pytest.raises(error):
-        connect("tcp:localhost:7007", reactor=reactor, **arguments)
-    assert reactor.tcpClients == []
+        connect("tcp:localhost:7007", reactor=hosts.client.reactor, **arguments)
+    hosts.wait()
+    assert list(hosts.sim.trace) == []

@@ -228,6 +228,16 @@ def test_the_end_comes_once() -> None:
     assert isinstance(peer.reason.error, ConnectionLost)
 
 
+@pytest.mark.parametrize(("end", "rule"), [("close", "closed"), ("drain", "drained")])
+def test_closing_while_a_message_is_coming_is_no_fault_of_the_peers(end: str, rule: str) -> None:
+    """We have ended it, and properly: that half a message had come by then says nothing of the other half."""
+    peer = Peer(Switch())
+    peer.says(b"hal")
+    getattr(peer.connection, end)()
+    peer.transport.turn()
+    assert (peer.reason.rule, str(peer.reason.by), peer.reason.clean) == (rule, "us", True)
+
+
 def test_a_failure_of_the_app_after_the_half_close_is_the_reason() -> None:
     """A proper ending gives way to what spoils it."""
     app = Switch()

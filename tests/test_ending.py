@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from tcpapp import ending
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.ending import Ending, State
 from tcpapp.errors import NotConnected
+from tests.peers import outcome
 
 CLEAN = CloseReason(EndedBy.US, "closed", "close() was called")
 DRAINED = CloseReason(EndedBy.US, "drained", "we are stopping")
 GONE = CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
 BAD = CloseReason(EndedBy.US, "message-too-long", "10 bytes, over 5")
+HALF = CloseReason(EndedBy.PEER, "truncated-message", "4 bytes of a message had arrived")
 WORSE = CloseReason(EndedBy.NETWORK, "lost", "reset")
 
 
@@ -62,18 +62,6 @@ def begun(start: str) -> Rig:
 
 def happen(rig: Rig, event: str, cause: CloseReason) -> Any:
     return rig.ending.open(rig.clock) if event == "open" else getattr(rig.ending, event)(cause)
-
-
-def outcome(deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
-    """What `deferred` fires with, as it fires: its result, or its exception; then `then` is called with that."""
-    seen: list[Any] = []
-
-    def note(result: Any) -> None:
-        seen.append(result.value if isinstance(result, Failure) else result)
-        then(result)
-
-    deferred.addBoth(note)
-    return seen
 
 
 # The table -----------------------------------------------------------------------------------------------------------
@@ -153,6 +141,8 @@ def test_input_is_over_only_by_an_event_of_its_own(start: str) -> None:
         pytest.param([("open", CLEAN), ("over", WORSE)], WORSE, id="lost"),
         pytest.param([("open", CLEAN), ("close", CLEAN), ("close", BAD)], CLEAN, id="closed-twice"),
         pytest.param([("open", CLEAN), ("close", CLEAN), ("over", WORSE)], WORSE, id="closed-then-lost"),
+        pytest.param([("open", CLEAN), ("close", CLEAN), ("over", HALF)], CLEAN, id="closed-inside-a-message"),
+        pytest.param([("open", CLEAN), ("over", HALF)], HALF, id="ended-inside-a-message"),
         pytest.param([("open", CLEAN), ("no_more", GONE), ("over", WORSE)], GONE, id="ended-then-lost"),
         pytest.param([("open", CLEAN), ("close", CLEAN), ("cut", BAD)], BAD, id="closed-then-spoilt"),
         pytest.param([("open", CLEAN), ("close", BAD), ("cut", WORSE)], BAD, id="failed-then-cut"),

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.inbox import MESSAGE_COST, Inbox
 from tcpapp.limits import Limits
+from tests.peers import outcome
 
 CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "end-of-stream", "the peer went"))
 
@@ -43,18 +43,6 @@ def inbox_of(*messages: bytes, high: int = 10_000, low: int = 5_000) -> Inbox:
 
 def put(inbox: Inbox, *messages: bytes) -> None:
     inbox.put(messages, [len(each) for each in messages])
-
-
-def outcome(deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
-    """What `deferred` fires with, as it fires: its result, or its exception; then `then` is called with that."""
-    seen: list[Any] = []
-
-    def note(result: Any) -> None:
-        seen.append(result.value if isinstance(result, Failure) else result)
-        then(result)
-
-    deferred.addBoth(note)
-    return seen
 
 
 def undecodable(message: bytes = b"{]") -> UndecodableMessage:

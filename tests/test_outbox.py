@@ -10,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface.verify import verifyObject
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tcpapp.outbox import Outbox
+from tests.peers import outcome
 
 CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "end-of-stream", "the peer went"))
 HIGH = 10
@@ -114,18 +116,6 @@ class Rig:
         return outcome(self.outbox.send(data), then)
 
 
-def outcome(deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
-    """What `deferred` fires with, as it fires: its result, or its exception; then `then` is called with that."""
-    seen: list[Any] = []
-
-    def note(result: Any) -> None:
-        seen.append(result.value if isinstance(result, Failure) else result)
-        then(result)
-
-    deferred.addBoth(note)
-    return seen
-
-
 # The transport's producer --------------------------------------------------------------------------------------------
 
 
@@ -140,6 +130,18 @@ def test_a_transport_without_a_mark_keeps_its_own() -> None:
     """A transport that has no `bufferSize` is given none."""
     rig = Rig(transport=StringTransport())
     assert not hasattr(rig.transport, "bufferSize")
+
+
+def test_the_mark_is_that_of_the_transport_below_all_wrappers() -> None:
+    """TLS and the proxy protocol's wrapper are transports that pass on what is asked of them, and not what is set."""
+    transport = Transport()
+    below: Any = transport
+    for _ in range(2):
+        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+        wrapper.makeConnection(below)
+        below = wrapper
+    Rig(transport=below)
+    assert transport.bufferSize == HIGH
 
 
 def test_a_transport_that_is_gone_changes_nothing() -> None:

@@ -329,7 +329,7 @@ class Busy:
 
 
 class Reactor(MemoryReactorClock):
-    """A reactor with one thread."""
+    """A reactor with one thread, that a test runs and stops: a simulated one is run by its simulation, always."""
 
     iterated = 0
 

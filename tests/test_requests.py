@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
 from tcpapp.requests import ByKey, InOrder, Requests, answer, bound, check_key, requests_by
+from tests.peers import outcome
 
 CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "end-of-stream", "the peer went"))
 UNDECODABLE = UndecodableMessage("not JSON", message=b"{]")
@@ -47,18 +46,6 @@ class Rig:
 @pytest.fixture(params=KINDS)
 def rig(request: pytest.FixtureRequest) -> Rig:
     return Rig(request.param)
-
-
-def outcome(deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
-    """What `deferred` fires with, as it fires: its result, or its exception; then `then` is called with that."""
-    seen: list[Any] = []
-
-    def note(result: Any) -> None:
-        seen.append(result.value if isinstance(result, Failure) else result)
-        then(result)
-
-    deferred.addBoth(note)
-    return seen
 
 
 # Both kinds ----------------------------------------------------------------------------------------------------------

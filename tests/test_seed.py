@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredQueue, gatherResults
 from twisted.internet.error import CannotListenError, ConnectionRefusedError, DNSLookupError
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import deferLater
 from typing_extensions import Self
 
 import tcpapp
@@ -258,17 +257,24 @@ async def test_a_burst_of_10_000_messages_is_answered_in_order(global_reactor: A
 
 
 @pytest_twisted.ensureDeferred
-async def test_messages_split_at_every_byte_arrive_whole(global_reactor: Any) -> None:
+async def test_messages_split_at_every_byte_arrive_whole(global_reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two messages are cut at every place there is, with the server reading the parts apart; both are whole."""
     stream = b"hello\r\nworld\n"
+    chunks: DeferredQueue[bytes] = DeferredQueue()
+    read = tcpapp.MessageProtocol.dataReceived
+
+    def note_and_read(connection: tcpapp.MessageProtocol, data: bytes) -> None:
+        chunks.put(data)
+        read(connection, data)
+
+    monkeypatch.setattr(tcpapp.MessageProtocol, "dataReceived", note_and_read)
     async with Talking(global_reactor, upper, "line") as talking:
         for cut in range(len(stream) + 1):
             client = await raw_client(global_reactor, talking.server.port)
             client.transport.setTcpNoDelay(True)
-            client.transport.write(stream[:cut])
-            await deferLater(global_reactor, 0)
-            await deferLater(global_reactor, 0)
-            client.transport.write(stream[cut:])
+            for part in filter(None, (stream[:cut], stream[cut:])):
+                client.transport.write(part)
+                assert await bounded(chunks.get(), global_reactor) == part
             client.transport.loseWriteConnection()
             await bounded(client.ended, global_reactor)
             assert client.came == b"HELLO\nWORLD\n"
@@ -382,15 +388,18 @@ async def test_data_that_cannot_be_sent_fails_and_the_connection_lives_on(messag
 @pytest_twisted.ensureDeferred
 async def test_data_that_ends_inside_a_message_is_told_from_a_proper_end(global_reactor: Any) -> None:
     """A peer that hangs up inside a message ends the connection by that rule; the message is not handed on."""
-    async with Talking(global_reactor, upper, "int32") as talking:
+    ended: Deferred[tcpapp.CloseReason] = Deferred()
+
+    class Upper:
+        def received(self, message: bytes, connection: tcpapp.MessageProtocol) -> bytes:
+            return message.upper()
+
+        def closed(self, connection: tcpapp.MessageProtocol, reason: tcpapp.CloseReason) -> None:
+            ended.callback(reason)
+
+    async with Talking(global_reactor, Upper, "int32") as talking:
         client = await raw_client(global_reactor, talking.server.port)
-        ended = Deferred()
         client.transport.write(b"\0\0\0\5hello" + b"\0\0\0\5wor")
-        await deferLater(global_reactor, 0)
-        while not talking.server.connections:
-            await deferLater(global_reactor, 0)
-        (served,) = talking.server.connections
-        served.when_closed().chainDeferred(ended)
         client.transport.loseWriteConnection()
         reason = await bounded(ended, global_reactor)
         await bounded(client.ended, global_reactor)

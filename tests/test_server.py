@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, succeed
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred, FirstError, fail
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError, ConnectionLost
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.error import ConnectionRefusedError as NobodyListens
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
-from twisted.python.failure import Failure
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tcpapp import Limits, Listening, MessageProtocol, MessageServerFactory, State, Telemetry, Timeouts, listen
@@ -20,8 +19,7 @@ from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
 from tcpapp.server import TurnedAway, close_port
 from tcpapp.telemetry import Closed, Event, Opened, Refused
-
-PEER = IPv4Address("TCP", "192.0.2.1", 4711)
+from tests.peers import PEER, Hosts, NotedTransport, Switch, joined, never, outcome
 
 
 class Server:
@@ -33,24 +31,14 @@ class Server:
         telemetry = Telemetry(self.events.append)
         self.factory = MessageServerFactory(app, clock=self.clock, telemetry=telemetry, **options)
 
-    def connect(self) -> MessageProtocol:
-        connection = self.factory.buildProtocol(PEER)
-        transport = StringTransportWithDisconnection()
-        transport.protocol = connection
-        connection.makeConnection(transport)
-        return connection
+    def connect(self, **options: Any) -> NotedTransport:
+        """A new client's transport; that of its ``connection``."""
+        return joined(self.factory, **options)
 
 
-def never(message: bytes, connection: MessageProtocol) -> Deferred[bytes]:
-    """An app that never replies."""
-    return Deferred()
-
-
-def results(deferred: Deferred[Any]) -> list[Any]:
-    """What `deferred` fired with, in a list; its failure, if it failed; nothing, if it has not fired."""
-    found: list[Any] = []
-    deferred.addBoth(found.append)
-    return found
+def rules(*transports: NotedTransport) -> list[str]:
+    """Why the connections of these ended."""
+    return [each.connection.when_closed().result.rule for each in transports]
 
 
 # The factory ----------------------------------------------------------------------------------------------------------
@@ -66,10 +54,10 @@ def test_the_factory_is_one_of_twisteds() -> None:
 def test_a_connection_is_known_from_beginning_to_end() -> None:
     """The factory knows a connection from `connectionMade` to `connectionLost`, and no longer."""
     server = Server()
-    connection = server.connect()
-    assert {connection} == server.factory.connections
-    assert connection.factory is server.factory
-    connection.connectionLost(Failure(ConnectionLost()))
+    client = server.connect()
+    assert {client.connection} == server.factory.connections
+    assert client.connection.factory is server.factory
+    client.lose(ConnectionLost())
     assert set() == server.factory.connections
     assert [Opened, Closed] == [type(event) for event in server.events]
 
@@ -85,10 +73,10 @@ def test_connections_have_their_state_to_themselves() -> None:
     """Half a message on one connection is not joined to what comes on another."""
     server = Server()
     one, other = server.connect(), server.connect()
-    one.dataReceived(b"on")
-    other.dataReceived(b"two\n")
-    one.dataReceived(b"e\n")
-    assert (one.transport.value(), other.transport.value()) == (b"one\n", b"two\n")
+    one.receive(b"on")
+    other.receive(b"two\n")
+    one.receive(b"e\n")
+    assert (one.value(), other.value()) == (b"one\n", b"two\n")
 
 
 def test_a_client_over_the_limit_is_turned_away() -> None:
@@ -96,9 +84,10 @@ def test_a_client_over_the_limit_is_turned_away() -> None:
     server = Server(limits=Limits(max_connections=2))
     there = [server.connect(), server.connect()]
     over = server.connect()
-    assert isinstance(over, TurnedAway)
-    assert not over.transport.connected
-    assert set(there) == server.factory.connections
+    server.clock.advance(0)
+    assert isinstance(over.connection, TurnedAway)
+    assert (over.connected, over.finished, over.was_abrupt) == (False, True, False)
+    assert {each.connection for each in there} == server.factory.connections
     assert server.factory.refused == 1
     assert Refused(PEER, 2) == server.events[-1]
 
@@ -106,16 +95,17 @@ def test_a_client_over_the_limit_is_turned_away() -> None:
 def test_turning_away_needs_no_listener() -> None:
     """Clients over the limit are counted where nobody listens to telemetry, too."""
     factory = MessageServerFactory(echo, limits=Limits(max_connections=1), telemetry=Telemetry())
-    factory.buildProtocol(None).makeConnection(StringTransportWithDisconnection())
-    assert isinstance(factory.buildProtocol(None), TurnedAway)
+    joined(factory)
+    assert isinstance(joined(factory).connection, TurnedAway)
     assert factory.refused == 1
 
 
 def test_a_place_that_is_free_again_is_given() -> None:
     """Once a connection has ended, the next client is taken in."""
     server = Server(limits=Limits(max_connections=1))
-    server.connect().abort()
-    assert State.OPEN is server.connect().state
+    server.connect().connection.abort()
+    server.clock.advance(0)
+    assert State.OPEN is server.connect().connection.state
     assert server.factory.refused == 0
 
 
@@ -141,29 +131,35 @@ def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: ty
 
 def test_draining_nobody_is_done_at_once() -> None:
     """Without connections there is nothing to wait for."""
-    assert results(Server().factory.drain()) == [0]
-    assert results(Server().factory.close()) == [None]
+    assert outcome(Server().factory.drain()) == [0]
+    assert outcome(Server().factory.close()) == [None]
 
 
 def test_draining_lets_each_finish_what_it_has_in_hand() -> None:
     """An idle connection is closed at once, a busy one after its reply; then the drain is over, and none was cut."""
-    replies: list[Deferred[bytes]] = []
-
-    def slow(message: bytes, connection: MessageProtocol) -> Deferred[bytes]:
-        replies.append(Deferred())
-        return replies[-1]
-
-    server = Server(slow)
+    app = Switch()
+    server = Server(app)
     idle, busy = server.connect(), server.connect()
-    busy.dataReceived(b"work\n")
-    drained = results(server.factory.drain())
-    assert State.CLOSED is idle.state
-    assert State.OPEN is busy.state
+    busy.receive(b"work\n")
+    drained = outcome(server.factory.drain())
+    server.clock.advance(0)
+    assert (idle.connection.state, busy.connection.state) == (State.CLOSED, State.OPEN)
     assert drained == []
-    replies[0].callback(b"done")
-    assert busy.transport.value() == b"done\n"
+    app.pending[0].callback(b"done")
+    server.clock.advance(0)
+    assert busy.value() == b"done\n"
     assert drained == [0]
     assert server.clock.getDelayedCalls() == []
+
+
+def test_a_client_that_was_sending_is_not_counted_as_cut() -> None:
+    """A drain that closes a connection on which half a message had come has closed it in order."""
+    server = Server()
+    client = server.connect()
+    client.receive(b"hal")
+    drained = outcome(server.factory.drain())
+    server.clock.advance(0)
+    assert (drained, rules(client)) == ([0], ["drained"])
 
 
 @pytest.mark.parametrize(("deadline", "seconds"), [(None, 7), (3, 3), (0, 0)])
@@ -171,9 +167,9 @@ def test_after_the_deadline_the_rest_is_cut(deadline: float | None, seconds: flo
     """What is not finished by the deadline (by default ``timeouts.drain``) is cut, and counted."""
     server = Server(never, timeouts=Timeouts(drain=7))
     for each in [server.connect(), server.connect()]:
-        each.dataReceived(b"work\n")
+        each.receive(b"work\n")
     server.connect()
-    drained = results(server.factory.drain(deadline))
+    drained = outcome(server.factory.drain(deadline))
     server.clock.advance(seconds - 0.01 if seconds else 0)
     assert ([] if seconds else [2]) == drained
     server.clock.advance(0.01)
@@ -184,8 +180,8 @@ def test_after_the_deadline_the_rest_is_cut(deadline: float | None, seconds: flo
 def test_draining_twice_keeps_the_sooner_deadline() -> None:
     """A second drain may hurry the first; each is told of the end."""
     server = Server(never)
-    server.connect().dataReceived(b"work\n")
-    first, second = results(server.factory.drain(10)), results(server.factory.drain(2))
+    server.connect().receive(b"work\n")
+    first, second = outcome(server.factory.drain(10)), outcome(server.factory.drain(2))
     server.clock.advance(2)
     assert [first, second] == [[1], [1]]
 
@@ -193,155 +189,179 @@ def test_draining_twice_keeps_the_sooner_deadline() -> None:
 def test_a_drain_that_is_waited_for_no_longer_goes_on() -> None:
     """Cancelling the Deferred ends the waiting, not the drain, and leaves no error behind."""
     server = Server(never)
-    connection = server.connect()
-    connection.dataReceived(b"work\n")
+    client = server.connect()
+    client.receive(b"work\n")
     drained = server.factory.drain(5)
     drained.cancel()
-    [failure] = results(drained)
-    assert failure.check(FirstError)
-    assert failure.value.subFailure.check(CancelledError)
+    [error] = outcome(drained)
+    assert type(error) is FirstError
+    assert error.subFailure.check(CancelledError)
     server.clock.advance(5)
-    assert State.CLOSED is connection.state
+    assert rules(client) == ["drain-over"]
 
 
 def test_closing_waits_for_no_app() -> None:
     """Closing flushes and closes every connection, whatever its app still has in hand."""
     server = Server(never)
-    connection = server.connect()
-    connection.dataReceived(b"work\n")
-    assert results(server.factory.close()) == [None]
-    assert connection.when_closed().result.rule == "closed"
+    client = server.connect()
+    client.receive(b"work\n")
+    closed = outcome(server.factory.close())
+    server.clock.advance(0)
+    assert (closed, rules(client)) == ([None], ["closed"])
 
 
 def test_closing_is_bounded_by_its_grace() -> None:
-    """A transport that cannot be flushed is cut when the grace is over."""
+    """A client that does not take what it was sent is cut when the grace is over."""
     server = Server()
-    connection = server.connect()
-    connection.transport.loseConnection = lambda: None  # it has bytes to send that the peer does not take
-    closed = results(server.factory.close(2))
+    client = server.connect(peer_reads=False)
+    client.receive(b"hello\n")
+    closed = outcome(server.factory.close(2))
     server.clock.advance(1.99)
     assert closed == []
-    del connection.transport.loseConnection
     server.clock.advance(0.01)
-    assert closed == [None]
-    assert connection.when_closed().result.rule == "grace-over"
+    assert (closed, rules(client)) == ([None], ["grace-over"])
 
 
 def test_aborting_cuts_everyone_now() -> None:
     """Nobody is waited for."""
     server = Server(never)
-    connections = [server.connect(), server.connect()]
+    clients = [server.connect(), server.connect()]
     server.factory.abort()
-    assert [each.when_closed().result.rule for each in connections] == ["aborted", "aborted"]
-    assert all(each.transport.disconnected for each in connections)
+    assert all(each.aborted for each in clients)
+    server.clock.advance(0)
+    assert rules(*clients) == ["aborted", "aborted"]
 
 
 # Listening ------------------------------------------------------------------------------------------------------------
 
 
-@implementer(IListeningPort)
-class FakePort:
-    """A port of Twisted's, without a socket; it is closed when the test says so."""
+def test_listening_knows_where(hosts: Hosts) -> None:
+    """It says the address as the port has it, with the number that was given out; a UNIX socket has none."""
+    tcp, unix = hosts.listen(echo, "tcp:0:interface=127.0.0.1"), hosts.listen(echo, "unix:/run/app.sock")
+    client = hosts.connect(f"tcp:127.0.0.1:{tcp.port}", host=hosts.server)
+    assert client.peer == tcp.address == IPv4Address("TCP", "127.0.0.1", tcp.port)
+    assert (unix.address.name, unix.port) == (b"/run/app.sock", None)
 
-    def __init__(self, address: Any = PEER) -> None:
-        self.address = address
-        self.reading = True
-        self.stopped: Deferred[None] = Deferred()
-        self.stops = 0
+
+def test_listening_knows_who(hosts: Hosts) -> None:
+    """Its connections are those of this moment, and it counts those turned away."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1))
+    before = server.connections
+    client = hosts.connect()
+    hosts.wait()
+    over = hosts.connect()
+    hosts.wait()
+    assert (before, {each.peer for each in server.connections}) == (frozenset(), {client.host})
+    assert (server.refused, client.state, over.when_closed().result.rule) == (1, State.OPEN, "end-of-stream")
+
+
+def test_whoever_is_turned_away_is_told_by_its_address(hosts: Hosts) -> None:
+    """What telemetry is told of a client for whom there is no room is where it came from."""
+    events: list[Event] = []
+    hosts.listen(echo, limits=Limits(max_connections=1), telemetry=Telemetry(events.append))
+    hosts.connect()
+    hosts.wait()
+    address = hosts.connect().host
+    hosts.wait()
+    assert [Refused(address, 1)] == [each for each in events if isinstance(each, Refused)]
+
+
+def test_suspending_and_resuming(hosts: Hosts) -> None:
+    """Suspended, it accepts no one, and whoever comes waits until it is resumed; each as often as one likes."""
+    server = hosts.listen(echo)
+    server.suspend()
+    server.suspend()
+    replies = outcome(hosts.connect().request(b"let me in"))
+    hosts.wait()
+    assert (replies, server.connections) == ([], frozenset())
+    server.resume()
+    server.resume()
+    hosts.wait()
+    assert replies == [b"let me in"]
+
+
+def test_what_is_open_goes_on_while_it_is_suspended(hosts: Hosts) -> None:
+    """It is the port that is suspended, and no connection."""
+    server = hosts.listen(echo)
+    client = hosts.connect()
+    hosts.wait()
+    server.suspend()
+    assert hosts.run(client.request(b"hello")) == b"hello"
+
+
+def test_what_has_stopped_is_not_resumed(hosts: Hosts) -> None:
+    """After the stop nobody is taken in, though resumed while the port is still closing: who waits is cut off."""
+    events: list[Event] = []
+    server = hosts.listen(echo, telemetry=Telemetry(events.append))
+    server.suspend()
+    client = hosts.connect()
+    hosts.wait()
+    closed = outcome(server.close())
+    server.resume()
+    hosts.wait()
+    assert (closed, client.when_closed().result.rule, events) == ([None], "lost", [])
+
+
+def test_draining_stops_listening_first_and_is_over_when_all_is(hosts: Hosts) -> None:
+    """From its first moment nobody is let in any more; the Deferred fires when the last connection has ended."""
+    server = hosts.listen(never)
+    replies = outcome(hosts.connect().request(b"work"))
+    hosts.wait()
+    began, drained = hosts.sim.now, outcome(server.drain(4))
+    with pytest.raises(NobodyListens):
+        hosts.connect()
+    hosts.run(began + 3.99)
+    assert (replies, drained) == ([], [])
+    hosts.run(began + 4.01)
+    assert (len(replies), drained) == (1, [1])
+
+
+class LatePort:
+    """
+    A port that says when it is asked, and is closed when the test says so, or fails to be.
+
+    The kit's ports, as Twisted's TCP ports, close in the next turn, and never fail.
+    """
+
+    def __init__(self, stopped: Deferred[None] | None = None) -> None:
+        self.stopped: Deferred[None] = Deferred() if stopped is None else stopped
+        self.asked: list[str] = []
         self.socket = self
-        self.closed = False
-
-    def startListening(self) -> None:
-        """It listens already."""
-
-    def getHost(self) -> Any:
-        return self.address
 
     def startReading(self) -> None:
-        self.reading = True
+        self.asked.append("startReading")
 
     def stopReading(self) -> None:
-        self.reading = False
+        self.asked.append("stopReading")
 
     def stopListening(self) -> Deferred[None]:
-        self.stops += 1
+        self.asked.append("stopListening")
         return self.stopped
 
     def close(self) -> None:
-        self.closed = True
+        self.asked.append("close")
 
 
-@implementer(IStreamServerEndpoint)
-class FakeEndpoint:
-    """An endpoint that gives `outcome`, a Deferred."""
-
-    def __init__(self, outcome: Deferred[Any]) -> None:
-        self.outcome = outcome
-
-    def listen(self, factory: Any) -> Deferred[Any]:
-        return self.outcome
-
-
-def listening(app: Any = echo) -> tuple[Listening, FakePort, Server]:
-    server, port = Server(app), FakePort()
+def late(app: Any = echo) -> tuple[Listening, LatePort, Server]:
+    server, port = Server(app), LatePort()
     return Listening(port, server.factory), port, server
 
 
-def test_listening_knows_where() -> None:
-    """It says the address as the port has it, with its number, and no number for a UNIX socket."""
-    assert (listening()[0].address, listening()[0].port) == (PEER, 4711)
-    assert Listening(FakePort(UNIXAddress(b"/run/a")), Server().factory).port is None
-
-
-def test_listening_knows_who() -> None:
-    """Its connections are the factory's at this moment, and so are those turned away."""
-    here, _, server = listening()
-    before = here.connections
-    connection = server.connect()
-    server.factory.refused = 3
-    assert (frozenset(), frozenset({connection}), 3) == (before, here.connections, here.refused)
-
-
-def test_suspending_and_resuming() -> None:
-    """Suspended, it accepts no one, until it is resumed; each as often as one likes."""
-    here, port, _ = listening()
+@pytest.mark.parametrize("stop", [Listening.close, Listening.drain])
+def test_what_has_stopped_leaves_its_port_alone(stop: Any) -> None:
+    """After the stop, suspend and resume ask nothing of the port: it is closed, or being closed."""
+    here, port, _ = late()
+    stop(here)
     here.suspend()
-    here.suspend()
-    assert not port.reading
     here.resume()
-    here.resume()
-    assert port.reading
-
-
-def test_what_has_stopped_is_not_resumed() -> None:
-    """After the stop, suspend and resume leave the port alone: it is closed, or being closed."""
-    here, port, _ = listening()
-    here.suspend()
-    results(here.close())
-    here.resume()
-    assert not port.reading
-    here, port, _ = listening()
-    results(here.drain())
-    here.suspend()
-    assert port.reading
-
-
-def test_draining_stops_listening_first_and_is_over_when_all_is() -> None:
-    """The port is told to close before a connection is; the Deferred fires when both are closed."""
-    here, port, server = listening(never)
-    server.connect().dataReceived(b"work\n")
-    drained = results(here.drain(4))
-    assert port.stops == 1
+    assert port.asked == ["stopListening"]
     port.stopped.callback(None)
-    assert drained == []
-    server.clock.advance(4)
-    assert drained == [1]
 
 
 def test_draining_waits_for_the_port_too() -> None:
     """Where no connection is left, the port may still be closing."""
-    here, port, _ = listening()
-    drained = results(here.drain())
+    here, port, _ = late()
+    drained = outcome(here.drain())
     assert drained == []
     port.stopped.callback(None)
     assert drained == [0]
@@ -349,77 +369,81 @@ def test_draining_waits_for_the_port_too() -> None:
 
 def test_stopping_twice_stops_once() -> None:
     """Each caller is told of the end; the port is told to close one time."""
-    here, port, _ = listening()
-    told = [results(here.drain()), results(here.close()), results(here.drain())]
+    here, port, _ = late()
+    told = [outcome(here.drain()), outcome(here.close()), outcome(here.drain())]
     port.stopped.callback(None)
     assert told == [[0], [None], [0]]
-    assert results(here.close()) == [None]
-    assert port.stops == 1
+    assert outcome(here.close()) == [None]
+    assert port.asked == ["stopListening"]
 
 
 def test_a_port_that_does_not_close_is_told_after_the_drain() -> None:
     """That the port cannot be closed holds up no connection's drain, and is told when that is over."""
-    here, port, server = listening(never)
-    server.connect().dataReceived(b"work\n")
-    drained = results(here.drain(4))
+    here, port, server = late(never)
+    server.connect().receive(b"work\n")
+    drained = outcome(here.drain(4))
     port.stopped.errback(ZeroDivisionError())
     assert drained == []
     server.clock.advance(4)
-    assert drained[0].check(ZeroDivisionError)
-    assert results(here.drain()) == [0]
+    assert [ZeroDivisionError] == [type(each) for each in drained]
+    assert outcome(here.drain()) == [0]
 
 
-@pytest.mark.parametrize(("error", "told"), [(FileNotFoundError, False), (PermissionError, True)])
-def test_a_unix_socket_is_closed_though_its_file_cannot_be_removed(error: type[OSError], told: bool) -> None:
+@pytest.mark.parametrize(("error", "told"), [(FileNotFoundError, []), (PermissionError, [PermissionError])])
+def test_a_unix_socket_is_closed_though_its_file_cannot_be_removed(error: type[OSError], told: list[Any]) -> None:
     """Twisted leaves the socket open then; it is closed all the same, and only a file that is left is told."""
-    port = FakePort()
-    port.stopped = fail(error())
-    outcome = results(close_port(port))
-    assert port.closed
-    assert [told] == [isinstance(each, Failure) and each.check(error) is not None for each in outcome]
+    port = LatePort(fail(error()))
+    assert told == [type(each) for each in outcome(close_port(port)) if each is not None]
+    assert port.asked == ["stopListening", "close"]
 
 
 def test_what_has_no_port_need_not_be_closed() -> None:
     """A ``stdio:`` endpoint gives a transport in a port's place: closing it is the connection's."""
-    assert results(close_port(object())) == [None]
+    assert outcome(close_port(object())) == [None]
 
 
 # listen() -------------------------------------------------------------------------------------------------------------
 
 
-def test_listen_serves_the_app() -> None:
+def test_listen_serves_the_app(hosts: Hosts) -> None:
     """An endpoint string is listened on, with the app, framing, limits and timeouts that were given."""
-    reactor = MemoryReactorClock()
     limits, timeouts = Limits(max_connections=2), Timeouts(drain=1)
-    found = listen(
-        "tcp:7007:interface=127.0.0.1", echo, framing="int16", reactor=reactor, limits=limits, timeouts=timeouts
-    )
-    [(port, factory, _, interface)] = reactor.tcpServers
-    assert (port, interface) == (7007, "127.0.0.1")
-    assert isinstance(found.result, Listening)
-    settings = factory.settings
-    assert (limits, timeouts, reactor, echo) == (settings.limits, settings.timeouts, settings.clock, settings.app)
-    connection = factory.buildProtocol(PEER)
-    transport = StringTransportWithDisconnection()
-    connection.makeConnection(transport)
-    connection.dataReceived(b"\0\2hi")
-    assert transport.value() == b"\0\2hi"
+    server = hosts.listen(echo, "tcp:7007:interface=127.0.0.1", framing="int16", limits=limits, timeouts=timeouts)
+    client = hosts.connect("tcp:127.0.0.1:7007", host=hosts.server, framing="int16")
+    assert hosts.run(client.request(b"hi\nthere")) == b"hi\nthere"
+    [connection] = server.connections
+    settings = connection.factory.settings
+    assert (limits, timeouts, echo) == (settings.limits, settings.timeouts, settings.app)
+    with pytest.raises(NobodyListens):
+        hosts.connect()  # on that interface alone
 
 
-def test_listen_takes_a_clock_of_its_own() -> None:
+def test_listen_serves_a_unix_socket(hosts: Hosts) -> None:
+    """A path is an endpoint as good as any, and is free again after the close."""
+    for _ in range(2):
+        server = hosts.listen(echo, "unix:/run/app.sock")
+        client = hosts.connect("unix:/run/app.sock", host=hosts.server)
+        assert hosts.run(client.request(b"hello")) == b"hello"
+        hosts.run(server.close())
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_listen_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
     """Timers run on the reactor unless another clock is given."""
-    reactor, clock = MemoryReactorClock(), Clock()
-    listen("tcp:7007", echo, reactor=reactor, clock=clock)
-    assert reactor.tcpServers[0][1].settings.clock is clock
+    clock = Clock()
+    server = hosts.listen(echo, **({"clock": clock} if own else {}))
+    hosts.connect()
+    hosts.wait()
+    [connection] = server.connections
+    assert connection.clock is (clock if own else hosts.server.reactor)
 
 
-def test_listen_takes_an_endpoint() -> None:
+def test_listen_takes_an_endpoint(hosts: Hosts) -> None:
     """An endpoint object is listened on as it is; what becomes of that is the Deferred's."""
-    port = FakePort()
-    assert listen(FakeEndpoint(succeed(port)), echo, reactor=Clock()).result.address == PEER
-    busy = CannotListenError("127.0.0.1", 7007, OSError(98, "Address already in use"))
-    [failure] = results(listen(FakeEndpoint(fail(busy)), echo, reactor=Clock()))
-    assert failure.check(CannotListenError)
+    endpoint = TCP4ServerEndpoint(hosts.server.reactor, 7007)
+    assert hosts.listen(echo, endpoint).port == 7007
+    [error] = outcome(listen(endpoint, echo, reactor=hosts.server.reactor))
+    assert isinstance(error, CannotListenError)
 
 
 @pytest.mark.parametrize(
@@ -436,9 +460,9 @@ def test_listen_takes_an_endpoint() -> None:
         ({"endpoint": "tcp:7007", "app": "echo"}, InvalidOption),
     ],
 )
-def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception]) -> None:
+def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception], hosts: Hosts) -> None:
     """An argument that cannot be is raised at once, and no port was opened."""
-    reactor = MemoryReactorClock()
     with pytest.raises(error):
-        listen(**{"app": echo, "reactor": reactor} | arguments)
-    assert reactor.tcpServers == []
+        listen(**{"app": echo, "reactor": hosts.server.reactor} | arguments)
+    hosts.wait()
+    assert list(hosts.sim.trace) == []

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.testing import StringTransport
+from twisted.internet.error import ConnectionLost
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tcpapp import telemetry as telemetry_module
 from tcpapp.close_reason import CLEAN_RULES, CloseReason, EndedBy
-from tcpapp.connection import MessageProtocol
+from tcpapp.connection import MessageProtocol, State
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, LateReply, MessagesSkipped, Opened, Refused, Telemetry, log
+from tcpapp.testing.transport import FakeTransport
 
 PEER = IPv4Address("TCP", "192.0.2.7", 4711)
 CONNECTION: Any = SimpleNamespace(peer=PEER)
@@ -139,21 +139,26 @@ class Silent(Telemetry):
         raise AssertionError(f"an event was made for nobody: {event}")
 
 
+def connected(*arguments: Any, **options: Any) -> tuple[FakeTransport, MessageProtocol]:
+    """A connection of these `Settings`, and its transport."""
+    connection = MessageProtocol(Settings(*arguments, **options))
+    return FakeTransport(peerAddress=PEER, protocol=connection), connection
+
+
 def converse(telemetry: Telemetry) -> None:
     """Have a connection do everything that there is an event for, but being refused."""
 
     def app(message: bytes, connection: Any) -> None:
         raise ZeroDivisionError
 
-    connection = MessageProtocol(Settings(app, "line:max=5:oversize=skip", telemetry=telemetry))
-    connection.makeConnection(StringTransport(peerAddress=PEER))
+    transport, connection = connected(app, "line:max=5:oversize=skip", telemetry=telemetry)
     reply = connection.request(b"a?")
     reply.addErrback(lambda failure: None)
     reply.cancel()
-    connection.dataReceived(b"a!\n")
-    connection.dataReceived(b"too long\n")
-    connection.dataReceived(b"b\n")
-    connection.connectionLost(Failure(ConnectionDone()))
+    transport.receive(b"a!\n")
+    transport.receive(b"too long\n")
+    transport.receive(b"b\n")
+    transport.turn()
 
 
 def test_a_connection_tells_what_happens() -> None:
@@ -278,29 +283,28 @@ def test_what_a_peer_sent_stands_in_a_line_escaped(
     nasty: bytes, framing: str, codec: str | None, lines: list[str]
 ) -> None:
     """Whatever cannot be read is named in printable characters, one line each, and is no format of the log's."""
-    connection = MessageProtocol(Settings(lambda message, connection: None, framing, codec=codec))
-    connection.makeConnection(StringTransport(peerAddress=PEER))
-    connection.dataReceived(nasty + b"\n")
-    connection.connectionLost(Failure(ConnectionDone()))
+    transport, _ = connected(lambda message, connection: None, framing, codec=codec)
+    transport.receive(nasty + b"\n")
+    transport.turn()
+    transport.lose()
     assert all(each.isprintable() and each.startswith("info 192.0.2.7:4711: closed: ") for each in lines)
     assert len(lines) <= 1
 
 
 def test_a_connection_that_ends_well_makes_no_line(lines: list[str]) -> None:
     """From its opening to its end."""
-    connection = MessageProtocol(Settings(lambda message, connection: message))
-    connection.makeConnection(StringTransport(peerAddress=PEER))
-    connection.dataReceived(b"hello\n")
-    connection.readConnectionLost()
-    connection.connectionLost(Failure(ConnectionDone()))
+    transport, connection = connected(lambda message, connection: message)
+    transport.receive(b"hello\n")
+    transport.half_close()
+    transport.turn()
+    assert connection.state is State.CLOSED
     assert lines == []
 
 
 def test_a_connection_that_is_lost_makes_a_line(lines: list[str]) -> None:
     """With the reason that the network gave."""
-    connection = MessageProtocol(Settings(lambda message, connection: message))
-    connection.makeConnection(StringTransport(peerAddress=PEER))
-    connection.connectionLost(Failure(ConnectionLost()))
+    transport, _ = connected(lambda message, connection: message)
+    transport.lose(ConnectionLost())
     assert len(lines) == 1
     assert lines[0].startswith("info 192.0.2.7:4711: closed: lost (by network): ")
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
-from twisted.python.failure import Failure
 
-from tcpapp import Limits, MessageProtocol, MessageServerFactory, State, Timeouts
+from tcpapp import Limits, MessageServerFactory, State, Timeouts
 from tcpapp.apps.chat import HELP, LONGEST_LINE, Chat, Room, chat
+from tests.peers import NotedTransport, joined
 
 WELCOME = "Welcome. What is your name?"
 BAD_NAME = "A name is 1 to 20 letters, digits, - and _. What is your name?"
@@ -20,14 +18,12 @@ BAD_NAME = "A name is 1 to 20 letters, digits, - and _. What is your name?"
 class Client:
     """Someone at a terminal: says lines, and hears lines."""
 
-    def __init__(self, connection: MessageProtocol) -> None:
-        self.connection = connection
-        self.transport = StringTransportWithDisconnection()
-        self.transport.protocol = connection
-        connection.makeConnection(self.transport)
+    def __init__(self, transport: NotedTransport) -> None:
+        self.connection: Any = transport.connection
+        self.transport = transport
 
     def say(self, line: str | bytes) -> None:
-        self.connection.dataReceived((line.encode() if isinstance(line, str) else line) + b"\n")
+        self.transport.receive((line.encode() if isinstance(line, str) else line) + b"\n")
 
     def hear(self) -> list[str]:
         """What came since it was last asked for."""
@@ -36,7 +32,7 @@ class Client:
         return data.splitlines()
 
     def leave(self) -> None:
-        self.connection.connectionLost(Failure(ConnectionLost()))
+        self.transport.reset()
 
 
 class House:
@@ -49,7 +45,7 @@ class House:
 
     def enter(self, name: str | None = None) -> Client:
         """Return a newcomer; or, by name, a member, who has heard all there was to hear."""
-        client = Client(self.factory.buildProtocol(None))
+        client = Client(joined(self.factory))
         if name is not None:
             client.say(name)
             client.hear()
@@ -148,6 +144,7 @@ def test_quit_says_goodbye() -> None:
     ann.hear()
     bob.say("/quit")
     assert bob.hear() == ["Goodbye."]
+    bob.transport.turn()
     assert bob.connection.state is State.CLOSED
     assert ann.hear() == ["* bob left"]
 
@@ -214,38 +211,43 @@ def test_one_who_is_gone_needs_no_telling(logged_errors: Any) -> None:
     house = House()
     ann, bob, cem = house.enter("ann"), house.enter("bob"), house.enter("cem")
     bob.hear()
-    ann.transport.loseConnection = lambda: None  # what it was sent is not gone yet
+    ann.transport.stall()
+    bob.say("still there?")
     ann.connection.close()
     cem.say("hello?")
     assert bob.hear() == ["cem: hello?"]
-    ann.leave()
+    ann.transport.go_on()
+    ann.transport.turn()
+    assert ann.hear()[-1] == "bob: still there?"
     assert bob.hear() == ["* ann left"]
     assert logged_errors.take() == []
 
 
 def test_a_slow_member_does_not_hold_up_the_others() -> None:
     """One who takes nothing is waited for by nobody; when they take again, they hear what was said meanwhile."""
-    house = House()
+    house = House(limits=Limits(write_high=100))
     slow, bob, cem = house.enter("slow"), house.enter("bob"), house.enter("cem")
     for each in (slow, bob):
         each.hear()
-    slow.transport.producer.pauseProducing()
+    slow.transport.stall()
     for number in range(100):
         cem.say(f"line {number}")
     lines = [f"cem: line {number}" for number in range(100)]
     assert (slow.hear(), bob.hear()) == ([], lines)
-    slow.transport.producer.resumeProducing()
+    slow.transport.go_on()
+    slow.transport.turn()
     assert slow.hear() == lines
 
 
 def test_a_member_who_takes_nothing_for_long_is_cut() -> None:
     """A slow member costs memory up to ``max_unsent``, and no more; the others are told that they left."""
-    house = House(limits=Limits(max_unsent=1000), timeouts=Timeouts(send_progress=30))
+    house = House(limits=Limits(write_high=100, max_unsent=1000), timeouts=Timeouts(send_progress=30))
     slow, bob, cem = house.enter("slow"), house.enter("bob"), house.enter("cem")
     bob.hear()
-    slow.transport.producer.pauseProducing()
+    slow.transport.stall()
     for number in range(100):
         cem.say(f"line {number}")
+    slow.transport.turn()
     assert slow.connection.when_closed().result.rule == "too-much-unsent"
     assert "* slow left" in bob.hear()
     assert sorted(house.room.members) == ["bob", "cem"]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from twisted.internet.testing import StringTransport
-
 from tcpapp import MessageServerFactory, State
 from tcpapp.apps.discard import Discard, discard
+from tests.peers import joined
 
 
 def test_messages_are_taken_and_not_answered() -> None:
     """A connection may say what it likes, and hears nothing."""
-    connection = MessageServerFactory(Discard()).buildProtocol(None)
-    connection.makeConnection(StringTransport())
-    connection.dataReceived(b"one\ntwo\n\n" * 1000)
-    assert (connection.transport.value(), connection.state) == (b"", State.OPEN)
-    assert connection.transport.producerState == "producing"
+    client = joined(MessageServerFactory(Discard()))
+    client.receive(b"one\ntwo\n\n" * 1000)
+    assert (client.value(), client.unread, client.connection.state) == (b"", 0, State.OPEN)
+    assert client.producerState == "producing"
 
 
 def test_messages_are_counted_over_all_connections() -> None:
@@ -22,9 +20,7 @@ def test_messages_are_counted_over_all_connections() -> None:
     app = Discard()
     factory = MessageServerFactory(app)
     for _ in range(2):
-        connection = factory.buildProtocol(None)
-        connection.makeConnection(StringTransport())
-        connection.dataReceived(b"one\ntwo\n")
+        joined(factory).receive(b"one\ntwo\n")
     assert app.messages == 4
 
 

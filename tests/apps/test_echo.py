@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.testing import StringTransport
 
 from tcpapp import MessageServerFactory
 from tcpapp.apps import echo
+from tests.peers import joined
 
 
 @pytest.mark.parametrize("message", [b"", b"hello", "hallo", {"n": 1}, None, [b"\0"]])
@@ -30,8 +30,7 @@ def test_a_message_comes_back(message: Any) -> None:
 )
 def test_a_connection_gets_its_own_bytes_back(framing: str, codec: str | None, data: bytes) -> None:
     """What comes in goes out, with every framing and codec, and however often a message comes."""
-    connection = MessageServerFactory(echo, framing, codec=codec).buildProtocol(None)
-    connection.makeConnection(StringTransport())
-    connection.dataReceived(data)
-    connection.dataReceived(data)
-    assert connection.transport.value() == data * 2
+    client = joined(MessageServerFactory(echo, framing, codec=codec))
+    client.receive(data)
+    client.receive(data)
+    assert client.value() == data * 2

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.testing import StringTransport
 
 from tcpapp import MessageServerFactory
 from tcpapp.apps import upper
+from tests.peers import joined
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,9 @@ from tcpapp.apps import upper
 )
 def test_a_message_comes_back_in_capitals(codec: str | None, received: bytes, sent: bytes) -> None:
     """Of bytes, the ASCII letters are made capitals; with the text codec, all letters are."""
-    connection = MessageServerFactory(upper, codec=codec).buildProtocol(None)
-    connection.makeConnection(StringTransport())
-    connection.dataReceived(received)
-    assert connection.transport.value() == sent
+    client = joined(MessageServerFactory(upper, codec=codec))
+    client.receive(received)
+    assert client.value() == sent
 
 
 def test_it_can_be_awaited_in_a_test() -> None:

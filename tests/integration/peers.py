@@ -34,7 +34,11 @@ def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
 
 
 async def until(reactor: Any, condition: Callable[[], bool]) -> None:
-    """Give the reactor turns until `condition` holds; the test's bound is the bound."""
+    """
+    Give the reactor turns until `condition` holds; the test's bound is the bound.
+
+    For what a connection tells nobody: what its inbox and outbox hold. For all else there is an app's `moment`.
+    """
     while not condition():
         await deferLater(reactor, 0)
 
@@ -106,16 +110,48 @@ class PeerFactory(ClientFactory):
         return Peer()
 
 
-class InHand:
+class Eventful:
+    """An app of whose events the test waits for one."""
+
+    def __init__(self) -> None:
+        self._moments: list[tuple[Callable[[], object], Deferred[None]]] = []
+
+    def moment(self, condition: Callable[[], object]) -> Deferred[None]:
+        """Fires when `condition` holds: it is looked at now, and at each event."""
+        told: Deferred[None] = Deferred()
+        self._moments.append((condition, told))
+        self._look()
+        return told
+
+    def happened(self, connection: Any) -> None:
+        """There was an event; whoever waits for it is told in the reactor's next turn, not inside of the app."""
+        connection.clock.callLater(0, self._look)
+
+    def _look(self) -> None:
+        come = [each for each in self._moments if each[0]()]
+        self._moments = [each for each in self._moments if each not in come]
+        for _, told in come:
+            told.callback(None)
+
+    def opened(self, connection: Any) -> None:
+        self.happened(connection)
+
+    def closed(self, connection: Any, reason: Any) -> None:
+        self.happened(connection)
+
+
+class InHand(Eventful):
     """An app that answers when the test says so: `messages` are in its hand, and what answers them."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.messages: list[bytes] = []
         self.replies: list[Deferred[bytes]] = []
 
     def received(self, message: bytes, connection: Any) -> Deferred[bytes]:
         self.messages.append(message)
         self.replies.append(Deferred())
+        self.happened(connection)
         return self.replies[-1]
 
     def answer_all(self) -> None:
@@ -124,18 +160,21 @@ class InHand:
             self.replies.pop(0).callback(self.messages.pop(0))
 
 
-class Noted:
+class Noted(Eventful):
     """An app that echoes, and notes who comes, and how each ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.opened_by: list[Any] = []
         self.reasons: list[Any] = []
 
     def opened(self, connection: Any) -> None:
         self.opened_by.append(connection)
+        self.happened(connection)
 
     def received(self, message: bytes, connection: Any) -> bytes:
         return message
 
     def closed(self, connection: Any, reason: Any) -> None:
         self.reasons.append(reason)
+        self.happened(connection)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from tcpapp import Limits, Timeouts, conversation
@@ -29,8 +29,9 @@ async def test_a_peer_that_ends_its_side_is_answered(serve: Any, dial: Any, glob
     peer = await dial(server.port)
     peer.say(b"one\ntwo\n")
     peer.end()
-    [connection] = await arrived(server, global_reactor)
-    await until(global_reactor, lambda: bool(app.messages) and connection._ending.no_more_input)
+    await app.moment(lambda: app.messages)
+    [connection] = server.connections
+    await until(global_reactor, lambda: connection._ending.no_more_input)
     assert (peer.data, peer.read_ended) == (b"", False)
     app.answer_all()
     assert await peer.heard(8) == b"one\ntwo\n"
@@ -77,7 +78,7 @@ async def test_a_peer_that_resets(serve: Any, dial: Any, global_reactor: Any) ->
     peer.say(b"hello\n")
     await peer.heard(6)
     peer.reset()
-    await until(global_reactor, lambda: bool(app.reasons))
+    await app.moment(lambda: app.reasons)
     assert (str(app.reasons[0].by), app.reasons[0].rule) == ("network", "lost")
     assert app.reasons[0].error.__class__ is ConnectionLost
     other.say(b"still here\n")
@@ -92,9 +93,9 @@ async def test_a_peer_that_resets_while_it_is_being_served(serve: Any, dial: Any
     server = await serve(app)
     peer = await dial(server.port)
     peer.say(b"work\n")
-    await until(global_reactor, lambda: bool(app.messages))
+    await app.moment(lambda: app.messages)
     peer.reset()
-    await until(global_reactor, lambda: not server.connections)
+    await app.moment(lambda: not server.connections)
     app.answer_all()
 
 
@@ -112,10 +113,9 @@ async def test_a_peer_that_speaks_another_protocol(serve: Any, dial: Any) -> Non
 # Too much, too little -------------------------------------------------------------------------------------------------
 
 
-async def arrived(server: Any, reactor: Any) -> list[Any]:
-    """The server's connections, once there is one."""
-    await until(reactor, lambda: bool(server.connections))
-    return list(server.connections)
+def held_by(server: Any) -> int:
+    """Bytes that have come, and that its app has not taken."""
+    return sum(each._inbox.size for each in server.connections)
 
 
 @contextmanager
@@ -151,8 +151,8 @@ async def test_a_flood_into_a_slow_app(serve: Any, join: Any, global_reactor: An
 
     with traced_memory() as peak:
         flooding = Deferred.fromCoroutine(flood())
-        [connection] = await arrived(server, global_reactor)
-        await until(global_reactor, lambda: client._outbox.blocked and connection._inbox.size > 64 * KIB)
+        await until(global_reactor, lambda: client._outbox.blocked and held_by(server) > 64 * KIB)
+        [connection] = server.connections
         assert received == []
         assert len(sent) < count
         gate.callback(None)
@@ -195,10 +195,11 @@ async def test_a_peer_that_never_listens_is_cut(serve: Any, dial: Any, global_re
     server = await serve(app, timeouts=Timeouts(send_progress=0.1))
     peer = await dial(server.port)
     peer.transport.pauseProducing()
-    [connection] = await arrived(server, global_reactor)
+    await app.moment(lambda: app.opened_by)
+    [connection] = server.connections
     for _ in range(20):
         connection.send(b"x" * 1000 * KIB).addErrback(lambda failure: failure.trap(NotConnected))
-    await until(global_reactor, lambda: bool(app.reasons))
+    await app.moment(lambda: app.reasons)
     assert app.reasons[0].rule == "send-stalled"
 
 
@@ -209,7 +210,8 @@ async def test_a_crowd_over_the_limit(serve: Any, dial: Any, global_reactor: Any
     peers = [await dial(server.port) for _ in range(50)]
     for each in peers:
         each.say(b"hello\n")
-    await until(global_reactor, lambda: server.refused == 45 and sum(bool(each.lost.called) for each in peers) == 45)
+    for each in peers:
+        await DeferredList([each.heard(6), each.lost], fireOnOneCallback=True)
     served = [each for each in peers if not each.lost.called]
-    assert [await each.heard(6) for each in served] == [b"hello\n"] * 5
-    assert len(server.connections) == 5
+    assert [each.data for each in served] == [b"hello\n"] * 5
+    assert (len(server.connections), server.refused) == (5, 45)

@@ -16,7 +16,7 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 from tcpapp import Limits, MessageClientFactory, MessageServerFactory, Timeouts, connect, listen
 from tcpapp.errors import NotConnected
 
-from .peers import InHand, Noted, bounded, until
+from .peers import InHand, Noted, bounded
 
 # What Twisted itself does with pyOpenSSL.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
@@ -68,7 +68,7 @@ async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_r
     await client.send(b"the last words")
     reason = await client.close()
     assert (str(reason.by), reason.rule, reason.clean) == ("us", "closed", True)
-    await until(global_reactor, lambda: bool(app.reasons))
+    await app.moment(lambda: app.reasons)
     assert (str(app.reasons[0].by), app.reasons[0].rule) == ("peer", "end-of-stream")
     assert server.connections == frozenset()
 
@@ -99,7 +99,7 @@ async def test_the_server_drains(endpoints: Any, serve: Any, join: Any, global_r
     server = await serve(app, endpoints[0])
     client = await join(endpoints[1](server))
     reply = client.request(b"work")
-    await until(global_reactor, lambda: bool(app.messages))
+    await app.moment(lambda: app.messages)
     drained = server.drain()
     app.answer_all()
     assert await reply == b"work"
@@ -110,14 +110,15 @@ async def test_the_server_drains(endpoints: Any, serve: Any, join: Any, global_r
 @bounded
 async def test_one_over_the_limit(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
     """Through every kind of endpoint, one over the limit is closed and counted; who comes later finds room."""
-    server = await serve(Noted(), endpoints[0], limits=Limits(max_connections=2))
+    app = Noted()
+    server = await serve(app, endpoints[0], limits=Limits(max_connections=2))
     first, second = [await join(endpoints[1](server)) for _ in range(2)]
     assert [await each.request(b"here") for each in (first, second)] == [b"here"] * 2
     over = await join(endpoints[1](server))
     await over.when_closed()
     assert (server.refused, len(server.connections)) == (1, 2)
     await first.close()
-    await until(global_reactor, lambda: len(server.connections) == 1)
+    await app.moment(lambda: len(server.connections) == 1)
     third = await join(endpoints[1](server))
     assert [await each.request(b"here") for each in (second, third)] == [b"here"] * 2
 

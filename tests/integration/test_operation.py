@@ -43,7 +43,7 @@ async def test_while_it_drains_nobody_is_let_in(serve: Any, join: Any, global_re
     server = await serve(app)
     client = await join(server)
     request = client.request(b"work")
-    await until(global_reactor, lambda: bool(app.messages))
+    await app.moment(lambda: app.messages)
     drained = server.drain(10)
     with pytest.raises(Refused):
         await join(server)
@@ -62,7 +62,7 @@ async def test_a_drain_ends_at_its_deadline(serve: Any, join: Any, global_reacto
     server = await serve(app)
     idle, busy = await join(server), await join(server)
     request = busy.request(b"endless work")
-    await until(global_reactor, lambda: bool(app.messages) and len(server.connections) == 2)
+    await app.moment(lambda: app.messages and len(server.connections) == 2)
     drained = server.drain(0.05)
     with pytest.raises(NotConnected):
         await request

@@ -10,16 +10,18 @@ import sys
 import pytest
 import pytest_twisted
 from twisted.internet.base import DelayedCall
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.logger import Logger, LogPublisher
 from twisted.python import log
 from twisted.python.failure import Failure
 
 from tcpapp import connect, listen
+from tcpapp.telemetry import Telemetry
 from tcpapp.testing.leaks import Leaks, described
+from tests.peers import outcome
 
 
 def tick(*args, **kwargs):
@@ -182,16 +184,34 @@ async def left(leaks):
 async def test_what_ends_in_a_moment_is_given_it(watched, global_reactor):
     server = await listen("tcp:0:interface=127.0.0.1", None, reactor=global_reactor)
     server.close()
-    global_reactor.callLater(0.01, tick)
+    global_reactor.callLater(0, tick)
     assert await left(watched) == []
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, []), (0.01, []), (0.09, []), (0.2, ["timer"])])
+def test_a_moment_is_a_tenth_of_a_second(seconds, lines):
+    """What is over by then is no leak."""
+    clock = Clock()
+    leaks = Leaks(clock, sockets=False)
+    clock.callLater(seconds, tick)
+    left_in_the_end = outcome(ensureDeferred(left(leaks)))
+    clock.pump([0.001] * 150)
+    assert [[line.partition(":")[0] for line in each] for each in left_in_the_end] == [lines]
+
+
+def test_nothing_is_waited_for_where_nothing_is_left():
+    """The check is over before it returns."""
+    assert outcome(Leaks(Clock(), sockets=False).check_settled()) == [None]
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_port_and_a_connection_are_named_with_whose_they_are(watched, global_reactor):
     """Each is named once, though it is a socket too."""
-    server = await listen("tcp:0:interface=127.0.0.1", None, reactor=global_reactor)
+    taken_in = Deferred()
+    telemetry = Telemetry(lambda event: None if taken_in.called else taken_in.callback(event))
+    server = await listen("tcp:0:interface=127.0.0.1", None, reactor=global_reactor, telemetry=telemetry)
     client = await connect(f"tcp:127.0.0.1:{server.port}", reactor=global_reactor)
-    await deferLater(global_reactor, 0.01)
+    await taken_in
     lines = sorted(await left(watched))
     client.abort()
     await client.when_closed()
@@ -267,7 +287,7 @@ class Tests(TestCase):
         self.addCleanup(self.leaks.check_settled)
 
     def test_clean(self):
-        reactor.callLater(0.001, int)
+        reactor.callLater(0, int)
 
     def test_leaves_a_timer(self):
         self.call = reactor.callLater(60, int)
