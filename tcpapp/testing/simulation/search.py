@@ -22,6 +22,9 @@ Scenario = Callable[[Simulation], Any]
 SHRINKS = 300
 """Runs that are spent on making a failure smaller: a few seconds for scenarios of some milliseconds."""
 
+SHRINK_EVENTS = 5_000_000
+"""Events that are spent on it: some minutes of work. Of runs that never rest, few are enough to be there."""
+
 Decided = tuple[str, int]
 """A decision: the stream, and the place in it."""
 
@@ -39,7 +42,8 @@ def simulate(
 
     A plain function sets the scene, which is then run until nothing is left to happen; a Deferred or coroutine is run
     until it ends. A run fails by whatever the scenario or the run raises. Of the first that does, decisions are put to
-    their plainest as long as it fails in the same way, in `shrinks` runs at most; then `SimulationFailed` is raised.
+    their plainest as long as it fails in the same way, in `shrinks` runs and `SHRINK_EVENTS` events at most; then
+    `SimulationFailed` is raised.
     `at_most` events are allowed in a run. `options` go to the `Simulation`.
     """
     runs = 0
@@ -87,12 +91,13 @@ def _shrunk(
     best, error = _run(scenario, seed, None, at_most, options)
     assert error is not None, f"seed {seed} failed, and did not fail again: the scenario depends on more than its seed"
     schedule: dict[str, dict[int, int]] = best.decisions.schedule
-    left = shrinks
+    left, events_left = shrinks, SHRINK_EVENTS
     for candidate in (shrinking := _Shrinking(schedule)):
-        if not left:
+        if not left or events_left < 0:
             break
-        left -= 1
         sim, another = _run(scenario, seed, candidate, at_most, options)
+        left -= 1
+        events_left -= sim.timeline.happened
         if another is not None and _alike(another, error):
             best, error = sim, another
             shrinking.take(sim.decisions.schedule)

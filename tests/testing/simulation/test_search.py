@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import LoopingCall
 
 import tcpapp
 from tcpapp.errors import NotConnected
@@ -279,6 +280,24 @@ def test_garbage_that_was_set_apart_stays_so():
         assert not gc.get_freeze_count()
     finally:
         gc.freeze()  # as conftest has it
+
+
+def test_what_never_rests_is_not_made_smaller_for_ever(monkeypatch):
+    """Each such run takes all the events it may have: they are counted, over all runs."""
+    monkeypatch.setattr("tcpapp.testing.simulation.search.SHRINK_EVENTS", 3_500)
+    runs = []
+
+    def for_ever(sim):
+        runs.append(sim)
+        if sim.chance(0.999):
+            looping = LoopingCall(lambda: sim.chance(0.5))
+            looping.clock = sim.host("a").reactor
+            looping.start(1.0)
+
+    with pytest.raises(SimulationFailed, match="NeverRests"):
+        simulate(for_ever, seeds=[1], at_most=1_000)
+    _, _, *smaller = runs  # the run that failed, and the same again
+    assert 3_500 < sum(sim.timeline.happened for sim in smaller) <= 3_500 + 1_000
 
 
 # Faults ---------------------------------------------------------------------------------------------------------------
