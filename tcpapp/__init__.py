@@ -15,7 +15,9 @@ The tower; a file imports only from rows below its own::
       requests, ending  1  replies that are waited for; how a connection ends
       settings, app     1  what the connections of a factory share; the three forms of app
       telemetry         1  what happened, told to whoever listens
+      admission, doors  1  who is taken in, and how fast; ports that are shut for a while
       limits, addresses 1  every number with its reason; endpoint strings, checked
+      networks          1  networks of addresses, and who is in them
     framing             0  bytes ↔ messages. No Twisted, no clock, no log
     codecs              0  message bytes ↔ values: text, JSON, MessagePack
     spec, close_reason  0  the language of specs; why a connection ended

@@ -21,23 +21,27 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
-def _number(default: float, what: str, *, unit: str, why: str, least: float = 1, zero: str = "") -> Any:
+def _number(
+    default: float, what: str, *, unit: str, why: str, least: float = 1, most: float | None = None, zero: str = ""
+) -> Any:
     """A field that carries its own documentation; `zero` says what 0 means where 0 is allowed."""
     return field(
         default=default,
-        metadata={"what": what, "unit": unit, "why": why, "least": 0 if zero else least, "zero": zero},
+        metadata={"what": what, "unit": unit, "why": why, "least": 0 if zero else least, "most": most, "zero": zero},
     )
 
 
 def _check(numbers: Limits | Timeouts, whole: bool) -> None:
     for each in fields(numbers):
-        value, least = getattr(numbers, each.name), each.metadata["least"]
+        value, least, most = getattr(numbers, each.name), each.metadata["least"], each.metadata["most"]
         kinds = (int,) if whole else (int, float)
         # the comparison with infinity holds for no NaN either, and for an int of any length
-        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < math.inf:
+        fits = not isinstance(value, bool) and isinstance(value, kinds) and least <= value < math.inf
+        if not fits or (most is not None and value > most):
             kind = "a whole number" if whole else "a number"
+            bounds = f"{least} or more" if most is None else f"{least} to {most}"
             off = f" (0: {each.metadata['zero']})" if each.metadata["zero"] else ""
-            raise InvalidOption(f"{each.name}={value!r}: takes {kind} of {each.metadata['unit']}, {least} or more{off}")
+            raise InvalidOption(f"{each.name}={value!r}: takes {kind} of {each.metadata['unit']}, {bounds}{off}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,43 @@ class Limits:
         "connections at one time; further ones are refused",
         unit="connections",
         why="our choice: it fits under Linux's usual soft limit of 1,024 descriptors with some to spare (ranch: 1,024)",
+    )
+    max_per_address: int = _number(
+        0,
+        "connections at one time from one address",
+        unit="connections",
+        why="our choice: behind a proxy, or a network's one address, are many people; nginx's limit_conn is unset, too",
+        zero="as many as max_connections",
+    )
+    max_per_network: int = _number(
+        0,
+        "connections at one time from one network (network_ipv4, network_ipv6)",
+        unit="connections",
+        why="our choice, as max_per_address",
+        zero="as many as max_connections",
+    )
+    network_ipv4: int = _number(
+        24,
+        "bits that the IPv4 addresses of one network share",
+        unit="bits",
+        why="our choice: the longest prefix that providers route; whoever has one such address may have all of them",
+        zero="all addresses are one network",
+        most=32,
+    )
+    network_ipv6: int = _number(
+        64,
+        "bits that the IPv6 addresses of one network share",
+        unit="bits",
+        why="what one subnet has (RFC 4291, section 2.5.4): whoever has one such address has all of them",
+        zero="all addresses are one network",
+        most=128,
+    )
+    accept_rate: int = _number(
+        1000,
+        "clients taken in each second, and at once after a quiet one; further ones wait in the backlog",
+        unit="clients a second",
+        why="our choice: as many as max_connections, so that all may come back within a second",
+        zero="no limit",
     )
     inbox_high: int = _number(
         64 * KIB,
@@ -140,5 +181,5 @@ class Timeouts:
 
 
 def numbers_of(kind: type[Limits | Timeouts]) -> tuple[Field[Any], ...]:
-    """The fields of `Limits` or `Timeouts`; metadata holds ``what``, ``unit``, ``why``, ``least`` and ``zero``."""
+    """The fields of `Limits` or `Timeouts`; metadata: ``what``, ``unit``, ``why``, ``least``, ``most`` and ``zero``."""
     return fields(kind)

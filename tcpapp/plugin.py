@@ -33,6 +33,7 @@ from tcpapp.app import handlers_of
 from tcpapp.apps import BUILT_IN
 from tcpapp.errors import InvalidOption, TcpAppError
 from tcpapp.limits import Limits, Timeouts, numbers_of
+from tcpapp.networks import Networks
 from tcpapp.server import MessageServerFactory
 from tcpapp.service import MessageService
 from tcpapp.spec import suggest
@@ -97,6 +98,12 @@ def _option(field: Field[Any]) -> str:
     return field.name.replace("_", "-")
 
 
+def _meaning(field: Field[Any]) -> str:
+    """What a number bounds, and what 0 means where it may be 0."""
+    zero = field.metadata["zero"]
+    return f"{field.metadata['what']} (0: {zero})" if zero else str(field.metadata["what"])
+
+
 GROUPS: dict[str, Sequence[tuple[str, str, str]]] = {
     "What is served, and where": (
         ("listen", DEFAULT_ENDPOINT, "a Twisted endpoint to listen on; give it again for more"),
@@ -104,13 +111,19 @@ GROUPS: dict[str, Sequence[tuple[str, str, str]]] = {
         ("framing", "line", "how messages lie in the stream: " + ", ".join(framing.SPECS)),
         ("codec", "none", "what messages carry: text, json, msgpack; none: bytes"),
     ),
-    "Limits": tuple((_option(each), str(each.default), each.metadata["what"]) for each in numbers_of(Limits)),
+    "Who may come in": (
+        ("allow", "all", "a network (192.0.2.0/24, 2001:db8::/32) or an address that may; give it again for more"),
+        ("deny", "none", "one that may not, though it is allowed; give it again for more"),
+    ),
+    "Limits": tuple((_option(each), str(each.default), _meaning(each)) for each in numbers_of(Limits)),
     "Timeouts, in seconds": tuple(
-        (_option(each), f"{each.default:.15g}", f"{each.metadata['what']} (0: {each.metadata['zero']})")
-        for each in numbers_of(Timeouts)
+        (_option(each), f"{each.default:.15g}", _meaning(each)) for each in numbers_of(Timeouts)
     ),
 }
 """Every option, as ``--help`` groups them: name, default, meaning."""
+
+REPEATED = ("listen", "allow", "deny")
+"""The options that may be given more than once."""
 
 
 class Options(usage.Options):
@@ -126,12 +139,12 @@ class Options(usage.Options):
         [name, None, default, meaning]
         for group in GROUPS.values()
         for name, default, meaning in group
-        if name != "listen"
+        if name not in REPEATED
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self["listen"] = []
+        self.update({name: [] for name in REPEATED})
 
     @property
     def command(self) -> str:
@@ -141,6 +154,14 @@ class Options(usage.Options):
     def opt_listen(self, endpoint: str) -> None:
         """a Twisted endpoint to listen on"""
         self["listen"].append(endpoint)
+
+    def opt_allow(self, network: str) -> None:
+        """a network, or an address, that may come in"""
+        self["allow"].append(network)
+
+    def opt_deny(self, network: str) -> None:
+        """one that may not"""
+        self["deny"].append(network)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read the command line. What is wrong with it ends the program, in one line on stderr."""
@@ -167,11 +188,23 @@ class Options(usage.Options):
             self["framing"] = framing.from_string(self["framing"])
         with _naming("--codec"):
             self["codec"] = codecs.from_string(None if self["codec"] == "none" else self["codec"])
+        with _naming("--allow"):
+            Networks(allow=self["allow"])
+        with _naming("--deny"):
+            networks = Networks(self["allow"], self["deny"])
         limits = self._numbers(Limits, int)
         timeouts = self._numbers(Timeouts, float)
         with _naming("--app"):
             app = load_app(self["app"])
-        self.factory = MessageServerFactory(app, self["framing"], codec=self["codec"], limits=limits, timeouts=timeouts)
+        self.factory = MessageServerFactory(
+            app,
+            self["framing"],
+            codec=self["codec"],
+            limits=limits,
+            timeouts=timeouts,
+            networks=networks,
+            clock=reactor,  # what keeps the pace of accepting has no transport to ask
+        )
 
     def getUsage(self, width: int | None = None) -> str:
         """The page that ``--help`` prints: options in groups, each with its default."""

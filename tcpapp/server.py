@@ -12,8 +12,11 @@ from twisted.python.failure import Failure
 from typing_extensions import Unpack
 
 from tcpapp.addresses import server_endpoint
+from tcpapp.admission import Admission, Pace
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection import MessageProtocol
+from tcpapp.doors import Doors
+from tcpapp.errors import NotConnected
 from tcpapp.framing import Framing
 from tcpapp.settings import Options, Settings
 from tcpapp.telemetry import Refused
@@ -25,40 +28,52 @@ class MessageServerFactory(ServerFactory):
     """
     A `ServerFactory` that serves `app` on every connection, for any endpoint or ``reactor.listenTCP``.
 
-    See `Settings` for the arguments and their errors. A client over ``limits.max_connections`` is closed at once and
-    counted in `refused`.
+    See `Settings` for the arguments and their errors. A client for whom there is no room (``max_connections``,
+    ``max_per_address``, ``max_per_network``) is closed at once, one whose network may not come in (``networks``) is
+    reset; both are counted in `refused`. Of those who come through `listen` or a `MessageService` faster than
+    ``accept_rate``, the next ones wait in the backlog.
     """
 
     noisy = False
     protocol = MessageProtocol
 
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
-        self.settings = Settings(app, framing, **options)
-        self._connections: dict[MessageProtocol, None] = {}  # in the order they came: it is the same in every run
-        self.refused = 0
+        settings = self.settings = Settings(app, framing, **options)
+        self.admission: Admission[MessageProtocol] = Admission(settings.limits, settings.networks)
+        self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock)
 
     @property
     def connections(self) -> AbstractSet[MessageProtocol]:
         """The connections that are open, or closing, in the order they came."""
-        return self._connections.keys()
+        return self.admission.inside
+
+    @property
+    def refused(self) -> int:
+        """How many clients were turned away; ``admission.refused`` has them by rule."""
+        return self.admission.refused.total()
 
     def buildProtocol(self, addr: IAddress | None) -> MessageProtocol | TurnedAway:
-        """A new connection's protocol: `TurnedAway` where there are as many as may be. Twisted calls it."""
+        """A new connection's protocol: `TurnedAway` for one who is not taken in. Twisted calls it."""
         settings = self.settings
-        if len(self.connections) >= settings.limits.max_connections:
-            self.refused += 1
-            if settings.telemetry:
-                settings.telemetry.tell(Refused(addr, len(self.connections)))
-            return TurnedAway()
-        return MessageProtocol(settings, self)
+        self.doors.came()
+        refusal = self.admission.ask(addr)
+        if refusal is None:
+            return MessageProtocol(settings, self)
+        if settings.telemetry:
+            settings.telemetry.tell(Refused(addr, len(self.connections), refusal))
+        return TurnedAway(reset=refusal.limit is None)
 
     def connection_opened(self, connection: MessageProtocol) -> None:
         """`connection` is open."""
-        self._connections[connection] = None
+        try:
+            address: IAddress | None = connection.peer
+        except NotConnected:  # a transport without addresses
+            address = None
+        self.admission.enter(connection, address)
 
     def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
         """`connection` has ended."""
-        self._connections.pop(connection, None)
+        self.admission.leave(connection)
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """
@@ -87,29 +102,36 @@ class MessageServerFactory(ServerFactory):
 
 class TurnedAway(Protocol):
     """
-    The connection of a client for whom there is no room: closed as soon as it is made.
+    The connection of a client that is not taken in: closed as soon as it is made, or `reset`.
 
     Twisted also lets a factory give `None` for this, but its wrappers (TLS, HAProxy) then raise, and leave it open.
     """
 
+    def __init__(self, *, reset: bool = False) -> None:
+        self._reset = reset
+
     def connectionMade(self) -> None:
         """Close. Twisted calls it."""
-        assert self.transport is not None
-        self.transport.loseConnection()
+        transport: Any = self.transport
+        if self._reset and hasattr(transport, "abortConnection"):  # a pipe of stdio: has none
+            transport.abortConnection()
+        else:
+            transport.loseConnection()
 
 
 class Listening:
     """A port that is being listened on, and the connections that came in through it. `listen` makes it."""
 
     def __init__(self, port: IListeningPort, factory: MessageServerFactory) -> None:
-        self._port: Any = port  # suspend needs Twisted's own ports' startReading and stopReading, of no interface
+        self._port = port
         self._factory = factory
+        self._door = factory.doors.add(port)
         self._stopping: Deferred[None] | None = None
 
     @property
     def address(self) -> IAddress:
         """Where it listens; the real port number when 0 was asked for."""
-        return self._port.getHost()  # type: ignore[no-any-return]  # as above
+        return self._port.getHost()
 
     @property
     def port(self) -> int | None:
@@ -123,18 +145,16 @@ class Listening:
 
     @property
     def refused(self) -> int:
-        """How many clients were turned away because there were as many connections as may be."""
+        """How many clients were turned away, for want of room or for their network."""
         return self._factory.refused
 
     def suspend(self) -> None:
         """Accept no one until `resume`: new clients wait in the backlog, open connections go on."""
-        if self._stopping is None:
-            self._port.stopReading()
+        self._door.shut("suspended")
 
     def resume(self) -> None:
         """Undo `suspend`."""
-        if self._stopping is None:
-            self._port.startReading()
+        self._door.open("suspended")
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """
@@ -154,6 +174,7 @@ class Listening:
     def _stop(self) -> Deferred[None]:
         """Fires when the port is closed, however often it is asked for."""
         if self._stopping is None:
+            self._factory.doors.remove(self._door)
             self._stopping = close_port(self._port)
         told: Deferred[None] = Deferred()
         self._stopping.addBoth(told.callback)

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tcpapp.addresses import describe, server_endpoint
+from tcpapp.doors import Door
 from tcpapp.server import MessageServerFactory, close_port
 
 __all__ = ["EndpointService", "MessageService"]
@@ -85,6 +86,7 @@ class EndpointService(Service):
 
     def _listens(self, port: IListeningPort) -> IListeningPort:
         self.address = port.getHost()
+        self._door: Door = self._factory.doors.add(port)
         _log.info("listening on {address}", address=describe(self.address))
         return port
 
@@ -92,6 +94,7 @@ class EndpointService(Service):
         if port is None:
             return None
         address, self.address = self.address, None
+        self._factory.doors.remove(self._door)
         closed = close_port(port)
         return closed.addCallback(lambda _: _log.info("no longer listening on {address}", address=describe(address)))
 
@@ -112,6 +115,8 @@ class MessageService(MultiService):
     ) -> None:
         super().__init__()
         self.factory = factory
+        if factory.doors.clock is None:
+            factory.doors.clock = reactor
         for endpoint in endpoints:
             EndpointService(server_endpoint(reactor, endpoint), factory).setServiceParent(self)
 

@@ -14,6 +14,7 @@ from tcpapp.codecs import Codec
 from tcpapp.errors import InvalidOption
 from tcpapp.framing import Framing
 from tcpapp.limits import Limits, Timeouts
+from tcpapp.networks import Networks
 from tcpapp.requests import Key, check_key
 from tcpapp.telemetry import Telemetry, log
 
@@ -29,6 +30,7 @@ class Options(TypedDict, total=False):
     key: Key | None
     clock: IReactorTime | None
     telemetry: Telemetry | None
+    networks: Networks | None
 
 
 class Settings:
@@ -43,6 +45,7 @@ class Settings:
     - `clock`: what timers run on; `None`: the reactor of each connection's transport. Where there is neither, as with
       a `StringTransport`, no timer runs.
     - `telemetry`: who is told what happens; `None`: the log.
+    - `networks`: whose clients a server takes in; `None`: everyone's. It says nothing to a client.
     """
 
     def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
@@ -56,6 +59,7 @@ class Settings:
         self.clock = options.get("clock")
         told = Telemetry(log) if telemetry is None else telemetry
         self.telemetry: Telemetry = _instance("telemetry", told, Telemetry)
+        self.networks: Networks = _instance("networks", options.get("networks"), Networks)
         self.handlers = handlers_of(app, self.codec)
         unknown = sorted(set(options) - set(Options.__annotations__))
         if unknown:

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tcpapp.addresses import describe
+from tcpapp.admission import Refusal
 from tcpapp.close_reason import CloseReason
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ class Closed:
 
 @dataclass(frozen=True)
 class Refused:
-    """A client at `address` was turned away: `connections` were open already, which is the limit."""
+    """A client at `address` was turned away, for the reason `refusal`; `connections` were open."""
 
     address: Any
     connections: int
+    refusal: Refusal
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,7 @@ def log(event: Event) -> None:
     elif isinstance(event, AppFailed):
         _log.failure("the app failed on the connection of {peer}", event.failure, peer=_peer(event.connection))
     elif isinstance(event, Refused):
-        _log.warn(
-            "refused {peer}: {count} connections are open, which is the limit (max_connections)",
-            peer=describe(event.address),
-            count=event.connections,
-        )
+        _log.warn("refused {peer}: {refusal}", peer=describe(event.address), refusal=str(event.refusal))
     elif isinstance(event, MessagesSkipped):
         _log.warn(
             "{peer}: left out {count} message(s) over {limit} bytes",

@@ -31,8 +31,9 @@ TOWER = (
     {"spec"},
     {"framing", "codecs"},
     # floor 1: one conversation
-    {"limits", "addresses"},
-    {"telemetry"},
+    {"limits", "addresses", "networks"},
+    {"admission"},
+    {"telemetry", "doors"},
     {"inbox", "outbox", "requests", "ending", "app"},
     {"settings", "dispatch"},
     {"connection"},

@@ -19,6 +19,11 @@ NUMBERS = [pytest.param(kind, field.name, id=field.name) for kind in (Limits, Ti
     ("name", "default"),
     [
         ("max_connections", 1000),
+        ("max_per_address", 0),
+        ("max_per_network", 0),
+        ("network_ipv4", 24),
+        ("network_ipv6", 64),
+        ("accept_rate", 1000),
         ("inbox_high", 64 * 1024),
         ("inbox_low", 32 * 1024),
         ("write_high", 64 * 1024),
@@ -52,20 +57,21 @@ def test_every_number_is_accounted_for(field: object) -> None:
     """Each number says what it bounds, in which unit, and why it is that number."""
     told = field.metadata  # type: ignore[attr-defined]
     assert told["what"]
-    assert told["unit"] in {"connections", "bytes", "requests", "seconds"}
+    assert told["unit"] in {"connections", "bytes", "requests", "seconds", "bits", "clients a second"}
     assert len(told["why"]) > 10
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
 def test_every_why_names_a_source_or_owns_up(field: object) -> None:
     """A reason names software or a standard, or says that the number is our choice."""
-    assert re.search(r"our choice|Twisted|Netty|Redis|Kafka|Thousand Island", field.metadata["why"])  # type: ignore[attr-defined]
+    assert re.search(r"our choice|RFC|Twisted|Netty|Redis|Kafka|Thousand Island", field.metadata["why"])  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("kind", "name"), NUMBERS)
 def test_its_own_default_is_taken(kind: type[Limits | Timeouts], name: str) -> None:
     """A number that is given is the number that counts."""
-    assert getattr(kind(**{name: 40_000}), name) == 40_000
+    given = 30 if name.startswith("network") else 40_000
+    assert getattr(kind(**{name: given}), name) == given
 
 
 @pytest.mark.parametrize(("kind", "name"), NUMBERS)
@@ -87,6 +93,18 @@ def test_what_is_no_number_is_refused(kind: type[Limits | Timeouts], name: str, 
         ({"write_high": 0}, "write_high=0: takes a whole number of bytes, 1 or more"),
         ({"max_unsent": 0}, "max_unsent=0: takes a whole number of bytes, 1 or more"),
         ({"max_requests": 0}, "max_requests=0: takes a whole number of requests, 1 or more"),
+        (
+            {"max_per_address": -1},
+            "max_per_address=-1: takes a whole number of connections, 0 or more (0: as many as max_connections)",
+        ),
+        (
+            {"network_ipv4": 33},
+            "network_ipv4=33: takes a whole number of bits, 0 to 32 (0: all addresses are one network)",
+        ),
+        (
+            {"network_ipv6": 129},
+            "network_ipv6=129: takes a whole number of bits, 0 to 128 (0: all addresses are one network)",
+        ),
     ],
 )
 def test_a_limit_that_cannot_be_says_what_it_takes(settings: dict[str, int], says: str) -> None:

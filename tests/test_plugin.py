@@ -47,6 +47,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             del sys.modules[name]
 
 
+NO_NUMBERS = {"listen", "app", "framing", "codec", "allow", "deny"}
+"""The options that take something else."""
+
 # What is right --------------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +132,14 @@ def test_a_command_of_another_name_is_called_so(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().err.startswith("twistd shelf: --listen: 'tcp:99999': ")
 
 
+def test_networks_are_allowed_and_denied() -> None:
+    """Each as often as one likes; without any, everyone may come in."""
+    given = parsed("--allow", "192.0.2.0/24", "--allow=2001:db8::/32", "--deny", "192.0.2.7").factory.settings.networks
+    assert [str(each) for each in given.allow] == ["192.0.2.0/24", "2001:db8::/32"]
+    assert [str(each) for each in given.deny] == ["192.0.2.7/32"]
+    assert not parsed().factory.settings.networks
+
+
 # What is wrong --------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +163,14 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         (["--framnig=line"], "option --framnig not recognized; did you mean 'framing'?"),
         (["--max-connection5=1"], "did you mean 'max-connections'?"),
         (["--listen"], "option --listen requires argument"),
+        (
+            ["--allow", "192.0.2.1/24"],
+            "as 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1; did you mean 192.0.2.0/24?",
+        ),
+        (
+            ["--deny", "localhost"],
+            "--deny: 'localhost': takes a network or an address, as 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1",
+        ),
         (["--max"], "option --max not a unique prefix"),
         (["-x"], "option -x not recognized"),
         (["stray"], "'stray' is no option; options begin with --"),
@@ -195,7 +214,9 @@ def test_a_value_that_cannot_be(words: list[str], says: str, capfd: pytest.Captu
     assert says in refused(capfd, *words)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in {"listen", "app", "framing", "codec"}])
+@pytest.mark.parametrize(
+    "name", [option for field in numbers_of(Limits) + numbers_of(Timeouts) for option in [field.name.replace("_", "-")]]
+)
 def test_no_number_takes_words(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Each limit and timeout refuses what is no number, by the name that the command line has for it."""
     assert f"--{name}='x': takes a " in refused(capfd, f"--{name}=x")

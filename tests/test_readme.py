@@ -230,7 +230,7 @@ def test_the_table_of_limits_is_that_of_the_code() -> None:
         [
             f"`--{each.name.replace('_', '-')}`",
             f"{each.default:,} {each.metadata['unit']}".replace(".0 ", " "),
-            each.metadata["what"],
+            each.metadata["what"] + (f" (0: {each.metadata['zero']})" if each.metadata["zero"] else ""),
             each.metadata["why"],
         ]
         for kind in (tcpapp.Limits, tcpapp.Timeouts)

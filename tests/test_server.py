@@ -15,8 +15,10 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from tcpapp import Limits, Listening, MessageProtocol, MessageServerFactory, State, Telemetry, Timeouts, listen
+from tcpapp.admission import Refusal
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
+from tcpapp.networks import Networks
 from tcpapp.server import TurnedAway, close_port
 from tcpapp.telemetry import Closed, Event, Opened, Refused
 from tests.peers import PEER, Hosts, NotedTransport, Switch, joined, never, outcome
@@ -89,7 +91,7 @@ def test_a_client_over_the_limit_is_turned_away() -> None:
     assert (over.connected, over.finished, over.was_abrupt) == (False, True, False)
     assert {each.connection for each in there} == server.factory.connections
     assert server.factory.refused == 1
-    assert Refused(PEER, 2) == server.events[-1]
+    assert Refused(PEER, 2, Refusal("max-connections", 2, 2)) == server.events[-1]
 
 
 def test_turning_away_needs_no_listener() -> None:
@@ -263,7 +265,79 @@ def test_whoever_is_turned_away_is_told_by_its_address(hosts: Hosts) -> None:
     hosts.wait()
     address = hosts.connect().host
     hosts.wait()
-    assert [Refused(address, 1)] == [each for each in events if isinstance(each, Refused)]
+    assert [Refused(address, 1, Refusal("max-connections", 1, 1))] == [
+        each for each in events if isinstance(each, Refused)
+    ]
+
+
+def test_whose_network_may_not_come_in_is_reset(hosts: Hosts) -> None:
+    """Before anything is read of it, and whatever room there is; others notice nothing."""
+    app = Switch()
+    server = hosts.listen(app, networks=Networks(deny=[hosts.client.ip]))
+    other = hosts.connect(host=hosts.sim.host("other"))
+    denied = hosts.connect()
+    denied.send(b"hello")
+    other.send(b"hello, too")
+    hosts.wait()
+    assert denied.when_closed().result.rule == "lost"
+    assert app.seen == [b"hello, too"]
+    assert (server.refused, other.state) == (1, State.OPEN)
+    assert server._factory.admission.refused == {"network-denied": 1}
+
+
+def test_an_address_has_no_more_than_its_share(hosts: Hosts) -> None:
+    """Who is refused for it is closed; who comes from elsewhere is served, and so is the next one once one has left."""
+    server = hosts.listen(echo, limits=Limits(max_per_address=2))
+    there = [hosts.connect(), hosts.connect()]
+    over = hosts.connect()
+    elsewhere = hosts.connect(host=hosts.sim.host("other"))
+    hosts.wait()
+    assert over.when_closed().result.rule == "end-of-stream"
+    assert (len(server.connections), server.refused) == (3, 1)
+    there[0].abort()
+    hosts.wait()
+    replies = [outcome(each.request(b"hello")) for each in (there[1], elsewhere, hosts.connect())]
+    hosts.wait()
+    assert replies == [[b"hello"]] * 3
+
+
+def test_clients_who_come_too_fast_wait_and_are_served(hosts: Hosts) -> None:
+    """At the rate, none of them refused; what is open goes on meanwhile."""
+    server = hosts.listen(echo, limits=Limits(accept_rate=2))
+    replies = [outcome(hosts.connect().request(b"hello", 60)) for _ in range(8)]
+    counts = []
+    for _ in range(4):
+        counts.append(len(server.connections))
+        hosts.wait(1.0)
+    hosts.wait(60.0)
+    assert counts[0] < counts[1] < counts[2] < 8
+    assert replies == [[b"hello"]] * 8
+    assert server.refused == 0
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+def test_over_tls_who_is_denied_is_reset_before_it(hosts: Hosts, tls_certificates: Any) -> None:
+    """No handshake is made with it."""
+    hosts.listen(echo, endpoint=tls_certificates.listen(443, ""), networks=Networks(allow=["192.0.2.0/24"]))
+    denied = hosts.connect(tls_certificates.connect(443, "server"))
+    hosts.wait()
+    assert denied.when_closed().result.rule == "lost"
+
+
+def test_a_transport_without_addresses_is_counted_all_the_same() -> None:
+    """In all: what a test hands over need not have any."""
+    factory = MessageServerFactory(echo, limits=Limits(max_connections=1, max_per_address=1), telemetry=Telemetry())
+    connection: Any = factory.buildProtocol(None)
+    Addressless().connect(connection)
+    assert set(factory.connections) == {connection}
+    assert isinstance(factory.buildProtocol(None), TurnedAway)
+
+
+class Addressless(NotedTransport):
+    """A transport that has lost its socket, as one that was reset at once has."""
+
+    def getPeer(self) -> Any:
+        raise OSError(107, "Transport endpoint is not connected")
 
 
 def test_suspending_and_resuming(hosts: Hosts) -> None:

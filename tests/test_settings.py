@@ -13,6 +13,7 @@ from tcpapp.codecs import Json, Text
 from tcpapp.errors import InvalidFraming, InvalidOption
 from tcpapp.framing import Lines, Netstrings
 from tcpapp.limits import Limits, Timeouts
+from tcpapp.networks import Networks
 from tcpapp.settings import Options, Settings
 from tcpapp.telemetry import LateReply, Telemetry
 
@@ -47,6 +48,7 @@ def test_every_setting_is_kept() -> None:
         "key": len,
         "clock": Clock(),
         "telemetry": Telemetry(),
+        "networks": Networks(deny=["192.0.2.0/24"]),
     }
     settings = Settings(**given)
     assert given == {name: getattr(settings, name) for name in given}

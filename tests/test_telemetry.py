@@ -14,6 +14,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tcpapp import telemetry as telemetry_module
+from tcpapp.admission import Refusal
 from tcpapp.close_reason import CLEAN_RULES, CloseReason, EndedBy
 from tcpapp.connection import MessageProtocol, State
 from tcpapp.settings import Settings
@@ -105,7 +106,7 @@ def test_a_listener_may_stop_and_start_others_while_it_is_told() -> None:
 def test_a_listener_may_tell() -> None:
     """An event that comes of another is told at once."""
     telemetry = Telemetry()
-    other = Refused(PEER, 1)
+    other = Refused(PEER, 1, Refusal("max-connections", 1, 1))
     telemetry.listen(lambda event: telemetry.tell(other) if event is EVENT else None)
     events = events_of(telemetry)
     telemetry.tell(EVENT)
@@ -217,7 +218,7 @@ BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b
             id="unhandled-and-closed-badly",
         ),
         pytest.param(
-            Refused(PEER, 1000),
+            Refused(PEER, 1000, Refusal("max-connections", 1000, 1000)),
             ["warn refused 192.0.2.7:4711: 1000 connections are open, which is the limit (max_connections)"],
             id="refused",
         ),
@@ -257,7 +258,7 @@ NASTY = UNIXAddress(b"/tmp/\x1b[2J\r\nforged: a line\x00")
     "event",
     [
         Closed(SimpleNamespace(peer=NASTY), BAD, 1),  # type: ignore[arg-type]
-        Refused(NASTY, 1),
+        Refused(NASTY, 1, Refusal("max-connections", 1, 1)),
         MessagesSkipped(SimpleNamespace(peer=NASTY), 1, 1),  # type: ignore[arg-type]
         LateReply(SimpleNamespace(peer=NASTY)),  # type: ignore[arg-type]
     ],

@@ -1,0 +1,148 @@
+"""
+Who is taken in: by network, by how many there are, in all and from one place; and how fast they may come.
+
+It is asked once for each client, before anything is done for it, and does no I/O: what becomes of a client that is not
+taken in, or has to wait, is the server's to do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from tcpapp.limits import Limits
+from tcpapp.networks import Networks, Place, ip_of, place_of
+
+__all__ = ["Admission", "Pace", "Refusal"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a client is not taken in: `rule`, and the `value` that is at the `limit`, where the rule has one."""
+
+    rule: str
+    value: int | None = None
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        if self.limit is None:
+            return "its network may not come in"
+        return (
+            f"{self.value} connections {WHOSE[self.rule]}are open, which is the limit ({self.rule.replace('-', '_')})"
+        )
+
+
+WHOSE = {
+    "max-connections": "",
+    "max-per-address": "from its address ",
+    "max-per-network": "from its network ",
+}
+"""Which connections each rule counts."""
+
+Who = TypeVar("Who", bound=Hashable)
+
+
+class Admission(Generic[Who]):
+    """
+    Counts who is in, and says of each who comes whether there is room.
+
+    `limits` and `networks` may be replaced at any time: they hold for those who come from then on. `refused` counts
+    those who were not taken in, by rule.
+
+    Each who is taken in takes a place until `leave`. One whose address cannot be counted by (a UNIX socket's) counts in
+    all alone. It remembers no more than who is in.
+    """
+
+    def __init__(self, limits: Limits, networks: Networks) -> None:
+        self.limits = limits
+        self.networks = networks
+        self.refused: Counter[str] = Counter()
+        self._addresses: Counter[Place] = Counter()
+        self._networks: Counter[Place] = Counter()
+        self._in: dict[Who, tuple[Place, Place] | None] = {}
+
+    def __len__(self) -> int:
+        """How many are in."""
+        return len(self._in)
+
+    @property
+    def inside(self) -> AbstractSet[Who]:
+        """Those who are in, in the order in which they came: it is the same in every run."""
+        return self._in.keys()
+
+    def ask(self, address: Any) -> Refusal | None:
+        """Why a client from this address is not to be taken in; `None` where it is. A refusal is counted."""
+        refusal = self._refusal(address)
+        if refusal is not None:
+            self.refused[refusal.rule] += 1
+        return refusal
+
+    def enter(self, who: Who, address: Any) -> None:
+        """`who` is in, from this address."""
+        places = self._places(address)
+        self._in[who] = places
+        if places is not None:
+            self._addresses[places[0]] += 1
+            self._networks[places[1]] += 1
+
+    def leave(self, who: Who) -> None:
+        """`who` is gone. Nothing is done for one who was not in."""
+        places = self._in.pop(who, None)
+        if places is not None:
+            for counter, place in zip((self._addresses, self._networks), places, strict=True):
+                counter[place] -= 1
+                if not counter[place]:
+                    del counter[place]
+
+    def _places(self, address: Any) -> tuple[Place, Place] | None:
+        ip = ip_of(address)
+        if ip is None:
+            return None
+        return place_of(ip, 32, 128), place_of(ip, self.limits.network_ipv4, self.limits.network_ipv6)
+
+    def _refusal(self, address: Any) -> Refusal | None:
+        limits = self.limits
+        if self.networks and not self.networks.admits(ip_of(address)):
+            return Refusal("network-denied")
+        if len(self._in) >= limits.max_connections:
+            return Refusal("max-connections", len(self._in), limits.max_connections)
+        return self._full(address)
+
+    def _full(self, address: Any) -> Refusal | None:
+        limits = self.limits
+        if not limits.max_per_address and not limits.max_per_network:
+            return None
+        places = self._places(address)
+        if places is None:
+            return None
+        from_address, from_network = self._addresses[places[0]], self._networks[places[1]]
+        if 0 < limits.max_per_address <= from_address:
+            return Refusal("max-per-address", from_address, limits.max_per_address)
+        if 0 < limits.max_per_network <= from_network:
+            return Refusal("max-per-network", from_network, limits.max_per_network)
+        return None
+
+
+class Pace:
+    """
+    How fast clients may come: `rate` a second, and as many at once after a quiet second (a token bucket, RFC 2697).
+
+    It holds nobody back itself: those who come faster all the same are reckoned up, and the wait is the longer.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._credit = rate
+        self._at = 0.0
+
+    def wait(self, now: float) -> float:
+        """One more came at `now` (seconds): how many seconds are to pass before the next one; 0.0 if none."""
+        if not self.rate:
+            return 0.0
+        passed = max(0.0, now - self._at)  # a clock that is set back gives no credit
+        self._at = now
+        self._credit = min(self.rate, self._credit + passed * self.rate) - 1
+        return max(0.0, (1 - self._credit) / self.rate)

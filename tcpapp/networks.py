@@ -1,0 +1,80 @@
+"""
+Networks of addresses, as operators write them (CIDR, RFC 4632 and RFC 4291 section 2.3): who may come in.
+
+An IPv4 address inside an IPv6 one (``::ffff:192.0.2.1``, RFC 4291 section 2.5.5.2), as a socket for both gives it, is
+that IPv4 address. Peers without an IP address (UNIX sockets) are in no network.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+
+from tcpapp.errors import InvalidAddress
+
+__all__ = ["Networks", "Place", "ip_of", "place_of"]
+
+IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Place = tuple[int, int]
+"""A network that peers are counted by: the version of IP, and the bits that all its addresses share."""
+
+
+def ip_of(address: Any) -> IP | None:
+    """The IP address of a peer's Twisted `address`; `None` where it has none. A zone (``%eth0``) is left out."""
+    try:
+        ip = ipaddress.ip_address(address.host.partition("%")[0])
+    except (AttributeError, ValueError):
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip
+
+
+def place_of(ip: IP, bits_ipv4: int, bits_ipv6: int) -> Place:
+    """The network of so many bits that `ip` is in: 32 or 128 bits are the address itself."""
+    bits = bits_ipv4 if ip.version == 4 else bits_ipv6
+    return ip.version, int(ip) >> (ip.max_prefixlen - bits)
+
+
+class Networks:
+    """
+    Who may come in, by address: whoever is in `allow` (empty: everyone) and not in `deny`.
+
+    Each is a network such as ``192.0.2.0/24`` or ``2001:db8::/32``, or an address. A network that is denied stays so
+    where a larger one is allowed, and where a smaller one is. Peers without an IP address may come in.
+
+    Raises `InvalidAddress` for what is no network, also where bits are set behind the mask: ``192.0.2.1/24``.
+    """
+
+    def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
+        self.allow = tuple(_network(each) for each in allow)
+        self.deny = tuple(_network(each) for each in deny)
+
+    def __bool__(self) -> bool:
+        return bool(self.allow or self.deny)
+
+    def admits(self, ip: IP | None) -> bool:
+        """Whether a peer at `ip` may come in."""
+        if ip is None:
+            return True
+        if any(ip in each for each in self.deny):
+            return False
+        return not self.allow or any(ip in each for each in self.allow)
+
+
+def _network(text: str) -> Network:
+    takes = "takes a network or an address, as 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1"
+    if not isinstance(text, str):  # ipaddress takes numbers and packed bytes, too
+        raise InvalidAddress(f"{text!r}: {takes}")
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InvalidAddress(f"{text!r}: {takes}{_hint(text)}") from error
+
+
+def _hint(text: str) -> str:
+    """What was most likely meant: the network that the address is in."""
+    try:
+        return f"; did you mean {ipaddress.ip_network(text, strict=False)}?"
+    except ValueError:
+        return ""

@@ -1,0 +1,108 @@
+"""Doors: shut for as long as any reason holds; and shut, all of them, while clients come too fast."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from tcpapp.admission import Pace
+from tcpapp.doors import Door, Doors
+
+
+class Port:
+    """A port that is told to read, or not to; it notes what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def startReading(self):
+        self.told.append("start")
+
+    def stopReading(self):
+        self.told.append("stop")
+
+
+def test_a_door_is_open_again_when_no_reason_is_left():
+    """Each reason is given and taken back as often as one likes; the port is told of what changes."""
+    door = Door(Port())
+    door.shut("suspended")
+    door.shut("suspended")
+    door.shut("pace")
+    assert door.port.told == ["stop"]
+    door.open("suspended")
+    assert door.port.told == ["stop"]
+    door.open("pace")
+    door.open("pace")
+    assert door.port.told == ["stop", "start"]
+
+
+def test_nothing_is_asked_of_a_port_that_is_closed():
+    """One that was shut stays so; one that was open cannot be shut any more."""
+    shut, door = Door(Port()), Door(Port())
+    shut.shut("pace")
+    for each in (shut, door):
+        each.take_away()
+        each.open("pace")
+        each.shut("suspended")
+        each.open("suspended")
+    assert (shut.port.told, door.port.told) == (["stop"], [])
+
+
+def test_a_port_that_cannot_be_shut_stays_open():
+    """A ``stdio:`` endpoint gives its one connection's transport."""
+    door = Door(object())
+    door.shut("suspended")
+    door.open("suspended")
+
+
+def test_all_doors_are_shut_while_clients_come_too_fast():
+    """For as long as those who came need at the pace; a suspended one stays shut."""
+    clock = Clock()
+    doors = Doors(Pace(2), clock)
+    one, other = doors.add(Port()), doors.add(Port())
+    other.shut("suspended")
+    doors.came()
+    assert one.port.told == []
+    doors.came()
+    doors.came()
+    assert one.port.told == ["stop"]
+    clock.advance(0.9)
+    assert one.port.told == ["stop"]
+    clock.advance(0.1)
+    assert one.port.told == ["stop", "start"]
+    assert other.port.told == ["stop"]
+    other.open("suspended")
+    assert other.port.told == ["stop", "start"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_door_that_is_new_is_shut_with_the_others():
+    clock = Clock()
+    doors = Doors(Pace(1), clock)
+    doors.add(Port())
+    doors.came()
+    new = doors.add(Port())
+    assert new.port.told == ["stop"]
+    clock.advance(1)
+    assert new.port.told == ["stop", "start"]
+
+
+def test_no_timer_is_left_when_the_last_door_is_gone():
+    """Nor is one set where there is no door: who comes then came through a port of nobody's telling."""
+    clock = Clock()
+    doors = Doors(Pace(1), clock)
+    one, other = doors.add(Port()), doors.add(Port())
+    doors.came()
+    doors.remove(one)
+    assert len(clock.getDelayedCalls()) == 1
+    doors.remove(other)
+    doors.remove(other)
+    doors.came()
+    assert clock.getDelayedCalls() == []
+
+
+def test_without_a_clock_there_is_no_pace():
+    doors = Doors(Pace(1), None)
+    door = doors.add(Port())
+    for _ in range(10):
+        doors.came()
+    assert door.port.told == []
