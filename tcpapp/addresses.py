@@ -69,6 +69,9 @@ def describe(address: object) -> str:
 
 _LABEL = re.compile("[A-Za-z0-9_-]+")
 _NUMBER = re.compile("[0-9]+|0[xX][0-9A-Fa-f]*")
+_BACKLOG = "1024"
+"""Clients who may wait to be taken in: ranch's backlog. Twisted's 50 is soon full where many come back at once."""
+
 _LONGEST_PATH = 107 if sys.platform == "linux" else 103
 """Bytes in a socket's path: sun_path is 108 on Linux (unix(7)) and 104 on BSD and macOS, with the NUL at its end."""
 
@@ -242,6 +245,8 @@ def _checked(whole: str, text: str, side: _Side, timeout: int) -> tuple[str, str
         values["endpoint"], _ = _checked(whole, values["endpoint"], side, timeout)
     elif "timeout" in kind.takes:
         values.setdefault("timeout", str(timeout))
+    if "backlog" in kind.takes:
+        values.setdefault("backlog", _BACKLOG)
     named = ":".join(f"{key}={_quoted(value)}" for key, value in values.items())
     return f"{wrappers}{name}:{named}", kind.trouble
 

@@ -81,26 +81,26 @@ def refusal(make: Callable[[Any, Any], object], endpoint: object) -> str:
 @pytest.mark.parametrize(
     ("endpoint", "port", "interface", "backlog"),
     [
-        ("tcp:7007", 7007, "", 50),
-        ("tcp:0", 0, "", 50),
-        ("tcp:65535", 65535, "", 50),
-        ("TCP:7007", 7007, "", 50),
-        ("tcp:port=7007", 7007, "", 50),
-        ("tcp:7007:interface=127.0.0.1", 7007, "127.0.0.1", 50),
+        ("tcp:7007", 7007, "", 1024),
+        ("tcp:0", 0, "", 1024),
+        ("tcp:65535", 65535, "", 1024),
+        ("TCP:7007", 7007, "", 1024),
+        ("tcp:port=7007", 7007, "", 1024),
+        ("tcp:7007:interface=127.0.0.1", 7007, "127.0.0.1", 1024),
         ("tcp:7007:127.0.0.1:5", 7007, "127.0.0.1", 5),
-        ("tcp:interface=127.0.0.1:7007", 7007, "127.0.0.1", 50),
-        ("tcp:7007:interface=", 7007, "", 50),
-        (r"tcp:7007:interface=\:\:1", 7007, "::1", 50),
-        (r"tcp:7007:interface=fe80\:\:1%eth0", 7007, "fe80::1%eth0", 50),
+        ("tcp:interface=127.0.0.1:7007", 7007, "127.0.0.1", 1024),
+        ("tcp:7007:interface=", 7007, "", 1024),
+        (r"tcp:7007:interface=\:\:1", 7007, "::1", 1024),
+        (r"tcp:7007:interface=fe80\:\:1%eth0", 7007, "fe80::1%eth0", 1024),
         (r"tcp:70\07:back\log=5", 7007, "", 5),
-        ("tcp6:7007", 7007, "::", 50),
+        ("tcp6:7007", 7007, "::", 1024),
         (r"tcp6:7007:5:\:\:1", 7007, "::1", 5),
     ],
 )
 def test_a_tcp_server_listens_as_its_string_says(
     reactor: MemoryReactorClock, endpoint: str, port: int, interface: str, backlog: int
 ) -> None:
-    """Port, interface and backlog are what was written, in order or by name, escapes undone."""
+    """Port, interface and backlog are what was written, in order or by name, escapes undone; the backlog is ample."""
     server_endpoint(reactor, endpoint).listen(Factory())
     (listening,) = reactor.tcpServers
     assert (port, backlog, interface) == (listening[0], *listening[2:])
