@@ -16,6 +16,7 @@ The tower; a file imports only from rows below its own::
       settings, app     1  what the connections of a factory share; the three forms of app
       telemetry         1  what happened, told to whoever listens
       limits, addresses 1  every number with its reason; endpoint strings, checked
+    proxy_protocol      0  the header of a connection that a proxy opened ↔ bytes
     framing             0  bytes ↔ messages. No Twisted, no clock, no log
     codecs              0  message bytes ↔ values: text, JSON, MessagePack
     spec, close_reason  0  the language of specs; why a connection ended
