@@ -18,6 +18,7 @@ The tower; a file imports only from rows below its own::
       admission, doors  1  who is taken in, and how fast; ports that are shut for a while
       limits, addresses 1  every number with its reason; endpoint strings, checked
       networks          1  networks of addresses, and who is in them
+    proxy_protocol      0  the header of a connection that a proxy opened ↔ bytes
     framing             0  bytes ↔ messages. No Twisted, no clock, no log
     codecs              0  message bytes ↔ values: text, JSON, MessagePack
     spec, close_reason  0  the language of specs; why a connection ended

@@ -42,25 +42,26 @@ class CloseReason:
     - `by`: who ended it: us, the peer, or the network.
     - `rule`: which rule, a short fixed name fit for a metric's label. The rules are:
 
-      ======================== ======= ====================================================================
-      rule                     by      what happened
-      ======================== ======= ====================================================================
-      ``closed``               us      ``close()`` was called, or a conversation came to its end
-      ``drained``              us      the server is stopping and what was in hand is finished
-      ``end-of-stream``        peer    the peer closed its side between two messages
-      ``truncated-message``    peer    the peer closed its side inside a message
-      ``message-too-long``     us      a message over the framing's ``max``
-      ``malformed-frame``      us      bytes that are no frame
-      ``undecodable-message``  us      a message that is no value of the codec
-      ``app-failed``           us      the app raised, or gave a reply that cannot be sent
-      ``aborted``              us      ``abort()`` was called
-      ``grace-over``           us      ``close(grace)`` could not flush in time
-      ``drain-over``           us      the drain's deadline came first
-      ``half-close-over``      us      the answers to a peer that had closed its side took too long
-      ``send-stalled``         us      the peer took (next to) nothing for ``send_progress`` seconds
-      ``too-much-unsent``      us      more unsent bytes than ``max_unsent``
-      ``lost``                 network reset, timed out, or TLS failed
-      ======================== ======= ====================================================================
+      ========================== ======= ====================================================================
+      rule                       by      what happened
+      ========================== ======= ====================================================================
+      ``closed``                 us      ``close()`` was called, or a conversation came to its end
+      ``drained``                us      the server is stopping and what was in hand is finished
+      ``end-of-stream``          peer    the peer closed its side between two messages
+      ``truncated-message``      peer    the peer closed its side inside a message
+      ``message-too-long``       us      a message over the framing's ``max``
+      ``malformed-frame``        us      bytes that are no frame
+      ``undecodable-message``    us      a message that is no value of the codec
+      ``malformed-proxy-header`` us      no PROXY header where there has to be one, or one that is not sound
+      ``app-failed``             us      the app raised, or gave a reply that cannot be sent
+      ``aborted``                us      ``abort()`` was called
+      ``grace-over``             us      ``close(grace)`` could not flush in time
+      ``drain-over``             us      the drain's deadline came first
+      ``half-close-over``        us      the answers to a peer that had closed its side took too long
+      ``send-stalled``           us      the peer took (next to) nothing for ``send_progress`` seconds
+      ``too-much-unsent``        us      more unsent bytes than ``max_unsent``
+      ``lost``                   network reset, timed out, or TLS failed
+      ========================== ======= ====================================================================
 
     - `detail`: a sentence for people. What a peer sent appears in it escaped and cut only.
     - `value` and `limit`: the number that decided it, and its limit, where the rule has them.

@@ -5,12 +5,14 @@ Every error tcpapp raises, in one tree::
     ├── InvalidAddress         an endpoint, host or port that cannot be one
     ├── InvalidFraming         a framing spec or option that cannot be one
     ├── InvalidOption          any other setting that cannot be one: a limit, a timeout, a codec, an app
+    ├── InvalidProxyHeader     a PROXY header of ours that cannot be one: mixed families, a port out of range
     ├── UnsendableMessage      ours: too long, holds the delimiter, not bytes. The connection lives on
     ├── UnreadableStream       theirs: the connection is closed
     │   ├── MessageTooLong     known as early as the length is; nothing of it is buffered
     │   ├── MalformedFrame     bytes that no frame of this framing can begin or go on with
     │   ├── TruncatedMessage   the stream ended inside a message
-    │   └── UndecodableMessage a whole message that is no value of the codec
+    │   ├── UndecodableMessage a whole message that is no value of the codec
+    │   └── MalformedProxyHeader  the stream does not begin with a PROXY header, and has to
     ├── NotConnected           send, receive or request on a connection that is not open
     └── TimedOut               which timer, after how many seconds
 
@@ -35,7 +37,9 @@ __all__ = [
     "InvalidAddress",
     "InvalidFraming",
     "InvalidOption",
+    "InvalidProxyHeader",
     "MalformedFrame",
+    "MalformedProxyHeader",
     "MessageTooLong",
     "NotConnected",
     "TcpAppError",
@@ -61,6 +65,10 @@ class InvalidFraming(TcpAppError, ValueError):
 
 class InvalidOption(TcpAppError, ValueError):
     """A limit, timeout, codec or app that cannot be one; names it and what it takes. The caller's fault."""
+
+
+class InvalidProxyHeader(TcpAppError, ValueError):
+    """A PROXY header that cannot be written; names the part and what it takes. The caller's fault."""
 
 
 class UnsendableMessage(TcpAppError):
@@ -118,6 +126,12 @@ class UndecodableMessage(UnreadableStream):
     def __init__(self, text: str, *, message: bytes) -> None:
         super().__init__(text, value=len(message))
         self.message = message
+
+
+class MalformedProxyHeader(UnreadableStream):
+    """The stream does not begin with a whole, sound PROXY header, on a connection where there has to be one."""
+
+    rule = "malformed-proxy-header"
 
 
 class NotConnected(TcpAppError):

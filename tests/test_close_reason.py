@@ -8,13 +8,21 @@ import pytest
 
 from tcpapp import close_reason, errors
 from tcpapp.close_reason import CLEAN_RULES, CloseReason, EndedBy
-from tcpapp.errors import MalformedFrame, MessageTooLong, TruncatedMessage, UndecodableMessage, UnreadableStream
+from tcpapp.errors import (
+    MalformedFrame,
+    MalformedProxyHeader,
+    MessageTooLong,
+    TruncatedMessage,
+    UndecodableMessage,
+    UnreadableStream,
+)
 
 UNREADABLE = [
     MessageTooLong("too long", value=10, limit=5),
     MalformedFrame("no frame"),
     TruncatedMessage("cut", value=3),
     UndecodableMessage("not JSON", message=b"{]"),
+    MalformedProxyHeader("no PROXY header", value=108, limit=107),
 ]
 
 

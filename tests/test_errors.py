@@ -12,7 +12,9 @@ from tcpapp.errors import (
     InvalidAddress,
     InvalidFraming,
     InvalidOption,
+    InvalidProxyHeader,
     MalformedFrame,
+    MalformedProxyHeader,
     MessageTooLong,
     NotConnected,
     TcpAppError,
@@ -46,7 +48,7 @@ def test_every_error_is_public() -> None:
     assert sorted(defined) == sorted(errors.__all__)
 
 
-@pytest.mark.parametrize("kind", [InvalidAddress, InvalidFraming, InvalidOption])
+@pytest.mark.parametrize("kind", [InvalidAddress, InvalidFraming, InvalidOption, InvalidProxyHeader])
 def test_what_cannot_be_is_a_value_error(kind: type[TcpAppError]) -> None:
     """The ``Invalid…`` errors are `ValueError`\\ s too."""
     assert issubclass(kind, ValueError)
@@ -60,13 +62,21 @@ def test_what_happens_later_is_no_value_error(kind: type[TcpAppError]) -> None:
 
 def test_the_rules_of_unreadable_streams_differ() -> None:
     """Each kind of `UnreadableStream` ends a connection by its own rule."""
-    kinds = [UnreadableStream, MessageTooLong, MalformedFrame, TruncatedMessage, UndecodableMessage]
+    kinds = [
+        UnreadableStream,
+        MessageTooLong,
+        MalformedFrame,
+        TruncatedMessage,
+        UndecodableMessage,
+        MalformedProxyHeader,
+    ]
     assert [each.rule for each in kinds] == [
         "unreadable-stream",
         "message-too-long",
         "malformed-frame",
         "truncated-message",
         "undecodable-message",
+        "malformed-proxy-header",
     ]
 
 

@@ -30,6 +30,7 @@ TOWER = (
     {"close_reason"},
     {"spec"},
     {"framing", "codecs"},
+    {"proxy_protocol"},
     # floor 1: one conversation
     {"limits", "addresses", "networks"},
     {"admission"},
@@ -60,7 +61,7 @@ UPWARD_TYPES = {
 }
 """The only imports that point upward, for types alone, under TYPE_CHECKING; each with its reason."""
 
-GROUND = {"errors", "close_reason", "spec", "framing", "codecs"}
+GROUND = {"errors", "close_reason", "spec", "framing", "codecs", "proxy_protocol"}
 NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "logging", "threading"}
 """What floor 0 does without: it does no I/O, keeps no time and logs nothing."""
 

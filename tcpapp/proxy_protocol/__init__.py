@@ -1,0 +1,55 @@
+r"""
+The PROXY protocol, without I/O: who the peer of a connection is that a proxy has opened.
+
+A proxy puts a header before the first byte of the connection. Version 1 is a line of text, version 2 is binary::
+
+    PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n
+
+    0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A   the signature
+    21                                    version 2, command PROXY
+    11                                    TCP over IPv4
+    00 0C                                 the length of what follows
+    C0 A8 00 01  C0 A8 00 0B              the source's address, the destination's
+    DC 04  01 BB                          the source's port, the destination's
+
+`HeaderReader` reads one, at any cut; `frame` writes one; a `Header` is what it says. The rooms::
+
+    reader, writer      bytes → `Header` → bytes
+    version1, version2  the two formats
+    header              `Header`, and what can stand in one
+    tlv                 what version 2 carries beside the addresses: ALPN, the host asked for, TLS, …
+    crc32c              the checksum of version 2
+
+A reader is for connections that have to begin with a header. Nothing here finds out whether one is there: a client
+could choose its own address then. The specification forbids it (section 2), and asks for access filtering, so that
+only trusted proxies are listened to. That, and the few seconds a header may take, are for whoever holds the reader.
+
+Source: The PROXY protocol, versions 1 & 2 (``doc/proxy-protocol.txt`` of HAProxy), of 2020-03-05, which the sections
+named here are of; the sub-types of SSL from 0x26 on are of later revisions.
+"""
+
+from __future__ import annotations
+
+from tcpapp.proxy_protocol.header import Address, Command, Family, Header, InetAddress
+from tcpapp.proxy_protocol.reader import DEFAULT_MAX, HeaderReader
+from tcpapp.proxy_protocol.tlv import CUSTOM, EXPERIMENT, FUTURE, Ssl, SslClient, SslType, Tlv, Type
+from tcpapp.proxy_protocol.writer import frame
+
+__all__ = [
+    "CUSTOM",
+    "DEFAULT_MAX",
+    "EXPERIMENT",
+    "FUTURE",
+    "Address",
+    "Command",
+    "Family",
+    "Header",
+    "HeaderReader",
+    "InetAddress",
+    "Ssl",
+    "SslClient",
+    "SslType",
+    "Tlv",
+    "Type",
+    "frame",
+]

@@ -1,0 +1,150 @@
+"""Bytes → `Header`, as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tcpapp.errors import InvalidOption, InvalidProxyHeader, MalformedProxyHeader
+from tcpapp.framing.base import quoted
+from tcpapp.proxy_protocol import version1, version2
+from tcpapp.proxy_protocol.header import Header
+
+__all__ = ["DEFAULT_MAX", "HeaderReader"]
+
+DEFAULT_MAX = 4096
+"""
+The most bytes in a header, as nginx has it (``NGX_PROXY_PROTOCOL_MAX_HEADER``).
+
+The specification means a header to fit into 536, and allows 65551; more than 4096 are needed where a proxy hands on a
+long chain of certificates.
+"""
+
+_STARTS = {1: version1.STARTS, 2: (version2.SIGNATURE,)}
+_LONGEST_START = max(map(len, (*version1.STARTS, version2.SIGNATURE)))
+_BEGINNINGS = {
+    1: "'PROXY TCP4 ', 'PROXY TCP6 ' or 'PROXY UNKNOWN' (version 1)",
+    2: f"{version2.SIGNATURE.decode()!r} (version 2)",
+}
+
+
+class HeaderReader:
+    r"""
+    Reads the PROXY header that a connection has to begin with.
+
+    The calls, in order: `receive` for every chunk until it returns the `Header`; then what is in `rest` belongs to the
+    protocol behind it, and so do the chunks to come. `finish` where the stream ends before that::
+
+        reader = HeaderReader()
+        reader.receive(b"PROXY TCP4 192.168.0.1 ")                                   # → None: more has to come
+        reader.receive(b"192.168.0.11 56324 443\r\nGET / HTTP/1.1\r\n").source       # → 192.168.0.1:56324
+        reader.rest                                                                  # → b"GET / HTTP/1.1\r\n"
+
+    - `versions`: those that are taken, of 1 and 2.
+    - `max`: the most bytes in a header, 107 (the longest of version 1) to 65551 (the longest of version 2).
+    - `header`: what was read; `None` until then.
+    - `rest`: the bytes of the last chunk that are behind the header.
+    - `failure`: the error that the stream ended with; `None` while it can be read.
+
+    The same bytes give the same header, or an error of the same words, however they are cut. What is wrong is said at
+    the byte from which on nothing could be right; but addresses and TLVs are looked at when the header is whole, as
+    the specification has it. Time is linear in the bytes, and at most `max` bytes are held.
+
+    Options that cannot be raise `InvalidOption`.
+    """
+
+    __slots__ = ("_held", "_starts", "failure", "header", "max", "rest", "versions")
+
+    def __init__(
+        self,
+        *,
+        versions: Collection[int] = (1, 2),
+        max: int = DEFAULT_MAX,  # noqa: A002 - the public name, as framings have it
+    ) -> None:
+        if not versions or not set(versions) <= {1, 2}:
+            raise InvalidOption(f"versions={versions!r}: takes 1, 2 or both, as in versions=(1, 2)")
+        if isinstance(max, bool) or not isinstance(max, int) or not version1.LONGEST <= max <= version2.LONGEST:
+            takes = f"takes a whole number, {version1.LONGEST} to {version2.LONGEST}"
+            raise InvalidOption(f"max={max!r}: {takes}")
+        self.versions = tuple(sorted(set(versions)))
+        self.max = max
+        self.header: Header | None = None
+        self.rest = b""
+        self.failure: MalformedProxyHeader | None = None
+        self._held = bytearray()
+        self._starts = tuple(start for version in self.versions for start in _STARTS[version])
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the unfinished header are held now."""
+        return len(self._held)
+
+    def receive(self, chunk: bytes) -> Header | None:
+        """
+        Take the next bytes of the stream; return the header if it is whole now, `None` if more of it has to come.
+
+        Raises `MalformedProxyHeader`, the peer's fault, and nothing else ever; after that every call raises it again.
+        With the header there, a call returns it again, and `rest` is the whole chunk.
+        """
+        self._check()
+        if self.header is not None:
+            self.rest = chunk
+            return self.header
+        before = len(self._held)
+        self._held += chunk[: self.max - before]
+        try:
+            size = self._end()
+            if size is None:
+                return None
+            self.header = _read(bytes(self._held[:size]))
+        except (InvalidProxyHeader, MalformedProxyHeader) as error:
+            raise self._failed(error) from None
+        self._held.clear()
+        self.rest = chunk[size - before :]
+        return self.header
+
+    def finish(self) -> None:
+        """
+        Take note that the stream ended here.
+
+        Raises `MalformedProxyHeader` where the header is not whole (its `value`: how many bytes had arrived, 0 for a
+        connection that was only opened and closed), or the `failure` that is there already.
+        """
+        self._check()
+        if self.header is None:
+            text = "the stream ended before a PROXY header, which has to come first"
+            if self._held:
+                text = f"the stream ended inside a PROXY header, of which {self.held} bytes had arrived"
+            raise self._failed(MalformedProxyHeader(text, value=self.held))
+
+    def _check(self) -> None:
+        """Raise the failure again, without the tracebacks of the times before."""
+        if self.failure is not None:
+            raise self.failure.with_traceback(None)
+
+    def _failed(self, error: InvalidProxyHeader | MalformedProxyHeader) -> MalformedProxyHeader:
+        """End the stream: what is wrong with a header that was read is the peer's fault, not ours."""
+        self.failure = error if isinstance(error, MalformedProxyHeader) else MalformedProxyHeader(str(error))
+        self._held.clear()
+        return self.failure
+
+    def _end(self) -> int | None:
+        """How many bytes the header has; `None` while it is not whole."""
+        if not self._begun():
+            return None
+        return version1.end(self._held) if self._held.startswith(b"P") else version2.end(self._held, self.max)
+
+    def _begun(self) -> bool:
+        """Whether one of the beginnings has come. Raises `MalformedProxyHeader` at the byte that fits none of them."""
+        window = bytes(self._held[:_LONGEST_START])
+        if window.startswith(self._starts):
+            return True
+        for size in range(1, len(window) + 1):
+            if not any(start.startswith(window[:size]) for start in self._starts):
+                expected = ", or ".join(_BEGINNINGS[version] for version in self.versions)
+                came = quoted(window[:size])
+                raise MalformedProxyHeader(f"{came} begins the stream; a PROXY header begins with {expected}")
+        return False
+
+
+def _read(data: bytes) -> Header:
+    return version1.read(data) if data.startswith(b"P") else version2.read(data)

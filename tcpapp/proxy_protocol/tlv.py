@@ -1,0 +1,247 @@
+"""
+What a header of version 2 carries beside the addresses: type, length, value, one after the other::
+
+    02 00 0B 'example.org'   AUTHORITY, 11 bytes
+    04 00 00                 NOOP, none
+
+The names are the specification's without their ``PP2_TYPE_``, ``PP2_SUBTYPE_SSL_`` and ``PP2_CLIENT_``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+from typing_extensions import Self
+
+from tcpapp.errors import InvalidProxyHeader
+from tcpapp.framing.base import quoted
+
+__all__ = ["CUSTOM", "EXPERIMENT", "FUTURE", "Ssl", "SslClient", "SslType", "Tlv", "Type"]
+
+LONGEST_ID = 128
+"""The most bytes of a UNIQUE_ID (section 2.2.5)."""
+
+CUSTOM = range(0xE0, 0xF0)
+"""The types for applications, which the protocol leaves to them: MIN_CUSTOM to MAX_CUSTOM (section 2.2.8)."""
+
+EXPERIMENT = range(0xF0, 0xF8)
+"""The types for experiments, not for production: MIN_EXPERIMENT to MAX_EXPERIMENT (section 2.2.8)."""
+
+FUTURE = range(0xF8, 0x100)
+"""The types kept back for extending the protocol: MIN_FUTURE to MAX_FUTURE (section 2.2.8)."""
+
+
+class Type(IntEnum):
+    """The registered types of a TLV (section 2.2)."""
+
+    ALPN = 0x01
+    AUTHORITY = 0x02
+    CRC32C = 0x03
+    NOOP = 0x04
+    UNIQUE_ID = 0x05
+    SSL = 0x20
+    NETNS = 0x30
+
+
+class SslType(IntEnum):
+    """The registered types of a TLV within SSL (section 2.2.6; those from 0x26 on came after 2020)."""
+
+    VERSION = 0x21
+    CN = 0x22
+    CIPHER = 0x23
+    SIG_ALG = 0x24
+    KEY_ALG = 0x25
+    GROUP = 0x26
+    SIG_SCHEME = 0x27
+    CLIENT_CERT = 0x28
+
+
+class SslClient(IntFlag):
+    """What an SSL TLV says of the client (section 2.2.6). Other bits are kept, and mean nothing yet."""
+
+    SSL = 0x01
+    """The client connected over TLS."""
+    CERT_CONN = 0x02
+    """It presented a certificate on this connection."""
+    CERT_SESS = 0x04
+    """It presented a certificate at least once in the TLS session that this connection belongs to."""
+
+
+class Tlv(NamedTuple):
+    """One TLV: its type, 0 to 255, and its value, at most 65535 bytes."""
+
+    type: int
+    value: bytes
+
+
+_FIELDS = struct.Struct(">BH")
+_SSL_FIELDS = struct.Struct(">BI")
+
+LEAST = _FIELDS.size
+"""The bytes of an empty TLV."""
+
+
+def pack(tlvs: Iterable[Tlv]) -> bytes:
+    """The bytes of `tlvs`, one after the other."""
+    return b"".join([_FIELDS.pack(kind, len(value)) + value for kind, value in tlvs])
+
+
+def unpack(block: bytes) -> tuple[Tlv, ...]:
+    """The TLVs that fill `block`. Raises `InvalidProxyHeader` where the last does not end where the block does."""
+    found = []
+    at = 0
+    while at < len(block):
+        if len(block) - at < LEAST:
+            raise InvalidProxyHeader(f"{quoted(block[at:])} behind the last TLV; a TLV has {LEAST} bytes or more")
+        kind, length = _FIELDS.unpack_from(block, at)
+        at += LEAST
+        if length > len(block) - at:
+            raise InvalidProxyHeader(
+                f"the TLV {named(kind)} of {length} bytes goes beyond its end; {len(block) - at} bytes are left"
+            )
+        found.append(Tlv(kind, block[at : at + length]))
+        at += length
+    return tuple(found)
+
+
+def first(tlvs: Iterable[Tlv], kind: int) -> bytes | None:
+    """The value of the first of `tlvs` that is of this type."""
+    return next((value for each, value in tlvs if each == kind), None)
+
+
+def text(tlvs: Iterable[Tlv], kind: int, encoding: str = "ascii") -> str | None:
+    """
+    As `first`, decoded; `None` where it is not of that encoding.
+
+    Proxies hand on what clients said, such as a host name or the name in a certificate, as it came. A service that
+    does not ask for it does not care; one that does finds no name it knows.
+    """
+    value = first(tlvs, kind)
+    try:
+        return None if value is None else value.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def named(kind: int) -> str:
+    """A type as an error's text has it: its name, if it is registered, and its number."""
+    known: dict[int, str] = {each: f"{each.name} ({each:#04x})" for each in (*Type, *SslType)}
+    return known.get(kind) or f"{kind:#04x}"
+
+
+def checked(tlvs: Iterable[tuple[int, bytes]]) -> tuple[Tlv, ...]:
+    """
+    `tlvs`, each of which has the form that the specification says of its type (sections 2.2.3, 2.2.5 and 2.2.6).
+
+    The specification says nothing of a type that comes twice, and both are kept; but of two checksums, of which each
+    is to be of the whole header, none can be verified. Raises `InvalidProxyHeader`.
+    """
+    found = _sized(tlvs)
+    if sum(kind == Type.CRC32C for kind, _ in found) > 1:
+        raise InvalidProxyHeader("two TLVs CRC32C (0x03); a header has one checksum")
+    for kind, value in found:
+        if kind == Type.CRC32C and len(value) != 4:
+            raise InvalidProxyHeader(f"the TLV CRC32C (0x03) takes 4 bytes, not {quoted(value)}")
+        if kind == Type.UNIQUE_ID and len(value) > LONGEST_ID:
+            raise InvalidProxyHeader(
+                f"the TLV UNIQUE_ID (0x05) takes at most {LONGEST_ID} bytes, not {len(value)}: {quoted(value)}"
+            )
+        if kind == Type.SSL:
+            Ssl.from_bytes(value)
+    return found
+
+
+def _sized(tlvs: Iterable[tuple[int, bytes]]) -> tuple[Tlv, ...]:
+    found = tuple(Tlv(kind, value) for kind, value in tlvs)
+    for kind, value in found:
+        if not isinstance(kind, int) or not 0 <= kind <= 0xFF:
+            raise InvalidProxyHeader(f"a TLV of type {kind!r}: takes a number from 0 to 255")
+        if not isinstance(value, bytes) or len(value) > 0xFFFF:
+            what = f"{len(value)} bytes" if isinstance(value, bytes) else type(value).__name__
+            raise InvalidProxyHeader(f"the TLV {named(kind)} takes at most 65535 bytes, not {what}")
+    return found
+
+
+@dataclass(frozen=True)
+class Ssl:
+    """
+    The value of an SSL TLV: how the client spoke TLS with the proxy (section 2.2.6).
+
+    - `client`: whether it did, and presented a certificate.
+    - `verify`: 0 where it presented a certificate that was verified; but a proxy may send 0 for no certificate too
+      (HAProxy does), so ask `verified`.
+    - `tlvs`: the TLVs within, in their order. The properties give the first of each type; `None` where
+      there is none, or it is not the text that it should be.
+
+    ``Tlv(Type.SSL, bytes(ssl))`` is the TLV. Raises `InvalidProxyHeader`.
+    """
+
+    client: SslClient
+    verify: int
+    tlvs: tuple[Tlv, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("client", self.client, 0xFF), ("verify", self.verify, 0xFFFFFFFF)):
+            if not 0 <= value <= most:
+                raise InvalidProxyHeader(f"{name} {value} of an SSL TLV: takes a number from 0 to {most}")
+        object.__setattr__(self, "tlvs", _sized(self.tlvs))
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> Self:
+        """What the value of an SSL TLV says. Raises `InvalidProxyHeader`."""
+        if len(value) < _SSL_FIELDS.size:
+            raise InvalidProxyHeader(f"the TLV SSL (0x20) takes {_SSL_FIELDS.size} bytes or more, not {quoted(value)}")
+        client, verify = _SSL_FIELDS.unpack_from(value)
+        return cls(SslClient(client), verify, unpack(value[_SSL_FIELDS.size :]))
+
+    def __bytes__(self) -> bytes:
+        return _SSL_FIELDS.pack(self.client, self.verify) + pack(self.tlvs)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the client presented a certificate, in this connection or its session, and it was verified."""
+        return self.verify == 0 and bool(self.client & (SslClient.CERT_CONN | SslClient.CERT_SESS))
+
+    @property
+    def version(self) -> str | None:
+        """The version of TLS, as in ``TLSv1.3``."""
+        return text(self.tlvs, SslType.VERSION)
+
+    @property
+    def cn(self) -> str | None:
+        """The Common Name in the client's certificate."""
+        return text(self.tlvs, SslType.CN, "utf-8")
+
+    @property
+    def cipher(self) -> str | None:
+        """The cipher, as in ``ECDHE-RSA-AES128-GCM-SHA256``."""
+        return text(self.tlvs, SslType.CIPHER)
+
+    @property
+    def sig_alg(self) -> str | None:
+        """What the proxy's certificate is signed with, as in ``RSA-SHA256``."""
+        return text(self.tlvs, SslType.SIG_ALG)
+
+    @property
+    def key_alg(self) -> str | None:
+        """What the key of the proxy's certificate was made with, as in ``RSA2048``."""
+        return text(self.tlvs, SslType.KEY_ALG)
+
+    @property
+    def group(self) -> str | None:
+        """How keys were exchanged, as in ``secp256r1``."""
+        return text(self.tlvs, SslType.GROUP)
+
+    @property
+    def sig_scheme(self) -> str | None:
+        """What the proxy signed the handshake with, as in ``rsa_pss_rsae_sha256``."""
+        return text(self.tlvs, SslType.SIG_SCHEME)
+
+    @property
+    def client_cert(self) -> bytes | None:
+        """The client's certificate, in DER. Nobody has looked into it."""
+        return first(self.tlvs, SslType.CLIENT_CERT)

@@ -1,0 +1,26 @@
+"""`Header` → bytes: what a proxy sends before all else, in one write (section 2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tcpapp.proxy_protocol import version1, version2
+from tcpapp.proxy_protocol.header import Header
+from tcpapp.proxy_protocol.tlv import Tlv, Type
+
+__all__ = ["frame"]
+
+
+def frame(header: Header, *, checksum: bool = False) -> bytes:
+    """
+    The bytes of `header`, in its version.
+
+    `checksum` puts a CRC32C behind its TLVs, if there is none among them (section 2.2.3). One that is there is set to
+    what is right, whatever its value: a header that was read and changed can be written.
+
+    Whatever can be a `Header` can be written, but for a checksum in one without TLVs or without room, which raises
+    `InvalidProxyHeader`: the caller's fault.
+    """
+    if checksum and header.crc32c is None:
+        header = replace(header, tlvs=(*header.tlvs, Tlv(Type.CRC32C, bytes(4))))
+    return version1.write(header) if header.version == 1 else version2.write(header)

@@ -1,0 +1,133 @@
+"""PROXY headers as they are written, and what cannot be."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from tcpapp.errors import InvalidProxyHeader
+from tcpapp.proxy_protocol import Command, Family, Header, HeaderReader, Tlv, Type, frame
+from tests.proxy_protocol.cases import (
+    DESTINATION,
+    GOOD,
+    INET,
+    LINE,
+    LOCAL,
+    UNKNOWN,
+    UNSPEC,
+    carrying,
+    inet,
+    line,
+    relayed,
+    tcp4,
+    tlv,
+    v2,
+)
+from tests.proxy_protocol.strategies import headers
+
+OF_ONE_FORM = [
+    "the example",
+    "the longest TCP4",
+    "the longest TCP6",
+    "the short UNKNOWN",
+    "TCP6",
+    "v2 TCP4",
+    "v2 UDP6",
+    "v2 UNIX stream",
+    "v2 UNIX paths of 108 bytes",
+    "v2 UNIX unnamed and abstract",
+    "v2 UNSPEC",
+    "v2 LOCAL",
+    "CRC32C of AWS",
+    "SSL",
+    "types of every range",
+    "a type that comes twice",
+]
+
+
+@pytest.mark.parametrize("name", OF_ONE_FORM)
+def test_a_header_is_written_as_it_was_read(name: str) -> None:
+    """Where the specification leaves one form only, these are its bytes."""
+    stream, header = GOOD[name]
+    assert frame(header) == stream
+
+
+@pytest.mark.parametrize(("stream", "header"), GOOD.values(), ids=GOOD)
+def test_a_header_of_any_form_is_written(stream: bytes, header: Header) -> None:
+    """What was read says the same when it has been written again."""
+    assert HeaderReader().receive(frame(header)) == header
+
+
+@given(headers())
+def test_a_line_is_within_its_bound(header: Header) -> None:
+    """No line of ours is longer than those of its protocol may be (section 2.1)."""
+    if header.version == 1:
+        most = {Family.TCP4: 56, Family.TCP6: 104, Family.UNSPEC: 15}[header.family]
+        assert len(frame(header)) <= most
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("::ffff:192.0.2.1", "::ffff:c000:201"),
+        ("::ffff:0.0.0.0", "::ffff:0:0"),
+        ("::ffff:255.255.255.255", "::ffff:ffff:ffff"),
+        ("::192.0.2.1", "::c000:201"),
+        ("2001:DB8:0:0:1:0:0:1", "2001:db8::1:0:0:1"),
+    ],
+)
+def test_ipv6_is_hex_digits(address: str, text: str) -> None:
+    """Section 2.1 has no dots in an IPv6 address, which some versions of Python would write."""
+    written = frame(line(Family.TCP6, inet(address, 1), inet("::", 2)))
+    assert written == f"PROXY TCP6 {text} :: 1 2\r\n".encode()
+
+
+def test_a_checksum_is_put_behind_the_tlvs() -> None:
+    """It is asked for, and is right."""
+    assert frame(carrying(), checksum=True) == tcp4(tlv(3, bytes.fromhex("1C1AE9C6")))
+    written = frame(carrying((1, b"h2")), checksum=True)
+    assert [kind for kind, _ in HeaderReader().receive(written).tlvs] == [Type.ALPN, Type.CRC32C]
+
+
+def test_a_checksum_that_is_there_is_set_right() -> None:
+    """In its place, whatever it was, asked for or not."""
+    for value in (bytes(4), b"what", bytes.fromhex("1C1AE9C6")):
+        for checksum in (False, True):
+            assert frame(carrying((3, value)), checksum=checksum) == tcp4(tlv(3, bytes.fromhex("1C1AE9C6")))
+    between = carrying((4, b"x"), (3, b"what"), (5, b"id"))
+    found = HeaderReader().receive(frame(between))
+    assert [each.type for each in found.tlvs] == [4, 3, 5]
+
+
+@pytest.mark.parametrize("header", [UNKNOWN, UNSPEC, LOCAL, GOOD["the example"][1]])
+def test_a_checksum_without_a_place(header: Header) -> None:
+    """There are no TLVs in version 1, nor where a reader would skip them."""
+    with pytest.raises(InvalidProxyHeader, match=r"^TLVs stand in a header of version 2, behind its addresses"):
+        frame(header, checksum=True)
+
+
+def test_a_checksum_without_room() -> None:
+    """The longest header can be written, and has no room for one."""
+    longest = carrying((4, bytes(65535 - 12 - 3)))
+    assert len(frame(longest)) == 65551
+    assert HeaderReader(max=65551).receive(frame(longest)) == longest
+    with pytest.raises(InvalidProxyHeader, match=r"^a header with 65542 bytes of addresses and TLVs; it takes 65535$"):
+        frame(longest, checksum=True)
+
+
+def test_what_the_docstring_shows() -> None:
+    """The two pictures of the wire are what is written."""
+    assert frame(GOOD["the example"][1]) == LINE
+    assert (
+        frame(carrying())
+        == v2(0x21, 0x11, INET)
+        == bytes.fromhex("0D0A0D0A000D0A515549540A 21 11 000C C0A80001 C0A8000B DC04 01BB")
+    )
+
+
+def test_to_write_is_not_to_change() -> None:
+    header = carrying((3, b"what"))
+    frame(header, checksum=True)
+    assert header.tlvs == (Tlv(3, b"what"),)
+    assert header == relayed(Family.TCP4, header.source, DESTINATION, (3, b"what"))
+    assert header.command is Command.PROXY
