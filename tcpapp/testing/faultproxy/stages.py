@@ -192,11 +192,11 @@ class Gate(Queue):
 
     def __init__(self, clock: IReactorTime) -> None:
         super().__init__(clock, {}, Random(0))  # noqa: S311  # never drawn from
-        self._open = True
+        self.open = True
 
     @override
     def due(self, first: Entry) -> float:
-        return first.arrived if self._open else math.inf
+        return first.arrived if self.open else math.inf
 
     @override
     def take(self, item: Item) -> None:
@@ -211,11 +211,11 @@ class Gate(Queue):
 
     def pauseProducing(self) -> None:
         """The transport is full."""
-        self._open = False
+        self.open = False
 
     def resumeProducing(self) -> None:
         """The transport has sent all."""
-        self._open = True
+        self.open = True
         self._go_on()
         self.moved()
 
