@@ -32,7 +32,12 @@ settings.register_profile("tcpapp", settings(), deadline=None)
 settings.load_profile("tcpapp")
 
 
-WITHOUT_A_REACTOR = ("framing", "simulated", "testing/simulation", "testing/oracles", "testing/test_strategies")
+WITHOUT_A_REACTOR = (
+    "framing",
+    "simulated",
+    *("testing/simulation", "testing/oracles", "testing/test_strategies"),
+    *(f"testing/faultproxy/test_{name}" for name in ("connection", "kinds", "pipe", "proxy", "stages")),
+)
 """Tests under these paths do not depend on the reactor: under another one they would say the same again."""
 
 

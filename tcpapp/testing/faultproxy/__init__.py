@@ -35,11 +35,13 @@ the probability ``toxicity``.
 
 All else is as without it. A half-close is carried through, and so is a reset, each in order with the bytes before it;
 a peer that does not read holds the other one; a server that cannot be connected resets the client; TLS passes
-untouched. Over UNIX sockets a reset looks like an end, as there always; where an endpoint of the proxy itself speaks
-TLS (``tls:``), one end closes both directions. Where it differs from Toxiproxy: there a half-close closes both
-directions, ``timeout`` begins again with what comes, and toxicity is drawn anew for each change.
+untouched. Two things are not: each end sees the proxy's address, and who writes to a peer that is gone learns of it a
+write later. Over UNIX sockets a reset looks like an end, as there always; where an endpoint of the proxy itself speaks
+TLS (``tls:``), one end closes both directions.
 
-A connection's own hand is `Connection`: ``proxy.connections[0].reset()``.
+Where it differs from Toxiproxy: there a half-close closes both directions, what comes lets ``timeout`` begin again, and
+toxicity is drawn anew with each change. As there, a connection on which nothing comes is not hit by ``reset_peer``;
+`Connection` has it by hand: ``proxy.connections[0].reset()``.
 """
 
 from __future__ import annotations

@@ -132,14 +132,15 @@ class FaultProxy:
 
     def stop(self) -> Deferred[None]:
         """
-        Listen no more, and cut all connections, with a reset; fires when every socket is closed.
+        Listen no more, and cut all connections, with a reset; fires when every socket is closed, and no timer is left.
 
-        The toxics stay, for another start. Where it is not started, or stopped, it does nothing.
+        The toxics stay, for another start. Where it is not started, or stopped, it does nothing. Fails with `OSError`
+        where a UNIX socket's file cannot be removed.
         """
         gone = [each.cut() for each in self.connections]
         closed = self._close()
         self.address = None
-        return gatherResults([closed, *gone]).addCallback(lambda _: None)
+        return closed.addCallback(lambda _: gatherResults(gone)).addCallback(lambda _: None)
 
     def disable(self) -> Deferred[None]:
         """

@@ -98,7 +98,7 @@ class Side(Protocol):
 
     @property
     def reads(self) -> bool:
-        """Whether something may still come. Twisted would read the end again, were it to resume after it."""
+        """Whether something may still come."""
         return self._made and not self.lost and not self._ended
 
     def feed_from(self, gate: Gate) -> None:
@@ -108,11 +108,10 @@ class Side(Protocol):
 
     def pause(self) -> None:
         """Read no more for now."""
-        if self.reads:
-            self.transport.pauseProducing()
+        self.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Go on reading, if something may still come: Twisted would read an end again."""
         if self.reads:
             self.transport.resumeProducing()
 
