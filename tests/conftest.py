@@ -38,9 +38,8 @@ WITHOUT_A_REACTOR = (
     "framing",
     "proxy_protocol",
     "simulated",
-    "testing/simulation",
-    "testing/oracles",
-    "testing/test_strategies",
+    *("testing/simulation", "testing/oracles", "testing/test_strategies"),
+    *(f"testing/faultproxy/test_{name}" for name in ("connection", "kinds", "pipe", "proxy", "stages")),
 )
 """Tests under these paths do not depend on the reactor: under another one they would say the same again."""
 

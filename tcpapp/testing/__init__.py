@@ -6,6 +6,7 @@ module           what it gives
 ================ ==================================================================================================
 `transport`      `FakeTransport`: a `StringTransport` that does what a TCP connection does
 `wire`           `Wire`: two protocols joined in memory: cut, stalled, slow, reset, half-closed, under TLS
+`faultproxy`     `FaultProxy`: real connections, delayed, slowed, sliced, cut and reset, by Toxiproxy's names
 `simulation`     `Simulation` and `simulate`: whole services in virtual time, by a seed
 `oracles`        `check_framing`, `check_app`: what holds for every framing, and for every app
 `strategies`     Hypothesis strategies of messages, cuts and schedules

@@ -13,11 +13,12 @@ fixture              gives
 ``simulation``       a `Simulation`; ``--simulation-seed`` and ``--simulation-runs`` choose the seeds
 ``listening``        ``listening(app, endpoint, **options)``: `tcpapp.listen` on a real port, closed after the test
 ``connected``        ``connected(listening, app, **options)``: `tcpapp.connect` to it, cut after the test
+``fault_proxy``      ``fault_proxy(server, **options)``: a `FaultProxy` in front of it, stopped after the test
 ``tls_certificates`` `Certificates` for ``localhost``, of an authority that lives as long as the session
 ``leaks``            the `Leaks` of the test, and the check at its end: ``leaks.take(ZeroDivisionError)``
 ==================== =========================================================================================
 
-``listening`` and ``connected`` return Deferreds, and need a reactor that runs: pytest-twisted's.
+``listening``, ``connected`` and ``fault_proxy`` return Deferreds, and need a reactor that runs: pytest-twisted's.
 
 The leak check is on for every test with the ini option ``tcpapp_leaks = true``, and for single tests with the marker
 ``leaks`` or the fixture; the marker ``no_leaks`` takes a test out. The nearest marker counts. Of a test that has failed
@@ -40,9 +41,12 @@ if TYPE_CHECKING:
 
     from tcpapp import Listening, MessageProtocol
     from tcpapp.testing.certificates import Certificates
+    from tcpapp.testing.faultproxy import FaultProxy
     from tcpapp.testing.leaks import Leaks
     from tcpapp.testing.transport import FakeTransport
     from tcpapp.testing.wire import Wire
+
+    Ending = list[Callable[[], Deferred[Any]]]
 
 ANY_PORT = "tcp:0:interface=127.0.0.1"
 
@@ -116,15 +120,20 @@ def waits(config: pytest.Config) -> Callable[[Deferred[Any]], Any] | None:
 
 
 @pytest.fixture
-def _tcpapp_reactor(request: pytest.FixtureRequest) -> None:
-    """Have the global reactor run; a usage error that says what to do where nothing runs it."""
+def _tcpapp_ending(request: pytest.FixtureRequest) -> Iterator[Ending]:
+    """Have the global reactor run, and after the test do what is in the list that this gives; say so if nothing can."""
+    from twisted.internet.defer import gatherResults
+
     wait = waits(request.config)
     if wait is None:
         raise pytest.UsageError(
-            "the fixtures 'listening' and 'connected' need a reactor that runs: pip install pytest-twisted"
-            " (without a network and without a reactor, the fixtures 'wire' and 'simulation' do)"
+            "the fixtures 'listening', 'connected' and 'fault_proxy' need a reactor that runs: pip install"
+            " pytest-twisted (without a network and without a reactor, the fixtures 'wire' and 'simulation' do)"
         )
     start(installed_reactor(), wait)
+    ending: Ending = []
+    yield ending
+    wait(gatherResults([end() for end in reversed(ending)], consumeErrors=True))
 
 
 def start(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
@@ -134,15 +143,6 @@ def start(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
     running: Deferred[None] = Deferred()
     reactor.callWhenRunning(running.callback, None)
     wait(running)
-
-
-def wait_for_all(config: pytest.Config, deferreds: Sequence[Deferred[Any]]) -> None:
-    """Wait for each of `deferreds`, where ``_tcpapp_reactor`` has seen to it that there is a way to."""
-    from twisted.internet.defer import gatherResults
-
-    wait = waits(config)
-    assert wait is not None
-    wait(gatherResults(deferreds, consumeErrors=True))
 
 
 # Leaks ---------------------------------------------------------------------------------------------------------------
@@ -248,32 +248,22 @@ def simulations(seeds: Sequence[int]) -> object:
 
 
 @pytest.fixture
-def listening(request: pytest.FixtureRequest, _tcpapp_reactor: None) -> Iterator[Callable[..., Deferred[Listening]]]:
-    """
-    Give ``listening(app, endpoint="tcp:0:interface=127.0.0.1", **options)``, as `tcpapp.listen`.
-
-    The port is closed after the test, and its connections are cut.
-    """
+def listening(_tcpapp_ending: Ending) -> Callable[..., Deferred[Listening]]:
+    """Give ``listening(app, endpoint=ANY_PORT, **options)``, as `tcpapp.listen`; after the test, all of it is cut."""
     import tcpapp
 
-    reactor = installed_reactor()
-    started: list[Listening] = []
+    def keep(server: Listening) -> Listening:
+        _tcpapp_ending.append(partial(server.close, 0))
+        return server
 
     def start(app: Any = None, endpoint: Any = ANY_PORT, **options: Any) -> Deferred[Listening]:
-        def keep(server: Listening) -> Listening:
-            started.append(server)
-            return server
+        return tcpapp.listen(endpoint, app, **{"reactor": installed_reactor(), **options}).addCallback(keep)
 
-        return tcpapp.listen(endpoint, app, **{"reactor": reactor, **options}).addCallback(keep)
-
-    yield start
-    wait_for_all(request.config, [each.close(0) for each in started])
+    return start
 
 
 @pytest.fixture
-def connected(
-    request: pytest.FixtureRequest, _tcpapp_reactor: None
-) -> Iterator[Callable[..., Deferred[MessageProtocol]]]:
+def connected(_tcpapp_ending: Ending) -> Callable[..., Deferred[MessageProtocol]]:
     """
     Give ``connected(server, app=None, **options)``, as `tcpapp.connect`, to a `Listening`, an endpoint, or a string.
 
@@ -281,21 +271,34 @@ def connected(
     """
     import tcpapp
 
-    reactor = installed_reactor()
-    started: list[MessageProtocol] = []
+    def cut(client: MessageProtocol) -> Deferred[Any]:
+        client.abort()
+        return client.when_closed()
+
+    def keep(client: MessageProtocol) -> MessageProtocol:
+        _tcpapp_ending.append(partial(cut, client))
+        return client
 
     def start(server: Any, app: Any = None, **options: Any) -> Deferred[MessageProtocol]:
-        def keep(client: MessageProtocol) -> MessageProtocol:
-            started.append(client)
-            return client
-
         endpoint = f"tcp:127.0.0.1:{server.port}" if isinstance(server, tcpapp.Listening) else server
-        return tcpapp.connect(endpoint, app, **{"reactor": reactor, **options}).addCallback(keep)
+        return tcpapp.connect(endpoint, app, **{"reactor": installed_reactor(), **options}).addCallback(keep)
 
-    yield start
-    for each in started:
-        each.abort()
-    wait_for_all(request.config, [each.when_closed() for each in started])
+    return start
+
+
+@pytest.fixture
+def fault_proxy(_tcpapp_ending: Ending) -> Callable[..., Deferred[FaultProxy]]:
+    """Give ``fault_proxy(server, **options)``: a started `FaultProxy` to what ``connected`` takes, stopped after it."""
+    import tcpapp
+    from tcpapp.testing.faultproxy import FaultProxy, endpoint_of
+
+    def start(server: Any, **options: Any) -> Deferred[FaultProxy]:
+        upstream = endpoint_of(server.address) if isinstance(server, tcpapp.Listening) else server
+        proxy = FaultProxy(**{"reactor": installed_reactor(), "upstream": upstream, **options})
+        _tcpapp_ending.append(proxy.stop)
+        return proxy.start()
+
+    return start
 
 
 @pytest.fixture(scope="session")

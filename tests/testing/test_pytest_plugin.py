@@ -87,7 +87,8 @@ def test_leaks_pass_where_the_check_is_off(project):
 
 
 def test_fixtures_of_the_same_names_are_the_users(project):
-    names = ["clock", "fake_transport", "wire", "simulation", "listening", "connected", "tls_certificates", "leaks"]
+    names = ["clock", "fake_transport", "wire", "simulation", "listening", "connected", "fault_proxy"]
+    names += ["tls_certificates", "leaks"]
     project.test(
         "import pytest\n"
         + "".join(f"@pytest.fixture\ndef {name}(): return 'mine'\n" for name in names)
@@ -360,6 +361,22 @@ async def test_an_endpoint_of_ones_own(listening, connected, tmp_path):
     assert await client.request(b"hello") == b"HELLO"
 
 @pytest_twisted.ensureDeferred
+async def test_faults(listening, connected, fault_proxy):
+    proxy = await fault_proxy(await listening(shout), seed=7)
+    client = await connected(proxy.endpoint)
+    assert await client.request(b"hello") == b"HELLO"
+    proxy.add("limit_data", bytes=3)
+    assert (await client.request(b"hello").addErrback(str)).count("of which 3 bytes had arrived") == 1
+    await fault_proxy(proxy.endpoint, listen="tcp:0:interface=127.0.0.1")
+
+@pytest_twisted.ensureDeferred
+async def test_faults_of_a_unix_socket(listening, connected, fault_proxy, tmp_path):
+    server = await listening(shout, f"unix:{tmp_path}/server")
+    proxy = await fault_proxy(server, listen=f"unix:{tmp_path}/proxy")
+    client = await connected(proxy.endpoint)
+    assert await client.request(b"hello") == b"HELLO"
+
+@pytest_twisted.ensureDeferred
 async def test_tls(listening, connected, tls_certificates):
     server = await listening(shout, tls_certificates.listen())
     client = await connected(tls_certificates.connect(server.port))
@@ -372,23 +389,28 @@ def test_ports_and_connections_end_with_the_test(project, reactor):
     """The leak check looks after them."""
     project.ini(f"tcpapp_leaks = true\nfilterwarnings = ignore:{PYOPENSSL}")
     project.test(PORTS)
-    project.run(f"--reactor={reactor}", passed=3)
+    project.run(f"--reactor={reactor}", passed=5)
 
 
 @pytest.mark.filterwarnings(f"ignore:{PYOPENSSL}")
 @pytest_twisted.ensureDeferred
-async def test_here_too(listening, connected, tls_certificates):
-    """As in a project of its own, in the clear and over TLS."""
+async def test_here_too(listening, connected, fault_proxy, tls_certificates):
+    """As in a project of its own, in the clear and over TLS, and through a proxy."""
     for endpoint in (ANY_PORT, tls_certificates.listen()):
         server = await listening(lambda message, connection: message.upper(), endpoint)
-        client = await connected(server if endpoint is ANY_PORT else tls_certificates.connect(server.port))
-        assert await client.request(b"hello") == b"HELLO"
+        proxy = await fault_proxy(server)
+        for near, port in ((server, server.port), (proxy.endpoint, proxy.port)):
+            client = await connected(near if endpoint is ANY_PORT else tls_certificates.connect(port))
+            assert await client.request(b"hello") == b"HELLO"
 
 
 def test_without_a_reactor_that_runs_they_say_so(project):
-    project.test("def test_listens(listening): pass\ndef test_connects(connected): pass\n")
-    text = project.run("-p", "no:twisted", error=2)
-    assert text.count("the fixtures 'listening' and 'connected' need a reactor that runs: pip install pytest-tw") >= 2
+    names = ("listening", "connected", "fault_proxy")
+    project.test("".join(f"def test_{name}({name}): pass\n" for name in names))
+    text = project.run("-p", "no:twisted", error=3)
+    assert (
+        text.count("the fixtures 'listening', 'connected' and 'fault_proxy' need a reactor that runs: pip install") >= 3
+    )
 
 
 # Certificates --------------------------------------------------------------------------------------------------------

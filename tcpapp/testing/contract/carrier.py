@@ -130,6 +130,8 @@ class Carrier:
     `flushes_the_last_word`: what a producer writes in the turn in which it unregisters, after ``loseConnection``, is
     sent. Twisted's TLS gathers small writes for a turn, and drops these.
 
+    `direct`: each end's peer is the other's host. Through a proxy, it is the proxy's.
+
     `tells_causes`: the reason is `ConnectionAborted` after an abort of our own, and an error of the protocol's is the
     reason; TLS makes `ConnectionLost` of both.
     """
@@ -142,6 +144,7 @@ class Carrier:
     tcp_options = True
     flushes_the_last_word = True
     tells_causes = True
+    direct = True
 
     async def connect(self, server: End, client: End) -> None:
         """Connect them, and return when both are connected and can talk."""

@@ -123,6 +123,7 @@ async def pauses_reading(carrier: Carrier) -> None:
     same("what it was told", ["made", "data"], server.notes)
 
 
+@needs("direct")
 async def the_ends_know_each_other(carrier: Carrier) -> None:
     """Each end's peer is the other's host."""
     client, server = await carrier.pair()

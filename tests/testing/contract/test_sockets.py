@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet.default import install
 
 from tcpapp.testing.contract import CHECKS, Planted, hold, name_of
-from tests.testing.contract.loopback import tcp, tls, unix
+from tests.testing.contract.loopback import proxied_tcp, proxied_unix, tcp, tls, unix
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 
@@ -44,4 +44,19 @@ async def test_unix(check: Any, global_reactor: Any, logged_errors: Any, tmp_pat
 @pytest_twisted.ensureDeferred
 async def test_tls(check: Any, global_reactor: Any, logged_errors: Any, contexts: Any) -> None:
     await hold(tls(global_reactor, contexts), check)
+    logged_errors.take(Planted)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=name_of)
+@pytest_twisted.ensureDeferred
+async def test_tcp_through_a_fault_proxy(check: Any, global_reactor: Any, logged_errors: Any) -> None:
+    """Without toxics, it is as if it were not there; but that the ends do not know each other's addresses."""
+    await hold(proxied_tcp(global_reactor), check)
+    logged_errors.take(Planted)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=name_of)
+@pytest_twisted.ensureDeferred
+async def test_unix_through_a_fault_proxy(check: Any, global_reactor: Any, logged_errors: Any, tmp_path: Any) -> None:
+    await hold(proxied_unix(global_reactor, str(tmp_path / "socket")), check)
     logged_errors.take(Planted)

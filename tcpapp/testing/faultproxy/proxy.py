@@ -1,0 +1,253 @@
+"""The proxy itself: it listens, connects, and knows its connections and toxics."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, quoteStringArgument
+from twisted.internet.protocol import ServerFactory
+from typing_extensions import Self
+
+from tcpapp.addresses import client_endpoint, server_endpoint
+from tcpapp.errors import InvalidOption
+from tcpapp.server import close_port
+from tcpapp.testing.faultproxy.connection import Connection
+from tcpapp.testing.faultproxy.plan import Counters, Plan
+from tcpapp.testing.faultproxy.toxic import Toxic
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
+
+    from tcpapp.testing.faultproxy.side import Side
+
+__all__ = ["BOUND", "FaultProxy", "endpoint_of"]
+
+ANY_PORT: Final = "tcp:0:interface=127.0.0.1"
+
+BOUND: Final = 1024 * 1024
+"""
+Bytes that a stream may hold before the side they come from is read no more; one read, of 64 KiB, may come on top.
+
+100 Mbit/s over 80 ms, which is an ocean wide, are 1 MB on their way: with much less, ``latency`` would be a
+``bandwidth``, too; much more would hide that a peer does not read.
+"""
+
+ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not bound to
+"""What to connect to where it listens on all interfaces."""
+
+
+def endpoint_of(address: IAddress | None) -> str:
+    """The client endpoint string that leads to who listens at `address`. Raises `ValueError` for no such address."""
+    if isinstance(address, UNIXAddress) and address.name:
+        return f"unix:{quoteStringArgument(address.name.decode('utf-8', 'surrogateescape'))}"
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        host = ANYWHERE.get(address.host, address.host)
+        return f"tcp:{quoteStringArgument(host)}:{address.port}"
+    raise ValueError(f"{address!r}: nobody listens there, or no endpoint string leads there")
+
+
+class _Clients(ServerFactory):
+    """Who connects to the proxy."""
+
+    noisy = False
+
+    def __init__(self, accept: Callable[[IAddress], Side]) -> None:
+        self._accept = accept
+
+    def buildProtocol(self, addr: IAddress) -> Side:  # type: ignore[override]  # it is Twisted's Factory that is typed
+        """A client's side of a new connection."""
+        return self._accept(addr)
+
+
+class FaultProxy:
+    """
+    Listens on `listen`, and connects each client to `upstream`: endpoint strings, or endpoint objects.
+
+    - `seed`: what is drawn (jitter, sizes of slices, toxicity) follows from it, the connection's number and the
+      toxic's.
+    - `bound`: bytes that each direction of a connection may hold (see `BOUND`).
+    - `clock`: what the toxics wait by; a `Clock`, for a test that does not; `None`: `reactor`.
+
+    ``async with`` starts and stops it. `counters` are the `Counters` of all connections. Raises `InvalidAddress` and
+    `InvalidOption`.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        upstream: str | IStreamClientEndpoint,
+        listen: str | IStreamServerEndpoint = ANY_PORT,
+        seed: int = 0,
+        *,
+        bound: int = BOUND,
+        clock: Any = None,
+    ) -> None:
+        if not isinstance(bound, int) or isinstance(bound, bool) or bound < 0:
+            raise InvalidOption(f"bound={bound!r}: takes a whole number of bytes, 0 or more")
+        self.counters = Counters()
+        self.address: IAddress | None = None
+        self._reactor = reactor
+        self._listen = server_endpoint(reactor, listen)
+        self._port: IListeningPort | None = None
+        self._toxics: list[Toxic] = []
+        self._connections: dict[int, Connection] = {}
+        self._added = 0
+        self._plan = Plan(
+            upstream=client_endpoint(reactor, upstream),
+            clock=reactor if clock is None else clock,
+            seed=seed,
+            bound=bound,
+            counters=self.counters,
+            toxics=self._toxics,
+            over=self._forget,
+        )
+
+    # Where it is.
+
+    @property
+    def port(self) -> int | None:
+        """The port it listens on, while it is started; of a UNIX socket, `None`."""
+        return getattr(self.address, "port", None)
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint string to connect to in place of the server's. Raises `ValueError` if it was not started."""
+        return endpoint_of(self.address)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether clients can connect."""
+        return self._port is not None
+
+    # Starting and stopping.
+
+    def start(self) -> Deferred[Self]:
+        """Listen; fires with this proxy. Fails as listening does."""
+        return self._open(self._listen).addCallback(lambda _: self)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Listen no more, and cut all connections, with a reset; fires when every socket is closed, and no timer is left.
+
+        The toxics stay, for another start. Where it is not started, or stopped, it does nothing. Fails with `OSError`
+        where a UNIX socket's file cannot be removed.
+        """
+        gone = [each.cut() for each in self.connections]
+        closed = self._close()
+        self.address = None
+        return closed.addCallback(lambda _: gatherResults(gone)).addCallback(lambda _: None)
+
+    def disable(self) -> Deferred[None]:
+        """
+        Be down, Toxiproxy's ``down``: close all connections, and have the system refuse further ones.
+
+        Fires when it listens no more. Where it is disabled already, it does nothing.
+        """
+        for each in self.connections:
+            each.close()
+        return self._close()
+
+    def enable(self) -> Deferred[None]:
+        """Be up again, at the same address. Fails as listening does."""
+        if self.enabled:
+            return succeed(None)
+        return self._open(self._where_it_was())
+
+    @asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        """Be down inside of ``async with``."""
+        await self.disable()
+        try:
+            yield
+        finally:
+            await self.enable()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _open(self, endpoint: IStreamServerEndpoint) -> Deferred[None]:
+        if self.enabled:
+            raise RuntimeError("the proxy is started already")
+
+        def listens(port: IListeningPort) -> None:
+            self._port = port
+            self.address = port.getHost()
+
+        listening: Deferred[IListeningPort] = endpoint.listen(_Clients(self._accept))
+        return listening.addCallback(listens)
+
+    def _close(self) -> Deferred[None]:
+        port, self._port = self._port, None
+        return succeed(None) if port is None else close_port(port)
+
+    def _where_it_was(self) -> IStreamServerEndpoint:
+        """The endpoint to listen on again. Where any port was asked for, it is the one that was given."""
+        if self.address is None:
+            raise RuntimeError("the proxy is not started")
+        if isinstance(self._listen, (TCP4ServerEndpoint, TCP6ServerEndpoint)):
+            assert isinstance(self.address, (IPv4Address, IPv6Address))
+            return type(self._listen)(self._reactor, self.address.port, interface=self.address.host)
+        return self._listen
+
+    # What it carries.
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The connections that are open now, those among them that wait for the server."""
+        return tuple(self._connections.values())
+
+    def _accept(self, client: IAddress) -> Side:
+        self.counters.accepted += 1
+        connection = Connection(self._plan, self.counters.accepted, client)
+        self._connections[connection.number] = connection
+        return connection.client_side
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.pop(connection.number, None)
+
+    # What goes wrong.
+
+    @property
+    def toxics(self) -> tuple[Toxic, ...]:
+        """The toxics that are at work, in the order in which what passes meets them."""
+        return tuple(self._toxics)
+
+    def add(self, type: str, *, stream: str = "downstream", toxicity: float = 1.0, **attributes: Any) -> Toxic:  # noqa: A002  # Toxiproxy's name
+        """
+        Add a toxic of this `type`, with its `attributes`, after those that are there; it works at once.
+
+        `stream` is ``downstream`` (from the server to the client), ``upstream`` or ``both``; `toxicity` how likely it
+        is, from 0.0 to 1.0, that it hits a connection. Raises `InvalidOption`.
+        """
+        toxic = Toxic(
+            type,
+            stream,
+            toxicity,
+            attributes,
+            number=self._added + 1,
+            on_changed=self._changed,
+            on_removed=self._removed,
+        )
+        self._added = toxic.number
+        self._toxics.append(toxic)
+        self._changed(toxic)
+        return toxic
+
+    def _changed(self, toxic: Toxic) -> None:
+        for each in self.connections:
+            each.apply(toxic)
+
+    def _removed(self, toxic: Toxic) -> None:
+        self._toxics.remove(toxic)
+        for each in self.connections:
+            each.withdraw(toxic)

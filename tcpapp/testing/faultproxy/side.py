@@ -1,0 +1,164 @@
+"""One of the two ends of a connection through the proxy: the protocol towards the client, or towards the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer, ISSLTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tcpapp.testing.faultproxy.stages import Item, Mark, discard
+
+if TYPE_CHECKING:
+    from tcpapp.testing.faultproxy.stages import Gate
+
+__all__ = ["Side"]
+
+
+@implementer(IPullProducer)
+class _Flushed:
+    """The producer that has nothing: when it is asked again, all is sent."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._asked = False
+
+    def resumeProducing(self) -> None:
+        """The transport asks when it registers, and then each time that all is sent."""
+        if self._asked:
+            self._call()
+        self._asked = True
+
+    def stopProducing(self) -> None:
+        """It was lost before that."""
+
+
+@implementer(IHalfCloseableProtocol)
+class Side(Protocol):
+    """
+    Gives what comes, and how it ends, to `on_item`, and does to its transport what the other side's transport was done.
+
+    `on_made` is told of the connection, and `on_lost` of its end, after `on_item`. What is done to a side that is lost
+    does nothing.
+    """
+
+    transport: Any
+
+    def __init__(self, on_made: Callable[[], None], on_lost: Callable[[], None]) -> None:
+        self.on_item: Callable[[Item], None] = discard
+        self._on_made = on_made
+        self._on_lost = on_lost
+        self._made = False
+        self._ended = False
+        self._gate: Gate | None = None
+        self._ending = False
+        self.lost = False
+
+    # What the transport tells.
+
+    def connectionMade(self) -> None:
+        """It is connected. As in Go, whose sockets Toxiproxy uses, what is written is sent at once: slices, too."""
+        self._made = True
+        self.lost = False
+        if isinstance(self.transport.getHost(), (IPv4Address, IPv6Address)):
+            self.transport.setTcpNoDelay(True)
+        self._on_made()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came."""
+        self.on_item(data)
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more; it may still read."""
+        self._end()
+
+    def writeConnectionLost(self) -> None:
+        """We send no more, as we were told."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is over: by a reset, unless it was closed, or we cut it."""
+        self.lost = True
+        if reason.check(ConnectionDone):
+            self._end()
+        elif not reason.check(ConnectionAborted):
+            self.on_item(Mark.RESET)
+        self._on_lost()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self.on_item(Mark.END)
+
+    # What is done to it.
+
+    @property
+    def reads(self) -> bool:
+        """Whether something may still come."""
+        return self._made and not self.lost and not self._ended
+
+    def feed_from(self, gate: Gate) -> None:
+        """Have the transport hold `gate` when it has enough to send."""
+        self._gate = gate
+        self.transport.registerProducer(gate, True)
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Go on reading, if something may still come: Twisted would read an end again."""
+        if self.reads:
+            self.transport.resumeProducing()
+
+    def write(self, data: bytes) -> None:
+        """Send this."""
+        if not self.lost:
+            self.transport.write(data)
+
+    def half_close(self) -> None:
+        """Send no more, once all is sent. Over TLS, which has no half-close, this closes."""
+        if self.lost:
+            return
+        self._let_go()
+        if ISSLTransport.providedBy(self.transport):
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """Close, once all is sent."""
+        if self._made and not self.lost:
+            self._let_go()
+            self.transport.loseConnection()
+
+    def reset(self) -> None:
+        """
+        Close with a reset, once all is sent: a reset on the way overtakes nothing.
+
+        At once, where the peer does not take what is sent, where an end is on the way already, and over TLS.
+        """
+        if not self._made or self.lost:
+            return
+        full = self._gate is None or not self._gate.open
+        if full or self._ending or ISSLTransport.providedBy(self.transport):
+            self.transport.abortConnection()
+            return
+        self._let_go()
+        self.transport.registerProducer(_Flushed(self.transport.abortConnection), False)
+        self.transport.startWriting()  # or it would not ask if all is sent already
+
+    def abort(self) -> None:
+        """Close with a reset, now; what is unsent is lost."""
+        if self._made and not self.lost:
+            self.transport.abortConnection()
+
+    def _let_go(self) -> None:
+        """It ends: let the transport wait for no producer."""
+        if self._gate is not None and not self._ending:
+            self.transport.unregisterProducer()
+        self._ending = True

@@ -1,0 +1,67 @@
+"""One direction of a connection: from the side it comes from, through the toxics, to the side it goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tcpapp.testing.faultproxy.pipe import Pipe
+from tcpapp.testing.faultproxy.stages import Item, Mark
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from tcpapp.testing.faultproxy.side import Side
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """
+    Passes on what `source` gives to `sink`, and tells `on_mark` of the marks that come out.
+
+    While more than `bound` bytes are held, `source` is not read. `passed` counts the bytes that came out, which
+    `on_passed` is told, too; `ended` says that the end did.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        bound: int,
+        source: Side,
+        sink: Side,
+        on_mark: Callable[[Stream, Mark], None],
+        on_passed: Callable[[Stream, int], None],
+    ) -> None:
+        self.source = source
+        self.sink = sink
+        self.passed = 0
+        self.ended = False
+        self._bound = bound
+        self._paused = False
+        self._on_mark = on_mark
+        self._on_passed = on_passed
+        self.pipe = Pipe(clock, self._deliver, self.balance)
+        source.on_item = self._take
+
+    def balance(self) -> None:
+        """Read no more than may be held, and read again."""
+        full = self.pipe.held > self._bound
+        if full is not self._paused:
+            self._paused = full
+            if full:
+                self.source.pause()
+            else:
+                self.source.resume()
+
+    def _take(self, item: Item) -> None:
+        self.pipe.take(item)
+        self.balance()
+
+    def _deliver(self, item: Item) -> None:
+        if isinstance(item, Mark):
+            self._on_mark(self, item)
+        else:
+            self.passed += len(item)
+            self._on_passed(self, len(item))
+            self.sink.write(item)

@@ -1,0 +1,525 @@
+"""A connection through the proxy, in memory: two wires, and one clock for all."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionRefusedError as Refused
+
+from tcpapp.testing.contract import End
+from tcpapp.testing.wire import CLIENT
+from tests.testing.faultproxy.bench import Bench
+
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+
+BIG = bytes(range(256)) * 2000
+
+
+@pytest.fixture
+def bench():
+    """Give a bench, and see that nothing is left on its clock once the proxy is stopped."""
+    bench = Bench()
+    yield bench
+    ended(bench)
+
+
+def ended(bench):
+    """Stop the proxy, and hold it to what that promises."""
+    results = []
+    bench.proxy.stop().addBoth(results.append)
+    bench.rest()
+    assert results == [None]
+    assert bench.proxy.connections == ()
+    for each in (*bench.wires, *bench.leads.wires):
+        each.close()
+    assert bench.clock.getDelayedCalls() == []
+
+
+def unsent_of(end):
+    """What its transport has not sent yet."""
+    return len(end.transport.dataBuffer) - end.transport.offset + end.transport._tempDataLen
+
+
+# As without a proxy ---------------------------------------------------------------------------------------------------
+
+
+def test_bytes_go_both_ways(bench):
+    client, server = bench.connect()
+    client.transport.write(BIG)
+    server.transport.write(BIG[::-1])
+    bench.rest()
+    assert (server.data, client.data) == (BIG, BIG[::-1])
+    assert (server.notes, client.notes) == (["made", "data"], ["made", "data"])
+
+
+def test_what_passed_is_counted(bench):
+    """Of each connection, and of all."""
+    for size in (3, 5):
+        client, server = bench.connect()
+        client.transport.write(b"x" * size)
+        server.transport.write(b"y")
+        bench.rest()
+    assert [(each.bytes_upstream, each.bytes_downstream) for each in bench.proxy.connections] == [(3, 1), (5, 1)]
+    assert (bench.proxy.counters.bytes_upstream, bench.proxy.counters.bytes_downstream) == (8, 2)
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["client", "server"])
+def test_half_close_is_carried_through(bench, first):
+    """Either end may say no more and still hear; with the second the connection is over."""
+    ends = bench.connect()
+    asks, answers = ends[first], ends[1 - first]
+    asks.transport.write(BIG)
+    asks.transport.loseWriteConnection()
+    bench.rest()
+    assert (answers.notes, answers.data) == (["made", "data", "read lost"], BIG)
+    answers.transport.write(b"answer")
+    bench.rest()
+    assert asks.data == b"answer"
+    answers.transport.loseConnection()
+    bench.rest()
+    assert asks.notes == ["made", "write lost", "data", "read lost"]
+    assert bench.proxy.connections == ()
+    assert bench.counted == {"accepted": 1, "refused": 0, "reset": 0, "cut": 0}
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["client", "server"])
+def test_a_reset_is_carried_through(bench, first):
+    ends = bench.connect()
+    ends[first].transport.abortConnection()
+    bench.rest()
+    assert ends[1 - first].reason.check(ConnectionLost)
+    assert bench.proxy.connections == ()
+    assert bench.counted == {"accepted": 1, "refused": 0, "reset": 1, "cut": 0}
+
+
+def test_a_reset_after_a_half_close(bench):
+    """
+    Who said no more and then is gone is heard of by the answer that cannot be sent.
+
+    The server, which has read the end and reads no more, hears of it as always: by what it sends then.
+    """
+    client, server = bench.connect()
+    client.transport.loseWriteConnection()
+    bench.rest()
+    client.transport.abortConnection()
+    bench.rest()
+    server.transport.write(b"answer")
+    bench.rest()
+    assert (bench.proxy.connections, bench.counted["reset"]) == ((), 1)
+    server.transport.write(b"more")
+    bench.rest()
+    assert server.reason.check(ConnectionLost)
+
+
+def test_ends_that_do_not_know_half_close():
+    """The end of one is the end of the other."""
+    bench = Bench(kind=End)
+    client, server = bench.connect()
+    client.transport.write(b"bye")
+    client.transport.loseConnection()
+    bench.rest()
+    assert server.notes == ["made", "data", "lost: ConnectionDone"]
+    assert bench.proxy.connections == ()
+    ended(bench)
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["client", "server"])
+def test_who_does_not_read_holds_the_other(first):
+    """No more is held than the bound, a read, and what the transports and kernels hold; then all arrives."""
+    bench = Bench(bound=100_000, options={"capacity": 131_072})
+    ends = bench.connect()
+    reads, writes = ends[first], ends[1 - first]
+    reads.transport.pauseProducing()
+    bench.rest()
+    writes.transport.write(b"x" * 3_000_000)
+    bench.rest()
+    unsent = unsent_of(writes)
+    most = 100_000 + 65_536 + 2 * (65_536 + 131_072) + 200_000
+    assert 0 < 3_000_000 - unsent < most
+    assert reads.data == b""
+    reads.transport.resumeProducing()
+    bench.rest()
+    assert len(reads.data) == 3_000_000
+    ended(bench)
+
+
+def test_what_a_toxic_holds_counts_for_the_bound():
+    """A stream that is slow holds its source."""
+    bench = Bench(bound=1000, options={"capacity": 1000})
+    client, server = bench.connect()
+    bench.proxy.add("bandwidth", stream="upstream", rate=1000)
+    client.transport.write(b"x" * 20_000)
+    bench.rest()
+    assert unsent_of(client) > 15_000
+    client.transport.loseWriteConnection()
+    bench.until(30)
+    assert len(server.data) == 20_000
+    assert server.notes[-1] == "read lost"
+    ended(bench)
+
+
+def test_each_write_is_sent_at_once(bench):
+    """As in Go, whose sockets Toxiproxy uses: or slices would be sent as one."""
+    bench.connect()
+    [wire], [other] = bench.wires, bench.leads.wires
+    assert wire.server_transport.getTcpNoDelay()
+    assert other.client_transport.getTcpNoDelay()
+
+
+# TLS ------------------------------------------------------------------------------------------------------------------
+
+
+def test_tls_passes_through(tls_certificates):
+    """From end to end, untouched, whatever toxics do with it."""
+    from twisted.protocols.tls import TLSMemoryBIOFactory
+
+    from tcpapp import MessageClientFactory, MessageServerFactory
+
+    bench = Bench()
+    server_factory = MessageServerFactory(lambda message, connection: message.upper())
+    server_factory.clock = bench.clock
+    contexts = tls_certificates.server_options(), tls_certificates.client_options()
+    secure = TLSMemoryBIOFactory(contexts[0], False, server_factory, clock=bench.clock)
+    bench.leads.kind = lambda: secure.buildProtocol(None)
+    asking = TLSMemoryBIOFactory(contexts[1], True, MessageClientFactory(), clock=bench.clock)
+    bench.kind = lambda: asking.buildProtocol(None)
+    bench.proxy.add("slicer", stream="both", average_size=7, size_variation=3)
+    client, _ = bench.connect()
+    reply = client.wrappedProtocol.request(b"hello")
+    bench.until(1)
+    assert reply.result == b"HELLO"
+    client.wrappedProtocol.abort()
+    bench.until(60)
+    ended(bench)
+
+
+def test_where_the_proxy_itself_speaks_tls_an_end_is_a_close(tls_certificates):
+    """TLS has no half-close; what was sent before the end arrives."""
+    contexts = tls_certificates.server_options(), tls_certificates.client_options()
+    for kind in ("client", "server"):
+        bench = Bench(kind=End, server_options={"tls": contexts})
+        client, server = bench.connect()
+        ends = {"client": (client, server), "server": (server, client)}
+        here, there = ends[kind]
+        here.transport.write(b"bye")
+        here.transport.loseConnection()
+        bench.rest()
+        assert there.data == b"bye"
+        assert there.reason.check(ConnectionDone)
+        assert bench.proxy.connections == ()
+        ended(bench)
+
+
+def test_where_one_side_is_over_the_other_is_closed_too(tls_certificates):
+    """A client that would go on after the end of a TLS server has nobody to talk to."""
+    bench = Bench(server_options={"tls": (tls_certificates.server_options(), tls_certificates.client_options())})
+    client, server = bench.connect()
+    server.transport.loseConnection()
+    bench.rest()
+    assert client.notes == ["made", "read lost"]
+    assert bench.proxy.connections == ()
+    ended(bench)
+
+
+# Connecting -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_refuses(bench):
+    """Its client is reset, and what it said is lost."""
+    bench.leads.failure = Refused()
+    client = bench.come()
+    client.transport.write(b"hello")
+    bench.rest()
+    assert client.reason.check(ConnectionLost)
+    assert bench.proxy.connections == ()
+    assert bench.counted == {"accepted": 1, "refused": 1, "reset": 0, "cut": 0}
+
+
+def test_a_server_that_keeps_one_waiting(bench):
+    """What the client says meanwhile waits for it."""
+    bench.leads.waits = True
+    client = bench.come()
+    client.transport.write(b"hello")
+    client.transport.loseWriteConnection()
+    bench.rest()
+    [connection] = bench.proxy.connections
+    assert connection.bytes_upstream == 0
+    bench.leads.go_on()
+    bench.rest()
+    server = bench.leads.wires[-1].server
+    assert (server.data, server.notes) == (b"hello", ["made", "data", "read lost"])
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "cut"])
+def test_ended_while_it_waits_for_the_server(bench, how):
+    """The client's side is closed, and a server that comes all the same is sent away."""
+    bench.leads.waits = True
+    client = bench.come()
+    bench.rest()
+    [connection] = bench.proxy.connections
+    bench.proxy.add("latency", latency=1)
+    getattr(connection, how)()
+    bench.rest()
+    assert client.notes[-1] == ("read lost" if how == "close" else "lost: ConnectionLost")
+    assert bench.proxy.connections == ()
+    bench.leads.go_on()
+    bench.rest()
+    assert bench.leads.wires[-1].server.reason.check(ConnectionLost)
+    assert bench.counted["refused"] == 0
+
+
+# What a test does to it -----------------------------------------------------------------------------------------------
+
+
+def test_its_name_says_whose_it_is(bench):
+    bench.connect()
+    [connection] = bench.proxy.connections
+    assert repr(connection) == "<Connection 1, of 10.0.0.2:50000>"
+    assert (connection.number, connection.client.port) == (1, 50000)
+    assert CLIENT.port == 50000
+
+
+def test_reset(bench):
+    """Both ends are reset; what a toxic holds is lost."""
+    client, server = bench.connect()
+    bench.proxy.add("latency", stream="both", latency=1)
+    client.transport.write(b"hello")
+    bench.rest()
+    [connection] = bench.proxy.connections
+    connection.reset()
+    connection.reset()
+    bench.until(9)
+    assert client.reason.check(ConnectionLost)
+    assert (server.reason.type, server.data) == (ConnectionLost, b"")
+    assert bench.counted == {"accepted": 1, "refused": 0, "reset": 1, "cut": 0}
+
+
+def test_a_reset_overtakes_nothing(bench):
+    """What was passed on arrives before it, either way."""
+    client, server = bench.connect()
+    [connection] = bench.proxy.connections
+    received = server.dataReceived
+    server.dataReceived = lambda data: (received(data), server.transport.write(b"answer"))
+    client.transport.write(b"question")
+    bench.leads.wires[0].client_transport.pauseProducing()
+    bench.rest()
+    bench.leads.wires[0].client.dataReceived(b"answer")
+    connection.client_side.dataReceived(b" and more")
+    connection.reset()
+    bench.rest()
+    assert (server.data, server.reason.type) == (b"question and more", ConnectionLost)
+    assert (client.data, client.reason.type) == (b"answer", ConnectionLost)
+
+
+def test_a_reset_of_who_does_not_read(bench):
+    """It does not wait for that: what was not taken is lost."""
+    client, server = bench.connect()
+    server.transport.pauseProducing()
+    client.transport.write(b"x" * 1_000_000)
+    bench.rest()
+    bench.proxy.connections[0].reset()
+    bench.rest()
+    assert bench.proxy.connections == ()
+    server.transport.resumeProducing()
+    bench.rest()
+    assert len(server.data) < 1_000_000
+    assert server.reason.check(ConnectionLost)
+
+
+def test_a_reset_that_waits_and_is_cut(bench):
+    """A little for who does not read may wait for it; a cut does not."""
+    client, server = bench.connect()
+    server.transport.pauseProducing()
+    client.transport.write(b"x" * 300_000)
+    bench.rest()
+    [connection] = bench.proxy.connections
+    connection.reset()
+    bench.rest()
+    assert bench.proxy.connections == (connection,)
+    gone = connection.cut()
+    bench.rest()
+    assert gone.called
+    assert bench.counted == {"accepted": 1, "refused": 0, "reset": 1, "cut": 0}
+
+
+def test_close(bench):
+    """Both ends are told the end, after all that was passed on."""
+    client, server = bench.connect()
+    client.transport.write(BIG)
+    bench.rest()
+    server.transport.write(b"held")
+    [connection] = bench.proxy.connections
+    connection.close()
+    connection.close()
+    bench.rest()
+    assert (client.notes[-1], server.notes[-1], server.data) == ("read lost", "read lost", BIG)
+    assert bench.proxy.connections == ()
+    assert bench.counted == {"accepted": 1, "refused": 0, "reset": 0, "cut": 1}
+
+
+def test_a_close_does_not_wait_for_a_producer(bench):
+    """Though the proxy's own is registered, and paused."""
+    client, server = bench.connect()
+    server.transport.pauseProducing()
+    client.transport.write(b"x" * 1_000_000)
+    bench.rest()
+    [connection] = bench.proxy.connections
+    connection.close()
+    bench.rest()
+    server.transport.resumeProducing()
+    bench.rest()
+    assert server.notes[-1] == "read lost"
+    assert bench.proxy.connections == ()
+
+
+def test_no_toxic_comes_to_what_is_closing(bench):
+    """It would have a timer, and nothing to do."""
+    client, server = bench.connect()
+    server.transport.pauseProducing()
+    client.transport.write(b"x" * 1_000_000)
+    bench.rest()
+    [connection] = bench.proxy.connections
+    connection.close()
+    bench.proxy.add("timeout", timeout=9)
+    bench.rest()
+    assert bench.proxy.connections == (connection,)
+    assert bench.clock.getDelayedCalls() == []
+
+
+def test_cut(bench):
+    """It tells when both sides are gone; a connection that closes already is cut, too."""
+    client, server = bench.connect()
+    server.transport.pauseProducing()
+    client.transport.write(b"x" * 1_000_000)
+    bench.rest()
+    [connection] = bench.proxy.connections
+    connection.close()
+    bench.rest()
+    assert bench.proxy.connections == (connection,)
+    gone = connection.cut()
+    assert not gone.called
+    bench.rest()
+    assert gone.called
+    assert bench.proxy.connections == ()
+    assert bench.counted["cut"] == 1
+
+
+# Toxics on the way ----------------------------------------------------------------------------------------------------
+
+
+def test_the_end_comes_after_what_is_delayed(bench):
+    """And the other way is not delayed."""
+    client, server = bench.connect()
+    bench.proxy.add("latency", stream="upstream", latency=1)
+    client.transport.write(b"question")
+    client.transport.loseWriteConnection()
+    server.transport.write(b"hello")
+    bench.until(0.9)
+    assert (server.notes, client.data) == (["made"], b"hello")
+    bench.until(1.1)
+    assert (server.notes, server.data) == (["made", "data", "read lost"], b"question")
+
+
+def test_a_reset_is_delayed_as_all_is(bench):
+    """What was sent before it arrives."""
+    client, server = bench.connect()
+    bench.proxy.add("latency", stream="upstream", latency=1)
+    client.transport.write(b"bye")
+    bench.rest()
+    client.transport.abortConnection()
+    bench.until(0.9)
+    assert (server.notes, len(bench.proxy.connections)) == (["made"], 1)
+    bench.until(1.1)
+    assert (server.data, server.reason.type) == (b"bye", ConnectionLost)
+
+
+def test_what_comes_for_a_side_that_is_gone_is_lost(bench):
+    """While the news is on its way."""
+    client, server = bench.connect()
+    bench.proxy.add("latency", stream="upstream", latency=1)
+    client.transport.abortConnection()
+    bench.rest()
+    server.transport.write(b"x" * 3_000_000)
+    server.transport.loseWriteConnection()
+    bench.until(0.5)
+    assert bench.proxy.connections[0].bytes_downstream == 3_000_000
+    bench.until(2)
+    assert server.reason.check(ConnectionLost)
+
+
+def test_limit_data_lets_its_bytes_arrive(bench):
+    """Before the end, which both are told."""
+    client, server = bench.connect()
+    bench.proxy.add("limit_data", bytes=5)
+    server.transport.write(b"0123456789")
+    bench.rest()
+    assert (client.data, client.notes[-1], server.notes[-1]) == (b"01234", "read lost", "read lost")
+    assert bench.counted == {"accepted": 1, "refused": 0, "reset": 0, "cut": 1}
+
+
+def test_reset_peer_resets_both(bench):
+    """In place of the answer."""
+    client, server = bench.connect()
+    bench.proxy.add("reset_peer")
+    client.transport.write(b"question")
+    bench.rest()
+    assert server.data == b"question"
+    server.transport.write(b"answer")
+    bench.rest()
+    assert (client.data, client.reason.type, server.reason.type) == (b"", ConnectionLost, ConnectionLost)
+    assert bench.counted["reset"] == 1
+
+
+def test_a_toxic_for_both_streams_that_ends_it_with_the_first(bench):
+    """Taken out, it closes once; the other stream is no more."""
+    client, server = bench.connect()
+    toxic = bench.proxy.add("timeout", stream="both")
+    client.transport.write(b"question")
+    bench.until(100)
+    assert server.notes == ["made"]
+    toxic.remove()
+    bench.rest()
+    assert (client.notes[-1], server.notes[-1]) == ("read lost", "read lost")
+    assert bench.counted["cut"] == 1
+
+
+def test_an_update_that_ends_it(bench):
+    """It is not applied to what is over."""
+    client, _ = bench.connect()
+    toxic = bench.proxy.add("reset_peer", stream="both", timeout=10)
+    client.transport.write(b"question")
+    bench.until(1)
+    toxic.update(timeout=1)
+    bench.rest()
+    assert client.reason.check(ConnectionLost)
+    assert bench.counted["reset"] == 1
+
+
+def test_an_update_that_lets_the_source_be_read_again():
+    """What is let go makes room."""
+    bench = Bench(bound=10)
+    client, server = bench.connect()
+    toxic = bench.proxy.add("latency", stream="upstream", latency=100)
+    client.transport.write(b"x" * 300_000)
+    bench.rest()
+    toxic.update(latency=0)
+    bench.rest()
+    assert len(server.data) == 300_000
+    ended(bench)
+
+
+def test_a_side_that_is_lost_while_it_is_paused():
+    """It is not read again; what came from it before arrives, and then the news."""
+    bench = Bench(bound=10)
+    client, server = bench.connect()
+    bench.proxy.add("latency", stream="upstream", latency=1)
+    client.transport.write(b"x" * 100)
+    bench.rest()
+    client.transport.abortConnection()
+    server.transport.write(b"answer")
+    bench.rest()
+    [connection] = bench.proxy.connections
+    assert (connection.client_side.lost, server.notes) == (True, ["made"])
+    bench.until(5)
+    assert (len(server.data), server.reason.type) == (100, ConnectionLost)
+    ended(bench)
