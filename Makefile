@@ -11,7 +11,7 @@ BIN := .venv/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-again lint docs format bench simulate clean
+.PHONY: help serve test test-apart lint docs format bench simulate clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -21,19 +21,23 @@ serve: .venv/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PORT
 	@echo "Serving $(APP). Join with 'nc 127.0.0.1 $(PORT)' or 'telnet 127.0.0.1 $(PORT)'; Ctrl-C stops."
 	@exec $(BIN)/twistd -n --pidfile= tcpapp --app '$(APP)' --listen 'tcp:$(PORT):interface=127.0.0.1'
 
-# Two processes at a time: what runs under other reactors, behind the first run, is shown after it. Coverage is that of all.
+# What a second process runs beside the first, and shows after it: documents, packages and command lines, which are other
+# processes again, and framings; then what depends on the reactor, under others, without coverage, for it adds none. The
+# select reactor holds transports to their contract.
+APART := tests/docs tests/test_documents.py tests/test_readme.py tests/test_packaging.py tests/testing/test_pytest_plugin.py tests/framing
+
 test: .venv/.stamp-dev ## run the tests, under several reactors, and require full coverage
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory test-again >.venv/test-again.log 2>&1 & again=$$!; trap 'kill $$again' INT TERM; \
-		$(BIN)/coverage run -m pytest $(PYTEST_ARGS); first=$$?; \
-		wait $$again; second=$$?; cat .venv/test-again.log; [ $$first -eq 0 ] && [ $$second -eq 0 ]
+	@$(MAKE) --no-print-directory test-apart >.venv/test-apart.log 2>&1 & apart=$$!; trap 'kill $$apart' INT TERM; \
+		$(BIN)/coverage run -m pytest $(APART:%=--ignore=%) $(PYTEST_ARGS); first=$$?; \
+		wait $$apart; second=$$?; cat .venv/test-apart.log; [ $$first -eq 0 ] && [ $$second -eq 0 ]
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-# Under asyncio's reactor, what depends on the reactor; under the select reactor, what holds transports to their contract.
-test-again: .venv/.stamp-dev
-	$(BIN)/coverage run -m pytest -p no:cacheprovider --reactor=asyncio -m 'not once' $(PYTEST_ARGS)
-	$(BIN)/coverage run -m pytest -p no:cacheprovider -p tests.select_reactor --reactor=select tests/testing/contract
+test-apart: .venv/.stamp-dev
+	$(BIN)/coverage run -m pytest -p no:cacheprovider $(APART) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -p no:cacheprovider --reactor=asyncio -m 'not once' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -p no:cacheprovider -p tests.select_reactor --reactor=select tests/testing/contract
 
 lint: .venv/.stamp-dev ## check style, layout and types
 	$(BIN)/ruff check

@@ -10,7 +10,7 @@ from tcpapp.apps.chat import Room
 from tcpapp.testing.simulation import SimulationFailed, replay, simulate
 from tests.simulated.chatroom import scenario
 
-RUNS = 25
+RUNS = 8
 """Of the 10,000 that `make simulate` makes; as many as take seconds."""
 
 

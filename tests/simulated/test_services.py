@@ -110,7 +110,7 @@ async def a_drain_under_load(sim: Simulation) -> None:
 
 def test_a_drain_loses_no_request_that_was_answered_and_ends_within_its_deadline() -> None:
     """What the app answered on a connection that drained came to its client, however long it was on its way."""
-    hold(a_drain_under_load, runs=60)
+    hold(a_drain_under_load, runs=20)
 
 
 # Deferreds ------------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ async def everything_is_waited_for(sim: Simulation) -> None:
 
 def test_every_deferred_fires_once_whatever_happens() -> None:
     """None is forgotten, and none fires twice (which would raise): those of both sides, in use and at the end."""
-    hold(everything_is_waited_for, runs=40)
+    hold(everything_is_waited_for, runs=15)
 
 
 # Suspended ------------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ async def a_server_that_is_suspended_now_and_then(sim: Simulation) -> None:
 
 def test_whoever_comes_while_it_is_suspended_waits_and_is_served() -> None:
     """No client is lost, and none is taken in meanwhile."""
-    hold(a_server_that_is_suspended_now_and_then, runs=60)
+    hold(a_server_that_is_suspended_now_and_then, runs=20)
 
 
 # Stopped and started --------------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ async def a_service_that_stops_and_starts(sim: Simulation) -> None:
 
 def test_a_service_that_stops_and_starts_serves_those_who_come_back() -> None:
     """Stopped, it has no connection and no port; started, everyone is served again."""
-    hold(a_service_that_stops_and_starts, runs=40)
+    hold(a_service_that_stops_and_starts, runs=15)
 
 
 async def a_service_whose_host_goes_down(sim: Simulation) -> None:
@@ -301,7 +301,7 @@ async def a_service_whose_host_goes_down(sim: Simulation) -> None:
 
 def test_a_service_whose_host_goes_down_serves_those_who_come_back() -> None:
     """A client of a process that is no more is told, at the latest by its own timeouts, and finds the next one."""
-    hold(a_service_whose_host_goes_down, runs=40)
+    hold(a_service_whose_host_goes_down, runs=15)
 
 
 # How many may be ------------------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ async def a_crowd(sim: Simulation) -> None:
 
 def test_no_more_are_let_in_than_may_be_and_the_others_are_counted() -> None:
     """At no moment are there more; whoever is let in is served, and every other is closed and counted."""
-    hold(a_crowd, runs=60)
+    hold(a_crowd, runs=20)
 
 
 # Replies -------------------------------------------------------------------------------------------------------------
@@ -396,9 +396,9 @@ def answer_in_order(sim: Simulation, reactor: Any, message: bytes, connection: A
 
 def test_each_request_is_given_its_own_reply_in_whatever_order_they_come() -> None:
     """By their keys: one that was given up takes nobody's reply, and its own, which comes late, is nobody's."""
-    hold(partial(replies_are_matched, key=lambda message: message.split()[0], app=answer_in_any_order), runs=30)
+    hold(partial(replies_are_matched, key=lambda message: message.split()[0], app=answer_in_any_order), runs=10)
 
 
 def test_each_request_is_given_its_own_reply_in_order() -> None:
     """Without keys, too: the late reply to one that was given up is not taken for the next one's."""
-    hold(partial(replies_are_matched, key=None, app=answer_in_order), runs=30)
+    hold(partial(replies_are_matched, key=None, app=answer_in_order), runs=10)
