@@ -21,15 +21,16 @@ serve: .venv/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PORT
 	@echo "Serving $(APP). Join with 'nc 127.0.0.1 $(PORT)' or 'telnet 127.0.0.1 $(PORT)'; Ctrl-C stops."
 	@exec $(BIN)/twistd -n --pidfile= tcpapp --app '$(APP)' --listen 'tcp:$(PORT):interface=127.0.0.1'
 
-# What a second process runs beside the first, and shows after it: documents, packages and command lines, which are other
-# processes again, and framings; then what depends on the reactor, under others, without coverage, for it adds none. The
-# select reactor holds transports to their contract.
-APART := tests/docs tests/test_documents.py tests/test_readme.py tests/test_packaging.py tests/testing/test_pytest_plugin.py tests/framing
+# What a second process runs beside the first, and shows after it: packages and command lines, which are other processes
+# again, framings and oracles; then what depends on the reactor, under others, without coverage, for it adds none. The
+# select reactor holds transports to their contract. The documentation is followed by `make docs`.
+APART := tests/framing tests/testing/oracles tests/test_readme.py tests/test_packaging.py tests/testing/test_pytest_plugin.py
+FOLLOWED := tests/docs tests/test_documents.py
 
 test: .venv/.stamp-dev ## run the tests, under several reactors, and require full coverage
 	@rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory test-apart >.venv/test-apart.log 2>&1 & apart=$$!; trap 'kill $$apart' INT TERM; \
-		$(BIN)/coverage run -m pytest $(APART:%=--ignore=%) $(PYTEST_ARGS); first=$$?; \
+		$(BIN)/coverage run -m pytest $(APART:%=--ignore=%) $(FOLLOWED:%=--ignore=%) $(PYTEST_ARGS); first=$$?; \
 		wait $$apart; second=$$?; cat .venv/test-apart.log; [ $$first -eq 0 ] && [ $$second -eq 0 ]
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
@@ -44,8 +45,9 @@ lint: .venv/.stamp-dev ## check style, layout and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-docs: .venv/.stamp-dev ## build the documentation: docs/_build/html/index.html
+docs: .venv/.stamp-dev ## build the documentation, docs/_build/html/index.html, and do all that it says
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -b html docs docs/_build/html
+	$(BIN)/python -m pytest -p no:cacheprovider $(FOLLOWED)
 
 format: .venv/.stamp-dev ## lay out the code and mend what can be mended
 	$(BIN)/ruff check --fix

@@ -7,12 +7,14 @@ plugin looks for them after each test, by ``tcpapp_leaks`` in pyproject.toml. No
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import _pytest.unittest
 import greenlet
 import pytest
 import pytest_twisted
@@ -30,9 +32,13 @@ LONGEST = 60.0
 """Seconds after which a test that waits for the reactor has failed; the longest takes a few."""
 
 # How long an example takes depends on the machine, and on coverage; the tests that hold a time measure it themselves.
-settings.register_profile("tcpapp", settings(), deadline=None)
+# Half of Hypothesis's examples: what is looked for here is looked for in every run.
+settings.register_profile("tcpapp", settings(), deadline=None, max_examples=50)
 settings.load_profile("tcpapp")
 
+
+# pytest asks for Twisted's version at each test, and reads all of the package's metadata for it: milliseconds each.
+_pytest.unittest._get_twisted_version = functools.cache(_pytest.unittest._get_twisted_version)
 
 WITHOUT_A_REACTOR = (
     "framing",
