@@ -1,7 +1,8 @@
 """
 The ports of a server, as doors: each may be shut for more than one reason, and those who come then wait in its backlog.
 
-Clients that come faster than `Pace` allows are not turned away: all doors are shut for as long as it takes.
+Clients that come faster than `Pace` allows are not turned away: all doors are shut for as long as it takes. Twisted
+takes in up to 100 clients in a turn, whatever its port is told meanwhile; those are reckoned up.
 """
 
 from __future__ import annotations
@@ -50,11 +51,16 @@ class Doors:
         self._doors: dict[Door, None] = {}
         self._timer: IDelayedCall | None = None
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether clients came too fast, and the next ones wait."""
+        return self._timer is not None
+
     def add(self, port: Any) -> Door:
         """A door for this port; it is shut where the others are for the pace's sake."""
         door = Door(port)
         self._doors[door] = None
-        if self._timer is not None:
+        if self.is_shut:
             door.shut("pace")
         return door
 

@@ -1,0 +1,71 @@
+"""Who is taken in, and how fast, on real sockets: over TCP, TLS and UNIX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import DeferredList, gatherResults
+from twisted.internet.error import ConnectionDone
+
+from tcpapp import Limits
+from tcpapp.apps import echo
+from tcpapp.networks import Networks
+
+from .peers import Noted, bounded
+
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+
+LOOPBACK = Networks(deny=["127.0.0.0/8"])
+
+
+@bounded
+async def test_who_is_denied_is_reset_before_anything_is_read(serve: Any, dial: Any) -> None:
+    """The app hears nothing of it."""
+    app = Noted()
+    server = await serve(app, networks=LOOPBACK)
+    peer = await dial(server.port)
+    peer.say(b"hello\n")
+    assert not isinstance(await peer.lost, ConnectionDone)
+    assert (peer.data, app.opened_by, app.reasons) == (b"", [], [])
+    assert server._factory.admission.refused == {"network-denied": 1}
+
+
+@bounded
+async def test_over_tls_no_handshake_is_made_with_who_is_denied(serve: Any, dial: Any, certificates: Path) -> None:
+    """A peer that says hello by TLS is answered by a reset."""
+    endpoint = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
+    server = await serve(echo, endpoint, networks=LOOPBACK)
+    peer = await dial(server.port)
+    peer.say(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    assert not isinstance(await peer.lost, ConnectionDone)
+    assert peer.data == b""
+
+
+@bounded
+async def test_an_address_has_its_share_and_unix_sockets_have_theirs_in_all(
+    serve: Any, join: Any, tmp_path: Path
+) -> None:
+    """The third connection from one address is closed; those of a UNIX socket have no address to be counted by."""
+    limits = Limits(max_per_address=2)
+    server = await serve(echo, limits=limits)
+    clients = [await join(server) for _ in range(3)]
+    assert [await each.request(b"hello") for each in clients[:2]] == [b"hello"] * 2
+    assert (await clients[2].when_closed()).rule == "end-of-stream"
+    assert server.refused == 1
+    local = await serve(echo, f"unix:{tmp_path}/socket", limits=limits)
+    others = [await join(f"unix:{tmp_path}/socket") for _ in range(4)]
+    assert await gatherResults([each.request(b"hello") for each in others]) == [b"hello"] * 4
+    assert local.refused == 0
+
+
+@bounded
+async def test_clients_who_come_faster_than_the_pace_are_all_served(serve: Any, join: Any) -> None:
+    """Sixty at 40 a second: the door is shut after them; none is refused, and none is lost."""
+    server = await serve(echo, limits=Limits(accept_rate=40))
+    joined = await DeferredList([join(server) for _ in range(60)], fireOnOneErrback=True, consumeErrors=True)
+    replies = await gatherResults([client.request(b"hello") for _, client in joined])
+    assert replies == [b"hello"] * 60
+    assert (server.refused, len(server.connections)) == (0, 60)
+    assert server._factory.doors.is_shut
