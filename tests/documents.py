@@ -148,6 +148,8 @@ class Reader:
             "COLUMNS": "80",
             "NO_COLOR": "1",
         }
+        for name in ("CI", "BUILD_NUMBER"):  # by which pytest would print more than it does for a reader
+            self.environ.pop(name, None)
 
     def follow(self, text: str) -> None:
         """Do what the document says, and fail at the first block that is not so. What was started is ended."""
