@@ -10,9 +10,12 @@ The tower; a file imports only from rows below its own::
     server              2  MessageServerFactory, listen(): who is connected, how many may be
     client              2  MessageClientFactory, connect()
     connection          1  MessageProtocol: one conversation, OPEN → CLOSING → CLOSED
+      link              1  its other side: what the transport and the parts call
       dispatch          1  messages → app → replies, one at a time
       inbox, outbox     1  what waits on either side, with marks and bounds
       requests, ending  1  replies that are waited for; how a connection ends
+      deadlines         1  every wait of a connection, on one timer
+      keepalive         1  TCP's own watch over a peer that may have vanished
       settings, app     1  what the connections of a factory share; the three forms of app
       telemetry         1  what happened, told to whoever listens
       admission, doors  1  who is taken in, and how fast; ports that are shut for a while

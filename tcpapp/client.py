@@ -34,6 +34,7 @@ class MessageClientFactory(ClientFactory):
 
     noisy = False
     protocol = MessageProtocol
+    serves = False
 
     def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         self.settings = Settings(app, framing, **options)
@@ -55,9 +56,10 @@ class MessageClientFactory(ClientFactory):
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         """Nobody answered. Twisted's ``connectTCP`` calls it; endpoints do not."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.errback(reason)
+        self._fail_waiters(reason)
+
+    def connection_made(self, connection: MessageProtocol) -> None:
+        """`connection` has a transport."""
 
     def connection_opened(self, connection: MessageProtocol) -> None:
         """`connection` is open."""
@@ -66,7 +68,14 @@ class MessageClientFactory(ClientFactory):
             waiter.callback(connection)
 
     def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
-        """`connection` has ended; it has told everyone itself."""
+        """`connection` has ended; it has told everyone itself but those who waited for it to be open."""
+        if not connection.was_open:
+            connection.when_open().addErrback(self._fail_waiters)
+
+    def _fail_waiters(self, reason: Failure) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.errback(reason)
 
 
 def connect(
@@ -80,10 +89,11 @@ def connect(
     """
     Connect to `endpoint`, a Twisted client endpoint string such as ``"tcp:localhost:7007"`` or an endpoint object.
 
-    The Deferred fires with the open `MessageProtocol`, or fails with Twisted's own ``ConnectionRefusedError``,
-    ``DNSLookupError``, ``TimeoutError`` (after ``timeouts.connect`` seconds in all) and so on. Cancelled, it stops
-    connecting. `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened.
-    See `Settings` for the `options`; `reactor` is the global one unless given.
+    The Deferred fires with the open `MessageProtocol`, with TLS once the handshake is done. It fails with Twisted's
+    own ``ConnectionRefusedError``, ``DNSLookupError``, ``TimeoutError`` (after ``timeouts.connect`` seconds in all),
+    with what OpenSSL or service_identity says of a certificate, and so on. Cancelled, it stops connecting.
+    `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. See
+    `Settings` for the `options`; `reactor` is the global one unless given.
     """
     if reactor is None:
         from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
@@ -96,9 +106,20 @@ def connect(
     connecting: Deferred[Any] = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER).connect(
         factory
     )
+    connecting.addCallback(_opened)
     if seconds:
         connecting.addTimeout(seconds, reactor, lambda _, after: _timed_out(endpoint, after))
     return connecting
+
+
+def _opened(connection: MessageProtocol) -> Deferred[MessageProtocol]:
+    """`connection`, once it is open; cut, where nobody waits for that any longer."""
+
+    def give_up(failure: Failure) -> Failure:
+        connection.abort()
+        return failure
+
+    return connection.when_open().addErrback(give_up)
 
 
 def _timed_out(endpoint: object, seconds: float) -> None:

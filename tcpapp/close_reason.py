@@ -30,7 +30,7 @@ class EndedBy(str, Enum):
         return self.value
 
 
-CLEAN_RULES = frozenset({"closed", "end-of-stream", "drained"})
+CLEAN_RULES = frozenset({"closed", "end-of-stream", "drained", "max-age"})
 """The rules by which a conversation that went well ends."""
 
 
@@ -58,6 +58,13 @@ class CloseReason:
       ``grace-over``             us      ``close(grace)`` could not flush in time
       ``drain-over``             us      the drain's deadline came first
       ``half-close-over``        us      the answers to a peer that had closed its side took too long
+      ``max-age``                us      it was as old as a connection may be; what was in hand is finished
+      ``tls-handshake-timeout``  us      TLS was not set up in ``tls_handshake`` seconds
+      ``first-message-timeout``  us      a server's client said nothing whole in ``first_message`` seconds
+      ``frame-timeout``          us      a message was not whole ``frame`` seconds after its first byte
+      ``idle``                   us      nothing passed, or came, or was sent, for ``idle``, ``idle_read``, …
+      ``heartbeat-missed``       us      nothing came, nor to ``heartbeats_missed`` heartbeats
+      ``answer-timeout``         us      the app had not answered a message after ``answer`` seconds
       ``send-stalled``           us      the peer took (next to) nothing for ``send_progress`` seconds
       ``too-much-unsent``        us      more unsent bytes than ``max_unsent``
       ``lost``                   network reset, timed out, or TLS failed

@@ -37,12 +37,21 @@ TOLD = 128  # the conversation has been told of the end by what it was waiting f
 CUT = 256  # the connection was cut: it is not flushed any more
 DEAF = ENDING | OVER
 
+NOBODY = Handlers(None, None)
+"""The app of a connection that is not open yet."""
+
 
 class Served(Protocol):
     """The connection, as its dispatch sees it."""
 
     def unreadable(self, error: UnreadableStream) -> None:
         """A message is no value of the codec; nothing after it was taken."""
+
+    def app_waits(self) -> None:
+        """The app gave a reply that is to be waited for."""
+
+    def app_answered(self) -> None:
+        """That reply is there, or has failed."""
 
     def app_failed(self, failure: Failure) -> None:
         """The app raised, or gave what cannot be sent."""
@@ -62,6 +71,7 @@ class Dispatch:
     """
 
     __slots__ = (
+        "_answer",
         "_codec",
         "_connection",
         "_coroutine",
@@ -81,7 +91,6 @@ class Dispatch:
     def __init__(
         self,
         connection: Any,
-        handlers: Handlers,
         framing: Framing,
         codec: Codec[Any] | None,
         inbox: Inbox,
@@ -89,19 +98,20 @@ class Dispatch:
         mark: int,
     ) -> None:
         self._connection = connection
-        self._handlers = handlers
+        self._handlers = NOBODY
         self._framing = framing
         self._codec = codec
         self._inbox = inbox
         self._outbox = outbox
         self._mark = mark
-        self._received: Any = handlers.received
+        self._received: Any = None
         self._replies: list[bytes] = []
+        self._answer: Deferred[Any] | None = None
         self._talk: Deferred[Any] | None = None
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._unsorted: list[bytes] | None = None
         self.requests: Requests | None = None
-        self.hold = PULLED if handlers.received is None else 0
+        self.hold = PULLED
 
     @property
     def done(self) -> bool:
@@ -128,8 +138,12 @@ class Dispatch:
             awaited = awaited.cr_await
         return awaited
 
-    def start(self) -> None:
-        """Tell the app that the connection is open. Raises nothing."""
+    def start(self, handlers: Handlers) -> None:
+        """Tell the app, which has these `handlers`, that the connection is open. Raises nothing."""
+        self._handlers = handlers
+        self._received = handlers.received
+        if handlers.received is not None:
+            self.hold &= ~PULLED
         first = self._handlers.opened or self._handlers.talk
         if first is not None:
             self._work((None,), lambda _, connection: self._begin(first(connection)))
@@ -195,6 +209,14 @@ class Dispatch:
             else:
                 if told is not None:
                     told.addErrback(self._connection.app_failed)
+
+    def cancel_answer(self) -> None:
+        """The reply that the app has yet to give is not wanted any more. There has to be one."""
+        assert self._answer is not None
+        try:
+            self._answer.cancel()
+        except Exception:  # the app's own canceller
+            self._connection.app_failed(Failure())
 
     def cancel_talk(self, waited_for: object) -> None:
         """The connection has ended: cancel the conversation that nobody told, for it waits still for `waited_for`."""
@@ -300,10 +322,13 @@ class Dispatch:
             return 0
         self.hold |= AWAITING
         deferred.addCallbacks(self._answered, self._answer_failed)
+        if self.hold & AWAITING:
+            self._answer = deferred
+            self._connection.app_waits()
         return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
 
     def _answered(self, reply: Any) -> None:
-        self.hold &= ~AWAITING
+        self._wait_no_more()
         working = self.hold & WORKING
         if reply is not None and (working or not self.hold & OVER):
             try:
@@ -316,10 +341,16 @@ class Dispatch:
             self.go_on()
 
     def _answer_failed(self, failure: Failure) -> None:
-        self.hold &= ~AWAITING
+        self._wait_no_more()
         self._connection.app_failed(failure)
         if not self.hold & WORKING:
             self.go_on()
+
+    def _wait_no_more(self) -> None:
+        self.hold &= ~AWAITING
+        if self._answer is not None:
+            self._answer = None
+            self._connection.app_answered()
 
     def _talked(self, _: object) -> None:
         self._talk = self._coroutine = None

@@ -4,7 +4,10 @@ How a connection ends: where it stands, what put it there first, by when it is o
 ========== ============ ==================================================================== =========
 from       event        what it is                                                           to
 ========== ============ ==================================================================== =========
+UNOPENED   ``begin``    the transport is connected; TLS is still to be set up                OPENING
 UNOPENED   ``open``     the transport is connected                                           OPEN
+OPENING    ``open``     TLS is set up                                                        OPEN
+OPENING    ``cut``      there is nothing to flush                                            CLOSING
 OPEN       ``no_more``  no message comes any more; what came is still handled                OPEN
 OPEN       ``close``    what is written is flushed                                           CLOSING
 OPEN       ``cut``      what is written is lost                                              CLOSING
@@ -17,15 +20,14 @@ The first cause is the `CloseReason` of the connection; only a proper ending giv
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.deadlines import Deadlines
 from tcpapp.errors import NotConnected, UnreadableStream
 from tcpapp.framing import Framing
 
@@ -36,25 +38,31 @@ class State(Enum):
     """Where a connection stands."""
 
     UNOPENED = "unopened"
+    OPENING = "opening"
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
-UNOPENED_REASON = CloseReason(EndedBy.US, "unopened", "it was never connected; use it once connectionMade was called")
+UNOPENED_REASON = CloseReason(EndedBy.US, "unopened", "it is not connected yet; use it once it is open")
 
 
 class Ending:
-    """The state of one connection, and its one deadline. It does no I/O: the connection does what its answers say."""
+    """
+    The state of one connection, and the one deadline of its end. It does no I/O: the connection does what it says.
 
-    __slots__ = ("_cause", "_clock", "_cut", "_timer", "_waiters", "no_more_input", "state")
+    `opened` says whether it ever was open.
+    """
 
-    def __init__(self, cut: Callable[[CloseReason], None]) -> None:
-        self._cut = cut
+    __slots__ = ("_cause", "_deadlines", "_late", "_openers", "_waiters", "no_more_input", "opened", "state")
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
         self._cause: CloseReason | None = None
-        self._clock: IReactorTime | None = None
-        self._timer: IDelayedCall | None = None
+        self._late: CloseReason | None = None
+        self._openers: list[Deferred[None]] | None = None
         self._waiters: list[Deferred[CloseReason]] | None = None
+        self.opened = False
         self.no_more_input = False
         self.state = State.UNOPENED
 
@@ -68,10 +76,14 @@ class Ending:
         """What those are told who want something of a connection that is not open."""
         return NotConnected(f"the connection is not open: {self.cause}", self.cause)
 
-    def open(self, clock: IReactorTime | None) -> None:
-        """The transport is connected; deadlines run on `clock`."""
-        self._clock = clock
+    def begin(self) -> None:
+        """The transport is connected, and TLS is still to be set up."""
+        self.state = State.OPENING
+
+    def open(self) -> None:
+        """Messages can pass. Whoever waits for that is told by `tell_open`."""
         self.state = State.OPEN
+        self.opened = True
 
     def no_more(self, cause: CloseReason) -> bool:
         """No message comes any more. Whether this is news."""
@@ -91,11 +103,11 @@ class Ending:
 
     def cut(self, cause: CloseReason) -> bool:
         """Close without flushing. Whether there is anything to cut."""
-        if self.state not in (State.OPEN, State.CLOSING):
+        if self.state not in (State.OPENING, State.OPEN, State.CLOSING):
             return False
         self.state = State.CLOSING
         self._note(cause)
-        self._stop_timer()
+        self._deadlines.stop("ending")
         return True
 
     def over(self, cause: CloseReason) -> CloseReason:
@@ -106,8 +118,9 @@ class Ending:
         peer's, who had all. What a peer was in the middle of saying when we ended is nobody's fault.
         """
         self.state = State.CLOSED
-        self._stop_timer()
-        if self._cause is None or (self._cause.by is EndedBy.US and cause.by is EndedBy.NETWORK):
+        self._deadlines.stop("ending")
+        spoilt = self.opened and self._cause is not None and self._cause.by is EndedBy.US
+        if self._cause is None or (spoilt and cause.by is EndedBy.NETWORK):
             self._note(cause)
         return self.cause
 
@@ -118,14 +131,32 @@ class Ending:
         A deadline only comes nearer: where a sooner one stands, it stays.
         """
         seconds = max(seconds, 0)
-        if self._clock is None or self.state is State.CLOSED:
+        if (
+            self.state in (State.UNOPENED, State.CLOSED)
+            or self._deadlines.ends("ending") <= self._deadlines.seconds() + seconds
+        ):
             return
-        if self._timer is not None and self._timer.getTime() <= self._clock.seconds() + seconds:
-            return
-        self._stop_timer()
         text = f"it was not finished in {seconds:g} s ({timer})"
-        cause = CloseReason(EndedBy.US, rule, text, seconds, seconds)
-        self._timer = self._clock.callLater(seconds, self._time_out, cause)
+        self._late = CloseReason(EndedBy.US, rule, text, seconds, seconds)
+        self._deadlines.start("ending", seconds)
+
+    @property
+    def late(self) -> CloseReason:
+        """Why it is cut where it is not over in time. There has to be such a time."""
+        assert self._late is not None
+        return self._late
+
+    def when_open(self) -> Deferred[None]:
+        """Fires once it is open, or fails with the error that ended it before: `NotConnected`, where there is none."""
+        if self.opened:
+            return succeed(None)
+        if self.state is State.CLOSED:
+            return fail(self.cause.error or self.error)
+        if self._openers is None:
+            self._openers = []
+        opener: Deferred[None] = Deferred(self._openers.remove)
+        self._openers.append(opener)
+        return opener
 
     def when_over(self) -> Deferred[CloseReason]:
         """Fires with the `CloseReason` after the end."""
@@ -137,8 +168,17 @@ class Ending:
         self._waiters.append(waiter)
         return waiter
 
+    def tell_open(self) -> None:
+        """Fire what `when_open` gave."""
+        openers, self._openers = self._openers or (), None
+        for opener in openers:
+            opener.callback(None)
+
     def tell(self) -> None:
-        """Fire what `when_over` gave."""
+        """Fire what `when_over` gave, and fail what `when_open` gave and has not fired."""
+        openers, self._openers = self._openers or (), None
+        for opener in openers:
+            opener.errback(self.cause.error or self.error)
         waiters, self._waiters = self._waiters or (), None
         for waiter in waiters:
             waiter.callback(self.cause)
@@ -147,15 +187,6 @@ class Ending:
         """The first cause stands, unless it was a proper ending that `cause` spoils."""
         if self._cause is None or (self._cause.clean and not cause.clean):
             self._cause = cause
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def _time_out(self, cause: CloseReason) -> None:
-        self._timer = None
-        self._cut(cause)
 
 
 def cause_of_end(framing: Framing) -> CloseReason:

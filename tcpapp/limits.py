@@ -123,6 +123,29 @@ class Limits:
         why="our choice: ten times the least that HTTP/2 recommends for streams (100, RFC 9113 section 6.5.2)",
     )
 
+    heartbeats_missed: int = _number(
+        2,
+        "heartbeats to which nothing may come; when the next one is due, the connection ends",
+        unit="heartbeats",
+        why="NATS's ping_max",
+        least=0,
+    )
+    age_jitter: int = _number(
+        10,
+        "percent that the greatest age of a connection (max_age) differs by, up or down, at random",
+        unit="percent",
+        why="gRPC's for its MAX_CONNECTION_AGE: those that were opened together are not closed together",
+        least=0,
+        most=100,
+    )
+    keepalive_count: int = _number(
+        4,
+        "TCP keepalive probes without an answer that end a connection",
+        unit="probes",
+        why="our choice: with the other two numbers, a peer that vanished is found out in two minutes",
+        most=127,
+    )
+
     def __post_init__(self) -> None:
         _check(self, whole=True)
         if self.inbox_low > self.inbox_high:
@@ -139,6 +162,93 @@ class Timeouts:
         unit="seconds",
         why="Twisted's connectTCP gives an attempt 30 s; the look-up is not in that",
         zero="no limit",
+    )
+    tls_handshake: float = _number(
+        10.0,
+        "setting up TLS, once the transport is connected",
+        unit="seconds",
+        why="Netty's handshakeTimeout; ranch has 5 s",
+        zero="no limit",
+    )
+    first_message: float = _number(
+        60.0,
+        "the first message to a server, of a client that the app has not spoken to first",
+        unit="seconds",
+        why="nginx's client_header_timeout, which bounds the first thing that an HTTP client has to say",
+        zero="no limit",
+    )
+    frame: float = _number(
+        60.0,
+        "the rest of a message, once its first byte has come",
+        unit="seconds",
+        why="our choice, as first_message: 1 MiB then has to come at 17 KiB a second",
+        zero="no limit",
+    )
+    idle: float = _number(
+        600.0,
+        "a server's connection on which nothing passes, either way",
+        unit="seconds",
+        why="nginx's proxy_timeout for streams, which counts both ways, too",
+        zero="no limit",
+    )
+    idle_read: float = _number(
+        0.0,
+        "a peer that sends nothing",
+        unit="seconds",
+        why="our choice: one who only listens is no fault; set it where peers have to go on sending",
+        zero="no limit",
+    )
+    idle_write: float = _number(
+        0.0,
+        "a peer to whom nothing is sent",
+        unit="seconds",
+        why="our choice: one who only tells is no fault; set it where the app has to go on sending",
+        zero="no limit",
+    )
+    answer: float = _number(
+        60.0,
+        "the app's Deferred, or coroutine, that answers a message",
+        unit="seconds",
+        why="nginx's proxy_read_timeout, which bounds how long a backend may think",
+        zero="no limit",
+    )
+    max_age: float = _number(
+        0.0,
+        "a connection's life; then what is in hand is finished, and it is closed",
+        unit="seconds",
+        why="gRPC's MAX_CONNECTION_AGE: none unless asked for. Set it behind a balancer, so that load spreads anew",
+        zero="no limit",
+    )
+    heartbeat: float = _number(
+        60.0,
+        "a peer that sends nothing, before it is sent a heartbeat (where there is one to send)",
+        unit="seconds",
+        why="RabbitMQ's heartbeat; NATS pings every 120 s",
+        zero="no heartbeat",
+    )
+    keepalive: float = _number(
+        60.0,
+        "a quiet connection, before TCP asks the peer's system whether it is still there",
+        unit="seconds",
+        why="our choice: below the minutes after which firewalls forget a connection (RFC 5382: 2 h)",
+        zero="no TCP keepalive",
+        most=32767,
+    )
+    keepalive_interval: float = _number(
+        15.0,
+        "between TCP's further questions (keepalive_count of them)",
+        unit="seconds",
+        why="Go's default for net.KeepAliveConfig",
+        least=1,
+        most=32767,
+    )
+    user_timeout: float = _number(
+        120.0,
+        "data that the peer's system does not acknowledge, before TCP gives the connection up",
+        unit="seconds",
+        why="our choice: keepalive and its probes together; RFC 5482 describes it, and Linux alone has it",
+        zero="as the system has it",
+        most=2_000_000,
     )
     request: float = _number(
         30.0,

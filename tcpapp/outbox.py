@@ -12,10 +12,11 @@ from collections import deque
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
+from tcpapp.deadlines import Deadlines
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 
@@ -30,9 +31,6 @@ class Sender(Protocol):
 
     def writing_resumed(self) -> None:
         """All that was over the mark is the transport's."""
-
-    def writing_stalled(self) -> None:
-        """The peer took nothing for ``send_progress`` seconds."""
 
     def too_much_unsent(self, unsent: int) -> None:
         """`unsent` bytes wait, over ``max_unsent``, and more came."""
@@ -59,7 +57,7 @@ class Outbox:
     """
 
     __slots__ = (
-        "_clock",
+        "_deadlines",
         "_finished",
         "_gathered",
         "_gathered_size",
@@ -69,21 +67,17 @@ class Outbox:
         "_progress",
         "_queue",
         "_sender",
-        "_timer",
         "_transport",
         "blocked",
         "unsent",
     )
 
-    def __init__(
-        self, transport: Any, sender: Sender, limits: Limits, progress: float, clock: IReactorTime | None
-    ) -> None:
+    def __init__(self, transport: Any, sender: Sender, limits: Limits, progress: float, deadlines: Deadlines) -> None:
         self._transport = transport
         self._sender = sender
         self._limits = limits
         self._progress = progress
-        self._clock = clock
-        self._timer: IDelayedCall | None = None
+        self._deadlines = deadlines
         self._gathered: list[bytes] | None = None
         self._gathered_size = 0
         self._gathering = False
@@ -127,12 +121,12 @@ class Outbox:
 
         Cancelled before the transport was given any of it, it is not sent. Cancelled later, it is sent all the same.
         """
-        if self._behind or self._gathered_size + len(data) > self._limits.write_high:
+        if self.behind or self._gathered_size + len(data) > self._limits.write_high:
             self._flush()
-        if self._behind:
+        if self.behind:
             return self._wait_with(data)
         self.write(data)
-        return self._wait_with(b"") if self._behind else succeed(None)
+        return self._wait_with(b"") if self.behind else succeed(None)
 
     def finish(self) -> bool:
         """
@@ -144,8 +138,8 @@ class Outbox:
             return False
         self._finished = True
         self.release()
-        self._stop_timer()
-        self._transport.unregisterProducer()  # before the writes: their pauses would start a timer that nothing stops
+        self._deadlines.stop("send_progress")
+        self._transport.unregisterProducer()  # before the writes: their pauses concern nobody any more
         for waiting in self._queue or ():
             self._transport.write(waiting.data[waiting.given :])
             self._note_handed(waiting)
@@ -155,7 +149,7 @@ class Outbox:
 
     def end(self, error: NotConnected, flushed: bool) -> None:
         """The connection is lost: tell every ``send`` that waits that it was `flushed`, or fail it with `error`."""
-        self._stop_timer()
+        self._deadlines.stop("send_progress")
         handed, self._handed = self._handed or (), None
         waiting, self._queue = self._queue or (), None
         for told in (*handed, *(each.told for each in waiting)):
@@ -167,23 +161,25 @@ class Outbox:
 
     def pauseProducing(self) -> None:
         """The transport has more than its mark."""
+        if self._progress and not self.blocked:
+            self._deadlines.start("send_progress", self._progress)
         self.blocked = True
-        self._start_timer()
         self._sender.writing_blocked()
 
     def resumeProducing(self) -> None:
         """The transport has sent what it had."""
         self.blocked = False
-        self._stop_timer()
+        self._deadlines.stop("send_progress")
         self._feed()
-        if not self._behind:
+        if not self.behind:
             self._sender.writing_resumed()
 
     def stopProducing(self) -> None:
         """The transport is gone; `end` follows."""
 
     @property
-    def _behind(self) -> bool:
+    def behind(self) -> bool:
+        """Whether bytes wait for the peer to take what was sent before."""
         return self.blocked or bool(self._queue)
 
     def _flush(self) -> None:
@@ -195,6 +191,7 @@ class Outbox:
         if self.blocked or self._queue or len(data) > self._limits.write_high:
             self._wait(_Waiting(data, None))
         else:
+            self._deadlines.said = self._deadlines.seconds()
             self._transport.write(data)
 
     def _wait_with(self, data: bytes) -> Deferred[None]:
@@ -232,6 +229,7 @@ class Outbox:
             if waiting.given == len(waiting.data):
                 self._queue.popleft()
                 self._note_handed(waiting)
+            self._deadlines.said = self._deadlines.seconds()
             self._transport.write(piece)
             self._tell_handed()
 
@@ -247,16 +245,3 @@ class Outbox:
             if self._handed is None:
                 self._handed = []
             self._handed.append(waiting.told)
-
-    def _start_timer(self) -> None:
-        if self._timer is None and self._clock is not None and self._progress:
-            self._timer = self._clock.callLater(self._progress, self._stalled)
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def _stalled(self) -> None:
-        self._timer = None
-        self._sender.writing_stalled()

@@ -36,16 +36,18 @@ class MessageServerFactory(ServerFactory):
 
     noisy = False
     protocol = MessageProtocol
+    serves = True
 
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         settings = self.settings = Settings(app, framing, **options)
         self.admission: Admission[MessageProtocol] = Admission(settings.limits, settings.networks)
         self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock)
+        self._open: dict[MessageProtocol, None] = {}
 
     @property
     def connections(self) -> AbstractSet[MessageProtocol]:
-        """The connections that are open, or closing, in the order they came."""
-        return self.admission.inside
+        """The connections that are open, or closing, in the order they came; those that set up TLS are not yet."""
+        return self._open.keys()
 
     @property
     def refused(self) -> int:
@@ -63,17 +65,22 @@ class MessageServerFactory(ServerFactory):
             settings.telemetry.tell(Refused(addr, len(self.connections), refusal))
         return TurnedAway(reset=refusal.limit is None)
 
-    def connection_opened(self, connection: MessageProtocol) -> None:
-        """`connection` is open."""
+    def connection_made(self, connection: MessageProtocol) -> None:
+        """`connection` has a transport. From now on it takes a place."""
         try:
             address: IAddress | None = connection.peer
         except NotConnected:  # a transport without addresses
             address = None
         self.admission.enter(connection, address)
 
+    def connection_opened(self, connection: MessageProtocol) -> None:
+        """`connection` is open."""
+        self._open[connection] = None
+
     def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
-        """`connection` has ended."""
+        """`connection` has ended, whether it ever was open or not."""
         self.admission.leave(connection)
+        self._open.pop(connection, None)
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """
@@ -81,23 +88,23 @@ class MessageServerFactory(ServerFactory):
 
         `None` stands for ``timeouts.drain``. Fires when none is left, with the number of those that were cut.
         """
-        for connection in list(self.connections):
+        for connection in list(self.admission.inside):
             connection.drain(deadline)
         return self._when_all_closed().addCallback(lambda reasons: sum(not reason.clean for reason in reasons))
 
     def close(self, grace: float | None = None) -> Deferred[None]:
         """Close every connection, each within `grace` seconds (`None`: ``timeouts.grace``); fires when none is left."""
-        for connection in list(self.connections):
+        for connection in list(self.admission.inside):
             connection.close(grace)
         return self._when_all_closed().addCallback(lambda _: None)
 
     def abort(self) -> None:
         """Cut every connection now."""
-        for connection in list(self.connections):
+        for connection in list(self.admission.inside):
             connection.abort()
 
     def _when_all_closed(self) -> Deferred[list[CloseReason]]:
-        return gatherResults([connection.when_closed() for connection in self.connections], consumeErrors=True)
+        return gatherResults([connection.when_closed() for connection in self.admission.inside], consumeErrors=True)
 
 
 class TurnedAway(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any, TypedDict
 
 from twisted.internet.interfaces import IReactorTime
@@ -11,7 +12,7 @@ from tcpapp import codecs
 from tcpapp import framing as framings
 from tcpapp.app import handlers_of
 from tcpapp.codecs import Codec
-from tcpapp.errors import InvalidOption
+from tcpapp.errors import InvalidOption, UnsendableMessage
 from tcpapp.framing import Framing
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.networks import Networks
@@ -31,6 +32,8 @@ class Options(TypedDict, total=False):
     clock: IReactorTime | None
     telemetry: Telemetry | None
     networks: Networks | None
+    heartbeat: Any
+    random: Random | None
 
 
 class Settings:
@@ -46,6 +49,9 @@ class Settings:
       a `StringTransport`, no timer runs.
     - `telemetry`: who is told what happens; `None`: the log.
     - `networks`: whose clients a server takes in; `None`: everyone's. It says nothing to a client.
+    - `heartbeat`: the message that a peer is sent from whom nothing came for ``timeouts.heartbeat`` seconds, or a
+      function of the connection that gives it (`None`: none, this time); `None`: no heartbeats are sent.
+    - `random`: where chance is drawn from; `None`: a source of its own.
     """
 
     def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
@@ -61,9 +67,20 @@ class Settings:
         self.telemetry: Telemetry = _instance("telemetry", told, Telemetry)
         self.networks: Networks = _instance("networks", options.get("networks"), Networks)
         self.handlers = handlers_of(app, self.codec)
+        self.random: Random = _instance("random", options.get("random"), Random)
+        self.heartbeat = self._checked_heartbeat(options.get("heartbeat"))
         unknown = sorted(set(options) - set(Options.__annotations__))
         if unknown:
             raise TypeError(f"unknown argument {unknown[0]!r}: there are {', '.join(Options.__annotations__)}")
+
+    def _checked_heartbeat(self, heartbeat: Any) -> Any:
+        """`heartbeat` itself, unless it is a message that cannot be sent: that is known now."""
+        if heartbeat is not None and not callable(heartbeat):
+            try:
+                self.framing.fresh().frame(heartbeat if self.codec is None else self.codec.encode(heartbeat))
+            except UnsendableMessage as error:
+                raise InvalidOption(f"heartbeat={heartbeat!r}: {error}") from error
+        return heartbeat
 
 
 def _instance(name: str, value: Any, kind: type[Any]) -> Any:

@@ -33,6 +33,7 @@ __all__ = [
     "LateReply",
     "Listener",
     "MessagesSkipped",
+    "NeverOpened",
     "Opened",
     "Refused",
     "Telemetry",
@@ -54,6 +55,14 @@ class Closed:
     connection: MessageProtocol
     reason: CloseReason
     unhandled: int
+
+
+@dataclass(frozen=True)
+class NeverOpened:
+    """A connection ended before it was open, while TLS was being set up: the app knows nothing of it."""
+
+    connection: MessageProtocol
+    reason: CloseReason
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class LateReply:
     connection: MessageProtocol
 
 
-Event = Opened | Closed | Refused | AppFailed | MessagesSkipped | LateReply
+Event = Opened | Closed | NeverOpened | Refused | AppFailed | MessagesSkipped | LateReply
 Listener = Callable[[Event], None]
 
 _log = Logger(namespace="tcpapp")
@@ -133,6 +142,8 @@ def log(event: Event) -> None:
     """
     if isinstance(event, Closed):
         _log_closed(event)
+    elif isinstance(event, NeverOpened):
+        _log.info("{peer}: not opened: {reason}", peer=_peer(event.connection), reason=str(event.reason))
     elif isinstance(event, AppFailed):
         _log.failure("the app failed on the connection of {peer}", event.failure, peer=_peer(event.connection))
     elif isinstance(event, Refused):

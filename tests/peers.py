@@ -128,8 +128,14 @@ class Peer:
 
     @property
     def timers(self) -> list[Any]:
-        """What the connection has set on its clock: all but the transport's turns, which are due now."""
-        return [each for each in self.clock.getDelayedCalls() if each.getTime() > self.clock.seconds()]
+        """What is set on its clock, beside the one timer of the connection's waits, and turns, which are due now."""
+        calls = [each for each in self.clock.getDelayedCalls() if each.getTime() > self.clock.seconds()]
+        return [each for each in calls if getattr(each.func, "__self__", None) is not self.connection._deadlines]
+
+    @property
+    def waits(self) -> list[str]:
+        """What the connection waits for, but for what every peer of a server owes it."""
+        return [each for each in self.connection._deadlines.started if each != "first_message"]
 
     @property
     def closing(self) -> bool:

@@ -66,8 +66,8 @@ def test_an_unreadable_stream_gives_its_reason(error: UnreadableStream) -> None:
 
 @pytest.mark.parametrize("rule", sorted(table()))
 def test_only_a_proper_end_is_clean(rule: str) -> None:
-    """A close is clean where it was asked for, drained, or ended between two messages; by no other rule."""
-    clean = rule in {"closed", "drained", "end-of-stream"}
+    """A close is clean where it was asked for, drained, of age, or ended between two messages; by no other rule."""
+    clean = rule in {"closed", "drained", "max-age", "end-of-stream"}
     assert clean == CloseReason(EndedBy.US, rule, "").clean
 
 

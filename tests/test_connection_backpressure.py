@@ -141,7 +141,7 @@ def test_nothing_is_lost_or_turned_round_by_a_peer_that_takes_in_fits_and_starts
         peer.transport.turn()  # what was held back while reading was paused comes in a turn of its own
     assert peer.hears() == expected
     assert not peer.paused
-    assert peer.clock.getDelayedCalls() == []
+    assert (peer.timers, peer.waits) == ([], [])
 
 
 def test_a_send_waits_for_its_own_message_to_be_below_the_mark() -> None:

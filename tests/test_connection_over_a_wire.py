@@ -46,6 +46,8 @@ class Pair:
         self.server: Any = MessageServerFactory(app, framing, **options).buildProtocol(None)
         self.client: Any = MessageClientFactory(taker, framing, **options).buildProtocol(None)
         self.wire = Wire(self.server, self.client, clock=clock, **(line or {}))
+        while self.client.state is State.OPENING or self.server.state is State.OPENING:  # TLS is set up
+            self.wire.clock.advance(0.1)
         self.closed = [outcome(each.when_closed()) for each in (self.server, self.client)]
 
     @property

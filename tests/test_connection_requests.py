@@ -75,21 +75,21 @@ def test_a_request_times_out(given_to_call: bool) -> None:
     peer.says(b"late\nmessage\n")
     assert result_of(peer.connection.receive()) == b"message"
     assert len(peer.told(LateReply)) == 1
-    assert peer.clock.getDelayedCalls() == []
+    assert peer.timers == []
 
 
 def test_a_request_without_a_timeout_waits() -> None:
     """0 is no limit."""
     peer = Peer()
     peer.connection.request(b"1", timeout=0)
-    assert peer.clock.getDelayedCalls() == []
+    assert peer.timers == []
 
 
 def test_a_reply_stops_its_timer() -> None:
     """No timer is left behind, however a request ends."""
     peer = Peer()
     answered, cancelled, failed = (quietly(peer.connection.request(b"x")) for _ in range(3))
-    assert len(peer.clock.getDelayedCalls()) == 3
+    assert len(peer.timers) == 3
     peer.says(b"reply\n")
     cancelled.cancel()
     peer.resets()

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from tcpapp import ending
 from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.deadlines import Deadlines
 from tcpapp.ending import Ending, State
 from tcpapp.errors import NotConnected
 from tests.peers import outcome
@@ -24,12 +25,24 @@ WORSE = CloseReason(EndedBy.NETWORK, "lost", "reset")
 
 
 class Rig:
-    """An ending on a clock, and what it had cut."""
+    """An ending on a clock, and what it would have cut."""
+
+    has_the_turn = False
 
     def __init__(self) -> None:
         self.cuts: list[CloseReason] = []
         self.clock = Clock()
-        self.ending = Ending(self.cuts.append)
+        self.deadlines = Deadlines(self)
+        self.deadlines.run_on(self.clock)
+        self.ending = Ending(self.deadlines)
+
+    def overdue(self, wait: str, seconds: float) -> None:
+        assert wait == "ending"
+        assert seconds == self.ending.late.limit
+        self.cuts.append(self.ending.late)
+
+    def beat(self, missed: int) -> None:
+        raise AssertionError
 
     def within(self, seconds: float, rule: str) -> None:
         self.ending.within(seconds, rule, f"the timer of {rule}")
@@ -41,6 +54,9 @@ class Rig:
 
 STARTS: dict[str, list[tuple[str, CloseReason]]] = {
     "unopened": [],
+    "opening": [("begin", CLEAN)],
+    "opened": [("begin", CLEAN), ("open", CLEAN)],
+    "never-opened-cut": [("begin", CLEAN), ("cut", BAD)],
     "open": [("open", CLEAN)],
     "no-more-input": [("open", CLEAN), ("no_more", GONE)],
     "closing": [("open", CLEAN), ("close", CLEAN)],
@@ -61,7 +77,7 @@ def begun(start: str) -> Rig:
 
 
 def happen(rig: Rig, event: str, cause: CloseReason) -> Any:
-    return rig.ending.open(rig.clock) if event == "open" else getattr(rig.ending, event)(cause)
+    return getattr(rig.ending, event)(*[] if event in ("begin", "open") else [cause])
 
 
 # The table -----------------------------------------------------------------------------------------------------------
@@ -75,6 +91,14 @@ def happen(rig: Rig, event: str, cause: CloseReason) -> Any:
         ("unopened", "close", False, State.UNOPENED),
         ("unopened", "cut", False, State.UNOPENED),
         ("unopened", "over", GONE, State.CLOSED),
+        ("unopened", "begin", None, State.OPENING),
+        ("opening", "open", None, State.OPEN),
+        ("opening", "no_more", False, State.OPENING),
+        ("opening", "close", False, State.OPENING),
+        ("opening", "cut", True, State.CLOSING),
+        ("opening", "over", GONE, State.CLOSED),
+        ("opened", "close", True, State.CLOSING),
+        ("never-opened-cut", "over", BAD, State.CLOSED),
         ("open", "no_more", True, State.OPEN),
         ("open", "close", True, State.CLOSING),
         ("open", "cut", True, State.CLOSING),
@@ -111,7 +135,7 @@ def test_each_event_has_its_answer_in_each_state(start: str, event: str, news: A
 def test_the_table_of_the_docstring_holds() -> None:
     """Each of its rows is a way that is there, from every standing of that state."""
     rows = re.findall(r"^(\w+) +``(\w+)`` .* (\w+)$", ending.__doc__ or "", re.MULTILINE)
-    assert len(rows) == 6
+    assert len(rows) == 9
     for before, event, after in rows:
         starts = [each for each in STARTS if before in ("any", begun(each).ending.state.name)]
         assert starts
@@ -205,7 +229,7 @@ def test_a_deadline_only_comes_nearer(first: float, passed: float, second: float
     rig.within(first, "first")
     rig.clock.advance(passed)
     rig.within(second, "second")
-    assert [at] == [each.getTime() for each in rig.clock.getDelayedCalls()]
+    assert at == rig.deadlines.ends("ending")
     rig.clock.advance(at - passed)
     assert [rule] == rig.rules
 
@@ -232,11 +256,11 @@ def test_a_deadline_holds_while_it_closes(event: str) -> None:
 
 @pytest.mark.parametrize("event", ["cut", "over"])
 def test_no_deadline_is_left_when_there_is_nothing_to_wait_for(event: str) -> None:
-    """Once it is cut, or over, no timer runs."""
+    """Once it is cut, or over, nothing is cut for being late."""
     rig = begun("open")
     rig.within(1, "first")
     happen(rig, event, GONE)
-    assert rig.clock.getDelayedCalls() == []
+    assert rig.deadlines.started == ()
 
 
 @pytest.mark.parametrize("start", ["unopened", "closed", "never-opened"])
@@ -244,13 +268,14 @@ def test_what_is_not_open_has_no_deadline(start: str) -> None:
     """Before the beginning and after the end no timer is started."""
     rig = begun(start)
     rig.within(1, "first")
-    assert rig.clock.getDelayedCalls() == []
+    assert rig.deadlines.started == ()
 
 
 def test_without_a_clock_there_is_no_deadline() -> None:
     """As with a transport that has no reactor."""
     rig = Rig()
-    rig.ending.open(None)
+    rig.deadlines.run_on(None)
+    rig.ending.open()
     rig.within(1, "first")
     assert (rig.ending.state, rig.ending.cut(BAD)) == (State.OPEN, True)
 
@@ -280,7 +305,7 @@ def test_one_may_wait_before_the_beginning() -> None:
     """It is told of the end of the connection that was opened later."""
     rig = begun("unopened")
     seen = outcome(rig.ending.when_over())
-    rig.ending.open(rig.clock)
+    rig.ending.open()
     rig.ending.over(GONE)
     rig.ending.tell()
     assert seen == [GONE]
@@ -319,3 +344,41 @@ def test_one_who_is_told_may_ask_again() -> None:
     rig.ending.over(GONE)
     rig.ending.tell()
     assert again == [[GONE]]
+
+
+# Those who wait for the beginning -------------------------------------------------------------------------------------
+
+
+def test_who_waits_for_it_to_be_open_is_told_when_that_is_told() -> None:
+    """After the opening itself, in the order they asked; who asks later is told at once."""
+    rig = begun("opening")
+    seen = [outcome(rig.ending.when_open()) for _ in range(2)]
+    rig.ending.open()
+    assert seen == [[], []]
+    rig.ending.tell_open()
+    rig.ending.tell_open()
+    assert (seen, outcome(rig.ending.when_open())) == ([[None], [None]], [None])
+
+
+@pytest.mark.parametrize("error", [None, OSError("the network failed")])
+def test_what_never_opens_fails_those_who_waited_for_it(error: OSError | None) -> None:
+    """With the error behind its end, or with one that has the reason of it."""
+    reason = CloseReason(EndedBy.NETWORK, "lost", "reset", error=error)
+    rig = begun("opening")
+    early = outcome(rig.ending.when_open())
+    rig.ending.over(reason)
+    rig.ending.tell()
+    for seen in (early, outcome(rig.ending.when_open())):
+        assert [error or f"the connection is not open: {reason}"] == [(error and seen[0]) or str(seen[0])]
+    assert not rig.ending.opened
+
+
+def test_who_waits_for_it_to_be_open_may_give_up() -> None:
+    """It is told of that alone."""
+    rig = begun("opening")
+    waiter = rig.ending.when_open()
+    seen = outcome(waiter)
+    waiter.cancel()
+    rig.ending.open()
+    rig.ending.tell_open()
+    assert [CancelledError] == [type(each) for each in seen]

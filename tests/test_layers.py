@@ -34,9 +34,10 @@ TOWER = (
     # floor 1: one conversation
     {"limits", "addresses", "networks"},
     {"admission"},
-    {"telemetry", "doors"},
+    {"telemetry", "doors", "deadlines", "keepalive"},
     {"inbox", "outbox", "requests", "ending", "app"},
     {"settings", "dispatch"},
+    {"link"},
     {"connection"},
     # floor 2: many of them
     {"server", "client"},

@@ -29,6 +29,9 @@ NUMBERS = [pytest.param(kind, field.name, id=field.name) for kind in (Limits, Ti
         ("write_high", 64 * 1024),
         ("max_unsent", 32 * 1024 * 1024),
         ("max_requests", 1024),
+        ("heartbeats_missed", 2),
+        ("age_jitter", 10),
+        ("keepalive_count", 4),
     ],
 )
 def test_limits_have_defaults(name: str, default: int) -> None:
@@ -40,6 +43,18 @@ def test_limits_have_defaults(name: str, default: int) -> None:
     ("name", "default"),
     [
         ("connect", 30.0),
+        ("tls_handshake", 10.0),
+        ("first_message", 60.0),
+        ("frame", 60.0),
+        ("idle", 600.0),
+        ("idle_read", 0.0),
+        ("idle_write", 0.0),
+        ("answer", 60.0),
+        ("max_age", 0.0),
+        ("heartbeat", 60.0),
+        ("keepalive", 60.0),
+        ("keepalive_interval", 15.0),
+        ("user_timeout", 120.0),
         ("request", 30.0),
         ("send_progress", 30.0),
         ("half_close", 30.0),
@@ -57,20 +72,32 @@ def test_every_number_is_accounted_for(field: object) -> None:
     """Each number says what it bounds, in which unit, and why it is that number."""
     told = field.metadata  # type: ignore[attr-defined]
     assert told["what"]
-    assert told["unit"] in {"connections", "bytes", "requests", "seconds", "bits", "clients a second"}
+    assert told["unit"] in {
+        "connections",
+        "bytes",
+        "requests",
+        "seconds",
+        "bits",
+        "clients a second",
+        "heartbeats",
+        "percent",
+        "probes",
+    }
     assert len(told["why"]) > 10
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
 def test_every_why_names_a_source_or_owns_up(field: object) -> None:
     """A reason names software or a standard, or says that the number is our choice."""
-    assert re.search(r"our choice|RFC|Twisted|Netty|Redis|Kafka|Thousand Island", field.metadata["why"])  # type: ignore[attr-defined]
+    assert re.search(
+        r"our choice|RFC|Twisted|Netty|Redis|Kafka|Thousand Island|nginx|NATS|gRPC|RabbitMQ|Go's", field.metadata["why"]
+    )  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("kind", "name"), NUMBERS)
 def test_its_own_default_is_taken(kind: type[Limits | Timeouts], name: str) -> None:
     """A number that is given is the number that counts."""
-    given = 30 if name.startswith("network") else 40_000
+    given = 30 if name.startswith(("network", "age", "keepalive")) else 40_000
     assert getattr(kind(**{name: given}), name) == given
 
 

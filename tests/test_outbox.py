@@ -17,6 +17,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface.verify import verifyObject
 
 from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.deadlines import Deadlines
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tcpapp.outbox import Outbox
@@ -74,7 +75,9 @@ class EagerTransport(StringTransport):
 
 
 class Sender:
-    """A sender that notes what it is told."""
+    """A sender that notes what it is told, and when the peer took nothing for too long."""
+
+    has_the_turn = False
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -85,11 +88,15 @@ class Sender:
     def writing_resumed(self) -> None:
         self.events.append("resumed")
 
-    def writing_stalled(self) -> None:
-        self.events.append("stalled")
-
     def too_much_unsent(self, unsent: int) -> None:
         self.events.append(unsent)
+
+    def overdue(self, wait: str, seconds: float) -> None:
+        assert (wait, seconds) == ("send_progress", PROGRESS)
+        self.events.append("stalled")
+
+    def beat(self, missed: int) -> None:
+        raise AssertionError
 
 
 class Rig:
@@ -100,7 +107,9 @@ class Rig:
         self.sender = Sender()
         self.clock = Clock()
         limits = Limits(write_high=HIGH, max_unsent=max_unsent)
-        self.outbox = Outbox(self.transport, self.sender, limits, progress, self.clock)
+        self.deadlines = Deadlines(self.sender)
+        self.deadlines.run_on(self.clock)
+        self.outbox = Outbox(self.transport, self.sender, limits, progress, self.deadlines)
 
     def block(self) -> None:
         """Fill the transport over its mark, and forget that."""
@@ -210,7 +219,7 @@ def test_a_transport_may_pause_and_resume_inside_a_write() -> None:
     rig.outbox.write(b"e" * 8)
     rig.outbox.release()
     assert rig.transport.value() == b"a" + b"b" * 45 + b"c" + b"d" * 8 + b"e" * 8
-    assert (seen, rig.outbox.unsent, rig.clock.getDelayedCalls()) == ([[None]] * 3, 0, [])
+    assert (seen, rig.outbox.unsent, rig.deadlines.started) == ([[None]] * 3, 0, ())
 
 
 # Gathering -----------------------------------------------------------------------------------------------------------
@@ -567,7 +576,7 @@ def test_a_slow_peer_is_not_stalled() -> None:
         rig.transport.flush()
         pieces += 1
     assert (10, {"blocked", "resumed"}) == (pieces, set(rig.sender.events))
-    assert rig.clock.getDelayedCalls() == []
+    assert rig.deadlines.started == ()
 
 
 def test_a_slow_peer_that_stops_is_stalled() -> None:
@@ -607,13 +616,13 @@ def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
     """A time of 0 is no limit; where there is no clock there is no timer."""
     rig = Rig(progress=0)
     transport = Transport()
-    clockless = Outbox(transport, rig.sender, Limits(write_high=HIGH), progress, None)
+    clockless = Outbox(transport, rig.sender, Limits(write_high=HIGH), progress, Deadlines(rig.sender))
     for outbox in (rig.outbox, clockless):
         outbox.write(b"x" * 45)
     transport.flush()
     rig.transport.flush()
     clockless.end(CLOSED, flushed=False)
-    assert rig.clock.getDelayedCalls() == []
+    assert rig.deadlines.started == ()
 
 
 # The end -------------------------------------------------------------------------------------------------------------
@@ -649,7 +658,7 @@ def test_no_timer_runs_once_it_is_finished() -> None:
     rig.outbox.write(b"x" * 100)
     rig.outbox.finish()
     rig.clock.advance(100 * PROGRESS)
-    assert (rig.clock.getDelayedCalls(), "stalled" in rig.sender.events) == ([], False)
+    assert (rig.deadlines.started, "stalled" in rig.sender.events) == ((), False)
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -666,7 +675,7 @@ def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: b
     rig.outbox.end(CLOSED, flushed)
     rig.outbox.end(CLOSED, not flushed)
     assert ([0, 1, 2, 3], [[None], *[[expected]] * 3]) == (order, told)
-    assert rig.clock.getDelayedCalls() == []
+    assert rig.deadlines.started == ()
 
 
 def test_the_end_may_come_while_those_who_may_know_are_told() -> None:
@@ -770,7 +779,7 @@ class Model:
         assert len(stream) - len(given) == outbox.unsent + outbox._gathered_size
         assert self.rig.transport.paused == outbox.blocked
         assert all(len(each.told) <= 1 for each in self.sends)
-        assert outbox.blocked == bool(self.rig.clock.getDelayedCalls())
+        assert outbox.blocked == bool(self.rig.deadlines.started)
         if not outbox.blocked:
             assert outbox.unsent == 0
             assert all(each.told for each in self.sends)
@@ -796,7 +805,7 @@ def test_the_transport_gets_all_that_was_not_withdrawn_in_order(
     model.rig.outbox.end(CLOSED, flushed)
     assert [[None] if flushed else [CLOSED]] * len(waiting) == [each.told for each in waiting]
     assert all(len(each.told) == 1 for each in model.sends)
-    assert model.rig.clock.getDelayedCalls() == []
+    assert model.rig.deadlines.started == ()
 
 
 @given(events=EVENTS)

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from tcpapp import Limits, Listening, MessageProtocol, MessageServerFactory, State, Telemetry, Timeouts, listen
+from tcpapp import Limits, Listening, MessageProtocol, MessageServerFactory, State, Telemetry, Timeouts, connect, listen
 from tcpapp.admission import Refusal
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
@@ -319,9 +319,9 @@ def test_clients_who_come_too_fast_wait_and_are_served(hosts: Hosts) -> None:
 def test_over_tls_who_is_denied_is_reset_before_it(hosts: Hosts, tls_certificates: Any) -> None:
     """No handshake is made with it."""
     hosts.listen(echo, endpoint=tls_certificates.listen(443, ""), networks=Networks(allow=["192.0.2.0/24"]))
-    denied = hosts.connect(tls_certificates.connect(443, "server"))
+    denied = outcome(connect(tls_certificates.connect(443, "server"), reactor=hosts.client.reactor))
     hosts.wait()
-    assert denied.when_closed().result.rule == "lost"
+    assert [ConnectionLost] == [type(each) for each in denied]
 
 
 def test_a_transport_without_addresses_is_counted_all_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -49,6 +50,8 @@ def test_every_setting_is_kept() -> None:
         "clock": Clock(),
         "telemetry": Telemetry(),
         "networks": Networks(deny=["192.0.2.0/24"]),
+        "heartbeat": {"ping": 1},
+        "random": Random(1),
     }
     settings = Settings(**given)
     assert given == {name: getattr(settings, name) for name in given}

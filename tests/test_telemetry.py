@@ -180,9 +180,9 @@ def test_a_connection_tells_what_happens() -> None:
 
 def test_no_event_is_made_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection asks first."""
-    names = ("Opened", "Closed", "AppFailed", "MessagesSkipped", "LateReply")
+    names = ("link.Opened", "link.Closed", "link.AppFailed", "link.MessagesSkipped", "connection.LateReply")
     for name in names:
-        monkeypatch.setattr(f"tcpapp.connection.{name}", None)  # to make one would raise
+        monkeypatch.setattr(f"tcpapp.{name}", None)  # to make one would raise
     converse(Silent())
 
 

@@ -110,6 +110,11 @@ class Framing(ABC):
         """How many bytes of unfinished input are held now."""
         return len(self._held)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the stream stands inside a message: one that has begun, and is not whole."""
+        return self._arrived() is not None
+
     def _arrived(self) -> int | None:
         """How many bytes of the unfinished message have come; `None` between two messages."""
         return len(self._held) or None

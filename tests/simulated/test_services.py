@@ -354,7 +354,8 @@ def test_no_more_are_let_in_than_may_be_and_the_others_are_counted() -> None:
 async def replies_are_matched(sim: Simulation, *, key: Any, app: Any) -> None:
     """A server takes its time to answer; clients have many requests out, and give up some of them."""
     server = sim.host("server")
-    listening = await tcpapp.listen("tcp:7007", partial(app, sim, server.reactor), reactor=server.reactor)
+    options: dict[str, Any] = {"reactor": server.reactor, "timeouts": Timeouts(idle=0)}
+    listening = await tcpapp.listen("tcp:7007", partial(app, sim, server.reactor), **options)
     asked: list[tuple[bytes, list[Any], bool]] = []
     events: list[Event] = []
 
@@ -366,7 +367,7 @@ async def replies_are_matched(sim: Simulation, *, key: Any, app: Any) -> None:
         if may_fail and sim.chance(0.5):
             sim.call_later(sim.between(0.0, 5.0), reply.cancel)
 
-    options: dict[str, Any] = {"key": key, "telemetry": Telemetry(events.append)}
+    options = {"key": key, "telemetry": Telemetry(events.append)}
     connections = [await connect(each, **options) for each in clients_of(sim, 3)]
     for connection in connections:
         for number in range(25):

@@ -18,7 +18,7 @@ from twisted.logger import Logger, LogPublisher
 from twisted.python import log
 from twisted.python.failure import Failure
 
-from tcpapp import connect, listen
+from tcpapp import Timeouts, connect, listen
 from tcpapp.telemetry import Telemetry
 from tcpapp.testing.leaks import Leaks, described
 from tests.peers import outcome
@@ -209,7 +209,8 @@ async def test_a_port_and_a_connection_are_named_with_whose_they_are(watched, gl
     """Each is named once, though it is a socket too."""
     taken_in = Deferred()
     telemetry = Telemetry(lambda event: None if taken_in.called else taken_in.callback(event))
-    server = await listen("tcp:0:interface=127.0.0.1", None, reactor=global_reactor, telemetry=telemetry)
+    unwatched = Timeouts(first_message=0, idle=0)
+    server = await listen("tcp:0:interface=127.0.0.1", None, timeouts=unwatched, telemetry=telemetry)
     client = await connect(f"tcp:127.0.0.1:{server.port}", reactor=global_reactor)
     await taken_in
     lines = sorted(await left(watched))

@@ -423,6 +423,7 @@ def test_certificates_make_a_tls_connection_in_memory(tls_certificates, wire):
     server = tcpapp.MessageServerFactory(lambda message, connection: message.upper()).buildProtocol(None)
     client = tcpapp.MessageClientFactory().buildProtocol(None)
     line = wire(server, client, tls=contexts)
+    line.flush()
     reply = client.request(b"hello")
     line.flush()
     assert reply.result == b"HELLO"

@@ -13,7 +13,8 @@ def upper(message, connection):
 
 
 def pair(sim, app=upper, **options):
-    """A server with `app` and a client's host, and a connection between them."""
+    """A server with `app` and a client's host, and a connection between them, which may be idle for ever."""
+    options.setdefault("timeouts", tcpapp.Timeouts(first_message=0, idle=0))
     server, client = sim.host("server"), sim.host("client")
     listening = sim.run(tcpapp.listen("tcp:7007", app, reactor=server.reactor, **options))
     connection = sim.run(tcpapp.connect("tcp:server:7007", reactor=client.reactor, **options))

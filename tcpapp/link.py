@@ -1,0 +1,365 @@
+"""
+The side of a connection that works by itself: what its transport calls, what its parts call, and how it ends.
+
+The other side, what the user of a connection calls, is `tcpapp.connection`, which also draws the way of a message.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tcpapp import keepalive
+from tcpapp.app import Handlers
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.deadlines import Deadlines, reason_of
+from tcpapp.dispatch import AWAITING, BLOCKED, CUT, DEAF, ENDING, OVER, PAUSED, TOLD, Dispatch
+from tcpapp.ending import Ending, State, cause_of_end, cause_of_loss
+from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
+from tcpapp.inbox import Inbox
+from tcpapp.outbox import Outbox
+from tcpapp.settings import Settings
+from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
+
+__all__ = ["Link"]
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class Link(Protocol):
+    """A connection's framing, inbox, outbox, dispatch, deadlines and ending, put together."""
+
+    __slots__ = (
+        "_clock",
+        "_deadlines",
+        "_dispatch",
+        "_ending",
+        "_framing",
+        "_inbox",
+        "_outbox",
+        "_settings",
+        "connected",
+        "factory",
+        "transport",
+    )
+
+    transport: Any
+    factory: Any
+
+    def __init__(self, settings: Settings, factory: Any = None) -> None:
+        self._settings = settings
+        self.factory = factory
+        self.transport = None
+        self.connected = 0
+        self._deadlines = Deadlines(self)
+        self._ending = Ending(self._deadlines)
+        self._clock: IReactorTime | None = settings.clock
+
+    @property
+    def state(self) -> State:
+        """Where it stands: `State.OPEN` while messages can be sent."""
+        return self._ending.state
+
+    @property
+    def was_open(self) -> bool:
+        """Whether it ever was open: with TLS, whether the handshake was done."""
+        return self._ending.opened
+
+    # What the transport calls.
+
+    def connectionMade(self) -> None:
+        """The transport is connected. The app is told at once, or once TLS is set up. Twisted calls it."""
+        settings = self._settings
+        if self._clock is None:
+            self._clock = getattr(self.transport, "reactor", None)
+        self._deadlines.run_on(self._clock)
+        keepalive.switch_on(self.transport, settings.limits, settings.timeouts)
+        self._framing = settings.framing.fresh()
+        self._inbox = Inbox(settings.limits, self)
+        self._outbox = Outbox(self.transport, self, settings.limits, settings.timeouts.send_progress, self._deadlines)
+        self._dispatch = Dispatch(
+            self, self._framing, settings.codec, self._inbox, self._outbox, settings.limits.write_high
+        )
+        self._ending.begin()
+        if self.factory is not None:
+            self.factory.connection_made(self)
+        if not _sets_up_tls(self.transport):
+            self._open()
+        elif settings.timeouts.tls_handshake:
+            self._deadlines.start("tls_handshake", settings.timeouts.tls_handshake)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is set up. Twisted calls it."""
+        if self.state is State.OPENING:
+            self._deadlines.stop("tls_handshake")
+            self._open()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came. Twisted calls it."""
+        if self._dispatch.hold & DEAF:
+            return
+        framing = self._framing
+        try:
+            messages = framing.receive(data)
+        except UnreadableStream as error:
+            messages, framing.failure = [], error
+        self._deadlines.came(bool(messages), framing.unfinished)
+        if messages:
+            self._dispatch.arrive(messages)
+        if framing.skipped:
+            count, framing.skipped = framing.skipped, 0
+            self._tell(MessagesSkipped, count, framing.max)
+        if framing.failure is not None:
+            self.unreadable(framing.failure)
+
+    def readConnectionLost(self) -> None:
+        """The peer closed its side: what came is still answered. Twisted calls it."""
+        self._end_input(cause_of_end(self._framing))
+
+    def writeConnectionLost(self) -> None:
+        """Our side is closed for writing. Twisted calls it; it follows from our own closing."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The single end: everyone who waits is told, everything that runs is stopped. Twisted calls it."""
+        if self.state is State.CLOSED:
+            return
+        flushed = self.state is State.CLOSING and reason.check(ConnectionDone) is not None
+        ended = self._ending.over(cause_of_loss(reason, self._framing))
+        self._deadlines.end()
+        unhandled = 0 if self._dispatch.pulled else len(self._inbox)
+        waited_for = self._dispatch.waits_for
+        if self.factory is not None:
+            self.factory.connection_closed(self, ended)
+        self._end_waiters()
+        self._outbox.end(self._ending.error, flushed)
+        self._dispatch.closed(ended)
+        self._tell(*((Closed, ended, unhandled) if self._ending.opened else (NeverOpened, ended)))
+        self._ending.tell()
+        self._dispatch.cancel_talk(waited_for)
+
+    # What its parts call.
+
+    def pause_reading(self) -> None:
+        """The inbox is over its mark."""
+        if self.state is State.OPEN:
+            self._deadlines.pause()
+            self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """The inbox is under its mark again."""
+        if self.state is State.OPEN and not self._ending.no_more_input:
+            self._deadlines.resume()
+            self.transport.resumeProducing()
+
+    def writing_blocked(self) -> None:
+        """The peer does not take what the app sends: the app waits."""
+        self._dispatch.hold_back(BLOCKED)
+
+    def writing_resumed(self) -> None:
+        """The peer takes it again."""
+        self._dispatch.let_go(BLOCKED)
+
+    def too_much_unsent(self, unsent: int) -> None:
+        """The peer takes less than is sent."""
+        limit = self._settings.limits.max_unsent
+        text = f"{unsent} bytes wait for the peer to take them; at most {limit} (max_unsent) may"
+        self._cut(CloseReason(EndedBy.US, "too-much-unsent", text, unsent, limit))
+
+    def unreadable(self, error: UnreadableStream) -> None:
+        """The stream cannot be read on from here; what came before `error` is still handled."""
+        self._end_input(CloseReason.from_unreadable(error))
+
+    def app_waits(self) -> None:
+        """The app's reply is one to wait for."""
+        seconds = self._settings.timeouts.answer
+        if seconds:
+            self._deadlines.start("answer", seconds)
+
+    def app_answered(self) -> None:
+        """That reply came, or failed."""
+        self._deadlines.stop("answer")
+        self._deadlines.peers_turn()
+
+    def app_failed(self, failure: Failure) -> None:
+        """The app raised. That the connection it works with has ended is not its failure."""
+        error = failure.value
+        if isinstance(error, (NotConnected, CancelledError)) and self.state is not State.OPEN:
+            return
+        if isinstance(error, NotConnected) and self._ending.no_more_input and error.reason is self._ending.cause:
+            cause = error.reason
+        elif isinstance(error, UndecodableMessage):
+            cause = CloseReason.from_unreadable(error)
+        else:
+            self._tell(AppFailed, failure)
+            text = f"the app raised {type(error).__name__}: {str(error)[:200]!r}"
+            cause = CloseReason(EndedBy.US, "app-failed", text, error=error)
+        self._close(cause)
+
+    def talk_ended(self) -> None:
+        """The conversation came to its end, and the connection with it."""
+        self._close(CloseReason(EndedBy.US, "closed", "the conversation came to its end"))
+
+    def app_rests(self) -> None:
+        """The app is not being called: what waited for that can be done."""
+        if self.state is State.CLOSING:
+            self._lose()
+        elif self._ending.no_more_input and self._dispatch.done:
+            self._close(self._ending.cause)
+
+    # What its deadlines call.
+
+    @property
+    def has_the_turn(self) -> bool:
+        """Whether something is in our hands: a message that waits for the app, or that the app has yet to answer."""
+        return bool(self._inbox) or bool(self._dispatch.hold & (AWAITING | PAUSED))
+
+    def overdue(self, wait: str, seconds: float) -> None:
+        """What `wait` stands for did not come in `seconds`."""
+        if wait == "ending":
+            self._cut(self._ending.late)
+        elif wait in ("tls_handshake", "send_progress"):
+            self._cut(reason_of(wait, seconds))
+        elif wait == "frame":
+            self._end_input(reason_of(wait, seconds))
+        elif wait == "max_age":
+            self._drain(reason_of(wait, seconds), None)
+        else:
+            self._close(reason_of(wait, seconds))
+            if wait == "answer":
+                self._dispatch.cancel_answer()
+
+    def beat(self, missed: int) -> None:
+        """Send a heartbeat; give the peer up where too many are `missed`."""
+        seconds = self._settings.timeouts.heartbeat
+        heartbeat = self._settings.heartbeat
+        if missed >= self._settings.limits.heartbeats_missed:
+            self._cut(reason_of("heartbeat", seconds * (missed + 1)))
+        elif not self._outbox.behind:  # to one who does not read, it would be one more thing not read
+            try:
+                message = heartbeat(self) if callable(heartbeat) else heartbeat
+                if message is not None:
+                    self._outbox.write(self._frame(message))
+            except Exception:  # the user's function, or what it gave
+                self.app_failed(Failure())
+
+    # How it opens.
+
+    def _open(self) -> None:
+        """Messages can pass: tell the app."""
+        settings = self._settings
+        self._ending.open()
+        self._reckon()
+        failure: Failure | None = None
+        try:
+            handlers = settings.handlers()
+        except Exception:  # an app that is a class is made here
+            handlers, failure = Handlers(None, None), Failure()
+        if self.factory is not None:
+            self.factory.connection_opened(self)
+        self._tell(Opened)
+        if failure is not None:
+            self.app_failed(failure)
+        self._dispatch.start(handlers)
+        self._ending.tell_open()
+
+    def _reckon(self) -> None:
+        """Begin the waits of an open connection. What the peer of a server owes us is not what a server owes us."""
+        settings, timeouts, deadlines = self._settings, self._settings.timeouts, self._deadlines
+        serves = getattr(self.factory, "serves", False)
+        deadlines.reckon(
+            timeouts.frame,
+            idle=timeouts.idle if serves else 0,
+            idle_read=timeouts.idle_read,
+            idle_write=timeouts.idle_write,
+            heartbeat=0 if settings.heartbeat is None else timeouts.heartbeat,
+        )
+        if serves and timeouts.first_message:
+            deadlines.start("first_message", timeouts.first_message)
+        if timeouts.max_age:
+            spread = settings.limits.age_jitter / 100
+            deadlines.start("max_age", timeouts.max_age * settings.random.uniform(1 - spread, 1 + spread))
+
+    # How it ends.
+
+    def _end_input(self, cause: CloseReason) -> None:
+        """No message will come any more: what came is still handled, then the connection is closed for `cause`."""
+        if not self._ending.no_more(cause):
+            return
+        self._deadlines.no_more_input()
+        self._dispatch.hold_back(ENDING)
+        if cause.by is not EndedBy.PEER:
+            self.transport.pauseProducing()
+        self._end_waiters()
+        self.app_rests()
+        seconds = self._settings.timeouts.half_close
+        ours = cause.clean and cause.by is EndedBy.US  # a drain, which has a deadline of its own
+        if self.state is State.OPEN and seconds and not ours:
+            self._ending.within(seconds, "half-close-over", "half_close")
+
+    def _drain(self, cause: CloseReason, deadline: float | None) -> None:
+        """End the input for `cause`; what is not finished in `deadline` seconds (`None`: ``timeouts.drain``) is cut."""
+        if self.state is State.OPENING:
+            self._cut(cause)
+        self._end_input(cause)
+        if self.state is State.OPEN:
+            self._ending.within(self._settings.timeouts.drain if deadline is None else deadline, "drain-over", "drain")
+
+    def _cut(self, cause: CloseReason) -> None:
+        """Close for `cause` without flushing."""
+        if self._ending.cut(cause):
+            self._deadlines.no_more_input()
+            self._dispatch.hold_back(OVER | CUT)
+            self._end_waiters()
+            self.transport.abortConnection()
+
+    def _close(self, cause: CloseReason, grace: float | None = None) -> None:
+        """Flush and close for `cause`; while the app is being called, once it returns."""
+        if self.state is State.OPENING:
+            self._cut(cause)
+            return
+        news = self._ending.close(cause)
+        if news or grace is not None:
+            self._ending.within(self._settings.timeouts.grace if grace is None else grace, "grace-over", "grace")
+        if news:
+            self._deadlines.no_more_input()
+            self._dispatch.hold_back(OVER)
+            self._end_waiters()
+            if not self._dispatch.working:
+                self._lose()
+
+    def _lose(self) -> None:
+        if not self._dispatch.hold & CUT and self._outbox.finish():
+            if self._ending.cause.by is not EndedBy.PEER:
+                self.transport.resumeProducing()  # TLS waits for the peer's close_notify
+            self.transport.loseConnection()
+
+    def _end_waiters(self) -> None:
+        error, requests, waited_for = self._ending.error, self._dispatch.requests, self._dispatch.waits_for
+        self._inbox.end(error)
+        if requests is not None:
+            requests.end(error)
+        if self._dispatch.waits_for is not waited_for and self.state is not State.OPEN:
+            self._dispatch.hold_back(TOLD)
+
+    def _frame(self, message: Any) -> bytes:
+        codec = self._settings.codec
+        return self._framing.frame(message if codec is None else codec.encode(message))
+
+    def _tell(self, kind: Callable[..., Event], *details: Any) -> None:
+        if self._settings.telemetry:
+            self._settings.telemetry.tell(kind(self, *details))
+
+
+def _sets_up_tls(transport: object) -> bool:
+    """Whether `transport` is TLS, and its handshake is still to come: Twisted connects first."""
+    tls = sys.modules.get("twisted.protocols.tls")  # where it is not imported, nothing can be TLS
+    if tls is None or not isinstance(transport, tls.TLSMemoryBIOProtocol):
+        return False
+    return not getattr(transport, "_handshakeDone", False)
