@@ -12,7 +12,10 @@ The tower; a file imports only from rows below its own::
     connection          1  MessageProtocol: one conversation, OPEN → CLOSING → CLOSED
       link              1  its other side: what the transport and the parts call
       dispatch          1  messages → app → replies, one at a time
+      reading           1  whether anything is read, and why not
+      intake, turns     1  how much of what came is let in at once, and how fast
       inbox, outbox     1  what waits on either side, with marks and bounds
+      memory, load      1  how much all connections together may hold, and one of them does
       requests, ending  1  replies that are waited for; how a connection ends
       deadlines         1  every wait of a connection, on one timer
       keepalive         1  TCP's own watch over a peer that may have vanished
@@ -21,10 +24,12 @@ The tower; a file imports only from rows below its own::
       admission, doors  1  who is taken in, and how fast; ports that are shut for a while
       limits, addresses 1  every number with its reason; endpoint strings, checked
       networks          1  networks of addresses, and who is in them
+      transports        1  what lies below a connection
     proxy_protocol      0  the header of a connection that a proxy opened ↔ bytes
     framing             0  bytes ↔ messages. No Twisted, no clock, no log
     codecs              0  message bytes ↔ values: text, JSON, MessagePack
     spec, close_reason  0  the language of specs; why a connection ended
+    pace                0  how fast something may come
     errors              0  every error, one tree
     apps                ∥  the small services that ship with it
     testing             ∥  the test kit

@@ -1,5 +1,5 @@
 """
-Who is taken in: by network, by how many there are, in all and from one place; and how fast they may come.
+Who is taken in: by network, and by how many there are, in all and from one place.
 
 It is asked once for each client, before anything is done for it, and does no I/O: what becomes of a client that is not
 taken in, or has to wait, is the server's to do.
@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from tcpapp.limits import Limits
 from tcpapp.networks import Networks, Place, ip_of, place_of
 
-__all__ = ["Admission", "Pace", "Refusal"]
+__all__ = ["Admission", "Refusal"]
 
 
 @dataclass(frozen=True)
@@ -124,25 +124,3 @@ class Admission(Generic[Who]):
         if 0 < limits.max_per_network <= from_network:
             return Refusal("max-per-network", from_network, limits.max_per_network)
         return None
-
-
-class Pace:
-    """
-    How fast clients may come: `rate` a second, and as many at once after a quiet second (a token bucket, RFC 2697).
-
-    It holds nobody back itself: those who come faster all the same are reckoned up, and the wait is the longer.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
-        self._credit = rate
-        self._at = 0.0
-
-    def wait(self, now: float) -> float:
-        """One more came at `now` (seconds): how many seconds are to pass before the next one; 0.0 if none."""
-        if not self.rate:
-            return 0.0
-        passed = max(0.0, now - self._at)  # a clock that is set back gives no credit
-        self._at = now
-        self._credit = min(self.rate, self._credit + passed * self.rate) - 1
-        return max(0.0, (1 - self._credit) / self.rate)

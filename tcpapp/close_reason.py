@@ -65,6 +65,9 @@ class CloseReason:
       ``idle``                   us      nothing passed, or came, or was sent, for ``idle``, ``idle_read``, …
       ``heartbeat-missed``       us      nothing came, nor to ``heartbeats_missed`` heartbeats
       ``answer-timeout``         us      the app had not answered a message after ``answer`` seconds
+      ``message-rate``           us      more messages a second than ``message_rate``, and ``too_fast`` does not wait
+      ``byte-rate``              us      the same of ``byte_rate``
+      ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most
       ``send-stalled``           us      the peer took (next to) nothing for ``send_progress`` seconds
       ``too-much-unsent``        us      more unsent bytes than ``max_unsent``
       ``lost``                   network reset, timed out, or TLS failed

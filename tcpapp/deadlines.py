@@ -77,7 +77,8 @@ class Deadlines:
     """
     The waits of one connection. They run on a clock from `run_on`; without one they never end.
 
-    `said` is when bytes were last given to the transport, for the outbox to note; before all time where none were.
+    `heard` and `said` are when bytes last came, and were last given to the transport, for those who do that to note;
+    `said` is before all time where none were. Where `watchful` is set, `came` has to be told of the next bytes, too.
     """
 
     __slots__ = (
@@ -86,7 +87,6 @@ class Deadlines:
         "_call",
         "_clock",
         "_frame",
-        "_heard",
         "_last_beat",
         "_own",
         "_paused",
@@ -94,8 +94,10 @@ class Deadlines:
         "_started",
         "_unfinished",
         "_wake",
+        "heard",
         "said",
         "seconds",
+        "watchful",
     )
 
     def __init__(self, own: Waiting) -> None:
@@ -111,8 +113,9 @@ class Deadlines:
         self._unfinished: float | None = None
         self._paused = False
         self._began = 0.0
-        self._heard = 0.0
+        self.heard = 0.0
         self.said = -inf
+        self.watchful = True
         self.seconds: Callable[[], float] = _clockless
 
     def run_on(self, clock: IReactorTime | None) -> None:
@@ -155,19 +158,23 @@ class Deadlines:
         """From now on, reckon the waits for what happens again and again; seconds each, 0: there is no such wait."""
         self._frame = frame or inf
         self._reckoned = tuple((wait, seconds) for wait, seconds in waits.items() if seconds)
-        self._began = self._heard = self.seconds()
+        self._began = self.heard = self.seconds()
         self._wake_for_first()
 
     def came(self, whole: bool, unfinished: bool) -> None:
-        """Bytes came: whether they completed a message (`whole`), and whether they ended inside one (`unfinished`)."""
-        now = self._heard = self.seconds()
+        """
+        Bytes came, as `heard` says: whether they completed a message (`whole`), and ended inside one (`unfinished`).
+
+        It need not be told where they did the one and not the other, unless it is `watchful`.
+        """
         if whole and self._started is not None:
             self.stop("first_message")
         if not unfinished:
             self._unfinished = None
         elif whole or self._unfinished is None:
-            self._unfinished = now
-            self._wake_by(now + self._frame)
+            self._unfinished = self.heard
+            self._wake_by(self.heard + self._frame)
+        self.watchful = unfinished or not whole
 
     def pause(self) -> None:
         """We do not read: nothing that the peer sends can come."""
@@ -182,7 +189,7 @@ class Deadlines:
 
     def peers_turn(self) -> None:
         """Nothing is in our hands any more: what the peer owes us is reckoned from here."""
-        self._heard = self.seconds()
+        self.heard = self.seconds()
         if self._wake == inf:
             self._wake_for_first()
 
@@ -212,14 +219,14 @@ class Deadlines:
         ours = self._own.has_the_turn
         for wait, seconds in self._reckoned:
             if wait == "heartbeat":
-                yield max(self._heard, self._last_beat) + seconds, wait, seconds
+                yield max(self.heard, self._last_beat) + seconds, wait, seconds
             elif not ours:
                 yield self._since(wait) + seconds, wait, seconds
 
     def _since(self, wait: str) -> float:
         if wait == "idle_read":
-            return self._heard
-        return max(self.said, self._heard if wait == "idle" else self._began)
+            return self.heard
+        return max(self.said, self.heard if wait == "idle" else self._began)
 
     def _wake_by(self, at: float) -> None:
         if at < self._wake and self._clock is not None:
@@ -254,7 +261,7 @@ class Deadlines:
             self._own.overdue(wait, seconds)
 
     def _beat(self) -> None:
-        if self._heard >= self._last_beat or self._paused:
+        if self.heard >= self._last_beat or self._paused:
             self._beats = 0
         self._last_beat = self.seconds()
         self._beats += 1

@@ -16,20 +16,24 @@ from twisted.internet.defer import Deferred, fail, succeed
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.limits import Limits
 
-__all__ = ["Inbox", "Source"]
+__all__ = ["FULL", "Inbox", "Source"]
 
 MESSAGE_COST = 64
 """Bytes that a waiting message counts for beyond its own (its object, its place): empty ones fill an inbox, too."""
 
 
+FULL = 1
+"""Why the source is to bring no more: the inbox is over its mark."""
+
+
 class Source(Protocol):
     """Where the messages come from."""
 
-    def pause_reading(self) -> None:
+    def hold(self, why: int) -> None:
         """Bring no more for now."""
 
-    def resume_reading(self) -> None:
-        """Go on bringing."""
+    def let(self, why: int) -> None:
+        """Go on bringing, for all that this reason has to say."""
 
 
 class Inbox:
@@ -85,7 +89,7 @@ class Inbox:
             _hand(self._waiters.popleft(), self.take())
         if self.size > self._limits.inbox_high and not self._over:
             self._over = True
-            self._source.pause_reading()
+            self._source.hold(FULL)
 
     def take(self) -> Any:
         """The oldest message. There has to be one."""
@@ -96,7 +100,7 @@ class Inbox:
             self._messages = None
         if self._over and self.size <= self._limits.inbox_low:
             self._over = False
-            self._source.resume_reading()
+            self._source.let(FULL)
         return message
 
     def drain(self) -> Iterator[Any]:

@@ -13,9 +13,8 @@ from contextlib import suppress
 from math import ceil
 from typing import Any
 
-from twisted.protocols.policies import ProtocolWrapper
-
 from tcpapp.limits import Limits, Timeouts
+from tcpapp.transports import bottom_of
 
 __all__ = ["switch_on"]
 
@@ -26,8 +25,7 @@ def switch_on(transport: Any, limits: Limits, timeouts: Timeouts) -> None:
 
     Nothing is done for what is no TCP, nor for a number that this system does not know.
     """
-    while isinstance(transport, ProtocolWrapper):  # TLS
-        transport = transport.transport
+    transport = bottom_of(transport)
     if timeouts.keepalive and hasattr(transport, "setTcpKeepAlive"):
         transport.setTcpKeepAlive(True)
     tcp: Any = getattr(transport, "socket", None)

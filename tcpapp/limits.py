@@ -14,8 +14,9 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from tcpapp.errors import InvalidOption
+from tcpapp.spec import suggest
 
-__all__ = ["Limits", "Timeouts", "numbers_of"]
+__all__ = ["Limits", "Policies", "Timeouts", "numbers_of"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -29,6 +30,11 @@ def _number(
         default=default,
         metadata={"what": what, "unit": unit, "why": why, "least": 0 if zero else least, "most": most, "zero": zero},
     )
+
+
+def _choice(default: str, choices: tuple[str, ...], what: str) -> Any:
+    """A field that is one of a few words."""
+    return field(default=default, metadata={"what": what, "choices": choices})
 
 
 def _check(numbers: Limits | Timeouts, whole: bool) -> None:
@@ -123,6 +129,34 @@ class Limits:
         why="our choice: ten times the least that HTTP/2 recommends for streams (100, RFC 9113 section 6.5.2)",
     )
 
+    messages_per_turn: int = _number(
+        1024,
+        "messages of one connection that the app is given at once; others have their turn before the next ones",
+        unit="messages",
+        why="our choice: as many of 64 bytes as Twisted reads at once (its bufferSize, 64 KiB)",
+        zero="no limit",
+    )
+    message_rate: int = _number(
+        0,
+        "messages a second from one connection, and at once after a quiet second",
+        unit="messages a second",
+        why="our choice: only the app knows what is too much; nginx's limit_req is unset, too",
+        zero="no limit",
+    )
+    byte_rate: int = _number(
+        0,
+        "bytes a second from one connection, and at once after a quiet second",
+        unit="bytes a second",
+        why="our choice: only the network's owner knows what is too much; nginx's limit_rate is unset, too",
+        zero="no limit",
+    )
+    max_buffered: int = _number(
+        256 * MIB,
+        "bytes that all connections together may hold: unfinished messages, inboxes, and what is unsent",
+        unit="bytes",
+        why="our choice: a quarter of the smallest machine that is rented out; RabbitMQ's watermark is four tenths",
+        zero="no limit",
+    )
     heartbeats_missed: int = _number(
         2,
         "heartbeats to which nothing may come; when the next one is due, the connection ends",
@@ -288,6 +322,35 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         _check(self, whole=False)
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What becomes of one who is over a limit, where there is a choice. Raises `InvalidOption` for what is none."""
+
+    full: str = _choice(
+        "refuse",
+        ("refuse", "reset", "wait"),
+        "who comes when max_connections are open: closed at once, reset, or left waiting in the backlog",
+    )
+    crowded: str = _choice(
+        "refuse",
+        ("refuse", "reset"),
+        "who comes when max_per_address or max_per_network are open: closed at once, or reset",
+    )
+    too_fast: str = _choice(
+        "wait",
+        ("wait", "refuse", "reset"),
+        "who sends more than message_rate or byte_rate: read no faster, closed when what came is handled, or reset",
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, choices = getattr(self, each.name), each.metadata["choices"]
+            if value not in choices:
+                raise InvalidOption(
+                    f"{each.name}={value!r}: takes {' or '.join(choices)}{suggest(str(value), choices)}"
+                )
 
 
 def numbers_of(kind: type[Limits | Timeouts]) -> tuple[Field[Any], ...]:

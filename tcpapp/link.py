@@ -6,7 +6,6 @@ The other side, what the user of a connection calls, is `tcpapp.connection`, whi
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,9 +24,13 @@ from tcpapp.dispatch import AWAITING, BLOCKED, CUT, DEAF, ENDING, OVER, PAUSED, 
 from tcpapp.ending import Ending, State, cause_of_end, cause_of_loss
 from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
 from tcpapp.inbox import Inbox
+from tcpapp.intake import Intake
+from tcpapp.load import Load
 from tcpapp.outbox import Outbox
+from tcpapp.reading import FAST, Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
+from tcpapp.transports import sets_up_tls
 
 __all__ = ["Link"]
 
@@ -43,7 +46,10 @@ class Link(Protocol):
         "_ending",
         "_framing",
         "_inbox",
+        "_intake",
+        "_load",
         "_outbox",
+        "_reading",
         "_settings",
         "connected",
         "factory",
@@ -81,16 +87,11 @@ class Link(Protocol):
             self._clock = getattr(self.transport, "reactor", None)
         self._deadlines.run_on(self._clock)
         keepalive.switch_on(self.transport, settings.limits, settings.timeouts)
-        self._framing = settings.framing.fresh()
-        self._inbox = Inbox(settings.limits, self)
-        self._outbox = Outbox(self.transport, self, settings.limits, settings.timeouts.send_progress, self._deadlines)
-        self._dispatch = Dispatch(
-            self, self._framing, settings.codec, self._inbox, self._outbox, settings.limits.write_high
-        )
+        self._put_together()
         self._ending.begin()
         if self.factory is not None:
             self.factory.connection_made(self)
-        if not _sets_up_tls(self.transport):
+        if not sets_up_tls(self.transport):
             self._open()
         elif settings.timeouts.tls_handshake:
             self._deadlines.start("tls_handshake", settings.timeouts.tls_handshake)
@@ -110,14 +111,24 @@ class Link(Protocol):
             messages = framing.receive(data)
         except UnreadableStream as error:
             messages, framing.failure = [], error
-        self._deadlines.came(bool(messages), framing.unfinished)
+        intake, deadlines, unfinished = self._intake, self._deadlines, framing.unfinished
+        deadlines.heard = deadlines.seconds()
+        if unfinished or deadlines.watchful or not messages:
+            deadlines.came(bool(messages), unfinished)
         if messages:
-            self._dispatch.arrive(messages)
+            if len(messages) > intake.share or intake.kept:
+                intake.keep(messages)
+            else:
+                self._dispatch.arrive(messages)
+        if intake.metered:
+            intake.read(len(data))
         if framing.skipped:
             count, framing.skipped = framing.skipped, 0
             self._tell(MessagesSkipped, count, framing.max)
-        if framing.failure is not None:
+        if framing.failure is not None and not intake.kept:
             self.unreadable(framing.failure)
+        if unfinished or self._load.noted or self._inbox.size or self._outbox.unsent:
+            self._load.note()
 
     def readConnectionLost(self) -> None:
         """The peer closed its side: what came is still answered. Twisted calls it."""
@@ -133,7 +144,8 @@ class Link(Protocol):
         flushed = self.state is State.CLOSING and reason.check(ConnectionDone) is not None
         ended = self._ending.over(cause_of_loss(reason, self._framing))
         self._deadlines.end()
-        unhandled = 0 if self._dispatch.pulled else len(self._inbox)
+        self._load.end()
+        unhandled = self._intake.end() + (0 if self._dispatch.pulled else len(self._inbox))
         waited_for = self._dispatch.waits_for
         if self.factory is not None:
             self.factory.connection_closed(self, ended)
@@ -146,17 +158,29 @@ class Link(Protocol):
 
     # What its parts call.
 
-    def pause_reading(self) -> None:
-        """The inbox is over its mark."""
-        if self.state is State.OPEN:
-            self._deadlines.pause()
-            self.transport.pauseProducing()
+    @property
+    def takes_messages(self) -> bool:
+        """Whether messages are handed on at all."""
+        return not self._dispatch.hold & OVER
 
-    def resume_reading(self) -> None:
-        """The inbox is under its mark again."""
-        if self.state is State.OPEN and not self._ending.no_more_input:
-            self._deadlines.resume()
-            self.transport.resumeProducing()
+    def let_in(self, messages: list[bytes]) -> None:
+        """These may go to the app now."""
+        self._dispatch.arrive(messages)
+
+    def all_let_in(self) -> None:
+        """All that came is the app's: what came after it counts."""
+        if self._framing.failure is not None:
+            self.unreadable(self._framing.failure)
+        elif self._ending.no_more_input:
+            self.app_rests()
+
+    def too_fast(self, cause: CloseReason) -> None:
+        """More comes than may, and there is no waiting."""
+        (self._cut if self._settings.policies.too_fast == "reset" else self._end_input)(cause)
+
+    def holds_more(self) -> None:
+        """More is held than was."""
+        self._load.note()
 
     def writing_blocked(self) -> None:
         """The peer does not take what the app sends: the app waits."""
@@ -165,6 +189,7 @@ class Link(Protocol):
     def writing_resumed(self) -> None:
         """The peer takes it again."""
         self._dispatch.let_go(BLOCKED)
+        self._load.note()
 
     def too_much_unsent(self, unsent: int) -> None:
         """The peer takes less than is sent."""
@@ -210,20 +235,26 @@ class Link(Protocol):
         """The app is not being called: what waited for that can be done."""
         if self.state is State.CLOSING:
             self._lose()
-        elif self._ending.no_more_input and self._dispatch.done:
+        elif self._ending.no_more_input and self._dispatch.done and not self._intake.kept:
             self._close(self._ending.cause)
+        elif self._load.noted:
+            self._load.note()
 
     # What its deadlines call.
 
     @property
     def has_the_turn(self) -> bool:
         """Whether something is in our hands: a message that waits for the app, or that the app has yet to answer."""
-        return bool(self._inbox) or bool(self._dispatch.hold & (AWAITING | PAUSED))
+        return bool(self._inbox or self._intake.kept or self._dispatch.hold & (AWAITING | PAUSED))
 
     def overdue(self, wait: str, seconds: float) -> None:
         """What `wait` stands for did not come in `seconds`."""
         if wait == "ending":
             self._cut(self._ending.late)
+        elif wait == "message_rate":
+            self._intake.go_on()
+        elif wait == "byte_rate":
+            self._reading.let(FAST)
         elif wait in ("tls_handshake", "send_progress"):
             self._cut(reason_of(wait, seconds))
         elif wait == "frame":
@@ -250,6 +281,19 @@ class Link(Protocol):
                 self.app_failed(Failure())
 
     # How it opens.
+
+    def _put_together(self) -> None:
+        """Make the parts of a connection that has a transport."""
+        settings, limits, deadlines = self._settings, self._settings.limits, self._deadlines
+        self._framing = settings.framing.fresh()
+        self._reading = Reading(self.transport, self._ending, deadlines)
+        self._inbox = Inbox(limits, self._reading)
+        self._outbox = Outbox(self.transport, self, limits, settings.timeouts.send_progress, deadlines)
+        waits = settings.policies.too_fast == "wait"
+        self._intake = Intake(self, self._reading, limits, settings.turns, deadlines, self._clock, waits=waits)
+        self._dispatch = Dispatch(self, self._framing, settings.codec, self._inbox, self._outbox, limits.write_high)
+        parts = (self._framing, self._intake, self._inbox, self._outbox)
+        self._load = Load(settings.memory, parts, self._reading, self._cut)
 
     def _open(self) -> None:
         """Messages can pass: tell the app."""
@@ -355,11 +399,3 @@ class Link(Protocol):
     def _tell(self, kind: Callable[..., Event], *details: Any) -> None:
         if self._settings.telemetry:
             self._settings.telemetry.tell(kind(self, *details))
-
-
-def _sets_up_tls(transport: object) -> bool:
-    """Whether `transport` is TLS, and its handshake is still to come: Twisted connects first."""
-    tls = sys.modules.get("twisted.protocols.tls")  # where it is not imported, nothing can be TLS
-    if tls is None or not isinstance(transport, tls.TLSMemoryBIOProtocol):
-        return False
-    return not getattr(transport, "_handshakeDone", False)

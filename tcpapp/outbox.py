@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
-from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from tcpapp.deadlines import Deadlines
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
+from tcpapp.transports import bottom_of
 
 __all__ = ["Outbox", "Sender"]
 
@@ -31,6 +31,9 @@ class Sender(Protocol):
 
     def writing_resumed(self) -> None:
         """All that was over the mark is the transport's."""
+
+    def holds_more(self) -> None:
+        """More bytes wait here."""
 
     def too_much_unsent(self, unsent: int) -> None:
         """`unsent` bytes wait, over ``max_unsent``, and more came."""
@@ -86,9 +89,7 @@ class Outbox:
         self._finished = False
         self.blocked = False
         self.unsent = 0
-        bottom = transport
-        while isinstance(bottom, ProtocolWrapper):  # TLS, or a proxy's header: what it is told it keeps to itself
-            bottom = bottom.transport
+        bottom = bottom_of(transport)
         if hasattr(bottom, "bufferSize"):
             bottom.bufferSize = limits.write_high
         transport.registerProducer(self, True)
@@ -178,6 +179,11 @@ class Outbox:
         """The transport is gone; `end` follows."""
 
     @property
+    def held(self) -> int:
+        """How many bytes are held here, and by a transport over its mark, which may have up to twice as many."""
+        return self.unsent + self._gathered_size + (2 * self._limits.write_high if self.blocked else 0)
+
+    @property
     def behind(self) -> bool:
         """Whether bytes wait for the peer to take what was sent before."""
         return self.blocked or bool(self._queue)
@@ -210,6 +216,8 @@ class Outbox:
             self._feed()
         elif before > self._limits.max_unsent and waiting.data:
             self._sender.too_much_unsent(before)
+        if self.unsent:
+            self._sender.holds_more()
 
     def _withdraw(self, waiting: _Waiting) -> None:
         """Its Deferred was cancelled: leave it out if none of it is gone."""

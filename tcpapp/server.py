@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -12,12 +13,13 @@ from twisted.python.failure import Failure
 from typing_extensions import Unpack
 
 from tcpapp.addresses import server_endpoint
-from tcpapp.admission import Admission, Pace
+from tcpapp.admission import Admission, Refusal
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection import MessageProtocol
 from tcpapp.doors import Doors
 from tcpapp.errors import NotConnected
 from tcpapp.framing import Framing
+from tcpapp.pace import Pace
 from tcpapp.settings import Options, Settings
 from tcpapp.telemetry import Refused
 
@@ -29,9 +31,9 @@ class MessageServerFactory(ServerFactory):
     A `ServerFactory` that serves `app` on every connection, for any endpoint or ``reactor.listenTCP``.
 
     See `Settings` for the arguments and their errors. A client for whom there is no room (``max_connections``,
-    ``max_per_address``, ``max_per_network``) is closed at once, one whose network may not come in (``networks``) is
-    reset; both are counted in `refused`. Of those who come through `listen` or a `MessageService` faster than
-    ``accept_rate``, the next ones wait in the backlog.
+    ``max_per_address``, ``max_per_network``) is closed at once, or as the policies say, one whose network may not come
+    in (``networks``) is reset; both are counted in `refused`. Of those who come through `listen` or a `MessageService`
+    faster than ``accept_rate``, the next ones wait in the backlog.
     """
 
     noisy = False
@@ -41,7 +43,8 @@ class MessageServerFactory(ServerFactory):
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         settings = self.settings = Settings(app, framing, **options)
         self.admission: Admission[MessageProtocol] = Admission(settings.limits, settings.networks)
-        self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock)
+        waits = settings.policies.full == "wait"
+        self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock, self._room if waits else _any_number)
         self._open: dict[MessageProtocol, None] = {}
 
     @property
@@ -63,7 +66,17 @@ class MessageServerFactory(ServerFactory):
             return MessageProtocol(settings, self)
         if settings.telemetry:
             settings.telemetry.tell(Refused(addr, len(self.connections), refusal))
-        return TurnedAway(reset=refusal.limit is None)
+        return TurnedAway(reset=self._resets(refusal))
+
+    def _resets(self, refusal: Refusal) -> bool:
+        """Whether one who is turned away is reset, or closed as all are."""
+        if refusal.limit is None:
+            return True
+        policies = self.settings.policies
+        return (policies.full if refusal.rule == "max-connections" else policies.crowded) == "reset"
+
+    def _room(self) -> int:
+        return self.admission.limits.max_connections - len(self.admission)
 
     def connection_made(self, connection: MessageProtocol) -> None:
         """`connection` has a transport. From now on it takes a place."""
@@ -72,6 +85,7 @@ class MessageServerFactory(ServerFactory):
         except NotConnected:  # a transport without addresses
             address = None
         self.admission.enter(connection, address)
+        self.doors.look()
 
     def connection_opened(self, connection: MessageProtocol) -> None:
         """`connection` is open."""
@@ -81,6 +95,7 @@ class MessageServerFactory(ServerFactory):
         """`connection` has ended, whether it ever was open or not."""
         self.admission.leave(connection)
         self._open.pop(connection, None)
+        self.doors.look()
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """
@@ -105,6 +120,10 @@ class MessageServerFactory(ServerFactory):
 
     def _when_all_closed(self) -> Deferred[list[CloseReason]]:
         return gatherResults([connection.when_closed() for connection in self.admission.inside], consumeErrors=True)
+
+
+def _any_number() -> int:
+    return sys.maxsize
 
 
 class TurnedAway(Protocol):

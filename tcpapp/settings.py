@@ -14,10 +14,12 @@ from tcpapp.app import handlers_of
 from tcpapp.codecs import Codec
 from tcpapp.errors import InvalidOption, UnsendableMessage
 from tcpapp.framing import Framing
-from tcpapp.limits import Limits, Timeouts
+from tcpapp.limits import Limits, Policies, Timeouts
+from tcpapp.memory import Memory
 from tcpapp.networks import Networks
 from tcpapp.requests import Key, check_key
-from tcpapp.telemetry import Telemetry, log
+from tcpapp.telemetry import MemoryShort, Telemetry, log
+from tcpapp.turns import Turns
 
 __all__ = ["Options", "Settings"]
 
@@ -28,6 +30,7 @@ class Options(TypedDict, total=False):
     codec: Codec[Any] | str | None
     limits: Limits | None
     timeouts: Timeouts | None
+    policies: Policies | None
     key: Key | None
     clock: IReactorTime | None
     telemetry: Telemetry | None
@@ -43,7 +46,7 @@ class Settings:
     - `app`: see `tcpapp.app`; `None` leaves every message to ``receive``.
     - `framing`: a `Framing` or a spec such as ``"int32"``.
     - `codec`: a `Codec`, a spec such as ``"json"``, or `None`: messages are bytes.
-    - `limits`, `timeouts`: see `tcpapp.limits`; by default all on.
+    - `limits`, `timeouts`, `policies`: see `tcpapp.limits`; by default all on.
     - `key`: how replies find their requests (see `tcpapp.requests`); `None`: in order.
     - `clock`: what timers run on; `None`: the reactor of each connection's transport. Where there is neither, as with
       a `StringTransport`, no timer runs.
@@ -61,6 +64,9 @@ class Settings:
         self.codec = codecs.from_string(options.get("codec"))
         self.limits: Limits = _instance("limits", options.get("limits"), Limits)
         self.timeouts: Timeouts = _instance("timeouts", options.get("timeouts"), Timeouts)
+        self.policies: Policies = _instance("policies", options.get("policies"), Policies)
+        self.turns = Turns()
+        self.memory = Memory(self.limits.max_buffered, self._alarm)
         self.key = check_key(options.get("key"))
         self.clock = options.get("clock")
         told = Telemetry(log) if telemetry is None else telemetry
@@ -72,6 +78,10 @@ class Settings:
         unknown = sorted(set(options) - set(Options.__annotations__))
         if unknown:
             raise TypeError(f"unknown argument {unknown[0]!r}: there are {', '.join(Options.__annotations__)}")
+
+    def _alarm(self, total: int, limit: int) -> None:
+        if self.telemetry:
+            self.telemetry.tell(MemoryShort(total, limit))
 
     def _checked_heartbeat(self, heartbeat: Any) -> Any:
         """`heartbeat` itself, unless it is a message that cannot be sent: that is known now."""

@@ -32,6 +32,7 @@ __all__ = [
     "Event",
     "LateReply",
     "Listener",
+    "MemoryShort",
     "MessagesSkipped",
     "NeverOpened",
     "Opened",
@@ -92,13 +93,21 @@ class MessagesSkipped:
 
 
 @dataclass(frozen=True)
+class MemoryShort:
+    """All connections of a factory together hold `total` bytes, near the `limit`: the greedy are not read from."""
+
+    total: int
+    limit: int
+
+
+@dataclass(frozen=True)
 class LateReply:
     """A reply came that no request waits for (any more): it is dropped."""
 
     connection: MessageProtocol
 
 
-Event = Opened | Closed | NeverOpened | Refused | AppFailed | MessagesSkipped | LateReply
+Event = Opened | Closed | NeverOpened | Refused | AppFailed | MemoryShort | MessagesSkipped | LateReply
 Listener = Callable[[Event], None]
 
 _log = Logger(namespace="tcpapp")
@@ -153,6 +162,12 @@ def log(event: Event) -> None:
             "{peer}: left out {count} message(s) over {limit} bytes",
             peer=_peer(event.connection),
             count=event.count,
+            limit=event.limit,
+        )
+    elif isinstance(event, MemoryShort):
+        _log.warn(
+            "connections hold {total} bytes, of {limit} (max_buffered): those that hold the most are not read from",
+            total=event.total,
             limit=event.limit,
         )
     elif isinstance(event, LateReply):

@@ -36,6 +36,18 @@ class StrictClock(Clock):
         return super().callLater(when, *args, **kwargs)
 
 
+class TurnClock(StrictClock):
+    """A clock on which one turn of a reactor can be made: `Clock.advance` makes as many as there is something to do."""
+
+    def turn(self) -> None:
+        """Make the calls that are due now, and none that those set."""
+        for call in [each for each in self.calls if each.getTime() <= self.seconds()]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+
 class NotedTransport(FakeTransport):
     """
     A `FakeTransport` that notes each `write` in `writes`, and tells `on_write` of it before ``write`` returns.

@@ -1,4 +1,4 @@
-"""Who is taken in, who is not and why, and how long the next one waits."""
+"""Who is taken in, who is not and why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from tcpapp import Limits
-from tcpapp.admission import Admission, Pace, Refusal
+from tcpapp.admission import Admission, Refusal
 from tcpapp.networks import Networks
 
 
@@ -115,34 +115,3 @@ def test_limits_and_networks_change_while_it_runs():
 )
 def test_a_refusal_says_why(refusal, text):
     assert str(refusal) == text
-
-
-# How fast -------------------------------------------------------------------------------------------------------------
-
-
-def test_as_many_may_come_at_once_as_in_a_second():
-    """Then one after the other; a quiet second gives all of it back, and a quiet hour no more."""
-    pace = Pace(4)
-    assert [pace.wait(100.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.25]
-    assert pace.wait(100.25) == 0.25
-    assert pace.wait(100.5) == 0.25
-    for later in (102.0, 3702.0):
-        assert [pace.wait(later) for _ in range(4)] == [0.0, 0.0, 0.0, 0.25]
-
-
-def test_who_comes_too_fast_is_reckoned_up():
-    """A turn of the reactor takes in several: the wait after it is as long as they need."""
-    pace = Pace(10)
-    assert [round(pace.wait(0.0), 9) for _ in range(12)][-3:] == [0.1, 0.2, 0.3]
-
-
-def test_a_clock_that_is_set_back_gives_no_credit_and_takes_none():
-    pace = Pace(2)
-    assert pace.wait(100.0) == 0.0
-    assert pace.wait(50.0) == 0.5
-    assert pace.wait(50.5) == 0.5
-
-
-def test_without_a_rate_nobody_waits():
-    pace = Pace(0)
-    assert {pace.wait(0.0) for _ in range(1000)} == {0.0}

@@ -37,6 +37,12 @@ class Rig:
     def reckon(self, frame: float = 0, **waits: float) -> None:
         self.deadlines.reckon(frame, **waits)
 
+    def came(self, whole: bool, unfinished: bool) -> None:
+        """Have bytes come, and told of where they have to be."""
+        self.deadlines.heard = self.deadlines.seconds()
+        if unfinished or self.deadlines.watchful or not whole:
+            self.deadlines.came(whole, unfinished)
+
     def after(self, seconds: float) -> None:
         """Let time pass, second by second."""
         for _ in range(int(seconds)):
@@ -124,7 +130,7 @@ def test_a_message_that_is_not_whole_in_time_is_overdue() -> None:
     rig.reckon(frame=10)
     rig.after(3)
     for _ in range(9):
-        rig.deadlines.came(whole=False, unfinished=True)
+        rig.came(whole=False, unfinished=True)
         rig.after(1)
     assert rig.over == []
     rig.after(1)
@@ -136,9 +142,9 @@ def test_each_message_has_its_own_time() -> None:
     rig = Rig()
     rig.reckon(frame=10)
     for _ in range(5):
-        rig.deadlines.came(whole=True, unfinished=True)
+        rig.came(whole=True, unfinished=True)
         rig.after(9)
-    rig.deadlines.came(whole=True, unfinished=False)
+    rig.came(whole=True, unfinished=False)
     rig.after(100)
     assert (rig.over, rig.timers) == ([], [])
 
@@ -148,7 +154,7 @@ def test_the_path_of_a_message_sets_a_timer_no_more_than_once_in_its_time() -> N
     rig = Rig()
     rig.reckon(frame=10)
     for _ in range(1000):
-        rig.deadlines.came(whole=True, unfinished=True)
+        rig.came(whole=True, unfinished=True)
         rig.clock.advance(0.001)
     assert rig.timers == [10]
     rig.after(9)
@@ -160,7 +166,7 @@ def test_nothing_either_way_is_idle() -> None:
     rig = Rig()
     rig.reckon(idle=10)
     rig.after(9)
-    rig.deadlines.came(whole=True, unfinished=False)
+    rig.came(whole=True, unfinished=False)
     rig.after(9)
     rig.deadlines.said = rig.clock.seconds()
     rig.after(9)
@@ -175,7 +181,7 @@ def test_each_direction_may_have_its_own_time(wait: str, at: float) -> None:
     rig = Rig()
     rig.reckon(**{wait: 10})
     rig.after(5)
-    rig.deadlines.came(whole=True, unfinished=False)
+    rig.came(whole=True, unfinished=False)
     rig.after(2)
     rig.deadlines.said = rig.clock.seconds()
     rig.after(20)
@@ -209,7 +215,7 @@ def test_a_message_cannot_go_on_while_we_do_not_read() -> None:
     """Its time runs anew from when we do."""
     rig = Rig()
     rig.reckon(frame=10)
-    rig.deadlines.came(whole=False, unfinished=True)
+    rig.came(whole=False, unfinished=True)
     rig.after(5)
     rig.deadlines.pause()
     rig.after(100)
@@ -236,7 +242,7 @@ def test_the_first_message_is_not_asked_for_once_it_came() -> None:
     rig = Rig()
     for whole in (False, True):
         rig.deadlines.start("first_message", 10)
-        rig.deadlines.came(whole=whole, unfinished=not whole)
+        rig.came(whole=whole, unfinished=not whole)
         rig.after(10)
     assert rig.over == [("first_message", 10, 10)]
 
@@ -266,9 +272,9 @@ def test_any_bytes_are_an_answer_to_a_heartbeat() -> None:
     rig = Rig()
     rig.reckon(heartbeat=10)
     rig.after(10)
-    rig.deadlines.came(whole=False, unfinished=True)
+    rig.came(whole=False, unfinished=True)
     rig.after(15)
-    rig.deadlines.came(whole=True, unfinished=False)
+    rig.came(whole=True, unfinished=False)
     rig.after(10)
     assert rig.beats == [(0, 10), (0, 20), (0, 35)]
 
@@ -292,7 +298,7 @@ def test_no_more_input_is_waited_for_once_there_is_none() -> None:
     rig.reckon(frame=10, idle=10, heartbeat=5)
     for wait in ("first_message", "max_age", "answer"):
         rig.deadlines.start(wait, 10)
-    rig.deadlines.came(whole=False, unfinished=True)
+    rig.came(whole=False, unfinished=True)
     rig.deadlines.no_more_input()
     rig.after(100)
     assert (rig.over, rig.beats) == ([("answer", 10, 10)], [])
@@ -305,7 +311,7 @@ def test_no_timer_is_left_at_the_end() -> None:
     rig.deadlines.start("answer", 5)
     rig.deadlines.end()
     rig.deadlines.start("ending", 5)
-    rig.deadlines.came(whole=False, unfinished=True)
+    rig.came(whole=False, unfinished=True)
     rig.deadlines.peers_turn()
     assert (rig.timers, rig.deadlines.started) == ([], ())
 

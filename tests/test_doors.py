@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from tcpapp.admission import Pace
 from tcpapp.doors import Door, Doors
+from tcpapp.pace import Pace
 
 
 class Port:
@@ -106,3 +106,54 @@ def test_without_a_clock_there_is_no_pace():
     for _ in range(10):
         doors.came()
     assert door.port.told == []
+
+
+class Taking(Port):
+    """A port that takes in clients, as many in a turn as Twisted has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.numberAccepts = 100
+        self.taken = []
+
+    def doRead(self):
+        self.taken.append(self.numberAccepts)
+        self.numberAccepts += 20
+
+
+def test_no_more_are_taken_in_in_a_turn_than_the_pace_allows():
+    """One at the least: a port that reads has somebody to take in."""
+    clock = Clock()
+    doors = Doors(Pace(5), clock)
+    port = doors.add(Taking()).port
+    port.doRead()
+    for _ in range(4):
+        doors.came()
+    port.doRead()
+    doors.came()
+    port.doRead()
+    assert port.taken == [5, 1, 1]
+
+
+def test_no_more_are_taken_in_in_a_turn_than_there_is_room_for():
+    """By any pace; and while there is no room, all doors are shut, new ones too."""
+    room = 3
+    doors = Doors(Pace(0), Clock(), lambda: room)
+    port = doors.add(Taking()).port
+    doors.look()
+    port.doRead()
+    room = 0
+    doors.look()
+    doors.look()
+    new = doors.add(Port())
+    assert (port.taken, port.told, new.port.told) == ([3], ["stop"], ["stop"])
+    room = 1
+    doors.look()
+    assert (port.told, new.port.told) == (["stop", "start"], ["stop", "start"])
+
+
+def test_without_a_clock_room_counts_all_the_same():
+    doors = Doors(Pace(5), None, lambda: 2)
+    port = doors.add(Taking()).port
+    port.doRead()
+    assert port.taken == [2]

@@ -26,10 +26,10 @@ class Source:
         self.calls: list[str] = []
         self.on_resume = on_resume
 
-    def pause_reading(self) -> None:
+    def hold(self, why: int) -> None:
         self.calls.append("pause")
 
-    def resume_reading(self) -> None:
+    def let(self, why: int) -> None:
         self.calls.append("resume")
         self.on_resume()
 

@@ -28,15 +28,17 @@ TOWER = (
     # floor 0: bytes, messages and values. No Twisted, no clock, no log
     {"errors"},
     {"close_reason"},
-    {"spec"},
+    {"spec", "pace"},
     {"framing", "codecs"},
     {"proxy_protocol"},
     # floor 1: one conversation
-    {"limits", "addresses", "networks"},
+    {"limits", "addresses", "networks", "transports"},
     {"admission"},
-    {"telemetry", "doors", "deadlines", "keepalive"},
+    {"telemetry", "doors", "deadlines", "keepalive", "turns", "memory"},
     {"inbox", "outbox", "requests", "ending", "app"},
-    {"settings", "dispatch"},
+    {"settings", "dispatch", "reading"},
+    {"intake"},
+    {"load"},
     {"link"},
     {"connection"},
     # floor 2: many of them
@@ -62,7 +64,7 @@ UPWARD_TYPES = {
 }
 """The only imports that point upward, for types alone, under TYPE_CHECKING; each with its reason."""
 
-GROUND = {"errors", "close_reason", "spec", "framing", "codecs", "proxy_protocol"}
+GROUND = {"errors", "close_reason", "spec", "pace", "framing", "codecs", "proxy_protocol"}
 NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "logging", "threading"}
 """What floor 0 does without: it does no I/O, keeps no time and logs nothing."""
 

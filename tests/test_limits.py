@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
 
 import pytest
 
 from tcpapp.errors import InvalidOption
-from tcpapp.limits import Limits, Timeouts, numbers_of
+from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
 
 FIELDS = [field for kind in (Limits, Timeouts) for field in numbers_of(kind)]
 NUMBERS = [pytest.param(kind, field.name, id=field.name) for kind in (Limits, Timeouts) for field in numbers_of(kind)]
@@ -29,6 +30,10 @@ NUMBERS = [pytest.param(kind, field.name, id=field.name) for kind in (Limits, Ti
         ("write_high", 64 * 1024),
         ("max_unsent", 32 * 1024 * 1024),
         ("max_requests", 1024),
+        ("messages_per_turn", 1024),
+        ("message_rate", 0),
+        ("byte_rate", 0),
+        ("max_buffered", 256 * 1024 * 1024),
         ("heartbeats_missed", 2),
         ("age_jitter", 10),
         ("keepalive_count", 4),
@@ -82,6 +87,9 @@ def test_every_number_is_accounted_for(field: object) -> None:
         "heartbeats",
         "percent",
         "probes",
+        "messages",
+        "messages a second",
+        "bytes a second",
     }
     assert len(told["why"]) > 10
 
@@ -181,3 +189,33 @@ def test_numbers_are_shared_and_so_cannot_change(numbers: Limits | Timeouts) -> 
     """One set serves all connections of a factory, and none can change it for the others."""
     with pytest.raises(FrozenInstanceError):
         numbers.drain = 1  # type: ignore[misc, union-attr]
+
+
+# Policies ------------------------------------------------------------------------------------------------------------
+
+
+def test_policies_have_defaults() -> None:
+    """Who comes when it is full is told so by a close, and who is too fast is read no faster."""
+    assert (Policies().full, Policies().crowded, Policies().too_fast) == ("refuse", "refuse", "wait")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"full": "rest"}, "full='rest': takes refuse or reset or wait; did you mean 'reset'?"),
+        ({"crowded": "wait"}, "crowded='wait': takes refuse or reset"),
+        ({"too_fast": 1}, "too_fast=1: takes wait or refuse or reset"),
+    ],
+)
+def test_a_policy_that_cannot_be_says_what_it_takes(given: dict[str, str], says: str) -> None:
+    """The words that there are."""
+    with pytest.raises(InvalidOption, match=f"^{re.escape(says)}$"):
+        Policies(**given)
+
+
+@pytest.mark.parametrize("field", fields(Policies), ids=lambda field: field.name)
+def test_every_policy_says_whose_it_is(field: Any) -> None:
+    """And takes each of its words."""
+    assert field.metadata["what"].startswith("who ")
+    for word in field.metadata["choices"]:
+        assert getattr(Policies(**{field.name: word}), field.name) == word

@@ -81,12 +81,16 @@ class Sender:
 
     def __init__(self) -> None:
         self.events: list[Any] = []
+        self.told_of_holding = 0
 
     def writing_blocked(self) -> None:
         self.events.append("blocked")
 
     def writing_resumed(self) -> None:
         self.events.append("resumed")
+
+    def holds_more(self) -> None:
+        self.told_of_holding += 1
 
     def too_much_unsent(self, unsent: int) -> None:
         self.events.append(unsent)
@@ -821,3 +825,24 @@ def test_a_peer_that_takes_all_gets_all(events: list[tuple[str, Any]]) -> None:
     assert model.stream == model.rig.transport.value()
     assert all(each.told for each in model.sends)
     assert model.rig.sender.events[-1:] in ([], ["resumed"])
+
+
+# What is held --------------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_is_told_of_and_counted() -> None:
+    """With what the transport may have: at most twice its mark while it is over it, and else nothing."""
+    rig = Rig()
+    rig.outbox.write(b"123")
+    assert (rig.outbox.held, rig.sender.told_of_holding) == (0, 0)
+    rig.outbox.gather()
+    rig.outbox.write(b"123")
+    assert rig.outbox.held == 3
+    rig.outbox.release()
+    rig.transport.flush()
+    rig.block()
+    rig.outbox.write(b"12345")
+    rig.outbox.send(b"678")
+    assert (rig.outbox.held, rig.sender.told_of_holding) == (8 + 2 * HIGH, 2)
+    rig.transport.flush()
+    assert rig.outbox.held == 0

@@ -18,6 +18,7 @@ from tcpapp import Limits, Listening, MessageProtocol, MessageServerFactory, Sta
 from tcpapp.admission import Refusal
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
+from tcpapp.limits import Policies
 from tcpapp.networks import Networks
 from tcpapp.server import TurnedAway, close_port
 from tcpapp.telemetry import Closed, Event, Opened, Refused
@@ -299,6 +300,31 @@ def test_an_address_has_no_more_than_its_share(hosts: Hosts) -> None:
     replies = [outcome(each.request(b"hello")) for each in (there[1], elsewhere, hosts.connect())]
     hosts.wait()
     assert replies == [[b"hello"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("policies", "limits"),
+    [(Policies(full="reset"), {"max_connections": 1}), (Policies(crowded="reset"), {"max_per_address": 1})],
+)
+def test_who_is_turned_away_may_be_reset(hosts: Hosts, policies: Policies, limits: dict[str, int]) -> None:
+    """As the policies have it: it takes nothing more of the system."""
+    server = hosts.listen(echo, limits=Limits(**limits), policies=policies)
+    hosts.connect()
+    over = hosts.connect()
+    hosts.wait()
+    assert (over.when_closed().result.rule, server.refused) == ("lost", 1)
+
+
+def test_who_comes_when_it_is_full_may_wait_for_room(hosts: Hosts) -> None:
+    """In the backlog, as the policies have it: nobody is refused, and each is served when another has left."""
+    server = hosts.listen(echo, limits=Limits(max_connections=2), policies=Policies(full="wait"))
+    clients = [hosts.connect() for _ in range(6)]
+    replies = [outcome(each.request(b"hello", 60)) for each in clients]
+    for served in range(2, 7):
+        hosts.wait()
+        assert ([[b"hello"]] * served, len(server.connections)) == ([each for each in replies if each], 2)
+        clients[served - 2].abort()
+    assert server.refused == 0
 
 
 def test_clients_who_come_too_fast_wait_and_are_served(hosts: Hosts) -> None:

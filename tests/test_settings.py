@@ -13,7 +13,7 @@ from tcpapp.app import Handlers
 from tcpapp.codecs import Json, Text
 from tcpapp.errors import InvalidFraming, InvalidOption
 from tcpapp.framing import Lines, Netstrings
-from tcpapp.limits import Limits, Timeouts
+from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.networks import Networks
 from tcpapp.settings import Options, Settings
 from tcpapp.telemetry import LateReply, Telemetry
@@ -50,6 +50,7 @@ def test_every_setting_is_kept() -> None:
         "clock": Clock(),
         "telemetry": Telemetry(),
         "networks": Networks(deny=["192.0.2.0/24"]),
+        "policies": Policies(full="wait"),
         "heartbeat": {"ping": 1},
         "random": Random(1),
     }
@@ -108,7 +109,11 @@ def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
         ({"telemetry": told.log}, InvalidOption, f"telemetry={told.log!r}: takes a Telemetry"),
         ({"key": "id"}, InvalidOption, "key='id': takes a function"),
         ({"app": 5}, InvalidOption, "5 is no app"),
-        ({"limit": Limits()}, TypeError, "unknown argument 'limit': there are codec, limits, timeouts, key, clock,"),
+        (
+            {"limit": Limits()},
+            TypeError,
+            "unknown argument 'limit': there are codec, limits, timeouts, policies, key, clock,",
+        ),
         ({"zeal": 1, "aim": 1}, TypeError, "unknown argument 'aim': there are codec,"),
     ],
     ids=[

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import DeferredList, gatherResults
+from twisted.internet.defer import DeferredList, ensureDeferred, gatherResults
 from twisted.internet.error import ConnectionDone
 
 from tcpapp import Limits
 from tcpapp.apps import echo
+from tcpapp.limits import Policies
 from tcpapp.networks import Networks
 
 from .peers import Noted, bounded
@@ -69,3 +70,21 @@ async def test_clients_who_come_faster_than_the_pace_are_all_served(serve: Any, 
     assert replies == [b"hello"] * 60
     assert (server.refused, len(server.connections)) == (0, 60)
     assert server._factory.doors.is_shut
+
+
+@bounded
+async def test_clients_may_wait_until_there_is_room(serve: Any, join: Any) -> None:
+    """Thirty for three places, at once: none is refused, and each is served when its turn comes."""
+    server = await serve(echo, limits=Limits(max_connections=3), policies=Policies(full="wait"))
+    most = 0
+
+    async def visit() -> bytes:
+        nonlocal most
+        client = await join(server)
+        reply: bytes = await client.request(b"hello")
+        most = max(most, len(server.connections))
+        await client.close()
+        return reply
+
+    assert await gatherResults([ensureDeferred(visit()) for _ in range(30)]) == [b"hello"] * 30
+    assert (server.refused, most) == (0, 3)

@@ -1,0 +1,167 @@
+"""
+What lies between a connection's framing and its app: how much of what has come is let in, and when.
+
+A chunk may hold sixty thousand messages, and the app's time for them is everybody's time. So no more than a share of
+them (``messages_per_turn``) is let in before the others have theirs; and where there is a rate, no more than it allows.
+The rest is kept, and nothing is read meanwhile: there is never more of it than came with one chunk.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.deadlines import Deadlines
+from tcpapp.inbox import MESSAGE_COST
+from tcpapp.limits import Limits
+from tcpapp.pace import Pace
+from tcpapp.reading import FAST, KEPT, Reading
+from tcpapp.turns import Turns
+
+__all__ = ["Intake", "Reader"]
+
+ROUNDING = 1e-6
+"""Of a message, that may be wanting to a whole one: sums of floats are not exact."""
+
+
+class Reader(Protocol):
+    """The connection whose messages they are."""
+
+    @property
+    def takes_messages(self) -> bool:
+        """Whether messages are handed on at all; it is not so once it closes."""
+        ...
+
+    def let_in(self, messages: list[bytes]) -> None:
+        """Hand `messages` on."""
+
+    def all_let_in(self) -> None:
+        """Nothing is kept any more."""
+
+    def too_fast(self, cause: CloseReason) -> None:
+        """It sends faster than it may, and is not to be made to wait."""
+
+
+class Intake:
+    """
+    Lets in the messages of one connection.
+
+    `share` is how many may be let in at once by whoever has them: 0 where each is to be counted, which `keep` does.
+    `metered` says that bytes are to be counted, which `read` does. `kept` is what is not let in yet. Without a clock
+    there are no turns and no rates.
+
+    Where one has to wait for its rate, the deadlines say when it is over: for ``message_rate``, `go_on` is to be called
+    then, and for ``byte_rate`` it may read on.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_clock",
+        "_deadlines",
+        "_dropped",
+        "_limits",
+        "_messages",
+        "_most",
+        "_reader",
+        "_reading",
+        "_turns",
+        "_waits",
+        "kept",
+        "share",
+    )
+
+    def __init__(
+        self,
+        reader: Reader,
+        reading: Reading,
+        limits: Limits,
+        turns: Turns,
+        deadlines: Deadlines,
+        clock: IReactorTime | None,
+        *,
+        waits: bool,
+    ) -> None:
+        timed = clock is not None
+        self._reader = reader
+        self._reading = reading
+        self._limits = limits
+        self._turns = turns
+        self._deadlines = deadlines
+        self._clock = clock
+        self._waits = waits
+        self._dropped = 0
+        self._most = limits.messages_per_turn if timed and limits.messages_per_turn else sys.maxsize
+        self._messages = Pace(limits.message_rate) if timed and limits.message_rate else None
+        self._bytes = Pace(limits.byte_rate) if timed and limits.byte_rate else None
+        self.share = self._most if self._messages is None else 0
+        self.kept: list[bytes] = []
+
+    @property
+    def metered(self) -> bool:
+        """Whether bytes are counted."""
+        return self._bytes is not None
+
+    @property
+    def size(self) -> int:
+        """How many bytes are kept."""
+        return sum(map(len, self.kept)) + MESSAGE_COST * len(self.kept)
+
+    def read(self, count: int) -> None:
+        """So many bytes came: have nothing read for as long as they take at the rate."""
+        assert self._bytes is not None
+        seconds = self._bytes.wait(self._deadlines.seconds(), count)
+        if seconds and self._waits:
+            self._reading.hold(FAST)
+            self._deadlines.start("byte_rate", seconds)
+        elif seconds:
+            self._reader.too_fast(_too_fast("bytes", self._limits.byte_rate))
+
+    def keep(self, messages: list[bytes]) -> None:
+        """Let in of these `messages` what may be let in now, and the others when they may."""
+        goes_on_already = bool(self.kept)
+        self.kept += messages
+        if not goes_on_already:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Let in the next ones."""
+        count = self._most if self._messages is None else min(self._most, self._credit(self._messages))
+        messages, self.kept = self.kept[:count], self.kept[count:]
+        if messages:
+            if self._messages is not None:
+                self._messages.wait(self._deadlines.seconds(), len(messages))
+            self._reader.let_in(messages)
+        if not self.kept:
+            self._reading.let(KEPT)
+            self._reader.all_let_in()
+        elif self._reader.takes_messages:
+            self._reading.hold(KEPT)
+            self._wait()
+
+    def end(self) -> int:
+        """Let in nothing more. Returns how many messages were not let in."""
+        self._turns.leave(self.go_on)
+        return self._dropped + len(self.kept)
+
+    def _credit(self, pace: Pace) -> int:
+        return max(0, int(pace.credit(self._deadlines.seconds()) + ROUNDING))
+
+    def _wait(self) -> None:
+        """Go on in another turn, or when the rate allows it; or do not."""
+        if self._messages is None or self._credit(self._messages):
+            assert self._clock is not None
+            self._turns.wait(self.go_on, self._clock)
+        elif self._waits:
+            self._deadlines.start("message_rate", self._messages.until_next())
+        else:
+            self._dropped, self.kept = len(self.kept), []
+            self._reader.too_fast(_too_fast("messages", self._limits.message_rate))
+
+
+def _too_fast(what: str, limit: int) -> CloseReason:
+    rule = f"{what.removesuffix('s')}-rate"
+    text = f"more than {limit} {what} a second came ({rule.replace('-', '_')})"
+    return CloseReason(EndedBy.US, rule, text, limit=limit)

@@ -1,0 +1,65 @@
+"""What one connection holds in memory, as the memory of all of them sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.framing import Framing
+from tcpapp.inbox import Inbox
+from tcpapp.intake import Intake
+from tcpapp.memory import Memory
+from tcpapp.outbox import Outbox
+from tcpapp.reading import SHORT, Reading
+
+__all__ = ["Load"]
+
+
+class Load:
+    """The bytes that come and go on one connection. `noted` is how many of them the memory knows of."""
+
+    __slots__ = ("_cut", "_framing", "_inbox", "_intake", "_memory", "_outbox", "_reading", "noted")
+
+    def __init__(
+        self,
+        memory: Memory,
+        parts: tuple[Framing, Intake, Inbox, Outbox],
+        reading: Reading,
+        cut: Callable[[CloseReason], None],
+    ) -> None:
+        self._memory = memory
+        self._framing, self._intake, self._inbox, self._outbox = parts
+        self._reading = reading
+        self._cut = cut
+        self.noted = 0
+
+    @property
+    def holds(self) -> int:
+        """How many bytes there are now: of an unfinished message, of messages not taken, and unsent."""
+        return self._framing.held + self._intake.size + self._inbox.size + self._outbox.held
+
+    def note(self) -> None:
+        """Let the memory know, if there is news."""
+        holds = self.holds
+        if holds != self.noted:
+            self.noted = holds
+            self._memory.note(self, holds)
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self._memory.forget(self)
+
+    # What the memory calls.
+
+    def squeeze(self) -> None:
+        """There is little memory left, and this connection holds much of it."""
+        self._reading.hold(SHORT)
+
+    def relieve(self) -> None:
+        """There is enough memory again."""
+        self._reading.let(SHORT)
+
+    def shed(self, holds: int, limit: int) -> None:
+        """There is no memory left, and this connection holds the most of it."""
+        text = f"all connections together held more than {limit} bytes (max_buffered), and this one {holds} of them"
+        self._cut(CloseReason(EndedBy.US, "memory-short", text, holds, limit))

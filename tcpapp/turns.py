@@ -1,0 +1,52 @@
+"""
+Taking turns: connections with more to do than is their share go on one after the other, one in a turn of the reactor.
+
+Between two of them the reactor serves all others, and so the wait of one who has little to say is bounded by one share,
+however many there are that have much.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+__all__ = ["Turns"]
+
+
+class Turns:
+    """Those who wait for a turn, first come, first served. It sets a timer only while there are any."""
+
+    __slots__ = ("_call", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Callable[[], None], IReactorTime]] = deque()
+        self._call: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def wait(self, go_on: Callable[[], None], clock: IReactorTime) -> None:
+        """Call `go_on`, which raises nothing, in a later turn of `clock`."""
+        self._waiting.append((go_on, clock))
+        self._go()
+
+    def leave(self, go_on: Callable[[], None]) -> None:
+        """Call it no more. Nothing is done for one who does not wait."""
+        self._waiting = deque(each for each in self._waiting if each[0] != go_on)
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+        self._go()
+
+    def _go(self) -> None:
+        if self._call is None and self._waiting:
+            self._call = self._waiting[0][1].callLater(0, self._next)
+
+    def _next(self) -> None:
+        self._call = None
+        go_on, _ = self._waiting.popleft()
+        go_on()
+        self._go()

@@ -1,0 +1,272 @@
+"""How much of what comes is let in, and when: shares, rates, and what becomes of one that is too fast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransport
+
+from tcpapp import Limits, MessageServerFactory, State, Telemetry, Timeouts, conversation
+from tcpapp.apps import echo
+from tcpapp.limits import Policies
+from tcpapp.telemetry import Closed
+from tests.peers import NotedTransport, Peer, TurnClock, outcome
+
+
+class Turning(Peer):
+    """A peer whose clock can be turned."""
+
+    clock: TurnClock
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, transport=NotedTransport(clock=TurnClock()), **options)
+
+
+QUIET = Timeouts(first_message=0, idle=0, frame=0)
+
+
+def lines(first: int, last: int) -> bytes:
+    """Lines with these numbers."""
+    return b"".join(b"%d\n" % number for number in range(first, last))
+
+
+class Seen:
+    """An app that notes what it is given, and echoes."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    def received(self, message: bytes, connection: Any) -> bytes:
+        self.messages.append(message)
+        return message
+
+
+# Shares --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_chunk_is_let_in_a_share_at_a_time() -> None:
+    """One write for each; nothing is read until all is in, and nothing lost."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=4))
+    peer.says(lines(0, 10))
+    assert (len(app.messages), peer.paused) == (4, True)
+    peer.clock.turn()
+    assert (len(app.messages), peer.paused) == (8, True)
+    peer.clock.turn()
+    assert (len(app.messages), peer.paused) == (10, False)
+    assert peer.transport.writes == [lines(0, 4), lines(4, 8), lines(8, 10)]
+    assert peer.clock.getDelayedCalls() == []
+
+
+def test_others_have_their_turn_between_two_shares() -> None:
+    """Of connections that have much, one goes on in each turn; who has little is served at once."""
+    app = Seen()
+    modest = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
+    clock = modest.clock
+    for number in range(3):
+        connection: Any = modest.factory.buildProtocol(None)
+        NotedTransport(clock=clock).connect(connection)
+        connection.dataReceived(b"%d\n" % number * 6)
+    modest.says(b"modest\n")
+    assert app.messages == [b"0"] * 2 + [b"1"] * 2 + [b"2"] * 2 + [b"modest"]
+    app.messages.clear()
+    for number in (0, 1, 2, 0, 1, 2):
+        clock.turn()
+        assert app.messages[-2:] == [b"%d" % number] * 2
+    assert len(app.messages) == 12
+
+
+def test_a_share_counts_for_conversations_and_requests_too() -> None:
+    """Whoever takes the messages: no more of them are handed on at once."""
+    seen: list[bytes] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        while True:
+            seen.append(await connection.receive())
+
+    peer = Turning(talk, timeouts=QUIET, limits=Limits(messages_per_turn=4))
+    peer.says(lines(0, 10))
+    assert len(seen) == 4
+    for _ in range(2):
+        peer.clock.turn()
+    assert len(seen) == 10
+
+
+def test_what_is_kept_is_answered_before_an_unreadable_stream_ends() -> None:
+    """The fault lies behind it."""
+    peer = Turning(echo, "int8:max=9", timeouts=QUIET, limits=Limits(messages_per_turn=2))
+    peer.says(b"\x01a\x01b\x01c\x01d\x01e\xff")
+    for _ in range(2):
+        assert peer.connection.state is State.OPEN
+        peer.clock.turn()
+    assert peer.hears() == b"\x01a\x01b\x01c\x01d\x01e"
+    peer.leaves()
+    assert (peer.reason.rule, peer.reason.value) == ("message-too-long", 255)
+
+
+def test_what_is_kept_is_answered_before_a_drain_ends() -> None:
+    """It had come; nothing that comes later is taken."""
+    peer = Turning(echo, timeouts=QUIET, limits=Limits(messages_per_turn=2))
+    peer.says(lines(0, 5))
+    peer.connection.drain()
+    for _ in range(2):
+        assert not peer.closing
+        peer.clock.turn()
+    peer.transport.turn()
+    assert (peer.hears(), peer.closing) == (lines(0, 5), True)
+    peer.leaves()
+    assert peer.reason.rule == "drained"
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_what_is_kept_when_it_closes_is_counted(how: str) -> None:
+    """And goes to nobody; no turn is left."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
+    peer.says(lines(0, 5))
+    getattr(peer.connection, how)()
+    peer.clock.turn()
+    peer.leaves()
+    assert (len(app.messages), peer.told(Closed)[0].unhandled) == (2, 3)
+    assert peer.clock.getDelayedCalls() == []
+
+
+def test_an_app_that_closes_in_a_share_is_given_no_more() -> None:
+    """What is behind it in the chunk is let be."""
+    app = Seen()
+    peer = Turning(lambda message, connection: app.received(message, connection) and connection.abort(), timeouts=QUIET)
+    peer.says(lines(0, 2000))
+    assert len(app.messages) == 1
+
+
+def test_more_that_comes_meanwhile_is_behind_what_is_kept() -> None:
+    """As TLS brings it, which goes on for a while when it is paused."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
+    peer.says(lines(0, 5))
+    peer.slips_in(lines(5, 6))
+    for _ in range(2):
+        peer.clock.turn()
+    assert app.messages == [b"%d" % number for number in range(6)]
+
+
+def test_without_a_clock_there_are_no_turns() -> None:
+    """Over a transport that has no reactor all is let in at once, at any rate."""
+    app = Seen()
+    limits = Limits(messages_per_turn=2, message_rate=1, byte_rate=1)
+    connection: Any = MessageServerFactory(app, limits=limits, telemetry=Telemetry()).buildProtocol(None)
+    connection.makeConnection(StringTransport())
+    connection.dataReceived(lines(0, 100))
+    assert len(app.messages) == 100
+
+
+@given(st.lists(st.integers(min_value=0, max_value=30), max_size=8), st.integers(min_value=1, max_value=8))
+def test_nothing_is_lost_or_turned_round_whatever_the_share(counts: list[int], share: int) -> None:
+    """Chunk by chunk, with turns in between or not, all of it is answered in order."""
+    peer = Turning(echo, timeouts=QUIET, limits=Limits(messages_per_turn=share))
+    sent = 0
+    for count in counts:
+        peer.says(lines(sent, sent + count))
+        sent += count
+        if count % 2:
+            peer.clock.turn()
+    for _ in range(sent + len(counts)):
+        peer.clock.turn()
+        peer.transport.turn()
+    assert peer.hears() == lines(0, sent)
+    assert not peer.paused
+
+
+# Rates ---------------------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_let_in_at_their_rate() -> None:
+    """A second's worth at once, then one as each may come; nothing is read meanwhile."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=4))
+    peer.clock.advance(100)
+    peer.says(lines(0, 10))
+    counts = []
+    for _ in range(8):
+        counts.append((len(app.messages), peer.paused))
+        peer.clock.advance(0.25)
+    assert counts == [(4, True), (5, True), (6, True), (7, True), (8, True), (9, True), (10, False), (10, False)]
+
+
+def test_a_rate_is_let_in_by_shares_too() -> None:
+    """What may come is still no more than a share in each turn."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=5, messages_per_turn=2))
+    peer.clock.advance(100)
+    peer.says(lines(0, 6))
+    assert len(app.messages) == 2
+    peer.clock.turn()
+    assert len(app.messages) == 4
+    peer.clock.turn()
+    assert len(app.messages) == 5
+    peer.clock.advance(0.2)
+    assert len(app.messages) == 6
+
+
+def test_one_that_keeps_to_the_rate_waits_for_nothing() -> None:
+    """It does not notice."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=4, byte_rate=100))
+    peer.clock.advance(100)
+    for number in range(20):
+        peer.says(b"%d\n" % number)
+        assert (len(app.messages), peer.paused) == (number + 1, False)
+        peer.clock.advance(0.25)
+
+
+def test_bytes_are_read_at_their_rate() -> None:
+    """What came is handled; then nothing is read for as long as it takes."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(byte_rate=100))
+    peer.clock.advance(100)
+    peer.says(b"x" * 299 + b"\n")
+    assert (len(app.messages), peer.paused) == (1, True)
+    peer.clock.advance(1.9)
+    assert peer.paused
+    peer.clock.advance(0.2)
+    assert not peer.paused
+
+
+@pytest.mark.parametrize(("policy", "cut"), [("refuse", False), ("reset", True)])
+@pytest.mark.parametrize(("limits", "rule"), [({"message_rate": 4}, "message-rate"), ({"byte_rate": 9}, "byte-rate")])
+def test_one_that_is_too_fast_may_be_closed(policy: str, cut: bool, limits: dict[str, int], rule: str) -> None:
+    """When what it might send is answered; or at once."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(**limits), policies=Policies(too_fast=policy))
+    peer.clock.advance(100)
+    peer.says(lines(0, 6))
+    assert peer.transport.aborted == cut
+    peer.leaves()
+    assert (peer.reason.rule, peer.reason.limit) == (rule, next(iter(limits.values())))
+    assert (peer.hears() == b"") <= cut
+
+
+def test_one_that_waits_for_its_rate_is_not_idle() -> None:
+    """It is we who do not go on."""
+    peer = Turning(echo, timeouts=Timeouts(idle=2, idle_read=2, first_message=0), limits=Limits(message_rate=1))
+    peer.says(lines(0, 20))
+    for _ in range(15):
+        peer.clock.advance(1)
+    assert not peer.closing
+
+
+def test_replies_to_requests_are_counted_as_all_messages() -> None:
+    """They reach those who asked, later."""
+    peer = Turning(None, timeouts=QUIET, limits=Limits(messages_per_turn=1))
+    replies = [outcome(peer.connection.request(b"?")) for _ in range(3)]
+    peer.says(lines(0, 3))
+    assert replies == [[b"0"], [], []]
+    peer.clock.turn()
+    peer.clock.turn()
+    assert replies == [[b"0"], [b"1"], [b"2"]]
+    assert isinstance(peer.connection.receive(), Deferred)

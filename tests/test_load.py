@@ -1,0 +1,62 @@
+"""What one connection holds: its parts added up, and what it does when memory is short."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tcpapp import Limits, Timeouts
+from tcpapp.apps import echo
+from tests.peers import Peer, Switch, stalled
+
+QUIET = Timeouts(first_message=0, idle=0, frame=0, send_progress=0, answer=0)
+
+
+def test_what_is_held_is_that_of_all_parts() -> None:
+    """An unfinished message, what waits for the app, what is not let in, and what is unsent."""
+    limits = Limits(messages_per_turn=1, write_high=1000)
+    app = Switch()
+    peer: Any = stalled(app, timeouts=QUIET, limits=limits)
+    load = peer.connection._load
+    assert (load.holds, load.noted) == (0, 0)
+    peer.says(b"x" * 10)
+    assert (load.holds, load.noted) == (10, 10)
+    peer.says(b"\n1\n2\n")
+    kept = peer.connection._intake.size
+    assert (kept, load.noted) == (2 * 65, kept)
+    peer.clock.advance(0)
+    assert (peer.connection._inbox.size, load.noted) == (2 * 65, 2 * 65)
+    peer.connection.send(b"y" * 5000)
+    assert load.noted == 2 * 65 + peer.connection._outbox.held > 5000
+
+
+def test_what_is_gone_is_not_held_any_more() -> None:
+    """What was answered, what was taken by the peer, and the connection itself."""
+    peer = Peer(echo, timeouts=QUIET)
+    memory = peer.factory.settings.memory
+    peer.says(b"hel")
+    assert memory.total == 3
+    peer.says(b"lo\n")
+    assert memory.total == 0
+    peer.says(b"hel")
+    peer.resets()
+    assert memory.total == 0
+
+
+def test_what_a_slow_app_takes_is_not_held_any_more() -> None:
+    """As soon as it takes it."""
+    app = Switch()
+    peer = Peer(app, timeouts=QUIET)
+    memory = peer.factory.settings.memory
+    peer.says(b"1\n2\n3\n")
+    assert memory.total == 2 * 65
+    app.pending[0].callback(b"one")
+    assert memory.total == 65
+
+
+def test_one_that_is_squeezed_is_not_read_from() -> None:
+    """Until it is relieved."""
+    peer = Peer(echo, timeouts=QUIET)
+    peer.connection._load.squeeze()
+    assert peer.paused
+    peer.connection._load.relieve()
+    assert not peer.paused

@@ -1,0 +1,46 @@
+"""What lies below a connection, seen through the layers on it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+from tcpapp.testing.transport import FakeTransport
+from tcpapp.transports import bottom_of, sets_up_tls
+
+
+def layer(below: Any, kind: Any = ProtocolWrapper) -> Any:
+    """A layer of this kind, which has a transport."""
+    made = kind(None, None)
+    made.transport = below
+    return made
+
+
+def test_the_bottom_is_below_all_layers() -> None:
+    """And a transport without any is its own."""
+    transport = FakeTransport()
+    assert bottom_of(transport) is transport
+    assert bottom_of(layer(layer(transport))) is transport
+
+
+def test_tls_is_set_up_until_its_handshake_is_done() -> None:
+    """And nothing else is: a layer that is no TLS, or TLS further below, tells nobody of a handshake."""
+    tls = layer(FakeTransport(), TLSMemoryBIOProtocol)
+    assert sets_up_tls(tls)
+    tls._handshakeDone = True
+    assert not sets_up_tls(tls)
+    assert not sets_up_tls(layer(layer(FakeTransport(), TLSMemoryBIOProtocol)))
+    assert not sets_up_tls(FakeTransport())
+
+
+def test_nothing_is_tls_where_tls_is_not_imported() -> None:
+    """Asking does not import it: pyOpenSSL may not be there."""
+    program = (
+        "import sys; from tcpapp.transports import sets_up_tls; print(sets_up_tls(object()), 'OpenSSL' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert shown == "False False\n"
