@@ -6,6 +6,8 @@ Write one function. Run it with twistd. Test it without a network. Deploy it wit
 The tower; a file imports only from rows below its own::
 
     plugin              4  twistd tcpapp: command line → service
+      process, systemd  4  the service as a process: signals, reloading, its manager
+      configuration     4  options file, environment and command line, checked as a whole
     service             3  listening services: start, drain, stop, start again
     server              2  MessageServerFactory, listen(): who is connected, how many may be
     client              2  MessageClientFactory, connect()

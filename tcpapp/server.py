@@ -19,6 +19,8 @@ from tcpapp.connection import MessageProtocol
 from tcpapp.doors import Doors
 from tcpapp.errors import NotConnected
 from tcpapp.framing import Framing
+from tcpapp.limits import Limits, Policies, Timeouts
+from tcpapp.networks import Networks
 from tcpapp.pace import Pace
 from tcpapp.settings import Options, Settings
 from tcpapp.telemetry import Refused
@@ -43,8 +45,7 @@ class MessageServerFactory(ServerFactory):
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         settings = self.settings = Settings(app, framing, **options)
         self.admission: Admission[MessageProtocol] = Admission(settings.limits, settings.networks)
-        waits = settings.policies.full == "wait"
-        self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock, self._room if waits else _any_number)
+        self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock, self._room)
         self._open: dict[MessageProtocol, None] = {}
 
     @property
@@ -76,6 +77,9 @@ class MessageServerFactory(ServerFactory):
         return (policies.full if refusal.rule == "max-connections" else policies.crowded) == "reset"
 
     def _room(self) -> int:
+        """For how many there is room, where further ones are to wait."""
+        if self.settings.policies.full != "wait":
+            return sys.maxsize
         return self.admission.limits.max_connections - len(self.admission)
 
     def connection_made(self, connection: MessageProtocol) -> None:
@@ -95,6 +99,26 @@ class MessageServerFactory(ServerFactory):
         """`connection` has ended, whether it ever was open or not."""
         self.admission.leave(connection)
         self._open.pop(connection, None)
+        self.doors.look()
+
+    def change(
+        self,
+        *,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        policies: Policies | None = None,
+        networks: Networks | None = None,
+    ) -> None:
+        """
+        Put others in the place of these, while it serves.
+
+        Who comes from now on is taken in, or not, by them, and all connections together may hold what they say. A
+        connection that is open keeps the limits of its inbox, its outbox and its rates, and the waits that have begun.
+        """
+        settings = self.settings
+        settings.change(limits=limits, timeouts=timeouts, policies=policies, networks=networks)
+        self.admission.limits, self.admission.networks = settings.limits, settings.networks
+        self.doors.pace.rate = settings.limits.accept_rate
         self.doors.look()
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
@@ -120,10 +144,6 @@ class MessageServerFactory(ServerFactory):
 
     def _when_all_closed(self) -> Deferred[list[CloseReason]]:
         return gatherResults([connection.when_closed() for connection in self.admission.inside], consumeErrors=True)
-
-
-def _any_number() -> int:
-    return sys.maxsize
 
 
 class TurnedAway(Protocol):

@@ -79,6 +79,18 @@ class Settings:
         if unknown:
             raise TypeError(f"unknown argument {unknown[0]!r}: there are {', '.join(Options.__annotations__)}")
 
+    def change(self, **others: Any) -> None:
+        """
+        Put others in the place of ``limits``, ``timeouts``, ``policies`` or ``networks``; `None` leaves what there is.
+
+        Raises `InvalidOption` for one that is none, and changes nothing then.
+        """
+        kinds = {"limits": Limits, "timeouts": Timeouts, "policies": Policies, "networks": Networks}
+        checked = {name: _instance(name, each, kinds[name]) for name, each in others.items() if each is not None}
+        for name, each in checked.items():
+            setattr(self, name, each)
+        self.memory.limit = self.limits.max_buffered
+
     def _alarm(self, total: int, limit: int) -> None:
         if self.telemetry:
             self.telemetry.tell(MemoryShort(total, limit))

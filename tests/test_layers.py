@@ -50,6 +50,8 @@ TOWER = (
     # beside the tower, on the public package
     {"apps", "testing", "reactor"},
     # floor 4: the command line
+    {"configuration", "systemd"},
+    {"process"},
     {"plugin", "cli"},
 )
 """The rooms, each a module or a package of tcpapp, row over row. Rooms of one row do not import each other."""

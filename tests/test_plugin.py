@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.application.service import IServiceMaker
-from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.internet.testing import MemoryReactorClock
 from twisted.plugin import getPlugins
 from twisted.python import usage
-from zope.interface import implementer
 
 from tcpapp import Limits, MessageService, Timeouts, apps, codecs, framing
-from tcpapp.errors import InvalidOption
 from tcpapp.limits import numbers_of
-from tcpapp.plugin import GROUPS, Options, TwistdService, load_app, makeService
+from tcpapp.plugin import GROUPS, Options, makeService
 
 BUSY = CannotListenError("127.0.0.1", 7007, OSError(98, "Address already in use"))
-NAMES = [name for group in GROUPS.values() for name, _, _ in group]
 
 
 def parsed(*words: str) -> Options:
@@ -62,7 +54,7 @@ def test_twistd_finds_it() -> None:
 def test_without_options_it_serves_echo_to_this_machine() -> None:
     """The defaults: echo, lines, bytes, port 7007 of the loopback interface, and every limit and timeout as it is."""
     options = parsed()
-    assert options["listen"] == ["tcp:7007:interface=127.0.0.1"]
+    assert options["listen"] == ("tcp:7007:interface=127.0.0.1",)
     [endpoint] = options.endpoints
     assert IStreamServerEndpoint.providedBy(endpoint)
     settings = options.factory.settings
@@ -93,7 +85,7 @@ def test_listen_can_be_given_again(tmp_path: Path) -> None:
     """Each --listen is a further endpoint; the default is one only where there is none."""
     words = ["tcp:0:interface=127.0.0.1", f"unix:{tmp_path}/socket"]
     options = parsed("--listen", words[0], "--listen", words[1])
-    assert options["listen"] == words
+    assert list(options["listen"]) == words
     assert len(options.endpoints) == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -116,9 +108,9 @@ def test_help_groups_every_option_with_its_default(capsys: pytest.CaptureFixture
     joined = " ".join(page.split())
     titles = [page.index(f"\n{title}:\n") for title in GROUPS]
     assert titles == sorted(titles)
-    for name, default, meaning in (option for group in GROUPS.values() for option in group):
-        assert f" --{name}= {meaning} [default: {default}]" in joined
-        assert page.count(f"  --{name}= ") == 1
+    for option in (option for group in GROUPS.values() for option in group):
+        assert f" --{option.name}= {option.meaning} [default: {option.default}]" in joined
+        assert page.count(f"  --{option.name}= ") == 1
 
 
 def test_a_command_of_another_name_is_called_so(capfd: pytest.CaptureFixture[str]) -> None:
@@ -223,265 +215,78 @@ def test_no_number_takes_words(name: str, capfd: pytest.CaptureFixture[str]) -> 
     assert f"--{name}=-1" in refused(capfd, f"--{name}=-1")
 
 
-# The app --------------------------------------------------------------------------------------------------------------
-
-MINE = """
-import sys
-from tcpapp import conversation
-
-def app(message, connection):
-    return message
-
-class Room:
-    def received(self, message, connection):
-        return message
-
-    class Inner:
-        def opened(self, connection): pass
-
-@conversation
-async def talk(connection): pass
-
-room = Room()
-number = 5
-nothing = None
-
-def one(message): pass
-
-class Empty: pass
-"""
+# Sources and pages ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(apps.BUILT_IN))
-def test_a_built_in_is_found_by_its_name(name: str) -> None:
-    assert load_app(name) is apps.BUILT_IN[name]
-
-
-@pytest.mark.parametrize(
-    "target", ["mine:app", "mine:Room", "mine:Room.Inner", "mine:room", "mine:talk", "deep.er:app"]
-)
-def test_an_app_is_found_in_the_current_directory(target: str, here: Path) -> None:
-    """Any form of app, in a module or a package, by a dotted name."""
-    (here / "deep").mkdir()
-    for path in ("mine.py", "deep/er.py"):
-        (here / path).write_text(MINE)
-    app = load_app(target)
-    module, _, path = target.partition(":")
-    assert app is attrgetter(path)(sys.modules[module])
-    assert sys.path.count(str(here)) == 1
-    assert load_app(target) is app
-    assert sys.path.count(str(here)) == 1
-
-
-def test_an_app_of_ones_own_is_served(here: Path) -> None:
-    """--app takes module:name."""
-    (here / "mine.py").write_text(MINE)
-    assert parsed("--app=mine:app").factory.settings.app is sys.modules["mine"].app
-
-
-@pytest.mark.parametrize(
-    ("target", "says"),
-    [
-        ("ech", "takes module:name, or one of chat, discard, echo, time, upper; did you mean 'echo'?"),
-        ("", "takes module:name, or one of"),
-        ("mine", "takes module:name, or one of"),
-        ("absent:app", "importing 'absent' failed: ModuleNotFoundError: No module named 'absent'"),
-        ("mine.py:app", "importing 'mine.py' failed: ModuleNotFoundError"),
-        (":app", "importing '' failed: ValueError: Empty module name"),
-        (".mine:app", "importing '.mine' failed: TypeError"),
-        ("mine:", "there is no '' in mine"),
-        ("mine:rom", "there is no 'rom' in mine; did you mean 'room'?"),
-        ("mine:room.receive", "there is no 'receive' in mine; did you mean 'received'?"),
-        ("mine:number.app", "there is no 'app' in mine"),
-        ("mine:app:more", "there is no 'app:more' in mine"),
-        ("mine:number", "5 is no app: it takes a function of (message, connection)"),
-        ("mine:one", "one(message): takes (message, connection)"),
-        ("mine:Empty", "Empty: a class that is an app has any of opened, received and closed"),
-        ("mine:sys", "<module 'sys' (built-in)> is no app"),
-    ],
-)
-def test_what_is_no_app_is_refused(target: str, says: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A target that leads to no app is quoted, with what is missing, or what would be right."""
-    (here / "mine.py").write_text(MINE)
-    with pytest.raises(InvalidOption) as caught:
-        load_app(target)
-    assert str(caught.value).startswith(f"{target!r}: ")
-    assert says in str(caught.value)
-    assert says in refused(capfd, f"--app={target}")
-
-
-@pytest.mark.parametrize(
-    ("source", "says"),
-    [
-        ("import absent", "ModuleNotFoundError: No module named 'absent' ({path}, line 1)"),
-        ("\n1 / 0", "ZeroDivisionError: division by zero ({path}, line 2)"),
-        ("raise ValueError('two\\n  lines')", "ValueError: two lines ({path}, line 1)"),
-        ("raise SystemExit(3)", "SystemExit: 3 ({path}, line 1)"),
-        ("app = ", "SyntaxError: invalid syntax (broken.py, line 1)"),
-        (
-            "import tcpapp\n@tcpapp.conversation\ndef app(): pass",
-            "InvalidOption: app: @conversation takes an async function",
-        ),
-        ("assert False", "AssertionError"),
-    ],
-)
-def test_a_module_that_cannot_be_imported(
-    source: str, says: str, here: Path, capfd: pytest.CaptureFixture[str]
+def test_the_command_line_stands_above_the_environment_and_that_above_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the module raises is told in one line, with its place, since there is no traceback to look at."""
-    (here / "broken.py").write_text(source)
-    said = refused(capfd, "--app=broken:app")
-    assert said.startswith("--app: 'broken:app': importing 'broken' failed: ")
-    assert says.format(path=here / "broken.py") in said
+    """Each for what it gives; the environment may name the file."""
+    path = tmp_path / "app.toml"
+    path.write_text('max-connections = 1\nmax-requests = 1\nmax-unsent = 1\nlisten = ["tcp:0", "tcp:0"]')
+    monkeypatch.setenv("TCPAPP_CONFIG", str(path))
+    monkeypatch.setenv("TCPAPP_MAX_REQUESTS", "2")
+    monkeypatch.setenv("TCPAPP_MAX_UNSENT", "2")
+    options = parsed("--max-unsent=3", "--listen=tcp:0")
+    limits = options.factory.settings.limits
+    assert (limits.max_connections, limits.max_requests, limits.max_unsent, len(options.endpoints)) == (1, 2, 3, 1)
+    path.write_text("max-connections = 7")
+    assert options.look().limits.max_connections == 7
+    assert options.look().limits.max_unsent == 3
 
 
-# Under twistd ---------------------------------------------------------------------------------------------------------
+def test_another_command_has_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its prefix is what it is called."""
+    monkeypatch.setenv("MY_SHELF_MAX_CONNECTIONS", "5")
+    monkeypatch.setenv("TCPAPP_MAX_CONNECTIONS", "6")
+
+    class Twistd(usage.Options):
+        subCommands = [["my-shelf", None, type("Shelf", (Options,), {}), "a command"]]  # noqa: RUF012 - as Twisted's
+
+    twistd = Twistd()
+    twistd.parseOptions(["my-shelf"])
+    assert twistd.subOptions.factory.settings.limits.max_connections == 5
 
 
-@implementer(IStreamServerEndpoint)
-class Busy:
-    """An endpoint that cannot be listened on."""
-
-    def __init__(self, error: Exception = BUSY) -> None:
-        self.error = error
-
-    def listen(self, factory: Any) -> Deferred[Any]:
-        return fail(self.error)
-
-
-class Reactor(MemoryReactorClock):
-    """A reactor with one thread, that a test runs and stops: a simulated one is run by its simulation, always."""
-
-    iterated = 0
-
-    def callFromThread(self, function: Any, *arguments: Any) -> None:
-        self.callLater(0, function, *arguments)
-
-    def iterate(self, delay: float = 0) -> None:
-        self.iterated += 1
-
-
-def service_on(*endpoints: Any, twistd: dict[str, Any] | None = None) -> TwistdService:
-    options = parsed()
-    options.endpoints = list(endpoints)
-    options.parent = twistd
-    return TwistdService(options, Reactor())
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Any:
-    """Put the signals' handlers back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
-
-
-def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The operator is told in one line, and twistd's pid file, which names a process that is no more, is removed."""
-    pidfile = tmp_path / "twistd.pid"
-    pidfile.write_text("4711")
+def test_all_that_is_wrong_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of the file, of the environment and of the command line, a line each."""
+    path = tmp_path / "app.toml"
+    path.write_text("max-connection = 1\nmax-requests = 0")
+    monkeypatch.setenv("TCPAPP_CODEC", "jsn")
     with pytest.raises(SystemExit) as ended:
-        service_on(Busy(), twistd={"pidfile": str(pidfile)}).privilegedStartService()
-    assert ended.value.code == 1
-    expected = "twistd tcpapp: Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use.\n"
-    assert capfd.readouterr().err.endswith(expected)
-    assert list(tmp_path.iterdir()) == []
+        parsed(f"--config={path}", "--framing=lin")
+    head, *lines = capfd.readouterr().err.splitlines()
+    assert (ended.value.code, head) == (1, "twistd tcpapp: 4 things are wrong:")
+    assert [line.partition(": ")[0].strip() for line in lines] == [str(path), "--framing", "TCPAPP_CODEC", str(path)]
+
+
+def test_a_file_alone_may_be_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Then that is the one line."""
+    assert "no.toml: No such file or directory" in refused(capfd, f"--config={tmp_path}/no.toml")
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("words", "begins"),
     [
-        (BUSY, "Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use."),
+        (["--check"], "twistd tcpapp: the configuration is good\n"),
         (
-            CannotListenError(None, b"/run/s", "Cannot acquire lock"),
-            "Couldn't listen on unix:/run/s: Cannot acquire lock.",
+            ["--show-config", "--app=upper"],
+            'listen = ["tcp:7007:interface=127.0.0.1"]  # default\napp = "upper"  # --app\n',
         ),
-        (
-            PermissionError(13, "Permission denied", "/run/s.lock"),
-            "Couldn't listen: [Errno 13] Permission denied: '/run/s",
-        ),
+        (["--show-limits"], "Limits:\n  --max-connections     1000 connections (the default)\n"),
     ],
 )
-def test_it_says_why_it_cannot_listen(error: Exception, says: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """The address is written as operators write it."""
-    service = service_on(Busy(error))
-    with pytest.raises(SystemExit):
-        service.privilegedStartService()
-    assert f"twistd tcpapp: {says}" in capfd.readouterr().err
-    assert service._reactor.iterated == 1
+def test_a_page_is_printed_and_that_is_all(words: list[str], begins: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is opened, and it ends with 0."""
+    with pytest.raises(SystemExit) as ended:
+        parsed(*words)
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith(begins)
 
 
-@pytest.mark.parametrize("twistd", [None, {}, {"pidfile": ""}, {"pidfile": "/no/such/file", "statusPipe": None}])
-def test_a_busy_port_ends_the_program_without_a_pid_file(twistd: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """Where there is none, there is nothing to remove."""
-    with pytest.raises(SystemExit):
-        service_on(Busy(), twistd=twistd).privilegedStartService()
-    assert "Couldn't listen" in capfd.readouterr().err
-
-
-def test_a_busy_port_is_told_to_who_started_a_daemon(capfd: pytest.CaptureFixture[str]) -> None:
-    """A daemon has no stderr: twistd's first process waits at a pipe, and is told there, in what it reads at once."""
-    reading, writing = os.pipe()
-    with pytest.raises(SystemExit):
-        service_on(Busy(), twistd={"pidfile": "", "statusPipe": writing}).privilegedStartService()
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        assert pipe.read() == b"1 Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use."
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_and_a_second_one_cuts(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first ends the program in order, by the reactor; the second cuts what still drains."""
-    service = service_on()
-    reactor, cuts = service._reactor, []
-    monkeypatch.setattr(service, "cut", lambda: cuts.append(number))
-    service.privilegedStartService()
-    service.startService()
-    signal.signal(number, signal.SIG_DFL)  # Twisted's own, as the reactor starts
-    reactor.run()
-    reactor.hasStopped = False
-    os.kill(os.getpid(), number)
-    reactor.advance(0)
-    assert (reactor.hasStopped, cuts) == (True, [])
-    os.kill(os.getpid(), number)
-    reactor.advance(0)
-    assert cuts == [number]
-
-
-def test_a_signal_that_comes_early_is_heeded() -> None:
-    """Between the start of listening and that of the reactor, a signal is kept until the reactor runs."""
-    service = service_on()
-    service.privilegedStartService()
-    os.kill(os.getpid(), signal.SIGTERM)
-    service.startService()
-    assert not service._reactor.hasStopped
-    service._reactor.advance(0)
-    assert service._reactor.hasStopped
-
-
-def test_a_signal_that_comes_while_the_reactor_starts_is_heeded() -> None:
-    """Twisted's handlers, which would end the process by the signal, never see it."""
-    service = service_on()
-    service.privilegedStartService()
-    service.startService()
-    twisteds: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: twisteds.append(number))
-    signal.raise_signal(signal.SIGTERM)  # to this thread: others, of other tests, do not block it
-    service._reactor.run()
-    service._reactor.hasStopped = False
-    service._reactor.advance(0)
-    assert (service._reactor.hasStopped, twisteds) == (True, [])
-
-
-def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the app has stopped the reactor itself, the first signal says that somebody will not wait."""
-    service = service_on()
-    cuts: list[str] = []
-    monkeypatch.setattr(service, "cut", lambda: cuts.append("cut"))
-    service.startService()
-    service.stopService()
-    service._signalled(signal.SIGTERM, None)
-    service._reactor.advance(0)
-    assert (cuts, service._reactor.hasStopped) == (["cut"], False)
+@pytest.mark.parametrize("word", ["--check", "--show-config", "--show-limits"])
+def test_what_is_wrong_is_told_instead_of_a_page(word: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """And it ends with 1."""
+    assert "--app: 'ech'" in refused(capfd, word, "--app=ech")

@@ -566,3 +566,47 @@ def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: 
         listen(**{"app": echo, "reactor": hosts.server.reactor} | arguments)
     hosts.wait()
     assert list(hosts.sim.trace) == []
+
+
+# Changed while it serves ----------------------------------------------------------------------------------------------
+
+
+def test_limits_change_while_it_serves(hosts: Hosts) -> None:
+    """Who is in stays in; who comes from then on is taken in, or not, by what holds now."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1))
+    factory = server._factory
+    first = hosts.connect()
+    hosts.wait()
+    factory.change(limits=Limits(max_connections=2, accept_rate=0, max_buffered=10), timeouts=Timeouts(idle=5))
+    second = hosts.connect()
+    third = hosts.connect()
+    hosts.wait()
+    assert (third.when_closed().result.rule, server.refused) == ("end-of-stream", 1)
+    assert (factory.settings.memory.limit, factory.doors.pace.rate) == (10, 0)
+    hosts.wait(5)
+    assert (first.state, second.when_closed().result.rule) == (State.OPEN, "end-of-stream")
+    factory.change(networks=Networks(deny=[hosts.client.ip]))
+    denied = hosts.connect()
+    hosts.wait()
+    assert denied.when_closed().result.rule == "lost"
+
+
+def test_a_policy_that_changes_lets_in_those_who_wait(hosts: Hosts) -> None:
+    """And has the next ones refused."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(full="wait"))
+    hosts.connect()
+    waiting = hosts.connect()
+    hosts.wait()
+    assert (server.refused, server._factory.doors._full) == (0, True)
+    server._factory.change(policies=Policies())
+    hosts.wait()
+    assert (server.refused, waiting.when_closed().result.rule) == (1, "end-of-stream")
+
+
+def test_what_is_no_setting_changes_nothing() -> None:
+    """It is refused as in a new factory."""
+    factory = MessageServerFactory(echo)
+    before = factory.settings.limits
+    with pytest.raises(InvalidOption, match=r"^timeouts=5: takes a Timeouts"):
+        factory.change(limits=Limits(max_connections=5), timeouts=5)  # type: ignore[arg-type]
+    assert factory.settings.limits is before

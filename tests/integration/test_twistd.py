@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import queue
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ TCP = "tcp:0:interface=127.0.0.1"
 BUSY = r"twistd tcpapp: Couldn't listen on 127\.0\.0\.1:\d+: \[Errno \d+\] Address already in use\.\n"
 
 MINE = """
+import shutil
 import signal
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -49,7 +52,7 @@ class Process:
     """A process whose lines are waited for, one after the other."""
 
     def __init__(self, command: list[str], cwd: Path, **options: Any) -> None:
-        environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        environ = options.pop("env", os.environ) | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         self.popen = subprocess.Popen(
             command,
             cwd=cwd,
@@ -420,3 +423,117 @@ def test_a_daemon_that_cannot_listen(daemon: Any, tmp_path: Path) -> None:
     assert log.count("Couldn't listen") == 1
     assert "Traceback" not in log
     assert not (tmp_path / "pid").exists()
+
+
+# Configured, and configured anew --------------------------------------------------------------------------------------
+
+
+def test_a_hang_up_changes_limits_while_it_serves(run: Run, tmp_path: Path) -> None:
+    """Who is in stays in; who comes from then on is taken in by what the file says now. Errors change nothing."""
+    file = tmp_path / "app.toml"
+    file.write_text(f'listen = ["{TCP}"]\nmax-connections = 1\n')
+    process = run("--config=app.toml")
+    port = process.port()
+    with dial(port) as client:
+        client.sendall(b"hello\n")
+        assert hear(client, 6) == b"hello\n"
+        with dial(port) as other:
+            assert hear(other, 1) == b""
+        file.write_text(f'listen = ["{TCP}"]\nmax-connections = 2\n')
+        process.signal(signal.SIGHUP)
+        process.line("reloaded: limits")
+        with dial(port) as other:
+            other.sendall(b"hello\n")
+            assert hear(other, 6) == b"hello\n"
+        file.write_text("max-connections = many")
+        process.signal(signal.SIGHUP)
+        process.line("not reloaded: app.toml: Invalid value")
+        client.sendall(b"still\n")
+        assert hear(client, 6) == b"still\n"
+    ends(process)
+
+
+def test_its_manager_is_told(run: Run, tmp_path: Path) -> None:
+    """That it is ready once it listens, that it lives, that it reads its file anew, that it stops."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(SECONDS)
+        environ = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        process = run("--listen", TCP, env=environ)
+        port = process.port()
+        assert manager.recv(1000) == b"READY=1\nSTATUS=listening on 127.0.0.1:%d" % port
+        assert manager.recv(1000) == manager.recv(1000) == b"WATCHDOG=1"
+        process.signal(signal.SIGHUP)
+        told = b""
+        while not told.startswith(b"RELOADING=1\nMONOTONIC_USEC="):
+            told = manager.recv(1000)
+        while told == b"WATCHDOG=1" or told.startswith(b"RELOADING"):
+            told = manager.recv(1000)
+        assert told.startswith(b"READY=1")
+        process.signal(signal.SIGTERM)
+        while not told.startswith(b"STOPPING=1"):
+            told = manager.recv(1000)
+        assert process.end()[0] == 0
+
+
+def test_a_socket_that_is_handed_over_is_served(twistd: list[str], tmp_path: Path) -> None:
+    """As systemd hands it over: the third descriptor, with its name; whoever came before is served, too."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        early = dial(listening.getsockname()[1])
+        early.sendall(b"early\n")
+        program = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[1], sys.argv[1:])"
+        script = f'exec 3<&{listening.fileno()}; exec "$@"'
+        options = ["-n", "tcpapp", "--listen", "systemd:domain=INET:name=tcpapp"]
+        command = ["bash", "-c", script, "bash", sys.executable, "-c", program, *twistd, *options]
+        environ = os.environ | {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "tcpapp"}
+        process = Process(command, tmp_path, env=environ, pass_fds=[listening.fileno()])
+        try:
+            process.port()
+            with early:
+                assert hear(early, 6) == b"early\n"
+            ends(process)
+        finally:
+            process.clean_up()
+
+
+def test_a_port_is_free_again_at_once_after_a_kill(run: Run) -> None:
+    """With connections open when it was killed: their clients are told, and the next process listens there."""
+    process = run("--listen", TCP)
+    port = process.port()
+    with dial(port) as client:
+        client.sendall(b"hello\n")
+        assert hear(client, 6) == b"hello\n"
+        process.signal(signal.SIGKILL)
+        assert process.popen.wait(SECONDS) == -signal.SIGKILL
+        assert hear(client, 1) == b""
+        again = run("--listen", f"tcp:{port}:interface=127.0.0.1")
+        assert again.port() == port
+        with dial(port) as other:
+            other.sendall(b"again\n")
+            assert hear(other, 6) == b"again\n"
+    ends(again)
+
+
+def test_more_descriptors_are_asked_for_where_they_are_needed(run: Run) -> None:
+    """The soft limit is raised as far as the hard one lets it; where that is not far enough it is told at the start."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500))"
+    process = run("--listen", TCP, preexec_fn=lambda: exec(limit))
+    process.line(r"max_connections is 1000, and this process may have 500 descriptors")
+    process.port()
+    ends(process)
+
+
+# The unit files -------------------------------------------------------------------------------------------------------
+
+
+def test_the_unit_files_are_right(tmp_path: Path) -> None:
+    """systemd itself has nothing to say against them."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name in ("tcpapp.service", "tcpapp.socket"):
+        text = (ROOT / "deploy" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/opt/tcpapp/bin/twistd", "/bin/true").replace("/opt/tcpapp", "/"))
+    units = [str(tmp_path / name) for name in ("tcpapp.service", "tcpapp.socket")]
+    found = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")

@@ -1,0 +1,244 @@
+"""From the texts that were given to what is served; or all that is wrong with them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+from tcpapp import codecs, framing
+from tcpapp.addresses import server_endpoint
+from tcpapp.app import handlers_of
+from tcpapp.apps import BUILT_IN
+from tcpapp.codecs import Codec
+from tcpapp.configuration.options import OPTIONS, option_of
+from tcpapp.configuration.sources import Given, Problems
+from tcpapp.errors import InvalidOption, TcpAppError, UndecodableMessage
+from tcpapp.framing import Framing
+from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
+from tcpapp.networks import Networks
+from tcpapp.settings import Settings
+from tcpapp.spec import InvalidSpec, split, suggest
+
+__all__ = ["Checked", "check", "load_app"]
+
+Numbers = TypeVar("Numbers", Limits, Timeouts)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A configuration that can be: what is served, and `given`, what it was made of."""
+
+    given: Mapping[str, Given]
+    endpoints: list[IStreamServerEndpoint]
+    framing: Framing
+    codec: Codec[Any] | None
+    app: Any
+    heartbeat: Any
+    networks: Networks
+    limits: Limits
+    timeouts: Timeouts
+    policies: Policies
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """What an option was given, or its default."""
+        if name in self.given:
+            return self.given[name].texts
+        option = OPTIONS[name]
+        return () if option.repeated and name != "listen" else (option.default,)
+
+
+def check(given: Mapping[str, Given], reactor: Any) -> Checked:
+    """
+    What these texts make, with the defaults for all that is not `given`.
+
+    Raises `Problems` with all that is wrong. Certificates are read and the app is imported, and nothing is opened.
+    """
+    return _Check(given, reactor).all()
+
+
+class _Check:
+    """One look at a configuration, and what was found to be wrong with it."""
+
+    def __init__(self, given: Mapping[str, Given], reactor: Any) -> None:
+        self.given = given
+        self.reactor = reactor
+        self.problems: list[str] = []
+
+    def all(self) -> Checked:
+        """Everything, as a whole; the app last, for importing it runs code."""
+        endpoints = [self.endpoint(text) for text in self.texts("listen")]
+        if not endpoints:
+            example = OPTIONS["listen"].default
+            self.problems.append(f"{self.place('listen')}: takes an endpoint, as {example}, or several")
+        chosen, codec = self.framing(), self.codec()
+        networks = self.networks()
+        limits, timeouts, policies = self.numbers(Limits, int), self.numbers(Timeouts, float), self.policies()
+        heartbeat = self.heartbeat(codec, chosen)
+        app = None
+        with self.naming("app"):
+            app = load_app(self.text("app"))
+        if self.problems:
+            raise Problems(self.problems)
+        return Checked(self.given, endpoints, chosen, codec, app, heartbeat, networks, limits, timeouts, policies)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """What an option that may be given again was given."""
+        if name in self.given:
+            return self.given[name].texts
+        return (OPTIONS[name].default,) if name == "listen" else ()
+
+    def text(self, name: str) -> str:
+        """What an option was given, or its default."""
+        return self.given[name].text if name in self.given else OPTIONS[name].default
+
+    def place(self, name: str) -> str:
+        """What an option is called where it was given."""
+        return self.given[name].place if name in self.given else f"--{name}"
+
+    @contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Note what is said of a value, beginning with the place where it was given."""
+        try:
+            yield
+        except TcpAppError as error:
+            self.problems.append(f"{self.place(name)}: {error}")
+
+    def endpoint(self, text: str) -> Any:
+        with self.naming("listen"):
+            return server_endpoint(self.reactor, text)
+
+    def framing(self) -> Any:
+        with self.naming("framing"):
+            return framing.from_string(self.text("framing"))
+
+    def codec(self) -> Any:
+        with self.naming("codec"):
+            return codecs.from_string(None if self.text("codec") == "none" else self.text("codec"))
+
+    def heartbeat(self, codec: Codec[Any] | None, chosen: Framing | None) -> Any:
+        """The message; its ``\\`` escapes are those of a framing's spec."""
+        text = self.text("heartbeat-message")
+        if text == "none" or chosen is None:
+            return None
+        with self.naming("heartbeat-message"):
+            try:
+                message = split(f"message:text={text}")[1]["text"]
+                value = message if codec is None else codec.decode(message)
+            except (InvalidSpec, UndecodableMessage) as error:
+                raise InvalidOption(f"{text!r}: {error}") from error
+            return Settings(framing=chosen, codec=codec, heartbeat=value).heartbeat
+
+    def networks(self) -> Networks:
+        """Who may come in."""
+        lists: dict[str, tuple[str, ...]] = {}
+        for name in ("allow", "deny"):
+            with self.naming(name):
+                Networks(self.texts(name))
+                lists[name] = self.texts(name)
+        return Networks(**lists)
+
+    def policies(self) -> Policies:
+        """What becomes of those who are over a limit."""
+        chosen: dict[str, str] = {}
+        for field in fields(Policies):
+            text = self.text(option_of(field))
+            try:
+                Policies(**{field.name: text})
+                chosen[field.name] = text
+            except InvalidOption as error:
+                self.problems.append(self.renamed(str(error), Policies))
+        return Policies(**chosen)
+
+    def numbers(self, kind: type[Numbers], number: type[int | float]) -> Numbers:
+        """The numbers of one kind: each by itself, then all together."""
+        chosen: dict[str, Any] = {}
+        for field in numbers_of(kind):
+            text = self.text(option_of(field))
+            try:
+                value = number(text)
+            except ValueError:
+                takes = "a whole number" if number is int else "a number"
+                place = self.place(option_of(field))
+                self.problems.append(f"{place}={text!r}: takes {takes} of {field.metadata['unit']}")
+                continue
+            try:
+                kind(**{field.name: value} | _with(field.name, value))
+                chosen[field.name] = value
+            except InvalidOption as error:
+                self.problems.append(self.renamed(str(error), kind))
+        try:
+            return kind(**chosen)
+        except InvalidOption as error:
+            self.problems.append(self.renamed(str(error), kind))
+            return kind()
+
+    def renamed(self, text: str, kind: Any) -> str:
+        """What is said of fields, said of the options by the names that they have where they were given."""
+        for field in fields(kind):
+            place = self.place(option_of(field)).replace("\\", r"\\")
+            text = re.sub(rf"\b{field.name}\b", place, text)
+        return text
+
+
+def _with(name: str, value: Any) -> dict[str, Any]:
+    """What goes with a number for it to be looked at by itself: the other mark of the two that depend on each other."""
+    if name == "inbox_high":
+        return {"inbox_low": max(0, min(value, Limits().inbox_low))}
+    return {"inbox_high": max(value, Limits().inbox_high)} if name == "inbox_low" else {}
+
+
+# The app --------------------------------------------------------------------------------------------------------------
+
+
+def load_app(target: str) -> Any:
+    """
+    The app that `target` names: a built-in's name, or ``module:name`` with the current directory importable.
+
+    Raises `InvalidOption` for one that is not there, or cannot be imported, or is no app.
+    """
+    module_name, colon, path = target.partition(":")
+    try:
+        if not colon:
+            return _built_in(target)
+        app: Any = _import(module_name)
+        for name in path.split("."):
+            if not hasattr(app, name):
+                raise InvalidOption(f"there is no {name!r} in {module_name}{suggest(name, dir(app))}")
+            app = getattr(app, name)
+        handlers_of(app)
+    except InvalidOption as error:
+        raise InvalidOption(f"{target!r}: {error}") from error
+    return app
+
+
+def _built_in(name: str) -> Any:
+    if name not in BUILT_IN:
+        raise InvalidOption(f"takes module:name, or one of {', '.join(sorted(BUILT_IN))}{suggest(name, BUILT_IN)}")
+    return BUILT_IN[name]
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.insert(0, here)
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # whatever the module's own code raises; a script that ends exits
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InvalidOption(f"importing {name!r} failed: {told}{_place_of(error)}") from error
+
+
+def _place_of(error: BaseException) -> str:
+    """Where in the app's own code `error` was raised: there is no traceback to look at."""
+    ours = ("<frozen", __file__, importlib.__file__)
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(ours)]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""

@@ -1,0 +1,83 @@
+"""Every option: its name on the command line, its default, what it means, and where it stands in an options file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, fields
+from typing import Any
+
+from tcpapp import framing
+from tcpapp.apps import BUILT_IN
+from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
+
+__all__ = ["DEFAULT_ENDPOINT", "GROUPS", "OPTIONS", "Option", "is_off", "option_of"]
+
+DEFAULT_ENDPOINT = "tcp:7007:interface=127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Option:
+    """
+    One option. `section` is the table of an options file that it belongs to, the empty text for none.
+
+    One that is `repeated` may be given again for more. `field` is the number or the policy that it sets.
+    """
+
+    name: str
+    default: str
+    meaning: str
+    section: str = ""
+    repeated: bool = False
+    field: Field[Any] | None = None
+
+
+def option_of(field: Field[Any]) -> str:
+    """What the command line calls a number, or a policy."""
+    return field.name.replace("_", "-")
+
+
+def is_off(field: Field[Any], value: float) -> bool:
+    """Whether `value` switches off a number that is on by default."""
+    return not value and field.default != 0 and field.metadata["zero"].startswith(("no ", "as the system"))
+
+
+def _number(field: Field[Any], section: str) -> Option:
+    zero = field.metadata["zero"]
+    meaning = f"{field.metadata['what']} (0: {zero})" if zero else str(field.metadata["what"])
+    return Option(option_of(field), f"{field.default:.15g}", meaning, section, field=field)
+
+
+GROUPS: dict[str, tuple[Option, ...]] = {
+    "What is served, and where": (
+        Option("listen", DEFAULT_ENDPOINT, "a Twisted endpoint to listen on; give it again for more", repeated=True),
+        Option("app", "echo", f"the app: {', '.join(sorted(BUILT_IN))}, or module:name"),
+        Option("framing", "line", "how messages lie in the stream: " + ", ".join(framing.SPECS)),
+        Option("codec", "none", "what messages carry: text, json, msgpack; none: bytes"),
+        Option("heartbeat-message", "none", "what a silent peer is sent, once and again, before it is given up"),
+    ),
+    "Who may come in": (
+        Option(
+            "allow",
+            "all",
+            "a network (192.0.2.0/24, 2001:db8::/32) or an address that may; give it again for more",
+            repeated=True,
+        ),
+        Option("deny", "none", "one that may not, though it is allowed; give it again for more", repeated=True),
+    ),
+    "Limits": tuple(_number(each, "limits") for each in numbers_of(Limits)),
+    "What becomes of one who is over a limit": tuple(
+        Option(option_of(each), str(each.default), each.metadata["what"], "policies", field=each)
+        for each in fields(Policies)
+    ),
+    "Timeouts, in seconds": tuple(_number(each, "timeouts") for each in numbers_of(Timeouts)),
+}
+"""Every option that has a value, as ``--help`` groups them."""
+
+
+def _all() -> Iterator[Option]:
+    for group in GROUPS.values():
+        yield from group
+
+
+OPTIONS = {each.name: each for each in _all()}
+"""The same, by their names."""

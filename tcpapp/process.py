@@ -1,0 +1,220 @@
+"""
+The service as a process: what twistd runs, what signals do to it, what its manager is told.
+
+========= ==================================================================================================
+SIGTERM   drain, and exit with 0; a second one cuts what still drains. SIGINT (Ctrl-C) is the same
+SIGHUP    read the options file and the environment anew, and the certificates; what is wrong changes nothing
+========= ==================================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from tcpapp.addresses import describe
+from tcpapp.configuration.checking import Checked
+from tcpapp.configuration.showing import switched_off
+from tcpapp.configuration.sources import Problems
+from tcpapp.server import MessageServerFactory
+from tcpapp.service import MessageService
+from tcpapp.systemd import Systemd
+
+__all__ = ["Configured", "TwistdService", "raise_descriptor_limit", "run_on_monotonic_time"]
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+"""The signals that stop the service."""
+
+RESERVE = 100
+"""Descriptors for all but connections: logs, ports, pipes, what the app opens. Our choice; nginx advises no number."""
+
+FIXED = ("listen", "app", "framing", "codec", "heartbeat-message")
+"""The options that a process cannot change while it runs."""
+
+_log = Logger(namespace="tcpapp")
+
+
+class Configured(Protocol):
+    """Whose service it is: the options, which can be looked at again."""
+
+    parent: Any
+    checked: Checked
+    doubts: list[str]
+    endpoints: list[Any]
+    factory: MessageServerFactory
+
+    @property
+    def command(self) -> str:
+        """What the command is called."""
+        ...
+
+    def look(self) -> Checked:
+        """What holds now. Raises `Problems`."""
+        ...
+
+
+class TwistdService(MessageService):
+    """
+    The service as twistd runs it: one line and a non-zero exit where it cannot listen, and orderly ends.
+
+    Twisted's own handler of SIGTERM would end a drained process by the signal, as if it had been killed.
+    """
+
+    def __init__(self, options: Configured, reactor: Any) -> None:
+        super().__init__(options.factory, options.endpoints, reactor)
+        self._reactor = reactor
+        self._options = options
+        self._command = options.command
+        self._twistd: dict[str, Any] = options.parent or {}
+        self._terminating = False
+        self._systemd = Systemd(os.environ)
+        self._alive = LoopingCall(self._systemd.alive)
+        self._alive.clock = reactor
+
+    def privilegedStartService(self) -> None:
+        """Listen, or end the program. twistd calls it."""
+        self._take_signals()  # who sees it listen may stop it, though the reactor does not run yet
+        for doubt in [*self._options.doubts, *switched_off(self._options.checked.given)]:
+            _log.warn("{doubt}", doubt=doubt)
+        raise_descriptor_limit(self.factory.settings.limits.max_connections)
+        try:
+            super().privilegedStartService()
+        except (CannotListenError, OSError) as error:
+            told = _cannot_listen(error)
+            _log.critical("{told}", told=told)
+            self._clean_up(told)
+            _leave(f"twistd {self._command}: {told}")
+
+    def _clean_up(self, message: str) -> None:
+        """What twistd leaves undone on this way out: files of its own and ours, and telling who waits for a daemon."""
+        self._reactor.iterate(0)  # which does not run yet, so that the ports that could be opened are closed here
+        if self._twistd.get("pidfile"):
+            Path(self._twistd["pidfile"]).unlink(missing_ok=True)
+        if self._twistd.get("statusPipe") is not None:
+            os.write(self._twistd["statusPipe"], f"1 {message}".encode("ascii", "backslashreplace")[:100])
+
+    def startService(self) -> None:
+        """Serve. twistd calls it."""
+        super().startService()
+        # As the reactor starts, Twisted installs handlers of its own; a signal that comes then waits for ours.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        self._reactor.callWhenRunning(self._take_signals)
+        self._reactor.callWhenRunning(self._serves)
+
+    def stopService(self) -> Deferred[None]:
+        """Drain. twistd calls it."""
+        self._systemd.stopping("draining")
+        return super().stopService().addBoth(self._rest)
+
+    def _rest(self, result: Any) -> Any:
+        if self._alive.running:  # it lived while it drained, and was to be believed to
+            self._alive.stop()
+        return result
+
+    def _serves(self) -> None:
+        self._systemd.ready(f"listening on {', '.join(describe(each) for each in self.addresses)}")
+        if self._systemd.watchdog and not self._alive.running:
+            self._alive.start(self._systemd.watchdog)
+
+    # Signals.
+
+    def _take_signals(self) -> None:
+        for number in STOPS:
+            signal.signal(number, self._signalled)
+        signal.signal(signal.SIGHUP, self._hung_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._terminate, signal.Signals(number).name)
+
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self.reload)
+
+    def _terminate(self, name: str) -> None:
+        if self._terminating or not self.running:
+            _log.warn("{name}, while stopping: cutting every connection", name=name)
+            self.cut()
+        else:
+            self._terminating = True
+            _log.info("{name}: stopping", name=name)
+            self._reactor.stop()
+
+    def reload(self) -> None:
+        """Read the configuration anew. What can change while it runs changes; where anything is wrong, nothing does."""
+        self._systemd.reloading()
+        before = self._options.checked
+        try:
+            checked = self._options.look()
+        except Problems as problems:
+            for text in problems.texts:
+                _log.error("not reloaded: {text}", text=text)
+        else:
+            self._options.checked = checked
+            self.factory.change(
+                limits=checked.limits,
+                timeouts=checked.timeouts,
+                policies=checked.policies,
+                networks=checked.networks,
+            )
+            raise_descriptor_limit(checked.limits.max_connections)
+            for name in FIXED:
+                if before.texts(name) != checked.texts(name):
+                    _log.warn("{name} is not changed: that takes a new start", name=f"--{name}")
+            for line in switched_off(checked.given):
+                _log.warn("{line}", line=line)
+            _log.info("reloaded: limits, timeouts, policies and networks are as they stand now")
+        self._serves()
+
+
+def run_on_monotonic_time(reactor: Any) -> None:
+    """
+    Have `reactor` reckon its timers by a clock that is never set (Twisted's is the wall clock, twisted#2424).
+
+    It is left as it is where it runs, or has timers already.
+    """
+    if not getattr(reactor, "running", False) and not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
+
+
+def raise_descriptor_limit(connections: int) -> None:
+    """Have the system allow descriptors for so many connections; where it does not, say what will come of it."""
+    needed = connections + RESERVE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    reached = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (reached, hard))
+    if reached < needed:
+        _log.warn(
+            "max_connections is {connections}, and this process may have {reached} descriptors, {reserve} of which it "
+            "needs for other things: raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower max_connections",
+            connections=connections,
+            reached=reached,
+            reserve=RESERVE,
+        )
+
+
+def _cannot_listen(error: CannotListenError | OSError) -> str:
+    """What is wrong, in Twisted's words; but those call a UNIX socket ``any:b'/run/app.sock'``."""
+    if isinstance(error, OSError):
+        return f"Couldn't listen: {error}."
+    if isinstance(error.port, int):
+        return str(error)
+    return f"Couldn't listen on {describe(UNIXAddress(error.port))}: {error.socketError}."
+
+
+def _leave(text: str) -> NoReturn:
+    print(text, file=sys.__stderr__)
+    raise SystemExit(1)
