@@ -27,6 +27,9 @@ The tower; a file imports only from rows below its own::
       limits, addresses 1  every number with its reason; endpoint strings, checked
       networks          1  networks of addresses, and who is in them
       transports        1  what lies below a connection
+      upgrade           1  TLS in mid-conversation
+      tls               1  TLS: files, contexts, SNI, client certificates; renewed while it serves
+      proxied           1  PROXY headers before a connection, in and out
     proxy_protocol      0  the header of a connection that a proxy opened ↔ bytes
     framing             0  bytes ↔ messages. No Twisted, no clock, no log
     codecs              0  message bytes ↔ values: text, JSON, MessagePack

@@ -23,6 +23,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.plugin import getPlugins
 
 from tcpapp.errors import InvalidAddress
+from tcpapp.proxied import Proxied
 from tcpapp.spec import suggest
 
 __all__ = ["client_endpoint", "describe", "server_endpoint"]
@@ -121,7 +122,9 @@ def _like(pattern: str) -> Callable[[str], bool]:
 
 
 _CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
+    "alpn": (_like("[!-+.-~-]{1,255}(,[!-+.-~-]{1,255})*"), "names of protocols, such as h2,http/1.1"),
     "backlog": (_whole(0, 2**31 - 1), "a whole number"),
+    "clients": (_like("required|wished"), "required or wished"),
     "directory": (lambda value: _is_readable(value) and Path(value).is_dir(), "a readable directory"),
     "domain": (_like("INET|INET6|UNIX"), "INET, INET6 or UNIX"),
     "file": (lambda value: _is_readable(value) and Path(value).is_file(), "a readable file"),
@@ -130,11 +133,17 @@ _CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
     "ip": (_is_ip, r"an IP address (IPv6: \:\:1)"),
     "listening": (_whole(0, 65535), "a number from 0 (any free port) to 65535"),
     "lockfile": (_like("[01]"), "0 or 1"),
+    "minimum": (_like(r"1\.[23]"), "1.2 or 1.3"),
     "mode": (_like("[0-7]{1,4}"), "permissions in octal, such as 660"),
     "name": (_like(".+"), "a name"),
     "port": (_whole(1, 65535), "a number from 1 to 65535"),
     "socket": (_is_socket, f"a path of 1 to {_LONGEST_PATH} bytes, no NUL among them"),
+    "roots": (
+        lambda value: _is_readable(value) and not Path(value).is_socket(),
+        "a readable file, or a directory of them",
+    ),
     "timeout": (_whole(1, 2**31 - 1), "a whole number of seconds, 1 or more"),
+    "watch": (_whole(0, 2**31 - 1), "a whole number of seconds (0: never)"),
 }
 """What each value must be, and how that is said."""
 
@@ -174,8 +183,11 @@ _PEM = "it takes a certificate and the private key to it, in PEM"
 _HANDED = "it takes either the index= or the name= (FileDescriptorName) of a socket that systemd handed over"
 _HOST = "host port timeout bindAddress:ip"
 _HOST_SSL = f"{_HOST} certKey:file privateKey:file caCertsDir:directory hostname:host"
-_HOST_TLS = f"{_HOST} certificate:file privateKey:file trustRoots:directory endpoint:name"
-_NO_IPV6 = f"{_PEM}; an IPv6 host goes into endpoint="
+_HOST_TLS = f"{_HOST} certificate:file privateKey:file trustRoots:roots hostname:host alpn minimum endpoint:name"
+_TLS = (
+    "path:directory port:listening backlog interface certificate:file privateKey:file chain:file "
+    "clients clientRoots:file alpn minimum watch endpoint:name"
+)
 _SSL = (
     "port:listening privateKey:file certKey:file sslmethod:name interface backlog extraCertChain:file dhParameters:file"
 )
@@ -189,7 +201,7 @@ _SERVER = _Side(
         "tcp6": _Kind(r"tcp6:7007:interface=\:\:1", "port:listening backlog interface"),
         "unix": _Kind("unix:/run/app.sock:mode=660", "address:socket mode backlog lockfile"),
         "ssl": _Kind("ssl:7007:privateKey=key.pem:certKey=cert.pem", _SSL, trouble=_PEM),
-        "tls": _Kind("tls:/etc/app/pem:7007", "path:directory port:listening backlog interface", trouble=_PEM),
+        "tls": _Kind("tls:7007:certificate=cert.pem:privateKey=key.pem", _TLS, needed=0),
         "systemd": _Kind("systemd:domain=INET:name=app", "domain index:backlog name", trouble=_HANDED),
         "stdio": _Kind("stdio:", "", needed=0),
     },
@@ -202,7 +214,7 @@ _CLIENT = _Side(
         "tcp": _Kind("tcp:localhost:7007", _HOST, needed=2, unnamed=2),
         "unix": _Kind("unix:/run/app.sock", "path:socket timeout lockfile", unnamed=1),
         "ssl": _Kind("ssl:localhost:7007", _HOST_SSL, needed=2, unnamed=2, trouble=_PEM),
-        "tls": _Kind("tls:localhost:7007", _HOST_TLS, needed=2, trouble=_NO_IPV6),
+        "tls": _Kind("tls:localhost:7007", _HOST_TLS, needed=2),
     },
 )
 
@@ -211,44 +223,114 @@ _CLIENT = _Side(
 _quoted: Callable[[str], str] = endpoints.quoteStringArgument
 
 
+@dataclass(frozen=True)
+class _Read:
+    """
+    An endpoint string that was read: its kind, and its values, checked and named.
+
+    `proxied` says that ``haproxy:`` stands before it. A kind that others plug in has no values, and its own `text`.
+    """
+
+    kind: str
+    values: dict[str, str]
+    text: str
+    proxied: bool = False
+    trouble: str = ""
+
+
 def _endpoint(reactor: Any, endpoint: object, side: _Side, timeout: int = 0) -> Any:
     if side.interface.providedBy(endpoint):
         return endpoint
     if not isinstance(endpoint, str):
         example = side.kinds["tcp"].example
         raise InvalidAddress(f"{endpoint!r}: takes a string such as {example}, or an {side.interface.__name__}")
-    checked, trouble = _checked(endpoint, endpoint, side, timeout)
+    read = _checked(endpoint, endpoint, side, timeout)
     try:
-        return side.make(reactor, checked)
+        return _made(reactor, read, side)
+    except InvalidAddress as error:
+        raise InvalidAddress(f"{endpoint!r}: {error}") from error
     except Exception as error:
         # Twisted's parsers let out what they stumble over: TypeError, LookupError, OSError, OpenSSL's errors, …
         said = f"{type(error).__name__}: {error}"
-        raise InvalidAddress(f"{endpoint!r}: no endpoint can be made of this ({said}){trouble}") from error
+        raise InvalidAddress(f"{endpoint!r}: no endpoint can be made of this ({said}){read.trouble}") from error
 
 
-def _checked(whole: str, text: str, side: _Side, timeout: int) -> tuple[str, str]:
-    """`text`, which is in `whole`, with every value checked and named; and what may be wrong with it still."""
+def _made(reactor: Any, read: _Read, side: _Side) -> Any:
+    """The endpoint that was read: Twisted's, but for TLS, and for what stands behind a proxy."""
+    if side is _CLIENT:
+        return _tls_client(reactor, read) if read.kind == "tls" else side.make(reactor, read.text)
+    if read.kind == "tls" or (read.kind == "ssl" and read.proxied):
+        made = _tls_server(reactor, read)
+    else:
+        made = side.make(reactor, read.text)
+    return Proxied(made) if read.proxied else made
+
+
+def _tls_server(reactor: Any, read: _Read) -> Any:
+    """TLS on the port, or on the endpoint, that the string names; ``ssl:`` calls the files otherwise."""
+    from tcpapp.tls.endpoints import tls_server  # late: it needs pyOpenSSL, which other kinds do not
+
+    values = dict(read.values)
+    if read.kind == "ssl":
+        values.setdefault("certKey", values.setdefault("privateKey", "server.pem"))  # as Twisted has it
+    elif "path" in values:
+        values.setdefault("interface", "::")  # as Twisted has it, for IPv4 and IPv6
+    for old, new in (("certKey", "certificate"), ("extraCertChain", "chain")):
+        if read.kind == "ssl" and old in values:
+            values[new] = values.pop(old)
+    if read.kind == "ssl" and (only_twisteds := {"sslmethod", "dhParameters"} & set(values)):
+        raise InvalidAddress(
+            f"behind a proxy there is no {min(only_twisteds)}; write it as {_SERVER.kinds['tls'].example}"
+        )
+    if "endpoint" not in values and "port" not in values:
+        raise InvalidAddress(f"has no port; write it as in {_SERVER.kinds['tls'].example}")
+    plain = values.get("endpoint") or _plain_port(values)
+    return tls_server(_SERVER.make(reactor, plain), values, reactor)
+
+
+def _plain_port(values: dict[str, str]) -> str:
+    interface = values.get("interface", "")
+    kind = "tcp6" if ":" in interface else "tcp"
+    return f"{kind}:{values['port']}:interface={_quoted(interface)}:backlog={values['backlog']}"
+
+
+def _tls_client(reactor: Any, read: _Read) -> Any:
+    from tcpapp.tls.endpoints import tls_client  # late, as above
+
+    values = read.values
+    if "endpoint" in values:
+        return tls_client(_CLIENT.make(reactor, values["endpoint"]), values)
+    names = [name for name in ("host", "port", "timeout", "bindAddress") if name in values]
+    plain = "tcp:" + ":".join(f"{name}={_quoted(values[name])}" for name in names)
+    return tls_client(_CLIENT.make(reactor, plain), values)
+
+
+def _checked(whole: str, text: str, side: _Side, timeout: int) -> _Read:
+    """`text`, which is in `whole`, with every value checked and named."""
     # haproxy: is written before another endpoint of a server
     plain = re.sub(r"^(haproxy(:|$))+", "", text, flags=re.IGNORECASE) if side is _SERVER else text
-    wrappers = text[: len(text) - len(plain)].lower()
+    proxied = plain != text
     name, _, rest = plain.partition(":")
     kind = side.kinds.get(name := name.lower())
     if kind is None:
         _check_plugin(whole, name, side)
-        return text, ""
-    values = _values(whole, name, kind, _fields(whole, rest))
+        return _Read(name, {}, plain, proxied)
+    fields = _fields(whole, rest)
+    if side is _SERVER and name == "tls" and fields and len(fields[0]) == 1 and fields[0][0].isdecimal():
+        fields[0].insert(0, "port")  # in Twisted's own the directory comes first
+    values = _values(whole, name, kind, fields)
     for key, value in values.items():
         right, takes = kind.takes[key]
         if not right(value):
             raise InvalidAddress(f"{whole!r}: {key} is {value!r}; it takes {takes}, as in {kind.example}")
     if "endpoint" in values:
-        values["endpoint"], _ = _checked(whole, values["endpoint"], side, timeout)
+        values["endpoint"] = _checked(whole, values["endpoint"], side, timeout).text
     elif "timeout" in kind.takes:
         values.setdefault("timeout", str(timeout))
     if "backlog" in kind.takes:
         values.setdefault("backlog", _BACKLOG)
     named = ":".join(f"{key}={_quoted(value)}" for key, value in values.items())
-    return f"{wrappers}{name}:{named}", kind.trouble
+    return _Read(name, values, f"{name}:{named}", proxied, kind.trouble)
 
 
 def _check_plugin(whole: str, name: str, side: _Side) -> None:

@@ -21,13 +21,20 @@ __all__ = ["Admission", "Refusal"]
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a client is not taken in: `rule`, and the `value` that is at the `limit`, where the rule has one."""
+    """
+    Why a client is not taken in: `rule`, and the `value` that is at the `limit`, where the rule has one.
+
+    `detail` says it for people, where it is not one of the rules of counting.
+    """
 
     rule: str
-    value: int | None = None
-    limit: int | None = None
+    value: float | None = None
+    limit: float | None = None
+    detail: str = ""
 
     def __str__(self) -> str:
+        if self.detail:
+            return self.detail
         if self.limit is None:
             return "its network may not come in"
         return (
@@ -78,6 +85,11 @@ class Admission(Generic[Who]):
         refusal = self._refusal(address)
         if refusal is not None:
             self.refused[refusal.rule] += 1
+        return refusal
+
+    def refuse(self, refusal: Refusal) -> Refusal:
+        """Count one who is turned away for another reason than these."""
+        self.refused[refusal.rule] += 1
         return refusal
 
     def enter(self, who: Who, address: Any) -> None:

@@ -15,6 +15,7 @@ from tcpapp.addresses import client_endpoint
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection import MessageProtocol
 from tcpapp.framing import Framing
+from tcpapp.proxied import Announced, Announcement
 from tcpapp.settings import Options, Settings
 
 __all__ = ["MessageClientFactory", "connect"]
@@ -84,6 +85,7 @@ def connect(
     *,
     framing: Framing | str = "line",
     reactor: Any = None,
+    proxy_header: Announcement | None = None,
     **options: Unpack[Options],
 ) -> Deferred[MessageProtocol]:
     """
@@ -103,9 +105,10 @@ def connect(
     factory = MessageClientFactory(app, framing, **options)
     seconds = factory.settings.timeouts.connect
     # The endpoint's own timer is put behind ours, which says what it waited for.
-    connecting: Deferred[Any] = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER).connect(
-        factory
-    )
+    chosen: Any = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER)
+    if proxy_header is not None:
+        chosen = Announced(chosen, proxy_header)
+    connecting: Deferred[Any] = chosen.connect(factory)
     connecting.addCallback(_opened)
     if seconds:
         connecting.addTimeout(seconds, reactor, lambda _, after: _timed_out(endpoint, after))

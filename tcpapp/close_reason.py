@@ -59,6 +59,7 @@ class CloseReason:
       ``drain-over``             us      the drain's deadline came first
       ``half-close-over``        us      the answers to a peer that had closed its side took too long
       ``max-age``                us      it was as old as a connection may be; what was in hand is finished
+      ``proxy-header-timeout``   us      no whole PROXY header came in ``proxy_header`` seconds
       ``tls-handshake-timeout``  us      TLS was not set up in ``tls_handshake`` seconds
       ``first-message-timeout``  us      a server's client said nothing whole in ``first_message`` seconds
       ``frame-timeout``          us      a message was not whole ``frame`` seconds after its first byte
@@ -70,7 +71,10 @@ class CloseReason:
       ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most
       ``send-stalled``           us      the peer took (next to) nothing for ``send_progress`` seconds
       ``too-much-unsent``        us      more unsent bytes than ``max_unsent``
-      ``lost``                   network reset, timed out, or TLS failed
+      ``tls-failed``             us      no TLS was agreed on: a certificate is not believed, or there is no version or
+                                         cipher in common; by the peer where it was the one to say so
+      ``plain-before-tls``       us      bytes came in plain behind the message that asked for TLS
+      ``lost``                   network reset, or timed out
       ========================== ======= ====================================================================
 
     - `detail`: a sentence for people. What a peer sent appears in it escaped and cut only.

@@ -21,7 +21,7 @@ The way of a connection::
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -32,8 +32,15 @@ from tcpapp.dispatch import DEAF, PAUSED
 from tcpapp.ending import State
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage
 from tcpapp.link import Link
+from tcpapp.proxied import header_below
+from tcpapp.proxy_protocol import Header
 from tcpapp.requests import bound, requests_by
 from tcpapp.telemetry import LateReply
+from tcpapp.transports import session_on, tls_layer
+from tcpapp.upgrade import Upgrade
+
+if TYPE_CHECKING:
+    from tcpapp.tls.session import Session
 
 __all__ = ["MessageProtocol", "State"]
 
@@ -58,6 +65,11 @@ class MessageProtocol(Link):
     def host(self) -> IAddress:
         """Our own address, as the transport gives it. Raises `NotConnected` where there is none (any more)."""
         return self._address("getHost")
+
+    @property
+    def proxy(self) -> Header | None:
+        """The PROXY header that it began with, where it came through a proxy; `peer` is whom that names."""
+        return header_below(self.transport)
 
     @property
     def clock(self) -> IReactorTime:
@@ -120,6 +132,40 @@ class MessageProtocol(Link):
         self._dispatch.flush()
         self._outbox.write(data)
         return bound(reply, seconds, self._clock)
+
+    @property
+    def tls(self) -> Session | None:
+        """What was agreed on by TLS, and who the peer is by its certificate; `None` where there is no TLS yet."""
+        session: Session | None = session_on(self.transport)
+        return session
+
+    def start_tls(self, context: Any, last: Any = None) -> Deferred[Session]:
+        """
+        Go on with TLS, in mid-conversation (STARTTLS): send `last`, if it is given, as the last message in plain.
+
+        `context` is a `ServerContexts` (or Twisted's `CertificateOptions`) of a server, and of a client what
+        `client_options` gives. The Deferred fires with the `Session` when the handshake is done; the app is handed no
+        message until then. It fails with what `when_open` fails with. Whatever else came in plain behind the message
+        that asked for TLS may be anyone's (CVE-2011-0411), and ends the connection.
+
+        Fails with `InvalidOption` where there is TLS already, or this transport has none.
+        """
+        if self.state is not State.OPEN:
+            return fail(self._ending.error)
+        if tls_layer(self.transport) is not None or not hasattr(self.transport, "startTLS"):
+            return fail(InvalidOption("start_tls: takes a connection without TLS, whose transport can have it"))
+        try:
+            data = b"" if last is None else self._frame(last)
+        except UnsendableMessage as error:
+            return fail(error)
+        self._dispatch.flush()
+        if data:
+            self._outbox.write(data)
+        if seconds := self._settings.timeouts.tls_handshake:
+            self._deadlines.start("tls_handshake", seconds)
+        upgrade = self._upgrade = Upgrade(self._parts, self._dispatch, self._cut)
+        upgrade.begin(self.transport, context)
+        return upgrade.done
 
     def pause(self) -> None:
         """Hand the app no further message, from this moment on, until `resume`. Reading stops at the inbox's mark."""

@@ -31,8 +31,9 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.limits import Timeouts
 
-__all__ = ["Deadlines", "Waiting", "reason_of"]
+__all__ = ["Deadlines", "Waiting", "reason_of", "waits_of"]
 
 RESOLUTION = 0.001
 """Seconds that a timer may fire early: epoll waits in whole milliseconds, and sums of floats are not exact."""
@@ -56,6 +57,20 @@ def reason_of(wait: str, seconds: float) -> CloseReason:
     """Why a connection ends whose `wait`, of so many `seconds`, came to nothing."""
     rule, text = OVERDUE[wait]
     return CloseReason(EndedBy.US, rule, f"{text.format(seconds=seconds)} ({wait})", seconds, seconds)
+
+
+def waits_of(timeouts: Timeouts, *, serves: bool, beats: bool) -> dict[str, float]:
+    """
+    What is waited for again and again on an open connection, in seconds, as `Deadlines.reckon` takes it.
+
+    A server's (`serves`) peer may not be idle, a client's may; where it `beats`, there are heartbeats to be sent.
+    """
+    return {
+        "idle": timeouts.idle if serves else 0,
+        "idle_read": timeouts.idle_read,
+        "idle_write": timeouts.idle_write,
+        "heartbeat": timeouts.heartbeat if beats else 0,
+    }
 
 
 class Waiting(Protocol):

@@ -23,7 +23,7 @@ from tcpapp.inbox import Inbox
 from tcpapp.outbox import Outbox
 from tcpapp.requests import Requests, answer
 
-__all__ = ["BLOCKED", "CUT", "DEAF", "ENDING", "OVER", "PAUSED", "TOLD", "Dispatch", "Served"]
+__all__ = ["BLOCKED", "CUT", "DEAF", "ENDING", "OVER", "PAUSED", "SECURING", "TOLD", "Dispatch", "Served"]
 
 # Why no message is handed to the app just now: the bits of Dispatch.hold.
 WORKING = 1  # the app is being called, and the loop that calls it goes on by itself
@@ -35,6 +35,7 @@ OVER = 32  # the connection is closing, or closed
 ENDING = 64  # no message comes any more; what came is still handed on (so this alone holds nothing back)
 TOLD = 128  # the conversation has been told of the end by what it was waiting for (nor does this)
 CUT = 256  # the connection was cut: it is not flushed any more
+SECURING = 512  # TLS is being set up on the connection
 DEAF = ENDING | OVER
 
 NOBODY = Handlers(None, None)

@@ -28,10 +28,11 @@ from twisted.python.failure import Failure
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines
-from tcpapp.errors import NotConnected, UnreadableStream
+from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
 from tcpapp.framing import Framing
+from tcpapp.transports import tls_trouble
 
-__all__ = ["Ending", "State", "cause_of_end", "cause_of_loss"]
+__all__ = ["Ending", "State", "cause_of_end", "cause_of_failure", "cause_of_loss"]
 
 
 class State(Enum):
@@ -202,4 +203,16 @@ def cause_of_loss(loss: Failure, framing: Framing) -> CloseReason:
     """Why it ends where the transport is lost: properly, as `cause_of_end`, or by what `loss` says."""
     if loss.check(ConnectionDone):
         return cause_of_end(framing)
+    trouble = tls_trouble(loss.value)
+    if trouble is not None:
+        by = EndedBy.PEER if "alert" in trouble else EndedBy.US
+        return CloseReason(by, "tls-failed", trouble, error=loss.value)
     return CloseReason(EndedBy.NETWORK, "lost", loss.getErrorMessage(), error=loss.value)
+
+
+def cause_of_failure(error: BaseException) -> CloseReason:
+    """Why it ends where the app raised `error`; what a peer sent that is no value is not the app's fault."""
+    if isinstance(error, UndecodableMessage):
+        return CloseReason.from_unreadable(error)
+    text = f"the app raised {type(error).__name__}: {str(error)[:200]!r}"
+    return CloseReason(EndedBy.US, "app-failed", text, error=error)

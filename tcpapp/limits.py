@@ -197,6 +197,13 @@ class Timeouts:
         why="Twisted's connectTCP gives an attempt 30 s; the look-up is not in that",
         zero="no limit",
     )
+    proxy_header: float = _number(
+        5.0,
+        "the PROXY header of a connection, where a server listens for proxies",
+        unit="seconds",
+        why="our choice: the specification asks for 3 s at the least, in which a lost packet is sent again (RFC 6298)",
+        zero="no limit",
+    )
     tls_handshake: float = _number(
         10.0,
         "setting up TLS, once the transport is connected",

@@ -19,10 +19,11 @@ from zope.interface import implementer
 from tcpapp import keepalive
 from tcpapp.app import Handlers
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.deadlines import Deadlines, reason_of
+from tcpapp.deadlines import Deadlines, reason_of, waits_of
 from tcpapp.dispatch import AWAITING, BLOCKED, CUT, DEAF, ENDING, OVER, PAUSED, TOLD, Dispatch
-from tcpapp.ending import Ending, State, cause_of_end, cause_of_loss
-from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
+from tcpapp.ending import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
+from tcpapp.errors import NotConnected, UnreadableStream
+from tcpapp.framing import Framing
 from tcpapp.inbox import Inbox
 from tcpapp.intake import Intake
 from tcpapp.load import Load
@@ -30,7 +31,8 @@ from tcpapp.outbox import Outbox
 from tcpapp.reading import FAST, Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
-from tcpapp.transports import sets_up_tls
+from tcpapp.transports import session_on, sets_up_tls
+from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
 
@@ -51,6 +53,7 @@ class Link(Protocol):
         "_outbox",
         "_reading",
         "_settings",
+        "_upgrade",
         "connected",
         "factory",
         "transport",
@@ -67,6 +70,7 @@ class Link(Protocol):
         self._deadlines = Deadlines(self)
         self._ending = Ending(self._deadlines)
         self._clock: IReactorTime | None = settings.clock
+        self._upgrade: Upgrade | None = None
 
     @property
     def state(self) -> State:
@@ -98,9 +102,11 @@ class Link(Protocol):
 
     def handshakeCompleted(self) -> None:
         """TLS is set up. Twisted calls it."""
+        self._deadlines.stop("tls_handshake")
         if self.state is State.OPENING:
-            self._deadlines.stop("tls_handshake")
             self._open()
+        elif self._upgrade is not None:
+            self._upgrade.secured(session_on(self.transport))
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came. Twisted calls it."""
@@ -154,6 +160,8 @@ class Link(Protocol):
         self._dispatch.closed(ended)
         self._tell(*((Closed, ended, unhandled) if self._ending.opened else (NeverOpened, ended)))
         self._ending.tell()
+        if self._upgrade is not None:
+            self._upgrade.failed(ended.error or self._ending.error)
         self._dispatch.cancel_talk(waited_for)
 
     # What its parts call.
@@ -214,17 +222,15 @@ class Link(Protocol):
 
     def app_failed(self, failure: Failure) -> None:
         """The app raised. That the connection it works with has ended is not its failure."""
-        error = failure.value
+        error: Any = failure.value
         if isinstance(error, (NotConnected, CancelledError)) and self.state is not State.OPEN:
             return
         if isinstance(error, NotConnected) and self._ending.no_more_input and error.reason is self._ending.cause:
-            cause = error.reason
-        elif isinstance(error, UndecodableMessage):
-            cause = CloseReason.from_unreadable(error)
-        else:
+            self._close(error.reason)
+            return
+        cause = cause_of_failure(error)
+        if cause.rule == "app-failed":
             self._tell(AppFailed, failure)
-            text = f"the app raised {type(error).__name__}: {str(error)[:200]!r}"
-            cause = CloseReason(EndedBy.US, "app-failed", text, error=error)
         self._close(cause)
 
     def talk_ended(self) -> None:
@@ -292,8 +298,12 @@ class Link(Protocol):
         waits = settings.policies.too_fast == "wait"
         self._intake = Intake(self, self._reading, limits, settings.turns, deadlines, self._clock, waits=waits)
         self._dispatch = Dispatch(self, self._framing, settings.codec, self._inbox, self._outbox, limits.write_high)
-        parts = (self._framing, self._intake, self._inbox, self._outbox)
-        self._load = Load(settings.memory, parts, self._reading, self._cut)
+        self._load = Load(settings.memory, self._parts, self._reading, self._cut)
+
+    @property
+    def _parts(self) -> tuple[Framing, Intake, Inbox, Outbox]:
+        """What holds bytes."""
+        return self._framing, self._intake, self._inbox, self._outbox
 
     def _open(self) -> None:
         """Messages can pass: tell the app."""
@@ -317,13 +327,7 @@ class Link(Protocol):
         """Begin the waits of an open connection. What the peer of a server owes us is not what a server owes us."""
         settings, timeouts, deadlines = self._settings, self._settings.timeouts, self._deadlines
         serves = getattr(self.factory, "serves", False)
-        deadlines.reckon(
-            timeouts.frame,
-            idle=timeouts.idle if serves else 0,
-            idle_read=timeouts.idle_read,
-            idle_write=timeouts.idle_write,
-            heartbeat=0 if settings.heartbeat is None else timeouts.heartbeat,
-        )
+        deadlines.reckon(timeouts.frame, **waits_of(timeouts, serves=serves, beats=settings.heartbeat is not None))
         if serves and timeouts.first_message:
             deadlines.start("first_message", timeouts.first_message)
         if timeouts.max_age:

@@ -62,6 +62,10 @@ class Options(usage.Options):
         """a network, or an address, that may come in"""
         self["allow"].append(network)
 
+    def opt_proxies(self, network: str) -> None:
+        """a proxy that may say for whom it comes"""
+        self["proxies"].append(network)
+
     def opt_deny(self, network: str) -> None:
         """one that may not"""
         self["deny"].append(network)
@@ -97,6 +101,7 @@ class Options(usage.Options):
             timeouts=checked.timeouts,
             policies=checked.policies,
             networks=checked.networks,
+            proxies=checked.proxies,
             heartbeat=checked.heartbeat,
             clock=reactor,  # what keeps the pace of accepting has no transport to ask
         )

@@ -167,6 +167,7 @@ class TwistdService(MessageService):
                 timeouts=checked.timeouts,
                 policies=checked.policies,
                 networks=checked.networks,
+                proxies=checked.proxies,
             )
             raise_descriptor_limit(checked.limits.max_connections)
             for name in FIXED:
@@ -174,6 +175,7 @@ class TwistdService(MessageService):
                     _log.warn("{name} is not changed: that takes a new start", name=f"--{name}")
             for line in switched_off(checked.given):
                 _log.warn("{line}", line=line)
+            self.reload_certificates()
             _log.info("reloaded: limits, timeouts, policies and networks are as they stand now")
         self._serves()
 

@@ -20,12 +20,16 @@ from tcpapp.doors import Doors
 from tcpapp.errors import NotConnected
 from tcpapp.framing import Framing
 from tcpapp.limits import Limits, Policies, Timeouts
-from tcpapp.networks import Networks
+from tcpapp.networks import Networks, ip_of
 from tcpapp.pace import Pace
 from tcpapp.settings import Options, Settings
 from tcpapp.telemetry import Refused
 
 __all__ = ["Listening", "MessageServerFactory", "TurnedAway", "close_port", "listen"]
+
+
+MOST_TOLD = 200
+"""Characters of what a peer sent that are told: a line of a log, as NATS cuts it."""
 
 
 class MessageServerFactory(ServerFactory):
@@ -44,7 +48,7 @@ class MessageServerFactory(ServerFactory):
 
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         settings = self.settings = Settings(app, framing, **options)
-        self.admission: Admission[MessageProtocol] = Admission(settings.limits, settings.networks)
+        self.admission: Admission[Any] = Admission(settings.limits, settings.networks)
         self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock, self._room)
         self._open: dict[MessageProtocol, None] = {}
 
@@ -65,9 +69,40 @@ class MessageServerFactory(ServerFactory):
         refusal = self.admission.ask(addr)
         if refusal is None:
             return MessageProtocol(settings, self)
-        if settings.telemetry:
-            settings.telemetry.tell(Refused(addr, len(self.connections), refusal))
+        self._tell_refused(addr, refusal)
         return TurnedAway(reset=self._resets(refusal))
+
+    # What the gates call, behind which connections of proxies wait until their headers are whole.
+
+    def proxy_came(self, gate: Any, address: Any) -> bool:
+        """Whether one at this `address` may say for whom it comes. It takes a place until `proxy_went`."""
+        limits = self.settings.limits
+        refusal = None
+        if not self.settings.proxies.admits(ip_of(address)):
+            refusal = Refusal("proxy-untrusted", detail="it is none of the proxies that may say for whom they come")
+        elif len(self.admission) >= limits.max_connections:
+            refusal = Refusal("max-connections", len(self.admission), limits.max_connections)
+        if refusal is not None:
+            self._tell_refused(address, self.admission.refuse(refusal))
+            return False
+        self.admission.enter(gate, None)
+        return True
+
+    def proxy_went(self, gate: Any, refused: CloseReason | None) -> None:
+        """Its header is whole, or it was `refused`."""
+        self.admission.leave(gate)
+        if refused is not None and not refused.clean:
+            refusal = Refusal(refused.rule, refused.value, refused.limit, refused.detail[:MOST_TOLD])
+            self._tell_refused(gate._address, self.admission.refuse(refusal))
+
+    @property
+    def proxy_timing(self) -> tuple[float, Any]:
+        """How many seconds a header may take, and by which clock."""
+        return self.settings.timeouts.proxy_header, self.settings.clock
+
+    def _tell_refused(self, address: Any, refusal: Refusal) -> None:
+        if self.settings.telemetry:
+            self.settings.telemetry.tell(Refused(address, len(self.connections), refusal))
 
     def _resets(self, refusal: Refusal) -> bool:
         """Whether one who is turned away is reset, or closed as all are."""
@@ -108,6 +143,7 @@ class MessageServerFactory(ServerFactory):
         timeouts: Timeouts | None = None,
         policies: Policies | None = None,
         networks: Networks | None = None,
+        proxies: Networks | None = None,
     ) -> None:
         """
         Put others in the place of these, while it serves.
@@ -116,7 +152,7 @@ class MessageServerFactory(ServerFactory):
         connection that is open keeps the limits of its inbox, its outbox and its rates, and the waits that have begun.
         """
         settings = self.settings
-        settings.change(limits=limits, timeouts=timeouts, policies=policies, networks=networks)
+        settings.change(limits=limits, timeouts=timeouts, policies=policies, networks=networks, proxies=proxies)
         self.admission.limits, self.admission.networks = settings.limits, settings.networks
         self.doors.pace.rate = settings.limits.accept_rate
         self.doors.look()

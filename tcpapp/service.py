@@ -59,6 +59,11 @@ class EndpointService(Service):
                 self.running = 0
                 raise
 
+    def reload(self) -> bool:
+        """Read its certificates anew, if it has any; whether they were right."""
+        reload = getattr(self._endpoint, "reload", None)
+        return True if reload is None else bool(reload())
+
     def stopService(self) -> Deferred[None]:
         """Stop listening; fires when the port is closed, and never fails. Connections are the factory's."""
         super().stopService()
@@ -154,6 +159,14 @@ class MessageService(MultiService):
         drained = self.factory.drain().addCallback(self._tell_cut)
         both = DeferredList([unlistened, drained], fireOnOneErrback=True, consumeErrors=True)
         return both.addCallback(lambda _: None)
+
+    def reload_certificates(self) -> bool:
+        """
+        Read the certificates of all its endpoints anew; those that come from now on are shown them.
+
+        Where the files of one are not right, that is logged, and it goes on with those it has. Whether all were right.
+        """
+        return not [each for each in self._endpoint_services() if not each.reload()]
 
     def cut(self) -> None:
         """Do not wait for a drain any longer."""

@@ -23,6 +23,9 @@ from tcpapp.turns import Turns
 
 __all__ = ["Options", "Settings"]
 
+LOCAL_PROXIES = Networks(allow=["127.0.0.0/8", "::1"])
+"""Proxies on this machine: those of a UNIX socket may come in always."""
+
 
 class Options(TypedDict, total=False):
     """The keyword arguments that factories, `listen` and `connect` pass on to `Settings`, which describes them."""
@@ -35,6 +38,7 @@ class Options(TypedDict, total=False):
     clock: IReactorTime | None
     telemetry: Telemetry | None
     networks: Networks | None
+    proxies: Networks | None
     heartbeat: Any
     random: Random | None
 
@@ -52,6 +56,8 @@ class Settings:
       a `StringTransport`, no timer runs.
     - `telemetry`: who is told what happens; `None`: the log.
     - `networks`: whose clients a server takes in; `None`: everyone's. It says nothing to a client.
+    - `proxies`: who may say for whom it comes, where a server listens for proxies (``haproxy:``); `None`: those on this
+      machine.
     - `heartbeat`: the message that a peer is sent from whom nothing came for ``timeouts.heartbeat`` seconds, or a
       function of the connection that gives it (`None`: none, this time); `None`: no heartbeats are sent.
     - `random`: where chance is drawn from; `None`: a source of its own.
@@ -72,6 +78,8 @@ class Settings:
         told = Telemetry(log) if telemetry is None else telemetry
         self.telemetry: Telemetry = _instance("telemetry", told, Telemetry)
         self.networks: Networks = _instance("networks", options.get("networks"), Networks)
+        proxies = options.get("proxies")
+        self.proxies: Networks = _instance("proxies", LOCAL_PROXIES if proxies is None else proxies, Networks)
         self.handlers = handlers_of(app, self.codec)
         self.random: Random = _instance("random", options.get("random"), Random)
         self.heartbeat = self._checked_heartbeat(options.get("heartbeat"))
@@ -81,11 +89,14 @@ class Settings:
 
     def change(self, **others: Any) -> None:
         """
-        Put others in the place of ``limits``, ``timeouts``, ``policies`` or ``networks``; `None` leaves what there is.
+        Put others in the place of ``limits``, ``timeouts``, ``policies``, ``networks`` or ``proxies``.
+
+        `None` leaves what there is.
 
         Raises `InvalidOption` for one that is none, and changes nothing then.
         """
-        kinds = {"limits": Limits, "timeouts": Timeouts, "policies": Policies, "networks": Networks}
+        kinds: dict[str, type[Any]] = {"limits": Limits, "timeouts": Timeouts, "policies": Policies}
+        kinds |= {"networks": Networks, "proxies": Networks}
         checked = {name: _instance(name, each, kinds[name]) for name, each in others.items() if each is not None}
         for name, each in checked.items():
             setattr(self, name, each)

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.protocols.policies import ProtocolWrapper
 
-__all__ = ["bottom_of", "sets_up_tls"]
+__all__ = ["bottom_of", "session_on", "sets_up_tls", "tls_layer", "tls_trouble"]
 
 
 def bottom_of(transport: Any) -> Any:
@@ -17,9 +17,37 @@ def bottom_of(transport: Any) -> Any:
     return transport
 
 
+def tls_layer(transport: Any) -> Any:
+    """The layer that is TLS of a `transport`: itself, or what ``startTLS`` put on it; `None` where there is none."""
+    tls = sys.modules.get("twisted.protocols.tls")  # where it is not imported, nothing can be TLS
+    if tls is None:
+        return None
+    layers = (transport, getattr(bottom_of(transport), "protocol", None))
+    return next((each for each in layers if isinstance(each, tls.TLSMemoryBIOProtocol)), None)
+
+
 def sets_up_tls(transport: object) -> bool:
     """Whether `transport` is TLS, and its handshake is still to come: Twisted connects first."""
-    tls = sys.modules.get("twisted.protocols.tls")  # where it is not imported, nothing can be TLS
-    if tls is None or not isinstance(transport, tls.TLSMemoryBIOProtocol):
-        return False
-    return not getattr(transport, "_handshakeDone", False)
+    return tls_layer(transport) is transport and not getattr(transport, "_handshakeDone", False)
+
+
+def session_on(transport: Any) -> Any:
+    """What was agreed on by TLS (`tcpapp.tls.session.Session`); `None` where there is no TLS yet."""
+    layer = tls_layer(transport)
+    if layer is None or sets_up_tls(layer):
+        return None
+    from tcpapp.tls.session import session_of  # late: it needs pyOpenSSL, which is there by now
+
+    return session_of(layer)
+
+
+def tls_trouble(error: BaseException | None) -> str | None:
+    """What went wrong with TLS, in words, where `error` is OpenSSL's or service_identity's; else `None`."""
+    module = type(error).__module__.partition(".")[0]
+    if module == "OpenSSL":
+        told = error.args[0] if error is not None and error.args and isinstance(error.args[0], list) else []
+        return f"TLS failed: {', '.join(each[-1] for each in told) or 'OpenSSL gives no reason'}"
+    if module == "service_identity":
+        wanted = [str(getattr(each, "mismatched_id", each)) for each in getattr(error, "errors", ())]
+        return f"TLS failed: the certificate is for other names than {', '.join(wanted)}"
+    return None

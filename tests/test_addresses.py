@@ -142,9 +142,6 @@ def test_an_ssl_server_listens(reactor: MemoryReactorClock, endpoint: str) -> No
 
 
 @pytest.mark.usefixtures("in_certificates")
-@pytest.mark.filterwarnings(
-    "ignore:X509:DeprecationWarning"
-)  # Twisted reads the directory through what pyOpenSSL drops
 def test_a_tls_server_listens(reactor: MemoryReactorClock) -> None:
     """A directory of certificates is taken."""
     server_endpoint(reactor, "tls:served:7007").listen(Factory())
@@ -187,7 +184,12 @@ KINDS = "is no kind of endpoint; there are haproxy, ssl, stdio, systemd, tcp, tc
         ("tcp:", "has no port; write it as in tcp:7007:interface=127.0.0.1"),
         ("tcp:interface=127.0.0.1", "has no port"),
         ("unix:", "has no address; write it as in unix:/run/app.sock:mode=660"),
-        ("tls:", "has no path; write it as in tls:/etc/app/pem:7007"),
+        ("tls:", "has no port; write it as in tls:7007:certificate=cert.pem:privateKey=key.pem"),
+        ("tls:7007", "it takes a certificate=, or a path= of a directory of them"),
+        ("tls:7007:minimum=1.1", "minimum is '1.1'; it takes 1.2 or 1.3"),
+        ("tls:7007:clients=must", "clients is 'must'; it takes required or wished"),
+        ("tls:7007:alpn=h2 http", "alpn is 'h2 http'; it takes names of protocols, such as h2,http/1.1"),
+        ("tls:7007:watch=often", "watch is 'often'; it takes a whole number of seconds (0: never)"),
         ("systemd:", "has no domain; write it as in systemd:domain=INET:name=app"),
         # ports
         ("tcp::", f"port is ''; {PORT}"),
@@ -295,11 +297,15 @@ def test_a_server_that_cannot_be_is_refused(endpoint: object, says: str) -> None
         ("ssl:7007:privateKey=\0", "privateKey is '\\x00'; it takes a readable file"),
         ("ssl:7007:privateKey=both.pem:certKey=gone.pem", "certKey is 'gone.pem'; it takes a readable file"),
         ("ssl:7007:privateKey=both.pem:dhParameters=gone.pem", "dhParameters is 'gone.pem'; it takes a readable file"),
-        ("tls:gone:7007", "path is 'gone'; it takes a readable directory, as in tls:/etc/app/pem:7007"),
+        ("tls:gone:7007", "path is 'gone'; it takes a readable directory, as in tls:7007:certificate=cert.pem"),
         ("tls::7007", "path is ''; it takes a readable directory"),
         ("tls:both.pem:7007", "path is 'both.pem'; it takes a readable directory"),
-        ("tls:.:7007", "it takes a certificate and the private key to it, in PEM, as in tls:/etc/app/pem:7007"),
-        ("haproxy:ssl:7007:privateKey=junk.pem", "it takes a certificate and the private key to it, in PEM"),
+        ("tls:served/none:7007", "path is 'served/none'; it takes a readable directory"),
+        ("tls:7007:certificate=cert.pem", "cert.pem: it holds no private key in PEM"),
+        ("tls:7007:certificate=cert.pem:privateKey=other.pem", "other.pem: the private key is not that of the cert"),
+        ("tls:7007:certificate=both.pem:clients=required", "clients= and clientRoots= go together"),
+        ("haproxy:ssl:7007:privateKey=junk.pem", "junk.pem: it holds no certificate in PEM"),
+        ("haproxy:ssl:7007:privateKey=both.pem:sslmethod=SSLv23_METHOD", "behind a proxy there is no sslmethod"),
         ("systemd:INET:index=0", "it takes either the index= or the name= (FileDescriptorName) of a socket"),
         ("systemd:INET:name=app", "(KeyError: 'app'); it takes either the index= or the name="),
         ("systemd:INET", "(ValueError: Specify exactly one of descriptor index or name); it takes either"),
@@ -456,7 +462,10 @@ CLIENT_KINDS = "is no kind of endpoint; there are ssl, tcp, tls, unix"
         ("tcp:localhost:7007:timeout=1.5", "timeout is '1.5'; it takes a whole number of seconds"),
         ("tcp:localhost:7007:bindAddress=", r"bindAddress is ''; it takes an IP address (IPv6: \:\:1), as in"),
         ("unix::timeout=1", "path is ''; it takes a path of 1 to"),
-        ("tls:localhost:7007:trustRoots=/nowhere", "trustRoots is '/nowhere'; it takes a readable directory"),
+        (
+            "tls:localhost:7007:trustRoots=/nowhere",
+            "trustRoots is '/nowhere'; it takes a readable file, or a directory of them",
+        ),
         ("tls:localhost:7007:endpoint=", "endpoint is ''; it takes a name"),
         # names
         (
@@ -493,8 +502,12 @@ def test_a_client_that_cannot_be_is_refused(endpoint: object, says: str) -> None
     ("endpoint", "says"),
     [
         ("ssl:localhost:7007:certKey=junk.pem", "it takes a certificate and the private key to it, in PEM"),
-        ("tls:localhost:7007:certificate=cert.pem:privateKey=other.pem", "keys do not match.); it takes a certificate"),
-        (r"tls:\:\:1:7007", "an IPv6 host goes into endpoint=, as in tls:localhost:7007"),
+        (
+            "tls:localhost:7007:certificate=cert.pem:privateKey=other.pem",
+            "other.pem: the private key is not that of the certificate in cert.pem",
+        ),
+        ("tls:localhost:7007:privateKey=other.pem", "a privateKey= goes with a certificate="),
+        ("tls:localhost:7007:trustRoots=junk.pem", "junk.pem: it holds no certificate in PEM"),
     ],
 )
 def test_a_client_that_twisted_refuses_is_refused(endpoint: str, says: str) -> None:

@@ -32,13 +32,15 @@ TOWER = (
     {"framing", "codecs"},
     {"proxy_protocol"},
     # floor 1: one conversation
-    {"limits", "addresses", "networks", "transports"},
+    {"tls", "proxied"},
+    {"transports"},
+    {"limits", "addresses", "networks"},
     {"admission"},
     {"telemetry", "doors", "deadlines", "keepalive", "turns", "memory"},
     {"inbox", "outbox", "requests", "ending", "app"},
     {"settings", "dispatch", "reading"},
     {"intake"},
-    {"load"},
+    {"load", "upgrade"},
     {"link"},
     {"connection"},
     # floor 2: many of them

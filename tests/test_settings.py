@@ -51,6 +51,7 @@ def test_every_setting_is_kept() -> None:
         "telemetry": Telemetry(),
         "networks": Networks(deny=["192.0.2.0/24"]),
         "policies": Policies(full="wait"),
+        "proxies": Networks(allow=["10.0.0.0/8"]),
         "heartbeat": {"ping": 1},
         "random": Random(1),
     }

@@ -45,6 +45,7 @@ class Checked:
     app: Any
     heartbeat: Any
     networks: Networks
+    proxies: Networks | None
     limits: Limits
     timeouts: Timeouts
     policies: Policies
@@ -81,7 +82,7 @@ class _Check:
             example = OPTIONS["listen"].default
             self.problems.append(f"{self.place('listen')}: takes an endpoint, as {example}, or several")
         chosen, codec = self.framing(), self.codec()
-        networks = self.networks()
+        networks, proxies = self.networks(), self.proxies()
         limits, timeouts, policies = self.numbers(Limits, int), self.numbers(Timeouts, float), self.policies()
         heartbeat = self.heartbeat(codec, chosen)
         app = None
@@ -89,7 +90,9 @@ class _Check:
             app = load_app(self.text("app"))
         if self.problems:
             raise Problems(self.problems)
-        return Checked(self.given, endpoints, chosen, codec, app, heartbeat, networks, limits, timeouts, policies)
+        return Checked(
+            self.given, endpoints, chosen, codec, app, heartbeat, networks, proxies, limits, timeouts, policies
+        )
 
     def texts(self, name: str) -> tuple[str, ...]:
         """What an option that may be given again was given."""
@@ -146,6 +149,13 @@ class _Check:
                 Networks(self.texts(name))
                 lists[name] = self.texts(name)
         return Networks(**lists)
+
+    def proxies(self) -> Networks | None:
+        """Who may say for whom it comes; `None` for whoever may by default."""
+        with self.naming("proxies"):
+            texts = self.texts("proxies")
+            return Networks(texts) if texts else None
+        return None
 
     def policies(self) -> Policies:
         """What becomes of those who are over a limit."""

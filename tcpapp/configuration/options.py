@@ -62,6 +62,12 @@ GROUPS: dict[str, tuple[Option, ...]] = {
             "a network (192.0.2.0/24, 2001:db8::/32) or an address that may; give it again for more",
             repeated=True,
         ),
+        Option(
+            "proxies",
+            "this machine",
+            "a proxy, or a network of them, that may say for whom it comes (--listen=haproxy:...); give it again",
+            repeated=True,
+        ),
         Option("deny", "none", "one that may not, though it is allowed; give it again for more", repeated=True),
     ),
     "Limits": tuple(_number(each, "limits") for each in numbers_of(Limits)),

@@ -43,7 +43,7 @@ def tls_string(certificates, tmp_path):
     """``tls:`` takes a folder of files that hold a key and its chain, each named for a host."""
     for name in ("server.pem", "DEFAULT.pem"):
         (tmp_path / name).write_bytes(certificates.key.read_bytes() + certificates.chain.read_bytes())
-    return f"tls:{quoteStringArgument(str(tmp_path))}:443"
+    return f"tls:{quoteStringArgument(str(tmp_path))}:443:watch=0"
 
 
 def served(sim, endpoint, app=upper):

@@ -1,0 +1,50 @@
+"""What a client trusts, and what it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from OpenSSL.crypto import X509
+from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
+
+from tcpapp.tls.contexts import MINIMUMS
+from tcpapp.tls.files import certificates_in, read_identity
+
+__all__ = ["client_options"]
+
+
+def client_options(
+    hostname: str,
+    *,
+    trust: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    protocols: tuple[bytes, ...] = (),
+    minimum: str = "1.2",
+) -> Any:
+    """
+    What a client asks of the server called `hostname`: for Twisted's ``wrapClientTLS``, and ``startTLS``.
+
+    It trusts the authorities in `trust`, or those of the system; shows `certificate`, if there is one; and agrees on
+    one of `protocols` by ALPN. Raises `InvalidAddress` for files that are not right.
+    """
+    extra: dict[str, Any] = {}
+    if certificate is not None:
+        ours = read_identity(certificate, key)
+        extra = {"privateKey": ours.key, "certificate": ours.certificate, "extraCertChain": list(ours.chain)}
+    if minimum != "1.2":
+        extra["raiseMinimumTo"] = MINIMUMS[minimum]
+    return optionsForClientTLS(
+        hostname,
+        trustRoot=platformTrust() if trust is None else _roots(trust),
+        acceptableProtocols=list(protocols) or None,
+        extraCertificateOptions=extra or None,
+    )
+
+
+def _roots(path: Path) -> Any:
+    """The authorities in a PEM file, or in those (``*.pem``) of a folder."""
+    paths = sorted(path.glob("*.pem")) if path.is_dir() else [path]
+    found = [each for one in paths for each in certificates_in(one)]
+    return trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in found])

@@ -1,0 +1,245 @@
+"""A real HAProxy stands between our client and our server, or between any client and it: its headers are ours."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import trustme
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.task import deferLater
+
+from tcpapp import MessageServerFactory, Telemetry, connect
+from tcpapp.addresses import server_endpoint
+from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, SslClient
+from tcpapp.telemetry import Refused
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* is deprecated:DeprecationWarning"
+)  # what Twisted does with pyOpenSSL
+
+CONFIGURATION = """
+global
+    maxconn 100
+    stats timeout 5s
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 20s
+    timeout server 20s
+frontend here
+    bind fd@{descriptor} {bind}
+    unique-id-format id-%ci
+    default_backend there
+backend there
+    server app {server}
+"""
+
+
+class App:
+    """An app that answers in capitals, and notes whose messages they were."""
+
+    def __init__(self) -> None:
+        self.headers: list[Header | None] = []
+        self.peers: list[Any] = []
+        self.closed_by: list[str] = []
+        self._moments: list[tuple[int, Deferred[None]]] = []
+
+    def opened(self, connection: Any) -> None:
+        self.headers.append(connection.proxy)
+        self.peers.append(connection.peer)
+        for count, moment in self._moments:
+            if len(self.peers) == count:
+                moment.callback(None)
+
+    def received(self, message: bytes, connection: Any) -> bytes:
+        return message.upper()
+
+    def closed(self, connection: Any, reason: Any) -> None:
+        self.closed_by.append(reason.rule)
+
+    def has_opened(self, count: int) -> Deferred[None]:
+        moment: Deferred[None] = Deferred()
+        self._moments.append((count, moment))
+        return moment
+
+
+class Between:
+    """Servers of ours, and HAProxies before them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.app = App()
+        self.events: list[Any] = []
+        self.factory = MessageServerFactory(self.app, telemetry=Telemetry(self.events.append), clock=reactor)
+        self._ports: list[Any] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(folder / "roots.pem"))
+        for name, options in (("server", {}), ("client", {"common_name": "ann"})):
+            made = authority.issue_cert("localhost", "127.0.0.1", **options)
+            blobs = [made.private_key_pem, *made.cert_chain_pems]
+            (folder / f"{name}.pem").write_bytes(b"".join(each.bytes() for each in blobs))
+
+    async def listen(self, endpoint: str) -> Any:
+        """Have our server listen there; its address."""
+        port = await server_endpoint(reactor, endpoint).listen(self.factory)
+        self._ports.append(port)
+        return port.getHost()
+
+    def proxy(self, server: str, bind: str = "") -> int:
+        """Start an HAProxy before what listens at `server`; its port, on which it is bound already."""
+        program = shutil.which("haproxy")
+        if program is None:
+            if os.environ.get("CI") == "true":
+                pytest.fail("haproxy is not installed")
+            pytest.skip("haproxy is not installed")
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            path = self.folder / f"haproxy{len(self._processes)}.cfg"
+            path.write_text(CONFIGURATION.format(descriptor=listening.fileno(), bind=bind, server=server))
+            command = [program, "-db", "-q", "-f", str(path)]
+            self._processes.append(subprocess.Popen(command, pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL))
+            port: int = listening.getsockname()[1]
+            return port
+
+    async def end(self) -> None:
+        """Stop all of it."""
+        for port in self._ports:
+            await port.stopListening()
+        self.factory.abort()
+        for process in self._processes:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture
+def between(tmp_path: Path) -> Iterator[Between]:
+    """Give what has servers and proxies, and ends them."""
+    made = Between(tmp_path)
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.end()))
+    while made.factory.admission:  # what was cut is told of in another turn
+        pytest_twisted.blockon(deferLater(reactor, 0, lambda: None))
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("options", "version"),
+    [
+        ("send-proxy", 1),
+        ("send-proxy-v2", 2),
+        ("send-proxy-v2 proxy-v2-options crc32c", 2),
+        ("send-proxy-v2 proxy-v2-options crc32c,unique-id", 2),
+    ],
+)
+async def test_the_true_peer_is_known(between: Between, options: str, version: int) -> None:
+    """Both versions, with a checksum and without, and by what HAProxy calls the connection."""
+    address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
+    client = await connect(f"tcp:127.0.0.1:{between.proxy(f'127.0.0.1:{address.port} {options}')}")
+    assert await client.request(b"hello") == b"HELLO"
+    [header] = between.app.headers
+    assert header is not None
+    assert (header.version, header.command) == (version, Command.PROXY)
+    assert between.app.peers == [client.host]
+    assert (header.crc32c is not None) == ("crc32c" in options)
+    assert header.unique_id == (b"id-127.0.0.1" if "unique-id" in options else None)
+    await client.close()
+    assert not any(isinstance(each, Refused) for each in between.events)
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_tells_of_the_tls_that_it_ended(between: Between) -> None:
+    """The version, the client's certificate and its name, and the host that the client asked for."""
+    address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
+    options = "send-proxy-v2 proxy-v2-options crc32c,ssl,cert-cn,authority,ssl-cipher"
+    folder = between.folder
+    port = between.proxy(
+        f"127.0.0.1:{address.port} {options}",
+        f"ssl crt {folder}/server.pem ca-file {folder}/roots.pem verify required",
+    )
+    files = f"trustRoots={quoteStringArgument(f'{folder}/roots.pem')}"
+    files += f":certificate={quoteStringArgument(f'{folder}/client.pem')}"
+    client = await connect(f"tls:127.0.0.1:{port}:hostname=localhost:{files}")
+    assert await client.request(b"hello") == b"HELLO"
+    [header] = between.app.headers
+    assert header is not None
+    assert header.ssl is not None
+    assert (header.authority, header.ssl.cn, header.ssl.version) == ("localhost", "ann", "TLSv1.3")
+    assert header.ssl.verified
+    assert SslClient.CERT_CONN in header.ssl.client
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_lies_above_its_header(between: Between) -> None:
+    """HAProxy says its header in plain, and speaks TLS with us after it."""
+    pem = quoteStringArgument(str(between.folder / "server.pem"))
+    address = await between.listen(f"haproxy:tls:0:interface=127.0.0.1:certificate={pem}")
+    port = between.proxy(f"127.0.0.1:{address.port} ssl verify none send-proxy-v2")
+    client = await connect(f"tcp:127.0.0.1:{port}")
+    assert await client.request(b"hello") == b"HELLO"
+    assert between.app.peers == [client.host]
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_comes_through_a_unix_socket(between: Between) -> None:
+    """Which is of this machine, and trusted."""
+    path = between.folder / "app"
+    await between.listen(f"haproxy:unix:{path}")
+    client = await connect(f"tcp:127.0.0.1:{between.proxy(f'unix@{path} send-proxy-v2')}")
+    assert await client.request(b"hello") == b"HELLO"
+    assert between.app.peers == [client.host]
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_its_checks_make_no_noise(between: Between) -> None:
+    """A connection of its own accord is HAProxy's own, and ends well; clients are served beside it."""
+    address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
+    several = between.app.has_opened(3)
+    port = between.proxy(f"127.0.0.1:{address.port} send-proxy-v2 check check-send-proxy inter 50ms")
+    await several
+    client = await connect(f"tcp:127.0.0.1:{port}")
+    assert await client.request(b"hello") == b"HELLO"
+    checks = [header for header in between.app.headers if header is not None and header.command is Command.LOCAL]
+    assert len(checks) >= 3
+    assert set(between.app.closed_by) <= {"end-of-stream", "lost"}
+    assert not any(isinstance(each, Refused) for each in between.events)
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_hears_for_whom_our_client_comes(between: Between) -> None:
+    """What it is told it tells our server."""
+    address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
+    port = between.proxy(f"127.0.0.1:{address.port} send-proxy-v2", "accept-proxy")
+    source = InetAddress(ipaddress.IPv4Address("192.0.2.7"), 56324)
+    header = Header(2, Command.PROXY, Family.TCP4, source, InetAddress(ipaddress.IPv4Address("192.0.2.1"), 443))
+    client = await connect(f"tcp:127.0.0.1:{port}", proxy_header=header)
+    assert await client.request(b"hello") == b"HELLO"
+    [told] = between.app.headers
+    assert told is not None
+    assert told.source == source
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_half_a_close_comes_through(between: Between) -> None:
+    """A client that has said all it has to say is answered."""
+    address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
+    client = await connect(f"tcp:127.0.0.1:{between.proxy(f'127.0.0.1:{address.port} send-proxy')}")
+    reply = client.request(b"hello")
+    client.transport.loseWriteConnection()
+    assert await reply == b"HELLO"
+    assert (await client.when_closed()).rule == "end-of-stream"
