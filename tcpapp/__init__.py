@@ -9,7 +9,8 @@ The tower; a file imports only from rows below its own::
       process, systemd  4  the service as a process: signals, reloading, its manager
       configuration     4  options file, environment and command line, checked as a whole
     service             3  listening services: start, drain, stop, start again
-    server              2  MessageServerFactory, listen(): who is connected, how many may be
+    listening           2  listen(): ports, and what is done with them
+    server              2  MessageServerFactory: who is connected, how many may be
     client              2  MessageClientFactory, connect()
     connection          1  MessageProtocol: one conversation, OPEN → CLOSING → CLOSED
       link              1  its other side: what the transport and the parts call
@@ -22,6 +23,7 @@ The tower; a file imports only from rows below its own::
       deadlines         1  every wait of a connection, on one timer
       keepalive         1  TCP's own watch over a peer that may have vanished
       settings, app     1  what the connections of a factory share; the three forms of app
+      info              1  what is to be known of a server that serves
       telemetry         1  what happened, told to whoever listens
       admission, doors  1  who is taken in, and how fast; ports that are shut for a while
       limits, addresses 1  every number with its reason; endpoint strings, checked
@@ -51,8 +53,9 @@ if TYPE_CHECKING:
     from tcpapp.client import MessageClientFactory, connect
     from tcpapp.close_reason import CloseReason, EndedBy
     from tcpapp.connection import MessageProtocol, State
-    from tcpapp.limits import Limits, Timeouts
-    from tcpapp.server import Listening, MessageServerFactory, listen
+    from tcpapp.limits import Limits, Policies, Timeouts
+    from tcpapp.listening import Listening, listen
+    from tcpapp.server import MessageServerFactory
     from tcpapp.service import MessageService
     from tcpapp.telemetry import Telemetry
 
@@ -65,6 +68,7 @@ __all__ = [
     "MessageProtocol",
     "MessageServerFactory",
     "MessageService",
+    "Policies",
     "State",
     "Telemetry",
     "Timeouts",
@@ -80,11 +84,12 @@ _ROOMS = {
     "CloseReason": "close_reason",
     "EndedBy": "close_reason",
     "Limits": "limits",
-    "Listening": "server",
+    "Listening": "listening",
     "MessageClientFactory": "client",
     "MessageProtocol": "connection",
     "MessageServerFactory": "server",
     "MessageService": "service",
+    "Policies": "limits",
     "State": "connection",
     "Telemetry": "telemetry",
     "Timeouts": "limits",
@@ -93,7 +98,7 @@ _ROOMS = {
     "conversation": "app",
     "errors": "errors",
     "framing": "framing",
-    "listen": "server",
+    "listen": "listening",
 }
 """Where each public name comes from."""
 

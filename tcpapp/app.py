@@ -77,11 +77,12 @@ def conversation(talk: Callable[[MessageProtocol], Coroutine[Any, Any, Any]]) ->
 class Handlers:
     """The parts of an app that a connection calls, each `None` where the app has none. Replies are bytes already."""
 
-    __slots__ = ("closed", "opened", "received", "talk")
+    __slots__ = ("closed", "draining", "opened", "received", "talk")
 
     def __init__(self, app: Any, codec: Codec[Any] | None) -> None:
         self.opened = getattr(app, "opened", None)
         self.closed = getattr(app, "closed", None)
+        self.draining = getattr(app, "draining", None)
         self.talk = app.talk if isinstance(app, Conversation) else None
         received = getattr(app, "received", None)
         if received is None and self.opened is None and self.closed is None and self.talk is None:

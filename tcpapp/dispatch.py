@@ -199,6 +199,25 @@ class Dispatch:
                 replies.clear()
                 self._outbox.write(data)
 
+    def draining(self) -> None:
+        """Tell the app that the connection is to end soon; what it replies is sent at once, or when it is there."""
+        if self._handlers.draining is None:
+            return
+        try:
+            reply = self._handlers.draining(self._connection)
+            waiting = deferred_of(reply)
+            if waiting is None:
+                self._say(reply)
+            else:
+                waiting.addCallback(self._say).addErrback(self._connection.app_failed)
+        except Exception:
+            self._connection.app_failed(Failure())
+
+    def _say(self, reply: Any) -> None:
+        if reply is not None and not self.hold & OVER:
+            self.flush()
+            self._outbox.write(self._framing.frame(reply if self._codec is None else self._codec.encode(reply)))
+
     def closed(self, reason: CloseReason) -> None:
         """Tell the app that the connection has ended. Raises nothing; what the app raises is its failure."""
         self.hold |= OVER

@@ -326,6 +326,13 @@ class Timeouts:
         why="Thousand Island's shutdown_timeout",
         zero="cut at once",
     )
+    drain_jitter: float = _number(
+        5.0,
+        "within which connections are told that the server stops, at random, where they are many",
+        unit="seconds",
+        why="our choice: a third of drain; Envoy spreads its drains, too, so that clients do not all come back at once",
+        zero="all at once",
+    )
 
     def __post_init__(self) -> None:
         _check(self, whole=False)

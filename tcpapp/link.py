@@ -355,6 +355,8 @@ class Link(Protocol):
         """End the input for `cause`; what is not finished in `deadline` seconds (`None`: ``timeouts.drain``) is cut."""
         if self.state is State.OPENING:
             self._cut(cause)
+        if self.state is State.OPEN and not self._ending.no_more_input:
+            self._dispatch.draining()
         self._end_input(cause)
         if self.state is State.OPEN:
             self._ending.within(self._settings.timeouts.drain if deadline is None else deadline, "drain-over", "drain")

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from time import monotonic
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Protocol, ServerFactory
-from twisted.python.failure import Failure
 from typing_extensions import Unpack
 
-from tcpapp.addresses import server_endpoint
+from tcpapp.addresses import describe
 from tcpapp.admission import Admission, Refusal
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection import MessageProtocol
 from tcpapp.doors import Doors
 from tcpapp.errors import NotConnected
 from tcpapp.framing import Framing
+from tcpapp.info import Counts, Info, ages
 from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.networks import Networks, ip_of
 from tcpapp.pace import Pace
 from tcpapp.settings import Options, Settings
 from tcpapp.telemetry import Refused
 
-__all__ = ["Listening", "MessageServerFactory", "TurnedAway", "close_port", "listen"]
+__all__ = ["MessageServerFactory", "TurnedAway"]
 
 
 MOST_TOLD = 200
 """Characters of what a peer sent that are told: a line of a log, as NATS cuts it."""
+
+
+WORTH_SPREADING = 0.1
+"""Seconds below which closes are not spread: at the pace of 1,000 a second, those of a hundred clients."""
 
 
 class MessageServerFactory(ServerFactory):
@@ -50,7 +56,11 @@ class MessageServerFactory(ServerFactory):
         settings = self.settings = Settings(app, framing, **options)
         self.admission: Admission[Any] = Admission(settings.limits, settings.networks)
         self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock, self._room)
-        self._open: dict[MessageProtocol, None] = {}
+        self.counts = Counts(self._now())
+        self.draining = False
+        self._open: dict[MessageProtocol, float] = {}
+        self._waiters: list[tuple[int, Deferred[None]]] = []
+        self._later: list[IDelayedCall] = []
 
     @property
     def connections(self) -> AbstractSet[MessageProtocol]:
@@ -128,13 +138,17 @@ class MessageServerFactory(ServerFactory):
 
     def connection_opened(self, connection: MessageProtocol) -> None:
         """`connection` is open."""
-        self._open[connection] = None
+        now = self._now()
+        self._open[connection] = now
+        self.counts.came(now, len(self._open))
 
     def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
         """`connection` has ended, whether it ever was open or not."""
         self.admission.leave(connection)
+        self.counts.closed[reason.rule] += 1
         self._open.pop(connection, None)
         self.doors.look()
+        self._tell_waiters()
 
     def change(
         self,
@@ -157,15 +171,77 @@ class MessageServerFactory(ServerFactory):
         self.doors.pace.rate = settings.limits.accept_rate
         self.doors.look()
 
-    def drain(self, deadline: float | None = None) -> Deferred[int]:
+    def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """
         Let every connection finish what it has in hand, and close it; after `deadline` seconds the rest is cut.
 
-        `None` stands for ``timeouts.drain``. Fires when none is left, with the number of those that were cut.
+        Where they are many, they are told at random within `jitter` seconds, but no more than they need to come back
+        elsewhere at ``accept_rate``, so that they do not all come at once. `None` stands for ``timeouts.drain`` and
+        ``timeouts.drain_jitter``. Fires when none is left, with the number of those that were cut.
         """
+        timeouts = self.settings.timeouts
+        seconds = timeouts.drain if deadline is None else deadline
+        spread = self._spread(min(seconds, timeouts.drain_jitter if jitter is None else jitter))
+        self.draining = True
+        ended = self._when_all_closed()
         for connection in list(self.admission.inside):
-            connection.drain(deadline)
-        return self._when_all_closed().addCallback(lambda reasons: sum(not reason.clean for reason in reasons))
+            wait = self.settings.random.uniform(0, spread) if spread else 0
+            if wait and self.settings.clock is not None:
+                self._later.append(self.settings.clock.callLater(wait, connection.drain, seconds - wait))
+            else:
+                connection.drain(seconds)
+        return ended.addCallback(self._drained)
+
+    def _spread(self, jitter: float) -> float:
+        """Within how many seconds those who are here are told to leave: 0.0 where they are few."""
+        rate = self.settings.limits.accept_rate
+        spread = min(jitter, len(self.admission) / rate) if rate else 0.0
+        return spread if spread >= WORTH_SPREADING else 0.0
+
+    def _drained(self, reasons: list[CloseReason]) -> int:
+        self._tell_all_at_once()
+        self.draining = False
+        return sum(not reason.clean for reason in reasons)
+
+    def _tell_all_at_once(self) -> None:
+        """Nobody is left to be told later."""
+        later, self._later = self._later, []
+        for each in later:
+            if each.active():
+                each.cancel()
+
+    def wait_for(self, at_most: int) -> Deferred[None]:
+        """Fires as soon as no more than `at_most` connections are open, or closing. It may be cancelled."""
+        if len(self._open) <= at_most:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(self._forget_waiter)
+        self._waiters.append((at_most, waiter))
+        return waiter
+
+    def info(self, addresses: Iterable[IAddress] = (), suspended: bool = False) -> Info:
+        """What is to be known of it now; those who listen with it say where, and whether they are `suspended`."""
+        now, settings = self._now(), self.settings
+        where = tuple(describe(each) for each in addresses)
+        oldest, median_age = ages(self._open.values(), now)
+        state = "draining" if self.draining else "stopped" if not where else "suspended" if suspended else "serving"
+        return Info(
+            addresses=where,
+            state=state,
+            uptime=now - self.counts.since,
+            connections=len(self._open),
+            most_connections=self.counts.most,
+            accepted=self.counts.accepted,
+            accept_rate=self.counts.rate(now),
+            refused=dict(self.admission.refused),
+            closed=dict(self.counts.closed),
+            oldest=oldest,
+            median_age=median_age,
+            buffered=settings.memory.total,
+            shed=settings.memory.shed,
+            limits=settings.limits,
+            timeouts=settings.timeouts,
+            policies=settings.policies,
+        )
 
     def close(self, grace: float | None = None) -> Deferred[None]:
         """Close every connection, each within `grace` seconds (`None`: ``timeouts.grace``); fires when none is left."""
@@ -175,11 +251,25 @@ class MessageServerFactory(ServerFactory):
 
     def abort(self) -> None:
         """Cut every connection now."""
+        self._tell_all_at_once()
         for connection in list(self.admission.inside):
             connection.abort()
 
     def _when_all_closed(self) -> Deferred[list[CloseReason]]:
         return gatherResults([connection.when_closed() for connection in self.admission.inside], consumeErrors=True)
+
+    def _now(self) -> float:
+        clock = self.settings.clock
+        return monotonic() if clock is None else clock.seconds()
+
+    def _forget_waiter(self, waiter: Deferred[None]) -> None:
+        self._waiters = [each for each in self._waiters if each[1] is not waiter]
+
+    def _tell_waiters(self) -> None:
+        told = [waiter for at_most, waiter in self._waiters if len(self._open) <= at_most]
+        self._waiters = [each for each in self._waiters if each[1] not in told]
+        for waiter in told:
+            waiter.callback(None)
 
 
 class TurnedAway(Protocol):
@@ -199,108 +289,3 @@ class TurnedAway(Protocol):
             transport.abortConnection()
         else:
             transport.loseConnection()
-
-
-class Listening:
-    """A port that is being listened on, and the connections that came in through it. `listen` makes it."""
-
-    def __init__(self, port: IListeningPort, factory: MessageServerFactory) -> None:
-        self._port = port
-        self._factory = factory
-        self._door = factory.doors.add(port)
-        self._stopping: Deferred[None] | None = None
-
-    @property
-    def address(self) -> IAddress:
-        """Where it listens; the real port number when 0 was asked for."""
-        return self._port.getHost()
-
-    @property
-    def port(self) -> int | None:
-        """The number of the TCP port; `None` for a UNIX socket."""
-        return getattr(self.address, "port", None)
-
-    @property
-    def connections(self) -> frozenset[MessageProtocol]:
-        """Those that are open, or closing."""
-        return frozenset(self._factory.connections)
-
-    @property
-    def refused(self) -> int:
-        """How many clients were turned away, for want of room or for their network."""
-        return self._factory.refused
-
-    def suspend(self) -> None:
-        """Accept no one until `resume`: new clients wait in the backlog, open connections go on."""
-        self._door.shut("suspended")
-
-    def resume(self) -> None:
-        """Undo `suspend`."""
-        self._door.open("suspended")
-
-    def drain(self, deadline: float | None = None) -> Deferred[int]:
-        """
-        Stop listening, let every connection finish what it has in hand, and close it.
-
-        What is not finished after `deadline` seconds (`None`: ``timeouts.drain``) is cut. Fires when all is over, with
-        the number of connections that were cut.
-        """
-        stopped = self._stop()
-        return self._factory.drain(deadline).addCallback(lambda cut: stopped.addCallback(lambda _: cut))
-
-    def close(self, grace: float | None = None) -> Deferred[None]:
-        """Stop listening and close every connection, each within `grace` seconds. Fires when all is over."""
-        stopped = self._stop()
-        return self._factory.close(grace).addCallback(lambda _: stopped)
-
-    def _stop(self) -> Deferred[None]:
-        """Fires when the port is closed, however often it is asked for."""
-        if self._stopping is None:
-            self._factory.doors.remove(self._door)
-            self._stopping = close_port(self._port)
-        told: Deferred[None] = Deferred()
-        self._stopping.addBoth(told.callback)
-        return told
-
-
-def close_port(port: Any) -> Deferred[None]:
-    """
-    Stop listening on `port`; fires when it is closed.
-
-    Fails with `OSError` where a UNIX socket's file cannot be removed (the process gave up the right to, say). Twisted
-    leaves the socket open then, with clients waiting in its backlog; here it is closed all the same.
-    """
-
-    def not_removed(failure: Failure) -> None:
-        failure.trap(OSError)
-        port.socket.close()
-        if not failure.check(FileNotFoundError):
-            failure.raiseException()
-
-    if not hasattr(port, "stopListening"):  # a stdio: endpoint gives its one connection's transport
-        return succeed(None)
-    return maybeDeferred(port.stopListening).addCallbacks(lambda _: None, not_removed)
-
-
-def listen(
-    endpoint: str | IStreamServerEndpoint,
-    app: Any,
-    *,
-    framing: Framing | str = "line",
-    reactor: Any = None,
-    **options: Unpack[Options],
-) -> Deferred[Listening]:
-    """
-    Serve `app` on `endpoint`, a Twisted server endpoint string such as ``"tcp:7007"`` or an endpoint object.
-
-    The Deferred fires with the `Listening`, or fails with Twisted's ``CannotListenError``. `InvalidAddress`,
-    `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. See `Settings` for the
-    `options`; `reactor` is the global one unless given.
-    """
-    if reactor is None:
-        from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
-
-        reactor = global_reactor
-    options.setdefault("clock", reactor)
-    factory = MessageServerFactory(app, framing, **options)
-    return server_endpoint(reactor, endpoint).listen(factory).addCallback(Listening, factory)

@@ -24,7 +24,9 @@ from twisted.python.failure import Failure
 
 from tcpapp.addresses import describe, server_endpoint
 from tcpapp.doors import Door
-from tcpapp.server import MessageServerFactory, close_port
+from tcpapp.info import Info
+from tcpapp.listening import close_port
+from tcpapp.server import MessageServerFactory
 
 __all__ = ["EndpointService", "MessageService"]
 
@@ -39,6 +41,7 @@ class EndpointService(Service):
         self._factory = factory
         self._listening: Deferred[IListeningPort | None] | None = None
         self.address: IAddress | None = None
+        self._suspended = False
 
     def privilegedStartService(self) -> None:
         """
@@ -74,6 +77,12 @@ class EndpointService(Service):
             listening.cancel()
         return listening.addCallback(self._unlisten).addErrback(self._tell_unclosed)
 
+    def look(self, suspended: bool) -> None:
+        """Take nobody in while the service is `suspended`."""
+        self._suspended = suspended
+        if self.address is not None:
+            (self._door.shut if suspended else self._door.open)("suspended")
+
     def _listen(self) -> None:
         failures: list[Failure] = []
 
@@ -92,6 +101,7 @@ class EndpointService(Service):
     def _listens(self, port: IListeningPort) -> IListeningPort:
         self.address = port.getHost()
         self._door: Door = self._factory.doors.add(port)
+        self.look(self._suspended)
         _log.info("listening on {address}", address=describe(self.address))
         return port
 
@@ -120,6 +130,7 @@ class MessageService(MultiService):
     ) -> None:
         super().__init__()
         self.factory = factory
+        self._suspended = False
         if factory.doors.clock is None:
             factory.doors.clock = reactor
         for endpoint in endpoints:
@@ -146,6 +157,35 @@ class MessageService(MultiService):
             self.running = 0
             self._stop_listening()
             raise
+
+    def suspend(self) -> None:
+        """Accept no one until `resume`, nor after a start: new clients wait in the backlog, open connections go on."""
+        self._suspended = True
+        for each in self._endpoint_services():
+            each.look(self._suspended)
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        self._suspended = False
+        for each in self._endpoint_services():
+            each.look(self._suspended)
+
+    def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
+        """
+        Accept no one, let every connection finish what it has in hand, and close it; see `MessageServerFactory.drain`.
+
+        It is suspended then: `resume` has it serve again, as it did.
+        """
+        self.suspend()
+        return self.factory.drain(deadline, jitter)
+
+    def wait_for(self, at_most: int) -> Deferred[None]:
+        """Fires as soon as no more than `at_most` connections are open, or closing. It may be cancelled."""
+        return self.factory.wait_for(at_most)
+
+    def info(self) -> Info:
+        """What is to be known of it now."""
+        return self.factory.info(self.addresses, self._suspended)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening and drain; fires when no connection is left, which is within ``timeouts.drain`` seconds."""

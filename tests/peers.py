@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 
 from tcpapp.client import connect
 from tcpapp.connection import MessageProtocol
-from tcpapp.server import Listening, MessageServerFactory, listen
+from tcpapp.listening import Listening, listen
+from tcpapp.server import MessageServerFactory
 from tcpapp.telemetry import Closed, Event, Telemetry
 from tcpapp.testing.simulation import Simulation
 from tcpapp.testing.simulation.host import Host

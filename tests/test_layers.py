@@ -38,13 +38,14 @@ TOWER = (
     {"admission"},
     {"telemetry", "doors", "deadlines", "keepalive", "turns", "memory"},
     {"inbox", "outbox", "requests", "ending", "app"},
-    {"settings", "dispatch", "reading"},
+    {"settings", "dispatch", "reading", "info"},
     {"intake"},
     {"load", "upgrade"},
     {"link"},
     {"connection"},
     # floor 2: many of them
     {"server", "client"},
+    {"listening"},
     # floor 3: a service that starts and stops
     {"service"},
     # what `import tcpapp` gives

@@ -65,6 +65,7 @@ def test_limits_have_defaults(name: str, default: int) -> None:
         ("half_close", 30.0),
         ("grace", 5.0),
         ("drain", 15.0),
+        ("drain_jitter", 5.0),
     ],
 )
 def test_timeouts_have_defaults(name: str, default: float) -> None:

@@ -19,8 +19,9 @@ from tcpapp.admission import Refusal
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
 from tcpapp.limits import Policies
+from tcpapp.listening import close_port
 from tcpapp.networks import Networks
-from tcpapp.server import TurnedAway, close_port
+from tcpapp.server import TurnedAway
 from tcpapp.telemetry import Closed, Event, Opened, Refused
 from tests.peers import PEER, Hosts, NotedTransport, Switch, joined, never, outcome
 
@@ -444,7 +445,7 @@ class LatePort:
 
 def late(app: Any = echo) -> tuple[Listening, LatePort, Server]:
     server, port = Server(app), LatePort()
-    return Listening(port, server.factory), port, server
+    return Listening([port], server.factory), port, server
 
 
 @pytest.mark.parametrize("stop", [Listening.close, Listening.drain])

@@ -322,3 +322,30 @@ def test_a_service_that_drained_serves_again(hosts: Hosts, service_of: Any) -> N
     assert hosts.run(service.stopService()) is None
     service.startService()
     assert hosts.run(hosts.connect().request(b"again")) == b"again"
+
+
+# Suspended, drained, waited for ---------------------------------------------------------------------------------------
+
+
+def test_a_service_is_suspended_and_goes_on(hosts: Hosts) -> None:
+    """On all its endpoints, over a stop and a start too; drained, it serves again when it is resumed."""
+    factory = MessageServerFactory(echo, clock=hosts.server.reactor)
+    service = MessageService(factory, ["tcp:1001", "tcp:1002"], hosts.server.reactor)
+    service.suspend()
+    service.startService()
+    hosts.at_end.append(service.stopService)
+    replies = [outcome(hosts.connect(f"tcp:server:{port}").request(b"hi")) for port in (1001, 1002)]
+    hosts.wait()
+    assert (replies, service.info().state) == ([[], []], "suspended")
+    service.resume()
+    hosts.wait()
+    assert (replies, service.info().state) == ([[b"hi"], [b"hi"]], "serving")
+    few = outcome(service.wait_for(0))
+    drained = outcome(service.drain())
+    hosts.wait()
+    assert (drained, few, service.info().state) == ([0], [None], "suspended")
+    service.resume()
+    reply = outcome(hosts.connect("tcp:server:1001").request(b"hi"))
+    hosts.wait()
+    assert reply == [b"hi"]
+    assert service.reload_certificates()

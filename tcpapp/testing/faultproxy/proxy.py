@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from tcpapp.addresses import client_endpoint, server_endpoint
 from tcpapp.errors import InvalidOption
-from tcpapp.server import close_port
+from tcpapp.listening import close_port
 from tcpapp.testing.faultproxy.connection import Connection
 from tcpapp.testing.faultproxy.plan import Counters, Plan
 from tcpapp.testing.faultproxy.toxic import Toxic

@@ -1,0 +1,167 @@
+"""`listen`: serve an app where you like, and hold what listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.python.failure import Failure
+from typing_extensions import Unpack
+
+from tcpapp.addresses import server_endpoint
+from tcpapp.connection import MessageProtocol
+from tcpapp.doors import Door
+from tcpapp.framing import Framing
+from tcpapp.info import Info
+from tcpapp.server import MessageServerFactory
+from tcpapp.settings import Options
+
+__all__ = ["Listening", "close_port", "listen"]
+
+
+class Listening:
+    """Ports that are being listened on, and the connections that came in through them. `listen` makes it."""
+
+    def __init__(self, ports: Sequence[IListeningPort], factory: MessageServerFactory) -> None:
+        self._ports = list(ports)
+        self._factory = factory
+        self._doors: list[Door] = [factory.doors.add(port) for port in ports]
+        self._suspended = False
+        self._stopping: Deferred[None] | None = None
+
+    @property
+    def address(self) -> IAddress:
+        """Where it listens, first of all; the real port number when 0 was asked for."""
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """All the places where it listens, in the order in which they were asked for."""
+        return [port.getHost() for port in self._ports]
+
+    @property
+    def port(self) -> int | None:
+        """The number of the first TCP port; `None` for a UNIX socket."""
+        return getattr(self.address, "port", None)
+
+    @property
+    def connections(self) -> frozenset[MessageProtocol]:
+        """Those that are open, or closing."""
+        return frozenset(self._factory.connections)
+
+    @property
+    def refused(self) -> int:
+        """How many clients were turned away, for want of room or for their network."""
+        return self._factory.refused
+
+    def suspend(self) -> None:
+        """Accept no one until `resume`: new clients wait in the backlog, open connections go on."""
+        self._suspended = True
+        for door in self._doors:
+            door.shut("suspended")
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        self._suspended = False
+        for door in self._doors:
+            door.open("suspended")
+
+    def wait_for(self, at_most: int) -> Deferred[None]:
+        """Fires as soon as no more than `at_most` connections are open, or closing. It may be cancelled."""
+        return self._factory.wait_for(at_most)
+
+    def info(self) -> Info:
+        """What is to be known of it now."""
+        return self._factory.info(() if self._stopping else self.addresses, self._suspended)
+
+    def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
+        """
+        Stop listening, let every connection finish what it has in hand, and close it.
+
+        What is not finished after `deadline` seconds (`None`: ``timeouts.drain``) is cut; for `jitter` see
+        `MessageServerFactory.drain`. Fires when all is over, with the number of connections that were cut.
+        """
+        stopped = self._stop()
+        return self._factory.drain(deadline, jitter).addCallback(lambda cut: stopped.addCallback(lambda _: cut))
+
+    def close(self, grace: float | None = None) -> Deferred[None]:
+        """Stop listening and close every connection, each within `grace` seconds. Fires when all is over."""
+        stopped = self._stop()
+        return self._factory.close(grace).addCallback(lambda _: stopped)
+
+    def _stop(self) -> Deferred[None]:
+        """Fires when the ports are closed, however often it is asked for."""
+        if self._stopping is None:
+            for door in self._doors:
+                self._factory.doors.remove(door)
+            closing = [close_port(port) for port in self._ports]
+            self._stopping = gatherResults(closing, consumeErrors=True).addCallbacks(lambda _: None, _first_error)
+        told: Deferred[None] = Deferred()
+        self._stopping.addBoth(told.callback)
+        return told
+
+
+def close_port(port: Any) -> Deferred[None]:
+    """
+    Stop listening on `port`; fires when it is closed.
+
+    Fails with `OSError` where a UNIX socket's file cannot be removed (the process gave up the right to, say). Twisted
+    leaves the socket open then, with clients waiting in its backlog; here it is closed all the same.
+    """
+
+    def not_removed(failure: Failure) -> None:
+        failure.trap(OSError)
+        port.socket.close()
+        if not failure.check(FileNotFoundError):
+            failure.raiseException()
+
+    if not hasattr(port, "stopListening"):  # a stdio: endpoint gives its one connection's transport
+        return succeed(None)
+    return maybeDeferred(port.stopListening).addCallbacks(lambda _: None, not_removed)
+
+
+def listen(
+    endpoint: str | IStreamServerEndpoint | Sequence[str | IStreamServerEndpoint],
+    app: Any,
+    *,
+    framing: Framing | str = "line",
+    reactor: Any = None,
+    **options: Unpack[Options],
+) -> Deferred[Listening]:
+    """
+    Serve `app` on `endpoint`, a Twisted server endpoint string such as ``"tcp:7007"``, an endpoint object, or several.
+
+    The Deferred fires with the `Listening`, or fails with Twisted's ``CannotListenError``, and then listens nowhere.
+    `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. See `Settings`
+    for the `options`; `reactor` is the global one unless given.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
+
+        reactor = global_reactor
+    options.setdefault("clock", reactor)
+    factory = MessageServerFactory(app, framing, **options)
+    several = list(endpoint) if isinstance(endpoint, (list, tuple)) else [endpoint]
+    places = [server_endpoint(reactor, each) for each in several]
+    opening = DeferredList([place.listen(factory) for place in places], consumeErrors=True)
+    return opening.addCallback(_all_or_none).addCallback(Listening, factory)
+
+
+def _all_or_none(results: list[tuple[bool, Any]]) -> Any:
+    """The ports, if all were opened; else none is left open, and the first failure is what comes of it."""
+    failures = [found for opened, found in results if not opened]
+    ports = [found for opened, found in results if opened]
+    if not failures:
+        return ports
+    closed = DeferredList([close_port(port) for port in ports], consumeErrors=True)
+    return closed.addCallback(_returning(failures[0]))
+
+
+def _returning(result: Any) -> Callable[[object], Any]:
+    return lambda _: result
+
+
+def _first_error(failure: Failure) -> Any:
+    return failure.value.subFailure  # type: ignore[union-attr]  # gatherResults' FirstError

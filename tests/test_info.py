@@ -1,0 +1,77 @@
+"""What is to be known of a server: counts, ages, rates, and what holds."""
+
+from __future__ import annotations
+
+import json
+
+from tcpapp import Limits, MessageServerFactory, Policies, Timeouts
+from tcpapp.apps import echo
+from tcpapp.info import Counts, ages
+from tests.peers import Hosts
+
+
+def test_a_rate_is_that_of_the_last_seconds() -> None:
+    """What came before them is forgotten, and so is when it came."""
+    counts = Counts(100.0)
+    for second in range(100, 130):
+        for _ in range(5):
+            counts.came(second + 0.5, 1)
+    assert counts.accepted == 150
+    assert counts.rate(129.9) == 5.0
+    assert counts.rate(1000.0) == 0.0
+    assert len(counts._seconds) == 10
+
+
+def test_the_most_there_were_is_kept() -> None:
+    """Whatever there are now."""
+    counts = Counts(0.0)
+    for there in (1, 2, 3, 1):
+        counts.came(0.0, there)
+    assert counts.most == 3
+
+
+def test_ages_are_the_greatest_and_the_median() -> None:
+    """Of none they are 0."""
+    assert (ages([], 10.0), ages([1.0, 4.0, 8.0], 10.0)) == ((0.0, 0.0), (9.0, 6.0))
+
+
+def test_a_server_tells_all_there_is_to_know(hosts: Hosts) -> None:
+    """Where it listens, who is there and since when, who was turned away and who has gone, and why; and what holds."""
+    limits = Limits(max_connections=2)
+    server = hosts.listen(echo, limits=limits)
+    first, second, _ = hosts.connect(), hosts.connect(), hosts.connect()
+    hosts.wait(10)
+    second.close()
+    hosts.wait(1)
+    info = server.info()
+    assert (info.addresses, info.state) == (("0.0.0.0:7007",), "serving")
+    assert (info.connections, info.most_connections, info.accepted) == (1, 2, 2)
+    assert (info.refused, info.closed) == ({"max-connections": 1}, {"end-of-stream": 1})
+    assert 10 < info.oldest == info.median_age < info.uptime + 1
+    assert (info.limits, info.timeouts, info.policies) == (limits, Timeouts(), Policies())
+    first.send(b"half")
+    told = json.loads(json.dumps(info.as_dict()))
+    assert (told["limits"]["max_connections"], told["addresses"]) == (2, ["0.0.0.0:7007"])
+
+
+def test_it_tells_what_it_does(hosts: Hosts) -> None:
+    """Serve, take nobody in, drain, or listen nowhere."""
+    server = hosts.listen(echo)
+    hosts.connect()
+    hosts.wait()
+    server.suspend()
+    states = [server.info().state]
+    server.resume()
+    states.append(server.info().state)
+    server.drain()
+    states.append(server.info().state)
+    hosts.wait()
+    states.append(server.info().state)
+    assert states == ["suspended", "serving", "draining", "stopped"]
+
+
+def test_a_factory_without_a_clock_tells_too() -> None:
+    """By a clock of its own."""
+    info = MessageServerFactory(echo).info()
+    assert (info.state, info.accept_rate, info.buffered, info.shed) == ("stopped", 0.0, 0, 0)
+    assert info.uptime >= 0

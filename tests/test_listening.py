@@ -1,0 +1,174 @@
+"""What listens: one port or several, suspended, waited for, drained; the rest is with the server, in `test_server`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, succeed
+from twisted.internet.error import CannotListenError
+
+from tcpapp import Limits, Telemetry, Timeouts, listen
+from tcpapp.apps import echo
+from tests.peers import Hosts, Switch, outcome
+
+
+def test_several_endpoints_are_one_server(hosts: Hosts) -> None:
+    """One limit, one set of connections, one end."""
+    server = hosts.listen(echo, ["tcp:1001", "tcp:1002"], limits=Limits(max_connections=2))
+    assert [address.port for address in server.addresses] == [1001, 1002]  # type: ignore[attr-defined]
+    assert (server.port, server.address) == (1001, server.addresses[0])
+    clients = [hosts.connect(f"tcp:server:{port}") for port in (1001, 1002, 1002)]
+    hosts.wait()
+    assert (len(server.connections), server.refused) == (2, 1)
+    replies = [outcome(each.request(b"hello")) for each in clients[:2]]
+    hosts.wait()
+    assert replies == [[b"hello"]] * 2
+    closed = outcome(server.close())
+    hosts.wait()
+    assert (closed, server.connections) == ([None], frozenset())
+
+
+def test_one_endpoint_that_cannot_be_listened_on_leaves_none_open(hosts: Hosts) -> None:
+    """It fails with the error of that one."""
+    hosts.listen(echo, "tcp:1001")
+    failed = outcome(listen(["tcp:1002", "tcp:1001"], echo, reactor=hosts.server.reactor))
+    hosts.wait()
+    assert [CannotListenError] == [type(each) for each in failed]
+    hosts.listen(echo, "tcp:1002")
+
+
+def test_all_its_ports_are_suspended(hosts: Hosts) -> None:
+    """Who comes meanwhile waits, wherever it comes."""
+    server = hosts.listen(echo, ["tcp:1001", "tcp:1002"])
+    server.suspend()
+    replies = [outcome(hosts.connect(f"tcp:server:{port}").request(b"hi")) for port in (1001, 1002)]
+    hosts.wait()
+    assert replies == [[], []]
+    server.resume()
+    hosts.wait()
+    assert replies == [[b"hi"], [b"hi"]]
+
+
+def test_one_may_wait_until_few_are_left(hosts: Hosts) -> None:
+    """Each for a number of its own; it is told at once where they are few already, and may give up."""
+    server = hosts.listen(echo)
+    clients = [hosts.connect() for _ in range(3)]
+    hosts.wait()
+    told = {number: outcome(server.wait_for(number)) for number in (0, 1, 2, 3)}
+    gone = server.wait_for(0)
+    given_up = outcome(gone)
+    gone.cancel()
+    assert [number for number, each in told.items() if each] == [3]
+    for left in (2, 1, 0):
+        clients[left].close()
+        hosts.wait()
+        assert [number for number, each in told.items() if each] == list(range(left, 4))
+    assert [CancelledError] == [type(each) for each in given_up]
+
+
+def test_many_are_not_told_all_at_once_that_it_drains(hosts: Hosts) -> None:
+    """They leave spread over the jitter, and none later than the deadline; what each has in hand is finished."""
+    server = hosts.listen(echo, limits=Limits(accept_rate=10, max_connections=100), timeouts=Timeouts(drain_jitter=3))
+    left: list[float] = []
+    for _ in range(50):
+        hosts.connect().when_closed().addCallback(lambda _: left.append(hosts.sim.now))
+    hosts.wait(10)
+    begun = hosts.sim.now
+    drained = outcome(server.drain(10))
+    hosts.wait(10)
+    assert drained == [0]
+    after = [moment - begun for moment in left]
+    assert len(after) == 50
+    assert max(sum(start <= each < start + 0.5 for each in after) for start in (0, 0.5, 1, 1.5, 2, 2.5)) < 25
+    assert 2.5 < max(after) < 3.2
+
+
+def test_a_drain_that_is_cut_short_tells_nobody_any_more(hosts: Hosts) -> None:
+    """No timer is left."""
+    server = hosts.listen(echo, limits=Limits(accept_rate=10), timeouts=Timeouts(drain_jitter=8))
+    for _ in range(20):
+        hosts.connect()
+    hosts.wait(10)
+    drained = outcome(server.drain(10))
+    server._factory.abort()
+    hosts.wait(0.5)
+    assert len(drained) == 1
+    assert server._factory._later == []
+
+
+def test_a_few_are_told_at_once(hosts: Hosts) -> None:
+    """Whom nobody notices when they come back; and any number where there is no jitter, or no pace to come back at."""
+    for limits, timeouts in (
+        (Limits(), Timeouts()),
+        (Limits(accept_rate=0), Timeouts()),
+        (Limits(accept_rate=1), Timeouts(drain_jitter=0)),
+    ):
+        server = hosts.listen(echo, limits=limits, timeouts=timeouts)
+        client = hosts.connect()
+        hosts.wait()
+        server.drain()
+        assert server._factory._later == []
+        hosts.wait()
+        assert client.when_closed().result.rule == "end-of-stream"
+
+
+class Polite:
+    """An app that says goodbye."""
+
+    def __init__(self, goodbye: Any) -> None:
+        self.goodbye = goodbye
+        self.app = Switch()
+
+    def received(self, message: bytes, connection: Any) -> Any:
+        return self.app.received(message, connection)
+
+    def draining(self, connection: Any) -> Any:
+        return self.goodbye
+
+
+@pytest.mark.parametrize("goodbye", [b"bye", succeed(b"bye")])
+def test_an_app_is_told_that_the_server_stops(hosts: Hosts, goodbye: Any) -> None:
+    """What it says to that is sent, before what is in hand is finished; then the connection ends."""
+    app = Polite(goodbye)
+    server = hosts.listen(app)
+    client = hosts.connect()
+    request = outcome(client.request(b"work"))
+    hosts.wait()
+    server.drain()
+    hosts.wait()
+    assert request == [b"bye"]
+    app.app.pending[0].callback(b"done")
+    last = outcome(client.receive())
+    hosts.wait()
+    assert last == [b"done"]
+    assert client.when_closed().result.rule == "end-of-stream"
+
+
+def test_an_app_may_have_nothing_to_say_to_that(hosts: Hosts) -> None:
+    """Or fail, which ends its own connection and is told."""
+
+    class Rude(Polite):
+        def draining(self, connection: Any) -> Any:
+            raise ValueError("no")
+
+    for app, rule in ((Polite(None), "drained"), (Rude(None), "app-failed")):
+        server = hosts.listen(app, telemetry=Telemetry())
+        hosts.connect()
+        hosts.wait()
+        [connection] = server.connections
+        ended = outcome(connection.when_closed())
+        server.drain()
+        hosts.wait()
+        assert [each.rule for each in ended] == [rule]
+
+
+def test_a_goodbye_may_be_a_value(hosts: Hosts) -> None:
+    """Where there is a codec."""
+    server = hosts.listen(Polite({"bye": True}), codec="json")
+    client = hosts.connect(codec="json")
+    heard = outcome(client.receive())
+    hosts.wait()
+    server.drain()
+    hosts.wait()
+    assert heard == [{"bye": True}]
