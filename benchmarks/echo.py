@@ -31,6 +31,7 @@ TITLES = {
     "twisted-int32": "Twisted Int32StringReceiver",
     "asyncio-streams": "asyncio streams",
     "asyncio-protocol": "asyncio Protocol, by hand",
+    "tcpapp-unguarded": "tcpapp, all guards off",
     "tcpapp-line": "tcpapp",
     "twisted-line": "Twisted LineReceiver",
 }
@@ -181,6 +182,18 @@ def run(rounds: int, quick: bool) -> list[Row]:
             ("tcpapp-line", "twisted-line"),
             Load(PIPELINED, seconds, "line"),
             {},
+        ),
+        (
+            f"guards: {at_once}, {PIPELINED} in flight each",
+            ("tcpapp", "tcpapp-unguarded"),
+            Load(PIPELINED, seconds),
+            {"tcpapp-unguarded": 0.95},
+        ),
+        (
+            f"guards: {at_once}, 1 in flight each (ping-pong)",
+            ("tcpapp", "tcpapp-unguarded"),
+            Load(1, seconds * 0.75),
+            {"tcpapp-unguarded": 0.95},
         ),
     ]
     found: list[Row] = []

@@ -44,6 +44,21 @@ def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
     return MessageServerFactory(echo, framing=framing, limits=Limits(max_connections=MAX_CONNECTIONS))
 
 
+def tcpapp_unguarded() -> IProtocolFactory:
+    """The same with every guard off that can be: no wait has an end, no turn and no memory a bound."""
+    from tcpapp.limits import Limits, Timeouts, numbers_of
+    from tcpapp.server import MessageServerFactory
+
+    def echo(message, connection):
+        return message
+
+    off = {
+        each.name: 0 for each in numbers_of(Timeouts) if each.metadata["zero"] and each.name not in ("grace", "drain")
+    }
+    limits = Limits(max_connections=MAX_CONNECTIONS, accept_rate=0, messages_per_turn=0, max_buffered=0)
+    return MessageServerFactory(echo, framing="int32", limits=limits, timeouts=Timeouts(**off))
+
+
 def twisted_int32() -> IProtocolFactory:
     """Twisted's own receiver for such frames."""
     from twisted.internet.protocol import Factory
@@ -163,6 +178,7 @@ def asyncio_protocol() -> asyncio._CoroutineLike[asyncio.Server]:
 
 TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp": tcpapp_echo,
+    "tcpapp-unguarded": tcpapp_unguarded,
     "tcpapp-line": lambda: tcpapp_echo("line"),
     "twisted-int32": twisted_int32,
     "twisted-line": twisted_line,

@@ -18,7 +18,7 @@ from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.memory import Memory
 from tcpapp.networks import Networks
 from tcpapp.requests import Key, check_key
-from tcpapp.telemetry import MemoryShort, Telemetry, log
+from tcpapp.telemetry import CalmLog, MemoryShort, Telemetry
 from tcpapp.turns import Turns
 
 __all__ = ["Options", "Settings"]
@@ -54,7 +54,7 @@ class Settings:
     - `key`: how replies find their requests (see `tcpapp.requests`); `None`: in order.
     - `clock`: what timers run on; `None`: the reactor of each connection's transport. Where there is neither, as with
       a `StringTransport`, no timer runs.
-    - `telemetry`: who is told what happens; `None`: the log.
+    - `telemetry`: who is told what happens; `None`: the log, by a `CalmLog`.
     - `networks`: whose clients a server takes in; `None`: everyone's. It says nothing to a client.
     - `proxies`: who may say for whom it comes, where a server listens for proxies (``haproxy:``); `None`: those on this
       machine.
@@ -75,7 +75,7 @@ class Settings:
         self.memory = Memory(self.limits.max_buffered, self._alarm)
         self.key = check_key(options.get("key"))
         self.clock = options.get("clock")
-        told = Telemetry(log) if telemetry is None else telemetry
+        told = Telemetry(CalmLog()) if telemetry is None else telemetry
         self.telemetry: Telemetry = _instance("telemetry", told, Telemetry)
         self.networks: Networks = _instance("networks", options.get("networks"), Networks)
         proxies = options.get("proxies")

@@ -12,8 +12,10 @@ made while nobody listens::
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -22,12 +24,14 @@ from twisted.python.failure import Failure
 from tcpapp.addresses import describe
 from tcpapp.admission import Refusal
 from tcpapp.close_reason import CloseReason
+from tcpapp.pace import Pace
 
 if TYPE_CHECKING:
     from tcpapp.connection import MessageProtocol
 
 __all__ = [
     "AppFailed",
+    "CalmLog",
     "Closed",
     "Event",
     "LateReply",
@@ -172,6 +176,49 @@ def log(event: Event) -> None:
         )
     elif isinstance(event, LateReply):
         _log.info("{peer}: dropped a reply that no request waits for", peer=_peer(event.connection))
+
+
+REFUSALS = 1
+"""Lines a second that clients who are turned away for one reason may make: 147 of them made 445 in a flood, once."""
+
+CLOSES = 10
+"""Lines a second that ends of one kind may make, and at once after a quiet one: our choice; a person can read them."""
+
+
+class CalmLog:
+    """
+    `log`, but not as often as a flood of peers would have it: so many lines a second of one kind and one rule.
+
+    What makes no line is counted, and told in the next line of that kind. A server's `info()` counts everything.
+    """
+
+    def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
+        self._seconds = seconds
+        self._paces: dict[tuple[type[Event], str], Pace] = {}
+        self._left_out: Counter[tuple[type[Event], str]] = Counter()
+
+    def __call__(self, event: Event) -> None:
+        """Write a line, or do not."""
+        if isinstance(event, Opened) or (isinstance(event, Closed) and event.reason.clean and not event.unhandled):
+            return  # which is no news
+        kind = type(event), _rule_of(event)
+        now = self._seconds()
+        pace = self._paces.setdefault(kind, Pace(REFUSALS if isinstance(event, Refused) else CLOSES))
+        if isinstance(event, AppFailed) or pace.credit(now) >= 1:
+            pace.wait(now)
+            left_out = self._left_out.pop(kind, 0)
+            if left_out:
+                _log.warn("and {count} more like the next line, which made none", count=left_out)
+            log(event)
+        else:
+            self._left_out[kind] += 1
+
+
+def _rule_of(event: Event) -> str:
+    """The rule of an event that has one. There are few: a table of kinds and rules cannot grow by what peers do."""
+    if isinstance(event, (Closed, NeverOpened)):
+        return event.reason.rule
+    return event.refusal.rule if isinstance(event, Refused) else ""
 
 
 def _log_closed(event: Closed) -> None:

@@ -198,6 +198,17 @@ def test_messages_are_let_in_at_their_rate() -> None:
     assert counts == [(4, True), (5, True), (6, True), (7, True), (8, True), (9, True), (10, False), (10, False)]
 
 
+def test_one_that_has_no_credit_left_waits_for_all_of_it() -> None:
+    """Nothing of a chunk is let in, then as each may come."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=1))
+    peer.says(b"0\n")
+    peer.says(b"1\n")
+    assert (len(app.messages), peer.paused) == (1, True)
+    peer.clock.advance(1)
+    assert (len(app.messages), peer.paused) == (2, False)
+
+
 def test_a_rate_is_let_in_by_shares_too() -> None:
     """What may come is still no more than a share in each turn."""
     app = Seen()

@@ -105,6 +105,13 @@ def test_over_the_bound_the_largest_are_cut() -> None:
     assert (rig.memory.total, rig.memory.shed) == (660, 1)
 
 
+def test_one_alone_may_hold_too_much() -> None:
+    """Then there is nobody left to be cut."""
+    rig = Rig()
+    rig.hold(5000)
+    assert (rig.told[0], rig.memory.total) == (["squeezed", (5000, 1000)], 0)
+
+
 def test_what_is_held_is_looked_up_before_any_is_cut() -> None:
     """What was noted last may be long gone."""
     rig = Rig()

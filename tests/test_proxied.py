@@ -264,7 +264,7 @@ def test_a_header_that_is_wrong_is_told_of_and_counted(data: bytes, says: str) -
         True,
         True,
     )
-    rig.says(b"more")
+    rig.gate.dataReceived(b"more")  # as TLS brings it, which does not stop at once
     rig.transport.turn()
     assert len(rig.factory.admission) == 0
 
@@ -403,12 +403,13 @@ def test_a_client_may_say_for_whom_it_comes(hosts: Hosts) -> None:
 def test_the_header_lies_below_tls(hosts: Hosts, tls_certificates: Any) -> None:
     """In plain, and before the handshake, in and out."""
     app = App()
+    proxied: list[Any] = []
     for kind in ("ssl", "tls"):
         key, chain = tls_certificates.key, tls_certificates.chain
         names = ("privateKey", "certKey") if kind == "ssl" else ("privateKey", "certificate")
         port = 443 if kind == "ssl" else 444
         endpoint = f"haproxy:{kind}:{port}:{names[0]}={key}:{names[1]}={chain}" + (":watch=0" if kind == "tls" else "")
-        hosts.listen(app, endpoint, proxies=Networks(allow=[hosts.client.ip]))
+        server = hosts.listen(app, endpoint, proxies=Networks(allow=[hosts.client.ip]))
         client = hosts.connect(
             tls_certificates.connect(port, "server") + ":hostname=localhost",
             proxy_header=Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION),
@@ -416,5 +417,8 @@ def test_the_header_lies_below_tls(hosts: Hosts, tls_certificates: Any) -> None:
         reply = outcome(client.request(b"hello"))
         hosts.wait()
         assert (reply, client.tls.version) == ([b"HELLO"], "TLSv1.3")
+        assert client.proxy is None
+        proxied += server.connections
+    assert [each.proxy.source for each in proxied] == [SOURCE] * 2
     assert app.told == [("opened", CLIENT), b"hello"] * 2
     assert server_endpoint(hosts.server.reactor, endpoint).reload()  # type: ignore[attr-defined]

@@ -80,14 +80,20 @@ def test_the_app_speaks_the_codec() -> None:
 
 
 def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no telemetry is given, it is `log` alone that is told, for each factory anew."""
+    """Where no telemetry is given, it is a log alone that is told, for each factory anew."""
     events: list[Any] = []
-    monkeypatch.setattr("tcpapp.settings.log", events.append)
+    monkeypatch.setattr("tcpapp.settings.CalmLog", lambda: events.append)
     settings = Settings()
     event = LateReply(None)  # type: ignore[arg-type]
     settings.telemetry.tell(event)
     assert ([event], True) == (events, bool(settings.telemetry))
     assert settings.telemetry is not Settings().telemetry
+
+
+def test_no_event_is_made_of_short_memory_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks first."""
+    monkeypatch.setattr("tcpapp.settings.MemoryShort", None)  # to make one would raise
+    Settings(telemetry=Telemetry())._alarm(80, 100)
 
 
 def test_telemetry_that_nobody_listens_to_stays_silent() -> None:

@@ -18,7 +18,20 @@ from tcpapp.admission import Refusal
 from tcpapp.close_reason import CLEAN_RULES, CloseReason, EndedBy
 from tcpapp.connection import MessageProtocol, State
 from tcpapp.settings import Settings
-from tcpapp.telemetry import AppFailed, Closed, Event, LateReply, MessagesSkipped, Opened, Refused, Telemetry, log
+from tcpapp.telemetry import (
+    AppFailed,
+    CalmLog,
+    Closed,
+    Event,
+    LateReply,
+    MemoryShort,
+    MessagesSkipped,
+    NeverOpened,
+    Opened,
+    Refused,
+    Telemetry,
+    log,
+)
 from tcpapp.testing.transport import FakeTransport
 
 PEER = IPv4Address("TCP", "192.0.2.7", 4711)
@@ -228,6 +241,18 @@ BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b
             id="skipped",
         ),
         pytest.param(
+            MemoryShort(80, 100),
+            [
+                "warn connections hold 80 bytes, of 100 (max_buffered): those that hold the most are not read from",
+            ],
+            id="memory-short",
+        ),
+        pytest.param(
+            NeverOpened(CONNECTION, BAD),
+            ["info 192.0.2.7:4711: not opened: malformed-frame (by peer): no frame begins with b'\\x1b'"],
+            id="never-opened",
+        ),
+        pytest.param(
             LateReply(CONNECTION), ["info 192.0.2.7:4711: dropped a reply that no request waits for"], id="late-reply"
         ),
     ],
@@ -321,3 +346,37 @@ def test_an_event_cannot_be_changed(kind: type) -> None:
 def test_every_event_has_its_name_in_the_module() -> None:
     """What can be told can be imported."""
     assert set(telemetry_module.__all__) >= {each.__name__ for each in Event.__args__}
+
+
+# A flood of lines -----------------------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_errors: Any) -> None:
+    """For each reason; those that made none are counted, and told with the next one."""
+    now = 100.0
+    calm = CalmLog(lambda: now)
+    full, denied = Refusal("max-connections", 5, 5), Refusal("network-denied")
+    for _ in range(147):
+        calm(Refused(PEER, 5, full))
+    calm(Refused(PEER, 5, denied))
+    assert len(lines) == 2
+    now = 101.0
+    calm(Refused(PEER, 5, full))
+    assert lines[2] == "warn and 146 more like the next line, which made none"
+    assert len(lines) == 4
+    now = 102.0
+    calm(Refused(PEER, 5, full))
+    assert len(lines) == 5
+
+
+def test_ends_of_one_kind_make_a_few_lines_a_second(lines: list[str], logged_errors: Any) -> None:
+    """Ends that are no news, and failures of the app, are as ever."""
+    calm = CalmLog(lambda: 100.0)
+    for _ in range(30):
+        calm(Closed(CONNECTION, BAD, 0))
+        calm(Closed(CONNECTION, CloseReason(EndedBy.US, "closed", "well"), 0))
+        calm(NeverOpened(CONNECTION, CloseReason(EndedBy.US, "tls-failed", "no")))
+        calm(AppFailed(CONNECTION, Failure(ValueError())))
+        calm(LateReply(CONNECTION))
+    assert len(lines) == 10 + 10 + 30 + 10
+    assert len(logged_errors.take()) == 30

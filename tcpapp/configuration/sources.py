@@ -12,16 +12,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tcpapp.configuration.options import OPTIONS, Option
 from tcpapp.spec import suggest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # the same, under the name that it had
-    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+# Python has it from 3.11 on; before that it is a package of another name.
+tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 __all__ = ["Given", "Problems", "from_command_line", "from_environment", "from_file"]
 

@@ -112,6 +112,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
             "app.toml: inbox-low=9: takes at most app.toml: inbox-high, which is 8",
         ),
         ({"listen": []}, "app.toml: listen: takes an endpoint, as tcp:7007:interface=127.0.0.1, or several"),
+        ({"proxies": ["localhost"]}, "app.toml: proxies: 'localhost': takes a network or an address"),
         ({"heartbeat_message": "a:b"}, "app.toml: heartbeat-message: 'a:b': "),
         ({"heartbeat_message": r"a\nb"}, "app.toml: heartbeat-message: "),
         ({"heartbeat_message": "{", "codec": "json"}, "app.toml: heartbeat-message: '{': "),

@@ -34,5 +34,10 @@ def test_every_option_tells_what_it_means(option) -> None:
 def test_what_is_off_is_what_was_on(field) -> None:
     """A number that is 0 by default, or means something else by it, was not switched off."""
     assert not is_off(field, field.default)
-    expected = field.default != 0 and field.metadata["zero"] not in ("", "cut at once", "all addresses are one network")
+    expected = field.default != 0 and field.metadata["zero"] not in (
+        "",
+        "cut at once",
+        "all at once",
+        "all addresses are one network",
+    )
     assert is_off(field, 0) == expected

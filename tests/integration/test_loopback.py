@@ -249,4 +249,4 @@ async def test_a_unix_socket_whose_file_was_removed(serve: Any, join: Any, tmp_p
     assert await client.request(b"hello") == b"hello"
     path.unlink()
     assert await server.drain() == 0
-    assert server._port.socket.fileno() == -1
+    assert server._ports[0].socket.fileno() == -1

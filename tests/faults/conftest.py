@@ -1,0 +1,123 @@
+"""A server on a loopback port, one healthy client of it, and strangers who do it harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
+
+from tcpapp import Telemetry, connect, listen
+from tcpapp.telemetry import Closed, NeverOpened, Refused
+
+PATIENCE = 30.0
+"""Seconds that anything here may take; it takes a fraction of one."""
+
+
+class Stranger(Protocol):
+    """A client that speaks bytes; `lost` fires at the end."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.lost: Deferred[Any] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        self.lost.callback(reason.type)
+
+
+class Served:
+    """One server, and what became of its connections: `ends`, and `refusals`, by rule, in order."""
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+        self.refusals: list[str] = []
+        self.strangers: list[Stranger] = []
+        self.server: Any = None
+        self.healthy: Any = None
+        self._waiting: list[tuple[list[str], str, Deferred[None]]] = []
+
+    async def start(
+        self, app: Any, endpoint: str = "tcp:0:interface=127.0.0.1", *, message: Any = b"are you there?", **options: Any
+    ) -> Any:
+        """Serve `app`, and have the healthy client come in, where it can; `message` is what it asks."""
+        self._message = message
+        self.server = await listen(endpoint, app, telemetry=Telemetry(self._told), reactor=reactor, **options)
+        if endpoint.startswith("tcp:"):
+            self.healthy = await connect(
+                f"tcp:127.0.0.1:{self.server.port}", framing=options.get("framing", "line"), codec=options.get("codec")
+            )
+            await self.is_served()
+        return self.server
+
+    async def is_served(self) -> None:
+        """Have the healthy client ask, and be answered: whatever the app, it gives this message back."""
+        assert await self.healthy.request(self._message, PATIENCE) == self._message
+
+    async def stranger(self, data: bytes = b"", *, reads: bool = True) -> Any:
+        """One more comes, and says `data`."""
+        factory = Factory.forProtocol(Stranger)
+        factory.noisy = False
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.port)
+        stranger: Any = await endpoint.connect(factory)
+        self.strangers.append(stranger)
+        if not reads:
+            stranger.transport.pauseProducing()
+        if data:
+            stranger.transport.write(data)
+        return stranger
+
+    def ended(self, rule: str) -> Deferred[None]:
+        """Fires when a connection has ended by this rule."""
+        return self._when(self.ends, rule)
+
+    def refused(self, rule: str) -> Deferred[None]:
+        """Fires when a client was turned away by this rule."""
+        return self._when(self.refusals, rule)
+
+    def _when(self, told: list[str], rule: str) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred()
+        if rule in told:
+            waiter.callback(None)
+        else:
+            self._waiting.append((told, rule, waiter))
+        return waiter.addTimeout(PATIENCE, reactor)
+
+    def _told(self, event: Any) -> None:
+        if isinstance(event, (Closed, NeverOpened)):
+            self.ends.append(event.reason.rule)
+        elif isinstance(event, Refused):
+            self.refusals.append(event.refusal.rule)
+        for told, rule, waiter in list(self._waiting):
+            if rule in told and not waiter.called:
+                waiter.callback(None)
+
+    async def end(self) -> None:
+        """The healthy client is served to the last; then nothing is left: no connection, no place, no byte."""
+        factory = self.server._factory
+        if self.healthy is not None:
+            await self.is_served()
+            await self.healthy.close()
+        for stranger in self.strangers:
+            stranger.transport.abortConnection()
+            await stranger.lost
+        await self.server.close(0)
+        while factory.admission:
+            await deferLater(reactor, 0)
+        assert (len(factory.connections), factory.settings.memory.total, len(factory.settings.turns)) == (0, 0, 0)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """Give `Served`, which is ended and looked through after the test."""
+    made = Served()
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.end()).addTimeout(PATIENCE, reactor))

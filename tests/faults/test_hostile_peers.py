@@ -1,0 +1,268 @@
+"""What a peer may do to a server: each is met by its rule, is counted, and harms nobody beside it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import LoopingCall
+
+from tcpapp import Limits, Timeouts
+from tcpapp.apps import echo
+from tcpapp.networks import Networks
+
+SOON = 0.05
+"""Seconds: each of these waits is one that nothing ends but its time."""
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* is deprecated:DeprecationWarning"
+)  # what Twisted does with pyOpenSSL
+
+
+@pytest_twisted.ensureDeferred
+async def test_slowloris(served: Any) -> None:
+    """A byte now and then resets no timer: a message has its time, from its first byte."""
+    await served.start(echo, timeouts=Timeouts(frame=4 * SOON))
+    stranger = await served.stranger(b"h")
+    drips = LoopingCall(lambda: stranger.transport.write(b"h"))
+    drips.start(SOON / 2)
+    await served.ended("frame-timeout")
+    drips.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_never_says_anything(served: Any) -> None:
+    """The first message has its time, too."""
+    await served.start(echo, timeouts=Timeouts(first_message=2 * SOON))
+    await served.stranger()
+    await served.ended("first-message-timeout")
+
+
+@pytest_twisted.ensureDeferred
+async def test_slow_reader(served: Any) -> None:
+    """The app waits for it, reading stops, and one that takes nothing is cut."""
+
+    def app(message: bytes, connection: Any) -> bytes:
+        return b"x" * 1_000_000 if message == b"more" else message
+
+    await served.start(app, timeouts=Timeouts(send_progress=4 * SOON))
+    await served.stranger(b"more\n" * 50, reads=False)
+    await served.ended("send-stalled")
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_is_sent_more_than_it_takes(served: Any) -> None:
+    """There is a bound for what waits for one peer, whatever the app sends."""
+
+    def app(message: bytes, connection: Any) -> bytes | None:
+        if message != b"flood me":
+            return message
+        for _ in range(20):
+            connection.send(b"x" * 1_000_000).addErrback(lambda _: None)
+        return None
+
+    await served.start(app, limits=Limits(max_unsent=5_000_000))
+    await served.stranger(b"flood me\n", reads=False)
+    await served.ended("too-much-unsent")
+
+
+@pytest_twisted.ensureDeferred
+async def test_giant_length_prefix(served: Any) -> None:
+    """Refused from the prefix alone: nothing of it is waited for, and nothing held."""
+    await served.start(echo, framing="int32")
+    await served.stranger(b"\xff\xff\xff\xff")
+    await served.ended("message-too-long")
+    assert served.server._factory.settings.memory.total == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_flood_of_empty_messages(served: Any) -> None:
+    """The others have their turn between two shares of it, and it loses nothing."""
+    counts = {"handled": 0}
+
+    def app(message: bytes, connection: Any) -> bytes | None:
+        counts["handled"] += not message
+        return message or None
+
+    await served.start(app, limits=Limits(messages_per_turn=500))
+    floods = [await served.stranger(b"\n" * 200_000) for _ in range(3)]
+    while counts["handled"] < 600_000:
+        await served.is_served()
+    assert counts["handled"] == 600_000
+    assert all(each.connected for each in floods)
+
+
+@pytest_twisted.ensureDeferred
+async def test_vanished_peer(served: Any) -> None:
+    """Whoever says nothing, not even to heartbeats, is given up."""
+    await served.start(
+        echo, heartbeat=b"are you there?", timeouts=Timeouts(heartbeat=SOON), limits=Limits(heartbeats_missed=1)
+    )
+    stranger = await served.stranger()
+    alive = LoopingCall(served.healthy.send, b"here")
+    alive.start(SOON / 4).addErrback(lambda _: None)
+    await served.ended("heartbeat-missed")
+    alive.stop()
+    assert stranger.data.startswith(b"are you there?\n")
+    await served.healthy.close()
+    served.healthy = None
+
+
+@pytest_twisted.ensureDeferred
+async def test_reset_inside_a_message(served: Any) -> None:
+    """Who waits is told once; the part of a message is given to nobody."""
+    seen: list[bytes] = []
+
+    def app(message: bytes, connection: Any) -> bytes:
+        seen.append(message)
+        return message
+
+    await served.start(app)
+    stranger = await served.stranger(b"whole\npart")
+    while b"whole" not in seen:
+        await served.is_served()
+    stranger.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stranger.transport.abortConnection()
+    await served.ended("lost")
+    assert b"part" not in seen
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("header", [b"", b"PROXY TCP4 192.0.2.7 192.0.2.1 5 6\r\n"])
+async def test_half_close(served: Any, header: bytes) -> None:
+    """What came is answered, then it is closed; behind a proxy, too."""
+    pending: list[Deferred[bytes]] = []
+
+    def app(message: bytes, connection: Any) -> Any:
+        if message != b"work":
+            return message
+        pending.append(Deferred())
+        return pending[-1]
+
+    await served.start(app, ("haproxy:" if header else "") + "tcp:0:interface=127.0.0.1")
+    stranger = await served.stranger(header + b"work\n")
+    stranger.transport.loseWriteConnection()
+    await served.server.wait_for(at_most=5)
+    while not pending:
+        turn: Deferred[None] = Deferred()
+        reactor.callLater(0, turn.callback, None)  # type: ignore[attr-defined]
+        await turn
+    pending[0].callback(b"done")
+    await stranger.lost
+    assert stranger.data == b"done\n"
+    assert served.ends[-1] == "end-of-stream"
+    stranger.lost = Deferred()
+    served.strangers.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_connection_flood(served: Any) -> None:
+    """In all, from one address, and from one network: the others are turned away, each counted by its rule."""
+    await served.start(echo, limits=Limits(max_connections=20, max_per_address=10))
+    strangers = await gatherResults([Deferred.fromCoroutine(served.stranger()) for _ in range(50)])
+    await served.refused("max-per-address")
+    while len(served.refusals) < 41:
+        await served.is_served()
+    assert len(served.server.connections) == 10
+    assert len(strangers) == 50
+
+
+@pytest_twisted.ensureDeferred
+async def test_network_that_may_not_come_in(served: Any) -> None:
+    """It is reset before anything is read of it."""
+    await served.start(echo)
+    served.server._factory.change(networks=Networks(deny=["127.0.0.0/8"]))
+    await served.stranger(b"hello\n")
+    await served.refused("network-denied")
+    served.server._factory.change(networks=Networks())
+
+
+@pytest_twisted.ensureDeferred
+async def test_proxy_header_that_never_ends(served: Any) -> None:
+    """It has its time; a header that is wrong has none."""
+    await served.start(echo, "haproxy:tcp:0:interface=127.0.0.1", timeouts=Timeouts(proxy_header=SOON))
+    await served.stranger(b"PROXY TCP4 192.0.2")
+    await served.refused("proxy-header-timeout")
+    await served.stranger(b"GET / HTTP/1.1\r\n")
+    await served.refused("malformed-proxy-header")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nested_value(served: Any) -> None:
+    """A hundred thousand brackets are bad input, and no crash."""
+    await served.start(lambda value, connection: value, codec="json", message={"are you": "there?"})
+    await served.stranger(b"[" * 100_000 + b"\n")
+    await served.ended("undecodable-message")
+
+
+@pytest_twisted.ensureDeferred
+async def test_app_that_never_answers(served: Any) -> None:
+    """Its peer is not held for ever: the connection ends, and what the app does is cancelled."""
+    cancelled: list[Any] = []
+
+    def app(message: bytes, connection: Any) -> Any:
+        return Deferred(cancelled.append) if message == b"hard" else message
+
+    await served.start(app, timeouts=Timeouts(answer=SOON))
+    await served.stranger(b"hard\n")
+    await served.ended("answer-timeout")
+    assert len(cancelled) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_app_that_raises(served: Any, logged_errors: Any) -> None:
+    """Its own connection ends; no other notices."""
+
+    def app(message: bytes, connection: Any) -> bytes:
+        return message if message != b"boom" else message[100:100] + bytes(1 // 0)
+
+    await served.start(app)
+    await served.stranger(b"boom\n")
+    await served.ended("app-failed")
+    assert logged_errors.take() == []  # telemetry of one's own is told instead of the log
+
+
+@pytest_twisted.ensureDeferred
+async def test_memory_short(served: Any) -> None:
+    """Those that hold the most are cut; the bound holds, and whoever holds little is served."""
+
+    def app(message: bytes, connection: Any) -> bytes:
+        return b"x" * 500_000 if message == b"more" else message
+
+    await served.start(app, limits=Limits(max_buffered=2_000_000), timeouts=Timeouts(send_progress=0))
+    for _ in range(10):
+        await served.stranger(b"more\n" * 40, reads=False)
+    await served.ended("memory-short")
+    await served.is_served()
+    assert served.server.info().buffered <= 2_000_000
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_under_a_drain(served: Any) -> None:
+    """No request that was read goes unanswered; whoever comes then is refused by the system."""
+    pending: list[tuple[bytes, Deferred[bytes]]] = []
+
+    def app(message: bytes, connection: Any) -> Any:
+        if message.startswith(b"are"):
+            return message
+        pending.append((message, Deferred()))
+        return pending[-1][1]
+
+    await served.start(app)
+    strangers = [await served.stranger(b"%d\n" % number) for number in range(30)]
+    while len(pending) < 30:
+        await served.is_served()
+    served.healthy = None
+    drained = served.server.drain(20)
+    for message, answer in pending:
+        answer.callback(message)
+    assert await drained == 0
+    for number, stranger in enumerate(strangers):
+        await stranger.lost
+        assert stranger.data == b"%d\n" % number
+    served.strangers.clear()
