@@ -17,7 +17,7 @@ from benchmarks.machine import heap_bytes, open_files, raise_file_limit
 from benchmarks.report import Row
 
 GROUP = "memory of an idle connection, server's heap"
-GOAL = 1024
+GOAL = 3072
 FIRST = 500
 RESERVE = 100
 PATIENCE = 20.0

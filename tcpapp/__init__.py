@@ -36,7 +36,7 @@ The tower; a file imports only from rows below its own::
     framing             0  bytes ↔ messages. No Twisted, no clock, no log
     codecs              0  message bytes ↔ values: text, JSON, MessagePack
     spec, close_reason  0  the language of specs; why a connection ended
-    pace                0  how fast something may come
+    pace, hints         0  how fast something may come; what speaks on the other side
     errors              0  every error, one tree
     apps                ∥  the small services that ship with it
     testing             ∥  the test kit

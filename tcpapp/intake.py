@@ -15,11 +15,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines
+from tcpapp.dispatch import OVER, Dispatch
 from tcpapp.inbox import MESSAGE_COST
-from tcpapp.limits import Limits
 from tcpapp.pace import Pace
 from tcpapp.reading import FAST, KEPT, Reading
-from tcpapp.turns import Turns
+from tcpapp.settings import Settings
 
 __all__ = ["Intake", "Reader"]
 
@@ -29,14 +29,6 @@ ROUNDING = 1e-6
 
 class Reader(Protocol):
     """The connection whose messages they are."""
-
-    @property
-    def takes_messages(self) -> bool:
-        """Whether messages are handed on at all; it is not so once it closes."""
-        ...
-
-    def let_in(self, messages: list[bytes]) -> None:
-        """Hand `messages` on."""
 
     def all_let_in(self) -> None:
         """Nothing is kept any more."""
@@ -61,6 +53,7 @@ class Intake:
         "_bytes",
         "_clock",
         "_deadlines",
+        "_dispatch",
         "_dropped",
         "_limits",
         "_messages",
@@ -76,22 +69,21 @@ class Intake:
     def __init__(
         self,
         reader: Reader,
+        dispatch: Dispatch,
         reading: Reading,
-        limits: Limits,
-        turns: Turns,
+        settings: Settings,
         deadlines: Deadlines,
         clock: IReactorTime | None,
-        *,
-        waits: bool,
     ) -> None:
-        timed = clock is not None
+        limits, timed = settings.limits, clock is not None
         self._reader = reader
+        self._dispatch = dispatch
         self._reading = reading
         self._limits = limits
-        self._turns = turns
+        self._turns = settings.turns
         self._deadlines = deadlines
         self._clock = clock
-        self._waits = waits
+        self._waits = settings.policies.too_fast == "wait"
         self._dropped = 0
         self._most = limits.messages_per_turn if timed and limits.messages_per_turn else sys.maxsize
         self._messages = Pace(limits.message_rate) if timed and limits.message_rate else None
@@ -133,11 +125,11 @@ class Intake:
         if messages:
             if self._messages is not None:
                 self._messages.wait(self._deadlines.seconds(), len(messages))
-            self._reader.let_in(messages)
+            self._dispatch.arrive(messages)
         if not self.kept:
             self._reading.let(KEPT)
             self._reader.all_let_in()
-        elif self._reader.takes_messages:
+        elif not self._dispatch.hold & OVER:
             self._reading.hold(KEPT)
             self._wait()
 

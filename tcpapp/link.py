@@ -24,6 +24,7 @@ from tcpapp.dispatch import AWAITING, BLOCKED, CUT, DEAF, ENDING, OVER, PAUSED, 
 from tcpapp.ending import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
 from tcpapp.errors import NotConnected, UnreadableStream
 from tcpapp.framing import Framing
+from tcpapp.hints import hinted
 from tcpapp.inbox import Inbox
 from tcpapp.intake import Intake
 from tcpapp.load import Load
@@ -132,7 +133,7 @@ class Link(Protocol):
             count, framing.skipped = framing.skipped, 0
             self._tell(MessagesSkipped, count, framing.max)
         if framing.failure is not None and not intake.kept:
-            self.unreadable(framing.failure)
+            self.unreadable(framing.failure, data)
         if unfinished or self._load.noted or self._inbox.size or self._outbox.unsent:
             self._load.note()
 
@@ -166,15 +167,6 @@ class Link(Protocol):
 
     # What its parts call.
 
-    @property
-    def takes_messages(self) -> bool:
-        """Whether messages are handed on at all."""
-        return not self._dispatch.hold & OVER
-
-    def let_in(self, messages: list[bytes]) -> None:
-        """These may go to the app now."""
-        self._dispatch.arrive(messages)
-
     def all_let_in(self) -> None:
         """All that came is the app's: what came after it counts."""
         if self._framing.failure is not None:
@@ -205,9 +197,9 @@ class Link(Protocol):
         text = f"{unsent} bytes wait for the peer to take them; at most {limit} (max_unsent) may"
         self._cut(CloseReason(EndedBy.US, "too-much-unsent", text, unsent, limit))
 
-    def unreadable(self, error: UnreadableStream) -> None:
+    def unreadable(self, error: UnreadableStream, beginning: bytes = b"") -> None:
         """The stream cannot be read on from here; what came before `error` is still handled."""
-        self._end_input(CloseReason.from_unreadable(error))
+        self._end_input(hinted(CloseReason.from_unreadable(error), beginning))
 
     def app_waits(self) -> None:
         """The app's reply is one to wait for."""
@@ -264,11 +256,11 @@ class Link(Protocol):
         elif wait in ("tls_handshake", "send_progress"):
             self._cut(reason_of(wait, seconds))
         elif wait == "frame":
-            self._end_input(reason_of(wait, seconds))
+            self._end_input(hinted(reason_of(wait, seconds), self._framing.beginning))
         elif wait == "max_age":
             self._drain(reason_of(wait, seconds), None)
         else:
-            self._close(reason_of(wait, seconds))
+            self._close(hinted(reason_of(wait, seconds), self._framing.beginning))
             if wait == "answer":
                 self._dispatch.cancel_answer()
 
@@ -295,9 +287,8 @@ class Link(Protocol):
         self._reading = Reading(self.transport, self._ending, deadlines)
         self._inbox = Inbox(limits, self._reading)
         self._outbox = Outbox(self.transport, self, limits, settings.timeouts.send_progress, deadlines)
-        waits = settings.policies.too_fast == "wait"
-        self._intake = Intake(self, self._reading, limits, settings.turns, deadlines, self._clock, waits=waits)
         self._dispatch = Dispatch(self, self._framing, settings.codec, self._inbox, self._outbox, limits.write_high)
+        self._intake = Intake(self, self._dispatch, self._reading, settings, deadlines, self._clock)
         self._load = Load(settings.memory, self._parts, self._reading, self._cut)
 
     @property

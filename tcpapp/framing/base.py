@@ -111,6 +111,11 @@ class Framing(ABC):
         return len(self._held)
 
     @property
+    def beginning(self) -> bytes | bytearray:
+        """What is held of an unfinished message, from its beginning; not to be changed."""
+        return self._held
+
+    @property
     def unfinished(self) -> bool:
         """Whether the stream stands inside a message: one that has begun, and is not whole."""
         return self._arrived() is not None

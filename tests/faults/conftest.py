@@ -40,6 +40,7 @@ class Served:
     def __init__(self) -> None:
         self.ends: list[str] = []
         self.refusals: list[str] = []
+        self.details: list[str] = []
         self.strangers: list[Stranger] = []
         self.server: Any = None
         self.healthy: Any = None
@@ -94,6 +95,7 @@ class Served:
     def _told(self, event: Any) -> None:
         if isinstance(event, (Closed, NeverOpened)):
             self.ends.append(event.reason.rule)
+            self.details.append(event.reason.detail)
         elif isinstance(event, Refused):
             self.refusals.append(event.refusal.rule)
         for told, rule, waiter in list(self._waiting):

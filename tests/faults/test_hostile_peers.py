@@ -81,6 +81,24 @@ async def test_giant_length_prefix(served: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("says", "meaning"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", "HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "TLS"),
+        (b"AMQP\x00\x00\x09\x01", "AMQP"),
+        (b"PROXY TCP4 192.0.2.7 192.0.2.1 5 6\r\n", "haproxy:"),
+    ],
+)
+async def test_another_protocol_on_our_port(served: Any, says: bytes, meaning: str) -> None:
+    """Its first bytes are no length of ours; who looks into the log is told what they are."""
+    await served.start(echo, framing="int32")
+    await served.stranger(says)
+    await served.ended("message-too-long")
+    assert meaning in served.details[-1]
+
+
+@pytest_twisted.ensureDeferred
 async def test_flood_of_empty_messages(served: Any) -> None:
     """The others have their turn between two shares of it, and it loses nothing."""
     counts = {"handled": 0}

@@ -1,0 +1,45 @@
+"""
+What speaks on the other side, by its first bytes: for the one line of a log that saves an afternoon.
+
+It is asked where a stream could not be read, or came to nothing, and never before: a conversation that goes well costs
+nothing. It is a guess, and nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from tcpapp.close_reason import CloseReason
+
+__all__ = ["hint", "hinted"]
+
+MOST = 24
+"""Bytes from the beginning of a stream that a hint may need."""
+
+_SIGNS: tuple[tuple[bytes, str], ...] = (
+    (rb"\x16\x03[\x00-\x04]", "a TLS handshake: does the client speak TLS, and this port not? (tls:)"),
+    (rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE) \S", "an HTTP request: this port speaks no HTTP"),
+    (rb"PRI \* HTTP/2", "an HTTP/2 connection: this port speaks no HTTP"),
+    (rb"HTTP/1\.[01] ", "an HTTP response: is the other end a server, too?"),
+    (rb"AMQP", "an AMQP client: this port speaks no AMQP"),
+    (rb"SSH-\d", "an SSH client or server: this port speaks no SSH"),
+    (rb"PROXY (TCP[46]|UNKNOWN)", "a PROXY header, version 1: is there a proxy before this port? (haproxy:)"),
+    (rb"\r\n\r\n\x00\r\nQUIT\n", "a PROXY header, version 2: is there a proxy before this port? (haproxy:)"),
+    (rb"\x10.{1,4}\x00[\x04\x06]MQ", "an MQTT client: this port speaks no MQTT"),
+    (rb"\*\d+\r\n\$\d", "a Redis client: this port speaks no RESP"),
+)
+
+
+def hint(beginning: bytes) -> str | None:
+    """What a stream that begins so is likely to be; `None` where it is nothing that is known here."""
+    for sign, meaning in _SIGNS:
+        if re.match(sign, beginning, re.DOTALL):
+            return meaning
+    return None
+
+
+def hinted(cause: CloseReason, beginning: bytes | bytearray) -> CloseReason:
+    """`cause`, with a hint where there is one in what the stream began with, or in what is left of it."""
+    meaning = hint(bytes(beginning[:MOST]))
+    return cause if meaning is None else replace(cause, detail=f"{cause.detail}; it begins as {meaning}")
