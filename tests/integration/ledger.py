@@ -1,0 +1,207 @@
+"""
+A ledger of numbered requests, kept at both ends, through faults and drains.
+
+``python -m tests.integration.ledger 100000`` has 50 clients make so many requests of a real server, through a
+`FaultProxy` whose toxics change by a seed, while the server drains three times; and says what came of them. A request
+is made once: what fails is not tried again, so that each number stands for one thing only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater, react
+
+from tcpapp import MessageServerFactory, MessageService, State, Telemetry, Timeouts, connect
+from tcpapp.errors import NotConnected, TimedOut
+from tcpapp.testing.faultproxy import FaultProxy
+
+CLIENTS = 50
+BATCH = 20
+DRAINS = 3
+
+PHASES: list[tuple[str, dict[str, Any]]] = [
+    ("latency", {"latency": 0.003, "jitter": 0.002, "stream": "both"}),
+    ("slicer", {"average_size": 7, "size_variation": 5, "stream": "both", "toxicity": 0.2}),
+    ("reset_peer", {"timeout": 0.005, "stream": "both", "toxicity": 0.3}),
+    ("limit_data", {"bytes": 500, "toxicity": 0.5}),
+    ("timeout", {"timeout": 0.02, "toxicity": 0.3}),
+    ("slow_close", {"delay": 0.01}),
+    ("bandwidth", {"rate": 200_000, "stream": "both"}),
+    ("down", {}),
+]
+
+
+class Ledger:
+    """What was asked, what was handled, and what each was told."""
+
+    def __init__(self, requests: int, seed: int) -> None:
+        self.requests = requests
+        self.random = Random(seed)
+        self.asked = 0
+        self.told: dict[int, list[Any]] = {}
+        self.sent: dict[int, list[Any]] = {}
+        self.handled: Counter[int] = Counter()
+        self.noted: Counter[int] = Counter()
+        self.drained_with: set[int] = set()
+        self.calm = False
+        self.lost: list[int] = []
+        self._by_connection: dict[Any, list[int]] = {}
+        self._moments: list[tuple[int, Deferred[None]]] = []
+
+    # The server's app.
+
+    def received(self, message: bytes, connection: Any) -> bytes | None:
+        """Handle a request, or note what was only sent."""
+        number = int(message[1:])
+        if message[:1] == b"n":
+            self.noted[number] += 1
+            return None
+        self.handled[number] += 1
+        if self.calm:
+            self._by_connection.setdefault(connection, []).append(number)
+        return message
+
+    def closed(self, connection: Any, reason: Any) -> None:
+        """What a connection had handled that was drained is answered, if nothing but the drain ended it."""
+        numbers = self._by_connection.pop(connection, ())
+        if reason.rule == "drained":
+            self.drained_with.update(numbers)
+
+    # The clients.
+
+    async def client(self, reactor: Any, proxy: FaultProxy) -> None:
+        """Ask until all is asked; whenever the connection is lost, come again."""
+        timeouts = Timeouts(connect=5, request=10)
+        while self.asked < self.requests:
+            try:
+                connection = await connect(proxy.endpoint, framing="int32", timeouts=timeouts, reactor=reactor)
+            except Exception:  # noqa: BLE001 - refused, reset, cut: whatever it is, it comes again
+                await deferLater(reactor, 0.01)
+                continue
+            while self.asked < self.requests and connection.state is State.OPEN:
+                await DeferredList([self._ask(connection) for _ in range(BATCH)])
+            await connection.close()
+
+    def _ask(self, connection: Any) -> Deferred[Any]:
+        number = self.asked
+        self.asked += 1
+        told = self.told[number] = []
+        sent = self.sent[number] = []
+        connection.send(b"n%d" % number).addBoth(sent.append)
+        asking: Deferred[Any] = connection.request(b"r%d" % number)
+        return asking.addBoth(self._tell, told)
+
+    def _tell(self, result: Any, told: list[Any]) -> None:
+        told.append(result)
+        finished = len(self.told)
+        for target, moment in list(self._moments):
+            if finished >= target and not moment.called:
+                moment.callback(None)
+
+    def reached(self, reactor: Any, target: int, most: float) -> Deferred[None]:
+        """Fires when so many requests were made, or after `most` seconds."""
+        moment: Deferred[None] = Deferred()
+        self._moments.append((target, moment))
+        late = reactor.callLater(most, lambda: None if moment.called else moment.callback(None))
+        return moment.addBoth(lambda _: late.cancel() if late.active() else None)
+
+    # What is found in the end.
+
+    def faults(self) -> list[str]:
+        """What is not as it should be: nothing."""
+        found = []
+        for number in range(self.asked):
+            for what, told in (("request", self.told[number]), ("send", self.sent[number])):
+                if len(told) != 1:
+                    found.append(f"{what} {number} fired {len(told)} times")
+            reply = self.told[number][0] if self.told[number] else None
+            if isinstance(reply, bytes):
+                if reply != b"r%d" % number:
+                    found.append(f"request {number} was given the reply {reply!r}")
+                if not self.handled[number]:
+                    found.append(f"request {number} was answered by nobody")
+            elif reply is not None and not reply.check(NotConnected, TimedOut):
+                found.append(f"request {number} failed with {reply.value!r}")
+            if number in self.drained_with and not isinstance(reply, bytes):
+                found.append(f"request {number} was handled before a drain, and its reply was lost")
+        for what, counter in (("request", self.handled), ("note", self.noted)):
+            found += [f"{what} {number} came {count} times" for number, count in counter.items() if count > 1]
+        return found
+
+    @property
+    def answered(self) -> int:
+        """How many requests were answered."""
+        return sum(isinstance(reply, bytes) for told in self.told.values() for reply in told)
+
+
+async def keep(reactor: Any, requests: int, seed: int = 0) -> Ledger:
+    """Make the requests; the ledger of them."""
+    ledger = Ledger(requests, seed)
+    factory = MessageServerFactory(ledger, "int32", telemetry=Telemetry(), clock=reactor)
+    service = MessageService(factory, ["tcp:0:interface=127.0.0.1"], reactor)
+    service.startService()
+    address: Any = service.addresses[0]
+    proxy = FaultProxy(reactor, f"tcp:127.0.0.1:{address.port}", seed=seed)
+    await proxy.start()
+    try:
+        clients = [Deferred.fromCoroutine(ledger.client(reactor, proxy)) for _ in range(CLIENTS)]
+        await trouble(reactor, ledger, service, proxy)
+        await DeferredList(clients, fireOnOneErrback=True, consumeErrors=True)
+    finally:
+        await proxy.stop()
+        await service.stopService()
+    return ledger
+
+
+async def trouble(reactor: Any, ledger: Ledger, service: MessageService, proxy: FaultProxy) -> None:
+    """One toxic after the other, in an order that the seed gives; and a drain, in quiet, after each third of them."""
+    steps = [*PHASES * DRAINS]
+    ledger.random.shuffle(steps)
+    share = ledger.requests // (len(steps) + DRAINS + 1)
+    target = 0
+    for step, (kind, attributes) in enumerate(steps):
+        target += share
+        if kind == "down":
+            async with proxy.down():
+                await deferLater(reactor, 0.02)
+        else:
+            with proxy.add(kind, **attributes):
+                await ledger.reached(reactor, target, 1.0)
+        if (step + 1) % len(PHASES) == 0:
+            await drain(reactor, ledger, service)
+            target += share
+
+
+async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
+    """Let what was broken be over, then drain while requests are under way; and serve again."""
+    for connection in list(service.factory.connections):
+        connection.abort()
+    await service.factory.wait_for(0)
+    ledger.calm = True
+    await ledger.reached(reactor, ledger.asked + CLIENTS * BATCH, 1.0)
+    assert await service.drain(10, 0) == 0
+    ledger.calm = False
+    service.resume()
+
+
+async def main(reactor: Any) -> None:
+    """Keep the ledger that the command line asks for, and say what is in it."""
+    requests = int(sys.argv[1]) if sys.argv[1:] else 100_000
+    ledger = await keep(reactor, requests, seed=int(sys.argv[2]) if sys.argv[2:] else 0)
+    faults = ledger.faults()
+    said = (
+        f"{ledger.asked} requests by {CLIENTS} clients through faults and {DRAINS} drains: {ledger.answered} answered, "
+        f"{sum(ledger.handled.values())} handled, {len(ledger.drained_with)} of them before a drain"
+    )
+    sys.stdout.write("\n".join([said, *faults[:20], ""]))
+    if faults:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    react(main)

@@ -1,0 +1,60 @@
+"""A hundred thousand numbered requests, through faults and drains: nothing fires twice, is lost, or is done twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest_twisted
+
+from tcpapp.errors import NotConnected
+
+from .ledger import BATCH, CLIENTS, DRAINS, Ledger, keep
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_ledger_is_in_order(global_reactor: Any) -> None:
+    """Each send and each request fired once; each answer is the right one, of one who did the work once."""
+    ledger = await keep(global_reactor, 100_000)
+    assert ledger.faults() == []
+    assert ledger.asked >= 100_000
+    assert ledger.answered > 10_000
+    assert ledger.answered < ledger.asked  # there were faults, then
+    assert len(ledger.drained_with) >= CLIENTS * BATCH // 2 * DRAINS
+
+
+def test_a_ledger_that_is_not_in_order_says_so() -> None:
+    """Whatever it is that is not."""
+    ledger = Ledger(7, 0)
+    ledger.asked = 7
+    ledger.told = {
+        0: [b"r0"],
+        1: [b"r1", b"r1"],
+        2: [],
+        3: [b"r4"],
+        4: [b"r4"],
+        5: [_failed(NotConnected("gone", None))],
+        6: [_failed(ValueError("what?"))],
+    }
+    ledger.sent = {number: [None] for number in range(6)} | {6: []}
+    ledger.handled.update([0, 0, 1, 3, 5])
+    ledger.noted.update([0, 0])
+    ledger.drained_with = {5}
+    assert sorted(ledger.faults()) == sorted(
+        [
+            "request 1 fired 2 times",
+            "request 2 fired 0 times",
+            "request 3 was given the reply b'r4'",
+            "request 4 was answered by nobody",
+            "request 5 was handled before a drain, and its reply was lost",
+            "request 6 failed with ValueError('what?')",
+            "send 6 fired 0 times",
+            "request 0 came 2 times",
+            "note 0 came 2 times",
+        ]
+    )
+
+
+def _failed(error: Exception) -> Any:
+    from twisted.python.failure import Failure
+
+    return Failure(error)
