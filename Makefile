@@ -6,12 +6,13 @@ PORT ?= 7007
 CC ?= cc
 PYTEST_ARGS ?=
 RUNS ?= 10000
+SECONDS ?= 30
 
 BIN := .venv/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-apart lint docs format bench simulate clean
+.PHONY: help serve test test-apart lint docs format bench simulate fuzz clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +60,11 @@ bench: .venv/.stamp-bench benchmarks/loadgen ## measure tcpapp beside its peers
 simulate: .venv/.stamp-dev ## run a chat room over 10,000 simulated networks (half an hour): make simulate RUNS=100
 	$(BIN)/python -m tests.simulated.chatroom '$(RUNS)'
 
+# RUNS counts executions here, and only where it was given: those of `make simulate` are another thing.
+fuzz: export RUNS := $(if $(filter command line environment,$(origin RUNS)),$(RUNS))
+fuzz: .venv/.stamp-fuzz ## feed each reader of bytes with what a stranger may send: make fuzz SECONDS=30
+	$(BIN)/python -m tests.fuzz '$(SECONDS)'
+
 clean: ## remove .venv and all that was built
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen docs/_build
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache twisted/plugins/dropin.cache
@@ -81,7 +87,8 @@ benchmarks/loadgen: benchmarks/loadgen.c
 .venv/.stamp-serve: EXTRAS := codecs,tls
 .venv/.stamp-dev: EXTRAS := dev
 .venv/.stamp-bench: EXTRAS := bench
-.venv/.stamp-serve .venv/.stamp-dev .venv/.stamp-bench: .venv/.stamp-venv $(NEEDS)
+.venv/.stamp-fuzz: EXTRAS := dev,fuzz
+.venv/.stamp-serve .venv/.stamp-dev .venv/.stamp-bench .venv/.stamp-fuzz: .venv/.stamp-venv $(NEEDS)
 	@echo "Installing tcpapp[$(EXTRAS)] into .venv"
 	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$(EXTRAS)]' >.venv/install.log 2>&1 \
 		|| { cat .venv/install.log >&2; exit 1; }

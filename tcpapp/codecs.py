@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Generic, Literal, get_args, get_origin, overlo
 from typing_extensions import TypeVar, override
 
 from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage
-from tcpapp.spec import InvalidSpec, split, suggest
+from tcpapp.spec import InvalidSpec, shown, split, suggest
 
 __all__ = ["Codec", "Invalid", "Json", "MessagePack", "Text", "from_string"]
 
@@ -254,7 +254,9 @@ def from_string(spec: str | Codec[Any] | None) -> Codec[Any] | None:
         raise InvalidOption(f"codec={spec!r}: takes 'text', 'json' or 'msgpack'{suggest(name, _KNOWN)}")
     for key in options.keys() - {"invalid"}:
         near = suggest(key, ["invalid"])
-        raise InvalidOption(f"codec={spec!r}: {name} has no {key}=; takes invalid=close or invalid=deliver{near}")
+        raise InvalidOption(
+            f"codec={spec!r}: {name} has no {shown(key)}=; takes invalid=close or invalid=deliver{near}"
+        )
     given: dict[str, Any] = {key: value.decode("utf-8", "replace") for key, value in options.items()}
     return _KNOWN[name](**given)
 

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["InvalidSpec", "escape", "split", "suggest"]
+__all__ = ["InvalidSpec", "escape", "shown", "split", "suggest"]
 
 _TOKEN = re.compile(
     rb"""
@@ -50,7 +50,7 @@ def split(spec: str) -> tuple[str, dict[str, bytes]]:
             )
         key, value = option[0].decode("utf-8", "replace"), b"=".join(option[1:])
         if key in found:
-            raise InvalidSpec(f"{spec!r}: {key}= is given twice; give it once")
+            raise InvalidSpec(f"{spec!r}: {shown(key)}= is given twice; give it once")
         found[key] = value
     return name[0].decode("utf-8", "replace"), found
 
@@ -81,6 +81,11 @@ def escape(value: bytes) -> str:
     return b"".join(
         _ESCAPES.get(byte) or (bytes([byte]) if 0x20 <= byte < 0x7F else b"\\x%02x" % byte) for byte in value
     ).decode()
+
+
+def shown(text: str) -> str:
+    """`text` as it can stand in a line: escaped, where it is not printable."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

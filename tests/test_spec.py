@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpapp.spec import InvalidSpec, escape, split, suggest
+from tcpapp.spec import InvalidSpec, escape, shown, split, suggest
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,9 @@ def test_any_text_is_read_or_refused(spec: str) -> None:
 def test_a_near_spelling_is_suggested(wrong: str, says: str) -> None:
     """The nearest known spelling is suggested, and none where none is near."""
     assert says == suggest(wrong, iter(["text", "json"]))
+
+
+@pytest.mark.parametrize(("text", "line"), [("max", "max"), ("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("", "")])
+def test_what_is_shown_is_a_line(text: str, line: str) -> None:
+    """What cannot be printed is escaped."""
+    assert shown(text) == line

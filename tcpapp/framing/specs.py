@@ -18,7 +18,7 @@ from tcpapp.framing.netstrings import Netstrings
 from tcpapp.framing.raw import Raw
 from tcpapp.framing.slip import Slip
 from tcpapp.framing.varint import Varint
-from tcpapp.spec import InvalidSpec, split, suggest
+from tcpapp.spec import InvalidSpec, shown, split, suggest
 
 __all__ = ["SPECS", "from_string"]
 
@@ -110,7 +110,9 @@ def _made(name: str, given: dict[str, bytes]) -> Framing:
     readers = {**readers, **_COMMON}
     for key in given:
         if key not in readers:
-            raise InvalidFraming(f"{key}= is no option of it; it takes {', '.join(readers)}{suggest(key, readers)}")
+            raise InvalidFraming(
+                f"{shown(key)}= is no option of it; it takes {', '.join(readers)}{suggest(key, readers)}"
+            )
     for key in _REQUIRED.get(name, ()):
         if key not in given:
             raise InvalidFraming(f"{key}= is missing; it takes {', '.join(readers)}")

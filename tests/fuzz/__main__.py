@@ -1,0 +1,63 @@
+"""
+``python -m tests.fuzz SECONDS [NAME ...]``: each target for so many seconds under atheris, two at a time.
+
+``RUNS=10000000`` in the environment has each make so many executions instead. What breaks a target is kept in its
+corpus, named, and makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+AT_ONCE = 2
+
+ONE = """
+import sys
+import atheris
+with atheris.instrument_imports(include=["tcpapp"]):
+    from tests.fuzz.targets import TARGETS
+name = sys.argv.pop(1)
+atheris.Setup(sys.argv, TARGETS[name])
+atheris.Fuzz()
+"""
+
+
+def fuzz(name: str, seconds: str) -> tuple[str, int, str]:
+    """Run one target; its name, exit code, and the last of what libFuzzer said."""
+    corpus = HERE / "corpora" / name
+    words = HERE / "dictionaries" / f"{name}.dict"
+    runs = os.environ.get("RUNS")
+    limit = f"-runs={runs}" if runs else f"-max_total_time={seconds}"
+    with tempfile.TemporaryDirectory() as found:  # what is new stays out of the corpus, but for what breaks it
+        command = [sys.executable, "-c", ONE, name, found, str(corpus), limit, "-max_len=600", "-timeout=10"]
+        command += [f"-artifact_prefix={corpus}/broke-", *([f"-dict={words}"] if words.exists() else [])]
+        ran = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, check=False)
+    lines = ran.stderr.splitlines()
+    return name, ran.returncode, "\n".join(lines[-30:] if ran.returncode else lines[-1:])
+
+
+def main() -> int:
+    """0 if nothing was found."""
+    try:
+        import atheris  # noqa: F401
+    except ImportError:
+        sys.stderr.write(f"atheris is not there for Python {sys.version.split()[0]}: pip install 'tcpapp[fuzz]'\n")
+        return 1
+    from tests.fuzz.targets import TARGETS
+
+    seconds, *names = sys.argv[1:] or ["30"]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        results = list(pool.map(lambda name: fuzz(name, seconds), names or TARGETS))
+    for name, code, said in results:
+        sys.stdout.write(f"{name:10} {'BROKE' if code else 'holds'}  {said}\n")
+    return int(any(code for _, code, _ in results))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

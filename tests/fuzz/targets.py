@@ -1,0 +1,211 @@
+"""
+The targets: each takes any bytes, and raises where something does not hold that has to.
+
+The first byte says how the rest is cut, so that the fuzzer finds cuts as it finds bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet.testing import MemoryReactorClock
+
+from tcpapp import codecs, framing
+from tcpapp.addresses import client_endpoint, server_endpoint
+from tcpapp.codecs import Codec
+from tcpapp.errors import (
+    InvalidAddress,
+    InvalidFraming,
+    InvalidProxyHeader,
+    MalformedProxyHeader,
+    UndecodableMessage,
+    UnreadableStream,
+    UnsendableMessage,
+)
+from tcpapp.framing import Framing
+from tcpapp.proxy_protocol import Header, HeaderReader, frame
+
+__all__ = ["TARGETS", "Target"]
+
+Target = Callable[[bytes], None]
+
+MAX = 64
+"""The longest message: short, so that the fuzzer comes to it."""
+
+REACTOR = MemoryReactorClock()
+
+
+def pieces(data: bytes, how: int) -> Iterator[bytes]:
+    """`data`, cut into pieces of 1 to 16 bytes, each as long as the one before, or one longer, by the bits of `how`."""
+    size, at = 1 + how % 16, 0
+    while at < len(data):
+        yield data[at : at + size]
+        at += size
+        size = size + 1 if how & 16 else size
+
+
+def read(made: Framing, chunks: Iterator[bytes] | list[bytes]) -> tuple[list[bytes], type | None, int, type | None]:
+    """What a framing makes of a stream: the messages, how it failed, what it left out, and whether it may end there."""
+    messages: list[bytes] = []
+    for chunk in chunks:
+        try:
+            messages += made.receive(chunk)
+        except UnreadableStream:
+            break
+        assert made.held <= made.max + len(chunk) + 16, made.held
+        if made.failure is not None:
+            break
+    failure = None if made.failure is None else type(made.failure)
+    try:
+        made.finish()
+    except UnreadableStream as error:
+        return messages, failure, made.skipped, type(error)
+    return messages, failure, made.skipped, None
+
+
+def of_framing(make: Callable[[int], Framing]) -> Target:
+    """However the stream is cut it is the same; and what was received can be sent, and received again."""
+
+    def target(data: bytes) -> None:
+        if len(data) < 2:
+            return
+        template = make(data[1])
+        stream = data[2:]
+        whole = read(template.fresh(), [stream])
+        assert whole == read(template.fresh(), pieces(stream, data[0])), whole
+        for message in whole[0]:
+            try:
+                sent = template.fresh().frame(message)
+            except UnsendableMessage:
+                continue
+            back = read(template.fresh(), [sent])
+            assert back[0] == [message], (message, back)
+
+    return target
+
+
+def oversize(bits: int) -> Any:
+    return "skip" if bits & 128 else "close"
+
+
+def length(bits: int) -> Framing:
+    """Every knob of a length prefix, by the bits of a byte."""
+    knobs: dict[str, Any] = {
+        "width": 1 + bits % 4,
+        "order": "little" if bits & 4 else "big",
+        "offset": 2 if bits & 8 else 0,
+        "adjust": -1 if bits & 16 else 0,
+        "strip": 1 if bits & 32 else None,
+    }
+    try:
+        return framing.LengthPrefixed(**knobs, max=MAX, oversize=oversize(bits))
+    except InvalidFraming:
+        return framing.LengthPrefixed(max=MAX, oversize=oversize(bits))
+
+
+FRAMINGS: dict[str, Callable[[int], Framing]] = {
+    "line": lambda bits: framing.Lines(b"\r\n" if bits & 1 else None, max=MAX, oversize=oversize(bits)),
+    "delimited": lambda bits: framing.Delimited(b"aab" if bits & 1 else b"\x03", max=MAX, oversize=oversize(bits)),
+    "length": length,
+    "varint": lambda bits: framing.Varint(max=MAX, oversize=oversize(bits)),
+    "netstring": lambda bits: framing.Netstrings(max=MAX, oversize=oversize(bits)),
+    "fixed": lambda bits: framing.Fixed(1 + bits % 9),
+    "blocks": lambda bits: framing.Blocks(b"\x0b", b"\x1c\r", max=MAX, oversize=oversize(bits)),
+    "slip": lambda bits: framing.Slip(max=MAX, oversize=oversize(bits)),
+    "cobs": lambda bits: framing.Cobs(max=MAX, oversize=oversize(bits)),
+}
+
+
+def of_codec(codec: Codec[Any]) -> Target:
+    """What is a value is the same value when it was sent and received again; what is none says so."""
+
+    def target(data: bytes) -> None:
+        try:
+            value = codec.decode(data)
+        except UndecodableMessage as error:
+            assert str(error).isprintable()
+            return
+        try:
+            sent = codec.encode(value)
+        except UnsendableMessage:
+            return
+        again = codec.decode(sent)
+        assert codec.encode(again) == sent or _has_nan(value), (value, again)
+
+    return target
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_nan, value.values()))
+    return any(map(_has_nan, value)) if isinstance(value, list) else isinstance(value, float) and math.isnan(value)
+
+
+def raw(data: bytes) -> None:
+    """There are no boundaries: what came is what comes out, chunk by chunk."""
+    if data:
+        chunks = list(pieces(data[1:], data[0]))
+        assert read(framing.Raw(), chunks) == (chunks, None, 0, None)
+
+
+def proxy(data: bytes) -> None:
+    """A header is the same however it is cut, and what it says can be written, and read again."""
+    if not data:
+        return
+    stream = data[1:]
+
+    def outcome(chunks: Any) -> Header | str | None:
+        reader = HeaderReader(max=536)
+        for chunk in chunks:
+            try:
+                if (header := reader.receive(chunk)) is not None:
+                    return header
+            except MalformedProxyHeader as error:
+                assert str(error).isprintable()
+                return str(error)
+            assert reader.held <= 536
+        return None
+
+    whole = outcome([stream])
+    assert whole == outcome(pieces(stream, data[0])), whole
+    if isinstance(whole, Header):
+        try:
+            written = frame(whole)
+        except InvalidProxyHeader:
+            return
+        reader = HeaderReader()
+        assert reader.receive(written + b"rest") is not None
+        assert reader.rest == b"rest"
+
+
+def specs(data: bytes) -> None:
+    """A spec is a framing whose own spec makes it again, or it is refused in a line."""
+    try:
+        made = framing.from_string(data.decode("utf-8", "surrogateescape"))
+    except InvalidFraming as error:
+        assert "\n" not in str(error)
+        return
+    assert framing.from_string(str(made)) == made
+
+
+def endpoints(data: bytes) -> None:
+    """An endpoint string is an endpoint, or it is refused in a line; of a server and of a client."""
+    text = data.decode("utf-8", "surrogateescape")
+    for make in (server_endpoint, client_endpoint):
+        try:
+            make(REACTOR, text)
+        except InvalidAddress as error:
+            assert "\n" not in str(error).replace(text, "")
+
+
+TARGETS: dict[str, Target] = {
+    "raw": raw,
+    **{name: of_framing(make) for name, make in FRAMINGS.items()},
+    **{name: of_codec(codecs.from_string(name)) for name in ("text", "json", "msgpack")},  # type: ignore[arg-type]
+    "proxy": proxy,
+    "specs": specs,
+    "endpoints": endpoints,
+}
+"""Each target by its name, which its corpus and its dictionary have, too."""
