@@ -253,6 +253,13 @@ class Timeouts:
         why="nginx's proxy_read_timeout, which bounds how long a backend may think",
         zero="no limit",
     )
+    blocked: float = _number(
+        1.0,
+        "the process without a turn of its loop, before the log says where it stands (of twistd's service)",
+        unit="seconds",
+        why="our choice: ten times what asyncio's debug mode calls slow, and less than any client here waits",
+        zero="no watch",
+    )
     max_age: float = _number(
         0.0,
         "a connection's life; then what is in hand is finished, and it is closed",

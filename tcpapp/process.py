@@ -28,6 +28,7 @@ from tcpapp.addresses import describe
 from tcpapp.configuration.checking import Checked
 from tcpapp.configuration.showing import switched_off
 from tcpapp.configuration.sources import Problems
+from tcpapp.lag import LoopWatch
 from tcpapp.server import MessageServerFactory
 from tcpapp.service import MessageService
 from tcpapp.systemd import Systemd
@@ -80,6 +81,7 @@ class TwistdService(MessageService):
         self._twistd: dict[str, Any] = options.parent or {}
         self._terminating = False
         self._systemd = Systemd(os.environ)
+        self._watch = LoopWatch(reactor, options.factory.settings.timeouts.blocked)
         self._alive = LoopingCall(self._systemd.alive)
         self._alive.clock = reactor
 
@@ -119,11 +121,13 @@ class TwistdService(MessageService):
         return super().stopService().addBoth(self._rest)
 
     def _rest(self, result: Any) -> Any:
+        self._watch.stop()
         if self._alive.running:  # it lived while it drained, and was to be believed to
             self._alive.stop()
         return result
 
     def _serves(self) -> None:
+        self._watch.start()
         self._systemd.ready(f"listening on {', '.join(describe(each) for each in self.addresses)}")
         if self._systemd.watchdog and not self._alive.running:
             self._alive.start(self._systemd.watchdog)

@@ -53,7 +53,7 @@ TOWER = (
     # beside the tower, on the public package
     {"apps", "testing", "reactor"},
     # floor 4: the command line
-    {"configuration", "systemd"},
+    {"configuration", "systemd", "lag"},
     {"process"},
     {"plugin", "cli"},
 )

@@ -55,6 +55,7 @@ def test_limits_have_defaults(name: str, default: int) -> None:
         ("idle_read", 0.0),
         ("idle_write", 0.0),
         ("answer", 60.0),
+        ("blocked", 1.0),
         ("max_age", 0.0),
         ("heartbeat", 60.0),
         ("keepalive", 60.0),

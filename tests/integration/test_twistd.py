@@ -523,6 +523,19 @@ def test_more_descriptors_are_asked_for_where_they_are_needed(run: Run) -> None:
     ends(process)
 
 
+def test_an_app_that_blocks_is_shown_where_it_does(run: Run, tmp_path: Path) -> None:
+    """The log names the function, and the others are served when it is over."""
+    source = "import time\n\n\ndef compute(message, connection):\n    time.sleep(0.4)\n    return message\n"
+    (tmp_path / "mine.py").write_text(source)
+    process = run("--listen", TCP, "--app", "mine:compute", "--blocked", "0.1")
+    with dial(process.port()) as client:
+        client.sendall(b"hello\n")
+        process.line(r"nothing was done for more than 0\.1 s \(blocked\)")
+        process.line("in compute")
+        assert hear(client, 6) == b"hello\n"
+    ends(process)
+
+
 # The unit files -------------------------------------------------------------------------------------------------------
 
 
