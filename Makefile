@@ -12,7 +12,7 @@ BIN := .venv/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-apart lint docs format bench simulate fuzz clean
+.PHONY: help serve test test-apart lint docs format bench simulate fuzz soak clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,9 @@ simulate: .venv/.stamp-dev ## run a chat room over 10,000 simulated networks (ha
 fuzz: export RUNS := $(if $(filter command line environment,$(origin RUNS)),$(RUNS))
 fuzz: .venv/.stamp-fuzz ## feed each reader of bytes with what a stranger may send: make fuzz SECONDS=30
 	$(BIN)/python -m tests.fuzz '$(SECONDS)'
+
+soak: .venv/.stamp-dev ## ten minutes of requests, faults and drains, after which all is as it began
+	$(BIN)/python -m tests.soak 600
 
 clean: ## remove .venv and all that was built
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen docs/_build

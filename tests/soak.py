@@ -1,0 +1,84 @@
+"""
+``make soak``: ten minutes of requests, faults and drains, at half of what the machine can do; then all is as it began.
+
+Lap after lap it keeps a ledger (see `tests.integration.ledger`) of 20,000 requests, by another seed each time, and then
+rests as long as a lap took. After the first laps, which pay for what is made once, descriptors, timers and memory are
+noted; at the end there are no more of the first two, and no more than a tenth more of the third.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from twisted.internet.task import deferLater, react
+
+from tests.integration.ledger import keep
+
+REQUESTS = 20_000
+FIRST = 3
+"""Laps that are not compared: imports, pools, the interpreter's own caches."""
+
+GROWTH = 1.1
+"""How much more memory there may be at the end: allocators keep some of what they were given back."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the process has at one moment: open descriptors, timers, and bytes of memory."""
+
+    descriptors: int
+    timers: int
+    memory: int
+
+    @classmethod
+    def of(cls, reactor: Any) -> Standing:
+        """What it has now."""
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        return cls(descriptors, len(reactor.getDelayedCalls()), pages * resource.getpagesize())
+
+
+async def soak(reactor: Any, seconds: float) -> list[str]:
+    """Go on for so long; what is not as it should be."""
+    began = monotonic()
+    first = last = Standing.of(reactor)
+    laps = answered = 0
+    while monotonic() - began < seconds or laps <= FIRST:
+        lap = monotonic()
+        ledger = await keep(reactor, REQUESTS, seed=laps)
+        if faults := ledger.faults():
+            return [f"seed {laps}: {fault}" for fault in faults]
+        answered += ledger.answered
+        laps += 1
+        await deferLater(reactor, min(monotonic() - lap, seconds / 10))
+        last = Standing.of(reactor)
+        first = last if laps == FIRST else first
+    sys.stdout.write(f"{laps} laps in {monotonic() - began:.0f} s, {answered} answered; from {first} to {last}\n")
+    return [
+        f"{what}: {before} in the beginning, {after} in the end"
+        for what, before, after, most in (
+            ("descriptors", first.descriptors, last.descriptors, first.descriptors),
+            ("timers", first.timers, last.timers, first.timers),
+            ("memory", first.memory, last.memory, first.memory * GROWTH),
+        )
+        if after > most
+    ]
+
+
+async def main(reactor: Any) -> None:
+    """Soak for the seconds of the command line; 1 where something is not as it began."""
+    found = await soak(reactor, float(sys.argv[1]) if sys.argv[1:] else 600.0)
+    sys.stdout.write("".join(f"{each}\n" for each in found))
+    if found:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    react(main)
