@@ -183,7 +183,7 @@ async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
         connection.abort()
     await service.factory.wait_for(0)
     ledger.calm = True
-    await ledger.reached(reactor, ledger.asked + CLIENTS * BATCH, 1.0)
+    await ledger.reached(reactor, min(ledger.asked + CLIENTS * BATCH, ledger.requests), 20.0)
     assert await service.drain(10, 0) == 0
     ledger.calm = False
     service.resume()
