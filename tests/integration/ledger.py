@@ -179,10 +179,11 @@ async def trouble(reactor: Any, ledger: Ledger, service: MessageService, proxy: 
 
 async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
     """Let what was broken be over, then drain while requests are under way; and serve again."""
-    for connection in list(service.factory.connections):
-        connection.abort()
-    await service.factory.wait_for(0)
+    service.suspend()  # or those who come again at once would never let it be empty
+    service.factory.abort()
+    await service.wait_for(0)
     ledger.calm = True
+    service.resume()
     await ledger.reached(reactor, min(ledger.asked + CLIENTS * BATCH, ledger.requests), 20.0)
     assert await service.drain(10, 0) == 0
     ledger.calm = False
