@@ -18,7 +18,7 @@ from benchmarks.report import Row
 
 GROUP = "memory of an idle connection, server's heap"
 GOAL = 3072
-"""Bytes over a bare protocol of Twisted's, which has 1 kB: 4 kB in all, with every wait watched and every bound kept."""
+"""Bytes over a bare protocol of Twisted's, which has 1 kB: 4 kB in all, with all waits watched and all bounds kept."""
 FIRST = 500
 RESERVE = 100
 PATIENCE = 20.0
