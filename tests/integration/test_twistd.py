@@ -536,6 +536,26 @@ def test_an_app_that_blocks_is_shown_where_it_does(run: Run, tmp_path: Path) -> 
     ends(process)
 
 
+def test_a_unix_sockets_path_that_a_crash_left_is_taken_over(run: Run, tmp_path: Path) -> None:
+    """But not one on which somebody listens."""
+    endpoint = f"unix:{tmp_path}/socket:mode=600"
+    process = run("--listen", endpoint)
+    process.line("listening on unix:")
+    busy = run("--listen", endpoint)
+    code, _, err = busy.end()
+    assert (code, err) == (1, f"twistd tcpapp: Couldn't listen on unix:{tmp_path}/socket: Cannot acquire lock.\n")
+    process.signal(signal.SIGKILL)
+    process.popen.wait(SECONDS)
+    assert (tmp_path / "socket").exists()
+    again = run("--listen", endpoint)
+    again.line("listening on unix:")
+    assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o600
+    with dial(f"{tmp_path}/socket") as client:
+        client.sendall(b"hello\n")
+        assert hear(client, 6) == b"hello\n"
+    ends(again)
+
+
 # The unit files -------------------------------------------------------------------------------------------------------
 
 

@@ -49,11 +49,18 @@ RULES = {
     "end-of-stream",
     "truncated-message",
     "send-stalled",
+    "first-message-timeout",
+    "frame-timeout",
+    "idle",
     "half-close-over",
     "grace-over",
     "lost",
 }
-"""The ways in which a connection of this scenario can end."""
+"""
+The ways in which a connection of this scenario can end.
+
+Where the other end crashed, or the line was cut for good, the server's waits are what ends it.
+"""
 
 
 class House:
