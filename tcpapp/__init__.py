@@ -26,6 +26,7 @@ The tower; a file imports only from rows below its own::
       settings, app     1  what the connections of a factory share; the three forms of app
       info              1  what is to be known of a server that serves
       telemetry         1  what happened, told to whoever listens
+      alarm             1  a limit that is near
       admission, doors  1  who is taken in, and how fast; ports that are shut for a while
       limits, addresses 1  every number with its reason; endpoint strings, checked
       networks          1  networks of addresses, and who is in them

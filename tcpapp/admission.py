@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Hashable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
+from tcpapp.alarm import Alarm
 from tcpapp.limits import Limits
-from tcpapp.networks import Networks, Place, ip_of, place_of
+from tcpapp.networks import Networks, Place, ip_of, name_of, place_of
 
 __all__ = ["Admission", "Refusal"]
 
@@ -57,14 +59,15 @@ class Admission(Generic[Who]):
     Counts who is in, and says of each who comes whether there is room.
 
     `limits` and `networks` may be replaced at any time: they hold for those who come from then on. `refused` counts
-    those who were not taken in, by rule.
+    those who were not taken in, by rule. `alarm` is told when a limit is near, and when it has been left behind.
 
     Each who is taken in takes a place until `leave`. One whose address cannot be counted by (a UNIX socket's) counts in
     all alone. It remembers no more than who is in.
     """
 
-    def __init__(self, limits: Limits, networks: Networks) -> None:
+    def __init__(self, limits: Limits, networks: Networks, alarm: Alarm | None = None) -> None:
         self.limits = limits
+        self._alarm = alarm
         self.networks = networks
         self.refused: Counter[str] = Counter()
         self._addresses: Counter[Place] = Counter()
@@ -99,6 +102,8 @@ class Admission(Generic[Who]):
         if places is not None:
             self._addresses[places[0]] += 1
             self._networks[places[1]] += 1
+        if self._alarm is not None:
+            self._one_more(self._alarm, address, places)
 
     def leave(self, who: Who) -> None:
         """`who` is gone. Nothing is done for one who was not in."""
@@ -108,6 +113,27 @@ class Admission(Generic[Who]):
                 counter[place] -= 1
                 if not counter[place]:
                     del counter[place]
+        if self._alarm is not None:
+            self._one_less(self._alarm, places)
+
+    def _one_more(self, alarm: Alarm, address: Any, places: tuple[Place, Place] | None) -> None:
+        limits, ip = self.limits, ip_of(address)
+        alarm.rose("max_connections", len(self._in), limits.max_connections)
+        if places is not None and ip is not None:
+            one, all_near = places
+            bits = limits.network_ipv4 if ip.version == 4 else limits.network_ipv6
+            count, most = self._addresses[one], limits.max_per_address
+            alarm.rose("max_per_address", count, most, one, partial(str, ip))
+            count, most = self._networks[all_near], limits.max_per_network
+            alarm.rose("max_per_network", count, most, all_near, partial(name_of, ip, bits))
+
+    def _one_less(self, alarm: Alarm, places: tuple[Place, Place] | None) -> None:
+        limits = self.limits
+        alarm.fell("max_connections", len(self._in), limits.max_connections)
+        if places is not None:
+            one, all_near = places
+            alarm.fell("max_per_address", self._addresses[one], limits.max_per_address, one)
+            alarm.fell("max_per_network", self._networks[all_near], limits.max_per_network, all_near)
 
     def _places(self, address: Any) -> tuple[Place, Place] | None:
         ip = ip_of(address)

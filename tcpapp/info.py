@@ -10,7 +10,7 @@ from typing import Any
 
 from tcpapp.limits import Limits, Policies, Timeouts
 
-__all__ = ["Counts", "Info"]
+__all__ = ["Counts", "Info", "Traffic"]
 
 RECENT = 10
 """Seconds that a rate is reckoned over: our choice; long enough for a rate of one in a few seconds to be seen."""
@@ -28,6 +28,8 @@ class Info:
     - `accepted`, `accept_rate`: how many came in, in all; and a second, over the last ten.
     - `refused`, `closed`: how many were turned away, and have ended, by rule.
     - `oldest`, `median_age`: how long connections have been open; 0.0 where there are none.
+    - `messages`, `message_rate`, `bytes`, `byte_rate`: how many peers sent, in all; and a second, over the last ten.
+    - `lag`, `most_lag`: how late the loop went round the last time, and the worst time; 0.0 where nobody watches it.
     - `buffered`: bytes that all connections hold, as `max_buffered` counts them; `shed`: how many it had cut.
     - `limits`, `timeouts`, `policies`: what holds.
     """
@@ -43,6 +45,12 @@ class Info:
     closed: Mapping[str, int]
     oldest: float
     median_age: float
+    messages: int
+    message_rate: float
+    bytes: int
+    byte_rate: float
+    lag: float
+    most_lag: float
     buffered: int
     shed: int
     limits: Limits
@@ -77,6 +85,35 @@ class Counts:
     def rate(self, now: float) -> float:
         """How many came a second, over the last ten."""
         return sum(count for second, count in self._seconds if now - second <= RECENT) / RECENT
+
+
+class Traffic:
+    """
+    What came in on all connections of a factory: `messages` and `bytes`, which connections add to.
+
+    For a chunk that is two additions and a comparison: whoever adds at `until` or later calls `mark` first.
+    """
+
+    __slots__ = ("_marks", "bytes", "messages", "until")
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self.until = 0.0
+        self._marks: deque[tuple[float, int, int]] = deque()
+
+    def mark(self, now: float) -> None:
+        """A second has begun: remember what came before it."""
+        self._marks.append((now, self.messages, self.bytes))
+        self.until = now + 1
+        while now - self._marks[0][0] > RECENT:
+            self._marks.popleft()
+
+    def rates(self, now: float) -> tuple[float, float]:
+        """How many messages and bytes came a second, over the last ten."""
+        recent = ((messages, size) for at, messages, size in self._marks if now - at <= RECENT)
+        messages, size = next(recent, (self.messages, self.bytes))
+        return (self.messages - messages) / RECENT, (self.bytes - size) / RECENT
 
 
 def ages(opened: Iterable[float], now: float) -> tuple[float, float]:

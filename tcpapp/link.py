@@ -19,7 +19,7 @@ from zope.interface import implementer
 from tcpapp import keepalive
 from tcpapp.app import Handlers
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.deadlines import Deadlines, reason_of, waits_of
+from tcpapp.deadlines import Deadlines, reason_of
 from tcpapp.dispatch import AWAITING, BLOCKED, CUT, DEAF, ENDING, OVER, PAUSED, TOLD, Dispatch
 from tcpapp.ending import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
 from tcpapp.errors import NotConnected, UnreadableStream
@@ -54,6 +54,7 @@ class Link(Protocol):
         "_outbox",
         "_reading",
         "_settings",
+        "_traffic",
         "_upgrade",
         "connected",
         "factory",
@@ -65,6 +66,7 @@ class Link(Protocol):
 
     def __init__(self, settings: Settings, factory: Any = None) -> None:
         self._settings = settings
+        self._traffic = settings.traffic
         self.factory = factory
         self.transport = None
         self.connected = 0
@@ -119,7 +121,12 @@ class Link(Protocol):
         except UnreadableStream as error:
             messages, framing.failure = [], error
         intake, deadlines, unfinished = self._intake, self._deadlines, framing.unfinished
-        deadlines.heard = deadlines.seconds()
+        deadlines.heard = now = deadlines.seconds()
+        traffic = self._traffic
+        if now >= traffic.until:
+            traffic.mark(now)
+        traffic.messages += len(messages)
+        traffic.bytes += len(data)
         if unfinished or deadlines.watchful or not messages:
             deadlines.came(bool(messages), unfinished)
         if messages:
@@ -129,11 +136,8 @@ class Link(Protocol):
                 self._dispatch.arrive(messages)
         if intake.metered:
             intake.read(len(data))
-        if framing.skipped:
-            count, framing.skipped = framing.skipped, 0
-            self._tell(MessagesSkipped, count, framing.max)
-        if framing.failure is not None and not intake.kept:
-            self.unreadable(framing.failure, data)
+        if framing.skipped or framing.failure is not None:
+            self._tell_of(framing, data)
         if unfinished or self._load.noted or self._inbox.size or self._outbox.unsent:
             self._load.note()
 
@@ -300,7 +304,7 @@ class Link(Protocol):
         """Messages can pass: tell the app."""
         settings = self._settings
         self._ending.open()
-        self._reckon()
+        settings.begin_waits(self._deadlines, serves=getattr(self.factory, "serves", False))
         failure: Failure | None = None
         try:
             handlers = settings.handlers()
@@ -314,18 +318,15 @@ class Link(Protocol):
         self._dispatch.start(handlers)
         self._ending.tell_open()
 
-    def _reckon(self) -> None:
-        """Begin the waits of an open connection. What the peer of a server owes us is not what a server owes us."""
-        settings, timeouts, deadlines = self._settings, self._settings.timeouts, self._deadlines
-        serves = getattr(self.factory, "serves", False)
-        deadlines.reckon(timeouts.frame, **waits_of(timeouts, serves=serves, beats=settings.heartbeat is not None))
-        if serves and timeouts.first_message:
-            deadlines.start("first_message", timeouts.first_message)
-        if timeouts.max_age:
-            spread = settings.limits.age_jitter / 100
-            deadlines.start("max_age", timeouts.max_age * settings.random.uniform(1 - spread, 1 + spread))
-
     # How it ends.
+
+    def _tell_of(self, framing: Framing, data: bytes) -> None:
+        """Messages were left out of `data`, or the rest of it cannot be read."""
+        if framing.skipped:
+            count, framing.skipped = framing.skipped, 0
+            self._tell(MessagesSkipped, count, framing.max)
+        if framing.failure is not None and not self._intake.kept:
+            self.unreadable(framing.failure, data)
 
     def _end_input(self, cause: CloseReason) -> None:
         """No message will come any more: what came is still handled, then the connection is closed for `cause`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from tcpapp.errors import InvalidAddress
 
-__all__ = ["Networks", "Place", "ip_of", "place_of"]
+__all__ = ["Networks", "Place", "ip_of", "name_of", "place_of"]
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -34,6 +34,11 @@ def place_of(ip: IP, bits_ipv4: int, bits_ipv6: int) -> Place:
     """The network of so many bits that `ip` is in: 32 or 128 bits are the address itself."""
     bits = bits_ipv4 if ip.version == 4 else bits_ipv6
     return ip.version, int(ip) >> (ip.max_prefixlen - bits)
+
+
+def name_of(ip: IP, bits: int) -> str:
+    """The network of so many bits that `ip` is in, as operators write it: ``192.0.2.0/24``."""
+    return str(ipaddress.ip_network(f"{ip}/{bits}", strict=False))
 
 
 class Networks:

@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Protocol
@@ -28,6 +29,7 @@ from tcpapp.addresses import describe
 from tcpapp.configuration.checking import Checked
 from tcpapp.configuration.showing import switched_off
 from tcpapp.configuration.sources import Problems
+from tcpapp.info import Info
 from tcpapp.lag import LoopWatch
 from tcpapp.server import MessageServerFactory
 from tcpapp.service import MessageService
@@ -106,6 +108,10 @@ class TwistdService(MessageService):
             Path(self._twistd["pidfile"]).unlink(missing_ok=True)
         if self._twistd.get("statusPipe") is not None:
             os.write(self._twistd["statusPipe"], f"1 {message}".encode("ascii", "backslashreplace")[:100])
+
+    def info(self) -> Info:
+        """What is to be known of it now, and how late its loop goes round."""
+        return replace(super().info(), lag=self._watch.lag, most_lag=self._watch.most)
 
     def startService(self) -> None:
         """Serve. twistd calls it."""

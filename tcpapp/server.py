@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 
 from tcpapp.addresses import describe
 from tcpapp.admission import Admission, Refusal
+from tcpapp.alarm import Alarm
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection import MessageProtocol
 from tcpapp.doors import Doors
@@ -54,7 +55,7 @@ class MessageServerFactory(ServerFactory):
 
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         settings = self.settings = Settings(app, framing, **options)
-        self.admission: Admission[Any] = Admission(settings.limits, settings.networks)
+        self.admission: Admission[Any] = Admission(settings.limits, settings.networks, Alarm(settings.alarm))
         self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock, self._room)
         self.counts = Counts(self._now())
         self.draining = False
@@ -220,9 +221,10 @@ class MessageServerFactory(ServerFactory):
 
     def info(self, addresses: Iterable[IAddress] = (), suspended: bool = False) -> Info:
         """What is to be known of it now; those who listen with it say where, and whether they are `suspended`."""
-        now, settings = self._now(), self.settings
+        now, settings, traffic = self._now(), self.settings, self.settings.traffic
         where = tuple(describe(each) for each in addresses)
         oldest, median_age = ages(self._open.values(), now)
+        message_rate, byte_rate = traffic.rates(now)
         state = "draining" if self.draining else "stopped" if not where else "suspended" if suspended else "serving"
         return Info(
             addresses=where,
@@ -236,6 +238,12 @@ class MessageServerFactory(ServerFactory):
             closed=dict(self.counts.closed),
             oldest=oldest,
             median_age=median_age,
+            messages=traffic.messages,
+            message_rate=message_rate,
+            bytes=traffic.bytes,
+            byte_rate=byte_rate,
+            lag=0.0,
+            most_lag=0.0,
             buffered=settings.memory.total,
             shed=settings.memory.shed,
             limits=settings.limits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any, TypedDict
 
@@ -12,13 +13,15 @@ from tcpapp import codecs
 from tcpapp import framing as framings
 from tcpapp.app import handlers_of
 from tcpapp.codecs import Codec
+from tcpapp.deadlines import Deadlines, waits_of
 from tcpapp.errors import InvalidOption, UnsendableMessage
 from tcpapp.framing import Framing
+from tcpapp.info import Traffic
 from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.memory import Memory
 from tcpapp.networks import Networks
 from tcpapp.requests import Key, check_key
-from tcpapp.telemetry import CalmLog, MemoryShort, Telemetry
+from tcpapp.telemetry import CalmLog, LimitNear, Telemetry
 from tcpapp.turns import Turns
 
 __all__ = ["Options", "Settings"]
@@ -72,7 +75,8 @@ class Settings:
         self.timeouts: Timeouts = _instance("timeouts", options.get("timeouts"), Timeouts)
         self.policies: Policies = _instance("policies", options.get("policies"), Policies)
         self.turns = Turns()
-        self.memory = Memory(self.limits.max_buffered, self._alarm)
+        self.traffic = Traffic()
+        self.memory = Memory(self.limits.max_buffered, partial(self.alarm, "max_buffered"))
         self.key = check_key(options.get("key"))
         self.clock = options.get("clock")
         told = Telemetry(CalmLog()) if telemetry is None else telemetry
@@ -102,9 +106,20 @@ class Settings:
             setattr(self, name, each)
         self.memory.limit = self.limits.max_buffered
 
-    def _alarm(self, total: int, limit: int) -> None:
+    def begin_waits(self, deadlines: Deadlines, *, serves: bool) -> None:
+        """Begin those of an open connection. What the peer of a server owes us is not what a server owes us."""
+        timeouts = self.timeouts
+        deadlines.reckon(timeouts.frame, **waits_of(timeouts, serves=serves, beats=self.heartbeat is not None))
+        if serves and timeouts.first_message:
+            deadlines.start("first_message", timeouts.first_message)
+        if timeouts.max_age:
+            spread = self.limits.age_jitter / 100
+            deadlines.start("max_age", timeouts.max_age * self.random.uniform(1 - spread, 1 + spread))
+
+    def alarm(self, name: str, value: int, limit: int, where: str = "") -> None:
+        """The limit called `name` is near."""
         if self.telemetry:
-            self.telemetry.tell(MemoryShort(total, limit))
+            self.telemetry.tell(LimitNear(name, value, limit, where))
 
     def _checked_heartbeat(self, heartbeat: Any) -> Any:
         """`heartbeat` itself, unless it is a message that cannot be sent: that is known now."""

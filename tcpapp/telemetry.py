@@ -35,8 +35,8 @@ __all__ = [
     "Closed",
     "Event",
     "LateReply",
+    "LimitNear",
     "Listener",
-    "MemoryShort",
     "MessagesSkipped",
     "NeverOpened",
     "Opened",
@@ -97,11 +97,18 @@ class MessagesSkipped:
 
 
 @dataclass(frozen=True)
-class MemoryShort:
-    """All connections of a factory together hold `total` bytes, near the `limit`: the greedy are not read from."""
+class LimitNear:
+    """
+    The alarm: four fifths of a limit of `Limits`, called `name`, are reached. It is told again once it was left behind.
 
-    total: int
+    There are `value` of what `limit` allows; `where` is the address or the network whose limit it is, or ``""``: it is
+    that of the whole server. Of ``max_buffered`` the value is in bytes, and the greedy are not read from any more.
+    """
+
+    name: str
+    value: int
     limit: int
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class LateReply:
     connection: MessageProtocol
 
 
-Event = Opened | Closed | NeverOpened | Refused | AppFailed | MemoryShort | MessagesSkipped | LateReply
+Event = Opened | Closed | NeverOpened | Refused | AppFailed | LimitNear | MessagesSkipped | LateReply
 Listener = Callable[[Event], None]
 
 _log = Logger(namespace="tcpapp")
@@ -168,12 +175,12 @@ def log(event: Event) -> None:
             count=event.count,
             limit=event.limit,
         )
-    elif isinstance(event, MemoryShort):
-        _log.warn(
-            "connections hold {total} bytes, of {limit} (max_buffered): those that hold the most are not read from",
-            total=event.total,
-            limit=event.limit,
-        )
+    elif isinstance(event, LimitNear):
+        text = "connections hold {value} bytes, of {limit} ({name}): those that hold the most are not read from"
+        if event.name != "max_buffered":
+            text = "{value} connections {where}are open, near {limit} ({name}): turn it up, or find who it is"
+        where = event.where and f"from {event.where} "
+        _log.warn(text, name=event.name, value=event.value, limit=event.limit, where=where)
     elif isinstance(event, LateReply):
         _log.info("{peer}: dropped a reply that no request waits for", peer=_peer(event.connection))
 
@@ -218,6 +225,8 @@ def _rule_of(event: Event) -> str:
     """The rule of an event that has one. There are few: a table of kinds and rules cannot grow by what peers do."""
     if isinstance(event, (Closed, NeverOpened)):
         return event.reason.rule
+    if isinstance(event, LimitNear):
+        return event.name
     return event.refusal.rule if isinstance(event, Refused) else ""
 
 

@@ -9,7 +9,7 @@ import pytest
 from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts
 from tcpapp.apps import echo
 from tcpapp.memory import Memory
-from tcpapp.telemetry import Closed, MemoryShort
+from tcpapp.telemetry import Closed, LimitNear
 from tests.peers import NotedTransport, StrictClock
 
 
@@ -182,7 +182,7 @@ def test_those_who_do_not_read_are_cut_and_one_who_does_is_served() -> None:
     aborted[0].turn()
     [first] = [each.reason for each in server.told(Closed) if each.connection is aborted[0].connection]
     assert (first.rule, first.limit) == ("memory-short", 1000 * KIB)
-    assert len(server.told(MemoryShort)) >= 1
+    assert len(server.told(LimitNear)) >= 1
 
 
 def test_a_long_message_that_does_not_end_counts() -> None:

@@ -298,6 +298,13 @@ def test_the_manager_is_told_what_becomes_of_the_service(monkeypatch: pytest.Mon
     assert manager.told == ["ready", "alive", "alive", "reloading", "ready", "stopping", "stopping"]
 
 
+def test_how_late_the_loop_goes_round_is_told() -> None:
+    """The last time, and the worst."""
+    service = service_on("tcp:0")
+    service._watch.lag, service._watch.most = 0.5, 2.0
+    assert (service.info().lag, service.info().most_lag) == (0.5, 2.0)
+
+
 def test_timers_run_on_a_clock_that_is_never_set() -> None:
     """Unless there are some already, or the reactor runs: theirs would be another clock's."""
     made, running, used = Clock(), global_reactor, Clock()

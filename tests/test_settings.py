@@ -90,10 +90,10 @@ def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.telemetry is not Settings().telemetry
 
 
-def test_no_event_is_made_of_short_memory_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_event_is_made_of_a_near_limit_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks first."""
-    monkeypatch.setattr("tcpapp.settings.MemoryShort", None)  # to make one would raise
-    Settings(telemetry=Telemetry())._alarm(80, 100)
+    monkeypatch.setattr("tcpapp.settings.LimitNear", None)  # to make one would raise
+    Settings(telemetry=Telemetry()).alarm("max_buffered", 80, 100)
 
 
 def test_telemetry_that_nobody_listens_to_stays_silent() -> None:

@@ -24,7 +24,7 @@ from tcpapp.telemetry import (
     Closed,
     Event,
     LateReply,
-    MemoryShort,
+    LimitNear,
     MessagesSkipped,
     NeverOpened,
     Opened,
@@ -241,11 +241,19 @@ BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b
             id="skipped",
         ),
         pytest.param(
-            MemoryShort(80, 100),
-            [
-                "warn connections hold 80 bytes, of 100 (max_buffered): those that hold the most are not read from",
-            ],
+            LimitNear("max_buffered", 80, 100),
+            ["warn connections hold 80 bytes, of 100 (max_buffered): those that hold the most are not read from"],
             id="memory-short",
+        ),
+        pytest.param(
+            LimitNear("max_connections", 80, 100),
+            ["warn 80 connections are open, near 100 (max_connections): turn it up, or find who it is"],
+            id="connections-near-their-limit",
+        ),
+        pytest.param(
+            LimitNear("max_per_network", 8, 10, "192.0.2.0/24"),
+            ["warn 8 connections from 192.0.2.0/24 are open, near 10 (max_per_network): turn it up, or find who it is"],
+            id="a-network-near-its-limit",
         ),
         pytest.param(
             NeverOpened(CONNECTION, BAD),
