@@ -8,6 +8,7 @@ The tower; a file imports only from rows below its own::
     plugin              4  twistd tcpapp: command line → service
       process, systemd  4  the service as a process: signals, reloading, its manager
       lag               4  whether the loop goes round, and where it stands when not
+      lost_lines        4  lines that the log could not take
       configuration     4  options file, environment and command line, checked as a whole
     service             3  listening services: start, drain, stop, start again
     listening           2  listen(): ports, and what is done with them

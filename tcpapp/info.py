@@ -30,6 +30,7 @@ class Info:
     - `oldest`, `median_age`: how long connections have been open; 0.0 where there are none.
     - `messages`, `message_rate`, `bytes`, `byte_rate`: how many peers sent, in all; and a second, over the last ten.
     - `lag`, `most_lag`: how late the loop went round the last time, and the worst time; 0.0 where nobody watches it.
+    - `lost_lines`: how many lines the log could not take, where somebody counts them, as `twistd tcpapp` does.
     - `buffered`: bytes that all connections hold, as `max_buffered` counts them; `shed`: how many it had cut.
     - `limits`, `timeouts`, `policies`: what holds.
     """
@@ -51,6 +52,7 @@ class Info:
     byte_rate: float
     lag: float
     most_lag: float
+    lost_lines: int
     buffered: int
     shed: int
     limits: Limits

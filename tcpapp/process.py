@@ -31,6 +31,7 @@ from tcpapp.configuration.showing import switched_off
 from tcpapp.configuration.sources import Problems
 from tcpapp.info import Info
 from tcpapp.lag import LoopWatch
+from tcpapp.lost_lines import LostLines
 from tcpapp.server import MessageServerFactory
 from tcpapp.service import MessageService
 from tcpapp.systemd import Systemd
@@ -84,6 +85,7 @@ class TwistdService(MessageService):
         self._terminating = False
         self._systemd = Systemd(os.environ)
         self._watch = LoopWatch(reactor, options.factory.settings.timeouts.blocked)
+        self._lost_lines = LostLines(reactor)
         self._alive = LoopingCall(self._systemd.alive)
         self._alive.clock = reactor
 
@@ -92,7 +94,7 @@ class TwistdService(MessageService):
         self._take_signals()  # who sees it listen may stop it, though the reactor does not run yet
         for doubt in [*self._options.doubts, *switched_off(self._options.checked.given)]:
             _log.warn("{doubt}", doubt=doubt)
-        raise_descriptor_limit(self.factory.settings.limits.max_connections)
+        self._fit_descriptors()
         try:
             super().privilegedStartService()
         except (CannotListenError, OSError) as error:
@@ -110,8 +112,9 @@ class TwistdService(MessageService):
             os.write(self._twistd["statusPipe"], f"1 {message}".encode("ascii", "backslashreplace")[:100])
 
     def info(self) -> Info:
-        """What is to be known of it now, and how late its loop goes round."""
-        return replace(super().info(), lag=self._watch.lag, most_lag=self._watch.most)
+        """What is to be known of it now, how late its loop goes round, and what the log could not take."""
+        watch, lost_lines = self._watch, self._lost_lines.count
+        return replace(super().info(), lag=watch.lag, most_lag=watch.most, lost_lines=lost_lines)
 
     def startService(self) -> None:
         """Serve. twistd calls it."""
@@ -128,11 +131,13 @@ class TwistdService(MessageService):
 
     def _rest(self, result: Any) -> Any:
         self._watch.stop()
+        self._lost_lines.stop()
         if self._alive.running:  # it lived while it drained, and was to be believed to
             self._alive.stop()
         return result
 
     def _serves(self) -> None:
+        self._lost_lines.start()
         self._watch.start()
         self._systemd.ready(f"listening on {', '.join(describe(each) for each in self.addresses)}")
         if self._systemd.watchdog and not self._alive.running:
@@ -161,6 +166,13 @@ class TwistdService(MessageService):
             _log.info("{name}: stopping", name=name)
             self._reactor.stop()
 
+    def _fit_descriptors(self) -> None:
+        """Have no more connections than there can be descriptors for."""
+        limits = self.factory.settings.limits
+        most = raise_descriptor_limit(limits.max_connections)
+        if most < limits.max_connections:
+            self.factory.change(limits=replace(limits, max_connections=most))
+
     def reload(self) -> None:
         """Read the configuration anew. What can change while it runs changes; where anything is wrong, nothing does."""
         self._systemd.reloading()
@@ -179,7 +191,7 @@ class TwistdService(MessageService):
                 networks=checked.networks,
                 proxies=checked.proxies,
             )
-            raise_descriptor_limit(checked.limits.max_connections)
+            self._fit_descriptors()
             for name in FIXED:
                 if before.texts(name) != checked.texts(name):
                     _log.warn("{name} is not changed: that takes a new start", name=f"--{name}")
@@ -200,22 +212,28 @@ def run_on_monotonic_time(reactor: Any) -> None:
         reactor.seconds = time.monotonic
 
 
-def raise_descriptor_limit(connections: int) -> None:
-    """Have the system allow descriptors for so many connections; where it does not, say what will come of it."""
+def raise_descriptor_limit(connections: int) -> int:
+    """
+    Have the system allow descriptors for so many connections. Returns for how many it does, and warns if not for all.
+
+    Where there are hardly any, half of them are for connections.
+    """
     needed = connections + RESERVE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
+        return connections
     reached = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (reached, hard))
-    if reached < needed:
+    most = min(connections, max(reached - RESERVE, reached // 2))
+    if most < connections:
         _log.warn(
-            "max_connections is {connections}, and this process may have {reached} descriptors, {reserve} of which it "
-            "needs for other things: raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower max_connections",
+            "max_connections is {connections}, and this process may have {reached} descriptors, some of which it needs "
+            "for other things: it will be {most}; raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower it",
             connections=connections,
             reached=reached,
-            reserve=RESERVE,
+            most=most,
         )
+    return most
 
 
 def _cannot_listen(error: CannotListenError | OSError) -> str:

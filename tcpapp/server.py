@@ -56,7 +56,7 @@ class MessageServerFactory(ServerFactory):
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         settings = self.settings = Settings(app, framing, **options)
         self.admission: Admission[Any] = Admission(settings.limits, settings.networks, Alarm(settings.alarm))
-        self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock, self._room)
+        self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock, self._room, self._not_taken_in)
         self.counts = Counts(self._now())
         self.draining = False
         self._open: dict[MessageProtocol, float] = {}
@@ -114,6 +114,13 @@ class MessageServerFactory(ServerFactory):
     def _tell_refused(self, address: Any, refusal: Refusal) -> None:
         if self.settings.telemetry:
             self.settings.telemetry.tell(Refused(address, len(self.connections), refusal))
+
+    def _not_taken_in(self, address: Any, said: str) -> None:
+        """The system had nothing left to take in a client with, who is closed, or waits on."""
+        text = f"the system could not take it in ({said})"
+        if said == "EMFILE":
+            text += ": this process has no descriptor left for it; what else than connections has them?"
+        self._tell_refused(address, self.admission.refuse(Refusal("not-accepted", detail=text)))
 
     def _resets(self, refusal: Refusal) -> bool:
         """Whether one who is turned away is reset, or closed as all are."""
@@ -244,6 +251,7 @@ class MessageServerFactory(ServerFactory):
             byte_rate=byte_rate,
             lag=0.0,
             most_lag=0.0,
+            lost_lines=0,
             buffered=settings.memory.total,
             shed=settings.memory.shed,
             limits=settings.limits,

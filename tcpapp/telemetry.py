@@ -72,7 +72,7 @@ class NeverOpened:
 
 @dataclass(frozen=True)
 class Refused:
-    """A client at `address` was turned away, for the reason `refusal`; `connections` were open."""
+    """A client at `address` (`None`: not known) was turned away, by the `refusal`; `connections` were open."""
 
     address: Any
     connections: int
@@ -167,7 +167,8 @@ def log(event: Event) -> None:
     elif isinstance(event, AppFailed):
         _log.failure("the app failed on the connection of {peer}", event.failure, peer=_peer(event.connection))
     elif isinstance(event, Refused):
-        _log.warn("refused {peer}: {refusal}", peer=describe(event.address), refusal=str(event.refusal))
+        peer = "a client" if event.address is None else describe(event.address)
+        _log.warn("refused {peer}: {refusal}", peer=peer, refusal=str(event.refusal))
     elif isinstance(event, MessagesSkipped):
         _log.warn(
             "{peer}: left out {count} message(s) over {limit} bytes",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 
 from tcpapp.doors import Door, Doors
 from tcpapp.pace import Pace
@@ -157,3 +159,49 @@ def test_without_a_clock_room_counts_all_the_same():
     port = doors.add(Taking()).port
     port.doRead()
     assert port.taken == [2]
+
+
+class Logging(Port):
+    """A port that says what it cannot do, as Twisted's does."""
+
+    def __init__(self):
+        super().__init__()
+        self._logger = Logger("twisted.internet.tcp.Port")
+
+
+def test_a_client_for_whom_there_is_no_descriptor_is_told_of_in_one_way():
+    """Twisted closes it, and says so in three lines; a port without such a log is left alone."""
+    told = []
+    doors = Doors(Pace(0), Clock(), failed=lambda address, said: told.append((address, said)))
+    door = doors.add(Logging())
+    doors.add(Port())
+    port = door.port
+    port._logger.info("EMFILE encountered; releasing reserved file descriptor.")
+    for address in [("192.0.2.7", 4711), ("2001:db8::1", 4711, 0, 0), ""]:
+        port._logger.info("EMFILE recovery: Closed socket from {address}", address=address)
+    assert told == [
+        (IPv4Address("TCP", "192.0.2.7", 4711), "EMFILE"),
+        (IPv6Address("TCP", "2001:db8::1", 4711), "EMFILE"),
+        (UNIXAddress(None), "EMFILE"),
+    ]
+    assert port.told == []
+
+
+def test_a_system_that_can_take_nobody_in_is_not_asked_again_at_once():
+    """The doors are shut for a second: the client waits, and the loop is not kept busy with it."""
+    clock, told = Clock(), []
+    doors = Doors(Pace(0), clock, failed=lambda address, said: told.append((address, said)))
+    port = doors.add(Logging()).port
+    port._logger.info("Could not accept new connection ({acceptError})", acceptError="ENFILE")
+    assert (told, port.told) == ([(None, "ENFILE")], ["stop"])
+    clock.advance(1)
+    assert port.told == ["stop", "start"]
+
+
+def test_a_door_of_its_own_tells_nobody():
+    """Nor does one of doors that run by no clock rest."""
+    door = Door(Logging())
+    door.port._logger.info("Could not accept new connection ({acceptError})", acceptError="ENFILE")
+    timeless = Doors(Pace(0), None).add(Logging()).port
+    timeless._logger.info("Could not accept new connection ({acceptError})", acceptError="ENFILE")
+    assert (door.port.told, timeless.told) == ([], [])

@@ -54,7 +54,7 @@ TOWER = (
     # beside the tower, on the public package
     {"apps", "testing", "reactor"},
     # floor 4: the command line
-    {"configuration", "systemd", "lag"},
+    {"configuration", "systemd", "lag", "lost_lines"},
     {"process"},
     {"plugin", "cli"},
 )

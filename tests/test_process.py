@@ -319,20 +319,22 @@ def test_timers_run_on_a_clock_that_is_never_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "connections", "asked", "warned"),
+    ("allowed", "connections", "asked", "most"),
     [
-        ((1024, 4096), 100, None, False),
-        ((1024, 4096), 2000, 2100, False),
-        ((1024, 4096), 5000, 4096, True),
-        ((1024, resource.RLIM_INFINITY), 5000, 5100, False),
-        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 5000, None, False),
+        ((1024, 4096), 100, None, 100),
+        ((1024, 4096), 2000, 2100, 2000),
+        ((1024, 4096), 5000, 4096, 3996),
+        ((64, 120), 1000, 120, 60),
+        ((64, 120), 50, 120, 50),
+        ((1024, resource.RLIM_INFINITY), 5000, 5100, 5000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 5000, None, 5000),
     ],
 )
 def test_descriptors_are_asked_for_as_far_as_they_are_needed(
     allowed: tuple[int, int],
     connections: int,
     asked: int | None,
-    warned: bool,
+    most: int,
     monkeypatch: pytest.MonkeyPatch,
     said: list[str],
 ) -> None:
@@ -340,6 +342,21 @@ def test_descriptors_are_asked_for_as_far_as_they_are_needed(
     limits: list[Any] = []
     monkeypatch.setattr(resource, "getrlimit", lambda what: allowed)
     monkeypatch.setattr(resource, "setrlimit", lambda what, limit: limits.append(limit))
-    raise_descriptor_limit(connections)
+    assert raise_descriptor_limit(connections) == most
     assert limits == ([] if asked is None else [(asked, allowed[1])])
-    assert bool(said) == warned
+    assert bool(said) == (most < connections)
+
+
+def test_no_more_connections_are_taken_in_than_there_are_descriptors_for(
+    file: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither from the start, nor by a file that is read anew."""
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (64, 500))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, limit: None)
+    file.write_text("max-connections = 1000")
+    service = service_on("tcp:0", words=(f"--config={file}",))
+    service._fit_descriptors()
+    assert service.factory.admission.limits.max_connections == 400
+    file.write_text("max-connections = 450")
+    service.reload()
+    assert service.factory.admission.limits.max_connections == 400

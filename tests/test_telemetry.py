@@ -236,6 +236,11 @@ BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b
             id="refused",
         ),
         pytest.param(
+            Refused(None, 1000, Refusal("not-accepted", detail="the system could not take it in (ENFILE)")),
+            ["warn refused a client: the system could not take it in (ENFILE)"],
+            id="refused-by-the-system",
+        ),
+        pytest.param(
             MessagesSkipped(CONNECTION, 2, 10),
             ["warn 192.0.2.7:4711: left out 2 message(s) over 10 bytes"],
             id="skipped",
