@@ -347,7 +347,11 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Policies:
-    """What becomes of one who is over a limit, where there is a choice. Raises `InvalidOption` for what is none."""
+    """
+    What becomes of one who is over a limit, or of what cannot be, where there is a choice.
+
+    Raises `InvalidOption` for what is none.
+    """
 
     full: str = _choice(
         "refuse",
@@ -363,6 +367,12 @@ class Policies:
         "wait",
         ("wait", "refuse", "reset"),
         "who sends more than message_rate or byte_rate: read no faster, closed when what came is handled, or reset",
+    )
+
+    missing_family: str = _choice(
+        "refuse",
+        ("refuse", "skip"),
+        "an endpoint of an address family that this machine does not have, IPv6 say: listen nowhere, or on the others",
     )
 
     def __post_init__(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 from typing_extensions import Unpack
@@ -18,7 +20,7 @@ from tcpapp.info import Info
 from tcpapp.server import MessageServerFactory
 from tcpapp.settings import Options
 
-__all__ = ["Listening", "close_port", "listen"]
+__all__ = ["Listening", "close_port", "lacks_family", "listen"]
 
 
 class Listening:
@@ -146,15 +148,31 @@ def listen(
     several = list(endpoint) if isinstance(endpoint, (list, tuple)) else [endpoint]
     places = [server_endpoint(reactor, each) for each in several]
     opening = DeferredList([place.listen(factory) for place in places], consumeErrors=True)
-    return opening.addCallback(_all_or_none).addCallback(Listening, factory)
+    skip = factory.settings.policies.missing_family == "skip"
+    return opening.addCallback(_all_or_none, skip).addCallback(Listening, factory)
 
 
-def _all_or_none(results: list[tuple[bool, Any]]) -> Any:
-    """The ports, if all were opened; else none is left open, and the first failure is what comes of it."""
-    failures = [found for opened, found in results if not opened]
+def lacks_family(failure: Failure) -> bool:
+    """Whether listening failed for want of an address family: no IPv6 in the kernel, or none of its addresses."""
+    error: Any = failure.value
+    if not isinstance(error, CannotListenError):
+        return False
+    number = getattr(error.socketError, "errno", None)
+    return number == EAFNOSUPPORT or (number == EADDRNOTAVAIL and ":" in str(error.interface))
+
+
+def _all_or_none(results: list[tuple[bool, Any]], skip: bool) -> Any:
+    """
+    The ports, if all were opened; else none is left open, and the first failure is what comes of it.
+
+    With `skip`, those whose address family is missing may be missing, but not all of them.
+    """
     ports = [found for opened, found in results if opened]
-    if not failures:
+    missing = [found for opened, found in results if not opened and skip and lacks_family(found)]
+    failures = [found for opened, found in results if not opened and found not in missing]
+    if ports and not failures:
         return ports
+    failures = failures or missing
     closed = DeferredList([close_port(port) for port in ports], consumeErrors=True)
     return closed.addCallback(_returning(failures[0]))
 

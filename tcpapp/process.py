@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tcpapp.addresses import describe
 from tcpapp.configuration.checking import Checked
@@ -31,6 +32,7 @@ from tcpapp.configuration.showing import switched_off
 from tcpapp.configuration.sources import Problems
 from tcpapp.info import Info
 from tcpapp.lag import LoopWatch
+from tcpapp.listening import lacks_family
 from tcpapp.lost_lines import LostLines
 from tcpapp.server import MessageServerFactory
 from tcpapp.service import MessageService
@@ -241,7 +243,8 @@ def _cannot_listen(error: CannotListenError | OSError) -> str:
     if isinstance(error, OSError):
         return f"Couldn't listen: {error}."
     if isinstance(error.port, int):
-        return str(error)
+        family = ": this machine has no such addresses; --missing-family=skip listens on the others"
+        return str(error).removesuffix(".") + (family if lacks_family(Failure(error)) else ".")
     return f"Couldn't listen on {describe(UNIXAddress(error.port))}: {error.socketError}."
 
 

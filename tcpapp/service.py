@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from tcpapp.addresses import describe, server_endpoint
 from tcpapp.doors import Door
 from tcpapp.info import Info
-from tcpapp.listening import close_port
+from tcpapp.listening import close_port, lacks_family
 from tcpapp.server import MessageServerFactory
 
 __all__ = ["EndpointService", "MessageService"]
@@ -34,13 +34,19 @@ _log = Logger(namespace="tcpapp")
 
 
 class EndpointService(Service):
-    """Listens with `factory` on one endpoint; started, stopped and started again as one likes."""
+    """
+    Listens with `factory` on one endpoint; started, stopped and started again as one likes.
+
+    `address` is where it listens, and `missing` why it does not, where this machine has no such address family and it
+    may be skipped (`Policies`).
+    """
 
     def __init__(self, endpoint: IStreamServerEndpoint, factory: MessageServerFactory) -> None:
         self._endpoint = endpoint
         self._factory = factory
         self._listening: Deferred[IListeningPort | None] | None = None
         self.address: IAddress | None = None
+        self.missing: Failure | None = None
         self._suspended = False
 
     def privilegedStartService(self) -> None:
@@ -85,9 +91,13 @@ class EndpointService(Service):
 
     def _listen(self) -> None:
         failures: list[Failure] = []
+        self.missing = None
 
         def failed(failure: Failure) -> None:
-            if self._listening is None:  # it failed at once, which is raised; or it was stopped, which is no failure
+            if self._factory.settings.policies.missing_family == "skip" and lacks_family(failure):
+                self.missing = failure
+                _log.warn("not listened on, for missing_family is skip: {error}", error=failure.getErrorMessage())
+            elif self._listening is None:  # it failed at once, which is raised; or it was stopped, which is no failure
                 failures.append(failure)
             else:
                 _log.failure("cannot listen", failure=failure)
@@ -145,6 +155,7 @@ class MessageService(MultiService):
         """See `EndpointService.privilegedStartService`. Either all endpoints are listened on, or none."""
         try:
             super().privilegedStartService()
+            self._check_that_it_listens()
         except BaseException:
             self._stop_listening()
             raise
@@ -153,6 +164,7 @@ class MessageService(MultiService):
         """See `EndpointService.startService`. Either all endpoints are listened on, or none."""
         try:
             super().startService()
+            self._check_that_it_listens()
         except BaseException:
             self.running = 0
             self._stop_listening()
@@ -218,6 +230,12 @@ class MessageService(MultiService):
 
     def _endpoint_services(self) -> list[EndpointService]:
         return [each for each in self if isinstance(each, EndpointService)]
+
+    def _check_that_it_listens(self) -> None:
+        """Endpoints that may be skipped may not all be: a server that listens nowhere is none."""
+        missing = [each.missing for each in self._endpoint_services()]
+        if missing and missing[0] is not None and None not in missing:
+            missing[0].raiseException()
 
     def _stop_listening(self) -> None:
         for each in self._endpoint_services():

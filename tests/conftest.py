@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tcpapp.testing.leaks import Leaks
     from tcpapp.testing.simulation import Simulation
     from tests.peers import Hosts
+    from tests.processes import Run
 
 LONGEST = 60.0
 """Seconds after which a test that waits for the reactor has failed; the longest takes a few."""
@@ -164,3 +165,19 @@ def nothing_hangs(global_reactor: Any) -> Iterator[None]:
     yield
     if watchdog.active():
         watchdog.cancel()
+
+
+@pytest.fixture
+def run(twistd: list[str], tmp_path: Path) -> Iterator[Run]:
+    """Give ``run(*options, before=[…])``: twistd, in the foreground, in a folder of its own, serving tcpapp."""
+    from tests.processes import Process
+
+    processes: list[Process] = []
+
+    def start(*options: str, before: tuple[str, ...] = ("-n",), **more: Any) -> Process:
+        processes.append(Process([*twistd, *before, "tcpapp", *options], tmp_path, **more))
+        return processes[-1]
+
+    yield start
+    for each in processes:
+        each.clean_up()

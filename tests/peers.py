@@ -7,14 +7,18 @@ listen and connect, over its `Simulation`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from errno import EAFNOSUPPORT
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionLost
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError, ConnectionAborted, ConnectionLost
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tcpapp.client import connect
 from tcpapp.connection import MessageProtocol
@@ -27,6 +31,20 @@ from tcpapp.testing.transport import FakeTransport
 
 PEER = IPv4Address("TCP", "192.0.2.1", 4711)
 """Where the peer of a `joined` connection is (RFC 5737: nowhere)."""
+
+NO_IPV6 = CannotListenError("::", 7007, OSError(EAFNOSUPPORT, os.strerror(EAFNOSUPPORT)))
+"""What listening on an IPv6 address says where the kernel has none."""
+
+
+@implementer(IStreamServerEndpoint)
+class Unlistenable:
+    """An endpoint that cannot be listened on, for the reason `error`."""
+
+    def __init__(self, error: Exception = NO_IPV6) -> None:
+        self.error = error
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        return fail(self.error)
 
 
 class StrictClock(Clock):

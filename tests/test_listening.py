@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from errno import EADDRINUSE, EADDRNOTAVAIL
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, succeed
 from twisted.internet.error import CannotListenError
 
-from tcpapp import Limits, Telemetry, Timeouts, listen
+from tcpapp import Limits, Policies, Telemetry, Timeouts, listen
 from tcpapp.apps import echo
-from tests.peers import Hosts, Switch, outcome
+from tests.peers import NO_IPV6, Hosts, Switch, Unlistenable, outcome
 
 
 def test_several_endpoints_are_one_server(hosts: Hosts) -> None:
@@ -36,6 +37,37 @@ def test_one_endpoint_that_cannot_be_listened_on_leaves_none_open(hosts: Hosts) 
     hosts.wait()
     assert [CannotListenError] == [type(each) for each in failed]
     hosts.listen(echo, "tcp:1002")
+
+
+LACKING = [NO_IPV6, CannotListenError("::1", 7007, OSError(EADDRNOTAVAIL, "Cannot assign requested address"))]
+OTHERS = [
+    CannotListenError("192.0.2.1", 7007, OSError(EADDRNOTAVAIL, "Cannot assign requested address")),
+    CannotListenError("::1", 7007, OSError(EADDRINUSE, "Address already in use")),
+    CannotListenError(None, b"/run/s", "Cannot acquire lock"),
+    PermissionError(13, "Permission denied"),
+]
+
+
+@pytest.mark.parametrize("error", LACKING)
+def test_an_address_family_that_is_missing_may_be_skipped(error: Exception, hosts: Hosts) -> None:
+    """If that is the policy; and if anything is left to listen on."""
+    skip = Policies(missing_family="skip")
+    server = hosts.listen(echo, ["tcp:1001", Unlistenable(error)], policies=skip)
+    assert [address.port for address in server.addresses] == [1001]  # type: ignore[attr-defined]
+    failed = [outcome(listen(Unlistenable(error), echo, policies=skip, reactor=hosts.server.reactor))]
+    failed.append(outcome(listen(["tcp:1002", Unlistenable(error)], echo, reactor=hosts.server.reactor)))
+    hosts.wait()
+    assert failed == [[error], [error]]
+    hosts.listen(echo, "tcp:1002")
+
+
+@pytest.mark.parametrize("error", OTHERS)
+def test_what_else_is_in_the_way_is_not_skipped(error: Exception, hosts: Hosts) -> None:
+    """A port that is taken, an address that is not there, a file that may not be written."""
+    endpoints = ["tcp:1001", Unlistenable(error)]
+    failed = outcome(listen(endpoints, echo, policies=Policies(missing_family="skip"), reactor=hosts.server.reactor))
+    hosts.wait()
+    assert failed == [error]
 
 
 def test_all_its_ports_are_suspended(hosts: Hosts) -> None:

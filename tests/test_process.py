@@ -22,6 +22,7 @@ from zope.interface import implementer
 from tcpapp import process
 from tcpapp.plugin import Options
 from tcpapp.process import TwistdService, raise_descriptor_limit, run_on_monotonic_time
+from tests.peers import NO_IPV6
 
 BUSY = CannotListenError("127.0.0.1", 7007, OSError(98, "Address already in use"))
 
@@ -88,6 +89,10 @@ def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_pat
     ("error", "says"),
     [
         (BUSY, "Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use."),
+        (
+            NO_IPV6,
+            "Couldn't listen on :::7007: [Errno 97] Address family not supported by protocol: this machine has no such",
+        ),
         (
             CannotListenError(None, b"/run/s", "Cannot acquire lock"),
             "Couldn't listen on unix:/run/s: Cannot acquire lock.",

@@ -96,6 +96,18 @@ def test_a_client_over_the_limit_is_turned_away() -> None:
     assert Refused(PEER, 2, Refusal("max-connections", 2, 2)) == server.events[-1]
 
 
+@pytest.mark.parametrize(("said", "hint"), [("EMFILE", True), ("ENFILE", False)])
+def test_one_whom_the_system_cannot_take_in_is_counted_and_told(said: str, hint: bool) -> None:
+    """With what to look for, where it is this process that has too many descriptors."""
+    told: list[Event] = []
+    factory = MessageServerFactory(echo, telemetry=Telemetry(told.append))
+    factory._not_taken_in(PEER, said)
+    [refused] = [each for each in told if isinstance(each, Refused)]
+    assert (refused.address, refused.refusal.rule, factory.refused) == (PEER, "not-accepted", 1)
+    assert str(refused.refusal).startswith(f"the system could not take it in ({said})")
+    assert ("what else than connections has them" in str(refused.refusal)) == hint
+
+
 def test_turning_away_needs_no_listener() -> None:
     """Clients over the limit are counted where nobody listens to telemetry, too."""
     factory = MessageServerFactory(echo, limits=Limits(max_connections=1), telemetry=Telemetry())

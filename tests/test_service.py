@@ -18,12 +18,12 @@ from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tcpapp import MessageServerFactory, MessageService, Timeouts
+from tcpapp import MessageServerFactory, MessageService, Policies, Timeouts
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress
 from tcpapp.service import EndpointService
 from tcpapp.telemetry import Closed, Event, Telemetry
-from tests.peers import Hosts, Switch, joined, never, outcome
+from tests.peers import Hosts, Switch, Unlistenable, joined, never, outcome
 
 TCP = "tcp:7007:interface=10.0.0.1"
 UNIX = "unix:/run/app.sock"
@@ -134,6 +134,21 @@ def test_either_every_endpoint_is_listened_on_or_none(start: str, busy: int, hos
     assert service.addresses == []
     hosts.wait()
     assert hosts.sim.left() == taken
+
+
+@pytest.mark.parametrize("start", ["startService", "privilegedStartService"])
+def test_an_address_family_that_is_missing_may_be_skipped(start: str, hosts: Hosts, service_of: Any, log: Any) -> None:
+    """It listens on the others, and says so; where there are no others, it does not start."""
+    skip = Policies(missing_family="skip")
+    service = service_of(TCP, Unlistenable(), policies=skip)
+    for step in (start, "startService"):
+        getattr(service, step)()
+    assert service.addresses == [IPv4Address("TCP", "10.0.0.1", 7007)]
+    assert log()[1].startswith("not listened on, for missing_family is skip: Couldn't listen on :::7007: [Errno 97]")
+    assert hosts.run(hosts.connect().request(b"hello")) == b"hello"
+    for nowhere in (service_of(Unlistenable(), policies=skip), service_of(Unlistenable(), TCP)):
+        with pytest.raises(CannotListenError):
+            getattr(nowhere, start)()
 
 
 def test_an_endpoint_service_alone_starts_or_does_not(hosts: Hosts) -> None:

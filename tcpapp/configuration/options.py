@@ -71,7 +71,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("deny", "none", "one that may not, though it is allowed; give it again for more", repeated=True),
     ),
     "Limits": tuple(_number(each, "limits") for each in numbers_of(Limits)),
-    "What becomes of one who is over a limit": tuple(
+    "What becomes of what is over a limit, or cannot be": tuple(
         Option(option_of(each), str(each.default), each.metadata["what"], "policies", field=each)
         for each in fields(Policies)
     ),

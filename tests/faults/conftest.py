@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+import trustme
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, quoteStringArgument
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 
@@ -41,6 +43,7 @@ class Served:
         self.ends: list[str] = []
         self.refusals: list[str] = []
         self.details: list[str] = []
+        self.events: list[Any] = []
         self.strangers: list[Stranger] = []
         self.server: Any = None
         self.healthy: Any = None
@@ -76,6 +79,20 @@ class Served:
             stranger.transport.write(data)
         return stranger
 
+    async def heard(self, stranger: Stranger, data: bytes) -> None:
+        """Wait until this was sent to a stranger, and no more."""
+        while len(stranger.data) < len(data):
+            await self.turn()
+        assert stranger.data == data
+
+    async def turn(self) -> None:
+        """Let the reactor go round, and the healthy client be served meanwhile."""
+        await (deferLater(reactor, 0) if self.healthy is None else self.is_served())
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """What was told of this kind."""
+        return [each for each in self.events if isinstance(each, kind)]
+
     def ended(self, rule: str) -> Deferred[None]:
         """Fires when a connection has ended by this rule."""
         return self._when(self.ends, rule)
@@ -93,6 +110,7 @@ class Served:
         return waiter.addTimeout(PATIENCE, reactor)
 
     def _told(self, event: Any) -> None:
+        self.events.append(event)
         if isinstance(event, (Closed, NeverOpened)):
             self.ends.append(event.reason.rule)
             self.details.append(event.reason.detail)
@@ -115,6 +133,14 @@ class Served:
         while factory.admission:
             await deferLater(reactor, 0)
         assert (len(factory.connections), factory.settings.memory.total, len(factory.settings.turns)) == (0, 0, 0)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> str:
+    """Give the path of a certificate and its key, for this machine, as an endpoint string has it."""
+    path = str(tmp_path / "cert.pem")
+    trustme.CA().issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
+    return quoteStringArgument(path)  # type: ignore[no-any-return]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
 from typing import Any
 
 import pytest
@@ -11,10 +12,16 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
 
 from tcpapp import Limits, Timeouts
 from tcpapp.apps import echo
 from tcpapp.networks import Networks
+from tcpapp.telemetry import LateReply
+from tests.processes import program
+
+PATIENCE = 30.0
+"""Seconds that another program may take; it takes a fraction of one."""
 
 SOON = 0.05
 """Seconds: each of these waits is one that nothing ends but its time."""
@@ -78,6 +85,22 @@ async def test_giant_length_prefix(served: Any) -> None:
     await served.stranger(b"\xff\xff\xff\xff")
     await served.ended("message-too-long")
     assert served.server._factory.settings.memory.total == 0
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("size", [1, 1460])
+async def test_large_message_in_small_pieces(served: Any, size: int) -> None:
+    """It is put together once: as many bytes are held as have come, and the others are served meanwhile."""
+    length = 4000 * size
+    await served.start(lambda message, _: message[:20], framing=f"int32:max={length}")
+    stranger = await served.stranger(struct.pack(">I", length))
+    stranger.transport.setTcpNoDelay(True)
+    for part in range(4000):
+        stranger.transport.write(b"x" * size)
+        if part % 400 == 0:
+            await served.is_served()
+            assert served.server.info().buffered <= length + 4
+    await served.heard(stranger, struct.pack(">I", 20) + b"x" * 20)
 
 
 @pytest_twisted.ensureDeferred
@@ -211,11 +234,117 @@ async def test_proxy_header_that_never_ends(served: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("says", [b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\n"])
+async def test_tls_handshake_that_never_ends(served: Any, certificate: str, says: bytes) -> None:
+    """It has its time, or fails; the app is told nothing of it."""
+    opened: list[Any] = []
+
+    class App:
+        def opened(self, connection: Any) -> None:
+            opened.append(connection)
+
+    endpoint = f"tls:0:interface=127.0.0.1:certificate={certificate}"
+    await served.start(App, endpoint, timeouts=Timeouts(tls_handshake=2 * SOON))
+    await served.stranger(says)
+    await served.ended("tls-failed" if says.startswith(b"GET") else "tls-handshake-timeout")
+    assert opened == []
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
+async def test_old_tls(served: Any, certificate: str, version: str) -> None:
+    """What is below 1.2 has been broken for years (RFC 8996)."""
+    server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={certificate}")
+    command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", version]
+    command += ["-cipher", "DEFAULT:@SECLEVEL=0"]
+    shown = await deferToThread(subprocess.run, command, input=b"", capture_output=True, timeout=PATIENCE, check=False)
+    assert shown.returncode != 0
+    assert b"Cipher is (NONE)" in shown.stdout
+    await served.ended("tls-failed")
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_that_is_negotiated_anew(served: Any, certificate: str) -> None:
+    """A client that asks for it in TLS 1.2 is refused: it is a cheap way to keep a server busy."""
+    server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={certificate}")
+    command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_2"]
+
+    def renegotiate() -> str:
+        lines = []
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(command, text=True, **pipes) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            for line in client.stdout:
+                lines.append(line)
+                if "Extended master secret" in line:
+                    client.stdin.write("R\n")
+                    client.stdin.close()
+        return "".join(lines)
+
+    shown = await deferToThread(renegotiate)
+    assert "RENEGOTIATING" in shown
+    assert "no renegotiation" in shown or "handshake failure" in shown
+
+
+@pytest_twisted.ensureDeferred
 async def test_nested_value(served: Any) -> None:
     """A hundred thousand brackets are bad input, and no crash."""
     await served.start(lambda value, connection: value, codec="json", message={"are you": "there?"})
     await served.stranger(b"[" * 100_000 + b"\n")
     await served.ended("undecodable-message")
+
+
+@pytest_twisted.ensureDeferred
+async def test_control_characters(served: Any) -> None:
+    """What a peer sent stands in what is told of it escaped, and cut short: it makes no line of a log."""
+    await served.start(lambda value, _: value, codec="json", message={"are you": "there?"})
+    await served.stranger(b'"\x1b[2J\r' + b"x" * 1000 + b"\n")
+    await served.ended("undecodable-message")
+    assert served.details[-1].isprintable()
+    assert len(served.details[-1]) < 300
+
+
+@pytest_twisted.ensureDeferred
+async def test_replies_that_nobody_waits_for(served: Any) -> None:
+    """One whose request was cancelled, one that is doubled, and one to no request: ignored, and each counted."""
+    asked: list[Any] = []
+
+    def app(message: bytes, connection: Any) -> bytes | None:
+        if message.startswith(b"are you"):
+            return message
+        asked.extend(connection.request(each).addErrback(lambda _: None) for each in (b"1", b"2"))
+        asked[0].cancel()
+        return None
+
+    await served.start(app, key=lambda message: message[:1] if message[:1].isdigit() else None)
+    stranger = await served.stranger(b"ask me\n")
+    await served.heard(stranger, b"1\n2\n")
+    stranger.transport.write(b"1 late\n2 in time\n2 again\n3 to nothing\n")
+    assert await asked[1] == b"2 in time"
+    while len(served.of(LateReply)) < 3:
+        await served.is_served()
+    assert stranger.connected
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_come_back_at_once(served: Any) -> None:
+    """No more are taken in than the pace allows; the next ones wait in the backlog, and nobody is turned away."""
+    times: list[float] = []
+
+    class App:
+        def opened(self, connection: Any) -> None:
+            times.append(reactor.seconds())  # type: ignore[attr-defined]
+
+        def received(self, message: bytes, connection: Any) -> bytes:
+            return message
+
+    await served.start(App(), limits=Limits(accept_rate=200))
+    strangers = await gatherResults([Deferred.fromCoroutine(served.stranger(b"hello\n")) for _ in range(230)])
+    for each in strangers:
+        await served.heard(each, b"hello\n")
+    assert (served.refusals, len(times)) == ([], 231)
+    assert times[-1] - times[0] >= 0.9 * (len(times) - 1 - 200) / 200
 
 
 @pytest_twisted.ensureDeferred

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tcpapp.close_reason import CloseReason
-from tcpapp.limits import Limits, Timeouts, numbers_of
-from tests.faults import test_hostile_peers
+from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
+from tests.faults import test_hostile_machines, test_hostile_peers
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "hostile-peers.md"
 ROWS = re.findall(r"^\| (.*) \| (.*) \| (.*) \| (.*) \| `(test_\w+)` \|$", PAGE.read_text(), re.MULTILINE)
-REFUSALS = {"max-per-address", "network-denied", "proxy-header-timeout"}
+REFUSALS = {"not-accepted", "max-per-address", "network-denied", "proxy-header-timeout"}
 
 
 def test_every_row_has_its_test_and_every_test_its_row() -> None:
     """By its name."""
-    tests = {name for name in vars(test_hostile_peers) if name.startswith("test_")}
+    modules = (test_hostile_peers, test_hostile_machines)
+    tests = {name for each in modules for name in vars(each) if name.startswith("test_")}
     assert {row[4] for row in ROWS} == tests
 
 
@@ -26,7 +28,9 @@ def test_every_row_has_its_test_and_every_test_its_row() -> None:
 def test_the_rules_and_numbers_of_a_row_are_there(row: tuple[str, ...]) -> None:
     """A rule is one that connections end by, or are refused by; a number is one that can be turned."""
     rules = set(re.findall(r"``([a-z-]+)``", CloseReason.__doc__ or "")) | REFUSALS
-    names = {each.name for kind in (Limits, Timeouts) for each in numbers_of(kind)}
+    names = {each.name for kind in (Limits, Timeouts) for each in numbers_of(kind)} | {
+        each.name for each in fields(Policies)
+    }
     for rule in re.findall(r"`([\w-]+)`", row[2]):
         assert rule in rules
     for number in re.findall(r"`(\w+)`", row[3]):

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-import queue
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.processes import ROOT, SECONDS, TCP, Process, Run, dial, ends, hear
+
 pytestmark = pytest.mark.once
 
-ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 20
-"""How long anything here may take; it takes a second, most of it Python's start."""
-
-TCP = "tcp:0:interface=127.0.0.1"
 BUSY = r"twistd tcpapp: Couldn't listen on 127\.0\.0\.1:\d+: \[Errno \d+\] Address already in use\.\n"
 
 MINE = """
@@ -46,107 +41,6 @@ def app(message, connection):
     return waiting[-1]
 """
 """An app that answers when it gets SIGUSR2."""
-
-
-class Process:
-    """A process whose lines are waited for, one after the other."""
-
-    def __init__(self, command: list[str], cwd: Path, **options: Any) -> None:
-        environ = options.pop("env", os.environ) | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        self.popen = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **options,
-        )
-        self.out: list[str] = []
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self.popen.stdout or ():
-            self._lines.put(line)
-        self._lines.put("")
-
-    def line(self, pattern: str) -> re.Match[str]:
-        """The next line that has `pattern` in it."""
-        while True:
-            line = self._lines.get(timeout=SECONDS)
-            self.out.append(line)
-            if found := re.search(pattern, line):
-                return found
-            assert line, f"it ended without {pattern!r}:\n{''.join(self.out)}{self.popen.stderr.read()}"
-
-    def port(self) -> int:
-        """The port of the next endpoint that is listened on."""
-        return int(self.line(r"listening on 127\.0\.0\.1:(\d+)")[1])
-
-    def signal(self, number: int) -> None:
-        self.popen.send_signal(number)
-
-    def end(self) -> tuple[int, str, str]:
-        """Wait for the end: the exit code, all that was not read of stdout, and stderr."""
-        code = self.popen.wait(SECONDS)
-        self._reader.join(SECONDS)
-        rest = "".join(iter(self._lines.get_nowait, ""))
-        return code, rest, self.popen.stderr.read()
-
-    def clean_up(self) -> None:
-        if self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.wait()
-        self._reader.join(SECONDS)
-        self.popen.stdout.close()
-        self.popen.stderr.close()
-
-
-Run = Callable[..., Process]
-
-
-@pytest.fixture
-def run(twistd: list[str], tmp_path: Path) -> Iterator[Run]:
-    """Give ``run(*options, before=[…])``: twistd, in the foreground, in a folder of its own, serving tcpapp."""
-    processes: list[Process] = []
-
-    def start(*options: str, before: tuple[str, ...] = ("-n",), **more: Any) -> Process:
-        processes.append(Process([*twistd, *before, "tcpapp", *options], tmp_path, **more))
-        return processes[-1]
-
-    yield start
-    for each in processes:
-        each.clean_up()
-
-
-def dial(where: int | str) -> socket.socket:
-    """A connection to a port, or to a UNIX socket."""
-    if isinstance(where, int):
-        return socket.create_connection(("127.0.0.1", where), SECONDS)
-    client = socket.socket(socket.AF_UNIX)
-    client.settimeout(SECONDS)
-    client.connect(where)
-    return client
-
-
-def hear(client: socket.socket, size: int) -> bytes:
-    """`size` bytes; fewer, where there come no more."""
-    data = b""
-    while len(data) < size and (more := client.recv(size - len(data))):
-        data += more
-    return data
-
-
-def ends(process: Process, number: int = signal.SIGTERM) -> None:
-    """The process ends in order: nothing on stderr, no traceback in the log, and the exit code is 0."""
-    process.signal(number)
-    code, rest, err = process.end()
-    assert (code, err) == (0, "")
-    assert "Traceback" not in rest
-    assert f"{signal.Signals(number).name}: stopping" in rest
 
 
 # Serving --------------------------------------------------------------------------------------------------------------
@@ -321,24 +215,6 @@ def test_a_port_that_is_taken(reactor: str, run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_socket_that_is_taken_and_one_that_is_left(run: Run, tmp_path: Path) -> None:
-    """Where another process listens on a UNIX socket, it is left alone; where that has crashed, it is taken over."""
-    path = f"{tmp_path}/socket"
-    first = run("--listen", f"unix:{path}")
-    first.line("listening on unix:")
-    code, _, err = run("--listen", f"unix:{path}").end()
-    assert (code, err) == (1, f"twistd tcpapp: Couldn't listen on unix:{path}: Cannot acquire lock.\n")
-    with dial(path) as client:
-        client.sendall(b"hello\n")
-        assert hear(client, 6) == b"hello\n"
-    first.signal(signal.SIGKILL)
-    first.end()
-    assert Path(path).exists()
-    second = run("--listen", f"unix:{path}")
-    second.line("listening on unix:")
-    ends(second)
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -494,66 +370,6 @@ def test_a_socket_that_is_handed_over_is_served(twistd: list[str], tmp_path: Pat
             ends(process)
         finally:
             process.clean_up()
-
-
-def test_a_port_is_free_again_at_once_after_a_kill(run: Run) -> None:
-    """With connections open when it was killed: their clients are told, and the next process listens there."""
-    process = run("--listen", TCP)
-    port = process.port()
-    with dial(port) as client:
-        client.sendall(b"hello\n")
-        assert hear(client, 6) == b"hello\n"
-        process.signal(signal.SIGKILL)
-        assert process.popen.wait(SECONDS) == -signal.SIGKILL
-        assert hear(client, 1) == b""
-        again = run("--listen", f"tcp:{port}:interface=127.0.0.1")
-        assert again.port() == port
-        with dial(port) as other:
-            other.sendall(b"again\n")
-            assert hear(other, 6) == b"again\n"
-    ends(again)
-
-
-def test_more_descriptors_are_asked_for_where_they_are_needed(run: Run) -> None:
-    """The soft limit is raised as far as the hard one lets it; where that is not far enough it is told at the start."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500))"
-    process = run("--listen", TCP, preexec_fn=lambda: exec(limit))
-    process.line(r"max_connections is 1000, and this process may have 500 descriptors")
-    process.port()
-    ends(process)
-
-
-def test_an_app_that_blocks_is_shown_where_it_does(run: Run, tmp_path: Path) -> None:
-    """The log names the function, and the others are served when it is over."""
-    source = "import time\n\n\ndef compute(message, connection):\n    time.sleep(0.4)\n    return message\n"
-    (tmp_path / "mine.py").write_text(source)
-    process = run("--listen", TCP, "--app", "mine:compute", "--blocked", "0.1")
-    with dial(process.port()) as client:
-        client.sendall(b"hello\n")
-        process.line(r"nothing was done for more than 0\.1 s \(blocked\)")
-        process.line("in compute")
-        assert hear(client, 6) == b"hello\n"
-    ends(process)
-
-
-def test_a_unix_sockets_path_that_a_crash_left_is_taken_over(run: Run, tmp_path: Path) -> None:
-    """But not one on which somebody listens."""
-    endpoint = f"unix:{tmp_path}/socket:mode=600"
-    process = run("--listen", endpoint)
-    process.line("listening on unix:")
-    busy = run("--listen", endpoint)
-    code, _, err = busy.end()
-    assert (code, err) == (1, f"twistd tcpapp: Couldn't listen on unix:{tmp_path}/socket: Cannot acquire lock.\n")
-    process.signal(signal.SIGKILL)
-    process.popen.wait(SECONDS)
-    assert (tmp_path / "socket").exists()
-    again = run("--listen", endpoint)
-    again.line("listening on unix:")
-    assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o600
-    with dial(f"{tmp_path}/socket") as client:
-        client.sendall(b"hello\n")
-        assert hear(client, 6) == b"hello\n"
-    ends(again)
 
 
 # The unit files -------------------------------------------------------------------------------------------------------

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +21,7 @@ from tcpapp import MessageServerFactory, MessageService, Timeouts, connect, conv
 from tcpapp.errors import InvalidOption
 from tcpapp.tls.client import client_options
 from tcpapp.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
+from tests.processes import program
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* is deprecated:DeprecationWarning"
@@ -351,16 +350,6 @@ async def test_a_conversation_awaits_its_upgrade(files: Any) -> None:
 # Other programs -------------------------------------------------------------------------------------------------------
 
 
-def program(name: str) -> str:
-    """Where a program is; a test that needs one that is not there is skipped, but in CI."""
-    found = shutil.which(name)
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is not installed")
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
 def s_client(server: Any, *options: str, says: str = "") -> Any:
     """What ``openssl s_client`` prints of a connection, in another thread."""
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", *options]
@@ -385,47 +374,6 @@ async def test_openssl_speaks_with_it(files: Any, serve: Any, options: list[str]
     filled = [each.format(client=files / "client.pem") for each in options]
     shown = await s_client(server, "-CAfile", str(files / "roots.pem"), *filled)
     assert shows in shown.stdout
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
-async def test_old_tls_is_refused(serve: Any, version: str) -> None:
-    """What is below 1.2 has been broken for years (RFC 8996)."""
-    server = await serve()
-    shown = await s_client(server, version, "-cipher", "DEFAULT:@SECLEVEL=0")
-    assert shown.returncode != 0
-    assert "Cipher is (NONE)" in shown.stdout
-    assert not server.connections
-
-
-@pytest_twisted.ensureDeferred
-async def test_nothing_is_negotiated_anew(serve: Any) -> None:
-    """A client that asks for it in TLS 1.2 is refused: it is a cheap way to keep a server busy."""
-    server = await serve(app=lambda message, connection: message)
-    command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_2"]
-
-    def renegotiate() -> str:
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as client:
-            assert client.stdin is not None
-            assert client.stdout is not None
-            lines = []
-            for line in client.stdout:
-                lines.append(line)
-                if "Extended master secret" in line:
-                    client.stdin.write("R\n")
-                    client.stdin.flush()
-                    break
-            deadline = time.monotonic() + 20
-            client.stdin.close()
-            lines += client.stdout.readlines()
-            assert time.monotonic() < deadline
-            return "".join(lines)
-
-    shown = await deferToThread(renegotiate)
-    assert "RENEGOTIATING" in shown
-    assert "no renegotiation" in shown or "handshake failure" in shown
 
 
 @pytest_twisted.ensureDeferred

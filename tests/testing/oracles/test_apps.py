@@ -18,6 +18,9 @@ from tcpapp.testing.oracles.visits import Visit
 
 EXAMPLES = 20
 
+ENOUGH = 200
+"""Examples in which a fault that is drawn by chance is found: in one run of ten, twenty are too few."""
+
 
 def echo(message, connection):
     return message
@@ -172,7 +175,7 @@ FAULTS = {
 
 def broken_by(app, **options):
     with pytest.raises(AssertionError) as caught:
-        check_app(app, examples=EXAMPLES, **options)
+        check_app(app, examples=ENOUGH, **options)
     return str(caught.value)
 
 

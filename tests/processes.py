@@ -1,0 +1,121 @@
+"""``twistd tcpapp`` as a process, whose lines are waited for, and raw sockets to it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SECONDS = 20
+"""How long anything here may take; it takes a second, most of it Python's start."""
+
+TCP = "tcp:0:interface=127.0.0.1"
+
+
+class Process:
+    """A process whose lines are waited for, one after the other."""
+
+    def __init__(self, command: list[str], cwd: Path, **options: Any) -> None:
+        environ = options.pop("env", os.environ) | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.popen = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        self.out: list[str] = []
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.popen.stdout or ():
+            self._lines.put(line)
+        self._lines.put("")
+
+    def line(self, pattern: str) -> re.Match[str]:
+        """The next line that has `pattern` in it."""
+        while True:
+            line = self._lines.get(timeout=SECONDS)
+            self.out.append(line)
+            if found := re.search(pattern, line):
+                return found
+            assert line, f"it ended without {pattern!r}:\n{''.join(self.out)}{self.popen.stderr.read()}"
+
+    def port(self) -> int:
+        """The port of the next endpoint that is listened on."""
+        return int(self.line(r"listening on 127\.0\.0\.1:(\d+)")[1])
+
+    def signal(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end: the exit code, all that was not read of stdout, and stderr."""
+        code = self.popen.wait(SECONDS)
+        self._reader.join(SECONDS)
+        rest = "".join(iter(self._lines.get_nowait, ""))
+        return code, rest, self.popen.stderr.read()
+
+    def clean_up(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait()
+        self._reader.join(SECONDS)
+        self.popen.stdout.close()
+        self.popen.stderr.close()
+
+
+Run = Callable[..., Process]
+
+
+def dial(where: int | str) -> socket.socket:
+    """A connection to a port, or to a UNIX socket."""
+    if isinstance(where, int):
+        return socket.create_connection(("127.0.0.1", where), SECONDS)
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(SECONDS)
+    client.connect(where)
+    return client
+
+
+def hear(client: socket.socket, size: int) -> bytes:
+    """`size` bytes; fewer, where there come no more."""
+    data = b""
+    while len(data) < size and (more := client.recv(size - len(data))):
+        data += more
+    return data
+
+
+def ends(process: Process, number: int = signal.SIGTERM) -> None:
+    """The process ends in order: nothing on stderr, no traceback in the log, and the exit code is 0."""
+    process.signal(number)
+    code, rest, err = process.end()
+    assert (code, err) == (0, "")
+    assert "Traceback" not in rest
+    assert f"{signal.Signals(number).name}: stopping" in rest
+
+
+def program(name: str) -> str:
+    """Where a program is; a test that needs one that is not there is skipped, but in CI."""
+    found = shutil.which(name)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")
+    return found
