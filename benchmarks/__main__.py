@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.report import Row, notes, table, verdict
 
-GROUPS = ("decode", "echo", "memory")
+GROUPS = ("decode", "echo", "attacks", "memory")
 
 
 def options() -> argparse.Namespace:

@@ -48,6 +48,7 @@ class Server:
     name: str
     pid: int
     port: int
+    tls_port: int = 0
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def serving(name: str) -> Iterator[Server]:
             said = process.stdout.readline() if process.stdout else ""
             if not said:
                 raise RuntimeError(f"the server {name!r} did not start")
-            yield Server(name, process.pid, int(said))
+            yield Server(name, process.pid, *map(int, said.split()))
         finally:
             if process.stdin:
                 process.stdin.close()

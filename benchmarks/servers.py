@@ -15,8 +15,10 @@ import asyncio
 import contextlib
 import struct
 import sys
+import tempfile
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
@@ -96,7 +98,7 @@ def twisted_bare() -> IProtocolFactory:
     return Factory.forProtocol(Echo)
 
 
-def serve_twisted(make_factory: Callable[[], IProtocolFactory]) -> None:
+def serve_twisted(make_factory: Callable[[], IProtocolFactory], *, tls: bool = False) -> None:
     """Serve a factory on the epoll reactor until standard input ends."""
     from twisted.internet import epollreactor
 
@@ -109,11 +111,27 @@ def serve_twisted(make_factory: Callable[[], IProtocolFactory]) -> None:
             if reactor.running:
                 reactor.stop()
 
-    port = reactor.listenTCP(0, make_factory(), backlog=1024, interface="127.0.0.1")
-    stdio.StandardIO(UntilEnd())
-    reactor.callLater(LIFETIME, reactor.stop)
-    announce(port.getHost().port)
-    reactor.run()
+    factory = make_factory()
+    ports = [reactor.listenTCP(0, factory, backlog=1024, interface="127.0.0.1")]
+    with tempfile.TemporaryDirectory() as folder:
+        if tls:
+            ports.append(listen_with_tls(reactor, factory, Path(folder) / "cert.pem"))
+        stdio.StandardIO(UntilEnd())
+        reactor.callLater(LIFETIME, reactor.stop)
+        announce(*(port.getHost().port for port in ports))
+        reactor.run()
+
+
+def listen_with_tls(reactor: Any, factory: IProtocolFactory, path: Path) -> Any:
+    """The same factory on a second port, through a ``tls:`` endpoint."""
+    import trustme
+    from twisted.internet.defer import Deferred
+
+    from tcpapp.addresses import server_endpoint
+
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    listening: Deferred[Any] = server_endpoint(reactor, f"tls:0:interface=127.0.0.1:certificate={path}").listen(factory)
+    return listening.result
 
 
 # ---- on asyncio ----
@@ -179,6 +197,7 @@ def asyncio_protocol() -> asyncio._CoroutineLike[asyncio.Server]:
 TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp": tcpapp_echo,
     "tcpapp-unguarded": tcpapp_unguarded,
+    "tcpapp-tls": tcpapp_echo,
     "tcpapp-line": lambda: tcpapp_echo("line"),
     "twisted-int32": twisted_int32,
     "twisted-line": twisted_line,
@@ -187,15 +206,15 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
 ASYNCIO = {"asyncio-streams": asyncio_streams, "asyncio-protocol": asyncio_protocol}
 
 
-def announce(port: int) -> None:
-    """Say that the port can be connected to."""
-    print(port, flush=True)
+def announce(*ports: int) -> None:
+    """Say that the port can be connected to; the second one, if there is one, with TLS."""
+    print(*ports, flush=True)
 
 
 def main(name: str) -> None:
     """Serve as `name` until standard input ends."""
     if name in TWISTED:
-        serve_twisted(TWISTED[name])
+        serve_twisted(TWISTED[name], tls=name == "tcpapp-tls")
     elif name in ASYNCIO:
         asyncio.run(serve_asyncio(ASYNCIO[name]))
     else:

@@ -3,7 +3,8 @@ What lies between a connection's framing and its app: how much of what has come 
 
 A chunk may hold sixty thousand messages, and the app's time for them is everybody's time. So no more than a share of
 them (``messages_per_turn``) is let in before the others have theirs; and where there is a rate, no more than it allows.
-The rest is kept, and nothing is read meanwhile: there is never more of it than came with one chunk.
+The rest is kept, and nothing is read meanwhile: there is never more of it than came with one chunk. To cut a chunk into
+its messages takes time as well, so one whose chunks hold too many is read from in sips from then on.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from tcpapp.settings import Settings
 
 __all__ = ["Intake", "Reader"]
 
+FEW = 0.25
+"""The part of its share that one is read from in sips for: below it, its messages have grown, and sips cost more."""
+
 ROUNDING = 1e-6
 """Of a message, that may be wanting to a whole one: sums of floats are not exact."""
 
@@ -33,6 +37,9 @@ class Reader(Protocol):
     def all_let_in(self) -> None:
         """Nothing is kept any more."""
 
+    def load_changed(self) -> None:
+        """More is held than was, or less."""
+
     def too_fast(self, cause: CloseReason) -> None:
         """It sends faster than it may, and is not to be made to wait."""
 
@@ -42,8 +49,8 @@ class Intake:
     Lets in the messages of one connection.
 
     `share` is how many may be let in at once by whoever has them: 0 where each is to be counted, which `keep` does.
-    `metered` says that bytes are to be counted, which `read` does. `kept` is what is not let in yet. Without a clock
-    there are no turns and no rates.
+    `watches` says that `read` is to be called for each chunk. `kept` is what is not let in yet, of `size` bytes.
+    Without a clock there are no turns and no rates.
 
     Where one has to wait for its rate, the deadlines say when it is over: for ``message_rate``, `go_on` is to be called
     then, and for ``byte_rate`` it may read on.
@@ -64,6 +71,8 @@ class Intake:
         "_waits",
         "kept",
         "share",
+        "size",
+        "watches",
     )
 
     def __init__(
@@ -89,21 +98,17 @@ class Intake:
         self._messages = Pace(limits.message_rate) if timed and limits.message_rate else None
         self._bytes = Pace(limits.byte_rate) if timed and limits.byte_rate else None
         self.share = self._most if self._messages is None else 0
+        self.watches = self._bytes is not None
+        self.size = 0
         self.kept: list[bytes] = []
 
-    @property
-    def metered(self) -> bool:
-        """Whether bytes are counted."""
-        return self._bytes is not None
-
-    @property
-    def size(self) -> int:
-        """How many bytes are kept."""
-        return sum(map(len, self.kept)) + MESSAGE_COST * len(self.kept)
-
-    def read(self, count: int) -> None:
-        """So many bytes came: have nothing read for as long as they take at the rate."""
-        assert self._bytes is not None
+    def read(self, count: int, messages: int) -> None:
+        """So many bytes came, with so many messages: have nothing read for as long as they take at the rate."""
+        if self._reading.sips and messages < self._most * FEW:
+            self._reading.gulp()
+            self.watches = self._bytes is not None
+        if self._bytes is None:
+            return
         seconds = self._bytes.wait(self._deadlines.seconds(), count)
         if seconds and self._waits:
             self._reading.hold(FAST)
@@ -111,10 +116,14 @@ class Intake:
         elif seconds:
             self._reader.too_fast(_too_fast("bytes", self._limits.byte_rate))
 
-    def keep(self, messages: list[bytes]) -> None:
-        """Let in of these `messages` what may be let in now, and the others when they may."""
+    def keep(self, messages: list[bytes], count: int) -> None:
+        """Let in of these `messages`, which came in `count` bytes, what may be let in now, and the others later."""
         goes_on_already = bool(self.kept)
         self.kept += messages
+        self.size += _size(messages)
+        if self._messages is None:
+            self._reading.sip(count * self._most // len(messages))
+            self.watches = self._reading.sips or self._bytes is not None
         if not goes_on_already:
             self.go_on()
 
@@ -123,9 +132,11 @@ class Intake:
         count = self._most if self._messages is None else min(self._most, self._credit(self._messages))
         messages, self.kept = self.kept[:count], self.kept[count:]
         if messages:
+            self.size -= _size(messages)
             if self._messages is not None:
                 self._messages.wait(self._deadlines.seconds(), len(messages))
             self._dispatch.arrive(messages)
+            self._reader.load_changed()
         if not self.kept:
             self._reading.let(KEPT)
             self._reader.all_let_in()
@@ -149,8 +160,12 @@ class Intake:
         elif self._waits:
             self._deadlines.start("message_rate", self._messages.until_next())
         else:
-            self._dropped, self.kept = len(self.kept), []
+            self._dropped, self.kept, self.size = len(self.kept), [], 0
             self._reader.too_fast(_too_fast("messages", self._limits.message_rate))
+
+
+def _size(messages: list[bytes]) -> int:
+    return sum(map(len, messages)) + MESSAGE_COST * len(messages)
 
 
 def _too_fast(what: str, limit: int) -> CloseReason:

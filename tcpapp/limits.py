@@ -130,10 +130,10 @@ class Limits:
     )
 
     messages_per_turn: int = _number(
-        1024,
+        256,
         "messages of one connection that the app is given at once; others have their turn before the next ones",
         unit="messages",
-        why="our choice: as many of 64 bytes as Twisted reads at once (its bufferSize, 64 KiB)",
+        why="our choice: a quarter of a millisecond of an app that does nothing but echo, which all others wait",
         zero="no limit",
     )
     message_rate: int = _number(

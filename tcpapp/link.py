@@ -131,14 +131,14 @@ class Link(Protocol):
             deadlines.came(bool(messages), unfinished)
         if messages:
             if len(messages) > intake.share or intake.kept:
-                intake.keep(messages)
+                intake.keep(messages, len(data))
             else:
                 self._dispatch.arrive(messages)
-        if intake.metered:
-            intake.read(len(data))
+        if intake.watches:
+            intake.read(len(data), len(messages))
         if framing.skipped or framing.failure is not None:
             self._tell_of(framing, data)
-        if unfinished or self._load.noted or self._inbox.size or self._outbox.unsent:
+        if unfinished or intake.size or self._load.noted or self._inbox.size or self._outbox.unsent:
             self._load.note()
 
     def readConnectionLost(self) -> None:
@@ -182,8 +182,8 @@ class Link(Protocol):
         """More comes than may, and there is no waiting."""
         (self._cut if self._settings.policies.too_fast == "reset" else self._end_input)(cause)
 
-    def holds_more(self) -> None:
-        """More is held than was."""
+    def load_changed(self) -> None:
+        """More is held than was, or less."""
         self._load.note()
 
     def writing_blocked(self) -> None:

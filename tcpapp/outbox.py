@@ -32,7 +32,7 @@ class Sender(Protocol):
     def writing_resumed(self) -> None:
         """All that was over the mark is the transport's."""
 
-    def holds_more(self) -> None:
+    def load_changed(self) -> None:
         """More bytes wait here."""
 
     def too_much_unsent(self, unsent: int) -> None:
@@ -217,7 +217,7 @@ class Outbox:
         elif before > self._limits.max_unsent and waiting.data:
             self._sender.too_much_unsent(before)
         if self.unsent:
-            self._sender.holds_more()
+            self._sender.load_changed()
 
     def _withdraw(self, waiting: _Waiting) -> None:
         """Its Deferred was cancelled: leave it out if none of it is gone."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from tcpapp.deadlines import Deadlines
 from tcpapp.ending import Ending, State
+from tcpapp.transports import bottom_of
 
 __all__ = ["FAST", "KEPT", "SHORT", "Reading"]
 
@@ -15,16 +16,21 @@ FAST = 4  # more bytes came than the rate allows
 SHORT = 8  # all connections together hold too much, and this one much of it
 
 
+LEAST_SIP = 1024
+"""Bytes that are read at once of one who floods with tiny messages, at the least: one call of the system for each."""
+
+
 class Reading:
     """The reading of one transport. The peer owes nothing while it is not read from, which the deadlines are told."""
 
-    __slots__ = ("_deadlines", "_ending", "_transport", "held")
+    __slots__ = ("_deadlines", "_ending", "_transport", "held", "sips")
 
     def __init__(self, transport: Any, ending: Ending, deadlines: Deadlines) -> None:
         self._transport = transport
         self._ending = ending
         self._deadlines = deadlines
         self.held = 0
+        self.sips = False
 
     def hold(self, why: int) -> None:
         """Read nothing until `let` of the same reason."""
@@ -40,3 +46,15 @@ class Reading:
         if was_held and not self.held and self._ending.state is State.OPEN and not self._ending.no_more_input:
             self._deadlines.resume()
             self._transport.resumeProducing()
+
+    def sip(self, size: int) -> None:
+        """Read no more than so many bytes at once: what a chunk holds is cut in one go, while all others wait."""
+        bottom = bottom_of(self._transport)
+        if hasattr(bottom, "bufferSize") and not self.sips:
+            self.sips = True
+            bottom.bufferSize = max(LEAST_SIP, size)
+
+    def gulp(self) -> None:
+        """Read as much at once as the transport would."""
+        self.sips = False
+        del bottom_of(self._transport).bufferSize

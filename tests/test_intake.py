@@ -281,3 +281,60 @@ def test_replies_to_requests_are_counted_as_all_messages() -> None:
     peer.clock.turn()
     assert replies == [[b"0"], [b"1"], [b"2"]]
     assert isinstance(peer.connection.receive(), Deferred)
+
+
+# Sips -----------------------------------------------------------------------------------------------------------------
+
+
+class Reading(NotedTransport):
+    """A transport that reads up to so many bytes at once, as Twisted's sockets do."""
+
+    bufferSize = 65536
+
+
+class Flooding(Peer):
+    """A peer on such a transport."""
+
+    clock: TurnClock
+    transport: Reading
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, transport=Reading(clock=TurnClock()), **options)
+
+
+def test_one_who_floods_is_read_from_in_sips() -> None:
+    """So many bytes as its share of messages had; a chunk is cut into its messages in one go, while others wait."""
+    peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=500))
+    peer.says(b"x" * 9 + b"\n")
+    assert peer.transport.bufferSize == 65536
+    peer.says((b"x" * 9 + b"\n") * 1000)
+    assert peer.transport.bufferSize == 5000
+    peer.clock.advance(0)
+    peer.says((b"x" * 9 + b"\n") * 500)
+    assert peer.transport.bufferSize == 5000
+    peer.says(b"x" * 2000 + b"\n")
+    assert peer.transport.bufferSize == 65536
+    peer.says(b"\n" * 1000)
+    assert peer.transport.bufferSize == 1024
+
+
+def test_sips_and_rates_of_bytes_go_together() -> None:
+    """What is read in sips is metered, before and after."""
+    peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4, byte_rate=10_000))
+    peer.says(b"x\n" * 8)
+    peer.clock.advance(0)
+    assert (peer.transport.bufferSize, peer.paused) == (1024, False)
+    peer.says(b"x" * 9998 + b"\n")
+    assert (peer.transport.bufferSize, peer.paused) == (65536, True)
+
+
+def test_what_is_kept_is_known_to_the_byte() -> None:
+    """Of a flood, as it is let in."""
+    peer = Turning(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4))
+    peer.says(b"abc\n" * 10)
+    sizes = []
+    while peer.connection._intake.kept:
+        sizes.append((peer.connection._intake.size, peer.factory.info().buffered))
+        peer.clock.turn()
+    assert sizes == [(6 * 67, 6 * 67), (2 * 67, 2 * 67)]
+    assert (peer.connection._intake.size, peer.factory.info().buffered) == (0, 0)

@@ -30,7 +30,7 @@ NUMBERS = [pytest.param(kind, field.name, id=field.name) for kind in (Limits, Ti
         ("write_high", 64 * 1024),
         ("max_unsent", 32 * 1024 * 1024),
         ("max_requests", 1024),
-        ("messages_per_turn", 1024),
+        ("messages_per_turn", 256),
         ("message_rate", 0),
         ("byte_rate", 0),
         ("max_buffered", 256 * 1024 * 1024),

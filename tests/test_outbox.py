@@ -89,7 +89,7 @@ class Sender:
     def writing_resumed(self) -> None:
         self.events.append("resumed")
 
-    def holds_more(self) -> None:
+    def load_changed(self) -> None:
         self.told_of_holding += 1
 
     def too_much_unsent(self, unsent: int) -> None:
