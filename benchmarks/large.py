@@ -8,11 +8,14 @@ a larger one fresh memory from the system: the growth measured would be the allo
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.echo import Server, serving
 from benchmarks.report import Row, ratio_row
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,6 +78,37 @@ def seconds_elsewhere(side: str, mebibytes: int) -> float:
     return float(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=120).stdout)
 
 
+PIECE = 1460
+"""What Ethernet's frames carry of a stream, at the most."""
+
+
+def seconds_over_a_socket(server: Server, mebibytes: int) -> float:
+    """From the first piece of a message, each sent by itself, to the server's reply."""
+    length = mebibytes * MIB
+    rest = memoryview(bytes(length))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        began = time.perf_counter()
+        client.sendall(struct.pack(">I", length))
+        for at in range(0, length, PIECE):
+            client.sendall(rest[at : at + PIECE])
+        reply = client.recv(100)
+        took = time.perf_counter() - began
+    if reply[4:] != b"%d" % length:
+        raise RuntimeError(f"{reply!r} is not what is said of a message of {length} bytes")
+    return took
+
+
+def over_a_socket(group: str, rounds: int) -> Row:
+    """16 MiB beside 4 MiB."""
+    with serving("tcpapp-length") as server:
+        small = [seconds_over_a_socket(server, 4) for _ in range(rounds)]
+        large = [seconds_over_a_socket(server, 16) for _ in range(rounds)]
+    growth = min(large) / min(small)
+    name = f"growth from 4 to 16 MiB, in {PIECE}-byte pieces through a socket"
+    return Row(group, name, "s", large, [growth], "4 MiB", small, goal=GOAL_GROWTH, at_least=False)
+
+
 def run(group: str, rounds: int, quick: bool) -> list[Row]:
     """Ours against the goals; then beside Twisted's, once and of a modest size: its time grows with the square."""
     taken = {size: [seconds_elsewhere("tcpapp", size) for _ in range(rounds)] for size in SIZES}
@@ -102,6 +136,7 @@ def run(group: str, rounds: int, quick: bool) -> list[Row]:
             at_least=False,
             extra={"seconds_by_mebibytes": {str(size): values for size, values in taken.items()}},
         ),
+        over_a_socket(group, rounds),
         ratio_row(group, f"one message of {modest} MiB", [us], "Twisted Int32StringReceiver", [them], unit="s"),
     ]
 

@@ -8,6 +8,7 @@ Each figure comes from a server process of its own. The kernel's socket buffers,
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from benchmarks.report import Row
 GROUP = "memory of an idle connection, server's heap"
 GOAL = 3072
 """Bytes over a bare protocol of Twisted's, which has 1 kB: 4 kB in all, with all waits watched and all bounds kept."""
+TLS_GOAL = 40_000
+"""Bytes in all: OpenSSL's are most of them."""
 FIRST = 500
 RESERVE = 100
 PATIENCE = 20.0
@@ -74,6 +77,28 @@ def bytes_each(name: str, connections: int, *, spoken: bool) -> float:
                 each.close()
 
 
+def bytes_each_with_tls(connections: int) -> float:
+    """The same of a connection that has shaken hands, and then never spoke."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    opened: list[socket.socket] = []
+
+    def shake(how_many: int) -> None:
+        for _ in range(how_many):
+            plain = socket.create_connection(("127.0.0.1", server.tls_port), timeout=PATIENCE)
+            opened.append(context.wrap_socket(plain))
+
+    with serving("tcpapp-tls") as server:
+        try:
+            shake(FIRST)
+            before = settled_heap(server)
+            shake(connections)
+            return (settled_heap(server) - before) / connections
+        finally:
+            for each in opened:
+                each.close()
+
+
 def compare(name: str, peer: str, connections: int, rounds: int, *, spoken: bool, goal: float | None) -> Row:
     """tcpapp's connection beside a peer's."""
     ours, peers = [], []
@@ -95,6 +120,19 @@ def run(rounds: int, quick: bool) -> list[Row]:
         compare("that never spoke", "twisted-bare", connections, rounds, spoken=False, goal=GOAL),
         compare("after one message", "twisted-bare", connections, rounds, spoken=True, goal=GOAL),
     ]
+    each = [bytes_each_with_tls(1000) for _ in range(rounds)]
+    found.append(
+        Row(
+            GROUP,
+            "with TLS, that never spoke",
+            "bytes",
+            each,
+            each,
+            compared_unit="bytes",
+            goal=TLS_GOAL,
+            at_least=False,
+        )
+    )
     if not quick:
         found.append(compare("after one message", "twisted-int32", connections, 1, spoken=True, goal=None))
     return found

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LIFETIME = 300.0
 """Seconds after which a server ends on its own; the longest whole run takes less."""
 
-MAX_CONNECTIONS = 10_000
+MAX_CONNECTIONS = 11_000
 """More than any measurement opens."""
 
 LENGTH = struct.Struct(">I")
@@ -44,6 +44,13 @@ def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
         return message
 
     return MessageServerFactory(echo, framing=framing, limits=Limits(max_connections=MAX_CONNECTIONS))
+
+
+def tcpapp_length() -> IProtocolFactory:
+    """Not an echo: how long each message was. Messages may be as long as any that is measured."""
+    from tcpapp.server import MessageServerFactory
+
+    return MessageServerFactory(lambda message, connection: b"%d" % len(message), framing="int32:max=134217728")
 
 
 def tcpapp_unguarded() -> IProtocolFactory:
@@ -198,6 +205,7 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp": tcpapp_echo,
     "tcpapp-unguarded": tcpapp_unguarded,
     "tcpapp-tls": tcpapp_echo,
+    "tcpapp-length": tcpapp_length,
     "tcpapp-line": lambda: tcpapp_echo("line"),
     "twisted-int32": twisted_int32,
     "twisted-line": twisted_line,
