@@ -14,6 +14,8 @@ The tower; a file imports only from rows below its own::
     listening           2  listen(): ports, and what is done with them
     server              2  MessageServerFactory: who is connected, how many may be
     client              2  MessageClientFactory, connect()
+    pool                2  Pool: several connections, used as one
+    recovering          2  Client: a connection that comes back
     connection          1  MessageProtocol: one conversation, OPEN → CLOSING → CLOSED
       link              1  its other side: what the transport and the parts call
       dispatch          1  messages → app → replies, one at a time
@@ -56,13 +58,16 @@ if TYPE_CHECKING:
     from tcpapp.client import MessageClientFactory, connect
     from tcpapp.close_reason import CloseReason, EndedBy
     from tcpapp.connection import MessageProtocol, State
-    from tcpapp.limits import Limits, Policies, Timeouts
+    from tcpapp.limits import Limits, Policies, Recovery, Timeouts
     from tcpapp.listening import Listening, listen
+    from tcpapp.pool import Pool
+    from tcpapp.recovering import Client
     from tcpapp.server import MessageServerFactory
     from tcpapp.service import MessageService
     from tcpapp.telemetry import Telemetry
 
 __all__ = [
+    "Client",
     "CloseReason",
     "EndedBy",
     "Limits",
@@ -72,6 +77,8 @@ __all__ = [
     "MessageServerFactory",
     "MessageService",
     "Policies",
+    "Pool",
+    "Recovery",
     "State",
     "Telemetry",
     "Timeouts",
@@ -84,6 +91,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Client": "recovering",
     "CloseReason": "close_reason",
     "EndedBy": "close_reason",
     "Limits": "limits",
@@ -93,6 +101,8 @@ _ROOMS = {
     "MessageServerFactory": "server",
     "MessageService": "service",
     "Policies": "limits",
+    "Pool": "pool",
+    "Recovery": "limits",
     "State": "connection",
     "Telemetry": "telemetry",
     "Timeouts": "limits",

@@ -18,7 +18,7 @@ from tcpapp.framing import Framing
 from tcpapp.proxied import Announced, Announcement
 from tcpapp.settings import Options, Settings
 
-__all__ = ["MessageClientFactory", "connect"]
+__all__ = ["MessageClientFactory", "connect", "dial"]
 
 NEVER = 2**31 - 1
 """Seconds, for a timer of Twisted's that cannot be left out: 68 years."""
@@ -103,6 +103,16 @@ def connect(
         reactor = global_reactor
     options.setdefault("clock", reactor)
     factory = MessageClientFactory(app, framing, **options)
+    return dial(factory, endpoint, reactor, proxy_header)
+
+
+def dial(
+    factory: MessageClientFactory,
+    endpoint: str | IStreamClientEndpoint,
+    reactor: Any,
+    proxy_header: Announcement | None = None,
+) -> Deferred[MessageProtocol]:
+    """One more connection of `factory`: what `connect` does with the one it makes."""
     seconds = factory.settings.timeouts.connect
     # The endpoint's own timer is put behind ours, which says what it waited for.
     chosen: Any = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER)

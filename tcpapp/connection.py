@@ -72,6 +72,21 @@ class MessageProtocol(Link):
         return header_below(self.transport)
 
     @property
+    def is_open(self) -> bool:
+        """Whether messages can go both ways: it is open, and neither side has said that it ends."""
+        return self.state is State.OPEN and not self._ending.no_more_input
+
+    @property
+    def unread(self) -> int:
+        """How many messages came that neither the app nor a `receive` has taken; they can be, after the end as well."""
+        return 0 if self.state is State.UNOPENED else len(self._inbox)
+
+    @property
+    def error(self) -> NotConnected:
+        """What those are told who want something of it when it is not open (any more)."""
+        return self._ending.error
+
+    @property
     def clock(self) -> IReactorTime:
         """What the timers of this connection run on: the reactor, or a test's `Clock`. Raises `InvalidOption`."""
         if self._clock is None:

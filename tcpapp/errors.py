@@ -14,6 +14,9 @@ Every error tcpapp raises, in one tree::
     │   ├── UndecodableMessage a whole message that is no value of the codec
     │   └── MalformedProxyHeader  the stream does not begin with a PROXY header, and has to
     ├── NotConnected           send, receive or request on a connection that is not open
+    │   ├── NeverSent          a `Client`'s: nothing of the message was given to any connection
+    │   └── MaybeSent          a `Client`'s: it was, and the connection was lost before a reply came
+    ├── GiveUp                 yours, raised in ``prepare``: do not try again
     └── TimedOut               which timer, after how many seconds
 
 The ``Invalid…`` errors are the caller's and are raised before anything is opened or listened on; they are
@@ -34,13 +37,16 @@ if TYPE_CHECKING:
     from tcpapp.close_reason import CloseReason
 
 __all__ = [
+    "GiveUp",
     "InvalidAddress",
     "InvalidFraming",
     "InvalidOption",
     "InvalidProxyHeader",
     "MalformedFrame",
     "MalformedProxyHeader",
+    "MaybeSent",
     "MessageTooLong",
+    "NeverSent",
     "NotConnected",
     "TcpAppError",
     "TimedOut",
@@ -144,6 +150,38 @@ class NotConnected(TcpAppError):
     def __init__(self, message: str, reason: CloseReason) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class NeverSent(NotConnected):
+    """
+    `message` was not sent, and never will be: nothing of it was given to any connection. It may be sent again.
+
+    The word of a `Client` for what waited when it stopped, when its time was over, or when too much waited already.
+    """
+
+    def __init__(self, text: str, reason: CloseReason, message: object) -> None:
+        super().__init__(text, reason)
+        self.message = message
+
+
+class MaybeSent(NotConnected):
+    """
+    `message` was given to a connection that was lost before a reply came: the peer may have read it, or not.
+
+    The word of a `Client`. Only the two programs can know; a message that may be handled twice may be sent again.
+    """
+
+    def __init__(self, text: str, reason: CloseReason, message: object) -> None:
+        super().__init__(text, reason)
+        self.message = message
+
+
+class GiveUp(TcpAppError):
+    """
+    To be raised by ``prepare`` of a `Client` where to try again is no use: a login that was refused, say.
+
+    The client stops, and everyone who waits fails with this error.
+    """
 
 
 class TimedOut(TcpAppError):

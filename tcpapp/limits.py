@@ -16,7 +16,7 @@ from typing import Any
 from tcpapp.errors import InvalidOption
 from tcpapp.spec import suggest
 
-__all__ = ["Limits", "Policies", "Timeouts", "numbers_of"]
+__all__ = ["Limits", "Policies", "Recovery", "Timeouts", "numbers_of"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -37,7 +37,7 @@ def _choice(default: str, choices: tuple[str, ...], what: str) -> Any:
     return field(default=default, metadata={"what": what, "choices": choices})
 
 
-def _check(numbers: Limits | Timeouts, whole: bool) -> None:
+def _check(numbers: Limits | Timeouts | Recovery, whole: bool) -> None:
     for each in fields(numbers):
         value, least, most = getattr(numbers, each.name), each.metadata["least"], each.metadata["most"]
         kinds = (int,) if whole else (int, float)
@@ -384,6 +384,74 @@ class Policies:
                 )
 
 
-def numbers_of(kind: type[Limits | Timeouts]) -> tuple[Field[Any], ...]:
+@dataclass(frozen=True)
+class Recovery:
+    """How a `Client` comes back, and what may wait meanwhile. Raises `InvalidOption` for what cannot be."""
+
+    first_wait: float = _number(
+        1.0,
+        "the longest that the first wait for another attempt may be; each is drawn at random from 0 on (full jitter)",
+        unit="seconds",
+        why="gRPC's INITIAL_BACKOFF; thousands that are cut off at once come back over a second, and not in one moment",
+        least=0.001,
+    )
+    longest_wait: float = _number(
+        30.0,
+        "the longest that any wait may be; each may be twice as long as the one before it",
+        unit="seconds",
+        why="our choice: all are back within half a minute of the server",
+        least=0.001,
+    )
+    healthy_after: float = _number(
+        10.0,
+        "a connection's age from which on the next waits begin small again, where there is no prepare",
+        unit="seconds",
+        why="systemd's interval for starts that come too often (StartLimitIntervalSec)",
+        zero="as soon as it is open",
+    )
+    prepare: float = _number(
+        10.0,
+        "prepare, from a connection that is open to one that may be used",
+        unit="seconds",
+        why="as the TLS handshake has: Netty's handshakeTimeout",
+        zero="no limit",
+    )
+    max_waiting: float = _number(
+        1024,
+        "messages that wait for a connection, and messages without a reply that are remembered",
+        unit="messages",
+        why="our choice, as max_requests",
+    )
+    max_waiting_bytes: float = _number(
+        8 * MIB,
+        "bytes of them",
+        unit="bytes",
+        why="NATS's reconnect buffer (DefaultReconnectBufSize)",
+    )
+    retry_percent: float = _number(
+        20,
+        "of 100 requests, how many may be sent again, over the last ones",
+        unit="percent",
+        why="Finagle's retry budget: a server that fails is asked a fifth more, and not twice as much",
+        least=0,
+        most=1000,
+    )
+    retries_least: float = _number(
+        10,
+        "how many may be sent again in each second, however few requests there are",
+        unit="requests a second",
+        why="Finagle's minRetriesPerSec",
+        least=0,
+    )
+
+    def __post_init__(self) -> None:
+        _check(self, whole=False)
+        if self.first_wait > self.longest_wait:
+            raise InvalidOption(
+                f"first_wait={self.first_wait!r}: takes at most longest_wait, which is {self.longest_wait!r}"
+            )
+
+
+def numbers_of(kind: type[Limits | Timeouts | Recovery]) -> tuple[Field[Any], ...]:
     """The fields of `Limits` or `Timeouts`; metadata: ``what``, ``unit``, ``why``, ``least``, ``most`` and ``zero``."""
     return fields(kind)

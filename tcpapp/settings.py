@@ -106,6 +106,10 @@ class Settings:
             setattr(self, name, each)
         self.memory.limit = self.limits.max_buffered
 
+    def frame(self, message: Any) -> bytes:
+        """`message` as it stands on the wire. Raises `UnsendableMessage`."""
+        return self.framing.fresh().frame(message if self.codec is None else self.codec.encode(message))
+
     def begin_waits(self, deadlines: Deadlines, *, serves: bool) -> None:
         """Begin those of an open connection. What the peer of a server owes us is not what a server owes us."""
         timeouts = self.timeouts
@@ -125,7 +129,7 @@ class Settings:
         """`heartbeat` itself, unless it is a message that cannot be sent: that is known now."""
         if heartbeat is not None and not callable(heartbeat):
             try:
-                self.framing.fresh().frame(heartbeat if self.codec is None else self.codec.encode(heartbeat))
+                self.frame(heartbeat)
             except UnsendableMessage as error:
                 raise InvalidOption(f"heartbeat={heartbeat!r}: {error}") from error
         return heartbeat

@@ -46,7 +46,8 @@ TOWER = (
     {"connection"},
     # floor 2: many of them
     {"server", "client"},
-    {"listening"},
+    {"listening", "recovering"},
+    {"pool"},
     # floor 3: a service that starts and stops
     {"service"},
     # what `import tcpapp` gives
@@ -75,7 +76,7 @@ NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "l
 """What floor 0 does without: it does no I/O, keeps no time and logs nothing."""
 
 NAMES_THE_REACTOR = {"plugin", "cli"}
-NAMES_THE_REACTOR_LATE = {"listen", "connect"}
+NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor"}
 """The convenience functions, which look for the global reactor when they are called."""
 
 # Reading imports -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,66 @@
+"""
+Where to connect to next, and how long to wait before.
+
+All endpoints are tried, one after the other, before there is a wait. Waits are drawn at random between nothing and a
+bound that doubles (AWS's "full jitter"), so that thousands of clients which lost their server in one moment do not come
+back in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Generic, TypeVar
+
+from tcpapp.limits import Recovery
+
+__all__ = ["Attempts"]
+
+Endpoint = TypeVar("Endpoint")
+
+
+class Attempts(Generic[Endpoint]):
+    """
+    The attempts of a client to one of several `endpoints`: in their order, or at `random_order`, anew in each round.
+
+    `number` counts them since the last `success`.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], recovery: Recovery, random: Random, *, random_order: bool = False
+    ) -> None:
+        self._endpoints = tuple(endpoints)
+        self._recovery = recovery
+        self._random = random
+        self._random_order = random_order
+        self._round: list[Endpoint] = []
+        self._waits = 0
+        self.number = 0
+
+    @property
+    def round_is_over(self) -> bool:
+        """Whether each endpoint has been tried since the last wait."""
+        return not self._round
+
+    def begin_round(self) -> None:
+        """From now on each endpoint is tried once."""
+        self._round = list(self._endpoints)
+        if self._random_order:
+            self._random.shuffle(self._round)
+
+    def next(self) -> Endpoint:
+        """The endpoint of the next attempt. There has to be one left in this round."""
+        self.number += 1
+        return self._round.pop(0)
+
+    def wait(self) -> float:
+        """How many seconds to wait before the next round."""
+        recovery = self._recovery
+        bound = min(recovery.longest_wait, recovery.first_wait * 2.0 ** min(self._waits, 60))
+        self._waits += 1
+        return self._random.uniform(0, bound)
+
+    def success(self) -> None:
+        """The connection is a healthy one: waits begin small again, and with the first endpoint."""
+        self._waits = self.number = 0
+        self._round = []
