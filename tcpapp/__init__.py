@@ -14,6 +14,7 @@ The tower; a file imports only from rows below its own::
     listening           2  listen(): ports, and what is done with them
     server              2  MessageServerFactory: who is connected, how many may be
     client              2  MessageClientFactory, connect()
+    aio, blocking       2  the same for asyncio's programs, and for those without a loop
     pool                2  Pool: several connections, used as one
     recovering          2  Client: a connection that comes back
     connection          1  MessageProtocol: one conversation, OPEN → CLOSING → CLOSED

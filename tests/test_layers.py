@@ -48,6 +48,7 @@ TOWER = (
     {"server", "client"},
     {"listening", "recovering"},
     {"pool"},
+    {"aio", "blocking"},
     # floor 3: a service that starts and stops
     {"service"},
     # what `import tcpapp` gives
@@ -76,7 +77,7 @@ NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "l
 """What floor 0 does without: it does no I/O, keeps no time and logs nothing."""
 
 NAMES_THE_REACTOR = {"plugin", "cli"}
-NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor"}
+NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor", "running_reactor", "start"}
 """The convenience functions, which look for the global reactor when they are called."""
 
 # Reading imports -----------------------------------------------------------------------------------------------------
