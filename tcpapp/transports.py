@@ -48,6 +48,12 @@ def tls_trouble(error: BaseException | None) -> str | None:
         told = error.args[0] if error is not None and error.args and isinstance(error.args[0], list) else []
         return f"TLS failed: {', '.join(each[-1] for each in told) or 'OpenSSL gives no reason'}"
     if module == "service_identity":
-        wanted = [str(getattr(each, "mismatched_id", each)) for each in getattr(error, "errors", ())]
+        wanted = [_wanted(getattr(each, "mismatched_id", each)) for each in getattr(error, "errors", ())]
         return f"TLS failed: the certificate is for other names than {', '.join(wanted)}"
     return None
+
+
+def _wanted(name: Any) -> str:
+    """A name that a certificate was to have, as service_identity has it, in words."""
+    found = getattr(name, "hostname", None) or getattr(name, "ip", None) or name
+    return found.decode("ascii", "backslashreplace") if isinstance(found, bytes) else str(found)

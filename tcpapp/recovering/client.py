@@ -21,7 +21,7 @@ from tcpapp.recovering import verdicts
 from tcpapp.recovering.attempts import Attempts
 from tcpapp.recovering.life import Life, Plan
 from tcpapp.recovering.sending import Sending
-from tcpapp.recovering.states import State, States
+from tcpapp.recovering.states import State, States, Stopped
 from tcpapp.settings import Options, Settings
 
 __all__ = ["Client"]
@@ -97,6 +97,7 @@ class Client(Service, Generic[Request, Reply]):
         plan = Plan(numbers, attempts, prepare, is_fatal, connect_now=connect_now, proxy_header=proxy_header)
         self._sending = Sending(settings, numbers, clock, while_down)
         self._life = self._sending.life = Life(factory, self._reactor, clock, plan, self._sending)
+        self._life.observed.watch(self._note)
 
     # Its life.
 
@@ -104,6 +105,10 @@ class Client(Service, Generic[Request, Reply]):
     def state(self) -> State:
         """What it is doing: `Connecting`, `Connected`, `Waiting` or `Stopped`."""
         return self._life.observed.state
+
+    def _note(self, state: State) -> None:
+        """Services are asked whether they run."""
+        self.running = int(not isinstance(state, Stopped))
 
     @property
     def settings(self) -> Settings:

@@ -34,6 +34,7 @@ from tcpapp.limits import Recovery
 from tcpapp.proxied import Announcement
 from tcpapp.recovering.attempts import Attempts
 from tcpapp.recovering.states import Connected, Connecting, Observed, Stopped, Waiting
+from tcpapp.transports import tls_trouble
 
 __all__ = ["Life", "Plan", "User"]
 
@@ -240,7 +241,7 @@ class Life:
         self.observed.become(Waiting(self._plan.attempts.number + 1, seconds, until, error))
 
     def _give_up(self, error: BaseException) -> None:
-        _log.error("a client gives up: {error}", error=str(error))
+        _log.error("a client gives up: {error}", error=_in_words(error))
         self._end(Stopped(error), error, _gave_up(error))
 
     def _end(self, state: Stopped, error: BaseException, reason: CloseReason) -> None:
@@ -264,7 +265,11 @@ class Life:
 
 
 def _gave_up(error: BaseException) -> CloseReason:
-    return CloseReason(EndedBy.US, "closed", f"the client gave up: {error}", error=error)
+    return CloseReason(EndedBy.US, "closed", f"the client gave up: {_in_words(error)}", error=error)
+
+
+def _in_words(error: BaseException) -> str:
+    return tls_trouble(error) or str(error)
 
 
 def _lost(connection: MessageProtocol) -> NotConnected:

@@ -1,0 +1,164 @@
+"""
+Clients that come back, through the fault proxy's worst, with each message accounted for.
+
+``python -m tests.integration.accounts 600`` goes on for so many seconds: ten clients send notes and ask requests, all
+numbered, through a `FaultProxy` whose toxics change by a seed, of a server that goes down and comes back. In the end
+both sides' books are compared.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater, react
+from twisted.python.failure import Failure
+
+from tcpapp import Client, Recovery, Timeouts, listen
+from tcpapp.errors import MaybeSent, NeverSent, TimedOut
+from tcpapp.recovering import Connecting, Waiting
+from tcpapp.testing.faultproxy import FaultProxy
+
+from .ledger import PHASES
+
+CLIENTS = 10
+BATCH = 20
+QUICK = Recovery(first_wait=0.02, longest_wait=0.1, healthy_after=0.05, max_waiting=10_000)
+REQUEST = 2.0
+"""Seconds that a request has."""
+
+
+class Accounts:
+    """What was sent and asked, what came, and the word that each got."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.number = 0
+        self.words: dict[int, list[Any]] = {}
+        self.idempotent: set[int] = set()
+        self.came: Counter[int] = Counter()
+        self.listed: Counter[int] = Counter()
+        self.connections = 0
+        self.over = False
+
+    def received(self, message: bytes, connection: Any) -> bytes | None:
+        """The server's app: note a note, answer a request."""
+        self.came[int(message[1:])] += 1
+        return None if message[:1] == b"n" else message
+
+    async def client(self, reactor: Any, proxy: FaultProxy) -> None:
+        """One client, from the beginning to the end."""
+        client: Client[bytes, bytes] = Client(
+            proxy.endpoint,
+            framing="int32",
+            recovery=QUICK,
+            timeouts=Timeouts(connect=1, request=REQUEST),
+            reactor=reactor,
+        )
+        client.watch(lambda state: self._list(client) if isinstance(state, (Connecting, Waiting)) else None)
+        client.startService()
+        while not self.over:
+            await DeferredList([each for _ in range(BATCH) for each in self._use(client)])
+        await client.drain(10)
+        self._list(client)
+
+    def _use(self, client: Client[bytes, bytes]) -> list[Deferred[Any]]:
+        """One note and one request."""
+        note, request = self.number, self.number + 1
+        self.number += 2
+        idempotent = self.random.random() < 0.3
+        if idempotent:
+            self.idempotent.add(request)
+        using: list[tuple[int, Deferred[Any]]] = [
+            (note, client.send(b"n%d" % note)),
+            (request, client.request(b"r%d" % request, idempotent=idempotent)),
+        ]
+        return [deferred.addBoth(self.words.setdefault(number, []).append) for number, deferred in using]
+
+    def _list(self, client: Client[bytes, bytes]) -> None:
+        """What waits is told elsewhere: what is counted here was sent on a connection that is lost."""
+        self.connections += 1
+        for each in client.undelivered():
+            if isinstance(each, MaybeSent):
+                self.listed[int(each.message[1:])] += 1
+
+    def faults(self) -> list[str]:
+        """What is not as it should be: nothing."""
+        return [fault for number in range(self.number) for fault in self._faults_of(number)]
+
+    def _faults_of(self, number: int) -> list[str]:
+        words, came = self.words.get(number, []), self.came[number]
+        if len(words) != 1:
+            return [f"{number} was given {len(words)} words"]
+        word = words[0].value if isinstance(words[0], Failure) else words[0]
+        is_request = number % 2 == 1
+        found = []
+        if came > 1 and number not in self.idempotent:
+            found.append(f"{number} came {came} times")
+        if isinstance(word, NeverSent) and came and number not in self.idempotent:
+            found.append(f"{number} was never sent, and came")
+        if is_request and isinstance(word, bytes) and (word != b"r%d" % number or not came):
+            found.append(f"{number} was answered with {word!r}, and came {came} times")
+        if not is_request and word is None and not came and not self.listed[number]:
+            found.append(f"{number} was lost silently")
+        if not isinstance(word, (bytes, NeverSent, MaybeSent, TimedOut, type(None))):
+            found.append(f"{number} failed with {word!r}")
+        return found
+
+    def count(self, kind: type) -> int:
+        """How many got a word of this kind."""
+        words = (word.value if isinstance(word, Failure) else word for words in self.words.values() for word in words)
+        return sum(isinstance(word, kind) for word in words)
+
+
+async def account(reactor: Any, seconds: float, seed: int = 0) -> Accounts:
+    """Go on for so long; the accounts of it."""
+    accounts = Accounts(seed)
+    server: Any = await listen("tcp:0:interface=127.0.0.1", accounts, framing="int32", reactor=reactor)
+    proxy = FaultProxy(reactor, f"tcp:127.0.0.1:{server.port}", seed=seed)
+    await proxy.start()
+    clients = [Deferred.fromCoroutine(accounts.client(reactor, proxy)) for _ in range(CLIENTS)]
+    until = reactor.seconds() + seconds
+    steps: list[tuple[str, dict[str, Any]]] = []
+    while reactor.seconds() < until:
+        if not steps:
+            steps = [*PHASES]
+            accounts.random.shuffle(steps)
+        kind, attributes = steps.pop()
+        if kind == "down":
+            port = server.port
+            await server.close(0)
+            await deferLater(reactor, 0.05)
+            server = await listen(f"tcp:{port}:interface=127.0.0.1", accounts, framing="int32", reactor=reactor)
+        else:
+            with proxy.add(kind, **attributes):
+                await deferLater(reactor, 0.1)
+        await deferLater(reactor, 0.02)
+    accounts.over = True
+    await DeferredList(clients, fireOnOneErrback=True, consumeErrors=True)
+    await proxy.stop()
+    await server.close(1)
+    return accounts
+
+
+async def main(reactor: Any) -> None:
+    """Keep accounts for as long as the command line asks for, and say what is in them."""
+    seconds = float(sys.argv[1]) if sys.argv[1:] else 600.0
+    accounts = await account(reactor, seconds, seed=int(sys.argv[2]) if sys.argv[2:] else 0)
+    faults = accounts.faults()
+    said = (
+        f"{seconds:g} s, {CLIENTS} clients, {accounts.number} messages: {accounts.count(bytes)} requests answered, "
+        f"{accounts.count(TimedOut)} timed out, {accounts.count(MaybeSent)} may be lost, "
+        f"{accounts.count(NeverSent)} never sent, {accounts.listed.total()} listed as undelivered; "
+        f"{len(faults)} not accounted for"
+    )
+    sys.stdout.write("\n".join([said, *faults[:20], ""]))
+    if faults:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    react(main)

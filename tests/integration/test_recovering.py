@@ -1,0 +1,96 @@
+"""Clients that come back, on real ports: through faults, from killed servers, and not from a wrong certificate."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+import pytest_twisted
+from service_identity import VerificationError
+from twisted.internet.defer import DeferredList
+from twisted.python.failure import Failure
+
+from tcpapp import Client, Recovery
+from tcpapp.apps import echo
+from tcpapp.errors import MaybeSent, NeverSent, TimedOut
+from tcpapp.recovering import Stopped
+from tests.processes import TCP, Run, ends
+
+from .accounts import Accounts, account
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* is deprecated:DeprecationWarning"
+)  # what Twisted does with pyOpenSSL
+
+QUICK = Recovery(first_wait=0.02, longest_wait=0.05)
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_message_is_accounted_for(global_reactor: Any) -> None:
+    """Answered, perhaps lost, or never sent, and then it did not come: for as long as a few of the proxy's faults."""
+    accounts = await account(global_reactor, 2.0, seed=3)
+    assert accounts.faults() == []
+    assert accounts.count(bytes) > 500
+    assert accounts.count(MaybeSent) > 0
+
+
+def test_accounts_that_are_not_in_order_say_so() -> None:
+    """Whatever it is that is not."""
+    accounts = Accounts(0)
+    never, timed_out = Failure(NeverSent("no", None, b"")), Failure(TimedOut("request", 1))  # type: ignore[arg-type]
+    accounts.number = 8
+    accounts.words = {
+        0: [None],
+        1: [b"r2"],
+        2: [never],
+        3: [None, None],
+        4: [None],
+        5: [timed_out],
+        6: [Failure(ValueError())],
+    }
+    accounts.came.update([1, 2, 4, 4, 7])
+    accounts.words[7] = [b"r7"]
+    assert [fault.split(" ", 1)[0] for fault in accounts.faults()] == ["0", "1", "2", "3", "4", "6"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_for_another_name_ends_it_at_once(
+    certificates: Any, serve: Any, global_reactor: Any
+) -> None:
+    """With one clear line; for the right name it connects."""
+    key, cert, roots = certificates / "key.pem", certificates / "cert.pem", certificates / "roots" / "authority.pem"
+    server = await serve(echo, f"tls:0:interface=127.0.0.1:certificate={cert}:privateKey={key}")
+
+    def client(name: str) -> Client[bytes, bytes]:
+        endpoint = f"tls:127.0.0.1:{server.port}:hostname={name}:trustRoots={roots}"
+        return Client(endpoint, reactor=global_reactor, recovery=QUICK)
+
+    wrong = client("other.example")
+    with pytest.raises(VerificationError) as caught:
+        await wrong.start()
+    assert wrong.state == Stopped(caught.value)
+    assert not wrong.running
+    with pytest.raises(NeverSent, match="gave up: TLS failed: the certificate is for other names than other"):
+        await wrong.send(b"hello")
+    right = client("localhost")
+    async with right:
+        assert await right.request(b"hello") == b"hello"
+
+
+@pytest.mark.once
+@pytest_twisted.ensureDeferred
+async def test_it_comes_back_to_a_server_that_was_killed(run: Run, global_reactor: Any) -> None:
+    """And was started again on its port."""
+    first = run("--listen", TCP)
+    port = first.port()
+    client: Client[bytes, bytes] = Client(f"tcp:127.0.0.1:{port}", reactor=global_reactor, recovery=QUICK)
+    async with client:
+        assert await client.request(b"hello") == b"hello"
+        first.signal(signal.SIGKILL)
+        first.end()
+        waits = DeferredList([client.request(b"%d" % number, 30, idempotent=True) for number in range(10)])
+        second = run("--listen", f"tcp:{port}:interface=127.0.0.1")
+        second.port()
+        assert [reply for _, reply in await waits] == [b"%d" % number for number in range(10)]
+    ends(second)
