@@ -208,6 +208,8 @@ class Sending:
     def _not_answered(self, failure: Failure, each: Outgoing) -> None:
         self._in_flight.pop(each, None)
         error: Any = failure.value
+        if isinstance(error, NotConnected):
+            self.lost(error.reason)  # requests are told first, and who is told may ask what else is lost
         if each.deferred is not None and isinstance(error, NotConnected):
             if each.idempotent and self.life.running and self._budget.take():
                 self._queue.add(each, again=True)
