@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.report import Row, notes, table, verdict
 
-GROUPS = ("decode", "echo", "attacks", "memory")
+GROUPS = ("decode", "echo", "attacks", "clients", "memory")
 
 
 def options() -> argparse.Namespace:

@@ -52,10 +52,10 @@ class Server:
 
 
 @contextmanager
-def serving(name: str) -> Iterator[Server]:
+def serving(name: str, port: int = 0) -> Iterator[Server]:
     """A server of `benchmarks.servers`, up and pinned; it ends with the block, because its standard input does."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.servers", name],
+        [sys.executable, "-m", "benchmarks.servers", name, str(port)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     with process:

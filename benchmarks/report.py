@@ -84,6 +84,8 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "messages/s": lambda value: f"{value:,.0f}/s",
     "s": lambda value: f"{value:.3f} s",
     "us": lambda value: f"{value:.2f} us",
+    "%": lambda value: f"{value:.1f} %",
+    "clients": lambda value: f"{value:.0f}",
     "bytes": lambda value: f"{value:,.0f} B",
 }
 

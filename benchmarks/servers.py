@@ -43,7 +43,8 @@ def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
     def echo(message, connection):
         return message
 
-    return MessageServerFactory(echo, framing=framing, limits=Limits(max_connections=MAX_CONNECTIONS))
+    limits = Limits(max_connections=MAX_CONNECTIONS, accept_rate=MAX_CONNECTIONS)
+    return MessageServerFactory(echo, framing=framing, limits=limits)
 
 
 def tcpapp_length() -> IProtocolFactory:
@@ -105,7 +106,24 @@ def twisted_bare() -> IProtocolFactory:
     return Factory.forProtocol(Echo)
 
 
-def serve_twisted(make_factory: Callable[[], IProtocolFactory], *, tls: bool = False) -> None:
+def amp_echo() -> tuple[Any, IProtocolFactory]:
+    """Twisted's own protocol for calls: a command that gives back its argument, and who answers it."""
+    from twisted.internet.protocol import Factory
+    from twisted.protocols.amp import AMP, Command, String
+
+    class Echo(Command):
+        arguments = [(b"data", String())]  # noqa: RUF012 - as AMP has it
+        response = [(b"data", String())]  # noqa: RUF012
+
+    class Answers(AMP):
+        @Echo.responder
+        def echo(self, data: bytes) -> dict[str, bytes]:
+            return {"data": data}
+
+    return Echo, Factory.forProtocol(Answers)
+
+
+def serve_twisted(make_factory: Callable[[], IProtocolFactory], port: int, *, tls: bool = False) -> None:
     """Serve a factory on the epoll reactor until standard input ends."""
     from twisted.internet import epollreactor
 
@@ -119,7 +137,7 @@ def serve_twisted(make_factory: Callable[[], IProtocolFactory], *, tls: bool = F
                 reactor.stop()
 
     factory = make_factory()
-    ports = [reactor.listenTCP(0, factory, backlog=1024, interface="127.0.0.1")]
+    ports = [reactor.listenTCP(port, factory, backlog=1024, interface="127.0.0.1")]
     with tempfile.TemporaryDirectory() as folder:
         if tls:
             ports.append(listen_with_tls(reactor, factory, Path(folder) / "cert.pem"))
@@ -210,6 +228,7 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "twisted-int32": twisted_int32,
     "twisted-line": twisted_line,
     "twisted-bare": twisted_bare,
+    "twisted-amp": lambda: amp_echo()[1],
 }
 ASYNCIO = {"asyncio-streams": asyncio_streams, "asyncio-protocol": asyncio_protocol}
 
@@ -219,10 +238,10 @@ def announce(*ports: int) -> None:
     print(*ports, flush=True)
 
 
-def main(name: str) -> None:
+def main(name: str, port: int) -> None:
     """Serve as `name` until standard input ends."""
     if name in TWISTED:
-        serve_twisted(TWISTED[name], tls=name == "tcpapp-tls")
+        serve_twisted(TWISTED[name], port, tls=name == "tcpapp-tls")
     elif name in ASYNCIO:
         asyncio.run(serve_asyncio(ASYNCIO[name]))
     else:
@@ -230,6 +249,6 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m benchmarks.servers NAME")
-    main(sys.argv[1])
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python -m benchmarks.servers NAME [PORT]")
+    main(sys.argv[1], int(sys.argv[2]) if sys.argv[2:] else 0)

@@ -389,10 +389,10 @@ class Recovery:
     """How a `Client` comes back, and what may wait meanwhile. Raises `InvalidOption` for what cannot be."""
 
     first_wait: float = _number(
-        1.0,
+        2.0,
         "the longest that the first wait for another attempt may be; each is drawn at random from 0 on (full jitter)",
         unit="seconds",
-        why="gRPC's INITIAL_BACKOFF; thousands that are cut off at once come back over a second, and not in one moment",
+        why="gRPC's INITIAL_BACKOFF, 1 s, in the mean; thousands that are cut off at once come back over two seconds",
         least=0.001,
     )
     longest_wait: float = _number(

@@ -59,6 +59,7 @@ class Sending:
         self._unconfirmed = Unconfirmed(recovery)
         self._lost: deque[NeverSent | MaybeSent] = deque(maxlen=int(recovery.max_waiting))
         self._resters: list[Deferred[None]] = []
+        self._most = settings.limits.max_requests
         self._position = 0
         self._pumping = False
         self.draining = False
@@ -81,7 +82,14 @@ class Sending:
         if seconds < 0:
             return fail(TimedOut("request", 0))
         self._budget.earn()
-        return self._wait(message, seconds, is_request=True, idempotent=idempotent)
+        if self._queue or self.draining or self.life.connection is None or len(self._in_flight) >= self._most:
+            return self._wait(message, seconds, is_request=True, idempotent=idempotent)
+        each = Outgoing(message, is_request=True, idempotent=idempotent)
+        deferred = each.deferred = Deferred(lambda _: self._cancel(each))
+        if seconds:
+            each.timer = self._clock.callLater(seconds, self._overdue, each, seconds)
+        self._write(each)
+        return deferred
 
     def undelivered(self) -> list[NeverSent | MaybeSent]:
         """See `Client.undelivered`."""
@@ -146,12 +154,12 @@ class Sending:
         if text := self._queue.refusal(size):
             return fail(NeverSent(text, CloseReason(EndedBy.US, "closed", text), message))
         told = is_request or self._while_down == "wait"
-        each = Outgoing(message, size, None, is_request=is_request, idempotent=idempotent)
+        each = Outgoing(message, is_request=is_request, idempotent=idempotent)
         deferred: Deferred[Any] = Deferred(lambda _: self._cancel(each)) if told else succeed(None)
         each.deferred = deferred if told else None
         if seconds:
             each.timer = self._clock.callLater(seconds, self._overdue, each, seconds)
-        self._queue.add(each)
+        self._queue.add(each, size)
         self._pump()
         return deferred
 
@@ -177,8 +185,7 @@ class Sending:
         self._look_for_rest()
 
     def _may_have(self, each: Outgoing) -> bool:
-        most = self._settings.limits.max_requests
-        return self.life.connection is not None and (not each.is_request or len(self._in_flight) < most)
+        return self.life.connection is not None and (not each.is_request or len(self._in_flight) < self._most)
 
     def _write(self, each: Outgoing) -> None:
         connection = self.life.connection
@@ -212,7 +219,7 @@ class Sending:
             self.lost(error.reason)  # requests are told first, and who is told may ask what else is lost
         if each.deferred is not None and isinstance(error, NotConnected):
             if each.idempotent and self.life.running and self._budget.take():
-                self._queue.add(each, again=True)
+                self._queue.add(each, len(self._settings.frame(each.message)), again=True)
                 return
             error = MaybeSent(f"no reply came: {error.reason}", error.reason, each.message)
         each.finish(error)

@@ -16,7 +16,7 @@ __all__ = ["Outgoing", "Queue", "Unconfirmed"]
 
 class Outgoing:
     """
-    One message that a client is to send, of `size` bytes as it stands on the wire.
+    One message that a client is to send; while it waits, of `size` bytes as it stands on the wire.
 
     `deferred` is its caller's, `None` once that has been told, or where nobody is to be; `timer` ends its time, and
     `under` is what the connection gave that it was written to, as the one at `position`.
@@ -24,12 +24,10 @@ class Outgoing:
 
     __slots__ = ("deferred", "idempotent", "is_request", "message", "position", "size", "timer", "under")
 
-    def __init__(
-        self, message: Any, size: int, deferred: Deferred[Any] | None, *, is_request: bool, idempotent: bool = False
-    ) -> None:
+    def __init__(self, message: Any, *, is_request: bool, idempotent: bool = False) -> None:
         self.message = message
-        self.size = size
-        self.deferred = deferred
+        self.size = 0
+        self.deferred: Deferred[Any] | None = None
         self.is_request = is_request
         self.idempotent = idempotent
         self.timer: IDelayedCall | None = None
@@ -79,10 +77,11 @@ class Queue:
             )
         return ""
 
-    def add(self, each: Outgoing, *, again: bool = False) -> None:
-        """One more waits."""
+    def add(self, each: Outgoing, size: int, *, again: bool = False) -> None:
+        """One more waits, which takes so many bytes on the wire."""
         (self._again if again else self._new).append(each)
-        self.size += each.size
+        each.size = size
+        self.size += size
 
     def next(self) -> Outgoing | None:
         """The one that comes next; it waits on."""

@@ -39,7 +39,7 @@ def test_waits_are_drawn_from_nothing_to_a_bound_that_doubles() -> None:
         drawn = [[made.wait() for _ in range(12)] for made in (attempts(seed=seed) for seed in range(400))]
         bounds = [max(column) for column in zip(*drawn, strict=True)]
         least = [min(column) for column in zip(*drawn, strict=True)]
-        for bound, low, expected in zip(bounds, least, [1, 2, 4, 8, 16, *[30] * 7], strict=True):
+        for bound, low, expected in zip(bounds, least, [2, 4, 8, 16, *[30] * 8], strict=True):
             assert 0.95 * expected < bound <= expected
             assert low < 0.05 * expected
     made = attempts(first_wait=2, longest_wait=1000)

@@ -73,7 +73,7 @@ def test_messages_are_received_from_whichever_connection_there_is(hosts: Hosts, 
     assert isinstance(first[0], NotConnected)
     client.startService()
     first = outcome(client.receive())
-    hosts.wait(3)
+    hosts.wait(7)
     for each in server.connections:
         for message in (b"one", b"two", b"three"):
             each.send(message)
@@ -81,7 +81,7 @@ def test_messages_are_received_from_whichever_connection_there_is(hosts: Hosts, 
     assert first == [b"one"]
     for each in server.connections:
         each.close()
-    hosts.wait(3)
+    hosts.wait(7)
     for each in server.connections:
         each.send(b"four")
     hosts.wait()
@@ -90,7 +90,7 @@ def test_messages_are_received_from_whichever_connection_there_is(hosts: Hosts, 
     seen = outcome(waits)
     for each in server.connections:
         each.abort()
-    hosts.wait(3)
+    hosts.wait(7)
     for each in server.connections:
         each.send(b"five")
     hosts.wait()
@@ -139,7 +139,7 @@ def test_it_is_iterated_until_it_stops(hosts: Hosts, client_of: Any) -> None:
         for each in server.connections:
             each.send(message)
             each.close()
-        hosts.wait(3)
+        hosts.wait(7)
     assert (seen, done) == ([b"first", b"last", "over"], [None])
 
 

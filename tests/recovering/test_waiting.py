@@ -12,8 +12,10 @@ from tcpapp.recovering.waiting import Outgoing, Queue, Unconfirmed
 from tests.peers import outcome
 
 
-def outgoing(message: Any, size: int = 1) -> Outgoing:
-    return Outgoing(message, size, Deferred(), is_request=True)
+def outgoing(message: Any) -> Outgoing:
+    each = Outgoing(message, is_request=True)
+    each.deferred = Deferred()
+    return each
 
 
 def test_it_is_told_once_and_its_timer_ends() -> None:
@@ -35,9 +37,9 @@ def test_those_that_are_sent_again_come_first() -> None:
     queue = Queue(Recovery())
     new, again = [outgoing(b"a"), outgoing(b"b")], [outgoing(b"c"), outgoing(b"d")]
     for each in new:
-        queue.add(each)
+        queue.add(each, 1)
     for each in again:
-        queue.add(each, again=True)
+        queue.add(each, 1, again=True)
     assert ([*queue], len(queue), queue.size, queue.next()) == ([*again, *new], 4, 4, again[0])
     assert (queue.remove(again[0]), queue.remove(again[0]), queue.remove(new[1])) == (True, False, True)
     assert (queue.take_all(), len(queue), queue.size, queue.next()) == ([again[1], new[0]], 0, 0, None)
@@ -47,9 +49,9 @@ def test_there_is_a_bound_in_messages_and_in_bytes() -> None:
     """What is over it is told, with the limit's name."""
     queue = Queue(Recovery(max_waiting=2, max_waiting_bytes=100))
     assert queue.refusal(100) == ""
-    queue.add(outgoing(b"a", 60))
+    queue.add(outgoing(b"a"), 60)
     assert queue.refusal(41) == "60 bytes wait for a connection; at most 100 (max_waiting_bytes) may"
-    queue.add(outgoing(b"b", 40))
+    queue.add(outgoing(b"b"), 40)
     assert queue.refusal(0) == "2 messages wait for a connection, which is the limit (max_waiting)"
 
 
