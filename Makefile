@@ -12,7 +12,7 @@ BIN := .venv/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-apart lint docs format bench simulate fuzz soak clean
+.PHONY: help serve test test-apart lint docs format bench simulate fuzz soak account clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ fuzz: .venv/.stamp-fuzz ## feed each reader of bytes with what a stranger may se
 
 soak: .venv/.stamp-dev ## ten minutes of requests, faults and drains, after which all is as it began
 	$(BIN)/python -m tests.soak 600
+
+account: .venv/.stamp-dev ## ten minutes of clients that come back through faults, with each message accounted for
+	$(BIN)/python -m tests.integration.accounts 600
 
 clean: ## remove .venv and all that was built
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen docs/_build

@@ -135,7 +135,7 @@ class MessageProtocol(Link):
             return fail(self._ending.error)
         requests = self._dispatch.requests
         if requests is None:
-            requests = self._dispatch.requests = requests_by(self._settings.key, lambda: self._tell(LateReply))
+            requests = self._dispatch.requests = requests_by(self._settings.key, self._late_reply)
         most = self._settings.limits.max_requests
         if len(requests) >= most:
             return fail(UnsendableMessage(f"{most} requests wait for replies, which is the limit (max_requests)"))
@@ -147,6 +147,11 @@ class MessageProtocol(Link):
         self._dispatch.flush()
         self._outbox.write(data)
         return bound(reply, seconds, self._clock)
+
+    def _late_reply(self) -> None:
+        """A reply came that no request waits for."""
+        self._traffic.late_replies += 1
+        self._tell(LateReply)
 
     @property
     def tls(self) -> Session | None:

@@ -29,6 +29,7 @@ class Info:
     - `refused`, `closed`: how many were turned away, and have ended, by rule.
     - `oldest`, `median_age`: how long connections have been open; 0.0 where there are none.
     - `messages`, `message_rate`, `bytes`, `byte_rate`: how many peers sent, in all; and a second, over the last ten.
+    - `late_replies`: replies to requests of ours that came when nobody waited for them any more, or to none.
     - `lag`, `most_lag`: how late the loop went round the last time, and the worst time; 0.0 where nobody watches it.
     - `lost_lines`: how many lines the log could not take, where somebody counts them, as `twistd tcpapp` does.
     - `buffered`: bytes that all connections hold, as `max_buffered` counts them; `shed`: how many it had cut.
@@ -50,6 +51,7 @@ class Info:
     message_rate: float
     bytes: int
     byte_rate: float
+    late_replies: int
     lag: float
     most_lag: float
     lost_lines: int
@@ -91,16 +93,18 @@ class Counts:
 
 class Traffic:
     """
-    What came in on all connections of a factory: `messages` and `bytes`, which connections add to.
+    What came in on all connections of a factory: `messages` and `bytes`, which connections add to; and `late_replies`,
+    for which nobody waited.
 
     For a chunk that is two additions and a comparison: whoever adds at `until` or later calls `mark` first.
     """
 
-    __slots__ = ("_marks", "bytes", "messages", "until")
+    __slots__ = ("_marks", "bytes", "late_replies", "messages", "until")
 
     def __init__(self) -> None:
         self.messages = 0
         self.bytes = 0
+        self.late_replies = 0
         self.until = 0.0
         self._marks: deque[tuple[float, int, int]] = deque()
 

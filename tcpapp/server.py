@@ -249,6 +249,7 @@ class MessageServerFactory(ServerFactory):
             message_rate=message_rate,
             bytes=traffic.bytes,
             byte_rate=byte_rate,
+            late_replies=traffic.late_replies,
             lag=0.0,
             most_lag=0.0,
             lost_lines=0,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tcpapp.errors import InvalidOption
-from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
+from tcpapp.limits import Limits, Policies, Recovery, Timeouts, numbers_of
 
 FIELDS = [field for kind in (Limits, Timeouts) for field in numbers_of(kind)]
 NUMBERS = [pytest.param(kind, field.name, id=field.name) for kind in (Limits, Timeouts) for field in numbers_of(kind)]
@@ -221,3 +221,31 @@ def test_every_policy_says_whose_it_is(field: Any) -> None:
     assert field.metadata["what"].startswith(("who ", "an endpoint "))
     for word in field.metadata["choices"]:
         assert getattr(Policies(**{field.name: word}), field.name) == word
+
+
+# Recovery ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_that_comes_back_has_defaults() -> None:
+    """All of them with their reasons, as the others."""
+    recovery = Recovery()
+    assert (recovery.first_wait, recovery.longest_wait, recovery.healthy_after, recovery.prepare) == (2, 30, 10, 10)
+    assert (recovery.max_waiting, recovery.max_waiting_bytes) == (1024, 8 * 1024 * 1024)
+    assert (recovery.retry_percent, recovery.retries_least) == (20, 10)
+    assert all(each.metadata["why"] and each.metadata["what"] for each in numbers_of(Recovery))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"first_wait": 0}, "first_wait=0: takes a number of seconds, 0.001 or more"),
+        ({"first_wait": 40}, "first_wait=40: takes at most longest_wait, which is 30.0"),
+        ({"max_waiting": 0}, "max_waiting=0: takes a number of messages, 1 or more"),
+        ({"retry_percent": 1001}, "retry_percent=1001: takes a number of percent, 0 to 1000"),
+    ],
+)
+def test_a_recovery_that_cannot_be_is_refused(wrong: dict[str, float], says: str) -> None:
+    """In one line, with what would be right."""
+    with pytest.raises(InvalidOption) as caught:
+        Recovery(**wrong)
+    assert str(caught.value) == says

@@ -126,6 +126,11 @@ class Client(Service, Generic[Request, Reply]):
         return self._sending.unfinished
 
     @property
+    def late_replies(self) -> int:
+        """How many replies came when nobody waited for them any more, or to no request: they were dropped."""
+        return self._settings.traffic.late_replies
+
+    @property
     def connection(self) -> MessageProtocol | None:
         """The connection it has now, prepared and open; `None` where it has none."""
         return self._life.connection

@@ -324,6 +324,7 @@ async def test_replies_that_nobody_waits_for(served: Any) -> None:
     assert await asked[1] == b"2 in time"
     while len(served.of(LateReply)) < 3:
         await served.is_served()
+    assert served.server.info().late_replies == 3
     assert stranger.connected
 
 

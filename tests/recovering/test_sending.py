@@ -310,6 +310,7 @@ def test_a_request_has_one_deadline(hosts: Hosts, client_of: Any) -> None:
     app.pending[1].callback(b"in time")
     hosts.wait()
     assert other == [b"in time"]
+    assert client.late_replies == 1
 
 
 def test_what_is_cancelled_is_not_sent_or_not_waited_for(hosts: Hosts, client_of: Any) -> None:

@@ -1,0 +1,51 @@
+"""What a type checker knows of clients with values: read by `test_typing`, and never run."""
+
+from __future__ import annotations
+
+import msgspec
+from typing_extensions import assert_type
+
+from tcpapp import Client, MessageProtocol, Pool, codecs
+from tcpapp.blocking import BlockingClient
+
+
+class Question(msgspec.Struct):
+    text: str
+
+
+class Answer(msgspec.Struct):
+    text: str
+
+
+client: Client[Question, Answer] = Client("tcp:localhost:7007", codec=codecs.Json(Answer))
+pool: Pool[Question, Answer] = Pool("tcp:localhost:7007", codec=codecs.Json(Answer))
+
+
+async def asks() -> None:
+    async with client as entered:
+        assert_type(entered, Client[Question, Answer])
+        assert_type(await client.request(Question("how?")), Answer)
+        assert_type(await client.receive(), Answer)
+        assert_type(await client.send(Question("why?")), None)
+        assert_type(await client.drain(), int)
+        assert_type(await client.when_connected(), MessageProtocol)
+        assert_type(client.connection, MessageProtocol | None)
+        async for message in client:
+            assert_type(message, Answer)
+    assert_type(await pool.request(Question("how?")), Answer)
+
+
+def waits(blocking: BlockingClient[Question, Answer]) -> None:
+    with blocking as entered:
+        assert_type(entered.request(Question("how?")), Answer)
+        for message in entered:
+            assert_type(message, Answer)
+
+
+async def is_wrong() -> None:
+    await client.request("how?")  # wrong
+    await client.send(Answer("so"))  # wrong
+    assert (await client.receive()).number  # wrong
+    await pool.request(Answer("so"))  # wrong
+    Client("tcp:localhost:7007", framnig="line")  # wrong
+    Client(7007)  # wrong
