@@ -6,16 +6,17 @@ PORT ?= 7007
 CC ?= cc
 PYTEST_ARGS ?=
 RUNS ?= 10000
+BASE ?= HEAD
 SECONDS ?= 30
 
 BIN := .venv/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-apart lint docs format bench simulate fuzz soak account clean
+.PHONY: help serve test test-apart lint docs format bench bench-compare simulate fuzz soak account clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo "  PYTHON=python3.12 (or any from 3.10 on) chooses the interpreter that .venv is made with"
 
 serve: .venv/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PORT=7008
@@ -57,6 +58,9 @@ format: .venv/.stamp-dev ## lay out the code and mend what can be mended
 bench: .venv/.stamp-bench benchmarks/loadgen ## measure tcpapp beside its peers
 	$(BIN)/python -m benchmarks
 
+bench-compare: .venv/.stamp-bench benchmarks/loadgen ## measure this tree beside a revision: make bench-compare BASE=HEAD~1
+	$(BIN)/python -m benchmarks.compare '$(BASE)'
+
 simulate: .venv/.stamp-dev ## run a chat room over 10,000 simulated networks (half an hour): make simulate RUNS=100
 	$(BIN)/python -m tests.simulated.chatroom '$(RUNS)'
 
@@ -72,7 +76,7 @@ account: .venv/.stamp-dev ## ten minutes of clients that come back through fault
 	$(BIN)/python -m tests.integration.accounts 600
 
 clean: ## remove .venv and all that was built
-	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen docs/_build
+	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen benchmarks/peers/built docs/_build
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache twisted/plugins/dropin.cache
 	find tcpapp tests benchmarks docs twisted -name __pycache__ -type d -exec rm -rf {} +
 

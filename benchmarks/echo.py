@@ -10,6 +10,7 @@ disturbed is made again, up to as many times as there are rounds; the least dist
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from benchmarks import peers
 from benchmarks.machine import cpu_seconds, pin, processors
 from benchmarks.report import Row, ratio_row
 
@@ -34,6 +37,8 @@ TITLES = {
     "tcpapp-unguarded": "tcpapp, all guards off",
     "tcpapp-line": "tcpapp",
     "twisted-line": "Twisted LineReceiver",
+    "uvloop-protocol": "uvloop Protocol, by hand",
+    **peers.TITLES,
 }
 DISTURBED = 0.03
 """Share of waiting for a processor above which a round is made again; 0.01 is what a quiet machine shows."""
@@ -53,12 +58,16 @@ class Server:
 
 @contextmanager
 def serving(name: str, port: int = 0) -> Iterator[Server]:
-    """A server of `benchmarks.servers`, up and pinned; it ends with the block, because its standard input does."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.servers", name, str(port)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
-    with process:
+    """
+    A server of `benchmarks.servers`, or one of `benchmarks.peers`, up and pinned.
+
+    It ends with the block, because its standard input does.
+    """
+    python = [sys.executable, "-m", "benchmarks.servers", name, str(port)]
+    command = peers.command(name) if name in peers.TITLES else python
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    environment = os.environ | peers.ENVIRONMENT
+    with subprocess.Popen(command, text=True, cwd=ROOT, env=environment, **pipes) as process:
         pin(process.pid, processors().server)
         try:
             said = process.stdout.readline() if process.stdout else ""
@@ -135,7 +144,7 @@ def column(figures: Figures, name: str, what: str) -> list[float]:
 
 def rows(group: str, figures: Figures, goals: dict[str, float | None]) -> list[Row]:
     """The first server beside each of the others; latencies beside the first of those."""
-    us, *peers = figures
+    us, *others = figures
 
     def beside(peer: str, name: str, what: str, unit: str, goal: float | None = None) -> Row:
         values = (column(figures, each, what) for each in (us, peer))
@@ -143,10 +152,10 @@ def rows(group: str, figures: Figures, goals: dict[str, float | None]) -> list[R
         return replace(row, notes=doubts(figures), extra={"rounds": {us: figures[us], peer: figures[peer]}})
 
     return [
-        *(beside(peer, "messages a second", "messages_per_second", "messages/s", goals.get(peer)) for peer in peers),
-        *(beside(peer, "server's CPU, a message", "cpu_us", "us") for peer in peers),
-        beside(peers[0], "latency, median", "p50_us", "us"),
-        beside(peers[0], "latency, 99 of 100", "p99_us", "us"),
+        *(beside(peer, "messages a second", "messages_per_second", "messages/s", goals.get(peer)) for peer in others),
+        *(beside(peer, "server's CPU, a message", "cpu_us", "us") for peer in others if peer not in peers.TITLES),
+        beside(others[0], "latency, median", "p50_us", "us"),
+        beside(others[0], "latency, 99 of 100", "p99_us", "us"),
     ]
 
 
@@ -197,6 +206,15 @@ def run(rounds: int, quick: bool) -> list[Row]:
             {"tcpapp-unguarded": 0.95},
         ),
     ]
+    elsewhere = ("tcpapp", "uvloop-protocol", *peers.found())
+    for inflight, size, many in (
+        (PIPELINED, SIZE, CONNECTIONS),
+        (1, SIZE, CONNECTIONS),
+        (1, SIZE, 1),
+        (1, 16_384, CONNECTIONS),
+    ):
+        title = f"elsewhere: echo, {many} connection{'s' * (many > 1)}, {size}-byte messages, {inflight} in flight each"
+        plan.append((title, elsewhere, Load(inflight, seconds * 0.75, connections=many, size=size), {}))
     found: list[Row] = []
     for group, names, load, goals in plan:
         found += rows(group, measure(names, load, rounds, rounds if quick else 2 * rounds), goals)

@@ -230,7 +230,11 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "twisted-bare": twisted_bare,
     "twisted-amp": lambda: amp_echo()[1],
 }
-ASYNCIO = {"asyncio-streams": asyncio_streams, "asyncio-protocol": asyncio_protocol}
+ASYNCIO = {
+    "asyncio-streams": asyncio_streams,
+    "asyncio-protocol": asyncio_protocol,
+    "uvloop-protocol": asyncio_protocol,
+}
 
 
 def announce(*ports: int) -> None:
@@ -243,6 +247,10 @@ def main(name: str, port: int) -> None:
     if name in TWISTED:
         serve_twisted(TWISTED[name], port, tls=name == "tcpapp-tls")
     elif name in ASYNCIO:
+        if name.startswith("uvloop"):
+            import uvloop
+
+            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         asyncio.run(serve_asyncio(ASYNCIO[name]))
     else:
         sys.exit(f"{name!r}: takes one of {', '.join([*TWISTED, *ASYNCIO])}")

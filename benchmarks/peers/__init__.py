@@ -1,0 +1,40 @@
+"""
+Peers that are not Python: the same echo in Go, on Node and in C, each measured where its toolchain is found.
+
+Each is one source file here, which is built when it is needed, serves on a free port of 127.0.0.1, prints it, and ends
+with its standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BUILT = HERE / "built"
+
+TITLES = {"go": "Go, net and bufio", "node": "Node, net", "c": "C, epoll, bytes as they come"}
+"""Each peer, as the table has it. Go has one processor (``GOMAXPROCS=1``), as all others have."""
+
+TOOLS = {"go": "go", "node": "node", "c": "cc"}
+ENVIRONMENT = {"GOMAXPROCS": "1", "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
+
+
+def found() -> list[str]:
+    """The peers whose toolchain is here."""
+    return [name for name, tool in TOOLS.items() if shutil.which(tool)]
+
+
+def command(name: str) -> list[str]:
+    """What runs it, built before if it is to be. Raises where that fails."""
+    if name == "node":
+        return ["node", str(HERE / "echo.js")]
+    BUILT.mkdir(exist_ok=True)
+    program = BUILT / f"echo-{name}"
+    source = str(HERE / f"echo.{name}")
+    build = ["go", "build", "-o", str(program), source] if name == "go" else ["cc", "-O2", "-o", str(program), source]
+    environment = {"HOME": str(BUILT), **os.environ, **ENVIRONMENT}
+    subprocess.run(build, check=True, timeout=300, env=environment)
+    return [str(program)]
