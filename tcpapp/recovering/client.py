@@ -37,6 +37,16 @@ def default_reactor() -> Any:
     return reactor
 
 
+def _check(recovery: object, prepare: object, is_fatal: object) -> None:
+    """What is none of its kind is said now, and not when it is first needed."""
+    if not isinstance(recovery, Recovery):
+        raise InvalidOption(f"recovery={recovery!r}: takes a Recovery")
+    if prepare is not None and not callable(prepare):
+        raise InvalidOption(f"prepare={prepare!r}: takes a function of the connection")
+    if not callable(is_fatal):
+        raise InvalidOption(f"is_fatal={is_fatal!r}: takes a function of the error")
+
+
 class Client(Service, Generic[Request, Reply]):
     """
     A client that comes back, of one server or of several that are the same: `endpoint` is one, or a sequence of them.
@@ -93,6 +103,7 @@ class Client(Service, Generic[Request, Reply]):
         self._settings = settings = factory.settings
         clock = self._clock = settings.clock or self._reactor
         numbers = Recovery() if recovery is None else recovery
+        _check(numbers, prepare, is_fatal)
         attempts = Attempts(endpoints, numbers, settings.random, random_order=random_order)
         plan = Plan(numbers, attempts, prepare, is_fatal, connect_now=connect_now, proxy_header=proxy_header)
         self._sending = Sending(settings, numbers, clock, while_down)

@@ -39,6 +39,9 @@ def test_it_is_one_of_twisteds_services(hosts: Hosts, client_of: Any) -> None:
         ([], {}, InvalidOption),
         ("tcp:server:7007", {"framing": "framnig"}, InvalidFraming),
         ("tcp:server:7007", {"codec": "josn"}, InvalidOption),
+        ("tcp:server:7007", {"recovery": 5}, InvalidOption),
+        ("tcp:server:7007", {"prepare": b"login"}, InvalidOption),
+        ("tcp:server:7007", {"is_fatal": True}, InvalidOption),
     ],
 )
 def test_what_cannot_be_is_said_when_it_is_made(endpoint: Any, options: Any, error: Any, client_of: Any) -> None:
