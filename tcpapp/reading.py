@@ -23,7 +23,7 @@ LEAST_SIP = 1024
 class Reading:
     """The reading of one transport. The peer owes nothing while it is not read from, which the deadlines are told."""
 
-    __slots__ = ("_deadlines", "_ending", "_transport", "held", "sips")
+    __slots__ = ("_deadlines", "_ending", "_gulp", "_transport", "held", "sips")
 
     def __init__(self, transport: Any, ending: Ending, deadlines: Deadlines) -> None:
         self._transport = transport
@@ -31,6 +31,7 @@ class Reading:
         self._deadlines = deadlines
         self.held = 0
         self.sips = False
+        self._gulp = 0
 
     def hold(self, why: int) -> None:
         """Read nothing until `let` of the same reason."""
@@ -48,13 +49,17 @@ class Reading:
             self._transport.resumeProducing()
 
     def sip(self, size: int) -> None:
-        """Read no more than so many bytes at once: what a chunk holds is cut in one go, while all others wait."""
+        """
+        Read no more than so many bytes at once: what a chunk holds is cut in one go, while all others wait.
+
+        Twisted has one number for that and for its write mark: the app of one who floods is held back sooner, too.
+        """
         bottom = bottom_of(self._transport)
         if hasattr(bottom, "bufferSize") and not self.sips:
-            self.sips = True
+            self.sips, self._gulp = True, bottom.bufferSize
             bottom.bufferSize = max(LEAST_SIP, size)
 
     def gulp(self) -> None:
-        """Read as much at once as the transport would."""
+        """Read as much at once as before."""
         self.sips = False
-        del bottom_of(self._transport).bufferSize
+        bottom_of(self._transport).bufferSize = self._gulp

@@ -318,6 +318,16 @@ def test_one_who_floods_is_read_from_in_sips() -> None:
     assert peer.transport.bufferSize == 1024
 
 
+def test_the_write_mark_is_as_it_was_after_the_sips() -> None:
+    """Twisted has one number for both, and the mark may be another one than its own."""
+    peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=500, write_high=100_000))
+    peer.says(b"\n" * 1000)
+    peer.clock.advance(0)
+    assert peer.transport.bufferSize == 1024
+    peer.says(b"x\n")
+    assert peer.transport.bufferSize == 100_000
+
+
 def test_sips_and_rates_of_bytes_go_together() -> None:
     """What is read in sips is metered, before and after."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4, byte_rate=10_000))
