@@ -33,7 +33,7 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from tcpapp.codecs import Codec
 from tcpapp.errors import InvalidOption
@@ -41,7 +41,7 @@ from tcpapp.errors import InvalidOption
 if TYPE_CHECKING:
     from tcpapp.connection import MessageProtocol
 
-__all__ = ["Conversation", "Handlers", "conversation", "deferred_of", "handlers_of"]
+__all__ = ["Conversation", "Handlers", "conversation", "deferred_of", "handlers_of", "outcome_of"]
 
 AWAITABLE = (Deferred, CoroutineType, asyncio.Future)
 """What an app may give in a reply's place when the reply is not there yet."""
@@ -122,6 +122,17 @@ def deferred_of(result: Any) -> Deferred[Any] | None:
     if isinstance(result, asyncio.Future):
         return Deferred.fromFuture(result)
     return None
+
+
+def outcome_of(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+    """A Deferred of what a user's function gives, at once or later, or of what it raises."""
+
+    def call() -> Any:
+        result = function(*arguments)
+        deferred = deferred_of(result)
+        return result if deferred is None else deferred
+
+    return maybeDeferred(call)
 
 
 def _check(app: Any) -> None:

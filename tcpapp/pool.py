@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import Self
 
-from tcpapp.app import deferred_of
+from tcpapp.app import outcome_of
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection import MessageProtocol
 from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut
@@ -294,16 +294,11 @@ class Pool(MultiService, Generic[Request, Reply]):
         for member in self.connected:
             connection = member.connection
             assert connection is not None
-            checking = maybeDeferred(self._call_check, connection)
+            assert self._check is not None
+            checking = outcome_of(self._check, connection)
             if self._recovery.prepare:
                 checking.addTimeout(self._recovery.prepare, self._clock)
             checking.addErrback(self._failed_check, connection)
-
-    def _call_check(self, connection: MessageProtocol) -> Any:
-        assert self._check is not None
-        result = self._check(connection)
-        deferred = deferred_of(result)
-        return result if deferred is None else deferred
 
     def _failed_check(self, failure: Failure, connection: MessageProtocol) -> None:
         if connection.is_open:

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tcpapp.app import deferred_of
+from tcpapp.app import outcome_of
 from tcpapp.client import MessageClientFactory, dial
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection import MessageProtocol
@@ -157,7 +157,7 @@ class Life:
         """`connection`, once `prepare` is done with it; cut, where that fails."""
         if self._plan.prepare is None:
             return connection
-        preparing = maybeDeferred(self._call_prepare, connection)
+        preparing = outcome_of(self._plan.prepare, connection)
         closed = connection.when_closed()
         closed.addCallbacks(lambda _: preparing.cancel(), lambda _: None)
         if self._plan.recovery.prepare:
@@ -172,12 +172,6 @@ class Life:
             return Failure(_lost(connection)) if lost and result.check(CancelledError) else result
 
         return preparing.addBoth(done)
-
-    def _call_prepare(self, connection: MessageProtocol) -> Any:
-        assert self._plan.prepare is not None
-        result = self._plan.prepare(connection)
-        deferred = deferred_of(result)
-        return result if deferred is None else deferred
 
     def _usable(self, connection: MessageProtocol) -> None:
         self._trying = None
