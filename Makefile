@@ -13,7 +13,7 @@ BIN := .venv/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-apart lint docs format bench bench-compare simulate fuzz soak account clean
+.PHONY: help serve test test-apart lint docs format bench bench-compare conformance simulate fuzz soak account clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +25,8 @@ serve: .venv/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PORT
 
 # What a second process runs beside the first, and shows after it: packages and command lines, which are other processes
 # again, framings and oracles; then what depends on the reactor, under others, without coverage, for it adds none. The
-# select reactor holds transports to their contract. The documentation is followed by `make docs`.
+# select reactor holds transports to their contract, and so does our own, for which coverage is measured, too. The
+# documentation is followed by `make docs`.
 APART := tests/framing tests/testing/oracles tests/test_readme.py tests/test_packaging.py tests/testing/test_pytest_plugin.py
 FOLLOWED := tests/docs tests/test_documents.py
 
@@ -40,7 +41,9 @@ test: .venv/.stamp-dev ## run the tests, under several reactors, and require ful
 test-apart: .venv/.stamp-dev
 	$(BIN)/coverage run -m pytest -p no:cacheprovider $(APART) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -p no:cacheprovider --reactor=asyncio -m 'not once' $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -p no:cacheprovider -p tests.select_reactor --reactor=select tests/testing/contract
+	$(BIN)/python -m pytest -p no:cacheprovider -p tests.reactors --reactor=select tests/testing/contract
+	$(BIN)/coverage run -m pytest -p no:cacheprovider -p tests.reactors --reactor=uvloop tests/reactor tests/testing/contract
+	$(BIN)/coverage run -m pytest -p no:cacheprovider -p tests.reactors --reactor=uvloop -m "not once" tests/integration tests/tls
 
 lint: .venv/.stamp-dev ## check style, layout and types
 	$(BIN)/ruff check
@@ -63,6 +66,9 @@ bench-compare: .venv/.stamp-bench benchmarks/loadgen ## measure this tree beside
 
 simulate: .venv/.stamp-dev ## run a chat room over 10,000 simulated networks (half an hour): make simulate RUNS=100
 	$(BIN)/python -m tests.simulated.chatroom '$(RUNS)'
+
+conformance: .venv/.stamp-conformance ## run Twisted's own tests on the uvloop reactor, beside its epoll reactor
+	$(BIN)/python -m tests.conformance
 
 # RUNS counts executions here, and only where it was given: those of `make simulate` are another thing.
 fuzz: export RUNS := $(if $(filter command line environment,$(origin RUNS)),$(RUNS))
@@ -98,7 +104,8 @@ benchmarks/loadgen: benchmarks/loadgen.c
 .venv/.stamp-dev: EXTRAS := dev
 .venv/.stamp-bench: EXTRAS := bench
 .venv/.stamp-fuzz: EXTRAS := dev,fuzz
-.venv/.stamp-serve .venv/.stamp-dev .venv/.stamp-bench .venv/.stamp-fuzz: .venv/.stamp-venv $(NEEDS)
+.venv/.stamp-conformance: EXTRAS := dev,conformance
+.venv/.stamp-serve .venv/.stamp-dev .venv/.stamp-bench .venv/.stamp-fuzz .venv/.stamp-conformance: .venv/.stamp-venv $(NEEDS)
 	@echo "Installing tcpapp[$(EXTRAS)] into .venv"
 	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$(EXTRAS)]' >.venv/install.log 2>&1 \
 		|| { cat .venv/install.log >&2; exit 1; }

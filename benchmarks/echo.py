@@ -40,6 +40,7 @@ TITLES = {
     "uvloop-protocol": "uvloop Protocol, by hand",
     **peers.TITLES,
 }
+TITLES |= {f"{name}@uvloop": f"{title}, on our reactor" for name, title in TITLES.items()}
 DISTURBED = 0.03
 """Share of waiting for a processor above which a round is made again; 0.01 is what a quiet machine shows."""
 NEARLY_BUSY = 0.9

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import struct
 import sys
 import tempfile
@@ -32,7 +33,7 @@ MAX_CONNECTIONS = 11_000
 LENGTH = struct.Struct(">I")
 
 
-# ---- on Twisted's epoll reactor ----
+# ---- on Twisted's epoll reactor, or on ours ----
 
 
 def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
@@ -123,11 +124,11 @@ def amp_echo() -> tuple[Any, IProtocolFactory]:
     return Echo, Factory.forProtocol(Answers)
 
 
-def serve_twisted(make_factory: Callable[[], IProtocolFactory], port: int, *, tls: bool = False) -> None:
-    """Serve a factory on the epoll reactor until standard input ends."""
-    from twisted.internet import epollreactor
-
-    epollreactor.install()
+def serve_twisted(
+    make_factory: Callable[[], IProtocolFactory], port: int, installer: Any, *, tls: bool = False
+) -> None:
+    """Serve a factory on a reactor until standard input ends."""
+    installer.install()
     from twisted.internet import reactor, stdio
     from twisted.internet.protocol import Protocol
 
@@ -230,6 +231,8 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "twisted-bare": twisted_bare,
     "twisted-amp": lambda: amp_echo()[1],
 }
+REACTORS = {"": "twisted.internet.epollreactor", "uvloop": "tcpapp.reactor"}
+"""What a server of Twisted's runs on: the epoll reactor, or with `@uvloop` behind its name, ours."""
 ASYNCIO = {
     "asyncio-streams": asyncio_streams,
     "asyncio-protocol": asyncio_protocol,
@@ -244,8 +247,10 @@ def announce(*ports: int) -> None:
 
 def main(name: str, port: int) -> None:
     """Serve as `name` until standard input ends."""
-    if name in TWISTED:
-        serve_twisted(TWISTED[name], port, tls=name == "tcpapp-tls")
+    factory, _, reactor = name.partition("@")
+    if factory in TWISTED:
+        installer = importlib.import_module(REACTORS[reactor])
+        serve_twisted(TWISTED[factory], port, installer, tls=factory.endswith("-tls"))
     elif name in ASYNCIO:
         if name.startswith("uvloop"):
             import uvloop

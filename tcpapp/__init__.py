@@ -46,6 +46,7 @@ The tower; a file imports only from rows below its own::
     errors              0  every error, one tree
     apps                ∥  the small services that ship with it
     testing             ∥  the test kit
+    reactor             ∥  Twisted's connections on uvloop's own transports, for any program
 """
 
 from __future__ import annotations

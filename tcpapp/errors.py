@@ -16,6 +16,7 @@ Every error tcpapp raises, in one tree::
     ├── NotConnected           send, receive or request on a connection that is not open
     │   ├── NeverSent          a `Client`'s: nothing of the message was given to any connection
     │   └── MaybeSent          a `Client`'s: it was, and the connection was lost before a reply came
+    ├── UnavailableReactor     ``--reactor=uvloop`` where there is no uvloop
     ├── GiveUp                 yours, raised in ``prepare``: do not try again
     └── TimedOut               which timer, after how many seconds
 
@@ -51,6 +52,7 @@ __all__ = [
     "TcpAppError",
     "TimedOut",
     "TruncatedMessage",
+    "UnavailableReactor",
     "UndecodableMessage",
     "UnreadableStream",
     "UnsendableMessage",
@@ -174,6 +176,14 @@ class MaybeSent(NotConnected):
     def __init__(self, text: str, reason: CloseReason, message: object) -> None:
         super().__init__(text, reason)
         self.message = message
+
+
+class UnavailableReactor(TcpAppError, ImportError):
+    """
+    `tcpapp.reactor.install` where there is no uvloop: it is not installed, or the platform has none.
+
+    Nothing was installed: a program may go on with Twisted's default reactor.
+    """
 
 
 class GiveUp(TcpAppError):

@@ -19,7 +19,7 @@ import greenlet
 import pytest
 import pytest_twisted
 from hypothesis import settings
-from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -83,9 +83,7 @@ def global_reactor() -> Any:
     """Give the global reactor, running: the one that ``--reactor`` named."""
     from twisted.internet import reactor
 
-    running: Deferred[None] = Deferred()
-    reactor.callWhenRunning(running.callback, None)
-    pytest_twisted.blockon(running)  # pytest-twisted starts it when first it has to wait.
+    pytest_twisted.blockon(deferLater(reactor, 0))  # pytest-twisted starts it when first it has to wait.
     return reactor
 
 

@@ -62,7 +62,7 @@ TOWER = (
 )
 """The rooms, each a module or a package of tcpapp, row over row. Rooms of one row do not import each other."""
 
-LATER = {"reactor", "cli"}
+LATER = {"cli"}
 """Rooms that are planned and not built."""
 
 UPWARD_TYPES = {
@@ -217,10 +217,13 @@ def test_a_module_has_a_test_module_of_its_name(path: str) -> None:
     assert list(folder.glob(expected)), f"tcpapp/{path} has no tests in {folder.relative_to(ROOT)}/{expected}"
 
 
+PLUGINS = ["tcpapp_plugin.py", "tcpapp_reactor.py"]
+
+
 @pytest.mark.parametrize("folder", ["twisted", "twisted/plugins"])
 def test_the_plugin_folders_are_no_packages(folder: str) -> None:
     """An ``__init__.py`` there would hide Twisted itself."""
-    assert [path.name for path in (ROOT / folder).glob("*.py")] == ["tcpapp_plugin.py"] * (folder != "twisted")
+    assert sorted(path.name for path in (ROOT / folder).glob("*.py")) == PLUGINS * (folder != "twisted")
 
 
 def test_the_plugin_file_is_one_service_maker() -> None:
@@ -230,6 +233,15 @@ def test_the_plugin_file_is_one_service_maker() -> None:
     assert isinstance(docstring, ast.Expr)
     assert ast.unparse(imported) == "from twisted.application.service import ServiceMaker"
     assert ast.unparse(maker).startswith("tcpapp = ServiceMaker('tcpapp', 'tcpapp.plugin', ")
+
+
+def test_the_reactors_file_is_one_reactor() -> None:
+    """It names tcpapp.reactor and does not import it: that is done where it is asked for."""
+    tree = ast.parse((ROOT / "twisted/plugins/tcpapp_reactor.py").read_text(encoding="utf-8"))
+    docstring, imported, reactor = tree.body
+    assert isinstance(docstring, ast.Expr)
+    assert ast.unparse(imported) == "from twisted.application.reactors import Reactor"
+    assert ast.unparse(reactor).startswith("uvloop = Reactor('uvloop', 'tcpapp.reactor', ")
 
 
 # The public names ----------------------------------------------------------------------------------------------------

@@ -100,7 +100,8 @@ def installed(environment: Environment, built: Built) -> Environment:
 def files_of(source: Path) -> set[str]:
     """Return the files that belong into the package, of those in a source folder."""
     modules = {path.relative_to(source).as_posix() for path in (source / "tcpapp").rglob("*.py")}
-    return modules | {"tcpapp/py.typed", "twisted/plugins/tcpapp_plugin.py"}
+    plugins = {f"twisted/plugins/tcpapp_{name}.py" for name in ("plugin", "reactor")}
+    return modules | plugins | {"tcpapp/py.typed"}
 
 
 def test_the_wheel_holds_the_package_the_plugin_and_nothing_else(built: Built) -> None:

@@ -130,19 +130,17 @@ def _tcpapp_ending(request: pytest.FixtureRequest) -> Iterator[Ending]:
             "the fixtures 'listening', 'connected' and 'fault_proxy' need a reactor that runs: pip install"
             " pytest-twisted (without a network and without a reactor, the fixtures 'wire' and 'simulation' do)"
         )
-    start(installed_reactor(), wait)
     ending: Ending = []
+    start(installed_reactor(), wait)
     yield ending
     wait(gatherResults([end() for end in reversed(ending)], consumeErrors=True))
 
 
 def start(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
-    """Have `reactor` run: pytest-twisted starts it when first it has to wait."""
-    from twisted.internet.defer import Deferred
+    """Have `reactor` run, and have what it opens at its start: pytest-twisted starts it when first it has to wait."""
+    from twisted.internet.task import deferLater
 
-    running: Deferred[None] = Deferred()
-    reactor.callWhenRunning(running.callback, None)
-    wait(running)
+    wait(deferLater(reactor, 0))
 
 
 # Leaks ---------------------------------------------------------------------------------------------------------------

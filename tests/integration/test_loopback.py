@@ -60,17 +60,29 @@ async def test_messages_go_both_ways(endpoints: Any, serve: Any, join: Any) -> N
     assert await client.receive() == b"unasked"
 
 
+class Hearing(Noted):
+    """An app that says nothing: a reply that a peer leaves unread as it closes resets the connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[bytes] = []
+
+    def received(self, message: bytes, connection: Any) -> None:  # type: ignore[override]
+        self.heard.append(message)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
     """What was sent before the close is handled; both sides then know that the conversation ended well, and by whom."""
-    app = Noted()
+    app = Hearing()
     server = await serve(app, endpoints[0])
     client = await join(endpoints[1](server))
     await client.send(b"the last words")
     reason = await client.close()
     assert (str(reason.by), reason.rule, reason.clean) == ("us", "closed", True)
     await app.moment(lambda: app.reasons)
+    assert app.heard == [b"the last words"]
     assert (str(app.reasons[0].by), app.reasons[0].rule) == ("peer", "end-of-stream")
     assert server.connections == frozenset()
 

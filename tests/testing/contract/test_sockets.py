@@ -15,7 +15,7 @@ from tests.testing.contract.loopback import proxied_tcp, proxied_unix, tcp, tls,
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 
-REACTORS = {"asyncio": "AsyncioSelectorReactor", "select": "SelectReactor"}
+REACTORS = {"asyncio": "AsyncioSelectorReactor", "select": "SelectReactor", "uvloop": "UvloopReactor"}
 """The class of each reactor that ``--reactor`` may name; the default is the platform's."""
 
 

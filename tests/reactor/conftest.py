@@ -1,0 +1,172 @@
+"""Tests of the reactor, on it: ``-p tests.reactors --reactor=uvloop``. On another they are not collected."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import interfaces
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from tests.testing.contract.conftest import contexts
+
+__all__ = ["Bench", "HalfClosing", "Noting", "contexts"]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave these out where the reactor is another."""
+    return True if config.getoption("reactor") != "uvloop" else None
+
+
+class Noting(Protocol):
+    """Notes what it is told; ``on_…`` are called with it, where a test sets them."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.chunks: list[int] = []
+        self.notes: list[str] = []
+        self.reason: Any = None
+        self.on_made: Callable[[Any], object] = lambda _: None
+        self.on_data: Callable[[Any], object] = lambda _: None
+        self.on_lost: Callable[[Any], object] = lambda _: None
+
+    def connectionMade(self) -> None:
+        self.notes.append("made")
+        self.on_made(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+        self.chunks.append(len(data))
+        self.on_data(self)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.reason = reason
+        self.notes.append("lost")
+        self.on_lost(self)
+
+    # As a producer
+    def pauseProducing(self) -> None:
+        self.notes.append("paused")
+
+    def resumeProducing(self) -> None:
+        self.notes.append("resumed")
+
+    def stopProducing(self) -> None:
+        self.notes.append("stopped")
+
+
+@implementer(interfaces.IHalfCloseableProtocol)
+class HalfClosing(Noting):
+    """The same; half a close is noted, and does not end it."""
+
+    def readConnectionLost(self) -> None:
+        self.notes.append("read lost")
+
+    def writeConnectionLost(self) -> None:
+        self.notes.append("write lost")
+
+
+class Bench:
+    """A reactor, servers on it, and plain sockets as their peers."""
+
+    def __init__(self, reactor: Any, folder: Path) -> None:
+        self.reactor = reactor
+        self.folder = folder
+        self._ports: list[Any] = []
+        self._sockets: list[socket.socket] = []
+        self._made: list[Noting] = []
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Let turns of the reactor pass until it is true."""
+        for _ in range(5000):
+            if true():
+                return
+            await deferLater(self.reactor, 0)
+        raise AssertionError("it does not come")
+
+    async def turns(self, count: int = 20) -> None:
+        """Let some turns pass."""
+        for _ in range(count):
+            await deferLater(self.reactor, 0)
+
+    def serving(self, *protocols: Any, unix: bool = False) -> Any:
+        """Listen; each connection is given the next of these protocols. What is returned can be connected to."""
+        factory: Any = Factory()
+        left = list(protocols)
+        factory.buildProtocol = lambda _address: left.pop(0)
+        self._made += protocols
+        if unix:
+            path = str(self.folder / f"{len(self._ports)}.sock")
+            self._ports.append(self.reactor.listenUNIX(path, factory))
+            return path
+        self._ports.append(self.reactor.listenTCP(0, factory, interface="127.0.0.1"))
+        return self._ports[-1].getHost().port
+
+    @property
+    def listening(self) -> Any:
+        """The last port that listens."""
+        return self._ports[-1]
+
+    def dial(self, where: Any) -> socket.socket:
+        """A plain socket, connected."""
+        if isinstance(where, str):
+            peer = socket.socket(socket.AF_UNIX)
+            peer.connect(where)
+        else:
+            peer = socket.create_connection(("127.0.0.1", where))
+        peer.setblocking(False)
+        self._sockets.append(peer)
+        return peer
+
+    async def meet(self, protocol: Any, *, unix: bool = False) -> socket.socket:
+        """A plain socket whose other end is this protocol's."""
+        peer = self.dial(self.serving(protocol, unix=unix))
+        await self.until(lambda: "made" in protocol.notes)
+        return peer
+
+    async def read(self, peer: socket.socket, size: int) -> bytes:
+        """So many bytes from a plain socket, or fewer if it ends before."""
+        found = bytearray()
+        while len(found) < size:
+            try:
+                some = peer.recv(1 << 16)
+            except BlockingIOError:
+                await deferLater(self.reactor, 0)
+                continue
+            if not some:
+                break
+            found += some
+        return bytes(found)
+
+    def keep(self, each: socket.socket) -> socket.socket:
+        """Have a socket closed at the end."""
+        self._sockets.append(each)
+        return each
+
+    async def end(self) -> None:
+        """Close all."""
+        for port in self._ports:
+            await (port.stopListening() or deferLater(self.reactor, 0))
+        for each in self._sockets:
+            each.close()
+        for each in self._made:
+            if "made" in each.notes and "lost" not in each.notes and each.transport is not None:
+                each.on_lost = lambda _: None
+                each.transport.abortConnection()
+        await self.turns(5)
+
+
+@pytest.fixture
+def bench(global_reactor: Any, tmp_path: Path) -> Iterator[Bench]:
+    """Give a `Bench`; what is open on it after the test is closed."""
+    import pytest_twisted
+
+    made = Bench(global_reactor, tmp_path)
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.end()))

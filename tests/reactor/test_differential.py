@@ -1,0 +1,75 @@
+"""Random programs see the same on this reactor and on Twisted's epoll reactor, which goes round beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import LoopingCall
+from typing_extensions import override
+
+from tcpapp.testing.contract.differential import compare, program
+from tcpapp.testing.contract.sockets import Sockets
+from tests.testing.contract.loopback import tcp, tls, unix
+
+epollreactor = pytest.importorskip("twisted.internet.epollreactor")
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+
+SEEDS = range(1000, 1150)
+TURNS = 12
+"""Rounds after which nothing is under way any more between two sockets of one process."""
+
+
+@pytest.fixture(scope="module")
+def epoll(global_reactor: Any) -> Iterator[Any]:
+    """Give an epoll reactor, that the other one drives."""
+    reactor = epollreactor.EPollReactor()
+    turning = LoopingCall(reactor.iterate, 0)
+    turning.clock = global_reactor
+    turning.start(0.0005)
+    yield reactor
+    turning.stop()
+    reactor.removeAll()
+    for each in reactor._internalReaders:
+        reactor.removeReader(each)
+        each.connectionLost(None)
+    reactor._poller.close()
+
+
+def at_rest(carrier: Sockets, reactor: Any) -> Sockets:
+    """The same carrier, whose turn lasts until all is done."""
+
+    class AtRest(type(carrier)):  # type: ignore[misc]
+        @override
+        async def turn(self) -> None:
+            for _ in range(TURNS):
+                reactor.iterate(0)
+            await super().turn()
+
+    carrier.__class__ = AtRest
+    return carrier
+
+
+@pytest.mark.no_leaks  # the reactors' own
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest_twisted.ensureDeferred
+async def test_a_tcp_connection(seed: int, global_reactor: Any, epoll: Any) -> None:
+    await compare(tcp(global_reactor), at_rest(tcp(epoll), epoll), program(seed))
+
+
+@pytest.mark.no_leaks
+@pytest.mark.parametrize("seed", SEEDS[:50])
+@pytest_twisted.ensureDeferred
+async def test_a_unix_connection(seed: int, global_reactor: Any, epoll: Any, tmp_path: Any) -> None:
+    here, there = (str(tmp_path / name) for name in ("here", "there"))
+    await compare(unix(global_reactor, here), at_rest(unix(epoll, there), epoll), program(seed))
+
+
+@pytest.mark.no_leaks
+@pytest.mark.parametrize("seed", SEEDS[:50])
+@pytest_twisted.ensureDeferred
+async def test_a_tls_connection(seed: int, global_reactor: Any, epoll: Any, contexts: Any) -> None:
+    carrier = at_rest(tls(epoll, contexts), epoll)
+    await compare(tls(global_reactor, contexts), carrier, program(seed, half_close=False))

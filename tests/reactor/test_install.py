@@ -1,0 +1,75 @@
+"""How it is installed: by a program, by twistd and by twist; and what is said where it cannot be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcpapp.errors import UnavailableReactor
+from tcpapp.reactor import install
+
+ROOT = Path(__file__).resolve().parents[2]
+
+HIDDEN = "import sys; sys.modules['uvloop'] = None; "
+"""As where uvloop is not installed."""
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_program_installs_it() -> None:
+    done = python(
+        "import asyncio, tcpapp.reactor; tcpapp.reactor.install();"
+        "from twisted.internet import reactor; reactor.callLater(0, lambda: print(type(reactor).__name__,"
+        " asyncio.get_running_loop() is reactor._asyncioEventloop)); reactor.callLater(0, reactor.stop); reactor.run();"
+        "tcpapp.reactor.install()"
+    )
+    assert done.stdout == "UvloopReactor True\n"
+    assert done.stderr.rstrip().endswith("ReactorAlreadyInstalledError: reactor already installed")
+
+
+def test_where_there_is_no_uvloop_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with pytest.raises(UnavailableReactor, match=r"^uvloop cannot be imported \(.+\): pip install 'tcpapp\[fast\]'$"):
+        install()
+
+
+def test_on_windows_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(UnavailableReactor, match="no version for Windows"):
+        install()
+
+
+def test_a_program_may_fall_back() -> None:
+    done = python(
+        HIDDEN + "import tcpapp.reactor, tcpapp.errors\n"
+        "try: tcpapp.reactor.install()\n"
+        "except tcpapp.errors.UnavailableReactor: pass\n"
+        "from twisted.internet import reactor; print(type(reactor).__name__)"
+    )
+    assert done.stdout.strip() not in ("", "UvloopReactor")
+
+
+@pytest.mark.parametrize("program", ["twistd", "twist"])
+def test_its_name_is_known(program: str) -> None:
+    module = {"twistd": "twisted.scripts.twistd", "twist": "twisted.application.twist._twist"}[program]
+    run = {"twistd": "twistd.run()", "twist": "_twist.Twist.main()"}[program]
+    start = f"import sys; sys.argv = ['{program}', '--help-reactors'];"
+    listed = python(f"{start} from {module.rpartition('.')[0]} import {module.rpartition('.')[2]}; {run}")
+    assert "uvloop" in listed.stdout + listed.stderr
+
+
+def test_twistd_says_that_line_too() -> None:
+    done = python(
+        HIDDEN + "sys.argv = ['twistd', '--reactor=uvloop', '-n', 'tcpapp'];"
+        "from twisted.scripts.twistd import run; run()"
+    )
+    assert done.returncode != 0
+    assert "pip install 'tcpapp[fast]'" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

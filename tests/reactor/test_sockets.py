@@ -1,0 +1,229 @@
+"""Ports, connectors, and UNIX connections over which descriptors go."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import interfaces, unix
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError, FileDescriptorOverrun
+from twisted.internet.protocol import ClientFactory, Factory
+from twisted.python import sendmsg
+from zope.interface import implementer
+
+from tcpapp.reactor.sockets import TCPClientStream, UNIXClientStream, UNIXServer
+from tests.reactor.conftest import Bench, Noting
+
+test = pytest_twisted.ensureDeferred
+INODE = Path(__file__).stat().st_ino
+
+
+def opened() -> Any:
+    """A file, whose descriptor is sent."""
+    return Path(__file__).open("rb")
+
+
+@implementer(interfaces.IFileDescriptorReceiver)
+class Receiving(Noting):
+    """Takes descriptors, and notes what can be read from them."""
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        self.notes.append(f"descriptor of {os.fstat(descriptor).st_ino}")
+        os.close(descriptor)
+
+
+class Once(ClientFactory):
+    """Makes one protocol, or none, and notes what becomes of the attempt."""
+
+    noisy = False
+
+    def __init__(self, protocol: Any) -> None:
+        self.made = protocol
+        self.failed: Any = None
+        self.lost: Any = None
+
+    def buildProtocol(self, addr: object) -> Any:
+        return self.made
+
+    def clientConnectionFailed(self, connector: object, reason: Any) -> None:
+        self.failed = reason
+
+    def clientConnectionLost(self, connector: object, reason: Any) -> None:
+        self.lost = reason
+
+
+# Clients -------------------------------------------------------------------------------------------------------------
+
+
+@test
+async def test_clients_are_streams_too(bench: Bench) -> None:
+    for unix_socket, kind in ((False, TCPClientStream), (True, UNIXClientStream)):
+        server, client = Noting(), Noting()
+        server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
+        where = bench.serving(server, unix=unix_socket)
+        factory = Once(client)
+        connector = (
+            bench.reactor.connectUNIX(where, factory)
+            if unix_socket
+            else bench.reactor.connectTCP("127.0.0.1", where, factory)
+        )
+        await bench.until(lambda client=client: client.notes)
+        assert isinstance(client.transport, kind)
+        client.transport.write(b"hello")
+        await bench.until(lambda client=client: client.data == b"HELLO")
+        connector.disconnect()
+        await bench.until(lambda factory=factory, server=server: factory.lost and server.reason)
+        assert client.reason.check(ConnectionDone)
+        assert factory.lost.check(ConnectionDone)
+
+
+@test
+async def test_a_client_that_finds_nobody_is_told(bench: Bench) -> None:
+    factory = Once(Noting())
+    free = bench.keep(socket.socket())
+    free.bind(("127.0.0.1", 0))
+    bench.reactor.connectTCP("127.0.0.1", free.getsockname()[1], factory)
+    await bench.until(lambda: factory.failed)
+    assert factory.failed.check(ConnectionRefusedError)
+
+
+@test
+async def test_a_client_whose_factory_makes_no_protocol_is_closed(bench: Bench) -> None:
+    server = Noting()
+    factory = Once(None)
+    bench.reactor.connectTCP("127.0.0.1", bench.serving(server), factory)
+    await bench.until(lambda: factory.lost and server.reason)
+    assert server.reason.check(ConnectionDone)
+
+
+# Descriptors ---------------------------------------------------------------------------------------------------------
+
+
+@test
+async def test_descriptors_go_both_ways_between_others_bytes(bench: Bench) -> None:
+    """Who takes descriptors reads as Twisted does from the start; who sends one goes over to that then."""
+    server, client = Noting(), Receiving()
+    where = bench.serving(server, unix=True)
+    bench.reactor.connectUNIX(where, Once(client))
+    await bench.until(lambda: client.notes and server.notes)
+    assert type(client.transport).__mro__[1] is unix.Client
+    assert isinstance(server.transport, UNIXServer)
+    server.transport.write(b"before ")
+    await bench.until(lambda: client.data == b"before ")
+    with opened() as file:
+        server.transport.sendFileDescriptor(file.fileno())
+        server.transport.write(b"after")
+        await bench.until(lambda: client.data == b"before after")
+        assert client.notes == ["made", f"descriptor of {os.fstat(file.fileno()).st_ino}"]
+    client.transport.write(b"thanks")
+    await bench.until(lambda: server.data == b"thanks")
+    server.transport.loseConnection()
+    await bench.until(lambda: server.reason and client.reason)
+
+
+@test
+async def test_a_client_may_send_descriptors_to_a_server_that_takes_them(bench: Bench) -> None:
+    server, client = Receiving(), Noting()
+    bench.reactor.connectUNIX(bench.serving(server, unix=True), Once(client))
+    await bench.until(lambda: client.notes and server.notes)
+    client.transport.pauseProducing()
+    with opened() as file:
+        client.transport.sendFileDescriptor(file.fileno())
+        client.transport.write(b"x")
+        await bench.until(lambda: server.data == b"x")
+    assert server.notes == ["made", f"descriptor of {INODE}"]
+    client.transport.abortConnection()
+    await bench.until(lambda: client.reason and server.reason)
+
+
+@test
+async def test_many_descriptors_pause_a_producer(bench: Bench) -> None:
+    server = Noting()
+    peer = await bench.meet(server, unix=True)
+    server.transport.registerProducer(server, True)
+    for _ in range(65):
+        server.transport.sendFileDescriptor(peer.fileno())
+    assert server.notes == ["made", "paused"]
+    server.transport.write(b"x" * 65)
+    got = 0
+    for _ in range(5000):
+        try:
+            _, ancillary, _ = sendmsg.recvmsg(peer, 1)
+        except BlockingIOError:
+            await bench.turns(1)
+            continue
+        for _, _, descriptors in ancillary:
+            os.close(int.from_bytes(descriptors, "little"))
+            got += 1
+        if got == 65:
+            break
+    assert got == 65
+    await bench.until(lambda: server.notes[-1] == "resumed")
+    server.transport.unregisterProducer()
+
+
+@test
+async def test_more_descriptors_than_bytes_end_the_connection(bench: Bench) -> None:
+    server = Noting()
+    peer = await bench.meet(server, unix=True)
+    server.transport.sendFileDescriptor(peer.fileno())
+    server.transport.loseConnection()
+    await bench.until(lambda: server.reason)
+    assert server.reason.check(FileDescriptorOverrun)
+
+
+@test
+async def test_who_goes_over_while_the_kernel_takes_no_more_loses_nothing(bench: Bench) -> None:
+    server = Noting()
+    peer = await bench.meet(server, unix=True)
+    server.transport.write(b"a" * 3_000_000)
+    await bench.until(lambda: server.transport._blocked)
+    server.transport.sendFileDescriptor(peer.fileno())
+    server.transport.write(b"b" * 10)
+    assert await bench.read(peer, 3_000_010) == b"a" * 3_000_000 + b"b" * 10
+    peer.sendall(b"reply")
+    await bench.until(lambda: server.data == b"reply")
+
+
+# Sockets that were there before --------------------------------------------------------------------------------------
+
+
+@test
+async def test_a_socket_that_listens_is_adopted(bench: Bench) -> None:
+    for family, address in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, str(bench.folder / "adopted"))):
+        listening = bench.keep(socket.socket(family))
+        listening.bind(address)
+        listening.listen()
+        listening.setblocking(False)
+        server = Noting()
+        factory: Any = Factory()
+        factory.buildProtocol = lambda _, server=server: server
+        port = bench.reactor.adoptStreamPort(listening.fileno(), family, factory)
+        where = listening.getsockname()
+        bench.dial(where if family == socket.AF_UNIX else where[1]).sendall(b"hello")
+        await bench.until(lambda server=server: server.data == b"hello")
+        await port.stopListening()
+        server.transport.abortConnection()
+
+
+@test
+async def test_a_connection_is_adopted(bench: Bench) -> None:
+    for here, there in (socket.socketpair(), tcp_pair()):
+        server = Noting()
+        factory: Any = Factory()
+        factory.buildProtocol = lambda _, server=server: server
+        here.setblocking(False)
+        bench.reactor.adoptStreamConnection(here.fileno(), here.family, factory)
+        here.close()
+        bench.keep(there).sendall(b"hello")
+        await bench.until(lambda server=server: server.data == b"hello")
+        server.transport.abortConnection()
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        one = socket.create_connection(listening.getsockname())
+        return listening.accept()[0], one

@@ -1,0 +1,466 @@
+"""A connection on uvloop's transport does what Twisted's does, in the order in which Twisted's does it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IConsumer, IHalfCloseableDescriptor, ITCPTransport, ITLSTransport
+from twisted.internet.protocol import ClientFactory
+from twisted.python import context, log
+from zope.interface.verify import verifyObject
+
+from tcpapp.reactor.stream import Sips, Stream
+from tests.reactor.conftest import Bench, HalfClosing, Noting
+
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+test = pytest_twisted.ensureDeferred
+
+
+# It is a transport of Twisted's --------------------------------------------------------------------------------------
+
+
+@test
+async def test_it_provides_what_twisteds_transports_provide(bench: Bench) -> None:
+    server = Noting()
+    peer = await bench.meet(server)
+    for interface in (ITCPTransport, ITLSTransport, IConsumer, IHalfCloseableDescriptor):
+        assert verifyObject(interface, server.transport)
+    assert isinstance(server.transport, Stream)
+    assert (server.transport.getPeer().host, server.transport.getPeer().port) == peer.getsockname()
+    assert (server.transport.getHost().host, server.transport.getHost().port) == peer.getpeername()
+    assert server.transport.getHandle().getsockname() == peer.getpeername()
+
+
+@test
+async def test_what_an_app_sets_on_its_socket_stays(bench: Bench) -> None:
+    """uvloop turns Nagle's algorithm off by itself; Twisted leaves it on until it is told otherwise."""
+    left, told = Noting(), Noting()
+    told.on_made = lambda end: end.transport.setTcpNoDelay(True)
+    for each in (left, told):
+        await bench.meet(each)
+        each.transport.setTcpKeepAlive(True)
+    await bench.turns()
+    assert [each.transport.getTcpNoDelay() for each in (left, told)] == [False, True]
+    assert left.transport.getTcpKeepAlive()
+
+
+@test
+async def test_what_was_set_before_it_came_stays_too(bench: Bench) -> None:
+    """A listening socket's options go over to what it accepts."""
+    server = Noting()
+    port = bench.serving(server)
+    bench.listening.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    bench.dial(port)
+    await bench.until(lambda: server.notes)
+    assert server.transport.getTcpNoDelay()
+
+
+@test
+async def test_tls_may_be_started_on_it(bench: Bench, contexts: Any) -> None:
+    server, client = Noting(), Noting()
+    server.on_made = lambda end: end.transport.startTLS(contexts[0])
+    server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
+    factory: Any = ClientFactory()
+    factory.noisy = False
+    factory.buildProtocol = lambda _: client
+    client.on_made = lambda end: (end.transport.startTLS(contexts[1]), end.transport.writeSequence([b"hel", b"lo"]))
+    bench.reactor.connectTCP("127.0.0.1", bench.serving(server), factory)
+    await bench.until(lambda: client.data == b"HELLO")
+    assert client.transport.getPeerCertificate() is not None
+    client.transport.loseConnection()
+    await bench.until(lambda: client.reason and server.reason)
+    client.transport.write(b"too late")
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+@test
+async def test_nothing_is_read_by_who_pauses_as_it_is_connected(bench: Bench) -> None:
+    """Not even into memory: another may be given the socket, and read what is there."""
+    server = Noting()
+    server.on_made = lambda end: end.transport.pauseProducing()
+    port = bench.serving(server)
+    bench.dial(port).sendall(b"for later")
+    await bench.until(lambda: server.notes)
+    await bench.turns()
+    assert not server.data
+    assert server.transport.getHandle().recv(100, socket.MSG_PEEK) == b"for later"
+    server.transport.resumeProducing()
+    await bench.until(lambda: server.data == b"for later")
+
+
+@test
+async def test_it_may_write_though_it_does_not_read(bench: Bench) -> None:
+    server = Noting()
+
+    def greet(end: Any) -> None:
+        end.transport.pauseProducing()
+        end.transport.write(b"hel")
+        end.transport.writeSequence([b"l", b"o"])
+
+    server.on_made = greet
+    assert await bench.read(await bench.meet(server), 5) == b"hello"
+
+
+@test
+async def test_a_smaller_size_is_read_in_smaller_pieces(bench: Bench) -> None:
+    before, after = Noting(), Noting()
+    before.on_made = lambda end: setattr(end.transport, "bufferSize", 1000)
+    peers = [await bench.meet(before), await bench.meet(after)]
+    await bench.turns()
+    after.transport.bufferSize = 500
+    for peer, end, size in zip(peers, (before, after), (1000, 500), strict=True):
+        peer.sendall(b"x" * 10_000)
+        await bench.until(lambda end=end: len(end.data) == 10_000)
+        assert max(end.chunks) == end.transport.bufferSize == size
+    after.transport.bufferSize = 4000
+    peers[1].sendall(b"x" * 10_000)
+    await bench.until(lambda: len(after.data) == 20_000)
+    assert max(after.chunks) == 4000
+
+
+@test
+async def test_who_brings_much_at_once_is_read_in_pieces_of_twisteds_size(bench: Bench) -> None:
+    server = Noting()
+    server.on_made = lambda end: end.transport.pauseProducing()
+    peer = await bench.meet(server)
+    for option in (socket.SO_SNDBUF,):
+        peer.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+    sent = peer.send(b"x" * 400_000)
+    server.transport.resumeProducing()
+    await bench.until(lambda: len(server.data) == sent)
+    assert max(server.chunks) > 65536  # the first, perhaps: uvloop's own buffer is larger
+    first = len(server.chunks)
+    server.transport.pauseProducing()
+    sent += peer.send(b"x" * 400_000)
+    server.transport.resumeProducing()
+    await bench.until(lambda: len(server.data) == sent)
+    assert max(server.chunks[first:]) == 65536
+
+
+@test
+async def test_the_end_of_the_stream(bench: Bench) -> None:
+    plain, half = Noting(), HalfClosing()
+    for each in (plain, half):
+        peer = await bench.meet(each)
+        peer.sendall(b"last")
+        peer.shutdown(socket.SHUT_WR)
+    await bench.until(lambda: plain.reason and "read lost" in half.notes)
+    assert plain.reason.check(ConnectionDone)
+    assert plain.data == half.data == b"last"
+    half.transport.write(b"answer")
+    half.transport.loseConnection()
+    assert await bench.read(peer, 100) == b"answer"
+    assert half.notes == ["made", "read lost", "lost"]
+
+
+# Faults --------------------------------------------------------------------------------------------------------------
+
+
+@test
+async def test_what_the_protocol_raises_is_logged_and_is_the_reason(bench: Bench, logged_errors: Any) -> None:
+    server, other = Noting(), Noting()
+    server.on_data = lambda _: 1 / 0
+    peer, neighbour = await bench.meet(server), await bench.meet(other)
+    peer.sendall(b"x")
+    await bench.until(lambda: server.reason)
+    assert server.reason.check(ZeroDivisionError)
+    assert len(logged_errors.take(ZeroDivisionError)) == 1
+    neighbour.sendall(b"well?")
+    await bench.until(lambda: other.data == b"well?")
+
+
+@pytest.mark.parametrize("way", ["data", "end", "write"])
+@test
+async def test_what_connection_lost_raises_is_logged_too(bench: Bench, logged_errors: Any, way: str) -> None:
+    server = Noting()
+    server.on_lost = lambda _: 1 / 0
+    server.on_data = lambda _: {}["absent"] if way == "data" else None
+    peer = await bench.meet(server)
+    peer.sendall(b"x")
+    await bench.until(lambda: server.data)
+    if way == "end":
+        peer.shutdown(socket.SHUT_WR)
+    elif way == "write":
+        server.transport.loseConnection()
+    await bench.until(lambda: server.reason)
+    assert len(logged_errors.take(ZeroDivisionError)) == 1
+    logged_errors.take(KeyError)
+
+
+@test
+async def test_a_producer_that_raises_ends_its_connection(bench: Bench, logged_errors: Any) -> None:
+    server = Noting()
+    peer = await bench.meet(server)
+    server.resumeProducing = lambda: 1 / 0  # type: ignore[method-assign]
+    server.transport.producer, server.transport.streamingProducer = server, False
+    server.transport.write(b"x")
+    await bench.until(lambda: server.reason)
+    assert server.reason.check(ZeroDivisionError)
+    assert len(logged_errors.take(ZeroDivisionError)) == 1
+    assert await bench.read(peer, 5) == b"x"
+
+
+@test
+async def test_a_reset_is_a_lost_connection(bench: Bench) -> None:
+    server = Noting()
+    peer = await bench.meet(server)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    await bench.until(lambda: server.reason)
+    assert server.reason.check(ConnectionLost)
+
+
+@pytest.mark.parametrize("more", [b"", b"a last word"])
+@test
+async def test_who_sent_closed_and_takes_no_reply_has_closed(bench: Bench, more: bytes) -> None:
+    """A write fails before the end of the stream is read: Twisted would have read first, and so it is told."""
+    server = Noting()
+    server.on_data = lambda end: end.transport.write(b"reply")
+    server.on_made = lambda end: setattr(end.transport, "bufferSize", 4)
+    peer = await bench.meet(server, unix=True)
+    peer.sendall(b"last" + more)
+    peer.close()
+    await bench.until(lambda: server.reason)
+    assert server.reason.check(ConnectionLost if more else ConnectionDone)
+    assert server.data == b"last" + more[:4]
+
+
+@test
+async def test_half_a_connection_does_not_outlive_a_write_that_failed(bench: Bench) -> None:
+    server = HalfClosing()
+    server.on_data = lambda end: end.transport.write(b"reply")
+    peer = await bench.meet(server, unix=True)
+    peer.sendall(b"last")
+    peer.close()
+    await bench.until(lambda: server.reason)
+    assert server.notes == ["made", "read lost", "lost"]
+
+
+# Logging -------------------------------------------------------------------------------------------------------------
+
+
+@test
+async def test_a_line_says_which_connection_it_is_of(bench: Bench) -> None:
+    server = Noting()
+    systems: list[str] = []
+    server.on_data = lambda _: systems.append(context.get(log.ILogContext)["system"])
+    server.on_lost = server.on_data
+    peer = await bench.meet(server)
+    peer.sendall(b"x")
+    await bench.until(lambda: systems)
+    peer.close()
+    await bench.until(lambda: server.reason)
+    assert systems == ["Noting,0,127.0.0.1"] * 2
+    assert context.get(log.ILogContext)["system"] == "-"
+
+
+@test
+async def test_so_it_does_inside_somebodys_context(bench: Bench) -> None:
+    """A loop that is run inside a context keeps what that context says."""
+    server = Noting()
+    seen: list[Any] = []
+    server.on_data = lambda _: seen.append((context.get("mine"), context.get(log.ILogContext)["system"]))
+    await bench.meet(server)
+    await bench.turns()
+    context.call({"mine": 7}, server.transport.data_received, b"x")
+    assert seen == [(7, "Noting,0,127.0.0.1")]
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+@test
+async def test_all_that_is_written_comes_in_order(bench: Bench) -> None:
+    """Megabytes, to a peer that is slow: what the kernel does not take waits, and nothing is lost or doubled."""
+    server = Noting()
+    peer = await bench.meet(server)
+    pieces = [bytes([number % 251]) * 100_000 for number in range(60)]
+    for number, piece in enumerate(pieces):
+        server.transport.write(piece)
+        if number % 7 == 0:
+            await bench.turns(1)
+    assert await bench.read(peer, 6_000_000) == b"".join(pieces)
+
+
+@test
+async def test_only_bytes_can_be_written(bench: Bench) -> None:
+    server = Noting()
+    await bench.meet(server)
+    await bench.turns(3)
+    with pytest.raises(TypeError):
+        server.transport.write("text")
+    server.transport.write(b"")
+    assert server.transport.doWrite() is None
+    assert server.transport not in bench.reactor.getWriters()
+
+
+@test
+async def test_a_push_producer_is_paused_and_resumed(bench: Bench) -> None:
+    """Over 64 KiB in a turn, even if the kernel takes them; resumed when all has gone, from the loop."""
+    server = Noting()
+    peer = await bench.meet(server)
+    server.transport.registerProducer(server, True)
+    server.transport.write(b"x" * 70_000)
+    assert server.notes == ["made", "paused"]
+    await bench.until(lambda: server.notes == ["made", "paused", "resumed"])
+    while not server.transport._blocked:  # until the kernel takes no more
+        server.transport.write(b"x" * 60_000)
+        await bench.turns(1)
+    server.transport.write(b"x" * 60_000)
+    server.transport.write(b"x" * 60_000)
+    assert server.notes[-1] == "paused"
+    assert server.transport in bench.reactor.getWriters()
+    peer.settimeout(5)
+    await bench.read(peer, 1 << 30) if server.reason else None
+    await drained(bench, peer, lambda: server.notes[-1] == "resumed")
+    server.transport.unregisterProducer()
+
+
+async def drained(bench: Bench, peer: socket.socket, true: Any) -> None:
+    """Read what there is until it is true."""
+    peer.setblocking(False)
+    for _ in range(5000):
+        if true():
+            return
+        with suppress(BlockingIOError):
+            peer.recv(1 << 20)
+        await bench.turns(1)
+    raise AssertionError("it does not come")
+
+
+@test
+async def test_a_pull_producer_that_comes_after_a_write_is_asked(bench: Bench) -> None:
+    server = Noting()
+    peer = await bench.meet(server)
+    left = [b"one", b"two", b"three"]
+
+    def produce() -> None:
+        server.transport.write(left.pop(0)) if left else server.transport.unregisterProducer()
+
+    server.on_data = lambda end: end.transport.write(b"zero")
+    peer.sendall(b"?")
+    await bench.until(lambda: server.data)
+    asked: list[int] = []
+    server.resumeProducing = lambda: produce() if asked else asked.append(1)  # type: ignore[method-assign]
+    server.transport.registerProducer(server, False)
+    assert await bench.read(peer, 15) == b"zeroonetwothree"
+
+
+@test
+async def test_a_write_after_the_writing_side_is_closed_is_dropped(bench: Bench) -> None:
+    server = HalfClosing()
+    peer = await bench.meet(server)
+    server.transport.write(b"all")
+    server.transport.loseWriteConnection()
+    assert await bench.read(peer, 100) == b"all"
+    await bench.until(lambda: "write lost" in server.notes)
+    server.transport.write(b"more")
+    peer.sendall(b"still heard")
+    await bench.until(lambda: server.data == b"still heard")
+    server.transport.registerProducer(server, False)
+    server.transport.unregisterProducer()
+    server.transport.loseConnection()
+    assert server.reason.check(ConnectionDone)
+
+
+# The end -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"), [("loseConnection", ConnectionDone), ("abortConnection", ConnectionAborted)]
+)
+@test
+async def test_it_may_end_before_it_has_begun(bench: Bench, way: str, reason: type[Exception]) -> None:
+    server = Noting()
+    server.on_made = lambda end: (end.transport.write(b"bye"), getattr(end.transport, way)())
+    peer = await bench.meet(server)
+    await bench.until(lambda: server.reason)
+    assert server.reason.check(reason)
+    if way == "loseConnection":
+        assert await bench.read(peer, 100) == b"bye"
+    else:
+        with pytest.raises(ConnectionResetError):
+            await bench.read(peer, 100)
+
+
+@test
+async def test_an_abort_drops_what_is_unwritten(bench: Bench) -> None:
+    server = Noting()
+    peer = await bench.meet(server)
+    await bench.turns()
+    server.transport.write(b"never sent")
+    server.transport.abortConnection()
+    server.transport.abortConnection()
+    server.transport.write(b"nor this")
+    with pytest.raises(ConnectionResetError):
+        await bench.read(peer, 100)
+    assert server.reason.check(ConnectionAborted)
+
+
+@test
+async def test_a_close_waits_for_a_reader_that_is_slow(bench: Bench) -> None:
+    server = Noting()
+    peer = await bench.meet(server)
+    server.transport.write(b"x" * 8_000_000)
+    server.transport.loseConnection()
+    await bench.turns()
+    assert server.reason is None
+    assert len(await bench.read(peer, 9_000_000)) == 8_000_000
+    await bench.until(lambda: server.reason)
+    assert server.reason.check(ConnectionDone)
+
+
+@test
+async def test_a_close_is_not_inside_the_call_that_asks_for_it(bench: Bench) -> None:
+    server = Noting()
+    during: list[bool] = []
+
+    def close(end: Any) -> None:
+        end.transport.loseConnection()
+        during.append(end.reason is None)
+
+    server.on_data = close
+    peer = await bench.meet(server)
+    peer.sendall(b"x")
+    await bench.until(lambda: server.reason)
+    assert during == [True]
+
+
+@test
+async def test_an_end_while_the_kernel_takes_no_more(bench: Bench) -> None:
+    server = Noting()
+    peer = await bench.meet(server)
+    server.transport.write(b"x" * 8_000_000)
+    await bench.until(lambda: server.transport._blocked)
+    server.transport.stopWriting()
+    assert len(await bench.read(peer, 8_000_000)) == 8_000_000
+    await bench.until(lambda: not server.transport._blocked)
+    server.transport.loseConnection()
+    await bench.until(lambda: server.reason)
+
+
+# How uvloop reads less at once ---------------------------------------------------------------------------------------
+
+
+@test
+async def test_sips_tell_the_connection_all_that_uvloop_tells(bench: Bench) -> None:
+    server = HalfClosing()
+    server.on_made = lambda end: setattr(end.transport, "bufferSize", 1000)
+    peer = await bench.meet(server)
+    await bench.turns()
+    assert isinstance(server.transport._stream.get_protocol(), Sips)
+    server.transport.write(b"x" * 8_000_000)
+    await bench.until(lambda: server.transport._blocked)
+    peer.shutdown(socket.SHUT_WR)
+    await bench.until(lambda: "read lost" in server.notes)
+    assert len(await bench.read(peer, 8_000_000)) == 8_000_000
+    server.transport.abortConnection()
+    await bench.until(lambda: server.reason)

@@ -1,0 +1,228 @@
+"""The reactor beyond its connections: who is read and written, how it goes round, what runs in it beside Twisted."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost, UnsupportedAddressFamily
+from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.internet.utils import getProcessOutput
+from twisted.python.failure import Failure
+
+from tcpapp.reactor.loop import Loop
+from tcpapp.reactor.uvloopreactor import UvloopReactor
+from tests.reactor.conftest import Bench, Noting
+
+test = pytest_twisted.ensureDeferred
+
+
+@pytest.fixture
+def other() -> Any:
+    """Give a reactor of its own, that does not run."""
+    loop = Loop()
+    reactor = UvloopReactor(loop)
+    yield reactor
+
+    def end() -> None:
+        for each in reactor.removeAll():
+            each.connectionLost(Failure(ConnectionLost()))
+        for each in reactor._internalReaders:
+            reactor.removeReader(each)
+            each.connectionLost(None)
+        reactor.iterate()
+        loop.close()
+
+    in_another_thread(end)
+
+
+# Who is read and written ---------------------------------------------------------------------------------------------
+
+
+@test
+async def test_a_connection_is_among_the_readers_and_the_writers(bench: Bench) -> None:
+    server = Noting()
+    await bench.meet(server)
+    reactor, transport = bench.reactor, server.transport
+    assert transport in reactor.getReaders()
+    assert transport not in reactor.getWriters()
+    transport.write(b"x")
+    assert transport in reactor.getWriters()
+    transport.pauseProducing()
+    assert transport not in reactor.getReaders()
+    await bench.turns(2)
+    assert transport not in reactor.getWriters()
+
+
+def in_thread(reactor: Any) -> Any:
+    """Connect a server's protocol to a plain socket, on a reactor that is driven by hand."""
+    server = Noting()
+    factory: Any = Factory()
+    factory.noisy = False
+    factory.buildProtocol = lambda _: server
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    peer = socket.create_connection(("127.0.0.1", port.getHost().port))
+    while not server.notes:
+        reactor.iterate()
+    reactor.iterate()
+    port.stopListening()
+    return server, peer
+
+
+def in_another_thread(call: Any) -> Any:
+    """What this gives, or raises, in a thread where no reactor runs, so that one can be driven by hand."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(call).result()
+
+
+def test_all_can_be_stopped(other: Any) -> None:
+    def drive() -> None:
+        server, peer = in_thread(other)
+        with peer:
+            quiet, _peer = in_thread(other)
+            quiet.transport.pauseProducing()
+            server.transport.write(b"x")
+            found = other.removeAll()
+            assert server.transport in found
+            assert quiet.transport not in found
+            assert server.transport not in [*other.getReaders(), *other.getWriters()]
+            other.iterate()
+            peer.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                peer.recv(1)
+            for each in (server, quiet):
+                each.transport.connectionLost(Failure(ConnectionLost()))
+            _peer.close()
+
+    in_another_thread(drive)
+
+
+def test_a_round_of_a_reactor_that_does_not_run_reads_answers_and_closes(other: Any) -> None:
+    def drive() -> None:
+        server, peer = in_thread(other)
+        server.on_data = lambda end: (end.transport.write(b"answer"), end.transport.loseConnection())
+        with peer:
+            peer.sendall(b"x")
+            other.iterate(0)
+            assert peer.recv(100) == b"answer"
+            assert peer.recv(100) == b""
+
+    in_another_thread(drive)
+
+
+def test_it_goes_round_for_a_time(other: Any) -> None:
+    def drive() -> list[str]:
+        called: list[str] = []
+        other.callLater(0.001, called.append, "called")
+        while not called:
+            other.iterate(0.01)
+        return called
+
+    assert in_another_thread(drive) == ["called"]
+
+
+def test_a_loop_that_was_stopped_before_ends_no_run(other: Any) -> None:
+    def drive() -> list[str]:
+        called: list[str] = []
+        other._asyncioEventloop.call_soon(other._asyncioEventloop.stop)
+        other._asyncioEventloop.call_soon(other._asyncioEventloop.stop)
+        other.callLater(0.01, called.append, "called")
+        other.callLater(0.02, other.stop)
+        other.run(installSignalHandlers=False)
+        return called
+
+    assert in_another_thread(drive) == ["called"]
+
+
+def test_when_it_has_stopped_its_sockets_are_closed(other: Any) -> None:
+    def drive() -> bytes:
+        server, peer = in_thread(other)
+        other.callWhenRunning(other.stop)
+        other.run(installSignalHandlers=False)
+        with peer:
+            assert server.reason.check(ConnectionLost)
+            return peer.recv(10)
+
+    assert in_another_thread(drive) == b""
+
+
+def test_one_writer_that_raises_keeps_no_other_from_writing(other: Any, logged_errors: Any) -> None:
+    def drive() -> None:
+        server, peer = in_thread(other)
+        bad, bad_peer = in_thread(other)
+        with peer, bad_peer:
+            bad.transport.writer_turn = lambda: 1 / 0
+            bad.transport.write(b"x")
+            server.transport.write(b"well")
+            other.iterate()
+            assert peer.recv(10) == b"well"
+            for each in (server, bad):
+                each.transport.connectionLost(Failure(ConnectionLost()))
+
+    in_another_thread(drive)
+    assert len(logged_errors.take(ZeroDivisionError)) == 1
+
+
+def test_an_address_family_it_does_not_know(global_reactor: Any) -> None:
+    for adopt in (global_reactor.adoptStreamPort, global_reactor.adoptStreamConnection):
+        with pytest.raises(UnsupportedAddressFamily):
+            adopt(0, socket.AF_PACKET, Factory())
+
+
+# What runs in it -----------------------------------------------------------------------------------------------------
+
+
+@test
+async def test_libraries_of_asyncios_run_beside_it(bench: Bench) -> None:
+    server = Noting()
+    server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
+    port = bench.serving(server)
+
+    async def talk() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"hello")
+        try:
+            return await reader.readexactly(5)
+        finally:
+            writer.close()
+
+    task = bench.reactor._asyncioEventloop.create_task(talk())
+    assert await Deferred.fromFuture(task) == b"HELLO"
+    await bench.until(lambda: server.reason)
+
+
+def test_what_raises_in_the_loop_is_told_as_ever(other: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def drive() -> None:
+        other._asyncioEventloop.call_soon(lambda: 1 / 0)
+        other.iterate()
+
+    in_another_thread(drive)
+    assert "ZeroDivisionError" in caplog.text
+
+
+@test
+async def test_processes_threads_timers_and_datagrams(bench: Bench) -> None:
+    """All that is not a stream is Twisted's, as before."""
+    reactor = bench.reactor
+    assert await getProcessOutput(sys.executable, ["-c", "print('out')"], reactor=reactor) == b"out\n"
+    assert await deferToThread(lambda: 7) == 7
+    assert await deferLater(reactor, 0.001, lambda: "timed") == "timed"
+    heard: Deferred[bytes] = Deferred()
+
+    class Heard(DatagramProtocol):
+        def datagramReceived(self, datagram: bytes, addr: object) -> None:
+            heard.callback(datagram)
+
+    port = reactor.listenUDP(0, Heard(), interface="127.0.0.1")
+    with socket.socket(type=socket.SOCK_DGRAM) as peer:
+        peer.sendto(b"datagram", ("127.0.0.1", port.getHost().port))
+        assert await heard == b"datagram"
+    await port.stopListening()
