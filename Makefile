@@ -58,7 +58,7 @@ format: .venv/.stamp-dev ## lay out the code and mend what can be mended
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/.stamp-bench benchmarks/loadgen ## measure tcpapp beside its peers
+bench: .venv/.stamp-bench benchmarks/loadgen benchmarks/tlsload ## measure tcpapp beside its peers
 	$(BIN)/python -m benchmarks
 
 bench-compare: .venv/.stamp-bench benchmarks/loadgen ## measure this tree beside a revision: make bench-compare BASE=HEAD~1
@@ -82,9 +82,13 @@ account: .venv/.stamp-dev ## ten minutes of clients that come back through fault
 	$(BIN)/python -m tests.integration.accounts 600
 
 clean: ## remove .venv and all that was built
-	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen benchmarks/peers/built docs/_build
+	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen benchmarks/tlsload benchmarks/peers/built docs/_build
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache twisted/plugins/dropin.cache
 	find tcpapp tests benchmarks docs twisted -name __pycache__ -type d -exec rm -rf {} +
+
+# Without OpenSSL's headers there is none, and TLS is not measured.
+benchmarks/tlsload: benchmarks/tlsload.c
+	-@$(CC) -O2 -o $@ $< -lssl -lcrypto 2>/dev/null || echo "no OpenSSL to build $@ with: TLS is not measured"
 
 benchmarks/loadgen: benchmarks/loadgen.c
 	$(CC) -O2 -Wall -Wextra -o $@ $<

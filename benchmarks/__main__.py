@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.report import Row, notes, table, verdict
 
-GROUPS = ("decode", "echo", "attacks", "clients", "memory")
+GROUPS = ("loads", "decode", "echo", "attacks", "clients", "memory")
 
 
 def options() -> argparse.Namespace:
@@ -21,7 +21,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="tcpapp beside its peers, in one run")
     parser.add_argument("--quick", action="store_true", help="under half a minute, and less certain")
     parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone (repeatable)")
-    parser.add_argument("--rounds", type=int, help="how often each comparison is made (default 7; quick: 3)")
+    parser.add_argument("--rounds", type=int, help="how often each comparison is made (default 5; quick: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there as well")
     found = parser.parse_args()
     if found.rounds is not None and not 1 <= found.rounds <= 50:
@@ -46,8 +46,11 @@ def header(about: dict[str, str | int | float]) -> str:
 def measure(group: str, rounds: int, *, quick: bool) -> tuple[list[Row], bool]:
     """The rows of a group, and whether it worked; what broke is told on standard error."""
     print(f"measuring {group} ...", file=sys.stderr, flush=True)
+    began = time.monotonic()
     try:
-        return importlib.import_module(f"benchmarks.{group}").run(rounds, quick), True
+        rows = importlib.import_module(f"benchmarks.{group}").run(rounds, quick)
+        print(f"  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        return rows, True
     except Exception:  # noqa: BLE001 - one group that breaks does not end the others
         print(f"{group} broke:\n{traceback.format_exc()}", file=sys.stderr)
         return [], False
@@ -57,7 +60,7 @@ def main() -> int:
     """0 if everything could be measured, whatever came out; 1 if something broke."""
     chosen = options()
     about, began = machine.describe(), time.monotonic()
-    rounds = chosen.rounds or (3 if chosen.quick else 7)
+    rounds = chosen.rounds or (3 if chosen.quick else 5)
     rows, broken = [], []
     for group in [name for name in GROUPS if name in (chosen.only or GROUPS)]:
         found, worked = measure(group, rounds, quick=chosen.quick)

@@ -36,6 +36,11 @@ TITLES = {
     "asyncio-protocol": "asyncio Protocol, by hand",
     "tcpapp-unguarded": "tcpapp, all guards off",
     "tcpapp-line": "tcpapp",
+    "tcpapp-batch": "tcpapp, batch form",
+    "tcpapp-tls": "tcpapp",
+    "tcpapp-room": "tcpapp",
+    "twisted-room": "Twisted Int32StringReceiver",
+    "twisted-bare": "bare Twisted Protocol",
     "twisted-line": "Twisted LineReceiver",
     "uvloop-protocol": "uvloop Protocol, by hand",
     **peers.TITLES,
@@ -207,15 +212,6 @@ def run(rounds: int, quick: bool) -> list[Row]:
             {"tcpapp-unguarded": 0.95},
         ),
     ]
-    elsewhere = ("tcpapp", "uvloop-protocol", *peers.found())
-    for inflight, size, many in (
-        (PIPELINED, SIZE, CONNECTIONS),
-        (1, SIZE, CONNECTIONS),
-        (1, SIZE, 1),
-        (1, 16_384, CONNECTIONS),
-    ):
-        title = f"elsewhere: echo, {many} connection{'s' * (many > 1)}, {size}-byte messages, {inflight} in flight each"
-        plan.append((title, elsewhere, Load(inflight, seconds * 0.75, connections=many, size=size), {}))
     found: list[Row] = []
     for group, names, load, goals in plan:
         found += rows(group, measure(names, load, rounds, rounds if quick else 2 * rounds), goals)

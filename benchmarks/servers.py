@@ -48,6 +48,64 @@ def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
     return MessageServerFactory(echo, framing=framing, limits=limits)
 
 
+def tcpapp_batch() -> IProtocolFactory:
+    """The batch form: the messages that came together, and the replies to all of them."""
+    from tcpapp import batch
+    from tcpapp.limits import Limits
+    from tcpapp.server import MessageServerFactory
+
+    @batch
+    def echo(messages, connection):
+        return messages
+
+    limits = Limits(max_connections=MAX_CONNECTIONS, accept_rate=MAX_CONNECTIONS)
+    return MessageServerFactory(echo, framing="int32", limits=limits)
+
+
+def tcpapp_room() -> IProtocolFactory:
+    """What one says goes to everyone."""
+    from tcpapp.limits import Limits
+    from tcpapp.server import MessageServerFactory
+
+    class Room:
+        def __init__(self):
+            self.members = set()
+
+        def opened(self, connection):
+            self.members.add(connection)
+
+        def received(self, message, connection):
+            for each in self.members:
+                each.send(message)
+
+        def closed(self, connection, reason):
+            self.members.discard(connection)
+
+    limits = Limits(max_connections=MAX_CONNECTIONS, accept_rate=MAX_CONNECTIONS)
+    return MessageServerFactory(Room(), framing="int32", limits=limits)
+
+
+def twisted_room() -> IProtocolFactory:
+    """The same with Twisted's receiver."""
+    from twisted.internet.protocol import Factory
+    from twisted.protocols.basic import Int32StringReceiver
+
+    members = set()
+
+    class Member(Int32StringReceiver):
+        def connectionMade(self):
+            members.add(self)
+
+        def stringReceived(self, string: bytes) -> None:
+            for each in members:
+                each.sendString(string)
+
+        def connectionLost(self, reason=None):
+            members.discard(self)
+
+    return Factory.forProtocol(Member)
+
+
 def tcpapp_length() -> IProtocolFactory:
     """Not an echo: how long each message was. Messages may be as long as any that is measured."""
     from tcpapp.server import MessageServerFactory
@@ -223,8 +281,11 @@ def asyncio_protocol() -> asyncio._CoroutineLike[asyncio.Server]:
 TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp": tcpapp_echo,
     "tcpapp-unguarded": tcpapp_unguarded,
+    "tcpapp-batch": tcpapp_batch,
     "tcpapp-tls": tcpapp_echo,
     "tcpapp-length": tcpapp_length,
+    "tcpapp-room": tcpapp_room,
+    "twisted-room": twisted_room,
     "tcpapp-line": lambda: tcpapp_echo("line"),
     "twisted-int32": twisted_int32,
     "twisted-line": twisted_line,

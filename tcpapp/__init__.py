@@ -56,7 +56,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tcpapp import codecs, errors, framing
-    from tcpapp.app import conversation
+    from tcpapp.app import batch, conversation
     from tcpapp.client import MessageClientFactory, connect
     from tcpapp.close_reason import CloseReason, EndedBy
     from tcpapp.connection import MessageProtocol, State
@@ -84,6 +84,7 @@ __all__ = [
     "State",
     "Telemetry",
     "Timeouts",
+    "batch",
     "codecs",
     "connect",
     "conversation",
@@ -108,6 +109,7 @@ _ROOMS = {
     "State": "connection",
     "Telemetry": "telemetry",
     "Timeouts": "limits",
+    "batch": "app",
     "codecs": "codecs",
     "connect": "client",
     "conversation": "app",

@@ -23,6 +23,15 @@ What the user writes: an app, in one of three forms.
 
 Any of them may be async: return a Deferred, or be a coroutine function. One message of a connection is handled at a
 time, in order.
+
+Where many small messages come at once, the first two have a batch form, which is called once for all that came
+together, and gives the replies to all of them::
+
+    @batch
+    def shout(messages, connection):
+        return [message.upper() for message in messages]
+
+An object has ``received_all(messages, connection)`` in the place of ``received``.
 """
 
 from __future__ import annotations
@@ -41,7 +50,7 @@ from tcpapp.errors import InvalidOption
 if TYPE_CHECKING:
     from tcpapp.connection import MessageProtocol
 
-__all__ = ["Conversation", "Handlers", "conversation", "deferred_of", "handlers_of", "outcome_of"]
+__all__ = ["Batch", "Conversation", "Handlers", "batch", "conversation", "deferred_of", "handlers_of", "outcome_of"]
 
 AWAITABLE = (Deferred, CoroutineType, asyncio.Future)
 """What an app may give in a reply's place when the reply is not there yet."""
@@ -74,20 +83,59 @@ def conversation(talk: Callable[[MessageProtocol], Coroutine[Any, Any, Any]]) ->
     return Conversation(talk)
 
 
+class Batch:
+    """An app of the first form that takes all messages that came together; made by `batch`."""
+
+    def __init__(self, received_all: Callable[[list[Any], MessageProtocol], Any]) -> None:
+        _check_takes(received_all, "messages, connection")
+        self.received_all = received_all
+        self.__doc__ = received_all.__doc__
+        self.__name__ = _name(received_all)
+
+    def __call__(self, messages: list[Any], connection: MessageProtocol) -> Any:
+        """Call the function itself, as in a test."""
+        return self.received_all(messages, connection)
+
+
+def batch(received_all: Callable[[list[Any], MessageProtocol], Any]) -> Batch:
+    """
+    Make an app of a function from a list of messages, and the connection, to the list of replies.
+
+    The list holds, in order, what came in one chunk, or what had to wait while the function's last Deferred or
+    coroutine was pending: one message at least, and of one chunk ``messages_per_turn`` at most. What is returned is
+    the list of replies, which need not be as many, or `None` for none. All of them are framed and written together.
+    Where it raises, or gives no list, the connection is closed, as with any app.
+    """
+    return Batch(received_all)
+
+
 class Handlers:
     """The parts of an app that a connection calls, each `None` where the app has none. Replies are bytes already."""
 
-    __slots__ = ("closed", "draining", "opened", "received", "talk")
+    __slots__ = ("closed", "draining", "opened", "received", "received_all", "talk")
 
     def __init__(self, app: Any, codec: Codec[Any] | None) -> None:
         self.opened = getattr(app, "opened", None)
         self.closed = getattr(app, "closed", None)
         self.draining = getattr(app, "draining", None)
         self.talk = app.talk if isinstance(app, Conversation) else None
-        received = getattr(app, "received", None)
-        if received is None and self.opened is None and self.closed is None and self.talk is None:
+        received, received_all = getattr(app, "received", None), getattr(app, "received_all", None)
+        if not any((received, received_all, self.opened, self.closed, self.talk)):
             received = app  # a function, or None: no app at all
         self.received = received if codec is None or received is None else _encoding(received, codec)
+        self.received_all = (
+            received_all if codec is None or received_all is None else _all_encoding(received_all, codec)
+        )
+
+
+def _all_encoding(received_all: Callable[..., Any], codec: Codec[Any]) -> Callable[..., Any]:
+    encode = codec.encode
+
+    def received_and_encoded(messages: list[Any], connection: Any) -> Any:
+        replies = received_all(messages, connection)
+        return [encode(each) for each in replies] if isinstance(replies, list) else replies
+
+    return received_and_encoded
 
 
 def _encoding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., Any]:
@@ -136,10 +184,17 @@ def outcome_of(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
 
 
 def _check(app: Any) -> None:
-    if app is None or isinstance(app, Conversation):
+    if app is None or isinstance(app, (Batch, Conversation)):
         return
-    parts = {"opened": "connection", "received": "message, connection", "closed": "connection, reason"}
+    parts = {
+        "opened": "connection",
+        "received": "message, connection",
+        "received_all": "messages, connection",
+        "closed": "connection, reason",
+    }
     found = {name: takes for name, takes in parts.items() if getattr(app, name, None) is not None}
+    if "received" in found and "received_all" in found:
+        raise InvalidOption(f"{_name(app)}: has received and received_all; one of them is called")
     if inspect.isclass(app):
         if not found:
             raise InvalidOption(f"{_name(app)}: a class that is an app has any of opened, received and closed")

@@ -82,6 +82,7 @@ class Dispatch:
         "_mark",
         "_outbox",
         "_received",
+        "_received_all",
         "_replies",
         "_talk",
         "_unsorted",
@@ -106,6 +107,7 @@ class Dispatch:
         self._outbox = outbox
         self._mark = mark
         self._received: Any = None
+        self._received_all: Any = None
         self._replies: list[bytes] = []
         self._answer: Deferred[Any] | None = None
         self._talk: Deferred[Any] | None = None
@@ -143,7 +145,8 @@ class Dispatch:
         """Tell the app, which has these `handlers`, that the connection is open. Raises nothing."""
         self._handlers = handlers
         self._received = handlers.received
-        if handlers.received is not None:
+        self._received_all = handlers.received_all
+        if handlers.received is not None or handlers.received_all is not None:
             self.hold &= ~PULLED
         first = self._handlers.opened or self._handlers.talk
         if first is not None:
@@ -153,19 +156,38 @@ class Dispatch:
 
     def arrive(self, messages: list[bytes]) -> None:
         """Messages came: decode them, where there is a codec, and hand each to its request, or to the app."""
-        if self._codec is None and self.requests is None:
-            self.handle(messages)
-        else:
+        if self._codec is not None or self.requests is not None:
             self._sort(messages)
+        elif len(messages) == 1 and not self.hold and not self._inbox.in_use and self._received_all is None:
+            self._handle_one(messages[0])
+        else:
+            self.handle(messages)
 
     def handle(self, messages: Sequence[Any], sizes: Sequence[int] | None = None) -> None:
         """Hand `messages`, of `sizes` bytes each, to the app; those it is not ready for wait in the inbox."""
         if self.hold or self._inbox.in_use:
             self._keep(messages, sizes)
             return
-        left = self._work(messages, self._received)
+        left = self._work_on(messages)
         if left is not None and (rest := list(left)):
             self._inbox.put_back(rest, sizes[-len(rest) :] if sizes else [len(each) for each in rest])
+        self._end_work()
+        if self.hold or self._inbox.in_use:
+            self.go_on()
+
+    def _handle_one(self, message: bytes) -> None:
+        """`handle` of one message: what most chunks are. Its reply is framed and written with nothing between."""
+        outbox = self._outbox
+        self.hold = WORKING
+        outbox.gather()
+        try:
+            reply = self._received(message, self._connection)
+            if reply.__class__ is bytes:
+                self._replies.append(reply)
+            elif reply is not None:
+                self._settle(reply)
+        except Exception:
+            self._connection.app_failed(Failure())
         self._end_work()
         if self.hold or self._inbox.in_use:
             self.go_on()
@@ -173,7 +195,7 @@ class Dispatch:
     def go_on(self) -> None:
         """Hand on what waits, unless something holds it back."""
         while not self.hold & ~(ENDING | TOLD) and self._inbox:
-            self._work(self._inbox.drain(), self._received)
+            self._work_on(self._inbox.drain())
             self._end_work()
         if not self.hold & WORKING:
             self._connection.app_rests()
@@ -299,6 +321,22 @@ class Dispatch:
             self._end_work()
             self.go_on()
 
+    def _work_on(self, messages: Iterable[Any]) -> Iterator[Any] | None:
+        """Hand `messages` to the app, in the form it has; returns those that are left."""
+        if self._received_all is None:
+            return self._work(messages, self._received)
+        self.hold |= WORKING
+        self._outbox.gather()
+        try:
+            replies = self._received_all(list(messages), self._connection)
+            if isinstance(replies, AWAITABLE):
+                self._settle(replies, self._all_answered)
+            else:
+                self._replies += all_of(replies)
+        except Exception:
+            self._connection.app_failed(Failure())
+        return None
+
     def _work(self, messages: Iterable[Any], received: Callable[[Any, Any], Any]) -> Iterator[Any] | None:
         """Call `received` with message after message until something holds it back; returns those that are left."""
         connection, replies, mark = self._connection, self._replies, self._mark
@@ -328,12 +366,19 @@ class Dispatch:
 
     def _end_work(self) -> None:
         """Write what the app replied and sent. What it left is in the inbox by now: this may bring more."""
-        if self._replies:
-            self.flush()
+        replies = self._replies
+        data = b""
+        if replies:
+            try:
+                data = self._framing.frame_all(replies) if len(replies) > 1 else self._framing.frame(replies[0])
+            except UnsendableMessage:
+                self._flush_until_unsendable()
+            else:
+                replies.clear()
         self.hold &= ~WORKING
-        self._outbox.release()
+        self._outbox.release(data)
 
-    def _settle(self, reply: Any) -> int:
+    def _settle(self, reply: Any, answered: Callable[[Any], None] | None = None) -> int:
         """A reply that is not bytes: one to wait for, or one that `flush` finds to be none. The bytes it has given."""
         before = len(self._replies)
         deferred = deferred_of(reply)
@@ -341,18 +386,22 @@ class Dispatch:
             self._replies.append(reply)
             return 0
         self.hold |= AWAITING
-        deferred.addCallbacks(self._answered, self._answer_failed)
+        deferred.addCallbacks(answered or self._answered, self._answer_failed)
         if self.hold & AWAITING:
             self._answer = deferred
             self._connection.app_waits()
         return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
 
     def _answered(self, reply: Any) -> None:
+        self._all_answered([] if reply is None else [reply])
+
+    def _all_answered(self, replies: Any) -> None:
         self._wait_no_more()
         working = self.hold & WORKING
-        if reply is not None and (working or not self.hold & OVER):
+        if working or not self.hold & OVER:
             try:
-                self._replies.append(reply if self._codec is None else self._codec.encode(reply))
+                given, codec = all_of(replies), self._codec
+                self._replies += given if codec is None else map(codec.encode, given)
             except Exception:
                 self._connection.app_failed(Failure())
             if not working:
@@ -389,3 +438,12 @@ class Dispatch:
                 self._outbox.write(self._framing.frame(reply))
         except UnsendableMessage:
             self._connection.app_failed(Failure())
+
+
+def all_of(replies: Any) -> list[Any]:
+    """The replies that a batch app gave, `None` for none. Raises `UnsendableMessage` for what is no list."""
+    if replies is None:
+        return []
+    if not isinstance(replies, list):
+        raise UnsendableMessage(f"{replies!r:.80} in reply to a batch: takes a list of replies, or None")
+    return replies

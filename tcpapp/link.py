@@ -113,9 +113,9 @@ class Link(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came. Twisted calls it."""
-        if self._dispatch.hold & DEAF:
+        dispatch, framing = self._dispatch, self._framing
+        if dispatch.hold & DEAF:
             return
-        framing = self._framing
         try:
             messages = framing.receive(data)
         except UnreadableStream as error:
@@ -133,12 +133,12 @@ class Link(Protocol):
             if len(messages) > intake.share or intake.kept:
                 intake.keep(messages, len(data))
             else:
-                self._dispatch.arrive(messages)
+                dispatch.arrive(messages)
         if intake.watches:
             intake.read(len(data), len(messages))
         if framing.skipped or framing.failure is not None:
             self._tell_of(framing, data)
-        if unfinished or intake.size or self._load.noted or self._inbox.size or self._outbox.unsent:
+        if unfinished or intake.kept or dispatch.hold or self._load.noted:  # else nothing is held
             self._load.note()
 
     def readConnectionLost(self) -> None:

@@ -98,11 +98,17 @@ class Outbox:
         """Keep what is written until `release`, or until it is over the write mark."""
         self._gathering = True
 
-    def release(self) -> None:
-        """Write what was gathered."""
-        self._gathering = False
+    def release(self, last: bytes = b"") -> None:
+        """Write what was gathered, and `last` with it."""
         if self._gathered is not None:
+            if last:
+                self.write(last)
+            self._gathering = False
             self._flush()
+        else:
+            self._gathering = False
+            if last:
+                self._put(last)
 
     def write(self, data: bytes) -> None:
         """Send `data` after all that was written before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -11,11 +12,12 @@ from typing_extensions import override
 
 from tcpapp.errors import InvalidFraming, MalformedFrame, UnsendableMessage
 from tcpapp.framing.base import DEFAULT_MAX, Oversize, whole
-from tcpapp.framing.sized import Sized
+from tcpapp.framing.sized import UNKNOWN, Sized
 
 __all__ = ["LengthPrefixed"]
 
 Order = Literal["big", "little"]
+Unpack = Callable[[bytes, int], tuple[int]]
 
 MOST_HEADER = 0xFFFF
 """The most bytes of `offset` and `strip`: they are held, and written, beside ``max``; real headers have tens."""
@@ -52,7 +54,7 @@ _FIELDS = {(width, order): _field(width, order) for width in range(1, 9) for ord
 ALIKE = 3
 """After so many more messages of the same length, a run of it is looked for: records and beats come alike."""
 
-RUNS = (16, 4)
+RUNS = (64, 16, 8, 4)
 """How many frames of a run are cut at once."""
 
 LONGEST_IN_RUN = 1024
@@ -61,8 +63,14 @@ LONGEST_IN_RUN = 1024
 
 @lru_cache(maxsize=128)
 def _run(width: int, length: int, frames: int) -> struct.Struct:
-    """So many `frames` whose messages have `length` bytes: head, message, head, message, …"""
-    return struct.Struct(f"{width}s{length}s" * frames)
+    """The messages of so many `frames`, whose messages have `length` bytes: their heads are passed over."""
+    return struct.Struct(f"{width}x{length}s" * frames)
+
+
+@lru_cache(maxsize=128)
+def _columns(head: bytes, frames: int) -> list[bytes]:
+    """Each byte of the head as often as there are `frames`: what their heads are, read column by column."""
+    return [bytes([byte]) * frames for byte in head]
 
 
 class LengthPrefixed(Sized):
@@ -96,8 +104,17 @@ class LengthPrefixed(Sized):
     2 and 4; Twisted's ``Int8/16/32StringReceiver``; DNS over TCP (RFC 1035, section 4.2.2).
     """
 
-    __slots__ = ("adjust", "offset", "order", "strip", "width")
+    __slots__ = ("_most", "_pack", "_run_length", "_unpack", "adjust", "offset", "order", "strip", "width")
     _name = "length"
+
+    _unpack: Unpack | None
+    """What reads a header, where frames are a length and the message it counts, nothing else."""
+    _pack: Callable[[int], bytes] | None
+    """What writes one, there."""
+    _most: int
+    """The longest message that can be sent: ``max``, or what the field can count."""
+    _run_length: int
+    """The length of the messages in the last run; -1 where the last chunk began with none."""
 
     width: int
     order: Order
@@ -126,27 +143,44 @@ class LengthPrefixed(Sized):
         super().__init__(max=max, oversize=oversize)
 
     @override
+    def _start(self) -> None:
+        super()._start()
+        plain = self.offset == self.adjust == 0 and self.strip == self.width
+        field = _FIELDS[self.width, self.order]
+        self._unpack, self._pack = (field.unpack_from, field.pack) if plain else (None, None)
+        self._most = min(self.max, 256**self.width - 1)
+        self._run_length = -1
+
+    @override
     def _header(self) -> int:
         return self.offset + self.width
 
     @override
+    def receive(self, chunk: bytes) -> list[bytes]:
+        """The messages that are now whole; the most common chunk is one message, and done with at once."""
+        unpack, width = self._unpack, self.width
+        if unpack is not None and len(chunk) >= width and not self._held and self._wanted == UNKNOWN:
+            (length,) = unpack(chunk, 0)
+            if width + length == len(chunk) and length <= self.max and self.failure is None:
+                return [chunk[width:]]
+        return Sized.receive(self, chunk)
+
+    @override
     def _cut(self, chunk: bytes, messages: list[bytes]) -> None:
-        if self._plain():
-            self._cut_plain(chunk, messages)
+        if self._unpack is not None:
+            self._cut_plain(chunk, messages, self._unpack)
         else:
             self._cut_any(chunk, messages)
 
-    def _plain(self) -> bool:
-        """Whether frames are a length and the message it counts, nothing else."""
-        return self.offset == self.adjust == 0 and self.strip == self.width
-
-    def _cut_plain(self, chunk: bytes, messages: list[bytes]) -> None:
-        """`_cut` where `_plain`: the common case, and the one that is made fast."""
+    def _cut_plain(self, chunk: bytes, messages: list[bytes], unpack: Unpack) -> None:
+        """`_cut` of frames that are a length and a message: the common case, and the one that is made fast."""
         width, most = self.width, self.max
-        unpack = _FIELDS[width, self.order].unpack_from
         size = len(chunk)
         last = size - width
-        start, before, alike, enough = 0, -1, 0, ALIKE
+        start, before, alike, enough = 0, self._run_length, 0, ALIKE
+        if before >= 0:  # the chunk before was such a run
+            start = self._cut_run(chunk, 0, before, messages)
+            self._run_length = before if start else -1
         while start <= last:
             (length,) = unpack(chunk, start)
             begin = start + width
@@ -163,27 +197,30 @@ class LengthPrefixed(Sized):
             if alike == enough:
                 alike = 0
                 start = self._cut_run(chunk, start, length, messages)
-                if start == end:
+                if start > end:
+                    self._run_length = length
+                else:
                     enough *= ALIKE  # a guess that failed costs something, so it is made more rarely
         if start < size:
             self._held = chunk[start:]
 
     def _cut_run(self, chunk: bytes, start: int, length: int, messages: list[bytes]) -> int:
         """Cut frames of one `length` from `start` on, several at once, while they are alike; returns where they end."""
-        frame = self.width + length
-        head = chunk[start - frame : start - length]  # that of the message before
+        assert self._pack is not None
+        width = self.width
+        frame, head = width + length, self._pack(length)
         for frames in RUNS if length <= LONGEST_IN_RUN else ():
             step = frames * frame
             stop = len(chunk) - step
             if start > stop:
                 continue
-            unpack = _run(self.width, length, frames).unpack_from
+            unpack, columns = _run(width, length, frames).unpack_from, _columns(head, frames)
             while start <= stop:
-                fields = unpack(chunk, start)
-                if fields[::2].count(head) != frames:
+                end = start + step
+                if [chunk[at:end:frame] for at in range(start, start + width)] != columns:
                     break
-                messages += fields[1::2]
-                start += step
+                messages += unpack(chunk, start)
+                start = end
         return start
 
     def _cut_any(self, chunk: bytes, messages: list[bytes]) -> None:
@@ -218,6 +255,8 @@ class LengthPrefixed(Sized):
     @override
     def frame(self, message: bytes) -> bytes:
         """The header and `message`. Raises `UnsendableMessage`."""
+        if self._pack is not None and message.__class__ is bytes and len(message) <= self._most:
+            return self._pack(len(message)) + message
         self._sendable(message)
         header = self.offset + self.width
         length = self.strip + len(message) - header - self.adjust
@@ -229,19 +268,17 @@ class LengthPrefixed(Sized):
         except OverflowError:
             most = 256**self.width - 1
             raise UnsendableMessage(f"a length of {length}; a field of {self.width} bytes takes 0 to {most}") from None
-        if header == self.width == self.strip:
-            return field + message
         full = bytes(self.strip) + message
         return b"".join((full[: self.offset], field, full[header:]))
 
     @override
     def frame_all(self, messages: list[bytes]) -> bytes:
         """Each of `messages` behind its header. Raises `UnsendableMessage` as `frame` does."""
-        if self._plain() and set(map(type, messages)) == {bytes}:
-            pack = _FIELDS[self.width, self.order].pack
+        pack = self._pack
+        if pack is not None and set(map(type, messages)) == {bytes}:
             lengths = set(map(len, messages))
             longest = max(lengths)
-            if longest <= self.max and longest < 256**self.width:
+            if longest <= self._most:
                 if len(lengths) == 1:
                     return pack(longest).join([b"", *messages])
                 pieces = [b""] * (2 * len(messages))

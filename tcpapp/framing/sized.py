@@ -40,6 +40,12 @@ class Sized(Framing):
             return max(0, self._wanted - self._missed)
         return len(self._held) if self._held or self._wanted != UNKNOWN else None
 
+    @property
+    @override
+    def unfinished(self) -> bool:
+        """Whether the stream stands inside a message."""
+        return self._wanted != UNKNOWN or bool(self._held)
+
     def _skipping(self) -> bool:
         return self._wanted - self._trailer() > self.max
 

@@ -27,6 +27,7 @@ def become(client: Any, kind: type[Stream]) -> None:
     """Have a client that is connected go on as a stream, and read."""
     client.__class__ = kind
     client._begin()
+    client.reactor.quicken(client.protocol)
     client.startReading()
 
 
@@ -41,6 +42,7 @@ class TCPServer(Stream, tcp.Server):
     def __init__(self, *given: Any, **named: Any) -> None:
         tcp.Server.__init__(self, *given, **named)
         self._begin()
+        self.reactor.quicken(self.protocol)
 
 
 class TCPPort(tcp.Port):
@@ -156,6 +158,7 @@ class UNIXServer(UNIXStream, unix.Server):
     def __init__(self, *given: Any, **named: Any) -> None:
         unix.Server.__init__(self, *given, **named)
         self._begin()
+        self.reactor.quicken(self.protocol)
 
 
 def unix_server(skt: socket.socket, protocol: IProtocol, *more: Any) -> unix.Server:

@@ -17,7 +17,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main
-from twisted.internet._newtls import startTLS
 from twisted.internet.abstract import FileDescriptor
 from twisted.python import log
 from typing_extensions import override
@@ -203,8 +202,11 @@ class Stream(Pieces):
 
     def startTLS(self, ctx: object, normal: bool = True) -> None:
         """See `twisted.internet.interfaces.ITLSTransport.startTLS`."""
+        from twisted.internet._newtls import startTLS  # there only where pyOpenSSL is
+
         self.write = self._write_by_tls  # type: ignore[method-assign]  # of this connection, from now on
         startTLS(self, ctx, normal, Pieces)
+        self.reactor.quicken(self.protocol)
 
     def _write_by_tls(self, data: bytes) -> None:
         if self.connected:

@@ -19,6 +19,14 @@ from tcpapp.reactor.children import ChildSignals
 from tcpapp.reactor.loop import Loop
 from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer
 
+try:
+    from tcpapp.reactor.tls import quicken
+except ImportError:  # no pyOpenSSL: there is no TLS
+
+    def quicken(protocol: Any) -> None:
+        """Do nothing."""
+
+
 if TYPE_CHECKING:
     from tcpapp.reactor.stream import Stream
 
@@ -139,6 +147,9 @@ class UvloopReactor(AsyncioSelectorReactor):
         if size not in self._rooms:
             self._rooms[size] = memoryview(bytearray(size))
         return self._rooms[size]
+
+    quicken = staticmethod(quicken)
+    """Called with the protocol of each new connection, before it is connected."""
 
     def _call_writer_of(self, stream: Stream) -> None:
         """Call a connection's `Stream.writer_turn` in the next turn of the loop."""

@@ -1,0 +1,339 @@
+"""
+The league: every server under every load, in rounds of A B C, A B C.
+
+What comes of it is one table and one picture (`benchmarks.picture`), and beside them the goals, each a ratio of two
+servers in the same rounds. All of a load's servers are up at the same time; an idle one costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import statistics
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from benchmarks import peers
+from benchmarks.echo import DISTURBED, ROOT, TITLES, Load, Server, serving
+from benchmarks.machine import cpu_seconds, pin, processors, raise_file_limit
+from benchmarks.memory import connect
+from benchmarks.report import Row
+
+TLSLOAD = ROOT / "benchmarks" / "tlsload"
+MEMBERS = 1000
+"""Connections that each message of the broadcast goes to."""
+FRAME = struct.pack(">I", 64) + bytes(range(64))
+PATIENCE = 20.0
+
+EVERYBODY = (
+    "tcpapp@uvloop",
+    "tcpapp",
+    "twisted-int32@uvloop",
+    "twisted-int32",
+    "twisted-bare@uvloop",
+    "twisted-bare",
+    "uvloop-protocol",
+    "asyncio-protocol",
+    "asyncio-streams",
+)
+LINES = ("tcpapp-line@uvloop", "tcpapp-line", "twisted-line@uvloop", "twisted-line")
+ROOMS = ("tcpapp-room@uvloop", "tcpapp-room", "twisted-room@uvloop", "twisted-room")
+WITH_TLS = ("tcpapp-tls@uvloop", "tcpapp-tls")
+
+Measured = dict[str, float]
+Run = Callable[[Server, float], Measured]
+
+
+@dataclass(frozen=True)
+class Discipline:
+    """A load, who is put under it, who is 1.00x, and what is to be reached: ours, a peer, at least."""
+
+    name: str
+    servers: tuple[str, ...]
+    base: str
+    run: Run
+    what: str = "messages/s"
+    goals: tuple[tuple[str, str, float], ...] = ()
+    elsewhere: bool = False
+
+
+@dataclass
+class Result:
+    """What each server of a discipline came to, round by round."""
+
+    discipline: Discipline
+    rounds: list[dict[str, Measured]] = field(default_factory=list)
+
+    def values(self, server: str, what: str = "rate") -> list[float]:
+        """One figure of one server."""
+        return [each[server][what] for each in self.rounds]
+
+    def ratios(self, ours: str, peer: str, what: str = "rate") -> list[float]:
+        """Ours to the peer's, by rounds."""
+        return [us / them for us, them in zip(self.values(ours, what), self.values(peer, what), strict=True)]
+
+
+# The loads ------------------------------------------------------------------------------------------------------------
+
+
+def echo(
+    server: Server, seconds: float, *, inflight: int, size: int, connections: int, lines: bool = False
+) -> Measured:
+    """So many messages under way on each of so many connections."""
+    load = Load(inflight, seconds, "line" if lines else "int32", connections=connections, size=size)
+    found = load.against(server)
+    return {
+        "rate": found["messages_per_second"],
+        "cpu_us": found["cpu_us"],
+        "disturbed": found["disturbed"],
+        "answered": found["answered"],
+        "used": found["cpu_us"] * found["answered"] / 1e6,
+    }
+
+
+def with_tls(server: Server, seconds: float, *, size: int) -> Measured:
+    """One message under way on each of 50 connections, with TLS."""
+    ran, _ = cpu_seconds(server.pid)
+    command = [str(TLSLOAD), str(server.tls_port), "50", str(size), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        pin(process.pid, processors().load)
+        out, errors = process.communicate(timeout=seconds + 60)
+    if process.returncode:
+        raise RuntimeError(f"{server.name} under TLS: {errors.strip()}")
+    found = json.loads(out)
+    used = cpu_seconds(server.pid)[0] - ran
+    return {"rate": found["messages_per_second"], "cpu_us": used / found["answered"] * 1e6, "disturbed": 0.0}
+
+
+def churn(server: Server, seconds: float) -> Measured:
+    """Connect, one message, close; one connection after the other."""
+    ran, waited = cpu_seconds(server.pid)
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as peer:
+            peer.sendall(FRAME)
+            check(peer.recv(len(FRAME), socket.MSG_WAITALL) == FRAME)
+        count += 1
+    took = time.perf_counter() - began
+    ran, waited = (now - then for now, then in zip(cpu_seconds(server.pid), (ran, waited), strict=True))
+    return {"rate": count / ran, "cpu_us": ran / count * 1e6, "disturbed": waited / took}
+
+
+def broadcast(server: Server, seconds: float) -> Measured:
+    """A message of one goes to 1,000, again and again. What counts is the server's processor time for each of those."""
+    raise_file_limit(MEMBERS + 200)
+    with ExitStack() as stack:
+        poller = select.epoll()
+        members = {}
+        for each in connect(server, MEMBERS):
+            stack.enter_context(each)
+            each.setblocking(False)
+            members[each.fileno()] = each
+            poller.register(each, select.EPOLLIN)
+        speaker = next(iter(members.values()))
+        everybody_hears(poller, members, speaker)
+        ran, waited = cpu_seconds(server.pid)
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            everybody_hears(poller, members, speaker)
+            count += MEMBERS
+        took = time.perf_counter() - began
+        ran, waited = (now - then for now, then in zip(cpu_seconds(server.pid), (ran, waited), strict=True))
+        poller.close()
+    return {"rate": count / ran, "cpu_us": ran / count * 1e6, "disturbed": waited / took}
+
+
+def everybody_hears(poller: select.epoll, members: dict[int, socket.socket], speaker: socket.socket) -> None:
+    """One says it, and it is read on every connection."""
+    speaker.sendall(FRAME)
+    missing = dict.fromkeys(members, len(FRAME))
+    while missing:
+        events = poller.poll(PATIENCE)
+        check(bool(events))
+        for number, _ in events:
+            missing[number] -= len(members[number].recv(missing[number]))
+            if not missing[number]:
+                del missing[number]
+
+
+def check(true: bool) -> None:
+    """A server that does not do its work is not measured."""
+    if not true:
+        raise RuntimeError("a reply did not come, or is not what was sent")
+
+
+DISCIPLINES = (
+    Discipline(
+        "ping-pong over 50 connections, 64 bytes",
+        EVERYBODY,
+        "twisted-int32",
+        partial(echo, inflight=1, size=64, connections=50),
+        goals=(
+            ("twisted-bare@uvloop", "twisted-bare", 2.5),
+            ("twisted-int32@uvloop", "twisted-int32", 2.5),
+            ("tcpapp@uvloop", "go", 0.9),
+            ("tcpapp@uvloop", "uvloop-protocol", 0.95),
+        ),
+        elsewhere=True,
+    ),
+    Discipline(
+        "64 in flight on each of 50 connections, 64 bytes",
+        ("tcpapp-batch@uvloop", *EVERYBODY, "tcpapp-batch"),
+        "twisted-int32",
+        partial(echo, inflight=64, size=64, connections=50),
+        goals=(
+            ("twisted-int32@uvloop", "twisted-int32", 1.6),
+            ("tcpapp@uvloop", "twisted-int32", 4.0),
+            ("tcpapp-batch@uvloop", "twisted-int32", 4.0),
+            ("tcpapp@uvloop", "asyncio-streams", 10.0),
+            ("tcpapp@uvloop", "node", 1.2),
+            ("tcpapp@uvloop", "go", 0.4),
+            ("tcpapp-batch@uvloop", "node", 1.2),
+            ("tcpapp-batch@uvloop", "go", 0.4),
+        ),
+        elsewhere=True,
+    ),
+    Discipline(
+        "ping-pong over 50 connections, 16 KiB",
+        EVERYBODY,
+        "twisted-int32",
+        partial(echo, inflight=1, size=16_384, connections=50),
+        goals=(("tcpapp@uvloop", "go", 0.5),),
+        elsewhere=True,
+    ),
+    Discipline(
+        "ping-pong over 1 connection, 64 bytes",
+        EVERYBODY,
+        "twisted-int32",
+        partial(echo, inflight=1, size=64, connections=1),
+        elsewhere=True,
+    ),
+    Discipline(
+        "lines, 64 in flight on each of 50 connections, 64 bytes",
+        LINES,
+        "twisted-line",
+        partial(echo, inflight=64, size=64, connections=50, lines=True),
+    ),
+    Discipline(
+        "TLS, ping-pong over 50 connections, 64 bytes",
+        WITH_TLS,
+        "tcpapp-tls",
+        partial(with_tls, size=64),
+        goals=(("tcpapp-tls@uvloop", "tcpapp-tls", 1.8),),
+    ),
+    Discipline(
+        "TLS, ping-pong over 50 connections, 16 KiB",
+        WITH_TLS,
+        "tcpapp-tls",
+        partial(with_tls, size=16_384),
+        goals=(("tcpapp-tls@uvloop", "tcpapp-tls", 1.8),),
+    ),
+    Discipline("broadcast to 1,000, 64 bytes", ROOMS, "twisted-room", broadcast, what="deliveries a CPU second"),
+    Discipline(
+        "connect, one message, close",
+        ("tcpapp@uvloop", "tcpapp", "twisted-int32@uvloop", "twisted-int32", "uvloop-protocol", "asyncio-streams"),
+        "twisted-int32",
+        churn,
+        what="connections a CPU second",
+    ),
+)
+
+
+# All of it ------------------------------------------------------------------------------------------------------------
+
+
+def league(discipline: Discipline, rounds: int, seconds: float) -> Result:
+    """Measure it: the `rounds` least disturbed ones of up to twice as many."""
+    result = Result(discipline)
+    names = discipline.servers + (tuple(peers.found()) if discipline.elsewhere else ())
+    with ExitStack() as stack:
+        servers = [stack.enter_context(serving(name)) for name in names]
+        while len(result.rounds) < 2 * rounds and sum(worst(each) <= DISTURBED for each in result.rounds) < rounds:
+            result.rounds.append({server.name: discipline.run(server, seconds) for server in servers})
+    result.rounds = sorted(result.rounds, key=worst)[:rounds]
+    return result
+
+
+def worst(made: dict[str, Measured]) -> float:
+    """How much other work there was in a round."""
+    return max(each["disturbed"] for each in made.values())
+
+
+def title(server: str) -> str:
+    """The name of a server, as the table has it."""
+    name, _, reactor = server.partition("@")
+    if name in peers.TITLES or name.startswith(("asyncio", "uvloop")):
+        return TITLES[name]
+    return f"{TITLES[name]}, on {'tcpapp.reactor' if reactor else 'epoll'}"
+
+
+def goals(result: Result) -> list[Row]:
+    """Beside whom we are to be how fast."""
+    return [
+        Row(
+            f"goals: {result.discipline.name}",
+            title(ours),
+            "messages/s",
+            result.values(ours),
+            result.ratios(ours, peer),
+            title(peer),
+            result.values(peer),
+            goal=least,
+        )
+        for ours, peer, least in result.discipline.goals
+        if peer in result.rounds[0]
+    ]
+
+
+def growth(rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
+    """Processor time of a message, by connections, and of a byte, by the size of a message: flat is linear."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for server in ("tcpapp@uvloop", "tcpapp"):
+        with serving(server) as up:
+            by_connections = [
+                (count, spent(up, rounds, seconds, inflight=1, size=64, connections=count))
+                for count in (10, 100, 1000, 3000)
+            ]
+            by_size = [
+                (size, 1000 * spent(up, rounds, seconds, inflight=1, size=size, connections=10) / size)
+                for size in (1 << 10, 1 << 14, 1 << 18, 1 << 20)
+            ]
+        found[f"{server} by connections"], found[f"{server} by size"] = by_connections, by_size
+    return found
+
+
+def spent(server: Server, rounds: int, seconds: float, **load: int) -> float:
+    """The server's processor time for a message, in microseconds, with nothing in it of connecting: a median."""
+
+    def once() -> float:
+        short, long = (echo(server, length, **load) for length in (seconds, 3 * seconds))
+        return (long["used"] - short["used"]) / (long["answered"] - short["answered"]) * 1e6
+
+    return statistics.median(once() for _ in range(rounds))
+
+
+def run(rounds: int, quick: bool) -> list[Row]:
+    """The goals; the table and the picture are left in the documentation, by a whole run."""
+    from benchmarks import picture
+
+    raise_file_limit(6000)
+    seconds = 0.25 if quick else 0.4
+    rounds = 1 if quick else min(rounds, 3)
+    wanted: Sequence[Discipline] = [each for each in DISCIPLINES if possible(each)]
+    results = [league(each, rounds, seconds) for each in wanted]
+    grown = growth(1, seconds / 2)
+    print(picture.as_text(results))
+    if not quick:
+        picture.write(results, grown)
+    return [row for result in results for row in goals(result)]
+
+
+def possible(discipline: Discipline) -> bool:
+    """Whether what makes its load is there: that of TLS is built where OpenSSL's headers are."""
+    return discipline.servers is not WITH_TLS or TLSLOAD.exists()

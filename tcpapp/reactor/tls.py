@@ -1,0 +1,170 @@
+"""
+Twisted's TLS, with fewer steps for a piece of data.
+
+Twisted's `twisted.protocols.tls` stays what makes the handshake, sees to certificates, names and ALPN, closes, and
+hands out the OpenSSL connection. Taken over is how bytes pass once the handshake is done. Twisted reads until an
+exception says that there is no more, sends each 16 KiB on its own, and waits for the next turn before it sends what
+``dataReceived`` wrote. Here OpenSSL is asked how much there is; all that was written in one call of ``dataReceived`` is
+encrypted by one call, and given to the transport as that returns.
+
+OpenSSL is called through the binding that pyOpenSSL itself uses; where that lacks what is needed, Twisted's way stays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol, _AggregateSmallWrites
+from twisted.python.failure import Failure
+from typing_extensions import override
+
+__all__ = ["QuickTLS", "quicken"]
+
+_lib: Any = getattr(SSL, "_lib", None)
+_ffi: Any = getattr(SSL, "_ffi", None)
+
+NEEDED = ("BIO_get_mem_data", "BIO_read", "BIO_write", "ERR_clear_error", "SSL_pending", "SSL_read", "SSL_write")
+
+IS_THERE = _ffi is not None and all(hasattr(_lib, name) for name in NEEDED)
+"""Whether pyOpenSSL's binding has what is needed."""
+
+ROOM = 1 << 17
+"""Bytes that are taken out of OpenSSL at once: eight records of TLS, and Twisted's ``SEND_LIMIT``."""
+
+_room: Any = _ffi.new("char[]", ROOM) if IS_THERE else None
+_where: Any = _ffi.new("char **") if IS_THERE else None
+
+
+def quicken(protocol: Any) -> None:
+    """Have a TLS protocol of Twisted's, that is not connected yet, be quick; also where an endpoint has wrapped it."""
+    for each in (protocol, getattr(protocol, "_wrappedProtocol", None)):
+        if not IS_THERE:
+            return
+        if type(each) is TLSMemoryBIOProtocol:
+            each.__class__ = QuickTLS
+        elif type(each) is BufferingTLSTransport:
+            each.__class__ = QuickBufferingTLS
+            each._gather()
+
+
+class QuickTLS(TLSMemoryBIOProtocol):
+    """One connection's TLS."""
+
+    _tlsConnection: Any  # noqa: N815 - Twisted's name
+    transport: Any
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        """Decrypt; called by the transport."""
+        if self._handshakeDone and not self._appSendBuffer:
+            _lib.BIO_write(self._tlsConnection._into_ssl, data, len(data))
+            self._flushReceiveBIO()
+        else:
+            super().dataReceived(data)
+
+    @override
+    def _flushReceiveBIO(self) -> None:
+        """Hand on all that can be decrypted, as much as there is room for at once."""
+        while not self._lostTLSConnection:
+            filled, why = self._decrypt()
+            if filled and not self._aborted:
+                self.wrappedProtocol.dataReceived(_ffi.buffer(_room, filled)[:])
+            if why is not None and not self._lostTLSConnection:
+                self._end(why)
+            if filled < ROOM:
+                break
+        self._flushSendBIO()
+
+    def _decrypt(self) -> tuple[int, Error | None]:
+        """Decrypt into the room: how many bytes there are, and why no more will come, where that is so."""
+        connection = self._tlsConnection
+        ssl, source, filled = connection._ssl, connection._into_ssl, 0
+        _lib.ERR_clear_error()
+        while filled < ROOM:
+            size = _lib.SSL_read(ssl, _room + filled, ROOM - filled)
+            if size <= 0:
+                try:
+                    connection._raise_ssl_error(ssl, size)
+                except WantReadError:
+                    break
+                except Error as why:
+                    return filled, why
+            filled += size
+            if not _lib.SSL_pending(ssl) and not _lib.BIO_get_mem_data(source, _where):
+                break
+        return filled, None
+
+    def _end(self, why: Error) -> None:
+        """The peer has ended TLS, or broken it: as in Twisted's ``_flushReceiveBIO``."""
+        if isinstance(why, ZeroReturnError):
+            self._shutdownTLS()
+            self._tlsShutdownFinished(None)
+        else:
+            self._tlsShutdownFinished(Failure(why))
+
+    @override
+    def _flushSendBIO(self) -> None:
+        """Give the transport all that OpenSSL has for it."""
+        out = self._tlsConnection._from_ssl
+        size = ROOM
+        while size == ROOM:
+            size = _lib.BIO_read(out, _room, ROOM)
+            if size > 0:
+                self.transport.write(_ffi.buffer(_room, size)[:])
+
+    @override
+    def _write(self, data: bytes) -> None:
+        """Encrypt, and send."""
+        sent = 0
+        if self._handshakeDone and not self._appSendBuffer and not self._lostTLSConnection and type(data) is bytes:
+            ssl, start, size = self._tlsConnection._ssl, _ffi.from_buffer(data), len(data)
+            _lib.ERR_clear_error()
+            while sent < size:  # a record at a time, as pyOpenSSL's contexts have it
+                more = _lib.SSL_write(ssl, start + sent, min(size - sent, ROOM))
+                if more <= 0:
+                    break
+                sent += more
+            self._flushSendBIO()
+        if sent < len(data):
+            super()._write(data[sent:])
+
+
+class Gathering(_AggregateSmallWrites):
+    """What is written: sent in the next turn, as by Twisted's; or, while bytes are being received, after those."""
+
+    receiving = False
+
+    @override
+    def write(self, data: bytes) -> None:
+        """Keep it until then, or until it is much."""
+        self._buffer.append(data + b"")
+        self._bufferLeft -= len(data)
+        if self._bufferLeft < 0:
+            self.flush()
+        elif not self.receiving and not self._scheduled:
+            self._scheduled = self._clock.callLater(0, self._scheduledFlush)
+
+
+class QuickBufferingTLS(QuickTLS, BufferingTLSTransport):
+    """The same, of the kind that gathers small writes."""
+
+    _aggregator: Any
+
+    def _gather(self) -> None:
+        """Write by `Gathering` from now on."""
+        before = self._aggregator
+        if before._scheduled is None:
+            self._aggregator = Gathering(before._write, before._clock)
+            self.write = self._aggregator.write  # type: ignore[method-assign]  # as Twisted does
+
+    @override
+    def _flushReceiveBIO(self) -> None:
+        aggregator = self._aggregator
+        aggregator.receiving = True
+        try:
+            super()._flushReceiveBIO()
+        finally:
+            aggregator.receiving = False
+        aggregator.flush()

@@ -1,0 +1,245 @@
+"""TLS, quick: what Twisted's protocol does, and tells, with fewer steps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from OpenSSL.SSL import Error
+from twisted.internet.endpoints import (
+    SSL4ServerEndpoint,
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    connectProtocol,
+    wrapClientTLS,
+)
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+
+from tcpapp.reactor import tls
+from tests.reactor.conftest import Bench, Noting
+
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+test = pytest_twisted.ensureDeferred
+
+
+async def met(bench: Bench, contexts: Any, server: Noting, client: Noting, kind: type[Any]) -> None:
+    """Connect the two over TLS of a kind of Twisted's, and let the handshake be done."""
+    factory: Any = Factory()
+    factory.noisy = False
+    factory.buildProtocol = lambda _: server
+    listen: Any = SSL4ServerEndpoint(bench.reactor, 0, contexts[0], interface="127.0.0.1")
+    if kind is not BufferingTLSTransport:
+        factory = TLSMemoryBIOFactory(contexts[0], False, factory)
+        factory.protocol = kind
+        listen = TCP4ServerEndpoint(bench.reactor, 0, interface="127.0.0.1")
+    port = await listen.listen(factory)
+    await connectProtocol(
+        wrapClientTLS(contexts[1], TCP4ClientEndpoint(bench.reactor, "127.0.0.1", port.getHost().port)), client
+    )
+    await port.stopListening()
+    server.on_data = client.on_data = lambda _: None
+    client.transport.write(b"?")
+    await bench.until(lambda: server.data == b"?")
+    server.transport.write(b"!")
+    await bench.until(lambda: client.data == b"!")
+    server.data.clear()
+    client.data.clear()
+
+
+KINDS = pytest.mark.parametrize("kind", [TLSMemoryBIOProtocol, BufferingTLSTransport])
+
+
+@KINDS
+@test
+async def test_it_is_twisteds_with_another_way_of_passing_bytes(bench: Bench, contexts: Any, kind: type[Any]) -> None:
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, kind)
+    assert isinstance(server.transport, kind)
+    assert isinstance(server.transport, tls.QuickTLS)
+    assert isinstance(client.transport, tls.QuickBufferingTLS)
+    assert client.transport.getPeerCertificate() is not None
+    client.transport.loseConnection()
+    await bench.until(lambda: client.reason and server.reason)
+    assert client.reason.check(ConnectionDone)
+    assert server.reason.check(ConnectionDone)
+
+
+@KINDS
+@pytest.mark.parametrize("size", [1, 16_384, 16_388, tls.ROOM, 3_000_000])
+@test
+async def test_every_byte_comes_both_ways(bench: Bench, contexts: Any, kind: type[Any], size: int) -> None:
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, kind)
+    sent = bytes(range(251)) * (size // 251 + 1)
+    answered: list[int] = [0]
+
+    def answer(end: Noting) -> None:
+        end.transport.write(bytes(end.data[answered[0] :]))
+        answered[0] = len(end.data)
+
+    server.on_data = answer
+    client.transport.write(sent[:size])
+    client.transport.write(b"")
+    await bench.until(lambda: len(client.data) == size)
+    assert client.data == sent[:size]
+    client.transport.abortConnection()
+    await bench.until(lambda: server.reason)
+
+
+@test
+async def test_what_is_written_in_one_call_goes_out_as_one_record(bench: Bench, contexts: Any) -> None:
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, BufferingTLSTransport)
+
+    def answer(end: Noting) -> None:
+        for piece in (b"a", b"b", b"c"):
+            end.transport.write(piece)
+
+    server.on_data = answer
+    client.chunks.clear()
+    client.transport.write(b"x")
+    await bench.until(lambda: client.data == b"abc")
+    assert client.chunks == [3]
+    server.on_data = lambda end: [end.transport.write(b"y" * 30_000) for _ in range(4)]
+    client.transport.write(b"x")
+    await bench.until(lambda: len(client.data) == 120_003)
+    with pytest.raises(TypeError):
+        server.transport.write("text")
+    client.transport.abortConnection()
+    await bench.until(lambda: server.reason)
+
+
+@KINDS
+@test
+async def test_what_is_no_tls_is_the_reason(bench: Bench, contexts: Any, kind: type[Any]) -> None:
+    """The error of OpenSSL's, as Twisted's protocol gives it; what came before is the app's."""
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, kind)
+    client.transport.transport.write(encrypted(client, b"last") + b"\x17\x03\x03\x00\x20" + b"x" * 32)
+    await bench.until(lambda: server.reason and client.reason)
+    assert server.data == b"last"
+    assert server.reason.check(Error)
+
+
+def encrypted(end: Noting, data: bytes) -> bytes:
+    """What an end's OpenSSL makes of it, which its transport is not given."""
+    connection = end.transport._tlsConnection
+    found = bytearray()
+    for start in range(0, len(data), 16_384):
+        connection.send(data[start : start + 16_384])
+        found += connection.bio_read(1 << 16)
+    return bytes(found)
+
+
+@test
+async def test_more_than_there_is_room_for_comes_in_several_pieces(bench: Bench, contexts: Any) -> None:
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
+    server.chunks.clear()
+    sent = bytes(range(250)) * 1200
+    server.transport.dataReceived(encrypted(client, sent))
+    assert server.data == sent
+    assert server.chunks == [tls.ROOM, tls.ROOM, len(sent) - 2 * tls.ROOM]
+    client.transport.abortConnection()
+    await bench.until(lambda: server.reason)
+
+
+@test
+async def test_what_comes_after_the_end_is_nothing(bench: Bench, contexts: Any) -> None:
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
+    late = encrypted(client, b"late")
+    server.transport.dataReceived(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+    server.transport.dataReceived(late)
+    assert server.data == b""
+    await bench.until(lambda: server.reason and client.reason)
+
+
+@test
+async def test_what_openssl_will_not_write_is_the_reason(bench: Bench, contexts: Any) -> None:
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
+    server.transport._tlsConnection.shutdown()
+    server.transport.write(b"x")
+    await bench.until(lambda: server.reason and client.reason)
+    assert server.reason.check(Error)
+
+
+def test_what_was_written_before_is_not_forgotten() -> None:
+    """By a pull producer that was there when TLS was started: Twisted sends it in the next turn."""
+    clock = Clock()
+    factory: Any = Factory()
+    factory._clock = clock
+    protocol = BufferingTLSTransport(factory, Noting())
+    protocol.write(b"x")
+    before = protocol._aggregator
+    tls.quicken(protocol)
+    assert type(protocol) is tls.QuickBufferingTLS
+    assert protocol._aggregator is before
+    before._scheduled.cancel()
+
+
+@test
+async def test_a_stream_that_ends_without_a_word_is_a_lost_connection(bench: Bench, contexts: Any) -> None:
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
+    client.transport.transport.loseConnection()
+    await bench.until(lambda: server.reason and client.reason)
+    assert server.reason.check(ConnectionLost)
+
+
+@test
+async def test_a_close_among_what_came_is_the_end(bench: Bench, contexts: Any) -> None:
+    """Both come in one piece: the bytes first."""
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
+    server.on_data = lambda end: end.transport.write(b"answer")
+    client.transport.write(b"last")
+    client.transport.loseConnection()
+    await bench.until(lambda: server.reason and client.reason)
+    assert server.data == b"last"
+    assert server.reason.check(ConnectionDone)
+
+
+@test
+async def test_nothing_is_delivered_after_an_abort(bench: Bench, contexts: Any) -> None:
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
+    server.on_data = lambda end: end.transport.abortConnection()
+    client.transport.write(b"x" * (tls.ROOM + 1))
+    await bench.until(lambda: server.reason and client.reason)
+    assert len(server.data) <= tls.ROOM
+    server.transport.write(b"too late")
+
+
+def test_where_the_binding_lacks_something_twisteds_way_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "IS_THERE", False)
+    protocol = TLSMemoryBIOProtocol.__new__(TLSMemoryBIOProtocol)
+    tls.quicken(protocol)
+    assert type(protocol) is TLSMemoryBIOProtocol
+
+
+def test_what_is_none_of_twisteds_stays_what_it_is() -> None:
+    class Own(TLSMemoryBIOProtocol):
+        pass
+
+    for protocol in (Noting(), Own.__new__(Own)):
+        before = type(protocol)
+        tls.quicken(protocol)
+        assert type(protocol) is before
+
+
+def test_without_pyopenssl_there_is_a_reactor_too() -> None:
+    code = (
+        "import sys; sys.modules['OpenSSL'] = None; import tcpapp.reactor; tcpapp.reactor.install();"
+        "from twisted.internet import reactor; print(reactor.quicken(object()))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True).stdout == b"None\n"

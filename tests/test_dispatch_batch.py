@@ -1,0 +1,145 @@
+"""The batch form: an app that is handed all messages that came together, and gives the replies to all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+
+from tcpapp import batch
+from tcpapp.codecs import Json
+from tcpapp.errors import InvalidOption
+from tcpapp.limits import Limits
+from tcpapp.telemetry import AppFailed
+from tests.peers import Peer
+
+
+@batch
+def shout(messages: list[bytes], connection: Any) -> list[bytes]:
+    """Say it louder."""
+    return [message.upper() for message in messages]
+
+
+def test_a_chunk_is_one_call_and_one_write() -> None:
+    called: list[list[bytes]] = []
+    peer = Peer(batch(lambda messages, _: called.append(messages) or [b"<", *messages, b">"]))
+    peer.says(b"a\nb\nc\n")
+    peer.says(b"d\n")
+    assert called == [[b"a", b"b", b"c"], [b"d"]]
+    assert peer.transport.writes == [b"<\na\nb\nc\n>\n", b"<\nd\n>\n"]
+
+
+def test_it_is_still_a_function() -> None:
+    assert shout([b"a"], None) == [b"A"]
+    assert (shout.__name__, shout.__doc__) == ("shout", "Say it louder.")
+
+
+def test_no_reply_is_none_or_an_empty_list() -> None:
+    for nothing in (None, []):
+        peer = Peer(batch(lambda messages, _, nothing=nothing: nothing))
+        peer.says(b"a\nb\n")
+        assert peer.hears() == b""
+        assert peer.connection.state.name == "OPEN"
+
+
+def test_an_object_may_have_it() -> None:
+    class Room:
+        def opened(self, connection: Any) -> Any:
+            return succeed(b"welcome")
+
+        def received_all(self, messages: list[bytes], connection: Any) -> list[bytes]:
+            return messages[::-1]
+
+    for app in (Room, Room()):
+        peer = Peer(app)
+        peer.says(b"a\nb\n")
+        assert peer.hears() == b"welcome\nb\na\n"
+
+
+def test_one_form_or_the_other() -> None:
+    class Both:
+        def received(self, message: bytes, connection: Any) -> None: ...
+        def received_all(self, messages: list[bytes], connection: Any) -> None: ...
+
+    with pytest.raises(InvalidOption, match="has received and received_all; one of them is called"):
+        Peer(Both)
+    with pytest.raises(InvalidOption, match=r"takes \(messages, connection\)"):
+        batch(lambda messages: messages)  # type: ignore[arg-type, misc]
+
+
+def test_what_comes_while_it_waits_is_the_next_batch() -> None:
+    waiting: list[Deferred[Any]] = []
+    called: list[list[bytes]] = []
+
+    @batch
+    def later(messages: list[bytes], connection: Any) -> Any:
+        called.append(messages)
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    peer = Peer(later)
+    peer.says(b"a\nb\n")
+    peer.says(b"c\n")
+    peer.says(b"d\ne\n")
+    assert called == [[b"a", b"b"]]
+    waiting[0].callback([b"1", b"2"])
+    assert called == [[b"a", b"b"], [b"c", b"d", b"e"]]
+    waiting[1].callback(None)
+    assert peer.hears() == b"1\n2\n"
+
+
+def test_a_coroutine_is_one_too() -> None:
+    @batch
+    async def app(messages: list[bytes], connection: Any) -> list[bytes]:
+        return messages
+
+    peer = Peer(app)
+    peer.says(b"a\nb\n")
+    assert peer.transport.writes == [b"a\nb\n"]
+
+
+def test_with_a_codec_it_is_handed_values() -> None:
+    for app in (
+        batch(lambda values, _: [value + 1 for value in values]),
+        batch(lambda values, _: succeed([value + 1 for value in values])),
+        batch(lambda values, _: None),
+    ):
+        peer = Peer(app, codec=Json())
+        peer.says(b"1\n2\n")
+        assert peer.hears() in (b"2\n3\n", b"")
+
+
+@pytest.mark.parametrize("wrong", [b"bytes", (b"a",), 7])
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_no_list_of_replies_ends_the_connection(wrong: Any, late: bool) -> None:
+    peer = Peer(batch(lambda messages, _: succeed(wrong) if late else wrong))
+    peer.says(b"a\n")
+    assert peer.hears() == b""
+    assert peer.connection.state.name != "OPEN"
+    assert peer.told(AppFailed)
+
+
+def test_what_cannot_be_sent_ends_it_after_what_can() -> None:
+    peer = Peer(batch(lambda messages, _: [b"fine", "not bytes", b"never"]))
+    peer.says(b"a\n")
+    assert peer.hears() == b"fine\n"
+    assert peer.connection.state.name != "OPEN"
+    assert peer.told(AppFailed)
+
+
+def test_it_raises() -> None:
+    peer = Peer(batch(lambda messages, _: 1 / 0))
+    peer.says(b"a\n")
+    assert peer.connection.state.name != "OPEN"
+    assert peer.told(AppFailed)[0].failure.check(ZeroDivisionError)
+
+
+def test_a_flood_comes_in_shares() -> None:
+    """At most ``messages_per_turn`` at a time: the others' turn is between."""
+    sizes: list[int] = []
+    peer = Peer(batch(lambda messages, _: sizes.append(len(messages))), limits=Limits(messages_per_turn=100))
+    peer.says(b"a\n" * 250)
+    peer.clock.advance(1)
+    assert max(sizes) == 100
+    assert sum(sizes) == 250
