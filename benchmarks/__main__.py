@@ -49,11 +49,11 @@ def measure(group: str, rounds: int, *, quick: bool) -> tuple[list[Row], bool]:
     began = time.monotonic()
     try:
         rows = importlib.import_module(f"benchmarks.{group}").run(rounds, quick)
-        print(f"  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-        return rows, True
     except Exception:  # noqa: BLE001 - one group that breaks does not end the others
         print(f"{group} broke:\n{traceback.format_exc()}", file=sys.stderr)
         return [], False
+    print(f"  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return rows, True
 
 
 def main() -> int:

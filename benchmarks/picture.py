@@ -17,6 +17,7 @@ PICTURE = DOCS / "_static" / "benchmarks.svg"
 PAGE = DOCS / "explanation" / "figures.md"
 
 WIDTH, LEFT, BAR, GAP = 920, 330, 17, 34
+LEAST_CPU = 0.02
 OURS, PEERS, ELSEWHERE = "#1f6feb", "#8b949e", "#c9d1d9"
 
 Grown = dict[str, list[tuple[float, float]]]
@@ -24,12 +25,10 @@ Grown = dict[str, list[tuple[float, float]]]
 
 def lines_of(result: Result) -> list[tuple[str, float, float, float]]:
     """Each server of a discipline, the fastest first: its name, its rate, its ratio to the base, its CPU for one."""
-    from benchmarks.loads import title
-
     base = result.discipline.base
     found = [
         (
-            title(server),
+            title_of(server),
             statistics.median(result.values(server)),
             statistics.median(result.ratios(server, base)),
             statistics.median(result.values(server, "cpu_us")),
@@ -39,12 +38,24 @@ def lines_of(result: Result) -> list[tuple[str, float, float, float]]:
     return sorted(found, key=lambda each: -each[1])
 
 
+def used(cpu: float) -> str:
+    """Processor time; nothing where it is that of one thread of several, which did not do the work."""
+    return f"{cpu:.2f} µs" if cpu >= LEAST_CPU else ""
+
+
+def title_of(server: str) -> str:
+    """The name of a server, as the table has it."""
+    from benchmarks.loads import title
+
+    return title(server)
+
+
 def as_text(results: list[Result]) -> str:
     """The table, as it is printed."""
     blocks = []
     for result in results:
         rows = [
-            f"  {name:58} {rate:>14,.0f} {ratio:>8.2f}x {cpu:>9.2f} us" for name, rate, ratio, cpu in lines_of(result)
+            f"  {name:58} {rate:>14,.0f} {ratio:>8.2f}x {used(cpu):>12}" for name, rate, ratio, cpu in lines_of(result)
         ]
         head = f"{result.discipline.name} ({result.discipline.what}; CPU of the server, each)"
         blocks.append("\n".join([head, *rows]))
@@ -59,11 +70,12 @@ def as_markdown(results: list[Result]) -> str:
         "",
         "Made by `make bench`, which writes this page and its picture: all servers of a table in alternating rounds on",
         "one machine, medians; `×` is the median of the rounds' ratios to the server with 1.00. Figures of other",
-        "machines are other figures; ratios travel better. How they are made: `benchmarks/README.md`. What to do with them:",
+        "machines are other figures; ratios travel better. How they are made: `benchmarks/README.md`. What to do with",
+        "them:",
         "[How to switch to uvloop](../how-to/switch-to-uvloop.md).",
         "",
         f"{about['cpu']}, {about['cores']} cores, {about['system']}; {about['python']}, Twisted {about['twisted']}.",
-        f"{about['pinning'].capitalize()}." if isinstance(about["pinning"], str) else "",
+        f"{str(about['pinning'])[:1].upper()}{str(about['pinning'])[1:]}.",
         "",
         "![Every server under every load](../_static/benchmarks.svg)",
         "",
@@ -74,7 +86,7 @@ def as_markdown(results: list[Result]) -> str:
             "",
             f"| | {result.discipline.what} | × | CPU of the server, each |",
             "|---|---|---|---|",
-            *(f"| {name} | {rate:,.0f} | {ratio:.2f} | {cpu:.2f} µs |" for name, rate, ratio, cpu in lines_of(result)),
+            *(f"| {name} | {rate:,.0f} | {ratio:.2f} | {used(cpu)} |" for name, rate, ratio, cpu in lines_of(result)),
             "",
         ]
     return "\n".join(parts)
@@ -136,8 +148,8 @@ def plot(drawn: list[str], at: float, title: str, lines: Grown) -> float:
             + " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
             + '"/>'
         )
-        drawn.append(text(LEFT - 8, at + 30 + 18 * number, name.partition(" by ")[0], anchor="end"))
-        drawn.append(f'<rect x="{LEFT - 300}" y="{at + 20 + 18 * number}" width="12" height="12" fill="{shade}"/>')
+        drawn.append(text(30, at + 30 + 18 * number, title_of(name.partition(" by ")[0])))
+        drawn.append(f'<rect x="10" y="{at + 20 + 18 * number}" width="12" height="12" fill="{shade}"/>')
         for (x, y), (value, cost) in zip(places, points, strict=True):
             drawn.append(text(x, y - 6 if number else y + 16, f"{cost:.1f}", anchor="middle"))
             if not number:
