@@ -399,9 +399,9 @@ class Sips:
     """
     An asyncio protocol by which uvloop reads no more at once than a connection's ``bufferSize``.
 
-    uvloop's own buffer has 256 KiB. A connection gets one of these when its ``bufferSize`` is made smaller than 64 KiB,
-    and when it has brought more than that at once: then Twisted's protocols are handed pieces of the size they are made
-    for, and others get their turn between them.
+    uvloop's own buffer has 256 KiB, and is filled up to 32 times in a turn of the loop. A connection gets one of these
+    when its ``bufferSize`` is made smaller than 64 KiB, and when it has brought more than that at once: then Twisted's
+    protocols are handed pieces of the size they are made for, one in a turn, and others get theirs between them.
     """
 
     __slots__ = ("_room", "_stream")
@@ -415,8 +415,16 @@ class Sips:
         return self._room
 
     def buffer_updated(self, size: int) -> None:
-        """Called by uvloop after it has read."""
-        self._stream.data_received(bytes(self._room[:size]))
+        """Called by uvloop after it has read; who has more to bring goes on in the next turn."""
+        stream = self._stream
+        if size == len(self._room) and stream._stream is not None:
+            stream._stream.pause_reading()
+            stream.reactor._asyncioEventloop.call_soon(self._go_on)
+        stream.data_received(bytes(self._room[:size]))
+
+    def _go_on(self) -> None:
+        if self._stream._reading:
+            self._stream.startReading()
 
     def eof_received(self) -> bool:
         """Called by uvloop, as are those below: see `Stream`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 
 from tcpapp.reactor.loop import Loop
 from tcpapp.reactor.uvloopreactor import UvloopReactor
-from tests.reactor.conftest import Bench, Noting
+from tests.reactor.conftest import PATIENCE, Bench, Noting
 
 test = pytest_twisted.ensureDeferred
 
@@ -69,12 +70,19 @@ def in_thread(reactor: Any) -> Any:
     factory.noisy = False
     factory.buildProtocol = lambda _: server
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    peer = socket.create_connection(("127.0.0.1", port.getHost().port))
-    while not server.notes:
-        reactor.iterate()
+    peer = socket.create_connection(("127.0.0.1", port.getHost().port), PATIENCE)
+    go_round(reactor, lambda: server.notes)
     reactor.iterate()
     port.stopListening()
     return server, peer
+
+
+def go_round(reactor: Any, true: Any) -> None:
+    """Drive it until that is true."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it does not come"
+        reactor.iterate()
 
 
 def in_another_thread(call: Any) -> Any:
@@ -105,13 +113,13 @@ def test_all_can_be_stopped(other: Any) -> None:
     in_another_thread(drive)
 
 
-def test_a_round_of_a_reactor_that_does_not_run_reads_answers_and_closes(other: Any) -> None:
+def test_a_reactor_that_does_not_run_reads_answers_and_closes_when_driven(other: Any) -> None:
     def drive() -> None:
         server, peer = in_thread(other)
         server.on_data = lambda end: (end.transport.write(b"answer"), end.transport.loseConnection())
         with peer:
             peer.sendall(b"x")
-            other.iterate(0)
+            go_round(other, lambda: server.reason)
             assert peer.recv(100) == b"answer"
             assert peer.recv(100) == b""
 
@@ -121,9 +129,9 @@ def test_a_round_of_a_reactor_that_does_not_run_reads_answers_and_closes(other: 
 def test_it_goes_round_for_a_time(other: Any) -> None:
     def drive() -> list[str]:
         called: list[str] = []
-        other.callLater(0.001, called.append, "called")
-        while not called:
-            other.iterate(0.01)
+        other.callLater(0, called.append, "called")
+        other.iterate(0.001)
+        go_round(other, lambda: called)
         return called
 
     assert in_another_thread(drive) == ["called"]
