@@ -35,7 +35,7 @@ def lines_of(result: Result) -> list[tuple[str, float, float, float]]:
         )
         for server in result.rounds[0]
     ]
-    return sorted(found, key=lambda each: -each[1])
+    return sorted(found, key=lambda each: -each[2])
 
 
 def used(cpu: float) -> str:
