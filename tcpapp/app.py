@@ -120,7 +120,7 @@ class Handlers:
         self.draining = getattr(app, "draining", None)
         self.talk = app.talk if isinstance(app, Conversation) else None
         received, received_all = getattr(app, "received", None), getattr(app, "received_all", None)
-        if not any((received, received_all, self.opened, self.closed, self.talk)):
+        if all(part is None for part in (received, received_all, self.opened, self.closed, self.talk)):
             received = app  # a function, or None: no app at all
         self.received = received if codec is None or received is None else _encoding(received, codec)
         self.received_all = (

@@ -211,15 +211,22 @@ class Dispatch:
 
     def flush(self) -> None:
         """Frame the replies so far: something else is to be sent after them."""
+        data = self._framed()
+        if data:
+            self._outbox.write(data)
+
+    def _framed(self) -> bytes:
+        """The replies so far, framed together. What comes before one that cannot be sent is written."""
         replies = self._replies
-        if replies:
-            try:
-                data = self._framing.frame_all(replies) if len(replies) > 1 else self._framing.frame(replies[0])
-            except UnsendableMessage:
-                self._flush_until_unsendable()
-            else:
-                replies.clear()
-                self._outbox.write(data)
+        if not replies:
+            return b""
+        try:
+            data = self._framing.frame_all(replies) if len(replies) > 1 else self._framing.frame(replies[0])
+        except UnsendableMessage:
+            self._flush_until_unsendable()
+            return b""
+        replies.clear()
+        return data
 
     def draining(self) -> None:
         """Tell the app that the connection is to end soon; what it replies is sent at once, or when it is there."""
@@ -366,15 +373,7 @@ class Dispatch:
 
     def _end_work(self) -> None:
         """Write what the app replied and sent. What it left is in the inbox by now: this may bring more."""
-        replies = self._replies
-        data = b""
-        if replies:
-            try:
-                data = self._framing.frame_all(replies) if len(replies) > 1 else self._framing.frame(replies[0])
-            except UnsendableMessage:
-                self._flush_until_unsendable()
-            else:
-                replies.clear()
+        data = self._framed()
         self.hold &= ~WORKING
         self._outbox.release(data)
 

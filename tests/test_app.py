@@ -291,6 +291,19 @@ def test_handlers_are_the_parts_that_the_app_has(app: Any, expected: set[str], c
     assert expected == parts(handlers_of(app, codec)())
 
 
+def test_a_part_that_is_empty_is_a_part() -> None:
+    """What counts is whether it is there: a callable may be a collection, with nothing in it yet."""
+
+    class Heard(list):  # type: ignore[type-arg]
+        def __call__(self, message: bytes, connection: Any) -> None:
+            self.append(message)
+
+    class Hearing:
+        received = Heard()
+
+    assert Handlers(Hearing(), None).received is Hearing.received
+
+
 def test_a_class_is_made_anew_for_each_connection() -> None:
     """Its `self` is the state of one connection."""
     make = handlers_of(Chat)

@@ -9,6 +9,7 @@ The rooms::
     uvloopreactor    the reactor: what makes ports and connectors, who is read and written
     sockets          Twisted's ports, connectors and connections, on such streams
     stream           reading and writing through uvloop's transport, in Twisted's order of things
+    sips             reading in smaller pieces, one in a turn
     tls              Twisted's TLS, with fewer steps for a piece of data
     children         how it hears that a process has ended
     loop             uvloop's loop

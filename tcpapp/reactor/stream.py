@@ -21,6 +21,8 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.python import log
 from typing_extensions import override
 
+from tcpapp.reactor.sips import Sips
+
 if TYPE_CHECKING:
     from asyncio import Transport
     from collections.abc import Coroutine
@@ -279,6 +281,7 @@ class Stream(Pieces):
         if not self._writing or self._blocked or self._stream is None or self._aborting:
             return
         if self._only_writes():
+            self._has_read = False
             self._send()
             self._settle()
         elif not self._has_read:  # Twisted reads a socket before it writes: an end that has come is told first
@@ -393,54 +396,6 @@ def shut_down(skt: socket.socket) -> None:
     """Tell the peer that this is the end, whoever else holds the socket."""
     with suppress(OSError):
         skt.shutdown(socket.SHUT_RDWR)
-
-
-class Sips:
-    """
-    An asyncio protocol by which uvloop reads no more at once than a connection's ``bufferSize``.
-
-    uvloop's own buffer has 256 KiB, and is filled up to 32 times in a turn of the loop. A connection gets one of these
-    when its ``bufferSize`` is made smaller than 64 KiB, and when it has brought more than that at once: then Twisted's
-    protocols are handed pieces of the size they are made for, one in a turn, and others get theirs between them.
-    """
-
-    __slots__ = ("_room", "_stream")
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._room = stream.reactor.room(stream.bufferSize)
-
-    def get_buffer(self, hint: int) -> Any:
-        """Called by uvloop before it reads: where to."""
-        return self._room
-
-    def buffer_updated(self, size: int) -> None:
-        """Called by uvloop after it has read; who has more to bring goes on in the next turn."""
-        stream = self._stream
-        if size == len(self._room) and stream._stream is not None:
-            stream._stream.pause_reading()
-            stream.reactor._asyncioEventloop.call_soon(self._go_on)
-        stream.data_received(bytes(self._room[:size]))
-
-    def _go_on(self) -> None:
-        if self._stream._reading:
-            self._stream.startReading()
-
-    def eof_received(self) -> bool:
-        """Called by uvloop, as are those below: see `Stream`."""
-        return self._stream.eof_received()
-
-    def connection_lost(self, why: BaseException | None) -> None:
-        """Tell the connection."""
-        self._stream.connection_lost(why)
-
-    def pause_writing(self) -> None:
-        """Tell the connection."""
-        self._stream.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Tell the connection."""
-        self._stream.resume_writing()
 
 
 def finish(opening: Coroutine[Any, Any, Any]) -> None:

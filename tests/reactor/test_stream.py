@@ -18,7 +18,8 @@ from twisted.internet.protocol import ClientFactory
 from twisted.python import context, log
 from zope.interface.verify import verifyObject
 
-from tcpapp.reactor.stream import Sips, Stream
+from tcpapp.reactor.sips import Sips
+from tcpapp.reactor.stream import Stream
 from tests.reactor.conftest import Bench, HalfClosing, Noting
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
