@@ -42,10 +42,13 @@ TITLES = {
     "twisted-room": "Twisted Int32StringReceiver",
     "twisted-bare": "bare Twisted Protocol",
     "twisted-line": "Twisted LineReceiver",
+    "twisted-amp": "Twisted AMP",
     "uvloop-protocol": "uvloop Protocol, by hand",
     **peers.TITLES,
 }
 TITLES |= {f"{name}@uvloop": f"{title}, on our reactor" for name, title in TITLES.items()}
+FRAMINGS = {"tcpapp-line": "line", "twisted-line": "line", "twisted-amp": "amp"}
+"""What a server speaks, where that is not ``int32``."""
 DISTURBED = 0.03
 """Share of waiting for a processor above which a round is made again; 0.01 is what a quiet machine shows."""
 NEARLY_BUSY = 0.9
@@ -95,7 +98,6 @@ class Load:
 
     inflight: int
     seconds: float
-    framing: str = "int32"
     connections: int = CONNECTIONS
     size: int = SIZE
 
@@ -110,7 +112,8 @@ class Load:
         the share of the time that the server or the load generator waited for its processor.
         """
         numbers = (server.port, self.connections, self.inflight, self.size, self.seconds)
-        command = [str(LOADGEN), "127.0.0.1", *map(str, numbers), self.framing, str(self.warmup)]
+        framing = FRAMINGS.get(server.name.partition("@")[0], "int32")
+        command = [str(LOADGEN), "127.0.0.1", *map(str, numbers), framing, str(self.warmup)]
         ran, waited = cpu_seconds(server.pid)
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             pin(process.pid, processors().load)
@@ -196,7 +199,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
         (
             f"{at_once}, lines, {PIPELINED} in flight each",
             ("tcpapp-line", "twisted-line"),
-            Load(PIPELINED, seconds, "line"),
+            Load(PIPELINED, seconds),
             {},
         ),
         (

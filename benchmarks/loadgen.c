@@ -1,14 +1,14 @@
 /*
  * loadgen: load for an echo server, from one thread on Linux epoll.
  *
- *     loadgen HOST PORT CONNECTIONS INFLIGHT SIZE SECONDS [int32|line] [WARMUP_SECONDS [MAX_MESSAGES]]
+ *     loadgen HOST PORT CONNECTIONS INFLIGHT SIZE SECONDS [int32|line|amp] [WARMUP_SECONDS [MAX_MESSAGES]]
  *
  * Opens CONNECTIONS to HOST (an IPv4 address of this machine), keeps INFLIGHT messages of SIZE bytes under way on each,
  * and prints one line of JSON. Messages carry a 4-byte big-endian length before them ("int32"), or a line feed after
- * them ("line").
+ * them ("line"), or are the argument `data` of AMP's command Echo ("amp"; up to 65,535 bytes).
  *
  * What is sent on a connection is one ring of frames, over and over, each frame with its own content; so what an echo
- * sends back is that same ring, and every byte of it is compared. A reply that is short, long, late, changed, doubled,
+ * sends back is that same ring (of AMP's answers, with the same content), and every byte of it is compared. A reply that is short, long, late, changed, doubled,
  * or out of its order is an error, and the first error of a connection ends it.
  *
  * It stops by itself: when SECONDS are over, when MAX_MESSAGES were counted, when nothing comes back for STALL_SECONDS,
@@ -35,6 +35,7 @@
 #define MAX_CONNECTIONS 5000
 #define MAX_INFLIGHT 65536
 #define MAX_SIZE (16 * 1024 * 1024)
+#define MAX_AMP 65535 /* its lengths have two bytes */
 #define MAX_SECONDS 60.0
 #define MAX_MESSAGES UINT64_C(1000000000)
 #define MAX_RING (256u * 1024 * 1024)
@@ -61,7 +62,7 @@ static struct {
     long port, connections, inflight, size;
     double seconds, warmup;
     uint64_t max_messages;
-    bool line;
+    const char *framing;
 } want;
 
 static struct {
@@ -71,8 +72,15 @@ static struct {
     bool counting;
 } found;
 
-static unsigned char *ring; /* two turns of it, so that any one turn lies in one piece */
-static uint64_t frame_bytes, ring_bytes;
+/* What stands around a message: what is sent, and what comes back. */
+struct frame {
+    unsigned char before[64], after[2];
+    uint64_t before_bytes, after_bytes, bytes;
+    uint64_t ring_bytes;
+    unsigned char *ring; /* two turns of it, so that any one turn lies in one piece */
+};
+
+static struct frame request, reply;
 static int poller;
 static long alive;
 
@@ -85,7 +93,7 @@ static uint64_t now(void) {
 static void usage(const char *problem) {
     fprintf(stderr,
             "loadgen: %s\n"
-            "usage: loadgen HOST PORT CONNECTIONS INFLIGHT SIZE SECONDS [int32|line] [WARMUP_SECONDS [MAX_MESSAGES]]\n",
+            "usage: loadgen HOST PORT CONNECTIONS INFLIGHT SIZE SECONDS [int32|line|amp] [WARMUP_SECONDS [MAX_MESSAGES]]\n",
             problem);
     exit(2);
 }
@@ -105,6 +113,10 @@ static double number(const char *text, const char *name, double least, double mo
     return value;
 }
 
+static bool framed(const char *name) {
+    return !strcmp(want.framing, name);
+}
+
 static void read_options(int argc, char **argv) {
     struct in_addr address;
     if (argc < 7 || argc > 10)
@@ -117,35 +129,70 @@ static void read_options(int argc, char **argv) {
     want.inflight = (long)number(argv[4], "INFLIGHT", 1, MAX_INFLIGHT);
     want.size = (long)number(argv[5], "SIZE", 1, MAX_SIZE);
     want.seconds = number(argv[6], "SECONDS", 0.01, MAX_SECONDS);
-    if (argc > 7 && strcmp(argv[7], "int32") && strcmp(argv[7], "line"))
-        usage("the framing: takes int32 or line");
-    want.line = argc > 7 && !strcmp(argv[7], "line");
+    want.framing = argc > 7 ? argv[7] : "int32";
+    if (!framed("int32") && !framed("line") && !framed("amp"))
+        usage("the framing: takes int32, line or amp");
+    if (framed("amp") && want.size > MAX_AMP)
+        usage("SIZE: takes 1 to 65535 with amp");
     want.warmup = argc > 8 ? number(argv[8], "WARMUP_SECONDS", 0, MAX_SECONDS) : 0.3;
     want.max_messages = argc > 9 ? (uint64_t)number(argv[9], "MAX_MESSAGES", 1, (double)MAX_MESSAGES) : MAX_MESSAGES;
 }
 
-/* One frame: its number in letters, again and again; never a line feed, so that lines may hold it. */
-static void fill_frame(unsigned char *frame, uint32_t index) {
-    unsigned char *body = frame + (want.line ? 0 : 4);
-    for (long i = 0; i < want.size; i++)
-        body[i] = (unsigned char)('a' + ((index >> (4 * (i % 8))) + (uint32_t)i / 8) % 16);
-    if (want.line)
-        body[want.size] = '\n';
-    else
-        for (int i = 0; i < 4; i++)
-            frame[i] = (unsigned char)((uint32_t)want.size >> (24 - 8 * i));
+static void put(struct frame *f, const char *bytes, size_t count) {
+    memcpy(f->before + f->before_bytes, bytes, count);
+    f->before_bytes += count;
 }
 
-static void make_ring(void) {
-    frame_bytes = (uint64_t)want.size + (want.line ? 1 : 4);
-    ring_bytes = frame_bytes * (uint64_t)want.inflight;
-    if (ring_bytes > MAX_RING)
+static void put_number(struct frame *f, uint64_t value, int width) {
+    for (int i = width - 1; i >= 0; i--)
+        f->before[f->before_bytes++] = (unsigned char)(value >> (8 * i));
+}
+
+/* A key and its value, as AMP writes them: each behind a length of two bytes. */
+static void put_pair(struct frame *f, const char *key, const char *value) {
+    put_number(f, strlen(key), 2);
+    put(f, key, strlen(key));
+    put_number(f, strlen(value), 2);
+    put(f, value, strlen(value));
+}
+
+static void frame_as(struct frame *f, bool asks) {
+    if (framed("int32")) {
+        put_number(f, (uint64_t)want.size, 4);
+    } else if (framed("line")) {
+        f->after[f->after_bytes++] = '\n';
+    } else {
+        put_pair(f, asks ? "_ask" : "_answer", "1"); /* answers come in order: one number is enough */
+        if (asks)
+            put_pair(f, "_command", "Echo");
+        put_number(f, 4, 2);
+        put(f, "data", 4);
+        put_number(f, (uint64_t)want.size, 2);
+        f->after[f->after_bytes++] = 0;
+        f->after[f->after_bytes++] = 0;
+    }
+    f->bytes = f->before_bytes + (uint64_t)want.size + f->after_bytes;
+}
+
+/* One frame: its number in letters, again and again; never a line feed, so that lines may hold it. */
+static void fill_frame(const struct frame *f, unsigned char *frame, uint32_t index) {
+    unsigned char *body = frame + f->before_bytes;
+    memcpy(frame, f->before, f->before_bytes);
+    for (long i = 0; i < want.size; i++)
+        body[i] = (unsigned char)('a' + ((index >> (4 * (i % 8))) + (uint32_t)i / 8) % 16);
+    memcpy(body + want.size, f->after, f->after_bytes);
+}
+
+static void make_ring(struct frame *f, bool asks) {
+    frame_as(f, asks);
+    f->ring_bytes = f->bytes * (uint64_t)want.inflight;
+    if (f->ring_bytes > MAX_RING)
         usage("INFLIGHT times SIZE: takes 256 MiB at most");
-    ring = malloc(2 * ring_bytes);
-    if (!ring)
+    f->ring = malloc(2 * f->ring_bytes);
+    if (!f->ring)
         give_up("memory");
     for (long i = 0; i < 2 * want.inflight; i++)
-        fill_frame(ring + (uint64_t)i * frame_bytes, (uint32_t)(i % want.inflight));
+        fill_frame(f, f->ring + (uint64_t)i * f->bytes, (uint32_t)(i % want.inflight));
 }
 
 /* ---- latencies ---- */
@@ -195,7 +242,7 @@ static void watch(struct connection *c, int operation, bool writing) {
 
 static void flush(struct connection *c) {
     while (c->sent < c->queued) {
-        ssize_t n = send(c->fd, ring + c->sent % ring_bytes, c->queued - c->sent, MSG_NOSIGNAL);
+        ssize_t n = send(c->fd, request.ring + c->sent % request.ring_bytes, c->queued - c->sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -213,17 +260,22 @@ static void flush(struct connection *c) {
 static void ask(struct connection *c, uint64_t messages, uint64_t at) {
     for (uint64_t i = 0; i < messages; i++)
         c->stamps[c->asked++ % (uint64_t)want.inflight] = at;
-    c->queued += messages * frame_bytes;
+    c->queued += messages * request.bytes;
     flush(c);
 }
 
+/* How many frames these bytes are a part of. */
+static uint64_t begun(uint64_t bytes, const struct frame *f) {
+    return (bytes + f->bytes - 1) / f->bytes;
+}
+
 static bool is_next(const struct connection *c, const unsigned char *bytes, uint64_t length) {
-    if (c->received + length > c->sent)
+    if (begun(c->received + length, &reply) > begun(c->sent, &request))
         return false;
     for (uint64_t done = 0; done < length;) {
-        uint64_t at = (c->received + done) % ring_bytes;
-        uint64_t piece = length - done < ring_bytes - at ? length - done : ring_bytes - at;
-        if (memcmp(ring + at, bytes + done, piece))
+        uint64_t at = (c->received + done) % reply.ring_bytes;
+        uint64_t piece = length - done < reply.ring_bytes - at ? length - done : reply.ring_bytes - at;
+        if (memcmp(reply.ring + at, bytes + done, piece))
             return false;
         done += piece;
     }
@@ -254,7 +306,7 @@ static void readable(struct connection *c, bool more) {
         return;
     }
     c->received += (uint64_t)n;
-    uint64_t replies = c->received / frame_bytes - c->replies, at = now();
+    uint64_t replies = c->received / reply.bytes - c->replies, at = now();
     count(c, replies, at);
     if (more && replies)
         ask(c, replies, at);
@@ -315,12 +367,12 @@ static void settle(struct connection *all) {
     while (missing && now() < deadline) {
         missing = false;
         for (long i = 0; i < want.connections; i++)
-            missing |= all[i].fd >= 0 && all[i].received < all[i].queued;
+            missing |= all[i].fd >= 0 && all[i].replies < all[i].asked;
         if (missing)
             turn(false);
     }
     for (long i = 0; i < want.connections; i++)
-        if (all[i].fd >= 0 && all[i].received < all[i].queued)
+        if (all[i].fd >= 0 && all[i].replies < all[i].asked)
             fail(&all[i], "replies are missing");
 }
 
@@ -347,7 +399,7 @@ static void report(double cpu, double waited) {
     printf("{\"connections\": %ld, \"inflight\": %ld, \"size\": %ld, \"framing\": \"%s\", "
            "\"answered\": %llu, \"messages\": %llu, \"seconds\": %.6f, \"messages_per_second\": %.1f, "
            "\"p50_us\": %.2f, \"p99_us\": %.2f, \"loadgen_cpu\": %.3f, \"loadgen_waited\": %.3f, \"errors\": %llu}\n",
-           want.connections, want.inflight, want.size, want.line ? "line" : "int32",
+           want.connections, want.inflight, want.size, want.framing,
            (unsigned long long)found.answered, (unsigned long long)found.messages, seconds,
            seconds > 0 ? (double)found.messages / seconds : 0.0,
            percentile(0.50), percentile(0.99), seconds > 0 ? cpu / seconds : 0.0, seconds > 0 ? waited / seconds : 0.0,
@@ -356,7 +408,8 @@ static void report(double cpu, double waited) {
 
 int main(int argc, char **argv) {
     read_options(argc, argv);
-    make_ring();
+    make_ring(&request, true);
+    make_ring(&reply, false);
     alarm((unsigned)(want.warmup + want.seconds + 4 * STALL_SECONDS) + 10);
     poller = epoll_create1(EPOLL_CLOEXEC);
     struct connection *all = calloc((size_t)want.connections, sizeof *all);

@@ -15,12 +15,13 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
 from benchmarks import peers
 from benchmarks.echo import DISTURBED, ROOT, TITLES, Load, Server, serving
+from benchmarks.idle import IDLE, with_idle
 from benchmarks.machine import cpu_seconds, pin, processors, raise_file_limit
 from benchmarks.memory import connect
 from benchmarks.report import Row
@@ -42,17 +43,23 @@ EVERYBODY = (
     "asyncio-protocol",
     "asyncio-streams",
 )
+AMP = ("twisted-amp@uvloop", "twisted-amp")
 LINES = ("tcpapp-line@uvloop", "tcpapp-line", "twisted-line@uvloop", "twisted-line")
 ROOMS = ("tcpapp-room@uvloop", "tcpapp-room", "twisted-room@uvloop", "twisted-room")
 WITH_TLS = ("tcpapp-tls@uvloop", "tcpapp-tls")
 
 Measured = dict[str, float]
 Run = Callable[[Server, float], Measured]
+Beside = Callable[[Server], AbstractContextManager[Measured]]
 
 
 @dataclass(frozen=True)
 class Discipline:
-    """A load, who is put under it, who is 1.00x, and what is to be reached: ours, a peer, at least."""
+    """
+    A load, who is put under it, who is 1.00x, and what is to be reached: ours, a peer, at least.
+
+    `beside` holds what is there for the whole of it, and gives what is to be said of that.
+    """
 
     name: str
     servers: tuple[str, ...]
@@ -61,6 +68,7 @@ class Discipline:
     what: str = "messages/s"
     goals: tuple[tuple[str, str, float], ...] = ()
     elsewhere: bool = False
+    beside: Beside = lambda _: nullcontext({})
 
 
 @dataclass
@@ -82,12 +90,9 @@ class Result:
 # The loads ------------------------------------------------------------------------------------------------------------
 
 
-def echo(
-    server: Server, seconds: float, *, inflight: int, size: int, connections: int, lines: bool = False
-) -> Measured:
+def echo(server: Server, seconds: float, *, inflight: int, size: int, connections: int) -> Measured:
     """So many messages under way on each of so many connections."""
-    load = Load(inflight, seconds, "line" if lines else "int32", connections=connections, size=size)
-    found = load.against(server)
+    found = Load(inflight, seconds, connections, size).against(server)
     return {
         "rate": found["messages_per_second"],
         "cpu_us": found["cpu_us"],
@@ -171,7 +176,7 @@ def check(true: bool) -> None:
 DISCIPLINES = (
     Discipline(
         "ping-pong over 50 connections, 64 bytes",
-        EVERYBODY,
+        EVERYBODY + AMP,
         "twisted-int32",
         partial(echo, inflight=1, size=64, connections=50),
         goals=(
@@ -184,7 +189,7 @@ DISCIPLINES = (
     ),
     Discipline(
         "64 in flight on each of 50 connections, 64 bytes",
-        ("tcpapp-batch@uvloop", *EVERYBODY, "tcpapp-batch"),
+        ("tcpapp-batch@uvloop", *EVERYBODY, "tcpapp-batch", *AMP),
         "twisted-int32",
         partial(echo, inflight=64, size=64, connections=50),
         goals=(
@@ -218,7 +223,7 @@ DISCIPLINES = (
         "lines, 64 in flight on each of 50 connections, 64 bytes",
         LINES,
         "twisted-line",
-        partial(echo, inflight=64, size=64, connections=50, lines=True),
+        partial(echo, inflight=64, size=64, connections=50),
     ),
     Discipline(
         "TLS, ping-pong over 50 connections, 64 bytes",
@@ -233,6 +238,22 @@ DISCIPLINES = (
         "tcpapp-tls",
         partial(with_tls, size=16_384),
         goals=(("tcpapp-tls@uvloop", "tcpapp-tls", 1.8),),
+    ),
+    Discipline(
+        f"ping-pong over 50 connections, 64 bytes, beside {IDLE:,} that are idle",
+        (
+            "tcpapp@uvloop",
+            "tcpapp",
+            "twisted-int32@uvloop",
+            "twisted-int32",
+            "uvloop-protocol",
+            "asyncio-protocol",
+            "asyncio-streams",
+        ),
+        "twisted-int32",
+        partial(echo, inflight=1, size=64, connections=50),
+        elsewhere=True,
+        beside=with_idle,
     ),
     Discipline("broadcast to 1,000, 64 bytes", ROOMS, "twisted-room", broadcast, what="deliveries a CPU second"),
     Discipline(
@@ -254,8 +275,9 @@ def league(discipline: Discipline, rounds: int, seconds: float) -> Result:
     names = discipline.servers + (tuple(peers.found()) if discipline.elsewhere else ())
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(name)) for name in names]
+        beside = {server: stack.enter_context(discipline.beside(server)) for server in servers}
         while len(result.rounds) < 2 * rounds and sum(worst(each) <= DISTURBED for each in result.rounds) < rounds:
-            result.rounds.append({server.name: discipline.run(server, seconds) for server in servers})
+            result.rounds.append({each.name: discipline.run(each, seconds) | beside[each] for each in servers})
     result.rounds = sorted(result.rounds, key=worst)[:rounds]
     return result
 
@@ -322,7 +344,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
     """The goals; the table and the picture are left in the documentation, by a whole run."""
     from benchmarks import picture
 
-    raise_file_limit(6000)
+    raise_file_limit(IDLE + 1000)
     seconds = 0.25 if quick else 0.4
     rounds = 1 if quick else min(rounds, 3)
     wanted: Sequence[Discipline] = [each for each in DISCIPLINES if possible(each)]

@@ -11,7 +11,8 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from benchmarks.echo import Server, serving
 from benchmarks.machine import heap_bytes, open_files, raise_file_limit
@@ -30,16 +31,22 @@ MESSAGE = b"x" * 64
 FRAME = struct.pack(">I", len(MESSAGE)) + MESSAGE
 
 
-def connect(server: Server, how_many: int) -> list[socket.socket]:
-    """So many connections, all of them accepted."""
+@contextmanager
+def accepted(server: Server, how_many: int) -> Iterator[None]:
+    """So many connections are opened in the block; it ends when all of them are accepted."""
     already = open_files(server.pid)
-    found = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(how_many)]
+    yield
     deadline = time.monotonic() + PATIENCE
     while open_files(server.pid) < already + how_many:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{server.name} did not accept {how_many} connections")
         time.sleep(0.02)
-    return found
+
+
+def connect(server: Server, how_many: int) -> list[socket.socket]:
+    """So many connections, all of them accepted."""
+    with accepted(server, how_many):
+        return [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(how_many)]
 
 
 def talk(connections: Sequence[socket.socket]) -> None:
@@ -52,9 +59,10 @@ def talk(connections: Sequence[socket.socket]) -> None:
 
 
 def settled_heap(server: Server) -> int:
-    """The server's heap, once it has stopped changing."""
+    """The server's heap, once it has stopped changing; or at last, where another thread of it goes on."""
+    deadline = time.monotonic() + PATIENCE
     before, after = -1, heap_bytes(server.pid)
-    while before != after:
+    while before != after and time.monotonic() < deadline:
         time.sleep(0.05)
         before, after = after, heap_bytes(server.pid)
     return after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,19 +24,42 @@ OURS, PEERS, ELSEWHERE = "#1f6feb", "#8b949e", "#c9d1d9"
 Grown = dict[str, list[tuple[float, float]]]
 
 
-def lines_of(result: Result) -> list[tuple[str, float, float, float]]:
-    """Each server of a discipline, the fastest first: its name, its rate, its ratio to the base, its CPU for one."""
-    base = result.discipline.base
+@dataclass(frozen=True)
+class Line:
+    """A server under a load: its rate, its ratio to the base, its processor time for one message, and more of it."""
+
+    name: str
+    rate: float
+    ratio: float
+    cpu: float
+    more: str = ""
+
+
+def lines_of(result: Result) -> list[Line]:
+    """Each server of a discipline, the fastest first."""
+    base, first = result.discipline.base, result.rounds[0]
     found = [
-        (
+        Line(
             title_of(server),
             statistics.median(result.values(server)),
             statistics.median(result.ratios(server, base)),
             statistics.median(result.values(server, "cpu_us")),
+            f"{first[server]['bytes']:,.0f} B" if "bytes" in first[server] else "",
         )
-        for server in result.rounds[0]
+        for server in first
     ]
-    return sorted(found, key=lambda each: -each[2])
+    return sorted(found, key=lambda each: -each.ratio)
+
+
+def columns(result: Result) -> list[str]:
+    """What the table of a discipline has beside the names."""
+    more = ["heap of an idle connection"] if lines_of(result)[0].more else []
+    return [result.discipline.what, "×", "CPU of the server, each", *more]
+
+
+def cells(line: Line, columns: int) -> list[str]:
+    """A line of that table."""
+    return [line.name, f"{line.rate:,.0f}", f"{line.ratio:.2f}", used(line.cpu), line.more][: columns + 1]
 
 
 def used(cpu: float) -> str:
@@ -55,9 +79,10 @@ def as_text(results: list[Result]) -> str:
     blocks = []
     for result in results:
         rows = [
-            f"  {name:58} {rate:>14,.0f} {ratio:>8.2f}x {used(cpu):>12}" for name, rate, ratio, cpu in lines_of(result)
+            f"  {each.name:58} {each.rate:>14,.0f} {each.ratio:>8.2f}x {used(each.cpu):>12} {each.more:>10}".rstrip()
+            for each in lines_of(result)
         ]
-        head = f"{result.discipline.name} ({result.discipline.what}; CPU of the server, each)"
+        head = f"{result.discipline.name} ({'; '.join(each for each in columns(result) if each != '×')})"
         blocks.append("\n".join([head, *rows]))
     return "\n\n".join(blocks) + "\n"
 
@@ -84,9 +109,9 @@ def as_markdown(results: list[Result]) -> str:
         parts += [
             f"## {result.discipline.name[0].upper()}{result.discipline.name[1:]}",
             "",
-            f"| | {result.discipline.what} | × | CPU of the server, each |",
-            "|---|---|---|---|",
-            *(f"| {name} | {rate:,.0f} | {ratio:.2f} | {used(cpu)} |" for name, rate, ratio, cpu in lines_of(result)),
+            f"| | {' | '.join(columns(result))} |",
+            f"|---|{'---|' * len(columns(result))}",
+            *(f"| {' | '.join(cells(each, len(columns(result))))} |" for each in lines_of(result)),
             "",
         ]
     return "\n".join(parts)
@@ -105,16 +130,16 @@ def as_svg(results: list[Result], grown: Grown) -> str:
     at = 30
     for result in results:
         rows = lines_of(result)
-        most = max(ratio for _, _, ratio, _ in rows)
+        most = max(each.ratio for each in rows)
         drawn.append(text(10, at, f"{result.discipline.name}", weight="bold"))
-        for name, _, ratio, _ in rows:
+        for each in rows:
             at += BAR + 3
-            wide = max(1.0, (WIDTH - LEFT - 70) * ratio / most)
-            drawn.append(text(LEFT - 8, at, name, anchor="end"))
+            wide = max(1.0, (WIDTH - LEFT - 130) * each.ratio / most)
+            drawn.append(text(LEFT - 8, at, each.name, anchor="end"))
             drawn.append(
-                f'<rect x="{LEFT}" y="{at - 12}" width="{wide:.1f}" height="{BAR - 3}" fill="{colour(name)}"/>'
+                f'<rect x="{LEFT}" y="{at - 12}" width="{wide:.1f}" height="{BAR - 3}" fill="{colour(each.name)}"/>'
             )
-            drawn.append(text(LEFT + wide + 6, at, f"{ratio:.2f}×"))
+            drawn.append(text(LEFT + wide + 6, at, f"{each.ratio:.2f}×{f', {each.more}' if each.more else ''}"))
         at += GAP
     for what, unit in (
         ("connections", "CPU of a message, µs, by connections"),
