@@ -19,6 +19,7 @@ The tower; a file imports only from rows below its own::
     recovering          2  Client: a connection that comes back
     connection          1  MessageProtocol: one conversation, OPEN → CLOSING → CLOSED
       link              1  its other side: what the transport and the parts call
+      arrival           1  bytes → messages, and what is noted of every chunk
       dispatch          1  messages → app → replies, one at a time
       reading           1  whether anything is read, and why not
       intake, turns     1  how much of what came is let in at once, and how fast
@@ -28,7 +29,7 @@ The tower; a file imports only from rows below its own::
       deadlines         1  every wait of a connection, on one timer
       keepalive         1  TCP's own watch over a peer that may have vanished
       settings, app     1  what the connections of a factory share; the three forms of app
-      info              1  what is to be known of a server that serves
+      info, traffic     1  what is to be known of a server that serves; how much comes in
       telemetry         1  what happened, told to whoever listens
       alarm             1  a limit that is near
       admission, doors  1  who is taken in, and how fast; ports that are shut for a while

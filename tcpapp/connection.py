@@ -150,7 +150,7 @@ class MessageProtocol(Link):
 
     def _late_reply(self) -> None:
         """A reply came that no request waits for."""
-        self._traffic.late_replies += 1
+        self._settings.traffic.late_replies += 1
         self._tell(LateReply)
 
     @property

@@ -182,7 +182,7 @@ class Dispatch:
         outbox.gather()
         try:
             reply = self._received(message, self._connection)
-            if reply.__class__ is bytes:
+            if type(reply) is bytes:
                 self._replies.append(reply)
             elif reply is not None:
                 self._settle(reply)
@@ -355,7 +355,7 @@ class Dispatch:
         try:
             for message in source:
                 reply = received(message, connection)
-                if reply.__class__ is bytes:
+                if type(reply) is bytes:
                     replies.append(reply)
                     unframed += len(reply)
                 elif reply is not None:

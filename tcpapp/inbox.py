@@ -40,10 +40,11 @@ class Inbox:
     """
     First in, first out. Either it holds messages or somebody waits for one, never both.
 
-    `size` is what it holds, in bytes. It takes nothing of its own from memory until a message or a waiter has to wait.
+    `size` is what it holds, in bytes; it is `in_use` while it holds a message, or somebody waits for one: then further
+    messages have to come here. It takes nothing of its own from memory until a message or a waiter has to wait.
     """
 
-    __slots__ = ("_ended", "_limits", "_messages", "_over", "_source", "_waiters", "size")
+    __slots__ = ("_ended", "_limits", "_messages", "_over", "_source", "_waiters", "in_use", "size")
 
     def __init__(self, limits: Limits, source: Source) -> None:
         self._limits = limits
@@ -52,6 +53,7 @@ class Inbox:
         self._waiters: deque[Deferred[Any]] | None = None
         self._ended: NotConnected | None = None
         self._over = False
+        self.in_use = False
         self.size = 0
 
     def __len__(self) -> int:
@@ -61,11 +63,6 @@ class Inbox:
     def awaited(self) -> bool:
         """Whether somebody waits for a message."""
         return bool(self._waiters)
-
-    @property
-    def in_use(self) -> bool:
-        """Whether it holds messages, or somebody waits for one: further messages have to come here."""
-        return bool(self._messages or self._waiters)
 
     def put(self, messages: Iterable[Any], sizes: Iterable[int]) -> None:
         """Add `messages`, and the size in bytes of each; those who wait are given theirs before this returns."""
@@ -87,6 +84,7 @@ class Inbox:
         self.size += sum(size for _, size in added) + MESSAGE_COST * len(added)
         while self._waiters and self._messages:
             _hand(self._waiters.popleft(), self.take())
+        self.in_use = bool(self._messages or self._waiters)
         if self.size > self._limits.inbox_high and not self._over:
             self._over = True
             self._source.hold(FULL)
@@ -98,6 +96,7 @@ class Inbox:
         self.size -= size + MESSAGE_COST
         if not self._messages:
             self._messages = None
+            self.in_use = bool(self._waiters)
         if self._over and self.size <= self._limits.inbox_low:
             self._over = False
             self._source.let(FULL)
@@ -122,17 +121,25 @@ class Inbox:
             return fail(self._ended)
         if self._waiters is None:
             self._waiters = deque()
-        waiter: Deferred[Any] = Deferred(self._waiters.remove)
+        waiter: Deferred[Any] = Deferred(self._leave)
         self._waiters.append(waiter)
+        self.in_use = True
         return waiter
+
+    def _leave(self, waiter: Deferred[Any]) -> None:
+        """Who waits for it has cancelled it."""
+        assert self._waiters is not None
+        self._waiters.remove(waiter)
+        self.in_use = bool(self._waiters or self._messages)
 
     def end(self, error: NotConnected) -> None:
         """No message will come any more: fail those who wait, and those who ask when all that came is taken."""
         if self._ended is None:
             self._ended = error
-            waiters, self._waiters = self._waiters, None
-            while waiters:  # one that is told may cancel others
-                waiters.popleft().errback(error)
+            while self._waiters:  # one that is told may cancel others
+                self._waiters.popleft().errback(error)
+            self._waiters = None
+            self.in_use = bool(self._messages)
 
 
 def _hand(waiter: Deferred[Any], message: Any) -> None:

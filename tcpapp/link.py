@@ -18,9 +18,10 @@ from zope.interface import implementer
 
 from tcpapp import keepalive
 from tcpapp.app import Handlers
+from tcpapp.arrival import Arrival
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines, reason_of
-from tcpapp.dispatch import AWAITING, BLOCKED, CUT, DEAF, ENDING, OVER, PAUSED, TOLD, Dispatch
+from tcpapp.dispatch import AWAITING, BLOCKED, CUT, ENDING, OVER, PAUSED, TOLD, Dispatch
 from tcpapp.ending import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
 from tcpapp.errors import NotConnected, UnreadableStream
 from tcpapp.framing import Framing
@@ -43,6 +44,7 @@ class Link(Protocol):
     """A connection's framing, inbox, outbox, dispatch, deadlines and ending, put together."""
 
     __slots__ = (
+        "_arrival",
         "_clock",
         "_deadlines",
         "_dispatch",
@@ -54,7 +56,6 @@ class Link(Protocol):
         "_outbox",
         "_reading",
         "_settings",
-        "_traffic",
         "_upgrade",
         "connected",
         "factory",
@@ -66,7 +67,6 @@ class Link(Protocol):
 
     def __init__(self, settings: Settings, factory: Any = None) -> None:
         self._settings = settings
-        self._traffic = settings.traffic
         self.factory = factory
         self.transport = None
         self.connected = 0
@@ -113,33 +113,7 @@ class Link(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came. Twisted calls it."""
-        dispatch, framing = self._dispatch, self._framing
-        if dispatch.hold & DEAF:
-            return
-        try:
-            messages = framing.receive(data)
-        except UnreadableStream as error:
-            messages, framing.failure = [], error
-        intake, deadlines, unfinished = self._intake, self._deadlines, framing.unfinished
-        deadlines.heard = now = deadlines.seconds()
-        traffic = self._traffic
-        if now >= traffic.until:
-            traffic.mark(now)
-        traffic.messages += len(messages)
-        traffic.bytes += len(data)
-        if unfinished or deadlines.watchful or not messages:
-            deadlines.came(bool(messages), unfinished)
-        if messages:
-            if len(messages) > intake.share or intake.kept:
-                intake.keep(messages, len(data))
-            else:
-                dispatch.arrive(messages)
-        if intake.watches:
-            intake.read(len(data), len(messages))
-        if framing.skipped or framing.failure is not None:
-            self._tell_of(framing, data)
-        if unfinished or intake.kept or dispatch.hold or self._load.noted:  # else nothing is held
-            self._load.note()
+        self._arrival.take(data)
 
     def readConnectionLost(self) -> None:
         """The peer closed its side: what came is still answered. Twisted calls it."""
@@ -170,6 +144,15 @@ class Link(Protocol):
         self._dispatch.cancel_talk(waited_for)
 
     # What its parts call.
+
+    def left_out(self, data: bytes) -> None:
+        """Messages of `data` were left out, or the rest of it cannot be read."""
+        framing = self._framing
+        if framing.skipped:
+            count, framing.skipped = framing.skipped, 0
+            self._tell(MessagesSkipped, count, framing.max)
+        if framing.failure is not None and not self._intake.kept:
+            self.unreadable(framing.failure, data)
 
     def all_let_in(self) -> None:
         """All that came is the app's: what came after it counts."""
@@ -294,6 +277,9 @@ class Link(Protocol):
         self._dispatch = Dispatch(self, self._framing, settings.codec, self._inbox, self._outbox, limits.write_high)
         self._intake = Intake(self, self._dispatch, self._reading, settings, deadlines, self._clock)
         self._load = Load(settings.memory, self._parts, self._reading, self._cut)
+        self._arrival = Arrival(
+            self, self._framing, self._intake, self._dispatch, deadlines, settings.traffic, self._load
+        )
 
     @property
     def _parts(self) -> tuple[Framing, Intake, Inbox, Outbox]:
@@ -319,14 +305,6 @@ class Link(Protocol):
         self._ending.tell_open()
 
     # How it ends.
-
-    def _tell_of(self, framing: Framing, data: bytes) -> None:
-        """Messages were left out of `data`, or the rest of it cannot be read."""
-        if framing.skipped:
-            count, framing.skipped = framing.skipped, 0
-            self._tell(MessagesSkipped, count, framing.max)
-        if framing.failure is not None and not self._intake.kept:
-            self.unreadable(framing.failure, data)
 
     def _end_input(self, cause: CloseReason) -> None:
         """No message will come any more: what came is still handled, then the connection is closed for `cause`."""

@@ -207,9 +207,8 @@ class Outbox:
             self._transport.write(data)
 
     def _wait_with(self, data: bytes) -> Deferred[None]:
-        told: Deferred[None] = Deferred(lambda _: self._withdraw(waiting))
-        waiting = _Waiting(data, told)
-        self._wait(waiting)
+        told: Deferred[None] = Deferred(self._withdraw)
+        self._wait(_Waiting(data, told))
         return told
 
     def _wait(self, waiting: _Waiting) -> None:
@@ -225,11 +224,14 @@ class Outbox:
         if self.unsent:
             self._sender.load_changed()
 
-    def _withdraw(self, waiting: _Waiting) -> None:
-        """Its Deferred was cancelled: leave it out if none of it is gone."""
-        if self._queue and waiting in self._queue and not waiting.given:
-            self._queue.remove(waiting)
-            self.unsent -= len(waiting.data)
+    def _withdraw(self, told: Deferred[None]) -> None:
+        """It was cancelled: leave out the bytes it stands for, if none of them is gone."""
+        for waiting in self._queue or ():
+            if waiting.told is told and not waiting.given:
+                assert self._queue is not None
+                self._queue.remove(waiting)
+                self.unsent -= len(waiting.data)
+                break
 
     def _feed(self) -> None:
         """Give the transport pieces of the write mark's size until it has enough; tell each who may know by then."""

@@ -16,12 +16,12 @@ from tcpapp.codecs import Codec
 from tcpapp.deadlines import Deadlines, waits_of
 from tcpapp.errors import InvalidOption, UnsendableMessage
 from tcpapp.framing import Framing
-from tcpapp.info import Traffic
 from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.memory import Memory
 from tcpapp.networks import Networks
 from tcpapp.requests import Key, check_key
 from tcpapp.telemetry import CalmLog, LimitNear, Telemetry
+from tcpapp.traffic import Traffic
 from tcpapp.turns import Turns
 
 __all__ = ["Options", "Settings"]

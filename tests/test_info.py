@@ -6,7 +6,7 @@ import json
 
 from tcpapp import Limits, MessageServerFactory, Policies, Timeouts
 from tcpapp.apps import echo
-from tcpapp.info import Counts, Traffic, ages
+from tcpapp.info import Counts, ages
 from tests.peers import Hosts
 
 
@@ -28,20 +28,6 @@ def test_the_most_there_were_is_kept() -> None:
     for there in (1, 2, 3, 1):
         counts.came(0.0, there)
     assert counts.most == 3
-
-
-def test_traffic_has_its_rates() -> None:
-    """Over the last ten seconds; what came before them is forgotten, and so is when it came."""
-    traffic = Traffic()
-    assert traffic.rates(0.0) == (0.0, 0.0)
-    for second in range(100, 130):
-        traffic.mark(second)
-        traffic.messages += 5
-        traffic.bytes += 100
-    assert (traffic.messages, traffic.bytes) == (150, 3000)
-    assert traffic.rates(129.5) == (5.0, 100.0)
-    assert traffic.rates(1000.0) == (0.0, 0.0)
-    assert len(traffic._marks) <= 11
 
 
 def test_what_peers_send_is_counted(hosts: Hosts) -> None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, Literal
 
 from typing_extensions import override
 
 from tcpapp.errors import InvalidFraming, MalformedFrame, UnsendableMessage
 from tcpapp.framing.base import DEFAULT_MAX, Oversize, whole
+from tcpapp.framing.loops import Pack, Unpack, cut_counted, frame_counted
 from tcpapp.framing.sized import UNKNOWN, Sized
 
 __all__ = ["LengthPrefixed"]
 
 Order = Literal["big", "little"]
-Unpack = Callable[[bytes, int], tuple[int]]
 
 MOST_HEADER = 0xFFFF
 """The most bytes of `offset` and `strip`: they are held, and written, beside ``max``; real headers have tens."""
@@ -50,27 +48,6 @@ def _field(width: int, order: Order) -> struct.Struct | _Odd:
 
 _ORDERS: tuple[Order, Order] = ("big", "little")
 _FIELDS = {(width, order): _field(width, order) for width in range(1, 9) for order in _ORDERS}
-
-ALIKE = 3
-"""After so many more messages of the same length, a run of it is looked for: records and beats come alike."""
-
-RUNS = (64, 16, 8, 4)
-"""How many frames of a run are cut at once."""
-
-LONGEST_IN_RUN = 1024
-"""Bytes of a message for which a run pays: with longer ones, copying them is what takes the time."""
-
-
-@lru_cache(maxsize=128)
-def _run(width: int, length: int, frames: int) -> struct.Struct:
-    """The messages of so many `frames`, whose messages have `length` bytes: their heads are passed over."""
-    return struct.Struct(f"{width}x{length}s" * frames)
-
-
-@lru_cache(maxsize=128)
-def _columns(head: bytes, frames: int) -> list[bytes]:
-    """Each byte of the head as often as there are `frames`: what their heads are, read column by column."""
-    return [bytes([byte]) * frames for byte in head]
 
 
 class LengthPrefixed(Sized):
@@ -109,7 +86,7 @@ class LengthPrefixed(Sized):
 
     _unpack: Unpack | None
     """What reads a header, where frames are a length and the message it counts, nothing else."""
-    _pack: Callable[[int], bytes] | None
+    _pack: Pack | None
     """What writes one, there."""
     _most: int
     """The longest message that can be sent: ``max``, or what the field can count."""
@@ -167,61 +144,24 @@ class LengthPrefixed(Sized):
 
     @override
     def _cut(self, chunk: bytes, messages: list[bytes]) -> None:
-        if self._unpack is not None:
-            self._cut_plain(chunk, messages, self._unpack)
+        if self._unpack is not None and self._pack is not None:
+            self._cut_plain(chunk, messages, self._unpack, self._pack)
         else:
             self._cut_any(chunk, messages)
 
-    def _cut_plain(self, chunk: bytes, messages: list[bytes], unpack: Unpack) -> None:
+    def _cut_plain(self, chunk: bytes, messages: list[bytes], unpack: Unpack, pack: Pack) -> None:
         """`_cut` of frames that are a length and a message: the common case, and the one that is made fast."""
         width, most = self.width, self.max
-        size = len(chunk)
-        last = size - width
-        start, before, alike, enough = 0, self._run_length, 0, ALIKE
-        if before >= 0:  # the chunk before was such a run
-            start = self._cut_run(chunk, 0, before, messages)
-            self._run_length = before if start else -1
+        last = len(chunk) - width
+        start, self._run_length = cut_counted(chunk, 0, width, most, unpack, pack, self._run_length, messages)
         while start <= last:
             (length,) = unpack(chunk, start)
             begin = start + width
-            end = begin + length
-            if length > most or end > size:
-                start = self._begin(chunk, begin, end)
-                continue
-            messages.append(chunk[begin:end])
-            start = end
-            if length != before:
-                before, alike = length, 0
-                continue
-            alike += 1
-            if alike == enough:
-                alike = 0
-                start = self._cut_run(chunk, start, length, messages)
-                if start > end:
-                    self._run_length = length
-                else:
-                    enough *= ALIKE  # a guess that failed costs something, so it is made more rarely
-        if start < size:
+            start = self._begin(chunk, begin, begin + length)
+            if start <= last:
+                start, self._run_length = cut_counted(chunk, start, width, most, unpack, pack, -1, messages)
+        if start < len(chunk):
             self._held = chunk[start:]
-
-    def _cut_run(self, chunk: bytes, start: int, length: int, messages: list[bytes]) -> int:
-        """Cut frames of one `length` from `start` on, several at once, while they are alike; returns where they end."""
-        assert self._pack is not None
-        width = self.width
-        frame, head = width + length, self._pack(length)
-        for frames in RUNS if length <= LONGEST_IN_RUN else ():
-            step = frames * frame
-            stop = len(chunk) - step
-            if start > stop:
-                continue
-            unpack, columns = _run(width, length, frames).unpack_from, _columns(head, frames)
-            while start <= stop:
-                end = start + step
-                if [chunk[at:end:frame] for at in range(start, start + width)] != columns:
-                    break
-                messages += unpack(chunk, start)
-                start = end
-        return start
 
     def _cut_any(self, chunk: bytes, messages: list[bytes]) -> None:
         """`_cut` with every knob."""
@@ -255,7 +195,7 @@ class LengthPrefixed(Sized):
     @override
     def frame(self, message: bytes) -> bytes:
         """The header and `message`. Raises `UnsendableMessage`."""
-        if self._pack is not None and message.__class__ is bytes and len(message) <= self._most:
+        if self._pack is not None and type(message) is bytes and len(message) <= self._most:
             return self._pack(len(message)) + message
         self._sendable(message)
         header = self.offset + self.width
@@ -274,18 +214,8 @@ class LengthPrefixed(Sized):
     @override
     def frame_all(self, messages: list[bytes]) -> bytes:
         """Each of `messages` behind its header. Raises `UnsendableMessage` as `frame` does."""
-        pack = self._pack
-        if pack is not None and set(map(type, messages)) == {bytes}:
-            lengths = set(map(len, messages))
-            longest = max(lengths)
-            if longest <= self._most:
-                if len(lengths) == 1:
-                    return pack(longest).join([b"", *messages])
-                pieces = [b""] * (2 * len(messages))
-                pieces[::2] = map(pack, map(len, messages))
-                pieces[1::2] = messages
-                return b"".join(pieces)
-        return super().frame_all(messages)
+        framed = None if self._pack is None else frame_counted(messages, self._most, self._pack)
+        return super().frame_all(messages) if framed is None else framed
 
     @override
     def _options(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing_extensions import override
 
 from tcpapp.errors import MalformedFrame
 from tcpapp.framing.base import quoted
+from tcpapp.framing.loops import cut_netstrings
 from tcpapp.framing.sized import Sized
 
 __all__ = ["Netstrings"]
@@ -13,11 +14,8 @@ __all__ = ["Netstrings"]
 MOST_DIGITS = 20
 """The most digits of a length that is skipped: 64 bits, more than any stream is long."""
 
-_COMMA = ord(",")
 _COLON = ord(":")
 _DIGITS = b"0123456789"
-_LENGTHS = {b"%d" % length: length for length in range(1000)}
-"""The lengths of up to three digits, so that `int` and the rules about digits are only for longer ones: 15 % faster."""
 
 
 class Netstrings(Sized):
@@ -49,23 +47,14 @@ class Netstrings(Sized):
 
     @override
     def _cut(self, chunk: bytes, messages: list[bytes]) -> None:
-        append, find, length_of, most = messages.append, chunk.find, _LENGTHS.get, self.max
-        size = len(chunk)
-        start = 0
+        start, size = cut_netstrings(chunk, 0, self.max, messages), len(chunk)
         while start < size:
-            colon = find(b":", start, start + MOST_DIGITS + 1)
-            length = length_of(chunk[start:colon])
-            if length is None or colon < 0:
-                length, colon = self._read(chunk, start)
-                if colon == start:
-                    self._held = chunk[start:]
-                    return
-            comma = colon + 1 + length
-            if length <= most and comma < size and chunk[comma] == _COMMA:
-                append(chunk[colon + 1 : comma])
-                start = comma + 1
-            else:
-                start = self._begin(chunk, colon + 1, comma + 1)
+            length, colon = self._read(chunk, start)
+            if colon == start:
+                self._held = chunk[start:]
+                return
+            start = self._take(chunk, colon + 1, colon + 2 + length, messages)
+            start = cut_netstrings(chunk, start, self.max, messages)
 
     def _read(self, chunk: bytes, start: int) -> tuple[int, int]:
         """

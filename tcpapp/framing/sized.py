@@ -70,8 +70,8 @@ class Sized(Framing):
         """
         Put the messages in `chunk`, which starts where a frame does, into `messages`.
 
-        Gives what is too long or goes on beyond `chunk` to `_begin`; holds the header that is not whole. These loops
-        are the hot paths of the toolkit: what does not change from message to message is worked out before them.
+        Gives what is too long or goes on beyond `chunk` to `_begin`; holds the header that is not whole. This is the
+        hot path of the toolkit: what runs once for each message is in `tcpapp.framing.loops`.
         """
 
     def _header(self) -> int:
@@ -84,6 +84,17 @@ class Sized(Framing):
 
     def _check_trailer(self, last: bytes) -> None:
         """Raise `MalformedFrame` where `last`, the last byte of a frame, is not as it should be."""
+
+    # A message that is looked at more closely
+
+    def _take(self, chunk: bytes, begin: int, end: int, messages: list[bytes]) -> int:
+        """Put the message, and trailer, at `begin` to `end` into `messages`; or `_begin` it. Returns from where on."""
+        last = end - self._trailer()
+        if end > len(chunk) or last - begin > self.max:
+            return self._begin(chunk, begin, end)
+        self._check_trailer(chunk[end - 1 : end])
+        messages.append(chunk[begin:last])
+        return end
 
     # The two ends of a message that stretches over several chunks
 

@@ -6,6 +6,7 @@ from typing_extensions import override
 
 from tcpapp.errors import MalformedFrame
 from tcpapp.framing.base import quoted
+from tcpapp.framing.loops import cut_varints, frame_varints
 from tcpapp.framing.sized import Sized
 
 __all__ = ["Varint"]
@@ -33,26 +34,14 @@ class Varint(Sized):
 
     @override
     def _cut(self, chunk: bytes, messages: list[bytes]) -> None:
-        append, most = messages.append, self.max
-        size = len(chunk)
-        start = 0
+        start, size = cut_varints(chunk, 0, self.max, messages), len(chunk)
         while start < size:
-            length, begin = chunk[start], start + 1
-            if length > 0x7F:
-                if begin < size and 0 < chunk[begin] <= 0x7F:  # two bytes, up to 16 KiB: nearly all the others
-                    length += (chunk[begin] << 7) - 0x80
-                    begin += 1
-                else:
-                    length, begin = _read(chunk, start)
-                    if begin == start:
-                        self._held = chunk[start:]
-                        return
-            end = begin + length
-            if length <= most and end <= size:
-                append(chunk[begin:end])
-                start = end
-            else:
-                start = self._begin(chunk, begin, end)
+            length, begin = _read(chunk, start)
+            if begin == start:
+                self._held = chunk[start:]
+                return
+            start = self._take(chunk, begin, begin + length, messages)
+            start = cut_varints(chunk, start, self.max, messages)
 
     @override
     def frame(self, message: bytes) -> bytes:
@@ -63,15 +52,8 @@ class Varint(Sized):
     @override
     def frame_all(self, messages: list[bytes]) -> bytes:
         """Each of `messages` behind its length. Raises `UnsendableMessage` as `frame` does."""
-        if not self._all_sendable(messages):
-            return super().frame_all(messages)
-        pieces = [b""] * (2 * len(messages))
-        pieces[::2] = [_SHORT[size] if size <= 0x7F else _write(size) for size in map(len, messages)]
-        pieces[1::2] = messages
-        return b"".join(pieces)
-
-
-_SHORT = [bytes([value]) for value in range(0x80)]
+        framed = frame_varints(messages, self.max, _write)
+        return super().frame_all(messages) if framed is None else framed
 
 
 def _write(value: int) -> bytes:

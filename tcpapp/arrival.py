@@ -1,0 +1,80 @@
+"""
+The way in of one connection, up to its app: what is done with each chunk of bytes that comes.
+
+One call for a chunk, in which its messages are cut out of it and let in, and what the guards are to know is noted.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tcpapp.deadlines import Deadlines
+from tcpapp.dispatch import DEAF, Dispatch
+from tcpapp.errors import UnreadableStream
+from tcpapp.framing import Framing
+from tcpapp.intake import Intake
+from tcpapp.load import Load
+from tcpapp.traffic import Traffic
+
+__all__ = ["Arrival", "Receiver"]
+
+
+class Receiver(Protocol):
+    """The connection to which it comes."""
+
+    def left_out(self, data: bytes) -> None:
+        """Messages of `data` were left out, or the rest of it cannot be read."""
+
+
+class Arrival:
+    """Takes the chunks of one connection."""
+
+    __slots__ = ("_deadlines", "_dispatch", "_framing", "_intake", "_load", "_receiver", "_traffic")
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        framing: Framing,
+        intake: Intake,
+        dispatch: Dispatch,
+        deadlines: Deadlines,
+        traffic: Traffic,
+        load: Load,
+    ) -> None:
+        self._receiver = receiver
+        self._framing = framing
+        self._intake = intake
+        self._dispatch = dispatch
+        self._deadlines = deadlines
+        self._traffic = traffic
+        self._load = load
+
+    def take(self, data: bytes) -> None:
+        """These bytes came: hand the messages that are whole to the app. Raises nothing of the peer's making."""
+        dispatch, framing = self._dispatch, self._framing
+        if dispatch.hold & DEAF:
+            return
+        try:
+            messages = framing.receive(data)
+        except UnreadableStream as error:
+            messages, framing.failure = [], error
+        intake, deadlines, unfinished = self._intake, self._deadlines, framing.unfinished
+        deadlines.heard = now = deadlines.seconds()
+        traffic = self._traffic
+        if now >= traffic.until:
+            traffic.mark(now)
+        traffic.messages += len(messages)
+        traffic.bytes += len(data)
+        if unfinished or deadlines.watchful or not messages:
+            deadlines.came(bool(messages), unfinished)
+        if messages:
+            if len(messages) > intake.share or intake.kept:
+                intake.keep(messages, len(data))
+            else:
+                dispatch.arrive(messages)
+        if intake.watches:
+            intake.read(len(data), len(messages))
+        if framing.skipped or framing.failure is not None:
+            self._receiver.left_out(data)
+        if unfinished or intake.kept or dispatch.hold or self._load.noted:  # else nothing is held
+            self._load.note()

@@ -1,0 +1,190 @@
+"""
+The loops that run once for each message, or once for each reply, of the framings with a length before the message.
+
+They are functions, apart from the framings they belong to, for this is what is compiled where a compiled wheel is
+installed: the same source, ahead of time. Each takes as many frames as are whole and as they mostly are, and stops at
+the first that is anything else, which the framing deals with.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+__all__ = ["Pack", "Unpack", "cut_counted", "cut_netstrings", "cut_varints", "frame_counted", "frame_varints"]
+
+Unpack = Callable[[bytes, int], tuple[int]]
+"""Reads a length from a chunk, at a place."""
+Pack = Callable[[int], bytes]
+"""Writes one."""
+
+# A length of fixed width ---------------------------------------------------------------------------------------------
+
+ALIKE = 3
+"""After so many more messages of the same length, a run of it is looked for: records and beats come alike."""
+
+RUNS = (64, 16, 8, 4)
+"""How many frames of a run are cut at once."""
+
+LONGEST_IN_RUN = 1024
+"""Bytes of a message for which a run pays: with longer ones, copying them is what takes the time."""
+
+
+@lru_cache(maxsize=128)
+def _run(width: int, length: int, frames: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
+    """What reads the messages of so many `frames`, of `length` bytes each: their heads are passed over."""
+    return struct.Struct(f"{width}x{length}s" * frames).unpack_from
+
+
+@lru_cache(maxsize=128)
+def _columns(head: bytes, frames: int) -> list[bytes]:
+    """Each byte of the head as often as there are `frames`: what their heads are, read column by column."""
+    return [bytes([byte]) * frames for byte in head]
+
+
+def cut_counted(
+    chunk: bytes, start: int, width: int, most: int, unpack: Unpack, pack: Pack, alike: int, messages: list[bytes]
+) -> tuple[int, int]:
+    """
+    Cut frames of a length of `width` bytes and a message of up to `most` from `start` on; put these into `messages`.
+
+    Returns where the first frame stands that is not whole, or too long, and the length that the messages have which
+    come in a run; -1 where they do not. `alike` is that length as the chunk before had it.
+    """
+    last = len(chunk) - width
+    size = len(chunk)
+    before, seen, enough = alike, 0, ALIKE
+    if alike >= 0:  # the chunk before was such a run
+        begun = start
+        start = _cut_run(chunk, start, width, alike, pack, messages)
+        if start == begun:
+            alike = -1
+    while start <= last:
+        (length,) = unpack(chunk, start)
+        begin = start + width
+        end = begin + length
+        if length > most or end > size:
+            break
+        messages.append(chunk[begin:end])
+        start = end
+        if length != before:
+            before, seen = length, 0
+            continue
+        seen += 1
+        if seen == enough:
+            seen = 0
+            start = _cut_run(chunk, end, width, length, pack, messages)
+            if start > end:
+                alike = length
+            else:
+                enough *= ALIKE  # a guess that failed costs something, so it is made more rarely
+    return start, alike
+
+
+def _cut_run(chunk: bytes, start: int, width: int, length: int, pack: Pack, messages: list[bytes]) -> int:
+    """Cut frames of one `length` from `start` on, several at once, while they are alike; returns where they end."""
+    if length > LONGEST_IN_RUN:
+        return start
+    frame, head = width + length, pack(length)
+    for frames in RUNS:
+        step = frames * frame
+        stop = len(chunk) - step
+        if start > stop:
+            continue
+        unpack, columns = _run(width, length, frames), _columns(head, frames)
+        while start <= stop:
+            end = start + step
+            if [chunk[at:end:frame] for at in range(start, start + width)] != columns:
+                break
+            messages += unpack(chunk, start)
+            start = end
+    return start
+
+
+def frame_counted(messages: list[Any], most: int, pack: Pack) -> bytes | None:
+    """Each of `messages` behind its length; `None` where one is not bytes, or has more than `most`."""
+    pieces: list[bytes] = []
+    before, head = -1, b""
+    for message in messages:
+        if type(message) is not bytes:
+            return None
+        length = len(message)
+        if length != before:
+            if length > most:
+                return None
+            before, head = length, pack(length)
+        pieces.append(head)
+        pieces.append(message)
+    return b"".join(pieces)
+
+
+# A varint ------------------------------------------------------------------------------------------------------------
+
+_SHORT = [bytes([length]) for length in range(0x80)]
+"""The lengths of one byte, as they are written."""
+
+
+def cut_varints(chunk: bytes, start: int, most: int, messages: list[bytes]) -> int:
+    """
+    Cut messages behind a varint of one byte or two (up to 16 KiB: nearly all) from `start` on.
+
+    Returns where the first frame stands that has a longer one, or that is not whole, malformed, or over `most`.
+    """
+    size = len(chunk)
+    while start < size:
+        length, begin = chunk[start], start + 1
+        if length > 0x7F:
+            if begin >= size or not 0 < chunk[begin] <= 0x7F:
+                break
+            length += (chunk[begin] << 7) - 0x80
+            begin += 1
+        end = begin + length
+        if length > most or end > size:
+            break
+        messages.append(chunk[begin:end])
+        start = end
+    return start
+
+
+def frame_varints(messages: list[Any], most: int, pack: Pack) -> bytes | None:
+    """Each of `messages` behind its length, as a varint; `None` where one is not bytes, or has more than `most`."""
+    pieces: list[bytes] = []
+    for message in messages:
+        if type(message) is not bytes:
+            return None
+        length = len(message)
+        if length > most:
+            return None
+        pieces.append(_SHORT[length] if length <= 0x7F else pack(length))
+        pieces.append(message)
+    return b"".join(pieces)
+
+
+# A decimal number ----------------------------------------------------------------------------------------------------
+
+_LENGTHS = {b"%d" % length: length for length in range(1000)}
+"""The shorter lengths of netstrings, as they are written."""
+
+
+def cut_netstrings(chunk: bytes, start: int, most: int, messages: list[bytes]) -> int:
+    """
+    Cut netstrings of less than 1,000 bytes from `start` on.
+
+    Returns where the first one stands that is longer, not whole, malformed, or over `most`.
+    """
+    size, find, length_of = len(chunk), chunk.find, _LENGTHS.get
+    while start < size:
+        colon = find(b":", start, start + 4)
+        if colon < 0:
+            break
+        length = length_of(chunk[start:colon])
+        if length is None or length > most:
+            break
+        comma = colon + 1 + length
+        if comma >= size or chunk[comma] != 0x2C:
+            break
+        messages.append(chunk[colon + 1 : comma])
+        start = comma + 1
+    return start

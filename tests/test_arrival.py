@@ -1,0 +1,87 @@
+"""What is done with the bytes that come, chunk by chunk: what is let in, what is noted, and what nobody hears."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tcpapp import Limits, Timeouts
+from tcpapp.telemetry import MessagesSkipped
+from tests.peers import Peer
+
+QUIET = Timeouts(first_message=0, idle=0)
+
+
+class Seen:
+    """An app that notes what it is given."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    def received(self, message: bytes, connection: Any) -> None:
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "messages", "count"),
+    [
+        pytest.param([b"one\n"], [b"one"], 4, id="a-message"),
+        pytest.param([b"one\ntwo\nth", b"ree\n"], [b"one", b"two", b"three"], 14, id="in-pieces"),
+        pytest.param([b"on"], [], 2, id="a-part-of-one"),
+        pytest.param([b"ok\n" + b"x" * 9 + b"\n", b"\n"], [b"ok"], 13, id="unreadable-and-then-deaf"),
+    ],
+)
+def test_what_comes_is_handed_on_and_counted(chunks: list[bytes], messages: list[bytes], count: int) -> None:
+    """All bytes that were read, and the messages in them; nothing of what comes after the stream was given up."""
+    app = Seen()
+    peer = Peer(app, framing="line:max=8", timeouts=QUIET)
+    for chunk in chunks:
+        peer.connection.dataReceived(chunk)
+    traffic = peer.factory.settings.traffic
+    assert (app.messages, traffic.messages, traffic.bytes) == (messages, len(messages), count)
+
+
+def test_a_chunk_is_noted_as_heard() -> None:
+    """Whatever it brings: the wait for a frame begins with its first byte, and ends with its last."""
+    peer = Peer(Seen(), timeouts=Timeouts(first_message=0, idle=0, frame=5))
+    peer.clock.advance(3)
+    peer.says(b"hel")
+    deadlines = peer.connection._deadlines
+    assert (deadlines.heard, deadlines._unfinished) == (3.0, 3.0)
+    peer.clock.advance(4)
+    peer.says(b"lo\n")
+    assert (deadlines.heard, deadlines._unfinished) == (7.0, None)
+
+
+def test_memory_hears_of_a_chunk_only_where_something_of_it_is_held() -> None:
+    """Not for a message that is answered at once: that is the path of most."""
+    peer = Peer(Seen(), timeouts=QUIET)
+    noted: list[int] = []
+    memory = peer.factory.settings.memory
+    memory.note = lambda holder, amount: noted.append(amount)  # type: ignore[method-assign]
+    peer.says(b"one\ntwo\n")
+    assert noted == []
+    peer.says(b"thr")
+    assert noted == [3]
+    peer.says(b"ee\n")
+    assert noted == [3, 0]
+
+
+def test_messages_of_one_that_waits_for_its_turn_are_kept_in_order() -> None:
+    """What comes while something is kept stands behind it."""
+    app = Seen()
+    peer = Peer(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
+    peer.connection.dataReceived(b"1\n2\n3\n")
+    peer.connection.dataReceived(b"4\n")
+    peer.clock.advance(0)
+    assert app.messages == [b"1", b"2", b"3", b"4"]
+
+
+def test_messages_left_out_are_told_of_behind_those_that_are_whole() -> None:
+    """One that is too long is left out, and the stream read on."""
+    app = Seen()
+    peer = Peer(app, framing="line:max=4:oversize=skip", timeouts=QUIET)
+    peer.says(b"one\nmuch too long\ntwo\n")
+    assert app.messages == [b"one", b"two"]
+    assert [event.count for event in peer.told(MessagesSkipped)] == [1]
