@@ -13,7 +13,7 @@ BIN := .venv/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-apart lint docs format bench bench-compare conformance simulate fuzz soak account clean
+.PHONY: help serve test test-apart test-compiled wheels lint docs format bench bench-compare conformance simulate fuzz soak account clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,16 @@ test-apart: .venv/.stamp-dev
 	$(BIN)/coverage run -m pytest -p no:cacheprovider -p tests.reactors --reactor=uvloop tests/reactor tests/testing/contract
 	$(BIN)/coverage run -m pytest -p no:cacheprovider -p tests.reactors --reactor=uvloop -m "not once" tests/integration tests/tls
 
+# The wheel is unpacked in a folder of its own, which comes before this one where modules are looked for.
+test-compiled: .venv/.stamp-compiled ## compile the path of a message, and run the tests on that
+	TCPAPP_COMPILED=1 PYTHONPATH=$(CURDIR)/.venv/compiled $(BIN)/python -m pytest -p no:cacheprovider \
+		-o pythonpath=.venv/compiled -m 'not once and not source' $(FOLLOWED:%=--ignore=%) $(PYTEST_ARGS)
+
+wheels: .venv/.stamp-dev ## build dist/: a wheel for every Python, and a compiled one for this Python
+	rm -rf build
+	$(BIN)/python -m build --wheel --no-isolation
+	TCPAPP_COMPILE=1 $(BIN)/python -m build --wheel --no-isolation
+
 lint: .venv/.stamp-dev ## check style, layout and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -58,7 +68,7 @@ format: .venv/.stamp-dev ## lay out the code and mend what can be mended
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/.stamp-bench benchmarks/loadgen benchmarks/tlsload ## measure tcpapp beside its peers
+bench: .venv/.stamp-bench .venv/.stamp-compiled benchmarks/loadgen benchmarks/tlsload ## measure tcpapp beside its peers
 	$(BIN)/python -m benchmarks
 
 bench-compare: .venv/.stamp-bench benchmarks/loadgen ## measure this tree beside a revision: make bench-compare BASE=HEAD~1
@@ -114,3 +124,11 @@ benchmarks/loadgen: benchmarks/loadgen.c
 	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$(EXTRAS)]' >.venv/install.log 2>&1 \
 		|| { cat .venv/install.log >&2; exit 1; }
 	@touch $@ .venv/.stamp-serve # the others install all that serving needs
+
+.venv/.stamp-compiled: .venv/.stamp-dev setup.py $(shell find tcpapp -name '*.py')
+	@echo "Compiling tcpapp into .venv/compiled"
+	@rm -rf build .venv/compiled .venv/wheels
+	@{ TCPAPP_COMPILE=1 $(BIN)/python -m build --wheel --no-isolation --outdir .venv/wheels \
+		&& $(BIN)/python -m pip install --disable-pip-version-check --no-deps --target .venv/compiled .venv/wheels/*.whl; \
+		} >.venv/compile.log 2>&1 || { cat .venv/compile.log >&2; exit 1; }
+	@touch $@

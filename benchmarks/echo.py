@@ -37,6 +37,8 @@ TITLES = {
     "tcpapp-unguarded": "tcpapp, all guards off",
     "tcpapp-line": "tcpapp",
     "tcpapp-batch": "tcpapp, batch form",
+    "tcpapp-compiled": "tcpapp, compiled",
+    "tcpapp-batch-compiled": "tcpapp, compiled, batch form",
     "tcpapp-tls": "tcpapp",
     "tcpapp-room": "tcpapp",
     "twisted-room": "Twisted Int32StringReceiver",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LIFETIME = 300.0
 """Seconds after which a server ends on its own; the longest whole run takes less."""
 
+COMPILED = Path(__file__).resolve().parent.parent / ".venv" / "compiled"
+"""Where `make bench` leaves tcpapp with the path of a message compiled."""
+
 MAX_CONNECTIONS = 11_000
 """More than any measurement opens."""
 
@@ -281,7 +284,9 @@ def asyncio_protocol() -> asyncio._CoroutineLike[asyncio.Server]:
 TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp": tcpapp_echo,
     "tcpapp-unguarded": tcpapp_unguarded,
+    "tcpapp-compiled": tcpapp_echo,
     "tcpapp-batch": tcpapp_batch,
+    "tcpapp-batch-compiled": tcpapp_batch,
     "tcpapp-tls": tcpapp_echo,
     "tcpapp-length": tcpapp_length,
     "tcpapp-room": tcpapp_room,
@@ -309,6 +314,8 @@ def announce(*ports: int) -> None:
 def main(name: str, port: int) -> None:
     """Serve as `name` until standard input ends."""
     factory, _, reactor = name.partition("@")
+    if factory.endswith("-compiled"):
+        sys.path.insert(0, str(COMPILED))
     if factory in TWISTED:
         installer = importlib.import_module(REACTORS[reactor])
         serve_twisted(TWISTED[factory], port, installer, tls=factory.endswith("-tls"))

@@ -108,7 +108,7 @@ class Dispatch:
         self._mark = mark
         self._received: Any = None
         self._received_all: Any = None
-        self._replies: list[bytes] = []
+        self._replies: list[Any] = []
         self._answer: Deferred[Any] | None = None
         self._talk: Deferred[Any] | None = None
         self._coroutine: Coroutine[Any, Any, Any] | None = None

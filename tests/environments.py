@@ -20,7 +20,9 @@ NOT_SOURCE = shutil.ignore_patterns(
 )
 
 
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTHON", "PIP_"))}
+CLEAN = {
+    name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTHON", "PIP_", "TCPAPP_"))
+}
 CLEAN |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_CONFIG_FILE": os.devnull}
 """The environment of every command: nothing leads back to the tests' own environment, or out to the network."""
 

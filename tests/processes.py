@@ -28,7 +28,8 @@ class Process:
     """A process whose lines are waited for, one after the other."""
 
     def __init__(self, command: list[str], cwd: Path, **options: Any) -> None:
-        environ = options.pop("env", os.environ) | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])
+        environ = options.pop("env", os.environ) | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         self.popen = subprocess.Popen(
             command,
             cwd=cwd,

@@ -334,6 +334,7 @@ def test_the_clock_is_the_transports_reactor_unless_another_is_given() -> None:
     assert Peer(transport=NotedTransport(clock=reactor), clock=other).connection.clock is other
 
 
+@pytest.mark.source
 def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
     """A hundred thousand of them are cheap: nothing of their own is in memory but the fixed parts."""
     peer = Peer(lambda message, _: message)

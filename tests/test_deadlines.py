@@ -351,6 +351,7 @@ def waits_of_the_table() -> set[str]:
     return set(re.findall(r"^``(\w+)``", rooms.__doc__ or "", re.MULTILINE))
 
 
+@pytest.mark.source
 def test_every_wait_has_its_rule() -> None:
     """Those of the table are those that there are; the ending says itself what it was that took too long."""
     assert set(OVERDUE) == waits_of_the_table() - {"ending"}

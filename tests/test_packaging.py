@@ -115,7 +115,7 @@ def test_the_wheel_holds_the_package_the_plugin_and_nothing_else(built: Built) -
 def test_the_sdist_holds_all_that_a_build_needs(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert files_of(built.source) | {"LICENSE", "README.md", "pyproject.toml", "setup.cfg"} <= names
+    assert files_of(built.source) | {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py"} <= names
 
 
 # What twistd finds ---------------------------------------------------------------------------------------------------

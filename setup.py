@@ -1,0 +1,44 @@
+"""
+What setup.cfg cannot say: which modules mypyc compiles, where ``TCPAPP_COMPILE=1`` asks for it.
+
+They are the path of a message. The sources are the same, and stay beside what comes of them; a Python for which there
+is nothing compiled takes the sources.
+"""
+
+import os
+import sys
+from typing import Any
+
+from setuptools import setup
+
+COMPILED = [
+    "tcpapp/framing/loops.py",
+    "tcpapp/traffic.py",
+    "tcpapp/deadlines.py",
+    "tcpapp/inbox.py",
+    "tcpapp/outbox.py",
+    "tcpapp/dispatch.py",
+    "tcpapp/intake.py",
+    "tcpapp/load.py",
+    "tcpapp/arrival.py",
+]
+
+COMPILER = ["mypy~=2.4.1", "mypy-zope~=1.0.17", "twisted>=26.4", "typing_extensions>=4.12"]
+"""What it is compiled with, and what it is typed by."""
+
+
+def extensions() -> list[Any]:
+    """The extension modules, where a wheel is built; what setuptools asks before that takes no compiler."""
+    if "bdist_wheel" not in sys.argv:
+        return []
+    from mypyc.build import mypycify
+
+    # The types of all others were checked elsewhere, with more installed.
+    options = ["--config-file=pyproject.toml", "--follow-imports=silent"]
+    return mypycify([*options, *COMPILED], opt_level="3", group_name="tcpapp")
+
+
+if os.environ.get("TCPAPP_COMPILE") == "1":
+    setup(setup_requires=COMPILER, ext_modules=extensions())
+else:
+    setup()
