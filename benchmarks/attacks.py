@@ -198,7 +198,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
     """Each attack, in turn, with a server of its own; alone and attacked in turn."""
     rounds = min(rounds, 3)  # the whole is to take less than ten minutes
     raise_file_limit(FILES)
-    seconds = 0.5 if quick else 1.5
+    seconds = 0.5 if quick else 1.2
     load = Load(1, seconds, connections=1)
     found = []
     for name, attack in ATTACKS.items():

@@ -105,17 +105,27 @@ def _cut_run(chunk: bytes, start: int, width: int, length: int, pack: Pack, mess
 
 def frame_counted(messages: list[Any], most: int, pack: Pack) -> bytes | None:
     """Each of `messages` behind its length; `None` where one is not bytes, or has more than `most`."""
-    pieces: list[bytes] = []
-    before, head = -1, b""
+    first = -1
     for message in messages:
         if type(message) is not bytes:
             return None
         length = len(message)
-        if length != before:
+        if length != first:
+            if first >= 0:
+                return _frame_unlike(messages, most, pack)
             if length > most:
                 return None
-            before, head = length, pack(length)
-        pieces.append(head)
+            first = length
+    return pack(first).join([b"", *messages]) if messages else b""
+
+
+def _frame_unlike(messages: list[Any], most: int, pack: Pack) -> bytes | None:
+    """`frame_counted` of messages that are not all of one length."""
+    pieces: list[bytes] = []
+    for message in messages:
+        if type(message) is not bytes or len(message) > most:
+            return None
+        pieces.append(pack(len(message)))
         pieces.append(message)
     return b"".join(pieces)
 
