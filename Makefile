@@ -29,12 +29,14 @@ serve: .venv/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PORT
 # documentation is followed by `make docs`.
 APART := tests/framing tests/testing/oracles tests/test_readme.py tests/test_packaging.py tests/testing/test_pytest_plugin.py
 FOLLOWED := tests/docs tests/test_documents.py
+ON_OURS := -p tests.reactors --reactor=uvloop
 
 test: .venv/.stamp-dev ## run the tests, under several reactors, and require full coverage
 	@rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory test-apart >.venv/test-apart.log 2>&1 & apart=$$!; trap 'kill $$apart' INT TERM; \
 		$(BIN)/coverage run -m pytest $(APART:%=--ignore=%) $(FOLLOWED:%=--ignore=%) $(PYTEST_ARGS); first=$$?; \
-		wait $$apart; second=$$?; cat .venv/test-apart.log; [ $$first -eq 0 ] && [ $$second -eq 0 ]
+		$(BIN)/coverage run -m pytest -p no:cacheprovider $(ON_OURS) -m 'not once' tests/integration tests/tls; ours=$$?; \
+		wait $$apart; second=$$?; cat .venv/test-apart.log; [ $$first -eq 0 ] && [ $$ours -eq 0 ] && [ $$second -eq 0 ]
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
@@ -42,8 +44,7 @@ test-apart: .venv/.stamp-dev
 	$(BIN)/coverage run -m pytest -p no:cacheprovider $(APART) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -p no:cacheprovider --reactor=asyncio -m 'not once' $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -p no:cacheprovider -p tests.reactors --reactor=select tests/testing/contract
-	$(BIN)/coverage run -m pytest -p no:cacheprovider -p tests.reactors --reactor=uvloop tests/reactor tests/testing/contract
-	$(BIN)/coverage run -m pytest -p no:cacheprovider -p tests.reactors --reactor=uvloop -m "not once" tests/integration tests/tls
+	$(BIN)/coverage run -m pytest -p no:cacheprovider $(ON_OURS) tests/reactor tests/testing/contract
 
 # The wheel is unpacked in a folder of its own, which comes before this one where modules are looked for.
 test-compiled: .venv/.stamp-compiled ## compile the path of a message, and run the tests on that

@@ -60,6 +60,11 @@ class Inbox:
         return len(self._messages) if self._messages else 0
 
     @property
+    def ended(self) -> bool:
+        """Whether no message will come any more."""
+        return self._ended is not None
+
+    @property
     def awaited(self) -> bool:
         """Whether somebody waits for a message."""
         return bool(self._waiters)

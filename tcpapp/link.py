@@ -135,7 +135,8 @@ class Link(Protocol):
         if self.factory is not None:
             self.factory.connection_closed(self, ended)
         self._end_waiters()
-        self._outbox.end(self._ending.error, flushed)
+        if self._outbox.awaited:
+            self._outbox.end(self._ending.error, flushed)
         self._dispatch.closed(ended)
         self._tell(*((Closed, ended, unhandled) if self._ending.opened else (NeverOpened, ended)))
         self._ending.tell()
@@ -361,7 +362,10 @@ class Link(Protocol):
             self.transport.loseConnection()
 
     def _end_waiters(self) -> None:
-        error, requests, waited_for = self._ending.error, self._dispatch.requests, self._dispatch.waits_for
+        requests, waited_for = self._dispatch.requests, self._dispatch.waits_for
+        if self._inbox.ended and requests is None:
+            return
+        error = self._ending.error
         self._inbox.end(error)
         if requests is not None:
             requests.end(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from tcpapp.errors import InvalidAddress
@@ -23,9 +24,15 @@ Place = tuple[int, int]
 
 def ip_of(address: Any) -> IP | None:
     """The IP address of a peer's Twisted `address`; `None` where it has none. A zone (``%eth0``) is left out."""
+    host = getattr(address, "host", None)
+    return _ip(host) if isinstance(host, str) else None
+
+
+@lru_cache(maxsize=1024)  # each connection asks for its own, twice; who comes often comes from few
+def _ip(host: str) -> IP | None:
     try:
-        ip = ipaddress.ip_address(address.host.partition("%")[0])
-    except (AttributeError, ValueError):
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
         return None
     return getattr(ip, "ipv4_mapped", None) or ip
 

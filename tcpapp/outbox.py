@@ -185,6 +185,11 @@ class Outbox:
         """The transport is gone; `end` follows."""
 
     @property
+    def awaited(self) -> bool:
+        """Whether somebody waits to hear of what was sent."""
+        return bool(self._handed or self._queue)
+
+    @property
     def held(self) -> int:
         """How many bytes are held here, and by a transport over its mark, which may have up to twice as many."""
         return self.unsent + self._gathered_size + (2 * self._limits.write_high if self.blocked else 0)

@@ -113,12 +113,12 @@ class Settings:
     def begin_waits(self, deadlines: Deadlines, *, serves: bool) -> None:
         """Begin those of an open connection. What the peer of a server owes us is not what a server owes us."""
         timeouts = self.timeouts
-        deadlines.reckon(timeouts.frame, **waits_of(timeouts, serves=serves, beats=self.heartbeat is not None))
         if serves and timeouts.first_message:
             deadlines.start("first_message", timeouts.first_message)
         if timeouts.max_age:
             spread = self.limits.age_jitter / 100
             deadlines.start("max_age", timeouts.max_age * self.random.uniform(1 - spread, 1 + spread))
+        deadlines.reckon(timeouts.frame, **waits_of(timeouts, serves=serves, beats=self.heartbeat is not None))
 
     def alarm(self, name: str, value: int, limit: int, where: str = "") -> None:
         """The limit called `name` is near."""
