@@ -20,7 +20,7 @@ The tower; a file imports only from rows below its own::
     connection          1  MessageProtocol: one conversation, OPEN → CLOSING → CLOSED
       link              1  its other side: what the transport and the parts call
       arrival           1  bytes → messages, and what is noted of every chunk
-      dispatch          1  messages → app → replies, one at a time
+      dispatch, holds   1  messages → app → replies, one at a time; what holds that back
       reading           1  whether anything is read, and why not
       intake, turns     1  how much of what came is let in at once, and how fast
       inbox, outbox     1  what waits on either side, with marks and bounds

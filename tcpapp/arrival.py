@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from tcpapp.deadlines import Deadlines
-from tcpapp.dispatch import DEAF, Dispatch
+from tcpapp.dispatch import Dispatch
 from tcpapp.errors import UnreadableStream
 from tcpapp.framing import Framing
+from tcpapp.holds import DEAF
 from tcpapp.intake import Intake
 from tcpapp.load import Load
 from tcpapp.traffic import Traffic

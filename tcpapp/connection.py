@@ -28,9 +28,9 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from typing_extensions import Self
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.dispatch import DEAF, PAUSED
 from tcpapp.ending import State
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage
+from tcpapp.holds import DEAF, PAUSED
 from tcpapp.link import Link
 from tcpapp.proxied import header_below
 from tcpapp.proxy_protocol import Header

@@ -25,6 +25,7 @@ wait                of what                                                     
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from math import inf
 from typing import Protocol
 
@@ -172,7 +173,7 @@ class Deadlines:
     def reckon(self, frame: float, **waits: float) -> None:
         """From now on, reckon the waits for what happens again and again; seconds each, 0: there is no such wait."""
         self._frame = frame or inf
-        self._reckoned = tuple((wait, seconds) for wait, seconds in waits.items() if seconds)
+        self._reckoned = _one_for_all(tuple((wait, seconds) for wait, seconds in waits.items() if seconds))
         self._began = self.heard = self.seconds()
         self._wake_for_first()
 
@@ -285,3 +286,9 @@ class Deadlines:
 
 def _clockless() -> float:
     return 0.0
+
+
+@lru_cache(maxsize=64)
+def _one_for_all(waits: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+    """The first of those that are equal: a server's connections have the same waits, and need not each hold them."""
+    return waits

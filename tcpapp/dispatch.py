@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from types import CoroutineType
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -17,51 +17,17 @@ from twisted.python.failure import Failure
 from tcpapp.app import AWAITABLE, Handlers, deferred_of
 from tcpapp.close_reason import CloseReason
 from tcpapp.codecs import Codec
-from tcpapp.errors import UndecodableMessage, UnreadableStream, UnsendableMessage
+from tcpapp.errors import UndecodableMessage, UnsendableMessage
 from tcpapp.framing import Framing
+from tcpapp.holds import AWAITING, ENDING, OVER, PULLED, TOLD, WORKING
 from tcpapp.inbox import Inbox
 from tcpapp.outbox import Outbox
 from tcpapp.requests import Requests, answer
 
-__all__ = ["BLOCKED", "CUT", "DEAF", "ENDING", "OVER", "PAUSED", "SECURING", "TOLD", "Dispatch", "Served"]
-
-# Why no message is handed to the app just now: the bits of Dispatch.hold.
-WORKING = 1  # the app is being called, and the loop that calls it goes on by itself
-AWAITING = 2  # what the app returned last is not there yet
-PAUSED = 4  # the user said so
-BLOCKED = 8  # the peer does not take the replies
-PULLED = 16  # the app has no `received`: messages are fetched from the inbox
-OVER = 32  # the connection is closing, or closed
-ENDING = 64  # no message comes any more; what came is still handed on (so this alone holds nothing back)
-TOLD = 128  # the conversation has been told of the end by what it was waiting for (nor does this)
-CUT = 256  # the connection was cut: it is not flushed any more
-SECURING = 512  # TLS is being set up on the connection
-DEAF = ENDING | OVER
+__all__ = ["Dispatch"]
 
 NOBODY = Handlers(None, None)
 """The app of a connection that is not open yet."""
-
-
-class Served(Protocol):
-    """The connection, as its dispatch sees it."""
-
-    def unreadable(self, error: UnreadableStream) -> None:
-        """A message is no value of the codec; nothing after it was taken."""
-
-    def app_waits(self) -> None:
-        """The app gave a reply that is to be waited for."""
-
-    def app_answered(self) -> None:
-        """That reply is there, or has failed."""
-
-    def app_failed(self, failure: Failure) -> None:
-        """The app raised, or gave what cannot be sent."""
-
-    def talk_ended(self) -> None:
-        """The conversation came to its end."""
-
-    def app_rests(self) -> None:
-        """The app is not being called any more, for now."""
 
 
 class Dispatch:

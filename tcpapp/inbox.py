@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 
@@ -18,11 +18,11 @@ from tcpapp.limits import Limits
 
 __all__ = ["FULL", "Inbox", "Source"]
 
-MESSAGE_COST = 64
+MESSAGE_COST: Final = 64
 """Bytes that a waiting message counts for beyond its own (its object, its place): empty ones fill an inbox, too."""
 
 
-FULL = 1
+FULL: Final = 1
 """Why the source is to bring no more: the inbox is over its mark."""
 
 

@@ -16,7 +16,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines
-from tcpapp.dispatch import OVER, Dispatch
+from tcpapp.dispatch import Dispatch
+from tcpapp.holds import OVER
 from tcpapp.inbox import MESSAGE_COST
 from tcpapp.pace import Pace
 from tcpapp.reading import FAST, KEPT, Reading

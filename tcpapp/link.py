@@ -21,11 +21,12 @@ from tcpapp.app import Handlers
 from tcpapp.arrival import Arrival
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines, reason_of
-from tcpapp.dispatch import AWAITING, BLOCKED, CUT, ENDING, OVER, PAUSED, TOLD, Dispatch
+from tcpapp.dispatch import Dispatch
 from tcpapp.ending import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
 from tcpapp.errors import NotConnected, UnreadableStream
 from tcpapp.framing import Framing
 from tcpapp.hints import hinted
+from tcpapp.holds import AWAITING, BLOCKED, CUT, ENDING, OVER, PAUSED, TOLD
 from tcpapp.inbox import Inbox
 from tcpapp.intake import Intake
 from tcpapp.load import Load
@@ -166,6 +167,10 @@ class Link(Protocol):
         """More comes than may, and there is no waiting."""
         (self._cut if self._settings.policies.too_fast == "reset" else self._end_input)(cause)
 
+    def memory_short(self, cause: CloseReason) -> None:
+        """It is the one that holds the most, where all of them hold too much."""
+        self._cut(cause)
+
     def load_changed(self) -> None:
         """More is held than was, or less."""
         self._load.note()
@@ -277,7 +282,7 @@ class Link(Protocol):
         self._outbox = Outbox(self.transport, self, limits, settings.timeouts.send_progress, deadlines)
         self._dispatch = Dispatch(self, self._framing, settings.codec, self._inbox, self._outbox, limits.write_high)
         self._intake = Intake(self, self._dispatch, self._reading, settings, deadlines, self._clock)
-        self._load = Load(settings.memory, self._parts, self._reading, self._cut)
+        self._load = Load(settings.memory, self._parts, self._reading, self)
         self._arrival = Arrival(
             self, self._framing, self._intake, self._dispatch, deadlines, settings.traffic, self._load
         )

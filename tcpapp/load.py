@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.framing import Framing
@@ -12,25 +12,32 @@ from tcpapp.memory import Memory
 from tcpapp.outbox import Outbox
 from tcpapp.reading import SHORT, Reading
 
-__all__ = ["Load"]
+__all__ = ["Load", "Owner"]
+
+
+class Owner(Protocol):
+    """The connection that holds them."""
+
+    def memory_short(self, cause: CloseReason) -> None:
+        """It is to let go of all it holds, and end for that."""
 
 
 class Load:
     """The bytes that come and go on one connection. `noted` is how many of them the memory knows of."""
 
-    __slots__ = ("_cut", "_framing", "_inbox", "_intake", "_memory", "_outbox", "_reading", "noted")
+    __slots__ = ("_framing", "_inbox", "_intake", "_memory", "_outbox", "_owner", "_reading", "noted")
 
     def __init__(
         self,
         memory: Memory,
         parts: tuple[Framing, Intake, Inbox, Outbox],
         reading: Reading,
-        cut: Callable[[CloseReason], None],
+        owner: Owner,
     ) -> None:
         self._memory = memory
         self._framing, self._intake, self._inbox, self._outbox = parts
         self._reading = reading
-        self._cut = cut
+        self._owner = owner
         self.noted = 0
 
     @property
@@ -62,4 +69,4 @@ class Load:
     def shed(self, holds: int, limit: int) -> None:
         """There is no memory left, and this connection holds the most of it."""
         text = f"all connections together held more than {limit} bytes (max_buffered), and this one {holds} of them"
-        self._cut(CloseReason(EndedBy.US, "memory-short", text, holds, limit))
+        self._owner.memory_short(CloseReason(EndedBy.US, "memory-short", text, holds, limit))

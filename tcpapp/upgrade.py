@@ -13,8 +13,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.dispatch import SECURING, Dispatch
+from tcpapp.dispatch import Dispatch
 from tcpapp.framing import Framing
+from tcpapp.holds import SECURING
 from tcpapp.inbox import Inbox
 from tcpapp.intake import Intake
 from tcpapp.outbox import Outbox

@@ -38,7 +38,7 @@ TOWER = (
     {"alarm", "traffic"},
     {"info"},
     {"admission"},
-    {"telemetry", "doors", "deadlines", "keepalive", "turns", "memory"},
+    {"telemetry", "doors", "deadlines", "keepalive", "turns", "memory", "holds"},
     {"inbox", "outbox", "requests", "ending", "app"},
     {"settings", "dispatch", "reading"},
     {"intake"},

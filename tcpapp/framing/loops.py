@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["Pack", "Unpack", "cut_counted", "cut_netstrings", "cut_varints", "frame_counted", "frame_varints"]
 
@@ -22,13 +22,13 @@ Pack = Callable[[int], bytes]
 
 # A length of fixed width ---------------------------------------------------------------------------------------------
 
-ALIKE = 3
+ALIKE: Final = 3
 """After so many more messages of the same length, a run of it is looked for: records and beats come alike."""
 
 RUNS = (64, 16, 8, 4)
 """How many frames of a run are cut at once."""
 
-LONGEST_IN_RUN = 1024
+LONGEST_IN_RUN: Final = 1024
 """Bytes of a message for which a run pays: with longer ones, copying them is what takes the time."""
 
 

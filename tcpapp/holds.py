@@ -1,0 +1,42 @@
+"""Why no message of a connection is handed to its app just now: the bits of `Dispatch.hold`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "AWAITING",
+    "BLOCKED",
+    "CUT",
+    "DEAF",
+    "ENDING",
+    "OVER",
+    "PAUSED",
+    "PULLED",
+    "SECURING",
+    "TOLD",
+    "WORKING",
+]
+
+WORKING: Final = 1
+"""The app is being called, and the loop that calls it goes on by itself."""
+AWAITING: Final = 2
+"""What the app returned last is not there yet."""
+PAUSED: Final = 4
+"""The user said so."""
+BLOCKED: Final = 8
+"""The peer does not take the replies."""
+PULLED: Final = 16
+"""The app has no `received`: messages are fetched from the inbox."""
+OVER: Final = 32
+"""The connection is closing, or closed."""
+ENDING: Final = 64
+"""No message comes any more; what came is still handed on, so this alone holds nothing back."""
+TOLD: Final = 128
+"""The conversation has been told of the end by what it was waiting for; nor does this."""
+CUT: Final = 256
+"""The connection was cut: it is not flushed any more."""
+SECURING: Final = 512
+"""TLS is being set up on the connection."""
+DEAF: Final = 96
+"""`ENDING`, or `OVER`: nothing that comes is heard."""
