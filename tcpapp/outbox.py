@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from tcpapp.deadlines import Deadlines
 from tcpapp.errors import NotConnected
@@ -50,7 +50,6 @@ class _Waiting:
         self.told = told
 
 
-@implementer(IPushProducer)
 class Outbox:
     """
     Writes to a transport, as whose producer it is told when to stop and when to go on.
@@ -266,3 +265,6 @@ class Outbox:
             if self._handed is None:
                 self._handed = []
             self._handed.append(waiting.told)
+
+
+classImplements(Outbox, IPushProducer)  # a decorator would keep its class from being compiled as one
