@@ -308,6 +308,31 @@ async def test_so_it_does_inside_somebodys_context(bench: Bench) -> None:
     assert seen == [(7, "Noting,0,127.0.0.1")]
 
 
+@pytest.mark.parametrize("way", ["write", "close", "raise"])
+@test
+async def test_what_the_protocol_does_there_is_done(bench: Bench, logged_errors: Any, way: str) -> None:
+    """What it writes is sent, what it closes is flushed and closed, and what it raises is the reason of the loss."""
+    server = Noting()
+    peer = await bench.meet(server)
+
+    def act(end: Any) -> None:
+        end.transport.write(b"hello")
+        if way == "close":
+            end.transport.loseConnection()
+        elif way == "raise":
+            raise KeyError
+
+    server.on_data = act
+    await bench.turns()
+    context.call({"mine": 7}, server.transport.data_received, b"x")
+    if way != "raise":
+        assert await bench.read(peer, 5) == b"hello"
+    if way != "write":
+        await bench.until(lambda: server.reason)
+        assert bool(server.reason.check(KeyError)) == (way == "raise")
+        assert len(logged_errors.take(KeyError)) == (way == "raise")
+
+
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
