@@ -21,10 +21,10 @@ from benchmarks.report import Row, ratio_row, table
 
 ROUNDS = 9
 LOADS = {
-    "50 connections, 64-byte messages, 64 in flight each": Load(PIPELINED, 0.6),
-    "50 connections, 64-byte messages, 1 in flight each": Load(1, 0.6),
-    "50 connections, 16 KiB messages, 1 in flight each": Load(1, 0.6, size=16_384),
-    "50 connections, lines, 64 in flight each": Load(PIPELINED, 0.6, "line"),
+    "50 connections, 64-byte messages, 64 in flight each": ("tcpapp", Load(PIPELINED, 0.6)),
+    "50 connections, 64-byte messages, 1 in flight each": ("tcpapp", Load(1, 0.6)),
+    "50 connections, 16 KiB messages, 1 in flight each": ("tcpapp", Load(1, 0.6, size=16_384)),
+    "50 connections, lines, 64 in flight each": ("tcpapp-line", Load(PIPELINED, 0.6)),
 }
 
 
@@ -66,8 +66,7 @@ def serving_from(tree: Path, name: str) -> Iterator[Server]:
 def compare(base: Path, revision: str) -> list[Row]:
     """Each load, in turn."""
     rows = []
-    for title, load in LOADS.items():
-        name = "tcpapp-line" if load.framing == "line" else "tcpapp"
+    for title, (name, load) in LOADS.items():
         ours, theirs = [], []
         with serving_from(ROOT, name) as new, serving_from(base, name) as old:
             for _ in range(ROUNDS):
