@@ -100,6 +100,6 @@ class CloseReason:
 
     @classmethod
     def from_unreadable(cls, error: UnreadableStream) -> CloseReason:
-        """The reason of a connection whose peer sent what cannot be read."""
+        """The reason of a connection whose peer sent what cannot be read. It keeps the error without its frames."""
         by = EndedBy.PEER if error.rule == "truncated-message" else EndedBy.US
-        return cls(by, error.rule, str(error), error.value, error.limit, error)
+        return cls(by, error.rule, str(error), error.value, error.limit, error.without_frames())

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from typing_extensions import override
+from typing_extensions import Self, override
 
 if TYPE_CHECKING:
     from tcpapp.close_reason import CloseReason
@@ -102,6 +102,15 @@ class UnreadableStream(TcpAppError):
         self.value = value
         self.limit = limit
 
+    def without_frames(self) -> Self:
+        """
+        Remove the traceback and the errors behind it, and return this error: for an error that is kept as a value.
+
+        The frames of a traceback hold all that their functions held: the message, and what was decoded of it.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
+
 
 class MessageTooLong(UnreadableStream):
     """A message longer than the framing's ``max``: `value` bytes, so far or announced, over `limit`."""
@@ -121,6 +130,10 @@ class TruncatedMessage(UnreadableStream):
     rule = "truncated-message"
 
 
+ERROR_WEIGHT = 1024
+"""Bytes of an error beside the message: its text, of at most 400 characters, its attributes, and itself."""
+
+
 class UndecodableMessage(UnreadableStream):
     """
     A whole message that is no value of the codec. `message` holds its bytes.
@@ -134,6 +147,11 @@ class UndecodableMessage(UnreadableStream):
     def __init__(self, text: str, *, message: bytes) -> None:
         super().__init__(text, value=len(message))
         self.message = message
+
+    @property
+    def weight(self) -> int:
+        """An upper bound of the bytes of memory that this error takes with its message, `without_frames`."""
+        return ERROR_WEIGHT + len(self.message)
 
 
 class MalformedProxyHeader(UnreadableStream):

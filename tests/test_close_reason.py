@@ -104,3 +104,17 @@ def test_a_reason_cannot_be_changed() -> None:
 def test_what_is_public_is_named() -> None:
     """The module gives the reason and who ended it."""
     assert sorted(close_reason.__all__) == ["CloseReason", "EndedBy"]
+
+
+def test_the_error_of_a_reason_holds_no_frames() -> None:
+    """A reason is kept for as long as somebody asks for it; the frames would keep what the connection had read."""
+    try:
+        try:
+            b"\xff".decode()
+        except UnicodeDecodeError as cause:
+            raise UndecodableMessage("not text", message=b"\xff") from cause
+    except UndecodableMessage as caught:
+        error = caught
+    reason = CloseReason.from_unreadable(error)
+    assert reason.error is error
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpapp.codecs import QUOTED, Codec, Json, MessagePack, Text, from_string
+from tcpapp.codecs import BYTE_WEIGHT, QUOTED, VALUE_WEIGHT, Codec, Json, MessagePack, Text, from_string
 from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage
 
 CODECS = [Text(), Json(), MessagePack(), Json(list[int]), MessagePack(dict[str, int])]
@@ -204,6 +204,21 @@ def test_a_connection_reads_what_its_codec_says(make: type[Codec[Any]]) -> None:
     error = make(invalid="deliver").read(b"\xc1")
     assert isinstance(error, UndecodableMessage)
     assert error.message == b"\xc1"
+
+
+@pytest.mark.parametrize("make", [Text, *STRUCTURED])
+def test_an_error_that_is_delivered_holds_no_frames(make: type[Codec[Any]]) -> None:
+    """It waits like any value, and a frame of the decoder would hold what was decoded; `weight` is what it takes."""
+    error = make(invalid="deliver").read(b"\xc1" * 100)
+    assert isinstance(error, UndecodableMessage)
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+    assert sys.getsizeof(error) + sys.getsizeof(str(error)) + sys.getsizeof(vars(error)) <= error.weight - 100
+    assert error.weight <= 2000
+
+
+def test_a_codec_of_ones_own_weighs_its_messages_by_their_length() -> None:
+    """The base class knows no value: it takes the densest."""
+    assert Codec().weight(b"x" * 100) == VALUE_WEIGHT + 100 * BYTE_WEIGHT
 
 
 @pytest.mark.parametrize("codec", [Json(), MessagePack(), Text()], ids=str)
