@@ -50,7 +50,17 @@ from tcpapp.errors import InvalidOption
 if TYPE_CHECKING:
     from tcpapp.connection import MessageProtocol
 
-__all__ = ["Batch", "Conversation", "Handlers", "batch", "conversation", "deferred_of", "handlers_of", "outcome_of"]
+__all__ = [
+    "Batch",
+    "Conversation",
+    "Decoded",
+    "Handlers",
+    "batch",
+    "conversation",
+    "deferred_of",
+    "handlers_of",
+    "outcome_of",
+]
 
 AWAITABLE = (Deferred, CoroutineType, asyncio.Future)
 """What an app may give in a reply's place when the reply is not there yet."""
@@ -109,8 +119,23 @@ def batch(received_all: Callable[[list[Any], MessageProtocol], Any]) -> Batch:
     return Batch(received_all)
 
 
+class Decoded:
+    """A message that was decoded before it came to the app, to see whether it is a reply: its bytes and its value."""
+
+    __slots__ = ("message", "value")
+
+    def __init__(self, message: bytes, value: Any) -> None:
+        self.message = message
+        self.value = value
+
+
 class Handlers:
-    """The parts of an app that a connection calls, each `None` where the app has none. Replies are bytes already."""
+    """
+    The parts of an app that a connection calls, each `None` where the app has none. Replies are bytes already.
+
+    `received` takes a message as it came, or a `Decoded` one, and raises `UndecodableMessage` for one that is no value;
+    `received_all` takes values.
+    """
 
     __slots__ = ("closed", "draining", "opened", "received", "received_all", "talk")
 
@@ -122,7 +147,7 @@ class Handlers:
         received, received_all = getattr(app, "received", None), getattr(app, "received_all", None)
         if all(part is None for part in (received, received_all, self.opened, self.closed, self.talk)):
             received = app  # a function, or None: no app at all
-        self.received = received if codec is None or received is None else _encoding(received, codec)
+        self.received = received if codec is None or received is None else _coding(received, codec)
         self.received_all = (
             received_all if codec is None or received_all is None else _all_encoding(received_all, codec)
         )
@@ -138,14 +163,15 @@ def _all_encoding(received_all: Callable[..., Any], codec: Codec[Any]) -> Callab
     return received_and_encoded
 
 
-def _encoding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., Any]:
-    encode = codec.encode
+def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., Any]:
+    read, encode = codec.read, codec.encode
 
-    def received_and_encoded(message: Any, connection: Any) -> Any:
-        reply = received(message, connection)
+    def decoded_received_and_encoded(message: Any, connection: Any) -> Any:
+        value = message.value if type(message) is Decoded else read(message)
+        reply = received(value, connection)
         return reply if reply is None or isinstance(reply, AWAITABLE) else encode(reply)
 
-    return received_and_encoded
+    return decoded_received_and_encoded
 
 
 def handlers_of(app: Any, codec: Codec[Any] | None = None) -> Callable[[], Handlers]:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tcpapp.deadlines import Deadlines
 from tcpapp.dispatch import Dispatch
-from tcpapp.errors import UnreadableStream
+from tcpapp.errors import UnreadableStream, without_frames
 from tcpapp.framing import Framing
 from tcpapp.holds import DEAF
 from tcpapp.intake import Intake
@@ -58,7 +58,7 @@ class Arrival:
         try:
             messages = framing.receive(data)
         except UnreadableStream as error:
-            messages, framing.failure = [], error
+            messages, framing.failure = [], without_frames(error)
         intake, deadlines, unfinished = self._intake, self._deadlines, framing.unfinished
         deadlines.heard = now = deadlines.seconds()
         traffic = self._traffic

@@ -13,7 +13,7 @@ from enum import Enum
 
 from typing_extensions import override
 
-from tcpapp.errors import UnreadableStream
+from tcpapp.errors import UnreadableStream, without_frames
 
 __all__ = ["CloseReason", "EndedBy"]
 
@@ -102,4 +102,4 @@ class CloseReason:
     def from_unreadable(cls, error: UnreadableStream) -> CloseReason:
         """The reason of a connection whose peer sent what cannot be read. It keeps the error without its frames."""
         by = EndedBy.PEER if error.rule == "truncated-message" else EndedBy.US
-        return cls(by, error.rule, str(error), error.value, error.limit, error.without_frames())
+        return cls(by, error.rule, str(error), error.value, error.limit, without_frames(error))

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Generic, Literal, get_args, get_origin, overlo
 from typing_extensions import TypeVar, override
 
 from tcpapp.decoded_size import Costs, costs_of, json_size, msgpack_size, text_size
-from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage
+from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage, without_frames
 from tcpapp.spec import InvalidSpec, shown, split, suggest
 from tcpapp.value_types import types_within
 
@@ -84,7 +84,7 @@ class Codec(Generic[T]):
             return self.decode(message)
         except UndecodableMessage as error:
             if self.invalid == "deliver":
-                return error.without_frames()
+                return without_frames(error)
             raise
 
     def weight(self, message: bytes) -> int:

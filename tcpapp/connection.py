@@ -116,9 +116,12 @@ class MessageProtocol(Link):
         After the end of the connection the messages that came before it can still be received; then it fails with
         `NotConnected`. It fails with an `UndecodableMessage` that the codec delivers. Cancelled, it takes none.
         """
-        if self.state is State.UNOPENED or (self._dispatch.hold & DEAF and not self._inbox):
+        if self.state is State.UNOPENED or (self._dispatch.hold & DEAF and not self._inbox and not self._inbox.refused):
             return fail(self._ending.error)
-        return self._inbox.receive()
+        received = self._inbox.receive()
+        if self._load.noted:
+            self._load.note()
+        return received
 
     def request(self, message: Any, timeout: float | None = None) -> Deferred[Any]:
         """

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -222,6 +222,7 @@ class Deadlines:
         self.no_more_input()
         self._started = None
         self._clock = None
+        self._own = _NOBODY
         self._unset()
 
     # The timer.
@@ -282,6 +283,21 @@ class Deadlines:
         self._last_beat = self.seconds()
         self._beats += 1
         self._own.beat(self._beats - 1)
+
+
+class _Nobody:
+    """Whose waits those of an ended connection are, which is held by nothing of its own."""
+
+    @property
+    def has_the_turn(self) -> bool:
+        return False
+
+    def overdue(self, wait: str, seconds: float) -> None: ...
+
+    def beat(self, missed: int) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
 
 
 def _clockless() -> float:

@@ -2,25 +2,26 @@
 The way from messages to the app and back to replies: in order, one message at a time.
 
 While anything holds it back (the app's Deferred, `pause`, a peer that does not take the replies) messages wait in the
-inbox. The replies to one chunk are framed together and written as one.
+inbox, as the bytes that came: each is decoded as the app takes it. The replies to one chunk are framed together and
+written as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from tcpapp.app import AWAITABLE, Handlers, deferred_of
+from tcpapp.app import AWAITABLE, Decoded, Handlers, deferred_of
 from tcpapp.close_reason import CloseReason
 from tcpapp.codecs import Codec
 from tcpapp.errors import UndecodableMessage, UnsendableMessage
 from tcpapp.framing import Framing
-from tcpapp.holds import AWAITING, ENDING, OVER, PULLED, TOLD, WORKING
-from tcpapp.inbox import Inbox
+from tcpapp.holds import AWAITING, ENDING, GONE, OVER, PULLED, TOLD, WORKING
+from tcpapp.inbox import MESSAGE_COST, Inbox
 from tcpapp.outbox import Outbox
 from tcpapp.requests import Requests, answer
 
@@ -35,6 +36,7 @@ class Dispatch:
     Hands the messages of one connection to its app.
 
     `hold` is 0 while messages go straight to the app. `requests` are those that wait for replies, once there are any.
+    `in_hand` is how many bytes of memory the messages take, at the most, that the app has yet to answer.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class Dispatch:
         "_talk",
         "_unsorted",
         "hold",
+        "in_hand",
         "requests",
     )
 
@@ -80,6 +83,7 @@ class Dispatch:
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._unsorted: list[bytes] | None = None
         self.requests: Requests | None = None
+        self.in_hand = 0
         self.hold = PULLED
 
     @property
@@ -114,6 +118,7 @@ class Dispatch:
         self._received_all = handlers.received_all
         if handlers.received is not None or handlers.received_all is not None:
             self.hold &= ~PULLED
+        self._inbox.watched = handlers.talk is not None
         first = self._handlers.opened or self._handlers.talk
         if first is not None:
             self._work((None,), lambda _, connection: self._begin(first(connection)))
@@ -121,22 +126,22 @@ class Dispatch:
             self.go_on()
 
     def arrive(self, messages: list[bytes]) -> None:
-        """Messages came: decode them, where there is a codec, and hand each to its request, or to the app."""
-        if self._codec is not None or self.requests is not None:
+        """Messages came: hand each to its request, or to the app."""
+        if self.requests is not None:
             self._sort(messages)
         elif len(messages) == 1 and not self.hold and not self._inbox.in_use and self._received_all is None:
             self._handle_one(messages[0])
         else:
             self.handle(messages)
 
-    def handle(self, messages: Sequence[Any], sizes: Sequence[int] | None = None) -> None:
-        """Hand `messages`, of `sizes` bytes each, to the app; those it is not ready for wait in the inbox."""
+    def handle(self, messages: list[Any]) -> None:
+        """Hand `messages`, or `Decoded` ones, to the app; those it is not ready for wait in the inbox."""
         if self.hold or self._inbox.in_use:
-            self._keep(messages, sizes)
+            self._keep(messages)
             return
         left = self._work_on(messages)
         if left is not None and (rest := list(left)):
-            self._inbox.put_back(rest, sizes[-len(rest) :] if sizes else [len(each) for each in rest])
+            self._inbox.put_back(as_they_came(rest))
         self._end_work()
         if self.hold or self._inbox.in_use:
             self.go_on()
@@ -151,7 +156,7 @@ class Dispatch:
             if type(reply) is bytes:
                 self._replies.append(reply)
             elif reply is not None:
-                self._settle(reply)
+                self._settle(reply, [message])
         except Exception:
             self._connection.app_failed(Failure())
         self._end_work()
@@ -163,7 +168,7 @@ class Dispatch:
         while not self.hold & ~(ENDING | TOLD) and self._inbox:
             self._work_on(self._inbox.drain())
             self._end_work()
-        if not self.hold & WORKING:
+        if not self.hold & (WORKING | GONE):
             self._connection.app_rests()
 
     def hold_back(self, why: int) -> None:
@@ -225,13 +230,21 @@ class Dispatch:
                 if told is not None:
                     told.addErrback(self._connection.app_failed)
 
+    def end(self) -> None:
+        """The connection has ended, and the app knows: let go of all, and work no more."""
+        self.hold |= GONE
+        self.in_hand = 0
+        self.requests = self._unsorted = None
+        self._replies.clear()
+
     def cancel_answer(self) -> None:
-        """The reply that the app has yet to give is not wanted any more. There has to be one."""
-        assert self._answer is not None
-        try:
-            self._answer.cancel()
-        except Exception:  # the app's own canceller
-            self._connection.app_failed(Failure())
+        """The reply that the app has yet to give, if there is one, is not wanted any more."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            try:
+                answer.cancel()
+            except Exception:  # the app's own canceller
+                self._connection.app_failed(Failure())
 
     def cancel_talk(self, waited_for: object) -> None:
         """The connection has ended: cancel the conversation that nobody told, for it waits still for `waited_for`."""
@@ -250,32 +263,24 @@ class Dispatch:
         return self._codec.encode(first)
 
     def _sort(self, messages: list[bytes]) -> None:
-        """`arrive` where there is a codec, or were requests. The order in which they came is kept."""
+        """`arrive` where there were requests. The order in which they came is kept."""
         if self._unsorted is not None:  # re-entered: the loop below goes on with them
             self._unsorted += messages
             return
         self._unsorted = messages
-        values: list[Any] = []
-        sizes: list[int] = []
+        others: list[Any] = []
         failure: Failure | None = None
         try:
             for message in messages:
-                value = message if self._codec is None else self._codec.read(message)
-                reply = None if self.requests is None else self.requests.take(value)
-                if reply is None:
-                    values.append(value)
-                    sizes.append(len(message))
-                    continue
-                if values:
-                    self.handle(values, sizes)
-                    values, sizes = [], []
-                answer(reply, value)
+                other = self._take_reply(message, others)
+                if other is not None:
+                    others.append(other)
         except Exception:  # an undecodable message, or the user's key function; nothing after it is taken
             failure = Failure()
         else:
             self._unsorted = None
-        if values:
-            self.handle(values, sizes)
+        if others:
+            self.handle(others)
         self._unsorted = None
         if failure is None:
             self.go_on()
@@ -283,13 +288,31 @@ class Dispatch:
             self._connection.unreadable(failure.value)
         else:
             self._connection.app_failed(failure)
+        failure = None  # it holds this frame
 
-    def _keep(self, messages: Sequence[Any], sizes: Sequence[int] | None) -> None:
+    def _take_reply(self, message: bytes, before: list[Any]) -> Any:
+        """Answer the request to which `message` is the reply, once the app had those `before`; or give it back."""
+        requests, codec = self.requests, self._codec
+        assert requests is not None
+        if not requests.expected:
+            return message
+        value = message if codec is None else codec.read(message)
+        reply = requests.take(value)
+        if reply is None:
+            return message if codec is None else Decoded(message, value)
+        if before:
+            others = before.copy()
+            before.clear()
+            self.handle(others)
+        answer(reply, value)
+        return None
+
+    def _keep(self, messages: list[Any]) -> None:
         """Put `messages` into the inbox. What those who wait there for them send is gathered into one write, too."""
         working = self.hold & WORKING
         self.hold |= WORKING
         self._outbox.gather()
-        self._inbox.put(messages, sizes or [len(each) for each in messages])
+        self._inbox.put(as_they_came(messages))
         if not working:
             self._end_work()
             self.go_on()
@@ -301,14 +324,30 @@ class Dispatch:
         self.hold |= WORKING
         self._outbox.gather()
         try:
-            replies = self._received_all(list(messages), self._connection)
-            if isinstance(replies, AWAITABLE):
-                self._settle(replies, self._all_answered)
-            else:
-                self._replies += all_of(replies)
+            self._work_on_all(list(messages))
         except Exception:
             self._connection.app_failed(Failure())
         return None
+
+    def _work_on_all(self, messages: list[Any]) -> None:
+        """Hand them on at once, up to one that is no value: that waits in the inbox, and is the first the next time."""
+        values, codec = messages, self._codec
+        if codec is not None:
+            values = []
+            for place, message in enumerate(messages):
+                try:
+                    values.append(message.value if type(message) is Decoded else codec.read(message))
+                except UndecodableMessage:
+                    if not place:
+                        raise
+                    self._inbox.put_back(as_they_came(messages[place:]))
+                    messages = messages[:place]
+                    break
+        replies = self._received_all(values, self._connection)
+        if isinstance(replies, AWAITABLE):
+            self._settle(replies, messages, self._all_answered)
+        else:
+            self._replies += all_of(replies)
 
     def _work(self, messages: Iterable[Any], received: Callable[[Any, Any], Any]) -> Iterator[Any] | None:
         """Call `received` with message after message until something holds it back; returns those that are left."""
@@ -325,7 +364,7 @@ class Dispatch:
                     replies.append(reply)
                     unframed += len(reply)
                 elif reply is not None:
-                    unframed += self._settle(reply)
+                    unframed += self._settle(reply, [message])
                 if unframed > mark:
                     self.flush()
                     unframed = 0
@@ -343,8 +382,12 @@ class Dispatch:
         self.hold &= ~WORKING
         self._outbox.release(data)
 
-    def _settle(self, reply: Any, answered: Callable[[Any], None] | None = None) -> int:
-        """A reply that is not bytes: one to wait for, or one that `flush` finds to be none. The bytes it has given."""
+    def _settle(self, reply: Any, messages: list[Any], answered: Callable[[Any], None] | None = None) -> int:
+        """
+        A reply that is not bytes: one to wait for, or one that `flush` finds to be none. The bytes it has given.
+
+        While it is waited for, the `messages` that it answers are in the app's hands.
+        """
         before = len(self._replies)
         deferred = deferred_of(reply)
         if deferred is None:
@@ -354,14 +397,24 @@ class Dispatch:
         deferred.addCallbacks(answered or self._answered, self._answer_failed)
         if self.hold & AWAITING:
             self._answer = deferred
+            self.in_hand = self._weight_of(messages)
             self._connection.app_waits()
         return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
+
+    def _weight_of(self, messages: list[Any]) -> int:
+        """How many bytes of memory the values of `messages` take, at the most; a greeting answers none."""
+        codec = self._codec
+        if codec is None:
+            return sum([len(each) + MESSAGE_COST for each in messages if each is not None])
+        return sum([codec.weight(each) for each in as_they_came(messages) if each is not None])
 
     def _answered(self, reply: Any) -> None:
         self._all_answered([] if reply is None else [reply])
 
     def _all_answered(self, replies: Any) -> None:
         self._wait_no_more()
+        if self.hold & GONE:
+            return
         working = self.hold & WORKING
         if working or not self.hold & OVER:
             try:
@@ -377,14 +430,16 @@ class Dispatch:
     def _answer_failed(self, failure: Failure) -> None:
         self._wait_no_more()
         self._connection.app_failed(failure)
-        if not self.hold & WORKING:
+        if not self.hold & (WORKING | GONE):
             self.go_on()
 
     def _wait_no_more(self) -> None:
         self.hold &= ~AWAITING
+        self.in_hand = 0
         if self._answer is not None:
             self._answer = None
-            self._connection.app_answered()
+            if not self.hold & GONE:
+                self._connection.app_answered()
 
     def _talked(self, _: object) -> None:
         self._talk = self._coroutine = None
@@ -403,6 +458,13 @@ class Dispatch:
                 self._outbox.write(self._framing.frame(reply))
         except UnsendableMessage:
             self._connection.app_failed(Failure())
+
+
+def as_they_came(messages: list[Any]) -> list[Any]:
+    """`messages` as the bytes that came, without the values of those that were decoded."""
+    if any(type(each) is Decoded for each in messages):
+        return [each.message if type(each) is Decoded else each for each in messages]
+    return messages
 
 
 def all_of(replies: Any) -> list[Any]:

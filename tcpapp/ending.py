@@ -111,6 +111,11 @@ class Ending:
         self._deadlines.stop("ending")
         return True
 
+    def spoil(self, cause: CloseReason) -> None:
+        """What came before the end was not sound: a proper ending becomes `cause`, until it is over."""
+        if self.state is not State.CLOSED:
+            self._note(cause)
+
     def over(self, cause: CloseReason) -> CloseReason:
         """
         The transport is lost. Returns the connection's `CloseReason`: `cause`, if nothing came before.

@@ -30,9 +30,9 @@ Failures to connect are Twisted's own (`twisted.internet.error.ConnectionRefused
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from typing_extensions import Self, override
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from tcpapp.close_reason import CloseReason
@@ -57,6 +57,29 @@ __all__ = [
     "UnreadableStream",
     "UnsendableMessage",
 ]
+
+LONGEST_CHAIN = 100
+"""Errors, each the cause of the one before, that are looked at: our choice; a chain can be made to bite its tail."""
+
+Error = TypeVar("Error", bound=BaseException)
+
+
+def without_frames(error: Error) -> Error:
+    """
+    `error` itself, without its traceback, nor those of the errors that led to it.
+
+    An error that is kept would keep every frame that it passed through: the chunk it was found in, and the connection.
+    One of ours says all that the errors behind it say, and lets go of them.
+    """
+    if isinstance(error, TcpAppError):
+        error.__cause__ = error.__context__ = None
+    each: BaseException | None = error
+    for _ in range(LONGEST_CHAIN):
+        if each is None:
+            break
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error
 
 
 class TcpAppError(Exception):
@@ -101,15 +124,6 @@ class UnreadableStream(TcpAppError):
         super().__init__(message)
         self.value = value
         self.limit = limit
-
-    def without_frames(self) -> Self:
-        """
-        Remove the traceback and the errors behind it, and return this error: for an error that is kept as a value.
-
-        The frames of a traceback hold all that their functions held: the message, and what was decoded of it.
-        """
-        self.__cause__ = self.__context__ = None
-        return self.with_traceback(None)
 
 
 class MessageTooLong(UnreadableStream):
@@ -170,6 +184,10 @@ class NotConnected(TcpAppError):
     def __init__(self, message: str, reason: CloseReason) -> None:
         super().__init__(message)
         self.reason = reason
+
+    def again(self) -> NotConnected:
+        """Another error that says the same: one that was raised is not raised a second time."""
+        return NotConnected(str(self), self.reason)
 
 
 class NeverSent(NotConnected):

@@ -10,6 +10,7 @@ __all__ = [
     "CUT",
     "DEAF",
     "ENDING",
+    "GONE",
     "OVER",
     "PAUSED",
     "PULLED",
@@ -38,5 +39,7 @@ CUT: Final = 256
 """The connection was cut: it is not flushed any more."""
 SECURING: Final = 512
 """TLS is being set up on the connection."""
+GONE: Final = 1024
+"""The connection has ended: no part of it works any more, whatever still comes to its end by then."""
 DEAF: Final = 96
 """`ENDING`, or `OVER`: nothing that comes is heard."""

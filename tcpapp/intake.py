@@ -145,10 +145,13 @@ class Intake:
             self._reading.hold(KEPT)
             self._wait()
 
-    def end(self) -> int:
-        """Let in nothing more. Returns how many messages were not let in."""
-        self._turns.leave(self.go_on)
-        return self._dropped + len(self.kept)
+    def drop(self) -> int:
+        """Let go of what is kept: nothing more is let in. How many messages never were."""
+        if self.kept:
+            self._turns.leave(self.go_on)
+        count = self._dropped + len(self.kept)
+        self._dropped, self.kept, self.size = 0, [], 0
+        return count
 
     def _credit(self, pace: Pace) -> int:
         return max(0, int(pace.credit(self._deadlines.seconds()) + ROUNDING))

@@ -23,10 +23,10 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines, reason_of
 from tcpapp.dispatch import Dispatch
 from tcpapp.ending import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
-from tcpapp.errors import NotConnected, UnreadableStream
+from tcpapp.errors import NotConnected, UnreadableStream, without_frames
 from tcpapp.framing import Framing
 from tcpapp.hints import hinted
-from tcpapp.holds import AWAITING, BLOCKED, CUT, ENDING, OVER, PAUSED, TOLD
+from tcpapp.holds import AWAITING, BLOCKED, CUT, ENDING, GONE, OVER, PAUSED, TOLD
 from tcpapp.inbox import Inbox
 from tcpapp.intake import Intake
 from tcpapp.load import Load
@@ -38,6 +38,31 @@ from tcpapp.transports import session_on, sets_up_tls
 from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
+
+
+class _Gone:
+    """In the place of the parts of a connection that has ended: what they are asked for has no effect any more."""
+
+    hold = OVER | GONE
+    requests = waits_for = None
+    pulled = done = True
+    working = False
+    kept: tuple[()] = ()
+    noted = 0
+
+    def take(self, data: bytes) -> None:
+        """Bytes that come after the end are nobody's."""
+
+    def note(self) -> None:
+        """Nothing is held."""
+
+    def hold_back(self, why: int) -> None:
+        """Nothing is handed on."""
+
+    let_go = hold_back
+
+
+_GONE: Any = _Gone()
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
@@ -57,6 +82,7 @@ class Link(Protocol):
         "_outbox",
         "_reading",
         "_settings",
+        "_unhandled",
         "_upgrade",
         "connected",
         "factory",
@@ -75,6 +101,7 @@ class Link(Protocol):
         self._ending = Ending(self._deadlines)
         self._clock: IReactorTime | None = settings.clock
         self._upgrade: Upgrade | None = None
+        self._unhandled = 0
 
     @property
     def state(self) -> State:
@@ -131,19 +158,20 @@ class Link(Protocol):
         ended = self._ending.over(cause_of_loss(reason, self._framing))
         self._deadlines.end()
         self._load.end()
-        unhandled = self._intake.end() + (0 if self._dispatch.pulled else len(self._inbox))
+        self._drop(all_of_it=False)
         waited_for = self._dispatch.waits_for
         if self.factory is not None:
             self.factory.connection_closed(self, ended)
         self._end_waiters()
-        if self._outbox.awaited:
-            self._outbox.end(self._ending.error, flushed)
+        self._outbox.end(self._ending.error, flushed)
         self._dispatch.closed(ended)
-        self._tell(*((Closed, ended, unhandled) if self._ending.opened else (NeverOpened, ended)))
+        self._tell(*((Closed, ended, self._unhandled) if self._ending.opened else (NeverOpened, ended)))
         self._ending.tell()
         if self._upgrade is not None:
             self._upgrade.failed(ended.error or self._ending.error)
         self._dispatch.cancel_talk(waited_for)
+        self._dispatch.cancel_answer()
+        self._take_apart()
 
     # What its parts call.
 
@@ -169,7 +197,9 @@ class Link(Protocol):
 
     def memory_short(self, cause: CloseReason) -> None:
         """It is the one that holds the most, where all of them hold too much."""
+        self._load.end()  # its bytes are gone before anything else is, but for those of its transport: a turn later
         self._cut(cause)
+        self._drop(all_of_it=True)
 
     def load_changed(self) -> None:
         """More is held than was, or less."""
@@ -187,7 +217,7 @@ class Link(Protocol):
     def too_much_unsent(self, unsent: int) -> None:
         """The peer takes less than is sent."""
         limit = self._settings.limits.max_unsent
-        text = f"{unsent} bytes wait for the peer to take them; at most {limit} (max_unsent) may"
+        text = f"{unsent} bytes wait for the peer to take what was sent; at most {limit} (max_unsent) may"
         self._cut(CloseReason(EndedBy.US, "too-much-unsent", text, unsent, limit))
 
     def unreadable(self, error: UnreadableStream, beginning: bytes = b"") -> None:
@@ -222,6 +252,20 @@ class Link(Protocol):
         """The conversation came to its end, and the connection with it."""
         self._close(CloseReason(EndedBy.US, "closed", "the conversation came to its end"))
 
+    def undecodable(self, cause: CloseReason) -> None:
+        """A message that a ``receive`` came to is no value: nothing after it is taken, and the connection closes."""
+        if self._ending.no_more_input:
+            self._ending.spoil(cause)
+        else:
+            self._end_input(cause)
+
+    def all_handed_over(self) -> None:
+        """The transport has all that was written: close it. Unless it was cut, or is lost by now."""
+        if self.state is State.CLOSING and not self._dispatch.hold & CUT:
+            if self._ending.cause.by is not EndedBy.PEER:
+                self.transport.resumeProducing()  # TLS waits for the peer's close_notify
+            self.transport.loseConnection()
+
     def app_rests(self) -> None:
         """The app is not being called: what waited for that can be done."""
         if self.state is State.CLOSING:
@@ -253,9 +297,10 @@ class Link(Protocol):
         elif wait == "max_age":
             self._drain(reason_of(wait, seconds), None)
         else:
+            dispatch = self._dispatch  # the connection can be gone when this is closed
             self._close(hinted(reason_of(wait, seconds), self._framing.beginning))
             if wait == "answer":
-                self._dispatch.cancel_answer()
+                dispatch.cancel_answer()
 
     def beat(self, missed: int) -> None:
         """Send a heartbeat; give the peer up where too many are `missed`."""
@@ -278,11 +323,11 @@ class Link(Protocol):
         settings, limits, deadlines = self._settings, self._settings.limits, self._deadlines
         self._framing = settings.framing.fresh()
         self._reading = Reading(self.transport, self._ending, deadlines)
-        self._inbox = Inbox(limits, self._reading)
+        self._inbox = Inbox(limits, self._reading, settings.codec, self)
         self._outbox = Outbox(self.transport, self, limits, settings.timeouts.send_progress, deadlines)
         self._dispatch = Dispatch(self, self._framing, settings.codec, self._inbox, self._outbox, limits.write_high)
         self._intake = Intake(self, self._dispatch, self._reading, settings, deadlines, self._clock)
-        self._load = Load(settings.memory, self._parts, self._reading, self)
+        self._load = Load(settings.memory, self._parts, self._dispatch, self._reading, self)
         self._arrival = Arrival(
             self, self._framing, self._intake, self._dispatch, deadlines, settings.traffic, self._load
         )
@@ -307,6 +352,7 @@ class Link(Protocol):
         self._tell(Opened)
         if failure is not None:
             self.app_failed(failure)
+            failure = None  # it holds this frame
         self._dispatch.start(handlers)
         self._ending.tell_open()
 
@@ -343,7 +389,36 @@ class Link(Protocol):
             self._deadlines.no_more_input()
             self._dispatch.hold_back(OVER | CUT)
             self._end_waiters()
+            self._drop(all_of_it=False)
             self.transport.abortConnection()
+
+    def _drop(self, *, all_of_it: bool) -> None:
+        """
+        Let go of the bytes that nobody can want any more, at once, and count the messages among them.
+
+        Those that a ``receive`` can still take are kept, unless it is `all_of_it`.
+        """
+        if self._dispatch.hold & GONE:
+            return
+        self._unhandled += self._intake.drop()
+        if all_of_it or not self._dispatch.pulled:
+            self._unhandled += self._inbox.drop()
+        self._outbox.drop()
+        self._framing.drop()
+        self._load.note()
+
+    def _take_apart(self) -> None:
+        """
+        Let go of the parts, which hold this connection as it holds them: it goes when the last one who has it does.
+
+        What came and was not taken can still be received.
+        """
+        self._dispatch.end()
+        self._inbox.leave()
+        if self._ending.cause.error is not None:
+            without_frames(self._ending.cause.error)
+        self._upgrade = None
+        self._arrival = self._dispatch = self._intake = self._load = self._outbox = _GONE
 
     def _close(self, cause: CloseReason, grace: float | None = None) -> None:
         """Flush and close for `cause`; while the app is being called, once it returns."""
@@ -361,10 +436,8 @@ class Link(Protocol):
                 self._lose()
 
     def _lose(self) -> None:
-        if not self._dispatch.hold & CUT and self._outbox.finish():
-            if self._ending.cause.by is not EndedBy.PEER:
-                self.transport.resumeProducing()  # TLS waits for the peer's close_notify
-            self.transport.loseConnection()
+        if not self._dispatch.hold & (CUT | GONE):
+            self._outbox.finish()
 
     def _end_waiters(self) -> None:
         requests, waited_for = self._dispatch.requests, self._dispatch.waits_for

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.dispatch import Dispatch
 from tcpapp.framing import Framing
 from tcpapp.inbox import Inbox
 from tcpapp.intake import Intake
@@ -23,30 +24,52 @@ class Owner(Protocol):
 
 
 class Load:
-    """The bytes that come and go on one connection. `noted` is how many of them the memory knows of."""
+    """
+    The bytes that come and go on one connection. `noted` is how many of them the memory knows of.
 
-    __slots__ = ("_framing", "_inbox", "_intake", "_memory", "_outbox", "_owner", "_reading", "noted")
+    After `end` it knows of none, whatever is still held: nothing of an ended connection is noted, ever.
+    """
+
+    __slots__ = (
+        "_dispatch",
+        "_ended",
+        "_framing",
+        "_inbox",
+        "_intake",
+        "_memory",
+        "_outbox",
+        "_owner",
+        "_reading",
+        "noted",
+    )
 
     def __init__(
         self,
         memory: Memory,
         parts: tuple[Framing, Intake, Inbox, Outbox],
+        dispatch: Dispatch,
         reading: Reading,
         owner: Owner,
     ) -> None:
         self._memory = memory
         self._framing, self._intake, self._inbox, self._outbox = parts
+        self._dispatch = dispatch
         self._reading = reading
         self._owner = owner
+        self._ended = False
         self.noted = 0
 
     @property
     def holds(self) -> int:
-        """How many bytes there are now: of an unfinished message, of messages not taken, and unsent."""
-        return self._framing.held + self._intake.size + self._inbox.size + self._outbox.held
+        """How many bytes there are now: of an unfinished message, of messages waiting or in hand, and unsent."""
+        inbox = self._inbox
+        coming = self._framing.held + self._intake.size + inbox.size
+        return coming + inbox.taken + self._dispatch.in_hand + self._outbox.held
 
     def note(self) -> None:
         """Let the memory know, if there is news."""
+        if self._ended:
+            return
         holds = self.holds
         if holds != self.noted:
             self.noted = holds
@@ -54,6 +77,8 @@ class Load:
 
     def end(self) -> None:
         """The connection is gone."""
+        self._ended = True
+        self.noted = 0
         self._memory.forget(self)
 
     # What the memory calls.

@@ -2,14 +2,15 @@
 The bytes of one connection that are on their way out.
 
 What the transport cannot take now waits here and is fed to it a piece at a time, so that a peer that takes little is
-told from one that takes nothing, and a ``send`` waits for its own message only. Everything has a bound: the bytes
-(``max_unsent``), and the time without progress (``send_progress``).
+told from one that takes nothing, and a ``send`` waits for its own message only. Small writes that wait are joined.
+Everything has a bound: what waits (``max_unsent``), and the time without progress (``send_progress``). That holds while
+the connection closes, too: what is unsent then is fed as ever, and counted as ever, until the transport has it all.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
@@ -20,7 +21,10 @@ from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tcpapp.transports import bottom_of
 
-__all__ = ["Outbox", "Sender"]
+__all__ = ["SEND_COST", "Outbox", "Sender"]
+
+SEND_COST: Final = 512
+"""Bytes that a waiting ``send`` counts for beyond its message: its Deferred and its place take 310 on CPython 3.11."""
 
 
 class Sender(Protocol):
@@ -36,7 +40,10 @@ class Sender(Protocol):
         """More bytes wait here."""
 
     def too_much_unsent(self, unsent: int) -> None:
-        """`unsent` bytes wait, over ``max_unsent``, and more came."""
+        """What waits takes `unsent` bytes, over ``max_unsent``, and more came."""
+
+    def all_handed_over(self) -> None:
+        """The transport has all that was written before `finish`."""
 
 
 class _Waiting:
@@ -44,23 +51,35 @@ class _Waiting:
 
     __slots__ = ("data", "given", "told")
 
-    def __init__(self, data: bytes, told: Deferred[None] | None) -> None:
+    def __init__(self, data: bytes | bytearray, told: Deferred[None] | None) -> None:
         self.data = data
         self.given = 0
         self.told = told
+
+    def takes(self, data: bytes, most: int) -> bool:
+        """Whether `data` can be joined to it, with no more than `most` bytes then: the rest of them waits for it."""
+        return self.told is None and not self.given and len(self.data) + len(data) <= most
+
+    def join(self, data: bytes) -> None:
+        """Put `data` behind its own: in linear time, however many come."""
+        if not isinstance(self.data, bytearray):
+            self.data = bytearray(self.data)
+        self.data += data
 
 
 class Outbox:
     """
     Writes to a transport, as whose producer it is told when to stop and when to go on.
 
-    `blocked` says that the transport asks for no more; `unsent` counts the bytes that wait here. What is written
-    between `gather` and `release` goes out as one write.
+    `blocked` says that the transport asks for no more; `unsent` counts the bytes that wait here, and ``max_unsent``
+    those with `SEND_COST` for each ``send`` that waits. What is written between `gather` and `release` goes out as one
+    write.
     """
 
     __slots__ = (
         "_deadlines",
         "_finished",
+        "_finishing",
         "_gathered",
         "_gathered_size",
         "_gathering",
@@ -69,6 +88,7 @@ class Outbox:
         "_progress",
         "_queue",
         "_sender",
+        "_sends",
         "_transport",
         "blocked",
         "unsent",
@@ -84,7 +104,9 @@ class Outbox:
         self._gathered_size = 0
         self._gathering = False
         self._queue: deque[_Waiting] | None = None
+        self._sends = 0
         self._handed: list[Deferred[None]] | None = None
+        self._finishing = False
         self._finished = False
         self.blocked = False
         self.unsent = 0
@@ -134,50 +156,67 @@ class Outbox:
         self.write(data)
         return self._wait_with(b"") if self.behind else succeed(None)
 
-    def finish(self) -> bool:
+    def finish(self) -> None:
         """
-        Hand all that waits to the transport, whatever its mark, and be its producer no longer: it will be closed.
+        Write what was gathered, and be no producer any more once the transport has all: it can be closed then.
 
-        Whether this was the first time.
+        The sender is told of that: at once, if nothing waits. The time without progress has no bound of its own from
+        here on, for the whole of it has one (``grace``).
         """
-        if self._finished:
-            return False
-        self._finished = True
-        self.release()
+        if self._finishing:
+            return
+        self._finishing = True
+        self._progress = 0.0
         self._deadlines.stop("send_progress")
-        self._transport.unregisterProducer()  # before the writes: their pauses concern nobody any more
+        self.release()
+        self._end_if_all_handed_over()
+
+    def drop(self) -> None:
+        """The connection is cut: let go of all bytes. Each ``send`` that waits is told by `end`."""
+        self._gathered, self._gathered_size = None, 0
         for waiting in self._queue or ():
-            self._transport.write(waiting.data[waiting.given :])
-            self._note_handed(waiting)
-        self._queue = None
+            waiting.data = b""
+            waiting.given = 0
         self.unsent = 0
-        return True
 
     def end(self, error: NotConnected, flushed: bool) -> None:
-        """The connection is lost: tell every ``send`` that waits that it was `flushed`, or fail it with `error`."""
+        """
+        The connection is lost: fail every ``send`` that waits with `error`.
+
+        Where it was `flushed`, those whose bytes the transport has got are told that all is well.
+        """
         self._deadlines.stop("send_progress")
+        self._finishing = True
+        self._gathered, self._gathered_size = None, 0
         handed, self._handed = self._handed or (), None
         waiting, self._queue = self._queue or (), None
-        for told in (*handed, *(each.told for each in waiting)):
-            if told is not None and not told.called:  # it may have been cancelled
+        self.unsent = self._sends = 0
+        for told in handed:
+            if not told.called:  # it may have been cancelled
                 if flushed:
                     told.callback(None)
                 else:
                     told.errback(error)
+        for each in waiting:
+            if each.told is not None and not each.told.called:
+                each.told.errback(error)
 
     def pauseProducing(self) -> None:
         """The transport has more than its mark."""
         if self._progress and not self.blocked:
             self._deadlines.start("send_progress", self._progress)
         self.blocked = True
-        self._sender.writing_blocked()
+        if not self._finishing:
+            self._sender.writing_blocked()
 
     def resumeProducing(self) -> None:
         """The transport has sent what it had."""
         self.blocked = False
         self._deadlines.stop("send_progress")
         self._feed()
-        if not self.behind:
+        if self._finishing:
+            self._end_if_all_handed_over()
+        elif not self.behind:
             self._sender.writing_resumed()
 
     def stopProducing(self) -> None:
@@ -190,8 +229,20 @@ class Outbox:
 
     @property
     def held(self) -> int:
-        """How many bytes are held here, and by a transport over its mark, which may have up to twice as many."""
-        return self.unsent + self._gathered_size + (2 * self._limits.write_high if self.blocked else 0)
+        """How many bytes are held here, and by a transport over its mark, which can have up to twice as many."""
+        held = self._gathered_size
+        if self.blocked:
+            held += 2 * self._limits.write_high
+        if self._queue:
+            held += self._queued + self._queue[0].given  # the whole of a message is held until its end has gone
+        if self._handed:
+            held += SEND_COST * len(self._handed)
+        return held
+
+    @property
+    def _queued(self) -> int:
+        """What waits for the transport, in bytes of memory."""
+        return self.unsent + SEND_COST * self._sends
 
     @property
     def behind(self) -> bool:
@@ -205,27 +256,32 @@ class Outbox:
 
     def _put(self, data: bytes) -> None:
         if self.blocked or self._queue or len(data) > self._limits.write_high:
-            self._wait(_Waiting(data, None))
+            self._wait(data, None)
         else:
             self._deadlines.said = self._deadlines.seconds()
             self._transport.write(data)
 
     def _wait_with(self, data: bytes) -> Deferred[None]:
         told: Deferred[None] = Deferred(self._withdraw)
-        self._wait(_Waiting(data, told))
+        self._wait(data, told)
         return told
 
-    def _wait(self, waiting: _Waiting) -> None:
+    def _wait(self, data: bytes, told: Deferred[None] | None) -> None:
         if self._queue is None:
             self._queue = deque()
-        before = self.unsent
-        self._queue.append(waiting)
-        self.unsent += len(waiting.data)
+        before = self._queued
+        if told is None and self._queue and self._queue[-1].takes(data, self._limits.write_high):
+            self._queue[-1].join(data)
+        else:
+            self._queue.append(_Waiting(data, told))
+            if told is not None:
+                self._sends += 1
+        self.unsent += len(data)
         if not self.blocked:
             self._feed()
-        elif before > self._limits.max_unsent and waiting.data:
+        elif before > self._limits.max_unsent and data:
             self._sender.too_much_unsent(before)
-        if self.unsent:
+        if self._queue:
             self._sender.load_changed()
 
     def _withdraw(self, told: Deferred[None]) -> None:
@@ -235,23 +291,42 @@ class Outbox:
                 assert self._queue is not None
                 self._queue.remove(waiting)
                 self.unsent -= len(waiting.data)
+                self._sends -= 1
                 break
 
     def _feed(self) -> None:
-        """Give the transport pieces of the write mark's size until it has enough; tell each who may know by then."""
-        piece_size = self._limits.write_high
+        """Give the transport pieces of the write mark's size until it has enough; tell each who can know by then."""
         self._tell_handed()
         while self._queue and not self.blocked:
-            waiting = self._queue[0]
-            piece = waiting.data[waiting.given : waiting.given + piece_size]
-            waiting.given += len(piece)
-            self.unsent -= len(piece)
-            if waiting.given == len(waiting.data):
-                self._queue.popleft()
-                self._note_handed(waiting)
+            piece = self._next_piece()
             self._deadlines.said = self._deadlines.seconds()
             self._transport.write(piece)
             self._tell_handed()
+
+    def _next_piece(self) -> bytes:
+        """Take the bytes of one write from what waits: up to the write mark, of as many messages as there are in it."""
+        assert self._queue
+        pieces: list[bytes | bytearray] = []
+        room = self._limits.write_high
+        while self._queue and (room or not self._queue[0].data):
+            waiting = self._queue[0]
+            piece = waiting.data
+            if waiting.given or len(piece) > room:
+                piece = piece[waiting.given : waiting.given + room]
+            waiting.given += len(piece)
+            room -= len(piece)
+            pieces.append(piece)
+            if waiting.given == len(waiting.data):
+                self._queue.popleft()
+                self._note_handed(waiting)
+        self.unsent -= self._limits.write_high - room
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    def _end_if_all_handed_over(self) -> None:
+        if not self._queue and not self._finished:
+            self._finished = True
+            self._transport.unregisterProducer()
+            self._sender.all_handed_over()
 
     def _tell_handed(self) -> None:
         if not self.blocked:
@@ -262,6 +337,7 @@ class Outbox:
 
     def _note_handed(self, waiting: _Waiting) -> None:
         if waiting.told is not None:
+            self._sends -= 1
             if self._handed is None:
                 self._handed = []
             self._handed.append(waiting.told)

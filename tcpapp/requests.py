@@ -34,6 +34,11 @@ class Requests(Protocol):
         """A Deferred of the reply to `message`, which is about to be sent. Raises `UnsendableMessage`."""
         ...
 
+    @property
+    def expected(self) -> bool:
+        """Whether the next message can be a reply, so that it is to be decoded and given to `take`."""
+        ...
+
     def take(self, message: Any) -> Deferred[Any] | None:
         """The Deferred that `message` answers, for `answer`; it waits no longer. `None` where it is no reply."""
         ...
@@ -63,6 +68,11 @@ class InOrder:
     def _forsake(self, reply: Deferred[Any]) -> None:
         if reply in self._waiting:  # not so for one that is taken, or failed, just now
             self._waiting[self._waiting.index(reply)] = None
+
+    @property
+    def expected(self) -> bool:
+        """See `Requests`: while one waits."""
+        return bool(self._waiting)
 
     def take(self, message: Any) -> Deferred[Any] | None:
         """See `Requests`."""
@@ -108,6 +118,11 @@ class ByKey:
 
         reply = self._waiting[key] = Deferred(forsake)
         return reply
+
+    @property
+    def expected(self) -> bool:
+        """See `Requests`: always, for a late reply has a key, too."""
+        return True
 
     def take(self, message: Any) -> Deferred[Any] | None:
         """See `Requests`. A reply that nobody waits for is dropped and told of. What cannot be decoded has no key."""

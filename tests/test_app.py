@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
-from tcpapp.app import Conversation, Handlers, conversation, deferred_of, handlers_of
+from tcpapp.app import Conversation, Decoded, Handlers, conversation, deferred_of, handlers_of
 from tcpapp.codecs import Json, Text
-from tcpapp.errors import InvalidOption, UnsendableMessage
+from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage
 from tests.peers import outcome
 
 CONNECTION: Any = SimpleNamespace()
@@ -365,12 +365,12 @@ def test_a_class_method_is_given_its_class() -> None:
 def test_a_codec_makes_bytes_of_a_reply(reply: Any, encoded: bytes) -> None:
     """Falsy values are replies like any other."""
     received = handlers_of(lambda message, connection: reply, Json())().received
-    assert encoded == received("message", CONNECTION)
+    assert encoded == received(b"1", CONNECTION)
 
 
 def test_no_reply_stays_none() -> None:
     """`None` is no reply, although JSON has a null."""
-    assert handlers_of(lambda message, connection: None, Json())().received("message", CONNECTION) is None
+    assert handlers_of(lambda message, connection: None, Json())().received(b"1", CONNECTION) is None
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_no_reply_stays_none() -> None:
 def test_a_reply_that_is_not_there_yet_is_passed_on(make: Callable[[], Any]) -> None:
     """Deferreds, futures and coroutines are not touched: what they bring is encoded when it is there."""
     reply = make()
-    assert reply is handlers_of(lambda message, connection: reply, Json())().received("message", CONNECTION)
+    assert reply is handlers_of(lambda message, connection: reply, Json())().received(b"1", CONNECTION)
     getattr(reply, "close", lambda: None)()
 
 
@@ -389,7 +389,15 @@ def test_a_reply_that_cannot_be_encoded_raises() -> None:
     """The connection is told by the codec's own error."""
     received = handlers_of(lambda message, connection: object(), Json())().received
     with pytest.raises(UnsendableMessage):
-        received("message", CONNECTION)
+        received(b"1", CONNECTION)
+
+
+def test_a_message_is_decoded_as_the_app_takes_it() -> None:
+    """Unless it was before, to see whether it is a reply; and what is no value raises."""
+    received = handlers_of(lambda message, connection: message, Json())().received
+    assert received(b"[1]", CONNECTION) == received(Decoded(b"[2]", [1]), CONNECTION) == b"[1]"
+    with pytest.raises(UndecodableMessage):
+        received(b"{]", CONNECTION)
 
 
 # Replies that are not there yet --------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing import Framing, Lines
@@ -104,12 +104,17 @@ def test_a_reply_that_comes_after_the_end_is_dropped() -> None:
 
 
 def test_a_failure_that_comes_after_the_end_is_told_but_changes_no_reason() -> None:
-    """An app's mistake is never swallowed."""
-    app = Switch()
+    """An app's mistake is never swallowed: here, one that it makes when its answer is cancelled at the end."""
+
+    async def app(message: bytes, connection: Any) -> None:
+        try:
+            await Deferred()
+        finally:
+            raise ZeroDivisionError
+
     peer = Peer(app)
     peer.says(b"1\n")
     peer.resets()
-    app.pending[0].errback(ZeroDivisionError())
     assert len(peer.told(AppFailed)) == 1
     assert peer.reason.rule == "lost"
 

@@ -188,9 +188,10 @@ class AnyLife(RuleBasedStateMachine):
     @rule(name=st.sampled_from(sorted(WAITERS)), then=st.sampled_from(THEN))
     def wait(self, name: str, then: str) -> None:
         self.number += 1
+        number = str(self.number)
         deferred = WAITERS[name](self.peer.connection)
         self.handed_out.append(deferred)
-        self.outcomes.of(str(self.number), deferred).addCallback(lambda _: self.then(then))
+        self.outcomes.of(number, deferred).addCallback(lambda _: self.then(then))
 
     def then(self, call: str) -> None:
         """Do something more, in the callback of what is told just now."""

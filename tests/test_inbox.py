@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 
 from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.codecs import Json
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.inbox import MESSAGE_COST, Inbox
 from tcpapp.limits import Limits
@@ -34,19 +35,36 @@ class Source:
         self.on_resume()
 
 
-def inbox_of(*messages: bytes, high: int = 10_000, low: int = 5_000) -> Inbox:
+class Owner:
+    """A connection that notes what ended its input, and has the inbox end for it, as connections do."""
+
+    def __init__(self) -> None:
+        self.inbox: Any = None
+        self.causes: list[CloseReason] = []
+
+    def undecodable(self, cause: CloseReason) -> None:
+        self.causes.append(cause)
+        self.inbox.end(NotConnected("the connection is not open", cause))
+
+
+def inbox_of(*messages: bytes, high: int = 10_000, low: int = 5_000, codec: Any = None) -> Inbox:
     """An inbox that holds `messages`."""
-    inbox = Inbox(Limits(inbox_high=high, inbox_low=low), Source())
+    owner = Owner()
+    inbox = owner.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), Source(), codec, owner)
     put(inbox, *messages)
     return inbox
 
 
 def put(inbox: Inbox, *messages: bytes) -> None:
-    inbox.put(messages, [len(each) for each in messages])
+    inbox.put(messages)
 
 
-def undecodable(message: bytes = b"{]") -> UndecodableMessage:
-    return UndecodableMessage("not JSON", message=message)
+def said(outcomes: list[Any]) -> list[Any]:
+    """What came of each, an error by what it says: no two are told with the same error, which each can raise."""
+    return [str(each) if isinstance(each, NotConnected) else each for each in outcomes]
+
+
+ENDED = str(CLOSED)
 
 
 # Order ---------------------------------------------------------------------------------------------------------------
@@ -71,7 +89,7 @@ def test_waiters_are_given_messages_in_the_order_they_asked() -> None:
 def test_what_is_put_back_comes_first() -> None:
     """Messages that are put back stand before those that came in the meantime, in their own order."""
     inbox = inbox_of(b"c", b"d")
-    inbox.put_back([b"a", b"b"], [1, 1])
+    inbox.put_back([b"a", b"b"])
     assert list(inbox.drain()) == [b"a", b"b", b"c", b"d"]
 
 
@@ -79,7 +97,7 @@ def test_what_is_put_back_is_given_to_those_who_wait() -> None:
     """A waiter does not care which way its message came."""
     inbox = inbox_of()
     seen = outcome(inbox.receive())
-    inbox.put_back([b"a", b"b"], [1, 1])
+    inbox.put_back([b"a", b"b"])
     assert seen == [b"a"]
     assert list(inbox.drain()) == [b"b"]
 
@@ -108,17 +126,29 @@ def test_the_size_counts_the_bytes_and_a_cost_for_each_message() -> None:
     """Empty messages fill an inbox too; an empty inbox has the size 0."""
     inbox = inbox_of(b"", b"abc")
     assert inbox.size == 3 + 2 * MESSAGE_COST
-    inbox.put_back([b"xy"], [2])
+    inbox.put_back([b"xy"])
     assert inbox.size == 5 + 3 * MESSAGE_COST
     assert len(list(inbox.drain())) == 3
     assert inbox.size == 0
 
 
 def test_the_size_is_that_of_the_bytes_that_came() -> None:
-    """A decoded value counts for as many bytes as it took on the wire."""
-    inbox = inbox_of()
-    inbox.put([{"key": "value"}, None], [15, 4])
-    assert inbox.size == 19 + 2 * MESSAGE_COST
+    """A message waits as the bytes it is, however much its value takes, and is decoded as it is taken."""
+    inbox = inbox_of(b'{"key": "value"}', b"[]", codec=Json())
+    assert inbox.size == 18 + 2 * MESSAGE_COST
+    assert [outcome(inbox.receive()) for _ in range(2)] == [[{"key": "value"}], [[]]]
+    assert inbox.size == 0
+
+
+@pytest.mark.parametrize("codec", [None, Json()])
+def test_what_a_receive_has_given_counts_until_the_next_where_it_is_watched(codec: Any) -> None:
+    """As much as its value takes; for a conversation has it in its hands until it asks for the next one."""
+    inbox = inbox_of(b"[1]", codec=codec)
+    inbox.watched = True
+    inbox.receive()
+    assert inbox.taken == (3 + MESSAGE_COST if codec is None else codec.weight(b"[1]")) > 0
+    inbox.receive()
+    assert inbox.taken == 0
 
 
 @pytest.mark.parametrize(
@@ -155,7 +185,7 @@ def test_reading_stops_over_the_high_mark(sizes: list[int], calls: list[str]) ->
     source = Source()
     inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source)
     for size in sizes:
-        inbox.put([bytes(size)], [size])
+        inbox.put([bytes(size)])
     assert calls == source.calls
 
 
@@ -163,7 +193,7 @@ def test_what_is_put_back_counts_for_the_mark() -> None:
     """Messages that are put back pause reading as those that come do."""
     source = Source()
     inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source)
-    inbox.put_back([b"x" * 37], [37])
+    inbox.put_back([b"x" * 37])
     assert source.calls == ["pause"]
 
 
@@ -291,8 +321,8 @@ def test_a_waiter_may_end_it_in_its_callback() -> None:
     inbox = inbox_of()
     seen = [outcome(inbox.receive(), lambda _: inbox.end(CLOSED)), outcome(inbox.receive())]
     put(inbox, b"a", b"b")
-    assert seen == [[b"a"], [CLOSED]]
-    assert [outcome(inbox.receive()) for _ in range(2)] == [[b"b"], [CLOSED]]
+    assert [said(each) for each in seen] == [[b"a"], [ENDED]]
+    assert [said(outcome(inbox.receive())) for _ in range(2)] == [[b"b"], [ENDED]]
 
 
 def test_a_waiter_that_raises_harms_no_other() -> None:
@@ -309,15 +339,38 @@ def test_a_waiter_that_raises_harms_no_other() -> None:
 
 
 def test_an_undecodable_message_fails_the_receive_it_comes_to() -> None:
-    """Whether it waits or is waited for, it fails its own receive, and the next one goes well."""
-    error = undecodable()
-    inbox = inbox_of()
-    inbox.put([error, b"a"], [2, 1])
+    """Where the codec delivers it: whether it waits or is waited for, and the next one goes well."""
+    inbox = inbox_of(b"{]", b"1", codec=Json(invalid="deliver"))
     held = [outcome(inbox.receive()) for _ in range(2)]
     waiting = [outcome(inbox.receive()) for _ in range(2)]
-    inbox.put([error, b"a"], [2, 1])
-    assert [[error], [b"a"]] == held == waiting
-    assert inbox.size == 0
+    put(inbox, b"{]", b"1")
+    for [error], number in (held, waiting):
+        assert (type(error), error.message, number) == (UndecodableMessage, b"{]", [1])
+    assert (inbox.size, inbox.refused) == (0, False)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_one_that_is_not_delivered_ends_the_input(waits: bool) -> None:
+    """Whoever comes to it is told, as all that wait behind it; nothing after it is taken."""
+    inbox = inbox_of(codec=Json())
+    receives: list[list[Any]] = []
+    if waits:
+        receives = [outcome(inbox.receive()) for _ in range(3)]
+    put(inbox, b"1", b"{]", b"2")
+    if not waits:
+        receives = [outcome(inbox.receive()) for _ in range(3)]
+    [one], [second], [third] = receives
+    assert (one, type(second), type(third)) == (1, NotConnected, NotConnected)
+    assert {second.reason.rule, third.reason.rule} == {"undecodable-message"}
+    assert (inbox.size, len(inbox), inbox.in_use, inbox.refused) == (0, 0, False, True)
+
+
+def test_one_that_is_found_after_the_end_is_told_of_all_the_same() -> None:
+    """What came before the peer's proper end was not sound: the last receive does not end well."""
+    inbox = inbox_of(b"{]", codec=Json())
+    inbox.end(CLOSED)
+    inbox.leave()
+    assert [outcome(inbox.receive())[0].reason.rule for _ in range(2)] == ["undecodable-message"] * 2
 
 
 # The end -------------------------------------------------------------------------------------------------------------
@@ -330,7 +383,7 @@ def test_the_end_fails_every_waiter_once() -> None:
     seen = [outcome(inbox.receive(), lambda _, number=number: order.append(number)) for number in range(3)]
     inbox.end(CLOSED)
     inbox.end(NotConnected("again", CLOSED.reason))
-    assert (seen, order, inbox.awaited) == ([[CLOSED]] * 3, [0, 1, 2], False)
+    assert ([said(each) for each in seen], order, inbox.awaited) == ([[ENDED]] * 3, [0, 1, 2], False)
 
 
 def test_what_came_can_be_received_after_the_end() -> None:
@@ -338,15 +391,15 @@ def test_what_came_can_be_received_after_the_end() -> None:
     inbox = inbox_of(b"a", b"b")
     inbox.end(CLOSED)
     inbox.end(NotConnected("again", CLOSED.reason))
-    assert [outcome(inbox.receive()) for _ in range(4)] == [[b"a"], [b"b"], [CLOSED], [CLOSED]]
+    assert [said(outcome(inbox.receive())) for _ in range(4)] == [[b"a"], [b"b"], [ENDED], [ENDED]]
 
 
 def test_what_is_put_back_after_the_end_can_be_received() -> None:
     """The rest of a chunk whose first message ended the input is not lost."""
     inbox = inbox_of()
     inbox.end(CLOSED)
-    inbox.put_back([b"a"], [1])
-    assert [outcome(inbox.receive()) for _ in range(2)] == [[b"a"], [CLOSED]]
+    inbox.put_back([b"a"])
+    assert [said(outcome(inbox.receive())) for _ in range(2)] == [[b"a"], [ENDED]]
 
 
 def test_a_waiter_told_of_the_end_may_receive_again() -> None:
@@ -355,7 +408,7 @@ def test_a_waiter_told_of_the_end_may_receive_again() -> None:
     again: list[list[Any]] = []
     inbox.receive().addErrback(lambda _: again.append(outcome(inbox.receive())))
     inbox.end(CLOSED)
-    assert again == [[CLOSED]]
+    assert [said(each) for each in again] == [[ENDED]]
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
@@ -393,7 +446,7 @@ class Model:
         self.source = Source()
         self.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), self.source)
         self.made = 0
-        self.held: list[tuple[int, int]] = []
+        self.held: list[tuple[bytes, int]] = []
         self.waiting: list[tuple[Deferred[Any], list[Any], list[Any]]] = []
         self.told: list[tuple[list[Any], list[Any]]] = []
         self.calls: list[str] = []
@@ -424,7 +477,7 @@ class Model:
             self.inbox.end(CLOSED)
 
     def add(self, event: str, sizes: list[int]) -> None:
-        added = [(self.made + place, size) for place, size in enumerate(sizes)]
+        added = [(b"%03d" % (self.made + place) + bytes(size), size + 3) for place, size in enumerate(sizes)]
         self.made += len(added)
         self.held = self.held + added if event == "put" else added + self.held
         while self.held and self.waiting:
@@ -432,9 +485,9 @@ class Model:
             expected.append(self.took())
         if self.size > self.high and self.calls[-1:] != ["pause"]:
             self.calls.append("pause")
-        getattr(self.inbox, event)([number for number, _ in added], sizes)
+        getattr(self.inbox, event)([message for message, _ in added])
 
-    def took(self) -> int:
+    def took(self) -> bytes:
         message, _ = self.held.pop(0)
         if self.size <= self.low and self.calls[-1:] == ["pause"]:
             self.calls.append("resume")
@@ -474,3 +527,13 @@ def test_it_never_loses_doubles_or_reorders(events: list[tuple[str, Any]], high:
     model.step("drain", None)
     model.compare()
     assert (model.inbox.size, model.waiting) == (0, [])
+
+
+def test_what_is_dropped_is_gone() -> None:
+    """Nobody takes it any more; who waits waits on."""
+    inbox = inbox_of(b"a", b"b")
+    assert inbox.drop() == 2
+    assert (inbox.size, len(inbox), inbox.in_use, inbox.drop()) == (0, 0, False, 0)
+    seen = outcome(inbox.receive())
+    put(inbox, b"c")
+    assert seen == [b"c"]

@@ -21,12 +21,12 @@ def test_what_is_held_is_that_of_all_parts() -> None:
     peer.says(b"x" * 10)
     assert (load.holds, load.noted) == (10, 10)
     peer.says(b"\n1\n2\n")
-    kept = peer.connection._intake.size
-    assert (kept, load.noted) == (2 * 65, kept)
+    kept, in_hand = peer.connection._intake.size, 10 + 64
+    assert (kept, load.noted) == (2 * 65, kept + in_hand)
     peer.clock.advance(0)
-    assert (peer.connection._inbox.size, load.noted) == (2 * 65, 2 * 65)
+    assert (peer.connection._inbox.size, load.noted) == (2 * 65, 2 * 65 + in_hand)
     peer.connection.send(b"y" * 5000)
-    assert load.noted == 2 * 65 + peer.connection._outbox.held > 5000
+    assert load.noted == 2 * 65 + in_hand + peer.connection._outbox.held > 5000
 
 
 def test_what_is_gone_is_not_held_any_more() -> None:
@@ -43,14 +43,17 @@ def test_what_is_gone_is_not_held_any_more() -> None:
 
 
 def test_what_a_slow_app_takes_is_not_held_any_more() -> None:
-    """As soon as it takes it."""
+    """As soon as it has answered it: until then it is in its hands."""
     app = Switch()
     peer = Peer(app, timeouts=QUIET)
     memory = peer.factory.settings.memory
     peer.says(b"1\n2\n3\n")
-    assert memory.total == 2 * 65
+    assert memory.total == 3 * 65
     app.pending[0].callback(b"one")
-    assert memory.total == 65
+    assert memory.total == 2 * 65
+    app.pending[1].callback(b"two")
+    app.pending[2].callback(b"three")
+    assert memory.total == 0
 
 
 def test_one_that_is_squeezed_is_not_read_from() -> None:

@@ -20,7 +20,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
-from tcpapp.outbox import Outbox
+from tcpapp.outbox import SEND_COST, Outbox
 from tests.peers import outcome
 
 CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "end-of-stream", "the peer went"))
@@ -94,6 +94,9 @@ class Sender:
 
     def too_much_unsent(self, unsent: int) -> None:
         self.events.append(unsent)
+
+    def all_handed_over(self) -> None:
+        self.events.append("all handed over")
 
     def overdue(self, wait: str, seconds: float) -> None:
         assert (wait, seconds) == ("send_progress", PROGRESS)
@@ -385,7 +388,8 @@ def test_one_that_is_told_may_finish_in_its_callback() -> None:
     rig = Rig()
     rig.block()
     seen = [rig.send(b"a", lambda _: rig.outbox.finish()), rig.send(b"b" * 45), rig.send(b"c")]
-    rig.transport.flush()
+    while rig.transport.producer:
+        rig.transport.flush()
     assert rig.transport.value() == b"a" + b"b" * 45 + b"c"
     rig.outbox.end(CLOSED, flushed=True)
     assert (seen, rig.outbox.unsent) == ([[None]] * 3, 0)
@@ -520,7 +524,7 @@ def test_one_that_is_told_late_may_cancel_another_that_is() -> None:
 
 
 def test_more_than_the_most_unsent_is_told() -> None:
-    """One message may pass the limit; the next one, empty or not told of, is what tells the sender how much waits."""
+    """One message may pass the limit; the next one, unless it is empty, is what tells the sender how much waits."""
     rig = Rig(max_unsent=100)
     rig.block()
     for size in (100, 1):
@@ -530,7 +534,38 @@ def test_more_than_the_most_unsent_is_told() -> None:
     assert rig.sender.events == []
     rig.outbox.write(b"x")
     rig.send(b"x")
-    assert rig.sender.events == [101, 102]
+    assert rig.sender.events == [101 + SEND_COST, 102 + SEND_COST]
+
+
+def test_small_sends_count_for_what_they_take() -> None:
+    """A Deferred and its place take more than a message of one byte does: the limit holds for both."""
+    rig = Rig(max_unsent=10 * SEND_COST)
+    rig.block()
+    for _ in range(11):
+        rig.send(b"x")
+    assert rig.sender.events == [10 * (SEND_COST + 1)]
+    assert rig.outbox.held == 11 * (SEND_COST + 1) + 2 * HIGH
+
+
+def test_small_writes_that_wait_are_joined() -> None:
+    """As many as make a piece of the write mark's size: they take no more memory than their bytes."""
+    rig = Rig()
+    rig.block()
+    for number in range(25):
+        rig.outbox.write(b"%c" % (65 + number))
+    assert [bytes(each.data) for each in rig.outbox._queue] == [b"ABCDEFGHIJ", b"KLMNOPQRST", b"UVWXY"]
+    while rig.outbox.blocked:
+        rig.transport.flush()
+    assert rig.transport.writes == [b"ABCDEFGHIJ", b"KLMNOPQRST", b"UVWXY"]
+
+
+def test_sends_that_wait_go_out_as_one_write() -> None:
+    """Up to the write mark, each told when its own bytes are taken."""
+    rig = Rig()
+    rig.block()
+    told = [rig.send(b"%d" % number) for number in range(4)]
+    rig.transport.flush()
+    assert (rig.transport.writes, told) == ([b"0123"], [[None]] * 4)
 
 
 def test_a_message_of_any_size_may_be_sent_alone() -> None:
@@ -633,15 +668,42 @@ def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
 
 
 def test_finishing_hands_over_all_that_waits() -> None:
-    """Gathered, halfway, or waiting, it goes out in order whatever the mark; the first time only."""
+    """Gathered, halfway, or waiting, it goes out in order as the peer takes it; then the sender is told, once."""
     rig = Rig()
     rig.outbox.write(b"a" * 45)
     told = rig.send(b"b")
     rig.outbox.gather()
     rig.outbox.write(b"c")
-    assert (rig.outbox.finish(), rig.outbox.finish()) == (True, False)
+    rig.outbox.finish()
+    rig.outbox.finish()
+    while rig.transport.producer:
+        assert (rig.transport.kept <= 2 * HIGH, rig.outbox.held > rig.outbox.unsent > 0) == (True, True)
+        assert "all handed over" not in rig.sender.events
+        rig.transport.flush()
+    rig.outbox.finish()
     assert rig.transport.value() == b"a" * 45 + b"bc"
-    assert (rig.transport.producer, rig.outbox.unsent, told) == (None, 0, [])
+    assert (rig.outbox.unsent, told, rig.sender.events) == (0, [None], ["blocked", "all handed over"])
+
+
+def test_finishing_with_nothing_that_waits_is_over_at_once() -> None:
+    """The transport has all, though the peer has not."""
+    rig = Rig()
+    rig.block()
+    rig.outbox.finish()
+    assert (rig.transport.producer, rig.sender.events, rig.outbox.held) == (None, ["all handed over"], 2 * HIGH)
+
+
+def test_what_is_cut_is_let_go_of_at_once() -> None:
+    """Its bytes, that is: each send is told at the end."""
+    rig = Rig()
+    rig.block()
+    told = rig.send(b"a" * 45)
+    rig.outbox.gather()
+    rig.outbox.write(b"b")
+    rig.outbox.drop()
+    assert (rig.outbox.unsent, rig.outbox.held, told) == (0, 2 * HIGH + SEND_COST, [])
+    rig.outbox.end(CLOSED, flushed=False)
+    assert (told, rig.outbox.held) == ([CLOSED], 2 * HIGH)
 
 
 def test_finishing_what_is_gathered_writes_it() -> None:
@@ -668,7 +730,7 @@ def test_no_timer_runs_once_it_is_finished() -> None:
 @pytest.mark.parametrize("finished", [False, True])
 @pytest.mark.parametrize(("flushed", "expected"), [(True, None), (False, CLOSED)])
 def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: bool) -> None:
-    """All that wait are told that they were flushed, or fail; no timer is left, and a second end tells nobody."""
+    """Those the transport has are told that they were flushed, or fail, as all others do; a second end tells nobody."""
     rig = Rig()
     rig.block()
     order: list[int] = []
@@ -678,7 +740,7 @@ def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: b
         rig.outbox.finish()
     rig.outbox.end(CLOSED, flushed)
     rig.outbox.end(CLOSED, not flushed)
-    assert ([0, 1, 2, 3], [[None], *[[expected]] * 3]) == (order, told)
+    assert ([0, 1, 2, 3], [[None], [expected], [CLOSED], [CLOSED]]) == (order, told)
     assert rig.deadlines.started == ()
 
 
@@ -686,10 +748,10 @@ def test_the_end_may_come_while_those_who_may_know_are_told() -> None:
     """One that is told ends the connection: the others fail, each once."""
     rig = Rig()
     rig.block()
-    told = [rig.send(b"a", lambda _: rig.outbox.end(CLOSED, flushed=False)), rig.send(b"b" * 45), rig.send(b"c")]
+    told = [rig.send(b"a" * HIGH, lambda _: rig.outbox.end(CLOSED, flushed=False)), rig.send(b"b" * 45), rig.send(b"c")]
     rig.transport.flush()
     assert told == [[None], [CLOSED], [CLOSED]]
-    assert rig.transport.value() == b"a"
+    assert rig.transport.value() == b"a" * HIGH
 
 
 @pytest.mark.parametrize("cancelled", [1, 2])
@@ -701,7 +763,7 @@ def test_one_that_is_told_of_the_end_may_cancel_another(cancelled: int, flushed:
     sends = [rig.outbox.send(b"x") for _ in range(3)]
     told = [outcome(each, lambda _: sends[cancelled].cancel()) for each in sends]
     rig.outbox.end(CLOSED, flushed)
-    expected: list[type] = [type(None) if flushed else NotConnected] * 3
+    expected: list[type] = [NotConnected] * 3
     expected[cancelled] = CancelledError
     assert [[each] for each in expected] == [[type(each) for each in seen] for seen in told]
 
@@ -767,6 +829,10 @@ class Model:
         if given <= before:
             del self.messages[place]
 
+    def end_of(self, message: Message) -> int:
+        """Where `message` ends in the stream."""
+        return sum(len(each.data) for each in self.messages[: self.messages.index(message) + 1])
+
     def flush(self) -> None:
         """What the transport had is told of, to those who were not."""
         given, end, had = len(self.rig.transport.value()), 0, []
@@ -801,13 +867,17 @@ def test_the_transport_gets_all_that_was_not_withdrawn_in_order(
         model.compare()
     if finished:
         model.rig.outbox.finish()
+        while model.rig.transport.producer:
+            model.flush()
         assert model.stream == model.rig.transport.value()
-        assert model.rig.outbox.unsent == 0
+        assert (model.rig.outbox.unsent, model.rig.outbox._sends) == (0, 0)
     else:
         model.rig.outbox.release()
+    given = len(model.rig.transport.value())
     waiting = [each for each in model.sends if not each.told]
+    has = [model.end_of(each) <= given for each in waiting]
     model.rig.outbox.end(CLOSED, flushed)
-    assert [[None] if flushed else [CLOSED]] * len(waiting) == [each.told for each in waiting]
+    assert [[None] if flushed and all_given else [CLOSED] for all_given in has] == [each.told for each in waiting]
     assert all(len(each.told) == 1 for each in model.sends)
     assert model.rig.deadlines.started == ()
 
@@ -843,6 +913,6 @@ def test_what_waits_is_told_of_and_counted() -> None:
     rig.block()
     rig.outbox.write(b"12345")
     rig.outbox.send(b"678")
-    assert (rig.outbox.held, rig.sender.told_of_holding) == (8 + 2 * HIGH, 2)
+    assert (rig.outbox.held, rig.sender.told_of_holding) == (8 + SEND_COST + 2 * HIGH, 2)
     rig.transport.flush()
     assert rig.outbox.held == 0

@@ -76,7 +76,7 @@ def test_specs_are_read() -> None:
 
 def test_the_app_speaks_the_codec() -> None:
     """What `handlers` gives makes bytes of its replies."""
-    assert Settings(echo, codec="json").handlers().received([1], None) == b"[1]"
+    assert Settings(echo, codec="json").handlers().received(b"[1]", None) == b"[1]"
 
 
 def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

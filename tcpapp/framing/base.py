@@ -9,7 +9,14 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 from typing_extensions import Self, override
 
-from tcpapp.errors import InvalidFraming, MessageTooLong, TruncatedMessage, UnreadableStream, UnsendableMessage
+from tcpapp.errors import (
+    InvalidFraming,
+    MessageTooLong,
+    TruncatedMessage,
+    UnreadableStream,
+    UnsendableMessage,
+    without_frames,
+)
 from tcpapp.spec import escape
 
 __all__ = ["DEFAULT_MAX", "Framing", "Oversize"]
@@ -105,6 +112,10 @@ class Framing(ABC):
             text = f"the stream ended inside a message, of which {arrived} bytes had arrived"
             self._fail(TruncatedMessage(text, value=arrived), [])
 
+    def drop(self) -> None:
+        """Let go of what is held: the stream is not read on from here."""
+        self._start()
+
     @property
     def held(self) -> int:
         """How many bytes of unfinished input are held now."""
@@ -132,7 +143,7 @@ class Framing(ABC):
     def _fail(self, failure: UnreadableStream, messages: list[bytes]) -> list[bytes]:
         """End the stream: deliver the `messages` before the fault, or raise it where there are none."""
         self._held = b""
-        self.failure = failure
+        self.failure = without_frames(failure)
         if messages:
             return messages
         raise failure
