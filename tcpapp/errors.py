@@ -30,7 +30,7 @@ Failures to connect are Twisted's own (`twisted.internet.error.ConnectionRefused
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import override
 
@@ -80,6 +80,13 @@ def without_frames(error: Error) -> Error:
         each.__traceback__ = None
         each = each.__cause__ or each.__context__
     return error
+
+
+def drop_frames(failure: Any) -> None:
+    """`without_frames` of what a `Failure` of Twisted's has failed with, and the traceback it keeps itself."""
+    if failure.value.__traceback__ is not None:
+        without_frames(failure.value)
+        failure.tb = None
 
 
 class TcpAppError(Exception):

@@ -23,7 +23,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines, reason_of
 from tcpapp.dispatch import Dispatch
 from tcpapp.ending import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
-from tcpapp.errors import NotConnected, UnreadableStream, without_frames
+from tcpapp.errors import NotConnected, UnreadableStream, drop_frames, without_frames
 from tcpapp.framing import Framing
 from tcpapp.hints import hinted
 from tcpapp.holds import AWAITING, BLOCKED, CUT, ENDING, GONE, OVER, PAUSED, TOLD
@@ -172,6 +172,7 @@ class Link(Protocol):
         self._dispatch.cancel_talk(waited_for)
         self._dispatch.cancel_answer()
         self._take_apart()
+        drop_frames(reason)  # OpenSSL's errors hold the frames of TLS that they passed through
 
     # What its parts call.
 
@@ -239,6 +240,7 @@ class Link(Protocol):
         """The app raised. That the connection it works with has ended is not its failure."""
         error: Any = failure.value
         if isinstance(error, (NotConnected, CancelledError)) and self.state is not State.OPEN:
+            drop_frames(failure)  # a coroutine that was cancelled would hold itself by it, and this connection
             return
         if isinstance(error, NotConnected) and self._ending.no_more_input and error.reason is self._ending.cause:
             self._close(error.reason)

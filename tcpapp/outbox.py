@@ -46,6 +46,27 @@ class Sender(Protocol):
         """The transport has all that was written before `finish`."""
 
 
+class _Nobody:
+    """In the place of the transport and the sender of an outbox whose connection is lost: nothing goes anywhere."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+    def writing_blocked(self) -> None: ...
+
+    def writing_resumed(self) -> None: ...
+
+    def load_changed(self) -> None: ...
+
+    def too_much_unsent(self, unsent: int) -> None: ...
+
+    def all_handed_over(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
 class _Waiting:
     """Bytes that wait for the transport, how many of them it has been given, and who is told when it has them all."""
 
@@ -200,6 +221,7 @@ class Outbox:
         for each in waiting:
             if each.told is not None and not each.told.called:
                 each.told.errback(error)
+        self._transport = self._sender = _NOBODY  # TLS holds its producer on: this, and so it would hold itself
 
     def pauseProducing(self) -> None:
         """The transport has more than its mark."""

@@ -42,7 +42,7 @@ def quicken(protocol: Any) -> None:
     for each in (protocol, getattr(protocol, "_wrappedProtocol", None)):
         if not IS_THERE:
             return
-        if type(each) is TLSMemoryBIOProtocol:
+        if type(each) is TLSMemoryBIOProtocol or getattr(each, "may_be_quick", False):
             each.__class__ = QuickTLS
         elif type(each) is BufferingTLSTransport:
             each.__class__ = QuickBufferingTLS
@@ -50,7 +50,7 @@ def quicken(protocol: Any) -> None:
 
 
 class QuickTLS(TLSMemoryBIOProtocol):
-    """One connection's TLS."""
+    """One connection's TLS, in the place of Twisted's, or of a class of another's that says it ``may_be_quick``."""
 
     _tlsConnection: Any  # noqa: N815 - Twisted's name
     transport: Any
@@ -102,7 +102,7 @@ class QuickTLS(TLSMemoryBIOProtocol):
             self._shutdownTLS()
             self._tlsShutdownFinished(None)
         else:
-            self._tlsShutdownFinished(Failure(why))
+            self._tlsShutdownFinished(Failure(why.with_traceback(None)))  # its frames hold it, and this
 
     @override
     def _flushSendBIO(self) -> None:

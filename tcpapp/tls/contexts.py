@@ -16,11 +16,12 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReacto
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from tcpapp.errors import InvalidAddress
 from tcpapp.tls.files import Identity, certificates_in, matches, read_directory, read_identity
+from tcpapp.tls.protocol import ServerTLS
 
 __all__ = ["MINIMUMS", "ServerContexts", "ServerSpec", "TLSServerEndpoint", "TLSServerFactory"]
 
@@ -152,7 +153,7 @@ class TLSServerFactory(TLSMemoryBIOFactory):
     noisy = False
     # Twisted's own choice holds small writes back for a turn, and loses them where the peer closes in it. Ours are
     # gathered already.
-    protocol = TLSMemoryBIOProtocol
+    protocol = ServerTLS
 
     def __init__(self, contexts: ServerContexts, factory: Any, clock: IReactorTime, watch: float) -> None:
         super().__init__(contexts, False, factory, clock)
