@@ -284,7 +284,8 @@ def test_a_quiet_peer_is_given_all_of_its_rate_again() -> None:
 def test_a_rate_that_is_not_waited_for_does_not_bound_a_read() -> None:
     """What comes too fast could not be told otherwise."""
     peer = Turning(timeouts=QUIET, limits=Limits(byte_rate=100), policies=Policies(too_fast="refuse"))
-    assert peer.transport.bufferSize == 65536
+    peer.says(b"x" * 10 + b"\n")
+    assert (peer.transport.bufferSize, peer.closing) == (65536, False)
     peer.says(b"x" * 100 + b"\n")
     peer.leaves()
     assert peer.reason.rule == "byte-rate"
