@@ -68,7 +68,8 @@ class CloseReason:
       ``answer-timeout``         us      the app had not answered a message after ``answer`` seconds
       ``message-rate``           us      more messages a second than ``message_rate``, and ``too_fast`` does not wait
       ``byte-rate``              us      the same of ``byte_rate``
-      ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most
+      ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most; or
+                                         almost as much, and this one a message that was not whole in ``frame`` seconds
       ``send-stalled``           us      the peer took (next to) nothing for ``send_progress`` seconds
       ``too-much-unsent``        us      more unsent bytes than ``max_unsent``
       ``tls-failed``             us      no TLS was agreed on: a certificate is not believed, or there is no version or

@@ -20,6 +20,29 @@ wait                of what                                                     
 ``max_age``         the connection is to be replaced                                  it is open
 ``ending``          closing, draining or answering after a half-close comes to an end it began
 =================== ================================================================= ==============================
+
+While the connection is not read from, the peer cannot be heard. So the waits for its bytes (``tls_handshake``,
+``first_message``, ``frame``, ``idle`` and ``idle_read``) stand still, and go on from where they stood. A heartbeat is
+sent as ever, and one that is not answered then does not count as missed. All other waits go on. So no peer can keep a
+connection open by having it not read from:
+
+=============================== ======================== ==========================================================
+not read from, because          what stands still        what ends it
+=============================== ======================== ==========================================================
+of ``byte_rate``                the five                 the rate: the bytes of one read, divided by it
+of ``message_rate``             the five                 the rate: the messages of one read, divided by it
+of ``messages_per_turn``        the five                 the turns that the messages of one read take
+the inbox is full: a slow app   the five                 ``answer``; of a conversation, ``idle_write``, ``max_age``
+the inbox is full: no reading   the five                 ``send_progress``: the peer does not take its replies
+memory is short                 the five without         ``frame``, for an unfinished message (rule ``memory-short``);
+                                ``frame``                ``send_progress``, for replies that are not taken
+=============================== ======================== ==========================================================
+
+Under ``byte_rate`` a message has ``frame`` seconds and those that the rate takes: the framing's ``max`` divided by it,
+at the most. With ``frame=0`` nothing bounds an unfinished message but ``max_buffered``. In all cases TCP keepalive ends
+the connection of a machine that vanished.
+
+Nor does the time count in which the loop stood still: when a timer fires late, sockets are read before anything ends.
 """
 
 from __future__ import annotations
@@ -34,7 +57,16 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.limits import Timeouts
 
-__all__ = ["Deadlines", "Waiting", "reason_of", "waits_of"]
+__all__ = ["Deadlines", "Waiting", "reason_of", "unread", "waits_of"]
+
+STALL = 1.0
+"""Seconds by which a late timer says that the loop stood still. Our choice: the default of ``blocked``."""
+
+LOOKS = 2
+"""Turns to wait then. One is not enough: uvloop makes a call that is due at once before it reads the sockets."""
+
+PEERS = frozenset(("tls_handshake", "first_message"))
+"""The waits that are started, and that end well only by what the peer sends."""
 
 RESOLUTION = 0.001
 """Seconds that a timer may fire early: epoll waits in whole milliseconds, and sums of floats are not exact."""
@@ -58,6 +90,13 @@ def reason_of(wait: str, seconds: float) -> CloseReason:
     """Why a connection ends whose `wait`, of so many `seconds`, came to nothing."""
     rule, text = OVERDUE[wait]
     return CloseReason(EndedBy.US, rule, f"{text.format(seconds=seconds)} ({wait})", seconds, seconds)
+
+
+def unread(seconds: float) -> CloseReason:
+    """Why a connection ends whose message was not whole in `seconds`, where it was not read on for want of memory."""
+    text = f"a message was not whole {seconds:g} s after its first byte (frame); we did not read on for a time, since "
+    text += "all connections together held too much (max_buffered)"
+    return CloseReason(EndedBy.US, "memory-short", text, seconds, seconds)
 
 
 def waits_of(timeouts: Timeouts, *, serves: bool, beats: bool) -> dict[str, float]:
@@ -95,6 +134,11 @@ class Deadlines:
 
     `heard` and `said` are when bytes last came, and were last given to the transport, for those who do that to note;
     `said` is before all time where none were. Where `watchful` is set, `came` has to be told of the next bytes, too.
+
+    `unread` says of the message that is overdue that it was not read on for a time, for want of memory.
+
+    A wait that stood still is written down as one that began later: `_unfinished` is when the first byte of the message
+    came, `_silent` when the peer began to be silent, `_quiet` when both sides did, each later by the time not read.
     """
 
     __slots__ = (
@@ -102,17 +146,25 @@ class Deadlines:
         "_began",
         "_call",
         "_clock",
+        "_deaf",
         "_frame",
+        "_frame_stopped",
         "_last_beat",
+        "_looks",
+        "_our_turn",
         "_own",
-        "_paused",
+        "_quiet",
         "_reckoned",
+        "_short_until",
+        "_silent",
         "_started",
+        "_stopped",
         "_unfinished",
         "_wake",
         "heard",
         "said",
         "seconds",
+        "unread",
         "watchful",
     )
 
@@ -124,14 +176,22 @@ class Deadlines:
         self._started: dict[str, tuple[float, float]] | None = None
         self._call: IDelayedCall | None = None
         self._wake = inf
+        self._looks = 0
         self._beats = 0
         self._last_beat = 0.0
+        self._deaf = False
         self._unfinished: float | None = None
-        self._paused = False
+        self._stopped = inf
+        self._frame_stopped = inf
+        self._short_until = -inf
+        self._our_turn = False
         self._began = 0.0
+        self._silent = 0.0
+        self._quiet = 0.0
         self.heard = 0.0
         self.said = -inf
         self.watchful = True
+        self.unread = False
         self.seconds: Callable[[], float] = _clockless
 
     def run_on(self, clock: IReactorTime | None) -> None:
@@ -193,19 +253,45 @@ class Deadlines:
         self.watchful = unfinished or not whole
 
     def pause(self) -> None:
-        """We do not read: nothing that the peer sends can come."""
-        self._paused = True
+        """Nothing is read from now on: the waits for what the peer sends stand still."""
+        self._stopped = self._frame_stopped = self.seconds()
+        self._deaf = True
+
+    def press(self) -> None:
+        """Nothing is read, for want of memory: an unfinished message holds some, so its time runs all the same."""
+        self._short_until = inf
+        self._run_frame(self.seconds())
+
+    def unpress(self) -> None:
+        """Nothing is read for other reasons only."""
+        self._short_until = self._frame_stopped = self.seconds()
 
     def resume(self) -> None:
-        """We read again."""
-        self._paused = False
+        """The connection is read from again: the waits for what the peer sends go on from where they stood."""
+        now, stopped = self.seconds(), self._stopped
+        self._silent = _later(max(self.heard, self._silent), stopped, now)
+        self._quiet = _later(max(self.heard, self.said, self._quiet), stopped, now)
+        started = self._started
+        for wait in PEERS:
+            if started is not None and wait in started:
+                at, seconds = started[wait]
+                started[wait] = (_later(at - seconds, stopped, now) + seconds, seconds)
+        self._stopped = inf
+        self._short_until = min(self._short_until, now)
+        self._run_frame(now)
+        self._look()
+        self._wake_for_first()
+
+    def _run_frame(self, now: float) -> None:
         if self._unfinished is not None:
-            self._unfinished = self.seconds()
-        self.peers_turn()
+            self._unfinished = _later(self._unfinished, self._frame_stopped, now)
+            self._wake_by(self._unfinished + self._frame)
+        self._frame_stopped = inf
 
     def peers_turn(self) -> None:
         """Nothing is in our hands any more: what the peer owes us is reckoned from here."""
-        self.heard = self.seconds()
+        self._silent = self._quiet = self.seconds()
+        self._our_turn = False
         if self._wake == inf:
             self._wake_for_first()
 
@@ -230,20 +316,26 @@ class Deadlines:
     def _due(self) -> Iterator[tuple[float, str, float]]:
         """What is waited for: when it is overdue, its name, and how long it is in all."""
         for wait, (at, seconds) in (self._started or {}).items():
-            yield at, wait, seconds
-        if self._unfinished is not None and not self._paused:
+            if self._stopped == inf or wait not in PEERS:
+                yield at, wait, seconds
+        if self._unfinished is not None and self._frame_stopped == inf:
             yield self._unfinished + self._frame, "frame", self._frame
-        ours = self._own.has_the_turn
         for wait, seconds in self._reckoned:
-            if wait == "heartbeat":
-                yield max(self.heard, self._last_beat) + seconds, wait, seconds
-            elif not ours:
-                yield self._since(wait) + seconds, wait, seconds
+            since = self._since(wait)
+            if since < inf:
+                yield since + seconds, wait, seconds
 
     def _since(self, wait: str) -> float:
-        if wait == "idle_read":
-            return self.heard
-        return max(self.said, self.heard if wait == "idle" else self._began)
+        """From when `wait` is reckoned; infinity where it stands still until `resume`."""
+        if wait == "heartbeat":
+            return max(self.heard, self._last_beat)
+        if wait == "idle_write":  # what the app takes for an answer has a bound of its own
+            return self.seconds() if self.ends("answer") < inf else max(self.said, self._began)
+        if self._stopped < inf:
+            return inf
+        if self._own.has_the_turn:  # nobody need say when it is over: it is looked at again
+            return self.seconds()
+        return max(self.heard, self._silent) if wait == "idle_read" else max(self.heard, self.said, self._quiet)
 
     def _wake_by(self, at: float) -> None:
         if at < self._wake and self._clock is not None:
@@ -261,28 +353,49 @@ class Deadlines:
             call.cancel()
 
     def _woken(self) -> None:
+        late = self.seconds() - self._wake
         self._call, self._wake = None, inf
+        if self._looks or late > STALL:  # what came while the loop stood still is read before anybody is judged
+            self._looks = (self._looks or LOOKS + 1) - 1
+            if self._looks:
+                self._wake_by(self.seconds())
+                return
+        self._look()
         now = self.seconds() + RESOLUTION
         for at, wait, seconds in sorted(self._due()):
             if at <= now and self._clock is not None:
                 self._over(wait, seconds)
         self._wake_for_first()
 
+    def _look(self) -> None:
+        """Find out whose turn it is: once it is the peer's again, what it owes us is reckoned from here."""
+        before, self._our_turn = self._our_turn, self._own.has_the_turn
+        if before and not self._our_turn:
+            self.peers_turn()
+
     def _over(self, wait: str, seconds: float) -> None:
         self.stop(wait)
         if wait == "frame":
-            self._unfinished = None
+            self.unread, self._unfinished = self._short_until > (self._unfinished or 0.0), None
         if wait == "heartbeat":
             self._beat()
         elif wait != "first_message" or self.said == -inf:  # who was spoken to may well have nothing to say
             self._own.overdue(wait, seconds)
 
     def _beat(self) -> None:
-        if self.heard >= self._last_beat or self._paused:
+        """One is due. The last one is missed where nothing came since, although the connection was read from."""
+        if self.heard >= self._last_beat:
             self._beats = 0
+        elif not self._deaf:
+            self._beats += 1
+        self._deaf = self._stopped < inf
         self._last_beat = self.seconds()
-        self._beats += 1
-        self._own.beat(self._beats - 1)
+        self._own.beat(self._beats)
+
+
+def _later(since: float, stopped: float, now: float) -> float:
+    """What began at `since`, where the time from `stopped` to `now` does not count."""
+    return now - max(0.0, stopped - since) if stopped < inf else since
 
 
 class _Nobody:

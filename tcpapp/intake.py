@@ -20,13 +20,21 @@ from tcpapp.dispatch import Dispatch
 from tcpapp.holds import OVER
 from tcpapp.inbox import MESSAGE_COST
 from tcpapp.pace import Pace
-from tcpapp.reading import FAST, KEPT, Reading
+from tcpapp.reading import FAST, KEPT, LEAST_SIP, METERED, Reading
 from tcpapp.settings import Settings
 
 __all__ = ["Intake", "Reader"]
 
 FEW = 0.25
 """The part of its share that one is read from in sips for: below it, its messages have grown, and sips cost more."""
+
+PIECES = 10
+"""
+Reads in a second of a connection that brings more bytes than its rate allows: it waits until it may read so much more.
+
+Our choice: a call of the system for each, and a peer that waits a tenth of a second. There are fewer at a rate below
+ten times `LEAST_SIP`, and more at one above ten times `METERED`.
+"""
 
 ROUNDING = 1e-6
 """Of a message, that may be wanting to a whole one: sums of floats are not exact."""
@@ -54,7 +62,7 @@ class Intake:
     Without a clock there are no turns and no rates.
 
     Where one has to wait for its rate, the deadlines say when it is over: for ``message_rate``, `go_on` is to be called
-    then, and for ``byte_rate`` it may read on.
+    then, and `read_on` for ``byte_rate``. No more bytes are read at once than that rate allows.
     """
 
     __slots__ = (
@@ -66,6 +74,7 @@ class Intake:
         "_limits",
         "_messages",
         "_most",
+        "_piece",
         "_reader",
         "_reading",
         "_turns",
@@ -98,24 +107,36 @@ class Intake:
         self._most = limits.messages_per_turn if timed and limits.messages_per_turn else sys.maxsize
         self._messages = Pace(limits.message_rate) if timed and limits.message_rate else None
         self._bytes = Pace(limits.byte_rate) if timed and limits.byte_rate else None
+        self._piece = max(min(limits.byte_rate, LEAST_SIP), min(limits.byte_rate // PIECES, METERED))
         self.share = self._most if self._messages is None else 0
         self.watches = self._bytes is not None
         self.size = 0
         self.kept: list[bytes] = []
+        if self._bytes is not None and self._waits:
+            reading.allow(limits.byte_rate)
 
     def read(self, count: int, messages: int) -> None:
         """So many bytes came, with so many messages: have nothing read for as long as they take at the rate."""
         if self._reading.sips and messages < self._most * FEW:
             self._reading.gulp()
             self.watches = self._bytes is not None
-        if self._bytes is None:
+        rate = self._bytes
+        if rate is None:
             return
-        seconds = self._bytes.wait(self._deadlines.seconds(), count)
-        if seconds and self._waits:
-            self._reading.hold(FAST)
-            self._deadlines.start("byte_rate", seconds)
-        elif seconds:
+        late = rate.wait(self._deadlines.seconds(), count) > 0
+        if late and not self._waits:
             self._reader.too_fast(_too_fast("bytes", self._limits.byte_rate))
+        elif late:
+            self._reading.hold(FAST)
+            self._deadlines.start("byte_rate", rate.until_next(self._piece))
+        elif self._waits:
+            self._reading.allow(self._credit(rate))
+
+    def read_on(self) -> None:
+        """The rate allows more bytes."""
+        assert self._bytes is not None
+        self._reading.allow(max(1, self._credit(self._bytes)))
+        self._reading.let(FAST)
 
     def keep(self, messages: list[bytes], count: int) -> None:
         """Let in of these `messages`, which came in `count` bytes, what may be let in now, and the others later."""

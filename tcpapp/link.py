@@ -20,7 +20,7 @@ from tcpapp import keepalive
 from tcpapp.app import Handlers
 from tcpapp.arrival import Arrival
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.deadlines import Deadlines, reason_of
+from tcpapp.deadlines import Deadlines, reason_of, unread
 from tcpapp.dispatch import Dispatch
 from tcpapp.ending import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
 from tcpapp.errors import NotConnected, UnreadableStream, drop_frames, without_frames
@@ -31,7 +31,7 @@ from tcpapp.inbox import Inbox
 from tcpapp.intake import Intake
 from tcpapp.load import Load
 from tcpapp.outbox import Outbox
-from tcpapp.reading import FAST, Reading
+from tcpapp.reading import Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
 from tcpapp.transports import session_on, sets_up_tls
@@ -291,9 +291,11 @@ class Link(Protocol):
         elif wait == "message_rate":
             self._intake.go_on()
         elif wait == "byte_rate":
-            self._reading.let(FAST)
+            self._intake.read_on()
         elif wait in ("tls_handshake", "send_progress"):
             self._cut(reason_of(wait, seconds))
+        elif wait == "frame" and self._deadlines.unread:
+            self._end_input(unread(seconds))
         elif wait == "frame":
             self._end_input(hinted(reason_of(wait, seconds), self._framing.beginning))
         elif wait == "max_age":
@@ -324,7 +326,7 @@ class Link(Protocol):
         """Make the parts of a connection that has a transport."""
         settings, limits, deadlines = self._settings, self._settings.limits, self._deadlines
         self._framing = settings.framing.fresh()
-        self._reading = Reading(self.transport, self._ending, deadlines)
+        self._reading = Reading(self.transport, self._ending, deadlines, limits.write_high)
         self._inbox = Inbox(limits, self._reading, settings.codec, self)
         self._outbox = Outbox(self.transport, self, limits, settings.timeouts.send_progress, deadlines)
         self._dispatch = Dispatch(self, self._framing, settings.codec, self._inbox, self._outbox, limits.write_high)

@@ -34,6 +34,6 @@ class Pace:
         self._credit = min(self.rate, self._credit + passed * self.rate)
         return self._credit
 
-    def until_next(self) -> float:
-        """How many seconds are to pass before the next one may come, from when it was last asked."""
-        return max(0.0, (1 - self._credit) / self.rate)
+    def until_next(self, count: int = 1) -> float:
+        """How many seconds are to pass before the next one may come, or `count`, from when it was last asked."""
+        return max(0.0, (count - self._credit) / self.rate)

@@ -1,4 +1,4 @@
-"""Whether a connection is read from: it is while nothing speaks against it, and several things may at a time."""
+"""Whether a connection is read from, and how many bytes at once. Several reasons can hold or bound it at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tcpapp.deadlines import Deadlines
 from tcpapp.ending import Ending, State
 from tcpapp.transports import bottom_of
 
-__all__ = ["FAST", "KEPT", "SHORT", "Reading"]
+__all__ = ["FAST", "KEPT", "LEAST_SIP", "METERED", "SHORT", "Reading"]
 
 # Why nothing is read: the bits of Reading.held. FULL is the inbox's.
 KEPT = 2  # messages that have come are not let in yet
@@ -17,49 +17,82 @@ SHORT = 8  # all connections together hold too much, and this one much of it
 
 
 LEAST_SIP = 1024
-"""Bytes that are read at once of one who floods with tiny messages, at the least: one call of the system for each."""
+"""Bytes that are read at once of a flood of tiny messages, at the least: one call of the system for each."""
+
+METERED = 64 * 1024 - 1
+"""
+Bytes that are read at once of a connection with a ``byte_rate``, at the most: one less than Twisted's 64 KiB.
+
+`tcpapp.reactor` reads up to 256 KiB at once, unless a transport's ``bufferSize`` is smaller than Twisted's.
+"""
 
 
 class Reading:
-    """The reading of one transport. The peer owes nothing while it is not read from, which the deadlines are told."""
+    """
+    The reading of one transport, which reads `usual` bytes at once where nothing asks for less.
 
-    __slots__ = ("_deadlines", "_ending", "_gulp", "_transport", "held", "sips")
+    The deadlines are told when it stops and when it goes on, and when it stops because memory is short. `sips` says
+    that a flood is read in small pieces.
+    """
 
-    def __init__(self, transport: Any, ending: Ending, deadlines: Deadlines) -> None:
+    __slots__ = ("_allowed", "_deadlines", "_ending", "_sip", "_size", "_transport", "_usual", "held")
+
+    def __init__(self, transport: Any, ending: Ending, deadlines: Deadlines, usual: int) -> None:
         self._transport = transport
         self._ending = ending
         self._deadlines = deadlines
+        self._usual = self._size = usual
+        self._allowed = self._sip = 0
         self.held = 0
-        self.sips = False
-        self._gulp = 0
 
     def hold(self, why: int) -> None:
         """Read nothing until `let` of the same reason."""
-        if not self.held and self._ending.state is State.OPEN:
-            self._deadlines.pause()
-            self._transport.pauseProducing()
-        self.held |= why
+        before, self.held = self.held, self.held | why
+        if self._ending.state is State.OPEN and self.held != before:
+            if not before:
+                self._deadlines.pause()
+                self._transport.pauseProducing()
+            if why & SHORT:
+                self._deadlines.press()
 
     def let(self, why: int) -> None:
         """The reason `why` is gone."""
-        was_held = bool(self.held)
-        self.held &= ~why
-        if was_held and not self.held and self._ending.state is State.OPEN and not self._ending.no_more_input:
-            self._deadlines.resume()
-            self._transport.resumeProducing()
+        before, self.held = self.held, self.held & ~why
+        if self.held != before and self._ending.state is State.OPEN and not self._ending.no_more_input:
+            if not self.held:
+                self._deadlines.resume()
+                self._transport.resumeProducing()
+            elif why & SHORT:
+                self._deadlines.unpress()
+
+    # How much is read at once: the least of what is usual, and of what each reason has to say. Twisted has one number
+    # for that and for its write mark: the app of a connection that is read in small pieces is held back sooner, too.
+
+    @property
+    def sips(self) -> bool:
+        """Whether small pieces are read for the sake of others."""
+        return bool(self._sip)
 
     def sip(self, size: int) -> None:
-        """
-        Read no more than so many bytes at once: what a chunk holds is cut in one go, while all others wait.
-
-        Twisted has one number for that and for its write mark: the app of one who floods is held back sooner, too.
-        """
-        bottom = bottom_of(self._transport)
-        if hasattr(bottom, "bufferSize") and not self.sips:
-            self.sips, self._gulp = True, bottom.bufferSize
-            bottom.bufferSize = max(LEAST_SIP, size)
+        """Read no more than so many bytes at once: what a chunk holds is cut in one go, while all others wait."""
+        if not self._sip:
+            self._sip = max(LEAST_SIP, size)
+            self._resize()
 
     def gulp(self) -> None:
-        """Read as much at once as before."""
-        self.sips = False
-        bottom_of(self._transport).bufferSize = self._gulp
+        """Others need no smaller pieces any more."""
+        self._sip = 0
+        self._resize()
+
+    def allow(self, size: int) -> None:
+        """Read no more than so many bytes next, for there is a rate; 1 or more."""
+        self._allowed = min(size, METERED)
+        self._resize()
+
+    def _resize(self) -> None:
+        size = min(each for each in (self._usual, self._sip, self._allowed) if each)
+        if size != self._size:
+            self._size = size
+            bottom = bottom_of(self._transport)
+            if hasattr(bottom, "bufferSize"):
+                bottom.bufferSize = size

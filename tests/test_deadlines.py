@@ -203,7 +203,7 @@ def test_the_peer_owes_nothing_while_it_is_our_turn() -> None:
     rig.reckon(idle_read=10)
     rig.has_the_turn = True
     rig.after(100)
-    assert (rig.over, rig.timers) == ([], [])
+    assert rig.over == []
     rig.has_the_turn = False
     rig.deadlines.peers_turn()
     assert rig.timers == [110]
@@ -211,20 +211,186 @@ def test_the_peer_owes_nothing_while_it_is_our_turn() -> None:
     assert rig.over == [("idle_read", 10, 110)]
 
 
-def test_a_message_cannot_go_on_while_we_do_not_read() -> None:
-    """Its time runs anew from when we do."""
+def test_a_timer_is_set_for_the_peers_turn_where_there_is_none() -> None:
+    """All other waits stood still."""
+    rig = Rig()
+    rig.reckon(idle=10)
+    rig.deadlines.pause()
+    rig.after(20)
+    assert rig.timers == []
+    rig.deadlines.resume()
+    rig.deadlines.peers_turn()
+    assert rig.timers == [30]
+
+
+def test_an_idle_wait_is_taken_up_after_our_turn_where_nobody_says_that_it_is_over() -> None:
+    """A conversation takes the last message from the inbox: the peer has all of its time, and at most twice that."""
+    rig = Rig()
+    rig.reckon(idle=10)
+    rig.has_the_turn = True
+    rig.after(12)
+    rig.has_the_turn = False
+    rig.after(17)
+    assert (rig.over, rig.timers) == ([], [30])
+    rig.after(1)
+    assert rig.over == [("idle", 10, 30)]
+
+
+def test_nothing_sent_is_idle_whoever_has_the_turn() -> None:
+    """But not while the app works on an answer, which has a bound of its own."""
+    rig = Rig()
+    rig.reckon(idle_write=10)
+    rig.has_the_turn = True
+    rig.deadlines.start("answer", 15)
+    rig.after(12)
+    rig.deadlines.stop("answer")
+    assert rig.over == []
+    rig.after(3)
+    assert rig.over == [("idle_write", 10, 15)]
+
+
+# While the connection is not read from --------------------------------------------------------------------------------
+
+
+def test_the_time_in_which_it_is_not_read_from_does_not_count_for_a_message() -> None:
+    """All other time does: after the pause there is as much left as before it."""
     rig = Rig()
     rig.reckon(frame=10)
     rig.came(whole=False, unfinished=True)
-    rig.after(5)
+    rig.after(4)
     rig.deadlines.pause()
     rig.after(100)
     assert rig.over == []
     rig.deadlines.resume()
-    rig.after(9)
+    rig.after(5)
     assert rig.over == []
     rig.after(1)
-    assert rig.over == [("frame", 10, 115)]
+    assert rig.over == [("frame", 10, 110)]
+
+
+def test_no_number_of_pauses_gives_a_message_more_time() -> None:
+    """A second read, and nine not: after a hundred seconds its ten are over."""
+    rig = Rig()
+    rig.reckon(frame=10)
+    rig.came(whole=False, unfinished=True)
+    for _ in range(20):
+        rig.after(1)
+        rig.deadlines.pause()
+        rig.after(9)
+        rig.deadlines.resume()
+    assert rig.over == [("frame", 10, 91)]
+
+
+def test_a_message_that_slips_in_during_a_pause_has_its_time_from_the_end_of_the_pause() -> None:
+    """As TLS brings it, which has decrypted it already."""
+    rig = Rig()
+    rig.reckon(frame=10)
+    rig.deadlines.pause()
+    rig.after(50)
+    rig.came(whole=False, unfinished=True)
+    rig.after(50)
+    rig.deadlines.resume()
+    rig.after(100)
+    assert rig.over == [("frame", 10, 110)]
+
+
+@pytest.mark.parametrize(("not_read", "at"), [(0, 10), (3, 13)])
+def test_the_time_of_a_message_goes_on_while_memory_is_short(not_read: float, at: float) -> None:
+    """It holds memory. What was not read for other reasons before that does not count."""
+    rig = Rig()
+    rig.reckon(frame=10)
+    rig.came(whole=False, unfinished=True)
+    rig.after(4)
+    rig.deadlines.pause()
+    rig.after(not_read)
+    rig.deadlines.press()
+    rig.after(100)
+    assert (rig.over, rig.deadlines.unread) == ([("frame", 10, at)], True)
+
+
+@pytest.mark.parametrize(("short_from", "unread"), [(0, False), (5, True)])
+def test_a_message_knows_whether_it_was_not_read_on_for_want_of_memory(short_from: int, unread: bool) -> None:
+    """In its own time; what was before its first byte says nothing of it."""
+    rig = Rig()
+    rig.reckon(frame=10)
+    for second in range(15):
+        if second == short_from:
+            rig.deadlines.pause()
+            rig.deadlines.press()
+        if second == short_from + 3:
+            rig.deadlines.resume()
+        if second == 4:
+            rig.came(whole=False, unfinished=True)
+        rig.after(1)
+    assert (rig.over, rig.deadlines.unread) == ([("frame", 10, 14)], unread)
+
+
+def test_the_time_of_a_message_stands_still_again_when_there_is_memory() -> None:
+    """Where it is not read from for another reason still."""
+    rig = Rig()
+    rig.reckon(frame=10)
+    rig.came(whole=False, unfinished=True)
+    rig.deadlines.pause()
+    rig.deadlines.press()
+    rig.after(6)
+    rig.deadlines.unpress()
+    rig.after(50)
+    rig.deadlines.resume()
+    rig.after(50)
+    assert rig.over == [("frame", 10, 60)]
+
+
+@pytest.mark.parametrize(("wait", "at"), [("idle", 116), ("idle_read", 110), ("idle_write", 18)])
+def test_silence_is_the_peers_only_while_it_is_read_from(wait: str, at: float) -> None:
+    """What was left of its time is left after it; what is sent goes its way meanwhile, and its wait goes on."""
+    rig = Rig()
+    rig.reckon(**{wait: 12})
+    rig.came(whole=True, unfinished=False)
+    rig.after(6)
+    rig.deadlines.said = rig.clock.seconds()
+    rig.after(2)
+    rig.deadlines.pause()
+    rig.after(98)
+    rig.deadlines.resume()
+    rig.after(100)
+    assert rig.over == [(wait, 12, at)]
+
+
+def test_what_is_sent_while_it_is_not_read_from_counts() -> None:
+    """The connection is idle that much later."""
+    rig = Rig()
+    rig.reckon(idle=10)
+    rig.deadlines.pause()
+    rig.after(20)
+    rig.deadlines.said = rig.clock.seconds()
+    rig.deadlines.resume()
+    rig.after(50)
+    assert rig.over == [("idle", 10, 30)]
+
+
+@pytest.mark.parametrize("wait", ["tls_handshake", "first_message"])
+def test_what_the_peer_is_to_begin_with_has_its_time_only_while_it_is_read_from(wait: str) -> None:
+    """Each of the pauses is left out."""
+    rig = Rig()
+    rig.deadlines.start(wait, 10)
+    rig.deadlines.start("max_age", 1000)
+    for _ in range(3):
+        rig.after(3)
+        rig.deadlines.pause()
+        rig.after(20)
+        rig.deadlines.resume()
+    rig.after(50)
+    assert rig.over == [(wait, 10, 70)]
+
+
+def test_waits_of_our_own_go_on_while_it_is_not_read_from() -> None:
+    """The app's, what the peer is to take, and the end."""
+    for wait in ("answer", "send_progress", "max_age", "ending", "byte_rate", "message_rate"):
+        rig = Rig()
+        rig.deadlines.pause()
+        rig.deadlines.start(wait, 10)
+        rig.after(50)
+        assert rig.over == [(wait, 10, 10)]
 
 
 def test_reading_again_between_two_messages_asks_for_none() -> None:
@@ -287,6 +453,51 @@ def test_heartbeats_go_on_while_it_is_our_turn() -> None:
     rig.deadlines.pause()
     rig.after(30)
     assert rig.beats == [(0, 10), (0, 20), (0, 30)]
+
+
+def test_a_heartbeat_is_not_missed_where_it_was_not_read_from() -> None:
+    """Neither during the pause, nor for it: an answer has all of its time. What was missed before stays missed."""
+    rig = Rig()
+    rig.reckon(heartbeat=10)
+    rig.after(25)
+    rig.deadlines.pause()
+    rig.after(20)
+    rig.deadlines.resume()
+    rig.after(30)
+    assert rig.beats == [(0, 10), (1, 20), (1, 30), (1, 40), (1, 50), (2, 60), (3, 70)]
+
+
+def test_an_answer_of_the_app_is_no_sign_of_life() -> None:
+    """Only what comes is."""
+    rig = Rig()
+    rig.reckon(heartbeat=10)
+    rig.after(15)
+    rig.deadlines.peers_turn()
+    rig.after(15)
+    assert rig.beats == [(0, 10), (1, 20), (2, 30)]
+
+
+# When the loop stood still -------------------------------------------------------------------------------------------
+
+
+def test_what_came_while_the_loop_stood_still_is_read_first() -> None:
+    """A timer that is late ends nothing in its own turn, nor in the next one, in which sockets are read."""
+    rig = Rig()
+    rig.reckon(idle_read=10)
+    calls: list[Any] = []
+    rig.clock.callLater(50, lambda: calls.append(rig.came(whole=True, unfinished=False)))
+    rig.clock.advance(50)
+    assert (len(calls), rig.over, rig.timers) == (1, [], [60])
+    rig.after(10)
+    assert rig.over == [("idle_read", 10, 60)]
+
+
+def test_what_did_not_come_while_the_loop_stood_still_is_overdue() -> None:
+    """Two turns later."""
+    rig = Rig()
+    rig.reckon(idle_read=10)
+    rig.clock.advance(50)
+    assert (rig.over, rig.timers) == ([("idle_read", 10, 50)], [])
 
 
 # The end -------------------------------------------------------------------------------------------------------------

@@ -236,16 +236,59 @@ def test_one_that_keeps_to_the_rate_waits_for_nothing() -> None:
 
 
 def test_bytes_are_read_at_their_rate() -> None:
-    """What came is handled; then nothing is read for as long as it takes."""
+    """What is read at once is what the rate allows; then nothing is read until it allows another piece."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(byte_rate=100))
     peer.clock.advance(100)
     peer.says(b"x" * 299 + b"\n")
-    assert (len(app.messages), peer.paused) == (1, True)
-    peer.clock.advance(1.9)
-    assert peer.paused
-    peer.clock.advance(0.2)
+    unread = []
+    for _ in range(5):
+        unread.append((peer.transport.unread, peer.paused, len(app.messages)))
+        peer.clock.advance(0.5)
+    assert unread == [(200, True, 0), (200, True, 0), (100, True, 0), (100, True, 0), (0, True, 1)]
+    peer.clock.advance(0.5)
     assert not peer.paused
+
+
+@pytest.mark.parametrize("rate", [1, 100, 1000, 1500, 20_000, 300_000])
+def test_no_more_bytes_are_read_than_the_rate_allows(rate: int) -> None:
+    """A second's worth at once, then so many a second, exactly; in few reads, whatever the rate."""
+    reads: list[int] = []
+    limits = Limits(byte_rate=rate)
+    peer = Turning(lambda chunk, connection: reads.append(len(chunk)), "raw", timeouts=QUIET, limits=limits)
+    peer.clock.advance(100)
+    peer.says(b"x" * rate * 62)
+    assert sum(reads) == rate
+    assert max(reads) <= min(rate, 65535)
+    for second in range(1, 61):
+        for _ in range(200):
+            peer.clock.advance(0.005)
+        assert rate * second <= sum(reads) + max(rate / 5, min(rate, 1024))
+        assert sum(reads) <= rate * second + rate
+    assert len(reads) <= 60 * 11
+    peer.leaves()
+
+
+def test_a_quiet_peer_is_given_all_of_its_rate_again() -> None:
+    """A second later: its first bytes are read a piece at a time, for nobody knows of them before."""
+    app = Seen()
+    peer = Turning(app, timeouts=QUIET, limits=Limits(byte_rate=100))
+    peer.clock.advance(100)
+    peer.says(b"x" * 98 + b"\n")
+    assert (peer.transport.bufferSize, peer.paused) == (1, False)
+    peer.clock.advance(10)
+    peer.says(b"x" * 98 + b"\n")
+    assert (len(app.messages), peer.transport.bufferSize, peer.paused) == (2, 1, False)
+
+
+def test_a_rate_that_is_not_waited_for_does_not_bound_a_read() -> None:
+    """What comes too fast could not be told otherwise."""
+    peer = Turning(timeouts=QUIET, limits=Limits(byte_rate=100), policies=Policies(too_fast="refuse"))
+    peer.says(b"x" * 10 + b"\n")
+    assert (peer.transport.bufferSize, peer.closing) == (65536, False)
+    peer.says(b"x" * 100 + b"\n")
+    peer.leaves()
+    assert peer.reason.rule == "byte-rate"
 
 
 @pytest.mark.parametrize(("policy", "cut"), [("refuse", False), ("reset", True)])
@@ -329,13 +372,16 @@ def test_the_write_mark_is_as_it_was_after_the_sips() -> None:
 
 
 def test_sips_and_rates_of_bytes_go_together() -> None:
-    """What is read in sips is metered, before and after."""
+    """The smaller of both is what is read at once, and all of it is counted."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4, byte_rate=10_000))
+    assert peer.transport.bufferSize == 10_000
     peer.says(b"x\n" * 8)
     peer.clock.advance(0)
     assert (peer.transport.bufferSize, peer.paused) == (1024, False)
-    peer.says(b"x" * 9998 + b"\n")
-    assert (peer.transport.bufferSize, peer.paused) == (65536, True)
+    peer.says(b"x" * 9498 + b"\n")
+    assert (peer.transport.bufferSize, peer.paused) == (10_000 - 16 - 9499, False)
+    peer.says(b"x" * 484 + b"\n")
+    assert peer.paused
 
 
 def test_what_is_kept_is_known_to_the_byte() -> None:

@@ -144,14 +144,14 @@ KIB = 1024
 class Server:
     """A server with little memory, and peers of it."""
 
-    def __init__(self, app: Any, framing: str = "line", **limits: int) -> None:
+    def __init__(self, app: Any, framing: str = "line", *, frame: float = 0, **limits: int) -> None:
         self.clock = StrictClock()
         self.events: list[Any] = []
         self.factory = MessageServerFactory(
             app,
             framing,
             limits=Limits(max_connections=10_000, **limits),
-            timeouts=Timeouts(first_message=0, idle=0, frame=0, send_progress=0),
+            timeouts=Timeouts(first_message=0, idle=0, frame=frame, send_progress=0),
             telemetry=Telemetry(self.events.append),
         )
 
@@ -198,6 +198,51 @@ def test_a_long_message_that_does_not_end_counts() -> None:
     assert server.factory.settings.memory.total == 85 * KIB
     greedy.lose()
     assert server.factory.settings.memory.total == 0
+
+
+def test_half_messages_do_not_keep_memory_short() -> None:
+    """Two hundred, of which as many are cut as there is no room for; all others have their time, read from or not."""
+    server = Server(echo, "int32", frame=10, max_buffered=8 * 1024 * KIB)
+    memory = server.factory.settings.memory
+    healthy = server.peer()
+    senders = [server.peer() for _ in range(200)]
+
+    def is_served() -> None:
+        healthy.receive(b"\0\0\0\x02hi")
+        assert healthy.value() == b"\0\0\0\x02hi"
+        healthy.clear()
+
+    for each in senders:
+        each.receive(b"\0\x01\0\0" + b"x" * 50 * KIB)
+        is_served()
+    stay = [each for each in senders if not each.disconnecting]
+    not_read = [each for each in stay if each.producerState == "paused"]
+    assert len(not_read) > 20
+    for _ in range(9):
+        server.clock.advance(1)
+        is_served()
+    assert [each for each in stay if not each.disconnecting] == stay
+    server.clock.advance(1)
+    is_served()
+    assert (memory.total, memory.pressed, server.factory.info().connections) == (0, False, 1)
+    rules = {each.connection: each.reason.rule for each in server.told(Closed)}
+    assert {rules[each.connection] for each in not_read} == {"memory-short"}
+    assert "frame-timeout" in rules.values()
+    [reason, *_] = [each.reason for each in server.told(Closed) if each.connection is not_read[0].connection]
+    assert (reason.limit, "10 s after its first byte" in reason.detail) == (10, True)
+
+
+def test_a_message_that_goes_on_when_there_is_memory_again_is_whole() -> None:
+    """What is squeezed is not ended before its time."""
+    server = Server(echo, "int32", frame=10, max_buffered=100 * KIB)
+    greedy, other = server.peer(), server.peer()
+    greedy.receive(b"\0\x01\0\0" + b"x" * 40 * KIB)
+    other.receive(b"\0\x01\0\0" + b"x" * 45 * KIB)
+    greedy.receive(b"x" * 24 * KIB)
+    server.clock.advance(9)
+    other.lose()
+    server.clock.advance(0)
+    assert greedy.value() == b"\0\x01\0\0" + b"x" * 64 * KIB
 
 
 def test_what_an_app_has_not_taken_counts() -> None:

@@ -9,8 +9,9 @@ import pytest
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.ending import Ending
 from tcpapp.inbox import FULL
-from tcpapp.reading import FAST, KEPT, SHORT, Reading
+from tcpapp.reading import FAST, KEPT, LEAST_SIP, METERED, SHORT, Reading
 
+USUAL = 100_000
 CAUSE = CloseReason(EndedBy.US, "closed", "close() was called")
 
 
@@ -21,7 +22,8 @@ class Rig:
         self.told: list[str] = []
         self.ending = Ending(self)  # type: ignore[arg-type]
         self.ending.open()
-        self.reading = Reading(self, self.ending, self)  # type: ignore[arg-type]
+        self.bufferSize = USUAL
+        self.reading = Reading(self, self.ending, self, USUAL)  # type: ignore[arg-type]
 
     def stop(self, wait: str) -> None:
         """What the ending tells the deadlines."""
@@ -31,6 +33,12 @@ class Rig:
 
     def resume(self) -> None:
         self.told.append("its turn")
+
+    def press(self) -> None:
+        self.told.append("memory short")
+
+    def unpress(self) -> None:
+        self.told.append("memory there")
 
     def pauseProducing(self) -> None:
         self.told.append("pause")
@@ -44,13 +52,52 @@ def test_it_is_read_from_again_when_no_reason_is_left() -> None:
     rig = Rig()
     for why in (FULL, FULL, KEPT, FAST, SHORT):
         rig.reading.hold(why)
-    assert rig.told == ["our turn", "pause"]
+    assert rig.told == ["our turn", "pause", "memory short"]
     for why in (FULL, KEPT, FAST, KEPT):
         rig.reading.let(why)
-    assert rig.told == ["our turn", "pause"]
+    assert rig.told == ["our turn", "pause", "memory short"]
     rig.reading.let(SHORT)
     rig.reading.let(SHORT)
-    assert rig.told == ["our turn", "pause", "its turn", "resume"]
+    assert rig.told == ["our turn", "pause", "memory short", "its turn", "resume"]
+
+
+def test_the_deadlines_are_told_when_memory_is_short_no_more_though_it_is_not_read_from() -> None:
+    """For another reason."""
+    rig = Rig()
+    rig.reading.hold(SHORT)
+    rig.reading.hold(FAST)
+    rig.reading.let(SHORT)
+    assert rig.told == ["our turn", "pause", "memory short", "memory there"]
+
+
+def test_the_size_of_a_read_is_the_least_that_anything_asks_for() -> None:
+    """What is usual, what others have to wait for, what a rate allows; each may change while the others stand."""
+    rig = Rig()
+    sizes = []
+    reading = rig.reading
+    for change in (
+        lambda: reading.sip(5000),
+        lambda: reading.sip(1),  # it stays as it was
+        lambda: reading.allow(7000),
+        lambda: reading.allow(3),
+        reading.gulp,
+        lambda: reading.sip(1),
+        lambda: reading.allow(10**9),
+        reading.gulp,
+    ):
+        change()
+        sizes.append(rig.bufferSize)
+    assert sizes == [5000, 5000, 5000, 3, 3, 3, LEAST_SIP, METERED]
+    assert not reading.sips
+
+
+def test_a_transport_without_a_size_is_given_none() -> None:
+    """As a `StringTransport`."""
+    rig = Rig()
+    del rig.bufferSize
+    rig.reading.sip(5000)
+    assert rig.reading.sips
+    assert not hasattr(rig, "bufferSize")
 
 
 @pytest.mark.parametrize("end", ["no_more", "close", "over"])

@@ -23,7 +23,11 @@ class Sips:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._room = stream.reactor.room(stream.bufferSize)
+        self.resize()
+
+    def resize(self) -> None:
+        """The connection's ``bufferSize`` is another one from now on."""
+        self._room = self._stream.reactor.room(self._stream.bufferSize)
 
     def get_buffer(self, hint: int) -> Any:
         """Called by uvloop before it reads: where to."""

@@ -156,9 +156,11 @@ class Stream(Pieces):
     @bufferSize.setter
     def bufferSize(self, size: int) -> None:  # noqa: N802
         self._size = size
-        stream = self._stream
-        if stream is not None and (size < FileDescriptor.bufferSize or stream.get_protocol() is not self):
-            stream.set_protocol(Sips(self))
+        reads = None if self._stream is None else self._stream.get_protocol()
+        if isinstance(reads, Sips):
+            reads.resize()
+        elif reads is not None and size < FileDescriptor.bufferSize:
+            self._stream.set_protocol(Sips(self))
 
     def data_received(self, data: bytes) -> None:
         """Called by uvloop with what was read."""

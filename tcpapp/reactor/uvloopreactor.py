@@ -51,7 +51,7 @@ class UvloopReactor(AsyncioSelectorReactor):
         """Make one on a loop, or on a new one."""
         self._streams: set[Stream] = set()
         self._writers_due: list[Stream] = []
-        self._rooms: dict[int, memoryview] = {}
+        self._room = memoryview(b"")
         self._system = dict(context.defaultContextDict.get(ILogContext, {}))
         self._context = {ILogContext: self._system}
         self._contexts = context.theContextTracker.currentContext().contexts
@@ -143,10 +143,10 @@ class UvloopReactor(AsyncioSelectorReactor):
     # What the connections need -----------------------------------------------------------------------------------
 
     def room(self, size: int) -> memoryview:
-        """Return where a connection that reads so many bytes at once is read to; all of the size have the same."""
-        if size not in self._rooms:
-            self._rooms[size] = memoryview(bytearray(size))
-        return self._rooms[size]
+        """Return where a connection that reads so many bytes at once is read to; all have the same, one at a time."""
+        if size > len(self._room):
+            self._room = memoryview(bytearray(size))
+        return self._room[:size]
 
     quicken = staticmethod(quicken)
     """Called with the protocol of each new connection, before it is connected."""

@@ -43,6 +43,14 @@ async def test_slowloris(served: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_message_that_stops_under_a_rate(served: Any) -> None:
+    """The pause that a rate asks for is left out of the message's time, and gives it no more."""
+    await served.start(echo, framing="int32", limits=Limits(byte_rate=100_000), timeouts=Timeouts(frame=4 * SOON))
+    await served.stranger(struct.pack(">I", 500_000) + b"x" * 120_000)
+    await served.ended("frame-timeout")
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_that_never_says_anything(served: Any) -> None:
     """The first message has its time, too."""
     await served.start(echo, timeouts=Timeouts(first_message=2 * SOON))
@@ -388,6 +396,18 @@ async def test_memory_short(served: Any) -> None:
     await served.ended("memory-short")
     await served.is_served()
     assert served.server.info().buffered <= 2_000_000
+
+
+@pytest_twisted.ensureDeferred
+async def test_half_messages_while_memory_is_short(served: Any) -> None:
+    """They are not read on, and have their time all the same: none is left, and no byte of them."""
+    limits, timeouts = Limits(max_buffered=1_000_000), Timeouts(frame=10 * SOON)
+    await served.start(echo, framing="int32", limits=limits, timeouts=timeouts)
+    for _ in range(40):
+        await served.stranger(struct.pack(">I", 100_000) + b"x" * 50_000)
+    while len(served.ends) < 40:
+        await served.turn()
+    assert (set(served.ends) <= {"memory-short", "frame-timeout"}, served.server.info().buffered) == (True, 0)
 
 
 @pytest_twisted.ensureDeferred

@@ -5,14 +5,18 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from tcpapp import Limits, Timeouts, conversation
 from tcpapp.errors import NotConnected
+from tcpapp.transports import bottom_of
 
+from .conftest import ANY_PORT
 from .peers import InHand, Noted, bounded, until
 
 KIB = 1024
@@ -161,6 +165,30 @@ async def test_a_flood_into_a_slow_app(serve: Any, join: Any, global_reactor: An
         await connection.when_closed()
         assert peak() < 4 * MIB
     assert received == list(range(count))
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+@bounded
+async def test_no_more_is_read_at_once_than_a_rate_allows(
+    tls: bool, serve: Any, join: Any, certificates: Path, global_reactor: Any
+) -> None:
+    """From the first read on; of TLS, no more than a record is decrypted beyond that."""
+    sizes: list[int] = []
+    allowed: list[int] = []
+
+    def app(chunk: bytes, connection: Any) -> None:
+        sizes.append(len(chunk))
+        allowed.append(bottom_of(connection.transport).bufferSize)
+
+    secure = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
+    server = await serve(app, secure if tls else ANY_PORT, framing="raw", limits=Limits(byte_rate=5000))
+    trusting = f"tls:localhost:{server.port}:trustRoots={certificates}/roots"
+    client = await join(trusting if tls else server, framing="raw")
+    client.send(b"x" * 20_000).addErrback(lambda _: None)
+    await until(global_reactor, lambda: sizes)
+    assert allowed[0] == 5000
+    assert sizes[0] <= (16_384 if tls else 5000)
 
 
 @bounded

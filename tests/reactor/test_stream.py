@@ -138,6 +138,22 @@ async def test_a_smaller_size_is_read_in_smaller_pieces(bench: Bench) -> None:
 
 
 @test
+async def test_any_number_of_sizes_takes_no_more_memory_than_the_largest(bench: Bench) -> None:
+    """A size may follow a rate, and be another one after each read."""
+    server = Noting()
+    server.on_made = lambda end: setattr(end.transport, "bufferSize", 100)
+    server.on_data = lambda end: setattr(end.transport, "bufferSize", end.transport.bufferSize - 10)
+    peer = await bench.meet(server)
+    peer.sendall(b"x" * (100 + 90 + 80))
+    await bench.until(lambda: len(server.data) == 270)
+    assert server.chunks == [100, 90, 80]
+    assert isinstance(server.transport._stream.get_protocol(), Sips)
+    room = server.transport.reactor.room
+    assert room(50).obj is room(60).obj
+    assert len(room(50)) == 50
+
+
+@test
 async def test_who_brings_much_at_once_is_read_in_pieces_of_twisteds_size(bench: Bench) -> None:
     server = Noting()
     server.on_made = lambda end: end.transport.pauseProducing()
