@@ -52,30 +52,31 @@ class Arrival:
 
     def take(self, data: bytes) -> None:
         """These bytes came: hand the messages that are whole to the app. Raises nothing of the peer's making."""
-        dispatch, framing = self._dispatch, self._framing
+        dispatch, framing, deadlines = self._dispatch, self._framing, self._deadlines
         if dispatch.hold & DEAF:
             return
+        deadlines.heard = now = deadlines.seconds()
         try:
             messages = framing.receive(data)
         except UnreadableStream as error:
             messages, framing.failure = [], without_frames(error)
-        intake, deadlines, unfinished = self._intake, self._deadlines, framing.unfinished
-        deadlines.heard = now = deadlines.seconds()
+        intake, unfinished, skipped = self._intake, framing.unfinished, framing.skipped
         traffic = self._traffic
         if now >= traffic.until:
             traffic.mark(now)
-        traffic.messages += len(messages)
+        count = len(messages) + skipped
+        traffic.messages += count
         traffic.bytes += len(data)
         if unfinished or deadlines.watchful or not messages:
             deadlines.came(bool(messages), unfinished)
-        if messages:
-            if len(messages) > intake.share or intake.kept:
-                intake.keep(messages, len(data))
-            else:
-                dispatch.arrive(messages)
-        if intake.watches:
-            intake.read(len(data), len(messages))
-        if framing.skipped or framing.failure is not None:
+        if count > intake.share or intake.kept:
+            intake.take(messages, skipped, len(data))
+        elif messages:
+            dispatch.arrive(messages)
+        worked = deadlines.seconds() - now
+        if intake.watches or worked > intake.budget:
+            intake.look_back(len(data), count, worked)
+        if skipped or framing.failure is not None:
             self._receiver.left_out(data)
         if unfinished or intake.kept or dispatch.hold or self._load.noted:  # else nothing is held
             self._load.note()

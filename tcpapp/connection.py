@@ -118,7 +118,9 @@ class MessageProtocol(Link):
         """
         if self.state is State.UNOPENED or (self._dispatch.hold & DEAF and not self._inbox and not self._inbox.refused):
             return fail(self._ending.error)
-        received = self._inbox.receive()
+        if self.state is State.CLOSED:
+            return self._inbox.receive()
+        received = self._dispatch.receive()
         if self._load.noted:
             self._load.note()
         return received

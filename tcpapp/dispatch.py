@@ -9,21 +9,24 @@ written as one.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from math import inf
 from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from tcpapp.app import AWAITABLE, Decoded, Handlers, deferred_of
 from tcpapp.close_reason import CloseReason
-from tcpapp.codecs import Codec
+from tcpapp.deadlines import Deadlines
 from tcpapp.errors import UndecodableMessage, UnsendableMessage
 from tcpapp.framing import Framing
-from tcpapp.holds import AWAITING, ENDING, GONE, OVER, PULLED, TOLD, WORKING
+from tcpapp.holds import AWAITING, ENDING, GONE, OVER, PULLED, TOLD, WORKING, YIELDED
 from tcpapp.inbox import MESSAGE_COST, Inbox
 from tcpapp.outbox import Outbox
 from tcpapp.requests import Requests, answer
+from tcpapp.settings import Settings
 
 __all__ = ["Dispatch"]
 
@@ -41,9 +44,12 @@ class Dispatch:
 
     __slots__ = (
         "_answer",
+        "_budget",
+        "_clock",
         "_codec",
         "_connection",
         "_coroutine",
+        "_deadlines",
         "_framing",
         "_handlers",
         "_inbox",
@@ -51,8 +57,11 @@ class Dispatch:
         "_outbox",
         "_received",
         "_received_all",
+        "_receives",
         "_replies",
         "_talk",
+        "_turn_began",
+        "_turns",
         "_unsorted",
         "hold",
         "in_hand",
@@ -63,18 +72,26 @@ class Dispatch:
         self,
         connection: Any,
         framing: Framing,
-        codec: Codec[Any] | None,
+        settings: Settings,
         inbox: Inbox,
         outbox: Outbox,
-        mark: int,
+        deadlines: Deadlines,
+        clock: IReactorTime | None,
     ) -> None:
+        limits = settings.limits
         self._connection = connection
         self._handlers = NOBODY
         self._framing = framing
-        self._codec = codec
+        self._codec = settings.codec
         self._inbox = inbox
         self._outbox = outbox
-        self._mark = mark
+        self._deadlines = deadlines
+        self._clock = clock
+        self._turns = settings.turns
+        self._turn_began = -inf
+        self._receives: list[Deferred[Any]] | None = None
+        self._budget = limits.work_per_turn / 1e6 if clock is not None and limits.work_per_turn else inf
+        self._mark = limits.write_high
         self._received: Any = None
         self._received_all: Any = None
         self._replies: list[Any] = []
@@ -166,10 +183,60 @@ class Dispatch:
     def go_on(self) -> None:
         """Hand on what waits, unless something holds it back."""
         while not self.hold & ~(ENDING | TOLD) and self._inbox:
-            self._work_on(self._inbox.drain())
+            self._work_on(self._for_a_turn())
             self._end_work()
         if not self.hold & (WORKING | GONE):
             self._connection.app_rests()
+
+    def gather_on(self, on: bool) -> None:
+        """Whether what is replied to the messages that arrive next is written with what was replied before."""
+        self._outbox.gathers_on = on
+        if on:
+            self._outbox.gather()
+        else:
+            self._outbox.release()
+
+    def _for_a_turn(self) -> Iterator[Any]:
+        """The messages that wait, one by one, until they took as long as a turn's can; the others have to wait on."""
+        seconds, inbox = self._deadlines.seconds, self._inbox
+        ends = seconds() + self._budget
+        while inbox:
+            if seconds() > ends:
+                assert self._clock is not None
+                self.hold |= YIELDED
+                self._turns.wait(self.take_turn, self._clock)
+                break
+            yield inbox.take()
+
+    def take_turn(self) -> None:
+        """Its turn has come: go on with the messages that wait."""
+        self.let_go(YIELDED)
+
+    def receive(self) -> Deferred[Any]:
+        """The next message for whoever fetches it; of a conversation that does not wait for them, in a later turn."""
+        if not self._inbox or self._talk is None:
+            return self._inbox.receive()
+        if self._deadlines.seconds() - self._turn_began <= self._budget and self._receives is None:
+            return self._inbox.receive()
+        assert self._clock is not None
+        later: Deferred[Any] = Deferred(self._receive_no_more)
+        if self._receives is None:
+            self._receives = []
+            self._turns.wait(self.receive_now, self._clock)
+        self._receives.append(later)
+        return later
+
+    def receive_now(self) -> None:
+        """Its turn has come, or the end: give those who had to wait for it what there is."""
+        self._turn_began = self._deadlines.seconds()
+        receives, self._receives = self._receives or [], None
+        for each in receives:
+            self._inbox.receive().chainDeferred(each)
+
+    def _receive_no_more(self, receive: Deferred[Any]) -> None:
+        """It was cancelled."""
+        if self._receives is not None and receive in self._receives:
+            self._receives.remove(receive)
 
     def hold_back(self, why: int) -> None:
         """Hand on no message until `let_go` of the same `why`."""
@@ -221,6 +288,9 @@ class Dispatch:
     def closed(self, reason: CloseReason) -> None:
         """Tell the app that the connection has ended. Raises nothing; what the app raises is its failure."""
         self.hold |= OVER
+        if self._receives is not None:
+            self._turns.leave(self.receive_now)
+            self.receive_now()
         if self._handlers.closed is not None:
             try:
                 told = deferred_of(self._handlers.closed(self._connection, reason))
@@ -232,6 +302,8 @@ class Dispatch:
 
     def end(self) -> None:
         """The connection has ended, and the app knows: let go of all, and work no more."""
+        if self.hold & YIELDED:
+            self._turns.leave(self.take_turn)
         self.hold |= GONE
         self.in_hand = 0
         self.requests = self._unsorted = None
@@ -311,6 +383,7 @@ class Dispatch:
         """Put `messages` into the inbox. What those who wait there for them send is gathered into one write, too."""
         working = self.hold & WORKING
         self.hold |= WORKING
+        self._turn_began = self._deadlines.seconds()
         self._outbox.gather()
         self._inbox.put(as_they_came(messages))
         if not working:

@@ -17,6 +17,7 @@ __all__ = [
     "SECURING",
     "TOLD",
     "WORKING",
+    "YIELDED",
 ]
 
 WORKING: Final = 1
@@ -41,5 +42,7 @@ SECURING: Final = 512
 """TLS is being set up on the connection."""
 GONE: Final = 1024
 """The connection has ended: no part of it works any more, whatever still comes to its end by then."""
+YIELDED: Final = 2048
+"""The messages took as long as those of one connection can in a turn: other connections have theirs."""
 DEAF: Final = 96
 """`ENDING`, or `OVER`: nothing that comes is heard."""

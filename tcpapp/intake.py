@@ -1,16 +1,23 @@
 """
 What lies between a connection's framing and its app: how much of what has come is let in, and when.
 
-A chunk may hold sixty thousand messages, and the app's time for them is everybody's time. So no more than a share of
-them (``messages_per_turn``) is let in before the others have theirs; and where there is a rate, no more than it allows.
-The rest is kept, and nothing is read meanwhile: there is never more of it than came with one chunk. To cut a chunk into
-its messages takes time as well, so one whose chunks hold too many is read from in sips from then on.
+A chunk can hold sixty thousand messages, or a single one that takes a second to decode and to answer, and the time for
+them is everybody's time. So a turn of the event loop has a budget for each connection: a number of messages
+(``messages_per_turn``), and the time they take (``work_per_turn``), which is measured. Other connections have their
+turns before the next messages are let in. Where there is a rate, no more is let in than it allows. The rest is kept,
+and nothing is read meanwhile: there is never more of it than came with one chunk.
+
+A connection that was over its time is busy: of its next chunk, too, no message is let in before its turn, until a chunk
+takes less. Only one of the busy connections has its turn between two looks at the sockets. To cut a chunk into messages
+takes time as well, so a connection whose chunks hold too many is read in small pieces from then on. Messages that are
+left out for their length (``oversize=skip``) count as all others do.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Protocol
+from math import inf
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -36,6 +43,15 @@ Our choice: a call of the system for each, and a peer that waits a tenth of a se
 ten times `LEAST_SIP`, and more at one above ten times `METERED`.
 """
 
+FIRST: Final = 16
+"""
+Messages of a new connection that are let in before it is measured what they take. Our choice: few enough that those of
+a costly app do not hold up others for long, and as many as most chunks hold.
+"""
+
+GROWTH: Final = 4
+"""How many times as many messages as before can be let in between two measurements. Our choice: one can be mistaken."""
+
 ROUNDING = 1e-6
 """Of a message, that may be wanting to a whole one: sums of floats are not exact."""
 
@@ -57,20 +73,23 @@ class Intake:
     """
     Lets in the messages of one connection.
 
-    `share` is how many may be let in at once by whoever has them: 0 where each is to be counted, which `keep` does.
-    `watches` says that `read` is to be called for each chunk. `kept` is what is not let in yet, of `size` bytes.
-    Without a clock there are no turns and no rates.
+    `share` is how many can be let in at once by whoever has them, where none is `kept`: 0 where each is to be counted,
+    or has to wait for its turn. All others are for `take`. `look_back` is to be called after each chunk that took more
+    seconds than `budget`, and after all where it `watches`. `kept` is what is not let in yet, of `size` bytes. Without
+    a clock there are no turns and no rates.
 
     Where one has to wait for its rate, the deadlines say when it is over: for ``message_rate``, `go_on` is to be called
     then, and `read_on` for ``byte_rate``. No more bytes are read at once than that rate allows.
     """
 
     __slots__ = (
+        "_busy",
         "_bytes",
         "_clock",
         "_deadlines",
         "_dispatch",
         "_dropped",
+        "_fits",
         "_limits",
         "_messages",
         "_most",
@@ -78,7 +97,9 @@ class Intake:
         "_reader",
         "_reading",
         "_turns",
+        "_waiting",
         "_waits",
+        "budget",
         "kept",
         "share",
         "size",
@@ -108,22 +129,34 @@ class Intake:
         self._messages = Pace(limits.message_rate) if timed and limits.message_rate else None
         self._bytes = Pace(limits.byte_rate) if timed and limits.byte_rate else None
         self._piece = max(min(limits.byte_rate, LEAST_SIP), min(limits.byte_rate // PIECES, METERED))
-        self.share = self._most if self._messages is None else 0
+        self._fits = min(FIRST, self._most)
+        self._busy = False
+        self._waiting = False
+        self.budget = limits.work_per_turn / 1e6 if timed and limits.work_per_turn else inf
+        self.share = self._fits if self._messages is None else 0
         self.watches = self._bytes is not None
         self.size = 0
         self.kept: list[bytes] = []
         if self._bytes is not None and self._waits:
             reading.allow(limits.byte_rate)
 
-    def read(self, count: int, messages: int) -> None:
-        """So many bytes came, with so many messages: have nothing read for as long as they take at the rate."""
+    def look_back(self, size: int, messages: int, seconds: float) -> None:
+        """
+        A chunk of so many bytes and messages, left out or not, took so many `seconds`.
+
+        Nothing more is read before others had their turns, where that was long, or before the rate allows more.
+        """
+        if seconds > self.budget:
+            self._slow(messages, seconds)
         if self._reading.sips and messages < self._most * FEW:
             self._reading.gulp()
             self.watches = self._bytes is not None
-        rate = self._bytes
-        if rate is None:
-            return
-        late = rate.wait(self._deadlines.seconds(), count) > 0
+        if self._bytes is not None:
+            self._meter(self._bytes, size)
+
+    def _meter(self, rate: Pace, size: int) -> None:
+        """So many bytes came: wait for as long as they take at the rate."""
+        late = rate.wait(self._deadlines.seconds(), size) > 0
         if late and not self._waits:
             self._reader.too_fast(_too_fast("bytes", self._limits.byte_rate))
         elif late:
@@ -138,55 +171,117 @@ class Intake:
         self._reading.allow(max(1, self._credit(self._bytes)))
         self._reading.let(FAST)
 
-    def keep(self, messages: list[bytes], count: int) -> None:
-        """Let in of these `messages`, which came in `count` bytes, what may be let in now, and the others later."""
-        goes_on_already = bool(self.kept)
+    def take(self, messages: list[bytes], skipped: int, size: int) -> None:
+        """
+        Let in of these `messages`, which came in `size` bytes, what can be let in now, and the others later.
+
+        So many more were `skipped`: the rate counts them, and for their number, too, smaller pieces are read.
+        """
+        count = len(messages) + skipped
+        if count > self._most and self._messages is None:
+            self._reading.sip(size * self._most // count)
+            self.watches = self._reading.sips or self._bytes is not None
+        if skipped and self._messages is not None:
+            self._messages.wait(self._deadlines.seconds(), skipped)
+        goes_on_already = self._goes_on
         self.kept += messages
         self.size += _size(messages)
-        if self._messages is None:
-            self._reading.sip(count * self._most // len(messages))
-            self.watches = self._reading.sips or self._bytes is not None
-        if not goes_on_already:
+        if goes_on_already:
+            return
+        if self._busy:
+            self._rest()
+        else:
             self.go_on()
 
+    def _slow(self, count: int, seconds: float) -> None:
+        self._learn(count, seconds)
+        self._set_busy(True)
+        if not self._goes_on and not self._dispatch.hold & OVER:
+            self._rest()
+
     def go_on(self) -> None:
-        """Let in the next ones."""
-        count = self._most if self._messages is None else min(self._most, self._credit(self._messages))
-        messages, self.kept = self.kept[:count], self.kept[count:]
-        if messages:
-            self.size -= _size(messages)
+        """Let in the next ones, for as long as the turn's budget lasts."""
+        self._waiting = False
+        began = last = self._deadlines.seconds()
+        left = self._most
+        self._dispatch.gather_on(True)
+        while self.kept and left > 0:
+            count = max(1, min(left, self._fits))
             if self._messages is not None:
-                self._messages.wait(self._deadlines.seconds(), len(messages))
-            self._dispatch.arrive(messages)
-            self._reader.load_changed()
-        if not self.kept:
+                count = min(count, self._credit(self._messages))
+            if not count:
+                break
+            left -= self._let_in(count)
+            now = self._deadlines.seconds()
+            self._learn(count, now - last)
+            last = now
+            if now - began > self.budget:
+                break
+        self._dispatch.gather_on(False)
+        self._reader.load_changed()
+        self._set_busy(last - began > self.budget)
+        if not self.kept and not self._in_debt:
             self._reading.let(KEPT)
             self._reader.all_let_in()
         elif not self._dispatch.hold & OVER:
-            self._reading.hold(KEPT)
-            self._wait()
+            self._rest()
 
     def drop(self) -> int:
         """Let go of what is kept: nothing more is let in. How many messages never were."""
-        if self.kept:
+        if self._waiting:
+            self._waiting = False
             self._turns.leave(self.go_on)
         count = self._dropped + len(self.kept)
-        self._dropped, self.kept, self.size = 0, [], 0
+        self._dropped, self.size = 0, 0
+        self.kept.clear()
         return count
 
-    def _credit(self, pace: Pace) -> int:
-        return max(0, int(pace.credit(self._deadlines.seconds()) + ROUNDING))
+    @property
+    def _goes_on(self) -> bool:
+        """Whether `go_on` will be called, or is running."""
+        return bool(self.kept) or self._waiting
 
-    def _wait(self) -> None:
-        """Go on in another turn, or when the rate allows it; or do not."""
+    @property
+    def _in_debt(self) -> bool:
+        """Whether more messages came than the rate allows: those that were left out have come all the same."""
+        return self._messages is not None and self._messages.credit(self._deadlines.seconds()) < 0
+
+    def _let_in(self, count: int) -> int:
+        """Let in so many, or as many as there are. How many it was."""
+        messages = self.kept[:count]
+        del self.kept[:count]
+        self.size -= _size(messages)
+        if self._messages is not None:
+            self._messages.wait(self._deadlines.seconds(), len(messages))
+        self._dispatch.arrive(messages)
+        return len(messages)
+
+    def _learn(self, count: int, seconds: float) -> None:
+        """So many messages took so many `seconds`: how many of them fit into a turn?"""
+        most = min(self._most, max(1, self._fits) * GROWTH) if seconds > 0 else self._most
+        self._fits = most if seconds * most <= self.budget * count else int(self.budget * count / seconds)
+
+    def _set_busy(self, busy: bool) -> None:
+        self._busy = busy
+        self.share = 0 if busy or self._messages is not None else self._fits
+
+    def _rest(self) -> None:
+        """Read nothing, and go on in another turn, or when the rate allows it; or do not."""
+        self._reading.hold(KEPT)
         if self._messages is None or self._credit(self._messages):
             assert self._clock is not None
+            self._waiting = True
             self._turns.wait(self.go_on, self._clock)
         elif self._waits:
             self._deadlines.start("message_rate", self._messages.until_next())
         else:
-            self._dropped, self.kept, self.size = len(self.kept), [], 0
+            self._dropped += len(self.kept)
+            self.kept.clear()
+            self.size = 0
             self._reader.too_fast(_too_fast("messages", self._limits.message_rate))
+
+    def _credit(self, pace: Pace) -> int:
+        return max(0, int(pace.credit(self._deadlines.seconds()) + ROUNDING))
 
 
 def _size(messages: list[bytes]) -> int:

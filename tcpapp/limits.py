@@ -136,6 +136,13 @@ class Limits:
         why="our choice: a quarter of a millisecond of an app that does nothing but echo, which all others wait",
         zero="no limit",
     )
+    work_per_turn: int = _number(
+        250,
+        "time that the messages of one connection take in one turn; others have their turn before the next ones",
+        unit="microseconds",
+        why="our choice: what messages_per_turn takes of an app that only echoes; one message can always take longer",
+        zero="no limit",
+    )
     message_rate: int = _number(
         0,
         "messages a second from one connection, and at once after a quiet second",

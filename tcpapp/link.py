@@ -329,7 +329,7 @@ class Link(Protocol):
         self._reading = Reading(self.transport, self._ending, deadlines, limits.write_high)
         self._inbox = Inbox(limits, self._reading, settings.codec, self)
         self._outbox = Outbox(self.transport, self, limits, settings.timeouts.send_progress, deadlines)
-        self._dispatch = Dispatch(self, self._framing, settings.codec, self._inbox, self._outbox, limits.write_high)
+        self._dispatch = Dispatch(self, self._framing, settings, self._inbox, self._outbox, deadlines, self._clock)
         self._intake = Intake(self, self._dispatch, self._reading, settings, deadlines, self._clock)
         self._load = Load(settings.memory, self._parts, self._dispatch, self._reading, self)
         self._arrival = Arrival(

@@ -94,7 +94,7 @@ class Outbox:
 
     `blocked` says that the transport asks for no more; `unsent` counts the bytes that wait here, and ``max_unsent``
     those with `SEND_COST` for each ``send`` that waits. What is written between `gather` and `release` goes out as one
-    write.
+    write; while it `gathers_on`, that of several of them.
     """
 
     __slots__ = (
@@ -112,6 +112,7 @@ class Outbox:
         "_sends",
         "_transport",
         "blocked",
+        "gathers_on",
         "unsent",
     )
 
@@ -130,6 +131,7 @@ class Outbox:
         self._finishing = False
         self._finished = False
         self.blocked = False
+        self.gathers_on = False
         self.unsent = 0
         bottom = bottom_of(transport)
         if hasattr(bottom, "bufferSize"):
@@ -141,8 +143,11 @@ class Outbox:
         self._gathering = True
 
     def release(self, last: bytes = b"") -> None:
-        """Write what was gathered, and `last` with it."""
-        if self._gathered is not None:
+        """Write what was gathered, and `last` with it; not yet, where it `gathers_on`."""
+        if self.gathers_on:
+            if last:
+                self.write(last)
+        elif self._gathered is not None:
             if last:
                 self.write(last)
             self._gathering = False
@@ -187,6 +192,7 @@ class Outbox:
         if self._finishing:
             return
         self._finishing = True
+        self.gathers_on = False
         self._progress = 0.0
         self._deadlines.stop("send_progress")
         self.release()

@@ -91,6 +91,7 @@ def test_every_number_is_accounted_for(field: object) -> None:
         "probes",
         "messages",
         "messages a second",
+        "microseconds",
         "bytes a second",
     }
     assert len(told["why"]) > 10
