@@ -40,7 +40,8 @@ PIECES = 10
 Reads in a second of a connection that brings more bytes than its rate allows: it waits until it may read so much more.
 
 Our choice: a call of the system for each, and a peer that waits a tenth of a second. There are fewer at a rate below
-ten times `LEAST_SIP`, and more at one above ten times `METERED`.
+ten times `LEAST_SIP`, and more at one above ten times `METERED`. Where less than that is left, it waits, too: the size
+of a read is the mark for what is unsent as well, and below 1 KiB it would hold back the app for each reply.
 """
 
 FIRST: Final = 16
@@ -79,7 +80,8 @@ class Intake:
     a clock there are no turns and no rates.
 
     Where one has to wait for its rate, the deadlines say when it is over: for ``message_rate``, `go_on` is to be called
-    then, and `read_on` for ``byte_rate``. No more bytes are read at once than that rate allows.
+    then, and `read_on` for ``byte_rate``. No more bytes are read at once than that rate allows; TLS decrypts a record
+    (16 KiB) at once, and the pause after it is the longer.
     """
 
     __slots__ = (
@@ -90,6 +92,7 @@ class Intake:
         "_dispatch",
         "_dropped",
         "_fits",
+        "_least",
         "_limits",
         "_messages",
         "_most",
@@ -128,7 +131,9 @@ class Intake:
         self._most = limits.messages_per_turn if timed and limits.messages_per_turn else sys.maxsize
         self._messages = Pace(limits.message_rate) if timed and limits.message_rate else None
         self._bytes = Pace(limits.byte_rate) if timed and limits.byte_rate else None
-        self._piece = max(min(limits.byte_rate, LEAST_SIP), min(limits.byte_rate // PIECES, METERED))
+        second = limits.byte_rate
+        self._least = max(1, min(second // PIECES, LEAST_SIP))
+        self._piece = max(min(second, LEAST_SIP), min(second // PIECES, METERED))
         self._fits = min(FIRST, self._most)
         self._busy = False
         self._waiting = False
@@ -156,13 +161,14 @@ class Intake:
 
     def _meter(self, rate: Pace, size: int) -> None:
         """So many bytes came: wait for as long as they take at the rate."""
-        late = rate.wait(self._deadlines.seconds(), size) > 0
-        if late and not self._waits:
-            self._reader.too_fast(_too_fast("bytes", self._limits.byte_rate))
-        elif late:
+        seconds = rate.wait(self._deadlines.seconds(), size)
+        if not self._waits:
+            if seconds:
+                self._reader.too_fast(_too_fast("bytes", self._limits.byte_rate))
+        elif rate.until_next(self._least):
             self._reading.hold(FAST)
             self._deadlines.start("byte_rate", rate.until_next(self._piece))
-        elif self._waits:
+        else:
             self._reading.allow(self._credit(rate))
 
     def read_on(self) -> None:

@@ -524,6 +524,8 @@ def test_no_timer_is_left_at_the_end() -> None:
     rig.deadlines.start("ending", 5)
     rig.came(whole=False, unfinished=True)
     rig.deadlines.peers_turn()
+    rig.deadlines.pause()
+    rig.deadlines.resume()
     assert (rig.timers, rig.deadlines.started) == ([], ())
 
 

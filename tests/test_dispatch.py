@@ -34,8 +34,11 @@ class Counting(Lines):
 
 @pytest.mark.parametrize("count", [1, 2, 256])
 def test_the_replies_to_a_chunk_are_framed_together_and_written_once(count: int) -> None:
-    """However many messages a chunk holds, the transport is called once for their replies; so is the framing,
-    but for the first chunk, which is let in by pieces to measure what the app takes."""
+    """
+    However many messages a chunk holds, the transport is called once for their replies.
+
+    So is the framing, but for the first chunk, which is let in by pieces to measure what the app takes.
+    """
     Counting.framed.clear()
     peer = Peer(lambda message, _: message.upper(), Counting())
     for _ in range(2):

@@ -274,11 +274,11 @@ def test_a_quiet_peer_is_given_all_of_its_rate_again() -> None:
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(byte_rate=100))
     peer.clock.advance(100)
-    peer.says(b"x" * 98 + b"\n")
-    assert (peer.transport.bufferSize, peer.paused) == (1, False)
+    peer.says(b"x" * 88 + b"\n")
+    assert (peer.transport.bufferSize, peer.paused) == (11, False)
     peer.clock.advance(10)
-    peer.says(b"x" * 98 + b"\n")
-    assert (len(app.messages), peer.transport.bufferSize, peer.paused) == (2, 1, False)
+    peer.says(b"x" * 88 + b"\n")
+    assert (len(app.messages), peer.transport.bufferSize, peer.paused) == (2, 11, False)
 
 
 def test_a_rate_that_is_not_waited_for_does_not_bound_a_read() -> None:
@@ -378,10 +378,23 @@ def test_sips_and_rates_of_bytes_go_together() -> None:
     peer.says(b"x\n" * 8)
     peer.clock.advance(0)
     assert (peer.transport.bufferSize, peer.paused) == (1024, False)
-    peer.says(b"x" * 9498 + b"\n")
-    assert (peer.transport.bufferSize, peer.paused) == (10_000 - 16 - 9499, False)
-    peer.says(b"x" * 484 + b"\n")
+    peer.says(b"x" * 7999 + b"\n")
+    assert (peer.transport.bufferSize, peer.paused) == (10_000 - 16 - 8000, False)
+    peer.says(b"x" * 999 + b"\n")
     assert peer.paused
+
+
+@pytest.mark.parametrize(("rate", "least"), [(5, 1), (1000, 100), (20_000, 1024)])
+def test_no_read_is_smaller_than_a_tenth_of_a_second_or_1_kib(rate: int, least: int) -> None:
+    """The size of a read is Twisted's write mark, too, and a tiny one would hold the app back for each reply."""
+    peer = Turning(timeouts=QUIET, limits=Limits(byte_rate=rate))
+    peer.clock.advance(100)
+    sizes = []
+    while not peer.paused:
+        peer.says(b"x")
+        sizes.append(peer.transport.bufferSize)
+    assert sizes[-1] == least
+    assert len(sizes) == rate - least + 1
 
 
 def test_what_is_kept_is_known_to_the_byte() -> None:
