@@ -95,6 +95,7 @@ class Deadlines:
 
     `heard` and `said` are when bytes last came, and were last given to the transport, for those who do that to note;
     `said` is before all time where none were. Where `watchful` is set, `came` has to be told of the next bytes, too.
+    `spoken_to` says whether it was told of any since that was last unset.
     """
 
     __slots__ = (
@@ -113,6 +114,7 @@ class Deadlines:
         "heard",
         "said",
         "seconds",
+        "spoken_to",
         "watchful",
     )
 
@@ -132,6 +134,7 @@ class Deadlines:
         self.heard = 0.0
         self.said = -inf
         self.watchful = True
+        self.spoken_to = False
         self.seconds: Callable[[], float] = _clockless
 
     def run_on(self, clock: IReactorTime | None) -> None:
@@ -183,6 +186,7 @@ class Deadlines:
 
         It need not be told where they did the one and not the other, unless it is `watchful`.
         """
+        self.spoken_to = True
         if whole and self._started is not None:
             self.stop("first_message")
         if not unfinished:
