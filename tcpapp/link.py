@@ -34,7 +34,7 @@ from tcpapp.outbox import Outbox
 from tcpapp.reading import FAST, Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
-from tcpapp.transports import session_on, sets_up_tls, when_bytes_come
+from tcpapp.transports import expect_no_bytes, session_on, sets_up_tls, when_bytes_come
 from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
@@ -132,6 +132,8 @@ class Link(Protocol):
         flushed = self.state is State.CLOSING and reason.check(ConnectionDone) is not None
         ended = self._ending.over(cause_of_loss(reason, self._framing))
         self._deadlines.end()
+        if not self._ending.opened:
+            expect_no_bytes(self.transport)
         self._load.end()
         unhandled = self._intake.end() + (0 if self._dispatch.pulled else len(self._inbox))
         waited_for = self._dispatch.waits_for

@@ -202,7 +202,7 @@ def log(event: Event) -> None:
             text = "{value} connections {where}are open, near {limit} ({name}): turn it up, or find who it is"
         where = event.where and f"from {event.where} "
         _log.warn(text, name=event.name, value=event.value, limit=event.limit, where=where)
-    elif isinstance(event, LateReply):
+    else:
         _log.info("{peer}: dropped a reply that no request waits for", peer=_peer(event.connection))
 
 

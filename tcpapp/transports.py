@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.protocols.policies import ProtocolWrapper
 
-__all__ = ["bottom_of", "session_on", "sets_up_tls", "tls_layer", "tls_trouble", "when_bytes_come"]
+__all__ = ["bottom_of", "expect_no_bytes", "session_on", "sets_up_tls", "tls_layer", "tls_trouble", "when_bytes_come"]
 
 
 def bottom_of(transport: Any) -> Any:
@@ -33,7 +33,11 @@ def sets_up_tls(transport: object) -> bool:
 
 
 def when_bytes_come(layer: Any, heard: Callable[[], None]) -> None:
-    """Call `heard` before the first bytes that `layer` is given. Later ones pass as if it had not been asked."""
+    """
+    Call `heard` before the first bytes that `layer` is given. Later ones pass as if it had not been asked.
+
+    Where none come, `expect_no_bytes` ends it: until then each refers to the other.
+    """
     receive = layer.dataReceived
 
     def receive_first(data: bytes) -> None:
@@ -42,6 +46,11 @@ def when_bytes_come(layer: Any, heard: Callable[[], None]) -> None:
         receive(data)
 
     layer.dataReceived = receive_first
+
+
+def expect_no_bytes(layer: Any) -> None:
+    """Undo `when_bytes_come`, if no bytes came."""
+    vars(layer).pop("dataReceived", None)
 
 
 def session_on(transport: Any) -> Any:

@@ -181,6 +181,10 @@ def test_it_is_a_stream_of_text(ends: Make) -> None:
     assert made.lines() == ["before", "hall\\xe5"]
     assert (stream.encoding, stream.fileno(), stream.isatty()) == ("ascii", made.stream.fileno(), False)
     assert stream.writable()
+    stream.close()
+    stream.close()
+    assert stream.closed
+    assert not made.stream.closed
 
 
 def test_a_file_is_written_as_ever(tmp_path: Path) -> None:

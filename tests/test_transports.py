@@ -10,7 +10,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from tcpapp.testing.transport import FakeTransport
-from tcpapp.transports import bottom_of, sets_up_tls, when_bytes_come
+from tcpapp.transports import bottom_of, expect_no_bytes, sets_up_tls, when_bytes_come
 
 
 def layer(below: Any, kind: Any = ProtocolWrapper) -> Any:
@@ -60,3 +60,12 @@ def test_the_first_bytes_of_a_layer_are_told_of() -> None:
     made.dataReceived(b"second")
     assert told == [b"heard", b"first", b"second"]
     assert vars(made) == {}
+
+
+def test_a_layer_that_is_given_nothing_keeps_nothing() -> None:
+    """It and who waits for its bytes are no cycle when it has ended; that may be told again."""
+    layer: Any = type("Layer", (), {"dataReceived": lambda self, data: None})()
+    when_bytes_come(layer, lambda: None)
+    expect_no_bytes(layer)
+    expect_no_bytes(layer)
+    assert vars(layer) == {}

@@ -419,4 +419,5 @@ async def test_one_that_says_nothing_to_tls_is_a_probe(
     event = await ended
     assert isinstance(event, NeverOpened)
     assert event.probe == probe
+    assert "dataReceived" not in vars(event.connection.transport)
     assert sum(server.info().closed.values()) == 1
