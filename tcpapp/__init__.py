@@ -8,6 +8,7 @@ The tower; a file imports only from rows below its own::
     plugin              4  twistd tcpapp: command line → service
       process, systemd  4  the service as a process: signals, reloading, its manager
       lag               4  whether the loop goes round, and where it stands when not
+      log_stream        4  a log that nobody reads holds nobody up
       lost_lines        4  lines that the log could not take
       configuration     4  options file, environment and command line, checked as a whole
     service             3  listening services: start, drain, stop, start again
@@ -31,6 +32,7 @@ The tower; a file imports only from rows below its own::
       settings, app     1  what the connections of a factory share; the three forms of app
       info, traffic     1  what is to be known of a server that serves; how much comes in
       telemetry         1  what happened, told to whoever listens
+      log_lines         1  what a line shows of an exception; how many lines there are of a kind
       alarm             1  a limit that is near
       admission, doors  1  who is taken in, and how fast; ports that are shut for a while
       limits, addresses 1  every number with its reason; endpoint strings, checked

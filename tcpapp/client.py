@@ -17,11 +17,15 @@ from tcpapp.connection import MessageProtocol
 from tcpapp.framing import Framing
 from tcpapp.proxied import Announced, Announcement
 from tcpapp.settings import Options, Settings
+from tcpapp.telemetry import CalmLog, Telemetry
 
 __all__ = ["MessageClientFactory", "connect", "dial"]
 
 NEVER = 2**31 - 1
 """Seconds, for a timer of Twisted's that cannot be left out: 68 years."""
+
+LOG = CalmLog()
+"""The log of all connections of `connect`: a program that makes many has no more lines than a server has."""
 
 
 class MessageClientFactory(ClientFactory):
@@ -102,6 +106,8 @@ def connect(
 
         reactor = global_reactor
     options.setdefault("clock", reactor)
+    if options.get("telemetry") is None:
+        options["telemetry"] = Telemetry(LOG)
     factory = MessageClientFactory(app, framing, **options)
     return dial(factory, endpoint, reactor, proxy_header)
 

@@ -134,6 +134,7 @@ class Deadlines:
 
     `heard` and `said` are when bytes last came, and were last given to the transport, for those who do that to note;
     `said` is before all time where none were. Where `watchful` is set, `came` has to be told of the next bytes, too.
+    `spoken_to` says whether it was told of any since that was last unset.
 
     `unread` says of the message that is overdue that it was not read on for a time, for want of memory.
 
@@ -164,6 +165,7 @@ class Deadlines:
         "heard",
         "said",
         "seconds",
+        "spoken_to",
         "unread",
         "watchful",
     )
@@ -192,6 +194,7 @@ class Deadlines:
         self.said = -inf
         self.watchful = True
         self.unread = False
+        self.spoken_to = False
         self.seconds: Callable[[], float] = _clockless
 
     def run_on(self, clock: IReactorTime | None) -> None:
@@ -243,6 +246,7 @@ class Deadlines:
 
         It need not be told where they did the one and not the other, unless it is `watchful`.
         """
+        self.spoken_to = True
         if whole and self._started is not None:
             self.stop("first_message")
         if not unfinished:

@@ -25,11 +25,13 @@ from enum import Enum
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
+from twisted.python.reflect import safe_str
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines
 from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
 from tcpapp.framing import Framing
+from tcpapp.spec import line_of
 from tcpapp.transports import tls_trouble
 
 __all__ = ["Ending", "State", "cause_of_end", "cause_of_failure", "cause_of_loss"]
@@ -219,5 +221,5 @@ def cause_of_failure(error: BaseException) -> CloseReason:
     """Why it ends where the app raised `error`; what a peer sent that is no value is not the app's fault."""
     if isinstance(error, UndecodableMessage):
         return CloseReason.from_unreadable(error)
-    text = f"the app raised {type(error).__name__}: {str(error)[:200]!r}"
-    return CloseReason(EndedBy.US, "app-failed", text, error=error)
+    text = f"the app raised {type(error).__name__}: {safe_str(error)}"
+    return CloseReason(EndedBy.US, "app-failed", line_of(text), error=error)

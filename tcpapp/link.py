@@ -34,7 +34,7 @@ from tcpapp.outbox import Outbox
 from tcpapp.reading import Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
-from tcpapp.transports import session_on, sets_up_tls
+from tcpapp.transports import expect_no_bytes, session_on, sets_up_tls, when_bytes_come
 from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
@@ -128,7 +128,9 @@ class Link(Protocol):
             self.factory.connection_made(self)
         if not sets_up_tls(self.transport):
             self._open()
-        elif settings.timeouts.tls_handshake:
+            return
+        when_bytes_come(self.transport, self._handshake_begun)
+        if settings.timeouts.tls_handshake:
             self._deadlines.start("tls_handshake", settings.timeouts.tls_handshake)
 
     def handshakeCompleted(self) -> None:
@@ -157,6 +159,8 @@ class Link(Protocol):
         flushed = self.state is State.CLOSING and reason.check(ConnectionDone) is not None
         ended = self._ending.over(cause_of_loss(reason, self._framing))
         self._deadlines.end()
+        if not self._ending.opened:
+            expect_no_bytes(self.transport)
         self._load.end()
         self._drop(all_of_it=False)
         waited_for = self._dispatch.waits_for
@@ -165,7 +169,8 @@ class Link(Protocol):
         self._end_waiters()
         self._outbox.end(self._ending.error, flushed)
         self._dispatch.closed(ended)
-        self._tell(*((Closed, ended, self._unhandled) if self._ending.opened else (NeverOpened, ended)))
+        probe = not self._deadlines.spoken_to and self._serves and ended.rule in ("end-of-stream", "lost")
+        self._tell(*((Closed, ended, self._unhandled, probe) if self._ending.opened else (NeverOpened, ended, probe)))
         self._ending.tell()
         if self._upgrade is not None:
             self._upgrade.failed(ended.error or self._ending.error)
@@ -322,6 +327,15 @@ class Link(Protocol):
 
     # How it opens.
 
+    @property
+    def _serves(self) -> bool:
+        """Whether it is a server's."""
+        return getattr(self.factory, "serves", False)
+
+    def _handshake_begun(self) -> None:
+        """The first bytes of a TLS handshake came."""
+        self._deadlines.spoken_to = True
+
     def _put_together(self) -> None:
         """Make the parts of a connection that has a transport."""
         settings, limits, deadlines = self._settings, self._settings.limits, self._deadlines
@@ -345,7 +359,8 @@ class Link(Protocol):
         """Messages can pass: tell the app."""
         settings = self._settings
         self._ending.open()
-        settings.begin_waits(self._deadlines, serves=getattr(self.factory, "serves", False))
+        self._deadlines.spoken_to = False  # the bytes of a handshake say nothing to the app
+        settings.begin_waits(self._deadlines, serves=self._serves)
         failure: Failure | None = None
         try:
             handlers = settings.handlers()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -19,6 +19,7 @@ from tcpapp.configuration.checking import Checked, check, load_app
 from tcpapp.configuration.options import GROUPS, OPTIONS
 from tcpapp.configuration.showing import FLAGS, config_page, help_page, limits_page
 from tcpapp.configuration.sources import Given, Problems, from_command_line, from_environment, from_file
+from tcpapp.log_stream import tell, without_blocking
 from tcpapp.process import TwistdService, run_on_monotonic_time
 from tcpapp.server import MessageServerFactory
 from tcpapp.spec import suggest
@@ -155,10 +156,17 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """The service that `options` describe. twistd calls it."""
+    """
+    The service that `options` describe. twistd calls it.
+
+    In the foreground, where twistd is about to log to stdout, it is given one that does not wait for who reads it.
+    """
     from twisted.internet import reactor  # late: twistd has installed the one it was asked for
 
     run_on_monotonic_time(reactor)
+    twistd: dict[str, Any] = options.parent or {}
+    if twistd.get("nodaemon"):
+        sys.stdout = without_blocking(sys.stdout)
     return TwistdService(options, reactor)
 
 
@@ -166,8 +174,8 @@ def refuse(command: str, texts: Sequence[str]) -> NoReturn:
     """End the program, with a line for each on the real stderr: twistd has put its log in the place of the other."""
     head = f"twistd {command}: "
     if len(texts) > 1:
-        print(f"{head}{len(texts)} things are wrong:", file=sys.__stderr__)
+        tell(f"{head}{len(texts)} things are wrong:")
         head = "  "
     for text in texts:
-        print(f"{head}{text}", file=sys.__stderr__)
+        tell(f"{head}{text}")
     raise SystemExit(1)

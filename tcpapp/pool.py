@@ -26,6 +26,7 @@ from tcpapp.limits import Recovery
 from tcpapp.recovering import Client, Connected, Stopped
 from tcpapp.recovering.budget import Budget
 from tcpapp.recovering.states import State
+from tcpapp.spec import line_of
 
 __all__ = ["Pool"]
 
@@ -302,6 +303,6 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def _failed_check(self, failure: Failure, connection: MessageProtocol) -> None:
         if connection.is_open:
-            text = f"its check failed: {failure.getErrorMessage()}"
+            text = f"its check failed: {line_of(failure.getErrorMessage())}"
             _log.warn("a member of a pool is cut: {text}", text=text)
             connection.abort(CloseReason(EndedBy.US, "aborted", text))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from tcpapp.configuration.sources import Problems
 from tcpapp.info import Info
 from tcpapp.lag import LoopWatch
 from tcpapp.listening import lacks_family
+from tcpapp.log_stream import tell
 from tcpapp.lost_lines import LostLines
 from tcpapp.server import MessageServerFactory
 from tcpapp.service import MessageService
@@ -249,5 +249,5 @@ def _cannot_listen(error: CannotListenError | OSError) -> str:
 
 
 def _leave(text: str) -> NoReturn:
-    print(text, file=sys.__stderr__)
+    tell(text)
     raise SystemExit(1)

@@ -11,7 +11,10 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["InvalidSpec", "escape", "shown", "split", "suggest"]
+__all__ = ["LINE", "InvalidSpec", "escape", "line_of", "shown", "split", "suggest"]
+
+LINE = 200
+"""Characters that a line of a log shows of a text that a peer may have written: as NATS cuts it."""
 
 _TOKEN = re.compile(
     rb"""
@@ -86,6 +89,12 @@ def escape(value: bytes) -> str:
 def shown(text: str) -> str:
     """`text` as it can stand in a line: escaped, where it is not printable."""
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def line_of(text: str, most: int = LINE) -> str:
+    """`text` as it can stand in a line of a log, whoever wrote it: escaped, and at most `most` characters of it."""
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:most])
+    return line if len(line) <= most and len(text) <= most else f"{line[: most - 3]}..."
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

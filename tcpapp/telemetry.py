@@ -12,7 +12,6 @@ made while nobody listens::
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -24,7 +23,9 @@ from twisted.python.failure import Failure
 from tcpapp.addresses import describe
 from tcpapp.admission import Refusal
 from tcpapp.close_reason import CloseReason
-from tcpapp.pace import Pace
+from tcpapp.errors import UnsendableMessage
+from tcpapp.log_lines import FAILURES, FailureLog, LineRates, LoggedFailure, kind_of, tell_left_out
+from tcpapp.spec import LINE, line_of
 
 if TYPE_CHECKING:
     from tcpapp.connection import MessageProtocol
@@ -55,19 +56,29 @@ class Opened:
 
 @dataclass(frozen=True)
 class Closed:
-    """A connection has ended. `unhandled` messages had arrived whole and were never taken by the app."""
+    """
+    A connection has ended. `unhandled` messages had arrived whole and were never taken by the app.
+
+    `probe`: it was a server's, and its peer ended it and had sent nothing, as the checks of a balancer do.
+    """
 
     connection: MessageProtocol
     reason: CloseReason
     unhandled: int
+    probe: bool = False
 
 
 @dataclass(frozen=True)
 class NeverOpened:
-    """A connection ended before it was open, while TLS was being set up: the app knows nothing of it."""
+    """
+    A connection ended before it was open, while TLS was being set up: the app knows nothing of it.
+
+    `probe`: as of `Closed`.
+    """
 
     connection: MessageProtocol
     reason: CloseReason
+    probe: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,12 +136,17 @@ _log = Logger(namespace="tcpapp")
 
 
 class Telemetry:
-    """Passes events on. True while somebody listens: ask before making an event."""
+    """
+    Passes events on. True while somebody listens: ask before making an event.
 
-    __slots__ = ("_listeners",)
+    `seconds` is the clock by which failures of listeners are logged, one a second of each kind.
+    """
 
-    def __init__(self, *listeners: Listener) -> None:
+    __slots__ = ("_failures", "_listeners")
+
+    def __init__(self, *listeners: Listener, seconds: Callable[[], float] = monotonic) -> None:
         self._listeners = listeners
+        self._failures = FailureLog(seconds)
 
     def __bool__(self) -> bool:
         return bool(self._listeners)
@@ -150,7 +166,8 @@ class Telemetry:
             try:
                 listener(event)
             except Exception:
-                _log.failure("a telemetry listener failed on {event!r}", event=type(event).__name__)
+                text = "a telemetry listener failed on {event!r}"
+                self._failures.write(_log, text, Failure(), event=type(event).__name__)
 
 
 def log(event: Event) -> None:
@@ -158,17 +175,20 @@ def log(event: Event) -> None:
     The listener that writes to Twisted's log: what an operator has to know, a line each.
 
     Connections that open, and that end well, are not news and make no line. What a peer sent stands in a line only
-    escaped; an app's traceback stands as Python gives it.
+    escaped and cut, also where it is in an exception's text: ``log_failure`` of an event is the app's failure, whose
+    text is safe, and whose ``value`` is the exception as it was raised. A reply that cannot be sent is one line.
     """
+    if not _is_news(event):
+        return
     if isinstance(event, Closed):
         _log_closed(event)
     elif isinstance(event, NeverOpened):
-        _log.info("{peer}: not opened: {reason}", peer=_peer(event.connection), reason=str(event.reason))
+        _log.info("{peer}: not opened: {reason}", peer=_peer(event.connection), reason=_whole(event.reason))
     elif isinstance(event, AppFailed):
-        _log.failure("the app failed on the connection of {peer}", event.failure, peer=_peer(event.connection))
+        _log_failed(event)
     elif isinstance(event, Refused):
         peer = "a client" if event.address is None else describe(event.address)
-        _log.warn("refused {peer}: {refusal}", peer=peer, refusal=str(event.refusal))
+        _log.warn("refused {peer}: {refusal}", peer=peer, refusal=_whole(event.refusal))
     elif isinstance(event, MessagesSkipped):
         _log.warn(
             "{peer}: left out {count} message(s) over {limit} bytes",
@@ -182,7 +202,7 @@ def log(event: Event) -> None:
             text = "{value} connections {where}are open, near {limit} ({name}): turn it up, or find who it is"
         where = event.where and f"from {event.where} "
         _log.warn(text, name=event.name, value=event.value, limit=event.limit, where=where)
-    elif isinstance(event, LateReply):
+    else:
         _log.info("{peer}: dropped a reply that no request waits for", peer=_peer(event.connection))
 
 
@@ -191,6 +211,12 @@ REFUSALS = 1
 
 CLOSES = 10
 """Lines a second that ends of one kind may make, and at once after a quiet one: our choice; a person can read them."""
+
+RARE: dict[type, float] = {Refused: REFUSALS, AppFailed: FAILURES}
+"""Events with a rate of their own."""
+
+WHOLE = 2 * LINE
+"""Characters of a whole reason: what a peer sent has at most half of them, the rest is ours."""
 
 
 class CalmLog:
@@ -201,41 +227,67 @@ class CalmLog:
     """
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
-        self._seconds = seconds
-        self._paces: dict[tuple[type[Event], str], Pace] = {}
-        self._left_out: Counter[tuple[type[Event], str]] = Counter()
+        self._rates = LineRates(seconds)
 
     def __call__(self, event: Event) -> None:
         """Write a line, or do not."""
-        if isinstance(event, Opened) or (isinstance(event, Closed) and event.reason.clean and not event.unhandled):
-            return  # which is no news
-        kind = type(event), _rule_of(event)
-        now = self._seconds()
-        pace = self._paces.setdefault(kind, Pace(REFUSALS if isinstance(event, Refused) else CLOSES))
-        if isinstance(event, AppFailed) or pace.credit(now) >= 1:
-            pace.wait(now)
-            left_out = self._left_out.pop(kind, 0)
-            if left_out:
-                _log.warn("and {count} more like the next line, which made none", count=left_out)
+        if not _is_news(event):
+            return
+        left_out = self._rates.take(_kind_of(event), RARE.get(type(event), CLOSES))
+        if left_out is not None:
+            tell_left_out(_log, left_out)
             log(event)
-        else:
-            self._left_out[kind] += 1
 
 
-def _rule_of(event: Event) -> str:
-    """The rule of an event that has one. There are few: a table of kinds and rules cannot grow by what peers do."""
+def _is_news(event: Event) -> bool:
+    """Whether an operator has to know of it."""
+    if isinstance(event, Closed):
+        return bool(event.unhandled) or not (event.reason.clean or event.probe)
+    if isinstance(event, NeverOpened):
+        return not event.probe
+    return not isinstance(event, Opened)
+
+
+def _kind_of(event: Event) -> tuple[object, ...]:
+    """What lines are alike by, and share a rate: the kind of event, and its rule, or where the app failed."""
+    if isinstance(event, AppFailed):
+        return (AppFailed, *kind_of(event.failure))
     if isinstance(event, (Closed, NeverOpened)):
-        return event.reason.rule
+        return type(event), event.reason.rule
     if isinstance(event, LimitNear):
-        return event.name
-    return event.refusal.rule if isinstance(event, Refused) else ""
+        return LimitNear, event.name
+    return (Refused, event.refusal.rule) if isinstance(event, Refused) else (type(event),)
+
+
+def _log_failed(event: AppFailed) -> None:
+    """One line for a reply that cannot be sent, where the traceback names no line of the app; else the traceback."""
+    failure, peer = event.failure, _peer(event.connection)
+    if isinstance(failure.value, UnsendableMessage) and not _raised_in_app(failure):
+        text = "{peer}: the app failed: it gave a reply that cannot be sent: {error}"
+        _log.error(text, peer=peer, error=line_of(str(failure.value)))
+    else:
+        _log.failure("the app failed on the connection of {peer}", LoggedFailure(failure), peer=peer)
+
+
+def _raised_in_app(failure: Failure) -> bool:
+    """Whether a call of the traceback is of a module that is not ours, nor Twisted's."""
+    traceback = failure.tb
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in ("tcpapp", "twisted"):
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _log_closed(event: Closed) -> None:
     if event.unhandled:
         _log.warn("{peer}: {count} message(s) were not handled", peer=_peer(event.connection), count=event.unhandled)
     if not event.reason.clean:
-        _log.info("{peer}: closed: {reason}", peer=_peer(event.connection), reason=str(event.reason))
+        _log.info("{peer}: closed: {reason}", peer=_peer(event.connection), reason=_whole(event.reason))
+
+
+def _whole(told: object) -> str:
+    return line_of(str(told), WHOLE)
 
 
 def _peer(connection: MessageProtocol) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.protocols.policies import ProtocolWrapper
 
-__all__ = ["bottom_of", "session_on", "sets_up_tls", "tls_layer", "tls_trouble"]
+__all__ = ["bottom_of", "expect_no_bytes", "session_on", "sets_up_tls", "tls_layer", "tls_trouble", "when_bytes_come"]
 
 
 def bottom_of(transport: Any) -> Any:
@@ -29,6 +30,27 @@ def tls_layer(transport: Any) -> Any:
 def sets_up_tls(transport: object) -> bool:
     """Whether `transport` is TLS, and its handshake is still to come: Twisted connects first."""
     return tls_layer(transport) is transport and not getattr(transport, "_handshakeDone", False)
+
+
+def when_bytes_come(layer: Any, heard: Callable[[], None]) -> None:
+    """
+    Call `heard` before the first bytes that `layer` is given. Later ones pass as if it had not been asked.
+
+    Where none come, `expect_no_bytes` ends it: until then each refers to the other.
+    """
+    receive = layer.dataReceived
+
+    def receive_first(data: bytes) -> None:
+        del layer.dataReceived
+        heard()
+        receive(data)
+
+    layer.dataReceived = receive_first
+
+
+def expect_no_bytes(layer: Any) -> None:
+    """Undo `when_bytes_come`, if no bytes came."""
+    vars(layer).pop("dataReceived", None)
 
 
 def session_on(transport: Any) -> Any:

@@ -19,12 +19,13 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
-from tcpapp import Limits, MessageClientFactory, State, Timeouts, connect
+from tcpapp import Limits, MessageClientFactory, State, Timeouts, client, connect
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
-from tcpapp.telemetry import Event, Telemetry
+from tcpapp.telemetry import CLOSES, CalmLog, Event, Telemetry
 from tests.peers import Hosts, joined, outcome, result_of
 
 # The factory ----------------------------------------------------------------------------------------------------------
@@ -181,6 +182,25 @@ def test_connect_takes_an_app(hosts: Hosts) -> None:
     hosts.wait()
     [theirs] = server.connections
     assert hosts.run(theirs.request(b"really?")) == b"yes"
+
+
+def test_connections_share_the_rates_of_the_log(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that connects again and again has no line for each that is lost."""
+    lines: list[str] = []
+
+    def note(event: Any) -> None:
+        if event["log_namespace"] == "tcpapp":
+            lines.append(formatEvent(event))
+
+    monkeypatch.setattr(client, "LOG", CalmLog(lambda: 100.0))
+    hosts.listen(lambda message, connection: connection.abort(), telemetry=Telemetry())
+    globalLogPublisher.addObserver(note)
+    for _ in range(CLOSES + 5):
+        connection = hosts.connect()
+        connection.send(b"go away")
+        hosts.run(connection.when_closed())
+    globalLogPublisher.removeObserver(note)
+    assert len([each for each in lines if "closed: lost" in each]) == CLOSES
 
 
 def test_connect_takes_endpoint_strings(hosts: Hosts) -> None:

@@ -33,7 +33,7 @@ TOWER = (
     {"proxy_protocol"},
     # floor 1: one conversation
     {"tls", "proxied"},
-    {"transports"},
+    {"transports", "log_lines"},
     {"limits", "addresses", "networks"},
     {"alarm", "traffic"},
     {"info"},
@@ -59,7 +59,7 @@ TOWER = (
     # beside the tower, on the public package
     {"apps", "testing", "reactor"},
     # floor 4: the command line
-    {"configuration", "systemd", "lag", "lost_lines"},
+    {"configuration", "systemd", "lag", "log_stream", "lost_lines"},
     {"process"},
     {"plugin", "cli"},
 )

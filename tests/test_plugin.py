@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.python import usage
 
 from tcpapp import Limits, MessageService, Timeouts, apps, codecs, framing
 from tcpapp.limits import numbers_of
+from tcpapp.log_stream import LogStream
 from tcpapp.plugin import GROUPS, Options, makeService
 
 BUSY = CannotListenError("127.0.0.1", 7007, OSError(98, "Address already in use"))
@@ -95,6 +97,19 @@ def test_make_service_gives_a_service_that_listens_nowhere_yet() -> None:
     service = makeService(parsed("--listen", "tcp:0", "--listen", "tcp6:0"))
     assert isinstance(service, MessageService)
     assert (len(list(service)), service.addresses, service.running) == (2, [], 0)
+
+
+@pytest.mark.parametrize("nodaemon", [True, False])
+def test_in_the_foreground_stdout_does_not_wait(nodaemon: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is where twistd logs to; one that goes into the background keeps nothing of it open."""
+    read, write = os.pipe()
+    with os.fdopen(read), os.fdopen(write, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        options = parsed()
+        options.parent = {"nodaemon": nodaemon}
+        makeService(options)
+        assert isinstance(sys.stdout, LogStream) == nodaemon
+        monkeypatch.undo()
 
 
 def test_help_groups_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:

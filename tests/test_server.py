@@ -14,7 +14,18 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from tcpapp import Limits, Listening, MessageProtocol, MessageServerFactory, State, Telemetry, Timeouts, connect, listen
+from tcpapp import (
+    Limits,
+    Listening,
+    MessageClientFactory,
+    MessageProtocol,
+    MessageServerFactory,
+    State,
+    Telemetry,
+    Timeouts,
+    connect,
+    listen,
+)
 from tcpapp.admission import Refusal
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
@@ -64,6 +75,49 @@ def test_a_connection_is_known_from_beginning_to_end() -> None:
     client.lose(ConnectionLost())
     assert set() == server.factory.connections
     assert [Opened, Closed] == [type(event) for event in server.events]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "probe"),
+    [
+        (b"", ConnectionLost(), True),
+        (b"", None, True),
+        (b"h", ConnectionLost(), False),
+        (b"hello\n", None, False),
+    ],
+)
+def test_one_that_ends_without_a_byte_was_a_probe(said: bytes, reason: Any, probe: bool) -> None:
+    """Its peer ended it, by a reset or properly; it is counted as every end."""
+    server = Server()
+    client = server.connect()
+    client.receive(said)
+    client.lose(reason)
+    closed = server.events[-1]
+    assert isinstance(closed, Closed)
+    assert closed.probe == probe
+    assert server.factory.counts.closed.total() == 1
+
+
+def test_one_that_we_end_was_no_probe() -> None:
+    """Whatever its peer sent: that nothing came in time is news."""
+    server = Server(timeouts=Timeouts(first_message=1))
+    client = server.connect()
+    server.clock.advance(1.1)
+    client.turn()
+    closed = server.events[-1]
+    assert isinstance(closed, Closed)
+    assert (closed.reason.rule, closed.probe) == ("first-message-timeout", False)
+
+
+def test_a_client_has_no_probes() -> None:
+    """That its server went, and had said nothing, it has to be told."""
+    events: list[Event] = []
+    factory = MessageClientFactory(telemetry=Telemetry(events.append))
+    transport = joined(factory)
+    transport.lose(ConnectionLost())
+    closed = events[-1]
+    assert isinstance(closed, Closed)
+    assert not closed.probe
 
 
 def test_a_connection_that_is_built_and_never_made_is_not_counted() -> None:

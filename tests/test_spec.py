@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpapp.spec import InvalidSpec, escape, shown, split, suggest
+from tcpapp.spec import LINE, InvalidSpec, escape, line_of, shown, split, suggest
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,25 @@ def test_a_near_spelling_is_suggested(wrong: str, says: str) -> None:
 def test_what_is_shown_is_a_line(text: str, line: str) -> None:
     """What cannot be printed is escaped."""
     assert shown(text) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("hallå", "hallå"),
+        ("", ""),
+        ("a\r\nb\x1b[2J\u202e\ud800", "a\\r\\nb\\x1b[2J\\u202e\\ud800"),
+        ("it's \\ and \"", "it's \\ and \""),
+        ("x" * LINE, "x" * LINE),
+        ("x" * (LINE + 1), "x" * (LINE - 3) + "..."),
+        ("\x00" * LINE, ("\\x00" * LINE)[: LINE - 3] + "..."),
+    ],
+)
+def test_a_line_of_a_log_is_escaped_and_cut(text: str, line: str) -> None:
+    """What is not printable is escaped, all else stays as it is; the cut is counted after that, and is seen."""
+    assert line_of(text) == line
+
+
+def test_a_line_may_be_cut_elsewhere() -> None:
+    """At so many characters."""
+    assert line_of("x" * 11, 10) == "xxxxxxx..."

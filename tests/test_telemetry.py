@@ -127,17 +127,21 @@ def test_a_listener_may_tell() -> None:
 
 
 def test_a_listener_that_raises_harms_nobody(lines: list[str], logged_errors: Any) -> None:
-    """The others are told, the caller goes on, and the failure is logged with the event's name."""
+    """The others are told, the caller goes on; the failure is logged with the event's name, once a second."""
+    now = 100.0
 
     def failing(event: Event) -> None:
-        raise ZeroDivisionError("a broken counter")
+        raise ZeroDivisionError(f"a broken counter of {NASTY.name!r}")
 
-    telemetry = Telemetry(failing)
+    telemetry = Telemetry(failing, seconds=lambda: now)
     events = events_of(telemetry)
     telemetry.tell(EVENT)
     telemetry.tell(EVENT)
     assert events == [EVENT, EVENT]
-    assert lines == ["critical a telemetry listener failed on 'LateReply'"] * 2
+    assert lines == ["critical a telemetry listener failed on 'LateReply'"]
+    now = 101.0
+    telemetry.tell(EVENT)
+    assert lines[1:] == ["warn and 1 more like the next line, which made none", lines[0]]
     assert [ZeroDivisionError] * 2 == [each.type for each in logged_errors.take()]
 
 
@@ -266,6 +270,15 @@ BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b
             id="never-opened",
         ),
         pytest.param(
+            NeverOpened(CONNECTION, CloseReason(EndedBy.NETWORK, "lost", "reset"), probe=True), [], id="probe-of-tls"
+        ),
+        pytest.param(Closed(CONNECTION, CloseReason(EndedBy.NETWORK, "lost", "reset"), 0, probe=True), [], id="probe"),
+        pytest.param(
+            Closed(CONNECTION, CloseReason(EndedBy.PEER, "malformed-frame", "\x07" + "x" * 1000), 0),
+            ["info 192.0.2.7:4711: closed: malformed-frame (by peer): \\x07" + "x" * 366 + "..."],
+            id="cut",
+        ),
+        pytest.param(
             LateReply(CONNECTION), ["info 192.0.2.7:4711: dropped a reply that no request waits for"], id="late-reply"
         ),
     ],
@@ -277,16 +290,45 @@ def test_each_event_has_its_lines(event: Event, expected: list[str], lines: list
 
 
 def test_an_app_that_fails_is_logged_with_its_traceback(lines: list[str], logged_errors: Any) -> None:
-    """The line names the peer, and the failure is the app's own."""
+    """The line names the peer; an observer has the app's exception, and a text that is safe."""
     try:
-        raise ZeroDivisionError("the app's fault")
+        raise ZeroDivisionError("the app's fault\x1b[2J")
     except ZeroDivisionError:
         failure = Failure()
     log(AppFailed(CONNECTION, failure))
     assert len(lines) == 1
     assert lines[0].startswith("critical ")
     assert "192.0.2.7:4711" in lines[0]
-    assert [failure] == logged_errors.take()
+    [logged] = logged_errors.take()
+    assert logged.value is failure.value
+    assert logged.getTraceback().endswith("ZeroDivisionError: the app's fault\\x1b[2J\n")
+
+
+def test_a_reply_that_is_too_long_is_one_line(lines: list[str], logged_errors: Any) -> None:
+    """It says how long the reply was, and what the limit is; no traceback would say more."""
+    transport, _ = connected(lambda message, connection: b"x" * 11, "line:max=10", telemetry=Telemetry(log))
+    transport.receive(b"hello\n")
+    transport.turn()
+    says = "a message of 11 bytes; at most 10 (max) are sent: make it shorter, or the framing's max larger"
+    assert lines == [
+        f"error 192.0.2.7:4711: the app failed: it gave a reply that cannot be sent: {says}",
+        f"info 192.0.2.7:4711: closed: app-failed (by us): the app raised UnsendableMessage: {says}",
+    ]
+    assert logged_errors.take() == []
+
+
+def test_a_message_that_the_app_could_not_send_has_a_traceback(lines: list[str], logged_errors: Any) -> None:
+    """It shows which of the app's lines gave it."""
+
+    async def app(message: bytes, connection: Any) -> None:
+        await connection.send(b"x" * 11)
+
+    transport, _ = connected(app, "line:max=10", telemetry=Telemetry(log))
+    transport.receive(b"hello\n")
+    transport.turn()
+    [logged] = logged_errors.take()
+    assert lines[0].startswith("critical the app failed on the connection of 192.0.2.7:4711")
+    assert "in app\n" in logged.getTraceback()
 
 
 NASTY = UNIXAddress(b"/tmp/\x1b[2J\r\nforged: a line\x00")
@@ -383,13 +425,24 @@ def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_error
 
 
 def test_ends_of_one_kind_make_a_few_lines_a_second(lines: list[str], logged_errors: Any) -> None:
-    """Ends that are no news, and failures of the app, are as ever."""
+    """Ends that are no news make none; failures of the app make one, for each line of it that raises."""
     calm = CalmLog(lambda: 100.0)
     for _ in range(30):
         calm(Closed(CONNECTION, BAD, 0))
         calm(Closed(CONNECTION, CloseReason(EndedBy.US, "closed", "well"), 0))
         calm(NeverOpened(CONNECTION, CloseReason(EndedBy.US, "tls-failed", "no")))
         calm(AppFailed(CONNECTION, Failure(ValueError())))
+        calm(AppFailed(CONNECTION, Failure(KeyError())))
         calm(LateReply(CONNECTION))
-    assert len(lines) == 10 + 10 + 30 + 10
-    assert len(logged_errors.take()) == 30
+        calm(MessagesSkipped(CONNECTION, 1, 10))
+    assert len(lines) == 10 + 10 + 2 + 10 + 10
+    assert len(logged_errors.take()) == 2
+
+
+def test_each_limit_that_is_near_has_a_rate_of_its_own(lines: list[str]) -> None:
+    """One that comes and goes hides no other."""
+    calm = CalmLog(lambda: 100.0)
+    for _ in range(30):
+        calm(LimitNear("max_connections", 80, 100))
+    calm(LimitNear("max_buffered", 80, 100))
+    assert len(lines) == 11

@@ -10,7 +10,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from tcpapp.testing.transport import FakeTransport
-from tcpapp.transports import bottom_of, sets_up_tls
+from tcpapp.transports import bottom_of, expect_no_bytes, sets_up_tls, when_bytes_come
 
 
 def layer(below: Any, kind: Any = ProtocolWrapper) -> Any:
@@ -44,3 +44,28 @@ def test_nothing_is_tls_where_tls_is_not_imported() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert shown == "False False\n"
+
+
+def test_the_first_bytes_of_a_layer_are_told_of() -> None:
+    """Before it is given them, and once; later ones pass by."""
+
+    class Layer:
+        def dataReceived(self, data: bytes) -> None:
+            told.append(data)
+
+    told: list[bytes] = []
+    made = Layer()
+    when_bytes_come(made, lambda: told.append(b"heard"))
+    made.dataReceived(b"first")
+    made.dataReceived(b"second")
+    assert told == [b"heard", b"first", b"second"]
+    assert vars(made) == {}
+
+
+def test_a_layer_that_is_given_nothing_keeps_nothing() -> None:
+    """It and who waits for its bytes are no cycle when it has ended; that may be told again."""
+    layer: Any = type("Layer", (), {"dataReceived": lambda self, data: None})()
+    when_bytes_come(layer, lambda: None)
+    expect_no_bytes(layer)
+    expect_no_bytes(layer)
+    assert vars(layer) == {}

@@ -194,7 +194,10 @@ class Framing(ABC):
         if not isinstance(message, bytes):
             refuse_type(message)
         if len(message) > self.max:
-            raise UnsendableMessage(f"a message of {len(message)} bytes; at most {self.max} (max) are sent")
+            raise UnsendableMessage(
+                f"a message of {len(message)} bytes; at most {self.max} (max) are sent: "
+                "make it shorter, or the framing's max larger"
+            )
 
     def _all_sendable(self, messages: list[bytes]) -> bool:
         """Whether `_sendable` would let each of `messages` pass, found without a Python step for each."""

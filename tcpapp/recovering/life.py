@@ -24,6 +24,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.reflect import safe_str
 
 from tcpapp.app import outcome_of
 from tcpapp.client import MessageClientFactory, dial
@@ -34,6 +35,7 @@ from tcpapp.limits import Recovery
 from tcpapp.proxied import Announcement
 from tcpapp.recovering.attempts import Attempts
 from tcpapp.recovering.states import Connected, Connecting, Observed, Stopped, Waiting
+from tcpapp.spec import line_of
 from tcpapp.transports import tls_trouble
 
 __all__ = ["Life", "Plan", "User"]
@@ -263,7 +265,7 @@ def _gave_up(error: BaseException) -> CloseReason:
 
 
 def _in_words(error: BaseException) -> str:
-    return tls_trouble(error) or str(error)
+    return line_of(tls_trouble(error) or safe_str(error))
 
 
 def _lost(connection: MessageProtocol) -> NotConnected:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tcpapp.log_lines import FailureLog
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -59,11 +63,12 @@ State = Connecting | Connected | Waiting | Stopped
 
 
 class Observed:
-    """The state of one client, and who watches it."""
+    """The state of one client, and who watches it; `seconds` is the clock by which their failures are logged."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self.state: State = Stopped()
         self._watchers: tuple[Callable[[State], object], ...] = ()
+        self._failures = FailureLog(seconds)
 
     def watch(self, watcher: Callable[[State], object]) -> Callable[[], None]:
         """Call `watcher` with each state from now on; returns a function that ends it."""
@@ -81,7 +86,8 @@ class Observed:
             try:
                 watcher(state)
             except Exception:  # noqa: BLE001 - whatever a watcher raises
-                _log.failure("a watcher of a client failed on {state!r}", state=type(state).__name__)
+                text = "a watcher of a client failed on {state!r}"
+                self._failures.write(_log, text, Failure(), state=type(state).__name__)
 
 
 class States:

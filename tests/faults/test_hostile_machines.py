@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import signal
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -117,6 +120,92 @@ def test_log_that_cannot_be_written(run: Run, app: Any, tmp_path: Path) -> None:
     assert "said b'before'" in log.read_text()
     process.signal(signal.SIGTERM)
     assert process.end()[0] == 0
+
+
+TALKATIVE = """
+from twisted.logger import Logger
+
+def app(message, connection):
+    if message == b"fail":
+        raise ValueError("x" * 400)
+    if message == b"talk":
+        for number in range(300):
+            Logger("mine").info("line {number}: {text}", number=number, text="x" * 1000)
+    return message
+"""
+"""An app that logs more than any pipe holds, when it is told to."""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "socket"])
+def test_log_that_nobody_reads(kind: str, twistd: list[str], app: Any, tmp_path: Path) -> None:
+    """The server goes on, counts the lines, says how many there were when somebody reads, and stops when it is told."""
+    options = ["--listen", TCP, *app(TALKATIVE)]
+    reads, writes = LOGS[kind]()
+    popen = subprocess.Popen([*twistd, "-n", "tcpapp", *options], cwd=tmp_path, stdout=writes, stderr=writes)
+    os.close(writes)
+    try:
+        hold_up(Unread(reads))
+        popen.send_signal(signal.SIGTERM)
+        assert popen.wait(SECONDS) == 0
+    finally:
+        popen.kill()
+        popen.wait()
+        os.close(reads)
+
+
+def hold_up(log: Unread) -> None:
+    """Have a server log more than `log` holds, read it only when that is done, and have it full again."""
+    port = log.until(rb"listening on 127\.0\.0\.1:(\d+)\D")
+    with dial(port) as healthy:
+        for _ in range(5):
+            served(healthy, b"talk")
+        for _ in range(5):
+            with dial(port) as failing:
+                failing.sendall(b"fail\n")
+                assert hear(failing, 1) == b""
+        served(healthy)
+        lost = 0
+        while lost < 1000:
+            lost += log.until(rb"the log could not take (\d+) line\(s\): .*nobody reads the log")
+        assert lost < 1600
+        for _ in range(2):
+            served(healthy, b"talk")
+
+
+def pipe() -> tuple[int, int]:
+    """A pipe, as containers have it."""
+    return os.pipe()
+
+
+def terminal() -> tuple[int, int]:
+    """A terminal, whose user may have stopped it."""
+    return pty.openpty()
+
+
+def pair() -> tuple[int, int]:
+    """A pair of sockets, as systemd has it."""
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
+
+
+LOGS = {"pipe": pipe, "terminal": terminal, "socket": pair}
+
+
+class Unread:
+    """The log of a process, which is read only when it is asked for something."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._text = b""
+
+    def until(self, pattern: bytes) -> int:
+        """Read on until this is there, and return its group, which is a number."""
+        while not (found := re.search(pattern, self._text)):
+            more = os.read(self._descriptor, 4096)
+            assert more, self._text
+            self._text += more
+        self._text = self._text[found.end() :]
+        return int(found[1])
 
 
 BLOCKER = """

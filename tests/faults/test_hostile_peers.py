@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import struct
 import subprocess
@@ -13,11 +14,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
+from twisted.logger import globalLogPublisher, textFileLogObserver
 
 from tcpapp import Limits, Timeouts
 from tcpapp.apps import echo
 from tcpapp.networks import Networks
-from tcpapp.telemetry import LateReply
+from tcpapp.telemetry import CalmLog, LateReply
 from tests.processes import program
 
 PATIENCE = 30.0
@@ -381,6 +383,34 @@ async def test_app_that_raises(served: Any, logged_errors: Any) -> None:
     await served.stranger(b"boom\n")
     await served.ended("app-failed")
     assert logged_errors.take() == []  # telemetry of one's own is told instead of the log
+
+
+@pytest_twisted.ensureDeferred
+async def test_app_that_is_made_to_fail_again_and_again(served: Any, logged_errors: Any) -> None:
+    """One traceback a second, and nothing of the peer's in it but escaped and cut; every failure is counted."""
+
+    def app(message: str, connection: Any) -> str:
+        if message.startswith("are you"):
+            return message
+        raise ValueError(f"no such command: {message}")
+
+    lines = io.StringIO()
+    observer = textFileLogObserver(lines)
+    await served.start(app, codec="json", message="are you there?")
+    served.server._factory.settings.telemetry.listen(CalmLog(lambda: 100.0))
+    globalLogPublisher.addObserver(observer)
+    for _ in range(50):
+        stranger = await served.stranger(b'"\\u001b]0;owned\\u0007\\u001b[2J\\r\\nforged' + b"A" * 10_000 + b'"\n')
+        await stranger.lost
+        stranger.lost = Deferred()
+        stranger.lost.callback(None)
+    globalLogPublisher.removeObserver(observer)
+    text = lines.getvalue()
+    assert text.count("Traceback") == len(logged_errors.take(ValueError)) == 1
+    assert "ValueError: no such command: \\x1b]0;owned\\x07\\x1b[2J\\r\\nforgedAAA" in text
+    assert all(each.isprintable() and len(each) < 400 for each in text.replace("\t", "").split("\n"))
+    assert len(text.split("\n")) < 50
+    assert served.server.info().closed["app-failed"] == 50
 
 
 @pytest_twisted.ensureDeferred

@@ -18,11 +18,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.task import deferLater
+from twisted.logger import formatEvent, globalLogPublisher
 
 from tcpapp import MessageServerFactory, Telemetry, connect
 from tcpapp.addresses import server_endpoint
 from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, SslClient
-from tcpapp.telemetry import Refused
+from tcpapp.telemetry import Closed, NeverOpened, Refused, log
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* is deprecated:DeprecationWarning"
@@ -203,9 +204,24 @@ async def test_it_comes_through_a_unix_socket(between: Between) -> None:
     await client.close()
 
 
+def news(events: list[Any]) -> list[Any]:
+    """The events of which the log has a line."""
+    lines: list[Any] = []
+
+    def note(event: Any) -> None:
+        if event["log_namespace"] == "tcpapp":
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(note)
+    for each in events:
+        log(each)
+    globalLogPublisher.removeObserver(note)
+    return lines
+
+
 @pytest_twisted.ensureDeferred
 async def test_its_checks_make_no_noise(between: Between) -> None:
-    """A connection of its own accord is HAProxy's own, and ends well; clients are served beside it."""
+    """A connection of its own accord is HAProxy's own, makes no line, and clients are served beside it."""
     address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
     several = between.app.has_opened(3)
     port = between.proxy(f"127.0.0.1:{address.port} send-proxy-v2 check check-send-proxy inter 50ms")
@@ -215,8 +231,29 @@ async def test_its_checks_make_no_noise(between: Between) -> None:
     checks = [header for header in between.app.headers if header is not None and header.command is Command.LOCAL]
     assert len(checks) >= 3
     assert set(between.app.closed_by) <= {"end-of-stream", "lost"}
-    assert not any(isinstance(each, Refused) for each in between.events)
+    assert news(between.events) == []
     await client.close()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("endpoint", "options"),
+    [
+        ("haproxy:tls:0:interface=127.0.0.1:certificate={pem}", "ssl verify none send-proxy-v2 check no-check-ssl"),
+        ("haproxy:tls:0:interface=127.0.0.1:certificate={pem}", "ssl verify none send-proxy-v2 check check-ssl"),
+        ("tls:0:interface=127.0.0.1:certificate={pem}", "ssl verify none check check-ssl"),
+    ],
+)
+async def test_checks_that_only_connect_make_no_noise(between: Between, endpoint: str, options: str) -> None:
+    """It says nothing but its header, or sets up TLS, and resets. (A check without either resets before we accept.)"""
+    pem = quoteStringArgument(str(between.folder / "server.pem"))
+    address = await between.listen(endpoint.format(pem=pem))
+    port = between.proxy(f"127.0.0.1:{address.port} {options} inter 10s")  # which is a check's time, too
+    client = await connect(f"tcp:127.0.0.1:{port}")
+    while not any(isinstance(each, (Closed, NeverOpened)) for each in between.events):  # the first check is at once
+        assert await client.request(b"hello") == b"HELLO"
+    await client.close()
+    assert news(between.events) == []
 
 
 @pytest_twisted.ensureDeferred

@@ -25,8 +25,8 @@ def states_of(states: States, most: int = 1000) -> list[Any]:
 
 
 def test_each_watcher_is_told_until_it_watches_no_more(logged_errors: Any) -> None:
-    """One that raises harms nobody."""
-    observed, told, more = Observed(), [], []
+    """One that raises harms nobody, and is logged once: failures of one kind make a line a second."""
+    observed, told, more = Observed(lambda: 100.0), [], []
 
     def raises(state: Any) -> None:
         raise ZeroDivisionError
@@ -39,7 +39,7 @@ def test_each_watcher_is_told_until_it_watches_no_more(logged_errors: Any) -> No
     stop()
     observed.become(second)
     assert (told, more, observed.state) == ([first], [first, second], second)
-    assert len(logged_errors.take(ZeroDivisionError)) == 2
+    assert len(logged_errors.take(ZeroDivisionError)) == 1
 
 
 def test_states_are_iterated_from_the_one_there_is() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -17,8 +19,9 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 from twisted.protocols.policies import WrappingFactory
 
-from tcpapp import MessageServerFactory, MessageService, Timeouts, connect, conversation, listen
+from tcpapp import MessageServerFactory, MessageService, Telemetry, Timeouts, connect, conversation, listen
 from tcpapp.errors import InvalidOption
+from tcpapp.telemetry import NeverOpened
 from tcpapp.tls.client import client_options
 from tcpapp.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
 from tests.processes import program
@@ -388,3 +391,33 @@ async def test_socat_speaks_with_it(files: Any, serve: Any) -> None:
         lambda: subprocess.run(command, input=b"hello\n", capture_output=True, timeout=20, check=False)
     )
     assert (shown.stdout, shown.stderr) == (b"HELLO\n", b"")
+
+
+# Probes ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("reset", [True, False])
+@pytest.mark.parametrize(
+    ("says", "probe"),
+    [
+        pytest.param(b"", True, id="nothing"),
+        pytest.param(b"\x16", False, id="a-byte"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", False, id="http"),
+    ],
+)
+async def test_one_that_says_nothing_to_tls_is_a_probe(
+    files: Any, serve: Any, reset: bool, says: bytes, probe: bool
+) -> None:
+    """A balancer's check connects and closes: it is counted, and makes no line. A byte of its peer's is news."""
+    ended: Deferred[Any] = Deferred()
+    server = await serve(telemetry=Telemetry(ended.callback))
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(says)
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    event = await ended
+    assert isinstance(event, NeverOpened)
+    assert event.probe == probe
+    assert "dataReceived" not in vars(event.connection.transport)
+    assert sum(server.info().closed.values()) == 1

@@ -1,0 +1,148 @@
+"""
+A log that nobody reads holds nobody up.
+
+A program in a container, or before ``| tee``, logs to a pipe. Where its reader stands still, the pipe is full after
+64 KiB, and the next write waits, and every client with it. Here such a write raises, and the line is lost: `LostLines`
+counts it, and says so when there is room again.
+
+The descriptor is shared with other processes, so it is not made non-blocking: its flags are theirs as well.
+
+========================== =========================================================================================
+a pipe, or a terminal      is opened anew (``/proc/self/fd``), which gives flags of its own
+a socket                   each write says that it does not wait (``MSG_DONTWAIT``)
+one that cannot be opened  is asked before each write, of no more than `PIPE_BUF` bytes: so many find room where any do.
+anew                       A process that fills the pipe between the two can hold this one up
+========================== =========================================================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from threading import RLock
+from typing import Any
+
+from typing_extensions import override
+
+__all__ = ["LogStream", "tell", "without_blocking"]
+
+AGAIN = "/proc/self/fd/{}"
+"""Where Linux opens anew what a descriptor is of."""
+
+Write = Callable[[bytes], int]
+"""Writes what finds room, and returns how many bytes did."""
+
+
+class LogStream(io.TextIOBase):
+    """
+    What `stream` writes to, written to without waiting, and without a buffer.
+
+    `write` raises `BlockingIOError` where nothing of the text found room. Of one that found some, the rest is written
+    before any other: a line is whole, or not there. Threads may share it.
+    """
+
+    def __init__(self, stream: Any, write: Write, end: Callable[[], object]) -> None:
+        self._stream = stream
+        self._write = write
+        self._end = end
+        self._rest = b""
+        self._lock = RLock()  # a signal's handler may log while a line is written
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has it as an attribute
+        """That of `stream`."""
+        return str(self._stream.encoding)
+
+    @override
+    def fileno(self) -> int:
+        """That of `stream`."""
+        return int(self._stream.fileno())
+
+    @override
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return bool(self._stream.isatty())
+
+    @override
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    @override
+    def write(self, text: str) -> int:
+        """Write `text`, or raise."""
+        data = text.encode(self.encoding, "backslashreplace")
+        with self._lock:
+            self.flush()
+            written = 0 if self._rest else self._write(data)
+            if data and not written:
+                raise BlockingIOError(errno.EAGAIN, "nobody reads the log, which is full")
+            self._rest += data[written:]
+        return len(text)
+
+    @override
+    def flush(self) -> None:
+        """Write what is left of a line, as far as there is room."""
+        with self._lock:
+            while self._rest and (written := self._write(self._rest)):
+                self._rest = self._rest[written:]
+
+    @override
+    def close(self) -> None:
+        """Give back what it writes with; `stream` stays open."""
+        if not self.closed:
+            super().close()
+            self._end()
+
+
+def without_blocking(stream: Any) -> Any:
+    """`stream`, written to without waiting, where it is a pipe, a socket or a terminal; else as it is, as files are."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # there is none, or it is of no descriptor, or closed
+        return stream
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stream.isatty()):
+        return stream
+    stream.flush()
+    return LogStream(stream, *_ways_of(stream.fileno(), mode))
+
+
+def tell(text: str) -> None:
+    """Write this line on the real stderr (twistd puts its log in the place of the other), unless nobody reads that."""
+    stream = without_blocking(sys.__stderr__)
+    if stream is not None:
+        with suppress(BlockingIOError):
+            stream.write(f"{text}\n")
+            stream.flush()
+
+
+def _ways_of(descriptor: int, mode: int) -> tuple[Write, Callable[[], object]]:
+    """How what `descriptor` is of is written to, and what is to be called in the end."""
+    if stat.S_ISSOCK(mode):
+        sending = socket.socket(fileno=os.dup(descriptor))
+        return lambda data: _so_far(lambda: sending.send(data, socket.MSG_DONTWAIT)), sending.close
+    try:
+        again = os.open(AGAIN.format(descriptor), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:  # there is no such folder, or the pipe is another user's
+        return lambda data: _polled(descriptor, data), lambda: None
+    return lambda data: _so_far(lambda: os.write(again, data)), lambda: os.close(again)
+
+
+def _so_far(write: Callable[[], int]) -> int:
+    try:
+        return write()
+    except BlockingIOError:
+        return 0
+
+
+def _polled(descriptor: int, data: bytes) -> int:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return os.write(descriptor, data[: select.PIPE_BUF]) if poll.poll(0) else 0
