@@ -613,6 +613,7 @@ def test_strings_are_cut_as_twisted_cuts_them(rest: str) -> None:
         (IPv4Address("TCP", "127.0.0.1", 7007), "127.0.0.1:7007"),
         (IPv6Address("TCP", "::1", 7007), "[::1]:7007"),
         (IPv6Address("TCP", "fe80::1%eth0", 7007), "[fe80::1%eth0]:7007"),
+        (IPv6Address("TCP", "::ffff:192.0.2.1", 7007), "192.0.2.1:7007"),
         (IPv4Address("TCP", "1.2\r\n\x1b[31m", 7007), r"1.2\r\n\x1b[31m:7007"),
         (UNIXAddress("/run/app.sock"), "unix:/run/app.sock"),
         (UNIXAddress(b"/run/app.sock"), "unix:/run/app.sock"),

@@ -31,10 +31,11 @@ TOWER = (
     {"spec", "pace", "hints"},
     {"framing", "codecs"},
     {"proxy_protocol"},
+    {"networks"},
     # floor 1: one conversation
     {"tls", "proxied"},
     {"transports"},
-    {"limits", "addresses", "networks"},
+    {"limits", "addresses"},
     {"alarm", "traffic"},
     {"info"},
     {"admission"},
