@@ -36,7 +36,7 @@ TOWER = (
     {"tls", "proxied"},
     {"transports"},
     {"limits", "addresses"},
-    {"alarm", "traffic"},
+    {"alarm", "traffic", "accepting"},
     {"info"},
     {"admission"},
     {"telemetry", "doors", "deadlines", "keepalive", "turns", "memory", "holds"},

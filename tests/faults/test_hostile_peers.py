@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 import subprocess
@@ -221,6 +223,35 @@ async def test_network_that_may_not_come_in(served: Any) -> None:
     await served.stranger(b"hello\n")
     await served.refused("network-denied")
     served.server._factory.change(networks=Networks())
+
+
+class Troubled:
+    """A listening socket whose ``accept`` first raises the `errors`, each of which is one client's."""
+
+    def __init__(self, listening: socket.socket, errors: list[int]) -> None:
+        self._listening = listening
+        self.errors = errors
+
+    def accept(self) -> Any:
+        if self.errors:
+            number = self.errors.pop(0)
+            raise OSError(number, os.strerror(number))
+        return self._listening.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listening, name)
+
+
+@pytest_twisted.ensureDeferred
+async def test_accept_that_fails_for_one_client(served: Any) -> None:
+    """The next client is accepted in the same turn, and each failure is counted; nothing rests, and no traceback."""
+    server = await served.start(echo)
+    port = server._ports[0]
+    troubled = port.socket = Troubled(port.socket, [errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN])
+    stranger = await served.stranger(b"hello\n")
+    await served.heard(stranger, b"hello\n")
+    assert (troubled.errors, served.refusals) == ([], ["not-accepted"] * 3)
+    assert not server._factory.doors.is_shut
 
 
 @pytest_twisted.ensureDeferred
