@@ -33,7 +33,7 @@ TOWER = (
     {"proxy_protocol"},
     {"networks"},
     # floor 1: one conversation
-    {"tls", "proxied"},
+    {"tls", "proxied", "adopted", "listeners", "happy_eyeballs"},
     {"transports"},
     {"limits", "addresses"},
     {"alarm", "traffic", "accepting"},

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from tcpapp.reactor.children import ChildSignals
 from tcpapp.reactor.loop import Loop
-from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer
+from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer, unix_server
 
 try:
     from tcpapp.reactor.tls import quicken
@@ -172,6 +172,9 @@ class UvloopReactor(AsyncioSelectorReactor):
         if size not in self._rooms:
             self._rooms[size] = memoryview(bytearray(size))
         return self._rooms[size]
+
+    unix_server = staticmethod(unix_server)
+    """What makes the transport of a UNIX connection that a port of another kind accepted."""
 
     quicken = staticmethod(quicken)
     """Called with the protocol of each new connection, before it is connected."""
