@@ -18,20 +18,25 @@ from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, connect, listen
+from tcpapp.addresses import describe
 from tcpapp.apps import echo
 from tcpapp.networks import Networks
-from tcpapp.telemetry import LateReply
+from tcpapp.proxy_protocol import Command, Family, Header
+from tcpapp.telemetry import LateReply, Refused
 from tests.processes import program
 
 PATIENCE = 30.0
 """Seconds that another program may take; it takes a fraction of one."""
+
+HEADER = Header(2, Command.LOCAL, Family.UNSPEC)
+"""What a proxy says that comes for itself."""
 
 SOON = 0.05
 """Seconds: each of these waits is one that nothing ends but its time."""
@@ -231,6 +236,38 @@ async def test_network_that_may_not_come_in(served: Any) -> None:
     await served.stranger(b"hello\n")
     await served.refused("network-denied")
     served.server._factory.change(networks=Networks())
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("written", ["::ffff:127.0.0.0/104", "127.0.0.0/8"])
+async def test_ipv4_address_that_is_mapped_into_ipv6(served: Any, written: str) -> None:
+    """Through a socket for both families it is the IPv4 address, to allow, deny, count and trust, however written."""
+    server = await served.start(echo, r"tcp:0:interface=\:\:", limits=Limits(max_per_address=2))
+    stranger = await served.stranger(b"hello\n")
+    await served.heard(stranger, b"hello\n")
+    await served.stranger()
+    await served.refused("max-per-address")
+    for networks, comes_in in (
+        (Networks(allow=[written]), True),
+        (Networks(allow=["192.0.2.0/24"]), False),
+        (Networks(deny=[written]), False),
+    ):
+        server._factory.change(networks=networks, limits=Limits())
+        before = len(served.refusals)
+        stranger = await served.stranger(b"hello\n")
+        if comes_in:
+            await served.heard(stranger, b"hello\n")
+        else:
+            await stranger.lost
+            assert served.refusals[before:] == ["network-denied"]
+    refused = served.of(Refused)[-1]
+    assert describe(refused.address).startswith("127.0.0.1:")
+    server._factory.change(networks=Networks())
+    proxied = await listen(r"haproxy:tcp:0:interface=\:\:", echo, proxies=Networks(allow=[written]))
+    behind = await connect(f"tcp:127.0.0.1:{proxied.port}", proxy_header=HEADER)
+    assert await behind.request(b"hello") == b"hello"
+    await behind.close()
+    await proxied.close()
 
 
 class Troubled:
@@ -546,12 +583,12 @@ async def test_client_that_connects_to_itself(served: Any) -> None:
         port = free()
         return TCP4ClientEndpoint(reactor, "127.0.0.1", port, bindAddress=("127.0.0.1", port))
 
-    with pytest.raises(Refused, match="connected to itself"):
+    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
         await connect(itself(), App())
-    with pytest.raises(Refused, match="connected to itself"):
+    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
         await Client(itself(), App(), connect_now=True).start()
     port, factory = free(), MessageClientFactory(App())
     reactor.connectTCP("127.0.0.1", port, factory, bindAddress=("127.0.0.1", port))  # type: ignore[attr-defined]
-    with pytest.raises(Refused, match="connected to itself"):
+    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
         await factory.when_connected()
     assert opened == []
