@@ -11,7 +11,7 @@ each connection to a ``localhost`` that is listened on by IPv4 alone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -61,18 +61,16 @@ class HostEndpoint:
             return direct
         name = self._host if self._host.isascii() else self._host.encode("idna").decode()
         race = _Race(self._reactor, factory, HostnameAddress(name.encode("ascii"), self._port))
-        found = _Found()
 
-        def resolved() -> None:
-            addresses = list(self._wanted(found.addresses))
+        def resolved(found: list[Any]) -> None:
+            addresses = list(self._wanted(found))
             if not addresses:
-                why = f" of the family of {self._origin}" if self._origin and found.addresses else ""
+                why = f" of the family of {self._origin}" if self._origin and found else ""
                 race.fail(Failure(DNSLookupError(f"the host {self._host!r} has no address{why}")))
             else:
                 race.begin(self._to(each) for each in addresses)
 
-        found.resolutionComplete = resolved  # type: ignore[method-assign]
-        self._reactor.nameResolver.resolveHostName(found, name, portNumber=self._port)
+        self._reactor.nameResolver.resolveHostName(_Found(resolved), name, portNumber=self._port)
         return race.result
 
     def _to(self, host: str) -> Any:
@@ -92,10 +90,11 @@ class HostEndpoint:
 
 @implementer(IResolutionReceiver)
 class _Found:
-    """The addresses that the resolver finds."""
+    """Collects the addresses that the resolver finds, and calls `then` with all of them."""
 
-    def __init__(self) -> None:
-        self.addresses: list[Any] = []
+    def __init__(self, then: Callable[[list[Any]], None]) -> None:
+        self._then = then
+        self._addresses: list[Any] = []
 
     def resolutionBegan(self, _: Any) -> None:
         """It cannot be cancelled: Twisted's own resolutions cannot."""
@@ -103,11 +102,11 @@ class _Found:
     def addressResolved(self, address: Any) -> None:
         """One address."""
         if isinstance(address, (IPv4Address, IPv6Address)):
-            self.addresses.append(address)
+            self._addresses.append(address)
 
     def resolutionComplete(self) -> None:
         """No more addresses come."""
-        raise NotImplementedError
+        self._then(self._addresses)
 
 
 class _Race:
