@@ -372,7 +372,7 @@ def test_address_family_that_is_missing(run: Run, app: Any) -> None:
     endpoints = ["--listen", TCP, "--listen", r"tcp6:0:interface=\:\:1", *app(NO_IPV6)]
     refuses(
         run(*endpoints),
-        r"Couldn't listen on \[::1\]:0: .*no such addresses; --missing-family=skip listens on the others",
+        r"Couldn't listen on \[::1\]:0: .*no such addresses; --missing-family=skip listens on the others\.",
     )
     process = run(*endpoints, "--missing-family", "skip")
     port = process.port()
