@@ -35,8 +35,12 @@ The tower; a file imports only from rows below its own::
       log_lines         1  what a line shows of an exception; how many lines there are of a kind
       alarm             1  a limit that is near
       admission, doors  1  who is taken in, and how fast; ports that are shut for a while
+      accepting         1  the accept loop of a port: whose trouble a failed accept is
       limits, addresses 1  every number with its reason; endpoint strings, checked
       networks          1  networks of addresses, and who is in them
+      listeners         1  TCP and UNIX ports, and why one cannot be listened on
+      adopted           1  sockets that were handed over, as systemd does
+      happy_eyeballs    1  connecting to all addresses of a name
       transports        1  what lies below a connection
       upgrade           1  TLS in mid-conversation
       tls               1  TLS: files, contexts, SNI, client certificates; renewed while it serves

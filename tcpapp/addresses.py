@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,11 @@ from twisted.internet import endpoints, interfaces
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.plugin import getPlugins
 
+from tcpapp.adopted import AdoptedEndpoint
 from tcpapp.errors import InvalidAddress
+from tcpapp.happy_eyeballs import HostEndpoint
+from tcpapp.listeners import TCPListener, UNIXListener
+from tcpapp.networks import plain_host
 from tcpapp.proxied import Proxied
 from tcpapp.spec import suggest
 
@@ -53,6 +57,8 @@ def describe(address: object) -> str:
     """
     An address as operators write it: ``127.0.0.1:7007``, ``[::1]:7007``, ``unix:/run/app.sock``.
 
+    An IPv4-mapped IPv6 address (``::ffff:127.0.0.1``) is written as the IPv4 address in it.
+
     An abstract socket is ``unix:@name``, as systemd and ss have it; one without a name, as most clients' are, is
     ``unix:``, as nginx has it. Control characters are escaped: behind a proxy, a peer chooses what its address says.
     """
@@ -60,7 +66,8 @@ def describe(address: object) -> str:
         name = address.name or b""
         text = "unix:" + (b"@" + name[1:] if name.startswith(b"\0") else name).decode("utf-8", "backslashreplace")
     elif isinstance(address, (IPv4Address, IPv6Address)):
-        text = f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+        host = plain_host(address.host)
+        text = f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
     else:
         text = str(address)
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
@@ -85,6 +92,11 @@ def _is_ip(value: str) -> bool:
     return re.fullmatch("[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?", value) is not None
 
 
+def _lacks_interface(value: str) -> bool:
+    """Whether `value` is a link-local IPv6 address with no interface, as every interface has them (RFC 4007)."""
+    return _is_ip(value) and "%" not in value and ":" in value and ipaddress.ip_address(value).is_link_local
+
+
 def _is_host(value: str) -> bool:
     """Whether `value` is an IP address or a host name (RFC 1123, and ``_``, for there are such hosts)."""
     if _is_ip(value):
@@ -105,8 +117,8 @@ def _is_socket(value: str) -> bool:
         path = os.fsencode(value)
     except UnicodeEncodeError:
         return False
-    # a leading NUL makes the name abstract (unix(7))
-    return 0 < len(path) <= _LONGEST_PATH and path != b"\0" and b"\0" not in path[1:]
+    # a leading NUL makes the name abstract (unix(7)), and so does the @ that is written for it
+    return 0 < len(path) <= _LONGEST_PATH and path not in (b"\0", b"@") and b"\0" not in path[1:]
 
 
 def _is_readable(value: str) -> bool:
@@ -137,7 +149,7 @@ _CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
     "mode": (_like("[0-7]{1,4}"), "permissions in octal, such as 660"),
     "name": (_like(".+"), "a name"),
     "port": (_whole(1, 65535), "a number from 1 to 65535"),
-    "socket": (_is_socket, f"a path of 1 to {_LONGEST_PATH} bytes, no NUL among them"),
+    "socket": (_is_socket, f"a path of 1 to {_LONGEST_PATH} bytes, no NUL among them; or @name, abstract"),
     "roots": (
         lambda value: _is_readable(value) and not Path(value).is_socket(),
         "a readable file, or a directory of them",
@@ -146,6 +158,9 @@ _CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
     "watch": (_whole(0, 2**31 - 1), "a whole number of seconds (0: never)"),
 }
 """What each value must be, and how that is said."""
+
+_ADDRESSES = ("host", "interface", "bindAddress")
+"""The values that may be addresses that are listened on, or connected to or from."""
 
 # What kinds of endpoint there are -------------------------------------------------------------------------------------
 
@@ -180,7 +195,6 @@ class _Side:
 
 
 _PEM = "it takes a certificate and the private key to it, in PEM"
-_HANDED = "it takes either the index= or the name= (FileDescriptorName) of a socket that systemd handed over"
 _HOST = "host port timeout bindAddress:ip"
 _HOST_SSL = f"{_HOST} certKey:file privateKey:file caCertsDir:directory hostname:host"
 _HOST_TLS = f"{_HOST} certificate:file privateKey:file trustRoots:roots hostname:host alpn minimum endpoint:name"
@@ -202,7 +216,7 @@ _SERVER = _Side(
         "unix": _Kind("unix:/run/app.sock:mode=660", "address:socket mode backlog lockfile"),
         "ssl": _Kind("ssl:7007:privateKey=key.pem:certKey=cert.pem", _SSL, trouble=_PEM),
         "tls": _Kind("tls:7007:certificate=cert.pem:privateKey=key.pem", _TLS, needed=0),
-        "systemd": _Kind("systemd:domain=INET:name=app", "domain index:backlog name", trouble=_HANDED),
+        "systemd": _Kind("systemd:name=app", "domain index:backlog name", needed=0),
         "stdio": _Kind("stdio:", "", needed=0),
     },
 )
@@ -228,7 +242,8 @@ class _Read:
     """
     An endpoint string that was read: its kind, and its values, checked and named.
 
-    `proxied` says that ``haproxy:`` stands before it. A kind that others plug in has no values, and its own `text`.
+    `proxied` says that ``haproxy:`` stands before it, and `inner` is what was read of its ``endpoint=``. A kind that
+    others plug in has no values, and its own `text`.
     """
 
     kind: str
@@ -236,6 +251,7 @@ class _Read:
     text: str
     proxied: bool = False
     trouble: str = ""
+    inner: _Read | None = None
 
 
 def _endpoint(reactor: Any, endpoint: object, side: _Side, timeout: int = 0) -> Any:
@@ -256,14 +272,48 @@ def _endpoint(reactor: Any, endpoint: object, side: _Side, timeout: int = 0) -> 
 
 
 def _made(reactor: Any, read: _Read, side: _Side) -> Any:
-    """The endpoint that was read: Twisted's, but for TLS, and for what stands behind a proxy."""
-    if side is _CLIENT:
-        return _tls_client(reactor, read) if read.kind == "tls" else side.make(reactor, read.text)
-    if read.kind == "tls" or (read.kind == "ssl" and read.proxied):
-        made = _tls_server(reactor, read)
-    else:
-        made = side.make(reactor, read.text)
+    """The endpoint that was read: ours where Twisted's would not do."""
+    makers = _SERVERS if side is _SERVER else _CLIENTS
+    make = makers.get("tls" if read.kind == "ssl" and read.proxied else read.kind)
+    made = side.make(reactor, read.text) if make is None else make(reactor, read)
     return Proxied(made) if read.proxied else made
+
+
+def _tcp_server(reactor: Any, read: _Read) -> Any:
+    values = read.values
+    interface = values.get("interface", "::" if read.kind == "tcp6" else "")
+    return TCPListener(reactor, int(values["port"]), int(values["backlog"]), interface)
+
+
+def _unix_server(reactor: Any, read: _Read) -> Any:
+    values = read.values
+    path = _path_of(values["address"], values, ("mode", "lockfile"))
+    mode = int(values["mode"], 8) if "mode" in values else None
+    lock = values.get("lockfile", "1") == "1"
+    return UNIXListener(reactor, path, mode=mode, backlog=int(values["backlog"]), lock=lock)
+
+
+def _unix_client(reactor: Any, read: _Read) -> Any:
+    values = read.values
+    path = _path_of(values["path"], values, ("lockfile",))
+    lock = values.get("lockfile", "0") == "1"
+    return endpoints.UNIXClientEndpoint(reactor, path, int(values["timeout"]), lock)
+
+
+def _path_of(written: str, values: dict[str, str], of_files: tuple[str, ...]) -> str:
+    """The path of a socket that is written as ``@name`` where it is abstract, as systemd and ss write it."""
+    path = "\0" + written[1:] if written.startswith("@") else written
+    if path.startswith("\0"):
+        for name in of_files:
+            if name in values:
+                raise InvalidAddress(f"an abstract socket has no {name}: it is no file; a file of that name is ./@name")
+    return path
+
+
+def _adopted(reactor: Any, read: _Read) -> Any:
+    values = read.values
+    index = int(values["index"]) if "index" in values else None
+    return AdoptedEndpoint(reactor, domain=values.get("domain", ""), name=values.get("name", ""), index=index)
 
 
 def _tls_server(reactor: Any, read: _Read) -> Any:
@@ -284,25 +334,44 @@ def _tls_server(reactor: Any, read: _Read) -> Any:
         )
     if "endpoint" not in values and "port" not in values:
         raise InvalidAddress(f"has no port; write it as in {_SERVER.kinds['tls'].example}")
-    plain = values.get("endpoint") or _plain_port(values)
-    return tls_server(_SERVER.make(reactor, plain), values, reactor)
+    plain = _tcp_server(reactor, read) if read.inner is None else _made(reactor, read.inner, _SERVER)
+    return tls_server(plain, values, reactor)
 
 
-def _plain_port(values: dict[str, str]) -> str:
-    interface = values.get("interface", "")
-    kind = "tcp6" if ":" in interface else "tcp"
-    return f"{kind}:{values['port']}:interface={_quoted(interface)}:backlog={values['backlog']}"
+def _tcp_client(reactor: Any, read: _Read) -> Any:
+    """All addresses of a host's name; a literal address is connected to as it is."""
+    values = read.values
+    host, port, seconds = values["host"], int(values["port"]), int(values["timeout"])
+    origin = values.get("bindAddress")
+    if _is_ip(host):
+        return endpoints.TCP4ClientEndpoint(reactor, host, port, seconds, origin and (origin, 0))
+    return HostEndpoint(reactor, host, port, seconds, origin)
+
+
+def _ssl_client(reactor: Any, read: _Read) -> Any:
+    """TLS by Twisted's own values, over all addresses of the host's name."""
+    from tcpapp.tls.endpoints import TLSClientEndpoint  # late, as below
+
+    return TLSClientEndpoint(_tcp_client(reactor, read), _CLIENT.make(reactor, read.text)._sslContextFactory)
 
 
 def _tls_client(reactor: Any, read: _Read) -> Any:
     from tcpapp.tls.endpoints import tls_client  # late, as above
 
-    values = read.values
-    if "endpoint" in values:
-        return tls_client(_CLIENT.make(reactor, values["endpoint"]), values)
-    names = [name for name in ("host", "port", "timeout", "bindAddress") if name in values]
-    plain = "tcp:" + ":".join(f"{name}={_quoted(values[name])}" for name in names)
-    return tls_client(_CLIENT.make(reactor, plain), values)
+    plain = _tcp_client(reactor, read) if read.inner is None else _made(reactor, read.inner, _CLIENT)
+    return tls_client(plain, read.values)
+
+
+_Make = Callable[[Any, _Read], Any]
+_SERVERS: dict[str, _Make] = {
+    "tcp": _tcp_server,
+    "tcp6": _tcp_server,
+    "tls": _tls_server,
+    "unix": _unix_server,
+    "systemd": _adopted,
+}
+_CLIENTS: dict[str, _Make] = {"tcp": _tcp_client, "ssl": _ssl_client, "tls": _tls_client, "unix": _unix_client}
+"""What makes the endpoint of each kind that is not Twisted's own."""
 
 
 def _checked(whole: str, text: str, side: _Side, timeout: int) -> _Read:
@@ -323,14 +392,20 @@ def _checked(whole: str, text: str, side: _Side, timeout: int) -> _Read:
         right, takes = kind.takes[key]
         if not right(value):
             raise InvalidAddress(f"{whole!r}: {key} is {value!r}; it takes {takes}, as in {kind.example}")
+        if key in _ADDRESSES and _lacks_interface(value):
+            raise InvalidAddress(
+                f"{whole!r}: {key} is {value!r}, which every interface may have; write which one: {_quoted(value)}%eth0"
+            )
+    inner = None
     if "endpoint" in values:
-        values["endpoint"] = _checked(whole, values["endpoint"], side, timeout).text
+        inner = _checked(whole, values["endpoint"], side, timeout)
+        proxied, inner = proxied or inner.proxied, replace(inner, proxied=False)  # the header is below TLS in any case
     elif "timeout" in kind.takes:
         values.setdefault("timeout", str(timeout))
     if "backlog" in kind.takes:
         values.setdefault("backlog", _BACKLOG)
     named = ":".join(f"{key}={_quoted(value)}" for key, value in values.items())
-    return _Read(name, values, f"{name}:{named}", proxied, kind.trouble)
+    return _Read(name, values, f"{name}:{named}", proxied, kind.trouble, inner)
 
 
 def _check_plugin(whole: str, name: str, side: _Side) -> None:

@@ -95,6 +95,9 @@ def connect(
     """
     Connect to `endpoint`, a Twisted client endpoint string such as ``"tcp:localhost:7007"`` or an endpoint object.
 
+    Of a host's name in a string, all addresses are tried, both families in turn (`tcpapp.happy_eyeballs`). A connection
+    with itself counts as refused.
+
     The Deferred fires with the open `MessageProtocol`, with TLS once the handshake is done. It fails with Twisted's
     own ``ConnectionRefusedError``, ``DNSLookupError``, ``TimeoutError`` (after ``timeouts.connect`` seconds in all),
     with what OpenSSL or service_identity says of a certificate, and so on. Cancelled, it stops connecting.

@@ -5,21 +5,21 @@ Clients that come faster than `Pace` allows are not turned away: all doors are s
 where they are to wait, those for whom there is no room. Twisted takes in up to a hundred clients in a turn, whatever
 its port is told meanwhile, unless it is told how many before the turn: so each port asks.
 
-Where the system has no descriptor left for a client, Twisted has one that it kept for that, and closes the client
-with it; it logs three lines for each. Here they are counted as all others who are turned away. Where the system cannot
-take clients in at all, all doors are shut for a while, for to ask it again and again would keep the loop busy.
+A port accepts by `tcpapp.accepting`, not by Twisted's own loop. Clients that cannot be accepted are counted like all
+others that are turned away. Where the system cannot accept any, all doors are shut for a while: to ask it again and
+again would keep the loop busy.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet import tcp
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.logger import ILogObserver, Logger
 
+from tcpapp.accepting import Accepting, Failed
 from tcpapp.pace import Pace
 
 __all__ = ["Door", "Doors"]
@@ -28,11 +28,8 @@ __all__ = ["Door", "Doors"]
 REST = 1.0
 """Seconds for which nobody is taken in where the system could not: as long as Go's net/http rests at the most."""
 
-Failed = Callable[[Any, str], None]
-"""Told of a client who could not be taken in: the address, `None` where it is not known, and what the system said."""
 
-
-def _ignored(address: Any, said: str) -> None: ...
+def _ignored(address: Any, said: str, nobody: bool = False) -> None: ...
 
 
 class Door:
@@ -44,13 +41,10 @@ class Door:
 
     def __init__(self, port: Any, most: Callable[[], int] = lambda: sys.maxsize, failed: Failed = _ignored) -> None:
         self.port = port
-        self._failed = failed
         self._reasons: set[str] = set()
         self._gone = not hasattr(port, "stopReading") or not hasattr(port, "startReading")
-        if hasattr(port, "numberAccepts"):
-            self._ask_before_reading(most)
-        if isinstance(getattr(port, "_logger", None), Logger):  # Twisted's, which has no other way to be heard
-            port._logger = Logger(port._logger.namespace, observer=cast(ILogObserver, self._heard))
+        if isinstance(port, tcp.Port):
+            port.doRead = Accepting(port, most, failed).turn  # type: ignore[method-assign]
 
     def shut(self, reason: str) -> None:
         """Take nobody in until `open` of the same `reason`."""
@@ -65,33 +59,9 @@ class Door:
         if not self._gone and shut and not self._reasons:
             self.port.startReading()
 
-    def _ask_before_reading(self, most: Callable[[], int]) -> None:
-        """Have the port take in no more clients in a turn than `most` says: one at the least."""
-        take_in = self.port.doRead
-
-        def take_in_at_most() -> None:
-            self.port.numberAccepts = max(1, min(self.port.numberAccepts, most()))
-            take_in()
-
-        self.port.doRead = take_in_at_most
-
-    def _heard(self, event: Any) -> None:
-        """The port says that a client was not taken in, or that it is about to close one, or has."""
-        if "address" in event:
-            self._failed(_address(event["address"]), "EMFILE")
-        elif "acceptError" in event:
-            self._failed(None, event["acceptError"])
-
     def take_away(self) -> None:
         """The port is being closed: nothing is asked of it any more."""
         self._gone = True
-
-
-def _address(accepted: Any) -> IAddress:
-    """What the system calls an address, as Twisted has it."""
-    if not isinstance(accepted, tuple):
-        return UNIXAddress(None)
-    return (IPv6Address if ":" in accepted[0] else IPv4Address)("TCP", *accepted[:2])
 
 
 class Doors:
@@ -107,7 +77,7 @@ class Doors:
         pace: Pace,
         clock: IReactorTime | None,
         room: Callable[[], int] = lambda: sys.maxsize,
-        failed: Failed = _ignored,
+        failed: Callable[[IAddress | None, str], None] = _ignored,
     ) -> None:
         self._failed = failed
         self.pace = pace
@@ -155,10 +125,10 @@ class Doors:
         if seconds:
             self._rest(self.clock, seconds)
 
-    def _not_taken_in(self, address: Any, said: str) -> None:
-        """The system could not: where it does not even know whom, it would be asked again at once."""
+    def _not_taken_in(self, address: IAddress | None, said: str, nobody: bool) -> None:
+        """A client could not be accepted; where the system can accept `nobody`, it is not asked again at once."""
         self._failed(address, said)
-        if address is None and self.clock is not None:
+        if nobody and self.clock is not None:
             self._rest(self.clock, REST)
 
     def _rest(self, clock: IReactorTime, seconds: float) -> None:

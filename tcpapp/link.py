@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -34,10 +34,12 @@ from tcpapp.outbox import Outbox
 from tcpapp.reading import Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
-from tcpapp.transports import expect_no_bytes, session_on, sets_up_tls, when_bytes_come
+from tcpapp.transports import expect_no_bytes, session_on, sets_up_tls, talks_to_itself, when_bytes_come
 from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
+
+ITSELF = "nobody listens there: the client was given the port that it connects to, and was connected to itself"
 
 
 class _Gone:
@@ -126,6 +128,9 @@ class Link(Protocol):
         self._ending.begin()
         if self.factory is not None:
             self.factory.connection_made(self)
+            if not getattr(self.factory, "serves", True) and talks_to_itself(self.transport):
+                self._cut(CloseReason(EndedBy.NETWORK, "lost", ITSELF, error=ConnectionRefusedError(string=ITSELF)))
+                return
         if not sets_up_tls(self.transport):
             self._open()
             return

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
+from socket import gaierror
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 from typing_extensions import Unpack
 
-from tcpapp.addresses import server_endpoint
+from tcpapp.addresses import describe, server_endpoint
+from tcpapp.adopted import NothingHandedOver, ports_of
 from tcpapp.connection import MessageProtocol
 from tcpapp.doors import Door
 from tcpapp.framing import Framing
@@ -20,16 +23,16 @@ from tcpapp.info import Info
 from tcpapp.server import MessageServerFactory
 from tcpapp.settings import Options
 
-__all__ = ["Listening", "close_port", "lacks_family", "listen"]
+__all__ = ["Listening", "close_port", "close_ports", "lacks_family", "listen", "why_not"]
 
 
 class Listening:
     """Ports that are being listened on, and the connections that came in through them. `listen` makes it."""
 
     def __init__(self, ports: Sequence[IListeningPort], factory: MessageServerFactory) -> None:
-        self._ports = list(ports)
+        self._ports = [each for port in ports for each in ports_of(port)]
         self._factory = factory
-        self._doors: list[Door] = [factory.doors.add(port) for port in ports]
+        self._doors: list[Door] = [factory.doors.add(port) for port in self._ports]
         self._suspended = False
         self._stopping: Deferred[None] | None = None
 
@@ -98,8 +101,7 @@ class Listening:
         if self._stopping is None:
             for door in self._doors:
                 self._factory.doors.remove(door)
-            closing = [close_port(port) for port in self._ports]
-            self._stopping = gatherResults(closing, consumeErrors=True).addCallbacks(lambda _: None, _first_error)
+            self._stopping = close_ports(self._ports)
         told: Deferred[None] = Deferred()
         self._stopping.addBoth(told.callback)
         return told
@@ -122,6 +124,12 @@ def close_port(port: Any) -> Deferred[None]:
     if not hasattr(port, "stopListening"):  # a stdio: endpoint gives its one connection's transport
         return succeed(None)
     return maybeDeferred(port.stopListening).addCallbacks(lambda _: None, not_removed)
+
+
+def close_ports(ports: Sequence[Any]) -> Deferred[None]:
+    """Stop listening on all of them, as `close_port` does; fires when all are closed, or fails with the first error."""
+    closing = [close_port(port) for port in ports]
+    return gatherResults(closing, consumeErrors=True).addCallbacks(lambda _: None, _first_error)
 
 
 def listen(
@@ -161,6 +169,24 @@ def lacks_family(failure: Failure) -> bool:
     return number == EAFNOSUPPORT or (number == EADDRNOTAVAIL and ":" in str(error.interface))
 
 
+def why_not(error: CannotListenError | OSError) -> str:
+    """Where it is not listened, and why, in a line: Twisted's has ``any:b'/run/app.sock'`` and ``:::7007`` in it."""
+    if isinstance(error, OSError):
+        return f"Couldn't listen: {error}."
+    if isinstance(error, NothingHandedOver):
+        return str(error)
+    reason: Any = error.socketError
+    if not isinstance(error.port, int):
+        return f"Couldn't listen on {describe(UNIXAddress(error.port))}: {reason}."
+    host = error.interface or "0.0.0.0"  # noqa: S104  # what none stands for
+    if isinstance(reason, gaierror):  # Twisted looks the interface up that stands behind the %
+        reason = f"this machine has no network interface {host.partition('%')[2]!r} ({reason})"
+    elif lacks_family(Failure(error)):
+        reason = f"{reason}: this machine has no such addresses; --missing-family=skip listens on the others"
+    where = describe((IPv6Address if ":" in host else IPv4Address)("TCP", host, error.port))
+    return f"Couldn't listen on {where}: {reason}."
+
+
 def _all_or_none(results: list[tuple[bool, Any]], skip: bool) -> Any:
     """
     The ports, if all were opened; else none is left open, and the first failure is what comes of it.
@@ -173,7 +199,7 @@ def _all_or_none(results: list[tuple[bool, Any]], skip: bool) -> Any:
     if ports and not failures:
         return ports
     failures = failures or missing
-    closed = DeferredList([close_port(port) for port in ports], consumeErrors=True)
+    closed = DeferredList([close_ports(ports_of(port)) for port in ports], consumeErrors=True)
     return closed.addCallback(_returning(failures[0]))
 
 

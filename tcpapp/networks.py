@@ -1,8 +1,9 @@
 """
 Networks of addresses, as operators write them (CIDR, RFC 4632 and RFC 4291 section 2.3): who may come in.
 
-An IPv4 address inside an IPv6 one (``::ffff:192.0.2.1``, RFC 4291 section 2.5.5.2), as a socket for both gives it, is
-that IPv4 address. Peers without an IP address (UNIX sockets) are in no network.
+An IPv4-mapped IPv6 address (``::ffff:192.0.2.1``, RFC 4291 section 2.5.5.2), as a socket for both families gives it, is
+the IPv4 address in it, and a network of such addresses is the IPv4 network: ``::ffff:192.0.2.0/120`` is
+``192.0.2.0/24``. Peers without an IP address (UNIX sockets) are in no network.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 
 from tcpapp.errors import InvalidAddress
 
-__all__ = ["Networks", "Place", "ip_of", "name_of", "place_of"]
+__all__ = ["Networks", "Place", "ip_of", "name_of", "place_of", "plain_host"]
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+"""The IPv4-mapped IPv6 addresses."""
 Place = tuple[int, int]
 """A network that peers are counted by: the version of IP, and the bits that all its addresses share."""
 
@@ -35,6 +38,11 @@ def _ip(host: str) -> IP | None:
     except ValueError:
         return None
     return getattr(ip, "ipv4_mapped", None) or ip
+
+
+def plain_host(host: str) -> str:
+    """The `host` of an address as it is written for people: an IPv4-mapped IPv6 address as the IPv4 address in it."""
+    return str(_ip(host) or host) if host[:7].lower() == "::ffff:" else host
 
 
 def place_of(ip: IP, bits_ipv4: int, bits_ipv6: int) -> Place:
@@ -69,6 +77,7 @@ class Networks:
         """Whether a peer at `ip` may come in."""
         if ip is None:
             return True
+        ip = getattr(ip, "ipv4_mapped", None) or ip
         if any(ip in each for each in self.deny):
             return False
         return not self.allow or any(ip in each for each in self.allow)
@@ -79,9 +88,12 @@ def _network(text: str) -> Network:
     if not isinstance(text, str):  # ipaddress takes numbers and packed bytes, too
         raise InvalidAddress(f"{text!r}: {takes}")
     try:
-        return ipaddress.ip_network(text)
+        network = ipaddress.ip_network(text)
     except ValueError as error:
         raise InvalidAddress(f"{text!r}: {takes}{_hint(text)}") from error
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(MAPPED):
+        return ipaddress.IPv4Network((int(network[0]) & 0xFFFFFFFF, network.prefixlen - MAPPED.prefixlen))
+    return network
 
 
 def _hint(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from twisted.application.service import IService
 from twisted.python import usage
 
+from tcpapp.adopted import HOW, is_unseen
 from tcpapp.configuration.checking import Checked, check, load_app
 from tcpapp.configuration.options import GROUPS, OPTIONS
 from tcpapp.configuration.showing import FLAGS, config_page, help_page, limits_page
@@ -110,6 +111,8 @@ class Options(usage.Options):
     def _show(self, checked: Checked) -> None:
         """Print the pages that were asked for, and leave where there was one."""
         good = f"twistd {self.command}: the configuration is good"
+        if any(map(is_unseen, checked.endpoints)):
+            good += f"; sockets that are handed over could not be looked at: {HOW}"
         pages = {
             "show-config": lambda: config_page(checked.given),
             "show-limits": lambda: limits_page(checked.given),

@@ -18,12 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from tcpapp.addresses import describe
 from tcpapp.configuration.checking import Checked
@@ -31,7 +29,7 @@ from tcpapp.configuration.showing import switched_off
 from tcpapp.configuration.sources import Problems
 from tcpapp.info import Info
 from tcpapp.lag import LoopWatch
-from tcpapp.listening import lacks_family
+from tcpapp.listening import why_not
 from tcpapp.log_stream import tell
 from tcpapp.lost_lines import LostLines
 from tcpapp.server import MessageServerFactory
@@ -100,7 +98,7 @@ class TwistdService(MessageService):
         try:
             super().privilegedStartService()
         except (CannotListenError, OSError) as error:
-            told = _cannot_listen(error)
+            told = why_not(error)
             _log.critical("{told}", told=told)
             self._clean_up(told)
             _leave(f"twistd {self._command}: {told}")
@@ -236,16 +234,6 @@ def raise_descriptor_limit(connections: int) -> int:
             most=most,
         )
     return most
-
-
-def _cannot_listen(error: CannotListenError | OSError) -> str:
-    """What is wrong, in Twisted's words; but those call a UNIX socket ``any:b'/run/app.sock'``."""
-    if isinstance(error, OSError):
-        return f"Couldn't listen: {error}."
-    if isinstance(error.port, int):
-        family = ": this machine has no such addresses; --missing-family=skip listens on the others"
-        return str(error).removesuffix(".") + (family if lacks_family(Failure(error)) else ".")
-    return f"Couldn't listen on {describe(UNIXAddress(error.port))}: {error.socketError}."
 
 
 def _leave(text: str) -> NoReturn:

@@ -61,9 +61,15 @@ class Reading:
         if self.held != before and self._ending.state is State.OPEN and not self._ending.no_more_input:
             if not self.held:
                 self._deadlines.resume()
-                self._transport.resumeProducing()
+                self._resume()
             elif why & SHORT:
                 self._deadlines.unpress()
+
+    def _resume(self) -> None:
+        try:
+            self._transport.resumeProducing()
+        except OSError:  # the system watches no more descriptors (epoll_ctl: ENOSPC, ENOMEM): it would never be heard
+            self._transport.abortConnection()
 
     # How much is read at once: the least of what is usual, and of what each reason has to say. Twisted has one number
     # for that and for its write mark: the app of a connection that is read in small pieces is held back sooner, too.

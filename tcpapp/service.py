@@ -23,9 +23,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tcpapp.addresses import describe, server_endpoint
+from tcpapp.adopted import ports_of
 from tcpapp.doors import Door
 from tcpapp.info import Info
-from tcpapp.listening import close_port, lacks_family
+from tcpapp.listening import close_ports, lacks_family, why_not
 from tcpapp.server import MessageServerFactory
 
 __all__ = ["EndpointService", "MessageService"]
@@ -37,15 +38,16 @@ class EndpointService(Service):
     """
     Listens with `factory` on one endpoint; started, stopped and started again as one likes.
 
-    `address` is where it listens, and `missing` why it does not, where this machine has no such address family and it
-    may be skipped (`Policies`).
+    `addresses` are where it listens: one, but for several sockets that were handed over under one name. `missing` is
+    why it does not, where this machine has no such address family and it may be skipped (`Policies`).
     """
 
     def __init__(self, endpoint: IStreamServerEndpoint, factory: MessageServerFactory) -> None:
         self._endpoint = endpoint
         self._factory = factory
         self._listening: Deferred[IListeningPort | None] | None = None
-        self.address: IAddress | None = None
+        self.addresses: list[IAddress] = []
+        self._doors: list[Door] = []
         self.missing: Failure | None = None
         self._suspended = False
 
@@ -68,6 +70,11 @@ class EndpointService(Service):
                 self.running = 0
                 raise
 
+    @property
+    def address(self) -> IAddress | None:
+        """The first of `addresses`."""
+        return self.addresses[0] if self.addresses else None
+
     def reload(self) -> bool:
         """Read its certificates anew, if it has any; whether they were right."""
         reload = getattr(self._endpoint, "reload", None)
@@ -79,15 +86,15 @@ class EndpointService(Service):
         listening, self._listening = self._listening, None
         if listening is None:
             return succeed(None)
-        if self.address is None:
+        if not self.addresses:
             listening.cancel()
         return listening.addCallback(self._unlisten).addErrback(self._tell_unclosed)
 
     def look(self, suspended: bool) -> None:
         """Take nobody in while the service is `suspended`."""
         self._suspended = suspended
-        if self.address is not None:
-            (self._door.shut if suspended else self._door.open)("suspended")
+        for door in self._doors:
+            (door.shut if suspended else door.open)("suspended")
 
     def _listen(self) -> None:
         failures: list[Failure] = []
@@ -96,7 +103,8 @@ class EndpointService(Service):
         def failed(failure: Failure) -> None:
             if self._factory.settings.policies.missing_family == "skip" and lacks_family(failure):
                 self.missing = failure
-                _log.warn("not listened on, for missing_family is skip: {error}", error=failure.getErrorMessage())
+                error = why_not(failure.value)  # type: ignore[arg-type]  # lacks_family says so
+                _log.warn("not listened on, for missing_family is skip: {error}", error=error)
             elif self._listening is None:  # it failed at once, which is raised; or it was stopped, which is no failure
                 failures.append(failure)
             else:
@@ -109,19 +117,25 @@ class EndpointService(Service):
         self._listening = listening
 
     def _listens(self, port: IListeningPort) -> IListeningPort:
-        self.address = port.getHost()
-        self._door: Door = self._factory.doors.add(port)
+        self.addresses = [each.getHost() for each in ports_of(port)]
+        self._doors = [self._factory.doors.add(each) for each in ports_of(port)]
         self.look(self._suspended)
-        _log.info("listening on {address}", address=describe(self.address))
+        for address in self.addresses:
+            _log.info("listening on {address}", address=describe(address))
         return port
 
     def _unlisten(self, port: IListeningPort | None) -> Any:
         if port is None:
             return None
-        address, self.address = self.address, None
-        self._factory.doors.remove(self._door)
-        closed = close_port(port)
-        return closed.addCallback(lambda _: _log.info("no longer listening on {address}", address=describe(address)))
+        addresses, self.addresses = self.addresses, []
+        doors, self._doors = self._doors, []
+        for door in doors:
+            self._factory.doors.remove(door)
+        return close_ports(ports_of(port)).addCallback(self._tell_closed, addresses)
+
+    def _tell_closed(self, _: object, addresses: list[IAddress]) -> None:
+        for address in addresses:
+            _log.info("no longer listening on {address}", address=describe(address))
 
     def _tell_unclosed(self, failure: Failure) -> None:
         _log.error("cannot stop listening properly: {error}", error=failure.getErrorMessage())
@@ -149,7 +163,7 @@ class MessageService(MultiService):
     @property
     def addresses(self) -> list[IAddress]:
         """Where it listens now; the real port numbers where 0 was asked for."""
-        return [each.address for each in self._endpoint_services() if each.address is not None]
+        return [address for each in self._endpoint_services() for address in each.addresses]
 
     def privilegedStartService(self) -> None:
         """See `EndpointService.privilegedStartService`. Either all endpoints are listened on, or none."""

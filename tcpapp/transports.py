@@ -6,9 +6,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.protocols.policies import ProtocolWrapper
 
-__all__ = ["bottom_of", "expect_no_bytes", "session_on", "sets_up_tls", "tls_layer", "tls_trouble", "when_bytes_come"]
+__all__ = [
+    "bottom_of",
+    "expect_no_bytes",
+    "session_on",
+    "sets_up_tls",
+    "talks_to_itself",
+    "tls_layer",
+    "tls_trouble",
+    "when_bytes_come",
+]
 
 
 def bottom_of(transport: Any) -> Any:
@@ -16,6 +26,20 @@ def bottom_of(transport: Any) -> Any:
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
+
+
+def talks_to_itself(transport: Any) -> bool:
+    """
+    Whether a client's connection is one with itself: the same address and port at both ends.
+
+    TCP makes such a connection (RFC 9293, section 3.5, simultaneous open) where a client is given the very port that it
+    connects to: one of the ephemeral range, on which nobody listens.
+    """
+    try:
+        host, peer = transport.getHost(), transport.getPeer()
+    except (AttributeError, OSError):  # a transport without addresses, or one that is lost already
+        return False
+    return isinstance(host, (IPv4Address, IPv6Address)) and host == peer
 
 
 def tls_layer(transport: Any) -> Any:

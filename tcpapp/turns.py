@@ -48,5 +48,7 @@ class Turns:
     def _next(self) -> None:
         self._call = None
         go_on, _ = self._waiting.popleft()
-        go_on()
-        self._go()
+        try:
+            go_on()
+        finally:
+            self._go()  # the others have their turns whatever one of them brings about

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import endpoints
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.interfaces import IHostnameResolver, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.systemd import ListenFDs
+from zope.interface import implementer
 
 from tcpapp import addresses
 from tcpapp.addresses import client_endpoint, describe, server_endpoint
+from tcpapp.adopted import AdoptedEndpoint
 from tcpapp.errors import InvalidAddress
+from tcpapp.proxied import Proxied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,12 +113,11 @@ def test_a_tcp_server_listens_as_its_string_says(
 @pytest.mark.parametrize(
     ("endpoint", "path", "mode"),
     [
-        ("unix:/run/app.sock", "/run/app.sock", 0o666),
+        ("unix:/run/app.sock:mode=666", "/run/app.sock", 0o666),
         ("unix:/run/app.sock:mode=660:lockfile=0", "/run/app.sock", 0o660),
-        (r"unix:address=/run/a\:b\\c=d", r"/run/a:b\c=d", 0o666),
-        ("unix:\0abstract", "\0abstract", 0o666),
-        ("unix:" + "a" * LONGEST, "a" * LONGEST, 0o666),
-        ("unix:\udcff", "\udcff", 0o666),
+        (r"unix:address=/run/a\:b\\c=d:mode=666", r"/run/a:b\c=d", 0o666),
+        ("unix:" + "a" * LONGEST + ":mode=666", "a" * LONGEST, 0o666),
+        ("unix:\udcff:mode=666", "\udcff", 0o666),
     ],
 )
 def test_a_unix_server_listens_as_its_string_says(
@@ -124,6 +127,21 @@ def test_a_unix_server_listens_as_its_string_says(
     server_endpoint(reactor, endpoint).listen(Factory())
     (listening,) = reactor.unixServers
     assert (path, mode) == (listening[0], listening[3])
+
+
+@pytest.mark.parametrize("endpoint", ["unix:@app", "unix:\0app"])
+def test_an_abstract_unix_socket_is_listened_on(reactor: MemoryReactorClock, endpoint: str) -> None:
+    """By its name behind a NUL; it has no file, and so no lock."""
+    server_endpoint(reactor, endpoint).listen(Factory())
+    (listening,) = reactor.unixServers
+    assert (listening[0], listening[4]) == ("\0app", 0)
+
+
+@pytest.mark.parametrize("endpoint", ["unix:@app", "unix:\0app"])
+def test_an_abstract_unix_socket_is_connected_to(reactor: MemoryReactorClock, endpoint: str) -> None:
+    """As servers write it."""
+    client_endpoint(reactor, endpoint).connect(Factory())
+    assert [(each[0], each[3]) for each in reactor.unixClients] == [("\0app", False)]
 
 
 @pytest.mark.usefixtures("in_certificates")
@@ -155,15 +173,30 @@ def test_a_server_behind_haproxy_listens(reactor: MemoryReactorClock, endpoint: 
     assert [listening[0] for listening in reactor.tcpServers] == [7007]
 
 
-@pytest.mark.parametrize("endpoint", ["systemd:INET:name=app", "systemd:domain=INET:index=0"])
+@pytest.mark.parametrize("endpoint", ["systemd:INET:name=app", "systemd:domain=INET:index=0", "systemd:name=app"])
 def test_a_socket_of_systemd_is_found(
     reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
     """A socket that systemd handed over is found by its name or its place."""
-    monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", ListenFDs([3], ["app"]))
-    found = server_endpoint(reactor, endpoint)
-    assert isinstance(found, endpoints.AdoptedStreamServerEndpoint)
-    assert found.fileno == 3
+    with socket.create_server(("127.0.0.1", 0)) as handed_over:
+        monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", ListenFDs([handed_over.fileno()], ["app"]))
+        found = server_endpoint(reactor, endpoint)
+        assert isinstance(found, AdoptedEndpoint)
+        assert [each.descriptor for each in found.sockets] == [handed_over.fileno()]
+
+
+def test_a_socket_of_systemd_may_be_below_tls(
+    reactor: MemoryReactorClock, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a PROXY header, wherever ``haproxy:`` is written, below TLS."""
+    monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", ListenFDs([], []))
+    for text in (
+        r"tls:certificate={}:endpoint=haproxy\:systemd\:name=app",
+        r"haproxy:tls:certificate={}:endpoint=systemd\:name=app",
+    ):
+        found = server_endpoint(reactor, text.format(certificates / "both.pem"))
+        assert isinstance(found, Proxied)
+        assert isinstance(found.endpoint.endpoint, AdoptedEndpoint)
 
 
 def test_standard_input_is_an_endpoint(reactor: MemoryReactorClock) -> None:
@@ -190,7 +223,9 @@ KINDS = "is no kind of endpoint; there are haproxy, ssl, stdio, systemd, tcp, tc
         ("tls:7007:clients=must", "clients is 'must'; it takes required or wished"),
         ("tls:7007:alpn=h2 http", "alpn is 'h2 http'; it takes names of protocols, such as h2,http/1.1"),
         ("tls:7007:watch=often", "watch is 'often'; it takes a whole number of seconds (0: never)"),
-        ("systemd:", "has no domain; write it as in systemd:domain=INET:name=app"),
+        ("systemd:", "it takes the name= (FileDescriptorName=) of a socket or its index=, as systemd:name=app"),
+        ("systemd:INET", "it takes the name= (FileDescriptorName=) of a socket or its index="),
+        ("systemd:INET:index=0:name=app", "it takes the name= (FileDescriptorName=) of a socket or its index="),
         # ports
         ("tcp::", f"port is ''; {PORT}"),
         ("tcp: 80", f"port is ' 80'; {PORT}"),
@@ -214,6 +249,10 @@ KINDS = "is no kind of endpoint; there are haproxy, ssl, stdio, systemd, tcp, tc
         ("tcp:80:interface=1.2.3", f"interface is '1.2.3'; {IP}"),
         ("tcp:80:interface=*", f"interface is '*'; {IP}"),
         (r"tcp:80:interface=[\:\:1]", f"interface is '[::1]'; {IP}"),
+        (
+            r"tcp:80:interface=fe80\:\:1",
+            r"interface is 'fe80::1', which every interface may have; write which one: fe80\:\:1%eth0",
+        ),
         (r"tcp:80:interface=\:\:1%a b", f"interface is '::1%a b'; {IP}"),
         (
             "tcp:80:interface=::1",
@@ -226,6 +265,9 @@ KINDS = "is no kind of endpoint; there are haproxy, ssl, stdio, systemd, tcp, tc
         ("unix:/a:mode=888", "mode is '888'; it takes permissions in octal"),
         ("unix:/a:lockfile=yes", "lockfile is 'yes'; it takes 0 or 1"),
         ("unix::mode=660", f"address is ''; it takes a path of 1 to {LONGEST} bytes, no NUL among them"),
+        ("unix:@", "address is '@'; it takes a path of 1 to"),
+        ("unix:@app:mode=660", "an abstract socket has no mode: it is no file; a file of that name is ./@name"),
+        ("unix:@app:lockfile=0", "an abstract socket has no lockfile"),
         ("unix:/a\0b", "address is '/a\\x00b'; it takes a path"),
         ("unix:\0", "address is '\\x00'; it takes a path"),
         ("unix:\ud800", "address is '\\ud800'; it takes a path"),
@@ -306,9 +348,6 @@ def test_a_server_that_cannot_be_is_refused(endpoint: object, says: str) -> None
         ("tls:7007:certificate=both.pem:clients=required", "clients= and clientRoots= go together"),
         ("haproxy:ssl:7007:privateKey=junk.pem", "junk.pem: it holds no certificate in PEM"),
         ("haproxy:ssl:7007:privateKey=both.pem:sslmethod=SSLv23_METHOD", "behind a proxy there is no sslmethod"),
-        ("systemd:INET:index=0", "it takes either the index= or the name= (FileDescriptorName) of a socket"),
-        ("systemd:INET:name=app", "(KeyError: 'app'); it takes either the index= or the name="),
-        ("systemd:INET", "(ValueError: Specify exactly one of descriptor index or name); it takes either"),
     ],
     ids=shown,
 )
@@ -336,6 +375,21 @@ def test_a_file_that_may_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch)
 # Clients --------------------------------------------------------------------------------------------------------------
 
 
+@implementer(IHostnameResolver)
+class Names:
+    """A resolver that gives each name an address of its own; `asked` tells which name an address stands for."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, str] = {}
+
+    def resolveHostName(self, receiver: Any, name: str, portNumber: int = 0, *given: Any) -> Any:  # noqa: N803
+        address = f"192.0.2.{len(self.asked)}"
+        self.asked[address] = name.encode().decode("idna") if name.startswith("xn--") else name
+        receiver.resolutionBegan(None)
+        receiver.addressResolved(IPv4Address("TCP", address, portNumber))
+        receiver.resolutionComplete()
+
+
 @pytest.mark.parametrize(
     ("endpoint", "host", "port"),
     [
@@ -361,9 +415,12 @@ def test_a_file_that_may_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_a_tcp_client_connects_as_its_string_says(
     reactor: MemoryReactorClock, endpoint: str, host: str, port: int
 ) -> None:
-    """Host and port are what was written, in order or by name, escapes undone."""
+    """Host and port are what was written, in order or by name, escapes undone; names are looked up."""
+    names = Names()
+    reactor.installNameResolver(names)
     client_endpoint(reactor, endpoint).connect(Factory())
-    assert [(host, port)] == [connecting[:2] for connecting in reactor.tcpClients]
+    looked_up = [(names.asked.get(each[0], each[0]), each[1]) for each in reactor.tcpClients]
+    assert [(host, port)] == looked_up
 
 
 def test_a_tcp_client_connects_from_an_address_for_a_time(reactor: MemoryReactorClock) -> None:
@@ -461,6 +518,9 @@ CLIENT_KINDS = "is no kind of endpoint; there are ssl, tcp, tls, unix"
         ("tcp:localhost:7007:timeout=0", "timeout is '0'; it takes a whole number of seconds, 1 or more"),
         ("tcp:localhost:7007:timeout=1.5", "timeout is '1.5'; it takes a whole number of seconds"),
         ("tcp:localhost:7007:bindAddress=", r"bindAddress is ''; it takes an IP address (IPv6: \:\:1), as in"),
+        (r"tcp:fe80\:\:1:7007", r"host is 'fe80::1', which every interface may have; write which one: fe80\:\:1%eth0"),
+        (r"tls:localhost:7007:bindAddress=fe80\:\:1", "bindAddress is 'fe80::1', which every interface may have"),
+        ("unix:@app:lockfile=1", "an abstract socket has no lockfile"),
         ("unix::timeout=1", "path is ''; it takes a path of 1 to"),
         (
             "tls:localhost:7007:trustRoots=/nowhere",
@@ -613,6 +673,7 @@ def test_strings_are_cut_as_twisted_cuts_them(rest: str) -> None:
         (IPv4Address("TCP", "127.0.0.1", 7007), "127.0.0.1:7007"),
         (IPv6Address("TCP", "::1", 7007), "[::1]:7007"),
         (IPv6Address("TCP", "fe80::1%eth0", 7007), "[fe80::1%eth0]:7007"),
+        (IPv6Address("TCP", "::ffff:192.0.2.1", 7007), "192.0.2.1:7007"),
         (IPv4Address("TCP", "1.2\r\n\x1b[31m", 7007), r"1.2\r\n\x1b[31m:7007"),
         (UNIXAddress("/run/app.sock"), "unix:/run/app.sock"),
         (UNIXAddress(b"/run/app.sock"), "unix:/run/app.sock"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+import errno
+import socket
+
+import pytest
+from twisted.internet import tcp
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock
-from twisted.logger import Logger
 
 from tcpapp.doors import Door, Doors
 from tcpapp.pace import Pace
@@ -110,40 +114,72 @@ def test_without_a_clock_there_is_no_pace():
     assert door.port.told == []
 
 
-class Taking(Port):
-    """A port that takes in clients, as many in a turn as Twisted has it."""
+class Taking(tcp.Port):
+    """A port of Twisted's that notes how many clients it is to accept, and what it is told."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(0, ServerFactory())
         self.numberAccepts = 100
+        self.told = []
         self.taken = []
+        self.socket = self
+        self.error = BlockingIOError(errno.EAGAIN, "nobody waits")
 
-    def doRead(self):
-        self.taken.append(self.numberAccepts)
-        self.numberAccepts += 20
+    def startReading(self):
+        self.told.append("start")
+
+    def stopReading(self):
+        self.told.append("stop")
+
+    def accept(self):
+        raise self.error
+
+    def turn(self):
+        """Accept, where there is nobody; note how many could have been."""
+        self.most = 0
+        self.accept = self.count
+        self.doRead()
+        self.taken.append(self.most)
+        self.numberAccepts = 100
+
+    def count(self):
+        self.most += 1
+        return socket.socket(), ("192.0.2.7", 4711)
 
 
-def test_no_more_are_taken_in_in_a_turn_than_the_pace_allows():
+@pytest.fixture
+def taking():
+    """Give a function that makes a port whose clients are all refused by its factory."""
+
+    def make():
+        port = Taking()
+        port.factory.buildProtocol = lambda _: None
+        return port
+
+    return make
+
+
+def test_no_more_are_taken_in_in_a_turn_than_the_pace_allows(taking):
     """One at the least: a port that reads has somebody to take in."""
     clock = Clock()
     doors = Doors(Pace(5), clock)
-    port = doors.add(Taking()).port
-    port.doRead()
+    port = doors.add(taking()).port
+    port.turn()
     for _ in range(4):
         doors.came()
-    port.doRead()
+    port.turn()
     doors.came()
-    port.doRead()
+    port.turn()
     assert port.taken == [5, 1, 1]
 
 
-def test_no_more_are_taken_in_in_a_turn_than_there_is_room_for():
+def test_no_more_are_taken_in_in_a_turn_than_there_is_room_for(taking):
     """By any pace; and while there is no room, all doors are shut, new ones too."""
     room = 3
     doors = Doors(Pace(0), Clock(), lambda: room)
-    port = doors.add(Taking()).port
+    port = doors.add(taking()).port
     doors.look()
-    port.doRead()
+    port.turn()
     room = 0
     doors.look()
     doors.look()
@@ -154,54 +190,38 @@ def test_no_more_are_taken_in_in_a_turn_than_there_is_room_for():
     assert (port.told, new.port.told) == (["stop", "start"], ["stop", "start"])
 
 
-def test_without_a_clock_room_counts_all_the_same():
+def test_without_a_clock_room_counts_all_the_same(taking):
     doors = Doors(Pace(5), None, lambda: 2)
-    port = doors.add(Taking()).port
-    port.doRead()
+    port = doors.add(taking()).port
+    port.turn()
     assert port.taken == [2]
 
 
-class Logging(Port):
-    """A port that says what it cannot do, as Twisted's does."""
-
-    def __init__(self):
-        super().__init__()
-        self._logger = Logger("twisted.internet.tcp.Port")
-
-
-def test_a_client_for_whom_there_is_no_descriptor_is_told_of_in_one_way():
-    """Twisted closes it, and says so in three lines; a port without such a log is left alone."""
+def test_trouble_of_one_client_is_told_and_shuts_no_door(taking):
+    """The next one is accepted at once."""
     told = []
-    doors = Doors(Pace(0), Clock(), failed=lambda address, said: told.append((address, said)))
-    door = doors.add(Logging())
-    doors.add(Port())
-    port = door.port
-    port._logger.info("EMFILE encountered; releasing reserved file descriptor.")
-    for address in [("192.0.2.7", 4711), ("2001:db8::1", 4711, 0, 0), ""]:
-        port._logger.info("EMFILE recovery: Closed socket from {address}", address=address)
-    assert told == [
-        (IPv4Address("TCP", "192.0.2.7", 4711), "EMFILE"),
-        (IPv6Address("TCP", "2001:db8::1", 4711), "EMFILE"),
-        (UNIXAddress(None), "EMFILE"),
-    ]
-    assert port.told == []
+    port = Doors(Pace(0), Clock(), failed=lambda address, said: told.append((address, said))).add(taking()).port
+    port.numberAccepts = 1
+    port.error = OSError(errno.ECONNABORTED, "it left")
+    port.doRead()
+    assert (told, port.told) == ([(None, "ECONNABORTED")], [])
 
 
-def test_a_system_that_can_take_nobody_in_is_not_asked_again_at_once():
+def test_a_system_that_can_take_nobody_in_is_not_asked_again_at_once(taking):
     """The doors are shut for a second: the client waits, and the loop is not kept busy with it."""
     clock, told = Clock(), []
-    doors = Doors(Pace(0), clock, failed=lambda address, said: told.append((address, said)))
-    port = doors.add(Logging()).port
-    port._logger.info("Could not accept new connection ({acceptError})", acceptError="ENFILE")
+    port = Doors(Pace(0), clock, failed=lambda address, said: told.append((address, said))).add(taking()).port
+    port.error = OSError(errno.ENFILE, "too many open files")
+    port.doRead()
     assert (told, port.told) == ([(None, "ENFILE")], ["stop"])
     clock.advance(1)
     assert port.told == ["stop", "start"]
 
 
-def test_a_door_of_its_own_tells_nobody():
+def test_a_door_of_its_own_tells_nobody(taking):
     """Nor does one of doors that run by no clock rest."""
-    door = Door(Logging())
-    door.port._logger.info("Could not accept new connection ({acceptError})", acceptError="ENFILE")
-    timeless = Doors(Pace(0), None).add(Logging()).port
-    timeless._logger.info("Could not accept new connection ({acceptError})", acceptError="ENFILE")
-    assert (door.port.told, timeless.told) == ([], [])
+    door, timeless = Door(taking()), Doors(Pace(0), None).add(taking())
+    for each in (door, timeless):
+        each.port.error = OSError(errno.ENFILE, "too many open files")
+        each.port.doRead()
+    assert (door.port.told, timeless.port.told) == ([], [])

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from tcpapp.errors import InvalidAddress
-from tcpapp.networks import Networks, ip_of, place_of
+from tcpapp.networks import Networks, ip_of, place_of, plain_host
 
 IN = ipaddress.ip_address
 
@@ -61,6 +61,9 @@ def test_a_place_of_all_bits_is_an_address_and_one_of_none_is_everywhere():
         (["192.0.2.0/24"], ["192.0.2.7"], ["192.0.2.6"], ["192.0.2.7"]),
         (["192.0.2.7"], ["192.0.2.0/24"], [], ["192.0.2.7", "192.0.2.6"]),
         (["2001:db8::/32", "127.0.0.1"], [], ["2001:db8:1::1", "127.0.0.1"], ["127.0.0.2", "2001:db9::1"]),
+        ([], ["::ffff:192.0.2.1"], ["192.0.2.2", "::1"], ["192.0.2.1"]),
+        (["::ffff:192.0.2.0/120"], ["::ffff:c000:207"], ["192.0.2.6"], ["192.0.2.7", "192.0.3.1", "::1"]),
+        (["::ffff:0.0.0.0/96"], [], ["192.0.2.7", "127.0.0.1"], ["::1"]),
     ],
 )
 def test_who_is_allowed_and_not_denied_comes_in(allow, deny, admitted, refused):
@@ -68,6 +71,11 @@ def test_who_is_allowed_and_not_denied_comes_in(allow, deny, admitted, refused):
     assert [ip for ip in admitted + refused if networks.admits(IN(ip))] == admitted
     assert networks.admits(None)
     assert bool(networks) is bool(allow or deny)
+
+
+def test_a_mapped_address_is_admitted_as_the_ipv4_address_in_it() -> None:
+    assert not Networks(deny=["192.0.2.1"]).admits(IN("::ffff:192.0.2.1"))
+    assert Networks(allow=["192.0.2.1"]).admits(IN("::ffff:192.0.2.1"))
 
 
 @pytest.mark.parametrize(
@@ -88,3 +96,27 @@ def test_what_is_no_network_is_refused(text, hint):
         Networks(allow=[text])
     with pytest.raises(InvalidAddress, match=hint):
         Networks(deny=[text])
+
+
+@pytest.mark.parametrize("bits", [(24, 64), (32, 128)])
+def test_a_mapped_address_counts_as_the_ipv4_address_in_it(bits: tuple[int, int]) -> None:
+    """Connections through a socket for both families count with those through an IPv4 socket."""
+    mapped = ip_of(IPv6Address("TCP", "::ffff:192.0.2.1", 4711))
+    assert mapped is not None
+    assert place_of(mapped, *bits) == place_of(IN("192.0.2.1"), *bits)
+
+
+@pytest.mark.parametrize(
+    ("host", "plain"),
+    [
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:201", "192.0.2.1"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("::1", "::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("no address", "no address"),
+    ],
+)
+def test_a_mapped_host_is_written_as_the_ipv4_address_in_it(host: str, plain: str) -> None:
+    """Every other host stays as it is."""
+    assert plain_host(host) == plain

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from pathlib import Path
+from socket import gaierror
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from tcpapp import process
+from tcpapp.adopted import NothingHandedOver
 from tcpapp.plugin import Options
 from tcpapp.process import TwistdService, raise_descriptor_limit, run_on_monotonic_time
 from tests.peers import NO_IPV6
@@ -91,11 +93,23 @@ def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_pat
         (BUSY, "Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use."),
         (
             NO_IPV6,
-            "Couldn't listen on :::7007: [Errno 97] Address family not supported by protocol: this machine has no such",
+            "Couldn't listen on [::]:7007: [Errno 97] Address family not supported by protocol: this machine has no",
         ),
         (
             CannotListenError(None, b"/run/s", "Cannot acquire lock"),
             "Couldn't listen on unix:/run/s: Cannot acquire lock.",
+        ),
+        (
+            CannotListenError("", 7007, OSError(98, "Address already in use")),
+            "Couldn't listen on 0.0.0.0:7007: [Errno 98] Address already in use.",
+        ),
+        (
+            CannotListenError("fe80::1%eth7", 7007, gaierror(-2, "Name or service not known")),
+            "Couldn't listen on [fe80::1%eth7]:7007: this machine has no network interface 'eth7' ([Errno -2] Name",
+        ),
+        (
+            NothingHandedOver("name=app"),
+            "Couldn't listen on systemd:name=app: no socket was handed over to this process: systemd hands over",
         ),
         (
             PermissionError(13, "Permission denied", "/run/s.lock"),

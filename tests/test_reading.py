@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.full = False
         self.ending = Ending(self)  # type: ignore[arg-type]
         self.ending.open()
         self.bufferSize = USUAL
@@ -45,6 +47,11 @@ class Rig:
 
     def resumeProducing(self) -> None:
         self.told.append("resume")
+        if self.full:
+            raise OSError(errno.ENOSPC, "no watch left")
+
+    def abortConnection(self) -> None:
+        self.told.append("abort")
 
 
 def test_it_is_read_from_again_when_no_reason_is_left() -> None:
@@ -119,3 +126,12 @@ def test_one_that_has_ended_is_told_nothing(end: str) -> None:
     rig.reading.let(FULL)
     told: Any = rig.told
     assert told == []
+
+
+def test_one_that_the_system_cannot_watch_any_more_is_cut() -> None:
+    """It would never be heard again; whoever let it go on is not to blame."""
+    rig = Rig()
+    rig.full = True
+    rig.reading.hold(KEPT)
+    rig.reading.let(KEPT)
+    assert rig.told == ["our turn", "pause", "its turn", "resume", "abort"]

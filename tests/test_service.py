@@ -144,7 +144,7 @@ def test_an_address_family_that_is_missing_may_be_skipped(start: str, hosts: Hos
     for step in (start, "startService"):
         getattr(service, step)()
     assert service.addresses == [IPv4Address("TCP", "10.0.0.1", 7007)]
-    assert log()[1].startswith("not listened on, for missing_family is skip: Couldn't listen on :::7007: [Errno 97]")
+    assert log()[1].startswith("not listened on, for missing_family is skip: Couldn't listen on [::]:7007: [Errno 97]")
     assert hosts.run(hosts.connect().request(b"hello")) == b"hello"
     for nowhere in (service_of(Unlistenable(), policies=skip), service_of(Unlistenable(), TCP)):
         with pytest.raises(CannotListenError):

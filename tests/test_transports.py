@@ -6,11 +6,13 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from tcpapp.testing.transport import FakeTransport
-from tcpapp.transports import bottom_of, expect_no_bytes, sets_up_tls, when_bytes_come
+from tcpapp.transports import bottom_of, expect_no_bytes, sets_up_tls, talks_to_itself, when_bytes_come
 
 
 def layer(below: Any, kind: Any = ProtocolWrapper) -> Any:
@@ -69,3 +71,26 @@ def test_a_layer_that_is_given_nothing_keeps_nothing() -> None:
     expect_no_bytes(layer)
     expect_no_bytes(layer)
     assert vars(layer) == {}
+
+
+HERE = IPv4Address("TCP", "127.0.0.1", 50000)
+
+
+@pytest.mark.parametrize(
+    ("host", "peer", "itself"),
+    [
+        (HERE, HERE, True),
+        (HERE, IPv4Address("TCP", "127.0.0.1", 50001), False),
+        (IPv6Address("TCP", "::1", 50000), IPv6Address("TCP", "::1", 50000), True),
+        (UNIXAddress(None), UNIXAddress(None), False),
+    ],
+)
+def test_a_connection_with_itself_is_told_by_its_addresses(host: Any, peer: Any, itself: bool) -> None:
+    """Those of UNIX sockets have none to compare."""
+    transport = FakeTransport()
+    transport.hostAddr, transport.peerAddr = host, peer
+    assert talks_to_itself(transport) is itself
+
+
+def test_a_transport_without_addresses_does_not_talk_to_itself() -> None:
+    assert not talks_to_itself(object())

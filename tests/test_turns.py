@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tcpapp.turns import Turns
 from tests.peers import TurnClock
 
@@ -48,3 +50,18 @@ def test_one_that_leaves_is_not_called() -> None:
     turns.leave(calls[2])
     assert clock.getDelayedCalls() == []
     turns.leave(calls[2])
+
+
+def test_one_that_raises_takes_no_turn_from_others() -> None:
+    """It is the reactor's to log; the next one has its turn."""
+    clock, told, turns = TurnClock(), list[str](), Turns()
+
+    def raises() -> None:
+        raise ZeroDivisionError
+
+    turns.wait(raises, clock)
+    turns.wait(lambda: told.append("next"), clock)
+    with pytest.raises(ZeroDivisionError):
+        clock.turn()
+    clock.turn()
+    assert (told, len(turns)) == (["next"], 0)

@@ -106,7 +106,12 @@ class Stream(Pieces):
     # The beginning -----------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Hand the socket to uvloop, whose ``connection_made`` comes in the next turn."""
+        """
+        Hand the socket to uvloop, whose ``connection_made`` comes in the next turn.
+
+        Raises `OSError` where the system cannot watch it.
+        """
+        self.reactor.watches.reserve(self.socket.fileno())
         nodelay = self.getTcpNoDelay()
         opening = self.reactor._asyncioEventloop.connect_accepted_socket(lambda: self, self.socket)
         opening.send(None)  # as far as it goes without waiting
@@ -123,6 +128,7 @@ class Stream(Pieces):
             stream.abort()
             return
         self._stream = stream
+        self.reactor.watches.release(self.socket.fileno())
         stream.set_write_buffer_limits(0)  # tell of every byte the kernel does not take
         if self._size < FileDescriptor.bufferSize:
             stream.set_protocol(Sips(self))  # type: ignore[arg-type]  # it is like one

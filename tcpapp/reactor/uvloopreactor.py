@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from typing_extensions import override
 
 from tcpapp.reactor.children import ChildSignals
 from tcpapp.reactor.loop import Loop
-from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer
+from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer, unix_server
 
 try:
     from tcpapp.reactor.tls import quicken
@@ -36,6 +37,29 @@ TURNS_AT_ONCE = 3
 """Turns of the loop in ``iterate(0)``: in the first is read, in the second written, in the third a socket closed."""
 
 
+class Watches:
+    """
+    Reserves for a new connection the watch that libuv will need for it.
+
+    libuv ends the process where ``epoll_ctl`` fails: for memory, or as /proc/sys/fs/epoll/max_user_watches is reached.
+    So a descriptor is watched here from when it is accepted until libuv's own watch takes the place of this one.
+    """
+
+    def __init__(self) -> None:
+        """Reserve nothing yet; where there is no epoll, never."""
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+
+    def reserve(self, descriptor: int) -> None:
+        """Reserve one. Raises `OSError` where the system has none left."""
+        if self._epoll is not None:
+            self._epoll.register(descriptor, 0)
+
+    def release(self, descriptor: int) -> None:
+        """Give it back: libuv watches the descriptor before this turn of the loop is over."""
+        if self._epoll is not None:
+            self._epoll.unregister(descriptor)
+
+
 class UvloopReactor(AsyncioSelectorReactor):
     """
     A reactor for any Twisted program, on uvloop.
@@ -52,6 +76,7 @@ class UvloopReactor(AsyncioSelectorReactor):
         self._streams: set[Stream] = set()
         self._writers_due: list[Stream] = []
         self._room = memoryview(b"")
+        self.watches = Watches()
         self._system = dict(context.defaultContextDict.get(ILogContext, {}))
         self._context = {ILogContext: self._system}
         self._contexts = context.theContextTracker.currentContext().contexts
@@ -147,6 +172,9 @@ class UvloopReactor(AsyncioSelectorReactor):
         if size > len(self._room):
             self._room = memoryview(bytearray(size))
         return self._room[:size]
+
+    unix_server = staticmethod(unix_server)
+    """What makes the transport of a UNIX connection that a port of another kind accepted."""
 
     quicken = staticmethod(quicken)
     """Called with the protocol of each new connection, before it is connected."""

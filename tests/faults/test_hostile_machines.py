@@ -337,7 +337,9 @@ def test_unix_socket_that_a_crash_left(run: Run, tmp_path: Path) -> None:
     path = f"{tmp_path}/socket"
     process = run("--listen", f"unix:{path}:mode=600")
     process.line("listening on unix:")
-    refuses(run("--listen", f"unix:{path}:mode=600"), rf"Couldn't listen on unix:{path}: Cannot acquire lock\.")
+    refuses(
+        run("--listen", f"unix:{path}:mode=600"), rf"Couldn't listen on unix:{path}: another process listens there.*"
+    )
     with dial(path) as healthy:
         served(healthy)
     process.signal(signal.SIGKILL)
@@ -349,6 +351,74 @@ def test_unix_socket_that_a_crash_left(run: Run, tmp_path: Path) -> None:
     with dial(path) as healthy:
         served(healthy)
     ends(again)
+
+
+def handed_over(twistd: list[str], folder: Path, sockets: list[socket.socket], *options: str) -> Process:
+    """Serve with these sockets, as systemd hands them over, each by the name ``app``."""
+    copies = [f"{3 + at}<&{each.fileno()}" for at, each in enumerate(sockets)]
+    script = f'exec {" ".join(copies)}; LISTEN_PID=$$ exec "$@"'
+    environ = os.environ | {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": ":".join(["app"] * len(sockets))}
+    words = ["bash", "-c", script, "bash", *twistd, "-n", "tcpapp", *options]
+    return Process(words, folder, env=environ, pass_fds=[each.fileno() for each in sockets])
+
+
+def test_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path: Path) -> None:
+    """What it is is asked of it: addresses are right, denied is denied, and all of one name are served."""
+    dual = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    ipv4 = socket.create_server(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in (dual, ipv4)]
+    options = ["--listen", "systemd:domain=INET:name=app", "--deny", "127.0.0.0/9"]
+    process = handed_over(twistd, tmp_path, [dual, ipv4], *options)
+    try:
+        process.line(rf"listening on \[::\]:{ports[0]}")
+        process.line(rf"listening on 127\.0\.0\.1:{ports[1]}")
+        with socket.create_connection(("127.0.0.1", ports[1]), SECONDS, ("127.128.0.1", 0)) as healthy:
+            served(healthy)
+            with dial(ports[0]) as denied, pytest.raises(ConnectionResetError):
+                denied.recv(1)
+            process.line(r"refused 127\.0\.0\.1:\d+: its network may not come in")
+            with socket.create_connection(("127.0.0.1", ports[0]), SECONDS, ("127.128.0.1", 0)) as mapped:
+                served(mapped)
+            served(healthy)
+        ends(process)
+    finally:
+        process.clean_up()
+        dual.close()
+        ipv4.close()
+
+
+def test_unix_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path: Path) -> None:
+    """One line, and 1; the socket stays as it was."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as local:
+        local.bind(str(path))
+        local.listen()
+        path.chmod(0o600)
+        process = handed_over(twistd, tmp_path, [local], "--listen", "systemd:domain=INET:name=app")
+        try:
+            refuses(process, r"--listen: .*: the socket 'app' is of domain UNIX: write domain=UNIX, or leave .*")
+        finally:
+            process.clean_up()
+        process = handed_over(twistd, tmp_path, [local], "--listen", "systemd:name=app")
+        try:
+            process.line("listening on unix:")
+            with dial(str(path)) as healthy:
+                served(healthy)
+            ends(process)
+        finally:
+            process.clean_up()
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o007])
+def test_unix_socket_by_the_umask(umask: int, run: Run, tmp_path: Path) -> None:
+    """Without a mode, a socket is for those that the umask leaves it to."""
+    process = run("--listen", f"unix:{tmp_path}/socket", before=("-n", f"--umask={umask:o}"))
+    process.line("listening on unix:")
+    assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o666 & ~umask
+    with dial(f"{tmp_path}/socket") as healthy:
+        served(healthy)
+    ends(process)
 
 
 @pytest.mark.parametrize("wrong", ["missing", "unreadable", "expired"])
@@ -389,11 +459,12 @@ def test_address_family_that_is_missing(run: Run, app: Any) -> None:
     """It says so, and listens on the rest only if it is told to."""
     endpoints = ["--listen", TCP, "--listen", r"tcp6:0:interface=\:\:1", *app(NO_IPV6)]
     refuses(
-        run(*endpoints), r"Couldn't listen on ::1:0: .*no such addresses; --missing-family=skip listens on the others"
+        run(*endpoints),
+        r"Couldn't listen on \[::1\]:0: .*no such addresses; --missing-family=skip listens on the others\.",
     )
     process = run(*endpoints, "--missing-family", "skip")
     port = process.port()
-    process.line("not listened on, for missing_family is skip: Couldn't listen on ::1:0")
+    process.line(r"not listened on, for missing_family is skip: Couldn't listen on \[::1\]:0")
     with dial(port) as healthy:
         served(healthy)
     ends(process)

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import socket
 import struct
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+import trustme
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher, textFileLogObserver
+from zope.interface import implementer
 
-from tcpapp import Limits, Timeouts
+from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, connect, listen
+from tcpapp.addresses import describe
 from tcpapp.apps import echo
 from tcpapp.networks import Networks
-from tcpapp.telemetry import CalmLog, LateReply
+from tcpapp.proxy_protocol import Command, Family, Header
+from tcpapp.telemetry import CalmLog, LateReply, Refused
 from tests.processes import program
 
 PATIENCE = 30.0
 """Seconds that another program may take; it takes a fraction of one."""
+
+HEADER = Header(2, Command.LOCAL, Family.UNSPEC)
+"""What a proxy says that comes for itself."""
 
 SOON = 0.05
 """Seconds: each of these waits is one that nothing ends but its time."""
@@ -231,6 +246,67 @@ async def test_network_that_may_not_come_in(served: Any) -> None:
     await served.stranger(b"hello\n")
     await served.refused("network-denied")
     served.server._factory.change(networks=Networks())
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("written", ["::ffff:127.0.0.0/104", "127.0.0.0/8"])
+async def test_ipv4_address_that_is_mapped_into_ipv6(served: Any, written: str) -> None:
+    """Through a socket for both families it is the IPv4 address, to allow, deny, count and trust, however written."""
+    server = await served.start(echo, r"tcp:0:interface=\:\:", limits=Limits(max_per_address=2))
+    stranger = await served.stranger(b"hello\n")
+    await served.heard(stranger, b"hello\n")
+    await served.stranger()
+    await served.refused("max-per-address")
+    for networks, comes_in in (
+        (Networks(allow=[written]), True),
+        (Networks(allow=["192.0.2.0/24"]), False),
+        (Networks(deny=[written]), False),
+    ):
+        server._factory.change(networks=networks, limits=Limits())
+        before = len(served.refusals)
+        stranger = await served.stranger(b"hello\n")
+        if comes_in:
+            await served.heard(stranger, b"hello\n")
+        else:
+            await stranger.lost
+            assert served.refusals[before:] == ["network-denied"]
+    refused = served.of(Refused)[-1]
+    assert describe(refused.address).startswith("127.0.0.1:")
+    server._factory.change(networks=Networks())
+    proxied = await listen(r"haproxy:tcp:0:interface=\:\:", echo, proxies=Networks(allow=[written]))
+    behind = await connect(f"tcp:127.0.0.1:{proxied.port}", proxy_header=HEADER)
+    assert await behind.request(b"hello") == b"hello"
+    await behind.close()
+    await proxied.close()
+
+
+class Troubled:
+    """A listening socket whose ``accept`` first raises the `errors`, each of which is one client's."""
+
+    def __init__(self, listening: socket.socket, errors: list[int]) -> None:
+        self._listening = listening
+        self.errors = errors
+
+    def accept(self) -> Any:
+        if self.errors:
+            number = self.errors.pop(0)
+            raise OSError(number, os.strerror(number))
+        return self._listening.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listening, name)
+
+
+@pytest_twisted.ensureDeferred
+async def test_accept_that_fails_for_one_client(served: Any) -> None:
+    """The next client is accepted in the same turn, and each failure is counted; nothing rests, and no traceback."""
+    server = await served.start(echo)
+    port = server._ports[0]
+    troubled = port.socket = Troubled(port.socket, [errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN])
+    stranger = await served.stranger(b"hello\n")
+    await served.heard(stranger, b"hello\n")
+    assert (troubled.errors, served.refusals) == ([], ["not-accepted"] * 3)
+    assert not server._factory.doors.is_shut
 
 
 @pytest_twisted.ensureDeferred
@@ -464,3 +540,105 @@ async def test_requests_under_a_drain(served: Any) -> None:
         await stranger.lost
         assert stranger.data == b"%d\n" % number
     served.strangers.clear()
+
+
+# What happens to a client ---------------------------------------------------------------------------------------------
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """A resolver that gives each name the addresses of `known`."""
+
+    def __init__(self, known: dict[str, list[str]]) -> None:
+        self.known = known
+
+    def resolveHostName(self, receiver: Any, name: str, portNumber: int = 0, *given: Any) -> Any:  # noqa: N803
+        receiver.resolutionBegan(None)
+        for host in self.known[name]:
+            receiver.addressResolved((IPv6Address if ":" in host else IPv4Address)("TCP", host, portNumber))
+        receiver.resolutionComplete()
+
+
+@pytest.fixture
+def names() -> Iterator[dict[str, list[str]]]:
+    """Give the names that the reactor finds, to be filled, with their addresses."""
+    known: dict[str, list[str]] = {}
+    before = reactor.installNameResolver(Names(known))  # type: ignore[attr-defined]  # every reactor has it
+    yield known
+    reactor.installNameResolver(before)  # type: ignore[attr-defined]  # as above
+
+
+async def asked(endpoint: str, way: str) -> bytes:
+    """What a server answers to a client of this kind."""
+    if way == "connect":
+        connection = await connect(endpoint)
+        answer: bytes = await connection.request(b"hello")
+        await connection.close()
+        return answer
+    async with Client(endpoint) if way == "Client" else Pool(endpoint, size=1) as client:
+        return await client.request(b"hello")  # type: ignore[no-any-return]  # bytes, without a codec
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("way", ["connect", "Client", "Pool"])
+async def test_name_whose_first_address_is_dead(served: Any, names: dict[str, list[str]], way: str) -> None:
+    """All addresses of a name are tried, of both families; a server of one family alone is found."""
+    server = await served.start(echo)
+    v6 = await listen(r"tcp:0:interface=\:\:1", echo)
+    names.update(dead=["127.0.0.2", "127.0.0.1"], both=["127.0.0.2", "::1"], six=["::1"])
+    for name, port in (("dead", server.port), ("both", v6.port), ("six", v6.port)):
+        assert await asked(f"tcp:{name}:{port}", way) == b"hello"
+    await v6.close()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("kind", ["tls", "ssl"])
+async def test_tls_name_whose_first_address_is_dead(
+    served: Any, names: dict[str, list[str]], kind: str, tmp_path: Path
+) -> None:
+    """As without TLS; the certificate is checked for the name, whichever address it is shown at."""
+    authority, path, roots = trustme.CA(), tmp_path / "cert.pem", tmp_path / "roots"
+    roots.mkdir()
+    authority.issue_cert("right.test").private_key_and_cert_chain_pem.write_to_path(str(path))
+    authority.cert_pem.write_to_path(str(roots / "root.pem"))
+    server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={path}")
+    names.update({"right.test": ["127.0.0.2", "127.0.0.1"], "wrong.test": ["127.0.0.2", "127.0.0.1"]})
+
+    def endpoint(name: str) -> str:
+        trust = f"trustRoots={roots}" if kind == "tls" else f"caCertsDir={roots}:hostname={name}"
+        return f"{kind}:{name}:{server.port}:{trust}"
+
+    assert await asked(endpoint("right.test"), "connect") == b"hello"
+    with pytest.raises(Exception, match=r"VerificationError|certificate|TLS"):
+        await connect(endpoint("wrong.test"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_client_that_connects_to_itself(served: Any) -> None:
+    """Nobody listens where it connects to: it is refused, and takes no request of its own for a reply."""
+    await served.start(echo)
+    opened: list[Any] = []
+
+    class App:
+        def opened(self, connection: Any) -> None:
+            opened.append(connection)
+
+    def free() -> int:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            return int(found.getsockname()[1])
+
+    def itself() -> TCP4ClientEndpoint:
+        """A connection from a port to that very port, which is what it takes."""
+        port = free()
+        return TCP4ClientEndpoint(reactor, "127.0.0.1", port, bindAddress=("127.0.0.1", port))
+
+    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
+        await connect(itself(), App())
+    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
+        await Client(itself(), App(), connect_now=True).start()
+    port, factory = free(), MessageClientFactory(App())
+    reactor.connectTCP("127.0.0.1", port, factory, bindAddress=("127.0.0.1", port))  # type: ignore[attr-defined]
+    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
+        await factory.when_connected()
+    assert opened == []

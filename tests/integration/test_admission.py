@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from tcpapp.apps import echo
 from tcpapp.limits import Policies
 from tcpapp.networks import Networks
 
-from .peers import Noted, bounded
+from .peers import LONGEST, Noted, bounded, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 
@@ -70,6 +73,53 @@ async def test_clients_who_come_faster_than_the_pace_are_all_served(serve: Any, 
     assert replies == [b"hello"] * 60
     assert (server.refused, len(server.connections)) == (0, 60)
     assert server._factory.doors.is_shut
+
+
+class Full:
+    """What the reactor has its descriptors watched by, which the system lets watch `room` more."""
+
+    def __init__(self, watches: Any, room: int = 0) -> None:
+        self._watches = watches
+        self.room = room
+
+    def register(self, descriptor: int, flags: int) -> None:
+        """As `select.epoll` does."""
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= 1
+        self._watches.register(descriptor, flags)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._watches, name)
+
+
+@bounded
+async def test_clients_that_the_event_loop_cannot_watch_are_closed(
+    serve: Any, join: Any, global_reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ``epoll_ctl`` fails: each is counted, none is left behind, and those that are connected are served on."""
+    holder, name = (getattr(global_reactor, "watches", None) or global_reactor), "_epoll"
+    if holder is global_reactor:
+        name = "_poller"
+    if getattr(holder, name, None) is None:
+        pytest.skip("this reactor does not watch by epoll")
+    server = await serve(echo, limits=Limits(work_per_turn=0))  # a connection that rests for a turn is watched anew
+    healthy = await join(server)
+    assert await healthy.request(b"before") == b"before"
+    strangers = [socket.socket() for _ in range(30)]
+    monkeypatch.setattr(holder, name, Full(getattr(holder, name)))
+    for each in strangers:
+        each.connect(("127.0.0.1", server.port))
+    await until(global_reactor, lambda: server.refused == 30)
+    monkeypatch.undo()
+    for each in strangers:
+        each.settimeout(LONGEST)
+        assert each.recv(1) == b""
+        each.close()
+    assert server._factory.admission.refused == {"not-accepted": 30}
+    assert await healthy.request(b"after") == b"after"
+    assert await (await join(server)).request(b"new") == b"new"
+    assert len(server.connections) == 2
 
 
 @bounded

@@ -1,0 +1,149 @@
+"""
+The accept loop of a listening port, in the place of Twisted's.
+
+Twisted's own loop pauses or logs two tracebacks where accept(2) reports the trouble of a single client, and leaves a
+connection behind whose descriptor the event loop does not take. Here:
+
+- trouble of one client (see `ONE_CLIENTS`): counted, and the next client is accepted at once;
+- no descriptor is left (EMFILE): the reserved one is given up for as long as it takes to close the waiting clients,
+  each of which is counted;
+- the event loop cannot watch the connection (``epoll_ctl`` fails): the connection is closed and counted;
+- anything else, or `MOST_IN_A_ROW` clients in trouble one after the other: the system cannot accept clients now.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+__all__ = ["Accepting", "Failed"]
+
+Failed = Callable[["IAddress | None", str, bool], None]
+"""
+Told of a client that could not be accepted: its address, `None` where it is not known; what the system said, as
+``EMFILE``; and whether the system can accept no client for now.
+"""
+
+ONE_CLIENTS = frozenset(
+    getattr(errno, name)
+    for name in (
+        # accept(2), "Error handling": Linux passes on the pending network error of the new socket
+        *("ENETDOWN", "EPROTO", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH", "EOPNOTSUPP", "ENETUNREACH"),
+        "ECONNABORTED",  # the client left before it was accepted
+        "EPERM",  # a firewall rule forbids the connection
+        "EINTR",
+    )
+    if hasattr(errno, name)  # ENONET is Linux's
+)
+"""What accept(2) fails with for reasons of a single client, which is gone then."""
+
+MOST_IN_A_ROW = 100
+"""
+Clients in trouble, one after the other, before it is taken for the system's: our choice, Twisted's clients in a turn.
+
+EOPNOTSUPP is both: a pending error of a client, and the answer of a socket that cannot accept at all.
+"""
+
+_NOBODY_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
+_log = Logger(namespace="tcpapp")
+
+
+class Accepting:
+    """
+    Accepts the clients of `port`, a TCP or UNIX port of Twisted's.
+
+    `most` says how many may be accepted in a turn (one at the least is), `failed` is told of each that was not.
+    """
+
+    def __init__(self, port: Any, most: Callable[[], int], failed: Failed) -> None:
+        self._port = port
+        self._most = most
+        self._failed = failed
+        self._in_a_row = 0
+
+    def turn(self) -> None:
+        """Accept the clients that wait, as many as a turn may have. The reactor calls it, as the port's ``doRead``."""
+        port = self._port
+        most = max(1, min(port.numberAccepts, self._most()))
+        accepted = 0
+        for _ in range(most):
+            try:
+                client, address = port.socket.accept()
+            except OSError as error:
+                if self._goes_on(error):
+                    continue
+                break
+            self._in_a_row = 0
+            accepted += 1
+            self._connect(client, address)
+        # as Twisted has it: more in the next turn where more may wait
+        port.numberAccepts = port.numberAccepts + 20 if accepted == most else max(1, accepted)
+
+    def _goes_on(self, error: OSError) -> bool:
+        """Whether the next client can be accepted now, after this `error` of accept(2)."""
+        if error.errno in _NOBODY_WAITS:
+            self._in_a_row = 0
+            return False
+        if error.errno == errno.EMFILE and tcp._reservedFD.available():
+            self._close_those_who_wait()
+            return False
+        said = errno.errorcode.get(error.errno or 0, str(error))
+        self._in_a_row += 1
+        if error.errno in ONE_CLIENTS and self._in_a_row < MOST_IN_A_ROW:
+            self._failed(None, said, False)
+            return True
+        self._in_a_row = 0
+        self._failed(None, said, True)
+        return False
+
+    def _close_those_who_wait(self) -> None:
+        """Accept with the reserved descriptor, and close: the client is told, and does not wait for nothing."""
+        closed = []
+        with tcp._reservedFD:
+            for _ in range(MOST_IN_A_ROW):
+                try:
+                    client, address = self._port.socket.accept()
+                except OSError:
+                    break
+                client.close()
+                closed.append(address)
+        for address in closed:  # now that there is a descriptor again: whoever is told may need one
+            self._failed(_address_of(address), "EMFILE", False)
+
+    def _connect(self, client: socket.socket, address: Any) -> None:
+        """Have the port's factory serve a `client`; where it cannot be, it is closed."""
+        port = self._port
+        if len(address) == 4 and address[3]:  # IPv6, with the interface of a link-local address
+            address = (socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0], *address[1:])
+        transport = None
+        try:
+            protocol = port.factory.buildProtocol(port._buildAddr(address))
+            if protocol is None:
+                client.close()
+                return
+            number, port.sessionno = port.sessionno, port.sessionno + 1
+            transport = port.transport(client, protocol, address, port, number, port.reactor)
+            protocol.makeConnection(transport)
+        except Exception as error:  # noqa: BLE001 - one client's trouble is no other's, whatever it is
+            if isinstance(error, OSError) and error.errno is not None:
+                self._failed(_address_of(address), errno.errorcode.get(error.errno, str(error)), False)
+            else:
+                _log.failure("a client could not be served")
+            if transport is not None:
+                transport.connectionLost(Failure(error))
+            client.close()
+
+
+def _address_of(accepted: Any) -> IAddress:
+    """What accept(2) gives as an address, as Twisted has it."""
+    if not isinstance(accepted, tuple):
+        return UNIXAddress(None)
+    return (IPv6Address if ":" in accepted[0] else IPv4Address)("TCP", *accepted[:2])

@@ -1,0 +1,98 @@
+"""
+What listens for ``tcp:``, ``tcp6:`` and ``unix:`` strings: Twisted's ports, and errors that say where.
+
+Every failure to listen is a ``CannotListenError`` with the address or the path in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["TCPListener", "UNIXListener"]
+
+FOR_ALL = 0o666
+"""The mode of a UNIX socket before the umask is applied, as of any file that is no program (open(2))."""
+
+
+class TCPListener(TCP4ServerEndpoint):
+    """Listens on a TCP port of an IPv4 or IPv6 `interface`."""
+
+    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:  # noqa: N803 - Twisted's name
+        """As every endpoint does. Twisted lets an error of the system call through, which names no address."""
+        listening: Deferred[Any] = super().listen(protocolFactory)
+        return listening.addErrback(self._named)
+
+    def _named(self, failure: Failure) -> Any:
+        error = failure.value
+        if isinstance(error, OSError):
+            raise CannotListenError(self._interface, self._port, error) from error
+        return failure
+
+
+@implementer(IStreamServerEndpoint)
+class UNIXListener:
+    """
+    Listens on a UNIX socket: at a path, or under an abstract name, which begins with a NUL (unix(7)).
+
+    The file has `mode`, or with `None` what the umask of the process leaves of 0666. With `lock`, a file
+    ``PATH.lock`` tells a path that is in use from one that a crash left behind, which is taken over. An abstract
+    socket has no file, and so neither mode nor lock.
+    """
+
+    def __init__(self, reactor: Any, path: str, *, mode: int | None, backlog: int, lock: bool) -> None:
+        self._reactor = reactor
+        self._path = path
+        self._mode = mode
+        self._backlog = backlog
+        self._lock = lock and not path.startswith("\0")
+
+    def listen(self, factory: Any) -> Deferred[IListeningPort]:
+        """As every endpoint does."""
+        return execute(self._listen, factory)
+
+    def _listen(self, factory: Any) -> Any:
+        mode = FOR_ALL & ~_umask() if self._mode is None else self._mode
+        begun = getattr(factory, "numPorts", 0)
+        try:
+            return self._reactor.listenUNIX(
+                self._path, factory, backlog=self._backlog, mode=mode, wantPID=int(self._lock)
+            )
+        except (CannotListenError, OSError) as error:
+            if getattr(factory, "numPorts", 0) > begun:  # Twisted had begun, and does not undo it
+                self._undo(factory)
+            raise CannotListenError(None, os.fsencode(self._path), self._trouble(error)) from error
+
+    def _undo(self, factory: Any) -> None:
+        factory.doStop()
+        if self._lock:
+            Path(f"{self._path}.lock").unlink(missing_ok=True)
+
+    def _trouble(self, error: CannotListenError | OSError) -> Any:
+        """What is wrong, with no other path in it than the socket's own."""
+        cause = error.socketError if isinstance(error, CannotListenError) else error
+        if not isinstance(cause, OSError):
+            return f"another process listens there, which holds {self._path}.lock"
+        path = Path(self._path)
+        if cause.errno == errno.ENOENT:
+            return f"there is no folder {path.parent}"
+        if cause.errno == errno.EADDRINUSE and path.exists() and not path.is_socket():
+            return "a file is there that is no socket"
+        return OSError(cause.errno, cause.strerror)
+
+
+def _umask() -> int:
+    """The umask of the process, which can be read only by setting it: to a stricter one, for this moment."""
+    umask = os.umask(stat.S_IRWXG | stat.S_IRWXO)
+    os.umask(umask)
+    return umask

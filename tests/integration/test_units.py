@@ -1,0 +1,279 @@
+"""
+The units of ``deploy`` do what they say: their own commands, run as systemd runs them, with the socket handed over.
+
+There is no systemd here to do it. What a process can be given by another one is given by `LAUNCH`: sockets,
+environment, limits and restrictions. What only systemd can do stands in `NOT_DONE_HERE`.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tcpapp.limits import Timeouts
+from tests.processes import ROOT, SECONDS, Process, dial, hear
+
+pytestmark = pytest.mark.once
+
+NOT_DONE_HERE = {
+    "Type": "systemd waits for READY=1, as the tests do",
+    "NotifyAccess": "systemd looks who sends",
+    "Restart": "nothing is started anew",
+    "RestartSec": "as Restart",
+    "KillMode": "the tests send the signals",
+    "DynamicUser": "a user of systemd's own",
+    "SystemCallArchitectures": "a filter that systemd compiles",
+    "SystemCallFilter": "as SystemCallArchitectures",
+    "RestrictAddressFamilies": "as SystemCallArchitectures",
+    "RestrictNamespaces": "as SystemCallArchitectures",
+    "RestrictRealtime": "as SystemCallArchitectures",
+    "RestrictSUIDSGID": "as SystemCallArchitectures",
+    "LockPersonality": "as SystemCallArchitectures",
+    "PrivateDevices": "needs a mount of /dev",
+    "ProcSubset": "needs a mount of /proc, and a process namespace",
+    "ProtectProc": "as ProcSubset",
+    "ProtectClock": "of no use to a process without capabilities",
+    "ProtectControlGroups": "covered by a file system that is read-only",
+    "ProtectHome": "the interpreter of the tests may be in one",
+    "ProtectHostname": "as ProtectClock",
+    "ProtectKernelLogs": "as ProtectClock",
+    "ProtectKernelModules": "as ProtectClock",
+    "ProtectKernelTunables": "as ProtectClock",
+}
+"""What the service unit says that is not done by `LAUNCH` nor by a test, with the reason."""
+
+DONE_HERE = {
+    *("ExecStartPre", "ExecStart", "ExecReload", "WatchdogSec", "TimeoutStopSec", "WorkingDirectory"),
+    *("LimitNOFILE", "UMask", "NoNewPrivileges", "AmbientCapabilities", "CapabilityBoundingSet"),
+    *("MemoryDenyWriteExecute", "ProtectSystem", "PrivateTmp"),
+}
+
+LAUNCH = """
+import ctypes, json, os, resource, subprocess, sys
+
+given = json.loads(sys.argv[1])
+if given["read_only"]:  # ProtectSystem=strict, and PrivateTmp=yes: what is mounted here is seen by this process alone
+    for words in given["mounts"]:
+        subprocess.run(["mount", *words], check=True)
+libc = ctypes.CDLL(None, use_errno=True)
+for number, value in given["prctl"]:
+    if libc.prctl(number, value, 0, 0, 0):
+        sys.exit(f"prctl({number}): {os.strerror(ctypes.get_errno())}")
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+files = given["files"] if hard == resource.RLIM_INFINITY else min(hard, given["files"])  # only systemd can raise it
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, files), files))
+os.umask(given["umask"])
+for at, descriptor in enumerate(given["sockets"]):
+    os.dup2(descriptor, 3 + at)
+if given["sockets"]:
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(given["sockets"])))
+os.chdir(given["folder"])
+os.execv(given["command"][0], given["command"])
+"""
+"""What systemd does between fork and exec."""
+
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_MDWE = 24, 38, 65
+
+
+class Unit:
+    """A unit file of ``deploy``."""
+
+    def __init__(self, name: str) -> None:
+        parser = configparser.RawConfigParser(strict=False, delimiters=("=",), interpolation=None)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+        parser.read(ROOT / "deploy" / name)
+        self.values = dict(parser["Service" if name.endswith(".service") else "Socket"])
+
+    def __getitem__(self, name: str) -> str:
+        return self.values[name]
+
+    def says(self, name: str) -> bool:
+        """Whether it is switched on."""
+        return self.values.get(name, "no") == "yes"
+
+
+SERVICE, SOCKET = Unit("tcpapp.service"), Unit("tcpapp.socket")
+
+
+def read_only() -> str:
+    """Why a process cannot have a file system that is read-only; empty where it can."""
+    try:
+        ran = subprocess.run(
+            ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except OSError as error:
+        return str(error)
+    return ran.stderr
+
+
+class Launched:
+    """A service that is run by the unit's commands, with one socket handed over, and its manager's ear."""
+
+    def __init__(self, twistd: list[str], folder: Path, confined: bool) -> None:
+        self._twistd = twistd
+        self._folder = folder
+        self._confined = confined
+        self.processes: list[Process] = []
+        host = SOCKET["ListenStream"].rpartition(":")[0]
+        self.socket = socket.create_server((host, 0), backlog=int(SOCKET["Backlog"]))
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.manager.bind(str(folder / "notify"))
+        self.manager.settimeout(SECONDS)
+
+    def configure(self, listen: str) -> None:
+        """Write its options file."""
+        (self._folder / "tcpapp.toml").write_text(f"listen = [{json.dumps(listen)}]\napp = 'echo'\n")
+
+    def run(self, name: str, *sockets: socket.socket) -> Process:
+        """Run the command of this `name`; systemd hands sockets to ``ExecStart=`` alone."""
+        words = shlex.split(SERVICE[name].replace("/etc/tcpapp/", f"{self._folder}/"))
+        assert words[0] == "/opt/tcpapp/bin/twistd"
+        prctl = [(PR_SET_NO_NEW_PRIVS, 1)] if SERVICE.says("NoNewPrivileges") else []
+        if SERVICE.says("MemoryDenyWriteExecute"):
+            prctl.append((PR_SET_MDWE, 1))
+        if self._confined and SERVICE["CapabilityBoundingSet"] == "":
+            prctl = [*((PR_CAPBSET_DROP, each) for each in range(38)), *prctl]  # CAP_LAST_CAP of Linux 5.8 is 39
+        folder = str(self._folder)
+        given = {
+            "read_only": self._confined and SERVICE["ProtectSystem"] == "strict",
+            "mounts": [["--bind", folder, folder], ["-o", "remount,bind,ro", "/"]],
+            "prctl": prctl,
+            "files": int(SERVICE["LimitNOFILE"]),
+            "umask": int(SERVICE["UMask"], 8),
+            "sockets": [each.fileno() for each in sockets],
+            "folder": folder,
+            "command": [*self._twistd, *words[1:]],
+        }
+        environ = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+        if sockets:
+            seconds = int(SERVICE["WatchdogSec"])
+            environ |= {"NOTIFY_SOCKET": f"{folder}/notify", "WATCHDOG_USEC": str(seconds * 1_000_000)}
+            environ["LISTEN_FDNAMES"] = ":".join([SOCKET["FileDescriptorName"]] * len(sockets))
+        command = [sys.executable, "-c", LAUNCH, json.dumps(given)]
+        if self._confined:
+            command = ["unshare", "--map-root-user", "--mount", *command]
+        self.processes.append(Process(command, self._folder, env=environ, pass_fds=[each.fileno() for each in sockets]))
+        return self.processes[-1]
+
+    def told(self, beginning: bytes) -> bytes:
+        """The next that the manager is told which begins like this."""
+        while not (told := self.manager.recv(1000)).startswith(beginning):
+            pass
+        return told
+
+    def end(self) -> None:
+        for each in self.processes:
+            each.clean_up()
+        self.manager.close()
+        self.socket.close()
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "confined"])
+def launched(request: pytest.FixtureRequest, twistd: list[str], tmp_path: Path) -> Iterator[Launched]:
+    """Give `Launched`: once as any process can be, and once in a file system that is read-only, with no capability."""
+    if request.param and (why := read_only()):
+        pytest.skip(f"no file system can be read-only to one process here: {why}")
+    made = Launched(twistd, tmp_path, request.param)
+    yield made
+    made.end()
+
+
+def secured(folder: Path) -> tuple[str, Callable[[socket.socket], socket.socket]]:
+    """An endpoint string that speaks TLS on the socket, and what a client does to speak it."""
+    authority, path = trustme.CA(), folder / "cert.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    authority.cert_pem.write_to_path(str(folder / "roots.pem"))
+    context = ssl.create_default_context(cafile=str(folder / "roots.pem"))
+    return rf"tls:certificate={path}:endpoint=systemd\:name=tcpapp", lambda plain: context.wrap_socket(
+        plain, server_hostname="localhost"
+    )
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+def test_the_units_serve(kind: str, launched: Launched, tmp_path: Path) -> None:
+    """The check before the start is content without the socket; the start serves who came before it, too."""
+    listen, speak = secured(tmp_path) if kind == "tls" else ("systemd:name=tcpapp", lambda plain: plain)
+    launched.configure(listen)
+    check = launched.run("ExecStartPre")
+    code, out, err = check.end()
+    assert (code, err) == (0, "")
+    assert re.search("the configuration is good; sockets that are handed over could not be looked at: ", out)
+
+    port = launched.socket.getsockname()[1]
+    early = dial(port)
+    service = launched.run("ExecStart", launched.socket)
+    with speak(early) as client:
+        client.sendall(b"hello\n")
+        assert hear(client, 6) == b"hello\n"
+        assert launched.told(b"READY=1") == b"READY=1\nSTATUS=listening on 127.0.0.1:%d" % port
+        assert launched.told(b"WATCHDOG=1")
+        reload = SERVICE["ExecReload"].replace("$MAINPID", str(service.popen.pid))
+        subprocess.run(shlex.split(reload), check=True)
+        assert launched.told(b"RELOADING=1")
+        assert launched.told(b"READY=1")
+    service.line("reloaded: ")
+    service.signal(signal.SIGTERM)
+    assert launched.told(b"STOPPING=1")
+    assert service.end()[0] == 0
+
+    waiting = dial(port)  # the socket is systemd's: between two processes, clients wait
+    again = launched.run("ExecStart", launched.socket)
+    with speak(waiting) as client:
+        client.sendall(b"again\n")
+        assert hear(client, 6) == b"again\n"
+    again.signal(signal.SIGTERM)
+    assert again.end()[0] == 0
+
+
+def test_a_start_without_the_socket_says_so(launched: Launched) -> None:
+    """In one line, and does not serve nowhere."""
+    launched.configure("systemd:name=tcpapp")
+    code, out, err = launched.run("ExecStart").end()
+    assert code == 1
+    assert re.fullmatch(r"twistd tcpapp: Couldn't listen on systemd:name=tcpapp: no socket was handed over .*\n", err)
+    assert "Traceback" not in out
+
+
+@pytest.mark.parametrize("launched", [True], indirect=True)
+def test_confined_it_cannot_write(launched: Launched) -> None:
+    """What `LAUNCH` promises is so: the folder of the test can be written, and no other."""
+    launched.configure("unix:/usr/app.sock")
+    code, _, err = launched.run("ExecStart").end()
+    assert (code, err) == (
+        1,
+        "twistd tcpapp: Couldn't listen on unix:/usr/app.sock: [Errno 30] Read-only file system.\n",
+    )
+
+
+def test_all_that_the_unit_says_was_thought_of() -> None:
+    """Each line of the service unit is done by these tests, or it is said why not."""
+    assert set(SERVICE.values) <= DONE_HERE | set(NOT_DONE_HERE)
+    assert set(NOT_DONE_HERE) <= set(SERVICE.values)
+
+
+def test_the_unit_gives_it_time_to_drain() -> None:
+    """And a watchdog that is not for each pause of the collector."""
+    assert int(SERVICE["TimeoutStopSec"]) > Timeouts().drain
+    assert int(SERVICE["WatchdogSec"]) >= 30
+
+
+def test_the_unit_lets_tls_make_its_callbacks() -> None:
+    """Memory that is written and run is what cffi's callbacks are."""
+    assert not SERVICE.says("MemoryDenyWriteExecute")
