@@ -293,7 +293,8 @@ class Pool(MultiService, Generic[Request, Reply]):
     def _check_all(self) -> None:
         for member in self.connected:
             connection = member.connection
-            assert connection is not None
+            if connection is None:  # the check of another member has ended it
+                continue
             assert self._check is not None
             checking = outcome_of(self._check, connection)
             if self._recovery.prepare:

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["InvalidSpec", "escape", "shown", "split", "suggest"]
+__all__ = ["InvalidSpec", "escape", "nearest", "shown", "split", "suggest"]
 
 _TOKEN = re.compile(
     rb"""
@@ -88,7 +88,13 @@ def shown(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """The one of `known` that is near to `wrong`; the empty string where none is."""
+    near = difflib.get_close_matches(wrong, list(known), n=1)
+    return near[0] if near else ""
+
+
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` where one of `known` is near to `wrong`, else the empty string."""
-    near = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(wrong, known)
+    return f"; did you mean {near!r}?" if near else ""

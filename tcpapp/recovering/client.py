@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from typing_extensions import Self, Unpack
 
-from tcpapp.addresses import client_endpoint
+from tcpapp.addresses import client_endpoint, client_string
 from tcpapp.client import MessageClientFactory
 from tcpapp.connection import MessageProtocol
 from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected
@@ -104,7 +104,7 @@ class Client(Service, Generic[Request, Reply]):
         clock = self._clock = settings.clock or self._reactor
         numbers = Recovery() if recovery is None else recovery
         _check(numbers, prepare, is_fatal)
-        attempts = Attempts(endpoints, numbers, settings.random, random_order=random_order)
+        attempts = Attempts(list(map(client_string, endpoints)), numbers, settings.random, random_order=random_order)
         plan = Plan(numbers, attempts, prepare, is_fatal, connect_now=connect_now, proxy_header=proxy_header)
         self._sending = Sending(settings, numbers, clock, while_down)
         self._life = self._sending.life = Life(factory, self._reactor, clock, plan, self._sending)
