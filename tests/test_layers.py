@@ -32,7 +32,7 @@ TOWER = (
     {"framing", "codecs"},
     {"proxy_protocol"},
     # floor 1: one conversation
-    {"tls", "proxied"},
+    {"tls", "proxied", "forks"},
     {"transports"},
     {"limits", "addresses", "networks"},
     {"alarm", "traffic"},
@@ -79,8 +79,8 @@ NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "l
 """What floor 0 does without: it does no I/O, keeps no time and logs nothing."""
 
 NAMES_THE_REACTOR = {"plugin", "cli"}
-NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor", "running_reactor", "start"}
-"""The convenience functions, which look for the global reactor when they are called."""
+NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor", "running_reactor", "start", "_note_fork"}
+"""The convenience functions, which look for the global reactor when they are called; and what looks whether it ran."""
 
 # Reading imports -----------------------------------------------------------------------------------------------------
 
