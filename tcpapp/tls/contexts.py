@@ -163,8 +163,7 @@ class ServerContexts:
                 troubles.append(str(error))
         before: dict[Path, list[Shown]] = {}
         for each in self._shown:
-            if each[0].file.parent == directory:
-                before.setdefault(each[0].file, []).append(each)
+            before.setdefault(each[0].file, []).append(each)
         for file in pem_files(directory):
             if file not in by_file and file in before and not any(each.startswith(f"{file}: ") for each in troubles):
                 troubles.append(f"{file}: there is no private key in {directory} to the certificate in it")
