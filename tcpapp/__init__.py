@@ -45,6 +45,7 @@ The tower; a file imports only from rows below its own::
       upgrade           1  TLS in mid-conversation
       tls               1  TLS: files, contexts, SNI, client certificates; renewed while it serves
       proxied           1  PROXY headers before a connection, in and out
+      forks             1  whether a process was forked while its reactor ran
     proxy_protocol      0  the header of a connection that a proxy opened ↔ bytes
     framing             0  bytes ↔ messages. No Twisted, no clock, no log
     codecs              0  message bytes ↔ values: text, JSON, MessagePack

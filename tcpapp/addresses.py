@@ -30,16 +30,18 @@ from tcpapp.networks import plain_host
 from tcpapp.proxied import Proxied
 from tcpapp.spec import suggest
 
-__all__ = ["client_endpoint", "describe", "server_endpoint"]
+__all__ = ["client_endpoint", "client_string", "describe", "server_endpoint"]
 
 
-def server_endpoint(reactor: Any, endpoint: object) -> interfaces.IStreamServerEndpoint:
+def server_endpoint(reactor: Any, endpoint: object, folder: str = "") -> interfaces.IStreamServerEndpoint:
     """
     The endpoint to listen on: `endpoint` itself where it is one, else what the endpoint string describes.
 
+    Paths in it are relative to `folder`, or else to the current directory, and stay what they are when that changes.
+
     Raises `InvalidAddress` for one that cannot be; nothing is opened but the certificates it names.
     """
-    return cast("interfaces.IStreamServerEndpoint", _endpoint(reactor, endpoint, _SERVER))
+    return cast("interfaces.IStreamServerEndpoint", _endpoint(reactor, endpoint, _SERVER, folder=folder))
 
 
 def client_endpoint(reactor: Any, endpoint: object, timeout: int = 30) -> interfaces.IStreamClientEndpoint:
@@ -51,6 +53,15 @@ def client_endpoint(reactor: Any, endpoint: object, timeout: int = 30) -> interf
     ``timeout=``.
     """
     return cast("interfaces.IStreamClientEndpoint", _endpoint(reactor, endpoint, _CLIENT, timeout))
+
+
+def client_string(endpoint: object) -> Any:
+    """
+    `endpoint` as it is to be kept for later: in a string, relative paths are made absolute; all else stays.
+
+    Raises `InvalidAddress` for a string that cannot be one.
+    """
+    return _checked(endpoint, endpoint, _CLIENT, 1, "").kept if isinstance(endpoint, str) else endpoint
 
 
 def describe(address: object) -> str:
@@ -161,6 +172,24 @@ _CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
 
 _ADDRESSES = ("host", "interface", "bindAddress")
 """The values that may be addresses that are listened on, or connected to or from."""
+_PATHS = {"directory", "file", "roots", "socket"}
+"""The values that are paths."""
+
+
+def _absolute(value: str, folder: str) -> str:
+    """
+    A path, which is relative to `folder` or else to the current directory, as an absolute one.
+
+    It stays as it is where it is the name of an abstract socket, or the path of a socket that would be too long.
+    """
+    if not value or value.startswith(("/", "\0", "@")):
+        return value
+    try:
+        found = str(Path(folder or Path.cwd()) / value)
+    except OSError:  # the current directory has been removed
+        return value
+    return value if _is_socket(value) and not _is_socket(found) else found
+
 
 # What kinds of endpoint there are -------------------------------------------------------------------------------------
 
@@ -179,6 +208,7 @@ class _Kind:
         pairs = [each.partition(":") for each in takes.split()]
         self.example = example
         self.takes = {name: _CHECKS[check or name] for name, _, check in pairs}
+        self.paths = {name for name, _, check in pairs if (check or name) in _PATHS}
         self.needed = list(self.takes)[:needed]
         self.unnamed = list(self.takes)[:unnamed]
         self.trouble = f"; {trouble}, as in {example}" if trouble else ""
@@ -242,25 +272,26 @@ class _Read:
     """
     An endpoint string that was read: its kind, and its values, checked and named.
 
-    `proxied` says that ``haproxy:`` stands before it, and `inner` is what was read of its ``endpoint=``. A kind that
-    others plug in has no values, and its own `text`.
+    `kept` is the string as it was, but with absolute paths. `proxied` says that ``haproxy:`` stands before it, and
+    `inner` is what was read of its ``endpoint=``. A kind that others plug in has no values, and its own `text`.
     """
 
     kind: str
     values: dict[str, str]
     text: str
+    kept: str
     proxied: bool = False
     trouble: str = ""
     inner: _Read | None = None
 
 
-def _endpoint(reactor: Any, endpoint: object, side: _Side, timeout: int = 0) -> Any:
+def _endpoint(reactor: Any, endpoint: object, side: _Side, timeout: int = 0, folder: str = "") -> Any:
     if side.interface.providedBy(endpoint):
         return endpoint
     if not isinstance(endpoint, str):
         example = side.kinds["tcp"].example
         raise InvalidAddress(f"{endpoint!r}: takes a string such as {example}, or an {side.interface.__name__}")
-    read = _checked(endpoint, endpoint, side, timeout)
+    read = _checked(endpoint, endpoint, side, timeout, folder)
     try:
         return _made(reactor, read, side)
     except InvalidAddress as error:
@@ -374,8 +405,8 @@ _CLIENTS: dict[str, _Make] = {"tcp": _tcp_client, "ssl": _ssl_client, "tls": _tl
 """What makes the endpoint of each kind that is not Twisted's own."""
 
 
-def _checked(whole: str, text: str, side: _Side, timeout: int) -> _Read:
-    """`text`, which is in `whole`, with every value checked and named."""
+def _checked(whole: str, text: str, side: _Side, timeout: int, folder: str) -> _Read:
+    """`text`, which is in `whole`, with every value checked and named, and paths made absolute."""
     # haproxy: is written before another endpoint of a server
     plain = re.sub(r"^(haproxy(:|$))+", "", text, flags=re.IGNORECASE) if side is _SERVER else text
     proxied = plain != text
@@ -383,29 +414,41 @@ def _checked(whole: str, text: str, side: _Side, timeout: int) -> _Read:
     kind = side.kinds.get(name := name.lower())
     if kind is None:
         _check_plugin(whole, name, side)
-        return _Read(name, {}, plain, proxied)
+        return _Read(name, {}, plain, plain, proxied)
     fields = _fields(whole, rest)
     if side is _SERVER and name == "tls" and fields and len(fields[0]) == 1 and fields[0][0].isdecimal():
         fields[0].insert(0, "port")  # in Twisted's own the directory comes first
     values = _values(whole, name, kind, fields)
+    moved = False
     for key, value in values.items():
         right, takes = kind.takes[key]
-        if not right(value):
+        found = _absolute(value, folder) if key in kind.paths else value
+        if not right(found):
             raise InvalidAddress(f"{whole!r}: {key} is {value!r}; it takes {takes}, as in {kind.example}")
         if key in _ADDRESSES and _lacks_interface(value):
             raise InvalidAddress(
                 f"{whole!r}: {key} is {value!r}, which every interface may have; write which one: {_quoted(value)}%eth0"
             )
+        moved = moved or found != value
+        values[key] = found
+    kept = dict(values)
     inner = None
     if "endpoint" in values:
-        inner = _checked(whole, values["endpoint"], side, timeout)
+        inner = _checked(whole, values["endpoint"], side, timeout, folder)
+        moved = moved or inner.kept != values["endpoint"]
+        values["endpoint"], kept["endpoint"] = inner.text, inner.kept
         proxied, inner = proxied or inner.proxied, replace(inner, proxied=False)  # the header is below TLS in any case
     elif "timeout" in kind.takes:
         values.setdefault("timeout", str(timeout))
     if "backlog" in kind.takes:
         values.setdefault("backlog", _BACKLOG)
-    named = ":".join(f"{key}={_quoted(value)}" for key, value in values.items())
-    return _Read(name, values, f"{name}:{named}", proxied, kind.trouble, inner)
+    kept_text = _joined(name, kept) if moved else text
+    return _Read(name, values, _joined(name, values), kept_text, proxied, kind.trouble, inner)
+
+
+def _joined(name: str, values: dict[str, str]) -> str:
+    """The endpoint string of this kind with these values."""
+    return f"{name}:" + ":".join(f"{key}={_quoted(value)}" for key, value in values.items())
 
 
 def _check_plugin(whole: str, name: str, side: _Side) -> None:

@@ -11,6 +11,8 @@ The client for programs that have no reactor: scripts, notebooks, threads.
 Every call waits until it is done, and may be interrupted (Ctrl-C). Below is a `tcpapp.Client`, which comes back, on
 Twisted's reactor in a thread of its own: the first `connect` starts it, and it ends with the program. Where a program
 runs the reactor itself, that one is used, from its other threads.
+
+A process that is forked later has no such thread: there, every call raises `Forked`. Fork, or spawn, first.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from twisted.python.failure import Failure
 from typing_extensions import Self
 
 from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut
+from tcpapp.forks import check_fork
 from tcpapp.framing import Framing
 from tcpapp.recovering import Client
 from tcpapp.recovering.states import State
@@ -50,6 +53,7 @@ def running_reactor() -> Any:
     from twisted.python.threadable import isInIOThread
 
     reactor: Any = global_reactor
+    check_fork(reactor, "connect")
     with _lock:
         if not reactor.running:
             if reactor._startedBefore:
@@ -75,8 +79,10 @@ class Caller:
         What `function` gives, or what its Deferred fires with.
 
         Raises what it raises or fails with, and `TimedOut` of `name` after `timeout` seconds (`None`: no limit). When
-        it is given up, or interrupted, the Deferred is cancelled.
+        it is given up, or interrupted, the Deferred is cancelled. Raises `Forked` in a child of the process in which
+        the reactor runs.
         """
+        check_fork(self._reactor, name)
         future: Future[Any] = Future()
         running: list[Deferred[Any]] = []
 

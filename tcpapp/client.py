@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from tcpapp.addresses import client_endpoint
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection import MessageProtocol
+from tcpapp.forks import check_fork
 from tcpapp.framing import Framing
 from tcpapp.proxied import Announced, Announcement
 from tcpapp.settings import Options, Settings
@@ -108,6 +109,7 @@ def connect(
         from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
 
         reactor = global_reactor
+    check_fork(reactor, "connect")
     options.setdefault("clock", reactor)
     if options.get("telemetry") is None:
         options["telemetry"] = Telemetry(LOG)

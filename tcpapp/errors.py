@@ -17,6 +17,7 @@ Every error tcpapp raises, in one tree::
     │   ├── NeverSent          a `Client`'s: nothing of the message was given to any connection
     │   └── MaybeSent          a `Client`'s: it was, and the connection was lost before a reply came
     ├── UnavailableReactor     ``--reactor=uvloop`` where there is no uvloop
+    ├── Forked                 a client, or a server, in a child of a process whose reactor was running
     ├── GiveUp                 yours, raised in ``prepare``: do not try again
     └── TimedOut               which timer, after how many seconds
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tcpapp.close_reason import CloseReason
 
 __all__ = [
+    "Forked",
     "GiveUp",
     "InvalidAddress",
     "InvalidFraming",
@@ -227,6 +229,25 @@ class UnavailableReactor(TcpAppError, ImportError):
 
     Nothing was installed: a program may go on with Twisted's default reactor.
     """
+
+
+class Forked(TcpAppError, RuntimeError):
+    """
+    A forked child uses what belongs to its parent's reactor, which does not run in the child.
+
+    Nothing was sent, and the parent's connections are as they were. `what` was asked for.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    @override
+    def __str__(self) -> str:
+        return (
+            f"{self.what}: this process was forked while its parent ran Twisted's reactor, and no thread runs it here; "
+            "connect after the fork, in processes that were forked or spawned before the first connection"
+        )
 
 
 class GiveUp(TcpAppError):

@@ -18,6 +18,7 @@ from tcpapp.addresses import describe, server_endpoint
 from tcpapp.adopted import NothingHandedOver, ports_of
 from tcpapp.connection import MessageProtocol
 from tcpapp.doors import Door
+from tcpapp.forks import check_fork
 from tcpapp.framing import Framing
 from tcpapp.info import Info
 from tcpapp.server import MessageServerFactory
@@ -31,6 +32,7 @@ class Listening:
 
     def __init__(self, ports: Sequence[IListeningPort], factory: MessageServerFactory) -> None:
         self._ports = [each for port in ports for each in ports_of(port)]
+        self._addresses = [port.getHost() for port in self._ports]  # a port that is closed does not know it any more
         self._factory = factory
         self._doors: list[Door] = [factory.doors.add(port) for port in self._ports]
         self._suspended = False
@@ -38,13 +40,13 @@ class Listening:
 
     @property
     def address(self) -> IAddress:
-        """Where it listens, first of all; the real port number when 0 was asked for."""
+        """Where it listens, first of all, or did; the real port number when 0 was asked for."""
         return self.addresses[0]
 
     @property
     def addresses(self) -> list[IAddress]:
-        """All the places where it listens, in the order in which they were asked for."""
-        return [port.getHost() for port in self._ports]
+        """All the places where it listens, or did, in the order in which they were asked for."""
+        return list(self._addresses)
 
     @property
     def port(self) -> int | None:
@@ -151,6 +153,7 @@ def listen(
         from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
 
         reactor = global_reactor
+    check_fork(reactor, "listen")
     options.setdefault("clock", reactor)
     factory = MessageServerFactory(app, framing, **options)
     several = list(endpoint) if isinstance(endpoint, (list, tuple)) else [endpoint]

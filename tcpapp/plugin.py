@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from tcpapp.adopted import HOW, is_unseen
@@ -26,6 +29,8 @@ from tcpapp.server import MessageServerFactory
 from tcpapp.spec import suggest
 
 __all__ = ["GROUPS", "Options", "load_app", "makeService"]
+
+_log = Logger(namespace="tcpapp")
 
 
 class Options(usage.Options):
@@ -50,6 +55,8 @@ class Options(usage.Options):
         super().__init__()
         self.update({each.name: [] for each in OPTIONS.values() if each.repeated})
         self.doubts: list[str] = []
+        # twistd goes to another directory (--rundir) after this, and what is read again later is where it was
+        self._folder = current_directory()
 
     @property
     def command(self) -> str:
@@ -93,6 +100,7 @@ class Options(usage.Options):
         self._reactor = reactor
         checked = self.checked = self.look()
         self._show(checked)
+        remove_own_pid_file(self.parent or {})
         self.endpoints = checked.endpoints
         self.update({name: checked.texts(name) for name in OPTIONS})
         self.factory = MessageServerFactory(
@@ -109,7 +117,11 @@ class Options(usage.Options):
         )
 
     def _show(self, checked: Checked) -> None:
-        """Print the pages that were asked for, and leave where there was one."""
+        """
+        Print the pages that were asked for, and leave where there was one.
+
+        What the log would say of the configuration as the service starts is said on stderr.
+        """
         good = f"twistd {self.command}: the configuration is good"
         if any(map(is_unseen, checked.endpoints)):
             good += f"; sockets that are handed over could not be looked at: {HOW}"
@@ -120,6 +132,8 @@ class Options(usage.Options):
         }
         asked = [page() for flag, page in pages.items() if self[flag]]
         if asked:
+            for doubt in [*self.doubts, *checked.troubles]:
+                print(f"twistd {self.command}: warning: {doubt}", file=sys.__stderr__)
             sys.stdout.write("\n".join([*asked, ""]))
             raise SystemExit(0)
 
@@ -131,11 +145,13 @@ class Options(usage.Options):
         """
         prefix = "".join(each if each.isalnum() else "_" for each in self.command.upper()) + "_"
         environment, self.doubts = from_environment(os.environ, prefix)
-        path = self["config"] or os.environ.get(f"{prefix}CONFIG")
-        given, problems = from_file(path) if path else ({}, [])
+        path, by = self["config"], "--config"
+        if not path:
+            path, by = os.environ.get(f"{prefix}CONFIG"), f"{prefix}CONFIG"
+        given, problems = from_file(path, self._folder, by) if path else ({}, [])
         given = given | environment | self._from_command_line()
         try:
-            checked = check(given, self._reactor)
+            checked = check(given, self._reactor, self._folder)
         except Problems as found:
             raise Problems(problems + found.texts) from None
         if problems:
@@ -171,6 +187,28 @@ def makeService(options: Options) -> IService:
     if twistd.get("nodaemon"):
         sys.stdout = without_blocking(sys.stdout)
     return TwistdService(options, reactor)
+
+
+def current_directory() -> str:
+    """Where the process is; the empty text where that directory has been removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
+def remove_own_pid_file(twistd: Mapping[str, Any]) -> None:
+    """
+    Remove the pid file of `twistd`'s options where it has this process's own id.
+
+    No other process has that id, so the file is left from a process that was killed: in a container each start is
+    process 1. twistd would say that another server runs, and never start again. All other pid files are for twistd.
+    """
+    path = twistd.get("pidfile")
+    with suppress(OSError, ValueError):
+        if path and int(Path(path).read_text()) == os.getpid():
+            Path(path).unlink()
+            _log.warn("removed {path}: it was left by an earlier process with this process's id", path=path)
 
 
 def refuse(command: str, texts: Sequence[str]) -> NoReturn:

@@ -21,7 +21,8 @@ from typing_extensions import Self
 from tcpapp.app import outcome_of
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection import MessageProtocol
-from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut
+from tcpapp.errors import Forked, InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut
+from tcpapp.forks import check_fork, was_forked
 from tcpapp.limits import Recovery
 from tcpapp.recovering import Client, Connected, Stopped
 from tcpapp.recovering.budget import Budget
@@ -54,7 +55,7 @@ class Pool(MultiService, Generic[Request, Reply]):
       be sent waits for the first that is: as many messages as ``recovery.max_waiting``, for ``timeouts.request``
       seconds at the most.
 
-    Raises what `Client` does. Methods belong to the reactor's thread.
+    Raises what `Client` does. Methods belong to the reactor's thread, and fail with `Forked` as its do.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Pool(MultiService, Generic[Request, Reply]):
                 raise InvalidOption(f"{name}: a pool takes none; what is to be sent waits for a member")
         self.members: list[Client[Any, Any]] = [Client(endpoint, while_down="fail", **options) for _ in range(size)]
         first = self.members[0]
+        self._reactor = first.reactor
         self._settings = first.settings
         self._recovery: Recovery = options.get("recovery") or Recovery()
         self._clock: IReactorTime = first.clock
@@ -109,6 +111,7 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def startService(self) -> None:
         """Start. Twisted's services call it."""
+        check_fork(self._reactor, "start")
         if not self.running:
             self._draining, self._error = False, None
             super().startService()
@@ -117,6 +120,8 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def stop(self) -> Deferred[None]:
         """Stop all members: see `Client.stop`. Fires when their connections are closed."""
+        if was_forked(self._reactor):
+            return fail(Forked("stop"))
         if self._checks.running:
             self._checks.stop()
         stopped = DeferredList([maybeDeferred(each.stop) for each in self.members], consumeErrors=True)
@@ -133,12 +138,16 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """Take nothing more, let all members drain, and stop: see `Client.drain`. Fires with their sum."""
+        if was_forked(self._reactor):
+            return fail(Forked("drain"))
         self._draining = True
         draining = DeferredList([each.drain(deadline) for each in self.members])
         return draining.addCallback(lambda found: self.stop().addCallback(lambda _: sum(count for _, count in found)))
 
     def when_connected(self) -> Deferred[None]:
         """Fires as soon as a member is connected. Fails where none will be."""
+        if was_forked(self._reactor):
+            return fail(Forked("when_connected"))
         if self.connected:
             return succeed(None)
         if not self.running or all(isinstance(each.state, Stopped) for each in self.members):
@@ -159,7 +168,7 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def send(self, message: Request) -> Deferred[None]:
         """Send `message` over a member: see `Client.send`. While none is connected it waits."""
-        return self._over_a_member(lambda member, _: member.send(message), message, None)
+        return self._over_a_member("send", lambda member, _: member.send(message), message, None)
 
     def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Deferred[Reply]:
         """
@@ -169,11 +178,13 @@ class Pool(MultiService, Generic[Request, Reply]):
         """
         self._budget.earn()
         return self._over_a_member(
-            lambda member, seconds: member.request(message, seconds), message, timeout, idempotent=idempotent
+            "request", lambda member, seconds: member.request(message, seconds), message, timeout, idempotent=idempotent
         )
 
     def receive(self) -> Deferred[Reply]:
         """The next message that no request waits for, of any member."""
+        if was_forked(self._reactor):
+            return fail(Forked("receive"))
         if self._ready:
             return succeed(self._ready.pop(0))
         if not self.running:
@@ -199,12 +210,15 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def _over_a_member(
         self,
+        what: str,
         do: Callable[[Client[Any, Any], float], Deferred[Any]],
         message: Any,
         timeout: float | None,
         *,
         idempotent: bool = False,
     ) -> Deferred[Any]:
+        if was_forked(self._reactor):
+            return fail(Forked(what))
         seconds = self._settings.timeouts.request if timeout is None else timeout
         if seconds < 0:
             return fail(TimedOut("request", 0))
@@ -294,7 +308,8 @@ class Pool(MultiService, Generic[Request, Reply]):
     def _check_all(self) -> None:
         for member in self.connected:
             connection = member.connection
-            assert connection is not None
+            if connection is None:  # the check of another member has ended it
+                continue
             assert self._check is not None
             checking = outcome_of(self._check, connection)
             if self._recovery.prepare:

@@ -176,30 +176,34 @@ class TwistdService(MessageService):
     def reload(self) -> None:
         """Read the configuration anew. What can change while it runs changes; where anything is wrong, nothing does."""
         self._systemd.reloading()
-        before = self._options.checked
         try:
-            checked = self._options.look()
+            self._take_over(self._options.look())
         except Problems as problems:
             for text in problems.texts:
                 _log.error("not reloaded: {text}", text=text)
-        else:
-            self._options.checked = checked
-            self.factory.change(
-                limits=checked.limits,
-                timeouts=checked.timeouts,
-                policies=checked.policies,
-                networks=checked.networks,
-                proxies=checked.proxies,
-            )
-            self._fit_descriptors()
-            for name in FIXED:
-                if before.texts(name) != checked.texts(name):
-                    _log.warn("{name} is not changed: that takes a new start", name=f"--{name}")
-            for line in switched_off(checked.given):
-                _log.warn("{line}", line=line)
-            self.reload_certificates()
-            _log.info("reloaded: limits, timeouts, policies and networks are as they stand now")
+        except Exception:  # noqa: BLE001 - an app's module, a plugin's endpoint: the service goes on as it was
+            _log.failure("not reloaded")
         self._serves()
+
+    def _take_over(self, checked: Checked) -> None:
+        """Have everything of this configuration hold that can change while it runs."""
+        before, self._options.checked = self._options.checked, checked
+        self.factory.change(
+            limits=checked.limits,
+            timeouts=checked.timeouts,
+            policies=checked.policies,
+            networks=checked.networks,
+            proxies=checked.proxies,
+        )
+        self._fit_descriptors()
+        for name in FIXED:
+            if before.texts(name) != checked.texts(name):
+                place = checked.place(name) or before.place(name)
+                _log.warn("{place} is not changed: that takes a new start", place=place)
+        for line in switched_off(checked.given):
+            _log.warn("{line}", line=line)
+        self.reload_certificates()
+        _log.info("reloaded: limits, timeouts, policies and networks are as they stand now")
 
 
 def run_on_monotonic_time(reactor: Any) -> None:

@@ -232,6 +232,11 @@ class Proxied:
             return self.endpoint.listen(ProxiedFactory(factory, factory))
         return self.endpoint.endpoint.listen(ProxiedFactory(wrapped(factory), factory))
 
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong with files of certificates that it does without; see `ServerContexts`."""
+        return list(getattr(self.endpoint, "troubles", ()))
+
     def reload(self) -> bool:
         """Read the certificates anew, if there are any; see `ServerContexts.reload`."""
         reload = getattr(self.endpoint, "reload", None)

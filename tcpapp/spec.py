@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["LINE", "InvalidSpec", "escape", "line_of", "shown", "split", "suggest"]
+__all__ = ["LINE", "InvalidSpec", "escape", "line_of", "nearest", "shown", "split", "suggest"]
 
 LINE = 200
 """Characters that a line of a log shows of a text that a peer may have written: as NATS cuts it."""
@@ -97,7 +97,13 @@ def line_of(text: str, most: int = LINE) -> str:
     return line if len(line) <= most and len(text) <= most else f"{line[: most - 3]}..."
 
 
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """The one of `known` that is near to `wrong`; the empty string where none is."""
+    near = difflib.get_close_matches(wrong, list(known), n=1)
+    return near[0] if near else ""
+
+
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` where one of `known` is near to `wrong`, else the empty string."""
-    near = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(wrong, known)
+    return f"; did you mean {near!r}?" if near else ""

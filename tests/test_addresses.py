@@ -21,7 +21,7 @@ from twisted.python.systemd import ListenFDs
 from zope.interface import implementer
 
 from tcpapp import addresses
-from tcpapp.addresses import client_endpoint, describe, server_endpoint
+from tcpapp.addresses import client_endpoint, client_string, describe, server_endpoint
 from tcpapp.adopted import AdoptedEndpoint
 from tcpapp.errors import InvalidAddress
 from tcpapp.proxied import Proxied
@@ -117,7 +117,7 @@ def test_a_tcp_server_listens_as_its_string_says(
         ("unix:/run/app.sock:mode=660:lockfile=0", "/run/app.sock", 0o660),
         (r"unix:address=/run/a\:b\\c=d:mode=666", r"/run/a:b\c=d", 0o666),
         ("unix:" + "a" * LONGEST + ":mode=666", "a" * LONGEST, 0o666),
-        ("unix:\udcff:mode=666", "\udcff", 0o666),
+        ("unix:/\udcff:mode=666", "/\udcff", 0o666),
     ],
 )
 def test_a_unix_server_listens_as_its_string_says(
@@ -564,7 +564,7 @@ def test_a_client_that_cannot_be_is_refused(endpoint: object, says: str) -> None
         ("ssl:localhost:7007:certKey=junk.pem", "it takes a certificate and the private key to it, in PEM"),
         (
             "tls:localhost:7007:certificate=cert.pem:privateKey=other.pem",
-            "other.pem: the private key is not that of the certificate in cert.pem",
+            "other.pem: the private key is not that of the certificate in ",
         ),
         ("tls:localhost:7007:privateKey=other.pem", "a privateKey= goes with a certificate="),
         ("tls:localhost:7007:trustRoots=junk.pem", "junk.pem: it holds no certificate in PEM"),
@@ -573,6 +573,56 @@ def test_a_client_that_cannot_be_is_refused(endpoint: object, says: str) -> None
 def test_a_client_that_twisted_refuses_is_refused(endpoint: str, says: str) -> None:
     """Certificates that do not fit, and what Twisted has no way to connect to, are refused in a sentence."""
     assert says in refusal(client_endpoint, endpoint)
+
+
+# Paths ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_relative_path_is_one_of_the_folder_that_is_said(
+    reactor: MemoryReactorClock, certificates: Path, tmp_path: Path
+) -> None:
+    """Or else of the current directory; where that changes later, the path stays what it was."""
+    server_endpoint(reactor, "unix:app.sock", str(tmp_path)).listen(Factory())
+    assert reactor.unixServers[0][0] == f"{tmp_path}/app.sock"
+    made: Any = server_endpoint(reactor, "tls:7007:certificate=cert.pem:privateKey=key.pem", str(certificates))
+    assert made.contexts.spec.key == certificates / "key.pem"
+    assert made.reload()
+    below: Any = server_endpoint(reactor, r"tls:endpoint=unix\:a.sock:path=served", str(certificates))
+    below.listen(Factory())
+    assert reactor.unixServers[1][0] == f"{certificates}/a.sock"
+
+
+@pytest.mark.usefixtures("in_certificates")
+@pytest.mark.parametrize(
+    ("endpoint", "kept"),
+    [
+        ("tcp:localhost:7007", "tcp:localhost:7007"),
+        ("unix:/run/app.sock:timeout=5", "unix:/run/app.sock:timeout=5"),
+        ("unix:app.sock:timeout=5", "unix:timeout=5:path=HERE/app.sock"),
+        ("unix:\0abstract", "unix:\0abstract"),
+        ("unix:@abstract", "unix:@abstract"),
+        ("unix:" + "a" * LONGEST, "unix:" + "a" * LONGEST),
+        ("tls:localhost:7007:trustRoots=cert.pem", "tls:trustRoots=HERE/cert.pem:host=localhost:port=7007"),
+        (r"tls:a:1:endpoint=unix\:b", r"tls:endpoint=unix\:path=HERE/b:host=a:port=1"),
+        (("no", "string"), ("no", "string")),
+    ],
+)
+def test_a_client_keeps_absolute_paths(certificates: Path, endpoint: Any, kept: Any) -> None:
+    """It reads its string anew each time it connects, wherever the process is then; others stay as they are."""
+    assert client_string(endpoint) == (kept.replace("HERE", str(certificates)) if isinstance(kept, str) else kept)
+
+
+def test_without_a_current_directory_a_path_stays_relative(
+    reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was removed: what can still be said of the path is said."""
+
+    def gone() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    server_endpoint(reactor, "unix:app.sock").listen(Factory())
+    assert reactor.unixServers[0][0] == "app.sock"
 
 
 # Objects, plugins, and any string -------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ TOWER = (
     {"proxy_protocol"},
     {"networks"},
     # floor 1: one conversation
-    {"tls", "proxied", "adopted", "listeners", "happy_eyeballs"},
+    {"tls", "proxied", "adopted", "listeners", "happy_eyeballs", "forks"},
     {"transports", "log_lines"},
     {"limits", "addresses"},
     {"alarm", "traffic", "accepting"},
@@ -82,8 +82,8 @@ NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "l
 """What floor 0 does without: it does no I/O, keeps no time and logs nothing."""
 
 NAMES_THE_REACTOR = {"plugin", "cli"}
-NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor", "running_reactor", "start"}
-"""The convenience functions, which look for the global reactor when they are called."""
+NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor", "running_reactor", "start", "_note_fork"}
+"""The convenience functions, which look for the global reactor when they are called; and what looks whether it ran."""
 
 # Reading imports -----------------------------------------------------------------------------------------------------
 

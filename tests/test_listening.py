@@ -6,6 +6,7 @@ from errno import EADDRINUSE, EADDRNOTAVAIL
 from typing import Any
 
 import pytest
+import pytest_twisted
 from twisted.internet.defer import CancelledError, succeed
 from twisted.internet.error import CannotListenError
 
@@ -204,3 +205,15 @@ def test_a_goodbye_may_be_a_value(hosts: Hosts) -> None:
     server.drain()
     hosts.wait()
     assert heard == [{"bye": True}]
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_it_listened_is_known_after_it_is_closed() -> None:
+    """Its port and addresses stay what they were, also while it closes."""
+    server = await listen(["tcp:0:interface=127.0.0.1", "tcp:0:interface=127.0.0.1"], echo)
+    before = (server.port, server.address, server.addresses)
+    closing = server.close()
+    assert (server.port, server.address, server.addresses) == before
+    await closing
+    assert (server.port, server.address, server.addresses) == before
+    assert server.info().addresses == ()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from twisted.application.service import IServiceMaker
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
@@ -215,7 +217,7 @@ def test_what_is_no_option(words: list[str], says: str, capfd: pytest.CaptureFix
         (["--max-connections=1e3"], "--max-connections='1e3': takes a whole number of connections"),
         (["--max-connections=many"], "--max-connections='many': takes a whole number of connections"),
         (["--inbox-high="], "--inbox-high='': takes a whole number of bytes"),
-        (["--inbox-low=65537"], "--inbox-low=65537: takes at most --inbox-high, which is 65536"),
+        (["--inbox-low=65537"], "--inbox-low=65537: takes at most the default of --inbox-high, which is 65536"),
         (["--drain=-1"], "--drain=-1.0: takes a number of seconds, 0 or more (0: cut at once)"),
         (["--drain=soon"], "--drain='soon': takes a number of seconds"),
         (["--grace=nan"], "--grace=nan: takes a number of seconds"),
@@ -310,6 +312,100 @@ def test_a_page_is_printed_and_that_is_all(words: list[str], begins: str, capsys
         parsed(*words)
     assert not ended.value.code
     assert capsys.readouterr().out.startswith(begins)
+
+
+def test_a_check_warns_of_what_the_log_would(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A variable that is misspelt, and a certificate that is left out, also behind a proxy: a line each on stderr."""
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(here / "good.pem"))
+    (here / "torn.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    monkeypatch.setenv("TCPAPP_CONFG", "app.toml")
+    with pytest.raises(SystemExit) as ended:
+        parsed("--check", "--listen=haproxy:tls:0:path=.", "--listen=tcp:0", "--listen=haproxy:tcp:0")
+    said = capfd.readouterr()
+    assert (ended.value.code, said.out) == (0, "twistd tcpapp: the configuration is good\n")
+    first, second = said.err.splitlines()
+    assert first == ("twistd tcpapp: warning: TCPAPP_CONFG: there is no such variable; did you mean 'TCPAPP_CONFIG'?")
+    assert second.startswith(f"twistd tcpapp: warning: {here}/torn.pem: it holds no certificate in PEM")
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "says"),
+    [
+        (["--config=no.toml"], {}, "--config: no.toml: No such file or directory"),
+        ([], {"TCPAPP_CONFIG": "no.toml"}, "TCPAPP_CONFIG: no.toml: No such file or directory"),
+        (["--config="], {"TCPAPP_CONFIG": "no.toml"}, "TCPAPP_CONFIG: no.toml: No such file or directory"),
+    ],
+)
+def test_a_file_that_is_not_there_is_told_with_who_named_it(
+    words: list[str],
+    environ: dict[str, str],
+    says: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The command line, or the environment."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert refused(capfd, *words) == says
+
+
+def test_paths_stay_what_they_were(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """twistd may go elsewhere (--rundir) after the options were read; they are read again all the same."""
+    (here / "mine.py").write_text("def app(message, connection): return message")
+    (here / "app.toml").write_text('listen = ["unix:a.sock"]\napp = "mine:app"\nidle = 5')
+    options = parsed("--config=app.toml")
+    elsewhere = here / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    checked = options.look()
+    assert (checked.timeouts.idle, checked.endpoints[0]._path) == (5, f"{here}/a.sock")
+    assert str(elsewhere) not in sys.path
+
+
+def test_a_directory_that_was_removed_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing needs it where no path is relative."""
+
+    def gone() -> Path:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "cwd", gone)
+    assert len(parsed("--listen=tcp:0").endpoints) == 1
+
+
+# twistd's pid file ----------------------------------------------------------------------------------------------------
+
+
+class Twistd(usage.Options):
+    """A command line with a pid file, as twistd's is."""
+
+    optParameters = [["pidfile", None, "twistd.pid", "the pid file"]]  # noqa: RUF012 - as Twisted's
+    subCommands = [["tcpapp", None, Options, "a command"]]  # noqa: RUF012 - as Twisted's
+
+
+@pytest.mark.parametrize(
+    ("content", "stays"), [(f"{os.getpid()}\n", False), ("1", True), ("none", True), ("", True), (None, False)]
+)
+def test_a_pid_file_with_its_own_id_is_removed(here: Path, content: str | None, stays: bool) -> None:
+    """It is left from a process that was killed, in a container, say; every other one is for twistd to judge."""
+    path = here / "twistd.pid"
+    if content is not None:
+        path.write_text(content)
+    Twistd().parseOptions(["tcpapp"])
+    assert path.exists() == stays
+
+
+def test_a_check_removes_no_pid_file(here: Path) -> None:
+    """Nor does a command without one."""
+    (here / "twistd.pid").write_text(str(os.getpid()))
+    for words in (["tcpapp", "--check"], ["--pidfile=", "tcpapp"]):
+        with suppress(SystemExit):
+            Twistd().parseOptions(words)
+    assert (here / "twistd.pid").exists()
 
 
 @pytest.mark.parametrize("word", ["--check", "--show-config", "--show-limits"])

@@ -234,6 +234,24 @@ def test_checks_cut_a_member_that_fails_them(hosts: Hosts, pool_of: Any) -> None
     assert not checked[1].is_open
 
 
+def test_a_check_may_end_another_member(hosts: Hosts, pool_of: Any) -> None:
+    """The checks go on."""
+    hosts.listen(echo)
+    checked: list[Any] = []
+
+    def check(connection: Any) -> None:
+        checked.append(connection)
+        for each in pool.members[1:]:
+            each.stop()
+
+    pool = pool_of(2, check=check, check_every=10)
+    hosts.run(pool.start())
+    hosts.wait(10)
+    assert len(checked) == 1
+    hosts.wait(10)
+    assert len(checked) == 2
+
+
 def test_a_check_has_its_time(hosts: Hosts, pool_of: Any) -> None:
     """Or as long as it likes, where that is what is asked for; one that was lost by itself is not cut again."""
     hosts.listen(never)

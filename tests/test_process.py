@@ -260,16 +260,41 @@ def test_a_file_that_is_wrong_changes_nothing(file: Path, said: list[str]) -> No
 
 
 def test_what_cannot_change_while_it_runs_is_told(file: Path, said: list[str]) -> None:
-    """By the name of the option; the rest changes."""
+    """By the name that it has where it was given; the rest changes."""
     service = service_on(words=(f"--config={file}",))
     file.write_text('app = "upper"\nlisten = ["tcp:0"]\nidle = 0')
     service.reload()
     assert said == [
-        "--listen is not changed: that takes a new start",
-        "--app is not changed: that takes a new start",
+        f"{file}: listen is not changed: that takes a new start",
+        f"{file}: app is not changed: that takes a new start",
         f"{file}: idle=0: no limit (a server's connection on which nothing passes, either way)",
         "reloaded: limits, timeouts, policies and networks are as they stand now",
     ]
+
+
+def test_what_cannot_change_is_told_by_the_name_it_had(file: Path, said: list[str]) -> None:
+    """An entry that is gone from the file is told of by its name there; what holds is not the command line's doing."""
+    file.write_text('heartbeat-message = "ping"')
+    service = service_on(words=(f"--config={file}", "--framing=line"))
+    file.write_text("")
+    service.reload()
+    assert said[0] == f"{file}: heartbeat-message is not changed: that takes a new start"
+
+
+def test_a_reload_that_fails_in_any_way_leaves_the_service_as_it_was(
+    file: Path, said: list[str], monkeypatch: pytest.MonkeyPatch, logged_errors: Any
+) -> None:
+    """It is logged, and the service manager hears that the service serves."""
+    service = service_on(words=(f"--config={file}",))
+    manager = service._systemd = Manager()
+
+    def look() -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(service._options, "look", look)
+    service.reload()
+    assert (said, manager.told) == (["not reloaded"], ["reloading", "ready"])
+    assert len(logged_errors.take(RuntimeError)) == 1
 
 
 def test_what_is_switched_off_is_told_at_the_start(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +303,7 @@ def test_what_is_switched_off_is_told_at_the_start(said: list[str], monkeypatch:
     service = service_on(words=("--idle=0", "--request=0"))
     service.privilegedStartService()
     assert said == [
-        "TCPAPP_MAX_CONNECTION: there is no such option; did you mean 'max-connections'?",
+        "TCPAPP_MAX_CONNECTION: there is no such variable; did you mean 'TCPAPP_MAX_CONNECTIONS'?",
         "--idle=0: no limit (a server's connection on which nothing passes, either way)",
         "--request=0: no limit (the reply to a request, where the call gives no other)",
     ]

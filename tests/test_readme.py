@@ -139,7 +139,7 @@ def test_the_client_prints_what_is_shown(lines: Served, folder: Path) -> None:
 
 def test_the_asyncio_client_prints_what_is_shown(twistd: list[str], folder: Path) -> None:
     """A program without tcpapp talks with the server under the framing that the README names."""
-    assert "twistd -n tcpapp --app mine:app --framing int32`" in README
+    assert "twistd -n --pidfile= tcpapp --app mine:app --framing int32`" in README
     served = Served(twistd, folder, "--framing", "int32")
     try:
         (folder / "asyncio_client.py").write_text(PROGRAMS["asyncio_client.py"].replace("7007", served.port))

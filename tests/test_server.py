@@ -501,6 +501,9 @@ class LatePort:
     def stopReading(self) -> None:
         self.asked.append("stopReading")
 
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 7007)
+
     def stopListening(self) -> Deferred[None]:
         self.asked.append("stopListening")
         return self.stopped

@@ -50,6 +50,15 @@ class Checked:
     timeouts: Timeouts
     policies: Policies
 
+    @property
+    def troubles(self) -> list[str]:
+        """A line for each file of certificates that is not right, and that the endpoints can do without."""
+        return [line for each in self.endpoints for line in getattr(each, "troubles", ())]
+
+    def place(self, name: str) -> str:
+        """What an option is called where it was given; the empty text where it was not."""
+        return self.given[name].place if name in self.given else ""
+
     def texts(self, name: str) -> tuple[str, ...]:
         """What an option was given, or its default."""
         if name in self.given:
@@ -58,21 +67,23 @@ class Checked:
         return () if option.repeated and name != "listen" else (option.default,)
 
 
-def check(given: Mapping[str, Given], reactor: Any) -> Checked:
+def check(given: Mapping[str, Given], reactor: Any, folder: str = "") -> Checked:
     """
     What these texts make, with the defaults for all that is not `given`.
 
-    Raises `Problems` with all that is wrong. Certificates are read and the app is imported, and nothing is opened.
+    Paths are relative to `folder`, where apps are imported from, too; without one, to the current directory. Raises
+    `Problems` with all that is wrong. Certificates are read and the app is imported, and nothing is opened.
     """
-    return _Check(given, reactor).all()
+    return _Check(given, reactor, folder).all()
 
 
 class _Check:
     """One look at a configuration, and what was found to be wrong with it."""
 
-    def __init__(self, given: Mapping[str, Given], reactor: Any) -> None:
+    def __init__(self, given: Mapping[str, Given], reactor: Any, folder: str) -> None:
         self.given = given
         self.reactor = reactor
+        self.folder = folder
         self.problems: list[str] = []
 
     def all(self) -> Checked:
@@ -87,7 +98,7 @@ class _Check:
         heartbeat = self.heartbeat(codec, chosen)
         app = None
         with self.naming("app"):
-            app = load_app(self.text("app"))
+            app = load_app(self.text("app"), self.folder)
         if self.problems:
             raise Problems(self.problems)
         return Checked(
@@ -118,7 +129,7 @@ class _Check:
 
     def endpoint(self, text: str) -> Any:
         with self.naming("listen"):
-            return server_endpoint(self.reactor, text)
+            return server_endpoint(self.reactor, text, self.folder)
 
     def framing(self) -> Any:
         with self.naming("framing"):
@@ -195,8 +206,10 @@ class _Check:
     def renamed(self, text: str, kind: Any) -> str:
         """What is said of fields, said of the options by the names that they have where they were given."""
         for field in fields(kind):
-            place = self.place(option_of(field)).replace("\\", r"\\")
-            text = re.sub(rf"\b{field.name}\b", place, text)
+            option = option_of(field)
+            # a rule for two numbers may name one that was not given, and is as it is by default
+            place = self.place(option) if option in self.given else f"the default of --{option}"
+            text = re.sub(rf"\b{field.name}\b", place.replace("\\", r"\\"), text)
         return text
 
 
@@ -210,9 +223,11 @@ def _with(name: str, value: Any) -> dict[str, Any]:
 # The app --------------------------------------------------------------------------------------------------------------
 
 
-def load_app(target: str) -> Any:
+def load_app(target: str, folder: str = "") -> Any:
     """
-    The app that `target` names: a built-in's name, or ``module:name`` with the current directory importable.
+    The app that `target` names: a built-in's name, or ``module:name`` with `folder` importable.
+
+    Without a `folder` it is the current directory.
 
     Raises `InvalidOption` for one that is not there, or cannot be imported, or is no app.
     """
@@ -220,7 +235,7 @@ def load_app(target: str) -> Any:
     try:
         if not colon:
             return _built_in(target)
-        app: Any = _import(module_name)
+        app: Any = _import(module_name, folder)
         for name in path.split("."):
             if not hasattr(app, name):
                 raise InvalidOption(f"there is no {name!r} in {module_name}{suggest(name, dir(app))}")
@@ -237,9 +252,9 @@ def _built_in(name: str) -> Any:
     return BUILT_IN[name]
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str, folder: str) -> ModuleType:
     try:
-        if (here := str(Path.cwd())) not in sys.path:
+        if (here := folder or str(Path.cwd())) not in sys.path:
             sys.path.insert(0, here)
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever the module's own code raises; a script that ends exits

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tcpapp.configuration.options import OPTIONS, Option
-from tcpapp.spec import suggest
+from tcpapp.spec import nearest, suggest
 
 # Python has it from 3.11 on; before that it is a package of another name.
 tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -75,19 +75,25 @@ def from_environment(environ: Mapping[str, str], prefix: str) -> tuple[dict[str,
         text = environ[variable]
         if name in OPTIONS:
             found[name] = Given(tuple(text.split()) if OPTIONS[name].repeated else (text,), variable)
-        elif name != "config" and (near := suggest(name, OPTIONS)):
-            doubts.append(f"{variable}: there is no such option{near}")
+        elif name != "config" and (near := nearest(name, [*OPTIONS, "config"])):
+            right = prefix + near.upper().replace("-", "_")
+            doubts.append(f"{variable}: there is no such variable; did you mean {right!r}?")
     return found, doubts
 
 
-def from_file(path: str) -> tuple[dict[str, Given], list[str]]:
-    """What the options file at `path` gives; and a line for all that it says of no option, or not rightly."""
+def from_file(path: str, folder: str = "", by: str = "") -> tuple[dict[str, Given], list[str]]:
+    """
+    What the options file at `path` gives; and a line for all that it says of no option, or not rightly.
+
+    The path is relative to `folder`, or else to the current directory; `by` is what named it: an option, a variable.
+    """
     try:
-        content = _read(Path(path))
+        content = _read(Path(folder, path))
         table = tomllib.loads(content)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return {}, [f"{path}: {what}"]
+    except OSError as error:
+        return {}, [f"{by and f'{by}: '}{path}: {error.strerror or error}"]
+    except ValueError as error:  # bytes that are no text, and what TOML's own errors are
+        return {}, [f"{path}: {error}"]
     found: dict[str, Given] = {}
     problems: list[str] = []
     for key, option, value in _entries(path, table, problems):
@@ -108,7 +114,7 @@ def _read(path: Path) -> str:
         content = file.read(LONGEST_FILE + 1)
     if len(content) > LONGEST_FILE:
         raise OSError(None, f"it is longer than {LONGEST_FILE} bytes, and cannot be an options file")
-    return content.decode()
+    return content.decode("utf-8-sig")  # editors of Windows write a byte order mark before it
 
 
 def _entries(path: str, table: dict[str, Any], problems: list[str]) -> Iterable[tuple[str, Option, Any]]:

@@ -68,7 +68,8 @@ class LengthPrefixed(Sized):
     So a frame is ``offset + width + length + adjust`` bytes. Sending is the mirror: `strip` zero bytes are put before
     the message and the length is written into its place, over what stands there. A message that keeps a part of the
     header (`strip` less than ``offset + width``) brings that part with it; a message too short to, or whose length
-    does not fit into the field, cannot be sent. ``max`` counts the message as the app gets it.
+    does not fit into the field, cannot be sent. ``max`` counts the message as the app gets it. By default it is 1 MiB,
+    or the longest message that the field can announce, if that is less; a larger one is refused, for it never holds.
 
     tokio counts the length from behind the bytes it skips: there, ``length_adjustment`` is ``adjust`` plus
     ``offset + width`` less ``num_skip``. With nothing but the header skipped, its default, the two are the same.
@@ -81,15 +82,13 @@ class LengthPrefixed(Sized):
     2 and 4; Twisted's ``Int8/16/32StringReceiver``; DNS over TCP (RFC 1035, section 4.2.2).
     """
 
-    __slots__ = ("_most", "_pack", "_run_length", "_unpack", "adjust", "offset", "order", "strip", "width")
+    __slots__ = ("_pack", "_run_length", "_unpack", "adjust", "offset", "order", "strip", "width")
     _name = "length"
 
     _unpack: Unpack | None
     """What reads a header, where frames are a length and the message it counts, nothing else."""
     _pack: Pack | None
     """What writes one, there."""
-    _most: int
-    """The longest message that can be sent: ``max``, or what the field can count."""
     _run_length: int
     """The length of the messages in the last run; -1 where the last chunk began with none."""
 
@@ -107,7 +106,7 @@ class LengthPrefixed(Sized):
         adjust: int = 0,
         strip: int | None = None,
         *,
-        max: int = DEFAULT_MAX,  # noqa: A002 - the public name
+        max: int | None = None,  # noqa: A002 - the public name
         oversize: Oversize = "close",
     ) -> None:
         if order not in ("big", "little"):
@@ -117,7 +116,25 @@ class LengthPrefixed(Sized):
         self.offset = whole("offset", offset, 0, MOST_HEADER)
         self.adjust = whole("adjust", adjust, -sys.maxsize)
         self.strip = self.offset + self.width if strip is None else whole("strip", strip, 0, MOST_HEADER)
-        super().__init__(max=max, oversize=oversize)
+        super().__init__(max=self._default_max() if max is None else max, oversize=oversize)
+        self._check_max()
+
+    def _longest(self) -> int:
+        """The longest message that the length field can announce."""
+        return int(256**self.width) - 1 + self._header() + self.adjust - self.strip
+
+    def _default_max(self) -> int:
+        return min(DEFAULT_MAX, max(1, self._longest()))
+
+    def _check_max(self) -> None:
+        """Refuse a ``max`` that no frame has, or that is less than each has."""
+        least = max(1, self._header() - self.strip, self._header() + self.adjust - self.strip)
+        most = self._longest()
+        if most < least:
+            raise InvalidFraming(f"adjust={self.adjust}, strip={self.strip}: no message fits into such a frame")
+        if not least <= self.max <= most:
+            field = f"a length of {self.width} byte{'s' * (self.width > 1)}"
+            raise InvalidFraming(f"max={self.max}: takes {least} to {most}, the messages that {field} can announce")
 
     @override
     def _start(self) -> None:
@@ -125,7 +142,6 @@ class LengthPrefixed(Sized):
         plain = self.offset == self.adjust == 0 and self.strip == self.width
         field = _FIELDS[self.width, self.order]
         self._unpack, self._pack = (field.unpack_from, field.pack) if plain else (None, None)
-        self._most = min(self.max, 256**self.width - 1)
         self._run_length = -1
 
     @override
@@ -195,7 +211,7 @@ class LengthPrefixed(Sized):
     @override
     def frame(self, message: bytes) -> bytes:
         """The header and `message`. Raises `UnsendableMessage`."""
-        if self._pack is not None and type(message) is bytes and len(message) <= self._most:
+        if self._pack is not None and type(message) is bytes and len(message) <= self.max:
             return self._pack(len(message)) + message
         self._sendable(message)
         header = self.offset + self.width
@@ -214,7 +230,7 @@ class LengthPrefixed(Sized):
     @override
     def frame_all(self, messages: list[bytes]) -> bytes:
         """Each of `messages` behind its header. Raises `UnsendableMessage` as `frame` does."""
-        framed = None if self._pack is None else frame_counted(messages, self._most, self._pack)
+        framed = None if self._pack is None else frame_counted(messages, self.max, self._pack)
         return super().frame_all(messages) if framed is None else framed
 
     @override
@@ -222,6 +238,8 @@ class LengthPrefixed(Sized):
         options = super()._options()
         if self.strip == self.offset + self.width:
             del options["strip"]
+        if self.max == self._default_max():
+            del options["max"]
         return options
 
     @override

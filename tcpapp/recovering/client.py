@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from typing_extensions import Self, Unpack
 
-from tcpapp.addresses import client_endpoint
+from tcpapp.addresses import client_endpoint, client_string
 from tcpapp.client import MessageClientFactory
 from tcpapp.connection import MessageProtocol
-from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected
+from tcpapp.errors import Forked, InvalidOption, MaybeSent, NeverSent, NotConnected
+from tcpapp.forks import check_fork, was_forked
 from tcpapp.framing import Framing
 from tcpapp.limits import Recovery
 from tcpapp.proxied import Announcement
@@ -73,7 +74,8 @@ class Client(Service, Generic[Request, Reply]):
 
     What was given to it has a definite end: `send` and `request` fail with `NeverSent` where no connection had the
     message, and with `MaybeSent` where one had it and was lost before a reply came; `undelivered` lists what else may
-    be lost. Methods belong to the reactor's thread. Raises `InvalidAddress`, `InvalidFraming` and `InvalidOption`.
+    be lost. Methods belong to the reactor's thread. In a process that was forked while the reactor ran, where nothing
+    runs it, they fail with `Forked`. Raises `InvalidAddress`, `InvalidFraming` and `InvalidOption`.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Client(Service, Generic[Request, Reply]):
         clock = self._clock = settings.clock or self._reactor
         numbers = Recovery() if recovery is None else recovery
         _check(numbers, prepare, is_fatal)
-        attempts = Attempts(endpoints, numbers, settings.random, random_order=random_order)
+        attempts = Attempts(list(map(client_string, endpoints)), numbers, settings.random, random_order=random_order)
         plan = Plan(numbers, attempts, prepare, is_fatal, connect_now=connect_now, proxy_header=proxy_header)
         self._sending = Sending(settings, numbers, clock, while_down)
         self._life = self._sending.life = Life(factory, self._reactor, clock, plan, self._sending)
@@ -120,6 +122,11 @@ class Client(Service, Generic[Request, Reply]):
     def _note(self, state: State) -> None:
         """Services are asked whether they run."""
         self.running = int(not isinstance(state, Stopped))
+
+    @property
+    def reactor(self) -> Any:
+        """What it connects by."""
+        return self._reactor
 
     @property
     def settings(self) -> Settings:
@@ -161,6 +168,7 @@ class Client(Service, Generic[Request, Reply]):
 
     def startService(self) -> None:
         """Start, and come to be connected in time. Twisted's services call it."""
+        check_fork(self._reactor, "start")
         super().startService()
         if not self._life.running:
             self._sending.draining = False
@@ -172,6 +180,8 @@ class Client(Service, Generic[Request, Reply]):
 
         Fires when it is closed. It may be started again.
         """
+        if was_forked(self._reactor):
+            return fail(Forked("stop"))
         super().stopService()
         connection = self._life.latest
         if self._life.running:
@@ -189,6 +199,8 @@ class Client(Service, Generic[Request, Reply]):
         After `deadline` seconds (`None`: ``timeouts.drain``) it stops all the same. Fires when it has stopped, with how
         many messages were not sent, or not answered.
         """
+        if was_forked(self._reactor):
+            return fail(Forked("drain"))
         left: list[int] = []
 
         def over(_: object) -> Deferred[None]:
@@ -205,6 +217,8 @@ class Client(Service, Generic[Request, Reply]):
         Fails with the error for which the client gives up, or gave up, and with `NotConnected` where it is stopped, or
         was not started.
         """
+        if was_forked(self._reactor):
+            return fail(Forked("when_connected"))
         if self.connection is not None:
             return succeed(self.connection)
         return self._life.next_connection()
@@ -226,7 +240,7 @@ class Client(Service, Generic[Request, Reply]):
         While there is no connection, `while_down` says what becomes of it. Fails with `UnsendableMessage`, `NeverSent`
         or `MaybeSent`. Cancelled while it waits, it is not sent.
         """
-        return self._sending.send(message)
+        return fail(Forked("send")) if was_forked(self._reactor) else self._sending.send(message)
 
     def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Deferred[Reply]:
         """
@@ -237,6 +251,8 @@ class Client(Service, Generic[Request, Reply]):
         `TimedOut` where no reply came in time, with `NeverSent`, `MaybeSent`, or `UnsendableMessage`. Cancelled or
         timed out, its late reply is dropped.
         """
+        if was_forked(self._reactor):
+            return fail(Forked("request"))
         return self._sending.request(message, timeout, idempotent=idempotent)
 
     def receive(self) -> Deferred[Reply]:
@@ -246,7 +262,7 @@ class Client(Service, Generic[Request, Reply]):
         What came on a connection before it was lost is given first. Fails with `NotConnected` where the client stops,
         and with the error for which it gives up. Cancelled, it takes none.
         """
-        return Deferred.fromCoroutine(self._receive())
+        return fail(Forked("receive")) if was_forked(self._reactor) else Deferred.fromCoroutine(self._receive())
 
     def __aiter__(self) -> Self:
         """``async for message in client`` takes messages until the client stops."""

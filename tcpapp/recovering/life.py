@@ -30,7 +30,7 @@ from tcpapp.app import outcome_of
 from tcpapp.client import MessageClientFactory, dial
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection import MessageProtocol
-from tcpapp.errors import NotConnected, TimedOut
+from tcpapp.errors import InvalidAddress, NotConnected, TimedOut
 from tcpapp.limits import Recovery
 from tcpapp.proxied import Announcement
 from tcpapp.recovering.attempts import Attempts
@@ -199,6 +199,8 @@ class Life:
             return
         self._trying = None
         error: Any = failure.value
+        if isinstance(error, InvalidAddress):
+            _log.error("a client cannot connect, and tries again: {error}", error=str(error))
         if self._ends(error):
             self._give_up(error)
         elif not self._plan.attempts.round_is_over:
@@ -228,7 +230,11 @@ class Life:
 
     def _ends(self, error: BaseException) -> bool:
         below = error.reason.error if isinstance(error, NotConnected) else None
-        return self._plan.is_fatal(error) or (below is not None and self._plan.is_fatal(below))
+        try:
+            return self._plan.is_fatal(error) or (below is not None and self._plan.is_fatal(below))
+        except Exception:  # noqa: BLE001 - whatever a program's own function raises
+            _log.failure("is_fatal of a client failed, and the client tries again")
+            return False
 
     def _wait_because_of(self, error: BaseException) -> None:
         seconds = self._plan.attempts.wait()

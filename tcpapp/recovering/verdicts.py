@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tcpapp.errors import GiveUp, InvalidAddress, InvalidFraming, InvalidOption
+from tcpapp.errors import GiveUp, InvalidFraming, InvalidOption
 
 __all__ = ["is_fatal"]
 
-OURS = (GiveUp, InvalidAddress, InvalidFraming, InvalidOption)
+OURS = (GiveUp, InvalidFraming, InvalidOption)
 """Errors that are ours, and that nothing but another program mends."""
 
 OF_CERTIFICATES = ("certificate", "unknown ca", "unrecognized name")
@@ -18,8 +18,9 @@ def is_fatal(error: BaseException) -> bool:
     Whether a client that could not connect because of `error` is to stop.
 
     A certificate that is not believed, by either side, for another name, expired or of no known authority, is for
-    people to mend, as are an address that cannot be one and whatever ``prepare`` raised `GiveUp` for. All else (nobody
-    listens, a name that is not found, a network that is down) may be over in a moment.
+    people to mend, as is whatever ``prepare`` raised `GiveUp` for. All else (nobody listens, a name that is not found,
+    a network that is down) may be over in a moment. So is `InvalidAddress`: addresses are checked where the client is
+    made, and what is wrong with one later are files of certificates, which are being renewed.
     """
     if isinstance(error, OURS):
         return True

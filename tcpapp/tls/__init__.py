@@ -3,6 +3,7 @@ TLS, as an endpoint string describes it, from files to connections.
 
 ::
 
+    names      which names a certificate is for, and how they are compared
     files      certificates and keys, read from PEM and checked
     contexts   what a server shows, to whom, and asks for; renewed when its files are
     client     what a client trusts, and shows

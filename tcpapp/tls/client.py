@@ -9,7 +9,7 @@ from OpenSSL.crypto import X509
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
 
 from tcpapp.tls.contexts import MINIMUMS
-from tcpapp.tls.files import certificates_in, read_identity
+from tcpapp.tls.files import named, read_identity, roots_in
 
 __all__ = ["client_options"]
 
@@ -35,16 +35,15 @@ def client_options(
         extra = {"privateKey": ours.key, "certificate": ours.certificate, "extraCertChain": list(ours.chain)}
     if minimum != "1.2":
         extra["raiseMinimumTo"] = MINIMUMS[minimum]
-    return optionsForClientTLS(
-        hostname,
-        trustRoot=platformTrust() if trust is None else _roots(trust),
-        acceptableProtocols=list(protocols) or None,
-        extraCertificateOptions=extra or None,
-    )
+    with named(certificate or trust or hostname):
+        return optionsForClientTLS(
+            hostname,
+            trustRoot=platformTrust() if trust is None else _roots(trust),
+            acceptableProtocols=list(protocols) or None,
+            extraCertificateOptions=extra or None,
+        )
 
 
 def _roots(path: Path) -> Any:
     """The authorities in a PEM file, or in those (``*.pem``) of a folder."""
-    paths = sorted(path.glob("*.pem")) if path.is_dir() else [path]
-    found = [each for one in paths for each in certificates_in(one)]
-    return trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in found])
+    return trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in roots_in(path)])

@@ -1,13 +1,14 @@
 """
 What a server shows, to whom, and what it asks of its clients; renewed when its files are.
 
-A connection that is open keeps what it was shown. Files that are not right do not take the place of those that were.
+An open connection keeps the certificate that it was shown. A file that is not right does not take the place of the
+certificate that was read from it before: that one is shown still, and the log says what is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from tcpapp.errors import InvalidAddress
-from tcpapp.tls.files import Identity, certificates_in, matches, read_directory, read_identity
+from tcpapp.tls.files import Identity, certificates_in, named, pem_files, read_directory, read_identity
+from tcpapp.tls.names import comparable, matches
 from tcpapp.tls.protocol import ServerTLS
 
 __all__ = ["MINIMUMS", "ServerContexts", "ServerSpec", "TLSServerEndpoint", "TLSServerFactory"]
@@ -34,12 +36,12 @@ _log = Logger(namespace="tcpapp")
 @dataclass(frozen=True)
 class ServerSpec:
     """
-    What an endpoint string says of a server's TLS.
+    What an endpoint string says of a server's TLS. Paths are made absolute, for the files are read again later.
 
     - `certificate`, `key`, `chain`: PEM files; see `read_identity`.
     - `directory`: a folder of PEM files, for as many names; see `read_directory`.
     - `clients`: ``"required"`` or ``"wished"`` of those who connect is a certificate by one of the `authorities`.
-    - `protocols`: what may be agreed on by ALPN, the best first.
+    - `protocols`: what may be agreed on by ALPN, the best first. A client that offers others alone is refused.
     - `minimum`: the lowest version of TLS.
     """
 
@@ -52,64 +54,137 @@ class ServerSpec:
     protocols: tuple[bytes, ...] = ()
     minimum: str = "1.2"
 
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Path):
+                object.__setattr__(self, each.name, value.absolute())
+
+
+Shown = tuple[Identity, SSL.Context]
+"""A certificate, and the context in which it is shown."""
+
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerContexts:
-    """The contexts of one server, by the name that the client asks for (SNI); for any other name it is the first."""
+    """
+    The contexts of one server, by the name that the client asks for (SNI); for any other name it is the first.
+
+    Raises `InvalidAddress` where there is nothing to show. `troubles` has a line for each file of a `directory` that is
+    not right: the log has them, too, when the first connection comes, or the endpoint is listened on.
+    """
 
     def __init__(self, spec: ServerSpec) -> None:
         self.spec = spec
+        self.troubles: list[str] = []
+        self._told: list[str] = []
         self._seen = self._marks()
-        self._first, self._by_name = self._load()
+        self._shown: list[Shown] = []
+        self._show(self._load())
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:  # noqa: N802 - Twisted's name
         """The server's side of a new connection. Twisted calls it."""
+        self.tell()
         connection = SSL.Connection(self._first, None)
         connection.set_app_data(protocol)
         return connection
 
     def reload(self) -> bool:
-        """Read the files anew. Where they are not right, that is logged, and what was shown before is shown still."""
-        self._seen = self._marks()
-        try:
-            self._first, self._by_name = self._load()
-        except InvalidAddress as error:
-            _log.error("certificates are not renewed, and those before hold: {error}", error=str(error))
-            return False
-        _log.info("certificates are renewed: {names}", names=", ".join(sorted(self._by_name)) or "no names")
-        return True
+        """
+        Read the files anew, and log what is wrong with them; returns whether nothing is.
+
+        Where a file is not right, the certificate that was read from it before is shown still. It raises nothing.
+        """
+        self._told = []
+        return self._renew()
 
     def look(self) -> None:
-        """Read the files anew if any of them has changed since they were read last."""
-        if self._marks() != self._seen:
-            self.reload()
+        """Read the files anew if any of them has changed since they were read last, or was not right then."""
+        if self.troubles or self._marks() != self._seen:
+            self._renew()
 
-    def _load(self) -> tuple[SSL.Context, dict[str, SSL.Context]]:
-        identities = list(self._identities())
-        contexts = [self._context(each) for each in identities]
-        by_name: dict[str, SSL.Context] = {}
-        for identity, context in zip(identities, contexts, strict=True):
+    def tell(self) -> None:
+        """Log the `troubles` that were not logged yet, a line each."""
+        if self.troubles != self._told:
+            for each in self.troubles:
+                if each not in self._told:
+                    _log.error("certificate not taken: {error}", error=each)
+            self._told = list(self.troubles)
+
+    def _renew(self) -> bool:
+        # The files are marked before they are read: one that changes meanwhile is read again at the next look.
+        before, self._seen = (self._seen, self.troubles), self._marks()
+        try:
+            self._show(self._load())
+        except Exception as error:  # noqa: BLE001 - whatever fails, what is shown stays, and the watch goes on
+            told = str(error) if isinstance(error, InvalidAddress) else f"{type(error).__name__}: {error}"
+            self.troubles = [told]
+        self.tell()
+        if before != (self._seen, self.troubles):
+            _log.info("certificates are shown for: {names}", names=", ".join(sorted(self._by_name)) or "no names")
+        return not self.troubles
+
+    def _show(self, loaded: list[Shown]) -> None:
+        self._shown = loaded
+        self._first = loaded[0][1]
+        self._by_name: dict[str, SSL.Context] = {}
+        for identity, context in loaded:
             for name in identity.names:
-                by_name.setdefault(name, context)
-        return contexts[0], by_name
+                self._by_name.setdefault(name, context)
 
-    def _identities(self) -> Iterator[Identity]:
+    def _load(self) -> list[Shown]:
+        """What the files hold now; where a file of the directory is not right, what was read from it before."""
         spec = self.spec
+        troubles: list[str] = []
+        if spec.authorities is not None:
+            with named(spec.authorities):
+                self._ask_for_certificate(SSL.Context(SSL.TLS_METHOD), spec.authorities)
+        found: list[Shown] = []
         if spec.certificate is not None:
-            yield read_identity(spec.certificate, spec.key, spec.chain)
+            found.append(self._with_context(read_identity(spec.certificate, spec.key, spec.chain)))
         if spec.directory is not None:
-            yield from read_directory(spec.directory)
+            found += self._load_directory(spec.directory, troubles)
+        if not found:
+            told = "".join(f"; {each}" for each in troubles)
+            raise InvalidAddress(
+                f"{spec.directory}: there is no certificate in it that can be shown with its private key, "
+                f"in files *.pem{told}"
+            )
+        self.troubles = troubles
+        return found
+
+    def _load_directory(self, directory: Path, troubles: list[str]) -> Iterator[Shown]:
+        held = read_directory(directory)
+        troubles += held.troubles
+        by_file: dict[Path, list[Shown]] = {}
+        for identity in held.identities:
+            try:
+                by_file.setdefault(identity.file, []).append(self._with_context(identity))
+            except InvalidAddress as error:
+                troubles.append(str(error))
+        before: dict[Path, list[Shown]] = {}
+        for each in self._shown:
+            before.setdefault(each[0].file, []).append(each)
+        for file in pem_files(directory):
+            if file not in by_file and file in before and not any(each.startswith(f"{file}: ") for each in troubles):
+                troubles.append(f"{file}: there is no private key in {directory} to the certificate in it")
+            yield from by_file.get(file) or before.get(file, [])
+
+    def _with_context(self, identity: Identity) -> Shown:
+        with named(identity.file):
+            return identity, self._context(identity)
 
     def _context(self, identity: Identity) -> SSL.Context:
         options = CertificateOptions(
             privateKey=identity.key,
             certificate=identity.certificate,  # type: ignore[arg-type]  # which pyOpenSSL would rather have
             extraCertChain=list(identity.chain),  # type: ignore[arg-type]  # as above
-            acceptableProtocols=list(self.spec.protocols) or None,
             raiseMinimumTo=MINIMUMS[self.spec.minimum] if self.spec.minimum != "1.2" else None,
             contextForServerName=self._for_name,
         )
         context = options.getContext()
+        if self.spec.protocols:
+            context.set_alpn_select_callback(_choice_of(self.spec.protocols))
         if self.spec.authorities is not None:
             self._ask_for_certificate(context, self.spec.authorities)
         return context
@@ -124,7 +199,7 @@ class ServerContexts:
         context.set_verify(flags)
 
     def _for_name(self, name: bytes | None) -> SSL.Context | None:
-        wanted = (name or b"").decode("ascii", "replace").lower().removesuffix(".")
+        wanted = comparable((name or b"").decode("ascii", "replace"))
         found = self._by_name.get(wanted)
         if found is not None:
             return found
@@ -135,7 +210,7 @@ class ServerContexts:
         spec = self.spec
         paths = [each for each in (spec.certificate, spec.key, spec.chain, spec.authorities) if each is not None]
         if spec.directory is not None:
-            paths += sorted(spec.directory.glob("*.pem"))
+            paths += pem_files(spec.directory)
         marks = {}
         for path in paths:
             try:
@@ -145,6 +220,23 @@ class ServerContexts:
             else:
                 marks[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
         return marks
+
+
+def _choice_of(protocols: tuple[bytes, ...]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
+    """
+    What chooses the first of our `protocols` that the client offers.
+
+    Where there is none, it raises, for then OpenSSL sends the alert ``no_application_protocol`` (RFC 7301, section
+    3.2). Twisted's own gives the empty name, which OpenSSL takes for an internal error, and says so to the client.
+    """
+
+    def choose(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+        for each in protocols:
+            if each in offered:
+                return each
+        raise SSL.Error([("SSL routines", "", "no application protocol in common (ALPN)")])
+
+    return choose
 
 
 class TLSServerFactory(TLSMemoryBIOFactory):
@@ -190,7 +282,13 @@ class TLSServerEndpoint:
 
     def wrapped(self, factory: Any) -> TLSServerFactory:
         """`factory`, behind TLS."""
+        self.contexts.tell()
         return TLSServerFactory(self.contexts, factory, self._clock, self._watch)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong with files that it does without; see `ServerContexts`."""
+        return self.contexts.troubles
 
     def reload(self) -> bool:
         """Read certificates and keys anew; see `ServerContexts.reload`."""

@@ -1,34 +1,84 @@
-"""Certificates and private keys in PEM files: read, and checked, before anybody is shown them."""
+"""Certificates and private keys in PEM files: read, and checked, before any peer is shown them."""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import NameOID
 
 from tcpapp.errors import InvalidAddress
+from tcpapp.tls.names import names_of
 
-__all__ = ["Identity", "certificates_in", "common_name", "matches", "names_of", "read_directory", "read_identity"]
+__all__ = [
+    "Directory",
+    "Identity",
+    "certificates_in",
+    "named",
+    "pem_files",
+    "read_directory",
+    "read_identity",
+    "roots_in",
+]
 
 LONGEST_FILE = 1024 * 1024
 """Bytes that a PEM file may have: our choice; the certificates that all browsers trust fit into a quarter of it."""
 
+CERTIFICATE, KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"
+"""What stands in a file that holds a certificate, or a private key, of whatever kind (RFC 7468)."""
+
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate, the private key to it, the certificates that lead to its authority, and the names it is for."""
+    """
+    A certificate, the private key to it, the certificates that lead to its authority, and the names it is for.
+
+    `file` is the file that the certificate was read from.
+    """
 
     certificate: x509.Certificate
     key: Any
     chain: tuple[x509.Certificate, ...]
     names: tuple[str, ...]
+    file: Path
+
+
+@dataclass
+class Directory:
+    """What a directory of PEM files holds: the `identities`, and a line for each of the `troubles` with its files."""
+
+    identities: list[Identity] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def named(what: object) -> Iterator[None]:
+    """
+    Have whatever fails inside be `InvalidAddress`, in one line that begins with `what`: the file's path, say.
+
+    cryptography and OpenSSL raise errors of many kinds for a file that is not right, and add more with each release.
+    """
+    try:
+        yield
+    except InvalidAddress:
+        raise
+    except Exception as error:
+        raise InvalidAddress(f"{what}: {_in_words(error)}") from error
+
+
+def _in_words(error: Exception) -> str:
+    """What was raised, in one line. OpenSSL's errors are a list of (library, function, reason)."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    told = error.args[0] if error.args else None
+    if isinstance(told, list):
+        return "OpenSSL refuses it: " + (", ".join(str(each[-1]) for each in told) or "it gives no reason")
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def read_identity(certificate: Path, key: Path | None = None, chain: Path | None = None) -> Identity:
@@ -41,108 +91,107 @@ def read_identity(certificate: Path, key: Path | None = None, chain: Path | None
     first, *others = certificates_in(certificate)
     if chain is not None:
         others += certificates_in(chain)
-    secret = _key_in(certificate if key is None else key)
-    if secret.public_key() != first.public_key():
-        raise InvalidAddress(f"{key or certificate}: the private key is not that of the certificate in {certificate}")
-    _check_dates(first, certificate)
-    return Identity(first, secret, tuple(others), tuple(names_of(first)))
+    at = certificate if key is None else key
+    secret = _key_in(at, _read(at))
+    with named(certificate):
+        if secret.public_key() != first.public_key():
+            raise InvalidAddress(f"{at}: the private key is not that of the certificate in {certificate}")
+        _check_dates(first, certificate)
+        return Identity(first, secret, tuple(others), tuple(names_of(first)), certificate)
 
 
-def read_directory(path: Path) -> list[Identity]:
+def read_directory(path: Path) -> Directory:
     """
     What the PEM files (``*.pem``) of a directory hold, in the order of their names: a certificate for each private key.
 
     A key may be in its certificate's file, or in one of its own; the certificates that lead to an authority are in that
-    of the certificate. Raises `InvalidAddress` where there is none, or one is not valid now.
+    of the certificate. What is wrong with one file is among the `troubles`, and keeps no other from being read.
     """
-    certificates = [(file, _certificates(_read(file))) for file in sorted(path.glob("*.pem"))]
-    keys = [key for file in sorted(path.glob("*.pem")) if (key := _key(_read(file))) is not None]
-    found = []
+    found = Directory()
+    certificates: list[tuple[Path, list[x509.Certificate]]] = []
+    keys: list[tuple[Path, Any]] = []
+    for file in pem_files(path):
+        try:
+            content = _read(file)
+            if CERTIFICATE in content:
+                certificates.append((file, _certificates(file, content)))
+            if KEY in content:
+                keys.append((file, _key_in(file, content)))
+        except InvalidAddress as error:
+            found.troubles.append(str(error))
+    unused = dict(keys)
     for file, held in certificates:
-        for first in held:
-            key = next((each for each in keys if each.public_key() == first.public_key()), None)
-            if key is not None:
-                _check_dates(first, file)
-                chain = tuple(each for each in held if each is not first)
-                found.append(Identity(first, key, chain, tuple(names_of(first))))
-    if not found:
-        raise InvalidAddress(f"{path}: there is no certificate in it with its private key, in files *.pem")
+        try:
+            with named(file):
+                found.identities += _identities(file, held, keys, unused)
+        except InvalidAddress as error:
+            found.troubles.append(str(error))
+    found.troubles += [f"{file}: no certificate in {path} goes with this private key" for file in unused]
     return found
+
+
+def _identities(
+    file: Path, held: list[x509.Certificate], keys: list[tuple[Path, Any]], unused: dict[Path, Any]
+) -> Iterator[Identity]:
+    """An identity for each certificate in `file` whose key is among `keys`; it is no longer among the `unused` then."""
+    for first in held:
+        public = first.public_key()
+        at, key = next(((at, key) for at, key in keys if key.public_key() == public), (None, None))
+        if at is not None:
+            unused.pop(at, None)
+            _check_dates(first, file)
+            chain = tuple(each for each in held if each is not first)
+            yield Identity(first, key, chain, tuple(names_of(first)), file)
+
+
+def pem_files(path: Path) -> list[Path]:
+    """The PEM files (``*.pem``) of a directory, in the order of their names; none where it cannot be read."""
+    try:
+        return sorted(path.glob("*.pem"))
+    except OSError:
+        return []
 
 
 def certificates_in(path: Path) -> list[x509.Certificate]:
     """All certificates in a PEM file: one at the least. Raises `InvalidAddress`."""
-    content = _read(path)
+    return _certificates(path, _read(path))
+
+
+def roots_in(path: Path) -> list[x509.Certificate]:
+    """
+    The authorities in a PEM file, or in the files ``*.pem`` of a directory: one at the least. Raises `InvalidAddress`.
+    """
+    if not path.is_dir():
+        return certificates_in(path)
+    found = [each for file in pem_files(path) for each in certificates_in(file)]
+    if not found:
+        raise InvalidAddress(f"{path}: there is no certificate in it, in files *.pem")
+    return found
+
+
+def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
-    except ValueError as error:
-        raise InvalidAddress(f"{path}: it holds no certificate in PEM ({error})") from error
-
-
-def _certificates(content: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
-        return []
-
-
-def _key(content: bytes) -> Any:
-    try:
-        return serialization.load_pem_private_key(content, password=None)
-    except (ValueError, TypeError):
-        return None
-
-
-def names_of(certificate: x509.Certificate) -> Iterable[str]:
-    """The host names and addresses that a certificate is for (RFC 6125: its common name only where there are none)."""
-    try:
-        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        name = common_name(certificate)
-        return [name] if name else []
-    return [str(each.value).lower() for each in alternatives if isinstance(each, (x509.DNSName, x509.IPAddress))]
-
-
-def common_name(certificate: x509.Certificate) -> str:
-    """The common name of whom a certificate is for; the empty text where it has none."""
-    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(found[0].value) if found else ""
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a certificate's name stands for `name`: itself, or ``*.`` and one label before it (RFC 6125, 6.4.3)."""
-    if not pattern.startswith("*."):
-        return pattern == name
-    label, dot, rest = name.partition(".")
-    return bool(label and dot) and rest == pattern[2:] and not _is_ip(name)
-
-
-def _is_ip(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    except Exception as error:
+        raise InvalidAddress(f"{path}: it holds no certificate in PEM ({_in_words(error)})") from error
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LONGEST_FILE + 1)
-    except OSError as error:
-        raise InvalidAddress(f"{path}: {error.strerror}") from error
+    with named(path), path.open("rb") as file:
+        content = file.read(LONGEST_FILE + 1)
     if len(content) > LONGEST_FILE:
         raise InvalidAddress(f"{path}: it is longer than {LONGEST_FILE} bytes, and no PEM file")
     return content
 
 
-def _key_in(path: Path) -> Any:
-    content = _read(path)
+def _key_in(path: Path, content: bytes) -> Any:
     try:
         return serialization.load_pem_private_key(content, password=None)
-    except (ValueError, TypeError) as error:  # TypeError: it has a password
-        what = "its private key has a password" if isinstance(error, TypeError) else "it holds no private key in PEM"
-        raise InvalidAddress(f"{path}: {what} ({error})") from error
+    except TypeError as error:
+        text = "its private key has a password; write one without: openssl pkey -in FILE -out NEW"
+        raise InvalidAddress(f"{path}: {text}") from error
+    except Exception as error:
+        raise InvalidAddress(f"{path}: it holds no private key in PEM ({_in_words(error)})") from error
 
 
 def _check_dates(certificate: x509.Certificate, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cryptography import x509
 
-from tcpapp.tls.files import common_name, names_of
+from tcpapp.tls.names import common_name, names_of
 
 __all__ = ["Session", "session_of"]
 
@@ -21,8 +21,9 @@ class Session:
     - `protocol`: what was agreed on by ALPN; `None` for nothing.
     - `server_name`: the name that the client asked for (SNI); `None` where it did not.
     - `certificate`: the peer's, which an authority of ours has signed and, for a client, names the server; `None` where
-      it has shown none.
-    - `subject`, `names`: the common name, and the host names and addresses, that it is for.
+      it has shown none, or none that cryptography can read.
+    - `subject`, `names`: the common name, and the host names and addresses, that it is for. Names are in small letters,
+      and as ASCII (``xn--…``); kinds of names that are neither are left out.
     """
 
     version: str
@@ -37,7 +38,7 @@ class Session:
 def session_of(layer: Any) -> Session:
     """What was agreed, of a `TLSMemoryBIOProtocol` whose handshake is done."""
     connection = layer.getHandle()
-    shown = connection.get_peer_certificate(as_cryptography=True)
+    shown = _certificate_of(connection)
     agreed, asked = connection.get_alpn_proto_negotiated(), connection.get_servername()
     return Session(
         version=connection.get_protocol_version_name(),
@@ -48,3 +49,11 @@ def session_of(layer: Any) -> Session:
         subject="" if shown is None else common_name(shown),
         names=() if shown is None else tuple(names_of(shown)),
     )
+
+
+def _certificate_of(connection: Any) -> x509.Certificate | None:
+    try:
+        shown: x509.Certificate | None = connection.get_peer_certificate(as_cryptography=True)
+    except Exception:  # noqa: BLE001 - OpenSSL believes it, and cryptography cannot read it
+        return None
+    return shown

@@ -105,8 +105,11 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"inbox_low": "65537"}, "app.toml: inbox-low=65537: takes at most --inbox-high, which is 65536"),
-        ({"inbox_high": "8"}, "--inbox-low=32768: takes at most app.toml: inbox-high, which is 8"),
+        (
+            {"inbox_low": "65537"},
+            "app.toml: inbox-low=65537: takes at most the default of --inbox-high, which is 65536",
+        ),
+        ({"inbox_high": "8"}, "the default of --inbox-low=32768: takes at most app.toml: inbox-high, which is 8"),
         (
             {"inbox_low": "9", "inbox_high": "8"},
             "app.toml: inbox-low=9: takes at most app.toml: inbox-high, which is 8",
@@ -119,7 +122,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     ],
 )
 def test_what_cannot_be_together_is_told(values: dict[str, Any], says: str) -> None:
-    """By the names of both, as they were given."""
+    """By the names of both, as they were given, or as a default."""
     assert problem(**values).startswith(says)
 
 

@@ -95,6 +95,20 @@ def test_a_file_that_is_endless_is_not_read_to_its_end(file: Path) -> None:
     assert "longer than 1048576 bytes" in text
 
 
+def test_a_byte_order_mark_is_read_over(file: Path) -> None:
+    """Editors of Windows write one before the first line."""
+    file.write_bytes(b"\xef\xbb\xbfapp = 'echo'\n")
+    assert from_file("app.toml") == ({"app": Given(("echo",), "app.toml: app")}, [])
+
+
+def test_a_file_is_found_in_its_folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the process is; where it is not there, the line says what named it."""
+    file.write_text("app = 'echo'")
+    monkeypatch.chdir("/")
+    assert from_file("app.toml", str(tmp_path))[0]["app"].place == "app.toml: app"
+    assert from_file("no.toml", str(tmp_path), "--config") == ({}, ["--config: no.toml: No such file or directory"])
+
+
 def test_the_environment_gives_options_behind_a_prefix() -> None:
     """Several values are parted by blanks; what is no option is passed over, but told of where it is nearly one."""
     environ = {
@@ -110,7 +124,7 @@ def test_the_environment_gives_options_behind_a_prefix() -> None:
         "listen": Given(("tcp:0", "tcp6:0"), "TCPAPP_LISTEN"),
         "max-connections": Given(("5",), "TCPAPP_MAX_CONNECTIONS"),
     }
-    assert doubts == ["TCPAPP_FRAMNIG: there is no such option; did you mean 'framing'?"]
+    assert doubts == ["TCPAPP_FRAMNIG: there is no such variable; did you mean 'TCPAPP_FRAMING'?"]
 
 
 def test_the_command_line_gives_what_was_given_there() -> None:

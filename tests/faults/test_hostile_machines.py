@@ -311,6 +311,113 @@ def test_certificate_that_is_renewed(run: Run, tmp_path: Path) -> None:
     ends(process)
 
 
+def test_bad_certificate_among_good_ones(run: Run, tmp_path: Path) -> None:
+    """The others are served and renewed, a line tells of it; a rotation in two writes ends nothing."""
+    authority, folder = trustme.CA(), tmp_path / "certificates"
+    folder.mkdir()
+    authority.cert_pem.write_to_path(str(tmp_path / "roots.pem"))
+
+    def context() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(tmp_path / "roots.pem"))
+
+    def shown(name: str) -> Any:
+        with dial(port) as plain, context().wrap_socket(plain, server_hostname=name) as client:
+            served(client)
+            return client.getpeercert()["serialNumber"]
+
+    def renew(name: str, *parts: str) -> None:
+        made = authority.issue_cert(name)
+        blobs = {"cert": made.cert_chain_pems[0].bytes(), "key": made.private_key_pem.bytes()}
+        for each in parts:
+            (folder / f"{name}.{each}.pem").write_bytes(blobs[each])
+
+    def reload(says: str) -> None:
+        process.signal(signal.SIGHUP)
+        process.line(says)
+        process.line("reloaded")
+
+    renew("a.example", "cert", "key")
+    renew("b.example", "cert", "key")
+    yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+    expired = authority.issue_cert("old.example", not_after=yesterday)
+    expired.private_key_and_cert_chain_pem.write_to_path(str(folder / "old.pem"))
+    process = run("--listen", f"tls:0:interface=127.0.0.1:path={folder}")
+    process.line(r"certificate not taken: .*old\.pem: the certificate has expired")
+    port = process.port()
+    before = shown("a.example"), shown("b.example")
+    with context().wrap_socket(dial(port), server_hostname="a.example") as healthy:
+        served(healthy)
+        renew("a.example", "key")
+        reload(r"certificate not taken: .*a\.example\.cert\.pem: there is no private key")
+        assert (shown("a.example"), shown("b.example")) == before
+        served(healthy)
+        renew("a.example", "cert", "key")
+        renew("b.example", "cert", "key")
+        reload(r"certificate not taken: .*old\.pem")
+        assert not {shown("a.example"), shown("b.example")} & set(before)
+        served(healthy)
+    ends(process)
+
+
+def test_pid_file_with_the_id_of_its_own_process(run: Run, tmp_path: Path) -> None:
+    """It was left by a process that was killed, in a container, where each start has the same id: it starts."""
+    pid_file = tmp_path / "twistd.pid"
+    own = lambda: pid_file.write_text(f"{os.getpid()}\n")  # noqa: E731 - what the process does before it begins
+    process = run("--listen", TCP, before=("-n", f"--pidfile={pid_file}"), preexec_fn=own)
+    process.line("removed .*twistd.pid: it was left by an earlier process with this process's id")
+    with dial(process.port()) as healthy:
+        served(healthy)
+        assert int(pid_file.read_text()) == process.popen.pid
+    ends(process)
+    assert not pid_file.exists()
+
+
+FORKING = """
+import os
+import signal
+
+from tcpapp import blocking
+from tcpapp.errors import Forked
+from twisted.internet.threads import deferToThread
+
+def app(message, connection):
+    if message == b"fork":
+        return deferToThread(ask, f"tcp:127.0.0.1:{connection.host.port}")
+    return message
+
+def ask(where):
+    with blocking.connect(where) as client:
+        assert client.request(b"parent") == b"parent"
+        told, tell = os.pipe()
+        child = os.fork()
+        if not child:
+            signal.alarm(15)
+            try:
+                client.request(b"child", timeout=1)
+            except Forked as error:
+                os.write(tell, str(error).partition(":")[0].encode())
+            os._exit(0)
+        os.close(tell)
+        with open(told, "rb") as said:
+            answer = said.read()
+        os.waitpid(child, 0)
+        return client.request(answer or b"it hung")
+"""
+"""An app with a client at work, whose process forks; what the child is told is the reply, sent by that client."""
+
+
+def test_fork_with_a_client_at_work(run: Run, app: Any) -> None:
+    """The child is told at once, with what would be right; the parent's client and server go on."""
+    process = run("--listen", TCP, *app(FORKING))
+    port = process.port()
+    with dial(port) as client, dial(port) as healthy:
+        client.sendall(b"fork\n")
+        served(healthy)
+        assert hear(client, 8) == b"request\n"
+        served(healthy)
+    ends(process)
+
+
 # What is wrong from the start -----------------------------------------------------------------------------------------
 
 

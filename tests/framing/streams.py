@@ -146,6 +146,8 @@ def same(framing: Framing, stream: bytes) -> Outcome:
 def wide(framing: Framing, max: int = 1 << 20) -> Framing:  # noqa: A002 - the public name
     """The same framing, closing, with a ``max`` that few tests come to: it can send what `framing` finds too long."""
     options = {name: getattr(framing, name) for name in framing._defaults}
+    if isinstance(framing, LengthPrefixed):
+        max = min(max, framing._longest())  # noqa: A001 - the public name
     return type(framing)(**{**options, "max": max, "oversize": "close"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -116,7 +117,7 @@ def test_max_is_of_the_message() -> None:
         ({"width": 2, "adjust": -2, "strip": 0}, b"\0\x00"),
         ({"width": 2, "offset": 1, "adjust": -3}, b"x\0\x02"),
         ({"width": 1, "strip": 4}, b"\x02abc"),
-        ({"width": 1, "adjust": -300, "strip": 0}, b"\xff"),
+        ({"width": 2, "adjust": -300, "strip": 0}, b"\0\xff"),
         ({"width": 1, "adjust": -3, "oversize": "skip"}, b"\x02"),
     ],
 )
@@ -148,9 +149,9 @@ def test_a_long_header_is_waited_for_in_place() -> None:
 @pytest.mark.parametrize(
     ("options", "message", "why"),
     [
-        ({"width": 1}, b"x" * 256, "a length of 256; a field of 1 bytes takes 0 to 255"),
-        ({"width": 2}, b"x" * 65536, "a length of 65536; a field of 2 bytes takes 0 to 65535"),
-        ({"width": 3, "max": 1 << 25}, b"x" * (1 << 24), "takes 0 to 16777215"),
+        ({"width": 1}, b"x" * 256, "a message of 256 bytes; at most 255 "),
+        ({"width": 1, "adjust": -1}, b"x" * 255, "a message of 255 bytes; at most 254 "),
+        ({"width": 2}, b"x" * 65536, "a message of 65536 bytes; at most 65535 "),
         ({"width": 1, "adjust": 3}, b"hi", "a length of -1; "),
         ({"width": 2, "strip": 0}, b"h", "a message of 1 bytes; .* its first 2 are header"),
         ({"width": 2, "offset": 2, "strip": 1}, b"hi", "its first 3 are header"),
@@ -182,6 +183,48 @@ def test_wrong_options(options: dict[str, object], why: str) -> None:
     """Each option that cannot be one is named, with what it takes."""
     with pytest.raises(InvalidFraming, match=f"^{why}$"):
         LengthPrefixed(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({"width": 1}, 255),
+        ({"width": 2}, 65_535),
+        ({"width": 3}, 1 << 20),
+        ({"width": 1, "offset": 1, "adjust": -2}, 253),
+        ({"width": 1, "strip": 0}, 256),
+        ({"width": 1, "strip": 5}, 251),
+        ({"width": 2, "adjust": 10}, 65_545),
+    ],
+)
+def test_a_default_max_is_no_more_than_can_be_announced(options: dict[str, Any], most: int) -> None:
+    """It is 1 MiB, or what fits into the field: a message of that size is sent, and comes."""
+    framing = LengthPrefixed(**options)
+    assert (framing.max, "max" in str(framing), from_string(str(framing))) == (most, False, framing)
+    assert [len(each) for each in read(framing, [framing.frame(b"x" * most)]).messages] == [most]
+    assert LengthPrefixed(**options, max=most) == framing
+    if most < 1 << 20:
+        with pytest.raises(InvalidFraming, match=f"^max={most + 1}: takes \\d+ to {most}, the messages that a length"):
+            LengthPrefixed(**options, max=most + 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("int8:max=100000", "int8: max=100000: takes 1 to 255, the messages that a length of 1 byte can announce"),
+        ("int16:max=65536", "int16: max=65536: takes 1 to 65535, the messages that a length of 2 bytes can announce"),
+        ("length:adjust=9:max=8", "length: max=8: takes 9 to "),
+        ("length:offset=4:strip=0:max=7", "length: max=7: takes 8 to "),
+        ("length:adjust=2000000", "length: max=1048576: takes 2000000 to "),
+        ("length:width=1:adjust=-256", "length: adjust=-256, strip=1: no message fits into such a frame"),
+        ("length:width=1:strip=300", "length: adjust=0, strip=300: no message fits into such a frame"),
+    ],
+)
+def test_a_max_that_no_frame_can_have_is_refused(spec: str, says: str) -> None:
+    """It would never hold, or nothing could ever come."""
+    with pytest.raises(InvalidFraming) as caught:
+        from_string(spec)
+    assert str(caught.value).startswith(says)
 
 
 @pytest.mark.parametrize(("spec", "width"), [("int8", 1), ("int16", 2), ("int24", 3), ("int32", 4), ("int64", 8)])

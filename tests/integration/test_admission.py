@@ -103,8 +103,9 @@ async def test_clients_that_the_event_loop_cannot_watch_are_closed(
         name = "_poller"
     if getattr(holder, name, None) is None:
         pytest.skip("this reactor does not watch by epoll")
-    server = await serve(echo, limits=Limits(work_per_turn=0))  # a connection that rests for a turn is watched anew
-    healthy = await join(server)
+    limits = Limits(work_per_turn=0)  # a connection that rests for a turn is watched anew
+    server = await serve(echo, limits=limits)
+    healthy = await join(server, limits=limits)
     assert await healthy.request(b"before") == b"before"
     strangers = [socket.socket() for _ in range(30)]
     monkeypatch.setattr(holder, name, Full(getattr(holder, name)))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError
 
 from tcpapp import Recovery
 from tcpapp.apps import echo
-from tcpapp.errors import GiveUp, NotConnected, TimedOut
+from tcpapp.errors import GiveUp, InvalidAddress, NotConnected, TimedOut
 from tcpapp.recovering import Connected, Connecting, Stopped, Waiting
+from tcpapp.testing.simulation import RunFailed
 from tests.peers import Hosts, outcome
 
 
@@ -321,3 +324,57 @@ def test_what_the_certificate_of_a_client_is_refused_for_ends_it(hosts: Hosts, c
     connection.abort(CloseReason(EndedBy.PEER, "tls-failed", "no", error=fatal))
     hosts.wait()
     assert client.state == Stopped(fatal)
+
+
+@pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # what Twisted does with pyOpenSSL
+def test_a_certificate_that_is_being_renewed_does_not_end_it(
+    hosts: Hosts, client_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged_errors: Any
+) -> None:
+    """Key and certificate are two writes: it tries again, says why, and reads the files where they were at first."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "roots.pem"))
+    authority.issue_cert("server").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+
+    def renew(*suffixes: str) -> None:
+        made = authority.issue_cert("ann@example.org")
+        blobs = {"key": made.private_key_pem.bytes(), "cert": made.cert_chain_pems[0].bytes()}
+        for each in suffixes:
+            (tmp_path / f"{each}.pem").write_bytes(blobs[each])
+
+    renew("key", "cert")
+    path = str(tmp_path).replace(":", r"\:")
+    hosts.listen(echo, f"tls:7007:certificate={path}/server.pem:clients=required:clientRoots={path}/roots.pem")
+    monkeypatch.chdir(tmp_path)
+    client = client_of("tls:server:7007:trustRoots=roots.pem:certificate=cert.pem:privateKey=key.pem")
+    monkeypatch.chdir("/")
+    hosts.run(client.start())
+    client.connection.abort()
+    renew("key")
+    hosts.wait(30)
+    assert isinstance(client.state, Waiting)
+    assert isinstance(client.state.error, InvalidAddress)
+    assert "the private key is not that of the certificate" in str(client.state.error)
+    renew("key", "cert")
+    hosts.wait(60)
+    assert isinstance(client.state, Connected)
+    client.connection.abort()
+    (tmp_path / "cert.pem").unlink()
+    hosts.wait(30)
+    assert isinstance(client.state.error, InvalidAddress)
+
+
+def test_an_is_fatal_that_raises_does_not_end_it(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
+    """That is logged, and it tries again."""
+
+    def is_fatal(error: BaseException) -> bool:
+        raise ZeroDivisionError
+
+    client = client_of(is_fatal=is_fatal)
+    client.startService()
+    with pytest.raises(RunFailed, match="ZeroDivisionError"):
+        hosts.wait(5)
+    assert isinstance(client.state, Waiting)
+    assert len(logged_errors.take(ZeroDivisionError)) == 1
+    hosts.listen(echo)
+    hosts.wait(31)
+    assert isinstance(client.state, Connected)

@@ -8,7 +8,7 @@ from service_identity import VerificationError
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.errors import GiveUp, InvalidAddress, NotConnected, TimedOut
+from tcpapp.errors import GiveUp, InvalidAddress, InvalidOption, NotConnected, TimedOut
 from tcpapp.recovering.verdicts import is_fatal
 
 
@@ -16,7 +16,7 @@ from tcpapp.recovering.verdicts import is_fatal
     "error",
     [
         GiveUp("the login was refused"),
-        InvalidAddress("no"),
+        InvalidOption("no"),
         VerificationError(errors=[]),
         TLSError([("SSL routines", "", "certificate verify failed")]),
         TLSError([("SSL routines", "", "tlsv1 alert unknown ca")]),
@@ -24,13 +24,14 @@ from tcpapp.recovering.verdicts import is_fatal
     ],
 )
 def test_what_only_people_can_mend_is_fatal(error: Exception) -> None:
-    """A certificate, a login, an address."""
+    """A certificate that is not believed, a login, an option."""
     assert is_fatal(error)
 
 
 @pytest.mark.parametrize(
     "error",
     [
+        InvalidAddress("a certificate that is being renewed"),
         ConnectionRefusedError(),
         DNSLookupError(),
         TimeoutError(),
@@ -42,5 +43,5 @@ def test_what_only_people_can_mend_is_fatal(error: Exception) -> None:
     ],
 )
 def test_what_may_be_over_in_a_moment_is_not(error: Exception) -> None:
-    """Nobody listens, nobody is found, nobody answers."""
+    """Nobody listens, nobody is found, nobody answers; a file of certificates is half written."""
     assert not is_fatal(error)

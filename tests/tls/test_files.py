@@ -7,19 +7,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from OpenSSL import SSL
 
 from tcpapp.errors import InvalidAddress
-from tcpapp.tls.files import (
-    LONGEST_FILE,
-    certificates_in,
-    common_name,
-    matches,
-    names_of,
-    read_directory,
-    read_identity,
-)
+from tcpapp.tls.files import LONGEST_FILE, named, pem_files, read_directory, read_identity, roots_in
 
 
 def split(files: Any) -> None:
@@ -50,8 +42,13 @@ def test_a_directory_holds_as_many_as_there_are_keys(files: Any) -> None:
     split(files)
     (files / "server.pem").unlink()
     (files / "notes.pem").write_text("nothing of the kind")
-    found = [each.names for each in read_directory(files.folder)]
-    assert found == [("localhost", "127.0.0.1"), (), ("other.example", "*.wild.example")]
+    held = read_directory(files.folder)
+    assert held.troubles == []
+    assert [each.names for each in held.identities] == [
+        ("localhost", "127.0.0.1"),
+        (),
+        ("other.example", "*.wild.example"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,46 +71,75 @@ def test_what_is_not_right_is_told(files: Any, arguments: list[str], says: str) 
     now = datetime.now(timezone.utc)
     files.issue("old.pem", "localhost", not_before=now - timedelta(9), not_after=now - timedelta(1))
     files.issue("new.pem", "localhost", not_before=now + timedelta(1), not_after=now + timedelta(9))
-    key = serialization.load_pem_private_key((files / "key.pem").read_bytes(), None)
-    locked = serialization.BestAvailableEncryption(b"secret")
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
-    (files / "locked.pem").write_bytes(key.private_bytes(*form, locked))
+    (files / "locked.pem").write_bytes((files / "key.pem").read_bytes())
+    lock(files, "locked.pem")
     with pytest.raises(InvalidAddress) as caught:
         read_identity(*(files / each for each in arguments))
     assert str(caught.value).startswith(f"{files.folder}/{says}")
 
 
-def test_a_directory_without_a_pair_is_told(files: Any, tmp_path: Any) -> None:
-    """A certificate whose key is elsewhere is none to be shown."""
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    (empty / "roots.pem").write_bytes((files / "roots.pem").read_bytes())
-    with pytest.raises(InvalidAddress, match="there is no certificate in it with its private key"):
-        read_directory(empty)
+def lock(files: Any, name: str) -> None:
+    """Give the private key in this file a password."""
+    key = serialization.load_pem_private_key((files / name).read_bytes(), None)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    (files / name).write_bytes(key.private_bytes(*form, serialization.BestAvailableEncryption(b"secret")))
 
 
-def test_a_certificate_without_names_is_for_its_common_name(files: Any) -> None:
-    """As old ones are; one that has neither is for nobody."""
-    [root] = certificates_in(files / "roots.pem")
-    assert (list(names_of(root)), common_name(root)) == ([], "")
-    named = x509.load_pem_x509_certificate(
-        (files / "client.pem").read_bytes()[(files / "client.pem").read_bytes().index(b"-----BEGIN CERT") :]
-    )
-    assert common_name(named) == "ann"
+def test_a_bad_file_of_a_directory_keeps_no_other_from_being_read(files: Any) -> None:
+    """Each is told of in a line, with what is wrong: broken, expired, with a password, or a key to nothing."""
+    files.issue("expired.pem", "old.example", not_after=datetime.now(timezone.utc) - timedelta(1))
+    files.issue("locked.pem", "locked.example")
+    lock(files, "locked.pem")
+    files.issue("lonely.pem", "lonely.example")
+    (files / "lonely.pem").write_text((files / "lonely.pem").read_text().partition("-----BEGIN CERT")[0])
+    (files / "torn.pem").write_text("-----BEGIN CERTIFICATE-----\nMIIB\n")
+    (files / "wide.pem").mkdir()
+    held = read_directory(files.folder)
+    assert [each.file.name for each in held.identities] == ["client.pem", "other.pem", "server.pem"]
+    told = [each.removeprefix(f"{files.folder}/") for each in held.troubles]
+    starts = [
+        "locked.pem: its private key has a password; write one without: openssl pkey -in FILE -out NEW",
+        "torn.pem: it holds no certificate in PEM (",
+        "wide.pem: Is a directory",
+        "expired.pem: the certificate has expired: it was valid until ",
+        f"lonely.pem: no certificate in {files.folder} goes with this private key",
+    ]
+    assert len(told) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(told, starts, strict=True))
+
+
+def test_a_directory_of_authorities_holds_at_least_one(files: Any, tmp_path: Any) -> None:
+    """A file may hold them, too."""
+    folder = tmp_path / "roots"
+    folder.mkdir()
+    with pytest.raises(InvalidAddress, match="there is no certificate in it"):
+        roots_in(folder)
+    (folder / "root.pem").write_bytes((files / "roots.pem").read_bytes())
+    assert roots_in(folder) == roots_in(files / "roots.pem") == [files.authority._certificate]
+
+
+def test_a_directory_that_cannot_be_read_has_no_files() -> None:
+    """Whatever the system says of it."""
+
+    class Broken:
+        def glob(self, pattern: str) -> Any:
+            raise PermissionError
+
+    assert pem_files(Broken()) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("pattern", "name", "expected"),
+    ("raised", "says"),
     [
-        ("a.example", "a.example", True),
-        ("a.example", "b.example", False),
-        ("*.a.example", "b.a.example", True),
-        ("*.a.example", "c.b.a.example", False),
-        ("*.a.example", "a.example", False),
-        ("*.0.0.1", "127.0.0.1", False),
-        ("*.a.example", ".a.example", False),
+        (SSL.Error([("x509", "", "key too small"), ("", "", "no")]), "OpenSSL refuses it: key too small, no"),
+        (SSL.Error([]), "OpenSSL refuses it: it gives no reason"),
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (RuntimeError("two\nlines"), "RuntimeError: two lines"),
+        (InvalidAddress("as it is"), "as it is"),
     ],
 )
-def test_a_star_stands_for_one_label(pattern: str, name: str, expected: bool) -> None:
-    """Of a host's name, and not of an address."""
-    assert matches(pattern, name) == expected
+def test_what_others_raise_is_said_in_a_line(raised: Exception, says: str) -> None:
+    """With the name of the file; what is said so already stays as it is."""
+    with pytest.raises(InvalidAddress) as caught, named("cert.pem"):
+        raise raised
+    assert str(caught.value) == (says if isinstance(raised, InvalidAddress) else f"cert.pem: {says}")

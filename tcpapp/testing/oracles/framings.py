@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
@@ -194,7 +195,7 @@ def _check_limit(framing: Framing) -> None:
         bounded = framing if framing.max <= LARGEST else like(framing, max=SHORT)
     except InvalidFraming:  # a Fixed of a size over LARGEST
         return
-    wide = like(bounded, max=4 * bounded.max + 4, oversize="close")
+    wide = _wider(bounded)
     full, over = b"y" * bounded.max, b"y" * (bounded.max + 1)
     _refuses(bounded, over, "a message over max cannot be sent: UnsendableMessage")
     before: list[bytes] = []
@@ -213,6 +214,14 @@ def _check_limit(framing: Framing) -> None:
         outcome, after = Outcome(arrived, MessageTooLong, 0), b""
         promise = "a message one byte over max is a MessageTooLong"
     _limited(bounded, _stream(bounded, before) + wide.frame(over) + after, outcome, promise)
+
+
+def _wider(framing: Framing) -> Framing:
+    """`framing`, closing, with a ``max`` that is more than its own; its own where that is the most it can have."""
+    for most in (4 * framing.max + 4, framing.max + 1):
+        with suppress(InvalidFraming):  # more than its length field can announce
+            return like(framing, max=most, oversize="close")
+    return framing
 
 
 def _limited(framing: Framing, stream: bytes, expected: Outcome, promise: str) -> None:
