@@ -20,6 +20,7 @@ with ``pip install 'tcpapp[codecs]'`` and is imported when a codec that needs it
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Literal, get_args, get_origin, overload
 
 from typing_extensions import TypeVar, override
@@ -195,7 +196,7 @@ class _Structured(Codec[T]):
             ) from error
         self._encode = module.Encoder().encode
         self._decode = self._guard(type, max_keys, decode)
-        self._size = self._sizes(costs_of(types_within(type)))
+        self._size: Callable[[bytes], int] = self._sizes(costs_of(types_within(type)))
         self.max_keys = max_keys
         self.type = type
 
