@@ -22,7 +22,7 @@ Place = tuple[int, bytes]
 """
 A network that peers are counted by: the version of IP, and the bits that all its addresses share.
 
-These are bytes, whose hashes have a seed. Clients with addresses of their choice could make the hashes of numbers equal.
+These are bytes, whose hashes have a seed. A client could choose addresses so that numbers had the same hash.
 """
 
 

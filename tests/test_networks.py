@@ -47,7 +47,7 @@ def test_a_place_is_a_network(one, other, together):
 
 
 def test_no_client_can_choose_the_hash_of_its_place():
-    """Places are the keys of counters; integers that differ by a multiple of 2^61 - 1 have one hash, bytes have none."""
+    """Places are keys of counters: bytes, for integers that differ by 2^61 - 1 have the same hash."""
     one = IN("2001:db8::1")
     other = type(one)(int(one) + 2**61 - 1)
     assert hash(int(one)) == hash(int(other))
