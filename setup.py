@@ -21,6 +21,7 @@ COMPILED = [
     "tcpapp/intake.py",
     "tcpapp/load.py",
     "tcpapp/arrival.py",
+    "tcpapp/msgpack_keys.py",
 ]
 
 COMPILER = ["mypy~=2.4.1", "mypy-zope~=1.0.17", "twisted>=26.4", "typing_extensions>=4.12"]

@@ -49,6 +49,7 @@ The tower; a file imports only from rows below its own::
     proxy_protocol      0  the header of a connection that a proxy opened ↔ bytes
     framing             0  bytes ↔ messages. No Twisted, no clock, no log
     codecs              0  message bytes ↔ values: text, JSON, MessagePack
+    decoded_size, …     0  what a peer's values may cost: memory; keys (peer_keys, msgpack_keys, value_types)
     spec, close_reason  0  the language of specs; why a connection ended
     pace, hints         0  how fast something may come; what speaks on the other side
     errors              0  every error, one tree

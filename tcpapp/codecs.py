@@ -13,8 +13,8 @@ codec                    spec                    values
                                                  `type`; needs msgspec
 ======================== ======================= ===============================================================
 
-Each takes ``invalid=``, in a spec ``json:invalid=deliver``. msgspec comes with ``pip install 'tcpapp[codecs]'`` and
-is imported when a codec that needs it is made, not before.
+Each takes ``invalid=``, in a spec ``json:invalid=deliver``; `Json` and `MessagePack` also ``max_keys=``. msgspec comes
+with ``pip install 'tcpapp[codecs]'`` and is imported when a codec that needs it is made, not before.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from typing import Any, ClassVar, Generic, Literal, get_args, get_origin, overlo
 
 from typing_extensions import TypeVar, override
 
-from tcpapp.decoded_size import Costs, costs_of, json_size, msgpack_size, text_size
+from tcpapp.decoded_size import costs_of, json_size, msgpack_size, text_size
 from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage, without_frames
+from tcpapp.peer_keys import MAX_KEYS, json_guard, msgpack_guard
 from tcpapp.spec import InvalidSpec, shown, split, suggest
 from tcpapp.value_types import types_within
 
@@ -63,6 +64,8 @@ class Codec(Generic[T]):
     __slots__ = ("invalid",)
 
     name: ClassVar[str] = "codec"
+    options: ClassVar[tuple[str, ...]] = ("invalid",)
+    """What a spec of this codec may set."""
 
     def __init__(self, *, invalid: Invalid = "close") -> None:
         if invalid not in get_args(Invalid):
@@ -103,14 +106,18 @@ class Codec(Generic[T]):
     @override
     def __str__(self) -> str:
         """The spec of this codec; a `type` cannot be written in one and is left out."""
-        return self.name if self.invalid == "close" else f"{self.name}:invalid={self.invalid}"
+        return ":".join([self.name, *(f"{name}={value}" for name, value in self._changed().items())])
 
     @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self._arguments())})"
 
     def _arguments(self) -> list[str]:
-        return [] if self.invalid == "close" else [f"invalid={self.invalid!r}"]
+        return [f"{name}={value!r}" for name, value in self._changed().items()]
+
+    def _changed(self) -> dict[str, Any]:
+        """The options that are not as by default."""
+        return {} if self.invalid == "close" else {"invalid": self.invalid}
 
 
 class Text(Codec[str]):
@@ -156,41 +163,50 @@ _ENCODABLE = "None, bool, int, float, str, bytes, list, dict, dataclasses, msgsp
 class _Structured(Codec[T]):
     """What `Json` and `MessagePack` share: msgspec's decoder and encoder, made once."""
 
-    __slots__ = ("_decode", "_encode", "_size", "type")
+    __slots__ = ("_decode", "_encode", "_size", "max_keys", "type")
 
+    options = ("invalid", "max_keys")
     _format: ClassVar[str]
+    _guard: ClassVar[Any]
+    _sizes: ClassVar[Any]
 
     @overload
-    def __init__(self, type: None = None, *, invalid: Invalid = "close") -> None: ...
+    def __init__(self, type: None = None, *, invalid: Invalid = "close", max_keys: int = MAX_KEYS) -> None: ...
     @overload
-    def __init__(self, type: type[T], *, invalid: Invalid = "close") -> None: ...
+    def __init__(self, type: type[T], *, invalid: Invalid = "close", max_keys: int = MAX_KEYS) -> None: ...
     @overload
-    def __init__(self, type: Any, *, invalid: Invalid = "close") -> None: ...
-    def __init__(self, type: Any = None, *, invalid: Invalid = "close") -> None:  # noqa: A002 - msgspec's word
+    def __init__(self, type: Any, *, invalid: Invalid = "close", max_keys: int = MAX_KEYS) -> None: ...
+    def __init__(
+        self,
+        type: Any = None,  # noqa: A002 - msgspec's word
+        *,
+        invalid: Invalid = "close",
+        max_keys: int = MAX_KEYS,
+    ) -> None:
         super().__init__(invalid=invalid)
+        if isinstance(max_keys, bool) or not isinstance(max_keys, int) or max_keys < 0:
+            raise InvalidOption(f"max_keys={max_keys!r}: takes a whole number of keys, 0 or more (0: no limit)")
         module = _msgspec(self.name)
         try:
-            self._decode = module.Decoder(Any if type is None else type).decode
+            decode = module.Decoder(Any if type is None else type).decode
         except Exception as error:
             raise InvalidOption(
                 f"type={_quoted(repr(type))}: takes a type msgspec can validate: a Struct, dataclass or TypedDict,"
                 f" int, str, list[int], dict[str, int], a union, … ({_quoted(str(error))})"
             ) from error
         self._encode = module.Encoder().encode
-        self._size = self._sizes(costs_of(types_within(type)))
+        self._decode = self._guard(type, max_keys, decode)
+        self._size: Callable[[bytes], int] = self._sizes(costs_of(types_within(type)))
+        self.max_keys = max_keys
         self.type = type
-
-    @staticmethod
-    def _sizes(costs: Costs) -> Callable[[bytes], int]:
-        """The function that bounds what the value of a message takes."""
-        raise NotImplementedError
 
     @override
     def decode(self, message: bytes) -> T:
         """
         The value. Raises `UndecodableMessage` where `message` is not one whole value of the format, or not of `type`.
 
-        Nesting deeper than Python's recursion limit and numbers out of range are refused like any other fault.
+        Nesting deeper than Python's recursion limit, numbers out of range, and more keys than ``max_keys`` are refused
+        like any other fault.
         """
         try:
             return self._decode(message)  # type: ignore[no-any-return]  # msgspec answers for the type
@@ -219,6 +235,10 @@ class _Structured(Codec[T]):
     def _arguments(self) -> list[str]:
         return ([] if self.type is None else [_type_name(self.type)]) + super()._arguments()
 
+    @override
+    def _changed(self) -> dict[str, Any]:
+        return super()._changed() | ({} if self.max_keys == MAX_KEYS else {"max_keys": self.max_keys})
+
     def _wanted(self) -> str:
         return self._format if self.type is None else f"{self._format} of type {_type_name(self.type)}"
 
@@ -230,6 +250,9 @@ class Json(_Structured[T]):
     - `type`: what each message must be; any value where it is `None`. msgspec validates and builds it: a ``Struct``,
       a dataclass, ``list[int]``, a union. Without `type`, values are `None`, `bool`, `int`, `float`, `str`, `list`
       and `dict`; of a key given twice the last counts. NaN, a float out of range, an int over 4,300 digits are refused.
+    - `max_keys`: the most keys of dicts and members of sets in one message whose hashes a peer can choose; 0: no limit.
+      It counts only where `type` has keys that are numbers, or made of numbers (`tcpapp.peer_keys`): integers from 19
+      digits on, and each ``float``, ``Decimal``, ``UUID``, time, tuple, and part of a tuple or object.
     - `invalid`: see `Codec`.
 
     What is sent holds no line break, so it fits the ``line`` framing (JSON Lines). What JSON has no form for is
@@ -244,6 +267,7 @@ class Json(_Structured[T]):
 
     name = "json"
     _format = "one JSON value (RFC 8259)"
+    _guard = staticmethod(json_guard)
     _sizes = staticmethod(json_size)
 
 
@@ -252,7 +276,9 @@ class MessagePack(_Structured[T]):
     MessagePack (github.com/msgpack/msgpack, spec.md) through msgspec: one value in a message.
 
     - `type`: what each message must be; any value where it is `None`. Without `type`, values are those of `Json`,
-      `bytes`, ``datetime`` (the timestamp extension) and ``msgspec.msgpack.Ext``; keys may be any hashable value.
+      `bytes`, ``datetime`` (the timestamp extension) and ``msgspec.msgpack.Ext``; keys are `str`, `bytes`, numbers,
+      `bool`, `None` and times. A key that is an array is refused, unless `type` has tuples as keys.
+    - `max_keys`: see `Json`; integers count from 9 bytes on. With 0 there is no limit, and arrays may be keys.
     - `invalid`: see `Codec`.
 
     Messages hold any byte: use a framing that counts (``int32``, ``varint``), not one that delimits. ::
@@ -266,10 +292,13 @@ class MessagePack(_Structured[T]):
 
     name = "msgpack"
     _format = "one MessagePack value"
+    _guard = staticmethod(msgpack_guard)
     _sizes = staticmethod(msgpack_size)
 
 
 _KNOWN: dict[str, type[Codec[Any]]] = {known.name: known for known in (Text, Json, MessagePack)}
+
+_TAKES = {"invalid": "invalid=close or invalid=deliver", "max_keys": "max_keys=NUMBER"}
 
 
 @overload
@@ -279,6 +308,8 @@ def from_string(spec: str | Codec[T]) -> Codec[Any]: ...
 def from_string(spec: str | Codec[Any] | None) -> Codec[Any] | None:
     """
     The codec that `spec` describes: ``text``, ``json`` or ``msgpack``, with ``:invalid=deliver`` where it is wanted.
+
+    ``json`` and ``msgpack`` take ``:max_keys=NUMBER``, too.
 
     A `Codec` is returned as it is, and so is `None`. Raises `InvalidOption`.
     """
@@ -292,13 +323,15 @@ def from_string(spec: str | Codec[Any] | None) -> Codec[Any] | None:
         raise InvalidOption(f"codec={error}, as in json:invalid=deliver") from error
     if name not in _KNOWN:
         raise InvalidOption(f"codec={spec!r}: takes 'text', 'json' or 'msgpack'{suggest(name, _KNOWN)}")
-    for key in options.keys() - {"invalid"}:
-        near = suggest(key, ["invalid"])
-        raise InvalidOption(
-            f"codec={spec!r}: {name} has no {shown(key)}=; takes invalid=close or invalid=deliver{near}"
-        )
+    known = _KNOWN[name]
+    for key in options.keys() - set(known.options):
+        takes = ", ".join(_TAKES[each] for each in known.options)
+        near = suggest(key, known.options)
+        raise InvalidOption(f"codec={spec!r}: {name} has no {shown(key)}=; takes {takes}{near}")
     given: dict[str, Any] = {key: value.decode("utf-8", "replace") for key, value in options.items()}
-    return _KNOWN[name](**given)
+    if given.get("max_keys", "").isdecimal():
+        given["max_keys"] = int(given["max_keys"][:20])
+    return known(**given)
 
 
 def _msgspec(name: str) -> Any:

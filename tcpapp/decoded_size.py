@@ -110,7 +110,7 @@ def _default(field: Any) -> int:
 _SET = Costs(item=112, array=SET)
 _TYPES = {
     "FloatType": Costs(small=32),
-    "DecimalType": Costs(small=112, number=112, text=112),
+    "DecimalType": Costs(small=128, number=128, text=128),  # from CPython 3.13 on; 112 before
     "UUIDType": Costs(text=112),
     "DateTimeType": Costs(text=160),  # with a time zone of its own
     "TimeType": Costs(text=160),

@@ -21,8 +21,12 @@ IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 """The IPv4-mapped IPv6 addresses."""
-Place = tuple[int, int]
-"""A network that peers are counted by: the version of IP, and the bits that all its addresses share."""
+Place = tuple[int, bytes]
+"""
+A network that peers are counted by: the version of IP, and the bits that all its addresses share.
+
+These are bytes, whose hashes have a seed. A client could choose addresses so that numbers had the same hash.
+"""
 
 
 def ip_of(address: Any) -> IP | None:
@@ -48,7 +52,7 @@ def plain_host(host: str) -> str:
 def place_of(ip: IP, bits_ipv4: int, bits_ipv6: int) -> Place:
     """The network of so many bits that `ip` is in: 32 or 128 bits are the address itself."""
     bits = bits_ipv4 if ip.version == 4 else bits_ipv6
-    return ip.version, int(ip) >> (ip.max_prefixlen - bits)
+    return ip.version, (int(ip) >> (ip.max_prefixlen - bits)).to_bytes(ip.max_prefixlen // 8, "big")
 
 
 def name_of(ip: IP, bits: int) -> str:

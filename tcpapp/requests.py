@@ -125,9 +125,19 @@ class ByKey:
         return True
 
     def take(self, message: Any) -> Deferred[Any] | None:
-        """See `Requests`. A reply that nobody waits for is dropped and told of. What cannot be decoded has no key."""
+        """
+        See `Requests`. A reply that nobody waits for is dropped and told of. What cannot be decoded has no key.
+
+        The peer chooses the key of a reply: one that cannot be hashed (a list) is the key of no request.
+        """
         key = None if isinstance(message, UndecodableMessage) else self._of_reply(message)
-        return None if key is None else self._waiting.pop(key, None) or _nobody(self._late)
+        if key is None:
+            return None
+        try:
+            reply = self._waiting.pop(key, None)
+        except TypeError:
+            reply = None
+        return reply or _nobody(self._late)
 
     def end(self, error: NotConnected) -> None:
         """See `Requests`."""

@@ -5,28 +5,29 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["types_within"]
+__all__ = ["parts_of", "types_within"]
 
 
 def types_within(kind: Any) -> list[Any]:
     """
-    Every type that is a part of `kind`, and `kind` itself, each once; nothing where it is `None`.
+    Every type that is a part of `kind`, and `kind` itself; ``AnyType`` alone where `kind` is `None`.
 
     Each is an object of ``msgspec.inspect``, whose class says what it is: a ``DictType`` with its ``key_type``. Needs
     msgspec, and a `kind` that msgspec can validate.
     """
-    if kind is None:
-        return []
     inspect = importlib.import_module("msgspec.inspect")
+    return parts_of(inspect.type_info(Any if kind is None else kind))
+
+
+def parts_of(described: Any) -> list[Any]:
+    """Every type that is a part of one that is `described`, and that one, each once."""
     found: dict[int, Any] = {}
-    left = [inspect.type_info(kind)]
+    left = [described]
     while left:
         each = left.pop()
         if isinstance(each, tuple):
             left += each
-        elif isinstance(each, inspect.Field):
-            left.append(each.type)
-        elif isinstance(each, inspect.Type) and id(each) not in found:
+        elif type(each).__module__ == "msgspec.inspect" and id(each) not in found:
             found[id(each)] = each
-            left += [getattr(each, name) for name in each.__struct_fields__]
-    return list(found.values())
+            left += [getattr(each, name) for name in getattr(each, "__struct_fields__", ())]
+    return [each for each in found.values() if type(each).__name__ != "Field"]

@@ -314,6 +314,9 @@ def test_a_codec_shows_its_spec_and_its_call(codec: Codec[Any], spec: str, call:
         ("msgpack", "MessagePack()"),
         ("json:invalid=close", "Json()"),
         ("json:invalid=deliver", "Json(invalid='deliver')"),
+        ("json:max_keys=0", "Json(max_keys=0)"),
+        ("json:max_keys=1000", "Json()"),
+        ("msgpack:invalid=deliver:max_keys=5000", "MessagePack(invalid='deliver', max_keys=5000)"),
         (r"text:invalid=\x64eliver", "Text(invalid='deliver')"),
     ],
 )
@@ -340,8 +343,14 @@ def test_a_codec_is_passed_on_as_it_is() -> None:
         ("JSON", "codec='JSON': takes 'text', 'json' or 'msgpack'"),
         ("", "codec='': begins with a name, as in name:key=value, as in json:invalid=deliver"),
         ("json:deliver", "codec='json:deliver': after the name come key=value options"),
-        ("json:invlid=deliver", "json has no invlid=; takes invalid=close or invalid=deliver; did you mean 'invalid'?"),
+        (
+            "json:invlid=deliver",
+            "has no invlid=; takes invalid=close or invalid=deliver, max_keys=NUMBER; did you mean 'invalid'?",
+        ),
         ("json:type=int", "json has no type=; takes invalid=close or invalid=deliver"),
+        ("text:max_keys=5", "text has no max_keys=; takes invalid=close or invalid=deliver"),
+        ("json:max_keys=", "max_keys='': takes a whole number of keys, 0 or more (0: no limit)"),
+        ("json:max_keys=-1", "max_keys='-1': takes a whole number of keys"),
         ("json:invalid=delivr", "invalid='delivr': takes 'close' or 'deliver'; did you mean 'deliver'?"),
         (r"json:invalid=\xff", "invalid='\ufffd': takes 'close' or 'deliver'"),
         (5, "codec=5: takes 'text', 'json', 'msgpack', or a Codec such as Json()"),
@@ -362,6 +371,14 @@ def test_invalid_is_close_or_deliver(make: type[Codec[Any]], invalid: Any) -> No
     """Anything else in its place is refused when the codec is made."""
     with pytest.raises(InvalidOption, match=r"^invalid=.*: takes 'close' or 'deliver'$"):
         make(invalid=invalid)
+
+
+@pytest.mark.parametrize("make", STRUCTURED)
+@pytest.mark.parametrize("number", [-1, 1.5, True, None, "5"])
+def test_max_keys_is_a_number(make: type[Json[Any]], number: Any) -> None:
+    """Anything else in its place is refused when the codec is made."""
+    with pytest.raises(InvalidOption, match=r"^max_keys=.*: takes a whole number of keys, 0 or more"):
+        make(max_keys=number)
 
 
 @pytest.mark.parametrize("make", STRUCTURED)

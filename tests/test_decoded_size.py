@@ -7,10 +7,8 @@ import decimal
 import enum
 import random
 import struct
-import sys
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
@@ -20,39 +18,7 @@ from hypothesis import strategies as st
 
 from tcpapp.codecs import Codec, Json, MessagePack, Text
 from tcpapp.errors import UndecodableMessage
-
-SINGLES = (None, True, False, "", b"", (), frozenset(), dt.timezone.utc, ...)
-
-
-def parts_of(value: Any) -> Iterable[Any]:
-    """What an object holds."""
-    if isinstance(value, dict):
-        return [*value.keys(), *value.values()]
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return value
-    if isinstance(value, msgspec.Struct):
-        return [getattr(value, name) for name in value.__struct_fields__]
-    if is_dataclass(value):
-        return [vars(value)]
-    if isinstance(value, msgspec.msgpack.Ext):
-        return [value.data]
-    if isinstance(value, uuid.UUID):
-        return [value.int]
-    return [value.tzinfo] if isinstance(value, (dt.datetime, dt.time)) else []
-
-
-def deep_size(value: Any) -> int:
-    """Bytes that `value` takes with all that is in it: each object once, rounded as CPython's allocator does."""
-    seen: dict[int, Any] = {id(each): each for each in SINGLES}
-    left, total = [value], 0
-    while left:
-        each = left.pop()
-        if id(each) in seen or isinstance(each, enum.Enum) or (type(each) is int and -5 <= each <= 256):
-            continue
-        seen[id(each)] = each
-        total += -(-sys.getsizeof(each) // 16) * 16
-        left += parts_of(each)
-    return total
+from tests.memory import deep_size
 
 
 class Colour(enum.Enum):

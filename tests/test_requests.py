@@ -368,3 +368,18 @@ def test_by_key_no_reply_goes_to_another_request(events: list[tuple[str, int]]) 
             assert [str(key)] == waiting.pop(key, (None, [str(key)]))[1]
         assert (len(waiting), late) == (len(rig.requests), rig.late)
         assert all(seen == [] for _, seen in waiting.values())
+
+
+def test_a_reply_whose_key_has_no_hash_is_nobodys() -> None:
+    """The peer chose it: it is counted as late, and is no failure of the app."""
+    late: list[None] = []
+    requests = ByKey(lambda message: message["id"], lambda message: message["id"], lambda: late.append(None))
+    seen = outcome(requests.add({"id": 1}))
+    for key in ([1], {"a": 1}, (1, [2])):
+        reply = requests.take({"id": key})
+        assert reply is not None
+        assert reply.called
+    assert len(late) == 3
+    assert seen == []
+    answer(requests.take({"id": 1}) or Deferred(), "found")
+    assert seen == ["found"]

@@ -20,7 +20,7 @@ class Tree(msgspec.Struct):
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        (None, []),
+        (None, ["AnyType"]),
         (int, ["IntType"]),
         (dict[int, set[str]], ["DictType", "IntType", "SetType", "StrType"]),
         (tuple[int, bytes] | None, ["BytesType", "IntType", "NoneType", "TupleType", "UnionType"]),

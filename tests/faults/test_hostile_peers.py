@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 import trustme
@@ -29,7 +32,9 @@ from zope.interface import implementer
 from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, connect, listen
 from tcpapp.addresses import describe
 from tcpapp.apps import echo
+from tcpapp.codecs import Json, MessagePack
 from tcpapp.networks import Networks
+from tcpapp.peer_keys import json_guard, msgpack_guard
 from tcpapp.proxy_protocol import Command, Family, Header
 from tcpapp.telemetry import CalmLog, LateReply, Refused
 from tests.processes import program
@@ -379,6 +384,53 @@ async def test_nested_value(served: Any) -> None:
     await served.start(lambda value, connection: value, codec="json", message={"are you": "there?"})
     await served.stranger(b"[" * 100_000 + b"\n")
     await served.ended("undecodable-message")
+
+
+def same_hash(count: int) -> bytes:
+    """A MessagePack map of so many keys, arrays of two integers; the tuples made of these have one hash."""
+    whole, prime1, prime2, prime5 = 2**64, 11400714785074694791, 14029467366897019727, 2870177450012600261
+
+    def step(sum_: int, hash_: int) -> int:  # of CPython's tuple hash, which is xxHash without a seed
+        sum_ = (sum_ + hash_ * prime2) % whole
+        return (sum_ << 31 | sum_ >> 33) * prime1 % whole
+
+    turned = step(step(prime5, 1), 2) * pow(prime1, -1, whole) % whole
+    wanted = (turned >> 31 | turned << 33) % whole
+    pairs = ((first, (wanted - step(prime5, first)) * pow(prime2, -1, whole) % whole) for first in itertools.count())
+    keys = list(itertools.islice((pair for pair in pairs if pair[1] < 2**61 - 1), count))
+    assert len({hash(each) for each in keys}) == 1
+    return (
+        b"\xdf"
+        + count.to_bytes(4, "big")
+        + b"".join(b"\x92" + msgspec.msgpack.encode(each)[1:] + b"\xc0" for each in keys)
+    )
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("codec", ["msgpack", "json"])
+async def test_keys_with_one_hash(served: Any, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message whose keys make a dict or a set slow is refused, and never decoded."""
+    decoded: list[bytes] = []
+
+    def watch(guard: Any) -> Any:
+        def watched(kind: Any, most: int, decode: Any) -> Any:
+            return guard(kind, most, lambda message: decoded.append(message) or decode(message))
+
+        return staticmethod(watched)
+
+    monkeypatch.setattr(Json, "_guard", watch(json_guard))
+    monkeypatch.setattr(MessagePack, "_guard", watch(msgpack_guard))
+    if codec == "msgpack":
+        made: Any = MessagePack()
+        bad = same_hash(2000)
+    else:
+        made = Json(dict[str, str] | set[int])
+        bad = b"[" + b",".join(b"%d" % (each * sys.hash_info.modulus) for each in range(2000)) + b"]"
+    await served.start(lambda value, _: value, codec=made, framing="int32", message={"are you": "there?"})
+    await served.stranger(struct.pack(">I", len(bad)) + bad)
+    await served.ended("undecodable-message")
+    assert decoded
+    assert bad not in decoded
 
 
 @pytest_twisted.ensureDeferred

@@ -7,6 +7,7 @@ The first byte says how the rest is cut, so that the fuzzer finds cuts as it fin
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from tcpapp import codecs, framing
 from tcpapp.addresses import client_endpoint, server_endpoint
-from tcpapp.codecs import Codec
+from tcpapp.codecs import Codec, Json, MessagePack
 from tcpapp.errors import (
     InvalidAddress,
     InvalidFraming,
@@ -26,6 +27,7 @@ from tcpapp.errors import (
 )
 from tcpapp.framing import Framing
 from tcpapp.proxy_protocol import Header, HeaderReader, frame
+from tests.memory import deep_size
 
 __all__ = ["TARGETS", "Target"]
 
@@ -135,11 +137,14 @@ def of_codec(codec: Codec[Any]) -> Target:
     """What is a value is the same value when it was sent and received again; what is none says so."""
 
     def target(data: bytes) -> None:
+        weight = codec.weight(data)
         try:
             value = codec.decode(data)
         except UndecodableMessage as error:
             assert str(error).isprintable()
             return
+        assert deep_size(value) <= weight, (deep_size(value), weight)
+        assert not isinstance(codec, MessagePack) or not has_array_key(value), value
         try:
             sent = codec.encode(value)
         except UnsendableMessage:
@@ -148,6 +153,31 @@ def of_codec(codec: Codec[Any]) -> Target:
         assert codec.encode(again) == sent or _has_nan(value), (value, again)
 
     return target
+
+
+def has_array_key(value: Any) -> bool:
+    """Whether a map somewhere in `value` has a tuple for a key."""
+    if isinstance(value, dict):
+        return any(isinstance(key, tuple) or has_array_key(each) for key, each in value.items())
+    return isinstance(value, list) and any(map(has_array_key, value))
+
+
+def of_keys(data: bytes) -> None:
+    """A message of few bytes has few keys: what is refused for its keys is refused by the decoder, too, or has more."""
+    for strict, free in zip(FEW_KEYS, ANY_KEYS, strict=True):
+        value = free.read(data)
+        if isinstance(value, UndecodableMessage):
+            assert isinstance(strict.read(data), UndecodableMessage)
+        else:
+            assert deep_size(value) <= free.weight(data)
+            kept = strict.read(data)
+            assert isinstance(kept, UndecodableMessage) or len(value) <= 5 * strict.max_keys + 16
+
+
+KEYED = [dict[int, None], set[int | float], dict[uuid.UUID, set[int]], set[tuple[int, ...]]]
+FEW_KEYS = [make(kind, max_keys=2, invalid="deliver") for kind in KEYED for make in (Json, MessagePack)]
+ANY_KEYS = [make(kind, max_keys=0, invalid="deliver") for kind in KEYED for make in (Json, MessagePack)]
+"""Codecs of types whose keys count: of few keys, and of any number."""
 
 
 def _has_nan(value: Any) -> bool:
@@ -217,6 +247,7 @@ TARGETS: dict[str, Target] = {
     "raw": raw,
     **{name: of_framing(make) for name, make in FRAMINGS.items()},
     **{name: of_codec(codecs.from_string(name)) for name in ("text", "json", "msgpack")},  # type: ignore[arg-type]
+    "keys": of_keys,
     "proxy": proxy,
     "specs": specs,
     "endpoints": endpoints,

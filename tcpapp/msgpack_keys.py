@@ -1,0 +1,131 @@
+"""
+The keys of a MessagePack message, counted before it is decoded: one pass over its headers.
+
+Which bytes are a key is known only to a reader of all headers before them, so this is a loop, and it is compiled where
+tcpapp is. A codec asks for it only where a message may have keys of a kind that is refused, or too many of another.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["FEW", "FOUND", "NAMED", "REFUSED", "UNCOUNTED", "WORK", "count_keys"]
+
+REFUSED: Final = 255
+"""A key that may not be."""
+
+NAMED: Final = 128
+"""Set in the number that a key counts for: it counts for nothing where it is one of the names."""
+
+FOUND: Final = -1
+"""A key is refused."""
+
+UNCOUNTED: Final = -2
+"""There are more than `WORK` values, and containers that may be slow behind these."""
+
+WORK: Final = 200_000
+"""The most values that are looked at. Our choice: 25 ms from sources, a quarter of what one message may take."""
+
+FEW: Final = 15
+"""The most entries of a map with a header of one byte."""
+
+
+def _steps() -> bytes:
+    """How many bytes a value with each header has; 0 for a container, and where a length follows."""
+    steps = bytearray([1] * 256)
+    for count in range(32):
+        steps[0xA0 + count] += count
+    for header, payload in enumerate((4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17), 0xCA):
+        steps[header] += payload
+    for header in (*range(0x80, 0xA0), *range(0xC4, 0xCA), *range(0xD9, 0xE0)):
+        steps[header] = 0
+    return bytes(steps)
+
+
+_STEPS: Final = _steps()
+_WIDTHS: Final = b"\x01\x02\x04\x01\x02\x04" + bytes(15) + b"\x01\x02\x04"
+"""How many bytes the lengths of the headers from 0xc4 to 0xdb have."""
+
+
+def count_keys(  # noqa: C901, PLR0912 - one loop: a call for each header would cost as much as the rest
+    message: bytes, keys: bytes, items: bytes, names: frozenset[bytes], long: bytes, most: int
+) -> int:
+    """
+    What the keys of maps, and the items of arrays, count for; or one of the negative numbers above.
+
+    - `keys`: for each header what a key with it counts for, with `NAMED` or without, or `REFUSED`. Keys count in maps
+      of more than `FEW` entries: shorter maps are not slow, whatever their keys.
+    - `items`: for each header what an item with it counts for.
+    - `names`: strings, as MessagePack has them.
+    - `long`: the headers of containers that may be slow: a message without them needs no count.
+
+    Counting ends over `most`. A message that is no MessagePack raises nothing: the decoder refuses it, and reads no
+    further than this.
+    """
+    steps = _STEPS
+    counted = at = 0
+    end = len(message)
+    left, pairs, many = 1, False, False
+    outer: list[int] = []  # of each container around: four times the values left, 2 for many, 1 for a map
+    work = WORK
+    while at < end and counted <= most:
+        header = message[at]
+        if not pairs:
+            if outer and items[header]:
+                counted += items[header]
+        elif not left & 1:
+            kind = keys[header]
+            if kind:
+                if kind == REFUSED:
+                    return FOUND
+                if many:
+                    counted += _counts(kind, message, at, names)
+        left -= 1
+        step = steps[header]
+        if step:
+            at += step
+        elif 0xC4 <= header <= 0xDB:
+            at = _after(message, at)
+        else:
+            outer.append(left * 4 + many * 2 + pairs)
+            pairs = header < 0x90 or header >= 0xDE
+            left, at = _opened(message, at)
+            many = left > FEW
+            if pairs:
+                left *= 2
+        while not left:
+            if not outer:
+                return counted
+            left = outer.pop()
+            pairs = left & 1 == 1
+            many = left & 2 == 2
+            left >>= 2
+        work -= 1
+        if not work:
+            return UNCOUNTED if any(header in message[at:] for header in long) else counted
+    return counted
+
+
+def _after(message: bytes, at: int) -> int:
+    """Where the string, binary or extension at `at` ends."""
+    header = message[at]
+    width = _WIDTHS[header - 0xC4]
+    body = at + 1 + width
+    return body + int.from_bytes(message[at + 1 : body], "big") + (1 if 0xC7 <= header <= 0xC9 else 0)
+
+
+def _opened(message: bytes, at: int) -> tuple[int, int]:
+    """How many entries or items the container at `at` has, and where they begin."""
+    header = message[at]
+    if header <= 0x9F:
+        return header & 15, at + 1
+    body = at + (5 if header & 1 else 3)
+    return int.from_bytes(message[at + 1 : body], "big"), body
+
+
+def _counts(number: int, message: bytes, at: int, names: frozenset[bytes]) -> int:
+    """What the key at `at` counts for, where it may be one of the `names`."""
+    if number < NAMED:
+        return number
+    after = at + _STEPS[message[at]] if _STEPS[message[at]] else _after(message, at)
+    return 0 if message[at:after] in names else number - NAMED
