@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tcpapp.codecs import QUOTED, Codec, Json, MessagePack, Text, from_string
 from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage
+from tests.patience import PATIENCE
 
 CODECS = [Text(), Json(), MessagePack(), Json(list[int]), MessagePack(dict[str, int])]
 STRUCTURED = [Json, MessagePack]
@@ -402,4 +403,4 @@ def test_text_does_without_msgspec() -> None:
         "from tcpapp.codecs import from_string\n"
         "assert from_string('text').decode(b'x') == 'x'"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent.parent, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent.parent, timeout=PATIENCE)

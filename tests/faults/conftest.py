@@ -15,11 +15,9 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, quoteStringArgument
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 
-from tcpapp import Telemetry, connect, listen
+from tcpapp import Telemetry, Timeouts, connect, listen
 from tcpapp.telemetry import Closed, NeverOpened, Refused
-
-PATIENCE = 30.0
-"""Seconds that anything here may take; it takes a fraction of one."""
+from tests.patience import PATIENCE
 
 
 class Stranger(Protocol):
@@ -50,9 +48,20 @@ class Served:
         self._waiting: list[tuple[list[str], str, Deferred[None]]] = []
 
     async def start(
-        self, app: Any, endpoint: str = "tcp:0:interface=127.0.0.1", *, message: Any = b"are you there?", **options: Any
+        self,
+        app: Any,
+        endpoint: str = "tcp:0:interface=127.0.0.1",
+        *,
+        message: Any = b"are you there?",
+        then: Timeouts | None = None,
+        **options: Any,
     ) -> Any:
-        """Serve `app`, and have the healthy client come in, where it can; `message` is what it asks."""
+        """
+        Serve `app`, and have the healthy client come in, where it can; `message` is what it asks.
+
+        With `then`, these timeouts hold for each stranger, and not for the healthy client: on a busy machine it may
+        be as slow as a stranger.
+        """
         self._message = message
         self.server = await listen(endpoint, app, telemetry=Telemetry(self._told), reactor=reactor, **options)
         if endpoint.startswith("tcp:"):
@@ -60,6 +69,7 @@ class Served:
                 f"tcp:127.0.0.1:{self.server.port}", framing=options.get("framing", "line"), codec=options.get("codec")
             )
             await self.is_served()
+        self.server._factory.change(timeouts=then)
         return self.server
 
     async def is_served(self) -> None:

@@ -23,6 +23,7 @@ from tcpapp import MessageServerFactory, Telemetry, connect
 from tcpapp.addresses import server_endpoint
 from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, SslClient
 from tcpapp.telemetry import Refused
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* is deprecated:DeprecationWarning"
@@ -119,7 +120,7 @@ class Between:
         self.factory.abort()
         for process in self._processes:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE)
 
 
 @pytest.fixture

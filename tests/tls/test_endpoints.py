@@ -22,6 +22,7 @@ from tcpapp import MessageServerFactory, MessageService, Timeouts, connect, conv
 from tcpapp.errors import InvalidOption, NotConnected
 from tcpapp.tls.client import client_options
 from tcpapp.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
+from tests.patience import PATIENCE
 from tests.processes import program
 
 pytestmark = pytest.mark.filterwarnings(
@@ -357,7 +358,7 @@ def s_client(server: Any, *options: str, says: str = "") -> Any:
     """What ``openssl s_client`` prints of a connection, in another thread."""
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", *options]
     return deferToThread(
-        lambda: subprocess.run(command, input=says, capture_output=True, text=True, timeout=20, check=False)
+        lambda: subprocess.run(command, input=says, capture_output=True, text=True, timeout=PATIENCE, check=False)
     )
 
 
@@ -388,6 +389,6 @@ async def test_socat_speaks_with_it(files: Any, serve: Any) -> None:
     options = f"cafile={files / 'roots.pem'},cert={files / 'client.pem'},commonname=localhost"
     command = [program("socat"), "-t5", "-", f"OPENSSL:127.0.0.1:{server.port},{options}"]
     shown = await deferToThread(
-        lambda: subprocess.run(command, input=b"hello\n", capture_output=True, timeout=20, check=False)
+        lambda: subprocess.run(command, input=b"hello\n", capture_output=True, timeout=PATIENCE, check=False)
     )
     assert (shown.stdout, shown.stderr) == (b"HELLO\n", b"")
