@@ -32,6 +32,9 @@ together, and gives the replies to all of them::
         return [message.upper() for message in messages]
 
 An object has ``received_all(messages, connection)`` in the place of ``received``.
+
+A class must not have a `functools.partial` as one of these: Python 3.14 calls it with the instance, and older Pythons
+without it. ``staticmethod(partial(...))`` is the same on each.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -209,16 +213,23 @@ def outcome_of(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
     return maybeDeferred(call)
 
 
+_PARTS = {
+    "opened": "connection",
+    "received": "message, connection",
+    "received_all": "messages, connection",
+    "closed": "connection, reason",
+    "draining": "connection",
+}
+"""What a connection calls of an object, and what each takes after the instance."""
+
+
 def _check(app: Any) -> None:
     if app is None or isinstance(app, (Batch, Conversation)):
         return
-    parts = {
-        "opened": "connection",
-        "received": "message, connection",
-        "received_all": "messages, connection",
-        "closed": "connection, reason",
-    }
-    found = {name: takes for name, takes in parts.items() if getattr(app, name, None) is not None}
+    for name in _PARTS:
+        _check_is_the_same_on_every_python(app, name)
+    has = {name: takes for name, takes in _PARTS.items() if getattr(app, name, None) is not None}
+    found = has.keys() - {"draining"}
     if "received" in found and "received_all" in found:
         raise InvalidOption(f"{_name(app)}: has received and received_all; one of them is called")
     if inspect.isclass(app):
@@ -232,11 +243,22 @@ def _check(app: Any) -> None:
         )
     elif not found:
         _check_takes(app, "message, connection")
-    for name, takes in found.items():
+    for name, takes in has.items():
         part = getattr(app, name)
         if not callable(part) and not hasattr(part, "__get__"):
             raise InvalidOption(f"{_name(app)}: its {name} takes a method of ({takes}), not {part!r}")
         _check_takes(part, f"self, {takes}" if _takes_self(app, name) else takes)
+
+
+def _check_is_the_same_on_every_python(app: Any, name: str) -> None:
+    """Refuse a `partial` in a class: Python 3.14 makes it a method. In an instance it is the same on all."""
+    its_own = not inspect.isclass(app) and name in getattr(app, "__dict__", ())
+    part = inspect.getattr_static(app if inspect.isclass(app) else type(app), name, None)
+    if isinstance(part, partial) and not its_own:
+        raise InvalidOption(
+            f"{_name(app)}: its {name} is a functools.partial in a class, which Python calls with the instance from"
+            " 3.14 on, and before without it; write staticmethod(partial(...)), or a method"
+        )
 
 
 def _takes_self(app: Any, name: str) -> bool:

@@ -21,6 +21,8 @@ import pytest_twisted
 from hypothesis import settings
 from twisted.internet.task import deferLater
 
+from tests.patience import LONGEST
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
     from tcpapp.testing.simulation import Simulation
     from tests.peers import Hosts
     from tests.processes import Run
-
-LONGEST = 60.0
-"""Seconds after which a test that waits for the reactor has failed; the longest takes a few."""
 
 # How long an example takes depends on the machine, and on coverage; the tests that hold a time measure it themselves.
 # Half of Hypothesis's examples: what is looked for here is looked for in every run.

@@ -31,9 +31,7 @@ from pathlib import Path
 import pytest
 
 from tests.environments import CLEAN, ROOT
-
-PATIENCE = 60.0
-"""Seconds that a command may take; the longest, which builds and installs a package, takes a few."""
+from tests.patience import PATIENCE
 
 PORT = "7007"
 """The port in the documents. None of the commands uses it: a port may be in use."""

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import Self
+
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 
-SECONDS = 20
+SECONDS = PATIENCE
 """How long anything here may take; it takes a second, most of it Python's start."""
 
 TCP = "tcp:0:interface=127.0.0.1"
@@ -80,6 +83,28 @@ class Process:
         self._reader.join(SECONDS)
         self.popen.stdout.close()
         self.popen.stderr.close()
+
+
+class Manager:
+    """A service manager, which a process tells that it is ready. For a process whose log is a file: it has no lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(folder / "notify"))
+        self._socket.settimeout(SECONDS)
+        self.environ = os.environ | {"NOTIFY_SOCKET": str(folder / "notify")}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def told(self, start: bytes) -> bytes:
+        """The next message that begins so: ``b"READY=1"`` when the process listens."""
+        while not (message := self._socket.recv(1000)).startswith(start):
+            pass
+        return message
 
 
 Run = Callable[..., Process]

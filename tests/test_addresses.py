@@ -329,10 +329,13 @@ def test_a_server_that_cannot_be_is_refused(endpoint: object, says: str) -> None
         ("ssl:7007:privateKey=cert.pem", "it takes a certificate and the private key to it, in PEM"),
         (
             "ssl:7007:privateKey=other.pem:certKey=cert.pem",
-            "keys do not match.); it takes a certificate and the private key",
+            "; it takes a certificate and the private key",
         ),
         ("ssl:7007:privateKey=both.pem:sslmethod=SSLv9", "(AttributeError: "),
-        ("ssl:7007:privateKey=both.pem:extraCertChain=junk.pem", "doesn't contain any valid certificates"),
+        (
+            "ssl:7007:privateKey=both.pem:extraCertChain=junk.pem",
+            "; it takes a certificate and the private key to it, in PEM",
+        ),
         ("ssl:7007:privateKey=gone.pem", "privateKey is 'gone.pem'; it takes a readable file"),
         ("ssl:7007:privateKey=", "privateKey is ''; it takes a readable file"),
         ("ssl:7007:privateKey=served", "privateKey is 'served'; it takes a readable file"),

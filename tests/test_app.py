@@ -101,7 +101,7 @@ class Unbound:
     """An app whose parts are handed no instance."""
 
     received = Callable2()
-    closed = partial(lambda log, connection, reason: None, [])
+    closed = staticmethod(partial(lambda log, connection, reason: None, []))
 
     @staticmethod
     def opened(connection):
@@ -110,6 +110,31 @@ class Unbound:
     @classmethod
     def made(cls):
         return cls()
+
+
+class PartialReceived:
+    """An app that the Pythons do not agree on: from 3.14 on this is called with the instance, before without."""
+
+    received = partial(lambda greeting, message, connection: greeting + message, b"hello ")
+
+    def __repr__(self):
+        return "<a PartialReceived>"
+
+
+class OwnPartial(PartialReceived):
+    """An app that gives each of its instances a part, which no Python binds."""
+
+    def __init__(self):
+        self.received = partial(lambda greeting, message, connection: greeting + message, b"hello ")
+
+
+class PartialDraining(Chat):
+    draining = partial(lambda reply, connection: reply, b"bye")
+
+
+class NarrowDraining(Chat):
+    def draining(self):
+        pass
 
 
 class OfTheClass:
@@ -193,6 +218,7 @@ class Untold:
         Unbound,
         Unbound(),
         OfTheClass,
+        OwnPartial(),
         Property,
         Property(),
         Room("lobby"),
@@ -212,6 +238,10 @@ NO_APP = (
     " closed, or a @conversation"
 )
 NO_METHODS = ": a class that is an app has any of "
+PARTIAL = (
+    "is a functools.partial in a class, which Python calls with the instance from 3.14 on, and before without it;"
+    " write staticmethod(partial(...)), or a method"
+)
 CONVERSE = "; a coroutine that takes the connection alone is written with @conversation"
 
 
@@ -243,6 +273,11 @@ CONVERSE = "; a coroutine that takes the connection alone is written with @conve
         (NarrowReceived(), "NarrowReceived.received(message): takes (message, connection)"),
         (NarrowClosed, "NarrowClosed.closed(self, connection): takes (self, connection, reason)"),
         (NarrowClosed(), "NarrowClosed.closed(connection): takes (connection, reason)"),
+        (NarrowDraining, "NarrowDraining.draining(self): takes (self, connection)"),
+        (PartialReceived, f"PartialReceived: its received {PARTIAL}"),
+        (PartialReceived(), f"<a PartialReceived>: its received {PARTIAL}"),
+        (OwnPartial, f"OwnPartial: its received {PARTIAL}"),
+        (PartialDraining, f"PartialDraining: its draining {PARTIAL}"),
         (StaticOfThree, "StaticOfThree.received(self, message, connection): takes (message, connection)"),
         (Flag, "Flag: its opened takes a method of (connection), not False"),
         (Flag(), "<a Flag>: its opened takes a method of (connection), not False"),

@@ -243,8 +243,8 @@ PARTED = "tcp:10.0.0.1:7007"
         (PARTED, 30, 30, ConnectTimeout, f"{PARTED}: not connected after 30 s (connect)"),
         (PARTED, 90.5, 90.5, ConnectTimeout, f"{PARTED}: not connected after 90.5 s (connect)"),
         ("tcp:server:7007", 30, 30, ConnectTimeout, "tcp:server:7007: not connected after 30 s (connect)"),
-        (f"{PARTED}:timeout=5", 90, 5, ConnectTimeout, "User timeout caused connection failure."),
-        (PARTED, 0, 127, TCPTimedOutError, "TCP connection timed out: 110"),
+        (f"{PARTED}:timeout=5", 90, 5, ConnectTimeout, ""),
+        (PARTED, 0, 127, TCPTimedOutError, ""),
     ],
 )
 def test_connecting_ends_after_the_timeout(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tcpapp.codecs import BYTE_WEIGHT, QUOTED, VALUE_WEIGHT, Codec, Json, MessagePack, Text, from_string
 from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage
+from tests.patience import PATIENCE
 
 CODECS = [Text(), Json(), MessagePack(), Json(list[int]), MessagePack(dict[str, int])]
 STRUCTURED = [Json, MessagePack]
@@ -40,6 +41,8 @@ class Picky(msgspec.Struct):
     def __post_init__(self) -> None:
         if self.word == "bug":
             raise RuntimeError("a mistake of the app")
+        if self.word == "deep":
+            raise RecursionError
         raise ValueError(f"no such word: {self.word}")
 
 
@@ -130,42 +133,69 @@ def test_what_json_lacks_is_sent_as_msgspec_has_it(value: object, message: bytes
 
 
 @pytest.mark.parametrize(
-    ("codec", "message", "says"),
+    ("codec", "message"),
     [
-        (Text(), b"ab\xff", "not UTF-8 text: invalid start byte at 2; got 3 bytes: b'ab\\xff'"),
-        (Text(), b"\xed\xa0\x80", "not UTF-8 text: invalid continuation byte at 0"),
-        (Json(), b"", "not one JSON value (RFC 8259): Input data was truncated; got 0 bytes: b''"),
-        (Json(), b"{]", "malformed"),
-        (Json(), b"1 2", "trailing characters"),
-        (Json(), b"NaN", "malformed"),
-        (Json(), b"\xef\xbb\xbf1", "malformed"),
-        (Json(), b'"\xff"', "invalid start byte at 0"),
-        (Json(), b"1e999", "out of range"),
-        (Json(), b"1" * 4301, "out of range"),
-        (Json(), b"[" * 100_000, "nested too deep; got 100000 bytes"),
-        (Json(), b'{"":' * 100_000, "nested too deep"),
-        (Json(Point), b"{}", "not one JSON value (RFC 8259) of type Point: Object missing required field `x`"),
-        (Json(list[int]), b'["a"]', "of type list[int]: Expected `int`, got `str`"),
-        (MessagePack(), b"", "not one MessagePack value: Input data was truncated"),
-        (MessagePack(), b"\xc1", "malformed"),
-        (MessagePack(), b"\x01\x02", "trailing characters"),
-        (MessagePack(), b"\xa1\xff", "invalid start byte at 0"),
-        (MessagePack(), b"\xdd\xff\xff\xff\xff", "truncated"),
-        (MessagePack(), b"\x81\x80\x01", "hashable"),
-        (MessagePack(), b"\xd7\xff" + b"\xff" * 8, "timestamp"),
-        (MessagePack(), b"\x91" * 100_000, "nested too deep"),
-        (MessagePack(Point), b"\x01", "not one MessagePack value of type Point: Expected `object`, got `int`"),
-        (Json(Picky), b'{"word":"x"}', "no such word: x"),
-        (Json(Picky), b'{"word":"bug"}', "a mistake of the app"),
+        (Text(), b"ab\xff"),
+        (Text(), b"\xed\xa0\x80"),
+        (Json(), b""),
+        (Json(), b"{]"),
+        (Json(), b"1 2"),
+        (Json(), b"NaN"),
+        (Json(), b"\xef\xbb\xbf1"),
+        (Json(), b'"\xff"'),
+        (Json(), b"1e999"),
+        (Json(), b"1" * 4301),
+        (Json(), b"[" * 100_000),
+        (Json(), b'{"":' * 100_000),
+        (Json(Point), b"{}"),
+        (Json(list[int]), b'["a"]'),
+        (MessagePack(), b""),
+        (MessagePack(), b"\xc1"),
+        (MessagePack(), b"\x01\x02"),
+        (MessagePack(), b"\xa1\xff"),
+        (MessagePack(), b"\xdd\xff\xff\xff\xff"),
+        (MessagePack(), b"\x81\x80\x01"),
+        (MessagePack(), b"\xd7\xff" + b"\xff" * 8),
+        (MessagePack(), b"\x91" * 100_000),
+        (MessagePack(Point), b"\x01"),
+        (Json(Picky), b'{"word":"x"}'),
+        (Json(Picky), b'{"word":"bug"}'),
     ],
 )
-def test_what_is_no_value_is_the_peers_fault(codec: Codec[Any], message: bytes, says: str) -> None:
-    """A message that is no value is `UndecodableMessage`, which says what was wrong and keeps message and cause."""
+def test_what_is_no_value_is_the_peers_fault(codec: Codec[Any], message: bytes) -> None:
+    """`UndecodableMessage` says what was wanted and what came, and keeps the message and the cause."""
+    wanted = {
+        "Text()": "UTF-8 text",
+        "Json()": "one JSON value (RFC 8259)",
+        "Json(Point)": "one JSON value (RFC 8259) of type Point",
+        "Json(list[int])": "one JSON value (RFC 8259) of type list[int]",
+        "Json(Picky)": "one JSON value (RFC 8259) of type Picky",
+        "MessagePack()": "one MessagePack value",
+        "MessagePack(Point)": "one MessagePack value of type Point",
+    }[repr(codec)]
+    with pytest.raises(UndecodableMessage) as caught:
+        codec.decode(message)
+    text = str(caught.value)
+    assert text.startswith(f"not {wanted}: ")
+    assert f"; got {len(message)} bytes: {repr(message[:QUOTED])[: QUOTED - 1]}" in text
+    assert message == caught.value.message
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    ("codec", "message", "says"),
+    [
+        (Text(), b"ab\xff", " at 2; got"),
+        (Json(Picky), b'{"word":"x"}', "no such word: x"),
+        (Json(Picky), b'{"word":"bug"}', "a mistake of the app"),
+        (Json(Picky), b'{"word":"deep"}', ": nested too deep; got"),
+    ],
+)
+def test_an_undecodable_message_says_why(codec: Codec[Any], message: bytes, says: str) -> None:
+    """A place in a text, a depth, and what a type of the app's says are told; the library's own words are not ours."""
     with pytest.raises(UndecodableMessage) as caught:
         codec.decode(message)
     assert says in str(caught.value)
-    assert message == caught.value.message
-    assert caught.value.__cause__ is not None
 
 
 @pytest.mark.parametrize(
@@ -243,20 +273,20 @@ class Unprintable:
         (Text(), 5, "text cannot send this int: not a str; it takes a str without lone surrogates"),
         (Text(), b"x", "text cannot send this bytes: not a str"),
         (Text(), None, "text cannot send this NoneType: not a str"),
-        (Text(), "a\ud800", "text cannot send this str: surrogates not allowed at 1; it takes a str"),
-        (Json(), Unprintable(), "json cannot send this Unprintable: Encoding objects of type Unprintable is"),
-        (Json(), cycle(), "json cannot send this list: nested too deep; it takes None, bool, int, float, str"),
-        (Json(), "a\udfff", "surrogates not allowed at 1"),
-        (Json(), {(1, 2): 3}, "json cannot send this dict: Only dicts with"),
-        (Json(), 1j, "json cannot send this complex"),
-        (MessagePack(), Unprintable(), "msgpack cannot send this Unprintable"),
-        (MessagePack(), cycle(), "msgpack cannot send this list: nested too deep"),
-        (MessagePack(), 2**64, "msgpack cannot send this int: can"),
-        (MessagePack(), ["\ud800"], "surrogates not allowed at 0"),
+        (Text(), "a\ud800", " at 1; it takes a str without lone surrogates"),
+        (Json(), Unprintable(), "json cannot send this Unprintable: "),
+        (Json(), cycle(), "json cannot send this list: "),
+        (Json(), "a\udfff", "json cannot send this str: "),
+        (Json(), {(1, 2): 3}, "json cannot send this dict: "),
+        (Json(), 1j, "; it takes None, bool, int, float, str, bytes, list, dict, dataclasses"),
+        (MessagePack(), Unprintable(), "msgpack cannot send this Unprintable: "),
+        (MessagePack(), cycle(), "msgpack cannot send this list: "),
+        (MessagePack(), 2**64, "msgpack cannot send this int: "),
+        (MessagePack(), ["\ud800"], "msgpack cannot send this list: "),
     ],
 )
 def test_what_cannot_be_sent_is_our_fault(codec: Codec[Any], value: object, says: str) -> None:
-    """A value that has no form is `UnsendableMessage`, which says why and what may be sent, and keeps the cause."""
+    """A value that has no form is `UnsendableMessage`, which says what may be sent, and keeps the cause."""
     with pytest.raises(UnsendableMessage) as caught:
         codec.encode(value)
     assert says in str(caught.value)
@@ -405,4 +435,4 @@ def test_text_does_without_msgspec() -> None:
         "from tcpapp.codecs import from_string\n"
         "assert from_string('text').decode(b'x') == 'x'"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent.parent, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent.parent, timeout=PATIENCE)

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
 from tcpapp.lag import LoopWatch, _where_the_main_thread_stands
+from tests.patience import PATIENCE
 
 
 class Reactor(Clock):
@@ -112,7 +113,7 @@ def test_the_thread_looks_again_and_again(said: list[str]) -> None:
     watch = LoopWatch(reactor, 0.004, frame=frame)
     watch.start()
     reactor.block(1.0)
-    assert asked.wait(20)
+    assert asked.wait(PATIENCE)
     watch.stop()
     reactor.advance(0)
     assert "test_the_thread_looks_again_and_again" in said[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -288,7 +289,7 @@ def test_all_that_is_wrong_is_told_at_once(
 
 def test_a_file_alone_may_be_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Then that is the one line."""
-    assert "no.toml: No such file or directory" in refused(capfd, f"--config={tmp_path}/no.toml")
+    assert f"no.toml: {os.strerror(errno.ENOENT)}" in refused(capfd, f"--config={tmp_path}/no.toml")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tcpapp import framing
 from tcpapp.errors import InvalidOption
 from tcpapp.plugin import load_app
 from tests.documents import blocks_of, programs_of
+from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [(each.language, each.code) for each in blocks_of(README)]
 PROGRAMS = programs_of(README)
-PATIENCE = 30.0
-
 pytestmark = pytest.mark.once
 
 

@@ -27,10 +27,9 @@ from tcpapp.errors import (
     TruncatedMessage,
     UnsendableMessage,
 )
+from tests.patience import PATIENCE
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
-PATIENCE = 30.0
-"""Seconds after which something that should have happened has not: no test takes as long."""
 
 
 def upper(message: bytes, connection: tcpapp.MessageProtocol) -> bytes:

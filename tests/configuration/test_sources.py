@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,7 @@ def test_a_file_gives_texts_and_numbers_in_tables_or_not(file: Path) -> None:
         ("listen = [1]", "listen: takes a text, or an array of texts, not an array"),
         ("[limits]\nmax-unsent = {a = 1}", "limits.max-unsent: takes a text or a number, not a table"),
         ("drain = 1\n[timeouts]\ndrain = 2", "timeouts.drain: drain is given twice; give it once"),
-        ("app = ", "Invalid value (at end of document)"),
+        ("app = ", None),
         ("\ud800", None),
     ],
 )
@@ -85,7 +87,7 @@ def test_all_that_is_wrong_with_a_file_is_told(file: Path) -> None:
 def test_a_file_that_cannot_be_read_is_told(file: Path, path: str) -> None:
     """As the system has it."""
     found, [text] = from_file(path)
-    assert (found, text) == ({}, f"{path}: " + ("Is a directory" if path == "." else "No such file or directory"))
+    assert (found, text) == ({}, f"{path}: {os.strerror(errno.EISDIR if path == '.' else errno.ENOENT)}")
 
 
 def test_a_file_that_is_endless_is_not_read_to_its_end(file: Path) -> None:

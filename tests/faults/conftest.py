@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 import trustme
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, quoteStringArgument
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 
-from tcpapp import Telemetry, connect, listen
+from tcpapp import Telemetry, Timeouts, connect, listen
 from tcpapp.telemetry import Closed, NeverOpened, Refused
-
-PATIENCE = 30.0
-"""Seconds that anything here may take; it takes a fraction of one."""
+from tests.patience import PATIENCE
 
 
 class Stranger(Protocol):
@@ -39,7 +36,8 @@ class Stranger(Protocol):
 class Served:
     """One server, and what became of its connections: `ends`, and `refusals`, by rule, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
         self.ends: list[str] = []
         self.refusals: list[str] = []
         self.details: list[str] = []
@@ -50,16 +48,28 @@ class Served:
         self._waiting: list[tuple[list[str], str, Deferred[None]]] = []
 
     async def start(
-        self, app: Any, endpoint: str = "tcp:0:interface=127.0.0.1", *, message: Any = b"are you there?", **options: Any
+        self,
+        app: Any,
+        endpoint: str = "tcp:0:interface=127.0.0.1",
+        *,
+        message: Any = b"are you there?",
+        then: Timeouts | None = None,
+        **options: Any,
     ) -> Any:
-        """Serve `app`, and have the healthy client come in, where it can; `message` is what it asks."""
+        """
+        Serve `app`, and have the healthy client come in, where it can; `message` is what it asks.
+
+        With `then`, these timeouts hold for each stranger, and not for the healthy client: on a busy machine it may
+        be as slow as a stranger.
+        """
         self._message = message
-        self.server = await listen(endpoint, app, telemetry=Telemetry(self._told), reactor=reactor, **options)
+        self.server = await listen(endpoint, app, telemetry=Telemetry(self._told), reactor=self.reactor, **options)
         if endpoint.startswith("tcp:"):
             self.healthy = await connect(
                 f"tcp:127.0.0.1:{self.server.port}", framing=options.get("framing", "line"), codec=options.get("codec")
             )
             await self.is_served()
+        self.server._factory.change(timeouts=then)
         return self.server
 
     async def is_served(self) -> None:
@@ -70,7 +80,7 @@ class Served:
         """One more comes, and says `data`."""
         factory = Factory.forProtocol(Stranger)
         factory.noisy = False
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.port)
+        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.server.port)
         stranger: Any = await endpoint.connect(factory)
         self.strangers.append(stranger)
         if not reads:
@@ -87,7 +97,7 @@ class Served:
 
     async def turn(self) -> None:
         """Let the reactor go round, and the healthy client be served meanwhile."""
-        await (deferLater(reactor, 0) if self.healthy is None else self.is_served())
+        await (deferLater(self.reactor, 0) if self.healthy is None else self.is_served())
 
     def of(self, kind: type[Any]) -> list[Any]:
         """What was told of this kind."""
@@ -107,7 +117,7 @@ class Served:
             waiter.callback(None)
         else:
             self._waiting.append((told, rule, waiter))
-        return waiter.addTimeout(PATIENCE, reactor)
+        return waiter.addTimeout(PATIENCE, self.reactor)
 
     def _told(self, event: Any) -> None:
         self.events.append(event)
@@ -131,7 +141,7 @@ class Served:
             await stranger.lost
         await self.server.close(0)
         while factory.admission:
-            await deferLater(reactor, 0)
+            await deferLater(self.reactor, 0)
         assert (len(factory.connections), factory.settings.memory.total, len(factory.settings.turns)) == (0, 0, 0)
 
 
@@ -144,8 +154,8 @@ def certificate(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
+def served(global_reactor: Any) -> Iterator[Served]:
     """Give `Served`, which is ended and looked through after the test."""
-    made = Served()
+    made = Served(global_reactor)
     yield made
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.end()).addTimeout(PATIENCE, reactor))
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.end()).addTimeout(PATIENCE, global_reactor))

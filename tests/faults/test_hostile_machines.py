@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.processes import SECONDS, TCP, Process, Run, dial, ends, hear
+from tests.processes import SECONDS, TCP, Manager, Process, Run, dial, ends, hear
 
 pytestmark = pytest.mark.once
 
@@ -105,18 +105,19 @@ def app(message, connection):
 def test_log_that_cannot_be_written(run: Run, app: Any, tmp_path: Path) -> None:
     """The server goes on, and counts the lines; when there is room again, the log says how many there were."""
     socket_file, log = f"{tmp_path}/socket", tmp_path / "log"
-    process = run("--listen", f"unix:{socket_file}", *app(DISK), before=("-n", f"--logfile={log}"))
-    while not Path(socket_file).exists():
-        assert process.popen.poll() is None
+    with Manager(tmp_path) as manager:
+        before = ("-n", f"--logfile={log}")
+        process = run("--listen", f"unix:{socket_file}", *app(DISK), before=before, env=manager.environ)
+        manager.told(b"READY=1")
     with dial(socket_file) as healthy:
         served(healthy, b"before")
         served(healthy, b"be full")
         for _ in range(5):
             served(healthy, b"lost")
         served(healthy, b"have room")
-        while "the log could not take" not in log.read_text():
+        while not (told := re.search(r"the log could not take (\d+) line\(s\): \[Errno \d+\] \S", log.read_text())):
             served(healthy, b"after")
-    assert re.search(r"the log could not take [5-9] line\(s\): \[Errno 27\] File too large", log.read_text())
+    assert int(told[1]) >= 5
     assert "said b'before'" in log.read_text()
     process.signal(signal.SIGTERM)
     assert process.end()[0] == 0
@@ -209,7 +210,10 @@ class Unread:
 
 
 BLOCKER = """
-import time
+import threading
+from twisted.internet import reactor
+
+looked_at = threading.Event()
 
 def app(message, connection):
     if message == b"compute":
@@ -217,17 +221,24 @@ def app(message, connection):
     return message
 
 def compute():
-    time.sleep(0.4)
+    reactor.callFromThread = told
+    looked_at.wait()
+    del reactor.callFromThread
+
+def told(*call):
+    type(reactor).callFromThread(reactor, *call)
+    looked_at.set()
 """
+"""An app that computes until the thread that watches the reactor has looked where it stands."""
 
 
 def test_app_that_blocks(run: Run, app: Any) -> None:
     """The log names the function, and the others are served when it is over."""
-    process = run("--listen", TCP, *app(BLOCKER), "--blocked", "0.1")
+    process = run("--listen", TCP, *app(BLOCKER), "--blocked", "0.5")
     port = process.port()
     with dial(port) as client, dial(port) as healthy:
         client.sendall(b"compute\n")
-        process.line(r"nothing was done for more than 0\.1 s \(blocked\)")
+        process.line(r"nothing was done for more than 0\.5 s \(blocked\)")
         process.line("in compute")
         assert hear(client, 8) == b"compute\n"
         served(healthy)

@@ -37,10 +37,8 @@ from tcpapp.networks import Networks
 from tcpapp.peer_keys import json_guard, msgpack_guard
 from tcpapp.proxy_protocol import Command, Family, Header
 from tcpapp.telemetry import CalmLog, LateReply, Refused
+from tests.patience import PATIENCE
 from tests.processes import program
-
-PATIENCE = 30.0
-"""Seconds that another program may take; it takes a fraction of one."""
 
 HEADER = Header(2, Command.LOCAL, Family.UNSPEC)
 """What a proxy says that comes for itself."""
@@ -56,7 +54,7 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest_twisted.ensureDeferred
 async def test_slowloris(served: Any) -> None:
     """A byte now and then resets no timer: a message has its time, from its first byte."""
-    await served.start(echo, timeouts=Timeouts(frame=4 * SOON))
+    await served.start(echo, then=Timeouts(frame=4 * SOON))
     stranger = await served.stranger(b"h")
     drips = LoopingCall(lambda: stranger.transport.write(b"h"))
     drips.start(SOON / 2)
@@ -75,7 +73,7 @@ async def test_message_that_stops_under_a_rate(served: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_one_that_never_says_anything(served: Any) -> None:
     """The first message has its time, too."""
-    await served.start(echo, timeouts=Timeouts(first_message=2 * SOON))
+    await served.start(echo, then=Timeouts(first_message=2 * SOON))
     await served.stranger()
     await served.ended("first-message-timeout")
 
@@ -87,7 +85,7 @@ async def test_slow_reader(served: Any) -> None:
     def app(message: bytes, connection: Any) -> bytes:
         return b"x" * 1_000_000 if message == b"more" else message
 
-    await served.start(app, timeouts=Timeouts(send_progress=4 * SOON))
+    await served.start(app, then=Timeouts(send_progress=4 * SOON))
     await served.stranger(b"more\n" * 50, reads=False)
     await served.ended("send-stalled")
 
@@ -172,16 +170,14 @@ async def test_flood_of_empty_messages(served: Any) -> None:
 async def test_vanished_peer(served: Any) -> None:
     """Whoever says nothing, not even to heartbeats, is given up."""
     await served.start(
-        echo, heartbeat=b"are you there?", timeouts=Timeouts(heartbeat=SOON), limits=Limits(heartbeats_missed=1)
+        echo, heartbeat=b"are you there?", then=Timeouts(heartbeat=SOON), limits=Limits(heartbeats_missed=1)
     )
     stranger = await served.stranger()
-    alive = LoopingCall(served.healthy.send, b"here")
-    alive.start(SOON / 4).addErrback(lambda _: None)
     await served.ended("heartbeat-missed")
-    alive.stop()
+    await stranger.lost
     assert stranger.data.startswith(b"are you there?\n")
-    await served.healthy.close()
-    served.healthy = None
+    stranger.lost = Deferred()
+    served.strangers.clear()
 
 
 @pytest_twisted.ensureDeferred
@@ -317,11 +313,12 @@ async def test_accept_that_fails_for_one_client(served: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_proxy_header_that_never_ends(served: Any) -> None:
     """It has its time; a header that is wrong has none."""
-    await served.start(echo, "haproxy:tcp:0:interface=127.0.0.1", timeouts=Timeouts(proxy_header=SOON))
-    await served.stranger(b"PROXY TCP4 192.0.2")
-    await served.refused("proxy-header-timeout")
+    await served.start(echo, "haproxy:tcp:0:interface=127.0.0.1")
     await served.stranger(b"GET / HTTP/1.1\r\n")
     await served.refused("malformed-proxy-header")
+    served.server._factory.change(timeouts=Timeouts(proxy_header=SOON))
+    await served.stranger(b"PROXY TCP4 192.0.2")
+    await served.refused("proxy-header-timeout")
 
 
 @pytest_twisted.ensureDeferred
@@ -335,9 +332,10 @@ async def test_tls_handshake_that_never_ends(served: Any, certificate: str, says
             opened.append(connection)
 
     endpoint = f"tls:0:interface=127.0.0.1:certificate={certificate}"
-    await served.start(App, endpoint, timeouts=Timeouts(tls_handshake=2 * SOON))
+    fails = says.startswith(b"GET")
+    await served.start(App, endpoint, then=None if fails else Timeouts(tls_handshake=2 * SOON))
     await served.stranger(says)
-    await served.ended("tls-failed" if says.startswith(b"GET") else "tls-handshake-timeout")
+    await served.ended("tls-failed" if fails else "tls-handshake-timeout")
     assert opened == []
 
 
@@ -494,7 +492,7 @@ async def test_app_that_never_answers(served: Any) -> None:
     def app(message: bytes, connection: Any) -> Any:
         return Deferred(cancelled.append) if message == b"hard" else message
 
-    await served.start(app, timeouts=Timeouts(answer=SOON))
+    await served.start(app, then=Timeouts(answer=SOON))
     await served.stranger(b"hard\n")
     await served.ended("answer-timeout")
     assert len(cancelled) == 1

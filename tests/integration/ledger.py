@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater, react
 from tcpapp import MessageServerFactory, MessageService, State, Telemetry, Timeouts, connect
 from tcpapp.errors import NotConnected, TimedOut
 from tcpapp.testing.faultproxy import FaultProxy
+from tests.patience import PATIENCE
 
 CLIENTS = 50
 BATCH = 20
@@ -111,10 +112,9 @@ class Ledger:
         return moment.addBoth(lambda _: late.cancel() if late.active() else None)
 
     async def heard(self, reactor: Any) -> None:
-        """Wait until all that was handled before a drain is told of, ten seconds at most."""
-        for _ in range(1000):
-            if all(self.told[number] for number in self.drained_with):
-                return
+        """Wait until all that was handled before a drain is told of, `PATIENCE` seconds at most."""
+        end = reactor.seconds() + PATIENCE
+        while not all(self.told[number] for number in self.drained_with) and reactor.seconds() < end:
             await deferLater(reactor, 0.01)
 
     # What is found in the end.
@@ -191,8 +191,8 @@ async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
     await service.wait_for(0)
     ledger.calm = True
     service.resume()
-    await ledger.reached(reactor, min(ledger.asked + CLIENTS * BATCH, ledger.requests), 20.0)
-    assert await service.drain(10, 0) == 0
+    await ledger.reached(reactor, min(ledger.asked + CLIENTS * BATCH, ledger.requests), PATIENCE)
+    assert await service.drain(PATIENCE, 0) == 0
     await ledger.heard(reactor)  # the next toxic would cut replies that the proxy has not passed on yet
     ledger.calm = False
     service.resume()

@@ -16,19 +16,18 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-LONGEST = 20.0
-"""Seconds that a test may take; they take a few tenths."""
+from tests.patience import PATIENCE
 
 
 def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
-    """Run an async test under pytest-twisted, and fail it after `LONGEST` seconds."""
+    """Run an async test under pytest-twisted, and fail it after `PATIENCE` seconds."""
 
     @pytest_twisted.ensureDeferred
     @functools.wraps(test)
     async def run(*args: Any, **kwargs: Any) -> None:
         from twisted.internet import reactor
 
-        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(LONGEST, reactor)
+        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(PATIENCE, reactor)
 
     return run
 

@@ -232,7 +232,7 @@ async def test_certificates_are_checked(serve: Any, join: Any, certificates: Pat
     app = Noted()
     tls = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
     server = await serve(app, tls)
-    with pytest.raises(SSL.Error, match="certificate verify failed"):
+    with pytest.raises(SSL.Error):
         await join(f"tls:localhost:{server.port}")
     trusting = await join(f"tls:localhost:{server.port}:trustRoots={certificates}/roots")
     assert await trusting.request(b"hello") == b"hello"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from tests.processes import ROOT, SECONDS, TCP, Process, Run, dial, ends, hear
 
 pytestmark = pytest.mark.once
 
-BUSY = r"twistd tcpapp: Couldn't listen on 127\.0\.0\.1:\d+: \[Errno \d+\] Address already in use\.\n"
+BUSY = rf"twistd tcpapp: Couldn't listen on 127\.0\.0\.1:\d+: \[Errno \d+\] {os.strerror(errno.EADDRINUSE)}\.\n"
 
 MINE = """
 import shutil
@@ -293,7 +294,7 @@ def test_a_daemon_that_cannot_listen(daemon: Any, tmp_path: Path) -> None:
     ended()
     assert (code, out) == (1, "")
     assert "Couldn't listen on 127.0.0.1:" in err
-    assert "Address already in use" in err
+    assert os.strerror(errno.EADDRINUSE) in err
     assert "Traceback" not in err
     log = (tmp_path / "log").read_text()
     assert log.count("Couldn't listen") == 1
@@ -323,7 +324,7 @@ def test_a_hang_up_changes_limits_while_it_serves(run: Run, tmp_path: Path) -> N
             assert hear(other, 6) == b"hello\n"
         file.write_text("max-connections = many")
         process.signal(signal.SIGHUP)
-        process.line("not reloaded: app.toml: Invalid value")
+        process.line(r"not reloaded: app\.toml: \S")
         client.sendall(b"still\n")
         assert hear(client, 6) == b"still\n"
     ends(process)

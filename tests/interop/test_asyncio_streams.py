@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
 import tcpapp
+from tests.patience import PATIENCE
 
-PATIENCE = 30.0
 MESSAGES = [b"hello", b"", b"x" * 5000, *[b"number %d" % n for n in range(100)]]
 
 

@@ -24,6 +24,7 @@ from tcpapp import MessageServerFactory, Telemetry, connect
 from tcpapp.addresses import server_endpoint
 from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, SslClient
 from tcpapp.telemetry import Closed, NeverOpened, Refused, log
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* is deprecated:DeprecationWarning"
@@ -120,7 +121,7 @@ class Between:
         self.factory.abort()
         for process in self._processes:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE)
 
 
 @pytest.fixture

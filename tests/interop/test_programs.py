@@ -11,11 +11,10 @@ from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
 
 import tcpapp
+from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-PATIENCE = 30.0
 
 
 class Program(ProcessProtocol):

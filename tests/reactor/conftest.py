@@ -15,13 +15,10 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from tests.patience import PATIENCE
 from tests.testing.contract.conftest import contexts
 
 __all__ = ["Bench", "HalfClosing", "Noting", "contexts"]
-
-
-PATIENCE = 10.0
-"""Seconds for what takes none, on a machine with nothing else to do."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -10,6 +10,7 @@ import pytest
 
 from tcpapp.errors import UnavailableReactor
 from tcpapp.reactor import install
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,7 +20,7 @@ HIDDEN = "import sys; sys.modules['uvloop'] = None; "
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.processes import Process, dial
 
 AMP_SERVER = """
@@ -71,7 +72,7 @@ def test_a_web_server(twistd_on_uvloop: Any, tmp_path: Path) -> None:
     (tmp_path / "page.txt").write_bytes(b"page\n" * 100_000)
     process = twistd_on_uvloop("web", "--path", ".", "--listen", "tcp:0:interface=127.0.0.1")
     port = int(process.line(r"Site starting on (\d+)")[1])
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/page.txt", timeout=20) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/page.txt", timeout=PATIENCE) as page:
         assert page.read() == b"page\n" * 100_000
     ends(process)
 
@@ -83,7 +84,7 @@ def test_an_ftp_server(twistd_on_uvloop: Any, tmp_path: Path) -> None:
     port = int(process.line(r"FTPFactory starting on (\d+)")[1])
     found = bytearray()
     with ftplib.FTP() as client:
-        client.connect("127.0.0.1", port, timeout=20)
+        client.connect("127.0.0.1", port, timeout=PATIENCE)
         client.login()
         client.retrbinary("RETR file", found.extend)
     assert found == b"content" * 100_000

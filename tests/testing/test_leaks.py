@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from tcpapp import Timeouts, connect, listen
 from tcpapp.telemetry import Telemetry
 from tcpapp.testing.leaks import Leaks, described
+from tests.patience import PATIENCE
 from tests.peers import outcome
 
 
@@ -303,7 +304,7 @@ def test_trial_uses_it(tmp_path):
     (tmp_path / "test_trial.py").write_text(TRIAL, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "twisted.trial", "test_trial"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert "FAILED (errors=1, successes=1)" in done.stdout, done.stdout + done.stderr
     assert "timer: builtins.int(), due in 59." in done.stdout

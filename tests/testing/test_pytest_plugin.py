@@ -12,6 +12,7 @@ import pytest_twisted
 import tcpapp
 from tcpapp.testing import pytest_plugin
 from tcpapp.testing.pytest_plugin import ANY_PORT
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.once
 
@@ -35,7 +36,7 @@ class Project:
     def run(self, *arguments, **outcomes):
         """Run pytest; the test fails unless these `outcomes` are those that it counts."""
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=PATIENCE)
         text = done.stdout + done.stderr
         counted = re.findall(r"(\d+) (passed|failed|error|skipped)", text.splitlines()[-1] if text else "")
         assert {name: int(count) for count, name in counted} == outcomes, text
@@ -73,7 +74,11 @@ def test_the_plugin_itself_imports_nothing_of_twisted():
         "assert not [name for name in sys.modules if name.partition('.')[0] in ('twisted', 'tcpapp', 'hypothesis')]\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, pytest_plugin.__file__], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code, pytest_plugin.__file__],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
 

@@ -13,6 +13,7 @@ from tcpapp.framing import Lines
 from tcpapp.testing import strategies
 from tcpapp.testing.strategies import Abort, Advance, Deliver, HalfClose, Leave, Read, Reset, Stall
 from tests.framing.streams import FRAMINGS
+from tests.patience import PATIENCE
 
 
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
@@ -53,7 +54,7 @@ def test_a_schedule_of_nothing_but_time(events):
 def test_what_is_missing_is_named(module, missing):
     """The error says which extra brings it."""
     code = f"import sys; sys.modules[{missing!r}] = None; import tcpapp.testing.{module}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1].lower()
     assert f"needs {missing}: pip install 'tcpapp[testing]'" in last

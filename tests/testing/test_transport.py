@@ -24,6 +24,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tcpapp.testing.transport import FakeTransport, NeverRests
+from tests.patience import PATIENCE
 
 HIGH = FakeTransport.bufferSize
 
@@ -157,7 +158,7 @@ run()
 def test_twisteds_own_tests_move_over(module: str, tmp_path: Path) -> None:
     """They pass with a `FakeTransport` for each `StringTransport`."""
     command = [sys.executable, "-c", TRIAL, f"--temp-directory={tmp_path / 'trial'}", module]
-    ran = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path.cwd(), timeout=60)
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path.cwd(), timeout=PATIENCE)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
 
 

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from tcpapp.testing.pipe import each_byte, seeded_cuts
 from tcpapp.testing.wire import NeverRests, Wire
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 
@@ -346,4 +347,4 @@ def test_no_reactor_is_needed() -> None:
         "FakeTransport(); w = Wire(Protocol(), Protocol()); w.client.transport.loseConnection(); w.flush()\n"
         "assert 'twisted.internet.reactor' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=PATIENCE)

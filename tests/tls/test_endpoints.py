@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import quoteStringArgument
@@ -19,10 +20,11 @@ from twisted.internet.threads import deferToThread
 from twisted.protocols.policies import WrappingFactory
 
 from tcpapp import MessageServerFactory, MessageService, Telemetry, Timeouts, connect, conversation, listen
-from tcpapp.errors import InvalidOption
+from tcpapp.errors import InvalidOption, NotConnected
 from tcpapp.telemetry import NeverOpened
 from tcpapp.tls.client import client_options
 from tcpapp.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
+from tests.patience import PATIENCE
 from tests.processes import program
 
 pytestmark = pytest.mark.filterwarnings(
@@ -85,17 +87,19 @@ async def test_a_server_is_believed_by_its_name(files: Any, serve: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "error", "says"),
     [
-        (":hostname=elsewhere.example", "elsewhere.example"),
-        (":trustRoots={strangers}", "certificate verify failed"),
+        (":hostname=elsewhere.example", Exception, "elsewhere.example"),
+        (":trustRoots={strangers}", SSL.Error, "."),
     ],
 )
-async def test_a_server_that_is_not_believed_has_no_client(files: Any, serve: Any, values: str, says: str) -> None:
+async def test_a_server_that_is_not_believed_has_no_client(
+    files: Any, serve: Any, values: str, error: type[Exception], says: str
+) -> None:
     """The name is another's, or nobody whom the client trusts has signed it: it fails before anything is said."""
     seen: list[bytes] = []
     server = await serve(app=lambda message, connection: seen.append(message))
-    with pytest.raises(Exception, match=says):
+    with pytest.raises(error, match=says):
         await to(files, server, values)
     assert seen == []
 
@@ -143,7 +147,7 @@ async def test_a_client_may_have_to_show_who_it_is(files: Any, serve: Any) -> No
     assert await client.request(b"?") == b"TLSv1.3 None None ann -"
     await client.close()
     nobody = await to(files, server)
-    with pytest.raises(Exception, match=r"lost|certificate required|closed"):
+    with pytest.raises(NotConnected):
         await nobody.request(b"?")
     assert not server.connections
 
@@ -157,7 +161,7 @@ async def test_a_client_may_be_asked_who_it_is(files: Any, serve: Any) -> None:
     await nobody.close()
     files.issue("client.pem", "eve@example.org", common_name="eve", by=files.stranger)
     eve = await to(files, server, ":certificate={client}")
-    with pytest.raises(Exception, match=r"lost|unknown ca|closed"):
+    with pytest.raises(NotConnected):
         await eve.request(b"?")
 
 
@@ -353,7 +357,7 @@ def s_client(server: Any, *options: str, says: str = "") -> Any:
     """What ``openssl s_client`` prints of a connection, in another thread."""
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", *options]
     return deferToThread(
-        lambda: subprocess.run(command, input=says, capture_output=True, text=True, timeout=20, check=False)
+        lambda: subprocess.run(command, input=says, capture_output=True, text=True, timeout=PATIENCE, check=False)
     )
 
 
@@ -384,7 +388,7 @@ async def test_socat_speaks_with_it(files: Any, serve: Any) -> None:
     options = f"cafile={files / 'roots.pem'},cert={files / 'client.pem'},commonname=localhost"
     command = [program("socat"), "-t5", "-", f"OPENSSL:127.0.0.1:{server.port},{options}"]
     shown = await deferToThread(
-        lambda: subprocess.run(command, input=b"hello\n", capture_output=True, timeout=20, check=False)
+        lambda: subprocess.run(command, input=b"hello\n", capture_output=True, timeout=PATIENCE, check=False)
     )
     assert (shown.stdout, shown.stderr) == (b"HELLO\n", b"")
 

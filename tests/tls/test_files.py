@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -54,7 +56,7 @@ def test_a_directory_holds_as_many_as_there_are_keys(files: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["none.pem"], "none.pem: No such file or directory"),
+        (["none.pem"], f"none.pem: {os.strerror(errno.ENOENT)}"),
         (["key.pem"], "key.pem: it holds no certificate in PEM"),
         (["cert.pem"], "cert.pem: it holds no private key in PEM"),
         (["cert.pem", "locked.pem"], "locked.pem: its private key has a password"),

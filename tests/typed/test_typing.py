@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +27,7 @@ CHECKERS = {
 def test_what_is_wrong_is_found_and_nothing_else(name: str) -> None:
     """A question where an answer belongs, an option that there is not; and each type that is asserted is the one."""
     command = [sys.executable, "-m", *CHECKERS[name], str(SAMPLE)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     found = re.findall(r"clients\.py:(\d+):.*error", ran.stdout)
     assert [int(number) for number in found] == WRONG, ran.stdout + ran.stderr
     assert len(WRONG) == 6

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
@@ -99,10 +97,9 @@ def test_a_looping_call_ticks_as_often_as_it_should(sim):
 def test_an_hour_of_silence_costs_nothing(sim):
     """An open connection, and nothing sent: no event but the timers'."""
     pair(sim)
-    before = sim.timeline.happened, perf_counter()
+    before = sim.timeline.happened
     sim.run(until=3600.0)
-    assert sim.timeline.happened - before[0] < 100
-    assert perf_counter() - before[1] < 1.0
+    assert sim.timeline.happened - before < 100
     assert sim.now == 3600.0
 
 
