@@ -51,7 +51,7 @@ a costly app do not hold up others for long, and as many as most chunks hold.
 """
 
 GROWTH: Final = 4
-"""How many times as many messages as before can be let in between two measurements. Our choice: one can be mistaken."""
+"""By how many times less a message can seem to cost from one measurement to the next. Our choice: one can mislead."""
 
 ROUNDING = 1e-6
 """Of a message, that may be wanting to a whole one: sums of floats are not exact."""
@@ -88,10 +88,10 @@ class Intake:
         "_busy",
         "_bytes",
         "_clock",
+        "_cost",
         "_deadlines",
         "_dispatch",
         "_dropped",
-        "_fits",
         "_least",
         "_limits",
         "_messages",
@@ -134,11 +134,11 @@ class Intake:
         second = limits.byte_rate
         self._least = max(1, min(second // PIECES, LEAST_SIP))
         self._piece = max(min(second, LEAST_SIP), min(second // PIECES, METERED))
-        self._fits = min(FIRST, self._most)
         self._busy = False
         self._waiting = False
         self.budget = limits.work_per_turn / 1e6 if timed and limits.work_per_turn else inf
-        self.share = self._fits if self._messages is None else 0
+        self._cost = limits.work_per_turn / 1e6 / FIRST
+        self.share = self._fitting(self.budget) if self._messages is None else 0
         self.watches = self._bytes is not None
         self.size = 0
         self.kept: list[bytes] = []
@@ -149,7 +149,7 @@ class Intake:
         """
         A chunk of so many bytes and messages, left out or not, took so many `seconds`.
 
-        Nothing more is read before others had their turns, where that was long, or before the rate allows more.
+        Where that was long, no message is let in before its turn from now on. Nothing is read before its rate allows.
         """
         if seconds > self.budget:
             self._slow(messages, seconds)
@@ -200,32 +200,26 @@ class Intake:
             self.go_on()
 
     def _slow(self, count: int, seconds: float) -> None:
-        self._learn(count, seconds)
+        if count and not self._goes_on:  # else it was measured as they were let in
+            self._learn(count, seconds)
         self._set_busy(True)
-        if not self._goes_on and not self._dispatch.hold & OVER:
-            self._rest()
 
     def go_on(self) -> None:
         """Let in the next ones, for as long as the turn's budget lasts."""
         self._waiting = False
-        began = last = self._deadlines.seconds()
-        left = self._most
+        began = now = self._deadlines.seconds()
+        count, left = max(1, self._fitting(self.budget)), self._most
         self._dispatch.gather_on(True)
-        while self.kept and left > 0:
-            count = max(1, min(left, self._fits))
-            if self._messages is not None:
-                count = min(count, self._credit(self._messages))
-            if not count:
-                break
-            left -= self._let_in(count)
+        while self.kept and (count := self._allowed(min(count, left))):
+            before, count = now, self._let_in(count)
+            left -= count
             now = self._deadlines.seconds()
-            self._learn(count, now - last)
-            last = now
-            if now - began > self.budget:
-                break
+            self._learn(count, now - before)
+            count = self._fitting(self.budget - (now - began))
         self._dispatch.gather_on(False)
         self._reader.load_changed()
-        self._set_busy(last - began > self.budget)
+        if left < self._most:
+            self._set_busy(now - began > self.budget)
         if not self.kept and not self._in_debt:
             self._reading.let(KEPT)
             self._reader.all_let_in()
@@ -262,14 +256,21 @@ class Intake:
         self._dispatch.arrive(messages)
         return len(messages)
 
+    def _allowed(self, count: int) -> int:
+        """How many of so many messages the rate allows now."""
+        return count if self._messages is None else min(count, self._credit(self._messages))
+
     def _learn(self, count: int, seconds: float) -> None:
-        """So many messages took so many `seconds`: how many of them fit into a turn?"""
-        most = min(self._most, max(1, self._fits) * GROWTH) if seconds > 0 else self._most
-        self._fits = most if seconds * most <= self.budget * count else int(self.budget * count / seconds)
+        """So many messages took so many `seconds`."""
+        self._cost = max(seconds / count, min(self._cost, self.budget) / GROWTH) if seconds > 0 else 0.0
+
+    def _fitting(self, seconds: float) -> int:
+        """How many messages fit into so many `seconds`, by what the last ones took; of a turn's number at the most."""
+        return self._most if seconds >= self._cost * self._most else max(0, int(seconds / self._cost))
 
     def _set_busy(self, busy: bool) -> None:
         self._busy = busy
-        self.share = 0 if busy or self._messages is not None else self._fits
+        self.share = 0 if busy or self._messages is not None else self._fitting(self.budget)
 
     def _rest(self) -> None:
         """Read nothing, and go on in another turn, or when the rate allows it; or do not."""

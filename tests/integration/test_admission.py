@@ -16,8 +16,9 @@ from tcpapp import Limits
 from tcpapp.apps import echo
 from tcpapp.limits import Policies
 from tcpapp.networks import Networks
+from tests.patience import LONGEST
 
-from .peers import LONGEST, Noted, bounded, until
+from .peers import Noted, bounded, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 
