@@ -43,7 +43,7 @@ class Visit:
         self._app = app
         self._within = within
         self._faults: list[tuple[str, str]] = []
-        self._waiting: list[tuple[str, Deferred[Any]]] = []
+        self._waiting: list[tuple[str, Deferred[Any], object]] = []
         self._talks: list[Any] = []
         self._ends = 0
         self._clock = Clock()
@@ -146,7 +146,7 @@ class Visit:
             if deferred is None:
                 return result
             shown = [repr(each) for each in arguments if each is not self._connection]
-            self._waiting.append((f"{name}({', '.join(shown)})", deferred))
+            self._waiting.append((f"{name}({', '.join(shown)})", deferred, result))
             return deferred
 
         return call
@@ -164,12 +164,21 @@ class Visit:
         """Each promise that what is left now breaks, with what that is."""
         now = self._clock.seconds()
         left = [("no timer is left", timer(call, now)) for call in self._clock.getDelayedCalls()]
-        left += [("nothing waits any more", name) for name, deferred in self._waiting if not deferred.called]
+        left += [
+            ("nothing waits any more", name)
+            for name, deferred, result in self._waiting
+            if not deferred.called or _goes_on(result)  # a coroutine can go on although it was cancelled
+        ]
         left += [
             ("nothing waits any more", f"the conversation {talk.__qualname__}, line {talk.cr_frame.f_lineno}")
             for talk in self._talks
-            if inspect.getcoroutinestate(talk) != inspect.CORO_CLOSED
+            if _goes_on(talk)
         ]
         if self._ends != 1:
             left.append(("the end is told once", f"it was told {self._ends} times"))
         return left
+
+
+def _goes_on(result: object) -> bool:
+    """Whether what an app gave is a coroutine that has not come to its end."""
+    return inspect.iscoroutine(result) and inspect.getcoroutinestate(result) != inspect.CORO_CLOSED

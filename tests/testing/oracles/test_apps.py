@@ -49,6 +49,13 @@ async def slowly(message, connection):
     return message
 
 
+class Lingers:
+    """Does something more when the connection has ended."""
+
+    def closed(self, connection, reason):
+        return deferLater(connection.clock, 5)
+
+
 def logs(message, connection):
     Logger().info("a message came")
 
@@ -67,7 +74,8 @@ GOOD = {
     "no app": (None, {}),
     "one that logs": (logs, {}),
     "one that closes": (closes, {}),
-    "one that takes its time": (slowly, {"within": 5}),
+    "one that takes its time": (slowly, {}),
+    "one that takes its time after the end": (Lingers, {"within": 5}),
     "a codec": (echo, {"codec": "json", "messages": [{}, [1]]}),
     "a framing": (echo, {"framing": Fixed(3)}),
     "a spec": (echo, {"framing": "int8"}),
@@ -122,12 +130,17 @@ class RaisesLater:
         connection.clock.callLater(0, lambda: 1 / 0)
 
 
-def hangs(message, connection):
-    return Deferred()
+class HangsAtTheEnd:
+    def closed(self, connection, reason):
+        return Deferred()
 
 
 async def hangs_as_a_coroutine(message, connection):
-    await Deferred()
+    while True:
+        try:
+            await Deferred()
+        except CancelledError:
+            continue
 
 
 @conversation
@@ -164,7 +177,7 @@ FAULTS = {
     replies_what_cannot_be_sent: ("the app raises nothing, whatever comes", "UnsendableMessage"),
     RaisesWhenClosed: ("the app raises nothing, whatever comes", "KeyError"),
     RaisesLater: ("no exception is unhandled", "ZeroDivisionError"),
-    hangs: ("nothing waits any more", "received(b"),
+    HangsAtTheEnd: ("nothing waits any more", "closed(CloseReason("),
     hangs_as_a_coroutine: ("nothing waits any more", "received(b"),
     hangs_in_a_conversation: ("nothing waits any more", "the conversation hangs_in_a_conversation, line "),
     drops_a_failure: ("no exception is unhandled", "ZeroDivisionError"),
@@ -193,7 +206,7 @@ def test_a_planted_fault_is_named(app, logged_errors):
 
 def test_the_example_is_the_smallest():
     """A message is needed, and an end."""
-    text = broken_by(hangs, messages=[b"x"])
+    text = broken_by(hangs_as_a_coroutine, messages=[b"x"])
     assert "what happened: [Deliver(data=b'x\\n'), Leave()]\n  found: received(b'x')" in text
 
 
@@ -217,7 +230,7 @@ def test_an_app_that_remembers_is_told_of_at_its_first_fault():
 
 
 def test_within_is_how_long_the_app_may_take():
-    assert "no timer is left" in broken_by(slowly, within=4)
+    assert "no timer is left" in broken_by(Lingers, within=4)
 
 
 def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_errors):
