@@ -73,7 +73,7 @@ class Costs(NamedTuple):
     """What the parts of a value take, in bytes; for a codec's type, the most that any type within it takes."""
 
     small: int = 0
-    """A number that is one byte of MessagePack: Python has these already, but no `float` or ``Decimal``."""
+    """A number that is one byte of MessagePack: Python has these already, from -5 on, but no `float` or ``Decimal``."""
     number: int = 32
     """A number: an `int` of up to 60 bits, or a `float`; longer ones take less than a byte for each digit more."""
     text: int = STRING
@@ -222,6 +222,7 @@ def _headers(costs: Costs) -> dict[int, int]:
     found |= dict.fromkeys((0xDE, 0xDF), costs.object + DICT)
     found |= dict.fromkeys((*range(0xA1, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB), text)
     found |= dict.fromkeys(range(0xCA, 0xD4), max(48, costs.number))
+    found |= dict.fromkeys(range(0xE0, 0xFB), max(32, costs.number))  # -32 to -6: Python has those from -5 on already
     found |= dict.fromkeys((0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)), 80)
     return found | {0xA0: costs.empty}
 

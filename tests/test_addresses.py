@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -623,7 +624,7 @@ def test_without_a_current_directory_a_path_stays_relative(
     def gone() -> str:
         raise FileNotFoundError
 
-    monkeypatch.setattr(os, "getcwd", gone)
+    monkeypatch.setattr(Path, "cwd", gone)
     server_endpoint(reactor, "unix:app.sock").listen(Factory())
     assert reactor.unixServers[0][0] == "app.sock"
 

@@ -147,6 +147,8 @@ def test_nothing_json_takes_more_than_is_said(kind: Any, tokens: list[bytes], ti
     st.sampled_from(TYPES), st.lists(st.sampled_from(HEADERS) | st.binary(max_size=6), max_size=40), st.integers(1, 60)
 )
 @example(None, [b"\x81\xc0\xc0"], 60)
+@example(None, [b"\xe0"], 60)
+@example(None, [b"\xfa\xfb"], 60)
 def test_nothing_messagepack_takes_more_than_is_said(kind: Any, tokens: list[bytes], times: int) -> None:
     """Whatever the message is made of, and whatever it is read as."""
     one = b"".join(tokens)
