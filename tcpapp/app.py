@@ -22,7 +22,8 @@ What the user writes: an app, in one of three forms.
                await connection.send(message)
 
 Any of them may be async: return a Deferred, or be a coroutine function. One message of a connection is handled at a
-time, in order.
+time, in order. When the connection ends, an answer that is still awaited is cancelled: a coroutine gets Twisted's
+``CancelledError`` where it waits, and can clean up.
 
 Where many small messages come at once, the first two have a batch form, which is called once for all that came
 together, and gives the replies to all of them::

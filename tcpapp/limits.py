@@ -118,7 +118,7 @@ class Limits:
     )
     max_unsent: int = _number(
         32 * MIB,
-        "unsent bytes above this end the connection",
+        "unsent bytes above this end the connection; each send that waits counts for 512 more",
         unit="bytes",
         why="Redis's hard limit for a subscriber (client-output-buffer-limit pubsub 32mb); NATS has 64 MiB",
     )
@@ -159,7 +159,7 @@ class Limits:
     )
     max_buffered: int = _number(
         256 * MIB,
-        "bytes that all connections together may hold: unfinished messages, inboxes, and what is unsent",
+        "bytes that all connections hold: messages unfinished, waiting or in the app's hands, and what is unsent",
         unit="bytes",
         why="our choice: a quarter of the smallest machine that is rented out; RabbitMQ's watermark is four tenths",
         zero="no limit",
