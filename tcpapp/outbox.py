@@ -227,9 +227,14 @@ class Outbox:
                     told.callback(None)
                 else:
                     told.errback(error)
+        has_all = flushed and not self._dropped
         for each in waiting:
+            has_all = has_all and each.given == len(each.data)
             if each.told is not None and not each.told.called:
-                each.told.errback(error)
+                if has_all:
+                    each.told.callback(None)
+                else:
+                    each.told.errback(error)
         self._transport = self._sender = _NOBODY  # TLS holds its producer on: this, and so it would hold itself
 
     def pauseProducing(self) -> None:
@@ -299,7 +304,7 @@ class Outbox:
 
     def _wait(self, data: bytes, told: Deferred[None] | None) -> None:
         if self._dropped:
-            return
+            data = b""
         if self._queue is None:
             self._queue = deque()
         before = self._queued
