@@ -459,7 +459,7 @@ class Dispatch:
                 if unframed > mark:
                     self.flush()
                     unframed = 0
-                if self.hold & ~(ENDING | TOLD) != WORKING:
+                if self.hold != WORKING and self.hold & ~(ENDING | TOLD) != WORKING:
                     break
             else:
                 left = None
