@@ -73,7 +73,8 @@ class Arrival:
             intake.take(messages, skipped, len(data))
         elif messages:
             dispatch.arrive(messages)
-        worked = deadlines.seconds() - now
+        # The reply to a single message is the last that is done for it, and the time of that was noted already.
+        worked = (deadlines.said if count == 1 and deadlines.said > now else deadlines.seconds()) - now
         if intake.watches or worked > intake.budget:
             intake.look_back(len(data), count, worked)
         if skipped or framing.failure is not None:

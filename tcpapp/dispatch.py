@@ -8,6 +8,7 @@ written as one.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from math import inf
 from types import CoroutineType
@@ -89,7 +90,7 @@ class Dispatch:
         self._clock = clock
         self._turns = settings.turns
         self._turn_began = -inf
-        self._receives: list[Deferred[Any]] | None = None
+        self._receives: deque[Deferred[Any]] | None = None
         self._budget = limits.work_per_turn / 1e6 if clock is not None and limits.work_per_turn else inf
         self._mark = limits.write_high
         self._received: Any = None
@@ -214,29 +215,42 @@ class Dispatch:
 
     def receive(self) -> Deferred[Any]:
         """The next message for whoever fetches it; of a conversation that does not wait for them, in a later turn."""
-        if not self._inbox or self._talk is None:
+        if self._receives is None and (self._talk is None or not self._inbox or not self._turn_is_over):
             return self._inbox.receive()
-        if self._deadlines.seconds() - self._turn_began <= self._budget and self._receives is None:
-            return self._inbox.receive()
-        assert self._clock is not None
         later: Deferred[Any] = Deferred(self._receive_no_more)
         if self._receives is None:
-            self._receives = []
-            self._turns.wait(self.receive_now, self._clock)
+            self._receives = deque()
+            self._wait_to_receive()
         self._receives.append(later)
         return later
 
     def receive_now(self) -> None:
-        """Its turn has come, or the end: give those who had to wait for it what there is."""
+        """Its turn has come: give each ``receive`` that had to wait for it a message, in order, while time lasts."""
         self._turn_began = self._deadlines.seconds()
-        receives, self._receives = self._receives or [], None
-        for each in receives:
-            self._inbox.receive().chainDeferred(each)
+        while self._receives:
+            if self._inbox and self._turn_is_over:
+                self._wait_to_receive()
+                break
+            self._inbox.give(self._receives.popleft())
+        else:
+            self._receives = None
+        self._connection.load_changed()
+
+    @property
+    def _turn_is_over(self) -> bool:
+        """Whether the conversation has had as long as a turn lasts."""
+        return self._deadlines.seconds() - self._turn_began > self._budget
+
+    def _wait_to_receive(self) -> None:
+        assert self._clock is not None
+        self._turns.wait(self.receive_now, self._clock)
 
     def _receive_no_more(self, receive: Deferred[Any]) -> None:
-        """It was cancelled."""
+        """It was cancelled, before its turn or after."""
         if self._receives is not None and receive in self._receives:
             self._receives.remove(receive)
+        else:
+            self._inbox.give_no_more(receive)
 
     def hold_back(self, why: int) -> None:
         """Hand on no message until `let_go` of the same `why`."""
@@ -290,6 +304,7 @@ class Dispatch:
         self.hold |= OVER
         if self._receives is not None:
             self._turns.leave(self.receive_now)
+            self._budget = inf  # no turn follows this one
             self.receive_now()
         if self._handlers.closed is not None:
             try:
@@ -342,8 +357,10 @@ class Dispatch:
         self._unsorted = messages
         others: list[Any] = []
         failure: Failure | None = None
+        taken = 0
         try:
             for message in messages:
+                taken += 1
                 other = self._take_reply(message, others)
                 if other is not None:
                     others.append(other)
@@ -356,7 +373,9 @@ class Dispatch:
         self._unsorted = None
         if failure is None:
             self.go_on()
-        elif isinstance(failure.value, UndecodableMessage):
+            return
+        self._connection.left_unhandled(len(messages) - taken)
+        if isinstance(failure.value, UndecodableMessage):
             self._connection.unreadable(failure.value)
         else:
             self._connection.app_failed(failure)
@@ -365,8 +384,7 @@ class Dispatch:
     def _take_reply(self, message: bytes, before: list[Any]) -> Any:
         """Answer the request to which `message` is the reply, once the app had those `before`; or give it back."""
         requests, codec = self.requests, self._codec
-        assert requests is not None
-        if not requests.expected:
+        if requests is None or not requests.expected:  # the connection ended in the callback of another's reply
             return message
         value = message if codec is None else codec.read(message)
         reply = requests.take(value)
@@ -441,7 +459,7 @@ class Dispatch:
                 if unframed > mark:
                     self.flush()
                     unframed = 0
-                if self.hold != WORKING:
+                if self.hold != WORKING and self.hold & ~(ENDING | TOLD) != WORKING:
                     break
             else:
                 left = None
@@ -472,6 +490,8 @@ class Dispatch:
             self._answer = deferred
             self.in_hand = self._weight_of(messages)
             self._connection.app_waits()
+            if self.hold & GONE:  # it ended while the app was called, and nobody else cancels what came of that
+                self.cancel_answer()
         return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
 
     def _weight_of(self, messages: list[Any]) -> int:

@@ -42,8 +42,8 @@ class Source(Protocol):
 class Owner(Protocol):
     """The connection whose messages they are."""
 
-    def undecodable(self, cause: CloseReason) -> None:
-        """A message that a `receive` came to is no value: the input ends, for this `cause`."""
+    def undecodable(self, cause: CloseReason, left: int) -> None:
+        """A message that a `receive` came to is no value: the input ends for `cause`; `left` behind it are lost."""
 
 
 class Inbox:
@@ -161,18 +161,32 @@ class Inbox:
                 return fail(value) if isinstance(value, UndecodableMessage) else succeed(value)
         if self._ended is not None:
             return fail(self._ended.again())
+        waiter: Deferred[Any] = Deferred(self.give_no_more)
+        self._wait(waiter)
+        return waiter
+
+    def give(self, waiter: Deferred[Any]) -> None:
+        """Fire `waiter` with the next message, as `receive` does; its canceller calls `give_no_more`."""
+        self.taken = 0
+        if self._messages and not self._waiters:
+            self._hand(waiter, self.take())
+        elif self._ended is not None:
+            waiter.errback(self._ended.again())
+        else:
+            self._wait(waiter)
+
+    def _wait(self, waiter: Deferred[Any]) -> None:
         if self._waiters is None:
             self._waiters = deque()
-        waiter: Deferred[Any] = Deferred(self._leave)
         self._waiters.append(waiter)
         self.in_use = True
-        return waiter
 
     def _hand(self, waiter: Deferred[Any], message: bytes) -> None:
         try:
             value = self._read(message)
         except UndecodableMessage as error:
-            assert self._waiters is not None
+            if self._waiters is None:
+                self._waiters = deque()
             self._waiters.appendleft(waiter)  # it fails with all others, for what has ended the input
             self._refuse(error)
             return
@@ -190,27 +204,31 @@ class Inbox:
 
     def _refuse(self, error: UndecodableMessage) -> None:
         """Take nothing further; what the connection says of that is what receives fail with from now on."""
-        self.drop()
+        left = self.drop()
         self.refused = True
         cause = CloseReason.from_unreadable(error)
         if self._owner is not None:
-            self._owner.undecodable(cause)
+            self._owner.undecodable(cause, left)
         self._ended = NotConnected(f"the connection is not open: {cause}", cause)
+        self._fail_waiters(self._ended)
 
-    def _leave(self, waiter: Deferred[Any]) -> None:
-        """Who waits for it has cancelled it."""
-        assert self._waiters is not None
-        self._waiters.remove(waiter)
-        self.in_use = bool(self._waiters or self._messages)
+    def give_no_more(self, waiter: Deferred[Any]) -> None:
+        """It was cancelled: no message is for it. Nothing is done for one that does not wait."""
+        if self._waiters and waiter in self._waiters:
+            self._waiters.remove(waiter)
+            self.in_use = bool(self._waiters or self._messages)
 
     def end(self, error: NotConnected) -> None:
         """No message will come any more: fail those who wait, and those who ask when all that came is taken."""
         if self._ended is None:
             self._ended = error
-            while self._waiters:  # one that is told may cancel others
-                self._waiters.popleft().errback(error.again())
-            self._waiters = None
-            self.in_use = bool(self._messages)
+            self._fail_waiters(error)
+
+    def _fail_waiters(self, error: NotConnected) -> None:
+        while self._waiters:  # one that is told may cancel others
+            self._waiters.popleft().errback(error.again())
+        self._waiters = None
+        self.in_use = bool(self._messages)
 
     def leave(self) -> None:
         """The connection has ended, and has nothing to say of what is still taken."""

@@ -195,6 +195,10 @@ class Link(Protocol):
         if framing.failure is not None and not self._intake.kept:
             self.unreadable(framing.failure, data)
 
+    def left_unhandled(self, count: int) -> None:
+        """So many messages came, and are taken by nobody."""
+        self._unhandled += count
+
     def all_let_in(self) -> None:
         """All that came is the app's: what came after it counts."""
         if self._framing.failure is not None:
@@ -264,8 +268,9 @@ class Link(Protocol):
         """The conversation came to its end, and the connection with it."""
         self._close(CloseReason(EndedBy.US, "closed", "the conversation came to its end"))
 
-    def undecodable(self, cause: CloseReason) -> None:
-        """A message that a ``receive`` came to is no value: nothing after it is taken, and the connection closes."""
+    def undecodable(self, cause: CloseReason, left: int) -> None:
+        """A message is no value: none of the `left` after it is taken, and the connection closes."""
+        self._unhandled += left
         if self._ending.no_more_input:
             self._ending.spoil(cause)
         else:

@@ -101,6 +101,8 @@ class Memory:
         for each, holds in sorted(self._held.items(), key=lambda item: -item[1]):
             if self.total <= self.limit * SHED_TO:
                 break
+            if each not in self._held:  # it ended with another one, by what somebody does who was told of that
+                continue
             self._set(each, 0)
             self._squeezed.pop(each, None)
             self.shed += 1

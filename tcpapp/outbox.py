@@ -99,6 +99,7 @@ class Outbox:
 
     __slots__ = (
         "_deadlines",
+        "_dropped",
         "_finished",
         "_finishing",
         "_gathered",
@@ -130,6 +131,7 @@ class Outbox:
         self._handed: list[Deferred[None]] | None = None
         self._finishing = False
         self._finished = False
+        self._dropped = False
         self.blocked = False
         self.gathers_on = False
         self.unsent = 0
@@ -199,7 +201,8 @@ class Outbox:
         self._end_if_all_handed_over()
 
     def drop(self) -> None:
-        """The connection is cut: let go of all bytes. Each ``send`` that waits is told by `end`."""
+        """The connection is cut: let go of all bytes, and take none. Each ``send`` that waits is told by `end`."""
+        self._dropped = True
         self._gathered, self._gathered_size = None, 0
         for waiting in self._queue or ():
             waiting.data = b""
@@ -224,9 +227,14 @@ class Outbox:
                     told.callback(None)
                 else:
                     told.errback(error)
+        has_all = flushed and not self._dropped
         for each in waiting:
+            has_all = has_all and each.given == len(each.data)
             if each.told is not None and not each.told.called:
-                each.told.errback(error)
+                if has_all:
+                    each.told.callback(None)
+                else:
+                    each.told.errback(error)
         self._transport = self._sender = _NOBODY  # TLS holds its producer on: this, and so it would hold itself
 
     def pauseProducing(self) -> None:
@@ -295,6 +303,8 @@ class Outbox:
         return told
 
     def _wait(self, data: bytes, told: Deferred[None] | None) -> None:
+        if self._dropped:
+            data = b""
         if self._queue is None:
             self._queue = deque()
         before = self._queued
@@ -325,7 +335,7 @@ class Outbox:
     def _feed(self) -> None:
         """Give the transport pieces of the write mark's size until it has enough; tell each who can know by then."""
         self._tell_handed()
-        while self._queue and not self.blocked:
+        while self._queue and not self.blocked and not self._dropped:
             piece = self._next_piece()
             self._deadlines.said = self._deadlines.seconds()
             self._transport.write(piece)
@@ -357,7 +367,7 @@ class Outbox:
             self._sender.all_handed_over()
 
     def _tell_handed(self) -> None:
-        if not self.blocked:
+        if not self.blocked and not self._dropped:
             handed, self._handed = self._handed or (), None
             for told in handed:
                 if not told.called:  # it may have been cancelled

@@ -7,7 +7,7 @@ however many there are that have much.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -21,7 +21,7 @@ class Turns:
     __slots__ = ("_call", "_waiting")
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Callable[[], None], IReactorTime]] = deque()
+        self._waiting: OrderedDict[Callable[[], None], IReactorTime] = OrderedDict()
         self._call: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -29,25 +29,24 @@ class Turns:
         return len(self._waiting)
 
     def wait(self, go_on: Callable[[], None], clock: IReactorTime) -> None:
-        """Call `go_on`, which raises nothing, in a later turn of `clock`."""
-        self._waiting.append((go_on, clock))
+        """Call `go_on`, which raises nothing, in a later turn of `clock`: once, and where it waits already, by then."""
+        self._waiting.setdefault(go_on, clock)
         self._go()
 
     def leave(self, go_on: Callable[[], None]) -> None:
         """Call it no more. Nothing is done for one who does not wait."""
-        self._waiting = deque(each for each in self._waiting if each[0] != go_on)
-        call, self._call = self._call, None
-        if call is not None:
+        self._waiting.pop(go_on, None)
+        if self._call is not None and not self._waiting:
+            call, self._call = self._call, None
             call.cancel()
-        self._go()
 
     def _go(self) -> None:
         if self._call is None and self._waiting:
-            self._call = self._waiting[0][1].callLater(0, self._next)
+            self._call = next(iter(self._waiting.values())).callLater(0, self._next)
 
     def _next(self) -> None:
         self._call = None
-        go_on, _ = self._waiting.popleft()
+        go_on, _ = self._waiting.popitem(last=False)
         try:
             go_on()
         finally:

@@ -42,7 +42,7 @@ class Owner:
         self.inbox: Any = None
         self.causes: list[CloseReason] = []
 
-    def undecodable(self, cause: CloseReason) -> None:
+    def undecodable(self, cause: CloseReason, left: int) -> None:
         self.causes.append(cause)
         self.inbox.end(NotConnected("the connection is not open", cause))
 

@@ -744,6 +744,16 @@ def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: b
     assert rig.deadlines.started == ()
 
 
+@pytest.mark.parametrize(("size", "expected"), [(HIGH + 1, None), (3 * HIGH, CLOSED)])
+def test_a_send_of_which_the_transport_has_all_is_told_of_a_flush(size: int, expected: Any) -> None:
+    """Also where its last piece took the transport over its mark; not where some of it waits here."""
+    rig = Rig()
+    told = rig.send(b"x" * size)
+    assert (told, rig.outbox.blocked) == ([], True)
+    rig.outbox.end(CLOSED, flushed=True)
+    assert told == [expected]
+
+
 def test_the_end_may_come_while_those_who_may_know_are_told() -> None:
     """One that is told ends the connection: the others fail, each once."""
     rig = Rig()

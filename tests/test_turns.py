@@ -65,3 +65,16 @@ def test_one_that_raises_takes_no_turn_from_others() -> None:
         clock.turn()
     clock.turn()
     assert (told, len(turns)) == (["next"], 0)
+
+
+def test_one_that_waits_twice_has_one_turn() -> None:
+    """At the place it had first; and once it has left, none."""
+    turns, clock, done = Turns(), TurnClock(), list[str]()
+    calls: list[Callable[[], None]] = [lambda name=name: done.append(name) for name in ("a", "b")]  # type: ignore[misc]
+    for each in (*calls, calls[0]):
+        turns.wait(each, clock)
+    assert len(turns) == 2
+    turns.leave(calls[1])
+    clock.turn()
+    clock.turn()
+    assert (done, clock.getDelayedCalls()) == (["a"], [])

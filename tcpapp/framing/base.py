@@ -113,8 +113,10 @@ class Framing(ABC):
             self._fail(TruncatedMessage(text, value=arrived), [])
 
     def drop(self) -> None:
-        """Let go of what is held: the stream is not read on from here."""
+        """Let go of what is held: the stream is not read on from here. What was `skipped` is still to be reported."""
+        skipped = self.skipped
         self._start()
+        self.skipped = skipped
 
     @property
     def held(self) -> int:

@@ -1,0 +1,272 @@
+"""What happens to the messages and waits of a busy connection when others call into it, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from tcpapp import Limits, Timeouts, conversation
+from tcpapp.errors import NotConnected
+from tcpapp.limits import Policies
+from tcpapp.telemetry import AppFailed, Closed, MessagesSkipped
+from tests.peers import AbruptTransport, NotedTransport, Peer, TurnClock, outcome, result_of
+
+QUIET = Timeouts(first_message=0, idle=0, frame=0, answer=0)
+
+
+def busy(app: Any = None, kind: type[NotedTransport] = NotedTransport, reads: bool = True, **options: Any) -> Peer:
+    """A peer of an app that can move its clock, whose turns are made one by one."""
+    transport = kind(clock=TurnClock(), peer_reads=reads)
+    return Peer(app, transport=transport, **{"timeouts": QUIET, **options})
+
+
+def work(connection: Any) -> None:
+    """Take longer than a turn lasts."""
+    connection.clock.rightNow += 1
+
+
+def turns(peer: Peer, count: int = 10) -> None:
+    for _ in range(count):
+        peer.clock.turn()  # type: ignore[attr-defined]
+
+
+# After a half-close ---------------------------------------------------------------------------------------------------
+
+
+def test_a_half_closed_connection_takes_turns_as_any_other() -> None:
+    """Its messages that wait for the app are no less work for that, and the replies of a turn are still one write."""
+    handled: list[bytes] = []
+
+    def app(message: bytes, connection: Any) -> bytes:
+        connection.clock.rightNow += 100e-6
+        handled.append(message)
+        return message
+
+    peer = busy(app)
+    peer.connection.pause()
+    peer.says(b"m\n" * 12)
+    turns(peer)
+    peer.half_closes()
+    peer.connection.resume()
+    counts = [len(handled)]
+    for _ in range(4):
+        turns(peer, 1)
+        counts.append(len(handled))
+    assert counts == [3, 6, 9, 12, 12]
+    assert (len(peer.transport.writes), peer.closing) == (4, True)
+
+
+# Receives that wait for their turn ------------------------------------------------------------------------------------
+
+
+def receiving(count: int, then: Callable[[Any, list[Deferred[Any]]], Any]) -> tuple[Any, list[Any]]:
+    """A conversation that asks for `count` messages at once, after a long time of work; and what each was given."""
+    seen: list[Any] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        await connection.receive()
+        work(connection)
+        receives = [connection.receive() for _ in range(count)]
+        seen.extend(outcome(each) for each in receives)
+        then(connection, receives)
+        await Deferred()
+
+    return talk, seen
+
+
+def test_a_receive_that_is_cancelled_by_the_one_before_it_takes_nothing() -> None:
+    """Its message is the next one's."""
+
+    def cancel_the_next(connection: Any, receives: list[Deferred[Any]]) -> None:
+        receives[0].addCallback(lambda _: receives[1].cancel())
+
+    talk, seen = receiving(3, cancel_the_next)
+    peer = busy(talk)
+    peer.says(b"0\n1\n2\n3\n")
+    turns(peer)
+    [first], [cancelled], [third] = seen
+    assert (first, type(cancelled), third) == (b"1", CancelledError, b"2")
+    assert peer.connection.unread == 1
+
+
+def test_a_receive_that_had_its_turn_and_found_nothing_can_be_cancelled() -> None:
+    """What comes later is not for it."""
+    asked: list[Deferred[Any]] = []
+    talk, seen = receiving(2, lambda connection, receives: asked.extend(receives))
+    peer = busy(talk)
+    peer.says(b"0\n1\n")
+    turns(peer)
+    asked[1].cancel()
+    peer.says(b"2\n")
+    turns(peer)
+    assert seen[0] == [b"1"]
+    assert peer.connection.unread == 1
+
+
+def test_receives_that_wait_for_their_turn_come_before_later_ones() -> None:
+    """Also before those that are asked in the callback of one of them."""
+    order: list[tuple[str, bytes]] = []
+
+    def ask_again(connection: Any, receives: list[Deferred[Any]]) -> None:
+        def again(_: Any) -> None:
+            connection.receive().addCallback(lambda message: order.append(("later", message)))
+
+        receives[0].addCallback(again)
+
+    talk, seen = receiving(2, ask_again)
+    peer = busy(talk)
+    peer.says(b"0\n1\n2\n3\n")
+    turns(peer)
+    assert (seen, order) == ([[b"1"], [b"2"]], [("later", b"3")])
+
+
+def test_receives_that_take_long_wait_for_a_turn_each() -> None:
+    """However many of them waited for the first one."""
+
+    def take_long(connection: Any, receives: list[Deferred[Any]]) -> None:
+        for each in receives:
+            each.addCallback(lambda _: work(connection))
+
+    talk, seen = receiving(3, take_long)
+    peer = busy(talk)
+    peer.says(b"0\n1\n2\n3\n")
+    counts = []
+    for _ in range(4):
+        counts.append(sum(map(len, seen)))
+        turns(peer, 1)
+    assert counts == [0, 1, 2, 3]
+
+
+def test_what_is_received_in_its_turn_is_noted() -> None:
+    """The account is what there is, also where nothing else happens."""
+    talk, seen = receiving(1, lambda connection, receives: None)
+    peer = busy(talk)
+    peer.says(b"0\n" + b"x" * 1000 + b"\n1\n")
+    turns(peer)
+    assert seen == [[b"x" * 1000]]
+    assert peer.factory.info().buffered == peer.connection._load.holds > 1000
+
+
+def test_a_receive_that_waits_for_its_turn_fails_at_a_message_that_is_none() -> None:
+    """So do all behind it, and the messages that nobody takes any more are counted."""
+    talk, seen = receiving(2, lambda connection, receives: None)
+    peer = busy(talk, codec="json")
+    peer.says(b"0\n{\n2\n3\n")
+    turns(peer)
+    peer.leaves()
+    assert [each[0].reason.rule for each in seen] == ["undecodable-message"] * 2
+    assert [each.unhandled for each in peer.told(Closed)] == [2]
+
+
+def test_a_receive_that_waits_for_its_turn_at_the_end_fails_at_a_message_that_is_none() -> None:
+    """After the end nobody else is left to fail it."""
+    talk, seen = receiving(3, lambda connection, receives: None)
+    peer = busy(talk, codec="json")
+    peer.says(b"0\n1\n{\n3\n")
+    peer.transport.lose()
+    assert [len(each) for each in seen] == [1, 1, 1]
+    assert seen[0] == [1]
+    assert isinstance(seen[1][0], NotConnected)
+    assert isinstance(seen[2][0], NotConnected)
+
+
+# An end inside of what the connection calls ---------------------------------------------------------------------------
+
+
+def test_a_connection_that_ends_in_the_callback_of_a_reply_keeps_what_came_behind_it() -> None:
+    """No one fails for that; it can be received."""
+    peer = busy(kind=AbruptTransport)
+    first, second = peer.connection.request(b"a"), peer.connection.request(b"b")
+    first.addCallback(lambda _: peer.connection.abort())
+    failed = outcome(second)
+    peer.says(b"1\n2\n3\n")
+    assert isinstance(failed[0], NotConnected)
+    assert (peer.told(AppFailed), peer.connection.unread) == ([], 2)
+    assert [result_of(peer.connection.receive()) for _ in range(2)] == [b"2", b"3"]
+
+
+def test_the_answer_of_an_app_that_ended_its_connection_is_cancelled() -> None:
+    """Be it lost before the app returns, or after."""
+    for kind in (NotedTransport, AbruptTransport):
+        cancelled: list[Any] = []
+
+        def app(message: bytes, connection: Any, cancelled: list[Any] = cancelled) -> Deferred[bytes]:
+            connection.abort()
+            return Deferred(cancelled.append)
+
+        peer = busy(app, kind=kind)
+        peer.says(b"a\n")
+        turns(peer)
+        assert (len(cancelled), peer.told(AppFailed)) == (1, [])
+
+
+def test_sends_of_a_connection_that_is_cut_in_the_callback_of_one_fail() -> None:
+    """Not a byte of theirs has gone."""
+    peer = busy(reads=False, limits=Limits(write_high=100))
+    peer.connection.send(b"x" * 300)
+    first = peer.connection.send(b"y" * 150).addCallback(lambda _: peer.connection.abort())
+    others = [outcome(peer.connection.send(b"z" * 150)) for _ in range(3)]
+    peer.transport.go_on()
+    turns(peer)
+    assert result_of(first) is None
+    assert [type(each) for [each] in others] == [NotConnected] * 3
+    assert b"z" not in peer.hears()
+
+
+def test_what_an_app_replies_after_it_was_cut_is_not_held() -> None:
+    """A peer that takes nothing, and a reply that comes once the connection is aborted."""
+
+    def app(message: bytes, connection: Any) -> bytes:
+        connection.send(b"x" * 300).addErrback(lambda _: None)
+        connection.abort()
+        return b"y" * 10_000
+
+    peer = busy(app, reads=False, limits=Limits(write_high=100))
+    peer.says(b"a\n")
+    assert peer.connection._outbox.unsent == 0
+    assert peer.factory.info().buffered < 1000
+    turns(peer)
+    assert peer.factory.info().buffered == 0
+
+
+def test_skipped_messages_are_told_of_where_the_same_bytes_end_the_connection() -> None:
+    """A rate that is not waited for cuts it in the middle of that chunk."""
+    peer = busy(framing="line:max=9:oversize=skip", limits=Limits(byte_rate=100), policies=Policies(too_fast="reset"))
+    peer.says(b"x" * 150 + b"\n")
+    assert [each.count for each in peer.told(MessagesSkipped)] == [1]
+
+
+# Messages behind one that is none -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_request", [False, True])
+def test_messages_behind_one_that_is_none_are_counted(with_request: bool) -> None:
+    """Nobody takes them, whoever came to the one before them."""
+    peer = busy(codec="json")
+    waits = peer.connection.request(1) if with_request else peer.connection.receive()
+    failed = outcome(waits)
+    peer.says(b"{\n2\n3\n")
+    peer.leaves()
+    assert failed[0].reason.rule == "undecodable-message"
+    assert [each.unhandled for each in peer.told(Closed)] == [2]
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_ends_as_another_is_shed_is_not_shed_itself() -> None:
+    """What is done in the callbacks of the first can end any other."""
+    first = busy(kind=AbruptTransport, limits=Limits(max_buffered=100_000))
+    others = [AbruptTransport(clock=first.clock) for _ in range(20)]
+    for number, each in enumerate(others):
+        each.connect(first.factory.buildProtocol(None))
+        each.receive(b"x" * (4_900 if number == 0 else 4_850))
+    first.connection.when_closed().addCallback(lambda _: others[0].connection.abort())
+    first.slips_in(b"x" * 150_000)
+    assert [each.reason.rule for each in first.told(Closed)][:2] == ["memory-short", "aborted"]
+    assert first.factory.info().buffered <= 90_000
+    assert first.factory.settings.memory.shed == len(first.told(Closed)) - 1
