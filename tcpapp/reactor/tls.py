@@ -12,6 +12,7 @@ OpenSSL is called through the binding that pyOpenSSL itself uses; where that lac
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from OpenSSL import SSL
@@ -39,18 +40,27 @@ _where: Any = _ffi.new("char **") if IS_THERE else None
 
 def quicken(protocol: Any) -> None:
     """Have a TLS protocol of Twisted's, that is not connected yet, be quick; also where an endpoint has wrapped it."""
+    each: Any
     for each in (protocol, getattr(protocol, "_wrappedProtocol", None)):
         if not IS_THERE:
             return
-        if type(each) is TLSMemoryBIOProtocol or getattr(each, "may_be_quick", False):
+        if type(each) is TLSMemoryBIOProtocol:
             each.__class__ = QuickTLS
+        elif getattr(each, "may_be_quick", False):
+            each.__class__ = _quick(type(each))
         elif type(each) is BufferingTLSTransport:
             each.__class__ = QuickBufferingTLS
             each._gather()
 
 
+@cache
+def _quick(kind: Any) -> Any:
+    """A class that passes bytes as `QuickTLS` does, and does all else as `kind`."""
+    return type(f"Quick{kind.__name__}", (QuickTLS, kind), {"may_be_quick": False})
+
+
 class QuickTLS(TLSMemoryBIOProtocol):
-    """One connection's TLS, in the place of Twisted's, or of a class of another's that says it ``may_be_quick``."""
+    """One connection's TLS, in the place of Twisted's, or before a class that says it ``may_be_quick``."""
 
     _tlsConnection: Any  # noqa: N815 - Twisted's name
     transport: Any
