@@ -12,7 +12,6 @@ OpenSSL is called through the binding that pyOpenSSL itself uses; where that lac
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from OpenSSL import SSL
@@ -40,7 +39,6 @@ _where: Any = _ffi.new("char **") if IS_THERE else None
 
 def quicken(protocol: Any) -> None:
     """Have a TLS protocol of Twisted's, that is not connected yet, be quick; also where an endpoint has wrapped it."""
-    each: Any
     for each in (protocol, getattr(protocol, "_wrappedProtocol", None)):
         if not IS_THERE:
             return
@@ -53,10 +51,14 @@ def quicken(protocol: Any) -> None:
             each._gather()
 
 
-@cache
+_quick_kinds: dict[Any, Any] = {}
+
+
 def _quick(kind: Any) -> Any:
     """A class that passes bytes as `QuickTLS` does, and does all else as `kind`."""
-    return type(f"Quick{kind.__name__}", (QuickTLS, kind), {"may_be_quick": False})
+    if kind not in _quick_kinds:
+        _quick_kinds[kind] = type(f"Quick{kind.__name__}", (QuickTLS, kind), {"may_be_quick": False})
+    return _quick_kinds[kind]
 
 
 class QuickTLS(TLSMemoryBIOProtocol):
