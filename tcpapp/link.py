@@ -342,12 +342,9 @@ class Link(Protocol):
 
     def _handshake_in_steps(self, layer: Any) -> None:
         """Have the handshake of a server's TLS `layer` take turns with all others of this server."""
-        if not self._serves:
-            return
-        steps = self._settings.steps
-        if self._clock is not None:
-            steps.count(self._clock)  # a connection that is made takes as long as a step does
-        self._handshake = Handshake(layer, steps, self._reading, self._clock, self._handshake_goes_on)
+        if self._serves:
+            steps = self._settings.steps
+            self._handshake = Handshake(layer, steps, self._reading, self._clock, self._handshake_goes_on)
 
     def _handshake_goes_on(self) -> None:
         """Bytes of a TLS handshake came."""

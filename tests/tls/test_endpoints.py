@@ -24,8 +24,8 @@ from tcpapp.errors import InvalidOption, NotConnected
 from tcpapp.telemetry import NeverOpened
 from tcpapp.tls.client import client_options
 from tcpapp.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
-from tests.patience import PATIENCE
 from tcpapp.turns import Steps
+from tests.patience import PATIENCE
 from tests.processes import program
 
 pytestmark = pytest.mark.filterwarnings(
