@@ -186,7 +186,7 @@ def amp_echo() -> tuple[Any, IProtocolFactory]:
 
 
 def serve_twisted(
-    make_factory: Callable[[], IProtocolFactory], port: int, installer: Any, *, tls: bool = False
+    name: str, make_factory: Callable[[], IProtocolFactory], port: int, installer: Any, *, tls: bool = False
 ) -> None:
     """Serve a factory on a reactor until standard input ends."""
     installer.install()
@@ -202,22 +202,26 @@ def serve_twisted(
     ports = [reactor.listenTCP(port, factory, backlog=1024, interface="127.0.0.1")]
     with tempfile.TemporaryDirectory() as folder:
         if tls:
-            ports.append(listen_with_tls(reactor, factory, Path(folder) / "cert.pem"))
+            ports.append(listen_with_tls(name, reactor, factory, Path(folder) / "cert.pem"))
         stdio.StandardIO(UntilEnd())
         reactor.callLater(LIFETIME, reactor.stop)
         announce(*(port.getHost().port for port in ports))
         reactor.run()
 
 
-def listen_with_tls(reactor: Any, factory: IProtocolFactory, path: Path) -> Any:
-    """The same factory on a second port, through a ``tls:`` endpoint."""
-    import trustme
+def listen_with_tls(name: str, reactor: Any, factory: Any, path: Path) -> Any:
+    """The same factory on a second port, through a ``tls:`` endpoint; it accepts as `tcpapp.listen` has it."""
     from twisted.internet.defer import Deferred
 
+    from benchmarks.handshake import write_certificate
     from tcpapp.addresses import server_endpoint
+    from tcpapp.adopted import ports_of
 
-    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    write_certificate(name, path)
     listening: Deferred[Any] = server_endpoint(reactor, f"tls:0:interface=127.0.0.1:certificate={path}").listen(factory)
+    factory.doors.clock = reactor
+    for each in ports_of(listening.result):
+        factory.doors.add(each)
     return listening.result
 
 
@@ -288,6 +292,7 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp-batch": tcpapp_batch,
     "tcpapp-batch-compiled": tcpapp_batch,
     "tcpapp-tls": tcpapp_echo,
+    "tcpapp-tls-rsa": tcpapp_echo,
     "tcpapp-length": tcpapp_length,
     "tcpapp-room": tcpapp_room,
     "twisted-room": twisted_room,
@@ -318,7 +323,7 @@ def main(name: str, port: int) -> None:
         sys.path.insert(0, str(COMPILED))
     if factory in TWISTED:
         installer = importlib.import_module(REACTORS[reactor])
-        serve_twisted(TWISTED[factory], port, installer, tls=factory.endswith("-tls"))
+        serve_twisted(factory, TWISTED[factory], port, installer, tls="-tls" in factory)
     elif name in ASYNCIO:
         if name.startswith("uvloop"):
             import uvloop

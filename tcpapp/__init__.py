@@ -42,6 +42,7 @@ The tower; a file imports only from rows below its own::
       adopted           1  sockets that were handed over, as systemd does
       happy_eyeballs    1  connecting to all addresses of a name
       transports        1  what lies below a connection
+      handshake         1  the TLS handshakes of a server, one step of one of them in a turn
       upgrade           1  TLS in mid-conversation
       tls               1  TLS: files, contexts, SNI, client certificates; renewed while it serves
       proxied           1  PROXY headers before a connection, in and out

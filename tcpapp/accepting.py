@@ -8,6 +8,7 @@ connection behind whose descriptor the event loop does not take. Here:
 - no descriptor is left (EMFILE): the reserved one is given up for as long as it takes to close the waiting clients,
   each of which is counted;
 - the event loop cannot watch the connection (``epoll_ctl`` fails): the connection is closed and counted;
+- TLS is to be set up on the connections: one is accepted in a turn of the loop, in turn with the handshakes;
 - anything else, or `MOST_IN_A_ROW` clients in trouble one after the other: the system cannot accept clients now.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -24,13 +25,24 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["Accepting", "Failed"]
+__all__ = ["Accepting", "Failed", "InTurn"]
 
 Failed = Callable[["IAddress | None", str, bool], None]
 """
 Told of a client that could not be accepted: its address, `None` where it is not known; what the system said, as
 ``EMFILE``; and whether the system can accept no client for now.
 """
+
+
+class InTurn(Protocol):
+    """What takes as long as a TLS handshake waits for its turn here."""
+
+    def take_turn(self, step: Callable[[], None]) -> None:
+        """Call `step` in this turn of the event loop, or in a later one."""
+
+    def leave_turn(self, step: Callable[[], None]) -> None:
+        """Call `step` no more."""
+
 
 ONE_CLIENTS = frozenset(
     getattr(errno, name)
@@ -60,19 +72,39 @@ class Accepting:
     """
     Accepts the clients of `port`, a TCP or UNIX port of Twisted's.
 
-    `most` says how many may be accepted in a turn (one at the least is), `failed` is told of each that was not.
+    `most` says how many may be accepted in a turn (one at the least is), `failed` is told of each that was not. Where
+    they are accepted `in_turn`, one is at a time.
     """
 
-    def __init__(self, port: Any, most: Callable[[], int], failed: Failed) -> None:
+    def __init__(self, port: Any, most: Callable[[], int], failed: Failed, in_turn: InTurn | None = None) -> None:
         self._port = port
         self._most = most
         self._failed = failed
+        self._in_turn = in_turn
         self._in_a_row = 0
+        self._waits = False
 
     def turn(self) -> None:
         """Accept the clients that wait, as many as a turn may have. The reactor calls it, as the port's ``doRead``."""
+        if self._in_turn is None:
+            self._accept(max(1, min(self._port.numberAccepts, self._most())))
+        elif not self._waits:
+            self._waits = True
+            self._in_turn.take_turn(self._accept_one)
+
+    def leave(self) -> None:
+        """Accept none for now: the port is not read from any more, or closed."""
+        if self._waits and self._in_turn is not None:
+            self._waits = False
+            self._in_turn.leave_turn(self._accept_one)
+
+    def _accept_one(self) -> None:
+        self._waits = False
+        self._accept(1)
+
+    def _accept(self, most: int) -> None:
+        """Accept so many clients, if there are."""
         port = self._port
-        most = max(1, min(port.numberAccepts, self._most()))
         accepted = 0
         for _ in range(most):
             try:

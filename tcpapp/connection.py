@@ -190,6 +190,8 @@ class MessageProtocol(Link):
             self._deadlines.start("tls_handshake", seconds)
         upgrade = self._upgrade = Upgrade(self._parts, self._dispatch, self._cut)
         upgrade.begin(self.transport, context)
+        if (layer := tls_layer(self.transport)) is not None:
+            self._handshake_in_steps(layer)
         return upgrade.done
 
     def pause(self) -> None:

@@ -32,6 +32,7 @@ not read from, because          what stands still        what ends it
 of ``byte_rate``                the five                 the rate: the bytes of one read, divided by it
 of ``message_rate``             the five                 the rate: the messages of one read, divided by it
 of ``messages_per_turn``        the five                 the turns that the messages of one read take
+a step of its handshake waits   the five                 the turns that the steps before it take
 the inbox is full: a slow app   the five                 ``answer``; of a conversation, ``idle_write``, ``max_age``
 the inbox is full: no reading   the five                 ``send_progress``: the peer does not take its replies
 memory is short                 the five without         ``frame``, for an unfinished message (rule ``memory-short``);

@@ -19,8 +19,10 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
-from tcpapp.accepting import Accepting, Failed
+from tcpapp.accepting import Accepting, Failed, InTurn
 from tcpapp.pace import Pace
+from tcpapp.transports import serves_tls
+from tcpapp.turns import Steps
 
 __all__ = ["Door", "Doors"]
 
@@ -37,19 +39,29 @@ class Door:
     A listening `port`, and why nobody is taken in through it just now. A ``stdio:`` port cannot be shut.
 
     `most` says how many may be taken in in a turn, and `failed` is told of those whom the system could not take in.
+    Where TLS is to be set up with them, they are taken in `in_turn`.
     """
 
-    def __init__(self, port: Any, most: Callable[[], int] = lambda: sys.maxsize, failed: Failed = _ignored) -> None:
+    def __init__(
+        self,
+        port: Any,
+        most: Callable[[], int] = lambda: sys.maxsize,
+        failed: Failed = _ignored,
+        in_turn: InTurn | None = None,
+    ) -> None:
         self.port = port
         self._reasons: set[str] = set()
         self._gone = not hasattr(port, "stopReading") or not hasattr(port, "startReading")
+        self._accepting: Accepting | None = None
         if isinstance(port, tcp.Port):
-            port.doRead = Accepting(port, most, failed).turn  # type: ignore[method-assign]
+            self._accepting = Accepting(port, most, failed, in_turn if serves_tls(port) else None)
+            port.doRead = self._accepting.turn  # type: ignore[method-assign]
 
     def shut(self, reason: str) -> None:
         """Take nobody in until `open` of the same `reason`."""
         if not self._gone and not self._reasons:
             self.port.stopReading()
+            self._leave()
         self._reasons.add(reason)
 
     def open(self, reason: str) -> None:
@@ -62,6 +74,11 @@ class Door:
     def take_away(self) -> None:
         """The port is being closed: nothing is asked of it any more."""
         self._gone = True
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._accepting is not None:
+            self._accepting.leave()
 
 
 class Doors:
@@ -69,7 +86,7 @@ class Doors:
     All doors of one server, and the `pace` at which clients may come through them, by `clock` (`None`: any).
 
     `room` says for how many more there is room, where further ones are to wait for it; `failed` is told of each whom
-    the system could not take in.
+    the system could not take in. Those with whom TLS is to be set up take turns with other `steps`.
     """
 
     def __init__(
@@ -78,8 +95,10 @@ class Doors:
         clock: IReactorTime | None,
         room: Callable[[], int] = lambda: sys.maxsize,
         failed: Callable[[IAddress | None, str], None] = _ignored,
+        steps: Steps | None = None,
     ) -> None:
         self._failed = failed
+        self._steps = Steps() if steps is None else steps
         self.pace = pace
         self.clock = clock
         self._room = room
@@ -94,7 +113,7 @@ class Doors:
 
     def add(self, port: Any) -> Door:
         """A door for this port; it is shut where the others are for the pace's sake."""
-        door = Door(port, self._most, self._not_taken_in)
+        door = Door(port, self._most, self._not_taken_in, self)
         self._doors[door] = None
         if self.is_shut:
             door.shut("pace")
@@ -108,6 +127,17 @@ class Doors:
         self._doors.pop(door, None)
         if not self._doors:
             self._stop_timer()
+
+    def take_turn(self, step: Callable[[], None]) -> None:
+        """Call `step` in this turn of the loop, or in a later one. See `tcpapp.turns.Steps`."""
+        if self.clock is None:
+            step()
+        else:
+            self._steps.take(step, self.clock)
+
+    def leave_turn(self, step: Callable[[], None]) -> None:
+        """Call `step` no more."""
+        self._steps.leave(step)
 
     def look(self) -> None:
         """Somebody came in, or went: shut all doors while there is no room, open them when there is."""

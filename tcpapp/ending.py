@@ -208,7 +208,7 @@ def cause_of_end(framing: Framing) -> CloseReason:
 
 def cause_of_loss(loss: Failure, framing: Framing) -> CloseReason:
     """Why it ends where the transport is lost: properly, as `cause_of_end`, or by what `loss` says."""
-    if loss.check(ConnectionDone):
+    if isinstance(loss.value, ConnectionDone):
         return cause_of_end(framing)
     trouble = tls_trouble(loss.value)
     if trouble is not None:

@@ -25,6 +25,7 @@ from tcpapp.dispatch import Dispatch
 from tcpapp.ending import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
 from tcpapp.errors import NotConnected, UnreadableStream, drop_frames, without_frames
 from tcpapp.framing import Framing
+from tcpapp.handshake import Handshake
 from tcpapp.hints import hinted
 from tcpapp.holds import AWAITING, BLOCKED, CUT, ENDING, GONE, OVER, PAUSED, TOLD
 from tcpapp.inbox import Inbox
@@ -34,7 +35,7 @@ from tcpapp.outbox import Outbox
 from tcpapp.reading import Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
-from tcpapp.transports import expect_no_bytes, session_on, sets_up_tls, talks_to_itself, when_bytes_come
+from tcpapp.transports import session_on, sets_up_tls, talks_to_itself
 from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
@@ -78,6 +79,7 @@ class Link(Protocol):
         "_dispatch",
         "_ending",
         "_framing",
+        "_handshake",
         "_inbox",
         "_intake",
         "_load",
@@ -102,6 +104,7 @@ class Link(Protocol):
         self._deadlines = Deadlines(self)
         self._ending = Ending(self._deadlines)
         self._clock: IReactorTime | None = settings.clock
+        self._handshake: Handshake | None = None
         self._upgrade: Upgrade | None = None
         self._unhandled = 0
 
@@ -134,13 +137,14 @@ class Link(Protocol):
         if not sets_up_tls(self.transport):
             self._open()
             return
-        when_bytes_come(self.transport, self._handshake_begun)
+        self._handshake_in_steps(self.transport)
         if settings.timeouts.tls_handshake:
             self._deadlines.start("tls_handshake", settings.timeouts.tls_handshake)
 
     def handshakeCompleted(self) -> None:
         """TLS is set up. Twisted calls it."""
         self._deadlines.stop("tls_handshake")
+        self._end_handshake()
         if self.state is State.OPENING:
             self._open()
         elif self._upgrade is not None:
@@ -161,11 +165,10 @@ class Link(Protocol):
         """The single end: everyone who waits is told, everything that runs is stopped. Twisted calls it."""
         if self.state is State.CLOSED:
             return
-        flushed = self.state is State.CLOSING and reason.check(ConnectionDone) is not None
+        flushed = self.state is State.CLOSING and isinstance(reason.value, ConnectionDone)
         ended = self._ending.over(cause_of_loss(reason, self._framing))
         self._deadlines.end()
-        if not self._ending.opened:
-            expect_no_bytes(self.transport)
+        self._end_handshake()
         self._load.end()
         self._drop(all_of_it=False)
         waited_for = self._dispatch.waits_for
@@ -342,9 +345,21 @@ class Link(Protocol):
         """Whether it is a server's."""
         return getattr(self.factory, "serves", False)
 
-    def _handshake_begun(self) -> None:
-        """The first bytes of a TLS handshake came."""
+    def _handshake_in_steps(self, layer: Any) -> None:
+        """Have the handshake of a server's TLS `layer` take turns with all others of this server."""
+        if self._serves:
+            steps = self._settings.steps
+            self._handshake = Handshake(layer, steps, self._reading, self._clock, self._handshake_goes_on)
+
+    def _handshake_goes_on(self) -> None:
+        """Bytes of a TLS handshake came."""
         self._deadlines.spoken_to = True
+
+    def _end_handshake(self) -> None:
+        """TLS is set up, or it will never be."""
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.end()
 
     def _put_together(self) -> None:
         """Make the parts of a connection that has a transport."""

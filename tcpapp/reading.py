@@ -8,13 +8,16 @@ from tcpapp.deadlines import Deadlines
 from tcpapp.ending import Ending, State
 from tcpapp.transports import bottom_of
 
-__all__ = ["FAST", "KEPT", "LEAST_SIP", "METERED", "SHORT", "Reading"]
+__all__ = ["FAST", "KEPT", "LEAST_SIP", "METERED", "SHORT", "STEP", "Reading"]
 
 # Why nothing is read: the bits of Reading.held. FULL is the inbox's.
 KEPT = 2  # messages that have come are not let in yet
 FAST = 4  # more bytes came than the rate allows
 SHORT = 8  # all connections together hold too much, and this one much of it
+STEP = 16  # a step of its TLS handshake waits for its turn
 
+READS = (State.OPEN, State.OPENING)
+"""The states in which it can be read from."""
 
 LEAST_SIP = 1024
 """Bytes that are read at once of a flood of tiny messages, at the least: one call of the system for each."""
@@ -48,7 +51,7 @@ class Reading:
     def hold(self, why: int) -> None:
         """Read nothing until `let` of the same reason."""
         before, self.held = self.held, self.held | why
-        if self._ending.state is State.OPEN and self.held != before:
+        if self._ending.state in READS and self.held != before:
             if not before:
                 self._deadlines.pause()
                 self._transport.pauseProducing()
@@ -58,7 +61,7 @@ class Reading:
     def let(self, why: int) -> None:
         """The reason `why` is gone."""
         before, self.held = self.held, self.held & ~why
-        if self.held != before and self._ending.state is State.OPEN and not self._ending.no_more_input:
+        if self.held != before and self._ending.state in READS and not self._ending.no_more_input:
             if not self.held:
                 self._deadlines.resume()
                 self._resume()

@@ -56,7 +56,8 @@ class MessageServerFactory(ServerFactory):
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         settings = self.settings = Settings(app, framing, **options)
         self.admission: Admission[Any] = Admission(settings.limits, settings.networks, Alarm(settings.alarm))
-        self.doors = Doors(Pace(settings.limits.accept_rate), settings.clock, self._room, self._not_taken_in)
+        pace = Pace(settings.limits.accept_rate)
+        self.doors = Doors(pace, settings.clock, self._room, self._not_taken_in, settings.steps)
         self.counts = Counts(self._now())
         self.draining = False
         self._open: dict[MessageProtocol, float] = {}

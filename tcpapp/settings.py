@@ -22,7 +22,7 @@ from tcpapp.networks import Networks
 from tcpapp.requests import Key, check_key
 from tcpapp.telemetry import CalmLog, LimitNear, Telemetry
 from tcpapp.traffic import Traffic
-from tcpapp.turns import Turns
+from tcpapp.turns import Steps, Turns
 
 __all__ = ["Options", "Settings"]
 
@@ -75,6 +75,7 @@ class Settings:
         self.timeouts: Timeouts = _instance("timeouts", options.get("timeouts"), Timeouts)
         self.policies: Policies = _instance("policies", options.get("policies"), Policies)
         self.turns = Turns()
+        self.steps = Steps()
         self.traffic = Traffic()
         self.memory = Memory(self.limits.max_buffered, partial(self.alarm, "max_buffered"))
         self.key = check_key(options.get("key"))

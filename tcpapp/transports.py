@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -11,13 +10,12 @@ from twisted.protocols.policies import ProtocolWrapper
 
 __all__ = [
     "bottom_of",
-    "expect_no_bytes",
+    "serves_tls",
     "session_on",
     "sets_up_tls",
     "talks_to_itself",
     "tls_layer",
     "tls_trouble",
-    "when_bytes_come",
 ]
 
 
@@ -51,30 +49,15 @@ def tls_layer(transport: Any) -> Any:
     return next((each for each in layers if isinstance(each, tls.TLSMemoryBIOProtocol)), None)
 
 
+def serves_tls(port: Any) -> bool:
+    """Whether the connections that a `port` accepts are TLS from their beginning."""
+    tls = sys.modules.get("twisted.protocols.tls")  # as above
+    return tls is not None and isinstance(getattr(port, "factory", None), tls.TLSMemoryBIOFactory)
+
+
 def sets_up_tls(transport: object) -> bool:
     """Whether `transport` is TLS, and its handshake is still to come: Twisted connects first."""
     return tls_layer(transport) is transport and not getattr(transport, "_handshakeDone", False)
-
-
-def when_bytes_come(layer: Any, heard: Callable[[], None]) -> None:
-    """
-    Call `heard` before the first bytes that `layer` is given. Later ones pass as if it had not been asked.
-
-    Where none come, `expect_no_bytes` ends it: until then each refers to the other.
-    """
-    receive = layer.dataReceived
-
-    def receive_first(data: bytes) -> None:
-        del layer.dataReceived
-        heard()
-        receive(data)
-
-    layer.dataReceived = receive_first
-
-
-def expect_no_bytes(layer: Any) -> None:
-    """Undo `when_bytes_come`, if no bytes came."""
-    vars(layer).pop("dataReceived", None)
 
 
 def session_on(transport: Any) -> Any:

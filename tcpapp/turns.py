@@ -3,6 +3,8 @@ Taking turns: connections with more to do than is their share go on one after th
 
 Between two of them the reactor serves all others, and so the wait of one who has little to say is bounded by one share,
 however many there are that have much.
+
+`Turns` is for connections that have had a share already. `Steps` is for work of which each piece is long by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["Turns"]
+__all__ = ["Steps", "Turns"]
 
 
 class Turns:
@@ -51,3 +53,66 @@ class Turns:
             go_on()
         finally:
             self._go()  # the others have their turns whatever one of them brings about
+
+
+class Steps:
+    """
+    Work that is done in steps, such as TLS handshakes: a step cannot be cut, and takes longer than most messages.
+
+    One step is done in a turn of the reactor. The next steps wait for later turns, first come, first served. Where the
+    rest of a turn takes longer than a step, as many steps are done in the next turn as take as long as that. So steps
+    add to the wait of a connection one step, or as much as all other work does, and get half of the time at the least.
+    It sets a timer only for the turn after a step, and while there are steps that wait.
+    """
+
+    __slots__ = ("_call", "_ended", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[Callable[[], None], None] = OrderedDict()
+        self._call: IDelayedCall | None = None
+        self._ended = 0.0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def take(self, step: Callable[[], None], clock: IReactorTime) -> None:
+        """
+        Call `step`: at once if no step was done in this turn of `clock` and none waits, else in a later turn.
+
+        A step that waits already keeps its place.
+        """
+        if self._call is not None:
+            self._waiting[step] = None
+            return
+        self.count(clock)
+        try:
+            step()
+        finally:
+            self._ended = clock.seconds()
+
+    def count(self, clock: IReactorTime) -> None:
+        """Something that takes as long as a step is done in this turn: no step is done in it after that."""
+        if self._call is None:
+            self._ended = clock.seconds()
+            self._call = clock.callLater(0, self._turn, clock)
+
+    def leave(self, step: Callable[[], None]) -> None:
+        """Call it no more. Nothing is done for a step that does not wait."""
+        self._waiting.pop(step, None)
+
+    def _turn(self, clock: IReactorTime) -> None:
+        self._call = None
+        if not self._waiting:
+            return
+        now = clock.seconds()
+        until = now + (now - self._ended)
+        self._call = clock.callLater(0, self._turn, clock)  # first: the others go on whatever a step brings about
+        try:
+            while self._waiting:
+                step, _ = self._waiting.popitem(last=False)
+                step()
+                if clock.seconds() >= until:
+                    break
+        finally:
+            self._ended = clock.seconds()

@@ -251,3 +251,43 @@ def test_an_error_of_the_system_in_the_beginning_is_counted() -> None:
     loop.server.make = type("OutOfMemory", (Failing,), {"error": failing(errno.ENOMEM)})
     loop.turn()
     assert loop.told == [(IPv4Address("TCP", *CLIENT), "ENOMEM", False)]
+
+
+class Queue:
+    """Holds what is to take turns, until the test lets it."""
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+
+    def take_turn(self, step: Any) -> None:
+        self.steps.append(step)
+
+    def leave_turn(self, step: Any) -> None:
+        self.steps.remove(step)
+
+
+def test_one_client_is_accepted_in_turn() -> None:
+    """However many wait, and however often the port is found readable meanwhile."""
+    loop, queue = Loop(*[CLIENT] * 10), Queue()
+    loop.loop._in_turn = queue
+    for _ in range(3):
+        loop.turn()
+    assert (len(queue.steps), loop.server.came) == (1, [])
+    queue.steps.pop()()
+    assert len(loop.server.came) == 1
+    loop.turn()
+    assert len(queue.steps) == 1
+
+
+def test_a_port_that_is_shut_leaves_its_turn() -> None:
+    """It may be told so at any time, and waits again when it is open again."""
+    loop, queue = Loop(CLIENT), Queue()
+    loop.loop.leave()
+    loop.loop._in_turn = queue
+    loop.loop.leave()
+    loop.turn()
+    loop.loop.leave()
+    assert queue.steps == []
+    loop.turn()
+    queue.steps.pop()()
+    assert len(loop.server.came) == 1

@@ -9,9 +9,12 @@ import pytest
 from twisted.internet import tcp
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tcpapp.doors import Door, Doors
 from tcpapp.pace import Pace
+from tcpapp.turns import Steps
+from tests.peers import TurnClock
 
 
 class Port:
@@ -225,3 +228,39 @@ def test_a_door_of_its_own_tells_nobody(taking):
         each.port.error = OSError(errno.ENFILE, "too many open files")
         each.port.doRead()
     assert (door.port.told, timeless.port.told) == ([], [])
+
+
+def test_clients_with_whom_tls_is_set_up_are_taken_in_one_in_a_turn(taking):
+    """In turn with other steps; while the door is shut, and when it is gone, none is."""
+    clock, steps, done = TurnClock(), Steps(), []
+    door = Doors(Pace(0), clock, steps=steps).add(serving_tls(taking()))
+    port = door.port
+    steps.take(lambda: done.append("step"), clock)
+    steps.take(lambda: done.append("other"), clock)
+    port.turn()
+    clock.turn()
+    assert (done, port.most) == (["step", "other"], 0)
+    clock.turn()
+    assert port.most == 1
+    port.turn()
+    door.shut("suspended")
+    assert len(steps) == 0
+    door.open("suspended")
+    port.turn()
+    door.take_away()
+    clock.turn()
+    assert (len(steps), port.most) == (0, 0)
+
+
+def test_without_a_clock_they_are_taken_in_at_once(taking):
+    port = Doors(Pace(0), None).add(serving_tls(taking())).port
+    port.turn()
+    assert port.taken == [1]
+
+
+def serving_tls(port):
+    """Have the factory of a port set up TLS."""
+    factory = TLSMemoryBIOFactory.__new__(TLSMemoryBIOFactory)
+    factory.wrappedFactory, factory.buildProtocol = port.factory, port.factory.buildProtocol
+    port.factory = factory
+    return port

@@ -7,12 +7,24 @@ import sys
 from typing import Any
 
 import pytest
+from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import ServerFactory
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
 
 from tcpapp.testing.transport import FakeTransport
-from tcpapp.transports import bottom_of, expect_no_bytes, sets_up_tls, talks_to_itself, when_bytes_come
+from tcpapp.transports import bottom_of, serves_tls, sets_up_tls, talks_to_itself
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Contexts:
+    """What a factory of TLS is made with."""
+
+    def serverConnectionForTLS(self, protocol: Any) -> Any:
+        """Not called here."""
 
 
 def layer(below: Any, kind: Any = ProtocolWrapper) -> Any:
@@ -48,29 +60,12 @@ def test_nothing_is_tls_where_tls_is_not_imported() -> None:
     assert shown == "False False\n"
 
 
-def test_the_first_bytes_of_a_layer_are_told_of() -> None:
-    """Before it is given them, and once; later ones pass by."""
-
-    class Layer:
-        def dataReceived(self, data: bytes) -> None:
-            told.append(data)
-
-    told: list[bytes] = []
-    made = Layer()
-    when_bytes_come(made, lambda: told.append(b"heard"))
-    made.dataReceived(b"first")
-    made.dataReceived(b"second")
-    assert told == [b"heard", b"first", b"second"]
-    assert vars(made) == {}
-
-
-def test_a_layer_that_is_given_nothing_keeps_nothing() -> None:
-    """It and who waits for its bytes are no cycle when it has ended; that may be told again."""
-    layer: Any = type("Layer", (), {"dataReceived": lambda self, data: None})()
-    when_bytes_come(layer, lambda: None)
-    expect_no_bytes(layer)
-    expect_no_bytes(layer)
-    assert vars(layer) == {}
+def test_a_port_serves_tls_by_its_factory() -> None:
+    """What has no factory, as the transport that a ``stdio:`` endpoint gives, serves none."""
+    port = tcp.Port(0, TLSMemoryBIOFactory(Contexts(), False, ServerFactory()))
+    assert serves_tls(port)
+    assert not serves_tls(tcp.Port(0, ServerFactory()))
+    assert not serves_tls(object())
 
 
 HERE = IPv4Address("TCP", "127.0.0.1", 50000)

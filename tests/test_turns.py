@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tcpapp.turns import Turns
+from tcpapp.turns import Steps, Turns
 from tests.peers import TurnClock
 
 
@@ -78,3 +78,102 @@ def test_one_that_waits_twice_has_one_turn() -> None:
     clock.turn()
     clock.turn()
     assert (done, clock.getDelayedCalls()) == (["a"], [])
+
+
+# Steps ----------------------------------------------------------------------------------------------------------------
+
+
+def step_of(done: list[str], name: str, clock: TurnClock | None = None, seconds: float = 0.0) -> Callable[[], None]:
+    """A step that notes its name, and takes so many seconds."""
+
+    def step() -> None:
+        done.append(name)
+        if clock is not None:
+            clock.rightNow += seconds
+
+    return step
+
+
+def test_one_step_is_done_in_a_turn() -> None:
+    """The first one at once, the others in their order; a turn after the last one there is no timer."""
+    steps, clock, done = Steps(), TurnClock(), list[str]()
+    for name in "abc":
+        steps.take(step_of(done, name), clock)
+    assert (done, len(steps)) == (["a"], 2)
+    for count in (2, 3):
+        clock.turn()
+        assert done == list("abc"[:count])
+    clock.turn()
+    assert (len(steps), clock.getDelayedCalls()) == (0, [])
+
+
+def test_a_step_in_a_later_turn_is_done_at_once() -> None:
+    steps, clock, done = Steps(), TurnClock(), list[str]()
+    steps.take(step_of(done, "first"), clock)
+    clock.turn()
+    steps.take(step_of(done, "second"), clock)
+    assert done == ["first", "second"]
+
+
+def test_no_step_is_done_in_a_turn_with_something_as_long() -> None:
+    steps, clock, done = Steps(), TurnClock(), list[str]()
+    steps.count(clock)
+    steps.count(clock)
+    steps.take(step_of(done, "step"), clock)
+    assert (done, len(clock.getDelayedCalls())) == ([], 1)
+    clock.turn()
+    assert done == ["step"]
+
+
+def test_steps_take_as_long_as_all_else_in_a_turn() -> None:
+    """Where a turn takes 5 ms, the next one has five steps of 1 ms: a busy loop does not starve them."""
+    steps, clock, done = Steps(), TurnClock(), list[str]()
+    for number in range(20):
+        steps.take(step_of(done, str(number), clock, 0.001), clock)
+    assert len(done) == 1
+    clock.rightNow += 0.0049  # other connections' work in this turn
+    clock.turn()
+    assert len(done) == 1 + 5
+    clock.turn()
+    assert len(done) == 1 + 5 + 1
+
+
+def test_a_step_that_waits_already_keeps_its_place() -> None:
+    steps, clock, done = Steps(), TurnClock(), list[str]()
+    steps.count(clock)
+    again, other = step_of(done, "again"), step_of(done, "other")
+    for each in (again, other, again):
+        steps.take(each, clock)
+    for _ in range(3):
+        clock.turn()
+    assert done == ["again", "other"]
+
+
+def test_a_step_that_leaves_is_not_done() -> None:
+    """Nor does it take a turn from the others; it may leave when it does not wait."""
+    steps, clock, done = Steps(), TurnClock(), list[str]()
+    steps.count(clock)
+    gone, stays = step_of(done, "gone"), step_of(done, "stays")
+    steps.take(gone, clock)
+    steps.take(stays, clock)
+    steps.leave(gone)
+    steps.leave(gone)
+    clock.turn()
+    assert done == ["stays"]
+
+
+def test_a_step_that_raises_takes_no_turn_from_others() -> None:
+    """At once or later: it is its caller's, or the reactor's."""
+    steps, clock, done = Steps(), TurnClock(), list[str]()
+
+    def raises() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        steps.take(raises, clock)
+    steps.take(raises, clock)
+    steps.take(step_of(done, "next"), clock)
+    with pytest.raises(ZeroDivisionError):
+        clock.turn()
+    clock.turn()
+    assert done == ["next"]

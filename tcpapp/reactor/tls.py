@@ -42,15 +42,27 @@ def quicken(protocol: Any) -> None:
     for each in (protocol, getattr(protocol, "_wrappedProtocol", None)):
         if not IS_THERE:
             return
-        if type(each) is TLSMemoryBIOProtocol or getattr(each, "may_be_quick", False):
+        if type(each) is TLSMemoryBIOProtocol:
             each.__class__ = QuickTLS
+        elif getattr(each, "may_be_quick", False):
+            each.__class__ = _quick(type(each))
         elif type(each) is BufferingTLSTransport:
             each.__class__ = QuickBufferingTLS
             each._gather()
 
 
+_quick_kinds: dict[Any, Any] = {}
+
+
+def _quick(kind: Any) -> Any:
+    """A class that passes bytes as `QuickTLS` does, and does all else as `kind`."""
+    if kind not in _quick_kinds:
+        _quick_kinds[kind] = type(f"Quick{kind.__name__}", (QuickTLS, kind), {"may_be_quick": False})
+    return _quick_kinds[kind]
+
+
 class QuickTLS(TLSMemoryBIOProtocol):
-    """One connection's TLS, in the place of Twisted's, or of a class of another's that says it ``may_be_quick``."""
+    """One connection's TLS, in the place of Twisted's, or before a class that says it ``may_be_quick``."""
 
     _tlsConnection: Any  # noqa: N815 - Twisted's name
     transport: Any

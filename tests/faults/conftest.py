@@ -50,7 +50,7 @@ class Served:
     async def start(
         self,
         app: Any,
-        endpoint: str = "tcp:0:interface=127.0.0.1",
+        endpoint: Any = "tcp:0:interface=127.0.0.1",
         *,
         message: Any = b"are you there?",
         then: Timeouts | None = None,
@@ -64,7 +64,7 @@ class Served:
         """
         self._message = message
         self.server = await listen(endpoint, app, telemetry=Telemetry(self._told), reactor=self.reactor, **options)
-        if endpoint.startswith("tcp:"):
+        if (endpoint if isinstance(endpoint, str) else endpoint[0]).startswith("tcp:"):
             self.healthy = await connect(
                 f"tcp:127.0.0.1:{self.server.port}", framing=options.get("framing", "line"), codec=options.get("codec")
             )
@@ -76,11 +76,11 @@ class Served:
         """Have the healthy client ask, and be answered: whatever the app, it gives this message back."""
         assert await self.healthy.request(self._message, PATIENCE) == self._message
 
-    async def stranger(self, data: bytes = b"", *, reads: bool = True) -> Any:
-        """One more comes, and says `data`."""
+    async def stranger(self, data: bytes = b"", *, reads: bool = True, to: int | None = None) -> Any:
+        """One more comes, to the first port or to another, and says `data`."""
         factory = Factory.forProtocol(Stranger)
         factory.noisy = False
-        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.server.port)
+        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", to or self.server.port)
         stranger: Any = await endpoint.connect(factory)
         self.strangers.append(stranger)
         if not reads:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import itertools
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher, textFileLogObserver
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, connect, listen
@@ -36,7 +39,9 @@ from tcpapp.codecs import Json, MessagePack
 from tcpapp.networks import Networks
 from tcpapp.peer_keys import json_guard, msgpack_guard
 from tcpapp.proxy_protocol import Command, Family, Header
-from tcpapp.telemetry import CalmLog, LateReply, Refused
+from tcpapp.telemetry import CalmLog, LateReply, NeverOpened, Refused
+from tcpapp.tls.protocol import ServerTLS
+from tcpapp.turns import Steps
 from tests.patience import PATIENCE
 from tests.processes import program
 
@@ -337,6 +342,73 @@ async def test_tls_handshake_that_never_ends(served: Any, certificate: str, says
     await served.stranger(says)
     await served.ended("tls-failed" if fails else "tls-handshake-timeout")
     assert opened == []
+
+
+class TurnCounter:
+    """
+    A server's clock that stands still, by which nothing takes long. It counts what is done for TLS in each turn.
+
+    A step of a handshake, or a client that is accepted, sets a call for the next turn, with which that begins.
+    """
+
+    def __init__(self, reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._reactor = reactor
+        self.steps = 0
+        self.most_in_a_turn = 0
+        self._in_this = 0
+        self._count(monkeypatch, TLSMemoryBIOProtocol, "_checkHandshakeStatus")
+        self._count(monkeypatch, ServerTLS, "makeConnection")
+
+    def seconds(self) -> float:
+        return 0.0
+
+    def callLater(self, seconds: float, call: Any, *given: Any) -> Any:
+        if isinstance(getattr(call, "__self__", None), Steps):
+            return self._reactor.callLater(0, self._begin_turn, call, *given)
+        return self._reactor.callLater(seconds, call, *given)
+
+    def _begin_turn(self, call: Any, *given: Any) -> None:
+        self._in_this = 0
+        call(*given)
+
+    def _count(self, monkeypatch: pytest.MonkeyPatch, kind: Any, name: str) -> None:
+        method = getattr(kind, name)
+
+        def counted(*given: Any) -> Any:
+            self.steps += 1
+            self._in_this += 1
+            self.most_in_a_turn = max(self.most_in_a_turn, self._in_this)
+            return method(*given)
+
+        monkeypatch.setattr(kind, name, counted)
+
+
+def client_hello() -> bytes:
+    """What a client of TLS says first."""
+    sent = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost").do_handshake()
+    return sent.read()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_handshakes_begun_at_once_and_left(
+    served: Any, certificate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a turn of the loop, one client is accepted, or one step of one handshake is done; all others are served."""
+    turns = TurnCounter(served.reactor, monkeypatch)
+    endpoint = ["tcp:0:interface=127.0.0.1", f"tls:0:interface=127.0.0.1:certificate={certificate}"]
+    server = await served.start(echo, endpoint, clock=turns)
+    hello, tls_port = client_hello(), server.addresses[1].port
+    strangers = await gatherResults([Deferred.fromCoroutine(served.stranger(hello, to=tls_port)) for _ in range(50)])
+    while not all(each.data for each in strangers):  # the server's first answer
+        await served.is_served()
+    assert (turns.most_in_a_turn, turns.steps) == (1, 2 * 50)
+    for each in strangers:
+        each.transport.abortConnection()
+    while len(served.of(NeverOpened)) < 50:
+        await served.is_served()
+    assert len(server._factory.settings.steps) == 0
 
 
 @pytest_twisted.ensureDeferred

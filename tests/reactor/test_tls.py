@@ -236,6 +236,20 @@ def test_what_is_none_of_twisteds_stays_what_it_is() -> None:
         assert type(protocol) is before
 
 
+def test_a_class_that_may_be_quick_keeps_its_own_ways() -> None:
+    """It goes on doing all else as it did, and is made quick once."""
+
+    class Own(TLSMemoryBIOProtocol):
+        may_be_quick = True
+
+    protocols = [Own.__new__(Own) for _ in range(2)]
+    for protocol in (*protocols, protocols[0]):
+        tls.quicken(protocol)
+    quick = type(protocols[0])
+    assert quick.__mro__[1:3] == (tls.QuickTLS, Own)
+    assert type(protocols[1]) is quick
+
+
 def test_without_pyopenssl_there_is_a_reactor_too() -> None:
     code = (
         "import sys; sys.modules['OpenSSL'] = None; import tcpapp.reactor; tcpapp.reactor.install();"

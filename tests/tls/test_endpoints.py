@@ -24,6 +24,7 @@ from tcpapp.errors import InvalidOption, NotConnected
 from tcpapp.telemetry import NeverOpened
 from tcpapp.tls.client import client_options
 from tcpapp.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
+from tcpapp.turns import Steps
 from tests.patience import PATIENCE
 from tests.processes import program
 
@@ -281,6 +282,27 @@ async def test_a_conversation_may_go_on_with_tls(files: Any) -> None:
     assert await client.request(b"secret") == b"SECRET"
     with pytest.raises(InvalidOption, match="takes a connection without TLS"):
         await client.start_tls(None)
+    await client.close()
+    await server.close(0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_handshake_of_a_conversation_takes_turns(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's does, with those of its other connections; the client's has no others to wait for."""
+    taken: list[Any] = []
+    take = Steps.take
+
+    def noted(steps: Steps, step: Any, clock: Any) -> None:
+        taken.append(steps)
+        take(steps, step, clock)
+
+    monkeypatch.setattr(Steps, "take", noted)
+    server = await listen("tcp:0:interface=127.0.0.1", upgrading(files))
+    client = await connect(f"tcp:127.0.0.1:{server.port}")
+    await client.request(b"STARTTLS")
+    await client.start_tls(client_options("localhost", trust=files / "roots.pem"))
+    assert await client.request(b"secret") == b"SECRET"
+    assert set(taken) == {server._factory.settings.steps}
     await client.close()
     await server.close(0)
 

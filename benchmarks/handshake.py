@@ -1,0 +1,53 @@
+"""How long one step of a TLS handshake holds a server's loop: what OpenSSL makes of a ClientHello."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import trustme
+from OpenSSL import SSL
+
+from tcpapp.tls.contexts import ServerContexts, ServerSpec
+
+TIMES = 200
+
+KEYS = {"tcpapp-tls": trustme.KeyType.ECDSA, "tcpapp-tls-rsa": trustme.KeyType.RSA}
+"""The key of each server's certificate: ECDSA on P-256, or RSA with 2,048 bits."""
+
+
+def write_certificate(server: str, path: Path) -> None:
+    """A certificate for localhost, and its key, in one file."""
+    made = trustme.CA().issue_cert("localhost", key_type=KEYS[server])
+    made.private_key_and_cert_chain_pem.write_to_path(str(path))
+
+
+def microseconds(server: str) -> float:
+    """The median of the processor time that such a server's OpenSSL takes for a ClientHello."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cert.pem"
+        write_certificate(server, path)
+        contexts = ServerContexts(ServerSpec(certificate=path))
+    return statistics.median(_once(contexts) for _ in range(TIMES)) * 1e6
+
+
+def client_hello() -> bytes:
+    """What a client says first."""
+    sent = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl._create_unverified_context().wrap_bio(ssl.MemoryBIO(), sent).do_handshake()
+    return sent.read()
+
+
+def _once(contexts: ServerContexts) -> float:
+    connection = contexts.serverConnectionForTLS(None)
+    connection.set_accept_state()
+    connection.bio_write(client_hello())
+    began = time.thread_time()
+    with contextlib.suppress(SSL.WantReadError):
+        connection.do_handshake()
+    return time.thread_time() - began
