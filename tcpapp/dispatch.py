@@ -309,14 +309,20 @@ class Dispatch:
         self.requests = self._unsorted = None
         self._replies.clear()
 
-    def cancel_answer(self) -> None:
-        """The reply that the app has yet to give, if there is one, is not wanted any more."""
+    def cancel_answer(self, *, at_end: bool = True) -> None:
+        """
+        The reply that the app has yet to give, if there is one, is not wanted any more.
+
+        A coroutine that is running right now is not stopped by it: before the end it is asked again `at_end`.
+        """
         answer, self._answer = self._answer, None
         if answer is not None:
             try:
                 answer.cancel()
             except Exception:  # the app's own canceller
                 self._connection.app_failed(Failure())
+            if not at_end and self.hold & AWAITING:
+                self._answer = answer
 
     def cancel_talk(self, waited_for: object) -> None:
         """The connection has ended: cancel the conversation that nobody told, for it waits still for `waited_for`."""
