@@ -40,7 +40,8 @@ class Dispatch:
     Hands the messages of one connection to its app.
 
     `hold` is 0 while messages go straight to the app. `requests` are those that wait for replies, once there are any.
-    `in_hand` is how many bytes of memory the messages take, at the most, that the app has yet to answer.
+    `in_hand` is how many bytes of memory the messages take, at the most, that the app has yet to answer. It is `costly`
+    where the last messages took longer than a turn's budget: those that wait are handed on one turn after the other.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Dispatch:
         "_deadlines",
         "_framing",
         "_handlers",
+        "_has_turn",
         "_inbox",
         "_mark",
         "_outbox",
@@ -64,6 +66,7 @@ class Dispatch:
         "_turn_began",
         "_turns",
         "_unsorted",
+        "costly",
         "hold",
         "in_hand",
         "requests",
@@ -90,6 +93,8 @@ class Dispatch:
         self._clock = clock
         self._turns = settings.turns
         self._turn_began = -inf
+        self._has_turn = False
+        self.costly = False
         self._receives: deque[Deferred[Any]] | None = None
         self._budget = limits.work_per_turn / 1e6 if clock is not None and limits.work_per_turn else inf
         self._mark = limits.write_high
@@ -182,10 +187,15 @@ class Dispatch:
             self.go_on()
 
     def go_on(self) -> None:
-        """Hand on what waits, unless something holds it back."""
+        """Hand on what waits, unless something holds it back. What takes long has to wait for its turn before that."""
         while not self.hold & ~(ENDING | TOLD) and self._inbox:
+            if self.costly and not self._has_turn:
+                self._yield()
+                break
+            began = self._deadlines.seconds()
             self._work_on(self._for_a_turn())
             self._end_work()
+            self.costly = self._deadlines.seconds() - began > self._budget
         if not self.hold & (WORKING | GONE):
             self._connection.app_rests()
 
@@ -203,15 +213,20 @@ class Dispatch:
         ends = seconds() + self._budget
         while inbox:
             if seconds() > ends:
-                assert self._clock is not None
-                self.hold |= YIELDED
-                self._turns.wait(self.take_turn, self._clock)
+                self._yield()
                 break
             yield inbox.take()
 
+    def _yield(self) -> None:
+        assert self._clock is not None
+        self.hold |= YIELDED
+        self._turns.wait(self.take_turn, self._clock)
+
     def take_turn(self) -> None:
         """Its turn has come: go on with the messages that wait."""
+        self._has_turn = True
         self.let_go(YIELDED)
+        self._has_turn = False
 
     def receive(self) -> Deferred[Any]:
         """The next message for whoever fetches it; of a conversation that does not wait for them, in a later turn."""
@@ -324,14 +339,20 @@ class Dispatch:
         self.requests = self._unsorted = None
         self._replies.clear()
 
-    def cancel_answer(self) -> None:
-        """The reply that the app has yet to give, if there is one, is not wanted any more."""
+    def cancel_answer(self, *, at_end: bool = True) -> None:
+        """
+        The reply that the app has yet to give, if there is one, is not wanted any more.
+
+        A coroutine that is running right now is not stopped by it: before the end it is asked again `at_end`.
+        """
         answer, self._answer = self._answer, None
         if answer is not None:
             try:
                 answer.cancel()
             except Exception:  # the app's own canceller
                 self._connection.app_failed(Failure())
+            if not at_end and self.hold & AWAITING:
+                self._answer = answer
 
     def cancel_talk(self, waited_for: object) -> None:
         """The connection has ended: cancel the conversation that nobody told, for it waits still for `waited_for`."""

@@ -270,6 +270,8 @@ class Intake:
 
     def _set_busy(self, busy: bool) -> None:
         self._busy = busy
+        if busy:
+            self._dispatch.costly = True  # so are those that come to wait in the inbox
         self.share = 0 if busy or self._messages is not None else self._fitting(self.budget)
 
     def _rest(self) -> None:

@@ -216,8 +216,12 @@ class Link(Protocol):
     def memory_short(self, cause: CloseReason) -> None:
         """It is the one that holds the most, where all of them hold too much."""
         self._load.end()  # its bytes are gone before anything else is, but for those of its transport: a turn later
+        dispatch, waited_for = self._dispatch, self._dispatch.waits_for
         self._cut(cause)
         self._drop(all_of_it=True)
+        # Values in the app's hands can be most of it, and other connections can bring more in this very turn.
+        dispatch.cancel_talk(waited_for)
+        dispatch.cancel_answer(at_end=False)
 
     def load_changed(self) -> None:
         """More is held than was, or less."""

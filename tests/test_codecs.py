@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -436,3 +438,44 @@ def test_text_does_without_msgspec() -> None:
         "assert from_string('text').decode(b'x') == 'x'"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent.parent, timeout=PATIENCE)
+
+
+# The collector --------------------------------------------------------------------------------------------------------
+
+
+COLLECTED: list[bool] = []
+
+
+class Seen(msgspec.Struct):
+    """A value that notes whether the collector was on when it was made."""
+
+    padding: str
+
+    def __post_init__(self) -> None:
+        COLLECTED.append(gc.isenabled())
+
+
+@pytest.mark.parametrize("codec", [Json(Seen), MessagePack(Seen)])
+@pytest.mark.parametrize(("size", "on"), [(100, True), (10_000, False)])
+def test_the_collector_does_not_run_while_a_large_message_is_decoded(codec: Any, size: int, on: bool) -> None:
+    """It would look again and again through a value that grows: CPython up to 3.11 collects where objects are made."""
+    COLLECTED.clear()
+    message = codec.encode({"padding": "x" * size})
+    codec.decode(message)
+    with pytest.raises(UndecodableMessage):
+        codec.decode(message + b"!")
+    assert (COLLECTED[0], gc.isenabled()) == (on, True)
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_collector_that_was_off_stays_off() -> None:
+    """It is the user's own."""
+    Json().decode(b"[" + b"[]," * 10_000 + b"1]")
+    assert not gc.isenabled()
+
+
+@pytest.fixture
+def collector_off() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()

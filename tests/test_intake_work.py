@@ -354,6 +354,87 @@ def test_a_receive_that_is_cancelled_while_it_waits_for_its_turn_takes_nothing()
     assert clock.getDelayedCalls() == []
 
 
+# What waited in the inbox ---------------------------------------------------------------------------------------------
+
+
+class Held(Costly):
+    """A costly app that replies with more than the write mark, or later."""
+
+    def __init__(self, clock: TurnClock, *, later: bool) -> None:
+        super().__init__(clock)
+        self.later = later
+        self.answers: list[Deferred[None]] = []
+
+    def received(self, message: bytes, connection: Any) -> Any:
+        super().received(message, connection)
+        if not self.later:
+            return b"x" * 300_000
+        self.answers.append(Deferred())
+        return self.answers[-1]
+
+
+def held(count: int, cost: int, *, later: bool) -> tuple[Server, list[NotedTransport]]:
+    """A server whose app is held back for each of so many peers, with a message of theirs behind the first."""
+    timeouts = Timeouts(first_message=0, idle=0, frame=0, answer=0, send_progress=0)
+    server = Server(lambda clock: Held(clock, later=later), timeouts=timeouts)
+    peers = [server.peer(peer_reads=False) for _ in range(count)]
+    for each in peers:
+        each.receive(b"%d\n" % cost)
+    for each in peers:
+        each.receive(b"%d\n" % cost)
+    server.turns()
+    assert (len(server.app.messages), [each.connection.unread for each in peers]) == (count, [1] * count)
+    return server, peers
+
+
+def taken(server: Server) -> list[int]:
+    """How many messages the app is given in each of the next turns."""
+    found: list[int] = []
+    while server.clock.getDelayedCalls() and len(found) < 100:
+        before = len(server.app.messages)
+        server.clock.turn()
+        found.append(len(server.app.messages) - before)
+    return found
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_costly_messages_that_waited_in_inboxes_take_turns(later: bool) -> None:
+    """Though all peers read at one moment, or the app answers all of them: others are served in between."""
+    server, peers = held(3, 10_000, later=later)
+    for each in peers:
+        while each.unsent:
+            each.take()
+    for answer in getattr(server.app, "answers", ()):
+        answer.callback(None)
+    assert len(server.app.messages) == 3
+    assert [each for each in taken(server) if each] == [1, 1, 1]
+
+
+def test_one_that_is_held_back_when_its_turn_comes_waits_for_another() -> None:
+    """It is as costly as before."""
+    server, (peer,) = held(1, 10_000, later=True)
+    server.app.answers[0].callback(None)
+    peer.connection.pause()
+    assert taken(server) == [0]
+    peer.connection.resume()
+    assert len(server.app.messages) == 1
+    assert taken(server) == [1]
+
+
+def test_messages_that_take_little_wait_for_no_turn() -> None:
+    """They are handed on at once; and so are those of one that was costly before, when the last one was not."""
+    server, (peer,) = held(1, 10, later=True)
+    server.app.answers[0].callback(None)
+    assert (len(server.app.messages), taken(server)) == (2, [])
+    peer.receive(b"10000\n10\n10\n")
+    server.turns()
+    server.app.answers[1].callback(None)
+    server.app.answers[2].callback(None)
+    assert taken(server) == [1]
+    server.app.answers[3].callback(None)
+    assert len(server.app.messages) == 5
+
+
 # Messages that are left out -------------------------------------------------------------------------------------------
 
 

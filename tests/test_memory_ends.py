@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from tcpapp import Limits, MessageServerFactory, Timeouts, conversation
 from tcpapp.ending import State
-from tcpapp.telemetry import Closed
+from tcpapp.telemetry import AppFailed, Closed
 from tcpapp.testing.transport import FakeTransport
 from tests.peers import NotedTransport, Peer, StrictClock, Switch, stalled
 
@@ -149,6 +150,65 @@ def test_what_a_receive_can_still_take_outlives_the_cut() -> None:
         assert peer.connection.unread == left
         peer.clock.advance(0)
         assert (peer.connection.unread, buffered(peer)) == (left, 0)
+
+
+class Value:
+    """What an app has in its hands."""
+
+
+async def keeps(gone: list[str], waited: Deferred[None]) -> None:
+    value = Value()
+    weakref.finalize(value, gone.append, "value")
+    try:
+        await waited
+    finally:
+        gone.append("app")
+
+
+@pytest.mark.parametrize("form", ["function", "conversation"])
+def test_what_the_app_has_in_hand_is_let_go_of_where_memory_is_short(form: str) -> None:
+    """At once: others take more in the same turn, and what is in an app's hands can be most of what there is."""
+    gone: list[str] = []
+
+    async def answers(message: bytes, connection: Any) -> None:
+        await keeps(gone, Deferred())
+
+    @conversation
+    async def talks(connection: Any) -> None:
+        async for _ in connection:
+            await keeps(gone, Deferred())
+
+    peer: Any = Peer(answers if form == "function" else talks, timeouts=QUIET)
+    peer.says(b"1\n")
+    peer.connection._load.shed(1000, 500)
+    assert (sorted(gone), buffered(peer), peer.connection.state) == (["app", "value"], 0, State.CLOSING)
+    peer.clock.advance(0)
+    assert ([each.reason.rule for each in peer.told(Closed)], peer.told(AppFailed)) == (["memory-short"], [])
+
+
+@pytest.mark.parametrize("form", ["function", "conversation"])
+def test_an_app_that_is_running_when_its_connection_is_cut_is_cancelled_at_the_end(form: str) -> None:
+    """It cannot be at once, for it is the one that is at work."""
+    gone: list[str] = []
+    first: Deferred[None] = Deferred()
+
+    async def sends_too_much(connection: Any) -> None:
+        await first
+        connection.send(b"x" * 3_000_000).addErrback(lambda _: None)
+        await keeps(gone, Deferred())
+
+    @conversation
+    async def talks(connection: Any) -> None:
+        await sends_too_much(connection)
+
+    app = talks if form == "conversation" else lambda _, connection: sends_too_much(connection)
+    limits = Limits(max_buffered=1_000_000)
+    peer: Any = stalled(app, framing="line:max=4000000", timeouts=QUIET, limits=limits)
+    peer.says(b"1\n")
+    first.callback(None)
+    assert (gone, peer.connection.state, peer.factory.info().shed) == ([], State.CLOSING, 1)
+    peer.clock.advance(0)
+    assert (sorted(gone), buffered(peer), peer.told(AppFailed)) == (["app", "value"], 0, [])
 
 
 # Nothing for the collector -------------------------------------------------------------------------------------------
