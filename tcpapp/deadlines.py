@@ -63,6 +63,9 @@ __all__ = ["Deadlines", "Waiting", "reason_of", "unread", "waits_of"]
 STALL = 1.0
 """Seconds by which a late timer says that the loop stood still. Our choice: the default of ``blocked``."""
 
+NEVER: Final = -inf
+"""A time before all others."""
+
 LOOKS = 2
 """Turns to wait then. One is not enough: uvloop makes a call that is due at once before it reads the sockets."""
 
@@ -186,13 +189,13 @@ class Deadlines:
         self._unfinished: float | None = None
         self._stopped = inf
         self._frame_stopped = inf
-        self._short_until = -inf
+        self._short_until = NEVER
         self._our_turn = False
         self._began = 0.0
         self._silent = 0.0
         self._quiet = 0.0
         self.heard = 0.0
-        self.said = -inf
+        self.said = NEVER
         self.watchful = True
         self.unread = False
         self.spoken_to = False

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from math import inf
 from types import CoroutineType
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -28,8 +28,12 @@ from tcpapp.inbox import MESSAGE_COST, Inbox
 from tcpapp.outbox import Outbox
 from tcpapp.requests import Requests, answer
 from tcpapp.settings import Settings
+from tcpapp.turns import turn_of
 
 __all__ = ["Dispatch"]
+
+NEVER: Final = -inf
+"""A time before all others."""
 
 NOBODY = Handlers(None, None)
 """The app of a connection that is not open yet."""
@@ -92,11 +96,11 @@ class Dispatch:
         self._deadlines = deadlines
         self._clock = clock
         self._turns = settings.turns
-        self._turn_began = -inf
+        self._turn_began = NEVER
         self._has_turn = False
         self.costly = False
         self._receives: deque[Deferred[Any]] | None = None
-        self._budget = limits.work_per_turn / 1e6 if clock is not None and limits.work_per_turn else inf
+        self._budget = turn_of(limits.work_per_turn) if clock is not None else inf
         self._mark = limits.write_high
         self._received: Any = None
         self._received_all: Any = None

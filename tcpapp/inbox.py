@@ -213,10 +213,10 @@ class Inbox:
         self._fail_waiters(self._ended)
 
     def give_no_more(self, waiter: Deferred[Any]) -> None:
-        """It was cancelled: no message is for it. Nothing is done for one that does not wait."""
-        if self._waiters and waiter in self._waiters:
-            self._waiters.remove(waiter)
-            self.in_use = bool(self._waiters or self._messages)
+        """It was cancelled while it waits: no message is for it."""
+        assert self._waiters is not None
+        self._waiters.remove(waiter)
+        self.in_use = bool(self._waiters or self._messages)
 
     def end(self, error: NotConnected) -> None:
         """No message will come any more: fail those who wait, and those who ask when all that came is taken."""

@@ -16,6 +16,7 @@ left out for their length (``oversize=skip``) count as all others do.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from math import inf
 from typing import Final, Protocol
 
@@ -29,6 +30,7 @@ from tcpapp.inbox import MESSAGE_COST
 from tcpapp.pace import Pace
 from tcpapp.reading import FAST, KEPT, LEAST_SIP, METERED, Reading
 from tcpapp.settings import Settings
+from tcpapp.turns import turn_of
 
 __all__ = ["Intake", "Reader"]
 
@@ -136,8 +138,8 @@ class Intake:
         self._piece = max(min(second, LEAST_SIP), min(second // PIECES, METERED))
         self._busy = False
         self._waiting = False
-        self.budget = limits.work_per_turn / 1e6 if timed and limits.work_per_turn else inf
-        self._cost = limits.work_per_turn / 1e6 / FIRST
+        self.budget = turn_of(limits.work_per_turn) if timed else inf
+        self._cost = _first_cost(limits.work_per_turn)
         self.share = self._fitting(self.budget) if self._messages is None else 0
         self.watches = self._bytes is not None
         self.size = 0
@@ -291,6 +293,12 @@ class Intake:
 
     def _credit(self, pace: Pace) -> int:
         return max(0, int(pace.credit(self._deadlines.seconds()) + ROUNDING))
+
+
+@lru_cache(maxsize=64)
+def _first_cost(microseconds: int) -> float:
+    """What a message is taken to cost before one was measured, where a turn has so many microseconds."""
+    return microseconds / 1e6 / FIRST
 
 
 def _size(messages: list[bytes]) -> int:

@@ -11,10 +11,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
+from math import inf
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["Steps", "Turns"]
+__all__ = ["Steps", "Turns", "turn_of"]
+
+
+@lru_cache(maxsize=64)
+def turn_of(microseconds: int) -> float:
+    """How many seconds of work a turn has; 0 is no limit. It is one object for all connections, which keep it."""
+    return microseconds / 1e6 if microseconds else inf
 
 
 class Turns:

@@ -217,6 +217,17 @@ def test_sends_of_a_connection_that_is_cut_in_the_callback_of_one_fail() -> None
     assert b"z" not in peer.hears()
 
 
+def test_a_connection_that_is_cut_in_the_callback_of_its_last_send_is_not_closed_besides() -> None:
+    """It was closing, and waited for that send only."""
+    peer = busy(reads=False, limits=Limits(write_high=100))
+    told = outcome(peer.connection.send(b"x" * 150), lambda _: peer.connection.abort())
+    closed = outcome(peer.connection.close(60))
+    peer.transport.take()
+    turns(peer)
+    assert told == [None]
+    assert (closed[0].rule, peer.transport.aborted, peer.factory.info().buffered) == ("aborted", True, 0)
+
+
 def test_what_an_app_replies_after_it_was_cut_is_not_held() -> None:
     """A peer that takes nothing, and a reply that comes once the connection is aborted."""
 
