@@ -9,9 +9,11 @@ processors, where there are two; the attacker shares the client's, and gives way
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from contextlib import ExitStack
 
 from benchmarks import handshake
 from benchmarks.echo import ROOT, Load, Server, serving
-from benchmarks.machine import pin, processors, raise_file_limit
+from benchmarks.machine import cpu_seconds, pin, processors, raise_file_limit, unpin
 from benchmarks.report import Row
 
 GROUP = "a healthy client's latency, 99 of 100, under attack"
@@ -32,6 +34,11 @@ LONGEST = 20.0
 """Seconds after which an attacker ends, whatever happens."""
 LINGER = struct.pack("ii", 1, 0)
 EMPTY = struct.pack(">I", 0)
+LARGE = 1_000_000
+"""Bytes of a line that is nearly as long as one may be."""
+MEMBERS = 300
+LEAST = 30
+"""Questions that are asked at the least, however long they take."""
 
 Attack = Callable[[int, Callable[[], bool]], None]
 
@@ -164,6 +171,71 @@ def speak_http(port: int, goes_on: Callable[[], bool]) -> None:
             select.select([client], [], [], 1)
 
 
+def flood_with_json(port: int, goes_on: Callable[[], bool]) -> None:
+    """Row 34: 20 that send JSON lines of 30 kB, all of it empty lists."""
+    flood_from([dial(port) for _ in range(20)], json_line(30_000), goes_on)
+
+
+def flood_with_large_json(port: int, goes_on: Callable[[], bool]) -> None:
+    """Row 34: 20 that send JSON lines of 1 MB, all of it empty lists."""
+    flood_from([dial(port) for _ in range(20)], json_line(LARGE), goes_on)
+
+
+def flood_with_skipped(port: int, goes_on: Callable[[], bool]) -> None:
+    """Row 34: 20 that send lines of 3 bytes, which are over the server's max and skipped."""
+    flood_from([dial(port) for _ in range(20)], b"abc\n" * 15_000, goes_on)
+
+
+def be_in_a_chat(port: int, goes_on: Callable[[], bool]) -> None:
+    """No fault: 300 in a chat, who say nothing, and read."""
+    flood_from(join(port, MEMBERS), b"", goes_on)
+
+
+def flood_a_chat(port: int, goes_on: Callable[[], bool]) -> None:
+    """Row 34: one of 300 in a chat says all that is taken; until a client's line has come to another."""
+    flood_from(join(port, MEMBERS), b"x\n" * 8192, goes_on, 1)
+
+
+def json_line(size: int) -> bytes:
+    """A line of about so many bytes that takes long to decode for its size."""
+    return b"[" + b"[]," * (size // 3 - 1) + b"1]\n"
+
+
+def join(port: int, how_many: int) -> list[socket.socket]:
+    """So many members of a chat."""
+    found = []
+    for place in range(how_many):
+        found.append(dial(port))
+        push(found[-1], b"member-%d\n" % place)
+    return found
+
+
+def flood_from(clients: list[socket.socket], data: bytes, goes_on: Callable[[], bool], how_many: int = 0) -> None:
+    """The first `how_many` clients (0: all) send `data` again and again, as fast as it is taken; all read."""
+    senders = dict.fromkeys(clients[: how_many or None] if data else (), 0)
+    files = {each.fileno(): each for each in clients}
+    poll = select.epoll()
+    for each in clients:
+        poll.register(each, select.EPOLLIN | (select.EPOLLOUT if each in senders else 0))
+    while goes_on():
+        for file, event in poll.poll(0.02):
+            each = files[file]
+            if event & ~select.EPOLLOUT and not drained(each):
+                poll.unregister(file)
+            elif event & select.EPOLLOUT:
+                senders[each] = (senders[each] + push(each, data[senders[each] :])) % len(data)
+
+
+def drained(client: socket.socket) -> bool:
+    """Read what came to it. Whether it is still connected."""
+    with contextlib.suppress(BlockingIOError):
+        try:
+            return bool(client.recv(1 << 20))
+        except ConnectionError:
+            return False
+    return True
+
+
 ATTACKS: dict[str, Attack] = {
     each.__name__: each
     for each in (
@@ -178,6 +250,11 @@ ATTACKS: dict[str, Attack] = {
         shake_no_hands,
         shake_no_hands_rsa,
         speak_http,
+        flood_with_json,
+        flood_with_large_json,
+        flood_with_skipped,
+        be_in_a_chat,
+        flood_a_chat,
     )
 }
 
@@ -187,6 +264,91 @@ The attacks on TLS, and the servers that they are on.
 
 One step of a handshake cannot be cut. So the goal is about the latency less what OpenSSL takes for one.
 """
+
+
+SERVERS = {
+    "flood_with_json": "tcpapp-json",
+    "flood_with_large_json": "tcpapp-json",
+    "flood_with_skipped": "tcpapp-skip",
+    "be_in_a_chat": "tcpapp-chat",
+    "flood_a_chat": "tcpapp-chat",
+}
+"""Which server an attack is against, where it is not "tcpapp"."""
+DECODED = {"flood_with_json": json_line(30_000), "flood_with_large_json": json_line(LARGE)}
+"""The largest message of an attack, where it takes long: nobody is served meanwhile, and that is allowed for."""
+COMPANY = {"flood_a_chat": "be_in_a_chat"}
+"""What goes on where a client is alone, and there is to be no other difference."""
+
+
+@contextlib.contextmanager
+def asking(name: str, server: Server) -> Iterator[Callable[[], None]]:
+    """A client that asks an attacked server once whenever it is called, and returns once there is an answer."""
+    talks = name == "flood_a_chat"
+    with ExitStack() as stack:
+        us, partner = (
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST)) for _ in "12"
+        )
+        us.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not talks:
+            yield lambda: ask(us, b"1\n", us, b"1\n")
+            return
+        for place, each in enumerate((us, partner)):
+            ask(each, b"healthy-%d\n" % place, each, b"Hello")
+        counted = itertools.count()
+        yield lambda: ask_through(us, partner, next(counted))
+
+
+def ask(us: socket.socket, data: bytes, hears: socket.socket, until: bytes) -> None:
+    """Send `data`, and read where it is heard until this has come."""
+    us.sendall(data)
+    heard = b""
+    while until not in heard:
+        came = hears.recv(1 << 16)
+        if not came:
+            raise RuntimeError("a healthy client was cut")
+        heard = heard[-len(until) :] + came
+
+
+def ask_through(us: socket.socket, partner: socket.socket, count: int) -> None:
+    """Say something in a chat; a partner hears it among all else that is said. What we hear is read, and no more."""
+    ask(us, b"?%d\n" % count, partner, b": ?%d\n" % count)
+    us.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while us.recv(1 << 16):
+            pass
+    us.settimeout(LONGEST)
+
+
+def latency(name: str, server: Server, seconds: float) -> float:
+    """Microseconds in which 99 of 100 questions are answered, with one at a time for so long."""
+    pin(0, processors().load)
+    took = []
+    try:
+        with asking(name, server) as again:
+            ends = time.perf_counter() + seconds
+            while (began := time.perf_counter()) < ends or len(took) < LEAST:
+                again()
+                took.append(time.perf_counter() - began)
+    finally:
+        unpin()
+    return sorted(took)[len(took) * 99 // 100] * 1e6
+
+
+def message_time(name: str, server: Server) -> tuple[float, float]:
+    """Microseconds that the largest message of an attack takes of the server's processor, and its decoding: medians."""
+    message = DECODED.get(name)
+    if message is None:
+        return 0.0, 0.0
+    took, decoded = [], []
+    with socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST) as client:
+        for _ in range(5):
+            before = cpu_seconds(server.pid)[0]
+            client.sendall(message)
+            while not client.recv(1 << 20).endswith(b"\n"):
+                pass
+            took.append((cpu_seconds(server.pid)[0] - before) * 1e6)
+            decoded.append(server.told()["decode"] * 1e6)
+    return statistics.median(took), statistics.median(decoded)
 
 
 @contextlib.contextmanager
@@ -210,22 +372,45 @@ def run(rounds: int, quick: bool) -> list[Row]:
     seconds = 0.5 if quick else 1.2
     load = Load(1, seconds, connections=1)
     found = []
-    for name, attack in ATTACKS.items():
+    costs = [name for name in SERVERS if name not in COMPANY.values()]
+    for name in (each for each in ATTACKS if each not in (*costs, *COMPANY.values())):
         alone, attacked = [], []
         with ExitStack() as stack:
-            server = stack.enter_context(serving(WITH_TLS.get(attack, "tcpapp")))
+            server = stack.enter_context(serving(WITH_TLS.get(ATTACKS[name], SERVERS.get(name, "tcpapp"))))
             for _ in range(rounds):
                 alone.append(load.against(server)["p99_us"])
                 with under(name, server):
                     attacked.append(load.against(server)["p99_us"])
-        title = (attack.__doc__ or "").partition(": ")[2].rstrip(".")
-        one_step = 0.0
-        if attack in WITH_TLS:
-            one_step = handshake.microseconds(WITH_TLS[attack])
+        title, one_step = title_of(name), 0.0
+        if ATTACKS[name] in WITH_TLS:
+            one_step = handshake.microseconds(WITH_TLS[ATTACKS[name]])
             title += f" (compared less one handshake, {one_step:.0f} us)"
         ratios = [max(0.0, worse - one_step) / better for worse, better in zip(attacked, alone, strict=True)]
         found.append(Row(GROUP, title, "us", attacked, ratios, "alone", alone, goal=GOAL, at_least=False))
-    return found
+    return found + [costly(name, min(rounds, 2), seconds * 0.7) for name in costs]
+
+
+def title_of(name: str) -> str:
+    """What an attack is, in its own words."""
+    return (ATTACKS[name].__doc__ or "").partition(": ")[2].rstrip(".")
+
+
+def costly(name: str, rounds: int, seconds: float) -> Row:
+    """An attack by messages that take long: the time of one of them is allowed for, since none is interrupted."""
+    alone, attacked = [], []
+    with serving(SERVERS[name]) as server:
+        allowed, decode = message_time(name, server)
+        for _ in range(rounds):
+            with under(COMPANY[name], server) if name in COMPANY else contextlib.nullcontext():
+                alone.append(latency(name, server, seconds))
+            with under(name, server):
+                attacked.append(latency(name, server, seconds))
+    ratios = [max(0.0, worse - allowed) / better for worse, better in zip(attacked, alone, strict=True)]
+    title = title_of(name)
+    if allowed:
+        title += f" (without the {allowed / 1000:.1f} ms of one message, {decode / 1000:.1f} of them its decoding)"
+    extra: dict[str, object] = {"message_us": allowed, "decode_us": decode}
+    return Row(GROUP, title, "us", attacked, ratios, "alone", alone, goal=GOAL, at_least=False, extra=extra)
 
 
 def main(name: str, port: int) -> None:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,17 @@ class Server:
     pid: int
     port: int
     tls_port: int = 0
+    process: subprocess.Popen[str] | None = field(default=None, repr=False, compare=False)
+
+    def told(self) -> dict[str, Any]:
+        """What a server of `benchmarks.bounded` tells of itself."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("?\n")
+        self.process.stdin.flush()
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return found
 
 
 @contextmanager
@@ -84,7 +95,8 @@ def serving(name: str, port: int = 0) -> Iterator[Server]:
             said = process.stdout.readline() if process.stdout else ""
             if not said:
                 raise RuntimeError(f"the server {name!r} did not start")
-            yield Server(name, process.pid, *map(int, said.split()))
+            port, tls_port = (*map(int, said.split()), 0)[:2]
+            yield Server(name, process.pid, port, tls_port, process)
         finally:
             if process.stdin:
                 process.stdin.close()

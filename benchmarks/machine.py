@@ -14,6 +14,10 @@ BUSY = 0.5
 """Load average per processor above which other work is likely to be in the numbers."""
 
 
+_ALLOWED = sorted(os.sched_getaffinity(0))
+"""Those this process might use when it began."""
+
+
 @dataclass(frozen=True)
 class Processors:
     """Which processor the server under test runs on, and which the load; `None` where there is one only."""
@@ -29,8 +33,7 @@ class Processors:
 
 def processors() -> Processors:
     """The first and the last processor this process may use."""
-    allowed = sorted(os.sched_getaffinity(0))
-    return Processors(allowed[0], allowed[-1]) if len(allowed) > 1 else Processors(None, None)
+    return Processors(_ALLOWED[0], _ALLOWED[-1]) if len(_ALLOWED) > 1 else Processors(None, None)
 
 
 def pin(pid: int, processor: int | None) -> None:
@@ -38,6 +41,11 @@ def pin(pid: int, processor: int | None) -> None:
     if processor is not None:
         with contextlib.suppress(ProcessLookupError):  # it is over already, and says itself why
             os.sched_setaffinity(pid, {processor})
+
+
+def unpin() -> None:
+    """Let this process use all processors again."""
+    os.sched_setaffinity(0, _ALLOWED)
 
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
@@ -56,6 +64,28 @@ def heap_bytes(pid: int) -> int:
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("this kernel does not tell a process's anonymous memory")
+
+
+def _status(pid: int, name: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"this kernel does not tell a process's {name}")
+
+
+def resident_bytes(pid: int) -> int:
+    """Bytes of memory that a process has now."""
+    return _status(pid, "VmRSS")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most it had since it began, or since `forget_peak`."""
+    return _status(pid, "VmHWM")
+
+
+def forget_peak(pid: int) -> None:
+    """Have `peak_bytes` begin again (proc(5), ``clear_refs``)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def open_files(pid: int) -> int:

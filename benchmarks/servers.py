@@ -14,12 +14,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import json
+import socket
 import struct
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks import bounded
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
@@ -186,14 +191,23 @@ def amp_echo() -> tuple[Any, IProtocolFactory]:
 
 
 def serve_twisted(
-    name: str, make_factory: Callable[[], IProtocolFactory], port: int, installer: Any, *, tls: bool = False
+    name: str,
+    make_factory: Callable[[], IProtocolFactory],
+    port: int,
+    installer: Any,
+    *,
+    tls: bool = False,
+    small: bool = False,
 ) -> None:
-    """Serve a factory on a reactor until standard input ends."""
+    """Serve a factory on a reactor until standard input ends. `small`: with small buffers in the kernel."""
     installer.install()
     from twisted.internet import reactor, stdio
     from twisted.internet.protocol import Protocol
 
     class UntilEnd(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            print(json.dumps(bounded.told()), flush=True)
+
         def connectionLost(self, reason: object = None) -> None:
             if reactor.running:
                 reactor.stop()
@@ -203,6 +217,10 @@ def serve_twisted(
     with tempfile.TemporaryDirectory() as folder:
         if tls:
             ports.append(listen_with_tls(name, reactor, factory, Path(folder) / "cert.pem"))
+        if small:
+            for each in ports:  # connections have what their port has
+                each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bounded.SEND_BUFFER)
+                each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bounded.RECEIVE_BUFFER)
         stdio.StandardIO(UntilEnd())
         reactor.callLater(LIFETIME, reactor.stop)
         announce(*(port.getHost().port for port in ports))
@@ -301,6 +319,9 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "twisted-line": twisted_line,
     "twisted-bare": twisted_bare,
     "twisted-amp": lambda: amp_echo()[1],
+    **{f"bounded-{name}": partial(make, bounded.BOUND) for name, make in bounded.FACTORIES.items()},
+    **{f"tcpapp-{name}": partial(make, 0) for name, make in bounded.FACTORIES.items()},
+    **{f"bounded-{name}-tls": partial(bounded.FACTORIES[name], bounded.BOUND) for name in ("echo", "large")},
 }
 REACTORS = {"": "twisted.internet.epollreactor", "uvloop": "tcpapp.reactor"}
 """What a server of Twisted's runs on: the epoll reactor, or with `@uvloop` behind its name, ours."""
@@ -323,7 +344,8 @@ def main(name: str, port: int) -> None:
         sys.path.insert(0, str(COMPILED))
     if factory in TWISTED:
         installer = importlib.import_module(REACTORS[reactor])
-        serve_twisted(factory, TWISTED[factory], port, installer, tls="-tls" in factory)
+        small = factory.startswith("bounded-")
+        serve_twisted(factory, TWISTED[factory], port, installer, tls="-tls" in factory, small=small)
     elif name in ASYNCIO:
         if name.startswith("uvloop"):
             import uvloop
