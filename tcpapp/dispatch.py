@@ -262,7 +262,7 @@ class Dispatch:
 
     def _wait_to_receive(self) -> None:
         assert self._clock is not None
-        self._turns.wait(self.receive_now, self._clock)
+        self._turns.wait(self.receive_now, self._clock, self._budget)
 
     def _receive_no_more(self, receive: Deferred[Any]) -> None:
         """It was cancelled, before its turn or after."""

@@ -8,9 +8,11 @@ turns before the next messages are let in. Where there is a rate, no more is let
 and nothing is read meanwhile: there is never more of it than came with one chunk.
 
 A connection that was over its time is busy: of its next chunk, too, no message is let in before its turn, until a chunk
-takes less. Only one of the busy connections has its turn between two looks at the sockets. To cut a chunk into messages
-takes time as well, so a connection whose chunks hold too many is read in small pieces from then on. Messages that are
-left out for their length (``oversize=skip``) count as all others do.
+takes less. Only one of the busy connections has its turn between two looks at the sockets. Nobody knows of a new
+connection what its messages take: where a turn is over its time already, the first ones wait for a turn of newcomers,
+of whom one has its turn then, too. To cut a chunk into messages takes time as well, so a connection whose chunks hold
+too many is read in small pieces from then on. Messages that are left out for their length (``oversize=skip``) count as
+all others do.
 """
 
 from __future__ import annotations
@@ -98,6 +100,8 @@ class Intake:
         "_limits",
         "_messages",
         "_most",
+        "_new",
+        "_newcomers",
         "_piece",
         "_reader",
         "_reading",
@@ -126,6 +130,7 @@ class Intake:
         self._reading = reading
         self._limits = limits
         self._turns = settings.turns
+        self._newcomers = settings.newcomers
         self._deadlines = deadlines
         self._clock = clock
         self._waits = settings.policies.too_fast == "wait"
@@ -140,7 +145,8 @@ class Intake:
         self._waiting = False
         self.budget = turn_of(limits.work_per_turn) if timed else inf
         self._cost = _first_cost(limits.work_per_turn)
-        self.share = self._fitting(self.budget) if self._messages is None else 0
+        self._new = True
+        self.share = 0
         self.watches = self._bytes is not None
         self.size = 0
         self.kept: list[bytes] = []
@@ -196,7 +202,7 @@ class Intake:
         self.size += _size(messages)
         if goes_on_already:
             return
-        if self._busy:
+        if self._busy or (self._new and self._turns.spent):
             self._rest()
         else:
             self.go_on()
@@ -233,6 +239,7 @@ class Intake:
         if self._waiting:
             self._waiting = False
             self._turns.leave(self.go_on)
+            self._newcomers.leave(self.go_on)
         count = self._dropped + len(self.kept)
         self._dropped, self.size = 0, 0
         self.kept.clear()
@@ -272,8 +279,11 @@ class Intake:
 
     def _set_busy(self, busy: bool) -> None:
         self._busy = busy
+        self._new = False
         if busy:
             self._dispatch.costly = True  # so are those that come to wait in the inbox
+            assert self._clock is not None
+            self._turns.spend(self._clock)
         self.share = 0 if busy or self._messages is not None else self._fitting(self.budget)
 
     def _rest(self) -> None:
@@ -282,7 +292,7 @@ class Intake:
         if self._messages is None or self._credit(self._messages):
             assert self._clock is not None
             self._waiting = True
-            self._turns.wait(self.go_on, self._clock)
+            (self._newcomers if self._new else self._turns).wait(self.go_on, self._clock)
         elif self._waits:
             self._deadlines.start("message_rate", self._messages.until_next())
         else:

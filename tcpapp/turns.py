@@ -26,22 +26,41 @@ def turn_of(microseconds: int) -> float:
 
 
 class Turns:
-    """Those who wait for a turn, first come, first served. It sets a timer only while there are any."""
+    """
+    Those who wait for a turn, first come, first served. It sets a timer only while there are any.
 
-    __slots__ = ("_call", "_waiting")
+    `spent` says that a connection has taken as long as a turn is to last: until the next turn, nothing is begun that
+    can take as long.
+    """
+
+    __slots__ = ("_call", "_waiting", "spent")
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[Callable[[], None], IReactorTime] = OrderedDict()
+        self._waiting: OrderedDict[Callable[[], None], tuple[IReactorTime, float]] = OrderedDict()
         self._call: IDelayedCall | None = None
+        self.spent = False
 
     def __len__(self) -> int:
         """How many wait."""
         return len(self._waiting)
 
-    def wait(self, go_on: Callable[[], None], clock: IReactorTime) -> None:
-        """Call `go_on`, which raises nothing, in a later turn of `clock`: once, and where it waits already, by then."""
-        self._waiting.setdefault(go_on, clock)
+    def wait(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float = 0.0) -> None:
+        """
+        Call `go_on`, which raises nothing, in a later turn of `clock`: once, and where it waits already, by then.
+
+        It has the turn for itself, or with others that wait now, until the turn `lasts` so many seconds.
+        """
+        self._waiting.setdefault(go_on, (clock, lasts))
         self._go()
+
+    def spend(self, clock: IReactorTime) -> None:
+        """Be `spent` until the next turn of `clock`."""
+        if not self.spent:
+            self.spent = True
+            clock.callLater(0, self._renew)
+
+    def _renew(self) -> None:
+        self.spent = False
 
     def leave(self, go_on: Callable[[], None]) -> None:
         """Call it no more. Nothing is done for one who does not wait."""
@@ -52,13 +71,19 @@ class Turns:
 
     def _go(self) -> None:
         if self._call is None and self._waiting:
-            self._call = next(iter(self._waiting.values())).callLater(0, self._next)
+            self._call = next(iter(self._waiting.values()))[0].callLater(0, self._next)
 
     def _next(self) -> None:
         self._call = None
-        go_on, _ = self._waiting.popitem(last=False)
+        clock = next(iter(self._waiting.values()))[0]
+        began, left = clock.seconds(), len(self._waiting)
         try:
-            go_on()
+            while left and self._waiting:
+                go_on, (_, lasts) = self._waiting.popitem(last=False)
+                left -= 1
+                go_on()
+                if clock.seconds() - began >= lasts:
+                    break
         finally:
             self._go()  # the others have their turns whatever one of them brings about
 

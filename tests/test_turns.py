@@ -80,6 +80,37 @@ def test_one_that_waits_twice_has_one_turn() -> None:
     assert (done, clock.getDelayedCalls()) == (["a"], [])
 
 
+def test_those_that_last_little_share_a_turn() -> None:
+    """As many as it takes to its end; and those that wait again meanwhile, in the next one."""
+    turns, clock, done = Turns(), TurnClock(), list[int]()
+
+    def step(number: int) -> Callable[[], None]:
+        def go_on() -> None:
+            done.append(number)
+            clock.rightNow += 0.4
+            if number == 0:
+                turns.wait(go_on, clock, 1.0)
+
+        return go_on
+
+    for number in range(5):
+        turns.wait(step(number), clock, 1.0)
+    clock.turn()
+    assert done == [0, 1, 2]
+    clock.turn()
+    assert done == [0, 1, 2, 3, 4, 0]
+
+
+def test_a_turn_is_spent_until_the_next() -> None:
+    """However often that is said."""
+    turns, clock = Turns(), TurnClock()
+    turns.spend(clock)
+    turns.spend(clock)
+    assert (turns.spent, len(clock.getDelayedCalls())) == (True, 1)
+    clock.turn()
+    assert (turns.spent, clock.getDelayedCalls()) == (False, [])
+
+
 # Steps ----------------------------------------------------------------------------------------------------------------
 
 
