@@ -404,3 +404,23 @@ def test_no_more_connections_are_taken_in_than_there_are_descriptors_for(
     file.write_text("max-connections = 450")
     service.reload()
     assert service.factory.admission.limits.max_connections == 400
+
+
+# The collector --------------------------------------------------------------------------------------------------------
+
+
+def test_what_stays_is_left_to_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the reactor runs, and where twistd runs it: a program of one's own may have other plans."""
+    frozen: list[str] = []
+    monkeypatch.setattr(process.gc, "collect", lambda: frozen.append("collected"))
+    monkeypatch.setattr(process.gc, "freeze", lambda: frozen.append("frozen"))
+    process.leave_to_stay()
+    assert frozen == ["collected", "frozen"]
+    for twistd, calls in ((None, 0), ({"nodaemon": True}, 1)):
+        reactor = Reactor()
+        options = parsed("--listen=unix:/nowhere")
+        options.parent = twistd
+        monkeypatch.setattr(process.MessageService, "startService", lambda service: None)
+        TwistdService(options, reactor).startService()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, process.STOPS)  # as its own call does, which is not made here
+        assert [call[0] for call in reactor.whenRunningHooks].count(process.leave_to_stay) == calls
