@@ -159,6 +159,11 @@ class Outbox:
             if last:
                 self._put(last)
 
+    def write_out(self) -> None:
+        """Write what was gathered now, whatever it was to be gathered with."""
+        self.gathers_on = False
+        self.release()
+
     def write(self, data: bytes) -> None:
         """Send `data` after all that was written before."""
         if not self._gathering:
@@ -194,10 +199,9 @@ class Outbox:
         if self._finishing:
             return
         self._finishing = True
-        self.gathers_on = False
         self._progress = 0.0
         self._deadlines.stop("send_progress")
-        self.release()
+        self.write_out()
         self._end_if_all_handed_over()
 
     def drop(self) -> None:

@@ -45,7 +45,7 @@ class Upgrade:
         """Send what is to be sent in plain, and begin the handshake. The app is handed nothing until it is done."""
         self._dispatch.hold_back(SECURING)
         self._dispatch.flush()
-        self._outbox.release()
+        self._outbox.write_out()
         if self._outbox.behind:
             self._cut(BEHIND)
         elif self._framing.held:

@@ -256,6 +256,20 @@ def test_what_is_gathered_goes_out_as_one_write(sizes: list[int], writes: list[i
     assert writes == [len(each) for each in rig.transport.writes]
 
 
+def test_what_is_gathered_with_more_to_come_goes_out_when_it_has_to() -> None:
+    """While it gathers on, a release writes nothing; before TLS is set up, say, all has to go out."""
+    rig = Rig()
+    rig.outbox.gathers_on = True
+    rig.outbox.gather()
+    rig.outbox.write(b"a")
+    rig.outbox.release(b"b")
+    assert rig.transport.writes == []
+    rig.outbox.write_out()
+    assert rig.transport.writes == [b"ab"]
+    rig.outbox.write(b"c")
+    assert rig.transport.writes == [b"ab", b"c"]
+
+
 def test_after_the_release_bytes_go_straight_on() -> None:
     """Each gathering is one, and what follows is written at once."""
     rig = Rig()

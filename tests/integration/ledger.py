@@ -191,6 +191,8 @@ async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
     await service.wait_for(0)
     ledger.calm = True
     service.resume()
+    while len(service.factory.connections) < CLIENTS and ledger.asked < ledger.requests:
+        await deferLater(reactor, 0.001)
     await ledger.reached(reactor, min(ledger.asked + CLIENTS * BATCH, ledger.requests), PATIENCE)
     assert await service.drain(PATIENCE, 0) == 0
     await ledger.heard(reactor)  # the next toxic would cut replies that the proxy has not passed on yet

@@ -8,7 +8,7 @@ import pytest_twisted
 
 from tcpapp.errors import NotConnected
 
-from .ledger import Ledger, keep
+from .ledger import CLIENTS, Ledger, keep
 
 
 @pytest_twisted.ensureDeferred
@@ -19,7 +19,7 @@ async def test_the_ledger_is_in_order(global_reactor: Any) -> None:
     assert ledger.asked >= 100_000
     assert ledger.answered > 10_000
     assert ledger.answered < ledger.asked  # there were faults, then
-    assert ledger.drained_with
+    assert len(ledger.drained_with) >= CLIENTS
 
 
 def test_a_ledger_that_is_not_in_order_says_so() -> None:
