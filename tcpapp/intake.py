@@ -215,6 +215,26 @@ class Intake:
     def go_on(self) -> None:
         """Let in the next ones, for as long as the turn's budget lasts."""
         self._waiting = False
+        self._let_in_some()
+        if not self.kept and not self._in_debt:
+            self._reading.let(KEPT)
+            self._reader.all_let_in()
+        elif not self._dispatch.hold & OVER:
+            self._rest()
+
+    def let_in_last(self) -> None:
+        """
+        The transport is lost, and there will be no turn: let in what one turn has time for.
+
+        What the app fetches itself costs no time here: all of it can be received after the end.
+        """
+        if self.kept and self._dispatch.pulled:
+            messages, self.kept, self.size = self.kept, [], 0
+            self._dispatch.arrive(messages)
+        elif self.kept:
+            self._let_in_some()
+
+    def _let_in_some(self) -> None:
         began = now = self._deadlines.seconds()
         count, left = max(1, self._fitting(self.budget)), self._most
         self._dispatch.gather_on(True)
@@ -228,11 +248,6 @@ class Intake:
         self._reader.load_changed()
         if left < self._most:
             self._set_busy(now - began > self.budget)
-        if not self.kept and not self._in_debt:
-            self._reading.let(KEPT)
-            self._reader.all_let_in()
-        elif not self._dispatch.hold & OVER:
-            self._rest()
 
     def drop(self) -> int:
         """Let go of what is kept: nothing more is let in. How many messages never were."""

@@ -163,7 +163,9 @@ class Link(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The single end: everyone who waits is told, everything that runs is stopped. Twisted calls it."""
-        if self.state is State.CLOSED:
+        if self.state is State.OPEN:
+            self._intake.let_in_last()
+        if self.state is State.CLOSED:  # it can be by what the app did with that
             return
         flushed = self.state is State.CLOSING and isinstance(reason.value, ConnectionDone)
         ended = self._ending.over(cause_of_loss(reason, self._framing))

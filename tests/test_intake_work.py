@@ -226,7 +226,7 @@ def test_without_a_budget_there_is_none() -> None:
 
 
 def test_one_that_ends_while_it_waits_for_its_turn_has_none() -> None:
-    """It leaves no timer, and what it did not get to say is counted."""
+    """It leaves no timer; one turn's time is given to what it had said, and the rest is counted."""
     server = Server()
     peer, other = server.peer(), server.peer()
     for each in (peer, other):
@@ -235,11 +235,35 @@ def test_one_that_ends_while_it_waits_for_its_turn_has_none() -> None:
         each.receive(costs(2, 1000))
     peer.lose()
     assert [(each.reason.rule, each.unhandled) for each in server.events if isinstance(each, Closed)] == [
-        ("end-of-stream", 2)
+        ("end-of-stream", 1)
     ]
     server.turns()
-    assert server.answered(peer, other) == [1, 3]
+    assert (len(server.app.messages), server.answered(other)) == (2 + 1 + 2, [3])
     assert server.factory.info().buffered == 0
+
+
+def test_a_last_word_is_not_lost_where_its_turn_does_not_come() -> None:
+    """Over TLS a peer that says something and closes is gone at once: what it said is handled before that is told."""
+    server = Server()
+    peer = server.peer()
+    peer.receive(costs(1, 1000))
+    peer.receive(costs(5, 1))
+    peer.lose()
+    assert len(server.app.messages) == 6
+    [closed] = [each for each in server.events if isinstance(each, Closed)]
+    assert (closed.reason.rule, closed.unhandled) == ("end-of-stream", 0)
+
+
+def test_a_last_word_can_be_received_after_the_end() -> None:
+    """Whoever fetches messages finds all that came, however many, and whatever the last ones took."""
+    server = Server(lambda clock: None)
+    peer = server.peer()
+    connection: Any = peer.connection
+    connection.receive().addCallback(lambda _: setattr(server.clock, "rightNow", 1.0))
+    peer.receive(b"costly\n")
+    peer.receive(b"one\ntwo\n")
+    peer.lose()
+    assert [outcome(connection.receive()) for _ in range(2)] == [[b"one"], [b"two"]]
 
 
 # What waits in the inbox ----------------------------------------------------------------------------------------------
