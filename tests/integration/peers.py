@@ -146,15 +146,19 @@ class InHand(Eventful):
         super().__init__()
         self.messages: list[bytes] = []
         self.replies: list[Deferred[bytes]] = []
+        self.answers_at_once = False
 
-    def received(self, message: bytes, connection: Any) -> Deferred[bytes]:
+    def received(self, message: bytes, connection: Any) -> bytes | Deferred[bytes]:
+        if self.answers_at_once:
+            return message
         self.messages.append(message)
         self.replies.append(Deferred())
         self.happened(connection)
         return self.replies[-1]
 
     def answer_all(self) -> None:
-        """Answer with the messages themselves, and whatever comes meanwhile."""
+        """Answer with the messages themselves; so are those answered that come from now on, in this turn or later."""
+        self.answers_at_once = True
         while self.replies:
             self.replies.pop(0).callback(self.messages.pop(0))
 
