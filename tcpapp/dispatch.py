@@ -556,8 +556,7 @@ class Dispatch:
         self.in_hand = 0
         if self._answer is not None:
             self._answer = None
-            if not self.hold & GONE:
-                self._connection.app_answered()
+            self._connection.app_answered()
 
     def _talked(self, _: object) -> None:
         self._talk = self._coroutine = None

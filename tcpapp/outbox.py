@@ -263,11 +263,6 @@ class Outbox:
         """The transport is gone; `end` follows."""
 
     @property
-    def awaited(self) -> bool:
-        """Whether somebody waits to hear of what was sent."""
-        return bool(self._handed or self._queue)
-
-    @property
     def held(self) -> int:
         """How many bytes are held here, and by a transport over its mark, which can have up to twice as many."""
         held = self._gathered_size

@@ -55,7 +55,7 @@ class EndpointService(Service):
         """
         Listen, while the process still may on any port. What fails at once is raised: ``CannotListenError``, say.
 
-        What fails later is logged, and `address` stays `None`.
+        What fails later is logged, and `addresses` stays empty.
         """
         super().privilegedStartService()
         self._listen()

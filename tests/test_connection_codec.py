@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 
+from tcpapp import batch, conversation
 from tcpapp.codecs import Codec
+from tcpapp.errors import NotConnected
 from tcpapp.telemetry import AppFailed
-from tests.peers import Peer, Switch
+from tests.peers import AbruptTransport, Peer, Switch, outcome
 
 
 class Careless(Codec[Any]):
@@ -75,3 +77,83 @@ def test_the_messages_before_an_undecodable_one_are_answered_also_when_the_app_i
     peer.leaves()
     assert peer.reason.rule == "undecodable-message"
     assert peer.told(AppFailed) == []
+
+
+def test_an_undecodable_message_that_is_reached_after_the_peers_end_is_why_it_ended() -> None:
+    """What came before the peer closed its side was not sound, so the end is not either."""
+    peer = Peer(codec="json")
+    peer.says(b"1\n{]\n")
+    peer.half_closes()
+    assert outcome(peer.connection.receive()) == [1]
+    [error] = outcome(peer.connection.receive())
+    assert error.reason.rule == "undecodable-message"
+    peer.connection.close()
+    peer.leaves()
+    assert peer.reason.rule == "undecodable-message"
+
+
+def test_a_batch_that_begins_with_an_undecodable_message_calls_no_app() -> None:
+    """There is nothing before it to be answered."""
+    batches: list[list[Any]] = []
+
+    @batch
+    def app(messages: list[Any], connection: Any) -> list[Any]:
+        batches.append(messages)
+        return messages
+
+    peer = Peer(app, codec="json")
+    peer.says(b"1\n2\n{]\n3\n")
+    peer.leaves()
+    assert (batches, peer.hears()) == ([[1, 2]], b"1\n2\n")
+    assert peer.reason.rule == "undecodable-message"
+
+
+def test_what_is_no_reply_waits_as_it_came_while_the_app_is_behind() -> None:
+    """It was decoded to see whether it is one, and is decoded again when the app takes it."""
+    app = Switch()
+    peer = Peer(app, codec="json", key=lambda value: value.get("id"))
+    peer.connection.request({"id": 1}).addErrback(lambda _: None)
+    peer.says(b'{"push":1}\n{"push":2}\n{"push":3}\n')
+    assert (app.seen, peer.connection._inbox.size) == ([{"push": 1}], 2 * (10 + 64))
+    app.pending[0].callback(None)
+    app.pending[1].callback(None)
+    assert app.seen == [{"push": 1}, {"push": 2}, {"push": 3}]
+
+
+def test_an_answer_that_its_canceller_gives_after_the_end_goes_nowhere() -> None:
+    """The connection was lost while the app was called; what the app returned is cancelled then."""
+
+    def app(message: bytes, connection: Any) -> Deferred[bytes]:
+        connection.abort()
+        return Deferred(lambda answer: answer.callback(b"late"))
+
+    peer = Peer(app, transport=AbruptTransport())
+    peer.says(b"1\n")
+    assert (peer.reason.rule, peer.hears(), peer.told(AppFailed)) == ("aborted", b"", [])
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_conversation_that_finds_an_undecodable_message_at_the_very_end_is_told(half: bool) -> None:
+    """The reason of the end stands, for the others were told of it; the conversation does not end well."""
+    told: list[Any] = []
+    gate: Deferred[None] = Deferred()
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        await gate
+        try:
+            while True:
+                told.append(await connection.receive())
+        except NotConnected as error:
+            told.append(error.reason.rule)
+
+    peer = Peer(talk, codec="json")
+    peer.says(b"1\n{]\n")
+    if half:
+        peer.half_closes()
+        peer.transport.turn()
+    peer.clock.rightNow += 1
+    gate.callback(None)
+    assert told == []
+    peer.transport.lose()
+    assert (told, peer.reason.rule) == ([1, "undecodable-message"], "end-of-stream")

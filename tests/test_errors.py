@@ -23,6 +23,7 @@ from tcpapp.errors import (
     UndecodableMessage,
     UnreadableStream,
     UnsendableMessage,
+    without_frames,
 )
 
 
@@ -117,3 +118,18 @@ def test_a_timeout_says_which_and_how_long(seconds: float, text: str) -> None:
     """`TimedOut` names its timer and its seconds, in text and as attributes."""
     error = TimedOut("request", seconds)
     assert (text, "request", seconds) == (str(error), error.timer, error.seconds)
+
+
+def test_an_error_is_kept_without_frames_however_long_its_chain() -> None:
+    """Also where it bites its tail, as Python lets it."""
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__cause__ = second, first
+    for each in (first, second):
+        try:
+            raise each
+        except LookupError:
+            pass
+        except ValueError:
+            pass
+    assert without_frames(first) is first
+    assert (first.__traceback__, second.__traceback__) == (None, None)

@@ -113,6 +113,7 @@ def test_starting_listens_on_every_endpoint(steps: list[str], hosts: Hosts, serv
         getattr(service, step)()
     assert service.running
     assert service.addresses == [IPv4Address("TCP", "10.0.0.1", 7007), UNIXAddress(b"/run/app.sock")]
+    assert [each.address for each in service] == service.addresses
     assert log() == ["listening on 10.0.0.1:7007", "listening on unix:/run/app.sock"]
     clients = [hosts.connect(), hosts.connect(UNIX, host=hosts.server)]
     assert [hosts.run(each.request(b"hello")) for each in clients] == [b"hello"] * 2
