@@ -204,6 +204,8 @@ def serve_twisted(
     from twisted.internet import reactor, stdio
     from twisted.internet.protocol import Protocol
 
+    from tcpapp.process import leave_to_stay
+
     class UntilEnd(Protocol):
         def dataReceived(self, data: bytes) -> None:
             print(json.dumps(bounded.told()), flush=True)
@@ -222,6 +224,7 @@ def serve_twisted(
                 each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bounded.SEND_BUFFER)
                 each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bounded.RECEIVE_BUFFER)
         stdio.StandardIO(UntilEnd())
+        reactor.callWhenRunning(leave_to_stay)  # as `twistd tcpapp` does; here it is done for all of Twisted's
         reactor.callLater(LIFETIME, reactor.stop)
         announce(*(port.getHost().port for port in ports))
         reactor.run()
