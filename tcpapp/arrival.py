@@ -69,7 +69,7 @@ class Arrival:
         traffic.bytes += len(data)
         if unfinished or deadlines.watchful or not messages:
             deadlines.came(bool(messages), unfinished)
-        if count > intake.share or intake.kept:
+        if count > intake.share or intake.kept or (count and intake.turns.used):
             intake.take(messages, skipped, len(data))
         elif messages:
             dispatch.arrive(messages)

@@ -8,10 +8,11 @@ turns before the next messages are let in. Where there is a rate, no more is let
 and nothing is read meanwhile: there is never more of it than came with one chunk.
 
 A connection that was over its time is busy: of its next chunk, too, no message is let in before its turn, until a chunk
-takes less. Only one of the busy connections has its turn between two looks at the sockets. Nobody knows of a new
-connection what its messages take: where a turn is over its time already, the first ones wait for a turn of newcomers,
-of whom one has its turn then, too. To cut a chunk into messages takes time as well, so a connection whose chunks hold
-too many is read in small pieces from then on. Messages that are left out for their length (``oversize=skip``) count as
+takes less; and while others wait, its next chunk is read in a turn. Nobody knows of a new connection what its messages
+take, nor of any other what larger ones than before take: where somebody was over the time already, they wait for their
+turn, too. Only one of all these has its turn between two looks at the sockets (`tcpapp.turns`). To cut a chunk into
+messages takes time as well, so a connection whose chunks hold too many is read in small pieces from then on.
+Messages that are left out for their length (``oversize=skip``) count as
 all others do.
 """
 
@@ -54,6 +55,12 @@ Messages of a new connection that are let in before it is measured what they tak
 a costly app do not hold up others for long, and as many as most chunks hold.
 """
 
+SMALL: Final = 4096
+"""
+Bytes of messages that are taken to be quick before one was measured. Our choice: they are decoded in a tenth of the
+time that a turn has; what an app takes for them is measured at once.
+"""
+
 GROWTH: Final = 4
 """By how many times less a message can seem to cost from one measurement to the next. Our choice: one can mislead."""
 
@@ -91,6 +98,7 @@ class Intake:
     __slots__ = (
         "_busy",
         "_bytes",
+        "_cheap",
         "_clock",
         "_cost",
         "_deadlines",
@@ -101,17 +109,16 @@ class Intake:
         "_messages",
         "_most",
         "_new",
-        "_newcomers",
         "_piece",
         "_reader",
         "_reading",
-        "_turns",
         "_waiting",
         "_waits",
         "budget",
         "kept",
         "share",
         "size",
+        "turns",
         "watches",
     )
 
@@ -129,8 +136,7 @@ class Intake:
         self._dispatch = dispatch
         self._reading = reading
         self._limits = limits
-        self._turns = settings.turns
-        self._newcomers = settings.newcomers
+        self.turns = settings.turns
         self._deadlines = deadlines
         self._clock = clock
         self._waits = settings.policies.too_fast == "wait"
@@ -142,6 +148,7 @@ class Intake:
         self._least = max(1, min(second // PIECES, LEAST_SIP))
         self._piece = max(min(second, LEAST_SIP), min(second // PIECES, METERED))
         self._busy = False
+        self._cheap = SMALL
         self._waiting = False
         self.budget = turn_of(limits.work_per_turn) if timed else inf
         self._cost = _first_cost(limits.work_per_turn)
@@ -159,11 +166,13 @@ class Intake:
 
         Where that was long, no message is let in before its turn from now on. Nothing is read before its rate allows.
         """
-        if seconds > self.budget:
+        if seconds > self.budget and not self._busy:
             self._slow(messages, seconds)
+        if self._busy and self.turns and not self._goes_on:
+            self._wait_to_read()
         if self._reading.sips and messages < self._most * FEW:
             self._reading.gulp()
-            self.watches = self._bytes is not None
+            self.watches = self._busy or self._bytes is not None
         if self._bytes is not None:
             self._meter(self._bytes, size)
 
@@ -194,7 +203,7 @@ class Intake:
         count = len(messages) + skipped
         if count > self._most and self._messages is None:
             self._reading.sip(size * self._most // count)
-            self.watches = self._reading.sips or self._bytes is not None
+            self.watches = self._busy or self._reading.sips or self._bytes is not None
         if skipped and self._messages is not None:
             self._messages.wait(self._deadlines.seconds(), skipped)
         goes_on_already = self._goes_on
@@ -202,7 +211,8 @@ class Intake:
         self.size += _size(messages)
         if goes_on_already:
             return
-        if self._busy or (self._new and self._turns.spent):
+        used = self.turns.used
+        if self._busy or used > 1 or (used and self.size > self._cheap):
             self._rest()
         else:
             self.go_on()
@@ -210,7 +220,7 @@ class Intake:
     def _slow(self, count: int, seconds: float) -> None:
         if count and not self._goes_on:  # else it was measured as they were let in
             self._learn(count, seconds)
-        self._set_busy(True)
+        self._set_busy(True, 0)
 
     def go_on(self) -> None:
         """Let in the next ones, for as long as the turn's budget lasts."""
@@ -236,7 +246,10 @@ class Intake:
 
     def _let_in_some(self) -> None:
         began = now = self._deadlines.seconds()
+        size = self.size
         count, left = max(1, self._fitting(self.budget)), self._most
+        if self._new and size > SMALL:
+            count = max(1, min(count, len(self.kept) * SMALL // size))
         self._dispatch.gather_on(True)
         while self.kept and (count := self._allowed(min(count, left))):
             before, count = now, self._let_in(count)
@@ -247,14 +260,13 @@ class Intake:
         self._dispatch.gather_on(False)
         self._reader.load_changed()
         if left < self._most:
-            self._set_busy(now - began > self.budget)
+            self._set_busy(now - began > self.budget, size - self.size)
 
     def drop(self) -> int:
         """Let go of what is kept: nothing more is let in. How many messages never were."""
         if self._waiting:
             self._waiting = False
-            self._turns.leave(self.go_on)
-            self._newcomers.leave(self.go_on)
+            self.turns.leave(self.go_on)
         count = self._dropped + len(self.kept)
         self._dropped, self.size = 0, 0
         self.kept.clear()
@@ -292,13 +304,16 @@ class Intake:
         """How many messages fit into so many `seconds`, by what the last ones took; of a turn's number at the most."""
         return self._most if seconds >= self._cost * self._most else max(0, int(seconds / self._cost))
 
-    def _set_busy(self, busy: bool) -> None:
+    def _set_busy(self, busy: bool, size: int) -> None:
+        """So many bytes took longer than a turn lasts, or did not."""
         self._busy = busy
         self._new = False
+        self._cheap = 0 if busy else max(self._cheap, size)
+        self.watches = busy or self._reading.sips or self._bytes is not None
         if busy:
             self._dispatch.costly = True  # so are those that come to wait in the inbox
             assert self._clock is not None
-            self._turns.spend(self._clock)
+            self.turns.use(self._clock)
         self.share = 0 if busy or self._messages is not None else self._fitting(self.budget)
 
     def _rest(self) -> None:
@@ -307,7 +322,12 @@ class Intake:
         if self._messages is None or self._credit(self._messages):
             assert self._clock is not None
             self._waiting = True
-            (self._newcomers if self._new else self._turns).wait(self.go_on, self._clock)
+            if self._busy:
+                self.turns.wait(self.go_on, self._clock)
+            elif self.size > self._cheap:
+                self.turns.wait_as_new(self.go_on, self._clock, self.budget)
+            else:
+                self.turns.wait_as_quick(self.go_on, self._clock, self.budget if self.budget < inf else 0.0)
         elif self._waits:
             self._deadlines.start("message_rate", self._messages.until_next())
         else:
@@ -315,6 +335,13 @@ class Intake:
             self.kept.clear()
             self.size = 0
             self._reader.too_fast(_too_fast("messages", self._limits.message_rate))
+
+    def _wait_to_read(self) -> None:
+        """Others wait, too: its next chunk, which takes time as well, is read in a turn."""
+        assert self._clock is not None
+        self._reading.hold(KEPT)
+        self._waiting = True
+        self.turns.wait_to_read(self.go_on, self._clock)
 
     def _credit(self, pace: Pace) -> int:
         return max(0, int(pace.credit(self._deadlines.seconds()) + ROUNDING))

@@ -75,7 +75,6 @@ class Settings:
         self.timeouts: Timeouts = _instance("timeouts", options.get("timeouts"), Timeouts)
         self.policies: Policies = _instance("policies", options.get("policies"), Policies)
         self.turns = Turns()
-        self.newcomers = Turns()
         self.steps = Steps()
         self.traffic = Traffic()
         self.memory = Memory(self.limits.max_buffered, partial(self.alarm, "max_buffered"))

@@ -13,10 +13,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from math import inf
+from typing import Final, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 __all__ = ["Steps", "Turns", "turn_of"]
+
+READERS: Final = 4
+"""
+Busy connections that are read from after one turn. Our choice: 64 KiB of each take about as long as a turn lasts, and
+most of what a read of a single one would add to the work is shared.
+"""
+
+_Queue: TypeAlias = "OrderedDict[Callable[[], None], tuple[IReactorTime, float]]"
 
 
 @lru_cache(maxsize=64)
@@ -27,65 +36,119 @@ def turn_of(microseconds: int) -> float:
 
 class Turns:
     """
-    Those who wait for a turn, first come, first served. It sets a timer only while there are any.
+    The connections that wait for a turn, first come, first served. It sets a timer only while there is something to do.
 
-    `spent` says that a connection has taken as long as a turn is to last: until the next turn, nothing is begun that
-    can take as long.
+    A turn is for a connection that is known to be busy, or for a new one, of which nobody knows what its messages take:
+    where both wait, alternately. Every other turn is for those that are likely to be quick, which share it. In each, a
+    few busy ones are read from, too. Between two turns the reactor looks at its sockets twice at the least: what others
+    have said is read and answered, and the answers are sent.
+
+    `used` is how many connections took longer than a turn lasts since the last turn, and at least 1 while any wait.
     """
 
-    __slots__ = ("_call", "_waiting", "spent")
+    __slots__ = ("_busy", "_call", "_long", "_new", "_quick", "_readers", "_was_new", "_was_quick", "used")
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[Callable[[], None], tuple[IReactorTime, float]] = OrderedDict()
+        self._busy: _Queue = OrderedDict()
+        self._new: _Queue = OrderedDict()
+        self._quick: _Queue = OrderedDict()
+        self._readers: _Queue = OrderedDict()
+        self._was_new = self._was_quick = False
         self._call: IDelayedCall | None = None
-        self.spent = False
+        self._long = 0
+        self.used = 0
 
     def __len__(self) -> int:
         """How many wait."""
-        return len(self._waiting)
+        return sum(map(len, self._queues))
 
     def wait(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float = 0.0) -> None:
         """
-        Call `go_on`, which raises nothing, in a later turn of `clock`: once, and where it waits already, by then.
+        Call `go_on` of a busy connection, which raises nothing, in a later turn: once, at the place it has first.
 
         It has the turn for itself, or with others that wait now, until the turn `lasts` so many seconds.
         """
-        self._waiting.setdefault(go_on, (clock, lasts))
-        self._go()
+        self._busy.setdefault(go_on, (clock, lasts))
+        self._go(clock, 1)
 
-    def spend(self, clock: IReactorTime) -> None:
-        """Be `spent` until the next turn of `clock`."""
-        if not self.spent:
-            self.spent = True
-            clock.callLater(0, self._renew)
+    def wait_as_new(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float) -> None:
+        """`wait` of a connection whose messages nobody knows."""
+        self._new.setdefault(go_on, (clock, lasts))
+        self._go(clock, 1)
 
-    def _renew(self) -> None:
-        self.spent = False
+    def wait_as_quick(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float) -> None:
+        """`wait` of a connection whose messages are likely to take little."""
+        self._quick.setdefault(go_on, (clock, lasts))
+        self._go(clock, 1)
+
+    def wait_to_read(self, go_on: Callable[[], None], clock: IReactorTime) -> None:
+        """Call `go_on`, which raises nothing and only has a busy connection read from, in a later turn."""
+        self._readers.setdefault(go_on, (clock, 0.0))
+        self._go(clock, 1)
+
+    def use(self, clock: IReactorTime) -> None:
+        """A connection took longer than a turn lasts."""
+        self._long += 1
+        self._go(clock, 2)
 
     def leave(self, go_on: Callable[[], None]) -> None:
-        """Call it no more. Nothing is done for one who does not wait."""
-        self._waiting.pop(go_on, None)
-        if self._call is not None and not self._waiting:
-            call, self._call = self._call, None
-            call.cancel()
+        """Call it no more. Nothing is done for one that does not wait."""
+        for queue in self._queues:
+            queue.pop(go_on, None)
+        if self._call is not None and not self:
+            self.used = self._long
+            if not self.used:
+                call, self._call = self._call, None
+                call.cancel()
 
-    def _go(self) -> None:
-        if self._call is None and self._waiting:
-            self._call = next(iter(self._waiting.values()))[0].callLater(0, self._next)
+    @property
+    def _queues(self) -> tuple[_Queue, ...]:
+        return self._quick, self._busy, self._new, self._readers
 
-    def _next(self) -> None:
+    def _go(self, clock: IReactorTime, looks: int) -> None:
+        """See to it that there is a next turn, after so many more looks at the sockets than the one that follows."""
+        self.used = max(self._long, 1 if self else 0)
+        if self._call is None and self.used:
+            self._call = clock.callLater(0, self._look_again, clock, looks)
+
+    def _look_again(self, clock: IReactorTime, looks: int) -> None:
+        after, given = (self._look_again, (clock, looks - 1)) if looks > 1 else (self._give_turn, (clock,))
+        self._call = clock.callLater(0, after, *given)
+
+    def _give_turn(self, clock: IReactorTime) -> None:
         self._call = None
-        clock = next(iter(self._waiting.values()))[0]
-        began, left = clock.seconds(), len(self._waiting)
+        self._long = 0
         try:
-            while left and self._waiting:
-                go_on, (_, lasts) = self._waiting.popitem(last=False)
-                left -= 1
-                go_on()
-                if clock.seconds() - began >= lasts:
-                    break
+            self._let_read()
+            _serve(self._next())
         finally:
-            self._go()  # the others have their turns whatever one of them brings about
+            self._go(clock, 1)  # the others have their turns whatever one of them brings about
+
+    def _next(self) -> _Queue:
+        """Whose turn it is. The answers of the quick ones are sent before one that takes long has its turn."""
+        self._was_quick = bool(self._quick) and not (self._was_quick and (self._busy or self._new))
+        if self._was_quick:
+            return self._quick
+        self._was_new = bool(self._new) and not (self._was_new and self._busy)
+        return self._new if self._was_new else self._busy
+
+    def _let_read(self) -> None:
+        for _ in range(min(READERS, len(self._readers))):
+            go_on, _ = self._readers.popitem(last=False)
+            go_on()
+
+
+def _serve(queue: _Queue) -> None:
+    """The first that wait, until the turn lasts as long as it may."""
+    if not queue:
+        return
+    clock = next(iter(queue.values()))[0]
+    began = clock.seconds()
+    for _ in range(len(queue)):
+        go_on, (_, lasts) = queue.popitem(last=False)
+        go_on()
+        if not queue or clock.seconds() - began >= lasts:
+            break
 
 
 class Steps:

@@ -66,6 +66,13 @@ class TurnClock(StrictClock):
                 call.called = 1
                 call.func(*call.args, **call.kw)
 
+    def give_turn(self) -> None:
+        """Make turns until one of the connections that wait for theirs has had it, or nothing is left to do."""
+        while due := [each.func.__name__ for each in self.getDelayedCalls() if each.getTime() <= self.seconds()]:
+            self.turn()
+            if "_give_turn" in due:
+                break
+
 
 class NotedTransport(FakeTransport):
     """

@@ -30,7 +30,7 @@ def work(connection: Any) -> None:
 
 def turns(peer: Peer, count: int = 10) -> None:
     for _ in range(count):
-        peer.clock.turn()  # type: ignore[attr-defined]
+        peer.clock.give_turn()  # type: ignore[attr-defined]
 
 
 # After a half-close ---------------------------------------------------------------------------------------------------

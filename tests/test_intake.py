@@ -54,18 +54,19 @@ def test_a_chunk_is_let_in_a_share_at_a_time() -> None:
     peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=4))
     peer.says(lines(0, 10))
     assert (len(app.messages), peer.paused) == (4, True)
-    peer.clock.turn()
+    peer.clock.give_turn()
     assert (len(app.messages), peer.paused) == (8, True)
-    peer.clock.turn()
+    peer.clock.give_turn()
     assert (len(app.messages), peer.paused) == (10, False)
     assert peer.transport.writes == [lines(0, 4), lines(4, 8), lines(8, 10)]
     assert peer.clock.getDelayedCalls() == []
 
 
-def test_others_have_their_turn_between_two_shares() -> None:
-    """Of connections that have much, one goes on in each turn; who has little is served at once."""
+@pytest.mark.parametrize("budget", [0, 250])
+def test_others_have_their_turn_between_two_shares(budget: int) -> None:
+    """Whoever has much has a share: all in one turn if that takes no time, one in a turn if it is not measured."""
     app = Seen()
-    modest = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
+    modest = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2, work_per_turn=budget))
     clock = modest.clock
     for number in range(3):
         connection: Any = modest.factory.buildProtocol(None)
@@ -74,9 +75,9 @@ def test_others_have_their_turn_between_two_shares() -> None:
     modest.says(b"modest\n")
     assert app.messages == [b"0"] * 2 + [b"1"] * 2 + [b"2"] * 2 + [b"modest"]
     app.messages.clear()
-    for number in (0, 1, 2, 0, 1, 2):
-        clock.turn()
-        assert app.messages[-2:] == [b"%d" % number] * 2
+    for shares in ([0, 1, 2], [0, 1, 2]) if budget else ([0], [1], [2], [0], [1], [2]):
+        clock.give_turn()
+        assert app.messages[-2 * len(shares) :] == [b"%d" % number for number in shares for _ in "12"]
     assert len(app.messages) == 12
 
 
@@ -93,7 +94,7 @@ def test_a_share_counts_for_conversations_and_requests_too() -> None:
     peer.says(lines(0, 10))
     assert len(seen) == 4
     for _ in range(2):
-        peer.clock.turn()
+        peer.clock.give_turn()
     assert len(seen) == 10
 
 
@@ -103,7 +104,7 @@ def test_what_is_kept_is_answered_before_an_unreadable_stream_ends() -> None:
     peer.says(b"\x01a\x01b\x01c\x01d\x01e\xff")
     for _ in range(2):
         assert peer.connection.state is State.OPEN
-        peer.clock.turn()
+        peer.clock.give_turn()
     assert peer.hears() == b"\x01a\x01b\x01c\x01d\x01e"
     peer.leaves()
     assert (peer.reason.rule, peer.reason.value) == ("message-too-long", 255)
@@ -116,7 +117,7 @@ def test_what_is_kept_is_answered_before_a_drain_ends() -> None:
     peer.connection.drain()
     for _ in range(2):
         assert not peer.closing
-        peer.clock.turn()
+        peer.clock.give_turn()
     peer.transport.turn()
     assert (peer.hears(), peer.closing) == (lines(0, 5), True)
     peer.leaves()
@@ -130,7 +131,7 @@ def test_what_is_kept_when_it_closes_is_counted(how: str) -> None:
     peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(lines(0, 5))
     getattr(peer.connection, how)()
-    peer.clock.turn()
+    peer.clock.give_turn()
     peer.leaves()
     assert (len(app.messages), peer.told(Closed)[0].unhandled) == (2, 3)
     assert peer.clock.getDelayedCalls() == []
@@ -151,7 +152,7 @@ def test_more_that_comes_meanwhile_is_behind_what_is_kept() -> None:
     peer.says(lines(0, 5))
     peer.slips_in(lines(5, 6))
     for _ in range(2):
-        peer.clock.turn()
+        peer.clock.give_turn()
     assert app.messages == [b"%d" % number for number in range(6)]
 
 
@@ -174,9 +175,9 @@ def test_nothing_is_lost_or_turned_round_whatever_the_share(counts: list[int], s
         peer.says(lines(sent, sent + count))
         sent += count
         if count % 2:
-            peer.clock.turn()
+            peer.clock.give_turn()
     for _ in range(sent + len(counts)):
-        peer.clock.turn()
+        peer.clock.give_turn()
         peer.transport.turn()
     assert peer.hears() == lines(0, sent)
     assert not peer.paused
@@ -216,9 +217,9 @@ def test_a_rate_is_let_in_by_shares_too() -> None:
     peer.clock.advance(100)
     peer.says(lines(0, 6))
     assert len(app.messages) == 2
-    peer.clock.turn()
+    peer.clock.give_turn()
     assert len(app.messages) == 4
-    peer.clock.turn()
+    peer.clock.give_turn()
     assert len(app.messages) == 5
     peer.clock.advance(0.2)
     assert len(app.messages) == 6
@@ -320,8 +321,8 @@ def test_replies_to_requests_are_counted_as_all_messages() -> None:
     replies = [outcome(peer.connection.request(b"?")) for _ in range(3)]
     peer.says(lines(0, 3))
     assert replies == [[b"0"], [], []]
-    peer.clock.turn()
-    peer.clock.turn()
+    peer.clock.give_turn()
+    peer.clock.give_turn()
     assert replies == [[b"0"], [b"1"], [b"2"]]
     assert isinstance(peer.connection.receive(), Deferred)
 
@@ -404,6 +405,6 @@ def test_what_is_kept_is_known_to_the_byte() -> None:
     sizes = []
     while peer.connection._intake.kept:
         sizes.append((peer.connection._intake.size, peer.factory.info().buffered))
-        peer.clock.turn()
+        peer.clock.give_turn()
     assert sizes == [(6 * 67, 6 * 67), (2 * 67, 2 * 67)]
     assert (peer.connection._intake.size, peer.factory.info().buffered) == (0, 0)

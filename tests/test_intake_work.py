@@ -8,9 +8,10 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts, batch, conversation
-from tcpapp.intake import FIRST
+from tcpapp.intake import FIRST, SMALL
 from tcpapp.limits import Policies
 from tcpapp.telemetry import Closed, MessagesSkipped
+from tcpapp.turns import READERS
 from tests.peers import NotedTransport, TurnClock, outcome
 
 QUIET = Timeouts(first_message=0, idle=0, frame=0, answer=0)
@@ -54,12 +55,17 @@ class Server:
         for count in range(most):
             if not self.clock.getDelayedCalls():
                 return count
-            self.clock.turn()
+            self.clock.give_turn()
         raise AssertionError
 
 
 def costs(count: int, each: int) -> bytes:
     return b"%d\n" % each * count
+
+
+def large(each: int) -> bytes:
+    """A message that takes so many microseconds, and is longer than those which are taken to be quick."""
+    return b"%*d\n" % (SMALL + 1, each)
 
 
 def paused(peer: NotedTransport) -> bool:
@@ -78,7 +84,7 @@ def test_one_that_takes_long_waits_for_its_turn() -> None:
     peer.receive(costs(3, 1000))
     assert (server.answered(peer), paused(peer)) == ([3], True)
     for count in (4, 5, 6):
-        server.clock.turn()
+        server.clock.give_turn()
         assert server.answered(peer) == [count]
     assert not paused(peer)
 
@@ -112,7 +118,7 @@ def test_a_turn_lasts_as_long_as_the_budget() -> None:
     peer.receive(costs(9, 100))
     heard = [server.answered(peer)[0]]
     while server.clock.getDelayedCalls():
-        server.clock.turn()
+        server.clock.give_turn()
         heard.append(server.answered(peer)[0])
     assert heard == [3, 5, 7, 9, 11, 12]
 
@@ -124,7 +130,7 @@ def test_it_is_quick_again_when_its_messages_are() -> None:
     peer.receive(costs(1, 1000))
     peer.receive(costs(1, 1))
     assert server.answered(peer) == [1]
-    server.clock.turn()
+    server.clock.give_turn()
     peer.receive(costs(4, 1))
     assert server.answered(peer) == [6]
 
@@ -135,7 +141,7 @@ def test_one_moment_that_took_long_is_soon_forgotten() -> None:
     peer = server.peer()
     peer.receive(costs(1, 10_000))
     peer.receive(costs(200, 1))
-    server.clock.turn()
+    server.clock.give_turn()
     assert server.answered(peer) == [201]
 
 
@@ -155,35 +161,121 @@ def test_of_those_that_take_long_one_has_its_turn_at_a_time() -> None:
     quick.receive(costs(1, 1))
     for turn in range(1, 61):
         before = server.clock.seconds()
-        server.clock.turn()
+        server.clock.give_turn()
         assert server.clock.seconds() - before < 1.1e-3
         quick.receive(costs(1, 1))
         assert server.answered(quick) == [turn + 1]
     assert server.answered(*busy) == [4] * 20
 
 
-def test_of_new_ones_one_is_measured_in_a_turn() -> None:
-    """Where the first took long; they do not wait for those that are known to be busy, nor do these for them."""
+def test_of_new_ones_that_say_little_one_more_is_measured_at_once() -> None:
+    """Where two took long, the others have a turn each; they do not wait for those known to be busy."""
     server = Server()
     busy = [server.peer() for _ in range(20)]
     for each in busy:
         each.receive(costs(1, 1000))
-    assert server.answered(*busy) == [1] + [0] * 19
-    for count in range(2, 21):
-        server.clock.turn()
+    assert server.answered(*busy) == [1] * 2 + [0] * 18
+    for count in range(3, 21):
+        server.clock.give_turn()
         assert sum(server.answered(*busy)) == count
     server.turns()
     for each in busy:
         each.receive(costs(5, 1000))
-    server.clock.turn()
+    server.clock.give_turn()
     newcomers = [server.peer() for _ in range(3)]
     for each in newcomers:
         each.receive(costs(1, 1))
-    server.clock.turn()
-    assert sum(server.answered(*newcomers)) >= 1
-    for _ in range(3):
-        server.clock.turn()
     assert server.answered(*newcomers) == [1, 1, 1]
+
+
+def test_of_new_ones_that_say_much_one_is_measured_in_a_turn() -> None:
+    """They and those that are known to be busy have their turns alternately."""
+    server = Server()
+    busy, new = server.peer(), [server.peer() for _ in range(3)]
+    busy.receive(costs(1, 1000))
+    busy.receive(costs(6, 1000))
+    for each in new:
+        each.receive(large(1000))
+    heard = []
+    for _ in range(6):
+        server.clock.give_turn()
+        heard.append(server.answered(busy, *new))
+    assert heard == [
+        [1, 1, 0, 0],
+        [2, 1, 0, 0],
+        [2, 1, 1, 0],
+        [3, 1, 1, 0],
+        [3, 1, 1, 1],
+        [4, 1, 1, 1],
+    ]
+
+
+def test_of_several_large_messages_of_a_new_one_one_is_measured() -> None:
+    """What small ones take says nothing of them."""
+    server = Server()
+    peer = server.peer()
+    peer.receive(large(1000) * 2)
+    assert server.answered(peer) == [1]
+
+
+def test_messages_larger_than_any_before_wait_where_others_took_long() -> None:
+    """Those of a length that is known to be quick do not."""
+    server = Server()
+    busy, grows = server.peer(), server.peer()
+    grows.receive(costs(1, 1))
+    busy.receive(costs(1, 1000))
+    grows.receive(large(1) + costs(1, 1))
+    assert (server.answered(grows), paused(grows)) == ([1], True)
+    server.turns()
+    assert (server.answered(grows), paused(grows)) == ([3], False)
+    busy.receive(costs(1, 1000))
+    grows.receive(large(1))
+    assert server.answered(grows) == [4]
+
+
+def test_small_messages_wait_where_two_took_long() -> None:
+    """For a turn that all of them share, before another one that takes long."""
+    server = Server()
+    known, busy = [server.peer() for _ in range(3)], [server.peer() for _ in range(2)]
+    for each in known:
+        each.receive(costs(1, 1))
+    for each in busy:
+        each.receive(costs(1, 1000))
+    for each in busy:
+        each.receive(costs(2, 1000))
+    for each in known:
+        each.receive(costs(1, 1))
+    assert server.answered(*known, *busy) == [1, 1, 1, 1, 1]
+    server.clock.give_turn()
+    assert server.answered(*known, *busy) == [2, 2, 2, 1, 1]
+    for each in known:
+        each.receive(costs(1, 1))
+    server.clock.give_turn()
+    assert server.answered(*known, *busy) == [3, 3, 3, 2, 1]
+
+
+def test_busy_ones_are_read_from_in_turns() -> None:
+    """A chunk takes time, too, if it holds no whole message; as long as nobody else waits, the next is read at once."""
+    server = Server()
+    busy = [server.peer() for _ in range(10)]
+    for each in busy:
+        each.receive(costs(1, 1000))
+        server.turns()
+    busy[0].receive(b" ")
+    assert not paused(busy[0])
+    busy[0].receive(costs(5, 1000))
+    for each in busy[1:]:
+        each.receive(b" ")
+    assert [paused(each) for each in busy] == [True] * 10
+    server.clock.give_turn()
+    assert [paused(each) for each in busy] == [True] + [False] * READERS + [True] * (9 - READERS)
+    busy[1].receive(b" ")
+    server.clock.give_turn()
+    assert [paused(each) for each in busy] == [True] * 2 + [False] * (2 * READERS - 1) + [True] * (10 - 2 * READERS - 1)
+    assert server.answered(busy[0]) == [3]
+    busy[-1].lose()
+    server.turns()
+    assert [paused(each) for each in busy[:-1]] == [False] * 9
 
 
 def test_fan_out_counts_for_whoever_brings_it_about() -> None:
@@ -209,7 +301,7 @@ def test_fan_out_counts_for_whoever_brings_it_about() -> None:
     flooder.receive(b"x\n" * 100)
     heard = server.answered(members[-1])[0]
     for _ in range(10):
-        server.clock.turn()
+        server.clock.give_turn()
         more = server.answered(members[-1])[0]
         assert more - heard == 1
         heard = more
@@ -291,7 +383,7 @@ def test_messages_that_waited_for_the_app_have_their_turns_too() -> None:
     server.app.first.callback(b"first")
     assert server.answered(peer) == [2]
     for count in range(3, 12):
-        server.clock.turn()
+        server.clock.give_turn()
         assert server.answered(peer) == [count]
     assert server.turns() <= 1
     assert server.answered(peer) == [11]
@@ -356,7 +448,7 @@ def test_a_conversation_that_finds_messages_waiting_takes_turns() -> None:
     server.app.gate.callback(None)
     heard = [server.answered(peer)[0]]
     while server.clock.getDelayedCalls():
-        server.clock.turn()
+        server.clock.give_turn()
         heard.append(server.answered(peer)[0])
     assert heard == [0, 1, 2, 3, 4, 5]
     assert peer.value() == b"1000\n1001\n1002\n1003\n1004\n"
@@ -399,7 +491,7 @@ def test_a_receive_that_is_cancelled_while_it_waits_for_its_turn_takes_nothing()
     server.clock.rightNow += 1
     gate.callback(None)
     assert taken == []
-    server.clock.turn()
+    server.clock.give_turn()
     assert taken == [b"1", 1]
     assert clock.getDelayedCalls() == []
 
@@ -442,7 +534,7 @@ def taken(server: Server) -> list[int]:
     found: list[int] = []
     while server.clock.getDelayedCalls() and len(found) < 100:
         before = len(server.app.messages)
-        server.clock.turn()
+        server.clock.give_turn()
         found.append(len(server.app.messages) - before)
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tcpapp.turns import Steps, Turns
+from tcpapp.turns import READERS, Steps, Turns
 from tests.peers import TurnClock
 
 
@@ -17,7 +17,7 @@ def test_those_who_wait_go_on_one_in_each_turn() -> None:
         turns.wait(lambda number=number: done.append(number), clock)  # type: ignore[misc]
     assert (done, len(turns), len(clock.getDelayedCalls())) == ([], 3, 1)
     for count in range(1, 4):
-        clock.turn()
+        clock.give_turn()
         assert done == list(range(count))
     assert (len(turns), clock.getDelayedCalls()) == (0, [])
 
@@ -33,7 +33,7 @@ def test_one_that_waits_again_is_behind_the_others() -> None:
     turns.wait(greedy, clock)
     turns.wait(lambda: done.append("modest"), clock)
     for _ in range(4):
-        clock.turn()
+        clock.give_turn()
     assert done == ["greedy", "modest", "greedy", "greedy"]
 
 
@@ -45,7 +45,7 @@ def test_one_that_leaves_is_not_called() -> None:
         turns.wait(each, clock)
     turns.leave(calls[0])
     turns.leave(calls[0])
-    clock.turn()
+    clock.give_turn()
     assert done == [1]
     turns.leave(calls[2])
     assert clock.getDelayedCalls() == []
@@ -62,8 +62,8 @@ def test_one_that_raises_takes_no_turn_from_others() -> None:
     turns.wait(raises, clock)
     turns.wait(lambda: told.append("next"), clock)
     with pytest.raises(ZeroDivisionError):
-        clock.turn()
-    clock.turn()
+        clock.give_turn()
+    clock.give_turn()
     assert (told, len(turns)) == (["next"], 0)
 
 
@@ -75,8 +75,8 @@ def test_one_that_waits_twice_has_one_turn() -> None:
         turns.wait(each, clock)
     assert len(turns) == 2
     turns.leave(calls[1])
-    clock.turn()
-    clock.turn()
+    clock.give_turn()
+    clock.give_turn()
     assert (done, clock.getDelayedCalls()) == (["a"], [])
 
 
@@ -95,20 +95,100 @@ def test_those_that_last_little_share_a_turn() -> None:
 
     for number in range(5):
         turns.wait(step(number), clock, 1.0)
-    clock.turn()
+    clock.give_turn()
     assert done == [0, 1, 2]
-    clock.turn()
+    clock.give_turn()
     assert done == [0, 1, 2, 3, 4, 0]
 
 
-def test_a_turn_is_spent_until_the_next() -> None:
-    """However often that is said."""
+def test_the_sockets_are_looked_at_twice_between_turns() -> None:
+    """In the first look what others said is read and answered, and in the second one the answers are sent."""
+    turns, clock, done = Turns(), TurnClock(), list[int]()
+    for number in range(2):
+        turns.wait(lambda number=number: done.append(number), clock)  # type: ignore[misc]
+    counts = []
+    for _ in range(4):
+        clock.turn()
+        counts.append(len(done))
+    assert counts == [0, 1, 1, 2]
+
+
+def test_after_work_that_took_long_there_is_one_look_more_before_the_next_turn() -> None:
+    """The first one is not over yet. Of that nothing is left after it."""
+    turns, clock, done = Turns(), TurnClock(), list[int]()
+    turns.use(clock)
+    turns.use(clock)
+    assert (turns.used, len(clock.getDelayedCalls())) == (2, 1)
+    turns.wait(lambda: done.append(0), clock)
+    counts = []
+    for _ in range(3):
+        clock.turn()
+        counts.append(len(done))
+    assert counts == [0, 0, 1]
+    assert (turns.used, clock.getDelayedCalls()) == (0, [])
+
+
+def test_what_took_long_counts_also_when_nobody_waits_any_more() -> None:
+    """Until the next turn; and one that waits counts as one that took long."""
     turns, clock = Turns(), TurnClock()
-    turns.spend(clock)
-    turns.spend(clock)
-    assert (turns.spent, len(clock.getDelayedCalls())) == (True, 1)
-    clock.turn()
-    assert (turns.spent, clock.getDelayedCalls()) == (False, [])
+
+    def go_on() -> None:
+        raise AssertionError
+
+    turns.wait(go_on, clock)
+    assert turns.used == 1
+    turns.leave(go_on)
+    assert (turns.used, clock.getDelayedCalls()) == (0, [])
+    turns.use(clock)
+    turns.wait(go_on, clock)
+    turns.leave(go_on)
+    assert turns.used == 1
+    clock.give_turn()
+    assert (turns.used, clock.getDelayedCalls()) == (0, [])
+
+
+def test_quick_ones_share_every_other_turn() -> None:
+    """Busy ones and new ones have the others, alternately; none waits for all of another kind."""
+    turns, clock, done = Turns(), TurnClock(), list[str]()
+
+    def waits(name: str) -> Callable[[], None]:
+        return lambda: done.append(name)
+
+    for number in range(3):
+        turns.wait(waits(f"busy {number}"), clock)
+        turns.wait_as_new(waits(f"new {number}"), clock, 0)
+        turns.wait_as_quick(waits(f"quick {number}"), clock, 1.0)
+    assert len(turns) == 9
+    told = []
+    while turns:
+        clock.give_turn()
+        told.append(done[:])
+        done.clear()
+        if len(told) == 2:
+            turns.wait_as_quick(waits("late"), clock, 1.0)
+    assert told == [
+        ["quick 0", "quick 1", "quick 2"],
+        ["new 0"],
+        ["late"],
+        ["busy 0"],
+        ["new 1"],
+        ["busy 1"],
+        ["new 2"],
+        ["busy 2"],
+    ]
+
+
+def test_a_few_are_read_from_in_a_turn() -> None:
+    """Besides the one whose turn it is."""
+    turns, clock, done = Turns(), TurnClock(), list[object]()
+    for number in range(READERS + 1):
+        turns.wait_to_read(lambda number=number: done.append(number), clock)  # type: ignore[misc]
+    turns.wait(lambda: done.append("busy"), clock)
+    clock.give_turn()
+    assert done == [*range(READERS), "busy"]
+    clock.give_turn()
+    assert done[-1] == READERS
+    assert clock.getDelayedCalls() == []
 
 
 # Steps ----------------------------------------------------------------------------------------------------------------

@@ -143,7 +143,6 @@ class Served:
         while factory.admission:
             await deferLater(self.reactor, 0)
         assert (len(factory.connections), factory.settings.memory.total, len(factory.settings.turns)) == (0, 0, 0)
-        assert len(factory.settings.newcomers) == 0
 
 
 @pytest.fixture
