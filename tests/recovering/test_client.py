@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from tcpapp import Client, conversation
+from tcpapp import Client, Recovery, conversation
 from tcpapp.apps import echo
 from tcpapp.errors import GiveUp, InvalidAddress, InvalidFraming, InvalidOption, NotConnected
 from tcpapp.recovering import Connected, Connecting, Stopped
@@ -116,7 +116,7 @@ def test_what_nobody_takes_of_many_lost_connections_is_bounded(hosts: Hosts, cli
             pass
 
     hosts.listen(Tells)
-    client = client_of(prepare=lambda connection: None)
+    client = client_of(recovery=Recovery(healthy_after=0))
     client.startService()
     hosts.wait(30)
     assert len(client._life.unread) == 16
