@@ -35,12 +35,10 @@ from tcpapp.outbox import Outbox
 from tcpapp.reading import Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
-from tcpapp.transports import session_on, sets_up_tls, talks_to_itself
+from tcpapp.transports import ITSELF, session_on, sets_up_tls, talks_to_itself
 from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
-
-ITSELF = "nobody listens there: the client was given the port that it connects to, and was connected to itself"
 
 
 class _Gone:

@@ -34,8 +34,9 @@ TOWER = (
     {"proxy_protocol"},
     {"networks"},
     # floor 1: one conversation
-    {"tls", "proxied", "adopted", "listeners", "happy_eyeballs", "forks"},
+    {"tls", "proxied", "adopted", "listeners", "forks"},
     {"transports", "log_lines"},
+    {"happy_eyeballs"},
     {"limits", "addresses"},
     {"alarm", "traffic", "accepting"},
     {"info"},
