@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from tcpapp import Client, Pool, blocking, connect, forks, listen
+from tcpapp import Client, Pool, aio, blocking, connect, forks, listen
 from tcpapp.apps import echo
 from tcpapp.errors import Forked
 from tcpapp.forks import check_fork, was_forked
@@ -102,6 +103,18 @@ def test_nothing_is_opened_in_a_child(forked: Any) -> None:
     ):
         with pytest.raises(Forked, match="connect after the fork"):
             call()
+
+
+@pytest.mark.once
+def test_a_program_of_asyncios_is_told_in_a_child(forked: Any) -> None:
+    """A loop of the child's own is no help: the reactor is the parent's, whichever it is."""
+    forked(reactor)
+
+    async def main() -> None:
+        with pytest.raises(Forked, match="aio: this process was forked"):
+            aio.start()
+
+    asyncio.run(main())
 
 
 SCRIPT = """

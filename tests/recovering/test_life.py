@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.internet.error import ConnectionRefusedError
 
 from tcpapp import Recovery
 from tcpapp.apps import echo
-from tcpapp.errors import GiveUp, InvalidAddress, NotConnected, TimedOut
+from tcpapp.errors import GiveUp, InvalidAddress, InvalidOption, NotConnected, TimedOut
 from tcpapp.recovering import Connected, Connecting, Stopped, Waiting
 from tcpapp.testing.simulation import RunFailed
 from tests.peers import Hosts, outcome
@@ -198,6 +199,21 @@ def test_who_gives_up_in_prepare_ends_it_at_once(hosts: Hosts, client_of: Any, l
     assert outcome(client.when_connected()) == [refused]
     assert "the password is wrong" in str(outcome(client.send(b"x"))[0])
     hosts.wait(100)
+
+
+def test_a_prepare_that_awaits_asyncio_ends_it_at_once(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
+    """No further attempt mends that; the error names what to write."""
+    hosts.listen(echo)
+
+    async def sleeps(connection: Any) -> None:
+        await asyncio.sleep(1)
+
+    client = client_of(prepare=sleeps)
+    started = outcome(client.start())
+    hosts.wait()
+    assert isinstance(started[0], InvalidOption)
+    assert "tcpapp.aio" in str(started[0])
+    assert client.state == Stopped(started[0])
 
 
 def test_what_fails_in_prepare_is_tried_again(hosts: Hosts, client_of: Any) -> None:
