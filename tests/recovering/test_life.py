@@ -392,6 +392,9 @@ def test_a_certificate_that_is_being_renewed_does_not_end_it(
     (tmp_path / "cert.pem").unlink()
     hosts.wait(30)
     assert isinstance(client.state.error, InvalidAddress)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidAddress, match=r"cert\.pem"):  # where a client is made, it is the caller's fault
+        client_of("tls:server:7007:trustRoots=roots.pem:certificate=cert.pem:privateKey=key.pem")
 
 
 def test_an_is_fatal_that_raises_does_not_end_it(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
