@@ -47,6 +47,7 @@ The tower; a file imports only from rows below its own::
       tls               1  TLS: files, contexts, SNI, client certificates; renewed while it serves
       proxied           1  PROXY headers before a connection, in and out
       forks             1  whether a process was forked while its reactor ran
+      awaiting          1  what is wrong where asyncio's waits and Twisted's are mixed
     proxy_protocol      0  the header of a connection that a proxy opened ↔ bytes
     framing             0  bytes ↔ messages. No Twisted, no clock, no log
     codecs              0  message bytes ↔ values: text, JSON, MessagePack

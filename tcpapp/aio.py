@@ -14,7 +14,8 @@ the other, and the whole of tcpapp with its Deferreds turned::
     asyncio.run(main())
 
 Twisted's asyncio reactor has to run on the loop that runs: `start` sees to that, and all that is here calls it. A
-program that has imported another reactor before cannot have it; it is told so.
+process has one reactor, which runs on one loop. A program that has imported another reactor before, or runs a second
+loop, gets `InvalidOption`, which says what to do; a child of a process whose reactor ran gets `Forked`.
 """
 
 from __future__ import annotations
@@ -23,46 +24,61 @@ import asyncio
 import contextlib
 import inspect
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from functools import wraps
 from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
-from typing_extensions import Self
+from typing_extensions import Self, override
 
-from tcpapp.app import Conversation
+from tcpapp.app import Batch, Conversation, batch, handlers_of
 from tcpapp.app import conversation as twisteds_conversation
 from tcpapp.client import connect as twisteds_connect
 from tcpapp.errors import InvalidOption, NotConnected
+from tcpapp.forks import check_fork
 from tcpapp.listening import listen as twisteds_listen
 from tcpapp.pool import Pool
 from tcpapp.recovering import Client
 
 __all__ = ["Native", "app", "client", "connect", "conversation", "deferred", "future", "listen", "pool", "start"]
 
+NOT_IN_A_TASK = (
+    "aio: a Twisted coroutine cannot await asyncio; there, await what tcpapp itself gives (tcpapp.connect, Client), "
+    "or run the coroutine as a task, by aio.app or aio.deferred(...)"
+)
+ANOTHER_LOOP = (
+    "aio: Twisted's reactor runs on another loop of asyncio, of an earlier asyncio.run() say, and a process has one "
+    "reactor; do everything in one asyncio.run(main()), or start a process for each loop"
+)
+
 
 def start() -> Any:
     """
     Have Twisted's reactor run on the loop that runs now, if it does not yet; returns it.
 
-    Raises `InvalidOption` where no loop runs, or where the reactor is another one, or another loop's.
+    Raises `InvalidOption` where no loop runs, or where the reactor is another one, or another loop's, and `Forked` in a
+    child of the process in which the reactor ran: the program's fault.
     """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        raise InvalidOption("aio: no loop of asyncio runs here; call it inside asyncio.run(main())") from None
+    loop = _running_loop()
+    if loop is None:
+        raise _no_loop()
     from twisted.internet import asyncioreactor
 
-    if "twisted.internet.reactor" not in sys.modules:
+    if installed_reactor() is None:
         asyncioreactor.install(loop)
     from twisted.internet import reactor as global_reactor
 
     reactor: Any = global_reactor
-    if getattr(reactor, "_asyncioEventloop", None) is not loop:
+    check_fork(reactor, "aio")
+    its = _loop_of(reactor)
+    if its is None:
         raise InvalidOption(
             f"aio: the reactor of this program is {type(reactor).__name__}, and not asyncio's on the loop that runs; "
             "call aio.start(), or use aio, before twisted.internet.reactor is imported"
         )
+    if its is not loop:
+        raise InvalidOption(ANOTHER_LOOP)
     if not reactor.running:
         reactor.startRunning(False)
         _ending.append(_ends_with_its_loop(reactor))
@@ -83,13 +99,62 @@ async def _ends_with_its_loop(reactor: Any) -> AsyncIterator[None]:
             reactor.threadpool.stop()
 
 
+def installed_reactor() -> Any:
+    """The global reactor; `None` where the program has chosen none yet."""
+    return sys.modules.get("twisted.internet.reactor")
+
+
+def _loop_of(reactor: Any) -> asyncio.AbstractEventLoop | None:
+    """The loop that `reactor` runs on; `None` where that is none of asyncio's."""
+    return getattr(reactor, "_asyncioEventloop", None)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _no_loop() -> InvalidOption:
+    """What is wrong where no loop runs, and what to do about it."""
+    reactor, told = installed_reactor(), "aio: no loop of asyncio runs here"
+    if reactor is None:
+        return InvalidOption(f"{told}; call it inside asyncio.run(main())")
+    if _loop_of(reactor) is not None:
+        return InvalidOption(f"{told}; call it inside a coroutine that the reactor runs, by aio.deferred(main())")
+    return InvalidOption(
+        f"{told}, for Twisted's reactor is {type(reactor).__name__}; start with --reactor=asyncio or --reactor=uvloop, "
+        "or call it inside asyncio.run(main())"
+    )
+
+
+class _Awaited(asyncio.Future[Any]):
+    """A future that says what is wrong where a Twisted coroutine awaits it: only asyncio's tasks can."""
+
+    @override
+    def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            return (yield from super().__await__())
+        except RuntimeError:
+            if self.done():
+                raise
+            raise InvalidOption(NOT_IN_A_TASK) from None
+
+
 def future(waits: Deferred[Any]) -> asyncio.Future[Any]:
     """
     A future of asyncio's that ends as the Deferred does, and takes its result; cancelled, it cancels the Deferred.
 
-    Where the Deferred is cancelled, the future is: Twisted's own ``asFuture`` fails it with Twisted's error.
+    Where the Deferred is cancelled, the future is: Twisted's own ``asFuture`` fails it with Twisted's error. Raises
+    `InvalidOption` where no loop runs, or another one than the reactor's, and where a Twisted coroutine awaits it.
     """
-    made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    loop = _running_loop()
+    if loop is None:
+        raise _no_loop()
+    if not waits.called and _loop_of(installed_reactor()) not in (None, loop):
+        raise InvalidOption(ANOTHER_LOOP)
+    made: asyncio.Future[Any] = _Awaited(loop=loop)
 
     def done(result: Any) -> None:
         if made.done():
@@ -110,9 +175,17 @@ def deferred(awaitable: Awaitable[Any]) -> Deferred[Any]:
     """
     A Deferred that ends as the awaitable does, which runs as a task of asyncio's: all of asyncio can be awaited in it.
 
-    Cancelled, it cancels the task, and fails with Twisted's ``CancelledError``, at whatever moment (twisted#12470).
+    Cancelled, it cancels the task, and fails with Twisted's ``CancelledError``, at whatever moment (twisted#12470). The
+    task begins when the reactor runs. Raises `InvalidOption` where that runs on no loop of asyncio's.
     """
-    task: asyncio.Future[Any] = asyncio.ensure_future(awaitable)
+    loop = _running_loop() or _loop_of(installed_reactor())
+    if loop is None:
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()  # nobody will await it: Python is not to complain of that
+        raise _no_loop()
+    task: asyncio.Future[Any] = (
+        awaitable if asyncio.isfuture(awaitable) else asyncio.ensure_future(awaitable, loop=loop)
+    )
 
     def cancel(_: object) -> None:
         task.cancel()
@@ -137,11 +210,19 @@ class Native:
     Any object of tcpapp's with its Deferreds turned into futures: a connection, a `Listening`, a `Client`, a `Pool`.
 
     What it has is what that has, and `wrapped` is that itself. Where that is iterated or used in ``async with``, so is
-    this.
+    this. Two of the same object are equal, so a connection can be found again in a set.
     """
 
     def __init__(self, wrapped: Any) -> None:
         self.wrapped = wrapped
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Native) and self.wrapped is other.wrapped
+
+    @override
+    def __hash__(self) -> int:
+        return id(self.wrapped)
 
     def __getattr__(self, name: str) -> Any:
         """What the object has by this name; a method that gives a Deferred gives a future."""
@@ -156,9 +237,14 @@ class Native:
         return call
 
     async def __aenter__(self) -> Self:
-        """Start it, where it starts."""
+        """Start it, where it starts. Where that fails or is cancelled, it is stopped."""
         if hasattr(self.wrapped, "start"):
-            await self.start()
+            started = self.start()
+            try:
+                await started
+            except BaseException:  # cancelled, too: a block that was not entered is not left either
+                self.wrapped.stop()
+                raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -180,42 +266,129 @@ class Native:
 
 
 async def connect(*arguments: Any, **options: Any) -> Native:
-    """An open connection: see `tcpapp.connect`."""
-    return Native(await future(twisteds_connect(*arguments, **{"reactor": start(), **options})))
+    """
+    An open connection: see `tcpapp.connect`, whose errors it raises, and those of `start`.
+
+    Cancelled, it stops connecting, and leaves no connection.
+    """
+    connecting = future(twisteds_connect(*arguments, **{"reactor": start(), **options}))
+    return await _handed_over(connecting, lambda connection: connection.abort())
 
 
 async def listen(endpoint: Any, served: Any, **options: Any) -> Native:
-    """What listens: see `tcpapp.listen`. `served` is an app of Twisted's kind, or one that `app` made."""
-    return Native(await future(twisteds_listen(endpoint, served, **{"reactor": start(), **options})))
+    """
+    What listens: see `tcpapp.listen`, whose errors it raises, and those of `start`.
+
+    `served` is an app of Twisted's kind, or one that `app` made. Cancelled, it leaves no port.
+    """
+    listening = future(twisteds_listen(endpoint, served, **{"reactor": start(), **options}))
+    return await _handed_over(listening, lambda port: port.close(0))
+
+
+async def _handed_over(made: asyncio.Future[Any], let_go: Callable[[Any], object]) -> Native:
+    """What is `made`; a task that is cancelled when that is there already gets it no more: `let_go` of it."""
+    try:
+        return Native(await made)
+    except asyncio.CancelledError:
+        if not made.cancelled() and made.exception() is None:
+            let_go(made.result())
+        raise
 
 
 def client(*arguments: Any, **options: Any) -> Native:
-    """A `Client`, which is started by ``async with`` or `Client.start`."""
+    """
+    A `Client`, which is started by ``async with`` or `Client.start`. Raises what that does, and `start`.
+
+    Its ``prepare`` is Twisted's: a coroutine there awaits what the connection's own methods give.
+    """
     return Native(Client(*arguments, **{"reactor": start(), **options}))
 
 
 def pool(*arguments: Any, **options: Any) -> Native:
-    """A `Pool`, which is started by ``async with`` or `Pool.start`."""
+    """A `Pool`, which is started by ``async with`` or `Pool.start`. Raises what that does, and `start`."""
     return Native(Pool(*arguments, **{"reactor": start(), **options}))
 
 
-def app(native: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def app(native: Any) -> Any:
     """
-    Make an app of a coroutine function of (message, connection) that awaits what asyncio has.
+    Make an app of one whose coroutines await what asyncio has, in any form that an app has (see `tcpapp.app`).
 
-    Twisted's coroutines cannot (twisted#11841): this one runs as a task. The connection is a `Native` one.
+    A function, a `batch`, a conversation, an object, or a class, which is made anew for each connection. Twisted's
+    coroutines cannot await asyncio (twisted#11841): these run as tasks. The connection that they are handed is a
+    `Native` one. What is no coroutine is called as it is: a ``draining`` has its last word on an idle connection only
+    if it is none.
+
+    Raises `InvalidOption` for what is no app. On a reactor that runs on no loop of asyncio's, as twistd's default, the
+    app fails with an `InvalidOption` that says so, as soon as a coroutine of it is called.
     """
+    handlers_of(native)
+    if native is None or isinstance(native, _TaskConversation):
+        return native
+    if isinstance(native, Conversation):
+        return conversation(native.talk)
+    if isinstance(native, Batch):
+        return batch(_as_task(native.received_all, 1))
+    parts = {name: _Part(name, place) for name, place in _PARTS.items() if getattr(native, name, None) is not None}
+    if not parts:
+        return _as_task(native, 1)
+    is_class = inspect.isclass(native)
+    kind = native if is_class else type(native)
+    made: dict[str, Any] = {"make": staticmethod(native if is_class else lambda: native), "__doc__": kind.__doc__}
+    turned: Any = type(kind.__name__, (_Object,), made | parts)
+    return turned if is_class else turned()
 
-    def received(message: Any, connection: Any) -> Any:
-        return deferred(native(message, Native(connection)))
 
-    return received
+_PARTS = {"opened": 0, "received": 1, "received_all": 1, "closed": 0, "draining": 0}
+"""What a connection calls of an object that is an app, and which of the arguments the connection is."""
+
+
+class _Object:
+    """An app of the second form: its parts are those of what `make` makes, run as tasks."""
+
+    make: Callable[[], Any]
+
+    def __init__(self) -> None:
+        self.native = self.make()
+
+
+class _Part:
+    """The part called `name` of an `_Object`."""
+
+    def __init__(self, name: str, place: int) -> None:
+        self._name = name
+        self._place = place
+
+    def __get__(self, whole: _Object | None, _: object = None) -> Any:
+        return self if whole is None else _as_task(getattr(whole.native, self._name), self._place)
+
+
+def _as_task(function: Callable[..., Any], place: int) -> Callable[..., Any]:
+    """`function`, handed a `Native` connection as the argument at `place`; if it is a coroutine's, run as a task."""
+
+    @wraps(function, updated=())
+    def call(*arguments: Any) -> Any:
+        given = [*arguments]
+        given[place] = Native(given[place])
+        result = function(*given)
+        return deferred(result) if inspect.isawaitable(result) and not isinstance(result, Deferred) else result
+
+    return call
+
+
+class _TaskConversation(Conversation):
+    """A conversation that runs as a task."""
 
 
 def conversation(talk: Callable[[Any], Any]) -> Conversation:
-    """Make an app of a coroutine function of the connection: `tcpapp.conversation`, in a task of asyncio's."""
+    """
+    Make an app of a coroutine function of the connection: `tcpapp.conversation`, in a task of asyncio's.
 
+    Raises `InvalidOption` for what is no such function; on a reactor without asyncio it fails as `app` says.
+    """
+    twisteds_conversation(talk)  # what is none is said of `talk` itself
+
+    @wraps(talk)
     async def native(connection: Any) -> None:
         await deferred(talk(Native(connection)))
 
-    return twisteds_conversation(native)
+    return _TaskConversation(native)

@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from tcpapp.awaiting import explained
 from tcpapp.codecs import Codec
 from tcpapp.errors import InvalidOption
 
@@ -204,14 +205,14 @@ def deferred_of(result: Any) -> Deferred[Any] | None:
 
 
 def outcome_of(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-    """A Deferred of what a user's function gives, at once or later, or of what it raises."""
+    """A Deferred of what a user's function gives, at once or later, or of what it raises, `explained`."""
 
     def call() -> Any:
         result = function(*arguments)
         deferred = deferred_of(result)
         return result if deferred is None else deferred
 
-    return maybeDeferred(call)
+    return maybeDeferred(call).addErrback(explained)
 
 
 _PARTS = {

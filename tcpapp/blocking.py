@@ -48,7 +48,12 @@ _lock = threading.Lock()
 
 
 def running_reactor() -> Any:
-    """The global reactor, which runs in another thread than this one: started there, if nobody has."""
+    """
+    The global reactor, which runs in another thread than this one: started there, if nobody has.
+
+    Raises `InvalidOption` in the reactor's own thread, and where the reactor was stopped; `Forked` in a child of the
+    process in which it ran. Each is the program's fault.
+    """
     from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
     from twisted.python.threadable import isInIOThread
 
@@ -99,8 +104,8 @@ class Caller:
         try:
             return future.result(timeout)
         except FutureTimeout:
-            if future.done():  # it is what the function raised
-                raise
+            if future.done():  # it is what the function raised, or the result came at the last moment
+                return future.result()
             raise TimedOut(name, timeout or 0) from None
         finally:
             if not future.done():
@@ -116,7 +121,9 @@ class BlockingClient(Generic[Request, Reply]):
     """
     A `Client` whose methods wait. `connect` makes it; any thread may use it, several at once.
 
-    `timeout` is in seconds everywhere, and `None` says what each method has it mean.
+    `timeout` is in seconds everywhere, and `None` is no limit unless a method says otherwise. Methods raise what those
+    of `Client` fail with, `TimedOut` where the time is over, and `Forked` in a child of the process that connected.
+    What is given up or interrupted is cancelled.
     """
 
     def __init__(self, client: Client[Request, Reply], caller: Caller) -> None:
@@ -129,7 +136,7 @@ class BlockingClient(Generic[Request, Reply]):
         return self._client.state
 
     def send(self, message: Request, timeout: float | None = None) -> None:
-        """Send `message`, and wait until it is below the write mark of a connection. See `Client.send`."""
+        """Send `message`, and wait until it is below the write mark of a connection. It may be lost with it yet."""
         self._caller.call("send", lambda: self._client.send(message), timeout)
 
     def receive(self, timeout: float | None = None) -> Reply:
@@ -153,8 +160,8 @@ class BlockingClient(Generic[Request, Reply]):
         """
         Send what waits, wait for what is asked, and close: see `Client.drain`.
 
-        Returns how many messages were not sent, or not answered, when `deadline` was over (`None`: ``timeouts.drain``).
-        It may be called again.
+        Returns how many messages were not sent, or not answered, after `deadline` seconds (`None`: ``timeouts.drain``).
+        It may be called again. Raises `Forked`.
         """
         left: int = self._caller.call("close", lambda: self._client.drain(deadline))
         return left

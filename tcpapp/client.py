@@ -50,7 +50,8 @@ class MessageClientFactory(ClientFactory):
         """
         The next connection of this factory, once it is open.
 
-        Fails with Twisted's own error where ``reactor.connectTCP`` cannot connect.
+        Fails with Twisted's own error where ``reactor.connectTCP`` cannot connect, and with what ended a connection
+        before it was open: a TLS handshake, say. Waits without a limit of time; cancelled, it waits no longer.
         """
         waiter: Deferred[MessageProtocol] = Deferred(self._waiters.remove)
         self._waiters.append(waiter)
@@ -102,8 +103,9 @@ def connect(
     The Deferred fires with the open `MessageProtocol`, with TLS once the handshake is done. It fails with Twisted's
     own ``ConnectionRefusedError``, ``DNSLookupError``, ``TimeoutError`` (after ``timeouts.connect`` seconds in all),
     with what OpenSSL or service_identity says of a certificate, and so on. Cancelled, it stops connecting.
-    `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. See
-    `Settings` for the `options`; `reactor` is the global one unless given.
+    `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened, and so is
+    `Forked` in a child of the process in which the reactor ran: each is the caller's fault. See `Settings` for the
+    `options`; `reactor` is the global one unless given.
     """
     if reactor is None:
         from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
@@ -123,7 +125,7 @@ def dial(
     reactor: Any,
     proxy_header: Announcement | None = None,
 ) -> Deferred[MessageProtocol]:
-    """One more connection of `factory`: what `connect` does with the one it makes."""
+    """One more connection of `factory`: what `connect` does with the one it makes, with the same results and errors."""
     seconds = factory.settings.timeouts.connect
     # The endpoint's own timer is put behind ours, which says what it waited for.
     chosen: Any = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER)

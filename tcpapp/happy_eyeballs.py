@@ -3,6 +3,7 @@ Connecting to a host by its name: all its addresses, of both families, are tried
 
 The addresses are tried in the order of the resolver, the families in turn (section 4). An attempt begins when the one
 before it has failed, or `DELAY` seconds after it began. The first connection wins, and the other attempts are given up.
+A connection with itself is no connection: that address refuses.
 
 Twisted's ``HostnameEndpoint`` does the same, but waits its delay also after an attempt that failed at once: 0.3 s for
 each connection to a ``localhost`` that is listened on by IPv4 alone.
@@ -18,7 +19,13 @@ from typing import Any
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectBindError, ConnectingCancelledError, DNSLookupError, NoRouteError
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+)
 from twisted.internet.interfaces import (
     IDelayedCall,
     IReactorPluggableNameResolver,
@@ -27,6 +34,8 @@ from twisted.internet.interfaces import (
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from tcpapp.transports import ITSELF, talks_to_itself
 
 __all__ = ["DELAY", "HostEndpoint"]
 
@@ -148,6 +157,11 @@ class _Race:
         self._try_next()
 
     def _won(self, connected: Any, attempt: Deferred[Any]) -> None:
+        transport: Any = getattr(connected, "transport", None)
+        if talks_to_itself(transport):
+            transport.abortConnection()
+            self._lost(Failure(ConnectionRefusedError(string=ITSELF)), attempt)
+            return
         self._pending.remove(attempt)
         self._end()
         self.result.callback(connected)

@@ -411,10 +411,10 @@ class Recovery:
     )
     healthy_after: float = _number(
         10.0,
-        "a connection's age from which on the next waits begin small again, where there is no prepare",
+        "how long a connection has to be usable, prepared if it is to be, before the next waits begin small again",
         unit="seconds",
         why="systemd's interval for starts that come too often (StartLimitIntervalSec)",
-        zero="as soon as it is open",
+        zero="as soon as it is usable",
     )
     prepare: float = _number(
         10.0,

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from tcpapp import keepalive
 from tcpapp.app import Handlers
 from tcpapp.arrival import Arrival
+from tcpapp.awaiting import explained
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.deadlines import Deadlines, reason_of, unread
 from tcpapp.dispatch import Dispatch
@@ -35,12 +36,10 @@ from tcpapp.outbox import Outbox
 from tcpapp.reading import Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
-from tcpapp.transports import session_on, sets_up_tls, talks_to_itself
+from tcpapp.transports import ITSELF, session_on, sets_up_tls, talks_to_itself
 from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
-
-ITSELF = "nobody listens there: the client was given the port that it connects to, and was connected to itself"
 
 
 class _Gone:
@@ -261,6 +260,7 @@ class Link(Protocol):
 
     def app_failed(self, failure: Failure) -> None:
         """The app raised. That the connection it works with has ended is not its failure."""
+        failure = explained(failure)
         error: Any = failure.value
         if isinstance(error, (NotConnected, CancelledError)) and self.state is not State.OPEN:
             drop_frames(failure)  # a coroutine that was cancelled would hold itself by it, and this connection

@@ -49,13 +49,15 @@ class Pool(MultiService, Generic[Request, Reply]):
         async with Pool("tcp:localhost:7007", size=8, check=lambda connection: connection.request("ping")) as pool:
             print(await pool.request("hello"))
 
-    - `check`: a function of a member's connection, awaited every `check_every` seconds, and for ``recovery.prepare``
-      seconds at the most; where it fails, that connection is cut, and comes back.
+    - `size`: how many clients, 1 or more.
+    - `check`: a function of a member's connection, awaited every `check_every` seconds (30), and for
+      ``recovery.prepare`` seconds at the most; where it fails, that connection is cut, and comes back.
     - `options` are those of `Client`, but ``while_down`` and ``connect_now``: while no member is connected, what is to
       be sent waits for the first that is: as many messages as ``recovery.max_waiting``, for ``timeouts.request``
       seconds at the most.
 
-    Raises what `Client` does. Methods belong to the reactor's thread, and fail with `Forked` as its do.
+    ``async with`` starts and stops it, also where it is cancelled. Raises what `Client` does. Methods belong to the
+    reactor's thread, and fail with `Forked` as its do.
     """
 
     def __init__(
@@ -105,12 +107,16 @@ class Pool(MultiService, Generic[Request, Reply]):
         return [each for each in self.members if each.connection is not None]
 
     def start(self) -> Deferred[Self]:
-        """Start all members. Fires with the pool as soon as one is connected; fails where all have given up."""
+        """
+        Start all members. Fires with the pool as soon as one is connected; fails where all have given up.
+
+        Cancelled, the pool goes on connecting: `stop` ends that. Raises `Forked`.
+        """
         self.startService()
         return self.when_connected().addCallback(lambda _: self)
 
     def startService(self) -> None:
-        """Start. Twisted's services call it."""
+        """Start all members, and their checks. Twisted's services call it. Raises `Forked`."""
         check_fork(self._reactor, "start")
         if not self.running:
             self._draining, self._error = False, None
@@ -119,7 +125,7 @@ class Pool(MultiService, Generic[Request, Reply]):
                 self._checks.start(self._check_every, now=False)
 
     def stop(self) -> Deferred[None]:
-        """Stop all members: see `Client.stop`. Fires when their connections are closed."""
+        """Stop all members: see `Client.stop`. Fires when their connections are closed; fails with `Forked` alone."""
         if was_forked(self._reactor):
             return fail(Forked("stop"))
         if self._checks.running:
@@ -137,7 +143,11 @@ class Pool(MultiService, Generic[Request, Reply]):
         return self.stop()
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
-        """Take nothing more, let all members drain, and stop: see `Client.drain`. Fires with their sum."""
+        """
+        Take nothing more, let all members drain, and stop, after `deadline` seconds at the latest: see `Client.drain`.
+
+        Fires with how many messages were not sent, or not answered, by all of them.
+        """
         if was_forked(self._reactor):
             return fail(Forked("drain"))
         self._draining = True
@@ -145,7 +155,11 @@ class Pool(MultiService, Generic[Request, Reply]):
         return draining.addCallback(lambda found: self.stop().addCallback(lambda _: sum(count for _, count in found)))
 
     def when_connected(self) -> Deferred[None]:
-        """Fires as soon as a member is connected. Fails where none will be."""
+        """
+        Fires as soon as a member is connected.
+
+        Fails with the error for which the last member gave up, and with `NotConnected` where the pool does not run.
+        """
         if was_forked(self._reactor):
             return fail(Forked("when_connected"))
         if self.connected:
@@ -157,24 +171,33 @@ class Pool(MultiService, Generic[Request, Reply]):
         return waiter
 
     async def __aenter__(self) -> Self:
-        """Start, and have a member connected."""
-        return await self.start()
+        """Start, and wait until a member is connected. Where that fails or is cancelled, the pool is stopped."""
+        started = self.start()
+        try:
+            return await started
+        except BaseException:  # cancelled, too: a block that was not entered is not left either
+            self.stop()
+            raise
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop."""
+        """Stop, and wait until all connections are closed. Cancelled meanwhile, the pool stops all the same."""
         await self.stop()
 
     # What it sends and receives.
 
     def send(self, message: Request) -> Deferred[None]:
-        """Send `message` over a member: see `Client.send`. While none is connected it waits."""
+        """
+        Send `message` over a member: see `Client.send`, whose errors it has.
+
+        While none is connected it waits, for ``timeouts.request`` seconds at the most; then it fails with `NeverSent`.
+        """
         return self._over_a_member("send", lambda member, _: member.send(message), message, None)
 
     def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Deferred[Reply]:
         """
         Send `message` over a member and wait for its reply, for `timeout` seconds in all: see `Client.request`.
 
-        One that is `idempotent` is sent again over another member where its connection is lost.
+        One that is `idempotent` is sent again over another member where its connection is lost. Fails as that does.
         """
         self._budget.earn()
         return self._over_a_member(
@@ -182,7 +205,11 @@ class Pool(MultiService, Generic[Request, Reply]):
         )
 
     def receive(self) -> Deferred[Reply]:
-        """The next message that no request waits for, of any member."""
+        """
+        The next message that no request waits for, of any member.
+
+        Fails with `NotConnected` where the pool is stopped. Cancelled, it takes none.
+        """
         if was_forked(self._reactor):
             return fail(Forked("receive"))
         if self._ready:

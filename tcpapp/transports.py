@@ -9,6 +9,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.protocols.policies import ProtocolWrapper
 
 __all__ = [
+    "ITSELF",
     "bottom_of",
     "serves_tls",
     "session_on",
@@ -17,6 +18,9 @@ __all__ = [
     "tls_layer",
     "tls_trouble",
 ]
+
+ITSELF = "nobody listens there: the client was given the port that it connects to, and was connected to itself"
+"""What is wrong with the connection of a client that `talks_to_itself`."""
 
 
 def bottom_of(transport: Any) -> Any:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,21 @@ async def test_a_timeout_of_what_is_called_is_its_own(server: Any) -> None:
             caller.call("x", times_out)
 
     await in_thread(program)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_at_the_last_moment_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there when the time is over: that is no timeout."""
+
+    class Late(Future[Any]):
+        def result(self, timeout: float | None = None) -> Any:
+            found = super().result(SECONDS)
+            if timeout is not None:
+                raise FutureTimeout
+            return found
+
+    monkeypatch.setattr(blocking, "Future", Late)
+    assert await in_thread(lambda: blocking.Caller(reactor).call("x", lambda: "late", 0.01)) == "late"
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
-from tcpapp import Client, Pool, blocking, connect, forks, listen
+from tcpapp import Client, Pool, aio, blocking, connect, forks, listen
 from tcpapp.apps import echo
 from tcpapp.errors import Forked
 from tcpapp.forks import check_fork, was_forked
@@ -54,6 +56,11 @@ def test_a_reactor_that_did_not_run_is_none(forked: Any, monkeypatch: pytest.Mon
         check_fork(ran, "send")
 
 
+async def enter(client: Any) -> None:
+    async with client:
+        raise AssertionError
+
+
 @pytest.mark.parametrize("kind", [Client, Pool])
 def test_what_a_client_is_asked_in_a_child_fails(kind: Any, hosts: Hosts, forked: Any) -> None:
     """Nothing is sent on the parent's connection, nothing waits, and the parent's client goes on."""
@@ -76,6 +83,11 @@ def test_what_a_client_is_asked_in_a_child_fails(kind: Any, hosts: Hosts, forked
             assert error.what == name
         with pytest.raises(Forked, match="start: "):
             client.startService()
+        for member in getattr(client, "members", [client]):
+            with pytest.raises(Forked, match="states: "):
+                member.states()
+        [error] = outcome(Deferred.fromCoroutine(enter(client)))
+        assert isinstance(error, Forked)
     assert hosts.run(client.request(b"x")) == b"x"
     hosts.run(client.stop())
 
@@ -91,6 +103,18 @@ def test_nothing_is_opened_in_a_child(forked: Any) -> None:
     ):
         with pytest.raises(Forked, match="connect after the fork"):
             call()
+
+
+@pytest.mark.once
+def test_a_program_of_asyncios_is_told_in_a_child(forked: Any) -> None:
+    """A loop of the child's own is no help: the reactor is the parent's, whichever it is."""
+    forked(reactor)
+
+    async def main() -> None:
+        with pytest.raises(Forked, match="aio: this process was forked"):
+            aio.start()
+
+    asyncio.run(main())
 
 
 SCRIPT = """
@@ -130,3 +154,59 @@ def test_a_child_is_told_and_the_parent_goes_on(run: Any) -> None:
         check=False,
     )
     assert (script.stdout, script.returncode) == ("request connect close\nparent\n", 0), script.stderr
+
+
+CLIENTS = """
+import os, signal, sys
+from twisted.internet import selectreactor
+
+if sys.argv[2] == "uvloop":
+    from tcpapp import reactor
+    reactor.install()
+else:
+    selectreactor.install()
+from twisted.internet.task import react
+
+import tcpapp
+from tcpapp.errors import Forked
+
+async def main(reactor):
+    clients = [tcpapp.Client(sys.argv[1]), tcpapp.Pool(sys.argv[1], 2)]
+    for each in clients:
+        await each.start()
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        signal.alarm(15)  # a child that hangs is killed, and tells nothing
+        told = []
+        for each in clients:
+            each.request(b"child").addBoth(lambda failure: told.append(type(failure.value).__name__))
+            try:
+                await each.send(b"child")
+            except Forked as error:
+                told.append(error.what)
+        print(*told, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    for each in clients:
+        print((await each.request(b"parent")).decode())
+        await each.stop()
+
+react(main)
+"""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("kind", ["select", "uvloop"])
+def test_a_child_of_a_program_that_runs_the_reactor_is_told(run: Any, kind: str) -> None:
+    """With a real fork: a client and a pool fail at once there, and the parent's go on."""
+    process = run("--listen", "tcp:0:interface=127.0.0.1")
+    where = f"tcp:127.0.0.1:{process.port()}"
+    script = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CLIENTS, where, kind],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (script.stdout, script.returncode) == ("Forked send Forked send\nparent\nparent\n", 0), script.stderr

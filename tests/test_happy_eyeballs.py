@@ -68,12 +68,12 @@ class Dialled:
         """An attempt fails."""
         self.reactor.tcpClients[at][2].clientConnectionFailed(None, Failure(error or Refused()))
 
-    def succeed(self, at: int) -> Any:
-        """An attempt has a connection."""
-        host = self.reactor.tcpClients[at][0]
-        protocol = self.reactor.tcpClients[at][2].buildProtocol(IPv4Address("TCP", host, 7007))
-        protocol.makeConnection(StringTransport())
-        return protocol
+    def succeed(self, at: int, *, itself: bool = False) -> StringTransport:
+        """An attempt has a connection, with `itself` or with another: its transport."""
+        to = IPv4Address("TCP", self.reactor.tcpClients[at][0], 7007)
+        transport = StringTransport(hostAddress=to if itself else None, peerAddress=to)
+        self.reactor.tcpClients[at][2].buildProtocol(to).makeConnection(transport)
+        return transport
 
     def given_up(self) -> list[bool]:
         """Of each attempt, whether it was given up."""
@@ -106,6 +106,27 @@ def test_an_address_that_refuses_gives_way_at_once() -> None:
     dialled.succeed(1)
     assert isinstance(dialled.told[0], Protocol)
     assert dialled.all_is_over()
+
+
+def test_a_connection_with_itself_gives_way_at_once() -> None:
+    """It is cut: nobody listens there, and another address may have a server."""
+    dialled = Dialled("192.0.2.1", "192.0.2.2")
+    dialled.names.tell()
+    assert dialled.succeed(0, itself=True).disconnecting
+    assert (dialled.told, dialled.tried) == ([], ["192.0.2.1", "192.0.2.2"])
+    assert not dialled.succeed(1).disconnecting
+    assert isinstance(dialled.told[0], Protocol)
+    assert dialled.all_is_over()
+
+
+def test_a_connection_with_itself_alone_is_refused() -> None:
+    """No app is told of it."""
+    dialled = Dialled("192.0.2.1")
+    dialled.names.tell()
+    dialled.succeed(0, itself=True)
+    (error,) = dialled.told
+    assert isinstance(error, Refused)
+    assert "connected to itself" in str(error)
 
 
 def test_an_address_that_does_not_answer_gives_way_soon() -> None:

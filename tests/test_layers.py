@@ -34,8 +34,9 @@ TOWER = (
     {"proxy_protocol"},
     {"networks"},
     # floor 1: one conversation
-    {"tls", "proxied", "adopted", "listeners", "happy_eyeballs", "forks"},
+    {"tls", "proxied", "adopted", "listeners", "forks", "awaiting"},
     {"transports", "log_lines"},
+    {"happy_eyeballs"},
     {"limits", "addresses"},
     {"alarm", "traffic", "accepting"},
     {"info"},
@@ -84,7 +85,8 @@ NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "l
 """What floor 0 does without: it does no I/O, keeps no time and logs nothing."""
 
 NAMES_THE_REACTOR = {"plugin", "cli"}
-NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor", "running_reactor", "start", "_note_fork"}
+NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor", "running_reactor", "start"}
+NAMES_THE_REACTOR_LATE |= {"installed_reactor", "_note_fork"}
 """The convenience functions, which look for the global reactor when they are called; and what looks whether it ran."""
 
 # Reading imports -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 from tcpapp import Pool, Recovery, Timeouts
 from tcpapp.apps import echo
 from tcpapp.errors import GiveUp, InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut, UnsendableMessage
+from tcpapp.recovering import Stopped
 from tests.peers import Hosts, Switch, never, outcome, result_of
 
 
@@ -310,6 +311,46 @@ def test_it_may_be_used_in_a_with(hosts: Hosts, pool_of: Any) -> None:
     assert hosts.run(Deferred.fromCoroutine(use())) == b"hello"
     hosts.wait()
     assert len(server.connections) == 0
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_with_that_is_cancelled_stops_it(inside: bool, hosts: Hosts, pool_of: Any) -> None:
+    """All members, and the checks: while it is entered, when nobody would leave that block, and inside."""
+    server = hosts.listen(echo)
+    pool = pool_of(2, f"tcp:server:{7007 if inside else 1}", check=lambda connection: None, check_every=10)
+    entered: list[Any] = []
+
+    async def use() -> None:
+        async with pool:
+            entered.append(pool)
+            await Deferred()
+
+    using = Deferred.fromCoroutine(use())
+    told = outcome(using)
+    hosts.wait(3)
+    assert entered == [pool] * inside
+    using.cancel()
+    hosts.wait(60)
+    assert [CancelledError] == [type(each) for each in told]
+    assert [each.state for each in pool.members] == [Stopped(), Stopped()]
+    assert (pool.running, len(server.connections), hosts.client.reactor.getDelayedCalls()) == (0, 0, [])
+
+
+def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, pool_of: Any, logged_errors: Any) -> None:
+    """Where all members have given up there is nothing left to check."""
+    hosts.listen(echo)
+    error = GiveUp("no")
+
+    def refuse(connection: Any) -> None:
+        raise error
+
+    async def use() -> None:
+        async with pool_of(2, prepare=refuse, check=lambda connection: None):
+            raise AssertionError
+
+    assert hosts.run(Deferred.fromCoroutine(use()).addErrback(lambda failure: failure.value)) is error
+    hosts.wait()
+    assert hosts.client.reactor.getDelayedCalls() == []
 
 
 def test_it_is_started_and_stopped_once(hosts: Hosts, pool_of: Any) -> None:

@@ -59,7 +59,8 @@ class Client(Service, Generic[Request, Reply]):
 
     It is a Twisted service, for a program's own, and is started and stopped by itself as well. While it is started it
     has a connection, or is on its way to one: waits grow, at random, up to a bound, and begin small again only after a
-    connection has been healthy for a while, or `prepare` has succeeded on it. Its `state` says where it stands.
+    connection has been open, and prepared, for ``recovery.healthy_after`` seconds. Its `state` says where it stands.
+    ``async with`` starts and stops it, also where it is cancelled.
 
     - `app`: what takes the messages that nobody receives, as with `connect`.
     - `prepare`: a function of the connection, called as soon as it is open and awaited: a login, a hello, what is to be
@@ -158,16 +159,25 @@ class Client(Service, Generic[Request, Reply]):
         return self._life.observed.watch(watcher)
 
     def states(self) -> States:
-        """``async for state in client.states()``: the state it is in, and each that follows, until it stops."""
+        """
+        ``async for state in client.states()``: the state it is in, and each that follows, until it stops.
+
+        Raises `Forked`.
+        """
+        check_fork(self._reactor, "states")
         return States(self._life.observed)
 
     def start(self) -> Deferred[Self]:
-        """Start. Fires with the client when it is connected, or fails with the error for which it gave up."""
+        """
+        Start. Fires with the client when it is connected, or fails with the error for which it gave up.
+
+        Cancelled, the client goes on connecting: `stop` ends that. Raises `Forked`.
+        """
         self.startService()
         return self.when_connected().addCallback(lambda _: self)
 
     def startService(self) -> None:
-        """Start, and come to be connected in time. Twisted's services call it."""
+        """Start, and connect in time. Twisted's services call it. Raises `Forked`."""
         check_fork(self._reactor, "start")
         super().startService()
         if not self._life.running:
@@ -178,7 +188,7 @@ class Client(Service, Generic[Request, Reply]):
         """
         Stop, and close the connection: what is written goes out, within ``timeouts.grace``; what waits is `NeverSent`.
 
-        Fires when it is closed. It may be started again.
+        Fires when it is closed; fails with `Forked` alone. It may be started again.
         """
         if was_forked(self._reactor):
             return fail(Forked("stop"))
@@ -224,11 +234,16 @@ class Client(Service, Generic[Request, Reply]):
         return self._life.next_connection()
 
     async def __aenter__(self) -> Self:
-        """Start, and be connected."""
-        return await self.start()
+        """Start, and wait for a connection. Where that fails or is cancelled, the client is stopped."""
+        started = self.start()
+        try:
+            return await started
+        except BaseException:  # cancelled, too: a block that was not entered is not left either
+            self.stop()
+            raise
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop."""
+        """Stop, and wait until the connection is closed. Cancelled meanwhile, the client stops all the same."""
         await self.stop()
 
     # What it sends and receives.

@@ -179,7 +179,7 @@ class Life:
         self._trying = None
         self._connection = self.latest = connection
         self._was_connected = True
-        if self._plan.prepare is not None or not self._plan.recovery.healthy_after:
+        if not self._plan.recovery.healthy_after:
             self._plan.attempts.success()
         else:
             self._timer = self._clock.callLater(self._plan.recovery.healthy_after, self._healthy)

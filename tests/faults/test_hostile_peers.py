@@ -32,13 +32,14 @@ from twisted.logger import globalLogPublisher, textFileLogObserver
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, connect, listen
+from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, blocking, connect, listen
 from tcpapp.addresses import describe
 from tcpapp.apps import echo
 from tcpapp.codecs import Json, MessagePack
 from tcpapp.networks import Networks
 from tcpapp.peer_keys import json_guard, msgpack_guard
 from tcpapp.proxy_protocol import Command, Family, Header
+from tcpapp.recovering import Waiting
 from tcpapp.telemetry import CalmLog, LateReply, NeverOpened, Refused
 from tcpapp.tls.protocol import ServerTLS
 from tcpapp.turns import Steps
@@ -774,6 +775,10 @@ async def test_requests_under_a_drain(served: Any) -> None:
 # What happens to a client ---------------------------------------------------------------------------------------------
 
 
+WAYS = ["connect", "Client", "Pool", "blocking"]
+"""The clients there are, but for that of asyncio's programs, which has its own tests."""
+
+
 @implementer(IHostnameResolver)
 class Names:
     """A resolver that gives each name the addresses of `known`."""
@@ -797,6 +802,13 @@ def names() -> Iterator[dict[str, list[str]]]:
     reactor.installNameResolver(before)  # type: ignore[attr-defined]  # as above
 
 
+def asked_by_a_thread(endpoint: str) -> bytes:
+    """The same, by a program without a reactor of its own."""
+    with blocking.connect(endpoint, timeout=PATIENCE) as client:
+        answer: bytes = client.request(b"hello", PATIENCE)
+    return answer
+
+
 async def asked(endpoint: str, way: str) -> bytes:
     """What a server answers to a client of this kind."""
     if way == "connect":
@@ -804,12 +816,14 @@ async def asked(endpoint: str, way: str) -> bytes:
         answer: bytes = await connection.request(b"hello")
         await connection.close()
         return answer
+    if way == "blocking":
+        return await deferToThread(asked_by_a_thread, endpoint)
     async with Client(endpoint) if way == "Client" else Pool(endpoint, size=1) as client:
         return await client.request(b"hello")  # type: ignore[no-any-return]  # bytes, without a codec
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("way", ["connect", "Client", "Pool"])
+@pytest.mark.parametrize("way", WAYS)
 async def test_name_whose_first_address_is_dead(served: Any, names: dict[str, list[str]], way: str) -> None:
     """All addresses of a name are tried, of both families; a server of one family alone is found."""
     server = await served.start(echo)
@@ -821,9 +835,10 @@ async def test_name_whose_first_address_is_dead(served: Any, names: dict[str, li
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["tls", "ssl"])
 async def test_tls_name_whose_first_address_is_dead(
-    served: Any, names: dict[str, list[str]], kind: str, tmp_path: Path
+    served: Any, names: dict[str, list[str]], kind: str, way: str, tmp_path: Path
 ) -> None:
     """As without TLS; the certificate is checked for the name, whichever address it is shown at."""
     authority, path, roots = trustme.CA(), tmp_path / "cert.pem", tmp_path / "roots"
@@ -837,37 +852,50 @@ async def test_tls_name_whose_first_address_is_dead(
         trust = f"trustRoots={roots}" if kind == "tls" else f"caCertsDir={roots}:hostname={name}"
         return f"{kind}:{name}:{server.port}:{trust}"
 
-    assert await asked(endpoint("right.test"), "connect") == b"hello"
+    assert await asked(endpoint("right.test"), way) == b"hello"
     with pytest.raises(Exception, match=r"VerificationError|certificate|TLS"):
-        await connect(endpoint("wrong.test"))
+        await asked(endpoint("wrong.test"), way)
 
 
 @pytest_twisted.ensureDeferred
-async def test_client_that_connects_to_itself(served: Any) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_client_that_connects_to_itself(served: Any, host: str) -> None:
     """Nobody listens where it connects to: it is refused, and takes no request of its own for a reply."""
     await served.start(echo)
     opened: list[Any] = []
+    refused: Deferred[Exception] = Deferred()
 
     class App:
         def opened(self, connection: Any) -> None:
             opened.append(connection)
 
     def free() -> int:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
+            found.bind((host, 0))
             return int(found.getsockname()[1])
 
     def itself() -> TCP4ClientEndpoint:
         """A connection from a port to that very port, which is what it takes."""
         port = free()
-        return TCP4ClientEndpoint(reactor, "127.0.0.1", port, bindAddress=("127.0.0.1", port))
+        return TCP4ClientEndpoint(reactor, host, port, bindAddress=(host, port))
+
+    def told(state: Any) -> None:
+        if isinstance(state, Waiting) and not refused.called:
+            refused.callback(state.error)  # type: ignore[arg-type]  # it is an Exception
 
     with pytest.raises(ConnectionRefusedError, match="connected to itself"):
         await connect(itself(), App())
     with pytest.raises(ConnectionRefusedError, match="connected to itself"):
         await Client(itself(), App(), connect_now=True).start()
+    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
+        await deferToThread(blocking.connect, itself(), app=App())
+    pool: Pool[bytes, bytes] = Pool(itself(), 1, app=App())
+    pool.members[0].watch(told)
+    pool.startService()
+    assert "connected to itself" in str(await refused)
+    await pool.stop()
     port, factory = free(), MessageClientFactory(App())
-    reactor.connectTCP("127.0.0.1", port, factory, bindAddress=("127.0.0.1", port))  # type: ignore[attr-defined]
+    reactor.connectTCP(host, port, factory, bindAddress=(host, port))  # type: ignore[attr-defined]
     with pytest.raises(ConnectionRefusedError, match="connected to itself"):
         await factory.when_connected()
     assert opened == []

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import pytest_twisted
 from service_identity import VerificationError
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from tcpapp import Client, Recovery
+from tcpapp import Client, Pool, Recovery
 from tcpapp.apps import echo
 from tcpapp.errors import MaybeSent, NeverSent, TimedOut
-from tcpapp.recovering import Stopped
+from tcpapp.recovering import Stopped, Waiting
+from tests.peers import outcome
 from tests.processes import TCP, Run, ends
 
 from .accounts import Accounts, account
@@ -76,6 +78,41 @@ async def test_a_certificate_for_another_name_ends_it_at_once(
     right = client("localhost")
     async with right:
         assert await right.request(b"hello") == b"hello"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("kind", [Client, Pool])
+async def test_a_with_that_is_cancelled_leaves_nothing_that_connects(
+    kind: Any, serve: Any, global_reactor: Any
+) -> None:
+    """While it is entered, when nobody leaves that block, and inside."""
+    server = await serve(echo)
+    port = server.port
+    waits: Deferred[None] = Deferred()
+
+    async def use(client: Any, inside: Deferred[None]) -> None:
+        async with client:
+            inside.callback(None)
+            await Deferred()
+
+    async def given_up(client: Any, when: Deferred[None]) -> list[Any]:
+        using = Deferred.fromCoroutine(use(client, when))
+        told = outcome(using)
+        await when
+        await deferLater(global_reactor, 0)  # it was told in the middle of something
+        using.cancel()
+        members = getattr(client, "members", [client])
+        while len(told) == 0:
+            await deferLater(global_reactor, 0)
+        assert [each.state for each in members] == [Stopped()] * len(members)
+        return told
+
+    assert [CancelledError] == [type(each) for each in await given_up(kind(f"tcp:127.0.0.1:{port}"), Deferred())]
+    await server.close(0)
+    client = kind(f"tcp:127.0.0.1:{port}", recovery=QUICK)
+    first = getattr(client, "members", [client])[0]
+    first.watch(lambda state: waits.callback(None) if isinstance(state, Waiting) and not waits.called else None)
+    assert [CancelledError] == [type(each) for each in await given_up(client, waits)]
 
 
 @pytest.mark.once

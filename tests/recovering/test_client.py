@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from tcpapp import Client, conversation
+from tcpapp import Client, Recovery, conversation
 from tcpapp.apps import echo
 from tcpapp.errors import GiveUp, InvalidAddress, InvalidFraming, InvalidOption, NotConnected
 from tcpapp.recovering import Connected, Connecting, Stopped
@@ -68,6 +68,63 @@ def test_it_may_run_on_a_clock_of_its_own(hosts: Hosts) -> None:
     client.stop()
 
 
+@pytest.mark.parametrize(("seconds", "where"), [(0.0005, 7007), (0.5, 7007), (3, 1)])
+def test_a_with_that_is_cancelled_while_it_is_entered_stops_it(
+    seconds: float, where: int, hosts: Hosts, client_of: Any
+) -> None:
+    """Nobody leaves that block: while it connects, prepares, or waits before another attempt."""
+    server = hosts.listen(echo)
+    preparing: list[Any] = []
+    client = client_of(f"tcp:server:{where}", prepare=lambda connection: Deferred(preparing.append))
+
+    async def use() -> None:
+        async with client:
+            raise AssertionError
+
+    using = Deferred.fromCoroutine(use())
+    told = outcome(using)
+    hosts.wait(seconds)
+    using.cancel()
+    assert [CancelledError] == [type(each) for each in told]
+    assert (client.state, client.running) == (Stopped(), 0)
+    hosts.wait(60)
+    assert (client.state, len(server.connections), len(preparing)) == (Stopped(), 0, int(seconds == 0.5))
+    assert hosts.client.reactor.getDelayedCalls() == []
+
+
+def test_a_with_that_is_cancelled_inside_stops_it(hosts: Hosts, client_of: Any) -> None:
+    """As any exception there does; also where it is cancelled again while it stops."""
+    server = hosts.listen(echo)
+
+    async def use(client: Any) -> None:
+        async with client:
+            await Deferred()
+
+    for times in (1, 2):
+        client = client_of()
+        using = Deferred.fromCoroutine(use(client))
+        told = outcome(using)
+        hosts.wait()
+        for _ in range(times):
+            using.cancel()
+        hosts.wait(60)
+        assert [CancelledError] == [type(each) for each in told]
+        assert (client.state, len(server.connections)) == (Stopped(), 0)
+
+
+def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
+    """The error for which it gave up is raised, and is its state still."""
+    client = client_of(connect_now=True)
+
+    async def use() -> None:
+        async with client:
+            raise AssertionError
+
+    told = outcome(Deferred.fromCoroutine(use()))
+    hosts.wait()
+    assert client.state == Stopped(told[0])
+
+
 def test_messages_are_received_from_whichever_connection_there_is(hosts: Hosts, client_of: Any) -> None:
     """Who waits goes on waiting; what came before a loss is given first."""
     server = hosts.listen()
@@ -116,7 +173,7 @@ def test_what_nobody_takes_of_many_lost_connections_is_bounded(hosts: Hosts, cli
             pass
 
     hosts.listen(Tells)
-    client = client_of(prepare=lambda connection: None)
+    client = client_of(recovery=Recovery(healthy_after=0))
     client.startService()
     hosts.wait(30)
     assert len(client._life.unread) == 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.internet.error import ConnectionRefusedError
 
 from tcpapp import Recovery
 from tcpapp.apps import echo
-from tcpapp.errors import GiveUp, InvalidAddress, NotConnected, TimedOut
+from tcpapp.errors import GiveUp, InvalidAddress, InvalidOption, NotConnected, TimedOut
 from tcpapp.recovering import Connected, Connecting, Stopped, Waiting
 from tcpapp.testing.simulation import RunFailed
 from tests.peers import Hosts, outcome
@@ -66,18 +67,33 @@ def test_it_comes_back(hosts: Hosts, client_of: Any) -> None:
     assert opened == [client.connection]
 
 
-def test_a_server_that_accepts_and_drops_is_met_with_growing_waits(hosts: Hosts, client_of: Any) -> None:
-    """A connection is a success once it has lasted."""
+class Drops:
+    """An app that ends each connection at once."""
 
-    class Drops:
-        def opened(self, connection: Any) -> None:
-            connection.abort()
+    def opened(self, connection: Any) -> None:
+        connection.abort()
 
-        def received(self, message: bytes, connection: Any) -> None:
-            pass
+    def received(self, message: bytes, connection: Any) -> None:
+        pass
 
-    hosts.listen(Drops)
-    client = client_of()
+
+def drops_after_login(message: bytes, connection: Any) -> bytes:
+    """An app that answers one message, and ends the connection."""
+    connection.close()
+    return message
+
+
+async def login(connection: Any) -> None:
+    await connection.request(b"user")
+
+
+@pytest.mark.parametrize(("app", "prepare"), [(Drops, None), (drops_after_login, login)])
+def test_a_server_that_accepts_and_drops_is_met_with_growing_waits(
+    app: Any, prepare: Any, hosts: Hosts, client_of: Any
+) -> None:
+    """A connection is a success once it has lasted, and not as soon as it is prepared."""
+    hosts.listen(app)
+    client = client_of(prepare=prepare)
     client.startService()
     states = seen_by(client)
     hosts.wait(200)
@@ -87,10 +103,11 @@ def test_a_server_that_accepts_and_drops_is_met_with_growing_waits(hosts: Hosts,
     assert max(each.attempt for each in states if isinstance(each, Waiting)) == len(waits) + 1
 
 
-def test_waits_begin_small_again_after_a_healthy_connection(hosts: Hosts, client_of: Any) -> None:
-    """One that has lasted for ``healthy_after`` seconds."""
+@pytest.mark.parametrize("prepare", [None, login])
+def test_waits_begin_small_again_after_a_healthy_connection(prepare: Any, hosts: Hosts, client_of: Any) -> None:
+    """One that has lasted for ``healthy_after`` seconds, whether it was prepared or not."""
     hosts.listen(echo)
-    client = client_of()
+    client = client_of(prepare=prepare)
     hosts.run(client.start())
     hosts.server.crash()
     hosts.wait(40)
@@ -105,12 +122,11 @@ def test_waits_begin_small_again_after_a_healthy_connection(hosts: Hosts, client
     assert states[0].seconds <= 2
 
 
-@pytest.mark.parametrize("numbers", [{"healthy_after": 0}, {}])
-def test_or_as_soon_as_it_is_prepared(numbers: dict[str, float], hosts: Hosts, client_of: Any) -> None:
-    """Or open, if that is enough."""
+@pytest.mark.parametrize("prepare", [None, login])
+def test_or_as_soon_as_it_is_usable_if_that_is_enough(prepare: Any, hosts: Hosts, client_of: Any) -> None:
+    """With ``healthy_after=0`` no connection has to last."""
     hosts.listen(echo)
-    prepare = None if numbers else lambda connection: connection.request(b"hello")
-    client = client_of(prepare=prepare, recovery=Recovery(**numbers))
+    client = client_of(prepare=prepare, recovery=Recovery(healthy_after=0))
     for _ in range(10):
         hosts.run(client.start())
         states = seen_by(client)
@@ -150,12 +166,12 @@ def test_nothing_is_sent_before_it_is_prepared(hosts: Hosts, client_of: Any) -> 
         seen.append(message)
         return message
 
-    async def login(connection: Any) -> None:
+    async def login_in_two(connection: Any) -> None:
         await connection.request(b"user")
         await connection.request(b"password")
 
     hosts.listen(app)
-    client = client_of(prepare=login)
+    client = client_of(prepare=login_in_two)
     early = client.send(b"early")
     assert isinstance(outcome(early)[0], NotConnected)
     started = client.start()
@@ -171,10 +187,10 @@ def test_who_gives_up_in_prepare_ends_it_at_once(hosts: Hosts, client_of: Any, l
     hosts.listen(echo)
     refused = GiveUp("the password is wrong")
 
-    def login(connection: Any) -> None:
+    def refuse(connection: Any) -> None:
         raise refused
 
-    client = client_of(prepare=login)
+    client = client_of(prepare=refuse)
     started, waiting = outcome(client.start()), outcome(client.request(b"hello"))
     hosts.wait()
     assert started == [refused]
@@ -183,6 +199,21 @@ def test_who_gives_up_in_prepare_ends_it_at_once(hosts: Hosts, client_of: Any, l
     assert outcome(client.when_connected()) == [refused]
     assert "the password is wrong" in str(outcome(client.send(b"x"))[0])
     hosts.wait(100)
+
+
+def test_a_prepare_that_awaits_asyncio_ends_it_at_once(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
+    """No further attempt mends that; the error names what to write."""
+    hosts.listen(echo)
+
+    async def sleeps(connection: Any) -> None:
+        await asyncio.sleep(1)
+
+    client = client_of(prepare=sleeps)
+    started = outcome(client.start())
+    hosts.wait()
+    assert isinstance(started[0], InvalidOption)
+    assert "tcpapp.aio" in str(started[0])
+    assert client.state == Stopped(started[0])
 
 
 def test_what_fails_in_prepare_is_tried_again(hosts: Hosts, client_of: Any) -> None:
@@ -361,6 +392,9 @@ def test_a_certificate_that_is_being_renewed_does_not_end_it(
     (tmp_path / "cert.pem").unlink()
     hosts.wait(30)
     assert isinstance(client.state.error, InvalidAddress)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidAddress, match=r"cert\.pem"):  # where a client is made, it is the caller's fault
+        client_of("tls:server:7007:trustRoots=roots.pem:certificate=cert.pem:privateKey=key.pem")
 
 
 def test_an_is_fatal_that_raises_does_not_end_it(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
