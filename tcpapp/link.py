@@ -35,7 +35,7 @@ from tcpapp.outbox import Outbox
 from tcpapp.reading import Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
-from tcpapp.transports import session_on, sets_up_tls, talks_to_itself
+from tcpapp.transports import send_at_once, session_on, sets_up_tls, talks_to_itself
 from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
@@ -127,6 +127,8 @@ class Link(Protocol):
             self._clock = getattr(self.transport, "reactor", None)
         self._deadlines.run_on(self._clock)
         keepalive.switch_on(self.transport, settings.limits, settings.timeouts)
+        if settings.policies.no_delay:
+            send_at_once(self.transport)
         self._put_together()
         self._ending.begin()
         if self.factory is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -10,6 +11,7 @@ from twisted.protocols.policies import ProtocolWrapper
 
 __all__ = [
     "bottom_of",
+    "send_at_once",
     "serves_tls",
     "session_on",
     "sets_up_tls",
@@ -24,6 +26,19 @@ def bottom_of(transport: Any) -> Any:
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
+
+
+def send_at_once(transport: Any) -> None:
+    """
+    Have TCP send small writes as they come (TCP_NODELAY), on a `transport` or below the layers on it.
+
+    Else Nagle's algorithm (RFC 896) keeps a write back while one before it is not acknowledged, and a peer that has
+    nothing to send acknowledges it some 40 ms later. Nothing is done for what is no TCP.
+    """
+    bottom = bottom_of(transport)
+    if hasattr(bottom, "setTcpNoDelay"):
+        with suppress(OSError):  # the peer is gone already: that will be told
+            bottom.setTcpNoDelay(True)
 
 
 def talks_to_itself(transport: Any) -> bool:
