@@ -11,6 +11,8 @@ from twisted.protocols.policies import ProtocolWrapper
 
 __all__ = [
     "bottom_of",
+    "close_by_halves",
+    "close_unanswered",
     "send_at_once",
     "serves_tls",
     "session_on",
@@ -73,6 +75,19 @@ def serves_tls(port: Any) -> bool:
 def sets_up_tls(transport: object) -> bool:
     """Whether `transport` is TLS, and its handshake is still to come: Twisted connects first."""
     return tls_layer(transport) is transport and not getattr(transport, "_handshakeDone", False)
+
+
+def close_by_halves(layer: Any) -> None:
+    """Have a `layer` that is TLS close one side after the other, as TCP does, where its version has that."""
+    from tcpapp.tls import closing  # late: it needs pyOpenSSL, which is there by now
+
+    closing.close_by_halves(layer)
+
+
+def close_unanswered(transport: Any) -> bool:
+    """Close TLS on a `transport` without waiting for the peer's answer, if all was sent. Whether that is so."""
+    close = getattr(tls_layer(transport), "close_unanswered", None)
+    return close is not None and bool(close())
 
 
 def session_on(transport: Any) -> Any:
