@@ -112,7 +112,7 @@ class ByHalves(TLSMemoryBIOProtocol):
         """Whether our close_notify, and all before it, is the system's."""
         return (
             bool(self._tlsConnection.get_shutdown() & SENT_SHUTDOWN)
-            and not (self._aborted or self._appSendBuffer)
+            and not self._aborted  # which sends a close_notify, too
             and not _holds_bytes(self.transport)
         )
 

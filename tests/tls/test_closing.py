@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.protocols.tls import BufferingTLSTransport
 
@@ -212,11 +213,17 @@ def test_what_the_system_has_not_taken_is_lost(files: Any, how: str) -> None:
 
 
 def test_a_connection_that_is_cut_is_not_closed(files: Any) -> None:
-    """Though a close_notify goes out then, too."""
-    peer = Peer(files, echo)
-    peer.connection.abort()
-    peer.pass_on()
-    assert [(reason.rule, reason.clean) for reason in peer.closed] == [("aborted", False)]
+    """Though a close_notify goes out then, too, and whatever the transport says of it."""
+    for how in ("lose", "turn"):
+        peer = Peer(files, echo)
+        told: list[Any] = []
+        peer.connection.connectionLost = told.append
+        peer.connection.abort()
+        getattr(peer.transport, how)()
+        [reason] = told
+        assert not reason.check(ConnectionDone)
+        type(peer.connection).connectionLost(peer.connection, reason)
+        assert [(reason.rule, reason.clean) for reason in peer.closed] == [("aborted", False)]
 
 
 def test_what_our_reactor_holds_back_counts_as_unsent(files: Any) -> None:
