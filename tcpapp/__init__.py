@@ -54,6 +54,7 @@ The tower; a file imports only from rows below its own::
     decoded_size, …     0  what a peer's values may cost: memory; keys (peer_keys, msgpack_keys, value_types)
     spec, close_reason  0  the language of specs; why a connection ended
     pace, hints         0  how fast something may come; what speaks on the other side
+    hostnames           0  names of hosts, in the form in which they are compared
     errors              0  every error, one tree
     apps                ∥  the small services that ship with it
     testing             ∥  the test kit

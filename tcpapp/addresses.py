@@ -25,6 +25,7 @@ from twisted.plugin import getPlugins
 from tcpapp.adopted import AdoptedEndpoint
 from tcpapp.errors import InvalidAddress
 from tcpapp.happy_eyeballs import HostEndpoint
+from tcpapp.hostnames import is_host, is_ip
 from tcpapp.listeners import TCPListener, UNIXListener
 from tcpapp.networks import plain_host
 from tcpapp.proxied import Proxied
@@ -86,8 +87,6 @@ def describe(address: object) -> str:
 
 # What values there are ------------------------------------------------------------------------------------------------
 
-_LABEL = re.compile("[A-Za-z0-9_-]+")
-_NUMBER = re.compile("[0-9]+|0[xX][0-9A-Fa-f]*")
 _BACKLOG = "1024"
 """Clients who may wait to be taken in: ranch's backlog. Twisted's 50 is soon full where many come back at once."""
 
@@ -95,32 +94,9 @@ _LONGEST_PATH = 107 if sys.platform == "linux" else 103
 """Bytes in a socket's path: sun_path is 108 on Linux (unix(7)) and 104 on BSD and macOS, with the NUL at its end."""
 
 
-def _is_ip(value: str) -> bool:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return re.fullmatch("[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?", value) is not None
-
-
 def _lacks_interface(value: str) -> bool:
     """Whether `value` is a link-local IPv6 address with no interface, as every interface has them (RFC 4007)."""
-    return _is_ip(value) and "%" not in value and ":" in value and ipaddress.ip_address(value).is_link_local
-
-
-def _is_host(value: str) -> bool:
-    """Whether `value` is an IP address or a host name (RFC 1123, and ``_``, for there are such hosts)."""
-    if _is_ip(value):
-        return True
-    if len(value) > 254:  # 253 (RFC 1035) and a closing dot; the codec is slow on more
-        return False
-    try:
-        name = value.encode("idna").decode().removesuffix(".")  # which refuses labels over 63
-    except UnicodeError:
-        return False
-    *_, last = labels = name.split(".")
-    # a name that ends in a number is read as an IPv4 address (WHATWG URL, "ends in a number"), and this is none
-    return len(name) <= 253 and all(map(_LABEL.fullmatch, labels)) and not _NUMBER.fullmatch(last)
+    return is_ip(value) and "%" not in value and ":" in value and ipaddress.ip_address(value).is_link_local
 
 
 def _is_socket(value: str) -> bool:
@@ -151,9 +127,9 @@ _CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
     "directory": (lambda value: _is_readable(value) and Path(value).is_dir(), "a readable directory"),
     "domain": (_like("INET|INET6|UNIX"), "INET, INET6 or UNIX"),
     "file": (lambda value: _is_readable(value) and Path(value).is_file(), "a readable file"),
-    "host": (_is_host, r"an IP address (IPv6: \:\:1, no brackets) or a host name (RFC 1123; not ending in a number)"),
-    "interface": (lambda value: not value or _is_ip(value), r"an IP address (IPv6: \:\:1), or nothing for all"),
-    "ip": (_is_ip, r"an IP address (IPv6: \:\:1)"),
+    "host": (is_host, r"an IP address (IPv6: \:\:1, no brackets) or a host name (RFC 1123; not ending in a number)"),
+    "interface": (lambda value: not value or is_ip(value), r"an IP address (IPv6: \:\:1), or nothing for all"),
+    "ip": (is_ip, r"an IP address (IPv6: \:\:1)"),
     "listening": (_whole(0, 65535), "a number from 0 (any free port) to 65535"),
     "lockfile": (_like("[01]"), "0 or 1"),
     "minimum": (_like(r"1\.[23]"), "1.2 or 1.3"),
@@ -374,16 +350,24 @@ def _tcp_client(reactor: Any, read: _Read) -> Any:
     values = read.values
     host, port, seconds = values["host"], int(values["port"]), int(values["timeout"])
     origin = values.get("bindAddress")
-    if _is_ip(host):
+    if is_ip(host):
         return endpoints.TCP4ClientEndpoint(reactor, host, port, seconds, origin and (origin, 0))
     return HostEndpoint(reactor, host, port, seconds, origin)
 
 
 def _ssl_client(reactor: Any, read: _Read) -> Any:
     """TLS by Twisted's own values, over all addresses of the host's name."""
-    from tcpapp.tls.endpoints import TLSClientEndpoint  # late, as below
+    from tcpapp.tls.client import STAND_IN, asks_for  # late, as below
+    from tcpapp.tls.endpoints import TLSClientEndpoint
 
-    return TLSClientEndpoint(_tcp_client(reactor, read), _CLIENT.make(reactor, read.text)._sslContextFactory)
+    values = dict(read.values)
+    asked = values.get("hostname")
+    if asked is None:
+        options = _CLIENT.make(reactor, read.text)._sslContextFactory
+    else:
+        made = _CLIENT.make(reactor, _joined(read.kind, {**values, "hostname": STAND_IN}))
+        options = asks_for(made._sslContextFactory, asked)
+    return TLSClientEndpoint(_tcp_client(reactor, read), options)
 
 
 def _tls_client(reactor: Any, read: _Read) -> Any:
@@ -465,9 +449,9 @@ def _rewritten(text: str, side: _Side) -> str:
     found = re.fullmatch(r"(?:\[?(.*?)\]?:)?([0-9]{1,5})", text)
     host, port = (found[1] or "", found[2]) if found else ("", "7007")
     if side is _CLIENT:
-        return f"tcp:host:port, as in tcp:{_quoted(host) if _is_host(host) else 'localhost'}:{port}"
+        return f"tcp:host:port, as in tcp:{_quoted(host) if is_host(host) else 'localhost'}:{port}"
     host = "127.0.0.1" if host == "localhost" else host
-    return f"tcp:{port}:interface={_quoted(host)}" if _is_ip(host) else f"tcp:{port}"
+    return f"tcp:{port}:interface={_quoted(host)}" if is_ip(host) else f"tcp:{port}"
 
 
 def _fields(whole: str, rest: str) -> list[list[str]]:

@@ -116,7 +116,7 @@ class MessageProtocol(Link):
         After the end of the connection the messages that came before it can still be received; then it fails with
         `NotConnected`. It fails with an `UndecodableMessage` that the codec delivers. Cancelled, it takes none.
         """
-        if self.state is State.UNOPENED or (self._dispatch.hold & DEAF and not self._inbox and not self._inbox.refused):
+        if self.state is State.UNOPENED or (self._dispatch.hold & DEAF and self._has_no_more):
             return fail(self._ending.error)
         if self.state is State.CLOSED:
             return self._inbox.receive()
@@ -191,7 +191,7 @@ class MessageProtocol(Link):
         upgrade = self._upgrade = Upgrade(self._parts, self._dispatch, self._cut)
         upgrade.begin(self.transport, context)
         if (layer := tls_layer(self.transport)) is not None:
-            self._handshake_in_steps(layer)
+            self._set_up_tls(layer)
         return upgrade.done
 
     def pause(self) -> None:
@@ -254,6 +254,11 @@ class MessageProtocol(Link):
             if error.reason.clean:
                 raise StopAsyncIteration from None
             raise
+
+    @property
+    def _has_no_more(self) -> bool:
+        """Whether no message is here, or waits for its turn, nor one that ended the input."""
+        return not (self._inbox or self._inbox.refused or self._intake.kept)
 
     def _address(self, getter: str) -> IAddress:
         try:

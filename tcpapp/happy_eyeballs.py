@@ -35,6 +35,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpapp.hostnames import to_ascii
 from tcpapp.transports import ITSELF, talks_to_itself
 
 __all__ = ["DELAY", "HostEndpoint"]
@@ -68,7 +69,7 @@ class HostEndpoint:
         if not IReactorPluggableNameResolver.providedBy(self._reactor):  # its connectTCP takes names
             direct: Deferred[Any] = self._to(self._host).connect(factory)
             return direct
-        name = self._host if self._host.isascii() else self._host.encode("idna").decode()
+        name = to_ascii(self._host)
         race = _Race(self._reactor, factory, HostnameAddress(name.encode("ascii"), self._port))
 
         def resolved(found: list[Any]) -> None:

@@ -37,6 +37,11 @@ def _choice(default: str, choices: tuple[str, ...], what: str) -> Any:
     return field(default=default, metadata={"what": what, "choices": choices})
 
 
+def _switch(default: bool, what: str) -> Any:
+    """A field that is on (`True`) or off."""
+    return field(default=default, metadata={"what": what, "choices": (True, False)})
+
+
 def _check(numbers: Limits | Timeouts | Recovery, whole: bool) -> None:
     for each in fields(numbers):
         value, least, most = getattr(numbers, each.name), each.metadata["least"], each.metadata["most"]
@@ -355,7 +360,7 @@ class Timeouts:
 @dataclass(frozen=True)
 class Policies:
     """
-    What becomes of one who is over a limit, or of what cannot be, where there is a choice.
+    What is done where there is a choice: about a peer that is over a limit, what cannot be, and small writes.
 
     Raises `InvalidOption` for what is none.
     """
@@ -381,14 +386,17 @@ class Policies:
         ("refuse", "skip"),
         "an endpoint of an address family that this machine does not have, IPv6 say: listen nowhere, or on the others",
     )
+    no_delay: bool = _switch(
+        True,
+        "small writes: on, they are sent at once (TCP_NODELAY); off, the system may hold each back for some 40 ms",
+    )
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value, choices = getattr(self, each.name), each.metadata["choices"]
-            if value not in choices:
-                raise InvalidOption(
-                    f"{each.name}={value!r}: takes {' or '.join(choices)}{suggest(str(value), choices)}"
-                )
+            if value not in choices or isinstance(value, bool) is not isinstance(each.default, bool):
+                words = [str(word) for word in choices]
+                raise InvalidOption(f"{each.name}={value!r}: takes {' or '.join(words)}{suggest(str(value), words)}")
 
 
 @dataclass(frozen=True)

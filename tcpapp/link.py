@@ -36,7 +36,15 @@ from tcpapp.outbox import Outbox
 from tcpapp.reading import Reading
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
-from tcpapp.transports import ITSELF, session_on, sets_up_tls, talks_to_itself
+from tcpapp.transports import (
+    ITSELF,
+    close_by_halves,
+    close_unanswered,
+    send_at_once,
+    session_on,
+    sets_up_tls,
+    talks_to_itself,
+)
 from tcpapp.upgrade import Upgrade
 
 __all__ = ["Link"]
@@ -126,6 +134,8 @@ class Link(Protocol):
             self._clock = getattr(self.transport, "reactor", None)
         self._deadlines.run_on(self._clock)
         keepalive.switch_on(self.transport, settings.limits, settings.timeouts)
+        if settings.policies.no_delay:
+            send_at_once(self.transport)
         self._put_together()
         self._ending.begin()
         if self.factory is not None:
@@ -136,7 +146,7 @@ class Link(Protocol):
         if not sets_up_tls(self.transport):
             self._open()
             return
-        self._handshake_in_steps(self.transport)
+        self._set_up_tls(self.transport)
         if settings.timeouts.tls_handshake:
             self._deadlines.start("tls_handshake", settings.timeouts.tls_handshake)
 
@@ -208,6 +218,7 @@ class Link(Protocol):
         if self._framing.failure is not None:
             self.unreadable(self._framing.failure)
         elif self._ending.no_more_input:
+            self._end_waiters()
             self.app_rests()
 
     def too_fast(self, cause: CloseReason) -> None:
@@ -311,7 +322,8 @@ class Link(Protocol):
     def overdue(self, wait: str, seconds: float) -> None:
         """What `wait` stands for did not come in `seconds`."""
         if wait == "ending":
-            self._cut(self._ending.late)
+            if not close_unanswered(self.transport):
+                self._cut(self._ending.late)
         elif wait == "message_rate":
             self._intake.go_on()
         elif wait == "byte_rate":
@@ -351,8 +363,9 @@ class Link(Protocol):
         """Whether it is a server's."""
         return getattr(self.factory, "serves", False)
 
-    def _handshake_in_steps(self, layer: Any) -> None:
-        """Have the handshake of a server's TLS `layer` take turns with all others of this server."""
+    def _set_up_tls(self, layer: Any) -> None:
+        """The handshake of `layer`, which is TLS, begins: a server's takes turns with all others of this server."""
+        close_by_halves(layer)
         if self._serves:
             steps = self._settings.steps
             self._handshake = Handshake(layer, steps, self._reading, self._clock, self._handshake_goes_on)
@@ -416,7 +429,8 @@ class Link(Protocol):
         self._dispatch.hold_back(ENDING)
         if cause.by is not EndedBy.PEER:
             self.transport.pauseProducing()
-        self._end_waiters()
+        if not self._intake.kept:  # else what waits for its turn can be theirs
+            self._end_waiters()
         self.app_rests()
         seconds = self._settings.timeouts.half_close
         ours = cause.clean and cause.by is EndedBy.US  # a drain, which has a deadline of its own

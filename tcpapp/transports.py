@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -11,6 +12,9 @@ from twisted.protocols.policies import ProtocolWrapper
 __all__ = [
     "ITSELF",
     "bottom_of",
+    "close_by_halves",
+    "close_unanswered",
+    "send_at_once",
     "serves_tls",
     "session_on",
     "sets_up_tls",
@@ -28,6 +32,19 @@ def bottom_of(transport: Any) -> Any:
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
+
+
+def send_at_once(transport: Any) -> None:
+    """
+    Have TCP send small writes as they come (TCP_NODELAY), on a `transport` or below the layers on it.
+
+    Else Nagle's algorithm (RFC 896) keeps a write back while one before it is not acknowledged, and a peer that has
+    nothing to send acknowledges it some 40 ms later. Nothing is done for what is no TCP.
+    """
+    bottom = bottom_of(transport)
+    if hasattr(bottom, "setTcpNoDelay"):
+        with suppress(OSError):  # the peer is gone already: that will be told
+            bottom.setTcpNoDelay(True)
 
 
 def talks_to_itself(transport: Any) -> bool:
@@ -62,6 +79,19 @@ def serves_tls(port: Any) -> bool:
 def sets_up_tls(transport: object) -> bool:
     """Whether `transport` is TLS, and its handshake is still to come: Twisted connects first."""
     return tls_layer(transport) is transport and not getattr(transport, "_handshakeDone", False)
+
+
+def close_by_halves(layer: Any) -> None:
+    """Have a `layer` that is TLS close one side after the other, as TCP does, where its version has that."""
+    from tcpapp.tls import closing  # late: it needs pyOpenSSL, which is there by now
+
+    closing.close_by_halves(layer)
+
+
+def close_unanswered(transport: Any) -> bool:
+    """Close TLS on a `transport` without waiting for the peer's answer, if all was sent. Whether that is so."""
+    close = getattr(tls_layer(transport), "close_unanswered", None)
+    return close is not None and bool(close())
 
 
 def session_on(transport: Any) -> Any:

@@ -36,6 +36,45 @@ def turns(peer: Peer, count: int = 10) -> None:
 # After a half-close ---------------------------------------------------------------------------------------------------
 
 
+def test_messages_that_wait_for_their_turn_come_before_the_end() -> None:
+    """TLS reads the peer's close with them, and tells of it at once: a conversation has them first."""
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        async for message in connection:
+            await connection.send(message)
+        await connection.send(b"all")
+
+    peer = busy(talk, limits=Limits(messages_per_turn=1))
+    peer.says(b"1\n2\n3\n")
+    peer.connection.readConnectionLost()
+    assert (peer.hears(), peer.closing) == (b"1\n", False)
+    turns(peer)
+    assert (peer.hears(), peer.closing) == (b"2\n3\nall\n", True)
+
+
+def test_a_receive_waits_for_a_message_that_waits_for_its_turn() -> None:
+    """Though the peer has closed its side."""
+    peer = busy(limits=Limits(messages_per_turn=1))
+    peer.says(b"1\n2\n")
+    peer.connection.readConnectionLost()
+    told = [outcome(peer.connection.receive()) for _ in range(3)]
+    assert told == [[b"1"], [], []]
+    peer.clock.turn()
+    assert (told[1], [type(each) for each in told[2]]) == ([b"2"], [NotConnected])
+
+
+def test_a_reply_that_waits_for_its_turn_is_taken() -> None:
+    """Though the peer has closed its side."""
+    peer = busy(limits=Limits(messages_per_turn=1))
+    told = [outcome(peer.connection.request(b"?")) for _ in range(3)]
+    peer.says(b"1\n2\n")
+    peer.connection.readConnectionLost()
+    peer.clock.turn()
+    assert told[:2] == [[b"1"], [b"2"]]
+    assert [NotConnected] == [type(each) for each in told[2]]
+
+
 def test_a_half_closed_connection_takes_turns_as_any_other() -> None:
     """Its messages that wait for the app are no less work for that, and the replies of a turn are still one write."""
     handled: list[bytes] = []

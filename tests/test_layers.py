@@ -28,7 +28,7 @@ TOWER = (
     # floor 0: bytes, messages and values. No Twisted, no clock, no log
     {"errors"},
     {"close_reason"},
-    {"spec", "pace", "hints", "decoded_size", "value_types", "msgpack_keys"},
+    {"spec", "pace", "hints", "hostnames", "decoded_size", "value_types", "msgpack_keys"},
     {"peer_keys"},
     {"framing", "codecs"},
     {"proxy_protocol"},
@@ -80,7 +80,7 @@ UPWARD_TYPES = {
 """The only imports that point upward, for types alone, under TYPE_CHECKING; each with its reason."""
 
 GROUND = {"errors", "close_reason", "spec", "pace", "hints", "framing", "codecs", "proxy_protocol"}
-GROUND |= {"decoded_size", "value_types", "msgpack_keys", "peer_keys"}
+GROUND |= {"hostnames", "decoded_size", "value_types", "msgpack_keys", "peer_keys"}
 NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "logging", "threading"}
 """What floor 0 does without: it does no I/O, keeps no time and logs nothing."""
 

@@ -198,8 +198,9 @@ def test_numbers_are_shared_and_so_cannot_change(numbers: Limits | Timeouts) -> 
 
 
 def test_policies_have_defaults() -> None:
-    """Who comes when it is full is told so by a close, and who is too fast is read no faster."""
+    """A client for whom there is no room is closed, one that is too fast is read no faster, and no write waits."""
     assert (Policies().full, Policies().crowded, Policies().too_fast) == ("refuse", "refuse", "wait")
+    assert Policies().no_delay is True
 
 
 @pytest.mark.parametrize(
@@ -208,9 +209,11 @@ def test_policies_have_defaults() -> None:
         ({"full": "rest"}, "full='rest': takes refuse or reset or wait; did you mean 'reset'?"),
         ({"crowded": "wait"}, "crowded='wait': takes refuse or reset"),
         ({"too_fast": 1}, "too_fast=1: takes wait or refuse or reset"),
+        ({"no_delay": "on"}, "no_delay='on': takes True or False"),
+        ({"no_delay": 1}, "no_delay=1: takes True or False"),
     ],
 )
-def test_a_policy_that_cannot_be_says_what_it_takes(given: dict[str, str], says: str) -> None:
+def test_a_policy_that_cannot_be_says_what_it_takes(given: dict[str, Any], says: str) -> None:
     """The words that there are."""
     with pytest.raises(InvalidOption, match=f"^{re.escape(says)}$"):
         Policies(**given)
@@ -219,7 +222,7 @@ def test_a_policy_that_cannot_be_says_what_it_takes(given: dict[str, str], says:
 @pytest.mark.parametrize("field", fields(Policies), ids=lambda field: field.name)
 def test_every_policy_says_whose_it_is(field: Any) -> None:
     """And takes each of its words."""
-    assert field.metadata["what"].startswith(("who ", "an endpoint "))
+    assert field.metadata["what"].startswith(("who ", "an endpoint ", "small writes"))
     for word in field.metadata["choices"]:
         assert getattr(Policies(**{field.name: word}), field.name) == word
 

@@ -16,7 +16,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from tcpapp.testing.transport import FakeTransport
-from tcpapp.transports import bottom_of, serves_tls, sets_up_tls, talks_to_itself
+from tcpapp.transports import bottom_of, send_at_once, serves_tls, sets_up_tls, talks_to_itself
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -66,6 +66,26 @@ def test_a_port_serves_tls_by_its_factory() -> None:
     assert serves_tls(port)
     assert not serves_tls(tcp.Port(0, ServerFactory()))
     assert not serves_tls(object())
+
+
+def test_small_writes_go_out_at_once_below_all_layers() -> None:
+    """Where TCP is what is below."""
+    transport = FakeTransport()
+    send_at_once(layer(layer(transport)))
+    assert transport.getTcpNoDelay()
+    send_at_once(object())
+
+
+def test_a_socket_that_takes_no_option_any_more_raises_nothing() -> None:
+    """Its peer reset it before it was taken in: the transport will tell."""
+
+    class Gone:
+        """A transport whose socket refuses every option."""
+
+        def setTcpNoDelay(self, enabled: bool) -> None:
+            raise OSError(22, "Invalid argument")
+
+    send_at_once(Gone())
 
 
 HERE = IPv4Address("TCP", "127.0.0.1", 50000)

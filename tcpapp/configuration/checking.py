@@ -20,7 +20,7 @@ from tcpapp.addresses import server_endpoint
 from tcpapp.app import handlers_of
 from tcpapp.apps import BUILT_IN
 from tcpapp.codecs import Codec
-from tcpapp.configuration.options import OPTIONS, option_of
+from tcpapp.configuration.options import OPTIONS, SWITCH, option_of
 from tcpapp.configuration.sources import Given, Problems
 from tcpapp.errors import InvalidOption, TcpAppError, UndecodableMessage
 from tcpapp.framing import Framing
@@ -169,13 +169,18 @@ class _Check:
         return None
 
     def policies(self) -> Policies:
-        """What becomes of those who are over a limit."""
-        chosen: dict[str, str] = {}
+        """What is done where there is a choice."""
+        chosen: dict[str, Any] = {}
         for field in fields(Policies):
-            text = self.text(option_of(field))
+            option = OPTIONS[option_of(field)]
+            text = self.text(option.name)
+            if option.switched and text not in SWITCH:
+                self.problems.append(f"{self.place(option.name)}={text!r}: takes {' or '.join(SWITCH)}")
+                continue
+            value: Any = SWITCH[text] if option.switched else text
             try:
-                Policies(**{field.name: text})
-                chosen[field.name] = text
+                Policies(**{field.name: value})
+                chosen[field.name] = value
             except InvalidOption as error:
                 self.problems.append(self.renamed(str(error), Policies))
         return Policies(**chosen)

@@ -10,9 +10,13 @@ from tcpapp import framing
 from tcpapp.apps import BUILT_IN
 from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
 
-__all__ = ["DEFAULT_ENDPOINT", "GROUPS", "OPTIONS", "Option", "is_off", "option_of"]
+__all__ = ["DEFAULT_ENDPOINT", "GROUPS", "OPTIONS", "SWITCH", "WORDS", "Option", "is_off", "option_of"]
 
 DEFAULT_ENDPOINT = "tcp:7007:interface=127.0.0.1"
+
+WORDS = {True: "on", False: "off"}
+SWITCH = {word: value for value, word in WORDS.items()}
+"""What an option that is on or off is given."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Option:
     """
     One option. `section` is the table of an options file that it belongs to, the empty text for none.
 
-    One that is `repeated` may be given again for more. `field` is the number or the policy that it sets.
+    One that is `repeated` may be given again for more. `field` is the number or the policy that it sets; one that is
+    `switched` is on or off.
     """
 
     name: str
@@ -29,6 +34,11 @@ class Option:
     section: str = ""
     repeated: bool = False
     field: Field[Any] | None = None
+
+    @property
+    def switched(self) -> bool:
+        """Whether it takes one of the words of `SWITCH`."""
+        return self.field is not None and isinstance(self.field.default, bool)
 
 
 def option_of(field: Field[Any]) -> str:
@@ -45,6 +55,11 @@ def _number(field: Field[Any], section: str) -> Option:
     zero = field.metadata["zero"]
     meaning = f"{field.metadata['what']} (0: {zero})" if zero else str(field.metadata["what"])
     return Option(option_of(field), f"{field.default:.15g}", meaning, section, field=field)
+
+
+def _policy(field: Field[Any]) -> Option:
+    default = WORDS[field.default] if isinstance(field.default, bool) else str(field.default)
+    return Option(option_of(field), default, field.metadata["what"], "policies", field=field)
 
 
 GROUPS: dict[str, tuple[Option, ...]] = {
@@ -71,10 +86,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("deny", "none", "one that may not, though it is allowed; give it again for more", repeated=True),
     ),
     "Limits": tuple(_number(each, "limits") for each in numbers_of(Limits)),
-    "What becomes of what is over a limit, or cannot be": tuple(
-        Option(option_of(each), str(each.default), each.metadata["what"], "policies", field=each)
-        for each in fields(Policies)
-    ),
+    "What is done where there is a choice": tuple(map(_policy, fields(Policies))),
     "Timeouts, in seconds": tuple(_number(each, "timeouts") for each in numbers_of(Timeouts)),
 }
 """Every option that has a value, as ``--help`` groups them."""

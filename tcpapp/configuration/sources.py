@@ -3,8 +3,8 @@ Where the values of options come from: the options file, the environment above i
 
 In an options file, which is TOML, each option has its name, with ``-`` or ``_``; the numbers may stand in the tables
 ``[limits]`` and ``[timeouts]``, and the policies in ``[policies]``, or all of them outside any table. An option that
-may be given again has an array. In the environment it is the name in capitals with ``_``, behind a prefix; several
-values are parted by blanks.
+may be given again has an array, and one that is on or off has true or false. In the environment it is the name in
+capitals with ``_``, behind a prefix; several values are parted by blanks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tcpapp.configuration.options import OPTIONS, Option
+from tcpapp.configuration.options import OPTIONS, WORDS, Option
 from tcpapp.spec import nearest, suggest
 
 # Python has it from 3.11 on; before that it is a package of another name.
@@ -101,6 +101,7 @@ def from_file(path: str, folder: str = "", by: str = "") -> tuple[dict[str, Give
         texts = _texts(value, option)
         if texts is None:
             takes = "a text, or an array of texts" if option.repeated else "a text or a number"
+            takes = "true or false" if option.switched else takes
             problems.append(f"{place}: takes {takes}, not {_kind(value)}")
         elif option.name in found:
             problems.append(f"{place}: {option.name} is given twice; give it once")
@@ -146,6 +147,8 @@ def _texts(value: Any, option: Option) -> tuple[str, ...] | None:
     """`value` as a command line would have it; `None` where it would not."""
     if option.repeated and isinstance(value, list):
         return tuple(value) if all(isinstance(each, str) for each in value) else None
+    if option.switched and isinstance(value, bool):
+        return (WORDS[value],)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
     return (str(value),)

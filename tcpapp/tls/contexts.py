@@ -21,8 +21,9 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from tcpapp.errors import InvalidAddress
+from tcpapp.hostnames import comparable
 from tcpapp.tls.files import Identity, certificates_in, named, pem_files, read_directory, read_identity
-from tcpapp.tls.names import comparable, matches
+from tcpapp.tls.names import matches
 from tcpapp.tls.protocol import ServerTLS
 
 __all__ = ["MINIMUMS", "ServerContexts", "ServerSpec", "TLSServerEndpoint", "TLSServerFactory"]

@@ -1,9 +1,8 @@
 """
 The names that a certificate is for, in the form in which names are compared.
 
-A host name is compared in small letters, as ASCII (``xn--…`` for a label beyond it), without a dot at its end
-(RFC 6125, section 6.4). Other kinds of names than host names and IP addresses are left out. No certificate makes this
-raise.
+A host name is compared as `tcpapp.hostnames.comparable` has it. Other kinds of names than host names and IP addresses
+are left out. No certificate makes this raise.
 """
 
 from __future__ import annotations
@@ -11,14 +10,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-import idna
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-__all__ = ["common_name", "comparable", "matches", "names_of"]
+from tcpapp.hostnames import comparable, is_ip
 
-LONGEST = 255
-"""Characters of a name that is looked at: a host name has at most 253 (RFC 1035, section 2.3.4)."""
+__all__ = ["common_name", "matches", "names_of"]
 
 OCTETS, IDENTIFIER, EXTENSIONS = 0x04, 0x06, 0xA3
 """The tags of DER that are looked at (X.690; RFC 5280, section 4.1)."""
@@ -56,31 +53,12 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(found[0].value) if found else ""
 
 
-def comparable(name: str) -> str:
-    """A host name, or an IP address, as it is compared; the empty text for a name that cannot be a host's."""
-    if len(name) > LONGEST:
-        return ""
-    labels = name.lower().removesuffix(".").split(".")
-    try:
-        return ".".join(each if each.isascii() else idna.encode(each, uts46=True).decode() for each in labels)
-    except UnicodeError:
-        return ""
-
-
 def matches(pattern: str, name: str) -> bool:
     """Whether a certificate's name stands for `name`: itself, or ``*.`` and one label before it (RFC 6125, 6.4.3)."""
     if not pattern.startswith("*."):
         return pattern == name
     label, dot, rest = name.partition(".")
-    return bool(label and dot) and rest == pattern[2:] and not _is_ip(name)
-
-
-def _is_ip(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return bool(label and dot) and rest == pattern[2:] and not is_ip(name)
 
 
 # Names beside a name that cryptography does not take ------------------------------------------------------------------

@@ -77,7 +77,9 @@ def test_what_is_given_is_what_holds() -> None:
         allow=["192.0.2.0/24"],
         full="wait",
         idle="0",
+        no_delay="off",
     )
+    assert found.policies.no_delay is False
     assert (len(found.endpoints), found.heartbeat, found.policies.full, found.timeouts.idle) == (2, "ping", "wait", 0)
     assert isinstance(found.codec, codecs.Text)
     assert [str(each) for each in found.networks.allow] == ["192.0.2.0/24"]
@@ -114,6 +116,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
             {"inbox_low": "9", "inbox_high": "8"},
             "app.toml: inbox-low=9: takes at most app.toml: inbox-high, which is 8",
         ),
+        ({"no_delay": "maybe"}, "app.toml: no-delay='maybe': takes on or off"),
         ({"listen": []}, "app.toml: listen: takes an endpoint, as tcp:7007:interface=127.0.0.1, or several"),
         ({"proxies": ["localhost"]}, "app.toml: proxies: 'localhost': takes a network or an address"),
         ({"heartbeat_message": "a:b"}, "app.toml: heartbeat-message: 'a:b': "),

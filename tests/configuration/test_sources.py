@@ -32,6 +32,7 @@ drain = 2.5
 idle = "5"
 [policies]
 full = "wait"
+no-delay = false
 """
 
 
@@ -49,6 +50,7 @@ def test_a_file_gives_texts_and_numbers_in_tables_or_not(file: Path) -> None:
         "drain": Given(("2.5",), "app.toml: timeouts.drain"),
         "idle": Given(("5",), "app.toml: timeouts.idle"),
         "full": Given(("wait",), "app.toml: policies.full"),
+        "no-delay": Given(("off",), "app.toml: policies.no-delay"),
     }
 
 
@@ -59,6 +61,7 @@ def test_a_file_gives_texts_and_numbers_in_tables_or_not(file: Path) -> None:
         ("[limit]", "there is no table [limit]; there are limits, policies, timeouts; did you mean 'limits'?"),
         ("[limits]\ndrain = 1", "limits.drain: there is no such option"),
         ("app = true", "app: takes a text or a number, not true or false"),
+        ("no_delay = []", "no_delay: takes true or false, not an array"),
         ("app = ['echo']", "app: takes a text or a number, not an array"),
         ("app = 2020-01-01", "app: takes a text or a number, not a date"),
         ("listen = [1]", "listen: takes a text, or an array of texts, not an array"),

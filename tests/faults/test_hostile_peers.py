@@ -32,7 +32,7 @@ from twisted.logger import globalLogPublisher, textFileLogObserver
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, blocking, connect, listen
+from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, blocking, connect, conversation, listen
 from tcpapp.addresses import describe
 from tcpapp.apps import echo
 from tcpapp.codecs import Json, MessagePack
@@ -40,11 +40,12 @@ from tcpapp.networks import Networks
 from tcpapp.peer_keys import json_guard, msgpack_guard
 from tcpapp.proxy_protocol import Command, Family, Header
 from tcpapp.recovering import Waiting
-from tcpapp.telemetry import CalmLog, LateReply, NeverOpened, Refused
+from tcpapp.telemetry import CalmLog, Closed, LateReply, NeverOpened, Refused
 from tcpapp.tls.protocol import ServerTLS
 from tcpapp.turns import Steps
 from tests.patience import PATIENCE
 from tests.processes import program
+from tests.secret import Secret
 
 HEADER = Header(2, Command.LOCAL, Family.UNSPEC)
 """What a proxy says that comes for itself."""
@@ -410,6 +411,51 @@ async def test_tls_handshakes_begun_at_once_and_left(
     while len(served.of(NeverOpened)) < 50:
         await served.is_served()
     assert len(server._factory.settings.steps) == 0
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("version", "answered"), [("1.3", b"DONE\n"), ("1.2", b"")])
+async def test_half_close_over_tls(served: Any, certificate: str, version: str, answered: bytes) -> None:
+    """TLS 1.3 has that, and what came is answered; what was to be sent over TLS 1.2 then is discarded."""
+
+    @conversation
+    async def app(connection: Any) -> None:
+        async for message in connection:
+            last = message
+        await connection.send(last.upper())
+
+    def talk() -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
+            stranger = Secret(plain, version)
+            stranger.sendall(b"done\n")
+            stranger.shutdown(socket.SHUT_WR)
+            return stranger.recv(100)
+
+    server = await served.start(app, f"tls:0:interface=127.0.0.1:certificate={certificate}")
+    assert await deferToThread(talk) == answered
+    await served.ended("end-of-stream")
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("closes", "rule"), [(True, "closed"), (False, "lost")])
+async def test_tls_that_ends_without_a_word(served: Any, certificate: str, closes: bool, rule: str) -> None:
+    """Anyone may have cut off what was still to come; after our own close nothing was."""
+
+    def app(message: bytes, connection: Any) -> bytes:
+        if closes:
+            connection.close()
+        return message
+
+    def talk() -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
+            stranger = Secret(plain)
+            stranger.sendall(b"done\n")
+            return stranger.recv(100)
+
+    server = await served.start(app, f"tls:0:interface=127.0.0.1:certificate={certificate}")
+    assert await deferToThread(talk) == b"done\n"
+    await served.ended(rule)
+    assert served.of(Closed)[0].reason.clean is closes
 
 
 @pytest_twisted.ensureDeferred

@@ -100,6 +100,29 @@ async def test_a_client_whose_factory_makes_no_protocol_is_closed(bench: Bench) 
     assert server.reason.check(ConnectionDone)
 
 
+@test
+async def test_what_is_set_for_a_client_or_an_adopted_socket_stays(bench: Bench) -> None:
+    """uvloop turns Nagle's algorithm off for each; Twisted leaves it as it is."""
+    factory: Any = Factory()
+    client, left, told = Noting(), Noting(), Noting()
+    bench.reactor.connectTCP("127.0.0.1", bench.serving(Noting()), Once(client))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for each in (left, told):
+            factory.buildProtocol = lambda _, each=each: each
+            bench.dial(listening.getsockname()[1])
+            accepted, _ = listening.accept()
+            with accepted:
+                accepted.setblocking(False)
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, each is told)
+                bench.reactor.adoptStreamConnection(accepted.fileno(), socket.AF_INET, factory)
+    await bench.until(lambda: client.notes and left.notes and told.notes)
+    await bench.turns()
+    assert [each.transport.getTcpNoDelay() for each in (client, left, told)] == [False, False, True]
+    for each in (client, left, told):
+        each.transport.abortConnection()
+    await bench.until(lambda: client.reason and left.reason and told.reason)
+
+
 # Descriptors ---------------------------------------------------------------------------------------------------------
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -138,6 +140,24 @@ async def test_no_protocol_in_common_is_said_so(files: Any, serve: Any) -> None:
     client = await to(files, server)
     assert client.tls.protocol is None
     await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_protocol_in_common_has_an_alert_of_its_own(files: Any, serve: Any) -> None:
+    """The bytes of it: a fatal alert, no_application_protocol, which is number 120 (RFC 7301, section 3.2)."""
+    server = await serve("path={folder}:alpn=one")
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["two"])
+    hello = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="other.example").do_handshake()
+
+    def answer() -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
+            plain.sendall(hello.read())
+            return plain.recv(100)
+
+    assert await deferToThread(answer) == b"\x15\x03\x03\x00\x02\x02\x78"
 
 
 @pytest_twisted.ensureDeferred

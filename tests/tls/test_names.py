@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID, NameOID, ObjectIdentifier
 
-from tcpapp.tls.names import common_name, comparable, matches, names_of
+from tcpapp.tls.names import common_name, matches, names_of
 
 
 def der(tag: int, *content: bytes) -> bytes:
@@ -98,24 +98,6 @@ def test_a_subject_that_cannot_be_read_has_no_common_name() -> None:
             raise ValueError
 
     assert common_name(Broken()) == ""  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("Example.ORG.", "example.org"),
-        ("*.Example.org", "*.example.org"),
-        ("BÜCHER.example", "xn--bcher-kva.example"),
-        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
-        ("under_score.example", "under_score.example"),
-        ("\ufffd.example", ""),
-        ("a" * 256, ""),
-        ("::1", "::1"),
-    ],
-)
-def test_names_are_compared_in_one_form(name: str, expected: str) -> None:
-    """Small letters, ASCII, no dot at the end; the empty text where it can be no host's."""
-    assert comparable(name) == expected
 
 
 @pytest.mark.parametrize(
