@@ -60,7 +60,7 @@ def test_a_receive_waits_for_a_message_that_waits_for_its_turn() -> None:
     peer.connection.readConnectionLost()
     told = [outcome(peer.connection.receive()) for _ in range(3)]
     assert told == [[b"1"], [], []]
-    peer.clock.turn()
+    turns(peer)
     assert (told[1], [type(each) for each in told[2]]) == ([b"2"], [NotConnected])
 
 
@@ -70,7 +70,7 @@ def test_a_reply_that_waits_for_its_turn_is_taken() -> None:
     told = [outcome(peer.connection.request(b"?")) for _ in range(3)]
     peer.says(b"1\n2\n")
     peer.connection.readConnectionLost()
-    peer.clock.turn()
+    turns(peer)
     assert told[:2] == [[b"1"], [b"2"]]
     assert [NotConnected] == [type(each) for each in told[2]]
 
