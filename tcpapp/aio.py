@@ -87,7 +87,8 @@ def future(waits: Deferred[Any]) -> asyncio.Future[Any]:
     """
     A future of asyncio's that ends as the Deferred does, and takes its result; cancelled, it cancels the Deferred.
 
-    Where the Deferred is cancelled, the future is: Twisted's own ``asFuture`` fails it with Twisted's error.
+    Where the Deferred is cancelled, the future is: Twisted's own ``asFuture`` fails it with Twisted's error. That a
+    connection ended is not logged where nobody awaits the future.
     """
     made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -100,6 +101,8 @@ def future(waits: Deferred[Any]) -> asyncio.Future[Any]:
             made.cancel()
         else:
             made.set_exception(cast(BaseException, result.value))
+            if result.check(NotConnected):
+                made.exception()  # for asyncio, somebody has seen it
 
     waits.addBoth(done)
     made.add_done_callback(lambda _: waits.cancel() if made.cancelled() else None)

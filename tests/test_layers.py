@@ -34,7 +34,7 @@ TOWER = (
     {"proxy_protocol"},
     {"networks"},
     # floor 1: one conversation
-    {"tls", "proxied", "adopted", "listeners", "happy_eyeballs", "forks"},
+    {"tls", "proxied", "adopted", "listeners", "happy_eyeballs", "forks", "unlogged"},
     {"transports", "log_lines"},
     {"limits", "addresses"},
     {"alarm", "traffic", "accepting"},

@@ -39,7 +39,7 @@ from tcpapp.codecs import Json, MessagePack
 from tcpapp.networks import Networks
 from tcpapp.peer_keys import json_guard, msgpack_guard
 from tcpapp.proxy_protocol import Command, Family, Header
-from tcpapp.telemetry import CalmLog, LateReply, NeverOpened, Refused
+from tcpapp.telemetry import CalmLog, Closed, LateReply, NeverOpened, Refused
 from tcpapp.tls.protocol import ServerTLS
 from tcpapp.turns import Steps
 from tests.patience import PATIENCE
@@ -609,6 +609,28 @@ async def test_app_that_is_made_to_fail_again_and_again(served: Any, logged_erro
     assert all(each.isprintable() and len(each) < 400 for each in text.replace("\t", "").split("\n"))
     assert len(text.split("\n")) < 50
     assert served.server.info().closed["app-failed"] == 50
+
+
+@pytest_twisted.ensureDeferred
+async def test_sends_that_nobody_waits_for(served: Any, logged_errors: Any) -> None:
+    """They fail with their connections: each is counted, and none makes a traceback."""
+
+    def app(message: bytes, connection: Any) -> bytes | None:
+        if message != b"feed me":
+            return message
+        for _ in range(20):
+            connection.send(b"x" * 500_000)
+        return None
+
+    await served.start(app, limits=Limits(max_unsent=5_000_000))
+    for _ in range(10):
+        await served.stranger(b"feed me\n", reads=False)
+    while len(served.ends) < 10:
+        await served.turn()
+    assert set(served.ends) == {"too-much-unsent"}
+    assert 100 <= served.server.info().failed_sends <= 10 * 20
+    assert sum(each.failed_sends for each in served.of(Closed)) >= 100
+    assert logged_errors.take() == []
 
 
 @pytest_twisted.ensureDeferred
