@@ -81,6 +81,9 @@ Value = TypeVar("Value", default=Any)
 AWAITABLE = (Deferred, CoroutineType, asyncio.Future)
 """What an app may give in a reply's place when the reply is not there yet."""
 
+VALUES = frozenset({dict, list, str, bytes, int, float, bool})
+"""Types of most replies that are values: there is nothing more to ask about them."""
+
 
 class Reply(Generic[Value]):
     """
@@ -234,9 +237,12 @@ def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., An
     def decoded_received_and_encoded(message: Any, connection: Any) -> Any:
         value = message.value if type(message) is Decoded else read(message)
         reply = received(value, connection)
+        kind = type(reply)
+        if kind in VALUES:
+            return encode(reply)
         if reply is None or isinstance(reply, AWAITABLE):
             return reply
-        return encode(reply.value if type(reply) is Reply else reply)
+        return encode(reply.value if kind is Reply else reply)
 
     return decoded_received_and_encoded
 

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from tcpapp.app import AWAITABLE, Decoded, Handlers, deferred_of, value_of, without_codec
+from tcpapp.app import AWAITABLE, Decoded, Handlers, Reply, deferred_of, value_of, without_codec
 from tcpapp.close_reason import CloseReason
 from tcpapp.deadlines import Deadlines
 from tcpapp.errors import UndecodableMessage, UnsendableMessage
@@ -542,19 +542,18 @@ class Dispatch:
         working = self.hold & WORKING
         if working or not self.hold & OVER:
             try:
-                self._take_all(all_of(replies))
+                codec, taken = self._codec, self._replies
+                for each in all_of(replies):  # those before one that the codec refuses are sent
+                    if type(each) is Reply:
+                        taken.append(without_codec(each) if codec is None else codec.encode(each.value))
+                    else:
+                        taken.append(each if codec is None else codec.encode(each))
             except Exception:
                 self._connection.app_failed(Failure())
             if not working:
                 self.flush()
         if not working:
             self.go_on()
-
-    def _take_all(self, given: list[Any]) -> None:
-        """Take the replies that were waited for. Those before one that the codec refuses are taken, and it raises."""
-        codec, replies = self._codec, self._replies
-        for each in given:
-            replies.append(without_codec(each) if codec is None else codec.encode(value_of(each)))
 
     def _answer_failed(self, failure: Failure) -> None:
         self._wait_no_more()
