@@ -30,6 +30,7 @@ The tower; a file imports only from rows below its own::
       deadlines         1  every wait of a connection, on one timer
       keepalive         1  TCP's own watch over a peer that may have vanished
       settings, app     1  what the connections of a factory share; the three forms of app
+      unlogged          1  the end of a connection is no unhandled error in the log
       info, traffic     1  what is to be known of a server that serves; how much comes in
       telemetry         1  what happened, told to whoever listens
       log_lines         1  what a line shows of an exception; how many lines there are of a kind
@@ -68,7 +69,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tcpapp import codecs, errors, framing
-    from tcpapp.app import batch, conversation
+    from tcpapp.app import Reply, batch, conversation
     from tcpapp.client import MessageClientFactory, connect
     from tcpapp.close_reason import CloseReason, EndedBy
     from tcpapp.connection import MessageProtocol, State
@@ -93,6 +94,7 @@ __all__ = [
     "Policies",
     "Pool",
     "Recovery",
+    "Reply",
     "State",
     "Telemetry",
     "Timeouts",
@@ -118,6 +120,7 @@ _ROOMS = {
     "Policies": "limits",
     "Pool": "pool",
     "Recovery": "limits",
+    "Reply": "app",
     "State": "connection",
     "Telemetry": "telemetry",
     "Timeouts": "limits",

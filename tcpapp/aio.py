@@ -146,8 +146,9 @@ def future(waits: Deferred[Any]) -> asyncio.Future[Any]:
     """
     A future of asyncio's that ends as the Deferred does, and takes its result; cancelled, it cancels the Deferred.
 
-    Where the Deferred is cancelled, the future is: Twisted's own ``asFuture`` fails it with Twisted's error. Raises
-    `InvalidOption` where no loop runs, or another one than the reactor's, and where a Twisted coroutine awaits it.
+    Where the Deferred is cancelled, the future is: Twisted's own ``asFuture`` fails it with Twisted's error. That a
+    connection ended is not logged where nobody awaits the future. Raises `InvalidOption` where no loop runs, or another
+    one than the reactor's, and where a Twisted coroutine awaits it.
     """
     loop = _running_loop()
     if loop is None:
@@ -165,6 +166,8 @@ def future(waits: Deferred[Any]) -> asyncio.Future[Any]:
             made.cancel()
         else:
             made.set_exception(cast(BaseException, result.value))
+            if result.check(NotConnected):
+                made.exception()  # for asyncio, somebody has seen it
 
     waits.addBoth(done)
     made.add_done_callback(lambda _: waits.cancel() if made.cancelled() else None)

@@ -13,6 +13,10 @@ What the user writes: an app, in one of three forms.
            def opened(self, connection): ...
            def received(self, message, connection): ...
            def closed(self, connection, reason): ...
+           def draining(self, connection): ...
+
+   What ``opened`` returns is sent as a greeting. ``draining`` is called once, when the server or the connection is
+   drained: what it returns is sent at once, before the app finishes the messages that it has.
 
 3. A coroutine that lives as long as the connection::
 
@@ -21,7 +25,8 @@ What the user writes: an app, in one of three forms.
            async for message in connection:
                await connection.send(message)
 
-Any of them may be async: return a Deferred, or be a coroutine function. One message of a connection is handled at a
+Any of them may be async: return a Deferred, or be a coroutine function. `None` in reply is no reply; with a codec
+that has `None` as a value (JSON's null), `Reply(None)` sends that value. One message of a connection is handled at a
 time, in order. When the connection ends, an answer that is still awaited is cancelled: a coroutine gets Twisted's
 ``CancelledError`` where it waits, and can clean up.
 
@@ -45,13 +50,14 @@ import inspect
 from collections.abc import Callable, Coroutine
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from typing_extensions import TypeVar, override
 
 from tcpapp.awaiting import explained
 from tcpapp.codecs import Codec
-from tcpapp.errors import InvalidOption
+from tcpapp.errors import InvalidOption, UnsendableMessage
 
 if TYPE_CHECKING:
     from tcpapp.connection import MessageProtocol
@@ -61,15 +67,56 @@ __all__ = [
     "Conversation",
     "Decoded",
     "Handlers",
+    "Reply",
     "batch",
     "conversation",
     "deferred_of",
     "handlers_of",
     "outcome_of",
+    "value_of",
+    "without_codec",
 ]
+
+Value = TypeVar("Value", default=Any)
 
 AWAITABLE = (Deferred, CoroutineType, asyncio.Future)
 """What an app may give in a reply's place when the reply is not there yet."""
+
+VALUES = frozenset({dict, list, str, bytes, int, float, bool})
+"""Types of most replies that are values: there is nothing more to ask about them."""
+
+
+class Reply(Generic[Value]):
+    """
+    A reply with any `value`, `None` included: an app that returns `None` itself sends no reply.
+
+    ::
+
+        def look_up(city, connection):  # with codec="json", the reply for an unknown city is null
+            return Reply(WEATHER.get(city))
+
+    An app can give it wherever it gives a reply: it returns it, a Deferred or a coroutine gives it, it stands in the
+    list of a `batch`, or ``opened`` or ``draining`` returns it. Without a codec `value` is the bytes of the message,
+    and ``Reply(None)`` is an `UnsendableMessage`, the app's failure. ``send`` and ``request`` take the value itself:
+    ``send(None)`` sends null.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return self.value == other.value if isinstance(other, Reply) else NotImplemented
+
+    @override
+    def __hash__(self) -> int:
+        return hash((Reply, self.value))
+
+    @override
+    def __repr__(self) -> str:
+        return f"Reply({self.value!r})"
 
 
 class Conversation:
@@ -159,12 +206,28 @@ class Handlers:
         )
 
 
+def value_of(reply: Any) -> Any:
+    """What is to be encoded of a reply: its value, where it is a `Reply`."""
+    return reply.value if type(reply) is Reply else reply
+
+
+def without_codec(reply: Any) -> Any:
+    """The message that a reply is where there is no codec. Raises `UnsendableMessage` for ``Reply(None)``."""
+    if type(reply) is not Reply:
+        return reply
+    if reply.value is None:
+        raise UnsendableMessage("Reply(None): takes bytes where there is no codec; None alone is no reply")
+    return reply.value
+
+
 def _all_encoding(received_all: Callable[..., Any], codec: Codec[Any]) -> Callable[..., Any]:
     encode = codec.encode
 
     def received_and_encoded(messages: list[Any], connection: Any) -> Any:
         replies = received_all(messages, connection)
-        return [encode(each) for each in replies] if isinstance(replies, list) else replies
+        if not isinstance(replies, list):
+            return replies
+        return [encode(each.value if type(each) is Reply else each) for each in replies]
 
     return received_and_encoded
 
@@ -175,7 +238,12 @@ def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., An
     def decoded_received_and_encoded(message: Any, connection: Any) -> Any:
         value = message.value if type(message) is Decoded else read(message)
         reply = received(value, connection)
-        return reply if reply is None or isinstance(reply, AWAITABLE) else encode(reply)
+        kind = type(reply)
+        if kind in VALUES:
+            return encode(reply)
+        if reply is None or isinstance(reply, AWAITABLE):
+            return reply
+        return encode(reply.value if kind is Reply else reply)
 
     return decoded_received_and_encoded
 

@@ -27,6 +27,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IAddress, IReactorTime
 from typing_extensions import Self
 
+from tcpapp.app import value_of
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.ending import State
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage
@@ -37,6 +38,7 @@ from tcpapp.proxy_protocol import Header
 from tcpapp.requests import bound, requests_by
 from tcpapp.telemetry import LateReply
 from tcpapp.transports import session_on, tls_layer
+from tcpapp.unlogged import failed
 from tcpapp.upgrade import Upgrade
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ class MessageProtocol(Link):
 
     Factories make it; a test takes it from a factory's ``buildProtocol`` and hands it a fake transport. Its methods
     belong to the reactor's thread. The Deferreds it returns fail with `NotConnected` when the connection is not open or
-    ends before they fire; none of them waits for ever.
+    ends before they fire; none of them waits for ever. Where nobody takes that failure it is not logged as an unhandled
+    error, since the end of the connection is told once (see `tcpapp.unlogged`). Every other failure is.
     """
 
     __slots__ = ()
@@ -97,11 +100,16 @@ class MessageProtocol(Link):
         """
         Send `message`; the Deferred fires when less than the write mark is unsent. It says nothing of the peer.
 
+        Nobody has to wait for it: while the peer takes less than it is sent, messages wait here, up to ``max_unsent``.
+        With a codec `message` is a value, also `None` where the codec has that (JSON's null).
+
         Fails with `UnsendableMessage` for one that this framing or codec cannot send (the connection lives on), and
-        with `NotConnected`. Cancelled before any of it was given to the transport, it is not sent.
+        with `NotConnected`, which is counted in ``failed_sends`` of the factory's `Info` and of `Closed`. Cancelled
+        before any of it was given to the transport, it is not sent.
         """
         if self.state is not State.OPEN:
-            return fail(self._ending.error)
+            self._settings.traffic.failed_sends += 1
+            return failed(self._ending.error)
         try:
             data = self._frame(message)
         except UnsendableMessage as error:
@@ -117,7 +125,7 @@ class MessageProtocol(Link):
         `NotConnected`. It fails with an `UndecodableMessage` that the codec delivers. Cancelled, it takes none.
         """
         if self.state is State.UNOPENED or (self._dispatch.hold & DEAF and self._has_no_more):
-            return fail(self._ending.error)
+            return failed(self._ending.error)
         if self.state is State.CLOSED:
             return self._inbox.receive()
         received = self._dispatch.receive()
@@ -130,14 +138,15 @@ class MessageProtocol(Link):
         Send `message` and wait for its reply, for `timeout` seconds (`None`: ``timeouts.request``; 0: no limit).
 
         Replies are matched in order, or by the factory's ``key``. Fails with `TimedOut`, `UnsendableMessage`,
-        `NotConnected`. Cancelled or timed out, its late reply is dropped and the connection goes on. While the inbox
-        is over its mark nothing is read, and so no reply either.
+        `NotConnected`; the first two are logged where nobody takes them, for nothing else tells of them. Cancelled or
+        timed out, its late reply is dropped and the connection goes on. While the inbox is over its mark nothing is
+        read, and so no reply either.
         """
         seconds = self._settings.timeouts.request if timeout is None else timeout
         if seconds < 0:  # who reckons with a deadline of his own has missed it
             return fail(TimedOut("request", 0))
         if self.state is not State.OPEN or self._ending.no_more_input:
-            return fail(self._ending.error)
+            return failed(self._ending.error)
         requests = self._dispatch.requests
         if requests is None:
             requests = self._dispatch.requests = requests_by(self._settings.key, self._late_reply)
@@ -176,11 +185,11 @@ class MessageProtocol(Link):
         Fails with `InvalidOption` where there is TLS already, or this transport has none.
         """
         if self.state is not State.OPEN:
-            return fail(self._ending.error)
+            return failed(self._ending.error)
         if tls_layer(self.transport) is not None or not hasattr(self.transport, "startTLS"):
             return fail(InvalidOption("start_tls: takes a connection without TLS, whose transport can have it"))
         try:
-            data = b"" if last is None else self._frame(last)
+            data = b"" if last is None else self._frame(value_of(last))
         except UnsendableMessage as error:
             return fail(error)
         self._dispatch.flush()

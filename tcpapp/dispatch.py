@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from tcpapp.app import AWAITABLE, Decoded, Handlers, deferred_of
+from tcpapp.app import AWAITABLE, Decoded, Handlers, Reply, deferred_of, value_of, without_codec
 from tcpapp.close_reason import CloseReason
 from tcpapp.deadlines import Deadlines
 from tcpapp.errors import UndecodableMessage, UnsendableMessage
@@ -316,7 +316,10 @@ class Dispatch:
     def _say(self, reply: Any) -> None:
         if reply is not None and not self.hold & OVER:
             self.flush()
-            self._outbox.write(self._framing.frame(reply if self._codec is None else self._codec.encode(reply)))
+            codec = self._codec
+            self._outbox.write(
+                self._framing.frame(without_codec(reply) if codec is None else codec.encode(value_of(reply)))
+            )
 
     def closed(self, reason: CloseReason) -> None:
         """Tell the app that the connection has ended. Raises nothing; what the app raises is its failure."""
@@ -372,7 +375,7 @@ class Dispatch:
             return None
         if first is None or self._codec is None or isinstance(first, AWAITABLE):
             return first
-        return self._codec.encode(first)
+        return self._codec.encode(value_of(first))
 
     def _sort(self, messages: list[bytes]) -> None:
         """`arrive` where there were requests. The order in which they came is kept."""
@@ -500,15 +503,18 @@ class Dispatch:
 
     def _settle(self, reply: Any, messages: list[Any], answered: Callable[[Any], None] | None = None) -> int:
         """
-        A reply that is not bytes: one to wait for, or one that `flush` finds to be none. The bytes it has given.
+        A reply that is not bytes alone: one to wait for, a `Reply`, or one that `flush` finds to be none.
+
+        Returns how many bytes it has given.
 
         While it is waited for, the `messages` that it answers are in the app's hands.
         """
         before = len(self._replies)
         deferred = deferred_of(reply)
         if deferred is None:
-            self._replies.append(reply)
-            return 0
+            message = without_codec(reply)
+            self._replies.append(message)
+            return len(message) if isinstance(message, bytes) else 0
         self.hold |= AWAITING
         deferred.addCallbacks(answered or self._answered, self._answer_failed)
         if self.hold & AWAITING:
@@ -536,8 +542,12 @@ class Dispatch:
         working = self.hold & WORKING
         if working or not self.hold & OVER:
             try:
-                given, codec = all_of(replies), self._codec
-                self._replies += given if codec is None else map(codec.encode, given)
+                codec, taken = self._codec, self._replies
+                for each in all_of(replies):  # those before one that the codec refuses are sent
+                    if type(each) is Reply:
+                        taken.append(without_codec(each) if codec is None else codec.encode(each.value))
+                    else:
+                        taken.append(each if codec is None else codec.encode(each))
             except Exception:
                 self._connection.app_failed(Failure())
             if not working:
@@ -567,12 +577,16 @@ class Dispatch:
         self._connection.app_failed(failure)
 
     def _flush_until_unsendable(self) -> None:
-        """Send what the app gave before the reply that cannot be sent; that one is the app's failure."""
+        """
+        Send what the app gave before the reply that cannot be sent; that one is the app's failure.
+
+        A batch's `Reply` of bytes can be: it is found here, and not looked for among replies that are bytes.
+        """
         replies = self._replies.copy()
         self._replies.clear()
         try:
             for reply in replies:
-                self._outbox.write(self._framing.frame(reply))
+                self._outbox.write(self._framing.frame(without_codec(reply)))
         except UnsendableMessage:
             self._connection.app_failed(Failure())
 

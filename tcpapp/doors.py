@@ -57,6 +57,11 @@ class Door:
             self._accepting = Accepting(port, most, failed, in_turn if serves_tls(port) else None)
             port.doRead = self._accepting.turn  # type: ignore[method-assign]
 
+    @property
+    def suspended(self) -> bool:
+        """Whether nobody is taken in until that is undone, whatever the pace."""
+        return "suspended" in self._reasons
+
     def shut(self, reason: str) -> None:
         """Take nobody in until `open` of the same `reason`."""
         if not self._gone and not self._reasons:
@@ -110,6 +115,16 @@ class Doors:
     def is_shut(self) -> bool:
         """Whether clients came too fast, and the next ones wait."""
         return self._timer is not None
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """Where the ports listen."""
+        return [door.port.getHost() for door in self._doors]
+
+    @property
+    def suspended(self) -> bool:
+        """Whether there are doors, and each is suspended."""
+        return bool(self._doors) and all(door.suspended for door in self._doors)
 
     def add(self, port: Any) -> Door:
         """A door for this port; it is shut where the others are for the pace's sake."""

@@ -33,6 +33,7 @@ from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
 from tcpapp.framing import Framing
 from tcpapp.spec import line_of
 from tcpapp.transports import tls_trouble
+from tcpapp.unlogged import unlogged
 
 __all__ = ["Ending", "State", "cause_of_end", "cause_of_failure", "cause_of_loss"]
 
@@ -159,7 +160,8 @@ class Ending:
         if self.opened:
             return succeed(None)
         if self.state is State.CLOSED:
-            return fail(self.cause.error or self.error)
+            error = self.cause.error or self.error
+            return unlogged(fail(error), error)
         if self._openers is None:
             self._openers = []
         opener: Deferred[None] = Deferred(self._openers.remove)
@@ -186,7 +188,8 @@ class Ending:
         """Fire what `when_over` gave, and fail what `when_open` gave and has not fired."""
         openers, self._openers = self._openers or (), None
         for opener in openers:
-            opener.errback(self.cause.error or self.error)
+            error = self.cause.error or self.error
+            unlogged(opener, error).errback(error)
         waiters, self._waiters = self._waiters or (), None
         for waiter in waiters:
             waiter.callback(self.cause)

@@ -18,6 +18,7 @@ from tcpapp.close_reason import CloseReason
 from tcpapp.codecs import Codec
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.limits import Limits
+from tcpapp.unlogged import failed, unlogged
 
 __all__ = ["FULL", "MESSAGE_COST", "Inbox", "Owner", "Source"]
 
@@ -160,7 +161,7 @@ class Inbox:
             else:
                 return fail(value) if isinstance(value, UndecodableMessage) else succeed(value)
         if self._ended is not None:
-            return fail(self._ended.again())
+            return failed(self._ended.again())
         waiter: Deferred[Any] = Deferred(self.give_no_more)
         self._wait(waiter)
         return waiter
@@ -171,7 +172,7 @@ class Inbox:
         if self._messages and not self._waiters:
             self._hand(waiter, self.take())
         elif self._ended is not None:
-            waiter.errback(self._ended.again())
+            unlogged(waiter).errback(self._ended.again())
         else:
             self._wait(waiter)
 
@@ -226,7 +227,7 @@ class Inbox:
 
     def _fail_waiters(self, error: NotConnected) -> None:
         while self._waiters:  # one that is told may cancel others
-            self._waiters.popleft().errback(error.again())
+            unlogged(self._waiters.popleft()).errback(error.again())
         self._waiters = None
         self.in_use = bool(self._messages)
 

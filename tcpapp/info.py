@@ -28,6 +28,7 @@ class Info:
     - `oldest`, `median_age`: how long connections have been open; 0.0 where there are none.
     - `messages`, `message_rate`, `bytes`, `byte_rate`: how many peers sent, in all; and a second, over the last ten.
     - `late_replies`: replies to requests of ours that came when nobody waited for them any more, or to none.
+    - `failed_sends`: messages that ``send`` failed for: the connection was not open, or ended before they were sent.
     - `lag`, `most_lag`: how late the loop went round the last time, and the worst time; 0.0 where nobody watches it.
     - `lost_lines`: how many lines the log could not take, where somebody counts them, as `twistd tcpapp` does.
     - `buffered`: bytes that all connections hold, as `max_buffered` counts them; `shed`: how many it had cut.
@@ -50,6 +51,7 @@ class Info:
     bytes: int
     byte_rate: float
     late_replies: int
+    failed_sends: int
     lag: float
     most_lag: float
     lost_lines: int

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpapp import keepalive
-from tcpapp.app import Handlers
+from tcpapp.app import Handlers, value_of
 from tcpapp.arrival import Arrival
 from tcpapp.awaiting import explained
 from tcpapp.close_reason import CloseReason, EndedBy
@@ -101,7 +101,10 @@ class Link(Protocol):
     )
 
     transport: Any
+    """What it writes to, as Twisted gave it."""
+
     factory: Any
+    """The factory that made it, which it shares with other connections: a server's has ``info()`` and ``change()``."""
 
     def __init__(self, settings: Settings, factory: Any = None) -> None:
         self._settings = settings
@@ -186,10 +189,14 @@ class Link(Protocol):
         if self.factory is not None:
             self.factory.connection_closed(self, ended)
         self._end_waiters()
-        self._outbox.end(self._ending.error, flushed)
+        failed_sends = self._outbox.end(self._ending.error, flushed)
+        self._settings.traffic.failed_sends += failed_sends
         self._dispatch.closed(ended)
         probe = not self._deadlines.spoken_to and self._serves and ended.rule in ("end-of-stream", "lost")
-        self._tell(*((Closed, ended, self._unhandled, probe) if self._ending.opened else (NeverOpened, ended, probe)))
+        if self._ending.opened:
+            self._tell(Closed, ended, self._unhandled, probe, failed_sends)
+        else:
+            self._tell(NeverOpened, ended, probe)
         self._ending.tell()
         if self._upgrade is not None:
             self._upgrade.failed(ended.error or self._ending.error)
@@ -352,7 +359,7 @@ class Link(Protocol):
             try:
                 message = heartbeat(self) if callable(heartbeat) else heartbeat
                 if message is not None:
-                    self._outbox.write(self._frame(message))
+                    self._outbox.write(self._frame(value_of(message)))
             except Exception:  # the user's function, or what it gave
                 self.app_failed(Failure())
 

@@ -54,6 +54,11 @@ class Listening:
         return getattr(self.address, "port", None)
 
     @property
+    def factory(self) -> MessageServerFactory:
+        """The factory that makes its connections."""
+        return self._factory
+
+    @property
     def connections(self) -> frozenset[MessageProtocol]:
         """Those that are open, or closing."""
         return frozenset(self._factory.connections)
@@ -82,6 +87,14 @@ class Listening:
     def info(self) -> Info:
         """What is to be known of it now."""
         return self._factory.info(() if self._stopping else self.addresses, self._suspended)
+
+    def change(self, **changes: Any) -> None:
+        """
+        Change settings while it serves, as ``change(max_connections=50, idle=300)``; see `MessageServerFactory.change`.
+
+        All of it holds, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
+        """
+        self._factory.change(**changes)
 
     def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """

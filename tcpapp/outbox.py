@@ -20,6 +20,7 @@ from tcpapp.deadlines import Deadlines
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tcpapp.transports import bottom_of
+from tcpapp.unlogged import unlogged
 
 __all__ = ["SEND_COST", "Outbox", "Sender"]
 
@@ -213,12 +214,13 @@ class Outbox:
             waiting.given = 0
         self.unsent = 0
 
-    def end(self, error: NotConnected, flushed: bool) -> None:
+    def end(self, error: NotConnected, flushed: bool) -> int:
         """
-        The connection is lost: fail every ``send`` that waits with `error`.
+        The connection is lost: fail every ``send`` that waits with `error`. How many there were.
 
         Where it was `flushed`, those whose bytes the transport has got are told that all is well.
         """
+        failed = 0
         self._deadlines.stop("send_progress")
         self._finishing = True
         self._gathered, self._gathered_size = None, 0
@@ -230,7 +232,8 @@ class Outbox:
                 if flushed:
                     told.callback(None)
                 else:
-                    told.errback(error)
+                    failed += 1
+                    unlogged(told).errback(error)
         has_all = flushed and not self._dropped
         for each in waiting:
             has_all = has_all and each.given == len(each.data)
@@ -238,8 +241,10 @@ class Outbox:
                 if has_all:
                     each.told.callback(None)
                 else:
-                    each.told.errback(error)
+                    failed += 1
+                    unlogged(each.told).errback(error)
         self._transport = self._sender = _NOBODY  # TLS holds its producer on: this, and so it would hold itself
+        return failed
 
     def pauseProducing(self) -> None:
         """The transport has more than its mark."""

@@ -98,6 +98,7 @@ class Options(usage.Options):
         from twisted.internet import reactor  # late: twistd has installed the one it was asked for
 
         self._reactor = reactor
+        run_on_monotonic_time(reactor)  # before anything notes the time by it
         checked = self.checked = self.look()
         self._show(checked)
         remove_own_pid_file(self.parent or {})
@@ -182,7 +183,6 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor  # late: twistd has installed the one it was asked for
 
-    run_on_monotonic_time(reactor)
     twistd: dict[str, Any] = options.parent or {}
     if twistd.get("nodaemon"):
         sys.stdout = without_blocking(sys.stdout)

@@ -28,6 +28,7 @@ from tcpapp.recovering import Client, Connected, Stopped
 from tcpapp.recovering.budget import Budget
 from tcpapp.recovering.states import State
 from tcpapp.spec import line_of
+from tcpapp.unlogged import failed, unlogged
 
 __all__ = ["Pool"]
 
@@ -94,6 +95,7 @@ class Pool(MultiService, Generic[Request, Reply]):
         self._offers: dict[Client[Any, Any], Deferred[Any]] = {}
         self._ready: list[Any] = []
         self._draining = False
+        self._failed_sends = 0
         self._error: BaseException | None = None
         for member in self.members:
             member.watch(self._member_is)
@@ -105,6 +107,11 @@ class Pool(MultiService, Generic[Request, Reply]):
     def connected(self) -> list[Client[Any, Any]]:
         """The members that have a connection now."""
         return [each for each in self.members if each.connection is not None]
+
+    @property
+    def failed_sends(self) -> int:
+        """How many messages `send` failed for, with `NeverSent` or `MaybeSent`."""
+        return self._failed_sends
 
     def start(self) -> Deferred[Self]:
         """
@@ -135,7 +142,7 @@ class Pool(MultiService, Generic[Request, Reply]):
         self._tell_waiters()
         takers, self._takers = self._takers, []
         for taker in takers:
-            taker.errback(self._not_connected())
+            unlogged(taker).errback(self._not_connected())
         return stopped.addCallback(lambda _: None)
 
     def stopService(self) -> Deferred[None]:
@@ -165,7 +172,7 @@ class Pool(MultiService, Generic[Request, Reply]):
         if self.connected:
             return succeed(None)
         if not self.running or all(isinstance(each.state, Stopped) for each in self.members):
-            return fail(self._error or self._not_connected())
+            return unlogged(fail(self._error or self._not_connected()))
         waiter: Deferred[None] = Deferred(self._waiters.remove)
         self._waiters.append(waiter)
         return waiter
@@ -191,7 +198,7 @@ class Pool(MultiService, Generic[Request, Reply]):
 
         While none is connected it waits, for ``timeouts.request`` seconds at the most; then it fails with `NeverSent`.
         """
-        return self._over_a_member("send", lambda member, _: member.send(message), message, None)
+        return self._over_a_member("send", lambda member, _: member.send(message), message, None, is_send=True)
 
     def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Deferred[Reply]:
         """
@@ -215,7 +222,7 @@ class Pool(MultiService, Generic[Request, Reply]):
         if self._ready:
             return succeed(self._ready.pop(0))
         if not self.running:
-            return fail(self._not_connected())
+            return failed(self._not_connected())
         taker: Deferred[Any] = Deferred(self._takers.remove)
         self._takers.append(taker)
         for member in self.members:
@@ -243,35 +250,47 @@ class Pool(MultiService, Generic[Request, Reply]):
         timeout: float | None,
         *,
         idempotent: bool = False,
+        is_send: bool = False,
     ) -> Deferred[Any]:
         if was_forked(self._reactor):
             return fail(Forked(what))
         seconds = self._settings.timeouts.request if timeout is None else timeout
         if seconds < 0:
             return fail(TimedOut("request", 0))
-        return Deferred.fromCoroutine(self._go_on_trying(do, message, seconds, idempotent=idempotent))
+        trying = self._go_on_trying(do, message, seconds, idempotent=idempotent, is_send=is_send)
+        return unlogged(Deferred.fromCoroutine(trying))
 
     async def _go_on_trying(
-        self, do: Callable[[Client[Any, Any], float], Deferred[Any]], message: Any, seconds: float, *, idempotent: bool
+        self,
+        do: Callable[[Client[Any, Any], float], Deferred[Any]],
+        message: Any,
+        seconds: float,
+        *,
+        idempotent: bool,
+        is_send: bool,
     ) -> Any:
         """Until a member has done it; what no connection had is tried again in any case."""
         until = self._clock.seconds() + seconds
-        while True:
-            if self._draining:
-                raise self._never_sent("the pool drains: it takes nothing more to send", message)
-            member = self._pick()
-            if member is None:
-                await self._wait_for_a_member(until if seconds else None, message)
-                continue
-            try:
-                # 0 is no limit; and what is over by now has a moment that is over at once
-                return await do(member, max(until - self._clock.seconds(), 1e-6) if seconds else 0)
-            except NeverSent:
-                if member.connection is not None:  # it was not for want of a connection
-                    raise
-            except MaybeSent:
-                if not (idempotent and self.running and self._budget.take()):
-                    raise
+        try:
+            while True:
+                if self._draining:
+                    raise self._never_sent("the pool drains: it takes nothing more to send", message)
+                member = self._pick()
+                if member is None:
+                    await self._wait_for_a_member(until if seconds else None, message)
+                    continue
+                try:
+                    # 0 is no limit; and what is over by now has a moment that is over at once
+                    return await do(member, max(until - self._clock.seconds(), 1e-6) if seconds else 0)
+                except NeverSent:
+                    if member.connection is not None:  # it was not for want of a connection
+                        raise
+                except MaybeSent:
+                    if not (idempotent and self.running and self._budget.take()):
+                        raise
+        except NotConnected:
+            self._failed_sends += is_send
+            raise
 
     async def _wait_for_a_member(self, until: float | None, message: Any) -> None:
         if len(self._waiters) >= self._recovery.max_waiting:
@@ -308,7 +327,7 @@ class Pool(MultiService, Generic[Request, Reply]):
             if self.connected:
                 waiter.callback(None)
             else:
-                waiter.errback(self._error or self._not_connected())
+                unlogged(waiter).errback(self._error or self._not_connected())
 
     def _offer(self, member: Client[Any, Any]) -> None:
         """Have what comes next on `member` for who takes it: one message for each, while somebody waits."""

@@ -45,7 +45,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 RESERVE = 100
 """Descriptors for all but connections: logs, ports, pipes, what the app opens. Our choice; nginx advises no number."""
 
-FIXED = ("listen", "app", "framing", "codec", "heartbeat-message")
+FIXED = ("listen", "app", "framing", "codec", "heartbeat-message", "blocked")
 """The options that a process cannot change while it runs."""
 
 _log = Logger(namespace="tcpapp")
@@ -174,7 +174,7 @@ class TwistdService(MessageService):
         limits = self.factory.settings.limits
         most = raise_descriptor_limit(limits.max_connections)
         if most < limits.max_connections:
-            self.factory.change(limits=replace(limits, max_connections=most))
+            self.factory.change(max_connections=most)
 
     def reload(self) -> None:
         """Read the configuration anew. What can change while it runs changes; where anything is wrong, nothing does."""

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
+from tcpapp.unlogged import unlogged
 
 __all__ = ["ByKey", "InOrder", "Key", "Requests", "answer", "bound", "check_key", "requests_by"]
 
@@ -83,7 +84,7 @@ class InOrder:
         waiting, self._waiting = self._waiting, deque()
         for reply in waiting:
             if reply is not None and not reply.called:  # one that is told may cancel others
-                reply.errback(error)
+                unlogged(reply).errback(error)
 
 
 class ByKey:
@@ -144,7 +145,7 @@ class ByKey:
         waiting, self._waiting = self._waiting, {}
         for reply in waiting.values():
             if not reply.called:  # one that is told may cancel others
-                reply.errback(error)
+                unlogged(reply).errback(error)
 
 
 def requests_by(key: Key | None, late: Callable[[], None]) -> Requests:

@@ -60,6 +60,7 @@ class MessageServerFactory(ServerFactory):
         self.doors = Doors(pace, settings.clock, self._room, self._not_taken_in, settings.steps)
         self.counts = Counts(self._now())
         self.draining = False
+        """Whether connections are told to finish, and not all have; it is false again when none is left."""
         self._open: dict[MessageProtocol, float] = {}
         self._waiters: list[tuple[int, Deferred[None]]] = []
         self._later: list[IDelayedCall] = []
@@ -167,15 +168,24 @@ class MessageServerFactory(ServerFactory):
         policies: Policies | None = None,
         networks: Networks | None = None,
         proxies: Networks | None = None,
+        **values: float | str,
     ) -> None:
         """
-        Put others in the place of these, while it serves.
+        Change settings while it serves: single values by their names, as ``change(max_connections=50, idle=300)``.
 
-        Who comes from now on is taken in, or not, by them, and all connections together may hold what they say. A
-        connection that is open keeps the limits of its inbox, its outbox and its rates, and the waits that have begun.
+        The names are those of the fields of `Limits`, `Timeouts` and `Policies`; values that are not named stay as they
+        are. A whole set (`limits`, `timeouts`, `policies`, `networks`, `proxies`) replaces the present one: what it
+        does not name has its default again. Single values beside a whole set are changed in the new set.
+
+        All changes hold, or none. `InvalidOption` names a value that cannot be, and `TypeError` an unknown name: both
+        are the caller's fault, and nothing has changed then.
+
+        The new values hold at once for clients that connect, and for the memory that all connections together can
+        hold. An open connection keeps the limits of its inbox, its outbox and its rates, and the waits that have begun.
         """
         settings = self.settings
-        settings.change(limits=limits, timeouts=timeouts, policies=policies, networks=networks, proxies=proxies)
+        wholes = {"limits": limits, "timeouts": timeouts, "policies": policies, "networks": networks}
+        settings.change(**wholes, proxies=proxies, **values)
         self.admission.limits, self.admission.networks = settings.limits, settings.networks
         self.doors.pace.rate = settings.limits.accept_rate
         self.doors.look()
@@ -227,16 +237,24 @@ class MessageServerFactory(ServerFactory):
         self._waiters.append((at_most, waiter))
         return waiter
 
-    def info(self, addresses: Iterable[IAddress] = (), suspended: bool = False) -> Info:
-        """What is to be known of it now; those who listen with it say where, and whether they are `suspended`."""
+    def info(self, addresses: Iterable[IAddress] | None = None, suspended: bool = False) -> Info:
+        """
+        What is to be known of it now.
+
+        A `Listening` and a `MessageService` give their own `addresses`, and whether they are `suspended`. Without that,
+        the addresses are those of all ports that they opened. For a port of ``reactor.listenTCP`` or of an endpoint the
+        factory knows the state, and not the address.
+        """
         now, settings, traffic = self._now(), self.settings, self.settings.traffic
+        listens = addresses is None and self.numPorts > 0
+        if addresses is None:
+            addresses, suspended = self.doors.addresses, self.doors.suspended
         where = tuple(describe(each) for each in addresses)
         oldest, median_age = ages(self._open.values(), now)
         message_rate, byte_rate = traffic.rates(now)
-        state = "draining" if self.draining else "stopped" if not where else "suspended" if suspended else "serving"
         return Info(
             addresses=where,
-            state=state,
+            state=self._state(listens=listens or bool(where), suspended=suspended),
             uptime=now - self.counts.since,
             connections=len(self._open),
             most_connections=self.counts.most,
@@ -251,6 +269,7 @@ class MessageServerFactory(ServerFactory):
             bytes=traffic.bytes,
             byte_rate=byte_rate,
             late_replies=traffic.late_replies,
+            failed_sends=traffic.failed_sends,
             lag=0.0,
             most_lag=0.0,
             lost_lines=0,
@@ -260,6 +279,13 @@ class MessageServerFactory(ServerFactory):
             timeouts=settings.timeouts,
             policies=settings.policies,
         )
+
+    def _state(self, *, listens: bool, suspended: bool) -> str:
+        if self.draining:
+            return "draining"
+        if not listens:
+            return "stopped"
+        return "suspended" if suspended else "serving"
 
     def close(self, grace: float | None = None) -> Deferred[None]:
         """Close every connection, each within `grace` seconds (`None`: ``timeouts.grace``); fires when none is left."""

@@ -154,6 +154,7 @@ class MessageService(MultiService):
     ) -> None:
         super().__init__()
         self.factory = factory
+        """The factory that makes its connections."""
         self._suspended = False
         if factory.doors.clock is None:
             factory.doors.clock = reactor
@@ -212,6 +213,14 @@ class MessageService(MultiService):
     def info(self) -> Info:
         """What is to be known of it now."""
         return self.factory.info(self.addresses, self._suspended)
+
+    def change(self, **changes: Any) -> None:
+        """
+        Change settings while it serves, as ``change(max_connections=50, idle=300)``; see `MessageServerFactory.change`.
+
+        All of it holds, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
+        """
+        self.factory.change(**changes)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening and drain; fires when no connection is left, which is within ``timeouts.drain`` seconds."""

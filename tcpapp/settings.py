@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from functools import partial
 from random import Random
 from typing import Any, TypedDict
@@ -11,7 +12,7 @@ from typing_extensions import Unpack
 
 from tcpapp import codecs
 from tcpapp import framing as framings
-from tcpapp.app import handlers_of
+from tcpapp.app import handlers_of, value_of
 from tcpapp.codecs import Codec
 from tcpapp.deadlines import Deadlines, waits_of
 from tcpapp.errors import InvalidOption, UnsendableMessage
@@ -20,6 +21,7 @@ from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.memory import Memory
 from tcpapp.networks import Networks
 from tcpapp.requests import Key, check_key
+from tcpapp.spec import suggest
 from tcpapp.telemetry import CalmLog, LimitNear, Telemetry
 from tcpapp.traffic import Traffic
 from tcpapp.turns import Steps, Turns
@@ -28,6 +30,19 @@ __all__ = ["Options", "Settings"]
 
 LOCAL_PROXIES = Networks(allow=["127.0.0.0/8", "::1"])
 """Proxies on this machine: those of a UNIX socket may come in always."""
+
+
+CHANGEABLE: dict[str, type[Any]] = {
+    "limits": Limits,
+    "timeouts": Timeouts,
+    "policies": Policies,
+    "networks": Networks,
+    "proxies": Networks,
+}
+"""What can be changed while connections are open."""
+
+SET_OF = {each.name: name for name in ("limits", "timeouts", "policies") for each in fields(CHANGEABLE[name])}
+"""In which of them each single value is."""
 
 
 class Options(TypedDict, total=False):
@@ -62,7 +77,8 @@ class Settings:
     - `proxies`: who may say for whom it comes, where a server listens for proxies (``haproxy:``); `None`: those on this
       machine.
     - `heartbeat`: the message that a peer is sent from whom nothing came for ``timeouts.heartbeat`` seconds, or a
-      function of the connection that gives it (`None`: none, this time); `None`: no heartbeats are sent.
+      function of the connection that gives it (`None`: none, this time); `None`: no heartbeats are sent. It can be a
+      `Reply`, as ``Reply(None)`` for a codec's null.
     - `random`: where chance is drawn from; `None`: a source of its own.
     """
 
@@ -94,16 +110,22 @@ class Settings:
 
     def change(self, **others: Any) -> None:
         """
-        Put others in the place of ``limits``, ``timeouts``, ``policies``, ``networks`` or ``proxies``.
+        Put others in the place of whole sets (`CHANGEABLE`; `None` leaves the one there is), or of values in them.
 
-        `None` leaves what there is.
-
-        Raises `InvalidOption` for one that is none, and changes nothing then.
+        All changes hold, or none. Raises `InvalidOption` for a value that cannot be, `TypeError` for an unknown name.
         """
-        kinds: dict[str, type[Any]] = {"limits": Limits, "timeouts": Timeouts, "policies": Policies}
-        kinds |= {"networks": Networks, "proxies": Networks}
-        checked = {name: _instance(name, each, kinds[name]) for name, each in others.items() if each is not None}
-        for name, each in checked.items():
+        changed: dict[str, Any] = {}
+        values: dict[str, dict[str, Any]] = {}
+        for name, value in others.items():
+            if name in SET_OF:
+                values.setdefault(SET_OF[name], {})[name] = value
+            elif name not in CHANGEABLE:
+                raise TypeError(f"{name}: there is no such setting to change{suggest(name, [*CHANGEABLE, *SET_OF])}")
+            elif value is not None:
+                changed[name] = _instance(name, value, CHANGEABLE[name])
+        for name, several in values.items():
+            changed[name] = replace(changed.get(name, getattr(self, name)), **several)
+        for name, each in changed.items():
             setattr(self, name, each)
         self.memory.limit = self.limits.max_buffered
 
@@ -130,7 +152,7 @@ class Settings:
         """`heartbeat` itself, unless it is a message that cannot be sent: that is known now."""
         if heartbeat is not None and not callable(heartbeat):
             try:
-                self.frame(heartbeat)
+                self.frame(value_of(heartbeat))
             except UnsendableMessage as error:
                 raise InvalidOption(f"heartbeat={heartbeat!r}: {error}") from error
         return heartbeat

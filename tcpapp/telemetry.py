@@ -59,6 +59,7 @@ class Closed:
     """
     A connection has ended. `unhandled` messages had arrived whole and were never taken by the app.
 
+    `failed_sends`: how many messages waited to be sent, and were not: each ``send`` of them failed.
     `probe`: it was a server's, and its peer ended it and had sent nothing, as the checks of a balancer do.
     """
 
@@ -66,6 +67,7 @@ class Closed:
     reason: CloseReason
     unhandled: int
     probe: bool = False
+    failed_sends: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How much comes in on all connections of a factory, and how fast: counts that the path of a message adds to."""
+"""What all connections of a factory count: how much comes in, and how fast; and what was not sent."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ RECENT = 10
 
 class Traffic:
     """
-    What came in on all connections of a factory: `messages` and `bytes`, which connections add to; and `late_replies`,
-    for which nobody waited.
+    What came in on all connections of a factory: `messages` and `bytes`, which connections add to; `late_replies`, for
+    which nobody waited; and `failed_sends`, the messages whose ``send`` failed as there was no connection (any more).
 
     For a chunk that is two additions and a comparison: whoever adds at `until` or later calls `mark` first.
     """
 
-    __slots__ = ("_marks", "bytes", "late_replies", "messages", "until")
+    __slots__ = ("_marks", "bytes", "failed_sends", "late_replies", "messages", "until")
 
     def __init__(self) -> None:
         self.messages = 0
         self.bytes = 0
         self.late_replies = 0
+        self.failed_sends = 0
         self.until = 0.0
         self._marks: deque[tuple[float, int, int]] = deque()
 

@@ -19,6 +19,7 @@ from tcpapp.holds import SECURING
 from tcpapp.inbox import Inbox
 from tcpapp.intake import Intake
 from tcpapp.outbox import Outbox
+from tcpapp.unlogged import unlogged
 
 __all__ = ["Upgrade"]
 
@@ -64,4 +65,4 @@ class Upgrade:
     def failed(self, error: BaseException) -> None:
         """The connection has ended."""
         if not self.done.called:
-            self.done.errback(error)
+            unlogged(self.done, error).errback(error)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
+from tcpapp.app import batch
 from tcpapp.connection import State
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits, Timeouts
@@ -262,6 +263,38 @@ def test_an_app_that_is_cancelled_while_the_connection_is_open_has_failed() -> N
     peer.leaves()
     [failed] = peer.told(AppFailed)
     assert failed.failure.check(CancelledError)
+
+
+class Sleeper:
+    """An object whose answers wait, and which notes those that are cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[bytes] = []
+
+    async def received(self, message: bytes, connection: Any) -> bytes:
+        return await self.answers(message, connection)
+
+    def answers(self, message: bytes, connection: Any) -> Deferred[bytes]:
+        return Deferred(lambda _: self.cancelled.append(message))
+
+
+@pytest.mark.parametrize("form", ["function", "coroutine", "object", "batch"])
+@pytest.mark.parametrize("end", ["resets", "leaves", "abort", "close"])
+def test_an_answer_that_is_awaited_at_the_end_is_cancelled(form: str, end: str) -> None:
+    """Once, in each form of app, as a conversation is: nobody is there to hear it, and that is no failure."""
+    sleeper = Sleeper()
+    apps = {
+        "function": sleeper.answers,
+        "coroutine": sleeper.received,
+        "object": sleeper,
+        "batch": batch(lambda messages, connection: sleeper.answers(messages[0], connection)),
+    }
+    peer: Any = Peer(apps[form])
+    peer.says(b"1\n2\n")
+    getattr(peer.connection if end in ("abort", "close") else peer, end)()
+    peer.clock.advance(10)
+    peer.leaves()
+    assert (sleeper.cancelled, peer.told(AppFailed)) == ([b"1"], [])
 
 
 def test_an_app_that_learns_of_the_end_by_an_error_has_not_failed() -> None:

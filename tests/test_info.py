@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.testing import MemoryReactorClock
 
 from tcpapp import Limits, MessageServerFactory, Policies, Timeouts
+from tcpapp.addresses import server_endpoint
 from tcpapp.apps import echo
 from tcpapp.info import Counts, ages
+from tcpapp.plugin import Options, makeService
 from tests.peers import Hosts
 
 
@@ -89,3 +97,63 @@ def test_a_factory_without_a_clock_tells_too() -> None:
     info = MessageServerFactory(echo).info()
     assert (info.state, info.accept_rate, info.buffered, info.shed) == ("stopped", 0.0, 0, 0)
     assert info.uptime >= 0
+
+
+# A factory that others listen with ------------------------------------------------------------------------------------
+
+
+def test_a_factory_tells_of_the_ports_of_listen(hosts: Hosts) -> None:
+    """Where they are, and what they do, as what listens does: an app asks it so, by ``connection.factory``."""
+    server = hosts.listen(echo)
+    hosts.connect()
+    hosts.wait(2)
+    [connection] = server.connections
+    for do, state in ((server.suspend, "suspended"), (server.resume, "serving")):
+        do()
+        assert connection.factory.info() == server.info()
+        assert (connection.factory.info().state, server.factory.info().addresses) == (state, ("0.0.0.0:7007",))
+    server.drain()
+    assert server.factory.info().state == "draining"
+    hosts.wait()
+    assert (server.factory.info().state, server.factory.info().addresses) == ("stopped", ())
+
+
+def test_a_factory_tells_that_it_serves_by_ports_it_does_not_know(hosts: Hosts) -> None:
+    """Those of ``listenTCP``: it is stopped before, and when they are closed."""
+    factory = MessageServerFactory(echo, clock=hosts.server.reactor)
+    states = [factory.info().state]
+    port = hosts.server.reactor.listenTCP(7007, factory)
+    hosts.connect()
+    hosts.wait(3)
+    info = factory.info()
+    assert (info.state, info.addresses, info.connections) == ("serving", (), 1)
+    assert info.uptime >= 3
+    hosts.run(port.stopListening())
+    hosts.wait()
+    assert [*states, factory.info().state] == ["stopped", "stopped"]
+
+
+@pytest.mark.parametrize("endpoint", ["tcp:0:interface=127.0.0.1", "haproxy:tcp:0:interface=127.0.0.1", "unix:{}/s"])
+@pytest_twisted.ensureDeferred
+async def test_a_factory_tells_that_it_serves_by_an_endpoint(
+    endpoint: str, global_reactor: Any, tmp_path: Path
+) -> None:
+    """Of whichever kind, over real ports: as long as they are open."""
+    factory = MessageServerFactory(echo)
+    port = await server_endpoint(global_reactor, endpoint.format(tmp_path)).listen(factory)
+    info = factory.info()
+    assert (info.state, info.addresses, info.uptime >= 0) == ("serving", (), True)
+    await port.stopListening()
+    assert factory.info().state == "stopped"
+
+
+def test_a_factory_of_twistd_counts_its_time_by_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is never set, from the first moment on: twistd's options are read before the service is made."""
+    reactor = MemoryReactorClock()
+    reactor.rightNow = 1e9  # as the wall clock has it
+    monkeypatch.setattr("twisted.internet.reactor", reactor)
+    options = Options()
+    options.parseOptions([])
+    assert 0 <= options.factory.info().uptime < 60
+    makeService(options)
+    assert 0 <= options.factory.info().uptime < 60

@@ -34,7 +34,7 @@ TOWER = (
     {"proxy_protocol"},
     {"networks"},
     # floor 1: one conversation
-    {"tls", "proxied", "adopted", "listeners", "forks", "awaiting"},
+    {"tls", "proxied", "adopted", "listeners", "forks", "awaiting", "unlogged"},
     {"transports", "log_lines"},
     {"happy_eyeballs"},
     {"limits", "addresses"},

@@ -680,3 +680,34 @@ def test_what_is_no_setting_changes_nothing() -> None:
     with pytest.raises(InvalidOption, match=r"^timeouts=5: takes a Timeouts"):
         factory.change(limits=Limits(max_connections=5), timeouts=5)  # type: ignore[arg-type]
     assert factory.settings.limits is before
+
+
+def test_single_limits_change_while_it_serves(hosts: Hosts) -> None:
+    """Those that are not named stay; who comes from then on is taken in, or not, by what holds now."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1, message_rate=50), timeouts=Timeouts(grace=3))
+    hosts.connect()
+    hosts.wait()
+    server.change(max_connections=2, accept_rate=0, max_buffered=10, idle=5, full="reset")
+    second, third = hosts.connect(), hosts.connect()
+    hosts.wait()
+    assert (second.state, third.when_closed().result.rule, server.refused) == (State.OPEN, "lost", 1)
+    assert (server.factory.settings.memory.limit, server.factory.doors.pace.rate) == (10, 0)
+    info = server.info()
+    assert info.limits == Limits(max_connections=2, accept_rate=0, max_buffered=10, message_rate=50)
+    assert (info.timeouts, info.policies) == (Timeouts(grace=3, idle=5), Policies(full="reset"))
+
+
+def test_single_limits_change_all_or_none(hosts: Hosts) -> None:
+    """Nothing has changed where one cannot be, and nobody is let in by it."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(full="wait"))
+    hosts.connect()
+    waiting = outcome(hosts.connect().request(b"hi"))
+    hosts.wait()
+    for error, changes in ((InvalidOption, {"idle": -1}), (TypeError, {"idel": 1}), (InvalidOption, {"networks": 1})):
+        with pytest.raises(error, match=r"^(idle|idel|networks)"):
+            server.change(max_connections=2, **changes)
+    hosts.wait()
+    assert (waiting, server.info().limits, server.factory.admission.limits) == ([], *[Limits(max_connections=1)] * 2)
+    server.change(max_connections=2)
+    hosts.wait()
+    assert waiting == [b"hi"]

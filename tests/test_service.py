@@ -20,7 +20,7 @@ from zope.interface.verify import verifyObject
 
 from tcpapp import MessageServerFactory, MessageService, Policies, Timeouts
 from tcpapp.apps import echo
-from tcpapp.errors import InvalidAddress
+from tcpapp.errors import InvalidAddress, InvalidOption
 from tcpapp.service import EndpointService
 from tcpapp.telemetry import Closed, Event, Telemetry
 from tests.peers import Hosts, Switch, Unlistenable, joined, never, outcome
@@ -365,3 +365,13 @@ def test_a_service_is_suspended_and_goes_on(hosts: Hosts) -> None:
     hosts.wait()
     assert reply == [b"hi"]
     assert service.reload_certificates()
+
+
+def test_settings_change_while_it_serves(hosts: Hosts, service_of: Any) -> None:
+    """By its factory, whose they are."""
+    service = service_of(TCP)
+    service.change(max_connections=5, policies=Policies(full="wait"))
+    assert (service.info().limits.max_connections, service.info().policies.full) == (5, "wait")
+    with pytest.raises(InvalidOption, match=r"^idle="):
+        service.change(max_connections=7, idle=-1)
+    assert service.info().limits.max_connections == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from random import Random
 from typing import Any
 
@@ -15,7 +16,7 @@ from tcpapp.errors import InvalidFraming, InvalidOption
 from tcpapp.framing import Lines, Netstrings
 from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.networks import Networks
-from tcpapp.settings import Options, Settings
+from tcpapp.settings import CHANGEABLE, SET_OF, Options, Settings
 from tcpapp.telemetry import LateReply, Telemetry
 
 
@@ -100,6 +101,72 @@ def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
     """One that was given is not replaced by the log, although it is false."""
     silent = Telemetry()
     assert (silent, False) == (Settings(telemetry=silent).telemetry, bool(silent))
+
+
+# What can change ------------------------------------------------------------------------------------------------------
+
+
+def test_single_values_change_by_their_names() -> None:
+    """All others stay as they are, in whichever set they are."""
+    settings = Settings(limits=Limits(max_connections=10, message_rate=5), timeouts=Timeouts(grace=1))
+    settings.change(message_rate=3, idle=7, full="wait", max_buffered=1000)
+    assert settings.limits == Limits(max_connections=10, message_rate=3, max_buffered=1000)
+    assert (settings.timeouts, settings.policies) == (Timeouts(grace=1, idle=7), Policies(full="wait"))
+    assert settings.memory.limit == 1000
+
+
+def test_values_that_hold_together_change_together() -> None:
+    """Whichever of them is named first."""
+    for names in (("inbox_high", "inbox_low"), ("inbox_low", "inbox_high")):
+        settings = Settings(limits=Limits(inbox_high=100, inbox_low=50))
+        settings.change(**{name: {"inbox_high": 10, "inbox_low": 5}[name] for name in names})
+        assert settings.limits == Limits(inbox_high=10, inbox_low=5)
+
+
+def test_a_whole_set_takes_the_place_of_the_one_there_is() -> None:
+    """What it does not name has its default, and not what there was; a value beside it is changed in the new one."""
+    settings = Settings(limits=Limits(max_connections=10, message_rate=5))
+    settings.change(limits=Limits(byte_rate=100), max_unsent=1000, timeouts=None)
+    assert settings.limits == Limits(byte_rate=100, max_unsent=1000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"max_connections": 5, "idle": -1}, InvalidOption, "idle=-1: takes a number of seconds"),
+        ({"max_connections": 0, "idle": 1}, InvalidOption, "max_connections=0: takes a whole number"),
+        ({"max_connections": None}, InvalidOption, "max_connections=None: takes a whole number"),
+        ({"max_connections": 5, "full": "maybe"}, InvalidOption, "full='maybe': takes refuse or reset or wait"),
+        ({"inbox_low": 100_000}, InvalidOption, "inbox_low"),
+        ({"max_connections": 5, "limits": 7}, InvalidOption, "limits=7: takes a Limits"),
+        ({"max_connections": 5, "networks": {}}, InvalidOption, "networks={}: takes a Networks"),
+        (
+            {"idle": 5, "max_conections": 5},
+            TypeError,
+            "max_conections: there is no such setting to change; did you mean 'max_connections'?",
+        ),
+        ({"codec": "json"}, TypeError, "codec: there is no such setting to change"),
+    ],
+)
+def test_all_changes_hold_or_none(changes: dict[str, Any], error: type[Exception], text: str) -> None:
+    """The error names the one that cannot be."""
+    settings = Settings(limits=Limits(message_rate=5))
+    before = [getattr(settings, name) for name in CHANGEABLE]
+    with pytest.raises(error) as caught:
+        settings.change(**changes)
+    assert text in str(caught.value)
+    assert all(getattr(settings, name) is each for name, each in zip(CHANGEABLE, before, strict=True))
+    assert settings.memory.limit == settings.limits.max_buffered
+
+
+def test_every_value_has_a_name_of_its_own() -> None:
+    """No name stands in two sets, nor is it that of a set."""
+    names = [each.name for kind in (Limits, Timeouts, Policies) for each in fields(kind)]
+    assert sorted([*SET_OF, *CHANGEABLE]) == sorted({*names, *CHANGEABLE})
+    assert len(names) == len(SET_OF)
+
+
+# What cannot be -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,10 @@ class Framing(ABC):
 
     Two framings are equal if they are configured alike, whatever each has read. The configuration is not to be changed.
 
-    A framing of your own gives `receive` and `frame`, and `_arrived` if it holds more than `_held`. The arguments of
-    its ``__init__`` are its configuration: each is kept in an attribute of the same name.
+    A framing of your own gives `receive` and `frame`, `_start` if it has state of its own, and `_arrived` if it holds
+    more than `_held`. Its `receive` begins with `_check`, keeps what is unfinished by `_hold` and takes it back by
+    `_with_held`, and ends the stream by `_fail`; its `frame` begins with `_sendable`. The arguments of its ``__init__``
+    are its configuration: each is kept in an attribute of the same name.
     """
 
     __slots__ = ("_held", "failure", "max", "oversize", "skipped")
@@ -74,7 +76,7 @@ class Framing(ABC):
         self._start()
 
     def _start(self) -> None:
-        """Be where no byte has come yet."""
+        """Be where no byte has come yet. One with state of its own calls this, and sets its own."""
         self.failure = None
         self.skipped = 0
         self._held = b""
@@ -134,16 +136,20 @@ class Framing(ABC):
         return self._arrived() is not None
 
     def _arrived(self) -> int | None:
-        """How many bytes of the unfinished message have come; `None` between two messages."""
+        """How many bytes of the unfinished message, or its header, have come; `None` between two messages."""
         return len(self._held) or None
 
     def _check(self) -> None:
-        """Raise the failure again, without the tracebacks of the times before."""
+        """Raise the failure again, without the tracebacks of the times before. `receive` begins with it."""
         if self.failure is not None:
             raise self.failure.with_traceback(None)
 
     def _fail(self, failure: UnreadableStream, messages: list[bytes]) -> list[bytes]:
-        """End the stream: deliver the `messages` before the fault, or raise it where there are none."""
+        """
+        End the stream with `failure`, the peer's fault: what is held is dropped.
+
+        Returns the `messages` before the fault, which `receive` is to return; raises the fault where there are none.
+        """
         self._held = b""
         self.failure = without_frames(failure)
         if messages:
@@ -152,7 +158,7 @@ class Framing(ABC):
 
     def _hold(self, piece: bytes) -> None:
         """
-        Keep `piece` behind what is held.
+        Keep `piece`, the bytes of an unfinished message, behind what is held.
 
         The first piece is kept as it came. From the second on they are gathered in a `bytearray`, which grows in linear
         time and holds one byte in one byte; a list of 1-byte pieces would take thirty times as much.
@@ -167,7 +173,11 @@ class Framing(ABC):
             self._held += piece
 
     def _with_held(self, piece: bytes) -> bytes:
-        """What was held and `piece`, joined; nothing is held any more."""
+        """
+        What was held and `piece`, joined; nothing is held any more.
+
+        Call it where a message may be whole, and not for each chunk: it copies all that is held.
+        """
         held = self._held
         if not held:
             return piece
@@ -175,6 +185,7 @@ class Framing(ABC):
         return b"".join((held, piece))
 
     def _too_long(self, size: int, seen: str = "has come") -> MessageTooLong:
+        """The fault of a message of `size` bytes, over ``max``, for `_fail`; `seen` says how that is known."""
         text = f"a message of {size} bytes {seen}; at most {self.max} (max) are taken"
         return MessageTooLong(text, value=size, limit=self.max)
 
@@ -193,6 +204,7 @@ class Framing(ABC):
         return b"".join([self.frame(message) for message in messages])
 
     def _sendable(self, message: bytes) -> None:
+        """Raise `UnsendableMessage`, our fault, for a `message` over ``max`` or not bytes. `frame` begins with it."""
         if not isinstance(message, bytes):
             refuse_type(message)
         if len(message) > self.max:
@@ -241,7 +253,7 @@ def _written(value: object) -> str:
 
 
 def refuse_type(message: object) -> NoReturn:
-    """Say why `message`, which is not `bytes`, cannot be sent."""
+    """Raise the `UnsendableMessage` of a `message` that is not `bytes`: it names its type, and what would be right."""
     hint = "encode it, or give the connection a codec" if isinstance(message, str) else "give its bytes, or a codec"
     raise UnsendableMessage(f"a message is bytes, not {type(message).__name__}: {hint}")
 

@@ -24,6 +24,7 @@ from tcpapp.recovering.life import Life, Plan
 from tcpapp.recovering.sending import Sending
 from tcpapp.recovering.states import State, States, Stopped
 from tcpapp.settings import Options, Settings
+from tcpapp.unlogged import unlogged
 
 __all__ = ["Client"]
 
@@ -148,6 +149,11 @@ class Client(Service, Generic[Request, Reply]):
     def late_replies(self) -> int:
         """How many replies came when nobody waited for them any more, or to no request: they were dropped."""
         return self._settings.traffic.late_replies
+
+    @property
+    def failed_sends(self) -> int:
+        """How many messages `send` failed for, with `NeverSent` or `MaybeSent`."""
+        return self._settings.traffic.failed_sends
 
     @property
     def connection(self) -> MessageProtocol | None:
@@ -277,7 +283,9 @@ class Client(Service, Generic[Request, Reply]):
         What came on a connection before it was lost is given first. Fails with `NotConnected` where the client stops,
         and with the error for which it gives up. Cancelled, it takes none.
         """
-        return fail(Forked("receive")) if was_forked(self._reactor) else Deferred.fromCoroutine(self._receive())
+        if was_forked(self._reactor):
+            return fail(Forked("receive"))
+        return unlogged(Deferred.fromCoroutine(self._receive()))
 
     def __aiter__(self) -> Self:
         """``async for message in client`` takes messages until the client stops."""

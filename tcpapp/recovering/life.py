@@ -37,6 +37,7 @@ from tcpapp.recovering.attempts import Attempts
 from tcpapp.recovering.states import Connected, Connecting, Observed, Stopped, Waiting
 from tcpapp.spec import line_of
 from tcpapp.transports import tls_trouble
+from tcpapp.unlogged import unlogged
 
 __all__ = ["Life", "Plan", "User"]
 
@@ -139,7 +140,7 @@ class Life:
         if not self.running:
             state, reason = self.observed.state, self.why_not
             error = state.error if isinstance(state, Stopped) else None
-            return fail(error or NotConnected(f"the client is not connected: {reason}", reason))
+            return unlogged(fail(error or NotConnected(f"the client is not connected: {reason}", reason)))
         opener: Deferred[MessageProtocol] = Deferred(self._openers.remove)
         self._openers.append(opener)
         return opener
@@ -257,7 +258,7 @@ class Life:
         openers, self._openers = self._openers, []
         self.observed.become(state)
         for opener in openers:
-            opener.errback(error)
+            unlogged(opener).errback(error)
         self._user.ended(reason)
 
     def _stop_timer(self) -> None:

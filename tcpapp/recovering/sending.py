@@ -27,6 +27,7 @@ from tcpapp.recovering.life import Life
 from tcpapp.recovering.waiting import Outgoing, Queue, Unconfirmed
 from tcpapp.settings import Settings
 from tcpapp.spec import suggest
+from tcpapp.unlogged import failed
 
 __all__ = ["Sending"]
 
@@ -120,7 +121,7 @@ class Sending:
     def ended(self, reason: CloseReason) -> None:
         """There will be no connection: what waits for one is not sent."""
         for each in self._queue.take_all():
-            error = NeverSent(f"it was not sent: {reason}", reason, each.message)
+            error = self._never_sent(f"it was not sent: {reason}", reason, each.message, is_request=each.is_request)
             if each.deferred is None:
                 self._lost.append(error)
             each.finish(error)
@@ -146,13 +147,14 @@ class Sending:
         """Have it wait for a connection, or for its turn; or do not."""
         reason = self._refuses(is_request=is_request)
         if reason is not None:
-            return fail(NeverSent(f"it was not sent: {reason}", reason, message))
+            return failed(self._never_sent(f"it was not sent: {reason}", reason, message, is_request=is_request))
         try:
             size = len(self._settings.frame(message))
         except UnsendableMessage as error:
             return fail(error)
         if text := self._queue.refusal(size):
-            return fail(NeverSent(text, CloseReason(EndedBy.US, "closed", text), message))
+            reason = CloseReason(EndedBy.US, "closed", text)
+            return failed(self._never_sent(text, reason, message, is_request=is_request))
         told = is_request or self._while_down == "wait"
         each = Outgoing(message, is_request=is_request, idempotent=idempotent)
         deferred: Deferred[Any] = Deferred(lambda _: self._cancel(each)) if told else succeed(None)
@@ -162,6 +164,11 @@ class Sending:
         self._queue.add(each, size)
         self._pump()
         return deferred
+
+    def _never_sent(self, text: str, reason: CloseReason, message: Any, *, is_request: bool) -> NeverSent:
+        """The error of a message that no connection had; that of a ``send`` is counted."""
+        self._settings.traffic.failed_sends += not is_request
+        return NeverSent(text, reason, message)
 
     def _refuses(self, *, is_request: bool) -> CloseReason | None:
         """Why nothing can be sent now, and nothing may wait; `None` where it may."""

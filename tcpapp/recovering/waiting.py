@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from tcpapp.limits import Recovery
+from tcpapp.unlogged import unlogged
 
 __all__ = ["Outgoing", "Queue", "Unconfirmed"]
 
@@ -43,7 +44,7 @@ class Outgoing:
         if deferred is None:
             return
         if isinstance(result, Exception):
-            deferred.errback(result)
+            unlogged(deferred).errback(result)
         else:
             deferred.callback(result)
 

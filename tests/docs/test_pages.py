@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import tcpapp
 from tcpapp import framing, testing
+from tcpapp.framing import Framing
 from tcpapp.testing import simulation
 from tcpapp.testing.contract import CHECKS, name_of
 from tests.documents import Reader, blocks_of
@@ -56,15 +58,44 @@ def test_every_check_of_the_contract_is_on_its_page() -> None:
 
 def test_every_framing_is_on_its_page() -> None:
     page = (DOCS / "reference" / "framing.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", page, re.MULTILINE))
-    assert named - {"framing"} == set(framing.__all__) - {"SPECS"}
+    named = set(re.findall(r"^\.\. auto(?!method)\w+:: (?:[\w.]+\.)?(\w+)$", page, re.MULTILINE))
+    helpers = {"whole", "marker", "quoted", "refuse_type"}
+    assert named - {"framing"} - helpers == set(framing.__all__) - {"SPECS"}
+
+
+def test_what_a_framing_of_ones_own_is_written_with_is_on_its_page() -> None:
+    """Each of them says what it does."""
+    page = (DOCS / "reference" / "framing.md").read_text(encoding="utf-8")
+    methods = re.findall(r"^\.\. automethod:: Framing\.(\w+)$", page, re.MULTILINE)
+    private = {name for name, each in vars(Framing).items() if re.match("_[a-z]", name) and inspect.isfunction(each)}
+    assert set(methods) == private - {"_options", "_spec"}
+    assert [name for name in methods if not getattr(Framing, name).__doc__] == []
 
 
 def test_every_public_name_of_the_toolkit_and_of_the_simulation_is_on_a_page() -> None:
     pages = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
     named = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", pages, re.MULTILINE))
-    indirectly = {"CloseReason", "EndedBy", "Telemetry", "batch", "conversation"}  # by the module they are in
+    indirectly = {"CloseReason", "EndedBy", "Reply", "Telemetry", "batch", "conversation"}  # by their modules
     assert set(tcpapp.__all__) | set(simulation.__all__) <= named | indirectly
+
+
+def test_what_listens_has_the_verbs_that_its_page_says() -> None:
+    """`Listening`, the service and the factory, each with the same arguments; a dash stands where there is none."""
+    page = (DOCS / "how-to" / "operate.md").read_text(encoding="utf-8")
+    table = page.partition("| verb |")[2].partition("\n\n")[0].splitlines()
+    kinds = [getattr(tcpapp, name) for name in re.findall(r"`(\w+)`", table[0])]
+    assert kinds == [tcpapp.Listening, tcpapp.MessageService, tcpapp.MessageServerFactory]
+    seen = []
+    for row in table[2:]:
+        verbs, *cells = (each.strip() for each in row.strip("|").split("|"))
+        for verb, told in re.findall(r"`(\w+)\(([^)]*)\)`", verbs):
+            seen.append(verb)
+            having = [kind for kind, cell in zip(kinds, cells, strict=True) if cell != "–"]
+            assert having == [kind for kind in kinds if hasattr(kind, verb)]
+            for kind in having if "=" not in told else ():
+                takes = [name for name in inspect.signature(getattr(kind, verb)).parameters if name != "self"]
+                assert [each for each in told.split(", ") if each] == takes[: len(told.split(", ")) if told else 0]
+    assert seen == ["info", "change", "suspend", "resume", "drain", "wait_for"]
 
 
 def test_every_module_of_the_kit_has_a_page() -> None:

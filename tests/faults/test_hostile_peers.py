@@ -659,6 +659,28 @@ async def test_app_that_is_made_to_fail_again_and_again(served: Any, logged_erro
 
 
 @pytest_twisted.ensureDeferred
+async def test_sends_that_nobody_waits_for(served: Any, logged_errors: Any) -> None:
+    """They fail with their connections: each is counted, and none makes a traceback."""
+
+    def app(message: bytes, connection: Any) -> bytes | None:
+        if message != b"feed me":
+            return message
+        for _ in range(20):
+            connection.send(b"x" * 500_000)
+        return None
+
+    await served.start(app, limits=Limits(max_unsent=5_000_000))
+    for _ in range(10):
+        await served.stranger(b"feed me\n", reads=False)
+    while len(served.ends) < 10:
+        await served.turn()
+    assert set(served.ends) == {"too-much-unsent"}
+    assert 100 <= served.server.info().failed_sends <= 10 * 20
+    assert sum(each.failed_sends for each in served.of(Closed)) >= 100
+    assert logged_errors.take() == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_memory_short(served: Any) -> None:
     """Those that hold the most are cut; the bound holds, and whoever holds little is served."""
 

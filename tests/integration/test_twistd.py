@@ -76,6 +76,22 @@ def test_an_app_of_ones_own(run: Run, tmp_path: Path) -> None:
     ends(process)
 
 
+def test_an_app_can_ask_what_is_to_be_known_of_its_server(run: Run, tmp_path: Path) -> None:
+    """By the factory of its connection: that it serves, where, and since when."""
+    (tmp_path / "mine.py").write_text(
+        "def app(message, connection):\n"
+        "    info = connection.factory.info()\n"
+        "    return f'{info.state} {info.addresses[0]} {0 <= info.uptime < 600} {info.connections}'.encode()\n"
+    )
+    process = run("--listen", TCP, "--app", "mine:app")
+    port = process.port()
+    with dial(port) as client:
+        client.sendall(b"?\n")
+        expected = b"serving 127.0.0.1:%d True 1\n" % port
+        assert hear(client, len(expected)) == expected
+    ends(process)
+
+
 def test_several_endpoints(run: Run, tmp_path: Path) -> None:
     """One app on two ports and a UNIX socket, whose file is gone afterwards."""
     process = run("--listen", TCP, "--listen", TCP, "--listen", f"unix:{tmp_path}/socket:mode=600")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from typing_extensions import assert_type
 
-from tcpapp import Client, MessageProtocol, Pool, codecs
+from tcpapp import Client, Listening, MessageProtocol, MessageServerFactory, Pool, Reply, codecs
 from tcpapp.blocking import BlockingClient
 
 
@@ -33,6 +33,16 @@ async def asks() -> None:
         async for message in client:
             assert_type(message, Answer)
     assert_type(await pool.request(Question("how?")), Answer)
+
+
+def answers(question: Question, connection: MessageProtocol) -> Reply[Answer | None]:
+    return Reply(Answer("so") if question.text else None)
+
+
+def changes(server: Listening) -> None:
+    assert_type(server.factory, MessageServerFactory)
+    assert_type(answers(Question(""), next(iter(server.connections))).value, Answer | None)
+    server.change(max_connections=50, idle=0.5, full="wait")
 
 
 def waits(blocking: BlockingClient[Question, Answer]) -> None:

@@ -1,0 +1,55 @@
+"""
+The end of a connection is no unhandled error.
+
+Twisted logs a failure that no errback takes, with a traceback for each Deferred. When a connection ends, everything
+that waits for it fails with `NotConnected`: a thousand messages to a peer that left would be a thousand tracebacks. The
+end itself is told once, by the connection's `CloseReason`, its line in the log and its event, and failed sends are
+counted. So that failure is left out of the log where nobody takes it. All others are logged as ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from twisted.internet.defer import DebugInfo, Deferred, fail
+from typing_extensions import override
+
+from tcpapp.errors import NotConnected
+
+__all__ = ["failed", "unlogged"]
+
+AnyDeferred = TypeVar("AnyDeferred", bound=Deferred[Any])
+
+
+class _Outcome(DebugInfo):
+    """How a Deferred ended. Twisted keeps it beside the Deferred, and it goes when the Deferred goes."""
+
+    told: BaseException | None = None
+
+    @override
+    def __del__(self) -> None:
+        """Log the failure that nobody took, unless it says that a connection ended."""
+        failure = self.failResult
+        if failure is not None and not isinstance(failure.value, NotConnected) and failure.value is not self.told:
+            super().__del__()
+
+
+def unlogged(deferred: AnyDeferred, told: BaseException | None = None) -> AnyDeferred:
+    """
+    `deferred` itself. Its failure is not logged where nobody takes it, if it is a `NotConnected` or the error `told`.
+
+    Its callbacks see the same as without this, also those that are added later. What a callback raises is logged.
+    """
+    outcome, before = _Outcome(), deferred._debugInfo
+    if before is not None:
+        vars(outcome).update(vars(before))
+        before.failResult = None
+    if told is not None:
+        outcome.told = told
+    deferred._debugInfo = outcome
+    return deferred
+
+
+def failed(error: NotConnected) -> Deferred[Any]:
+    """A Deferred that has failed with `error`, which is not logged where nobody takes it."""
+    return unlogged(fail(error))
