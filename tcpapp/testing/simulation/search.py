@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tcpapp.testing.simulation.decisions import Schedule
-from tcpapp.testing.simulation.errors import NotRepeated, SimulationFailed, count_of
+from tcpapp.testing.simulation.errors import NotRepeated, SimulationError, SimulationFailed, count_of
 from tcpapp.testing.simulation.simulation import AT_MOST, Simulation
 
 __all__ = ["replay", "simulate"]
@@ -101,7 +101,7 @@ def _shrunk(
     best, error = _run(scenario, seed, None, at_most, options)
     if error is None or not _alike(error, first):
         not_repeated = NotRepeated(seed, first, failed_first.trace, error, best.trace)
-        not_repeated.__cause__ = first
+        not_repeated.__cause__ = _raised_in(first)
         return not_repeated
     schedule: dict[str, dict[int, int]] = best.decisions.schedule
     left, events_left = shrinks, SHRINK_EVENTS
@@ -115,8 +115,13 @@ def _shrunk(
             best, error = sim, another
             shrinking.take(sim.decisions.schedule)
     failed = SimulationFailed(error, seed, best.trace, shrinking.schedule, runs)
-    failed.__cause__ = error
+    failed.__cause__ = _raised_in(error)
     return failed
+
+
+def _raised_in(error: Exception) -> BaseException | None:
+    """What the scenario raised, or what it runs: its traceback is worth to be seen, that of the kit's own is not."""
+    return error.__cause__ if isinstance(error, SimulationError) else error
 
 
 def _alike(one: Exception, other: Exception) -> bool:
