@@ -475,6 +475,22 @@ def test_a_protocol_that_cuts_the_connection_takes_its_last_answer_with_it(last:
     logged_errors.take(ZeroDivisionError)
 
 
+def test_what_comes_in_two_pieces_takes_two_turns() -> None:
+    """What is written at the first piece has left before the second one comes."""
+
+    class CutsAtTheSecond(AccumulatingProtocol):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            self.transport.write(b"%d " % len(self.data))
+            if len(self.data) > HIGH:
+                self.transport.abortConnection()
+
+    protocol = CutsAtTheSecond()
+    transport = FakeTransport(protocol=protocol)
+    transport.receive(b"x" * (HIGH + 1))
+    assert (transport.value(), transport.dropped) == (b"%d " % HIGH, b"%d " % (HIGH + 1))
+
+
 def test_what_the_wire_delivers_before_an_abort_is_what_the_fake_says() -> None:
     """`FakeTransport` and two ends of a `Wire`, to which the same happens."""
     line = Wire(Aborts(), AccumulatingProtocol())

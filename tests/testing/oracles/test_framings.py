@@ -92,6 +92,7 @@ def test_the_profile_says_how_many_streams_are_drawn():
 def test_a_large_max_is_stood_for_by_a_small_one():
     check_framing(lambda: Lines(max=1 << 40), examples=5, costs=False)
     check_framing(lambda: Fixed(1 << 10, max=1 << 40), [b"z" * 1024], examples=5, costs=False)
+    check_framing(lambda: Fixed(1 << 10, max=1 << 40), examples=1, costs=False)
 
 
 # Faults --------------------------------------------------------------------------------------------------------------
@@ -506,6 +507,17 @@ def test_long_examples_are_cut_short():
 
 def test_what_is_no_framing():
     assert "make() gives a Framing" in broken_by(lambda: "line")
+
+
+def test_what_a_strategy_raises_is_left_as_it_is():
+    """With its own traceback: it is no promise of the framing's."""
+
+    def wrong(message):
+        raise AssertionError("the strategy is wrong")
+
+    with pytest.raises(AssertionError, match="the strategy is wrong") as caught:
+        check_framing(Own, st.just(b"x").map(wrong), examples=5, costs=False)
+    assert caught.traceback[-1].name == "wrong"
 
 
 def test_messages_that_cannot_be_sent():
