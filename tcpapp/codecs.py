@@ -339,7 +339,7 @@ def from_string(spec: str | Codec[Any] | None) -> Codec[Any] | None:
     if name not in _KNOWN:
         raise InvalidOption(f"codec={spec!r}: takes 'text', 'json' or 'msgpack'{suggest(name, _KNOWN)}")
     known = _KNOWN[name]
-    for key in options.keys() - set(known.options):
+    for key in (each for each in options if each not in known.options):
         takes = ", ".join(_TAKES[each] for each in known.options)
         near = suggest(key, known.options)
         raise InvalidOption(f"codec={spec!r}: {name} has no {shown(key)}=; takes {takes}{near}")

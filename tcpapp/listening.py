@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from socket import gaierror
 from typing import Any
@@ -59,9 +60,9 @@ class Listening:
         return self._factory
 
     @property
-    def connections(self) -> frozenset[MessageProtocol]:
-        """Those that are open, or closing."""
-        return frozenset(self._factory.connections)
+    def connections(self) -> AbstractSet[MessageProtocol]:
+        """The connections that are open now, or closing, in the order they came; later ones do not change it."""
+        return dict.fromkeys(self._factory.connections).keys()
 
     @property
     def refused(self) -> int:

@@ -19,7 +19,7 @@ import greenlet
 import pytest
 import pytest_twisted
 from hypothesis import settings
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
 
 from tests.patience import LONGEST
 
@@ -82,7 +82,9 @@ def global_reactor() -> Any:
     """Give the global reactor, running: the one that ``--reactor`` named."""
     from twisted.internet import reactor
 
-    pytest_twisted.blockon(deferLater(reactor, 0))  # pytest-twisted starts it when first it has to wait.
+    running: Deferred[None] = Deferred()
+    reactor.callWhenRunning(running.callback, None)
+    pytest_twisted.blockon(running)  # pytest-twisted starts it when first it has to wait.
     return reactor
 
 
@@ -150,12 +152,32 @@ def logged_errors(leaks: Leaks) -> Leaks:
     return leaks
 
 
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """Give the lines that tcpapp logs during the test."""
+    from twisted.logger import formatEvent, globalLogPublisher
+
+    lines: list[str] = []
+
+    def note(event: Any) -> None:
+        if event.get("log_namespace") == "tcpapp":
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(note)
+    yield lines
+    globalLogPublisher.removeObserver(note)
+
+
 # What every test is held to ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
 def nothing_hangs(global_reactor: Any) -> Iterator[None]:
-    """Fail the test that waits too long, where it waits: the reactor, which it waits for, throws into it."""
+    """
+    Fail the test that waits too long, where it waits: the reactor, which it waits for, throws into it.
+
+    The time is real: what hangs sets off no event. No test that passes waits for it.
+    """
     waiting = greenlet.getcurrent()
     text = f"the test waited for over {LONGEST:g} seconds"
     watchdog = global_reactor.callLater(LONGEST, lambda: waiting.throw(pytest.fail.Exception(text, pytrace=False)))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-import pytest
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
 
 from tcpapp.lag import LoopWatch, _where_the_main_thread_stands
 from tests.patience import PATIENCE
@@ -24,20 +21,6 @@ class Reactor(Clock):
 
     def block(self, seconds: float) -> None:
         self.rightNow += seconds
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    """Give what is logged meanwhile."""
-    lines: list[str] = []
-
-    def note(event: Any) -> None:
-        if event.get("log_namespace") == "tcpapp":
-            lines.append(str(formatEvent(event)))
-
-    globalLogPublisher.addObserver(note)
-    yield lines
-    globalLogPublisher.removeObserver(note)
 
 
 def here() -> FrameType | None:

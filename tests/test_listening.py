@@ -31,6 +31,26 @@ def test_several_endpoints_are_one_server(hosts: Hosts) -> None:
     assert (closed, server.connections) == ([None], frozenset())
 
 
+def test_its_connections_are_in_the_order_they_came(hosts: Hosts) -> None:
+    """And what comes or goes later does not change what was asked for before."""
+    opened: list[Any] = []
+
+    class App:
+        def opened(self, connection: Any) -> None:
+            opened.append(connection)
+
+    server = hosts.listen(App())
+    for _ in range(20):
+        hosts.connect()
+    hosts.wait()
+    connections = server.connections
+    for each in connections:
+        each.abort()
+    hosts.wait()
+    assert list(connections) == opened
+    assert server.connections == set()
+
+
 def test_one_endpoint_that_cannot_be_listened_on_leaves_none_open(hosts: Hosts) -> None:
     """It fails with the error of that one."""
     hosts.listen(echo, "tcp:1001")

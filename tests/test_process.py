@@ -17,7 +17,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from tcpapp import process
@@ -201,20 +200,6 @@ def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.Monkey
 
 
 # Configured anew ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def said() -> Any:
-    """Give the lines that are logged meanwhile."""
-    lines: list[str] = []
-
-    def note(event: Any) -> None:
-        if event.get("log_namespace") == "tcpapp":
-            lines.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(note)
-    yield lines
-    globalLogPublisher.removeObserver(note)
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str) -> str:
-    """What a Python program prints, with tcpapp importable."""
+def run(folder: Path, *arguments: str, code: int = 0) -> str:
+    """What a Python program prints, with tcpapp importable; it ends with this exit code."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -56,7 +56,7 @@ def run(folder: Path, *arguments: str) -> str:
         timeout=PATIENCE,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == code, done.stdout
     return done.stdout
 
 
@@ -128,6 +128,43 @@ def test_the_first_screens_test_passes(folder: Path) -> None:
 def test_the_test_kits_tests_pass(folder: Path) -> None:
     """Over a fake transport, over a wire, whatever comes, and over a bad network."""
     assert "4 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_kit.py")
+
+
+ORDERING_BUGS = {
+    "a reply that takes longer is overtaken": """
+def app(message, connection):
+    later = 0.1 if message.endswith(b"0") else 0.0
+    connection.clock.callLater(later, connection.send, message.upper())
+""",
+    "messages that came together are answered the other way round": """
+from tcpapp import batch
+
+@batch
+def app(messages, connection):
+    return [message.upper() for message in reversed(messages)]
+""",
+    "after a gap of five seconds, the first message waits and the next ones do not": """
+class app:
+    until = None
+
+    def received(self, message, connection):
+        now = connection.clock.seconds()
+        waits, self.until = self.until is not None and now > self.until, now + 5
+        if not waits:
+            return message.upper()
+        connection.clock.callLater(0.1, connection.send, message.upper())
+""",
+}
+
+
+@pytest.mark.parametrize("bug", ORDERING_BUGS.values(), ids=ORDERING_BUGS)
+def test_the_simulation_finds_a_planted_ordering_bug(bug: str, folder: Path) -> None:
+    """It says which seed it was, and how to see it again."""
+    (folder / "mine.py").write_text(bug, encoding="utf-8")
+    output = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "bad_network", "test_kit.py", code=1)
+    assert "1 failed" in output
+    assert "SimulationFailed: AssertionError: " in output
+    assert "replay(scenario, " in output
 
 
 def test_the_client_prints_what_is_shown(lines: Served, folder: Path) -> None:

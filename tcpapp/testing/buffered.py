@@ -185,6 +185,7 @@ class BufferedTransport(Connection):
 
     def _turn(self) -> None:
         """Do what a reactor does when it finds the socket ready: read, then write, if it wanted that before."""
+        __tracebackhide__ = True
         self._next_turn = None
         wanted_to_write = self._can_write
         if self._can_read:

@@ -20,6 +20,9 @@ fixture              gives
 
 ``listening``, ``connected`` and ``fault_proxy`` return Deferreds, and need a reactor that runs: pytest-twisted's.
 
+A test that fails shows how each `Wire` that it used cut its streams, in the section "Captured wire call". The kit's own
+calls are left out of its traceback; ``--full-trace`` shows them.
+
 The leak check is on for every test with the ini option ``tcpapp_leaks = true``, and for single tests with the marker
 ``leaks`` or the fixture; the marker ``no_leaks`` takes a test out. The nearest marker counts. Of a test that has failed
 nothing more is asked: it may not have come to where it closes what it opened.
@@ -36,6 +39,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from twisted.internet.defer import Deferred
     from twisted.internet.task import Clock
 
@@ -147,9 +152,22 @@ def start(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Note that a test has failed."""
+    """Note that a test has failed, and show how the wires in its calls, and in those it led to, cut their streams."""
     if call.when == "call" and call.excinfo is not None:
         item.stash[FAILED] = True
+        for wire in wires(call.excinfo.tb):
+            item.add_report_section("call", "wire", wire.told())
+
+
+def wires(traceback: TracebackType | None) -> list[Wire]:
+    """The wires among the variables of a traceback's calls."""
+    module = sys.modules.get("tcpapp.testing.wire")
+    found: dict[int, Wire] = {}
+    while module is not None and traceback is not None:
+        values = traceback.tb_frame.f_locals.values()
+        found |= {id(each): each for each in values if isinstance(each, module.Wire)}
+        traceback = traceback.tb_next
+    return list(found.values())
 
 
 def is_checked(request: pytest.FixtureRequest) -> bool:

@@ -27,9 +27,14 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
     """
     A `StringTransport` that does what a TCP connection does. Tests of a `StringTransport` change the import.
 
-    By default the peer reads at once: what is written is in `value()` when ``write`` returns. A peer that does not
-    (``peer_reads=False``, or `stall`) lets the buffer fill: producers are paused over ``bufferSize`` and resumed when
-    all is taken, ``loseConnection`` waits for it; `take` and `go_on` are that peer's hand.
+    By default the peer reads at once: what is written is in `value()` when ``write`` returns. As over a socket, it
+    leaves in a later turn only. Where the connection is cut in the same turn, by ``abortConnection`` or by an exception
+    out of the protocol, it is lost: it is taken out of `value()`, which has what was delivered, and put into `dropped`.
+    A later turn begins with `turn`, with each call of the peer's hand, and when time passes on `clock`.
+
+    A peer that does not read (``peer_reads=False``, or `stall`) lets the buffer fill: producers are paused over
+    ``bufferSize`` and resumed when all is taken, ``loseConnection`` waits for it; `take` and `go_on` are that peer's
+    hand.
 
     What comes to the protocol comes when the test says so: `receive`, `half_close`, `reset`, `lose`. What a reactor
     would do in a later turn waits for `turn` (or for the `clock` given, to be advanced): the ``connectionLost`` after
@@ -66,6 +71,10 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         self._flushing = False
         self._turns = 0
         self._moment = 0.0
+        self._fresh = 0
+        self._fresh_since = 0.0
+        self._ended = False
+        self.dropped = b""
         self.aborted = False
         self.secure = False
         self.tls_context: Any = None
@@ -91,7 +100,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         self.protocol = protocol
         protocol.makeConnection(self)
 
-    # What the test sees.
+    # What the test sees. `value()` has the bytes that were delivered, and `dropped` those that were written and lost.
 
     @property
     def unsent(self) -> int:
@@ -138,6 +147,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
 
     def stall(self) -> None:
         """From now on the peer reads nothing."""
+        self._flushed()
         self._peer_hand.allowed = 0
 
     def go_on(self) -> None:
@@ -145,6 +155,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         self._peer_hand.allowed = inf
         self._flush()
         self.wake()
+        self._flushed()
 
     def take(self, most: int | None = None) -> bytes:
         """The peer reads up to `most` bytes of what waits (`None`: all), and returns them. `value` has them too."""
@@ -154,10 +165,12 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         self._flush()
         self._peer_hand.allowed = allowed
         self.wake()
+        self._flushed()
         return self.io.getvalue()[before:]
 
     def lose(self, reason: BaseException | None = None) -> None:
         """The connection is lost, now, for this reason (`None`: `ConnectionDone`)."""
+        self._flushed()
         self.connectionLost(Failure(ConnectionDone() if reason is None else reason))
 
     def turn(self) -> None:
@@ -167,14 +180,18 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         Raises `NeverRests` after `MOST_TURNS`: before a peer that reads at once, a pull producer that has no end never
         comes to one. Before a peer that does not (``peer_reads=False``), it is asked once for each `take`.
         """
+        __tracebackhide__ = True
         self._turns = 0
+        self._flushed()
         self.reactor.advance(0)
 
     @override
     def _turn(self) -> None:
+        __tracebackhide__ = True
         now = self.reactor.seconds()
         self._turns = self._turns + 1 if now == self._moment else 1
         self._moment = now
+        self._flushed()
         if self._turns > MOST_TURNS:
             self._next_turn = None
             raise NeverRests(f"after {MOST_TURNS} turns {self.producer or self.protocol!r} still has something to send")
@@ -212,11 +229,18 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
 
     @override
     def abortConnection(self) -> None:
-        """Cut the connection; what is unsent is lost."""
+        """Cut the connection; what is unsent, and what was written in this turn, is lost: it is `dropped`."""
+        self._drop()
         super().abortConnection()
         self.aborted = True
         self.disconnecting = True
         self.disconnected = True
+
+    @override
+    def connectionLost(self, reason: Failure) -> None:
+        """The single end; what has not left until now never does: it is `dropped`."""
+        self._drop()
+        super().connectionLost(reason)
 
     @override
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
@@ -232,6 +256,25 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
     def _keep(self, taken: bytes) -> None:
         """The peer has read these; `clear` makes a new ``io``, so it is looked up each time."""
         self.io.write(taken)
+        now = self.reactor.seconds()
+        if now != self._fresh_since:
+            self._fresh, self._fresh_since = 0, now
+        self._fresh += len(taken)
+
+    def _flushed(self) -> None:
+        """A turn is over: what the peer has read has left for good."""
+        self._fresh = 0
+
+    def _drop(self) -> None:
+        """The connection ends: take back what was written in this turn. Once; later calls do nothing."""
+        if self._ended:
+            return
+        self._ended = True
+        value = self.io.getvalue()
+        delivered = max(0, len(value) - self._fresh)  # less was written than is fresh where `clear` came between
+        self.dropped = b"".join([value[delivered:], self.dataBuffer[self.offset :], *self._tempDataBuffer])
+        self.io.seek(delivered)
+        self.io.truncate()
 
     def wake(self) -> None:
         """What is written goes to a peer that reads at once; all else waits for a turn."""
@@ -285,6 +328,9 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
             self._flushing = False
 
     def _read(self) -> None:
-        """Deliver what has come."""
+        """Deliver what has come, a turn for each piece."""
+        self._flushed()
         while self._can_read:
             self._handle(self.doRead, reading=True)
+            if self._can_read:
+                self._flushed()

@@ -12,6 +12,7 @@ Time is a `Clock`: nothing happens until `Wire.flush` or `Wire.advance`, and the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -38,6 +39,12 @@ __all__ = ["MOST_TURNS", "NeverRests", "Wire"]
 MOST_TURNS: Final = 100_000
 """Turns that the two ends may take, together, before `Wire.flush` gives up: 128 KiB in each carries 12 GiB."""
 
+CHUNKS: Final = 200
+"""The last chunks that are kept of each direction, to be told where a test fails: some screens of them."""
+
+SHOWN: Final = 40
+"""Bytes of a chunk that are told: enough for a frame's head."""
+
 SERVER: Final = IPv4Address("TCP", "10.0.0.1", 7007)
 CLIENT: Final = IPv4Address("TCP", "10.0.0.2", 50000)
 
@@ -52,10 +59,35 @@ class _End(BufferedTransport):
         """Have `call` made in a later turn, and counted."""
 
         def turn() -> None:
+            __tracebackhide__ = True
             self.tick()
             call()
 
         return super().later(turn)
+
+
+class WirePipe(Pipe):
+    """One direction of a wire, which remembers the last `chunks` that its reader was given, and how many there were."""
+
+    def __init__(self, clock: Clock, **options: Any) -> None:
+        super().__init__(clock, **options)
+        self.chunks: deque[bytes] = deque(maxlen=CHUNKS)
+        self.chunks_read = 0
+
+    @override
+    def read(self, most: int) -> bytes:
+        """As `Pipe.read`."""
+        chunk = super().read(most)
+        if chunk:
+            self.chunks.append(chunk)
+            self.chunks_read += 1
+        return chunk
+
+    def told(self) -> str:
+        """How many chunks were read, and what the last ones were."""
+        left_out = "… " if self.chunks_read > len(self.chunks) else ""
+        chunks = [repr(each[:SHOWN]) + ("…" if len(each) > SHOWN else "") for each in self.chunks]
+        return f"{self.chunks_read} chunk{'s' * (self.chunks_read != 1)}: {left_out}{' '.join(chunks)}".rstrip(": ")
 
 
 class Wire:
@@ -66,8 +98,9 @@ class Wire:
     shake hands, with `twisted.protocols.tls` and real certificates. `latency` (seconds), `bandwidth` (bytes a second;
     `None`: no limit) and `capacity` (bytes in the kernels' buffers) hold for each direction, and so do `cuts`: how the
     stream is cut into the pieces that ``dataReceived`` is given (see `tcpapp.testing.pipe`); a function is called for
-    each direction. `to_server` and `to_client` are the directions, each a `Pipe`, for what is to differ. Under TLS the
-    encrypted stream is cut.
+    each direction. `to_server` and `to_client` are the directions, each a `Pipe`, for what is to differ; their `chunks`
+    are the last that were read. Under TLS the encrypted stream is cut. `told` says how the streams were cut. With the
+    pytest plugin, a test that fails shows that of each wire among the variables of its calls.
 
     `server_transport` and `client_transport` are the transports; with TLS those below it.
 
@@ -95,9 +128,9 @@ class Wire:
         self.client = client
         self.clock = Clock() if clock is None else clock
 
-        def pipe() -> Pipe:
+        def pipe() -> WirePipe:
             pieces = cuts() if callable(cuts) else cuts
-            return Pipe(self.clock, cuts=pieces, latency=latency, bandwidth=bandwidth, capacity=capacity)
+            return WirePipe(self.clock, cuts=pieces, latency=latency, bandwidth=bandwidth, capacity=capacity)
 
         self.to_server = pipe()
         self.to_client = pipe()
@@ -126,6 +159,11 @@ class Wire:
 
         return wrapped(contexts[0], self.server, client=False), wrapped(contexts[1], self.client, client=True)
 
+    def told(self) -> str:
+        """How the streams were cut: what each end was given, chunk for chunk."""
+        ends = (("server", self.server, self.to_server), ("client", self.client, self.to_client))
+        return "\n".join([f"to the {who}, {type(end).__name__}: {pipe.told()}" for who, end, pipe in ends])
+
     # Time.
 
     def flush(self) -> None:
@@ -135,6 +173,7 @@ class Wire:
         The clock is advanced as far as `latency` and `bandwidth` need, and no further; timers that are due by then run.
         Raises `NeverRests`.
         """
+        __tracebackhide__ = True
         self._turns = 0
         self.clock.advance(0)
         while arrivals := [at for at in (self.to_server.next_arrival, self.to_client.next_arrival) if at is not None]:
@@ -142,6 +181,7 @@ class Wire:
 
     def advance(self, seconds: float) -> None:
         """Let so much time pass. What arrives in it is answered, and the answer arrives, each at its time."""
+        __tracebackhide__ = True
         end = self.clock.seconds() + seconds
         self._turns = 0
         self.clock.advance(0)
@@ -150,6 +190,7 @@ class Wire:
         self.clock.advance(max(0.0, end - self.clock.seconds()))
 
     def _tick(self) -> None:
+        __tracebackhide__ = True
         self._turns += 1
         if self._turns > MOST_TURNS:
             raise NeverRests(f"after {MOST_TURNS} turns {self.server!r} and {self.client!r} still talk")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import shlex
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,9 @@ from tcpapp import framing, testing
 from tcpapp.framing import Framing
 from tcpapp.testing import simulation
 from tcpapp.testing.contract import CHECKS, name_of
-from tests.documents import Reader, blocks_of
+from tests.documents import Reader, Served, blocks_of, programs_of
 from tests.environments import ROOT
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.once
 
@@ -27,6 +31,30 @@ TUTORIAL = "tutorial/test-first.md"
 @pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL])
 def test_what_a_page_says_is_so(page: str, tmp_path: Path) -> None:
     Reader(tmp_path).follow((DOCS / page).read_text(encoding="utf-8"))
+
+
+def test_the_command_of_the_dockerfile_serves_and_drains_on_sigterm(tmp_path: Path) -> None:
+    """In exec form, on all addresses, without a pid file; the app is the README's."""
+    (dockerfile,) = [
+        block.code
+        for block in blocks_of((DOCS / "how-to" / "run-in-a-container.md").read_text(encoding="utf-8"))
+        if block.language == "dockerfile"
+    ]
+    (form,) = re.findall(r"^CMD (.*)$", dockerfile, re.MULTILINE)
+    command = json.loads(form)
+    assert command[-2:] == ["--listen", "tcp:7007"]
+    command[-1] = "tcp:0:interface=127.0.0.1"
+    (tmp_path / "mine.py").write_text(programs_of((ROOT / "README.md").read_text(encoding="utf-8"))["mine.py"])
+    served = Served(shlex.join(command), tmp_path, Reader(tmp_path).environ)
+    try:
+        with socket.create_connection(("127.0.0.1", int(served.port)), PATIENCE) as peer:
+            peer.sendall(b"hello\n")
+            with peer.makefile("rb") as came:
+                assert came.readline() == b"HELLO\n"
+    finally:
+        code = served.stop()
+    assert code == 0
+    assert sorted(each.name for each in tmp_path.iterdir() if each.name != "__pycache__") == ["mine.py"]
 
 
 @pytest.mark.parametrize("page", PAGES)

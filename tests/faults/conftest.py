@@ -25,9 +25,25 @@ class Stranger(Protocol):
     def __init__(self) -> None:
         self.data = b""
         self.lost: Deferred[Any] = Deferred()
+        self._waiting: list[tuple[int, Deferred[None]]] = []
 
     def dataReceived(self, data: bytes) -> None:
         self.data += data
+        waiting, self._waiting = self._waiting, []
+        for size, waiter in waiting:
+            self._tell(size, waiter)
+
+    def has(self, size: int) -> Deferred[None]:
+        """Fires when so many bytes were sent to it."""
+        waiter: Deferred[None] = Deferred()
+        self._tell(size, waiter)
+        return waiter
+
+    def _tell(self, size: int, waiter: Deferred[None]) -> None:
+        if len(self.data) >= size:
+            waiter.callback(None)
+        else:
+            self._waiting.append((size, waiter))
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         self.lost.callback(reason.type)
@@ -90,13 +106,14 @@ class Served:
         return stranger
 
     async def heard(self, stranger: Stranger, data: bytes) -> None:
-        """Wait until this was sent to a stranger, and no more."""
-        while len(stranger.data) < len(data):
-            await self.turn()
+        """Wait until this was sent to a stranger, and no more. The healthy client is served meanwhile."""
+        if self.healthy is not None:
+            await self.is_served()
+        await stranger.has(len(data)).addTimeout(PATIENCE, self.reactor)
         assert stranger.data == data
 
     async def turn(self) -> None:
-        """Let the reactor go round, and the healthy client be served meanwhile."""
+        """Let the reactor go round once, and the healthy client be served meanwhile. No time is waited for."""
         await (deferLater(self.reactor, 0) if self.healthy is None else self.is_served())
 
     def of(self, kind: type[Any]) -> list[Any]:
@@ -140,7 +157,9 @@ class Served:
             stranger.transport.abortConnection()
             await stranger.lost
         await self.server.close(0)
-        while factory.admission:
+        while (
+            factory.admission
+        ):  # places of proxies, too, whose ends are told to nobody: a turn of the reactor for each
             await deferLater(self.reactor, 0)
         assert (len(factory.connections), factory.settings.memory.total, len(factory.settings.turns)) == (0, 0, 0)
 

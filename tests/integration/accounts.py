@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from tcpapp import Client, Recovery, Timeouts, listen
@@ -22,13 +22,19 @@ from tcpapp.errors import MaybeSent, NeverSent, TimedOut
 from tcpapp.recovering import Connecting, Waiting
 from tcpapp.testing.faultproxy import FaultProxy
 
-from .ledger import PHASES
+from .ledger import PHASES, Progress
 
 CLIENTS = 10
 BATCH = 20
 QUICK = Recovery(first_wait=0.02, longest_wait=0.1, healthy_after=0.05, max_waiting=10_000)
 REQUEST = 2.0
 """Seconds that a request has."""
+
+WORDS = 5 * BATCH
+"""Words that are given while one thing goes wrong, and again before the next does, unless it takes too long."""
+
+AT_MOST = 0.5
+"""Seconds that one thing goes wrong: real ones, as some toxics let nothing pass, so that no word is given."""
 
 
 class Accounts:
@@ -42,6 +48,8 @@ class Accounts:
         self.came: Counter[int] = Counter()
         self.listed: Counter[int] = Counter()
         self.connections = 0
+        self.given = 0
+        self.progress = Progress()
         self.over = False
 
     def received(self, message: bytes, connection: Any) -> bytes | None:
@@ -76,14 +84,30 @@ class Accounts:
             (note, client.send(b"n%d" % note)),
             (request, client.request(b"r%d" % request, idempotent=idempotent)),
         ]
-        return [deferred.addBoth(self.words.setdefault(number, []).append) for number, deferred in using]
+        return [deferred.addBoth(self._give, self.words.setdefault(number, [])) for number, deferred in using]
+
+    def _give(self, word: Any, words: list[Any]) -> None:
+        words.append(word)
+        self.given += 1
+        self.progress.happened()
 
     def _list(self, client: Client[bytes, bytes]) -> None:
         """What waits is told elsewhere: what is counted here was sent on a connection that is lost."""
         self.connections += 1
+        self.progress.happened()
         for each in client.undelivered():
             if isinstance(each, MaybeSent):
                 self.listed[int(each.message[1:])] += 1
+
+    def lost_again(self, reactor: Any) -> Deferred[None]:
+        """Fires when clients have tried in vain, each once or more, or after `AT_MOST` seconds."""
+        tried = self.connections
+        return self.progress.until(reactor, lambda: self.connections >= tried + 2 * CLIENTS, AT_MOST)
+
+    def words_given(self, reactor: Any) -> Deferred[None]:
+        """Fires when `WORDS` more were given, or after `AT_MOST` seconds."""
+        given = self.given
+        return self.progress.until(reactor, lambda: self.given >= given + WORDS, AT_MOST)
 
     def faults(self) -> list[str]:
         """What is not as it should be: nothing."""
@@ -131,12 +155,12 @@ async def account(reactor: Any, seconds: float, seed: int = 0) -> Accounts:
         if kind == "down":
             port = server.port
             await server.close(0)
-            await deferLater(reactor, 0.05)
+            await accounts.lost_again(reactor)
             server = await listen(f"tcp:{port}:interface=127.0.0.1", accounts, framing="int32", reactor=reactor)
         else:
             with proxy.add(kind, **attributes):
-                await deferLater(reactor, 0.1)
-        await deferLater(reactor, 0.02)
+                await accounts.words_given(reactor)
+        await accounts.words_given(reactor)
     accounts.over = True
     await DeferredList(clients, fireOnOneErrback=True, consumeErrors=True)
     await proxy.stop()

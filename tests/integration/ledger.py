@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -37,6 +38,29 @@ PHASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+class Progress:
+    """Tells whoever waits for a condition, which is looked at when something has happened: no time is waited for."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    def happened(self) -> None:
+        """Something has: look who need not wait any more."""
+        for condition, waiter in list(self._waiting):
+            if not waiter.called and condition():
+                waiter.callback(None)
+        self._waiting = [each for each in self._waiting if not each[1].called]
+
+    def until(self, reactor: Any, condition: Callable[[], bool], most: float) -> Deferred[None]:
+        """Fires when the condition holds, or after `most` seconds."""
+        waiter: Deferred[None] = Deferred()
+        late = reactor.callLater(most, lambda: None if waiter.called else waiter.callback(None))
+        self._waiting.append((condition, waiter))
+        waiter.addBoth(lambda _: late.cancel() if late.active() else None)
+        self.happened()
+        return waiter
+
+
 class Ledger:
     """What was asked, what was handled, and what each was told."""
 
@@ -51,8 +75,10 @@ class Ledger:
         self.drained_with: set[int] = set()
         self.calm = False
         self.lost: list[int] = []
+        self.refused = 0
+        self.open = 0
         self._by_connection: dict[Any, list[int]] = {}
-        self._moments: list[tuple[int, Deferred[None]]] = []
+        self.progress = Progress()
 
     # The server's app.
 
@@ -67,8 +93,14 @@ class Ledger:
             self._by_connection.setdefault(connection, []).append(number)
         return message
 
+    def opened(self, connection: Any) -> None:
+        """One client more is there."""
+        self.open += 1
+        self.progress.happened()
+
     def closed(self, connection: Any, reason: Any) -> None:
         """What a connection had handled that was drained is answered, if nothing but the drain ended it."""
+        self.open -= 1
         numbers = self._by_connection.pop(connection, ())
         if reason.rule == "drained":
             self.drained_with.update(numbers)
@@ -82,6 +114,9 @@ class Ledger:
             try:
                 connection = await connect(proxy.endpoint, framing="int32", timeouts=timeouts, reactor=reactor)
             except Exception:  # noqa: BLE001 - refused, reset, cut: whatever it is, it comes again
+                self.refused += 1
+                self.progress.happened()
+                # Real time: as a client has it that comes again. Without it, 50 of them would do nothing else.
                 await deferLater(reactor, 0.01)
                 continue
             while self.asked < self.requests and connection.state is State.OPEN:
@@ -99,23 +134,24 @@ class Ledger:
 
     def _tell(self, result: Any, told: list[Any]) -> None:
         told.append(result)
-        finished = len(self.told)
-        for target, moment in list(self._moments):
-            if finished >= target and not moment.called:
-                moment.callback(None)
+        self.progress.happened()
 
     def reached(self, reactor: Any, target: int, most: float) -> Deferred[None]:
         """Fires when so many requests were made, or after `most` seconds."""
-        moment: Deferred[None] = Deferred()
-        self._moments.append((target, moment))
-        late = reactor.callLater(most, lambda: None if moment.called else moment.callback(None))
-        return moment.addBoth(lambda _: late.cancel() if late.active() else None)
+        return self.progress.until(reactor, lambda: len(self.told) >= target, most)
 
-    async def heard(self, reactor: Any) -> None:
-        """Wait until all that was handled before a drain is told of, `PATIENCE` seconds at most."""
-        end = reactor.seconds() + PATIENCE
-        while not all(self.told[number] for number in self.drained_with) and reactor.seconds() < end:
-            await deferLater(reactor, 0.01)
+    def refused_again(self, reactor: Any, most: float) -> Deferred[None]:
+        """Fires when a client could not connect, or after `most` seconds."""
+        refused = self.refused
+        return self.progress.until(reactor, lambda: self.refused > refused, most)
+
+    def all_there(self, reactor: Any) -> Deferred[None]:
+        """Fires when all clients are connected, or all is asked, after `PATIENCE` seconds at most."""
+        return self.progress.until(reactor, lambda: self.open >= CLIENTS or self.asked >= self.requests, PATIENCE)
+
+    def heard(self, reactor: Any) -> Deferred[None]:
+        """Fires when all that was handled before a drain is told of, after `PATIENCE` seconds at most."""
+        return self.progress.until(reactor, lambda: all(self.told[number] for number in self.drained_with), PATIENCE)
 
     # What is found in the end.
 
@@ -175,7 +211,7 @@ async def trouble(reactor: Any, ledger: Ledger, service: MessageService, proxy: 
         target += share
         if kind == "down":
             async with proxy.down():
-                await deferLater(reactor, 0.02)
+                await ledger.refused_again(reactor, 1.0)
         else:
             with proxy.add(kind, **attributes):
                 await ledger.reached(reactor, target, 1.0)
@@ -191,8 +227,7 @@ async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
     await service.wait_for(0)
     ledger.calm = True
     service.resume()
-    while len(service.factory.connections) < CLIENTS and ledger.asked < ledger.requests:
-        await deferLater(reactor, 0.001)
+    await ledger.all_there(reactor)
     await ledger.reached(reactor, min(ledger.asked + CLIENTS * BATCH, ledger.requests), PATIENCE)
     assert await service.drain(PATIENCE, 0) == 0
     await ledger.heard(reactor)  # the next toxic would cut replies that the proxy has not passed on yet

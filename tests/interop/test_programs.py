@@ -1,7 +1,8 @@
-"""Programs that nobody here wrote talk with our server, line by line: socat and ncat."""
+"""Programs that nobody here wrote talk with our server, line by line: socat, and all that is called nc."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +12,14 @@ from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
 
 import tcpapp
+from tests.environments import ROOT
 from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+README = ROOT / "README.md"
 
 
 class Program(ProcessProtocol):
@@ -55,6 +60,9 @@ PROGRAMS: dict[str, Callable[[str, int], list[str]]] = {
     "ncat": lambda path, port: [path, "127.0.0.1", str(port)],
 }
 
+NETCATS = ("ncat", "nc.openbsd", "nc.traditional")
+"""Programs that may be called ``nc``: nmap's, and Debian's two."""
+
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
@@ -69,6 +77,20 @@ async def test_a_program_that_half_closes_gets_every_answer(
     answers = await run(global_reactor, PROGRAMS[program](path, server.port), b"".join(each + ending for each in lines))
     await server.close()
     assert answers == b"".join(each[::-1] + b"\n" for each in lines)
+
+
+@pytest.mark.parametrize("program", NETCATS)
+@pytest_twisted.ensureDeferred
+async def test_the_readmes_command_gets_every_answer_whichever_nc_it_is(
+    program: str, requires_program: Callable[[str], str], global_reactor: Any
+) -> None:
+    """With the options of the README, which are the same for all of them."""
+    path = requires_program(program)
+    (options,) = re.findall(r"\| nc (.*) 127\.0\.0\.1 7007$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    server = await tcpapp.listen("tcp:0:interface=127.0.0.1", reversed_, reactor=global_reactor)
+    answers = await run(global_reactor, [path, *options.split(), "127.0.0.1", str(server.port)], b"hello\nworld\n")
+    await server.close()
+    assert answers == b"olleh\ndlrow\n"
 
 
 async def reversed_(message: bytes, connection: tcpapp.MessageProtocol) -> bytes:

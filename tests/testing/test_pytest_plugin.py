@@ -331,6 +331,123 @@ def test_a_simulation_in_which_something_failed_unnoticed_fails(project):
     assert "ZeroDivisionError: unnoticed" in project.run(passed=1, error=1)
 
 
+# What a failing test shows -------------------------------------------------------------------------------------------
+
+EAGER = """
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import AccumulatingProtocol
+
+from tcpapp.testing.pipe import cut_at
+from tcpapp.testing.wire import Wire
+
+class Eager(Protocol):
+    def dataReceived(self, data):
+        self.transport.write(b"got " + data)
+
+def ask(wire):
+    wire.client.transport.write(b"hello")
+    wire.flush()
+    return wire.client.data
+
+def test_on_a_wire():
+    wire = Wire(Eager(), AccumulatingProtocol(), cuts=lambda: cut_at(2))
+    assert ask(wire) == b"got hello"
+
+def test_on_the_fixture(wire):
+    here = there = wire(Eager(), AccumulatingProtocol())
+    ask(here)
+    here.clock.callLater(1.0, lambda: 1 / 0)
+    here.advance(2.0)
+
+def test_that_never_rests(wire):
+    line = wire(Eager(), Eager())
+    line.client.transport.write(b"x")
+    line.flush()
+
+def test_without_a_wire():
+    assert Wire is None
+"""
+
+KIT = re.compile(r"^\S*tcpapp/testing/\S+:\d+: ", re.MULTILINE)
+"""A call of the kit's in a traceback."""
+
+
+def test_a_failing_test_shows_how_its_wires_cut_the_streams(project):
+    project.test(EAGER)
+    text = project.run(failed=4)
+    assert text.count("- Captured wire call -") == 3
+    assert "to the server, Eager: 2 chunks: b'he' b'llo'\nto the client, AccumulatingProtocol: " in text
+    assert "assert b'got hegot llo' == b'got hello'" in text
+    assert "to the server, Eager: 1 chunk: b'hello'\n" in text
+    assert "ZeroDivisionError: division by zero" in text
+    assert "NeverRests: after 100000 turns" in text
+    assert KIT.findall(text) == []
+
+
+def test_the_calls_of_the_kit_are_shown_to_whoever_asks_for_them(project):
+    project.test(EAGER)
+    assert KIT.findall(project.run("--full-trace", "-k", "fixture", failed=1)) != []
+
+
+BROKEN = """
+from hypothesis import strategies as st
+from tcpapp.framing import Framing
+from tcpapp.testing.oracles import check_app, check_framing
+from tcpapp.testing.simulation import Simulation, replay, simulate
+
+class Chunks(Framing):
+    def receive(self, chunk):
+        return [chunk[:-1]] if chunk else []
+    def frame(self, message):
+        self._sendable(message)
+        return message + b"\\n"
+
+def raises(message, connection):
+    return message.decode("ascii") and 1 / 0
+
+async def fails(sim):
+    await sim.sleep(1)
+    assert sim.now == 2
+
+def test_app():
+    check_app(raises, messages=[b"hello"])
+
+def test_app_by_chance():
+    check_app(raises, messages=st.just(b"hello"))
+
+def test_framing():
+    check_framing(Chunks)
+
+def test_simulate():
+    simulate(fails)
+
+def test_replay():
+    replay(fails, 1)
+
+def test_simulation():
+    with Simulation(1) as sim:
+        sim.run(fails(sim))
+"""
+
+
+def test_a_broken_promise_shows_the_cut_and_no_call_of_the_kit(project):
+    """How the bytes were cut, the messages in them, what was expected, and what was got."""
+    project.test(BROKEN)
+    app, by_chance, framing, *simulated = re.split(r"^_+ test_\w+ _+$", project.run(failed=6), flags=re.MULTILINE)[1:]
+    for text in (app, by_chance):
+        assert "E       AssertionError: <function raises at " in text
+        assert "\nE         what happened: [Deliver(data=b'hello\\n'), " in text
+        assert "\nE         chunks: [b'hello\\n']\nE         messages: [b'hello']\nE         sent: b''\n" in text
+        assert "ZeroDivisionError" in text
+        assert "Falsifying example" not in text
+    assert "E       AssertionError: Chunks() breaks a promise: " in framing
+    for fact in ("messages", "stream", "expected", "got"):
+        assert f"\nE         {fact}: " in framing
+    for text in (app, by_chance, framing, *simulated):
+        assert KIT.findall(text) == []
+        assert "hypothesis/" not in text
+
+
 def test_a_simulation_that_fails_says_how_to_replay_it(project):
     project.test(SIMULATED)
     text = project.run("--simulation-seed=7", "--simulation-runs=3", passed=2, failed=1)

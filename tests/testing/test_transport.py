@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from twisted.internet.address import IPv4Address
@@ -24,7 +26,11 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tcpapp.testing.transport import FakeTransport, NeverRests
+from tcpapp.testing.wire import Wire
 from tests.patience import PATIENCE
+
+if TYPE_CHECKING:
+    from tcpapp.testing.leaks import Leaks
 
 HIGH = FakeTransport.bufferSize
 
@@ -398,8 +404,113 @@ def test_what_is_written_after_an_abort_is_dropped(peer_reads: bool) -> None:
     assert transport.take() == b""
     transport.go_on()
     transport.turn()
-    assert transport.value() == (b"before" if peer_reads else b"")
+    assert (transport.value(), transport.dropped) == (b"", b"before")
     assert protocol.closedReason.check(ConnectionAborted)
+
+
+LATER: dict[str, Callable[[FakeTransport], object]] = {
+    "a turn": lambda transport: transport.turn(),
+    "time": lambda transport: transport.reactor.advance(1),
+    "bytes of the peer's": lambda transport: transport.receive(b"x"),
+    "a stall": lambda transport: transport.stall(),
+    "what the peer takes": lambda transport: transport.take(),
+    "all that the peer takes": lambda transport: transport.go_on(),
+}
+
+
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+def test_an_abort_drops_what_was_written_since_the_last_turn(later: Callable[[FakeTransport], object]) -> None:
+    """As over a socket, where it waits for the next turn; what was written before has left."""
+    _, transport = connected()
+    transport.write(b"has left")
+    later(transport)
+    transport.write(b"is ")
+    transport.writeSequence([b"lost", b"."])
+    transport.abortConnection()
+    assert (transport.value(), transport.dropped) == (b"has left", b"is lost.")
+    transport.abortConnection()
+    transport.turn()
+    assert (transport.value(), transport.dropped) == (b"has left", b"is lost.")
+
+
+def test_what_a_peer_has_not_taken_is_dropped_in_its_order() -> None:
+    """What it has taken is not."""
+    _, transport = connected(peer_reads=False)
+    transport.write(b"abc")
+    transport.write(b"def")
+    assert transport.take(2) == b"ab"
+    transport.write(b"ghi")
+    transport.abortConnection()
+    assert (transport.value(), transport.dropped) == (b"ab", b"cdefghi")
+
+
+def test_what_was_cleared_is_not_dropped() -> None:
+    _, transport = connected()
+    transport.write(b"seen")
+    transport.clear()
+    transport.write(b"lost")
+    transport.abortConnection()
+    assert (transport.value(), transport.dropped) == (b"", b"lost")
+
+
+class Aborts(LineReceiver):
+    """Answers, and then cuts the connection, or fails."""
+
+    def lineReceived(self, line: bytes) -> None:
+        self.sendLine(line.upper())
+        if line == b"abort":
+            self.transport.abortConnection()
+        elif line == b"fail":
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("last", [b"abort", b"fail"])
+def test_a_protocol_that_cuts_the_connection_takes_its_last_answer_with_it(last: bytes, logged_errors: Leaks) -> None:
+    """Whether it aborts or raises: what it wrote in that turn never leaves."""
+    transport = FakeTransport(protocol=Aborts())
+    transport.receive(b"hello\r\n")
+    transport.receive(last + b"\r\n")
+    transport.turn()
+    assert (transport.value(), transport.dropped) == (b"HELLO\r\n", last.upper() + b"\r\n")
+    logged_errors.take(ZeroDivisionError)
+
+
+def test_what_comes_in_two_pieces_takes_two_turns() -> None:
+    """What is written at the first piece has left before the second one comes."""
+
+    class CutsAtTheSecond(AccumulatingProtocol):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            self.transport.write(b"%d " % len(self.data))
+            if len(self.data) > HIGH:
+                self.transport.abortConnection()
+
+    protocol = CutsAtTheSecond()
+    transport = FakeTransport(protocol=protocol)
+    transport.receive(b"x" * (HIGH + 1))
+    assert (transport.value(), transport.dropped) == (b"%d " % HIGH, b"%d " % (HIGH + 1))
+
+
+def test_what_the_wire_delivers_before_an_abort_is_what_the_fake_says() -> None:
+    """`FakeTransport` and two ends of a `Wire`, to which the same happens."""
+    line = Wire(Aborts(), AccumulatingProtocol())
+    transport = FakeTransport(protocol=Aborts())
+    for data in (b"hello\r\n", b"one\r\nabort\r\n"):
+        line.client.transport.write(data)
+        line.flush()
+        transport.receive(data)
+        transport.turn()
+    assert line.client.data == transport.value() == b"HELLO\r\n"
+    assert transport.dropped == b"ONE\r\nABORT\r\n"
+
+
+def test_a_connection_that_is_closed_drops_nothing() -> None:
+    protocol, transport = connected()
+    transport.write(b"hello")
+    transport.loseConnection()
+    transport.turn()
+    assert protocol.closed
+    assert (transport.value(), transport.dropped) == (b"hello", b"")
 
 
 def test_abort_is_noted_and_ends_in_the_next_turn() -> None:
@@ -412,7 +523,7 @@ def test_abort_is_noted_and_ends_in_the_next_turn() -> None:
     transport.turn()
     assert protocol.closedReason.check(ConnectionAborted)
     assert transport.was_abrupt
-    assert transport.value() == b""
+    assert (transport.value(), transport.dropped) == (b"", b"lost")
 
 
 @pytest.mark.parametrize(("reason", "expected"), [(None, ConnectionDone), (ConnectionLost(), ConnectionLost)])

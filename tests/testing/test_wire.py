@@ -348,3 +348,37 @@ def test_no_reactor_is_needed() -> None:
         "assert 'twisted.internet.reactor' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=PATIENCE)
+
+
+# What is told --------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_chunks_of_each_direction_are_told() -> None:
+    """As they were cut, long ones cut short."""
+    line = wire(cuts=[1, 2])
+    line.client.transport.write(b"hello")
+    line.server.transport.write(b"x" * 100)
+    line.flush()
+    assert list(line.to_server.chunks) == line.server.pieces
+    assert line.told().splitlines() == [
+        "to the server, Pieces: 3 chunks: b'h' b'el' b'lo'",
+        f"to the client, Pieces: 3 chunks: b'x' b'xx' {b'x' * 40!r}…",
+    ]
+
+
+def test_of_many_chunks_the_last_are_told() -> None:
+    line = wire(cuts=each_byte)
+    line.client.transport.write(b"a" * 300 + b"z")
+    line.flush()
+    assert (len(line.to_server.chunks), line.to_server.chunks_read) == (200, 301)
+    first, last = line.told().splitlines()
+    assert first.startswith("to the server, Pieces: 301 chunks: … b'a' b'a' ")
+    assert first.endswith(" b'a' b'z'")
+    assert last == "to the client, Pieces: 0 chunks"
+
+
+def test_one_chunk_is_one() -> None:
+    line = wire()
+    line.client.transport.write(b"a")
+    line.flush()
+    assert line.told().startswith("to the server, Pieces: 1 chunk: b'a'\n")

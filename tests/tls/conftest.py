@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from twisted.logger import globalLogPublisher
 
 
 class Files:
@@ -40,17 +38,3 @@ def files(tmp_path: Path) -> Files:
     made.issue("other.pem", "other.example", "*.wild.example")
     made.issue("client.pem", "ann@example.org", common_name="ann")
     return made
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    """Give the lines that are logged meanwhile."""
-    lines: list[str] = []
-
-    def note(event: Any) -> None:
-        if event.get("log_namespace") == "tcpapp":
-            lines.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(note)
-    yield lines
-    globalLogPublisher.removeObserver(note)

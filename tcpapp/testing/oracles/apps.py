@@ -15,7 +15,7 @@ from tcpapp.codecs import Codec
 from tcpapp.framing import Framing
 from tcpapp.testing import strategies
 from tcpapp.testing.leaks import Leaks
-from tcpapp.testing.oracles.streams import broken, in_pieces
+from tcpapp.testing.oracles.streams import broken, in_pieces, without_frames
 from tcpapp.testing.oracles.visits import Visit
 from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose, Leave, Reset, Stall
 
@@ -66,8 +66,25 @@ def check_app(
     that suit any app. `examples`: how many connections are drawn (`None`: as Hypothesis's profile has it), after some
     hundreds that are the same in every run. `options` are those of `tcpapp.MessageServerFactory`. An `app` that is an
     instance serves all connections in turn; a class is made anew for each. Timers on the global reactor are not seen.
-    Raises `AssertionError` that says which promise was broken, and by what, the smallest example found.
+    Raises `AssertionError` that says which promise was broken, and by what, the smallest example found: what happened,
+    the chunks in which the bytes came, the messages in them, what the app sent, and what was found.
     """
+    __tracebackhide__ = True
+    try:
+        _check(app, framing, codec, messages, within, examples, options)
+    except AssertionError as error:
+        raise without_frames(error)  # noqa: B904  # it is the same error
+
+
+def _check(
+    app: Any,
+    framing: Framing | str,
+    codec: Codec[Any] | str | None,
+    messages: Iterable[Any] | st.SearchStrategy[Any] | None,
+    within: float,
+    examples: int | None,
+    options: dict[str, Any],
+) -> None:
     framing = framings.from_string(framing)
     options = {**options, "codec": codecs.from_string(codec)}
     wire = _on_the_wire(framing, options["codec"], messages)

@@ -101,17 +101,22 @@ def check_memory(framing: Framing) -> None:
                 raise broken(bounded, promise, max=bounded.max, flood=flood, flood_of=FLOOD, kept=kept)
 
 
-def check_time(framing: Framing) -> None:
-    """Raise `AssertionError` where the work for a byte grows with the bytes before it."""
+def check_time(framing: Framing, messages: list[bytes] | None = None) -> None:
+    """
+    Raise `AssertionError` where the work for a byte grows with the bytes before it.
+
+    Where `messages` are given, no others are sent: then it is tried with many of them, and not with a long one.
+    """
     wide = resized(framing, 4 * FLOOD)
-    if sendable(wide, b"y" * 4 * FLOOD):
+    if messages is None and sendable(wide, b"y" * 4 * FLOOD):
         check_copies(wide)
 
         def long_message(times: int) -> list[bytes]:
             return in_pieces(wide.frame(b"y" * (FLOOD * times)), PIECE)
 
         check_growth(wide, "one long message in many chunks", long_message)
-    one = next((each for each in (b"yyyyyyyy", b"y", b"y" * getattr(wide, "size", 0)) if sendable(wide, each)), None)
+    some = [b"yyyyyyyy", b"y", b"y" * getattr(wide, "size", 0)] if messages is None else messages
+    one = next((each for each in some if sendable(wide, each)), None)
     if one is not None:
         frame = wide.frame(one)
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tcpapp.errors import InvalidFraming, MessageTooLong, TruncatedMessage, UnsendableMessage
@@ -24,6 +24,7 @@ from tcpapp.testing.oracles.streams import (
     places,
     read,
     received_as,
+    without_frames,
 )
 
 __all__ = ["check_framing"]
@@ -36,6 +37,9 @@ LARGEST = 1 << 20
 
 OPTIONS = {"database": None, "deadline": None, "report_multiple_bugs": False, "print_blob": False}
 """How Hypothesis runs here: the one smallest example is the error's; how long one takes depends on the machine."""
+
+SOME = 6
+"""Messages of a strategy that are tried one by one, and together; all splits of six short ones take a second."""
 
 NOT_BYTES = ("text", 5, None, bytearray(b"hello"), memoryview(b"hello"), [b"x"])
 
@@ -58,29 +62,62 @@ def check_framing(
     - `frame` and `frame_all` agree, and take bytes alone; `fresh` is fresh.
     - Memory is bounded, and time is linear (`costs`; see `tcpapp.testing.oracles.costs` for how that is measured).
 
-    `messages`: those to send, as a collection or a strategy; `None`: some that this framing can send. `examples`: how
-    many streams are drawn; `None`: as the loaded profile of Hypothesis has it. Raises `AssertionError` that says which
-    promise was broken and by what, the smallest example of it that was found.
+    `messages`: those to send, as a collection or a strategy; `None`: some that this framing can send. Where they are
+    given, no others are sent: the limit is tried by a ``max`` as long as the longest of them, and one byte less, and
+    time by many of them, not by a long one. `examples`: how many streams are drawn; `None`: as the loaded profile of
+    Hypothesis has it. Raises `AssertionError` that says which promise was broken and by what, the smallest example of
+    it that was found: the messages, the chunks, what was expected and got.
     """
+    __tracebackhide__ = True
+    try:
+        _check(make, messages, examples, costs)
+    except AssertionError as error:
+        raise without_frames(error)  # noqa: B904  # it is the same error
+
+
+def _check(
+    make: Callable[[], Framing],
+    messages: Iterable[bytes] | st.SearchStrategy[bytes] | None,
+    examples: int | None,
+    costs: bool,
+) -> None:
     framing = make()
     if not isinstance(framing, Framing):
         raise broken(framing, "make() gives a Framing")
-    given_messages = None if messages is None or isinstance(messages, st.SearchStrategy) else list(messages)
-    samples = _samples(framing, given_messages)
-    one = messages if isinstance(messages, st.SearchStrategy) else _drawn(framing, given_messages)
+    own: list[bytes] | None = None
+    if isinstance(messages, st.SearchStrategy):
+        own, one = _drawn(messages), messages
+    elif messages is None:
+        one = strategies.messages(framing)
+    else:
+        own = list(messages)
+        one = st.sampled_from(own)
+    samples = _samples(framing, own)
     _check_sending(framing, samples)
     _check_splits(framing, samples)
     _check_fresh(framing, samples)
     _check_prefixes(framing, samples)
-    _check_limit(framing)
-    _check_drawn(framing, one, examples)
+    if own is None:
+        _check_limit(framing)
+    else:
+        _check_limit_by(framing, samples)
+    _check_streams(framing, one, examples)
     if costs:
         check_memory(framing)
-        check_time(framing)
+        check_time(framing, None if own is None else samples)
 
 
-def _drawn(framing: Framing, given_messages: list[bytes] | None) -> st.SearchStrategy[bytes]:
-    return strategies.messages(framing) if given_messages is None else st.sampled_from(given_messages)
+def _drawn(messages: st.SearchStrategy[bytes]) -> list[bytes]:
+    """Some messages of a strategy, the same in every run: the shortest of those that were drawn."""
+    found: dict[bytes, None] = {}
+
+    @settings(**OPTIONS, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # as below
+    @given(messages)
+    def draw(message: bytes) -> None:
+        found[message] = None
+
+    draw()
+    return sorted(found, key=lambda each: (len(each), each))[:SOME]
 
 
 def _samples(framing: Framing, given_messages: list[bytes] | None) -> list[bytes]:
@@ -143,14 +180,14 @@ def _check_splits(framing: Framing, samples: list[bytes]) -> None:
             promise = "what is framed comes out as it went in"
             raise broken(framing, promise, messages=messages, stream=stream, expected=expected, got=whole)
         for chunks in every_split(stream) if len(stream) <= SHORT else few_splits(stream):
-            _same(framing, stream, chunks, whole)
+            _same(framing, stream, chunks, whole, messages=messages)
 
 
-def _same(framing: Framing, stream: bytes, chunks: list[bytes], expected: Outcome) -> None:
+def _same(framing: Framing, stream: bytes, chunks: list[bytes], expected: Outcome, **facts: Any) -> None:
     got = read(framing, chunks)
     if got != expected:
         promise = "the same bytes give the same however they are cut"
-        raise broken(framing, promise, stream=stream, chunks=chunks, whole=expected, cut=got)
+        raise broken(framing, promise, **facts, stream=stream, chunks=chunks, expected=expected, got=got)
 
 
 def _check_fresh(framing: Framing, samples: list[bytes]) -> None:
@@ -197,13 +234,32 @@ def _check_limit(framing: Framing) -> None:
         return
     wide = _wider(bounded)
     full, over = b"y" * bounded.max, b"y" * (bounded.max + 1)
+    _check_over(bounded, wide, over, _check_full(bounded, wide, full))
+
+
+def _check_limit_by(framing: Framing, own: list[bytes]) -> None:
+    """Try the limit by the longest of these messages alone: with a ``max`` of its length, and of one byte less."""
+    longest = own[-1]
+    wide = like(framing, oversize="close")
+    with suppress(InvalidFraming):  # none is as short
+        _check_full(like(framing, max=len(longest)), wide, longest)
+        shorter = [each for each in own if len(each) < len(longest)]
+        _check_over(like(framing, max=len(longest) - 1), wide, longest, shorter)
+
+
+def _check_full(bounded: Framing, wide: Framing, full: bytes) -> list[bytes]:
+    """A message of ``max`` bytes comes, if such a one can be at all, as `wide` says; the messages that came."""
+    if not strategies.sendable(wide, full):
+        return []
+    if not strategies.sendable(bounded, full):
+        raise broken(bounded, "a message of max bytes can be sent", max=bounded.max)
+    _limited(bounded, bounded.frame(full) * 2, _expected(bounded, [full, full]), "a message of max bytes comes")
+    return [full]
+
+
+def _check_over(bounded: Framing, wide: Framing, over: bytes, before: list[bytes]) -> None:
+    """A message that is one byte longer is not sent; behind those `before` it ends the stream, or is skipped."""
     _refuses(bounded, over, "a message over max cannot be sent: UnsendableMessage")
-    before: list[bytes] = []
-    if strategies.sendable(wide, full):
-        if not strategies.sendable(bounded, full):
-            raise broken(bounded, "a message of max bytes can be sent", max=bounded.max)
-        before = [full]
-        _limited(bounded, bounded.frame(full) * 2, _expected(bounded, [full, full]), "a message of max bytes comes")
     if not strategies.sendable(wide, over) or isinstance(bounded, Raw):
         return
     arrived = _expected(bounded, before).messages
@@ -235,7 +291,7 @@ def _limited(framing: Framing, stream: bytes, expected: Outcome, promise: str) -
 # Streams that Hypothesis draws
 
 
-def _check_drawn(framing: Framing, one: st.SearchStrategy[bytes], examples: int | None) -> None:
+def _check_streams(framing: Framing, one: st.SearchStrategy[bytes], examples: int | None) -> None:
     count = {} if examples is None else {"max_examples": examples}
     configured = settings(**OPTIONS, **count, suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # as above
 

@@ -10,7 +10,19 @@ from typing import Any
 from tcpapp.errors import UnreadableStream
 from tcpapp.framing import Framing, LengthPrefixed, Raw
 
-__all__ = ["Outcome", "broken", "every_split", "few_splits", "in_pieces", "like", "places", "read", "received_as"]
+__all__ = [
+    "Outcome",
+    "broken",
+    "every_split",
+    "few_splits",
+    "in_pieces",
+    "like",
+    "messages_of",
+    "places",
+    "read",
+    "received_as",
+    "without_frames",
+]
 
 HEADER = 64
 """Bytes a framing may hold beside ``max`` and the chunk: a frame's header, until the length in it is known."""
@@ -27,7 +39,21 @@ def broken(framing: object, promise: str, **facts: object) -> AssertionError:
     lines = [f"{framing!r} breaks a promise: {promise}"]
     for name, fact in facts.items():
         lines.append(f"  {name.replace('_', ' ')}: {_shown(fact)}")
-    return AssertionError("\n".join(lines))
+    error = AssertionError("\n".join(lines))
+    vars(error)["promise"] = promise
+    return error
+
+
+def without_frames(error: AssertionError) -> AssertionError:
+    """
+    A broken promise without the calls of the kit and of Hypothesis that led to it: its text says what the test needs.
+
+    Any other error, such as that of a strategy of the user's, is left as it is.
+    """
+    if "promise" in vars(error):
+        vars(error).pop("__notes__", None)  # Hypothesis's, of a function of the kit's
+        error.__traceback__ = None
+    return error
 
 
 def _shown(fact: object) -> str:
@@ -58,6 +84,18 @@ def received_as(framing: Framing, message: bytes) -> bytes:
     if isinstance(framing, LengthPrefixed) and framing.strip < framing.offset + framing.width:
         return framing.frame(message)[framing.strip :]
     return message
+
+
+def messages_of(framing: Framing, chunks: Sequence[bytes]) -> list[bytes]:
+    """The whole messages in these chunks, up to where the stream cannot be read any more."""
+    state = framing.fresh()
+    messages: list[bytes] = []
+    for chunk in chunks:
+        try:
+            messages += state.receive(chunk)
+        except UnreadableStream:
+            break
+    return messages
 
 
 def start(framing: Framing) -> Framing:

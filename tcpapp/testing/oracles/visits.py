@@ -22,7 +22,7 @@ from tcpapp.server import MessageServerFactory
 from tcpapp.telemetry import AppFailed, Telemetry
 from tcpapp.telemetry import Event as Told
 from tcpapp.testing.leaks import timer
-from tcpapp.testing.oracles.streams import broken
+from tcpapp.testing.oracles.streams import broken, messages_of
 from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose, Leave, Read, Reset, Stall
 from tcpapp.testing.transport import FakeTransport
 
@@ -41,6 +41,7 @@ class Visit:
 
     def __init__(self, app: Any, framing: Framing, options: dict[str, Any], within: float) -> None:
         self._app = app
+        self._framing = framing
         self._within = within
         self._faults: list[tuple[str, str]] = []
         self._waiting: list[tuple[str, Deferred[Any], object]] = []
@@ -65,13 +66,24 @@ class Visit:
             self._happen(self._end)
             self._happen(lambda: self._clock.advance(self._within))
             left = self._left()
+            sent = self._transport.value()
             self._connection = self._transport = None
             gc.collect(1)  # an unhandled failure is logged when its Deferred is collected, and those are young
         finally:
             globalLogPublisher.removeObserver(self)
         self._faults.sort(key=lambda fault: fault[0] == LOGGED)  # a failure says more
         for promise, fault in [*self._faults, *left]:
-            raise broken(self._app, promise, what_happened=[*events], found=fault)
+            chunks = [each.data for each in events if isinstance(each, Deliver)]
+            messages = messages_of(self._framing, chunks)
+            raise broken(
+                self._app,
+                promise,
+                what_happened=[*events],
+                chunks=chunks,
+                messages=messages,
+                sent=sent,
+                found=fault,
+            )
 
     def __call__(self, event: LogEvent) -> None:
         """Note an error in the log, as its observer."""

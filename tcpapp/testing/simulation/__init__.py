@@ -9,11 +9,19 @@ Whole services in one process and in virtual time, by a seed: the same seed give
         network, handshake    who can reach whom; how connections come to be
         ports, line, tls      listening, connecting, transports; sockets over `Pipe`; TLS on virtual time
         timeline, decisions   the order of events; what is left to chance
+        chance                what Python's own modules draw, by the seed
         trace, watch, errors  what happened; what went wrong
 """
 
 from tcpapp.testing.simulation.decisions import Schedule
-from tcpapp.testing.simulation.errors import NeverRests, NothingLeft, RunFailed, SimulationError, SimulationFailed
+from tcpapp.testing.simulation.errors import (
+    NeverRests,
+    NothingLeft,
+    NotRepeated,
+    RunFailed,
+    SimulationError,
+    SimulationFailed,
+)
 from tcpapp.testing.simulation.faults import FAULTS, faults
 from tcpapp.testing.simulation.host import Host
 from tcpapp.testing.simulation.line import Latency
@@ -26,6 +34,7 @@ __all__ = [
     "Host",
     "Latency",
     "NeverRests",
+    "NotRepeated",
     "NothingLeft",
     "RunFailed",
     "Schedule",

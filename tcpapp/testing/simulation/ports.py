@@ -98,6 +98,9 @@ class Connector(BaseConnector):
     def connected(self, attempt: _Attempt, socket: SimulatedSocket, host: IAddress, peer: IAddress) -> None:
         """The attempt has a connection."""
         attempt.over = True
+        self.reactor.timeline.whose = (
+            self.reactor.turns
+        )  # the code of its host runs now, though the world's line called
         try:
             protocol = self.buildProtocol(peer)
         except Exception:  # noqa: BLE001  # the factory's, of whatever kind; Twisted logs it and drops the connection

@@ -55,7 +55,7 @@ class SimulatedTime:
 
     def __init__(self, host: Host, timeline: Timeline) -> None:
         self.host = host
-        self.turns = Turns(host.simulation.decisions.stream(f"turns of {host.name}").draw)
+        self.turns = Turns(host.simulation.decisions.stream(f"turns of {host.name}").draw, host.name)
         self.offset = host.offset
         self.timeline = timeline
         self._calls: dict[DelayedCall, None] = {}

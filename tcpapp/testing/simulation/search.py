@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tcpapp.testing.simulation.decisions import Schedule
-from tcpapp.testing.simulation.errors import SimulationFailed, count_of
+from tcpapp.testing.simulation.errors import NotRepeated, SimulationError, SimulationFailed, count_of
 from tcpapp.testing.simulation.simulation import AT_MOST, Simulation
 
 __all__ = ["replay", "simulate"]
@@ -43,15 +43,16 @@ def simulate(
     A plain function sets the scene, which is then run until nothing is left to happen; a Deferred or coroutine is run
     until it ends. A run fails by whatever the scenario or the run raises. Of the first that does, decisions are put to
     their plainest as long as it fails in the same way, in `shrinks` runs and `SHRINK_EVENTS` events at most; then
-    `SimulationFailed` is raised.
+    `SimulationFailed` is raised. Where the same seed does not fail in the same way again, `NotRepeated` is.
     `at_most` events are allowed in a run. `options` go to the `Simulation`.
     """
+    __tracebackhide__ = True
     runs = 0
     with _garbage_apart():
         for runs, seed in enumerate(seeds, 1):  # it is the result
-            _, error = _run(scenario, seed, None, at_most, options)
+            sim, error = _run(scenario, seed, None, at_most, options)
             if error is not None:
-                raise _shrunk(scenario, seed, runs, shrinks, at_most, options)
+                raise _shrunk(scenario, sim, error, runs, shrinks, at_most, options)
     return runs
 
 
@@ -63,6 +64,7 @@ def replay(
 
     The `Simulation` that is returned when nothing is raised has the trace.
     """
+    __tracebackhide__ = True
     sim, error = _run(scenario, seed, schedule, at_most, options)
     if error is not None:
         raise error
@@ -73,6 +75,7 @@ def _run(
     scenario: Scenario, seed: int, schedule: Schedule | None, at_most: int, options: Mapping[str, Any]
 ) -> tuple[Simulation, Exception | None]:
     """One run, recorded, and how it failed."""
+    __tracebackhide__ = True
     sim = Simulation(seed, schedule=schedule, record=True, **options)
     try:
         with sim.acting():
@@ -85,11 +88,21 @@ def _run(
 
 
 def _shrunk(
-    scenario: Scenario, seed: int, runs: int, shrinks: int, at_most: int, options: Mapping[str, Any]
-) -> SimulationFailed:
+    scenario: Scenario,
+    failed_first: Simulation,
+    first: Exception,
+    runs: int,
+    shrinks: int,
+    at_most: int,
+    options: Mapping[str, Any],
+) -> SimulationFailed | NotRepeated:
     """Run the seed once more, and then what is less, and less."""
+    seed = failed_first.seed
     best, error = _run(scenario, seed, None, at_most, options)
-    assert error is not None, f"seed {seed} failed, and did not fail again: the scenario depends on more than its seed"
+    if error is None or not _alike(error, first):
+        not_repeated = NotRepeated(seed, first, failed_first.trace, error, best.trace)
+        not_repeated.__cause__ = _raised_in(first)
+        return not_repeated
     schedule: dict[str, dict[int, int]] = best.decisions.schedule
     left, events_left = shrinks, SHRINK_EVENTS
     for candidate in (shrinking := _Shrinking(schedule)):
@@ -102,8 +115,13 @@ def _shrunk(
             best, error = sim, another
             shrinking.take(sim.decisions.schedule)
     failed = SimulationFailed(error, seed, best.trace, shrinking.schedule, runs)
-    failed.__cause__ = error
+    failed.__cause__ = _raised_in(error)
     return failed
+
+
+def _raised_in(error: Exception) -> BaseException | None:
+    """What the scenario raised, or what it runs: its traceback is worth to be seen, that of the kit's own is not."""
+    return error.__cause__ if isinstance(error, SimulationError) else error
 
 
 def _alike(one: Exception, other: Exception) -> bool:

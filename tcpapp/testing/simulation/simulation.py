@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -13,6 +12,7 @@ from twisted.python.failure import Failure
 from typing_extensions import Self
 
 from tcpapp.testing.pipe import CAPACITY
+from tcpapp.testing.simulation.chance import Chance
 from tcpapp.testing.simulation.decisions import Decisions, Schedule
 from tcpapp.testing.simulation.errors import NeverRests, NothingLeft, RunFailed
 from tcpapp.testing.simulation.host import Host
@@ -53,11 +53,18 @@ class Simulation:
     `schedule` is a recorded one, which then decides instead of the seed; with `record`, ``decisions.schedule`` gives
     this run's. `keep` bounds the events that `trace` holds (`None`: all); its digest counts all.
 
-    What differs from the real thing: code takes no time, so only what is awaited lets time pass; ``time.time()``,
-    ``os.urandom`` and threads are not simulated (Python's ``random`` is, while the simulation runs); names are always
-    resolved; no packet is lost but in a partition, and what waited for its end arrives soon after it.
-    What no seed decides, a scenario must not depend on: the order of a set of objects is that of their addresses in
-    memory (keep them in a dictionary), and that of a set of texts is that of ``PYTHONHASHSEED``.
+    Inside of ``with``, and while `run` and `acting` last, what Python draws at random follows the seed: the functions
+    of `random`, ``random.Random()`` without a seed, ``random.SystemRandom``, ``os.urandom``, ``os.getrandom``,
+    `secrets`, ``uuid.uuid4`` and ``uuid.uuid1`` (with the time of the simulation). So do `tcpapp.Client`, `Pool` and
+    the jitter of a drain. No host's ``Random()`` or ``urandom`` depends on what another host draws. Afterwards all of
+    it is as it was.
+
+    What differs from the real thing: code takes no time, so only what is awaited lets time pass; ``time.time()`` and
+    threads are not simulated; names are always resolved; no packet is lost but in a partition, and what waited for its
+    end arrives soon after it.
+    What no seed decides, a scenario must not depend on: what C code draws for itself (OpenSSL's, and so the bytes of
+    TLS; NumPy's); the order of a set of objects, which is that of their addresses in memory (keep them in a
+    dictionary); that of a set of texts, which is that of ``PYTHONHASHSEED``.
     """
 
     def __init__(
@@ -78,7 +85,8 @@ class Simulation:
         self.trace = Trace(keep)
         self.network = Network(self, lambda: Link(latency, bandwidth, capacity, cuts))
         self._chance = self.decisions.stream("scenario")
-        self._watch = Watch(random.Random(f"{seed}/random"))  # noqa: S311  # simulated chance
+        self._pythons_chance = Chance(seed, self._asks, lambda: self.timeline.now)
+        self._watch = Watch(self._pythons_chance)
         self._turns = Turns(self.decisions.stream("turns of the scenario").draw)
 
     # Hosts and what lies between them.
@@ -111,7 +119,9 @@ class Simulation:
     def boot(self, host: Host) -> None:
         """Call what the host runs. `Host.restart` does this."""
         if host.boot is not None:
+            timeline = self.timeline
             with self._watch.on():
+                before, timeline.whose = timeline.whose, host.reactor.turns
                 try:
                     result = host.boot(host)
                     if isinstance(result, Coroutine):
@@ -120,6 +130,8 @@ class Simulation:
                         result.addErrback(self._watch.add)
                 except Exception:  # noqa: BLE001  # the boot function's, of whatever kind: the run fails by it
                     self._watch.add(Failure())
+                finally:
+                    timeline.whose = before
 
     def link(self, a: Host, b: Host, latency: Latency = LATENCY, **options: Any) -> None:
         """Let the way between `a` and `b`, both directions, be like this: see `Link`, which takes the `options`."""
@@ -184,6 +196,7 @@ class Simulation:
         was logged as a failure; `NothingLeft` where the Deferred has not fired and nothing is left that could happen;
         `NeverRests` after `at_most` events.
         """
+        __tracebackhide__ = True
         with self._watch.on():
             if until is None or isinstance(until, (int, float)):
                 self._drive(lambda: False, until, at_most)
@@ -213,6 +226,7 @@ class Simulation:
 
     def finish(self) -> None:
         """Raise `RunFailed` for what failed without anyone noticing until now. Leaving ``with`` does this."""
+        __tracebackhide__ = True
         with self._watch.on():
             self._watch.collect()
         self._raise_failure()
@@ -230,12 +244,26 @@ class Simulation:
         """Put a line into the trace."""
         self.trace.add(self.timeline.now, where, what, detail)
 
+    def _asks(self) -> str:
+        """The name of the host whose code runs."""
+        whose = self.timeline.whose
+        return "" if whose is None else whose.name
+
     def __enter__(self) -> Self:
+        self._pythons_chance.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        __tracebackhide__ = True
+        try:
+            self._exit(error)
+        finally:
+            self._pythons_chance.end()
+
+    def _exit(self, error: BaseException | None) -> None:
+        __tracebackhide__ = True
         if error is None:
             self.finish()
         elif getattr(error, "seed", None) != self.seed and hasattr(error, "add_note"):  # Python 3.11
@@ -243,6 +271,7 @@ class Simulation:
 
     def _drive(self, done: Callable[[], bool], until: float | None, at_most: int) -> bool:
         """Let events happen; whether `done`."""
+        __tracebackhide__ = True
         timeline, failures = self.timeline, self._watch.failures
         next_time, step = timeline.next_time, timeline.step
         last = timeline.happened + at_most
@@ -265,6 +294,7 @@ class Simulation:
                 self._watch.collect()
 
     def _raise_failure(self) -> None:
+        __tracebackhide__ = True
         failures, self._watch.failures[:] = list(self._watch.failures), []
         if failures:
             first = failures[0]

@@ -25,12 +25,14 @@ class Turns:
     Whose events they are: a process, which may die, or the world, which does not.
 
     `place` gives an event's place among all events of its moment. What one process schedules at one moment for another
-    keeps its order, as timers on a real clock do, where time passes between one `callLater` and the next.
+    keeps its order, as timers on a real clock do, where time passes between one `callLater` and the next. `name` is the
+    host's whose process it is; ``""``: the world's.
     """
 
-    __slots__ = ("_draw", "_moment", "_place", "alive")
+    __slots__ = ("_draw", "_moment", "_place", "alive", "name")
 
-    def __init__(self, draw: Callable[[int], int]) -> None:
+    def __init__(self, draw: Callable[[int], int], name: str = "") -> None:
+        self.name = name
         self._draw = draw
         self._moment = -1.0
         self._place = 0
@@ -82,15 +84,16 @@ def is_stale(entry: Entry) -> bool:
 
 
 class Timeline:
-    """Events in virtual time. `now` is in seconds since the simulation began."""
+    """Events in virtual time. `now` is in seconds since the simulation began; `whose` code runs (`None`: nobody's)."""
 
-    __slots__ = ("_heap", "_number", "_stale", "happened", "now")
+    __slots__ = ("_heap", "_number", "_stale", "happened", "now", "whose")
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
         self._number = 0
         self._stale = 0
         self.now = 0.0
+        self.whose: Turns | None = None
         self.happened = 0
 
     def at(self, when: float, place: int, whose: Turns, call: Callable[[Any], object], argument: Any) -> int:
@@ -116,10 +119,13 @@ class Timeline:
 
     def step(self) -> None:
         """Let the next event, which must be there, happen."""
-        when, _, _, _, call, argument = heappop(self._heap)
+        when, _, _, self.whose, call, argument = heappop(self._heap)
         self.now = max(self.now, when)
         self.happened += 1
-        call(argument)
+        try:
+            call(argument)
+        finally:
+            self.whose = None
 
     def __len__(self) -> int:
         return len(self._heap)

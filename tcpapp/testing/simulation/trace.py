@@ -43,6 +43,27 @@ class Trace:
         """The last `count` lines."""
         return "\n".join(map(line, self._records[-count:])) if count else ""
 
+    def parts_from(self, other: Trace) -> int | None:
+        """
+        The number, from 0, of the first event that is not the same in `other`; `None` where there is none.
+
+        Only events that both still hold are compared.
+        """
+        first = max(self._dropped, other._dropped)
+        for number in range(first, max(len(self), len(other))):
+            if self._at(number) != other._at(number):
+                return number
+        return None
+
+    def part(self, start: int, count: int) -> str:
+        """The lines of `count` events from number `start` on, of those that are held."""
+        records = [self._at(number) for number in range(max(0, start), start + count)]
+        return "\n".join([line(each) for each in records if each is not None])
+
+    def _at(self, number: int) -> Record | None:
+        place = number - self._dropped
+        return self._records[place] if 0 <= place < len(self._records) else None
+
     @property
     def digest(self) -> str:
         """32 hexadecimal digits, the same for the same events in every process."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpapp.testing.simulation.chance import Chance
 from tcpapp.testing.simulation.tls import without_a_reactor
 
 __all__ = ["Watch"]
@@ -21,16 +21,16 @@ class Watch:
     """
     The failures of a run, in order: `failures`, and apart from them, `expected`, those of the `types` that are.
 
-    While it is `on`, Twisted's log is listened to, Python's own `random` functions follow `chance` (ClientService's
-    back-off uses them), TLS takes no global reactor, and garbage is collected only when `collect` is called: a
-    Deferred's unhandled failure is logged when it is collected, and that has to happen at the same moment in every run.
+    While it is `on`, Twisted's log is listened to, what Python draws at random follows `chance`, TLS takes no global
+    reactor, and garbage is collected only when `collect` is called: a Deferred's unhandled failure is logged when it is
+    collected, and that has to happen at the same moment in every run.
     """
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: Chance) -> None:
         self.failures: list[Failure] = []
         self.expected: list[Failure] = []
         self.types: tuple[type[BaseException], ...] = ()
-        self._chance = chance.getstate()
+        self._chance = chance
         self._depth = 0
 
     @contextmanager
@@ -39,19 +39,16 @@ class Watch:
         if self._depth:
             yield
             return
-        collecting, before = gc.isenabled(), random.getstate()
+        collecting = gc.isenabled()
         gc.disable()
-        random.setstate(self._chance)
         globalLogPublisher.addObserver(self)
         self._depth = 1
         try:
-            with without_a_reactor():
+            with without_a_reactor(), self._chance.on():
                 yield
         finally:
             self._depth = 0
             globalLogPublisher.removeObserver(self)
-            self._chance = random.getstate()
-            random.setstate(before)
             if collecting:
                 gc.enable()
 

@@ -15,6 +15,7 @@ from tcpapp.apps.chat import Chat
 from tcpapp.framing import Fixed, Lines
 from tcpapp.testing.oracles import apps, check_app
 from tcpapp.testing.oracles.visits import Visit
+from tcpapp.testing.strategies import Deliver
 
 EXAMPLES = 20
 
@@ -207,7 +208,29 @@ def test_a_planted_fault_is_named(app, logged_errors):
 def test_the_example_is_the_smallest():
     """A message is needed, and an end."""
     text = broken_by(hangs_as_a_coroutine, messages=[b"x"])
-    assert "what happened: [Deliver(data=b'x\\n'), Leave()]\n  found: received(b'x')" in text
+    assert text.splitlines()[1:] == [
+        "  what happened: [Deliver(data=b'x\\n'), Leave()]",
+        "  chunks: [b'x\\n']",
+        "  messages: [b'x']",
+        "  sent: b''",
+        "  found: received(b'x')",
+    ]
+
+
+def test_the_chunks_the_messages_and_what_was_sent_are_told():
+    """Up to where the stream cannot be read any more."""
+
+    def fails_late(message, connection):
+        return message if message != b"fail" else 1 / 0
+
+    visit = Visit(fails_late, Lines(max=9), {}, 0.0)
+    with pytest.raises(AssertionError) as caught:
+        visit.go([Deliver(b"one\n"), Deliver(b"fa"), Deliver(b"il\n"), Deliver(b"x" * 10), Deliver(b"y\n")])
+    assert caught.value.args[0].splitlines()[2:5] == [
+        "  chunks: [b'one\\n', b'fa', b'il\\n', b'xxxxxxxxxx', b'y\\n']",
+        "  messages: [b'one', b'fail']",
+        "  sent: b'one\\n'",
+    ]
 
 
 def test_what_hypothesis_finds_is_shrunk():

@@ -59,6 +59,32 @@ def test_messages_of_ones_own(messages):
     check_framing(Own, messages, examples=10, costs=False)
 
 
+class Tagged(Own):
+    """Lines that begin with ``+``, as Redis's do. What is sent is not looked at."""
+
+    __slots__ = ()
+
+    def receive(self, chunk):
+        messages = []
+        for message in super().receive(chunk):
+            if message[:1] != b"+":
+                return self._fail(MalformedFrame(f"no tag: {message[:16]!r}"), messages)
+            messages.append(message)
+        return messages
+
+
+TAGGED = st.binary(max_size=9).map(lambda text: b"+" + text.replace(b"\n", b""))
+
+
+GIVEN = {"some": [b"+OK", b"+hello"], "one of one byte": [b"+"], "a strategy": TAGGED}
+
+
+@pytest.mark.parametrize("messages", GIVEN.values(), ids=GIVEN)
+def test_no_other_messages_are_sent_than_those_given(messages):
+    """Where they are given; not to try the limit either, nor the time."""
+    check_framing(Tagged, messages, examples=10)
+
+
 def test_the_profile_says_how_many_streams_are_drawn():
     check_framing(Own, costs=False)
 
@@ -66,6 +92,7 @@ def test_the_profile_says_how_many_streams_are_drawn():
 def test_a_large_max_is_stood_for_by_a_small_one():
     check_framing(lambda: Lines(max=1 << 40), examples=5, costs=False)
     check_framing(lambda: Fixed(1 << 10, max=1 << 40), [b"z" * 1024], examples=5, costs=False)
+    check_framing(lambda: Fixed(1 << 10, max=1 << 40), examples=1, costs=False)
 
 
 # Faults --------------------------------------------------------------------------------------------------------------
@@ -482,8 +509,39 @@ def test_what_is_no_framing():
     assert "make() gives a Framing" in broken_by(lambda: "line")
 
 
+def test_what_a_strategy_raises_is_left_as_it_is():
+    """With its own traceback: it is no promise of the framing's."""
+
+    def wrong(message):
+        raise AssertionError("the strategy is wrong")
+
+    with pytest.raises(AssertionError, match="the strategy is wrong") as caught:
+        check_framing(Own, st.just(b"x").map(wrong), examples=5, costs=False)
+    assert caught.traceback[-1].name == "wrong"
+
+
 def test_messages_that_cannot_be_sent():
     assert "not sent: [b'two\\nlines']" in broken_by(Own, messages=[b"one", b"two\nlines"])
+
+
+LIMITS = [LimitOneTooHigh, LimitOneTooLow, SendsOneTooLong, SendsOneTooShort]
+
+
+@pytest.mark.parametrize("messages", [GIVEN["some"], TAGGED], ids=["some", "a strategy"])
+@pytest.mark.parametrize("kind", LIMITS, ids=lambda kind: kind.__name__)
+def test_messages_that_are_given_find_faults_of_limits_too(kind, messages):
+    class TaggedToo(kind, Tagged):
+        __slots__ = ()
+
+    assert FAULTS[kind] in broken_by(TaggedToo, messages=messages, examples=10, costs=False)
+
+
+def test_messages_that_are_given_find_that_nothing_is_skipped():
+    """Behind the shorter ones, the longest is one byte over max."""
+    text = broken_by(lambda: Tagged(oversize="skip"), messages=GIVEN["some"], costs=False)
+    assert (
+        "a message one byte over max is skipped, and the next one comes\n  max: 5\n  stream: b'+OK\\n+hello\\n" in text
+    )
 
 
 # Costs ---------------------------------------------------------------------------------------------------------------
@@ -515,6 +573,11 @@ def test_one_who_traces_allocations_goes_on():
 def test_quadratic_work_is_found(kind, promise):
     with pytest.raises(AssertionError, match=promise):
         costs.check_time(kind())
+
+
+def test_quadratic_work_is_found_with_messages_that_are_given():
+    with pytest.raises(AssertionError, match="many messages in one chunk"):
+        costs.check_time(CutsOneByOne(), [b"given"])
 
 
 def test_what_sends_nothing_has_no_time_to_judge():

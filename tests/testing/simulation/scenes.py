@@ -33,14 +33,9 @@ class Member:
 
 async def chat(sim, clients=4, messages=5, kinds=()):
     """Members who say something now and then, while there may be faults; the members."""
-    opened = []
 
     class NewRoom(Chat):
         room = Room()
-
-        def opened(self, connection):
-            opened.append(connection)
-            super().opened(connection)
 
     server = sim.host("server")
     listening = await tcpapp.listen("tcp:7007", NewRoom, reactor=server.reactor)
@@ -60,7 +55,32 @@ async def chat(sim, clients=4, messages=5, kinds=()):
     if kinds:
         faults(sim, until=30.0, every=2.0, kinds=kinds)
     await sim.sleep(60.0)
-    for connection in opened:  # in order: the server has them in a set, whose order no seed decides
+    for connection in listening.connections:
         await connection.close()
     await listening.close()
     return members
+
+
+async def clients_that_come_back(sim):
+    """A client and a pool whose server crashes and drains, again and again: all that they draw at random decides."""
+    limits = tcpapp.Limits(accept_rate=5)
+    server = sim.host("server", boot=lambda host: tcpapp.listen("tcp:7007", upper, limits=limits, reactor=host.reactor))
+    options = {"reactor": sim.host("client").reactor, "random_order": True}
+    client = tcpapp.Client(["tcp:server:7007", "tcp:10.0.0.1:7007"], **options)
+    pool = tcpapp.Pool("tcp:server:7007", 3, reactor=sim.host("pool").reactor)
+    await client.start()
+    await pool.start()
+    for _ in range(3):
+        server.crash()
+        await sim.sleep(3.0)
+        server.restart()
+        await sim.sleep(30.0)
+        for number in range(5):
+            await pool.request(b"%d" % number, timeout=60)
+    other = await tcpapp.listen("tcp:7008", upper, limits=limits, reactor=server.reactor)
+    for _ in range(10):
+        await tcpapp.connect("tcp:server:7008", reactor=sim.hosts[1].reactor)
+    await sim.sleep(10.0)
+    await other.drain(deadline=20.0, jitter=10.0)
+    await client.stop()
+    await pool.stop()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import tcpapp
 from tcpapp.testing.simulation import Simulation, Trace
 from tcpapp.testing.simulation.trace import FOLDED
-from tests.testing.simulation.scenes import chat, pair
+from tests.testing.simulation.scenes import chat, clients_that_come_back, pair
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,6 +22,14 @@ from tcpapp.testing.simulation import Simulation
 from tests.testing.simulation.scenes import chat
 with Simulation(11) as sim:
     sim.run(chat(sim, kinds=("partition", "reset", "slow", "jump")))
+print(sim.trace.digest)
+"""
+
+CLIENTS_PROGRAM = """
+from tcpapp.testing.simulation import Simulation
+from tests.testing.simulation.scenes import clients_that_come_back
+with Simulation(7) as sim:
+    sim.run(clients_that_come_back(sim))
 print(sim.trace.digest)
 """
 
@@ -44,11 +53,11 @@ def test_another_seed_gives_another_trace():
     assert played(5)[0].trace != played(6)[0].trace
 
 
-def test_two_processes_with_different_hash_seeds_agree():
-    """Nothing depends on the order of a set, or on addresses in memory."""
-    digests = {
+def digests_of(program):
+    """What a program prints in two processes, which hash texts differently and have objects at different addresses."""
+    return {
         subprocess.run(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", program],
             env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             check=True,
@@ -56,7 +65,42 @@ def test_two_processes_with_different_hash_seeds_agree():
         ).stdout
         for hash_seed in ("1", "2")
     }
-    assert digests == {f"{played(11)[0].trace.digest}\n"}
+
+
+def test_two_processes_with_different_hash_seeds_agree():
+    """Nothing depends on the order of a set, or on addresses in memory."""
+    assert digests_of(PROGRAM) == {f"{played(11)[0].trace.digest}\n"}
+
+
+def test_clients_that_come_back_do_the_same_in_every_process():
+    """The waits of a `Client`, the members a `Pool` picks, and the jitter of a drain follow the seed."""
+
+    def digest(seed):
+        with Simulation(seed) as sim:
+            sim.run(clients_that_come_back(sim))
+        return sim.trace.digest
+
+    assert digests_of(CLIENTS_PROGRAM) == {f"{digest(7)}\n"}
+    assert digest(8) != digest(7)
+
+
+def test_a_client_that_is_made_outside_of_a_run_does_the_same_each_time():
+    """Between ``with Simulation(…)`` and its end, all code draws from the seed."""
+
+    def digest():
+        with Simulation(7) as sim:
+            server = sim.host("server", boot=lambda host: tcpapp.listen("tcp:1", print, reactor=host.reactor))
+            client = tcpapp.Client("tcp:server:1", reactor=sim.host("client").reactor)
+            sim.run(client.start())
+            for _ in range(3):
+                server.crash()
+                sim.run(until=sim.now + 3)
+                server.restart()
+                sim.run(until=sim.now + 30)
+            sim.run(client.stop())
+        return sim.trace.digest
+
+    assert digest() == digest()
 
 
 def test_a_recorded_schedule_is_the_same_run_whatever_the_seed():
@@ -124,6 +168,22 @@ def test_a_trace_is_read_as_lines():
     assert trace.tail(1) == str(trace).splitlines()[1]
     assert not trace.tail(0)
     assert trace != "a trace"
+
+
+def test_two_traces_part_at_the_first_event_that_differs():
+    one, other, few = Trace(), Trace(), Trace(keep=2)
+    for number in range(FOLDED + 10):
+        for trace in (one, other, few):
+            trace.add(1.0, "here", "counts", number)
+    assert one.parts_from(other) is None
+    assert one.parts_from(few) is few.parts_from(one) is None
+    one.add(2.0, "here", "counts", -1)
+    assert one.parts_from(other) == other.parts_from(one) == few.parts_from(one) == FOLDED + 10
+    other.add(2.0, "here", "counts", -2)
+    assert one.parts_from(other) == FOLDED + 10
+    assert one.part(FOLDED + 9, 5).splitlines() == list(one)[-2:]
+    assert few.part(FOLDED + 9, 5).splitlines() == list(few)[-1:]
+    assert not few.part(-1, 2)
 
 
 def test_the_order_of_what_happens_at_one_moment_is_the_seeds():

@@ -15,8 +15,10 @@ from tcpapp.errors import NotConnected
 from tcpapp.testing.simulation import (
     FAULTS,
     NothingLeft,
+    NotRepeated,
     RunFailed,
     Simulation,
+    SimulationError,
     SimulationFailed,
     faults,
     replay,
@@ -215,15 +217,68 @@ def test_another_failure_is_not_taken_for_the_same():
     assert len(found.value.schedule["scenario"]) == 1
 
 
-def test_a_scenario_that_depends_on_more_than_its_seed_is_told_so():
+def not_repeated(goes_on, **options):
+    """What `simulate` raises for a scenario that does something else in each run, from its fourth event on."""
     runs = []
 
     def scenario(sim):
         runs.append(sim)
-        assert len(runs) > 1
+        for number in range(20):
+            sim.note("here", "counts", number)
+        goes_on(sim, len(runs))
 
-    with pytest.raises(AssertionError, match="depends on more than its seed"):
-        simulate(scenario)
+    with pytest.raises(NotRepeated) as raised:
+        simulate(scenario, seeds=[5], **options)
+    error = raised.value
+    assert (error.seed, error.trace, error.trace_again) == (5, runs[0].trace, runs[1].trace)
+    assert isinstance(error, SimulationError)
+    assert error.__cause__ is error.error
+    return error
+
+
+def test_a_failure_that_does_not_repeat_is_told_with_both_traces_and_where_they_part():
+    def goes_on(sim, run):
+        sim.note("here", "runs", f"for time {run}")
+        assert run > 1, "no\nmore"
+
+    error = not_repeated(goes_on)
+    assert (type(error.error), error.again, error.parted_at) == (AssertionError, None, 20)
+    head, *lines = str(error).splitlines()
+    assert head.startswith("seed 5 failed, and did not fail so again: the scenario depends on more than its seed.")
+    first, second, same, one, other = (
+        lines.index(each)
+        for each in (
+            "the first run: AssertionError: no",
+            "the second run: nothing was raised",
+            "the same in both are events up to number 20, the last of which are:",
+            "the first run goes on:",
+            "the second run goes on:",
+        )
+    )
+    assert first < second < same < one < other
+    assert [line.split()[-1] for line in lines[same + 1 : one]] == [str(number) for number in range(12, 20)]
+    assert lines[one + 1 :] == [error.trace.tail(1), lines[other], error.trace_again.tail(1)]
+
+
+def test_a_run_that_ends_earlier_the_second_time_has_no_more_events():
+    def goes_on(sim, run):
+        if run == 1:
+            sim.note("here", "fails")
+            raise KeyError
+
+    error = not_repeated(goes_on)
+    assert error.parted_at == 20
+    assert str(error).endswith("the second run goes on:\nno more events")
+
+
+def test_a_failure_of_another_kind_is_none_of_the_same():
+    def goes_on(sim, run):
+        raise KeyError("first") if run == 1 else ValueError("second")
+
+    error = not_repeated(goes_on)
+    assert (type(error.error), type(error.again), error.parted_at) == (KeyError, ValueError, None)
+    assert "the first run: KeyError: 'first'\nthe second run: ValueError: second\n" in str(error)
+    assert str(error).endswith(f"both have the same events, the last of which are:\n{error.trace}")
 
 
 def test_an_error_that_nobody_handles_fails_the_run(logged_errors):

@@ -1,0 +1,225 @@
+"""What Python's own modules draw at random follows the seed of the simulation, and nothing of that is left after it."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import sys
+import threading
+import types
+import uuid
+from random import Random, SystemRandom
+from random import seed as seed_again
+
+import pytest
+
+import tcpapp
+from tcpapp.testing.simulation import Simulation
+from tcpapp.testing.simulation.chance import Chance
+
+DRAWS = {
+    "a function of random": random.random,
+    "Random without a seed": lambda: Random().random(),
+    "Random that is seeded anew without a seed": lambda: again(Random(1)),
+    "random.seed without a seed": lambda: (random.seed(), random.random()),
+    "random.seed, imported by its name": lambda: (seed_again(), random.random()),
+    "SystemRandom": lambda: SystemRandom().random(),
+    "SystemRandom's bits": lambda: SystemRandom().getrandbits(100),
+    "os.urandom": lambda: os.urandom(8),
+    "os.urandom, imported by its name": lambda: OTHER.urandom(8),
+    "secrets.token_bytes": lambda: secrets.token_bytes(8),
+    "secrets.token_hex": lambda: secrets.token_hex(8),
+    "secrets.randbelow": lambda: secrets.randbelow(1 << 60),
+    "secrets.choice": lambda: secrets.choice(range(1 << 60)),
+    "uuid4": uuid.uuid4,
+    "uuid1": lambda: uuid.uuid1(None),
+}
+if hasattr(os, "getrandom"):
+    DRAWS["os.getrandom"] = lambda: os.getrandom(8)
+
+OTHER = types.ModuleType("a_module_of_somebody")
+OTHER.urandom = os.urandom
+
+
+@pytest.fixture(autouse=True)
+def other_module(monkeypatch):
+    """Have a module of somebody's that imported a function by its name."""
+    monkeypatch.setitem(sys.modules, OTHER.__name__, OTHER)
+
+
+def again(source):
+    source.seed()
+    return source.random()
+
+
+def drawn(draw, seed):
+    with Simulation(seed):
+        return [draw() for _ in range(3)]
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_the_same_seed_draws_the_same(draw):
+    """And another seed something else; no two draws in a row are the same."""
+    first = drawn(draw, 1)
+    assert drawn(draw, 1) == first
+    assert drawn(draw, 2) != first
+    assert len(set(first)) == 3
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_after_the_simulation_chance_is_the_systems_again(draw):
+    with Simulation(1):
+        inside = draw()
+    assert draw() != inside
+
+
+def functions():
+    found = [os.urandom, random.Random.seed, random.seed, random._urandom, uuid.uuid1, OTHER.urandom]
+    return [*found, getattr(os, "getrandom", None), random.getstate()]
+
+
+def test_all_is_as_it_was_after_the_simulation():
+    before = functions()
+    with Simulation(1):
+        random.random()
+        assert [one is other for one, other in zip(functions()[:-2], before[:-2], strict=True)] == [False] * 6
+    assert functions() == before
+
+
+def test_all_is_as_it_was_after_a_run_that_raises():
+    before = functions()
+    with pytest.raises(ZeroDivisionError), Simulation(1) as sim:
+        sim.run(fails())
+    with pytest.raises(ZeroDivisionError):
+        Simulation(1).run(fails())
+    assert functions() == before
+
+
+async def fails():
+    raise ZeroDivisionError
+
+
+def test_what_was_taken_during_a_simulation_serves_after_it():
+    """A module that is imported meanwhile may keep it for ever."""
+    with Simulation(1):
+        urandom, getrandom, uuid1 = os.urandom, getattr(os, "getrandom", os.urandom), uuid.uuid1
+        reseed = Random(1).seed
+    assert urandom(8) != urandom(8)
+    assert getrandom(8) != getrandom(8)
+    assert uuid1() != uuid1()
+    assert reseed() is None
+
+
+def test_what_somebody_else_put_there_meanwhile_stays(monkeypatch):
+    def mine(size):
+        return bytes(size)
+
+    with Simulation(1):
+        monkeypatch.setattr(os, "urandom", mine)
+    assert os.urandom is mine
+
+
+def test_a_function_that_a_test_replaced_is_left_alone(monkeypatch):
+    monkeypatch.setattr(os, "urandom", bytes)
+    with Simulation(1):
+        assert os.urandom(2) == b"\0\0"
+    assert os.urandom is bytes
+
+
+def test_one_simulation_inside_another_draws_for_itself():
+    alone = [drawn(draw, 1) for draw in (random.random, lambda: os.urandom(8))]
+    with Simulation(1) as outer:
+        before = random.random(), os.urandom(8)
+        with Simulation(2):
+            random.random()
+            outer.run()
+            os.urandom(8)
+        between = random.random(), os.urandom(8)
+        outer.run()
+        after = random.random(), os.urandom(8)
+    assert [list(each) for each in zip(before, between, after, strict=True)] == alone
+
+
+def test_simulations_may_end_in_any_order():
+    before = functions()
+    alone = drawn(random.random, 2)
+    one, other = Chance(1, str, float), Chance(2, str, float)
+    one.begin()
+    other.begin()
+    one.end()
+    with_other = Simulation(2)
+    with with_other:
+        assert [random.random() for _ in range(3)] == alone
+    other.end()
+    assert functions() == before
+
+
+def test_another_thread_draws_from_the_system():
+    def in_a_thread():
+        thread = threading.Thread(target=lambda: found.append(os.urandom(8)))
+        thread.start()
+        thread.join()
+
+    found = []
+    for _ in range(2):
+        with Simulation(1):
+            in_a_thread()
+            found.append(os.urandom(8))
+    assert found[0] != found[2]
+    assert found[1] == found[3]
+
+
+def test_a_seed_that_is_given_is_kept():
+    with Simulation(1):
+        assert Random(5).random() == Random(5).random()
+        random.seed(5)
+        inside = random.random()
+    assert Random(5).random() == inside
+
+
+def test_a_host_draws_as_often_as_it_likes_and_no_other_notices():
+    def draws_of_b(draws_of_a):
+        with Simulation(1) as sim:
+            found = []
+            for _ in range(draws_of_a):
+                sim.host(f"a{_}").reactor.callLater(1.0, os.urandom, 8)
+            b = sim.host("b", boot=lambda host: found.append(os.urandom(8)))
+            b.reactor.callLater(2.0, lambda: found.append((os.urandom(8), Random().random(), uuid.uuid1().node)))
+            sim.run()
+            b.restart()
+        return found
+
+    few, many = draws_of_b(0), draws_of_b(5)
+    assert few == many
+    assert few[0] != few[2]
+
+
+def test_what_runs_when_a_client_is_connected_draws_as_its_host():
+    """Whatever brought it about: the answer to its connecting comes from the world."""
+
+    def opened_with(draws):
+        found = []
+
+        class App:
+            def opened(self, connection):
+                found.append(os.urandom(8))
+
+        with Simulation(1) as sim:
+            [os.urandom(1) for _ in range(draws)]
+            server, client = sim.host("server"), sim.host("client")
+            sim.run(tcpapp.listen("tcp:7007", None, reactor=server.reactor))
+            sim.run(tcpapp.connect("tcp:server:7007", App(), reactor=client.reactor)).abort()
+        return found
+
+    assert opened_with(0) == opened_with(3) != []
+
+
+def test_a_uuid_of_version_1_has_the_simulations_time():
+    with Simulation(1) as sim:
+        sim.run(until=3600.0)
+        one, other, given = uuid.uuid1(), uuid.uuid1(), uuid.uuid1(node=5, clock_seq=6)
+    assert (one.version, one.variant) == (1, uuid.RFC_4122)
+    assert one.time - 0x01B21DD213814000 == 3600 * 10_000_000
+    assert (other.time - one.time, other.node) == (1, one.node)
+    assert (given.node, given.clock_seq) == (5, 6)
