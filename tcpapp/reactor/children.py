@@ -5,7 +5,7 @@ Twisted gives the descriptor of a pipe of its own to ``signal.set_wakeup_fd``. u
 run, to be woken by signals at all; so ``SIGCHLD`` has a handler here that has the processes reaped.
 
 That handler is not always there. libuv has its own in its place while a process runs that asyncio started, and leaves
-none when the last of those has ended; a program may have set one of its own, too. So each process that the reactor
+none when the last of those has ended. A program can set a handler of its own, too. So each process that the reactor
 starts is also watched by a descriptor of its own (``pidfd_open``), where the system has those. Where it has none, the
 processes are looked after ten times a second while asyncio has some.
 """
@@ -38,7 +38,7 @@ pidfd_open: Any = getattr(os, "pidfd_open", unavailable)
 
 
 class Ending(Logger):
-    """A reader, for the reactor: readable when a process has ended."""
+    """The end of a process, as a reader for the reactor."""
 
     def __init__(self, children: ChildSignals, process: int) -> None:
         self._children = children
@@ -50,16 +50,16 @@ class Ending(Logger):
         return int(self._descriptor)
 
     def doRead(self) -> None:  # noqa: N802 - called by the reactor
-        """Have it reaped, and others that ended beside it."""
+        """Reap the process, and all others that have ended."""
         self._children.leave(self)
         reapAllProcesses()
 
     def connectionLost(self, reason: object) -> None:
-        """Watch it no more."""
+        """Stop watching the process."""
         self._children.leave(self)
 
     def close(self) -> None:
-        """Give its descriptor back."""
+        """Close the descriptor."""
         os.close(self._descriptor)
 
 
@@ -101,14 +101,14 @@ class ChildSignals:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _other_processes(self) -> None:
-        """Asyncio has other processes than it had: libuv has taken the signal, or has left none who hears it."""
+        """Called when asyncio starts a process or one has ended: libuv takes the signal, or leaves it unhandled."""
         self.follow()
         if not self._loop.processes:
             self._take_signal(signal.getsignal(signal.SIGCHLD) or self._reap)  # the program may have set its own
             self._reap()
 
     def follow(self) -> None:
-        """Called when there may be another process."""
+        """Watch each process that is not watched yet."""
         if self._is_installed:
             for process in [*reapProcessHandlers]:
                 if process not in self._watched:
@@ -129,7 +129,7 @@ class ChildSignals:
         self.follow()
 
     def leave(self, ending: Ending) -> None:
-        """Watch a process no more."""
+        """Stop watching a process."""
         if self._watched.pop(ending.process, None) is not None:
             self._reactor._internalReaders.discard(ending)
             self._reactor.removeReader(ending)

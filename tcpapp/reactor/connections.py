@@ -1,9 +1,9 @@
 """
-The connections on uvloop, by their descriptor; and what happens when their sockets are in other hands.
+The connections on uvloop, by their descriptor, and those that a program has taken off the reactor.
 
-Twisted's reactors know of a connection only while it is read or written. A program can take one off the reactor, with
-``removeReader`` and ``removeWriter``, use its socket itself, and forget the connection. The socket is closed when
-nobody holds it any more. uvloop closes a socket with its transport, whoever else holds it: so it is given a copy then.
+Twisted's reactors hold a connection only while it is read or written. A program can take a connection off the reactor,
+with ``removeReader`` and ``removeWriter``, use its socket itself, and drop the connection. The socket is closed when it
+has no holder any more. uvloop closes the descriptor together with its transport, so the socket gets a copy before that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Connections"]
 
 
 class Connections:
-    """Each connection from when it is handed to uvloop until its end. One that was taken off is not kept alive."""
+    """Each connection, from when it is handed to uvloop until its end. A taken-off connection is held weakly."""
 
     def __init__(self, call_soon: Callable[..., object]) -> None:
         self._call_soon = call_soon
@@ -42,10 +42,10 @@ class Connections:
 
     def add(self, stream: Stream) -> None:
         """
-        Know of a new connection.
+        Add a new connection.
 
-        Where the program has closed the descriptor of an older one, the system may give its number to the new one. The
-        new one gets another number then, for uvloop would close this one with the older. The older one is lost.
+        If the program has closed the descriptor of an older connection, the new one can have the same number. The new
+        connection gets another number then, because uvloop closes this one with the older connection, which is lost.
         """
         before = self._held.get(stream.fileno()) or self._lent.get(stream.fileno(), missing)()
         if before is not None:
@@ -54,7 +54,7 @@ class Connections:
         self._held[stream.fileno()] = stream
 
     def discard(self, stream: Stream) -> None:
-        """Know of it no more: it has ended, or is no longer on uvloop."""
+        """Remove a connection that has ended, or is no longer on uvloop."""
         descriptor = stream.fileno()
         if self._held.get(descriptor) is stream:
             del self._held[descriptor]
@@ -64,20 +64,20 @@ class Connections:
             self._held = {number: each for number, each in self._held.items() if each is not stream}
 
     def lend(self, stream: Stream) -> None:
-        """It was taken off the reactor: it lives on as long as somebody else holds it, and its socket likewise."""
+        """Hold a connection weakly from now on, because it was taken off the reactor."""
         descriptor = stream.fileno()
         if self._held.pop(descriptor, None) is not None:
             stream._is_lent = True
             self._lent[descriptor] = ref(stream, partial(self._nobody_holds, descriptor, stream.socket))
 
     def take_back(self, stream: Stream) -> None:
-        """It was put back on the reactor."""
+        """Hold a connection again, because it was put back on the reactor."""
         stream._is_lent = False
         if self._lent.pop(stream.fileno(), None) is not None:
             self._held[stream.fileno()] = stream
 
     def _nobody_holds(self, descriptor: int, skt: socket.socket, _: object) -> None:
-        """uvloop closes the descriptor as soon as this returns; somebody may still use the socket."""
+        """Give the socket a copy of its descriptor: uvloop closes the descriptor as soon as this returns."""
         del self._lent[descriptor]
         with suppress(OSError):  # closed, or no descriptor left
             copy = os.dup(skt.fileno())
@@ -86,11 +86,11 @@ class Connections:
 
 
 def missing() -> None:
-    """There is none."""
+    """Return nothing, as the reference to a connection that is gone does."""
 
 
 def leave_number(stream: Stream) -> None:
-    """Give a connection's socket another descriptor, and what had it a socket that is connected to nothing."""
+    """Give a connection's socket another descriptor, and leave an unconnected socket under the old number."""
     skt = stream.socket
     stream.socket = skt.dup()
     stream.fileno = stream.socket.fileno

@@ -21,7 +21,7 @@ MISSING = object()
 
 
 class SharedContext:
-    """A context that is entered for each callback, and that begins and ends as the context around the reactor."""
+    """A context that is entered for each callback, and that shares its variables with the code around the reactor."""
 
     def __init__(self) -> None:
         self._context = Context()

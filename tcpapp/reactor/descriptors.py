@@ -30,8 +30,8 @@ class Descriptors(_PollLikeMixin):
     """
     Readers and writers by their descriptor, as `twisted.internet.interfaces.IReactorFDSet` has them.
 
-    A descriptor has one reader and one writer. A second one is ignored, as on Twisted's epoll reactor. One whose
-    descriptor was closed meanwhile gives place to the new owner of the number.
+    A descriptor has one reader and one writer. A second one is ignored, as on Twisted's epoll reactor. If a descriptor
+    was closed, its reader and writer are replaced by those of the next descriptor with the same number.
     """
 
     _POLL_DISCONNECTED = ENDS
@@ -60,16 +60,16 @@ class Descriptors(_PollLikeMixin):
 
     @property
     def readers(self) -> list[Any]:
-        """Those that are read."""
+        """Return the readers."""
         return list(self._reads.values())
 
     @property
     def writers(self) -> list[Any]:
-        """Those that are written."""
+        """Return the writers."""
         return list(self._writes.values())
 
     def is_read(self, descriptor: int) -> bool:
-        """Whether somebody reads it."""
+        """Whether the descriptor has a reader."""
         return descriptor in self._reads
 
     def fileno(self) -> int:
@@ -77,11 +77,11 @@ class Descriptors(_PollLikeMixin):
         return self._epoll.fileno()
 
     def add_reader(self, reader: Any) -> None:
-        """Read it whenever that is possible. Raises `OSError` where the system does not watch its descriptor."""
+        """Call ``doRead`` whenever the descriptor is readable. Raises `OSError` if the system cannot watch it."""
         self._add(reader, self._reads, self._writes, IN)
 
     def add_writer(self, writer: Any) -> None:
-        """Write it whenever that is possible. Raises `OSError` where the system does not watch its descriptor."""
+        """Call ``doWrite`` whenever the descriptor is writable. Raises `OSError` if the system cannot watch it."""
         self._add(writer, self._writes, self._reads, OUT)
 
     def _add(self, which: Any, mine: dict[int, Any], others: dict[int, Any], event: int) -> None:
@@ -94,7 +94,7 @@ class Descriptors(_PollLikeMixin):
         else:
             try:
                 self._epoll.modify(descriptor, IN | OUT if descriptor in others else event)
-            except FileNotFoundError:  # it was closed, and the number is another's now
+            except FileNotFoundError:  # the descriptor was closed, and its number is reused
                 self._epoll.register(descriptor, event)
                 others.pop(descriptor, None)
             else:
@@ -103,11 +103,11 @@ class Descriptors(_PollLikeMixin):
         mine[descriptor] = which
 
     def remove_reader(self, reader: Any) -> None:
-        """Read it no more. It may be closed by now, and may never have been read."""
+        """Stop watching a reader. It can be closed by now, and unknown."""
         self._remove(reader, self._reads, self._writes, OUT)
 
     def remove_writer(self, writer: Any) -> None:
-        """Write it no more. It may be closed by now, and may never have been written."""
+        """Stop watching a writer. It can be closed by now, and unknown."""
         self._remove(writer, self._writes, self._reads, IN)
 
     def _remove(self, which: Any, mine: dict[int, Any], others: dict[int, Any], event: int) -> None:
@@ -126,7 +126,7 @@ class Descriptors(_PollLikeMixin):
                 self._epoll.unregister(descriptor)
 
     def forget(self, descriptor: int) -> None:
-        """A connection with this descriptor has ended: nobody else reads or writes it either."""
+        """Drop the reader and the writer of a descriptor, because its connection has ended or the number is reused."""
         for mine in (self._reads, self._writes):
             if mine.pop(descriptor, None) is not None:
                 with suppress(OSError):
@@ -135,7 +135,7 @@ class Descriptors(_PollLikeMixin):
     # What they have to do ----------------------------------------------------------------------------------------
 
     def dispatch(self) -> int:
-        """Have each read and write that can. Return how many there were."""
+        """Call ``doRead`` and ``doWrite`` where that is possible now. Return the number of ready descriptors."""
         events = self._epoll.poll(0, len(self._reads) + len(self._writes) + 1)
         unknown = False
         for descriptor, event in events:
@@ -153,7 +153,7 @@ class Descriptors(_PollLikeMixin):
         return len(events)
 
     def _both(self, reader: Any, writer: Any, descriptor: int, event: int) -> None:
-        """One reads it and another writes it."""
+        """Serve a descriptor whose reader and writer are different objects."""
         if event & (IN | ENDS):
             callWithLogger(reader, self._doReadOrWrite, reader, descriptor, event & ~OUT)
         if event & (OUT | ENDS) and self._writes.get(descriptor) is writer:
@@ -161,9 +161,10 @@ class Descriptors(_PollLikeMixin):
 
     def _begin_anew(self) -> None:
         """
-        Leave this epoll, where it tells of a descriptor that nobody has, and that cannot be taken out of it.
+        Replace the epoll if it reports a descriptor that has no reader and no writer.
 
-        That is one that was closed while a copy of it lives on, in another process. The kernel tells of it for ever.
+        Such a descriptor was closed while a copy of it is open, in another process, say. The kernel goes on to report
+        it, and it cannot be removed.
         """
         if all(each in self._reads or each in self._writes for each, _ in self._epoll.poll(0)):
             return

@@ -21,7 +21,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 def shut_down(skt: socket.socket) -> None:
-    """Tell the peer that this is the end, whoever else holds the socket."""
+    """Tell the peer of the end, even if another process holds a copy of the socket."""
     with suppress(OSError):
         skt.shutdown(socket.SHUT_RDWR)
 
@@ -45,7 +45,7 @@ class Ending(_DisconnectSelectableMixin):
 
 
 disconnect: Any = Ending()._disconnectSelectable
-"""Called with a connection, why it is over, and whether a read has found that."""
+"""Called with a connection, the reason of its end, and whether reading found it."""
 
 
 def finish(opening: Coroutine[Any, Any, Any]) -> None:

@@ -93,7 +93,7 @@ class Loop(uvloop.Loop):
             self.watch(self._selector.fileno(), self._select)
         known = self._selector.get_map().get(fd)
         handles = {event: handle}
-        if known is not None:  # registered anew in any case, for it may have been closed, and be another's number now
+        if known is not None:  # registered anew, in case it was closed and its number is reused
             self._cancel(known, event)
             handles = {**known.data, **handles}
             self._selector.unregister(fd)
@@ -112,7 +112,7 @@ class Loop(uvloop.Loop):
 
     @staticmethod
     def _cancel(known: selectors.SelectorKey, event: int) -> bool:
-        """Have a handle not called, even where its event was found already. Whether there was one."""
+        """Cancel a handle, even if its event was found already. Return whether there was one."""
         if event in known.data:
             known.data[event].cancel()
         return event in known.data

@@ -90,9 +90,9 @@ class Stream(Writing):
     @override
     def startReading(self) -> None:
         """
-        Read from now on; but as ever, not where the program reads the descriptor by a reader of its own.
+        Read from now on, unless the program reads the descriptor by a reader of its own.
 
-        Raises `OSError` where the program has closed the descriptor.
+        Raises `OSError` if the program has closed the descriptor.
         """
         if self._stream is not None:
             if self.reactor.is_read(self.fileno()):
