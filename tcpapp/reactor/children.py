@@ -3,33 +3,134 @@ How the reactor hears that a child process has ended.
 
 Twisted gives the descriptor of a pipe of its own to ``signal.set_wakeup_fd``. uvloop gives another, as it begins to
 run, to be woken by signals at all; so ``SIGCHLD`` has a handler here that has the processes reaped.
+
+That handler is not always there. libuv has its own in its place while a process runs that asyncio started, and leaves
+none when the last of those has ended. A program can set a handler of its own, too. So each process that the reactor
+starts is also watched by a descriptor of its own (``pidfd_open``), where the system has those. Where it has none, the
+processes are looked after ten times a second while asyncio has some.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.process import reapAllProcesses
+from twisted.internet.process import reapAllProcesses, reapProcessHandlers
+from twisted.python.log import Logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tcpapp.reactor.loop import Loop
 
 __all__ = ["ChildSignals"]
+
+LOOK_AFTER = 0.1
+"""Seconds between two looks where nothing tells of the end: below what a person notices."""
+
+
+def unavailable(_: int) -> int:
+    """Raise `OSError`: the system has no descriptors of processes."""
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+pidfd_open: Any = getattr(os, "pidfd_open", unavailable)
+
+
+class Ending(Logger):
+    """The end of a process, as a reader for the reactor."""
+
+    def __init__(self, children: ChildSignals, process: int) -> None:
+        self._children = children
+        self.process = process
+        self._descriptor = pidfd_open(process)
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+        return int(self._descriptor)
+
+    def doRead(self) -> None:  # noqa: N802 - called by the reactor
+        """Reap the process, and all others that have ended."""
+        self._children.leave(self)
+        reapAllProcesses()
+
+    def connectionLost(self, reason: object) -> None:
+        """Stop watching the process."""
+        self._children.leave(self)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._descriptor)
 
 
 class ChildSignals:
     """A ``SignalHandling``, as Twisted's reactors are made of, for ``SIGCHLD``."""
 
-    def __init__(self, call_from_signal: Callable[[Callable[[], None]], object]) -> None:
-        self._call_from_signal = call_from_signal
+    def __init__(self, reactor: Any, loop: Loop) -> None:
+        """Make one for a reactor on a loop. It begins by `install`."""
+        self._reactor = reactor
+        self._loop = loop
+        self._is_installed = False
+        self._watched: dict[int, Ending] = {}
+        self._look: Any = None
 
     def install(self) -> None:
         """Hear of children from now on, and look after those that ended before."""
-        signal.signal(signal.SIGCHLD, lambda *_: self._call_from_signal(reapAllProcesses))
-        signal.siginterrupt(signal.SIGCHLD, False)
+        self._is_installed = True
+        self._loop.on_processes = self._other_processes
+        self._take_signal(self._reap)
         reapAllProcesses()
+        self.follow()
+
+    def _take_signal(self, handler: Any) -> None:
+        signal.signal(signal.SIGCHLD, handler)
+        signal.siginterrupt(signal.SIGCHLD, False)
+
+    def _reap(self, *_: object) -> None:
+        self._reactor.callFromThread(reapAllProcesses)
 
     def uninstall(self) -> None:
         """Hear of them no more."""
+        self._is_installed = False
+        self._loop.on_processes = int
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        for each in list(self._watched.values()):
+            self.leave(each)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def _other_processes(self) -> None:
+        """Called when asyncio starts a process or one has ended: libuv takes the signal, or leaves it unhandled."""
+        self.follow()
+        if not self._loop.processes:
+            self._take_signal(signal.getsignal(signal.SIGCHLD) or self._reap)  # the program may have set its own
+            self._reap()
+
+    def follow(self) -> None:
+        """Watch each process that is not watched yet."""
+        if self._is_installed:
+            for process in [*reapProcessHandlers]:
+                if process not in self._watched:
+                    self._watch(process)
+
+    def _watch(self, process: int) -> None:
+        try:
+            watched = self._watched[process] = Ending(self, process)
+        except OSError:  # no descriptor left, or a system without them
+            if self._loop.processes and self._look is None:
+                self._look = self._loop.call_later(LOOK_AFTER, self._look_after)
+        else:
+            self._reactor._addInternalReader(watched)
+
+    def _look_after(self) -> None:
+        self._look = None
+        self._reap()
+        self.follow()
+
+    def leave(self, ending: Ending) -> None:
+        """Stop watching a process."""
+        if self._watched.pop(ending.process, None) is not None:
+            self._reactor._internalReaders.discard(ending)
+            self._reactor.removeReader(ending)
+            ending.close()

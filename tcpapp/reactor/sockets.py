@@ -130,7 +130,8 @@ class UNIXStream(Stream):
     def doWrite(self) -> Any:
         if not self._sendmsgQueue:
             return super().doWrite()
-        self._leave()
+        if self._stream is not None:  # or else in a turn of an `iterate` before it is uvloop's
+            self._leave()
         return None
 
     def _leave(self) -> None:
@@ -138,7 +139,7 @@ class UNIXStream(Stream):
         reading, stream = self._reading, self._stream
         self.stopReading()
         self._stream = None
-        self.reactor._streams.discard(self)
+        self.reactor.connections.discard(self)
         copy = socket.socket(fileno=os.dup(self.socket.fileno()))
         copy.setblocking(False)
         stream.abort()

@@ -1,5 +1,5 @@
 """
-What makes a connection of Twisted's read and write through a transport of uvloop's.
+What makes a connection of Twisted's read and write through a transport of uvloop's: its reading and its two ends.
 
 Twisted's own class stays what it is: its flags, its buffer of unwritten pieces, its producers, its way of closing.
 Taken from it is how bytes come and go. `Twisted's reactors <https://docs.twisted.org/en/stable/core/howto/internet-overview.html>`_
@@ -10,62 +10,32 @@ one call of uvloop's ``write``, which tries the socket at once.
 
 from __future__ import annotations
 
-import socket
-import struct
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main
 from twisted.internet.abstract import FileDescriptor
-from twisted.python import log
+from twisted.python import context, log
+from twisted.python.log import ILogContext
 from typing_extensions import override
 
+from tcpapp.reactor.finishing import disconnect, finish, reset_at_close, shut_down
+from tcpapp.reactor.pieces import NotReading
 from tcpapp.reactor.sips import Sips
+from tcpapp.reactor.writing import Writing
 
 if TYPE_CHECKING:
     from asyncio import Transport
-    from collections.abc import Coroutine
-    from typing import Any as Descriptor  # what these are mixed into comes before it, in the order of bases
-else:
-    Descriptor = FileDescriptor
+    from collections.abc import Callable
 
-__all__ = ["NotReading", "Stream"]
+__all__ = ["Stream"]
 
-RESET = struct.pack("ii", 1, 0)
-"""``SO_LINGER`` on, of no seconds: closing resets the connection (RFC 9293, ABORT)."""
+NO_LOG_CONTEXT = context.defaultContextDict.get(ILogContext, {})
 
 
-class NotReading(Exception):
-    """Raised from ``connection_made``, so that uvloop does not begin to read: nothing else keeps it from that."""
-
-
-class Pieces(Descriptor):  # type: ignore[misc]  # any, to the checker
-    """
-    What a transport does with bytes, with no look at TLS: the layer below TLS, once it was started on the connection.
-
-    The methods are called with a `Stream` for ``self``, as Twisted's ``startTLS`` calls those of the class it is given.
-    """
-
-    _writing: bool
-
-    @override
-    def write(self, data: bytes) -> None:
-        """Write these bytes: at once when the call of ``dataReceived`` that this is in returns, or in the next turn."""
-        if not self._is_plain or type(data) is not bytes:
-            FileDescriptor.write(self, data)
-        elif data:
-            self._tempDataBuffer.append(data)
-            self._tempDataLen += len(data)
-            if not self._writing:
-                self._writing = True
-                if not self._receiving:
-                    self._call_writer()
-            if self._tempDataLen > self._size:
-                self._maybePauseProducer()
-
-
-class Stream(Pieces):
+class Stream(Writing):
     """
     A connection on uvloop's transport; mixed into the connections of `twisted.internet.tcp` and ``unix``.
 
@@ -77,32 +47,6 @@ class Stream(Pieces):
     To uvloop this is the asyncio protocol, too: ``connection_made``, ``data_received`` and the like are called by it.
     """
 
-    reactor: Any  # a UvloopReactor
-    protocol: Any
-    producerPaused: bool  # noqa: N815 - this and what else has such a name is Twisted's
-    _writeDisconnected: bool  # noqa: N815
-
-    _stream: Any = None
-    """uvloop's transport; none until the turn after the connection came, nor when it is gone."""
-    _reading = False
-    """Whether bytes are wanted."""
-    _is_plain: bool = False
-    """Whether it is connected, and the writer would have nothing to do but to write, and could at once."""
-    _writing: bool = False
-    """Whether the writer has work: pieces, a producer to resume, an end to come to."""
-    _queued = False
-    """Whether the writer is called in the next turn."""
-    _has_read = False
-    """Whether the loop has read since the writer had work that is more than to write."""
-    _receiving = False
-    """Whether this is inside a call of ``dataReceived``."""
-    _blocked = False
-    """Whether uvloop holds bytes the kernel did not take."""
-    _opening: Coroutine[Any, Any, Any] | None = None
-    _shut: Any = None
-    """The socket, from the end of the connection until uvloop closes it: to be shut down before."""
-    _size = FileDescriptor.bufferSize
-
     # The beginning -----------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
@@ -111,14 +55,14 @@ class Stream(Pieces):
 
         Raises `OSError` where the system cannot watch it.
         """
-        self.reactor.watches.reserve(self.socket.fileno())
+        reactor = self.reactor
+        reactor.has_begun(self)
         nodelay = self.getTcpNoDelay()
-        opening = self.reactor._asyncioEventloop.connect_accepted_socket(lambda: self, self.socket)
+        opening = reactor._asyncioEventloop.connect_accepted_socket(lambda: self, self.socket)
         opening.send(None)  # as far as it goes without waiting
         if not nodelay:
             self.setTcpNoDelay(False)  # uvloop turned it on
         self._opening = opening
-        self.reactor._streams.add(self)
 
     def connection_made(self, stream: Transport) -> None:
         """Called by uvloop, in the turn after `_begin`: by now the protocol may have written, paused, or closed."""
@@ -128,7 +72,10 @@ class Stream(Pieces):
             stream.abort()
             return
         self._stream = stream
-        self.reactor.watches.release(self.socket.fileno())
+        try:
+            self.reactor.watches.release(self.socket.fileno())
+        except OSError:  # the program has closed its descriptor
+            self._reading = False
         stream.set_write_buffer_limits(0)  # tell of every byte the kernel does not take
         if self._size < FileDescriptor.bufferSize:
             stream.set_protocol(Sips(self))  # type: ignore[arg-type]  # it is like one
@@ -142,10 +89,19 @@ class Stream(Pieces):
 
     @override
     def startReading(self) -> None:
-        """Read from now on."""
-        self._reading = True
+        """
+        Read from now on, unless the program reads the descriptor by a reader of its own.
+
+        Raises `OSError` if the program has closed the descriptor.
+        """
         if self._stream is not None:
+            if self.reactor.is_read(self.fileno()):
+                return
+            self.reactor.watches.check(self.fileno())
             self._stream.resume_reading()
+        self._reading = True
+        if self._is_lent:
+            self.reactor.connections.take_back(self)
 
     @override
     def stopReading(self) -> None:
@@ -168,15 +124,21 @@ class Stream(Pieces):
         elif reads is not None and size < FileDescriptor.bufferSize:
             self._stream.set_protocol(Sips(self))
 
-    def data_received(self, data: bytes) -> None:
-        """Called by uvloop with what was read."""
-        reactor = self.reactor
-        contexts = reactor._contexts
-        if len(contexts) != 1:  # the loop runs inside somebody's logging context
+    @property
+    def data_received(self) -> Callable[[bytes], None]:
+        """What uvloop calls with what was read."""
+        return partial(self.reactor.shared.run, self._read)
+
+    def _read(self, data: bytes) -> None:
+        contexts = self.reactor._contexts
+        if len(contexts) != 1:  # the loop runs inside somebody's logging context, or of an `iterate`
+            self.reactor.something_came()
             log.callWithLogger(self, self._receive, data)
         else:  # most chunks by far, so this is `_receive` written out: a call less for each
-            reactor._system["system"] = self.logstr
-            contexts.append(reactor._context)
+            if self._log_name is not self.logstr:
+                self._log_name = self.logstr
+                self._log_context = {ILogContext: {**NO_LOG_CONTEXT, "system": self._log_name}}
+            contexts.append(self._log_context)
             self._receiving = True
             try:
                 self.protocol.dataReceived(data)
@@ -190,7 +152,7 @@ class Stream(Pieces):
                 self._failed()
             finally:
                 del contexts[1:]
-        if len(data) > self._size:  # more than is to be read at once
+        if len(data) > self._size and self._stream is not None:  # more than is to be read at once
             self._stream.set_protocol(Sips(self))
 
     def _receive(self, data: bytes) -> None:
@@ -218,148 +180,9 @@ class Stream(Pieces):
 
     def eof_received(self) -> bool:
         """Called by uvloop when the peer has closed its writing side. True: it stays open, for we close it."""
-        log.callWithLogger(self, self._lose, main.CONNECTION_DONE, True)
+        self.reactor.something_came()
+        self.reactor.shared.enter(log.callWithLogger, self, self._lose, main.CONNECTION_DONE, True)
         return True
-
-    # Writing -----------------------------------------------------------------------------------------------------
-
-    def startTLS(self, ctx: object, normal: bool = True) -> None:
-        """See `twisted.internet.interfaces.ITLSTransport.startTLS`."""
-        from twisted.internet._newtls import startTLS  # there only where pyOpenSSL is
-
-        self.write = self._write_by_tls  # type: ignore[method-assign]  # of this connection, from now on
-        startTLS(self, ctx, normal, Pieces)
-        self.reactor.quicken(self.protocol)
-
-    def _write_by_tls(self, data: bytes) -> None:
-        if self.connected:
-            self.protocol.write(data)
-
-    @override
-    def startWriting(self) -> None:
-        """See that the writer is called: as ``dataReceived`` returns, or in the next turn of the loop."""
-        self._is_plain = False  # the writer finds out
-        self._writing = True
-        if not (self._receiving or self._blocked):
-            self._call_writer()
-
-    @override
-    def stopWriting(self) -> None:
-        """Have the writer rest until `startWriting`."""
-        self._is_plain = self._writing = False
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """
-        See `twisted.internet.interfaces.IConsumer.registerProducer`.
-
-        A pull producer is asked again in the next turn, in case what was written before it came has gone already.
-        """
-        super().registerProducer(producer, streaming)
-        if not streaming and self.producer is producer and not self._writeDisconnected:
-            self.startWriting()
-
-    def _isSendBufferFull(self) -> bool:  # noqa: N802
-        """Whether a push producer is to be paused: over `bufferSize`, what uvloop holds for the kernel with it."""
-        held = self._stream.get_write_buffer_size() if self._blocked and self._stream is not None else 0
-        return held + self._tempDataLen > self._size
-
-    @override
-    def _maybePauseProducer(self) -> None:
-        super()._maybePauseProducer()
-        if self.producerPaused:
-            self._is_plain = False
-
-    def _call_writer(self) -> None:
-        if not self._queued and self._stream is not None:
-            self._queued = True
-            self.reactor._call_writer_of(self)
-
-    def _only_writes(self) -> bool:
-        """Whether the writer has nothing to do but to write."""
-        return not (
-            self.disconnecting
-            or self._writeDisconnecting
-            or self._aborting
-            or (self.producer is not None and (self.producerPaused or not self.streamingProducer))
-        )
-
-    def _settle(self) -> None:
-        """Find out whether writing is plain again."""
-        self._is_plain = bool(self.connected) and self._stream is not None and not self._blocked and self._only_writes()
-
-    def _send(self) -> None:
-        """Give all that is unwritten to uvloop, which tries the socket at once."""
-        pieces = self._tempDataBuffer
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self._tempDataLen = 0
-        self._writing = False
-        self._stream.write(data)
-
-    def writer_turn(self) -> None:
-        """Called by the reactor, once in the turn after there was work for the writer."""
-        self._queued = False
-        if not self._writing or self._blocked or self._stream is None or self._aborting:
-            return
-        if self._only_writes():
-            self._has_read = False
-            self._send()
-            self._settle()
-        elif not self._has_read:  # Twisted reads a socket before it writes: an end that has come is told first
-            self._has_read = True
-            self._call_writer()
-        else:
-            self._has_read = False
-            log.callWithLogger(self, self._write)
-
-    def _write(self) -> None:
-        try:
-            why = self.doWrite()
-        except BaseException:  # noqa: BLE001 - as above
-            log.err()
-            why = sys.exc_info()[1]
-        if why:
-            self._lose(why, False)
-
-    @override
-    def doWrite(self) -> Any:
-        """Write what there is; when all of it has gone, resume the producer, or come to the end that was asked for."""
-        if self._tempDataLen:
-            self._send()
-            if self._blocked or self._stream.is_closing():
-                return None  # resume_writing goes on, or connection_lost tells why not
-        elif self._is_broken():
-            return main.CONNECTION_LOST
-        self._writing = False
-        if self.producer is not None and (not self.streamingProducer or self.producerPaused):
-            self.producerPaused = False
-            self._settle()
-            self.producer.resumeProducing()
-        elif self.disconnecting:
-            return self._postLoseConnection()
-        elif self._writeDisconnecting:
-            self._writeDisconnected = True
-            return self._closeWriteConnection()
-        return None
-
-    def _is_broken(self) -> bool:
-        """Whether nothing can be sent any more, as Twisted finds by sending nothing: after a reset, or a half-close."""
-        try:
-            self.socket.send(b"")
-        except OSError as why:
-            return not isinstance(why, BlockingIOError)
-        return False
-
-    def pause_writing(self) -> None:
-        """Called by uvloop inside its ``write``: the kernel did not take all."""
-        self._is_plain = False
-        self._blocked = self._writing = True
-
-    def resume_writing(self) -> None:
-        """Called by uvloop: the kernel has taken all."""
-        self._blocked = False
-        if self._writing:
-            self.writer_turn()
 
     # The end -----------------------------------------------------------------------------------------------------
 
@@ -367,12 +190,12 @@ class Stream(Pieces):
         """Called by uvloop, when it has closed the socket: after a failed read or write, or since we asked for it."""
         self._stream = None
         self._is_plain = False
+        self.reactor.something_came()
         if hasattr(self, "socket"):
-            log.callWithLogger(self, self._break, why)
+            self.reactor.shared.enter(log.callWithLogger, self, self._break, why)
         if self._shut is not None:
             shut_down(self._shut)
             self._shut = None
-        self.reactor._streams.discard(self)
 
     def _break(self, why: BaseException | None) -> None:
         """
@@ -395,7 +218,7 @@ class Stream(Pieces):
     def _lose(self, why: Any, by_reading: bool) -> None:
         """Do what Twisted's reactors do when a read or a write says that the connection is over."""
         self.stopReading()
-        self.reactor._disconnectSelectable(self, why, by_reading)
+        disconnect(self, why, by_reading)
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: N802
         """
@@ -404,24 +227,12 @@ class Stream(Pieces):
         It is shut down only then, in case a copy of it is left somewhere: a peer that was told of the end by that alone
         would miss the reset that closing is, where something is unread.
         """
+        self.reactor.has_ended(self)
         if orderly:
             self._shut = self.socket
+            if self.reactor.inside:
+                shut_down(self.socket)
         else:
-            with suppress(OSError):
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            reset_at_close(self.socket)
         if self._stream is not None:
             self._stream.abort()
-
-
-def shut_down(skt: socket.socket) -> None:
-    """Tell the peer that this is the end, whoever else holds the socket."""
-    with suppress(OSError):
-        skt.shutdown(socket.SHUT_RDWR)
-
-
-def finish(opening: Coroutine[Any, Any, Any]) -> None:
-    """Let uvloop's coroutine that opened a transport come to its end: what it waited for has come."""
-    try:
-        opening.send(None)
-    except StopIteration:
-        return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from twisted.internet import error
 from twisted.internet._signals import _MultiSignalHandling
@@ -13,12 +14,16 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
 from twisted.internet.main import installReactor
 from twisted.python import context, log
-from twisted.python.log import ILogContext
 from typing_extensions import override
 
+from tcpapp.reactor import nested
 from tcpapp.reactor.children import ChildSignals
+from tcpapp.reactor.connections import Connections
+from tcpapp.reactor.contexts import SharedContext
+from tcpapp.reactor.descriptors import Descriptors
 from tcpapp.reactor.loop import Loop
 from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer, unix_server
+from tcpapp.reactor.stream import Stream
 
 try:
     from tcpapp.reactor.tls import quicken
@@ -27,9 +32,6 @@ except ImportError:  # no pyOpenSSL: there is no TLS
     def quicken(protocol: Any) -> None:
         """Do nothing."""
 
-
-if TYPE_CHECKING:
-    from tcpapp.reactor.stream import Stream
 
 __all__ = ["UvloopReactor", "install"]
 
@@ -59,58 +61,131 @@ class Watches:
         if self._epoll is not None:
             self._epoll.unregister(descriptor)
 
+    def check(self, descriptor: int) -> None:
+        """
+        See that libuv can watch a descriptor again. Raises `OSError` where it was closed.
+
+        libuv would end the process.
+        """
+        if self._epoll is not None:
+            self._epoll.register(descriptor, 0)
+            self._epoll.unregister(descriptor)
+
 
 class UvloopReactor(AsyncioSelectorReactor):
     """
     A reactor for any Twisted program, on uvloop.
 
     TCP and UNIX stream connections, opened and accepted, read and write through uvloop's transports (see
-    `tcpapp.reactor.stream`). Ports, datagrams, processes, threads, signals and timers are Twisted's, watched by
-    uvloop's loop, as by any loop of asyncio's.
+    `tcpapp.reactor.stream`). Ports, datagrams, processes, threads and timers are Twisted's; what they read and write is
+    watched as on Twisted's epoll reactor (see `tcpapp.reactor.descriptors`).
     """
 
     _asyncioEventloop: Loop  # noqa: N815 - Twisted's name
 
     def __init__(self, loop: Loop | None = None) -> None:
         """Make one on a loop, or on a new one."""
-        self._streams: set[Stream] = set()
+        loop = loop or Loop()
         self._writers_due: list[Stream] = []
         self._room = memoryview(b"")
+        self._contexts: Any = context.theContextTracker.currentContext().contexts
+        self._waits = False
+        self._is_woken = False
+        self.inside = 0
+        """How many rounds of `iterate` are under way inside callbacks."""
         self.watches = Watches()
-        self._system = dict(context.defaultContextDict.get(ILogContext, {}))
-        self._context = {ILogContext: self._system}
-        self._contexts = context.theContextTracker.currentContext().contexts
-        super().__init__(loop or Loop())
+        self.shared = SharedContext()
+        self.connections = Connections(partial(loop.call_soon, self.shared.run))
+        self.descriptors: Any = None
+        if hasattr(select, "epoll"):
+            self.descriptors = Descriptors(loop, self._look_at_descriptors, self._disconnectSelectable)
+        self._children = ChildSignals(self, loop)
+        super().__init__(loop)
 
     @override
     def startRunning(self, *given: Any, **named: Any) -> None:
         """Begin to run, in this thread."""
         self._contexts = context.theContextTracker.currentContext().contexts
-        super().startRunning(*given, **named)
+        self.shared.enter(partial(super().startRunning, *given, **named))
 
     @override
     def _signalsFactory(self) -> Any:
-        return _MultiSignalHandling((ReactorBase._signalsFactory(self), ChildSignals(self.callFromThread)))
+        return _MultiSignalHandling((ReactorBase._signalsFactory(self), self._children))
+
+    @override
+    def spawnProcess(self, *given: Any, **named: Any) -> Any:
+        """See `twisted.internet.interfaces.IReactorProcess.spawnProcess`."""
+        process = super().spawnProcess(*given, **named)
+        self._children.follow()
+        return process
 
     @override
     def run(self, installSignalHandlers: bool = True) -> None:
         """Run until `stop` or ``crash``. That the loop was stopped before, while `iterate` ran it, ends nothing."""
-        self.startRunning(installSignalHandlers=installSignalHandlers)
-        while self._started:
-            self._asyncioEventloop.run_forever()
+        with self.shared.all_of_it():
+            self.startRunning(installSignalHandlers=installSignalHandlers)
+            while self._started:
+                self._asyncioEventloop.run_forever()
         self._justStopped = False
 
     @override
     def iterate(self, delay: float = 0) -> None:
-        """Go round for so many seconds; for none, as often as it takes to read, to answer, and to close."""
-        loop = self._asyncioEventloop
-        if delay > 0:
-            loop.call_later(delay, loop.stop)
-            loop.run_forever()
-        else:
+        """
+        Do what is due, and wait for so many seconds at most until something comes; then see to that.
+
+        For no seconds, go round as often as it takes to read, to answer, and to close. Inside a callback, see
+        `tcpapp.reactor.nested`.
+        """
+        if self._asyncioEventloop.is_running():
+            self.shared.enter(nested.go_round, self, delay)
+            return
+        self._contexts = context.theContextTracker.currentContext().contexts
+        with self.shared.all_of_it():
+            if delay > 0:
+                self._wait(delay)
             for _ in range(TURNS_AT_ONCE):
-                loop.call_soon(loop.stop)
-                loop.run_forever()
+                self._asyncioEventloop.call_soon(self._asyncioEventloop.stop)
+                self._asyncioEventloop.run_forever()
+
+    def _wait(self, delay: float) -> None:
+        loop, before = self._asyncioEventloop, self._contexts
+        self._contexts, self._waits = (), True  # so each chunk goes by `something_came`
+        end = loop.call_later(delay, loop.stop)
+        try:
+            loop.run_forever()
+        finally:
+            end.cancel()
+            self._contexts, self._waits = before, False
+
+    def something_came(self) -> None:
+        """Called when something was read, or has ended: `iterate` waits for that."""
+        if self._waits:
+            self._asyncioEventloop.stop()
+
+    # Timers and threads ------------------------------------------------------------------------------------------
+
+    @override
+    def _onTimer(self) -> None:
+        self.shared.run(super()._onTimer)
+
+    @override
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # two names
+        """See `twisted.internet.interfaces.IReactorFromThreads.callFromThread`: called before timers that are due."""
+        ReactorBase.callFromThread(self, callable, *args, **kwargs)
+
+    @override
+    def wakeUp(self) -> None:
+        """Have the calls from threads done in the next turn. It may be called in any thread, and by a signal."""
+        if not self._is_woken:
+            self._is_woken = True
+            self._asyncioEventloop.call_soon_threadsafe(self._wake)
+        if self.inside:
+            super().wakeUp()
+
+    def _wake(self) -> None:
+        self._is_woken = False
+        self.something_came()
+        self._onTimer()
 
     # Connections -------------------------------------------------------------------------------------------------
 
@@ -182,7 +257,7 @@ class UvloopReactor(AsyncioSelectorReactor):
     def _call_writer_of(self, stream: Stream) -> None:
         """Call a connection's `Stream.writer_turn` in the next turn of the loop."""
         if not self._writers_due:
-            self._asyncioEventloop.call_soon(self._call_writers)
+            self._asyncioEventloop.call_soon(self.shared.run, self._call_writers)
         self._writers_due.append(stream)
 
     def _call_writers(self) -> None:
@@ -193,26 +268,105 @@ class UvloopReactor(AsyncioSelectorReactor):
             except BaseException:  # noqa: BLE001 - one connection's fault is no other's
                 log.err()
 
+    def has_begun(self, stream: Stream) -> None:
+        """Called before a connection is handed to uvloop. Raises `OSError` where the system cannot watch it."""
+        if self.descriptors is not None:
+            self.descriptors.forget(stream.fileno())  # who had this number has closed it
+        self.connections.add(stream)
+        try:
+            self.watches.reserve(stream.fileno())
+        except OSError:
+            self.connections.discard(stream)
+            raise
+
+    def has_ended(self, stream: Stream) -> None:
+        """Called when a connection has ended; its descriptor is closed in the next turn."""
+        if self.descriptors is not None:
+            self.descriptors.forget(stream.fileno())
+        self.connections.discard(stream)
+
     # Who is read and written -------------------------------------------------------------------------------------
+
+    def _look_at_descriptors(self) -> None:
+        self.something_came()
+        self.shared.run(self.descriptors.dispatch)
+
+    def is_read(self, descriptor: int) -> bool:
+        """Whether there is a reader with this descriptor that is no connection on uvloop."""
+        return self.descriptors is not None and self.descriptors.is_read(descriptor)
+
+    @override
+    def addReader(self, reader: Any) -> None:
+        """
+        See `twisted.internet.interfaces.IReactorFDSet.addReader`.
+
+        As on Twisted's epoll reactor, a second reader of a descriptor is ignored.
+        """
+        if isinstance(reader, Stream):
+            reader.startReading()
+        elif self.descriptors is None:
+            super().addReader(reader)
+        elif not ((stream := self.connections.get(reader.fileno())) and stream._reading):
+            try:
+                self.descriptors.add_reader(reader)
+            except PermissionError:  # a file
+                self._continuousPolling.addReader(reader)
+
+    @override
+    def addWriter(self, writer: Any) -> None:
+        """See `addReader`, and `twisted.internet.interfaces.IReactorFDSet.addWriter`."""
+        if isinstance(writer, Stream):
+            writer.startWriting()
+        elif self.descriptors is None:
+            super().addWriter(writer)
+        elif not ((stream := self.connections.get(writer.fileno())) and stream._writing):
+            try:
+                self.descriptors.add_writer(writer)
+            except PermissionError:  # a file
+                self._continuousPolling.addWriter(writer)
+
+    @override
+    def removeReader(self, reader: Any) -> None:
+        """See `twisted.internet.interfaces.IReactorFDSet.removeReader`."""
+        if isinstance(reader, Stream):
+            reader.stopReading()
+            self._is_taken_off(reader)
+        elif self.descriptors is None or self._continuousPolling.isReading(reader):
+            super().removeReader(reader)
+        else:
+            self.descriptors.remove_reader(reader)
+
+    @override
+    def removeWriter(self, writer: Any) -> None:
+        """See `twisted.internet.interfaces.IReactorFDSet.removeWriter`."""
+        if isinstance(writer, Stream):
+            writer.stopWriting()
+            self._is_taken_off(writer)
+        elif self.descriptors is None or self._continuousPolling.isWriting(writer):
+            super().removeWriter(writer)
+        else:
+            self.descriptors.remove_writer(writer)
+
+    def _is_taken_off(self, stream: Stream) -> None:
+        if not (stream._reading or stream._writing):
+            self.connections.lend(stream)
 
     @override
     def removeAll(self) -> list[Any]:
         """Stop all reading and writing; return who did."""
-        active = [stream for stream in self._streams if stream._reading or stream._writing]
-        for stream in active:
-            stream.stopReading()
-            stream.stopWriting()
-        return [*super().removeAll(), *active]
+        return list(self._removeAll(self.getReaders(), self.getWriters()))
 
     @override
     def getReaders(self) -> list[Any]:
         """Return who is read from."""
-        return [*super().getReaders(), *(stream for stream in self._streams if stream._reading)]
+        plain = [] if self.descriptors is None else self.descriptors.readers
+        return [*super().getReaders(), *plain, *(stream for stream in self.connections if stream._reading)]
 
     @override
     def getWriters(self) -> list[Any]:
         """Return who has something to write."""
-        return [*super().getWriters(), *(stream for stream in self._streams if stream._writing)]
+        plain = [] if self.descriptors is None else self.descriptors.writers
+        return [*super().getWriters(), *plain, *(stream for stream in self.connections if stream._writing)]
 
 
 def install() -> None:

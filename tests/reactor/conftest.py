@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet import interfaces
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpapp.reactor.loop import Loop
+from tcpapp.reactor.uvloopreactor import UvloopReactor
 from tests.patience import PATIENCE
 from tests.testing.contract.conftest import contexts
 
-__all__ = ["Bench", "HalfClosing", "Noting", "contexts"]
+__all__ = ["Bench", "HalfClosing", "Noting", "Watcher", "connected", "contexts", "go_round", "in_another_thread"]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -72,6 +79,130 @@ class HalfClosing(Noting):
 
     def writeConnectionLost(self) -> None:
         self.notes.append("write lost")
+
+
+# Reactors that are driven by hand ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other() -> Iterator[Any]:
+    """Give a reactor of its own, that does not run."""
+    reactor = UvloopReactor(Loop())
+    yield reactor
+    in_another_thread(lambda: end(reactor))
+
+
+@pytest.fixture(params=["uvloop", "epoll"])
+def either(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Give a reactor of its own, that does not run: ours, and then Twisted's, which does the same."""
+    if request.param == "epoll":
+        reactor = pytest.importorskip("twisted.internet.epollreactor").EPollReactor()
+    else:
+        reactor = UvloopReactor(Loop())
+    yield reactor
+    in_another_thread(lambda: end(reactor))
+
+
+def end(reactor: Any) -> None:
+    """Close all that a reactor has."""
+    for each in MET.pop(reactor, []):
+        if "lost" not in each.notes and each.transport is not None:
+            each.on_lost = lambda _: None
+            each.transport.abortConnection()
+    for each in reactor.removeAll():
+        each.connectionLost(Failure(ConnectionLost()))
+    reactor.iterate()
+    for each in list(reactor._internalReaders):
+        reactor.removeReader(each)
+        each.connectionLost(None)
+    if hasattr(reactor, "_asyncioEventloop"):
+        reactor._asyncioEventloop.close()
+    else:
+        reactor._poller.close()
+
+
+def in_another_thread(call: Callable[[], Any]) -> Any:
+    """What this gives, or raises, in a thread where no reactor runs, so that one can be driven by hand."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(call).result()
+
+
+def go_round(reactor: Any, true: Callable[[], object]) -> None:
+    """Drive it until that is true."""
+    until = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < until, "it does not come"
+        reactor.iterate()
+
+
+MET: dict[Any, list[Any]] = {}
+"""The protocols of each reactor that is driven by hand: those whose connections are open at the end are closed."""
+
+
+def connected(reactor: Any, server: Any = None, family: int = socket.AF_INET) -> tuple[Any, socket.socket]:
+    """Connect a protocol to a plain socket, on a reactor that is driven by hand."""
+    server = server or Noting()
+    MET.setdefault(reactor, []).append(server)
+    factory: Any = Factory()
+    factory.noisy = False
+    factory.buildProtocol = lambda _: server
+    ours, peer = socket.socketpair() if family == socket.AF_UNIX else tcp_pair()
+    ours.setblocking(False)
+    reactor.adoptStreamConnection(ours.fileno(), family, factory)
+    ours.close()
+    for _ in range(3):
+        reactor.iterate()
+    return server, peer
+
+
+def at_number(skt: socket.socket, descriptor: int) -> socket.socket:
+    """The same socket under this number, whose owner has closed it, or closes it by this."""
+    if skt.fileno() == descriptor:
+        return skt
+    os.dup2(skt.fileno(), descriptor)
+    skt.close()
+    return socket.socket(fileno=descriptor)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two sockets, connected over the loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        one = socket.create_connection(listening.getsockname(), PATIENCE)
+        return listening.accept()[0], one
+
+
+def has_come(peer: socket.socket) -> bytes | None:
+    """What a plain socket can read now; none where there is nothing."""
+    if not select.select([peer], [], [], 0)[0]:
+        return None
+    return peer.recv(1 << 16)
+
+
+@implementer(interfaces.IReadDescriptor, interfaces.IWriteDescriptor)
+class Watcher:
+    """A reader and writer of a descriptor, as a program writes one; it notes what it reads."""
+
+    def __init__(self, descriptor: Callable[[], int], read: Callable[[], object] = lambda: None) -> None:
+        self.fileno = descriptor
+        self._read = read
+        self.notes: list[Any] = []
+        self.on_write: Callable[[], object] = lambda: None
+
+    def logPrefix(self) -> str:
+        return "watcher"
+
+    def doRead(self) -> Any:
+        self.notes.append(self._read())
+
+    def doWrite(self) -> Any:
+        self.notes.append("can write")
+        return self.on_write()
+
+    def connectionLost(self, reason: Any) -> None:
+        self.notes.append(f"lost: {reason.type.__name__}")
+
+
+# The reactor that the tests run on -----------------------------------------------------------------------------------
 
 
 class Bench:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import tcpapp.reactor
 from tcpapp.errors import UnavailableReactor
 from tcpapp.reactor import install
 from tests.patience import PATIENCE
@@ -74,3 +75,22 @@ def test_twistd_says_that_line_too() -> None:
     assert done.returncode != 0
     assert "pip install 'tcpapp[fast]'" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("module", ["tcpapp.reactor", "tcpapp.reactor.uvloopreactor"])
+def test_it_is_installed_by_the_path_of_its_class(module: str) -> None:
+    """As Scrapy does: it loads the class, calls ``install`` of the same module, and compares classes and loops."""
+    done = python(
+        f"from {module} import UvloopReactor, install; import sys, uvloop;"
+        "from twisted.internet.asyncioreactor import AsyncioSelectorReactor;"
+        "print('twisted.internet.reactor' in sys.modules); install();"
+        "from twisted.internet import reactor; print(type(reactor) is UvloopReactor,"
+        " isinstance(reactor, AsyncioSelectorReactor), isinstance(reactor._asyncioEventloop, uvloop.Loop))"
+    )
+    assert done.stdout == "False\nTrue True True\n"
+
+
+def test_the_module_has_no_other_names() -> None:
+    with pytest.raises(AttributeError, match="EpollReactor"):
+        tcpapp.reactor.EpollReactor  # noqa: B018
+    assert tcpapp.reactor.UvloopReactor.__name__ == "UvloopReactor"

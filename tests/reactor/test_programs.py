@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ftplib
 import signal
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -114,3 +115,48 @@ def test_twist_too(tmp_path: Path) -> None:
         ends(process)
     finally:
         process.clean_up()
+
+
+FORKED = """
+import os
+from twisted.internet import reactor
+from twisted.internet.protocol import ClientFactory, Factory, Protocol
+
+class Echo(Protocol):
+    def dataReceived(self, data):
+        self.transport.write(data)
+
+class Ask(Protocol):
+    def connectionMade(self):
+        self.transport.write(b"hello")
+    def dataReceived(self, data):
+        print("got", data, flush=True)
+        self.transport.loseConnection()
+    def connectionLost(self, reason):
+        reactor.stop()
+
+port = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
+reading, writing = os.pipe()
+if os.fork():
+    os.read(reading, 1)
+    os._exit(0)
+os.write(writing, b"x")
+reactor.connectTCP("127.0.0.1", port.getHost().port, ClientFactory.forProtocol(Ask))
+reactor.run()
+"""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("install", ["tcpapp.reactor", "twisted.internet.epollreactor"])
+def test_a_program_that_forks_before_it_runs(install: str, tmp_path: Path) -> None:
+    """As twistd does to become a daemon: the ports are open, and the process that opened them ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {install} as it; it.install()\n{FORKED}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert done.stdout == "got b'hello'\n"
+    assert done.stderr == ""

@@ -320,7 +320,7 @@ async def test_so_it_does_inside_somebodys_context(bench: Bench) -> None:
     server.on_data = lambda _: seen.append((context.get("mine"), context.get(log.ILogContext)["system"]))
     await bench.meet(server)
     await bench.turns()
-    context.call({"mine": 7}, server.transport.data_received, b"x")
+    context.call({"mine": 7}, server.transport._read, b"x")
     assert seen == [(7, "Noting,0,127.0.0.1")]
 
 
@@ -340,7 +340,7 @@ async def test_what_the_protocol_does_there_is_done(bench: Bench, logged_errors:
 
     server.on_data = act
     await bench.turns()
-    context.call({"mine": 7}, server.transport.data_received, b"x")
+    context.call({"mine": 7}, server.transport._read, b"x")
     if way != "raise":
         assert await bench.read(peer, 5) == b"hello"
     if way != "write":

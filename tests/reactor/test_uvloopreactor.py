@@ -8,8 +8,6 @@ import os
 import select
 import socket
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -24,28 +22,9 @@ from twisted.python.failure import Failure
 
 from tcpapp.reactor.loop import Loop
 from tcpapp.reactor.uvloopreactor import UvloopReactor, Watches
-from tests.reactor.conftest import PATIENCE, Bench, Noting
+from tests.reactor.conftest import Bench, Noting, Watcher, connected, end, go_round, has_come, in_another_thread
 
 test = pytest_twisted.ensureDeferred
-
-
-@pytest.fixture
-def other() -> Any:
-    """Give a reactor of its own, that does not run."""
-    loop = Loop()
-    reactor = UvloopReactor(loop)
-    yield reactor
-
-    def end() -> None:
-        for each in reactor.removeAll():
-            each.connectionLost(Failure(ConnectionLost()))
-        for each in reactor._internalReaders:
-            reactor.removeReader(each)
-            each.connectionLost(None)
-        reactor.iterate()
-        loop.close()
-
-    in_another_thread(end)
 
 
 # Who is read and written ---------------------------------------------------------------------------------------------
@@ -66,39 +45,11 @@ async def test_a_connection_is_among_the_readers_and_the_writers(bench: Bench) -
     assert transport not in reactor.getWriters()
 
 
-def in_thread(reactor: Any) -> Any:
-    """Connect a server's protocol to a plain socket, on a reactor that is driven by hand."""
-    server = Noting()
-    factory: Any = Factory()
-    factory.noisy = False
-    factory.buildProtocol = lambda _: server
-    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    peer = socket.create_connection(("127.0.0.1", port.getHost().port), PATIENCE)
-    go_round(reactor, lambda: server.notes)
-    reactor.iterate()
-    port.stopListening()
-    return server, peer
-
-
-def go_round(reactor: Any, true: Any) -> None:
-    """Drive it until that is true."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, "it does not come"
-        reactor.iterate()
-
-
-def in_another_thread(call: Any) -> Any:
-    """What this gives, or raises, in a thread where no reactor runs, so that one can be driven by hand."""
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(call).result()
-
-
 def test_all_can_be_stopped(other: Any) -> None:
     def drive() -> None:
-        server, peer = in_thread(other)
+        server, peer = connected(other)
         with peer:
-            quiet, _peer = in_thread(other)
+            quiet, _peer = connected(other)
             quiet.transport.pauseProducing()
             server.transport.write(b"x")
             found = other.removeAll()
@@ -118,7 +69,7 @@ def test_all_can_be_stopped(other: Any) -> None:
 
 def test_a_reactor_that_does_not_run_reads_answers_and_closes_when_driven(other: Any) -> None:
     def drive() -> None:
-        server, peer = in_thread(other)
+        server, peer = connected(other)
         server.on_data = lambda end: (end.transport.write(b"answer"), end.transport.loseConnection())
         with peer:
             peer.sendall(b"x")
@@ -155,7 +106,7 @@ def test_a_loop_that_was_stopped_before_ends_no_run(other: Any) -> None:
 
 def test_when_it_has_stopped_its_sockets_are_closed(other: Any) -> None:
     def drive() -> bytes:
-        server, peer = in_thread(other)
+        server, peer = connected(other)
         other.callWhenRunning(other.stop)
         other.run(installSignalHandlers=False)
         with peer:
@@ -167,8 +118,8 @@ def test_when_it_has_stopped_its_sockets_are_closed(other: Any) -> None:
 
 def test_one_writer_that_raises_keeps_no_other_from_writing(other: Any, logged_errors: Any) -> None:
     def drive() -> None:
-        server, peer = in_thread(other)
-        bad, bad_peer = in_thread(other)
+        server, peer = connected(other)
+        bad, bad_peer = connected(other)
         with peer, bad_peer:
             bad.transport.writer_turn = lambda: 1 / 0
             bad.transport.write(b"x")
@@ -272,3 +223,58 @@ async def test_a_connection_holds_its_reserved_watch_for_one_turn(bench: Bench) 
         await deferLater(bench.reactor, 0)
     bench.reactor.watches.reserve(descriptor)
     bench.reactor.watches.release(descriptor)
+
+
+# Where there is no epoll ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_epoll(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a reactor as it is on a system that has no epoll."""
+    monkeypatch.delattr(select, "epoll", raising=False)
+    reactor = UvloopReactor(Loop())
+    yield reactor
+    in_another_thread(lambda: end(reactor))
+
+
+def test_without_epoll_descriptors_are_watched_by_the_loop(without_epoll: Any) -> None:
+    reactor = without_epoll
+
+    def drive() -> None:
+        ours, peer = socket.socketpair()
+        with ours, peer:
+            both = Watcher(ours.fileno, lambda: ours.recv(10))
+            both.on_write = lambda: reactor.removeWriter(both)
+            reactor.addReader(both)
+            reactor.addWriter(both)
+            assert both in reactor.getReaders()
+            assert both in reactor.getWriters()
+            peer.send(b"x")
+            go_round(reactor, lambda: sorted(map(str, both.notes)) == ["b'x'", "can write"])
+            reactor.removeReader(both)
+            assert both not in reactor.removeAll()
+
+    in_another_thread(drive)
+
+
+def test_without_epoll_connections_are_read_and_written(without_epoll: Any) -> None:
+    reactor = without_epoll
+
+    def drive() -> None:
+        server, peer = connected(reactor)
+        server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
+        with peer:
+            reactor.removeReader(server.transport)
+            reactor.addReader(server.transport)
+            server.transport.pauseProducing()
+            server.transport.resumeProducing()
+            peer.sendall(b"x")
+
+            def nested() -> None:
+                go_round(reactor, lambda: server.data)
+
+            reactor.callLater(0, nested)
+            go_round(reactor, lambda: has_come(peer) == b"X")
+            server.transport.abortConnection()
+
+    in_another_thread(drive)

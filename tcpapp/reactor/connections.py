@@ -1,0 +1,98 @@
+"""
+The connections on uvloop, by their descriptor, and those that a program has taken off the reactor.
+
+Twisted's reactors hold a connection only while it is read or written. A program can take a connection off the reactor,
+with ``removeReader`` and ``removeWriter``, use its socket itself, and drop the connection. The socket is closed when it
+has no holder any more. uvloop closes the descriptor together with its transport, so the socket gets a copy before that.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import ref
+
+from twisted.internet.posixbase import _NO_FILEDESC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tcpapp.reactor.stream import Stream
+
+__all__ = ["Connections"]
+
+
+class Connections:
+    """Each connection, from when it is handed to uvloop until its end. A taken-off connection is held weakly."""
+
+    def __init__(self, call_soon: Callable[..., object]) -> None:
+        self._call_soon = call_soon
+        self._held: dict[int, Stream] = {}
+        self._lent: dict[int, ref[Stream]] = {}
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(list(self._held.values()))
+
+    def get(self, descriptor: int) -> Stream | None:
+        """Return the connection that is on the reactor and has this descriptor."""
+        return self._held.get(descriptor)
+
+    def add(self, stream: Stream) -> None:
+        """
+        Add a new connection.
+
+        If the program has closed the descriptor of an older connection, the new one can have the same number. The new
+        connection gets another number then, because uvloop closes this one with the older connection, which is lost.
+        """
+        before = self._held.get(stream.fileno()) or self._lent.get(stream.fileno(), missing)()
+        if before is not None:
+            leave_number(stream)
+            self._call_soon(before._lose, _NO_FILEDESC, False)
+        self._held[stream.fileno()] = stream
+
+    def discard(self, stream: Stream) -> None:
+        """Remove a connection that has ended, or is no longer on uvloop."""
+        descriptor = stream.fileno()
+        if self._held.get(descriptor) is stream:
+            del self._held[descriptor]
+        elif stream._is_lent:
+            self._lent.pop(descriptor, None)
+        else:  # the program has closed its socket
+            self._held = {number: each for number, each in self._held.items() if each is not stream}
+
+    def lend(self, stream: Stream) -> None:
+        """Hold a connection weakly from now on, because it was taken off the reactor."""
+        descriptor = stream.fileno()
+        if self._held.pop(descriptor, None) is not None:
+            stream._is_lent = True
+            self._lent[descriptor] = ref(stream, partial(self._nobody_holds, descriptor, stream.socket))
+
+    def take_back(self, stream: Stream) -> None:
+        """Hold a connection again, because it was put back on the reactor."""
+        stream._is_lent = False
+        if self._lent.pop(stream.fileno(), None) is not None:
+            self._held[stream.fileno()] = stream
+
+    def _nobody_holds(self, descriptor: int, skt: socket.socket, _: object) -> None:
+        """Give the socket a copy of its descriptor: uvloop closes the descriptor as soon as this returns."""
+        del self._lent[descriptor]
+        with suppress(OSError):  # closed, or no descriptor left
+            copy = os.dup(skt.fileno())
+            skt.detach()
+            socket.socket.__init__(skt, fileno=copy)
+
+
+def missing() -> None:
+    """Return nothing, as the reference to a connection that is gone does."""
+
+
+def leave_number(stream: Stream) -> None:
+    """Give a connection's socket another descriptor, and leave an unconnected socket under the old number."""
+    skt = stream.socket
+    stream.socket = skt.dup()
+    stream.fileno = stream.socket.fileno
+    with socket.socket(skt.family) as blank:
+        os.dup2(blank.fileno(), skt.detach(), inheritable=False)

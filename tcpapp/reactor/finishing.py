@@ -1,0 +1,56 @@
+"""The last steps of a connection on uvloop, and of its opening."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.posixbase import _DisconnectSelectableMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from tcpapp.reactor.stream import Stream
+
+__all__ = ["disconnect", "finish", "reset_at_close", "shut_down"]
+
+RESET = struct.pack("ii", 1, 0)
+"""``SO_LINGER`` on, of no seconds: closing resets the connection (RFC 9293, ABORT)."""
+
+
+def shut_down(skt: socket.socket) -> None:
+    """Tell the peer of the end, even if another process holds a copy of the socket."""
+    with suppress(OSError):
+        skt.shutdown(socket.SHUT_RDWR)
+
+
+def reset_at_close(skt: socket.socket) -> None:
+    """Have the connection reset when its socket is closed."""
+    with suppress(OSError):
+        skt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+class Ending(_DisconnectSelectableMixin):
+    """Twisted's way to end a connection after a read or a write; the connection is not taken off the reactor by it."""
+
+    def removeReader(self, stream: Stream) -> None:  # noqa: N802 - Twisted's names
+        """Stop its reading."""
+        stream.stopReading()
+
+    def removeWriter(self, stream: Stream) -> None:  # noqa: N802
+        """Stop its writing."""
+        stream.stopWriting()
+
+
+disconnect: Any = Ending()._disconnectSelectable
+"""Called with a connection, the reason of its end, and whether reading found it."""
+
+
+def finish(opening: Coroutine[Any, Any, Any]) -> None:
+    """Let uvloop's coroutine that opened a transport come to its end: what it waited for has come."""
+    try:
+        opening.send(None)
+    except StopIteration:
+        return

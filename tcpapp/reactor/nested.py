@@ -1,0 +1,88 @@
+"""
+A round of the reactor inside one of its callbacks: ``reactor.iterate()`` there.
+
+uvloop's loop cannot go round inside itself. So timers, calls from threads, descriptors and connections are looked after
+here as Twisted's other reactors do: wait until something can be read or written, then call its ``doRead`` and
+``doWrite``. What asyncio's libraries have to do waits until the callback has returned.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+from typing import TYPE_CHECKING, Any
+
+from twisted.python import log
+
+from tcpapp.reactor.descriptors import ENDS, IN, OUT
+
+if TYPE_CHECKING:
+    from tcpapp.reactor.stream import Stream
+    from tcpapp.reactor.uvloopreactor import UvloopReactor
+
+__all__ = ["go_round", "write"]
+
+
+def go_round(reactor: UvloopReactor, delay: float) -> None:
+    """Do what is due, wait for so many seconds at most until something can be read or written, and do that."""
+    reactor.inside += 1
+    for stream in reactor.connections:
+        stream._is_plain = False
+    try:
+        delay = 0 if reactor.threadCallQueue else delay
+        reactor.runUntilCurrent()
+        for which, event in ready(reactor, delay):
+            if which is None:
+                reactor.descriptors.dispatch()
+            elif reactor.connections.get(which.fileno()) is which:
+                log.callWithLogger(which, step, which, event)
+    finally:
+        reactor.inside -= 1
+        if not reactor.inside:
+            for stream in reactor.connections:
+                stream.leave_nested()
+
+
+def ready(reactor: UvloopReactor, delay: float) -> list[tuple[Stream | None, int]]:
+    """Wait, and return which connections can be read or written; none stands for the descriptors."""
+    waiting = select.poll()
+    found: dict[int, Stream | None] = {}
+    if reactor.descriptors is not None:
+        found[reactor.descriptors.fileno()] = None
+        waiting.register(reactor.descriptors.fileno(), IN)
+    for stream in reactor.connections:
+        wanted = (IN if stream._reading else 0) | (OUT if stream._writing and not stream._blocked else 0)
+        if wanted and stream.fileno() >= 0:  # or else the program has closed its socket
+            found[stream.fileno()] = stream
+            waiting.register(stream.fileno(), wanted)
+    return [(found[descriptor], event) for descriptor, event in waiting.poll(delay * 1000)]
+
+
+def step(stream: Stream, event: int) -> None:
+    """Read and write a connection, as Twisted's reactors do."""
+    why: Any = None
+    reads = False
+    try:
+        if stream._reading and event & (IN | ENDS):
+            reads, why = True, stream.doRead()
+        if not why and stream._writing and event & (OUT | ENDS):
+            reads, why = False, stream.doWrite()
+    except BaseException:  # noqa: BLE001 - whatever it is, it is this connection's, as to Twisted's reactors
+        why = sys.exc_info()[1]
+        log.err()
+    if why:
+        stream._lose(why, reads)
+
+
+def write(stream: Stream) -> Any:
+    """Send what is unwritten by the socket itself, as much as the kernel takes: uvloop writes nothing meanwhile."""
+    if stream._tempDataLen:
+        data = b"".join(stream._tempDataBuffer)
+        sent = stream.writeSomeData(data)
+        if not isinstance(sent, int):
+            return sent
+        stream._tempDataBuffer[:] = [data[sent:]] if sent < len(data) else []
+        stream._tempDataLen -= sent
+        if stream._tempDataLen:
+            return None
+    return stream._has_written()

@@ -1,0 +1,206 @@
+"""How a connection's bytes go to uvloop, and who is told: producers, and Twisted's way of closing."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import main
+from twisted.internet.abstract import FileDescriptor
+from twisted.python import log
+from typing_extensions import override
+
+from tcpapp.reactor import nested
+from tcpapp.reactor.pieces import Pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["Writing"]
+
+
+class Writing(Pieces):
+    """The half of a `tcpapp.reactor.stream.Stream` that writes, and what it knows of itself."""
+
+    reactor: Any  # a UvloopReactor
+    protocol: Any
+    producerPaused: bool  # noqa: N815 - this and what else has such a name is Twisted's
+    _writeDisconnected: bool  # noqa: N815
+
+    _stream: Any = None
+    """uvloop's transport; none until the turn after the connection came, nor when it is gone."""
+    _reading = False
+    """Whether bytes are wanted."""
+    _is_plain: bool = False
+    """Whether it is connected, and the writer would have nothing to do but to write, and could at once."""
+    _writing: bool = False
+    """Whether the writer has work: pieces, a producer to resume, an end to come to."""
+    _queued = False
+    """Whether the writer is called in the next turn."""
+    _has_read = False
+    """Whether the loop has read since the writer had work that is more than to write."""
+    _receiving = False
+    """Whether this is inside a call of ``dataReceived``."""
+    _blocked = False
+    """Whether uvloop holds bytes the kernel did not take."""
+    _is_lent = False
+    """Whether it was taken off the reactor, and is not kept alive by it."""
+    _log_name: str | None = None
+    _log_context: Any = None
+    """The logging context of a call of ``dataReceived``, and the ``logstr`` it was made of."""
+    _opening: Coroutine[Any, Any, Any] | None = None
+    _shut: Any = None
+    """The socket, from the end of the connection until uvloop closes it: to be shut down before."""
+    _size = FileDescriptor.bufferSize
+
+    def startTLS(self, ctx: object, normal: bool = True) -> None:
+        """See `twisted.internet.interfaces.ITLSTransport.startTLS`."""
+        from twisted.internet._newtls import startTLS  # there only where pyOpenSSL is
+
+        self.write = self._write_by_tls  # type: ignore[method-assign]  # of this connection, from now on
+        startTLS(self, ctx, normal, Pieces)
+        self.reactor.quicken(self.protocol)
+
+    def _write_by_tls(self, data: bytes) -> None:
+        if self.connected:
+            self.protocol.write(data)
+
+    @override
+    def startWriting(self) -> None:
+        """See that the writer is called: as ``dataReceived`` returns, or in the next turn of the loop."""
+        self._is_plain = False  # the writer finds out
+        self._writing = True
+        if not (self._receiving or self._blocked):
+            self._call_writer()
+
+    @override
+    def stopWriting(self) -> None:
+        """Have the writer rest until `startWriting`."""
+        self._is_plain = self._writing = False
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        See `twisted.internet.interfaces.IConsumer.registerProducer`.
+
+        A pull producer is asked again in the next turn, in case what was written before it came has gone already.
+        """
+        super().registerProducer(producer, streaming)
+        if not streaming and self.producer is producer and not self._writeDisconnected:
+            self.startWriting()
+
+    def _isSendBufferFull(self) -> bool:  # noqa: N802
+        """Whether a push producer is to be paused: over `bufferSize`, what uvloop holds for the kernel with it."""
+        held = self._stream.get_write_buffer_size() if self._blocked and self._stream is not None else 0
+        return held + self._tempDataLen > self._size
+
+    @override
+    def _maybePauseProducer(self) -> None:
+        super()._maybePauseProducer()
+        if self.producerPaused:
+            self._is_plain = False
+
+    def _call_writer(self) -> None:
+        if self._is_lent:
+            self.reactor.connections.take_back(self)
+        if not self._queued and self._stream is not None:
+            self._queued = True
+            self.reactor._call_writer_of(self)
+
+    def _only_writes(self) -> bool:
+        """Whether the writer has nothing to do but to write."""
+        return not (
+            self.disconnecting
+            or self._writeDisconnecting
+            or self._aborting
+            or (self.producer is not None and (self.producerPaused or not self.streamingProducer))
+        )
+
+    def _settle(self) -> None:
+        """Find out whether writing is plain again."""
+        can = self._stream is not None and not self._blocked and not self.reactor.inside
+        self._is_plain = can and bool(self.connected) and self._only_writes()
+
+    def leave_nested(self) -> None:
+        """Write through uvloop again, after an `iterate` inside a callback."""
+        self._settle()
+        if self._writing and not (self._receiving or self._blocked):
+            self._call_writer()
+
+    def _send(self) -> None:
+        """Give all that is unwritten to uvloop, which tries the socket at once."""
+        pieces = self._tempDataBuffer
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._tempDataLen = 0
+        self._writing = False
+        self._stream.write(data)
+
+    def writer_turn(self) -> None:
+        """Called by the reactor, once in the turn after there was work for the writer."""
+        self._queued = False
+        if not self._writing or self._blocked or self._stream is None or self._aborting:
+            return
+        if self._only_writes():
+            self._has_read = False
+            self._send()
+            self._settle()
+        elif not self._has_read:  # Twisted reads a socket before it writes: an end that has come is told first
+            self._has_read = True
+            self._call_writer()
+        else:
+            self._has_read = False
+            log.callWithLogger(self, self._write)
+
+    def _write(self) -> None:
+        try:
+            why = self.doWrite()
+        except BaseException:  # noqa: BLE001 - as above
+            log.err()
+            why = sys.exc_info()[1]
+        if why:
+            self._lose(why, False)
+
+    @override
+    def doWrite(self) -> Any:
+        """Write what there is; when all of it has gone, resume the producer, or come to the end that was asked for."""
+        if self.reactor.inside:
+            return nested.write(self)
+        if self._tempDataLen:
+            self._send()
+            if self._blocked or self._stream.is_closing():
+                return None  # resume_writing goes on, or connection_lost tells why not
+        elif self._is_broken():
+            return main.CONNECTION_LOST
+        return self._has_written()
+
+    def _has_written(self) -> Any:
+        self._writing = False
+        if self.producer is not None and (not self.streamingProducer or self.producerPaused):
+            self.producerPaused = False
+            self._settle()
+            self.producer.resumeProducing()
+        elif self.disconnecting:
+            return self._postLoseConnection()
+        elif self._writeDisconnecting:
+            self._writeDisconnected = True
+            return self._closeWriteConnection()
+        return None
+
+    def _is_broken(self) -> bool:
+        """Whether nothing can be sent any more, as Twisted finds by sending nothing: after a reset, or a half-close."""
+        try:
+            self.socket.send(b"")
+        except OSError as why:
+            return not isinstance(why, BlockingIOError)
+        return False
+
+    def pause_writing(self) -> None:
+        """Called by uvloop inside its ``write``: the kernel did not take all."""
+        self._is_plain = False
+        self._blocked = self._writing = True
+
+    def resume_writing(self) -> None:
+        """Called by uvloop: the kernel has taken all."""
+        self._blocked = False
+        if self._writing:
+            self.reactor.shared.enter(self.writer_turn)

@@ -1,0 +1,420 @@
+"""A connection that is taken off the reactor and put back, and whose socket is in other hands meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import process
+from twisted.internet.error import ConnectionFdescWentAway, ConnectionLost
+from twisted.python.failure import Failure
+
+from tests.patience import PATIENCE
+from tests.reactor.conftest import Bench, Noting, Watcher, connected, go_round, has_come, in_another_thread, tcp_pair
+
+test = pytest_twisted.ensureDeferred
+FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+
+
+def rounds(reactor: Any, count: int = 5) -> None:
+    for _ in range(count):
+        reactor.iterate()
+
+
+# Off the reactor, and on it again ------------------------------------------------------------------------------------
+
+
+@FAMILIES
+def test_what_comes_while_it_is_off_is_read_when_it_is_back(either: Any, family: int) -> None:
+    def drive() -> None:
+        server, peer = connected(either, family=family)
+        with peer:
+            either.removeReader(server.transport)
+            assert server.transport not in either.getReaders()
+            peer.sendall(b"first")
+            rounds(either)
+            assert server.data == b""
+            either.addReader(server.transport)
+            assert server.transport in either.getReaders()
+            go_round(either, lambda: server.data == b"first")
+            peer.sendall(b" second")
+            go_round(either, lambda: server.data == b"first second")
+
+    in_another_thread(drive)
+
+
+def test_an_end_that_comes_while_it_is_off_is_told_when_it_is_back(either: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(either)
+        either.removeReader(server.transport)
+        peer.sendall(b"last")
+        peer.close()
+        rounds(either)
+        assert server.notes == ["made"]
+        either.addReader(server.transport)
+        go_round(either, lambda: server.notes == ["made", "lost"])
+        assert server.data == b"last"
+
+    in_another_thread(drive)
+
+
+def test_what_is_written_while_the_writer_is_off_goes_out_when_it_is_back(either: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(either)
+        with peer:
+            server.transport.write(b"held")
+            assert server.transport in either.getWriters()
+            either.removeWriter(server.transport)
+            assert server.transport not in either.getWriters()
+            rounds(either)
+            assert has_come(peer) is None
+            either.addWriter(server.transport)
+            assert server.transport in either.getWriters()
+            go_round(either, lambda: has_come(peer) == b"held")
+            assert server.transport not in either.getWriters()
+
+    in_another_thread(drive)
+
+
+def test_it_writes_and_reads_again_by_itself(either: Any) -> None:
+    """A program that took it off may go on with the transport's own methods."""
+
+    def drive() -> None:
+        server, peer = connected(either)
+        with peer:
+            either.removeReader(server.transport)
+            either.removeWriter(server.transport)
+            server.transport.write(b"x")
+            go_round(either, lambda: has_come(peer) == b"x")
+            peer.sendall(b"y")
+            server.transport.resumeProducing()
+            go_round(either, lambda: server.data == b"y")
+            server.transport.loseConnection()
+            go_round(either, lambda: server.reason)
+            assert peer.recv(1) == b""
+
+    in_another_thread(drive)
+
+
+def test_all_are_taken_off_at_once(either: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(either)
+        with peer:
+            assert server.transport in either.removeAll()
+            assert server.transport not in [*either.getReaders(), *either.getWriters()]
+            peer.sendall(b"x")
+            rounds(either)
+            assert server.data == b""
+            either.addReader(server.transport)
+            go_round(either, lambda: server.data == b"x")
+
+    in_another_thread(drive)
+
+
+def test_all_are_disconnected_at_once(either: Any) -> None:
+    def drive() -> None:
+        read, peer = connected(either)
+        written, other_peer = connected(either)
+        quiet, third = connected(either)
+        written.transport.pauseProducing()
+        written.transport.write(b"x")
+        quiet.transport.pauseProducing()
+        with peer, other_peer, third:
+            either.disconnectAll()
+            rounds(either)
+            assert [each.notes[-1] for each in (read, written, quiet)] == ["lost", "lost", "made"]
+            for each in (peer, other_peer):
+                each.settimeout(PATIENCE)
+                assert each.recv(1) == b""
+            quiet.transport.abortConnection()
+
+    in_another_thread(drive)
+
+
+def test_one_that_has_ended_while_it_was_off_cannot_be_put_back(other: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(other)
+        transport = server.transport
+        with peer:
+            other.removeReader(transport)
+            transport.connectionLost(Failure(ConnectionLost()))
+            rounds(other)
+            other.addReader(transport)
+            assert transport not in other.getReaders()
+
+    in_another_thread(drive)
+
+
+def test_one_that_the_system_cannot_watch_is_not_on_it(other: Any) -> None:
+    stream = SimpleNamespace(fileno=lambda: closed, _is_lent=False)
+    with socket.socket() as skt:
+        closed = skt.fileno()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        other.has_begun(stream)
+    assert list(other.connections) == []
+
+
+# Its socket in other hands -------------------------------------------------------------------------------------------
+
+
+@FAMILIES
+def test_a_program_takes_a_connection_over(either: Any, family: int) -> None:
+    """It takes the transport off inside of dataReceived, and reads the socket by a reader of its own."""
+
+    def drive() -> None:
+        server, peer = connected(either, family=family)
+        skt = server.transport.getHandle()
+        mine = Watcher(skt.fileno, lambda: skt.recv(100))
+
+        def take_over(protocol: Any) -> None:
+            either.removeReader(protocol.transport)
+            either.addReader(mine)
+
+        server.on_data = take_over
+        with peer:
+            peer.sendall(b"hello")
+            go_round(either, lambda: server.data)
+            peer.sendall(b"mine")
+            go_round(either, lambda: mine.notes)
+            assert (bytes(server.data), mine.notes) == (b"hello", [b"mine"])
+            assert mine in either.getReaders()
+            either.removeReader(mine)
+            either.addReader(server.transport)
+            peer.sendall(b" again")
+            go_round(either, lambda: server.data == b"hello again")
+
+    in_another_thread(drive)
+
+
+def test_a_paused_connection_is_watched_by_a_writer_and_a_reader_of_the_programs_own(either: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(either)
+        skt = server.transport.getHandle()
+        server.transport.pauseProducing()
+        mine = Watcher(server.transport.fileno, lambda: (skt.recv(100), either.removeReader(mine))[0])
+        mine.on_write = lambda: (skt.send(b"direct"), either.removeWriter(mine))[1]
+        with peer:
+            either.addWriter(mine)
+            go_round(either, lambda: has_come(peer) == b"direct")
+            either.addReader(mine)
+            peer.sendall(b"one")
+            go_round(either, lambda: mine.notes == ["can write", b"one"])
+            server.transport.resumeProducing()
+            peer.sendall(b"two")
+            go_round(either, lambda: server.data == b"two")
+
+    in_another_thread(drive)
+
+
+def test_a_second_reader_or_writer_of_a_descriptor_is_ignored(either: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(either)
+        mine = Watcher(server.transport.fileno)
+        with peer:
+            either.addReader(mine)
+            server.transport.write(b"x")
+            either.addWriter(mine)
+            peer.sendall(b"hello")
+            go_round(either, lambda: server.data == b"hello")
+            assert mine.notes == []
+            server.transport.pauseProducing()
+            either.addReader(mine)
+            server.transport.resumeProducing()
+            assert server.transport not in either.getReaders()
+            assert mine in either.getReaders()
+
+    in_another_thread(drive)
+
+
+def test_the_end_of_a_connection_is_the_end_of_who_else_reads_and_writes_its_socket(either: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(either)
+        mine = Watcher(server.transport.fileno)
+        with peer:
+            either.removeReader(server.transport)
+            either.addReader(mine)
+            server.transport.abortConnection()
+            rounds(either)
+            assert server.notes == ["made", "lost"]
+            assert mine not in either.getReaders()
+
+    in_another_thread(drive)
+
+
+# Forgotten -----------------------------------------------------------------------------------------------------------
+
+
+def forget(reactor: Any, server: Any) -> None:
+    """Take a connection off, and keep it no longer: reactors keep alive whom they read and write."""
+    reactor.removeReader(server.transport)
+    reactor.removeWriter(server.transport)
+    server.transport.protocol = None
+    server.transport = None
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_forgotten_connection_is_closed(either: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(either)
+        with peer:
+            forget(either, server)
+            gc.collect()
+            rounds(either)
+            peer.settimeout(PATIENCE)
+            assert peer.recv(1) == b""
+            assert server.notes == ["made"]
+
+    in_another_thread(drive)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_socket_of_a_forgotten_connection_lives_on_with_who_reads_it(either: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(either)
+        skt = server.transport.getHandle()
+        mine = Watcher(skt.fileno, lambda: skt.recv(100))
+        with peer, skt:
+            forget(either, server)
+            either.addReader(mine)
+            gc.collect()
+            rounds(either)
+            peer.sendall(b"hello")
+            go_round(either, lambda: mine.notes == [b"hello"])
+            skt.sendall(b"reply")
+            assert peer.recv(100) == b"reply"
+            either.removeReader(mine)
+            peer.sendall(b"x")
+            rounds(either)
+            assert mine.notes == [b"hello"]
+
+    in_another_thread(drive)
+
+
+def test_a_forgotten_connection_whose_socket_the_program_has_closed(other: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(other)
+        with peer:
+            other.connections._nobody_holds(*lent(other, server), None)
+            other.connections.discard(server.transport)
+
+    def lent(reactor: Any, server: Any) -> tuple[int, socket.socket]:
+        reactor.removeReader(server.transport)
+        with socket.socket() as skt:
+            return server.transport.fileno(), skt
+
+    in_another_thread(drive)
+
+
+# Its descriptor closed -----------------------------------------------------------------------------------------------
+
+
+def test_a_connection_whose_descriptor_the_program_has_closed_cannot_be_read(either: Any) -> None:
+    """Nor does that end the process."""
+
+    def drive() -> None:
+        server, peer = connected(either)
+        with peer:
+            server.transport.pauseProducing()
+            descriptor = server.transport.fileno()
+            os.close(descriptor)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                server.transport.resumeProducing()
+            rounds(either)
+            os.dup2(peer.fileno(), descriptor)  # so that what closes it closes a descriptor
+
+    in_another_thread(drive)
+
+
+def test_a_descriptor_that_is_closed_before_the_next_turn(other: Any) -> None:
+    server = Noting()
+
+    def close(protocol: Any) -> None:
+        os.close(protocol.transport.fileno())
+
+    def drive() -> None:
+        server.on_made = close
+        _, peer = connected(other, server)
+        with peer:
+            assert server.transport not in other.getReaders()
+            server.transport.abortConnection()
+            rounds(other)
+            assert server.notes == ["made", "lost"]
+
+    in_another_thread(drive)
+
+
+def test_a_connection_that_is_given_the_number_of_one_that_was_closed_is_whole(other: Any) -> None:
+    """The older one is lost, and does not close the newer one with it."""
+
+    def drive() -> None:
+        server, peer = connected(other)
+        descriptor = server.transport.fileno()
+        ours, far = tcp_pair()
+        os.dup2(ours.fileno(), descriptor)
+        ours.close()
+        newer = Noting()
+        with peer, far, socket.socket(fileno=descriptor) as skt:
+            skt.setblocking(False)
+            newer_transport = adopt(other, skt, newer)
+            go_round(other, lambda: server.reason)
+            assert server.reason.check(ConnectionFdescWentAway)
+            far.sendall(b"hello")
+            go_round(other, lambda: newer.data == b"hello")
+            newer_transport.write(b"reply")
+            go_round(other, lambda: has_come(far) == b"reply")
+
+    def adopt(reactor: Any, skt: socket.socket, protocol: Any) -> Any:
+        """As a port does it, without the copy that is made of an adopted connection."""
+        from tcpapp.reactor.sockets import TCPServer
+
+        transport = TCPServer(skt, protocol, ("127.0.0.1", 0), SimpleNamespace(_realPortNumber=0), 0, reactor)
+        protocol.makeConnection(transport)
+        return transport
+
+    in_another_thread(drive)
+
+
+def test_a_socket_that_the_program_has_closed_is_known_no_more_after_the_end(other: Any) -> None:
+    def drive() -> None:
+        server, peer = connected(other)
+        copy = server.transport.getHandle().dup()
+        with peer, copy:
+            skt = server.transport.getHandle()
+            descriptor = skt.detach()
+            server.transport.abortConnection()
+            rounds(other)
+            assert list(other.connections) == []
+            assert server.notes == ["made", "lost"]
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(descriptor)
+
+    in_another_thread(drive)
+
+
+# Twisted's own inetd -------------------------------------------------------------------------------------------------
+
+
+@test
+async def test_inetds_processes_get_all_that_is_sent(bench: Bench) -> None:
+    """It gives the socket to a process, and takes the transport off."""
+    inetd = pytest.importorskip("twisted.runner.inetd")
+    service = SimpleNamespace(user=os.getuid(), group=os.getgid(), program="/bin/cat", programArgs=["cat"])
+    factory, made = inetd.InetdFactory(service), list[Any]()
+    factory.protocol = lambda: made.append(inetd.InetdProtocol()) or made[-1]
+    port = bench.reactor.listenTCP(0, factory, interface="127.0.0.1")
+    try:
+        for _ in range(3):
+            peer = bench.dial(port.getHost().port)
+            peer.sendall(b"hello")
+            assert await bench.read(peer, 5) == b"hello"
+            peer.shutdown(socket.SHUT_WR)
+        await bench.until(lambda: not process.reapProcessHandlers)
+    finally:
+        for each in made:
+            each.transport.abortConnection()
+        await port.stopListening()

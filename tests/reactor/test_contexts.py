@@ -1,0 +1,170 @@
+"""Context variables, logging contexts, and the order of calls: as on Twisted's epoll reactor."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+from twisted.python import context
+from twisted.python.log import ILogContext
+from twisted.python.threadpool import ThreadPool
+
+from tcpapp.reactor.contexts import SharedContext
+from tests.patience import PATIENCE
+from tests.reactor.conftest import Noting, connected, go_round, in_another_thread
+
+variable: ContextVar[str] = ContextVar("variable", default="none")
+
+
+def test_what_a_callback_sets_holds_for_later_ones(either: Any) -> None:
+    def drive() -> list[str]:
+        seen: list[str] = []
+        server, peer = connected(either)
+
+        def received(end: Any) -> None:
+            seen.append(f"data {variable.get()}")
+            variable.set("of data")
+            either.callLater(0, timed)
+
+        def timed() -> None:
+            seen.append(f"timer {variable.get()}")
+            variable.set("of a timer")
+            either.callFromThread(called)
+
+        def called() -> None:
+            seen.append(f"thread {variable.get()}")
+            variable.set("of a call from a thread")
+            peer.close()
+
+        server.on_data = received
+        server.on_lost = lambda _: seen.append(f"end {variable.get()}")
+        variable.set("of the program")
+        peer.sendall(b"x")
+        go_round(either, lambda: server.reason)
+        seen.append(f"program {variable.get()}")
+        return seen
+
+    assert in_another_thread(drive) == [
+        "data of the program",
+        "timer of data",
+        "thread of a timer",
+        "end of a call from a thread",
+        "program of a call from a thread",
+    ]
+
+
+def test_what_is_set_while_it_runs_holds_afterwards(either: Any) -> None:
+    def drive() -> str:
+        either.callWhenRunning(variable.set, "of the beginning")
+        either.callLater(0, lambda: variable.set(variable.get() + ", of a timer"))
+        either.callLater(0.001, either.stop)
+        either.run(installSignalHandlers=False)
+        return variable.get()
+
+    assert in_another_thread(drive) == "of the beginning, of a timer"
+
+
+def test_a_context_is_entered_once() -> None:
+    shared = SharedContext()
+    assert not shared.is_entered
+    assert shared.run(lambda: shared.is_entered)
+    assert shared.run(shared.enter, lambda: shared.is_entered)
+
+    def inside() -> None:
+        with shared.all_of_it():
+            variable.set("inside")
+
+    shared.run(inside)
+    assert shared.run(variable.get) == "inside"
+    assert variable.get() == "none"
+
+
+def test_what_is_not_set_again_is_let_be() -> None:
+    shared = SharedContext()
+
+    def program() -> None:
+        variable.set("of the program")
+        with shared.all_of_it():
+            assert shared.run(variable.get) == "of the program"
+        assert variable.get() == "of the program"
+
+    copy_context().run(program)
+
+
+def test_the_work_of_a_thread_is_logged_for_the_connection_that_asked_for_it(either: Any) -> None:
+    """Also while other connections are read meanwhile."""
+
+    def drive() -> None:
+        threads = ThreadPool(0, 1)
+        threads.start()
+        may_go, said = threading.Event(), list[str]()
+
+        def work() -> None:
+            may_go.wait(PATIENCE)
+            said.append(context.get(ILogContext)["system"])
+
+        one, peer = connected(either, First())
+        two, other_peer = connected(either)
+        one.on_data = lambda _: threads.callInThread(work)
+        with peer, other_peer:
+            peer.sendall(b"x")
+            go_round(either, lambda: one.data)
+            other_peer.sendall(b"x")
+            go_round(either, lambda: two.data)
+            may_go.set()
+            threads.stop()
+        assert said[0].startswith("First,")
+
+    in_another_thread(drive)
+
+
+class First(Noting):
+    """It has a name of its own."""
+
+
+def test_a_connection_with_another_name_is_logged_under_that(either: Any) -> None:
+    def drive() -> list[str]:
+        said: list[str] = []
+        server, peer = connected(either)
+        server.on_data = lambda _: said.append(context.get(ILogContext)["system"])
+        with peer:
+            for count, name in enumerate(("one", "one", "two"), 1):
+                server.transport.logstr = name
+                peer.sendall(b"x")
+                go_round(either, lambda count=count: len(said) == count)
+        return said
+
+    assert in_another_thread(drive) == ["one", "one", "two"]
+
+
+def test_calls_from_threads_come_before_timers_that_are_due(either: Any) -> None:
+    def drive() -> list[str]:
+        called: list[str] = []
+
+        def begin() -> None:
+            either.callLater(0, called.append, "timer 1")
+            either.callFromThread(called.append, "thread 1")
+            either.callLater(0, called.append, "timer 2")
+            either.callFromThread(called.append, "thread 2")
+            either.callLater(0.001, called.append, "a millisecond")
+
+        either.callLater(0, begin)
+        go_round(either, lambda: len(called) == 5)
+        return called
+
+    assert in_another_thread(drive) == ["thread 1", "thread 2", "timer 1", "timer 2", "a millisecond"]
+
+
+def test_calls_from_threads_are_called_in_their_order_whatever_they_raise(either: Any, logged_errors: Any) -> None:
+    def drive() -> list[int]:
+        called: list[int] = []
+        for each in range(100):
+            either.callFromThread(called.append, each)
+        either.callFromThread(lambda: 1 / 0)
+        either.callFromThread(either.callFromThread, called.append, 100)
+        go_round(either, lambda: len(called) == 101)
+        return called
+
+    assert in_another_thread(drive) == [*range(101)]
+    assert len(logged_errors.take(ZeroDivisionError)) == 1

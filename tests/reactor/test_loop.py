@@ -1,0 +1,250 @@
+"""The loop, for libraries of asyncio's: descriptors that are watched, closed, and used again; processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from tcpapp.reactor.loop import Loop
+from tests.reactor.conftest import Bench, Noting, at_number, in_another_thread
+
+test = pytest_twisted.ensureDeferred
+
+
+@pytest.fixture
+def loop() -> Any:
+    """Give a loop that does not run."""
+    made = Loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair() -> Any:
+    """Give two connected sockets."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        for each in (ours, peer):
+            each.setblocking(False)
+        yield ours, peer
+
+
+def turns(loop: Loop, count: int = 3) -> None:
+    """Let the loop go round, in a thread where no other does."""
+
+    def drive() -> None:
+        for _ in range(count):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+
+    in_another_thread(drive)
+
+
+def noting(notes: list[Any], name: object) -> Callable[[], None]:
+    return lambda: notes.append(name)
+
+
+# Descriptors ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_is_called_until_it_is_removed(loop: Loop, pair: Any) -> None:
+    ours, peer = pair
+    notes: list[bytes] = []
+    loop.add_reader(ours, lambda size: notes.append(ours.recv(size)), 10)
+    peer.send(b"x")
+    turns(loop)
+    assert notes == [b"x"]
+    assert loop.remove_reader(ours)
+    assert not loop.remove_reader(ours)
+    peer.send(b"y")
+    turns(loop)
+    assert notes == [b"x"]
+
+
+def test_there_is_nothing_to_remove(loop: Loop, pair: Any) -> None:
+    assert not loop.remove_reader(pair[0])
+    assert not loop.remove_writer(pair[0])
+
+
+def test_a_reader_and_a_writer_of_one_descriptor(loop: Loop, pair: Any) -> None:
+    ours, peer = pair
+    notes: list[Any] = []
+    loop.add_reader(ours, noting(notes, "read"))
+    loop.add_writer(ours, noting(notes, "write"))
+    peer.send(b"x")
+    turns(loop, 1)
+    assert sorted({*notes}) == ["read", "write"]
+    assert loop.remove_writer(ours)
+    notes.clear()
+    turns(loop, 1)
+    assert {*notes} == {"read"}
+    assert loop.remove_reader(ours)
+
+
+def test_a_second_reader_takes_the_place_of_the_first(loop: Loop, pair: Any) -> None:
+    ours, peer = pair
+    notes: list[Any] = []
+    loop.add_reader(ours, noting(notes, "first"))
+    loop.add_reader(ours, noting(notes, "second"))
+    peer.send(b"x")
+    turns(loop, 1)
+    assert {*notes} == {"second"}
+
+
+def test_a_reader_may_remove_the_writer(loop: Loop, pair: Any) -> None:
+    ours, peer = pair
+    notes: list[Any] = []
+    loop.add_reader(ours, lambda: notes.append(loop.remove_writer(ours)))
+    peer.send(b"x")
+    loop.add_writer(ours, noting(notes, "write"))
+    turns(loop, 1)
+    assert "write" not in notes
+    assert notes[0] is True
+
+
+def test_a_reader_that_raises_is_told_of_and_called_again(
+    loop: Loop, pair: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, peer = pair
+    loop.add_reader(ours, lambda: 1 / 0)
+    peer.send(b"x")
+    turns(loop)
+    assert caplog.text.count("ZeroDivisionError: ") > 1
+
+
+@pytest.mark.parametrize("what", ["reader", "writer"])
+def test_one_that_was_closed_is_silent(loop: Loop, what: str) -> None:
+    """libuv would end the process."""
+    notes: list[Any] = []
+    ends = os.pipe()
+    descriptor = ends[what == "writer"]
+    getattr(loop, f"add_{what}")(descriptor, noting(notes, "called"))
+    os.close(descriptor)
+    turns(loop)
+    assert notes == []
+    assert getattr(loop, f"remove_{what}")(descriptor)
+    os.close(ends[what != "writer"])
+
+
+def test_a_writer_whose_descriptor_was_closed_loses_its_reader(loop: Loop) -> None:
+    ours, peer = socket.socketpair()
+    descriptor = ours.fileno()
+    with peer:
+        loop.add_reader(descriptor, noting([], "read"))
+        loop.add_writer(descriptor, noting([], "write"))
+        ours.close()
+        assert loop.remove_writer(descriptor)
+        assert not loop.remove_reader(descriptor)
+
+
+@pytest.mark.parametrize("what", ["reader", "writer"])
+def test_the_next_that_has_the_number_is_called(loop: Loop, what: str) -> None:
+    notes: list[Any] = []
+    ours, peer = socket.socketpair()
+    getattr(loop, f"add_{what}")(ours.fileno(), noting(notes, "older"))
+    descriptor = ours.fileno()
+    ours.close()
+    again, far = socket.socketpair()
+    with at_number(again, descriptor) as renewed, far, peer:
+        getattr(loop, f"add_{what}")(renewed.fileno(), noting(notes, "newer"))
+        far.send(b"x")
+        turns(loop)
+        assert {*notes} == {"newer"}
+
+
+def test_one_with_an_error_of_its_socket_is_not_deaf(loop: Loop) -> None:
+    notes: list[Any] = []
+
+    def read() -> None:
+        try:
+            notes.append(ours.recv(10))
+        except OSError as why:
+            notes.append(type(why))
+
+    with socket.socket(type=socket.SOCK_DGRAM) as ours:
+        with socket.socket(type=socket.SOCK_DGRAM) as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            where = nobody.getsockname()
+        ours.connect(where)
+        ours.setblocking(False)
+        loop.add_reader(ours, read)
+        ours.send(b"x")
+        turns(loop)
+        with socket.socket(type=socket.SOCK_DGRAM) as peer:
+            peer.bind(where)
+            peer.sendto(b"back", ours.getsockname())
+            turns(loop)
+    assert notes == [ConnectionRefusedError, b"back"]
+
+
+@test
+async def test_a_transports_descriptor_is_refused_as_by_asyncio(bench: Bench) -> None:
+    server = Noting()
+    await bench.meet(server)
+    await bench.until(lambda: server.transport._stream is not None)
+    loop = bench.reactor._asyncioEventloop
+    for call in (loop.add_reader, loop.add_writer):
+        with pytest.raises(RuntimeError):
+            call(server.transport.fileno(), print)
+
+
+def test_a_closed_loop_takes_none(pair: Any) -> None:
+    loop = Loop()
+    loop.add_reader(pair[0], print)
+    loop.close()
+    loop.close()
+    with pytest.raises(RuntimeError):
+        loop.add_reader(pair[0], print)
+
+
+def test_a_loop_that_runs_is_not_closed(loop: Loop, pair: Any) -> None:
+    notes: list[Any] = []
+    ours, peer = pair
+    loop.add_reader(ours, lambda: notes.append(ours.recv(10)))
+
+    def close() -> None:
+        with pytest.raises(RuntimeError):
+            loop.close()
+
+    loop.call_soon(close)
+    peer.send(b"x")
+    turns(loop)
+    assert notes == [b"x"]
+
+
+# Processes -----------------------------------------------------------------------------------------------------------
+
+
+@test
+async def test_it_knows_how_many_processes_run(bench: Bench) -> None:
+    loop = bench.reactor._asyncioEventloop
+    before = loop.on_processes
+    notes: list[int] = []
+    loop.on_processes = lambda: notes.append(loop.processes)
+    try:
+        for start in (lambda: asyncio.create_subprocess_exec("true"), lambda: asyncio.create_subprocess_shell("true")):
+            await in_asyncio(bench, run(start))
+        with pytest.raises(FileNotFoundError):
+            await in_asyncio(bench, run(lambda: asyncio.create_subprocess_exec(f"{sys.executable}-there-is-none")))
+        await bench.until(lambda: notes == [1, 0] * 3)
+    finally:
+        loop.on_processes = before
+        before()
+
+
+async def run(start: Callable[[], Any]) -> int:
+    """The status that a process ends with."""
+    process = await start()
+    return int(await process.wait())
+
+
+def in_asyncio(bench: Bench, running: Any) -> Deferred[Any]:
+    return Deferred.fromFuture(bench.reactor._asyncioEventloop.create_task(running))
