@@ -44,10 +44,15 @@ USERS = (
         for name in ("amp", "ftp", "policies", "protocols", "ssl", "sslverify", "task", "threadpool")
     ),
     "twisted.protocols.test.test_tls",
+    "twisted.application",
     "twisted.conch",
     "twisted.mail",
     "twisted.names",
+    "twisted.runner",
+    "twisted.spread",
+    "twisted.trial",
     "twisted.web",
+    "twisted.words",
 )
 """The suites of what uses a reactor."""
 
