@@ -10,7 +10,6 @@ from typing import Any
 
 from twisted.internet import error
 from twisted.internet._signals import _MultiSignalHandling
-from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
 from twisted.internet.main import installReactor
 from twisted.python import context, log
@@ -24,6 +23,7 @@ from tcpapp.reactor.descriptors import Descriptors
 from tcpapp.reactor.loop import Loop
 from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer, unix_server
 from tcpapp.reactor.stream import Stream
+from tcpapp.reactor.timers import TimedReactor
 
 try:
     from tcpapp.reactor.tls import quicken
@@ -72,13 +72,14 @@ class Watches:
             self._epoll.unregister(descriptor)
 
 
-class UvloopReactor(AsyncioSelectorReactor):
+class UvloopReactor(TimedReactor):
     """
     A reactor for any Twisted program, on uvloop.
 
     TCP and UNIX stream connections, opened and accepted, read and write through uvloop's transports (see
-    `tcpapp.reactor.stream`). Ports, datagrams, processes, threads and timers are Twisted's; what they read and write is
-    watched as on Twisted's epoll reactor (see `tcpapp.reactor.descriptors`).
+    `tcpapp.reactor.stream`). Timers and calls from threads have turns (see `tcpapp.reactor.timers`). Ports, datagrams,
+    processes and threads are Twisted's; what they read and write is watched as on Twisted's epoll reactor (see
+    `tcpapp.reactor.descriptors`).
     """
 
     _asyncioEventloop: Loop  # noqa: N815 - Twisted's name
@@ -90,7 +91,6 @@ class UvloopReactor(AsyncioSelectorReactor):
         self._room = memoryview(b"")
         self._contexts: Any = context.theContextTracker.currentContext().contexts
         self._waits = False
-        self._is_woken = False
         self.inside = 0
         """How many rounds of `iterate` are under way inside callbacks."""
         self.watches = Watches()
@@ -100,7 +100,7 @@ class UvloopReactor(AsyncioSelectorReactor):
         if hasattr(select, "epoll"):
             self.descriptors = Descriptors(loop, self._look_at_descriptors, self._disconnectSelectable)
         self._children = ChildSignals(self, loop)
-        super().__init__(loop)
+        super().__init__(loop, self.shared.context)
 
     @override
     def startRunning(self, *given: Any, **named: Any) -> None:
@@ -165,27 +165,16 @@ class UvloopReactor(AsyncioSelectorReactor):
     # Timers and threads ------------------------------------------------------------------------------------------
 
     @override
-    def _onTimer(self) -> None:
-        self.shared.run(super()._onTimer)
-
-    @override
-    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # two names
-        """See `twisted.internet.interfaces.IReactorFromThreads.callFromThread`: called before timers that are due."""
-        ReactorBase.callFromThread(self, callable, *args, **kwargs)
-
-    @override
     def wakeUp(self) -> None:
         """Have the calls from threads done in the next turn. It may be called in any thread, and by a signal."""
-        if not self._is_woken:
-            self._is_woken = True
-            self._asyncioEventloop.call_soon_threadsafe(self._wake)
+        super().wakeUp()
         if self.inside:
-            super().wakeUp()
+            ReactorBase.wakeUp(self)
 
-    def _wake(self) -> None:
-        self._is_woken = False
+    @override
+    def _woken_turn(self) -> None:
         self.something_came()
-        self._onTimer()
+        super()._woken_turn()
 
     # Connections -------------------------------------------------------------------------------------------------
 
