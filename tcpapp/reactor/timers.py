@@ -50,6 +50,8 @@ class TimedReactor(AsyncioSelectorReactor):
         """When the next turn is, by the monotonic clock: `AT_ONCE`, or when the loop's timer ends."""
         self._timer: TimerHandle | None = None
         self._timer_ends = inf
+        self._goes_on = False
+        """Whether a call was made in this turn that is due in the next one."""
         self._is_woken = False
         """Whether a thread has had a turn put into the loop's queue, that has not begun."""
         self._turns_in = turns_in
@@ -67,6 +69,8 @@ class TimedReactor(AsyncioSelectorReactor):
         self._newTimedCalls.append(call)
         if self._turns_at:
             self._turn_within(delay)
+        elif not delay:
+            self._goes_on = True
         return call
 
     @override
@@ -112,16 +116,16 @@ class TimedReactor(AsyncioSelectorReactor):
 
     def _turn(self) -> None:
         """Run what is due, and see to the next turn."""
+        self._goes_on = False
         try:
             self.runUntilCurrent()
         finally:
-            wait = self.timeout()
-            if wait is None:
-                self._turns_at = self._timer_ends
-            elif wait:
-                self._turn_after(wait)
-            else:
+            if self._goes_on or (wait := self.timeout()) == 0:
                 self._turn_soon()
+            elif wait is None:
+                self._turns_at = self._timer_ends
+            else:
+                self._turn_after(wait)
 
     def _turn_within(self, delay: float) -> None:
         """See that there is a turn, when a call is due after so many seconds; there is none at once."""

@@ -21,6 +21,7 @@ from tcpapp.reactor.connections import Connections
 from tcpapp.reactor.contexts import SharedContext
 from tcpapp.reactor.descriptors import Descriptors
 from tcpapp.reactor.loop import Loop
+from tcpapp.reactor.opening import Openings
 from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer, unix_server
 from tcpapp.reactor.stream import Stream
 from tcpapp.reactor.timers import TimedReactor
@@ -37,39 +38,6 @@ __all__ = ["UvloopReactor", "install"]
 
 TURNS_AT_ONCE = 3
 """Turns of the loop in ``iterate(0)``: in the first is read, in the second written, in the third a socket closed."""
-
-
-class Watches:
-    """
-    Reserves for a new connection the watch that libuv will need for it.
-
-    libuv ends the process where ``epoll_ctl`` fails: for memory, or as /proc/sys/fs/epoll/max_user_watches is reached.
-    So a descriptor is watched here from when it is accepted until libuv's own watch takes the place of this one.
-    """
-
-    def __init__(self) -> None:
-        """Reserve nothing yet; where there is no epoll, never."""
-        self._epoll = select.epoll() if hasattr(select, "epoll") else None
-
-    def reserve(self, descriptor: int) -> None:
-        """Reserve one. Raises `OSError` where the system has none left."""
-        if self._epoll is not None:
-            self._epoll.register(descriptor, 0)
-
-    def release(self, descriptor: int) -> None:
-        """Give it back: libuv watches the descriptor before this turn of the loop is over."""
-        if self._epoll is not None:
-            self._epoll.unregister(descriptor)
-
-    def check(self, descriptor: int) -> None:
-        """
-        See that libuv can watch a descriptor again. Raises `OSError` where it was closed.
-
-        libuv would end the process.
-        """
-        if self._epoll is not None:
-            self._epoll.register(descriptor, 0)
-            self._epoll.unregister(descriptor)
 
 
 class UvloopReactor(TimedReactor):
@@ -93,7 +61,7 @@ class UvloopReactor(TimedReactor):
         self._waits = False
         self.inside = 0
         """How many rounds of `iterate` are under way inside callbacks."""
-        self.watches = Watches()
+        self.openings = Openings(loop)
         self.shared = SharedContext()
         self.connections = Connections(partial(loop.call_soon, self.shared.run))
         self.descriptors: Any = None
@@ -263,7 +231,7 @@ class UvloopReactor(TimedReactor):
             self.descriptors.forget(stream.fileno())  # who had this number has closed it
         self.connections.add(stream)
         try:
-            self.watches.reserve(stream.fileno())
+            self.openings.watch(stream.fileno())
         except OSError:
             self.connections.discard(stream)
             raise
@@ -339,6 +307,7 @@ class UvloopReactor(TimedReactor):
     def _is_taken_off(self, stream: Stream) -> None:
         if not (stream._reading or stream._writing):
             self.connections.lend(stream)
+            self.openings.ended(stream)  # which would hold it
 
     @override
     def removeAll(self) -> list[Any]:
