@@ -62,15 +62,18 @@ class Stream(Writing):
     def hand_over(self) -> None:
         """Called by the reactor: hand the socket to uvloop, if the connection is not over already."""
         if not self._ends_as_it_begins():
-            self._is_handed_over = True
-            self._opening = self.reactor.openings.open(self)
+            try:
+                self._opening = self.reactor.openings.open(self)
+                self._is_handed_over = True
+            except BaseException:  # noqa: BLE001 - whatever it is, it is this connection's
+                self._failed()
         elif self._writing and not self._queued:
             self._queued = True
             self.reactor._call_writer_of(self)
 
     def _ends_as_it_begins(self) -> bool:
         """Whether it can end without uvloop: it was closed with nothing to write, or aborted, or is lost."""
-        if self._aborting or not hasattr(self, "socket"):
+        if self._aborting or not hasattr(self, "socket") or self.socket.fileno() < 0:  # the program has closed that
             return True
         return not (not self.disconnecting or self._tempDataLen or self._reading or self.producer)
 

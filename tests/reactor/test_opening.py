@@ -191,6 +191,54 @@ async def test_a_connection_that_is_lost_before_uvloop_has_it_is_closed(bench: B
 
 
 @test
+async def test_a_program_can_take_the_socket_away_as_the_connection_is_made(bench: Bench) -> None:
+    """The protocol adopts a copy of it, and closes it: the copy is another connection."""
+    first, second, third = Noting(), Noting(), Noting()
+    second.on_data = lambda end: end.transport.write(bytes(end.data).upper())
+    factory: Any = Factory()
+    factory.buildProtocol = lambda _: second
+
+    def adopt(end: Any) -> None:
+        bench.reactor.removeReader(end.transport)
+        bench.reactor.adoptStreamConnection(end.transport.fileno(), socket.AF_INET, factory)
+        end.transport.getHandle().close()
+
+    first.on_made = adopt
+    where = bench.serving(first, third)
+    peer = bench.dial(where)
+    peer.sendall(b"hello")
+    assert await bench.read(peer, 5) == b"HELLO"
+    bench.dial(where)
+    await bench.until(lambda: third.notes)
+    assert (first.notes, bytes(first.data)) == (["made"], b"")
+    second.transport.abortConnection()
+    await bench.until(lambda: second.reason)
+
+
+@test
+async def test_a_connection_that_uvloop_does_not_take_is_lost_and_no_other(bench: Bench, logged_errors: Any) -> None:
+    one, other = Noting(), Noting()
+    openings = bench.reactor.openings
+    take = openings.open
+
+    def open_all_but_one(stream: Any) -> Any:
+        if stream.protocol is one:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return take(stream)
+
+    openings.open = open_all_but_one
+    try:
+        where = bench.serving(one, other)
+        peer, _ = bench.dial(where), bench.dial(where)
+        await bench.until(lambda: one.reason and other.notes)
+    finally:
+        del openings.open
+    assert one.reason.check(OSError)
+    assert await bench.read(peer, 1) == b""
+    assert len(logged_errors.take(OSError)) == 1
+
+
+@test
 async def test_tcp_nodelay_is_left_as_it_is(bench: Bench) -> None:
     for wanted in (False, True):
         server = Noting()
