@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,14 @@ class Runner:
     How tests are run: by which command that takes what ``tests.conformance.run`` takes, in which environment.
 
     `longest`: seconds after which a run has failed. `at_once`: on both reactors at the same time; else one after the
-    other, for tests that need something of which there is one.
+    other, for tests that need something of which there is one; that is there anew for each, by `around`.
     """
 
     command: tuple[str, ...] = (sys.executable, "-W", "ignore", "-m", "tests.conformance.run")
     environment: Mapping[str, str] | None = None
     longest: float = 1800.0
     at_once: bool = True
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def run(self, names: Iterable[str]) -> dict[str, Found]:
         """How each test came out on either reactor. Raises `Broke` where a run said nothing of that."""
@@ -51,9 +53,15 @@ class Runner:
         with tempfile.TemporaryDirectory() as folder:
             files = {reactor: Path(folder) / f"{reactor}.json" for reactor in ("epoll", "uvloop")}
             for reactors in [list(files)] if self.at_once else [[reactor] for reactor in files]:
-                running = {reactor: self._start(reactor, files[reactor], names) for reactor in reactors}
-                for reactor, process in running.items():
-                    found[reactor] = self._finish(reactor, process, files[reactor])
+                with self.around():
+                    running = {reactor: self._start(reactor, files[reactor], names) for reactor in reactors}
+                    try:
+                        for reactor, process in running.items():
+                            found[reactor] = self._finish(reactor, process, files[reactor])
+                    finally:
+                        for process in running.values():
+                            process.kill()
+                            process.communicate()
         return found
 
     def _start(self, reactor: str, file: Path, names: list[str]) -> subprocess.Popen[str]:
@@ -72,8 +80,6 @@ class Runner:
         try:
             said, _ = process.communicate(timeout=self.longest)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
             said = f"it took longer than {self.longest:.0f} s"
         if not file.exists():
             raise Broke(reactor, said)

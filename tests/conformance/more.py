@@ -19,6 +19,7 @@ import time
 import venv
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.conformance.beside import ROOT, Broke, Runner, again_alone, counted, worse
@@ -103,7 +104,7 @@ def serving(program: str) -> Iterator[None]:
             wait_for(REDIS_PORT)
             yield
         finally:
-            process.terminate()
+            process.kill()  # at once: it keeps nothing, and a script of a test may hold it
 
 
 REDIS_PORT = 6379
@@ -130,6 +131,7 @@ def runner_for(package: Package, folder: Path) -> Runner:
         {**os.environ, **package.environment, "PYTHONPATH": path},
         LONGEST,
         at_once=False,
+        around=partial(serving, package.program),
     )
 
 
@@ -157,9 +159,7 @@ def main(wanted: Sequence[str]) -> int:
         if wanted and package.name not in wanted:
             continue
         try:
-            folder = prepare(package)
-            with serving(package.program):
-                faults = compare(package, runner_for(package, folder))
+            faults = compare(package, runner_for(package, prepare(package)))
         except NotHere as why:
             print(f"{package.requirement} is passed over: {why}", flush=True)
             continue

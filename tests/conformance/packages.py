@@ -38,11 +38,11 @@ class Package:
 PACKAGES = (
     Package("treq==26.7.0", ("treq.test",), needs=("httpbin==0.10.2", "greenlet==2.0.2"), loose=("greenlet",)),
     Package("klein==24.8.0", ("klein.test",), needs=("treq==26.7.0",)),
-    Package("foolscap==24.9.0", ("foolscap.test",), needs=("txtorcon==26.6.0",)),
+    Package("foolscap==24.9.0", ("foolscap.test",), needs=("txtorcon==26.6.0", "txi2p-tahoe==0.3.7", "parsley==1.3")),
     Package(
         "autobahn==26.10.2",
         ("autobahn.twisted.test", "autobahn.websocket.test"),
-        needs=("base58==2.1.1",),
+        needs=("base58==2.1.1", "ecdsa==0.19.2"),
         environment={"USE_TWISTED": "1"},
     ),
     Package("txredisapi==1.6.0", ("tests",), from_source=True, program="redis-server"),

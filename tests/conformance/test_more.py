@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,28 @@ def test_what_fails_on_ours_alone_is_a_fault_if_it_fails_again_alone() -> None:
     faults, asked = compared(once, again)
     assert faults == {"m.C.b": "error: why", "n.C.c": "absent: it was not run"}
     assert asked == [["some.test"], ["m", "n"]]
+
+
+def test_one_reactor_comes_after_the_other_each_with_its_surroundings_anew() -> None:
+    began: list[str] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        began.append("begun")
+        yield
+        began.append("ended")
+
+    code = "import sys, json; json.dump({'m.C.' + sys.argv[1]: ['ok', '']}, open(sys.argv[2], 'w'))"
+    runner = beside.Runner((sys.executable, "-c", code), at_once=False, around=around)
+    assert runner.run(["m"]) == {each: {f"m.C.{each}": ("ok", "")} for each in ("epoll", "uvloop")}
+    assert began == ["begun", "ended"] * 2
+
+
+def test_a_run_that_says_nothing_or_takes_too_long_breaks() -> None:
+    with pytest.raises(beside.Broke, match="the run on epoll broke:\nno reactor"):
+        beside.Runner((sys.executable, "-c", "print('no reactor')"), at_once=False).run([])
+    with pytest.raises(beside.Broke, match="it took longer than 0 s"):
+        beside.Runner((sys.executable, "-c", "import time; time.sleep(600)"), longest=0.0).run([])
 
 
 def test_a_run_that_breaks_on_ours_is_a_fault() -> None:
