@@ -16,10 +16,10 @@ BIN := $(VENV)/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-apart test-compiled test-latest test-once test-pythons lock wheels lint docs format bench bench-compare conformance simulate fuzz soak account clean
+.PHONY: help serve test test-apart test-compiled test-latest test-once test-pythons lock wheels lint docs format bench bench-compare conformance conformance-more simulate fuzz soak account clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo "  PYTHON=python3.12 (or any from 3.10 on) chooses the interpreter of .venv; another one makes .venv anew"
 
 serve: $(VENV)/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PORT=7008
@@ -103,6 +103,10 @@ simulate: $(VENV)/.stamp-dev ## run a chat room over 10,000 simulated networks (
 
 conformance: $(VENV)/.stamp-conformance ## run Twisted's own tests on the uvloop reactor, beside its epoll reactor
 	$(BIN)/python -m tests.conformance
+
+# Each package is installed into an environment of its own below .venv, so this takes a network when it is first run.
+conformance-more: $(VENV)/.stamp-conformance ## run the tests of other packages on the uvloop reactor, beside epoll
+	$(BIN)/python -m tests.conformance.more
 
 # RUNS counts executions here, and only where it was given: those of `make simulate` are another thing.
 fuzz: export RUNS := $(if $(filter command line environment,$(origin RUNS)),$(RUNS))

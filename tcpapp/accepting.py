@@ -116,6 +116,8 @@ class Accepting:
             self._in_a_row = 0
             accepted += 1
             self._connect(client, address)
+        if accepted and (openings := getattr(port.reactor, "openings", None)) is not None:
+            openings.now()  # uvloop takes them over in this turn
         # as Twisted has it: more in the next turn where more may wait
         port.numberAccepts = port.numberAccepts + 20 if accepted == most else max(1, accepted)
 

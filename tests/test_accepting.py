@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,6 +106,17 @@ def test_the_list_of_accept_2_is_taken_for_the_trouble_of_one_client() -> None:
     network = {"ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ENONET"}
     rest = {"EPROTO", "ENOPROTOOPT", "EOPNOTSUPP", "ECONNABORTED", "EPERM"}
     assert {getattr(errno, each) for each in network | rest if hasattr(errno, each)} <= ONE_CLIENTS
+
+
+def test_the_reactor_on_uvloop_takes_over_what_was_accepted_in_the_same_turn() -> None:
+    """Once, after the protocols were told; and not where nobody was accepted."""
+    taken: list[int] = []
+    loop = Loop(CLIENT, ("192.0.2.8", 4712))
+    openings = SimpleNamespace(now=lambda: taken.append(len(loop.server.made)))
+    loop.port.reactor = SimpleNamespace(openings=openings)
+    loop.turn()
+    loop.turn()
+    assert taken == [2]
 
 
 def test_trouble_without_end_is_the_systems() -> None:

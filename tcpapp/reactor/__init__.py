@@ -2,16 +2,19 @@
 The uvloop-native reactor, for any Twisted program: ``twistd --reactor=uvloop``, ``twist --reactor=uvloop``, or
 `install`. It needs the extra ``tcpapp[fast]``.
 
-TCP and UNIX connections read and write on uvloop's own transports; all else is as under Twisted's asyncio reactor.
+TCP and UNIX connections read and write on uvloop's own transports; timers are in Twisted's heap; all else is as under
+Twisted's asyncio reactor.
 The rooms::
 
     __init__         install(): where uvloop is not there, one clear line
     uvloopreactor    the reactor: what makes ports and connectors, who is read and written
+    timers           timers and calls from threads, in turns of the loop
     sockets          Twisted's ports, connectors and connections, on such streams
+    opening          how a connected socket gets a transport of uvloop's
     stream           reading through uvloop's transport, in Twisted's order of things; beginning and ending
     writing, pieces  writing, likewise
     sips             reading in smaller pieces, one in a turn
-    finishing        the last steps of opening and of closing
+    finishing        the last steps of closing
     connections      who is on uvloop, and what was taken off the reactor
     tls              Twisted's TLS, with fewer steps for a piece of data
     descriptors      what is read and written by its own doRead and doWrite, as on the epoll reactor

@@ -45,11 +45,13 @@ class Connections:
         Add a new connection.
 
         If the program has closed the descriptor of an older connection, the new one can have the same number. The new
-        connection gets another number then, because uvloop closes this one with the older connection, which is lost.
+        connection gets another number then, because uvloop closes this one with the older connection, which is lost. An
+        older connection that uvloop never had is lost only.
         """
         before = self._held.get(stream.fileno()) or self._lent.get(stream.fileno(), missing)()
         if before is not None:
-            leave_number(stream)
+            if before._is_handed_over:
+                leave_number(stream)
             self._call_soon(before._lose, _NO_FILEDESC, False)
         self._held[stream.fileno()] = stream
 

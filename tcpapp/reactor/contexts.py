@@ -21,25 +21,25 @@ MISSING = object()
 
 
 class SharedContext:
-    """A context that is entered for each callback, and that shares its variables with the code around the reactor."""
+    """A `context` that is entered for each callback, and that shares its variables with the code around the reactor."""
 
     def __init__(self) -> None:
-        self._context = Context()
-        self.run: Callable[..., Any] = self._context.run
+        self.context = Context()
+        self.run: Callable[..., Any] = self.context.run
         """Call a function in it. To be called outside of it only."""
 
     @property
     def is_entered(self) -> bool:
         """Whether this is called inside of it."""
         try:
-            self._context.run(bool)
+            self.context.run(bool)
         except RuntimeError:
             return True
         return False
 
     def enter(self, call: Callable[..., T], *arguments: Any) -> T:
         """Call a function in it, whether this is called inside of it or not."""
-        return call(*arguments) if self.is_entered else self._context.run(call, *arguments)
+        return call(*arguments) if self.is_entered else self.context.run(call, *arguments)
 
     @contextmanager
     def all_of_it(self) -> Iterator[None]:
@@ -52,10 +52,10 @@ class SharedContext:
             yield
             return
         for variable, value in copy_context().items():
-            self._context.run(variable.set, value)
+            self.context.run(variable.set, value)
         try:
             yield
         finally:
-            for variable, value in self._context.items():
+            for variable, value in self.context.items():
                 if variable.get(MISSING) is not value:
                     variable.set(value)

@@ -1,4 +1,4 @@
-"""The last steps of a connection on uvloop, and of its opening."""
+"""The last steps of a connection on uvloop."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.posixbase import _DisconnectSelectableMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from tcpapp.reactor.stream import Stream
 
-__all__ = ["disconnect", "finish", "reset_at_close", "shut_down"]
+__all__ = ["disconnect", "reset_at_close", "shut_down"]
 
 RESET = struct.pack("ii", 1, 0)
 """``SO_LINGER`` on, of no seconds: closing resets the connection (RFC 9293, ABORT)."""
@@ -46,11 +44,3 @@ class Ending(_DisconnectSelectableMixin):
 
 disconnect: Any = Ending()._disconnectSelectable
 """Called with a connection, the reason of its end, and whether reading found it."""
-
-
-def finish(opening: Coroutine[Any, Any, Any]) -> None:
-    """Let uvloop's coroutine that opened a transport come to its end: what it waited for has come."""
-    try:
-        opening.send(None)
-    except StopIteration:
-        return

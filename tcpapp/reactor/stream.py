@@ -21,7 +21,7 @@ from twisted.python import context, log
 from twisted.python.log import ILogContext
 from typing_extensions import override
 
-from tcpapp.reactor.finishing import disconnect, finish, reset_at_close, shut_down
+from tcpapp.reactor.finishing import disconnect, reset_at_close, shut_down
 from tcpapp.reactor.pieces import NotReading
 from tcpapp.reactor.sips import Sips
 from tcpapp.reactor.writing import Writing
@@ -51,29 +51,42 @@ class Stream(Writing):
 
     def _begin(self) -> None:
         """
-        Hand the socket to uvloop, whose ``connection_made`` comes in the next turn.
+        Have the socket handed to uvloop, when the protocol has been told of the connection.
 
         Raises `OSError` where the system cannot watch it.
         """
         reactor = self.reactor
         reactor.has_begun(self)
-        nodelay = self.getTcpNoDelay()
-        opening = reactor._asyncioEventloop.connect_accepted_socket(lambda: self, self.socket)
-        opening.send(None)  # as far as it goes without waiting
-        if not nodelay:
-            self.setTcpNoDelay(False)  # uvloop turned it on
-        self._opening = opening
+        reactor.openings.soon(self)
+
+    def hand_over(self) -> None:
+        """Called by the reactor: hand the socket to uvloop, if the connection is not over already."""
+        if not self._ends_as_it_begins():
+            try:
+                self._opening = self.reactor.openings.open(self)
+                self._is_handed_over = True
+            except BaseException:  # noqa: BLE001 - whatever it is, it is this connection's
+                self._failed()
+        elif self._writing and not self._queued:
+            self._queued = True
+            self.reactor._call_writer_of(self)
+
+    def _ends_as_it_begins(self) -> bool:
+        """Whether it can end without uvloop: it was closed with nothing to write, or aborted, or is lost."""
+        if self._aborting or not hasattr(self, "socket") or self.socket.fileno() < 0:  # the program has closed that
+            return True
+        return not (not self.disconnecting or self._tempDataLen or self._reading or self.producer)
 
     def connection_made(self, stream: Transport) -> None:
-        """Called by uvloop, in the turn after `_begin`: by now the protocol may have written, paused, or closed."""
-        opening, self._opening = self._opening, None
-        self.reactor._asyncioEventloop.call_soon(finish, opening)
+        """Called by uvloop, in the turn after `hand_over`: by now the protocol may have written, paused, or closed."""
+        self.reactor.openings.opened(self, self._opening)
+        self._opening = None
         if not hasattr(self, "socket"):  # lost meanwhile
             stream.abort()
             return
         self._stream = stream
         try:
-            self.reactor.watches.release(self.socket.fileno())
+            self.reactor.openings.check(self.socket.fileno())
         except OSError:  # the program has closed its descriptor
             self._reading = False
         stream.set_write_buffer_limits(0)  # tell of every byte the kernel does not take
@@ -97,7 +110,7 @@ class Stream(Writing):
         if self._stream is not None:
             if self.reactor.is_read(self.fileno()):
                 return
-            self.reactor.watches.check(self.fileno())
+            self.reactor.openings.check(self.fileno())
             self._stream.resume_reading()
         self._reading = True
         if self._is_lent:
@@ -196,6 +209,7 @@ class Stream(Writing):
         if self._shut is not None:
             shut_down(self._shut)
             self._shut = None
+        self.reactor.openings.ended(self)
 
     def _break(self, why: BaseException | None) -> None:
         """
@@ -228,6 +242,9 @@ class Stream(Writing):
         would miss the reset that closing is, where something is unread.
         """
         self.reactor.has_ended(self)
+        if not self._is_handed_over:
+            super()._closeSocket(orderly)
+            return
         if orderly:
             self._shut = self.socket
             if self.reactor.inside:

@@ -10,7 +10,6 @@ from typing import Any
 
 from twisted.internet import error
 from twisted.internet._signals import _MultiSignalHandling
-from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
 from twisted.internet.main import installReactor
 from twisted.python import context, log
@@ -22,8 +21,10 @@ from tcpapp.reactor.connections import Connections
 from tcpapp.reactor.contexts import SharedContext
 from tcpapp.reactor.descriptors import Descriptors
 from tcpapp.reactor.loop import Loop
+from tcpapp.reactor.opening import Openings
 from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer, unix_server
 from tcpapp.reactor.stream import Stream
+from tcpapp.reactor.timers import TimedReactor
 
 try:
     from tcpapp.reactor.tls import quicken
@@ -39,46 +40,14 @@ TURNS_AT_ONCE = 3
 """Turns of the loop in ``iterate(0)``: in the first is read, in the second written, in the third a socket closed."""
 
 
-class Watches:
-    """
-    Reserves for a new connection the watch that libuv will need for it.
-
-    libuv ends the process where ``epoll_ctl`` fails: for memory, or as /proc/sys/fs/epoll/max_user_watches is reached.
-    So a descriptor is watched here from when it is accepted until libuv's own watch takes the place of this one.
-    """
-
-    def __init__(self) -> None:
-        """Reserve nothing yet; where there is no epoll, never."""
-        self._epoll = select.epoll() if hasattr(select, "epoll") else None
-
-    def reserve(self, descriptor: int) -> None:
-        """Reserve one. Raises `OSError` where the system has none left."""
-        if self._epoll is not None:
-            self._epoll.register(descriptor, 0)
-
-    def release(self, descriptor: int) -> None:
-        """Give it back: libuv watches the descriptor before this turn of the loop is over."""
-        if self._epoll is not None:
-            self._epoll.unregister(descriptor)
-
-    def check(self, descriptor: int) -> None:
-        """
-        See that libuv can watch a descriptor again. Raises `OSError` where it was closed.
-
-        libuv would end the process.
-        """
-        if self._epoll is not None:
-            self._epoll.register(descriptor, 0)
-            self._epoll.unregister(descriptor)
-
-
-class UvloopReactor(AsyncioSelectorReactor):
+class UvloopReactor(TimedReactor):
     """
     A reactor for any Twisted program, on uvloop.
 
     TCP and UNIX stream connections, opened and accepted, read and write through uvloop's transports (see
-    `tcpapp.reactor.stream`). Ports, datagrams, processes, threads and timers are Twisted's; what they read and write is
-    watched as on Twisted's epoll reactor (see `tcpapp.reactor.descriptors`).
+    `tcpapp.reactor.stream`). Timers and calls from threads have turns (see `tcpapp.reactor.timers`). Ports, datagrams,
+    processes and threads are Twisted's; what they read and write is watched as on Twisted's epoll reactor (see
+    `tcpapp.reactor.descriptors`).
     """
 
     _asyncioEventloop: Loop  # noqa: N815 - Twisted's name
@@ -90,17 +59,16 @@ class UvloopReactor(AsyncioSelectorReactor):
         self._room = memoryview(b"")
         self._contexts: Any = context.theContextTracker.currentContext().contexts
         self._waits = False
-        self._is_woken = False
         self.inside = 0
         """How many rounds of `iterate` are under way inside callbacks."""
-        self.watches = Watches()
+        self.openings = Openings(loop)
         self.shared = SharedContext()
         self.connections = Connections(partial(loop.call_soon, self.shared.run))
         self.descriptors: Any = None
         if hasattr(select, "epoll"):
             self.descriptors = Descriptors(loop, self._look_at_descriptors, self._disconnectSelectable)
         self._children = ChildSignals(self, loop)
-        super().__init__(loop)
+        super().__init__(loop, self.shared.context)
 
     @override
     def startRunning(self, *given: Any, **named: Any) -> None:
@@ -165,27 +133,16 @@ class UvloopReactor(AsyncioSelectorReactor):
     # Timers and threads ------------------------------------------------------------------------------------------
 
     @override
-    def _onTimer(self) -> None:
-        self.shared.run(super()._onTimer)
-
-    @override
-    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # two names
-        """See `twisted.internet.interfaces.IReactorFromThreads.callFromThread`: called before timers that are due."""
-        ReactorBase.callFromThread(self, callable, *args, **kwargs)
-
-    @override
     def wakeUp(self) -> None:
         """Have the calls from threads done in the next turn. It may be called in any thread, and by a signal."""
-        if not self._is_woken:
-            self._is_woken = True
-            self._asyncioEventloop.call_soon_threadsafe(self._wake)
+        super().wakeUp()
         if self.inside:
-            super().wakeUp()
+            ReactorBase.wakeUp(self)
 
-    def _wake(self) -> None:
-        self._is_woken = False
+    @override
+    def _woken_turn(self) -> None:
         self.something_came()
-        self._onTimer()
+        super()._woken_turn()
 
     # Connections -------------------------------------------------------------------------------------------------
 
@@ -274,7 +231,7 @@ class UvloopReactor(AsyncioSelectorReactor):
             self.descriptors.forget(stream.fileno())  # who had this number has closed it
         self.connections.add(stream)
         try:
-            self.watches.reserve(stream.fileno())
+            self.openings.watch(stream.fileno())
         except OSError:
             self.connections.discard(stream)
             raise
@@ -350,6 +307,7 @@ class UvloopReactor(AsyncioSelectorReactor):
     def _is_taken_off(self, stream: Stream) -> None:
         if not (stream._reading or stream._writing):
             self.connections.lend(stream)
+            self.openings.ended(stream)  # which would hold it
 
     @override
     def removeAll(self) -> list[Any]:

@@ -14,7 +14,7 @@ from tcpapp.reactor import nested
 from tcpapp.reactor.pieces import Pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 __all__ = ["Writing"]
 
@@ -26,6 +26,8 @@ class Writing(Pieces):
     protocol: Any
     producerPaused: bool  # noqa: N815 - this and what else has such a name is Twisted's
     _writeDisconnected: bool  # noqa: N815
+    hand_over: Callable[[], None]
+    _ends_as_it_begins: Callable[[], bool]
 
     _stream: Any = None
     """uvloop's transport; none until the turn after the connection came, nor when it is gone."""
@@ -43,6 +45,8 @@ class Writing(Pieces):
     """Whether this is inside a call of ``dataReceived``."""
     _blocked = False
     """Whether uvloop holds bytes the kernel did not take."""
+    _is_handed_over = False
+    """Whether the socket is uvloop's, which closes it."""
     _is_lent = False
     """Whether it was taken off the reactor, and is not kept alive by it."""
     _log_name: str | None = None
@@ -138,13 +142,16 @@ class Writing(Pieces):
     def writer_turn(self) -> None:
         """Called by the reactor, once in the turn after there was work for the writer."""
         self._queued = False
-        if not self._writing or self._blocked or self._stream is None or self._aborting:
+        if not self._writing or self._blocked or self._aborting or (self._stream is None and self._is_handed_over):
+            return
+        if self._stream is None and not self._ends_as_it_begins():
+            self.hand_over()  # more was written after all
             return
         if self._only_writes():
             self._has_read = False
             self._send()
             self._settle()
-        elif not self._has_read:  # Twisted reads a socket before it writes: an end that has come is told first
+        elif self._reading and not self._has_read:  # Twisted reads a socket before it writes: what came is told first
             self._has_read = True
             self._call_writer()
         else:

@@ -14,6 +14,7 @@ from twisted.internet import process
 from twisted.internet.error import ConnectionFdescWentAway, ConnectionLost
 from twisted.python.failure import Failure
 
+from tcpapp.reactor.connections import Connections
 from tests.patience import PATIENCE
 from tests.reactor.conftest import Bench, Noting, Watcher, connected, go_round, has_come, in_another_thread, tcp_pair
 
@@ -418,3 +419,14 @@ async def test_inetds_processes_get_all_that_is_sent(bench: Bench) -> None:
         for each in made:
             each.transport.abortConnection()
         await port.stopListening()
+
+
+def test_a_connection_that_uvloop_never_had_leaves_its_number_to_the_next() -> None:
+    """Nothing else would close that number. The older connection is lost."""
+    told: list[Any] = []
+    older, newer = (SimpleNamespace(fileno=lambda: 5, _is_handed_over=False, _lose=object()) for _ in "12")
+    connections = Connections(lambda call, *_: told.append(call))
+    for each in (older, newer):
+        connections.add(each)  # type: ignore[arg-type]  # it is asked for no more than these have
+    assert connections.get(5) is newer
+    assert told == [older._lose]

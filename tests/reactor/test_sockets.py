@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import interfaces, unix
-from twisted.internet.error import ConnectionDone, ConnectionRefusedError, FileDescriptorOverrun
+from twisted.internet.address import IPv6Address
+from twisted.internet.error import (
+    CannotListenError,
+    ConnectionDone,
+    ConnectionRefusedError,
+    FileDescriptorOverrun,
+    UserError,
+)
 from twisted.internet.protocol import ClientFactory, Factory
 from twisted.python import sendmsg
 from zope.interface import implementer
 
 from tcpapp.reactor.sockets import TCPClientStream, UNIXClientStream, UNIXServer
-from tests.reactor.conftest import Bench, Noting
+from tests.reactor.conftest import PATIENCE, Bench, Noting
 
 test = pytest_twisted.ensureDeferred
 INODE = Path(__file__).stat().st_ino
@@ -249,3 +258,180 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         one = socket.create_connection(listening.getsockname())
         return listening.accept()[0], one
+
+
+# Accepting, and opening -----------------------------------------------------------------------------------------------
+
+
+def listening_with(build: Any) -> Any:
+    factory: Any = Factory()
+    factory.noisy = False
+    factory.buildProtocol = build
+    return factory
+
+
+@test
+async def test_all_that_wait_are_accepted_in_few_turns(bench: Bench) -> None:
+    servers = [Noting() for _ in range(50)]
+    where = bench.serving(*servers)
+    for _ in servers:
+        bench.dial(where)
+    await bench.until(lambda: all(each.notes for each in servers))
+    assert [each.transport.sessionno for each in servers] == list(range(50))
+
+
+@test
+async def test_a_port_accepts_more_in_a_turn_while_more_wait(bench: Bench) -> None:
+    servers = [Noting() for _ in range(4)]
+    where = bench.serving(*servers)
+    port = bench.listening
+    port.numberAccepts = 2
+    for _ in servers[:2]:
+        bench.dial(where)
+    port.doRead()
+    assert port.numberAccepts == 22
+    bench.dial(where)
+    port.doRead()
+    assert port.numberAccepts == 1
+    bench.dial(where)
+    await bench.until(lambda: servers[3].notes)
+
+
+@test
+async def test_a_client_that_no_protocol_is_made_for_is_closed(bench: Bench) -> None:
+    port = bench.reactor.listenTCP(0, listening_with(lambda _: None), interface="127.0.0.1")
+    peer = bench.dial(port.getHost().port)
+    assert await bench.read(peer, 1) == b""
+    await port.stopListening()
+
+
+@test
+async def test_a_factory_that_raises_is_logged_and_the_next_client_accepted(bench: Bench, logged_errors: Any) -> None:
+    server = Noting()
+    made = iter([None, server])
+
+    def build(_: object) -> Any:
+        return next(made) or 1 / 0
+
+    port = bench.reactor.listenTCP(0, listening_with(build), interface="127.0.0.1")
+    bench.dial(port.getHost().port)
+    bench.dial(port.getHost().port)
+    await bench.until(lambda: server.notes)
+    assert len(logged_errors.take(ZeroDivisionError)) == 1
+    await port.stopListening()
+    server.transport.abortConnection()
+
+
+@test
+async def test_what_accept_fails_with_is_left_to_twisted(bench: Bench) -> None:
+    """Here a client that a firewall rule refuses: Twisted accepts the next one."""
+    server = Noting()
+    where = bench.serving(server)
+    port = bench.listening
+
+    class Refusing:
+        def __init__(self) -> None:
+            self.refused = 0
+            self.socket = port.socket
+
+        def accept(self) -> Any:
+            self.refused += 1
+            if self.refused < 3:
+                raise PermissionError(errno.EPERM, "refused")
+            return self.socket.accept()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.socket, name)
+
+    port.socket = refusing = Refusing()
+    bench.dial(where)
+    await bench.until(lambda: server.notes)
+    assert refusing.refused >= 3
+    port.socket = refusing.socket
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6")
+@test
+async def test_a_client_by_ipv6_has_its_address(bench: Bench) -> None:
+    server = Noting()
+    try:
+        port = bench.reactor.listenTCP(0, listening_with(lambda _: server), interface="::1")
+    except CannotListenError:
+        pytest.skip("there is no IPv6 here")
+    peer = bench.keep(socket.create_connection(("::1", port.getHost().port)))
+    await bench.until(lambda: server.notes)
+    found = server.transport.getPeer()
+    assert (type(found), found.host, found.port) == (IPv6Address, "::1", peer.getsockname()[1])
+    await port.stopListening()
+    server.transport.abortConnection()
+
+
+@test
+async def test_a_connection_that_is_open_by_the_next_turn_is_never_watched(bench: Bench) -> None:
+    server, client = Noting(), Noting()
+    where = bench.serving(server)
+    watched: list[Any] = []
+    add_writer = bench.reactor.addWriter
+    bench.reactor.addWriter = lambda writer: (watched.append(writer), add_writer(writer))
+    try:
+        bench.reactor.connectTCP("127.0.0.1", where, Once(client))
+        await bench.until(lambda: client.notes and server.notes)
+    finally:
+        del bench.reactor.addWriter
+    assert watched == []
+    client.transport.abortConnection()
+
+
+@test
+async def test_a_connection_that_takes_longer_is_watched_until_it_is_open(bench: Bench) -> None:
+    """The server's backlog is full: it takes the client when it has accepted the others."""
+    listening = bench.keep(socket.socket())
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(0)
+    others = [bench.keep(socket.socket()) for _ in range(4)]
+    for each in others:
+        each.setblocking(False)
+        each.connect_ex(listening.getsockname())
+    client = Noting()
+    factory = Once(client)
+    connector = bench.reactor.connectTCP("127.0.0.1", listening.getsockname()[1], factory, timeout=PATIENCE)
+    await bench.turns(5)
+    transport = connector.transport
+    assert (client.notes, transport._is_watched) == ([], True)
+    connector.stopConnecting()
+    await bench.turns(2)
+    assert factory.failed.check(UserError)
+    assert transport not in bench.reactor.getWriters()
+
+
+@test
+async def test_an_attempt_is_given_up_before_its_first_turn(bench: Bench) -> None:
+    factory = Once(Noting())
+    connector = bench.reactor.connectTCP("127.0.0.1", bench.serving(Noting()), factory)
+    connector.stopConnecting()
+    await bench.turns(3)
+    assert factory.failed.check(UserError)
+
+
+@test
+async def test_an_attempt_is_given_up_in_the_turn_that_it_began_in(bench: Bench) -> None:
+    factory = Once(Noting())
+    connector = bench.reactor.connectTCP("127.0.0.1", bench.serving(Noting()), factory)
+    transport = connector.transport
+    bench.reactor.callLater(0, connector.stopConnecting)  # after connect(2), before it has been looked at
+    await bench.turns(3)
+    assert factory.failed.check(UserError)
+    assert not transport._next_try.active()
+
+
+@test
+async def test_a_client_protocol_that_raises_as_it_is_made_loses_its_connection(
+    bench: Bench, logged_errors: Any
+) -> None:
+    server, client = Noting(), Noting()
+    client.on_made = lambda _: 1 / 0
+    factory = Once(client)
+    bench.reactor.connectTCP("127.0.0.1", bench.serving(server), factory)
+    await bench.until(lambda: factory.lost and server.reason)
+    assert factory.lost.check(ZeroDivisionError)
+    logged_errors.take(ZeroDivisionError)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import select
 import socket
 import sys
@@ -21,7 +19,7 @@ from twisted.internet.utils import getProcessOutput
 from twisted.python.failure import Failure
 
 from tcpapp.reactor.loop import Loop
-from tcpapp.reactor.uvloopreactor import UvloopReactor, Watches
+from tcpapp.reactor.uvloopreactor import UvloopReactor
 from tests.reactor.conftest import Bench, Noting, Watcher, connected, end, go_round, has_come, in_another_thread
 
 test = pytest_twisted.ensureDeferred
@@ -188,41 +186,6 @@ async def test_processes_threads_timers_and_datagrams(bench: Bench) -> None:
         peer.sendto(b"datagram", ("127.0.0.1", port.getHost().port))
         assert await heard == b"datagram"
     await port.stopListening()
-
-
-# What the system can watch --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
-def test_a_watch_is_reserved_until_it_is_released() -> None:
-    """As one that the system keeps: a second one for the same descriptor is refused."""
-    watches, (reading, writing) = Watches(), os.pipe()
-    watches.reserve(reading)
-    with pytest.raises(OSError, match=os.strerror(errno.EEXIST)):
-        watches.reserve(reading)
-    watches.release(reading)
-    watches.reserve(reading)
-    for each in (reading, writing):
-        os.close(each)
-
-
-def test_without_epoll_nothing_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(select, "epoll", raising=False)
-    watches = Watches()
-    watches.reserve(0)
-    watches.release(0)
-
-
-@test
-async def test_a_connection_holds_its_reserved_watch_for_one_turn(bench: Bench) -> None:
-    """Then libuv's own watch has taken its place, and it can be reserved again."""
-    server = Noting()
-    await bench.meet(server)
-    descriptor = server.transport.fileno()
-    while server.transport._stream is None:
-        await deferLater(bench.reactor, 0)
-    bench.reactor.watches.reserve(descriptor)
-    bench.reactor.watches.release(descriptor)
 
 
 # Where there is no epoll ---------------------------------------------------------------------------------------------

@@ -1,0 +1,174 @@
+"""
+Run the tests of other people's packages on the uvloop reactor beside epoll: ``make conformance-more``.
+
+Each package of `packages.PACKAGES` has a virtual environment of its own in ``.venv/more``, in which its tests run on
+one reactor after the other. A test that passes on epoll and fails on ours, and does so again alone, is told. A package
+that cannot be installed here, or whose program is not there, is passed over, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import venv
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from tests.conformance.beside import ROOT, Broke, Runner, again_alone, counted, worse
+from tests.conformance.packages import PACKAGES, Package
+
+__all__ = ["NotHere", "compare", "main", "pinned", "prepare"]
+
+HOME = ROOT / ".venv" / "more"
+LOCKED = ROOT / "requirements" / "conformance.txt"
+BASE = ("twisted", "uvloop", "typing-extensions", "pyopenssl", "service-identity", "idna", "pyhamcrest", "setuptools")
+"""What both reactors and the runner need in each environment."""
+LONGEST = 600.0
+"""Seconds; the longest suite takes a minute."""
+
+
+class NotHere(Exception):
+    """A package's tests cannot be run on this machine."""
+
+
+def pinned(locked: str, loose: Container[str] = ()) -> str:
+    """The versions that a file of locked requirements has, without hashes, and without some: constraints for pip."""
+    lines = re.findall(r"^[\w.-]+==\S+(?: ;[^\\\n]*)?", locked, re.MULTILINE)
+    return "".join(f"{line}\n" for line in lines if line.partition("==")[0] not in loose)
+
+
+def called(*command: str | Path) -> None:
+    """Call a program. Raises `NotHere` with the last line that it said, where it fails."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
+        raise NotHere(next((line for line in said if line.startswith("ERROR")), said[-1]))
+
+
+def prepare(package: Package, call: Callable[..., None] = called, home: Path = HOME) -> Path:
+    """
+    Set up a package's environment, where it is not there yet as the table has it: its folder.
+
+    Raises `NotHere` where that cannot be done, or would be for nothing.
+    """
+    if package.program and not shutil.which(package.program):
+        raise NotHere(f"{package.program} is not installed")
+    folder = home / package.name
+    stamp, wanted = folder / "installed", f"{package!r}\n{LOCKED.read_text()}\n{sys.version}"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return folder
+    venv.create(folder, clear=True, with_pip=True)
+    constraints = folder / "constraints.txt"
+    constraints.write_text(pinned(LOCKED.read_text(), package.loose))
+    pip = (folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+    call(*pip, "install", "--constraint", constraints, package.requirement, *package.needs, *BASE)
+    if package.from_source:
+        call(*pip, "download", "--no-deps", "--no-binary", ":all:", "--dest", folder / "source", package.requirement)
+        unpack(folder / "source")
+    stamp.write_text(wanted)
+    return folder
+
+
+def unpack(folder: Path) -> None:
+    """Unpack the source distribution in a folder there."""
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+
+
+def paths(folder: Path) -> list[Path]:
+    """Where modules are looked for before the environment's own: a source distribution, and this checkout."""
+    return [*(each for each in (folder / "source").glob("*") if each.is_dir()), ROOT]
+
+
+@contextmanager
+def serving(program: str) -> Iterator[None]:
+    """Have a program serve where tests look for it, while they run. Raises `NotHere` where it cannot."""
+    if not program:
+        yield
+        return
+    with socket.socket() as taken:
+        if not taken.connect_ex(("127.0.0.1", REDIS_PORT)):
+            raise NotHere(f"something serves on port {REDIS_PORT} already, whose data the tests would change")
+    command = [program, "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as process:
+        try:
+            wait_for(REDIS_PORT)
+            yield
+        finally:
+            process.kill()  # at once: it keeps nothing, and a script of a test may hold it
+
+
+REDIS_PORT = 6379
+"""Where txredisapi's tests look for redis-server."""
+
+
+def wait_for(port: int, patience: float = 20.0) -> None:
+    """Wait until something serves there. Raises `NotHere` where nothing does."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        with socket.socket() as trying:
+            if not trying.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.05)
+    raise NotHere(f"nothing serves on port {port}")
+
+
+def runner_for(package: Package, folder: Path) -> Runner:
+    """How the tests of a package are run: by its environment's Python, on one reactor after the other."""
+    python, run = folder / "bin" / "python", ROOT / "tests" / "conformance" / "run.py"
+    path = os.pathsep.join(map(str, paths(folder)))
+    return Runner(
+        (str(python), "-W", "ignore", str(run)),
+        {**os.environ, **package.environment, "PYTHONPATH": path},
+        LONGEST,
+        at_once=False,
+        around=partial(serving, package.program),
+    )
+
+
+def compare(package: Package, runner: Runner) -> dict[str, str]:
+    """
+    What fails on ours and not on epoll, twice; that the whole run breaks is such a fault, too.
+
+    Raises `NotHere` where the run breaks on epoll.
+    """
+    try:
+        first = runner.run(package.modules)
+    except Broke as why:
+        if why.reactor == "epoll":
+            raise NotHere(str(why)) from why
+        return {package.name: str(why)}
+    for reactor, results in first.items():
+        print(f"{package.requirement} on {reactor}: {counted(results)}", flush=True)
+    return again_alone(runner, worse(first))
+
+
+def main(wanted: Sequence[str]) -> int:
+    """Run all of them, or those that are named; 0 if nothing is worse on ours."""
+    bad = False
+    for package in PACKAGES:
+        if wanted and package.name not in wanted:
+            continue
+        try:
+            faults = compare(package, runner_for(package, prepare(package)))
+        except NotHere as why:
+            print(f"{package.requirement} is passed over: {why}", flush=True)
+            continue
+        bad = bad or bool(faults)
+        for name, why in sorted(faults.items()):
+            print(f"{name}\n    {why}", flush=True)
+    print("some fail on uvloop alone" if bad else "nothing that passes on epoll fails on uvloop")
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

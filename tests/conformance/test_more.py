@@ -1,0 +1,153 @@
+"""What the run of other people's tests makes of what it finds; with no network, and no other package."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance import beside, more, packages
+
+PACKAGE = packages.Package("some==1.0", ("some.test",), needs=("beside==2.0",))
+
+
+class FakeRunner:
+    """Gives results that were made up, one set for each run; a set that is an exception is raised."""
+
+    def __init__(self, *results: Any) -> None:
+        self.results = list(results)
+        self.asked: list[list[str]] = []
+
+    def run(self, names: Any) -> dict[str, beside.Found]:
+        self.asked.append(list(names))
+        found = self.results.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def found(epoll: dict[str, str], uvloop: dict[str, str]) -> dict[str, beside.Found]:
+    both = {"epoll": epoll, "uvloop": uvloop}
+    return {reactor: {name: (how, "why") for name, how in each.items()} for reactor, each in both.items()}
+
+
+def compared(*results: Any) -> tuple[dict[str, str], list[list[str]]]:
+    runner: Any = FakeRunner(*results)
+    return more.compare(PACKAGE, runner), runner.asked
+
+
+def test_what_fails_on_both_reactors_or_on_epoll_alone_is_no_fault() -> None:
+    faults, asked = compared(found({"m.C.a": "fail", "m.C.b": "fail"}, {"m.C.a": "fail", "m.C.b": "ok"}))
+    assert faults == {}
+    assert asked == [["some.test"]]
+
+
+def test_what_fails_on_ours_alone_is_a_fault_if_it_fails_again_alone() -> None:
+    once = found({"m.C.a": "ok", "m.C.b": "ok", "n.C.c": "ok"}, {"m.C.a": "fail", "m.C.b": "error"})
+    again = found({"m.C.a": "ok", "m.C.b": "ok", "n.C.c": "ok"}, {"m.C.a": "ok", "m.C.b": "error"})
+    faults, asked = compared(once, again)
+    assert faults == {"m.C.b": "error: why", "n.C.c": "absent: it was not run"}
+    assert asked == [["some.test"], ["m", "n"]]
+
+
+def test_one_reactor_comes_after_the_other_each_with_its_surroundings_anew() -> None:
+    began: list[str] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        began.append("begun")
+        yield
+        began.append("ended")
+
+    code = "import sys, json; json.dump({'m.C.' + sys.argv[1]: ['ok', '']}, open(sys.argv[2], 'w'))"
+    runner = beside.Runner((sys.executable, "-c", code), at_once=False, around=around)
+    assert runner.run(["m"]) == {each: {f"m.C.{each}": ("ok", "")} for each in ("epoll", "uvloop")}
+    assert began == ["begun", "ended"] * 2
+
+
+def test_a_run_that_says_nothing_or_takes_too_long_breaks() -> None:
+    with pytest.raises(beside.Broke, match="the run on epoll broke:\nno reactor"):
+        beside.Runner((sys.executable, "-c", "print('no reactor')"), at_once=False).run([])
+    with pytest.raises(beside.Broke, match="it took longer than 0 s"):
+        beside.Runner((sys.executable, "-c", "import time; time.sleep(600)"), longest=0.0).run([])
+
+
+def test_a_run_that_breaks_on_ours_is_a_fault() -> None:
+    faults, _ = compared(beside.Broke("uvloop", "aborted"))
+    assert faults == {"some": "the run on uvloop broke:\naborted"}
+
+
+def test_a_run_that_breaks_on_epoll_is_passed_over() -> None:
+    with pytest.raises(more.NotHere, match="the run on epoll broke"):
+        compared(beside.Broke("epoll", "aborted"))
+
+
+def test_constraints_have_the_locked_versions_and_markers_and_no_hashes() -> None:
+    locked = (
+        "# by make lock\n"
+        "attrs==25.1.0 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n    # via twisted\n"
+        "tomli==2.2.1 ; python_full_version < '3.11' \\\n    --hash=sha256:22\n"
+    )
+    assert more.pinned(locked) == "attrs==25.1.0\ntomli==2.2.1 ; python_full_version < '3.11' \n"
+    assert more.pinned(locked, ("tomli",)) == "attrs==25.1.0\n"
+
+
+def test_an_environment_is_set_up_once_for_what_the_table_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(more.venv, "create", lambda folder, **_: Path(folder).mkdir(exist_ok=True))
+    calls: list[tuple[Any, ...]] = []
+    for _ in range(2):
+        folder = more.prepare(PACKAGE, lambda *command: calls.append(command), tmp_path)
+    assert folder == tmp_path / "some"
+    assert [call[5] for call in calls] == ["install"]
+    assert {"some==1.0", "beside==2.0", *more.BASE} < set(calls[0])
+    more.prepare(packages.Package("some==1.1", ()), lambda *command: calls.append(command), tmp_path)
+    assert len(calls) == 2
+
+
+def test_what_cannot_be_installed_says_why_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(more.venv, "create", lambda folder, **_: Path(folder).mkdir(exist_ok=True))
+
+    def refuse(*_: object) -> None:
+        raise more.NotHere("ERROR: no such version")
+
+    for _ in range(2):
+        with pytest.raises(more.NotHere, match="no such version"):
+            more.prepare(PACKAGE, refuse, tmp_path)
+
+
+def test_a_program_that_is_not_installed_is_the_reason_to_pass_over(tmp_path: Path) -> None:
+    package = packages.Package("some==1.0", (), program="no-such-program")
+    with pytest.raises(more.NotHere, match="no-such-program is not installed"):
+        more.prepare(package, print, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_that_is_taken_is_the_reason_to_pass_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program would serve there, and the tests would change the data of another one."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(more, "REDIS_PORT", taken.getsockname()[1])
+        with pytest.raises(more.NotHere, match="something serves on port"), more.serving("redis-server"):
+            pass
+
+
+def test_what_is_passed_over_is_told_and_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(package: packages.Package) -> Path:
+        raise more.NotHere("no network")
+
+    monkeypatch.setattr(more, "prepare", refuse)
+    assert not more.main([])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"{packages.PACKAGES[0].requirement} is passed over: no network"
+    assert len(told) == len(packages.PACKAGES) + 1
+
+
+def test_every_version_in_the_table_is_exact() -> None:
+    for package in packages.PACKAGES:
+        assert all("==" in each for each in (package.requirement, *package.needs))

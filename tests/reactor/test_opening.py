@@ -1,0 +1,271 @@
+"""How a connected socket gets a transport of uvloop's, and when it needs none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.protocol import ClientFactory, Factory
+from twisted.python.failure import Failure
+from typing_extensions import Self
+
+from tcpapp.reactor.opening import Openings
+from tests.reactor.conftest import Bench, Noting
+
+test = pytest_twisted.ensureDeferred
+
+
+# What the system can watch --------------------------------------------------------------------------------------------
+
+
+HAS_EPOLL = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
+
+
+@HAS_EPOLL
+@test
+async def test_a_watch_is_made_in_the_loops_own_epoll_for_no_event(bench: Bench) -> None:
+    reading, writing = os.pipe()
+    bench.reactor.openings.watch(reading)
+    own = os.dup(bench.reactor._asyncioEventloop._get_backend_id())
+    with select.epoll.fromfd(own) as found, pytest.raises(FileExistsError):
+        found.register(reading, 0)
+    bench.reactor.openings.watch(reading)  # it has one
+    os.write(writing, b"x")
+    await bench.turns(2)
+    os.close(writing)
+    await bench.turns(2)  # nobody is told of the hang-up, and the loop goes on
+    os.close(reading)
+
+
+@HAS_EPOLL
+def test_a_watch_that_the_system_does_not_make_is_an_error(bench: Bench) -> None:
+    with Path(__file__).open("rb") as file, pytest.raises(OSError, match=os.strerror(errno.EPERM)):
+        bench.reactor.openings.watch(file.fileno())
+
+
+def test_without_epoll_no_watch_is_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "epoll", raising=False)
+    Openings(bench.reactor._asyncioEventloop).watch(-1)
+
+
+@test
+async def test_a_connection_is_in_the_loops_epoll_as_soon_as_it_is_accepted(bench: Bench) -> None:
+    """Before libuv asks for it, which ends the process where it cannot have it."""
+    server = Noting()
+    watched: list[int] = []
+    watch = bench.reactor.openings.watch
+    bench.reactor.openings.watch = lambda descriptor: (watched.append(descriptor), watch(descriptor))
+    try:
+        await bench.meet(server)
+    finally:
+        del bench.reactor.openings.watch
+    assert watched == [server.transport.fileno()]
+
+
+# Handing over ---------------------------------------------------------------------------------------------------------
+
+
+class Opened:
+    """Counts the connections that were handed over to uvloop on a reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.openings = reactor.openings
+        self.open = self.openings.open
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        def counting(stream: Any) -> Any:
+            self.count += 1
+            return self.open(stream)
+
+        self.openings.open = counting
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.openings.open
+
+
+def connect(bench: Bench, where: Any, client: Noting) -> None:
+    factory = ClientFactory()
+    factory.noisy = False
+    factory.buildProtocol = lambda _: client  # type: ignore[assignment, return-value]
+    if isinstance(where, str):
+        bench.reactor.connectUNIX(where, factory)
+    else:
+        bench.reactor.connectTCP("127.0.0.1", where, factory)
+
+
+@pytest.mark.parametrize("unix", [False, True])
+@test
+async def test_a_connection_that_is_closed_as_it_is_made_is_not_handed_over(bench: Bench, unix: bool) -> None:
+    server, client = Noting(), Noting()
+    for each in (server, client):
+        each.on_made = lambda end: end.transport.loseConnection()
+    with Opened(bench.reactor) as opened:
+        connect(bench, bench.serving(server, unix=unix), client)
+        await bench.until(lambda: server.reason and client.reason)
+    assert opened.count == 0
+    assert any(each.reason.check(ConnectionDone) for each in (server, client))  # a second one may meet a closed peer
+    assert not list(bench.reactor.connections)
+
+
+@test
+async def test_a_connection_that_is_closed_as_it_is_made_is_lost_after_the_call(bench: Bench) -> None:
+    """As on Twisted's own reactors: a call that was made before comes before."""
+    server = Noting()
+    server.on_made = lambda end: (
+        end.transport.loseConnection(),
+        bench.reactor.callLater(0, end.notes.append, "called"),
+        end.notes.append("returned"),
+    )
+    peer = bench.dial(bench.serving(server))
+    await bench.until(lambda: server.reason)
+    assert server.notes == ["made", "returned", "called", "lost"]
+    assert await bench.read(peer, 1) == b""
+
+
+@pytest.mark.parametrize("later", [False, True])
+@test
+async def test_what_is_written_after_the_close_arrives(bench: Bench, later: bool) -> None:
+    """In the same call, or in the next turn, before the connection is lost: Twisted's transports send that."""
+    server = Noting()
+
+    def close_and_write(end: Any) -> None:
+        end.transport.loseConnection()
+        if later:
+            bench.reactor.callLater(0, end.transport.write, b"the last word")
+        else:
+            end.transport.write(b"the last word")
+
+    server.on_made = close_and_write
+    assert await bench.read(bench.dial(bench.serving(server)), 100) == b"the last word"
+    await bench.until(lambda: server.reason)
+
+
+@test
+async def test_a_connection_that_is_aborted_as_it_is_made_resets(bench: Bench) -> None:
+    server = Noting()
+    server.on_made = lambda end: end.transport.abortConnection()
+    with Opened(bench.reactor) as opened:
+        peer = bench.dial(bench.serving(server))
+        await bench.until(lambda: server.reason)
+    assert (opened.count, server.reason.type) == (0, ConnectionAborted)
+    with pytest.raises(ConnectionResetError):
+        peer.recv(1)
+
+
+@test
+async def test_a_connection_that_is_not_handed_over_by_who_made_it_is_in_the_next_round(bench: Bench) -> None:
+    """As one that is adopted, or that a program makes a transport of."""
+    here, there = socket.socketpair()
+    server = Noting()
+    factory: Any = Factory()
+    factory.buildProtocol = lambda _: server
+    here.setblocking(False)
+    bench.reactor.adoptStreamConnection(here.fileno(), here.family, factory)
+    here.close()
+    assert server.transport._opening is None
+    bench.keep(there).sendall(b"hello")
+    await bench.until(lambda: server.data == b"hello")
+    server.transport.abortConnection()
+
+
+@test
+async def test_a_connection_that_is_lost_before_uvloop_has_it_is_closed(bench: Bench) -> None:
+    """Here by another one that is accepted in the same turn."""
+    one, other = Noting(), Noting()
+    other.on_made = lambda _: one.transport.connectionLost(Failure(ConnectionLost()))
+    where = bench.serving(one, other)
+    peer = bench.dial(where)
+    bench.dial(where)
+    bench.listening.doRead()
+    assert one.notes == ["made", "lost"]
+    assert await bench.read(peer, 1) == b""
+
+
+@test
+async def test_a_program_can_take_the_socket_away_as_the_connection_is_made(bench: Bench) -> None:
+    """The protocol adopts a copy of it, and closes it: the copy is another connection."""
+    first, second, third = Noting(), Noting(), Noting()
+    second.on_data = lambda end: end.transport.write(bytes(end.data).upper())
+    factory: Any = Factory()
+    factory.buildProtocol = lambda _: second
+
+    def adopt(end: Any) -> None:
+        bench.reactor.removeReader(end.transport)
+        bench.reactor.adoptStreamConnection(end.transport.fileno(), socket.AF_INET, factory)
+        end.transport.getHandle().close()
+
+    first.on_made = adopt
+    where = bench.serving(first, third)
+    peer = bench.dial(where)
+    peer.sendall(b"hello")
+    assert await bench.read(peer, 5) == b"HELLO"
+    bench.dial(where)
+    await bench.until(lambda: third.notes)
+    assert (first.notes, bytes(first.data)) == (["made"], b"")
+    second.transport.abortConnection()
+    await bench.until(lambda: second.reason)
+
+
+@test
+async def test_a_connection_that_uvloop_does_not_take_is_lost_and_no_other(bench: Bench, logged_errors: Any) -> None:
+    one, other = Noting(), Noting()
+    openings = bench.reactor.openings
+    take = openings.open
+
+    def open_all_but_one(stream: Any) -> Any:
+        if stream.protocol is one:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return take(stream)
+
+    openings.open = open_all_but_one
+    try:
+        where = bench.serving(one, other)
+        peer, _ = bench.dial(where), bench.dial(where)
+        await bench.until(lambda: one.reason and other.notes)
+    finally:
+        del openings.open
+    assert one.reason.check(OSError)
+    assert await bench.read(peer, 1) == b""
+    assert len(logged_errors.take(OSError)) == 1
+
+
+@test
+async def test_tcp_nodelay_is_left_as_it_is(bench: Bench) -> None:
+    for wanted in (False, True):
+        server = Noting()
+        server.on_made = lambda end, wanted=wanted: end.transport.setTcpNoDelay(wanted)
+        await bench.meet(server)
+        await bench.turns(3)
+        assert server.transport.getTcpNoDelay() == wanted
+        assert server.transport.getHandle().family == socket.AF_INET
+
+
+@test
+async def test_a_connection_that_has_ended_is_held_by_nothing(bench: Bench) -> None:
+    """Nor by uvloop's coroutine that opened it, which the next connection would have brought to its end."""
+    server = Noting()
+    peer = await bench.meet(server)
+    await bench.until(lambda: server.transport._stream is not None)
+    assert bench.reactor.openings._unfinished[0] is server.transport
+    peer.close()
+    await bench.until(lambda: server.reason)
+    await bench.turns(3)
+    assert bench.reactor.openings._unfinished == (None, None)
+
+
+@test
+async def test_the_next_connection_ends_what_opened_the_one_before(bench: Bench) -> None:
+    one, other = Noting(), Noting()
+    await bench.meet(one)
+    await bench.meet(other)
+    await bench.until(lambda: one.transport._stream is not None and other.transport._stream is not None)
+    assert bench.reactor.openings._unfinished[0] is other.transport
