@@ -95,6 +95,8 @@ class Openings:
         """
         self._finish()
         self._unfinished = (stream, opening)
+        if stream._is_lent:  # the reactor is not to keep it alive
+            self._loop.call_soon(self.ended, stream)
 
     def ended(self, stream: Stream) -> None:
         """A connection has ended, or is not to be held."""

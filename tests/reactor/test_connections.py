@@ -274,6 +274,22 @@ def test_a_forgotten_connection_is_closed(either: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_connection_that_is_forgotten_as_it_is_made_is_closed(either: Any) -> None:
+    def drive() -> None:
+        server = Noting()
+        server.on_made = lambda end: forget(either, end)
+        _, peer = connected(either, server)
+        with peer:
+            rounds(either)
+            gc.collect()
+            rounds(either)
+            peer.settimeout(PATIENCE)
+            assert peer.recv(1) == b""
+
+    in_another_thread(drive)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_socket_of_a_forgotten_connection_lives_on_with_who_reads_it(either: Any) -> None:
     def drive() -> None:
         server, peer = connected(either)
