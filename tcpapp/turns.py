@@ -155,10 +155,11 @@ class Steps:
     """
     Work that is done in steps, such as TLS handshakes: a step cannot be cut, and takes longer than most messages.
 
-    One step is done in a turn of the reactor. The next steps wait for later turns, first come, first served. Where the
-    rest of a turn takes longer than a step, as many steps are done in the next turn as take as long as that. So steps
-    add to the wait of a connection one step, or as much as all other work does, and get half of the time at the least.
-    It sets a timer only for the turn after a step, and while there are steps that wait.
+    One step is done in a turn, and between two turns the reactor looks at its sockets twice, as between those of
+    `Turns`. The next steps wait for later turns, first come, first served. Where all else between two turns takes longer
+    than a step, as many steps are done in the next turn as take as long as that. So steps add to the wait of a connection
+    one step, or as much as all other work does, and get half of the time at the least. It sets a timer only until the
+    turn after a step, and while there are steps that wait.
     """
 
     __slots__ = ("_call", "_ended", "_waiting")
@@ -191,19 +192,22 @@ class Steps:
         """Something that takes as long as a step is done in this turn: no step is done in it after that."""
         if self._call is None:
             self._ended = clock.seconds()
-            self._call = clock.callLater(0, self._turn, clock)
+            self._call = clock.callLater(0, self._look_again, clock)
 
     def leave(self, step: Callable[[], None]) -> None:
         """Call it no more. Nothing is done for a step that does not wait."""
         self._waiting.pop(step, None)
 
-    def _turn(self, clock: IReactorTime) -> None:
+    def _look_again(self, clock: IReactorTime) -> None:
+        self._call = clock.callLater(0, self._give_turn, clock)
+
+    def _give_turn(self, clock: IReactorTime) -> None:
         self._call = None
         if not self._waiting:
             return
         now = clock.seconds()
         until = now + (now - self._ended)
-        self._call = clock.callLater(0, self._turn, clock)  # first: the others go on whatever a step brings about
+        self._call = clock.callLater(0, self._look_again, clock)  # first: the others go on whatever a step brings about
         try:
             while self._waiting:
                 step, _ = self._waiting.popitem(last=False)

@@ -108,14 +108,14 @@ def test_fifty_handshakes_at_once_are_one_step_in_each_turn(serve: Callable[...,
         each.shake()
     assert served.steps == 0
     for turn in range(1, 51):
-        clock.turn()
+        clock.give_turn()
         assert served.steps == turn
     for each in clients:
         each.shake()
     begun = served.steps
     for _ in range(60):
         before = served.steps
-        clock.turn()
+        clock.give_turn()
         assert served.steps - before <= 1
     assert served.steps == begun + 50
     assert (served.of(Opened), len(served.server.connections), len(served.server.settings.steps)) == (50, 50, 0)
@@ -127,7 +127,7 @@ def test_a_handshake_alone_waits_for_nobody(serve: Callable[..., Served]) -> Non
     served = serve(clock)
     client = served.client()
     for count in (1, 2):
-        clock.turn()
+        clock.give_turn()
         client.shake()
         assert served.steps == count
     assert served.of(Opened) == 1
@@ -144,10 +144,10 @@ def test_what_waits_for_its_turn_is_bounded(serve: Callable[..., Served]) -> Non
     client.transport.receive(b"\x17\x03\x03\x00\x01x" * 1000)
     assert client.transport.unread == 6000
     clock.rightNow += 11
-    clock.turn()
+    clock.give_turn()
     assert (served.of(NeverOpened), client.transport.unread) == (0, 6000)
     for _ in range(TURNS):
-        clock.turn()
+        clock.give_turn()
     assert (served.of(NeverOpened), client.transport.unread) == (1, 0)  # it spoke no TLS
 
 
@@ -160,9 +160,9 @@ def test_a_connection_that_is_lost_leaves_its_turn(serve: Callable[..., Served])
         each.shake()
     layer = lost.transport.protocol
     lost.transport.abortConnection()
-    clock.turn()
+    clock.give_turn()
     assert (served.steps, served.of(NeverOpened), len(served.server.settings.steps)) == (1, 1, 1)
-    clock.turn()
+    clock.give_turn()
     assert (served.steps, len(served.server.settings.steps)) == (2, 0)
     assert "dataReceived" not in vars(layer)
 
@@ -176,10 +176,10 @@ def test_bytes_that_come_all_the_same_are_kept_in_order(serve: Callable[..., Ser
     client.transport.receive = lambda data: [receive(data[at : at + 100]) for at in range(0, len(data), 100)]  # type: ignore[assignment, method-assign, misc, return-value]
     client.shake()
     assert served.steps == 0
-    clock.turn()
+    clock.give_turn()
     assert served.steps == 1
     for _ in range(TURNS):
-        clock.turn()
+        clock.give_turn()
     client.shake()
     assert served.of(Opened) == 1
 
@@ -213,6 +213,6 @@ def test_limits_count_a_handshake_that_was_begun_and_left(serve: Callable[..., S
     served.client()
     assert served.server.refused == 1
     for _ in range(TURNS):
-        clock.turn()
+        clock.give_turn()
     clock.advance(10)
     assert (served.of(NeverOpened), len(served.server.admission)) == (2, 0)

@@ -212,16 +212,16 @@ def test_one_step_is_done_in_a_turn() -> None:
         steps.take(step_of(done, name), clock)
     assert (done, len(steps)) == (["a"], 2)
     for count in (2, 3):
-        clock.turn()
+        clock.give_turn()
         assert done == list("abc"[:count])
-    clock.turn()
+    clock.give_turn()
     assert (len(steps), clock.getDelayedCalls()) == (0, [])
 
 
 def test_a_step_in_a_later_turn_is_done_at_once() -> None:
     steps, clock, done = Steps(), TurnClock(), list[str]()
     steps.take(step_of(done, "first"), clock)
-    clock.turn()
+    clock.give_turn()
     steps.take(step_of(done, "second"), clock)
     assert done == ["first", "second"]
 
@@ -232,7 +232,7 @@ def test_no_step_is_done_in_a_turn_with_something_as_long() -> None:
     steps.count(clock)
     steps.take(step_of(done, "step"), clock)
     assert (done, len(clock.getDelayedCalls())) == ([], 1)
-    clock.turn()
+    clock.give_turn()
     assert done == ["step"]
 
 
@@ -243,9 +243,9 @@ def test_steps_take_as_long_as_all_else_in_a_turn() -> None:
         steps.take(step_of(done, str(number), clock, 0.001), clock)
     assert len(done) == 1
     clock.rightNow += 0.0049  # other connections' work in this turn
-    clock.turn()
+    clock.give_turn()
     assert len(done) == 1 + 5
-    clock.turn()
+    clock.give_turn()
     assert len(done) == 1 + 5 + 1
 
 
@@ -256,7 +256,7 @@ def test_a_step_that_waits_already_keeps_its_place() -> None:
     for each in (again, other, again):
         steps.take(each, clock)
     for _ in range(3):
-        clock.turn()
+        clock.give_turn()
     assert done == ["again", "other"]
 
 
@@ -269,7 +269,7 @@ def test_a_step_that_leaves_is_not_done() -> None:
     steps.take(stays, clock)
     steps.leave(gone)
     steps.leave(gone)
-    clock.turn()
+    clock.give_turn()
     assert done == ["stays"]
 
 
@@ -285,6 +285,17 @@ def test_a_step_that_raises_takes_no_turn_from_others() -> None:
     steps.take(raises, clock)
     steps.take(step_of(done, "next"), clock)
     with pytest.raises(ZeroDivisionError):
-        clock.turn()
-    clock.turn()
+        clock.give_turn()
+    clock.give_turn()
     assert done == ["next"]
+
+
+def test_the_sockets_are_looked_at_twice_between_steps() -> None:
+    """As between turns: an answer is sent before the next step."""
+    steps, clock, done = Steps(), TurnClock(), list[str]()
+    for name in "ab":
+        steps.take(step_of(done, name), clock)
+    clock.turn()
+    assert done == ["a"]
+    clock.turn()
+    assert done == ["a", "b"]
