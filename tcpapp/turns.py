@@ -156,10 +156,10 @@ class Steps:
     Work that is done in steps, such as TLS handshakes: a step cannot be cut, and takes longer than most messages.
 
     One step is done in a turn, and between two turns the reactor looks at its sockets twice, as between those of
-    `Turns`. The next steps wait for later turns, first come, first served. Where all else between two turns takes longer
-    than a step, as many steps are done in the next turn as take as long as that. So steps add to the wait of a connection
-    one step, or as much as all other work does, and get half of the time at the least. It sets a timer only until the
-    turn after a step, and while there are steps that wait.
+    `Turns`. The next steps wait for later turns, first come, first served. Where all else between two turns takes
+    longer than a step, as many steps are done in the next turn as take as long as that. So steps add to the wait of a
+    connection one step, or as much as all other work does, and get half of the time at the least. It sets a timer only
+    until the turn after a step, and while there are steps that wait.
     """
 
     __slots__ = ("_call", "_ended", "_waiting")
