@@ -238,9 +238,9 @@ def test_clients_with_whom_tls_is_set_up_are_taken_in_one_in_a_turn(taking):
     steps.take(lambda: done.append("step"), clock)
     steps.take(lambda: done.append("other"), clock)
     port.turn()
-    clock.turn()
+    clock.give_turn()
     assert (done, port.most) == (["step", "other"], 0)
-    clock.turn()
+    clock.give_turn()
     assert port.most == 1
     port.turn()
     door.shut("suspended")
@@ -248,7 +248,7 @@ def test_clients_with_whom_tls_is_set_up_are_taken_in_one_in_a_turn(taking):
     door.open("suspended")
     port.turn()
     door.take_away()
-    clock.turn()
+    clock.give_turn()
     assert (len(steps), port.most) == (0, 0)
 
 
