@@ -33,6 +33,8 @@ serve: $(VENV)/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PO
 APART := tests/framing tests/testing/oracles tests/test_readme.py tests/test_packaging.py tests/testing/test_pytest_plugin.py
 FOLLOWED := tests/docs tests/test_documents.py
 ON_OURS := -p tests.reactors --reactor=uvloop
+# The modules with tests that run on the reactor of pytest-twisted: the others would say the same again.
+WITH_A_REACTOR = $(shell grep -rlE 'global_reactor|pytest_twisted|@bounded' tests --include='test_*.py' | grep -vE '^tests/(reactor|docs)/')
 
 test: $(VENV)/.stamp-dev ## run the tests, under several reactors, and require full coverage
 	@rm -f .coverage .coverage.*
@@ -45,7 +47,7 @@ test: $(VENV)/.stamp-dev ## run the tests, under several reactors, and require f
 
 test-apart: $(VENV)/.stamp-dev
 	$(BIN)/coverage run -m pytest -p no:cacheprovider $(APART) $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -p no:cacheprovider --reactor=asyncio -m 'not once' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -p no:cacheprovider --reactor=asyncio -m 'not once' $(PYTEST_ARGS) $(WITH_A_REACTOR)
 	$(BIN)/python -m pytest -p no:cacheprovider -p tests.reactors --reactor=select tests/testing/contract
 	$(BIN)/coverage run -m pytest -p no:cacheprovider $(ON_OURS) tests/reactor tests/testing/contract
 
