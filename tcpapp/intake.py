@@ -322,12 +322,13 @@ class Intake:
         if self._messages is None or self._credit(self._messages):
             assert self._clock is not None
             self._waiting = True
+            lasts = self.budget if self.budget < inf else 0.0  # where nothing is measured, one has its turn
             if self._busy:
                 self.turns.wait(self.go_on, self._clock)
             elif self.size > self._cheap:
-                self.turns.wait_as_new(self.go_on, self._clock, self.budget)
+                self.turns.wait_as_new(self.go_on, self._clock, lasts)
             else:
-                self.turns.wait_as_quick(self.go_on, self._clock, self.budget if self.budget < inf else 0.0)
+                self.turns.wait_as_quick(self.go_on, self._clock, lasts)
         elif self._waits:
             self._deadlines.start("message_rate", self._messages.until_next())
         else:

@@ -317,6 +317,19 @@ def test_without_a_budget_there_is_none() -> None:
     assert server.answered(peer) == [200]
 
 
+def test_without_a_budget_one_has_its_turn_however_much_it_has() -> None:
+    """Only the number of messages bounds a turn then."""
+    server = Server(limits=Limits(work_per_turn=0, messages_per_turn=2))
+    peers = [server.peer() for _ in range(3)]
+    for each in peers:
+        each.receive(large(1) * 4)
+    heard = [sum(server.answered(*peers))]
+    while server.clock.getDelayedCalls():
+        server.clock.give_turn()
+        heard.append(sum(server.answered(*peers)))
+    assert heard == [2, 4, 6, 8, 10, 12]
+
+
 def test_one_that_ends_while_it_waits_for_its_turn_has_none() -> None:
     """It leaves no timer; one turn's time is given to what it had said, and the rest is counted."""
     server = Server()
