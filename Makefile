@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-apart test-compiled test-latest test-once test-pythons lock wheels lint docs format bench bench-compare conformance conformance-more simulate fuzz soak account clean
+.PHONY: help serve test test-kit test-modules test-programs test-compiled test-latest test-once test-pythons lock wheels lint docs format bench bench-compare conformance conformance-more simulate fuzz soak account clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -26,30 +26,44 @@ serve: $(VENV)/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PO
 	@echo "Serving $(APP). Join with 'nc 127.0.0.1 $(PORT)' or 'telnet 127.0.0.1 $(PORT)'; Ctrl-C stops."
 	@exec $(BIN)/twistd -n --pidfile= tcpapp --app '$(APP)' --listen 'tcp:$(PORT):interface=127.0.0.1'
 
-# What a second process runs beside the first, and shows after it: packages and command lines, which are other processes
-# again, framings and oracles; then what depends on the reactor, under others, without coverage, for it adds none. The
-# select reactor holds transports to their contract, and so does our own, for which coverage is measured, too. The
-# documentation is followed by `make docs`.
-APART := tests/framing tests/testing/oracles tests/test_readme.py tests/test_packaging.py tests/testing/test_pytest_plugin.py
+# Three processes run the tests, side by side. The first has those of single modules. The second has those of framings and
+# of the test kit, which are the longest, and then what depends on the reactor, under asyncio's. The third has those of
+# whole programs, and then what depends on the reactor, under our own; the select reactor holds transports to their
+# contract, and so does ours. Coverage is measured where a module is tested by itself: a program that happens to come by
+# a line proves little of it, and is slower when it is measured. The documentation is followed by `make docs`.
+KIT := tests/framing tests/testing/oracles tests/testing/test_pytest_plugin.py
+PROGRAMS := tests/faults tests/fuzz tests/conformance tests/integration tests/interop tests/simulated tests/typed \
+	tests/test_packaging.py tests/test_readme.py tests/test_seed.py
 FOLLOWED := tests/docs tests/test_documents.py
+PLAIN := $(BIN)/python -m pytest -p no:cacheprovider
+MEASURED := $(BIN)/coverage run -m pytest -p no:cacheprovider
 ON_OURS := -p tests.reactors --reactor=uvloop
 # The modules with tests that run on the reactor of pytest-twisted: the others would say the same again.
 WITH_A_REACTOR = $(shell grep -rlE 'global_reactor|pytest_twisted|@bounded' tests --include='test_*.py' | grep -vE '^tests/(reactor|docs)/')
 
 test: $(VENV)/.stamp-dev ## run the tests, under several reactors, and require full coverage
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory test-apart >$(VENV)/test-apart.log 2>&1 & apart=$$!; trap 'kill $$apart' INT TERM; \
-		$(BIN)/coverage run -m pytest $(APART:%=--ignore=%) $(FOLLOWED:%=--ignore=%) $(PYTEST_ARGS); first=$$?; \
-		$(BIN)/coverage run -m pytest -p no:cacheprovider $(ON_OURS) -m 'not once' tests/integration tests/tls; ours=$$?; \
-		wait $$apart; second=$$?; cat $(VENV)/test-apart.log; [ $$first -eq 0 ] && [ $$ours -eq 0 ] && [ $$second -eq 0 ]
+	@for part in kit programs; do \
+			$(MAKE) --no-print-directory test-$$part >$(VENV)/test-$$part.log 2>&1 & others="$$others $$!"; \
+		done; trap 'kill $$others' INT TERM; \
+		$(MAKE) --no-print-directory test-modules; failed=$$?; \
+		for each in $$others; do wait $$each || failed=1; done; \
+		cat $(VENV)/test-kit.log $(VENV)/test-programs.log; [ $$failed -eq 0 ]
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-test-apart: $(VENV)/.stamp-dev
-	$(BIN)/coverage run -m pytest -p no:cacheprovider $(APART) $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -p no:cacheprovider --reactor=asyncio -m 'not once' $(PYTEST_ARGS) $(WITH_A_REACTOR)
-	$(BIN)/python -m pytest -p no:cacheprovider -p tests.reactors --reactor=select tests/testing/contract
-	$(BIN)/coverage run -m pytest -p no:cacheprovider $(ON_OURS) tests/reactor tests/testing/contract
+test-modules: $(VENV)/.stamp-dev
+	$(MEASURED) $(KIT:%=--ignore=%) $(PROGRAMS:%=--ignore=%) $(FOLLOWED:%=--ignore=%) $(PYTEST_ARGS)
+
+test-kit: $(VENV)/.stamp-dev
+	$(MEASURED) $(KIT) $(PYTEST_ARGS)
+	$(PLAIN) --reactor=asyncio -m 'not once' $(WITH_A_REACTOR) $(PYTEST_ARGS)
+	$(PLAIN) -p tests.reactors --reactor=select tests/testing/contract $(PYTEST_ARGS)
+
+test-programs: $(VENV)/.stamp-dev
+	$(PLAIN) $(PROGRAMS) $(PYTEST_ARGS)
+	$(MEASURED) $(ON_OURS) tests/reactor tests/testing/contract $(PYTEST_ARGS)
+	$(PLAIN) $(ON_OURS) -m 'not once' tests/integration tests/tls $(PYTEST_ARGS)
 
 # The wheel is unpacked in a folder of its own, which comes before this one where modules are looked for.
 test-compiled: $(VENV)/.stamp-compiled ## compile the path of a message, and run the tests on that

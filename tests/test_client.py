@@ -203,6 +203,15 @@ def test_connections_share_the_rates_of_the_log(hosts: Hosts, monkeypatch: pytes
     assert len([each for each in lines if "closed: lost" in each]) == CLOSES
 
 
+def test_connect_takes_a_telemetry_of_its_own(hosts: Hosts) -> None:
+    """What it tells goes there, and not into the log."""
+    events: list[Event] = []
+    hosts.listen(echo, telemetry=Telemetry())
+    connection = hosts.connect(telemetry=Telemetry(events.append))
+    hosts.run(connection.close())
+    assert [type(event).__name__ for event in events] == ["Opened", "Closed"]
+
+
 def test_connect_takes_endpoint_strings(hosts: Hosts) -> None:
     """A UNIX socket's string is an endpoint as good as any."""
     hosts.listen(echo, "unix:/run/app.sock")

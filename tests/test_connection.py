@@ -15,6 +15,7 @@ from tcpapp.client import MessageClientFactory
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection import MessageProtocol, State
 from tcpapp.errors import InvalidOption, NotConnected, UnsendableMessage
+from tcpapp.limits import Policies
 from tcpapp.server import MessageServerFactory
 from tcpapp.settings import Settings
 from tcpapp.telemetry import AppFailed, Closed, LateReply, MessagesSkipped, Opened, Telemetry
@@ -325,6 +326,16 @@ def test_without_a_clock_and_a_reactor_no_timer_runs() -> None:
     connection.drain(1)
     connection.close(1)
     connection.connectionLost()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_small_writes_wait_for_nothing_unless_that_is_left_to_the_system(at_once: bool) -> None:
+    """TCP_NODELAY is set as the connection begins, or not touched."""
+    asked: list[object] = []
+    transport = NotedTransport()
+    transport.setTcpNoDelay = asked.append
+    Peer(transport=transport, policies=Policies(no_delay=at_once))
+    assert asked == [True] * at_once
 
 
 def test_the_clock_is_the_transports_reactor_unless_another_is_given() -> None:

@@ -561,6 +561,17 @@ def test_small_sends_count_for_what_they_take() -> None:
     assert rig.outbox.held == 11 * (SEND_COST + 1) + 2 * HIGH
 
 
+def test_a_send_counts_until_its_sender_is_told() -> None:
+    """All of its bytes are with the transport by then, which is over its mark."""
+    rig = Rig()
+    rig.block()
+    first, second = rig.send(b"a" * (HIGH + 1)), rig.send(b"b")
+    rig.transport.flush()
+    assert (first, second, rig.outbox.held) == ([], [], 2 * HIGH + 2 * SEND_COST)
+    rig.transport.flush()
+    assert (first, second, rig.outbox.held) == ([None], [None], 0)
+
+
 def test_small_writes_that_wait_are_joined() -> None:
     """As many as make a piece of the write mark's size: they take no more memory than their bytes."""
     rig = Rig()

@@ -389,7 +389,9 @@ class Twistd(usage.Options):
 
 
 @pytest.mark.parametrize(
-    ("content", "stays"), [(f"{os.getpid()}\n", False), ("1", True), ("none", True), ("", True), (None, False)]
+    ("content", "stays"),
+    [(f"{os.getpid()}\n", False), ("1", True), ("none", True), ("", True), (None, False)],
+    ids=["its own", "another", "none", "empty", "no file"],
 )
 def test_a_pid_file_with_its_own_id_is_removed(here: Path, content: str | None, stays: bool) -> None:
     """It is left from a process that was killed, in a container, say; every other one is for twistd to judge."""

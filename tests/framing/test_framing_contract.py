@@ -299,7 +299,11 @@ def test_messages_before_the_fault_come_first() -> None:
 
 
 @each_framing
-@pytest.mark.parametrize("message", ["hello", 5, None, bytearray(b"hello"), memoryview(b"hello"), [b"x"]], ids=repr)
+@pytest.mark.parametrize(
+    "message",
+    ["hello", 5, None, bytearray(b"hello"), memoryview(b"hello"), [b"x"]],
+    ids=lambda each: type(each).__name__,
+)
 def test_only_bytes_are_sent(framing: Framing, message: object) -> None:
     """What is not `bytes` cannot be sent, and the error says what to give instead."""
     for send in (framing.frame, lambda message: framing.frame_all([b"ok!", message])):

@@ -258,6 +258,16 @@ def test_runs_of_one_length(framing: LengthPrefixed, runs: list[tuple[int, int]]
         assert read(framing, chunks) == expected
 
 
+@pytest.mark.parametrize("size", [1024, 1025])
+def test_runs_of_large_messages(size: int) -> None:
+    """Those over 1 KiB are cut one at a time."""
+    framing = LengthPrefixed(2)
+    messages = [bytes([number]) * size for number in range(50)]
+    stream = framing.frame_all(messages)
+    for chunks in ([stream], [stream[at : at + 5000] for at in range(0, len(stream), 5000)]):
+        assert read(framing, chunks) == Outcome(tuple(messages), None, 0)
+
+
 def lengths(runs: list[tuple[int, int]]) -> list[int]:
     """Each length as often as it comes."""
     return [size for size, count in runs for _ in range(count)]
