@@ -21,191 +21,28 @@ loop, gets `InvalidOption`, which says what to do; a child of a process whose re
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, cast
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 from typing_extensions import Self, override
 
 from tcpapp.app import Batch, Conversation, batch, handlers_of
 from tcpapp.app import conversation as twisteds_conversation
 from tcpapp.client import connect as twisteds_connect
-from tcpapp.errors import InvalidOption, NotConnected
-from tcpapp.forks import check_fork
+from tcpapp.errors import NotConnected
+from tcpapp.futures import Receiving, deferred, future, start
 from tcpapp.listening import listen as twisteds_listen
 from tcpapp.pool import Pool
 from tcpapp.recovering import Client
 
 __all__ = ["Native", "app", "client", "connect", "conversation", "deferred", "future", "listen", "pool", "start"]
 
-NOT_IN_A_TASK = (
-    "aio: a Twisted coroutine cannot await asyncio; there, await what tcpapp itself gives (tcpapp.connect, Client), "
-    "or run the coroutine as a task, by aio.app or aio.deferred(...)"
-)
-ANOTHER_LOOP = (
-    "aio: Twisted's reactor runs on another loop of asyncio, of an earlier asyncio.run() say, and a process has one "
-    "reactor; do everything in one asyncio.run(main()), or start a process for each loop"
-)
-
-
-def start() -> Any:
-    """
-    Have Twisted's reactor run on the loop that runs now, if it does not yet; returns it.
-
-    Raises `InvalidOption` where no loop runs, or where the reactor is another one, or another loop's, and `Forked` in a
-    child of the process in which the reactor ran: the program's fault.
-    """
-    loop = _running_loop()
-    if loop is None:
-        raise _no_loop()
-    from twisted.internet import asyncioreactor
-
-    if installed_reactor() is None:
-        asyncioreactor.install(loop)
-    from twisted.internet import reactor as global_reactor
-
-    reactor: Any = global_reactor
-    check_fork(reactor, "aio")
-    its = _loop_of(reactor)
-    if its is None:
-        raise InvalidOption(
-            f"aio: the reactor of this program is {type(reactor).__name__}, and not asyncio's on the loop that runs; "
-            "call aio.start(), or use aio, before twisted.internet.reactor is imported"
-        )
-    if its is not loop:
-        raise InvalidOption(ANOTHER_LOOP)
-    if not reactor.running:
-        reactor.startRunning(False)
-        _ending.append(_ends_with_its_loop(reactor))
-        with contextlib.suppress(StopIteration):
-            _ending[0].__anext__().send(None)
-    return reactor
-
-
-_ending: list[Any] = []
-
-
-async def _ends_with_its_loop(reactor: Any) -> AsyncIterator[None]:
-    """A loop that ends ends the generators that it has seen begin: so what Twisted's threads wait for is told."""
-    try:
-        yield
-    finally:
-        if reactor.threadpool is not None:
-            reactor.threadpool.stop()
-
-
-def installed_reactor() -> Any:
-    """The global reactor; `None` where the program has chosen none yet."""
-    return sys.modules.get("twisted.internet.reactor")
-
-
-def _loop_of(reactor: Any) -> asyncio.AbstractEventLoop | None:
-    """The loop that `reactor` runs on; `None` where that is none of asyncio's."""
-    return getattr(reactor, "_asyncioEventloop", None)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _no_loop() -> InvalidOption:
-    """What is wrong where no loop runs, and what to do about it."""
-    reactor, told = installed_reactor(), "aio: no loop of asyncio runs here"
-    if reactor is None:
-        return InvalidOption(f"{told}; call it inside asyncio.run(main())")
-    if _loop_of(reactor) is not None:
-        return InvalidOption(f"{told}; call it inside a coroutine that the reactor runs, by aio.deferred(main())")
-    return InvalidOption(
-        f"{told}, for Twisted's reactor is {type(reactor).__name__}; start with --reactor=asyncio or --reactor=uvloop, "
-        "or call it inside asyncio.run(main())"
-    )
-
-
-class _Awaited(asyncio.Future[Any]):
-    """A future that says what is wrong where a Twisted coroutine awaits it: only asyncio's tasks can."""
-
-    @override
-    def __await__(self) -> Generator[Any, None, Any]:
-        try:
-            return (yield from super().__await__())
-        except RuntimeError:
-            if self.done():
-                raise
-            raise InvalidOption(NOT_IN_A_TASK) from None
-
-
-def future(waits: Deferred[Any]) -> asyncio.Future[Any]:
-    """
-    A future of asyncio's that ends as the Deferred does, and takes its result; cancelled, it cancels the Deferred.
-
-    Where the Deferred is cancelled, the future is: Twisted's own ``asFuture`` fails it with Twisted's error. That a
-    connection ended is not logged where nobody awaits the future. Raises `InvalidOption` where no loop runs, or another
-    one than the reactor's, and where a Twisted coroutine awaits it.
-    """
-    loop = _running_loop()
-    if loop is None:
-        raise _no_loop()
-    if not waits.called and _loop_of(installed_reactor()) not in (None, loop):
-        raise InvalidOption(ANOTHER_LOOP)
-    made: asyncio.Future[Any] = _Awaited(loop=loop)
-
-    def done(result: Any) -> None:
-        if made.done():
-            return
-        if not isinstance(result, Failure):
-            made.set_result(result)
-        elif result.check(CancelledError):
-            made.cancel()
-        else:
-            made.set_exception(cast(BaseException, result.value))
-            if result.check(NotConnected):
-                made.exception()  # for asyncio, somebody has seen it
-
-    waits.addBoth(done)
-    made.add_done_callback(lambda _: waits.cancel() if made.cancelled() else None)
-    return made
-
-
-def deferred(awaitable: Awaitable[Any]) -> Deferred[Any]:
-    """
-    A Deferred that ends as the awaitable does, which runs as a task of asyncio's: all of asyncio can be awaited in it.
-
-    Cancelled, it cancels the task, and fails with Twisted's ``CancelledError``, at whatever moment (twisted#12470). The
-    task begins when the reactor runs. Raises `InvalidOption` where that runs on no loop of asyncio's.
-    """
-    loop = _running_loop() or _loop_of(installed_reactor())
-    if loop is None:
-        if inspect.iscoroutine(awaitable):
-            awaitable.close()  # nobody will await it: Python is not to complain of that
-        raise _no_loop()
-    task: asyncio.Future[Any] = (
-        awaitable if asyncio.isfuture(awaitable) else asyncio.ensure_future(awaitable, loop=loop)
-    )
-
-    def cancel(_: object) -> None:
-        task.cancel()
-
-    made: Deferred[Any] = Deferred(cancel)
-
-    def done(_: object) -> None:
-        error = CancelledError() if task.cancelled() else task.exception()
-        if made.called:  # it was cancelled, and has failed at once
-            return
-        if error is not None:
-            made.errback(error)
-        else:
-            made.callback(task.result())
-
-    task.add_done_callback(done)
-    return made
+_receiving: WeakKeyDictionary[Any, Receiving] = WeakKeyDictionary()
+"""What is received of each object, by whichever `Native` of it."""
 
 
 class Native:
@@ -238,6 +75,17 @@ class Native:
             return future(result) if isinstance(result, Deferred) else result
 
         return call
+
+    def receive(self) -> asyncio.Future[Any]:
+        """
+        The next message, where there are any: see `tcpapp.Connection.receive`, or the client's.
+
+        A task that is cancelled takes none: what had come for it is received next.
+        """
+        receiving = _receiving.get(self.wrapped)
+        if receiving is None:
+            receiving = _receiving[self.wrapped] = Receiving()
+        return receiving.receive(self.wrapped.receive)
 
     async def __aenter__(self) -> Self:
         """Start it, where it starts. Where that fails or is cancelled, it is stopped."""

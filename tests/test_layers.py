@@ -54,7 +54,7 @@ TOWER = (
     # floor 2: many of them
     {"server", "client"},
     {"listening", "recovering"},
-    {"pool"},
+    {"pool", "futures"},
     {"aio", "blocking"},
     # floor 3: a service that starts and stops
     {"service"},
