@@ -34,8 +34,8 @@ class Ending(_DisconnectSelectableMixin):
     """Twisted's way to end a connection after a read or a write; the connection is not taken off the reactor by it."""
 
     def removeReader(self, stream: Stream) -> None:  # noqa: N802 - Twisted's names
-        """Stop its reading."""
-        stream.stopReading()
+        """It is not read from: `Stream._lose` sees to that, where the connection goes on."""
+        stream._reading = False
 
     def removeWriter(self, stream: Stream) -> None:  # noqa: N802
         """Stop its writing."""

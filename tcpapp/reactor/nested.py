@@ -36,6 +36,8 @@ def go_round(reactor: UvloopReactor, delay: float) -> None:
                 reactor.descriptors.dispatch()
             elif reactor.connections.get(which.fileno()) is which:
                 log.callWithLogger(which, step, which, event)
+            elif which in reactor.ports:
+                reactor.accept(which)
     finally:
         reactor.inside -= 1
         if not reactor.inside:
@@ -43,13 +45,16 @@ def go_round(reactor: UvloopReactor, delay: float) -> None:
                 stream.leave_nested()
 
 
-def ready(reactor: UvloopReactor, delay: float) -> list[tuple[Stream | None, int]]:
-    """Wait, and return which connections can be read or written; none stands for the descriptors."""
+def ready(reactor: UvloopReactor, delay: float) -> list[tuple[Any, int]]:
+    """Wait, and return which connections and ports can be read or written; none stands for the descriptors."""
     waiting = select.poll()
-    found: dict[int, Stream | None] = {}
+    found: dict[int, Any] = {}
     if reactor.descriptors is not None:
         found[reactor.descriptors.fileno()] = None
         waiting.register(reactor.descriptors.fileno(), IN)
+    for port in reactor.ports:
+        found[port.watched()] = port
+        waiting.register(port.watched(), IN)
     for stream in reactor.connections:
         wanted = (IN if stream._reading else 0) | (OUT if stream._writing and not stream._blocked else 0)
         if wanted and stream.fileno() >= 0:  # or else the program has closed its socket

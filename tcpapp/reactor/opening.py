@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from tcpapp.reactor.stream import Stream
 
@@ -37,6 +37,7 @@ class Openings:
         self._epoll = select.epoll.fromfd(os.dup(loop._get_backend_id())) if hasattr(select, "epoll") else None
         self._checking = None if self._epoll is None else select.epoll()
         self._due: list[Stream] = []
+        self._is_after = False
         self._unfinished: tuple[Stream | None, Coroutine[Any, Any, Any] | None] = (None, None)
 
     def watch(self, descriptor: int) -> None:
@@ -53,6 +54,18 @@ class Openings:
             except FileExistsError:
                 return  # it has one
 
+    def check_new(self, descriptor: int) -> None:
+        """
+        See that libuv can watch the descriptor of a new connection, of which `watch` was called.
+
+        Raises `OSError` where it was closed since.
+        """
+        if self._epoll is not None:
+            try:
+                self._epoll.modify(descriptor, 0)
+            except FileNotFoundError:  # the peer has left already, and libuv has dropped the watch for that
+                self._epoll.register(descriptor, 0)
+
     def check(self, descriptor: int) -> None:
         """
         See that libuv can watch a descriptor again. Raises `OSError` where it was closed.
@@ -65,9 +78,18 @@ class Openings:
 
     def soon(self, stream: Stream) -> None:
         """Have a connection handed over by `now`, or in the next round of the loop."""
-        if not self._due:
+        if not self._due and not self._is_after:
             self._loop.call_soon(self.now)
         self._due.append(stream)
+
+    def after(self, connect: Callable[[], object]) -> None:
+        """Call this, and `now` after it, which then has no round of the loop for itself."""
+        self._is_after = True
+        try:
+            connect()
+        finally:
+            self._is_after = False
+            self.now()
 
     def now(self) -> None:
         """Hand over those that wait for it: the protocol has been told of the connection, and may have closed it."""

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.python import log
 from typing_extensions import override
 
+from tcpapp.reactor.ports import WatchedPort
 from tcpapp.reactor.stream import Stream
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class TCPServer(Stream, tcp.Server):
         self.reactor.quicken(self.protocol)
 
 
-class TCPPort(tcp.Port):
+class TCPPort(WatchedPort, tcp.Port):
     """A listening TCP port."""
 
     reactor: Any
@@ -93,8 +94,9 @@ class TCPPort(tcp.Port):
             client.close()
             return
         number, self.sessionno = self.sessionno, self.sessionno + 1
-        protocol.makeConnection(self.transport(client, protocol, address, self, number, self.reactor))
-        self.reactor.openings.now()
+        self.reactor.openings.after(
+            lambda: protocol.makeConnection(self.transport(client, protocol, address, self, number, self.reactor))
+        )
 
 
 class TCPClient(tcp.Client):
@@ -138,8 +140,7 @@ class TCPClient(tcp.Client):
 
     @override
     def _connectDone(self) -> None:
-        super()._connectDone()
-        self.reactor.openings.now()
+        self.reactor.openings.after(super()._connectDone)
 
     def _try(self) -> None:
         """See whether it is open, as a reactor does when a descriptor is ready."""
@@ -260,7 +261,7 @@ def unix_server(skt: socket.socket, protocol: IProtocol, *more: Any) -> unix.Ser
     return (unix.Server if takes else UNIXServer)(skt, protocol, *more)
 
 
-class UNIXPort(unix.Port):
+class UNIXPort(WatchedPort, unix.Port):
     """A listening UNIX socket."""
 
     reactor: Any

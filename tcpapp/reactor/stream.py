@@ -86,7 +86,7 @@ class Stream(Writing):
             return
         self._stream = stream
         try:
-            self.reactor.openings.check(self.socket.fileno())
+            self.reactor.openings.check_new(self.socket.fileno())
         except OSError:  # the program has closed its descriptor
             self._reading = False
         stream.set_write_buffer_limits(0)  # tell of every byte the kernel does not take
@@ -231,8 +231,10 @@ class Stream(Writing):
 
     def _lose(self, why: Any, by_reading: bool) -> None:
         """Do what Twisted's reactors do when a read or a write says that the connection is over."""
-        self.stopReading()
+        self._reading = False
         disconnect(self, why, by_reading)
+        if not (self._reading or self._stream is None or self._stream.is_closing()):
+            self._stream.pause_reading()
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: N802
         """

@@ -12,6 +12,7 @@ from twisted.internet import error
 from twisted.internet._signals import _MultiSignalHandling
 from twisted.internet.base import ReactorBase
 from twisted.internet.main import installReactor
+from twisted.internet.posixbase import _NO_FILEDESC
 from twisted.python import context, log
 from typing_extensions import override
 
@@ -22,6 +23,7 @@ from tcpapp.reactor.contexts import SharedContext
 from tcpapp.reactor.descriptors import Descriptors
 from tcpapp.reactor.loop import Loop
 from tcpapp.reactor.opening import Openings
+from tcpapp.reactor.ports import Ports, WatchedPort
 from tcpapp.reactor.sockets import TCPConnector, TCPPort, TCPServer, UNIXConnector, UNIXPort, UNIXServer, unix_server
 from tcpapp.reactor.stream import Stream
 from tcpapp.reactor.timers import TimedReactor
@@ -64,6 +66,7 @@ class UvloopReactor(TimedReactor):
         self.openings = Openings(loop)
         self.shared = SharedContext()
         self.connections = Connections(partial(loop.call_soon, self.shared.run))
+        self.ports = Ports(loop, self.openings, self._look_at_port)
         self.descriptors: Any = None
         if hasattr(select, "epoll"):
             self.descriptors = Descriptors(loop, self._look_at_descriptors, self._disconnectSelectable)
@@ -248,6 +251,17 @@ class UvloopReactor(TimedReactor):
         self.something_came()
         self.shared.run(self.descriptors.dispatch)
 
+    def _look_at_port(self, port: Any) -> None:
+        self.something_came()
+        self.shared.run(self.accept, port)
+
+    def accept(self, port: Any) -> None:
+        """Have a port accept the clients that wait; it is lost where the program has closed its descriptor."""
+        if port.was_closed:
+            self._disconnectSelectable(port, _NO_FILEDESC, False)
+        else:
+            log.callWithLogger(port, port.doRead)
+
     def is_read(self, descriptor: int) -> bool:
         """Whether there is a reader with this descriptor that is no connection on uvloop."""
         return self.descriptors is not None and self.descriptors.is_read(descriptor)
@@ -263,6 +277,8 @@ class UvloopReactor(TimedReactor):
             reader.startReading()
         elif self.descriptors is None:
             super().addReader(reader)
+        elif isinstance(reader, WatchedPort):
+            self.ports.add(reader)
         elif not ((stream := self.connections.get(reader.fileno())) and stream._reading):
             try:
                 self.descriptors.add_reader(reader)
@@ -288,6 +304,8 @@ class UvloopReactor(TimedReactor):
         if isinstance(reader, Stream):
             reader.stopReading()
             self._is_taken_off(reader)
+        elif isinstance(reader, WatchedPort) and self.descriptors is not None:
+            self.ports.remove(reader)
         elif self.descriptors is None or self._continuousPolling.isReading(reader):
             super().removeReader(reader)
         else:
@@ -318,7 +336,7 @@ class UvloopReactor(TimedReactor):
     def getReaders(self) -> list[Any]:
         """Return who is read from."""
         plain = [] if self.descriptors is None else self.descriptors.readers
-        return [*super().getReaders(), *plain, *(stream for stream in self.connections if stream._reading)]
+        return [*super().getReaders(), *plain, *self.ports, *(stream for stream in self.connections if stream._reading)]
 
     @override
     def getWriters(self) -> list[Any]:

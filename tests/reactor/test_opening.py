@@ -16,6 +16,7 @@ from twisted.internet.protocol import ClientFactory, Factory
 from twisted.python.failure import Failure
 from typing_extensions import Self
 
+from tcpapp.reactor.finishing import RESET
 from tcpapp.reactor.opening import Openings
 from tests.reactor.conftest import Bench, Noting
 
@@ -66,7 +67,26 @@ async def test_a_connection_is_in_the_loops_epoll_as_soon_as_it_is_accepted(benc
         await bench.meet(server)
     finally:
         del bench.reactor.openings.watch
-    assert watched == [server.transport.fileno()]
+    assert watched == [bench.listening.watched(), server.transport.fileno()]
+
+
+@HAS_EPOLL
+@test
+async def test_a_peer_that_leaves_before_there_is_a_transport_is_noticed(bench: Bench) -> None:
+    """libuv drops the watch of a connection that is not its own yet, when the peer's reset is reported for that."""
+    client, factory = Noting(), ClientFactory()
+    factory.buildProtocol = lambda _address: client  # type: ignore[method-assign, assignment]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def reset(_: object) -> None:
+            met, _ = listening.accept()
+            met.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            met.close()
+
+        client.on_made = reset
+        bench.reactor.connectTCP("127.0.0.1", listening.getsockname()[1], factory)
+        await bench.until(lambda: "lost" in client.notes)
+    assert client.notes == ["made", "lost"]
 
 
 # Handing over ---------------------------------------------------------------------------------------------------------

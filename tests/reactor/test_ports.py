@@ -1,0 +1,127 @@
+"""Listening ports, which the loop watches itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from tests.reactor.conftest import Bench, Noting, connected, go_round, in_another_thread
+
+test = pytest_twisted.ensureDeferred
+
+
+@test
+async def test_clients_are_accepted_without_the_reactors_own_epoll(bench: Bench, monkeypatch: Any) -> None:
+    """That would be a call of the system more for each."""
+    dispatched: list[object] = []
+    monkeypatch.setattr(bench.reactor.descriptors, "dispatch", lambda: dispatched.append(1))
+    for unix in (False, True):
+        server = Noting()
+        peer = bench.dial(bench.serving(server, unix=unix))
+        peer.send(b"hello")
+        while server.data != b"hello":  # a timer would be no descriptor either
+            await bench.turns(1)
+    assert dispatched == []
+
+
+@test
+async def test_a_port_accepts_none_while_it_is_not_read_from(bench: Bench) -> None:
+    """It is no reader then, and one again afterwards; to be put on or taken off twice is no fault."""
+    server = Noting()
+    where = bench.serving(server)
+    port = bench.listening
+    port.stopReading()
+    port.stopReading()
+    assert port not in bench.reactor.getReaders()
+    bench.dial(where)
+    await bench.turns()
+    assert server.notes == []
+    port.startReading()
+    port.startReading()
+    assert bench.reactor.getReaders().count(port) == 1
+    await bench.until(lambda: server.notes)
+
+
+def test_clients_are_accepted_inside_a_callback(either: Any) -> None:
+    """In a round of ``iterate`` there, whether the port was there before it or not."""
+
+    def drive() -> None:
+        told: list[str] = []
+
+        def inside() -> None:
+            port = either.listenTCP(0, Factory.forProtocol(Noting), interface="127.0.0.1")
+            port.factory.buildProtocol = lambda _: told.append("accepted")
+            with socket.create_connection(port.socket.getsockname()):
+                while not told:
+                    either.iterate(0)
+            port.stopListening()
+
+        either.callLater(0, inside)
+        go_round(either, lambda: told)
+        assert told == ["accepted"]
+
+    in_another_thread(drive)
+
+
+@pytest.mark.parametrize("how", ["by its socket", "by its descriptor"])
+def test_the_number_of_a_port_that_the_program_has_closed_goes_to_a_connection(other: Any, how: str) -> None:
+    """The connection lives, and so it does when the port is taken off, or closed, after that."""
+
+    def drive() -> None:
+        port = other.listenTCP(0, Factory(), interface="127.0.0.1")
+        descriptor = port.fileno()
+        if how == "by its socket":
+            port.socket.close()
+        else:
+            os.close(descriptor)
+        server, peer = connected(other)
+        while server.transport.fileno() != descriptor:  # the system gives the lowest that is free
+            server, peer = connected(other)
+        with peer:
+            other.removeReader(port)
+            peer.send(b"hello")
+            go_round(other, lambda: server.data == b"hello")
+            assert port not in other.getReaders()
+        port.socket.detach()
+        port.connectionLost(Failure(ConnectionLost()))
+
+    in_another_thread(drive)
+
+
+@pytest.mark.parametrize("when", ["in the same turn", "afterwards"])
+def test_a_port_that_the_program_has_closed_is_lost(other: Any, when: str) -> None:
+    """When the next client comes: libuv ends the process where a descriptor that it watches was closed."""
+
+    def drive() -> None:
+        port = other.listenTCP(0, Factory(), interface="127.0.0.1")
+        address = port.socket.getsockname()
+        if when == "afterwards":
+            other.iterate()
+        port.socket.close()
+        with socket.create_connection(address):
+            go_round(other, lambda: port not in other.getReaders())
+
+    in_another_thread(drive)
+
+
+def test_a_port_whose_descriptor_was_closed_cannot_be_read(other: Any) -> None:
+    """Nor does that end the process."""
+
+    def drive() -> None:
+        port = other.listenTCP(0, Factory(), interface="127.0.0.1")
+        port.stopReading()
+        os.close(port.fileno())
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            port.startReading()
+        assert port not in other.getReaders()
+        port.socket.detach()
+        port.connectionLost(Failure(ConnectionLost()))
+
+    in_another_thread(drive)
