@@ -46,6 +46,7 @@ without it. ``staticmethod(partial(...))`` is the same on each.
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -56,7 +57,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from typing_extensions import TypeVar, override
 
 from tcpapp.awaiting import explained
-from tcpapp.codecs import Codec
+from tcpapp.codecs import UNCOLLECTED, Codec, uncollected
 from tcpapp.errors import InvalidOption, UnsendableMessage
 
 if TYPE_CHECKING:
@@ -236,7 +237,14 @@ def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., An
     read, encode = codec.read, codec.encode
 
     def decoded_received_and_encoded(message: Any, connection: Any) -> Any:
-        value = message.value if type(message) is Decoded else read(message)
+        if type(message) is Decoded:
+            value = message.value
+        elif (
+            len(message) >= UNCOLLECTED and gc.isenabled()
+        ):  # the value is looked through by no pass, for it goes again
+            return uncollected(decoded_received_and_encoded, message, connection)
+        else:
+            value = read(message)
         reply = received(value, connection)
         kind = type(reply)
         if kind in VALUES:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from tcpapp import batch, conversation
-from tcpapp.codecs import Codec
+from tcpapp.codecs import UNCOLLECTED, Codec
 from tcpapp.errors import NotConnected
 from tcpapp.telemetry import AppFailed
 from tests.peers import AbruptTransport, Peer, Switch, outcome
@@ -35,6 +36,32 @@ def test_a_codec_that_fails_is_the_apps_failure(reply: Any) -> None:
     assert peer.reason.rule == "app-failed"
     [failed] = peer.told(AppFailed)
     assert failed.failure.check(ZeroDivisionError)
+
+
+@pytest.mark.parametrize(("size", "on"), [(UNCOLLECTED, False), (UNCOLLECTED - 1, True)])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_collector_does_not_run_while_an_app_answers_a_large_message(size: int, on: bool, fails: bool) -> None:
+    """It would look through the message's value, which goes when the answer is there. Then it is as it was."""
+    seen: list[bool] = []
+
+    def app(value: str, _: object) -> str:
+        seen.append(gc.isenabled())
+        if fails:
+            raise ZeroDivisionError
+        return value
+
+    peer = Peer(app, codec="json")
+    before = gc.isenabled()
+    gc.enable()
+    try:
+        peer.says(b'"' + b"a" * (size - 2) + b'"\n')
+        assert (seen, gc.isenabled()) == ([on], True)
+        gc.disable()
+        peer.says(b"1\n" * (not fails))
+        assert not gc.isenabled()
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert len(peer.told(AppFailed)) == fails
 
 
 @pytest.mark.parametrize("later", [False, True])
