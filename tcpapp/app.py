@@ -239,9 +239,7 @@ def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., An
     def decoded_received_and_encoded(message: Any, connection: Any) -> Any:
         if type(message) is Decoded:
             value = message.value
-        elif (
-            len(message) >= UNCOLLECTED and gc.isenabled()
-        ):  # the value is looked through by no pass, for it goes again
+        elif len(message) >= UNCOLLECTED and gc.isenabled():  # the value goes again: no pass is to look through it
             return uncollected(decoded_received_and_encoded, message, connection)
         else:
             value = read(message)
