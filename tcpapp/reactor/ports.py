@@ -48,10 +48,10 @@ class WatchedPort:
 
     def connectionLost(self, reason: Any) -> None:
         """It listens no more. The reactor calls it."""
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            copy.close()
         super().connectionLost(reason)  # type: ignore[misc]  # Twisted's
-        if self._copy is not None:
-            self._copy.close()
-            self._copy = None
 
 
 class Ports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,23 @@ def test_clients_are_accepted_inside_a_callback(either: Any) -> None:
         either.callLater(0, inside)
         go_round(either, lambda: told)
         assert told == ["accepted"]
+
+    in_another_thread(drive)
+
+
+def test_a_port_that_fails_to_end_in_good_order_leaves_no_descriptor(other: Any, tmp_path: Path) -> None:
+    """As one whose file somebody has removed: Twisted's own raises."""
+
+    def drive() -> None:
+        port = other.listenUNIX(str(tmp_path / "socket"), Factory())
+        (tmp_path / "socket").unlink()
+        watched = port.watched()
+        port.stopReading()
+        with pytest.raises(FileNotFoundError):
+            port.connectionLost(Failure(ConnectionLost()))
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(watched)
+        port.socket.close()  # Twisted's own is left
 
     in_another_thread(drive)
 
