@@ -63,7 +63,7 @@ test-kit: $(VENV)/.stamp-dev
 test-programs: $(VENV)/.stamp-dev
 	$(PLAIN) $(PROGRAMS) $(PYTEST_ARGS)
 	$(MEASURED) $(ON_OURS) tests/reactor tests/testing/contract $(PYTEST_ARGS)
-	$(PLAIN) $(ON_OURS) -m 'not once' tests/integration tests/tls $(PYTEST_ARGS)
+	$(PLAIN) $(ON_OURS) -m 'not once' tests/integration tests/transport/tls $(PYTEST_ARGS)
 
 # The wheel is unpacked in a folder of its own, which comes before this one where modules are looked for.
 test-compiled: $(VENV)/.stamp-compiled ## compile the path of a message, and run the tests on that

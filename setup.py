@@ -13,15 +13,15 @@ from setuptools import setup
 
 COMPILED = [
     "tcpapp/framing/loops.py",
-    "tcpapp/traffic.py",
-    "tcpapp/deadlines.py",
-    "tcpapp/inbox.py",
-    "tcpapp/outbox.py",
-    "tcpapp/dispatch.py",
-    "tcpapp/intake.py",
-    "tcpapp/load.py",
-    "tcpapp/arrival.py",
-    "tcpapp/msgpack_keys.py",
+    "tcpapp/telemetry/counters.py",
+    "tcpapp/connection/deadlines.py",
+    "tcpapp/connection/inbox.py",
+    "tcpapp/connection/outbox.py",
+    "tcpapp/connection/dispatcher.py",
+    "tcpapp/connection/throttle.py",
+    "tcpapp/connection/buffered_bytes.py",
+    "tcpapp/connection/receiver.py",
+    "tcpapp/codecs/msgpack_keys.py",
 ]
 
 COMPILER = ["mypy~=2.4.1", "mypy-zope~=1.0.17", "twisted>=26.4", "typing_extensions>=4.12"]

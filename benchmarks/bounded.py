@@ -147,8 +147,8 @@ def told() -> dict[str, Any]:
 
 
 def _served(app: Any, framing: str, bound: int, *, codec: Any = None, write_high: int = 0) -> Any:
+    from tcpapp import MessageServerFactory
     from tcpapp.limits import Limits, Timeouts
-    from tcpapp.server import MessageServerFactory
 
     given = {"max_buffered": bound, "write_high": write_high}
     limits = Limits(

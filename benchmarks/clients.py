@@ -124,7 +124,7 @@ def come_back(port: int) -> None:
     from twisted.internet import reactor
 
     from tcpapp import Client
-    from tcpapp.recovering import Connected, Connecting, Waiting
+    from tcpapp.client.reconnecting import Connected, Connecting, Waiting
 
     raise_file_limit(CLIENTS + 1000)
     there: set[Any] = set()

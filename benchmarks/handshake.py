@@ -12,7 +12,7 @@ from pathlib import Path
 import trustme
 from OpenSSL import SSL
 
-from tcpapp.tls.contexts import ServerContexts, ServerSpec
+from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec
 
 TIMES = 200
 

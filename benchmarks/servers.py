@@ -46,8 +46,8 @@ LENGTH = struct.Struct(">I")
 
 def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
     """A function, served: everything else is tcpapp's defaults."""
+    from tcpapp import MessageServerFactory
     from tcpapp.limits import Limits
-    from tcpapp.server import MessageServerFactory
 
     def echo(message, connection):
         return message
@@ -58,9 +58,8 @@ def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
 
 def tcpapp_batch() -> IProtocolFactory:
     """The batch form: the messages that came together, and the replies to all of them."""
-    from tcpapp import batch
+    from tcpapp import MessageServerFactory, batch
     from tcpapp.limits import Limits
-    from tcpapp.server import MessageServerFactory
 
     @batch
     def echo(messages, connection):
@@ -72,8 +71,8 @@ def tcpapp_batch() -> IProtocolFactory:
 
 def tcpapp_room() -> IProtocolFactory:
     """What one says goes to everyone."""
+    from tcpapp import MessageServerFactory
     from tcpapp.limits import Limits
-    from tcpapp.server import MessageServerFactory
 
     class Room:
         def __init__(self):
@@ -116,15 +115,15 @@ def twisted_room() -> IProtocolFactory:
 
 def tcpapp_length() -> IProtocolFactory:
     """Not an echo: how long each message was. Messages may be as long as any that is measured."""
-    from tcpapp.server import MessageServerFactory
+    from tcpapp import MessageServerFactory
 
     return MessageServerFactory(lambda message, connection: b"%d" % len(message), framing="int32:max=134217728")
 
 
 def tcpapp_unguarded() -> IProtocolFactory:
     """The same with every guard off that can be: no wait has an end, no turn and no memory a bound."""
+    from tcpapp import MessageServerFactory
     from tcpapp.limits import Limits, Timeouts, numbers_of
-    from tcpapp.server import MessageServerFactory
 
     def echo(message, connection):
         return message
@@ -204,7 +203,10 @@ def serve_twisted(
     from twisted.internet import reactor, stdio
     from twisted.internet.protocol import Protocol
 
-    from tcpapp.process import leave_to_stay
+    try:
+        from tcpapp.process.twistd_service import leave_to_stay
+    except ImportError:  # a revision before the packages, beside which this one is measured
+        from tcpapp.process import leave_to_stay
 
     class UntilEnd(Protocol):
         def dataReceived(self, data: bytes) -> None:
@@ -235,8 +237,8 @@ def listen_with_tls(name: str, reactor: Any, factory: Any, path: Path) -> Any:
     from twisted.internet.defer import Deferred
 
     from benchmarks.handshake import write_certificate
-    from tcpapp.addresses import server_endpoint
-    from tcpapp.adopted import ports_of
+    from tcpapp.transport.endpoint_strings import server_endpoint
+    from tcpapp.transport.socket_activation import ports_of
 
     write_certificate(name, path)
     listening: Deferred[Any] = server_endpoint(reactor, f"tls:0:interface=127.0.0.1:certificate={path}").listen(factory)

@@ -13,8 +13,6 @@ from enum import Enum
 
 from typing_extensions import override
 
-from tcpapp.errors import UnreadableStream, without_frames
-
 __all__ = ["CloseReason", "EndedBy"]
 
 
@@ -98,9 +96,3 @@ class CloseReason:
     @override
     def __str__(self) -> str:
         return f"{self.rule} (by {self.by}): {self.detail}"
-
-    @classmethod
-    def from_unreadable(cls, error: UnreadableStream) -> CloseReason:
-        """The reason of a connection whose peer sent what cannot be read. It keeps the error without its frames."""
-        by = EndedBy.PEER if error.rule == "truncated-message" else EndedBy.US
-        return cls(by, error.rule, str(error), error.value, error.limit, without_frames(error))

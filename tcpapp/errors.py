@@ -31,12 +31,11 @@ Failures to connect are Twisted's own (`twisted.internet.error.ConnectionRefused
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
-if TYPE_CHECKING:
-    from tcpapp.close_reason import CloseReason
+from tcpapp.close_reason import CloseReason, EndedBy
 
 __all__ = [
     "Forked",
@@ -133,6 +132,11 @@ class UnreadableStream(TcpAppError):
         super().__init__(message)
         self.value = value
         self.limit = limit
+
+    def close_reason(self) -> CloseReason:
+        """The reason of a connection whose peer sent this. It keeps the error without its frames."""
+        by = EndedBy.PEER if self.rule == "truncated-message" else EndedBy.US
+        return CloseReason(by, self.rule, str(self), self.value, self.limit, without_frames(self))
 
 
 class MessageTooLong(UnreadableStream):

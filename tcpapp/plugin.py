@@ -18,15 +18,15 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
-from tcpapp.adopted import HOW, is_unseen
-from tcpapp.configuration.checking import Checked, check, load_app
-from tcpapp.configuration.options import GROUPS, OPTIONS
-from tcpapp.configuration.showing import FLAGS, config_page, help_page, limits_page
-from tcpapp.configuration.sources import Given, Problems, from_command_line, from_environment, from_file
-from tcpapp.log_stream import tell, without_blocking
-from tcpapp.process import TwistdService, run_on_monotonic_time
-from tcpapp.server import MessageServerFactory
+from tcpapp.process.configuration.checking import Checked, check, load_app
+from tcpapp.process.configuration.options import GROUPS, OPTIONS
+from tcpapp.process.configuration.showing import FLAGS, config_page, help_page, limits_page
+from tcpapp.process.configuration.sources import Given, Problems, from_command_line, from_environment, from_file
+from tcpapp.process.nonblocking_log import tell, without_blocking
+from tcpapp.process.twistd_service import TwistdService, run_on_monotonic_time
+from tcpapp.server.factory import MessageServerFactory
 from tcpapp.spec import suggest
+from tcpapp.transport.socket_activation import HOW, is_unseen
 
 __all__ = ["GROUPS", "Options", "load_app", "makeService"]
 

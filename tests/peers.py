@@ -20,10 +20,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tcpapp.client import connect
-from tcpapp.connection import MessageProtocol
-from tcpapp.listening import Listening, listen
-from tcpapp.server import MessageServerFactory
+from tcpapp.client.connect import connect
+from tcpapp.connection.connection import MessageProtocol
+from tcpapp.server.factory import MessageServerFactory
+from tcpapp.server.listener import Listening, listen
 from tcpapp.telemetry import Closed, Event, Telemetry
 from tcpapp.testing.simulation import Simulation
 from tcpapp.testing.simulation.host import Host

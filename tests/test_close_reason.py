@@ -53,7 +53,7 @@ def test_every_rule_of_an_unreadable_stream_is_in_the_table() -> None:
 @pytest.mark.parametrize("error", UNREADABLE, ids=lambda error: error.rule)
 def test_an_unreadable_stream_gives_its_reason(error: UnreadableStream) -> None:
     """The reason takes its rule, text and numbers from the error, and who ended it stands in the table."""
-    reason = CloseReason.from_unreadable(error)
+    reason = error.close_reason()
     assert (error.rule, str(error), error.value, error.limit, error) == (
         reason.rule,
         reason.detail,
@@ -115,6 +115,6 @@ def test_the_error_of_a_reason_holds_no_frames() -> None:
             raise UndecodableMessage("not text", message=b"\xff") from cause
     except UndecodableMessage as caught:
         error = caught
-    reason = CloseReason.from_unreadable(error)
+    reason = error.close_reason()
     assert reason.error is error
     assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)

@@ -1,13 +1,14 @@
 """
-The tower holds: a file of tcpapp imports only from rows below its own.
+The layers hold: a package of tcpapp imports only from lines below its own, in the picture in tcpapp/__init__.py.
 
-The imports are read from the syntax trees, also those inside functions. A new file must be given its place in `TOWER`.
+The imports are read from the syntax trees, also those inside functions and those for types alone.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,72 +18,45 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import tcpapp
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tcpapp"
 TESTS = ROOT / "tests"
 
-TOWER = (
-    # floor 0: bytes, messages and values. No Twisted, no clock, no log
-    {"errors"},
-    {"close_reason"},
-    {"spec", "pace", "hints", "hostnames", "decoded_size", "value_types", "msgpack_keys"},
-    {"peer_keys"},
-    {"framing", "codecs"},
-    {"proxy_protocol"},
-    {"networks"},
-    # floor 1: one conversation
-    {"tls", "proxied", "adopted", "listeners", "forks", "awaiting", "unlogged"},
-    {"transports", "log_lines"},
-    {"happy_eyeballs"},
-    {"limits", "addresses"},
-    {"alarm", "traffic", "accepting"},
-    {"info"},
-    {"admission"},
-    {"telemetry", "deadlines", "keepalive", "turns", "memory", "holds"},
-    {"doors"},
-    {"inbox", "outbox", "requests", "ending", "app"},
-    {"settings", "reading"},
-    {"dispatch"},
-    {"intake"},
-    {"load", "upgrade", "handshake"},
-    {"arrival"},
-    {"link"},
-    {"connection"},
-    # floor 2: many of them
-    {"server", "client"},
-    {"listening", "recovering"},
-    {"pool", "futures"},
-    {"aio", "blocking"},
-    # floor 3: a service that starts and stops
-    {"service"},
-    # what `import tcpapp` gives
-    {"tcpapp"},
-    # beside the tower, on the public package
-    {"apps", "testing", "reactor"},
-    # floor 4: the command line
-    {"configuration", "systemd", "lag", "log_stream", "lost_lines"},
-    {"process"},
-    {"plugin", "cli"},
-)
-"""The rooms, each a module or a package of tcpapp, row over row. Rooms of one row do not import each other."""
+BESIDE = "∥"
 
-LATER = {"cli"}
-"""Rooms that are planned and not built."""
 
-UPWARD_TYPES = {
-    ("errors", "close_reason"): "NotConnected carries the reason of the close, which may carry an error in turn",
-    ("telemetry", "connection"): "an event names the connection it happened on",
-    ("app", "connection"): "the contract names what an app is handed",
-}
-"""The only imports that point upward, for types alone, under TYPE_CHECKING; each with its reason."""
+@dataclass(frozen=True)
+class Row:
+    """A line of the picture: a package or a module at the top level of tcpapp, and its layer."""
 
-GROUND = {"errors", "close_reason", "spec", "pace", "hints", "framing", "codecs", "proxy_protocol"}
-GROUND |= {"hostnames", "decoded_size", "value_types", "msgpack_keys", "peer_keys"}
+    name: str
+    is_package: bool
+    layer: str
+    later: bool
+
+
+def rows_of(picture: str) -> list[Row]:
+    """Return the lines of the picture, from the top to the bottom."""
+    lines = re.findall(r"^ {4}(\w+)(/|\.py) +([0-9∥])  (\(later\))?", picture, re.MULTILINE)
+    return [Row(name, suffix == "/", layer, bool(later)) for name, suffix, layer, later in lines]
+
+
+ROWS = rows_of(tcpapp.__doc__ or "")
+ROW = {row.name: row for row in ROWS}
+HEIGHT = {row.name: -line for line, row in enumerate(ROWS)}
+
+GROUND = {row.name for row in ROWS if row.layer == "0"}
 NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "logging", "threading"}
-"""What floor 0 does without: it does no I/O, keeps no time and logs nothing."""
+"""What layer 0 does without: it does no I/O, keeps no time and logs nothing."""
+
+ABOVE_THE_PUBLIC_NAMES = {row.name for row in ROWS if row.layer in {"6", "7"}}
+IMPORT_THOSE_BESIDE = {"apps": ABOVE_THE_PUBLIC_NAMES, "testing": {"cli"}, "reactor": {"cli"}}
+"""What stands beside the layers, and which packages import it."""
 
 NAMES_THE_REACTOR = {"plugin", "cli"}
 NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor", "running_reactor", "start"}
@@ -94,27 +68,26 @@ NAMES_THE_REACTOR_LATE |= {"installed_reactor", "_note_fork"}
 
 @dataclass(frozen=True)
 class Import:
-    """One module that a file names: its full name, the line, and whether it is for types alone or in a function."""
+    """One name that a file imports, in full, the line, and the functions around it."""
 
     module: str
     line: int
-    types_only: bool
     functions: tuple[str, ...]
 
 
-def room_of(path: str) -> str:
-    """Return the room of a file, by its path inside tcpapp/."""
+def top_of(path: str) -> str:
+    """Return the package or module at the top level that a file belongs to, by the file's path inside tcpapp/."""
     first = PurePosixPath(path).parts[0].removesuffix(".py")
     return "tcpapp" if first == "__init__" else first
 
 
-def room_imported(module: str) -> str | None:
-    """Return the room of tcpapp that this import enters, or None for a module from elsewhere."""
+def top_imported(module: str) -> str | None:
+    """Return the package or module at the top level that this import names, or None for a module from elsewhere."""
     top, _, rest = module.partition(".")
     if top != "tcpapp":
         return None
-    room = rest.partition(".")[0]
-    return room if any(room in row for row in TOWER) else "tcpapp"
+    name = rest.partition(".")[0]
+    return name if name in ROW else "tcpapp"
 
 
 def imports_of(path: str, source: str) -> Iterator[Import]:
@@ -134,96 +107,178 @@ def imports_of(path: str, source: str) -> Iterator[Import]:
             return [node.value] if node.value == "twisted.internet.reactor" else []
         return []
 
-    def walk(node: ast.AST, types_only: bool, functions: tuple[str, ...]) -> Iterator[Import]:
+    def walk(node: ast.AST, functions: tuple[str, ...]) -> Iterator[Import]:
         for name in names(node):
-            yield Import(name, node.lineno, types_only, functions)
+            yield Import(name, node.lineno, functions)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             functions = (*functions, node.name)
-        for_types = isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
         for child in ast.iter_child_nodes(node):
-            yield from walk(child, types_only or (for_types and child in node.body), functions)
+            yield from walk(child, functions)
 
-    yield from walk(ast.parse(source), False, ())
+    yield from walk(ast.parse(source), ())
 
 
 # The rules -----------------------------------------------------------------------------------------------------------
 
 
-def height(room: str) -> int:
-    return next(index for index, row in enumerate(TOWER) if room in row)
-
-
 def breaks_of(path: str, source: str) -> list[str]:
     """Return every rule that a file's imports break, by the file's path inside tcpapp/."""
-    room = room_of(path)
-    if not any(room in row for row in TOWER):
-        return [f"tcpapp/{path}: this room has no place in TOWER; enter it in the row it belongs to"]
+    top = top_of(path)
+    if top != "tcpapp" and top not in ROW:
+        return [f"tcpapp/{path}: {top} has no line in the picture in tcpapp/__init__.py; enter it where it belongs"]
     return [
         f"tcpapp/{path}:{each.line}: {fault}"
         for each in imports_of(path, source)
-        for fault in (upward(room, each), off_the_ground(room, each), reactor_named(room, each))
+        for fault in (upward(top, each), off_the_ground(top, each), reactor_named(top, each))
         if fault
     ]
 
 
-def upward(room: str, each: Import) -> str | None:
-    target = room_imported(each.module)
-    if target in {None, room} or height(target) < height(room):
+def upward(top: str, each: Import) -> str | None:
+    target = top_imported(each.module)
+    if target is None or target == top or may_import(top, target):
         return None
-    if each.types_only and (room, target) in UPWARD_TYPES:
-        return None
-    return f"{room} imports {each.module}, and {target} is not below it"
+    return f"{top} imports {each.module}, and {target} is not below it"
 
 
-def off_the_ground(room: str, each: Import) -> str | None:
-    if room in GROUND and each.module.partition(".")[0] in NOT_ON_THE_GROUND:
-        return f"{room} imports {each.module}, and floor 0 does no I/O, keeps no time and logs nothing"
+def may_import(top: str, target: str) -> bool:
+    if target in IMPORT_THOSE_BESIDE:
+        return top in IMPORT_THOSE_BESIDE[target]
+    if top == "tcpapp" or top in IMPORT_THOSE_BESIDE:  # the public names, and what stands beside the layers
+        return target not in ABOVE_THE_PUBLIC_NAMES
+    return top in ABOVE_THE_PUBLIC_NAMES if target == "tcpapp" else HEIGHT[target] < HEIGHT[top]
+
+
+def off_the_ground(top: str, each: Import) -> str | None:
+    if top in GROUND and each.module.partition(".")[0] in NOT_ON_THE_GROUND:
+        return f"{top} imports {each.module}, and layer 0 does no I/O, keeps no time and logs nothing"
     return None
 
 
-def reactor_named(room: str, each: Import) -> str | None:
+def reactor_named(top: str, each: Import) -> str | None:
     if f"{each.module}.".startswith("twisted.internet.reactor."):
-        if room in NAMES_THE_REACTOR or NAMES_THE_REACTOR_LATE & set(each.functions):
+        if top in NAMES_THE_REACTOR or NAMES_THE_REACTOR_LATE & set(each.functions):
             return None
-        return f"{room} names the global reactor; it is handed one"
+        return f"{top} names the global reactor; it is handed one"
     return None
 
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+SOURCES = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_a_file_imports_only_from_below(path: str) -> None:
-    assert breaks_of(path, (PACKAGE / path).read_text(encoding="utf-8")) == []
+    assert breaks_of(path, SOURCES[path]) == []
 
 
-def test_the_tower_has_no_room_that_is_gone() -> None:
-    """A room stands once, and its files are there."""
-    rooms = [room for row in TOWER for room in row]
-    assert sorted(rooms) == sorted({room_of(path) for path in FILES} | LATER)
+def test_the_picture_is_that_of_the_files() -> None:
+    """Each package and module at the top level has one line, and is there, unless it is marked as coming later."""
+    there = {(top_of(path), "/" in path) for path in FILES} - {("tcpapp", False)}
+    assert sorted((row.name, row.is_package) for row in ROWS if not row.later) == sorted(there)
+    assert len(ROWS) == len(ROW)
 
 
-def test_every_exception_is_in_use() -> None:
-    """An upward import that has gone is struck from the list."""
-    used = {
-        (room_of(path), room_imported(each.module))
-        for path in FILES
-        for each in imports_of(path, (PACKAGE / path).read_text(encoding="utf-8"))
-        if each.types_only
+def test_the_layers_of_the_picture_go_down() -> None:
+    """From the top to the bottom, and what stands beside them at the end."""
+    layers = [row.layer for row in ROWS]
+    assert layers == sorted(layers, key=lambda layer: -1 if layer == BESIDE else int(layer), reverse=True)
+    assert {row.name for row in ROWS if row.layer == BESIDE} == set(IMPORT_THOSE_BESIDE)
+
+
+# No circles ----------------------------------------------------------------------------------------------------------
+
+
+def module_of(path: str) -> str:
+    return ".".join(["tcpapp", *PurePosixPath(path).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def graph_of(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return the modules that each module names in an import, for types and in functions as well."""
+    modules = {module_of(path) for path in sources}
+    return {
+        module_of(path): {
+            name if name in modules else name.rpartition(".")[0]
+            for name in (each.module for each in imports_of(path, source))
+            if name in modules or name.rpartition(".")[0] in modules
+        }
+        - {module_of(path)}
+        for path, source in sources.items()
     }
-    assert set(UPWARD_TYPES) - used == set()
+
+
+def in_circles(graph: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the modules that import each other in a circle, and those that lie between two circles."""
+    left = {module: set(targets) for module, targets in graph.items()}
+    while ends := {module for module, targets in left.items() if not targets & left.keys()}:
+        left = {module: targets for module, targets in left.items() if module not in ends}
+    while tops := left.keys() - {target for targets in left.values() for target in targets}:
+        left = {module: targets for module, targets in left.items() if module not in tops}
+    return set(left)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not for types either: what two modules know of each other is in a third."""
+    assert in_circles(graph_of(SOURCES)) == set()
+
+
+def test_a_planted_circle_is_found() -> None:
+    circle = {
+        "spec.py": "import os",
+        "errors.py": "if TYPE_CHECKING:\n    from tcpapp.close_reason import CloseReason",
+        "close_reason.py": "def late():\n    from tcpapp import errors, spec",
+        "server/factory.py": "from tcpapp.errors import Forked",
+    }
+    assert in_circles(graph_of(circle)) == {"tcpapp.errors", "tcpapp.close_reason"}
+
+
+# Packages and their tests --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", [row.name for row in ROWS if row.is_package and not row.later])
+def test_a_package_says_what_it_imports_and_where_a_new_thing_goes(package: str) -> None:
+    """In the last lines of its docstring."""
+    imported = {
+        top_imported(each.module)
+        for path, source in SOURCES.items()
+        if top_of(path) == package
+        for each in imports_of(path, source)
+    } - {None, package}
+    text = " ".join((ast.get_docstring(ast.parse(SOURCES[f"{package}/__init__.py"])) or "").split())
+    found = re.search(r" Imports ([^.]*)\. New here: .*\.$", text)
+    assert found, f"tcpapp/{package}/__init__.py ends with 'Imports … .' and 'New here: … .'"
+    assert set(re.findall(r"`(\w+)`", found[1])) == imported
+
+
+ONE_BY_ONE = {"client", "codecs", "connection", "limits", "process", "server", "telemetry", "transport"}
+"""Packages each of whose modules has a test module of its name."""
+
+TESTED_TOGETHER = {
+    "client/test_connect.py": {"connect", "factory"},
+    "codecs/test_codecs.py": {"base", "specs", "structured", "text"},
+    "connection/test_app.py": {"app", "handlers"},
+    "limits/test_limits.py": {"limits", "numbers", "policies", "recovery", "timeouts"},
+    "telemetry/test_telemetry.py": {"bus", "events", "log"},
+}
+"""Their exceptions: test modules of several modules."""
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_a_module_has_a_test_module_of_its_name(path: str) -> None:
     """
-    tests/test_a.py tests tcpapp/a.py; the modules of a package share the tests in tests/<package>/.
+    tests/ mirrors tcpapp/, folder for folder. The modules of other packages share the tests of their folder.
 
     Whether those reach all of it is for coverage to say.
     """
-    folder, name = TESTS / PurePosixPath(path).parent, PurePosixPath(path).stem
-    expected = f"test_{name}.py" if folder == TESTS and path != "__init__.py" else "test_*.py"
-    assert list(folder.glob(expected)), f"tcpapp/{path} has no tests in {folder.relative_to(ROOT)}/{expected}"
+    folder, name = PurePosixPath(path).parent, PurePosixPath(path).stem
+    expected = f"{folder}/test_*.py"
+    if name != "__init__" and (str(folder) in ONE_BY_ONE or str(folder) == "."):
+        own = f"{folder}/test_{name}.py"
+        expected = next(
+            (shared for shared, names in TESTED_TOGETHER.items() if shared.startswith(f"{folder}/") and name in names),
+            own,
+        )
+    assert list(TESTS.glob(expected)), f"tcpapp/{path} has no tests in tests/{expected}"
 
 
 PLUGINS = ["tcpapp_plugin.py", "tcpapp_reactor.py"]
@@ -269,27 +324,27 @@ def origins() -> dict[str, str]:
 
 def test_the_public_names_are_those_of_the_modules() -> None:
     """`tcpapp.__all__` holds names that exist, each public in the module it comes from, or a module itself."""
-    package = importlib.import_module("tcpapp")
-    assert sorted(set(package.__all__)) == sorted(package.__all__)
-    for name in package.__all__:
-        if not isinstance(getattr(package, name), ModuleType):
+    assert sorted(set(tcpapp.__all__)) == sorted(tcpapp.__all__)
+    for name in tcpapp.__all__:
+        if not isinstance(getattr(tcpapp, name), ModuleType):
             assert name in importlib.import_module(origins()[name]).__all__
 
 
 def test_a_public_name_comes_from_where_the_type_checker_sees_it() -> None:
     """They are imported when they are used; the list of where from is that of the imports for types."""
-    package = importlib.import_module("tcpapp")
-    seen = {name: name if module == "tcpapp" else module.removeprefix("tcpapp.") for name, module in origins().items()}
+    seen = origins()
     del seen["TYPE_CHECKING"], seen["annotations"], seen["import_module"]
-    assert seen == package._ROOMS
-    assert sorted(package.__all__) == sorted(seen)
+    modules = {name for name in seen if isinstance(getattr(tcpapp, name), ModuleType)}
+    assert modules == tcpapp._MODULES
+    homes = {name: f"{home}.{name}" if name in modules else home for name, home in seen.items()}
+    assert homes == {name: f"tcpapp.{home}" for name, home in tcpapp._HOMES.items()}
+    assert sorted(tcpapp.__all__) == sorted(seen)
 
 
 def test_public_names_are_listed_before_they_are_used() -> None:
-    package = importlib.import_module("tcpapp")
-    assert set(package.__all__) <= set(dir(package))
+    assert set(tcpapp.__all__) <= set(dir(tcpapp))
     with pytest.raises(AttributeError, match="module 'tcpapp' has no attribute 'Sever'"):
-        package.Sever  # noqa: B018 - the attribute is asked for
+        tcpapp.Sever  # noqa: B018 - the attribute is asked for
 
 
 def test_importing_the_package_loads_nothing_of_twisteds() -> None:
@@ -301,39 +356,43 @@ def test_importing_the_package_loads_nothing_of_twisteds() -> None:
 # The rules are rules -------------------------------------------------------------------------------------------------
 
 PLANTED = {
-    "straight up": ("framing/lines.py", "from tcpapp.connection import MessageProtocol"),
-    "a module of the package": ("spec.py", "from tcpapp import framing"),
-    "the whole package": ("limits.py", "import tcpapp"),
-    "a dotted import": ("server.py", "import tcpapp.service"),
+    "straight up": ("framing/lines.py", "from tcpapp.connection.connection import MessageProtocol"),
+    "a package by its name": ("spec.py", "from tcpapp import framing"),
+    "the whole package": ("limits/limits.py", "import tcpapp"),
+    "a public name": ("server/factory.py", "from tcpapp import MessageProtocol"),
+    "a dotted import": ("connection/protocol.py", "import tcpapp.server.service"),
     "a relative import": ("framing/lines.py", "from ..limits import Limits"),
-    "a relative module": ("inbox.py", "from . import connection"),
-    "sideways": ("client.py", "from tcpapp.server import MessageServerFactory"),
-    "inside a function": ("errors.py", "def late():\n    from tcpapp.spec import split"),
-    "for types": ("spec.py", "if TYPE_CHECKING:\n    from tcpapp.codecs import Codec"),
-    "an exception, but not for types": ("errors.py", "from tcpapp.close_reason import CloseReason"),
-    "an exception, but in the else": ("errors.py", "if TYPE_CHECKING:\n  pass\nelse:\n  import tcpapp.close_reason"),
-    "testing from above": ("service.py", "from tcpapp.testing import FakeTransport"),
-    "a new room": ("helpers.py", "import os"),
+    "a relative module": ("errors.py", "from . import connection"),
+    "up within a layer": ("server/factory.py", "from tcpapp.client.connect import connect"),
+    "inside a function": ("close_reason.py", "def late():\n    from tcpapp.errors import TcpAppError"),
+    "for types": ("telemetry/events.py", "if TYPE_CHECKING:\n    from tcpapp.connection import connection"),
+    "the public names from above": ("__init__.py", "from tcpapp.process import systemd"),
+    "apps from below": ("connection/settings.py", "from tcpapp.apps import BUILT_IN"),
+    "testing from above": ("process/systemd.py", "from tcpapp.testing.wire import Wire"),
+    "one beside the other": ("apps/chat.py", "from tcpapp.testing.wire import Wire"),
+    "beside the layers, from above": ("testing/wire.py", "from tcpapp.plugin import makeService"),
+    "a new module": ("helpers.py", "import os"),
     "Twisted on the ground": ("framing/lines.py", "from twisted.internet.defer import Deferred"),
-    "Twisted on the ground, late": ("codecs.py", "def late():\n    import twisted.logger"),
+    "Twisted on the ground, late": ("codecs/text.py", "def late():\n    import twisted.logger"),
     "a clock on the ground": ("close_reason.py", "import time"),
-    "the reactor": ("server.py", "from twisted.internet import reactor"),
-    "the reactor's methods": ("server.py", "from twisted.internet.reactor import callLater"),
-    "the reactor, late": ("connection.py", "def made(self):\n    from twisted.internet import reactor"),
-    "the reactor, for types": ("app.py", "if TYPE_CHECKING:\n    from twisted.internet import reactor"),
-    "the reactor as an attribute": ("client.py", "import twisted\nlater = twisted.internet.reactor.callLater"),
-    "the reactor by its name": ("client.py", "reactor = sys.modules['twisted.internet.reactor']"),
+    "the reactor": ("server/factory.py", "from twisted.internet import reactor"),
+    "the reactor's methods": ("server/factory.py", "from twisted.internet.reactor import callLater"),
+    "the reactor, late": ("connection/protocol.py", "def made(self):\n    from twisted.internet import reactor"),
+    "the reactor, for types": ("connection/app.py", "if TYPE_CHECKING:\n    from twisted.internet import reactor"),
+    "the reactor as an attribute": ("client/pool.py", "import twisted\nlater = twisted.internet.reactor.callLater"),
+    "the reactor by its name": ("client/pool.py", "reactor = sys.modules['twisted.internet.reactor']"),
 }
 ALLOWED = {
-    "down": ("connection.py", "from tcpapp.inbox import Inbox"),
-    "a module, down": ("settings.py", "from tcpapp import codecs, framing"),
+    "down": ("connection/connection.py", "from tcpapp.limits import Limits"),
+    "down within a layer": ("telemetry/log.py", "from tcpapp.transport.endpoint_strings import describe"),
+    "a package, down": ("connection/settings.py", "from tcpapp import codecs, framing"),
     "its own package": ("framing/lines.py", "from tcpapp.framing.base import Framing"),
     "its own package, relative": ("framing/lines.py", "from .base import Framing"),
-    "an exception": ("errors.py", "if TYPE_CHECKING:\n    from tcpapp.close_reason import CloseReason"),
     "apps from the public package": ("apps/echo.py", "import tcpapp"),
-    "the plugin": ("plugin.py", "from twisted.internet import reactor\nfrom tcpapp import apps, service"),
-    "the reactor in listen": ("service.py", "def listen():\n    from twisted.internet import reactor"),
-    "the reactor's interfaces": ("client.py", "from twisted.internet.interfaces import IReactorTime"),
+    "apps from above": ("process/configuration/checking.py", "from tcpapp.apps import BUILT_IN"),
+    "the plugin": ("plugin.py", "from twisted.internet import reactor\nfrom tcpapp import apps, process"),
+    "the reactor in listen": ("server/listener.py", "def listen():\n    from twisted.internet import reactor"),
+    "the reactor's interfaces": ("client/pool.py", "from twisted.internet.interfaces import IReactorTime"),
 }
 
 

@@ -19,8 +19,8 @@ from twisted.python import usage
 
 from tcpapp import Limits, MessageService, Timeouts, apps, codecs, framing
 from tcpapp.limits import numbers_of
-from tcpapp.log_stream import LogStream
 from tcpapp.plugin import GROUPS, Options, makeService
+from tcpapp.process.nonblocking_log import LogStream
 
 BUSY = CannotListenError("127.0.0.1", 7007, OSError(98, "Address already in use"))
 

@@ -12,6 +12,9 @@ name      what it does                                   form
 ========= ============================================== ==========================================
 
 ``twistd tcpapp --app NAME`` serves them; `BUILT_IN` finds them by name.
+
+Imports `close_reason`, `connection` and `errors`.
+New here: an app that ships with the package is a module here, and an entry in `BUILT_IN`.
 """
 
 from tcpapp.apps.chat import chat

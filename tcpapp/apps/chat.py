@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from tcpapp.close_reason import CloseReason
-from tcpapp.connection import MessageProtocol
+from tcpapp.connection.connection import MessageProtocol
 from tcpapp.errors import NotConnected
 
 __all__ = ["Chat", "Room", "chat"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tcpapp.connection import MessageProtocol
+from tcpapp.connection.connection import MessageProtocol
 
 __all__ = ["Discard", "discard"]
 

@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from tcpapp.app import conversation
-from tcpapp.connection import MessageProtocol
+from tcpapp.connection.app import conversation
+from tcpapp.connection.connection import MessageProtocol
 
 __all__ = ["time"]
 

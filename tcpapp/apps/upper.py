@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from tcpapp.connection import MessageProtocol
+from tcpapp.connection.connection import MessageProtocol
 
 __all__ = ["upper"]
 

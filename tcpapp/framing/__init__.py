@@ -29,6 +29,9 @@ A framing is the configuration, and also the state of one stream; `Framing.fresh
     framing.finish()             # raises TruncatedMessage: "wor" was begun
 
 `Framing` is the contract, and what a framing of your own begins with.
+
+Imports `errors` and `spec`.
+New here: a framing is a class in a module here, and its words are entries in `specs`.
 """
 
 from tcpapp.framing.base import DEFAULT_MAX, Framing, Oversize

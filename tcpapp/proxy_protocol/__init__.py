@@ -26,6 +26,9 @@ only trusted proxies are listened to. That, and the few seconds a header may tak
 
 Source: The PROXY protocol, versions 1 & 2 (``doc/proxy-protocol.txt`` of HAProxy), of 2020-03-05, which the sections
 named here are of; the sub-types of SSL from 0x26 on are of later revisions.
+
+Imports `errors` and `framing`.
+New here: a version of the header is a module here.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ The rooms::
     opening          how a connected socket gets a transport of uvloop's
     stream           reading through uvloop's transport, in Twisted's order of things; beginning and ending
     writing, pieces  writing, likewise
-    sips             reading in smaller pieces, one in a turn
+    small_reads      reading in smaller pieces, one in a turn
     finishing        the last steps of closing
     connections      who is on uvloop, and what was taken off the reactor
     tls              Twisted's TLS, with fewer steps for a piece of data
@@ -22,6 +22,9 @@ The rooms::
     contexts         one context for all callbacks
     children         how it hears that a process has ended
     loop             uvloop's loop
+
+Imports `errors`.
+New here: what this reactor does by itself is a module here.
 """
 
 from __future__ import annotations

@@ -5,12 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.posixbase import _DisconnectSelectableMixin
-
-if TYPE_CHECKING:
-    from tcpapp.reactor.stream import Stream
 
 __all__ = ["disconnect", "reset_at_close", "shut_down"]
 
@@ -33,11 +30,11 @@ def reset_at_close(skt: socket.socket) -> None:
 class Ending(_DisconnectSelectableMixin):
     """Twisted's way to end a connection after a read or a write; the connection is not taken off the reactor by it."""
 
-    def removeReader(self, stream: Stream) -> None:  # noqa: N802 - Twisted's names
+    def removeReader(self, stream: Any) -> None:  # noqa: N802 - Twisted's names
         """It is not read from: `Stream._lose` sees to that, where the connection goes on."""
         stream._reading = False
 
-    def removeWriter(self, stream: Stream) -> None:  # noqa: N802
+    def removeWriter(self, stream: Any) -> None:  # noqa: N802
         """Stop its writing."""
         stream.stopWriting()
 

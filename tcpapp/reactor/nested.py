@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import select
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from twisted.python import log
 
 from tcpapp.reactor.descriptors import ENDS, IN, OUT
 
-if TYPE_CHECKING:
-    from tcpapp.reactor.stream import Stream
-    from tcpapp.reactor.uvloopreactor import UvloopReactor
-
 __all__ = ["go_round", "write"]
+
+UvloopReactor: TypeAlias = Any
+"""The reactor (`tcpapp.reactor.uvloopreactor`), whose module imports this one."""
+
+Stream: TypeAlias = Any
+"""A connection on uvloop (`tcpapp.reactor.stream`), whose module imports this one."""
 
 
 def go_round(reactor: UvloopReactor, delay: float) -> None:

@@ -2,10 +2,11 @@
 What makes a connection of Twisted's read and write through a transport of uvloop's: its reading and its two ends.
 
 Twisted's own class stays what it is: its flags, its buffer of unwritten pieces, its producers, its way of closing.
-Taken from it is how bytes come and go. `Twisted's reactors <https://docs.twisted.org/en/stable/core/howto/internet-overview.html>`_
-wait until the socket is readable, call ``doRead``, which calls ``recv``; and for each write until it is writable. Here
-uvloop reads, in C, and calls `Stream.data_received`; and what was written while that lasted goes out as it returns, by
-one call of uvloop's ``write``, which tries the socket at once.
+Taken from it is how bytes come and go. `Twisted's reactors
+<https://docs.twisted.org/en/stable/core/howto/internet-overview.html>`_ wait until the socket is readable, call
+``doRead``, which calls ``recv``; and for each write until it is writable. Here uvloop reads, in C, and calls
+`Stream.data_received`; and what was written while that lasted goes out as it returns, by one call of uvloop's
+``write``, which tries the socket at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing_extensions import override
 
 from tcpapp.reactor.finishing import disconnect, reset_at_close, shut_down
 from tcpapp.reactor.pieces import NotReading
-from tcpapp.reactor.sips import Sips
+from tcpapp.reactor.small_reads import Sips
 from tcpapp.reactor.writing import Writing
 
 if TYPE_CHECKING:

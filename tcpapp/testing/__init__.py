@@ -19,4 +19,7 @@ module           what it gives
 `FakeTransport` and `Wire` stand on `buffered` (Twisted's own connection over a socket in memory) and `pipe`. Nothing
 here needs the global reactor. Import from the modules: this package itself imports none of them, so that the pytest
 plugin costs nothing where it is not used.
+
+Imports `codecs`, `connection`, `errors`, `framing`, `server`, `spec`, `tcpapp`, `telemetry` and `transport`.
+New here: what a test holds, sends or checks is a module here; its fixtures are in `pytest_plugin`.
 """

@@ -15,7 +15,7 @@ from typing_extensions import override
 from zope.interface import alsoProvides
 
 from tcpapp.testing.buffered import BufferedTransport, NeverRests
-from tcpapp.testing.transport_hand import Hand
+from tcpapp.testing.transport_peer import Hand
 
 __all__ = ["MOST_TURNS", "FakeTransport", "NeverRests"]
 

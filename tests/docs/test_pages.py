@@ -80,7 +80,7 @@ def test_a_page_has_a_place_in_the_tree(page: str) -> None:
 
 
 def test_every_check_of_the_contract_is_on_its_page() -> None:
-    page = (DOCS / "reference" / "contract.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "testing" / "contract.md").read_text(encoding="utf-8")
     assert re.findall(r"\.(\w+)\(carrier\)$", page, re.MULTILINE) == [name_of(check) for check in CHECKS]
 
 

@@ -33,16 +33,16 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, blocking, connect, conversation, listen
-from tcpapp.addresses import describe
 from tcpapp.apps import echo
+from tcpapp.client.reconnecting import Waiting
 from tcpapp.codecs import Json, MessagePack
-from tcpapp.networks import Networks
-from tcpapp.peer_keys import json_guard, msgpack_guard
+from tcpapp.codecs.peer_keys import json_guard, msgpack_guard
+from tcpapp.limits.fairness import Steps
+from tcpapp.limits.networks import Networks
 from tcpapp.proxy_protocol import Command, Family, Header
-from tcpapp.recovering import Waiting
 from tcpapp.telemetry import CalmLog, Closed, LateReply, NeverOpened, Refused
-from tcpapp.tls.protocol import ServerTLS
-from tcpapp.turns import Steps
+from tcpapp.transport.endpoint_strings import describe
+from tcpapp.transport.tls.protocol import ServerTLS
 from tests.patience import PATIENCE
 from tests.processes import program
 from tests.secret import Secret

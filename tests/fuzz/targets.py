@@ -14,7 +14,6 @@ from typing import Any
 from twisted.internet.testing import MemoryReactorClock
 
 from tcpapp import codecs, framing
-from tcpapp.addresses import client_endpoint, server_endpoint
 from tcpapp.codecs import Codec, Json, MessagePack
 from tcpapp.errors import (
     InvalidAddress,
@@ -27,6 +26,7 @@ from tcpapp.errors import (
 )
 from tcpapp.framing import Framing
 from tcpapp.proxy_protocol import Header, HeaderReader, frame
+from tcpapp.transport.endpoint_strings import client_endpoint, server_endpoint
 from tests.memory import deep_size
 
 __all__ = ["TARGETS", "Target"]

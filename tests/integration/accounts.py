@@ -18,8 +18,8 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from tcpapp import Client, Recovery, Timeouts, listen
+from tcpapp.client.reconnecting import Connecting, Waiting
 from tcpapp.errors import MaybeSent, NeverSent, TimedOut
-from tcpapp.recovering import Connecting, Waiting
 from tcpapp.testing.faultproxy import FaultProxy
 
 from .ledger import PHASES, Progress

@@ -15,7 +15,7 @@ from twisted.internet.error import ConnectionDone
 from tcpapp import Limits
 from tcpapp.apps import echo
 from tcpapp.limits import Policies
-from tcpapp.networks import Networks
+from tcpapp.limits.networks import Networks
 from tests.patience import LONGEST
 
 from .peers import Noted, bounded, until

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from tcpapp import Telemetry, conversation
 from tcpapp.telemetry import Closed
-from tcpapp.tls.contexts import ServerContexts, ServerSpec
+from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec
 from tests.patience import PATIENCE
 from tests.secret import Secret
 

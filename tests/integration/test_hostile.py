@@ -14,7 +14,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from tcpapp import Limits, Timeouts, conversation
 from tcpapp.errors import NotConnected
-from tcpapp.transports import bottom_of
+from tcpapp.transport.layers import bottom_of
 
 from .conftest import ANY_PORT
 from .peers import InHand, Noted, bounded, until

@@ -12,9 +12,9 @@ from twisted.python.systemd import ListenFDs
 
 from tcpapp import Policies
 from tcpapp.proxy_protocol import Command, Family, Header
-from tcpapp.tls.client import client_options
-from tcpapp.tls.contexts import ServerContexts, ServerSpec
-from tcpapp.transports import bottom_of
+from tcpapp.transport.layers import bottom_of
+from tcpapp.transport.tls.client import client_options
+from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec
 
 from .peers import Noted, bounded
 

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 
 from tcpapp import Client, Pool, Recovery
 from tcpapp.apps import echo
+from tcpapp.client.reconnecting import Stopped, Waiting
 from tcpapp.errors import MaybeSent, NeverSent, TimedOut
-from tcpapp.recovering import Stopped, Waiting
 from tests.peers import outcome
 from tests.processes import TCP, Run, ends
 

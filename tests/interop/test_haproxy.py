@@ -21,9 +21,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
 from tcpapp import MessageServerFactory, Telemetry, connect
-from tcpapp.addresses import server_endpoint
 from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, SslClient
 from tcpapp.telemetry import Closed, NeverOpened, Refused, log
+from tcpapp.transport.endpoint_strings import server_endpoint
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings(

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.close_reason import EndedBy
 from tcpapp.errors import InvalidOption, MalformedProxyHeader, UnreadableStream
 from tcpapp.proxy_protocol import DEFAULT_MAX, Family, Header, HeaderReader, InetAddress, frame
 from tests.proxy_protocol.cases import BAD, GOOD, INET, LINE, REST, SIGNATURE, cuts, outcome, read, tcp4, tlv, v2
@@ -177,7 +177,7 @@ def test_a_failure_is_the_peers() -> None:
     """It ends the connection by a rule of its own, and carries what a `CloseReason` needs."""
     with pytest.raises(UnreadableStream) as caught:
         HeaderReader().receive(b"GET / HTTP/1.1\r\n")
-    reason = CloseReason.from_unreadable(caught.value)
+    reason = caught.value.close_reason()
     assert (reason.by, reason.rule) == (EndedBy.US, "malformed-proxy-header")
 
 

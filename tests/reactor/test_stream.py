@@ -18,7 +18,7 @@ from twisted.internet.protocol import ClientFactory
 from twisted.python import context, log
 from zope.interface.verify import verifyObject
 
-from tcpapp.reactor.sips import Sips
+from tcpapp.reactor.small_reads import Sips
 from tcpapp.reactor.stream import Stream
 from tests.reactor.conftest import Bench, HalfClosing, Noting
 

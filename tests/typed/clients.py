@@ -6,7 +6,7 @@ import msgspec
 from typing_extensions import assert_type
 
 from tcpapp import Client, Listening, MessageProtocol, MessageServerFactory, Pool, Reply, codecs
-from tcpapp.blocking import BlockingClient
+from tcpapp.client.blocking import BlockingClient
 
 
 class Question(msgspec.Struct):

@@ -19,11 +19,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import connectProtocol
 from twisted.logger import Logger
 
-from tcpapp.addresses import describe
 from tcpapp.testing.faultproxy.kinds import KINDS, STREAMS
 from tcpapp.testing.faultproxy.side import Side
 from tcpapp.testing.faultproxy.stages import Mark
 from tcpapp.testing.faultproxy.stream import Stream
+from tcpapp.transport.endpoint_strings import describe
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-    from tcpapp.testing.faultproxy.connection import Connection
     from tcpapp.testing.faultproxy.toxic import Toxic
 
 __all__ = ["Counters", "Plan"]
+
+Connection: TypeAlias = Any
+"""A connection through the proxy, whose module imports this one."""
 
 
 @dataclass

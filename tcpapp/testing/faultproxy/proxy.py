@@ -13,12 +13,12 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, q
 from twisted.internet.protocol import ServerFactory
 from typing_extensions import Self
 
-from tcpapp.addresses import client_endpoint, server_endpoint
 from tcpapp.errors import InvalidOption
-from tcpapp.listening import close_port
+from tcpapp.server.listener import close_port
 from tcpapp.testing.faultproxy.connection import Connection
 from tcpapp.testing.faultproxy.plan import Counters, Plan
 from tcpapp.testing.faultproxy.toxic import Toxic
+from tcpapp.transport.endpoint_strings import client_endpoint, server_endpoint
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint

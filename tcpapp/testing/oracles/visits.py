@@ -15,10 +15,10 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tcpapp.app import Handlers, deferred_of
-from tcpapp.connection import State
+from tcpapp.connection.connection import State
+from tcpapp.connection.handlers import Handlers, deferred_of
 from tcpapp.framing import Framing
-from tcpapp.server import MessageServerFactory
+from tcpapp.server.factory import MessageServerFactory
 from tcpapp.telemetry import AppFailed, Telemetry
 from tcpapp.telemetry import Event as Told
 from tcpapp.testing.leaks import timer

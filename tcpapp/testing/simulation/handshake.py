@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from errno import ECONNREFUSED, ETIMEDOUT
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet.error import getConnectError
 from twisted.internet.interfaces import IAddress
@@ -12,10 +12,12 @@ from twisted.internet.interfaces import IAddress
 if TYPE_CHECKING:
     from tcpapp.testing.simulation.host import Host
     from tcpapp.testing.simulation.line import SimulatedSocket
-    from tcpapp.testing.simulation.network import Network
     from tcpapp.testing.simulation.ports import Connector, Port
 
 __all__ = ["Handshake"]
+
+Network: TypeAlias = Any
+"""The network of the simulation, whose module imports this one."""
 
 SYN_RETRIES = 6
 """How often Linux sends a SYN again (tcp_syn_retries), after 1, 2, 4, … seconds; 127 s after the first it gives up."""
@@ -62,7 +64,8 @@ class Handshake:
         return a.powered and b.powered and not self._network.link(a, b).parted
 
     def _delay(self, a: Host, b: Host) -> float:
-        return self._network.link(a, b).delay(self._chance)
+        delay: float = self._network.link(a, b).delay(self._chance)
+        return delay
 
     def _note(self, what: str) -> None:
         self._network.simulation.note(self._names[0], what)
@@ -84,7 +87,8 @@ class Handshake:
             self._clock.callLater(self._delay(self._here, self._there), self._arrive)
 
     def _port(self) -> Port | None:
-        return self._network.port(self._there, self._key, getattr(self._peer, "host", None))
+        port: Port | None = self._network.port(self._there, self._key, getattr(self._peer, "host", None))
+        return port
 
     def _arrive(self) -> None:
         """The SYN is there; the answer goes back, unless the backlog is full."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from tcpapp.testing.simulation.reactor import SimulatedReactor
 
-if TYPE_CHECKING:
-    from tcpapp.testing.simulation.simulation import Simulation
-
 __all__ = ["Host"]
+
+Simulation: TypeAlias = Any
+"""The simulation, whose module imports this one."""
 
 
 class Host:

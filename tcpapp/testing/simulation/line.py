@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tcpapp.testing.pipe import CAPACITY, Pipe
 from tcpapp.testing.pipe_socket import PipeSocket
@@ -11,10 +11,12 @@ from tcpapp.testing.simulation.decisions import Stream
 from tcpapp.testing.simulation.timeline import TIES, Later, Timeline, Turns
 
 if TYPE_CHECKING:
-    from tcpapp.testing.simulation.host import Host
     from tcpapp.testing.simulation.trace import Trace
 
 __all__ = ["Latency", "Line", "LineClock", "Link", "SimulatedSocket"]
+
+Host: TypeAlias = Any
+"""A host of the simulation, whose module imports this one."""
 
 Latency = float | tuple[float, float] | Callable[[float], float]
 """

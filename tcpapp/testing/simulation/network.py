@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from errno import EADDRINUSE, EADDRNOTAVAIL, EHOSTUNREACH, ENOENT
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -23,9 +23,11 @@ from tcpapp.testing.simulation.timeline import Turns
 if TYPE_CHECKING:
     from tcpapp.testing.simulation.host import Host
     from tcpapp.testing.simulation.reactor import SimulatedReactor
-    from tcpapp.testing.simulation.simulation import Simulation
 
 __all__ = ["Network"]
+
+Simulation: TypeAlias = Any
+"""The simulation, whose module imports this one."""
 
 EPHEMERAL = 49152
 """The first of the ports that are given out (RFC 6335, section 6)."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.base import DelayedCall, _ThreePhaseEvent
@@ -28,10 +28,10 @@ from zope.interface import implementer
 from tcpapp.testing.simulation.timeline import Timeline, Turns
 from tcpapp.testing.simulation.tls import over_tls, timed
 
-if TYPE_CHECKING:
-    from tcpapp.testing.simulation.host import Host
-
 __all__ = ["SimulatedReactor"]
+
+Host: TypeAlias = Any
+"""A host of the simulation, whose module imports this one."""
 
 
 LATE = 1e-6
@@ -63,7 +63,8 @@ class SimulatedTime:
 
     def seconds(self) -> float:
         """The host's clock."""
-        return self.timeline.now + self.offset
+        now: float = self.timeline.now + self.offset
+        return now
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> IDelayedCall:
         """Call it in `delay` seconds, 0 or more."""

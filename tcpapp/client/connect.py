@@ -1,0 +1,95 @@
+"""`connect`: a connection that you hold yourself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
+from typing_extensions import Unpack
+
+from tcpapp.client.factory import MessageClientFactory
+from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.settings import Options
+from tcpapp.framing import Framing
+from tcpapp.telemetry import CalmLog, Telemetry
+from tcpapp.transport.endpoint_strings import client_endpoint
+from tcpapp.transport.fork_check import check_fork
+from tcpapp.transport.proxy_header import Announced, Announcement
+
+__all__ = ["connect", "dial"]
+
+NEVER = 2**31 - 1
+"""Seconds, for a timer of Twisted's that cannot be left out: 68 years."""
+
+LOG = CalmLog()
+"""The log of all connections of `connect`: a program that makes many has no more lines than a server has."""
+
+
+def connect(
+    endpoint: str | IStreamClientEndpoint,
+    app: Any = None,
+    *,
+    framing: Framing | str = "line",
+    reactor: Any = None,
+    proxy_header: Announcement | None = None,
+    **options: Unpack[Options],
+) -> Deferred[MessageProtocol]:
+    """
+    Connect to `endpoint`, a Twisted client endpoint string such as ``"tcp:localhost:7007"`` or an endpoint object.
+
+    Of a host's name in a string, all addresses are tried, both families in turn (`tcpapp.transport.happy_eyeballs`). A
+    connection with itself counts as refused.
+
+    The Deferred fires with the open `MessageProtocol`, with TLS once the handshake is done. It fails with Twisted's
+    own ``ConnectionRefusedError``, ``DNSLookupError``, ``TimeoutError`` (after ``timeouts.connect`` seconds in all),
+    with what OpenSSL or service_identity says of a certificate, and so on. Cancelled, it stops connecting.
+    `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened, and so is
+    `Forked` in a child of the process in which the reactor ran: each is the caller's fault. See `Settings` for the
+    `options`; `reactor` is the global one unless given.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
+
+        reactor = global_reactor
+    check_fork(reactor, "connect")
+    options.setdefault("clock", reactor)
+    if options.get("telemetry") is None:
+        options["telemetry"] = Telemetry(LOG)
+    factory = MessageClientFactory(app, framing, **options)
+    return dial(factory, endpoint, reactor, proxy_header)
+
+
+def dial(
+    factory: MessageClientFactory,
+    endpoint: str | IStreamClientEndpoint,
+    reactor: Any,
+    proxy_header: Announcement | None = None,
+) -> Deferred[MessageProtocol]:
+    """One more connection of `factory`: what `connect` does with the one it makes, with the same results and errors."""
+    seconds = factory.settings.timeouts.connect
+    # The endpoint's own timer is put behind ours, which says what it waited for.
+    chosen: Any = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER)
+    if proxy_header is not None:
+        chosen = Announced(chosen, proxy_header)
+    connecting: Deferred[Any] = chosen.connect(factory)
+    connecting.addCallback(_opened)
+    if seconds:
+        connecting.addTimeout(seconds, reactor, lambda _, after: _timed_out(endpoint, after))
+    return connecting
+
+
+def _opened(connection: MessageProtocol) -> Deferred[MessageProtocol]:
+    """`connection`, once it is open; cut, where nobody waits for that any longer."""
+
+    def give_up(failure: Failure) -> Failure:
+        connection.abort()
+        return failure
+
+    return connection.when_open().addErrback(give_up)
+
+
+def _timed_out(endpoint: object, seconds: float) -> None:
+    raise ConnectTimeout(f"{endpoint}: not connected after {seconds:g} s (connect)")

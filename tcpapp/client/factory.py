@@ -1,0 +1,74 @@
+"""`MessageClientFactory`: the connections of a client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IConnector
+from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
+from typing_extensions import Unpack
+
+from tcpapp.close_reason import CloseReason
+from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.settings import Options, Settings
+from tcpapp.framing import Framing
+
+__all__ = ["MessageClientFactory"]
+
+
+class MessageClientFactory(ClientFactory):
+    """
+    A `ClientFactory` whose connections send and receive messages, for any endpoint or ``reactor.connectTCP``.
+
+    See `Settings` for the arguments and their errors. Without an `app` you take the messages with
+    `MessageProtocol.receive`. An endpoint's ``connect(factory)`` gives you the connection; after ``connectTCP``,
+    `when_connected` does.
+    """
+
+    noisy = False
+    protocol = MessageProtocol
+    serves = False
+
+    def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
+        self.settings = Settings(app, framing, **options)
+        self._waiters: list[Deferred[MessageProtocol]] = []
+
+    def when_connected(self) -> Deferred[MessageProtocol]:
+        """
+        The next connection of this factory, once it is open.
+
+        Fails with Twisted's own error where ``reactor.connectTCP`` cannot connect, and with what ended a connection
+        before it was open: a TLS handshake, say. Waits without a limit of time; cancelled, it waits no longer.
+        """
+        waiter: Deferred[MessageProtocol] = Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    def buildProtocol(self, addr: IAddress | None) -> MessageProtocol:
+        """A new connection's protocol. Twisted calls it."""
+        return MessageProtocol(self.settings, self)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        """Nobody answered. Twisted's ``connectTCP`` calls it; endpoints do not."""
+        self._fail_waiters(reason)
+
+    def connection_made(self, connection: MessageProtocol) -> None:
+        """`connection` has a transport."""
+
+    def connection_opened(self, connection: MessageProtocol) -> None:
+        """`connection` is open."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(connection)
+
+    def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
+        """`connection` has ended; it has told everyone itself but those who waited for it to be open."""
+        if not connection.was_open:
+            connection.when_open().addErrback(self._fail_waiters)
+
+    def _fail_waiters(self, reason: Failure) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.errback(reason)

@@ -1,0 +1,369 @@
+"""
+Several connections to one server, or to several that are the same, used as one.
+
+A request goes to the less busy of two members that are drawn at random (Mitzenmacher's "power of two choices"): nearly
+as even as to ask all of them, and never all at once to the one that was idle a moment ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from typing_extensions import Self
+
+from tcpapp.client.reconnecting import Client, Connected, Stopped
+from tcpapp.client.reconnecting.retry_budget import Budget
+from tcpapp.client.reconnecting.states import State
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.handlers import outcome_of
+from tcpapp.connection.unhandled import failed, unlogged
+from tcpapp.errors import Forked, InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut
+from tcpapp.limits import Recovery
+from tcpapp.spec import line_of
+from tcpapp.transport.fork_check import check_fork, was_forked
+
+__all__ = ["Pool"]
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+CHECK_EVERY = 30.0
+"""Seconds between two checks of a member: as AWS's network load balancer has it by default."""
+
+_log = Logger(namespace="tcpapp")
+
+
+class Pool(MultiService, Generic[Request, Reply]):
+    """
+    `size` clients of `endpoint`, each of which comes back by itself; the pool sends over those that are connected.
+
+    ::
+
+        async with Pool("tcp:localhost:7007", size=8, check=lambda connection: connection.request("ping")) as pool:
+            print(await pool.request("hello"))
+
+    - `size`: how many clients, 1 or more.
+    - `check`: a function of a member's connection, awaited every `check_every` seconds (30), and for
+      ``recovery.prepare`` seconds at the most; where it fails, that connection is cut, and comes back.
+    - `options` are those of `Client`, but ``while_down`` and ``connect_now``: while no member is connected, what is to
+      be sent waits for the first that is: as many messages as ``recovery.max_waiting``, for ``timeouts.request``
+      seconds at the most.
+
+    ``async with`` starts and stops it, also where it is cancelled. Raises what `Client` does. Methods belong to the
+    reactor's thread, and fail with `Forked` as its do.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | IStreamClientEndpoint | Sequence[str | IStreamClientEndpoint],
+        size: int = 4,
+        *,
+        check: Callable[[MessageProtocol], Any] | None = None,
+        check_every: float = CHECK_EVERY,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise InvalidOption(f"size={size!r}: takes a whole number of clients, 1 or more")
+        if not check_every > 0:
+            raise InvalidOption(f"check_every={check_every!r}: takes a number of seconds, more than 0")
+        for name in ("while_down", "connect_now"):
+            if name in options:
+                raise InvalidOption(f"{name}: a pool takes none; what is to be sent waits for a member")
+        self.members: list[Client[Any, Any]] = [Client(endpoint, while_down="fail", **options) for _ in range(size)]
+        first = self.members[0]
+        self._reactor = first.reactor
+        self._settings = first.settings
+        self._recovery: Recovery = options.get("recovery") or Recovery()
+        self._clock: IReactorTime = first.clock
+        self._random = self._settings.random
+        self._budget = Budget(self._recovery, self._clock.seconds)
+        self._check = check
+        self._checks = LoopingCall(self._check_all)
+        self._checks.clock = self._clock
+        self._check_every = check_every
+        self._waiters: list[Deferred[None]] = []
+        self._takers: list[Deferred[Any]] = []
+        self._offers: dict[Client[Any, Any], Deferred[Any]] = {}
+        self._ready: list[Any] = []
+        self._draining = False
+        self._failed_sends = 0
+        self._error: BaseException | None = None
+        for member in self.members:
+            member.watch(self._member_is)
+            member.setServiceParent(self)
+
+    # Its life.
+
+    @property
+    def connected(self) -> list[Client[Any, Any]]:
+        """The members that have a connection now."""
+        return [each for each in self.members if each.connection is not None]
+
+    @property
+    def failed_sends(self) -> int:
+        """How many messages `send` failed for, with `NeverSent` or `MaybeSent`."""
+        return self._failed_sends
+
+    def start(self) -> Deferred[Self]:
+        """
+        Start all members. Fires with the pool as soon as one is connected; fails where all have given up.
+
+        Cancelled, the pool goes on connecting: `stop` ends that. Raises `Forked`.
+        """
+        self.startService()
+        return self.when_connected().addCallback(lambda _: self)
+
+    def startService(self) -> None:
+        """Start all members, and their checks. Twisted's services call it. Raises `Forked`."""
+        check_fork(self._reactor, "start")
+        if not self.running:
+            self._draining, self._error = False, None
+            super().startService()
+            if self._check is not None:
+                self._checks.start(self._check_every, now=False)
+
+    def stop(self) -> Deferred[None]:
+        """Stop all members: see `Client.stop`. Fires when their connections are closed; fails with `Forked` alone."""
+        if was_forked(self._reactor):
+            return fail(Forked("stop"))
+        if self._checks.running:
+            self._checks.stop()
+        stopped = DeferredList([maybeDeferred(each.stop) for each in self.members], consumeErrors=True)
+        self.running = 0
+        self._tell_waiters()
+        takers, self._takers = self._takers, []
+        for taker in takers:
+            unlogged(taker).errback(self._not_connected())
+        return stopped.addCallback(lambda _: None)
+
+    def stopService(self) -> Deferred[None]:
+        """The same as `stop`. Twisted's services call it."""
+        return self.stop()
+
+    def drain(self, deadline: float | None = None) -> Deferred[int]:
+        """
+        Take nothing more, let all members drain, and stop, after `deadline` seconds at the latest: see `Client.drain`.
+
+        Fires with how many messages were not sent, or not answered, by all of them.
+        """
+        if was_forked(self._reactor):
+            return fail(Forked("drain"))
+        self._draining = True
+        draining = DeferredList([each.drain(deadline) for each in self.members])
+        return draining.addCallback(lambda found: self.stop().addCallback(lambda _: sum(count for _, count in found)))
+
+    def when_connected(self) -> Deferred[None]:
+        """
+        Fires as soon as a member is connected.
+
+        Fails with the error for which the last member gave up, and with `NotConnected` where the pool does not run.
+        """
+        if was_forked(self._reactor):
+            return fail(Forked("when_connected"))
+        if self.connected:
+            return succeed(None)
+        if not self.running or all(isinstance(each.state, Stopped) for each in self.members):
+            return unlogged(fail(self._error or self._not_connected()))
+        waiter: Deferred[None] = Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    async def __aenter__(self) -> Self:
+        """Start, and wait until a member is connected. Where that fails or is cancelled, the pool is stopped."""
+        started = self.start()
+        try:
+            return await started
+        except BaseException:  # cancelled, too: a block that was not entered is not left either
+            self.stop()
+            raise
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Stop, and wait until all connections are closed. Cancelled meanwhile, the pool stops all the same."""
+        await self.stop()
+
+    # What it sends and receives.
+
+    def send(self, message: Request) -> Deferred[None]:
+        """
+        Send `message` over a member: see `Client.send`, whose errors it has.
+
+        While none is connected it waits, for ``timeouts.request`` seconds at the most; then it fails with `NeverSent`.
+        """
+        return self._over_a_member("send", lambda member, _: member.send(message), message, None, is_send=True)
+
+    def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Deferred[Reply]:
+        """
+        Send `message` over a member and wait for its reply, for `timeout` seconds in all: see `Client.request`.
+
+        One that is `idempotent` is sent again over another member where its connection is lost. Fails as that does.
+        """
+        self._budget.earn()
+        return self._over_a_member(
+            "request", lambda member, seconds: member.request(message, seconds), message, timeout, idempotent=idempotent
+        )
+
+    def receive(self) -> Deferred[Reply]:
+        """
+        The next message that no request waits for, of any member.
+
+        Fails with `NotConnected` where the pool is stopped. Cancelled, it takes none.
+        """
+        if was_forked(self._reactor):
+            return fail(Forked("receive"))
+        if self._ready:
+            return succeed(self._ready.pop(0))
+        if not self.running:
+            return failed(self._not_connected())
+        taker: Deferred[Any] = Deferred(self._takers.remove)
+        self._takers.append(taker)
+        for member in self.members:
+            self._offer(member)
+        return taker
+
+    def undelivered(self) -> list[NeverSent | MaybeSent]:
+        """What may not have been delivered, by all members: see `Client.undelivered`."""
+        return [each for member in self.members for each in member.undelivered()]
+
+    # Members.
+
+    def _pick(self) -> Client[Any, Any] | None:
+        """The less busy of two, drawn at random; `None` where none is connected."""
+        connected = self.connected
+        if len(connected) > 2:
+            connected = self._random.sample(connected, 2)
+        return min(connected, key=lambda each: each.unfinished, default=None)
+
+    def _over_a_member(
+        self,
+        what: str,
+        do: Callable[[Client[Any, Any], float], Deferred[Any]],
+        message: Any,
+        timeout: float | None,
+        *,
+        idempotent: bool = False,
+        is_send: bool = False,
+    ) -> Deferred[Any]:
+        if was_forked(self._reactor):
+            return fail(Forked(what))
+        seconds = self._settings.timeouts.request if timeout is None else timeout
+        if seconds < 0:
+            return fail(TimedOut("request", 0))
+        trying = self._go_on_trying(do, message, seconds, idempotent=idempotent, is_send=is_send)
+        return unlogged(Deferred.fromCoroutine(trying))
+
+    async def _go_on_trying(
+        self,
+        do: Callable[[Client[Any, Any], float], Deferred[Any]],
+        message: Any,
+        seconds: float,
+        *,
+        idempotent: bool,
+        is_send: bool,
+    ) -> Any:
+        """Until a member has done it; what no connection had is tried again in any case."""
+        until = self._clock.seconds() + seconds
+        try:
+            while True:
+                if self._draining:
+                    raise self._never_sent("the pool drains: it takes nothing more to send", message)
+                member = self._pick()
+                if member is None:
+                    await self._wait_for_a_member(until if seconds else None, message)
+                    continue
+                try:
+                    # 0 is no limit; and what is over by now has a moment that is over at once
+                    return await do(member, max(until - self._clock.seconds(), 1e-6) if seconds else 0)
+                except NeverSent:
+                    if member.connection is not None:  # it was not for want of a connection
+                        raise
+                except MaybeSent:
+                    if not (idempotent and self.running and self._budget.take()):
+                        raise
+        except NotConnected:
+            self._failed_sends += is_send
+            raise
+
+    async def _wait_for_a_member(self, until: float | None, message: Any) -> None:
+        if len(self._waiters) >= self._recovery.max_waiting:
+            raise self._never_sent(
+                f"{len(self._waiters)} messages wait for a connection, which is the limit (max_waiting)", message
+            )
+        connected = self.when_connected()
+        if until is not None:
+            connected.addTimeout(max(until - self._clock.seconds(), 0), self._clock)
+        try:
+            await connected
+        except Exception as error:
+            raise self._never_sent(f"there was no connection for it: {error}", message) from error
+
+    def _never_sent(self, text: str, message: Any) -> NeverSent:
+        return NeverSent(text, CloseReason(EndedBy.US, "closed", text), message)
+
+    def _not_connected(self) -> NotConnected:
+        reason = CloseReason(EndedBy.US, "closed", "the pool is not running")
+        return NotConnected(f"the pool is not connected: {reason}", reason)
+
+    def _member_is(self, state: State) -> None:
+        if isinstance(state, Connected):
+            self._tell_waiters()
+        elif isinstance(state, Stopped) and state.error is not None:
+            self._error = state.error
+            if all(isinstance(each.state, Stopped) for each in self.members):
+                self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
+        """A member is connected, or none will be."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if self.connected:
+                waiter.callback(None)
+            else:
+                unlogged(waiter).errback(self._error or self._not_connected())
+
+    def _offer(self, member: Client[Any, Any]) -> None:
+        """Have what comes next on `member` for who takes it: one message for each, while somebody waits."""
+        if member in self._offers or isinstance(member.state, Stopped):
+            return
+        offer = self._offers[member] = member.receive()
+        offer.addCallbacks(self._taken, self._not_taken, callbackArgs=(member,), errbackArgs=(member,))
+
+    def _taken(self, message: Any, member: Client[Any, Any]) -> None:
+        self._offers.pop(member, None)
+        if self._takers:
+            self._takers.pop(0).callback(message)
+        else:
+            self._ready.append(message)
+        if self._takers:
+            self._offer(member)
+
+    def _not_taken(self, _: Failure, member: Client[Any, Any]) -> None:
+        """It stopped, or gave up."""
+        self._offers.pop(member, None)
+
+    # Checks.
+
+    def _check_all(self) -> None:
+        for member in self.connected:
+            connection = member.connection
+            if connection is None:  # the check of another member has ended it
+                continue
+            assert self._check is not None
+            checking = outcome_of(self._check, connection)
+            if self._recovery.prepare:
+                checking.addTimeout(self._recovery.prepare, self._clock)
+            checking.addErrback(self._failed_check, connection)
+
+    def _failed_check(self, failure: Failure, connection: MessageProtocol) -> None:
+        if connection.is_open:
+            text = f"its check failed: {line_of(failure.getErrorMessage())}"
+            _log.warn("a member of a pool is cut: {text}", text=text)
+            connection.abort(CloseReason(EndedBy.US, "aborted", text))

@@ -1,0 +1,258 @@
+"""
+What a client sends: over its connection, or once it has one; and what becomes of it where that is lost.
+
+======== ============================================ =====================================================
+what     it ends well                                 its connection is lost before
+======== ============================================ =====================================================
+send     when it is below a connection's write mark   `MaybeSent`; what had ended well is remembered as such
+request  when its reply comes                         `MaybeSent`; or it is sent again, if it may be
+======== ============================================ =====================================================
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from tcpapp.client.reconnecting.connector import Life
+from tcpapp.client.reconnecting.retry_budget import Budget
+from tcpapp.client.reconnecting.send_queue import Outgoing, Queue, Unconfirmed
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.settings import Settings
+from tcpapp.connection.unhandled import failed
+from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut, UnsendableMessage
+from tcpapp.limits import Recovery
+from tcpapp.spec import suggest
+
+__all__ = ["Sending"]
+
+WHILE_DOWN = ("wait", "fail", "buffer")
+"""What may become of a `send` while there is no connection."""
+
+DRAINING = CloseReason(EndedBy.US, "drained", "the client drains: it takes nothing more to send")
+DOWN = CloseReason(EndedBy.NETWORK, "lost", "there is no connection")
+
+
+class Sending:
+    """
+    All that one client is to send, and what it waits for.
+
+    `life` gives the connections; it is set once, by who makes both, and calls `usable`, `lost` and `ended`.
+    """
+
+    life: Life
+
+    def __init__(self, settings: Settings, recovery: Recovery, clock: IReactorTime, while_down: str) -> None:
+        if while_down not in WHILE_DOWN:
+            hint = suggest(str(while_down), WHILE_DOWN)
+            raise InvalidOption(f"while_down={while_down!r}: takes {', '.join(WHILE_DOWN)}{hint}")
+        self._settings = settings
+        self._clock = clock
+        self._while_down = while_down
+        self._budget = Budget(recovery, clock.seconds)
+        self._queue = Queue(recovery)
+        self._in_flight: dict[Outgoing, None] = {}
+        self._unconfirmed = Unconfirmed(recovery)
+        self._lost: deque[NeverSent | MaybeSent] = deque(maxlen=int(recovery.max_waiting))
+        self._resters: list[Deferred[None]] = []
+        self._most = settings.limits.max_requests
+        self._position = 0
+        self._pumping = False
+        self.draining = False
+
+    @property
+    def unfinished(self) -> int:
+        """How many are not sent yet, or wait for their reply."""
+        return len(self._queue) + len(self._in_flight)
+
+    def send(self, message: Any) -> Deferred[Any]:
+        """See `Client.send`."""
+        connection = self.life.connection
+        if connection is not None and not self._queue and not self.draining:
+            return self._send_on(connection, message)
+        return self._wait(message, None, is_request=False)
+
+    def request(self, message: Any, timeout: float | None, *, idempotent: bool) -> Deferred[Any]:
+        """See `Client.request`."""
+        seconds = self._settings.timeouts.request if timeout is None else timeout
+        if seconds < 0:
+            return fail(TimedOut("request", 0))
+        self._budget.earn()
+        if self._queue or self.draining or self.life.connection is None or len(self._in_flight) >= self._most:
+            return self._wait(message, seconds, is_request=True, idempotent=idempotent)
+        each = Outgoing(message, is_request=True, idempotent=idempotent)
+        deferred = each.deferred = Deferred(lambda _: self._cancel(each))
+        if seconds:
+            each.timer = self._clock.callLater(seconds, self._overdue, each, seconds)
+        self._write(each)
+        return deferred
+
+    def undelivered(self) -> list[NeverSent | MaybeSent]:
+        """See `Client.undelivered`."""
+        found = [*self._lost, *(NeverSent("it waits for a connection", DOWN, each.message) for each in self._queue)]
+        self._lost.clear()
+        return found
+
+    def rest(self, seconds: float) -> Deferred[None]:
+        """Fires when nothing is left to be sent, or answered; at the latest after so many seconds."""
+        self.draining = True
+        rest: Deferred[None] = Deferred()
+        self._resters.append(rest)
+        rest.addTimeout(max(seconds, 0), self._clock).addErrback(lambda _: None)
+        self._look_for_rest()
+        return rest
+
+    # What its life calls.
+
+    def usable(self) -> None:
+        """There is a connection."""
+        self._pump()
+
+    def lost(self, reason: CloseReason) -> None:
+        """What was sent on it, and is not known to have been read, may be lost."""
+        text = f"it was sent, and may be lost: {reason}"
+        self._lost.extend(MaybeSent(text, reason, each) for each in self._unconfirmed.take_all())
+
+    def ended(self, reason: CloseReason) -> None:
+        """There will be no connection: what waits for one is not sent."""
+        for each in self._queue.take_all():
+            error = self._never_sent(f"it was not sent: {reason}", reason, each.message, is_request=each.is_request)
+            if each.deferred is None:
+                self._lost.append(error)
+            each.finish(error)
+        self._look_for_rest()
+
+    # One message.
+
+    def _send_on(self, connection: MessageProtocol, message: Any) -> Deferred[Any]:
+        self._position += 1
+        sent = connection.send(message)
+        if not sent.called or not isinstance(sent.result, Failure):
+            self._unconfirmed.add(self._position, message)
+        return sent.addErrback(self._send_failed, message)
+
+    def _send_failed(self, failure: Failure, message: Any) -> Failure:
+        failure.trap(NotConnected)
+        error: Any = failure.value
+        return Failure(MaybeSent(f"it was sent, and may be lost: {error.reason}", error.reason, message))
+
+    def _wait(
+        self, message: Any, seconds: float | None, *, is_request: bool, idempotent: bool = False
+    ) -> Deferred[Any]:
+        """Have it wait for a connection, or for its turn; or do not."""
+        reason = self._refuses(is_request=is_request)
+        if reason is not None:
+            return failed(self._never_sent(f"it was not sent: {reason}", reason, message, is_request=is_request))
+        try:
+            size = len(self._settings.frame(message))
+        except UnsendableMessage as error:
+            return fail(error)
+        if text := self._queue.refusal(size):
+            reason = CloseReason(EndedBy.US, "closed", text)
+            return failed(self._never_sent(text, reason, message, is_request=is_request))
+        told = is_request or self._while_down == "wait"
+        each = Outgoing(message, is_request=is_request, idempotent=idempotent)
+        deferred: Deferred[Any] = Deferred(lambda _: self._cancel(each)) if told else succeed(None)
+        each.deferred = deferred if told else None
+        if seconds:
+            each.timer = self._clock.callLater(seconds, self._overdue, each, seconds)
+        self._queue.add(each, size)
+        self._pump()
+        return deferred
+
+    def _never_sent(self, text: str, reason: CloseReason, message: Any, *, is_request: bool) -> NeverSent:
+        """The error of a message that no connection had; that of a ``send`` is counted."""
+        self._settings.traffic.failed_sends += not is_request
+        return NeverSent(text, reason, message)
+
+    def _refuses(self, *, is_request: bool) -> CloseReason | None:
+        """Why nothing can be sent now, and nothing may wait; `None` where it may."""
+        if not self.life.running:
+            return self.life.why_not
+        if self.draining:
+            return DRAINING
+        return DOWN if self.life.connection is None and self._while_down == "fail" else None
+
+    def _pump(self) -> None:
+        """Give the connection what waits, as far as it may have it."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while (each := self._queue.next()) is not None and self._may_have(each):
+                self._queue.remove(each)
+                self._write(each)
+        finally:
+            self._pumping = False
+        self._look_for_rest()
+
+    def _may_have(self, each: Outgoing) -> bool:
+        return self.life.connection is not None and (not each.is_request or len(self._in_flight) < self._most)
+
+    def _write(self, each: Outgoing) -> None:
+        connection = self.life.connection
+        assert connection is not None
+        if not each.is_request:
+            sent = self._send_on(connection, each.message)
+            each.under = sent
+            sent.addCallbacks(each.finish, lambda failure: self._send_of_waiting_failed(failure, each))
+            return
+        self._position += 1
+        each.position = self._position
+        self._in_flight[each] = None
+        each.under = reply = connection.request(each.message, 0)
+        reply.addCallbacks(self._answered, self._not_answered, callbackArgs=(each,), errbackArgs=(each,))
+
+    def _send_of_waiting_failed(self, failure: Failure, each: Outgoing) -> None:
+        if each.deferred is None and isinstance(failure.value, MaybeSent):
+            self._lost.append(failure.value)
+        each.finish(failure.value)
+
+    def _answered(self, reply: Any, each: Outgoing) -> None:
+        self._in_flight.pop(each, None)
+        self._unconfirmed.confirm(each.position)
+        each.finish(reply)
+        self._pump()
+
+    def _not_answered(self, failure: Failure, each: Outgoing) -> None:
+        self._in_flight.pop(each, None)
+        error: Any = failure.value
+        if isinstance(error, NotConnected):
+            self.lost(error.reason)  # requests are told first, and who is told may ask what else is lost
+        if each.deferred is not None and isinstance(error, NotConnected):
+            if each.idempotent and self.life.running and self._budget.take():
+                self._queue.add(each, len(self._settings.frame(each.message)), again=True)
+                return
+            error = MaybeSent(f"no reply came: {error.reason}", error.reason, each.message)
+        each.finish(error)
+        self._pump()
+
+    def _overdue(self, each: Outgoing, seconds: float) -> None:
+        each.timer = None
+        if self._queue.remove(each):
+            text = f"there was no connection for it in {seconds:g} s"
+            each.finish(NeverSent(text, CloseReason(EndedBy.US, "closed", text), each.message))
+            self._look_for_rest()
+        else:
+            each.finish(TimedOut("request", seconds))
+            self._cancel(each)
+
+    def _cancel(self, each: Outgoing) -> None:
+        """Its caller waits for it no longer."""
+        each.deferred = None
+        each.finish(None)
+        if not self._queue.remove(each) and each.under is not None:
+            each.under.cancel()
+        self._look_for_rest()
+
+    def _look_for_rest(self) -> None:
+        """Tell those who drain that nothing is left, if that is so."""
+        if (not self._queue and not self._in_flight) or not self.life.running:
+            resters, self._resters = self._resters, []
+            for rest in resters:
+                rest.callback(None)

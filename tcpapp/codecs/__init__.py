@@ -1,0 +1,30 @@
+"""
+Message bytes ↔ values: `Text`, `Json`, `MessagePack`.
+
+A codec stands above the framing: the framing cuts the stream into messages, the codec says what each one means. With
+a codec an app is handed values and replies with values; without one, bytes.
+
+======================== ======================= ===============================================================
+codec                    spec                    values
+======================== ======================= ===============================================================
+``Text()``               ``text``                `str`, as UTF-8 (RFC 3629)
+``Json(type)``           ``json``                what JSON has (RFC 8259), or `type`; needs msgspec
+``MessagePack(type)``    ``msgpack``             what MessagePack has (github.com/msgpack/msgpack, spec.md), or
+                                                 `type`; needs msgspec
+======================== ======================= ===============================================================
+
+Each takes ``invalid=``, in a spec ``json:invalid=deliver``; `Json` and `MessagePack` also ``max_keys=``. msgspec comes
+with ``pip install 'tcpapp[codecs]'`` and is imported when a codec that needs it is made, not before.
+
+Imports `errors` and `spec`.
+New here: a codec is a class in a module here, and its word an entry in `specs`.
+"""
+
+from __future__ import annotations
+
+from tcpapp.codecs.base import Codec, Invalid
+from tcpapp.codecs.specs import from_string
+from tcpapp.codecs.structured import Json, MessagePack
+from tcpapp.codecs.text import Text
+
+__all__ = ["Codec", "Invalid", "Json", "MessagePack", "Text", "from_string"]

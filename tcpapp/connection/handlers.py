@@ -1,0 +1,292 @@
+"""What a connection calls of an app: the forms of an app, checked, and its replies."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+from collections.abc import Callable, Coroutine
+from functools import partial
+from types import CoroutineType
+from typing import Any, Generic
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from typing_extensions import TypeVar, override
+
+from tcpapp.codecs import Codec
+from tcpapp.codecs.base import uncollected
+from tcpapp.codecs.structured import UNCOLLECTED
+from tcpapp.connection.asyncio_errors import explained
+from tcpapp.errors import InvalidOption, UnsendableMessage
+
+__all__ = [
+    "Batch",
+    "Conversation",
+    "Decoded",
+    "Handlers",
+    "Reply",
+    "deferred_of",
+    "handlers_of",
+    "outcome_of",
+    "value_of",
+    "without_codec",
+]
+
+Value = TypeVar("Value", default=Any)
+
+AWAITABLE = (Deferred, CoroutineType, asyncio.Future)
+"""What an app may give in a reply's place when the reply is not there yet."""
+
+VALUES = frozenset({dict, list, str, bytes, int, float, bool})
+"""Types of most replies that are values: there is nothing more to ask about them."""
+
+
+class Reply(Generic[Value]):
+    """
+    A reply with any `value`, `None` included: an app that returns `None` itself sends no reply.
+
+    ::
+
+        def look_up(city, connection):  # with codec="json", the reply for an unknown city is null
+            return Reply(WEATHER.get(city))
+
+    An app can give it wherever it gives a reply: it returns it, a Deferred or a coroutine gives it, it stands in the
+    list of a `batch`, or ``opened`` or ``draining`` returns it. Without a codec `value` is the bytes of the message,
+    and ``Reply(None)`` is an `UnsendableMessage`, the app's failure. ``send`` and ``request`` take the value itself:
+    ``send(None)`` sends null.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return self.value == other.value if isinstance(other, Reply) else NotImplemented
+
+    @override
+    def __hash__(self) -> int:
+        return hash((Reply, self.value))
+
+    @override
+    def __repr__(self) -> str:
+        return f"Reply({self.value!r})"
+
+
+class Conversation:
+    """An app of the third form; made by `conversation`."""
+
+    def __init__(self, talk: Callable[[Any], Coroutine[Any, Any, Any]]) -> None:
+        if not inspect.iscoroutinefunction(talk):
+            raise InvalidOption(f"{_name(talk)}: @conversation takes an async function of one argument, the connection")
+        _check_takes(talk, "connection")
+        self.talk = talk
+        self.__doc__ = talk.__doc__
+        self.__name__ = _name(talk)
+
+    def __call__(self, connection: Any) -> Coroutine[Any, Any, Any]:
+        """The coroutine itself, to be awaited in a test."""
+        return self.talk(connection)
+
+
+class Batch:
+    """An app of the first form that takes all messages that came together; made by `batch`."""
+
+    def __init__(self, received_all: Callable[[list[Any], Any], Any]) -> None:
+        _check_takes(received_all, "messages, connection")
+        self.received_all = received_all
+        self.__doc__ = received_all.__doc__
+        self.__name__ = _name(received_all)
+
+    def __call__(self, messages: list[Any], connection: Any) -> Any:
+        """Call the function itself, as in a test."""
+        return self.received_all(messages, connection)
+
+
+class Decoded:
+    """A message that was decoded before it came to the app, to see whether it is a reply: its bytes and its value."""
+
+    __slots__ = ("message", "value")
+
+    def __init__(self, message: bytes, value: Any) -> None:
+        self.message = message
+        self.value = value
+
+
+class Handlers:
+    """
+    The parts of an app that a connection calls, each `None` where the app has none. Replies are bytes already.
+
+    `received` takes a message as it came, or a `Decoded` one, and raises `UndecodableMessage` for one that is no value;
+    `received_all` takes values.
+    """
+
+    __slots__ = ("closed", "draining", "opened", "received", "received_all", "talk")
+
+    def __init__(self, app: Any, codec: Codec[Any] | None) -> None:
+        self.opened = getattr(app, "opened", None)
+        self.closed = getattr(app, "closed", None)
+        self.draining = getattr(app, "draining", None)
+        self.talk = app.talk if isinstance(app, Conversation) else None
+        received, received_all = getattr(app, "received", None), getattr(app, "received_all", None)
+        if all(part is None for part in (received, received_all, self.opened, self.closed, self.talk)):
+            received = app  # a function, or None: no app at all
+        self.received = received if codec is None or received is None else _coding(received, codec)
+        self.received_all = (
+            received_all if codec is None or received_all is None else _all_encoding(received_all, codec)
+        )
+
+
+def value_of(reply: Any) -> Any:
+    """What is to be encoded of a reply: its value, where it is a `Reply`."""
+    return reply.value if type(reply) is Reply else reply
+
+
+def without_codec(reply: Any) -> Any:
+    """The message that a reply is where there is no codec. Raises `UnsendableMessage` for ``Reply(None)``."""
+    if type(reply) is not Reply:
+        return reply
+    if reply.value is None:
+        raise UnsendableMessage("Reply(None): takes bytes where there is no codec; None alone is no reply")
+    return reply.value
+
+
+def _all_encoding(received_all: Callable[..., Any], codec: Codec[Any]) -> Callable[..., Any]:
+    encode = codec.encode
+
+    def received_and_encoded(messages: list[Any], connection: Any) -> Any:
+        replies = received_all(messages, connection)
+        if not isinstance(replies, list):
+            return replies
+        return [encode(each.value if type(each) is Reply else each) for each in replies]
+
+    return received_and_encoded
+
+
+def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., Any]:
+    read, encode = codec.read, codec.encode
+
+    def decoded_received_and_encoded(message: Any, connection: Any) -> Any:
+        if type(message) is Decoded:
+            value = message.value
+        elif len(message) >= UNCOLLECTED and gc.isenabled():  # the value goes again: no pass is to look through it
+            return uncollected(decoded_received_and_encoded, message, connection)
+        else:
+            value = read(message)
+        reply = received(value, connection)
+        kind = type(reply)
+        if kind in VALUES:
+            return encode(reply)
+        if reply is None or isinstance(reply, AWAITABLE):
+            return reply
+        return encode(reply.value if kind is Reply else reply)
+
+    return decoded_received_and_encoded
+
+
+def handlers_of(app: Any, codec: Codec[Any] | None = None) -> Callable[[], Handlers]:
+    """
+    A function that gives a new connection the `Handlers` of `app`; `None` stands for no app.
+
+    Raises `InvalidOption` for what is none of the three forms, and says which it comes near to.
+    """
+    _check(app)
+    if inspect.isclass(app):
+        return lambda: Handlers(app(), codec)
+    shared = Handlers(app, codec)
+    return lambda: shared
+
+
+def deferred_of(result: Any) -> Deferred[Any] | None:
+    """The Deferred of a reply that is not there yet; `None` if `result` is a reply (or no reply) already."""
+    if isinstance(result, Deferred):
+        return result
+    if isinstance(result, CoroutineType):
+        return Deferred.fromCoroutine(result)
+    if isinstance(result, asyncio.Future):
+        return Deferred.fromFuture(result)
+    return None
+
+
+def outcome_of(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+    """A Deferred of what a user's function gives, at once or later, or of what it raises, `explained`."""
+
+    def call() -> Any:
+        result = function(*arguments)
+        deferred = deferred_of(result)
+        return result if deferred is None else deferred
+
+    return maybeDeferred(call).addErrback(explained)
+
+
+_PARTS = {
+    "opened": "connection",
+    "received": "message, connection",
+    "received_all": "messages, connection",
+    "closed": "connection, reason",
+    "draining": "connection",
+}
+"""What a connection calls of an object, and what each takes after the instance."""
+
+
+def _check(app: Any) -> None:
+    if app is None or isinstance(app, (Batch, Conversation)):
+        return
+    for name in _PARTS:
+        _check_is_the_same_on_every_python(app, name)
+    has = {name: takes for name, takes in _PARTS.items() if getattr(app, name, None) is not None}
+    found = has.keys() - {"draining"}
+    if "received" in found and "received_all" in found:
+        raise InvalidOption(f"{_name(app)}: has received and received_all; one of them is called")
+    if inspect.isclass(app):
+        if not found:
+            raise InvalidOption(f"{_name(app)}: a class that is an app has any of opened, received and closed")
+        _check_takes(app, "")
+    elif not found and not callable(app):
+        raise InvalidOption(
+            f"{app!r} is no app: it takes a function of (message, connection), an object or a class with any of opened,"
+            " received and closed, or a @conversation"
+        )
+    elif not found:
+        _check_takes(app, "message, connection")
+    for name, takes in has.items():
+        part = getattr(app, name)
+        if not callable(part) and not hasattr(part, "__get__"):
+            raise InvalidOption(f"{_name(app)}: its {name} takes a method of ({takes}), not {part!r}")
+        _check_takes(part, f"self, {takes}" if _takes_self(app, name) else takes)
+
+
+def _check_is_the_same_on_every_python(app: Any, name: str) -> None:
+    """Refuse a `partial` in a class: Python 3.14 makes it a method. In an instance it is the same on all."""
+    its_own = not inspect.isclass(app) and name in getattr(app, "__dict__", ())
+    part = inspect.getattr_static(app if inspect.isclass(app) else type(app), name, None)
+    if isinstance(part, partial) and not its_own:
+        raise InvalidOption(
+            f"{_name(app)}: its {name} is a functools.partial in a class, which Python calls with the instance from"
+            " 3.14 on, and before without it; write staticmethod(partial(...)), or a method"
+        )
+
+
+def _takes_self(app: Any, name: str) -> bool:
+    """Whether `app` is a class whose part `name` is handed the instance, as functions are; static methods are not."""
+    part = inspect.getattr_static(app, name, None)
+    return inspect.isclass(app) and hasattr(part, "__get__") and not isinstance(part, (staticmethod, classmethod))
+
+
+def _check_takes(function: Callable[..., Any], takes: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in functions tell nobody what they take
+        return
+    try:
+        signature.bind(*takes.split(", ") if takes else ())
+    except TypeError:
+        near = ""
+        if takes.startswith("message") and inspect.iscoroutinefunction(function) and len(signature.parameters) == 1:
+            near = "; a coroutine that takes the connection alone is written with @conversation"
+        raise InvalidOption(f"{_name(function)}{signature}: takes ({takes}){near}") from None
+
+
+def _name(thing: Any) -> str:
+    return getattr(thing, "__qualname__", None) or repr(thing)

@@ -1,0 +1,244 @@
+"""
+The messages of one connection that nobody has taken yet.
+
+They wait as the bytes that came: a codec's value can take thirty times the memory, so a message is decoded as it is
+taken. Over the high mark the inbox pauses reading, at the low mark it resumes it, and it fails its waiters at the end.
+It fits where Twisted's ``DeferredQueue`` does not: that one cannot fail its waiters, and raises when full.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from tcpapp.close_reason import CloseReason
+from tcpapp.codecs import Codec
+from tcpapp.connection.unhandled import failed, unlogged
+from tcpapp.errors import NotConnected, UndecodableMessage
+from tcpapp.limits import Limits
+
+__all__ = ["FULL", "MESSAGE_COST", "Inbox", "Owner", "Source"]
+
+MESSAGE_COST: Final = 64
+"""Bytes that a waiting message counts for beyond its own: its object, its place. So empty ones fill an inbox, too."""
+
+
+FULL: Final = 1
+"""Why the source is to bring no more: the inbox is over its mark."""
+
+
+class Source(Protocol):
+    """Where the messages come from."""
+
+    def hold(self, why: int) -> None:
+        """Bring no more for now."""
+
+    def let(self, why: int) -> None:
+        """Go on bringing, for all that this reason has to say."""
+
+
+class Owner(Protocol):
+    """The connection whose messages they are."""
+
+    def undecodable(self, cause: CloseReason, left: int) -> None:
+        """A message that a `receive` came to is no value: the input ends for `cause`; `left` behind it are lost."""
+
+
+class Inbox:
+    """
+    First in, first out. Either it holds messages or somebody waits for one, never both.
+
+    `size` is what it holds, in bytes. It is `in_use` while it holds a message, or somebody waits for one: then further
+    messages have to come here. Where it is `watched`, the value that a `receive` has given counts, too, until the next
+    one: `taken`. Where it has `refused` a message, nothing after that one is taken. It takes nothing of its own from
+    memory until a message or a waiter has to wait.
+    """
+
+    __slots__ = (
+        "_codec",
+        "_ended",
+        "_limits",
+        "_messages",
+        "_over",
+        "_owner",
+        "_source",
+        "_waiters",
+        "in_use",
+        "refused",
+        "size",
+        "taken",
+        "watched",
+    )
+
+    def __init__(
+        self, limits: Limits, source: Source, codec: Codec[Any] | None = None, owner: Owner | None = None
+    ) -> None:
+        self._limits = limits
+        self._source = source
+        self._codec = codec
+        self._owner = owner
+        self._messages: deque[bytes] | None = None
+        self._waiters: deque[Deferred[Any]] | None = None
+        self._ended: NotConnected | None = None
+        self._over = False
+        self.in_use = False
+        self.refused = False
+        self.size = 0
+        self.taken = 0
+        self.watched = False
+
+    def __len__(self) -> int:
+        return len(self._messages) if self._messages else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether no message will come any more."""
+        return self._ended is not None
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a message."""
+        return bool(self._waiters)
+
+    def put(self, messages: Sequence[bytes]) -> None:
+        """Add `messages`; those who wait are given theirs before this returns."""
+        if self._messages is None:
+            self._messages = deque()
+        self._messages.extend(messages)
+        self._added(messages)
+
+    def put_back(self, messages: Sequence[bytes]) -> None:
+        """As `put`, before all that came in the meantime."""
+        if self._messages is None:
+            self._messages = deque()
+        self._messages.extendleft(reversed(messages))
+        self._added(messages)
+
+    def _added(self, added: Sequence[bytes]) -> None:
+        self.size += sum(map(len, added)) + MESSAGE_COST * len(added)
+        while self._waiters and self._messages:
+            self._hand(self._waiters.popleft(), self.take())
+        self.in_use = bool(self._messages or self._waiters)
+        if self.size > self._limits.inbox_high and not self._over:
+            self._over = True
+            self._source.hold(FULL)
+
+    def take(self) -> bytes:
+        """The oldest message. There has to be one."""
+        assert self._messages
+        message = self._messages.popleft()
+        self.size -= len(message) + MESSAGE_COST
+        if not self._messages:
+            self._messages = None
+            self.in_use = bool(self._waiters)
+        if self._over and self.size <= self._limits.inbox_low:
+            self._over = False
+            self._source.let(FULL)
+        return message
+
+    def drain(self) -> Iterator[bytes]:
+        """Take the messages one by one for as long as there are any."""
+        while self._messages:
+            yield self.take()
+
+    def receive(self) -> Deferred[Any]:
+        """
+        The next message, decoded, now or when it comes. Cancelled, it takes none.
+
+        Fails with `NotConnected` once there is none left and none can come, and with an `UndecodableMessage` that is
+        next in line where the codec delivers it (the one after it can be received as ever). One that the codec does not
+        deliver ends the input, and nothing after it is taken.
+        """
+        self.taken = 0
+        if self._messages and not self._waiters:
+            try:
+                value = self._read(self.take())
+            except UndecodableMessage as error:
+                self._refuse(error)
+            else:
+                return fail(value) if isinstance(value, UndecodableMessage) else succeed(value)
+        if self._ended is not None:
+            return failed(self._ended.again())
+        waiter: Deferred[Any] = Deferred(self.give_no_more)
+        self._wait(waiter)
+        return waiter
+
+    def give(self, waiter: Deferred[Any]) -> None:
+        """Fire `waiter` with the next message, as `receive` does; its canceller calls `give_no_more`."""
+        self.taken = 0
+        if self._messages and not self._waiters:
+            self._hand(waiter, self.take())
+        elif self._ended is not None:
+            unlogged(waiter).errback(self._ended.again())
+        else:
+            self._wait(waiter)
+
+    def _wait(self, waiter: Deferred[Any]) -> None:
+        if self._waiters is None:
+            self._waiters = deque()
+        self._waiters.append(waiter)
+        self.in_use = True
+
+    def _hand(self, waiter: Deferred[Any], message: bytes) -> None:
+        try:
+            value = self._read(message)
+        except UndecodableMessage as error:
+            if self._waiters is None:
+                self._waiters = deque()
+            self._waiters.appendleft(waiter)  # it fails with all others, for what has ended the input
+            self._refuse(error)
+            return
+        if isinstance(value, UndecodableMessage):
+            waiter.errback(value)
+        else:
+            waiter.callback(value)
+
+    def _read(self, message: bytes) -> Any:
+        """What `message` says, which is in somebody's hands from now on."""
+        codec = self._codec
+        if self.watched:
+            self.taken = len(message) + MESSAGE_COST if codec is None else codec.weight(message)
+        return message if codec is None else codec.read(message)
+
+    def _refuse(self, error: UndecodableMessage) -> None:
+        """Take nothing further; what the connection says of that is what receives fail with from now on."""
+        left = self.drop()
+        self.refused = True
+        cause = error.close_reason()
+        if self._owner is not None:
+            self._owner.undecodable(cause, left)
+        self._ended = NotConnected(f"the connection is not open: {cause}", cause)
+        self._fail_waiters(self._ended)
+
+    def give_no_more(self, waiter: Deferred[Any]) -> None:
+        """It was cancelled while it waits: no message is for it."""
+        assert self._waiters is not None
+        self._waiters.remove(waiter)
+        self.in_use = bool(self._waiters or self._messages)
+
+    def end(self, error: NotConnected) -> None:
+        """No message will come any more: fail those who wait, and those who ask when all that came is taken."""
+        if self._ended is None:
+            self._ended = error
+            self._fail_waiters(error)
+
+    def _fail_waiters(self, error: NotConnected) -> None:
+        while self._waiters:  # one that is told may cancel others
+            unlogged(self._waiters.popleft()).errback(error.again())
+        self._waiters = None
+        self.in_use = bool(self._messages)
+
+    def leave(self) -> None:
+        """The connection has ended, and has nothing to say of what is still taken."""
+        self._owner = None
+
+    def drop(self) -> int:
+        """Let go of the messages, which nobody takes any more. How many there were."""
+        count = len(self)
+        self._messages = None
+        self.in_use = bool(self._waiters)
+        self.size = self.taken = 0
+        return count

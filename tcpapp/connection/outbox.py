@@ -1,0 +1,388 @@
+"""
+The bytes of one connection that are on their way out.
+
+What the transport cannot take now waits here and is fed to it a piece at a time, so that a peer that takes little is
+told from one that takes nothing, and a ``send`` waits for its own message only. Small writes that wait are joined.
+Everything has a bound: what waits (``max_unsent``), and the time without progress (``send_progress``). That holds while
+the connection closes, too: what is unsent then is fed as ever, and counted as ever, until the transport has it all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import classImplements
+
+from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.unhandled import unlogged
+from tcpapp.errors import NotConnected
+from tcpapp.limits import Limits
+from tcpapp.transport.layers import bottom_of
+
+__all__ = ["SEND_COST", "Outbox", "Sender"]
+
+SEND_COST: Final = 512
+"""Bytes that a waiting ``send`` counts for beyond its message: its Deferred and its place take 310 on CPython 3.11."""
+
+
+class Sender(Protocol):
+    """Whose bytes they are."""
+
+    def writing_blocked(self) -> None:
+        """More than the write mark is unsent."""
+
+    def writing_resumed(self) -> None:
+        """All that was over the mark is the transport's."""
+
+    def load_changed(self) -> None:
+        """More bytes wait here."""
+
+    def too_much_unsent(self, unsent: int) -> None:
+        """What waits takes `unsent` bytes, over ``max_unsent``, and more came."""
+
+    def all_handed_over(self) -> None:
+        """The transport has all that was written before `finish`."""
+
+
+class _Nobody:
+    """In the place of the transport and the sender of an outbox whose connection is lost: nothing goes anywhere."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+    def writing_blocked(self) -> None: ...
+
+    def writing_resumed(self) -> None: ...
+
+    def load_changed(self) -> None: ...
+
+    def too_much_unsent(self, unsent: int) -> None: ...
+
+    def all_handed_over(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
+class _Waiting:
+    """Bytes that wait for the transport, how many of them it has been given, and who is told when it has them all."""
+
+    __slots__ = ("data", "given", "told")
+
+    def __init__(self, data: bytes | bytearray, told: Deferred[None] | None) -> None:
+        self.data = data
+        self.given = 0
+        self.told = told
+
+    def takes(self, data: bytes, most: int) -> bool:
+        """Whether `data` can be joined to it, with no more than `most` bytes then: the rest of them waits for it."""
+        return self.told is None and not self.given and len(self.data) + len(data) <= most
+
+    def join(self, data: bytes) -> None:
+        """Put `data` behind its own: in linear time, however many come."""
+        if not isinstance(self.data, bytearray):
+            self.data = bytearray(self.data)
+        self.data += data
+
+
+class Outbox:
+    """
+    Writes to a transport, as whose producer it is told when to stop and when to go on.
+
+    `blocked` says that the transport asks for no more; `unsent` counts the bytes that wait here, and ``max_unsent``
+    those with `SEND_COST` for each ``send`` that waits. What is written between `gather` and `release` goes out as one
+    write; while it `gathers_on`, that of several of them.
+    """
+
+    __slots__ = (
+        "_deadlines",
+        "_dropped",
+        "_finished",
+        "_finishing",
+        "_gathered",
+        "_gathered_size",
+        "_gathering",
+        "_handed",
+        "_limits",
+        "_progress",
+        "_queue",
+        "_sender",
+        "_sends",
+        "_transport",
+        "blocked",
+        "gathers_on",
+        "unsent",
+    )
+
+    def __init__(self, transport: Any, sender: Sender, limits: Limits, progress: float, deadlines: Deadlines) -> None:
+        self._transport = transport
+        self._sender = sender
+        self._limits = limits
+        self._progress = progress
+        self._deadlines = deadlines
+        self._gathered: list[bytes] | None = None
+        self._gathered_size = 0
+        self._gathering = False
+        self._queue: deque[_Waiting] | None = None
+        self._sends = 0
+        self._handed: list[Deferred[None]] | None = None
+        self._finishing = False
+        self._finished = False
+        self._dropped = False
+        self.blocked = False
+        self.gathers_on = False
+        self.unsent = 0
+        bottom = bottom_of(transport)
+        if hasattr(bottom, "bufferSize"):
+            bottom.bufferSize = limits.write_high
+        transport.registerProducer(self, True)
+
+    def gather(self) -> None:
+        """Keep what is written until `release`, or until it is over the write mark."""
+        self._gathering = True
+
+    def release(self, last: bytes = b"") -> None:
+        """Write what was gathered, and `last` with it; not yet, where it `gathers_on`."""
+        if self.gathers_on:
+            if last:
+                self.write(last)
+        elif self._gathered is not None:
+            if last:
+                self.write(last)
+            self._gathering = False
+            self._flush()
+        else:
+            self._gathering = False
+            if last:
+                self._put(last)
+
+    def write_out(self) -> None:
+        """Write what was gathered now, whatever it was to be gathered with."""
+        self.gathers_on = False
+        self.release()
+
+    def write(self, data: bytes) -> None:
+        """Send `data` after all that was written before."""
+        if not self._gathering:
+            self._put(data)
+            return
+        if self._gathered is None:
+            self._gathered = []
+        self._gathered.append(data)
+        self._gathered_size += len(data)
+        if self._gathered_size > self._limits.write_high:
+            self._flush()
+
+    def send(self, data: bytes) -> Deferred[None]:
+        """
+        Send `data`; the Deferred fires when the transport has it and is below its mark.
+
+        Cancelled before the transport was given any of it, it is not sent. Cancelled later, it is sent all the same.
+        """
+        if self.behind or self._gathered_size + len(data) > self._limits.write_high:
+            self._flush()
+        if self.behind:
+            return self._wait_with(data)
+        self.write(data)
+        return self._wait_with(b"") if self.behind else succeed(None)
+
+    def finish(self) -> None:
+        """
+        Write what was gathered, and be no producer any more once the transport has all: it can be closed then.
+
+        The sender is told of that: at once, if nothing waits. The time without progress has no bound of its own from
+        here on, for the whole of it has one (``grace``).
+        """
+        if self._finishing:
+            return
+        self._finishing = True
+        self._progress = 0.0
+        self._deadlines.stop("send_progress")
+        self.write_out()
+        self._end_if_all_handed_over()
+
+    def drop(self) -> None:
+        """The connection is cut: let go of all bytes, and take none. Each ``send`` that waits is told by `end`."""
+        self._dropped = True
+        self._gathered, self._gathered_size = None, 0
+        for waiting in self._queue or ():
+            waiting.data = b""
+            waiting.given = 0
+        self.unsent = 0
+
+    def end(self, error: NotConnected, flushed: bool) -> int:
+        """
+        The connection is lost: fail every ``send`` that waits with `error`. How many there were.
+
+        Where it was `flushed`, those whose bytes the transport has got are told that all is well.
+        """
+        failed = 0
+        self._deadlines.stop("send_progress")
+        self._finishing = True
+        self._gathered, self._gathered_size = None, 0
+        handed, self._handed = self._handed or (), None
+        waiting, self._queue = self._queue or (), None
+        self.unsent = self._sends = 0
+        for told in handed:
+            if not told.called:  # it may have been cancelled
+                if flushed:
+                    told.callback(None)
+                else:
+                    failed += 1
+                    unlogged(told).errback(error)
+        has_all = flushed and not self._dropped
+        for each in waiting:
+            has_all = has_all and each.given == len(each.data)
+            if each.told is not None and not each.told.called:
+                if has_all:
+                    each.told.callback(None)
+                else:
+                    failed += 1
+                    unlogged(each.told).errback(error)
+        self._transport = self._sender = _NOBODY  # TLS holds its producer on: this, and so it would hold itself
+        return failed
+
+    def pauseProducing(self) -> None:
+        """The transport has more than its mark."""
+        if self._progress and not self.blocked:
+            self._deadlines.start("send_progress", self._progress)
+        self.blocked = True
+        if not self._finishing:
+            self._sender.writing_blocked()
+
+    def resumeProducing(self) -> None:
+        """The transport has sent what it had."""
+        self.blocked = False
+        self._deadlines.stop("send_progress")
+        self._feed()
+        if self._finishing:
+            self._end_if_all_handed_over()
+        elif not self.behind:
+            self._sender.writing_resumed()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `end` follows."""
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held here, and by a transport over its mark, which can have up to twice as many."""
+        held = self._gathered_size
+        if self.blocked:
+            held += 2 * self._limits.write_high
+        if self._queue:
+            held += self._queued + self._queue[0].given  # the whole of a message is held until its end has gone
+        if self._handed:
+            held += SEND_COST * len(self._handed)
+        return held
+
+    @property
+    def _queued(self) -> int:
+        """What waits for the transport, in bytes of memory."""
+        return self.unsent + SEND_COST * self._sends
+
+    @property
+    def behind(self) -> bool:
+        """Whether bytes wait for the peer to take what was sent before."""
+        return self.blocked or bool(self._queue)
+
+    def _flush(self) -> None:
+        if self._gathered is not None:
+            gathered, self._gathered, self._gathered_size = self._gathered, None, 0
+            self._put(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+
+    def _put(self, data: bytes) -> None:
+        if self.blocked or self._queue or len(data) > self._limits.write_high:
+            self._wait(data, None)
+        else:
+            self._deadlines.said = self._deadlines.seconds()
+            self._transport.write(data)
+
+    def _wait_with(self, data: bytes) -> Deferred[None]:
+        told: Deferred[None] = Deferred(self._withdraw)
+        self._wait(data, told)
+        return told
+
+    def _wait(self, data: bytes, told: Deferred[None] | None) -> None:
+        if self._dropped:
+            data = b""
+        if self._queue is None:
+            self._queue = deque()
+        before = self._queued
+        if told is None and self._queue and self._queue[-1].takes(data, self._limits.write_high):
+            self._queue[-1].join(data)
+        else:
+            self._queue.append(_Waiting(data, told))
+            if told is not None:
+                self._sends += 1
+        self.unsent += len(data)
+        if not self.blocked:
+            self._feed()
+        elif before > self._limits.max_unsent and data:
+            self._sender.too_much_unsent(before)
+        if self._queue:
+            self._sender.load_changed()
+
+    def _withdraw(self, told: Deferred[None]) -> None:
+        """It was cancelled: leave out the bytes it stands for, if none of them is gone."""
+        for waiting in self._queue or ():
+            if waiting.told is told and not waiting.given:
+                assert self._queue is not None
+                self._queue.remove(waiting)
+                self.unsent -= len(waiting.data)
+                self._sends -= 1
+                break
+
+    def _feed(self) -> None:
+        """Give the transport pieces of the write mark's size until it has enough; tell each who can know by then."""
+        self._tell_handed()
+        while self._queue and not self.blocked and not self._dropped:
+            piece = self._next_piece()
+            self._deadlines.said = self._deadlines.seconds()
+            self._transport.write(piece)
+            self._tell_handed()
+
+    def _next_piece(self) -> bytes:
+        """Take the bytes of one write from what waits: up to the write mark, of as many messages as there are in it."""
+        assert self._queue
+        pieces: list[bytes | bytearray] = []
+        room = self._limits.write_high
+        while self._queue and (room or not self._queue[0].data):
+            waiting = self._queue[0]
+            piece = waiting.data
+            if waiting.given or len(piece) > room:
+                piece = piece[waiting.given : waiting.given + room]
+            waiting.given += len(piece)
+            room -= len(piece)
+            pieces.append(piece)
+            if waiting.given == len(waiting.data):
+                self._queue.popleft()
+                self._note_handed(waiting)
+        self.unsent -= self._limits.write_high - room
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    def _end_if_all_handed_over(self) -> None:
+        if not self._queue and not self._finished:
+            self._finished = True
+            self._transport.unregisterProducer()
+            self._sender.all_handed_over()
+
+    def _tell_handed(self) -> None:
+        if not self.blocked and not self._dropped:
+            handed, self._handed = self._handed or (), None
+            for told in handed:
+                if not told.called:  # it may have been cancelled
+                    told.callback(None)
+
+    def _note_handed(self, waiting: _Waiting) -> None:
+        if waiting.told is not None:
+            self._sends -= 1
+            if self._handed is None:
+                self._handed = []
+            self._handed.append(waiting.told)
+
+
+classImplements(Outbox, IPushProducer)  # a decorator would keep its class from being compiled as one

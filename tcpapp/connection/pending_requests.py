@@ -1,0 +1,191 @@
+"""
+The requests of one connection that wait for their replies.
+
+Replies are matched first in, first out, or by a key found in both: a DNS id, Kafka's correlation id, Modbus's
+transaction. A request that was cancelled, or timed out, lets its late reply go: in order, its place is kept until the
+reply has come and is dropped; by key, a reply with a key nobody waits for is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from tcpapp.connection.unhandled import unlogged
+from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
+
+__all__ = ["ByKey", "InOrder", "Key", "Requests", "answer", "bound", "check_key", "requests_by"]
+
+KeyFunction = Callable[[Any], Hashable]
+Key = KeyFunction | tuple[KeyFunction, KeyFunction]
+"""One function for requests and replies alike, or a pair: that of requests, that of replies."""
+
+
+class Requests(Protocol):
+    """Who waits for what. Each holds at most as many as its connection lets it."""
+
+    def __len__(self) -> int:
+        """How many replies may still come."""
+
+    def add(self, message: Any) -> Deferred[Any]:
+        """A Deferred of the reply to `message`, which is about to be sent. Raises `UnsendableMessage`."""
+        ...
+
+    @property
+    def expected(self) -> bool:
+        """Whether the next message can be a reply, so that it is to be decoded and given to `take`."""
+        ...
+
+    def take(self, message: Any) -> Deferred[Any] | None:
+        """The Deferred that `message` answers, for `answer`; it waits no longer. `None` where it is no reply."""
+        ...
+
+    def end(self, error: NotConnected) -> None:
+        """No reply will come any more: fail all who wait."""
+
+
+class InOrder:
+    """Replies come in the order of their requests; every message that comes while one waits is a reply."""
+
+    __slots__ = ("_late", "_waiting")
+
+    def __init__(self, late: Callable[[], None]) -> None:
+        self._late = late
+        self._waiting: deque[Deferred[Any] | None] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, message: Any) -> Deferred[Any]:
+        """See `Requests`. The place of a cancelled one is kept: its reply still comes, and is dropped."""
+        reply: Deferred[Any] = Deferred(self._forsake)
+        self._waiting.append(reply)
+        return reply
+
+    def _forsake(self, reply: Deferred[Any]) -> None:
+        if reply in self._waiting:  # not so for one that is taken, or failed, just now
+            self._waiting[self._waiting.index(reply)] = None
+
+    @property
+    def expected(self) -> bool:
+        """See `Requests`: while one waits."""
+        return bool(self._waiting)
+
+    def take(self, message: Any) -> Deferred[Any] | None:
+        """See `Requests`."""
+        return (self._waiting.popleft() or _nobody(self._late)) if self._waiting else None
+
+    def end(self, error: NotConnected) -> None:
+        """See `Requests`."""
+        waiting, self._waiting = self._waiting, deque()
+        for reply in waiting:
+            if reply is not None and not reply.called:  # one that is told may cancel others
+                unlogged(reply).errback(error)
+
+
+class ByKey:
+    """
+    Replies carry the key of their request. A message whose key is `None` is no reply, and goes where messages go.
+
+    Keys are best not used again while a late reply may come: it could not be told from the right one.
+    """
+
+    __slots__ = ("_late", "_of_reply", "_of_request", "_waiting")
+
+    def __init__(self, of_request: KeyFunction, of_reply: KeyFunction, late: Callable[[], None]) -> None:
+        self._of_request = of_request
+        self._of_reply = of_reply
+        self._late = late
+        self._waiting: dict[Hashable, Deferred[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, message: Any) -> Deferred[Any]:
+        """See `Requests`. A key that is `None`, or that another request waits with, is refused."""
+        key = self._of_request(message)
+        if key is None:
+            raise UnsendableMessage("this message has no key, so no reply could be known as its own; use send()")
+        if key in self._waiting:
+            raise UnsendableMessage(f"a request with the key {key!r} waits already; give each its own")
+
+        def forsake(reply: Deferred[Any]) -> None:
+            if self._waiting.get(key) is reply:  # not so for one that is taken, or failed, just now
+                del self._waiting[key]
+
+        reply = self._waiting[key] = Deferred(forsake)
+        return reply
+
+    @property
+    def expected(self) -> bool:
+        """See `Requests`: always, for a late reply has a key, too."""
+        return True
+
+    def take(self, message: Any) -> Deferred[Any] | None:
+        """
+        See `Requests`. A reply that nobody waits for is dropped and told of. What cannot be decoded has no key.
+
+        The peer chooses the key of a reply: one that cannot be hashed (a list) is the key of no request.
+        """
+        key = None if isinstance(message, UndecodableMessage) else self._of_reply(message)
+        if key is None:
+            return None
+        try:
+            reply = self._waiting.pop(key, None)
+        except TypeError:
+            reply = None
+        return reply or _nobody(self._late)
+
+    def end(self, error: NotConnected) -> None:
+        """See `Requests`."""
+        waiting, self._waiting = self._waiting, {}
+        for reply in waiting.values():
+            if not reply.called:  # one that is told may cancel others
+                unlogged(reply).errback(error)
+
+
+def requests_by(key: Key | None, late: Callable[[], None]) -> Requests:
+    """The way of matching that `key` asks for: `None` for in order; `late` is called for each reply that is dropped."""
+    if key is None:
+        return InOrder(late)
+    of_request, of_reply = key if isinstance(key, tuple) else (key, key)
+    return ByKey(of_request, of_reply, late)
+
+
+def check_key(key: Key | None) -> Key | None:
+    """`key` itself. Raises `InvalidOption` for what can be no key."""
+    functions = key if isinstance(key, tuple) else (key, key)
+    if key is not None and (len(functions) != 2 or not all(callable(each) for each in functions)):
+        raise InvalidOption(f"key={key!r}: takes a function of a message, or a pair: that of requests, that of replies")
+    return key
+
+
+def bound(reply: Deferred[Any], seconds: float, clock: IReactorTime | None) -> Deferred[Any]:
+    """Let `reply` fail with `TimedOut` when `seconds` are over (0: never); its late reply goes as a cancelled one's."""
+    if not seconds or clock is None:
+        return reply
+    return reply.addTimeout(seconds, clock, lambda _failure, _seconds: _raise(TimedOut("request", seconds)))
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _nobody(late: Callable[[], None]) -> Deferred[Any]:
+    """What a reply that nobody waits for is given to."""
+    late()
+    return succeed(None)
+
+
+def answer(reply: Deferred[Any], message: Any) -> None:
+    """Fire `reply`, unless it was cancelled, with `message`, or fail it with what its codec could not decode."""
+    if reply.called:
+        return
+    if isinstance(message, UndecodableMessage):
+        reply.errback(message)
+    else:
+        reply.callback(message)

@@ -1,0 +1,166 @@
+"""What all connections of one factory have in common, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import partial
+from random import Random
+from typing import Any, TypedDict
+
+from twisted.internet.interfaces import IReactorTime
+from typing_extensions import Unpack
+
+from tcpapp import codecs
+from tcpapp import framing as framings
+from tcpapp.codecs import Codec
+from tcpapp.connection.deadlines import Deadlines, waits_of
+from tcpapp.connection.handlers import handlers_of, value_of
+from tcpapp.connection.pending_requests import Key, check_key
+from tcpapp.errors import InvalidOption, UnsendableMessage
+from tcpapp.framing import Framing
+from tcpapp.limits import Limits, Policies, Timeouts
+from tcpapp.limits.fairness import Steps, Turns
+from tcpapp.limits.memory_budget import Memory
+from tcpapp.limits.networks import Networks
+from tcpapp.spec import suggest
+from tcpapp.telemetry import CalmLog, LimitNear, Telemetry
+from tcpapp.telemetry.counters import Traffic
+
+__all__ = ["Options", "Settings"]
+
+LOCAL_PROXIES = Networks(allow=["127.0.0.0/8", "::1"])
+"""Proxies on this machine: those of a UNIX socket may come in always."""
+
+
+CHANGEABLE: dict[str, type[Any]] = {
+    "limits": Limits,
+    "timeouts": Timeouts,
+    "policies": Policies,
+    "networks": Networks,
+    "proxies": Networks,
+}
+"""What can be changed while connections are open."""
+
+SET_OF = {each.name: name for name in ("limits", "timeouts", "policies") for each in fields(CHANGEABLE[name])}
+"""In which of them each single value is."""
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments that factories, `listen` and `connect` pass on to `Settings`, which describes them."""
+
+    codec: Codec[Any] | str | None
+    limits: Limits | None
+    timeouts: Timeouts | None
+    policies: Policies | None
+    key: Key | None
+    clock: IReactorTime | None
+    telemetry: Telemetry | None
+    networks: Networks | None
+    proxies: Networks | None
+    heartbeat: Any
+    random: Random | None
+
+
+class Settings:
+    """
+    The settings of a factory's connections. Raises `InvalidFraming` or `InvalidOption` for the first that cannot be.
+
+    - `app`: see `tcpapp.connection.app`; `None` leaves every message to ``receive``.
+    - `framing`: a `Framing` or a spec such as ``"int32"``.
+    - `codec`: a `Codec`, a spec such as ``"json"``, or `None`: messages are bytes.
+    - `limits`, `timeouts`, `policies`: see `tcpapp.limits`; by default all on.
+    - `key`: how replies find their requests (see `tcpapp.connection.pending_requests`); `None`: in order.
+    - `clock`: what timers run on; `None`: the reactor of each connection's transport. Where there is neither, as with
+      a `StringTransport`, no timer runs.
+    - `telemetry`: who is told what happens; `None`: the log, by a `CalmLog`.
+    - `networks`: whose clients a server takes in; `None`: everyone's. It says nothing to a client.
+    - `proxies`: who may say for whom it comes, where a server listens for proxies (``haproxy:``); `None`: those on this
+      machine.
+    - `heartbeat`: the message that a peer is sent from whom nothing came for ``timeouts.heartbeat`` seconds, or a
+      function of the connection that gives it (`None`: none, this time); `None`: no heartbeats are sent. It can be a
+      `Reply`, as ``Reply(None)`` for a codec's null.
+    - `random`: where chance is drawn from; `None`: a source of its own.
+    """
+
+    def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
+        telemetry = options.get("telemetry")
+        self.app = app
+        self.framing = framings.from_string(framing)
+        self.codec = codecs.from_string(options.get("codec"))
+        self.limits: Limits = _instance("limits", options.get("limits"), Limits)
+        self.timeouts: Timeouts = _instance("timeouts", options.get("timeouts"), Timeouts)
+        self.policies: Policies = _instance("policies", options.get("policies"), Policies)
+        self.turns = Turns()
+        self.steps = Steps()
+        self.traffic = Traffic()
+        self.memory = Memory(self.limits.max_buffered, partial(self.alarm, "max_buffered"))
+        self.key = check_key(options.get("key"))
+        self.clock = options.get("clock")
+        told = Telemetry(CalmLog()) if telemetry is None else telemetry
+        self.telemetry: Telemetry = _instance("telemetry", told, Telemetry)
+        self.networks: Networks = _instance("networks", options.get("networks"), Networks)
+        proxies = options.get("proxies")
+        self.proxies: Networks = _instance("proxies", LOCAL_PROXIES if proxies is None else proxies, Networks)
+        self.handlers = handlers_of(app, self.codec)
+        self.random: Random = _instance("random", options.get("random"), Random)
+        self.heartbeat = self._checked_heartbeat(options.get("heartbeat"))
+        unknown = sorted(set(options) - set(Options.__annotations__))
+        if unknown:
+            raise TypeError(f"unknown argument {unknown[0]!r}: there are {', '.join(Options.__annotations__)}")
+
+    def change(self, **others: Any) -> None:
+        """
+        Put others in the place of whole sets (`CHANGEABLE`; `None` leaves the one there is), or of values in them.
+
+        All changes hold, or none. Raises `InvalidOption` for a value that cannot be, `TypeError` for an unknown name.
+        """
+        changed: dict[str, Any] = {}
+        values: dict[str, dict[str, Any]] = {}
+        for name, value in others.items():
+            if name in SET_OF:
+                values.setdefault(SET_OF[name], {})[name] = value
+            elif name not in CHANGEABLE:
+                raise TypeError(f"{name}: there is no such setting to change{suggest(name, [*CHANGEABLE, *SET_OF])}")
+            elif value is not None:
+                changed[name] = _instance(name, value, CHANGEABLE[name])
+        for name, several in values.items():
+            changed[name] = replace(changed.get(name, getattr(self, name)), **several)
+        for name, each in changed.items():
+            setattr(self, name, each)
+        self.memory.limit = self.limits.max_buffered
+
+    def frame(self, message: Any) -> bytes:
+        """`message` as it stands on the wire. Raises `UnsendableMessage`."""
+        return self.framing.fresh().frame(message if self.codec is None else self.codec.encode(message))
+
+    def begin_waits(self, deadlines: Deadlines, *, serves: bool) -> None:
+        """Begin those of an open connection. What the peer of a server owes us is not what a server owes us."""
+        timeouts = self.timeouts
+        if serves and timeouts.first_message:
+            deadlines.start("first_message", timeouts.first_message)
+        if timeouts.max_age:
+            spread = self.limits.age_jitter / 100
+            deadlines.start("max_age", timeouts.max_age * self.random.uniform(1 - spread, 1 + spread))
+        deadlines.reckon(timeouts.frame, **waits_of(timeouts, serves=serves, beats=self.heartbeat is not None))
+
+    def alarm(self, name: str, value: int, limit: int, where: str = "") -> None:
+        """The limit called `name` is near."""
+        if self.telemetry:
+            self.telemetry.tell(LimitNear(name, value, limit, where))
+
+    def _checked_heartbeat(self, heartbeat: Any) -> Any:
+        """`heartbeat` itself, unless it is a message that cannot be sent: that is known now."""
+        if heartbeat is not None and not callable(heartbeat):
+            try:
+                self.frame(value_of(heartbeat))
+            except UnsendableMessage as error:
+                raise InvalidOption(f"heartbeat={heartbeat!r}: {error}") from error
+        return heartbeat
+
+
+def _instance(name: str, value: Any, kind: type[Any]) -> Any:
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise InvalidOption(f"{name}={value!r}: takes a {kind.__name__}")
+    return value

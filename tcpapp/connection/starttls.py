@@ -1,0 +1,68 @@
+"""
+TLS in mid-conversation (STARTTLS): one connection on its way from plain bytes to encrypted ones.
+
+Whoever stands between the two ends may put bytes behind the message that asks for TLS, which would then be taken for
+the other end's (CVE-2011-0411). So nothing that came in plain may be left when TLS is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.connection.dispatcher import Dispatch
+from tcpapp.connection.inbox import Inbox
+from tcpapp.connection.outbox import Outbox
+from tcpapp.connection.pause_flags import SECURING
+from tcpapp.connection.throttle import Intake
+from tcpapp.connection.unhandled import unlogged
+from tcpapp.framing import Framing
+
+__all__ = ["Upgrade"]
+
+PLAIN = CloseReason(EndedBy.US, "plain-before-tls", "bytes came in plain behind the message that asked for TLS")
+ABANDONED = CloseReason(EndedBy.US, "aborted", "nobody waits any longer for TLS to be set up")
+BEHIND = CloseReason(EndedBy.US, "tls-failed", "bytes wait for the peer to take them, and would be sent with TLS")
+
+
+class Upgrade:
+    """The setting up of TLS; `done` fires with what it is told to be `secured` with."""
+
+    def __init__(
+        self,
+        parts: tuple[Framing, Intake, Inbox, Outbox],
+        dispatch: Dispatch,
+        cut: Callable[[CloseReason], None],
+    ) -> None:
+        self._framing, self._intake, self._inbox, self._outbox = parts
+        self._dispatch = dispatch
+        self._cut = cut
+        self.done: Deferred[Any] = Deferred(lambda _: cut(ABANDONED))
+
+    def begin(self, transport: Any, context: Any) -> None:
+        """Send what is to be sent in plain, and begin the handshake. The app is handed nothing until it is done."""
+        self._dispatch.hold_back(SECURING)
+        self._dispatch.flush()
+        self._outbox.write_out()
+        if self._outbox.behind:
+            self._cut(BEHIND)
+        elif self._framing.held:
+            self._cut(PLAIN)
+        else:
+            transport.startTLS(context)
+
+    def secured(self, session: Any) -> None:
+        """The handshake is done."""
+        if self._inbox or self._intake.kept or self._framing.held:
+            self._cut(PLAIN)
+            return
+        self._dispatch.let_go(SECURING)
+        self.done.callback(session)
+
+    def failed(self, error: BaseException) -> None:
+        """The connection has ended."""
+        if not self.done.called:
+            unlogged(self.done, error).errback(error)

@@ -1,0 +1,21 @@
+"""
+Every number that bounds a connection or a server: default, unit, and where the number comes from.
+
+Each ``why`` names software or a standard that has this number, or says that it is our choice, and by what measure.
+
+All are on by default and all are options of ``twistd tcpapp``. The longest message is the framing's (``max=``), since
+it belongs to what is on the wire.
+
+Imports `errors` and `spec`.
+New here: a number is a field in `limits`, `timeouts`, `policies` or `recovery`; what enforces one is a module here.
+"""
+
+from __future__ import annotations
+
+from tcpapp.limits.limits import Limits
+from tcpapp.limits.numbers import numbers_of
+from tcpapp.limits.policies import Policies
+from tcpapp.limits.recovery import Recovery
+from tcpapp.limits.timeouts import Timeouts
+
+__all__ = ["Limits", "Policies", "Recovery", "Timeouts", "numbers_of"]

@@ -1,0 +1,164 @@
+"""
+Who is taken in: by network, and by how many there are, in all and from one place.
+
+It is asked once for each client, before anything is done for it, and does no I/O: what becomes of a client that is not
+taken in, or has to wait, is the server's to do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from tcpapp.limits.limits import Limits
+from tcpapp.limits.networks import Networks, Place, ip_of, name_of, place_of
+from tcpapp.limits.thresholds import Alarm
+
+__all__ = ["Admission", "Refusal"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """
+    Why a client is not taken in: `rule`, and the `value` that is at the `limit`, where the rule has one.
+
+    `detail` says it for people, where it is not one of the rules of counting.
+    """
+
+    rule: str
+    value: float | None = None
+    limit: float | None = None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        if self.detail:
+            return self.detail
+        if self.limit is None:
+            return "its network may not come in"
+        return (
+            f"{self.value} connections {WHOSE[self.rule]}are open, which is the limit ({self.rule.replace('-', '_')})"
+        )
+
+
+WHOSE = {
+    "max-connections": "",
+    "max-per-address": "from its address ",
+    "max-per-network": "from its network ",
+}
+"""Which connections each rule counts."""
+
+Who = TypeVar("Who", bound=Hashable)
+
+
+class Admission(Generic[Who]):
+    """
+    Counts who is in, and says of each who comes whether there is room.
+
+    `limits` and `networks` may be replaced at any time: they hold for those who come from then on. `refused` counts
+    those who were not taken in, by rule. `alarm` is told when a limit is near, and when it has been left behind.
+
+    Each who is taken in takes a place until `leave`. One whose address cannot be counted by (a UNIX socket's) counts in
+    all alone. It remembers no more than who is in.
+    """
+
+    def __init__(self, limits: Limits, networks: Networks, alarm: Alarm | None = None) -> None:
+        self.limits = limits
+        self._alarm = alarm
+        self.networks = networks
+        self.refused: Counter[str] = Counter()
+        self._addresses: Counter[Place] = Counter()
+        self._networks: Counter[Place] = Counter()
+        self._in: dict[Who, tuple[Place, Place] | None] = {}
+
+    def __len__(self) -> int:
+        """How many are in."""
+        return len(self._in)
+
+    @property
+    def inside(self) -> AbstractSet[Who]:
+        """Those who are in, in the order in which they came: it is the same in every run."""
+        return self._in.keys()
+
+    def ask(self, address: Any) -> Refusal | None:
+        """Why a client from this address is not to be taken in; `None` where it is. A refusal is counted."""
+        refusal = self._refusal(address)
+        if refusal is not None:
+            self.refused[refusal.rule] += 1
+        return refusal
+
+    def refuse(self, refusal: Refusal) -> Refusal:
+        """Count one who is turned away for another reason than these."""
+        self.refused[refusal.rule] += 1
+        return refusal
+
+    def enter(self, who: Who, address: Any) -> None:
+        """`who` is in, from this address."""
+        places = self._places(address)
+        self._in[who] = places
+        if places is not None:
+            self._addresses[places[0]] += 1
+            self._networks[places[1]] += 1
+        if self._alarm is not None:
+            self._one_more(self._alarm, address, places)
+
+    def leave(self, who: Who) -> None:
+        """`who` is gone. Nothing is done for one who was not in."""
+        places = self._in.pop(who, None)
+        if places is not None:
+            for counter, place in zip((self._addresses, self._networks), places, strict=True):
+                counter[place] -= 1
+                if not counter[place]:
+                    del counter[place]
+        if self._alarm is not None:
+            self._one_less(self._alarm, places)
+
+    def _one_more(self, alarm: Alarm, address: Any, places: tuple[Place, Place] | None) -> None:
+        limits, ip = self.limits, ip_of(address)
+        alarm.rose("max_connections", len(self._in), limits.max_connections)
+        if places is not None and ip is not None:
+            one, all_near = places
+            bits = limits.network_ipv4 if ip.version == 4 else limits.network_ipv6
+            count, most = self._addresses[one], limits.max_per_address
+            alarm.rose("max_per_address", count, most, one, partial(str, ip))
+            count, most = self._networks[all_near], limits.max_per_network
+            alarm.rose("max_per_network", count, most, all_near, partial(name_of, ip, bits))
+
+    def _one_less(self, alarm: Alarm, places: tuple[Place, Place] | None) -> None:
+        limits = self.limits
+        alarm.fell("max_connections", len(self._in), limits.max_connections)
+        if places is not None:
+            one, all_near = places
+            alarm.fell("max_per_address", self._addresses[one], limits.max_per_address, one)
+            alarm.fell("max_per_network", self._networks[all_near], limits.max_per_network, all_near)
+
+    def _places(self, address: Any) -> tuple[Place, Place] | None:
+        ip = ip_of(address)
+        if ip is None:
+            return None
+        return place_of(ip, 32, 128), place_of(ip, self.limits.network_ipv4, self.limits.network_ipv6)
+
+    def _refusal(self, address: Any) -> Refusal | None:
+        limits = self.limits
+        if self.networks and not self.networks.admits(ip_of(address)):
+            return Refusal("network-denied")
+        if len(self._in) >= limits.max_connections:
+            return Refusal("max-connections", len(self._in), limits.max_connections)
+        return self._full(address)
+
+    def _full(self, address: Any) -> Refusal | None:
+        limits = self.limits
+        if not limits.max_per_address and not limits.max_per_network:
+            return None
+        places = self._places(address)
+        if places is None:
+            return None
+        from_address, from_network = self._addresses[places[0]], self._networks[places[1]]
+        if 0 < limits.max_per_address <= from_address:
+            return Refusal("max-per-address", from_address, limits.max_per_address)
+        if 0 < limits.max_per_network <= from_network:
+            return Refusal("max-per-network", from_network, limits.max_per_network)
+        return None

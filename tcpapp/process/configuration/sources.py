@@ -1,0 +1,159 @@
+"""
+Where the values of options come from: the options file, the environment above it, the command line above both.
+
+In an options file, which is TOML, each option has its name, with ``-`` or ``_``; the numbers may stand in the tables
+``[limits]`` and ``[timeouts]``, and the policies in ``[policies]``, or all of them outside any table. An option that
+may be given again has an array, and one that is on or off has true or false. In the environment it is the name in
+capitals with ``_``, behind a prefix; several values are parted by blanks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tcpapp.process.configuration.options import OPTIONS, WORDS, Option
+from tcpapp.spec import nearest, suggest
+
+# Python has it from 3.11 on; before that it is a package of another name.
+tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+__all__ = ["Given", "Problems", "from_command_line", "from_environment", "from_file"]
+
+LONGEST_FILE = 1024 * 1024
+"""Bytes that an options file may have: our choice, a hundred times what it takes to set every option."""
+
+
+class Problems(Exception):
+    """What is wrong with a configuration: `texts`, all of them, a line each."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = list(texts)
+        super().__init__("; ".join(self.texts))
+
+
+@dataclass(frozen=True)
+class Given:
+    """The texts that an option was given, and where: `place` names the option as it is called there."""
+
+    texts: tuple[str, ...]
+    place: str
+
+    @property
+    def text(self) -> str:
+        """The one that counts, where there can be one."""
+        return self.texts[-1]
+
+
+def from_command_line(values: Mapping[str, Any]) -> dict[str, Given]:
+    """What the command line gave; `values` are as twisted.python.usage has them, `None` for what was not given."""
+    found = {}
+    for name, option in OPTIONS.items():
+        value = values.get(name)
+        if value:
+            found[name] = Given(tuple(value) if option.repeated else (value,), f"--{name}")
+        elif value is not None and not option.repeated:
+            found[name] = Given(("",), f"--{name}")
+    return found
+
+
+def from_environment(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Given], list[str]]:
+    """
+    What the environment gives, in variables that begin with `prefix`; and a line for each that may be misspelt.
+
+    Others that begin so are passed over: Kubernetes, say, sets some for a service of that name.
+    """
+    found, doubts = {}, []
+    for variable in sorted(environ):
+        if not variable.startswith(prefix):
+            continue
+        name = variable.removeprefix(prefix).lower().replace("_", "-")
+        text = environ[variable]
+        if name in OPTIONS:
+            found[name] = Given(tuple(text.split()) if OPTIONS[name].repeated else (text,), variable)
+        elif name != "config" and (near := nearest(name, [*OPTIONS, "config"])):
+            right = prefix + near.upper().replace("-", "_")
+            doubts.append(f"{variable}: there is no such variable; did you mean {right!r}?")
+    return found, doubts
+
+
+def from_file(path: str, folder: str = "", by: str = "") -> tuple[dict[str, Given], list[str]]:
+    """
+    What the options file at `path` gives; and a line for all that it says of no option, or not rightly.
+
+    The path is relative to `folder`, or else to the current directory; `by` is what named it: an option, a variable.
+    """
+    try:
+        content = _read(Path(folder, path))
+        table = tomllib.loads(content)
+    except OSError as error:
+        return {}, [f"{by and f'{by}: '}{path}: {error.strerror or error}"]
+    except ValueError as error:  # bytes that are no text, and what TOML's own errors are
+        return {}, [f"{path}: {error}"]
+    found: dict[str, Given] = {}
+    problems: list[str] = []
+    for key, option, value in _entries(path, table, problems):
+        place = f"{path}: {key}"
+        texts = _texts(value, option)
+        if texts is None:
+            takes = "a text, or an array of texts" if option.repeated else "a text or a number"
+            takes = "true or false" if option.switched else takes
+            problems.append(f"{place}: takes {takes}, not {_kind(value)}")
+        elif option.name in found:
+            problems.append(f"{place}: {option.name} is given twice; give it once")
+        else:
+            found[option.name] = Given(texts, place)
+    return found, problems
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(LONGEST_FILE + 1)
+    if len(content) > LONGEST_FILE:
+        raise OSError(None, f"it is longer than {LONGEST_FILE} bytes, and cannot be an options file")
+    return content.decode("utf-8-sig")  # editors of Windows write a byte order mark before it
+
+
+def _entries(path: str, table: dict[str, Any], problems: list[str]) -> Iterable[tuple[str, Option, Any]]:
+    sections = sorted({each.section for each in OPTIONS.values() if each.section})
+    for key, value in table.items():
+        if isinstance(value, dict):
+            if key not in sections:
+                near = suggest(key, sections)
+                problems.append(f"{path}: there is no table [{key}]; there are {', '.join(sections)}{near}")
+                continue
+            for inner, each in value.items():
+                yield from _entry(path, f"{key}.{inner}", inner, each, key, problems)
+        else:
+            yield from _entry(path, key, key, value, None, problems)
+
+
+def _entry(
+    path: str, key: str, name: str, value: Any, section: str | None, problems: list[str]
+) -> Iterable[tuple[str, Option, Any]]:
+    known = [each.name for each in OPTIONS.values() if section in (None, each.section)]
+    option = OPTIONS.get(name.replace("_", "-"))
+    if option is None or option.name not in known:
+        problems.append(f"{path}: {key}: there is no such option{suggest(name.replace('_', '-'), known)}")
+    else:
+        yield key, option, value
+
+
+def _texts(value: Any, option: Option) -> tuple[str, ...] | None:
+    """`value` as a command line would have it; `None` where it would not."""
+    if option.repeated and isinstance(value, list):
+        return tuple(value) if all(isinstance(each, str) for each in value) else None
+    if option.switched and isinstance(value, bool):
+        return (WORDS[value],)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    return (str(value),)
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", dict: "a table", list: "an array"}
+    return names.get(type(value), f"a {type(value).__name__}")

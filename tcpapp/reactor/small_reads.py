@@ -1,0 +1,63 @@
+"""Reading a connection in pieces of a size of its own, one in a turn."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+__all__ = ["Sips"]
+
+Stream: TypeAlias = Any
+"""A connection on uvloop (`tcpapp.reactor.stream`), whose module imports this one."""
+
+
+class Sips:
+    """
+    An asyncio protocol by which uvloop reads no more at once than a connection's ``bufferSize``.
+
+    uvloop's own buffer has 256 KiB, and is filled up to 32 times in a turn of the loop. A connection gets one of these
+    when its ``bufferSize`` is made smaller than 64 KiB, and when it has brought more than that at once: then Twisted's
+    protocols are handed pieces of the size they are made for, one in a turn, and others get theirs between them.
+    """
+
+    __slots__ = ("_room", "_stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.resize()
+
+    def resize(self) -> None:
+        """The connection's ``bufferSize`` is another one from now on."""
+        self._room = self._stream.reactor.room(self._stream.bufferSize)
+
+    def get_buffer(self, hint: int) -> Any:
+        """Called by uvloop before it reads: where to."""
+        return self._room
+
+    def buffer_updated(self, size: int) -> None:
+        """Called by uvloop after it has read; who has more to bring goes on in the next turn."""
+        stream = self._stream
+        if size == len(self._room) and stream._stream is not None:
+            stream._stream.pause_reading()
+            stream.reactor._asyncioEventloop.call_soon(self._go_on)
+        stream.data_received(bytes(self._room[:size]))
+
+    def _go_on(self) -> None:
+        if self._stream._reading:
+            self._stream.startReading()
+
+    def eof_received(self) -> bool:
+        """Called by uvloop, as are those below: see `Stream`."""
+        goes_on: bool = self._stream.eof_received()
+        return goes_on
+
+    def connection_lost(self, why: BaseException | None) -> None:
+        """Tell the connection."""
+        self._stream.connection_lost(why)
+
+    def pause_writing(self) -> None:
+        """Tell the connection."""
+        self._stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Tell the connection."""
+        self._stream.resume_writing()

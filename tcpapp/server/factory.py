@@ -1,0 +1,335 @@
+"""The server: who is connected, and how many may be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from time import monotonic
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.protocol import Protocol, ServerFactory
+from typing_extensions import Unpack
+
+from tcpapp.close_reason import CloseReason
+from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.settings import Options, Settings
+from tcpapp.errors import NotConnected
+from tcpapp.framing import Framing
+from tcpapp.limits import Limits, Policies, Timeouts
+from tcpapp.limits.admission import Admission, Refusal
+from tcpapp.limits.networks import Networks, ip_of
+from tcpapp.limits.thresholds import Alarm
+from tcpapp.limits.token_bucket import Pace
+from tcpapp.server.accept_control import Doors
+from tcpapp.telemetry import Refused
+from tcpapp.telemetry.statistics import Counts, Info, ages
+from tcpapp.transport.endpoint_strings import describe
+
+__all__ = ["MessageServerFactory", "TurnedAway"]
+
+
+MOST_TOLD = 200
+"""Characters of what a peer sent that are told: a line of a log, as NATS cuts it."""
+
+
+WORTH_SPREADING = 0.1
+"""Seconds below which closes are not spread: at the pace of 1,000 a second, those of a hundred clients."""
+
+
+class MessageServerFactory(ServerFactory):
+    """
+    A `ServerFactory` that serves `app` on every connection, for any endpoint or ``reactor.listenTCP``.
+
+    See `Settings` for the arguments and their errors. A client for whom there is no room (``max_connections``,
+    ``max_per_address``, ``max_per_network``) is closed at once, or as the policies say, one whose network may not come
+    in (``networks``) is reset; both are counted in `refused`. Of those who come through `listen` or a `MessageService`
+    faster than ``accept_rate``, the next ones wait in the backlog.
+    """
+
+    noisy = False
+    protocol = MessageProtocol
+    serves = True
+
+    def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
+        settings = self.settings = Settings(app, framing, **options)
+        self.admission: Admission[Any] = Admission(settings.limits, settings.networks, Alarm(settings.alarm))
+        pace = Pace(settings.limits.accept_rate)
+        self.doors = Doors(pace, settings.clock, self._room, self._not_taken_in, settings.steps)
+        self.counts = Counts(self._now())
+        self.draining = False
+        """Whether connections are told to finish, and not all have; it is false again when none is left."""
+        self._open: dict[MessageProtocol, float] = {}
+        self._waiters: list[tuple[int, Deferred[None]]] = []
+        self._later: list[IDelayedCall] = []
+
+    @property
+    def connections(self) -> AbstractSet[MessageProtocol]:
+        """The connections that are open, or closing, in the order they came; those that set up TLS are not yet."""
+        return self._open.keys()
+
+    @property
+    def refused(self) -> int:
+        """How many clients were turned away; ``admission.refused`` has them by rule."""
+        return self.admission.refused.total()
+
+    def buildProtocol(self, addr: IAddress | None) -> MessageProtocol | TurnedAway:
+        """A new connection's protocol: `TurnedAway` for one who is not taken in. Twisted calls it."""
+        settings = self.settings
+        self.doors.came()
+        refusal = self.admission.ask(addr)
+        if refusal is None:
+            return MessageProtocol(settings, self)
+        self._tell_refused(addr, refusal)
+        return TurnedAway(reset=self._resets(refusal))
+
+    # What the gates call, behind which connections of proxies wait until their headers are whole.
+
+    def proxy_came(self, gate: Any, address: Any) -> bool:
+        """Whether one at this `address` may say for whom it comes. It takes a place until `proxy_went`."""
+        limits = self.settings.limits
+        refusal = None
+        if not self.settings.proxies.admits(ip_of(address)):
+            refusal = Refusal("proxy-untrusted", detail="it is none of the proxies that may say for whom they come")
+        elif len(self.admission) >= limits.max_connections:
+            refusal = Refusal("max-connections", len(self.admission), limits.max_connections)
+        if refusal is not None:
+            self._tell_refused(address, self.admission.refuse(refusal))
+            return False
+        self.admission.enter(gate, None)
+        return True
+
+    def proxy_went(self, gate: Any, refused: CloseReason | None) -> None:
+        """Its header is whole, or it was `refused`."""
+        self.admission.leave(gate)
+        if refused is not None and not refused.clean:
+            refusal = Refusal(refused.rule, refused.value, refused.limit, refused.detail[:MOST_TOLD])
+            self._tell_refused(gate._address, self.admission.refuse(refusal))
+
+    @property
+    def proxy_timing(self) -> tuple[float, Any]:
+        """How many seconds a header may take, and by which clock."""
+        return self.settings.timeouts.proxy_header, self.settings.clock
+
+    def _tell_refused(self, address: Any, refusal: Refusal) -> None:
+        if self.settings.telemetry:
+            self.settings.telemetry.tell(Refused(address, len(self.connections), refusal))
+
+    def _not_taken_in(self, address: Any, said: str) -> None:
+        """The system had nothing left to take in a client with, who is closed, or waits on."""
+        text = f"the system could not take it in ({said})"
+        if said == "EMFILE":
+            text += ": this process has no descriptor left for it; what else than connections has them?"
+        self._tell_refused(address, self.admission.refuse(Refusal("not-accepted", detail=text)))
+
+    def _resets(self, refusal: Refusal) -> bool:
+        """Whether one who is turned away is reset, or closed as all are."""
+        if refusal.limit is None:
+            return True
+        policies = self.settings.policies
+        return (policies.full if refusal.rule == "max-connections" else policies.crowded) == "reset"
+
+    def _room(self) -> int:
+        """For how many there is room, where further ones are to wait."""
+        if self.settings.policies.full != "wait":
+            return sys.maxsize
+        return self.admission.limits.max_connections - len(self.admission)
+
+    def connection_made(self, connection: MessageProtocol) -> None:
+        """`connection` has a transport. From now on it takes a place."""
+        try:
+            address: IAddress | None = connection.peer
+        except NotConnected:  # a transport without addresses
+            address = None
+        self.admission.enter(connection, address)
+        self.doors.look()
+
+    def connection_opened(self, connection: MessageProtocol) -> None:
+        """`connection` is open."""
+        now = self._now()
+        self._open[connection] = now
+        self.counts.came(now, len(self._open))
+
+    def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
+        """`connection` has ended, whether it ever was open or not."""
+        self.admission.leave(connection)
+        self.counts.closed[reason.rule] += 1
+        self._open.pop(connection, None)
+        self.doors.look()
+        self._tell_waiters()
+
+    def change(
+        self,
+        *,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        policies: Policies | None = None,
+        networks: Networks | None = None,
+        proxies: Networks | None = None,
+        **values: float | str,
+    ) -> None:
+        """
+        Change settings while it serves: single values by their names, as ``change(max_connections=50, idle=300)``.
+
+        The names are those of the fields of `Limits`, `Timeouts` and `Policies`; values that are not named stay as they
+        are. A whole set (`limits`, `timeouts`, `policies`, `networks`, `proxies`) replaces the present one: what it
+        does not name has its default again. Single values beside a whole set are changed in the new set.
+
+        All changes hold, or none. `InvalidOption` names a value that cannot be, and `TypeError` an unknown name: both
+        are the caller's fault, and nothing has changed then.
+
+        The new values hold at once for clients that connect, and for the memory that all connections together can
+        hold. An open connection keeps the limits of its inbox, its outbox and its rates, and the waits that have begun.
+        """
+        settings = self.settings
+        wholes = {"limits": limits, "timeouts": timeouts, "policies": policies, "networks": networks}
+        settings.change(**wholes, proxies=proxies, **values)
+        self.admission.limits, self.admission.networks = settings.limits, settings.networks
+        self.doors.pace.rate = settings.limits.accept_rate
+        self.doors.look()
+
+    def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
+        """
+        Let every connection finish what it has in hand, and close it; after `deadline` seconds the rest is cut.
+
+        Where they are many, they are told at random within `jitter` seconds, but no more than they need to come back
+        elsewhere at ``accept_rate``, so that they do not all come at once. `None` stands for ``timeouts.drain`` and
+        ``timeouts.drain_jitter``. Fires when none is left, with the number of those that were cut.
+        """
+        timeouts = self.settings.timeouts
+        seconds = timeouts.drain if deadline is None else deadline
+        spread = self._spread(min(seconds, timeouts.drain_jitter if jitter is None else jitter))
+        self.draining = True
+        ended = self._when_all_closed()
+        for connection in list(self.admission.inside):
+            wait = self.settings.random.uniform(0, spread) if spread else 0
+            if wait and self.settings.clock is not None:
+                self._later.append(self.settings.clock.callLater(wait, connection.drain, seconds - wait))
+            else:
+                connection.drain(seconds)
+        return ended.addCallback(self._drained)
+
+    def _spread(self, jitter: float) -> float:
+        """Within how many seconds those who are here are told to leave: 0.0 where they are few."""
+        rate = self.settings.limits.accept_rate
+        spread = min(jitter, len(self.admission) / rate) if rate else 0.0
+        return spread if spread >= WORTH_SPREADING else 0.0
+
+    def _drained(self, reasons: list[CloseReason]) -> int:
+        self._tell_all_at_once()
+        self.draining = False
+        return sum(not reason.clean for reason in reasons)
+
+    def _tell_all_at_once(self) -> None:
+        """Nobody is left to be told later."""
+        later, self._later = self._later, []
+        for each in later:
+            if each.active():
+                each.cancel()
+
+    def wait_for(self, at_most: int) -> Deferred[None]:
+        """Fires as soon as no more than `at_most` connections are open, or closing. It may be cancelled."""
+        if len(self._open) <= at_most:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(self._forget_waiter)
+        self._waiters.append((at_most, waiter))
+        return waiter
+
+    def info(self, addresses: Iterable[IAddress] | None = None, suspended: bool = False) -> Info:
+        """
+        What is to be known of it now.
+
+        A `Listening` and a `MessageService` give their own `addresses`, and whether they are `suspended`. Without that,
+        the addresses are those of all ports that they opened. For a port of ``reactor.listenTCP`` or of an endpoint the
+        factory knows the state, and not the address.
+        """
+        now, settings, traffic = self._now(), self.settings, self.settings.traffic
+        listens = addresses is None and self.numPorts > 0
+        if addresses is None:
+            addresses, suspended = self.doors.addresses, self.doors.suspended
+        where = tuple(describe(each) for each in addresses)
+        oldest, median_age = ages(self._open.values(), now)
+        message_rate, byte_rate = traffic.rates(now)
+        return Info(
+            addresses=where,
+            state=self._state(listens=listens or bool(where), suspended=suspended),
+            uptime=now - self.counts.since,
+            connections=len(self._open),
+            most_connections=self.counts.most,
+            accepted=self.counts.accepted,
+            accept_rate=self.counts.rate(now),
+            refused=dict(self.admission.refused),
+            closed=dict(self.counts.closed),
+            oldest=oldest,
+            median_age=median_age,
+            messages=traffic.messages,
+            message_rate=message_rate,
+            bytes=traffic.bytes,
+            byte_rate=byte_rate,
+            late_replies=traffic.late_replies,
+            failed_sends=traffic.failed_sends,
+            lag=0.0,
+            most_lag=0.0,
+            lost_lines=0,
+            buffered=settings.memory.total,
+            shed=settings.memory.shed,
+            limits=settings.limits,
+            timeouts=settings.timeouts,
+            policies=settings.policies,
+        )
+
+    def _state(self, *, listens: bool, suspended: bool) -> str:
+        if self.draining:
+            return "draining"
+        if not listens:
+            return "stopped"
+        return "suspended" if suspended else "serving"
+
+    def close(self, grace: float | None = None) -> Deferred[None]:
+        """Close every connection, each within `grace` seconds (`None`: ``timeouts.grace``); fires when none is left."""
+        for connection in list(self.admission.inside):
+            connection.close(grace)
+        return self._when_all_closed().addCallback(lambda _: None)
+
+    def abort(self) -> None:
+        """Cut every connection now."""
+        self._tell_all_at_once()
+        for connection in list(self.admission.inside):
+            connection.abort()
+
+    def _when_all_closed(self) -> Deferred[list[CloseReason]]:
+        return gatherResults([connection.when_closed() for connection in self.admission.inside], consumeErrors=True)
+
+    def _now(self) -> float:
+        clock = self.settings.clock
+        return monotonic() if clock is None else clock.seconds()
+
+    def _forget_waiter(self, waiter: Deferred[None]) -> None:
+        self._waiters = [each for each in self._waiters if each[1] is not waiter]
+
+    def _tell_waiters(self) -> None:
+        told = [waiter for at_most, waiter in self._waiters if len(self._open) <= at_most]
+        self._waiters = [each for each in self._waiters if each[1] not in told]
+        for waiter in told:
+            waiter.callback(None)
+
+
+class TurnedAway(Protocol):
+    """
+    The connection of a client that is not taken in: closed as soon as it is made, or `reset`.
+
+    Twisted also lets a factory give `None` for this, but its wrappers (TLS, HAProxy) then raise, and leave it open.
+    """
+
+    def __init__(self, *, reset: bool = False) -> None:
+        self._reset = reset
+
+    def connectionMade(self) -> None:
+        """Close. Twisted calls it."""
+        transport: Any = self.transport
+        if self._reset and hasattr(transport, "abortConnection"):  # a pipe of stdio: has none
+            transport.abortConnection()
+        else:
+            transport.loseConnection()

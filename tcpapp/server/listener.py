@@ -1,0 +1,228 @@
+"""`listen`: serve an app where you like, and hold what listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT
+from socket import gaierror
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.python.failure import Failure
+from typing_extensions import Unpack
+
+from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.settings import Options
+from tcpapp.framing import Framing
+from tcpapp.server.accept_control import Door
+from tcpapp.server.factory import MessageServerFactory
+from tcpapp.telemetry.statistics import Info
+from tcpapp.transport.endpoint_strings import describe, server_endpoint
+from tcpapp.transport.fork_check import check_fork
+from tcpapp.transport.socket_activation import NothingHandedOver, ports_of
+
+__all__ = ["Listening", "close_port", "close_ports", "lacks_family", "listen", "why_not"]
+
+
+class Listening:
+    """Ports that are being listened on, and the connections that came in through them. `listen` makes it."""
+
+    def __init__(self, ports: Sequence[IListeningPort], factory: MessageServerFactory) -> None:
+        self._ports = [each for port in ports for each in ports_of(port)]
+        self._addresses = [port.getHost() for port in self._ports]  # a port that is closed does not know it any more
+        self._factory = factory
+        self._doors: list[Door] = [factory.doors.add(port) for port in self._ports]
+        self._suspended = False
+        self._stopping: Deferred[None] | None = None
+
+    @property
+    def address(self) -> IAddress:
+        """Where it listens, first of all, or did; the real port number when 0 was asked for."""
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """All the places where it listens, or did, in the order in which they were asked for."""
+        return list(self._addresses)
+
+    @property
+    def port(self) -> int | None:
+        """The number of the first TCP port; `None` for a UNIX socket."""
+        return getattr(self.address, "port", None)
+
+    @property
+    def factory(self) -> MessageServerFactory:
+        """The factory that makes its connections."""
+        return self._factory
+
+    @property
+    def connections(self) -> AbstractSet[MessageProtocol]:
+        """The connections that are open now, or closing, in the order they came; later ones do not change it."""
+        return dict.fromkeys(self._factory.connections).keys()
+
+    @property
+    def refused(self) -> int:
+        """How many clients were turned away, for want of room or for their network."""
+        return self._factory.refused
+
+    def suspend(self) -> None:
+        """Accept no one until `resume`: new clients wait in the backlog, open connections go on."""
+        self._suspended = True
+        for door in self._doors:
+            door.shut("suspended")
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        self._suspended = False
+        for door in self._doors:
+            door.open("suspended")
+
+    def wait_for(self, at_most: int) -> Deferred[None]:
+        """Fires as soon as no more than `at_most` connections are open, or closing. It may be cancelled."""
+        return self._factory.wait_for(at_most)
+
+    def info(self) -> Info:
+        """What is to be known of it now."""
+        return self._factory.info(() if self._stopping else self.addresses, self._suspended)
+
+    def change(self, **changes: Any) -> None:
+        """
+        Change settings while it serves, as ``change(max_connections=50, idle=300)``; see `MessageServerFactory.change`.
+
+        All of it holds, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
+        """
+        self._factory.change(**changes)
+
+    def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
+        """
+        Stop listening, let every connection finish what it has in hand, and close it.
+
+        What is not finished after `deadline` seconds (`None`: ``timeouts.drain``) is cut; for `jitter` see
+        `MessageServerFactory.drain`. Fires when all is over, with the number of connections that were cut.
+        """
+        stopped = self._stop()
+        return self._factory.drain(deadline, jitter).addCallback(lambda cut: stopped.addCallback(lambda _: cut))
+
+    def close(self, grace: float | None = None) -> Deferred[None]:
+        """Stop listening and close every connection, each within `grace` seconds. Fires when all is over."""
+        stopped = self._stop()
+        return self._factory.close(grace).addCallback(lambda _: stopped)
+
+    def _stop(self) -> Deferred[None]:
+        """Fires when the ports are closed, however often it is asked for."""
+        if self._stopping is None:
+            for door in self._doors:
+                self._factory.doors.remove(door)
+            self._stopping = close_ports(self._ports)
+        told: Deferred[None] = Deferred()
+        self._stopping.addBoth(told.callback)
+        return told
+
+
+def close_port(port: Any) -> Deferred[None]:
+    """
+    Stop listening on `port`; fires when it is closed.
+
+    Fails with `OSError` where a UNIX socket's file cannot be removed (the process gave up the right to, say). Twisted
+    leaves the socket open then, with clients waiting in its backlog; here it is closed all the same.
+    """
+
+    def not_removed(failure: Failure) -> None:
+        failure.trap(OSError)
+        port.socket.close()
+        if not failure.check(FileNotFoundError):
+            failure.raiseException()
+
+    if not hasattr(port, "stopListening"):  # a stdio: endpoint gives its one connection's transport
+        return succeed(None)
+    return maybeDeferred(port.stopListening).addCallbacks(lambda _: None, not_removed)
+
+
+def close_ports(ports: Sequence[Any]) -> Deferred[None]:
+    """Stop listening on all of them, as `close_port` does; fires when all are closed, or fails with the first error."""
+    closing = [close_port(port) for port in ports]
+    return gatherResults(closing, consumeErrors=True).addCallbacks(lambda _: None, _first_error)
+
+
+def listen(
+    endpoint: str | IStreamServerEndpoint | Sequence[str | IStreamServerEndpoint],
+    app: Any,
+    *,
+    framing: Framing | str = "line",
+    reactor: Any = None,
+    **options: Unpack[Options],
+) -> Deferred[Listening]:
+    """
+    Serve `app` on `endpoint`, a Twisted server endpoint string such as ``"tcp:7007"``, an endpoint object, or several.
+
+    The Deferred fires with the `Listening`, or fails with Twisted's ``CannotListenError``, and then listens nowhere.
+    `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. See `Settings`
+    for the `options`; `reactor` is the global one unless given.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
+
+        reactor = global_reactor
+    check_fork(reactor, "listen")
+    options.setdefault("clock", reactor)
+    factory = MessageServerFactory(app, framing, **options)
+    several = list(endpoint) if isinstance(endpoint, (list, tuple)) else [endpoint]
+    places = [server_endpoint(reactor, each) for each in several]
+    opening = DeferredList([place.listen(factory) for place in places], consumeErrors=True)
+    skip = factory.settings.policies.missing_family == "skip"
+    return opening.addCallback(_all_or_none, skip).addCallback(Listening, factory)
+
+
+def lacks_family(failure: Failure) -> bool:
+    """Whether listening failed for want of an address family: no IPv6 in the kernel, or none of its addresses."""
+    error: Any = failure.value
+    if not isinstance(error, CannotListenError):
+        return False
+    number = getattr(error.socketError, "errno", None)
+    return number == EAFNOSUPPORT or (number == EADDRNOTAVAIL and ":" in str(error.interface))
+
+
+def why_not(error: CannotListenError | OSError) -> str:
+    """Where it is not listened, and why, in a line: Twisted's has ``any:b'/run/app.sock'`` and ``:::7007`` in it."""
+    if isinstance(error, OSError):
+        return f"Couldn't listen: {error}."
+    if isinstance(error, NothingHandedOver):
+        return str(error)
+    reason: Any = error.socketError
+    if not isinstance(error.port, int):
+        return f"Couldn't listen on {describe(UNIXAddress(error.port))}: {reason}."
+    host = error.interface or "0.0.0.0"  # noqa: S104  # what none stands for
+    if isinstance(reason, gaierror):  # Twisted looks the interface up that stands behind the %
+        reason = f"this machine has no network interface {host.partition('%')[2]!r} ({reason})"
+    elif lacks_family(Failure(error)):
+        reason = f"{reason}: this machine has no such addresses; --missing-family=skip listens on the others"
+    where = describe((IPv6Address if ":" in host else IPv4Address)("TCP", host, error.port))
+    return f"Couldn't listen on {where}: {reason}."
+
+
+def _all_or_none(results: list[tuple[bool, Any]], skip: bool) -> Any:
+    """
+    The ports, if all were opened; else none is left open, and the first failure is what comes of it.
+
+    With `skip`, those whose address family is missing may be missing, but not all of them.
+    """
+    ports = [found for opened, found in results if opened]
+    missing = [found for opened, found in results if not opened and skip and lacks_family(found)]
+    failures = [found for opened, found in results if not opened and found not in missing]
+    if ports and not failures:
+        return ports
+    failures = failures or missing
+    closed = DeferredList([close_ports(ports_of(port)) for port in ports], consumeErrors=True)
+    return closed.addCallback(_returning(failures[0]))
+
+
+def _returning(result: Any) -> Callable[[object], Any]:
+    return lambda _: result
+
+
+def _first_error(failure: Failure) -> Any:
+    return failure.value.subFailure  # type: ignore[union-attr]  # gatherResults' FirstError

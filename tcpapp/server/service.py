@@ -1,0 +1,265 @@
+"""
+The server as a service: it listens on any number of endpoints, stops without losing a message, and starts again.
+
+::
+
+    MessageService                 one factory: one limit, one set of connections
+    ├── EndpointService            tcp:7007:interface=127.0.0.1
+    └── EndpointService            unix:/run/app.sock
+
+To stop is: stop listening on every endpoint → let every connection finish what it has in hand, `drain` seconds at most
+→ cut the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tcpapp.server.accept_control import Door
+from tcpapp.server.factory import MessageServerFactory
+from tcpapp.server.listener import close_ports, lacks_family, why_not
+from tcpapp.telemetry.statistics import Info
+from tcpapp.transport.endpoint_strings import describe, server_endpoint
+from tcpapp.transport.socket_activation import ports_of
+
+__all__ = ["EndpointService", "MessageService"]
+
+_log = Logger(namespace="tcpapp")
+
+
+class EndpointService(Service):
+    """
+    Listens with `factory` on one endpoint; started, stopped and started again as one likes.
+
+    `addresses` are where it listens: one, but for several sockets that were handed over under one name. `missing` is
+    why it does not, where this machine has no such address family and it may be skipped (`Policies`).
+    """
+
+    def __init__(self, endpoint: IStreamServerEndpoint, factory: MessageServerFactory) -> None:
+        self._endpoint = endpoint
+        self._factory = factory
+        self._listening: Deferred[IListeningPort | None] | None = None
+        self.addresses: list[IAddress] = []
+        self._doors: list[Door] = []
+        self.missing: Failure | None = None
+        self._suspended = False
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen, while the process still may on any port. What fails at once is raised: ``CannotListenError``, say.
+
+        What fails later is logged, and `addresses` stays empty.
+        """
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        """Listen, unless `privilegedStartService` has; raises as that does."""
+        super().startService()
+        if self._listening is None:
+            try:
+                self._listen()
+            except BaseException:
+                self.running = 0
+                raise
+
+    @property
+    def address(self) -> IAddress | None:
+        """The first of `addresses`."""
+        return self.addresses[0] if self.addresses else None
+
+    def reload(self) -> bool:
+        """Read its certificates anew, if it has any; whether they were right."""
+        reload = getattr(self._endpoint, "reload", None)
+        return True if reload is None else bool(reload())
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening; fires when the port is closed, and never fails. Connections are the factory's."""
+        super().stopService()
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return succeed(None)
+        if not self.addresses:
+            listening.cancel()
+        return listening.addCallback(self._unlisten).addErrback(self._tell_unclosed)
+
+    def look(self, suspended: bool) -> None:
+        """Take nobody in while the service is `suspended`."""
+        self._suspended = suspended
+        for door in self._doors:
+            (door.shut if suspended else door.open)("suspended")
+
+    def _listen(self) -> None:
+        failures: list[Failure] = []
+        self.missing = None
+
+        def failed(failure: Failure) -> None:
+            if self._factory.settings.policies.missing_family == "skip" and lacks_family(failure):
+                self.missing = failure
+                error = why_not(failure.value)  # type: ignore[arg-type]  # lacks_family says so
+                _log.warn("not listened on, for missing_family is skip: {error}", error=error)
+            elif self._listening is None:  # it failed at once, which is raised; or it was stopped, which is no failure
+                failures.append(failure)
+            else:
+                _log.failure("cannot listen", failure=failure)
+
+        listening: Deferred[Any] = self._endpoint.listen(self._factory)
+        listening.addCallback(self._listens).addErrback(failed)
+        if failures:
+            failures[0].raiseException()
+        self._listening = listening
+
+    def _listens(self, port: IListeningPort) -> IListeningPort:
+        self.addresses = [each.getHost() for each in ports_of(port)]
+        self._doors = [self._factory.doors.add(each) for each in ports_of(port)]
+        self.look(self._suspended)
+        for address in self.addresses:
+            _log.info("listening on {address}", address=describe(address))
+        return port
+
+    def _unlisten(self, port: IListeningPort | None) -> Any:
+        if port is None:
+            return None
+        addresses, self.addresses = self.addresses, []
+        doors, self._doors = self._doors, []
+        for door in doors:
+            self._factory.doors.remove(door)
+        return close_ports(ports_of(port)).addCallback(self._tell_closed, addresses)
+
+    def _tell_closed(self, _: object, addresses: list[IAddress]) -> None:
+        for address in addresses:
+            _log.info("no longer listening on {address}", address=describe(address))
+
+    def _tell_unclosed(self, failure: Failure) -> None:
+        _log.error("cannot stop listening properly: {error}", error=failure.getErrorMessage())
+
+
+class MessageService(MultiService):
+    """
+    Serves the app of `factory` on `endpoints`: endpoint strings, or endpoint objects.
+
+    Raises `InvalidAddress` for an endpoint that cannot be one. Starting raises what listening raises; nothing is
+    listened on then.
+    """
+
+    def __init__(
+        self, factory: MessageServerFactory, endpoints: Iterable[str | IStreamServerEndpoint], reactor: Any
+    ) -> None:
+        super().__init__()
+        self.factory = factory
+        """The factory that makes its connections."""
+        self._suspended = False
+        if factory.doors.clock is None:
+            factory.doors.clock = reactor
+        for endpoint in endpoints:
+            EndpointService(server_endpoint(reactor, endpoint), factory).setServiceParent(self)
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """Where it listens now; the real port numbers where 0 was asked for."""
+        return [address for each in self._endpoint_services() for address in each.addresses]
+
+    def privilegedStartService(self) -> None:
+        """See `EndpointService.privilegedStartService`. Either all endpoints are listened on, or none."""
+        try:
+            super().privilegedStartService()
+            self._check_that_it_listens()
+        except BaseException:
+            self._stop_listening()
+            raise
+
+    def startService(self) -> None:
+        """See `EndpointService.startService`. Either all endpoints are listened on, or none."""
+        try:
+            super().startService()
+            self._check_that_it_listens()
+        except BaseException:
+            self.running = 0
+            self._stop_listening()
+            raise
+
+    def suspend(self) -> None:
+        """Accept no one until `resume`, nor after a start: new clients wait in the backlog, open connections go on."""
+        self._suspended = True
+        for each in self._endpoint_services():
+            each.look(self._suspended)
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        self._suspended = False
+        for each in self._endpoint_services():
+            each.look(self._suspended)
+
+    def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
+        """
+        Accept no one, let every connection finish what it has in hand, and close it; see `MessageServerFactory.drain`.
+
+        It is suspended then: `resume` has it serve again, as it did.
+        """
+        self.suspend()
+        return self.factory.drain(deadline, jitter)
+
+    def wait_for(self, at_most: int) -> Deferred[None]:
+        """Fires as soon as no more than `at_most` connections are open, or closing. It may be cancelled."""
+        return self.factory.wait_for(at_most)
+
+    def info(self) -> Info:
+        """What is to be known of it now."""
+        return self.factory.info(self.addresses, self._suspended)
+
+    def change(self, **changes: Any) -> None:
+        """
+        Change settings while it serves, as ``change(max_connections=50, idle=300)``; see `MessageServerFactory.change`.
+
+        All of it holds, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
+        """
+        self.factory.change(**changes)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening and drain; fires when no connection is left, which is within ``timeouts.drain`` seconds."""
+        unlistened = maybeDeferred(super().stopService)
+        if self.factory.connections:
+            _log.info(
+                "draining {count} connection(s), for {seconds:g} s at most",
+                count=len(self.factory.connections),
+                seconds=self.factory.settings.timeouts.drain,
+            )
+        drained = self.factory.drain().addCallback(self._tell_cut)
+        both = DeferredList([unlistened, drained], fireOnOneErrback=True, consumeErrors=True)
+        return both.addCallback(lambda _: None)
+
+    def reload_certificates(self) -> bool:
+        """
+        Read the certificates of all its endpoints anew; those that come from now on are shown them.
+
+        Where the files of one are not right, that is logged, and it goes on with those it has. Whether all were right.
+        """
+        return not [each for each in self._endpoint_services() if not each.reload()]
+
+    def cut(self) -> None:
+        """Do not wait for a drain any longer."""
+        self.factory.abort()
+
+    def _tell_cut(self, cut: int) -> None:
+        if cut:
+            _log.warn("{count} connection(s) did not end by themselves", count=cut)
+
+    def _endpoint_services(self) -> list[EndpointService]:
+        return [each for each in self if isinstance(each, EndpointService)]
+
+    def _check_that_it_listens(self) -> None:
+        """Endpoints that may be skipped may not all be: a server that listens nowhere is none."""
+        missing = [each.missing for each in self._endpoint_services()]
+        if missing and missing[0] is not None and None not in missing:
+            missing[0].raiseException()
+
+    def _stop_listening(self) -> None:
+        for each in self._endpoint_services():
+            each.stopService()  # never fails

@@ -1,0 +1,50 @@
+"""
+What happened, told to whoever listens.
+
+A server and its connections say what happens to them as events, and never log themselves. `log` is the listener every
+factory begins with; counters and metrics are further ones. No event stands on the path of a message, and none is even
+made while nobody listens::
+
+    telemetry = Telemetry()
+    telemetry.listen(log)
+    factory = MessageServerFactory(app, telemetry=telemetry)
+
+Imports `close_reason`, `errors`, `limits`, `proxy_protocol`, `spec` and `transport`.
+New here: an event is a class in `events`, with its line in `log`; a number to be shown is in `counters` or
+`statistics`.
+"""
+
+from __future__ import annotations
+
+from tcpapp.telemetry.bus import Telemetry
+from tcpapp.telemetry.events import (
+    AppFailed,
+    Closed,
+    Event,
+    EventConnection,
+    LateReply,
+    LimitNear,
+    Listener,
+    MessagesSkipped,
+    NeverOpened,
+    Opened,
+    Refused,
+)
+from tcpapp.telemetry.log import CalmLog, log
+
+__all__ = [
+    "AppFailed",
+    "CalmLog",
+    "Closed",
+    "Event",
+    "EventConnection",
+    "LateReply",
+    "LimitNear",
+    "Listener",
+    "MessagesSkipped",
+    "NeverOpened",
+    "Opened",
+    "Refused",
+    "Telemetry",
+    "log",
+]

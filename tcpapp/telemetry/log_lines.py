@@ -1,0 +1,127 @@
+"""
+What may stand in the log of what a peer or an app brings about, and how often.
+
+An exception's text can hold whatever a peer sent, and a peer can make an app fail as often as it likes. So the text of
+a failure is escaped and cut, and lines of one kind have a rate; a line that is left out is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from time import monotonic
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure, format_frames
+from twisted.python.log import logerr
+from twisted.python.reflect import qual, safe_str
+from typing_extensions import override
+
+from tcpapp.limits.token_bucket import Pace
+from tcpapp.spec import line_of
+
+__all__ = ["FAILURES", "FailureLog", "LineRates", "LoggedFailure", "kind_of", "tell_left_out"]
+
+FAILURES = 1
+"""Tracebacks a second of one kind: our choice; one has some 1,500 bytes, and a second one says nothing new."""
+
+MOST_KINDS = 200
+"""Kinds with a rate of their own: our choice; an app raises a few dozen, and a peer cannot fill memory with them."""
+
+MOST_FRAMES = 30
+"""Calls that a traceback shows: our choice; an endless recursion has a thousand, in 100 kB."""
+
+FIRST_FRAMES = 10
+"""Those of `MOST_FRAMES` that are the outermost ones."""
+
+
+class LineRates:
+    """How many lines of each kind may be written, by a clock of `seconds`."""
+
+    def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
+        self._seconds = seconds
+        self._paces: dict[Hashable, Pace] = {}
+        self._left_out: Counter[Hashable] = Counter()
+
+    def take(self, kind: Hashable, rate: float) -> int | None:
+        """
+        Whether a line of this `kind` may be written now, of which there may be `rate` a second (and at once).
+
+        `None`: no, and it is counted. Else how many were left out since the last one.
+        """
+        if kind not in self._paces and len(self._paces) >= MOST_KINDS:
+            kind = None
+        pace = self._paces.setdefault(kind, Pace(rate))
+        now = self._seconds()
+        if pace.credit(now) < 1:
+            self._left_out[kind] += 1
+            return None
+        pace.wait(now)
+        return self._left_out.pop(kind, 0)
+
+
+class LoggedFailure(Failure):
+    """
+    A failure as the log has it: its text is escaped and cut, whichever way it is printed. All else of it is as it was.
+
+    An observer that sends exceptions elsewhere finds the exception, as it was raised, in `value`.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+
+    @override
+    def getErrorMessage(self) -> str:
+        """The exception's text, in one line."""
+        return line_of(super().getErrorMessage())
+
+    @override
+    def printTraceback(self, file: Any = None, elideFrameworkCode: object = False, detail: str = "default") -> None:
+        """Write the traceback to `file` (`None`: the log): all other ways to print it go through here."""
+        write = (logerr if file is None else file).write
+        last = f"{qual(type(self.value))}: {line_of(safe_str(self.value))}\n"
+        if detail == "brief":
+            write(f"Traceback: {last}")
+            return
+        write("Traceback (most recent call last):\n")
+        self._print_frames(write)
+        write(last)
+
+    def _print_frames(self, write: Callable[[str], object]) -> None:
+        frames = self.frames
+        left_out = len(frames) - MOST_FRAMES
+        if left_out > 0:
+            format_frames(frames[:FIRST_FRAMES], write)
+            write(f"  ({left_out} calls are left out here)\n")
+            frames = frames[FIRST_FRAMES + left_out :]
+        format_frames(frames, write)
+
+
+class FailureLog:
+    """Writes the failures of functions that are not ours: safe text, and `FAILURES` a second of one kind."""
+
+    def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
+        self._rates = LineRates(seconds)
+
+    def write(self, to: Logger, text: str, failure: Failure, **fields: Any) -> None:
+        """Write ``text`` with its `fields` and the traceback of `failure`, unless there were too many like it."""
+        left_out = self._rates.take(kind_of(failure), FAILURES)
+        if left_out is not None:
+            tell_left_out(to, left_out)
+            to.failure(text, LoggedFailure(failure), **fields)
+
+
+def tell_left_out(to: Logger, count: int) -> None:
+    """Say how many lines like the next one were left out, if any."""
+    if count:
+        to.warn("and {count} more like the next line, which made none", count=count)
+
+
+def kind_of(failure: Failure) -> tuple[object, ...]:
+    """What failures are alike by: the exception's type, and the line that raised it."""
+    traceback = failure.tb
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    where = () if traceback is None else (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
+    return (failure.type, *where)

@@ -1,0 +1,97 @@
+"""What is to be known of a server that serves: counts, ages, and what holds; one structure, for people and programs."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from tcpapp.limits import Limits, Policies, Timeouts
+from tcpapp.telemetry.counters import RECENT
+
+__all__ = ["Counts", "Info"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """
+    A server at one moment. Times are seconds.
+
+    - `addresses`: where it listens, as operators write it.
+    - `state`: ``"serving"``, ``"suspended"``, ``"draining"``, or ``"stopped"`` where it listens nowhere.
+    - `uptime`: since its factory was made.
+    - `connections`, `most_connections`: how many are open, and the most there were at one time.
+    - `accepted`, `accept_rate`: how many came in, in all; and a second, over the last ten.
+    - `refused`, `closed`: how many were turned away, and have ended, by rule.
+    - `oldest`, `median_age`: how long connections have been open; 0.0 where there are none.
+    - `messages`, `message_rate`, `bytes`, `byte_rate`: how many peers sent, in all; and a second, over the last ten.
+    - `late_replies`: replies to requests of ours that came when nobody waited for them any more, or to none.
+    - `failed_sends`: messages that ``send`` failed for: the connection was not open, or ended before they were sent.
+    - `lag`, `most_lag`: how late the loop went round the last time, and the worst time; 0.0 where nobody watches it.
+    - `lost_lines`: how many lines the log could not take, where somebody counts them, as `twistd tcpapp` does.
+    - `buffered`: bytes that all connections hold, as `max_buffered` counts them; `shed`: how many it had cut.
+    - `limits`, `timeouts`, `policies`: what holds.
+    """
+
+    addresses: tuple[str, ...]
+    state: str
+    uptime: float
+    connections: int
+    most_connections: int
+    accepted: int
+    accept_rate: float
+    refused: Mapping[str, int]
+    closed: Mapping[str, int]
+    oldest: float
+    median_age: float
+    messages: int
+    message_rate: float
+    bytes: int
+    byte_rate: float
+    late_replies: int
+    failed_sends: int
+    lag: float
+    most_lag: float
+    lost_lines: int
+    buffered: int
+    shed: int
+    limits: Limits
+    timeouts: Timeouts
+    policies: Policies
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as dictionaries, lists, texts and numbers, as JSON has them."""
+        return asdict(self) | {"addresses": list(self.addresses)}
+
+
+class Counts:
+    """What a factory counts of its connections. Each is a few operations for a connection, and none for a message."""
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.accepted = 0
+        self.most = 0
+        self.closed: Counter[str] = Counter()
+        self._seconds: deque[tuple[int, int]] = deque()
+
+    def came(self, now: float, there: int) -> None:
+        """One more is open at `now`, so that so many are `there`."""
+        self.accepted += 1
+        self.most = max(self.most, there)
+        second = int(now)
+        count = self._seconds.pop()[1] if self._seconds and self._seconds[-1][0] == second else 0
+        self._seconds.append((second, count + 1))
+        if len(self._seconds) > RECENT:
+            self._seconds.popleft()
+
+    def rate(self, now: float) -> float:
+        """How many came a second, over the last ten."""
+        return sum(count for second, count in self._seconds if now - second <= RECENT) / RECENT
+
+
+def ages(opened: Iterable[float], now: float) -> tuple[float, float]:
+    """The greatest and the median of how long ago these were; 0.0 where there are none."""
+    found = [max(0.0, now - each) for each in opened]
+    return (max(found), median(found)) if found else (0.0, 0.0)

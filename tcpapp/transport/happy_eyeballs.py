@@ -1,0 +1,197 @@
+"""
+Connecting to a host by its name: all its addresses, of both families, are tried (Happy Eyeballs, RFC 8305).
+
+The addresses are tried in the order of the resolver, the families in turn (section 4). An attempt begins when the one
+before it has failed, or `DELAY` seconds after it began. The first connection wins, and the other attempts are given up.
+A connection with itself is no connection: that address refuses.
+
+Twisted's ``HostnameEndpoint`` does the same, but waits its delay also after an attempt that failed at once: 0.3 s for
+each connection to a ``localhost`` that is listened on by IPv4 alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import chain, zip_longest
+from typing import Any
+
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+)
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tcpapp.transport.hostnames import to_ascii
+from tcpapp.transport.layers import ITSELF, talks_to_itself
+
+__all__ = ["DELAY", "HostEndpoint"]
+
+DELAY = 0.25
+"""Seconds from the beginning of one attempt to that of the next: RFC 8305, section 5, Connection Attempt Delay."""
+
+SAYS_LITTLE = (NoRouteError, ConnectBindError)
+"""Failures for reasons of this machine, such as having no IPv6: that of another address says more."""
+
+
+@implementer(IStreamClientEndpoint)
+class HostEndpoint:
+    """
+    Connects to `port` of the first address of `host` that answers; each attempt fails after `timeout` seconds.
+
+    With `origin`, an IP address of this machine, connections are made from it, and only to addresses of its family.
+    Fails with ``DNSLookupError`` where the name has no address; else with the error of the first address that failed
+    for other reasons than those of this machine.
+    """
+
+    def __init__(self, reactor: Any, host: str, port: int, timeout: int = 30, origin: str | None = None) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._port = port
+        self._timeout = timeout
+        self._origin = origin
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """As every endpoint does. Cancelled, it stops connecting."""
+        if not IReactorPluggableNameResolver.providedBy(self._reactor):  # its connectTCP takes names
+            direct: Deferred[Any] = self._to(self._host).connect(factory)
+            return direct
+        name = to_ascii(self._host)
+        race = _Race(self._reactor, factory, HostnameAddress(name.encode("ascii"), self._port))
+
+        def resolved(found: list[Any]) -> None:
+            addresses = list(self._wanted(found))
+            if not addresses:
+                why = f" of the family of {self._origin}" if self._origin and found else ""
+                race.fail(Failure(DNSLookupError(f"the host {self._host!r} has no address{why}")))
+            else:
+                race.begin(self._to(each) for each in addresses)
+
+        self._reactor.nameResolver.resolveHostName(_Found(resolved), name, portNumber=self._port)
+        return race.result
+
+    def _to(self, host: str) -> Any:
+        origin = self._origin and (self._origin, 0)
+        return TCP4ClientEndpoint(self._reactor, host, self._port, self._timeout, origin)  # takes IPv6, too
+
+    def _wanted(self, addresses: list[Any]) -> Iterable[str]:
+        """The hosts to try, the families in turn, beginning with that of the first; none is tried twice."""
+        families: dict[bool, dict[str, None]] = {}
+        for each in addresses:
+            is_6 = isinstance(each, IPv6Address)
+            if self._origin is None or is_6 is (":" in self._origin):
+                families.setdefault(is_6, {})[each.host] = None
+        in_turn = chain.from_iterable(zip_longest(*families.values()))
+        return (host for host in in_turn if host is not None)
+
+
+@implementer(IResolutionReceiver)
+class _Found:
+    """Collects the addresses that the resolver finds, and calls `then` with all of them."""
+
+    def __init__(self, then: Callable[[list[Any]], None]) -> None:
+        self._then = then
+        self._addresses: list[Any] = []
+
+    def resolutionBegan(self, _: Any) -> None:
+        """It cannot be cancelled: Twisted's own resolutions cannot."""
+
+    def addressResolved(self, address: Any) -> None:
+        """One address."""
+        if isinstance(address, (IPv4Address, IPv6Address)):
+            self._addresses.append(address)
+
+    def resolutionComplete(self) -> None:
+        """No more addresses come."""
+        self._then(self._addresses)
+
+
+class _Race:
+    """The attempts to connect, of which the first that succeeds is the `result`."""
+
+    def __init__(self, clock: Any, factory: Any, to: HostnameAddress) -> None:
+        self.result: Deferred[Any] = Deferred(self._cancelled)
+        self._clock = clock
+        self._factory = factory
+        self._to = to
+        self._waiting: deque[Any] = deque()
+        self._pending: list[Deferred[Any]] = []
+        self._failure: Failure | None = None
+        self._timer: IDelayedCall | None = None
+        self._over = False
+
+    def begin(self, endpoints: Iterable[Any]) -> None:
+        """Try these, one after the other, unless it was cancelled meanwhile."""
+        if not self._over:
+            self._waiting.extend(endpoints)
+            self._try_next()
+
+    def fail(self, failure: Failure) -> None:
+        """There is nothing to try."""
+        if not self._over:
+            self._end()
+            self.result.errback(failure)
+
+    def _try_next(self) -> None:
+        self._stop_timer()
+        attempt: Deferred[Any] = self._waiting.popleft().connect(self._factory)
+        if self._waiting:
+            self._timer = self._clock.callLater(DELAY, self._late)
+        self._pending.append(attempt)
+        attempt.addCallbacks(self._won, self._lost, callbackArgs=(attempt,), errbackArgs=(attempt,))
+
+    def _late(self) -> None:
+        self._timer = None
+        self._try_next()
+
+    def _won(self, connected: Any, attempt: Deferred[Any]) -> None:
+        transport: Any = getattr(connected, "transport", None)
+        if talks_to_itself(transport):
+            transport.abortConnection()
+            self._lost(Failure(ConnectionRefusedError(string=ITSELF)), attempt)
+            return
+        self._pending.remove(attempt)
+        self._end()
+        self.result.callback(connected)
+
+    def _lost(self, failure: Failure, attempt: Deferred[Any]) -> None:
+        self._pending.remove(attempt)
+        if self._over:
+            return
+        if self._failure is None or self._failure.check(*SAYS_LITTLE):
+            self._failure = failure
+        if self._waiting:
+            self._try_next()
+        elif not self._pending:
+            self._end()
+            self.result.errback(self._failure)
+
+    def _cancelled(self, result: Deferred[Any]) -> None:
+        self._end()
+        result.errback(ConnectingCancelledError(self._to))
+
+    def _end(self) -> None:
+        """Give up all other attempts."""
+        self._over = True
+        self._waiting.clear()
+        self._stop_timer()
+        for each in list(self._pending):
+            each.cancel()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,296 @@
+"""
+What a server shows, to whom, and what it asks of its clients; renewed when its files are.
+
+An open connection keeps the certificate that it was shown. A file that is not right does not take the place of the
+certificate that was read from it before: that one is shown still, and the log says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime, IStreamServerEndpoint
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
+
+from tcpapp.errors import InvalidAddress
+from tcpapp.transport.hostnames import comparable
+from tcpapp.transport.tls.files import Identity, certificates_in, named, pem_files, read_directory, read_identity
+from tcpapp.transport.tls.names import matches
+from tcpapp.transport.tls.protocol import ServerTLS
+
+__all__ = ["MINIMUMS", "ServerContexts", "ServerSpec", "TLSServerEndpoint", "TLSServerFactory"]
+
+MINIMUMS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
+"""The versions of TLS that may be the lowest. Twisted speaks none below 1.2 either."""
+
+_log = Logger(namespace="tcpapp")
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """
+    What an endpoint string says of a server's TLS. Paths are made absolute, for the files are read again later.
+
+    - `certificate`, `key`, `chain`: PEM files; see `read_identity`.
+    - `directory`: a folder of PEM files, for as many names; see `read_directory`.
+    - `clients`: ``"required"`` or ``"wished"`` of those who connect is a certificate by one of the `authorities`.
+    - `protocols`: what may be agreed on by ALPN, the best first. A client that offers others alone is refused.
+    - `minimum`: the lowest version of TLS.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    chain: Path | None = None
+    directory: Path | None = None
+    clients: str = ""
+    authorities: Path | None = None
+    protocols: tuple[bytes, ...] = ()
+    minimum: str = "1.2"
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Path):
+                object.__setattr__(self, each.name, value.absolute())
+
+
+Shown = tuple[Identity, SSL.Context]
+"""A certificate, and the context in which it is shown."""
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerContexts:
+    """
+    The contexts of one server, by the name that the client asks for (SNI); for any other name it is the first.
+
+    Raises `InvalidAddress` where there is nothing to show. `troubles` has a line for each file of a `directory` that is
+    not right: the log has them, too, when the first connection comes, or the endpoint is listened on.
+    """
+
+    def __init__(self, spec: ServerSpec) -> None:
+        self.spec = spec
+        self.troubles: list[str] = []
+        self._told: list[str] = []
+        self._seen = self._marks()
+        self._shown: list[Shown] = []
+        self._show(self._load())
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:  # noqa: N802 - Twisted's name
+        """The server's side of a new connection. Twisted calls it."""
+        self.tell()
+        connection = SSL.Connection(self._first, None)
+        connection.set_app_data(protocol)
+        return connection
+
+    def reload(self) -> bool:
+        """
+        Read the files anew, and log what is wrong with them; returns whether nothing is.
+
+        Where a file is not right, the certificate that was read from it before is shown still. It raises nothing.
+        """
+        self._told = []
+        return self._renew()
+
+    def look(self) -> None:
+        """Read the files anew if any of them has changed since they were read last, or was not right then."""
+        if self.troubles or self._marks() != self._seen:
+            self._renew()
+
+    def tell(self) -> None:
+        """Log the `troubles` that were not logged yet, a line each."""
+        if self.troubles != self._told:
+            for each in self.troubles:
+                if each not in self._told:
+                    _log.error("certificate not taken: {error}", error=each)
+            self._told = list(self.troubles)
+
+    def _renew(self) -> bool:
+        # The files are marked before they are read: one that changes meanwhile is read again at the next look.
+        before, self._seen = (self._seen, self.troubles), self._marks()
+        try:
+            self._show(self._load())
+        except Exception as error:  # noqa: BLE001 - whatever fails, what is shown stays, and the watch goes on
+            told = str(error) if isinstance(error, InvalidAddress) else f"{type(error).__name__}: {error}"
+            self.troubles = [told]
+        self.tell()
+        if before != (self._seen, self.troubles):
+            _log.info("certificates are shown for: {names}", names=", ".join(sorted(self._by_name)) or "no names")
+        return not self.troubles
+
+    def _show(self, loaded: list[Shown]) -> None:
+        self._shown = loaded
+        self._first = loaded[0][1]
+        self._by_name: dict[str, SSL.Context] = {}
+        for identity, context in loaded:
+            for name in identity.names:
+                self._by_name.setdefault(name, context)
+
+    def _load(self) -> list[Shown]:
+        """What the files hold now; where a file of the directory is not right, what was read from it before."""
+        spec = self.spec
+        troubles: list[str] = []
+        if spec.authorities is not None:
+            with named(spec.authorities):
+                self._ask_for_certificate(SSL.Context(SSL.TLS_METHOD), spec.authorities)
+        found: list[Shown] = []
+        if spec.certificate is not None:
+            found.append(self._with_context(read_identity(spec.certificate, spec.key, spec.chain)))
+        if spec.directory is not None:
+            found += self._load_directory(spec.directory, troubles)
+        if not found:
+            told = "".join(f"; {each}" for each in troubles)
+            raise InvalidAddress(
+                f"{spec.directory}: there is no certificate in it that can be shown with its private key, "
+                f"in files *.pem{told}"
+            )
+        self.troubles = troubles
+        return found
+
+    def _load_directory(self, directory: Path, troubles: list[str]) -> Iterator[Shown]:
+        held = read_directory(directory)
+        troubles += held.troubles
+        by_file: dict[Path, list[Shown]] = {}
+        for identity in held.identities:
+            try:
+                by_file.setdefault(identity.file, []).append(self._with_context(identity))
+            except InvalidAddress as error:
+                troubles.append(str(error))
+        before: dict[Path, list[Shown]] = {}
+        for each in self._shown:
+            before.setdefault(each[0].file, []).append(each)
+        for file in pem_files(directory):
+            if file not in by_file and file in before and not any(each.startswith(f"{file}: ") for each in troubles):
+                troubles.append(f"{file}: there is no private key in {directory} to the certificate in it")
+            yield from by_file.get(file) or before.get(file, [])
+
+    def _with_context(self, identity: Identity) -> Shown:
+        with named(identity.file):
+            return identity, self._context(identity)
+
+    def _context(self, identity: Identity) -> SSL.Context:
+        options = CertificateOptions(
+            privateKey=identity.key,
+            certificate=identity.certificate,  # type: ignore[arg-type]  # which pyOpenSSL would rather have
+            extraCertChain=list(identity.chain),  # type: ignore[arg-type]  # as above
+            raiseMinimumTo=MINIMUMS[self.spec.minimum] if self.spec.minimum != "1.2" else None,
+            contextForServerName=self._for_name,
+        )
+        context = options.getContext()
+        if self.spec.protocols:
+            context.set_alpn_select_callback(_choice_of(self.spec.protocols))
+        if self.spec.authorities is not None:
+            self._ask_for_certificate(context, self.spec.authorities)
+        return context
+
+    def _ask_for_certificate(self, context: SSL.Context, authorities: Path) -> None:
+        for each in certificates_in(authorities):
+            context.add_client_ca(each)
+        context.load_verify_locations(str(authorities))
+        flags = SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE
+        if self.spec.clients == "required":
+            flags |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        context.set_verify(flags)
+
+    def _for_name(self, name: bytes | None) -> SSL.Context | None:
+        wanted = comparable((name or b"").decode("ascii", "replace"))
+        found = self._by_name.get(wanted)
+        if found is not None:
+            return found
+        return next((context for pattern, context in self._by_name.items() if matches(pattern, wanted)), None)
+
+    def _marks(self) -> dict[Path, tuple[int, int, int]]:
+        """What tells a file that was changed: its time, its size, and which file it is."""
+        spec = self.spec
+        paths = [each for each in (spec.certificate, spec.key, spec.chain, spec.authorities) if each is not None]
+        if spec.directory is not None:
+            paths += pem_files(spec.directory)
+        marks = {}
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError:
+                marks[path] = (0, 0, 0)
+            else:
+                marks[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+        return marks
+
+
+def _choice_of(protocols: tuple[bytes, ...]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
+    """
+    What chooses the first of our `protocols` that the client offers.
+
+    Where there is none, it raises, for then OpenSSL sends the alert ``no_application_protocol`` (RFC 7301, section
+    3.2). Twisted's own gives the empty name, which OpenSSL takes for an internal error, and says so to the client.
+    """
+
+    def choose(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+        for each in protocols:
+            if each in offered:
+                return each
+        raise SSL.Error([("SSL routines", "", "no application protocol in common (ALPN)")])
+
+    return choose
+
+
+class TLSServerFactory(TLSMemoryBIOFactory):
+    """Wraps a server's factory in TLS, and looks at the files every `watch` seconds (0: never) while it listens."""
+
+    noisy = False
+    # Twisted's own choice holds small writes back for a turn, and loses them where the peer closes in it. Ours are
+    # gathered already.
+    protocol = ServerTLS
+
+    def __init__(self, contexts: ServerContexts, factory: Any, clock: IReactorTime, watch: float) -> None:
+        super().__init__(contexts, False, factory, clock)
+        self._watch = watch
+        self._watching = LoopingCall(contexts.look)
+        self._watching.clock = clock
+
+    def startFactory(self) -> None:
+        """It is listened with. Twisted calls it."""
+        super().startFactory()
+        if self._watch:
+            self._watching.start(self._watch, now=False)
+
+    def stopFactory(self) -> None:
+        """It is no longer listened with. Twisted calls it."""
+        if self._watching.running:
+            self._watching.stop()
+        super().stopFactory()
+
+
+@implementer(IStreamServerEndpoint)
+class TLSServerEndpoint:
+    """Listens on another endpoint, and speaks TLS there. `contexts` may be renewed at any time."""
+
+    def __init__(self, endpoint: Any, contexts: ServerContexts, clock: Any, watch: float = 0.0) -> None:
+        self.endpoint = endpoint
+        self.contexts = contexts
+        self._clock = clock
+        self._watch = watch
+
+    def listen(self, factory: Any) -> Any:
+        """As every endpoint does."""
+        return self.endpoint.listen(self.wrapped(factory))
+
+    def wrapped(self, factory: Any) -> TLSServerFactory:
+        """`factory`, behind TLS."""
+        self.contexts.tell()
+        return TLSServerFactory(self.contexts, factory, self._clock, self._watch)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong with files that it does without; see `ServerContexts`."""
+        return self.contexts.troubles
+
+    def reload(self) -> bool:
+        """Read certificates and keys anew; see `ServerContexts.reload`."""
+        return self.contexts.reload()

@@ -1,0 +1,103 @@
+"""
+The names that a certificate is for, in the form in which names are compared.
+
+A host name is compared as `tcpapp.transport.hostnames.comparable` has it. Other kinds of names than host names and IP
+addresses are left out. No certificate makes this raise.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from tcpapp.transport.hostnames import comparable, is_ip
+
+__all__ = ["common_name", "matches", "names_of"]
+
+OCTETS, IDENTIFIER, EXTENSIONS = 0x04, 0x06, 0xA3
+"""The tags of DER that are looked at (X.690; RFC 5280, section 4.1)."""
+
+ALTERNATIVES = bytes.fromhex("551d11")
+"""The extension subjectAltName: 2.5.29.17, as DER has it."""
+
+HOST, ADDRESS = 0x82, 0x87
+"""The tags of dNSName and iPAddress in a GeneralName (RFC 5280, section 4.2.1.6)."""
+
+
+def names_of(certificate: x509.Certificate) -> list[str]:
+    """
+    The host names and addresses that a certificate is for (RFC 6125: its common name only where it lists no names).
+
+    Other kinds of names are left out, as is a name that cannot be one.
+    """
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        listed = [common_name(certificate)]
+    except Exception:  # noqa: BLE001 - one name, or another extension, that cryptography does not take
+        listed = list(_listed(certificate))
+    else:
+        listed = [str(each.value) for each in found if isinstance(each, (x509.DNSName, x509.IPAddress))]
+    return [name for each in listed if (name := comparable(each))]
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """The common name of the certificate's subject; the empty text where it has none, or none that can be read."""
+    try:
+        found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except Exception:  # noqa: BLE001 - whatever cryptography says of a subject that it cannot read
+        return ""
+    return str(found[0].value) if found else ""
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a certificate's name stands for `name`: itself, or ``*.`` and one label before it (RFC 6125, 6.4.3)."""
+    if not pattern.startswith("*."):
+        return pattern == name
+    label, dot, rest = name.partition(".")
+    return bool(label and dot) and rest == pattern[2:] and not is_ip(name)
+
+
+# Names beside a name that cryptography does not take ------------------------------------------------------------------
+
+
+def _listed(certificate: x509.Certificate) -> Iterator[str]:
+    """The host names and addresses of subjectAltName, read from the certificate's DER."""
+    for tag, value in _alternatives(certificate.tbs_certificate_bytes):
+        if tag == HOST:
+            yield value.decode("utf-8", "replace")
+        elif tag == ADDRESS and len(value) in (4, 16):
+            yield str(ipaddress.ip_address(value))
+
+
+def _alternatives(body: bytes) -> Iterator[tuple[int, bytes]]:
+    for _, fields in _elements(body):
+        for tag, held in _elements(fields):
+            if tag == EXTENSIONS:
+                for _, extensions in _elements(held):
+                    yield from _names_in(extensions)
+
+
+def _names_in(extensions: bytes) -> Iterator[tuple[int, bytes]]:
+    for _, extension in _elements(extensions):
+        parts = list(_elements(extension))
+        if parts and parts[0] == (IDENTIFIER, ALTERNATIVES) and parts[-1][0] == OCTETS:
+            for _, names in _elements(parts[-1][1]):
+                yield from _elements(names)
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The tag and the content of each element of DER in `data`; it ends where there is no whole one."""
+    at = 0
+    while at + 2 <= len(data):
+        tag, size, at = data[at], data[at + 1], at + 2
+        if size > 0x7F:
+            width = size & 0x7F
+            size, at = int.from_bytes(data[at : at + width], "big"), at + width
+        if at + size > len(data):
+            return
+        yield tag, data[at : at + size]
+        at += size

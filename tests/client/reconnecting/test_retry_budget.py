@@ -1,0 +1,40 @@
+"""How many requests may be sent again."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from tcpapp.client.reconnecting.retry_budget import MOST, Budget
+from tcpapp.limits import Recovery
+
+
+def taken(budget: Budget) -> int:
+    """How many are given."""
+    count = 0
+    while budget.take():
+        count += 1
+    return count
+
+
+def test_requests_earn_a_part_of_a_retry() -> None:
+    """A fifth of each; what was not used is saved up, to a bound."""
+    budget = Budget(Recovery(retries_least=0), Clock().seconds)
+    assert taken(budget) == 0
+    for _ in range(50):
+        budget.earn()
+    assert taken(budget) in (9, 10)  # sums of floats
+    for _ in range(5000):
+        budget.earn()
+    assert taken(budget) == MOST
+
+
+def test_a_few_may_be_made_in_each_second() -> None:
+    """However few requests there are."""
+    clock = Clock()
+    budget = Budget(Recovery(retries_least=3, retry_percent=0), clock.seconds)
+    budget.earn()
+    assert taken(budget) == 3
+    clock.advance(1)
+    assert taken(budget) == 3
+    clock.advance(0.4)
+    assert taken(budget) == 1

@@ -1,0 +1,77 @@
+"""What waits for a connection, and what was given to one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from tcpapp.client.reconnecting.send_queue import Outgoing, Queue, Unconfirmed
+from tcpapp.limits import Recovery
+from tests.peers import outcome
+
+
+def outgoing(message: Any) -> Outgoing:
+    each = Outgoing(message, is_request=True)
+    each.deferred = Deferred()
+    return each
+
+
+def test_it_is_told_once_and_its_timer_ends() -> None:
+    """Well, or not."""
+    clock = Clock()
+    each, other = outgoing(b"a"), outgoing(b"b")
+    seen = [outcome(each.deferred), outcome(other.deferred)]  # type: ignore[arg-type]
+    each.timer = clock.callLater(1, lambda: None)
+    each.finish(b"reply")
+    each.finish(b"again")
+    error = ValueError()
+    other.finish(error)
+    assert seen == [[b"reply"], [error]]
+    assert clock.getDelayedCalls() == []
+
+
+def test_those_that_are_sent_again_come_first() -> None:
+    """Each in its order; and any may be taken out."""
+    queue = Queue(Recovery())
+    new, again = [outgoing(b"a"), outgoing(b"b")], [outgoing(b"c"), outgoing(b"d")]
+    for each in new:
+        queue.add(each, 1)
+    for each in again:
+        queue.add(each, 1, again=True)
+    assert ([*queue], len(queue), queue.size, queue.next()) == ([*again, *new], 4, 4, again[0])
+    assert (queue.remove(again[0]), queue.remove(again[0]), queue.remove(new[1])) == (True, False, True)
+    assert (queue.take_all(), len(queue), queue.size, queue.next()) == ([again[1], new[0]], 0, 0, None)
+
+
+def test_there_is_a_bound_in_messages_and_in_bytes() -> None:
+    """What is over it is told, with the limit's name."""
+    queue = Queue(Recovery(max_waiting=2, max_waiting_bytes=100))
+    assert queue.refusal(100) == ""
+    queue.add(outgoing(b"a"), 60)
+    assert queue.refusal(41) == "60 bytes wait for a connection; at most 100 (max_waiting_bytes) may"
+    queue.add(outgoing(b"b"), 40)
+    assert queue.refusal(0) == "2 messages wait for a connection, which is the limit (max_waiting)"
+
+
+def test_what_was_read_is_forgotten() -> None:
+    """All that was sent before a request that was answered."""
+    unconfirmed = Unconfirmed(Recovery())
+    for position in (1, 2, 4, 5):
+        unconfirmed.add(position, b"%d" % position)
+    unconfirmed.confirm(3)
+    assert (unconfirmed.take_all(), unconfirmed.take_all()) == ([b"4", b"5"], [])
+    unconfirmed.confirm(9)
+
+
+def test_no_more_is_remembered_than_may_be() -> None:
+    """The newest, in messages and in bytes; how many were forgotten is known. Values are counted, not weighed."""
+    few = Unconfirmed(Recovery(max_waiting=2))
+    for position in range(5):
+        few.add(position, {"number": position})
+    assert (few.take_all(), few.forgotten) == ([{"number": 3}, {"number": 4}], 3)
+    small = Unconfirmed(Recovery(max_waiting_bytes=10))
+    for position in range(5):
+        small.add(position, b"x" * 4)
+    assert (len(small.take_all()), small.forgotten) == (2, 3)

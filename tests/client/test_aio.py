@@ -1,0 +1,663 @@
+"""tcpapp in programs of asyncio, and asyncio in apps of tcpapp."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+
+from tcpapp import aio, batch, conversation
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.errors import InvalidOption, NotConnected
+from tests.peers import Peer, outcome
+from tests.processes import SECONDS
+
+pytestmark = pytest.mark.once  # a loop of asyncio's runs inside no other
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def runs(program: str, tmp_path: Path) -> str:
+    """What a program prints; it has to end well, and say nothing else."""
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, str(tmp_path / "program.py")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+# One into the other ---------------------------------------------------------------------------------------------------
+
+
+def test_a_future_ends_as_the_deferred_does() -> None:
+    """Well, with its error, or cancelled."""
+
+    async def main() -> None:
+        assert await aio.future(succeed(1)) == 1
+        with pytest.raises(ValueError, match="no"):
+            await aio.future(fail(ValueError("no")))
+        with pytest.raises(asyncio.CancelledError):
+            await aio.future(fail(CancelledError()))
+
+    asyncio.run(main())
+
+
+def test_a_future_that_is_cancelled_cancels_the_deferred() -> None:
+    """Whoever waits for a task has it cancelled, too; the Deferred's own end comes too late."""
+
+    async def main() -> None:
+        cancelled: list[Any] = []
+        waits: Deferred[Any] = Deferred(cancelled.append)
+        task = asyncio.ensure_future(aio.future(waits))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        assert cancelled == [waits]
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(aio.future(Deferred()), 0.001)
+
+    asyncio.run(main())
+
+
+def test_a_deferred_ends_as_the_awaitable_does() -> None:
+    """Which is a task, and may await all that asyncio has."""
+
+    async def good() -> str:
+        await asyncio.sleep(0)
+        assert asyncio.current_task() is not None
+        return "good"
+
+    async def bad() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        seen = [outcome(aio.deferred(each)) for each in (good(), bad())]
+        await asyncio.sleep(0.01)
+        assert seen[0] == ["good"]
+        assert [ValueError] == [type(each) for each in seen[1]]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_a_deferred_is_cancelled_at_any_moment(turns: int, logged_errors: Any) -> None:
+    """Also before its task has begun, where Twisted's ``fromFuture`` leaves an error that nobody handles."""
+
+    async def sleeps() -> None:
+        await asyncio.sleep(10)
+
+    async def main() -> list[Any]:
+        made = aio.deferred(sleeps())
+        seen = outcome(made)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        made.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return seen
+
+    assert [CancelledError] == [type(each) for each in asyncio.run(main())]
+    gc.collect()
+    assert logged_errors.take() == []
+
+
+def test_a_task_that_is_cancelled_fails_the_deferred() -> None:
+    """By whoever else has it."""
+
+    async def main() -> None:
+        task = asyncio.ensure_future(asyncio.sleep(10))
+        seen = outcome(aio.deferred(task))
+        task.cancel()
+        await asyncio.sleep(0.001)
+        assert [CancelledError] == [type(each) for each in seen]
+
+    asyncio.run(main())
+
+
+def test_what_is_no_method_is_what_it_is() -> None:
+    """And what gives no Deferred gives that; where it ends badly, iteration raises that."""
+
+    class Thing:
+        port = 7007
+
+        def double(self, number: int) -> int:
+            return 2 * number
+
+        def receive(self) -> Deferred[Any]:
+            return fail(NotConnected("no", CloseReason(EndedBy.NETWORK, "lost", "no")))
+
+    async def main() -> None:
+        thing = aio.Native(Thing())
+        assert (thing.port, thing.double(2)) == (7007, 4)
+        with pytest.raises(NotConnected):
+            async for _ in thing:
+                pass
+
+    asyncio.run(main())
+
+
+def test_an_error_of_its_own_is_what_a_future_gives() -> None:
+    """Also one that looks like asyncio's word for a future that was not waited for."""
+
+    async def main() -> None:
+        waits: Deferred[Any] = Deferred()
+        made = aio.future(waits)
+        asyncio.get_running_loop().call_soon(waits.errback, RuntimeError("its own"))
+        with pytest.raises(RuntimeError, match="its own"):
+            await made
+
+    asyncio.run(main())
+
+
+def test_two_natives_of_one_object_are_equal() -> None:
+    """An app that keeps its connections in a set finds them there."""
+    one, other = object(), object()
+    assert {aio.Native(one), aio.Native(one)} == {aio.Native(one)}
+    assert aio.Native(one) != aio.Native(other)
+    assert aio.Native(one) != one
+
+
+class Startable:
+    """What is started and stopped, as a `Client`."""
+
+    def __init__(self) -> None:
+        self.started: Deferred[Any] = Deferred()
+        self.stops = 0
+
+    def start(self) -> Deferred[Any]:
+        return self.started
+
+    def stop(self) -> Deferred[Any]:
+        self.stops += 1
+        return succeed(None)
+
+
+@pytest.mark.parametrize("when", ["before it starts", "as it starts", "inside"])
+def test_a_with_that_is_cancelled_stops_what_it_started(when: str) -> None:
+    """Once, whether it was entered or not; also where the task was to be told that it has started."""
+
+    async def main() -> None:
+        thing, inside = Startable(), asyncio.Event()
+
+        async def use() -> None:
+            async with aio.Native(thing):
+                inside.set()
+                await asyncio.sleep(10)
+
+        task = asyncio.ensure_future(use())
+        await asyncio.sleep(0)
+        if when != "before it starts":
+            thing.started.callback(thing)
+        if when == "inside":
+            await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (thing.stops, inside.is_set()) == (1, when == "inside")
+
+    asyncio.run(main())
+
+
+def test_a_with_that_fails_to_start_stops_what_it_started() -> None:
+    """As it does where it is cancelled."""
+
+    async def main() -> None:
+        thing = Startable()
+        thing.started.errback(ValueError("no"))
+        with pytest.raises(ValueError, match="no"):
+            async with aio.Native(thing):
+                raise AssertionError
+        assert thing.stops == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("result", "left"), [("made", []), (ValueError("no"), []), (None, ["made"])])
+def test_what_nobody_is_handed_any_more_is_let_go_of(result: Any, left: list[str]) -> None:
+    """A task that is cancelled when its connection is there already gets none."""
+
+    async def main() -> None:
+        waits: Deferred[Any] = Deferred(lambda _: left.remove("made"))
+        let_go: list[Any] = []
+        task = asyncio.ensure_future(aio._handed_over(aio.future(waits), let_go.append))
+        await asyncio.sleep(0)
+        if isinstance(result, Exception):
+            waits.errback(result)
+        elif result:
+            waits.callback(result)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        assert let_go == [result] * (result == "made")
+        assert left == []
+
+    asyncio.run(main())
+
+
+# Apps -----------------------------------------------------------------------------------------------------------------
+
+
+async def shout(message: bytes, connection: Any) -> bytes:
+    """Reply in capitals."""
+    await asyncio.sleep(0)
+    assert asyncio.current_task() is not None
+    assert isinstance(connection, aio.Native)
+    return message.upper()
+
+
+class Counts:
+    """An app whose instances each have a connection, and count its messages."""
+
+    told: ClassVar[list[Any]] = []
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def opened(self, connection: Any) -> bytes:
+        await asyncio.sleep(0)
+        self.connections = {connection}
+        return b"welcome"
+
+    async def received(self, message: bytes, connection: Any) -> bytes:
+        await asyncio.sleep(0)
+        assert connection in self.connections
+        self.count += 1
+        return b"%d" % self.count
+
+    def draining(self, connection: Any) -> bytes:
+        return b"%s leaves" % type(connection).__name__.encode()
+
+    def closed(self, connection: Any, reason: CloseReason) -> None:
+        self.told.append((type(connection), self.count, reason.rule))
+
+
+class Batched:
+    """An app in the batch form."""
+
+    async def received_all(self, messages: list[bytes], connection: Any) -> list[bytes]:
+        await asyncio.sleep(0)
+        return [b" ".join(messages)]
+
+
+@batch
+async def joins(messages: list[bytes], connection: Any) -> list[bytes]:
+    """Reply to all at once."""
+    await asyncio.sleep(0)
+    return [b"+".join(messages)]
+
+
+@conversation
+async def talks(connection: Any) -> None:
+    """Reply in capitals, as long as the connection lives."""
+    async for message in connection:
+        await asyncio.sleep(0)
+        await connection.send(message.upper())
+
+
+def at_once(message: bytes, connection: Any) -> bytes:
+    """Reply without waiting."""
+    assert isinstance(connection, aio.Native)
+    return message.upper()
+
+
+def later(message: bytes, connection: Any) -> Deferred[bytes]:
+    """Reply as an app of Twisted's kind may."""
+    return succeed(message.upper())
+
+
+async def said_to(app: Any, *said: bytes) -> Peer:
+    """A connection of `app`, after it was said this, and had time."""
+    peer = Peer(app)
+    for each in (b"", *said):
+        if each:
+            peer.says(each)
+        for _ in range(10):
+            await asyncio.sleep(0)
+    return peer
+
+
+@pytest.mark.parametrize(
+    ("native", "replies"),
+    [
+        (shout, b"ONE\nTWO\n"),
+        (at_once, b"ONE\nTWO\n"),
+        (later, b"ONE\nTWO\n"),
+        (partial(shout), b"ONE\nTWO\n"),
+        (talks, b"ONE\nTWO\n"),
+        pytest.param(aio.conversation(talks.talk), b"ONE\nTWO\n", id="talks already"),
+        (joins, b"one+two\n"),
+        (Batched(), b"one two\n"),
+        (Batched, b"one two\n"),
+        (Counts, b"welcome\n1\n2\n"),
+        (Counts(), b"welcome\n1\n2\n"),
+    ],
+)
+def test_an_app_of_any_form_may_await_asyncio(native: Any, replies: bytes) -> None:
+    """And what it is checked for stays as it was: that it is an app, its name and what it says of itself."""
+    made = aio.app(native)
+    assert made.__doc__ == native.__doc__
+
+    async def main() -> None:
+        peer = await said_to(made, b"one\ntwo\n")
+        assert peer.hears() == replies
+        peer.connection.close()
+        peer.leaves()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_a_class_is_made_anew_for_each_connection() -> None:
+    """An instance serves them all; each part has the connection where it belongs."""
+
+    async def main() -> None:
+        for app, counts in ((aio.app(Counts), [1, 1]), (aio.app(Counts()), [2, 2])):
+            Counts.told.clear()
+            peers = [await said_to(app, b"hello\n") for _ in range(2)]
+            for peer in peers:
+                peer.hears()
+                peer.connection.drain()
+                assert peer.hears() == b"Native leaves\n"
+                peer.leaves()
+            assert Counts.told == [(aio.Native, count, "drained") for count in counts]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("wrong", [5, lambda message: None, type("Nothing", (), {})])
+def test_what_is_no_app_is_said_at_once(wrong: Any) -> None:
+    """As where it is listened with."""
+    with pytest.raises(InvalidOption):
+        aio.app(wrong)
+
+
+def test_no_app_is_no_app() -> None:
+    assert aio.app(None) is None
+    talk = aio.conversation(talks.talk)
+    assert aio.app(talk) is talk
+    with pytest.raises(InvalidOption, match=r"shout.*: takes \(connection\)"):
+        aio.conversation(shout)  # type: ignore[arg-type]  # it takes a message, too
+
+
+def test_on_a_reactor_without_asyncio_an_app_says_so() -> None:
+    """The connection is closed, and the reason names the reactor and what to do."""
+    for app in (aio.app(shout), aio.app(Counts), aio.conversation(talks.talk)):
+        peer = Peer(app)
+        peer.says(b"hello\n")
+        peer.leaves()
+        assert peer.reason.rule == "app-failed"
+        assert "aio: no loop of asyncio runs here, for Twisted's reactor is" in str(peer.reason)
+        assert "start with --reactor=asyncio or --reactor=uvloop" in str(peer.reason.error)
+    with pytest.raises(InvalidOption, match="no loop of asyncio runs here"):
+        aio.future(Deferred())
+    with pytest.raises(InvalidOption, match="no loop of asyncio runs here"):
+        aio.deferred(Deferred())
+
+
+# Whole programs -------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import asyncio
+from tcpapp import aio
+
+async def shout(message, connection):
+    await asyncio.sleep(0)
+    assert asyncio.current_task() is not None
+    return message.upper()
+
+@aio.conversation
+async def counts(connection):
+    async for message in connection:
+        await connection.send(b"%d" % len(message))
+
+async def main():
+    async with await aio.listen("tcp:0:interface=127.0.0.1", aio.app(shout)) as server:
+        where = f"tcp:localhost:{server.port}"
+        async with aio.client(where) as client:
+            print(await client.request(b"client"), type(client.state).__name__)
+            print(await asyncio.gather(*(client.request(b"%d" % number) for number in range(3))))
+        async with aio.pool(where, 2) as pool:
+            print(await pool.request(b"pool"))
+        async with await aio.connect(where) as connection:
+            print(await connection.request(b"connection"))
+            await connection.send(b"sent")
+            print(await anext(aiter(connection)))
+        async for _ in connection:
+            print("never")
+        try:
+            await asyncio.wait_for(client.receive(), 1)
+        except Exception as error:
+            print(type(error).__name__)
+    other = await aio.listen("tcp:0:interface=127.0.0.1", counts)
+    async with aio.client(f"tcp:127.0.0.1:{other.port}") as client:
+        print(await client.request(b"four"))
+    await other.close()
+
+asyncio.run(main())
+"""
+
+
+def test_everything_is_awaited_in_a_program_of_asyncios(tmp_path: Path) -> None:
+    """Server and client, one loop; the process ends by itself."""
+    program = PROGRAM.replace("anext(aiter(connection))", "connection.receive()")  # which Python 3.10 has, too
+    assert runs(program, tmp_path).splitlines() == [
+        "b'CLIENT' Connected",
+        "[b'0', b'1', b'2']",
+        "b'POOL'",
+        "b'CONNECTION'",
+        "b'SENT'",
+        "NotConnected",
+        "b'4'",
+    ]
+
+
+def test_where_another_reactor_is_there_already_that_is_told(tmp_path: Path) -> None:
+    """In one line, with what to do."""
+    program = """
+import asyncio
+from twisted.internet import selectreactor
+selectreactor.install()
+from tcpapp import aio
+
+async def main():
+    try:
+        aio.start()
+    except ValueError as error:
+        print(error)
+
+asyncio.run(main())
+"""
+    assert runs(program, tmp_path) == (
+        "aio: the reactor of this program is SelectReactor, and not asyncio's on the loop that runs; "
+        "call aio.start(), or use aio, before twisted.internet.reactor is imported\n"
+    )
+
+
+def test_without_a_loop_it_cannot_be(tmp_path: Path) -> None:
+    """It says where it can: with another reactor, with none yet, and where the reactor will run the loop."""
+    with pytest.raises(InvalidOption, match="no loop of asyncio runs here, for Twisted's reactor is"):
+        aio.start()
+    program = """
+from tcpapp import aio
+
+def tell():
+    try:
+        aio.client("tcp:localhost:7007")
+    except ValueError as error:
+        print(error)
+
+tell()
+from twisted.internet import asyncioreactor
+asyncioreactor.install()
+tell()
+"""
+    assert runs(program, tmp_path) == (
+        "aio: no loop of asyncio runs here; call it inside asyncio.run(main())\n"
+        "aio: no loop of asyncio runs here; call it inside a coroutine that the reactor runs, by aio.deferred(main())\n"
+    )
+
+
+def test_in_a_second_loop_it_cannot_be(tmp_path: Path) -> None:
+    """A process has one reactor, which runs on one loop: nothing of it waits for ever in another."""
+    program = """
+import asyncio
+from twisted.internet.defer import Deferred
+from tcpapp import aio
+
+async def first():
+    aio.start()
+
+async def second():
+    for call in (aio.start, lambda: aio.future(Deferred()), lambda: aio.client("tcp:localhost:7007")):
+        try:
+            call()
+        except ValueError as error:
+            print(error)
+    print(await aio.future(Deferred.fromCoroutine(ready())))
+
+async def ready():
+    return "ready"
+
+asyncio.run(first())
+asyncio.run(second())
+"""
+    told = (
+        "aio: Twisted's reactor runs on another loop of asyncio, of an earlier asyncio.run() say, and a process has "
+        "one reactor; do everything in one asyncio.run(main()), or start a process for each loop\n"
+    )
+    assert runs(program, tmp_path) == 3 * told + "ready\n"
+
+
+INSTALLS = {"asyncio": "", "uvloop": "import tcpapp.reactor\ntcpapp.reactor.install()\n"}
+STARTS = {
+    "asyncio": "asyncio.run(main())",
+    "uvloop": "from twisted.internet.task import react\nreact(lambda reactor: aio.deferred(main()))",
+}
+
+
+def runs_on(reactor: str, program: str, tmp_path: Path) -> str:
+    """What a program prints whose ``main()`` runs on this reactor."""
+    return runs(f"{INSTALLS[reactor]}{program}\n{STARTS[reactor]}\n", tmp_path)
+
+
+LEAVES = """
+import asyncio
+import tcpapp
+from tcpapp import aio
+from tcpapp.client.reconnecting import Connected, Waiting
+
+async def given_up(native, kind):
+    members = getattr(native.wrapped, "members", [native.wrapped])
+    when = asyncio.Event()
+    members[0].watch(lambda state: isinstance(state, kind) and when.set())
+
+    async def use():
+        async with native:
+            await asyncio.sleep(3600)
+
+    task = asyncio.ensure_future(use())
+    await when.wait()
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        print(*(type(each.state).__name__ for each in members))
+
+async def main():
+    server = await aio.listen("tcp:0:interface=127.0.0.1", lambda message, _: message)
+    where = f"tcp:127.0.0.1:{server.port}"
+    await given_up(aio.client(where), Connected)
+    await given_up(aio.pool(where, 2), Connected)
+    await server.close(0)
+    await given_up(aio.client(where), Waiting)
+    await given_up(aio.pool(where, 2), Waiting)
+"""
+
+
+@pytest.mark.parametrize("reactor", STARTS)
+def test_a_with_that_is_cancelled_leaves_nothing_that_connects(reactor: str, tmp_path: Path) -> None:
+    """On real ports: inside, and while it is entered."""
+    assert runs_on(reactor, LEAVES, tmp_path) == 2 * "Stopped\nStopped Stopped\n"
+
+
+ADDRESSES = """
+import asyncio
+import socket
+from tcpapp import aio
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IHostnameResolver
+from zope.interface import implementer
+
+@implementer(IHostnameResolver)
+class Names:
+    def resolveHostName(self, receiver, name, portNumber=0, *given):
+        receiver.resolutionBegan(None)
+        for host in {"dead": ["127.0.0.2", "127.0.0.1"], "both": ["127.0.0.2", "::1"]}[name]:
+            receiver.addressResolved((IPv6Address if ":" in host else IPv4Address)("TCP", host, portNumber))
+        receiver.resolutionComplete()
+
+async def main():
+    reactor = aio.start()
+    reactor.installNameResolver(Names())
+    servers = [
+        await aio.listen("tcp:0:interface=127.0.0.1", lambda message, _: b"IPv4"),
+        await aio.listen(r"tcp:0:interface=\\:\\:1", lambda message, _: b"IPv6"),
+    ]
+    for name, server in zip(["dead", "both"], servers):
+        async with aio.client(f"tcp:{name}:{server.port}") as client:
+            print(await client.request(b"hello"))
+        async with await aio.connect(f"tcp:{name}:{server.port}") as connection:
+            print(await connection.request(b"hello"))
+        await server.close()
+    for connects in (aio.connect, lambda itself: aio.client(itself, connect_now=True).start()):
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        try:
+            await connects(TCP4ClientEndpoint(reactor, "127.0.0.1", port, bindAddress=("127.0.0.1", port)))
+        except Exception as error:
+            print(type(error).__name__, "connected to itself" in str(error))
+"""
+
+
+@pytest.mark.parametrize("reactor", STARTS)
+def test_all_addresses_of_a_name_are_tried_and_itself_is_none(reactor: str, tmp_path: Path) -> None:
+    """As by every other client."""
+    assert runs_on(reactor, ADDRESSES, tmp_path).splitlines() == [
+        *(2 * ["b'IPv4'"]),
+        *(2 * ["b'IPv6'"]),
+        *(2 * ["ConnectionRefusedError True"]),
+    ]
+
+
+def test_under_twisteds_own_start_of_asyncios_reactor(tmp_path: Path) -> None:
+    """A program that runs the reactor itself; and a loop that ends without a thread having been used."""
+    program = """
+from twisted.internet import asyncioreactor
+asyncioreactor.install()
+from twisted.internet.task import react
+from twisted.internet.defer import ensureDeferred
+from tcpapp import aio
+
+async def native():
+    assert aio.start() is aio.start()
+    async with await aio.listen("tcp:0:interface=127.0.0.1", lambda message, _: message) as server:
+        async with await aio.connect(f"tcp:127.0.0.1:{server.port}") as connection:
+            return await connection.request(b"hello")
+
+react(lambda reactor: aio.deferred(native()).addCallback(print))
+"""
+    assert runs(program, tmp_path) == "b'hello'\n"
+    alone = "import asyncio\nfrom tcpapp import aio\n\nasync def main():\n    aio.start()\n\nasyncio.run(main())\n"
+    assert runs(alone, tmp_path) == ""

@@ -1,0 +1,366 @@
+"""The client: connections that are held by hand, and what is said where there can be none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionDone,
+    DNSLookupError,
+    TCPTimedOutError,
+)
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import ClientFactory
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
+from zope.interface.verify import verifyObject
+
+from tcpapp import Limits, MessageClientFactory, State, Timeouts, connect
+from tcpapp.apps import echo
+from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
+from tcpapp.telemetry import CalmLog, Event, Telemetry
+from tcpapp.telemetry.log import CLOSES
+from tests.peers import Hosts, joined, outcome, result_of
+
+# The factory ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_factory_is_one_of_twisteds() -> None:
+    """It goes wherever Twisted takes a factory, is told of failures, and logs no line for starting."""
+    factory = MessageClientFactory()
+    assert verifyObject(IProtocolFactory, factory)
+    assert isinstance(factory, ClientFactory)
+    assert not factory.noisy
+
+
+def test_messages_are_sent_and_received() -> None:
+    """Without an app, messages are those who call send and receive have."""
+    server = joined(MessageClientFactory(framing="int8"))
+    server.connection.send(b"hello")
+    server.receive(b"\5world")
+    assert server.value() == b"\5hello"
+    assert result_of(server.connection.receive()) == b"world"
+
+
+def test_a_client_may_have_an_app() -> None:
+    """An app answers what the server sends, as on a server."""
+    server = joined(MessageClientFactory(lambda message, connection: message.upper()))
+    server.receive(b"who is there?\n")
+    assert server.value() == b"WHO IS THERE?\n"
+
+
+def test_a_factory_makes_connection_after_connection() -> None:
+    """One that has ended leaves nothing behind for the next: the factory can be used again."""
+    factory = MessageClientFactory()
+    first = joined(factory)
+    first.receive(b"half a mess")
+    first.lose(ConnectionDone())
+    second = joined(factory)
+    second.receive(b"age\n")
+    assert result_of(second.connection.receive()) == b"age"
+    assert (first.connection.state, second.connection.state) == (State.CLOSED, State.OPEN)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"app": 5}, InvalidOption),
+        ({"framing": "morse"}, InvalidFraming),
+        ({"codec": "yaml"}, InvalidOption),
+        ({"limits": Timeouts()}, InvalidOption),
+        ({"key": 5}, InvalidOption),
+        ({"timeout": 5}, TypeError),
+    ],
+)
+def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
+    """A factory that could not connect is not made."""
+    with pytest.raises(error):
+        MessageClientFactory(**arguments)
+
+
+# when_connected -------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_waits_is_given_the_connection(hosts: Hosts) -> None:
+    """After connectTCP, when_connected gives the connection once it is open, to all who wait."""
+    hosts.listen(echo)
+    factory = MessageClientFactory()
+    hosts.client.reactor.connectTCP("server", 7007, factory)
+    waiting = [outcome(factory.when_connected()) for _ in range(2)]
+    assert waiting == [[], []]
+    hosts.wait()
+    [[connection], [other]] = waiting
+    assert connection is other
+    assert hosts.run(connection.request(b"hello")) == b"hello"
+    connection.abort()
+
+
+def test_waiting_is_for_the_next_connection() -> None:
+    """Who asks after the first connection is given the second, and no other."""
+    factory = MessageClientFactory()
+    joined(factory)
+    waiting = outcome(factory.when_connected())
+    assert waiting == []
+    second = joined(factory)
+    joined(factory)
+    assert waiting == [second.connection]
+
+
+def test_whoever_waits_is_told_that_there_is_no_connection(hosts: Hosts) -> None:
+    """Where nobody answers, all who wait are told with Twisted's error; who asks then waits for the next attempt."""
+    factory = MessageClientFactory()
+    connector = hosts.client.reactor.connectTCP("server", 7007, factory)
+    waiting = [outcome(factory.when_connected()) for _ in range(2)]
+    hosts.wait()
+    assert [type(error) for [error] in waiting] == [Refused] * 2
+    again = outcome(factory.when_connected())
+    hosts.wait()
+    assert again == []
+    hosts.listen(echo)
+    connector.connect()
+    hosts.wait()
+    [connection] = again
+    assert connection.state is State.OPEN
+    connection.abort()
+
+
+def test_whoever_waits_no_longer_is_not_told() -> None:
+    """Cancelled, the waiting ends for that one alone, of whom nothing is kept."""
+    factory = MessageClientFactory()
+    one, other = factory.when_connected(), factory.when_connected()
+    told = outcome(other)
+    one.cancel()
+    assert factory._waiters == [other]
+    assert isinstance(result_of(one), CancelledError)
+    assert told == [joined(factory).connection]
+
+
+def test_one_who_is_told_may_have_another_not_told() -> None:
+    """Cancelling one who waits, from where another is told, reaches it in time."""
+    factory = MessageClientFactory()
+    one, other, third = (factory.when_connected() for _ in range(3))
+    one.addCallback(lambda connection: other.cancel())
+    told = outcome(third)
+    connection = joined(factory).connection
+    assert isinstance(result_of(other), CancelledError)
+    assert told == [connection]
+
+
+# connect() ------------------------------------------------------------------------------------------------------------
+
+
+def test_connect_gives_the_open_connection(hosts: Hosts) -> None:
+    """The Deferred fires with a connection that has the framing and limits that were given, and leaves no timer."""
+    hosts.listen(echo, framing="int8")
+    limits = Limits(max_requests=2)
+    endpoint = TCP4ClientEndpoint(hosts.client.reactor, "10.0.0.1", 7007)
+    connection = hosts.connect(endpoint, framing="int8", limits=limits)
+    assert hosts.client.reactor.getDelayedCalls() == []
+    assert hosts.run(connection.request(b"hel\nlo")) == b"hel\nlo"
+    assert connection.factory.settings.limits is limits
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_connect_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
+    """The connection's timers run on the reactor unless another clock is given."""
+    hosts.listen(echo)
+    clock = Clock()
+    connection = hosts.connect(**({"clock": clock} if own else {}))
+    assert connection.clock is (clock if own else hosts.client.reactor)
+
+
+def test_connect_takes_an_app(hosts: Hosts) -> None:
+    """What the server sends is the app's."""
+    server = hosts.listen(None)
+    hosts.connect(app=lambda message, connection: b"yes")
+    hosts.wait()
+    [theirs] = server.connections
+    assert hosts.run(theirs.request(b"really?")) == b"yes"
+
+
+def test_connections_share_the_rates_of_the_log(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that connects again and again has no line for each that is lost."""
+    lines: list[str] = []
+
+    def note(event: Any) -> None:
+        if event["log_namespace"] == "tcpapp":
+            lines.append(formatEvent(event))
+
+    monkeypatch.setattr("tcpapp.client.connect.LOG", CalmLog(lambda: 100.0))
+    hosts.listen(lambda message, connection: connection.abort(), telemetry=Telemetry())
+    globalLogPublisher.addObserver(note)
+    for _ in range(CLOSES + 5):
+        connection = hosts.connect()
+        connection.send(b"go away")
+        hosts.run(connection.when_closed())
+    globalLogPublisher.removeObserver(note)
+    assert len([each for each in lines if "closed: lost" in each]) == CLOSES
+
+
+def test_connect_takes_a_telemetry_of_its_own(hosts: Hosts) -> None:
+    """What it tells goes there, and not into the log."""
+    events: list[Event] = []
+    hosts.listen(echo, telemetry=Telemetry())
+    connection = hosts.connect(telemetry=Telemetry(events.append))
+    hosts.run(connection.close())
+    assert [type(event).__name__ for event in events] == ["Opened", "Closed"]
+
+
+def test_connect_takes_endpoint_strings(hosts: Hosts) -> None:
+    """A UNIX socket's string is an endpoint as good as any."""
+    hosts.listen(echo, "unix:/run/app.sock")
+    connection = hosts.connect("unix:/run/app.sock", host=hosts.server)
+    assert hosts.run(connection.request(b"hello")) == b"hello"
+
+
+def test_connect_takes_a_key_for_replies(hosts: Hosts) -> None:
+    """Each request is given the reply that has its key, whatever order they come in."""
+
+    class LastFirst:
+        """Answers two messages at a time, the second first."""
+
+        def __init__(self) -> None:
+            self.held: list[bytes] = []
+
+        def received(self, message: bytes, connection: Any) -> None:
+            self.held.append(message)
+            if len(self.held) == 2:
+                connection.send(self.held.pop() + b" answered")
+                connection.send(self.held.pop() + b" answered")
+
+    hosts.listen(LastFirst)
+    connection = hosts.connect(key=lambda message: message[:1])
+    replies = [outcome(connection.request(each)) for each in (b"1 one", b"2 two")]
+    hosts.wait()
+    assert replies == [[b"1 one answered"], [b"2 two answered"]]
+
+
+PARTED = "tcp:10.0.0.1:7007"
+"""The server, whom nothing reaches while the hosts are parted."""
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "seconds", "after", "error", "says"),
+    [
+        (PARTED, 2.5, 2.5, ConnectTimeout, f"{PARTED}: not connected after 2.5 s (connect)"),
+        (PARTED, 30, 30, ConnectTimeout, f"{PARTED}: not connected after 30 s (connect)"),
+        (PARTED, 90.5, 90.5, ConnectTimeout, f"{PARTED}: not connected after 90.5 s (connect)"),
+        ("tcp:server:7007", 30, 30, ConnectTimeout, "tcp:server:7007: not connected after 30 s (connect)"),
+        (f"{PARTED}:timeout=5", 90, 5, ConnectTimeout, ""),
+        (PARTED, 0, 127, TCPTimedOutError, ""),
+    ],
+)
+def test_connecting_ends_after_the_timeout(
+    endpoint: str, seconds: float, after: float, error: type[Exception], says: str, hosts: Hosts
+) -> None:
+    """
+    After ``timeouts.connect`` seconds it fails with Twisted's TimeoutError, which says to whom and how long.
+
+    Twisted's own timer does not come before, unless the endpoint string asks for it; with 0, the system alone gives up.
+    """
+    events: list[Event] = []
+    hosts.listen(echo, telemetry=Telemetry(events.append))
+    hosts.sim.partition(hosts.client, hosts.server)
+    told = outcome(connect(endpoint, reactor=hosts.client.reactor, timeouts=Timeouts(connect=seconds)))
+    hosts.run(after - 0.01)
+    assert told == []
+    hosts.run(after + 0.01)
+    assert [error] == [type(each) for each in told]
+    assert says in str(told[0])
+    hosts.sim.heal()
+    hosts.wait(200)
+    assert events == []
+
+
+def test_connecting_may_go_on_without_end(hosts: Hosts) -> None:
+    """With ``timeouts.connect`` 0, no timer ends it: it connects as soon as it can."""
+    hosts.listen(echo)
+    hosts.sim.partition(hosts.client, hosts.server)
+    hosts.sim.call_later(60, hosts.sim.heal)
+    assert hosts.connect(timeouts=Timeouts(connect=0)).state is State.OPEN
+    assert hosts.sim.now > 60
+
+
+@pytest.mark.parametrize("endpoint", ["an object", PARTED, "tcp:server:7007"])
+def test_connecting_stops_when_it_is_cancelled(endpoint: str, hosts: Hosts) -> None:
+    """Cancelled, it stops connecting, and no timer is left."""
+    reactor, events = hosts.client.reactor, []
+    hosts.listen(echo, telemetry=Telemetry(events.append))
+    hosts.sim.partition(hosts.client, hosts.server)
+    made = TCP4ClientEndpoint(reactor, "10.0.0.1", 7007) if endpoint == "an object" else endpoint
+    connecting = connect(made, reactor=reactor)
+    told = outcome(connecting)
+    hosts.wait()
+    connecting.cancel()
+    assert [ConnectingCancelledError] == [type(each) for each in told]
+    assert reactor.getDelayedCalls() == []
+    hosts.sim.heal()
+    hosts.wait(200)
+    assert events == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "error"),
+    [
+        ("tcp:server:7007", Refused),
+        ("tcp:10.0.0.1:7007", Refused),
+        ("tcp:no-such-host:7007", DNSLookupError),
+        ("unix:/run/no.sock", ConnectError),
+    ],
+)
+def test_failures_to_connect_are_twisteds_own(endpoint: str, error: type[Exception], hosts: Hosts) -> None:
+    """Nobody translates them, and no timer is left."""
+    told = outcome(connect(endpoint, reactor=hosts.client.reactor))
+    hosts.wait()
+    assert [isinstance(each, error) for each in told] == [True]
+    assert hosts.client.reactor.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "says"),
+    [
+        ("tcp:localhost:0", "port is '0'; it takes a number from 1 to 65535"),
+        ("tcp:localhost:65536", "port is '65536'; it takes a number from 1 to 65535"),
+        ("tcp:localhost:abc", "port is 'abc'; it takes a number from 1 to 65535"),
+        ("tcp:localhost:-1", "port is '-1'"),
+        ("tcp:localhost:", "port is ''"),
+        ("tcp:localhost", "has no port; write it as in tcp:localhost:7007"),
+        ("tcp:", "has no host"),
+        ("tcp::7007", "host is ''"),
+        ("tcp:no such host:7007", "host is 'no such host'; it takes an IP address"),
+        ("tcp:300.1.1.1:7007", "host is '300.1.1.1'"),
+        ("tcp:-:7007:timeout=soon", "timeout is 'soon'"),
+        ("unix:", "has no path"),
+        ("tls:localhost", "has no port"),
+        ("pigeon:localhost:7007", "'pigeon' is no kind of endpoint"),
+        ("localhost:7007", "write tcp:host:port, as in tcp:localhost:7007"),
+        ("", "'' is no kind of endpoint"),
+        (7007, "7007: takes a string such as tcp:localhost:7007, or an IStreamClientEndpoint"),
+        (None, "None: takes a string"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_at_once(endpoint: Any, says: str, hosts: Hosts) -> None:
+    """InvalidAddress is raised by the call itself, says what would be right, and nothing was opened."""
+    with pytest.raises(InvalidAddress) as caught:
+        connect(endpoint, reactor=hosts.client.reactor)
+    assert says in str(caught.value)
+    hosts.wait()
+    assert list(hosts.sim.trace) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"), [({"framing": "morse"}, InvalidFraming), ({"app": 5}, InvalidOption), ({"x": 1}, TypeError)]
+)
+def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception], hosts: Hosts) -> None:
+    """A setting that cannot be is raised at once, and nothing was opened."""
+    with pytest.raises(error):
+        connect("tcp:localhost:7007", reactor=hosts.client.reactor, **arguments)
+    hosts.wait()
+    assert list(hosts.sim.trace) == []

@@ -1,0 +1,579 @@
+"""What can be an app, what is refused and with which words, and what a connection is given of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+
+from tcpapp.codecs import Json, Text
+from tcpapp.connection.app import conversation
+from tcpapp.connection.handlers import Conversation, Decoded, Handlers, deferred_of, handlers_of
+from tcpapp.errors import InvalidOption, UndecodableMessage, UnsendableMessage
+from tests.peers import outcome
+
+CONNECTION: Any = SimpleNamespace()
+
+# Apps of every kind. They stand here by name, since the texts of errors hold their names.
+
+
+def shout(message, connection):
+    return message.upper()
+
+
+def with_more(message, connection, *further, loud=True):
+    return message
+
+
+def one(message):
+    return message
+
+
+def three(message, connection, more):
+    return message
+
+
+def keyword(message, *, connection):
+    return message
+
+
+async def later(message, connection):
+    return message.upper()
+
+
+async def talk(connection):
+    """Talk for as long as the connection lives."""
+
+
+async def nothing():
+    pass
+
+
+class Chat:
+    def __init__(self):
+        self.log = []
+
+    def opened(self, connection):
+        self.log.append("opened")
+
+    def received(self, message, connection):
+        self.log.append(message)
+        return message.upper()
+
+    def closed(self, connection, reason):
+        self.log.append(reason)
+
+
+class OnlyClosed:
+    def closed(self, connection, reason):
+        return "closed"
+
+
+class Room(Chat):
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+
+class Callable2:
+    def __call__(self, message, connection):
+        return message.upper()
+
+
+class Callable1:
+    def __call__(self, message):
+        return message
+
+    def __repr__(self):
+        return "<a Callable1>"
+
+
+class CallableChat(Callable1):
+    def received(self, message, connection):
+        return message
+
+
+class Unbound:
+    """An app whose parts are handed no instance."""
+
+    received = Callable2()
+    closed = staticmethod(partial(lambda log, connection, reason: None, []))
+
+    @staticmethod
+    def opened(connection):
+        return connection
+
+    @classmethod
+    def made(cls):
+        return cls()
+
+
+class PartialReceived:
+    """An app that the Pythons do not agree on: from 3.14 on this is called with the instance, before without."""
+
+    received = partial(lambda greeting, message, connection: greeting + message, b"hello ")
+
+    def __repr__(self):
+        return "<a PartialReceived>"
+
+
+class OwnPartial(PartialReceived):
+    """An app that gives each of its instances a part, which no Python binds."""
+
+    def __init__(self):
+        self.received = partial(lambda greeting, message, connection: greeting + message, b"hello ")
+
+
+class PartialDraining(Chat):
+    draining = partial(lambda reply, connection: reply, b"bye")
+
+
+class NarrowDraining(Chat):
+    def draining(self):
+        pass
+
+
+class OfTheClass:
+    @classmethod
+    def received(cls, message, connection):
+        return cls, message
+
+
+class Property:
+    """An app whose part is found only by looking."""
+
+    @property
+    def received(self):
+        return shout
+
+
+class Empty:
+    pass
+
+
+class NarrowOpened(Chat):
+    def opened(self):
+        pass
+
+
+class NarrowReceived(Chat):
+    def received(self, message):
+        pass
+
+
+class NarrowClosed(Chat):
+    def closed(self, connection):
+        pass
+
+
+class StaticOfThree:
+    @staticmethod
+    def received(self, message, connection):  # noqa: PLW0211 - the mistake that is to be found
+        pass
+
+
+class Flag:
+    opened = False
+
+    def received(self, message, connection):
+        return message
+
+    def __repr__(self):
+        return "<a Flag>"
+
+
+class Untold:
+    """A callable that tells nobody what it takes, as some built-in functions."""
+
+    __signature__ = 5
+
+    def __call__(self, message, connection):
+        return message
+
+
+# What is an app ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        None,
+        shout,
+        with_more,
+        later,
+        lambda *everything: None,
+        partial(three, more=1),
+        Chat().received,
+        print,
+        max,
+        Callable2(),
+        Chat,
+        Chat(),
+        OnlyClosed,
+        CallableChat(),
+        Unbound,
+        Unbound(),
+        OfTheClass,
+        OwnPartial(),
+        Property,
+        Property(),
+        Room("lobby"),
+        partial(Room, "lobby")(),
+        Untold(),
+        SimpleNamespace(opened=lambda connection: None, received=None, closed=None),
+        conversation(talk),
+    ],
+)
+def test_each_of_the_forms_is_an_app(app: Any) -> None:
+    """Functions, objects, classes and conversations of every make are taken."""
+    assert isinstance(handlers_of(app)(), Handlers)
+
+
+NO_APP = (
+    " is no app: it takes a function of (message, connection), an object or a class with any of opened, received and"
+    " closed, or a @conversation"
+)
+NO_METHODS = ": a class that is an app has any of "
+PARTIAL = (
+    "is a functools.partial in a class, which Python calls with the instance from 3.14 on, and before without it;"
+    " write staticmethod(partial(...)), or a method"
+)
+CONVERSE = "; a coroutine that takes the connection alone is written with @conversation"
+
+
+@pytest.mark.parametrize(
+    ("app", "text"),
+    [
+        (5, f"5{NO_APP}"),
+        ("echo", f"'echo'{NO_APP}"),
+        (b"", f"b''{NO_APP}"),
+        (False, f"False{NO_APP}"),
+        ([shout], f"[{shout!r}]{NO_APP}"),
+        (SimpleNamespace(opened=None), f"namespace(opened=None){NO_APP}"),
+        (Empty, f"Empty{NO_METHODS}"),
+        (str, f"str{NO_METHODS}"),
+        (Callable2, f"Callable2{NO_METHODS}"),
+        (one, "one(message): takes (message, connection)"),
+        (three, "three(message, connection, more): takes (message, connection)"),
+        (keyword, "keyword(message, *, connection): takes (message, connection)"),
+        (len, "len(obj, /): takes (message, connection)"),
+        (Callable1(), "<a Callable1>(message): takes (message, connection)"),
+        (Chat().opened, "Chat.opened(connection): takes (message, connection)"),
+        (Chat.received, "Chat.received(self, message, connection): takes (message, connection)"),
+        (talk, f"talk(connection): takes (message, connection){CONVERSE}"),
+        (nothing, "nothing(): takes (message, connection)"),
+        (Room, "Room(name): takes ()"),
+        (NarrowOpened, "NarrowOpened.opened(self): takes (self, connection)"),
+        (NarrowOpened(), "NarrowOpened.opened(): takes (connection)"),
+        (NarrowReceived, "NarrowReceived.received(self, message): takes (self, message, connection)"),
+        (NarrowReceived(), "NarrowReceived.received(message): takes (message, connection)"),
+        (NarrowClosed, "NarrowClosed.closed(self, connection): takes (self, connection, reason)"),
+        (NarrowClosed(), "NarrowClosed.closed(connection): takes (connection, reason)"),
+        (NarrowDraining, "NarrowDraining.draining(self): takes (self, connection)"),
+        (PartialReceived, f"PartialReceived: its received {PARTIAL}"),
+        (PartialReceived(), f"<a PartialReceived>: its received {PARTIAL}"),
+        (OwnPartial, f"OwnPartial: its received {PARTIAL}"),
+        (PartialDraining, f"PartialDraining: its draining {PARTIAL}"),
+        (StaticOfThree, "StaticOfThree.received(self, message, connection): takes (message, connection)"),
+        (Flag, "Flag: its opened takes a method of (connection), not False"),
+        (Flag(), "<a Flag>: its opened takes a method of (connection), not False"),
+        (SimpleNamespace(received=talk), f"talk(connection): takes (message, connection){CONVERSE}"),
+        (SimpleNamespace(closed=shout, received="x"), "takes a method of (message, connection), not 'x'"),
+    ],
+)
+def test_what_is_no_app_is_refused(app: Any, text: str) -> None:
+    """The text names what was given and says what would do."""
+    with pytest.raises(InvalidOption) as caught:
+        handlers_of(app)
+    assert text in str(caught.value)
+
+
+def test_a_partial_is_named_in_full() -> None:
+    """What has no name of its own is shown as it is."""
+    app = partial(shout, b"message", CONNECTION)
+    with pytest.raises(InvalidOption) as caught:
+        handlers_of(app)
+    assert f"{app!r}(): takes (message, connection)" == str(caught.value)
+
+
+# What a connection is given ------------------------------------------------------------------------------------------
+
+
+def parts(handlers: Handlers) -> set[str]:
+    return {name for name in Handlers.__slots__ if getattr(handlers, name) is not None}
+
+
+@pytest.mark.parametrize(
+    ("app", "expected"),
+    [
+        (None, set()),
+        (shout, {"received"}),
+        (Callable2(), {"received"}),
+        (Chat, {"opened", "received", "closed"}),
+        (Chat(), {"opened", "received", "closed"}),
+        (OnlyClosed(), {"closed"}),
+        (CallableChat(), {"received"}),
+        (conversation(talk), {"talk"}),
+    ],
+)
+@pytest.mark.parametrize("codec", [None, Text()], ids=["bytes", "text"])
+def test_handlers_are_the_parts_that_the_app_has(app: Any, expected: set[str], codec: Any) -> None:
+    """What an app has not is `None`, with a codec or without; an object that can be called is still its methods."""
+    assert expected == parts(handlers_of(app, codec)())
+
+
+def test_a_part_that_is_empty_is_a_part() -> None:
+    """What counts is whether it is there: a callable may be a collection, with nothing in it yet."""
+
+    class Heard(list):  # type: ignore[type-arg]
+        def __call__(self, message: bytes, connection: Any) -> None:
+            self.append(message)
+
+    class Hearing:
+        received = Heard()
+
+    assert Handlers(Hearing(), None).received is Hearing.received
+
+
+def test_a_class_is_made_anew_for_each_connection() -> None:
+    """Its `self` is the state of one connection."""
+    make = handlers_of(Chat)
+    one_of_them, other = make(), make()
+    one_of_them.received(b"a", CONNECTION)
+    assert (one_of_them.received.__self__.log, other.received.__self__.log) == ([b"a"], [])
+
+
+def test_an_instance_serves_all_connections() -> None:
+    """So does a function."""
+    chat = Chat()
+    make = handlers_of(chat)
+    make().opened(CONNECTION)
+    make().closed(CONNECTION, "gone")
+    assert (chat.log, make() is make()) == (["opened", "gone"], True)
+
+
+@pytest.mark.parametrize("app", [shout, Chat().received])
+def test_without_a_codec_the_app_is_called_as_it_is(app: Callable[..., Any]) -> None:
+    """Nothing stands between the connection and its app."""
+    assert app == handlers_of(app)().received
+
+
+def test_a_class_app_that_cannot_be_made_fails_when_it_is_made() -> None:
+    """What its constructor raises comes out where the connection is opened."""
+
+    class Failing(Chat):
+        def __init__(self):
+            raise ZeroDivisionError
+
+    make = handlers_of(Failing)
+    with pytest.raises(ZeroDivisionError):
+        make()
+
+
+@pytest.mark.parametrize("app", [Unbound, Unbound()])
+def test_parts_that_take_no_instance_are_called_without_one(app: Any) -> None:
+    """Static methods, and callables that are no functions."""
+    handlers = handlers_of(app)()
+    assert (
+        handlers.received(b"a", CONNECTION),
+        handlers.opened(CONNECTION),
+        handlers.closed(CONNECTION, "gone"),
+    ) == (b"A", CONNECTION, None)
+
+
+def test_a_class_method_is_given_its_class() -> None:
+    """As Python does."""
+    assert (OfTheClass, b"a") == handlers_of(OfTheClass)().received(b"a", CONNECTION)
+
+
+# Replies with a codec ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "encoded"),
+    [({"a": 1}, b'{"a":1}'), ([], b"[]"), (0, b"0"), (False, b"false"), ("", b'""')],
+)
+def test_a_codec_makes_bytes_of_a_reply(reply: Any, encoded: bytes) -> None:
+    """Falsy values are replies like any other."""
+    received = handlers_of(lambda message, connection: reply, Json())().received
+    assert encoded == received(b"1", CONNECTION)
+
+
+def test_no_reply_stays_none() -> None:
+    """`None` is no reply, although JSON has a null."""
+    assert handlers_of(lambda message, connection: None, Json())().received(b"1", CONNECTION) is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: succeed("a"), lambda: asyncio.Future(loop=Loop()), lambda: later("a", None)],
+    ids=["deferred", "future", "coroutine"],
+)
+def test_a_reply_that_is_not_there_yet_is_passed_on(make: Callable[[], Any]) -> None:
+    """Deferreds, futures and coroutines are not touched: what they bring is encoded when it is there."""
+    reply = make()
+    assert reply is handlers_of(lambda message, connection: reply, Json())().received(b"1", CONNECTION)
+    getattr(reply, "close", lambda: None)()
+
+
+def test_a_reply_that_cannot_be_encoded_raises() -> None:
+    """The connection is told by the codec's own error."""
+    received = handlers_of(lambda message, connection: object(), Json())().received
+    with pytest.raises(UnsendableMessage):
+        received(b"1", CONNECTION)
+
+
+def test_a_message_is_decoded_as_the_app_takes_it() -> None:
+    """Unless it was before, to see whether it is a reply; and what is no value raises."""
+    received = handlers_of(lambda message, connection: message, Json())().received
+    assert received(b"[1]", CONNECTION) == received(Decoded(b"[2]", [1]), CONNECTION) == b"[1]"
+    with pytest.raises(UndecodableMessage):
+        received(b"{]", CONNECTION)
+
+
+# Replies that are not there yet --------------------------------------------------------------------------------------
+
+
+class Loop:
+    """As much of an event loop as a future needs: what it is to call soon is called by `run`."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], Any]] = []
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: Any) -> None:
+        raise AssertionError(context)
+
+    def call_soon(self, callback: Callable[..., Any], *arguments: Any, context: Any = None) -> None:
+        self.soon.append(partial(callback, *arguments))
+
+    def run(self) -> None:
+        while self.soon:
+            self.soon.pop(0)()
+
+
+def test_a_deferred_is_itself() -> None:
+    """Nothing is wrapped."""
+    deferred: Deferred[bytes] = Deferred()
+    assert deferred is deferred_of(deferred)
+
+
+def test_a_coroutine_is_begun_at_once() -> None:
+    """It runs to its end, or to the first thing it waits for."""
+    waited: Deferred[bytes] = Deferred()
+
+    async def wait() -> bytes:
+        return await waited + b"!"
+
+    assert outcome(deferred_of(later(b"hello", CONNECTION))) == [b"HELLO"]
+    seen = outcome(deferred_of(wait()))
+    assert seen == []
+    waited.callback(b"hello")
+    assert seen == [b"hello!"]
+
+
+def test_what_a_coroutine_raises_fails_its_deferred() -> None:
+    """It does not come out of the call."""
+
+    async def fails() -> None:
+        await fail(ZeroDivisionError())
+
+    assert [ZeroDivisionError] == [type(each) for each in outcome(deferred_of(fails()))]
+
+
+@pytest.mark.parametrize("done_before", [False, True])
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+def test_a_future_fires_when_its_loop_runs(done_before: bool, error: type[Exception] | None) -> None:
+    """Whether it was done before or is later, it is its loop that tells: a loop that does not run tells nothing."""
+    loop = Loop()
+    future: Any = asyncio.Future(loop=loop)  # type: ignore[arg-type]
+    finish = partial(future.set_result, b"hello") if error is None else partial(future.set_exception, error())
+    if done_before:
+        finish()
+    seen = outcome(deferred_of(future))
+    if not done_before:
+        loop.run()
+        assert seen == []
+        finish()
+    assert seen == []
+    loop.run()
+    assert [b"hello" if error is None else error] == [each if error is None else type(each) for each in seen]
+
+
+def test_cancelling_the_deferred_cancels_the_future() -> None:
+    """Who no longer waits lets the work stop."""
+    loop = Loop()
+    future: Any = asyncio.Future(loop=loop)  # type: ignore[arg-type]
+    deferred = deferred_of(future)
+    assert deferred is not None
+    seen = outcome(deferred)
+    deferred.cancel()
+    loop.run()
+    assert (future.cancelled(), len(seen)) == (True, 1)
+    assert isinstance(seen[0], (CancelledError, asyncio.CancelledError))
+
+
+async def generator():
+    yield b"hello"
+
+
+@pytest.mark.parametrize(
+    "result", [None, b"", b"hello", "text", 0, [], later, talk, (each for each in b""), generator()]
+)
+def test_anything_else_is_a_reply_already(result: Any) -> None:
+    """Values, functions that were not called, and generators are nothing to wait for."""
+    assert deferred_of(result) is None
+
+
+# Conversations -------------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_keeps_its_name_and_can_be_awaited() -> None:
+    """It reads as its function does, and a test may run it."""
+    app = conversation(talk)
+    assert (Conversation, "talk", talk.__doc__, talk) == (type(app), app.__name__, app.__doc__, app.talk)
+    assert outcome(deferred_of(app(CONNECTION))) == [None]
+
+
+def test_a_conversation_may_be_a_partial_or_a_method() -> None:
+    """Whatever is an async function of the connection alone."""
+
+    class Guide:
+        async def guide(self, connection):
+            return connection
+
+    async def guided(guide, connection):
+        return guide, connection
+
+    by_method, by_partial = conversation(Guide().guide), conversation(partial(guided, "guide"))
+    assert outcome(deferred_of(by_method(CONNECTION))) == [CONNECTION]
+    assert outcome(deferred_of(by_partial(CONNECTION))) == [("guide", CONNECTION)]
+    assert by_partial.__name__ == repr(by_partial.talk)
+
+
+TAKES_ASYNC = ": @conversation takes an async function of one argument, the connection"
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (shout, f"shout{TAKES_ASYNC}"),
+        (Chat, f"Chat{TAKES_ASYNC}"),
+        (generator, f"generator{TAKES_ASYNC}"),
+        (5, f"5{TAKES_ASYNC}"),
+        (later, "later(message, connection): takes (connection)"),
+        (nothing, "nothing(): takes (connection)"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(function: Any, text: str) -> None:
+    """Where it is decorated, and with what it takes."""
+    with pytest.raises(InvalidOption) as caught:
+        conversation(function)
+    assert text == str(caught.value)

@@ -1,0 +1,549 @@
+"""Whatever a peer, an app and a user do to a connection, each message and each wait is accounted for."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+
+from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts
+from tcpapp.connection.app import batch, conversation
+from tcpapp.connection.connection import State
+from tcpapp.connection.pause_flags import PAUSED
+from tcpapp.errors import NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
+from tcpapp.limits import Policies
+from tcpapp.telemetry import AppFailed, Closed, MessagesSkipped
+from tests.peers import AbruptTransport, NotedTransport, TurnClock
+
+EXPECTED = (NotConnected, CancelledError, TimedOut, UnsendableMessage, UndecodableMessage)
+"""What a Deferred of a connection can fail with."""
+
+TIMES = Timeouts(first_message=0, idle=0, frame=20, answer=15, send_progress=30, grace=5, half_close=25, request=12)
+
+IN_APP = ["reply", "reply", "reply", "none", "later", "send", "big", "slow", "slow", "receive", "request", "pause"]
+ENDS = ["close", "close now", "drain", "abort", "fail"]
+
+
+class Broken(Exception):
+    """What the app raises."""
+
+
+class Life:
+    """One connection, what was said to it and what came of that."""
+
+    def __init__(self, machine: Chaos, transport: NotedTransport) -> None:
+        self.machine = machine
+        self.transport = transport
+        self.connection: Any = None
+        self.taken: list[int] = []
+        self.replies: list[int] = []
+        self.junk = self.said = 0
+        self.pending: list[Deferred[Any]] = []
+        self.reasons: list[Any] = []
+        self.talks: list[str] = []
+        self.outcomes: list[list[Any]] = []
+        self.handed_out: list[Deferred[Any]] = []
+
+    # What is awaited.
+
+    def wait(self, deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> Deferred[Any]:
+        seen: list[Any] = []
+        self.outcomes.append(seen)
+        self.handed_out.append(deferred)
+
+        def note(result: Any) -> None:
+            seen.append(result.value if isinstance(result, Failure) else result)
+            then(result)
+
+        deferred.addBoth(note)
+        return deferred
+
+    def take(self, message: Any) -> str:
+        """Note that this message is in somebody's hands; what it says is to be done."""
+        if isinstance(message, UndecodableMessage):
+            return "none"
+        try:
+            number, what = message if isinstance(message, list) else json.loads(message)
+        except ValueError:  # the rest of what was begun before
+            self.junk += 1
+            return "none"
+        self.taken.append(number)
+        return what
+
+    def receive(self, then: Callable[[], Any] = lambda: None) -> None:
+        def got(result: Any) -> None:
+            if not isinstance(result, Failure):
+                self.take(result)
+            then()
+
+        self.wait(self.connection.receive(), got)
+
+    def request(self, then: Callable[[], Any] = lambda: None) -> None:
+        def got(result: Any) -> None:
+            if not isinstance(result, Failure):
+                try:
+                    self.replies.append((result if isinstance(result, list) else json.loads(result))[0])
+                except ValueError:
+                    self.junk += 1
+            then()
+
+        self.wait(self.connection.request(self.machine.message("q")), got)
+
+    def do(self, what: str) -> Any:
+        """What an app does that is told so, and what it replies."""
+        connection, reply = self.connection, self.reply("r")
+        if what == "later":
+            self.pending.append(Deferred())
+            return self.pending[-1]
+        if what == "send":
+            self.wait(connection.send(reply))
+        elif what == "slow":
+            self.machine.clock.rightNow += 0.001
+        elif what == "fail":
+            raise Broken
+        elif what in ENDS:
+            self.end(what)
+        elif what in ("receive", "request", "pause"):
+            {"receive": self.receive, "request": self.request, "pause": connection.pause}[what]()
+        return {"none": None, "big": self.reply("x" * 60)}.get(what, reply)
+
+    def reply(self, what: str) -> Any:
+        """A message to the peer, which says how many there were before."""
+        self.said += 1
+        return [self.said, what] if self.machine.codec else json.dumps([self.said, what]).encode()
+
+    def end(self, what: str) -> None:
+        if what == "abort":
+            self.connection.abort()
+        elif what == "drain":
+            self.connection.drain()
+        else:
+            self.wait(self.connection.close(0 if what == "close now" else None))
+
+    @property
+    def lost(self) -> bool:
+        return self.connection.state is State.CLOSED
+
+
+def function(machine: Chaos) -> Any:
+    class App:
+        def received(self, message: Any, connection: Any) -> Any:
+            life = machine.life_of(connection)
+            assert all(each.called for each in life.pending), "one at a time"
+            return life.do(life.take(message))
+
+        def closed(self, connection: Any, reason: Any) -> None:
+            machine.life_of(connection).reasons.append(reason)
+
+    return App()
+
+
+def coroutines(machine: Chaos) -> Any:
+    class App:
+        async def received(self, message: Any, connection: Any) -> Any:
+            life = machine.life_of(connection)
+            done = life.do(life.take(message))
+            return await done if isinstance(done, Deferred) else done
+
+        def closed(self, connection: Any, reason: Any) -> None:
+            machine.life_of(connection).reasons.append(reason)
+
+    return App()
+
+
+def batches(machine: Chaos) -> Any:
+    @batch
+    def app(messages: list[Any], connection: Any) -> Any:
+        life = machine.life_of(connection)
+        assert messages
+        all_done, todo = [], [life.take(each) for each in messages]
+        for what in todo:
+            done = life.do("none" if what == "later" else what)
+            if done is not None:
+                all_done.append(done)
+        if "later" in todo:
+            later: Deferred[Any] = Deferred()
+            life.pending.append(later)
+            return later.addCallback(lambda reply: all_done if reply is None else [*all_done, reply])
+        return all_done
+
+    return app
+
+
+def conversing(machine: Chaos) -> Any:
+    @conversation
+    async def talk(connection: Any) -> None:
+        life = machine.life_of(connection)
+        life.talks.append("began")
+        try:
+            async for message in connection:
+                done = life.do(life.take(message))
+                if isinstance(done, Deferred):
+                    done = await done
+                if done is not None:
+                    await connection.send(done)
+        finally:
+            life.talks.append("ended")
+
+    return talk
+
+
+APPS: dict[str, Callable[[Chaos], Any]] = {
+    "function": function,
+    "coroutines": coroutines,
+    "batches": batches,
+    "conversation": conversing,
+    "none": lambda machine: None,
+}
+
+
+class Chaos:
+    """Two connections of one factory, whose every bound is near."""
+
+    def __init__(
+        self,
+        *,
+        transport: type[NotedTransport] = NotedTransport,
+        app: str = "function",
+        codec: str | None = None,
+        budget: int = 250,
+        per_turn: int = 256,
+        rates: dict[str, int] | None = None,
+        waits: str = "wait",
+        skip: bool = False,
+        buffered: int = 0,
+        reads: bool = True,
+        key: bool = False,
+    ) -> None:
+        self.lives: list[Life] = []
+        self.number = 0
+        self.errors: list[LogEvent] = []
+        self.codec, self.app = codec, app
+        self.clock = TurnClock()
+        self.events: list[Any] = []
+        self.factory = MessageServerFactory(
+            APPS[app](self),
+            "line:max=99" + ":oversize=skip" * skip,
+            codec=codec,
+            key=(self.key_of_request, self.key_of_reply) if key else None,
+            limits=Limits(
+                write_high=50,
+                max_unsent=2000,
+                inbox_high=500,
+                inbox_low=100,
+                max_requests=5,
+                work_per_turn=budget,
+                messages_per_turn=per_turn,
+                max_buffered=buffered,
+                **rates or {},
+            ),
+            timeouts=TIMES,
+            policies=Policies(too_fast=waits),
+            telemetry=Telemetry(self.events.append),
+        )
+        for _ in range(2):
+            new = transport(clock=self.clock, peer_reads=reads)
+            life = Life(self, new)
+            self.lives.append(life)
+            life.connection = self.factory.buildProtocol(None)
+            new.connect(life.connection)
+
+    def key_of_request(self, message: Any) -> int:
+        return self.parse(message)[0] % 7
+
+    def key_of_reply(self, message: Any) -> int | None:
+        number, what = self.parse(message)
+        return number % 7 if what == "reply" else None
+
+    @staticmethod
+    def parse(message: Any) -> Any:
+        try:
+            return message if isinstance(message, list) else json.loads(message)
+        except ValueError:
+            return 0, "junk"
+
+    def message(self, what: str) -> Any:
+        self.number += 1
+        return [self.number, what] if self.codec else json.dumps([self.number, what]).encode()
+
+    def life_of(self, connection: Any) -> Life:
+        [life] = [each for each in self.lives if each.connection is connection]
+        return life
+
+    def step(self, name: str, which: int, *args: Any) -> None:
+        getattr(self, "do_" + name)(which, *args)
+        self.check()
+
+    def do_say(self, which: int, whats: list[str], fault: bytes) -> None:
+        life = self.lives[which]
+        if life.transport.disconnected or life.lost or life.transport._peer_hand.ended:
+            return
+        chunk = b""
+        for what in whats:
+            self.number += 1
+            chunk += json.dumps([self.number, what]).encode() + b"\n"
+        life.transport.receive(chunk + (fault if self.codec or fault != b"{\n" else b""))
+
+    def do_receive(self, which: int, then: str) -> None:
+        self.lives[which].receive(lambda: self.then(which, then))
+
+    def do_request(self, which: int, then: str) -> None:
+        self.lives[which].request(lambda: self.then(which, then))
+
+    def do_send(self, which: int, then: str) -> None:
+        life = self.lives[which]
+        life.wait(life.connection.send(self.message("s" * 40)), lambda _: self.then(which, then))
+
+    def then(self, which: int, what: str) -> None:
+        life = self.lives[which]
+        if what == "cancel":
+            for each in list(life.handed_out):
+                each.cancel()
+        elif what in ("receive", "request"):
+            getattr(life, what)()
+        elif what == "answer":
+            self.do_answer(which, "reply")
+        elif what == "resume":
+            life.connection.resume()
+        elif what in ENDS and what != "fail":
+            life.end(what)
+
+    def do_cancel(self, which: int, place: int) -> None:
+        life = self.lives[which]
+        if life.handed_out:
+            life.handed_out[place % len(life.handed_out)].cancel()
+
+    def do_answer(self, which: int, reply: str) -> None:
+        life = self.lives[which]
+        for each in life.pending:
+            if not each.called:
+                if reply == "fail":
+                    each.errback(Broken())
+                else:
+                    each.callback(life.reply("r") if reply == "reply" else None)
+                return
+
+    def do_hold(self, which: int, what: str) -> None:
+        getattr(self.lives[which].connection, what)()
+
+    def do_end(self, which: int, what: str) -> None:
+        self.lives[which].end(what)
+
+    def do_take(self, which: int, count: int | None) -> None:
+        if not self.lives[which].lost:
+            self.lives[which].transport.take(count)
+
+    def do_stall(self, which: int) -> None:
+        self.lives[which].transport.stall()
+
+    def do_go_on(self, which: int) -> None:
+        if not self.lives[which].lost:
+            self.lives[which].transport.go_on()
+
+    def do_turn(self, which: int, count: int) -> None:
+        for _ in range(count):
+            self.clock.turn()
+
+    def do_pass_time(self, which: int, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def do_go(self, which: int, how: str) -> None:
+        life = self.lives[which]
+        if life.lost:
+            return
+        if how == "half":
+            life.transport.half_close()
+        elif how == "reset":
+            life.transport.reset()
+        else:
+            life.transport.lose()
+
+    def check(self) -> None:
+        for life in self.lives:
+            assert life.taken == sorted(set(life.taken))
+            assert self.factory.settings.key or life.replies == sorted(set(life.replies))
+            assert not set(life.taken) & set(life.replies)
+            assert life.reasons == [] or len(life.reasons) == 1
+            if life.lost:
+                assert life.connection._load.noted == 0
+        memory = self.factory.settings.memory
+        assert memory.total == sum(memory._held.values()) >= 0
+        assert all(not each._ended for each in memory._held)
+
+    def finish(self) -> None:
+        self.let_all_end_well()
+        for life in self.lives:
+            self.check_goes_on(life)
+            if not life.lost:
+                life.transport.lose()
+        for life in self.lives:
+            for each in life.pending:
+                if not each.called:
+                    each.callback(None)
+        self.check_nothing_is_left()
+        self.check_messages()
+
+    def let_all_end_well(self) -> None:
+        """Read all, answer all, hold nothing back, until nothing is waited for."""
+        for life in self.lives:
+            if not life.lost:
+                life.transport.go_on()
+        for _ in range(400):
+            for which, life in enumerate(self.lives):
+                while any(not each.called for each in life.pending):
+                    self.do_answer(which, "reply")
+                life.connection.resume()
+            paused = any(each.connection._dispatch.hold & PAUSED for each in self.lives)  # by the app, just now
+            if not paused and not self.clock.getDelayedCalls():
+                break
+            self.clock.turn()
+            self.clock.advance(0.02)
+
+    def check_goes_on(self, life: Life) -> None:
+        limits, connection = self.factory.settings.limits, life.connection
+        taken_from = self.app != "none" and "ended" not in life.talks
+        if connection.is_open and taken_from and not limits.message_rate and not limits.byte_rate:
+            assert (connection.unread, connection._intake.kept) == (0, []), "it stalls"
+            assert life.transport.unread == 0, "it is not read from"
+        assert connection.state is not State.CLOSING or life.transport.disconnecting, "it does not close"
+
+    def check_nothing_is_left(self) -> None:
+        for life in self.lives:
+            assert [len(each) for each in life.outcomes] == [1] * len(life.outcomes)
+            for [each] in life.outcomes:
+                assert not isinstance(each, Exception) or isinstance(each, EXPECTED)
+            assert life.talks in ([], ["began", "ended"])
+        assert self.clock.getDelayedCalls() == []
+        assert (self.factory.info().buffered, dict(self.factory.settings.memory._held)) == (0, {})
+        assert self.factory.connections == set()
+        for each in self.told(AppFailed):
+            assert isinstance(each.failure.value, (Broken, UndecodableMessage, UnsendableMessage))
+
+    def check_messages(self) -> None:
+        """Each that came was taken, or is counted."""
+        assert len(self.told(Closed)) == 2
+        lost = sum(each.unhandled for each in self.told(Closed)) + sum(
+            each.count for each in self.told(MessagesSkipped)
+        )
+        unread = sum(life.connection.unread for life in self.lives)
+        taken = sum(len(life.taken) + len(life.replies) + life.junk for life in self.lives)
+        traffic = self.factory.settings.traffic
+        if self.codec is None:  # else the first that is none is neither taken nor counted
+            assert traffic.messages == lost + unread + taken + traffic.late_replies
+
+    def told(self, kind: type[Any]) -> list[Any]:
+        return [each for each in self.events if isinstance(each, kind)]
+
+
+THENS = ["none", "none", "cancel", "receive", "request", "answer", "resume", "close", "close now", "drain", "abort"]
+WHATS = [*IN_APP * 3, *ENDS]
+FAULTS = [*[b""] * 8, b"half", b"x" * 150 + b"\n", b"{\n"]
+WHICH = st.integers(0, 1)
+
+
+def choose(values: Any) -> Any:
+    return st.sampled_from(values)
+
+
+STEPS = {
+    "say": (st.lists(choose(WHATS), min_size=1, max_size=12), choose(FAULTS)),
+    "receive": (choose(THENS),),
+    "request": (choose(THENS),),
+    "send": (choose(THENS),),
+    "cancel": (st.integers(0, 20),),
+    "answer": (choose(["reply", "reply", "none", "fail"]),),
+    "hold": (choose(["pause", "resume", "resume"]),),
+    "end": (choose(["close", "close now", "drain", "abort"]),),
+    "take": (st.one_of(st.none(), st.integers(1, 200)),),
+    "stall": (),
+    "go_on": (),
+    "turn": (st.integers(1, 5),),
+    "pass_time": (choose([0.1, 1.0, 6.0, 40.0]),),
+    "go": (choose(["half", "half", "reset", "leave"]),),
+}
+RATES = [{}, {}, {"message_rate": 3}, {"byte_rate": 200}, {"message_rate": 3, "byte_rate": 300}]
+CONFIG = {
+    "transport": [NotedTransport, AbruptTransport],
+    "app": sorted(APPS),
+    "codec": [None, None, "json", "json:invalid=deliver"],
+    "budget": [0, 250, 250],
+    "per_turn": [0, 2, 256],
+    "rates": RATES,
+    "waits": ["wait", "wait", "refuse", "reset"],
+    "skip": [False, True],
+    "buffered": [0, 3000, 10_000],
+    "reads": [True, False],
+    "key": [False, True],
+}
+
+
+def run(config: dict[str, Any], steps: list[Any]) -> None:
+    errors: list[LogEvent] = []
+
+    def note(event: LogEvent) -> None:
+        if "log_failure" in event:
+            errors.append(event)
+
+    globalLogPublisher.addObserver(note)
+    try:
+        chaos = Chaos(**config)
+        for each in steps:
+            chaos.step(*each)
+        chaos.finish()
+        del chaos
+        gc.collect(1)
+        assert [each["log_failure"].getTraceback() for each in errors] == []
+    finally:
+        globalLogPublisher.removeObserver(note)
+
+
+ANY_STEP = st.one_of([st.tuples(st.just(name), WHICH, *args) for name, args in STEPS.items()])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    config=st.fixed_dictionaries({name: choose(values) for name, values in CONFIG.items()}),
+    steps=st.lists(ANY_STEP, max_size=30),
+)
+def test_each_message_and_each_wait_is_accounted_for(config: dict[str, Any], steps: list[Any]) -> None:
+    """Each is handled or counted, once and in order; nothing is held, waited for or noted after the end."""
+    run(config, steps)
+
+
+CALM = {name: STEPS[name] for name in ("turn", "take", "stall", "go_on", "hold")}
+CALM["say"] = (
+    st.lists(choose(["reply", "none", "later", "send", "big", "slow", "pause"]), min_size=1, max_size=12),
+    choose([b"", b"", b"[0,", b"x" * 150 + b"\n"]),
+)
+CALM["answer"] = (choose(["reply"]),)
+SAME = {name: CONFIG[name] for name in ("app", "codec", "per_turn", "reads", "key")}
+CALM_STEP = st.one_of([st.tuples(st.just(name), WHICH, *args) for name, args in CALM.items()])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    config=st.fixed_dictionaries({name: choose(values) for name, values in SAME.items()}),
+    steps=st.lists(CALM_STEP, max_size=30),
+    half=st.booleans(),
+)
+def test_replies_are_the_same_whatever_the_budget(config: dict[str, Any], steps: list[Any], half: bool) -> None:
+    """A connection that has to wait for its turn is answered as one that need not."""
+    heard = []
+    for budget in (0, 250, 2000):
+        chaos = Chaos(**config, budget=budget, skip=True)
+        for name, which, *args in steps:
+            if name == "say" and config["app"] == "batches":  # what these do depends on who else is in the batch
+                args[0] = ["reply" if each in ("send", "later") else each for each in args[0]]
+            chaos.step(name, which, *args)
+        if half:
+            chaos.do_go(0, "half")
+        chaos.finish()
+        heard.append([each.transport.value() for each in chaos.lives])
+    assert heard[1:] == heard[:1] * 2

@@ -1,0 +1,414 @@
+"""A connection: how it opens, the forms of app it serves, and what it is before and after."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from tcpapp.client.factory import MessageClientFactory
+from tcpapp.close_reason import CloseReason
+from tcpapp.connection.connection import MessageProtocol, State
+from tcpapp.connection.settings import Settings
+from tcpapp.errors import InvalidOption, NotConnected, UnsendableMessage
+from tcpapp.limits import Policies
+from tcpapp.server.factory import MessageServerFactory
+from tcpapp.telemetry import AppFailed, Closed, LateReply, MessagesSkipped, Opened, Telemetry
+from tcpapp.testing.transport import FakeTransport
+from tests.peers import AbruptTransport, NotedTransport, Peer, result_of
+
+# The forms of app -----------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """An app of all three parts, which notes what it is told."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[Any, ...]] = []
+
+    def opened(self, connection: Any) -> bytes:
+        self.log.append(("opened", connection))
+        return b"hello"
+
+    def received(self, message: bytes, connection: Any) -> bytes:
+        self.log.append(("received", message))
+        return message
+
+    def closed(self, connection: Any, reason: CloseReason) -> None:
+        self.log.append(("closed", reason))
+
+
+def test_a_function_is_an_app() -> None:
+    """Message in, reply out; None is no reply."""
+    peer = Peer(lambda message, connection: message if message != b"quiet" else None)
+    peer.says(b"a\nquiet\nb\n")
+    assert peer.hears() == b"a\nb\n"
+
+
+def test_an_async_function_is_an_app() -> None:
+    """It may wait before it replies."""
+    waited: Deferred[bytes] = Deferred()
+
+    async def app(message: bytes, connection: Any) -> bytes:
+        return message + await waited
+
+    peer = Peer(app)
+    peer.says(b"a\n")
+    assert peer.hears() == b""
+    waited.callback(b"!")
+    assert peer.hears() == b"a!\n"
+
+
+def test_an_object_is_told_of_the_opening_the_messages_and_the_end() -> None:
+    """An instance serves all connections, in the order opened, received, closed."""
+    app = Told()
+    peer = Peer(app)
+    assert peer.hears() == b"hello\n"
+    peer.says(b"a\n")
+    peer.leaves()
+    assert app.log == [("opened", peer.connection), ("received", b"a"), ("closed", peer.reason)]
+
+
+def test_a_class_is_made_anew_for_each_connection() -> None:
+    """Its self is the state of one connection."""
+    made: list[Any] = []
+
+    class App(Told):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    peer = Peer(App)
+    FakeTransport(protocol=peer.factory.buildProtocol(None))
+    first, second = made
+    assert len(first.log) == len(second.log) == 1
+
+
+def test_a_class_whose_constructor_raises_closes_that_connection_alone() -> None:
+    """It is the app's failure; no part of the app is called."""
+
+    class App(Told):
+        def __init__(self) -> None:
+            raise ZeroDivisionError
+
+    peer = Peer(App)
+    assert peer.closing
+    assert [type(event) for event in peer.events] == [Opened, AppFailed]
+    peer.slips_in(b"a\n")
+    peer.leaves()
+    assert peer.reason.rule == "app-failed"
+    assert peer.hears() == b""
+
+
+def test_messages_wait_for_an_opened_that_waits() -> None:
+    """What opened gives, also later, is the first thing sent."""
+    greeting: Deferred[bytes] = Deferred()
+
+    class App(Told):
+        def opened(self, connection: Any) -> Any:
+            return greeting
+
+    app = App()
+    peer = Peer(app)
+    peer.says(b"a\n")
+    assert app.log == []
+    greeting.callback(b"hello")
+    assert peer.hears() == b"hello\na\n"
+
+
+@pytest.mark.parametrize("part", ["opened", "closed"])
+@pytest.mark.parametrize("later", [False, True])
+def test_any_part_of_an_app_that_raises_is_told_of(part: str, later: bool) -> None:
+    """The failure of opened closes the connection; that of closed comes after the end."""
+
+    async def fails(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    def raises(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    app = Told()
+    setattr(app, part, fails if later else raises)
+    peer = Peer(app)
+    peer.leaves()
+    [failed] = peer.told(AppFailed)
+    assert failed.failure.check(ZeroDivisionError)
+    assert peer.reason.rule == {"opened": "app-failed", "closed": "end-of-stream"}[part]
+
+
+def test_a_closed_that_waits_is_waited_for_by_nobody() -> None:
+    """It may be async as any other part."""
+    app = Told()
+    app.closed = lambda *_: succeed(None)  # type: ignore[method-assign,assignment]
+    peer = Peer(app)
+    peer.leaves()
+    assert peer.told(AppFailed) == []
+
+
+def test_an_app_without_received_leaves_the_messages_to_receive() -> None:
+    """An object that only wants to know who comes and goes takes no message."""
+
+    class App:
+        def opened(self, connection: Any) -> None: ...
+
+    peer = Peer(App())
+    peer.says(b"a\n")
+    assert result_of(peer.connection.receive()) == b"a"
+
+
+@pytest.mark.parametrize("call", ["close", "abort", "drain"])
+def test_opened_may_end_the_connection(call: str) -> None:
+    """The greeting still goes out, where the connection is not cut."""
+
+    class App(Told):
+        def opened(self, connection: Any) -> bytes:
+            getattr(connection, call)()
+            return b"goodbye"
+
+    peer = Peer(App)
+    assert peer.closing
+    assert peer.hears() == b"goodbye\n" or call == "abort"
+    peer.leaves()
+    assert peer.reason.rule == {"close": "closed", "abort": "aborted", "drain": "drained"}[call]
+
+
+def test_opened_may_send_pause_and_request() -> None:
+    """All of a connection's methods work from the first moment on."""
+    replies: list[bytes] = []
+
+    class App(Told):
+        def opened(self, connection: Any) -> None:
+            connection.send(b"sent")
+            connection.pause()
+            connection.request(b"question").addCallback(replies.append)
+
+    app = App()
+    peer = Peer(app)
+    assert peer.transport.writes == [b"sent\nquestion\n"]
+    peer.says(b"answer\nmessage\n")
+    assert replies == [b"answer"]
+    assert app.log == []
+    peer.connection.resume()
+    assert app.log == [("received", b"message")]
+
+
+def test_closed_may_call_everything() -> None:
+    """Inside closed all methods answer that the connection has ended, and nothing is left running."""
+    results: list[Any] = []
+
+    class App:
+        def closed(self, connection: Any, reason: CloseReason) -> None:
+            results.extend([result_of(connection.send(b"x")), result_of(connection.request(b"x"))])
+            results.append(result_of(connection.receive()))
+            assert result_of(connection.close(5.0)) is result_of(connection.when_closed()) is reason
+            connection.abort()
+            connection.drain(5.0)
+            connection.pause()
+            connection.resume()
+            connection.connectionLost()
+
+    peer = Peer(App())
+    peer.leaves()
+    assert [error.reason for error in results] == [peer.reason] * 3
+    assert peer.clock.getDelayedCalls() == []
+
+
+# Before and after -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unopened() -> MessageProtocol:
+    """Give a connection whose transport has not come yet."""
+    return MessageServerFactory(None).buildProtocol(None)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("call", ["send", "receive", "request", "close"])
+def test_before_it_is_connected_a_connection_fails_with_not_connected(unopened: MessageProtocol, call: str) -> None:
+    """The error says that the connection was never opened."""
+    arguments = [b"x"] if call in {"send", "request"} else []
+    error = result_of(getattr(unopened, call)(*arguments))
+    assert isinstance(error, NotConnected)
+    assert error.reason.rule == "unopened"
+    assert unopened.state is State.UNOPENED
+
+
+def test_before_it_is_connected_a_connection_takes_every_other_call(unopened: MessageProtocol) -> None:
+    """They do nothing; when_closed waits for the end of the connection that may come."""
+    unopened.abort()
+    unopened.drain()
+    unopened.pause()
+    unopened.resume()
+    closed = unopened.when_closed()
+    assert unopened.state is State.UNOPENED
+    with pytest.raises(NotConnected):
+        unopened.__anext__().send(None)
+    FakeTransport(protocol=unopened).lose()
+    assert result_of(closed).rule == "end-of-stream"
+
+
+def test_the_state_follows_the_connection() -> None:
+    """Unopened, open, closing, closed."""
+    peer = Peer()
+    states = [peer.connection.state]
+    peer.connection.close()
+    states.append(peer.connection.state)
+    peer.leaves()
+    assert [*states, peer.connection.state] == [State.OPEN, State.CLOSING, State.CLOSED]
+
+
+def test_the_addresses_are_the_transports() -> None:
+    """Peer and host are given as the transport has them."""
+    host, peer = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "192.0.2.2", 2)
+    connection = Peer(transport=NotedTransport(hostAddress=host, peerAddress=peer)).connection
+    assert (connection.peer, connection.host) == (peer, host)
+
+
+def test_an_address_that_is_gone_is_not_connected() -> None:
+    """Twisted's transports drop their socket at the end, and with it their own address."""
+
+    class Dropping(NotedTransport):
+        def getHost(self) -> Any:
+            return self.socket.getsockname()
+
+    peer = Peer(transport=Dropping())
+    peer.leaves()
+    with pytest.raises(NotConnected) as failed:
+        _ = peer.connection.host
+    assert failed.value.reason is peer.reason
+    assert peer.connection.peer == peer.transport.getPeer()
+
+
+def test_the_factory_knows_the_connection_from_its_opening_to_its_end() -> None:
+    """A server's factory forgets it before anybody is told of the end."""
+    known: list[bool] = []
+
+    class App:
+        def opened(self, connection: Any) -> None:
+            known.append(connection in connection.factory.connections)
+
+        def closed(self, connection: Any, reason: CloseReason) -> None:
+            known.append(connection in connection.factory.connections)
+
+    peer = Peer(App())
+    peer.leaves()
+    assert known == [True, False]
+
+
+def test_a_connection_needs_no_factory_and_no_listener() -> None:
+    """A protocol made by hand works, and whatever happens to it, nothing is told to nobody."""
+    connection = MessageProtocol(Settings(lambda *_: b"long", "line:max=3:oversize=skip", telemetry=Telemetry()))
+    transport = FakeTransport(protocol=connection)
+    connection.request(b"ask").addErrback(lambda _: None).cancel()
+    transport.receive(b"long\nlate\nabc\nabc\n")
+    transport.turn()
+    assert transport.value() == b"ask\n"
+    assert transport.disconnecting
+    assert result_of(connection.when_closed()).rule == "app-failed"
+
+
+def test_without_a_clock_and_a_reactor_no_timer_runs() -> None:
+    """Over a plain StringTransport nothing can leave a timer behind."""
+    factory = MessageServerFactory(lambda *_: Deferred(), telemetry=Telemetry())
+    connection: Any = factory.buildProtocol(None)
+    transport = StringTransport()
+    connection.makeConnection(transport)
+    with pytest.raises(InvalidOption):
+        connection.clock  # noqa: B018 - to ask is the test
+    request = connection.request(b"x", timeout=5)
+    connection.dataReceived(b"reply\nmessage\n")
+    assert result_of(request) == b"reply"
+    connection.readConnectionLost()
+    connection.drain(1)
+    connection.close(1)
+    connection.connectionLost()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_small_writes_wait_for_nothing_unless_that_is_left_to_the_system(at_once: bool) -> None:
+    """TCP_NODELAY is set as the connection begins, or not touched."""
+    asked: list[object] = []
+    transport = NotedTransport()
+    transport.setTcpNoDelay = asked.append
+    Peer(transport=transport, policies=Policies(no_delay=at_once))
+    assert asked == [True] * at_once
+
+
+def test_the_clock_is_the_transports_reactor_unless_another_is_given() -> None:
+    """Each connection's timers run on what drives its transport."""
+    reactor, other = Clock(), Clock()
+    assert Peer(transport=NotedTransport(clock=reactor), clock=None).connection.clock is reactor
+    assert Peer(transport=NotedTransport(clock=reactor), clock=other).connection.clock is other
+
+
+@pytest.mark.source
+def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
+    """A hundred thousand of them are cheap: nothing of their own is in memory but the fixed parts."""
+    peer = Peer(lambda message, _: message)
+    peer.says(b"a\nb\n")
+    connection = peer.connection
+    assert vars(connection) == {}
+    parts = [connection._inbox, connection._outbox, connection._dispatch, connection._ending]
+    assert [part for part in parts if hasattr(part, "__dict__")] == []
+    held = [getattr(part, name) for part in parts for name in type(part).__slots__]
+    assert [
+        value for value in held if isinstance(value, (dict, set, bytearray)) or type(value).__name__ == "deque"
+    ] == []
+    assert [value for value in held if isinstance(value, list)] == [[]]  # that of the replies, which is kept
+    assert sum(sys.getsizeof(part) for part in [connection, *parts]) < 1000
+
+
+# The client's side ----------------------------------------------------------------------------------------------------
+
+
+def test_who_waits_for_a_client_to_connect_may_end_it_at_once() -> None:
+    """What is done in the callback of when_connected is done before the app opens."""
+    for call, rule in [("close", "closed"), ("abort", "aborted"), ("drain", "drained")]:
+        app = Told()
+        factory = MessageClientFactory(app, telemetry=Telemetry())
+        factory.when_connected().addCallback(lambda connection, call=call: getattr(connection, call)() and None)
+        connection: Any = factory.buildProtocol(None)
+        transport = FakeTransport(protocol=connection)
+        assert transport.disconnecting
+        transport.turn()
+        assert [entry[0] for entry in app.log][-1] == "closed"
+        assert app.log[-1][1].rule == rule
+
+
+def test_a_transport_that_ends_at_once_is_no_trouble() -> None:
+    """A connection lost before close and abort return ends as any other."""
+    for call, rule in [("close", "closed"), ("abort", "aborted")]:
+        for message in [b"", b"a\n"]:
+            peer = Peer(
+                lambda _, connection, call=call: getattr(connection, call)() and b"", transport=AbruptTransport()
+            )
+            peer.says(message)
+            if not message:
+                getattr(peer.connection, call)()
+            assert peer.reason.rule == rule
+            assert peer.clock.getDelayedCalls() == []
+
+
+def test_events_are_told_in_the_order_of_what_happened() -> None:
+    """Opened first, closed last, once each."""
+    peer = Peer(None, "line:max=3:oversize=skip", key=lambda message: message)
+    peer.connection.request(b"a").addErrback(lambda _: None).cancel()
+    peer.says(b"too long\nabc\nb")
+    peer.leaves()
+    assert [type(event) for event in peer.events] == [Opened, LateReply, MessagesSkipped, Closed]
+    assert peer.reason.rule == "truncated-message"
+
+
+def test_what_cannot_be_sent_fails_alone() -> None:
+    """The connection lives on."""
+    peer = Peer(codec="text")
+    for bad in (b"bytes", "two\nlines", "\ud800"):
+        assert isinstance(result_of(peer.connection.send(bad)), UnsendableMessage)
+        assert isinstance(result_of(peer.connection.request(bad)), UnsendableMessage)
+    assert result_of(peer.connection.send("good")) is None
+    assert peer.hears() == b"good\n"
+    assert peer.connection.state is State.OPEN

@@ -1,0 +1,278 @@
+"""Conversations: coroutines that live as long as their connection, told of its end or cancelled by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+
+from tcpapp.connection.app import conversation
+from tcpapp.errors import NotConnected
+from tcpapp.telemetry import AppFailed
+from tests.peers import Peer, stalled
+
+
+def test_a_conversation_is_an_app() -> None:
+    """A coroutine that lives as long as the connection; its end closes it."""
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    peer = Peer(talk)
+    peer.says(b"a\nb\n")
+    assert peer.transport.writes == [b"a\nb\n"]
+    peer.half_closes()
+    assert peer.closing
+    peer.leaves()
+    assert peer.reason.rule == "end-of-stream"
+
+
+def test_a_conversation_that_returns_closes_the_connection() -> None:
+    """What it sent goes out first."""
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        await connection.send(await connection.receive())
+
+    peer = Peer(talk)
+    peer.says(b"1\n2\n")
+    assert peer.hears() == b"1\n"
+    assert peer.closing
+    peer.leaves()
+    assert (peer.reason.rule, str(peer.reason.by)) == ("closed", "us")
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_conversation_that_raises_closes_the_connection_as_failed(first: bool) -> None:
+    """Also where it raises before it waits for anything; what it sent goes out."""
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        if not first:
+            await connection.receive()
+        connection.send(b"sent")
+        raise ZeroDivisionError
+
+    peer = Peer(talk)
+    peer.slips_in(b"1\n")
+    assert peer.hears() == b"sent\n"
+    peer.leaves()
+    assert peer.reason.rule == "app-failed"
+    [failed] = peer.told(AppFailed)
+    assert failed.failure.check(ZeroDivisionError)
+
+
+def test_a_conversation_that_waits_for_something_else_is_cancelled_at_the_end() -> None:
+    """It may clean up, and is not taken for failed."""
+    log: list[str] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        try:
+            await Deferred()
+        except CancelledError:
+            log.append("cancelled")
+            raise
+
+    peer = Peer(talk)
+    peer.resets()
+    assert log == ["cancelled"]
+    assert peer.told(AppFailed) == []
+
+
+def test_a_conversation_is_cancelled_though_others_wait_on_its_connection() -> None:
+    """That somebody else is told of the end does not tell the conversation."""
+    log: list[str] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        reader = ensureDeferred(read(connection))
+        try:
+            await Deferred()
+        finally:
+            log.append("ended")
+            await reader
+
+    async def read(connection: Any) -> None:
+        async for _ in connection:
+            pass
+
+    peer = Peer(talk)
+    peer.connection.when_closed()
+    peer.leaves()
+    assert log == ["ended"]
+
+
+async def receives(connection: Any) -> Any:
+    return await connection.receive()
+
+
+async def requests(connection: Any) -> Any:
+    return await connection.request(b"question")
+
+
+async def sends(connection: Any) -> Any:
+    return await connection.send(b"x" * 200_000)
+
+
+async def waits_for_the_end(connection: Any) -> Any:
+    raise NotConnected("told", await connection.when_closed())
+
+
+async def waits_for_one_of_many(connection: Any) -> Any:
+    await DeferredList([connection.receive(), connection.when_closed()], consumeErrors=True)
+    return await connection.receive()
+
+
+@pytest.mark.parametrize("wait", [receives, requests, sends, waits_for_the_end, waits_for_one_of_many])
+@pytest.mark.parametrize("end", ["resets", "abort", "close"])
+def test_a_conversation_that_waits_on_its_connection_is_told_and_not_cancelled(wait: Any, end: str) -> None:
+    """It learns the reason where it waits, and is given the time to clean up, however long that takes."""
+    log: list[Any] = []
+    cleaning: Deferred[None] = Deferred()
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        try:
+            await wait(connection)
+        except NotConnected as error:
+            log.append(error.reason.rule)
+        await cleaning
+        log.append("clean")
+
+    peer = stalled(talk)
+    if end != "resets":
+        getattr(peer.connection, end)()
+    peer.resets()
+    cleaning.callback(None)
+    told = {"resets": "lost", "abort": "aborted", "close": "closed"}[end]
+    if end == "close" and wait in {sends, waits_for_the_end, waits_for_one_of_many}:
+        told = "lost"  # they wait for the flushing, and the end, which the reset spoiled
+    assert log == [told, "clean"]
+    assert peer.told(AppFailed) == []
+
+
+def test_a_conversation_may_wait_for_its_own_closing() -> None:
+    """close() inside a conversation gives it the reason."""
+    log: list[str] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        await connection.send(b"goodbye")
+        log.append((await connection.close()).rule)
+
+    peer = Peer(talk)
+    assert peer.hears() == b"goodbye\n"
+    assert peer.closing
+    peer.leaves()
+    assert log == ["closed"]
+
+
+def test_a_conversation_that_learned_of_the_half_close_is_cancelled_at_the_end() -> None:
+    """To know that no message comes is not to know that the connection is lost."""
+    log: list[str] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        async for _ in connection:
+            pass
+        log.append("no more")
+        try:
+            await Deferred()
+        finally:
+            log.append("cancelled")
+
+    peer = Peer(talk)
+    peer.half_closes()
+    assert log == ["no more"]
+    assert not peer.closing
+    peer.resets()
+    assert log == ["no more", "cancelled"]
+
+
+def test_a_conversation_that_only_receives_ends_with_the_stream() -> None:
+    """The end that receive tells it of is not its failure, though it lets the error through."""
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        while True:
+            await connection.receive()
+
+    peer = Peer(talk)
+    peer.half_closes()
+    assert peer.closing
+    peer.leaves()
+    assert peer.reason.rule == "end-of-stream"
+    assert peer.told(AppFailed) == []
+
+
+def test_another_connections_end_is_a_failure_of_a_conversation_that_lets_it_through() -> None:
+    """The reason it carries is not this connection's."""
+    other = Peer()
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        await other.connection.receive()
+
+    peer = Peer(talk)
+    peer.half_closes()
+    other.leaves()
+    peer.leaves()
+    assert peer.reason.rule == "app-failed"
+
+
+def test_an_async_for_raises_where_the_connection_did_not_end_well() -> None:
+    """A clean end ends it; a reset is an error that says so."""
+    log: list[Any] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        try:
+            async for _ in connection:
+                pass
+        except NotConnected as error:
+            log.append(error.reason.rule)
+        else:
+            log.append("ended")
+
+    for leave in (Peer.half_closes, Peer.leaves, Peer.resets):
+        peer = Peer(talk)
+        leave(peer)
+        peer.leaves()
+    assert log == ["ended", "ended", "lost"]
+
+
+def test_a_conversation_may_drain_its_own_connection_before_it_waits() -> None:
+    """It is in hand from its first step on, so the connection waits for its end."""
+    going: Deferred[None] = Deferred()
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        connection.drain()
+        await going
+        await connection.send(b"goodbye")
+
+    peer = Peer(talk)
+    assert not peer.closing
+    going.callback(None)
+    assert peer.hears() == b"goodbye\n"
+    assert peer.closing
+    peer.leaves()
+    assert peer.reason.rule == "drained"
+
+
+def test_what_a_conversation_sends_in_its_first_step_is_written_once() -> None:
+    """From the first step on, sending costs a write a turn."""
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        await connection.send(b"1")
+        await connection.send(b"2")
+        await Deferred()
+
+    peer = Peer(talk)
+    assert peer.transport.writes == [b"1\n2\n"]
+    peer.leaves()

@@ -1,0 +1,539 @@
+"""The messages nobody has taken yet: order, marks, waiters, and the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.codecs import Json
+from tcpapp.connection.inbox import MESSAGE_COST, Inbox
+from tcpapp.errors import NotConnected, UndecodableMessage
+from tcpapp.limits import Limits
+from tests.peers import outcome
+
+CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "end-of-stream", "the peer went"))
+
+
+class Source:
+    """A source that notes what it is told, and may do something at once when it is told to go on."""
+
+    def __init__(self, on_resume: Callable[[], None] = lambda: None) -> None:
+        self.calls: list[str] = []
+        self.on_resume = on_resume
+
+    def hold(self, why: int) -> None:
+        self.calls.append("pause")
+
+    def let(self, why: int) -> None:
+        self.calls.append("resume")
+        self.on_resume()
+
+
+class Owner:
+    """A connection that notes what ended its input, and has the inbox end for it, as connections do."""
+
+    def __init__(self) -> None:
+        self.inbox: Any = None
+        self.causes: list[CloseReason] = []
+
+    def undecodable(self, cause: CloseReason, left: int) -> None:
+        self.causes.append(cause)
+        self.inbox.end(NotConnected("the connection is not open", cause))
+
+
+def inbox_of(*messages: bytes, high: int = 10_000, low: int = 5_000, codec: Any = None) -> Inbox:
+    """An inbox that holds `messages`."""
+    owner = Owner()
+    inbox = owner.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), Source(), codec, owner)
+    put(inbox, *messages)
+    return inbox
+
+
+def put(inbox: Inbox, *messages: bytes) -> None:
+    inbox.put(messages)
+
+
+def said(outcomes: list[Any]) -> list[Any]:
+    """What came of each, an error by what it says: no two are told with the same error, which each can raise."""
+    return [str(each) if isinstance(each, NotConnected) else each for each in outcomes]
+
+
+ENDED = str(CLOSED)
+
+
+# Order ---------------------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_received_in_the_order_they_came() -> None:
+    """First in, first out, at once while there are any."""
+    inbox = inbox_of(b"a", b"b")
+    put(inbox, b"c")
+    assert [outcome(inbox.receive()) for _ in range(4)] == [[b"a"], [b"b"], [b"c"], []]
+
+
+def test_waiters_are_given_messages_in_the_order_they_asked() -> None:
+    """Who asked first gets what comes first, and what is over waits."""
+    inbox = inbox_of()
+    seen = [outcome(inbox.receive()) for _ in range(2)]
+    put(inbox, b"a", b"b", b"c")
+    assert seen == [[b"a"], [b"b"]]
+    assert list(inbox.drain()) == [b"c"]
+
+
+def test_what_is_put_back_comes_first() -> None:
+    """Messages that are put back stand before those that came in the meantime, in their own order."""
+    inbox = inbox_of(b"c", b"d")
+    inbox.put_back([b"a", b"b"])
+    assert list(inbox.drain()) == [b"a", b"b", b"c", b"d"]
+
+
+def test_what_is_put_back_is_given_to_those_who_wait() -> None:
+    """A waiter does not care which way its message came."""
+    inbox = inbox_of()
+    seen = outcome(inbox.receive())
+    inbox.put_back([b"a", b"b"])
+    assert seen == [b"a"]
+    assert list(inbox.drain()) == [b"b"]
+
+
+def test_a_drain_goes_on_with_what_comes_while_it_runs() -> None:
+    """Messages that come between two steps of a drain are part of it."""
+    inbox = inbox_of(b"a", b"b")
+    drain = inbox.drain()
+    taken = [next(drain)]
+    put(inbox, b"c")
+    assert taken + list(drain) == [b"a", b"b", b"c"]
+    assert list(inbox.drain()) == []
+
+
+def test_a_drain_and_a_receive_share_the_messages() -> None:
+    """A message received in the middle of a drain is not in the drain."""
+    inbox = inbox_of(b"a", b"b", b"c")
+    drain = inbox.drain()
+    assert (next(drain), outcome(inbox.receive()), next(drain)) == (b"a", [b"b"], b"c")
+
+
+# Size and marks ------------------------------------------------------------------------------------------------------
+
+
+def test_the_size_counts_the_bytes_and_a_cost_for_each_message() -> None:
+    """Empty messages fill an inbox too; an empty inbox has the size 0."""
+    inbox = inbox_of(b"", b"abc")
+    assert inbox.size == 3 + 2 * MESSAGE_COST
+    inbox.put_back([b"xy"])
+    assert inbox.size == 5 + 3 * MESSAGE_COST
+    assert len(list(inbox.drain())) == 3
+    assert inbox.size == 0
+
+
+def test_the_size_is_that_of_the_bytes_that_came() -> None:
+    """A message waits as the bytes it is, however much its value takes, and is decoded as it is taken."""
+    inbox = inbox_of(b'{"key": "value"}', b"[]", codec=Json())
+    assert inbox.size == 18 + 2 * MESSAGE_COST
+    assert [outcome(inbox.receive()) for _ in range(2)] == [[{"key": "value"}], [[]]]
+    assert inbox.size == 0
+
+
+@pytest.mark.parametrize("codec", [None, Json()])
+def test_what_a_receive_has_given_counts_until_the_next_where_it_is_watched(codec: Any) -> None:
+    """As much as its value takes; for a conversation has it in its hands until it asks for the next one."""
+    inbox = inbox_of(b"[1]", codec=codec)
+    inbox.watched = True
+    inbox.receive()
+    assert inbox.taken == (3 + MESSAGE_COST if codec is None else codec.weight(b"[1]")) > 0
+    inbox.receive()
+    assert inbox.taken == 0
+
+
+@pytest.mark.parametrize(
+    ("used", "waits", "held"),
+    [
+        pytest.param([], 0, 0, id="new"),
+        pytest.param([b"a", b"b"], 0, 2, id="holds"),
+        pytest.param([], 1, 0, id="awaited"),
+        pytest.param([b"a"], 1, 0, id="neither-again"),
+        pytest.param([b"a", b"b"], 1, 1, id="more-than-awaited"),
+    ],
+)
+def test_it_says_whether_it_is_in_use(used: list[bytes], waits: int, held: int) -> None:
+    """It is in use while it holds messages, or while somebody waits for one."""
+    inbox = inbox_of()
+    for _ in range(waits):
+        inbox.receive()
+    put(inbox, *used)
+    awaited = waits > len(used)
+    assert (held, awaited, awaited or held > 0) == (len(inbox), inbox.awaited, inbox.in_use)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "calls"),
+    [
+        pytest.param([36], [], id="at-the-mark"),
+        pytest.param([37], ["pause"], id="one-byte-over"),
+        pytest.param([0, 0], ["pause"], id="empty-messages"),
+        pytest.param([37, 1000], ["pause"], id="once"),
+    ],
+)
+def test_reading_stops_over_the_high_mark(sizes: list[int], calls: list[str]) -> None:
+    """Reading is paused by the first byte over the mark, and once, however much more comes."""
+    source = Source()
+    inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source)
+    for size in sizes:
+        inbox.put([bytes(size)])
+    assert calls == source.calls
+
+
+def test_what_is_put_back_counts_for_the_mark() -> None:
+    """Messages that are put back pause reading as those that come do."""
+    source = Source()
+    inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source)
+    inbox.put_back([b"x" * 37])
+    assert source.calls == ["pause"]
+
+
+@pytest.mark.parametrize(
+    ("low", "calls_by_taken"),
+    [
+        pytest.param(2 * (MESSAGE_COST + 1), [1, 2, 2, 2], id="at-the-low-mark"),
+        pytest.param(2 * (MESSAGE_COST + 1) - 1, [1, 1, 2, 2], id="one-byte-less"),
+        pytest.param(0, [1, 1, 1, 2], id="empty"),
+    ],
+)
+def test_reading_goes_on_at_the_low_mark(low: int, calls_by_taken: list[int]) -> None:
+    """Reading is resumed once, when no more than the low mark is left."""
+    source = Source()
+    inbox = Inbox(Limits(inbox_high=3 * (MESSAGE_COST + 1) + 1, inbox_low=low), source)
+    put(inbox, b"a", b"b", b"c", b"d")
+    counts = []
+    for _ in range(4):
+        inbox.take()
+        counts.append(len(source.calls))
+    assert calls_by_taken == counts
+    assert source.calls == ["pause", "resume"]
+
+
+def test_reading_stops_and_goes_on_again_and_again() -> None:
+    """Each time over the high mark is one pause, each time down to the low mark one resume."""
+    source = Source()
+    inbox = Inbox(Limits(inbox_high=200, inbox_low=100), source)
+    for _ in range(3):
+        put(inbox, b"x" * 200)
+        inbox.take()
+    assert source.calls == ["pause", "resume"] * 3
+
+
+def test_what_is_taken_at_once_does_not_stop_reading() -> None:
+    """A message that a waiter is given is in nobody's way, whatever its size."""
+    source = Source()
+    inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source)
+    inbox.receive()
+    put(inbox, b"x" * 1000)
+    assert source.calls == []
+
+
+def test_a_source_that_brings_more_at_once_loses_no_message() -> None:
+    """Messages that come while reading is being resumed follow those that were there."""
+    inbox = Inbox(Limits(inbox_high=100, inbox_low=100), source := Source())
+    source.on_resume = lambda: put(inbox, b"later") if len(source.calls) == 2 else None
+    put(inbox, b"one", b"two")
+    assert list(inbox.drain()) == [b"one", b"two", b"later"]
+    assert source.calls == ["pause", "resume", "pause", "resume"]
+
+
+# Waiters: cancelled, and coming back in their callbacks --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+def test_a_cancelled_receive_takes_no_message(cancelled: int) -> None:
+    """The others get the messages in order, as if it had not asked."""
+    inbox = inbox_of()
+    waiters = [inbox.receive() for _ in range(3)]
+    seen = [outcome(each) for each in waiters]
+    waiters[cancelled].cancel()
+    put(inbox, b"a", b"b", b"c")
+    assert [CancelledError] == [type(each) for each in seen.pop(cancelled)]
+    assert seen == [[b"a"], [b"b"]]
+    assert list(inbox.drain()) == [b"c"]
+
+
+def test_a_receive_that_was_cancelled_is_not_awaited() -> None:
+    """With its only waiter gone the inbox is unused."""
+    inbox = inbox_of()
+    waiter = inbox.receive()
+    seen = outcome(waiter)
+    waiter.cancel()
+    waiter.cancel()
+    assert (inbox.awaited, inbox.in_use, len(seen)) == (False, False, 1)
+
+
+def test_a_receive_with_a_timeout_leaves_the_message_to_the_next() -> None:
+    """A waiter that gave up in the callback of the one before it is passed over."""
+    inbox = inbox_of()
+    first, second, third = (inbox.receive() for _ in range(3))
+    seen = [outcome(first, lambda _: second.cancel()), outcome(second), outcome(third)]
+    put(inbox, b"a", b"b")
+    assert ([b"a"], CancelledError, [b"b"]) == (seen[0], type(seen[1][0]), seen[2])
+
+
+def test_a_waiter_may_receive_again_in_its_callback() -> None:
+    """It gets the next message of the same chunk, before `put` returns."""
+    inbox = inbox_of()
+    seen: list[bytes] = []
+
+    def go_on(message: bytes) -> None:
+        seen.append(message)
+        inbox.receive().addCallback(go_on)
+
+    inbox.receive().addCallback(go_on)
+    put(inbox, b"a", b"b", b"c")
+    assert (seen, inbox.awaited) == ([b"a", b"b", b"c"], True)
+    put(inbox, b"d")
+    assert seen == [b"a", b"b", b"c", b"d"]
+
+
+def test_a_waiter_that_receives_again_waits_behind_the_others() -> None:
+    """Who waits already is served first, although a message is there."""
+    inbox = inbox_of()
+    again: list[list[Any]] = []
+    first = outcome(inbox.receive(), lambda _: again.append(outcome(inbox.receive())))
+    second = outcome(inbox.receive())
+    put(inbox, b"a", b"b", b"c")
+    assert (first, second, again) == ([b"a"], [b"b"], [[b"c"]])
+
+
+def test_a_waiter_may_put_in_its_callback() -> None:
+    """What comes while a waiter is being told goes to the next waiters, behind what came before."""
+    inbox = inbox_of()
+    seen = [outcome(inbox.receive(), lambda _: put(inbox, b"c")), outcome(inbox.receive()), outcome(inbox.receive())]
+    put(inbox, b"a", b"b")
+    assert seen == [[b"a"], [b"b"], [b"c"]]
+    assert (len(inbox), inbox.size) == (0, 0)
+
+
+def test_a_waiter_may_end_it_in_its_callback() -> None:
+    """The other waiters fail once, and what came with its message can still be received."""
+    inbox = inbox_of()
+    seen = [outcome(inbox.receive(), lambda _: inbox.end(CLOSED)), outcome(inbox.receive())]
+    put(inbox, b"a", b"b")
+    assert [said(each) for each in seen] == [[b"a"], [ENDED]]
+    assert [said(outcome(inbox.receive())) for _ in range(2)] == [[b"b"], [ENDED]]
+
+
+def test_a_waiter_that_raises_harms_no_other() -> None:
+    """Its exception stays in its own Deferred."""
+    inbox = inbox_of()
+    failing, other = inbox.receive(), inbox.receive()
+    failing.addCallback(lambda _: 1 / 0)
+    seen = outcome(other)
+    put(inbox, b"a", b"b")
+    assert ([b"b"], [ZeroDivisionError]) == (seen, [type(each) for each in outcome(failing)])
+
+
+# Messages that cannot be decoded -------------------------------------------------------------------------------------
+
+
+def test_an_undecodable_message_fails_the_receive_it_comes_to() -> None:
+    """Where the codec delivers it: whether it waits or is waited for, and the next one goes well."""
+    inbox = inbox_of(b"{]", b"1", codec=Json(invalid="deliver"))
+    held = [outcome(inbox.receive()) for _ in range(2)]
+    waiting = [outcome(inbox.receive()) for _ in range(2)]
+    put(inbox, b"{]", b"1")
+    for [error], number in (held, waiting):
+        assert (type(error), error.message, number) == (UndecodableMessage, b"{]", [1])
+    assert (inbox.size, inbox.refused) == (0, False)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_one_that_is_not_delivered_ends_the_input(waits: bool) -> None:
+    """Whoever comes to it is told, as all that wait behind it; nothing after it is taken."""
+    inbox = inbox_of(codec=Json())
+    receives: list[list[Any]] = []
+    if waits:
+        receives = [outcome(inbox.receive()) for _ in range(3)]
+    put(inbox, b"1", b"{]", b"2")
+    if not waits:
+        receives = [outcome(inbox.receive()) for _ in range(3)]
+    [one], [second], [third] = receives
+    assert (one, type(second), type(third)) == (1, NotConnected, NotConnected)
+    assert {second.reason.rule, third.reason.rule} == {"undecodable-message"}
+    assert (inbox.size, len(inbox), inbox.in_use, inbox.refused) == (0, 0, False, True)
+
+
+def test_one_that_is_found_after_the_end_is_told_of_all_the_same() -> None:
+    """What came before the peer's proper end was not sound: the last receive does not end well."""
+    inbox = inbox_of(b"{]", codec=Json())
+    inbox.end(CLOSED)
+    inbox.leave()
+    assert [outcome(inbox.receive())[0].reason.rule for _ in range(2)] == ["undecodable-message"] * 2
+
+
+# The end -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_fails_every_waiter_once() -> None:
+    """All who wait are told, in order, by the first end alone."""
+    inbox = inbox_of()
+    order: list[int] = []
+    seen = [outcome(inbox.receive(), lambda _, number=number: order.append(number)) for number in range(3)]
+    inbox.end(CLOSED)
+    inbox.end(NotConnected("again", CLOSED.reason))
+    assert ([said(each) for each in seen], order, inbox.awaited) == ([[ENDED]] * 3, [0, 1, 2], False)
+
+
+def test_what_came_can_be_received_after_the_end() -> None:
+    """Then every further receive fails with the first error."""
+    inbox = inbox_of(b"a", b"b")
+    inbox.end(CLOSED)
+    inbox.end(NotConnected("again", CLOSED.reason))
+    assert [said(outcome(inbox.receive())) for _ in range(4)] == [[b"a"], [b"b"], [ENDED], [ENDED]]
+
+
+def test_what_is_put_back_after_the_end_can_be_received() -> None:
+    """The rest of a chunk whose first message ended the input is not lost."""
+    inbox = inbox_of()
+    inbox.end(CLOSED)
+    inbox.put_back([b"a"])
+    assert [said(outcome(inbox.receive())) for _ in range(2)] == [[b"a"], [ENDED]]
+
+
+def test_a_waiter_told_of_the_end_may_receive_again() -> None:
+    """It fails at once, and does not wait."""
+    inbox = inbox_of()
+    again: list[list[Any]] = []
+    inbox.receive().addErrback(lambda _: again.append(outcome(inbox.receive())))
+    inbox.end(CLOSED)
+    assert [said(each) for each in again] == [[ENDED]]
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+def test_a_waiter_told_of_the_end_may_cancel_the_others(cancelled: int) -> None:
+    """One that is cancelled is told of that and no more; the rest are told of the end."""
+    inbox = inbox_of()
+    waiters = [inbox.receive() for _ in range(3)]
+    seen = [outcome(each, lambda _: waiters[cancelled].cancel()) for each in waiters]
+    inbox.end(CLOSED)
+    expected = [NotConnected, NotConnected, NotConnected]
+    if cancelled:
+        expected[cancelled] = CancelledError
+    assert [[each] for each in expected] == [[type(each) for each in told] for told in seen]
+
+
+# Any order of events -------------------------------------------------------------------------------------------------
+
+SIZES = st.lists(st.integers(0, 90), max_size=4)
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), SIZES),
+        st.tuples(st.just("put_back"), SIZES),
+        st.tuples(st.sampled_from(["receive", "take", "drain", "end"]), st.none()),
+        st.tuples(st.just("cancel"), st.integers(0, 9)),
+    ),
+    max_size=40,
+)
+
+
+class Model:
+    """An inbox as two plain lists, beside the real one; `step` does the same to both and compares them."""
+
+    def __init__(self, high: int, low: int) -> None:
+        self.high, self.low = high, low
+        self.source = Source()
+        self.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), self.source)
+        self.made = 0
+        self.held: list[tuple[bytes, int]] = []
+        self.waiting: list[tuple[Deferred[Any], list[Any], list[Any]]] = []
+        self.told: list[tuple[list[Any], list[Any]]] = []
+        self.calls: list[str] = []
+        self.ended = False
+
+    @property
+    def size(self) -> int:
+        return sum(size + MESSAGE_COST for _, size in self.held)
+
+    def step(self, event: str, argument: Any) -> None:
+        if event in ("put", "put_back"):
+            self.add(event, argument)
+        elif event == "receive":
+            self.receive()
+        elif event == "take" and self.held:
+            assert self.took() == self.inbox.take()
+        elif event == "drain":
+            assert [self.took() for _ in list(self.held)] == list(self.inbox.drain())
+        elif event == "cancel" and self.waiting:
+            deferred, _, expected = self.waiting.pop(argument % len(self.waiting))
+            expected.append(CancelledError)
+            deferred.cancel()
+        elif event == "end":
+            self.ended = True
+            for _, _, expected in self.waiting:
+                expected.append(NotConnected)
+            self.waiting.clear()
+            self.inbox.end(CLOSED)
+
+    def add(self, event: str, sizes: list[int]) -> None:
+        added = [(b"%03d" % (self.made + place) + bytes(size), size + 3) for place, size in enumerate(sizes)]
+        self.made += len(added)
+        self.held = self.held + added if event == "put" else added + self.held
+        while self.held and self.waiting:
+            _, _, expected = self.waiting.pop(0)
+            expected.append(self.took())
+        if self.size > self.high and self.calls[-1:] != ["pause"]:
+            self.calls.append("pause")
+        getattr(self.inbox, event)([message for message, _ in added])
+
+    def took(self) -> bytes:
+        message, _ = self.held.pop(0)
+        if self.size <= self.low and self.calls[-1:] == ["pause"]:
+            self.calls.append("resume")
+        return message
+
+    def receive(self) -> None:
+        deferred = self.inbox.receive()
+        seen: list[Any] = []
+        deferred.addCallbacks(seen.append, lambda failure: seen.append(failure.type))
+        expected: list[Any] = []
+        self.told.append((expected, seen))
+        if self.held:
+            expected.append(self.took())
+        elif self.ended:
+            expected.append(NotConnected)
+        else:
+            self.waiting.append((deferred, seen, expected))
+
+    def compare(self) -> None:
+        assert self.size == self.inbox.size
+        assert len(self.held) == len(self.inbox)
+        assert bool(self.waiting) == self.inbox.awaited
+        assert bool(self.waiting or self.held) == self.inbox.in_use
+        assert self.calls == self.source.calls
+        for expected, seen in self.told:
+            assert expected == seen
+
+
+@given(events=EVENTS, high=st.integers(1, 500), low=st.integers(0, 500))
+def test_it_never_loses_doubles_or_reorders(events: list[tuple[str, Any]], high: int, low: int) -> None:
+    """Whatever happens in whatever order, it is a list of messages and a list of those who wait, with two marks."""
+    model = Model(high, min(low, high))
+    for event in events:
+        model.step(*event)
+        model.compare()
+    model.step("end", None)
+    model.step("drain", None)
+    model.compare()
+    assert (model.inbox.size, model.waiting) == (0, [])
+
+
+def test_what_is_dropped_is_gone() -> None:
+    """Nobody takes it any more; who waits waits on."""
+    inbox = inbox_of(b"a", b"b")
+    assert inbox.drop() == 2
+    assert (inbox.size, len(inbox), inbox.in_use, inbox.drop()) == (0, 0, False, 0)
+    seen = outcome(inbox.receive())
+    put(inbox, b"c")
+    assert seen == [b"c"]

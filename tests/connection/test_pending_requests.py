@@ -1,0 +1,385 @@
+"""Requests and their replies: whose is whose, what becomes of a late one, and the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.connection.pending_requests import ByKey, InOrder, Requests, answer, bound, check_key, requests_by
+from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
+from tests.peers import outcome
+
+CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "end-of-stream", "the peer went"))
+UNDECODABLE = UndecodableMessage("not JSON", message=b"{]")
+KINDS = ["in-order", "by-key"]
+
+
+def first(message: Any) -> Any:
+    """The key of these tests: the first letter; none where that is a dot."""
+    return None if message.startswith(".") else message[0]
+
+
+class Rig:
+    """Requests of one kind, and how many late replies they told of."""
+
+    def __init__(self, kind: str) -> None:
+        self.late = 0
+        self.requests: Requests = requests_by(first if kind == "by-key" else None, self.note_late)
+
+    def note_late(self) -> None:
+        self.late += 1
+
+    def come(self, message: Any) -> bool:
+        """A message comes. Whether it was a reply."""
+        reply = self.requests.take(message)
+        if reply is not None:
+            answer(reply, message)
+        return reply is not None
+
+
+@pytest.fixture(params=KINDS)
+def rig(request: pytest.FixtureRequest) -> Rig:
+    return Rig(request.param)
+
+
+# Both kinds ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_reply_goes_to_its_request(rig: Rig) -> None:
+    """Each is answered once, and then waits no longer."""
+    seen = [outcome(rig.requests.add(message)) for message in ("a?", "b?")]
+    assert len(rig.requests) == 2
+    assert [rig.come(message) for message in ("a!", "b!")] == [True, True]
+    assert seen == [["a!"], ["b!"]]
+    assert (len(rig.requests), rig.late) == (0, 0)
+
+
+def test_a_reply_that_cannot_be_decoded_fails_its_request_in_order() -> None:
+    """The request fails with what could not be decoded, and the next one goes well."""
+    rig = Rig("in-order")
+    seen = [outcome(rig.requests.add(message)) for message in ("a?", "b?")]
+    assert [rig.come(message) for message in (UNDECODABLE, "b!")] == [True, True]
+    assert seen == [[UNDECODABLE], ["b!"]]
+
+
+def test_what_cannot_be_decoded_has_no_key() -> None:
+    """It goes where messages go, and the key function is not asked."""
+    rig = Rig("by-key")
+    seen = outcome(rig.requests.add("a?"))
+    assert (rig.come(UNDECODABLE), seen, rig.late) == (False, [], 0)
+    rig.come("a!")
+    assert seen == ["a!"]
+
+
+def test_a_late_reply_is_dropped_and_told_of(rig: Rig) -> None:
+    """The reply to a cancelled request goes to nobody, and the next reply to its own request."""
+    cancelled = rig.requests.add("a?")
+    seen = [outcome(cancelled), outcome(rig.requests.add("b?"))]
+    cancelled.cancel()
+    assert [rig.come(message) for message in ("a!", "b!")] == [True, True]
+    assert (CancelledError, ["b!"], 1) == (type(seen[0][0]), seen[1], rig.late)
+    assert len(rig.requests) == 0
+
+
+@pytest.mark.parametrize("message", ["a!", UNDECODABLE], ids=["sound", "undecodable"])
+def test_a_late_reply_leaves_no_error_behind(message: Any) -> None:
+    """Even one that cannot be decoded is gone without a word."""
+    rig = Rig("in-order")
+    cancelled = rig.requests.add("a?")
+    outcome(cancelled)
+    cancelled.cancel()
+    assert (rig.come(message), rig.late) == (True, 1)
+
+
+@pytest.mark.parametrize(("kind", "left"), [("in-order", 2), ("by-key", 1)])
+def test_whether_a_cancelled_request_keeps_its_place(kind: str, left: int) -> None:
+    """In order its reply still has to come; by key it is as if it never was."""
+    rig = Rig(kind)
+    cancelled = rig.requests.add("a?")
+    outcome(cancelled)
+    rig.requests.add("b?")
+    cancelled.cancel()
+    cancelled.cancel()
+    assert left == len(rig.requests)
+
+
+def test_a_request_may_be_cancelled_between_its_reply_and_its_answer(rig: Rig) -> None:
+    """What the app does with the messages before the reply may cancel it: it is told of that alone."""
+    reply = rig.requests.add("a?")
+    seen = outcome(reply)
+    taken = rig.requests.take("a!")
+    assert reply is taken
+    other = outcome(rig.requests.add("a again?"))
+    reply.cancel()
+    answer(reply, "a!")
+    assert [CancelledError] == [type(each) for each in seen]
+    rig.come("a again!")
+    assert (other, rig.late) == (["a again!"], 0)
+
+
+def test_a_request_may_follow_in_the_callback_of_the_last(rig: Rig) -> None:
+    """The same key is free again by then."""
+    seen: list[list[Any]] = []
+    rig.requests.add("a1?").addCallback(lambda _: seen.append(outcome(rig.requests.add("a2?"))))
+    rig.come("a1!")
+    rig.come("a2!")
+    assert seen == [["a2!"]]
+
+
+def test_the_end_fails_every_request_once(rig: Rig) -> None:
+    """All that wait are told, in order; a cancelled one is not told again."""
+    replies = [rig.requests.add(message) for message in ("a?", "b?", "c?")]
+    order: list[int] = []
+    seen = [outcome(each, lambda _, number=number: order.append(number)) for number, each in enumerate(replies)]
+    replies[1].cancel()
+    rig.requests.end(CLOSED)
+    rig.requests.end(CLOSED)
+    assert ([CLOSED], CancelledError, [CLOSED]) == (seen[0], type(seen[1][0]), seen[2])
+    assert (order, len(rig.requests)) == ([1, 0, 2], 0)
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+def test_one_that_is_told_of_the_end_may_cancel_another(rig: Rig, cancelled: int) -> None:
+    """The other is told of that, and of nothing else."""
+    replies = [rig.requests.add(message) for message in ("a?", "b?", "c?")]
+    seen = [outcome(each, lambda _: replies[cancelled].cancel()) for each in replies]
+    rig.requests.end(CLOSED)
+    expected: list[type] = [NotConnected] * 3
+    if cancelled:
+        expected[cancelled] = CancelledError
+    assert [[each] for each in expected] == [[type(each) for each in told] for told in seen]
+
+
+# In order ------------------------------------------------------------------------------------------------------------
+
+
+def test_in_order_every_message_is_a_reply_while_one_waits() -> None:
+    """When none waits it is none, and goes where messages go."""
+    rig = Rig("in-order")
+    assert not rig.come(".")
+    seen = outcome(rig.requests.add("a?"))
+    assert [rig.come(message) for message in (".", ".")] == [True, False]
+    assert (seen, rig.late) == (["."], 0)
+
+
+def test_in_order_equal_messages_are_different_requests() -> None:
+    """Cancelling one leaves the other in its place."""
+    rig = Rig("in-order")
+    replies = [rig.requests.add("a?") for _ in range(3)]
+    seen = [outcome(each) for each in replies]
+    replies[1].cancel()
+    for message in ("1", "2", "3"):
+        rig.come(message)
+    assert (["1"], CancelledError, ["3"]) == (seen[0], type(seen[1][0]), seen[2])
+
+
+# By key --------------------------------------------------------------------------------------------------------------
+
+
+def test_by_key_replies_may_come_in_any_order() -> None:
+    """Each finds its request by its key."""
+    rig = Rig("by-key")
+    seen = {letter: outcome(rig.requests.add(f"{letter}?")) for letter in "abc"}
+    for letter in "cab":
+        rig.come(f"{letter}!")
+    assert {letter: [f"{letter}!"] for letter in "abc"} == seen
+
+
+def test_a_message_without_a_key_is_no_reply() -> None:
+    """It is neither answered nor late."""
+    rig = Rig("by-key")
+    rig.requests.add("a?")
+    assert (rig.come("."), rig.late, len(rig.requests)) == (False, 0, 1)
+
+
+def test_a_reply_that_nobody_asked_for_is_late() -> None:
+    """It is dropped and told of, whether anybody waits or not."""
+    rig = Rig("by-key")
+    assert (rig.come("a!"), rig.late) == (True, 1)
+
+
+def test_requests_and_replies_may_have_their_own_keys() -> None:
+    """A pair of functions finds the key of each."""
+    requests = requests_by((lambda message: message["id"], lambda message: message["re"]), lambda: None)
+    seen = outcome(requests.add({"id": 7}))
+    reply = requests.take({"re": 7})
+    answer(reply, {"re": 7})
+    assert seen == [{"re": 7}]
+
+
+@pytest.mark.parametrize("falsy", [0, "", False, ()])
+def test_a_falsy_key_is_a_key(falsy: Any) -> None:
+    """Only `None` is none."""
+    requests = ByKey(lambda message: falsy, lambda message: falsy, lambda: None)
+    assert requests.add("a?") is requests.take("a!")
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (".?", "this message has no key, so no reply could be known as its own; use send()"),
+        ("a?", "a request with the key 'a' waits already; give each its own"),
+    ],
+)
+def test_a_request_that_could_not_be_answered_is_refused(message: str, text: str) -> None:
+    """One without a key, or with the key of another, is not sent, and the other goes on waiting."""
+    rig = Rig("by-key")
+    seen = outcome(rig.requests.add("a first?"))
+    with pytest.raises(UnsendableMessage) as caught:
+        rig.requests.add(message)
+    assert text == str(caught.value)
+    rig.come("a!")
+    assert (seen, len(rig.requests)) == (["a!"], 0)
+
+
+def test_a_key_is_free_again_after_its_request() -> None:
+    """Answered or cancelled, it can be used again."""
+    rig = Rig("by-key")
+    cancelled = rig.requests.add("a?")
+    outcome(cancelled)
+    cancelled.cancel()
+    for _ in range(2):
+        seen = outcome(rig.requests.add("a?"))
+        rig.come("a!")
+        assert seen == ["a!"]
+
+
+def test_what_a_key_function_raises_is_its_own() -> None:
+    """Nothing is added and nothing taken by a function that fails."""
+    requests = requests_by(lambda message: message["id"], lambda: None)
+    for method in (requests.add, requests.take):
+        with pytest.raises(KeyError):
+            method({})
+    assert len(requests) == 0
+
+
+def test_a_key_without_a_hash_is_refused() -> None:
+    """What has no hash can be looked up nowhere."""
+    requests = requests_by(lambda message: [], lambda: None)
+    with pytest.raises(TypeError):
+        requests.add("a?")
+    assert len(requests) == 0
+
+
+# The setting ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "kind"), [(None, InOrder), (first, ByKey), ((first, first), ByKey)])
+def test_the_key_says_how_replies_are_matched(key: Any, kind: type) -> None:
+    """Without one in order, with one, or a pair, by key; the setting is passed on as it is."""
+    assert kind is type(requests_by(check_key(key), lambda: None))
+    assert key is check_key(key)
+
+
+@pytest.mark.parametrize("key", ["id", 0, False, (), (first,), (first, first, first), (first, "id"), [first, first]])
+def test_what_can_be_no_key_is_refused(key: Any) -> None:
+    """The text names it and says what it takes."""
+    with pytest.raises(InvalidOption) as caught:
+        check_key(key)
+    assert str(caught.value).startswith(f"key={key!r}: takes a function")
+
+
+# The timeout ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_times_out(rig: Rig) -> None:
+    """It fails with its timer and its seconds, once they are over, and its late reply goes as a cancelled one's."""
+    clock = Clock()
+    seen = outcome(bound(rig.requests.add("a?"), 5, clock))
+    clock.advance(4.999)
+    assert seen == []
+    clock.advance(0.001)
+    assert [(TimedOut, "request", 5)] == [(type(each), each.timer, each.seconds) for each in seen]
+    assert (rig.come("a!"), rig.late, 1) == (True, 1, len(seen))
+
+
+@pytest.mark.parametrize("ending", ["answered", "cancelled", "ended"])
+def test_no_timer_is_left_of_a_request_that_is_over(rig: Rig, ending: str) -> None:
+    """However it comes to its end, its timer is stopped."""
+    clock = Clock()
+    reply = bound(rig.requests.add("a?"), 5, clock)
+    seen = outcome(reply)
+    {"answered": lambda: rig.come("a!"), "cancelled": reply.cancel, "ended": lambda: rig.requests.end(CLOSED)}[ending]()
+    assert (clock.getDelayedCalls(), len(seen)) == ([], 1)
+
+
+@pytest.mark.parametrize(("seconds", "clock"), [(0, Clock()), (5, None)], ids=["no-limit", "no-clock"])
+def test_a_request_without_a_limit_or_a_clock_waits(rig: Rig, seconds: float, clock: Clock | None) -> None:
+    """Its Deferred is the reply's own, and no timer runs."""
+    reply = rig.requests.add("a?")
+    assert reply is bound(reply, seconds, clock)
+    assert clock is None or clock.getDelayedCalls() == []
+
+
+# Any order of events -------------------------------------------------------------------------------------------------
+
+EVENTS = st.lists(st.tuples(st.sampled_from(["add", "cancel", "come"]), st.integers(0, 5)), max_size=40)
+
+
+@given(events=EVENTS)
+def test_in_order_no_reply_goes_to_another_request(events: list[tuple[str, int]]) -> None:
+    """Whatever is cancelled when, the n-th reply is the n-th request's."""
+    rig = Rig("in-order")
+    replies: list[Deferred[Any]] = []
+    seen: list[list[Any]] = []
+    expected: list[list[Any]] = []
+    come = late = 0
+    for event, number in events:
+        if event == "add":
+            replies.append(rig.requests.add("?"))
+            seen.append(outcome(replies[-1]))
+            expected.append([])
+        elif event == "cancel" and number < len(replies):
+            expected[number] = expected[number] or [CancelledError]
+            replies[number].cancel()
+        elif event == "come":
+            assert (come < len(replies)) == rig.come(str(come))
+            if come < len(replies):
+                late += bool(expected[come])
+                expected[come] = expected[come] or [str(come)]
+                come += 1
+        assert expected == [[each if isinstance(each, str) else type(each) for each in told] for told in seen]
+        assert (len(replies) - come, late) == (len(rig.requests), rig.late)
+
+
+@given(events=EVENTS)
+def test_by_key_no_reply_goes_to_another_request(events: list[tuple[str, int]]) -> None:
+    """Whatever is cancelled when, a reply is that of the one request with its key that waits."""
+    rig = Rig("by-key")
+    waiting: dict[int, tuple[Deferred[Any], list[Any]]] = {}
+    late = 0
+    for event, key in events:
+        if event == "add" and key not in waiting:
+            reply = rig.requests.add(str(key))
+            waiting[key] = reply, outcome(reply)
+        elif event == "cancel" and key in waiting:
+            reply, seen = waiting.pop(key)
+            reply.cancel()
+            assert [CancelledError] == [type(each) for each in seen]
+        elif event == "come":
+            rig.come(str(key))
+            late += key not in waiting
+            assert [str(key)] == waiting.pop(key, (None, [str(key)]))[1]
+        assert (len(waiting), late) == (len(rig.requests), rig.late)
+        assert all(seen == [] for _, seen in waiting.values())
+
+
+def test_a_reply_whose_key_has_no_hash_is_nobodys() -> None:
+    """The peer chose it: it is counted as late, and is no failure of the app."""
+    late: list[None] = []
+    requests = ByKey(lambda message: message["id"], lambda message: message["id"], lambda: late.append(None))
+    seen = outcome(requests.add({"id": 1}))
+    for key in ([1], {"a": 1}, (1, [2])):
+        reply = requests.take({"id": key})
+        assert reply is not None
+        assert reply.called
+    assert len(late) == 3
+    assert seen == []
+    answer(requests.take({"id": 1}) or Deferred(), "found")
+    assert seen == ["found"]

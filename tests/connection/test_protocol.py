@@ -1,0 +1,448 @@
+"""What a connection does of itself: it opens, which with TLS takes a while; its waits end it; its heart beats."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from tcpapp import Limits, MessageClientFactory, MessageServerFactory, State, Telemetry, Timeouts, conversation
+from tcpapp.apps import echo
+from tcpapp.codecs import Json
+from tcpapp.connection.settings import Settings
+from tcpapp.errors import InvalidOption, NotConnected
+from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
+from tcpapp.testing.wire import Wire
+from tests.peers import Peer, Switch, joined, outcome, stalled
+
+# What the peer of a server owes it -----------------------------------------------------------------------------------
+
+
+def ended(peer: Peer) -> tuple[str, float | None]:
+    """Why the connection ended, and the limit that it was."""
+    if peer.connection.state is not State.CLOSED:
+        peer.leaves()
+    return peer.reason.rule, peer.reason.limit
+
+
+def test_a_client_that_says_nothing_is_closed() -> None:
+    """After ``first_message`` seconds; what it began to say is not enough."""
+    peer = Peer(echo, timeouts=Timeouts(first_message=5, frame=0))
+    peer.says(b"hel")
+    peer.clock.advance(4.9)
+    assert not peer.closing
+    peer.clock.advance(0.1)
+    assert peer.closing
+    assert ended(peer) == ("first-message-timeout", 5)
+
+
+def test_a_client_that_is_spoken_to_first_may_listen() -> None:
+    """A greeting is enough."""
+
+    class Greeter:
+        def opened(self, connection: Any) -> bytes:
+            return b"welcome"
+
+    peer = Peer(Greeter(), timeouts=Timeouts(first_message=5))
+    peer.clock.advance(5)
+    assert not peer.closing
+
+
+def test_a_message_that_does_not_end_ends_the_connection() -> None:
+    """A byte now and then resets nothing; what came before it is answered."""
+    app = Switch()
+    peer = Peer(app, timeouts=Timeouts(frame=10))
+    peer.says(b"whole\nhal")
+    for _ in range(9):
+        peer.clock.advance(1)
+        peer.says(b"f")
+    assert not peer.paused
+    peer.clock.advance(1)
+    assert peer.paused
+    app.pending[0].callback(b"answer")
+    assert peer.hears() == b"answer\n"
+    assert ended(peer) == ("frame-timeout", 10)
+
+
+def test_a_message_that_is_left_out_has_its_time_too() -> None:
+    """One that never ends is no way around it."""
+    peer = Peer(echo, "line:max=4:oversize=skip", timeouts=Timeouts(frame=10))
+    for _ in range(10):
+        peer.says(b"too long ")
+        peer.clock.advance(1)
+    assert ended(peer) == ("frame-timeout", 10)
+
+
+def test_a_connection_on_which_nothing_passes_is_closed() -> None:
+    """Messages and their answers keep it; then it is idle."""
+    peer = Peer(echo, timeouts=Timeouts(idle=10))
+    for _ in range(5):
+        peer.says(b"here\n")
+        peer.clock.advance(9)
+    assert not peer.closing
+    peer.clock.advance(1)
+    assert ended(peer) == ("idle", 10)
+
+
+def test_what_the_app_sends_keeps_a_connection_whose_peer_is_silent() -> None:
+    """A subscriber need not say anything; with ``idle_read`` it has to."""
+    listener, owing = (Peer(echo, timeouts=Timeouts(idle=10, idle_read=each, first_message=0)) for each in (0, 15))
+    for _ in range(3):
+        for peer in (listener, owing):
+            peer.clock.advance(9)
+            if peer.connection.state is State.OPEN:
+                peer.connection.send(b"news")
+    assert not listener.closing
+    assert ended(owing) == ("idle", 15)
+
+
+def test_a_peer_to_whom_nothing_is_sent_may_be_closed() -> None:
+    """With ``idle_write``, whatever it says itself."""
+    peer = Peer(lambda message, connection: None, timeouts=Timeouts(idle_write=10))
+    for _ in range(10):
+        peer.says(b"hello?\n")
+        peer.clock.advance(1)
+    assert ended(peer) == ("idle", 10)
+
+
+def test_a_peer_that_waits_for_the_app_is_not_idle() -> None:
+    """Its time begins with the answer."""
+    app = Switch()
+    peer = Peer(app, timeouts=Timeouts(idle=10, answer=0))
+    peer.says(b"a hard one\n")
+    peer.clock.advance(100)
+    assert not peer.closing
+    app.pending[0].callback(None)
+    peer.clock.advance(9)
+    assert not peer.closing
+    peer.clock.advance(1)
+    assert ended(peer) == ("idle", 10)
+
+
+def test_a_peer_whose_messages_wait_is_not_idle() -> None:
+    """Nor one of whom we do not read."""
+    peer = Peer(timeouts=Timeouts(idle=10, frame=10, first_message=0), limits=Limits(inbox_high=100, inbox_low=50))
+    peer.says(b"x" * 100 + b"\nhalf")
+    assert peer.paused
+    peer.clock.advance(100)
+    assert not peer.closing
+    peer.connection.receive()
+    assert not peer.paused
+    peer.clock.advance(9)
+    assert not peer.closing
+    peer.clock.advance(1)
+    assert peer.closing or peer.connection._ending.no_more_input
+
+
+def test_a_client_owes_a_server_no_first_message_and_a_server_a_client_none() -> None:
+    """A connection that a client holds may be silent for ever, unless it asks for more."""
+    for timeouts in (Timeouts(), Timeouts(idle_read=10)):
+        transport = joined(MessageClientFactory(timeouts=timeouts))
+        transport.reactor.advance(10_000)
+        assert transport.disconnecting == bool(timeouts.idle_read)
+
+
+def test_an_app_that_does_not_answer_ends_its_connection() -> None:
+    """Its Deferred is cancelled, so that it can stop what it does; that is no failure of the app's."""
+    cancelled: list[Deferred[Any]] = []
+    peer = Peer(lambda message, connection: Deferred(cancelled.append), timeouts=Timeouts(answer=10))
+    peer.says(b"1\n2\n")
+    peer.clock.advance(10)
+    assert (len(cancelled), peer.closing) == (1, True)
+    assert ended(peer) == ("answer-timeout", 10)
+    assert peer.told(AppFailed) == []
+
+
+def test_a_coroutine_that_does_not_answer_is_cancelled() -> None:
+    """What it waits for is, and it may clean up."""
+    told: list[str] = []
+
+    async def app(message: bytes, connection: Any) -> bytes:
+        try:
+            return await Deferred()
+        except CancelledError:
+            told.append("cancelled")
+            raise
+
+    peer = Peer(app, timeouts=Timeouts(answer=10))
+    peer.says(b"1\n")
+    peer.clock.advance(10)
+    assert told == ["cancelled"]
+    assert ended(peer) == ("answer-timeout", 10)
+
+
+def test_an_app_that_cannot_be_cancelled_harms_nobody() -> None:
+    """What its canceller raises is its failure, and told."""
+
+    def cancel(deferred: Deferred[Any]) -> None:
+        raise ValueError("not me")
+
+    peer = Peer(lambda message, connection: Deferred(cancel), timeouts=Timeouts(answer=10))
+    peer.says(b"1\n")
+    peer.clock.advance(10)
+    assert [type(each.failure.value) for each in peer.told(AppFailed)] == [ValueError]
+    assert ended(peer) == ("answer-timeout", 10)
+
+
+def test_each_answer_has_its_own_time() -> None:
+    """However long they take together."""
+    app = Switch()
+    peer = Peer(app, timeouts=Timeouts(answer=10))
+    peer.says(b"1\n2\n3\n")
+    for number in range(3):
+        peer.clock.advance(9)
+        app.pending[number].callback(b"yes")
+    peer.clock.advance(100)
+    assert peer.hears() == b"yes\n" * 3
+    assert not peer.closing
+
+
+def test_a_peer_that_does_not_take_its_answers_is_cut() -> None:
+    """After ``send_progress`` seconds in which it took nothing."""
+    peer = stalled(lambda message, connection: b"x" * 100_000, timeouts=Timeouts(send_progress=10))
+    peer.says(b"1\n")
+    peer.clock.advance(10)
+    assert peer.transport.aborted
+    peer.resets()
+    assert ended(peer) == ("send-stalled", 10)
+
+
+# The greatest age ----------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_of_age_finishes_what_is_in_hand() -> None:
+    """Then it is closed, well."""
+    app = Switch()
+    peer = Peer(app, timeouts=Timeouts(max_age=100, answer=0), limits=Limits(age_jitter=0))
+    peer.says(b"1\n")
+    peer.clock.advance(100)
+    peer.slips_in(b"2\n")
+    assert not peer.closing
+    app.pending[0].callback(b"one")
+    assert peer.hears() == b"one\n"
+    assert ended(peer) == ("max-age", 100)
+    assert peer.reason.clean
+
+
+def test_what_is_in_hand_then_has_the_time_of_a_drain() -> None:
+    """And no more."""
+    peer = Peer(Switch(), timeouts=Timeouts(max_age=100, answer=0, drain=7, half_close=1), limits=Limits(age_jitter=0))
+    peer.says(b"1\n")
+    peer.clock.advance(100)
+    peer.clock.advance(6.9)
+    assert not peer.transport.aborted
+    peer.clock.advance(0.1)
+    assert peer.transport.aborted
+    peer.resets()
+    assert ended(peer) == ("drain-over", 7)
+
+
+def test_those_that_opened_together_do_not_end_together() -> None:
+    """Each has an age of its own, within the jitter, drawn from where it was said to be drawn from."""
+    ages = []
+    for seed in range(50):
+        peer = Peer(
+            echo,
+            timeouts=Timeouts(max_age=100, idle=0, first_message=0),
+            limits=Limits(age_jitter=20),
+            random=Random(seed),
+        )
+        ages.append(peer.connection._deadlines.ends("max_age"))
+    assert 80 <= min(ages) < 90
+    assert 110 < max(ages) <= 120
+
+
+# Heartbeats ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_peer_is_sent_heartbeats_and_given_up() -> None:
+    """After the number that it may miss; those who wait are told why."""
+    peer = Peer(None, heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, first_message=0))
+    waiting = outcome(peer.connection.receive())
+    for _ in range(29):
+        peer.clock.advance(1)
+    assert (peer.hears(), peer.transport.aborted) == (b"ping\nping\n", False)
+    peer.clock.advance(1)
+    assert peer.transport.aborted
+    peer.resets()
+    assert ended(peer) == ("heartbeat-missed", 30)
+    assert [NotConnected] == [type(each) for each in waiting]
+
+
+def test_a_client_sends_heartbeats_too() -> None:
+    """Any traffic is an answer."""
+    transport = joined(MessageClientFactory(heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, frame=0)))
+    for _ in range(10):
+        transport.reactor.advance(10)
+        transport.receive(b"po")
+    assert transport.value() == b"ping\n" * 10
+    assert transport.connection.state is State.OPEN
+
+
+def test_a_heartbeat_may_be_made_for_each_connection() -> None:
+    """By a function, which may also have nothing to say; with a codec it is a value."""
+    numbers = iter([{"ping": 1}, None, {"ping": 2}])
+    peer = Peer(
+        None,
+        codec=Json(),
+        heartbeat=lambda connection: next(numbers),
+        timeouts=Timeouts(heartbeat=10, first_message=0),
+        limits=Limits(heartbeats_missed=9),
+    )
+    for _ in range(3):
+        peer.clock.advance(10)
+    assert peer.hears() == b'{"ping":1}\n{"ping":2}\n'
+
+
+def test_a_peer_that_does_not_read_is_sent_no_heartbeats() -> None:
+    """They would only be more that it does not read."""
+    peer = stalled(heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, send_progress=0, first_message=0))
+    peer.connection.send(b"x" * 100_000)
+    before = peer.connection._outbox.unsent
+    peer.clock.advance(10)
+    assert before == peer.connection._outbox.unsent
+
+
+def test_a_heartbeat_that_fails_is_the_apps_failure() -> None:
+    """Its connection is closed, and it is told."""
+
+    def heartbeat(connection: Any) -> bytes:
+        raise ValueError("no pulse")
+
+    peer = Peer(echo, heartbeat=heartbeat, timeouts=Timeouts(heartbeat=10))
+    peer.clock.advance(10)
+    assert len(peer.told(AppFailed)) == 1
+    assert ended(peer)[0] == "app-failed"
+
+
+@pytest.mark.parametrize(("heartbeat", "codec"), [("text", None), (b"two\nlines", None), (object(), "json")])
+def test_a_heartbeat_that_cannot_be_sent_is_refused_at_once(heartbeat: Any, codec: str | None) -> None:
+    """Before anything is opened."""
+    with pytest.raises(InvalidOption, match=r"^heartbeat="):
+        Settings(None, heartbeat=heartbeat, codec=codec)
+
+
+# Opening over TLS ----------------------------------------------------------------------------------------------------
+
+# What Twisted itself does with pyOpenSSL.
+tls = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+
+
+class Secured:
+    """A server's connection and a client's, between which TLS is about to be set up; and what the app sees of it."""
+
+    def __init__(self, certificates: Any, *, timeouts: Timeouts | None = None, trusting: bool = True) -> None:
+        self.told: list[str] = []
+        self.events: list[Any] = []
+        self.clock = Clock()
+        app = self
+        options: dict[str, Any] = {"timeouts": timeouts, "telemetry": Telemetry(self.events.append)}
+        self.factory = MessageServerFactory(app, **options)
+        self.server: Any = self.factory.buildProtocol(None)
+        self.client: Any = MessageClientFactory(timeouts=timeouts, telemetry=Telemetry()).buildProtocol(None)
+        contexts = certificates.server_options(), certificates.client_options("localhost" if trusting else "liar")
+        self.wire = Wire(self.server, self.client, clock=self.clock, tls=contexts, latency=1.0)
+
+    def opened(self, connection: Any) -> None:
+        self.told.append("opened")
+
+    def received(self, message: bytes, connection: Any) -> bytes:
+        return message.upper()
+
+    def closed(self, connection: Any, reason: Any) -> None:
+        self.told.append(reason.rule)
+
+
+@tls
+def test_an_app_is_told_of_its_connection_once_tls_is_set_up(tls_certificates: Any) -> None:
+    """Until then nothing can be sent, and the connection takes a place already."""
+    line = Secured(tls_certificates)
+    states = [each.state for each in (line.server, line.client)]
+    assert (states, line.told, len(line.factory.connections)) == ([State.OPENING] * 2, [], 0)
+    assert len(line.factory.admission) == 1
+    early, when_open = outcome(line.client.send(b"early")), outcome(line.client.when_open())
+    assert ([NotConnected], []) == ([type(each) for each in early], when_open)
+    line.clock.pump([1.0] * 4)
+    assert (line.told, when_open, len(line.factory.connections)) == (["opened"], [line.client], 1)
+    assert [Opened] == [type(each) for each in line.events]
+    reply = outcome(line.client.request(b"hello"))
+    line.clock.pump([1.0] * 3)
+    assert reply == [b"HELLO"]
+
+
+@tls
+def test_a_handshake_that_does_not_end_is_cut(tls_certificates: Any) -> None:
+    """The app knows nothing of it; it is told with its reason, and its place is free again."""
+    line = Secured(tls_certificates, timeouts=Timeouts(tls_handshake=0.5))
+    when_open = outcome(line.server.when_open())
+    line.clock.pump([0.5] * 9)
+    [event] = line.events
+    assert (type(event), event.reason.rule, event.reason.limit) == (NeverOpened, "tls-handshake-timeout", 0.5)
+    assert (line.told, len(line.factory.admission)) == ([], 0)
+    assert [event.reason] == [each.reason for each in when_open]
+    assert line.clock.getDelayedCalls() == []
+
+
+@tls
+def test_a_handshake_may_take_for_ever_where_there_is_no_limit(tls_certificates: Any) -> None:
+    """0 is no limit."""
+    line = Secured(tls_certificates, timeouts=Timeouts(tls_handshake=0))
+    assert line.server._deadlines.started == ()
+
+
+@tls
+def test_a_handshake_that_fails_tells_who_waited(tls_certificates: Any) -> None:
+    """With the error of the library that refused it; nobody's app is told."""
+    line = Secured(tls_certificates, trusting=False)
+    when_open = outcome(line.client.when_open())
+    line.clock.pump([1.0] * 6)
+    [error] = when_open
+    assert "liar" in str(error)
+    assert line.told == []
+
+
+@tls
+@pytest.mark.parametrize("how", ["close", "drain", "abort"])
+def test_what_is_not_open_yet_is_cut_when_it_is_to_end(tls_certificates: Any, how: str) -> None:
+    """There is nothing to flush or to finish."""
+    line = Secured(tls_certificates)
+    getattr(line.server, how)()
+    line.clock.pump([1.0] * 4)
+    assert line.server.state is State.CLOSED
+    assert line.told == []
+    assert not any(isinstance(each, Closed) for each in line.events)
+
+
+@tls
+def test_a_server_that_drains_cuts_those_who_set_up_tls(tls_certificates: Any) -> None:
+    """They are waited for as all others are, and are none of those that had to be cut."""
+    line = Secured(tls_certificates)
+    drained = outcome(line.factory.drain())
+    line.clock.pump([1.0] * 4)
+    assert drained == [0]
+
+
+def test_a_handshake_after_the_opening_opens_nothing_again() -> None:
+    """As one that an upgrade in mid-conversation makes."""
+    peer = Peer(echo)
+    peer.connection.handshakeCompleted()
+    assert len(peer.told(Opened)) == 1
+
+
+def test_a_conversation_may_be_idle() -> None:
+    """It is told so by what it waits for."""
+    told: list[Any] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        try:
+            await connection.receive()
+        except NotConnected as error:
+            told.append(error.reason.rule)
+
+    peer = Peer(talk, timeouts=Timeouts(idle=10, first_message=0))
+    peer.clock.advance(10)
+    assert told == ["idle"]

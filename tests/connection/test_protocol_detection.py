@@ -1,0 +1,57 @@
+"""What speaks on the other side: known beginnings are named, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tcpapp import Timeouts
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.connection.protocol_detection import MOST, hint, hinted
+from tests.peers import Peer
+
+CAUSE = CloseReason(EndedBy.US, "malformed-frame", "no frame begins so")
+
+BEGINNINGS = {
+    b"\x16\x03\x01\x02\x00\x01": "TLS",
+    b"GET /index.html HTTP/1.1\r\n": "HTTP",
+    b"PRI * HTTP/2.0\r\n\r\n": "HTTP/2",
+    b"HTTP/1.1 400 Bad Request\r\n": "is the other end a server",
+    b"AMQP\x00\x00\x09\x01": "AMQP",
+    b"SSH-2.0-OpenSSH_9.6\r\n": "SSH",
+    b"PROXY UNKNOWN\r\n": "version 1",
+    b"\r\n\r\n\x00\r\nQUIT\n\x21\x11": "version 2",
+    b"\x10\x10\x00\x04MQTT\x04": "MQTT",
+    b"*1\r\n$4\r\nPING\r\n": "Redis",
+}
+
+
+@pytest.mark.parametrize(("beginning", "meaning"), BEGINNINGS.items())
+def test_a_beginning_that_is_known_is_named(beginning: bytes, meaning: str) -> None:
+    """By no more of it than may be asked for."""
+    assert meaning in (hint(beginning[:MOST]) or "")
+
+
+@pytest.mark.parametrize("beginning", [b"", b"hello\n", b"GETTING THERE", b"\x00\x00\x00\x05hello", b"{}", b"\x16\x04"])
+def test_what_is_not_known_has_no_hint(beginning: bytes) -> None:
+    """A guess that is wrong is worse than none."""
+    assert hint(beginning) is None
+    assert hinted(CAUSE, beginning) is CAUSE
+
+
+def test_a_hint_goes_with_the_reason() -> None:
+    """Which is as it was, but for what it says to people."""
+    found = hinted(CAUSE, b"AMQP\x00\x00\x09\x01")
+    assert (found.rule, found.detail.startswith("no frame begins so; it begins as an AMQP client")) == (
+        CAUSE.rule,
+        True,
+    )
+
+
+def test_a_message_that_does_not_end_is_looked_at_too() -> None:
+    """A TLS client waits for an answer that a port without TLS never gives."""
+    for wait, rule in (("frame", "frame-timeout"), ("first_message", "first-message-timeout")):
+        peer = Peer(None, timeouts=Timeouts(**{"frame": 0, "first_message": 0, wait: 5}))
+        peer.says(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        peer.clock.advance(5)
+        peer.leaves()
+        assert (peer.reason.rule, "TLS" in peer.reason.detail) == (rule, True)

@@ -1,0 +1,213 @@
+"""What the connections of one factory have in common: the defaults, and what is refused before anything is opened."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from random import Random
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from tcpapp import telemetry as told
+from tcpapp.codecs import Json, Text
+from tcpapp.connection.handlers import Handlers
+from tcpapp.connection.settings import CHANGEABLE, SET_OF, Options, Settings
+from tcpapp.errors import InvalidFraming, InvalidOption
+from tcpapp.framing import Lines, Netstrings
+from tcpapp.limits import Limits, Policies, Timeouts
+from tcpapp.limits.networks import Networks
+from tcpapp.telemetry import LateReply, Telemetry
+
+
+def echo(message, connection):
+    return message
+
+
+def test_every_setting_has_a_default() -> None:
+    """Lines of bytes, no app, and all limits and timeouts on."""
+    settings = Settings()
+    assert (None, Lines, None, None, None) == (
+        settings.app,
+        type(settings.framing),
+        settings.codec,
+        settings.key,
+        settings.clock,
+    )
+    assert (Limits(), Timeouts()) == (settings.limits, settings.timeouts)
+    handlers = settings.handlers()
+    assert [getattr(handlers, name) for name in Handlers.__slots__] == [None] * 6
+
+
+def test_every_setting_is_kept() -> None:
+    """What is given is what there is, under the same name."""
+    given: dict[str, Any] = {
+        "app": echo,
+        "framing": Netstrings(),
+        "codec": Json(),
+        "limits": Limits(max_requests=1),
+        "timeouts": Timeouts(grace=1),
+        "key": len,
+        "clock": Clock(),
+        "telemetry": Telemetry(),
+        "networks": Networks(deny=["192.0.2.0/24"]),
+        "policies": Policies(full="wait"),
+        "proxies": Networks(allow=["10.0.0.0/8"]),
+        "heartbeat": {"ping": 1},
+        "random": Random(1),
+    }
+    settings = Settings(**given)
+    assert given == {name: getattr(settings, name) for name in given}
+    assert set(Options.__annotations__) == set(given) - {"app", "framing"}
+
+
+def test_every_option_may_be_none() -> None:
+    """`None` is the default of each, as if it was not given."""
+    given, default = Settings(**dict.fromkeys(Options.__annotations__)), Settings()  # type: ignore[misc]
+    for name in Options.__annotations__:
+        assert type(getattr(default, name)) is type(getattr(given, name))
+    assert (Limits(), Timeouts()) == (given.limits, given.timeouts)
+
+
+def test_specs_are_read() -> None:
+    """A framing and a codec may be given as their specs."""
+    settings = Settings(None, "netstring:max=10", codec="text")
+    assert (Netstrings, 10, Text) == (type(settings.framing), settings.framing.max, type(settings.codec))
+
+
+def test_the_app_speaks_the_codec() -> None:
+    """What `handlers` gives makes bytes of its replies."""
+    assert Settings(echo, codec="json").handlers().received(b"[1]", None) == b"[1]"
+
+
+def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no telemetry is given, it is a log alone that is told, for each factory anew."""
+    events: list[Any] = []
+    monkeypatch.setattr("tcpapp.connection.settings.CalmLog", lambda: events.append)
+    settings = Settings()
+    event = LateReply(None)  # type: ignore[arg-type]
+    settings.telemetry.tell(event)
+    assert ([event], True) == (events, bool(settings.telemetry))
+    assert settings.telemetry is not Settings().telemetry
+
+
+def test_no_event_is_made_of_a_near_limit_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks first."""
+    monkeypatch.setattr("tcpapp.connection.settings.LimitNear", None)  # to make one would raise
+    Settings(telemetry=Telemetry()).alarm("max_buffered", 80, 100)
+
+
+def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
+    """One that was given is not replaced by the log, although it is false."""
+    silent = Telemetry()
+    assert (silent, False) == (Settings(telemetry=silent).telemetry, bool(silent))
+
+
+# What can change ------------------------------------------------------------------------------------------------------
+
+
+def test_single_values_change_by_their_names() -> None:
+    """All others stay as they are, in whichever set they are."""
+    settings = Settings(limits=Limits(max_connections=10, message_rate=5), timeouts=Timeouts(grace=1))
+    settings.change(message_rate=3, idle=7, full="wait", max_buffered=1000)
+    assert settings.limits == Limits(max_connections=10, message_rate=3, max_buffered=1000)
+    assert (settings.timeouts, settings.policies) == (Timeouts(grace=1, idle=7), Policies(full="wait"))
+    assert settings.memory.limit == 1000
+
+
+def test_values_that_hold_together_change_together() -> None:
+    """Whichever of them is named first."""
+    for names in (("inbox_high", "inbox_low"), ("inbox_low", "inbox_high")):
+        settings = Settings(limits=Limits(inbox_high=100, inbox_low=50))
+        settings.change(**{name: {"inbox_high": 10, "inbox_low": 5}[name] for name in names})
+        assert settings.limits == Limits(inbox_high=10, inbox_low=5)
+
+
+def test_a_whole_set_takes_the_place_of_the_one_there_is() -> None:
+    """What it does not name has its default, and not what there was; a value beside it is changed in the new one."""
+    settings = Settings(limits=Limits(max_connections=10, message_rate=5))
+    settings.change(limits=Limits(byte_rate=100), max_unsent=1000, timeouts=None)
+    assert settings.limits == Limits(byte_rate=100, max_unsent=1000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"max_connections": 5, "idle": -1}, InvalidOption, "idle=-1: takes a number of seconds"),
+        ({"max_connections": 0, "idle": 1}, InvalidOption, "max_connections=0: takes a whole number"),
+        ({"max_connections": None}, InvalidOption, "max_connections=None: takes a whole number"),
+        ({"max_connections": 5, "full": "maybe"}, InvalidOption, "full='maybe': takes refuse or reset or wait"),
+        ({"inbox_low": 100_000}, InvalidOption, "inbox_low"),
+        ({"max_connections": 5, "limits": 7}, InvalidOption, "limits=7: takes a Limits"),
+        ({"max_connections": 5, "networks": {}}, InvalidOption, "networks={}: takes a Networks"),
+        (
+            {"idle": 5, "max_conections": 5},
+            TypeError,
+            "max_conections: there is no such setting to change; did you mean 'max_connections'?",
+        ),
+        ({"codec": "json"}, TypeError, "codec: there is no such setting to change"),
+    ],
+)
+def test_all_changes_hold_or_none(changes: dict[str, Any], error: type[Exception], text: str) -> None:
+    """The error names the one that cannot be."""
+    settings = Settings(limits=Limits(message_rate=5))
+    before = [getattr(settings, name) for name in CHANGEABLE]
+    with pytest.raises(error) as caught:
+        settings.change(**changes)
+    assert text in str(caught.value)
+    assert all(getattr(settings, name) is each for name, each in zip(CHANGEABLE, before, strict=True))
+    assert settings.memory.limit == settings.limits.max_buffered
+
+
+def test_every_value_has_a_name_of_its_own() -> None:
+    """No name stands in two sets, nor is it that of a set."""
+    names = [each.name for kind in (Limits, Timeouts, Policies) for each in fields(kind)]
+    assert sorted([*SET_OF, *CHANGEABLE]) == sorted({*names, *CHANGEABLE})
+    assert len(names) == len(SET_OF)
+
+
+# What cannot be -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ({"framing": "no-such"}, InvalidFraming, "no-such"),
+        ({"codec": "no-such"}, InvalidOption, "no-such"),
+        ({"limits": 5}, InvalidOption, "limits=5: takes a Limits"),
+        ({"limits": Timeouts()}, InvalidOption, f"limits={Timeouts()!r}: takes a Limits"),
+        ({"limits": Limits}, InvalidOption, f"limits={Limits!r}: takes a Limits"),
+        ({"limits": 0}, InvalidOption, "limits=0: takes a Limits"),
+        ({"timeouts": {"grace": 1}}, InvalidOption, "timeouts={'grace': 1}: takes a Timeouts"),
+        ({"telemetry": False}, InvalidOption, "telemetry=False: takes a Telemetry"),
+        ({"telemetry": told.log}, InvalidOption, f"telemetry={told.log!r}: takes a Telemetry"),
+        ({"key": "id"}, InvalidOption, "key='id': takes a function"),
+        ({"app": 5}, InvalidOption, "5 is no app"),
+        (
+            {"limit": Limits()},
+            TypeError,
+            "unknown argument 'limit': there are codec, limits, timeouts, policies, key, clock,",
+        ),
+        ({"zeal": 1, "aim": 1}, TypeError, "unknown argument 'aim': there are codec,"),
+    ],
+    ids=[
+        "framing",
+        "codec",
+        "limits",
+        "timeouts-for-limits",
+        "a-class",
+        "falsy-limits",
+        "timeouts",
+        "falsy-telemetry",
+        "a-listener",
+        "key",
+        "app",
+        "misspelt",
+        "two-unknown",
+    ],
+)
+def test_what_cannot_be_is_refused(given: dict[str, Any], error: type[Exception], text: str) -> None:
+    """At once, by an error that names the setting and says what it takes."""
+    with pytest.raises(error) as caught:
+        Settings(**given)
+    assert text in str(caught.value)

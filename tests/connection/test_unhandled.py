@@ -1,0 +1,274 @@
+"""The end of a connection is no unhandled error: it is counted, told to who asks, and logged for no Deferred."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.ssl import optionsForClientTLS
+
+from tcpapp import Client, MessageProtocol, Pool, Timeouts, aio
+from tcpapp.apps import echo
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.connection.unhandled import failed, unlogged
+from tcpapp.errors import MaybeSent, NeverSent, NotConnected, TimedOut, UnsendableMessage
+from tcpapp.telemetry import Closed
+from tests.peers import Hosts, Peer, never, outcome, result_of, stalled
+
+ENDED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "end-of-stream", "the peer went"))
+KINDS = [ENDED, NeverSent("no", ENDED.reason, b"x"), MaybeSent("no", ENDED.reason, b"x")]
+
+
+# One Deferred ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", KINDS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("before", [True, False])
+def test_the_end_of_a_connection_is_not_logged(error: NotConnected, before: bool, logged_errors: Any) -> None:
+    """Whether the Deferred is made so before it fails or after."""
+    deferred: Deferred[None] = Deferred()
+    if before:
+        unlogged(deferred).errback(error)
+    else:
+        deferred.errback(error)
+        assert unlogged(deferred) is deferred
+    del deferred
+    assert logged_errors.take() == []
+
+
+def test_an_error_that_is_told_elsewhere_is_not_logged(logged_errors: Any) -> None:
+    """It is named; another one of its type is logged."""
+    told, other = ValueError("told"), ValueError("other")
+    for error in (told, other):
+        unlogged(Deferred(), told).errback(error)
+    assert [each.value for each in logged_errors.take()] == [other]
+
+
+def test_the_failure_is_told_to_who_asks(logged_errors: Any) -> None:
+    """To an errback that was there before, to one that is added later, and to a coroutine that awaits it."""
+    early: Deferred[Any] = Deferred()
+    seen = outcome(early)
+    unlogged(early).errback(ENDED)
+    late = outcome(failed(ENDED))
+
+    async def waits() -> Any:
+        await failed(ENDED)
+
+    awaited = outcome(Deferred.fromCoroutine(waits()))
+    assert [seen, late, awaited] == [[ENDED], [ENDED], [ENDED]]
+    assert logged_errors.take() == []
+
+
+def test_a_callback_without_an_errback_takes_nothing_and_nothing_is_logged(logged_errors: Any) -> None:
+    """Added before the end or after it."""
+    called: list[Any] = []
+    early: Deferred[Any] = Deferred()
+    early.addCallback(called.append)
+    unlogged(early).errback(ENDED)
+    failed(ENDED).addCallback(called.append)
+    del early
+    assert (called, logged_errors.take()) == ([], [])
+
+
+def test_what_a_callback_raises_is_logged(logged_errors: Any) -> None:
+    """It is the program's own error."""
+    for error in (ENDED, None):
+        deferred: Deferred[Any] = unlogged(Deferred())
+        deferred.addBoth(lambda _: 1 / 0)
+        (deferred.callback if error is None else deferred.errback)(error)
+    del deferred
+    assert len(logged_errors.take(ZeroDivisionError)) == 2
+
+
+def test_a_result_is_nobodys_failure(logged_errors: Any) -> None:
+    """Nothing is logged where all is well in the end."""
+    deferred: Deferred[Any] = unlogged(Deferred())
+    deferred.callback(1)
+    assert (result_of(deferred), result_of(failed(ENDED).addErrback(lambda _: 2))) == (1, 2)
+    assert logged_errors.take() == []
+
+
+def test_what_debugging_notes_is_kept(monkeypatch: pytest.MonkeyPatch, logged_errors: Any) -> None:
+    """``setDebugging`` shows where a Deferred was made, also of one whose end is not logged."""
+    monkeypatch.setattr(Deferred, "debug", True)
+    deferred: Deferred[Any] = unlogged(Deferred())
+    assert deferred._debugInfo is not None
+    assert deferred._debugInfo.creator
+    deferred.errback(ENDED)
+    del deferred
+    assert logged_errors.take() == []
+
+
+# A connection ---------------------------------------------------------------------------------------------------------
+
+
+def sends(connection: MessageProtocol) -> Deferred[Any]:
+    return connection.send(b"x" * 200_000)
+
+
+def receives(connection: MessageProtocol) -> Deferred[Any]:
+    return connection.receive()
+
+
+def requests(connection: MessageProtocol) -> Deferred[Any]:
+    return connection.request(b"x")
+
+
+@pytest.mark.parametrize("does", [sends, receives, requests])
+@pytest.mark.parametrize("end", ["resets", "leaves", "abort"])
+def test_nothing_is_logged_for_who_waits_on_a_connection_that_ends(does: Any, end: str, logged_errors: Any) -> None:
+    """Before its end or after; and who asks is told."""
+    peer: Any = stalled()
+    asked = does(peer.connection)
+    does(peer.connection)
+    getattr(peer.connection if end == "abort" else peer, end)()
+    peer.leaves()
+    does(peer.connection)
+    assert logged_errors.take() == []
+    assert [type(result_of(each)) for each in (asked, does(peer.connection))] == [NotConnected, NotConnected]
+
+
+def test_a_connection_that_never_opens_is_not_logged_for_who_waits_for_that(logged_errors: Any) -> None:
+    """Nor is one that cannot be used yet."""
+    peer = Peer()
+    made: Any = peer.factory.buildProtocol(None)
+    for each in (made.when_open(), made.send(b"x"), made.receive(), made.request(b"x"), made.start_tls(None)):
+        del each
+    peer.resets()
+    assert logged_errors.take() == []
+
+
+@pytest.mark.parametrize("end", ["resets", "abort"])
+def test_failed_sends_are_counted(end: str) -> None:
+    """Those that waited, those that came too late; not one that was sent, nor one that was cancelled."""
+    peer: Any = stalled()
+    connection = peer.connection
+    connection.send(b"gone")
+    waiting = [connection.send(b"x" * 100_000) for _ in range(5)]
+    waiting[-1].addErrback(lambda _: None).cancel()
+    getattr(connection if end == "abort" else peer, end)()
+    peer.leaves()
+    [closed] = peer.told(Closed)
+    assert (closed.failed_sends, peer.factory.info().failed_sends) == (4, 4)
+    connection.send(b"late")
+    assert peer.factory.info().failed_sends == 5
+
+
+def test_messages_that_were_sent_are_not_counted() -> None:
+    """Flushed before the end, they are the transport's."""
+    peer: Any = Peer()
+    sent = [peer.connection.send(b"x" * 100_000) for _ in range(3)]
+    peer.connection.close()
+    peer.leaves()
+    assert ([result_of(each) for each in sent], peer.factory.info().failed_sends) == ([None] * 3, 0)
+
+
+def test_what_the_program_did_wrong_is_logged(logged_errors: Any) -> None:
+    """A message that cannot be sent, and a reply that does not come in time: nothing else would tell of them."""
+    peer = Peer(timeouts=Timeouts(request=5))
+    peer.connection.send("text")
+    peer.connection.request(b"x")
+    peer.clock.advance(5)
+    gc.collect()
+    assert [each.type for each in logged_errors.take()] == [UnsendableMessage, TimedOut]
+
+
+# What stands on connections -------------------------------------------------------------------------------------------
+
+
+LONG = "line:max=20000000"
+"""Lines that no connection takes at once."""
+
+
+def client_of(hosts: Hosts, kind: type[Any] = Client, **options: Any) -> Any:
+    made = kind("tcp:server:7007", framing=LONG, reactor=hosts.client.reactor, **options)
+    hosts.at_end.insert(0, made.stop)
+    return made
+
+
+def test_what_a_client_could_not_send_is_counted_and_not_logged(hosts: Hosts, logged_errors: Any) -> None:
+    """What waited when it stopped, what came after that, and what its connection was lost with."""
+    client = client_of(hosts)
+    client.send(b"before")  # it was not started
+    client.startService()
+    hosts.wait(0)
+    client.send(b"waits")
+    client.request(b"waits")
+    client.receive()
+    client.stop()
+    hosts.wait()
+    assert (client.failed_sends, logged_errors.take()) == (2, [])
+    hosts.listen(never, framing=LONG)
+    hosts.run(client.start())
+    for _ in range(3):
+        client.send(b"x" * 10_000_000)
+    client.request(b"x")
+    client.receive()
+    client.connection.abort()
+    hosts.wait()
+    client.stop()
+    hosts.wait()
+    assert (client.failed_sends, logged_errors.take()) == (5, [])
+
+
+def test_what_a_client_is_asked_before_it_starts_is_not_logged(hosts: Hosts, logged_errors: Any) -> None:
+    """Who asks is told."""
+    for client in (client_of(hosts), client_of(hosts, Pool)):
+        for ask in (client.when_connected, client.receive, lambda client=client: client.request(b"x")):
+            ask()
+            assert isinstance(result_of(ask()), NotConnected)
+    assert logged_errors.take() == []
+
+
+def test_what_a_pool_could_not_send_is_counted_and_not_logged(hosts: Hosts, logged_errors: Any) -> None:
+    """By no member, or by one whose connection was lost; a request is none of them."""
+    pool = client_of(hosts, Pool, size=1)
+    pool.startService()
+    hosts.wait(0)
+    pool.when_connected()
+    pool.send(b"waits")
+    pool.request(b"waits")
+    pool.receive()
+    pool.stop()
+    hosts.wait()
+    assert (pool.failed_sends, logged_errors.take()) == (1, [])
+    hosts.listen(never, framing=LONG)
+    hosts.run(pool.start())
+    pool.send(b"x" * 10_000_000)
+    pool.request(b"x")
+    pool.members[0].connection.abort()
+    hosts.wait()
+    assert (pool.failed_sends, logged_errors.take()) == (2, [])
+    pool.stop()
+    hosts.wait()
+
+
+def test_tls_that_fails_in_mid_conversation_is_not_logged_again(hosts: Hosts, logged_errors: Any) -> None:
+    """The end of the connection tells why."""
+    hosts.listen(echo)
+    connection = hosts.connect()
+    connection.start_tls(optionsForClientTLS("server"))
+    connection.abort()
+    hosts.wait()
+    assert logged_errors.take() == []
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("error", "count"), [(ENDED, 0), (ValueError("mine"), 1)])
+def test_a_future_that_nobody_awaits_tells_of_no_end_of_a_connection(error: Exception, count: int) -> None:
+    """Of what else went wrong it tells, as asyncio does; who awaits it is told in any case."""
+    told: list[Any] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        aio.future(defer.fail(error))
+        gc.collect()
+        with pytest.raises(type(error)):
+            await aio.future(defer.fail(error))
+
+    asyncio.run(main())
+    assert told == [error] * count

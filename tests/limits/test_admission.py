@@ -1,0 +1,117 @@
+"""Who is taken in, who is not and why."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from tcpapp import Limits
+from tcpapp.limits.admission import Admission, Refusal
+from tcpapp.limits.networks import Networks
+
+
+def at(host):
+    return (IPv6Address if ":" in host else IPv4Address)("TCP", host, 4711)
+
+
+def come(admission, *hosts):
+    """Each asks, and enters if there is room; the rules by which the others were refused."""
+    refused = []
+    for number, host in enumerate(hosts):
+        refusal = admission.ask(at(host))
+        if refusal is None:
+            admission.enter((host, number), at(host))
+        else:
+            refused.append(refusal.rule)
+    return refused
+
+
+def test_as_many_are_taken_in_as_may_be():
+    """A place that is free again is given."""
+    admission = Admission(Limits(max_connections=2), Networks())
+    assert come(admission, "192.0.2.1", "192.0.2.2", "192.0.2.3") == ["max-connections"]
+    assert len(admission) == 2
+    assert list(admission.inside) == [("192.0.2.1", 0), ("192.0.2.2", 1)]
+    admission.leave(("192.0.2.1", 0))
+    assert admission.ask(at("192.0.2.3")) is None
+    assert admission.refused == {"max-connections": 1}
+
+
+def test_an_address_has_its_share():
+    """Of IPv4 and of IPv6; an IPv4 address inside an IPv6 one is the same."""
+    admission = Admission(Limits(max_per_address=2), Networks())
+    hosts = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::1", "2001:db8::1"]
+    assert come(admission, *hosts) == ["max-per-address"] * 2
+    assert len(admission) == 5
+
+
+def test_a_network_has_its_share():
+    """However many addresses it has; what a network is, is said in bits."""
+    limits = Limits(max_per_network=2, network_ipv4=30, network_ipv6=32)
+    hosts = [
+        "192.0.2.0",
+        "192.0.2.3",
+        "192.0.2.2",
+        "192.0.2.4",
+        "2001:db8::1",
+        "2001:db8:ffff::1",
+        "2001:db8::2",
+        "::1",
+    ]
+    assert come(Admission(limits, Networks()), *hosts) == ["max-per-network"] * 2
+
+
+def test_who_has_no_address_counts_in_all_alone():
+    admission = Admission(Limits(max_per_address=1, max_per_network=1, max_connections=3), Networks())
+    for number in range(3):
+        assert admission.ask(UNIXAddress(None)) is None
+        admission.enter(number, UNIXAddress(None))
+    assert admission.ask(None) == Refusal("max-connections", 3, 3)
+
+
+def test_who_leaves_is_forgotten():
+    """Nothing is kept of who is gone: a flood of addresses takes no memory."""
+    admission = Admission(Limits(max_per_address=1), Networks())
+    for number in range(100):
+        host = f"198.51.100.{number}"
+        admission.enter(number, at(host))
+        admission.leave(number)
+        admission.leave(number)
+    assert (len(admission), len(admission._addresses), len(admission._networks)) == (0, 0, 0)
+
+
+def test_a_denied_network_is_denied_first():
+    """Whether there is room or not."""
+    admission = Admission(Limits(max_connections=1), Networks(deny=["192.0.2.0/24"]))
+    assert come(admission, "198.51.100.1", "192.0.2.1", "198.51.100.1") == ["network-denied", "max-connections"]
+
+
+def test_limits_and_networks_change_while_it_runs():
+    """For those who come from then on; who is in stays, and leaves the place that it took."""
+    admission = Admission(Limits(max_per_network=2), Networks())
+    assert come(admission, "192.0.2.1", "192.0.2.2") == []
+    admission.limits = Limits(max_per_network=2, network_ipv4=16)
+    admission.networks = Networks(deny=["203.0.113.0/24"])
+    assert come(admission, "192.0.3.1", "203.0.113.1") == ["network-denied"]
+    for who in list(admission.inside):
+        admission.leave(who)
+    assert len(admission._networks) == 0
+
+
+@pytest.mark.parametrize(
+    ("refusal", "text"),
+    [
+        (Refusal("max-connections", 9, 9), "9 connections are open, which is the limit (max_connections)"),
+        (
+            Refusal("max-per-address", 2, 2),
+            "2 connections from its address are open, which is the limit (max_per_address)",
+        ),
+        (
+            Refusal("max-per-network", 2, 2),
+            "2 connections from its network are open, which is the limit (max_per_network)",
+        ),
+        (Refusal("network-denied"), "its network may not come in"),
+    ],
+)
+def test_a_refusal_says_why(refusal, text):
+    assert str(refusal) == text

@@ -1,0 +1,280 @@
+"""What all connections together hold: who is not read from, who is cut, and who notices nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts
+from tcpapp.apps import echo
+from tcpapp.limits.memory_budget import Memory
+from tcpapp.telemetry import Closed, LimitNear
+from tests.peers import NotedTransport, StrictClock
+
+
+class Holder:
+    """One that holds bytes, and notes what it is told."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.holds = 0
+        self.told: list[Any] = []
+
+    def now_holds(self, amount: int) -> None:
+        self.holds = amount
+        self.memory.note(self, amount)
+
+    def squeeze(self) -> None:
+        self.told.append("squeezed")
+
+    def relieve(self) -> None:
+        self.told.append("relieved")
+
+    def shed(self, holds: int, limit: int) -> None:
+        self.told.append((holds, limit))
+        self.holds = 0
+
+
+class Rig:
+    """A memory of 1000 bytes, holders in it, and how often the alarm rang."""
+
+    def __init__(self, limit: int = 1000, holders: int = 4) -> None:
+        self.alarms: list[tuple[int, int]] = []
+        self.memory = Memory(limit, lambda total, limit: self.alarms.append((total, limit)))
+        self.holders = [Holder(self.memory) for _ in range(holders)]
+
+    def hold(self, *amounts: int) -> None:
+        for holder, amount in zip(self.holders, amounts, strict=False):
+            holder.now_holds(amount)
+
+    @property
+    def told(self) -> list[list[Any]]:
+        return [each.told for each in self.holders]
+
+
+def test_what_is_held_is_added_up() -> None:
+    """Each counts with what it holds now."""
+    rig = Rig()
+    rig.hold(100, 200, 300)
+    rig.hold(50, 0)
+    assert rig.memory.total == 350
+    rig.memory.forget(rig.holders[2])
+    rig.memory.forget(rig.holders[3])
+    assert (rig.memory.total, rig.told) == (50, [[]] * 4)
+
+
+def test_from_four_fifths_on_the_greedy_are_not_read_from() -> None:
+    """Who holds no more than its part notices nothing; the alarm rings once."""
+    rig = Rig()
+    rig.hold(100, 100, 590)
+    assert rig.told == [[]] * 4
+    rig.hold(150, 150, 600)
+    assert rig.told == [[], [], ["squeezed"], []]
+    rig.hold(160, 160, 610)
+    assert rig.told == [[], [], ["squeezed"], []]
+    assert (rig.alarms, rig.memory.pressed) == ([(900, 1000)], True)
+
+
+def test_one_that_lets_go_is_no_reason_to_press() -> None:
+    """Only one that comes to hold more."""
+    rig = Rig()
+    rig.hold(300, 300, 190)
+    rig.hold(320, 290)
+    assert rig.told == [["squeezed"], [], [], []]
+
+
+def test_all_are_read_from_again_when_there_is_room() -> None:
+    """Well below the mark; and the alarm may ring again."""
+    rig = Rig()
+    rig.hold(300, 0, 550)
+    rig.hold(300, 0, 450)
+    assert rig.told[2] == ["squeezed"]
+    rig.hold(300, 0, 400)
+    assert (rig.told[2], rig.memory.pressed) == (["squeezed", "relieved"], False)
+    rig.hold(300, 0, 600)
+    assert (rig.told[2][-1], len(rig.alarms)) == ("squeezed", 2)
+
+
+def test_over_the_bound_the_largest_are_cut() -> None:
+    """As many as it takes to nine tenths, beginning with the one that holds most."""
+    rig = Rig()
+    rig.hold(200, 350, 150, 310)
+    assert rig.told[1][-1] == (350, 1000)
+    assert [rig.told[each] for each in (0, 2)] == [[], []]
+    assert (rig.memory.total, rig.memory.shed) == (660, 1)
+
+
+def test_one_alone_may_hold_too_much() -> None:
+    """Then there is nobody left to be cut."""
+    rig = Rig()
+    rig.hold(5000)
+    assert (rig.told[0], rig.memory.total) == (["squeezed", (5000, 1000)], 0)
+
+
+def test_what_is_held_is_looked_up_before_any_is_cut() -> None:
+    """What was noted last may be long gone."""
+    rig = Rig()
+    rig.hold(600, 100, 100)
+    rig.holders[0].holds = 10
+    rig.holders[1].now_holds(460)
+    assert (rig.told, rig.memory.total) == ([[], ["squeezed"], [], []], 570)
+
+
+def test_one_that_is_gone_is_relieved_of_nothing() -> None:
+    """It is not told any more."""
+    rig = Rig()
+    rig.hold(300, 0, 550)
+    rig.memory.forget(rig.holders[2])
+    assert (rig.told[2], rig.memory.pressed) == (["squeezed"], False)
+
+
+def test_without_a_bound_any_number_may_be_held() -> None:
+    """0 is no limit."""
+    rig = Rig(limit=0)
+    rig.hold(10**12, 10**12)
+    assert rig.told == [[]] * 4
+
+
+# Of connections ------------------------------------------------------------------------------------------------------
+
+KIB = 1024
+
+
+class Server:
+    """A server with little memory, and peers of it."""
+
+    def __init__(self, app: Any, framing: str = "line", *, frame: float = 0, **limits: int) -> None:
+        self.clock = StrictClock()
+        self.events: list[Any] = []
+        self.factory = MessageServerFactory(
+            app,
+            framing,
+            limits=Limits(max_connections=10_000, **limits),
+            timeouts=Timeouts(first_message=0, idle=0, frame=frame, send_progress=0),
+            telemetry=Telemetry(self.events.append),
+        )
+
+    def peer(self, **options: Any) -> NotedTransport:
+        transport = NotedTransport(clock=self.clock, **options)
+        transport.connect(self.factory.buildProtocol(None))
+        return transport
+
+    def told(self, kind: type[Any]) -> list[Any]:
+        return [each for each in self.events if isinstance(each, kind)]
+
+
+def test_those_who_do_not_read_are_cut_and_one_who_does_is_served() -> None:
+    """The bound holds all the while, and each that is cut knows why."""
+    server = Server(lambda message, connection: message * 1000, max_buffered=1000 * KIB)
+    healthy = server.peer()
+    memory = server.factory.settings.memory
+    stuck = [server.peer(peer_reads=False) for _ in range(40)]
+    for each in stuck:
+        each.receive(b"x" * 90 + b"\n")
+        each.receive(b"x" * 90 + b"\n")
+        assert memory.total <= 1000 * KIB
+        healthy.receive(b"hi\n")
+        assert healthy.value() == b"hi" * 1000 + b"\n"
+        healthy.clear()
+    aborted = [each for each in stuck if each.aborted]
+    assert 0 < len(aborted) == memory.shed < 40
+    aborted[0].turn()
+    [first] = [each.reason for each in server.told(Closed) if each.connection is aborted[0].connection]
+    assert (first.rule, first.limit) == ("memory-short", 1000 * KIB)
+    assert len(server.told(LimitNear)) >= 1
+
+
+def test_a_long_message_that_does_not_end_counts() -> None:
+    """One that begins many of them is not read from, then cut; a message that ends gives back what it held."""
+    server = Server(echo, "int32", max_buffered=100 * KIB)
+    modest = server.peer()
+    greedy = server.peer()
+    modest.receive(b"\0\0\0\x05hel")
+    greedy.receive(b"\0\x01\xf0\0" + b"x" * 85 * KIB)
+    assert (greedy.producerState, greedy.aborted) == ("paused", False)
+    modest.receive(b"lo")
+    assert modest.value() == b"\0\0\0\x05hello"
+    assert server.factory.settings.memory.total == 85 * KIB
+    greedy.lose()
+    assert server.factory.settings.memory.total == 0
+
+
+def test_half_messages_do_not_keep_memory_short() -> None:
+    """Two hundred, of which as many are cut as there is no room for; all others have their time, read from or not."""
+    server = Server(echo, "int32", frame=10, max_buffered=8 * 1024 * KIB)
+    memory = server.factory.settings.memory
+    healthy = server.peer()
+    senders = [server.peer() for _ in range(200)]
+
+    def is_served() -> None:
+        healthy.receive(b"\0\0\0\x02hi")
+        assert healthy.value() == b"\0\0\0\x02hi"
+        healthy.clear()
+
+    for each in senders:
+        each.receive(b"\0\x01\0\0" + b"x" * 50 * KIB)
+        is_served()
+    stay = [each for each in senders if not each.disconnecting]
+    not_read = [each for each in stay if each.producerState == "paused"]
+    assert len(not_read) > 20
+    for _ in range(9):
+        server.clock.advance(1)
+        is_served()
+    assert [each for each in stay if not each.disconnecting] == stay
+    server.clock.advance(1)
+    is_served()
+    assert (memory.total, memory.pressed, server.factory.info().connections) == (0, False, 1)
+    rules = {each.connection: each.reason.rule for each in server.told(Closed)}
+    assert {rules[each.connection] for each in not_read} == {"memory-short"}
+    assert "frame-timeout" in rules.values()
+    [reason, *_] = [each.reason for each in server.told(Closed) if each.connection is not_read[0].connection]
+    assert (reason.limit, "10 s after its first byte" in reason.detail) == (10, True)
+
+
+def test_a_message_that_goes_on_when_there_is_memory_again_is_whole() -> None:
+    """What is squeezed is not ended before its time."""
+    server = Server(echo, "int32", frame=10, max_buffered=100 * KIB)
+    greedy, other = server.peer(), server.peer()
+    greedy.receive(b"\0\x01\0\0" + b"x" * 40 * KIB)
+    other.receive(b"\0\x01\0\0" + b"x" * 45 * KIB)
+    greedy.receive(b"x" * 24 * KIB)
+    server.clock.advance(9)
+    other.lose()
+    server.clock.advance(0)
+    assert greedy.value() == b"\0\x01\0\0" + b"x" * 64 * KIB
+
+
+def test_what_an_app_has_not_taken_counts() -> None:
+    """And is given back when it takes it."""
+    server = Server(None, max_buffered=100 * KIB, inbox_high=90 * KIB)
+    transport = server.peer()
+    transport.receive(b"x" * 60 * KIB + b"\n")
+    memory = server.factory.settings.memory
+    assert memory.total > 60 * KIB
+    connection: Any = transport.connection
+    connection.receive()
+    transport.receive(b"y\n")
+    connection.receive()
+    assert memory.total < KIB
+
+
+@pytest.mark.parametrize("count", [5000])
+def test_five_thousand_peers_that_send_and_never_read_hold_no_more_than_the_bound(count: int) -> None:
+    """What is held never exceeds it by more than what one message adds; and whoever reads is answered throughout."""
+    limit = 50_000 * KIB
+    server = Server(lambda message, connection: message * 200, max_buffered=limit, write_high=8 * KIB)
+    healthy = server.peer()
+    most = 0
+    memory = server.factory.settings.memory
+    for number in range(count):
+        peer = server.peer(peer_reads=False)
+        for _ in range(8):
+            peer.receive(b"x" * 100 + b"\n")
+            most = max(most, memory.total)
+        if number % 50 == 0:
+            healthy.receive(b"hi\n")
+            assert healthy.value() == b"hi" * 200 + b"\n"
+            healthy.clear()
+    assert most <= limit
+    assert memory.shed > 0

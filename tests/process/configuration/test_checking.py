@@ -1,0 +1,250 @@
+"""From the texts of a configuration to what is served: what is right, all that is wrong, and the app that is named."""
+
+from __future__ import annotations
+
+import re
+import sys
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+
+from tcpapp import Limits, Timeouts, apps, codecs
+from tcpapp.errors import InvalidOption
+from tcpapp.limits import Policies
+from tcpapp.process.configuration.checking import Checked, check, load_app
+from tcpapp.process.configuration.sources import Given, Problems
+
+
+def given(**values: Any) -> dict[str, Given]:
+    """What an options file would give: a text each, or several."""
+    names = {
+        key.replace("_", "-"): (value,) if isinstance(value, str) else tuple(value) for key, value in values.items()
+    }
+    return {name: Given(texts, f"app.toml: {name}") for name, texts in names.items()}
+
+
+def checked(**values: Any) -> Checked:
+    return check(given(**values), MemoryReactorClock())
+
+
+def problems(**values: Any) -> list[str]:
+    """All that is wrong with these."""
+    with pytest.raises(Problems) as caught:
+        checked(**values)
+    return caught.value.texts
+
+
+def problem(**values: Any) -> str:
+    """The one thing that is wrong."""
+    [only] = problems(**values)
+    return only
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a current directory with nothing in it; what is imported from it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_what_is_not_given_is_the_default() -> None:
+    """Everything has one."""
+    found = checked()
+    assert (found.limits, found.timeouts, found.policies) == (Limits(), Timeouts(), Policies())
+    assert (found.app, found.codec, found.heartbeat, len(found.endpoints)) == (apps.echo, None, None, 1)
+    assert (found.texts("listen"), found.texts("allow"), found.texts("app")) == (
+        ("tcp:7007:interface=127.0.0.1",),
+        (),
+        ("echo",),
+    )
+
+
+def test_what_is_given_is_what_holds() -> None:
+    """Numbers, words, networks, and the message that a silent peer is sent."""
+    found = checked(
+        listen=["tcp:0", "tcp6:0"],
+        codec="text",
+        heartbeat_message=r"pi\x6eg",
+        allow=["192.0.2.0/24"],
+        full="wait",
+        idle="0",
+        no_delay="off",
+    )
+    assert found.policies.no_delay is False
+    assert (len(found.endpoints), found.heartbeat, found.policies.full, found.timeouts.idle) == (2, "ping", "wait", 0)
+    assert isinstance(found.codec, codecs.Text)
+    assert [str(each) for each in found.networks.allow] == ["192.0.2.0/24"]
+    assert found.texts("allow") == ("192.0.2.0/24",)
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """Each with the place where it was given."""
+    found = problems(
+        listen=["tcp:99999", "tcp:0"],
+        framing="lin",
+        codec="jsn",
+        allow=["localhost"],
+        deny=["192.0.2.1/24"],
+        max_connections="many",
+        drain="-1",
+        full="rest",
+        app="ech",
+    )
+    places = [text.split(":", 2)[1].split("=")[0].strip() for text in found]
+    assert places == ["listen", "framing", "codec", "allow", "deny", "max-connections", "drain", "full", "app"]
+    assert all(text.startswith("app.toml: ") for text in found)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (
+            {"inbox_low": "65537"},
+            "app.toml: inbox-low=65537: takes at most the default of --inbox-high, which is 65536",
+        ),
+        ({"inbox_high": "8"}, "the default of --inbox-low=32768: takes at most app.toml: inbox-high, which is 8"),
+        (
+            {"inbox_low": "9", "inbox_high": "8"},
+            "app.toml: inbox-low=9: takes at most app.toml: inbox-high, which is 8",
+        ),
+        ({"no_delay": "maybe"}, "app.toml: no-delay='maybe': takes on or off"),
+        ({"listen": []}, "app.toml: listen: takes an endpoint, as tcp:7007:interface=127.0.0.1, or several"),
+        ({"proxies": ["localhost"]}, "app.toml: proxies: 'localhost': takes a network or an address"),
+        ({"heartbeat_message": "a:b"}, "app.toml: heartbeat-message: 'a:b': "),
+        ({"heartbeat_message": r"a\nb"}, "app.toml: heartbeat-message: "),
+        ({"heartbeat_message": "{", "codec": "json"}, "app.toml: heartbeat-message: '{': "),
+    ],
+)
+def test_what_cannot_be_together_is_told(values: dict[str, Any], says: str) -> None:
+    """By the names of both, as they were given, or as a default."""
+    assert problem(**values).startswith(says)
+
+
+def test_two_marks_that_fit_each_other_are_right() -> None:
+    """Though neither fits the other's default."""
+    assert checked(inbox_low="100000", inbox_high="200000").limits.inbox_low == 100_000
+    assert checked(inbox_low="1", inbox_high="2").limits.inbox_high == 2
+
+
+def test_a_heartbeat_is_not_looked_at_where_there_is_no_framing_for_it() -> None:
+    """What is wrong is the framing."""
+    assert re.match("app.toml: framing: ", problem(framing="lin", heartbeat_message="ping"))
+
+
+# The app --------------------------------------------------------------------------------------------------------------
+
+MINE = """
+import sys
+from tcpapp import conversation
+
+def app(message, connection):
+    return message
+
+class Room:
+    def received(self, message, connection):
+        return message
+
+    class Inner:
+        def opened(self, connection): pass
+
+@conversation
+async def talk(connection): pass
+
+room = Room()
+number = 5
+nothing = None
+
+def one(message): pass
+
+class Empty: pass
+"""
+
+
+@pytest.mark.parametrize("name", sorted(apps.BUILT_IN))
+def test_a_built_in_is_found_by_its_name(name: str) -> None:
+    assert load_app(name) is apps.BUILT_IN[name]
+
+
+@pytest.mark.parametrize(
+    "target", ["mine:app", "mine:Room", "mine:Room.Inner", "mine:room", "mine:talk", "deep.er:app"]
+)
+def test_an_app_is_found_in_the_current_directory(target: str, here: Path) -> None:
+    """Any form of app, in a module or a package, by a dotted name."""
+    (here / "deep").mkdir()
+    for path in ("mine.py", "deep/er.py"):
+        (here / path).write_text(MINE)
+    app = load_app(target)
+    module, _, path = target.partition(":")
+    assert app is attrgetter(path)(sys.modules[module])
+    assert sys.path.count(str(here)) == 1
+    assert load_app(target) is app
+    assert sys.path.count(str(here)) == 1
+
+
+def test_an_app_of_ones_own_is_served(here: Path) -> None:
+    """The app takes module:name."""
+    (here / "mine.py").write_text(MINE)
+    assert checked(app="mine:app").app is sys.modules["mine"].app
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("ech", "takes module:name, or one of chat, discard, echo, time, upper; did you mean 'echo'?"),
+        ("", "takes module:name, or one of"),
+        ("mine", "takes module:name, or one of"),
+        ("absent:app", "importing 'absent' failed: ModuleNotFoundError: No module named 'absent'"),
+        ("mine.py:app", "importing 'mine.py' failed: ModuleNotFoundError"),
+        (":app", "importing '' failed: ValueError: Empty module name"),
+        (".mine:app", "importing '.mine' failed: TypeError"),
+        ("mine:", "there is no '' in mine"),
+        ("mine:rom", "there is no 'rom' in mine; did you mean 'room'?"),
+        ("mine:room.receive", "there is no 'receive' in mine; did you mean 'received'?"),
+        ("mine:number.app", "there is no 'app' in mine"),
+        ("mine:app:more", "there is no 'app:more' in mine"),
+        ("mine:number", "5 is no app: it takes a function of (message, connection)"),
+        ("mine:one", "one(message): takes (message, connection)"),
+        ("mine:Empty", "Empty: a class that is an app has any of opened, received and closed"),
+        ("mine:sys", "<module 'sys' (built-in)> is no app"),
+    ],
+)
+def test_what_is_no_app_is_refused(target: str, says: str, here: Path) -> None:
+    """A target that leads to no app is quoted, with what is missing, or what would be right."""
+    (here / "mine.py").write_text(MINE)
+    with pytest.raises(InvalidOption) as caught:
+        load_app(target)
+    assert str(caught.value).startswith(f"{target!r}: ")
+    assert says in str(caught.value)
+    assert says in problem(app=target)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import absent", "ModuleNotFoundError: No module named 'absent' ({path}, line 1)"),
+        ("\n1 / 0", "ZeroDivisionError: division by zero ({path}, line 2)"),
+        ("raise ValueError('two\\n  lines')", "ValueError: two lines ({path}, line 1)"),
+        ("raise SystemExit(3)", "SystemExit: 3 ({path}, line 1)"),
+        ("app = ", "SyntaxError: invalid syntax (broken.py, line 1)"),
+        (
+            "import tcpapp\n@tcpapp.conversation\ndef app(): pass",
+            "InvalidOption: app: @conversation takes an async function",
+        ),
+        ("assert False", "AssertionError"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(source: str, says: str, here: Path) -> None:
+    """Whatever the module raises is told in one line, with its place, since there is no traceback to look at."""
+    (here / "broken.py").write_text(source)
+    said = problem(app="broken:app")
+    assert said.startswith("app.toml: app: 'broken:app': importing 'broken' failed: ")
+    assert says.format(path=here / "broken.py") in said

@@ -1,0 +1,70 @@
+"""Lines that the log could not take are counted, and told once it takes lines again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent, globalLogPublisher
+
+from tcpapp.process.log_loss import LostLines
+
+
+class Log:
+    """An observer whose disk may be full."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.lines: list[str] = []
+
+    def __call__(self, event: Any) -> None:
+        if event["log_namespace"] in ("tests", "tcpapp"):
+            if self.full:
+                raise OSError(28, "No space left on device")
+            self.lines.append(formatEvent(event))
+
+
+@pytest.fixture
+def log() -> Iterator[Any]:
+    """Give an observer of the log."""
+    made: Any = Log()
+    globalLogPublisher.addObserver(made)
+    yield made
+    globalLogPublisher.removeObserver(made)
+
+
+def test_they_are_told_when_the_log_takes_lines_again(log: Any, logged_errors: Any) -> None:
+    """A line a second is tried, which is not counted where it is lost."""
+    clock, say = Clock(), Logger("tests").info
+    lost = LostLines(clock)
+    lost.start()
+    lost.start()
+    say("before")
+    log.full = True
+    say("one")
+    say("two")
+    clock.advance(1)
+    assert (lost.count, log.lines) == (2, ["before"])
+    say("three")
+    log.full = False
+    say("after")
+    clock.advance(1)
+    assert log.lines == ["before", "after", "the log could not take 3 line(s): [Errno 28] No space left on device"]
+    assert (lost.count, clock.getDelayedCalls()) == (3, [])
+    assert len(logged_errors.take()) == 4  # Twisted tells every other observer of them, and so this test
+    lost.stop()
+
+
+def test_no_timer_is_left(log: Any, logged_errors: Any) -> None:
+    """Where lines were lost, and nobody listens any more."""
+    clock = Clock()
+    lost = LostLines(clock)
+    lost.start()
+    log.full = True
+    Logger("tests").info("one")
+    lost.stop()
+    Logger("tests").info("two")
+    assert (lost.count, clock.getDelayedCalls()) == (1, [])
+    logged_errors.take()

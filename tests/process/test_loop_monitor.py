@@ -1,0 +1,102 @@
+"""Whether the reactor goes round: how late it is, and what is said, once, of where it stands."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from tcpapp.process.loop_monitor import LoopWatch, _where_the_main_thread_stands
+from tests.patience import PATIENCE
+
+
+class Reactor(Clock):
+    """A clock whose time may pass while nothing is done, as where an app blocks."""
+
+    def callFromThread(self, function: Any, *arguments: Any) -> None:
+        self.callLater(0, function, *arguments)
+
+    def block(self, seconds: float) -> None:
+        self.rightNow += seconds
+
+
+def here() -> FrameType | None:
+    return sys._getframe()
+
+
+def test_a_blockage_is_told_of_once_with_where_it_stands(said: list[str]) -> None:
+    """And the next one again."""
+    reactor = Reactor()
+    watch = LoopWatch(reactor, 1.0, frame=here)
+    watch.start()
+    reactor.pump([0.25] * 8)
+    watch.look()
+    assert said == []
+    for count in (1, 2):
+        reactor.block(1.5)
+        watch.look()
+        watch.look()
+        reactor.advance(0)
+        assert len(said) == count
+        reactor.pump([0.25] * 4)
+    assert "nothing was done for more than 1 s (blocked)" in said[0]
+    assert "in here" in said[0]
+    watch.stop()
+    assert reactor.getDelayedCalls() == []
+
+
+def test_how_late_a_turn_was_is_kept() -> None:
+    """The last one, and the latest of all."""
+    reactor = Reactor()
+    watch = LoopWatch(reactor, 1.0)
+    watch.start()
+    reactor.pump([0.25] * 2)
+    assert (watch.lag, watch.most) == (0.0, 0.0)
+    reactor.block(0.75)
+    reactor.advance(0)
+    assert (watch.lag, watch.most) == (0.5, 0.5)
+    reactor.pump([0.25] * 2)
+    assert (watch.lag, watch.most) == (0.0, 0.5)
+    watch.stop()
+
+
+def test_one_that_is_switched_off_watches_nothing() -> None:
+    """0 is any number of seconds: there is no thread, and no timer."""
+    reactor = Reactor()
+    watch = LoopWatch(reactor, 0)
+    watch.start()
+    assert reactor.getDelayedCalls() == []
+    watch.stop()
+
+
+def test_one_thread_looks_however_often_it_is_started() -> None:
+    """And is gone when it is stopped, however often that is."""
+    before = threading.active_count()
+    watch = LoopWatch(Reactor(), 1000.0)
+    watch.start()
+    watch.start()
+    assert threading.active_count() == before + 1
+    watch.stop()
+    watch.stop()
+    assert threading.active_count() == before
+
+
+def test_the_thread_looks_again_and_again(said: list[str]) -> None:
+    """It is the one that finds out, for the reactor cannot."""
+    reactor = Reactor()
+    asked = threading.Event()
+
+    def frame() -> FrameType | None:
+        asked.set()
+        return _where_the_main_thread_stands()
+
+    watch = LoopWatch(reactor, 0.004, frame=frame)
+    watch.start()
+    reactor.block(1.0)
+    assert asked.wait(PATIENCE)
+    watch.stop()
+    reactor.advance(0)
+    assert "test_the_thread_looks_again_and_again" in said[0]

@@ -1,0 +1,411 @@
+"""The service as a process: what it says where it cannot listen, what signals do, how it is configured anew."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+from socket import gaierror
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from zope.interface import implementer
+
+from tcpapp.plugin import Options
+from tcpapp.process import twistd_service
+from tcpapp.process.twistd_service import TwistdService, raise_descriptor_limit, run_on_monotonic_time
+from tcpapp.transport.socket_activation import NothingHandedOver
+from tests.peers import NO_IPV6
+
+BUSY = CannotListenError("127.0.0.1", 7007, OSError(98, "Address already in use"))
+
+
+def parsed(*words: str) -> Options:
+    options = Options()
+    options.parseOptions(words)
+    return options
+
+
+@implementer(IStreamServerEndpoint)
+class Busy:
+    """An endpoint that cannot be listened on."""
+
+    def __init__(self, error: Exception = BUSY) -> None:
+        self.error = error
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        return fail(self.error)
+
+
+class Reactor(MemoryReactorClock):
+    """A reactor with one thread, that a test runs and stops: a simulated one is run by its simulation, always."""
+
+    iterated = 0
+
+    def callFromThread(self, function: Any, *arguments: Any) -> None:
+        self.callLater(0, function, *arguments)
+
+    def iterate(self, delay: float = 0) -> None:
+        self.iterated += 1
+
+
+def service_on(*endpoints: Any, twistd: dict[str, Any] | None = None, words: tuple[str, ...] = ()) -> Any:
+    options = parsed(*words)
+    options.endpoints = list(endpoints)
+    options.parent = twistd
+    return TwistdService(options, Reactor())
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Any:
+    """Put the signals' handlers back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
+
+
+def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The operator is told in one line, and twistd's pid file, which names a process that is no more, is removed."""
+    pidfile = tmp_path / "twistd.pid"
+    pidfile.write_text("4711")
+    with pytest.raises(SystemExit) as ended:
+        service_on(Busy(), twistd={"pidfile": str(pidfile)}).privilegedStartService()
+    assert ended.value.code == 1
+    expected = "twistd tcpapp: Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use.\n"
+    assert capfd.readouterr().err.endswith(expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (BUSY, "Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use."),
+        (
+            NO_IPV6,
+            "Couldn't listen on [::]:7007: [Errno 97] Address family not supported by protocol: this machine has no",
+        ),
+        (
+            CannotListenError(None, b"/run/s", "Cannot acquire lock"),
+            "Couldn't listen on unix:/run/s: Cannot acquire lock.",
+        ),
+        (
+            CannotListenError("", 7007, OSError(98, "Address already in use")),
+            "Couldn't listen on 0.0.0.0:7007: [Errno 98] Address already in use.",
+        ),
+        (
+            CannotListenError("fe80::1%eth7", 7007, gaierror(-2, "Name or service not known")),
+            "Couldn't listen on [fe80::1%eth7]:7007: this machine has no network interface 'eth7' ([Errno -2] Name",
+        ),
+        (
+            NothingHandedOver("name=app"),
+            "Couldn't listen on systemd:name=app: no socket was handed over to this process: systemd hands over",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/run/s.lock"),
+            "Couldn't listen: [Errno 13] Permission denied: '/run/s",
+        ),
+    ],
+)
+def test_it_says_why_it_cannot_listen(error: Exception, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The address is written as operators write it."""
+    service = service_on(Busy(error))
+    with pytest.raises(SystemExit):
+        service.privilegedStartService()
+    assert f"twistd tcpapp: {says}" in capfd.readouterr().err
+    assert service._reactor.iterated == 1
+
+
+@pytest.mark.parametrize("twistd", [None, {}, {"pidfile": ""}, {"pidfile": "/no/such/file", "statusPipe": None}])
+def test_a_busy_port_ends_the_program_without_a_pid_file(twistd: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """Where there is none, there is nothing to remove."""
+    with pytest.raises(SystemExit):
+        service_on(Busy(), twistd=twistd).privilegedStartService()
+    assert "Couldn't listen" in capfd.readouterr().err
+
+
+def test_a_busy_port_is_told_to_who_started_a_daemon(capfd: pytest.CaptureFixture[str]) -> None:
+    """A daemon has no stderr: twistd's first process waits at a pipe, and is told there, in what it reads at once."""
+    reading, writing = os.pipe()
+    with pytest.raises(SystemExit):
+        service_on(Busy(), twistd={"pidfile": "", "statusPipe": writing}).privilegedStartService()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read() == b"1 Couldn't listen on 127.0.0.1:7007: [Errno 98] Address already in use."
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_and_a_second_one_cuts(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ends the program in order, by the reactor; the second cuts what still drains."""
+    service = service_on()
+    reactor, cuts = service._reactor, []
+    monkeypatch.setattr(service, "cut", lambda: cuts.append(number))
+    service.privilegedStartService()
+    service.startService()
+    signal.signal(number, signal.SIG_DFL)  # Twisted's own, as the reactor starts
+    reactor.run()
+    reactor.hasStopped = False
+    os.kill(os.getpid(), number)
+    reactor.advance(0)
+    assert (reactor.hasStopped, cuts) == (True, [])
+    os.kill(os.getpid(), number)
+    reactor.advance(0)
+    assert cuts == [number]
+
+
+def test_a_signal_that_comes_early_is_heeded() -> None:
+    """Between the start of listening and that of the reactor, a signal is kept until the reactor runs."""
+    service = service_on()
+    service.privilegedStartService()
+    os.kill(os.getpid(), signal.SIGTERM)
+    service.startService()
+    assert not service._reactor.hasStopped
+    service._reactor.advance(0)
+    assert service._reactor.hasStopped
+
+
+def test_a_signal_that_comes_while_the_reactor_starts_is_heeded() -> None:
+    """Twisted's handlers, which would end the process by the signal, never see it."""
+    service = service_on()
+    service.privilegedStartService()
+    service.startService()
+    twisteds: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: twisteds.append(number))
+    signal.raise_signal(signal.SIGTERM)  # to this thread: others, of other tests, do not block it
+    service._reactor.run()
+    service._reactor.hasStopped = False
+    service._reactor.advance(0)
+    assert (service._reactor.hasStopped, twisteds) == (True, [])
+
+
+def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the app has stopped the reactor itself, the first signal says that somebody will not wait."""
+    service = service_on()
+    cuts: list[str] = []
+    monkeypatch.setattr(service, "cut", lambda: cuts.append("cut"))
+    service.startService()
+    service.stopService()
+    service._signalled(signal.SIGTERM, None)
+    service._reactor.advance(0)
+    assert (cuts, service._reactor.hasStopped) == (["cut"], False)
+
+
+# Configured anew ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Give an options file."""
+    path = tmp_path / "app.toml"
+    path.write_text("max-connections = 10\n[timeouts]\nidle = 5\n")
+    return path
+
+
+def test_a_hang_up_has_it_read_its_file_anew(file: Path, said: list[str]) -> None:
+    """Limits, timeouts, policies and networks change; the command line stays above the file."""
+    service = service_on(words=(f"--config={file}", "--grace=1"))
+    service._take_signals()
+    settings = service.factory.settings
+    assert (settings.limits.max_connections, settings.timeouts.idle) == (10, 5)
+    file.write_text('max-connections = 20\naccept-rate = 7\ngrace = 9\nfull = "wait"\ndeny = ["192.0.2.0/24"]')
+    os.kill(os.getpid(), signal.SIGHUP)
+    service._reactor.advance(0)
+    assert (settings.limits.max_connections, settings.timeouts.idle, settings.timeouts.grace) == (20, 600, 1)
+    assert (settings.policies.full, bool(settings.networks)) == ("wait", True)
+    assert service.factory.admission.limits is settings.limits
+    assert service.factory.admission.networks is settings.networks
+    assert service.factory.doors.pace.rate == 7
+    assert said == ["reloaded: limits, timeouts, policies and networks are as they stand now"]
+
+
+def test_a_file_that_is_wrong_changes_nothing(file: Path, said: list[str]) -> None:
+    """All that is wrong with it is told, and what held before holds."""
+    service = service_on(words=(f"--config={file}",))
+    before = service.factory.settings.limits
+    file.write_text("max-connections = 0\nmax-connection = 1\nidle = -1")
+    service.reload()
+    assert service.factory.settings.limits is before
+    assert [each.partition("app.toml: ")[2].partition(":")[0] for each in said] == [
+        "max-connection",
+        "max-connections=0",
+        "idle=-1.0",
+    ]
+    file.write_text("max-connections = ")
+    service.reload()
+    assert "not reloaded: " in said[-1]
+
+
+def test_what_cannot_change_while_it_runs_is_told(file: Path, said: list[str]) -> None:
+    """By the name that it has where it was given; the rest changes."""
+    service = service_on(words=(f"--config={file}",))
+    file.write_text('app = "upper"\nlisten = ["tcp:0"]\nidle = 0')
+    service.reload()
+    assert said == [
+        f"{file}: listen is not changed: that takes a new start",
+        f"{file}: app is not changed: that takes a new start",
+        f"{file}: idle=0: no limit (a server's connection on which nothing passes, either way)",
+        "reloaded: limits, timeouts, policies and networks are as they stand now",
+    ]
+
+
+def test_what_cannot_change_is_told_by_the_name_it_had(file: Path, said: list[str]) -> None:
+    """An entry that is gone from the file is told of by its name there; what holds is not the command line's doing."""
+    file.write_text('heartbeat-message = "ping"')
+    service = service_on(words=(f"--config={file}", "--framing=line"))
+    file.write_text("")
+    service.reload()
+    assert said[0] == f"{file}: heartbeat-message is not changed: that takes a new start"
+
+
+def test_a_reload_that_fails_in_any_way_leaves_the_service_as_it_was(
+    file: Path, said: list[str], monkeypatch: pytest.MonkeyPatch, logged_errors: Any
+) -> None:
+    """It is logged, and the service manager hears that the service serves."""
+    service = service_on(words=(f"--config={file}",))
+    manager = service._systemd = Manager()
+
+    def look() -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(service._options, "look", look)
+    service.reload()
+    assert (said, manager.told) == (["not reloaded"], ["reloading", "ready"])
+    assert len(logged_errors.take(RuntimeError)) == 1
+
+
+def test_what_is_switched_off_is_told_at_the_start(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so is a variable that may be misspelt."""
+    monkeypatch.setenv("TCPAPP_MAX_CONNECTION", "5")
+    service = service_on(words=("--idle=0", "--request=0"))
+    service.privilegedStartService()
+    assert said == [
+        "TCPAPP_MAX_CONNECTION: there is no such variable; did you mean 'TCPAPP_MAX_CONNECTIONS'?",
+        "--idle=0: no limit (a server's connection on which nothing passes, either way)",
+        "--request=0: no limit (the reply to a request, where the call gives no other)",
+    ]
+
+
+# The system -----------------------------------------------------------------------------------------------------------
+
+
+class Manager:
+    """A service manager, which notes what it is told."""
+
+    def __init__(self, watchdog: float = 0.0) -> None:
+        self.watchdog = watchdog
+        self.told: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *status: self.told.append(name)
+
+
+def test_the_manager_is_told_what_becomes_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it serves, lives, reads its configuration anew, and stops."""
+    manager = Manager(watchdog=10.0)
+    monkeypatch.setattr(twistd_service, "Systemd", lambda environ: manager)
+    service = service_on()
+    service.privilegedStartService()
+    service.startService()
+    assert manager.told == []
+    service._reactor.run()
+    service._reactor.hasStopped = False
+    assert manager.told == ["ready", "alive"]
+    service._reactor.advance(10)
+    service.reload()
+    service.stopService()
+    service.stopService()
+    service._reactor.advance(100)
+    assert manager.told == ["ready", "alive", "alive", "reloading", "ready", "stopping", "stopping"]
+
+
+def test_how_late_the_loop_goes_round_is_told() -> None:
+    """The last time, and the worst."""
+    service = service_on("tcp:0")
+    service._watch.lag, service._watch.most = 0.5, 2.0
+    assert (service.info().lag, service.info().most_lag) == (0.5, 2.0)
+
+
+def test_timers_run_on_a_clock_that_is_never_set() -> None:
+    """Unless there are some already, or the reactor runs: theirs would be another clock's."""
+    made, running, used = Clock(), global_reactor, Clock()
+    run_on_monotonic_time(made)
+    assert made.seconds is time.monotonic
+    before = running.seconds
+    run_on_monotonic_time(running)
+    assert running.seconds == before
+    used.callLater(1, lambda: None)
+    run_on_monotonic_time(used)
+    assert used.seconds() == 0
+
+
+@pytest.mark.parametrize(
+    ("allowed", "connections", "asked", "most"),
+    [
+        ((1024, 4096), 100, None, 100),
+        ((1024, 4096), 2000, 2100, 2000),
+        ((1024, 4096), 5000, 4096, 3996),
+        ((64, 120), 1000, 120, 60),
+        ((64, 120), 50, 120, 50),
+        ((1024, resource.RLIM_INFINITY), 5000, 5100, 5000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 5000, None, 5000),
+    ],
+)
+def test_descriptors_are_asked_for_as_far_as_they_are_needed(
+    allowed: tuple[int, int],
+    connections: int,
+    asked: int | None,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+    said: list[str],
+) -> None:
+    """And as far as there are any; where there are not, it is told before the first client finds out."""
+    limits: list[Any] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda what: allowed)
+    monkeypatch.setattr(resource, "setrlimit", lambda what, limit: limits.append(limit))
+    assert raise_descriptor_limit(connections) == most
+    assert limits == ([] if asked is None else [(asked, allowed[1])])
+    assert bool(said) == (most < connections)
+
+
+def test_no_more_connections_are_taken_in_than_there_are_descriptors_for(
+    file: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither from the start, nor by a file that is read anew."""
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (64, 500))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, limit: None)
+    file.write_text("max-connections = 1000")
+    service = service_on("tcp:0", words=(f"--config={file}",))
+    service._fit_descriptors()
+    assert service.factory.admission.limits.max_connections == 400
+    file.write_text("max-connections = 450")
+    service.reload()
+    assert service.factory.admission.limits.max_connections == 400
+
+
+# The collector --------------------------------------------------------------------------------------------------------
+
+
+def test_what_stays_is_left_to_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the reactor runs, and where twistd runs it: a program of one's own may have other plans."""
+    frozen: list[str] = []
+    monkeypatch.setattr(twistd_service.gc, "collect", lambda: frozen.append("collected"))
+    monkeypatch.setattr(twistd_service.gc, "freeze", lambda: frozen.append("frozen"))
+    twistd_service.leave_to_stay()
+    assert frozen == ["collected", "frozen"]
+    for twistd, calls in ((None, 0), ({"nodaemon": True}, 1)):
+        reactor = Reactor()
+        options = parsed("--listen=unix:/nowhere")
+        options.parent = twistd
+        monkeypatch.setattr(twistd_service.MessageService, "startService", lambda service: None)
+        TwistdService(options, reactor).startService()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, twistd_service.STOPS)  # as its own call does, which is not made here
+        assert [call[0] for call in reactor.whenRunningHooks].count(twistd_service.leave_to_stay) == calls

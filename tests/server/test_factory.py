@@ -1,0 +1,713 @@
+"""The server: who is connected, how many may be, and how all of it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred, FirstError, fail
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import CannotListenError, ConnectionLost
+from twisted.internet.error import ConnectionRefusedError as NobodyListens
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from tcpapp import (
+    Limits,
+    Listening,
+    MessageClientFactory,
+    MessageProtocol,
+    MessageServerFactory,
+    State,
+    Telemetry,
+    Timeouts,
+    connect,
+    listen,
+)
+from tcpapp.apps import echo
+from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
+from tcpapp.limits import Policies
+from tcpapp.limits.admission import Refusal
+from tcpapp.limits.networks import Networks
+from tcpapp.server.factory import TurnedAway
+from tcpapp.server.listener import close_port
+from tcpapp.telemetry import Closed, Event, Opened, Refused
+from tests.peers import PEER, Hosts, NotedTransport, Switch, joined, never, outcome
+
+
+class Server:
+    """A factory with clients over fake transports, and a clock that a test turns by hand."""
+
+    def __init__(self, app: Any = echo, **options: Any) -> None:
+        self.clock = Clock()
+        self.events: list[Event] = []
+        telemetry = Telemetry(self.events.append)
+        self.factory = MessageServerFactory(app, clock=self.clock, telemetry=telemetry, **options)
+
+    def connect(self, **options: Any) -> NotedTransport:
+        """A new client's transport; that of its ``connection``."""
+        return joined(self.factory, **options)
+
+
+def rules(*transports: NotedTransport) -> list[str]:
+    """Why the connections of these ended."""
+    return [each.connection.when_closed().result.rule for each in transports]
+
+
+# The factory ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_factory_is_one_of_twisteds() -> None:
+    """It goes wherever Twisted takes a factory, and logs no line for starting."""
+    factory = MessageServerFactory(echo)
+    assert verifyObject(IProtocolFactory, factory)
+    assert not factory.noisy
+
+
+def test_a_connection_is_known_from_beginning_to_end() -> None:
+    """The factory knows a connection from `connectionMade` to `connectionLost`, and no longer."""
+    server = Server()
+    client = server.connect()
+    assert {client.connection} == server.factory.connections
+    assert client.connection.factory is server.factory
+    client.lose(ConnectionLost())
+    assert set() == server.factory.connections
+    assert [Opened, Closed] == [type(event) for event in server.events]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "probe"),
+    [
+        (b"", ConnectionLost(), True),
+        (b"", None, True),
+        (b"h", ConnectionLost(), False),
+        (b"hello\n", None, False),
+    ],
+)
+def test_one_that_ends_without_a_byte_was_a_probe(said: bytes, reason: Any, probe: bool) -> None:
+    """Its peer ended it, by a reset or properly; it is counted as every end."""
+    server = Server()
+    client = server.connect()
+    client.receive(said)
+    client.lose(reason)
+    closed = server.events[-1]
+    assert isinstance(closed, Closed)
+    assert closed.probe == probe
+    assert server.factory.counts.closed.total() == 1
+
+
+def test_one_that_we_end_was_no_probe() -> None:
+    """Whatever its peer sent: that nothing came in time is news."""
+    server = Server(timeouts=Timeouts(first_message=1))
+    client = server.connect()
+    server.clock.advance(1.1)
+    client.turn()
+    closed = server.events[-1]
+    assert isinstance(closed, Closed)
+    assert (closed.reason.rule, closed.probe) == ("first-message-timeout", False)
+
+
+def test_a_client_has_no_probes() -> None:
+    """That its server went, and had said nothing, it has to be told."""
+    events: list[Event] = []
+    factory = MessageClientFactory(telemetry=Telemetry(events.append))
+    transport = joined(factory)
+    transport.lose(ConnectionLost())
+    closed = events[-1]
+    assert isinstance(closed, Closed)
+    assert not closed.probe
+
+
+def test_a_connection_that_is_built_and_never_made_is_not_counted() -> None:
+    """Only an open connection takes a place: a transport that fails before it is connected leaves nothing behind."""
+    server = Server(limits=Limits(max_connections=1))
+    server.factory.buildProtocol(PEER)
+    assert isinstance(server.factory.buildProtocol(PEER), MessageProtocol)
+
+
+def test_connections_have_their_state_to_themselves() -> None:
+    """Half a message on one connection is not joined to what comes on another."""
+    server = Server()
+    one, other = server.connect(), server.connect()
+    one.receive(b"on")
+    other.receive(b"two\n")
+    one.receive(b"e\n")
+    assert (one.value(), other.value()) == (b"one\n", b"two\n")
+
+
+def test_a_client_over_the_limit_is_turned_away() -> None:
+    """The client over the limit is closed at once, counted and told; those who are there notice nothing."""
+    server = Server(limits=Limits(max_connections=2))
+    there = [server.connect(), server.connect()]
+    over = server.connect()
+    server.clock.advance(0)
+    assert isinstance(over.connection, TurnedAway)
+    assert (over.connected, over.finished, over.was_abrupt) == (False, True, False)
+    assert {each.connection for each in there} == server.factory.connections
+    assert server.factory.refused == 1
+    assert Refused(PEER, 2, Refusal("max-connections", 2, 2)) == server.events[-1]
+
+
+@pytest.mark.parametrize(("said", "hint"), [("EMFILE", True), ("ENFILE", False)])
+def test_one_whom_the_system_cannot_take_in_is_counted_and_told(said: str, hint: bool) -> None:
+    """With what to look for, where it is this process that has too many descriptors."""
+    told: list[Event] = []
+    factory = MessageServerFactory(echo, telemetry=Telemetry(told.append))
+    factory._not_taken_in(PEER, said)
+    [refused] = [each for each in told if isinstance(each, Refused)]
+    assert (refused.address, refused.refusal.rule, factory.refused) == (PEER, "not-accepted", 1)
+    assert str(refused.refusal).startswith(f"the system could not take it in ({said})")
+    assert ("what else than connections has them" in str(refused.refusal)) == hint
+
+
+def test_turning_away_needs_no_listener() -> None:
+    """Clients over the limit are counted where nobody listens to telemetry, too."""
+    factory = MessageServerFactory(echo, limits=Limits(max_connections=1), telemetry=Telemetry())
+    joined(factory)
+    assert isinstance(joined(factory).connection, TurnedAway)
+    assert factory.refused == 1
+
+
+def test_a_place_that_is_free_again_is_given() -> None:
+    """Once a connection has ended, the next client is taken in."""
+    server = Server(limits=Limits(max_connections=1))
+    server.connect().connection.abort()
+    server.clock.advance(0)
+    assert State.OPEN is server.connect().connection.state
+    assert server.factory.refused == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"app": 5}, InvalidOption),
+        ({"app": echo, "framing": "morse"}, InvalidFraming),
+        ({"app": echo, "codec": "yaml"}, InvalidOption),
+        ({"app": echo, "limits": 5}, InvalidOption),
+        ({"app": echo, "timeouts": Limits()}, InvalidOption),
+        ({"app": echo, "limit": Limits()}, TypeError),
+    ],
+)
+def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
+    """A factory that could not serve is not made."""
+    with pytest.raises(error):
+        MessageServerFactory(**arguments)
+
+
+# The end of all connections -------------------------------------------------------------------------------------------
+
+
+def test_draining_nobody_is_done_at_once() -> None:
+    """Without connections there is nothing to wait for."""
+    assert outcome(Server().factory.drain()) == [0]
+    assert outcome(Server().factory.close()) == [None]
+
+
+def test_draining_lets_each_finish_what_it_has_in_hand() -> None:
+    """An idle connection is closed at once, a busy one after its reply; then the drain is over, and none was cut."""
+    app = Switch()
+    server = Server(app)
+    idle, busy = server.connect(), server.connect()
+    busy.receive(b"work\n")
+    drained = outcome(server.factory.drain())
+    server.clock.advance(0)
+    assert (idle.connection.state, busy.connection.state) == (State.CLOSED, State.OPEN)
+    assert drained == []
+    app.pending[0].callback(b"done")
+    server.clock.advance(0)
+    assert busy.value() == b"done\n"
+    assert drained == [0]
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_a_client_that_was_sending_is_not_counted_as_cut() -> None:
+    """A drain that closes a connection on which half a message had come has closed it in order."""
+    server = Server()
+    client = server.connect()
+    client.receive(b"hal")
+    drained = outcome(server.factory.drain())
+    server.clock.advance(0)
+    assert (drained, rules(client)) == ([0], ["drained"])
+
+
+@pytest.mark.parametrize(("deadline", "seconds"), [(None, 7), (3, 3), (0, 0)])
+def test_after_the_deadline_the_rest_is_cut(deadline: float | None, seconds: float) -> None:
+    """What is not finished by the deadline (by default ``timeouts.drain``) is cut, and counted."""
+    server = Server(never, timeouts=Timeouts(drain=7))
+    for each in [server.connect(), server.connect()]:
+        each.receive(b"work\n")
+    server.connect()
+    drained = outcome(server.factory.drain(deadline))
+    server.clock.advance(seconds - 0.01 if seconds else 0)
+    assert ([] if seconds else [2]) == drained
+    server.clock.advance(0.01)
+    assert drained == [2]
+    assert set() == server.factory.connections
+
+
+def test_draining_twice_keeps_the_sooner_deadline() -> None:
+    """A second drain may hurry the first; each is told of the end."""
+    server = Server(never)
+    server.connect().receive(b"work\n")
+    first, second = outcome(server.factory.drain(10)), outcome(server.factory.drain(2))
+    server.clock.advance(2)
+    assert [first, second] == [[1], [1]]
+
+
+def test_a_drain_that_is_waited_for_no_longer_goes_on() -> None:
+    """Cancelling the Deferred ends the waiting, not the drain, and leaves no error behind."""
+    server = Server(never)
+    client = server.connect()
+    client.receive(b"work\n")
+    drained = server.factory.drain(5)
+    drained.cancel()
+    [error] = outcome(drained)
+    assert type(error) is FirstError
+    assert error.subFailure.check(CancelledError)
+    server.clock.advance(5)
+    assert rules(client) == ["drain-over"]
+
+
+def test_closing_waits_for_no_app() -> None:
+    """Closing flushes and closes every connection, whatever its app still has in hand."""
+    server = Server(never)
+    client = server.connect()
+    client.receive(b"work\n")
+    closed = outcome(server.factory.close())
+    server.clock.advance(0)
+    assert (closed, rules(client)) == ([None], ["closed"])
+
+
+def test_closing_is_bounded_by_its_grace() -> None:
+    """A client that does not take what it was sent is cut when the grace is over."""
+    server = Server()
+    client = server.connect(peer_reads=False)
+    client.receive(b"hello\n")
+    closed = outcome(server.factory.close(2))
+    server.clock.advance(1.99)
+    assert closed == []
+    server.clock.advance(0.01)
+    assert (closed, rules(client)) == ([None], ["grace-over"])
+
+
+def test_aborting_cuts_everyone_now() -> None:
+    """Nobody is waited for."""
+    server = Server(never)
+    clients = [server.connect(), server.connect()]
+    server.factory.abort()
+    assert all(each.aborted for each in clients)
+    server.clock.advance(0)
+    assert rules(*clients) == ["aborted", "aborted"]
+
+
+# Listening ------------------------------------------------------------------------------------------------------------
+
+
+def test_listening_knows_where(hosts: Hosts) -> None:
+    """It says the address as the port has it, with the number that was given out; a UNIX socket has none."""
+    tcp, unix = hosts.listen(echo, "tcp:0:interface=127.0.0.1"), hosts.listen(echo, "unix:/run/app.sock")
+    client = hosts.connect(f"tcp:127.0.0.1:{tcp.port}", host=hosts.server)
+    assert client.peer == tcp.address == IPv4Address("TCP", "127.0.0.1", tcp.port)
+    assert (unix.address.name, unix.port) == (b"/run/app.sock", None)
+
+
+def test_listening_knows_who(hosts: Hosts) -> None:
+    """Its connections are those of this moment, and it counts those turned away."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1))
+    before = server.connections
+    client = hosts.connect()
+    hosts.wait()
+    over = hosts.connect()
+    hosts.wait()
+    assert (before, {each.peer for each in server.connections}) == (frozenset(), {client.host})
+    assert (server.refused, client.state, over.when_closed().result.rule) == (1, State.OPEN, "end-of-stream")
+
+
+def test_whoever_is_turned_away_is_told_by_its_address(hosts: Hosts) -> None:
+    """What telemetry is told of a client for whom there is no room is where it came from."""
+    events: list[Event] = []
+    hosts.listen(echo, limits=Limits(max_connections=1), telemetry=Telemetry(events.append))
+    hosts.connect()
+    hosts.wait()
+    address = hosts.connect().host
+    hosts.wait()
+    assert [Refused(address, 1, Refusal("max-connections", 1, 1))] == [
+        each for each in events if isinstance(each, Refused)
+    ]
+
+
+def test_whose_network_may_not_come_in_is_reset(hosts: Hosts) -> None:
+    """Before anything is read of it, and whatever room there is; others notice nothing."""
+    app = Switch()
+    server = hosts.listen(app, networks=Networks(deny=[hosts.client.ip]))
+    other = hosts.connect(host=hosts.sim.host("other"))
+    denied = hosts.connect()
+    denied.send(b"hello")
+    other.send(b"hello, too")
+    hosts.wait()
+    assert denied.when_closed().result.rule == "lost"
+    assert app.seen == [b"hello, too"]
+    assert (server.refused, other.state) == (1, State.OPEN)
+    assert server._factory.admission.refused == {"network-denied": 1}
+
+
+def test_an_address_has_no_more_than_its_share(hosts: Hosts) -> None:
+    """Who is refused for it is closed; who comes from elsewhere is served, and so is the next one once one has left."""
+    server = hosts.listen(echo, limits=Limits(max_per_address=2))
+    there = [hosts.connect(), hosts.connect()]
+    over = hosts.connect()
+    elsewhere = hosts.connect(host=hosts.sim.host("other"))
+    hosts.wait()
+    assert over.when_closed().result.rule == "end-of-stream"
+    assert (len(server.connections), server.refused) == (3, 1)
+    there[0].abort()
+    hosts.wait()
+    replies = [outcome(each.request(b"hello")) for each in (there[1], elsewhere, hosts.connect())]
+    hosts.wait()
+    assert replies == [[b"hello"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("policies", "limits"),
+    [(Policies(full="reset"), {"max_connections": 1}), (Policies(crowded="reset"), {"max_per_address": 1})],
+)
+def test_who_is_turned_away_may_be_reset(hosts: Hosts, policies: Policies, limits: dict[str, int]) -> None:
+    """As the policies have it: it takes nothing more of the system."""
+    server = hosts.listen(echo, limits=Limits(**limits), policies=policies)
+    hosts.connect()
+    over = hosts.connect()
+    hosts.wait()
+    assert (over.when_closed().result.rule, server.refused) == ("lost", 1)
+
+
+def test_who_comes_when_it_is_full_may_wait_for_room(hosts: Hosts) -> None:
+    """In the backlog, as the policies have it: nobody is refused, and each is served when another has left."""
+    server = hosts.listen(echo, limits=Limits(max_connections=2), policies=Policies(full="wait"))
+    clients = [hosts.connect() for _ in range(6)]
+    replies = [outcome(each.request(b"hello", 60)) for each in clients]
+    for served in range(2, 7):
+        hosts.wait()
+        assert ([[b"hello"]] * served, len(server.connections)) == ([each for each in replies if each], 2)
+        clients[served - 2].abort()
+    assert server.refused == 0
+
+
+def test_clients_who_come_too_fast_wait_and_are_served(hosts: Hosts) -> None:
+    """At the rate, none of them refused; what is open goes on meanwhile."""
+    server = hosts.listen(echo, limits=Limits(accept_rate=2))
+    replies = [outcome(hosts.connect().request(b"hello", 60)) for _ in range(8)]
+    counts = []
+    for _ in range(4):
+        counts.append(len(server.connections))
+        hosts.wait(1.0)
+    hosts.wait(60.0)
+    assert counts[0] < counts[1] < counts[2] < 8
+    assert replies == [[b"hello"]] * 8
+    assert server.refused == 0
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
+def test_over_tls_who_is_denied_is_reset_before_it(hosts: Hosts, tls_certificates: Any) -> None:
+    """No handshake is made with it."""
+    hosts.listen(echo, endpoint=tls_certificates.listen(443, ""), networks=Networks(allow=["192.0.2.0/24"]))
+    denied = outcome(connect(tls_certificates.connect(443, "server"), reactor=hosts.client.reactor))
+    hosts.wait()
+    assert [ConnectionLost] == [type(each) for each in denied]
+
+
+def test_a_transport_without_addresses_is_counted_all_the_same() -> None:
+    """In all: what a test hands over need not have any."""
+    factory = MessageServerFactory(echo, limits=Limits(max_connections=1, max_per_address=1), telemetry=Telemetry())
+    connection: Any = factory.buildProtocol(None)
+    Addressless().connect(connection)
+    assert set(factory.connections) == {connection}
+    assert isinstance(factory.buildProtocol(None), TurnedAway)
+
+
+class Addressless(NotedTransport):
+    """A transport that has lost its socket, as one that was reset at once has."""
+
+    def getPeer(self) -> Any:
+        raise OSError(107, "Transport endpoint is not connected")
+
+
+def test_suspending_and_resuming(hosts: Hosts) -> None:
+    """Suspended, it accepts no one, and whoever comes waits until it is resumed; each as often as one likes."""
+    server = hosts.listen(echo)
+    server.suspend()
+    server.suspend()
+    replies = outcome(hosts.connect().request(b"let me in"))
+    hosts.wait()
+    assert (replies, server.connections) == ([], frozenset())
+    server.resume()
+    server.resume()
+    hosts.wait()
+    assert replies == [b"let me in"]
+
+
+def test_what_is_open_goes_on_while_it_is_suspended(hosts: Hosts) -> None:
+    """It is the port that is suspended, and no connection."""
+    server = hosts.listen(echo)
+    client = hosts.connect()
+    hosts.wait()
+    server.suspend()
+    assert hosts.run(client.request(b"hello")) == b"hello"
+
+
+def test_what_has_stopped_is_not_resumed(hosts: Hosts) -> None:
+    """After the stop nobody is taken in, though resumed while the port is still closing: who waits is cut off."""
+    events: list[Event] = []
+    server = hosts.listen(echo, telemetry=Telemetry(events.append))
+    server.suspend()
+    client = hosts.connect()
+    hosts.wait()
+    closed = outcome(server.close())
+    server.resume()
+    hosts.wait()
+    assert (closed, client.when_closed().result.rule, events) == ([None], "lost", [])
+
+
+def test_draining_stops_listening_first_and_is_over_when_all_is(hosts: Hosts) -> None:
+    """From its first moment nobody is let in any more; the Deferred fires when the last connection has ended."""
+    server = hosts.listen(never)
+    replies = outcome(hosts.connect().request(b"work"))
+    hosts.wait()
+    began, drained = hosts.sim.now, outcome(server.drain(4))
+    with pytest.raises(NobodyListens):
+        hosts.connect()
+    hosts.run(began + 3.99)
+    assert (replies, drained) == ([], [])
+    hosts.run(began + 4.01)
+    assert (len(replies), drained) == (1, [1])
+
+
+class LatePort:
+    """
+    A port that says when it is asked, and is closed when the test says so, or fails to be.
+
+    The kit's ports, as Twisted's TCP ports, close in the next turn, and never fail.
+    """
+
+    def __init__(self, stopped: Deferred[None] | None = None) -> None:
+        self.stopped: Deferred[None] = Deferred() if stopped is None else stopped
+        self.asked: list[str] = []
+        self.socket = self
+
+    def startReading(self) -> None:
+        self.asked.append("startReading")
+
+    def stopReading(self) -> None:
+        self.asked.append("stopReading")
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 7007)
+
+    def stopListening(self) -> Deferred[None]:
+        self.asked.append("stopListening")
+        return self.stopped
+
+    def close(self) -> None:
+        self.asked.append("close")
+
+
+def late(app: Any = echo) -> tuple[Listening, LatePort, Server]:
+    server, port = Server(app), LatePort()
+    return Listening([port], server.factory), port, server
+
+
+@pytest.mark.parametrize("stop", [Listening.close, Listening.drain])
+def test_what_has_stopped_leaves_its_port_alone(stop: Any) -> None:
+    """After the stop, suspend and resume ask nothing of the port: it is closed, or being closed."""
+    here, port, _ = late()
+    stop(here)
+    here.suspend()
+    here.resume()
+    assert port.asked == ["stopListening"]
+    port.stopped.callback(None)
+
+
+def test_draining_waits_for_the_port_too() -> None:
+    """Where no connection is left, the port may still be closing."""
+    here, port, _ = late()
+    drained = outcome(here.drain())
+    assert drained == []
+    port.stopped.callback(None)
+    assert drained == [0]
+
+
+def test_stopping_twice_stops_once() -> None:
+    """Each caller is told of the end; the port is told to close one time."""
+    here, port, _ = late()
+    told = [outcome(here.drain()), outcome(here.close()), outcome(here.drain())]
+    port.stopped.callback(None)
+    assert told == [[0], [None], [0]]
+    assert outcome(here.close()) == [None]
+    assert port.asked == ["stopListening"]
+
+
+def test_a_port_that_does_not_close_is_told_after_the_drain() -> None:
+    """That the port cannot be closed holds up no connection's drain, and is told when that is over."""
+    here, port, server = late(never)
+    server.connect().receive(b"work\n")
+    drained = outcome(here.drain(4))
+    port.stopped.errback(ZeroDivisionError())
+    assert drained == []
+    server.clock.advance(4)
+    assert [ZeroDivisionError] == [type(each) for each in drained]
+    assert outcome(here.drain()) == [0]
+
+
+@pytest.mark.parametrize(("error", "told"), [(FileNotFoundError, []), (PermissionError, [PermissionError])])
+def test_a_unix_socket_is_closed_though_its_file_cannot_be_removed(error: type[OSError], told: list[Any]) -> None:
+    """Twisted leaves the socket open then; it is closed all the same, and only a file that is left is told."""
+    port = LatePort(fail(error()))
+    assert told == [type(each) for each in outcome(close_port(port)) if each is not None]
+    assert port.asked == ["stopListening", "close"]
+
+
+def test_what_has_no_port_need_not_be_closed() -> None:
+    """A ``stdio:`` endpoint gives a transport in a port's place: closing it is the connection's."""
+    assert outcome(close_port(object())) == [None]
+
+
+# listen() -------------------------------------------------------------------------------------------------------------
+
+
+def test_listen_serves_the_app(hosts: Hosts) -> None:
+    """An endpoint string is listened on, with the app, framing, limits and timeouts that were given."""
+    limits, timeouts = Limits(max_connections=2), Timeouts(drain=1)
+    server = hosts.listen(echo, "tcp:7007:interface=127.0.0.1", framing="int16", limits=limits, timeouts=timeouts)
+    client = hosts.connect("tcp:127.0.0.1:7007", host=hosts.server, framing="int16")
+    assert hosts.run(client.request(b"hi\nthere")) == b"hi\nthere"
+    [connection] = server.connections
+    settings = connection.factory.settings
+    assert (limits, timeouts, echo) == (settings.limits, settings.timeouts, settings.app)
+    with pytest.raises(NobodyListens):
+        hosts.connect()  # on that interface alone
+
+
+def test_listen_serves_a_unix_socket(hosts: Hosts) -> None:
+    """A path is an endpoint as good as any, and is free again after the close."""
+    for _ in range(2):
+        server = hosts.listen(echo, "unix:/run/app.sock")
+        client = hosts.connect("unix:/run/app.sock", host=hosts.server)
+        assert hosts.run(client.request(b"hello")) == b"hello"
+        hosts.run(server.close())
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_listen_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
+    """Timers run on the reactor unless another clock is given."""
+    clock = Clock()
+    server = hosts.listen(echo, **({"clock": clock} if own else {}))
+    hosts.connect()
+    hosts.wait()
+    [connection] = server.connections
+    assert connection.clock is (clock if own else hosts.server.reactor)
+
+
+def test_listen_takes_an_endpoint(hosts: Hosts) -> None:
+    """An endpoint object is listened on as it is; what becomes of that is the Deferred's."""
+    endpoint = TCP4ServerEndpoint(hosts.server.reactor, 7007)
+    assert hosts.listen(echo, endpoint).port == 7007
+    [error] = outcome(listen(endpoint, echo, reactor=hosts.server.reactor))
+    assert isinstance(error, CannotListenError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"endpoint": "tcp:65536"}, InvalidAddress),
+        ({"endpoint": "tcp:abc"}, InvalidAddress),
+        ({"endpoint": "tcp"}, InvalidAddress),
+        ({"endpoint": "carrier-pigeon:1"}, InvalidAddress),
+        ({"endpoint": ""}, InvalidAddress),
+        ({"endpoint": 7007}, InvalidAddress),
+        ({"endpoint": "tcp:7007:interface=nowhere"}, InvalidAddress),
+        ({"endpoint": "tcp:7007", "framing": "morse"}, InvalidFraming),
+        ({"endpoint": "tcp:7007", "app": "echo"}, InvalidOption),
+    ],
+)
+def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception], hosts: Hosts) -> None:
+    """An argument that cannot be is raised at once, and no port was opened."""
+    with pytest.raises(error):
+        listen(**{"app": echo, "reactor": hosts.server.reactor} | arguments)
+    hosts.wait()
+    assert list(hosts.sim.trace) == []
+
+
+# Changed while it serves ----------------------------------------------------------------------------------------------
+
+
+def test_limits_change_while_it_serves(hosts: Hosts) -> None:
+    """Who is in stays in; who comes from then on is taken in, or not, by what holds now."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1))
+    factory = server._factory
+    first = hosts.connect()
+    hosts.wait()
+    factory.change(limits=Limits(max_connections=2, accept_rate=0, max_buffered=10), timeouts=Timeouts(idle=5))
+    second = hosts.connect()
+    third = hosts.connect()
+    hosts.wait()
+    assert (third.when_closed().result.rule, server.refused) == ("end-of-stream", 1)
+    assert (factory.settings.memory.limit, factory.doors.pace.rate) == (10, 0)
+    hosts.wait(5)
+    assert (first.state, second.when_closed().result.rule) == (State.OPEN, "end-of-stream")
+    factory.change(networks=Networks(deny=[hosts.client.ip]))
+    denied = hosts.connect()
+    hosts.wait()
+    assert denied.when_closed().result.rule == "lost"
+
+
+def test_a_policy_that_changes_lets_in_those_who_wait(hosts: Hosts) -> None:
+    """And has the next ones refused."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(full="wait"))
+    hosts.connect()
+    waiting = hosts.connect()
+    hosts.wait()
+    assert (server.refused, server._factory.doors._full) == (0, True)
+    server._factory.change(policies=Policies())
+    hosts.wait()
+    assert (server.refused, waiting.when_closed().result.rule) == (1, "end-of-stream")
+
+
+def test_what_is_no_setting_changes_nothing() -> None:
+    """It is refused as in a new factory."""
+    factory = MessageServerFactory(echo)
+    before = factory.settings.limits
+    with pytest.raises(InvalidOption, match=r"^timeouts=5: takes a Timeouts"):
+        factory.change(limits=Limits(max_connections=5), timeouts=5)  # type: ignore[arg-type]
+    assert factory.settings.limits is before
+
+
+def test_single_limits_change_while_it_serves(hosts: Hosts) -> None:
+    """Those that are not named stay; who comes from then on is taken in, or not, by what holds now."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1, message_rate=50), timeouts=Timeouts(grace=3))
+    hosts.connect()
+    hosts.wait()
+    server.change(max_connections=2, accept_rate=0, max_buffered=10, idle=5, full="reset")
+    second, third = hosts.connect(), hosts.connect()
+    hosts.wait()
+    assert (second.state, third.when_closed().result.rule, server.refused) == (State.OPEN, "lost", 1)
+    assert (server.factory.settings.memory.limit, server.factory.doors.pace.rate) == (10, 0)
+    info = server.info()
+    assert info.limits == Limits(max_connections=2, accept_rate=0, max_buffered=10, message_rate=50)
+    assert (info.timeouts, info.policies) == (Timeouts(grace=3, idle=5), Policies(full="reset"))
+
+
+def test_single_limits_change_all_or_none(hosts: Hosts) -> None:
+    """Nothing has changed where one cannot be, and nobody is let in by it."""
+    server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(full="wait"))
+    hosts.connect()
+    waiting = outcome(hosts.connect().request(b"hi"))
+    hosts.wait()
+    for error, changes in ((InvalidOption, {"idle": -1}), (TypeError, {"idel": 1}), (InvalidOption, {"networks": 1})):
+        with pytest.raises(error, match=r"^(idle|idel|networks)"):
+            server.change(max_connections=2, **changes)
+    hosts.wait()
+    assert (waiting, server.info().limits, server.factory.admission.limits) == ([], *[Limits(max_connections=1)] * 2)
+    server.change(max_connections=2)
+    hosts.wait()
+    assert waiting == [b"hi"]

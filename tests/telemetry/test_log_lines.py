@@ -1,0 +1,179 @@
+"""What a log line shows of an exception, and how many lines of one kind are written."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from twisted.logger import Logger, LogPublisher, eventAsJSON, eventAsText
+from twisted.python.failure import Failure
+
+from tcpapp.telemetry import log_lines
+from tcpapp.telemetry.log_lines import MOST_FRAMES, MOST_KINDS, FailureLog, LineRates, LoggedFailure
+
+NASTY = "no such command: \x1b]0;owned\x07\x1b[2J\r\nTraceback forged " + "A" * 100_000
+
+
+def failed(error: BaseException, depth: int = 0) -> Failure:
+    """The failure of a function that raises `error`, `depth` calls below another one."""
+
+    def fall(left: int) -> None:
+        if left:
+            fall(left - 1)
+        raise error
+
+    try:
+        fall(depth)
+    except BaseException:  # noqa: BLE001 - as it is given
+        return Failure()
+    raise AssertionError
+
+
+# The text of a failure ------------------------------------------------------------------------------------------------
+
+
+def test_it_is_the_failure_itself_but_for_its_text() -> None:
+    """Type, value, traceback and frames are what an error tracker wants, and what `trap` and `check` go by."""
+    failure = failed(ValueError("no"))
+    logged = LoggedFailure(failure)
+    assert logged.value is failure.value
+    assert (logged.type, logged.tb, logged.frames) == (failure.type, failure.tb, failure.frames)
+    assert logged.check(ValueError) is ValueError
+
+
+def test_an_ordinary_failure_reads_as_twisted_prints_it() -> None:
+    """The frames, with their source lines, and the exception in one line."""
+    failure = failed(ValueError("no such thing"), depth=2)
+    assert LoggedFailure(failure).getTraceback() == failure.getTraceback()
+
+
+@pytest.mark.parametrize(
+    "text_of",
+    [
+        pytest.param(lambda failure: failure.getTraceback(), id="traceback"),
+        pytest.param(lambda failure: failure.getTraceback(detail="verbose"), id="verbose"),
+        pytest.param(lambda failure: failure.getBriefTraceback(), id="brief"),
+        pytest.param(lambda failure: failure.getErrorMessage(), id="message"),
+        pytest.param(str, id="str"),
+        pytest.param(repr, id="repr"),
+    ],
+)
+def test_an_exceptions_text_is_escaped_and_cut(text_of: Any) -> None:
+    """Whichever way it is printed: no control character, no line of the peer's making, no long line."""
+    lines = text_of(LoggedFailure(failed(ValueError(NASTY)))).split("\n")
+    assert all(each.isprintable() for each in lines)
+    assert max(map(len, lines)) < 400
+    assert not any(each.startswith("Traceback forged") for each in lines)
+    assert any("no such command: \\x1b]0;owned\\x07\\x1b[2J\\r\\nTraceback forged" in each for each in lines)
+
+
+def test_the_frames_stay_readable() -> None:
+    """They come from the source, and not from a peer."""
+    text = LoggedFailure(failed(ValueError(NASTY))).getTraceback()
+    assert "in fall\n" in text
+    assert "raise error" in text
+
+
+def test_an_exception_that_has_no_text_is_told_all_the_same() -> None:
+    """An error in its own ``__str__`` is one line as well."""
+
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("\x1b")
+
+    last = LoggedFailure(failed(Broken())).getTraceback().rstrip("\n").split("\n")[-1]
+    assert "Broken" in last
+    assert last.isprintable()
+
+
+def test_a_deep_traceback_shows_its_beginning_and_its_end() -> None:
+    """An endless recursion has a thousand frames."""
+    text = LoggedFailure(failed(ValueError("deep"), depth=500)).getTraceback()
+    assert text.count("in fall\n") == MOST_FRAMES - 1  # and one of `failed`
+    assert f"({502 - MOST_FRAMES} calls are left out here)\n" in text
+    assert text.endswith("ValueError: deep\n")
+
+
+def test_a_failure_without_frames_is_one_line() -> None:
+    """One that was made and never raised."""
+    assert LoggedFailure(Failure(ValueError("no"))).getTraceback().endswith("ValueError: no\n")
+
+
+def test_it_prints_where_a_failure_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into the file that is given; else into the log's."""
+    failure = LoggedFailure(failed(ValueError("\x07")))
+    given, default = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(log_lines, "logerr", default)
+    failure.printTraceback(given)
+    failure.printTraceback()
+    assert given.getvalue() == default.getvalue() == failure.getTraceback()
+
+
+# What observers get ---------------------------------------------------------------------------------------------------
+
+
+def observed(write: Any) -> list[Any]:
+    """The events that ``write(logger)`` makes."""
+    events: list[Any] = []
+    write(Logger("tests", observer=LogPublisher(events.append)))
+    return events
+
+
+def test_every_observers_text_is_safe() -> None:
+    """The text log, the JSON log, and one that reads the failure's text itself; all of them have the failure."""
+    failure = failed(ValueError(NASTY))
+    log = FailureLog(lambda: 0.0)
+    [event] = observed(lambda logger: log.write(logger, "it failed on {what}", failure, what="this"))
+    text = eventAsText(event, includeTimestamp=False)
+    assert text.startswith("[tests#critical] it failed on this\nTraceback")
+    assert all(each.isprintable() for each in text.split("\n"))
+    assert len(text) < 2000
+    stored = eventAsJSON(event)
+    assert stored.isprintable()
+    assert len(stored) < 20_000
+    assert json.loads(stored)["what"] == "this"
+    assert event["log_failure"].value is failure.value
+
+
+def test_failures_of_one_kind_make_a_line_a_second() -> None:
+    """What made none is counted, and told with the next. Another exception, or place, is another kind."""
+    now = 100.0
+    log = FailureLog(lambda: now)
+    here, there = failed(ValueError("here")), Failure(KeyError("there"))
+
+    def flood(logger: Logger) -> None:
+        for failure in (here, here, here, there):
+            log.write(logger, "it failed", failure)
+
+    def say(logger: Logger) -> None:
+        log.write(logger, "it failed", here)
+
+    assert [event["log_failure"].value for event in observed(flood)] == [here.value, there.value]
+    now = 101.0
+    told, line = observed(say)
+    assert eventAsText(told).endswith("and 2 more like the next line, which made none")
+    assert line["log_failure"].value is here.value
+
+
+# How many lines -------------------------------------------------------------------------------------------------------
+
+
+def test_lines_of_a_kind_have_a_rate() -> None:
+    """As many at once as a second has, then as time goes by; each says how many were left out before it."""
+    now = 0.0
+    rates = LineRates(lambda: now)
+    assert [rates.take("kind", 2) for _ in range(5)] == [0, 0, None, None, None]
+    assert rates.take("other", 1) == 0
+    now = 0.5
+    assert [rates.take("kind", 2) for _ in range(2)] == [3, None]
+
+
+def test_the_table_of_kinds_is_bounded() -> None:
+    """A peer that makes ever new kinds shares one rate for those that found no room."""
+    rates = LineRates(lambda: 0.0)
+    for number in range(MOST_KINDS):
+        assert rates.take(number, 1) == 0
+    assert [rates.take(f"more {number}", 1) for number in range(3)] == [0, None, None]
+    assert rates.take(0, 1) is None

@@ -1,0 +1,454 @@
+"""What happened, told to whoever listens, and the lines that operators read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, fields
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.error import ConnectionLost
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+
+from tcpapp import telemetry as telemetry_module
+from tcpapp.close_reason import CLEAN_RULES, CloseReason, EndedBy
+from tcpapp.connection.connection import MessageProtocol, State
+from tcpapp.connection.settings import Settings
+from tcpapp.limits.admission import Refusal
+from tcpapp.telemetry import (
+    AppFailed,
+    CalmLog,
+    Closed,
+    Event,
+    LateReply,
+    LimitNear,
+    MessagesSkipped,
+    NeverOpened,
+    Opened,
+    Refused,
+    Telemetry,
+    log,
+)
+from tcpapp.testing.transport import FakeTransport
+
+PEER = IPv4Address("TCP", "192.0.2.7", 4711)
+CONNECTION: Any = SimpleNamespace(peer=PEER)
+EVENT = LateReply(CONNECTION)
+
+
+def events_of(telemetry: Telemetry) -> list[Event]:
+    """What is told from now on."""
+    events: list[Event] = []
+    telemetry.listen(events.append)
+    return events
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """The lines of tcpapp's log, each with its level."""
+    found: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if event["log_namespace"] == "tcpapp":
+            found.append(f"{event['log_level'].name} {formatEvent(event)}")
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
+
+
+# Listening -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_true_while_somebody_listens() -> None:
+    """So that no event is made for nobody."""
+    telemetry = Telemetry()
+    states = [bool(telemetry)]
+    stop = telemetry.listen(lambda event: None)
+    states.append(bool(telemetry))
+    stop()
+    states.append(bool(telemetry))
+    assert states == [False, True, False]
+    assert Telemetry(log)
+
+
+def test_every_listener_is_told_in_order() -> None:
+    """Those it was made with, and those that came later."""
+    told: list[tuple[str, Event]] = []
+    telemetry = Telemetry(lambda event: told.append(("first", event)), lambda event: told.append(("second", event)))
+    telemetry.listen(lambda event: told.append(("third", event)))
+    telemetry.tell(EVENT)
+    assert told == [("first", EVENT), ("second", EVENT), ("third", EVENT)]
+
+
+def test_one_that_stops_is_told_no_more() -> None:
+    """The others are, and stopping again does nothing."""
+    telemetry = Telemetry()
+    first: list[Event] = []
+    stop = telemetry.listen(first.append)
+    second = events_of(telemetry)
+    telemetry.tell(EVENT)
+    stop()
+    stop()
+    telemetry.tell(EVENT)
+    assert (first, second) == ([EVENT], [EVENT, EVENT])
+
+
+def test_telling_nobody_does_nothing() -> None:
+    """There is nobody to be harmed."""
+    Telemetry().tell(EVENT)
+
+
+def test_a_listener_may_stop_and_start_others_while_it_is_told() -> None:
+    """Who listened when the event was told is told of it; the change holds from the next one on."""
+    telemetry = Telemetry()
+    later: list[Event] = []
+    stops: list[Any] = []
+    telemetry.listen(lambda event: [stop() for stop in stops] and telemetry.listen(later.append))
+    stopped: list[Event] = []
+    stops.append(telemetry.listen(stopped.append))
+    telemetry.tell(EVENT)
+    assert (stopped, later) == ([EVENT], [])
+    telemetry.tell(EVENT)
+    assert (stopped, later) == ([EVENT], [EVENT])
+
+
+def test_a_listener_may_tell() -> None:
+    """An event that comes of another is told at once."""
+    telemetry = Telemetry()
+    other = Refused(PEER, 1, Refusal("max-connections", 1, 1))
+    telemetry.listen(lambda event: telemetry.tell(other) if event is EVENT else None)
+    events = events_of(telemetry)
+    telemetry.tell(EVENT)
+    assert [other, EVENT] == events
+
+
+def test_a_listener_that_raises_harms_nobody(lines: list[str], logged_errors: Any) -> None:
+    """The others are told, the caller goes on; the failure is logged with the event's name, once a second."""
+    now = 100.0
+
+    def failing(event: Event) -> None:
+        raise ZeroDivisionError(f"a broken counter of {NASTY.name!r}")
+
+    telemetry = Telemetry(failing, seconds=lambda: now)
+    events = events_of(telemetry)
+    telemetry.tell(EVENT)
+    telemetry.tell(EVENT)
+    assert events == [EVENT, EVENT]
+    assert lines == ["critical a telemetry listener failed on 'LateReply'"]
+    now = 101.0
+    telemetry.tell(EVENT)
+    assert lines[1:] == ["warn and 1 more like the next line, which made none", lines[0]]
+    assert [ZeroDivisionError] * 2 == [each.type for each in logged_errors.take()]
+
+
+# A connection that tells ---------------------------------------------------------------------------------------------
+
+
+class Silent(Telemetry):
+    """Telemetry that nobody listens to, and that nobody may tell."""
+
+    __slots__ = ()
+
+    def tell(self, event: Event) -> None:
+        raise AssertionError(f"an event was made for nobody: {event}")
+
+
+def connected(*arguments: Any, **options: Any) -> tuple[FakeTransport, MessageProtocol]:
+    """A connection of these `Settings`, and its transport."""
+    connection = MessageProtocol(Settings(*arguments, **options))
+    return FakeTransport(peerAddress=PEER, protocol=connection), connection
+
+
+def converse(telemetry: Telemetry) -> None:
+    """Have a connection do everything that there is an event for, but being refused."""
+
+    def app(message: bytes, connection: Any) -> None:
+        raise ZeroDivisionError
+
+    transport, connection = connected(app, "line:max=5:oversize=skip", telemetry=telemetry)
+    reply = connection.request(b"a?")
+    reply.addErrback(lambda failure: None)
+    reply.cancel()
+    transport.receive(b"a!\n")
+    transport.receive(b"too long\n")
+    transport.receive(b"b\n")
+    transport.turn()
+
+
+def test_a_connection_tells_what_happens() -> None:
+    """Each event comes when it happens, with the connection it is about."""
+    telemetry = Telemetry()
+    events = events_of(telemetry)
+    converse(telemetry)
+    assert [Opened, LateReply, MessagesSkipped, AppFailed, Closed] == [type(each) for each in events]
+    assert len({each.connection for each in events if not isinstance(each, Refused)}) == 1
+    skipped, failed, closed = events[2:]
+    assert isinstance(skipped, MessagesSkipped)
+    assert (skipped.count, skipped.limit) == (1, 5)
+    assert isinstance(failed, AppFailed)
+    assert ZeroDivisionError is failed.failure.type
+    assert isinstance(closed, Closed)
+    assert (closed.reason.rule, closed.unhandled) == ("app-failed", 0)
+
+
+def test_no_event_is_made_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection asks first."""
+    names = (
+        "protocol.Opened",
+        "protocol.Closed",
+        "protocol.AppFailed",
+        "protocol.MessagesSkipped",
+        "connection.LateReply",
+    )
+    for name in names:
+        monkeypatch.setattr(f"tcpapp.connection.{name}", None)  # to make one would raise
+    converse(Silent())
+
+
+# The log -------------------------------------------------------------------------------------------------------------
+
+BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b'")
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        pytest.param(Opened(CONNECTION), [], id="opened"),
+        *(
+            pytest.param(Closed(CONNECTION, CloseReason(EndedBy.US, rule, "well"), 0), [], id=rule)
+            for rule in sorted(CLEAN_RULES)
+        ),
+        pytest.param(
+            Closed(CONNECTION, BAD, 0),
+            ["info 192.0.2.7:4711: closed: malformed-frame (by peer): no frame begins with b'\\x1b'"],
+            id="closed-badly",
+        ),
+        pytest.param(
+            Closed(CONNECTION, CloseReason(EndedBy.US, "closed", "well"), 2),
+            ["warn 192.0.2.7:4711: 2 message(s) were not handled"],
+            id="unhandled",
+        ),
+        pytest.param(
+            Closed(CONNECTION, BAD, 3),
+            [
+                "warn 192.0.2.7:4711: 3 message(s) were not handled",
+                f"info 192.0.2.7:4711: closed: {BAD}",
+            ],
+            id="unhandled-and-closed-badly",
+        ),
+        pytest.param(
+            Refused(PEER, 1000, Refusal("max-connections", 1000, 1000)),
+            ["warn refused 192.0.2.7:4711: 1000 connections are open, which is the limit (max_connections)"],
+            id="refused",
+        ),
+        pytest.param(
+            Refused(None, 1000, Refusal("not-accepted", detail="the system could not take it in (ENFILE)")),
+            ["warn refused a client: the system could not take it in (ENFILE)"],
+            id="refused-by-the-system",
+        ),
+        pytest.param(
+            MessagesSkipped(CONNECTION, 2, 10),
+            ["warn 192.0.2.7:4711: left out 2 message(s) over 10 bytes"],
+            id="skipped",
+        ),
+        pytest.param(
+            LimitNear("max_buffered", 80, 100),
+            ["warn connections hold 80 bytes, of 100 (max_buffered): those that hold the most are not read from"],
+            id="memory-short",
+        ),
+        pytest.param(
+            LimitNear("max_connections", 80, 100),
+            ["warn 80 connections are open, near 100 (max_connections): turn it up, or find who it is"],
+            id="connections-near-their-limit",
+        ),
+        pytest.param(
+            LimitNear("max_per_network", 8, 10, "192.0.2.0/24"),
+            ["warn 8 connections from 192.0.2.0/24 are open, near 10 (max_per_network): turn it up, or find who it is"],
+            id="a-network-near-its-limit",
+        ),
+        pytest.param(
+            NeverOpened(CONNECTION, BAD),
+            ["info 192.0.2.7:4711: not opened: malformed-frame (by peer): no frame begins with b'\\x1b'"],
+            id="never-opened",
+        ),
+        pytest.param(
+            NeverOpened(CONNECTION, CloseReason(EndedBy.NETWORK, "lost", "reset"), probe=True), [], id="probe-of-tls"
+        ),
+        pytest.param(Closed(CONNECTION, CloseReason(EndedBy.NETWORK, "lost", "reset"), 0, probe=True), [], id="probe"),
+        pytest.param(
+            Closed(CONNECTION, CloseReason(EndedBy.PEER, "malformed-frame", "\x07" + "x" * 1000), 0),
+            ["info 192.0.2.7:4711: closed: malformed-frame (by peer): \\x07" + "x" * 366 + "..."],
+            id="cut",
+        ),
+        pytest.param(
+            LateReply(CONNECTION), ["info 192.0.2.7:4711: dropped a reply that no request waits for"], id="late-reply"
+        ),
+    ],
+)
+def test_each_event_has_its_lines(event: Event, expected: list[str], lines: list[str]) -> None:
+    """What an operator has to know is a line; what went well is none."""
+    log(event)
+    assert expected == lines
+
+
+def test_an_app_that_fails_is_logged_with_its_traceback(lines: list[str], logged_errors: Any) -> None:
+    """The line names the peer; an observer has the app's exception, and a text that is safe."""
+    try:
+        raise ZeroDivisionError("the app's fault\x1b[2J")
+    except ZeroDivisionError:
+        failure = Failure()
+    log(AppFailed(CONNECTION, failure))
+    assert len(lines) == 1
+    assert lines[0].startswith("critical ")
+    assert "192.0.2.7:4711" in lines[0]
+    [logged] = logged_errors.take()
+    assert logged.value is failure.value
+    assert logged.getTraceback().endswith("ZeroDivisionError: the app's fault\\x1b[2J\n")
+
+
+def test_a_reply_that_is_too_long_is_one_line(lines: list[str], logged_errors: Any) -> None:
+    """It says how long the reply was, and what the limit is; no traceback would say more."""
+    transport, _ = connected(lambda message, connection: b"x" * 11, "line:max=10", telemetry=Telemetry(log))
+    transport.receive(b"hello\n")
+    transport.turn()
+    says = "a message of 11 bytes; at most 10 (max) are sent: make it shorter, or the framing's max larger"
+    assert lines == [
+        f"error 192.0.2.7:4711: the app failed: it gave a reply that cannot be sent: {says}",
+        f"info 192.0.2.7:4711: closed: app-failed (by us): the app raised UnsendableMessage: {says}",
+    ]
+    assert logged_errors.take() == []
+
+
+def test_a_message_that_the_app_could_not_send_has_a_traceback(lines: list[str], logged_errors: Any) -> None:
+    """It shows which of the app's lines gave it."""
+
+    async def app(message: bytes, connection: Any) -> None:
+        await connection.send(b"x" * 11)
+
+    transport, _ = connected(app, "line:max=10", telemetry=Telemetry(log))
+    transport.receive(b"hello\n")
+    transport.turn()
+    [logged] = logged_errors.take()
+    assert lines[0].startswith("critical the app failed on the connection of 192.0.2.7:4711")
+    assert "in app\n" in logged.getTraceback()
+
+
+NASTY = UNIXAddress(b"/tmp/\x1b[2J\r\nforged: a line\x00")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Closed(SimpleNamespace(peer=NASTY), BAD, 1),  # type: ignore[arg-type]
+        Refused(NASTY, 1, Refusal("max-connections", 1, 1)),
+        MessagesSkipped(SimpleNamespace(peer=NASTY), 1, 1),  # type: ignore[arg-type]
+        LateReply(SimpleNamespace(peer=NASTY)),  # type: ignore[arg-type]
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_an_address_stands_in_a_line_escaped(event: Event, lines: list[str]) -> None:
+    """A peer that chooses its name writes no line of its own, and moves no cursor."""
+    log(event)
+    assert lines
+    assert all(each.isprintable() and "\\x1b[2J\\r\\nforged" in each for each in lines)
+
+
+@pytest.mark.parametrize(
+    "nasty",
+    [b"{0} {log_level} {peer!r}", b"\x1b[2J\r\x00\x07", "\u202e\u2028".encode(), b"\xff\x85"],
+    ids=["format", "terminal", "unicode", "not-unicode"],
+)
+@pytest.mark.parametrize(
+    ("framing", "codec"),
+    [("netstring", None), ("varint:max=4", None), ("mllp", None), ("line", "json"), ("line", "text"), ("raw", "text")],
+)
+def test_what_a_peer_sent_stands_in_a_line_escaped(
+    nasty: bytes, framing: str, codec: str | None, lines: list[str]
+) -> None:
+    """Whatever cannot be read is named in printable characters, one line each, and is no format of the log's."""
+    transport, _ = connected(lambda message, connection: None, framing, codec=codec)
+    transport.receive(nasty + b"\n")
+    transport.turn()
+    transport.lose()
+    assert all(each.isprintable() and each.startswith("info 192.0.2.7:4711: closed: ") for each in lines)
+    assert len(lines) <= 1
+
+
+def test_a_connection_that_ends_well_makes_no_line(lines: list[str]) -> None:
+    """From its opening to its end."""
+    transport, connection = connected(lambda message, connection: message)
+    transport.receive(b"hello\n")
+    transport.half_close()
+    transport.turn()
+    assert connection.state is State.CLOSED
+    assert lines == []
+
+
+def test_a_connection_that_is_lost_makes_a_line(lines: list[str]) -> None:
+    """With the reason that the network gave."""
+    transport, _ = connected(lambda message, connection: message)
+    transport.lose(ConnectionLost())
+    assert len(lines) == 1
+    assert lines[0].startswith("info 192.0.2.7:4711: closed: lost (by network): ")
+
+
+@pytest.mark.parametrize("kind", Event.__args__, ids=lambda kind: kind.__name__)
+def test_an_event_cannot_be_changed(kind: type) -> None:
+    """One listener cannot spoil what the next is told."""
+    event = kind(*[None] * len(fields(kind)))
+    with pytest.raises(FrozenInstanceError):
+        setattr(event, fields(kind)[0].name, CONNECTION)
+
+
+def test_every_event_has_its_name_in_the_module() -> None:
+    """What can be told can be imported."""
+    assert set(telemetry_module.__all__) >= {each.__name__ for each in Event.__args__}
+
+
+# A flood of lines -----------------------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_errors: Any) -> None:
+    """For each reason; those that made none are counted, and told with the next one."""
+    now = 100.0
+    calm = CalmLog(lambda: now)
+    full, denied = Refusal("max-connections", 5, 5), Refusal("network-denied")
+    for _ in range(147):
+        calm(Refused(PEER, 5, full))
+    calm(Refused(PEER, 5, denied))
+    assert len(lines) == 2
+    now = 101.0
+    calm(Refused(PEER, 5, full))
+    assert lines[2] == "warn and 146 more like the next line, which made none"
+    assert len(lines) == 4
+    now = 102.0
+    calm(Refused(PEER, 5, full))
+    assert len(lines) == 5
+
+
+def test_ends_of_one_kind_make_a_few_lines_a_second(lines: list[str], logged_errors: Any) -> None:
+    """Ends that are no news make none; failures of the app make one, for each line of it that raises."""
+    calm = CalmLog(lambda: 100.0)
+    for _ in range(30):
+        calm(Closed(CONNECTION, BAD, 0))
+        calm(Closed(CONNECTION, CloseReason(EndedBy.US, "closed", "well"), 0))
+        calm(NeverOpened(CONNECTION, CloseReason(EndedBy.US, "tls-failed", "no")))
+        calm(AppFailed(CONNECTION, Failure(ValueError())))
+        calm(AppFailed(CONNECTION, Failure(KeyError())))
+        calm(LateReply(CONNECTION))
+        calm(MessagesSkipped(CONNECTION, 1, 10))
+    assert len(lines) == 10 + 10 + 2 + 10 + 10
+    assert len(logged_errors.take()) == 2
+
+
+def test_each_limit_that_is_near_has_a_rate_of_its_own(lines: list[str]) -> None:
+    """One that comes and goes hides no other."""
+    calm = CalmLog(lambda: 100.0)
+    for _ in range(30):
+        calm(LimitNear("max_connections", 80, 100))
+    calm(LimitNear("max_buffered", 80, 100))
+    assert len(lines) == 11

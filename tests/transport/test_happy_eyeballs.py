@@ -1,0 +1,251 @@
+"""A name stands for all its addresses: they are tried one after the other, and the first that answers wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectingCancelledError,
+    DNSLookupError,
+    NoRouteError,
+)
+from twisted.internet.error import (
+    ConnectionRefusedError as Refused,
+)
+from twisted.internet.interfaces import IHostnameResolver, IReactorPluggableNameResolver
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tcpapp.transport.happy_eyeballs import DELAY, HostEndpoint
+from tests.peers import outcome
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """A resolver that tells these addresses, when the test says so."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.hosts = hosts
+        self.asked: list[str] = []
+        self.tell: Callable[[], None] = lambda: None
+
+    def resolveHostName(self, receiver: Any, name: str, portNumber: int = 0, *given: Any) -> Any:  # noqa: N803
+        def tell() -> None:
+            for host in self.hosts:
+                kind = HostnameAddress if host == "no address" else IPv6Address if ":" in host else IPv4Address
+                given = (b"host", portNumber) if kind is HostnameAddress else ("TCP", host, portNumber)
+                receiver.addressResolved(kind(*given))
+            receiver.resolutionComplete()
+
+        self.asked.append(name)
+        receiver.resolutionBegan(None)
+        self.tell = tell
+
+
+class Dialled:
+    """A connection attempt to ``host.test`` on a reactor that the test plays."""
+
+    def __init__(self, *hosts: str, name: str = "host.test", **given: Any) -> None:
+        self.reactor = MemoryReactorClock()
+        self.names = Names(*hosts)
+        self.reactor.installNameResolver(self.names)
+        self.factory = Factory.forProtocol(Protocol)
+        self.connecting = HostEndpoint(self.reactor, name, 7007, **given).connect(self.factory)
+        self.told = outcome(self.connecting)
+
+    @property
+    def tried(self) -> list[str]:
+        """The hosts that were, in order."""
+        return [each[0] for each in self.reactor.tcpClients]
+
+    def fail(self, at: int, error: Exception | None = None) -> None:
+        """An attempt fails."""
+        self.reactor.tcpClients[at][2].clientConnectionFailed(None, Failure(error or Refused()))
+
+    def succeed(self, at: int, *, itself: bool = False) -> StringTransport:
+        """An attempt has a connection, with `itself` or with another: its transport."""
+        to = IPv4Address("TCP", self.reactor.tcpClients[at][0], 7007)
+        transport = StringTransport(hostAddress=to if itself else None, peerAddress=to)
+        self.reactor.tcpClients[at][2].buildProtocol(to).makeConnection(transport)
+        return transport
+
+    def given_up(self) -> list[bool]:
+        """Of each attempt, whether it was given up."""
+        return [each.stoppedConnecting for each in self.reactor.connectors]
+
+    def all_is_over(self) -> bool:
+        """Whether no timer is left."""
+        return self.reactor.getDelayedCalls() == []
+
+
+def test_the_first_address_that_answers_wins() -> None:
+    """With one attempt, and no timer is left."""
+    dialled = Dialled("192.0.2.1", "192.0.2.2")
+    assert (dialled.names.asked, dialled.tried) == (["host.test"], [])
+    dialled.names.tell()
+    assert dialled.tried == ["192.0.2.1"]
+    dialled.succeed(0)
+    assert isinstance(dialled.told[0], Protocol)
+    dialled.reactor.advance(10 * DELAY)
+    assert dialled.tried == ["192.0.2.1"]
+    assert dialled.all_is_over()
+
+
+def test_an_address_that_refuses_gives_way_at_once() -> None:
+    """A ``localhost`` that is listened on by one family alone costs no wait."""
+    dialled = Dialled("::1", "127.0.0.1")
+    dialled.names.tell()
+    dialled.fail(0)
+    assert dialled.tried == ["::1", "127.0.0.1"]
+    dialled.succeed(1)
+    assert isinstance(dialled.told[0], Protocol)
+    assert dialled.all_is_over()
+
+
+def test_a_connection_with_itself_gives_way_at_once() -> None:
+    """It is cut: nobody listens there, and another address may have a server."""
+    dialled = Dialled("192.0.2.1", "192.0.2.2")
+    dialled.names.tell()
+    assert dialled.succeed(0, itself=True).disconnecting
+    assert (dialled.told, dialled.tried) == ([], ["192.0.2.1", "192.0.2.2"])
+    assert not dialled.succeed(1).disconnecting
+    assert isinstance(dialled.told[0], Protocol)
+    assert dialled.all_is_over()
+
+
+def test_a_connection_with_itself_alone_is_refused() -> None:
+    """No app is told of it."""
+    dialled = Dialled("192.0.2.1")
+    dialled.names.tell()
+    dialled.succeed(0, itself=True)
+    (error,) = dialled.told
+    assert isinstance(error, Refused)
+    assert "connected to itself" in str(error)
+
+
+def test_an_address_that_does_not_answer_gives_way_soon() -> None:
+    """It may still win; those that have not are given up."""
+    dialled = Dialled("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    dialled.names.tell()
+    dialled.reactor.advance(DELAY * 0.9)
+    assert dialled.tried == ["192.0.2.1"]
+    dialled.reactor.advance(DELAY * 0.1)
+    assert dialled.tried == ["192.0.2.1", "192.0.2.2"]
+    dialled.succeed(0)
+    assert isinstance(dialled.told[0], Protocol)
+    dialled.reactor.advance(10 * DELAY)
+    assert dialled.tried == ["192.0.2.1", "192.0.2.2"]
+    assert dialled.given_up() == [False, True]
+    assert dialled.all_is_over()
+
+
+def test_a_failure_while_another_attempt_is_pending_waits_for_it() -> None:
+    dialled = Dialled("192.0.2.1", "192.0.2.2")
+    dialled.names.tell()
+    dialled.reactor.advance(DELAY)
+    dialled.fail(1)
+    assert dialled.told == []
+    dialled.succeed(0)
+    assert isinstance(dialled.told[0], Protocol)
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ([Refused("one"), Refused("other")], "one"),
+        ([NoRouteError("no IPv6"), Refused("refused")], "refused"),
+        ([Refused("refused"), NoRouteError("no IPv6")], "refused"),
+        ([ConnectBindError("wrong"), NoRouteError("no IPv6")], "no IPv6"),
+    ],
+)
+def test_where_all_fail_the_failure_that_says_the_most_is_told(errors: list[Exception], told: str) -> None:
+    """The first one, but for failures of this machine's own making."""
+    dialled = Dialled("2001:db8::1", "192.0.2.1")
+    dialled.names.tell()
+    for at, error in enumerate(errors):
+        dialled.fail(at, error)
+    assert [each.osError or each.args[0] for each in dialled.told] == [told]
+    assert dialled.all_is_over()
+
+
+def test_the_families_take_turns() -> None:
+    """In the resolver's order of each, beginning with the family it put first; no address is tried twice."""
+    dialled = Dialled("2001:db8::1", "2001:db8::2", "2001:db8::1", "no address", "192.0.2.1")
+    dialled.names.tell()
+    for at in range(3):
+        dialled.fail(at)
+    assert dialled.tried == ["2001:db8::1", "192.0.2.1", "2001:db8::2"]
+
+
+def test_a_name_without_addresses_is_not_found() -> None:
+    dialled = Dialled()
+    dialled.names.tell()
+    (error,) = dialled.told
+    assert isinstance(error, DNSLookupError)
+    assert "the host 'host.test' has no address" in str(error)
+
+
+@pytest.mark.parametrize(("origin", "tried"), [("192.0.2.9", ["192.0.2.1"]), ("2001:db8::9", ["2001:db8::1"])])
+def test_only_addresses_of_its_origins_family_are_tried(origin: str, tried: list[str]) -> None:
+    """What is bound to IPv4 reaches no IPv6 address."""
+    dialled = Dialled("2001:db8::1", "192.0.2.1", origin=origin, timeout=5)
+    dialled.names.tell()
+    dialled.fail(0)
+    assert dialled.tried == tried
+    assert [each[3:] for each in dialled.reactor.tcpClients] == [(5, (origin, 0))]
+
+
+def test_an_origin_of_a_family_that_the_name_lacks_is_said() -> None:
+    dialled = Dialled("2001:db8::1", origin="192.0.2.9")
+    dialled.names.tell()
+    assert "the host 'host.test' has no address of the family of 192.0.2.9" in str(dialled.told[0])
+
+
+def test_it_may_be_cancelled_while_it_connects() -> None:
+    """All attempts are given up."""
+    dialled = Dialled("192.0.2.1", "192.0.2.2")
+    dialled.names.tell()
+    dialled.reactor.advance(DELAY)
+    dialled.connecting.cancel()
+    assert [type(each) for each in dialled.told] == [ConnectingCancelledError]
+    assert dialled.given_up() == [True, True]
+    assert dialled.all_is_over()
+
+
+@pytest.mark.parametrize("hosts", [(), ("192.0.2.1",)])
+def test_it_may_be_cancelled_while_the_name_is_looked_up(hosts: tuple[str, ...]) -> None:
+    """Nothing is tried then."""
+    dialled = Dialled(*hosts)
+    dialled.connecting.cancel()
+    dialled.names.tell()
+    assert [type(each) for each in dialled.told] == [ConnectingCancelledError]
+    assert dialled.tried == []
+
+
+def test_a_name_of_another_script_is_looked_up_as_dns_has_it() -> None:
+    """RFC 3490."""
+    assert Dialled(name="bücher.example").names.asked == ["xn--bcher-kva.example"]
+
+
+class Nameless:
+    """A reactor that looks names up by itself."""
+
+    def __init__(self) -> None:
+        self.tried: list[Any] = []
+
+    def connectTCP(self, *given: Any, **named: Any) -> None:
+        self.tried.append(given[0])
+
+
+def test_a_reactor_without_a_resolver_is_given_the_name() -> None:
+    """A test's own, say."""
+    reactor = Nameless()
+    assert not IReactorPluggableNameResolver.providedBy(reactor)
+    HostEndpoint(reactor, "host.test", 7007).connect(Factory())
+    assert reactor.tried == ["host.test"]

@@ -1,0 +1,111 @@
+"""TCP's own watch over a peer: what a socket is told, and what is left alone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.protocols.policies import ProtocolWrapper
+
+from tcpapp.limits import Limits, Timeouts
+from tcpapp.testing.transport import FakeTransport
+from tcpapp.transport import keepalive
+
+LIMITS = Limits(keepalive_count=7)
+TIMEOUTS = Timeouts(keepalive=20.5, keepalive_interval=3, user_timeout=41.5)
+
+
+class Transport:
+    """A transport as Twisted's own, as far as it goes: a socket and a switch."""
+
+    def __init__(self, family: int = socket.AF_INET) -> None:
+        self.socket = socket.socket(family)
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+    def told(self, name: str) -> int:
+        """What the system says that it has been told."""
+        return self.socket.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    """Give a transport, and close its socket afterwards."""
+    made = Transport()
+    yield made
+    made.socket.close()
+
+
+NUMBERS = {"TCP_KEEPIDLE": 21, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 7, "TCP_USER_TIMEOUT": 41_500}
+
+
+@pytest.mark.parametrize(("name", "value"), NUMBERS.items())
+def test_each_number_is_the_sockets(transport: Transport, name: str, value: int) -> None:
+    """Whole seconds, rounded up; the last in milliseconds."""
+    if not hasattr(socket, name):
+        pytest.skip(f"this system has no {name}")
+    keepalive.switch_on(transport, LIMITS, TIMEOUTS)
+    assert transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert transport.told(name) == value
+
+
+def test_it_is_the_socket_below_tls(transport: Transport) -> None:
+    """However many layers there are."""
+    layers: Any = [ProtocolWrapper(None, None) for _ in range(2)]  # type: ignore[arg-type]
+    layers[1].transport, layers[0].transport = layers[0], transport
+    keepalive.switch_on(layers[1], LIMITS, TIMEOUTS)
+    assert transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_what_is_switched_off_is_left_as_it_is(transport: Transport) -> None:
+    """0 is no keepalive, and the system's own patience."""
+    before = [transport.told(name) for name in NUMBERS if hasattr(socket, name)]
+    keepalive.switch_on(transport, LIMITS, Timeouts(keepalive=0, user_timeout=0))
+    assert not transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert before == [transport.told(name) for name in NUMBERS if hasattr(socket, name)]
+
+
+def test_a_number_that_this_system_does_not_know_is_left_out(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others hold."""
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
+    keepalive.switch_on(transport, LIMITS, TIMEOUTS)
+    assert transport.told("TCP_KEEPCNT") == 7
+
+
+def test_a_socket_that_is_gone_raises_nothing(transport: Transport) -> None:
+    """Its peer reset it before it was taken in: the transport will tell."""
+    transport.setTcpKeepAlive = lambda enabled: None  # type: ignore[method-assign]
+    family = transport.socket.family
+
+    class Gone:
+        """A socket that refuses every option."""
+
+        def __init__(self) -> None:
+            self.family = family
+
+        def setsockopt(self, *option: Any) -> None:
+            raise OSError(22, "Invalid argument")
+
+        def close(self) -> None:
+            """There is nothing left to close."""
+
+    transport.socket.close()
+    transport.socket = Gone()  # type: ignore[assignment]
+    keepalive.switch_on(transport, LIMITS, TIMEOUTS)
+
+
+def test_what_is_no_tcp_is_left_alone() -> None:
+    """A UNIX socket's peer cannot vanish; a pipe has no such switch; a fake has the switch and no socket."""
+    unix = Transport(socket.AF_UNIX)
+    unix.setTcpKeepAlive = lambda enabled: None  # type: ignore[method-assign]
+    keepalive.switch_on(unix, LIMITS, TIMEOUTS)
+    unix.socket.close()
+    keepalive.switch_on(object(), LIMITS, TIMEOUTS)
+    fake = FakeTransport()
+    keepalive.switch_on(fake, LIMITS, TIMEOUTS)
+    assert fake.getTcpKeepAlive()

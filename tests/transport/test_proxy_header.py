@@ -1,0 +1,424 @@
+"""Behind a proxy: who may say for whom it comes, what is let through as whose, and what becomes of the others."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactorClock
+from zope.interface.verify import verifyObject
+
+from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts
+from tcpapp.limits.networks import Networks
+from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, Tlv, Type, frame
+from tcpapp.transport.endpoint_strings import server_endpoint
+from tcpapp.transport.proxy_header import Gate, Proxied, ProxiedFactory, header_below
+from tests.peers import Hosts, NotedTransport, StrictClock, outcome
+
+PROXY = IPv4Address("TCP", "127.0.0.1", 40000)
+CLIENT = IPv4Address("TCP", "192.0.2.7", 56324)
+HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"
+SOURCE, DESTINATION = (
+    InetAddress(ipaddress.IPv4Address("192.0.2.7"), 56324),
+    InetAddress(ipaddress.IPv4Address("198.51.100.1"), 443),
+)
+
+
+class App:
+    """An app that notes what it is told, and by whom."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def opened(self, connection: Any) -> None:
+        self.told.append(("opened", connection.peer))
+
+    def received(self, message: bytes, connection: Any) -> bytes:
+        self.told.append(message)
+        return message.upper()
+
+    def closed(self, connection: Any, reason: Any) -> None:
+        self.told.append(reason.rule)
+
+
+class Rig:
+    """A server behind proxies, and one connection to it."""
+
+    def __init__(self, app: Any = None, *, address: Any = PROXY, transport: Any = None, **options: Any) -> None:
+        self.app = App() if app is None else app
+        self.clock = StrictClock()
+        self.events: list[Any] = []
+        options.setdefault("timeouts", Timeouts(first_message=0, idle=0, frame=0))
+        self.factory = MessageServerFactory(
+            self.app, clock=self.clock, telemetry=Telemetry(self.events.append), **options
+        )
+        self.connect(address)
+
+    def connect(self, address: Any = PROXY) -> Any:
+        self.transport = NotedTransport(clock=self.clock, peerAddress=address)
+        self.gate = ProxiedFactory(self.factory, self.factory).buildProtocol(address)
+        self.transport.connect(self.gate)
+        return self.gate
+
+    def says(self, *chunks: bytes) -> None:
+        for chunk in chunks:
+            self.transport.receive(chunk)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        return dict(self.factory.admission.refused)
+
+
+# Let through ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", range(len(HEADER) + 3))
+def test_the_app_is_told_of_the_true_peer_from_the_first_moment(cut: int) -> None:
+    """However the header is cut; what is behind it in the chunk is the conversation's."""
+    rig = Rig()
+    data = HEADER + b"hi\n"
+    rig.says(data[:cut], data[cut:])
+    assert rig.app.told == [("opened", CLIENT), b"hi"]
+    assert rig.transport.value() == b"HI\n"
+    [connection] = rig.factory.connections
+    assert (connection.peer, connection.host) == (CLIENT, IPv4Address("TCP", "198.51.100.1", 443))
+    assert connection.proxy.source == SOURCE
+    assert rig.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("header", "peer"),
+    [
+        (b"PROXY UNKNOWN\r\n", PROXY),
+        (b"PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n", IPv6Address("TCP", "2001:db8::1", 1)),
+        (frame(Header(2, Command.LOCAL, Family.UNSPEC)), PROXY),
+        (frame(Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION)), CLIENT),
+        (frame(Header(2, Command.PROXY, Family.UDP4, SOURCE, DESTINATION)), IPv4Address("UDP", "192.0.2.7", 56324)),
+        (
+            frame(
+                Header(
+                    2,
+                    Command.PROXY,
+                    Family.TCP6,
+                    InetAddress(ipaddress.IPv6Address("::1"), 5),
+                    InetAddress(ipaddress.IPv6Address("::2"), 6),
+                )
+            ),
+            IPv6Address("TCP", "::1", 5),
+        ),
+        (frame(Header(2, Command.PROXY, Family.UNIX_STREAM, b"/run/a", b"/run/b")), UNIXAddress(b"/run/a")),
+    ],
+)
+def test_every_family_has_its_address(header: bytes, peer: Any) -> None:
+    """Where the header names none, the proxy itself is the peer."""
+    rig = Rig()
+    rig.says(header)
+    assert rig.app.told == [("opened", peer)]
+
+
+def test_what_else_the_header_tells_is_the_connections() -> None:
+    """By its TLVs; a checksum that is wrong is a header that is."""
+    header = Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION, (Tlv(Type.UNIQUE_ID, b"id"),))
+    rig = Rig()
+    rig.says(frame(header, checksum=True))
+    [connection] = rig.factory.connections
+    assert connection.proxy.unique_id == b"id"
+    wrong = bytearray(frame(header, checksum=True))
+    wrong[-1] ^= 1
+    rig.connect()
+    rig.says(bytes(wrong))
+    assert (rig.transport.aborted, rig.refused) == (True, {"malformed-proxy-header": 1})
+
+
+def test_the_gate_is_not_in_the_way() -> None:
+    """The transport's protocol is the conversation from then on; the end goes to it, too."""
+    rig = Rig()
+    rig.says(HEADER)
+    [connection] = rig.factory.connections
+    assert rig.transport.protocol is connection
+    assert header_below(connection.transport) is connection.proxy
+    rig.says(b"hi\n")
+    rig.transport.half_close()
+    rig.transport.turn()
+    assert rig.transport.value() == b"HI\n"
+    assert rig.app.told[-1] == "end-of-stream"
+    assert (len(rig.factory.admission), rig.factory.connections) == (0, set())
+
+
+class Elsewhere(NotedTransport):
+    """A transport that keeps what it gives its bytes to to itself."""
+
+    @property
+    def protocol(self) -> Any:
+        return None
+
+    @protocol.setter
+    def protocol(self, protocol: Any) -> None:
+        self.kept = protocol
+
+
+def test_a_gate_that_cannot_step_aside_passes_on() -> None:
+    """What comes, both ends of half a close, and the loss."""
+    told: list[Any] = []
+
+    class Behind(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            told.append(data)
+
+        def connectionLost(self, reason: Any = None) -> None:
+            told.append("lost")
+
+    class Halves(Behind):
+        def readConnectionLost(self) -> None:
+            told.append("read")
+
+        def writeConnectionLost(self) -> None:
+            told.append("write")
+
+    from zope.interface import classImplements
+
+    classImplements(Halves, IHalfCloseableProtocol)
+    rig = Rig()
+    for kind in (Behind, Halves):
+        told.clear()
+        factory: Any = type("Factory", (), {"buildProtocol": lambda self, addr, kind=kind: kind()})()
+        gate = Gate(ProxiedFactory(factory, rig.factory), PROXY)
+        assert verifyObject(IHalfCloseableProtocol, gate)
+
+        class Kept:
+            """A transport."""
+
+            disconnecting = lost = False
+
+            def getPeer(self) -> Any:
+                return PROXY
+
+            getHost = getPeer
+
+            def write(self, data: bytes) -> None:
+                told.append((b"out", data))
+
+            def loseConnection(self) -> None:
+                self.lost = True
+
+        transport = Kept()
+        gate.makeConnection(transport)
+        gate.dataReceived(HEADER + b"a")
+        gate.dataReceived(b"b")
+        gate.write(b"c")
+        gate.readConnectionLost()
+        gate.writeConnectionLost()
+        gate.connectionLost()
+        halves = ["read", "write"] if kind is Halves else []
+        assert told == [b"a", b"b", (b"out", b"c"), *halves, "lost"]
+        assert transport.lost == (kind is Behind)
+
+
+# Not let through ------------------------------------------------------------------------------------------------------
+
+
+def test_one_who_is_no_proxy_of_ours_is_reset() -> None:
+    """Nothing that it says is read: whoever may write a header may be anyone."""
+    rig = Rig(address=IPv4Address("TCP", "192.0.2.66", 1))
+    rig.says(HEADER)
+    assert (rig.transport.aborted, rig.app.told, rig.refused) == (True, [], {"proxy-untrusted": 1})
+    rig.transport.turn()
+    assert rig.clock.getDelayedCalls() == []
+    [event] = rig.events
+    assert str(event.refusal) == "it is none of the proxies that may say for whom they come"
+
+
+@pytest.mark.parametrize("address", [IPv4Address("TCP", "10.0.0.5", 1), UNIXAddress(None)])
+def test_proxies_may_be_named(address: Any) -> None:
+    """Those of a UNIX socket are of this machine, and may always."""
+    rig = Rig(address=address, proxies=Networks(allow=["10.0.0.0/8"]))
+    rig.says(HEADER)
+    assert rig.app.told == [("opened", CLIENT)]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"GET / HTTP/1.1\r\n", "b'G' begins the stream; a PROXY header begins with"),
+        (b"PROXY TCP4 999.1.1.1 1.1.1.1 1 2\r\n", "999.1.1.1"),
+        (b"PROXY TCP4 1.1.1.1 1.1.1.1 1 99999\r\n", "99999"),
+        (b"PROXY TCP4 " + b"1" * 200, "107"),
+        (b"PROXY \x1b[2J" + b"\x07" * 100 + b"\r\n", "begins the stream"),
+    ],
+)
+def test_a_header_that_is_wrong_is_told_of_and_counted(data: bytes, says: str) -> None:
+    """In a line without control characters, and of no more than 200; the app is told nothing."""
+    rig = Rig()
+    rig.says(data)
+    assert (rig.transport.aborted, rig.app.told) == (True, [])
+    [event] = rig.events
+    told = str(event.refusal)
+    assert (event.refusal.rule, says in told, told.isprintable(), len(told) <= 200) == (
+        "malformed-proxy-header",
+        True,
+        True,
+        True,
+    )
+    rig.gate.dataReceived(b"more")  # as TLS brings it, which does not stop at once
+    rig.transport.turn()
+    assert len(rig.factory.admission) == 0
+
+
+def test_a_header_has_its_time() -> None:
+    """A byte now and then gives no more of it; without a limit there is no timer."""
+    rig = Rig(timeouts=Timeouts(proxy_header=5))
+    for byte in HEADER[:5]:
+        rig.clock.advance(0.9)
+        rig.says(bytes([byte]))
+    assert not rig.transport.aborted
+    rig.clock.advance(0.5)
+    assert rig.transport.aborted
+    assert rig.refused == {"proxy-header-timeout": 1}
+    endless = Rig(timeouts=Timeouts(proxy_header=0))
+    assert endless.clock.getDelayedCalls() == []
+
+
+def test_one_that_only_opens_and_closes_makes_no_noise() -> None:
+    """As checks of a port do; one that ends inside its header is told of."""
+    rig = Rig()
+    rig.transport.half_close()
+    rig.transport.turn()
+    assert (rig.events, rig.refused, rig.transport.aborted) == ([], {}, True)
+    rig.connect()
+    rig.transport.lose()
+    assert (rig.events, rig.refused, len(rig.factory.admission)) == ([], {}, 0)
+    rig.connect()
+    rig.says(b"PROXY")
+    rig.transport.lose()
+    assert [each.refusal.rule for each in rig.events] == ["malformed-proxy-header"]
+
+
+def test_those_who_wait_for_their_header_take_a_place() -> None:
+    """Else they were a way around the limit; it is theirs for as long as they wait."""
+    rig = Rig(limits=Limits(max_connections=1))
+    first = rig.transport
+    rig.connect()
+    assert (rig.transport.aborted, rig.refused) == (True, {"max-connections": 1})
+    first.receive(HEADER + b"hi\n")
+    assert first.value() == b"HI\n"
+    first.lose()
+    rig.connect()
+    assert not rig.transport.aborted
+
+
+def test_the_limits_of_a_network_are_those_of_the_true_peer() -> None:
+    """However many come through one proxy."""
+    rig = Rig(limits=Limits(max_per_address=1), networks=Networks(deny=["203.0.113.0/24"]))
+    first = rig.transport
+    first.receive(HEADER)
+    for header, rule in (
+        (HEADER.replace(b"56324", b"56325"), "max-per-address"),
+        (HEADER.replace(b"192.0.2.7", b"203.0.113.9"), "network-denied"),
+    ):
+        rig.connect()
+        rig.says(header)
+        assert rig.refused[rule] == 1
+    rig.connect()
+    rig.says(HEADER.replace(b"192.0.2.7", b"192.0.2.8") + b"hi\n")
+    assert rig.transport.value() == b"HI\n"
+
+
+@pytest.mark.parametrize("how", ["drain", "close", "abort"])
+def test_a_server_that_stops_waits_for_no_header(how: str) -> None:
+    """It is cut, and the stop is over when it is."""
+    rig = Rig()
+    ended = outcome(rig.gate.when_closed())
+    stopped = getattr(rig.factory, how)()
+    assert rig.transport.aborted
+    assert [each.clean for each in ended] == [how != "abort"]
+    assert stopped is None or outcome(stopped) in ([0], [None])
+    assert outcome(rig.gate.when_closed()) == ended
+    rig.gate.abort()
+
+
+def test_one_who_waits_for_the_gate_may_give_up() -> None:
+    """It is told nothing more."""
+    rig = Rig()
+    waiter = rig.gate.when_closed()
+    waiter.addErrback(lambda failure: None)
+    waiter.cancel()
+    rig.gate.abort()
+
+
+def test_without_a_clock_a_header_has_no_time() -> None:
+    """As over a transport that has no reactor."""
+    factory = MessageServerFactory(App(), telemetry=Telemetry())
+
+    class Bare:
+        """A transport that has nothing but its end."""
+
+        ended = False
+
+        def loseConnection(self) -> None:
+            self.ended = True
+
+        def getPeer(self) -> Any:
+            return PROXY
+
+    gate, transport = ProxiedFactory(factory, factory).buildProtocol(PROXY), Bare()
+    gate.makeConnection(transport)
+    gate.abort()
+    assert transport.ended
+
+
+# Endpoints ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_string_puts_a_gate_before_the_server() -> None:
+    """Ours, and never Twisted's, before whichever kind; written twice it is one."""
+    reactor = MemoryReactorClock()
+    for text in ("haproxy:tcp:7007", "HAPROXY:haproxy:tcp:7007"):
+        endpoint = server_endpoint(reactor, text)
+        assert isinstance(endpoint, Proxied)
+        assert isinstance(endpoint.endpoint, TCP4ServerEndpoint)
+        endpoint.listen(MessageServerFactory(App()))
+        assert isinstance(reactor.tcpServers.pop()[1], ProxiedFactory)
+        assert endpoint.reload()
+
+
+def test_a_client_may_say_for_whom_it_comes(hosts: Hosts) -> None:
+    """By a header, or by a function of its transport; the server's app knows whom from the first moment."""
+    app = App()
+    hosts.listen(app, "haproxy:tcp:7007", proxies=Networks(allow=[hosts.client.ip]))
+    header = Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION)
+    for announcement in (header, lambda transport: header):
+        client = hosts.connect(proxy_header=announcement)
+        reply = outcome(client.request(b"hello"))
+        hosts.wait()
+        assert reply == [b"HELLO"]
+    assert app.told == [("opened", CLIENT), b"hello"] * 2
+
+
+@pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")
+def test_the_header_lies_below_tls(hosts: Hosts, tls_certificates: Any) -> None:
+    """In plain, and before the handshake, in and out."""
+    app = App()
+    proxied: list[Any] = []
+    for kind in ("ssl", "tls"):
+        key, chain = tls_certificates.key, tls_certificates.chain
+        names = ("privateKey", "certKey") if kind == "ssl" else ("privateKey", "certificate")
+        port = 443 if kind == "ssl" else 444
+        endpoint = f"haproxy:{kind}:{port}:{names[0]}={key}:{names[1]}={chain}" + (":watch=0" if kind == "tls" else "")
+        server = hosts.listen(app, endpoint, proxies=Networks(allow=[hosts.client.ip]))
+        client = hosts.connect(
+            tls_certificates.connect(port, "server") + ":hostname=localhost",
+            proxy_header=Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION),
+        )
+        reply = outcome(client.request(b"hello"))
+        hosts.wait()
+        assert (reply, client.tls.version) == ([b"HELLO"], "TLSv1.3")
+        assert client.proxy is None
+        proxied += server.connections
+    assert [each.proxy.source for each in proxied] == [SOURCE] * 2
+    assert app.told == [("opened", CLIENT), b"hello"] * 2
+    assert server_endpoint(hosts.server.reactor, endpoint).reload()  # type: ignore[attr-defined]

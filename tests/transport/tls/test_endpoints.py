@@ -1,0 +1,465 @@
+"""From an endpoint string to a conversation over TLS, on real ports: who is shown what, and who is believed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import pytest_twisted
+from OpenSSL import SSL
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
+from twisted.protocols.policies import WrappingFactory
+
+from tcpapp import MessageServerFactory, MessageService, Telemetry, Timeouts, connect, conversation, listen
+from tcpapp.errors import InvalidOption, NotConnected
+from tcpapp.limits.fairness import Steps
+from tcpapp.telemetry import NeverOpened
+from tcpapp.transport.tls.client import client_options
+from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
+from tests.patience import PATIENCE
+from tests.processes import program
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* is deprecated:DeprecationWarning"
+)  # what Twisted does with pyOpenSSL
+
+
+def quoted(path: Any) -> str:
+    made: str = quoteStringArgument(str(path))
+    return made
+
+
+def who(message: bytes, connection: Any) -> bytes:
+    """An app that says what it knows of its connection."""
+    tls = connection.tls
+    return f"{tls.version} {tls.protocol} {tls.server_name} {tls.subject or '-'} {','.join(tls.names) or '-'}".encode()
+
+
+@pytest.fixture
+def serve(files: Any) -> Iterator[Any]:
+    """Give ``serve(values, app)``: a TLS server on any port, with these values of an endpoint string."""
+    servers: list[Any] = []
+
+    def start(values: str = "certificate={server}", app: Any = who, **options: Any) -> Any:
+        filled = values.format(
+            server=quoted(files / "server.pem"),
+            other=quoted(files / "other.pem"),
+            roots=quoted(files / "roots.pem"),
+            folder=quoted(files.folder),
+        )
+        return listen(f"tls:0:interface=127.0.0.1:{filled}", app, **options).addCallback(keep)
+
+    def keep(server: Any) -> Any:
+        servers.append(server)
+        return server
+
+    yield start
+    for each in servers:
+        pytest_twisted.blockon(each.close(0))
+
+
+def to(files: Any, server: Any, values: str = "", **options: Any) -> Any:
+    """A client that trusts the authority."""
+    filled = values.format(client=quoted(files / "client.pem"), strangers=quoted(files / "strangers.pem"))
+    trust = "" if "trustRoots" in values else f":trustRoots={quoted(files / 'roots.pem')}"
+    return connect(f"tls:127.0.0.1:{server.port}{trust}{filled}", **options)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_is_believed_by_its_name(files: Any, serve: Any) -> None:
+    """Its address is one of them; each end knows what was agreed, and with whom."""
+    server = await serve()
+    client = await to(files, server)
+    assert await client.request(b"?") == b"TLSv1.3 None None - -"
+    assert (client.tls.version, client.tls.names) == ("TLSv1.3", ("localhost", "127.0.0.1"))
+    assert client.tls.cipher
+    assert client.tls.certificate is not None
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("values", "error", "says"),
+    [
+        (":hostname=elsewhere.example", Exception, "elsewhere.example"),
+        (":trustRoots={strangers}", SSL.Error, "."),
+    ],
+)
+async def test_a_server_that_is_not_believed_has_no_client(
+    files: Any, serve: Any, values: str, error: type[Exception], says: str
+) -> None:
+    """The name is another's, or nobody whom the client trusts has signed it: it fails before anything is said."""
+    seen: list[bytes] = []
+    server = await serve(app=lambda message, connection: seen.append(message))
+    with pytest.raises(error, match=says):
+        await to(files, server, values)
+    assert seen == []
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [("localhost", "localhost"), ("other.example", "other.example"), ("a.wild.example", "other.example")],
+)
+async def test_each_name_is_shown_its_certificate(files: Any, serve: Any, asked: str, shown: str) -> None:
+    """By the name that the client asks for, letter for letter or by a star; the app knows which it was."""
+    server = await serve("path={folder}")
+    client = await to(files, server, f":hostname={asked}")
+    assert client.tls.names[0] == shown
+    assert asked.encode() in await client.request(b"?")
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_protocol_is_agreed_on(files: Any, serve: Any) -> None:
+    """The best of the server's that the client has."""
+    server = await serve("certificate={server}:alpn=two,one")
+    client = await to(files, server, ":alpn=one,two")
+    assert client.tls.protocol == "two"
+    assert await client.request(b"?") == b"TLSv1.3 two None - -"
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_protocol_in_common_is_said_so(files: Any, serve: Any) -> None:
+    """By the alert that RFC 7301 has for it; one that offers none at all is let in."""
+    server = await serve("certificate={server}:alpn=one")
+    with pytest.raises(Exception, match="no application protocol"):
+        await to(files, server, ":alpn=two")
+    client = await to(files, server)
+    assert client.tls.protocol is None
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_protocol_in_common_has_an_alert_of_its_own(files: Any, serve: Any) -> None:
+    """The bytes of it: a fatal alert, no_application_protocol, which is number 120 (RFC 7301, section 3.2)."""
+    server = await serve("path={folder}:alpn=one")
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["two"])
+    hello = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="other.example").do_handshake()
+
+    def answer() -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
+            plain.sendall(hello.read())
+            return plain.recv(100)
+
+    assert await deferToThread(answer) == b"\x15\x03\x03\x00\x02\x02\x78"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_may_have_to_show_who_it_is(files: Any, serve: Any) -> None:
+    """The app is told by a certificate that is believed; one who shows none is not let in."""
+    server = await serve("certificate={server}:clients=required:clientRoots={roots}")
+    client = await to(files, server, ":certificate={client}")
+    assert await client.request(b"?") == b"TLSv1.3 None None ann -"
+    await client.close()
+    nobody = await to(files, server)
+    with pytest.raises(NotConnected):
+        await nobody.request(b"?")
+    assert not server.connections
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_may_be_asked_who_it_is(files: Any, serve: Any) -> None:
+    """One who shows nothing is let in; one who shows what is not believed is not."""
+    server = await serve("certificate={server}:clients=wished:clientRoots={roots}")
+    nobody = await to(files, server)
+    assert await nobody.request(b"?") == b"TLSv1.3 None None - -"
+    await nobody.close()
+    files.issue("client.pem", "eve@example.org", common_name="eve", by=files.stranger)
+    eve = await to(files, server, ":certificate={client}")
+    with pytest.raises(NotConnected):
+        await eve.request(b"?")
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("side", ["server", "client"])
+async def test_a_lowest_version_holds(files: Any, serve: Any, side: str) -> None:
+    """On either side; two that have 1.3 speak it."""
+    server = await serve("certificate={server}" + (":minimum=1.3" if side == "server" else ""))
+    client = await to(files, server, ":minimum=1.3" if side == "client" else "")
+    assert client.tls.version == "TLSv1.3"
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_lies_on_any_endpoint(files: Any, serve: Any, tmp_path: Any) -> None:
+    """Here on a UNIX socket, at both ends."""
+    path = quoted(quoted(tmp_path / "socket"))
+    server = await listen(rf"tls:endpoint=unix\:{path}:certificate={quoted(files / 'server.pem')}", who)
+    roots = quoted(files / "roots.pem")
+    client = await connect(rf"tls:localhost:1:endpoint=unix\:{path}:trustRoots={roots}")
+    assert b"localhost" in await client.request(b"?")
+    await client.close()
+    await server.close(0)
+
+
+# Renewed --------------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_renewed_certificate_is_shown_to_who_comes_then(files: Any, said: list[str]) -> None:
+    """Who is there goes on; files that are not right change nothing, and are told of."""
+    endpoint = f"tls:0:interface=127.0.0.1:certificate={quoted(files / 'server.pem')}"
+    service = MessageService(MessageServerFactory(who), [endpoint, "tcp:0:interface=127.0.0.1"], reactor)
+    service.startService()
+    try:
+        port = service.addresses[0].port  # type: ignore[attr-defined]
+
+        class Server:
+            pass
+
+        server: Any = Server()
+        server.port = port
+        before = await to(files, server)
+        files.issue("server.pem", "127.0.0.1", "renewed.example")
+        assert service.reload_certificates()
+        after = await to(files, server)
+        assert (before.tls.names[0], after.tls.names[1]) == ("localhost", "renewed.example")
+        assert await before.request(b"?") == await after.request(b"?")
+        (files / "server.pem").write_text("junk")
+        assert not service.reload_certificates()
+        late = await to(files, server)
+        assert late.tls.names[1] == "renewed.example"
+        assert any(line.startswith("certificate not taken: ") for line in said)
+        for each in (before, after, late):
+            await each.close()
+    finally:
+        await service.stopService()
+
+
+def test_files_are_looked_at_while_it_listens(files: Any) -> None:
+    """One that has changed is read; one that is gone is told of, once; and no timer is left when it listens no more."""
+    contexts, clock = ServerContexts(ServerSpec(certificate=files / "server.pem", directory=files.folder)), Clock()
+    factory = TLSServerFactory(contexts, WrappingFactory(MessageServerFactory(who)), clock, 60)
+    factory.doStart()
+    first = contexts._first
+    clock.advance(60)
+    assert contexts._first is first
+    files.issue("server.pem", "localhost")
+    os.utime(files / "server.pem", (1, 1))
+    clock.advance(60)
+    assert contexts._first is not first
+    second = contexts._first
+    (files / "server.pem").unlink()
+    clock.pump([60, 60])
+    assert contexts._first is second
+    factory.doStop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_files_may_be_left_alone(files: Any) -> None:
+    """0 is never."""
+    clock = Clock()
+    factory = TLSServerFactory(
+        ServerContexts(ServerSpec(certificate=files / "server.pem")), WrappingFactory(None), clock, 0
+    )
+    factory.startFactory()
+    assert clock.getDelayedCalls() == []
+    factory.stopFactory()
+
+
+# In mid-conversation --------------------------------------------------------------------------------------------------
+
+
+def upgrading(files: Any) -> Any:
+    """An app that goes on with TLS when it is asked to, and says what it hears in capitals."""
+    contexts = ServerContexts(ServerSpec(certificate=files / "server.pem"))
+
+    class App:
+        def received(self, message: bytes, connection: Any) -> Any:
+            if message == b"STARTTLS":
+                return connection.start_tls(contexts, last=b"go ahead").addCallbacks(lambda _: None, lambda _: None)
+            return message.upper()
+
+    return App
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_conversation_may_go_on_with_tls(files: Any) -> None:
+    """What was said in plain before is plain; what follows is not, at either end."""
+    server = await listen("tcp:0:interface=127.0.0.1", upgrading(files))
+    client = await connect(f"tcp:127.0.0.1:{server.port}")
+    assert await client.request(b"plain") == b"PLAIN"
+    assert client.tls is None
+    assert await client.request(b"STARTTLS") == b"go ahead"
+    session = await client.start_tls(client_options("localhost", trust=files / "roots.pem"))
+    assert (session.names[0], client.tls) == ("localhost", session)
+    assert await client.request(b"secret") == b"SECRET"
+    with pytest.raises(InvalidOption, match="takes a connection without TLS"):
+        await client.start_tls(None)
+    await client.close()
+    await server.close(0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_handshake_of_a_conversation_takes_turns(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's does, with those of its other connections; the client's has no others to wait for."""
+    taken: list[Any] = []
+    take = Steps.take
+
+    def noted(steps: Steps, step: Any, clock: Any) -> None:
+        taken.append(steps)
+        take(steps, step, clock)
+
+    monkeypatch.setattr(Steps, "take", noted)
+    server = await listen("tcp:0:interface=127.0.0.1", upgrading(files))
+    client = await connect(f"tcp:127.0.0.1:{server.port}")
+    await client.request(b"STARTTLS")
+    await client.start_tls(client_options("localhost", trust=files / "roots.pem"))
+    assert await client.request(b"secret") == b"SECRET"
+    assert set(taken) == {server._factory.settings.steps}
+    await client.close()
+    await server.close(0)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("more", [b"injected\n", b"inj"])
+async def test_what_is_slipped_in_before_tls_ends_it(files: Any, more: bytes) -> None:
+    """A whole message or part of one, behind the one that asks: it is never taken for the client's."""
+    reasons: Deferred[Any] = Deferred()
+    seen: list[bytes] = []
+    made = upgrading(files)
+
+    class App(made):  # type: ignore[misc]
+        def received(self, message: bytes, connection: Any) -> Any:
+            seen.append(message)
+            return super().received(message, connection)
+
+        def closed(self, connection: Any, reason: Any) -> None:
+            reasons.callback(reason)
+
+    server = await listen("tcp:0:interface=127.0.0.1", App)
+    client = await connect(f"tcp:127.0.0.1:{server.port}", framing="raw")
+    client.send(b"STARTTLS\n" + more)
+    if more.endswith(b"\n"):
+        await client.receive()
+        client.start_tls(client_options("localhost", trust=files / "roots.pem")).addErrback(lambda _: None)
+    assert (await reasons).rule == "plain-before-tls"
+    assert seen == [b"STARTTLS"]
+    await client.when_closed()
+    await server.close(0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upgrade_that_never_ends_is_cut(files: Any) -> None:
+    """By the time that a handshake may take, or by who gives it up; and who waits is told."""
+    server = await listen("tcp:0:interface=127.0.0.1", upgrading(files), timeouts=Timeouts(tls_handshake=0.05))
+    client = await connect(f"tcp:127.0.0.1:{server.port}")
+    await client.request(b"STARTTLS")
+    assert (await client.when_closed()).rule == "lost"
+    other = await connect(f"tcp:127.0.0.1:{server.port}")
+    waiting = other.start_tls(client_options("localhost", trust=files / "roots.pem"))
+    waiting.cancel()
+    with pytest.raises(CancelledError):
+        await waiting
+    assert (await other.when_closed()).rule == "aborted"
+    await server.close(0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_conversation_awaits_its_upgrade(files: Any) -> None:
+    """The third form of app: what it knows of the peer comes with the answer."""
+    contexts = ServerContexts(ServerSpec(certificate=files / "server.pem", minimum="1.3"))
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        await connection.receive()
+        session = await connection.start_tls(contexts, last=b"ready")
+        await connection.send(session.version.encode())
+        await connection.receive()
+
+    server = await listen("tcp:0:interface=127.0.0.1", talk)
+    client = await connect(f"tcp:127.0.0.1:{server.port}")
+    assert await client.request(b"tls, please") == b"ready"
+    await client.start_tls(client_options("localhost", trust=files / "roots.pem"))
+    assert await client.receive() == b"TLSv1.3"
+    await client.close()
+    await server.close(0)
+
+
+# Other programs -------------------------------------------------------------------------------------------------------
+
+
+def s_client(server: Any, *options: str, says: str = "") -> Any:
+    """What ``openssl s_client`` prints of a connection, in another thread."""
+    command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", *options]
+    return deferToThread(
+        lambda: subprocess.run(command, input=says, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    )
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("options", "shows"),
+    [
+        (["-servername", "other.example"], "Verify return code: 0 (ok)"),
+        (["-alpn", "one"], "ALPN protocol: one"),
+        (["-cert", "{client}", "-key", "{client}"], "Verify return code: 0 (ok)"),
+        (["-tls1_2"], "Protocol  : TLSv1.2"),
+    ],
+)
+async def test_openssl_speaks_with_it(files: Any, serve: Any, options: list[str], shows: str) -> None:
+    """Names, protocols, clients' certificates, and the lowest version that there is."""
+    server = await serve("path={folder}:alpn=two,one:clients=wished:clientRoots={roots}")
+    filled = [each.format(client=files / "client.pem") for each in options]
+    shown = await s_client(server, "-CAfile", str(files / "roots.pem"), *filled)
+    assert shows in shown.stdout
+
+
+@pytest_twisted.ensureDeferred
+async def test_socat_speaks_with_it(files: Any, serve: Any) -> None:
+    """With a certificate of its own, and half a close."""
+    server = await serve(
+        "certificate={server}:clients=required:clientRoots={roots}", app=lambda message, _: message.upper()
+    )
+    options = f"cafile={files / 'roots.pem'},cert={files / 'client.pem'},commonname=localhost"
+    command = [program("socat"), "-t5", "-", f"OPENSSL:127.0.0.1:{server.port},{options}"]
+    shown = await deferToThread(
+        lambda: subprocess.run(command, input=b"hello\n", capture_output=True, timeout=PATIENCE, check=False)
+    )
+    assert (shown.stdout, shown.stderr) == (b"HELLO\n", b"")
+
+
+# Probes ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("reset", [True, False])
+@pytest.mark.parametrize(
+    ("says", "probe"),
+    [
+        pytest.param(b"", True, id="nothing"),
+        pytest.param(b"\x16", False, id="a-byte"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", False, id="http"),
+    ],
+)
+async def test_one_that_says_nothing_to_tls_is_a_probe(
+    files: Any, serve: Any, reset: bool, says: bytes, probe: bool
+) -> None:
+    """A balancer's check connects and closes: it is counted, and makes no line. A byte of its peer's is news."""
+    ended: Deferred[Any] = Deferred()
+    server = await serve(telemetry=Telemetry(ended.callback))
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(says)
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    event = await ended
+    assert isinstance(event, NeverOpened)
+    assert event.probe == probe
+    assert "dataReceived" not in vars(event.connection.transport)
+    assert sum(server.info().closed.values()) == 1

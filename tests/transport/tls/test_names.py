@@ -1,0 +1,117 @@
+"""Which names a certificate is for: compared as host names are, and never a reason to raise."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtensionOID, NameOID, ObjectIdentifier
+
+from tcpapp.transport.tls.names import common_name, matches, names_of
+
+
+def der(tag: int, *content: bytes) -> bytes:
+    """One element of DER."""
+    body = b"".join(content)
+    size = bytes([len(body)]) if len(body) < 0x80 else b"\x82" + len(body).to_bytes(2, "big")
+    return bytes([tag]) + size + body
+
+
+X400 = der(0xA3, der(0x30))
+"""An x400Address, which cryptography does not read."""
+
+
+def certificate(*alternatives: Any, subject: str = "", raw: bytes | None = None) -> x509.Certificate:
+    """A certificate with these names; `raw` is a subjectAltName as it is."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(timezone.utc)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else [])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    if alternatives:
+        made = made.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    if raw is not None:
+        made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        extension = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, raw)
+        made = made.add_extension(extension, critical=False)
+    return made.sign(key, hashes.SHA256())
+
+
+@pytest.mark.parametrize(
+    ("subject", "names"),
+    [
+        ("ann", ["ann"]),
+        ("WWW.Example.COM", ["www.example.com"]),
+        ("B\u00dcCHER.example", ["xn--bcher-kva.example"]),
+        ("J\u00f6rg M\u00fcller", []),
+        ("", []),
+    ],
+)
+def test_a_certificate_without_names_is_for_its_common_name(subject: str, names: list[str]) -> None:
+    """As old ones are, in the form in which host names are compared; one that has neither is for nobody."""
+    made = certificate(subject=subject)
+    assert (names_of(made), common_name(made)) == (names, subject)
+
+
+def test_kinds_of_names_that_are_no_hosts_are_left_out() -> None:
+    """Mail addresses, directory names, object identifiers and names of other kinds; addresses are kept."""
+    made = certificate(
+        x509.DNSName("Host.EXAMPLE."),
+        x509.RFC822Name("ann@example.org"),
+        x509.DirectoryName(x509.Name([])),
+        x509.RegisteredID(ObjectIdentifier("1.2.3")),
+        x509.OtherName(ObjectIdentifier("1.2.3"), der(0x0C, b"x")),
+        x509.UniformResourceIdentifier("spiffe://example.org/ann"),
+        x509.IPAddress(ip_address("2001:db8::1")),
+        subject="not.this",
+    )
+    assert names_of(made) == ["host.example", "2001:db8::1"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "names"),
+    [
+        (der(0x30, X400, der(0x82, b"Host.Example")), ["host.example"]),
+        (der(0x30, der(0x87, b"abc"), der(0x87, b"\x7f\0\0\x01"), der(0x82, b"a.example")), ["127.0.0.1", "a.example"]),
+        (der(0x30, X400, der(0x82, b"a" * 64 + b".example"), der(0x82, b"\xff\xfe")), ["a" * 64 + ".example"]),
+        (der(0x30, X400, der(0x82, b"a" * 300)), []),
+        (der(0x30, X400, der(0x82, b"b" * 150)), ["b" * 150]),
+        (b"\x30\x05abc", []),
+        (b"", []),
+    ],
+)
+def test_names_beside_one_that_is_not_read_are_kept(raw: bytes, names: list[str]) -> None:
+    """An x400Address, an address of three bytes, bytes that are no DER: nothing raises."""
+    assert names_of(certificate(raw=raw, subject="not.this")) == names
+
+
+def test_a_subject_that_cannot_be_read_has_no_common_name() -> None:
+    """Whatever is raised for it."""
+
+    class Broken:
+        @property
+        def subject(self) -> Any:
+            raise ValueError
+
+    assert common_name(Broken()) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("a.example", "a.example", True),
+        ("a.example", "b.example", False),
+        ("*.a.example", "b.a.example", True),
+        ("*.a.example", "c.b.a.example", False),
+        ("*.a.example", "a.example", False),
+        ("*.0.0.1", "127.0.0.1", False),
+        ("*.a.example", ".a.example", False),
+    ],
+)
+def test_a_star_stands_for_one_label(pattern: str, name: str, expected: bool) -> None:
+    """Of a host's name, and not of an address."""
+    assert matches(pattern, name) == expected
