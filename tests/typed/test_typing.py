@@ -19,7 +19,7 @@ WRONG = [number for number, line in enumerate(SAMPLE.read_text().splitlines(), 1
 
 CHECKERS = {
     "mypy": ["mypy", "--cache-dir=/dev/null"],
-    "pyright": ["basedpyright", "--level", "error"],
+    "pyright": ["basedpyright", "--level", "error", "--pythonpath", sys.executable],
 }
 
 
