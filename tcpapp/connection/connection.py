@@ -29,7 +29,7 @@ from typing_extensions import Self
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.handlers import value_of
-from tcpapp.connection.lifecycle import State
+from tcpapp.connection.lifecycle import Stage, State
 from tcpapp.connection.pause_flags import DEAF, PAUSED
 from tcpapp.connection.pending_requests import bound, requests_by
 from tcpapp.connection.protocol import Link
@@ -77,12 +77,12 @@ class MessageProtocol(Link):
     @property
     def is_open(self) -> bool:
         """Whether messages can go both ways: it is open, and neither side has said that it ends."""
-        return self.state is State.OPEN and not self._ending.no_more_input
+        return self._ending.stage is Stage.OPEN
 
     @property
     def unread(self) -> int:
         """How many messages came that neither the app nor a `receive` has taken; they can be, after the end as well."""
-        return 0 if self.state is State.UNOPENED else len(self._inbox)
+        return 0 if self._ending.stage is Stage.UNOPENED else len(self._inbox)
 
     @property
     def error(self) -> NotConnected:
@@ -107,7 +107,7 @@ class MessageProtocol(Link):
         with `NotConnected`, which is counted in ``failed_sends`` of the factory's `Info` and of `Closed`. Cancelled
         before any of it was given to the transport, it is not sent.
         """
-        if self.state is not State.OPEN:
+        if not self._ending.stage.sends:
             self._settings.traffic.failed_sends += 1
             return failed(self._ending.error)
         try:
@@ -124,9 +124,9 @@ class MessageProtocol(Link):
         After the end of the connection the messages that came before it can still be received; then it fails with
         `NotConnected`. It fails with an `UndecodableMessage` that the codec delivers. Cancelled, it takes none.
         """
-        if self.state is State.UNOPENED or (self._dispatch.hold & DEAF and self._has_no_more):
+        if self._ending.stage is Stage.UNOPENED or (self._dispatch.hold & DEAF and self._has_no_more):
             return failed(self._ending.error)
-        if self.state is State.CLOSED:
+        if self._ending.stage is Stage.CLOSED:
             return self._inbox.receive()
         received = self._dispatch.receive()
         if self._load.noted:
@@ -145,7 +145,7 @@ class MessageProtocol(Link):
         seconds = self._settings.timeouts.request if timeout is None else timeout
         if seconds < 0:  # who reckons with a deadline of his own has missed it
             return fail(TimedOut("request", 0))
-        if self.state is not State.OPEN or self._ending.no_more_input:
+        if self._ending.stage is not Stage.OPEN:
             return failed(self._ending.error)
         requests = self._dispatch.requests
         if requests is None:
@@ -184,7 +184,7 @@ class MessageProtocol(Link):
 
         Fails with `InvalidOption` where there is TLS already, or this transport has none.
         """
-        if self.state is not State.OPEN:
+        if not self._ending.stage.sends:
             return failed(self._ending.error)
         if tls_layer(self.transport) is not None or not hasattr(self.transport, "startTLS"):
             return fail(InvalidOption("start_tls: takes a connection without TLS, whose transport can have it"))
@@ -205,12 +205,12 @@ class MessageProtocol(Link):
 
     def pause(self) -> None:
         """Hand the app no further message, from this moment on, until `resume`. Reading stops at the inbox's mark."""
-        if self.state is State.OPEN:
+        if self._ending.stage.sends:
             self._dispatch.hold_back(PAUSED)
 
     def resume(self) -> None:
         """Undo `pause`. Each message is handed on once, in order."""
-        if self.state is State.OPEN:
+        if self._ending.stage.sends:
             self._dispatch.let_go(PAUSED)
 
     def drain(self, deadline: float | None = None) -> None:
@@ -229,7 +229,7 @@ class MessageProtocol(Link):
         The app is handed no further message. Where ``received`` calls this, its reply still goes out, unless it is
         one to wait for.
         """
-        if self.state is State.UNOPENED:
+        if self._ending.stage is Stage.UNOPENED:
             return fail(self._ending.error)
         closed = self.when_closed()
         self._close(CloseReason(EndedBy.US, "closed", "close() was called"), grace)

@@ -271,6 +271,10 @@ class Dispatch:
         else:
             self._inbox.give_no_more(receive)
 
+    def enter(self, bits: int) -> None:
+        """The connection came to another stage: these are the `bits` of it, which `hold` has for the message's way."""
+        self.hold = (self.hold & ~(ENDING | OVER | GONE)) | bits
+
     def hold_back(self, why: int) -> None:
         """Hand on no message until `let_go` of the same `why`."""
         self.hold |= why
@@ -323,7 +327,6 @@ class Dispatch:
 
     def closed(self, reason: CloseReason) -> None:
         """Tell the app that the connection has ended. Raises nothing; what the app raises is its failure."""
-        self.hold |= OVER
         if self._receives is not None:
             self._turns.leave(self.receive_now)
             self._budget = inf  # no turn follows this one
@@ -341,7 +344,6 @@ class Dispatch:
         """The connection has ended, and the app knows: let go of all, and work no more."""
         if self.hold & YIELDED:
             self._turns.leave(self.take_turn)
-        self.hold |= GONE
         self.in_hand = 0
         self.requests = self._unsorted = None
         self._replies.clear()

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from tcpapp.close_reason import CloseReason
 from tcpapp.codecs import Codec
+from tcpapp.connection.lifecycle import Ending, Stage
 from tcpapp.connection.unhandled import failed, unlogged
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.limits import Limits
@@ -59,22 +60,27 @@ class Inbox:
 
     __slots__ = (
         "_codec",
-        "_ended",
+        "_ending",
         "_limits",
         "_messages",
         "_over",
         "_owner",
+        "_refusal",
         "_source",
         "_waiters",
         "in_use",
-        "refused",
         "size",
         "taken",
         "watched",
     )
 
     def __init__(
-        self, limits: Limits, source: Source, codec: Codec[Any] | None = None, owner: Owner | None = None
+        self,
+        limits: Limits,
+        source: Source,
+        ending: Ending,
+        codec: Codec[Any] | None = None,
+        owner: Owner | None = None,
     ) -> None:
         self._limits = limits
         self._source = source
@@ -82,10 +88,10 @@ class Inbox:
         self._owner = owner
         self._messages: deque[bytes] | None = None
         self._waiters: deque[Deferred[Any]] | None = None
-        self._ended: NotConnected | None = None
+        self._ending = ending
+        self._refusal: NotConnected | None = None
         self._over = False
         self.in_use = False
-        self.refused = False
         self.size = 0
         self.taken = 0
         self.watched = False
@@ -94,9 +100,17 @@ class Inbox:
         return len(self._messages) if self._messages else 0
 
     @property
-    def ended(self) -> bool:
-        """Whether no message will come any more."""
-        return self._ended is not None
+    def refused(self) -> bool:
+        """Whether a message was no value: nothing after it is taken."""
+        return self._refusal is not None
+
+    @property
+    def _error(self) -> NotConnected | None:
+        """What a `receive` fails with once nothing is left; `None` while a message can still come."""
+        if self._refusal is not None:
+            return self._refusal.again()
+        stage = self._ending.stage
+        return None if stage is Stage.OPEN or stage.brings else self._ending.error
 
     @property
     def awaited(self) -> bool:
@@ -160,8 +174,8 @@ class Inbox:
                 self._refuse(error)
             else:
                 return fail(value) if isinstance(value, UndecodableMessage) else succeed(value)
-        if self._ended is not None:
-            return failed(self._ended.again())
+        if (over := self._error) is not None:
+            return failed(over)
         waiter: Deferred[Any] = Deferred(self.give_no_more)
         self._wait(waiter)
         return waiter
@@ -171,8 +185,8 @@ class Inbox:
         self.taken = 0
         if self._messages and not self._waiters:
             self._hand(waiter, self.take())
-        elif self._ended is not None:
-            unlogged(waiter).errback(self._ended.again())
+        elif (error := self._error) is not None:
+            unlogged(waiter).errback(error)
         else:
             self._wait(waiter)
 
@@ -206,12 +220,11 @@ class Inbox:
     def _refuse(self, error: UndecodableMessage) -> None:
         """Take nothing further; what the connection says of that is what receives fail with from now on."""
         left = self.drop()
-        self.refused = True
         cause = error.close_reason()
+        self._refusal = NotConnected(f"the connection is not open: {cause}", cause)
         if self._owner is not None:
             self._owner.undecodable(cause, left)
-        self._ended = NotConnected(f"the connection is not open: {cause}", cause)
-        self._fail_waiters(self._ended)
+        self.end(self._refusal)
 
     def give_no_more(self, waiter: Deferred[Any]) -> None:
         """It was cancelled while it waits: no message is for it."""
@@ -220,12 +233,7 @@ class Inbox:
         self.in_use = bool(self._waiters or self._messages)
 
     def end(self, error: NotConnected) -> None:
-        """No message will come any more: fail those who wait, and those who ask when all that came is taken."""
-        if self._ended is None:
-            self._ended = error
-            self._fail_waiters(error)
-
-    def _fail_waiters(self, error: NotConnected) -> None:
+        """No message will come any more: fail those who wait."""
         while self._waiters:  # one that is told may cancel others
             unlogged(self._waiters.popleft()).errback(error.again())
         self._waiters = None

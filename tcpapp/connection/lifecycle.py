@@ -1,26 +1,49 @@
 """
-How a connection ends: where it stands, what put it there first, by when it is over, and who waits for that.
+The life of a connection, and its end: one table, which the connection executes.
 
-========== ============ ==================================================================== =========
-from       event        what it is                                                           to
-========== ============ ==================================================================== =========
-UNOPENED   ``begin``    the transport is connected; TLS is still to be set up                OPENING
-UNOPENED   ``open``     the transport is connected                                           OPEN
-OPENING    ``open``     TLS is set up                                                        OPEN
-OPENING    ``cut``      there is nothing to flush                                            CLOSING
-OPEN       ``no_more``  no message comes any more; what came is still handled                OPEN
-OPEN       ``close``    what is written is flushed                                           CLOSING
-OPEN       ``cut``      what is written is lost                                              CLOSING
-CLOSING    ``cut``      the same, where flushing takes too long                              CLOSING
-any        ``over``     the transport is lost                                                CLOSED
-========== ============ ==================================================================== =========
+`TRANSITIONS` says for each stage which events change it, to which stage, and what is to be done. An event that has no
+row in a stage changes nothing there.
 
-The first cause is the `CloseReason` of the connection; only a proper ending gives way to what spoils it.
+============= ============= ============= ===================================================
+stage         event         next stage    what is done
+============= ============= ============= ===================================================
+UNOPENED      `CONNECTED`   OPENING
+UNOPENED      `LOST`        CLOSED        `END`
+OPENING       `READY`       OPEN          `START_APP`
+OPENING       `CLOSE`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+OPENING       `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+OPENING       `LOST`        CLOSED        `END`
+OPEN          `INPUT_OVER`  INPUT_ENDING  `END_WAITS` `STOP_READING`
+OPEN          `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
+OPEN          `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+OPEN          `LOST`        CLOSED        `END`
+INPUT_ENDING  `ALL_LET_IN`  INPUT_CLOSED  `FAIL_WAITERS` `ASK_APP`
+INPUT_ENDING  `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
+INPUT_ENDING  `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+INPUT_ENDING  `LOST`        CLOSED        `END`
+INPUT_CLOSED  `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
+INPUT_CLOSED  `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+INPUT_CLOSED  `LOST`        CLOSED        `END`
+CLOSING       `APP_RESTS`   FLUSHING      `FLUSH`
+CLOSING       `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+CLOSING       `LOST`        CLOSED        `END`
+FLUSHING      `HANDED_OVER` DISCONNECTING `DISCONNECT`
+FLUSHING      `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+FLUSHING      `LOST`        CLOSED        `END`
+DISCONNECTING `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+DISCONNECTING `LOST`        CLOSED        `END`
+ABORTING      `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+ABORTING      `LOST`        CLOSED        `END`
+============= ============= ============= ===================================================
+
+Users see the stages as the six values of `State`. The first cause is the `CloseReason` of the connection. Only a
+proper ending gives way to what spoils it.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
@@ -29,23 +52,141 @@ from twisted.python.reflect import safe_str
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.pause_flags import ENDING, GONE, OVER
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
 from tcpapp.framing import Framing
 from tcpapp.spec import line_of
 from tcpapp.transport.layers import tls_trouble
 
-__all__ = ["Ending", "State", "cause_of_end", "cause_of_failure", "cause_of_loss"]
+__all__ = [
+    "TRANSITIONS",
+    "Ending",
+    "Event",
+    "Stage",
+    "State",
+    "cause_of_end",
+    "cause_of_failure",
+    "cause_of_loss",
+]
 
 
 class State(Enum):
-    """Where a connection stands."""
+    """Where a connection stands. Messages can be sent in `OPEN` and `INPUT_CLOSED`, and come in `OPEN` only."""
 
     UNOPENED = "unopened"
     OPENING = "opening"
     OPEN = "open"
+    INPUT_CLOSED = "input-closed"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+class Stage(Enum):
+    """
+    Where a connection stands, as the table has it.
+
+    `state` is what users see of it. `hold` is the bit by which the dispatcher knows of it. `sends` says whether
+    messages can be sent, `reads` whether the transport can be read from, and `brings` whether a message can still come
+    to the inbox.
+    """
+
+    def __init__(self, text: str, state: State, hold: int = 0) -> None:
+        self.state = state
+        self.hold = hold
+        self.sends = state in (State.OPEN, State.INPUT_CLOSED)
+        self.reads = state in (State.OPENING, State.OPEN)
+        self.brings = self.reads or state is State.UNOPENED or text == "input-ending"
+
+    UNOPENED = "unopened", State.UNOPENED
+    OPENING = "opening", State.OPENING
+    OPEN = "open", State.OPEN
+    INPUT_ENDING = "input-ending", State.INPUT_CLOSED, ENDING
+    """Nothing more is read. Messages that were read wait for their turn."""
+    INPUT_CLOSED = "input-closed", State.INPUT_CLOSED, ENDING
+    """No message comes any more. The app still handles the messages that came."""
+    CLOSING = "closing", State.CLOSING, OVER
+    """The app is being called. Its reply is flushed as well."""
+    FLUSHING = "flushing", State.CLOSING, OVER
+    """The transport does not have all bytes yet."""
+    DISCONNECTING = "disconnecting", State.CLOSING, OVER
+    """The transport has all bytes, and sends them and FIN."""
+    ABORTING = "aborting", State.CLOSING, OVER
+    """Nothing is flushed any more."""
+    CLOSED = "closed", State.CLOSED, OVER | GONE
+
+
+class Event(Enum):
+    """What changes the stage of a connection."""
+
+    CONNECTED = "the transport is connected"
+    READY = "TLS is set up, or there is none"
+    INPUT_OVER = "the peer closed its side, the stream is unreadable, or the connection drains"
+    ALL_LET_IN = "the inbox, or the app, has all messages that were read"
+    CLOSE = "we close: what is written is flushed"
+    APP_RESTS = "the app is not being called"
+    HANDED_OVER = "the transport has all that was written"
+    ABORT = "we cut the connection: what is written is lost"
+    LOST = "the transport is lost"
+
+
+# What is to be done, in this order.
+NOTHING: Final = 0
+END_WAITS: Final = 1
+"""Expect no bytes of the peer any more."""
+STOP_READING: Final = 2
+"""Read no more of a peer that did not end its stream itself."""
+DROP: Final = 4
+"""Let go of the bytes that nobody can want any more."""
+ABORT_TRANSPORT: Final = 8
+"""Abort the transport."""
+START_APP: Final = 16
+"""Tell the app that the connection is open."""
+FLUSH: Final = 32
+"""Give the transport all that is written."""
+DISCONNECT: Final = 64
+"""Close the transport."""
+END: Final = 128
+"""End all parts, and tell the app."""
+FAIL_WAITERS: Final = 256
+"""Fail those who wait for a message or a reply. This runs the user's code, so it comes when all else is settled."""
+ASK_APP: Final = 512
+"""See whether the app is being called, or has anything in hand: the next event is that it has not."""
+
+_ABORTED: Final = (Stage.ABORTING, END_WAITS | DROP | ABORT_TRANSPORT | FAIL_WAITERS)
+_CLOSING: Final = (Stage.CLOSING, END_WAITS | FAIL_WAITERS | ASK_APP)
+_LOST: Final = (Stage.CLOSED, END)
+
+TRANSITIONS: Final[dict[tuple[Stage, Event], tuple[Stage, int]]] = {
+    (Stage.UNOPENED, Event.CONNECTED): (Stage.OPENING, NOTHING),
+    (Stage.UNOPENED, Event.LOST): _LOST,
+    (Stage.OPENING, Event.READY): (Stage.OPEN, START_APP),
+    (Stage.OPENING, Event.CLOSE): _ABORTED,
+    (Stage.OPENING, Event.ABORT): _ABORTED,
+    (Stage.OPENING, Event.LOST): _LOST,
+    (Stage.OPEN, Event.INPUT_OVER): (Stage.INPUT_ENDING, END_WAITS | STOP_READING),
+    (Stage.OPEN, Event.CLOSE): _CLOSING,
+    (Stage.OPEN, Event.ABORT): _ABORTED,
+    (Stage.OPEN, Event.LOST): _LOST,
+    (Stage.INPUT_ENDING, Event.ALL_LET_IN): (Stage.INPUT_CLOSED, FAIL_WAITERS | ASK_APP),
+    (Stage.INPUT_ENDING, Event.CLOSE): _CLOSING,
+    (Stage.INPUT_ENDING, Event.ABORT): _ABORTED,
+    (Stage.INPUT_ENDING, Event.LOST): _LOST,
+    (Stage.INPUT_CLOSED, Event.CLOSE): _CLOSING,
+    (Stage.INPUT_CLOSED, Event.ABORT): _ABORTED,
+    (Stage.INPUT_CLOSED, Event.LOST): _LOST,
+    (Stage.CLOSING, Event.APP_RESTS): (Stage.FLUSHING, FLUSH),
+    (Stage.CLOSING, Event.ABORT): _ABORTED,
+    (Stage.CLOSING, Event.LOST): _LOST,
+    (Stage.FLUSHING, Event.HANDED_OVER): (Stage.DISCONNECTING, DISCONNECT),
+    (Stage.FLUSHING, Event.ABORT): _ABORTED,
+    (Stage.FLUSHING, Event.LOST): _LOST,
+    (Stage.DISCONNECTING, Event.ABORT): _ABORTED,
+    (Stage.DISCONNECTING, Event.LOST): _LOST,
+    (Stage.ABORTING, Event.ABORT): _ABORTED,
+    (Stage.ABORTING, Event.LOST): _LOST,
+}
+"""The stage after each event, and what is to be done. What has no row changes nothing."""
 
 
 UNOPENED_REASON = CloseReason(EndedBy.US, "unopened", "it is not connected yet; use it once it is open")
@@ -53,12 +194,12 @@ UNOPENED_REASON = CloseReason(EndedBy.US, "unopened", "it is not connected yet; 
 
 class Ending:
     """
-    The state of one connection, and the one deadline of its end. It does no I/O: the connection does what it says.
+    The stage of one connection, and the one deadline of its end. It does no I/O: the connection does what it says.
 
     `opened` says whether it ever was open.
     """
 
-    __slots__ = ("_cause", "_deadlines", "_late", "_openers", "_waiters", "no_more_input", "opened", "state")
+    __slots__ = ("_cause", "_deadlines", "_late", "_openers", "_waiters", "opened", "stage")
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
@@ -67,8 +208,7 @@ class Ending:
         self._openers: list[Deferred[None]] | None = None
         self._waiters: list[Deferred[CloseReason]] | None = None
         self.opened = False
-        self.no_more_input = False
-        self.state = State.UNOPENED
+        self.stage = Stage.UNOPENED
 
     @property
     def cause(self) -> CloseReason:
@@ -80,58 +220,40 @@ class Ending:
         """What those are told who want something of a connection that is not open."""
         return NotConnected(f"the connection is not open: {self.cause}", self.cause)
 
-    def begin(self) -> None:
-        """The transport is connected, and TLS is still to be set up."""
-        self.state = State.OPENING
+    def happen(self, event: Event, cause: CloseReason | None = None) -> int:
+        """
+        `event` happened, for `cause`. Returns what is to be done, by the table.
 
-    def open(self) -> None:
-        """Messages can pass. Whoever waits for that is told by `tell_open`."""
-        self.state = State.OPEN
-        self.opened = True
-
-    def no_more(self, cause: CloseReason) -> bool:
-        """No message comes any more. Whether this is news."""
-        if self.no_more_input or self.state is not State.OPEN:
-            return False
-        self.no_more_input = True
-        self._cause = cause
-        return True
-
-    def close(self, cause: CloseReason) -> bool:
-        """Flush and close. Whether this is news."""
-        if self.state is not State.OPEN:
-            return False
-        self.state = State.CLOSING
-        self._note(cause)
-        return True
-
-    def cut(self, cause: CloseReason) -> bool:
-        """Close without flushing. Whether there is anything to cut."""
-        if self.state not in (State.OPENING, State.OPEN, State.CLOSING):
-            return False
-        self.state = State.CLOSING
-        self._note(cause)
-        self._deadlines.stop("ending")
-        return True
+        This is the one place where the stage changes.
+        """
+        row = TRANSITIONS.get((self.stage, event))
+        if row is None:
+            return NOTHING
+        if cause is not None and (event is not Event.LOST or self._is_news(cause)):
+            self._note(cause)
+        self.stage, actions = row
+        if actions & (ABORT_TRANSPORT | END):
+            self._deadlines.stop("ending")
+        elif actions & START_APP:
+            self.opened = True
+        return actions
 
     def spoil(self, cause: CloseReason) -> None:
         """What came before the end was not sound: a proper ending becomes `cause`, until it is over."""
-        if self.state is not State.CLOSED:
+        if self.stage.state is State.INPUT_CLOSED or (
+            self.stage.state is State.CLOSING and self.cause.by is EndedBy.PEER
+        ):
             self._note(cause)
 
-    def over(self, cause: CloseReason) -> CloseReason:
+    def _is_news(self, cause: CloseReason) -> bool:
         """
-        The transport is lost. Returns the connection's `CloseReason`: `cause`, if nothing came before.
+        Whether the loss of the transport says more of the end than what came before.
 
         A network that fails spoils a proper ending of ours, for what was to be flushed may be lost; not one of the
         peer's, who had all. What a peer was in the middle of saying when we ended is nobody's fault.
         """
-        self.state = State.CLOSED
-        self._deadlines.stop("ending")
         spoilt = self.opened and self._cause is not None and self._cause.by is EndedBy.US
-        if self._cause is None or (spoilt and cause.by is EndedBy.NETWORK):
-            self._note(cause)
-        return self.cause
+        return self._cause is None or (spoilt and cause.by is EndedBy.NETWORK)
 
     def within(self, seconds: float, rule: str, timer: str) -> None:
         """
@@ -141,7 +263,7 @@ class Ending:
         """
         seconds = max(seconds, 0)
         if (
-            self.state in (State.UNOPENED, State.CLOSED)
+            self.stage in (Stage.UNOPENED, Stage.CLOSED)
             or self._deadlines.ends("ending") <= self._deadlines.seconds() + seconds
         ):
             return
@@ -159,7 +281,7 @@ class Ending:
         """Fires once it is open, or fails with the error that ended it before: `NotConnected`, where there is none."""
         if self.opened:
             return succeed(None)
-        if self.state is State.CLOSED:
+        if self.stage is Stage.CLOSED:
             error = self.cause.error or self.error
             return unlogged(fail(error), error)
         if self._openers is None:
@@ -170,7 +292,7 @@ class Ending:
 
     def when_over(self) -> Deferred[CloseReason]:
         """Fires with the `CloseReason` after the end."""
-        if self.state is State.CLOSED:
+        if self.stage is Stage.CLOSED:
             return succeed(self.cause)
         if self._waiters is None:
             self._waiters = []

@@ -17,10 +17,10 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import classImplements
 
 from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.lifecycle import Ending, Stage
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
-from tcpapp.transport.layers import bottom_of
 
 __all__ = ["SEND_COST", "Outbox", "Sender"]
 
@@ -100,9 +100,7 @@ class Outbox:
 
     __slots__ = (
         "_deadlines",
-        "_dropped",
-        "_finished",
-        "_finishing",
+        "_ending",
         "_gathered",
         "_gathered_size",
         "_gathering",
@@ -118,9 +116,18 @@ class Outbox:
         "unsent",
     )
 
-    def __init__(self, transport: Any, sender: Sender, limits: Limits, progress: float, deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        transport: Any,
+        sender: Sender,
+        ending: Ending,
+        limits: Limits,
+        progress: float,
+        deadlines: Deadlines,
+    ) -> None:
         self._transport = transport
         self._sender = sender
+        self._ending = ending
         self._limits = limits
         self._progress = progress
         self._deadlines = deadlines
@@ -130,15 +137,9 @@ class Outbox:
         self._queue: deque[_Waiting] | None = None
         self._sends = 0
         self._handed: list[Deferred[None]] | None = None
-        self._finishing = False
-        self._finished = False
-        self._dropped = False
         self.blocked = False
         self.gathers_on = False
         self.unsent = 0
-        bottom = bottom_of(transport)
-        if hasattr(bottom, "bufferSize"):
-            bottom.bufferSize = limits.write_high
         transport.registerProducer(self, True)
 
     def gather(self) -> None:
@@ -197,17 +198,12 @@ class Outbox:
         The sender is told of that: at once, if nothing waits. The time without progress has no bound of its own from
         here on, for the whole of it has one (``grace``).
         """
-        if self._finishing:
-            return
-        self._finishing = True
-        self._progress = 0.0
         self._deadlines.stop("send_progress")
         self.write_out()
         self._end_if_all_handed_over()
 
     def drop(self) -> None:
         """The connection is cut: let go of all bytes, and take none. Each ``send`` that waits is told by `end`."""
-        self._dropped = True
         self._gathered, self._gathered_size = None, 0
         for waiting in self._queue or ():
             waiting.data = b""
@@ -222,7 +218,6 @@ class Outbox:
         """
         failed = 0
         self._deadlines.stop("send_progress")
-        self._finishing = True
         self._gathered, self._gathered_size = None, 0
         handed, self._handed = self._handed or (), None
         waiting, self._queue = self._queue or (), None
@@ -234,7 +229,7 @@ class Outbox:
                 else:
                     failed += 1
                     unlogged(told).errback(error)
-        has_all = flushed and not self._dropped
+        has_all = flushed
         for each in waiting:
             has_all = has_all and each.given == len(each.data)
             if each.told is not None and not each.told.called:
@@ -248,10 +243,11 @@ class Outbox:
 
     def pauseProducing(self) -> None:
         """The transport has more than its mark."""
-        if self._progress and not self.blocked:
+        flushing = self._ending.stage is Stage.FLUSHING
+        if self._progress and not self.blocked and not flushing:
             self._deadlines.start("send_progress", self._progress)
         self.blocked = True
-        if not self._finishing:
+        if not flushing:
             self._sender.writing_blocked()
 
     def resumeProducing(self) -> None:
@@ -259,7 +255,7 @@ class Outbox:
         self.blocked = False
         self._deadlines.stop("send_progress")
         self._feed()
-        if self._finishing:
+        if self._ending.stage is Stage.FLUSHING:
             self._end_if_all_handed_over()
         elif not self.behind:
             self._sender.writing_resumed()
@@ -285,6 +281,12 @@ class Outbox:
         return self.unsent + SEND_COST * self._sends
 
     @property
+    def _cut(self) -> bool:
+        """Whether nothing more is to go out."""
+        stage = self._ending.stage
+        return stage is Stage.ABORTING or stage is Stage.CLOSED
+
+    @property
     def behind(self) -> bool:
         """Whether bytes wait for the peer to take what was sent before."""
         return self.blocked or bool(self._queue)
@@ -307,7 +309,7 @@ class Outbox:
         return told
 
     def _wait(self, data: bytes, told: Deferred[None] | None) -> None:
-        if self._dropped:
+        if self._cut:
             data = b""
         if self._queue is None:
             self._queue = deque()
@@ -339,7 +341,7 @@ class Outbox:
     def _feed(self) -> None:
         """Give the transport pieces of the write mark's size until it has enough; tell each who can know by then."""
         self._tell_handed()
-        while self._queue and not self.blocked and not self._dropped:
+        while self._queue and not self.blocked and not self._cut:
             piece = self._next_piece()
             self._deadlines.said = self._deadlines.seconds()
             self._transport.write(piece)
@@ -365,13 +367,12 @@ class Outbox:
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
     def _end_if_all_handed_over(self) -> None:
-        if not self._queue and not self._finished:
-            self._finished = True
+        if not self._queue:
             self._transport.unregisterProducer()
             self._sender.all_handed_over()
 
     def _tell_handed(self) -> None:
-        if not self.blocked and not self._dropped:
+        if not self.blocked and not self._cut:
             handed, self._handed = self._handed or (), None
             for told in handed:
                 if not told.called:  # it may have been cancelled

@@ -7,7 +7,6 @@ from typing import Final
 __all__ = [
     "AWAITING",
     "BLOCKED",
-    "CUT",
     "DEAF",
     "ENDING",
     "GONE",
@@ -36,13 +35,11 @@ ENDING: Final = 64
 """No message comes any more; what came is still handed on, so this alone holds nothing back."""
 TOLD: Final = 128
 """The conversation has been told of the end by what it was waiting for; nor does this."""
-CUT: Final = 256
-"""The connection was cut: it is not flushed any more."""
-SECURING: Final = 512
+SECURING: Final = 256
 """TLS is being set up on the connection."""
-GONE: Final = 1024
-"""The connection has ended: no part of it works any more, whatever still comes to its end by then."""
-YIELDED: Final = 2048
+GONE: Final = 512
+"""The connection is closed: no part of it works any more, whatever still comes to its end by then."""
+YIELDED: Final = 1024
 """The messages took as long as those of one connection can in a turn: other connections have theirs."""
 DEAF: Final = 96
 """`ENDING`, or `OVER`: nothing that comes is heard."""

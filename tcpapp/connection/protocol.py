@@ -24,9 +24,26 @@ from tcpapp.connection.deadlines import Deadlines, reason_of, unread
 from tcpapp.connection.dispatcher import Dispatch
 from tcpapp.connection.handlers import Handlers, value_of
 from tcpapp.connection.inbox import Inbox
-from tcpapp.connection.lifecycle import Ending, State, cause_of_end, cause_of_failure, cause_of_loss
+from tcpapp.connection.lifecycle import (
+    ABORT_TRANSPORT,
+    ASK_APP,
+    DISCONNECT,
+    DROP,
+    END_WAITS,
+    FAIL_WAITERS,
+    FLUSH,
+    START_APP,
+    STOP_READING,
+    Ending,
+    Event,
+    Stage,
+    State,
+    cause_of_end,
+    cause_of_failure,
+    cause_of_loss,
+)
 from tcpapp.connection.outbox import Outbox
-from tcpapp.connection.pause_flags import AWAITING, BLOCKED, CUT, ENDING, GONE, OVER, PAUSED, TOLD
+from tcpapp.connection.pause_flags import AWAITING, BLOCKED, GONE, OVER, PAUSED, TOLD
 from tcpapp.connection.protocol_detection import hinted
 from tcpapp.connection.read_control import Reading
 from tcpapp.connection.receiver import Arrival
@@ -36,7 +53,8 @@ from tcpapp.connection.throttle import Intake
 from tcpapp.connection.tls_handshake import Handshake
 from tcpapp.errors import NotConnected, UnreadableStream, drop_frames, without_frames
 from tcpapp.framing import Framing
-from tcpapp.telemetry import AppFailed, Closed, Event, MessagesSkipped, NeverOpened, Opened
+from tcpapp.telemetry import AppFailed, Closed, MessagesSkipped, NeverOpened, Opened
+from tcpapp.telemetry import Event as TelemetryEvent
 from tcpapp.transport import keepalive
 from tcpapp.transport.layers import (
     ITSELF,
@@ -121,8 +139,8 @@ class Link(Protocol):
 
     @property
     def state(self) -> State:
-        """Where it stands: `State.OPEN` while messages can be sent."""
-        return self._ending.state
+        """Where it stands: messages can be sent in `State.OPEN` and `State.INPUT_CLOSED`, and come in the first."""
+        return self._ending.stage.state
 
     @property
     def was_open(self) -> bool:
@@ -141,14 +159,14 @@ class Link(Protocol):
         if settings.policies.no_delay:
             send_at_once(self.transport)
         self._put_together()
-        self._ending.begin()
+        self._happen(Event.CONNECTED)
         if self.factory is not None:
             self.factory.connection_made(self)
             if not getattr(self.factory, "serves", True) and talks_to_itself(self.transport):
                 self._cut(CloseReason(EndedBy.NETWORK, "lost", ITSELF, error=ConnectionRefusedError(string=ITSELF)))
                 return
         if not sets_up_tls(self.transport):
-            self._open()
+            self._happen(Event.READY)
             return
         self._set_up_tls(self.transport)
         if settings.timeouts.tls_handshake:
@@ -158,9 +176,9 @@ class Link(Protocol):
         """TLS is set up. Twisted calls it."""
         self._deadlines.stop("tls_handshake")
         self._end_handshake()
-        if self.state is State.OPENING:
-            self._open()
-        elif self._upgrade is not None:
+        if self._happen(Event.READY):
+            return
+        if self._upgrade is not None:
             self._upgrade.secured(session_on(self.transport))
 
     def dataReceived(self, data: bytes) -> None:
@@ -176,12 +194,17 @@ class Link(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The single end: everyone who waits is told, everything that runs is stopped. Twisted calls it."""
-        if self.state is State.OPEN:
+        if self._ending.stage.sends:
             self._intake.let_in_last()
-        if self.state is State.CLOSED:  # it can be by what the app did with that
-            return
-        flushed = self.state is State.CLOSING and isinstance(reason.value, ConnectionDone)
-        ended = self._ending.over(cause_of_loss(reason, self._framing))
+        stage = self._ending.stage
+        flushed = stage.state is State.CLOSING and stage is not Stage.ABORTING
+        if self._happen(Event.LOST, cause_of_loss(reason, self._framing)):
+            self._end(flushed and isinstance(reason.value, ConnectionDone))
+        drop_frames(reason)  # OpenSSL's errors hold the frames of TLS that they passed through
+
+    def _end(self, flushed: bool) -> None:
+        """The transport is lost, after all was `flushed` or not: end all parts, and tell everyone who waits."""
+        ended = self._ending.cause
         self._deadlines.end()
         self._end_handshake()
         self._load.end()
@@ -204,7 +227,6 @@ class Link(Protocol):
         self._dispatch.cancel_talk(waited_for)
         self._dispatch.cancel_answer()
         self._take_apart()
-        drop_frames(reason)  # OpenSSL's errors hold the frames of TLS that they passed through
 
     # What its parts call.
 
@@ -225,9 +247,8 @@ class Link(Protocol):
         """All that came is the app's: what came after it counts."""
         if self._framing.failure is not None:
             self.unreadable(self._framing.failure)
-        elif self._ending.no_more_input:
-            self._end_waiters()
-            self.app_rests()
+        else:
+            self._happen(Event.ALL_LET_IN)
 
     def too_fast(self, cause: CloseReason) -> None:
         """More comes than may, and there is no waiting."""
@@ -281,10 +302,11 @@ class Link(Protocol):
         """The app raised. That the connection it works with has ended is not its failure."""
         failure = explained(failure)
         error: Any = failure.value
-        if isinstance(error, (NotConnected, CancelledError)) and self.state is not State.OPEN:
+        stage = self._ending.stage
+        if isinstance(error, (NotConnected, CancelledError)) and not stage.sends:
             drop_frames(failure)  # a coroutine that was cancelled would hold itself by it, and this connection
             return
-        if isinstance(error, NotConnected) and self._ending.no_more_input and error.reason is self._ending.cause:
+        if isinstance(error, NotConnected) and stage is not Stage.OPEN and error.reason is self._ending.cause:
             self._close(error.reason)
             return
         cause = cause_of_failure(error)
@@ -299,23 +321,20 @@ class Link(Protocol):
     def undecodable(self, cause: CloseReason, left: int) -> None:
         """A message is no value: none of the `left` after it is taken, and the connection closes."""
         self._unhandled += left
-        if self._ending.no_more_input:
-            self._ending.spoil(cause)
-        else:
-            self._end_input(cause)
+        self._ending.spoil(cause)
+        self._end_input(cause)
 
     def all_handed_over(self) -> None:
         """The transport has all that was written: close it. Unless it was cut, or is lost by now."""
-        if self.state is State.CLOSING and not self._dispatch.hold & CUT:
-            if self._ending.cause.by is not EndedBy.PEER:
-                self.transport.resumeProducing()  # TLS waits for the peer's close_notify
-            self.transport.loseConnection()
+        self._happen(Event.HANDED_OVER)
 
     def app_rests(self) -> None:
         """The app is not being called: what waited for that can be done."""
-        if self.state is State.CLOSING:
-            self._lose()
-        elif self._ending.no_more_input and self._dispatch.done and not self._intake.kept:
+        stage = self._ending.stage
+        if stage is Stage.CLOSING:
+            if not self._dispatch.working:
+                self._happen(Event.APP_RESTS)
+        elif stage is Stage.INPUT_CLOSED and self._dispatch.done:
             self._close(self._ending.cause)
         elif self._load.noted:
             self._load.note()
@@ -393,8 +412,8 @@ class Link(Protocol):
         settings, limits, deadlines = self._settings, self._settings.limits, self._deadlines
         self._framing = settings.framing.fresh()
         self._reading = Reading(self.transport, self._ending, deadlines, limits.write_high)
-        self._inbox = Inbox(limits, self._reading, settings.codec, self)
-        self._outbox = Outbox(self.transport, self, limits, settings.timeouts.send_progress, deadlines)
+        self._inbox = Inbox(limits, self._reading, self._ending, settings.codec, self)
+        self._outbox = Outbox(self.transport, self, self._ending, limits, settings.timeouts.send_progress, deadlines)
         self._dispatch = Dispatch(self, self._framing, settings, self._inbox, self._outbox, deadlines, self._clock)
         self._intake = Intake(self, self._dispatch, self._reading, settings, deadlines, self._clock)
         self._load = Load(settings.memory, self._parts, self._dispatch, self._reading, self)
@@ -407,10 +426,9 @@ class Link(Protocol):
         """What holds bytes."""
         return self._framing, self._intake, self._inbox, self._outbox
 
-    def _open(self) -> None:
+    def _start_app(self) -> None:
         """Messages can pass: tell the app."""
         settings = self._settings
-        self._ending.open()
         self._deadlines.spoken_to = False  # the bytes of a handshake say nothing to the app
         settings.begin_waits(self._deadlines, serves=self._serves)
         failure: Failure | None = None
@@ -431,38 +449,27 @@ class Link(Protocol):
 
     def _end_input(self, cause: CloseReason) -> None:
         """No message will come any more: what came is still handled, then the connection is closed for `cause`."""
-        if not self._ending.no_more(cause):
-            return
-        self._deadlines.no_more_input()
-        self._dispatch.hold_back(ENDING)
-        if cause.by is not EndedBy.PEER:
-            self.transport.pauseProducing()
-        if not self._intake.kept:  # else what waits for its turn can be theirs
-            self._end_waiters()
-        self.app_rests()
+        news = self._happen(Event.INPUT_OVER, cause)
+        if self._ending.stage is Stage.INPUT_ENDING and not self._intake.kept:
+            self._happen(Event.ALL_LET_IN)
         seconds = self._settings.timeouts.half_close
         ours = cause.clean and cause.by is EndedBy.US  # a drain, which has a deadline of its own
-        if self.state is State.OPEN and seconds and not ours:
+        if news and self._ending.stage.sends and seconds and not ours:
             self._ending.within(seconds, "half-close-over", "half_close")
 
     def _drain(self, cause: CloseReason, deadline: float | None) -> None:
         """End the input for `cause`; what is not finished in `deadline` seconds (`None`: ``timeouts.drain``) is cut."""
-        if self.state is State.OPENING:
+        if self._ending.stage is Stage.OPENING:
             self._cut(cause)
-        if self.state is State.OPEN and not self._ending.no_more_input:
+        if self._ending.stage is Stage.OPEN:
             self._dispatch.draining()
         self._end_input(cause)
-        if self.state is State.OPEN:
+        if self._ending.stage.sends:
             self._ending.within(self._settings.timeouts.drain if deadline is None else deadline, "drain-over", "drain")
 
     def _cut(self, cause: CloseReason) -> None:
         """Close for `cause` without flushing."""
-        if self._ending.cut(cause):
-            self._deadlines.no_more_input()
-            self._dispatch.hold_back(OVER | CUT)
-            self._end_waiters()
-            self._drop(all_of_it=False)
-            self.transport.abortConnection()
+        self._happen(Event.ABORT, cause)
 
     def _drop(self, *, all_of_it: bool) -> None:
         """
@@ -470,12 +477,13 @@ class Link(Protocol):
 
         Those that a ``receive`` can still take are kept, unless it is `all_of_it`.
         """
-        if self._dispatch.hold & GONE:
+        if self._dispatch is _GONE:
             return
         self._unhandled += self._intake.drop()
         if all_of_it or not self._dispatch.pulled:
             self._unhandled += self._inbox.drop()
-        self._outbox.drop()
+        if self._ending.stage is not Stage.CLOSED:  # else `end` tells which of its bytes the transport has
+            self._outbox.drop()
         self._framing.drop()
         self._load.note()
 
@@ -494,38 +502,61 @@ class Link(Protocol):
 
     def _close(self, cause: CloseReason, grace: float | None = None) -> None:
         """Flush and close for `cause`; while the app is being called, once it returns."""
-        if self.state is State.OPENING:
-            self._cut(cause)
-            return
-        news = self._ending.close(cause)
-        if news or grace is not None:
+        actions = self._ending.happen(Event.CLOSE, cause)
+        if actions & ASK_APP or (grace is not None and not actions):
             self._ending.within(self._settings.timeouts.grace if grace is None else grace, "grace-over", "grace")
-        if news:
-            self._deadlines.no_more_input()
-            self._dispatch.hold_back(OVER)
-            self._end_waiters()
-            if not self._dispatch.working:
-                self._lose()
+        self._act(actions)
 
-    def _lose(self) -> None:
-        if not self._dispatch.hold & (CUT | GONE):
+    def _happen(self, event: Event, cause: CloseReason | None = None) -> int:
+        """`event` happened: do what the table says of it. Whether, and what, that was."""
+        actions = self._ending.happen(event, cause)
+        self._act(actions)
+        return actions
+
+    def _act(self, actions: int) -> None:
+        """Do what the table says: first all that the new stage needs, and last what runs the user's code."""
+        if not actions:
+            return
+        self._dispatch.enter(self._ending.stage.hold)
+        if actions & END_WAITS:
+            self._deadlines.no_more_input()
+        if actions & STOP_READING and self._ending.cause.by is not EndedBy.PEER:
+            self._reading.stop()
+        if actions & DROP:
+            self._drop(all_of_it=False)
+        if actions & ABORT_TRANSPORT:
+            self.transport.abortConnection()
+        if actions & (START_APP | FLUSH | DISCONNECT | FAIL_WAITERS | ASK_APP):
+            self._go_on(actions)
+
+    def _go_on(self, actions: int) -> None:
+        """Do that part of it which has the app, or those who wait, called."""
+        if actions & START_APP:
+            self._start_app()
+        if actions & FLUSH:
             self._outbox.finish()
+        if actions & DISCONNECT:
+            if self._ending.cause.by is not EndedBy.PEER:
+                self._reading.read_to_the_end()
+            self.transport.loseConnection()
+        if actions & FAIL_WAITERS:
+            self._end_waiters()
+        if actions & ASK_APP:
+            self.app_rests()
 
     def _end_waiters(self) -> None:
         requests, waited_for = self._dispatch.requests, self._dispatch.waits_for
-        if self._inbox.ended and requests is None:
-            return
         error = self._ending.error
         self._inbox.end(error)
         if requests is not None:
             requests.end(error)
-        if self._dispatch.waits_for is not waited_for and self.state is not State.OPEN:
+        if self._dispatch.waits_for is not waited_for and not self._ending.stage.sends:
             self._dispatch.hold_back(TOLD)
 
     def _frame(self, message: Any) -> bytes:
         codec = self._settings.codec
         return self._framing.frame(message if codec is None else codec.encode(message))
 
-    def _tell(self, kind: Callable[..., Event], *details: Any) -> None:
+    def _tell(self, kind: Callable[..., TelemetryEvent], *details: Any) -> None:
         if self._settings.telemetry:
             self._settings.telemetry.tell(kind(self, *details))

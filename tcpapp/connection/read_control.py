@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.lifecycle import Ending, State
+from tcpapp.connection.lifecycle import Ending, Stage
 from tcpapp.transport.layers import bottom_of
 
 __all__ = ["FAST", "KEPT", "LEAST_SIP", "METERED", "SHORT", "STEP", "Reading"]
@@ -15,9 +15,6 @@ KEPT = 2  # messages that have come are not let in yet
 FAST = 4  # more bytes came than the rate allows
 SHORT = 8  # all connections together hold too much, and this one much of it
 STEP = 16  # a step of its TLS handshake waits for its turn
-
-READS = (State.OPEN, State.OPENING)
-"""The states in which it can be read from."""
 
 LEAST_SIP = 1024
 """Bytes that are read at once of a flood of tiny messages, at the least: one call of the system for each."""
@@ -34,6 +31,7 @@ class Reading:
     """
     The reading of one transport, which reads `usual` bytes at once where nothing asks for less.
 
+    It alone sets the ``bufferSize`` of the transport, and pauses and resumes it.
     The deadlines are told when it stops and when it goes on, and when it stops because memory is short. `sips` says
     that a flood is read in small pieces.
     """
@@ -47,11 +45,15 @@ class Reading:
         self._usual = self._size = usual
         self._allowed = self._sip = 0
         self.held = 0
+        bottom = bottom_of(transport)
+        if hasattr(bottom, "bufferSize"):
+            bottom.bufferSize = usual
 
     def hold(self, why: int) -> None:
         """Read nothing until `let` of the same reason."""
         before, self.held = self.held, self.held | why
-        if self._ending.state in READS and self.held != before:
+        stage = self._ending.stage
+        if (stage.sends or stage is Stage.OPENING) and self.held != before:
             if not before:
                 self._deadlines.pause()
                 self._transport.pauseProducing()
@@ -61,12 +63,20 @@ class Reading:
     def let(self, why: int) -> None:
         """The reason `why` is gone."""
         before, self.held = self.held, self.held & ~why
-        if self.held != before and self._ending.state in READS and not self._ending.no_more_input:
+        if self.held != before and self._ending.stage.reads:
             if not self.held:
                 self._deadlines.resume()
                 self._resume()
             elif why & SHORT:
                 self._deadlines.unpress()
+
+    def stop(self) -> None:
+        """Read nothing more: nothing that could still come would mean anything."""
+        self._transport.pauseProducing()
+
+    def read_to_the_end(self) -> None:
+        """Read what the transport needs for its own end: TLS waits for the peer's close_notify."""
+        self._transport.resumeProducing()
 
     def _resume(self) -> None:
         try:

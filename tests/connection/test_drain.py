@@ -100,7 +100,7 @@ def test_a_conversation_learns_of_the_drain_and_may_say_goodbye() -> None:
     peer = Peer(talk)
     peer.says(b"1\n")
     peer.connection.drain()
-    assert peer.connection.state is State.OPEN
+    assert peer.connection.state is State.INPUT_CLOSED
     assert not peer.closing
     going.callback(None)
     assert peer.hears() == b"1\ngoodbye\n"

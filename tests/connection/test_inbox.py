@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.codecs import Json
 from tcpapp.connection.inbox import MESSAGE_COST, Inbox
+from tcpapp.connection.lifecycle import Stage
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.limits import Limits
 from tests.peers import outcome
@@ -47,10 +49,21 @@ class Owner:
         self.inbox.end(NotConnected("the connection is not open", cause))
 
 
+def life() -> Any:
+    """What an inbox knows of the life of its connection."""
+    return SimpleNamespace(stage=Stage.OPEN, error=CLOSED)
+
+
+def end(inbox: Any) -> None:
+    """End the connection, and so the inbox."""
+    inbox._ending.stage = Stage.CLOSED
+    inbox.end(CLOSED)
+
+
 def inbox_of(*messages: bytes, high: int = 10_000, low: int = 5_000, codec: Any = None) -> Inbox:
     """An inbox that holds `messages`."""
     owner = Owner()
-    inbox = owner.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), Source(), codec, owner)
+    inbox = owner.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), Source(), life(), codec, owner)
     put(inbox, *messages)
     return inbox
 
@@ -183,7 +196,7 @@ def test_it_says_whether_it_is_in_use(used: list[bytes], waits: int, held: int) 
 def test_reading_stops_over_the_high_mark(sizes: list[int], calls: list[str]) -> None:
     """Reading is paused by the first byte over the mark, and once, however much more comes."""
     source = Source()
-    inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source)
+    inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
     for size in sizes:
         inbox.put([bytes(size)])
     assert calls == source.calls
@@ -192,7 +205,7 @@ def test_reading_stops_over_the_high_mark(sizes: list[int], calls: list[str]) ->
 def test_what_is_put_back_counts_for_the_mark() -> None:
     """Messages that are put back pause reading as those that come do."""
     source = Source()
-    inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source)
+    inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
     inbox.put_back([b"x" * 37])
     assert source.calls == ["pause"]
 
@@ -208,7 +221,7 @@ def test_what_is_put_back_counts_for_the_mark() -> None:
 def test_reading_goes_on_at_the_low_mark(low: int, calls_by_taken: list[int]) -> None:
     """Reading is resumed once, when no more than the low mark is left."""
     source = Source()
-    inbox = Inbox(Limits(inbox_high=3 * (MESSAGE_COST + 1) + 1, inbox_low=low), source)
+    inbox = Inbox(Limits(inbox_high=3 * (MESSAGE_COST + 1) + 1, inbox_low=low), source, life())
     put(inbox, b"a", b"b", b"c", b"d")
     counts = []
     for _ in range(4):
@@ -221,7 +234,7 @@ def test_reading_goes_on_at_the_low_mark(low: int, calls_by_taken: list[int]) ->
 def test_reading_stops_and_goes_on_again_and_again() -> None:
     """Each time over the high mark is one pause, each time down to the low mark one resume."""
     source = Source()
-    inbox = Inbox(Limits(inbox_high=200, inbox_low=100), source)
+    inbox = Inbox(Limits(inbox_high=200, inbox_low=100), source, life())
     for _ in range(3):
         put(inbox, b"x" * 200)
         inbox.take()
@@ -231,7 +244,7 @@ def test_reading_stops_and_goes_on_again_and_again() -> None:
 def test_what_is_taken_at_once_does_not_stop_reading() -> None:
     """A message that a waiter is given is in nobody's way, whatever its size."""
     source = Source()
-    inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source)
+    inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
     inbox.receive()
     put(inbox, b"x" * 1000)
     assert source.calls == []
@@ -239,7 +252,7 @@ def test_what_is_taken_at_once_does_not_stop_reading() -> None:
 
 def test_a_source_that_brings_more_at_once_loses_no_message() -> None:
     """Messages that come while reading is being resumed follow those that were there."""
-    inbox = Inbox(Limits(inbox_high=100, inbox_low=100), source := Source())
+    inbox = Inbox(Limits(inbox_high=100, inbox_low=100), source := Source(), life())
     source.on_resume = lambda: put(inbox, b"later") if len(source.calls) == 2 else None
     put(inbox, b"one", b"two")
     assert list(inbox.drain()) == [b"one", b"two", b"later"]
@@ -319,7 +332,7 @@ def test_a_waiter_may_put_in_its_callback() -> None:
 def test_a_waiter_may_end_it_in_its_callback() -> None:
     """The other waiters fail once, and what came with its message can still be received."""
     inbox = inbox_of()
-    seen = [outcome(inbox.receive(), lambda _: inbox.end(CLOSED)), outcome(inbox.receive())]
+    seen = [outcome(inbox.receive(), lambda _: end(inbox)), outcome(inbox.receive())]
     put(inbox, b"a", b"b")
     assert [said(each) for each in seen] == [[b"a"], [ENDED]]
     assert [said(outcome(inbox.receive())) for _ in range(2)] == [[b"b"], [ENDED]]
@@ -368,7 +381,7 @@ def test_one_that_is_not_delivered_ends_the_input(waits: bool) -> None:
 def test_one_that_is_found_after_the_end_is_told_of_all_the_same() -> None:
     """What came before the peer's proper end was not sound: the last receive does not end well."""
     inbox = inbox_of(b"{]", codec=Json())
-    inbox.end(CLOSED)
+    end(inbox)
     inbox.leave()
     assert [outcome(inbox.receive())[0].reason.rule for _ in range(2)] == ["undecodable-message"] * 2
 
@@ -381,23 +394,23 @@ def test_the_end_fails_every_waiter_once() -> None:
     inbox = inbox_of()
     order: list[int] = []
     seen = [outcome(inbox.receive(), lambda _, number=number: order.append(number)) for number in range(3)]
-    inbox.end(CLOSED)
-    inbox.end(NotConnected("again", CLOSED.reason))
+    end(inbox)
+    end(inbox)
     assert ([said(each) for each in seen], order, inbox.awaited) == ([[ENDED]] * 3, [0, 1, 2], False)
 
 
 def test_what_came_can_be_received_after_the_end() -> None:
     """Then every further receive fails with the first error."""
     inbox = inbox_of(b"a", b"b")
-    inbox.end(CLOSED)
-    inbox.end(NotConnected("again", CLOSED.reason))
+    end(inbox)
+    end(inbox)
     assert [said(outcome(inbox.receive())) for _ in range(4)] == [[b"a"], [b"b"], [ENDED], [ENDED]]
 
 
 def test_what_is_put_back_after_the_end_can_be_received() -> None:
     """The rest of a chunk whose first message ended the input is not lost."""
     inbox = inbox_of()
-    inbox.end(CLOSED)
+    end(inbox)
     inbox.put_back([b"a"])
     assert [said(outcome(inbox.receive())) for _ in range(2)] == [[b"a"], [ENDED]]
 
@@ -407,7 +420,7 @@ def test_a_waiter_told_of_the_end_may_receive_again() -> None:
     inbox = inbox_of()
     again: list[list[Any]] = []
     inbox.receive().addErrback(lambda _: again.append(outcome(inbox.receive())))
-    inbox.end(CLOSED)
+    end(inbox)
     assert [said(each) for each in again] == [[ENDED]]
 
 
@@ -417,7 +430,7 @@ def test_a_waiter_told_of_the_end_may_cancel_the_others(cancelled: int) -> None:
     inbox = inbox_of()
     waiters = [inbox.receive() for _ in range(3)]
     seen = [outcome(each, lambda _: waiters[cancelled].cancel()) for each in waiters]
-    inbox.end(CLOSED)
+    end(inbox)
     expected = [NotConnected, NotConnected, NotConnected]
     if cancelled:
         expected[cancelled] = CancelledError
@@ -444,7 +457,7 @@ class Model:
     def __init__(self, high: int, low: int) -> None:
         self.high, self.low = high, low
         self.source = Source()
-        self.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), self.source)
+        self.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), self.source, life())
         self.made = 0
         self.held: list[tuple[bytes, int]] = []
         self.waiting: list[tuple[Deferred[Any], list[Any], list[Any]]] = []
@@ -474,7 +487,7 @@ class Model:
             for _, _, expected in self.waiting:
                 expected.append(NotConnected)
             self.waiting.clear()
-            self.inbox.end(CLOSED)
+            end(self.inbox)
 
     def add(self, event: str, sizes: list[int]) -> None:
         added = [(b"%03d" % (self.made + place) + bytes(size), size + 3) for place, size in enumerate(sizes)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from math import inf
 from typing import Any
 
 import pytest
@@ -10,9 +10,11 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection import lifecycle
+from tcpapp.connection import lifecycle, pause_flags
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.lifecycle import Ending, State
+from tcpapp.connection.lifecycle import END, NOTHING, TRANSITIONS, Ending, Event, Stage, State
+from tcpapp.connection.pause_flags import ENDING, OVER
+from tcpapp.connection.pause_flags import GONE as IS_GONE
 from tcpapp.errors import NotConnected
 from tests.peers import outcome
 
@@ -52,105 +54,121 @@ class Rig:
         return [each.rule for each in self.cuts]
 
 
-STARTS: dict[str, list[tuple[str, CloseReason]]] = {
-    "unopened": [],
-    "opening": [("begin", CLEAN)],
-    "opened": [("begin", CLEAN), ("open", CLEAN)],
-    "never-opened-cut": [("begin", CLEAN), ("cut", BAD)],
-    "open": [("open", CLEAN)],
-    "no-more-input": [("open", CLEAN), ("no_more", GONE)],
-    "closing": [("open", CLEAN), ("close", CLEAN)],
-    "closing-after-input": [("open", CLEAN), ("no_more", GONE), ("close", GONE)],
-    "cut": [("open", CLEAN), ("cut", BAD)],
-    "closed": [("open", CLEAN), ("over", WORSE)],
-    "never-opened": [("over", WORSE)],
+READY: list[tuple[Event, CloseReason | None]] = [(Event.CONNECTED, None), (Event.READY, None)]
+INPUT_OVER = (Event.INPUT_OVER, GONE)
+CLOSING = (Event.CLOSE, CLEAN)
+
+WAYS: dict[Stage, list[list[tuple[Event, CloseReason | None]]]] = {
+    Stage.UNOPENED: [[]],
+    Stage.OPENING: [[(Event.CONNECTED, None)]],
+    Stage.OPEN: [READY],
+    Stage.INPUT_ENDING: [[*READY, INPUT_OVER]],
+    Stage.INPUT_CLOSED: [[*READY, INPUT_OVER, (Event.ALL_LET_IN, None)]],
+    Stage.CLOSING: [[*READY, CLOSING], [*READY, INPUT_OVER, CLOSING]],
+    Stage.FLUSHING: [[*READY, CLOSING, (Event.APP_RESTS, None)]],
+    Stage.DISCONNECTING: [[*READY, CLOSING, (Event.APP_RESTS, None), (Event.HANDED_OVER, None)]],
+    Stage.ABORTING: [[*READY, (Event.ABORT, BAD)], [(Event.CONNECTED, None), (Event.CLOSE, BAD)]],
+    Stage.CLOSED: [[*READY, (Event.LOST, WORSE)], [(Event.LOST, WORSE)]],
 }
-"""How to come to each standing."""
+"""How to come to each stage."""
 
 
-def begun(start: str) -> Rig:
-    """A rig that came to `start`."""
+def begun(stage: Stage, way: int = 0) -> Rig:
+    """A rig that came to `stage`."""
     rig = Rig()
-    for event, cause in STARTS[start]:
-        happen(rig, event, cause)
+    for event, cause in WAYS[stage][way]:
+        rig.ending.happen(event, cause)
+    assert stage is rig.ending.stage
     return rig
 
 
-def happen(rig: Rig, event: str, cause: CloseReason) -> Any:
-    return getattr(rig.ending, event)(*[] if event in ("begin", "open") else [cause])
+def open_(rig: Rig) -> None:
+    """Take what is left of the way to `Stage.OPEN`."""
+    for event, _ in READY:
+        rig.ending.happen(event)
 
 
 # The table -----------------------------------------------------------------------------------------------------------
 
+ACTIONS = {
+    name: value
+    for name, value in vars(lifecycle).items()
+    if name.isupper() and isinstance(value, int) and name not in ("NOTHING", *pause_flags.__all__)
+}
+"""What can be done, by its bit."""
+
+
+@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("stage", Stage)
+def test_each_event_does_in_each_stage_what_the_table_says(stage: Stage, event: Event) -> None:
+    """However the connection came there. Where the table has no row, nothing changes, and nothing is to be done."""
+    after, actions = TRANSITIONS.get((stage, event), (stage, NOTHING))
+    for way in range(len(WAYS[stage])):
+        rig = begun(stage, way)
+        before = rig.ending.cause
+        assert (actions, after) == (rig.ending.happen(event, WORSE), rig.ending.stage)
+        if (stage, event) not in TRANSITIONS:
+            assert before is rig.ending.cause
+
+
+def test_a_stage_is_only_left_for_a_later_one() -> None:
+    """No connection opens twice, and each comes to its end: from every stage, by the loss of the transport."""
+    order = list(Stage)
+    for (before, _), (after, _) in TRANSITIONS.items():
+        assert order.index(before) < order.index(after) or before is after is Stage.ABORTING
+    for stage in order[:-1]:
+        assert TRANSITIONS[stage, Event.LOST] == (Stage.CLOSED, END)
+
+
+def test_each_action_is_a_bit_of_its_own_and_is_asked_for() -> None:
+    """So that a row can ask for any of them; none is there for nothing."""
+    assert sorted(ACTIONS.values()) == [1 << place for place in range(len(ACTIONS))]
+    asked = 0
+    for _, actions in TRANSITIONS.values():
+        asked |= actions
+    assert sum(ACTIONS.values()) == asked
+
+
+def test_the_waiters_are_told_after_all_else_is_settled() -> None:
+    """Their bit, and the one that leads to the next event, are the last."""
+    assert sorted(ACTIONS, key=lambda name: ACTIONS[name])[-2:] == ["FAIL_WAITERS", "ASK_APP"]
+
 
 @pytest.mark.parametrize(
-    ("start", "event", "news", "state"),
+    ("state", "sends", "reads", "brings", "hold"),
     [
-        ("unopened", "open", None, State.OPEN),
-        ("unopened", "no_more", False, State.UNOPENED),
-        ("unopened", "close", False, State.UNOPENED),
-        ("unopened", "cut", False, State.UNOPENED),
-        ("unopened", "over", GONE, State.CLOSED),
-        ("unopened", "begin", None, State.OPENING),
-        ("opening", "open", None, State.OPEN),
-        ("opening", "no_more", False, State.OPENING),
-        ("opening", "close", False, State.OPENING),
-        ("opening", "cut", True, State.CLOSING),
-        ("opening", "over", GONE, State.CLOSED),
-        ("opened", "close", True, State.CLOSING),
-        ("never-opened-cut", "over", BAD, State.CLOSED),
-        ("open", "no_more", True, State.OPEN),
-        ("open", "close", True, State.CLOSING),
-        ("open", "cut", True, State.CLOSING),
-        ("open", "over", GONE, State.CLOSED),
-        ("no-more-input", "no_more", False, State.OPEN),
-        ("no-more-input", "close", True, State.CLOSING),
-        ("no-more-input", "cut", True, State.CLOSING),
-        ("no-more-input", "over", GONE, State.CLOSED),
-        ("closing", "no_more", False, State.CLOSING),
-        ("closing", "close", False, State.CLOSING),
-        ("closing", "cut", True, State.CLOSING),
-        ("closing", "over", CLEAN, State.CLOSED),
-        ("closing-after-input", "no_more", False, State.CLOSING),
-        ("closing-after-input", "close", False, State.CLOSING),
-        ("closing-after-input", "cut", True, State.CLOSING),
-        ("closing-after-input", "over", GONE, State.CLOSED),
-        ("cut", "no_more", False, State.CLOSING),
-        ("cut", "close", False, State.CLOSING),
-        ("cut", "cut", True, State.CLOSING),
-        ("cut", "over", BAD, State.CLOSED),
-        ("closed", "no_more", False, State.CLOSED),
-        ("closed", "close", False, State.CLOSED),
-        ("closed", "cut", False, State.CLOSED),
-        ("closed", "over", WORSE, State.CLOSED),
-        ("never-opened", "over", WORSE, State.CLOSED),
+        (State.UNOPENED, False, False, True, 0),
+        (State.OPENING, False, True, True, 0),
+        (State.OPEN, True, True, True, 0),
+        (State.INPUT_CLOSED, True, False, None, ENDING),
+        (State.CLOSING, False, False, False, OVER),
+        (State.CLOSED, False, False, False, OVER | IS_GONE),
     ],
 )
-def test_each_event_has_its_answer_in_each_state(start: str, event: str, news: Any, state: State) -> None:
-    """Every event in every standing says whether it is news, and leads where the table says."""
-    rig = begun(start)
-    assert (news, state) == (happen(rig, event, GONE), rig.ending.state)
+def test_what_can_be_done_in_each_state(state: State, sends: bool, reads: bool, brings: Any, hold: int) -> None:
+    """A message that was read can still come while the input ends, and not once it has ended."""
+    stages = [each for each in Stage if each.state is state]
+    assert stages
+    for stage in stages:
+        assert (sends, reads, hold) == (stage.sends, stage.reads, stage.hold)
+        assert stage.brings == (stage is Stage.INPUT_ENDING if brings is None else brings)
 
 
-def test_the_table_of_the_docstring_holds() -> None:
-    """Each of its rows is a way that is there, from every standing of that state."""
-    rows = re.findall(r"^(\w+) +``(\w+)`` .* (\w+)$", lifecycle.__doc__ or "", re.MULTILINE)
-    assert len(rows) == 9
-    for before, event, after in rows:
-        starts = [each for each in STARTS if before in ("any", begun(each).ending.state.name)]
-        assert starts
-        for start in starts:
-            rig = begun(start)
-            happen(rig, event, GONE)
-            assert after == rig.ending.state.name
+def rendered() -> str:
+    """The table as it stands in the docstring: what was left out of it does nothing."""
+    rows = [("stage", "event", "next stage", "what is done")]
+    for (before, event), (after, actions) in TRANSITIONS.items():
+        done = [f"`{name}`" for name, value in ACTIONS.items() if actions & value]
+        rows.append((before.name, f"`{event.name}`", after.name, " ".join(done)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    line = " ".join("=" * width for width in widths)
+    lines = [" ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([line, lines[0], line, *lines[1:], line])
 
 
-@pytest.mark.parametrize("start", STARTS)
-def test_input_is_over_only_by_an_event_of_its_own(start: str) -> None:
-    """`no_more_input` is true after `no_more`, and by nothing else."""
-    assert ("no_more", GONE) in STARTS[start] or not begun(start).ending.no_more_input
-    if ("no_more", GONE) in STARTS[start]:
-        assert begun(start).ending.no_more_input
+def test_the_table_of_the_docstring_is_the_one_that_is_executed() -> None:
+    """Row for row."""
+    assert f"\n\n{rendered()}\n\n" in (lifecycle.__doc__ or "")
 
 
 # The cause -----------------------------------------------------------------------------------------------------------
@@ -160,41 +178,42 @@ def test_input_is_over_only_by_an_event_of_its_own(start: str) -> None:
     ("events", "cause"),
     [
         pytest.param([], lifecycle.UNOPENED_REASON, id="unopened"),
-        pytest.param([("open", CLEAN)], lifecycle.UNOPENED_REASON, id="open"),
-        pytest.param([("over", WORSE)], WORSE, id="lost-before-it-was-open"),
-        pytest.param([("open", CLEAN), ("over", WORSE)], WORSE, id="lost"),
-        pytest.param([("open", CLEAN), ("close", CLEAN), ("close", BAD)], CLEAN, id="closed-twice"),
-        pytest.param([("open", CLEAN), ("close", CLEAN), ("over", WORSE)], WORSE, id="closed-then-lost"),
-        pytest.param([("open", CLEAN), ("close", CLEAN), ("over", HALF)], CLEAN, id="closed-inside-a-message"),
-        pytest.param([("open", CLEAN), ("over", HALF)], HALF, id="ended-inside-a-message"),
-        pytest.param([("open", CLEAN), ("no_more", GONE), ("over", WORSE)], GONE, id="ended-then-lost"),
-        pytest.param([("open", CLEAN), ("close", CLEAN), ("cut", BAD)], BAD, id="closed-then-spoilt"),
-        pytest.param([("open", CLEAN), ("close", BAD), ("cut", WORSE)], BAD, id="failed-then-cut"),
-        pytest.param([("open", CLEAN), ("close", CLEAN), ("cut", DRAINED)], CLEAN, id="closed-then-cut-well"),
-        pytest.param([("open", CLEAN), ("no_more", GONE), ("close", CLEAN)], GONE, id="ended-then-closed"),
-        pytest.param([("open", CLEAN), ("no_more", GONE), ("close", BAD)], BAD, id="ended-then-failed"),
-        pytest.param([("open", CLEAN), ("no_more", BAD), ("close", CLEAN)], BAD, id="unreadable-then-closed"),
-        pytest.param([("open", CLEAN), ("no_more", GONE), ("no_more", BAD)], GONE, id="ended-twice"),
-        pytest.param([("open", CLEAN), ("cut", BAD), ("cut", WORSE)], BAD, id="cut-twice"),
-        pytest.param([("open", CLEAN), ("over", WORSE), ("over", BAD)], WORSE, id="lost-twice"),
+        pytest.param([*READY], lifecycle.UNOPENED_REASON, id="open"),
+        pytest.param([(Event.LOST, WORSE)], WORSE, id="lost-before-it-was-open"),
+        pytest.param([*READY, (Event.LOST, WORSE)], WORSE, id="lost"),
+        pytest.param([*READY, (Event.CLOSE, CLEAN), (Event.CLOSE, BAD)], CLEAN, id="closed-twice"),
+        pytest.param([*READY, (Event.CLOSE, CLEAN), (Event.LOST, WORSE)], WORSE, id="closed-then-lost"),
+        pytest.param([*READY, (Event.CLOSE, CLEAN), (Event.LOST, HALF)], CLEAN, id="closed-inside-a-message"),
+        pytest.param([*READY, (Event.LOST, HALF)], HALF, id="ended-inside-a-message"),
+        pytest.param([*READY, (Event.INPUT_OVER, GONE), (Event.LOST, WORSE)], GONE, id="ended-then-lost"),
+        pytest.param([*READY, (Event.CLOSE, CLEAN), (Event.ABORT, BAD)], BAD, id="closed-then-spoilt"),
+        pytest.param([*READY, (Event.CLOSE, BAD), (Event.ABORT, WORSE)], BAD, id="failed-then-cut"),
+        pytest.param([*READY, (Event.CLOSE, CLEAN), (Event.ABORT, DRAINED)], CLEAN, id="closed-then-cut-well"),
+        pytest.param([*READY, (Event.INPUT_OVER, GONE), (Event.CLOSE, CLEAN)], GONE, id="ended-then-closed"),
+        pytest.param([*READY, (Event.INPUT_OVER, GONE), (Event.CLOSE, BAD)], BAD, id="ended-then-failed"),
+        pytest.param([*READY, (Event.INPUT_OVER, BAD), (Event.CLOSE, CLEAN)], BAD, id="unreadable-then-closed"),
+        pytest.param([*READY, (Event.INPUT_OVER, GONE), (Event.INPUT_OVER, BAD)], GONE, id="ended-twice"),
+        pytest.param([*READY, (Event.ABORT, BAD), (Event.ABORT, WORSE)], BAD, id="cut-twice"),
+        pytest.param([*READY, (Event.LOST, WORSE), (Event.LOST, BAD)], WORSE, id="lost-twice"),
     ],
 )
 def test_the_first_cause_stands_unless_a_proper_end_is_spoilt(
-    events: list[tuple[str, CloseReason]], cause: CloseReason
+    events: list[tuple[Event, CloseReason | None]], cause: CloseReason
 ) -> None:
     """Whatever follows from a cause is not the cause; only a proper ending gives way, to what spoils it."""
     rig = Rig()
     for event, reason in events:
-        happen(rig, event, reason)
+        rig.ending.happen(event, reason)
     assert cause == rig.ending.cause
 
 
 @pytest.mark.parametrize(
-    ("start", "reason"), [("unopened", lifecycle.UNOPENED_REASON), ("cut", BAD), ("closed", WORSE)]
+    ("stage", "reason"),
+    [(Stage.UNOPENED, lifecycle.UNOPENED_REASON), (Stage.ABORTING, BAD), (Stage.CLOSED, WORSE)],
 )
-def test_those_who_want_something_are_told_the_cause(start: str, reason: CloseReason) -> None:
+def test_those_who_want_something_are_told_the_cause(stage: Stage, reason: CloseReason) -> None:
     """The error carries the reason, and its text says it."""
-    error = begun(start).ending.error
+    error = begun(stage).ending.error
     assert (NotConnected, reason) == (type(error), error.reason)
     assert f"the connection is not open: {reason}" == str(error)
 
@@ -204,7 +223,7 @@ def test_those_who_want_something_are_told_the_cause(start: str, reason: CloseRe
 
 def test_a_deadline_cuts_by_its_rule() -> None:
     """Once, when it is there, with a reason that has the rule and the seconds."""
-    rig = begun("open")
+    rig = begun(Stage.OPEN)
     rig.ending.within(2.5, "grace-over", "grace")
     rig.clock.advance(2.4)
     assert rig.cuts == []
@@ -227,7 +246,7 @@ def test_a_deadline_cuts_by_its_rule() -> None:
 )
 def test_a_deadline_only_comes_nearer(first: float, passed: float, second: float, at: float, rule: str) -> None:
     """Of two deadlines the sooner holds, whichever was set last."""
-    rig = begun("open")
+    rig = begun(Stage.OPEN)
     rig.within(first, "first")
     rig.clock.advance(passed)
     rig.within(second, "second")
@@ -238,7 +257,7 @@ def test_a_deadline_only_comes_nearer(first: float, passed: float, second: float
 
 def test_a_deadline_may_follow_one_that_came() -> None:
     """What was cut by one is not beyond another."""
-    rig = begun("open")
+    rig = begun(Stage.OPEN)
     rig.within(1, "first")
     rig.clock.advance(1)
     rig.within(2, "second")
@@ -246,29 +265,29 @@ def test_a_deadline_may_follow_one_that_came() -> None:
     assert rig.rules == ["first", "second"]
 
 
-@pytest.mark.parametrize("event", ["no_more", "close"])
-def test_a_deadline_holds_while_it_closes(event: str) -> None:
+@pytest.mark.parametrize("event", [Event.INPUT_OVER, Event.CLOSE])
+def test_a_deadline_holds_while_it_closes(event: Event) -> None:
     """Neither the end of the input nor the closing takes it away."""
-    rig = begun("open")
+    rig = begun(Stage.OPEN)
     rig.within(1, "first")
-    happen(rig, event, GONE)
+    rig.ending.happen(event, GONE)
     rig.clock.advance(1)
     assert rig.rules == ["first"]
 
 
-@pytest.mark.parametrize("event", ["cut", "over"])
-def test_no_deadline_is_left_when_there_is_nothing_to_wait_for(event: str) -> None:
+@pytest.mark.parametrize("event", [Event.ABORT, Event.LOST])
+def test_no_deadline_is_left_when_there_is_nothing_to_wait_for(event: Event) -> None:
     """Once it is cut, or over, nothing is cut for being late."""
-    rig = begun("open")
+    rig = begun(Stage.OPEN)
     rig.within(1, "first")
-    happen(rig, event, GONE)
+    rig.ending.happen(event, GONE)
     assert rig.deadlines.started == ()
 
 
-@pytest.mark.parametrize("start", ["unopened", "closed", "never-opened"])
-def test_what_is_not_open_has_no_deadline(start: str) -> None:
+@pytest.mark.parametrize(("stage", "way"), [(Stage.UNOPENED, 0), (Stage.CLOSED, 0), (Stage.CLOSED, 1)])
+def test_what_is_not_open_has_no_deadline(stage: Stage, way: int) -> None:
     """Before the beginning and after the end no timer is started."""
-    rig = begun(start)
+    rig = begun(stage, way)
     rig.within(1, "first")
     assert rig.deadlines.started == ()
 
@@ -277,9 +296,9 @@ def test_without_a_clock_there_is_no_deadline() -> None:
     """As with a transport that has no reactor."""
     rig = Rig()
     rig.deadlines.run_on(None)
-    rig.ending.open()
+    open_(rig)
     rig.within(1, "first")
-    assert (rig.ending.state, rig.ending.cut(BAD)) == (State.OPEN, True)
+    assert (rig.ending.stage, rig.deadlines.ends("ending")) == (Stage.OPEN, inf)
 
 
 # Those who wait for the end ------------------------------------------------------------------------------------------
@@ -287,28 +306,28 @@ def test_without_a_clock_there_is_no_deadline() -> None:
 
 def test_those_who_wait_are_told_after_the_end() -> None:
     """In the order they asked, once, with the cause; the end itself tells nobody."""
-    rig = begun("open")
+    rig = begun(Stage.OPEN)
     order: list[int] = []
     seen = [outcome(rig.ending.when_over(), lambda _, number=number: order.append(number)) for number in range(3)]
-    rig.ending.over(WORSE)
+    rig.ending.happen(Event.LOST, WORSE)
     assert seen == [[], [], []]
     rig.ending.tell()
     rig.ending.tell()
     assert (seen, order) == ([[WORSE]] * 3, [0, 1, 2])
 
 
-@pytest.mark.parametrize("start", ["closed", "never-opened"])
-def test_who_asks_after_the_end_is_told_at_once(start: str) -> None:
+@pytest.mark.parametrize("way", [0, 1])
+def test_who_asks_after_the_end_is_told_at_once(way: int) -> None:
     """The reason is there already."""
-    assert outcome(begun(start).ending.when_over()) == [WORSE]
+    assert outcome(begun(Stage.CLOSED, way).ending.when_over()) == [WORSE]
 
 
 def test_one_may_wait_before_the_beginning() -> None:
     """It is told of the end of the connection that was opened later."""
-    rig = begun("unopened")
+    rig = begun(Stage.UNOPENED)
     seen = outcome(rig.ending.when_over())
-    rig.ending.open()
-    rig.ending.over(GONE)
+    open_(rig)
+    rig.ending.happen(Event.LOST, GONE)
     rig.ending.tell()
     assert seen == [GONE]
 
@@ -316,11 +335,11 @@ def test_one_may_wait_before_the_beginning() -> None:
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_one_who_waits_may_give_up(cancelled: int) -> None:
     """The others are told as ever, and it is told nothing more."""
-    rig = begun("open")
+    rig = begun(Stage.OPEN)
     waiters = [rig.ending.when_over() for _ in range(3)]
     seen = [outcome(each) for each in waiters]
     waiters[cancelled].cancel()
-    rig.ending.over(GONE)
+    rig.ending.happen(Event.LOST, GONE)
     rig.ending.tell()
     assert [CancelledError] == [type(each) for each in seen.pop(cancelled)]
     assert seen == [[GONE], [GONE]]
@@ -329,10 +348,10 @@ def test_one_who_waits_may_give_up(cancelled: int) -> None:
 @pytest.mark.parametrize("cancelled", [1, 2, 3])
 def test_one_who_is_told_may_cancel_another(cancelled: int) -> None:
     """Every other one is told, and the cancelled one of that alone."""
-    rig = begun("open")
+    rig = begun(Stage.OPEN)
     waiters = [rig.ending.when_over() for _ in range(4)]
     seen = [outcome(each, lambda _: waiters[cancelled].cancel()) for each in waiters]
-    rig.ending.over(GONE)
+    rig.ending.happen(Event.LOST, GONE)
     rig.ending.tell()
     assert [CancelledError] == [type(each) for each in seen.pop(cancelled)]
     assert seen == [[GONE]] * 3
@@ -340,10 +359,10 @@ def test_one_who_is_told_may_cancel_another(cancelled: int) -> None:
 
 def test_one_who_is_told_may_ask_again() -> None:
     """It is told again, at once."""
-    rig = begun("open")
+    rig = begun(Stage.OPEN)
     again: list[list[Any]] = []
     outcome(rig.ending.when_over(), lambda _: again.append(outcome(rig.ending.when_over())))
-    rig.ending.over(GONE)
+    rig.ending.happen(Event.LOST, GONE)
     rig.ending.tell()
     assert again == [[GONE]]
 
@@ -353,9 +372,9 @@ def test_one_who_is_told_may_ask_again() -> None:
 
 def test_who_waits_for_it_to_be_open_is_told_when_that_is_told() -> None:
     """After the opening itself, in the order they asked; who asks later is told at once."""
-    rig = begun("opening")
+    rig = begun(Stage.OPENING)
     seen = [outcome(rig.ending.when_open()) for _ in range(2)]
-    rig.ending.open()
+    open_(rig)
     assert seen == [[], []]
     rig.ending.tell_open()
     rig.ending.tell_open()
@@ -366,9 +385,9 @@ def test_who_waits_for_it_to_be_open_is_told_when_that_is_told() -> None:
 def test_what_never_opens_fails_those_who_waited_for_it(error: OSError | None) -> None:
     """With the error behind its end, or with one that has the reason of it."""
     reason = CloseReason(EndedBy.NETWORK, "lost", "reset", error=error)
-    rig = begun("opening")
+    rig = begun(Stage.OPENING)
     early = outcome(rig.ending.when_open())
-    rig.ending.over(reason)
+    rig.ending.happen(Event.LOST, reason)
     rig.ending.tell()
     for seen in (early, outcome(rig.ending.when_open())):
         assert [error or f"the connection is not open: {reason}"] == [(error and seen[0]) or str(seen[0])]
@@ -377,10 +396,10 @@ def test_what_never_opens_fails_those_who_waited_for_it(error: OSError | None) -
 
 def test_who_waits_for_it_to_be_open_may_give_up() -> None:
     """It is told of that alone."""
-    rig = begun("opening")
+    rig = begun(Stage.OPENING)
     waiter = rig.ending.when_open()
     seen = outcome(waiter)
     waiter.cancel()
-    rig.ending.open()
+    open_(rig)
     rig.ending.tell_open()
     assert [CancelledError] == [type(each) for each in seen]

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface.verify import verifyObject
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.lifecycle import FLUSH, Ending, Event
 from tcpapp.connection.outbox import SEND_COST, Outbox
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
@@ -36,7 +35,7 @@ class Transport(StringTransport):
     are gone.
     """
 
-    bufferSize = 65536
+    bufferSize = HIGH
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,6 +79,7 @@ class Sender:
     has_the_turn = False
 
     def __init__(self) -> None:
+        self.ending: Any = None
         self.events: list[Any] = []
         self.told_of_holding = 0
 
@@ -97,6 +97,7 @@ class Sender:
 
     def all_handed_over(self) -> None:
         self.events.append("all handed over")
+        self.ending.happen(Event.HANDED_OVER)
 
     def overdue(self, wait: str, seconds: float) -> None:
         assert (wait, seconds) == ("send_progress", PROGRESS)
@@ -116,7 +117,10 @@ class Rig:
         limits = Limits(write_high=HIGH, max_unsent=max_unsent)
         self.deadlines = Deadlines(self.sender)
         self.deadlines.run_on(self.clock)
-        self.outbox = Outbox(self.transport, self.sender, limits, progress, self.deadlines)
+        self.ending = self.sender.ending = Ending(self.deadlines)
+        self.ending.happen(Event.CONNECTED)
+        self.ending.happen(Event.READY)
+        self.outbox = Outbox(self.transport, self.sender, self.ending, limits, progress, self.deadlines)
 
     def block(self) -> None:
         """Fill the transport over its mark, and forget that."""
@@ -127,6 +131,22 @@ class Rig:
         self.transport.writes.clear()
         self.sender.events.clear()
 
+    def finish(self) -> None:
+        """Close, as a connection does."""
+        self.ending.happen(Event.CLOSE, CLOSED.reason)
+        if self.ending.happen(Event.APP_RESTS) & FLUSH:
+            self.outbox.finish()
+
+    def drop(self) -> None:
+        """Cut."""
+        self.ending.happen(Event.ABORT, CLOSED.reason)
+        self.outbox.drop()
+
+    def end(self, error: NotConnected, flushed: bool) -> None:
+        """Lose the transport."""
+        self.ending.happen(Event.LOST, error.reason)
+        self.outbox.end(error, flushed)
+
     def send(self, data: bytes, then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
         """What a `send` is told, as soon as it is told; `then` is called with that."""
         return outcome(self.outbox.send(data), then)
@@ -136,28 +156,10 @@ class Rig:
 
 
 def test_it_is_the_producer_of_its_transport() -> None:
-    """It is registered as one that pushes, and gives the transport its own mark."""
+    """It is registered as one that pushes."""
     rig = Rig()
     assert verifyObject(IPushProducer, rig.outbox)
-    assert (rig.outbox, True, HIGH) == (rig.transport.producer, rig.transport.streaming, rig.transport.bufferSize)
-
-
-def test_a_transport_without_a_mark_keeps_its_own() -> None:
-    """A transport that has no `bufferSize` is given none."""
-    rig = Rig(transport=StringTransport())
-    assert not hasattr(rig.transport, "bufferSize")
-
-
-def test_the_mark_is_that_of_the_transport_below_all_wrappers() -> None:
-    """TLS and the proxy protocol's wrapper are transports that pass on what is asked of them, and not what is set."""
-    transport = Transport()
-    below: Any = transport
-    for _ in range(2):
-        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
-        wrapper.makeConnection(below)
-        below = wrapper
-    Rig(transport=below)
-    assert transport.bufferSize == HIGH
+    assert (rig.outbox, True) == (rig.transport.producer, rig.transport.streaming)
 
 
 def test_a_transport_that_is_gone_changes_nothing() -> None:
@@ -401,11 +403,11 @@ def test_one_that_is_told_may_finish_in_its_callback() -> None:
     """All that waits goes out in order, and nobody is told twice."""
     rig = Rig()
     rig.block()
-    seen = [rig.send(b"a", lambda _: rig.outbox.finish()), rig.send(b"b" * 45), rig.send(b"c")]
+    seen = [rig.send(b"a", lambda _: rig.finish()), rig.send(b"b" * 45), rig.send(b"c")]
     while rig.transport.producer:
         rig.transport.flush()
     assert rig.transport.value() == b"a" + b"b" * 45 + b"c"
-    rig.outbox.end(CLOSED, flushed=True)
+    rig.end(CLOSED, flushed=True)
     assert (seen, rig.outbox.unsent) == ([[None]] * 3, 0)
 
 
@@ -504,8 +506,8 @@ def test_a_cancelled_send_is_told_nothing_at_the_end(size: int, flushed: bool) -
     rig.transport.flush()
     for each in sends:
         each.cancel()
-    rig.outbox.finish()
-    rig.outbox.end(CLOSED, flushed)
+    rig.finish()
+    rig.end(CLOSED, flushed)
     assert [len(each) for each in told] == [1, 1, 1]
 
 
@@ -626,7 +628,7 @@ def test_a_peer_that_takes_nothing_is_told_of() -> None:
     rig.clock.advance(10 * PROGRESS)
     assert rig.sender.events == ["stalled"]
     rig.transport.flush()
-    rig.outbox.end(CLOSED, flushed=False)
+    rig.end(CLOSED, flushed=False)
     assert rig.sender.events == ["stalled", "resumed"]
 
 
@@ -680,7 +682,7 @@ def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
     """A time of 0 is no limit; where there is no clock there is no timer."""
     rig = Rig(progress=0)
     transport = Transport()
-    clockless = Outbox(transport, rig.sender, Limits(write_high=HIGH), progress, Deadlines(rig.sender))
+    clockless = Outbox(transport, rig.sender, rig.ending, Limits(write_high=HIGH), progress, Deadlines(rig.sender))
     for outbox in (rig.outbox, clockless):
         outbox.write(b"x" * 45)
     transport.flush()
@@ -699,13 +701,13 @@ def test_finishing_hands_over_all_that_waits() -> None:
     told = rig.send(b"b")
     rig.outbox.gather()
     rig.outbox.write(b"c")
-    rig.outbox.finish()
-    rig.outbox.finish()
+    rig.finish()
+    rig.finish()
     while rig.transport.producer:
         assert (rig.transport.kept <= 2 * HIGH, rig.outbox.held > rig.outbox.unsent > 0) == (True, True)
         assert "all handed over" not in rig.sender.events
         rig.transport.flush()
-    rig.outbox.finish()
+    rig.finish()
     assert rig.transport.value() == b"a" * 45 + b"bc"
     assert (rig.outbox.unsent, told, rig.sender.events) == (0, [None], ["blocked", "all handed over"])
 
@@ -714,7 +716,7 @@ def test_finishing_with_nothing_that_waits_is_over_at_once() -> None:
     """The transport has all, though the peer has not."""
     rig = Rig()
     rig.block()
-    rig.outbox.finish()
+    rig.finish()
     assert (rig.transport.producer, rig.sender.events, rig.outbox.held) == (None, ["all handed over"], 2 * HIGH)
 
 
@@ -725,9 +727,9 @@ def test_what_is_cut_is_let_go_of_at_once() -> None:
     told = rig.send(b"a" * 45)
     rig.outbox.gather()
     rig.outbox.write(b"b")
-    rig.outbox.drop()
+    rig.drop()
     assert (rig.outbox.unsent, rig.outbox.held, told) == (0, 2 * HIGH + SEND_COST, [])
-    rig.outbox.end(CLOSED, flushed=False)
+    rig.end(CLOSED, flushed=False)
     assert (told, rig.outbox.held) == ([CLOSED], 2 * HIGH)
 
 
@@ -736,7 +738,7 @@ def test_finishing_what_is_gathered_writes_it() -> None:
     rig = Rig()
     rig.outbox.gather()
     rig.outbox.write(b"a")
-    rig.outbox.finish()
+    rig.finish()
     rig.outbox.release()
     assert rig.transport.writes == [b"a"]
 
@@ -747,7 +749,7 @@ def test_no_timer_runs_once_it_is_finished() -> None:
     rig.outbox.write(b"x" * 100)
     rig.outbox.gather()
     rig.outbox.write(b"x" * 100)
-    rig.outbox.finish()
+    rig.finish()
     rig.clock.advance(100 * PROGRESS)
     assert (rig.deadlines.started, "stalled" in rig.sender.events) == ((), False)
 
@@ -762,9 +764,9 @@ def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: b
     told = [rig.send(b"x" * HIGH, lambda _, number=number: order.append(number)) for number in range(4)]
     rig.transport.flush()
     if finished:
-        rig.outbox.finish()
-    rig.outbox.end(CLOSED, flushed)
-    rig.outbox.end(CLOSED, not flushed)
+        rig.finish()
+    rig.end(CLOSED, flushed)
+    rig.end(CLOSED, not flushed)
     assert ([0, 1, 2, 3], [[None], [expected], [CLOSED], [CLOSED]]) == (order, told)
     assert rig.deadlines.started == ()
 
@@ -775,7 +777,7 @@ def test_a_send_of_which_the_transport_has_all_is_told_of_a_flush(size: int, exp
     rig = Rig()
     told = rig.send(b"x" * size)
     assert (told, rig.outbox.blocked) == ([], True)
-    rig.outbox.end(CLOSED, flushed=True)
+    rig.end(CLOSED, flushed=True)
     assert told == [expected]
 
 
@@ -783,7 +785,7 @@ def test_the_end_may_come_while_those_who_may_know_are_told() -> None:
     """One that is told ends the connection: the others fail, each once."""
     rig = Rig()
     rig.block()
-    told = [rig.send(b"a" * HIGH, lambda _: rig.outbox.end(CLOSED, flushed=False)), rig.send(b"b" * 45), rig.send(b"c")]
+    told = [rig.send(b"a" * HIGH, lambda _: rig.end(CLOSED, flushed=False)), rig.send(b"b" * 45), rig.send(b"c")]
     rig.transport.flush()
     assert told == [[None], [CLOSED], [CLOSED]]
     assert rig.transport.value() == b"a" * HIGH
@@ -797,7 +799,7 @@ def test_one_that_is_told_of_the_end_may_cancel_another(cancelled: int, flushed:
     rig.block()
     sends = [rig.outbox.send(b"x") for _ in range(3)]
     told = [outcome(each, lambda _: sends[cancelled].cancel()) for each in sends]
-    rig.outbox.end(CLOSED, flushed)
+    rig.end(CLOSED, flushed)
     expected: list[type] = [NotConnected] * 3
     expected[cancelled] = CancelledError
     assert [[each] for each in expected] == [[type(each) for each in seen] for seen in told]
@@ -901,7 +903,7 @@ def test_the_transport_gets_all_that_was_not_withdrawn_in_order(
         model.step(*event)
         model.compare()
     if finished:
-        model.rig.outbox.finish()
+        model.rig.finish()
         while model.rig.transport.producer:
             model.flush()
         assert model.stream == model.rig.transport.value()
@@ -911,7 +913,7 @@ def test_the_transport_gets_all_that_was_not_withdrawn_in_order(
     given = len(model.rig.transport.value())
     waiting = [each for each in model.sends if not each.told]
     has = [model.end_of(each) <= given for each in waiting]
-    model.rig.outbox.end(CLOSED, flushed)
+    model.rig.end(CLOSED, flushed)
     assert [[None] if flushed and all_given else [CLOSED] for all_given in has] == [each.told for each in waiting]
     assert all(len(each.told) == 1 for each in model.sends)
     assert model.rig.deadlines.started == ()

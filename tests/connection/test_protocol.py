@@ -134,7 +134,7 @@ def test_a_peer_whose_messages_wait_is_not_idle() -> None:
     peer.clock.advance(9)
     assert not peer.closing
     peer.clock.advance(1)
-    assert peer.closing or peer.connection._ending.no_more_input
+    assert peer.closing or peer.connection.state is State.INPUT_CLOSED
 
 
 def test_a_client_owes_a_server_no_first_message_and_a_server_a_client_none() -> None:

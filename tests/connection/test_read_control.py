@@ -6,10 +6,12 @@ import errno
 from typing import Any
 
 import pytest
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.inbox import FULL
-from tcpapp.connection.lifecycle import Ending
+from tcpapp.connection.lifecycle import Ending, Event, Stage
 from tcpapp.connection.read_control import FAST, KEPT, LEAST_SIP, METERED, SHORT, Reading
 
 USUAL = 100_000
@@ -23,7 +25,7 @@ class Rig:
         self.told: list[str] = []
         self.full = False
         self.ending = Ending(self)  # type: ignore[arg-type]
-        self.ending.open()
+        self.ending.stage = Stage.OPEN
         self.bufferSize = USUAL
         self.reading = Reading(self, self.ending, self, USUAL)  # type: ignore[arg-type]
 
@@ -98,30 +100,52 @@ def test_the_size_of_a_read_is_the_least_that_anything_asks_for() -> None:
     assert not reading.sips
 
 
+def test_the_first_size_is_the_usual_one() -> None:
+    """It is the write mark as well, which Twisted keeps in the same number."""
+    rig = Rig()
+    rig.bufferSize = 5
+    Reading(rig, rig.ending, rig, USUAL)  # type: ignore[arg-type]
+    assert rig.bufferSize == USUAL
+
+
+def test_the_size_is_that_of_the_transport_below_all_wrappers() -> None:
+    """TLS and the proxy protocol's wrapper are transports that pass on what is asked of them, and not what is set."""
+    rig = Rig()
+    rig.bufferSize = 5
+    below: Any = rig
+    for _ in range(2):
+        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+        wrapper.transport = below
+        below = wrapper
+    Reading(below, rig.ending, rig, USUAL)  # type: ignore[arg-type]
+    assert rig.bufferSize == USUAL
+
+
 def test_a_transport_without_a_size_is_given_none() -> None:
     """As a `StringTransport`."""
     rig = Rig()
     del rig.bufferSize
+    rig.reading = Reading(rig, rig.ending, rig, USUAL)  # type: ignore[arg-type]
     rig.reading.sip(5000)
     assert rig.reading.sips
     assert not hasattr(rig, "bufferSize")
 
 
-@pytest.mark.parametrize("end", ["no_more", "close", "over"])
-def test_one_that_ends_is_not_read_from_again(end: str) -> None:
+@pytest.mark.parametrize("end", [Event.INPUT_OVER, Event.CLOSE, Event.LOST])
+def test_one_that_ends_is_not_read_from_again(end: Event) -> None:
     """Its own end has seen to that."""
     rig = Rig()
     rig.reading.hold(FULL)
-    getattr(rig.ending, end)(CAUSE)
+    rig.ending.happen(end, CAUSE)
     rig.reading.let(FULL)
     assert rig.told == ["our turn", "pause"]
 
 
-@pytest.mark.parametrize("end", ["close", "over"])
-def test_one_that_has_ended_is_told_nothing(end: str) -> None:
+@pytest.mark.parametrize("end", [Event.CLOSE, Event.LOST])
+def test_one_that_has_ended_is_told_nothing(end: Event) -> None:
     """There is nothing to read."""
     rig = Rig()
-    getattr(rig.ending, end)(CAUSE)
+    rig.ending.happen(end, CAUSE)
     rig.reading.hold(FULL)
     rig.reading.let(FULL)
     told: Any = rig.told

@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
-from tcpapp import Limits, Timeouts, conversation
+from tcpapp import Limits, State, Timeouts, conversation
 from tcpapp.errors import NotConnected
 from tcpapp.transport.layers import bottom_of
 
@@ -35,7 +35,7 @@ async def test_a_peer_that_ends_its_side_is_answered(serve: Any, dial: Any, glob
     peer.end()
     await app.moment(lambda: app.messages)
     [connection] = server.connections
-    await until(global_reactor, lambda: connection._ending.no_more_input)
+    await until(global_reactor, lambda: connection.state is not State.OPEN)
     assert (peer.data, peer.read_ended) == (b"", False)
     app.answer_all()
     assert await peer.heard(8) == b"one\ntwo\n"

@@ -213,7 +213,7 @@ def test_draining_lets_each_finish_what_it_has_in_hand() -> None:
     busy.receive(b"work\n")
     drained = outcome(server.factory.drain())
     server.clock.advance(0)
-    assert (idle.connection.state, busy.connection.state) == (State.CLOSED, State.OPEN)
+    assert (idle.connection.state, busy.connection.state) == (State.CLOSED, State.INPUT_CLOSED)
     assert drained == []
     app.pending[0].callback(b"done")
     server.clock.advance(0)
