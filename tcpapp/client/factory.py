@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection.connection import MessageProtocol
 from tcpapp.connection.settings import Options, Settings
+from tcpapp.connection.waiters import Waiters
 from tcpapp.framing import Framing
 
 __all__ = ["MessageClientFactory"]
@@ -33,7 +34,7 @@ class MessageClientFactory(ClientFactory):
 
     def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         self.settings = Settings(app, framing, **options)
-        self._waiters: list[Deferred[MessageProtocol]] = []
+        self._waiters: Waiters[MessageProtocol] = Waiters()
 
     def when_connected(self) -> Deferred[MessageProtocol]:
         """
@@ -42,9 +43,7 @@ class MessageClientFactory(ClientFactory):
         Fails with Twisted's own error where ``reactor.connectTCP`` cannot connect, and with what ended a connection
         before it was open: a TLS handshake, say. Waits without a limit of time; cancelled, it waits no longer.
         """
-        waiter: Deferred[MessageProtocol] = Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._waiters.wait()
 
     def buildProtocol(self, addr: IAddress | None) -> MessageProtocol:
         """A new connection's protocol. Twisted calls it."""
@@ -52,23 +51,16 @@ class MessageClientFactory(ClientFactory):
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         """Nobody answered. Twisted's ``connectTCP`` calls it; endpoints do not."""
-        self._fail_waiters(reason)
+        self._waiters.fail(reason)
 
     def connection_made(self, connection: MessageProtocol) -> None:
         """`connection` has a transport."""
 
     def connection_opened(self, connection: MessageProtocol) -> None:
         """`connection` is open."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(connection)
+        self._waiters.fire(connection)
 
     def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
         """`connection` has ended; it has told everyone itself but those who waited for it to be open."""
         if not connection.was_open:
-            connection.when_open().addErrback(self._fail_waiters)
-
-    def _fail_waiters(self, reason: Failure) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.errback(reason)
+            connection.when_open().addErrback(self._waiters.fail)

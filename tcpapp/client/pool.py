@@ -25,6 +25,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.connection import MessageProtocol
 from tcpapp.connection.handlers import outcome_of
 from tcpapp.connection.unhandled import failed, unlogged
+from tcpapp.connection.waiters import Waiters
 from tcpapp.errors import Forked, InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut
 from tcpapp.limits import Recovery
 from tcpapp.spec import line_of
@@ -90,8 +91,8 @@ class Pool(MultiService, Generic[Request, Reply]):
         self._checks = LoopingCall(self._check_all)
         self._checks.clock = self._clock
         self._check_every = check_every
-        self._waiters: list[Deferred[None]] = []
-        self._takers: list[Deferred[Any]] = []
+        self._waiters: Waiters[None] = Waiters()
+        self._takers: Waiters[Any] = Waiters()
         self._offers: dict[Client[Any, Any], Deferred[Any]] = {}
         self._ready: list[Any] = []
         self._draining = False
@@ -140,9 +141,7 @@ class Pool(MultiService, Generic[Request, Reply]):
         stopped = DeferredList([maybeDeferred(each.stop) for each in self.members], consumeErrors=True)
         self.running = 0
         self._tell_waiters()
-        takers, self._takers = self._takers, []
-        for taker in takers:
-            unlogged(taker).errback(self._not_connected())
+        self._takers.fail_unlogged(self._not_connected())
         return stopped.addCallback(lambda _: None)
 
     def stopService(self) -> Deferred[None]:
@@ -173,9 +172,7 @@ class Pool(MultiService, Generic[Request, Reply]):
             return succeed(None)
         if not self.running or all(isinstance(each.state, Stopped) for each in self.members):
             return unlogged(fail(self._error or self._not_connected()))
-        waiter: Deferred[None] = Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._waiters.wait()
 
     async def __aenter__(self) -> Self:
         """Start, and wait until a member is connected. Where that fails or is cancelled, the pool is stopped."""
@@ -223,8 +220,7 @@ class Pool(MultiService, Generic[Request, Reply]):
             return succeed(self._ready.pop(0))
         if not self.running:
             return failed(self._not_connected())
-        taker: Deferred[Any] = Deferred(self._takers.remove)
-        self._takers.append(taker)
+        taker = self._takers.wait()
         for member in self.members:
             self._offer(member)
         return taker
@@ -322,8 +318,9 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def _tell_waiters(self) -> None:
         """A member is connected, or none will be."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        for waiter in self._waiters.take():
+            if waiter.called:
+                continue
             if self.connected:
                 waiter.callback(None)
             else:
@@ -338,9 +335,7 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def _taken(self, message: Any, member: Client[Any, Any]) -> None:
         self._offers.pop(member, None)
-        if self._takers:
-            self._takers.pop(0).callback(message)
-        else:
+        if not self._takers.fire_first(message):
             self._ready.append(message)
         if self._takers:
             self._offer(member)

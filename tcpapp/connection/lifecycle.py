@@ -54,6 +54,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.pause_flags import ENDING, GONE, OVER
 from tcpapp.connection.unhandled import unlogged
+from tcpapp.connection.waiters import Waiters
 from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
 from tcpapp.framing import Framing
 from tcpapp.spec import line_of
@@ -205,8 +206,8 @@ class Ending:
         self._deadlines = deadlines
         self._cause: CloseReason | None = None
         self._late: CloseReason | None = None
-        self._openers: list[Deferred[None]] | None = None
-        self._waiters: list[Deferred[CloseReason]] | None = None
+        self._openers: Waiters[None] | None = None
+        self._waiters: Waiters[CloseReason] | None = None
         self.opened = False
         self.stage = Stage.UNOPENED
 
@@ -285,36 +286,28 @@ class Ending:
             error = self.cause.error or self.error
             return unlogged(fail(error), error)
         if self._openers is None:
-            self._openers = []
-        opener: Deferred[None] = Deferred(self._openers.remove)
-        self._openers.append(opener)
-        return opener
+            self._openers = Waiters()
+        return self._openers.wait()
 
     def when_over(self) -> Deferred[CloseReason]:
         """Fires with the `CloseReason` after the end."""
         if self.stage is Stage.CLOSED:
             return succeed(self.cause)
         if self._waiters is None:
-            self._waiters = []
-        waiter: Deferred[CloseReason] = Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+            self._waiters = Waiters()
+        return self._waiters.wait()
 
     def tell_open(self) -> None:
         """Fire what `when_open` gave."""
-        openers, self._openers = self._openers or (), None
-        for opener in openers:
-            opener.callback(None)
+        if self._openers is not None:
+            self._openers.fire(None)
 
     def tell(self) -> None:
         """Fire what `when_over` gave, and fail what `when_open` gave and has not fired."""
-        openers, self._openers = self._openers or (), None
-        for opener in openers:
-            error = self.cause.error or self.error
-            unlogged(opener, error).errback(error)
-        waiters, self._waiters = self._waiters or (), None
-        for waiter in waiters:
-            waiter.callback(self.cause)
+        if self._openers is not None:
+            self._openers.fail_unlogged(self.cause.error or self.error, self.cause.error)
+        if self._waiters is not None:
+            self._waiters.fire(self.cause)
 
     def _note(self, cause: CloseReason) -> None:
         """The first cause stands, unless it was a proper ending that `cause` spoils."""

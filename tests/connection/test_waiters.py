@@ -1,4 +1,8 @@
-"""However a connection ends, everyone who waits is told, once, the same reason, and nothing is left running."""
+"""
+Deferreds that wait for the same thing; and all that wait for a connection.
+
+However a connection ends, everyone who waits is told, once, the same reason, and nothing is left running.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,110 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
-from tcpapp.close_reason import CloseReason
+from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.app import conversation
 from tcpapp.connection.connection import State
+from tcpapp.connection.waiters import Waiters
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.telemetry import Closed
-from tests.peers import AbruptTransport, NotedTransport, Outcomes, Peer, result_of
+from tests.peers import AbruptTransport, NotedTransport, Outcomes, Peer, outcome, result_of
+
+# Deferreds that wait for the same thing -------------------------------------------------------------------------------
+
+WENT = CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
+
+
+def waiting(count: int) -> tuple[Waiters[int], list[Deferred[int]], list[list[Any]]]:
+    """So many that wait for the same thing, and what each is told."""
+    waiters: Waiters[int] = Waiters()
+    each = [waiters.wait() for _ in range(count)]
+    return waiters, each, [outcome(one) for one in each]
+
+
+def test_all_who_wait_are_told_once() -> None:
+    """In the order in which they came. None of them waits any longer."""
+    waiters, each, told = waiting(3)
+    order: list[int] = []
+    for number, one in enumerate(each):
+        one.addCallback(lambda _, number=number: order.append(number))
+    assert len(waiters) == 3
+    waiters.fire(7)
+    waiters.fire(8)
+    assert (told, order, len(waiters)) == ([[7]] * 3, [0, 1, 2], 0)
+
+
+def test_the_first_who_waits_is_told_alone() -> None:
+    """It is said whether there was one."""
+    waiters, _, told = waiting(2)
+    assert [waiters.fire_first(number) for number in range(3)] == [True, True, False]
+    assert told == [[0], [1]]
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+def test_a_waiter_that_is_cancelled_waits_no_longer(cancelled: int) -> None:
+    """It is told of that and of nothing else."""
+    waiters, each, told = waiting(3)
+    each[cancelled].cancel()
+    assert len(waiters) == 2
+    waiters.fire(7)
+    assert [CancelledError] == [type(one) for one in told.pop(cancelled)]
+    assert told == [[7], [7]]
+
+
+@pytest.mark.parametrize("tell", ["fire", "fail", "fail_unlogged"])
+def test_one_that_is_told_may_cancel_another(tell: str) -> None:
+    """The other is told of that and of nothing else; the third is told as ever."""
+    waiters: Waiters[int] = Waiters()
+    each = [waiters.wait() for _ in range(3)]
+    told = [outcome(one, lambda _: each[1].cancel()) for one in each]
+    getattr(waiters, tell)(7 if tell == "fire" else ValueError())
+    kind = int if tell == "fire" else ValueError
+    assert [[kind], [CancelledError], [kind]] == [[type(one) for one in seen] for seen in told]
+
+
+def test_one_that_is_told_may_wait_anew() -> None:
+    """For the next time."""
+    waiters: Waiters[int] = Waiters()
+    again: list[list[Any]] = []
+    waiters.wait().addCallback(lambda _: again.append(outcome(waiters.wait())))
+    waiters.fire(1)
+    assert (again, len(waiters)) == ([[]], 1)
+    waiters.fire(2)
+    assert again == [[2]]
+
+
+def test_each_fails_with_an_error_of_its_own_where_a_connection_ended() -> None:
+    """One that was raised is not raised a second time; all other errors are the very ones that were given."""
+    waiters, _, told = waiting(2)
+    error = NotConnected("it ended", WENT)
+    waiters.fail_unlogged(error)
+    [[one], [other]] = told
+    assert one is not other
+    assert (str(one), one.reason) == (str(error), WENT)
+    waiters, _, told = waiting(2)
+    waiters.fail_unlogged(cause := ValueError("bad"))
+    assert told == [[cause], [cause]]
+
+
+@pytest.mark.parametrize(
+    ("fail", "logged"),
+    [
+        (lambda waiters: waiters.fail(ValueError()), [ValueError]),
+        (lambda waiters: waiters.fail_unlogged(ValueError()), [ValueError]),
+        (lambda waiters: waiters.fail_unlogged(error := ValueError(), error), []),
+        (lambda waiters: waiters.fail_unlogged(NotConnected("it ended", WENT)), []),
+    ],
+)
+def test_what_is_told_elsewhere_is_not_logged(fail: Any, logged: list[type], logged_errors: Any) -> None:
+    """Where nobody takes it."""
+    waiters: Waiters[int] = Waiters()
+    waiters.wait()
+    fail(waiters)
+    assert logged == [each.type for each in logged_errors.take()]
+
 
 # Every way to end -----------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.connection import MessageProtocol
 from tcpapp.connection.handlers import outcome_of
 from tcpapp.connection.unhandled import unlogged
+from tcpapp.connection.waiters import Waiters
 from tcpapp.errors import InvalidAddress, NotConnected, TimedOut
 from tcpapp.limits import Recovery
 from tcpapp.spec import line_of
@@ -104,7 +105,7 @@ class Life:
         self._connection: MessageProtocol | None = None
         self._trying: Deferred[Any] | None = None
         self._timer: IDelayedCall | None = None
-        self._openers: list[Deferred[MessageProtocol]] = []
+        self._openers: Waiters[MessageProtocol] = Waiters()
         self._was_connected = False
         self.latest: MessageProtocol | None = None
         self.unread: deque[MessageProtocol] = deque()
@@ -142,9 +143,7 @@ class Life:
             state, reason = self.observed.state, self.why_not
             error = state.error if isinstance(state, Stopped) else None
             return unlogged(fail(error or NotConnected(f"the client is not connected: {reason}", reason)))
-        opener: Deferred[MessageProtocol] = Deferred(self._openers.remove)
-        self._openers.append(opener)
-        return opener
+        return self._openers.wait()
 
     def _try_next(self) -> None:
         self._timer = None
@@ -186,9 +185,7 @@ class Life:
         else:
             self._timer = self._clock.callLater(self._plan.recovery.healthy_after, self._healthy)
         self.observed.become(Connected(connection))
-        openers, self._openers = self._openers, []
-        for opener in openers:
-            opener.callback(connection)
+        self._openers.fire(connection)
         self._user.usable()
         connection.when_closed().addCallback(self._lost, connection)
 
@@ -256,10 +253,8 @@ class Life:
         if trying is not None:
             trying.cancel()
         self._connection = None
-        openers, self._openers = self._openers, []
         self.observed.become(state)
-        for opener in openers:
-            unlogged(opener).errback(error)
+        self._openers.fail_unlogged(error)
         self._user.ended(reason)
 
     def _stop_timer(self) -> None:

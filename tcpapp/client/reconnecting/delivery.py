@@ -25,6 +25,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.connection import MessageProtocol
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.unhandled import failed
+from tcpapp.connection.waiters import Waiters
 from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut, UnsendableMessage
 from tcpapp.limits import Recovery
 from tcpapp.spec import suggest
@@ -59,7 +60,7 @@ class Sending:
         self._in_flight: dict[Outgoing, None] = {}
         self._unconfirmed = Unconfirmed(recovery)
         self._lost: deque[NeverSent | MaybeSent] = deque(maxlen=int(recovery.max_waiting))
-        self._resters: list[Deferred[None]] = []
+        self._resters: Waiters[None] = Waiters()
         self._most = settings.limits.max_requests
         self._position = 0
         self._pumping = False
@@ -101,8 +102,7 @@ class Sending:
     def rest(self, seconds: float) -> Deferred[None]:
         """Fires when nothing is left to be sent, or answered; at the latest after so many seconds."""
         self.draining = True
-        rest: Deferred[None] = Deferred()
-        self._resters.append(rest)
+        rest = self._resters.wait()
         rest.addTimeout(max(seconds, 0), self._clock).addErrback(lambda _: None)
         self._look_for_rest()
         return rest
@@ -253,6 +253,4 @@ class Sending:
     def _look_for_rest(self) -> None:
         """Tell those who drain that nothing is left, if that is so."""
         if (not self._queue and not self._in_flight) or not self.life.running:
-            resters, self._resters = self._resters, []
-            for rest in resters:
-                rest.callback(None)
+            self._resters.fire(None)

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import connectProtocol
 from twisted.logger import Logger
 
+from tcpapp.connection.waiters import Waiters
 from tcpapp.testing.faultproxy.kinds import KINDS, STREAMS
 from tcpapp.testing.faultproxy.side import Side
 from tcpapp.testing.faultproxy.stages import Mark
@@ -52,7 +53,7 @@ class Connection:
         self._plan = plan
         self._joined = False
         self._finished = False
-        self._gone: list[Deferred[None]] = []
+        self._gone: Waiters[None] = Waiters()
         self._connecting: Deferred[Any] = succeed(None)
         self.client_side = here = Side(self._client_came, self._lost)
         self.server_side = there = Side(self._join, self._lost)
@@ -98,8 +99,7 @@ class Connection:
         """Reset it on both sides, now; what was not sent is lost. Fires when both sockets are closed."""
         if self._finish():
             self._plan.counters.cut += 1
-        gone: Deferred[None] = Deferred()
-        self._gone.append(gone)
+        gone = self._gone.wait()
         self._abort()
         return gone
 
@@ -212,6 +212,4 @@ class Connection:
         """A side is lost. With both, the connection is over."""
         if self.client_side.lost and self.server_side.lost:
             self._plan.over(self)
-            waiting, self._gone = self._gone, []
-            for each in waiting:
-                each.callback(None)
+            self._gone.fire(None)

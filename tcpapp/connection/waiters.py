@@ -1,0 +1,77 @@
+"""
+Deferreds that wait for the same thing, and are all told of it at once.
+
+A callback is the user's code: it may wait anew, cancel another waiter, or end what is waited for. So `Waiters` lets go
+of all of them before it fires the first. A waiter that was cancelled by then is told nothing more.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tcpapp.connection.unhandled import unlogged
+from tcpapp.errors import NotConnected
+
+__all__ = ["Waiters"]
+
+Result = TypeVar("Result")
+
+
+class Waiters(Generic[Result]):
+    """Deferreds that wait for one `Result`, in the order in which they came. `len` is how many there are."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[Result]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wait(self) -> Deferred[Result]:
+        """Another one. It can be cancelled, and then waits no longer."""
+        waiter: Deferred[Result] = Deferred(self._leave)
+        self._waiting.append(waiter)
+        return waiter
+
+    def take(self) -> list[Deferred[Result]]:
+        """All of them, who wait no longer, for whoever fires each with a result of its own."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def fire(self, result: Result) -> None:
+        """Fire all of them with `result`."""
+        for waiter in self.take():
+            if not waiter.called:
+                waiter.callback(result)
+
+    def fire_first(self, result: Result) -> bool:
+        """Fire the first of them with `result`. Whether there was one."""
+        if not self._waiting:
+            return False
+        self._waiting.pop(0).callback(result)
+        return True
+
+    def fail(self, error: BaseException | Failure) -> None:
+        """Fail all of them with `error`, which Twisted logs where nobody takes it."""
+        for waiter in self.take():
+            if not waiter.called:
+                waiter.errback(error)
+
+    def fail_unlogged(self, error: BaseException, told: BaseException | None = None) -> None:
+        """
+        Fail all of them with `error`. A `NotConnected`, or the error `told`, is not logged where nobody takes it.
+
+        Each gets a `NotConnected` of its own, for an error that was raised is not raised a second time.
+        """
+        for waiter in self.take():
+            if not waiter.called:
+                own = error.again() if type(error) is NotConnected else error
+                unlogged(waiter, told).errback(own)
+
+    def _leave(self, waiter: Deferred[Result]) -> None:
+        if waiter in self._waiting:  # not so where the others are being told
+            self._waiting.remove(waiter)
