@@ -259,6 +259,7 @@ TESTED_TOGETHER = {
     "connection/test_app.py": {"app", "handlers"},
     "limits/test_limits.py": {"limits", "numbers", "policies", "recovery", "timeouts"},
     "telemetry/test_telemetry.py": {"bus", "events", "log"},
+    "transport/test_endpoint_reader.py": {"endpoint_kinds", "endpoint_reader", "endpoint_values"},
 }
 """Their exceptions: test modules of several modules."""
 
@@ -384,7 +385,7 @@ PLANTED = {
 }
 ALLOWED = {
     "down": ("connection/connection.py", "from tcpapp.limits import Limits"),
-    "down within a layer": ("telemetry/log.py", "from tcpapp.transport.endpoint_strings import describe"),
+    "down within a layer": ("telemetry/log.py", "from tcpapp.transport.addresses import describe"),
     "a package, down": ("connection/settings.py", "from tcpapp import codecs, framing"),
     "its own package": ("framing/lines.py", "from tcpapp.framing.base import Framing"),
     "its own package, relative": ("framing/lines.py", "from .base import Framing"),

@@ -35,7 +35,7 @@ from tcpapp.server.factory import MessageServerFactory
 from tcpapp.server.listener import why_not
 from tcpapp.server.service import MessageService
 from tcpapp.telemetry.statistics import Info
-from tcpapp.transport.endpoint_strings import describe
+from tcpapp.transport.addresses import describe
 
 __all__ = ["Configured", "TwistdService", "raise_descriptor_limit", "run_on_monotonic_time"]
 

@@ -26,7 +26,7 @@ from tcpapp.limits.token_bucket import Pace
 from tcpapp.server.accept_control import Doors
 from tcpapp.telemetry import Refused
 from tcpapp.telemetry.statistics import Counts, Info, ages
-from tcpapp.transport.endpoint_strings import describe
+from tcpapp.transport.addresses import describe
 
 __all__ = ["MessageServerFactory", "TurnedAway"]
 

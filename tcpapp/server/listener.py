@@ -21,7 +21,8 @@ from tcpapp.framing import Framing
 from tcpapp.server.accept_control import Door
 from tcpapp.server.factory import MessageServerFactory
 from tcpapp.telemetry.statistics import Info
-from tcpapp.transport.endpoint_strings import describe, server_endpoint
+from tcpapp.transport.addresses import describe
+from tcpapp.transport.endpoint_strings import server_endpoint
 from tcpapp.transport.fork_check import check_fork
 from tcpapp.transport.socket_activation import NothingHandedOver, ports_of
 

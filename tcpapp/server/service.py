@@ -26,7 +26,8 @@ from tcpapp.server.accept_control import Door
 from tcpapp.server.factory import MessageServerFactory
 from tcpapp.server.listener import close_ports, lacks_family, why_not
 from tcpapp.telemetry.statistics import Info
-from tcpapp.transport.endpoint_strings import describe, server_endpoint
+from tcpapp.transport.addresses import describe
+from tcpapp.transport.endpoint_strings import server_endpoint
 from tcpapp.transport.socket_activation import ports_of
 
 __all__ = ["EndpointService", "MessageService"]

@@ -22,7 +22,7 @@ from tcpapp.telemetry.events import (
     Refused,
 )
 from tcpapp.telemetry.log_lines import FAILURES, LineRates, LoggedFailure, kind_of, tell_left_out
-from tcpapp.transport.endpoint_strings import describe
+from tcpapp.transport.addresses import describe
 
 __all__ = ["CalmLog", "log"]
 

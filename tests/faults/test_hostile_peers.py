@@ -41,7 +41,7 @@ from tcpapp.limits.fairness import Steps
 from tcpapp.limits.networks import Networks
 from tcpapp.proxy_protocol import Command, Family, Header
 from tcpapp.telemetry import CalmLog, Closed, LateReply, NeverOpened, Refused
-from tcpapp.transport.endpoint_strings import describe
+from tcpapp.transport.addresses import describe
 from tcpapp.transport.tls.protocol import ServerTLS
 from tests.patience import PATIENCE
 from tests.processes import program

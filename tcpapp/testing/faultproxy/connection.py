@@ -24,7 +24,7 @@ from tcpapp.testing.faultproxy.kinds import KINDS, STREAMS
 from tcpapp.testing.faultproxy.side import Side
 from tcpapp.testing.faultproxy.stages import Mark
 from tcpapp.testing.faultproxy.stream import Stream
-from tcpapp.transport.endpoint_strings import describe
+from tcpapp.transport.addresses import describe
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
