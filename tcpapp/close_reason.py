@@ -56,25 +56,19 @@ class CloseReason:
       ``grace-over``             us      ``close(grace)`` could not flush in time
       ``drain-over``             us      the drain's deadline came first
       ``half-close-over``        us      the answers to a peer that had closed its side took too long
-      ``max-age``                us      it was as old as a connection may be; what was in hand is finished
       ``proxy-header-timeout``   us      no whole PROXY header came in ``proxy_header`` seconds
-      ``tls-handshake-timeout``  us      TLS was not set up in ``tls_handshake`` seconds
-      ``first-message-timeout``  us      a server's client said nothing whole in ``first_message`` seconds
-      ``frame-timeout``          us      a message was not whole ``frame`` seconds after its first byte
-      ``idle``                   us      nothing passed, or came, or was sent, for ``idle``, ``idle_read``, …
-      ``heartbeat-missed``       us      nothing came, nor to ``heartbeats_missed`` heartbeats
-      ``answer-timeout``         us      the app had not answered a message after ``answer`` seconds
       ``message-rate``           us      more messages a second than ``message_rate``, and ``too_fast`` does not wait
       ``byte-rate``              us      the same of ``byte_rate``
       ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most; or
                                          almost as much, and this one a message that was not whole in ``frame`` seconds
-      ``send-stalled``           us      the peer took (next to) nothing for ``send_progress`` seconds
       ``too-much-unsent``        us      more unsent bytes than ``max_unsent``
       ``tls-failed``             us      no TLS was agreed on: a certificate is not believed, or there is no version or
                                          cipher in common; by the peer where it was the one to say so
       ``plain-before-tls``       us      bytes came in plain behind the message that asked for TLS
       ``lost``                   network reset, or timed out
       ========================== ======= ====================================================================
+
+      Those of timeouts are with their numbers, in `tcpapp.limits.Timeouts`; all of them are by us.
 
     - `detail`: a sentence for people. What a peer sent appears in it escaped and cut only.
     - `value` and `limit`: the number that decided it, and its limit, where the rule has them.

@@ -16,6 +16,7 @@ from tcpapp.errors import (
     UndecodableMessage,
     UnreadableStream,
 )
+from tcpapp.limits import Timeouts, numbers_of
 
 UNREADABLE = [
     MessageTooLong("too long", value=10, limit=5),
@@ -27,14 +28,15 @@ UNREADABLE = [
 
 
 def table() -> dict[str, str]:
-    """Who ends a connection by each rule, as the docstring of `CloseReason` has it."""
-    return dict(re.findall(r"^ +``([a-z-]+)`` +(\w+)  ?", CloseReason.__doc__ or "", re.MULTILINE))
+    """Who ends a connection by each rule, as the docstring of `CloseReason` has it, and by those of timeouts."""
+    written = dict(re.findall(r"^ +``([a-z-]+)`` +(\w+)  ?", CloseReason.__doc__ or "", re.MULTILINE))
+    return written | {each.metadata["rule"]: "us" for each in numbers_of(Timeouts) if each.metadata["rule"]}
 
 
 def test_the_table_names_who_ended_it() -> None:
     """Every row of the table names one of the three who end connections."""
     rows = re.findall(r"^ +``", CloseReason.__doc__ or "", re.MULTILINE)
-    assert len(rows) == len(table())
+    assert len(rows) + len({each.metadata["rule"] for each in numbers_of(Timeouts)} - {""}) == len(table())
     assert set(table().values()) == {each.value for each in EndedBy}
 
 

@@ -5,21 +5,9 @@ Some waits begin and end (`start`, `stop`); others are reckoned from what happen
 only notes: a time is written down, and no timer is touched. When the timer fires and all is well, it is set anew for
 the wait that ends first. A timer that is set is moved only to be sooner.
 
-=================== ================================================================= ==============================
-wait                of what                                                           from when
-=================== ================================================================= ==============================
-``tls_handshake``   TLS is set up                                                     the transport is connected
-``first_message``   the peer of a server says something, or our app does              the connection is open
-``frame``           a message comes to its end                                        its first byte
-``idle``            anything passes, either way                                       the last byte, either way
-``idle_read``       anything comes                                                    the last byte that came
-``idle_write``      anything is sent                                                  the last byte that was sent
-``heartbeat``       anything comes, or a heartbeat is sent                            the last byte, or heartbeat
-``answer``          the app's Deferred or coroutine fires                             the app returned it
-``send_progress``   the peer takes what is sent                                       it stopped taking it
-``max_age``         the connection is to be replaced                                  it is open
-``ending``          closing, draining or answering after a half-close comes to an end it began
-=================== ================================================================= ==============================
+The waits are the fields of `Timeouts` that have a rule, and ``ending``: closing, draining, or answering after a
+half-close comes to an end. A field's ``since`` says what is waited for again and again, and from when. The parts of a
+connection start the other waits, for they know when these begin.
 
 While the connection is not read from, the peer cannot be heard. So the waits for its bytes (``tls_handshake``,
 ``first_message``, ``frame``, ``idle`` and ``idle_read``) stand still, and go on from where they stood. A heartbeat is
@@ -56,7 +44,7 @@ from typing import Final, Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.limits import Timeouts
+from tcpapp.limits import Timeouts, numbers_of
 
 __all__ = ["Deadlines", "Waiting", "reason_of", "unread", "waits_of"]
 
@@ -75,19 +63,18 @@ PEERS = frozenset(("tls_handshake", "first_message"))
 RESOLUTION = 0.001
 """Seconds that a timer may fire early: epoll waits in whole milliseconds, and sums of floats are not exact."""
 
-OVERDUE = {
-    "tls_handshake": ("tls-handshake-timeout", "the TLS handshake was not finished in {seconds:g} s"),
-    "first_message": ("first-message-timeout", "no whole message came in the first {seconds:g} s"),
-    "frame": ("frame-timeout", "a message was not whole {seconds:g} s after its first byte"),
-    "idle": ("idle", "nothing passed, either way, for {seconds:g} s"),
-    "idle_read": ("idle", "nothing came for {seconds:g} s"),
-    "idle_write": ("idle", "nothing was sent for {seconds:g} s"),
-    "heartbeat": ("heartbeat-missed", "nothing came for {seconds:g} s, nor to the heartbeats after that"),
-    "answer": ("answer-timeout", "the app had not answered a message after {seconds:g} s"),
-    "send_progress": ("send-stalled", "the peer took (next to) nothing in {seconds:g} s"),
-    "max_age": ("max-age", "it has been open for {seconds:g} s, as long as a connection may be"),
+_ROWS: Final = {each.name: each.metadata for each in numbers_of(Timeouts)}
+
+OVERDUE: Final[dict[str, tuple[str, str]]] = {
+    name: (about["rule"], about["overdue"]) for name, about in _ROWS.items() if about["rule"]
 }
 """The rule by which a connection ends where a wait does not end well, and what is said of it."""
+
+SINCE: Final[dict[str, str]] = {name: about["since"] for name, about in _ROWS.items() if about["since"]}
+"""What is waited for again and again on an open connection, and what each wait is reckoned from."""
+
+OF_SERVERS: Final = frozenset(name for name, about in _ROWS.items() if about["side"] == "server")
+"""The waits of servers alone."""
 
 
 def reason_of(wait: str, seconds: float) -> CloseReason:
@@ -110,10 +97,9 @@ def waits_of(timeouts: Timeouts, *, serves: bool, beats: bool) -> dict[str, floa
     A server's (`serves`) peer may not be idle, a client's may; where it `beats`, there are heartbeats to be sent.
     """
     return {
-        "idle": timeouts.idle if serves else 0,
-        "idle_read": timeouts.idle_read,
-        "idle_write": timeouts.idle_write,
-        "heartbeat": timeouts.heartbeat if beats else 0,
+        wait: getattr(timeouts, wait)
+        for wait, since in SINCE.items()
+        if (serves or wait not in OF_SERVERS) and (beats or since != "heartbeat")
     }
 
 
@@ -335,15 +321,16 @@ class Deadlines:
 
     def _since(self, wait: str) -> float:
         """From when `wait` is reckoned; infinity where it stands still until `resume`."""
-        if wait == "heartbeat":
+        since = SINCE[wait]
+        if since == "heartbeat":
             return max(self.heard, self._last_beat)
-        if wait == "idle_write":  # what the app takes for an answer has a bound of its own
+        if since == "sent":  # what the app takes for an answer has a bound of its own
             return self.seconds() if self.ends("answer") < inf else max(self.said, self._began)
         if self._stopped < inf:
             return inf
         if self._own.has_the_turn:  # nobody need say when it is over: it is looked at again
             return self.seconds()
-        return max(self.heard, self._silent) if wait == "idle_read" else max(self.heard, self.said, self._quiet)
+        return max(self.heard, self._silent) if since == "came" else max(self.heard, self.said, self._quiet)
 
     def _wake_by(self, at: float) -> None:
         if at < self._wake and self._clock is not None:

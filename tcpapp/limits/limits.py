@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcpapp.errors import InvalidOption
-from tcpapp.limits.numbers import KIB, MIB, check, number
+from tcpapp.limits.numbers import KIB, MIB, check, documented, number
 
 __all__ = ["Limits"]
 
 
+@documented
 @dataclass(frozen=True)
 class Limits:
     """How much of each thing there may be. Raises `InvalidOption` for a number that cannot be one."""
@@ -19,6 +20,7 @@ class Limits:
         "connections at one time; further ones are refused",
         unit="connections",
         why="our choice: it fits under Linux's usual soft limit of 1,024 descriptors with some to spare (ranch: 1,024)",
+        side="server",
     )
     max_per_address: int = number(
         0,
@@ -26,6 +28,7 @@ class Limits:
         unit="connections",
         why="our choice: behind a proxy, or a network's one address, are many people; nginx's limit_conn is unset, too",
         zero="as many as max_connections",
+        side="server",
     )
     max_per_network: int = number(
         0,
@@ -33,6 +36,7 @@ class Limits:
         unit="connections",
         why="our choice, as max_per_address",
         zero="as many as max_connections",
+        side="server",
     )
     network_ipv4: int = number(
         24,
@@ -41,6 +45,7 @@ class Limits:
         why="our choice: the longest prefix that providers route; whoever has one such address may have all of them",
         zero="all addresses are one network",
         most=32,
+        side="server",
     )
     network_ipv6: int = number(
         64,
@@ -49,6 +54,7 @@ class Limits:
         why="what one subnet has (RFC 4291, section 2.5.4): whoever has one such address has all of them",
         zero="all addresses are one network",
         most=128,
+        side="server",
     )
     accept_rate: int = number(
         1000,
@@ -56,6 +62,7 @@ class Limits:
         unit="clients a second",
         why="our choice: as many as max_connections, so that all may come back within a second",
         zero="no limit",
+        side="server",
     )
     inbox_high: int = number(
         64 * KIB,

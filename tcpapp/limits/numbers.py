@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import Field, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from tcpapp.errors import InvalidOption
 
-__all__ = ["check", "choice", "number", "numbers_of", "switch"]
+__all__ = ["check", "choice", "documented", "number", "numbers_of", "switch", "timeout"]
+
+Kind = TypeVar("Kind")
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
 def number(
-    default: float, what: str, *, unit: str, why: str, least: float = 1, most: float | None = None, zero: str = ""
+    default: float,
+    what: str,
+    *,
+    unit: str,
+    why: str,
+    least: float = 1,
+    most: float | None = None,
+    zero: str = "",
+    side: str = "",
 ) -> Any:
-    """A field that carries its own documentation; `zero` says what 0 means where 0 is allowed."""
-    return field(
-        default=default,
-        metadata={"what": what, "unit": unit, "why": why, "least": 0 if zero else least, "most": most, "zero": zero},
-    )
+    """
+    A field that carries its own documentation.
+
+    - `zero`: what 0 means, where 0 is allowed.
+    - `side`: ``"server"`` or ``"client"`` where the number means nothing to the other side.
+    """
+    about = {"what": what, "unit": unit, "why": why, "most": most, "zero": zero, "side": side}
+    return field(default=default, metadata={**about, "least": 0 if zero else least})
+
+
+def timeout(
+    default: float,
+    what: str,
+    *,
+    why: str,
+    rule: str = "",
+    overdue: str = "",
+    since: str = "",
+    zero: str = "no limit",
+    least: float = 1,
+    most: float | None = None,
+    side: str = "",
+) -> Any:
+    """
+    A `number` of seconds.
+
+    - `rule`: the rule of the `CloseReason` of a connection that this timeout ends, where it ends one.
+    - `overdue`: what that reason says, with ``{seconds:g}`` in it.
+    - `since`: for a wait that begins again and again while a connection is open, what it is reckoned from: the last
+      bytes that ``"came"``, that were ``"sent"``, or that ``"passed"`` either way; or the last ``"heartbeat"``.
+    """
+    made = number(default, what, unit="seconds", why=why, least=least, most=most, zero=zero, side=side)
+    return field(default=default, metadata={**made.metadata, "rule": rule, "overdue": overdue, "since": since})
 
 
 def choice(default: str, choices: tuple[str, ...], what: str) -> Any:
@@ -32,6 +71,21 @@ def choice(default: str, choices: tuple[str, ...], what: str) -> Any:
 def switch(default: bool, what: str) -> Any:
     """A field that is on (`True`) or off."""
     return field(default=default, metadata={"what": what, "choices": (True, False)})
+
+
+def documented(kind: type[Kind]) -> type[Kind]:
+    """Decorate a class of numbers: its docstring, which the reference shows, lists each with its default and reason."""
+    kind.__doc__ = "\n\n".join([inspect.cleandoc(kind.__doc__ or ""), *map(_line, numbers_of(kind))])
+    return kind
+
+
+def _line(number: Field[Any]) -> str:
+    about = number.metadata
+    value = f"{number.default:,} {about['unit']}".replace(".0 ", " ")
+    zero = f"; 0: {about['zero']}" if about["zero"] else ""
+    side = f" It means nothing to a {'client' if about['side'] == 'server' else 'server'}." if about["side"] else ""
+    rule = f" It ends a connection as ``{about['rule']}``." if about.get("rule") else ""
+    return f"- ``{number.name}`` ({value}{zero}): {about['what']}.{rule}{side} Its default: {about['why']}."
 
 
 def check(numbers: Any, whole: bool) -> None:
@@ -49,5 +103,5 @@ def check(numbers: Any, whole: bool) -> None:
 
 
 def numbers_of(kind: type[Any]) -> tuple[Field[Any], ...]:
-    """The fields of `Limits` or `Timeouts`; metadata: ``what``, ``unit``, ``why``, ``least``, ``most`` and ``zero``."""
+    """The fields of `Limits`, `Timeouts` or `Recovery`, whose metadata is what `number` and `timeout` were given."""
     return fields(kind)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcpapp.errors import InvalidOption
-from tcpapp.limits.numbers import MIB, check, number
+from tcpapp.limits.numbers import MIB, check, documented, number
 
 __all__ = ["Recovery"]
 
 
+@documented
 @dataclass(frozen=True)
 class Recovery:
     """How a `Client` comes back, and what may wait meanwhile. Raises `InvalidOption` for what cannot be."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from math import inf
 from typing import Any
 
@@ -10,9 +9,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection import deadlines as rooms
-from tcpapp.connection.deadlines import OVERDUE, Deadlines, reason_of
-from tcpapp.limits import Timeouts, numbers_of
+from tcpapp.connection.deadlines import OVERDUE, Deadlines, reason_of, waits_of
+from tcpapp.limits import Timeouts
 
 
 class Rig:
@@ -560,19 +558,12 @@ def test_without_a_clock_nothing_is_ever_overdue() -> None:
 # What is said of it --------------------------------------------------------------------------------------------------
 
 
-def waits_of_the_table() -> set[str]:
-    return set(re.findall(r"^``(\w+)``", rooms.__doc__ or "", re.MULTILINE))
-
-
-@pytest.mark.source
-def test_every_wait_has_its_rule() -> None:
-    """Those of the table are those that there are; the ending says itself what it was that took too long."""
-    assert set(OVERDUE) == waits_of_the_table() - {"ending"}
-
-
-def test_every_wait_is_a_number_that_can_be_turned() -> None:
-    """Under its own name."""
-    assert set(OVERDUE) <= {each.name for each in numbers_of(Timeouts)}
+def test_what_is_waited_for_again_and_again_is_what_the_numbers_say() -> None:
+    """A server's peer may not be idle, a client's may; without a heartbeat to send, none is missed."""
+    timeouts = Timeouts(idle=1, idle_read=2, idle_write=3, heartbeat=4)
+    every = {"idle": 1, "idle_read": 2, "idle_write": 3, "heartbeat": 4}
+    assert waits_of(timeouts, serves=True, beats=True) == every
+    assert waits_of(timeouts, serves=False, beats=False) == {"idle_read": 2, "idle_write": 3}
 
 
 @pytest.mark.parametrize("wait", sorted(OVERDUE))

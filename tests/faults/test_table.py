@@ -28,6 +28,7 @@ def test_every_row_has_its_test_and_every_test_its_row() -> None:
 def test_the_rules_and_numbers_of_a_row_are_there(row: tuple[str, ...]) -> None:
     """A rule is one that connections end by, or are refused by; a number is one that can be turned."""
     rules = set(re.findall(r"``([a-z-]+)``", CloseReason.__doc__ or "")) | REFUSALS
+    rules |= {each.metadata["rule"] for each in numbers_of(Timeouts)}
     names = {each.name for kind in (Limits, Timeouts) for each in numbers_of(kind)} | {
         each.name for each in fields(Policies)
     }

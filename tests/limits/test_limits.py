@@ -194,6 +194,32 @@ def test_numbers_are_shared_and_so_cannot_change(numbers: Limits | Timeouts) -> 
         numbers.drain = 1  # type: ignore[misc, union-attr]
 
 
+@pytest.mark.parametrize("kind", [Limits, Timeouts, Recovery])
+def test_the_reference_shows_each_number_with_its_reason(kind: type[Any]) -> None:
+    """The docstring, from which the reference is made, has a line for each field."""
+    lines = [line for line in (kind.__doc__ or "").splitlines() if line.startswith("- ")]
+    assert [re.findall("``(.*?)``", line)[0] for line in lines] == [each.name for each in numbers_of(kind)]
+    for line, each in zip(lines, numbers_of(kind), strict=True):
+        assert f"{each.metadata['what']}." in line
+        assert line.endswith(f" Its default: {each.metadata['why']}.")
+
+
+def test_the_reference_shows_the_rule_and_the_side_of_a_number() -> None:
+    """Where a number has them."""
+    (idle,) = [line for line in (Timeouts.__doc__ or "").splitlines() if line.startswith("- ``idle``")]
+    assert idle.startswith("- ``idle`` (600 seconds; 0: no limit): a server's connection on which nothing passes,")
+    assert "It ends a connection as ``idle``. It means nothing to a client." in idle
+    (connect,) = [line for line in (Timeouts.__doc__ or "").splitlines() if line.startswith("- ``connect``")]
+    assert "It means nothing to a server." in connect
+
+
+@pytest.mark.parametrize("field", numbers_of(Timeouts), ids=lambda field: field.name)
+def test_a_rule_comes_with_what_is_said(field: Any) -> None:
+    """A timeout that ends a connection says by which rule, and with how many seconds."""
+    assert bool(field.metadata["rule"]) == ("{seconds:g} s" in field.metadata["overdue"])
+    assert field.metadata["since"] in {"", "came", "sent", "passed", "heartbeat"}
+
+
 # Policies ------------------------------------------------------------------------------------------------------------
 
 
