@@ -18,10 +18,11 @@ from twisted.plugin import getPlugins
 from twisted.python import usage
 
 from tcpapp import Limits, MessageService, Timeouts, apps, codecs, framing
-from tcpapp.limits import numbers_of
 from tcpapp.plugin import GROUPS, Options, makeService
+from tcpapp.process.configuration.options import set_by_options
 from tcpapp.process.nonblocking_log import LogStream
 
+SET = set_by_options(Limits) + set_by_options(Timeouts)
 BUSY = CannotListenError("127.0.0.1", 7007, OSError(98, "Address already in use"))
 
 
@@ -68,7 +69,7 @@ def test_without_options_it_serves_echo_to_this_machine() -> None:
     assert (settings.limits, settings.timeouts) == (Limits(), Timeouts())
 
 
-@pytest.mark.parametrize("field", numbers_of(Limits) + numbers_of(Timeouts), ids=lambda field: field.name)
+@pytest.mark.parametrize("field", SET, ids=lambda field: field.name)
 def test_every_number_has_its_option(field: Any) -> None:
     """Each limit and timeout is an option of its name, whose value the service gets, and whose default is the same."""
     option = field.name.replace("_", "-")
@@ -231,9 +232,7 @@ def test_a_value_that_cannot_be(words: list[str], says: str, capfd: pytest.Captu
     assert says in refused(capfd, *words)
 
 
-@pytest.mark.parametrize(
-    "name", [option for field in numbers_of(Limits) + numbers_of(Timeouts) for option in [field.name.replace("_", "-")]]
-)
+@pytest.mark.parametrize("name", [field.name.replace("_", "-") for field in SET])
 def test_no_number_takes_words(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Each limit and timeout refuses what is no number, by the name that the command line has for it."""
     assert f"--{name}='x': takes a " in refused(capfd, f"--{name}=x")

@@ -11,7 +11,6 @@ import re
 import socket
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ import tcpapp
 from tcpapp import framing
 from tcpapp.errors import InvalidOption
 from tcpapp.plugin import load_app
+from tcpapp.process.configuration.options import set_by_options
 from tests.documents import blocks_of, programs_of
 from tests.patience import PATIENCE
 
@@ -261,7 +261,7 @@ def test_every_framing_of_the_table_is_one_and_all_are_in_it() -> None:
 
 
 def test_the_table_of_limits_is_that_of_the_code() -> None:
-    """Every number with its default, its meaning and its reason."""
+    """Every number that an option sets, with its default, its meaning and its reason."""
     expected = [
         [
             f"`--{each.name.replace('_', '-')}`",
@@ -270,7 +270,7 @@ def test_the_table_of_limits_is_that_of_the_code() -> None:
             each.metadata["why"],
         ]
         for kind in (tcpapp.Limits, tcpapp.Timeouts)
-        for each in fields(kind)
+        for each in set_by_options(kind)
     ]
     assert table("option") == expected
 

@@ -3,8 +3,8 @@ Every number that bounds a connection or a server: default, unit, and where the 
 
 Each ``why`` names software or a standard that has this number, or says that it is our choice, and by what measure.
 
-All are on by default and all are options of ``twistd tcpapp``. The longest message is the framing's (``max=``), since
-it belongs to what is on the wire.
+All are on by default, and all that a server uses are options of ``twistd tcpapp``. The longest message is the
+framing's (``max=``), since it belongs to what is on the wire.
 
 Imports `errors` and `spec`.
 New here: a number is a field in `limits`, `timeouts`, `policies` or `recovery`; what enforces one is a module here.

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -22,9 +22,9 @@ from tcpapp.connection.handlers import handlers_of
 from tcpapp.connection.settings import Settings
 from tcpapp.errors import InvalidOption, TcpAppError, UndecodableMessage
 from tcpapp.framing import Framing
-from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
+from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.limits.networks import Networks
-from tcpapp.process.configuration.options import OPTIONS, SWITCH, option_of
+from tcpapp.process.configuration.options import OPTIONS, SWITCH, option_of, set_by_options
 from tcpapp.process.configuration.sources import Given, Problems
 from tcpapp.spec import InvalidSpec, split, suggest
 from tcpapp.transport.endpoint_strings import server_endpoint
@@ -171,7 +171,7 @@ class _Check:
     def policies(self) -> Policies:
         """What is done where there is a choice."""
         chosen: dict[str, Any] = {}
-        for field in fields(Policies):
+        for field in set_by_options(Policies):
             option = OPTIONS[option_of(field)]
             text = self.text(option.name)
             if option.switched and text not in SWITCH:
@@ -188,7 +188,7 @@ class _Check:
     def numbers(self, kind: type[Numbers], number: type[int | float]) -> Numbers:
         """The numbers of one kind: each by itself, then all together."""
         chosen: dict[str, Any] = {}
-        for field in numbers_of(kind):
+        for field in set_by_options(kind):
             text = self.text(option_of(field))
             try:
                 value = number(text)
@@ -210,7 +210,7 @@ class _Check:
 
     def renamed(self, text: str, kind: Any) -> str:
         """What is said of fields, said of the options by the names that they have where they were given."""
-        for field in fields(kind):
+        for field in set_by_options(kind):
             option = option_of(field)
             # a rule for two numbers may name one that was not given, and is as it is by default
             place = self.place(option) if option in self.given else f"the default of --{option}"

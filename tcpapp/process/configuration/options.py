@@ -8,9 +8,19 @@ from typing import Any
 
 from tcpapp import framing
 from tcpapp.apps import BUILT_IN
-from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
+from tcpapp.limits import Limits, Policies, Timeouts
 
-__all__ = ["DEFAULT_ENDPOINT", "GROUPS", "OPTIONS", "SWITCH", "WORDS", "Option", "is_off", "option_of"]
+__all__ = [
+    "DEFAULT_ENDPOINT",
+    "GROUPS",
+    "OPTIONS",
+    "SWITCH",
+    "WORDS",
+    "Option",
+    "is_off",
+    "option_of",
+    "set_by_options",
+]
 
 DEFAULT_ENDPOINT = "tcp:7007:interface=127.0.0.1"
 
@@ -51,6 +61,15 @@ def is_off(field: Field[Any], value: float) -> bool:
     return not value and field.default != 0 and field.metadata["zero"].startswith(("no ", "as the system"))
 
 
+def set_by_options(kind: type[Any]) -> tuple[Field[Any], ...]:
+    """The fields of `Limits`, `Timeouts` or `Policies` that have an option: all but what means nothing to a server."""
+    return tuple(each for each in fields(kind) if each.metadata.get("side") != "client")
+
+
+def _numbers(kind: type[Any], section: str) -> tuple[Option, ...]:
+    return tuple(_number(each, section) for each in set_by_options(kind))
+
+
 def _number(field: Field[Any], section: str) -> Option:
     zero = field.metadata["zero"]
     meaning = f"{field.metadata['what']} (0: {zero})" if zero else str(field.metadata["what"])
@@ -85,9 +104,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         ),
         Option("deny", "none", "one that may not, though it is allowed; give it again for more", repeated=True),
     ),
-    "Limits": tuple(_number(each, "limits") for each in numbers_of(Limits)),
-    "What is done where there is a choice": tuple(map(_policy, fields(Policies))),
-    "Timeouts, in seconds": tuple(_number(each, "timeouts") for each in numbers_of(Timeouts)),
+    "Limits": _numbers(Limits, "limits"),
+    "What is done where there is a choice": tuple(map(_policy, set_by_options(Policies))),
+    "Timeouts, in seconds": _numbers(Timeouts, "timeouts"),
 }
 """Every option that has a value, as ``--help`` groups them."""
 

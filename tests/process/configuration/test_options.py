@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
 
 from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
-from tcpapp.process.configuration.options import GROUPS, OPTIONS, is_off
+from tcpapp.process.configuration.options import GROUPS, OPTIONS, is_off, set_by_options
 
 
 def test_every_number_and_every_policy_has_its_option() -> None:
     """In the table of its kind."""
     for kind, section in ((Limits, "limits"), (Timeouts, "timeouts"), (Policies, "policies")):
-        names = {each.name.replace("_", "-") for each in kind.__dataclass_fields__.values()}
+        names = {each.name.replace("_", "-") for each in set_by_options(kind)}
         assert {each.name for each in OPTIONS.values() if each.section == section} == names
+
+
+def test_only_what_means_nothing_to_a_server_has_no_option() -> None:
+    """A server connects nowhere."""
+    every = {each.name for kind in (Limits, Timeouts, Policies) for each in fields(kind)}
+    assert every - {each.field.name for each in OPTIONS.values() if each.field} == {"connect"}
 
 
 def test_no_two_options_have_one_name() -> None:
