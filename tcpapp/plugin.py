@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,10 +18,12 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
-from tcpapp.process.configuration.checking import Checked, check, load_app
-from tcpapp.process.configuration.options import GROUPS, OPTIONS
+from tcpapp.process.configuration.app_target import load_app
+from tcpapp.process.configuration.checking import Checked, check
+from tcpapp.process.configuration.options import GROUPS, OPTIONS, Option
+from tcpapp.process.configuration.problems import Problems
 from tcpapp.process.configuration.showing import FLAGS, config_page, help_page, limits_page
-from tcpapp.process.configuration.sources import Given, Problems, from_command_line, from_environment, from_file
+from tcpapp.process.configuration.sources import Given, from_command_line, from_environment, from_file
 from tcpapp.process.nonblocking_log import tell, without_blocking
 from tcpapp.process.twistd_service import TwistdService, run_on_monotonic_time
 from tcpapp.server.factory import MessageServerFactory
@@ -63,22 +65,6 @@ class Options(usage.Options):
         """What the command is called: ``tcpapp``, or as the plugin names it that has a subclass of this."""
         return getattr(self.parent, "subCommand", None) or "tcpapp"
 
-    def opt_listen(self, endpoint: str) -> None:
-        """a Twisted endpoint to listen on"""
-        self["listen"].append(endpoint)
-
-    def opt_allow(self, network: str) -> None:
-        """a network, or an address, that may come in"""
-        self["allow"].append(network)
-
-    def opt_proxies(self, network: str) -> None:
-        """a proxy that may say for whom it comes"""
-        self["proxies"].append(network)
-
-    def opt_deny(self, network: str) -> None:
-        """one that may not"""
-        self["deny"].append(network)
-
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read the command line. What is wrong with it ends the program, with a line for each on stderr."""
         try:
@@ -104,18 +90,8 @@ class Options(usage.Options):
         remove_own_pid_file(self.parent or {})
         self.endpoints = checked.endpoints
         self.update({name: checked.texts(name) for name in OPTIONS})
-        self.factory = MessageServerFactory(
-            checked.app,
-            checked.framing,
-            codec=checked.codec,
-            limits=checked.limits,
-            timeouts=checked.timeouts,
-            policies=checked.policies,
-            networks=checked.networks,
-            proxies=checked.proxies,
-            heartbeat=checked.heartbeat,
-            clock=reactor,  # what keeps the pace of accepting has no transport to ask
-        )
+        # what keeps the pace of accepting has no transport to ask for a clock
+        self.factory = MessageServerFactory(**checked.arguments, clock=reactor)
 
     def _show(self, checked: Checked) -> None:
         """
@@ -173,6 +149,21 @@ class Options(usage.Options):
         """getopt's words, with a near spelling where an option was not known."""
         wrong = error.removeprefix("option --").removesuffix(" not recognized")
         return error + (suggest(wrong, [*OPTIONS, *FLAGS]) if wrong != error else "")
+
+
+def _adding(option: Option) -> Callable[[Options, str], None]:
+    """What usage calls where an option is given that may be given again."""
+
+    def add(self: Options, text: str) -> None:
+        self[option.name].append(text)
+
+    add.__doc__ = option.meaning
+    return add
+
+
+for each in OPTIONS.values():
+    if each.repeated:
+        setattr(Options, f"opt_{each.name.replace('-', '_')}", _adding(each))
 
 
 def makeService(options: Options) -> IService:

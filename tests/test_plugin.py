@@ -255,8 +255,8 @@ def test_the_command_line_stands_above_the_environment_and_that_above_the_file(
     limits = options.factory.settings.limits
     assert (limits.max_connections, limits.max_requests, limits.max_unsent, len(options.endpoints)) == (1, 2, 3, 1)
     path.write_text("max-connections = 7")
-    assert options.look().limits.max_connections == 7
-    assert options.look().limits.max_unsent == 3
+    assert options.look().arguments["limits"].max_connections == 7
+    assert options.look().arguments["limits"].max_unsent == 3
 
 
 def test_another_command_has_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +363,7 @@ def test_paths_stay_what_they_were(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     checked = options.look()
-    assert (checked.timeouts.idle, checked.endpoints[0]._path) == (5, f"{here}/a.sock")
+    assert (checked.arguments["timeouts"].idle, checked.endpoints[0]._path) == (5, f"{here}/a.sock")
     assert str(elsewhere) not in sys.path
 
 

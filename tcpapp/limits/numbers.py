@@ -50,6 +50,7 @@ def timeout(
     least: float = 1,
     most: float | None = None,
     side: str = "",
+    fixed: bool = False,
 ) -> Any:
     """
     A `number` of seconds.
@@ -58,9 +59,11 @@ def timeout(
     - `overdue`: what that reason says, with ``{seconds:g}`` in it.
     - `since`: for a wait that begins again and again while a connection is open, what it is reckoned from: the last
       bytes that ``"came"``, that were ``"sent"``, or that ``"passed"`` either way; or the last ``"heartbeat"``.
+    - `fixed`: whether a process cannot change it while it runs.
     """
     made = number(default, what, unit="seconds", why=why, least=least, most=most, zero=zero, side=side)
-    return field(default=default, metadata={**made.metadata, "rule": rule, "overdue": overdue, "since": since})
+    wait = {"rule": rule, "overdue": overdue, "since": since, "fixed": fixed}
+    return field(default=default, metadata={**made.metadata, **wait})
 
 
 def choice(default: str, choices: tuple[str, ...], what: str) -> Any:

@@ -86,6 +86,7 @@ class Timeouts:
         why="our choice: ten times what asyncio's debug mode calls slow, and less than any client here waits",
         zero="no watch",
         side="server",
+        fixed=True,
     )
     max_age: float = timeout(
         0.0,

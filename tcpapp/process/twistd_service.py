@@ -24,9 +24,11 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from tcpapp.connection.settings import CHANGEABLE
 from tcpapp.process.configuration.checking import Checked
+from tcpapp.process.configuration.options import OPTIONS
+from tcpapp.process.configuration.problems import Problems
 from tcpapp.process.configuration.showing import switched_off
-from tcpapp.process.configuration.sources import Problems
 from tcpapp.process.log_loss import LostLines
 from tcpapp.process.loop_monitor import LoopWatch
 from tcpapp.process.nonblocking_log import tell
@@ -44,9 +46,6 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 
 RESERVE = 100
 """Descriptors for all but connections: logs, ports, pipes, what the app opens. Our choice; nginx advises no number."""
-
-FIXED = ("listen", "app", "framing", "codec", "heartbeat-message", "blocked")
-"""The options that a process cannot change while it runs."""
 
 _log = Logger(namespace="tcpapp")
 
@@ -191,16 +190,10 @@ class TwistdService(MessageService):
     def _take_over(self, checked: Checked) -> None:
         """Have everything of this configuration hold that can change while it runs."""
         before, self._options.checked = self._options.checked, checked
-        self.factory.change(
-            limits=checked.limits,
-            timeouts=checked.timeouts,
-            policies=checked.policies,
-            networks=checked.networks,
-            proxies=checked.proxies,
-        )
+        self.factory.change(**{name: checked.arguments[name] for name in CHANGEABLE})
         self._fit_descriptors()
-        for name in FIXED:
-            if before.texts(name) != checked.texts(name):
+        for name, option in OPTIONS.items():
+            if option.fixed and before.texts(name) != checked.texts(name):
                 place = checked.place(name) or before.place(name)
                 _log.warn("{place} is not changed: that takes a new start", place=place)
         for line in switched_off(checked.given):

@@ -3,8 +3,11 @@ What an operator may set, from where it comes, and whether it can be.
 
 ::
 
-    options    every option: its name, its default, what it means
-    sources    the options file, the environment, the command line, one above the other
-    checking   from texts to what is served, with all that is wrong with them
-    showing    the pages: --help, --show-config, --show-limits
+    options     every option: its name, its default, what it means, what reads it; a new one is an entry
+    readers     from the texts of one option to its value
+    app_target  the app that --app names, imported
+    sources     the options file, the environment, the command line, one above the other
+    checking    from all texts to what is served
+    problems    the error, with all that is wrong
+    showing     the pages: --help, --show-config, --show-limits
 """

@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from tcpapp import codecs, framing
-from tcpapp.apps import BUILT_IN
-from tcpapp.codecs import Codec
-from tcpapp.connection.handlers import handlers_of
-from tcpapp.connection.settings import Settings
-from tcpapp.errors import InvalidOption, TcpAppError, UndecodableMessage
-from tcpapp.framing import Framing
+from tcpapp.errors import InvalidOption, TcpAppError
 from tcpapp.limits import Limits, Policies, Timeouts
-from tcpapp.limits.networks import Networks
-from tcpapp.process.configuration.options import OPTIONS, SWITCH, option_of, set_by_options
-from tcpapp.process.configuration.sources import Given, Problems
-from tcpapp.spec import InvalidSpec, split, suggest
-from tcpapp.transport.endpoint_strings import server_endpoint
+from tcpapp.process.configuration.options import OPTIONS, SWITCH, Option, option_of, set_by_options
+from tcpapp.process.configuration.problems import Problems
+from tcpapp.process.configuration.readers import Around
+from tcpapp.process.configuration.sources import Given
 
-__all__ = ["Checked", "check", "load_app"]
+__all__ = ["Checked", "check"]
 
 Numbers = TypeVar("Numbers", Limits, Timeouts)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A configuration that can be: what is served, and `given`, what it was made of."""
+    """
+    A configuration that can be: `given`, what it was made of; `values`, what each option stands for.
+
+    `arguments` are those of the `MessageServerFactory` that serves it.
+    """
 
     given: Mapping[str, Given]
-    endpoints: list[IStreamServerEndpoint]
-    framing: Framing
-    codec: Codec[Any] | None
-    app: Any
-    heartbeat: Any
-    networks: Networks
-    proxies: Networks | None
-    limits: Limits
-    timeouts: Timeouts
-    policies: Policies
+    values: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+
+    @property
+    def endpoints(self) -> list[IStreamServerEndpoint]:
+        """Where it is served."""
+        return list(self.values["listen"])
 
     @property
     def troubles(self) -> list[str]:
@@ -61,10 +50,7 @@ class Checked:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """What an option was given, or its default."""
-        if name in self.given:
-            return self.given[name].texts
-        option = OPTIONS[name]
-        return () if option.repeated and name != "listen" else (option.default,)
+        return self.given[name].texts if name in self.given else OPTIONS[name].texts
 
 
 def check(given: Mapping[str, Given], reactor: Any, folder: str = "") -> Checked:
@@ -82,34 +68,31 @@ class _Check:
 
     def __init__(self, given: Mapping[str, Given], reactor: Any, folder: str) -> None:
         self.given = given
-        self.reactor = reactor
-        self.folder = folder
         self.problems: list[str] = []
+        self.values: dict[str, Any] = {}
+        self.around = Around(reactor, folder, self.values)
 
     def all(self) -> Checked:
-        """Everything, as a whole; the app last, for importing it runs code."""
-        endpoints = [self.endpoint(text) for text in self.texts("listen")]
-        if not endpoints:
-            example = OPTIONS["listen"].default
-            self.problems.append(f"{self.place('listen')}: takes an endpoint, as {example}, or several")
-        chosen, codec = self.framing(), self.codec()
-        networks, proxies = self.networks(), self.proxies()
-        limits, timeouts, policies = self.numbers(Limits, int), self.numbers(Timeouts, float), self.policies()
-        heartbeat = self.heartbeat(codec, chosen)
-        app = None
-        with self.naming("app"):
-            app = load_app(self.text("app"), self.folder)
+        """Everything, as a whole."""
+        self.read([each for each in OPTIONS.values() if not each.last])
+        wholes = {
+            "limits": self.numbers(Limits, int),
+            "timeouts": self.numbers(Timeouts, float),
+            "policies": self.policies(),
+        }
+        self.read([each for each in OPTIONS.values() if each.last])
         if self.problems:
             raise Problems(self.problems)
-        return Checked(
-            self.given, endpoints, chosen, codec, app, heartbeat, networks, proxies, limits, timeouts, policies
-        )
+        arguments = {each.sets: self.values[name] for name, each in OPTIONS.items() if each.sets}
+        return Checked(self.given, self.values, arguments | wholes)
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        """What an option that may be given again was given."""
-        if name in self.given:
-            return self.given[name].texts
-        return (OPTIONS[name].default,) if name == "listen" else ()
+    def read(self, options: list[Option]) -> None:
+        """Read the options that are neither numbers nor policies."""
+        for option in options:
+            if option.reads is not None:
+                with self.naming(option.name):
+                    texts = self.given[option.name].texts if option.name in self.given else option.texts
+                    self.values[option.name] = option.reads(texts, self.around)
 
     def text(self, name: str) -> str:
         """What an option was given, or its default."""
@@ -126,47 +109,8 @@ class _Check:
             yield
         except TcpAppError as error:
             self.problems.append(f"{self.place(name)}: {error}")
-
-    def endpoint(self, text: str) -> Any:
-        with self.naming("listen"):
-            return server_endpoint(self.reactor, text, self.folder)
-
-    def framing(self) -> Any:
-        with self.naming("framing"):
-            return framing.from_string(self.text("framing"))
-
-    def codec(self) -> Any:
-        with self.naming("codec"):
-            return codecs.from_string(None if self.text("codec") == "none" else self.text("codec"))
-
-    def heartbeat(self, codec: Codec[Any] | None, chosen: Framing | None) -> Any:
-        """The message; its ``\\`` escapes are those of a framing's spec."""
-        text = self.text("heartbeat-message")
-        if text == "none" or chosen is None:
-            return None
-        with self.naming("heartbeat-message"):
-            try:
-                message = split(f"message:text={text}")[1]["text"]
-                value = message if codec is None else codec.decode(message)
-            except (InvalidSpec, UndecodableMessage) as error:
-                raise InvalidOption(f"{text!r}: {error}") from error
-            return Settings(framing=chosen, codec=codec, heartbeat=value).heartbeat
-
-    def networks(self) -> Networks:
-        """Who may come in."""
-        lists: dict[str, tuple[str, ...]] = {}
-        for name in ("allow", "deny"):
-            with self.naming(name):
-                Networks(self.texts(name))
-                lists[name] = self.texts(name)
-        return Networks(**lists)
-
-    def proxies(self) -> Networks | None:
-        """Who may say for whom it comes; `None` for whoever may by default."""
-        with self.naming("proxies"):
-            texts = self.texts("proxies")
-            return Networks(texts) if texts else None
-        return None
+        except Problems as problems:
+            self.problems += [f"{self.place(name)}: {text}" for text in problems.texts]
 
     def policies(self) -> Policies:
         """What is done where there is a choice."""
@@ -223,52 +167,3 @@ def _with(name: str, value: Any) -> dict[str, Any]:
     if name == "inbox_high":
         return {"inbox_low": max(0, min(value, Limits().inbox_low))}
     return {"inbox_high": max(value, Limits().inbox_high)} if name == "inbox_low" else {}
-
-
-# The app --------------------------------------------------------------------------------------------------------------
-
-
-def load_app(target: str, folder: str = "") -> Any:
-    """
-    The app that `target` names: a built-in's name, or ``module:name`` with `folder` importable.
-
-    Without a `folder` it is the current directory.
-
-    Raises `InvalidOption` for one that is not there, or cannot be imported, or is no app.
-    """
-    module_name, colon, path = target.partition(":")
-    try:
-        if not colon:
-            return _built_in(target)
-        app: Any = _import(module_name, folder)
-        for name in path.split("."):
-            if not hasattr(app, name):
-                raise InvalidOption(f"there is no {name!r} in {module_name}{suggest(name, dir(app))}")
-            app = getattr(app, name)
-        handlers_of(app)
-    except InvalidOption as error:
-        raise InvalidOption(f"{target!r}: {error}") from error
-    return app
-
-
-def _built_in(name: str) -> Any:
-    if name not in BUILT_IN:
-        raise InvalidOption(f"takes module:name, or one of {', '.join(sorted(BUILT_IN))}{suggest(name, BUILT_IN)}")
-    return BUILT_IN[name]
-
-
-def _import(name: str, folder: str) -> ModuleType:
-    try:
-        if (here := folder or str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever the module's own code raises; a script that ends exits
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidOption(f"importing {name!r} failed: {told}{_place_of(error)}") from error
-
-
-def _place_of(error: BaseException) -> str:
-    """Where in the app's own code `error` was raised: there is no traceback to look at."""
-    ours = ("<frozen", __file__, importlib.__file__)
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(ours)]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""

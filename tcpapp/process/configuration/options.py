@@ -9,9 +9,9 @@ from typing import Any
 from tcpapp import framing
 from tcpapp.apps import BUILT_IN
 from tcpapp.limits import Limits, Policies, Timeouts
+from tcpapp.process.configuration import readers
 
 __all__ = [
-    "DEFAULT_ENDPOINT",
     "GROUPS",
     "OPTIONS",
     "SWITCH",
@@ -22,11 +22,13 @@ __all__ = [
     "set_by_options",
 ]
 
-DEFAULT_ENDPOINT = "tcp:7007:interface=127.0.0.1"
-
 WORDS = {True: "on", False: "off"}
 SWITCH = {word: value for value, word in WORDS.items()}
 """What an option that is on or off is given."""
+
+
+NOTHING_GIVEN = ("all", "none", "this machine")
+"""The words for the default of an option that may be repeated, and has no text by default."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,29 @@ class Option:
     """
     One option. `section` is the table of an options file that it belongs to, the empty text for none.
 
-    One that is `repeated` may be given again for more. `field` is the number or the policy that it sets; one that is
-    `switched` is on or off.
+    - `reads`: makes its value of its texts; the options above it in `GROUPS` are read before it. `None` for a number or
+      a policy, which its `field` describes.
+    - `sets`: the argument of `MessageServerFactory` that its value is, where it is one.
+    - `repeated`: whether it may be given again for more.
+    - `fixed`: whether it stays what it is while the process runs.
+    - `last`: whether it is read after all others: reading it runs code.
     """
 
     name: str
     default: str
     meaning: str
     section: str = ""
+    reads: readers.Read | None = None
+    sets: str = ""
     repeated: bool = False
+    fixed: bool = False
+    last: bool = False
     field: Field[Any] | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What it has where it is not given."""
+        return () if self.default in NOTHING_GIVEN and self.repeated else (self.default,)
 
     @property
     def switched(self) -> bool:
@@ -73,7 +88,8 @@ def _numbers(kind: type[Any], section: str) -> tuple[Option, ...]:
 def _number(field: Field[Any], section: str) -> Option:
     zero = field.metadata["zero"]
     meaning = f"{field.metadata['what']} (0: {zero})" if zero else str(field.metadata["what"])
-    return Option(option_of(field), f"{field.default:.15g}", meaning, section, field=field)
+    fixed = field.metadata.get("fixed", False)
+    return Option(option_of(field), f"{field.default:.15g}", meaning, section, fixed=fixed, field=field)
 
 
 def _policy(field: Field[Any]) -> Option:
@@ -83,26 +99,72 @@ def _policy(field: Field[Any]) -> Option:
 
 GROUPS: dict[str, tuple[Option, ...]] = {
     "What is served, and where": (
-        Option("listen", DEFAULT_ENDPOINT, "a Twisted endpoint to listen on; give it again for more", repeated=True),
-        Option("app", "echo", f"the app: {', '.join(sorted(BUILT_IN))}, or module:name"),
-        Option("framing", "line", "how messages lie in the stream: " + ", ".join(framing.SPECS)),
-        Option("codec", "none", "what messages carry: text, json, msgpack; none: bytes"),
-        Option("heartbeat-message", "none", "what a silent peer is sent, once and again, before it is given up"),
+        Option(
+            "listen",
+            readers.DEFAULT_ENDPOINT,
+            "a Twisted endpoint to listen on; give it again for more",
+            reads=readers.endpoints,
+            repeated=True,
+            fixed=True,
+        ),
+        Option(
+            "app",
+            "echo",
+            f"the app: {', '.join(sorted(BUILT_IN))}, or module:name",
+            reads=readers.app,
+            sets="app",
+            fixed=True,
+            last=True,
+        ),
+        Option(
+            "framing",
+            "line",
+            "how messages lie in the stream: " + ", ".join(framing.SPECS),
+            reads=readers.framing_of,
+            sets="framing",
+            fixed=True,
+        ),
+        Option(
+            "codec",
+            "none",
+            "what messages carry: text, json, msgpack; none: bytes",
+            reads=readers.codec,
+            sets="codec",
+            fixed=True,
+        ),
+        Option(
+            "heartbeat-message",
+            "none",
+            "what a silent peer is sent, once and again, before it is given up",
+            reads=readers.heartbeat,
+            sets="heartbeat",
+            fixed=True,
+        ),
     ),
     "Who may come in": (
         Option(
             "allow",
             "all",
             "a network (192.0.2.0/24, 2001:db8::/32) or an address that may; give it again for more",
+            reads=readers.network_list,
             repeated=True,
         ),
         Option(
             "proxies",
             "this machine",
             "a proxy, or a network of them, that may say for whom it comes (--listen=haproxy:...); give it again",
+            reads=readers.proxies,
+            sets="proxies",
             repeated=True,
         ),
-        Option("deny", "none", "one that may not, though it is allowed; give it again for more", repeated=True),
+        Option(
+            "deny",
+            "none",
+            "one that may not, though it is allowed; give it again for more",
+            reads=readers.denied,
+            sets="networks",
+            repeated=True,
+        ),
     ),
     "Limits": _numbers(Limits, "limits"),
     "What is done where there is a choice": tuple(map(_policy, set_by_options(Policies))),

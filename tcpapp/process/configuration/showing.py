@@ -79,11 +79,7 @@ def _entry(option: str, meaning: str) -> list[str]:
 
 
 def _setting(option: Option, given: Given | None) -> str:
-    texts = (
-        given.texts
-        if given is not None
-        else (() if option.default in ("all", "none", "this machine") else (option.default,))
-    )
+    texts = option.texts if given is None else given.texts
     place = "default" if given is None else given.place.partition(": ")[0]
     if option.repeated:
         value = "[" + ", ".join(json.dumps(each) for each in texts) + "]"

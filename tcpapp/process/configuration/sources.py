@@ -22,18 +22,10 @@ from tcpapp.spec import nearest, suggest
 # Python has it from 3.11 on; before that it is a package of another name.
 tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
-__all__ = ["Given", "Problems", "from_command_line", "from_environment", "from_file"]
+__all__ = ["Given", "from_command_line", "from_environment", "from_file"]
 
 LONGEST_FILE = 1024 * 1024
 """Bytes that an options file may have: our choice, a hundred times what it takes to set every option."""
-
-
-class Problems(Exception):
-    """What is wrong with a configuration: `texts`, all of them, a line each."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.texts = list(texts)
-        super().__init__("; ".join(self.texts))
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from twisted.internet.testing import MemoryReactorClock
 from tcpapp import Limits, Timeouts, apps, codecs
 from tcpapp.errors import InvalidOption
 from tcpapp.limits import Policies
-from tcpapp.process.configuration.checking import Checked, check, load_app
-from tcpapp.process.configuration.sources import Given, Problems
+from tcpapp.process.configuration.app_target import load_app
+from tcpapp.process.configuration.checking import Checked, check
+from tcpapp.process.configuration.problems import Problems
+from tcpapp.process.configuration.sources import Given
 
 
 def given(**values: Any) -> dict[str, Given]:
@@ -59,8 +61,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_not_given_is_the_default() -> None:
     """Everything has one."""
     found = checked()
-    assert (found.limits, found.timeouts, found.policies) == (Limits(), Timeouts(), Policies())
-    assert (found.app, found.codec, found.heartbeat, len(found.endpoints)) == (apps.echo, None, None, 1)
+    assert (found.arguments["limits"], found.arguments["timeouts"], found.arguments["policies"]) == (
+        Limits(),
+        Timeouts(),
+        Policies(),
+    )
+    assert (found.arguments["app"], found.arguments["codec"], found.arguments["heartbeat"], len(found.endpoints)) == (
+        apps.echo,
+        None,
+        None,
+        1,
+    )
     assert (found.texts("listen"), found.texts("allow"), found.texts("app")) == (
         ("tcp:7007:interface=127.0.0.1",),
         (),
@@ -79,10 +90,11 @@ def test_what_is_given_is_what_holds() -> None:
         idle="0",
         no_delay="off",
     )
-    assert found.policies.no_delay is False
-    assert (len(found.endpoints), found.heartbeat, found.policies.full, found.timeouts.idle) == (2, "ping", "wait", 0)
-    assert isinstance(found.codec, codecs.Text)
-    assert [str(each) for each in found.networks.allow] == ["192.0.2.0/24"]
+    policies, timeouts = found.arguments["policies"], found.arguments["timeouts"]
+    assert (policies.no_delay, policies.full, timeouts.idle) == (False, "wait", 0)
+    assert (len(found.endpoints), found.arguments["heartbeat"]) == (2, "ping")
+    assert isinstance(found.arguments["codec"], codecs.Text)
+    assert [str(each) for each in found.arguments["networks"].allow] == ["192.0.2.0/24"]
     assert found.texts("allow") == ("192.0.2.0/24",)
 
 
@@ -131,8 +143,8 @@ def test_what_cannot_be_together_is_told(values: dict[str, Any], says: str) -> N
 
 def test_two_marks_that_fit_each_other_are_right() -> None:
     """Though neither fits the other's default."""
-    assert checked(inbox_low="100000", inbox_high="200000").limits.inbox_low == 100_000
-    assert checked(inbox_low="1", inbox_high="2").limits.inbox_high == 2
+    assert checked(inbox_low="100000", inbox_high="200000").arguments["limits"].inbox_low == 100_000
+    assert checked(inbox_low="1", inbox_high="2").arguments["limits"].inbox_high == 2
 
 
 def test_a_heartbeat_is_not_looked_at_where_there_is_no_framing_for_it() -> None:
@@ -193,7 +205,7 @@ def test_an_app_is_found_in_the_current_directory(target: str, here: Path) -> No
 def test_an_app_of_ones_own_is_served(here: Path) -> None:
     """The app takes module:name."""
     (here / "mine.py").write_text(MINE)
-    assert checked(app="mine:app").app is sys.modules["mine"].app
+    assert checked(app="mine:app").arguments["app"] is sys.modules["mine"].app
 
 
 @pytest.mark.parametrize(

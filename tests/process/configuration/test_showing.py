@@ -32,12 +32,8 @@ def test_the_configuration_is_shown_as_a_file_that_gives_the_same(tmp_path) -> N
     assert set(shown) == set(OPTIONS)
     assert {name: shown[name].texts for name in GIVEN} == {name: each.texts for name, each in GIVEN.items()}
     once, again = (check(each, MemoryReactorClock()) for each in (GIVEN, shown))
-    assert (once.limits, once.timeouts, once.policies, once.app) == (
-        again.limits,
-        again.timeouts,
-        again.policies,
-        again.app,
-    )
+    for name in ("limits", "timeouts", "policies", "app"):
+        assert once.arguments[name] == again.arguments[name]
     for line in (
         r'listen = ["tcp:0", "unix:/a\\:b"]  # --listen',
         'app = "upper"  # TCPAPP_APP',
