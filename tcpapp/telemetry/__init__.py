@@ -10,41 +10,15 @@ made while nobody listens::
     factory = MessageServerFactory(app, telemetry=telemetry)
 
 Imports `close_reason`, `errors`, `limits`, `proxy_protocol`, `spec` and `transport`.
-New here: an event is a class in `events`, with its line in `log`; a number to be shown is in `counters` or
-`statistics`.
+New here: an event is a class in `events`; a number to be shown is in `counters` or `statistics`.
 """
 
 from __future__ import annotations
 
+from tcpapp.telemetry import events
 from tcpapp.telemetry.bus import Telemetry
-from tcpapp.telemetry.events import (
-    AppFailed,
-    Closed,
-    Event,
-    EventConnection,
-    LateReply,
-    LimitNear,
-    Listener,
-    MessagesSkipped,
-    NeverOpened,
-    Opened,
-    Refused,
-)
+from tcpapp.telemetry.events import *  # noqa: F403 - an event is a class there, and nothing here
 from tcpapp.telemetry.log import CalmLog, log
 
-__all__ = [
-    "AppFailed",
-    "CalmLog",
-    "Closed",
-    "Event",
-    "EventConnection",
-    "LateReply",
-    "LimitNear",
-    "Listener",
-    "MessagesSkipped",
-    "NeverOpened",
-    "Opened",
-    "Refused",
-    "Telemetry",
-    "log",
-]
+__all__ = ["CalmLog", "Telemetry", "log"]
+__all__ += events.__all__

@@ -1,18 +1,28 @@
-"""What can happen to a server and its connections: each event, and what is told with it."""
+"""
+What can happen to a server and its connections: each event, what is told with it, and its lines in the log.
+
+New here: an event is a class; whatever it happens to makes one, and gives it to `Telemetry.tell`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
+from typing_extensions import override
 
 from tcpapp.close_reason import CloseReason
+from tcpapp.errors import UnsendableMessage
 from tcpapp.limits.admission import Refusal
 from tcpapp.proxy_protocol import Header
+from tcpapp.spec import LINE, line_of
+from tcpapp.telemetry.log_lines import FAILURES, LoggedFailure, kind_of
+from tcpapp.transport.addresses import describe
 
 __all__ = [
     "AppFailed",
@@ -21,6 +31,7 @@ __all__ = [
     "EventConnection",
     "LateReply",
     "LimitNear",
+    "Line",
     "Listener",
     "MessagesSkipped",
     "NeverOpened",
@@ -59,15 +70,74 @@ class EventConnection(Protocol):
         """Cut the connection now."""
 
 
+Level = Literal["info", "warn", "error", "critical"]
+
+CLOSES = 10
+"""Lines a second that events of one kind may make, and at once after a quiet one: our choice; a person can read it."""
+
+REFUSALS = 1
+"""Lines a second that clients who are turned away for one reason may make: 147 of them made 445 in a flood, once."""
+
+WHOLE = 2 * LINE
+"""Characters of a whole reason: what a peer sent has at most half of them, the rest is ours."""
+
+
 @dataclass(frozen=True)
-class Opened:
+class Line:
+    """A line of the log: its level, and its text with `fields` in braces."""
+
+    level: Level
+    text: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Event(ABC):
+    """Something that happened. Listeners are told of it, and the log has its `lines`."""
+
+    rate: ClassVar[float] = CLOSES
+    """How many of one `kind` may make lines in a second."""
+
+    def kind(self) -> Hashable:
+        """What events are alike by that share a rate of lines; `None`: it is no news, and makes no line."""
+        return type(self)
+
+    @abstractmethod
+    def lines(self) -> Iterable[Line]:
+        """
+        What an operator has to know of it. What a peer sent stands there only escaped and cut.
+
+        It is asked only where there is a `kind`.
+        """
+
+
+class _ConnectionEvent(Event):
+    """One that is about a connection."""
+
+    connection: EventConnection
+
+    def _line(self, level: Level, text: str, **fields: Any) -> Line:
+        return Line(level, "{peer}: " + text, {**fields, "peer": describe(self.connection.peer)})
+
+
+@dataclass(frozen=True)
+class Opened(_ConnectionEvent):
     """A connection is open."""
 
     connection: EventConnection
 
+    @override
+    def kind(self) -> Hashable:
+        """None: connections that open are no news."""
+        return None
+
+    @override
+    def lines(self) -> Iterable[Line]:
+        """Nothing."""
+        return ()
+
 
 @dataclass(frozen=True)
-class Closed:
+class Closed(_ConnectionEvent):
     """
     A connection has ended. `unhandled` messages had arrived whole and were never taken by the app.
 
@@ -81,9 +151,23 @@ class Closed:
     probe: bool = False
     failed_sends: int = 0
 
+    @override
+    def kind(self) -> Hashable:
+        """One for each rule. A proper end is no news, unless messages were not handled."""
+        news = self.unhandled or not (self.reason.clean or self.probe)
+        return (Closed, self.reason.rule) if news else None
+
+    @override
+    def lines(self) -> Iterable[Line]:
+        """Messages that were not handled, and an end that was no proper one."""
+        if self.unhandled:
+            yield self._line("warn", "{count} message(s) were not handled", count=self.unhandled)
+        if not self.reason.clean:
+            yield self._line("info", "closed: {reason}", reason=_whole(self.reason))
+
 
 @dataclass(frozen=True)
-class NeverOpened:
+class NeverOpened(_ConnectionEvent):
     """
     A connection ended before it was open, while TLS was being set up: the app knows nothing of it.
 
@@ -94,35 +178,85 @@ class NeverOpened:
     reason: CloseReason
     probe: bool = False
 
+    @override
+    def kind(self) -> Hashable:
+        """One for each rule. The checks of a balancer are no news."""
+        return None if self.probe else (NeverOpened, self.reason.rule)
+
+    @override
+    def lines(self) -> Iterable[Line]:
+        """Why."""
+        return [self._line("info", "not opened: {reason}", reason=_whole(self.reason))]
+
 
 @dataclass(frozen=True)
-class Refused:
+class Refused(Event):
     """A client at `address` (`None`: not known) was turned away, by the `refusal`; `connections` were open."""
 
     address: Any
     connections: int
     refusal: Refusal
 
+    rate = REFUSALS
+
+    @override
+    def kind(self) -> Hashable:
+        """One for each rule."""
+        return Refused, self.refusal.rule
+
+    @override
+    def lines(self) -> Iterable[Line]:
+        """Who, and why."""
+        peer = "a client" if self.address is None else describe(self.address)
+        return [Line("warn", "refused {peer}: {refusal}", {"peer": peer, "refusal": _whole(self.refusal)})]
+
 
 @dataclass(frozen=True)
-class AppFailed:
+class AppFailed(_ConnectionEvent):
     """The app raised, or gave a reply that cannot be sent. Its connection is closed; no other is touched."""
 
     connection: EventConnection
     failure: Failure
 
+    rate = FAILURES
+
+    @override
+    def kind(self) -> Hashable:
+        """One for each type of exception, and line that raises it."""
+        return AppFailed, *kind_of(self.failure)
+
+    @override
+    def lines(self) -> Iterable[Line]:
+        """
+        One line for a reply that cannot be sent, where the traceback names no line of the app; else the traceback.
+
+        ``log_failure`` is the app's failure, whose text is safe; its ``value`` is the exception as it was raised.
+        """
+        failure = self.failure
+        if isinstance(failure.value, UnsendableMessage) and not _raised_in_app(failure):
+            text = "the app failed: it gave a reply that cannot be sent: {error}"
+            return [self._line("error", text, error=line_of(str(failure.value)))]
+        fields = {"peer": describe(self.connection.peer), "log_failure": LoggedFailure(failure)}
+        return [Line("critical", "the app failed on the connection of {peer}", fields)]
+
 
 @dataclass(frozen=True)
-class MessagesSkipped:
+class MessagesSkipped(_ConnectionEvent):
     """`count` messages over `limit` bytes were left out, as ``oversize=skip`` asks."""
 
     connection: EventConnection
     count: int
     limit: int
 
+    @override
+    def lines(self) -> Iterable[Line]:
+        """How many."""
+        text = "left out {count} message(s) over {limit} bytes"
+        return [self._line("warn", text, count=self.count, limit=self.limit)]
+
 
 @dataclass(frozen=True)
-class LimitNear:
+class LimitNear(Event):
     """
     The alarm: four fifths of a limit of `Limits`, called `name`, are reached. It is told again once it was left behind.
 
@@ -135,13 +269,46 @@ class LimitNear:
     limit: int
     where: str = ""
 
+    @override
+    def kind(self) -> Hashable:
+        """One for each limit."""
+        return LimitNear, self.name
+
+    @override
+    def lines(self) -> Iterable[Line]:
+        """How much of which limit."""
+        text = "connections hold {value} bytes, of {limit} ({name}): those that hold the most are not read from"
+        if self.name != "max_buffered":
+            text = "{value} connections {where}are open, near {limit} ({name}): turn it up, or find who it is"
+        where = self.where and f"from {self.where} "
+        fields = {"name": self.name, "value": self.value, "limit": self.limit, "where": where}
+        return [Line("warn", text, fields)]
+
 
 @dataclass(frozen=True)
-class LateReply:
+class LateReply(_ConnectionEvent):
     """A reply came that no request waits for (any more): it is dropped."""
 
     connection: EventConnection
 
+    @override
+    def lines(self) -> Iterable[Line]:
+        """That there was one."""
+        return [self._line("info", "dropped a reply that no request waits for")]
 
-Event = Opened | Closed | NeverOpened | Refused | AppFailed | LimitNear | MessagesSkipped | LateReply
+
 Listener = Callable[[Event], None]
+
+
+def _whole(told: object) -> str:
+    return line_of(str(told), WHOLE)
+
+
+def _raised_in_app(failure: Failure) -> bool:
+    """Whether a call of the traceback is of a module that is not ours, nor Twisted's."""
+    traceback = failure.tb
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in ("tcpapp", "twisted"):
+            return True
+        traceback = traceback.tb_next
+    return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, dataclass, fields, is_dataclass
+from inspect import isabstract
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +26,7 @@ from tcpapp.telemetry import (
     Event,
     LateReply,
     LimitNear,
+    Line,
     MessagesSkipped,
     NeverOpened,
     Opened,
@@ -32,6 +34,7 @@ from tcpapp.telemetry import (
     Telemetry,
     log,
 )
+from tcpapp.telemetry import events as events_module
 from tcpapp.testing.transport import FakeTransport
 
 PEER = IPv4Address("TCP", "192.0.2.7", 4711)
@@ -386,6 +389,7 @@ def test_a_connection_that_ends_well_makes_no_line(lines: list[str]) -> None:
     transport.turn()
     assert connection.state is State.CLOSED
     assert lines == []
+    assert Opened(CONNECTION).lines() == ()
 
 
 def test_a_connection_that_is_lost_makes_a_line(lines: list[str]) -> None:
@@ -396,7 +400,14 @@ def test_a_connection_that_is_lost_makes_a_line(lines: list[str]) -> None:
     assert lines[0].startswith("info 192.0.2.7:4711: closed: lost (by network): ")
 
 
-@pytest.mark.parametrize("kind", Event.__args__, ids=lambda kind: kind.__name__)
+KINDS = [
+    each
+    for each in vars(events_module).values()
+    if isinstance(each, type) and issubclass(each, Event) and is_dataclass(each)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_an_event_cannot_be_changed(kind: type) -> None:
     """One listener cannot spoil what the next is told."""
     event = kind(*[None] * len(fields(kind)))
@@ -404,9 +415,32 @@ def test_an_event_cannot_be_changed(kind: type) -> None:
         setattr(event, fields(kind)[0].name, CONNECTION)
 
 
+@dataclass(frozen=True)
+class Chilled(Event):
+    """An event of its own."""
+
+    degrees: int
+
+    def lines(self) -> list[Line]:
+        return [Line("warn", "it is {degrees} degrees", {"degrees": self.degrees})]
+
+
+def test_a_new_event_is_one_class(lines: list[str]) -> None:
+    """Every listener is told of it, and it has its lines in the log, as often as a person can read."""
+    telemetry = Telemetry(log, CalmLog(lambda: 100.0))
+    told = events_of(telemetry)
+    for degrees in range(20):
+        telemetry.tell(Chilled(degrees))
+    assert told == [Chilled(degrees) for degrees in range(20)]
+    assert lines.count("warn it is 7 degrees") == 2
+    assert lines.count("warn it is 19 degrees") == 1
+
+
 def test_every_event_has_its_name_in_the_module() -> None:
     """What can be told can be imported."""
-    assert set(telemetry_module.__all__) >= {each.__name__ for each in Event.__args__}
+    classes = {each for each in vars(events_module).values() if isinstance(each, type) and issubclass(each, Event)}
+    assert {each.__name__ for each in classes if not isabstract(each)} == {each.__name__ for each in KINDS}
+    assert set(telemetry_module.__all__) >= {each.__name__ for each in KINDS}
 
 
 # A flood of lines -----------------------------------------------------------------------------------------------------
