@@ -1,0 +1,254 @@
+"""Docstrings, comments, messages and pages are in plain words: sentences have named subjects and at most 35 words."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.environments import ROOT
+
+pytestmark = pytest.mark.once
+
+INSTEAD = {
+    r"ones? whom?": "name the subject: the peer, the client, the connection",
+    r"those (who|whom|that|which|in|of)": "name them: the connections, the messages",
+    r"(any|every|some)one who": "name the subject",
+    r"he who": "name the subject",
+    r"whom": "name the person or the thing in a sentence of its own",
+    r"who(m?ever| comes?| sends?| goes| listens| reads?| waits?| says?| asks?| tells?)": "name the subject",
+    r"that of": "name the thing again: the timeout of the server",
+    r"what (is|was) (said|told) of": "what a text says about a thing",
+    r"(is|are|be) told of": "is reported, is logged, listeners get",
+    r"is to be known": "name the value or the fact",
+    r"for want of": "because there is no",
+    r"at the (least|most)": "at least, at most",
+    r"as ever": "as before",
+    r"in sips": "in small chunks",
+    r"(the|whoever is) greedy": "the connections that hold the most",
+    r"(is|are|be|was|were) taken in": "accepted",
+    r"turn(s|ed)? away": "rejected",
+    r"come to nothing": "fail",
+    r"see to it that": "name what does it",
+    r"so many \w+ (are|is|have|has)": "give the number its name",
+    r"as one likes": "any number of times",
+}
+"""Patterns of words that a reader has to read twice, and what to write in their place."""
+
+ALLOWED: dict[str, str] = {}
+"""Sentences that may stay, each with its reason: ten lines at most."""
+
+LONGEST = 35
+"""Words of a sentence. `STYLE` aims at 25; a longer one than this is two sentences."""
+
+LONGEST_SUBJECT = 72
+"""Characters of a subject, as of a commit."""
+
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
+OWN = Path(__file__)
+
+
+def modules(*folders: str) -> list[Path]:
+    """The Python files of these folders, without this one, which quotes what it forbids."""
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [path for path in found if path != OWN]
+
+
+CONNECTION = modules("tcpapp/connection")
+PARTS = {
+    "tcpapp": [path for path in modules("tcpapp") if path not in CONNECTION],
+    "tcpapp.connection": CONNECTION,
+    "tests": modules("tests"),
+    "benchmarks": modules("benchmarks"),
+    "docs": [path for path in PAGES if "_build" not in path.parts],
+    "changelog": [ROOT / "CHANGELOG.md"],
+}
+
+UNFINISHED: tuple[str, ...] = tuple(PARTS)
+"""Parts that are being rewritten: their checks are expected to fail, and fail where a part passes."""
+
+each_part = pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="unfinished") if name in UNFINISHED else ())
+        for name in PARTS
+    ],
+)
+
+
+# What a reader reads ---------------------------------------------------------------------------------------------------
+
+
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """All that a module's tree consists of."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def comments_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Each block of comments as one text, with the number of its last line."""
+    block: list[str] = []
+    last = 0
+    with path.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type == tokenize.COMMENT:
+                if block and token.start[0] != last + 1:
+                    yield last, "\n".join(block)
+                    block = []
+                block.append(token.string.lstrip("#: "))
+                last = token.start[0]
+    if block:
+        yield last, "\n".join(block)
+
+
+def texts_of(path: Path) -> Iterator[tuple[int, str]]:
+    """The docstrings, comments, messages and log lines of a module; the paragraphs of a page."""
+    if path.suffix != ".py":
+        yield from enumerate(without_code(path.read_text(encoding="utf-8")).split("\n\n"), 1)
+        return
+    for node in nodes_of(path):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") > 1:
+            yield node.lineno, node.value
+    yield from comments_of(path)
+
+
+def prose_of(path: Path) -> Iterator[tuple[int, str]]:
+    """The docstrings of a module, those of attributes too; the paragraphs of a page."""
+    if path.suffix != ".py":
+        yield from texts_of(path)
+        return
+    for node in nodes_of(path):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value
+
+
+def without_code(page: str) -> str:
+    """The page without its blocks of code, and without what is hidden in comments."""
+    page = re.sub(r"^ *(`{3,})[^\n]*\n.*?^ *\1 *$", "", page, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
+
+
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of a text. An item of a list, a heading and a cell of a table end a sentence; code is one word."""
+    text = re.sub(r"``[^`]+``|`[^`]+`", "code", text)
+    text = re.sub(r"::[ \t]*\n((?:[ \t]*\n)+)((?:[ \t]+\S.*\n?|[ \t]*\n)*)", _without_literal, text)
+    for paragraph in re.split(r"\n\s*\n|^\s*[=|+-][=|+ :-]*$|\n(?=\s*(?:[-*|#]|\d+\.) )", text, flags=re.MULTILINE):
+        for cell in re.split(r"\||(?<=\S) {2,}(?=\S)", re.sub(r"[ \t]*\n[ \t]*", " ", paragraph)):
+            yield from re.split(r"(?<=[.!?])[)\"'”]*\s+(?=\S)", cell.strip())
+
+
+def _without_literal(found: re.Match[str]) -> str:
+    """What follows the literal block that an indented ``::`` begins."""
+    lines = found[2].split("\n")
+    first = next((line for line in lines if line.strip()), "")
+    depth = len(first) - len(first.lstrip())
+    rest = [i for i, line in enumerate(lines) if line.strip() and len(line) - len(line.lstrip()) < depth]
+    return ":\n\n" + "\n".join(lines[rest[0] :] if rest else [])
+
+
+def place(path: Path, line: int) -> str:
+    """Where a text is."""
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+# The checks ------------------------------------------------------------------------------------------------------------
+
+HARD = re.compile(rf"\b(?:{'|'.join(INSTEAD)})\b", re.IGNORECASE)
+
+
+@each_part
+def test_texts_have_no_words_that_are_read_twice(part: str) -> None:
+    found = [
+        f"{place(path, line)}: {hard[0]!r} in {sentence!r}"
+        for path in PARTS[part]
+        for line, text in texts_of(path)
+        for sentence in sentences(text)
+        for hard in [HARD.search(sentence)]
+        if hard and sentence not in ALLOWED
+    ]
+    assert found == []
+
+
+@each_part
+def test_sentences_are_short(part: str) -> None:
+    found = [
+        f"{place(path, line)}: {len(sentence.split())} words: {sentence}"
+        for path in PARTS[part]
+        for line, text in prose_of(path)
+        for sentence in sentences(text)
+        if len(sentence.split()) > LONGEST and sentence not in ALLOWED
+    ]
+    assert found == []
+
+
+def entries() -> list[str]:
+    """The entries of the changelog, each in one line."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    return [" ".join(each.split()) for each in re.findall(r"^- (.*(?:\n  .*)*)", text, re.MULTILINE)]
+
+
+VERBS = "Add|Accept|Allow"
+
+
+@pytest.mark.xfail(strict=True, reason="unfinished")
+def test_an_entry_of_the_changelog_begins_with_a_subject() -> None:
+    """As a commit does: a verb first, and at most 72 characters up to the first stop."""
+    subjects = [re.split(r"(?<=\.)\s", entry)[0] for entry in entries()]
+    assert [each for each in subjects if len(each) > LONGEST_SUBJECT or not re.match(rf"({VERBS})\b", each)] == []
+
+
+# The checks are checked ------------------------------------------------------------------------------------------------
+
+
+def test_the_allow_list_is_short_and_used() -> None:
+    everything = " ".join(" ".join(path.read_text("utf-8").split()) for files in PARTS.values() for path in files)
+    assert len(ALLOWED) <= 10
+    assert [each for each in ALLOWED if each not in everything] == []
+
+
+@pytest.mark.parametrize("text", ["One who floods is read less.", "A peer,\nwhom nobody knows.", "That of `send`."])
+def test_a_hard_text_is_found(text: str) -> None:
+    assert any(HARD.search(sentence) for sentence in sentences(text))
+
+
+def test_sentences_end_with_stops_items_and_cells() -> None:
+    text = (
+        "One. Two\nlines!\n\n- an item: `a b c`\n- another\n\n| cell | and cell |\n|---|---|\n\n== ==\na    b\n== ==\n"
+    )
+    assert [each for each in sentences(text) if each.strip("-")] == [
+        "One.",
+        "Two lines!",
+        "- an item: code",
+        "- another",
+        "cell",
+        "and cell",
+        "a",
+        "b",
+    ]
+
+
+def test_a_literal_block_is_no_sentence() -> None:
+    text = "Use it so::\n\n    one\n    two\n\nMore."
+    assert [each for each in sentences(text) if each] == ["Use it so:", "More."]
+
+
+def test_code_on_a_page_is_no_sentence() -> None:
+    assert without_code("a\n```python\nx = 1\n```\nb<!-- c -->").split() == ["a", "b"]
+
+
+def test_comments_and_docstrings_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        '"""A docstring of it."""\n\n# a comment\n# of two lines\nx = 1  # alone\ny = "no docstring at all"\n'
+    )
+    assert {text for _, text in texts_of(path)} == {
+        "A docstring of it.",
+        "no docstring at all",
+        "a comment\nof two lines\nalone",
+    }
+    assert list(prose_of(path)) == [(1, "A docstring of it.")]
