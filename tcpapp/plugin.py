@@ -1,8 +1,8 @@
 """
 ``twistd tcpapp``: from the command line to the service.
 
-`Options` says on stderr what is wrong with a configuration, a line each, and exits with 1: no traceback, no page of
-help. Everything that can be known to be wrong is found here, before anything is opened.
+`Options` prints the errors of a configuration on stderr, a line each, and exits with 1, without a traceback or a page
+of help. It finds every error that can be found before anything is opened.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _log = Logger(namespace="tcpapp")
 
 class Options(usage.Options):
     """
-    The command line of ``twistd tcpapp``, and of a command of your own, which has a subclass of it.
+    The command line of ``twistd tcpapp``, and of your own command, as a subclass.
 
-    After `parseOptions`, `factory` and `endpoints` are what is to be served, and where; `checked` is the whole of it.
+    After `parseOptions`, `factory` and `endpoints` are what is served, and where; `checked` is the whole configuration.
     """
 
     synopsis = "[options]"
-    longdesc = "Serves a message app over TCP (and UNIX sockets, and TLS: whatever Twisted has endpoints for)."
-    # usage keeps the default of an option that was not given, and what was not given the environment or a file may give
+    longdesc = "Serves a message app over TCP, UNIX sockets, TLS, and any other endpoint of Twisted's."
+    # usage keeps the defaults of options that were not given, and these can come from the environment or a file
     optParameters = [[each.name, None, None, each.meaning] for each in OPTIONS.values() if not each.repeated] + [
         ["config", None, None, FLAGS["config"][1]]
     ]
@@ -57,16 +57,16 @@ class Options(usage.Options):
         super().__init__()
         self.update({each.name: [] for each in OPTIONS.values() if each.repeated})
         self.doubts: list[str] = []
-        # twistd goes to another directory (--rundir) after this, and what is read again later is where it was
+        # twistd changes the directory (--rundir) after this, and later reads of paths start from here
         self._folder = current_directory()
 
     @property
     def command(self) -> str:
-        """What the command is called: ``tcpapp``, or as the plugin names it that has a subclass of this."""
+        """The name of the command: ``tcpapp``, or the name that the plugin of a subclass gives it."""
         return getattr(self.parent, "subCommand", None) or "tcpapp"
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Read the command line. What is wrong with it ends the program, with a line for each on stderr."""
+        """Read the command line. An error ends the program, with a line for each error on stderr."""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
@@ -75,13 +75,13 @@ class Options(usage.Options):
             refuse(self.command, problems.texts)
 
     def parseArgs(self, *args: str) -> None:
-        """There are no arguments but options."""
+        """Refuse arguments: there are only options."""
         if args:
             raise usage.UsageError(f"{args[0]!r} is no option; options begin with --")
 
     def postOptions(self) -> None:
-        """Put all sources together and check them as a whole; where a page was asked for, print it and leave."""
-        from twisted.internet import reactor  # late: twistd has installed the one it was asked for
+        """Put all sources together and check them as a whole; if a page was asked for, print it and exit."""
+        from twisted.internet import reactor  # late: twistd has installed the reactor that was asked for
 
         self._reactor = reactor
         run_on_monotonic_time(reactor)  # before anything notes the time by it
@@ -95,13 +95,13 @@ class Options(usage.Options):
 
     def _show(self, checked: Checked) -> None:
         """
-        Print the pages that were asked for, and leave where there was one.
+        Print the pages that were asked for, and exit after them.
 
-        What the log would say of the configuration as the service starts is said on stderr.
+        The warnings that the log has at the start of the service are printed on stderr.
         """
         good = f"twistd {self.command}: the configuration is good"
         if any(map(is_unseen, checked.endpoints)):
-            good += f"; sockets that are handed over could not be looked at: {HOW}"
+            good += f"; sockets that are handed over could not be checked: {HOW}"
         pages = {
             "show-config": lambda: config_page(checked.given),
             "show-limits": lambda: limits_page(checked.given),
@@ -116,9 +116,10 @@ class Options(usage.Options):
 
     def look(self) -> Checked:
         """
-        What holds now, by the file, the environment and the command line, checked as a whole. Raises `Problems`.
+        The current configuration from the file, the environment and the command line, checked as a whole. Raises
+        `Problems`.
 
-        A service that runs calls it again to read its configuration anew: what the command line said stays.
+        A running service calls it again to reload its configuration; the options of the command line stay.
         """
         prefix = "".join(each if each.isalnum() else "_" for each in self.command.upper()) + "_"
         environment, self.doubts = from_environment(os.environ, prefix)
@@ -140,13 +141,13 @@ class Options(usage.Options):
         return help_page(self.longdesc)
 
     def _from_command_line(self) -> dict[str, Given]:
-        """What was given there, which is kept: `postOptions` puts what holds in its place."""
+        """The options of the command line, kept here because `postOptions` overwrites them with the final values."""
         if not hasattr(self, "_words"):
             self._words = from_command_line(self)
         return self._words
 
     def _without_prefix(self, error: str) -> str:
-        """getopt's words, with a near spelling where an option was not known."""
+        """The error of getopt, with a similar name if an option was unknown."""
         wrong = error.removeprefix("option --").removesuffix(" not recognized")
         return error + (suggest(wrong, [*OPTIONS, *FLAGS]) if wrong != error else "")
 
@@ -170,9 +171,9 @@ def makeService(options: Options) -> IService:
     """
     The service that `options` describe. twistd calls it.
 
-    In the foreground, where twistd is about to log to stdout, it is given one that does not wait for who reads it.
+    In the foreground, where twistd is about to log to stdout, it replaces stdout by a stream that never blocks.
     """
-    from twisted.internet import reactor  # late: twistd has installed the one it was asked for
+    from twisted.internet import reactor  # late: twistd has installed the reactor that was asked for
 
     twistd: dict[str, Any] = options.parent or {}
     if twistd.get("nodaemon"):
@@ -181,7 +182,7 @@ def makeService(options: Options) -> IService:
 
 
 def current_directory() -> str:
-    """Where the process is; the empty text where that directory has been removed."""
+    """The current directory; the empty text if it has been removed."""
     try:
         return str(Path.cwd())
     except OSError:
@@ -190,10 +191,10 @@ def current_directory() -> str:
 
 def remove_own_pid_file(twistd: Mapping[str, Any]) -> None:
     """
-    Remove the pid file of `twistd`'s options where it has this process's own id.
+    Remove the pid file of `twistd`'s options if it contains this process's own id.
 
-    No other process has that id, so the file is left from a process that was killed: in a container each start is
-    process 1. twistd would say that another server runs, and never start again. All other pid files are for twistd.
+    No other process has that id, so the file comes from a killed process: in a container each start is process 1.
+    twistd would otherwise say that another server runs, and refuse to start. It handles all other pid files itself.
     """
     path = twistd.get("pidfile")
     with suppress(OSError, ValueError):
@@ -203,7 +204,9 @@ def remove_own_pid_file(twistd: Mapping[str, Any]) -> None:
 
 
 def refuse(command: str, texts: Sequence[str]) -> NoReturn:
-    """End the program, with a line for each on the real stderr: twistd has put its log in the place of the other."""
+    """
+    End the program, with a line for each error on the real stderr, because twistd replaces `sys.stderr` by its log.
+    """
     head = f"twistd {command}: "
     if len(texts) > 1:
         tell(f"{head}{len(texts)} things are wrong:")

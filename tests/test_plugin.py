@@ -297,7 +297,7 @@ def test_a_file_alone_may_be_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[
         (["--check"], "twistd tcpapp: the configuration is good\n"),
         (
             ["--check", "--listen=haproxy:systemd:name=app"],
-            "twistd tcpapp: the configuration is good; sockets that are handed over could not be looked at: systemd",
+            "twistd tcpapp: the configuration is good; sockets that are handed over could not be checked: systemd",
         ),
         (
             ["--show-config", "--app=upper"],

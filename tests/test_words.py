@@ -81,7 +81,7 @@ each_part = pytest.mark.parametrize(
 )
 
 
-# What a reader reads ---------------------------------------------------------------------------------------------------
+# What a reader reads ------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -156,7 +156,7 @@ def place(path: Path, line: int) -> str:
     return f"{path.relative_to(ROOT)}:{line}"
 
 
-# The checks ------------------------------------------------------------------------------------------------------------
+# The checks ---------------------------------------------------------------------------------------------------------
 
 HARD = re.compile(rf"\b(?:{'|'.join(INSTEAD)})\b", re.IGNORECASE)
 
@@ -202,7 +202,7 @@ def test_an_entry_of_the_changelog_begins_with_a_subject() -> None:
     assert [each for each in subjects if len(each) > LONGEST_SUBJECT or not re.match(rf"({VERBS})\b", each)] == []
 
 
-# The checks are checked ------------------------------------------------------------------------------------------------
+# The checks are checked ---------------------------------------------------------------------------------------------
 
 
 def test_the_allow_list_is_short_and_used() -> None:

@@ -1,12 +1,12 @@
 """
-Every number that bounds a connection or a server: default, unit, and where the number comes from.
+Every number that bounds a connection or a server: its default, its unit, and where the number comes from.
 
-Each ``why`` names software or a standard that has this number, or says that it is our choice, and by what measure.
-
-All are on by default, and all that a server uses are options of ``twistd tcpapp``. The longest message is the
-framing's (``max=``), since it belongs to what is on the wire.
+Each ``why`` names software or a standard with this number, or says that it is our choice and how it was chosen. All
+limits are on by default, and those of a server are options of ``twistd tcpapp``. The longest message belongs to the
+framing (``max=``), since it depends on the wire format.
 
 Imports `errors` and `spec`.
+
 New here: a number is a field in `limits`, `timeouts`, `policies` or `recovery`; what enforces one is a module here.
 """
 

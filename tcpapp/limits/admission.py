@@ -1,8 +1,8 @@
 """
-Who is taken in: by network, and by how many there are, in all and from one place.
+Admission: which clients are accepted, by network and by the number of connections, in all and from one place.
 
-It is asked once for each client, before anything is done for it, and does no I/O: what becomes of a client that is not
-taken in, or has to wait, is the server's to do.
+It is asked once for each client, before any work for the client, and does no I/O. The server decides what happens to a
+rejected or waiting client.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["Admission", "Refusal"]
 @dataclass(frozen=True)
 class Refusal:
     """
-    Why a client is not taken in: `rule`, and the `value` that is at the `limit`, where the rule has one.
+    Why a client is rejected: `rule`, and the `value` that is at the `limit`, where the rule has one.
 
-    `detail` says it for people, where it is not one of the rules of counting.
+    `detail` explains it to people, for rules that count nothing.
     """
 
     rule: str
@@ -38,7 +38,7 @@ class Refusal:
         if self.detail:
             return self.detail
         if self.limit is None:
-            return "its network may not come in"
+            return "its network is not allowed"
         return (
             f"{self.value} connections {WHOSE[self.rule]}are open, which is the limit ({self.rule.replace('-', '_')})"
         )
@@ -49,20 +49,20 @@ WHOSE = {
     "max-per-address": "from its address ",
     "max-per-network": "from its network ",
 }
-"""Which connections each rule counts."""
+"""The connections that each rule counts."""
 
 Who = TypeVar("Who", bound=Hashable)
 
 
 class Admission(Generic[Who]):
     """
-    Counts who is in, and says of each who comes whether there is room.
+    Counts the accepted clients, and says for each new client whether there is room.
 
-    `limits` and `networks` may be replaced at any time: they hold for those who come from then on. `refused` counts
-    those who were not taken in, by rule. `alarm` is told when a limit is near, and when it has been left behind.
+    `limits` and `networks` can be replaced at any time, and hold for later clients. `refused` counts the rejected
+    clients by rule. `alarm` is told when a limit is near, and when it no longer is.
 
-    Each who is taken in takes a place until `leave`. One whose address cannot be counted by (a UNIX socket's) counts in
-    all alone. It remembers no more than who is in.
+    An accepted client takes a place until `leave`. A client without a countable address (over a UNIX socket) counts
+    only in the total. Only accepted clients are remembered.
     """
 
     def __init__(self, limits: Limits, networks: Networks, alarm: Alarm | None = None) -> None:
@@ -75,28 +75,28 @@ class Admission(Generic[Who]):
         self._in: dict[Who, tuple[Place, Place] | None] = {}
 
     def __len__(self) -> int:
-        """How many are in."""
+        """How many clients are accepted now."""
         return len(self._in)
 
     @property
     def inside(self) -> AbstractSet[Who]:
-        """Those who are in, in the order in which they came: it is the same in every run."""
+        """The accepted clients, in the order in which they came. The order is the same in every run."""
         return self._in.keys()
 
     def ask(self, address: Any) -> Refusal | None:
-        """Why a client from this address is not to be taken in; `None` where it is. A refusal is counted."""
+        """Why a client from this address must be rejected; `None` if it can be accepted. A rejection is counted."""
         refusal = self._refusal(address)
         if refusal is not None:
             self.refused[refusal.rule] += 1
         return refusal
 
     def refuse(self, refusal: Refusal) -> Refusal:
-        """Count one who is turned away for another reason than these."""
+        """Count a client that is rejected for another reason than these."""
         self.refused[refusal.rule] += 1
         return refusal
 
     def enter(self, who: Who, address: Any) -> None:
-        """`who` is in, from this address."""
+        """`who` is accepted, from this address."""
         places = self._places(address)
         self._in[who] = places
         if places is not None:
@@ -106,7 +106,7 @@ class Admission(Generic[Who]):
             self._one_more(self._alarm, address, places)
 
     def leave(self, who: Who) -> None:
-        """`who` is gone. Nothing is done for one who was not in."""
+        """`who` has left. Does nothing for a client that was not accepted."""
         places = self._in.pop(who, None)
         if places is not None:
             for counter, place in zip((self._addresses, self._networks), places, strict=True):

@@ -1,10 +1,10 @@
 """
-Taking turns: connections with more to do than is their share go on one after the other, one in a turn of the reactor.
+Fair shares: connections with more work than their share take turns, one in each turn of the reactor.
 
-Between two of them the reactor serves all others, and so the wait of one who has little to say is bounded by one share,
-however many there are that have much.
+Between two turns the reactor serves all other connections. So a connection with little work waits for one share at
+most, however many busy connections there are.
 
-`Turns` is for connections that have had a share already. `Steps` is for work of which each piece is long by itself.
+`Turns` is for connections that have already had a share. `Steps` is for work whose single pieces take long.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Steps", "Turns", "turn_of"]
 READERS: Final = 4
 """
 Busy connections that are read from after one turn. Our choice: 64 KiB of each take about as long as a turn lasts, and
-most of what a read of a single one would add to the work is shared.
+the fixed cost of a read is mostly shared.
 """
 
 _Queue: TypeAlias = "OrderedDict[Callable[[], None], tuple[IReactorTime, float]]"
@@ -30,20 +30,23 @@ _Queue: TypeAlias = "OrderedDict[Callable[[], None], tuple[IReactorTime, float]]
 
 @lru_cache(maxsize=64)
 def turn_of(microseconds: int) -> float:
-    """How many seconds of work a turn has; 0 is no limit. It is one object for all connections, which keep it."""
+    """Seconds of work that a turn allows; 0 is no limit. All connections keep the same object."""
     return microseconds / 1e6 if microseconds else inf
 
 
 class Turns:
     """
-    The connections that wait for a turn, first come, first served. It sets a timer only while there is something to do.
+    The connections that wait for a turn, first come, first served. It sets a timer only while a connection waits.
 
-    A turn is for a connection that is known to be busy, or for a new one, of which nobody knows what its messages take:
-    where both wait, alternately. Every other turn is for those that are likely to be quick, which share it. In each, a
-    few busy ones are read from, too. Between two turns the reactor looks at its sockets twice at the least: what others
-    have said is read and answered, and the answers are sent.
+    A turn belongs to one busy connection, or to one new connection, whose messages have an unknown cost. Where both
+    kinds wait, they alternate. Every other turn belongs to the connections whose messages are probably cheap, and these
+    share it. In each turn, a few busy connections are read from, too.
 
-    `used` is how many connections took longer than a turn lasts since the last turn, and at least 1 while any wait.
+    Between two turns the reactor polls its sockets at least twice: it reads and answers the messages of other
+    connections, and sends the answers.
+
+    `used` counts the connections that took longer than one turn since the last turn. It is at least 1 while any
+    connection waits.
     """
 
     __slots__ = ("_busy", "_call", "_long", "_new", "_quick", "_readers", "_was_new", "_was_quick", "used")
@@ -59,40 +62,41 @@ class Turns:
         self.used = 0
 
     def __len__(self) -> int:
-        """How many wait."""
+        """How many connections wait."""
         return sum(map(len, self._queues))
 
     def wait(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float = 0.0) -> None:
         """
-        Call `go_on` of a busy connection, which raises nothing, in a later turn: once, at the place it has first.
+        Call `go_on` of a busy connection in a later turn, once, at the place it has first. It must not raise.
 
-        It has the turn for itself, or with others that wait now, until the turn `lasts` so many seconds.
+        The connection has the turn to itself, or shares it with others that wait now, until the turn `lasts` this many
+        seconds.
         """
         self._busy.setdefault(go_on, (clock, lasts))
         self._go(clock, 1)
 
     def wait_as_new(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float) -> None:
-        """`wait` of a connection whose messages nobody knows."""
+        """Like `wait`, for a connection whose messages have an unknown cost."""
         self._new.setdefault(go_on, (clock, lasts))
         self._go(clock, 1)
 
     def wait_as_quick(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float) -> None:
-        """`wait` of a connection whose messages are likely to take little."""
+        """Like `wait`, for a connection whose messages are probably cheap."""
         self._quick.setdefault(go_on, (clock, lasts))
         self._go(clock, 1)
 
     def wait_to_read(self, go_on: Callable[[], None], clock: IReactorTime) -> None:
-        """Call `go_on`, which raises nothing and only has a busy connection read from, in a later turn."""
+        """Call `go_on` in a later turn; it only has a busy connection read from. It must not raise."""
         self._readers.setdefault(go_on, (clock, 0.0))
         self._go(clock, 1)
 
     def use(self, clock: IReactorTime) -> None:
-        """A connection took longer than a turn lasts."""
+        """Note that a connection took longer than one turn."""
         self._long += 1
         self._go(clock, 2)
 
     def leave(self, go_on: Callable[[], None]) -> None:
-        """Call it no more. Nothing is done for one that does not wait."""
+        """Call it no more. Does nothing for a connection that does not wait."""
         for queue in self._queues:
             queue.pop(go_on, None)
         if self._call is not None and not self:
@@ -106,7 +110,7 @@ class Turns:
         return self._quick, self._busy, self._new, self._readers
 
     def _go(self, clock: IReactorTime, looks: int) -> None:
-        """See to it that there is a next turn, after so many more looks at the sockets than the one that follows."""
+        """Make sure that a next turn follows, after `looks` more polls of the sockets than the next one."""
         self.used = max(self._long, 1 if self else 0)
         if self._call is None and self.used:
             self._call = clock.callLater(0, self._look_again, clock, looks)
@@ -122,10 +126,10 @@ class Turns:
             self._let_read()
             _serve(self._next())
         finally:
-            self._go(clock, 1)  # the others have their turns whatever one of them brings about
+            self._go(clock, 1)  # the other connections get their turns, whatever this call does
 
     def _next(self) -> _Queue:
-        """Whose turn it is. The answers of the quick ones are sent before one that takes long has its turn."""
+        """Choose whose turn it is. The answers of cheap messages are sent before a costly message has its turn."""
         self._was_quick = bool(self._quick) and not (self._was_quick and (self._busy or self._new))
         if self._was_quick:
             return self._quick
@@ -139,7 +143,7 @@ class Turns:
 
 
 def _serve(queue: _Queue) -> None:
-    """The first that wait, until the turn lasts as long as it may."""
+    """Serve the first connections that wait, until the turn's time is used up."""
     if not queue:
         return
     clock = next(iter(queue.values()))[0]
@@ -153,13 +157,14 @@ def _serve(queue: _Queue) -> None:
 
 class Steps:
     """
-    Work that is done in steps, such as TLS handshakes: a step cannot be cut, and takes longer than most messages.
+    Work in steps that cannot be cut and take longer than most messages, such as TLS handshakes.
 
-    One step is done in a turn, and between two turns the reactor looks at its sockets twice, as between those of
-    `Turns`. The next steps wait for later turns, first come, first served. Where all else between two turns takes
-    longer than a step, as many steps are done in the next turn as take as long as that. So steps add to the wait of a
-    connection one step, or as much as all other work does, and get half of the time at the least. It sets a timer only
-    until the turn after a step, and while there are steps that wait.
+    One step is done in a turn. Between two turns the reactor polls its sockets twice, as for `Turns`. Other steps wait
+    for later turns, first come, first served.
+
+    Where all other work between two turns takes longer than one step, the next turn does as many steps as fit into that
+    time. So steps delay a connection by one step, or by as much as all other work does, and get at least half of the
+    time. It sets a timer only until the turn after a step, and while steps wait.
     """
 
     __slots__ = ("_call", "_ended", "_waiting")
@@ -170,12 +175,12 @@ class Steps:
         self._ended = 0.0
 
     def __len__(self) -> int:
-        """How many wait."""
+        """How many steps wait."""
         return len(self._waiting)
 
     def take(self, step: Callable[[], None], clock: IReactorTime) -> None:
         """
-        Call `step`: at once if no step was done in this turn of `clock` and none waits, else in a later turn.
+        Call `step` at once if no step was done in this turn of `clock` and none waits, else in a later turn.
 
         A step that waits already keeps its place.
         """
@@ -189,13 +194,13 @@ class Steps:
             self._ended = clock.seconds()
 
     def count(self, clock: IReactorTime) -> None:
-        """Something that takes as long as a step is done in this turn: no step is done in it after that."""
+        """Count other work that takes as long as a step: no more step is done in this turn."""
         if self._call is None:
             self._ended = clock.seconds()
             self._call = clock.callLater(0, self._look_again, clock)
 
     def leave(self, step: Callable[[], None]) -> None:
-        """Call it no more. Nothing is done for a step that does not wait."""
+        """Call it no more. Does nothing for a step that does not wait."""
         self._waiting.pop(step, None)
 
     def _look_again(self, clock: IReactorTime) -> None:
@@ -207,7 +212,7 @@ class Steps:
             return
         now = clock.seconds()
         until = now + (now - self._ended)
-        self._call = clock.callLater(0, self._look_again, clock)  # first: the others go on whatever a step brings about
+        self._call = clock.callLater(0, self._look_again, clock)  # first: other steps go on, whatever this step does
         try:
             while self._waiting:
                 step, _ = self._waiting.popitem(last=False)

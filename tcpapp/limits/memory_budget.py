@@ -1,10 +1,12 @@
 """
-How many bytes all connections together hold, and what is done when it is too many.
+How many bytes all connections hold together, and what happens when they hold too many.
 
-One that sends and does not read, or begins a long message and does not end it, holds bytes of ours; each has its own
-bounds, but five thousand of them have five thousand times as much. So there is a bound for all of them together
-(``max_buffered``). From four fifths of it on, whoever holds more than its part is not read from; over it, those that
-hold the most are cut, until it is nine tenths. Those who hold little are served as ever.
+A peer that sends and never reads, or that begins a long message and never ends it, holds bytes of ours. Each connection
+has its own bounds, but five thousand connections can hold five thousand times as much. So one bound (``max_buffered``)
+holds for all connections together.
+
+From four fifths of the bound on, the connections that hold more than their share are not read from. Over the bound, the
+largest holders are cut until nine tenths are left. Connections that hold little are served as before.
 """
 
 from __future__ import annotations
@@ -16,17 +18,19 @@ from typing import Protocol
 __all__ = ["Holder", "Memory"]
 
 PRESSED = 0.8
-"""The part of the bound from which on the greedy are not read from. Our choice: a fifth is left for all others."""
+"""The part of the bound from which on large holders are not read from. Our choice: a fifth is left for all others."""
 
 SHED_TO = 0.9
-"""The part of the bound down to which the largest are cut, so that it is not one for each message that comes."""
+"""
+The part of the bound down to which the largest holders are cut. It is below 1, so that not each message cuts one more.
+"""
 
 RELIEVED = 0.7
-"""The part at which all are read from again: below `PRESSED`, so that one message more or less makes no difference."""
+"""The part at which all connections are read from again: below `PRESSED`, so that one message does not switch it."""
 
 
 class Holder(Protocol):
-    """A connection, which holds bytes."""
+    """A connection that holds bytes."""
 
     @property
     def holds(self) -> int:
@@ -34,21 +38,24 @@ class Holder(Protocol):
         ...
 
     def squeeze(self) -> None:
-        """Hold no more than can be helped: read nothing."""
+        """Hold as little as possible: read nothing."""
 
     def relieve(self) -> None:
-        """Read as ever."""
+        """Read as before."""
 
     def shed(self, holds: int, limit: int) -> None:
-        """All together hold more than the `limit`, and this one, with so many bytes, the most: let go of them."""
+        """
+        Give up all held bytes: the connections hold more than the `limit` together, and this one holds the most of
+        them.
+        """
 
 
 class Memory:
     """
     The bytes of all connections of one factory: at most `limit` of them, 0 for any number.
 
-    `alarm` is called with how many there are, and the limit, when the first is not read from any more; `shed` counts
-    those that were cut.
+    `alarm` is called with the number of bytes and the limit when the first connection is no longer read from. `shed`
+    counts the connections that were cut.
     """
 
     def __init__(self, limit: int, alarm: Callable[[int, int], None]) -> None:
@@ -61,7 +68,7 @@ class Memory:
 
     @property
     def pressed(self) -> bool:
-        """Whether somebody is not read from, for want of memory."""
+        """Whether some connection is not read from because memory is short."""
         return bool(self._squeezed)
 
     def note(self, holder: Holder, amount: int) -> None:
@@ -74,7 +81,7 @@ class Memory:
             self._press(holder, amount)
 
     def forget(self, holder: Holder) -> None:
-        """`holder` is gone, and all that it held."""
+        """`holder` has ended, and holds nothing any more."""
         self._squeezed.pop(holder, None)
         self.note(holder, 0)
 
@@ -95,13 +102,13 @@ class Memory:
             self._shed()
 
     def _shed(self) -> None:
-        """Cut those that hold the most. What is noted may be more than what there is by now, and is looked up first."""
+        """Cut the largest holders. A noted amount can be out of date, so each holder is asked first."""
         for each in list(self._held):
             self._set(each, each.holds)
         for each, holds in sorted(self._held.items(), key=lambda item: -item[1]):
             if self.total <= self.limit * SHED_TO:
                 break
-            if each not in self._held:  # it ended with another one, by what somebody does who was told of that
+            if each not in self._held:  # a listener that was told of another cut ended it
                 continue
             self._set(each, 0)
             self._squeezed.pop(each, None)

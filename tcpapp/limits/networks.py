@@ -1,8 +1,8 @@
 """
-Networks of addresses, as operators write them (CIDR, RFC 4632 and RFC 4291 section 2.3): who may come in.
+Networks of addresses in CIDR notation (RFC 4632 and RFC 4291 section 2.3): which peers are allowed.
 
-An IPv4-mapped IPv6 address (``::ffff:192.0.2.1``, RFC 4291 section 2.5.5.2), as a socket for both families gives it, is
-the IPv4 address in it, and a network of such addresses is the IPv4 network: ``::ffff:192.0.2.0/120`` is
+An IPv4-mapped IPv6 address (``::ffff:192.0.2.1``, RFC 4291 section 2.5.5.2) comes from a socket for both families. It
+counts as the IPv4 address in it, and a network of such addresses as the IPv4 network: ``::ffff:192.0.2.0/120`` is
 ``192.0.2.0/24``. Peers without an IP address (UNIX sockets) are in no network.
 """
 
@@ -23,19 +23,20 @@ MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 """The IPv4-mapped IPv6 addresses."""
 Place = tuple[int, bytes]
 """
-A network that peers are counted by: the version of IP, and the bits that all its addresses share.
+A network to count peers by: the version of IP, and the bits that all its addresses share.
 
-These are bytes, whose hashes have a seed. A client could choose addresses so that numbers had the same hash.
+These are bytes because hashes of bytes have a secret seed. A client could choose addresses whose numbers have equal
+hashes.
 """
 
 
 def ip_of(address: Any) -> IP | None:
-    """The IP address of a peer's Twisted `address`; `None` where it has none. A zone (``%eth0``) is left out."""
+    """The IP address of a peer's Twisted `address`; `None` without one. A zone (``%eth0``) is left out."""
     host = getattr(address, "host", None)
     return _ip(host) if isinstance(host, str) else None
 
 
-@lru_cache(maxsize=1024)  # each connection asks for its own, twice; who comes often comes from few
+@lru_cache(maxsize=1024)  # each connection asks twice for its own address, and few addresses come often
 def _ip(host: str) -> IP | None:
     try:
         ip = ipaddress.ip_address(host.partition("%")[0])
@@ -45,29 +46,29 @@ def _ip(host: str) -> IP | None:
 
 
 def plain_host(host: str) -> str:
-    """The `host` of an address as it is written for people: an IPv4-mapped IPv6 address as the IPv4 address in it."""
+    """The `host` of an address for people to read: an IPv4-mapped IPv6 address as the IPv4 address in it."""
     return str(_ip(host) or host) if host[:7].lower() == "::ffff:" else host
 
 
 def place_of(ip: IP, bits_ipv4: int, bits_ipv6: int) -> Place:
-    """The network of so many bits that `ip` is in: 32 or 128 bits are the address itself."""
+    """The network of `ip` with this many bits: 32 or 128 bits are the address itself."""
     bits = bits_ipv4 if ip.version == 4 else bits_ipv6
     return ip.version, (int(ip) >> (ip.max_prefixlen - bits)).to_bytes(ip.max_prefixlen // 8, "big")
 
 
 def name_of(ip: IP, bits: int) -> str:
-    """The network of so many bits that `ip` is in, as operators write it: ``192.0.2.0/24``."""
+    """The network of `ip` with this many bits in CIDR notation: ``192.0.2.0/24``."""
     return str(ipaddress.ip_network(f"{ip}/{bits}", strict=False))
 
 
 class Networks:
     """
-    Who may come in, by address: whoever is in `allow` (empty: everyone) and not in `deny`.
+    The allowed peers, by address: every address in `allow` (empty: all addresses) and not in `deny`.
 
-    Each is a network such as ``192.0.2.0/24`` or ``2001:db8::/32``, or an address. A network that is denied stays so
-    where a larger one is allowed, and where a smaller one is. Peers without an IP address may come in.
+    Each entry is a network such as ``192.0.2.0/24`` or ``2001:db8::/32``, or an address. A denied network stays denied,
+    also where `allow` has a larger or a smaller network. Peers without an IP address are allowed.
 
-    Raises `InvalidAddress` for what is no network, also where bits are set behind the mask: ``192.0.2.1/24``.
+    Raises `InvalidAddress` for an entry that is no network, also where bits are set behind the mask: ``192.0.2.1/24``.
     """
 
     def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
@@ -78,7 +79,7 @@ class Networks:
         return bool(self.allow or self.deny)
 
     def admits(self, ip: IP | None) -> bool:
-        """Whether a peer at `ip` may come in."""
+        """Whether a peer at `ip` is allowed."""
         if ip is None:
             return True
         ip = getattr(ip, "ipv4_mapped", None) or ip
@@ -89,7 +90,7 @@ class Networks:
 
 def _network(text: str) -> Network:
     takes = "takes a network or an address, as 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1"
-    if not isinstance(text, str):  # ipaddress takes numbers and packed bytes, too
+    if not isinstance(text, str):  # ipaddress also accepts numbers and packed bytes
         raise InvalidAddress(f"{text!r}: {takes}")
     try:
         network = ipaddress.ip_network(text)
@@ -101,7 +102,7 @@ def _network(text: str) -> Network:
 
 
 def _hint(text: str) -> str:
-    """What was most likely meant: the network that the address is in."""
+    """What was most likely meant: the network of the address."""
     try:
         return f"; did you mean {ipaddress.ip_network(text, strict=False)}?"
     except ValueError:

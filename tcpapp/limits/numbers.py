@@ -67,7 +67,7 @@ def timeout(
 
 
 def choice(default: str, choices: tuple[str, ...], what: str) -> Any:
-    """A field that is one of a few words."""
+    """A field whose value is one of a few words."""
     return field(default=default, metadata={"what": what, "choices": choices})
 
 
@@ -92,11 +92,11 @@ def _line(number: Field[Any]) -> str:
 
 
 def check(numbers: Any, whole: bool) -> None:
-    """Raise `InvalidOption` for a value that is out of its bounds; `whole`: for one that is no `int`, too."""
+    """Raise `InvalidOption` for a value that is out of its bounds; with `whole`, also for a value that is no `int`."""
     for each in fields(numbers):
         value, least, most = getattr(numbers, each.name), each.metadata["least"], each.metadata["most"]
         kinds = (int,) if whole else (int, float)
-        # the comparison with infinity holds for no NaN either, and for an int of any length
+        # the comparison with infinity also fails for NaN, and works for an int of any length
         fits = not isinstance(value, bool) and isinstance(value, kinds) and least <= value < math.inf
         if not fits or (most is not None and value > most):
             kind = "a whole number" if whole else "a number"

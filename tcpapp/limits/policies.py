@@ -1,4 +1,4 @@
-"""What is done where there is a choice."""
+"""Policies: what a server does where more than one reaction is possible."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ __all__ = ["Policies"]
 @dataclass(frozen=True)
 class Policies:
     """
-    What is done where there is a choice: about a peer that is over a limit, what cannot be, and small writes.
+    Policies: the reaction to a peer that is over a limit or to a missing address family, and the sending of small
+    writes.
 
-    Raises `InvalidOption` for what is none.
+    Raises `InvalidOption` for a value that is no choice.
     """
 
     full: str = choice(
         "refuse",
         ("refuse", "reset", "wait"),
-        "who comes when max_connections are open: closed at once, reset, or left waiting in the backlog",
+        "When max_connections is reached: close new connections at once, reset them, or leave them in the backlog",
     )
     crowded: str = choice(
         "refuse",
         ("refuse", "reset"),
-        "who comes when max_per_address or max_per_network are open: closed at once, or reset",
+        "When max_per_address or max_per_network is reached: close new connections at once, or reset them",
     )
     too_fast: str = choice(
         "wait",
         ("wait", "refuse", "reset"),
-        "who sends more than message_rate or byte_rate: read no faster, closed when what came is handled, or reset",
+        "Over message_rate or byte_rate: read no faster, close once the received messages are handled, or reset",
     )
 
     missing_family: str = choice(
         "refuse",
         ("refuse", "skip"),
-        "an endpoint of an address family that this machine does not have, IPv6 say: listen nowhere, or on the others",
+        "When this machine lacks the address family of an endpoint, such as IPv6: listen nowhere, or on the others",
     )
     no_delay: bool = switch(
         True,
-        "small writes: on, they are sent at once (TCP_NODELAY); off, the system may hold each back for some 40 ms",
+        "Send small writes at once (TCP_NODELAY). If off, the system can hold each back for about 40 ms",
     )
 
     def __post_init__(self) -> None:

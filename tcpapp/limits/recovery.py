@@ -1,4 +1,4 @@
-"""How a client comes back."""
+"""Numbers for a client that reconnects."""
 
 from __future__ import annotations
 
@@ -13,59 +13,61 @@ __all__ = ["Recovery"]
 @documented
 @dataclass(frozen=True)
 class Recovery:
-    """How a `Client` comes back, and what may wait meanwhile. Raises `InvalidOption` for what cannot be."""
+    """
+    How a `Client` reconnects, and how much can wait meanwhile. Raises `InvalidOption` for a number out of its range.
+    """
 
     first_wait: float = number(
         2.0,
-        "the longest that the first wait for another attempt may be; each is drawn at random from 0 on (full jitter)",
+        "Wait at most this long before the second round of attempts. Each wait is random, from 0 (full jitter)",
         unit="seconds",
-        why="gRPC's INITIAL_BACKOFF, 1 s, in the mean; thousands that are cut off at once come back over two seconds",
+        why="gRPC's INITIAL_BACKOFF, 1 s, on average; thousands that are cut off at once come back over two seconds",
         least=0.001,
     )
     longest_wait: float = number(
         30.0,
-        "the longest that any wait may be; each may be twice as long as the one before it",
+        "Wait at most this long between rounds of attempts. The bound doubles from wait to wait up to this",
         unit="seconds",
-        why="our choice: all are back within half a minute of the server",
+        why="our choice: all clients are back within half a minute of the server",
         least=0.001,
     )
     healthy_after: float = number(
         10.0,
-        "how long a connection has to be usable, prepared if it is to be, before the next waits begin small again",
+        "Let waits begin small again after a connection was usable for this long (prepared, if there is a prepare)",
         unit="seconds",
-        why="systemd's interval for starts that come too often (StartLimitIntervalSec)",
+        why="systemd's interval for too frequent starts (StartLimitIntervalSec)",
         zero="as soon as it is usable",
     )
     prepare: float = number(
         10.0,
-        "prepare, from a connection that is open to one that may be used",
+        "Wait this long for prepare, from an open connection to a usable one",
         unit="seconds",
-        why="as the TLS handshake has: Netty's handshakeTimeout",
+        why="as for the TLS handshake: Netty's handshakeTimeout",
         zero="no limit",
     )
     max_waiting: float = number(
         1024,
-        "messages that wait for a connection, and messages without a reply that are remembered",
+        "Keep at most this many messages that wait for a connection, and as many messages without a reply",
         unit="messages",
         why="our choice, as max_requests",
     )
     max_waiting_bytes: float = number(
         8 * MIB,
-        "bytes of them",
+        "Keep at most this many bytes of waiting messages",
         unit="bytes",
         why="NATS's reconnect buffer (DefaultReconnectBufSize)",
     )
     retry_percent: float = number(
         20,
-        "of 100 requests, how many may be sent again, over the last ones",
+        "Send at most this many of 100 requests again, counted over the last requests",
         unit="percent",
-        why="Finagle's retry budget: a server that fails is asked a fifth more, and not twice as much",
+        why="Finagle's retry budget: a failing server gets a fifth more requests, and not twice as many",
         least=0,
         most=1000,
     )
     retries_least: float = number(
         10,
-        "how many may be sent again in each second, however few requests there are",
+        "Always allow this many requests a second to be sent again",
         unit="requests a second",
         why="Finagle's minRetriesPerSec",
         least=0,

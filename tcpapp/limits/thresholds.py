@@ -1,7 +1,7 @@
 """
-When a limit is near: told while there is still time to do something, and once for each time that it comes near.
+Alarms for limits that are nearly reached: one alarm each time, while there is still time to react.
 
-It does no I/O, and remembers no more than the limits that are near now.
+It does no I/O, and remembers only the limits that are near now.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ __all__ = ["Alarm", "Tell"]
 
 NEAR = 0.8
 """
-The part of a limit from which on it is near: where the memory of all connections is short, too
+The part of a limit from which on it is near. Memory of all connections counts as short from the same part on
 (`tcpapp.limits.memory_budget`).
 """
 
 LEFT = 0.7
-"""The part at which it has been left behind: below `NEAR`, so that one more or less is not told again and again."""
+"""The part at which a limit is no longer near: below `NEAR`, so that a change by one does not repeat the alarm."""
 
 
 class Tell(Protocol):
-    """Who is told: the limit's name, how many there are, how many there may be, and where, if it is not everywhere."""
+    """
+    A listener: it gets the limit's name, the current number, the limit, and the place if the limit is for one place.
+    """
 
     def __call__(self, name: str, value: int, limit: int, where: str = "") -> None:
         """The limit is near."""
@@ -32,9 +34,9 @@ class Tell(Protocol):
 
 class Alarm:
     """
-    Calls `tell` when a number comes near its limit. A limit of 0 is none, and below 5 there is nothing near to full.
+    Calls `tell` when a number comes near its limit. A limit of 0 is no limit, and limits below 5 have no near state.
 
-    A limit holds in all, or for each place; `where` names it, and is called only if it is told.
+    A limit holds for the whole server, or for each place. `where` names the place, and is called only for an alarm.
     """
 
     def __init__(self, tell: Tell) -> None:
@@ -44,12 +46,12 @@ class Alarm:
     def rose(
         self, name: str, value: int, limit: int, place: Place | None = None, where: Callable[[], str] = lambda: ""
     ) -> None:
-        """There is one more: `value` of `limit`."""
+        """The count of `limit` rose by one, to `value`."""
         if limit * NEAR <= value < limit and (name, place) not in self._near:
             self._near.add((name, place))
             self._tell(name, value, limit, where())
 
     def fell(self, name: str, value: int, limit: int, place: Place | None = None) -> None:
-        """There is one less."""
+        """The count of `limit` fell by one."""
         if value <= limit * LEFT:
             self._near.discard((name, place))

@@ -1,4 +1,4 @@
-"""How long each wait may last."""
+"""How long each wait can last."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ __all__ = ["Timeouts"]
 @documented
 @dataclass(frozen=True)
 class Timeouts:
-    """How long each wait may last, in seconds. Raises `InvalidOption` for a number that cannot be one."""
+    """How long each wait can last, in seconds. Raises `InvalidOption` for a number out of its range."""
 
     connect: float = timeout(
         30.0,
-        "connecting, name look-up included",
-        why="Twisted's connectTCP gives an attempt 30 s; the look-up is not in that",
+        "Give up connecting after this time, name look-up included",
+        why="Twisted's connectTCP gives an attempt 30 s, without the look-up",
         side="client",
     )
     proxy_header: float = timeout(
         5.0,
-        "the PROXY header of a connection, where a server listens for proxies",
-        why="our choice: the specification asks for 3 s at the least, in which a lost packet is sent again (RFC 6298)",
+        "Wait this long for the PROXY header of a connection, where a server listens for proxies",
+        why="our choice: the specification asks for at least 3 s, in which a lost packet is sent again (RFC 6298)",
         side="server",
     )
     tls_handshake: float = timeout(
         10.0,
-        "setting up TLS, once the transport is connected",
+        "Wait this long for the TLS handshake, once the transport is connected",
         why="Netty's handshakeTimeout; ranch has 5 s",
         rule="tls-handshake-timeout",
         overdue="the TLS handshake was not finished in {seconds:g} s",
     )
     first_message: float = timeout(
         60.0,
-        "the first message to a server, of a client that the app has not spoken to first",
-        why="nginx's client_header_timeout, which bounds the first thing that an HTTP client has to say",
+        "Wait this long for the first message of a client, unless the app sends first",
+        why="nginx's client_header_timeout, which bounds the first thing that an HTTP client sends",
         rule="first-message-timeout",
         overdue="no whole message came in the first {seconds:g} s",
         side="server",
     )
     frame: float = timeout(
         60.0,
-        "the rest of a message, once its first byte has come",
-        why="our choice, as first_message: 1 MiB then has to come at 17 KiB a second",
+        "Wait this long for a whole message, from its first byte",
+        why="our choice, as first_message: 1 MiB then has to arrive at 17 KiB a second",
         rule="frame-timeout",
         overdue="a message was not whole {seconds:g} s after its first byte",
     )
     idle: float = timeout(
         600.0,
-        "a server's connection on which nothing passes, either way",
-        why="nginx's proxy_timeout for streams, which counts both ways, too",
+        "Close a server's connection after this long without data in either direction",
+        why="nginx's proxy_timeout for streams, which also counts both directions",
         rule="idle",
         overdue="nothing passed, either way, for {seconds:g} s",
         since="passed",
@@ -59,30 +59,30 @@ class Timeouts:
     )
     idle_read: float = timeout(
         0.0,
-        "a peer that sends nothing",
-        why="our choice: one who only listens is no fault; set it where peers have to go on sending",
+        "Close a connection after this long without data from the peer",
+        why="our choice: a peer that only listens is no fault; set it where peers must keep sending",
         rule="idle",
         overdue="nothing came for {seconds:g} s",
         since="came",
     )
     idle_write: float = timeout(
         0.0,
-        "a peer to whom nothing is sent",
-        why="our choice: one who only tells is no fault; set it where the app has to go on sending",
+        "Close a connection after this long without data to the peer",
+        why="our choice: a peer that only sends is no fault; set it where the app must keep sending",
         rule="idle",
         overdue="nothing was sent for {seconds:g} s",
         since="sent",
     )
     answer: float = timeout(
         60.0,
-        "the app's Deferred, or coroutine, that answers a message",
-        why="nginx's proxy_read_timeout, which bounds how long a backend may think",
+        "Wait this long for the app's Deferred or coroutine to handle a message",
+        why="nginx's proxy_read_timeout, which bounds how long a backend can take",
         rule="answer-timeout",
         overdue="the app had not answered a message after {seconds:g} s",
     )
     blocked: float = timeout(
         1.0,
-        "the process without a turn of its loop, before the log says where it stands (of twistd's service)",
+        "Log where the process is blocked when its event loop stalls for this long (only under twistd)",
         why="our choice: ten times what asyncio's debug mode calls slow, and less than any client here waits",
         zero="no watch",
         side="server",
@@ -90,14 +90,14 @@ class Timeouts:
     )
     max_age: float = timeout(
         0.0,
-        "a connection's life; then what is in hand is finished, and it is closed",
-        why="gRPC's MAX_CONNECTION_AGE: none unless asked for. Set it behind a balancer, so that load spreads anew",
+        "Finish the current work of a connection and close it at this age",
+        why="gRPC's MAX_CONNECTION_AGE: none unless asked for. Behind a load balancer, it spreads load again",
         rule="max-age",
         overdue="it has been open for {seconds:g} s, as long as a connection may be",
     )
     heartbeat: float = timeout(
         60.0,
-        "a peer that sends nothing, before it is sent a heartbeat (where there is one to send)",
+        "Send a heartbeat after this long without data from the peer (where a heartbeat message is set)",
         why="RabbitMQ's heartbeat; NATS pings every 120 s",
         zero="no heartbeat",
         rule="heartbeat-missed",
@@ -106,14 +106,14 @@ class Timeouts:
     )
     keepalive: float = timeout(
         60.0,
-        "a quiet connection, before TCP asks the peer's system whether it is still there",
-        why="our choice: below the minutes after which firewalls forget a connection (RFC 5382: 2 h)",
+        "Send TCP keepalive probes after this long without traffic",
+        why="our choice: shorter than the time after which firewalls forget a connection (minutes; RFC 5382: 2 h)",
         zero="no TCP keepalive",
         most=32767,
     )
     keepalive_interval: float = timeout(
         15.0,
-        "between TCP's further questions (keepalive_count of them)",
+        "Wait this long between TCP keepalive probes (keepalive_count of them)",
         why="Go's default for net.KeepAliveConfig",
         zero="",
         least=1,
@@ -121,44 +121,44 @@ class Timeouts:
     )
     user_timeout: float = timeout(
         120.0,
-        "data that the peer's system does not acknowledge, before TCP gives the connection up",
-        why="our choice: keepalive and its probes together; RFC 5482 describes it, and Linux alone has it",
-        zero="as the system has it",
+        "Give the connection up when the peer's system acknowledges no data for this long",
+        why="our choice: keepalive and its probes together; described in RFC 5482, and only in Linux",
+        zero="as the system sets it",
         most=2_000_000,
     )
     request: float = timeout(
         30.0,
-        "the reply to a request, where the call gives no other",
+        "Wait this long for the reply to a request, unless the call sets its own timeout",
         why="Kafka clients' request.timeout.ms",
     )
     send_progress: float = timeout(
         30.0,
-        "a peer that takes nothing of what waits to be sent",
+        "End a connection whose peer accepts no unsent bytes for this long",
         why="Thousand Island's send_timeout",
         rule="send-stalled",
         overdue="the peer took (next to) nothing in {seconds:g} s",
     )
     half_close: float = timeout(
         30.0,
-        "answers to what a peer sent before it closed its side",
-        why="our choice: as long as send_progress, for a peer that stays; HAProxy has such a timer (client-fin), unset",
+        "Wait this long for the replies to a peer that closed its side",
+        why="our choice: as send_progress, for a peer that stays; HAProxy has such a timer (client-fin), unset",
     )
     grace: float = timeout(
         5.0,
-        "flushing, once close() is called; then the connection is cut",
-        why="our choice: nginx's lingering_timeout is 5 s, and bounds the reading side of the same moment",
+        "Cut a connection that is not flushed this long after close()",
+        why="our choice: nginx's lingering_timeout is 5 s, and bounds reading at the same moment",
         zero="cut at once",
     )
     drain: float = timeout(
         15.0,
-        "finishing what is in hand when the server stops; then the rest is cut",
+        "Let connections finish their work for this long when the server stops, then cut the rest",
         why="Thousand Island's shutdown_timeout",
         zero="cut at once",
     )
     drain_jitter: float = timeout(
         5.0,
-        "within which connections are told that the server stops, at random, where they are many",
-        why="our choice: a third of drain; Envoy spreads its drains, too, so that clients do not all come back at once",
+        "Spread the closing of many connections at random over this time when the server stops",
+        why="our choice: a third of drain; Envoy also spreads its drains, so that clients do not all come back at once",
         zero="all at once",
         side="server",
     )

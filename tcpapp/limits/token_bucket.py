@@ -1,4 +1,4 @@
-"""How fast something may come: a token bucket (RFC 2697), which holds nobody back itself."""
+"""A token bucket (RFC 2697): how fast something can arrive. It holds nothing back itself."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ __all__ = ["Pace"]
 
 class Pace:
     """
-    So many a second (`rate`), and as many at once after a quiet second; 0: any number.
+    A token bucket: `rate` items a second, and as many at once after a quiet second. 0 is no limit.
 
-    It says how long to wait, or how many may come now. Those who come all the same are reckoned up, and the wait is the
-    longer.
+    It says how long to wait, or how many items can come now. Items that come too early are counted, and make the next
+    wait longer.
     """
 
     __slots__ = ("_at", "_credit", "rate")
@@ -21,19 +21,21 @@ class Pace:
         self._at = 0.0
 
     def wait(self, now: float, count: int = 1) -> float:
-        """So many more came at `now` (seconds): how many seconds are to pass before the next one; 0.0 if none."""
+        """
+        Count `count` more items at `now` (seconds). Returns the seconds to wait before the next one; 0.0 for no wait.
+        """
         if not self.rate:
             return 0.0
         self._credit = self.credit(now) - count
         return self.until_next()
 
     def credit(self, now: float) -> float:
-        """How many may come at `now`."""
+        """How many items can come at `now`."""
         passed = max(0.0, now - self._at)  # a clock that is set back gives no credit
         self._at = now
         self._credit = min(self.rate, self._credit + passed * self.rate)
         return self._credit
 
     def until_next(self, count: int = 1) -> float:
-        """How many seconds are to pass before the next one may come, or `count`, from when it was last asked."""
+        """Seconds from the last call until the next item can come, or the next `count` items."""
         return max(0.0, (count - self._credit) / self.rate)

@@ -1,8 +1,8 @@
 """
-Lines that the log could not take: its disk is full, or nobody reads its pipe.
+Counts lines that the log could not write: its disk is full, or nobody reads its pipe.
 
-Twisted goes on without a word then, and so does a server: to serve is more than to tell. But that lines are missing has
-to be known, so they are counted, and told as soon as the log takes lines again.
+Twisted then goes on without the lines, and so does a server, because serving matters more than logging. But an operator
+must learn that lines are missing. So the lines are counted, and reported as soon as the log can be written again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tcpapp.spec import line_of
 __all__ = ["LostLines"]
 
 TRY_AGAIN = 1.0
-"""Seconds after a line was lost until the log is tried with another."""
+"""Seconds after a lost line until another line is tried."""
 
 _log = Logger(namespace="tcpapp")
 
@@ -26,9 +26,9 @@ _log = Logger(namespace="tcpapp")
 @implementer(ILogObserver)
 class LostLines:
     """
-    An observer of Twisted's log that counts what the others could not take: `count`, in all.
+    An observer of Twisted's log that counts the lines that other observers could not write: `count`, in total.
 
-    While some are to be told of, a line a second is tried, on `clock`; those lines are not counted.
+    While lost lines are to be reported, it tries a line a second on `clock`; those lines are not counted.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -40,18 +40,18 @@ class LostLines:
         self.count = 0
 
     def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         globalLogPublisher.addObserver(self)
 
     def stop(self) -> None:
-        """Listen no more; no timer is left."""
+        """Stop listening; no timer is left."""
         globalLogPublisher.removeObserver(self)
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Twisted tells every other observer of one that failed."""
+        """Count a failure of another observer. Twisted calls it."""
         if event.get("log_namespace") == "twisted.logger._observer" and "log_failure" in event:
             self.count += not self._telling
             self._untold += not self._telling
@@ -61,9 +61,9 @@ class LostLines:
                 self._timer = self._clock.callLater(TRY_AGAIN, self._tell)
 
     def _tell(self) -> None:
-        """Tell it in a line, which may be lost in turn: then it is tried later."""
+        """Report the lost lines in a line. If that line is lost too, it is tried later."""
         self._timer = None
         self._telling = True
-        _log.warn("the log could not take {count} line(s): {error}", count=self._untold, error=self._error)
-        if self._telling:  # it was not lost
+        _log.warn("the log could not write {count} line(s): {error}", count=self._untold, error=self._error)
+        if self._telling:  # the line was not lost
             self._telling, self._untold = False, 0

@@ -1,9 +1,9 @@
 """
-Whether the reactor goes round, and where it stands when it does not.
+The event loop monitor: whether the reactor runs, and where the main thread is when it does not.
 
-An app that blocks (a slow query, a loop without end) blocks everyone: no message is read, no timer fires, no signal is
-heard. The reactor notes that it goes round; a thread beside it looks, and says where the main thread stands where it
-has not gone round for too long. It costs nothing for a message.
+An app that blocks (a slow query, an endless loop) blocks all clients: no message is read, no timer fires, no signal is
+handled. The reactor records that it runs. A thread watches the record, and reports where the main thread is when the
+reactor has not run for too long. This costs nothing per message.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from twisted.logger import Logger
 __all__ = ["LoopWatch"]
 
 LOOKS = 4
-"""How often it is looked in the time that a blockage may last: one is told of no later than a quarter of it after."""
+"""Checks within the longest allowed stall: a stall is reported at most a quarter of that time late."""
 
 DEEPEST = 8
-"""Calls of the stack that are told: the last ones, which is where it stands."""
+"""Calls of the stack that are logged: the last ones, which show where the thread is."""
 
 _log = Logger(namespace="tcpapp")
 
@@ -35,10 +35,10 @@ def _where_the_main_thread_stands() -> FrameType | None:
 
 class LoopWatch:
     """
-    Watches `reactor`: `blocked` seconds (0: any number) without a turn are told of, once for each blockage.
+    Watches `reactor`: a turn that takes longer than `blocked` seconds (0: no limit) is reported, once for each stall.
 
-    `lag` is how late the last turn was that was asked for, and `most` the latest there was, in seconds. The warning
-    comes through the reactor, so when it goes round again; a process that never does is for its manager's watchdog.
+    `lag` is the delay of the last timer and `most` the longest delay so far, in seconds. The warning is logged through
+    the reactor, so after the stall. A process that stalls for ever is the business of its manager's watchdog.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class LoopWatch:
 
     @property
     def interval(self) -> float:
-        """Every how many seconds the reactor is to go round."""
+        """The interval in seconds at which the reactor records that it runs."""
         return self._blocked / LOOKS
 
     def start(self) -> None:
-        """Watch. Nothing is done where any blockage may last, or it watches already."""
+        """Watch. Does nothing if no stall is reported, or if it watches already."""
         if self._blocked and self._thread is None:
             self._turn = self._reactor.seconds()
             self._beats.start(self.interval, now=False)
@@ -75,7 +75,7 @@ class LoopWatch:
             self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more; no timer is left, and no thread."""
+        """Stop watching; no timer and no thread is left."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._beats.stop()
@@ -83,7 +83,7 @@ class LoopWatch:
             thread.join()
 
     def look(self) -> None:
-        """Say where the main thread stands, if the reactor has not gone round for too long. Any thread may call it."""
+        """Report where the main thread is, if the reactor has not run for too long. Any thread can call it."""
         since = self._reactor.seconds() - self._turn
         if since < self._blocked or self._told:
             return
@@ -100,8 +100,8 @@ class LoopWatch:
 
     def _tell(self, stack: str) -> None:
         _log.warn(
-            "nothing was done for more than {seconds:g} s (blocked): the main thread stood here, and held up everyone\n"
-            "{stack}",
+            "the event loop stalled for more than {seconds:g} s (blocked): the main thread was here, and all clients "
+            "waited\n{stack}",
             seconds=self._blocked,
             stack=stack,
         )

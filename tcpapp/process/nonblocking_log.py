@@ -1,15 +1,15 @@
 """
-A log that nobody reads holds nobody up.
+A log stream that never blocks, also when nobody reads it.
 
-A program in a container, or before ``| tee``, logs to a pipe. Where its reader stands still, the pipe is full after
-64 KiB, and the next write waits, and every client with it. Here such a write raises, and the line is lost: `LostLines`
-counts it, and says so when there is room again.
+A program in a container, or before ``| tee``, logs to a pipe. When its reader stops, the pipe is full after 64 KiB. The
+next write then blocks, and every client waits. Here such a write raises, and the line is lost. `LostLines` counts it,
+and says so when there is room again.
 
-The descriptor is shared with other processes, so it is not made non-blocking: its flags are theirs as well.
+The descriptor stays in blocking mode, because other processes share it and its flags.
 
 ========================== =========================================================================================
-a pipe, or a terminal      is opened anew (``/proc/self/fd``), which gives flags of its own
-a socket                   each write says that it does not wait (``MSG_DONTWAIT``)
+a pipe, or a terminal      is opened again (``/proc/self/fd``), which gives it its own flags
+a socket                   each write asks not to block (``MSG_DONTWAIT``)
 one that cannot be opened  is asked before each write, of no more than `PIPE_BUF` bytes: so many find room where any do.
 anew                       A process that fills the pipe between the two can hold this one up
 ========================== =========================================================================================
@@ -34,18 +34,18 @@ from typing_extensions import override
 __all__ = ["LogStream", "tell", "without_blocking"]
 
 AGAIN = "/proc/self/fd/{}"
-"""Where Linux opens anew what a descriptor is of."""
+"""Where Linux opens the file of a descriptor again."""
 
 Write = Callable[[bytes], int]
-"""Writes what finds room, and returns how many bytes did."""
+"""Writes as many bytes as there is room for, and returns their number."""
 
 
 class LogStream(io.TextIOBase):
     """
-    What `stream` writes to, written to without waiting, and without a buffer.
+    Writes to what `stream` writes to, without blocking and without a buffer.
 
-    `write` raises `BlockingIOError` where nothing of the text found room. Of one that found some, the rest is written
-    before any other: a line is whole, or not there. Threads may share it.
+    `write` raises `BlockingIOError` when there is room for no part of the text. When there is room for a part, the rest
+    is written before any other text. So a line is whole, or it is missing. Threads can share the stream.
     """
 
     def __init__(self, stream: Any, write: Write, end: Callable[[], object]) -> None:
@@ -53,16 +53,16 @@ class LogStream(io.TextIOBase):
         self._write = write
         self._end = end
         self._rest = b""
-        self._lock = RLock()  # a signal's handler may log while a line is written
+        self._lock = RLock()  # a signal's handler can log while a line is written
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # typeshed has it as an attribute
-        """That of `stream`."""
+    def encoding(self) -> str:  # type: ignore[override] # typeshed has it as an attribute
+        """The encoding of `stream`."""
         return str(self._stream.encoding)
 
     @override
     def fileno(self) -> int:
-        """That of `stream`."""
+        """The descriptor of `stream`."""
         return int(self._stream.fileno())
 
     @override
@@ -72,7 +72,7 @@ class LogStream(io.TextIOBase):
 
     @override
     def writable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     @override
@@ -83,7 +83,7 @@ class LogStream(io.TextIOBase):
             self.flush()
             written = 0 if self._rest else self._write(data)
             if data and not written:
-                raise BlockingIOError(errno.EAGAIN, "nobody reads the log, which is full")
+                raise BlockingIOError(errno.EAGAIN, "the log is full: its reader does not read")
             self._rest += data[written:]
         return len(text)
 
@@ -96,17 +96,20 @@ class LogStream(io.TextIOBase):
 
     @override
     def close(self) -> None:
-        """Give back what it writes with; `stream` stays open."""
+        """Close the descriptor it writes with; `stream` stays open."""
         if not self.closed:
             super().close()
             self._end()
 
 
 def without_blocking(stream: Any) -> Any:
-    """`stream`, written to without waiting, where it is a pipe, a socket or a terminal; else as it is, as files are."""
+    """
+    `stream`, written to without blocking, if it is a pipe, a socket or a terminal. Other streams, such as files, are
+    returned as they are.
+    """
     try:
         mode = os.fstat(stream.fileno()).st_mode
-    except (AttributeError, OSError, ValueError):  # there is none, or it is of no descriptor, or closed
+    except (AttributeError, OSError, ValueError):  # there is no stream, or it has no descriptor, or it is closed
         return stream
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stream.isatty()):
         return stream
@@ -115,7 +118,7 @@ def without_blocking(stream: Any) -> Any:
 
 
 def tell(text: str) -> None:
-    """Write this line on the real stderr (twistd puts its log in the place of the other), unless nobody reads that."""
+    """Write this line on the real stderr, unless nobody reads that. (twistd replaces `sys.stderr` by its log.)"""
     stream = without_blocking(sys.__stderr__)
     if stream is not None:
         with suppress(BlockingIOError):
@@ -124,13 +127,13 @@ def tell(text: str) -> None:
 
 
 def _ways_of(descriptor: int, mode: int) -> tuple[Write, Callable[[], object]]:
-    """How what `descriptor` is of is written to, and what is to be called in the end."""
+    """How to write to the file of `descriptor` without blocking, and what to call at the end."""
     if stat.S_ISSOCK(mode):
         sending = socket.socket(fileno=os.dup(descriptor))
         return lambda data: _so_far(lambda: sending.send(data, socket.MSG_DONTWAIT)), sending.close
     try:
         again = os.open(AGAIN.format(descriptor), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:  # there is no such folder, or the pipe is another user's
+    except OSError:  # there is no such folder, or the pipe belongs to another user
         return lambda data: _polled(descriptor, data), lambda: None
     return lambda data: _so_far(lambda: os.write(again, data)), lambda: os.close(again)
 

@@ -1,7 +1,7 @@
 """
-What systemd is told of a service of ``Type=notify``: datagrams on the socket that it names (sd_notify(3)).
+Notifications to systemd for a service of ``Type=notify``: datagrams on the socket that it names (sd_notify(3)).
 
-Telling never harms the service: where nobody listens, nothing is told.
+A notification never harms the service: where nothing listens, nothing is sent.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Systemd:
     """
     The service manager, as ``environ`` describes it.
 
-    `watchdog` is every how many seconds it wants to hear that the service lives: half of what it was given, as
-    sd_watchdog_enabled(3) advises; 0.0 where it does not.
+    `watchdog` is the interval in seconds at which it wants to hear from the service: half of the given time, as
+    sd_watchdog_enabled(3) advises. It is 0.0 without a watchdog.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -28,15 +28,15 @@ class Systemd:
         self.watchdog = self._half_of_watchdog(environ) if self._address else 0.0
 
     def __bool__(self) -> bool:
-        """Whether there is one that listens."""
+        """Whether a service manager listens."""
         return bool(self._address)
 
     def ready(self, status: str) -> None:
-        """The service serves, or does again; `status` is a line for people."""
+        """The service serves, or serves again; `status` is a line for people."""
         self._tell("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """The service reads its configuration anew; `ready` follows."""
+        """The service reads its configuration again; `ready` follows."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, status: str) -> None:
@@ -44,7 +44,7 @@ class Systemd:
         self._tell("STOPPING=1", f"STATUS={status}")
 
     def alive(self) -> None:
-        """The service lives."""
+        """The service is alive."""
         self._tell("WATCHDOG=1")
 
     def _tell(self, *lines: str) -> None:

@@ -1,9 +1,9 @@
 """
-The service as a process: what twistd runs, what signals do to it, what its manager is told.
+The service as a process: what twistd runs, its signals, and its notifications to the service manager.
 
 ========= ==================================================================================================
-SIGTERM   drain, and exit with 0; a second one cuts what still drains. SIGINT (Ctrl-C) is the same
-SIGHUP    read the options file and the environment anew, and the certificates; what is wrong changes nothing
+SIGTERM   drain, and exit with 0; a second one cuts open connections. SIGINT (Ctrl-C) is the same
+SIGHUP    reload the options file, the environment and the certificates; an error changes nothing
 ========= ==================================================================================================
 """
 
@@ -45,13 +45,13 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 """The signals that stop the service."""
 
 RESERVE = 100
-"""Descriptors for all but connections: logs, ports, pipes, what the app opens. Our choice; nginx advises no number."""
+"""Descriptors for all but connections: logs, ports, pipes, files of the app. Our choice; nginx advises no number."""
 
 _log = Logger(namespace="tcpapp")
 
 
 class Configured(Protocol):
-    """Whose service it is: the options, which can be looked at again."""
+    """The owner of the configuration of a service: the options, which can be read again."""
 
     parent: Any
     checked: Checked
@@ -61,17 +61,17 @@ class Configured(Protocol):
 
     @property
     def command(self) -> str:
-        """What the command is called."""
+        """The name of the command."""
         ...
 
     def look(self) -> Checked:
-        """What holds now. Raises `Problems`."""
+        """The current configuration. Raises `Problems`."""
         ...
 
 
 class TwistdService(MessageService):
     """
-    The service as twistd runs it: one line and a non-zero exit where it cannot listen, and orderly ends.
+    The service that twistd runs: one line and a non-zero exit if it cannot listen, and an orderly end.
 
     Twisted's own handler of SIGTERM would end a drained process by the signal, as if it had been killed.
     """
@@ -91,7 +91,7 @@ class TwistdService(MessageService):
 
     def privilegedStartService(self) -> None:
         """Listen, or end the program. twistd calls it."""
-        self._take_signals()  # who sees it listen may stop it, though the reactor does not run yet
+        self._take_signals()  # a client that sees the open port can stop the service before the reactor runs
         for doubt in [*self._options.doubts, *switched_off(self._options.checked.given)]:
             _log.warn("{doubt}", doubt=doubt)
         self._fit_descriptors()
@@ -104,22 +104,25 @@ class TwistdService(MessageService):
             _leave(f"twistd {self._command}: {told}")
 
     def _clean_up(self, message: str) -> None:
-        """What twistd leaves undone on this way out: files of its own and ours, and telling who waits for a daemon."""
-        self._reactor.iterate(0)  # which does not run yet, so that the ports that could be opened are closed here
+        """
+        Do what twistd leaves out on this way to exit: remove its files and ours, and tell a parent that waits for the
+        daemon.
+        """
+        self._reactor.iterate(0)  # the reactor does not run yet, so the ports that could be opened are closed here
         if self._twistd.get("pidfile"):
             Path(self._twistd["pidfile"]).unlink(missing_ok=True)
         if self._twistd.get("statusPipe") is not None:
             os.write(self._twistd["statusPipe"], f"1 {message}".encode("ascii", "backslashreplace")[:100])
 
     def info(self) -> Info:
-        """What is to be known of it now, how late its loop goes round, and what the log could not take."""
+        """The state of the server now, with the delays of its event loop and the number of lost log lines."""
         watch, lost_lines = self._watch, self._lost_lines.count
         return replace(super().info(), lag=watch.lag, most_lag=watch.most, lost_lines=lost_lines)
 
     def startService(self) -> None:
         """Serve. twistd calls it."""
         super().startService()
-        # As the reactor starts, Twisted installs handlers of its own; a signal that comes then waits for ours.
+        # As the reactor starts, Twisted installs its own handlers; a signal that arrives then waits for ours.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         self._reactor.callWhenRunning(self._take_signals)
         self._reactor.callWhenRunning(self._serves)
@@ -134,7 +137,7 @@ class TwistdService(MessageService):
     def _rest(self, result: Any) -> Any:
         self._watch.stop()
         self._lost_lines.stop()
-        if self._alive.running:  # it lived while it drained, and was to be believed to
+        if self._alive.running:  # the watchdog must hear of the service until it has drained
             self._alive.stop()
         return result
 
@@ -169,14 +172,14 @@ class TwistdService(MessageService):
             self._reactor.stop()
 
     def _fit_descriptors(self) -> None:
-        """Have no more connections than there can be descriptors for."""
+        """Lower the limit of connections to the number of descriptors that the process can have."""
         limits = self.factory.settings.limits
         most = raise_descriptor_limit(limits.max_connections)
         if most < limits.max_connections:
             self.factory.change(max_connections=most)
 
     def reload(self) -> None:
-        """Read the configuration anew. What can change while it runs changes; where anything is wrong, nothing does."""
+        """Read the configuration again. Changeable settings change while it runs; on any error, nothing changes."""
         self._systemd.reloading()
         try:
             self._take_over(self._options.look())
@@ -188,25 +191,25 @@ class TwistdService(MessageService):
         self._serves()
 
     def _take_over(self, checked: Checked) -> None:
-        """Have everything of this configuration hold that can change while it runs."""
+        """Apply everything of this configuration that can change while it runs."""
         before, self._options.checked = self._options.checked, checked
         self.factory.change(**{name: checked.arguments[name] for name in CHANGEABLE})
         self._fit_descriptors()
         for name, option in OPTIONS.items():
             if option.fixed and before.texts(name) != checked.texts(name):
                 place = checked.place(name) or before.place(name)
-                _log.warn("{place} is not changed: that takes a new start", place=place)
+                _log.warn("{place} is not changed: it needs a restart", place=place)
         for line in switched_off(checked.given):
             _log.warn("{line}", line=line)
         self.reload_certificates()
-        _log.info("reloaded: limits, timeouts, policies and networks are as they stand now")
+        _log.info("reloaded: limits, timeouts, policies and networks")
 
 
 def leave_to_stay() -> None:
     """
-    Have Python's collector look no more through what the process is made of, which stays as long as it does.
+    Exclude the objects of the process that stay for its lifetime from Python's garbage collector.
 
-    A full pass through it held the loop for 16 ms, now and then; what comes later is looked through as ever.
+    A full collection of them blocked the loop for 16 ms, now and then. Later objects are collected as before.
     """
     gc.collect()
     gc.freeze()
@@ -214,9 +217,9 @@ def leave_to_stay() -> None:
 
 def run_on_monotonic_time(reactor: Any) -> None:
     """
-    Have `reactor` reckon its timers by a clock that is never set (Twisted's is the wall clock, twisted#2424).
+    Make `reactor` use a monotonic clock for its timers. (Twisted uses the wall clock, which can be set; twisted#2424.)
 
-    It is left as it is where it runs, or has timers already.
+    A reactor that runs, or has timers already, is left as it is.
     """
     if not getattr(reactor, "running", False) and not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
@@ -224,9 +227,9 @@ def run_on_monotonic_time(reactor: Any) -> None:
 
 def raise_descriptor_limit(connections: int) -> int:
     """
-    Have the system allow descriptors for so many connections. Returns for how many it does, and warns if not for all.
+    Raise the limit of descriptors for this many connections. Returns how many it can serve, and warns if that is fewer.
 
-    Where there are hardly any, half of them are for connections.
+    If there are hardly any descriptors, half of them are for connections.
     """
     needed = connections + RESERVE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -237,8 +240,9 @@ def raise_descriptor_limit(connections: int) -> int:
     most = min(connections, max(reached - RESERVE, reached // 2))
     if most < connections:
         _log.warn(
-            "max_connections is {connections}, and this process may have {reached} descriptors, some of which it needs "
-            "for other things: it will be {most}; raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower it",
+            "max_connections is {connections}, but this process can have only {reached} descriptors and needs some for "
+            "other things: max_connections becomes {most}; raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower "
+            "max_connections",
             connections=connections,
             reached=reached,
             most=most,

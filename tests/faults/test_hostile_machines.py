@@ -66,7 +66,7 @@ def app(message, connection):
 def test_descriptors_run_out(run: Run, app: Any) -> None:
     """Whoever comes then is closed, counted, and told of once a second at the most; when there are some, it goes on."""
     process = run("--listen", TCP, *app(HOARDER), preexec_fn=limited("resource.RLIMIT_NOFILE, (64, 256)"))
-    process.line(r"max_connections is 1000, and this process may have 256 descriptors, .* it will be 156")
+    process.line(r"max_connections is 1000, but this process can have only 256 descriptors .* becomes 156")
     port = process.port()
     with dial(port) as healthy:
         served(healthy, b"take all there are")
@@ -115,7 +115,7 @@ def test_log_that_cannot_be_written(run: Run, app: Any, tmp_path: Path) -> None:
         for _ in range(5):
             served(healthy, b"lost")
         served(healthy, b"have room")
-        while not (told := re.search(r"the log could not take (\d+) line\(s\): \[Errno \d+\] \S", log.read_text())):
+        while not (told := re.search(r"the log could not write (\d+) line\(s\): \[Errno \d+\] \S", log.read_text())):
             served(healthy, b"after")
     assert int(told[1]) >= 5
     assert "said b'before'" in log.read_text()
@@ -167,7 +167,7 @@ def hold_up(log: Unread) -> None:
         served(healthy)
         lost = 0
         while lost < 1000:
-            lost += log.until(rb"the log could not take (\d+) line\(s\): .*nobody reads the log")
+            lost += log.until(rb"the log could not write (\d+) line\(s\): .*the log is full")
         assert lost < 1600
         for _ in range(2):
             served(healthy, b"talk")
@@ -238,7 +238,7 @@ def test_app_that_blocks(run: Run, app: Any) -> None:
     port = process.port()
     with dial(port) as client, dial(port) as healthy:
         client.sendall(b"compute\n")
-        process.line(r"nothing was done for more than 0\.5 s \(blocked\)")
+        process.line(r"the event loop stalled for more than 0\.5 s \(blocked\)")
         process.line("in compute")
         assert hear(client, 8) == b"compute\n"
         served(healthy)
@@ -494,7 +494,7 @@ def test_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path: Path
             served(healthy)
             with dial(ports[0]) as denied, pytest.raises(ConnectionResetError):
                 denied.recv(1)
-            process.line(r"refused 127\.0\.0\.1:\d+: its network may not come in")
+            process.line(r"refused 127\.0\.0\.1:\d+: its network is not allowed")
             with socket.create_connection(("127.0.0.1", ports[0]), SECONDS, ("127.128.0.1", 0)) as mapped:
                 served(mapped)
             served(healthy)

@@ -214,7 +214,7 @@ def test_the_units_serve(kind: str, launched: Launched, tmp_path: Path) -> None:
     check = launched.run("ExecStartPre")
     code, out, err = check.end()
     assert (code, err) == (0, "")
-    assert re.search("the configuration is good; sockets that are handed over could not be looked at: ", out)
+    assert re.search("the configuration is good; sockets that are handed over could not be checked: ", out)
 
     port = launched.socket.getsockname()[1]
     early = dial(port)

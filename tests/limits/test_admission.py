@@ -110,7 +110,7 @@ def test_limits_and_networks_change_while_it_runs():
             Refusal("max-per-network", 2, 2),
             "2 connections from its network are open, which is the limit (max_per_network)",
         ),
-        (Refusal("network-denied"), "its network may not come in"),
+        (Refusal("network-denied"), "its network is not allowed"),
     ],
 )
 def test_a_refusal_says_why(refusal, text):

@@ -1,4 +1,4 @@
-"""Lines that the log could not take are counted, and told once it takes lines again."""
+"""Lines that the log could not write are counted, and told once it takes lines again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_they_are_told_when_the_log_takes_lines_again(log: Any, logged_errors: A
     log.full = False
     say("after")
     clock.advance(1)
-    assert log.lines == ["before", "after", "the log could not take 3 line(s): [Errno 28] No space left on device"]
+    assert log.lines == ["before", "after", "the log could not write 3 line(s): [Errno 28] No space left on device"]
     assert (lost.count, clock.getDelayedCalls()) == (3, [])
     assert len(logged_errors.take()) == 4  # Twisted tells every other observer of them, and so this test
     lost.stop()

@@ -42,7 +42,7 @@ def test_a_blockage_is_told_of_once_with_where_it_stands(said: list[str]) -> Non
         reactor.advance(0)
         assert len(said) == count
         reactor.pump([0.25] * 4)
-    assert "nothing was done for more than 1 s (blocked)" in said[0]
+    assert "the event loop stalled for more than 1 s (blocked)" in said[0]
     assert "in here" in said[0]
     watch.stop()
     assert reactor.getDelayedCalls() == []

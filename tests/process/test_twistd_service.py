@@ -224,7 +224,7 @@ def test_a_hang_up_has_it_read_its_file_anew(file: Path, said: list[str]) -> Non
     assert service.factory.admission.limits is settings.limits
     assert service.factory.admission.networks is settings.networks
     assert service.factory.doors.pace.rate == 7
-    assert said == ["reloaded: limits, timeouts, policies and networks are as they stand now"]
+    assert said == ["reloaded: limits, timeouts, policies and networks"]
 
 
 def test_a_file_that_is_wrong_changes_nothing(file: Path, said: list[str]) -> None:
@@ -250,10 +250,10 @@ def test_what_cannot_change_while_it_runs_is_told(file: Path, said: list[str]) -
     file.write_text('app = "upper"\nlisten = ["tcp:0"]\nidle = 0')
     service.reload()
     assert said == [
-        f"{file}: listen is not changed: that takes a new start",
-        f"{file}: app is not changed: that takes a new start",
-        f"{file}: idle=0: no limit (a server's connection on which nothing passes, either way)",
-        "reloaded: limits, timeouts, policies and networks are as they stand now",
+        f"{file}: listen is not changed: it needs a restart",
+        f"{file}: app is not changed: it needs a restart",
+        f"{file}: idle=0: no limit (Close a server's connection after this long without data in either direction)",
+        "reloaded: limits, timeouts, policies and networks",
     ]
 
 
@@ -263,7 +263,7 @@ def test_what_cannot_change_is_told_by_the_name_it_had(file: Path, said: list[st
     service = service_on(words=(f"--config={file}", "--framing=line"))
     file.write_text("")
     service.reload()
-    assert said[0] == f"{file}: heartbeat-message is not changed: that takes a new start"
+    assert said[0] == f"{file}: heartbeat-message is not changed: it needs a restart"
 
 
 def test_a_reload_that_fails_in_any_way_leaves_the_service_as_it_was(
@@ -289,8 +289,8 @@ def test_what_is_switched_off_is_told_at_the_start(said: list[str], monkeypatch:
     service.privilegedStartService()
     assert said == [
         "TCPAPP_MAX_CONNECTION: there is no such variable; did you mean 'TCPAPP_MAX_CONNECTIONS'?",
-        "--idle=0: no limit (a server's connection on which nothing passes, either way)",
-        "--request=0: no limit (the reply to a request, where the call gives no other)",
+        "--idle=0: no limit (Close a server's connection after this long without data in either direction)",
+        "--request=0: no limit (Wait this long for the reply to a request, unless the call sets its own timeout)",
     ]
 
 

@@ -1,5 +1,5 @@
 """
-What an operator may set, from where it comes, and whether it can be.
+The settings of an operator: the options, their sources, and their checks.
 
 ::
 

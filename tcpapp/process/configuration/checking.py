@@ -1,4 +1,4 @@
-"""From the texts that were given to what is served; or all that is wrong with them."""
+"""From the given texts to what is served, or to all errors in them."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Checked:
 
     @property
     def troubles(self) -> list[str]:
-        """A line for each file of certificates that is not right, and that the endpoints can do without."""
+        """A line for each faulty certificate file that the endpoints can do without."""
         return [line for each in self.endpoints for line in getattr(each, "troubles", ())]
 
     def place(self, name: str) -> str:
-        """What an option is called where it was given; the empty text where it was not."""
+        """The name of an option in its source; the empty text for an option that was not given."""
         return self.given[name].place if name in self.given else ""
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -55,16 +55,16 @@ class Checked:
 
 def check(given: Mapping[str, Given], reactor: Any, folder: str = "") -> Checked:
     """
-    What these texts make, with the defaults for all that is not `given`.
+    The configuration that these texts make, with defaults for all options that are not in `given`.
 
-    Paths are relative to `folder`, where apps are imported from, too; without one, to the current directory. Raises
-    `Problems` with all that is wrong. Certificates are read and the app is imported, and nothing is opened.
+    Paths are relative to `folder`, or without one to the current directory. Apps are imported from there, too. Raises
+    `Problems` with all errors. Certificates are read and the app is imported, and nothing is opened.
     """
     return _Check(given, reactor, folder).all()
 
 
 class _Check:
-    """One look at a configuration, and what was found to be wrong with it."""
+    """One check of a configuration, and the errors found by it."""
 
     def __init__(self, given: Mapping[str, Given], reactor: Any, folder: str) -> None:
         self.given = given
@@ -95,16 +95,16 @@ class _Check:
                     self.values[option.name] = option.reads(texts, self.around)
 
     def text(self, name: str) -> str:
-        """What an option was given, or its default."""
+        """The given text of an option, or its default."""
         return self.given[name].text if name in self.given else OPTIONS[name].default
 
     def place(self, name: str) -> str:
-        """What an option is called where it was given."""
+        """The name of an option in its source."""
         return self.given[name].place if name in self.given else f"--{name}"
 
     @contextmanager
     def naming(self, name: str) -> Iterator[None]:
-        """Note what is said of a value, beginning with the place where it was given."""
+        """Note an error of a value, after the name of the option in its source."""
         try:
             yield
         except TcpAppError as error:
@@ -113,7 +113,7 @@ class _Check:
             self.problems += [f"{self.place(name)}: {text}" for text in problems.texts]
 
     def policies(self) -> Policies:
-        """What is done where there is a choice."""
+        """The policies."""
         chosen: dict[str, Any] = {}
         for field in set_by_options(Policies):
             option = OPTIONS[option_of(field)]
@@ -156,14 +156,14 @@ class _Check:
         """What is said of fields, said of the options by the names that they have where they were given."""
         for field in set_by_options(kind):
             option = option_of(field)
-            # a rule for two numbers may name one that was not given, and is as it is by default
+            # a rule for two numbers can name one that was not given, and that has its default
             place = self.place(option) if option in self.given else f"the default of --{option}"
             text = re.sub(rf"\b{field.name}\b", place.replace("\\", r"\\"), text)
         return text
 
 
 def _with(name: str, value: Any) -> dict[str, Any]:
-    """What goes with a number for it to be looked at by itself: the other mark of the two that depend on each other."""
+    """The number to check another number with: some numbers depend on each other in pairs."""
     if name == "inbox_high":
         return {"inbox_low": max(0, min(value, Limits().inbox_low))}
     return {"inbox_high": max(value, Limits().inbox_high)} if name == "inbox_low" else {}

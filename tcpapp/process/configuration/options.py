@@ -1,4 +1,4 @@
-"""Every option: its name on the command line, its default, what it means, and where it stands in an options file."""
+"""Every option: its name on the command line, its default, its meaning, and its place in an options file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 WORDS = {True: "on", False: "off"}
 SWITCH = {word: value for value, word in WORDS.items()}
-"""What an option that is on or off is given."""
+"""The words that an on/off option takes."""
 
 
 NOTHING_GIVEN = ("all", "none", "this machine")
@@ -34,7 +34,7 @@ NOTHING_GIVEN = ("all", "none", "this machine")
 @dataclass(frozen=True)
 class Option:
     """
-    One option. `section` is the table of an options file that it belongs to, the empty text for none.
+    One option. `section` is its table in an options file, or the empty text.
 
     - `reads`: makes its value of its texts; the options above it in `GROUPS` are read before it. `None` for a number or
       a policy, which its `field` describes.
@@ -67,7 +67,7 @@ class Option:
 
 
 def option_of(field: Field[Any]) -> str:
-    """What the command line calls a number, or a policy."""
+    """The name of a number or a policy on the command line."""
     return field.name.replace("_", "-")
 
 
@@ -98,11 +98,11 @@ def _policy(field: Field[Any]) -> Option:
 
 
 GROUPS: dict[str, tuple[Option, ...]] = {
-    "What is served, and where": (
+    "Service": (
         Option(
             "listen",
             readers.DEFAULT_ENDPOINT,
-            "a Twisted endpoint to listen on; give it again for more",
+            "Listen on this Twisted endpoint; can be repeated",
             reads=readers.endpoints,
             repeated=True,
             fixed=True,
@@ -110,7 +110,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option(
             "app",
             "echo",
-            f"the app: {', '.join(sorted(BUILT_IN))}, or module:name",
+            f"Serve this app: {', '.join(sorted(BUILT_IN))}, or module:name",
             reads=readers.app,
             sets="app",
             fixed=True,
@@ -119,7 +119,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option(
             "framing",
             "line",
-            "how messages lie in the stream: " + ", ".join(framing.SPECS),
+            "Split the byte stream into messages by this framing: " + ", ".join(framing.SPECS),
             reads=readers.framing_of,
             sets="framing",
             fixed=True,
@@ -127,7 +127,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option(
             "codec",
             "none",
-            "what messages carry: text, json, msgpack; none: bytes",
+            "Decode and encode messages as text, json or msgpack; none: bytes",
             reads=readers.codec,
             sets="codec",
             fixed=True,
@@ -135,24 +135,24 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option(
             "heartbeat-message",
             "none",
-            "what a silent peer is sent, once and again, before it is given up",
+            "Send this message to a silent peer, as often as heartbeats_missed, before giving it up",
             reads=readers.heartbeat,
             sets="heartbeat",
             fixed=True,
         ),
     ),
-    "Who may come in": (
+    "Access": (
         Option(
             "allow",
             "all",
-            "a network (192.0.2.0/24, 2001:db8::/32) or an address that may; give it again for more",
+            "Allow only this network (192.0.2.0/24, 2001:db8::/32) or address; can be repeated",
             reads=readers.network_list,
             repeated=True,
         ),
         Option(
             "proxies",
             "this machine",
-            "a proxy, or a network of them, that may say for whom it comes (--listen=haproxy:...); give it again",
+            "Accept PROXY headers only from this address or network (--listen=haproxy:...); can be repeated",
             reads=readers.proxies,
             sets="proxies",
             repeated=True,
@@ -160,14 +160,14 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option(
             "deny",
             "none",
-            "one that may not, though it is allowed; give it again for more",
+            "Reject this network or address, even if it is allowed; can be repeated",
             reads=readers.denied,
             sets="networks",
             repeated=True,
         ),
     ),
     "Limits": _numbers(Limits, "limits"),
-    "What is done where there is a choice": tuple(map(_policy, set_by_options(Policies))),
+    "Policies": tuple(map(_policy, set_by_options(Policies))),
     "Timeouts, in seconds": _numbers(Timeouts, "timeouts"),
 }
 """Every option that has a value, as ``--help`` groups them."""
@@ -179,4 +179,4 @@ def _all() -> Iterator[Option]:
 
 
 OPTIONS = {each.name: each for each in _all()}
-"""The same, by their names."""
+"""The same options by their names."""

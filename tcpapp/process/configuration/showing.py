@@ -1,4 +1,4 @@
-"""The pages that an operator asks for: every option, what holds and from where, every limit with its reason."""
+"""The pages for an operator: every option, the current values with their sources, and every limit with its reason."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from tcpapp.process.configuration.sources import Given
 __all__ = ["FLAGS", "config_page", "help_page", "limits_page", "switched_off"]
 
 FLAGS = {
-    "config": ("FILE", "an options file (TOML); the environment stands above it, the command line above both"),
-    "check": ("", "check the configuration as a whole, say whether it can be, and leave"),
-    "show-config": ("", "print every option, what holds, and from where, as an options file, and leave"),
-    "show-limits": ("", "print every limit and timeout with its unit and its reason, and leave"),
-    "version": ("", "Twisted's version"),
-    "help": ("", "this page"),
+    "config": (
+        "FILE",
+        "Read options from a file (TOML). The environment overrides it, and the command line overrides both",
+    ),
+    "check": ("", "Check the whole configuration, print the result, and exit"),
+    "show-config": ("", "Print the value and the source of every option, as an options file, and exit"),
+    "show-limits": ("", "Print every limit and timeout with its unit and its reason, and exit"),
+    "version": ("", "Print Twisted's version"),
+    "help": ("", "Print this page"),
 }
 """The options that set nothing: what each takes, and what it does."""
 
 
 def help_page(longdesc: str) -> str:
-    """What ``--help`` prints: options in groups, each with its default."""
+    """The page that ``--help`` prints: options in groups, each with its default."""
     lines = [longdesc, ""]
     for title, options in GROUPS.items():
         lines.append(f"{title}:")
@@ -37,7 +40,7 @@ def help_page(longdesc: str) -> str:
 
 
 def config_page(given: Mapping[str, Given]) -> str:
-    """What ``--show-config`` prints: an options file that gives the same, each line with where its value comes from."""
+    """The page that ``--show-config`` prints: an options file with the same values, and the source of each value."""
     lines: list[str] = []
     tables: dict[str, list[str]] = {}
     for each in OPTIONS.values():
@@ -49,7 +52,7 @@ def config_page(given: Mapping[str, Given]) -> str:
 
 
 def limits_page(given: Mapping[str, Given]) -> str:
-    """What ``--show-limits`` prints: each number, its unit, what it bounds, and why it is that number by default."""
+    """The page that ``--show-limits`` prints: each number, its unit, what it bounds, and the reason for its default."""
     lines: list[str] = []
     for title, options in GROUPS.items():
         numbers = [each for each in options if each.field is not None and each.section != "policies"]

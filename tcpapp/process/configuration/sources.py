@@ -1,10 +1,11 @@
 """
-Where the values of options come from: the options file, the environment above it, the command line above both.
+Sources of options: the options file, the environment, and the command line. Later ones take precedence.
 
-In an options file, which is TOML, each option has its name, with ``-`` or ``_``; the numbers may stand in the tables
-``[limits]`` and ``[timeouts]``, and the policies in ``[policies]``, or all of them outside any table. An option that
-may be given again has an array, and one that is on or off has true or false. In the environment it is the name in
-capitals with ``_``, behind a prefix; several values are parted by blanks.
+In an options file, which is TOML, each option has its name, with ``-`` or ``_``. Numbers can stand in the tables
+``[limits]`` and ``[timeouts]``, and policies in ``[policies]``, or all of them outside any table. A repeatable option
+takes an array, and an on/off option takes true or false.
+
+In the environment, an option has its name in capitals with ``_``, behind a prefix. Blanks separate several values.
 """
 
 from __future__ import annotations
@@ -19,30 +20,33 @@ from typing import Any
 from tcpapp.process.configuration.options import OPTIONS, WORDS, Option
 from tcpapp.spec import nearest, suggest
 
-# Python has it from 3.11 on; before that it is a package of another name.
+# Python has it from 3.11 on; before that it is a package of another name
 tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 __all__ = ["Given", "from_command_line", "from_environment", "from_file"]
 
 LONGEST_FILE = 1024 * 1024
-"""Bytes that an options file may have: our choice, a hundred times what it takes to set every option."""
+"""Longest options file in bytes. Our choice: a hundred times the length of a file that sets every option."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The texts that an option was given, and where: `place` names the option as it is called there."""
+    """The texts that an option was given, and the source: `place` names the option as it is called there."""
 
     texts: tuple[str, ...]
     place: str
 
     @property
     def text(self) -> str:
-        """The one that counts, where there can be one."""
+        """The text that counts, for an option with one value."""
         return self.texts[-1]
 
 
 def from_command_line(values: Mapping[str, Any]) -> dict[str, Given]:
-    """What the command line gave; `values` are as twisted.python.usage has them, `None` for what was not given."""
+    """
+    The options of the command line. `values` are as twisted.python.usage has them, with `None` for an option that was
+    not given.
+    """
     found = {}
     for name, option in OPTIONS.items():
         value = values.get(name)
@@ -55,9 +59,10 @@ def from_command_line(values: Mapping[str, Any]) -> dict[str, Given]:
 
 def from_environment(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Given], list[str]]:
     """
-    What the environment gives, in variables that begin with `prefix`; and a line for each that may be misspelt.
+    The options in the environment, in variables that begin with `prefix`; and a line for each that is probably
+    misspelt.
 
-    Others that begin so are passed over: Kubernetes, say, sets some for a service of that name.
+    Other variables with this prefix are ignored: Kubernetes, for example, sets some for a service of that name.
     """
     found, doubts = {}, []
     for variable in sorted(environ):
@@ -75,16 +80,17 @@ def from_environment(environ: Mapping[str, str], prefix: str) -> tuple[dict[str,
 
 def from_file(path: str, folder: str = "", by: str = "") -> tuple[dict[str, Given], list[str]]:
     """
-    What the options file at `path` gives; and a line for all that it says of no option, or not rightly.
+    The options in the file at `path`; and a line for each error in the file.
 
-    The path is relative to `folder`, or else to the current directory; `by` is what named it: an option, a variable.
+    The path is relative to `folder`, or else to the current directory. `by` names where the path was given: an option,
+    a variable.
     """
     try:
         content = _read(Path(folder, path))
         table = tomllib.loads(content)
     except OSError as error:
         return {}, [f"{by and f'{by}: '}{path}: {error.strerror or error}"]
-    except ValueError as error:  # bytes that are no text, and what TOML's own errors are
+    except ValueError as error:  # bytes that are no UTF-8, and TOML's own errors
         return {}, [f"{path}: {error}"]
     found: dict[str, Given] = {}
     problems: list[str] = []
@@ -106,7 +112,7 @@ def _read(path: Path) -> str:
     with path.open("rb") as file:
         content = file.read(LONGEST_FILE + 1)
     if len(content) > LONGEST_FILE:
-        raise OSError(None, f"it is longer than {LONGEST_FILE} bytes, and cannot be an options file")
+        raise OSError(None, f"it is longer than {LONGEST_FILE} bytes, the most that an options file can have")
     return content.decode("utf-8-sig")  # editors of Windows write a byte order mark before it
 
 
@@ -136,7 +142,7 @@ def _entry(
 
 
 def _texts(value: Any, option: Option) -> tuple[str, ...] | None:
-    """`value` as a command line would have it; `None` where it would not."""
+    """`value` as a command line would have it; `None` for a value that no option takes."""
     if option.repeated and isinstance(value, list):
         return tuple(value) if all(isinstance(each, str) for each in value) else None
     if option.switched and isinstance(value, bool):

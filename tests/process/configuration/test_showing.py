@@ -58,7 +58,9 @@ def test_every_limit_is_shown_with_its_reason() -> None:
 
 def test_what_is_switched_off_is_listed() -> None:
     """What means something else by 0 is not."""
-    assert switched_off(GIVEN) == ["--idle=0: no limit (a server's connection on which nothing passes, either way)"]
+    assert switched_off(GIVEN) == [
+        "--idle=0: no limit (Close a server's connection after this long without data in either direction)"
+    ]
 
 
 def test_an_option_with_a_long_name_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
