@@ -3,8 +3,8 @@ tcpapp: the toolkit for TCP message services in Python, on Twisted.
 
 Write one function. Run it with twistd. Test it without a network. Deploy it without losing a message.
 
-The layers. A package imports only from lines below its own; those marked ∥ stand beside the layers, on the public
-names, and only the lines from layer 6 on import `apps`, only `cli` imports `testing`::
+The layers. A package imports only from lines below its own. Lines marked ∥ stand beside the layers and use the public
+names. Only the lines from layer 6 on import `apps`, and only `cli` imports `testing`::
 
     cli/             7  (later) the `tcpapp` command
     plugin.py        7  `twistd tcpapp`: command line → service
@@ -105,18 +105,18 @@ _HOMES = {
     "framing": "framing",
     "listen": "server.listener",
 }
-"""The module that each public name comes from, or is."""
+"""The module that each public name comes from, or the module that it is."""
 
 _MODULES = {"aio", "blocking", "codecs", "errors", "framing"}
 """The public names that are modules themselves."""
 
-if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+if not TYPE_CHECKING:  # a type checker would accept every name
 
     def __getattr__(name: str) -> object:
         """
         Import a public name when it is first used.
 
-        pytest imports this package for its plugin's sake wherever it is installed, and must not load Twisted by it.
+        pytest imports this package for its plugin in every environment that has it, and must not load Twisted by that.
         """
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -125,5 +125,5 @@ if not TYPE_CHECKING:  # a type checker would take every name for one that is th
         return found
 
     def __dir__() -> list[str]:
-        """All public names, whether they have been used or not."""
+        """All public names, used or not."""
         return sorted({*globals(), *__all__})

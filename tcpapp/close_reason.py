@@ -1,9 +1,9 @@
 """
-Why a connection ended: one structured value, the same everywhere.
+Why a connection ended: one structured value, used everywhere.
 
 The log line, the metric label, the app's ``closed`` and `NotConnected` all carry a `CloseReason`. The first cause
-wins: a connection that was closed because a message was too long, and whose peer then resets it, ended because the
-message was too long.
+counts. For example, a message is too long, the connection is closed, and the peer then resets it: the reason is the
+long message.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class EndedBy(str, Enum):
 
 
 CLEAN_RULES = frozenset({"closed", "end-of-stream", "drained", "max-age"})
-"""The rules by which a conversation that went well ends."""
+"""The rules by which a successful conversation ends."""
 
 
 @dataclass(frozen=True)
@@ -38,40 +38,40 @@ class CloseReason:
     Why a connection ended.
 
     - `by`: who ended it: us, the peer, or the network.
-    - `rule`: which rule, a short fixed name fit for a metric's label. The rules are:
+    - `rule`: a short fixed name, fit for a metric's label. The rules are:
 
       ========================== ======= ====================================================================
       rule                       by      what happened
       ========================== ======= ====================================================================
-      ``closed``                 us      ``close()`` was called, or a conversation came to its end
-      ``drained``                us      the server is stopping and what was in hand is finished
+      ``closed``                 us      ``close()`` was called, or a conversation finished
+      ``drained``                us      the server is stopping and the connection's work is finished
       ``end-of-stream``          peer    the peer closed its side between two messages
       ``truncated-message``      peer    the peer closed its side inside a message
       ``message-too-long``       us      a message over the framing's ``max``
       ``malformed-frame``        us      bytes that are no frame
-      ``undecodable-message``    us      a message that is no value of the codec
-      ``malformed-proxy-header`` us      no PROXY header where there has to be one, or one that is not sound
+      ``undecodable-message``    us      a message that the codec cannot decode
+      ``malformed-proxy-header`` us      no PROXY header where one is required, or an invalid one
       ``app-failed``             us      the app raised, or gave a reply that cannot be sent
       ``aborted``                us      ``abort()`` was called
       ``grace-over``             us      ``close(grace)`` could not flush in time
       ``drain-over``             us      the drain's deadline came first
-      ``half-close-over``        us      the answers to a peer that had closed its side took too long
+      ``half-close-over``        us      the replies to a peer that had closed its side took too long
       ``proxy-header-timeout``   us      no whole PROXY header came in ``proxy_header`` seconds
       ``message-rate``           us      more messages a second than ``message_rate``, and ``too_fast`` does not wait
-      ``byte-rate``              us      the same of ``byte_rate``
-      ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most; or
-                                         almost as much, and this one a message that was not whole in ``frame`` seconds
+      ``byte-rate``              us      the same for ``byte_rate``
+      ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most;
+                                         or almost as much, and its message was not whole in ``frame`` seconds
       ``too-much-unsent``        us      more unsent bytes than ``max_unsent``
-      ``tls-failed``             us      no TLS was agreed on: a certificate is not believed, or there is no version or
-                                         cipher in common; by the peer where it was the one to say so
-      ``plain-before-tls``       us      bytes came in plain behind the message that asked for TLS
+      ``tls-failed``             us      the TLS handshake failed: a certificate is not trusted, or no version or
+                                         cipher is in common; by the peer if the peer reported it
+      ``plain-before-tls``       us      plain bytes came behind the message that asked for TLS
       ``lost``                   network reset, or timed out
       ========================== ======= ====================================================================
 
-      Those of timeouts are with their numbers, in `tcpapp.limits.Timeouts`; all of them are by us.
+      The rules of timeouts are with their numbers, in `tcpapp.limits.Timeouts`; all of them are by us.
 
-    - `detail`: a sentence for people. What a peer sent appears in it escaped and cut only.
-    - `value` and `limit`: the number that decided it, and its limit, where the rule has them.
+    - `detail`: a sentence for people. Bytes of a peer appear in it only escaped and cut.
+    - `value` and `limit`: the number behind the decision and its limit, where the rule has them.
     - `error`: the exception behind it, if there is one.
     """
 
@@ -84,7 +84,7 @@ class CloseReason:
 
     @property
     def clean(self) -> bool:
-        """Whether the conversation came to its proper end."""
+        """Whether the conversation ended properly."""
         return self.rule in CLEAN_RULES
 
     @override

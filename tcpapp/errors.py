@@ -2,24 +2,24 @@
 Every error tcpapp raises, in one tree::
 
     TcpAppError
-    ├── InvalidAddress         an endpoint, host or port that cannot be one
-    ├── InvalidFraming         a framing spec or option that cannot be one
-    ├── InvalidOption          any other setting that cannot be one: a limit, a timeout, a codec, an app
-    ├── InvalidProxyHeader     a PROXY header of ours that cannot be one: mixed families, a port out of range
-    ├── UnsendableMessage      ours: too long, holds the delimiter, not bytes. The connection lives on
+    ├── InvalidAddress         an invalid endpoint, host or port
+    ├── InvalidFraming         an invalid framing spec or option
+    ├── InvalidOption          any other invalid setting: a limit, a timeout, a codec, an app
+    ├── InvalidProxyHeader     an invalid PROXY header of ours: mixed families, a port out of range
+    ├── UnsendableMessage      ours: too long, holds the delimiter, not bytes. The connection stays open
     ├── UnreadableStream       theirs: the connection is closed
-    │   ├── MessageTooLong     known as early as the length is; nothing of it is buffered
-    │   ├── MalformedFrame     bytes that no frame of this framing can begin or go on with
+    │   ├── MessageTooLong     raised as soon as the length is known; nothing of it is buffered
+    │   ├── MalformedFrame     bytes that are no frame of this framing
     │   ├── TruncatedMessage   the stream ended inside a message
-    │   ├── UndecodableMessage a whole message that is no value of the codec
-    │   └── MalformedProxyHeader  the stream does not begin with a PROXY header, and has to
+    │   ├── UndecodableMessage a whole message that the codec cannot decode
+    │   └── MalformedProxyHeader  the stream does not begin with the required PROXY header
     ├── NotConnected           send, receive or request on a connection that is not open
-    │   ├── NeverSent          a `Client`'s: nothing of the message was given to any connection
-    │   └── MaybeSent          a `Client`'s: it was, and the connection was lost before a reply came
+    │   ├── NeverSent          of a `Client`: no connection was given any part of the message
+    │   └── MaybeSent          of a `Client`: the connection was lost before a reply came
     ├── UnavailableReactor     ``--reactor=uvloop`` where there is no uvloop
-    ├── Forked                 a client, or a server, in a child of a process whose reactor was running
-    ├── GiveUp                 yours, raised in ``prepare``: do not try again
-    └── TimedOut               which timer, after how many seconds
+    ├── Forked                 a client or a server in a forked child of a process with a running reactor
+    ├── GiveUp                 raised by your ``prepare``: do not try again
+    └── TimedOut               a timer expired; names it and its seconds
 
 The ``Invalid…`` errors are the caller's and are raised before anything is opened or listened on; they are
 `ValueError`\\ s too. `UnsendableMessage` is our side's, `UnreadableStream` the peer's (h11 splits its errors the
@@ -60,17 +60,17 @@ __all__ = [
 ]
 
 LONGEST_CHAIN = 100
-"""Errors, each the cause of the one before, that are looked at: our choice; a chain can be made to bite its tail."""
+"""Length of the chain of causes that is followed: our choice; a chain can form a circle."""
 
 Error = TypeVar("Error", bound=BaseException)
 
 
 def without_frames(error: Error) -> Error:
     """
-    `error` itself, without its traceback, nor those of the errors that led to it.
+    `error` itself, with the tracebacks removed from it and from the errors that led to it.
 
-    An error that is kept would keep every frame that it passed through: the chunk it was found in, and the connection.
-    One of ours says all that the errors behind it say, and lets go of them.
+    A kept error with a traceback keeps every frame that it passed through: the chunk it was found in, and the
+    connection. An error of tcpapp repeats in its text what the errors behind it say, and drops them.
     """
     if isinstance(error, TcpAppError):
         error.__cause__ = error.__context__ = None
@@ -84,7 +84,9 @@ def without_frames(error: Error) -> Error:
 
 
 def drop_frames(failure: Any) -> None:
-    """`without_frames` of what a `Failure` of Twisted's has failed with, and the traceback it keeps itself."""
+    """
+    Remove the frames from the error of a `Failure` of Twisted's, as `without_frames` does, and from the failure itself.
+    """
     if failure.value.__traceback__ is not None:
         without_frames(failure.value)
         failure.tb = None
@@ -95,15 +97,15 @@ class TcpAppError(Exception):
 
 
 class InvalidAddress(TcpAppError, ValueError):
-    """An endpoint, host or port that cannot be one. The caller's fault; said before anything is opened."""
+    """An invalid endpoint, host or port. The caller's fault; raised before anything is opened."""
 
 
 class InvalidFraming(TcpAppError, ValueError):
-    """A framing spec or option that cannot be one; names the option and what it takes. The caller's fault."""
+    """An invalid framing spec or option; names the option and what it takes. The caller's fault."""
 
 
 class InvalidOption(TcpAppError, ValueError):
-    """A limit, timeout, codec or app that cannot be one; names it and what it takes. The caller's fault."""
+    """An invalid limit, timeout, codec or app; names it and what it takes. The caller's fault."""
 
 
 class InvalidProxyHeader(TcpAppError, ValueError):
@@ -114,19 +116,19 @@ class UnsendableMessage(TcpAppError):
     """
     A message that this connection's framing or codec cannot send.
 
-    Our side's fault. Nothing of the message was written and the connection lives on.
+    Our side's fault. Nothing of the message was written and the connection stays open.
     """
 
 
 class UnreadableStream(TcpAppError):
     """
-    What the peer sent cannot be read on from here. The peer's fault; the connection is closed.
+    Bytes of the peer that cannot be read on from here. The peer's fault; the connection is closed.
 
-    `value` and `limit` are the numbers that decided it (bytes), or `None` where the rule has no number.
+    `value` and `limit` are the numbers behind the decision (bytes), or `None` where the rule has no number.
     """
 
     rule = "unreadable-stream"
-    """The name of the rule, as it stands in the `CloseReason`."""
+    """The name of the rule, as in the `CloseReason`."""
 
     def __init__(self, message: str, *, value: int | None = None, limit: int | None = None) -> None:
         super().__init__(message)
@@ -140,13 +142,13 @@ class UnreadableStream(TcpAppError):
 
 
 class MessageTooLong(UnreadableStream):
-    """A message longer than the framing's ``max``: `value` bytes, so far or announced, over `limit`."""
+    """A message longer than the framing's ``max``: `value` bytes, received or announced, over `limit`."""
 
     rule = "message-too-long"
 
 
 class MalformedFrame(UnreadableStream):
-    """Bytes that no frame of this framing can begin or go on with."""
+    """Bytes that are no frame of this framing."""
 
     rule = "malformed-frame"
 
@@ -163,9 +165,9 @@ ERROR_WEIGHT = 1024
 
 class UndecodableMessage(UnreadableStream):
     """
-    A whole message that is no value of the codec. `message` holds its bytes.
+    A whole message that the codec cannot decode. `message` holds its bytes.
 
-    The frames around it are sound, so an app may ask to be handed this error in the value's place and go on
+    The frames around it are valid, so an app can ask to get this error in place of the value and go on
     (``invalid="deliver"`` on the codec).
     """
 
@@ -182,7 +184,7 @@ class UndecodableMessage(UnreadableStream):
 
 
 class MalformedProxyHeader(UnreadableStream):
-    """The stream does not begin with a whole, sound PROXY header, on a connection where there has to be one."""
+    """The stream does not begin with a whole, valid PROXY header, on a connection that requires one."""
 
     rule = "malformed-proxy-header"
 
@@ -199,15 +201,15 @@ class NotConnected(TcpAppError):
         self.reason = reason
 
     def again(self) -> NotConnected:
-        """Another error that says the same: one that was raised is not raised a second time."""
+        """A new error with the same text: an error that was raised is not raised a second time."""
         return NotConnected(str(self), self.reason)
 
 
 class NeverSent(NotConnected):
     """
-    `message` was not sent, and never will be: nothing of it was given to any connection. It may be sent again.
+    `message` was not sent, and never will be: no connection was given any part of it. It can safely be sent again.
 
-    The word of a `Client` for what waited when it stopped, when its time was over, or when too much waited already.
+    A `Client` raises this for messages that waited when it stopped, when their time was over, or when too many waited.
     """
 
     def __init__(self, text: str, reason: CloseReason, message: object) -> None:
@@ -217,9 +219,9 @@ class NeverSent(NotConnected):
 
 class MaybeSent(NotConnected):
     """
-    `message` was given to a connection that was lost before a reply came: the peer may have read it, or not.
+    `message` was given to a connection that was lost before a reply came. The peer may have read it, or not.
 
-    The word of a `Client`. Only the two programs can know; a message that may be handled twice may be sent again.
+    A `Client` raises this. Only the two programs can know; a message that can be handled twice can be sent again.
     """
 
     def __init__(self, text: str, reason: CloseReason, message: object) -> None:
@@ -229,17 +231,17 @@ class MaybeSent(NotConnected):
 
 class UnavailableReactor(TcpAppError, ImportError):
     """
-    `tcpapp.reactor.install` where there is no uvloop: it is not installed, or the platform has none.
+    `tcpapp.reactor.install` without uvloop: it is not installed, or the platform has none.
 
-    Nothing was installed: a program may go on with Twisted's default reactor.
+    Nothing was installed: a program can go on with Twisted's default reactor.
     """
 
 
 class Forked(TcpAppError, RuntimeError):
     """
-    A forked child uses what belongs to its parent's reactor, which does not run in the child.
+    A forked child uses something that belongs to its parent's reactor, which does not run in the child.
 
-    Nothing was sent, and the parent's connections are as they were. `what` was asked for.
+    Nothing was sent, and the parent's connections are unchanged. `what` names the use.
     """
 
     def __init__(self, what: str) -> None:
@@ -256,14 +258,14 @@ class Forked(TcpAppError, RuntimeError):
 
 class GiveUp(TcpAppError):
     """
-    To be raised by ``prepare`` of a `Client` where to try again is no use: a login that was refused, say.
+    Raise this in ``prepare`` of a `Client` when another attempt cannot succeed: when a login is refused, for example.
 
-    The client stops, and everyone who waits fails with this error.
+    The client stops, and all its waiting calls fail with this error.
     """
 
 
 class TimedOut(TcpAppError):
-    """The timer named `timer` ran out after `seconds` seconds."""
+    """The timer named `timer` expired after `seconds` seconds."""
 
     def __init__(self, timer: str, seconds: float) -> None:
         super().__init__(timer, seconds)

@@ -1,8 +1,9 @@
 r"""
-The little language of specs: ``name:key=value:key=value``, as Twisted's endpoint strings are written.
+The little language of specs: ``name:key=value:key=value``, written like Twisted's endpoint strings.
 
-A ``\`` escapes ``:``, ``=`` and ``\``; ``\n``, ``\r``, ``\t``, ``\0`` and ``\xNN`` are those bytes. Values are bytes
-(literal text in UTF-8), for a delimiter may be any. `framing.from_string` and `codecs.from_string` read this.
+A ``\`` escapes ``:``, ``=`` and ``\``; ``\n``, ``\r``, ``\t``, ``\0`` and ``\xNN`` stand for those bytes. Values are
+bytes (literal text in UTF-8), because a delimiter can be any bytes. `framing.from_string` and `codecs.from_string` read
+this.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 __all__ = ["LINE", "InvalidSpec", "escape", "line_of", "nearest", "shown", "split", "suggest"]
 
 LINE = 200
-"""Characters that a line of a log shows of a text that a peer may have written: as NATS cuts it."""
+"""Characters that a log line shows of a text that may come from a peer: as NATS cuts it."""
 
 _TOKEN = re.compile(
     rb"""
@@ -38,7 +39,7 @@ class InvalidSpec(ValueError):
 def split(spec: str) -> tuple[str, dict[str, bytes]]:
     """The name and the options of `spec`. Raises `InvalidSpec`."""
     try:
-        # what a command line holds that is not UTF-8 stands in a str as surrogates; these are its bytes again
+        # bytes of a command line that are not UTF-8 stand in a str as surrogates; these are the bytes again
         text = spec.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise InvalidSpec(f"{spec!r}: holds a lone surrogate, which has no bytes; write a byte as \\xNN") from error
@@ -49,7 +50,7 @@ def split(spec: str) -> tuple[str, dict[str, bytes]]:
     for option in options:
         if len(option) < 2 or not option[0]:
             raise InvalidSpec(
-                rf"{spec!r}: after the name come key=value options, parted by ':' (escape ':' '=' '\' with '\')"
+                rf"{spec!r}: after the name come key=value options, separated by ':' (escape ':' '=' '\' with '\')"
             )
         key, value = option[0].decode("utf-8", "replace"), b"=".join(option[1:])
         if key in found:
@@ -59,7 +60,10 @@ def split(spec: str) -> tuple[str, dict[str, bytes]]:
 
 
 def _fields(text: bytes, spec: str) -> list[list[bytes]]:
-    """`text`, which is `spec`'s, cut at its bare ``:``, each piece cut at its bare ``=``, escapes undone."""
+    """
+    `text`, a part of `spec`, split at each unescaped ``:``, and each piece at each unescaped ``=``, with escapes
+    undone.
+    """
     fields = [[b""]]
     for token in _TOKEN.finditer(text):
         kind, value = token.lastgroup, token[token.lastgroup or 0]
@@ -87,23 +91,23 @@ def escape(value: bytes) -> str:
 
 
 def shown(text: str) -> str:
-    """`text` as it can stand in a line: escaped, where it is not printable."""
+    """`text` for a log line: escaped, if it is not printable."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 def line_of(text: str, most: int = LINE) -> str:
-    """`text` as it can stand in a line of a log, whoever wrote it: escaped, and at most `most` characters of it."""
+    """`text` for a log line, whoever wrote it: escaped, and cut to at most `most` characters."""
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:most])
     return line if len(line) <= most and len(text) <= most else f"{line[: most - 3]}..."
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
-    """The one of `known` that is near to `wrong`; the empty string where none is."""
+    """The entry of `known` that is similar to `wrong`; the empty string if there is none."""
     near = difflib.get_close_matches(wrong, list(known), n=1)
     return near[0] if near else ""
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` where one of `known` is near to `wrong`, else the empty string."""
+    """``; did you mean 'x'?`` if an entry of `known` is similar to `wrong`, else the empty string."""
     near = nearest(wrong, known)
     return f"; did you mean {near!r}?" if near else ""
