@@ -21,9 +21,9 @@ Every error tcpapp raises, in one tree::
     ├── GiveUp                 raised by your ``prepare``: do not try again
     └── TimedOut               a timer expired; names it and its seconds
 
-The ``Invalid…`` errors are the caller's and are raised before anything is opened or listened on; they are
-`ValueError`\\ s too. `UnsendableMessage` is our side's, `UnreadableStream` the peer's (h11 splits its errors the
-same way). Every message says what was wrong and what would be right.
+The ``Invalid…`` errors are the caller's fault. They are raised before anything is opened or listened on, and are
+`ValueError`\\ s too. `UnsendableMessage` is our side's fault, and `UnreadableStream` the peer's (h11 splits its errors
+the same way). Every message says what was wrong and what would be right.
 
 Failures to connect are Twisted's own (`twisted.internet.error.ConnectionRefusedError`, ``DNSLookupError``,
 ``TimeoutError``, …).

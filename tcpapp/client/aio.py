@@ -1,8 +1,8 @@
 """
 tcpapp in programs of asyncio, and asyncio in apps of tcpapp: one loop for both.
 
-A Deferred cannot be awaited in asyncio's tasks, nor a future in Twisted's coroutines. Here is what turns the one into
-the other, and the whole of tcpapp with its Deferreds turned::
+A Deferred cannot be awaited in asyncio's tasks, nor a future in Twisted's coroutines. This module converts between
+them, and offers all of tcpapp with futures instead of Deferreds::
 
     import asyncio
     from tcpapp import aio
@@ -13,9 +13,9 @@ the other, and the whole of tcpapp with its Deferreds turned::
 
     asyncio.run(main())
 
-Twisted's asyncio reactor has to run on the loop that runs: `start` sees to that, and all that is here calls it. A
-process has one reactor, which runs on one loop. A program that has imported another reactor before, or runs a second
-loop, gets `InvalidOption`, which says what to do; a child of a process whose reactor ran gets `Forked`.
+Twisted's asyncio reactor must run on the running loop. `start` does this, and every function here calls it. A process
+has one reactor, which runs on one loop. A program that imported another reactor before, or runs a second loop, gets an
+`InvalidOption` that says what to do. A forked child of a process with a running reactor gets `Forked`.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from tcpapp.server.listener import listen as twisteds_listen
 __all__ = ["Native", "app", "client", "connect", "conversation", "deferred", "future", "listen", "pool", "start"]
 
 _receiving: WeakKeyDictionary[Any, Receiving] = WeakKeyDictionary()
-"""What is received of each object, by whichever `Native` of it."""
+"""The received messages of each object, shared by all `Native` wrappers of it."""
 
 
 class Native:
     """
-    Any object of tcpapp's with its Deferreds turned into futures: a connection, a `Listening`, a `Client`, a `Pool`.
+    Any object of tcpapp with futures instead of Deferreds: a connection, a `Listening`, a `Client`, a `Pool`.
 
-    What it has is what that has, and `wrapped` is that itself. Where that is iterated or used in ``async with``, so is
-    this. Two of the same object are equal, so a connection can be found again in a set.
+    It has all names of the object, which is `wrapped`. It can be iterated and used in ``async with`` if the object can.
+    Two wrappers of one object are equal, so a connection can be found again in a set.
     """
 
     def __init__(self, wrapped: Any) -> None:
@@ -66,7 +66,7 @@ class Native:
         return id(self.wrapped)
 
     def __getattr__(self, name: str) -> Any:
-        """What the object has by this name; a method that gives a Deferred gives a future."""
+        """The attribute of the object with this name; a method that returns a Deferred returns a future here."""
         found = getattr(self.wrapped, name)
         if not inspect.ismethod(found):
             return found
@@ -79,9 +79,9 @@ class Native:
 
     def receive(self) -> asyncio.Future[Any]:
         """
-        The next message, where there are any: see `tcpapp.Connection.receive`, or the client's.
+        The next message, if the object receives messages: see `tcpapp.Connection.receive`, or `Client.receive`.
 
-        A task that is cancelled takes none: what had come for it is received next.
+        A cancelled task takes no message: the next call receives it.
         """
         receiving = _receiving.get(self.wrapped)
         if receiving is None:
@@ -89,12 +89,12 @@ class Native:
         return receiving.receive(self.wrapped.receive)
 
     async def __aenter__(self) -> Self:
-        """Start it, where it starts. Where that fails or is cancelled, it is stopped."""
+        """Start it, if it can be started. On failure or cancellation, it is stopped."""
         if hasattr(self.wrapped, "start"):
             started = self.start()
             try:
                 await started
-            except BaseException:  # cancelled, too: a block that was not entered is not left either
+            except BaseException:  # on cancellation, too: without __enter__ there is no __exit__
                 self.wrapped.stop()
                 raise
         return self
@@ -108,7 +108,7 @@ class Native:
         return self
 
     async def __anext__(self) -> Any:
-        """The next one, until it ends well."""
+        """The next message, until the connection or the client ends well."""
         try:
             return await self.receive()
         except NotConnected as error:
@@ -119,9 +119,9 @@ class Native:
 
 async def connect(*arguments: Any, **options: Any) -> Native:
     """
-    An open connection: see `tcpapp.connect`, whose errors it raises, and those of `start`.
+    An open connection: see `tcpapp.connect`, whose errors it raises, and the errors of `start`.
 
-    Cancelled, it stops connecting, and leaves no connection.
+    When cancelled, it stops connecting, and leaves no connection.
     """
     connecting = future(twisteds_connect(*arguments, **{"reactor": start(), **options}))
     return await _handed_over(connecting, lambda connection: connection.abort())
@@ -129,16 +129,16 @@ async def connect(*arguments: Any, **options: Any) -> Native:
 
 async def listen(endpoint: Any, served: Any, **options: Any) -> Native:
     """
-    What listens: see `tcpapp.listen`, whose errors it raises, and those of `start`.
+    Open ports: see `tcpapp.listen`, whose errors it raises, and the errors of `start`.
 
-    `served` is an app of Twisted's kind, or one that `app` made. Cancelled, it leaves no port.
+    `served` is an app of Twisted's kind, or one that `app` made. When cancelled, it leaves no open port.
     """
     listening = future(twisteds_listen(endpoint, served, **{"reactor": start(), **options}))
     return await _handed_over(listening, lambda port: port.close(0))
 
 
 async def _handed_over(made: asyncio.Future[Any], let_go: Callable[[Any], object]) -> Native:
-    """What is `made`; a task that is cancelled when that is there already gets it no more: `let_go` of it."""
+    """The result of `made`. If the task is cancelled after the result came, `let_go` is called with the result."""
     try:
         return Native(await made)
     except asyncio.CancelledError:
@@ -149,30 +149,30 @@ async def _handed_over(made: asyncio.Future[Any], let_go: Callable[[Any], object
 
 def client(*arguments: Any, **options: Any) -> Native:
     """
-    A `Client`, which is started by ``async with`` or `Client.start`. Raises what that does, and `start`.
+    A `Client`, started by ``async with`` or `Client.start`. Raises the errors of `Client` and of `start`.
 
-    Its ``prepare`` is Twisted's: a coroutine there awaits what the connection's own methods give.
+    Its ``prepare`` is Twisted's: a coroutine there awaits the Deferreds of the connection's own methods.
     """
     return Native(Client(*arguments, **{"reactor": start(), **options}))
 
 
 def pool(*arguments: Any, **options: Any) -> Native:
-    """A `Pool`, which is started by ``async with`` or `Pool.start`. Raises what that does, and `start`."""
+    """A `Pool`, started by ``async with`` or `Pool.start`. Raises the errors of `Pool` and of `start`."""
     return Native(Pool(*arguments, **{"reactor": start(), **options}))
 
 
 def app(native: Any) -> Any:
     """
-    Make an app of one whose coroutines await what asyncio has, in any form that an app has (see
-    `tcpapp.connection.app`).
+    Make an app from an app whose coroutines await asyncio, in any form of an app (see `tcpapp.connection.app`).
 
-    A function, a `batch`, a conversation, an object, or a class, which is made anew for each connection. Twisted's
-    coroutines cannot await asyncio (twisted#11841): these run as tasks. The connection that they are handed is a
-    `Native` one. What is no coroutine is called as it is: a ``draining`` has its last word on an idle connection only
-    if it is none.
+    The app is a function, a `batch`, a conversation, an object, or a class, which is instantiated for each connection.
+    Twisted's coroutines cannot await asyncio (twisted#11841), so these run as tasks. Their connection is a `Native`.
 
-    Raises `InvalidOption` for what is no app. On a reactor that runs on no loop of asyncio's, as twistd's default, the
-    app fails with an `InvalidOption` that says so, as soon as a coroutine of it is called.
+    Functions that are no coroutines are called directly. A ``draining`` can send a last word on an idle connection only
+    if it is no coroutine.
+
+    Raises `InvalidOption` for an object that is no app. On a reactor without asyncio, such as twistd's default, the
+    first call of a coroutine fails with an `InvalidOption` that says so.
     """
     handlers_of(native)
     if native is None or isinstance(native, _TaskConversation):
@@ -192,11 +192,11 @@ def app(native: Any) -> Any:
 
 
 _PARTS = {"opened": 0, "received": 1, "received_all": 1, "closed": 0, "draining": 0}
-"""What a connection calls of an object that is an app, and which of the arguments the connection is."""
+"""The methods that a connection calls on an app object, and the position of the argument that is the connection."""
 
 
 class _Object:
-    """An app of the second form: its parts are those of what `make` makes, run as tasks."""
+    """An app of the second form: its methods are those of the object that `make` makes, run as tasks."""
 
     make: Callable[[], Any]
 
@@ -205,7 +205,7 @@ class _Object:
 
 
 class _Part:
-    """The part called `name` of an `_Object`."""
+    """The method called `name` of an `_Object`."""
 
     def __init__(self, name: str, place: int) -> None:
         self._name = name
@@ -216,7 +216,7 @@ class _Part:
 
 
 def _as_task(function: Callable[..., Any], place: int) -> Callable[..., Any]:
-    """`function`, handed a `Native` connection as the argument at `place`; if it is a coroutine's, run as a task."""
+    """`function`, called with a `Native` connection as the argument at `place`; a coroutine function runs as a task."""
 
     @wraps(function, updated=())
     def call(*arguments: Any) -> Any:
@@ -234,11 +234,11 @@ class _TaskConversation(Conversation):
 
 def conversation(talk: Callable[[Any], Any]) -> Conversation:
     """
-    Make an app of a coroutine function of the connection: `tcpapp.conversation`, in a task of asyncio's.
+    Make an app of a coroutine function of the connection: `tcpapp.conversation`, in a task of asyncio.
 
-    Raises `InvalidOption` for what is no such function; on a reactor without asyncio it fails as `app` says.
+    Raises `InvalidOption` for any other object; on a reactor without asyncio it fails as `app` does.
     """
-    twisteds_conversation(talk)  # what is none is said of `talk` itself
+    twisteds_conversation(talk)  # an error about the function names `talk` itself
 
     @wraps(talk)
     async def native(connection: Any) -> None:

@@ -1,5 +1,5 @@
 """
-The client for programs that have no reactor: scripts, notebooks, threads.
+The client for programs without a reactor: scripts, notebooks, threads.
 
 ::
 
@@ -8,9 +8,9 @@ The client for programs that have no reactor: scripts, notebooks, threads.
     with blocking.connect("tcp:localhost:7007", codec="json") as client:
         print(client.request({"get": "weather"}))
 
-Every call waits until it is done, and may be interrupted (Ctrl-C). Below is a `tcpapp.Client`, which comes back, on
-Twisted's reactor in a thread of its own: the first `connect` starts it, and it ends with the program. Where a program
-runs the reactor itself, that one is used, from its other threads.
+Every call waits until it is done, and can be interrupted (Ctrl-C). Under it is a reconnecting `tcpapp.Client` on
+Twisted's reactor in a thread of its own. The first `connect` starts the thread, and it ends with the program. If a
+program runs the reactor itself, that reactor is used, from its other threads.
 
 A process that is forked later has no such thread: there, every call raises `Forked`. Fork, or spawn, first.
 """
@@ -42,17 +42,17 @@ Reply = TypeVar("Reply")
 Result = TypeVar("Result")
 
 CONNECT = 30.0
-"""Seconds that `connect` may take, by default: as ``timeouts.connect`` has it."""
+"""Default of `connect`'s timeout in seconds: as ``timeouts.connect``."""
 
 _lock = threading.Lock()
 
 
 def running_reactor() -> Any:
     """
-    The global reactor, which runs in another thread than this one: started there, if nobody has.
+    The global reactor, running in another thread than this one. It is started there if it does not run.
 
-    Raises `InvalidOption` in the reactor's own thread, and where the reactor was stopped; `Forked` in a child of the
-    process in which it ran. Each is the program's fault.
+    Raises `InvalidOption` in the reactor's own thread, and after the reactor was stopped. Raises `Forked` in a child of
+    the process in which it ran. Each is the program's fault.
     """
     from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
     from twisted.python.threadable import isInIOThread
@@ -74,18 +74,17 @@ def running_reactor() -> Any:
 
 
 class Caller:
-    """Calls functions in the thread of `reactor`, and waits for what comes of them."""
+    """Calls functions in the thread of `reactor`, and waits for their results."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
     def call(self, name: str, function: Callable[[], Any], timeout: float | None = None) -> Any:
         """
-        What `function` gives, or what its Deferred fires with.
+        The result of `function`, or of the Deferred that it returns.
 
-        Raises what it raises or fails with, and `TimedOut` of `name` after `timeout` seconds (`None`: no limit). When
-        it is given up, or interrupted, the Deferred is cancelled. Raises `Forked` in a child of the process in which
-        the reactor runs.
+        Raises its errors, and `TimedOut` of `name` after `timeout` seconds (`None`: no limit). A call that times out or
+        is interrupted cancels the Deferred. Raises `Forked` in a child of the process in which the reactor runs.
         """
         check_fork(self._reactor, name)
         future: Future[Any] = Future()
@@ -104,7 +103,7 @@ class Caller:
         try:
             return future.result(timeout)
         except FutureTimeout:
-            if future.done():  # it is what the function raised, or the result came at the last moment
+            if future.done():  # it is the error of the function, or the result came at the last moment
                 return future.result()
             raise TimedOut(name, timeout or 0) from None
         finally:
@@ -113,17 +112,17 @@ class Caller:
 
 
 def _cancel(running: list[Deferred[Any]]) -> None:
-    """Cancel what runs; looked up in the reactor's thread, where it was begun before."""
+    """Cancel the running call. It is looked up in the reactor's thread, where it began earlier."""
     running[0].cancel()
 
 
 class BlockingClient(Generic[Request, Reply]):
     """
-    A `Client` whose methods wait. `connect` makes it; any thread may use it, several at once.
+    A `Client` whose methods block. `connect` makes it; several threads can use it at once.
 
-    `timeout` is in seconds everywhere, and `None` is no limit unless a method says otherwise. Methods raise what those
-    of `Client` fail with, `TimedOut` where the time is over, and `Forked` in a child of the process that connected.
-    What is given up or interrupted is cancelled.
+    `timeout` is in seconds everywhere, and `None` is no limit unless a method says otherwise. Methods raise the errors
+    of `Client`'s methods, `TimedOut` after the timeout, and `Forked` in a child of the process that connected. A call
+    that times out or is interrupted is cancelled.
     """
 
     def __init__(self, client: Client[Request, Reply], caller: Caller) -> None:
@@ -132,15 +131,18 @@ class BlockingClient(Generic[Request, Reply]):
 
     @property
     def state(self) -> State:
-        """What it is doing: see `Client.state`."""
+        """The client's state: see `Client.state`."""
         return self._client.state
 
     def send(self, message: Request, timeout: float | None = None) -> None:
-        """Send `message`, and wait until it is below the write mark of a connection. It may be lost with it yet."""
+        """
+        Send `message`, and wait until it is below the write mark of a connection. It can still be lost with the
+        connection.
+        """
         self._caller.call("send", lambda: self._client.send(message), timeout)
 
     def receive(self, timeout: float | None = None) -> Reply:
-        """The next message. Raises `TimedOut` where none comes in time, and `NotConnected` where it is closed."""
+        """The next message. Raises `TimedOut` if none comes in time, and `NotConnected` if the client is closed."""
         received: Reply = self._caller.call("receive", self._client.receive, timeout)
         return received
 
@@ -152,22 +154,22 @@ class BlockingClient(Generic[Request, Reply]):
         return reply
 
     def undelivered(self) -> list[NeverSent | MaybeSent]:
-        """What may not have been delivered: see `Client.undelivered`."""
+        """Messages that were possibly not delivered: see `Client.undelivered`."""
         found: list[NeverSent | MaybeSent] = self._caller.call("undelivered", self._client.undelivered)
         return found
 
     def close(self, deadline: float | None = None) -> int:
         """
-        Send what waits, wait for what is asked, and close: see `Client.drain`.
+        Send the waiting messages, wait for outstanding replies, and close: see `Client.drain`.
 
-        Returns how many messages were not sent, or not answered, after `deadline` seconds (`None`: ``timeouts.drain``).
-        It may be called again. Raises `Forked`.
+        Returns the number of messages that were not sent, or not answered, after `deadline` seconds (`None`:
+        ``timeouts.drain``). It can be called again. Raises `Forked`.
         """
         left: int = self._caller.call("close", lambda: self._client.drain(deadline))
         return left
 
     def __iter__(self) -> Iterator[Reply]:
-        """The messages, as they come, until it is closed. Raises the error for which the client gave up."""
+        """The messages, as they come, until the client is closed. Raises the error for which the client gave up."""
         while True:
             try:
                 yield self.receive()
@@ -175,11 +177,11 @@ class BlockingClient(Generic[Request, Reply]):
                 return
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """The client itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
-        """Close: at once, where an exception is on its way."""
+        """Close; without waiting if an exception is being raised."""
         self.close(None if kind is None else 0)
 
 
@@ -192,11 +194,11 @@ def connect(
     **options: Any,
 ) -> BlockingClient[Any, Any]:
     """
-    Connect to `endpoint`, or to the first of several that answers, and wait for that, `timeout` seconds at the most.
+    Connect to `endpoint`, or to the first of several that answers. Waits for at most `timeout` seconds.
 
-    `options` are those of `Client`; ``connect_now`` is true unless it is given: where nobody answers, that error is
-    raised. `reactor` is one that runs in another thread; `None`: the global one, which is started where it does not
-    run. Raises what `Client` does, `TimedOut`, and Twisted's own errors.
+    `options` are the options of `Client`. ``connect_now`` is true by default: if no endpoint can be connected to, that
+    error is raised. `reactor` is a reactor that runs in another thread. `None` is the global one, which is started if
+    it does not run. Raises the errors of `Client`, `TimedOut`, and Twisted's own errors.
     """
     options.setdefault("connect_now", True)
     chosen = running_reactor() if reactor is None else reactor

@@ -25,7 +25,7 @@ NEVER = 2**31 - 1
 """Seconds, for a timer of Twisted's that cannot be left out: 68 years."""
 
 LOG = CalmLog()
-"""The log of all connections of `connect`: a program that makes many has no more lines than a server has."""
+"""The log of all connections of `connect`: a program that makes many has no more lines than a server."""
 
 
 def connect(
@@ -40,15 +40,16 @@ def connect(
     """
     Connect to `endpoint`, a Twisted client endpoint string such as ``"tcp:localhost:7007"`` or an endpoint object.
 
-    Of a host's name in a string, all addresses are tried, both families in turn (`tcpapp.transport.happy_eyeballs`). A
-    connection with itself counts as refused.
+    For a host name in a string, all addresses are tried, alternating between families
+    (`tcpapp.transport.happy_eyeballs`). A connection with itself counts as refused.
 
-    The Deferred fires with the open `MessageProtocol`, with TLS once the handshake is done. It fails with Twisted's
+    The Deferred fires with the open `MessageProtocol`; with TLS, once the handshake is done. It fails with Twisted's
     own ``ConnectionRefusedError``, ``DNSLookupError``, ``TimeoutError`` (after ``timeouts.connect`` seconds in all),
-    with what OpenSSL or service_identity says of a certificate, and so on. Cancelled, it stops connecting.
-    `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened, and so is
-    `Forked` in a child of the process in which the reactor ran: each is the caller's fault. See `Settings` for the
-    `options`; `reactor` is the global one unless given.
+    with the error of OpenSSL or service_identity about a certificate, and so on. When cancelled, it stops connecting.
+
+    `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. So is `Forked`
+    in a child of the process in which the reactor ran. All are the caller's fault. See `Settings` for the `options`;
+    `reactor` is the global one unless given.
     """
     if reactor is None:
         from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
@@ -68,9 +69,9 @@ def dial(
     reactor: Any,
     proxy_header: Announcement | None = None,
 ) -> Deferred[MessageProtocol]:
-    """One more connection of `factory`: what `connect` does with the one it makes, with the same results and errors."""
+    """One more connection of `factory`, with the results and errors of `connect`."""
     seconds = factory.settings.timeouts.connect
-    # The endpoint's own timer is put behind ours, which says what it waited for.
+    # The endpoint's own timer must not run out before ours, whose error names the timeout.
     chosen: Any = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER)
     if proxy_header is not None:
         chosen = Announced(chosen, proxy_header)
@@ -82,7 +83,7 @@ def dial(
 
 
 def _opened(connection: MessageProtocol) -> Deferred[MessageProtocol]:
-    """`connection`, once it is open; cut, where nobody waits for that any longer."""
+    """`connection`, once it is open; it is cut if nothing waits for it any longer."""
 
     def give_up(failure: Failure) -> Failure:
         connection.abort()

@@ -40,8 +40,8 @@ class MessageClientFactory(ClientFactory):
         """
         The next connection of this factory, once it is open.
 
-        Fails with Twisted's own error where ``reactor.connectTCP`` cannot connect, and with what ended a connection
-        before it was open: a TLS handshake, say. Waits without a limit of time; cancelled, it waits no longer.
+        Fails with Twisted's own error if ``reactor.connectTCP`` cannot connect. Fails with the cause if a connection
+        ends before it is open, such as a failed TLS handshake. Waits without a time limit; it can be cancelled.
         """
         return self._waiters.wait()
 
@@ -61,6 +61,6 @@ class MessageClientFactory(ClientFactory):
         self._waiters.fire(connection)
 
     def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
-        """`connection` has ended; it has told everyone itself but those who waited for it to be open."""
+        """`connection` has ended; calls that wait for it to be open fail here, all others in the connection."""
         if not connection.was_open:
             connection.when_open().addErrback(self._waiters.fail)

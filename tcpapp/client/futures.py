@@ -1,7 +1,7 @@
 """
-asyncio and Twisted on one loop: a Deferred as a future, an awaitable as a Deferred, and what is received as futures.
+asyncio and Twisted on one loop: Deferreds as futures, awaitables as Deferreds, and received messages as futures.
 
-`tcpapp.aio` is what programs use; this is what it is made of.
+Programs use `tcpapp.aio`, which is built on this.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from tcpapp.transport.fork_check import check_fork
 __all__ = ["Receiving", "deferred", "future", "installed_reactor", "start"]
 
 NOT_IN_A_TASK = (
-    "aio: a Twisted coroutine cannot await asyncio; there, await what tcpapp itself gives (tcpapp.connect, Client), "
+    "aio: a Twisted coroutine cannot await asyncio; await Deferreds of tcpapp there (tcpapp.connect, Client), "
     "or run the coroutine as a task, by aio.app or aio.deferred(...)"
 )
 ANOTHER_LOOP = (
-    "aio: Twisted's reactor runs on another loop of asyncio, of an earlier asyncio.run() say, and a process has one "
+    "aio: Twisted's reactor runs on another loop of asyncio, such as an earlier asyncio.run(), and a process has one "
     "reactor; do everything in one asyncio.run(main()), or start a process for each loop"
 )
 
 
 def start() -> Any:
     """
-    Have Twisted's reactor run on the loop that runs now, if it does not yet; returns it.
+    Run Twisted's reactor on the running loop, if it does not run there yet. Returns the reactor.
 
-    Raises `InvalidOption` where no loop runs, or where the reactor is another one, or another loop's, and `Forked` in a
-    child of the process in which the reactor ran: the program's fault.
+    Raises `InvalidOption` if no loop runs, or if the reactor is another one, or another loop's. Raises `Forked` in a
+    child of the process in which the reactor ran. Both are the program's fault.
     """
     loop = _running_loop()
     if loop is None:
@@ -72,7 +72,7 @@ _ending: list[Any] = []
 
 
 async def _ends_with_its_loop(reactor: Any) -> AsyncIterator[None]:
-    """A loop that ends ends the generators that it has seen begin: so what Twisted's threads wait for is told."""
+    """A loop that ends also ends the generators that began on it, so threads that wait for Twisted are told."""
     try:
         yield
     finally:
@@ -81,12 +81,12 @@ async def _ends_with_its_loop(reactor: Any) -> AsyncIterator[None]:
 
 
 def installed_reactor() -> Any:
-    """The global reactor; `None` where the program has chosen none yet."""
+    """The global reactor; `None` if the program has chosen none yet."""
     return sys.modules.get("twisted.internet.reactor")
 
 
 def _loop_of(reactor: Any) -> asyncio.AbstractEventLoop | None:
-    """The loop that `reactor` runs on; `None` where that is none of asyncio's."""
+    """The loop that `reactor` runs on; `None` if that is not a loop of asyncio."""
     return getattr(reactor, "_asyncioEventloop", None)
 
 
@@ -98,7 +98,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _no_loop() -> InvalidOption:
-    """What is wrong where no loop runs, and what to do about it."""
+    """The error that no loop runs, with what to do about it."""
     reactor, told = installed_reactor(), "aio: no loop of asyncio runs here"
     if reactor is None:
         return InvalidOption(f"{told}; call it inside asyncio.run(main())")
@@ -111,7 +111,7 @@ def _no_loop() -> InvalidOption:
 
 
 class _Awaited(asyncio.Future[Any]):
-    """A future that says what is wrong where a Twisted coroutine awaits it: only asyncio's tasks can."""
+    """A future that raises a clear error when a Twisted coroutine awaits it: only asyncio's tasks can."""
 
     @override
     def __await__(self) -> Generator[Any, None, Any]:
@@ -125,11 +125,11 @@ class _Awaited(asyncio.Future[Any]):
 
 def future(waits: Deferred[Any]) -> asyncio.Future[Any]:
     """
-    A future of asyncio's that ends as the Deferred does, and takes its result; cancelled, it cancels the Deferred.
+    A future of asyncio that ends as the Deferred does, and takes its result. Cancelling it cancels the Deferred.
 
-    Where the Deferred is cancelled, the future is: Twisted's own ``asFuture`` fails it with Twisted's error. That a
-    connection ended is not logged where nobody awaits the future. Raises `InvalidOption` where no loop runs, or another
-    one than the reactor's, and where a Twisted coroutine awaits it.
+    When the Deferred is cancelled, so is the future: Twisted's own ``asFuture`` fails it with Twisted's error. The end
+    of a connection is not logged if nobody awaits the future. Raises `InvalidOption` if no loop runs, or another loop
+    than the reactor's, and when a Twisted coroutine awaits it.
     """
     return _ends_as(waits, _Awaited)
 
@@ -152,7 +152,7 @@ def _ends_as(waits: Deferred[Any], kind: Callable[..., asyncio.Future[Any]]) -> 
         else:
             made.set_exception(cast(BaseException, result.value))
             if result.check(NotConnected):
-                made.exception()  # for asyncio, somebody has seen it
+                made.exception()  # marks the exception as retrieved for asyncio
 
     waits.addBoth(done)
     made.add_done_callback(lambda _: waits.cancel() if made.cancelled() else None)
@@ -160,7 +160,7 @@ def _ends_as(waits: Deferred[Any], kind: Callable[..., asyncio.Future[Any]]) -> 
 
 
 class _Received(_Awaited):
-    """A future whose result `Receiving` gives to the next one, if the task that awaits it is cancelled before that."""
+    """A future whose result goes to the next future of `Receiving` if the awaiting task is cancelled before it runs."""
 
     def __init__(self, receiving: Receiving, **options: Any) -> None:
         super().__init__(**options)
@@ -178,10 +178,10 @@ class _Received(_Awaited):
 
 class Receiving:
     """
-    The messages of one object as futures, by `receive`, of which none is lost.
+    The messages of one object as futures, by `receive`. No message is lost.
 
     A task can be cancelled after its message has come and before the task runs. Then the message goes to the oldest
-    `receive` that waits, or else to the next one.
+    waiting `receive`, or else to the next one.
     """
 
     def __init__(self) -> None:
@@ -189,7 +189,7 @@ class Receiving:
         self._waiting: dict[asyncio.Future[Any], Deferred[Any]] = {}
 
     def receive(self, receive: Callable[[], Deferred[Any]]) -> asyncio.Future[Any]:
-        """The next message, which `receive` of the object gives. Raises what that and `future` raise."""
+        """The next message, from `receive` of the object. Raises its errors and those of `future`."""
         if self._left:
             return self._left.popleft()
         waits = receive()
@@ -203,7 +203,7 @@ class Receiving:
         del self._waiting[made]
 
     def not_taken(self, ended: asyncio.Future[Any]) -> None:
-        """The task that waited for this one was cancelled: its result, or its error, is another's."""
+        """The task that waited for this future was cancelled: pass its result, or its error, to another future."""
         if not self._waiting:
             self._left.append(ended)
             return
@@ -213,20 +213,20 @@ class Receiving:
             made.set_result(ended.result())
         else:
             made.set_exception(error)
-        waits.cancel()  # it has its message
+        waits.cancel()  # this one has its message
 
 
 def deferred(awaitable: Awaitable[Any]) -> Deferred[Any]:
     """
-    A Deferred that ends as the awaitable does, which runs as a task of asyncio's: all of asyncio can be awaited in it.
+    A Deferred that ends as the awaitable does. It runs as a task of asyncio, so it can await all of asyncio.
 
-    Cancelled, it cancels the task, and fails with Twisted's ``CancelledError``, at whatever moment (twisted#12470). The
-    task begins when the reactor runs. Raises `InvalidOption` where that runs on no loop of asyncio's.
+    When cancelled at any moment, it cancels the task, and fails with Twisted's ``CancelledError`` (twisted#12470). The
+    task begins when the reactor runs. Raises `InvalidOption` if the reactor does not run on a loop of asyncio.
     """
     loop = _running_loop() or _loop_of(installed_reactor())
     if loop is None:
         if inspect.iscoroutine(awaitable):
-            awaitable.close()  # nobody will await it: Python is not to complain of that
+            awaitable.close()  # nobody will await it; close it, so that Python does not warn
         raise _no_loop()
     task: asyncio.Future[Any] = (
         awaitable if asyncio.isfuture(awaitable) else asyncio.ensure_future(awaitable, loop=loop)

@@ -1,8 +1,8 @@
 """
-Several connections to one server, or to several that are the same, used as one.
+Several connections to one server, or to several equivalent servers, used as one.
 
-A request goes to the less busy of two members that are drawn at random (Mitzenmacher's "power of two choices"): nearly
-as even as to ask all of them, and never all at once to the one that was idle a moment ago.
+A request goes to the less busy of two members that are drawn at random (Mitzenmacher's "power of two choices"). This is
+nearly as even as asking all members, and never sends all requests at once to the member that was idle a moment ago.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
 CHECK_EVERY = 30.0
-"""Seconds between two checks of a member: as AWS's network load balancer has it by default."""
+"""Seconds between two checks of a member: the default of AWS's network load balancer."""
 
 _log = Logger(namespace="tcpapp")
 
 
 class Pool(MultiService, Generic[Request, Reply]):
     """
-    `size` clients of `endpoint`, each of which comes back by itself; the pool sends over those that are connected.
+    `size` clients of `endpoint`, each of which reconnects by itself; the pool sends over the connected ones.
 
     ::
 
@@ -52,14 +52,14 @@ class Pool(MultiService, Generic[Request, Reply]):
             print(await pool.request("hello"))
 
     - `size`: how many clients, 1 or more.
-    - `check`: a function of a member's connection, awaited every `check_every` seconds (30), and for
-      ``recovery.prepare`` seconds at the most; where it fails, that connection is cut, and comes back.
-    - `options` are those of `Client`, but ``while_down`` and ``connect_now``: while no member is connected, what is to
-      be sent waits for the first that is: as many messages as ``recovery.max_waiting``, for ``timeouts.request``
-      seconds at the most.
+    - `check`: a function of a member's connection, awaited every `check_every` seconds (30), for at most
+      ``recovery.prepare`` seconds. If it fails, that connection is cut, and the member reconnects.
+    - `options` are the options of `Client` without ``while_down`` and ``connect_now``. While no member is connected,
+      messages wait for the first one: at most ``recovery.max_waiting`` messages, for at most ``timeouts.request``
+      seconds.
 
-    ``async with`` starts and stops it, also where it is cancelled. Raises what `Client` does. Methods belong to the
-    reactor's thread, and fail with `Forked` as its do.
+    ``async with`` starts and stops it, also when it is cancelled. Raises the errors of `Client`. Call its methods in
+    the reactor's thread; in a forked child they fail with `Forked`, like those of a `Client`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Pool(MultiService, Generic[Request, Reply]):
             raise InvalidOption(f"check_every={check_every!r}: takes a number of seconds, more than 0")
         for name in ("while_down", "connect_now"):
             if name in options:
-                raise InvalidOption(f"{name}: a pool takes none; what is to be sent waits for a member")
+                raise InvalidOption(f"{name}: a pool does not take it; messages wait for a connected member")
         self.members: list[Client[Any, Any]] = [Client(endpoint, while_down="fail", **options) for _ in range(size)]
         first = self.members[0]
         self._reactor = first.reactor
@@ -116,9 +116,9 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def start(self) -> Deferred[Self]:
         """
-        Start all members. Fires with the pool as soon as one is connected; fails where all have given up.
+        Start all members. Fires with the pool as soon as one is connected; fails when all have given up.
 
-        Cancelled, the pool goes on connecting: `stop` ends that. Raises `Forked`.
+        When cancelled, the pool goes on connecting: `stop` ends that. Raises `Forked`.
         """
         self.startService()
         return self.when_connected().addCallback(lambda _: self)
@@ -133,7 +133,7 @@ class Pool(MultiService, Generic[Request, Reply]):
                 self._checks.start(self._check_every, now=False)
 
     def stop(self) -> Deferred[None]:
-        """Stop all members: see `Client.stop`. Fires when their connections are closed; fails with `Forked` alone."""
+        """Stop all members: see `Client.stop`. Fires when their connections are closed; fails only with `Forked`."""
         if was_forked(self._reactor):
             return fail(Forked("stop"))
         if self._checks.running:
@@ -150,9 +150,10 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """
-        Take nothing more, let all members drain, and stop, after `deadline` seconds at the latest: see `Client.drain`.
+        Accept no more messages, let all members drain, and stop after `deadline` seconds at the latest: see
+        `Client.drain`.
 
-        Fires with how many messages were not sent, or not answered, by all of them.
+        Fires with the number of messages of all members that were not sent, or not answered.
         """
         if was_forked(self._reactor):
             return fail(Forked("drain"))
@@ -164,7 +165,7 @@ class Pool(MultiService, Generic[Request, Reply]):
         """
         Fires as soon as a member is connected.
 
-        Fails with the error for which the last member gave up, and with `NotConnected` where the pool does not run.
+        Fails with the error of the last member that gave up, and with `NotConnected` when the pool does not run.
         """
         if was_forked(self._reactor):
             return fail(Forked("when_connected"))
@@ -175,25 +176,25 @@ class Pool(MultiService, Generic[Request, Reply]):
         return self._waiters.wait()
 
     async def __aenter__(self) -> Self:
-        """Start, and wait until a member is connected. Where that fails or is cancelled, the pool is stopped."""
+        """Start, and wait until a member is connected. On failure or cancellation, the pool is stopped."""
         started = self.start()
         try:
             return await started
-        except BaseException:  # cancelled, too: a block that was not entered is not left either
+        except BaseException:  # on cancellation, too: without __enter__ there is no __exit__
             self.stop()
             raise
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop, and wait until all connections are closed. Cancelled meanwhile, the pool stops all the same."""
+        """Stop, and wait until all connections are closed. When cancelled meanwhile, the pool stops all the same."""
         await self.stop()
 
-    # What it sends and receives.
+    # Messages.
 
     def send(self, message: Request) -> Deferred[None]:
         """
         Send `message` over a member: see `Client.send`, whose errors it has.
 
-        While none is connected it waits, for ``timeouts.request`` seconds at the most; then it fails with `NeverSent`.
+        While no member is connected it waits, for at most ``timeouts.request`` seconds; then it fails with `NeverSent`.
         """
         return self._over_a_member("send", lambda member, _: member.send(message), message, None, is_send=True)
 
@@ -201,7 +202,8 @@ class Pool(MultiService, Generic[Request, Reply]):
         """
         Send `message` over a member and wait for its reply, for `timeout` seconds in all: see `Client.request`.
 
-        One that is `idempotent` is sent again over another member where its connection is lost. Fails as that does.
+        An `idempotent` request is sent again over another member if its connection is lost. Fails like
+        `Client.request`.
         """
         self._budget.earn()
         return self._over_a_member(
@@ -210,9 +212,9 @@ class Pool(MultiService, Generic[Request, Reply]):
 
     def receive(self) -> Deferred[Reply]:
         """
-        The next message that no request waits for, of any member.
+        The next message of any member that is not the reply to a request.
 
-        Fails with `NotConnected` where the pool is stopped. Cancelled, it takes none.
+        Fails with `NotConnected` when the pool is stopped. When cancelled, it takes no message.
         """
         if was_forked(self._reactor):
             return fail(Forked("receive"))
@@ -226,13 +228,13 @@ class Pool(MultiService, Generic[Request, Reply]):
         return taker
 
     def undelivered(self) -> list[NeverSent | MaybeSent]:
-        """What may not have been delivered, by all members: see `Client.undelivered`."""
+        """Messages that were possibly not delivered, of all members: see `Client.undelivered`."""
         return [each for member in self.members for each in member.undelivered()]
 
     # Members.
 
     def _pick(self) -> Client[Any, Any] | None:
-        """The less busy of two, drawn at random; `None` where none is connected."""
+        """The less busy of two, drawn at random; `None` if no member is connected."""
         connected = self.connected
         if len(connected) > 2:
             connected = self._random.sample(connected, 2)
@@ -265,21 +267,21 @@ class Pool(MultiService, Generic[Request, Reply]):
         idempotent: bool,
         is_send: bool,
     ) -> Any:
-        """Until a member has done it; what no connection had is tried again in any case."""
+        """Try until a member succeeds; a message that no connection was given is tried again in any case."""
         until = self._clock.seconds() + seconds
         try:
             while True:
                 if self._draining:
-                    raise self._never_sent("the pool drains: it takes nothing more to send", message)
+                    raise self._never_sent("the pool drains: it accepts no more messages", message)
                 member = self._pick()
                 if member is None:
                     await self._wait_for_a_member(until if seconds else None, message)
                     continue
                 try:
-                    # 0 is no limit; and what is over by now has a moment that is over at once
+                    # 0 is no limit; a deadline in the past expires at once
                     return await do(member, max(until - self._clock.seconds(), 1e-6) if seconds else 0)
                 except NeverSent:
-                    if member.connection is not None:  # it was not for want of a connection
+                    if member.connection is not None:  # the cause was not a missing connection
                         raise
                 except MaybeSent:
                     if not (idempotent and self.running and self._budget.take()):
@@ -327,7 +329,7 @@ class Pool(MultiService, Generic[Request, Reply]):
                 unlogged(waiter).errback(self._error or self._not_connected())
 
     def _offer(self, member: Client[Any, Any]) -> None:
-        """Have what comes next on `member` for who takes it: one message for each, while somebody waits."""
+        """Pass messages of `member` to waiting calls: one message for each, while a call waits."""
         if member in self._offers or isinstance(member.state, Stopped):
             return
         offer = self._offers[member] = member.receive()
@@ -341,7 +343,7 @@ class Pool(MultiService, Generic[Request, Reply]):
             self._offer(member)
 
     def _not_taken(self, _: Failure, member: Client[Any, Any]) -> None:
-        """It stopped, or gave up."""
+        """The member stopped, or gave up."""
         self._offers.pop(member, None)
 
     # Checks.

@@ -56,7 +56,7 @@ class LogStream(io.TextIOBase):
         self._lock = RLock()  # a signal's handler can log while a line is written
 
     @property
-    def encoding(self) -> str:  # type: ignore[override] # typeshed has it as an attribute
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has it as an attribute
         """The encoding of `stream`."""
         return str(self._stream.encoding)
 

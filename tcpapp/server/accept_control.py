@@ -1,13 +1,16 @@
 """
-The ports of a server, as doors: each may be shut for more than one reason, and those who come then wait in its backlog.
+Accept control: when the ports of a server accept clients. A closed gate keeps clients waiting in the backlog.
 
-Clients that come faster than `Pace` allows are not turned away: all doors are shut for as long as it takes. Nor are,
-where they are to wait, those for whom there is no room. Twisted takes in up to a hundred clients in a turn, whatever
-its port is told meanwhile, unless it is told how many before the turn: so each port asks.
+A port's gate (`Door`) can be closed for several reasons at one time. Clients over the accept rate are not rejected: all
+gates close until the next client can be accepted. The same holds for clients without room, if the policy lets them
+wait.
 
-A port accepts by `tcpapp.server.accept_loop`, not by Twisted's own loop. Clients that cannot be accepted are counted
-like all others that are turned away. Where the system cannot accept any, all doors are shut for a while: to ask it
-again and again would keep the loop busy.
+Twisted accepts up to a hundred clients in a turn, and a port cannot stop it within the turn. So each port asks for the
+number of clients before the turn.
+
+A port accepts by `tcpapp.server.accept_loop`, not by Twisted's own loop. Failed accepts are counted like rejected
+clients. When the system cannot accept any client, all gates close for a while, because asking again and again would
+keep the loop busy.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ __all__ = ["Door", "Doors"]
 
 
 REST = 1.0
-"""Seconds for which nobody is taken in where the system could not: as long as Go's net/http rests at the most."""
+"""Seconds without accepts after the system could accept no client: the longest pause of Go's net/http."""
 
 
 def _ignored(address: Any, said: str, nobody: bool = False) -> None: ...
@@ -36,10 +39,10 @@ def _ignored(address: Any, said: str, nobody: bool = False) -> None: ...
 
 class Door:
     """
-    A listening `port`, and why nobody is taken in through it just now. A ``stdio:`` port cannot be shut.
+    The gate of a listening `port`, with the reasons for which it is closed. A ``stdio:`` port cannot be closed.
 
-    `most` says how many may be taken in in a turn, and `failed` is told of those whom the system could not take in.
-    Where TLS is to be set up with them, they are taken in `in_turn`.
+    `most` gives the number of clients to accept in a turn, and `failed` is called for each failed accept. With
+    `in_turn`, accepts take turns with TLS handshakes.
     """
 
     def __init__(
@@ -59,25 +62,25 @@ class Door:
 
     @property
     def suspended(self) -> bool:
-        """Whether nobody is taken in until that is undone, whatever the pace."""
+        """Whether it was suspended, whatever the accept rate allows."""
         return "suspended" in self._reasons
 
     def shut(self, reason: str) -> None:
-        """Take nobody in until `open` of the same `reason`."""
+        """Accept no client until `open` is called for the same `reason`."""
         if not self._gone and not self._reasons:
             self.port.stopReading()
             self._leave()
         self._reasons.add(reason)
 
     def open(self, reason: str) -> None:
-        """The `reason` is gone."""
+        """The `reason` is over."""
         shut = bool(self._reasons)
         self._reasons.discard(reason)
         if not self._gone and shut and not self._reasons:
             self.port.startReading()
 
     def take_away(self) -> None:
-        """The port is being closed: nothing is asked of it any more."""
+        """The port is being closed: it is no longer controlled."""
         self._gone = True
         self._leave()
 
@@ -88,10 +91,10 @@ class Door:
 
 class Doors:
     """
-    All doors of one server, and the `pace` at which clients may come through them, by `clock` (`None`: any).
+    All gates of one server, and the `pace` of accepts by `clock` (`None`: no limit).
 
-    `room` says for how many more there is room, where further ones are to wait for it; `failed` is told of each whom
-    the system could not take in. Those with whom TLS is to be set up take turns with other `steps`.
+    `room` gives the number of free places, if further clients must wait for one. `failed` is called for each failed
+    accept. Accepts of TLS connections take turns with other `steps`.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class Doors:
 
     @property
     def is_shut(self) -> bool:
-        """Whether clients came too fast, and the next ones wait."""
+        """Whether clients came too fast, so that the next ones wait."""
         return self._timer is not None
 
     @property
@@ -123,11 +126,11 @@ class Doors:
 
     @property
     def suspended(self) -> bool:
-        """Whether there are doors, and each is suspended."""
+        """Whether there are gates, and each is suspended."""
         return bool(self._doors) and all(door.suspended for door in self._doors)
 
     def add(self, port: Any) -> Door:
-        """A door for this port; it is shut where the others are for the pace's sake."""
+        """Add a gate for this port; it is closed if the others are closed by the accept rate."""
         door = Door(port, self._most, self._not_taken_in, self)
         self._doors[door] = None
         if self.is_shut:
@@ -137,7 +140,7 @@ class Doors:
         return door
 
     def remove(self, door: Door) -> None:
-        """Its port is being closed."""
+        """The port is being closed."""
         door.take_away()
         self._doors.pop(door, None)
         if not self._doors:
@@ -155,7 +158,7 @@ class Doors:
         self._steps.leave(step)
 
     def look(self) -> None:
-        """Somebody came in, or went: shut all doors while there is no room, open them when there is."""
+        """A client came or left: close all gates while there is no room, and open them when there is."""
         full = self._room() <= 0
         if full != self._full:
             self._full = full
@@ -163,7 +166,7 @@ class Doors:
                 (door.shut if full else door.open)("full")
 
     def came(self) -> None:
-        """A client has come through one of the doors: shut all of them where the next one is to wait."""
+        """A client was accepted: close all gates if the next client must wait."""
         if self.clock is None:
             return
         seconds = self.pace.wait(self.clock.seconds())
@@ -171,13 +174,13 @@ class Doors:
             self._rest(self.clock, seconds)
 
     def _not_taken_in(self, address: IAddress | None, said: str, nobody: bool) -> None:
-        """A client could not be accepted; where the system can accept `nobody`, it is not asked again at once."""
+        """An accept failed; if the system can accept `nobody`, wait before the next accept."""
         self._failed(address, said)
         if nobody and self.clock is not None:
             self._rest(self.clock, REST)
 
     def _rest(self, clock: IReactorTime, seconds: float) -> None:
-        """Take nobody in for so long, if there is a door."""
+        """Accept no client for this many seconds, if there is a gate."""
         if self._doors:
             self._stop_timer()
             self._timer = clock.callLater(seconds, self._go_on)
@@ -185,7 +188,7 @@ class Doors:
                 door.shut("pace")
 
     def _most(self) -> int:
-        """How many clients may be taken in now."""
+        """How many clients can be accepted now."""
         if self.clock is None or not self.pace.rate:
             return self._room()
         return min(self._room(), int(self.pace.credit(self.clock.seconds())))

@@ -1,15 +1,14 @@
 """
-The accept loop of a listening port, in the place of Twisted's.
+The accept loop of a listening port, in place of Twisted's.
 
-Twisted's own loop pauses or logs two tracebacks where accept(2) reports the trouble of a single client, and leaves a
-connection behind whose descriptor the event loop does not take. Here:
+When accept(2) fails for a single client, Twisted's own loop pauses or logs two tracebacks. It also leaks a connection
+whose descriptor the event loop rejects. Here:
 
-- trouble of one client (see `ONE_CLIENTS`): counted, and the next client is accepted at once;
-- no descriptor is left (EMFILE): the reserved one is given up for as long as it takes to close the waiting clients,
-  each of which is counted;
+- an error of one client (see `ONE_CLIENTS`): counted, and the next client is accepted at once;
+- no descriptor is left (EMFILE): the reserved descriptor is released to accept, count and close the waiting clients;
 - the event loop cannot watch the connection (``epoll_ctl`` fails): the connection is closed and counted;
-- TLS is to be set up on the connections: one is accepted in a turn of the loop, in turn with the handshakes;
-- anything else, or `MOST_IN_A_ROW` clients in trouble one after the other: the system cannot accept clients now.
+- TLS connections: one is accepted in a turn of the loop, alternating with the handshakes;
+- any other error, or `MOST_IN_A_ROW` errors of clients in a row: the system cannot accept clients now.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ __all__ = ["Accepting", "Failed", "InTurn"]
 
 Failed = Callable[["IAddress | None", str, bool], None]
 """
-Told of a client that could not be accepted: its address, `None` where it is not known; what the system said, as
-``EMFILE``; and whether the system can accept no client for now.
+Called for each failed accept, with the client's address (`None`: not known), the error of the system such as
+``EMFILE``, and whether the system can accept no client for now.
 """
 
 
 class InTurn(Protocol):
-    """What takes as long as a TLS handshake waits for its turn here."""
+    """Turns for work that takes as long as a TLS handshake."""
 
     def take_turn(self, step: Callable[[], None]) -> None:
         """Call `step` in this turn of the event loop, or in a later one."""
@@ -55,11 +54,11 @@ ONE_CLIENTS = frozenset(
     )
     if hasattr(errno, name)  # ENONET is Linux's
 )
-"""What accept(2) fails with for reasons of a single client, which is gone then."""
+"""Errors of accept(2) that concern a single client, which is gone then."""
 
 MOST_IN_A_ROW = 100
 """
-Clients in trouble, one after the other, before it is taken for the system's: our choice, Twisted's clients in a turn.
+Errors of clients in a row that count as an error of the system: our choice, Twisted's clients in a turn.
 
 EOPNOTSUPP is both: a pending error of a client, and the answer of a socket that cannot accept at all.
 """
@@ -72,8 +71,8 @@ class Accepting:
     """
     Accepts the clients of `port`, a TCP or UNIX port of Twisted's.
 
-    `most` says how many may be accepted in a turn (one at the least is), `failed` is told of each that was not. Where
-    they are accepted `in_turn`, one is at a time.
+    `most` gives the number of clients to accept in a turn (at least one), and `failed` is called for each failed
+    accept. With `in_turn`, one client is accepted at a time.
     """
 
     def __init__(self, port: Any, most: Callable[[], int], failed: Failed, in_turn: InTurn | None = None) -> None:
@@ -85,7 +84,7 @@ class Accepting:
         self._waits = False
 
     def turn(self) -> None:
-        """Accept the clients that wait, as many as a turn may have. The reactor calls it, as the port's ``doRead``."""
+        """Accept the waiting clients, as many as a turn allows. The reactor calls it, as the port's ``doRead``."""
         if self._in_turn is None:
             self._accept(max(1, min(self._port.numberAccepts, self._most())))
         elif not self._waits:
@@ -93,7 +92,7 @@ class Accepting:
             self._in_turn.take_turn(self._accept_one)
 
     def leave(self) -> None:
-        """Accept none for now: the port is not read from any more, or closed."""
+        """Accept no client for now: the port is not read from any more, or closed."""
         if self._waits and self._in_turn is not None:
             self._waits = False
             self._in_turn.leave_turn(self._accept_one)
@@ -103,7 +102,7 @@ class Accepting:
         self._accept(1)
 
     def _accept(self, most: int) -> None:
-        """Accept so many clients, if there are."""
+        """Accept at most this many clients."""
         port = self._port
         accepted = 0
         for _ in range(most):
@@ -118,7 +117,7 @@ class Accepting:
             self._connect(client, address)
         if accepted and (openings := getattr(port.reactor, "openings", None)) is not None:
             openings.now()  # uvloop takes them over in this turn
-        # as Twisted has it: more in the next turn where more may wait
+        # as in Twisted: more in the next turn if more can wait
         port.numberAccepts = port.numberAccepts + 20 if accepted == most else max(1, accepted)
 
     def _goes_on(self, error: OSError) -> bool:
@@ -139,7 +138,7 @@ class Accepting:
         return False
 
     def _close_those_who_wait(self) -> None:
-        """Accept with the reserved descriptor, and close: the client is told, and does not wait for nothing."""
+        """Accept with the reserved descriptor, and close: the client is told, and does not wait in vain."""
         closed = []
         with tcp._reservedFD:
             for _ in range(MOST_IN_A_ROW):
@@ -149,11 +148,11 @@ class Accepting:
                     break
                 client.close()
                 closed.append(address)
-        for address in closed:  # now that there is a descriptor again: whoever is told may need one
+        for address in closed:  # now that there is a descriptor again: a listener can need one
             self._failed(_address_of(address), "EMFILE", False)
 
     def _connect(self, client: socket.socket, address: Any) -> None:
-        """Have the port's factory serve a `client`; where it cannot be, it is closed."""
+        """Have the port's factory serve a `client`; close it if that fails."""
         port = self._port
         if len(address) == 4 and address[3]:  # IPv6, with the interface of a link-local address
             address = (socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0], *address[1:])
@@ -166,7 +165,7 @@ class Accepting:
             number, port.sessionno = port.sessionno, port.sessionno + 1
             transport = port.transport(client, protocol, address, port, number, port.reactor)
             protocol.makeConnection(transport)
-        except Exception as error:  # noqa: BLE001 - one client's trouble is no other's, whatever it is
+        except Exception as error:  # noqa: BLE001 - an error of one client must not concern other clients
             if isinstance(error, OSError) and error.errno is not None:
                 self._failed(_address_of(address), errno.errorcode.get(error.errno, str(error)), False)
             else:
@@ -177,7 +176,7 @@ class Accepting:
 
 
 def _address_of(accepted: Any) -> IAddress:
-    """What accept(2) gives as an address, as Twisted has it."""
+    """An address from accept(2), as an address of Twisted's."""
     if not isinstance(accepted, tuple):
         return UNIXAddress(None)
     return (IPv6Address if ":" in accepted[0] else IPv4Address)("TCP", *accepted[:2])

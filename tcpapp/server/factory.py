@@ -1,4 +1,4 @@
-"""The server: who is connected, and how many may be."""
+"""The server's factory: its connections, and their limits."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ __all__ = ["MessageServerFactory", "TurnedAway"]
 
 
 MOST_TOLD = 200
-"""Characters of what a peer sent that are told: a line of a log, as NATS cuts it."""
+"""Characters of a peer's bytes in one line of the log: as NATS cuts it."""
 
 
 WORTH_SPREADING = 0.1
-"""Seconds below which closes are not spread: at the pace of 1,000 a second, those of a hundred clients."""
+"""Seconds below which closes are not spread: at 1,000 a second, the closes of a hundred clients."""
 
 
 class MessageServerFactory(ServerFactory):
     """
     A `ServerFactory` that serves `app` on every connection, for any endpoint or ``reactor.listenTCP``.
 
-    See `Settings` for the arguments and their errors. A client for whom there is no room (``max_connections``,
-    ``max_per_address``, ``max_per_network``) is closed at once, or as the policies say, one whose network may not come
-    in (``networks``) is reset; both are counted in `refused`. Of those who come through `listen` or a `MessageService`
-    faster than ``accept_rate``, the next ones wait in the backlog.
+    See `Settings` for the arguments and their errors. A client over ``max_connections``, ``max_per_address`` or
+    ``max_per_network`` is closed at once, or as the policies say. A client whose network is not allowed (``networks``)
+    is reset. `refused` counts both.
+
+    Through `listen` or a `MessageService`, clients over ``accept_rate`` wait in the backlog.
     """
 
     noisy = False
@@ -60,23 +61,26 @@ class MessageServerFactory(ServerFactory):
         self.doors = Doors(pace, settings.clock, self._room, self._not_taken_in, settings.steps)
         self.counts = Counts(self._now())
         self.draining = False
-        """Whether connections are told to finish, and not all have; it is false again when none is left."""
+        """Whether connections are being drained; false again when none is left."""
         self._open: dict[MessageProtocol, float] = {}
         self._waiters: list[tuple[int, Deferred[None]]] = []
         self._later: list[IDelayedCall] = []
 
     @property
     def connections(self) -> AbstractSet[MessageProtocol]:
-        """The connections that are open, or closing, in the order they came; those that set up TLS are not yet."""
+        """
+        The open and closing connections, in the order they came. Connections in a TLS handshake do not belong to it
+        yet.
+        """
         return self._open.keys()
 
     @property
     def refused(self) -> int:
-        """How many clients were turned away; ``admission.refused`` has them by rule."""
+        """How many clients were rejected; ``admission.refused`` has them by rule."""
         return self.admission.refused.total()
 
     def buildProtocol(self, addr: IAddress | None) -> MessageProtocol | TurnedAway:
-        """A new connection's protocol: `TurnedAway` for one who is not taken in. Twisted calls it."""
+        """A new connection's protocol: `TurnedAway` for a rejected client. Twisted calls it."""
         settings = self.settings
         self.doors.came()
         refusal = self.admission.ask(addr)
@@ -85,14 +89,14 @@ class MessageServerFactory(ServerFactory):
         self._tell_refused(addr, refusal)
         return TurnedAway(reset=self._resets(refusal))
 
-    # What the gates call, behind which connections of proxies wait until their headers are whole.
+    # called by the gates where connections of proxies wait until their headers are whole
 
     def proxy_came(self, gate: Any, address: Any) -> bool:
-        """Whether one at this `address` may say for whom it comes. It takes a place until `proxy_went`."""
+        """Whether a proxy at this `address` is allowed. It takes a place until `proxy_went`."""
         limits = self.settings.limits
         refusal = None
         if not self.settings.proxies.admits(ip_of(address)):
-            refusal = Refusal("proxy-untrusted", detail="it is none of the proxies that may say for whom they come")
+            refusal = Refusal("proxy-untrusted", detail="it is not one of the allowed proxies")
         elif len(self.admission) >= limits.max_connections:
             refusal = Refusal("max-connections", len(self.admission), limits.max_connections)
         if refusal is not None:
@@ -102,7 +106,7 @@ class MessageServerFactory(ServerFactory):
         return True
 
     def proxy_went(self, gate: Any, refused: CloseReason | None) -> None:
-        """Its header is whole, or it was `refused`."""
+        """Its header is whole, or the proxy was `refused`."""
         self.admission.leave(gate)
         if refused is not None and not refused.clean:
             refusal = Refusal(refused.rule, refused.value, refused.limit, refused.detail[:MOST_TOLD])
@@ -110,7 +114,7 @@ class MessageServerFactory(ServerFactory):
 
     @property
     def proxy_timing(self) -> tuple[float, Any]:
-        """How many seconds a header may take, and by which clock."""
+        """The seconds that a header can take, and their clock."""
         return self.settings.timeouts.proxy_header, self.settings.clock
 
     def _tell_refused(self, address: Any, refusal: Refusal) -> None:
@@ -118,21 +122,21 @@ class MessageServerFactory(ServerFactory):
             self.settings.telemetry.tell(Refused(address, len(self.connections), refusal))
 
     def _not_taken_in(self, address: Any, said: str) -> None:
-        """The system had nothing left to take in a client with, who is closed, or waits on."""
-        text = f"the system could not take it in ({said})"
+        """The system had no resources to accept a client, which is closed, or waits on."""
+        text = f"the system could not accept it ({said})"
         if said == "EMFILE":
-            text += ": this process has no descriptor left for it; what else than connections has them?"
+            text += ": this process has no descriptor left for it; check what besides connections uses them"
         self._tell_refused(address, self.admission.refuse(Refusal("not-accepted", detail=text)))
 
     def _resets(self, refusal: Refusal) -> bool:
-        """Whether one who is turned away is reset, or closed as all are."""
+        """Whether a rejected client is reset instead of closed."""
         if refusal.limit is None:
             return True
         policies = self.settings.policies
         return (policies.full if refusal.rule == "max-connections" else policies.crowded) == "reset"
 
     def _room(self) -> int:
-        """For how many there is room, where further ones are to wait."""
+        """The number of free places, if further clients must wait for one."""
         if self.settings.policies.full != "wait":
             return sys.maxsize
         return self.admission.limits.max_connections - len(self.admission)
@@ -171,17 +175,18 @@ class MessageServerFactory(ServerFactory):
         **values: float | str,
     ) -> None:
         """
-        Change settings while it serves: single values by their names, as ``change(max_connections=50, idle=300)``.
+        Change settings of the running server: single values by their names, as ``change(max_connections=50,
+        idle=300)``.
 
-        The names are those of the fields of `Limits`, `Timeouts` and `Policies`; values that are not named stay as they
-        are. A whole set (`limits`, `timeouts`, `policies`, `networks`, `proxies`) replaces the present one: what it
-        does not name has its default again. Single values beside a whole set are changed in the new set.
+        The names are the fields of `Limits`, `Timeouts` and `Policies`; other values stay as they are. A whole set
+        (`limits`, `timeouts`, `policies`, `networks`, `proxies`) replaces the present one, with defaults for all values
+        that it does not name. Single values beside a whole set are changed in the new set.
 
-        All changes hold, or none. `InvalidOption` names a value that cannot be, and `TypeError` an unknown name: both
+        All changes take effect, or none. `InvalidOption` names an invalid value, and `TypeError` an unknown name. Both
         are the caller's fault, and nothing has changed then.
 
-        The new values hold at once for clients that connect, and for the memory that all connections together can
-        hold. An open connection keeps the limits of its inbox, its outbox and its rates, and the waits that have begun.
+        The new values hold at once for new clients, and for the memory of all connections together. An open connection
+        keeps the limits of its inbox, its outbox and its rates, and its running timeouts.
         """
         settings = self.settings
         wholes = {"limits": limits, "timeouts": timeouts, "policies": policies, "networks": networks}
@@ -192,11 +197,11 @@ class MessageServerFactory(ServerFactory):
 
     def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """
-        Let every connection finish what it has in hand, and close it; after `deadline` seconds the rest is cut.
+        Let every connection finish its work, and close it; after `deadline` seconds, cut the rest.
 
-        Where they are many, they are told at random within `jitter` seconds, but no more than they need to come back
-        elsewhere at ``accept_rate``, so that they do not all come at once. `None` stands for ``timeouts.drain`` and
-        ``timeouts.drain_jitter``. Fires when none is left, with the number of those that were cut.
+        Many connections are told at random times within `jitter` seconds, so that the clients do not all reconnect at
+        once. The time is no longer than they need to reconnect elsewhere at ``accept_rate``. `None` stands for
+        ``timeouts.drain`` and ``timeouts.drain_jitter``. Fires when none is left, with the number of cut connections.
         """
         timeouts = self.settings.timeouts
         seconds = timeouts.drain if deadline is None else deadline
@@ -212,7 +217,7 @@ class MessageServerFactory(ServerFactory):
         return ended.addCallback(self._drained)
 
     def _spread(self, jitter: float) -> float:
-        """Within how many seconds those who are here are told to leave: 0.0 where they are few."""
+        """The seconds over which the open connections are told to leave: 0.0 for few connections."""
         rate = self.settings.limits.accept_rate
         spread = min(jitter, len(self.admission) / rate) if rate else 0.0
         return spread if spread >= WORTH_SPREADING else 0.0
@@ -223,14 +228,14 @@ class MessageServerFactory(ServerFactory):
         return sum(not reason.clean for reason in reasons)
 
     def _tell_all_at_once(self) -> None:
-        """Nobody is left to be told later."""
+        """Tell the remaining connections now."""
         later, self._later = self._later, []
         for each in later:
             if each.active():
                 each.cancel()
 
     def wait_for(self, at_most: int) -> Deferred[None]:
-        """Fires as soon as no more than `at_most` connections are open, or closing. It may be cancelled."""
+        """Fires as soon as at most `at_most` connections are open or closing. The Deferred can be cancelled."""
         if len(self._open) <= at_most:
             return succeed(None)
         waiter: Deferred[None] = Deferred(self._forget_waiter)
@@ -239,11 +244,11 @@ class MessageServerFactory(ServerFactory):
 
     def info(self, addresses: Iterable[IAddress] | None = None, suspended: bool = False) -> Info:
         """
-        What is to be known of it now.
+        The statistics of the server now.
 
-        A `Listening` and a `MessageService` give their own `addresses`, and whether they are `suspended`. Without that,
-        the addresses are those of all ports that they opened. For a port of ``reactor.listenTCP`` or of an endpoint the
-        factory knows the state, and not the address.
+        A `Listening` and a `MessageService` give their own `addresses`, and whether they are `suspended`. By default,
+        the addresses are those of all ports that they opened. For a port of ``reactor.listenTCP`` or of an endpoint,
+        the factory knows the state and not the address.
         """
         now, settings, traffic = self._now(), self.settings, self.settings.traffic
         listens = addresses is None and self.numPorts > 0
@@ -318,7 +323,7 @@ class MessageServerFactory(ServerFactory):
 
 class TurnedAway(Protocol):
     """
-    The connection of a client that is not taken in: closed as soon as it is made, or `reset`.
+    The connection of a rejected client: closed as soon as it is made, or `reset`.
 
     Twisted also lets a factory give `None` for this, but its wrappers (TLS, HAProxy) then raise, and leave it open.
     """

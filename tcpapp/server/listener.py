@@ -1,4 +1,4 @@
-"""`listen`: serve an app where you like, and hold what listens."""
+"""`listen`: serve an app on any endpoint, and control the open ports."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["Listening", "close_port", "close_ports", "lacks_family", "listen", "
 
 
 class Listening:
-    """Ports that are being listened on, and the connections that came in through them. `listen` makes it."""
+    """Open ports, and the connections that were accepted through them. `listen` makes it."""
 
     def __init__(self, ports: Sequence[IListeningPort], factory: MessageServerFactory) -> None:
         self._ports = [each for port in ports for each in ports_of(port)]
-        self._addresses = [port.getHost() for port in self._ports]  # a port that is closed does not know it any more
+        self._addresses = [port.getHost() for port in self._ports]  # a closed port no longer knows it
         self._factory = factory
         self._doors: list[Door] = [factory.doors.add(port) for port in self._ports]
         self._suspended = False
@@ -42,12 +42,12 @@ class Listening:
 
     @property
     def address(self) -> IAddress:
-        """Where it listens, first of all, or did; the real port number when 0 was asked for."""
+        """The first address on which it listens, or did; with the real port number when 0 was asked for."""
         return self.addresses[0]
 
     @property
     def addresses(self) -> list[IAddress]:
-        """All the places where it listens, or did, in the order in which they were asked for."""
+        """All addresses on which it listens, or did, in the order in which they were asked for."""
         return list(self._addresses)
 
     @property
@@ -62,16 +62,16 @@ class Listening:
 
     @property
     def connections(self) -> AbstractSet[MessageProtocol]:
-        """The connections that are open now, or closing, in the order they came; later ones do not change it."""
+        """The open and closing connections, in the order they came; a snapshot that later connections do not change."""
         return dict.fromkeys(self._factory.connections).keys()
 
     @property
     def refused(self) -> int:
-        """How many clients were turned away, for want of room or for their network."""
+        """How many clients were rejected because there was no room or their network is not allowed."""
         return self._factory.refused
 
     def suspend(self) -> None:
-        """Accept no one until `resume`: new clients wait in the backlog, open connections go on."""
+        """Accept no client until `resume`: new clients wait in the backlog, open connections go on."""
         self._suspended = True
         for door in self._doors:
             door.shut("suspended")
@@ -83,38 +83,39 @@ class Listening:
             door.open("suspended")
 
     def wait_for(self, at_most: int) -> Deferred[None]:
-        """Fires as soon as no more than `at_most` connections are open, or closing. It may be cancelled."""
+        """Fires as soon as at most `at_most` connections are open or closing. The Deferred can be cancelled."""
         return self._factory.wait_for(at_most)
 
     def info(self) -> Info:
-        """What is to be known of it now."""
+        """The statistics of the server now."""
         return self._factory.info(() if self._stopping else self.addresses, self._suspended)
 
     def change(self, **changes: Any) -> None:
         """
-        Change settings while it serves, as ``change(max_connections=50, idle=300)``; see `MessageServerFactory.change`.
+        Change settings of the running server, as ``change(max_connections=50, idle=300)``; see
+        `MessageServerFactory.change`.
 
-        All of it holds, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
+        All changes take effect, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
         """
         self._factory.change(**changes)
 
     def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """
-        Stop listening, let every connection finish what it has in hand, and close it.
+        Stop listening, let every connection finish its work, and close it.
 
-        What is not finished after `deadline` seconds (`None`: ``timeouts.drain``) is cut; for `jitter` see
-        `MessageServerFactory.drain`. Fires when all is over, with the number of connections that were cut.
+        After `deadline` seconds (`None`: ``timeouts.drain``) unfinished connections are cut. For `jitter` see
+        `MessageServerFactory.drain`. Fires at the end, with the number of cut connections.
         """
         stopped = self._stop()
         return self._factory.drain(deadline, jitter).addCallback(lambda cut: stopped.addCallback(lambda _: cut))
 
     def close(self, grace: float | None = None) -> Deferred[None]:
-        """Stop listening and close every connection, each within `grace` seconds. Fires when all is over."""
+        """Stop listening and close every connection, each within `grace` seconds. Fires when all is closed."""
         stopped = self._stop()
         return self._factory.close(grace).addCallback(lambda _: stopped)
 
     def _stop(self) -> Deferred[None]:
-        """Fires when the ports are closed, however often it is asked for."""
+        """Fires when the ports are closed, for any number of callers."""
         if self._stopping is None:
             for door in self._doors:
                 self._factory.doors.remove(door)
@@ -128,8 +129,9 @@ def close_port(port: Any) -> Deferred[None]:
     """
     Stop listening on `port`; fires when it is closed.
 
-    Fails with `OSError` where a UNIX socket's file cannot be removed (the process gave up the right to, say). Twisted
-    leaves the socket open then, with clients waiting in its backlog; here it is closed all the same.
+    Fails with `OSError` if a UNIX socket's file cannot be removed, for example because the process gave up its
+    privileges. Twisted then leaves the socket open, with clients waiting in its backlog; here it is closed all the
+    same.
     """
 
     def not_removed(failure: Failure) -> None:
@@ -158,9 +160,9 @@ def listen(
     **options: Unpack[Options],
 ) -> Deferred[Listening]:
     """
-    Serve `app` on `endpoint`, a Twisted server endpoint string such as ``"tcp:7007"``, an endpoint object, or several.
+    Serve `app` on `endpoint`: a Twisted server endpoint string such as ``"tcp:7007"``, an endpoint object, or several.
 
-    The Deferred fires with the `Listening`, or fails with Twisted's ``CannotListenError``, and then listens nowhere.
+    The Deferred fires with the `Listening`. If it fails with Twisted's ``CannotListenError``, nothing is listened on.
     `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. See `Settings`
     for the `options`; `reactor` is the global one unless given.
     """
@@ -179,7 +181,7 @@ def listen(
 
 
 def lacks_family(failure: Failure) -> bool:
-    """Whether listening failed for want of an address family: no IPv6 in the kernel, or none of its addresses."""
+    """Whether listening failed because an address family is missing: no IPv6 in the kernel, or no address of it."""
     error: Any = failure.value
     if not isinstance(error, CannotListenError):
         return False
@@ -188,7 +190,7 @@ def lacks_family(failure: Failure) -> bool:
 
 
 def why_not(error: CannotListenError | OSError) -> str:
-    """Where it is not listened, and why, in a line: Twisted's has ``any:b'/run/app.sock'`` and ``:::7007`` in it."""
+    """Why it cannot listen, and where, in one line: Twisted's has ``any:b'/run/app.sock'`` and ``:::7007`` in it."""
     if isinstance(error, OSError):
         return f"Couldn't listen: {error}."
     if isinstance(error, NothingHandedOver):
@@ -196,8 +198,8 @@ def why_not(error: CannotListenError | OSError) -> str:
     reason: Any = error.socketError
     if not isinstance(error.port, int):
         return f"Couldn't listen on {describe(UNIXAddress(error.port))}: {reason}."
-    host = error.interface or "0.0.0.0"  # noqa: S104  # what none stands for
-    if isinstance(reason, gaierror):  # Twisted looks the interface up that stands behind the %
+    host = error.interface or "0.0.0.0"  # noqa: S104  # the meaning of no interface
+    if isinstance(reason, gaierror):  # Twisted looks up the interface behind the %
         reason = f"this machine has no network interface {host.partition('%')[2]!r} ({reason})"
     elif lacks_family(Failure(error)):
         reason = f"{reason}: this machine has no such addresses; --missing-family=skip listens on the others"
@@ -207,9 +209,9 @@ def why_not(error: CannotListenError | OSError) -> str:
 
 def _all_or_none(results: list[tuple[bool, Any]], skip: bool) -> Any:
     """
-    The ports, if all were opened; else none is left open, and the first failure is what comes of it.
+    The ports, if all were opened; else it closes all of them and fails with the first error.
 
-    With `skip`, those whose address family is missing may be missing, but not all of them.
+    With `skip`, ports of a missing address family can be missing, but not all of them.
     """
     ports = [found for opened, found in results if opened]
     missing = [found for opened, found in results if not opened and skip and lacks_family(found)]

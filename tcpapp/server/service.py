@@ -1,5 +1,5 @@
 """
-The server as a service: it listens on any number of endpoints, stops without losing a message, and starts again.
+The server as a service: it listens on any number of endpoints, stops without losing a message, and can start again.
 
 ::
 
@@ -7,8 +7,8 @@ The server as a service: it listens on any number of endpoints, stops without lo
     ├── EndpointService            tcp:7007:interface=127.0.0.1
     └── EndpointService            unix:/run/app.sock
 
-To stop is: stop listening on every endpoint → let every connection finish what it has in hand, `drain` seconds at most
-→ cut the rest.
+To stop: stop listening on every endpoint → let every connection finish its work, for at most `drain` seconds → cut the
+rest.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _log = Logger(namespace="tcpapp")
 
 class EndpointService(Service):
     """
-    Listens with `factory` on one endpoint; started, stopped and started again as one likes.
+    Listens with `factory` on one endpoint; it can be started and stopped any number of times.
 
-    `addresses` are where it listens: one, but for several sockets that were handed over under one name. `missing` is
-    why it does not, where this machine has no such address family and it may be skipped (`Policies`).
+    `addresses` are where it listens: one address, or several for sockets that were handed over under one name.
+    `missing` is the error if this machine lacks the address family and `Policies` let it be skipped.
     """
 
     def __init__(self, endpoint: IStreamServerEndpoint, factory: MessageServerFactory) -> None:
@@ -54,15 +54,16 @@ class EndpointService(Service):
 
     def privilegedStartService(self) -> None:
         """
-        Listen, while the process still may on any port. What fails at once is raised: ``CannotListenError``, say.
+        Listen while the process still has its privileges. An immediate failure is raised, such as
+        ``CannotListenError``.
 
-        What fails later is logged, and `addresses` stays empty.
+        A later failure is logged, and `addresses` stays empty.
         """
         super().privilegedStartService()
         self._listen()
 
     def startService(self) -> None:
-        """Listen, unless `privilegedStartService` has; raises as that does."""
+        """Listen, unless `privilegedStartService` did; raises the same errors."""
         super().startService()
         if self._listening is None:
             try:
@@ -77,12 +78,12 @@ class EndpointService(Service):
         return self.addresses[0] if self.addresses else None
 
     def reload(self) -> bool:
-        """Read its certificates anew, if it has any; whether they were right."""
+        """Reload its certificates, if it has any. Returns whether they were valid."""
         reload = getattr(self._endpoint, "reload", None)
         return True if reload is None else bool(reload())
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening; fires when the port is closed, and never fails. Connections are the factory's."""
+        """Stop listening; fires when the port is closed, and never fails. Connections belong to the factory."""
         super().stopService()
         listening, self._listening = self._listening, None
         if listening is None:
@@ -92,7 +93,7 @@ class EndpointService(Service):
         return listening.addCallback(self._unlisten).addErrback(self._tell_unclosed)
 
     def look(self, suspended: bool) -> None:
-        """Take nobody in while the service is `suspended`."""
+        """Accept no client while the service is `suspended`."""
         self._suspended = suspended
         for door in self._doors:
             (door.shut if suspended else door.open)("suspended")
@@ -105,8 +106,8 @@ class EndpointService(Service):
             if self._factory.settings.policies.missing_family == "skip" and lacks_family(failure):
                 self.missing = failure
                 error = why_not(failure.value)  # type: ignore[arg-type]  # lacks_family says so
-                _log.warn("not listened on, for missing_family is skip: {error}", error=error)
-            elif self._listening is None:  # it failed at once, which is raised; or it was stopped, which is no failure
+                _log.warn("skipped, because missing_family is skip: {error}", error=error)
+            elif self._listening is None:  # an immediate failure is raised; a stop is no failure
                 failures.append(failure)
             else:
                 _log.failure("cannot listen", failure=failure)
@@ -146,8 +147,8 @@ class MessageService(MultiService):
     """
     Serves the app of `factory` on `endpoints`: endpoint strings, or endpoint objects.
 
-    Raises `InvalidAddress` for an endpoint that cannot be one. Starting raises what listening raises; nothing is
-    listened on then.
+    Raises `InvalidAddress` for an invalid endpoint. Starting raises the errors of listening; nothing is listened on
+    then.
     """
 
     def __init__(
@@ -164,11 +165,11 @@ class MessageService(MultiService):
 
     @property
     def addresses(self) -> list[IAddress]:
-        """Where it listens now; the real port numbers where 0 was asked for."""
+        """Where it listens now; with the real port numbers where 0 was asked for."""
         return [address for each in self._endpoint_services() for address in each.addresses]
 
     def privilegedStartService(self) -> None:
-        """See `EndpointService.privilegedStartService`. Either all endpoints are listened on, or none."""
+        """See `EndpointService.privilegedStartService`. It listens on all endpoints, or on none."""
         try:
             super().privilegedStartService()
             self._check_that_it_listens()
@@ -177,7 +178,7 @@ class MessageService(MultiService):
             raise
 
     def startService(self) -> None:
-        """See `EndpointService.startService`. Either all endpoints are listened on, or none."""
+        """See `EndpointService.startService`. It listens on all endpoints, or on none."""
         try:
             super().startService()
             self._check_that_it_listens()
@@ -187,7 +188,9 @@ class MessageService(MultiService):
             raise
 
     def suspend(self) -> None:
-        """Accept no one until `resume`, nor after a start: new clients wait in the backlog, open connections go on."""
+        """
+        Accept no client until `resume`, also after a restart. New clients wait in the backlog, open connections go on.
+        """
         self._suspended = True
         for each in self._endpoint_services():
             each.look(self._suspended)
@@ -200,31 +203,32 @@ class MessageService(MultiService):
 
     def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """
-        Accept no one, let every connection finish what it has in hand, and close it; see `MessageServerFactory.drain`.
+        Accept no client, let every connection finish its work, and close it; see `MessageServerFactory.drain`.
 
-        It is suspended then: `resume` has it serve again, as it did.
+        The service is suspended then: `resume` lets it serve again.
         """
         self.suspend()
         return self.factory.drain(deadline, jitter)
 
     def wait_for(self, at_most: int) -> Deferred[None]:
-        """Fires as soon as no more than `at_most` connections are open, or closing. It may be cancelled."""
+        """Fires as soon as at most `at_most` connections are open or closing. The Deferred can be cancelled."""
         return self.factory.wait_for(at_most)
 
     def info(self) -> Info:
-        """What is to be known of it now."""
+        """The statistics of the server now."""
         return self.factory.info(self.addresses, self._suspended)
 
     def change(self, **changes: Any) -> None:
         """
-        Change settings while it serves, as ``change(max_connections=50, idle=300)``; see `MessageServerFactory.change`.
+        Change settings of the running server, as ``change(max_connections=50, idle=300)``; see
+        `MessageServerFactory.change`.
 
-        All of it holds, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
+        All changes take effect, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
         """
         self.factory.change(**changes)
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening and drain; fires when no connection is left, which is within ``timeouts.drain`` seconds."""
+        """Stop listening and drain; fires when no connection is left, within ``timeouts.drain`` seconds."""
         unlistened = maybeDeferred(super().stopService)
         if self.factory.connections:
             _log.info(
@@ -238,9 +242,9 @@ class MessageService(MultiService):
 
     def reload_certificates(self) -> bool:
         """
-        Read the certificates of all its endpoints anew; those that come from now on are shown them.
+        Reload the certificates of all its endpoints, for later connections. Returns whether all were valid.
 
-        Where the files of one are not right, that is logged, and it goes on with those it has. Whether all were right.
+        If the files of one are invalid, the error is logged, and the old certificates stay in use.
         """
         return not [each for each in self._endpoint_services() if not each.reload()]
 
@@ -250,17 +254,17 @@ class MessageService(MultiService):
 
     def _tell_cut(self, cut: int) -> None:
         if cut:
-            _log.warn("{count} connection(s) did not end by themselves", count=cut)
+            _log.warn("cut {count} connection(s) that did not end by themselves", count=cut)
 
     def _endpoint_services(self) -> list[EndpointService]:
         return [each for each in self if isinstance(each, EndpointService)]
 
     def _check_that_it_listens(self) -> None:
-        """Endpoints that may be skipped may not all be: a server that listens nowhere is none."""
+        """Raise if all endpoints were skipped: a server that listens nowhere is an error."""
         missing = [each.missing for each in self._endpoint_services()]
         if missing and missing[0] is not None and None not in missing:
             missing[0].raiseException()
 
     def _stop_listening(self) -> None:
         for each in self._endpoint_services():
-            each.stopService()  # never fails
+            each.stopService()  # it never fails

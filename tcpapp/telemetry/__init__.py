@@ -1,9 +1,9 @@
 """
-What happened, told to whoever listens.
+Events: what happened, sent to all listeners.
 
-A server and its connections say what happens to them as events, and never log themselves. `log` is the listener every
-factory begins with; counters and metrics are further ones. No event stands on the path of a message, and none is even
-made while nobody listens::
+A server and its connections send events, and never log themselves. `log` is the listener that every factory begins
+with; counters and metrics are further listeners. No event is on the path of a message, and none is made while nobody
+listens::
 
     telemetry = Telemetry()
     telemetry.listen(log)

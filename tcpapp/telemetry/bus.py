@@ -1,4 +1,4 @@
-"""Events, passed on to whoever listens."""
+"""Events, passed on to all listeners."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _log = Logger(namespace="tcpapp")
 
 class Telemetry:
     """
-    Passes events on. True while somebody listens: ask before making an event.
+    Passes events on. True while there is a listener: ask before making an event.
 
-    `seconds` is the clock by which failures of listeners are logged, one a second of each kind.
+    `seconds` is the clock for logging failures of listeners: one a second of each kind.
     """
 
     __slots__ = ("_failures", "_listeners")
@@ -42,7 +42,9 @@ class Telemetry:
         return stop
 
     def tell(self, event: Event) -> None:
-        """Pass `event` to every listener. One that raises is logged, and harms neither the others nor the caller."""
+        """
+        Pass `event` to every listener. A listener that raises is logged, without harm to other listeners or the caller.
+        """
         for listener in self._listeners:
             try:
                 listener(event)

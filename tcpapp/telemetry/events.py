@@ -41,7 +41,7 @@ __all__ = [
 
 
 class EventConnection(Protocol):
-    """The connection that an event is about, as far as a listener can rely on it: a `MessageProtocol`."""
+    """The connection of an event, as far as a listener can rely on it: a `MessageProtocol`."""
 
     @property
     def peer(self) -> IAddress:
@@ -61,7 +61,7 @@ class EventConnection(Protocol):
 
     @property
     def unread(self) -> int:
-        """How many messages came that nobody has taken."""
+        """How many received messages were not taken yet."""
 
     def close(self, grace: float | None = None) -> Deferred[CloseReason]:
         """Flush what was written, and close."""
@@ -141,8 +141,9 @@ class Closed(_ConnectionEvent):
     """
     A connection has ended. `unhandled` messages had arrived whole and were never taken by the app.
 
-    `failed_sends`: how many messages waited to be sent, and were not: each ``send`` of them failed.
-    `probe`: it was a server's, and its peer ended it and had sent nothing, as the checks of a balancer do.
+    `failed_sends`: how many waiting messages were not sent: their ``send`` failed.
+
+    `probe`: it was a server's connection, and its peer ended it without sending a byte, as a load balancer's checks do.
     """
 
     connection: EventConnection
@@ -169,9 +170,9 @@ class Closed(_ConnectionEvent):
 @dataclass(frozen=True)
 class NeverOpened(_ConnectionEvent):
     """
-    A connection ended before it was open, while TLS was being set up: the app knows nothing of it.
+    A connection ended before it was open, while TLS was being set up. The app knows nothing of it.
 
-    `probe`: as of `Closed`.
+    `probe`: as for `Closed`.
     """
 
     connection: EventConnection
@@ -258,10 +259,12 @@ class MessagesSkipped(_ConnectionEvent):
 @dataclass(frozen=True)
 class LimitNear(Event):
     """
-    The alarm: four fifths of a limit of `Limits`, called `name`, are reached. It is told again once it was left behind.
+    Alarm: four fifths of a limit of `Limits`, called `name`, are reached. It repeats only after the number has fallen
+    again.
 
-    There are `value` of what `limit` allows; `where` is the address or the network whose limit it is, or ``""``: it is
-    that of the whole server. Of ``max_buffered`` the value is in bytes, and the greedy are not read from any more.
+    `value` is the current number and `limit` the limit. `where` is the address or the network of a limit per place, or
+    ``""`` for a limit of the whole server. For ``max_buffered`` the value is in bytes, and the largest holders are no
+    longer read from.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The listener that writes events to the log, and not more often than a person can read."""
+"""The listener that writes events to the log, at a rate that a person can read."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _log = Logger(namespace="tcpapp")
 
 def log(event: Event) -> None:
     """
-    The listener that writes to Twisted's log: what an operator has to know, a line each.
+    The listener that writes to Twisted's log: a line for each event that an operator must know of.
 
-    Connections that open, and that end well, are not news and make no line. What a peer sent stands in a line only
-    escaped and cut, also where it is in an exception's text: ``log_failure`` of an event is the app's failure, whose
-    text is safe, and whose ``value`` is the exception as it was raised. A reply that cannot be sent is one line.
+    Connections that open or end well make no line. Bytes of a peer stand in a line only escaped and cut, also inside
+    the text of an exception. ``log_failure`` of an event is the app's failure with a safe text, and its ``value`` is
+    the original exception. A reply that cannot be sent makes one line.
     """
     if event.kind() is not None:
         for line in event.lines():
@@ -30,9 +30,10 @@ def log(event: Event) -> None:
 
 class CalmLog:
     """
-    `log`, but not as often as a flood of peers would have it: so many lines a second of one kind and one rule.
+    Like `log`, with a rate limit for floods: a number of lines a second for each kind and rule.
 
-    What makes no line is counted, and told in the next line of that kind. A server's `info()` counts everything.
+    Events without a line are counted, and the next line of that kind tells their number. A server's `info()` counts all
+    events.
     """
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:

@@ -1,8 +1,8 @@
 """
-What may stand in the log of what a peer or an app brings about, and how often.
+Lines of the log about failures of peers and apps: their text, and their rate.
 
-An exception's text can hold whatever a peer sent, and a peer can make an app fail as often as it likes. So the text of
-a failure is escaped and cut, and lines of one kind have a rate; a line that is left out is counted.
+The text of an exception can hold bytes of a peer, and a peer can make an app fail as often as it likes. So the text of
+a failure is escaped and cut. Lines of one kind have a rate limit; a line that is left out is counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tcpapp.spec import line_of
 __all__ = ["FAILURES", "FailureLog", "LineRates", "LoggedFailure", "kind_of", "tell_left_out"]
 
 FAILURES = 1
-"""Tracebacks a second of one kind: our choice; one has some 1,500 bytes, and a second one says nothing new."""
+"""Tracebacks a second of one kind: our choice; one has about 1,500 bytes, and a second one says nothing new."""
 
 MOST_KINDS = 200
 """Kinds with a rate of their own: our choice; an app raises a few dozen, and a peer cannot fill memory with them."""
@@ -33,11 +33,11 @@ MOST_FRAMES = 30
 """Calls that a traceback shows: our choice; an endless recursion has a thousand, in 100 kB."""
 
 FIRST_FRAMES = 10
-"""Those of `MOST_FRAMES` that are the outermost ones."""
+"""How many of the `MOST_FRAMES` calls are the outermost ones."""
 
 
 class LineRates:
-    """How many lines of each kind may be written, by a clock of `seconds`."""
+    """Rates of log lines: how many lines of each kind can be written, by a clock of `seconds`."""
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self._seconds = seconds
@@ -46,9 +46,9 @@ class LineRates:
 
     def take(self, kind: Hashable, rate: float) -> int | None:
         """
-        Whether a line of this `kind` may be written now, of which there may be `rate` a second (and at once).
+        How many lines of this `kind` were left out since the last one, if a line can be written now; else `None`.
 
-        `None`: no, and it is counted. Else how many were left out since the last one.
+        `rate` is the number of lines a second, and at once. A line that cannot be written is counted.
         """
         if kind not in self._paces and len(self._paces) >= MOST_KINDS:
             kind = None
@@ -63,9 +63,9 @@ class LineRates:
 
 class LoggedFailure(Failure):
     """
-    A failure as the log has it: its text is escaped and cut, whichever way it is printed. All else of it is as it was.
+    A failure for the log: its text is escaped and cut, however it is printed. All other attributes are unchanged.
 
-    An observer that sends exceptions elsewhere finds the exception, as it was raised, in `value`.
+    An observer that sends exceptions elsewhere finds the original exception in `value`.
     """
 
     def __init__(self, failure: Failure) -> None:
@@ -78,7 +78,7 @@ class LoggedFailure(Failure):
 
     @override
     def printTraceback(self, file: Any = None, elideFrameworkCode: object = False, detail: str = "default") -> None:
-        """Write the traceback to `file` (`None`: the log): all other ways to print it go through here."""
+        """Write the traceback to `file` (`None`: the log). All other ways to print it end here."""
         write = (logerr if file is None else file).write
         last = f"{qual(type(self.value))}: {line_of(safe_str(self.value))}\n"
         if detail == "brief":
@@ -113,13 +113,13 @@ class FailureLog:
 
 
 def tell_left_out(to: Logger, count: int) -> None:
-    """Say how many lines like the next one were left out, if any."""
+    """Log the number of lines like the next one that were left out, if any."""
     if count:
-        to.warn("and {count} more like the next line, which made none", count=count)
+        to.warn("left out {count} line(s) like the next one", count=count)
 
 
 def kind_of(failure: Failure) -> tuple[object, ...]:
-    """What failures are alike by: the exception's type, and the line that raised it."""
+    """What similar failures have in common: the exception's type, and the line that raised it."""
     traceback = failure.tb
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

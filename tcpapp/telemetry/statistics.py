@@ -1,4 +1,4 @@
-"""What is to be known of a server that serves: counts, ages, and what holds; one structure, for people and programs."""
+"""The statistics of a running server: counts, ages and settings, in one structure for people and programs."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ class Info:
     A server at one moment. Times are seconds.
 
     - `addresses`: where it listens, as operators write it.
-    - `state`: ``"serving"``, ``"suspended"``, ``"draining"``, or ``"stopped"`` where it listens nowhere.
-    - `uptime`: since its factory was made.
-    - `connections`, `most_connections`: how many are open, and the most there were at one time.
-    - `accepted`, `accept_rate`: how many came in, in all; and a second, over the last ten.
-    - `refused`, `closed`: how many were turned away, and have ended, by rule.
-    - `oldest`, `median_age`: how long connections have been open; 0.0 where there are none.
-    - `messages`, `message_rate`, `bytes`, `byte_rate`: how many peers sent, in all; and a second, over the last ten.
-    - `late_replies`: replies to requests of ours that came when nobody waited for them any more, or to none.
-    - `failed_sends`: messages that ``send`` failed for: the connection was not open, or ended before they were sent.
-    - `lag`, `most_lag`: how late the loop went round the last time, and the worst time; 0.0 where nobody watches it.
-    - `lost_lines`: how many lines the log could not take, where somebody counts them, as `twistd tcpapp` does.
-    - `buffered`: bytes that all connections hold, as `max_buffered` counts them; `shed`: how many it had cut.
-    - `limits`, `timeouts`, `policies`: what holds.
+    - `state`: ``"serving"``, ``"suspended"``, ``"draining"``, or ``"stopped"`` if it listens nowhere.
+    - `uptime`: time since its factory was made.
+    - `connections`, `most_connections`: how many are open, and the most that were open at one time.
+    - `accepted`, `accept_rate`: how many were accepted in total, and per second over the last ten seconds.
+    - `refused`, `closed`: how many were rejected, and have ended, by rule.
+    - `oldest`, `median_age`: how long connections have been open; 0.0 without connections.
+    - `messages`, `message_rate`, `bytes`, `byte_rate`: how many peers sent in total, and per second over the last ten
+      seconds.
+    - `late_replies`: replies that came when no request waited for them any more, or that belong to no request.
+    - `failed_sends`: messages whose ``send`` failed: the connection was not open, or ended before they were sent.
+    - `lag`, `most_lag`: the last and the longest delay of the event loop; 0.0 without a loop monitor.
+    - `lost_lines`: how many lines the log could not write, if they are counted, as under `twistd tcpapp`.
+    - `buffered`: bytes that all connections hold, as `max_buffered` counts them; `shed`: how many connections it cut.
+    - `limits`, `timeouts`, `policies`: the current settings.
     """
 
     addresses: tuple[str, ...]
@@ -67,7 +68,9 @@ class Info:
 
 
 class Counts:
-    """What a factory counts of its connections. Each is a few operations for a connection, and none for a message."""
+    """
+    What a factory counts of its connections. Counting takes a few operations for a connection, and none for a message.
+    """
 
     def __init__(self, now: float) -> None:
         self.since = now
@@ -77,7 +80,7 @@ class Counts:
         self._seconds: deque[tuple[int, int]] = deque()
 
     def came(self, now: float, there: int) -> None:
-        """One more is open at `now`, so that so many are `there`."""
+        """One more connection is open at `now`; now `there` are open."""
         self.accepted += 1
         self.most = max(self.most, there)
         second = int(now)
@@ -87,11 +90,11 @@ class Counts:
             self._seconds.popleft()
 
     def rate(self, now: float) -> float:
-        """How many came a second, over the last ten."""
+        """Connections accepted per second, over the last ten seconds."""
         return sum(count for second, count in self._seconds if now - second <= RECENT) / RECENT
 
 
 def ages(opened: Iterable[float], now: float) -> tuple[float, float]:
-    """The greatest and the median of how long ago these were; 0.0 where there are none."""
+    """The greatest and the median age of these connections; 0.0 without connections."""
     found = [max(0.0, now - each) for each in opened]
     return (max(found), median(found)) if found else (0.0, 0.0)

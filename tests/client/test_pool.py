@@ -67,7 +67,7 @@ def test_it_is_a_service_whose_members_are_clients(hosts: Hosts, pool_of: Any) -
         ({"size": 0}, "size=0: takes a whole number of clients, 1 or more"),
         ({"size": True}, "size=True"),
         ({"check_every": 0}, "check_every=0: takes a number of seconds, more than 0"),
-        ({"while_down": "wait"}, "while_down: a pool takes none"),
+        ({"while_down": "wait"}, "while_down: a pool does not take it"),
     ],
 )
 def test_what_cannot_be_is_said_when_it_is_made(options: dict[str, Any], says: str, pool_of: Any) -> None:

@@ -140,6 +140,6 @@ def test_a_future_that_a_twisted_coroutine_awaits_says_so() -> None:
     async def main() -> None:
         [error] = outcome(Deferred.fromCoroutine(wrong()))
         assert isinstance(error, InvalidOption)
-        assert "a Twisted coroutine cannot await asyncio; there, await what tcpapp itself gives" in str(error)
+        assert "a Twisted coroutine cannot await asyncio; await Deferreds of tcpapp there" in str(error)
 
     asyncio.run(main())

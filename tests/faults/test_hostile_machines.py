@@ -73,7 +73,7 @@ def test_descriptors_run_out(run: Run, app: Any) -> None:
         for _ in range(30):
             with dial(port) as turned_away:
                 assert hear(turned_away, 1) == b""
-        process.line(r"refused 127\.0\.0\.1:\d+: the system could not take it in \(EMFILE\): this process has no desc")
+        process.line(r"refused 127\.0\.0\.1:\d+: the system could not accept it \(EMFILE\): this process has no desc")
         served(healthy)
         served(healthy, b"give them back")
         with dial(port) as welcome:
@@ -582,7 +582,7 @@ def test_address_family_that_is_missing(run: Run, app: Any) -> None:
     )
     process = run(*endpoints, "--missing-family", "skip")
     port = process.port()
-    process.line(r"not listened on, for missing_family is skip: Couldn't listen on \[::1\]:0")
+    process.line(r"skipped, because missing_family is skip: Couldn't listen on \[::1\]:0")
     with dial(port) as healthy:
         served(healthy)
     ends(process)

@@ -170,7 +170,7 @@ def test_a_second_signal_cuts(in_hand: tuple[Process, socket.socket]) -> None:
     with pytest.raises(ConnectionResetError):
         hear(client, 1)
     process.line("SIGINT, while stopping: cutting every connection")
-    process.line(r"1 connection\(s\) did not end by themselves")
+    process.line(r"cut 1 connection\(s\) that did not end by themselves")
     code, rest, err = process.end()
     assert (code, err) == (0, "")
     assert "Traceback" not in rest
@@ -200,7 +200,7 @@ def test_a_clock_does_not_hold_up_the_end(run: Run) -> None:
             pass
     code, rest, _ = process.end()
     assert code == 0
-    assert "did not end by themselves" not in rest
+    assert "that did not end by themselves" not in rest
 
 
 def test_a_socket_whose_file_was_removed(run: Run, tmp_path: Path) -> None:

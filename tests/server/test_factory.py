@@ -158,8 +158,8 @@ def test_one_whom_the_system_cannot_take_in_is_counted_and_told(said: str, hint:
     factory._not_taken_in(PEER, said)
     [refused] = [each for each in told if isinstance(each, Refused)]
     assert (refused.address, refused.refusal.rule, factory.refused) == (PEER, "not-accepted", 1)
-    assert str(refused.refusal).startswith(f"the system could not take it in ({said})")
-    assert ("what else than connections has them" in str(refused.refusal)) == hint
+    assert str(refused.refusal).startswith(f"the system could not accept it ({said})")
+    assert ("check what besides connections uses them" in str(refused.refusal)) == hint
 
 
 def test_turning_away_needs_no_listener() -> None:

@@ -145,7 +145,7 @@ def test_an_address_family_that_is_missing_may_be_skipped(start: str, hosts: Hos
     for step in (start, "startService"):
         getattr(service, step)()
     assert service.addresses == [IPv4Address("TCP", "10.0.0.1", 7007)]
-    assert log()[1].startswith("not listened on, for missing_family is skip: Couldn't listen on [::]:7007: [Errno 97]")
+    assert log()[1].startswith("skipped, because missing_family is skip: Couldn't listen on [::]:7007: [Errno 97]")
     assert hosts.run(hosts.connect().request(b"hello")) == b"hello"
     for nowhere in (service_of(Unlistenable(), policies=skip), service_of(Unlistenable(), TCP)):
         with pytest.raises(CannotListenError):
@@ -310,7 +310,7 @@ def test_the_drain_has_a_deadline(hosts: Hosts, service_of: Any, log: Any) -> No
     assert stopped == []
     hosts.run(began + 3.01)
     assert stopped == [None]
-    assert "1 connection(s) did not end by themselves" in log()
+    assert "cut 1 connection(s) that did not end by themselves" in log()
 
 
 def test_a_drain_can_be_cut_short(hosts: Hosts, service_of: Any) -> None:

@@ -153,7 +153,7 @@ def test_failures_of_one_kind_make_a_line_a_second() -> None:
     assert [event["log_failure"].value for event in observed(flood)] == [here.value, there.value]
     now = 101.0
     told, line = observed(say)
-    assert eventAsText(told).endswith("and 2 more like the next line, which made none")
+    assert eventAsText(told).endswith("left out 2 line(s) like the next one")
     assert line["log_failure"].value is here.value
 
 

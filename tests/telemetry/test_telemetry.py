@@ -144,7 +144,7 @@ def test_a_listener_that_raises_harms_nobody(lines: list[str], logged_errors: An
     assert lines == ["critical a telemetry listener failed on 'LateReply'"]
     now = 101.0
     telemetry.tell(EVENT)
-    assert lines[1:] == ["warn and 1 more like the next line, which made none", lines[0]]
+    assert lines[1:] == ["warn left out 1 line(s) like the next one", lines[0]]
     assert [ZeroDivisionError] * 2 == [each.type for each in logged_errors.take()]
 
 
@@ -249,8 +249,8 @@ BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b
             id="refused",
         ),
         pytest.param(
-            Refused(None, 1000, Refusal("not-accepted", detail="the system could not take it in (ENFILE)")),
-            ["warn refused a client: the system could not take it in (ENFILE)"],
+            Refused(None, 1000, Refusal("not-accepted", detail="the system could not accept it (ENFILE)")),
+            ["warn refused a client: the system could not accept it (ENFILE)"],
             id="refused-by-the-system",
         ),
         pytest.param(
@@ -260,17 +260,22 @@ BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b
         ),
         pytest.param(
             LimitNear("max_buffered", 80, 100),
-            ["warn connections hold 80 bytes, of 100 (max_buffered): those that hold the most are not read from"],
+            ["warn connections hold 80 of 100 bytes (max_buffered): the largest holders are not read from"],
             id="memory-short",
         ),
         pytest.param(
             LimitNear("max_connections", 80, 100),
-            ["warn 80 connections are open, near 100 (max_connections): turn it up, or find who it is"],
+            ["warn 80 connections are open, near 100 (max_connections): raise the limit, or find the cause"],
             id="connections-near-their-limit",
         ),
         pytest.param(
             LimitNear("max_per_network", 8, 10, "192.0.2.0/24"),
-            ["warn 8 connections from 192.0.2.0/24 are open, near 10 (max_per_network): turn it up, or find who it is"],
+            [
+                (
+                    "warn 8 connections from 192.0.2.0/24 are open, near 10 (max_per_network): "
+                    "raise the limit, or find the cause"
+                )
+            ],
             id="a-network-near-its-limit",
         ),
         pytest.param(
@@ -457,7 +462,7 @@ def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_error
     assert len(lines) == 2
     now = 101.0
     calm(Refused(PEER, 5, full))
-    assert lines[2] == "warn and 146 more like the next line, which made none"
+    assert lines[2] == "warn left out 146 line(s) like the next one"
     assert len(lines) == 4
     now = 102.0
     calm(Refused(PEER, 5, full))

@@ -230,7 +230,7 @@ def test_one_who_is_no_proxy_of_ours_is_reset() -> None:
     rig.transport.turn()
     assert rig.clock.getDelayedCalls() == []
     [event] = rig.events
-    assert str(event.refusal) == "it is none of the proxies that may say for whom they come"
+    assert str(event.refusal) == "it is not one of the allowed proxies"
 
 
 @pytest.mark.parametrize("address", [IPv4Address("TCP", "10.0.0.5", 1), UNIXAddress(None)])

@@ -1,16 +1,16 @@
 """
-A client that recovers: it comes back when its connection is lost, loses nothing silently, and says what it is doing.
+The reconnecting client: it connects again when its connection is lost, loses nothing silently, and shows its state.
 
 ::
 
     client        the Client: a service with a connection, or on its way to one
-    connector     how it comes to a connection, and to the next one
-    delivery      what it sends, and what becomes of that where a connection is lost
-    send_queue    what is to be sent: what waits for a connection, and what was given to one and may be lost with it
+    connector     attempts to connect, the first time and again
+    delivery      sending, and the result of each message if a connection is lost
+    send_queue    messages that wait for a connection, and messages that can be lost with one
     backoff       where to connect to next, and how long to wait before
-    fatal_errors  which errors end a client, and which are tried again
-    states        what it is doing, told to whoever watches
-    retry_budget  how many requests may be sent again
+    fatal_errors  which errors end a client, and after which it tries again
+    states        what it is doing, for watchers
+    retry_budget  how many requests can be sent again
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-Where to connect to next, and how long to wait before.
+Back-off: which endpoint to try next, and how long to wait before.
 
-All endpoints are tried, one after the other, before there is a wait. Waits are drawn at random between nothing and a
-bound that doubles (AWS's "full jitter"), so that thousands of clients which lost their server in one moment do not come
-back in one.
+All endpoints are tried, one after the other, before there is a wait. Waits are drawn at random between zero and a bound
+that doubles (AWS's "full jitter"). So thousands of clients that lost their server in one moment do not reconnect in one
+moment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Endpoint = TypeVar("Endpoint")
 
 class Attempts(Generic[Endpoint]):
     """
-    The attempts of a client to one of several `endpoints`: in their order, or at `random_order`, anew in each round.
+    The attempts of a client to connect to one of several `endpoints`, in their order, or in `random_order` in each
+    round.
 
     `number` counts them since the last `success`.
     """
@@ -43,13 +44,13 @@ class Attempts(Generic[Endpoint]):
         return not self._round
 
     def begin_round(self) -> None:
-        """From now on each endpoint is tried once."""
+        """Begin a round, which tries each endpoint once."""
         self._round = list(self._endpoints)
         if self._random_order:
             self._random.shuffle(self._round)
 
     def next(self) -> Endpoint:
-        """The endpoint of the next attempt. There has to be one left in this round."""
+        """The endpoint of the next attempt. There must be one left in this round."""
         self.number += 1
         return self._round.pop(0)
 
@@ -61,6 +62,6 @@ class Attempts(Generic[Endpoint]):
         return self._random.uniform(0, bound)
 
     def success(self) -> None:
-        """The connection is a healthy one: waits begin small again, and with the first endpoint."""
+        """The connection is healthy: waits begin small again, and with the first endpoint."""
         self._waits = self.number = 0
         self._round = []

@@ -1,4 +1,4 @@
-"""The client that comes back: a service with a connection, or on its way to one."""
+"""The reconnecting client: a service with a connection, or on its way to one."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Reply = TypeVar("Reply")
 
 
 def default_reactor() -> Any:
-    """The global reactor, late: a program chooses its reactor first."""
+    """The global reactor, imported late: a program chooses its reactor first."""
     from twisted.internet import reactor
 
     return reactor
 
 
 def _check(recovery: object, prepare: object, is_fatal: object) -> None:
-    """What is none of its kind is said now, and not when it is first needed."""
+    """Check the types of arguments now, and not when they are first used."""
     if not isinstance(recovery, Recovery):
         raise InvalidOption(f"recovery={recovery!r}: takes a Recovery")
     if prepare is not None and not callable(prepare):
@@ -51,33 +51,34 @@ def _check(recovery: object, prepare: object, is_fatal: object) -> None:
 
 class Client(Service, Generic[Request, Reply]):
     """
-    A client that comes back, of one server or of several that are the same: `endpoint` is one, or a sequence of them.
+    A reconnecting client of one server, or of several equivalent servers: `endpoint` is one, or a sequence of them.
 
     ::
 
         async with Client("tcp:localhost:7007", codec="json") as client:
             print(await client.request({"get": "weather"}))
 
-    It is a Twisted service, for a program's own, and is started and stopped by itself as well. While it is started it
-    has a connection, or is on its way to one: waits grow, at random, up to a bound, and begin small again only after a
-    connection has been open, and prepared, for ``recovery.healthy_after`` seconds. Its `state` says where it stands.
-    ``async with`` starts and stops it, also where it is cancelled.
+    It is a Twisted service, which can also be started and stopped alone. While it runs it has a connection, or tries to
+    get one. Waits between attempts are random, and grow up to a bound. They begin small again only after a connection
+    has been open, and prepared, for ``recovery.healthy_after`` seconds. Its `state` tells what it is doing. ``async
+    with`` starts and stops it, also when it is cancelled.
 
-    - `app`: what takes the messages that nobody receives, as with `connect`.
-    - `prepare`: a function of the connection, called as soon as it is open and awaited: a login, a hello, what is to be
-      subscribed to. Nothing else is sent before it is done. It raises `GiveUp` where to try again is no use.
-    - `while_down`: what `send` does while there is no connection: ``"wait"`` for one, ``"fail"``, or ``"buffer"`` the
-      message, and say at once that it is sent. Requests wait in any case but ``"fail"``.
-    - `random_order`: whether several endpoints are tried at random, and not in their order, all of them before a wait.
-    - `connect_now`: whether it stops, with the error, where the first round of attempts fails.
+    - `app`: handles the messages, as with `connect`.
+    - `prepare`: a function of the connection, called and awaited as soon as it is open: a login, a hello,
+      subscriptions. Nothing else is sent before it is done. It raises `GiveUp` if another attempt cannot succeed.
+    - `while_down`: what `send` does without a connection: ``"wait"`` for one, ``"fail"``, or ``"buffer"`` the message
+      and fire at once. Requests wait, unless it is ``"fail"``.
+    - `random_order`: whether several endpoints are tried in random order. All are tried before a wait.
+    - `connect_now`: whether it stops with the error if the first round of attempts fails.
     - `recovery`: the numbers (`tcpapp.limits.Recovery`).
-    - `is_fatal`: whether an error ends it; see `tcpapp.client.reconnecting.fatal_errors`.
-    - `proxy_header`, `reactor`, `framing` and the `options` are those of `connect`.
+    - `is_fatal`: a function that tells whether an error ends the client; see `tcpapp.client.reconnecting.fatal_errors`.
+    - `proxy_header`, `reactor`, `framing` and the `options` are as for `connect`.
 
-    What was given to it has a definite end: `send` and `request` fail with `NeverSent` where no connection had the
-    message, and with `MaybeSent` where one had it and was lost before a reply came; `undelivered` lists what else may
-    be lost. Methods belong to the reactor's thread. In a process that was forked while the reactor ran, where nothing
-    runs it, they fail with `Forked`. Raises `InvalidAddress`, `InvalidFraming` and `InvalidOption`.
+    Every message has a definite result. `send` and `request` fail with `NeverSent` if no connection was given the
+    message, and with `MaybeSent` if the connection was lost before a reply came. `undelivered` lists other messages
+    that may be lost. Call the methods in the reactor's thread. In a process that was forked while the reactor ran, they
+    fail with `Forked`, because nothing runs the reactor there. Raises `InvalidAddress`, `InvalidFraming` and
+    `InvalidOption`.
     """
 
     def __init__(
@@ -100,9 +101,9 @@ class Client(Service, Generic[Request, Reply]):
         options.setdefault("clock", self._reactor)
         endpoints = list(endpoint) if isinstance(endpoint, (list, tuple)) else [endpoint]
         if not endpoints:
-            raise InvalidOption("endpoint=[]: takes one at the least")
+            raise InvalidOption("endpoint=[]: takes at least one endpoint")
         for each in endpoints:
-            client_endpoint(self._reactor, each, 1)  # that it can be one is said now
+            client_endpoint(self._reactor, each, 1)  # raises now if it is invalid
         factory = MessageClientFactory(app, framing, **options)
         self._settings = settings = factory.settings
         clock = self._clock = settings.clock or self._reactor
@@ -118,26 +119,26 @@ class Client(Service, Generic[Request, Reply]):
 
     @property
     def state(self) -> State:
-        """What it is doing: `Connecting`, `Connected`, `Waiting` or `Stopped`."""
+        """What the client is doing: `Connecting`, `Connected`, `Waiting` or `Stopped`."""
         return self._life.observed.state
 
     def _note(self, state: State) -> None:
-        """Services are asked whether they run."""
+        """Keep `running` of Twisted's services up to date."""
         self.running = int(not isinstance(state, Stopped))
 
     @property
     def reactor(self) -> Any:
-        """What it connects by."""
+        """The reactor that it connects with."""
         return self._reactor
 
     @property
     def settings(self) -> Settings:
-        """What its connections have in common."""
+        """The settings of all its connections."""
         return self._settings
 
     @property
     def clock(self) -> IReactorTime:
-        """What its timers run on."""
+        """The clock of its timers."""
         return self._clock
 
     @property
@@ -147,7 +148,7 @@ class Client(Service, Generic[Request, Reply]):
 
     @property
     def late_replies(self) -> int:
-        """How many replies came when nobody waited for them any more, or to no request: they were dropped."""
+        """How many replies were dropped because no request waited for them (any more)."""
         return self._settings.traffic.late_replies
 
     @property
@@ -157,7 +158,7 @@ class Client(Service, Generic[Request, Reply]):
 
     @property
     def connection(self) -> MessageProtocol | None:
-        """The connection it has now, prepared and open; `None` where it has none."""
+        """The current connection, prepared and open; `None` without one."""
         return self._life.connection
 
     def watch(self, watcher: Callable[[State], object]) -> Callable[[], None]:
@@ -166,7 +167,7 @@ class Client(Service, Generic[Request, Reply]):
 
     def states(self) -> States:
         """
-        ``async for state in client.states()``: the state it is in, and each that follows, until it stops.
+        ``async for state in client.states()``: the current state, and each that follows, until the client stops.
 
         Raises `Forked`.
         """
@@ -177,13 +178,13 @@ class Client(Service, Generic[Request, Reply]):
         """
         Start. Fires with the client when it is connected, or fails with the error for which it gave up.
 
-        Cancelled, the client goes on connecting: `stop` ends that. Raises `Forked`.
+        When cancelled, the client goes on connecting: `stop` ends that. Raises `Forked`.
         """
         self.startService()
         return self.when_connected().addCallback(lambda _: self)
 
     def startService(self) -> None:
-        """Start, and connect in time. Twisted's services call it. Raises `Forked`."""
+        """Start connecting, and return at once. Twisted's services call it. Raises `Forked`."""
         check_fork(self._reactor, "start")
         super().startService()
         if not self._life.running:
@@ -192,9 +193,10 @@ class Client(Service, Generic[Request, Reply]):
 
     def stop(self) -> Deferred[None]:
         """
-        Stop, and close the connection: what is written goes out, within ``timeouts.grace``; what waits is `NeverSent`.
+        Stop, and close the connection. Written messages are flushed within ``timeouts.grace``; waiting ones are
+        `NeverSent`.
 
-        Fires when it is closed; fails with `Forked` alone. It may be started again.
+        Fires when it is closed; fails only with `Forked`. The client can be started again.
         """
         if was_forked(self._reactor):
             return fail(Forked("stop"))
@@ -210,10 +212,10 @@ class Client(Service, Generic[Request, Reply]):
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """
-        Take nothing more to send, wait until all that was taken is sent and each request answered, and stop.
+        Accept no more messages, wait until all accepted ones are sent and each request is answered, and stop.
 
-        After `deadline` seconds (`None`: ``timeouts.drain``) it stops all the same. Fires when it has stopped, with how
-        many messages were not sent, or not answered.
+        After `deadline` seconds (`None`: ``timeouts.drain``) it stops all the same. Fires when it has stopped, with the
+        number of messages that were not sent, or not answered.
         """
         if was_forked(self._reactor):
             return fail(Forked("drain"))
@@ -230,8 +232,8 @@ class Client(Service, Generic[Request, Reply]):
         """
         Fires with the connection as soon as there is one, prepared and open.
 
-        Fails with the error for which the client gives up, or gave up, and with `NotConnected` where it is stopped, or
-        was not started.
+        Fails with the error for which the client gives up, or gave up, and with `NotConnected` if it is stopped, or was
+        not started.
         """
         if was_forked(self._reactor):
             return fail(Forked("when_connected"))
@@ -240,26 +242,27 @@ class Client(Service, Generic[Request, Reply]):
         return self._life.next_connection()
 
     async def __aenter__(self) -> Self:
-        """Start, and wait for a connection. Where that fails or is cancelled, the client is stopped."""
+        """Start, and wait for a connection. On failure or cancellation, the client is stopped."""
         started = self.start()
         try:
             return await started
-        except BaseException:  # cancelled, too: a block that was not entered is not left either
+        except BaseException:  # on cancellation, too: without __enter__ there is no __exit__
             self.stop()
             raise
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop, and wait until the connection is closed. Cancelled meanwhile, the client stops all the same."""
+        """Stop, and wait until the connection is closed. When cancelled meanwhile, the client stops all the same."""
         await self.stop()
 
-    # What it sends and receives.
+    # Messages.
 
     def send(self, message: Request) -> Deferred[None]:
         """
-        Send `message`. The Deferred fires when it is below the write mark of a connection: it may be lost with it yet.
+        Send `message`. The Deferred fires when fewer than `write_high` bytes of a connection are unsent.
 
-        While there is no connection, `while_down` says what becomes of it. Fails with `UnsendableMessage`, `NeverSent`
-        or `MaybeSent`. Cancelled while it waits, it is not sent.
+        It does not confirm receipt: the message can still be lost with the connection. Without a connection,
+        `while_down` applies. Fails with `UnsendableMessage`, `NeverSent` or `MaybeSent`. A message whose Deferred is
+        cancelled while it waits is not sent.
         """
         return fail(Forked("send")) if was_forked(self._reactor) else self._sending.send(message)
 
@@ -267,10 +270,10 @@ class Client(Service, Generic[Request, Reply]):
         """
         Send `message` and wait for its reply, for `timeout` seconds in all (`None`: ``timeouts.request``; 0: no limit).
 
-        It waits for a connection, and for its turn where ``max_requests`` wait for replies. One that is `idempotent` is
-        sent again where its connection is lost, while its time and the budget for that (`Recovery`) last. Fails with
-        `TimedOut` where no reply came in time, with `NeverSent`, `MaybeSent`, or `UnsendableMessage`. Cancelled or
-        timed out, its late reply is dropped.
+        It waits for a connection, and for its turn while ``max_requests`` requests wait for replies. An `idempotent`
+        request is sent again if its connection is lost, within its time and the retry budget (`Recovery`). Fails with
+        `TimedOut` if no reply comes in time, with `NeverSent`, `MaybeSent`, or `UnsendableMessage`. After a
+        cancellation or a timeout, a late reply is dropped.
         """
         if was_forked(self._reactor):
             return fail(Forked("request"))
@@ -278,10 +281,10 @@ class Client(Service, Generic[Request, Reply]):
 
     def receive(self) -> Deferred[Reply]:
         """
-        The next message that no request waits for, from this connection or from the ones after it.
+        The next message that is not the reply to a request, from this connection or later ones.
 
-        What came on a connection before it was lost is given first. Fails with `NotConnected` where the client stops,
-        and with the error for which it gives up. Cancelled, it takes none.
+        Messages that came before a connection was lost are given first. Fails with `NotConnected` when the client
+        stops, and with the error for which it gives up. When cancelled, it takes no message.
         """
         if was_forked(self._reactor):
             return fail(Forked("receive"))
@@ -300,10 +303,11 @@ class Client(Service, Generic[Request, Reply]):
 
     def undelivered(self) -> list[NeverSent | MaybeSent]:
         """
-        What may not have been delivered, each told once: what waits now, and what was sent on connections since lost.
+        Messages that were possibly not delivered, each returned once: waiting messages, and those sent on lost
+        connections.
 
-        A message that was sent before a request which was answered has been read, and is not among them. Of the others
-        the last ``max_waiting`` are remembered.
+        A message that was sent before an answered request has been read, and is not in the list. Of the others, the
+        last ``max_waiting`` are remembered.
         """
         return self._sending.undelivered()
 

@@ -1,5 +1,5 @@
 """
-How a client comes to a connection, and to the next one: attempts, preparation, waits, and giving up.
+How a client connects, the first time and again: attempts, preparation, waits, and giving up.
 
 ========== ============================ =====================================================================
 state      event                        to
@@ -7,7 +7,7 @@ state      event                        to
 Stopped    ``begin``                    Connecting
 Connecting open, and prepared           Connected
 Connecting failed, an endpoint is left  Connecting to that one
-Connecting failed, none is left         Waiting; or Stopped, if it is a matter of now, or the error is fatal
+Connecting failed, none is left         Waiting; or Stopped, if `connect_now` is set, or the error is fatal
 Connected  the connection is lost       Waiting; or Stopped, if the error is fatal
 Waiting    its time is over             Connecting
 any        ``end``                      Stopped
@@ -47,26 +47,26 @@ UNSTARTED = CloseReason(EndedBy.US, "unopened", "the client was not started")
 STOPPED = CloseReason(EndedBy.US, "closed", "the client was stopped")
 
 MOST_UNREAD = 16
-"""Lost connections whose messages are kept for who takes them: each has as many as an inbox holds. Our choice."""
+"""Lost connections whose messages are kept until they are received: each has as many as an inbox holds. Our choice."""
 
 _log = Logger(namespace="tcpapp")
 
 
 class User(Protocol):
-    """Who uses the connections."""
+    """The user of the connections."""
 
     def usable(self) -> None:
-        """There is one."""
+        """There is a connection."""
 
     def lost(self, reason: CloseReason) -> None:
-        """The one there was has ended, by itself or because it was to; its requests know already."""
+        """The connection has ended, by itself or on purpose; its requests know already."""
 
     def ended(self, reason: CloseReason) -> None:
-        """There will be none any more."""
+        """There will be no connection any more."""
 
 
 class Plan:
-    """How it is done: what `Client` was given."""
+    """The arguments of `Client` for its connections."""
 
     def __init__(
         self,
@@ -90,8 +90,8 @@ class Life:
     """
     The connections of one client, one after the other, while it is `running`.
 
-    `latest` is the last one there was, or is, and `unread` are those that are lost, and have messages that nobody took
-    yet; `observed` is told each state.
+    `latest` is the last connection there was, or is. `unread` are lost connections with messages that were not received
+    yet. `observed` is told each state.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Life:
 
     @property
     def connection(self) -> MessageProtocol | None:
-        """The one that can be used now, if there is any."""
+        """The connection that can be used now, if there is one."""
         connection = self._connection
         return connection if connection is not None and connection.is_open else None
 
@@ -127,18 +127,18 @@ class Life:
         return STOPPED if self._was_connected else UNSTARTED
 
     def begin(self) -> None:
-        """Connect, and come back."""
+        """Connect, and reconnect."""
         self.running, self._was_connected = True, False
         self._plan.attempts.success()
         self._try_next()
 
     def end(self) -> None:
-        """Do not connect any more. What becomes of the connection is the caller's to say."""
+        """Stop connecting. The caller decides what happens to the connection."""
         self._was_connected = True
         self._end(Stopped(), NotConnected(f"the client is not connected: {STOPPED}", STOPPED), STOPPED)
 
     def next_connection(self) -> Deferred[MessageProtocol]:
-        """The next one that is prepared and open; fails where none will be."""
+        """The next connection that is prepared and open; fails if there will be none."""
         if not self.running:
             state, reason = self.observed.state, self.why_not
             error = state.error if isinstance(state, Stopped) else None
@@ -151,13 +151,13 @@ class Life:
             self._plan.attempts.begin_round()
         endpoint = self._plan.attempts.next()
         self.observed.become(Connecting(self._plan.attempts.number, str(endpoint)))
-        if not self.running or self._trying or self._timer or self._connection:  # a watcher stopped it, or started anew
+        if not self.running or self._trying or self._timer or self._connection:  # a watcher stopped or restarted it
             return
         self._trying = trying = maybeDeferred(dial, self._factory, endpoint, self._reactor, self._plan.proxy_header)
         trying.addCallback(self._prepared).addCallbacks(self._usable, self._not_usable)
 
     def _prepared(self, connection: MessageProtocol) -> Any:
-        """`connection`, once `prepare` is done with it; cut, where that fails."""
+        """`connection`, once `prepare` is done with it; it is cut if that fails."""
         if self._plan.prepare is None:
             return connection
         preparing = outcome_of(self._plan.prepare, connection)
@@ -210,13 +210,13 @@ class Life:
             self._wait_because_of(error)
 
     def _lost(self, reason: CloseReason, connection: MessageProtocol) -> None:
-        """The connection has ended, and told its requests so."""
+        """The connection has ended, and has told its requests."""
         self._user.lost(reason)
         if connection.unread:
             self.unread.append(connection)
         if len(self.unread) > MOST_UNREAD:
             left_out = self.unread.popleft()
-            _log.warn("{count} message(s) of a lost connection were never taken", count=left_out.unread)
+            _log.warn("dropped {count} message(s) of a lost connection that were not received", count=left_out.unread)
         if self._connection is not connection:  # the client was stopped
             return
         self._connection = None
@@ -246,7 +246,7 @@ class Life:
         self._end(Stopped(error), error, _gave_up(error))
 
     def _end(self, state: Stopped, error: BaseException, reason: CloseReason) -> None:
-        """It is not running any more: tell everyone who waits."""
+        """The client is not running any more: tell all waiting calls."""
         self.running = False
         self._stop_timer()
         trying, self._trying = self._trying, None

@@ -1,11 +1,11 @@
 """
-What a client sends: over its connection, or once it has one; and what becomes of it where that is lost.
+Delivery: a client sends over its connection, or once it has one. Each message has a result if that is lost.
 
 ======== ============================================ =====================================================
 what     it ends well                                 its connection is lost before
 ======== ============================================ =====================================================
 send     when it is below a connection's write mark   `MaybeSent`; what had ended well is remembered as such
-request  when its reply comes                         `MaybeSent`; or it is sent again, if it may be
+request  when its reply comes                         `MaybeSent`; or it is sent again, if it can be
 ======== ============================================ =====================================================
 """
 
@@ -33,17 +33,17 @@ from tcpapp.spec import suggest
 __all__ = ["Sending"]
 
 WHILE_DOWN = ("wait", "fail", "buffer")
-"""What may become of a `send` while there is no connection."""
+"""What can happen to a `send` without a connection."""
 
-DRAINING = CloseReason(EndedBy.US, "drained", "the client drains: it takes nothing more to send")
+DRAINING = CloseReason(EndedBy.US, "drained", "the client drains: it accepts no more messages")
 DOWN = CloseReason(EndedBy.NETWORK, "lost", "there is no connection")
 
 
 class Sending:
     """
-    All that one client is to send, and what it waits for.
+    All messages that one client sends, and the replies it waits for.
 
-    `life` gives the connections; it is set once, by who makes both, and calls `usable`, `lost` and `ended`.
+    `life` gives the connections. The creator of both sets it once. It calls `usable`, `lost` and `ended`.
     """
 
     life: Life
@@ -68,7 +68,7 @@ class Sending:
 
     @property
     def unfinished(self) -> int:
-        """How many are not sent yet, or wait for their reply."""
+        """How many messages are not sent yet, or wait for their reply."""
         return len(self._queue) + len(self._in_flight)
 
     def send(self, message: Any) -> Deferred[Any]:
@@ -100,26 +100,26 @@ class Sending:
         return found
 
     def rest(self, seconds: float) -> Deferred[None]:
-        """Fires when nothing is left to be sent, or answered; at the latest after so many seconds."""
+        """Fires when all is sent and answered, or after this many seconds."""
         self.draining = True
         rest = self._resters.wait()
         rest.addTimeout(max(seconds, 0), self._clock).addErrback(lambda _: None)
         self._look_for_rest()
         return rest
 
-    # What its life calls.
+    # Calls from its connections.
 
     def usable(self) -> None:
         """There is a connection."""
         self._pump()
 
     def lost(self, reason: CloseReason) -> None:
-        """What was sent on it, and is not known to have been read, may be lost."""
+        """The messages that were sent on it, and not confirmed by a reply, may be lost."""
         text = f"it was sent, and may be lost: {reason}"
         self._lost.extend(MaybeSent(text, reason, each) for each in self._unconfirmed.take_all())
 
     def ended(self, reason: CloseReason) -> None:
-        """There will be no connection: what waits for one is not sent."""
+        """There will be no connection: waiting messages are not sent."""
         for each in self._queue.take_all():
             error = self._never_sent(f"it was not sent: {reason}", reason, each.message, is_request=each.is_request)
             if each.deferred is None:
@@ -144,7 +144,7 @@ class Sending:
     def _wait(
         self, message: Any, seconds: float | None, *, is_request: bool, idempotent: bool = False
     ) -> Deferred[Any]:
-        """Have it wait for a connection, or for its turn; or do not."""
+        """Let it wait for a connection, or for its turn; or fail it."""
         reason = self._refuses(is_request=is_request)
         if reason is not None:
             return failed(self._never_sent(f"it was not sent: {reason}", reason, message, is_request=is_request))
@@ -166,12 +166,12 @@ class Sending:
         return deferred
 
     def _never_sent(self, text: str, reason: CloseReason, message: Any, *, is_request: bool) -> NeverSent:
-        """The error of a message that no connection had; that of a ``send`` is counted."""
+        """The error of a message that no connection was given; failures of ``send`` are counted."""
         self._settings.traffic.failed_sends += not is_request
         return NeverSent(text, reason, message)
 
     def _refuses(self, *, is_request: bool) -> CloseReason | None:
-        """Why nothing can be sent now, and nothing may wait; `None` where it may."""
+        """Why nothing can be sent now and nothing can wait; `None` if it can."""
         if not self.life.running:
             return self.life.why_not
         if self.draining:
@@ -179,7 +179,7 @@ class Sending:
         return DOWN if self.life.connection is None and self._while_down == "fail" else None
 
     def _pump(self) -> None:
-        """Give the connection what waits, as far as it may have it."""
+        """Give the waiting messages to the connection, as far as the limits allow."""
         if self._pumping:
             return
         self._pumping = True
@@ -223,7 +223,7 @@ class Sending:
         self._in_flight.pop(each, None)
         error: Any = failure.value
         if isinstance(error, NotConnected):
-            self.lost(error.reason)  # requests are told first, and who is told may ask what else is lost
+            self.lost(error.reason)  # requests fail first, and their errbacks can ask what else is lost
         if each.deferred is not None and isinstance(error, NotConnected):
             if each.idempotent and self.life.running and self._budget.take():
                 self._queue.add(each, len(self._settings.frame(each.message)), again=True)
@@ -251,6 +251,6 @@ class Sending:
         self._look_for_rest()
 
     def _look_for_rest(self) -> None:
-        """Tell those who drain that nothing is left, if that is so."""
+        """Fire the drain if nothing is left."""
         if (not self._queue and not self._in_flight) or not self.life.running:
             self._resters.fire(None)

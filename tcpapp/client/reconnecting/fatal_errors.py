@@ -1,4 +1,4 @@
-"""Which errors end a client at once, because to try again would be of no use, and which are tried again."""
+"""Which errors end a client at once, because another attempt cannot succeed, and after which it tries again."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from tcpapp.errors import GiveUp, InvalidFraming, InvalidOption
 __all__ = ["is_fatal"]
 
 OURS = (GiveUp, InvalidFraming, InvalidOption)
-"""Errors that are ours, and that nothing but another program mends."""
+"""Errors of tcpapp that only a change of the program can fix."""
 
 OF_CERTIFICATES = ("certificate", "unknown ca", "unrecognized name")
-"""What OpenSSL says where a certificate, ours or theirs, is not believed; in alerts, too (RFC 8446, section 6.2)."""
+"""
+OpenSSL's texts for a certificate, ours or the peer's, that is not trusted; in alerts, too (RFC 8446, section 6.2).
+"""
 
 
 def is_fatal(error: BaseException) -> bool:
     """
-    Whether a client that could not connect because of `error` is to stop.
+    Whether a client that could not connect because of `error` must stop.
 
-    A certificate that is not believed, by either side, for another name, expired or of no known authority, is for
-    people to mend, as is whatever ``prepare`` raised `GiveUp` for. All else (nobody listens, a name that is not found,
-    a network that is down) may be over in a moment. So is `InvalidAddress`: addresses are checked where the client is
-    made, and what is wrong with one later are files of certificates, which are being renewed.
+    Only people can fix a certificate that either side does not trust, because of another name, its age or an unknown
+    authority. The same is true of the errors for which ``prepare`` raises `GiveUp`. All other errors can be over in a
+    moment: nobody listens, a name is not found, a network is down.
+
+    `InvalidAddress` is such an error, too. Addresses are checked when the client is made. Later errors are about files
+    of certificates, which are being renewed.
     """
     if isinstance(error, OURS):
         return True

@@ -1,7 +1,7 @@
 """
-How many requests may be sent again: a part of those that are made, and a few in each second (Finagle's retry budget).
+How many requests can be sent again: a part of the requests, and a few in each second (Finagle's retry budget).
 
-Where a server fails under its load, clients that ask each question three times see to it that it goes on failing.
+If a server fails under its load, clients that repeat each request three times keep it failing.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from tcpapp.limits.token_bucket import Pace
 __all__ = ["Budget"]
 
 MOST = 100.0
-"""Retries that may be saved up: our choice, as many as 500 requests give."""
+"""Retries that can be saved up: our choice, as many as 500 requests give."""
 
 
 class Budget:
-    """Retries that may still be made, by `Recovery`, at the time that `seconds` gives."""
+    """Retries that are still allowed by `Recovery`, on the clock `seconds`."""
 
     def __init__(self, recovery: Recovery, seconds: Callable[[], float]) -> None:
         self._part = recovery.retry_percent / 100
@@ -31,7 +31,7 @@ class Budget:
         self._saved = min(MOST, self._saved + self._part)
 
     def take(self) -> bool:
-        """Whether one more may be sent again, which then counts."""
+        """Whether one more request can be sent again; if so, it is counted."""
         if self._saved >= 1:
             self._saved -= 1
             return True

@@ -1,4 +1,4 @@
-"""What a client has to send: what waits for a connection, and what was given to one."""
+"""The messages of a client: those that wait for a connection, and those that were given to one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Outgoing", "Queue", "Unconfirmed"]
 
 class Outgoing:
     """
-    One message that a client is to send; while it waits, of `size` bytes as it stands on the wire.
+    One message that a client sends; while it waits, of `size` bytes as framed.
 
-    `deferred` is its caller's, `None` once that has been told, or where nobody is to be; `timer` ends its time, and
-    `under` is what the connection gave that it was written to, as the one at `position`.
+    `deferred` is the caller's; `None` once it has fired, or without a caller. `timer` ends its time. `under` is the
+    Deferred of the connection it was written to, as the message at `position`.
     """
 
     __slots__ = ("deferred", "idempotent", "is_request", "message", "position", "size", "timer", "under")
@@ -36,7 +36,7 @@ class Outgoing:
         self.position = 0
 
     def finish(self, result: Any) -> None:
-        """Tell the caller, unless it has been told: ``result`` may be a `Failure` or an exception."""
+        """Fire the caller's Deferred, once: ``result`` can be a `Failure` or an exception."""
         timer, self.timer = self.timer, None
         if timer is not None:
             timer.cancel()
@@ -50,7 +50,7 @@ class Outgoing:
 
 
 class Queue:
-    """What waits for a connection, in order: those that are sent again come first. It is bounded by `Recovery`."""
+    """Messages that wait for a connection, in order; messages that are sent again come first. `Recovery` bounds it."""
 
     def __init__(self, recovery: Recovery) -> None:
         self._recovery = recovery
@@ -63,34 +63,34 @@ class Queue:
         return len(self._again) + len(self._new)
 
     def __iter__(self) -> Iterator[Outgoing]:
-        """Those that wait, the next one first."""
+        """The waiting messages, the next one first."""
         yield from self._again
         yield from self._new
 
     def refusal(self, size: int) -> str:
-        """Why a further one of this size may not wait; ``""`` where it may."""
+        """Why one more message of this size cannot wait; ``""`` if it can."""
         recovery = self._recovery
         if len(self) >= recovery.max_waiting:
             return f"{len(self)} messages wait for a connection, which is the limit (max_waiting)"
         if self.size + size > recovery.max_waiting_bytes:
             return (
-                f"{self.size} bytes wait for a connection; at most {recovery.max_waiting_bytes} (max_waiting_bytes) may"
+                f"{self.size} bytes wait for a connection; at most {recovery.max_waiting_bytes} (max_waiting_bytes) can"
             )
         return ""
 
     def add(self, each: Outgoing, size: int, *, again: bool = False) -> None:
-        """One more waits, which takes so many bytes on the wire."""
+        """Add a message, which takes this many bytes as framed."""
         (self._again if again else self._new).append(each)
         each.size = size
         self.size += size
 
     def next(self) -> Outgoing | None:
-        """The one that comes next; it waits on."""
+        """The next message, which stays in the queue."""
         queue = self._again or self._new
         return queue[0] if queue else None
 
     def remove(self, each: Outgoing) -> bool:
-        """It does not wait any more. Whether it did."""
+        """Remove it from the queue. Returns whether it was there."""
         for queue in (self._again, self._new):
             if each in queue:
                 queue.remove(each)
@@ -99,7 +99,7 @@ class Queue:
         return False
 
     def take_all(self) -> list[Outgoing]:
-        """None waits any more."""
+        """Take all messages out of the queue."""
         found = [*self]
         self._again.clear()
         self._new.clear()
@@ -109,10 +109,10 @@ class Queue:
 
 class Unconfirmed:
     """
-    The messages that were sent on one connection, and may be lost with it.
+    The messages that were sent on one connection, and can be lost with it.
 
-    A reply to a request says that the peer has read all that was sent before it. Those that are too many, by
-    `Recovery`, are forgotten, the oldest first: `forgotten` counts them.
+    A reply to a request proves that the peer has read everything sent before it. Over the bounds of `Recovery`, the
+    oldest messages are forgotten: `forgotten` counts them.
     """
 
     def __init__(self, recovery: Recovery) -> None:
@@ -122,7 +122,7 @@ class Unconfirmed:
         self.forgotten = 0
 
     def add(self, position: int, message: Any) -> None:
-        """One more was sent, as the one at `position`."""
+        """Add a message that was sent, at `position`."""
         size = len(message) if isinstance(message, bytes) else 0
         self._messages.append((position, message, size))
         self._size += size
@@ -131,12 +131,12 @@ class Unconfirmed:
             self.forgotten += 1
 
     def confirm(self, position: int) -> None:
-        """The one at `position` was read, and so was all before it."""
+        """The message at `position` was read, and all before it."""
         while self._messages and self._messages[0][0] <= position:
             self._drop_first()
 
     def take_all(self) -> list[Any]:
-        """The messages, which are forgotten."""
+        """Take all messages out."""
         found = [message for _, message, _ in self._messages]
         self._messages.clear()
         self._size = 0

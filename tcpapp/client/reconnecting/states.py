@@ -1,4 +1,4 @@
-"""What a client is doing: four states, each an event as it begins, told to functions and to ``async for``."""
+"""The states of a client: each of the four is an event as it begins, for functions and for ``async for``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["Connected", "Connecting", "Observed", "State", "States", "Stopped", "Waiting"]
 
 MOST = 64
-"""States that one who does not take them is kept: the newest ones. Our choice; more than an hour of waits."""
+"""States that are kept for a slow reader: the newest ones. Our choice; more than an hour of waits."""
 
 _log = Logger(namespace="tcpapp")
 
 
 @dataclass(frozen=True)
 class Connecting:
-    """It connects to `endpoint`, or prepares the connection, as the attempt of this number since the last success."""
+    """The client connects to `endpoint`, or prepares the connection: attempt `attempt` since the last success."""
 
     attempt: int
     endpoint: str
@@ -37,14 +37,14 @@ class Connecting:
 
 @dataclass(frozen=True)
 class Connected:
-    """It has a `connection`, prepared and open."""
+    """The client has a `connection`, prepared and open."""
 
     connection: MessageProtocol
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """It waits for `seconds`, until its clock shows `until`, before attempt `attempt`, because of `error`."""
+    """The client waits for `seconds`, until its clock shows `until`, before attempt `attempt`, because of `error`."""
 
     attempt: int
     seconds: float
@@ -54,7 +54,9 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Stopped:
-    """It does nothing: it was not started yet, was stopped (`error` is `None`), or gave up because of `error`."""
+    """
+    The client does nothing: it was not started yet, was stopped (`error` is `None`), or gave up because of `error`.
+    """
 
     error: BaseException | None = None
 
@@ -63,7 +65,7 @@ State = Connecting | Connected | Waiting | Stopped
 
 
 class Observed:
-    """The state of one client, and who watches it; `seconds` is the clock by which their failures are logged."""
+    """The state of one client, and its watchers; `seconds` is the clock for logging their failures."""
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self.state: State = Stopped()
@@ -80,7 +82,7 @@ class Observed:
         return stop
 
     def become(self, state: State) -> None:
-        """Have this state now. A watcher that raises is logged, and harms neither the others nor the client."""
+        """Change to this state now. A watcher that raises is logged, without harm to other watchers or the client."""
         self.state = state
         for watcher in self._watchers:
             try:
@@ -92,9 +94,9 @@ class Observed:
 
 class States:
     """
-    The states of a client, from the one it is in: ``async for state in client.states()``.
+    The states of a client, from the current one on: ``async for state in client.states()``.
 
-    It ends after a `Stopped` that the client was not in when it began. One who takes them slowly is kept the newest.
+    It ends after a `Stopped` that the client was not in when it began. For a slow reader, the newest states are kept.
     """
 
     def __init__(self, observed: Observed) -> None:

@@ -50,7 +50,7 @@ def test_there_is_a_bound_in_messages_and_in_bytes() -> None:
     queue = Queue(Recovery(max_waiting=2, max_waiting_bytes=100))
     assert queue.refusal(100) == ""
     queue.add(outgoing(b"a"), 60)
-    assert queue.refusal(41) == "60 bytes wait for a connection; at most 100 (max_waiting_bytes) may"
+    assert queue.refusal(41) == "60 bytes wait for a connection; at most 100 (max_waiting_bytes) can"
     queue.add(outgoing(b"b"), 40)
     assert queue.refusal(0) == "2 messages wait for a connection, which is the limit (max_waiting)"
 
