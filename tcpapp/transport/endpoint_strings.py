@@ -1,10 +1,12 @@
 r"""
 Endpoint strings, checked before anything is opened.
 
-Twisted takes port 99999, an empty path or certificates that are not there, and fails when it listens, when it connects
-or at the first handshake; what it does refuse, it refuses with whatever its parser stumbled over. Here every value is
-checked first, and whatever cannot be is `InvalidAddress`. Values are given in order or by name, and a ``:`` inside one
-is written ``\:``, as in ``tcp:\:\:1:7007``. Kinds that other packages plug into Twisted go to their plugin as they are.
+Twisted accepts port 99999, an empty path or certificates that do not exist. It fails later: when it listens, when it
+connects or at the first handshake. Its own checks raise whatever error its parser met. Here every value is checked
+first, and an invalid value is `InvalidAddress`.
+
+Values are given in order or by name, and a ``:`` inside one is written ``\:``, as in ``tcp:\:\:1:7007``. Kinds of
+endpoints that other packages plug into Twisted are passed to their plugin unchanged.
 """
 
 from __future__ import annotations
@@ -28,31 +30,29 @@ __all__ = ["client_endpoint", "client_string", "server_endpoint"]
 
 def server_endpoint(reactor: Any, endpoint: object, folder: str = "") -> interfaces.IStreamServerEndpoint:
     """
-    The endpoint to listen on: `endpoint` itself where it is one, else what the endpoint string describes.
+    The endpoint to listen on: `endpoint` itself if it is an endpoint, else what the endpoint string describes.
 
-    Paths in it are relative to `folder`, or else to the current directory, and stay what they are when that changes.
-
-    Raises `InvalidAddress` for one that cannot be; nothing is opened but the certificates it names.
+    Paths in it are relative to `folder`, or else to the current directory at this time. Raises `InvalidAddress` for an
+    invalid string; only the certificates that it names are opened.
     """
     return cast("interfaces.IStreamServerEndpoint", _endpoint(reactor, endpoint, SERVER, folder=folder))
 
 
 def client_endpoint(reactor: Any, endpoint: object, timeout: int = 30) -> interfaces.IStreamClientEndpoint:
     """
-    The endpoint to connect to: `endpoint` itself where it is one, else what the endpoint string describes.
+    The endpoint to connect to: `endpoint` itself if it is an endpoint, else what the endpoint string describes.
 
-    Raises `InvalidAddress` for one that cannot be; nothing is opened but the certificates it names. Whether there is
-    such a host is found out by connecting, which fails after `timeout` seconds unless the string has its own
-    ``timeout=``.
+    Raises `InvalidAddress` for an invalid string; only the certificates that it names are opened. Whether the host
+    exists shows when connecting, which fails after `timeout` seconds unless the string has its own ``timeout=``.
     """
     return cast("interfaces.IStreamClientEndpoint", _endpoint(reactor, endpoint, CLIENT, timeout))
 
 
 def client_string(endpoint: object) -> Any:
     """
-    `endpoint` as it is to be kept for later: in a string, relative paths are made absolute; all else stays.
+    `endpoint` for later use: relative paths of a string are made absolute; any other endpoint is unchanged.
 
-    Raises `InvalidAddress` for a string that cannot be one.
+    Raises `InvalidAddress` for an invalid string.
     """
     return read_string(endpoint, endpoint, CLIENT, 1, "").kept if isinstance(endpoint, str) else endpoint
 
@@ -69,7 +69,7 @@ def _endpoint(reactor: Any, endpoint: object, side: Side, timeout: int = 0, fold
     except InvalidAddress as error:
         raise InvalidAddress(f"{endpoint!r}: {error}") from error
     except Exception as error:
-        # Twisted's parsers let out what they stumble over: TypeError, LookupError, OSError, OpenSSL's errors, …
+        # Twisted's parsers raise errors of many kinds: TypeError, LookupError, OSError, OpenSSL's errors, …
         said = f"{type(error).__name__}: {error}"
         raise InvalidAddress(f"{endpoint!r}: no endpoint can be made of this ({said}){read.trouble}") from error
 
@@ -104,7 +104,7 @@ def _unix_client(reactor: Any, read: EndpointString) -> Any:
 
 
 def _path_of(written: str, values: dict[str, str], of_files: tuple[str, ...]) -> str:
-    """The path of a socket that is written as ``@name`` where it is abstract, as systemd and ss write it."""
+    """The path of a socket; ``@name`` is an abstract socket, as in systemd and ss."""
     path = "\0" + written[1:] if written.startswith("@") else written
     if path.startswith("\0"):
         for name in of_files:
@@ -125,9 +125,9 @@ def _tls_server(reactor: Any, read: EndpointString) -> Any:
 
     values = dict(read.values)
     if read.kind == "ssl":
-        values.setdefault("certKey", values.setdefault("privateKey", "server.pem"))  # as Twisted has it
+        values.setdefault("certKey", values.setdefault("privateKey", "server.pem"))  # as in Twisted
     elif "path" in values:
-        values.setdefault("interface", "::")  # as Twisted has it, for IPv4 and IPv6
+        values.setdefault("interface", "::")  # as in Twisted, for IPv4 and IPv6
     for old, new in (("certKey", "certificate"), ("extraCertChain", "chain")):
         if read.kind == "ssl" and old in values:
             values[new] = values.pop(old)

@@ -1,10 +1,12 @@
 """
-Whether this process is a forked child of one whose reactor was running.
+Whether this process is a forked child of a process whose reactor was running.
 
-A child has its parent's reactor as it stood, and nothing that runs it: no timer fires there, and its descriptors, the
-epoll instance among them, are the parent's. Whatever waits for it waits for ever, timeouts and all. So calls that would
-wait say so at once (grpc#13464). A process that forked before its reactor ran, as twistd does to become a daemon, is
-none of these; nor is a child that starts another program, or has installed a reactor of its own.
+A child has a copy of its parent's reactor, and nothing that runs it. No timer fires there, and its descriptors, such as
+the epoll instance, are the parent's. So every wait would last for ever, even with a timeout. Calls that would wait
+raise an error at once instead (grpc#13464).
+
+This does not concern a process that forked before its reactor ran, as twistd does to become a daemon. Nor does it
+concern a child that starts another program, or that installed its own reactor.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from tcpapp.errors import Forked
 __all__ = ["check_fork", "was_forked"]
 
 _stopped: list[Any] = []
-"""The reactor that ran in the parent, and does not here."""
+"""The reactor that ran in the parent, and does not run here."""
 
 
 def _note_fork() -> None:
-    """Python calls it in each child, as it begins."""
+    """Note a fork. Python calls it at the start of each child."""
     reactor = sys.modules.get("twisted.internet.reactor")
     if getattr(reactor, "running", False):
         _stopped[:] = [reactor]
@@ -37,6 +39,6 @@ def was_forked(reactor: Any) -> bool:
 
 
 def check_fork(reactor: Any, what: str) -> None:
-    """Raise `Forked` for `what` was asked for, where `reactor` does not run in this process."""
+    """Raise `Forked` for the use named `what`, if `reactor` does not run in this process."""
     if was_forked(reactor):
         raise Forked(what)

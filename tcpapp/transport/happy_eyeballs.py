@@ -1,12 +1,12 @@
 """
-Connecting to a host by its name: all its addresses, of both families, are tried (Happy Eyeballs, RFC 8305).
+Connects to a host by its name: all its addresses, of both families, are tried (Happy Eyeballs, RFC 8305).
 
-The addresses are tried in the order of the resolver, the families in turn (section 4). An attempt begins when the one
-before it has failed, or `DELAY` seconds after it began. The first connection wins, and the other attempts are given up.
-A connection with itself is no connection: that address refuses.
+The addresses are tried in the order of the resolver, alternating between families (section 4). An attempt begins when
+the previous one has failed, or `DELAY` seconds after that one began. The first connection wins, and the other attempts
+are cancelled. A connection with itself counts as refused.
 
-Twisted's ``HostnameEndpoint`` does the same, but waits its delay also after an attempt that failed at once: 0.3 s for
-each connection to a ``localhost`` that is listened on by IPv4 alone.
+Twisted's ``HostnameEndpoint`` does the same, but waits its delay also after an attempt that failed at once. That is 0.3
+s for each connection to a ``localhost`` that is listened on only by IPv4.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from tcpapp.transport.layers import ITSELF, talks_to_itself
 __all__ = ["DELAY", "HostEndpoint"]
 
 DELAY = 0.25
-"""Seconds from the beginning of one attempt to that of the next: RFC 8305, section 5, Connection Attempt Delay."""
+"""Seconds from the beginning of one attempt to the next: RFC 8305, section 5, Connection Attempt Delay."""
 
 SAYS_LITTLE = (NoRouteError, ConnectBindError)
-"""Failures for reasons of this machine, such as having no IPv6: that of another address says more."""
+"""Failures caused by this machine, such as having no IPv6: the error of another address says more."""
 
 
 @implementer(IStreamClientEndpoint)
@@ -53,8 +53,7 @@ class HostEndpoint:
     Connects to `port` of the first address of `host` that answers; each attempt fails after `timeout` seconds.
 
     With `origin`, an IP address of this machine, connections are made from it, and only to addresses of its family.
-    Fails with ``DNSLookupError`` where the name has no address; else with the error of the first address that failed
-    for other reasons than those of this machine.
+    Fails with ``DNSLookupError`` if the name has no address; else with the first error that this machine did not cause.
     """
 
     def __init__(self, reactor: Any, host: str, port: int, timeout: int = 30, origin: str | None = None) -> None:
@@ -65,7 +64,7 @@ class HostEndpoint:
         self._origin = origin
 
     def connect(self, factory: Any) -> Deferred[Any]:
-        """As every endpoint does. Cancelled, it stops connecting."""
+        """As for every endpoint. When cancelled, it stops connecting."""
         if not IReactorPluggableNameResolver.providedBy(self._reactor):  # its connectTCP takes names
             direct: Deferred[Any] = self._to(self._host).connect(factory)
             return direct
@@ -88,7 +87,9 @@ class HostEndpoint:
         return TCP4ClientEndpoint(self._reactor, host, self._port, self._timeout, origin)  # takes IPv6, too
 
     def _wanted(self, addresses: list[Any]) -> Iterable[str]:
-        """The hosts to try, the families in turn, beginning with that of the first; none is tried twice."""
+        """
+        The hosts to try, alternating between families, beginning with the family of the first; none is tried twice.
+        """
         families: dict[bool, dict[str, None]] = {}
         for each in addresses:
             is_6 = isinstance(each, IPv6Address)
@@ -107,7 +108,7 @@ class _Found:
         self._addresses: list[Any] = []
 
     def resolutionBegan(self, _: Any) -> None:
-        """It cannot be cancelled: Twisted's own resolutions cannot."""
+        """Does nothing: Twisted's own resolutions cannot be cancelled."""
 
     def addressResolved(self, address: Any) -> None:
         """One address."""
@@ -120,7 +121,7 @@ class _Found:
 
 
 class _Race:
-    """The attempts to connect, of which the first that succeeds is the `result`."""
+    """The attempts to connect; the first that succeeds is the `result`."""
 
     def __init__(self, clock: Any, factory: Any, to: HostnameAddress) -> None:
         self.result: Deferred[Any] = Deferred(self._cancelled)
@@ -140,7 +141,7 @@ class _Race:
             self._try_next()
 
     def fail(self, failure: Failure) -> None:
-        """There is nothing to try."""
+        """Fail: there is nothing to try."""
         if not self._over:
             self._end()
             self.result.errback(failure)
@@ -184,7 +185,7 @@ class _Race:
         result.errback(ConnectingCancelledError(self._to))
 
     def _end(self) -> None:
-        """Give up all other attempts."""
+        """Cancel all other attempts."""
         self._over = True
         self._waiting.clear()
         self._stop_timer()

@@ -1,10 +1,10 @@
 """
-Names of hosts, as they are written, and in the one form in which they are looked up, asked for and compared.
+Host names, as people write them, and in one form for look-ups, requests and comparisons.
 
-A name beyond ASCII is mapped as UTS 46 says: small letters, one kind of dot. Then each of its labels is encoded by
-IDNA 2008 (RFC 5891), as Twisted has it; that takes the package idna, which comes with ``pip install 'tcpapp[tls]'``.
-Where that is not there, or refuses the name (a symbol, or ``_`` beside letters beyond ASCII), Python's own codec does
-it, by IDNA 2003 (RFC 3490). A name in ASCII may have a ``_``, for there are such hosts.
+A name beyond ASCII is mapped by UTS 46: small letters, one kind of dot. Then each of its labels is encoded by IDNA 2008
+(RFC 5891), as in Twisted. That takes the package idna, which comes with ``pip install 'tcpapp[tls]'``. If idna is
+missing or refuses the name (a symbol, or ``_`` beside letters beyond ASCII), Python's own codec encodes it, by IDNA
+2003 (RFC 3490). A name in ASCII can have a ``_``, because such hosts exist.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TAKES = "an IP address or a host name (RFC 1123; not ending in a number)"
 """What a host must be, in words."""
 
 LONGEST = 253
-"""Characters of a name, without a dot at its end (RFC 1035, section 2.3.4). To encode a longer one takes long."""
+"""Characters of a name, without a dot at its end (RFC 1035, section 2.3.4). Encoding a longer one takes long."""
 
 _LABEL = re.compile("[A-Za-z0-9_-]{1,63}")
 _NUMBER = re.compile("[0-9]+|0[xX][0-9A-Fa-f]*")
@@ -26,7 +26,7 @@ _ADDRESS = re.compile("[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
 
 
 def is_ip(value: str) -> bool:
-    """Whether `value` is an IP address; one of IPv6 may have a zone: ``fe80::1%eth0`` (RFC 4007)."""
+    """Whether `value` is an IP address; an IPv6 address can have a zone: ``fe80::1%eth0`` (RFC 4007)."""
     try:
         ipaddress.ip_address(value)
     except ValueError:
@@ -49,9 +49,9 @@ def is_host(value: str) -> bool:
 
 def to_ascii(name: str) -> str:
     """
-    `name` as DNS has it: labels beyond ASCII as ``xn--…``. A name in ASCII, and a dot at the end, are left as they are.
+    `name` as in DNS: labels beyond ASCII as ``xn--…``. A name in ASCII, and a dot at the end, are unchanged.
 
-    Raises `UnicodeError` for a name that cannot be a host's.
+    Raises `UnicodeError` for a name that no host can have.
     """
     if name.isascii():
         return name
@@ -68,7 +68,7 @@ def to_ascii(name: str) -> str:
 
 def comparable(name: str) -> str:
     """
-    A host name, or an IP address, as it is compared and asked for; the empty text for a name that cannot be a host's.
+    A host name or an IP address in the form for comparisons and requests; the empty text for an impossible name.
 
     It is in small letters, as ASCII, and without a dot at its end (RFC 6125, section 6.4; RFC 6066, section 3).
     """
@@ -82,8 +82,8 @@ def comparable(name: str) -> str:
 
 
 def _by_idna(name: str) -> str:
-    """By the package; raises `ImportError` without it, and a `UnicodeError` for what it refuses."""
-    import idna  # late: the core does without it
+    """Encode by the package idna; raises `ImportError` without it, and a `UnicodeError` for what it refuses."""
+    import idna  # late: the core works without it
 
     mapped = idna.uts46_remap(name, std3_rules=False)
     return ".".join(each if each.isascii() else idna.encode(each).decode() for each in mapped.split("."))

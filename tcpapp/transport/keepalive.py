@@ -1,9 +1,9 @@
 """
-TCP keepalive, and TCP's own patience: how a peer that vanished without a word is found out.
+TCP keepalive and TCP's user timeout: how a vanished peer is detected.
 
-A peer whose machine lost its power, or its link, sends nothing ever again, and no error comes of it. On a quiet
-connection TCP then asks the peer's system now and again whether it is still there (RFC 1122, section 4.2.3.6); where
-data is under way, it waits for it to be acknowledged (RFC 5482). The kernel does both, and no app need know of it.
+A peer whose machine lost its power or its link never sends anything again, and causes no error. On a quiet connection,
+TCP then asks the peer's system from time to time whether it is still there (RFC 1122, section 4.2.3.6). If data is
+under way, TCP waits for its acknowledgement (RFC 5482). The kernel does both, and no app need know of it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["switch_on"]
 
 def switch_on(transport: Any, limits: Limits, timeouts: Timeouts) -> None:
     """
-    Have the system watch over `transport`, as the ``keepalive…`` and ``user_timeout`` numbers say.
+    Let the system watch `transport`, as the ``keepalive…`` and ``user_timeout`` numbers say.
 
-    Nothing is done for what is no TCP, nor for a number that this system does not know.
+    Does nothing for transports other than TCP, nor for a number that this system does not support.
     """
     transport = bottom_of(transport)
     if timeouts.keepalive and hasattr(transport, "setTcpKeepAlive"):
@@ -33,16 +33,16 @@ def switch_on(transport: Any, limits: Limits, timeouts: Timeouts) -> None:
         return
     for name, value in _numbers(limits, timeouts):
         if value and hasattr(socket, name):
-            with suppress(OSError):  # the peer is gone already: that will be told
+            with suppress(OSError):  # the peer is gone already; its end will be reported
                 tcp.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _numbers(limits: Limits, timeouts: Timeouts) -> list[tuple[str, int]]:
-    """The options of tcp(7) and their values: whole seconds, but for the last, which has milliseconds."""
+    """The options of tcp(7) and their values: whole seconds, but milliseconds for the last one."""
     interval, count = (ceil(timeouts.keepalive_interval), limits.keepalive_count) if timeouts.keepalive else (0, 0)
     return [
         ("TCP_KEEPIDLE", ceil(timeouts.keepalive)),
-        ("TCP_KEEPALIVE", ceil(timeouts.keepalive)),  # what macOS calls it
+        ("TCP_KEEPALIVE", ceil(timeouts.keepalive)),  # the name in macOS
         ("TCP_KEEPINTVL", interval),
         ("TCP_KEEPCNT", count),
         ("TCP_USER_TIMEOUT", ceil(timeouts.user_timeout * 1000)),

@@ -1,4 +1,4 @@
-"""What lies below a connection: Twisted's transports, and the layers on them."""
+"""The layers below a connection: Twisted's transports, and TLS and PROXY headers on them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
     "tls_trouble",
 ]
 
-ITSELF = "nobody listens there: the client was given the port that it connects to, and was connected to itself"
-"""What is wrong with the connection of a client that `talks_to_itself`."""
+ITSELF = "nobody listens there: the system gave the client the port that it connects to, so it was connected to itself"
+"""The error of a client's connection that `talks_to_itself`."""
 
 
 def bottom_of(transport: Any) -> Any:
-    """The transport below all layers (TLS, a proxy's header): what those are told they keep to themselves."""
+    """The transport below all layers (TLS, a PROXY header): layers do not pass on all calls."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
@@ -36,14 +36,14 @@ def bottom_of(transport: Any) -> Any:
 
 def send_at_once(transport: Any) -> None:
     """
-    Have TCP send small writes as they come (TCP_NODELAY), on a `transport` or below the layers on it.
+    Send small writes at once (TCP_NODELAY), on a `transport` or below the layers on it.
 
-    Else Nagle's algorithm (RFC 896) keeps a write back while one before it is not acknowledged, and a peer that has
-    nothing to send acknowledges it some 40 ms later. Nothing is done for what is no TCP.
+    Otherwise Nagle's algorithm (RFC 896) holds a write back while an earlier one is not acknowledged. A peer with
+    nothing to send acknowledges it about 40 ms later. Does nothing for transports other than TCP.
     """
     bottom = bottom_of(transport)
     if hasattr(bottom, "setTcpNoDelay"):
-        with suppress(OSError):  # the peer is gone already: that will be told
+        with suppress(OSError):  # the peer is gone already; its end will be reported
             bottom.setTcpNoDelay(True)
 
 
@@ -51,18 +51,18 @@ def talks_to_itself(transport: Any) -> bool:
     """
     Whether a client's connection is one with itself: the same address and port at both ends.
 
-    TCP makes such a connection (RFC 9293, section 3.5, simultaneous open) where a client is given the very port that it
-    connects to: one of the ephemeral range, on which nobody listens.
+    TCP makes such a connection (RFC 9293, section 3.5, simultaneous open) when a client gets the very port that it
+    connects to. This is a port of the ephemeral range on which nobody listens.
     """
     try:
         host, peer = transport.getHost(), transport.getPeer()
-    except (AttributeError, OSError):  # a transport without addresses, or one that is lost already
+    except (AttributeError, OSError):  # a transport without addresses, or one that is already lost
         return False
     return isinstance(host, (IPv4Address, IPv6Address)) and host == peer
 
 
 def tls_layer(transport: Any) -> Any:
-    """The layer that is TLS of a `transport`: itself, or what ``startTLS`` put on it; `None` where there is none."""
+    """The TLS layer of a `transport`: itself, or what ``startTLS`` put on it; `None` without TLS."""
     tls = sys.modules.get("twisted.protocols.tls")  # where it is not imported, nothing can be TLS
     if tls is None:
         return None
@@ -77,25 +77,25 @@ def serves_tls(port: Any) -> bool:
 
 
 def sets_up_tls(transport: object) -> bool:
-    """Whether `transport` is TLS, and its handshake is still to come: Twisted connects first."""
+    """Whether `transport` is TLS and its handshake is still to come: Twisted connects first."""
     return tls_layer(transport) is transport and not getattr(transport, "_handshakeDone", False)
 
 
 def close_by_halves(layer: Any) -> None:
-    """Have a `layer` that is TLS close one side after the other, as TCP does, where its version has that."""
+    """Let a TLS `layer` close one side after the other, as TCP does, if its version supports that."""
     from tcpapp.transport.tls import closing  # late: it needs pyOpenSSL, which is there by now
 
     closing.close_by_halves(layer)
 
 
 def close_unanswered(transport: Any) -> bool:
-    """Close TLS on a `transport` without waiting for the peer's answer, if all was sent. Whether that is so."""
+    """Close TLS on a `transport` without waiting for the peer's answer, if all was sent. Returns whether it was."""
     close = getattr(tls_layer(transport), "close_unanswered", None)
     return close is not None and bool(close())
 
 
 def session_on(transport: Any) -> Any:
-    """What was agreed on by TLS (`tcpapp.transport.tls.session.Session`); `None` where there is no TLS yet."""
+    """The TLS session of a transport (`tcpapp.transport.tls.session.Session`); `None` if there is no TLS yet."""
     layer = tls_layer(transport)
     if layer is None or sets_up_tls(layer):
         return None
@@ -105,7 +105,7 @@ def session_on(transport: Any) -> Any:
 
 
 def tls_trouble(error: BaseException | None) -> str | None:
-    """What went wrong with TLS, in words, where `error` is OpenSSL's or service_identity's; else `None`."""
+    """A TLS `error` of OpenSSL's or service_identity's in words; `None` for other errors."""
     module = type(error).__module__.partition(".")[0]
     if module == "OpenSSL":
         told = error.args[0] if error is not None and error.args and isinstance(error.args[0], list) else []
@@ -117,6 +117,6 @@ def tls_trouble(error: BaseException | None) -> str | None:
 
 
 def _wanted(name: Any) -> str:
-    """A name that a certificate was to have, as service_identity has it, in words."""
+    """A name that the certificate was expected to have, from service_identity, in words."""
     found = getattr(name, "hostname", None) or getattr(name, "ip", None) or name
     return found.decode("ascii", "backslashreplace") if isinstance(found, bytes) else str(found)

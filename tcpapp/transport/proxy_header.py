@@ -1,12 +1,12 @@
 """
-Behind a proxy, and as one: the PROXY header before the first byte of a connection, below TLS.
+PROXY headers at the start of connections, below TLS: read behind a proxy, and written by a client.
 
-In: a gate stands before the factory that serves. It lets a connection through when its header is whole, as one of the
-peer that the header names; from then on it costs nothing. Only proxies that are trusted are listened to: whoever may
-write a header may be anyone. A connection has to begin with one, for nobody may guess whether one is there
-(section 2 of the specification).
+Reading: a gate stands before the server's factory. It lets a connection through when its header is whole, with the
+addresses that the header names; after that it costs nothing. Only trusted proxies can send headers, because a header
+can name any peer. A connection must begin with a header, because a server must not guess whether one is there (section
+2 of the specification).
 
-Out: the header is what a connection says first.
+Writing: the header is the first thing that a connection sends.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from tcpapp.proxy_protocol import Family, Header, HeaderReader, InetAddress, fra
 __all__ = ["Announced", "Announcement", "Gate", "Proxied", "ProxiedFactory", "Server", "header_below"]
 
 Announcement = Header | Callable[[Any], Header]
-"""What is said first of a connection: a header, or a function of its transport that gives one."""
+"""The first thing that a connection sends: a header, or a function of its transport that returns one."""
 
 
 class Server(Protocol):
-    """The factory that serves, as its gates see it."""
+    """The server's factory, as its gates see it."""
 
     def proxy_came(self, gate: Gate, address: Any) -> bool:
-        """Whether one at this address may say for whom it comes; it takes a place until `proxy_went`."""
+        """Whether a proxy at this address is trusted; it takes a place until `proxy_went`."""
         ...
 
     def proxy_went(self, gate: Gate, refused: CloseReason | None) -> None:
@@ -50,12 +50,12 @@ class Server(Protocol):
 
     @property
     def proxy_timing(self) -> tuple[float, IReactorTime | None]:
-        """How many seconds a header may take (0: any), and by which clock."""
+        """The seconds that a header can take (0: any number), and their clock."""
         ...
 
 
 class ProxiedFactory(WrappingFactory):
-    """Puts a gate before `factory`: that of the `server` itself, or TLS before it."""
+    """Puts a gate before `factory`, which is the `server` itself, or TLS before it."""
 
     noisy = False
 
@@ -71,7 +71,7 @@ class ProxiedFactory(WrappingFactory):
 @implementer(IHalfCloseableProtocol)
 class Gate(ProtocolWrapper):
     """
-    A connection whose header is on its way; then the transport of the protocol behind it, with the true addresses.
+    A connection that waits for its header; then the transport of the protocol behind it, with the header's addresses.
 
     `proxy_header` is the header, once it is there.
     """
@@ -88,7 +88,7 @@ class Gate(ProtocolWrapper):
         self._reason: CloseReason | None = None
         self._placed = False
 
-    # What the transport calls.
+    # Called by the transport.
 
     def makeConnection(self, transport: Any) -> None:
         """The proxy has connected. Twisted calls it."""
@@ -126,7 +126,7 @@ class Gate(ProtocolWrapper):
         elif IHalfCloseableProtocol.providedBy(behind):
             behind.readConnectionLost()
         else:
-            self.loseConnection()  # as Twisted's own does for one that knows of no half
+            self.loseConnection()  # as Twisted does for a protocol without half-close
 
     def writeConnectionLost(self) -> None:
         """Our side is closed for writing. Twisted calls it."""
@@ -140,17 +140,17 @@ class Gate(ProtocolWrapper):
             return
         self._done(_unfinished(self._reader))
 
-    # What the protocol behind it sees of the transport.
+    # The transport of the protocol behind it.
 
     def getPeer(self) -> Any:
-        """The peer that the header names; the proxy, where it names none."""
+        """The peer that the header names; the proxy, if it names none."""
         return self._of_header("source") or self.transport.getPeer()  # type: ignore[union-attr]
 
     def getHost(self) -> Any:
-        """Where that peer connected to; where the proxy did, where the header does not tell."""
+        """The address that the peer connected to; the proxy's, if the header does not tell."""
         return self._of_header("destination") or self.transport.getHost()  # type: ignore[union-attr]
 
-    # What the server calls of one that waits for its header: there is nothing in hand.
+    # Called by the server while the header is incomplete: there is no work to finish.
 
     def abort(self) -> None:
         """Cut it."""
@@ -161,8 +161,8 @@ class Gate(ProtocolWrapper):
         self._refuse(CloseReason(EndedBy.US, "closed", "close() was called"))
 
     def drain(self, deadline: float | None = None) -> None:
-        """Cut it: there is nothing in hand."""
-        self._refuse(CloseReason(EndedBy.US, "drained", "we are stopping, and no PROXY header had come"))
+        """Cut it: there is no work to finish."""
+        self._refuse(CloseReason(EndedBy.US, "drained", "the server stopped before a PROXY header came"))
 
     def when_closed(self) -> Deferred[CloseReason]:
         """Fires with the reason when it waits for no header any more."""
@@ -187,7 +187,7 @@ class Gate(ProtocolWrapper):
             behind.dataReceived(rest)
 
     def _step_aside(self, behind: Any) -> None:
-        """Have what comes and what goes pass by: nothing of it is any more the gate's."""
+        """Connect the transport and the protocol directly: the gate has no more part in it."""
         transport: Any = self.transport
         if getattr(transport, "protocol", None) is self:
             transport.protocol = behind
@@ -220,13 +220,13 @@ class Gate(ProtocolWrapper):
 
 @implementer(IStreamServerEndpoint)
 class Proxied:
-    """Listens on another endpoint for proxies; where that speaks TLS, the headers are below it."""
+    """Listens on another endpoint for proxies; with TLS on that endpoint, the headers are below it."""
 
     def __init__(self, endpoint: Any) -> None:
         self.endpoint = endpoint
 
     def listen(self, factory: Any) -> Any:
-        """As every endpoint does; `factory` is a `Server`."""
+        """As for every endpoint; `factory` is a `Server`."""
         wrapped = getattr(self.endpoint, "wrapped", None)
         if wrapped is None:
             return self.endpoint.listen(ProxiedFactory(factory, factory))
@@ -234,27 +234,27 @@ class Proxied:
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong with files of certificates that it does without; see `ServerContexts`."""
+        """Errors of certificate files that it does without; see `ServerContexts`."""
         return list(getattr(self.endpoint, "troubles", ()))
 
     def reload(self) -> bool:
-        """Read the certificates anew, if there are any; see `ServerContexts.reload`."""
+        """Reload the certificates, if there are any; see `ServerContexts.reload`."""
         reload = getattr(self.endpoint, "reload", None)
         return True if reload is None else bool(reload())
 
 
 @implementer(IStreamClientEndpoint)
 class Announced:
-    """Connects to another endpoint, and says `announcement` first; where that speaks TLS, below it."""
+    """Connects to another endpoint, and sends `announcement` first; with TLS on that endpoint, below it."""
 
     def __init__(self, endpoint: Any, announcement: Announcement) -> None:
         self.endpoint = endpoint
         self._announcement = announcement
 
     def connect(self, factory: Any) -> Any:
-        """As every endpoint does."""
+        """As for every endpoint."""
         below = getattr(self.endpoint, "below", None)
-        if below is not None:  # TLS: its own endpoint is what says it
+        if below is not None:  # TLS: its own endpoint sends it
             return below(lambda plain: Announced(plain, self._announcement)).connect(factory)
         return self.endpoint.connect(_Announcing(factory, self._announcement))
 
@@ -276,12 +276,12 @@ class _Announcing(WrappingFactory):
             transport.write(frame(header))
             make_connection(transport)
 
-        protocol.makeConnection = announce  # the header is all that is between: nothing is left in the way
+        protocol.makeConnection = announce  # only the header was between: the wrapper has no more part in it
         return protocol
 
 
 def header_below(transport: Any) -> Header | None:
-    """The PROXY header that a connection began with, whatever layers are on it; `None` where there was none."""
+    """The PROXY header that a connection began with, whatever layers are on it; `None` without one."""
     while isinstance(transport, ProtocolWrapper):
         if isinstance(transport, Gate):
             return transport.proxy_header
@@ -297,7 +297,7 @@ def _address_of(address: Any, family: Family) -> Any:
 
 
 def _unfinished(reader: HeaderReader | None) -> CloseReason:
-    """Why a connection ends whose stream ended before its header did."""
+    """The reason for a connection whose stream ended before its header did."""
     try:
         if reader is not None:
             reader.finish()

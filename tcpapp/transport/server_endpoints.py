@@ -1,5 +1,5 @@
 """
-What listens for ``tcp:``, ``tcp6:`` and ``unix:`` strings: Twisted's ports, and errors that say where.
+Endpoints for ``tcp:``, ``tcp6:`` and ``unix:`` strings: Twisted's ports, with errors that name the address.
 
 Every failure to listen is a ``CannotListenError`` with the address or the path in it.
 """
@@ -29,7 +29,7 @@ class TCPListener(TCP4ServerEndpoint):
     """Listens on a TCP port of an IPv4 or IPv6 `interface`."""
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:  # noqa: N803 - Twisted's name
-        """As every endpoint does. Twisted lets an error of the system call through, which names no address."""
+        """As for every endpoint. Twisted lets an error of the system call through, which names no address."""
         listening: Deferred[Any] = super().listen(protocolFactory)
         return listening.addErrback(self._named)
 
@@ -45,9 +45,9 @@ class UNIXListener:
     """
     Listens on a UNIX socket: at a path, or under an abstract name, which begins with a NUL (unix(7)).
 
-    The file has `mode`, or with `None` what the umask of the process leaves of 0666. With `lock`, a file
-    ``PATH.lock`` tells a path that is in use from one that a crash left behind, which is taken over. An abstract
-    socket has no file, and so neither mode nor lock.
+    The file has `mode`; with `None`, it has 0666 without the bits of the process's umask. With `lock`, a file
+    ``PATH.lock`` tells a path in use from one that a crash left behind, which is taken over. An abstract socket has no
+    file, and so neither mode nor lock.
     """
 
     def __init__(self, reactor: Any, path: str, *, mode: int | None, backlog: int, lock: bool) -> None:
@@ -58,7 +58,7 @@ class UNIXListener:
         self._lock = lock and not path.startswith("\0")
 
     def listen(self, factory: Any) -> Deferred[IListeningPort]:
-        """As every endpoint does."""
+        """As for every endpoint."""
         return execute(self._listen, factory)
 
     def _listen(self, factory: Any) -> Any:
@@ -79,7 +79,7 @@ class UNIXListener:
             Path(f"{self._path}.lock").unlink(missing_ok=True)
 
     def _trouble(self, error: CannotListenError | OSError) -> Any:
-        """What is wrong, with no other path in it than the socket's own."""
+        """The error in words, with no other path in it than the socket's own."""
         cause = error.socketError if isinstance(error, CannotListenError) else error
         if not isinstance(cause, OSError):
             return f"another process listens there, which holds {self._path}.lock"
@@ -92,7 +92,7 @@ class UNIXListener:
 
 
 def _umask() -> int:
-    """The umask of the process, which can be read only by setting it: to a stricter one, for this moment."""
+    """The umask of the process. It can be read only by setting it: to a stricter one, for this moment."""
     umask = os.umask(stat.S_IRWXG | stat.S_IRWXO)
     os.umask(umask)
     return umask

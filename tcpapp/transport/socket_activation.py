@@ -1,8 +1,8 @@
 """
 Sockets that another program opened and handed over to this process, as systemd does (sd_listen_fds(3)).
 
-What a socket is (its family, its type, whether it listens) is asked of the socket itself; an endpoint string only says
-which one is meant, by the name or the index that systemd gives it. All sockets of one name are served.
+The socket itself tells its family, its type, and whether it listens. An endpoint string only says which socket is
+meant, by the name or the index that systemd gives it. All sockets of one name are served.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["HOW", "AdoptedEndpoint", "AdoptedPorts", "NothingHandedOver", "is_un
 FAMILIES = {"INET": socket.AF_INET, "INET6": socket.AF_INET6, "UNIX": socket.AF_UNIX}
 """The values of ``domain=``."""
 
-HOW = "systemd hands over the sockets of a .socket unit, and to ExecStart= alone (LISTEN_FDS, LISTEN_PID)"
+HOW = "systemd hands over the sockets of a .socket unit, and only to ExecStart= (LISTEN_FDS, LISTEN_PID)"
 
 
 class NothingHandedOver(CannotListenError):
@@ -52,14 +52,14 @@ class Adopted:
 @implementer(IStreamServerEndpoint)
 class AdoptedEndpoint:
     """
-    Listens with the sockets of this `name`, or with the one at this `index`.
+    Listens with the sockets of this `name`, or with the socket at this `index`.
 
-    Raises `InvalidAddress` where sockets were handed over, and none of them is meant, or one is not of the `domain`
-    that the string says, or is not a listening stream socket. ``INET`` and ``INET6`` are one: a socket for both
-    families is an IPv6 one. Where no socket was handed over at all, which is so for ``--check`` in ``ExecStartPre=``,
-    `unseen` is true and listening fails with `NothingHandedOver`.
+    Raises `InvalidAddress` if sockets were handed over and none of them matches, or if a matching one has another
+    `domain` or is no listening stream socket. ``INET`` and ``INET6`` match each other: a socket for both families is an
+    IPv6 one.
 
-    The descriptors stay open: the endpoint can be listened on again, and looked at again.
+    If no socket was handed over at all, as for ``--check`` in ``ExecStartPre=``, `unseen` is true and listening fails
+    with `NothingHandedOver`. The descriptors stay open: the endpoint can be listened on again, and checked again.
     """
 
     def __init__(self, reactor: Any, *, domain: str = "", name: str = "", index: int | None = None) -> None:
@@ -78,7 +78,7 @@ class AdoptedEndpoint:
         self.sockets = [_looked_at(name, descriptor, domain) for name, descriptor in meant]
 
     def listen(self, factory: Any) -> Deferred[Any]:
-        """As every endpoint does. Where there are several sockets, the port is an `AdoptedPorts`."""
+        """As for every endpoint. For several sockets, the port is an `AdoptedPorts`."""
         return execute(self._listen, factory)
 
     def _listen(self, factory: Any) -> Any:
@@ -108,7 +108,7 @@ def is_unseen(endpoint: Any) -> bool:
 
 
 def _handed_over() -> list[tuple[str, int]]:
-    """The names and descriptors of all sockets that were; Twisted read them as it was imported, and keeps them."""
+    """The names and descriptors of all handed-over sockets; Twisted read them when it was imported, and keeps them."""
     listed = endpoints._SystemdParser._sddaemon
     return list(zip(listed._names, listed._descriptors, strict=True))
 
@@ -134,9 +134,9 @@ def _looked_at(name: str, descriptor: int, domain: str) -> Adopted:
 
 class AdoptedUNIXPort(unix.Port):
     """
-    A UNIX socket that was handed over, which stays its owner's.
+    A UNIX socket that was handed over, and that still belongs to its owner.
 
-    Twisted's own would make it readable and writable to all, and remove its file and shut it down at the end.
+    Twisted's own port would make it readable and writable to all, remove its file, and shut it down at the end.
     """
 
     _shouldShutdown = False
@@ -145,7 +145,7 @@ class AdoptedUNIXPort(unix.Port):
 
     @classmethod
     def of(cls, reactor: Any, descriptor: int, factory: Any) -> AdoptedUNIXPort:
-        """Listen with it."""
+        """A port that listens with this socket."""
         port: AdoptedUNIXPort = cls._fromListeningDescriptor(reactor, descriptor, factory)
         port.transport = getattr(reactor, "unix_server", unix.Server)
         port.startListening()
@@ -163,19 +163,19 @@ class AdoptedUNIXPort(unix.Port):
         self.startReading()
 
     def connectionLost(self, reason: Any) -> None:
-        """It is no longer listened with. Twisted calls it."""
+        """The port has stopped listening. Twisted calls it."""
         tcp.Port.connectionLost(self, reason)
 
 
 @implementer(IListeningPort)
 class AdoptedPorts:
-    """Several ports that are listened on by one endpoint."""
+    """Several ports of one endpoint."""
 
     def __init__(self, ports: Sequence[Any]) -> None:
         self.ports = tuple(ports)
 
     def getHost(self) -> IAddress:
-        """Where the first of them listens."""
+        """The address of the first one."""
         return self.ports[0].getHost()  # type: ignore[no-any-return]
 
     def startListening(self) -> None:
@@ -190,5 +190,5 @@ class AdoptedPorts:
 
 
 def ports_of(port: Any) -> tuple[Any, ...]:
-    """The ports that listening on one endpoint gave: one as a rule."""
+    """The ports of one endpoint: usually one."""
     return port.ports if isinstance(port, AdoptedPorts) else (port,)

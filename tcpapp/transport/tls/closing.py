@@ -1,14 +1,14 @@
 """
-How TLS ends: as TCP does, one side after the other, where its version has that.
+How TLS ends: as TCP does, one side after the other, if its version supports that.
 
-A peer that has sent all says so by close_notify. With TLS 1.3 that closes the peer's side alone (RFC 8446, section
-6.1): what it sent is answered, as over TCP. With TLS 1.2 it ends both sides: whoever is told has to answer with a
-close_notify of its own, and to discard what it had still to send (RFC 5246, section 7.2.1). Twisted does the latter in
-all versions.
+A peer that has sent everything sends close_notify. With TLS 1.3 that closes only the peer's side (RFC 8446, section
+6.1), and its messages are still answered, as over TCP. With TLS 1.2 it ends both sides: the receiver must answer with a
+close_notify of its own, and discard what it had still to send (RFC 5246, section 7.2.1). Twisted does this in all
+versions.
 
-When we close, we wait for the peer's close_notify, but it need not come (both sections): the end is a proper one all
-the same, if the system has taken all that was sent, and we need not wait for ever. A peer that ends the connection
-without close_notify while our side is open may have been cut off by anyone, and that is told.
+When we close, we wait for the peer's close_notify, but it need not come (both sections). The end is proper all the same
+if the system has accepted everything we sent, so we do not wait for ever. If a peer ends the connection without
+close_notify while our side is open, an attacker may have cut it, and this is reported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["ByHalves", "close_by_halves"]
 
 
 def close_by_halves(layer: Any) -> None:
-    """Have a connection's TLS end as this module says, of whatever class it is. To do it twice does nothing more."""
+    """Let a connection's TLS, of any class, end as this module describes. A second call does nothing more."""
     kind: Any = type(layer)
     if not issubclass(kind, ByHalves):
         if kind not in _kinds:
@@ -38,13 +38,13 @@ def close_by_halves(layer: Any) -> None:
 
 
 _kinds: dict[Any, Any] = {}
-"""What goes on in the place of each class of TLS."""
+"""The replacement for each class of TLS."""
 
 
 class ByHalves(TLSMemoryBIOProtocol):
-    """What is put before a class of Twisted's TLS, or ours."""
+    """A mixin that is put before a class of Twisted's TLS, or ours."""
 
-    _tlsConnection: Any  # noqa: N815 - this and what else has such a name is Twisted's
+    _tlsConnection: Any  # noqa: N815 - this name and the others like it are Twisted's
     transport: Any
     wrappedProtocol: Any  # noqa: N815
     _peer_has_closed = False
@@ -54,18 +54,18 @@ class ByHalves(TLSMemoryBIOProtocol):
 
     @override
     def _flushReceiveBIO(self) -> None:
-        """Hand on what can be decrypted; then, if that was the last, say so."""
+        """Hand on what can be decrypted; then report the end, if that was the last."""
         before = self._peer_has_closed
         super()._flushReceiveBIO()
         if self._peer_has_closed is not before:
-            self._lostTLSConnection = False  # which ended Twisted's loop: what is written still goes out
+            self._lostTLSConnection = False  # which ended Twisted's loop: written bytes still go out
             alsoProvides(self, IHalfCloseableProtocol)
-            self.transport.pauseProducing()  # nothing that could still come would mean anything
+            self.transport.pauseProducing()  # later bytes would have no meaning
             self.wrappedProtocol.readConnectionLost()
 
     @override
     def _shutdownTLS(self) -> None:
-        """Send close_notify. Twisted calls it when we close, and when the peer's has come."""
+        """Send close_notify. Twisted calls it when we close, and when the peer's close_notify has come."""
         if not self._stays_open():
             super()._shutdownTLS()
 
@@ -78,7 +78,7 @@ class ByHalves(TLSMemoryBIOProtocol):
             super()._tlsShutdownFinished(reason)
 
     def _stays_open(self) -> bool:
-        """Whether our side does, where the peer's close_notify has come."""
+        """Whether our side stays open after the peer's close_notify."""
         return (
             not (self.disconnecting or self._peer_has_closed)
             and self._tlsConnection.get_protocol_version() >= TLS1_3_VERSION
@@ -86,30 +86,33 @@ class ByHalves(TLSMemoryBIOProtocol):
         )
 
     def readConnectionLost(self) -> None:
-        """The peer's FIN, after its close_notify: no news. The transport calls it."""
+        """The peer's FIN after its close_notify, which says nothing new. The transport calls it."""
 
     def writeConnectionLost(self) -> None:
-        """Our side of the transport is closed. It calls it; it follows from our closing."""
+        """Our side of the transport is closed, because we closed. The transport calls it."""
 
     # We close --------------------------------------------------------------------------------------------------------
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The transport is lost: in good order, if we had said all, and whatever of it the peer had still to read."""
+        """The transport is lost: properly, if we had sent everything and the peer needed to read no more of it."""
         if reason.check(ConnectionDone, ConnectionLost) and self._has_said_all():
-            self._lostTLSConnection = True  # nothing more is to be read, and no close_notify is missed
+            self._lostTLSConnection = True  # nothing more can be read, and no close_notify is missing
             reason = Failure(CONNECTION_DONE)
         super().connectionLost(reason)
 
     def close_unanswered(self) -> bool:
-        """Close the transport, if we have said all, and wait for the peer's close_notify no longer. Whether it did."""
+        """
+        Close the transport without waiting for the peer's close_notify, if we have sent everything. Returns whether it
+        did.
+        """
         if not self._has_said_all():
             return False
         self.transport.loseConnection()
         return True
 
     def _has_said_all(self) -> bool:
-        """Whether our close_notify, and all before it, is the system's."""
+        """Whether the system has accepted our close_notify, and everything before it."""
         return (
             bool(self._tlsConnection.get_shutdown() & SENT_SHUTDOWN)
             and not self._aborted  # which sends a close_notify, too
@@ -118,6 +121,6 @@ class ByHalves(TLSMemoryBIOProtocol):
 
 
 def _holds_bytes(transport: Any) -> bool:
-    """Whether bytes wait in a transport of Twisted's, or in one of our reactor's, that the system has not taken."""
+    """Whether bytes that the system has not accepted wait in a transport of Twisted's, or of our reactor."""
     unsent = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
     return unsent > 0 or bool(getattr(transport, "_tempDataLen", 0) or getattr(transport, "_blocked", False))

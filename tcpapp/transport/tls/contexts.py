@@ -1,8 +1,8 @@
 """
-What a server shows, to whom, and what it asks of its clients; renewed when its files are.
+The TLS contexts of a server: which certificate it shows, and what it asks of clients; reloaded when its files change.
 
-An open connection keeps the certificate that it was shown. A file that is not right does not take the place of the
-certificate that was read from it before: that one is shown still, and the log says what is wrong.
+An open connection keeps its certificate. An invalid file does not replace the certificate that was read from it before:
+the old one stays in use, and the error is logged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tcpapp.transport.tls.protocol import ServerTLS
 __all__ = ["MINIMUMS", "ServerContexts", "ServerSpec", "TLSServerEndpoint", "TLSServerFactory"]
 
 MINIMUMS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
-"""The versions of TLS that may be the lowest. Twisted speaks none below 1.2 either."""
+"""The possible lowest versions of TLS. Twisted supports none below 1.2 either."""
 
 _log = Logger(namespace="tcpapp")
 
@@ -37,12 +37,12 @@ _log = Logger(namespace="tcpapp")
 @dataclass(frozen=True)
 class ServerSpec:
     """
-    What an endpoint string says of a server's TLS. Paths are made absolute, for the files are read again later.
+    The TLS part of a server's endpoint string. Paths are made absolute, because the files are read again later.
 
     - `certificate`, `key`, `chain`: PEM files; see `read_identity`.
-    - `directory`: a folder of PEM files, for as many names; see `read_directory`.
-    - `clients`: ``"required"`` or ``"wished"`` of those who connect is a certificate by one of the `authorities`.
-    - `protocols`: what may be agreed on by ALPN, the best first. A client that offers others alone is refused.
+    - `directory`: a folder of PEM files, for several names; see `read_directory`.
+    - `clients`: whether a client's certificate by one of the `authorities` is ``"required"`` or ``"wished"``.
+    - `protocols`: the protocols for ALPN, the best first. A client that offers only others is refused.
     - `minimum`: the lowest version of TLS.
     """
 
@@ -69,10 +69,10 @@ Shown = tuple[Identity, SSL.Context]
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerContexts:
     """
-    The contexts of one server, by the name that the client asks for (SNI); for any other name it is the first.
+    The contexts of one server, by the name that the client asks for (SNI); for any other name the first is used.
 
-    Raises `InvalidAddress` where there is nothing to show. `troubles` has a line for each file of a `directory` that is
-    not right: the log has them, too, when the first connection comes, or the endpoint is listened on.
+    Raises `InvalidAddress` if there is no usable certificate. `troubles` has a line for each invalid file of a
+    `directory`. They are also logged when the first connection comes, or the endpoint is listened on.
     """
 
     def __init__(self, spec: ServerSpec) -> None:
@@ -92,15 +92,15 @@ class ServerContexts:
 
     def reload(self) -> bool:
         """
-        Read the files anew, and log what is wrong with them; returns whether nothing is.
+        Read the files again, and log their errors; returns whether there are none.
 
-        Where a file is not right, the certificate that was read from it before is shown still. It raises nothing.
+        For an invalid file, the certificate that was read from it before stays in use. It raises nothing.
         """
         self._told = []
         return self._renew()
 
     def look(self) -> None:
-        """Read the files anew if any of them has changed since they were read last, or was not right then."""
+        """Read the files again if any of them has changed since the last time, or was invalid then."""
         if self.troubles or self._marks() != self._seen:
             self._renew()
 
@@ -109,20 +109,20 @@ class ServerContexts:
         if self.troubles != self._told:
             for each in self.troubles:
                 if each not in self._told:
-                    _log.error("certificate not taken: {error}", error=each)
+                    _log.error("certificate not loaded: {error}", error=each)
             self._told = list(self.troubles)
 
     def _renew(self) -> bool:
-        # The files are marked before they are read: one that changes meanwhile is read again at the next look.
+        # The marks are read before the files: a file that changes meanwhile is read again at the next check.
         before, self._seen = (self._seen, self.troubles), self._marks()
         try:
             self._show(self._load())
-        except Exception as error:  # noqa: BLE001 - whatever fails, what is shown stays, and the watch goes on
+        except Exception as error:  # noqa: BLE001 - whatever fails, the certificates in use stay, and the watch goes on
             told = str(error) if isinstance(error, InvalidAddress) else f"{type(error).__name__}: {error}"
             self.troubles = [told]
         self.tell()
         if before != (self._seen, self.troubles):
-            _log.info("certificates are shown for: {names}", names=", ".join(sorted(self._by_name)) or "no names")
+            _log.info("certificates loaded for: {names}", names=", ".join(sorted(self._by_name)) or "no names")
         return not self.troubles
 
     def _show(self, loaded: list[Shown]) -> None:
@@ -134,7 +134,7 @@ class ServerContexts:
                 self._by_name.setdefault(name, context)
 
     def _load(self) -> list[Shown]:
-        """What the files hold now; where a file of the directory is not right, what was read from it before."""
+        """The current content of the files; for an invalid file of the directory, its previous content."""
         spec = self.spec
         troubles: list[str] = []
         if spec.authorities is not None:
@@ -148,8 +148,7 @@ class ServerContexts:
         if not found:
             told = "".join(f"; {each}" for each in troubles)
             raise InvalidAddress(
-                f"{spec.directory}: there is no certificate in it that can be shown with its private key, "
-                f"in files *.pem{told}"
+                f"{spec.directory}: it has no certificate with a private key that can be used, in files *.pem{told}"
             )
         self.troubles = troubles
         return found
@@ -207,7 +206,7 @@ class ServerContexts:
         return next((context for pattern, context in self._by_name.items() if matches(pattern, wanted)), None)
 
     def _marks(self) -> dict[Path, tuple[int, int, int]]:
-        """What tells a file that was changed: its time, its size, and which file it is."""
+        """Marks by which a changed file is recognised: its time, its size, and its inode."""
         spec = self.spec
         paths = [each for each in (spec.certificate, spec.key, spec.chain, spec.authorities) if each is not None]
         if spec.directory is not None:
@@ -225,10 +224,10 @@ class ServerContexts:
 
 def _choice_of(protocols: tuple[bytes, ...]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
     """
-    What chooses the first of our `protocols` that the client offers.
+    The function that chooses the first of our `protocols` that the client offers.
 
-    Where there is none, it raises, for then OpenSSL sends the alert ``no_application_protocol`` (RFC 7301, section
-    3.2). Twisted's own gives the empty name, which OpenSSL takes for an internal error, and says so to the client.
+    If there is none, it raises, because OpenSSL then sends the alert ``no_application_protocol`` (RFC 7301, section
+    3.2). Twisted's own function returns the empty name, which OpenSSL reports to the client as an internal error.
     """
 
     def choose(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
@@ -241,7 +240,7 @@ def _choice_of(protocols: tuple[bytes, ...]) -> Callable[[SSL.Connection, list[b
 
 
 class TLSServerFactory(TLSMemoryBIOFactory):
-    """Wraps a server's factory in TLS, and looks at the files every `watch` seconds (0: never) while it listens."""
+    """Wraps a server's factory in TLS, and checks the files every `watch` seconds (0: never) while it listens."""
 
     noisy = False
     # Twisted's own choice holds small writes back for a turn, and loses them where the peer closes in it. Ours are
@@ -255,13 +254,13 @@ class TLSServerFactory(TLSMemoryBIOFactory):
         self._watching.clock = clock
 
     def startFactory(self) -> None:
-        """It is listened with. Twisted calls it."""
+        """Listening has begun. Twisted calls it."""
         super().startFactory()
         if self._watch:
             self._watching.start(self._watch, now=False)
 
     def stopFactory(self) -> None:
-        """It is no longer listened with. Twisted calls it."""
+        """Listening has ended. Twisted calls it."""
         if self._watching.running:
             self._watching.stop()
         super().stopFactory()
@@ -269,7 +268,7 @@ class TLSServerFactory(TLSMemoryBIOFactory):
 
 @implementer(IStreamServerEndpoint)
 class TLSServerEndpoint:
-    """Listens on another endpoint, and speaks TLS there. `contexts` may be renewed at any time."""
+    """Listens on another endpoint, and sets up TLS there. `contexts` can be reloaded at any time."""
 
     def __init__(self, endpoint: Any, contexts: ServerContexts, clock: Any, watch: float = 0.0) -> None:
         self.endpoint = endpoint
@@ -278,7 +277,7 @@ class TLSServerEndpoint:
         self._watch = watch
 
     def listen(self, factory: Any) -> Any:
-        """As every endpoint does."""
+        """As for every endpoint."""
         return self.endpoint.listen(self.wrapped(factory))
 
     def wrapped(self, factory: Any) -> TLSServerFactory:
@@ -288,9 +287,9 @@ class TLSServerEndpoint:
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong with files that it does without; see `ServerContexts`."""
+        """Errors of files that it does without; see `ServerContexts`."""
         return self.contexts.troubles
 
     def reload(self) -> bool:
-        """Read certificates and keys anew; see `ServerContexts.reload`."""
+        """Reload certificates and keys; see `ServerContexts.reload`."""
         return self.contexts.reload()

@@ -1,4 +1,4 @@
-"""From the values of an endpoint string to an endpoint that speaks TLS."""
+"""From the values of an endpoint string to an endpoint with TLS."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec, TLSServerE
 __all__ = ["TLSClientEndpoint", "tls_client", "tls_server"]
 
 WATCH = "60"
-"""Seconds between two looks at the files of certificates: our choice; a renewed one is in use within a minute."""
+"""Seconds between two checks of the certificate files: our choice; a renewed one is in use within a minute."""
 
 
 def tls_server(endpoint: Any, values: Mapping[str, str], reactor: Any) -> TLSServerEndpoint:
     """
-    TLS on `endpoint`, with the `values` of a server's ``tls:`` string. Raises `InvalidAddress` for what cannot be.
+    TLS on `endpoint`, with the `values` of a server's ``tls:`` string. Raises `InvalidAddress` for an invalid one.
 
-    The files are read, and what is wrong with them is said, before anybody connects.
+    The files are read, and their errors are reported, before any client connects.
     """
     if "certificate" not in values and "path" not in values:
         raise InvalidAddress("it takes a certificate=, or a path= of a directory of them")
     if ("clients" in values) != ("clientRoots" in values):
         raise InvalidAddress(
-            "clients= and clientRoots= go together: what is asked of clients, and who may have signed it"
+            "clients= and clientRoots= go together: whether clients need a certificate, and the authorities for it"
         )
     spec = ServerSpec(
         certificate=_path(values, "certificate"),
@@ -62,18 +62,18 @@ def tls_client(endpoint: Any, values: Mapping[str, str]) -> TLSClientEndpoint:
 
 @implementer(IStreamClientEndpoint)
 class TLSClientEndpoint:
-    """Connects through another endpoint, and speaks TLS there."""
+    """Connects through another endpoint, and sets up TLS there."""
 
     def __init__(self, endpoint: Any, options: Any) -> None:
         self._endpoint = endpoint
         self._options = options
 
     def connect(self, factory: Any) -> Any:
-        """As every endpoint does."""
+        """As for every endpoint."""
         return wrapClientTLS(self._options, self._endpoint).connect(factory)
 
     def below(self, change: Callable[[Any], Any]) -> TLSClientEndpoint:
-        """The same, through what `change` makes of the endpoint below TLS."""
+        """The same endpoint, with the endpoint below TLS changed by `change`."""
         return TLSClientEndpoint(change(self._endpoint), self._options)
 
 

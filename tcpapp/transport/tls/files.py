@@ -1,4 +1,4 @@
-"""Certificates and private keys in PEM files: read, and checked, before any peer is shown them."""
+"""Certificates and private keys in PEM files: read, and checked, before any peer sees them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = [
 ]
 
 LONGEST_FILE = 1024 * 1024
-"""Bytes that a PEM file may have: our choice; the certificates that all browsers trust fit into a quarter of it."""
+"""Longest PEM file in bytes: our choice; the certificates that all browsers trust fit into a quarter of it."""
 
 CERTIFICATE, KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"
-"""What stands in a file that holds a certificate, or a private key, of whatever kind (RFC 7468)."""
+"""Marks of a file with a certificate, or with a private key of any kind (RFC 7468)."""
 
 
 @dataclass(frozen=True)
 class Identity:
     """
-    A certificate, the private key to it, the certificates that lead to its authority, and the names it is for.
+    A certificate, its private key, the certificates that lead to its authority, and its names.
 
     `file` is the file that the certificate was read from.
     """
@@ -50,7 +50,9 @@ class Identity:
 
 @dataclass
 class Directory:
-    """What a directory of PEM files holds: the `identities`, and a line for each of the `troubles` with its files."""
+    """
+    The content of a directory of PEM files: the `identities`, and a line for each of the `troubles` with its files.
+    """
 
     identities: list[Identity] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -59,9 +61,9 @@ class Directory:
 @contextmanager
 def named(what: object) -> Iterator[None]:
     """
-    Have whatever fails inside be `InvalidAddress`, in one line that begins with `what`: the file's path, say.
+    Turn any error inside into `InvalidAddress`, in one line that begins with `what`, such as the file's path.
 
-    cryptography and OpenSSL raise errors of many kinds for a file that is not right, and add more with each release.
+    cryptography and OpenSSL raise errors of many kinds for an invalid file, and add more with each release.
     """
     try:
         yield
@@ -72,7 +74,7 @@ def named(what: object) -> Iterator[None]:
 
 
 def _in_words(error: Exception) -> str:
-    """What was raised, in one line. OpenSSL's errors are a list of (library, function, reason)."""
+    """An error in one line. OpenSSL's errors are a list of (library, function, reason)."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     told = error.args[0] if error.args else None
@@ -83,10 +85,10 @@ def _in_words(error: Exception) -> str:
 
 def read_identity(certificate: Path, key: Path | None = None, chain: Path | None = None) -> Identity:
     """
-    What these PEM files hold; without a `key` the first one holds that, too, and the `chain` may be in it.
+    The content of these PEM files. Without a `key`, the first file holds it, too, and can hold the `chain`.
 
-    Raises `InvalidAddress` where a file cannot be read, holds no such thing, where the key is another's, and where the
-    certificate is not valid now.
+    Raises `InvalidAddress` if a file cannot be read or has no such content, if the key belongs to another certificate,
+    and if the certificate is not valid now.
     """
     first, *others = certificates_in(certificate)
     if chain is not None:
@@ -95,17 +97,17 @@ def read_identity(certificate: Path, key: Path | None = None, chain: Path | None
     secret = _key_in(at, _read(at))
     with named(certificate):
         if secret.public_key() != first.public_key():
-            raise InvalidAddress(f"{at}: the private key is not that of the certificate in {certificate}")
+            raise InvalidAddress(f"{at}: the private key does not belong to the certificate in {certificate}")
         _check_dates(first, certificate)
         return Identity(first, secret, tuple(others), tuple(names_of(first)), certificate)
 
 
 def read_directory(path: Path) -> Directory:
     """
-    What the PEM files (``*.pem``) of a directory hold, in the order of their names: a certificate for each private key.
+    The content of the PEM files (``*.pem``) of a directory, in the order of their names: a certificate for each key.
 
-    A key may be in its certificate's file, or in one of its own; the certificates that lead to an authority are in that
-    of the certificate. What is wrong with one file is among the `troubles`, and keeps no other from being read.
+    A key can be in its certificate's file, or in one of its own. The certificates that lead to an authority are in the
+    certificate's file. An error of one file is among the `troubles`, and keeps no other from being read.
     """
     found = Directory()
     certificates: list[tuple[Path, list[x509.Certificate]]] = []
@@ -133,7 +135,7 @@ def read_directory(path: Path) -> Directory:
 def _identities(
     file: Path, held: list[x509.Certificate], keys: list[tuple[Path, Any]], unused: dict[Path, Any]
 ) -> Iterator[Identity]:
-    """An identity for each certificate in `file` whose key is among `keys`; it is no longer among the `unused` then."""
+    """An identity for each certificate in `file` whose key is among `keys`; used keys are removed from `unused`."""
     for first in held:
         public = first.public_key()
         at, key = next(((at, key) for at, key in keys if key.public_key() == public), (None, None))
@@ -145,7 +147,7 @@ def _identities(
 
 
 def pem_files(path: Path) -> list[Path]:
-    """The PEM files (``*.pem``) of a directory, in the order of their names; none where it cannot be read."""
+    """The PEM files (``*.pem``) of a directory, in the order of their names; none if it cannot be read."""
     try:
         return sorted(path.glob("*.pem"))
     except OSError:
@@ -153,13 +155,13 @@ def pem_files(path: Path) -> list[Path]:
 
 
 def certificates_in(path: Path) -> list[x509.Certificate]:
-    """All certificates in a PEM file: one at the least. Raises `InvalidAddress`."""
+    """All certificates in a PEM file, at least one. Raises `InvalidAddress`."""
     return _certificates(path, _read(path))
 
 
 def roots_in(path: Path) -> list[x509.Certificate]:
     """
-    The authorities in a PEM file, or in the files ``*.pem`` of a directory: one at the least. Raises `InvalidAddress`.
+    The authorities in a PEM file, or in the files ``*.pem`` of a directory, at least one. Raises `InvalidAddress`.
     """
     if not path.is_dir():
         return certificates_in(path)

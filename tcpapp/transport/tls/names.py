@@ -1,8 +1,8 @@
 """
-The names that a certificate is for, in the form in which names are compared.
+The names of a certificate, in the form for comparisons.
 
-A host name is compared as `tcpapp.transport.hostnames.comparable` has it. Other kinds of names than host names and IP
-addresses are left out. No certificate makes this raise.
+Host names are compared in the form of `tcpapp.transport.hostnames.comparable`. Other kinds of names than host names and
+IP addresses are left out. No certificate makes this raise.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tcpapp.transport.hostnames import comparable, is_ip
 __all__ = ["common_name", "matches", "names_of"]
 
 OCTETS, IDENTIFIER, EXTENSIONS = 0x04, 0x06, 0xA3
-"""The tags of DER that are looked at (X.690; RFC 5280, section 4.1)."""
+"""The DER tags that are read (X.690; RFC 5280, section 4.1)."""
 
 ALTERNATIVES = bytes.fromhex("551d11")
-"""The extension subjectAltName: 2.5.29.17, as DER has it."""
+"""The extension subjectAltName: 2.5.29.17, in DER."""
 
 HOST, ADDRESS = 0x82, 0x87
 """The tags of dNSName and iPAddress in a GeneralName (RFC 5280, section 4.2.1.6)."""
@@ -29,15 +29,15 @@ HOST, ADDRESS = 0x82, 0x87
 
 def names_of(certificate: x509.Certificate) -> list[str]:
     """
-    The host names and addresses that a certificate is for (RFC 6125: its common name only where it lists no names).
+    The host names and addresses of a certificate (RFC 6125: its common name only if it lists no names).
 
-    Other kinds of names are left out, as is a name that cannot be one.
+    Other kinds of names are left out, and so are impossible names.
     """
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         listed = [common_name(certificate)]
-    except Exception:  # noqa: BLE001 - one name, or another extension, that cryptography does not take
+    except Exception:  # noqa: BLE001 - a name, or another extension, that cryptography does not accept
         listed = list(_listed(certificate))
     else:
         listed = [str(each.value) for each in found if isinstance(each, (x509.DNSName, x509.IPAddress))]
@@ -45,23 +45,23 @@ def names_of(certificate: x509.Certificate) -> list[str]:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """The common name of the certificate's subject; the empty text where it has none, or none that can be read."""
+    """The common name of the certificate's subject; the empty text if it has none, or an unreadable one."""
     try:
         found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except Exception:  # noqa: BLE001 - whatever cryptography says of a subject that it cannot read
+    except Exception:  # noqa: BLE001 - whatever cryptography raises for a subject that it cannot read
         return ""
     return str(found[0].value) if found else ""
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a certificate's name stands for `name`: itself, or ``*.`` and one label before it (RFC 6125, 6.4.3)."""
+    """Whether a certificate's name matches `name`: itself, or ``*.`` for one label (RFC 6125, 6.4.3)."""
     if not pattern.startswith("*."):
         return pattern == name
     label, dot, rest = name.partition(".")
     return bool(label and dot) and rest == pattern[2:] and not is_ip(name)
 
 
-# Names beside a name that cryptography does not take ------------------------------------------------------------------
+# Names beside a name that cryptography does not accept --------------------------------------------------------------
 
 
 def _listed(certificate: x509.Certificate) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _names_in(extensions: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The tag and the content of each element of DER in `data`; it ends where there is no whole one."""
+    """The tag and the content of each element of DER in `data`; it stops at an incomplete element."""
     at = 0
     while at + 2 <= len(data):
         tag, size, at = data[at], data[at + 1], at + 2

@@ -1,4 +1,4 @@
-"""Twisted's TLS of a server's connection, which lets go of itself when it ends."""
+"""Twisted's TLS of a server's connection, without a reference cycle at its end."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ class ServerTLS(TLSMemoryBIOProtocol):
     """
     One connection's TLS.
 
-    Twisted keeps OpenSSL's error in a variable of a frame that the error's traceback holds: TLS would hold itself, and
-    OpenSSL's 29 kB, until Python's collector comes.
+    Twisted keeps OpenSSL's error in a variable of a frame that the error's traceback holds. So TLS would keep itself
+    and OpenSSL's 29 kB alive until Python's collector runs.
     """
 
     may_be_quick = True
-    """Whether our reactor may put its own class in the place of this one."""
+    """Whether our reactor can replace this class by its own."""
 
     def makeConnection(self, transport: Any) -> None:
         """
         The transport is connected. Twisted calls it.
 
-        Twisted's own declares the transport's interfaces one by one, each in the place of the one before, and asks
-        OpenSSL to begin the handshake, which a server cannot do before the client's first bytes: a third of the time.
+        Twisted's own method declares the transport's interfaces one by one, each in place of the previous one. It also
+        asks OpenSSL to begin the handshake, which a server cannot do before the client's first bytes. Together that
+        takes a third of the time.
         """
         self._tlsConnection = self.factory._creatorCallable(self)
         self._appSendBuffer: list[bytes] = []

@@ -1,4 +1,4 @@
-"""What was agreed on one connection, and who the peer is."""
+"""The agreed TLS of one connection, and the identity of the peer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Session:
     The TLS of a connection.
 
     - `version`, `cipher`: as OpenSSL names them: ``"TLSv1.3"``.
-    - `protocol`: what was agreed on by ALPN; `None` for nothing.
-    - `server_name`: the name that the client asked for (SNI); `None` where it did not.
-    - `certificate`: the peer's, which an authority of ours has signed and, for a client, names the server; `None` where
-      it has shown none, or none that cryptography can read.
-    - `subject`, `names`: the common name, and the host names and addresses, that it is for. Names are in small letters,
-      and as ASCII (``xn--…``); kinds of names that are neither are left out.
+    - `protocol`: the protocol agreed on by ALPN, or `None`.
+    - `server_name`: the name that the client asked for (SNI), or `None`.
+    - `certificate`: the peer's, which a trusted authority has signed and which, for a client, names the server. It is
+      `None` if the peer has shown none, or if cryptography cannot read it.
+    - `subject`, `names`: its common name, and its host names and addresses. Names are in small letters and ASCII
+      (``xn--…``); other kinds of names are left out.
     """
 
     version: str
@@ -36,7 +36,7 @@ class Session:
 
 
 def session_of(layer: Any) -> Session:
-    """What was agreed, of a `TLSMemoryBIOProtocol` whose handshake is done."""
+    """The session of a `TLSMemoryBIOProtocol` whose handshake is done."""
     connection = layer.getHandle()
     shown = _certificate_of(connection)
     agreed, asked = connection.get_alpn_proto_negotiated(), connection.get_servername()
@@ -54,6 +54,6 @@ def session_of(layer: Any) -> Session:
 def _certificate_of(connection: Any) -> x509.Certificate | None:
     try:
         shown: x509.Certificate | None = connection.get_peer_certificate(as_cryptography=True)
-    except Exception:  # noqa: BLE001 - OpenSSL believes it, and cryptography cannot read it
+    except Exception:  # noqa: BLE001 - OpenSSL trusts it, and cryptography cannot read it
         return None
     return shown

@@ -384,7 +384,7 @@ def test_a_certificate_that_is_being_renewed_does_not_end_it(
     hosts.wait(30)
     assert isinstance(client.state, Waiting)
     assert isinstance(client.state.error, InvalidAddress)
-    assert "the private key is not that of the certificate" in str(client.state.error)
+    assert "the private key does not belong to the certificate" in str(client.state.error)
     renew("key", "cert")
     hosts.wait(60)
     assert isinstance(client.state, Connected)

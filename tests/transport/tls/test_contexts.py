@@ -70,8 +70,8 @@ def test_a_certificate_that_openssl_refuses_does_not_end_the_watch(files: Any, s
     for _ in range(3):
         watched.look()
     assert watched.shows("localhost") is first
-    [told] = [line for line in said if line.startswith("certificate not taken")]
-    assert told.startswith(f"certificate not taken: {files / 'server.pem'}: OpenSSL refuses it: ")
+    [told] = [line for line in said if line.startswith("certificate not loaded")]
+    assert told.startswith(f"certificate not loaded: {files / 'server.pem'}: OpenSSL refuses it: ")
     files.issue("server.pem", "localhost")
     watched.look()
     assert watched.shows("localhost") not in (None, first)
@@ -90,7 +90,7 @@ def test_reload_raises_nothing(files: Any, said: list[str], monkeypatch: pytest.
 
     monkeypatch.setattr(ServerContexts, "_load", fail)
     assert not contexts.reload()
-    told = [line for line in said if line.startswith("certificate not taken")]
+    told = [line for line in said if line.startswith("certificate not loaded")]
     assert [line.rpartition(": ")[2] for line in told][2:] == ["out of the blue"]
     assert len(told) == 3
 
@@ -107,7 +107,7 @@ def test_a_rotation_in_two_writes(files: Any, said: list[str]) -> None:
     (files / "key.pem").write_bytes(key)
     watched.look()
     assert watched.shows("a.example") is first
-    assert "the private key is not that of the certificate" in said[-2]
+    assert "the private key does not belong to the certificate" in said[-2]
     (files / "cert.pem").write_bytes(certificate)
     watched.look()
     assert watched.shows("a.example") is not first
@@ -130,8 +130,8 @@ def test_a_directory_rotates_in_two_writes(files: Any, tmp_path: Path, said: lis
     assert watched.shows("a.example") is first
     cert_file, key_file = folder / "a.example.cert.pem", folder / "a.example.key.pem"
     assert said[:2] == [
-        f"certificate not taken: {key_file}: no certificate in {folder} goes with this private key",
-        f"certificate not taken: {cert_file}: there is no private key in {folder} to the certificate in it",
+        f"certificate not loaded: {key_file}: no certificate in {folder} goes with this private key",
+        f"certificate not loaded: {cert_file}: there is no private key in {folder} to the certificate in it",
     ]
     cert_file.write_bytes(certificate)
     watched.look()
@@ -157,7 +157,7 @@ def test_a_bad_certificate_of_a_directory_keeps_no_other_out(files: Any, said: l
     assert len(said) == 2
     files.issue("expired2.pem", "more.example", not_after=past)
     contexts.look()
-    assert len([line for line in said if line.startswith("certificate not taken")]) == 3
+    assert len([line for line in said if line.startswith("certificate not loaded")]) == 3
     assert contexts._for_name(b"other.example") is not None
     files.issue("expired.pem", "expired.example")
     contexts.look()

@@ -235,7 +235,7 @@ async def test_a_renewed_certificate_is_shown_to_who_comes_then(files: Any, said
         assert not service.reload_certificates()
         late = await to(files, server)
         assert late.tls.names[1] == "renewed.example"
-        assert any(line.startswith("certificate not taken: ") for line in said)
+        assert any(line.startswith("certificate not loaded: ") for line in said)
         for each in (before, after, late):
             await each.close()
     finally:

@@ -60,7 +60,7 @@ def test_a_directory_holds_as_many_as_there_are_keys(files: Any) -> None:
         (["key.pem"], "key.pem: it holds no certificate in PEM"),
         (["cert.pem"], "cert.pem: it holds no private key in PEM"),
         (["cert.pem", "locked.pem"], "locked.pem: its private key has a password"),
-        (["cert.pem", "other.pem"], "other.pem: the private key is not that of the certificate in"),
+        (["cert.pem", "other.pem"], "other.pem: the private key does not belong to the certificate in"),
         (["long.pem"], f"long.pem: it is longer than {LONGEST_FILE} bytes, and no PEM file"),
         (["old.pem"], "old.pem: the certificate has expired: it was valid until "),
         (["new.pem"], "new.pem: the certificate is valid from "),
