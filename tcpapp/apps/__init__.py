@@ -4,11 +4,11 @@ The small services that ship with tcpapp, each a model of one form of app.
 ========= ============================================== ==========================================
 name      what it does                                   form
 ========= ============================================== ==========================================
-`echo`    gives every message back                       a function
-`upper`   gives every message back in capitals           a coroutine function
-`discard` takes every message and says nothing           an object that serves all connections
-`time`    says the time each second                      a conversation
-`chat`    a chat room                                    a class, made anew for each connection
+`echo`    sends every message back                       a function
+`upper`   sends every message back in capitals           a coroutine function
+`discard` drops every message                            an object that serves all connections
+`time`    sends the time each second                     a conversation
+`chat`    a chat room                                    a class, with an object for each connection
 ========= ============================================== ==========================================
 
 ``twistd tcpapp --app NAME`` serves them; `BUILT_IN` finds them by name.

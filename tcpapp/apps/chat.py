@@ -1,8 +1,8 @@
 """
-A chat room of lines: names, who comes and who goes, ``/who`` and ``/quit``.
+A chat room of lines: names, joins and leaves, ``/who`` and ``/quit``.
 
-The second form of app: a class, made anew for each connection, so that ``self`` is what is known of one member; what
-all members share is the `Room`. Serve it with ``--framing line`` and join with ``telnet`` or ``nc``.
+The second form of app: a class with an object for each connection, so that ``self`` is the state of one member; all
+members share the `Room`. Serve it with ``--framing line`` and join with ``telnet`` or ``nc``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HELP = "/who: who is here. /quit: leave. Anything else is said to all."
 
 
 class Room:
-    """Who is here, by name."""
+    """The members that are here, by name."""
 
     def __init__(self) -> None:
         self.members: dict[str, Chat] = {}
@@ -38,7 +38,7 @@ class Room:
 
 
 class Chat:
-    """One member of the `room`, from the greeting to the leave-taking. Another room is a subclass with its own."""
+    """One member of the `room`, from the greeting to leaving. Another room is a subclass with its own."""
 
     room = Room()
 
@@ -61,13 +61,13 @@ class Chat:
             self.room.tell_all(f"{self.name}: {text}", but=self)
 
     def closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
-        """Take leave, if the newcomer ever had a name."""
+        """Tell the others, if the member ever had a name."""
         if self.name:
             del self.room.members[self.name]
             self.room.tell_all(f"* {self.name} left")
 
     def join(self, name: str) -> None:
-        """Take `name`, if it is one and nobody else's."""
+        """Take `name`, if it is valid and free."""
         if not NAME.fullmatch(name):
             self.tell("A name is 1 to 20 letters, digits, - and _. What is your name?")
         elif name in self.room.members:
@@ -79,7 +79,7 @@ class Chat:
             self.room.tell_all(f"* {name} joined", but=self)
 
     def command(self, text: str) -> None:
-        """Do what a line that begins with ``/`` says."""
+        """Run the command of a line that begins with ``/``."""
         if text == "/who":
             self.tell(f"Here: {', '.join(sorted(self.room.members))}")
         elif text == "/quit":
@@ -89,12 +89,12 @@ class Chat:
             self.tell(f"There is no {text.split(maxsplit=1)[0]}. {HELP}")
 
     def tell(self, text: str) -> None:
-        """Send this member `text`. One who is gone meanwhile needs no telling."""
+        """Send this member `text`. A member that has just left needs none."""
         self.connection.send(text.encode()).addErrback(lambda failure: failure.trap(NotConnected))
 
 
 def printable(line: bytes) -> str:
-    """What a member typed, without what would command another member's terminal, and not too long."""
+    """A member's line without control characters for another member's terminal, and not too long."""
     text = "".join(" " if char.isspace() else char for char in line.decode("utf-8", "replace"))
     return "".join(char for char in text if char.isprintable()).strip()[:LONGEST_LINE]
 

@@ -1,8 +1,8 @@
 """
-Take every message and say nothing (RFC 863).
+Drop every message (RFC 863).
 
-The second form of app: an object. This one is an instance, so that it serves all connections, and what it counts is
-their sum.
+The second form of app: an object. This one is an instance, so it serves all connections and counts their messages
+together.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["Discard", "discard"]
 
 
 class Discard:
-    """Counts the `messages` that it has thrown away."""
+    """Counts the dropped `messages`."""
 
     def __init__(self) -> None:
         self.messages = 0
 
     def received(self, message: Any, connection: MessageProtocol) -> None:
-        """Throw `message` away."""
+        """Drop `message`."""
         self.messages += 1
 
 

@@ -1,8 +1,8 @@
 """
-Say the time each second: ISO 8601, in UTC, one message a second.
+Send the time each second: ISO 8601, in UTC, one message a second.
 
-The third form of app: a conversation, in which the server speaks first, on a clock, while it waits for what the client
-says. It says nothing back to that, but so it learns that the client has left, or that the server is stopping.
+The third form of app: a conversation. The server speaks first, on a clock, while it waits for messages of the client.
+It does not reply to them, but so it learns that the client has left, or that the server is stopping.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["time"]
 
 @conversation
 async def time(connection: MessageProtocol) -> None:
-    """Send the time, and again each second; a client that takes it slowly is told less often, never late."""
+    """Send the time, and again each second; a slow client gets fewer messages, but never a late one."""
 
     def tell() -> Deferred[None]:
         return connection.send(now())

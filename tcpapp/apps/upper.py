@@ -1,4 +1,4 @@
-"""Give every message back in capitals. The first form of app again, as a coroutine function: it may await."""
+"""Send every message back in capitals. The first form of app again, as a coroutine function: it can await."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
 Message bytes ↔ values: `Text`, `Json`, `MessagePack`.
 
-A codec stands above the framing: the framing cuts the stream into messages, the codec says what each one means. With
-a codec an app is handed values and replies with values; without one, bytes.
+A codec is above the framing: the framing splits the stream into messages, and the codec decodes each. With a codec an
+app gets values and replies with values; without one, bytes.
 
 ======================== ======================= ===============================================================
 codec                    spec                    values
@@ -14,7 +14,7 @@ codec                    spec                    values
 ======================== ======================= ===============================================================
 
 Each takes ``invalid=``, in a spec ``json:invalid=deliver``; `Json` and `MessagePack` also ``max_keys=``. msgspec comes
-with ``pip install 'tcpapp[codecs]'`` and is imported when a codec that needs it is made, not before.
+with ``pip install 'tcpapp[codecs]'``, and is imported only when a codec that needs it is made.
 
 Imports `errors` and `spec`.
 New here: a codec is a class in a module here, and its word an entry in `specs`.

@@ -1,4 +1,4 @@
-"""What every codec is, and how its errors show what a peer sent."""
+"""The contract of all codecs, and how their errors show bytes of a peer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Codec", "Invalid", "quoted", "undecodable", "unsendable"]
 T = TypeVar("T", default=Any)
 
 Invalid = Literal["close", "deliver"]
-"""What becomes of a peer's message that is no value: the connection is closed, or the app is handed the error."""
+"""What happens with a peer's message that cannot be decoded: the connection is closed, or the app gets the error."""
 
 QUOTED = 80
-"""The most characters an error shows of what a peer sent: one line of a log."""
+"""The most characters of a peer's bytes in an error: one line of a log."""
 
 BYTE_WEIGHT = 32
 """Bytes of memory that `Codec.weight` counts for each byte of a message. 24 MiB of JSON became 578 to 801 MiB."""
@@ -29,7 +29,7 @@ VALUE_WEIGHT = 64
 
 
 def uncollected(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call this while Python's collector, which is on, is off. Returns and raises what it does."""
+    """Call this while Python's garbage collector, which is on, is off. Returns and raises what it does."""
     gc.disable()
     try:
         return call(*arguments)
@@ -42,19 +42,19 @@ class Codec(Generic[T]):
     Message bytes ↔ values of type `T`.
 
     A codec has no state: one is given to a factory and serves all its connections, in any thread. To write another,
-    subclass, set `name`, and define `decode` and `encode` as they are promised here.
+    make a subclass, set `name`, and define `decode` and `encode` as described here.
 
     - `name`: the codec's word in specs and errors.
-    - `invalid`: what a connection does with a message that is no value; `decode` raises in either case. ``"close"``:
-      it closes, with the `UndecodableMessage` as its reason; ``"deliver"``: the app is handed that error in the
-      value's place, and the connection lives on.
+    - `invalid`: what a connection does with a message that cannot be decoded; `decode` raises in either case. With
+      ``"close"`` it closes, with the `UndecodableMessage` as its reason. With ``"deliver"`` the app gets that error in
+      place of the value, and the connection stays open.
     """
 
     __slots__ = ("invalid",)
 
     name: ClassVar[str] = "codec"
     options: ClassVar[tuple[str, ...]] = ("invalid",)
-    """What a spec of this codec may set."""
+    """The options of this codec's specs."""
 
     def __init__(self, *, invalid: Invalid = "close") -> None:
         if invalid not in get_args(Invalid):
@@ -63,15 +63,15 @@ class Codec(Generic[T]):
         self.invalid = invalid
 
     def decode(self, message: bytes) -> T:
-        """The value that `message` is. Raises `UndecodableMessage`, the peer's fault, and nothing else ever."""
+        """The value of `message`. Raises only `UndecodableMessage`, the peer's fault."""
         raise NotImplementedError
 
     def encode(self, value: T) -> bytes:
-        """The message that `value` is. Raises `UnsendableMessage`, our fault, and nothing else ever."""
+        """The message of `value`. Raises only `UnsendableMessage`, our fault."""
         raise NotImplementedError
 
     def read(self, message: bytes) -> T | UndecodableMessage:
-        """As `decode`; the error itself, without its frames, is returned where `invalid` is ``"deliver"``."""
+        """Like `decode`; if `invalid` is ``"deliver"``, the error itself, without its frames, is returned."""
         try:
             return self.decode(message)
         except UndecodableMessage as error:
@@ -83,18 +83,18 @@ class Codec(Generic[T]):
         """
         An upper bound of the bytes of memory that the value of `message` takes, from its bytes alone.
 
-        It is what ``max_buffered`` counts for a message that waits decoded. It is called for any `message`, also one
-        that is no value, and must not raise. Not in it: `message` itself, and what an app's own code makes while a
+        ``max_buffered`` counts it for a message that waits decoded. It is called for any `message`, also an invalid
+        one, and must not raise. It does not include `message` itself, nor objects that an app's own code makes while a
         value is decoded (a ``__post_init__``).
 
-        By default ``BYTE_WEIGHT`` times the message: what the densest JSON takes. A codec of your own whose values are
-        smaller may say so.
+        By default it is ``BYTE_WEIGHT`` times the length of the message: as for the densest JSON. A codec of your own
+        with smaller values can return less.
         """
         return VALUE_WEIGHT + BYTE_WEIGHT * len(message)
 
     @override
     def __str__(self) -> str:
-        """The spec of this codec; a `type` cannot be written in one and is left out."""
+        """The spec of this codec; a `type` cannot be written in a spec and is left out."""
         return ":".join([self.name, *(f"{name}={value}" for name, value in self._changed().items())])
 
     @override
@@ -105,24 +105,24 @@ class Codec(Generic[T]):
         return [f"{name}={value!r}" for name, value in self._changed().items()]
 
     def _changed(self) -> dict[str, Any]:
-        """The options that are not as by default."""
+        """The options that differ from their defaults."""
         return {} if self.invalid == "close" else {"invalid": self.invalid}
 
 
 def undecodable(wanted: str, message: bytes, error: Exception) -> UndecodableMessage:
-    """What to raise for a peer's `message`; what it and its reader say is shown escaped and cut short."""
+    """The error for a peer's `message`; its bytes and the reader's text are escaped and cut."""
     shown = quoted(repr(message[:QUOTED]))
     return UndecodableMessage(f"not {wanted}: {_why(error)}; got {len(message)} bytes: {shown}", message=message)
 
 
 def unsendable(codec: Codec[Any], takes: str, value: object, error: Exception) -> UnsendableMessage:
-    """What to raise for our own `value`, which is named by its type alone: its ``repr`` may be huge, or fail."""
+    """The error for our own `value`, which is named only by its type: its ``repr`` can be huge, or fail."""
     kind = type(value).__qualname__
     return UnsendableMessage(f"{codec.name} cannot send this {kind}: {_why(error)}; it takes {takes}")
 
 
 def _why(error: Exception) -> str:
-    """What `error` says, in a few words: msgspec's and a type's own errors may hold the peer's text."""
+    """`error` in a few words: the errors of msgspec and of a type can hold the peer's text."""
     if isinstance(error, (UnicodeDecodeError, UnicodeEncodeError)):
         return f"{error.reason} at {error.start}"
     if isinstance(error, RecursionError):

@@ -1,10 +1,10 @@
 """
 How much memory a decoded value takes: an upper bound, from the encoded bytes alone.
 
-A message of 1 MiB of JSON can become 33 MiB of Python objects. A few kinds of bytes show it: each object of the value
-has a byte of its own in the message, which begins the object or separates it from the one before. So each byte has a
-cost by its value, and the costs of all bytes are added. A byte inside a string is counted as if it stood outside: the
-sum is an upper bound.
+A message of 1 MiB of JSON can become 33 MiB of Python objects. A few kinds of bytes show it. Each object of the value
+has a byte of its own in the message, which begins the object or separates it from the previous one. So each byte value
+has a cost, and the costs of all bytes are added. A byte inside a string is counted as if it stood outside, so the sum
+is an upper bound.
 
 The costs are added without a loop in Python. `bytes.translate` replaces each byte by one with as many bits set as the
 byte has units of cost, and `int.bit_count` counts the bits of all of them. Long strings are left out first.
@@ -26,27 +26,27 @@ LONG = 16 * 1024
 """A JSON message from this size on is searched for long strings. Our choice: the search takes 2 µs."""
 
 STRINGS = 32
-"""The most JSON strings that are looked at one by one: what remains of the message is bounded as a whole."""
+"""The most JSON strings that are read one by one: the rest of the message is bounded as a whole."""
 
 BODY = 32
-"""A MessagePack string or binary from this size on is taken out of a message that is searched."""
+"""A MessagePack string or binary from this size on is removed from a message that is searched."""
 
 RUN = 64
-"""So many numbers of one kind in a row are taken out, too."""
+"""A run of this many numbers of one kind is removed, too."""
 
 HEADERS = 32
-"""MessagePack headers that are looked at in such a search. What is found pays for one more for each 16 bytes."""
+"""MessagePack headers that are read in such a search. Each 16 bytes found allow one more header."""
 
 SEARCHED = 256
-"""A MessagePack message from this size on is searched, where its bound is `LOOSE` times as large."""
+"""A MessagePack message from this size on is searched, if its bound is `LOOSE` times as large."""
 
 LOOSE = 16
 
 STRING = 96
-"""Bytes of a string beside its characters: 76 in CPython 3.10, where it is not ASCII; rounded."""
+"""Bytes of a string beside its characters: 76 in CPython 3.10, if it is not ASCII; rounded."""
 
 FACTORY = 256
-"""Bytes that a field's ``default_factory`` is taken to make where it is not `list`, `dict`, `set` or `bytearray`."""
+"""Assumed bytes of a field's ``default_factory`` that is not `list`, `dict`, `set` or `bytearray`."""
 
 DICT = 112
 """Bytes of a `dict` beside `ENTRY` for each entry: an empty one has 64, one with an entry 240."""
@@ -58,13 +58,13 @@ SET = 224
 """Bytes of a `set` of up to 4 members."""
 
 PLACES = 48
-"""Bytes of the places that a list made from JSON has to spare at first: its length is not known."""
+"""Bytes of the spare places of a list made from JSON: its length is not known at first."""
 
 FIXMAP = ((5, 240), (10, 368), (15, 648))
-"""Bytes of a `dict` of up to so many entries."""
+"""Bytes of a `dict` of up to this many entries."""
 
 FIXSET = ((4, SET), (15, 736))
-"""Bytes of a `set` of up to so many members."""
+"""Bytes of a `set` of up to this many members."""
 
 Size = Callable[[bytes], int]
 
@@ -75,11 +75,11 @@ class Costs(NamedTuple):
     small: int = 0
     """A number that is one byte of MessagePack: Python has these already, from -5 on, but no `float` or ``Decimal``."""
     number: int = 32
-    """A number: an `int` of up to 60 bits, or a `float`; longer ones take less than a byte for each digit more."""
+    """A number: an `int` of up to 60 bits, or a `float`; longer ones take less than a byte for each further digit."""
     text: int = STRING
-    """What is made of a string, beside its characters."""
+    """The object of a string, beside its characters."""
     empty: int = 0
-    """What is made of an empty string of MessagePack: Python has `str` and `bytes` without content already."""
+    """The object of an empty string of MessagePack: Python has `str` and `bytes` without content already."""
     item: int = 9
     """A place in a list, which grows by an eighth."""
     array: int = 64
@@ -89,7 +89,7 @@ class Costs(NamedTuple):
 
 
 def costs_of(types: list[Any]) -> Costs:
-    """The costs where a codec's type holds these `types`, which ``msgspec.inspect`` describes."""
+    """The costs for a codec's type with these `types`, which ``msgspec.inspect`` describes."""
     costs = Costs()
     for each in types:
         kind = type(each).__name__
@@ -102,7 +102,7 @@ def costs_of(types: list[Any]) -> Costs:
 
 
 def _default(field: Any) -> int:
-    """What a field takes that a message does not have."""
+    """The bytes of a field that is missing in a message."""
     factory = field.default_factory
     return _FACTORIES.get(factory, FACTORY) if isinstance(factory, Callable) else 0  # type: ignore[arg-type]
 
@@ -119,7 +119,7 @@ _TYPES = {
     "SetType": _SET,
     "FrozenSetType": _SET,
 }
-"""What takes more than a list of numbers and strings. A set has up to 107 bytes for each of its members."""
+"""Types that take more than a list of numbers and strings. A set has up to 107 bytes for each of its members."""
 
 _FACTORIES: dict[Any, int] = {list: 64, dict: 64, set: SET, bytearray: 64}
 
@@ -140,7 +140,7 @@ def _adder(costs: dict[int, int], least: int) -> Size:
 
 
 def _characters(utf8: bytes) -> int:
-    """Bytes of the characters of text that is `utf8`: all of them have the width of the widest."""
+    """Bytes of the characters of the text `utf8`: all of them have the width of the widest."""
     return len(utf8) * (1 if utf8.isascii() else _width(utf8))
 
 
@@ -149,7 +149,7 @@ def _width(utf8: bytes) -> int:
 
 
 def text_size(message: bytes) -> int:
-    """Bytes of a `str` that is `message` in UTF-8, at most."""
+    """Bytes of a `str` whose UTF-8 is `message`, at most."""
     return STRING + _characters(message)
 
 
@@ -157,7 +157,7 @@ def text_size(message: bytes) -> int:
 
 
 def json_size(costs: Costs) -> Size:
-    """The function of a message that gives an upper bound of the bytes its value takes."""
+    """The function that returns an upper bound of the bytes that the value of a message takes."""
     number, text, item, array = costs.number, costs.text, costs.item, costs.array
     # a value follows a comma, a colon, a bracket, or nothing
     added = _adder(
@@ -177,7 +177,7 @@ def json_size(costs: Costs) -> Size:
             return base + len(message) * _json_width(message) + added(message)
         escapes = b"\\" in message
         plain = message.replace(b"\\\\", b"").replace(b'\\"', b"") if escapes else message
-        # each quote divides now: each second part is a string, and what is left begins outside of one
+        # each quote divides now: each second part is a string, and the rest begins outside of one
         parts = plain.split(b'"', STRINGS)
         strings, rest = parts[1::2], b"".join(parts[::2])
         known = len(message) * _json_width(message) if escapes else sum(map(_characters, strings)) + _characters(rest)
@@ -196,10 +196,10 @@ def _json_width(message: bytes) -> int:
 # MessagePack ----------------------------------------------------------------------------------------------------------
 
 _PAYLOADS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-"""Headers that a length follows, and how many bytes it has."""
+"""Headers that a length follows, and the number of its bytes."""
 
 _STEPS = [1] * 256
-"""How many bytes the header of each value has, and what belongs to it; 0 where a length says it."""
+"""How many bytes the header of each value has, with its content; 0 if a length tells it."""
 for _byte in range(0x20):
     _STEPS[0xA0 + _byte] += _byte
 for _byte, _size in enumerate((4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17), 0xCA):
@@ -211,7 +211,7 @@ for _byte in _PAYLOADS:
 
 
 def _headers(costs: Costs) -> dict[int, int]:
-    """What the value takes that each byte begins, without what `Costs.small` says of its items."""
+    """The cost of the value that begins with each byte, without the cost that `Costs.small` has for its items."""
     text = costs.text - 12  # its header is counted among the characters, too
     extra, sets = costs.object - 64, costs.item > 9
     found = {0x80: costs.object, 0x90: costs.array, 0xDC: costs.array, 0xDD: costs.array}
@@ -236,7 +236,7 @@ _SLOTS = {first * 16 + count: times * count for first, times in ((8, 2), (9, 1))
 
 
 def msgpack_size(costs: Costs) -> Size:
-    """As `json_size`, of MessagePack."""
+    """Like `json_size`, for MessagePack."""
     added, slots = _adder(_headers(costs), 84), _adder(_SLOTS, 1)
     base = BASE + costs.number + costs.text
     small, item, entry = costs.small, costs.item + costs.small, ENTRY + 2 * costs.small
@@ -269,7 +269,7 @@ _ASCII = bytes(range(128))
 
 
 def _declared(message: bytes, header: int, width: int, most: int) -> int:
-    """How many items the long arrays or maps with this header say they have: `most` where there are many headers."""
+    """How many items the long arrays or maps with this header claim to have: `most` if there are many headers."""
     total, at = 0, message.find(header)
     for _ in range(8):
         total += int.from_bytes(message[at + 1 : at + 1 + width], "big")
@@ -281,9 +281,9 @@ def _declared(message: bytes, header: int, width: int, most: int) -> int:
 
 def _without_bodies(message: bytes) -> tuple[int, bytes]:
     """
-    The bytes that long strings and binaries take, and the message without them, and without the digits of runs.
+    The bytes that long strings and binaries take, and the message without them and without the digits of runs.
 
-    Only the headers of these are left. It gives up where it finds few.
+    Only their headers are left. It gives up if it finds few.
     """
     size, at, start, left = 0, 0, 0, HEADERS
     parts = []
@@ -309,7 +309,7 @@ def _without_bodies(message: bytes) -> tuple[int, bytes]:
 
 
 def _run(message: bytes, at: int, step: int) -> int:
-    """How many values of one kind follow one another from here; 0 where they are few."""
+    """How many values of one kind follow one another from here; 0 if they are few."""
     header = message[at : at + 1]
     if message[at : at + step * RUN : step] != header * RUN:
         return 0

@@ -1,8 +1,8 @@
 """
 The keys of a MessagePack message, counted before it is decoded: one pass over its headers.
 
-Which bytes are a key is known only to a reader of all headers before them, so this is a loop, and it is compiled where
-tcpapp is. A codec asks for it only where a message may have keys of a kind that is refused, or too many of another.
+Only a reader of all headers before them knows which bytes are a key. So this is a loop, and it is compiled where tcpapp
+is. A codec calls it only if a message can have keys of a kind that is refused, or too many of another kind.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Final
 __all__ = ["FEW", "FOUND", "NAMED", "REFUSED", "UNCOUNTED", "WORK", "count_keys"]
 
 REFUSED: Final = 255
-"""A key that may not be."""
+"""A key that is not allowed."""
 
 NAMED: Final = 128
-"""Set in the number that a key counts for: it counts for nothing where it is one of the names."""
+"""Added to the number that a key counts for: the key counts for nothing if it is one of the names."""
 
 FOUND: Final = -1
 """A key is refused."""
 
 UNCOUNTED: Final = -2
-"""There are more than `WORK` values, and containers that may be slow behind these."""
+"""There are more than `WORK` values, followed by containers that can be slow."""
 
 WORK: Final = 200_000
-"""The most values that are looked at. Our choice: 25 ms from sources, a quarter of what one message may take."""
+"""The most values that are read. Our choice: 25 ms from sources, a quarter of the time allowed for one message."""
 
 FEW: Final = 15
 """The most entries of a map with a header of one byte."""
 
 
 def _steps() -> bytes:
-    """How many bytes a value with each header has; 0 for a container, and where a length follows."""
+    """How many bytes a value with each header has; 0 for a container, and if a length follows."""
     steps = bytearray([1] * 256)
     for count in range(32):
         steps[0xA0 + count] += count
@@ -51,13 +51,13 @@ def count_keys(  # noqa: C901, PLR0912 - one loop: a call for each header would 
     message: bytes, keys: bytes, items: bytes, names: frozenset[bytes], long: bytes, most: int
 ) -> int:
     """
-    What the keys of maps, and the items of arrays, count for; or one of the negative numbers above.
+    The sum of what the keys of maps, and the items of arrays, count for; or one of the negative numbers above.
 
-    - `keys`: for each header what a key with it counts for, with `NAMED` or without, or `REFUSED`. Keys count in maps
+    - `keys`: for each header, what a key with it counts for, with `NAMED` or without, or `REFUSED`. Keys count in maps
       of more than `FEW` entries: shorter maps are not slow, whatever their keys.
-    - `items`: for each header what an item with it counts for.
-    - `names`: strings, as MessagePack has them.
-    - `long`: the headers of containers that may be slow: a message without them needs no count.
+    - `items`: for each header, what an item with it counts for.
+    - `names`: strings, encoded as MessagePack.
+    - `long`: the headers of containers that can be slow: a message without them needs no count.
 
     Counting ends over `most`. A message that is no MessagePack raises nothing: the decoder refuses it, and reads no
     further than this.
@@ -66,7 +66,7 @@ def count_keys(  # noqa: C901, PLR0912 - one loop: a call for each header would 
     counted = at = 0
     end = len(message)
     left, pairs, many = 1, False, False
-    outer: list[int] = []  # of each container around: four times the values left, 2 for many, 1 for a map
+    outer: list[int] = []  # for each enclosing container: four times the values left, plus 2 for many, plus 1 for a map
     work = WORK
     while at < end and counted <= most:
         header = message[at]
@@ -124,7 +124,7 @@ def _opened(message: bytes, at: int) -> tuple[int, int]:
 
 
 def _counts(number: int, message: bytes, at: int, names: frozenset[bytes]) -> int:
-    """What the key at `at` counts for, where it may be one of the `names`."""
+    """What the key at `at` counts for, if it can be one of the `names`."""
     if number < NAMED:
         return number
     after = at + _STEPS[message[at]] if _STEPS[message[at]] else _after(message, at)

@@ -1,19 +1,19 @@
 """
-How many keys a peer may choose in one message, where it can choose their hashes too.
+The limit of keys in one message whose hashes a peer can choose.
 
-Python stores the keys of a `dict` and the members of a `set` by their hashes. Keys with the same hash, and keys whose
-searches pass the same places, are compared one by one: 40,000 of them in a message of 1 MB take seconds. The hashes of
-`str` and `bytes` have a seed that no peer knows. The hash of a number has none, nor has that of a tuple of numbers, a
-``Decimal`` or a ``UUID``: a peer can compute as many bad keys of these as it likes.
+Python stores the keys of a `dict` and the members of a `set` by their hashes. Keys with the same hash, or with
+overlapping searches, are compared one by one: 40,000 of them in a message of 1 MB take seconds. The hashes of `str` and
+`bytes` have a seed that no peer knows. The hash of a number has none, nor has the hash of a tuple of numbers, a
+``Decimal`` or a ``UUID``. So a peer can compute any number of such keys.
 
-So a codec counts such keys before a message is decoded, and refuses more than ``max_keys``:
+A codec counts these keys before a message is decoded, and refuses more than ``max_keys``:
 
 - each key of most kinds counts as one, and so does each part of a key that is a tuple or an object;
-- `int` and `float` keys count a fifth, as they are compared so much faster; but integers from 2^61 - 1 on, of which any
-  number can have the same hash, count as one (not in MessagePack, whose integers end at 2^64);
-- an array that is a key is refused where the codec's type does not ask for it.
+- `int` and `float` keys count a fifth, because they are compared faster. But integers from 2^61 - 1 on count as one,
+  because any number of them can have the same hash (not in MessagePack, whose integers end at 2^64);
+- an array as a key is refused, unless the codec's type asks for it.
 
-The first count is cheap and an upper bound (commas, colons). An exact count follows only where the first is too high.
+The first count is cheap and an upper bound (commas, colons). An exact count follows only if the first is too high.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ MAX_KEYS = 1000
 """
 The most keys of one message whose hashes a peer can choose, by default.
 
-Our choice: a message is to hold the event loop for less than 100 ms, and 1,000 keys with the same hash take 6 ms
+Our choice: a message should block the event loop for less than 100 ms. 1,000 keys with the same hash take 6 ms
 (integers) to 50 ms (integers of 900 digits, UUIDs), and 5,000 short integers in the worst order 26 ms.
 """
 
 Decode = Callable[[bytes], Any]
-"""A function that decodes a message; a guarded one raises `ValueError` for one with keys that are refused."""
+"""A function that decodes a message; a guarded one raises `ValueError` for a message with refused keys."""
 
 LARGE = 64 * 1024
-"""An untyped MessagePack message over this size is looked at before it is decoded. Our choice: Twisted's bufferSize."""
+"""An untyped MessagePack message over this size is checked before it is decoded. Our choice: Twisted's bufferSize."""
 
 FREE, SHORT, ALL = 0, 1, 5
-"""What a key counts for, in fifths: it has a seed; it is an `int` or a `float`; it is of another type."""
+"""What a key counts for, in fifths: its hash has a seed; it is an `int` or a `float`; it is of another type."""
 
 _FREE = {"StrType", "BytesType", "MemoryViewType", "EnumType", "LiteralType", "BoolType", "NoneType", "DateType"}
 """Types whose hashes have a seed, or that have few values."""
@@ -55,7 +55,7 @@ _GROUPS = _OBJECTS | {"TupleType", "VarTupleType", "FrozenSetType"}
 
 
 class _Chosen:
-    """Which keys of dicts and members of sets a peer can choose the hashes of, by the `types` within a codec's type."""
+    """The keys of dicts and members of sets whose hashes a peer can choose, by the `types` within a codec's type."""
 
     def __init__(self, types: list[Any], any_key: int, any_member: int) -> None:
         self.groups = self.objects = False
@@ -90,11 +90,11 @@ def _refuse(most: int) -> None:
 _DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else 0 for byte in range(256))
 _LONG = b"0" * 19
 _LONG_NUMBER = re.compile(rb"[2-9][0-9]{18}|[0-9]{20}")
-"""2^61 - 1 = 2305843009213693951 is the least number that has the hash of another one."""
+"""2^61 - 1 = 2305843009213693951 is the least number that has the hash of another number"""
 
 
 def json_guard(kind: Any, most: int, decode: Decode) -> Decode:
-    """A function that decodes as `decode`, which makes values of type `kind`, but refuses more than `most` keys."""
+    """A function that decodes like `decode`, which makes values of type `kind`, but refuses more than `most` keys."""
     chosen = _Chosen(types_within(kind), FREE, ALL)
     keys, members = chosen.keys, chosen.members
     if not most or not (keys or members):
@@ -139,7 +139,7 @@ def _escaped_digits(message: bytes) -> int:
 
 
 def _divided(message: bytes) -> tuple[list[bytes], list[bytes]]:
-    """The strings of a JSON message, and what stands outside of them: before the first, between, behind the last."""
+    """The strings of a JSON message, and the text outside of them: before the first, between, behind the last."""
     if b"\\" in message:
         message = message.replace(b"\\\\", b"").replace(b'\\"', b"")
     parts = message.split(b'"')
@@ -147,7 +147,7 @@ def _divided(message: bytes) -> tuple[list[bytes], list[bytes]]:
 
 
 def _items(outside: bytes) -> int:
-    """How many items the arrays of a JSON message have, by what stands `outside` of strings."""
+    """How many items the arrays of a JSON message have, from the text `outside` of strings."""
     plain = outside.translate(None, b" \t\r\n")
     in_objects = plain.count(b":") - (plain.count(b"{") - plain.count(b"{}"))
     return plain.count(b",") - in_objects + plain.count(b"[") - plain.count(b"[]")
@@ -161,7 +161,7 @@ _STRINGS = bytes((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))
 _FIXED = bytes((0xC0, 0xC2, 0xC3))
 _NUMBERS = bytes((*range(0x80), *range(0xCA, 0xD4), *range(0xE0, 0x100)))
 _TIMES = bytes((0xC7, 0xD6, 0xD7))
-"""The headers of each kind. Short arrays and maps hold too few to be slow; but no array may be a key."""
+"""The headers of each kind. Short arrays and maps hold too few items to be slow; but no array can be a key."""
 
 _LONG_ARRAYS = b"\xdc\xdd"
 _LONG_MAPS = b"\xde\xdf"
@@ -170,7 +170,7 @@ _NO_MAPS = bytes(set(range(256)) - set(_MAPS))
 
 
 def msgpack_guard(kind: Any, most: int, decode: Decode) -> Decode:
-    """As `json_guard`, for MessagePack, whose maps may have keys of any kind."""
+    """Like `json_guard`, for MessagePack, whose maps can have keys of any kind."""
     chosen = _Chosen(types_within(kind), SHORT, SHORT)
     if not most or not (chosen.keys or chosen.members):
         return decode
@@ -198,7 +198,7 @@ def msgpack_guard(kind: Any, most: int, decode: Decode) -> Decode:
 
 
 def _walk_in_c() -> Callable[[Any], bool]:
-    """A function that says whether a value surely has no tuple as a key; it is faster than a look at the message."""
+    """A function that says whether a value certainly has no tuple as a key; it is faster than reading the message."""
     convert = importlib.import_module("msgspec").to_builtins
     kept = (bytes, datetime)
 

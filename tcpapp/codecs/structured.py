@@ -19,10 +19,11 @@ __all__ = ["Json", "MessagePack"]
 
 UNCOLLECTED = 1400
 """
-Bytes of a message from which on Python's collector does not run while it is decoded, and while an app answers at once.
+From this size in bytes on, Python's garbage collector is off while a message is decoded and while an app replies at
+once.
 
-Up to CPython 3.11 it runs wherever objects are made, and looks through the same growing value again and again: 1 MB of
-``[[],[],…]`` took 77 to 110 ms, and takes 15. It begins with 700 objects, and each takes 2 bytes of a message at least.
+Up to CPython 3.11 it runs during allocations, and scans the same growing value again and again: 1 MB of ``[[],[],…]``
+took 77 to 110 ms, and takes 15 without it. It begins with 700 objects, and each takes at least 2 bytes of a message.
 """
 
 
@@ -30,7 +31,7 @@ _ENCODABLE = "None, bool, int, float, str, bytes, list, dict, dataclasses, msgsp
 
 
 class _Structured(Codec[T]):
-    """What `Json` and `MessagePack` share: msgspec's decoder and encoder, made once."""
+    """Shared part of `Json` and `MessagePack`: msgspec's decoder and encoder, made once."""
 
     __slots__ = ("_decode", "_encode", "_size", "max_keys", "type")
 
@@ -72,7 +73,7 @@ class _Structured(Codec[T]):
     @override
     def decode(self, message: bytes) -> T:
         """
-        The value. Raises `UndecodableMessage` where `message` is not one whole value of the format, or not of `type`.
+        The value. Raises `UndecodableMessage` if `message` is not one whole value of the format, or not of `type`.
 
         Nesting deeper than Python's recursion limit, numbers out of range, and more keys than ``max_keys`` are refused
         like any other fault. Python's collector, if it is on, is off while a large message is decoded.
@@ -86,16 +87,16 @@ class _Structured(Codec[T]):
 
     @override
     def weight(self, message: bytes) -> int:
-        """See `Codec.weight`. Its cost is that of a few passes over the bytes in C, whatever the value."""
+        """See `Codec.weight`. It takes a few passes over the bytes in C, whatever the value."""
         return self._size(message)
 
     @override
     def encode(self, value: T) -> bytes:
         """
-        The message. Raises `UnsendableMessage` for a value the format has no form for.
+        The message. Raises `UnsendableMessage` for a value that the format cannot represent.
 
-        Whether `value` is of `type` is the type checker's to say (`T`); nothing is validated here, so a reply may be
-        of another type than what is received.
+        The type checker checks that `value` is of `type` (`T`). Nothing is validated here, so a reply can be of another
+        type than the received messages.
         """
         try:
             return self._encode(value)  # type: ignore[no-any-return]  # msgspec answers for the type
@@ -118,20 +119,20 @@ class Json(_Structured[T]):
     r"""
     JSON (RFC 8259) through msgspec: one value in a message, in UTF-8.
 
-    - `type`: what each message must be; any value where it is `None`. msgspec validates and builds it: a ``Struct``,
-      a dataclass, ``list[int]``, a union. Without `type`, values are `None`, `bool`, `int`, `float`, `str`, `list`
-      and `dict`; of a key given twice the last counts. NaN, a float out of range, an int over 4,300 digits are refused.
+    - `type`: the type of each message; `None` allows any value. msgspec validates and builds it: a ``Struct``, a
+      dataclass, ``list[int]``, a union. Without `type`, values are `None`, `bool`, `int`, `float`, `str`, `list` and
+      `dict`; the last of equal keys counts. NaN, a float out of range, an int over 4,300 digits are refused.
     - `max_keys`: the most keys of dicts and members of sets in one message whose hashes a peer can choose; 0: no limit.
-      It counts only where `type` has keys that are numbers, or made of numbers (`tcpapp.codecs.peer_keys`): integers
-      from 19 digits on, and each ``float``, ``Decimal``, ``UUID``, time, tuple, and part of a tuple or object.
+      It matters only if `type` has keys that are numbers, or made of numbers (`tcpapp.codecs.peer_keys`): integers from
+      19 digits on, and each ``float``, ``Decimal``, ``UUID``, time, tuple, and part of a tuple or object.
     - `invalid`: see `Codec`.
 
-    What is sent holds no line break, so it fits the ``line`` framing (JSON Lines). What JSON has no form for is
-    sent as msgspec has it: `bytes` as base64, dates in ISO 8601, `set` as an array, NaN as ``null``. ::
+    Sent messages hold no line break, so they fit the ``line`` framing (JSON Lines). msgspec converts values that JSON
+    lacks: `bytes` to base64, dates to ISO 8601, `set` to an array, NaN to ``null``. ::
 
         b'{"id":1}' ↔ {"id": 1}
 
-    Raises `InvalidOption` for a `type` that cannot be one, and where msgspec is not installed.
+    Raises `InvalidOption` for an invalid `type`, and if msgspec is not installed.
     """
 
     __slots__ = ()
@@ -146,17 +147,17 @@ class MessagePack(_Structured[T]):
     r"""
     MessagePack (github.com/msgpack/msgpack, spec.md) through msgspec: one value in a message.
 
-    - `type`: what each message must be; any value where it is `None`. Without `type`, values are those of `Json`,
-      `bytes`, ``datetime`` (the timestamp extension) and ``msgspec.msgpack.Ext``; keys are `str`, `bytes`, numbers,
-      `bool`, `None` and times. A key that is an array is refused, unless `type` has tuples as keys.
-    - `max_keys`: see `Json`; integers count from 9 bytes on. With 0 there is no limit, and arrays may be keys.
+    - `type`: the type of each message; `None` allows any value. Without `type`, values are those of `Json`, `bytes`,
+      ``datetime`` (the timestamp extension) and ``msgspec.msgpack.Ext``; keys are `str`, `bytes`, numbers, `bool`,
+      `None` and times. A key that is an array is refused, unless `type` has tuples as keys.
+    - `max_keys`: see `Json`; integers count from 9 bytes on. With 0 there is no limit, and arrays can be keys.
     - `invalid`: see `Codec`.
 
-    Messages hold any byte: use a framing that counts (``int32``, ``varint``), not one that delimits. ::
+    Messages hold any byte: use a framing with a length (``int32``, ``varint``), not one with a delimiter. ::
 
         b"\x81\xa2id\x01" ↔ {"id": 1}
 
-    Raises `InvalidOption` for a `type` that cannot be one, and where msgspec is not installed.
+    Raises `InvalidOption` for an invalid `type`, and if msgspec is not installed.
     """
 
     __slots__ = ()

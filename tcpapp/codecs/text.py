@@ -25,7 +25,7 @@ class Text(Codec[str]):
 
     @override
     def decode(self, message: bytes) -> str:
-        """The text. Raises `UndecodableMessage` where `message` is not UTF-8."""
+        """The text. Raises `UndecodableMessage` if `message` is not UTF-8."""
         try:
             return message.decode()
         except Exception as error:
@@ -38,7 +38,7 @@ class Text(Codec[str]):
 
     @override
     def encode(self, value: str) -> bytes:
-        """The UTF-8 of `value`. Raises `UnsendableMessage` for what is no `str`, or holds half a surrogate pair."""
+        """The UTF-8 of `value`. Raises `UnsendableMessage` if it is no `str`, or holds half a surrogate pair."""
         try:
             if not isinstance(value, str):
                 raise TypeError("not a str")

@@ -10,17 +10,17 @@ __all__ = ["parts_of", "types_within"]
 
 def types_within(kind: Any) -> list[Any]:
     """
-    Every type that is a part of `kind`, and `kind` itself; ``AnyType`` alone where `kind` is `None`.
+    Every type that is a part of `kind`, and `kind` itself; only ``AnyType`` if `kind` is `None`.
 
-    Each is an object of ``msgspec.inspect``, whose class says what it is: a ``DictType`` with its ``key_type``. Needs
-    msgspec, and a `kind` that msgspec can validate.
+    Each is an object of ``msgspec.inspect`` whose class tells its kind, such as ``DictType`` with its ``key_type``.
+    Needs msgspec, and a `kind` that msgspec can validate.
     """
     inspect = importlib.import_module("msgspec.inspect")
     return parts_of(inspect.type_info(Any if kind is None else kind))
 
 
 def parts_of(described: Any) -> list[Any]:
-    """Every type that is a part of one that is `described`, and that one, each once."""
+    """Every type that is a part of the `described` type, and that type itself, each once."""
     found: dict[int, Any] = {}
     left = [described]
     while left:

@@ -1,5 +1,5 @@
 """
-Bytes ↔ messages: what a stream of bytes is to be cut into, and how messages are put on it. No I/O, no clock, no log.
+Bytes ↔ messages: splits a stream of bytes into messages, and frames messages for it. No I/O, no clock, no log.
 
 ===================================== ============================================ ===================================
 on the wire, for ``hello``            framing                                      spec
@@ -17,10 +17,10 @@ C0 ``hello`` C0                       `Slip`                                    
 06 ``hello`` 00                       `Cobs`                                       ``cobs``
 ===================================== ============================================ ===================================
 
-Each takes ``max``, the most bytes of a message (1 MiB), and ``oversize``, what becomes of a longer one (``"close"`` the
-connection, or ``"skip"`` the message). `from_string` makes a framing from its spec, and `str` gives the spec of one.
+Each takes ``max``, the most bytes of a message (1 MiB), and ``oversize`` for longer messages (``"close"`` the
+connection, or ``"skip"`` the message). `from_string` makes a framing from its spec, and `str` gives its spec.
 
-A framing is the configuration, and also the state of one stream; `Framing.fresh` makes the state of another::
+A framing is a configuration, and also the state of one stream. `Framing.fresh` makes the state of another stream::
 
     framing = Lines()
     framing.receive(b"hel")      # → []
@@ -28,7 +28,7 @@ A framing is the configuration, and also the state of one stream; `Framing.fresh
     framing.frame(b"hello")      # → b"hello\\n"
     framing.finish()             # raises TruncatedMessage: "wor" was begun
 
-`Framing` is the contract, and what a framing of your own begins with.
+`Framing` is the contract, and the base class of your own framings.
 
 Imports `errors` and `spec`.
 New here: a framing is a class in a module here, and its words are entries in `specs`.

@@ -1,4 +1,4 @@
-"""What every framing is: the contract, and the parts all of them share."""
+"""The contract of all framings, and the parts that they share."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tcpapp.spec import escape
 __all__ = ["DEFAULT_MAX", "Framing", "Oversize"]
 
 DEFAULT_MAX = 1024 * 1024
-"""The most bytes in one message: 1 MiB, as NATS has it (``max_payload``)."""
+"""The most bytes in one message: 1 MiB, as in NATS (``max_payload``)."""
 
 Oversize = Literal["close", "skip"]
-"""What becomes of a peer's message over ``max``: the connection is closed, or the message alone is left out."""
+"""What happens with a peer's message over ``max``: the connection is closed, or only the message is left out."""
 
 
 class Framing(ABC):
@@ -33,23 +33,24 @@ class Framing(ABC):
     Bytes ↔ messages, without I/O.
 
     One framing is given to a factory and serves all its connections: `fresh` makes the state of each. The calls, in
-    order: `receive` for every chunk, then `finish` once where the stream ends; `frame` and `frame_all` at any time.
-    The same bytes give the same messages, the same kind of failure and the same count of `skipped` however they are
-    cut. Time is linear in the bytes, down to one byte at a time, and at most ``max`` bytes plus one chunk are held.
-    (A frame's header is held until the length in it is known; it counts beside ``max``.)
+    order: `receive` for every chunk, then `finish` once at the end of the stream; `frame` and `frame_all` at any time.
+    The same bytes give the same messages, the same kind of failure and the same count of `skipped`, however they are
+    cut. Time is linear in the bytes, down to one byte at a time. At most ``max`` bytes plus one chunk are held. (A
+    frame's header is held until the length in it is known, in addition to ``max``.)
 
     - `max`: the most bytes in a message as the app gets it, in both directions.
-    - `oversize`: ``"close"`` makes a longer one `MessageTooLong`; ``"skip"`` leaves it out, counts it in `skipped` when
-      its end has come, and reads on.
+    - `oversize`: ``"close"`` raises `MessageTooLong` for a longer message. ``"skip"`` leaves it out, counts it in
+      `skipped` when its end has come, and reads on.
     - `failure`: the error this stream ended with; `None` while it can be read.
-    - `skipped`: how many messages were left out since whoever reports them last set it to 0.
+    - `skipped`: how many messages were left out since it was last set to 0 by the code that reports them.
 
-    Two framings are equal if they are configured alike, whatever each has read. The configuration is not to be changed.
+    Two framings are equal if they have the same configuration, whatever each has read. The configuration must not be
+    changed.
 
-    A framing of your own gives `receive` and `frame`, `_start` if it has state of its own, and `_arrived` if it holds
-    more than `_held`. Its `receive` begins with `_check`, keeps what is unfinished by `_hold` and takes it back by
-    `_with_held`, and ends the stream by `_fail`; its `frame` begins with `_sendable`. The arguments of its ``__init__``
-    are its configuration: each is kept in an attribute of the same name.
+    A framing of your own defines `receive` and `frame`. It defines `_start` if it has state of its own, and `_arrived`
+    if it holds more than `_held`. Its `receive` begins with `_check`, keeps unfinished bytes by `_hold`, takes them
+    back by `_with_held`, and ends the stream by `_fail`. Its `frame` begins with `_sendable`. The arguments of its
+    ``__init__`` are its configuration: each is kept in an attribute of the same name.
     """
 
     __slots__ = ("_held", "failure", "max", "oversize", "skipped")
@@ -76,13 +77,13 @@ class Framing(ABC):
         self._start()
 
     def _start(self) -> None:
-        """Be where no byte has come yet. One with state of its own calls this, and sets its own."""
+        """Reset to the start of a stream. A framing with state of its own calls this, and sets its own."""
         self.failure = None
         self.skipped = 0
         self._held = b""
 
     def fresh(self) -> Self:
-        """A framing configured as this one, at the start of its stream: the state of one connection."""
+        """A framing with the same configuration, at the start of its stream: the state of one connection."""
         state = object.__new__(type(self))
         for name in self._defaults:
             setattr(state, name, getattr(self, name))
@@ -96,17 +97,17 @@ class Framing(ABC):
         """
         Take the next bytes of the stream and return the messages that are now whole, in order.
 
-        Raises `UnreadableStream`, the peer's fault, and nothing else ever. Messages already whole are delivered first:
-        where the chunk holds some before the fault, they are returned, `failure` is set, and the next call raises.
-        After a failure every call raises it again.
+        Raises only `UnreadableStream`, the peer's fault. Messages that are already whole come first: if the chunk holds
+        some before the fault, they are returned, `failure` is set, and the next call raises. After a failure every call
+        raises it again.
         """
 
     def finish(self) -> None:
         """
-        Take note that the stream ended here.
+        Report that the stream ended here.
 
-        Raises `TruncatedMessage` where that is inside a message (its `value`: how many bytes of it, or of its header,
-        had arrived), or the `failure` that is there already.
+        Raises `TruncatedMessage` if that is inside a message (its `value`: how many bytes of it, or of its header, had
+        arrived), or the `failure` that is already there.
         """
         self._check()
         arrived = self._arrived()
@@ -115,7 +116,7 @@ class Framing(ABC):
             self._fail(TruncatedMessage(text, value=arrived), [])
 
     def drop(self) -> None:
-        """Let go of what is held: the stream is not read on from here. What was `skipped` is still to be reported."""
+        """Release what is held: the stream is not read on from here. The count `skipped` is still to be reported."""
         skipped = self.skipped
         self._start()
         self.skipped = skipped
@@ -127,20 +128,20 @@ class Framing(ABC):
 
     @property
     def beginning(self) -> bytes | bytearray:
-        """What is held of an unfinished message, from its beginning; not to be changed."""
+        """The held bytes of an unfinished message, from its beginning; do not change them."""
         return self._held
 
     @property
     def unfinished(self) -> bool:
-        """Whether the stream stands inside a message: one that has begun, and is not whole."""
+        """Whether the stream is inside a message that has begun and is not whole."""
         return self._arrived() is not None
 
     def _arrived(self) -> int | None:
-        """How many bytes of the unfinished message, or its header, have come; `None` between two messages."""
+        """How many bytes of the unfinished message, or of its header, have come; `None` between two messages."""
         return len(self._held) or None
 
     def _check(self) -> None:
-        """Raise the failure again, without the tracebacks of the times before. `receive` begins with it."""
+        """Raise the failure again, without earlier tracebacks. `receive` begins with it."""
         if self.failure is not None:
             raise self.failure.with_traceback(None)
 
@@ -148,7 +149,7 @@ class Framing(ABC):
         """
         End the stream with `failure`, the peer's fault: what is held is dropped.
 
-        Returns the `messages` before the fault, which `receive` is to return; raises the fault where there are none.
+        Returns the `messages` before the fault, for `receive` to return; raises the fault if there are none.
         """
         self._held = b""
         self.failure = without_frames(failure)
@@ -160,8 +161,8 @@ class Framing(ABC):
         """
         Keep `piece`, the bytes of an unfinished message, behind what is held.
 
-        The first piece is kept as it came. From the second on they are gathered in a `bytearray`, which grows in linear
-        time and holds one byte in one byte; a list of 1-byte pieces would take thirty times as much.
+        The first piece is kept as it came. From the second on, pieces are gathered in a `bytearray`, which grows in
+        linear time and holds one byte in one byte. A list of 1-byte pieces would take thirty times as much.
         """
         held = self._held
         if not held:
@@ -174,9 +175,9 @@ class Framing(ABC):
 
     def _with_held(self, piece: bytes) -> bytes:
         """
-        What was held and `piece`, joined; nothing is held any more.
+        The held bytes and `piece`, joined; nothing is held any more.
 
-        Call it where a message may be whole, and not for each chunk: it copies all that is held.
+        Call it only when a message can be whole, and not for each chunk: it copies all that is held.
         """
         held = self._held
         if not held:
@@ -185,19 +186,19 @@ class Framing(ABC):
         return b"".join((held, piece))
 
     def _too_long(self, size: int, seen: str = "has come") -> MessageTooLong:
-        """The fault of a message of `size` bytes, over ``max``, for `_fail`; `seen` says how that is known."""
-        text = f"a message of {size} bytes {seen}; at most {self.max} (max) are taken"
+        """The fault of a message of `size` bytes, over ``max``, for `_fail`; `seen` says how the size is known."""
+        text = f"a message of {size} bytes {seen}; at most {self.max} (max) are accepted"
         return MessageTooLong(text, value=size, limit=self.max)
 
     # Sending
 
     @abstractmethod
     def frame(self, message: bytes) -> bytes:
-        """The bytes that carry `message`. Raises `UnsendableMessage`, our fault: nothing else ever."""
+        """The bytes that carry `message`. Raises only `UnsendableMessage`, our fault."""
 
     def frame_all(self, messages: list[bytes]) -> bytes:
         """
-        The bytes that carry `messages`, one after the other: the fast way for all the replies to one chunk.
+        The bytes that carry `messages`, one after the other: the fast way for all replies to one chunk.
 
         Raises `UnsendableMessage` for the first that cannot be sent; then none of them is framed.
         """
@@ -214,13 +215,13 @@ class Framing(ABC):
             )
 
     def _all_sendable(self, messages: list[bytes]) -> bool:
-        """Whether `_sendable` would let each of `messages` pass, found without a Python step for each."""
+        """Whether `_sendable` would accept each of `messages`, without a Python step for each."""
         return set(map(type, messages)) == {bytes} and max(map(len, messages)) <= self.max
 
     # As a value
 
     def _options(self) -> dict[str, Any]:
-        """The options that are not at their default, in the order of the constructor."""
+        """The options that differ from their defaults, in the order of the constructor."""
         found = {name: getattr(self, name) for name in self._defaults}
         return {name: value for name, value in found.items() if value != self._defaults[name]}
 
@@ -253,7 +254,7 @@ def _written(value: object) -> str:
 
 
 def refuse_type(message: object) -> NoReturn:
-    """Raise the `UnsendableMessage` of a `message` that is not `bytes`: it names its type, and what would be right."""
+    """Raise the `UnsendableMessage` of a `message` that is not `bytes`: it names its type, and the right type."""
     hint = "encode it, or give the connection a codec" if isinstance(message, str) else "give its bytes, or a codec"
     raise UnsendableMessage(f"a message is bytes, not {type(message).__name__}: {hint}")
 
@@ -277,5 +278,5 @@ def marker(name: str, value: object) -> bytes:
 
 
 def quoted(piece: bytes, most: int = 16) -> str:
-    """What a peer sent, fit for an error's text: escaped, and cut short after `most` bytes."""
+    """Bytes of a peer for an error's text: escaped, and cut after `most` bytes."""
     return repr(bytes(piece[:most])) + ("…" if len(piece) > most else "")

@@ -18,15 +18,15 @@ MLLP = (b"\x0b", b"\x1c\r")
 
 class Blocks(Terminated):
     """
-    Messages between the marks `start` and `end`. MLLP, which carries HL7 version 2, is `MLLP`'s two marks::
+    Messages between the marks `start` and `end`. MLLP, which carries HL7 version 2, has the marks in `MLLP`::
 
         0B 'hello' 1C 0D  →  hello
 
-    A message ends at the first `end` behind its `start`; one that holds `end`, or brings it forth together with the
-    mark behind it, cannot be sent. ``max`` counts a message without its marks. While a mark is coming, its first bytes
-    are held, even if ``max`` is less.
+    A message ends at the first `end` behind its `start`. A message that holds `end`, or forms it together with the mark
+    behind it, cannot be sent. ``max`` counts a message without its marks. The first bytes of an incomplete mark are
+    held, even if ``max`` is less.
 
-    Errors: `MessageTooLong`; `MalformedFrame` where anything else than `start` stands between two messages;
+    Errors: `MessageTooLong`; `MalformedFrame` if anything else than `start` comes between two messages;
     `TruncatedMessage`.
     Source: HL7 version 2, appendix C ("Minimal Lower Layer Protocol"); MLLP release 1.
     """
@@ -74,7 +74,7 @@ class Blocks(Terminated):
         return self._extend(tail, self.end, messages) if self._inside else messages
 
     def _cut(self, chunk: bytes, messages: list[bytes]) -> bytes:
-        """Cut the messages out of `chunk`; returns what is behind the last of them, without its start mark."""
+        """Cut the messages out of `chunk`; returns the bytes behind the last of them, without its start mark."""
         start, end, most = self.start, self.end, self.max
         at = 0
         while self._inside or chunk.startswith(start, at):
@@ -91,14 +91,14 @@ class Blocks(Terminated):
         return self._outside(chunk[at:])
 
     def _leave_out(self, size: int) -> None:
-        """Deal with a message of `size` bytes, or whose last `size` bytes these are, that is over ``max``."""
+        """Handle a message over ``max``: one of `size` bytes, or one whose last `size` bytes these are."""
         if self.oversize == "close":
             raise self._too_long(size)
         self._dropped = 0
         self.skipped += 1
 
     def _outside(self, tail: bytes) -> bytes:
-        """Hold `tail`, which may become a start mark, or refuse it."""
+        """Hold `tail`, which can become a start mark, or refuse it."""
         if not self.start.startswith(tail):
             text = f"{quoted(tail, len(self.start))} between two messages; {quoted(self.start)} begins one"
             raise MalformedFrame(text)

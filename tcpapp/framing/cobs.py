@@ -1,4 +1,4 @@
-"""Consistent overhead byte stuffing: frames without zeros, each ended by one."""
+"""Consistent overhead byte stuffing: frames without zeros, each followed by a zero."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tcpapp.framing.stuffed import Stuffed
 __all__ = ["Cobs"]
 
 FULL = 0xFF
-"""The code of a block of 254 bytes behind which no zero stood."""
+"""The code of a block of 254 bytes that is not followed by a zero."""
 
 
 class Cobs(Stuffed):
     """
-    Frames from which the zeros are taken out, each ended by a zero::
+    Frames without zeros, each followed by a zero::
 
         06 'hello' 00  →  hello
 
-    A frame is made of blocks: a code ``n`` from 1 to 255, then ``n - 1`` bytes that are not zero. Between two blocks a
-    zero stood, unless the first has the code 255. That costs one byte in 254, whatever the message. The empty message
-    is ``01 00``; a zero with nothing before it is ignored, for senders put one there to end whatever came before.
+    A frame consists of blocks: a code ``n`` from 1 to 255, then ``n - 1`` bytes that are not zero. Between two blocks
+    the message has a zero, unless the first block has the code 255. This costs at most one byte in 254. The empty
+    message is ``01 00``. A zero with nothing before it is ignored, because senders use one to end whatever came before.
     ``max`` counts a message as the app gets it.
 
-    Errors: `MessageTooLong`; `MalformedFrame` where the zero comes before the end of a block; `TruncatedMessage`.
+    Errors: `MessageTooLong`; `MalformedFrame` if a zero comes before the end of a block; `TruncatedMessage`.
     Source: S. Cheshire and M. Baker, "Consistent Overhead Byte Stuffing", IEEE/ACM Transactions on Networking 7(2).
     """
 
@@ -33,9 +33,9 @@ class Cobs(Stuffed):
     _end = b"\0"
 
     _code: int
-    """The code of the block that came last; 0 between two messages."""
+    """The code of the last block; 0 between two messages."""
     _left: int
-    """How many bytes of that block have not come."""
+    """How many bytes of that block have not come yet."""
 
     @override
     def _start(self) -> None:
@@ -50,7 +50,7 @@ class Cobs(Stuffed):
     def _read(self, piece: bytes) -> bytes | None:
         if FULL in piece:
             return None
-        # Where no block is full, each code but the first stands in the place of a zero.
+        # if no block is full, each code but the first stands for a zero
         read = bytearray(piece)
         size, at = len(piece), 0
         while at < size:
@@ -93,7 +93,7 @@ class Cobs(Stuffed):
             rest = _full_blocks(run, parts)
             parts += (_CODES[len(rest)], rest)
         rest = _full_blocks(last, parts)
-        # Behind a full block at the very end no other is needed: no zero is understood there.
+        # a full block at the very end needs no other behind it: no zero is read there
         if rest or len(last) == 0:
             parts += (_CODES[len(rest)], rest)
         parts.append(b"\0")
@@ -104,7 +104,7 @@ _CODES = [bytes([size + 1]) for size in range(FULL - 1)]
 
 
 def _full_blocks(run: bytes, parts: list[bytes]) -> bytes:
-    """Put all the full blocks of `run`, which has no zeros, into `parts`; returns the rest."""
+    """Put all full blocks of `run`, which has no zeros, into `parts`; returns the rest."""
     full = FULL - 1
     whole = len(run) - len(run) % full
     for at in range(0, whole, full):

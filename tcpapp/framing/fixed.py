@@ -17,7 +17,7 @@ class Fixed(Sized):
 
         'hellohello'  →  hello, hello
 
-    Errors: only `TruncatedMessage`, where the stream ends inside a record; a message of another size cannot be sent.
+    Errors: only `TruncatedMessage`, if the stream ends inside a record; a message of another size cannot be sent.
     Source: Netty's ``FixedLengthFrameDecoder``.
     """
 

@@ -1,4 +1,4 @@
-"""Messages behind a length of fixed width: every knob of Netty's and tokio's length-field framings."""
+"""Messages behind a length of fixed width: every option of Netty's and tokio's length-field framings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PRESET_WIDTHS = (1, 2, 3, 4, 8)
 
 
 class _Odd:
-    """As a `struct.Struct` of one unsigned number, for the widths that `struct` has no letter for."""
+    """Like a `struct.Struct` of one unsigned number, for the widths that `struct` has no letter for."""
 
     __slots__ = ("order", "width")
 
@@ -56,41 +56,42 @@ class LengthPrefixed(Sized):
 
         00 00 00 05 'hello'  →  hello
 
-    The length is `width` bytes (1 to 8), unsigned, in `order` (``"big"`` or ``"little"``). The other knobs are those of
-    Netty's ``LengthFieldBasedFrameDecoder``, and describe frames such as ``CA FE 00 09 01 'hello'``:
+    The length is `width` bytes (1 to 8), unsigned, in `order` (``"big"`` or ``"little"``). The other options are those
+    of Netty's ``LengthFieldBasedFrameDecoder``, and describe frames such as ``CA FE 00 09 01 'hello'``:
 
     - `offset`: how many bytes of header stand before the length;
-    - `adjust`: what is to be added to the length so that it counts the bytes behind the length field (Netty's
-      ``lengthAdjustment``; negative where the length counts the header too);
+    - `adjust`: the number to add to the length so that it counts the bytes behind the length field (Netty's
+      ``lengthAdjustment``; negative if the length counts the header too);
     - `strip`: how many bytes are dropped from the front of the frame; the rest is the message (Netty's
       ``initialBytesToStrip``). `None` is the whole header, ``offset + width``, as in tokio.
 
-    So a frame is ``offset + width + length + adjust`` bytes. Sending is the mirror: `strip` zero bytes are put before
-    the message and the length is written into its place, over what stands there. A message that keeps a part of the
-    header (`strip` less than ``offset + width``) brings that part with it; a message too short to, or whose length
-    does not fit into the field, cannot be sent. ``max`` counts the message as the app gets it. By default it is 1 MiB,
-    or the longest message that the field can announce, if that is less; a larger one is refused, for it never holds.
+    So a frame is ``offset + width + length + adjust`` bytes. Sending works in reverse: `strip` zero bytes are put
+    before the message, and the length is written over the bytes at its place. If the message keeps a part of the header
+    (`strip` less than ``offset + width``), it must begin with that part. A message that is too short for it, or whose
+    length does not fit into the field, cannot be sent. ``max`` counts the message as the app gets it. By default it is
+    1 MiB, or less if the field cannot announce as much. A ``max`` that the field cannot announce is refused, because it
+    would have no effect.
 
-    tokio counts the length from behind the bytes it skips: there, ``length_adjustment`` is ``adjust`` plus
-    ``offset + width`` less ``num_skip``. With nothing but the header skipped, its default, the two are the same.
+    tokio counts the length from behind the skipped bytes: its ``length_adjustment`` is ``adjust`` plus ``offset +
+    width`` minus ``num_skip``. If only the header is skipped, its default, the two are the same.
 
-    While a header is coming, up to ``offset + width`` bytes of it are held, even if ``max`` is less.
+    Up to ``offset + width`` bytes of an incomplete header are held, even if ``max`` is less.
 
-    Errors: `MessageTooLong` as soon as the length is there; `MalformedFrame` where the length is too small for the
-    frame to hold its own header, or the bytes to strip; `TruncatedMessage`.
-    Source: Netty's ``LengthFieldBasedFrameDecoder``, tokio's ``LengthDelimitedCodec``; Erlang's ``gen_tcp`` packets 1,
-    2 and 4; Twisted's ``Int8/16/32StringReceiver``; DNS over TCP (RFC 1035, section 4.2.2).
+    Errors: `MessageTooLong` as soon as the length is there; `MalformedFrame` if the length is too small for the frame's
+    own header, or for the bytes to strip; `TruncatedMessage`. Source: Netty's ``LengthFieldBasedFrameDecoder``, tokio's
+    ``LengthDelimitedCodec``; Erlang's ``gen_tcp`` packets 1, 2 and 4; Twisted's ``Int8/16/32StringReceiver``; DNS over
+    TCP (RFC 1035, section 4.2.2).
     """
 
     __slots__ = ("_pack", "_run_length", "_unpack", "adjust", "offset", "order", "strip", "width")
     _name = "length"
 
     _unpack: Unpack | None
-    """What reads a header, where frames are a length and the message it counts, nothing else."""
+    """Reads a header, if frames are only a length and a message."""
     _pack: Pack | None
-    """What writes one, there."""
+    """Writes such a header."""
     _run_length: int
-    """The length of the messages in the last run; -1 where the last chunk began with none."""
+    """The length of the messages in the last run; -1 if the last chunk did not begin with a run."""
 
     width: int
     order: Order
@@ -127,7 +128,7 @@ class LengthPrefixed(Sized):
         return min(DEFAULT_MAX, max(1, self._longest()))
 
     def _check_max(self) -> None:
-        """Refuse a ``max`` that no frame has, or that is less than each has."""
+        """Refuse a ``max`` that no frame can have, or that is less than any frame has."""
         least = max(1, self._header() - self.strip, self._header() + self.adjust - self.strip)
         most = self._longest()
         if most < least:
@@ -150,7 +151,7 @@ class LengthPrefixed(Sized):
 
     @override
     def receive(self, chunk: bytes) -> list[bytes]:
-        """The messages that are now whole; the most common chunk is one message, and done with at once."""
+        """The messages that are now whole; the most common chunk is one message, and has a fast path."""
         unpack, width = self._unpack, self.width
         if unpack is not None and len(chunk) >= width and not self._held and self._wanted == UNKNOWN:
             (length,) = unpack(chunk, 0)
@@ -166,7 +167,7 @@ class LengthPrefixed(Sized):
             self._cut_any(chunk, messages)
 
     def _cut_plain(self, chunk: bytes, messages: list[bytes], unpack: Unpack, pack: Pack) -> None:
-        """`_cut` of frames that are a length and a message: the common case, and the one that is made fast."""
+        """`_cut` of frames that are only a length and a message: the common case, and the fast one."""
         width, most = self.width, self.max
         last = len(chunk) - width
         start, self._run_length = cut_counted(chunk, 0, width, most, unpack, pack, self._run_length, messages)
@@ -180,12 +181,12 @@ class LengthPrefixed(Sized):
             self._held = chunk[start:]
 
     def _cut_any(self, chunk: bytes, messages: list[bytes]) -> None:
-        """`_cut` with every knob."""
+        """`_cut` with every option."""
         unpack = _FIELDS[self.width, self.order].unpack_from
         append = messages.append
         offset, strip = self.offset, self.strip
         header = offset + self.width
-        beside = header + self.adjust  # what a frame has beside the value of its length field
+        beside = header + self.adjust  # the bytes of a frame beside the value of its length field
         least = max(header, strip) - beside
         most = self.max + strip - beside
         size = len(chunk)
@@ -205,7 +206,7 @@ class LengthPrefixed(Sized):
             self._held = chunk[start:]
 
     def _malformed(self, value: int, least: int) -> MalformedFrame:
-        text = f"a length of {value}; with {self} the least a frame can have is {least}"
+        text = f"a length of {value}; with {self} a frame has at least {least}"
         return MalformedFrame(text, value=value, limit=least)
 
     @override

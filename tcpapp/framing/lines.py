@@ -1,4 +1,4 @@
-"""Text lines, and messages parted by any other delimiter."""
+"""Text lines, and messages separated by any other delimiter."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Delimited", "Lines"]
 
 class Delimited(Terminated):
     """
-    Messages, each followed by the delimiter `by`, which is kept out of them. With ``by=b"\\x03"``::
+    Messages, each followed by the delimiter `by`, which is not part of them. With ``by=b"\\x03"``::
 
         'hello' 03  →  hello
 
-    The delimiter is found leftmost and without overlaps, across chunks too. A message that would bring one forth,
-    inside or together with the delimiter after it, cannot be sent. ``max`` counts a message without its delimiter.
+    The leftmost delimiter counts, without overlaps, also across chunks. A message that would form a delimiter, inside
+    or together with the one after it, cannot be sent. ``max`` counts a message without its delimiter.
 
-    Errors: `MessageTooLong`; `TruncatedMessage` where the stream ends behind anything but a delimiter.
+    Errors: `MessageTooLong`; `TruncatedMessage` if the stream does not end behind a delimiter.
     Source: tokio's ``AnyDelimiterCodec``, Netty's ``DelimiterBasedFrameDecoder``.
     """
 
@@ -57,12 +57,14 @@ class Delimited(Terminated):
         return chunk.split(self.by)
 
     def _longest_end(self) -> bytes:
-        """The longest that the bytes between two messages may be."""
+        """The longest possible sequence of bytes between two messages."""
         return self.by
 
     @override
     def frame(self, message: bytes) -> bytes:
-        """`message` and the delimiter. Raises `UnsendableMessage`, also where it would be cut at another place."""
+        """
+        `message` and the delimiter. Raises `UnsendableMessage`, also if the receiver would split it at another place.
+        """
         return self._ended(message, self.by)
 
     @override
@@ -79,12 +81,12 @@ class Lines(Delimited):
         'hello' 0A     →  hello
         'hello' 0D 0A  →  hello
 
-    By default a line ends with LF, one CR before it is taken off, and LF is sent: what `LineReceiver` users, ``nc`` and
-    ``telnet`` all get along with. A message that ends in CR is sent with CR LF, for LF alone would take its CR off; so
-    whatever is received can be sent. A message that holds LF cannot. With a `delimiter` of its own, such as
-    ``b"\\r\\n"``, exactly that one is taken and sent, as `Delimited` does. ``max`` counts a line without its ending.
+    By default a line ends with LF, one CR before it is removed, and LF is sent. `LineReceiver`, ``nc`` and ``telnet``
+    can all work with this. A message that ends in CR is sent with CR LF, because LF alone would remove its CR. So every
+    received message can be sent. A message that holds LF cannot. With a `delimiter` such as ``b"\\r\\n"``, exactly that
+    one is accepted and sent, as in `Delimited`. ``max`` counts a line without its ending.
 
-    Errors: `MessageTooLong`; `TruncatedMessage` where the stream ends inside a line.
+    Errors: `MessageTooLong`; `TruncatedMessage` if the stream ends inside a line.
     Source: tokio's ``LinesCodec``, Netty's ``LineBasedFrameDecoder``.
     """
 
@@ -113,7 +115,7 @@ class Lines(Delimited):
 
     @override
     def _split(self, chunk: bytes) -> list[bytes]:
-        # One pass over the chunk in C takes off the CR of every line; none is left to do per line.
+        # One pass over the chunk in C removes the CR of every line, so no line needs its own step.
         if self.delimiter is None and b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n")
         return chunk.split(self.by)
@@ -124,7 +126,7 @@ class Lines(Delimited):
 
     @override
     def frame(self, message: bytes) -> bytes:
-        """`message` and the line's ending. Raises `UnsendableMessage` where it would not come out as it went in."""
+        """`message` and the line's ending. Raises `UnsendableMessage` if it would be received differently."""
         framed = super().frame(message)
         return message + b"\r\n" if self.delimiter is None and message.endswith(b"\r") else framed
 

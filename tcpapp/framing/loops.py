@@ -1,9 +1,9 @@
 """
-The loops that run once for each message, or once for each reply, of the framings with a length before the message.
+The loops over single messages, or single replies, of the framings with a length before the message.
 
-They are functions, apart from the framings they belong to, for this is what is compiled where a compiled wheel is
-installed: the same source, ahead of time. Each takes as many frames as are whole and as they mostly are, and stops at
-the first that is anything else, which the framing deals with.
+They are functions, apart from their framings, because a compiled wheel has this module compiled ahead of time from the
+same source. Each handles as many frames as are whole and of the common form. It stops at the first other frame, which
+the framing handles.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ Pack = Callable[[int], bytes]
 # A length of fixed width ---------------------------------------------------------------------------------------------
 
 ALIKE: Final = 3
-"""After so many more messages of the same length, a run of it is looked for: records and beats come alike."""
+"""A run is looked for after this many messages of the same length: records and heartbeats have one length."""
 
 RUNS = (64, 16, 8, 4)
 """How many frames of a run are cut at once."""
 
 LONGEST_IN_RUN: Final = 1024
-"""Bytes of a message for which a run pays: with longer ones, copying them is what takes the time."""
+"""The longest message, in bytes, for which a run pays: with longer ones, copying them takes most of the time."""
 
 
 @lru_cache(maxsize=128)
 def _run(width: int, length: int, frames: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
-    """What reads the messages of so many `frames`, of `length` bytes each: their heads are passed over."""
+    """The struct that reads the messages of this many `frames`, of `length` bytes each, and skips their heads."""
     return struct.Struct(f"{width}x{length}s" * frames).unpack_from
 
 
 @lru_cache(maxsize=128)
 def _columns(head: bytes, frames: int) -> list[bytes]:
-    """Each byte of the head as often as there are `frames`: what their heads are, read column by column."""
+    """Each byte of the head repeated for `frames` frames: what their heads must be, read column by column."""
     return [bytes([byte]) * frames for byte in head]
 
 
@@ -48,15 +48,15 @@ def cut_counted(
     chunk: bytes, start: int, width: int, most: int, unpack: Unpack, pack: Pack, alike: int, messages: list[bytes]
 ) -> tuple[int, int]:
     """
-    Cut frames of a length of `width` bytes and a message of up to `most` from `start` on; put these into `messages`.
+    Cut frames with a length of `width` bytes and a message of up to `most` bytes, from `start` on, into `messages`.
 
-    Returns where the first frame stands that is not whole, or too long, and the length that the messages have which
-    come in a run; -1 where they do not. `alike` is that length as the chunk before had it.
+    Returns where the first frame starts that is not whole, or too long, and the length of the messages in a run; -1
+    without a run. `alike` is that length for the previous chunk.
     """
     last = len(chunk) - width
     size = len(chunk)
     before, seen, enough = alike, 0, ALIKE
-    if alike >= 0:  # the chunk before was such a run
+    if alike >= 0:  # the previous chunk was such a run
         begun = start
         start = _cut_run(chunk, start, width, alike, pack, messages)
         if start == begun:
@@ -79,7 +79,7 @@ def cut_counted(
             if start > end:
                 alike = length
             else:
-                enough *= ALIKE  # a guess that failed costs something, so it is made more rarely
+                enough *= ALIKE  # a failed guess costs something, so it is made less often
     return start, alike
 
 
@@ -104,7 +104,7 @@ def _cut_run(chunk: bytes, start: int, width: int, length: int, pack: Pack, mess
 
 
 def frame_counted(messages: list[Any], most: int, pack: Pack) -> bytes | None:
-    """Each of `messages` behind its length; `None` where one is not bytes, or has more than `most`."""
+    """Each of `messages` behind its length; `None` if one is not bytes, or longer than `most`."""
     first = -1
     for message in messages:
         if type(message) is not bytes:
@@ -120,7 +120,7 @@ def frame_counted(messages: list[Any], most: int, pack: Pack) -> bytes | None:
 
 
 def _frame_unlike(messages: list[Any], most: int, pack: Pack) -> bytes | None:
-    """`frame_counted` of messages that are not all of one length."""
+    """`frame_counted` for messages of different lengths."""
     pieces: list[bytes] = []
     for message in messages:
         if type(message) is not bytes or len(message) > most:
@@ -133,14 +133,14 @@ def _frame_unlike(messages: list[Any], most: int, pack: Pack) -> bytes | None:
 # A varint ------------------------------------------------------------------------------------------------------------
 
 _SHORT = [bytes([length]) for length in range(0x80)]
-"""The lengths of one byte, as they are written."""
+"""The encoded lengths of one byte."""
 
 
 def cut_varints(chunk: bytes, start: int, most: int, messages: list[bytes]) -> int:
     """
-    Cut messages behind a varint of one byte or two (up to 16 KiB: nearly all) from `start` on.
+    Cut messages behind a varint of one or two bytes (up to 16 KiB: nearly all) from `start` on.
 
-    Returns where the first frame stands that has a longer one, or that is not whole, malformed, or over `most`.
+    Returns where the first frame starts that has a longer one, or that is not whole, malformed, or over `most`.
     """
     size = len(chunk)
     while start < size:
@@ -159,7 +159,7 @@ def cut_varints(chunk: bytes, start: int, most: int, messages: list[bytes]) -> i
 
 
 def frame_varints(messages: list[Any], most: int, pack: Pack) -> bytes | None:
-    """Each of `messages` behind its length, as a varint; `None` where one is not bytes, or has more than `most`."""
+    """Each of `messages` behind its length, as a varint; `None` if one is not bytes, or longer than `most`."""
     pieces: list[bytes] = []
     for message in messages:
         if type(message) is not bytes:
@@ -175,14 +175,14 @@ def frame_varints(messages: list[Any], most: int, pack: Pack) -> bytes | None:
 # A decimal number ----------------------------------------------------------------------------------------------------
 
 _LENGTHS = {b"%d" % length: length for length in range(1000)}
-"""The shorter lengths of netstrings, as they are written."""
+"""The shorter lengths of netstrings, encoded."""
 
 
 def cut_netstrings(chunk: bytes, start: int, most: int, messages: list[bytes]) -> int:
     """
     Cut netstrings of less than 1,000 bytes from `start` on.
 
-    Returns where the first one stands that is longer, not whole, malformed, or over `most`.
+    Returns where the first one starts that is longer, not whole, malformed, or over `most`.
     """
     size, find, length_of = len(chunk), chunk.find, _LENGTHS.get
     while start < size:

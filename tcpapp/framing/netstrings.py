@@ -24,13 +24,12 @@ class Netstrings(Sized):
 
         '5:hello,'  →  hello
 
-    The length is decimal, without leading zeros; the empty message is ``0:,``. While a length is coming, its digits are
+    The length is decimal, without leading zeros; the empty message is ``0:,``. The digits of an incomplete length are
     held, even if ``max`` is less.
 
-    Errors: `MessageTooLong` as soon as the digits say so, be they all there or not; `MalformedFrame` where something
-    else stands in the place of a digit, the colon or the comma; `TruncatedMessage`. With ``oversize="skip"`` a length
-    of more than 20 digits is malformed.
-    Source: D. J. Bernstein, "Netstrings" (cr.yp.to/proto/netstrings.txt).
+    Errors: `MessageTooLong` as soon as the digits show it, even if more digits follow. `MalformedFrame` if another byte
+    stands in place of a digit, the colon or the comma. `TruncatedMessage`. With ``oversize="skip"`` a length of more
+    than 20 digits is malformed. Source: D. J. Bernstein, "Netstrings" (cr.yp.to/proto/netstrings.txt).
     """
 
     __slots__ = ()
@@ -58,9 +57,9 @@ class Netstrings(Sized):
 
     def _read(self, chunk: bytes, start: int) -> tuple[int, int]:
         """
-        The length at `start` and where its colon stands, which is `start` if that is beyond `chunk`.
+        The length at `start` and the place of its colon, which is `start` if that is beyond `chunk`.
 
-        Goes from digit to digit, so that the first fault is the one that is raised however the stream is cut.
+        Goes from digit to digit, so that the first fault is raised however the stream is cut.
         """
         length = 0
         for at in range(start, min(len(chunk), start + MOST_DIGITS + 1)):
@@ -79,7 +78,7 @@ class Netstrings(Sized):
 
     @override
     def frame(self, message: bytes) -> bytes:
-        """The length of `message`, a colon, it, and a comma. Raises `UnsendableMessage`."""
+        """The length of `message`, a colon, the message, and a comma. Raises `UnsendableMessage`."""
         self._sendable(message)
         return b"%d:%b," % (len(message), message)
 

@@ -15,9 +15,9 @@ class Raw(Framing):
 
         'hello'  →  hello
 
-    For apps that find their own boundaries, and for bytes that have none. It is the one framing whose messages depend
-    on the cuts; what stays the same is all of them joined. A chunk over ``max`` is handed over in slices of ``max``, so
-    nothing is ever too long, malformed or truncated.
+    For apps that find their own boundaries, and for bytes without boundaries. It is the only framing whose messages
+    depend on the cuts; only the joined bytes are always the same. A chunk over ``max`` is split into slices of ``max``,
+    so nothing is ever too long, malformed or truncated.
     """
 
     __slots__ = ()
@@ -25,14 +25,14 @@ class Raw(Framing):
 
     @override
     def receive(self, chunk: bytes) -> list[bytes]:
-        """The chunk as it came, in slices of at most ``max`` bytes. Never raises."""
+        """The chunk, in slices of at most ``max`` bytes. Never raises."""
         if len(chunk) <= self.max:
             return [chunk] if chunk else []
         return [chunk[at : at + self.max] for at in range(0, len(chunk), self.max)]
 
     @override
     def frame(self, message: bytes) -> bytes:
-        """`message` itself. Raises `UnsendableMessage` where it is over ``max`` or not bytes."""
+        """`message` itself. Raises `UnsendableMessage` if it is over ``max`` or not bytes."""
         self._sendable(message)
         return message
 

@@ -1,4 +1,4 @@
-"""What the framings share in which a message's length is known before the message comes."""
+"""Shared part of framings in which the length of a message comes before the message."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tcpapp.framing.base import Framing
 __all__ = ["Sized"]
 
 UNKNOWN = -1
-"""In the place of a length: the header that will tell it is not whole."""
+"""Stands for a length whose header is not whole yet."""
 
 
 class Sized(Framing):
     """
-    A framing whose messages have a length that is known before they come.
+    A framing in which the length of a message comes before the message.
 
     - `_wanted`: the size of the unfinished message with its trailer; `UNKNOWN` while `_held` is part of a header.
-    - `_missed`: how many of the next bytes to throw away: the rest of a message being skipped, or of a header.
+    - `_missed`: how many of the next bytes to discard: the rest of a skipped message, or of a header.
     """
 
     __slots__ = ("_missed", "_wanted")
@@ -63,19 +63,19 @@ class Sized(Framing):
             return self._fail(fault, messages)
         return messages
 
-    # The points on which these framings differ
+    # Differences between these framings
 
     @abstractmethod
     def _cut(self, chunk: bytes, messages: list[bytes]) -> None:
         """
-        Put the messages in `chunk`, which starts where a frame does, into `messages`.
+        Put the messages in `chunk`, which starts with a frame, into `messages`.
 
-        Gives what is too long or goes on beyond `chunk` to `_begin`; holds the header that is not whole. This is the
-        hot path of the toolkit: what runs once for each message is in `tcpapp.framing.loops`.
+        Passes a message that is too long or incomplete to `_begin`, and holds an incomplete header. This is the hot
+        path of the toolkit: the code for each single message is in `tcpapp.framing.loops`.
         """
 
     def _header(self) -> int:
-        """The fewest bytes a header can be understood from."""
+        """The fewest bytes of a complete header."""
         return 1
 
     def _trailer(self) -> int:
@@ -83,12 +83,14 @@ class Sized(Framing):
         return 0
 
     def _check_trailer(self, last: bytes) -> None:
-        """Raise `MalformedFrame` where `last`, the last byte of a frame, is not as it should be."""
+        """Raise `MalformedFrame` if `last`, the last byte of a frame, is wrong."""
 
-    # A message that is looked at more closely
+    # A message that needs a closer look
 
     def _take(self, chunk: bytes, begin: int, end: int, messages: list[bytes]) -> int:
-        """Put the message, and trailer, at `begin` to `end` into `messages`; or `_begin` it. Returns from where on."""
+        """
+        Put the message, and trailer, at `begin` to `end` into `messages`; or `_begin` it. Returns where to read on.
+        """
         last = end - self._trailer()
         if end > len(chunk) or last - begin > self.max:
             return self._begin(chunk, begin, end)
@@ -96,11 +98,11 @@ class Sized(Framing):
         messages.append(chunk[begin:last])
         return end
 
-    # The two ends of a message that stretches over several chunks
+    # The beginning and the end of a message that spans several chunks
 
     def _begin(self, chunk: bytes, begin: int, end: int) -> int:
         """
-        Deal with the message, and trailer, at `begin` to `end` that is too long or goes on beyond `chunk`.
+        Handle the message, and trailer, at `begin` to `end`, which is too long or goes on beyond `chunk`.
 
         Returns `end`, from where to read on. Raises `MessageTooLong`, or skips, or leaves the rest to `_resume`.
         """
@@ -118,7 +120,7 @@ class Sized(Framing):
         return end
 
     def _resume(self, chunk: bytes, messages: list[bytes]) -> bytes:
-        """Go on with what was begun in an earlier chunk; if it ends here, returns the bytes behind it."""
+        """Continue a message of an earlier chunk; if it ends here, returns the bytes behind it."""
         if self._missed:
             chunk = self._miss(chunk)
             if self._missed:
@@ -138,7 +140,7 @@ class Sized(Framing):
         return chunk[cut:]
 
     def _miss(self, chunk: bytes) -> bytes:
-        """Throw away what is to be thrown away; returns what is left."""
+        """Discard the bytes that are to be discarded; returns the rest."""
         cut = min(self._missed, len(chunk))
         self._missed -= cut
         if not self._missed and self._skipping():

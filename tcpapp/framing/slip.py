@@ -23,12 +23,12 @@ class Slip(Stuffed):
 
         C0 'hello' C0  →  hello
 
-    END is sent before a packet as well, so that line noise before it becomes a packet of its own; nothing between two
-    ENDs is no packet, and so the empty message cannot be sent. ``max`` counts a packet as the app gets it; at most
+    END is sent before a packet as well, so that line noise before it becomes a packet of its own. Two ENDs with nothing
+    between them are no packet, so the empty message cannot be sent. ``max`` counts a packet as the app gets it. At most
     ``max`` bytes and one ESC are held.
 
-    Errors: `MessageTooLong`; `MalformedFrame` where anything but DC or DD follows DB; `TruncatedMessage`.
-    Source: RFC 1055. (Its receiver lets a wrong escape pass; here the stream is known to be broken, and said to be.)
+    Errors: `MessageTooLong`; `MalformedFrame` if anything but DC or DD follows DB; `TruncatedMessage`. Source: RFC
+    1055. (Its receiver ignores a wrong escape; here the stream is known to be broken, and an error is raised.)
     """
 
     __slots__ = ("_escaped",)
@@ -45,7 +45,7 @@ class Slip(Stuffed):
     @property
     @override
     def held(self) -> int:
-        """How many bytes of unfinished input are held now; an ESC whose second byte has not come is one."""
+        """How many bytes of unfinished input are held now; this includes an ESC whose second byte has not come."""
         return len(self._held) + (self._escaped and self.failure is None)
 
     @override
@@ -70,7 +70,7 @@ class Slip(Stuffed):
         wrong = _WRONG.search(piece)
         if wrong:
             return _unescaped(piece[: wrong.start()]), _wrong(wrong[0])
-        # Each ESC is the first byte of an escape; only the last byte may be one whose second has not come.
+        # Each ESC is the first byte of an escape; only the last byte can be an ESC whose second byte has not come.
         self._escaped = piece.endswith(ESC)
         return _unescaped(piece[:-1] if self._escaped else piece), None
 
@@ -89,7 +89,9 @@ class Slip(Stuffed):
 
 
 def _unescaped(piece: bytes) -> bytes:
-    """`piece`, in which every ESC begins an escape, as it was: in this order none that comes about is taken for one."""
+    """
+    `piece` with its escapes undone, if every ESC begins an escape: the order keeps a new ESC from being read as one.
+    """
     return piece.replace(ESC_END, END).replace(ESC_ESC, ESC)
 
 

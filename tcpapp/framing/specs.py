@@ -76,17 +76,16 @@ _FORMS: dict[str, tuple[Callable[..., Framing], dict[str, Reader]]] = {
 _REQUIRED = {"delimited": ("by",), "fixed": ("size",), "blocks": ("start", "end")}
 
 SPECS = tuple(_FORMS)
-"""The names a spec can begin with."""
+"""The names that a spec can begin with."""
 
 
 def from_string(spec: str | Framing) -> Framing:
     """
-    The framing that `spec` describes; a framing is given back as it is.
+    The framing that `spec` describes; a framing is returned as it is.
 
     A spec is a name and options, ``name:key=value:key=value``, with escapes as in `tcpapp.spec`. All framings take
-    ``max`` (bytes) and ``oversize`` (``close`` or ``skip``). What `str` says of a framing makes an equal one.
-
-    Raises `InvalidFraming`, which names the option, what it takes, and a near spelling.
+    ``max`` (bytes) and ``oversize`` (``close`` or ``skip``). The `str` of a framing makes an equal one. Raises
+    `InvalidFraming`, which names the option, what it takes, and a similar name.
     """
     if isinstance(spec, Framing):
         return spec

@@ -1,4 +1,4 @@
-"""What the framings share that write a message so that one byte is left over to end it with."""
+"""Shared part of framings that rewrite a message, so that one byte value is free to mark its end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Stuffed"]
 
 class Stuffed(Framing):
     """
-    A framing that rewrites a message so that `_end`, one byte, is not in it, and ends it with that byte.
+    A framing that rewrites a message without the byte `_end`, and ends it with that byte.
 
-    `_held` is what the unfinished message amounts to, read as far as it has come: so ``max`` bounds what is held,
-    however much longer the message is on the wire. `_dropped` counts the bytes of a message that is being skipped.
+    `_held` is the decoded part of the unfinished message. So ``max`` bounds what is held, however much longer the
+    message is on the wire. `_dropped` counts the bytes of a message that is being skipped.
     """
 
     __slots__ = ("_dropped",)
@@ -52,7 +52,7 @@ class Stuffed(Framing):
         return messages
 
     def _cut(self, pieces: list[bytes], messages: list[bytes]) -> None:
-        """Put what `pieces`, each of them ended by `_end`, amount to into `messages`."""
+        """Decode `pieces`, each of them followed by `_end`, into `messages`."""
         if pieces and self._is_open():
             self._absorb(pieces.pop(0))
             self._close(messages)
@@ -80,7 +80,7 @@ class Stuffed(Framing):
             raise fault
 
     def _close(self, messages: list[bytes]) -> None:
-        """Take the end of the message that `_absorb` has taken the pieces of."""
+        """Take the end of the message whose pieces `_absorb` has taken."""
         self._leave()
         if self._dropped:
             self._dropped = 0
@@ -89,11 +89,11 @@ class Stuffed(Framing):
             messages.append(bytes(self._held))
             self._held = b""
 
-    # What differs
+    # Differences between these framings
 
     @abstractmethod
     def _read(self, piece: bytes) -> bytes | None:
-        """The message that `piece` is the whole of; `None` where it has a fault or takes a closer look."""
+        """The message of a whole frame `piece`; `None` if it has a fault or needs a closer look."""
 
     @abstractmethod
     def _is_open(self) -> bool:
@@ -101,8 +101,8 @@ class Stuffed(Framing):
 
     @abstractmethod
     def _go_on(self, piece: bytes) -> tuple[bytes, UnreadableStream | None]:
-        """What the next `piece` of a message amounts to, as far as there is no fault; and the fault."""
+        """The next `piece` of a message decoded, up to a fault; and the fault."""
 
     @abstractmethod
     def _leave(self) -> None:
-        """Be where no message is open. Raises `MalformedFrame` where the one that is cannot end here."""
+        """Reset to the state between messages. Raises `MalformedFrame` if the open message cannot end here."""

@@ -1,4 +1,4 @@
-"""What the framings share in which a message ends where a given sequence of bytes comes."""
+"""Shared part of framings whose messages end at a given sequence of bytes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Terminated(Framing):
     """
     A framing whose messages last until a terminator comes.
 
-    `_dropped` counts the bytes of a message over ``max`` that have been thrown away; it is 0 unless one is being
-    skipped. While it is not, `_held` is no more than what may be the first part of the terminator.
+    `_dropped` counts the discarded bytes of a message over ``max``; it is 0 unless one is being skipped. While one is,
+    `_held` is at most what can be the first part of the terminator.
     """
 
     __slots__ = ("_dropped",)
@@ -34,7 +34,7 @@ class Terminated(Framing):
         return self._dropped + len(self._held) or None
 
     def _ends_in(self, chunk: bytes, end: bytes) -> bool:
-        """Whether the message that was begun ends in `chunk`: `end` stands in it, or across the seam."""
+        """Whether the unfinished message ends in `chunk`: `end` is in it, or crosses its beginning."""
         if end in chunk:
             return True
         most = len(end) - 1
@@ -42,9 +42,10 @@ class Terminated(Framing):
 
     def _extend(self, piece: bytes, end: bytes, messages: list[bytes]) -> list[bytes]:
         """
-        Hold `piece`, after which the message goes on. Returns `messages`, or fails behind them if it is too long.
+        Hold `piece`, after which the message goes on. Returns `messages`, or fails behind them if the message is too
+        long.
 
-        It is too long as soon as it is so even if what is held last turns out to be the first part of `end`.
+        It is too long only if it stays so when the last held bytes are the first part of `end`.
         """
         self._hold(piece)
         arrived = self._dropped + len(self._held)
@@ -58,25 +59,25 @@ class Terminated(Framing):
         return messages
 
     def _ended(self, message: bytes, end: bytes) -> bytes:
-        """`message` and `end`. Raises `UnsendableMessage` where `end` would be found before its place."""
+        """`message` and `end`. Raises `UnsendableMessage` if `end` would be found too early."""
         self._sendable(message)
         ended = message + end
         if ended.find(end) != len(message):
             raise UnsendableMessage(
-                f"a message that holds {quoted(end)}, or brings it forth with the {quoted(end)} behind it"
+                f"a message that holds {quoted(end)}, or forms it together with the {quoted(end)} behind it"
             )
         return ended
 
     def _all_ended(self, messages: list[bytes], end: bytes) -> bytes | None:
-        """What `_ended` gives for each of `messages`, joined; `None` where one would be refused, or may be."""
+        """The results of `_ended` for `messages`, joined; `None` if one is refused, or may be."""
         if not self._all_sendable(messages) or overlaps_itself(end):
             return None
         ended = end.join([*messages, b""])
-        # As many ends as messages: enough, since none begins inside another.
+        # as many ends as messages: enough, because none begins inside another
         return ended if ended.count(end) == len(messages) else None
 
     def _sift(self, messages: list[bytes]) -> list[bytes]:
-        """`messages` as far as ``max`` lets them pass; on a failure, those before it, if any."""
+        """`messages` without those over ``max``; on a failure, those before it, if any."""
         fitting = [message for message in messages if len(message) <= self.max]
         if len(fitting) == len(messages):
             return messages
@@ -88,11 +89,11 @@ class Terminated(Framing):
 
 
 def _begun(held: bytes | bytearray, end: bytes) -> int:
-    """How many bytes at the end of `held` may be the first part of `end`."""
+    """How many bytes at the end of `held` can be the first part of `end`."""
     return next((size for size in range(len(end) - 1, 0, -1) if held.endswith(end[:size])), 0)
 
 
 @lru_cache(maxsize=256)  # a process has a handful of delimiters; bounded all the same
 def overlaps_itself(end: bytes) -> bool:
-    """Whether one occurrence of `end` may begin inside another, as in ``aa`` or ``\\r\\n\\r``."""
+    """Whether one occurrence of `end` can begin inside another, as in ``aa`` or ``\r\n\r``."""
     return any(end.startswith(end[size:]) for size in range(1, len(end)))

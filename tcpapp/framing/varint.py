@@ -21,9 +21,9 @@ class Varint(Sized):
 
         05 'hello'  →  hello
 
-    The length comes in groups of seven bits, the lowest first; all bytes but the last have the high bit set, so 150 is
-    ``96 01``. A length is written in one way only: one that goes on with empty groups (``80 00``), or does not fit into
-    64 bits, is malformed. While a length is coming, up to 9 bytes of it are held, even if ``max`` is less.
+    The length comes in groups of seven bits, the lowest first. All bytes but the last have the high bit set, so 150 is
+    ``96 01``. Each length has one valid form: a length with empty groups at its end (``80 00``), or of more than 64
+    bits, is malformed. Up to 9 bytes of an incomplete length are held, even if ``max`` is less.
 
     Errors: `MessageTooLong` as soon as the length is there; `MalformedFrame`; `TruncatedMessage`.
     Source: protobuf's ``writeDelimitedTo`` and ``parseDelimitedFrom``; Netty's ``ProtobufVarint32FrameDecoder``.
@@ -45,7 +45,7 @@ class Varint(Sized):
 
     @override
     def frame(self, message: bytes) -> bytes:
-        """The length of `message`, and it. Raises `UnsendableMessage`."""
+        """The length of `message`, and the message. Raises `UnsendableMessage`."""
         self._sendable(message)
         return _write(len(message)) + message
 
@@ -66,7 +66,7 @@ def _write(value: int) -> bytes:
 
 
 def _read(chunk: bytes, start: int) -> tuple[int, int]:
-    """The varint at `start` and where it ends, which is `start` if it goes on beyond `chunk`."""
+    """The varint at `start` and where it ends; that is `start` if it goes on beyond `chunk`."""
     value = 0
     for place, byte in enumerate(chunk[start : start + LONGEST]):
         value |= (byte & 0x7F) << 7 * place

@@ -1,5 +1,5 @@
 r"""
-The PROXY protocol, without I/O: who the peer of a connection is that a proxy has opened.
+The PROXY protocol, without I/O: the true peer of a connection that a proxy has opened.
 
 A proxy puts a header before the first byte of the connection. Version 1 is a line of text, version 2 is binary::
 
@@ -12,20 +12,21 @@ A proxy puts a header before the first byte of the connection. Version 1 is a li
     C0 A8 00 01  C0 A8 00 0B              the source's address, the destination's
     DC 04  01 BB                          the source's port, the destination's
 
-`HeaderReader` reads one, at any cut; `frame` writes one; a `Header` is what it says. The rooms::
+`HeaderReader` reads a header, however it is cut; `frame` writes one; a `Header` is its content. The modules::
 
     reader, writer      bytes → `Header` → bytes
     version1, version2  the two formats
-    header              `Header`, and what can stand in one
-    tlv                 what version 2 carries beside the addresses: ALPN, the host asked for, TLS, …
+    header              `Header`, and its parts
+    tlv                 values of version 2 beside the addresses: ALPN, the requested host, TLS, …
     crc32c              the checksum of version 2
 
-A reader is for connections that have to begin with a header. Nothing here finds out whether one is there: a client
-could choose its own address then. The specification forbids it (section 2), and asks for access filtering, so that
-only trusted proxies are listened to. That, and the few seconds a header may take, are for whoever holds the reader.
+A reader is for connections that must begin with a header. Nothing here detects whether one is there, because a client
+could then choose its own address. The specification forbids it (section 2). It also asks for access filtering, so that
+only trusted proxies can send headers. The caller of the reader must do this, and limit the seconds that a header can
+take.
 
-Source: The PROXY protocol, versions 1 & 2 (``doc/proxy-protocol.txt`` of HAProxy), of 2020-03-05, which the sections
-named here are of; the sub-types of SSL from 0x26 on are of later revisions.
+Source: The PROXY protocol, versions 1 & 2 (``doc/proxy-protocol.txt`` of HAProxy), of 2020-03-05. The sections named
+here are from that document. The sub-types of SSL from 0x26 on are from later revisions.
 
 Imports `errors` and `framing`.
 New here: a version of the header is a module here.

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["crc32c"]
 
 POLYNOMIAL = 0x82F63B78
-"""Castagnoli's, 0x1EDC6F41, with its bits in reverse: the lowest bit of a byte goes first."""
+"""Castagnoli's, 0x1EDC6F41, with its bits reversed: the lowest bit of a byte goes first."""
 
 
 def _remainder(byte: int) -> int:

@@ -1,4 +1,4 @@
-"""What a PROXY header says, of whichever version: whose connection it is that a proxy has opened."""
+"""The content of a PROXY header of either version: the client of a connection that a proxy has opened."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Command(IntEnum):
     """Why the proxy opened the connection (section 2.2)."""
 
     LOCAL = 0x0
-    """Of its own accord, to check our health."""
+    """By itself, to check our health."""
     PROXY = 0x1
     """On behalf of its client."""
 
 
 class Family(IntEnum):
-    """The client's protocol and address family, as the 14th byte of version 2 has them (section 2.2)."""
+    """The client's protocol and address family, as in the 14th byte of version 2 (section 2.2)."""
 
     UNSPEC = 0x00
-    """Unknown, or none that the protocol has addresses for: UNKNOWN in version 1."""
+    """Unknown, or a protocol without addresses here: UNKNOWN in version 1."""
     TCP4 = 0x11
     UDP4 = 0x12
     TCP6 = 0x21
@@ -62,7 +62,9 @@ class InetAddress:
         if not isinstance(self.ip, IPv4Address | IPv6Address):
             raise InvalidProxyHeader(f"ip {self.ip!r}: takes an IPv4Address or an IPv6Address")
         if isinstance(self.ip, IPv6Address) and self.ip.scope_id is not None:
-            raise InvalidProxyHeader(f"ip {self.ip}: takes an address without a zone, which means nothing elsewhere")
+            raise InvalidProxyHeader(
+                f"ip {self.ip}: takes an address without a zone, which has no meaning on other machines"
+            )
         if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 0xFFFF:
             raise InvalidProxyHeader(f"port {self.port!r}: takes a whole number from 0 to 65535")
 
@@ -78,18 +80,18 @@ Address: TypeAlias = InetAddress | bytes | None
 @dataclass(frozen=True)
 class Header:
     """
-    What a PROXY header says.
+    The content of a PROXY header.
 
     - `version`: 1 or 2.
     - `command`: `Command.PROXY`, or `Command.LOCAL` (version 2 only).
-    - `family`: the client's protocol and address family; UDP and UNIX are of version 2 only.
-    - `source`, `destination`: where the client connected from, and to, in that family. `None` where the family is
-      UNSPEC: then the connection's own addresses are the ones to use (`relayed` tells).
-    - `tlvs`: types and values in their order, of version 2 and with addresses only. A type that comes more than once
-      is kept as often; the properties give the first, as HAProxy does. They are `None` where there is none, or it is
-      not the text that it should be; `values` has it as it came.
+    - `family`: the client's protocol and address family; UDP and UNIX only in version 2.
+    - `source`, `destination`: the addresses that the client connected from, and to, in that family. They are `None` if
+      the family is UNSPEC: then use the connection's own addresses (`relayed` tells).
+    - `tlvs`: types and values in their order, only in version 2 and with addresses. A repeated type is kept as often as
+      it came; the properties give the first, as in HAProxy. A property is `None` if there is no such TLV, or if its
+      text is invalid; `values` has the raw values.
 
-    A header that cannot be, or is too long to be written, raises `InvalidProxyHeader`.
+    A header that is invalid, or too long to be written, raises `InvalidProxyHeader`.
     """
 
     version: int
@@ -105,7 +107,7 @@ class Header:
             _check_address(name, address, self.family)
         object.__setattr__(self, "tlvs", tlv.checked(self.tlvs))
         if self.tlvs and (self.version == 1 or self.family is Family.UNSPEC):
-            raise InvalidProxyHeader("TLVs stand in a header of version 2, behind its addresses; here is no such place")
+            raise InvalidProxyHeader("TLVs need a header of version 2 with addresses, which this is not")
         behind = self.family.size + sum(tlv.LEAST + len(each.value) for each in self.tlvs)
         if behind > MOST_BEHIND:
             raise InvalidProxyHeader(f"a header with {behind} bytes of addresses and TLVs; it takes {MOST_BEHIND}")
@@ -134,7 +136,7 @@ class Header:
 
     @property
     def alpn(self) -> bytes | None:
-        """The protocol that goes over the connection, as ALPN names it: ``b"h2"`` (section 2.2.1)."""
+        """The protocol over the connection, as named by ALPN: ``b"h2"`` (section 2.2.1)."""
         return tlv.first(self.tlvs, Type.ALPN)
 
     @property
@@ -144,18 +146,18 @@ class Header:
 
     @property
     def crc32c(self) -> int | None:
-        """The checksum of the header (section 2.2.3). That of a header which was read is right."""
+        """The checksum of the header (section 2.2.3). In a header that was read, it is right."""
         value = tlv.first(self.tlvs, Type.CRC32C)
         return None if value is None else int.from_bytes(value, "big")
 
     @property
     def unique_id(self) -> bytes | None:
-        """What the proxy calls the connection, at most 128 bytes (section 2.2.5)."""
+        """The proxy's identifier of the connection, at most 128 bytes (section 2.2.5)."""
         return tlv.first(self.tlvs, Type.UNIQUE_ID)
 
     @property
     def ssl(self) -> Ssl | None:
-        """How the client spoke TLS with the proxy (section 2.2.6)."""
+        """The client's TLS with the proxy (section 2.2.6)."""
         value = tlv.first(self.tlvs, Type.SSL)
         return None if value is None else Ssl.from_bytes(value)
 
@@ -176,7 +178,7 @@ class Header:
 
     @property
     def future(self) -> tuple[Tlv, ...]:
-        """The TLVs of types that are kept back, 0xF8 to 0xFF (section 2.2.8)."""
+        """The TLVs of reserved types, 0xF8 to 0xFF (section 2.2.8)."""
         return self._within(FUTURE)
 
     def _within(self, kinds: Container[int]) -> tuple[Tlv, ...]:
@@ -187,7 +189,7 @@ _OF_VERSION_1 = {Family.UNSPEC, Family.TCP4, Family.TCP6}
 
 
 def _check_address(name: str, address: Address, family: Family) -> None:
-    """Refuse an address that is not of `family`: both are of the one that is said (sections 2.1 and 2.2)."""
+    """Refuse an address that is not of `family`: both addresses have the named family (sections 2.1 and 2.2)."""
     takes: dict[int, tuple[type, str]] = {
         0x0: (type(None), "None"),
         0x1: (IPv4Address, "an InetAddress with an IPv4Address"),
@@ -202,7 +204,7 @@ def _check_address(name: str, address: Address, family: Family) -> None:
 
 
 def _check_path(name: str, path: bytes) -> None:
-    """Refuse a path that would not be read as it was written: NULs fill up what it leaves of its 108 bytes."""
+    """Refuse a path that would be read differently: NULs fill up its 108 bytes."""
     if len(path) > LONGEST_PATH:
         raise InvalidProxyHeader(f"{name} {quoted(path)}: takes at most {LONGEST_PATH} bytes, not {len(path)}")
     if path.endswith(b"\0") or (b"\0" in path and not path.startswith(b"\0")):

@@ -13,10 +13,10 @@ __all__ = ["DEFAULT_MAX", "HeaderReader"]
 
 DEFAULT_MAX = 4096
 """
-The most bytes in a header, as nginx has it (``NGX_PROXY_PROTOCOL_MAX_HEADER``).
+The most bytes in a header, as in nginx (``NGX_PROXY_PROTOCOL_MAX_HEADER``).
 
-The specification means a header to fit into 536, and allows 65551; more than 4096 are needed where a proxy hands on a
-long chain of certificates.
+The specification wants a header to fit into 536, and allows 65551. More than 4096 are needed if a proxy sends a long
+chain of certificates.
 """
 
 _STARTS = {1: version1.STARTS, 2: (version2.SIGNATURE,)}
@@ -29,27 +29,27 @@ _BEGINNINGS = {
 
 class HeaderReader:
     r"""
-    Reads the PROXY header that a connection has to begin with.
+    Reads the PROXY header that a connection must begin with.
 
-    The calls, in order: `receive` for every chunk until it returns the `Header`; then what is in `rest` belongs to the
-    protocol behind it, and so do the chunks to come. `finish` where the stream ends before that::
+    The calls, in order: `receive` for every chunk until it returns the `Header`. Then `rest` and all later chunks
+    belong to the protocol behind it. Call `finish` if the stream ends before that::
 
         reader = HeaderReader()
         reader.receive(b"PROXY TCP4 192.168.0.1 ")                                   # → None: more has to come
         reader.receive(b"192.168.0.11 56324 443\r\nGET / HTTP/1.1\r\n").source       # → 192.168.0.1:56324
         reader.rest                                                                  # → b"GET / HTTP/1.1\r\n"
 
-    - `versions`: those that are taken, of 1 and 2.
+    - `versions`: the accepted versions, of 1 and 2.
     - `max`: the most bytes in a header, 107 (the longest of version 1) to 65551 (the longest of version 2).
-    - `header`: what was read; `None` until then.
+    - `header`: the header, once it was read; `None` until then.
     - `rest`: the bytes of the last chunk that are behind the header.
     - `failure`: the error that the stream ended with; `None` while it can be read.
 
-    The same bytes give the same header, or an error of the same words, however they are cut. What is wrong is said at
-    the byte from which on nothing could be right; but addresses and TLVs are looked at when the header is whole, as
-    the specification has it. Time is linear in the bytes, and at most `max` bytes are held.
+    The same bytes give the same header, or an error with the same text, however they are cut. An error is raised at the
+    first byte that no valid header can have. But addresses and TLVs are checked when the header is whole, as in the
+    specification. Time is linear in the bytes, and at most `max` bytes are held.
 
-    Options that cannot be raise `InvalidOption`.
+    Invalid options raise `InvalidOption`.
     """
 
     __slots__ = ("_held", "_starts", "failure", "header", "max", "rest", "versions")
@@ -80,10 +80,10 @@ class HeaderReader:
 
     def receive(self, chunk: bytes) -> Header | None:
         """
-        Take the next bytes of the stream; return the header if it is whole now, `None` if more of it has to come.
+        Take the next bytes of the stream; return the header if it is whole now, or `None`.
 
-        Raises `MalformedProxyHeader`, the peer's fault, and nothing else ever; after that every call raises it again.
-        With the header there, a call returns it again, and `rest` is the whole chunk.
+        Raises only `MalformedProxyHeader`, the peer's fault; after that every call raises it again. When the header was
+        read already, a call returns it again, and `rest` is the whole chunk.
         """
         self._check()
         if self.header is not None:
@@ -104,25 +104,25 @@ class HeaderReader:
 
     def finish(self) -> None:
         """
-        Take note that the stream ended here.
+        Report that the stream ended here.
 
-        Raises `MalformedProxyHeader` where the header is not whole (its `value`: how many bytes had arrived, 0 for a
-        connection that was only opened and closed), or the `failure` that is there already.
+        Raises `MalformedProxyHeader` if the header is not whole (its `value`: how many bytes had arrived, 0 for a
+        connection that was only opened and closed), or the `failure` that is already there.
         """
         self._check()
         if self.header is None:
-            text = "the stream ended before a PROXY header, which has to come first"
+            text = "the stream ended before a PROXY header, which must come first"
             if self._held:
                 text = f"the stream ended inside a PROXY header, of which {self.held} bytes had arrived"
             raise self._failed(MalformedProxyHeader(text, value=self.held))
 
     def _check(self) -> None:
-        """Raise the failure again, without the tracebacks of the times before."""
+        """Raise the failure again, without earlier tracebacks."""
         if self.failure is not None:
             raise self.failure.with_traceback(None)
 
     def _failed(self, error: InvalidProxyHeader | MalformedProxyHeader) -> MalformedProxyHeader:
-        """End the stream: what is wrong with a header that was read is the peer's fault, not ours."""
+        """End the stream: an invalid header that was read is the peer's fault, not ours."""
         self.failure = error if isinstance(error, MalformedProxyHeader) else MalformedProxyHeader(str(error))
         self._held.clear()
         return self.failure
@@ -134,7 +134,9 @@ class HeaderReader:
         return version1.end(self._held) if self._held.startswith(b"P") else version2.end(self._held, self.max)
 
     def _begun(self) -> bool:
-        """Whether one of the beginnings has come. Raises `MalformedProxyHeader` at the byte that fits none of them."""
+        """
+        Whether one of the beginnings has come. Raises `MalformedProxyHeader` at the first byte that fits none of them.
+        """
         window = bytes(self._held[:_LONGEST_START])
         if window.startswith(self._starts):
             return True

@@ -1,5 +1,5 @@
 """
-What a header of version 2 carries beside the addresses: type, length, value, one after the other::
+The values in a header of version 2 beside the addresses: type, length, value, one after the other::
 
     02 00 0B 'example.org'   AUTHORITY, 11 bytes
     04 00 00                 NOOP, none
@@ -26,13 +26,13 @@ LONGEST_ID = 128
 """The most bytes of a UNIQUE_ID (section 2.2.5)."""
 
 CUSTOM = range(0xE0, 0xF0)
-"""The types for applications, which the protocol leaves to them: MIN_CUSTOM to MAX_CUSTOM (section 2.2.8)."""
+"""The types that the protocol leaves to applications: MIN_CUSTOM to MAX_CUSTOM (section 2.2.8)."""
 
 EXPERIMENT = range(0xF0, 0xF8)
 """The types for experiments, not for production: MIN_EXPERIMENT to MAX_EXPERIMENT (section 2.2.8)."""
 
 FUTURE = range(0xF8, 0x100)
-"""The types kept back for extending the protocol: MIN_FUTURE to MAX_FUTURE (section 2.2.8)."""
+"""The types reserved for extensions of the protocol: MIN_FUTURE to MAX_FUTURE (section 2.2.8)."""
 
 
 class Type(IntEnum):
@@ -61,7 +61,7 @@ class SslType(IntEnum):
 
 
 class SslClient(IntFlag):
-    """What an SSL TLV says of the client (section 2.2.6). Other bits are kept, and mean nothing yet."""
+    """The client's part of an SSL TLV (section 2.2.6). Other bits are kept, and have no meaning yet."""
 
     SSL = 0x01
     """The client connected over TLS."""
@@ -91,7 +91,7 @@ def pack(tlvs: Iterable[Tlv]) -> bytes:
 
 
 def unpack(block: bytes) -> tuple[Tlv, ...]:
-    """The TLVs that fill `block`. Raises `InvalidProxyHeader` where the last does not end where the block does."""
+    """The TLVs that fill `block`. Raises `InvalidProxyHeader` if the last does not end with the block."""
     found = []
     at = 0
     while at < len(block):
@@ -115,10 +115,10 @@ def first(tlvs: Iterable[Tlv], kind: int) -> bytes | None:
 
 def text(tlvs: Iterable[Tlv], kind: int, encoding: str = "ascii") -> str | None:
     """
-    As `first`, decoded; `None` where it is not of that encoding.
+    Like `first`, decoded; `None` if it is not in that encoding.
 
-    Proxies hand on what clients said, such as a host name or the name in a certificate, as it came. A service that
-    does not ask for it does not care; one that does finds no name it knows.
+    Proxies pass on what clients sent, such as a host name or the name in a certificate, without checking it. So an
+    invalid text must not fail a service that does not use it; a service that does finds no name.
     """
     value = first(tlvs, kind)
     try:
@@ -128,17 +128,17 @@ def text(tlvs: Iterable[Tlv], kind: int, encoding: str = "ascii") -> str | None:
 
 
 def named(kind: int) -> str:
-    """A type as an error's text has it: its name, if it is registered, and its number."""
+    """A type for an error's text: its name, if it is registered, and its number."""
     known: dict[int, str] = {each: f"{each.name} ({each:#04x})" for each in (*Type, *SslType)}
     return known.get(kind) or f"{kind:#04x}"
 
 
 def checked(tlvs: Iterable[tuple[int, bytes]]) -> tuple[Tlv, ...]:
     """
-    `tlvs`, each of which has the form that the specification says of its type (sections 2.2.3, 2.2.5 and 2.2.6).
+    `tlvs`, after a check of their forms (sections 2.2.3, 2.2.5 and 2.2.6).
 
-    The specification says nothing of a type that comes twice, and both are kept; but of two checksums, of which each
-    is to be of the whole header, none can be verified. Raises `InvalidProxyHeader`.
+    The specification does not mention a repeated type, and both are kept. But of two checksums, which each cover the
+    whole header, neither can be verified. Raises `InvalidProxyHeader`.
     """
     found = _sized(tlvs)
     if sum(kind == Type.CRC32C for kind, _ in found) > 1:
@@ -169,13 +169,13 @@ def _sized(tlvs: Iterable[tuple[int, bytes]]) -> tuple[Tlv, ...]:
 @dataclass(frozen=True)
 class Ssl:
     """
-    The value of an SSL TLV: how the client spoke TLS with the proxy (section 2.2.6).
+    The value of an SSL TLV: the client's TLS with the proxy (section 2.2.6).
 
-    - `client`: whether it did, and presented a certificate.
-    - `verify`: 0 where it presented a certificate that was verified; but a proxy may send 0 for no certificate too
-      (HAProxy does), so ask `verified`.
-    - `tlvs`: the TLVs within, in their order. The properties give the first of each type; `None` where
-      there is none, or it is not the text that it should be.
+    - `client`: whether it used TLS, and presented a certificate.
+    - `verify`: 0 if it presented a certificate that was verified. But a proxy can also send 0 for no certificate
+      (HAProxy does), so use `verified`.
+    - `tlvs`: the TLVs within, in their order. The properties give the first of each type; `None` if there is none, or
+      if its text is invalid.
 
     ``Tlv(Type.SSL, bytes(ssl))`` is the TLV. Raises `InvalidProxyHeader`.
     """
@@ -192,7 +192,7 @@ class Ssl:
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Self:
-        """What the value of an SSL TLV says. Raises `InvalidProxyHeader`."""
+        """The value of an SSL TLV, parsed. Raises `InvalidProxyHeader`."""
         if len(value) < _SSL_FIELDS.size:
             raise InvalidProxyHeader(f"the TLV SSL (0x20) takes {_SSL_FIELDS.size} bytes or more, not {quoted(value)}")
         client, verify = _SSL_FIELDS.unpack_from(value)
@@ -223,25 +223,25 @@ class Ssl:
 
     @property
     def sig_alg(self) -> str | None:
-        """What the proxy's certificate is signed with, as in ``RSA-SHA256``."""
+        """The signature algorithm of the proxy's certificate, as in ``RSA-SHA256``."""
         return text(self.tlvs, SslType.SIG_ALG)
 
     @property
     def key_alg(self) -> str | None:
-        """What the key of the proxy's certificate was made with, as in ``RSA2048``."""
+        """The key algorithm of the proxy's certificate, as in ``RSA2048``."""
         return text(self.tlvs, SslType.KEY_ALG)
 
     @property
     def group(self) -> str | None:
-        """How keys were exchanged, as in ``secp256r1``."""
+        """The group of the key exchange, as in ``secp256r1``."""
         return text(self.tlvs, SslType.GROUP)
 
     @property
     def sig_scheme(self) -> str | None:
-        """What the proxy signed the handshake with, as in ``rsa_pss_rsae_sha256``."""
+        """The signature scheme of the proxy's handshake, as in ``rsa_pss_rsae_sha256``."""
         return text(self.tlvs, SslType.SIG_SCHEME)
 
     @property
     def client_cert(self) -> bytes | None:
-        """The client's certificate, in DER. Nobody has looked into it."""
+        """The client's certificate, in DER, unchecked."""
         return first(self.tlvs, SslType.CLIENT_CERT)

@@ -34,10 +34,10 @@ _UNIX = struct.Struct("108s108s")
 
 def end(window: bytes | bytearray, most: int) -> int | None:
     """
-    How many bytes the header that begins `window`, with the signature, has; `None` while it has not come whole.
+    How many bytes the header at the start of `window`, with the signature, has; `None` while the length is incomplete.
 
-    Raises `MalformedProxyHeader` at the byte that is wrong: version and command, family, or a length that is over
-    `most` bytes of header, or too short for the addresses.
+    Raises `MalformedProxyHeader` at the first wrong byte: version and command, family, or a length that is over `most`
+    bytes of header, or too short for the addresses.
     """
     if len(window) > 12 and window[12] not in _COMMANDS:
         raise MalformedProxyHeader(
@@ -54,10 +54,10 @@ def end(window: bytes | bytearray, most: int) -> int | None:
 
 def _family(window: bytes | bytearray) -> Family:
     """
-    Whose addresses follow. Raises `MalformedProxyHeader`.
+    The family of the addresses that follow. Raises `MalformedProxyHeader`.
 
-    With LOCAL the byte is ignored. Where one of its halves is UNSPEC, so is the whole. The values that are not in the
-    table "must be rejected as invalid by receivers".
+    With LOCAL the byte is ignored. If one of its halves is UNSPEC, so is the whole. Values that are not in the table
+    "must be rejected as invalid by receivers".
     """
     byte = window[13]
     if _COMMANDS[window[12]] is Command.LOCAL:
@@ -71,7 +71,7 @@ def _family(window: bytes | bytearray) -> Family:
 
 def _check_length(length: int, most: int, family: Family) -> None:
     if PREFIX + length > most:
-        text = f"a PROXY header of {PREFIX + length} bytes is announced; at most {most} (max) are taken"
+        text = f"a PROXY header of {PREFIX + length} bytes is announced; at most {most} (max) are accepted"
         raise MalformedProxyHeader(text, value=PREFIX + length, limit=most)
     if length < family.size:
         text = f"{length} bytes of addresses in a PROXY header; {family.name} takes {family.size}"
@@ -80,10 +80,10 @@ def _check_length(length: int, most: int, family: Family) -> None:
 
 def read(data: bytes) -> Header:
     """
-    What the whole header says. Raises `MalformedProxyHeader`, or `InvalidProxyHeader` for a TLV.
+    The content of the whole header. Raises `MalformedProxyHeader`, or `InvalidProxyHeader` for a TLV.
 
-    What follows LOCAL or UNSPEC is skipped, for the specification does not say of which form it is: HAProxy and nginx
-    do the same.
+    Bytes behind LOCAL or UNSPEC are skipped, because the specification does not define their form. HAProxy and nginx do
+    the same.
     """
     command, family = _COMMANDS[data[12]], _family(data)
     if family is Family.UNSPEC:
@@ -112,7 +112,7 @@ def _path(field: bytes) -> bytes:
 
 
 def _with_checksum(data: bytes, header: Header, checksum: int) -> bytes:
-    """The bytes of `header`, with its checksum set to this."""
+    """The bytes of `header`, with its checksum set to this value."""
     at = PREFIX + header.family.size + tlv.LEAST
     for kind, value in header.tlvs:
         if kind == Type.CRC32C:
@@ -122,7 +122,7 @@ def _with_checksum(data: bytes, header: Header, checksum: int) -> bytes:
 
 
 def write(header: Header) -> bytes:
-    """The bytes that say what `header` does, with the right checksum where it has a TLV for one."""
+    """The bytes of `header`, with the right checksum if it has a TLV for one."""
     behind = _block(header.source, header.destination) + tlv.pack(header.tlvs)
     fields = struct.pack(">BBH", 0x20 | header.command, header.family, len(behind))
     data = _with_checksum(SIGNATURE + fields + behind, header, 0)

@@ -1,4 +1,4 @@
-"""`Header` → bytes: what a proxy sends before all else, in one write (section 2)."""
+"""`Header` → bytes: a proxy sends them before everything else, in one write (section 2)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def frame(header: Header, *, checksum: bool = False) -> bytes:
     """
     The bytes of `header`, in its version.
 
-    `checksum` puts a CRC32C behind its TLVs, if there is none among them (section 2.2.3). One that is there is set to
-    what is right, whatever its value: a header that was read and changed can be written.
+    `checksum` adds a CRC32C behind its TLVs, if there is none among them (section 2.2.3). An existing checksum is set
+    to the right value, so a header that was read and changed can be written.
 
-    Whatever can be a `Header` can be written, but for a checksum in one without TLVs or without room, which raises
+    Every `Header` can be written, except with a checksum in a header without TLVs or without room. That raises
     `InvalidProxyHeader`: the caller's fault.
     """
     if checksum and header.crc32c is None:

@@ -63,7 +63,7 @@ def test_messages_that_bring_forth_the_end(end: bytes, message: bytes) -> None:
     """A message that holds the end mark, or makes one with the mark behind it, is not sent."""
     framing = Blocks(b"s", end)
     for send in (framing.frame, lambda message: framing.frame_all([b"", message])):
-        with pytest.raises(UnsendableMessage, match="brings it forth"):
+        with pytest.raises(UnsendableMessage, match="forms it together"):
             send(message)
 
 

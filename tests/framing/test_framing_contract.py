@@ -242,7 +242,7 @@ def test_too_long_says_so(framing: Framing) -> None:
     for chunks in cuts(stream):
         error = ends(framing, chunks)
         assert isinstance(error, MessageTooLong)
-        assert f"at most {framing.max} (max) are taken" in str(error)
+        assert f"at most {framing.max} (max) are accepted" in str(error)
         assert (error.value, error.limit) == (framing.max + 1, framing.max)
 
 

@@ -98,7 +98,7 @@ def test_the_greatest_length(width: int, oversize: str) -> None:
 def test_too_long_says_what_is_announced() -> None:
     """The error says what is announced and what is taken, as soon as the length is there."""
     error = ends(LengthPrefixed(), [struct.pack(">I", 2_000_000)])
-    assert str(error) == "a message of 2000000 bytes is announced; at most 1048576 (max) are taken"
+    assert str(error) == "a message of 2000000 bytes is announced; at most 1048576 (max) are accepted"
     assert (error.value, error.limit) == (2_000_000, 1_048_576)
 
 
@@ -125,7 +125,7 @@ def test_lengths_too_small(options: dict[str, object], stream: bytes) -> None:
     """A frame shorter than its header, or than what is stripped, is malformed."""
     framing = LengthPrefixed(**options)
     assert same(framing, stream) == Outcome((), MalformedFrame, 0)
-    assert "the least a frame can have" in str(ends(framing, [stream]))
+    assert "a frame has at least" in str(ends(framing, [stream]))
 
 
 def test_messages_before_a_malformed_one() -> None:

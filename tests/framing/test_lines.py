@@ -118,7 +118,7 @@ def test_delimiters(by: bytes, stream: bytes, messages: list[bytes]) -> None:
 def test_messages_that_bring_forth_the_delimiter(by: bytes, message: bytes) -> None:
     """A message that holds the delimiter, or makes one with the delimiter behind it, is not sent."""
     for send in (Delimited(by).frame, lambda message: Delimited(by).frame_all([b"", message])):
-        with pytest.raises(UnsendableMessage, match="brings it forth"):
+        with pytest.raises(UnsendableMessage, match="forms it together"):
             send(message)
 
 

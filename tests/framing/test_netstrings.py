@@ -82,7 +82,7 @@ def test_too_long_is_known_from_the_digits() -> None:
         assert same(Netstrings(max=999), stream) == Outcome((), MessageTooLong, 0)
     assert same(Netstrings(max=999), b"999") == Outcome((), TruncatedMessage, 0)
     assert str(ends(Netstrings(max=999), [b"1000"])) == (
-        "a message of 1000 bytes or more is announced; at most 999 (max) are taken"
+        "a message of 1000 bytes or more is announced; at most 999 (max) are accepted"
     )
 
 

@@ -202,8 +202,8 @@ NO_BEGINNING = (
     "begins the stream; a PROXY header begins with 'PROXY TCP4 ', 'PROXY TCP6 ' or 'PROXY UNKNOWN' (version 1), "
     r"or '\r\n\r\n\x00\r\nQUIT\n' (version 2)"
 )
-IPV4 = "takes an IPv4 address: four numbers from 0 to 255, without zeros before them, a dot apart"
-IPV6 = "takes an IPv6 address: groups of hex digits, a colon apart, without zone or brackets"
+IPV4 = "takes an IPv4 address: four numbers from 0 to 255, without leading zeros, separated by dots"
+IPV6 = "takes an IPv6 address: groups of hex digits, separated by colons, without zone or brackets"
 PORT = "takes 0 to 65535, without zero or sign before it"
 BYTE_13 = "in a PROXY header; version 2 has 0x20 (LOCAL) and 0x21 (PROXY)"
 BYTE_14 = "in a PROXY header; the families are 0 to 3, the protocols 0 to 2"
@@ -354,7 +354,7 @@ def _prefixes() -> Iterator[tuple[str, bytes, str]]:
     yield "v2 datagrams cut", v2(0x21, 0x32, length=0), "0 bytes of addresses in a PROXY header; UNIX_DGRAM takes 216"
     for name, versioned, family in (("PROXY", 0x21, 0x11), ("LOCAL", 0x20, 0x00), ("UNSPEC", 0x21, 0x00)):
         for length in (4081, 65535):
-            text = f"a PROXY header of {16 + length} bytes is announced; at most 4096 (max) are taken"
+            text = f"a PROXY header of {16 + length} bytes is announced; at most 4096 (max) are accepted"
             yield f"v2 {name} of {length} bytes", v2(versioned, family, length=length), text
 
 

@@ -118,11 +118,11 @@ CANNOT_BE = {
     ),
     "TLVs in version 1": (
         lambda: Header(1, Command.PROXY, Family.TCP4, SOURCE, DESTINATION, (Tlv(1, b"h2"),)),
-        "TLVs stand in a header of version 2, behind its addresses",
+        "TLVs need a header of version 2 with addresses",
     ),
     "TLVs with LOCAL": (
         lambda: Header(2, Command.LOCAL, Family.UNSPEC, tlvs=(Tlv(1, b"h2"),)),
-        "TLVs stand in a header of version 2, behind its addresses",
+        "TLVs need a header of version 2 with addresses",
     ),
     "too many TLVs": (
         lambda: carrying(*[(4, bytes(1000))] * 66),

@@ -102,7 +102,7 @@ def test_a_checksum_that_is_there_is_set_right() -> None:
 @pytest.mark.parametrize("header", [UNKNOWN, UNSPEC, LOCAL, GOOD["the example"][1]])
 def test_a_checksum_without_a_place(header: Header) -> None:
     """There are no TLVs in version 1, nor where a reader would skip them."""
-    with pytest.raises(InvalidProxyHeader, match=r"^TLVs stand in a header of version 2, behind its addresses"):
+    with pytest.raises(InvalidProxyHeader, match=r"^TLVs need a header of version 2 with addresses"):
         frame(header, checksum=True)
 
 
