@@ -31,35 +31,31 @@ A framing is a configuration, and also the state of one stream. `Framing.fresh` 
 `Framing` is the contract, and the base class of your own framings.
 
 Imports `errors` and `spec`.
-New here: a framing is a class in a module here, and its words are entries in `specs`.
+New here: a framing is a class in a module here, and a line in the list below.
 """
 
+from tcpapp.framing import specs
 from tcpapp.framing.base import DEFAULT_MAX, Framing, Oversize
-from tcpapp.framing.blocks import Blocks
-from tcpapp.framing.cobs import Cobs
-from tcpapp.framing.fixed import Fixed
-from tcpapp.framing.length import LengthPrefixed
-from tcpapp.framing.lines import Delimited, Lines
-from tcpapp.framing.netstrings import Netstrings
-from tcpapp.framing.raw import Raw
-from tcpapp.framing.slip import Slip
-from tcpapp.framing.specs import SPECS, from_string
-from tcpapp.framing.varint import Varint
+from tcpapp.framing.specs import from_string
 
-__all__ = [
-    "DEFAULT_MAX",
-    "SPECS",
-    "Blocks",
-    "Cobs",
-    "Delimited",
-    "Fixed",
-    "Framing",
-    "LengthPrefixed",
-    "Lines",
-    "Netstrings",
-    "Oversize",
-    "Raw",
-    "Slip",
-    "Varint",
-    "from_string",
-]
+# The framings that have a spec, in the order in which they are listed to operators.
+# isort: off
+from tcpapp.framing.raw import Raw as Raw
+from tcpapp.framing.lines import Lines as Lines, Delimited as Delimited
+from tcpapp.framing.length import LengthPrefixed as LengthPrefixed
+from tcpapp.framing.varint import Varint as Varint
+from tcpapp.framing.netstrings import Netstrings as Netstrings
+from tcpapp.framing.fixed import Fixed as Fixed
+from tcpapp.framing.blocks import Blocks as Blocks
+from tcpapp.framing.slip import Slip as Slip
+from tcpapp.framing.cobs import Cobs as Cobs
+# isort: on
+
+FRAMINGS = specs.named(list(vars().values()))
+"""The classes of all framings that have a spec."""
+
+SPECS = specs.add(FRAMINGS)
+"""The names that a spec can begin with."""
+
+__all__ = ["DEFAULT_MAX", "SPECS", "Framing", "Oversize", "from_string"]
+__all__ += [each.__name__ for each in FRAMINGS]

@@ -56,6 +56,7 @@ class Framing(ABC):
     __slots__ = ("_held", "failure", "max", "oversize", "skipped")
 
     _name: ClassVar[str] = ""
+    _presets: ClassVar[dict[str, tuple[Any, ...]]] = {}
     _defaults: ClassVar[dict[str, Any]] = {}
 
     max: int

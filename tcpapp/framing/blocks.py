@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
@@ -33,6 +33,7 @@ class Blocks(Terminated):
 
     __slots__ = ("_inside", "end", "start")
     _name = "blocks"
+    _presets: ClassVar[dict[str, tuple[Any, ...]]] = {"mllp": MLLP}
 
     start: bytes
     end: bytes

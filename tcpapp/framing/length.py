@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -85,6 +85,7 @@ class LengthPrefixed(Sized):
 
     __slots__ = ("_pack", "_run_length", "_unpack", "adjust", "offset", "order", "strip", "width")
     _name = "length"
+    _presets: ClassVar[dict[str, tuple[Any, ...]]] = {f"int{8 * width}": (width,) for width in PRESET_WIDTHS}
 
     _unpack: Unpack | None
     """Reads a header, if frames are only a length and a message."""

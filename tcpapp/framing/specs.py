@@ -1,26 +1,24 @@
-"""Framings by their specs: ``line``, ``int32:max=65536``, ``delimited:by=\\x03`` …"""
+"""
+Framings by their specs: ``line``, ``int32:max=65536``, ``delimited:by=\\x03`` …
+
+A framing's class says the name of its spec (`_name`), and those with some arguments given (`_presets`). Its options are
+the arguments of its ``__init__``, read by their types.
+"""
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from tcpapp.errors import InvalidFraming
 from tcpapp.framing.base import Framing
-from tcpapp.framing.blocks import MLLP, Blocks
-from tcpapp.framing.cobs import Cobs
-from tcpapp.framing.fixed import Fixed
-from tcpapp.framing.length import PRESET_WIDTHS, LengthPrefixed
-from tcpapp.framing.lines import Delimited, Lines
-from tcpapp.framing.netstrings import Netstrings
-from tcpapp.framing.raw import Raw
-from tcpapp.framing.slip import Slip
-from tcpapp.framing.varint import Varint
 from tcpapp.spec import InvalidSpec, shown, split, suggest
 
-__all__ = ["SPECS", "from_string"]
+__all__ = ["add", "from_string", "named"]
 
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 
@@ -51,32 +49,46 @@ def _shown(value: bytes) -> str:
 
 Reader = Callable[[str, bytes], Any]
 
-_COMMON: dict[str, Reader] = {"max": _number, "oversize": _choice("close", "skip")}
-_LENGTH: dict[str, Reader] = {
-    "width": _number,
-    "order": _choice("big", "little"),
-    "offset": _number,
-    "adjust": _number,
-    "strip": _number,
-}
-_FORMS: dict[str, tuple[Callable[..., Framing], dict[str, Reader]]] = {
-    "raw": (Raw, {}),
-    "line": (Lines, {"delimiter": _bytes}),
-    "delimited": (Delimited, {"by": _bytes}),
-    **{f"int{8 * width}": (partial(LengthPrefixed, width), {}) for width in PRESET_WIDTHS},
-    "length": (LengthPrefixed, _LENGTH),
-    "varint": (Varint, {}),
-    "netstring": (Netstrings, {}),
-    "fixed": (Fixed, {"size": _number}),
-    "mllp": (partial(Blocks, *MLLP), {}),
-    "blocks": (Blocks, {"start": _bytes, "end": _bytes}),
-    "slip": (Slip, {}),
-    "cobs": (Cobs, {}),
-}
-_REQUIRED = {"delimited": ("by",), "fixed": ("size",), "blocks": ("start", "end")}
+_FORMS: dict[str, tuple[type[Framing], tuple[Any, ...]]] = {}
+"""The class that each name stands for, and its arguments that are given with the name."""
 
-SPECS = tuple(_FORMS)
-"""The names that a spec can begin with."""
+
+def named(values: Iterable[object]) -> tuple[type[Framing], ...]:
+    """The framings among `values` that have a spec."""
+    return tuple(each for each in values if _is_framing(each) and each._name)
+
+
+def _is_framing(value: object) -> TypeGuard[type[Framing]]:
+    return isinstance(value, type) and issubclass(value, Framing)
+
+
+def add(framings: Iterable[type[Framing]]) -> tuple[str, ...]:
+    """Have `from_string` read the specs of these; returns the names that a spec can begin with."""
+    for kind in framings:
+        _FORMS.update({name: (kind, given) for name, given in kind._presets.items()})
+        _FORMS[kind._name] = (kind, ())
+    return tuple(_FORMS)
+
+
+@lru_cache(maxsize=64)
+def _options(name: str) -> tuple[dict[str, Reader], tuple[str, ...]]:
+    """The options of a spec that begins with `name`, with their readers; and those of them that must be there."""
+    kind, given = _FORMS[name]
+    hints = get_type_hints(kind.__init__)
+    options = list(inspect.signature(kind).parameters.values())
+    if given:
+        options = [each for each in options if each.kind is each.KEYWORD_ONLY]
+    readers = {each.name: _reader(hints[each.name]) for each in options}
+    return readers, tuple(each.name for each in options if each.default is each.empty)
+
+
+def _reader(hint: Any) -> Reader:
+    """What reads an option of this type."""
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = (each for each in get_args(hint) if each is not NoneType)
+    if get_origin(hint) is Literal:
+        return _choice(*get_args(hint))
+    return {int: _number, bytes: _bytes}[hint]
 
 
 def from_string(spec: str | Framing) -> Framing:
@@ -97,7 +109,7 @@ def from_string(spec: str | Framing) -> Framing:
     except (InvalidSpec, UnicodeError) as error:
         raise InvalidFraming(str(error)) from None
     if name not in _FORMS:
-        raise InvalidFraming(f"{name!r} is no framing; there are {', '.join(SPECS)}{suggest(name, SPECS)}")
+        raise InvalidFraming(f"{name!r} is no framing; there are {', '.join(_FORMS)}{suggest(name, _FORMS)}")
     try:
         return _made(name, given)
     except InvalidFraming as error:
@@ -105,14 +117,14 @@ def from_string(spec: str | Framing) -> Framing:
 
 
 def _made(name: str, given: dict[str, bytes]) -> Framing:
-    make, readers = _FORMS[name]
-    readers = {**readers, **_COMMON}
+    kind, arguments = _FORMS[name]
+    readers, required = _options(name)
     for key in given:
         if key not in readers:
             raise InvalidFraming(
                 f"{shown(key)}= is no option of it; it takes {', '.join(readers)}{suggest(key, readers)}"
             )
-    for key in _REQUIRED.get(name, ()):
+    for key in required:
         if key not in given:
             raise InvalidFraming(f"{key}= is missing; it takes {', '.join(readers)}")
-    return make(**{key: readers[key](key, value) for key, value in given.items()})
+    return kind(*arguments, **{key: readers[key](key, value) for key, value in given.items()})
