@@ -33,7 +33,7 @@ serve: $(VENV)/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PO
 # a line proves little of it, and is slower when it is measured. The documentation is followed by `make docs`.
 KIT := tests/framing tests/testing/oracles tests/testing/test_pytest_plugin.py
 PROGRAMS := tests/faults tests/fuzz tests/conformance tests/integration tests/interop tests/simulated tests/typed \
-	tests/test_packaging.py tests/test_readme.py tests/test_seed.py
+	tests/test_one_row.py tests/test_packaging.py tests/test_readme.py tests/test_seed.py
 FOLLOWED := tests/docs tests/test_documents.py
 PLAIN := $(BIN)/python -m pytest -p no:cacheprovider
 MEASURED := $(BIN)/coverage run -m pytest -p no:cacheprovider

@@ -49,6 +49,9 @@ def _shown(value: bytes) -> str:
 
 Reader = Callable[[str, bytes], Any]
 
+_COMMON: dict[str, Reader] = {"max": _number, "oversize": _choice("close", "skip")}
+"""The options that all framings have."""
+
 _FORMS: dict[str, tuple[type[Framing], tuple[Any, ...]]] = {}
 """The class that each name stands for, and its arguments that are given with the name."""
 
@@ -78,17 +81,20 @@ def _options(name: str) -> tuple[dict[str, Reader], tuple[str, ...]]:
     options = list(inspect.signature(kind).parameters.values())
     if given:
         options = [each for each in options if each.kind is each.KEYWORD_ONLY]
-    readers = {each.name: _reader(hints[each.name]) for each in options}
+    own = [each.name for each in options if each.name not in _COMMON]
+    readers = {option: _reader(f"{kind.__name__}({option}=…)", hints.get(option)) for option in own} | _COMMON
     return readers, tuple(each.name for each in options if each.default is each.empty)
 
 
-def _reader(hint: Any) -> Reader:
+def _reader(option: str, hint: Any) -> Reader:
     """What reads an option of this type."""
     if get_origin(hint) in (Union, UnionType):
         (hint,) = (each for each in get_args(hint) if each is not NoneType)
     if get_origin(hint) is Literal:
         return _choice(*get_args(hint))
-    return {int: _number, bytes: _bytes}[hint]
+    if hint not in (int, bytes):
+        raise TypeError(f"{option}: a spec has int, bytes and Literal; write its type so, not as {hint!r}")
+    return _number if hint is int else _bytes
 
 
 def from_string(spec: str | Framing) -> Framing:

@@ -23,6 +23,7 @@ from tcpapp.framing import (
     Varint,
     from_string,
 )
+from tcpapp.framing.specs import add
 
 READ = [
     ("raw", Raw()),
@@ -62,6 +63,25 @@ def test_specs(spec: str, framing: Framing) -> None:
 def test_every_name_is_read() -> None:
     """The names that there are, are those that are told."""
     assert {spec.partition(":")[0] for spec, _ in READ} == set(SPECS)
+
+
+class Odd(Raw):
+    """A framing whose option no spec can be written for."""
+
+    __slots__ = ("odd",)
+    _name = "odd"
+
+    def __init__(self, odd: float = 1.0) -> None:
+        self.odd = odd
+        super().__init__()
+
+
+def test_an_option_of_another_type_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mistake is the framing's author's, who is told what a spec has."""
+    monkeypatch.setattr("tcpapp.framing.specs._FORMS", {})
+    add([Odd])
+    with pytest.raises(TypeError, match=r"Odd\(odd=…\): a spec has int, bytes and Literal; write its type so"):
+        from_string("odd:odd=1.5")
 
 
 def test_a_framing_is_given_back() -> None:
