@@ -280,9 +280,9 @@ class LimitNear(Event):
     @override
     def lines(self) -> Iterable[Line]:
         """How much of which limit."""
-        text = "connections hold {value} bytes, of {limit} ({name}): those that hold the most are not read from"
+        text = "connections hold {value} of {limit} bytes ({name}): the largest holders are not read from"
         if self.name != "max_buffered":
-            text = "{value} connections {where}are open, near {limit} ({name}): turn it up, or find who it is"
+            text = "{value} connections {where}are open, near {limit} ({name}): raise the limit, or find the cause"
         where = self.where and f"from {self.where} "
         fields = {"name": self.name, "value": self.value, "limit": self.limit, "where": where}
         return [Line("warn", text, fields)]

@@ -532,7 +532,7 @@ asyncio.run(first())
 asyncio.run(second())
 """
     told = (
-        "aio: Twisted's reactor runs on another loop of asyncio, of an earlier asyncio.run() say, and a process has "
+        "aio: Twisted's reactor runs on another loop of asyncio, such as an earlier asyncio.run(), and a process has "
         "one reactor; do everything in one asyncio.run(main()), or start a process for each loop\n"
     )
     assert runs(program, tmp_path) == 3 * told + "ready\n"

@@ -26,7 +26,7 @@ from tcpapp import Limits, MessageClientFactory, State, Timeouts, connect
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
 from tcpapp.telemetry import CalmLog, Event, Telemetry
-from tcpapp.telemetry.log import CLOSES
+from tcpapp.telemetry.events import CLOSES
 from tests.peers import Hosts, joined, outcome, result_of
 
 # The factory ----------------------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def test_a_server_that_cannot_be_is_refused(endpoint: object, says: str) -> None
         ("tls:both.pem:7007", "path is 'both.pem'; it takes a readable directory"),
         ("tls:served/none:7007", "path is 'served/none'; it takes a readable directory"),
         ("tls:7007:certificate=cert.pem", "cert.pem: it holds no private key in PEM"),
-        ("tls:7007:certificate=cert.pem:privateKey=other.pem", "other.pem: the private key is not that of the cert"),
+        ("tls:7007:certificate=cert.pem:privateKey=other.pem", "other.pem: the private key does not belong to the"),
         ("tls:7007:certificate=both.pem:clients=required", "clients= and clientRoots= go together"),
         ("haproxy:ssl:7007:privateKey=junk.pem", "junk.pem: it holds no certificate in PEM"),
         ("haproxy:ssl:7007:privateKey=both.pem:sslmethod=SSLv23_METHOD", "behind a proxy there is no sslmethod"),
@@ -322,7 +322,7 @@ def test_a_client_that_cannot_be_is_refused(endpoint: object, says: str) -> None
         ("ssl:localhost:7007:certKey=junk.pem", "it takes a certificate and the private key to it, in PEM"),
         (
             "tls:localhost:7007:certificate=cert.pem:privateKey=other.pem",
-            "other.pem: the private key is not that of the certificate in ",
+            "other.pem: the private key does not belong to the certificate in ",
         ),
         ("tls:localhost:7007:privateKey=other.pem", "a privateKey= goes with a certificate="),
         ("tls:localhost:7007:trustRoots=junk.pem", "junk.pem: it holds no certificate in PEM"),
