@@ -282,6 +282,18 @@ def test_a_module_has_a_test_module_of_its_name(path: str) -> None:
     assert list(TESTS.glob(expected)), f"tcpapp/{path} has no tests in tests/{expected}"
 
 
+LONGEST_FUNCTION = 40
+"""Lines: what the codebases that are read as models show at the most."""
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_function_can_be_read_at_once(path: str) -> None:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    functions = [each for each in ast.walk(ast.parse(SOURCES[path])) if isinstance(each, kinds)]
+    lengths = {each.name: (each.end_lineno or 0) - each.lineno + 1 for each in functions}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION} == {}
+
+
 PLUGINS = ["tcpapp_plugin.py", "tcpapp_reactor.py"]
 
 

@@ -7,9 +7,9 @@ is. A codec calls it only if a message can have keys of a kind that is refused, 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["FEW", "FOUND", "NAMED", "REFUSED", "UNCOUNTED", "WORK", "count_keys"]
+__all__ = ["FEW", "FOUND", "NAMED", "REFUSED", "UNCOUNTED", "WORK", "Rules", "count_keys"]
 
 REFUSED: Final = 255
 """A key that is not allowed."""
@@ -47,43 +47,47 @@ _WIDTHS: Final = b"\x01\x02\x04\x01\x02\x04" + bytes(15) + b"\x01\x02\x04"
 """How many bytes the lengths of the headers from 0xc4 to 0xdb have."""
 
 
-def count_keys(  # noqa: C901, PLR0912 - one loop: a call for each header would cost as much as the rest
-    message: bytes, keys: bytes, items: bytes, names: frozenset[bytes], long: bytes, most: int
-) -> int:
+class Rules(NamedTuple):
     """
-    The sum of what the keys of maps, and the items of arrays, count for; or one of the negative numbers above.
+    What keys and items count for.
 
     - `keys`: for each header, what a key with it counts for, with `NAMED` or without, or `REFUSED`. Keys count in maps
       of more than `FEW` entries: shorter maps are not slow, whatever their keys.
-    - `items`: for each header, what an item with it counts for.
-    - `names`: strings, encoded as MessagePack.
-    - `long`: the headers of containers that can be slow: a message without them needs no count.
-
-    Counting ends over `most`. A message that is no MessagePack raises nothing: the decoder refuses it, and reads no
-    further than this.
+    - `items`: for each header what an item with it counts for.
+    - `names`: strings, as MessagePack has them.
+    - `long`: the headers of containers that may be slow: a message without them needs no count.
+    - `most`: counting ends over this.
     """
-    steps = _STEPS
-    counted = at = 0
-    end = len(message)
+
+    keys: bytes
+    items: bytes
+    names: frozenset[bytes]
+    long: bytes
+    most: int
+
+
+def count_keys(message: bytes, rules: Rules) -> int:
+    """
+    What the keys of maps, and the items of arrays, count for; or one of the negative numbers above.
+
+    A message that is no MessagePack raises nothing: the decoder refuses it, and reads no further than this.
+    """
+    keys, items, names, long, most = rules
+    steps, end, counted, at = _STEPS, len(message), 0, 0
     left, pairs, many = 1, False, False
     outer: list[int] = []  # for each enclosing container: four times the values left, plus 2 for many, plus 1 for a map
     work = WORK
     while at < end and counted <= most:
         header = message[at]
         if not pairs:
-            if outer and items[header]:
-                counted += items[header]
-        elif not left & 1:
-            kind = keys[header]
-            if kind:
-                if kind == REFUSED:
-                    return FOUND
-                if many:
-                    counted += _counts(kind, message, at, names)
+            counted += items[header] if outer else 0
+        elif not left & 1 and keys[header]:
+            if keys[header] == REFUSED:
+                return FOUND
+            counted += _counts(keys[header], message, at, names) if many else 0
         left -= 1
-        step = steps[header]
-        if step:
-            at += step
+        if steps[header]:
+            at += steps[header]
         elif 0xC4 <= header <= 0xDB:
             at = _after(message, at)
         else:
@@ -91,15 +95,12 @@ def count_keys(  # noqa: C901, PLR0912 - one loop: a call for each header would 
             pairs = header < 0x90 or header >= 0xDE
             left, at = _opened(message, at)
             many = left > FEW
-            if pairs:
-                left *= 2
+            left <<= pairs
         while not left:
             if not outer:
                 return counted
             left = outer.pop()
-            pairs = left & 1 == 1
-            many = left & 2 == 2
-            left >>= 2
+            pairs, many, left = left & 1 == 1, left & 2 == 2, left >> 2
         work -= 1
         if not work:
             return UNCOUNTED if any(header in message[at:] for header in long) else counted

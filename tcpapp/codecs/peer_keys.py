@@ -24,7 +24,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from tcpapp.codecs.msgpack_keys import FOUND, NAMED, REFUSED, UNCOUNTED, count_keys
+from tcpapp.codecs.msgpack_keys import FOUND, NAMED, REFUSED, UNCOUNTED, Rules, count_keys
 from tcpapp.codecs.value_types import parts_of, types_within
 
 __all__ = ["MAX_KEYS", "Decode", "json_guard", "msgpack_guard"]
@@ -221,10 +221,10 @@ def _counter(chosen: _Chosen, refuses: bool, long: bytes, most: int) -> Callable
         keys |= dict.fromkeys(_ARRAYS, REFUSED)
     of_key, of_item = (bytes(table.get(header, 0) for header in range(256)) for table in (keys, items))
     encode = importlib.import_module("msgspec.msgpack").encode
-    names = frozenset(encode(name) for name in chosen.names)
+    rules = Rules(of_key, of_item, frozenset(encode(name) for name in chosen.names), long, most)
 
     def check(message: bytes) -> None:
-        count = count_keys(message, of_key, of_item, names, long, most)
+        count = count_keys(message, rules)
         if count == FOUND:
             raise ValueError("a map has an array as a key; takes str, bytes, numbers, bool or None")
         if count == UNCOUNTED:

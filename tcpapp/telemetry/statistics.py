@@ -14,7 +14,7 @@ from tcpapp.telemetry.counters import RECENT
 __all__ = ["Counts", "Info"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Info:
     """
     A server at one moment. Times are seconds.
@@ -53,9 +53,9 @@ class Info:
     byte_rate: float
     late_replies: int
     failed_sends: int
-    lag: float
-    most_lag: float
-    lost_lines: int
+    lag: float = 0.0
+    most_lag: float = 0.0
+    lost_lines: int = 0
     buffered: int
     shed: int
     limits: Limits

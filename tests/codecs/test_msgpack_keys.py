@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tcpapp.codecs.msgpack_keys import FOUND, NAMED, REFUSED, UNCOUNTED, WORK, count_keys
+from tcpapp.codecs.msgpack_keys import FOUND, NAMED, REFUSED, UNCOUNTED, WORK, Rules, count_keys
 
 
 def table(**kinds: int) -> bytes:
@@ -45,12 +45,12 @@ MANY = dict.fromkeys(range(16), 0)
 )
 def test_keys_and_items_are_counted(value: Any, keys: bytes, items: bytes, count: int) -> None:
     """By their headers: those of maps as keys, those of arrays as items."""
-    assert count == count_keys(msgspec.msgpack.encode(value), keys, items, frozenset([b"\xa2id"]), b"", 100)
+    assert count == count_keys(msgspec.msgpack.encode(value), Rules(keys, items, frozenset([b"\xa2id"]), b"", 100))
 
 
 def test_counting_ends_over_the_most() -> None:
     """What comes after makes no difference."""
-    assert count_keys(b"\x93\x01\x02\x03", NONE, table(integers=1), frozenset(), b"", 1) == 2
+    assert count_keys(b"\x93\x01\x02\x03", Rules(NONE, table(integers=1), frozenset(), b"", 1)) == 2
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_counting_ends_over_the_most() -> None:
 )
 def test_a_message_that_is_cut_short_ends_the_count(message: bytes) -> None:
     """And so does the end of the value, if more follows."""
-    assert count_keys(message, table(integers=1), NONE, frozenset(), b"", 9) == 0
+    assert count_keys(message, Rules(table(integers=1), NONE, frozenset(), b"", 9)) == 0
 
 
 @pytest.mark.parametrize(("rest", "count"), [(b"\x01", 0), (b"\xde\x00\x01\x01\x01", UNCOUNTED)])
 def test_counting_ends_after_so_much_work(rest: bytes, count: int) -> None:
     """No long map may follow that has not been counted."""
     message = b"\xdd" + (WORK + 10).to_bytes(4, "big") + b"\x01" * (WORK + 9) + rest
-    assert count == count_keys(message, table(integers=1), NONE, frozenset(), b"\xde\xdf", 9)
+    assert count == count_keys(message, Rules(table(integers=1), NONE, frozenset(), b"\xde\xdf", 9))
