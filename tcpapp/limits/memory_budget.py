@@ -66,11 +66,6 @@ class Memory:
         self._held: dict[Holder, int] = {}
         self._squeezed: dict[Holder, None] = {}
 
-    @property
-    def pressed(self) -> bool:
-        """Whether some connection is not read from because memory is short."""
-        return bool(self._squeezed)
-
     def note(self, holder: Holder, amount: int) -> None:
         """`holder` holds `amount` bytes now."""
         before = self._set(holder, amount)

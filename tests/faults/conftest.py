@@ -85,7 +85,7 @@ class Served:
                 f"tcp:127.0.0.1:{self.server.port}", framing=options.get("framing", "line"), codec=options.get("codec")
             )
             await self.is_served()
-        self.server._factory.change(timeouts=then)
+        self.server.change(timeouts=then)
         return self.server
 
     async def is_served(self) -> None:

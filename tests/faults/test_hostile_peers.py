@@ -119,7 +119,7 @@ async def test_giant_length_prefix(served: Any) -> None:
     await served.start(echo, framing="int32")
     await served.stranger(b"\xff\xff\xff\xff")
     await served.ended("message-too-long")
-    assert served.server._factory.settings.memory.total == 0
+    assert served.server.info().buffered == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -250,10 +250,10 @@ async def test_connection_flood(served: Any) -> None:
 async def test_network_that_may_not_come_in(served: Any) -> None:
     """It is reset before anything is read of it."""
     await served.start(echo)
-    served.server._factory.change(networks=Networks(deny=["127.0.0.0/8"]))
+    served.server.change(networks=Networks(deny=["127.0.0.0/8"]))
     await served.stranger(b"hello\n")
     await served.refused("network-denied")
-    served.server._factory.change(networks=Networks())
+    served.server.change(networks=Networks())
 
 
 @pytest_twisted.ensureDeferred
@@ -270,7 +270,7 @@ async def test_ipv4_address_that_is_mapped_into_ipv6(served: Any, written: str) 
         (Networks(allow=["192.0.2.0/24"]), False),
         (Networks(deny=[written]), False),
     ):
-        server._factory.change(networks=networks, limits=Limits())
+        server.change(networks=networks, limits=Limits())
         before = len(served.refusals)
         stranger = await served.stranger(b"hello\n")
         if comes_in:
@@ -280,7 +280,7 @@ async def test_ipv4_address_that_is_mapped_into_ipv6(served: Any, written: str) 
             assert served.refusals[before:] == ["network-denied"]
     refused = served.of(Refused)[-1]
     assert describe(refused.address).startswith("127.0.0.1:")
-    server._factory.change(networks=Networks())
+    server.change(networks=Networks())
     proxied = await listen(r"haproxy:tcp:0:interface=\:\:", echo, proxies=Networks(allow=[written]))
     behind = await connect(f"tcp:127.0.0.1:{proxied.port}", proxy_header=HEADER)
     assert await behind.request(b"hello") == b"hello"
@@ -323,7 +323,7 @@ async def test_proxy_header_that_never_ends(served: Any) -> None:
     await served.start(echo, "haproxy:tcp:0:interface=127.0.0.1")
     await served.stranger(b"GET / HTTP/1.1\r\n")
     await served.refused("malformed-proxy-header")
-    served.server._factory.change(timeouts=Timeouts(proxy_header=SOON))
+    served.server.change(timeouts=Timeouts(proxy_header=SOON))
     await served.stranger(b"PROXY TCP4 192.0.2")
     await served.refused("proxy-header-timeout")
 

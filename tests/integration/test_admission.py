@@ -34,7 +34,7 @@ async def test_who_is_denied_is_reset_before_anything_is_read(serve: Any, dial: 
     peer.say(b"hello\n")
     assert not isinstance(await peer.lost, ConnectionDone)
     assert (peer.data, app.opened_by, app.reasons) == (b"", [], [])
-    assert server._factory.admission.refused == {"network-denied": 1}
+    assert server.info().refused == {"network-denied": 1}
 
 
 @bounded
@@ -118,7 +118,7 @@ async def test_clients_that_the_event_loop_cannot_watch_are_closed(
         each.settimeout(LONGEST)
         assert each.recv(1) == b""
         each.close()
-    assert server._factory.admission.refused == {"not-accepted": 30}
+    assert server.info().refused == {"not-accepted": 30}
     assert await healthy.request(b"after") == b"after"
     assert await (await join(server)).request(b"new") == b"new"
     assert len(server.connections) == 2

@@ -88,7 +88,7 @@ async def test_a_wait_ends_by_its_rule(
     reason = await ends.first
     assert (reason.rule, reason.limit is not None and reason.limit >= SOON) == (rule, True)
     client.transport.abortConnection()
-    server._factory.change(timeouts=Timeouts(**quiet))  # or a busy machine may end the next client by the same rule
+    server.change(timeouts=Timeouts(**quiet))  # or a busy machine may end the next client by the same rule
     healthy = await join(f"tcp:127.0.0.1:{server.port}")
     assert await healthy.request(b"help") == b"here"
 

@@ -57,11 +57,19 @@ class Reactor(MemoryReactorClock):
         self.iterated += 1
 
 
+class Reacting(TwistdService):
+    """The service, and the reactor that it was given."""
+
+    def __init__(self, options: Any, reactor: Any) -> None:
+        super().__init__(options, reactor)
+        self.reactor = reactor
+
+
 def service_on(*endpoints: Any, twistd: dict[str, Any] | None = None, words: tuple[str, ...] = ()) -> Any:
     options = parsed(*words)
     options.endpoints = list(endpoints)
     options.parent = twistd
-    return TwistdService(options, Reactor())
+    return Reacting(options, Reactor())
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +130,7 @@ def test_it_says_why_it_cannot_listen(error: Exception, says: str, capfd: pytest
     with pytest.raises(SystemExit):
         service.privilegedStartService()
     assert f"twistd tcpapp: {says}" in capfd.readouterr().err
-    assert service._reactor.iterated == 1
+    assert service.reactor.iterated == 1
 
 
 @pytest.mark.parametrize("twistd", [None, {}, {"pidfile": ""}, {"pidfile": "/no/such/file", "statusPipe": None}])
@@ -147,7 +155,7 @@ def test_a_busy_port_is_told_to_who_started_a_daemon(capfd: pytest.CaptureFixtur
 def test_a_signal_stops_and_a_second_one_cuts(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first ends the program in order, by the reactor; the second cuts what still drains."""
     service = service_on()
-    reactor, cuts = service._reactor, []
+    reactor, cuts = service.reactor, []
     monkeypatch.setattr(service, "cut", lambda: cuts.append(number))
     service.privilegedStartService()
     service.startService()
@@ -168,9 +176,9 @@ def test_a_signal_that_comes_early_is_heeded() -> None:
     service.privilegedStartService()
     os.kill(os.getpid(), signal.SIGTERM)
     service.startService()
-    assert not service._reactor.hasStopped
-    service._reactor.advance(0)
-    assert service._reactor.hasStopped
+    assert not service.reactor.hasStopped
+    service.reactor.advance(0)
+    assert service.reactor.hasStopped
 
 
 def test_a_signal_that_comes_while_the_reactor_starts_is_heeded() -> None:
@@ -181,10 +189,10 @@ def test_a_signal_that_comes_while_the_reactor_starts_is_heeded() -> None:
     twisteds: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: twisteds.append(number))
     signal.raise_signal(signal.SIGTERM)  # to this thread: others, of other tests, do not block it
-    service._reactor.run()
-    service._reactor.hasStopped = False
-    service._reactor.advance(0)
-    assert (service._reactor.hasStopped, twisteds) == (True, [])
+    service.reactor.run()
+    service.reactor.hasStopped = False
+    service.reactor.advance(0)
+    assert (service.reactor.hasStopped, twisteds) == (True, [])
 
 
 def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,8 +203,8 @@ def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.Monkey
     service.startService()
     service.stopService()
     service._signalled(signal.SIGTERM, None)
-    service._reactor.advance(0)
-    assert (cuts, service._reactor.hasStopped) == (["cut"], False)
+    service.reactor.advance(0)
+    assert (cuts, service.reactor.hasStopped) == (["cut"], False)
 
 
 # Configured anew ------------------------------------------------------------------------------------------------------
@@ -218,7 +226,7 @@ def test_a_hang_up_has_it_read_its_file_anew(file: Path, said: list[str]) -> Non
     assert (settings.limits.max_connections, settings.timeouts.idle) == (10, 5)
     file.write_text('max-connections = 20\naccept-rate = 7\ngrace = 9\nfull = "wait"\ndeny = ["192.0.2.0/24"]')
     os.kill(os.getpid(), signal.SIGHUP)
-    service._reactor.advance(0)
+    service.reactor.advance(0)
     assert (settings.limits.max_connections, settings.timeouts.idle, settings.timeouts.grace) == (20, 600, 1)
     assert (settings.policies.full, bool(settings.networks)) == ("wait", True)
     assert service.factory.admission.limits is settings.limits
@@ -316,14 +324,14 @@ def test_the_manager_is_told_what_becomes_of_the_service(monkeypatch: pytest.Mon
     service.privilegedStartService()
     service.startService()
     assert manager.told == []
-    service._reactor.run()
-    service._reactor.hasStopped = False
+    service.reactor.run()
+    service.reactor.hasStopped = False
     assert manager.told == ["ready", "alive"]
-    service._reactor.advance(10)
+    service.reactor.advance(10)
     service.reload()
     service.stopService()
     service.stopService()
-    service._reactor.advance(100)
+    service.reactor.advance(100)
     assert manager.told == ["ready", "alive", "alive", "reloading", "ready", "stopping", "stopping"]
 
 

@@ -350,7 +350,7 @@ def test_whose_network_may_not_come_in_is_reset(hosts: Hosts) -> None:
     assert denied.when_closed().result.rule == "lost"
     assert app.seen == [b"hello, too"]
     assert (server.refused, other.state) == (1, State.OPEN)
-    assert server._factory.admission.refused == {"network-denied": 1}
+    assert server.info().refused == {"network-denied": 1}
 
 
 def test_an_address_has_no_more_than_its_share(hosts: Hosts) -> None:
@@ -644,18 +644,18 @@ def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: 
 def test_limits_change_while_it_serves(hosts: Hosts) -> None:
     """Who is in stays in; who comes from then on is taken in, or not, by what holds now."""
     server = hosts.listen(echo, limits=Limits(max_connections=1))
-    factory = server._factory
     first = hosts.connect()
     hosts.wait()
-    factory.change(limits=Limits(max_connections=2, accept_rate=0, max_buffered=10), timeouts=Timeouts(idle=5))
+    server.change(limits=Limits(max_connections=2, accept_rate=0, max_buffered=10), timeouts=Timeouts(idle=5))
     second = hosts.connect()
     third = hosts.connect()
     hosts.wait()
     assert (third.when_closed().result.rule, server.refused) == ("end-of-stream", 1)
-    assert (factory.settings.memory.limit, factory.doors.pace.rate) == (10, 0)
+    limits = server.info().limits
+    assert (limits.max_buffered, limits.accept_rate) == (10, 0)
     hosts.wait(5)
     assert (first.state, second.when_closed().result.rule) == (State.OPEN, "end-of-stream")
-    factory.change(networks=Networks(deny=[hosts.client.ip]))
+    server.change(networks=Networks(deny=[hosts.client.ip]))
     denied = hosts.connect()
     hosts.wait()
     assert denied.when_closed().result.rule == "lost"
@@ -668,7 +668,7 @@ def test_a_policy_that_changes_lets_in_those_who_wait(hosts: Hosts) -> None:
     waiting = hosts.connect()
     hosts.wait()
     assert (server.refused, server._factory.doors._full) == (0, True)
-    server._factory.change(policies=Policies())
+    server.change(policies=Policies())
     hosts.wait()
     assert (server.refused, waiting.when_closed().result.rule) == (1, "end-of-stream")
 

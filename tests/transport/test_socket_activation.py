@@ -77,10 +77,10 @@ async def test_a_socket_for_both_families_is_served_as_one(hand_over: HandOver, 
     client = await connect(f"tcp:127.0.0.1:{port_of(given)}", reactor=global_reactor)
     assert await client.request(b"hello") == b"hello"
     assert peers == ["::ffff:127.0.0.1"]
-    server._factory.change(networks=Networks(deny=["127.0.0.0/8"]))
+    server.change(networks=Networks(deny=["127.0.0.0/8"]))
     denied = await connect(f"tcp:127.0.0.1:{port_of(given)}", reactor=global_reactor)
     await denied.when_closed()
-    assert server._factory.admission.refused == {"network-denied": 1}
+    assert server.info().refused == {"network-denied": 1}
     await client.close()
     await server.close()
 

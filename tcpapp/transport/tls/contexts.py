@@ -180,7 +180,7 @@ class ServerContexts:
             certificate=identity.certificate,  # type: ignore[arg-type]  # which pyOpenSSL would rather have
             extraCertChain=list(identity.chain),  # type: ignore[arg-type]  # as above
             raiseMinimumTo=MINIMUMS[self.spec.minimum] if self.spec.minimum != "1.2" else None,
-            contextForServerName=self._for_name,
+            contextForServerName=self.for_name,
         )
         context = options.getContext()
         if self.spec.protocols:
@@ -198,7 +198,8 @@ class ServerContexts:
             flags |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
         context.set_verify(flags)
 
-    def _for_name(self, name: bytes | None) -> SSL.Context | None:
+    def for_name(self, name: bytes | None) -> SSL.Context | None:
+        """The context for the `name` that a client asks for; `None`: the first. OpenSSL asks for it."""
         wanted = comparable((name or b"").decode("ascii", "replace"))
         found = self._by_name.get(wanted)
         if found is not None:

@@ -18,6 +18,7 @@ from tcpapp import MessageServerFactory
 from tcpapp.apps import BUILT_IN
 from tcpapp.errors import InvalidAddress
 from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
+from tests.transport.tls.contexts import first_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # Twisted's use of pyOpenSSL
 
@@ -53,7 +54,7 @@ class Watched:
         self.clock.advance(60)
 
     def shows(self, name: str) -> Any:
-        return self.contexts._for_name(name.encode())
+        return self.contexts.for_name(name.encode())
 
     def end(self) -> None:
         """It was watched to the end, and is not any more."""
@@ -157,27 +158,27 @@ def test_a_bad_certificate_of_a_directory_keeps_no_other_out(files: Any, said: l
     assert len(said) == 2
     files.issue("expired2.pem", "more.example", not_after=past)
     contexts.look()
-    assert len([line for line in said if line.startswith("certificate not loaded")]) == 3
-    assert contexts._for_name(b"other.example") is not None
+    assert len([line for line in said if line.startswith("certificate not taken")]) == 3
+    assert contexts.for_name(b"other.example") is not None
     files.issue("expired.pem", "expired.example")
     contexts.look()
-    assert contexts._for_name(b"expired.example") is not None
-    first = contexts._for_name(b"expired.example")
+    assert contexts.for_name(b"expired.example") is not None
+    first = contexts.for_name(b"expired.example")
     files.issue("expired.pem", "expired.example", not_after=past)
     files.issue("new.pem", "new.example")
     contexts.look()
-    assert contexts._for_name(b"new.example") is not None
-    assert contexts._for_name(b"expired.example") is first
+    assert contexts.for_name(b"new.example") is not None
+    assert contexts.for_name(b"expired.example") is first
 
 
 def test_a_certificate_that_becomes_valid_is_taken_then(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though its file has not changed since it was refused."""
     contexts = ServerContexts(ServerSpec(certificate=files / "server.pem"))
-    first = contexts._first
+    first = first_of(contexts)
     soon = datetime.now(timezone.utc) + timedelta(hours=1)
     files.issue("server.pem", "localhost", not_before=soon, not_after=soon + timedelta(1))
     contexts.look()
-    assert contexts._first is first
+    assert first_of(contexts) is first
 
     class Later(datetime):
         @classmethod
@@ -186,7 +187,7 @@ def test_a_certificate_that_becomes_valid_is_taken_then(files: Any, monkeypatch:
 
     monkeypatch.setattr("tcpapp.transport.tls.files.datetime", Later)
     contexts.look()
-    assert contexts._first is not first
+    assert first_of(contexts) is not first
 
 
 @pytest.mark.parametrize("what", ["one file", "directory", "authorities"])
@@ -210,12 +211,12 @@ def test_names_are_found_however_they_are_written(files: Any) -> None:
     """In capitals, with a dot at the end; what can be no name is none."""
     weak(files / "big.pem", "BIG.Example", bits=2048)
     contexts = ServerContexts(ServerSpec(directory=files.folder))
-    found = contexts._for_name(b"big.example")
+    found = contexts.for_name(b"big.example")
     assert found is not None
-    assert contexts._for_name(b"BIG.example.") is found
-    assert contexts._for_name(b"OTHER.Example") is contexts._for_name(b"other.example")
-    assert contexts._for_name(b"\xff.example") is None
-    assert contexts._for_name(None) is None
+    assert contexts.for_name(b"BIG.example.") is found
+    assert contexts.for_name(b"OTHER.Example") is contexts.for_name(b"other.example")
+    assert contexts.for_name(b"\xff.example") is None
+    assert contexts.for_name(None) is None
 
 
 def test_paths_stay_what_they_were(files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

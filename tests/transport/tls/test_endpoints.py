@@ -29,6 +29,7 @@ from tcpapp.transport.tls.client import client_options
 from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
 from tests.patience import PATIENCE
 from tests.processes import program
+from tests.transport.tls.contexts import first_of
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* is deprecated:DeprecationWarning"
@@ -247,17 +248,17 @@ def test_files_are_looked_at_while_it_listens(files: Any) -> None:
     contexts, clock = ServerContexts(ServerSpec(certificate=files / "server.pem", directory=files.folder)), Clock()
     factory = TLSServerFactory(contexts, WrappingFactory(MessageServerFactory(who)), clock, 60)
     factory.doStart()
-    first = contexts._first
+    first = first_of(contexts)
     clock.advance(60)
-    assert contexts._first is first
+    assert first_of(contexts) is first
     files.issue("server.pem", "localhost")
     os.utime(files / "server.pem", (1, 1))
     clock.advance(60)
-    assert contexts._first is not first
-    second = contexts._first
+    assert first_of(contexts) is not first
+    second = first_of(contexts)
     (files / "server.pem").unlink()
     clock.pump([60, 60])
-    assert contexts._first is second
+    assert first_of(contexts) is second
     factory.doStop()
     assert clock.getDelayedCalls() == []
 
