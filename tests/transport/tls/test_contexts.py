@@ -158,7 +158,7 @@ def test_a_bad_certificate_of_a_directory_keeps_no_other_out(files: Any, said: l
     assert len(said) == 2
     files.issue("expired2.pem", "more.example", not_after=past)
     contexts.look()
-    assert len([line for line in said if line.startswith("certificate not taken")]) == 3
+    assert len([line for line in said if line.startswith("certificate not loaded")]) == 3
     assert contexts.for_name(b"other.example") is not None
     files.issue("expired.pem", "expired.example")
     contexts.look()
