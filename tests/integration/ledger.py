@@ -109,7 +109,7 @@ class Ledger:
 
     async def client(self, reactor: Any, proxy: FaultProxy) -> None:
         """Ask until all is asked; whenever the connection is lost, come again."""
-        timeouts = Timeouts(connect=5, request=10)
+        timeouts = Timeouts(connect=PATIENCE, request=PATIENCE)  # a busy machine is no fault
         while self.asked < self.requests:
             try:
                 connection = await connect(proxy.endpoint, framing="int32", timeouts=timeouts, reactor=reactor)
