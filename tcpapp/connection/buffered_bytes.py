@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.dispatcher import Dispatch
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
+from tcpapp.connection.outcomes import MEMORY_SHORT, Settler
 from tcpapp.connection.read_control import SHORT, Reading
 from tcpapp.connection.throttle import Intake
 from tcpapp.framing import Framing
 from tcpapp.limits.memory_budget import Memory
 
-__all__ = ["Load", "Owner"]
-
-
-class Owner(Protocol):
-    """The connection that holds them."""
-
-    def memory_short(self, cause: CloseReason) -> None:
-        """It is to let go of all it holds, and end for that."""
+__all__ = ["Load"]
 
 
 class Load:
@@ -38,8 +30,8 @@ class Load:
         "_intake",
         "_memory",
         "_outbox",
-        "_owner",
         "_reading",
+        "_settler",
         "noted",
     )
 
@@ -49,13 +41,13 @@ class Load:
         parts: tuple[Framing, Intake, Inbox, Outbox],
         dispatch: Dispatch,
         reading: Reading,
-        owner: Owner,
+        settler: Settler,
     ) -> None:
         self._memory = memory
         self._framing, self._intake, self._inbox, self._outbox = parts
         self._dispatch = dispatch
         self._reading = reading
-        self._owner = owner
+        self._settler = settler
         self._ended = False
         self.noted = 0
 
@@ -94,4 +86,4 @@ class Load:
     def shed(self, holds: int, limit: int) -> None:
         """There is no memory left, and this connection holds the most of it."""
         text = f"all connections together held more than {limit} bytes (max_buffered), and this one {holds} of them"
-        self._owner.memory_short(CloseReason(EndedBy.US, "memory-short", text, holds, limit))
+        self._settler.settle(MEMORY_SHORT, CloseReason(EndedBy.US, "memory-short", text, holds, limit))

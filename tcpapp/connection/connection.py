@@ -30,6 +30,7 @@ from typing_extensions import Self
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.handlers import value_of
 from tcpapp.connection.lifecycle import Stage, State
+from tcpapp.connection.outcomes import REFUSED
 from tcpapp.connection.pause_flags import DEAF, PAUSED
 from tcpapp.connection.pending_requests import bound, requests_by
 from tcpapp.connection.protocol import Link
@@ -129,6 +130,8 @@ class MessageProtocol(Link):
         if self._ending.stage is Stage.CLOSED:
             return self._inbox.receive()
         received = self._dispatch.receive()
+        if self._inbox.refusal is not None:
+            self.settle(REFUSED)
         if self._load.noted:
             self._load.note()
         return received
@@ -211,7 +214,7 @@ class MessageProtocol(Link):
     def resume(self) -> None:
         """Undo `pause`. Each message is handed on once, in order."""
         if self._ending.stage.sends:
-            self._dispatch.let_go(PAUSED)
+            self.settle(self._dispatch.let_go(PAUSED))
 
     def drain(self, deadline: float | None = None) -> None:
         """
@@ -267,7 +270,7 @@ class MessageProtocol(Link):
     @property
     def _has_no_more(self) -> bool:
         """Whether no message is here, or waits for its turn, nor one that ended the input."""
-        return not (self._inbox or self._inbox.refused or self._intake.kept)
+        return not (self._inbox or self._inbox.refusal is not None or self._intake.kept)
 
     def _address(self, getter: str) -> IAddress:
         try:

@@ -39,14 +39,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from math import inf
-from typing import Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.connection.outcomes import HEARTBEAT, OVERDUE, Settler
 from tcpapp.limits import Timeouts, numbers_of
 
-__all__ = ["Deadlines", "Waiting", "reason_of", "unread", "waits_of"]
+__all__ = ["Deadlines", "waits_of"]
 
 STALL = 1.0
 """Seconds by which a late timer says that the loop stood still. Our choice: the default of ``blocked``."""
@@ -65,29 +65,11 @@ RESOLUTION = 0.001
 
 _ROWS: Final = {each.name: each.metadata for each in numbers_of(Timeouts)}
 
-OVERDUE: Final[dict[str, tuple[str, str]]] = {
-    name: (about["rule"], about["overdue"]) for name, about in _ROWS.items() if about["rule"]
-}
-"""The rule by which a connection ends where a wait does not end well, and what is said of it."""
-
 SINCE: Final[dict[str, str]] = {name: about["since"] for name, about in _ROWS.items() if about["since"]}
 """What is waited for again and again on an open connection, and what each wait is reckoned from."""
 
 OF_SERVERS: Final = frozenset(name for name, about in _ROWS.items() if about["side"] == "server")
 """The waits of servers alone."""
-
-
-def reason_of(wait: str, seconds: float) -> CloseReason:
-    """Why a connection ends whose `wait`, of so many `seconds`, came to nothing."""
-    rule, text = OVERDUE[wait]
-    return CloseReason(EndedBy.US, rule, f"{text.format(seconds=seconds)} ({wait})", seconds, seconds)
-
-
-def unread(seconds: float) -> CloseReason:
-    """Why a connection ends whose message was not whole in `seconds`, where it was not read on for want of memory."""
-    text = f"a message was not whole {seconds:g} s after its first byte (frame); we did not read on for a time, since "
-    text += "all connections together held too much (max_buffered)"
-    return CloseReason(EndedBy.US, "memory-short", text, seconds, seconds)
 
 
 def waits_of(timeouts: Timeouts, *, serves: bool, beats: bool) -> dict[str, float]:
@@ -101,21 +83,6 @@ def waits_of(timeouts: Timeouts, *, serves: bool, beats: bool) -> dict[str, floa
         for wait, since in SINCE.items()
         if (serves or wait not in OF_SERVERS) and (beats or since != "heartbeat")
     }
-
-
-class Waiting(Protocol):
-    """Whose waits they are."""
-
-    @property
-    def has_the_turn(self) -> bool:
-        """Whether something is in our hands, so that the peer owes us nothing."""
-        ...
-
-    def overdue(self, wait: str, seconds: float) -> None:
-        """`wait` has lasted its `seconds`."""
-
-    def beat(self, missed: int) -> None:
-        """A heartbeat is due; nothing came since `missed` earlier ones."""
 
 
 class Deadlines:
@@ -143,9 +110,9 @@ class Deadlines:
         "_last_beat",
         "_looks",
         "_our_turn",
-        "_own",
         "_quiet",
         "_reckoned",
+        "_settler",
         "_short_until",
         "_silent",
         "_started",
@@ -160,8 +127,8 @@ class Deadlines:
         "watchful",
     )
 
-    def __init__(self, own: Waiting) -> None:
-        self._own = own
+    def __init__(self, settler: Settler) -> None:
+        self._settler = settler
         self._clock: IReactorTime | None = None
         self._frame = inf
         self._reckoned: tuple[tuple[str, float], ...] = ()
@@ -302,7 +269,7 @@ class Deadlines:
         self.no_more_input()
         self._started = None
         self._clock = None
-        self._own = _NOBODY
+        self._settler = _NOBODY
         self._unset()
 
     # The timer.
@@ -328,7 +295,7 @@ class Deadlines:
             return self.seconds() if self.ends("answer") < inf else max(self.said, self._began)
         if self._stopped < inf:
             return inf
-        if self._own.has_the_turn:  # nobody need say when it is over: it is looked at again
+        if self._settler.has_the_turn:  # nobody need say when it is over: it is looked at again
             return self.seconds()
         return max(self.heard, self._silent) if since == "came" else max(self.heard, self.said, self._quiet)
 
@@ -364,7 +331,7 @@ class Deadlines:
 
     def _look(self) -> None:
         """Find out whose turn it is: once it is the peer's again, what it owes us is reckoned from here."""
-        before, self._our_turn = self._our_turn, self._own.has_the_turn
+        before, self._our_turn = self._our_turn, self._settler.has_the_turn
         if before and not self._our_turn:
             self.peers_turn()
 
@@ -375,7 +342,7 @@ class Deadlines:
         if wait == "heartbeat":
             self._beat()
         elif wait != "first_message" or self.said == -inf:  # who was spoken to may well have nothing to say
-            self._own.overdue(wait, seconds)
+            self._settler.settle(OVERDUE, (wait, seconds))
 
     def _beat(self) -> None:
         """One is due. The last one is missed where nothing came since, although the connection was read from."""
@@ -385,7 +352,7 @@ class Deadlines:
             self._beats += 1
         self._deaf = self._stopped < inf
         self._last_beat = self.seconds()
-        self._own.beat(self._beats)
+        self._settler.settle(HEARTBEAT, self._beats)
 
 
 def _later(since: float, stopped: float, now: float) -> float:
@@ -400,9 +367,7 @@ class _Nobody:
     def has_the_turn(self) -> bool:
         return False
 
-    def overdue(self, wait: str, seconds: float) -> None: ...
-
-    def beat(self, missed: int) -> None: ...
+    def settle(self, outcome: int, detail: Any = None) -> None: ...
 
 
 _NOBODY: Final = _Nobody()

@@ -23,6 +23,17 @@ from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.handlers import AWAITABLE, Decoded, Handlers, Reply, deferred_of, value_of, without_codec
 from tcpapp.connection.inbox import MESSAGE_COST, Inbox
 from tcpapp.connection.outbox import Outbox
+from tcpapp.connection.outcomes import (
+    APP_ANSWERED,
+    APP_FAILED,
+    APP_RESTS,
+    APP_WAITS,
+    HELD,
+    NOTHING,
+    TALK_ENDED,
+    UNANSWERED,
+    Settler,
+)
 from tcpapp.connection.pause_flags import AWAITING, ENDING, GONE, OVER, PULLED, TOLD, WORKING, YIELDED
 from tcpapp.connection.pending_requests import Requests, answer
 from tcpapp.connection.settings import Settings
@@ -78,7 +89,7 @@ class Dispatch:
 
     def __init__(
         self,
-        connection: Any,
+        connection: Settler,
         framing: Framing,
         settings: Settings,
         inbox: Inbox,
@@ -138,8 +149,8 @@ class Dispatch:
             awaited = awaited.cr_await
         return awaited
 
-    def start(self, handlers: Handlers) -> None:
-        """Tell the app, which has these `handlers`, that the connection is open. Raises nothing."""
+    def start(self, handlers: Handlers) -> int:
+        """Tell the app, which has these `handlers`, that the connection is open. Returns the outcome."""
         self._handlers = handlers
         self._received = handlers.received
         self._received_all = handlers.received_all
@@ -147,33 +158,32 @@ class Dispatch:
             self.hold &= ~PULLED
         self._inbox.watched = handlers.talk is not None
         first = self._handlers.opened or self._handlers.talk
-        if first is not None:
-            self._work((None,), lambda _, connection: self._begin(first(connection)))
-            self._end_work()
-            self.go_on()
+        if first is None:
+            return NOTHING
+        self._work((None,), lambda _, connection: self._begin(first(connection)))
+        self._end_work()
+        return self.go_on()
 
-    def arrive(self, messages: list[bytes]) -> None:
-        """Messages came: hand each to its request, or to the app."""
+    def arrive(self, messages: list[bytes]) -> int:
+        """Messages came: hand each to its request, or to the app. Returns the outcome."""
         if self.requests is not None:
-            self._sort(messages)
-        elif len(messages) == 1 and not self.hold and not self._inbox.in_use and self._received_all is None:
-            self._handle_one(messages[0])
-        else:
-            self.handle(messages)
+            return self._sort(messages)
+        if len(messages) == 1 and not self.hold and not self._inbox.in_use and self._received_all is None:
+            return self._handle_one(messages[0])
+        return self.handle(messages)
 
-    def handle(self, messages: list[Any]) -> None:
+    def handle(self, messages: list[Any]) -> int:
         """Hand `messages`, or `Decoded` ones, to the app; those it is not ready for wait in the inbox."""
         if self.hold or self._inbox.in_use:
-            self._keep(messages)
-            return
+            return self._keep(messages)
+        outcome = NOTHING
         left = self._work_on(messages)
         if left is not None and (rest := list(left)):
-            self._inbox.put_back(as_they_came(rest))
+            outcome = self._inbox.put_back(as_they_came(rest))
         self._end_work()
-        if self.hold or self._inbox.in_use:
-            self.go_on()
+        return outcome | self.go_on() if self.hold or self._inbox.in_use else outcome
 
-    def _handle_one(self, message: bytes) -> None:
+    def _handle_one(self, message: bytes) -> int:
         """`handle` of one message: what most chunks are. Its reply is framed and written with nothing between."""
         outbox = self._outbox
         self.hold = WORKING
@@ -185,13 +195,16 @@ class Dispatch:
             elif reply is not None:
                 self._settle(reply, [message])
         except Exception:
-            self._connection.app_failed(Failure())
+            self._app_failed(Failure())
         self._end_work()
-        if self.hold or self._inbox.in_use:
-            self.go_on()
+        return self.go_on() if self.hold or self._inbox.in_use else NOTHING
 
-    def go_on(self) -> None:
-        """Hand on what waits, unless something holds it back. What takes long has to wait for its turn before that."""
+    def go_on(self) -> int:
+        """
+        Hand on what waits, unless something holds it back. What takes long has to wait for its turn before that.
+
+        Returns the outcome.
+        """
         while not self.hold & ~(ENDING | TOLD) and self._inbox:
             if self.costly and not self._has_turn:
                 self._yield()
@@ -200,8 +213,7 @@ class Dispatch:
             self._work_on(self._for_a_turn())
             self._end_work()
             self.costly = self._deadlines.seconds() - began > self._budget
-        if not self.hold & (WORKING | GONE):
-            self._connection.app_rests()
+        return NOTHING if self.hold & (WORKING | GONE) else APP_RESTS
 
     def gather_on(self, on: bool) -> None:
         """Whether what is replied to the messages that arrive next is written with what was replied before."""
@@ -229,8 +241,9 @@ class Dispatch:
     def take_turn(self) -> None:
         """Its turn has come: go on with the messages that wait."""
         self._has_turn = True
-        self.let_go(YIELDED)
+        outcome = self.let_go(YIELDED)
         self._has_turn = False
+        self._connection.settle(outcome)
 
     def receive(self) -> Deferred[Any]:
         """The next message for whoever fetches it; of a conversation that does not wait for them, in a later turn."""
@@ -245,15 +258,16 @@ class Dispatch:
 
     def receive_now(self) -> None:
         """Its turn has come: give each ``receive`` that had to wait for it a message, in order, while time lasts."""
+        outcome = HELD
         self._turn_began = self._deadlines.seconds()
         while self._receives:
             if self._inbox and self._turn_is_over:
                 self._wait_to_receive()
                 break
-            self._inbox.give(self._receives.popleft())
+            outcome |= self._inbox.give(self._receives.popleft())
         else:
             self._receives = None
-        self._connection.load_changed()
+        self._connection.settle(outcome)
 
     @property
     def _turn_is_over(self) -> bool:
@@ -279,10 +293,10 @@ class Dispatch:
         """Hand on no message until `let_go` of the same `why`."""
         self.hold |= why
 
-    def let_go(self, why: int) -> None:
-        """The reason `why` is gone."""
+    def let_go(self, why: int) -> int:
+        """The reason `why` is gone. Returns the outcome."""
         self.hold &= ~why
-        self.go_on()
+        return self.go_on()
 
     def flush(self) -> None:
         """Frame the replies so far: something else is to be sent after them."""
@@ -313,9 +327,12 @@ class Dispatch:
             if waiting is None:
                 self._say(reply)
             else:
-                waiting.addCallback(self._say).addErrback(self._connection.app_failed)
+                waiting.addCallback(self._say).addErrback(self._app_failed)
         except Exception:
-            self._connection.app_failed(Failure())
+            self._app_failed(Failure())
+
+    def _app_failed(self, failure: Failure) -> None:
+        self._connection.settle(APP_FAILED, failure)
 
     def _say(self, reply: Any) -> None:
         if reply is not None and not self.hold & OVER:
@@ -335,10 +352,10 @@ class Dispatch:
             try:
                 told = deferred_of(self._handlers.closed(self._connection, reason))
             except Exception:
-                self._connection.app_failed(Failure())
+                self._app_failed(Failure())
             else:
                 if told is not None:
-                    told.addErrback(self._connection.app_failed)
+                    told.addErrback(self._app_failed)
 
     def end(self) -> None:
         """The connection has ended, and the app knows: let go of all, and work no more."""
@@ -359,7 +376,7 @@ class Dispatch:
             try:
                 answer.cancel()
             except Exception:  # the app's own canceller
-                self._connection.app_failed(Failure())
+                self._app_failed(Failure())
             if not at_end and self.hold & AWAITING:
                 self._answer = answer
 
@@ -379,11 +396,12 @@ class Dispatch:
             return first
         return self._codec.encode(value_of(first))
 
-    def _sort(self, messages: list[bytes]) -> None:
+    def _sort(self, messages: list[bytes]) -> int:
         """`arrive` where there were requests. The order in which they came is kept."""
         if self._unsorted is not None:  # re-entered: the loop below goes on with them
             self._unsorted += messages
-            return
+            return NOTHING
+        outcome = NOTHING
         self._unsorted = messages
         others: list[Any] = []
         failure: Failure | None = None
@@ -399,17 +417,13 @@ class Dispatch:
         else:
             self._unsorted = None
         if others:
-            self.handle(others)
+            outcome = self.handle(others)
         self._unsorted = None
         if failure is None:
-            self.go_on()
-            return
-        self._connection.left_unhandled(len(messages) - taken)
-        if isinstance(failure.value, UndecodableMessage):
-            self._connection.unreadable(failure.value)
-        else:
-            self._connection.app_failed(failure)
+            return outcome | self.go_on()
+        self._connection.settle(UNANSWERED, (failure, len(messages) - taken))
         failure = None  # it holds this frame
+        return outcome
 
     def _take_reply(self, message: bytes, before: list[Any]) -> Any:
         """Answer the request to which `message` is the reply, once the app had those `before`; or give it back."""
@@ -423,20 +437,21 @@ class Dispatch:
         if before:
             others = before.copy()
             before.clear()
-            self.handle(others)
+            self._connection.settle(self.handle(others))
         answer(reply, value)
         return None
 
-    def _keep(self, messages: list[Any]) -> None:
+    def _keep(self, messages: list[Any]) -> int:
         """Put `messages` into the inbox. What those who wait there for them send is gathered into one write, too."""
         working = self.hold & WORKING
         self.hold |= WORKING
         self._turn_began = self._deadlines.seconds()
         self._outbox.gather()
-        self._inbox.put(as_they_came(messages))
-        if not working:
-            self._end_work()
-            self.go_on()
+        outcome = self._inbox.put(as_they_came(messages))
+        if working:
+            return outcome
+        self._end_work()
+        return outcome | self.go_on()
 
     def _work_on(self, messages: Iterable[Any]) -> Iterator[Any] | None:
         """Hand `messages` to the app, in the form it has; returns those that are left."""
@@ -447,7 +462,7 @@ class Dispatch:
         try:
             self._work_on_all(list(messages))
         except Exception:
-            self._connection.app_failed(Failure())
+            self._app_failed(Failure())
         return None
 
     def _work_on_all(self, messages: list[Any]) -> None:
@@ -461,7 +476,7 @@ class Dispatch:
                 except UndecodableMessage:
                     if not place:
                         raise
-                    self._inbox.put_back(as_they_came(messages[place:]))
+                    self._connection.settle(self._inbox.put_back(as_they_came(messages[place:])))
                     messages = messages[:place]
                     break
         replies = self._received_all(values, self._connection)
@@ -494,7 +509,7 @@ class Dispatch:
             else:
                 left = None
         except Exception:
-            connection.app_failed(Failure())
+            self._app_failed(Failure())
         return left
 
     def _end_work(self) -> None:
@@ -522,7 +537,7 @@ class Dispatch:
         if self.hold & AWAITING:
             self._answer = deferred
             self.in_hand = self._weight_of(messages)
-            self._connection.app_waits()
+            self._connection.settle(APP_WAITS)
             if self.hold & GONE:  # it ended while the app was called, and nobody else cancels what came of that
                 self.cancel_answer()
         return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
@@ -551,32 +566,32 @@ class Dispatch:
                     else:
                         taken.append(each if codec is None else codec.encode(each))
             except Exception:
-                self._connection.app_failed(Failure())
+                self._app_failed(Failure())
             if not working:
                 self.flush()
         if not working:
-            self.go_on()
+            self._connection.settle(self.go_on())
 
     def _answer_failed(self, failure: Failure) -> None:
         self._wait_no_more()
-        self._connection.app_failed(failure)
+        self._app_failed(failure)
         if not self.hold & (WORKING | GONE):
-            self.go_on()
+            self._connection.settle(self.go_on())
 
     def _wait_no_more(self) -> None:
         self.hold &= ~AWAITING
         self.in_hand = 0
         if self._answer is not None:
             self._answer = None
-            self._connection.app_answered()
+            self._connection.settle(APP_ANSWERED)
 
     def _talked(self, _: object) -> None:
         self._talk = self._coroutine = None
-        self._connection.talk_ended()
+        self._connection.settle(TALK_ENDED)
 
     def _talk_failed(self, failure: Failure) -> None:
         self._talk = self._coroutine = None
-        self._connection.app_failed(failure)
+        self._app_failed(failure)
 
     def _flush_until_unsendable(self) -> None:
         """
@@ -590,7 +605,7 @@ class Dispatch:
             for reply in replies:
                 self._outbox.write(self._framing.frame(without_codec(reply)))
         except UnsendableMessage:
-            self._connection.app_failed(Failure())
+            self._app_failed(Failure())
 
 
 def as_they_came(messages: list[Any]) -> list[Any]:

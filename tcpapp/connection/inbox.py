@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from tcpapp.close_reason import CloseReason
 from tcpapp.codecs import Codec
 from tcpapp.connection.lifecycle import Ending, Stage
+from tcpapp.connection.outcomes import NOTHING, REFUSED
+from tcpapp.connection.read_control import Reading
 from tcpapp.connection.unhandled import failed, unlogged
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.limits import Limits
 
-__all__ = ["FULL", "MESSAGE_COST", "Inbox", "Owner", "Source"]
+__all__ = ["FULL", "MESSAGE_COST", "Inbox"]
 
 MESSAGE_COST: Final = 64
 """Bytes that a waiting message counts for beyond its own: its object, its place. So empty ones fill an inbox, too."""
@@ -31,31 +32,16 @@ FULL: Final = 1
 """Why the source is to bring no more: the inbox is over its mark."""
 
 
-class Source(Protocol):
-    """Where the messages come from."""
-
-    def hold(self, why: int) -> None:
-        """Bring no more for now."""
-
-    def let(self, why: int) -> None:
-        """Go on bringing, for all that this reason has to say."""
-
-
-class Owner(Protocol):
-    """The connection whose messages they are."""
-
-    def undecodable(self, cause: CloseReason, left: int) -> None:
-        """A message that a `receive` came to is no value: the input ends for `cause`; `left` behind it are lost."""
-
-
 class Inbox:
     """
     First in, first out. Either it holds messages or somebody waits for one, never both.
 
     `size` is what it holds, in bytes. It is `in_use` while it holds a message, or somebody waits for one: then further
     messages have to come here. Where it is `watched`, the value that a `receive` has given counts, too, until the next
-    one: `taken`. Where it has `refused` a message, nothing after that one is taken. It takes nothing of its own from
-    memory until a message or a waiter has to wait.
+    one: `taken`. It takes nothing of its own from memory until a message or a waiter has to wait.
+
+    Once it was handed a message that is no value, it has a `refusal`: the error that everyone is told from then on.
+    Nothing after that message is taken, and `lost` counts what was there.
     """
 
     __slots__ = (
@@ -64,11 +50,11 @@ class Inbox:
         "_limits",
         "_messages",
         "_over",
-        "_owner",
-        "_refusal",
-        "_source",
+        "_reading",
         "_waiters",
         "in_use",
+        "lost",
+        "refusal",
         "size",
         "taken",
         "watched",
@@ -77,19 +63,18 @@ class Inbox:
     def __init__(
         self,
         limits: Limits,
-        source: Source,
+        reading: Reading,
         ending: Ending,
         codec: Codec[Any] | None = None,
-        owner: Owner | None = None,
     ) -> None:
         self._limits = limits
-        self._source = source
+        self._reading = reading
         self._codec = codec
-        self._owner = owner
         self._messages: deque[bytes] | None = None
         self._waiters: deque[Deferred[Any]] | None = None
         self._ending = ending
-        self._refusal: NotConnected | None = None
+        self.refusal: NotConnected | None = None
+        self.lost = 0
         self._over = False
         self.in_use = False
         self.size = 0
@@ -100,15 +85,10 @@ class Inbox:
         return len(self._messages) if self._messages else 0
 
     @property
-    def refused(self) -> bool:
-        """Whether a message was no value: nothing after it is taken."""
-        return self._refusal is not None
-
-    @property
     def _error(self) -> NotConnected | None:
         """What a `receive` fails with once nothing is left; `None` while a message can still come."""
-        if self._refusal is not None:
-            return self._refusal.again()
+        if self.refusal is not None:
+            return self.refusal.again()
         stage = self._ending.stage
         return None if stage is Stage.OPEN or stage.brings else self._ending.error
 
@@ -117,28 +97,33 @@ class Inbox:
         """Whether somebody waits for a message."""
         return bool(self._waiters)
 
-    def put(self, messages: Sequence[bytes]) -> None:
-        """Add `messages`; those who wait are given theirs before this returns."""
+    def put(self, messages: Sequence[bytes]) -> int:
+        """Add `messages`; those who wait are given theirs before this returns. Returns the outcome."""
         if self._messages is None:
             self._messages = deque()
         self._messages.extend(messages)
-        self._added(messages)
+        return self._added(messages)
 
-    def put_back(self, messages: Sequence[bytes]) -> None:
+    def put_back(self, messages: Sequence[bytes]) -> int:
         """As `put`, before all that came in the meantime."""
         if self._messages is None:
             self._messages = deque()
         self._messages.extendleft(reversed(messages))
-        self._added(messages)
+        return self._added(messages)
 
-    def _added(self, added: Sequence[bytes]) -> None:
+    def _added(self, added: Sequence[bytes]) -> int:
+        outcome = NOTHING
+        if self.refusal is not None:
+            self.lost += self.drop()
+            return REFUSED
         self.size += sum(map(len, added)) + MESSAGE_COST * len(added)
         while self._waiters and self._messages:
-            self._hand(self._waiters.popleft(), self.take())
+            outcome |= self._hand(self._waiters.popleft(), self.take())
         self.in_use = bool(self._messages or self._waiters)
         if self.size > self._limits.inbox_high and not self._over:
             self._over = True
-            self._source.hold(FULL)
+            self._reading.hold(FULL)
+        return outcome
 
     def take(self) -> bytes:
         """The oldest message. There has to be one."""
@@ -150,7 +135,7 @@ class Inbox:
             self.in_use = bool(self._waiters)
         if self._over and self.size <= self._limits.inbox_low:
             self._over = False
-            self._source.let(FULL)
+            self._reading.let(FULL)
         return message
 
     def drain(self) -> Iterator[bytes]:
@@ -164,7 +149,7 @@ class Inbox:
 
         Fails with `NotConnected` once there is none left and none can come, and with an `UndecodableMessage` that is
         next in line where the codec delivers it (the one after it can be received as ever). One that the codec does not
-        deliver ends the input, and nothing after it is taken.
+        deliver is the `refusal`, which the caller tells the connection of.
         """
         self.taken = 0
         if self._messages and not self._waiters:
@@ -180,15 +165,16 @@ class Inbox:
         self._wait(waiter)
         return waiter
 
-    def give(self, waiter: Deferred[Any]) -> None:
+    def give(self, waiter: Deferred[Any]) -> int:
         """Fire `waiter` with the next message, as `receive` does; its canceller calls `give_no_more`."""
         self.taken = 0
         if self._messages and not self._waiters:
-            self._hand(waiter, self.take())
-        elif (error := self._error) is not None:
+            return self._hand(waiter, self.take())
+        if (error := self._error) is not None:
             unlogged(waiter).errback(error)
         else:
             self._wait(waiter)
+        return NOTHING
 
     def _wait(self, waiter: Deferred[Any]) -> None:
         if self._waiters is None:
@@ -196,7 +182,7 @@ class Inbox:
         self._waiters.append(waiter)
         self.in_use = True
 
-    def _hand(self, waiter: Deferred[Any], message: bytes) -> None:
+    def _hand(self, waiter: Deferred[Any], message: bytes) -> int:
         try:
             value = self._read(message)
         except UndecodableMessage as error:
@@ -204,11 +190,13 @@ class Inbox:
                 self._waiters = deque()
             self._waiters.appendleft(waiter)  # it fails with all others, for what has ended the input
             self._refuse(error)
-            return
+            self.in_use = True
+            return REFUSED
         if isinstance(value, UndecodableMessage):
             waiter.errback(value)
         else:
             waiter.callback(value)
+        return NOTHING
 
     def _read(self, message: bytes) -> Any:
         """What `message` says, which is in somebody's hands from now on."""
@@ -218,13 +206,10 @@ class Inbox:
         return message if codec is None else codec.read(message)
 
     def _refuse(self, error: UndecodableMessage) -> None:
-        """Take nothing further; what the connection says of that is what receives fail with from now on."""
-        left = self.drop()
+        """Take nothing further: `error` is what receives fail with from now on."""
+        self.lost += self.drop()
         cause = error.close_reason()
-        self._refusal = NotConnected(f"the connection is not open: {cause}", cause)
-        if self._owner is not None:
-            self._owner.undecodable(cause, left)
-        self.end(self._refusal)
+        self.refusal = NotConnected(f"the connection is not open: {cause}", cause)
 
     def give_no_more(self, waiter: Deferred[Any]) -> None:
         """It was cancelled while it waits: no message is for it."""
@@ -238,10 +223,6 @@ class Inbox:
             unlogged(self._waiters.popleft()).errback(error.again())
         self._waiters = None
         self.in_use = bool(self._messages)
-
-    def leave(self) -> None:
-        """The connection has ended, and has nothing to say of what is still taken."""
-        self._owner = None
 
     def drop(self) -> int:
         """Let go of the messages, which nobody takes any more. How many there were."""

@@ -10,7 +10,7 @@ the connection closes, too: what is unsent then is fed as ever, and counted as e
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
@@ -18,51 +18,35 @@ from zope.interface import classImplements
 
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.lifecycle import Ending, Stage
+from tcpapp.connection.outcomes import (
+    BLOCKED,
+    HANDED_OVER,
+    HELD,
+    NOTHING,
+    TOO_MUCH_UNSENT,
+    UNBLOCKED,
+    Settler,
+)
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 
-__all__ = ["SEND_COST", "Outbox", "Sender"]
+__all__ = ["SEND_COST", "Outbox"]
 
 SEND_COST: Final = 512
 """Bytes that a waiting ``send`` counts for beyond its message: its Deferred and its place take 310 on CPython 3.11."""
 
 
-class Sender(Protocol):
-    """Whose bytes they are."""
-
-    def writing_blocked(self) -> None:
-        """More than the write mark is unsent."""
-
-    def writing_resumed(self) -> None:
-        """All that was over the mark is the transport's."""
-
-    def load_changed(self) -> None:
-        """More bytes wait here."""
-
-    def too_much_unsent(self, unsent: int) -> None:
-        """What waits takes `unsent` bytes, over ``max_unsent``, and more came."""
-
-    def all_handed_over(self) -> None:
-        """The transport has all that was written before `finish`."""
-
-
 class _Nobody:
-    """In the place of the transport and the sender of an outbox whose connection is lost: nothing goes anywhere."""
+    """In the place of the transport and the connection of an outbox whose connection is lost: nothing goes anywhere."""
 
     def write(self, data: bytes) -> None: ...
 
     def unregisterProducer(self) -> None: ...
 
-    def writing_blocked(self) -> None: ...
+    def settle(self, outcome: int, detail: Any = None) -> None: ...
 
-    def writing_resumed(self) -> None: ...
-
-    def load_changed(self) -> None: ...
-
-    def too_much_unsent(self, unsent: int) -> None: ...
-
-    def all_handed_over(self) -> None: ...
+    has_the_turn = False
 
 
 _NOBODY: Final = _Nobody()
@@ -108,8 +92,8 @@ class Outbox:
         "_limits",
         "_progress",
         "_queue",
-        "_sender",
         "_sends",
+        "_settler",
         "_transport",
         "blocked",
         "gathers_on",
@@ -119,14 +103,14 @@ class Outbox:
     def __init__(
         self,
         transport: Any,
-        sender: Sender,
+        settler: Settler,
         ending: Ending,
         limits: Limits,
         progress: float,
         deadlines: Deadlines,
     ) -> None:
         self._transport = transport
-        self._sender = sender
+        self._settler = settler
         self._ending = ending
         self._limits = limits
         self._progress = progress
@@ -191,16 +175,16 @@ class Outbox:
         self.write(data)
         return self._wait_with(b"") if self.behind else succeed(None)
 
-    def finish(self) -> None:
+    def finish(self) -> int:
         """
         Write what was gathered, and be no producer any more once the transport has all: it can be closed then.
 
-        The sender is told of that: at once, if nothing waits. The time without progress has no bound of its own from
+        The outcome says that, at once or later. The time without progress has no bound of its own from
         here on, for the whole of it has one (``grace``).
         """
         self._deadlines.stop("send_progress")
         self.write_out()
-        self._end_if_all_handed_over()
+        return self._end_if_all_handed_over()
 
     def drop(self) -> None:
         """The connection is cut: let go of all bytes, and take none. Each ``send`` that waits is told by `end`."""
@@ -238,7 +222,7 @@ class Outbox:
                 else:
                     failed += 1
                     unlogged(each.told).errback(error)
-        self._transport = self._sender = _NOBODY  # TLS holds its producer on: this, and so it would hold itself
+        self._transport = self._settler = _NOBODY  # TLS holds its producer on: this, and so it would hold itself
         return failed
 
     def pauseProducing(self) -> None:
@@ -248,7 +232,7 @@ class Outbox:
             self._deadlines.start("send_progress", self._progress)
         self.blocked = True
         if not flushing:
-            self._sender.writing_blocked()
+            self._settler.settle(BLOCKED)
 
     def resumeProducing(self) -> None:
         """The transport has sent what it had."""
@@ -256,9 +240,9 @@ class Outbox:
         self._deadlines.stop("send_progress")
         self._feed()
         if self._ending.stage is Stage.FLUSHING:
-            self._end_if_all_handed_over()
+            self._settler.settle(self._end_if_all_handed_over())
         elif not self.behind:
-            self._sender.writing_resumed()
+            self._settler.settle(UNBLOCKED)
 
     def stopProducing(self) -> None:
         """The transport is gone; `end` follows."""
@@ -324,9 +308,9 @@ class Outbox:
         if not self.blocked:
             self._feed()
         elif before > self._limits.max_unsent and data:
-            self._sender.too_much_unsent(before)
+            self._settler.settle(TOO_MUCH_UNSENT, before)
         if self._queue:
-            self._sender.load_changed()
+            self._settler.settle(HELD)
 
     def _withdraw(self, told: Deferred[None]) -> None:
         """It was cancelled: leave out the bytes it stands for, if none of them is gone."""
@@ -366,10 +350,11 @@ class Outbox:
         self.unsent -= self._limits.write_high - room
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
-    def _end_if_all_handed_over(self) -> None:
-        if not self._queue:
-            self._transport.unregisterProducer()
-            self._sender.all_handed_over()
+    def _end_if_all_handed_over(self) -> int:
+        if self._queue:
+            return NOTHING
+        self._transport.unregisterProducer()
+        return HANDED_OVER
 
     def _tell_handed(self) -> None:
         if not self.blocked and not self._cut:

@@ -6,35 +6,26 @@ One call for a chunk, in which its messages are cut out of it and let in, and wh
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from tcpapp.connection.buffered_bytes import Load
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.dispatcher import Dispatch
+from tcpapp.connection.outcomes import LEFT_OUT, NOTHING
 from tcpapp.connection.pause_flags import DEAF
 from tcpapp.connection.throttle import Intake
 from tcpapp.errors import UnreadableStream, without_frames
 from tcpapp.framing import Framing
 from tcpapp.telemetry.counters import Traffic
 
-__all__ = ["Arrival", "Receiver"]
-
-
-class Receiver(Protocol):
-    """The connection to which it comes."""
-
-    def left_out(self, data: bytes) -> None:
-        """Messages of `data` were left out, or the rest of it cannot be read."""
+__all__ = ["Arrival"]
 
 
 class Arrival:
     """Takes the chunks of one connection."""
 
-    __slots__ = ("_deadlines", "_dispatch", "_framing", "_intake", "_load", "_receiver", "_traffic")
+    __slots__ = ("_deadlines", "_dispatch", "_framing", "_intake", "_load", "_traffic")
 
     def __init__(
         self,
-        receiver: Receiver,
         framing: Framing,
         intake: Intake,
         dispatch: Dispatch,
@@ -42,7 +33,6 @@ class Arrival:
         traffic: Traffic,
         load: Load,
     ) -> None:
-        self._receiver = receiver
         self._framing = framing
         self._intake = intake
         self._dispatch = dispatch
@@ -50,11 +40,16 @@ class Arrival:
         self._traffic = traffic
         self._load = load
 
-    def take(self, data: bytes) -> None:
-        """These bytes came: hand the messages that are whole to the app. Raises nothing of the peer's making."""
+    def take(self, data: bytes) -> int:
+        """
+        These bytes came: hand the messages that are whole to the app. Returns the outcome.
+
+        Raises nothing of the peer's making.
+        """
         dispatch, framing, deadlines = self._dispatch, self._framing, self._deadlines
         if dispatch.hold & DEAF:
-            return
+            return NOTHING
+        outcome = NOTHING
         deadlines.heard = now = deadlines.seconds()
         try:
             messages = framing.receive(data)
@@ -70,14 +65,15 @@ class Arrival:
         if unfinished or deadlines.watchful or not messages:
             deadlines.came(bool(messages), unfinished)
         if count > intake.share or intake.kept or (count and intake.turns.used):
-            intake.take(messages, skipped, len(data))
+            outcome = intake.take(messages, skipped, len(data))
         elif messages:
-            dispatch.arrive(messages)
+            outcome = dispatch.arrive(messages)
         # The reply to a single message is the last that is done for it, and the time of that was noted already.
         worked = (deadlines.said if count == 1 and deadlines.said > now else deadlines.seconds()) - now
         if intake.watches or worked > intake.budget:
-            intake.look_back(len(data), count, worked)
+            outcome |= intake.look_back(len(data), count, worked)
         if skipped or framing.failure is not None:
-            self._receiver.left_out(data)
+            outcome |= LEFT_OUT
         if unfinished or intake.kept or dispatch.hold or self._load.noted:  # else nothing is held
             self._load.note()
+        return outcome

@@ -16,6 +16,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.dispatcher import Dispatch
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
+from tcpapp.connection.outcomes import NOTHING
 from tcpapp.connection.pause_flags import SECURING
 from tcpapp.connection.throttle import Intake
 from tcpapp.connection.unhandled import unlogged
@@ -54,13 +55,14 @@ class Upgrade:
         else:
             transport.startTLS(context)
 
-    def secured(self, session: Any) -> None:
-        """The handshake is done."""
+    def secured(self, session: Any) -> int:
+        """The handshake is done. Returns the outcome."""
         if self._inbox or self._intake.kept or self._framing.held:
             self._cut(PLAIN)
-            return
-        self._dispatch.let_go(SECURING)
+            return NOTHING
+        outcome = self._dispatch.let_go(SECURING)
         self.done.callback(session)
+        return outcome
 
     def failed(self, error: BaseException) -> None:
         """The connection has ended."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 from functools import lru_cache
 from math import inf
-from typing import Final, Protocol
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -28,13 +28,14 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.dispatcher import Dispatch
 from tcpapp.connection.inbox import MESSAGE_COST
+from tcpapp.connection.outcomes import ALL_LET_IN, HELD, NOTHING, TOO_MANY_BYTES, TOO_MANY_MESSAGES, Settler
 from tcpapp.connection.pause_flags import OVER
 from tcpapp.connection.read_control import FAST, KEPT, LEAST_SIP, METERED, Reading
 from tcpapp.connection.settings import Settings
 from tcpapp.limits.fairness import turn_of
 from tcpapp.limits.token_bucket import Pace
 
-__all__ = ["Intake", "Reader"]
+__all__ = ["Intake", "too_fast"]
 
 FEW = 0.25
 """The part of its share that one is read from in sips for: below it, its messages have grown, and sips cost more."""
@@ -67,19 +68,6 @@ ROUNDING = 1e-6
 """Of a message, that may be wanting to a whole one: sums of floats are not exact."""
 
 
-class Reader(Protocol):
-    """The connection whose messages they are."""
-
-    def all_let_in(self) -> None:
-        """Nothing is kept any more."""
-
-    def load_changed(self) -> None:
-        """More is held than was, or less."""
-
-    def too_fast(self, cause: CloseReason) -> None:
-        """It sends faster than it may, and is not to be made to wait."""
-
-
 class Intake:
     """
     Lets in the messages of one connection.
@@ -109,8 +97,8 @@ class Intake:
         "_most",
         "_new",
         "_piece",
-        "_reader",
         "_reading",
+        "_settler",
         "_waiting",
         "_waits",
         "budget",
@@ -123,7 +111,7 @@ class Intake:
 
     def __init__(
         self,
-        reader: Reader,
+        settler: Settler,
         dispatch: Dispatch,
         reading: Reading,
         settings: Settings,
@@ -131,7 +119,7 @@ class Intake:
         clock: IReactorTime | None,
     ) -> None:
         limits, timed = settings.limits, clock is not None
-        self._reader = reader
+        self._settler = settler
         self._dispatch = dispatch
         self._reading = reading
         self._limits = limits
@@ -159,9 +147,9 @@ class Intake:
         if self._bytes is not None and self._waits:
             reading.allow(limits.byte_rate)
 
-    def look_back(self, size: int, messages: int, seconds: float) -> None:
+    def look_back(self, size: int, messages: int, seconds: float) -> int:
         """
-        A chunk of so many bytes and messages, left out or not, took so many `seconds`.
+        A chunk of so many bytes and messages, left out or not, took so many `seconds`. Returns the outcome.
 
         Where that was long, no message is let in before its turn from now on. Nothing is read before its rate allows.
         """
@@ -172,20 +160,19 @@ class Intake:
         if self._reading.sips and messages < self._most * FEW:
             self._reading.gulp()
             self.watches = self._busy or self._bytes is not None
-        if self._bytes is not None:
-            self._meter(self._bytes, size)
+        return NOTHING if self._bytes is None else self._meter(self._bytes, size)
 
-    def _meter(self, rate: Pace, size: int) -> None:
+    def _meter(self, rate: Pace, size: int) -> int:
         """So many bytes came: wait for as long as they take at the rate."""
         seconds = rate.wait(self._deadlines.seconds(), size)
         if not self._waits:
-            if seconds:
-                self._reader.too_fast(_too_fast("bytes", self._limits.byte_rate))
-        elif rate.until_next(self._least):
+            return TOO_MANY_BYTES if seconds else NOTHING
+        if rate.until_next(self._least):
             self._reading.hold(FAST)
             self._deadlines.start("byte_rate", rate.until_next(self._piece))
         else:
             self._reading.allow(self._credit(rate))
+        return NOTHING
 
     def read_on(self) -> None:
         """The rate allows more bytes."""
@@ -193,9 +180,11 @@ class Intake:
         self._reading.allow(max(1, self._credit(self._bytes)))
         self._reading.let(FAST)
 
-    def take(self, messages: list[bytes], skipped: int, size: int) -> None:
+    def take(self, messages: list[bytes], skipped: int, size: int) -> int:
         """
         Let in of these `messages`, which came in `size` bytes, what can be let in now, and the others later.
+
+        Returns the outcome.
 
         So many more were `skipped`: the rate counts them, and for their number, too, smaller pieces are read.
         """
@@ -209,41 +198,45 @@ class Intake:
         self.kept += messages
         self.size += _size(messages)
         if goes_on_already:
-            return
+            return NOTHING
         used = self.turns.used
         if self._busy or used > 1 or (used and self.size > self._cheap):
-            self._rest()
-        else:
-            self.go_on()
+            return self._rest()
+        return self.go_on()
 
     def _slow(self, count: int, seconds: float) -> None:
         if count and not self._goes_on:  # else it was measured as they were let in
             self._learn(count, seconds)
         self._set_busy(True, 0)
 
-    def go_on(self) -> None:
-        """Let in the next ones, for as long as the turn's budget lasts."""
+    def take_turn(self) -> None:
+        """Its turn has come."""
+        self._settler.settle(self.go_on())
+
+    def go_on(self) -> int:
+        """Let in the next ones, for as long as the turn's budget lasts. Returns the outcome."""
         self._waiting = False
-        self._let_in_some()
+        outcome = self._let_in_some()
         if not self.kept and not self._in_debt:
             self._reading.let(KEPT)
-            self._reader.all_let_in()
+            outcome |= ALL_LET_IN
         elif not self._dispatch.hold & OVER:
-            self._rest()
+            outcome |= self._rest()
+        return outcome
 
-    def let_in_last(self) -> None:
+    def let_in_last(self) -> int:
         """
         The transport is lost, and there will be no turn: let in what one turn has time for.
 
-        What the app fetches itself costs no time here: all of it can be received after the end.
+        What the app fetches itself costs no time here: all of it can be received after the end. Returns the outcome.
         """
         if self.kept and self._dispatch.pulled:
             messages, self.kept, self.size = self.kept, [], 0
-            self._dispatch.arrive(messages)
-        elif self.kept:
-            self._let_in_some()
+            return self._dispatch.arrive(messages)
+        return self._let_in_some() if self.kept else NOTHING
 
-    def _let_in_some(self) -> None:
+    def _let_in_some(self) -> int:
+        outcome = HELD
         began = now = self._deadlines.seconds()
         size = self.size
         count, left = max(1, self._fitting(self.budget)), self._most
@@ -251,21 +244,22 @@ class Intake:
             count = max(1, min(count, len(self.kept) * SMALL // size))
         self._dispatch.gather_on(True)
         while self.kept and (count := self._allowed(min(count, left))):
-            before, count = now, self._let_in(count)
-            left -= count
+            before, messages = now, self._next(count)
+            outcome |= self._dispatch.arrive(messages)
+            left -= (count := len(messages))
             now = self._deadlines.seconds()
             self._learn(count, now - before)
             count = self._fitting(self.budget - (now - began))
         self._dispatch.gather_on(False)
-        self._reader.load_changed()
         if left < self._most:
             self._set_busy(now - began > self.budget, size - self.size)
+        return outcome
 
     def drop(self) -> int:
         """Let go of what is kept: nothing more is let in. How many messages never were."""
         if self._waiting:
             self._waiting = False
-            self.turns.leave(self.go_on)
+            self.turns.leave(self.take_turn)
         count = self._dropped + len(self.kept)
         self._dropped, self.size = 0, 0
         self.kept.clear()
@@ -273,7 +267,7 @@ class Intake:
 
     @property
     def _goes_on(self) -> bool:
-        """Whether `go_on` will be called, or is running."""
+        """Whether its turn will come, or is running."""
         return bool(self.kept) or self._waiting
 
     @property
@@ -281,15 +275,14 @@ class Intake:
         """Whether more messages came than the rate allows: those that were left out have come all the same."""
         return self._messages is not None and self._messages.credit(self._deadlines.seconds()) < 0
 
-    def _let_in(self, count: int) -> int:
-        """Let in so many, or as many as there are. How many it was."""
+    def _next(self, count: int) -> list[bytes]:
+        """So many of those that are kept, or as many as there are: they are kept no longer."""
         messages = self.kept[:count]
         del self.kept[:count]
         self.size -= _size(messages)
         if self._messages is not None:
             self._messages.wait(self._deadlines.seconds(), len(messages))
-        self._dispatch.arrive(messages)
-        return len(messages)
+        return messages
 
     def _allowed(self, count: int) -> int:
         """How many of so many messages the rate allows now."""
@@ -315,33 +308,34 @@ class Intake:
             self.turns.use(self._clock)
         self.share = 0 if busy or self._messages is not None else self._fitting(self.budget)
 
-    def _rest(self) -> None:
-        """Read nothing, and go on in another turn, or when the rate allows it; or do not."""
+    def _rest(self) -> int:
+        """Read nothing, and go on in another turn, or when the rate allows it; or do not. Returns the outcome."""
         self._reading.hold(KEPT)
         if self._messages is None or self._credit(self._messages):
             assert self._clock is not None
             self._waiting = True
             lasts = self.budget if self.budget < inf else 0.0  # where nothing is measured, one has its turn
             if self._busy:
-                self.turns.wait(self.go_on, self._clock)
+                self.turns.wait(self.take_turn, self._clock)
             elif self.size > self._cheap:
-                self.turns.wait_as_new(self.go_on, self._clock, lasts)
+                self.turns.wait_as_new(self.take_turn, self._clock, lasts)
             else:
-                self.turns.wait_as_quick(self.go_on, self._clock, lasts)
+                self.turns.wait_as_quick(self.take_turn, self._clock, lasts)
         elif self._waits:
             self._deadlines.start("message_rate", self._messages.until_next())
         else:
             self._dropped += len(self.kept)
             self.kept.clear()
             self.size = 0
-            self._reader.too_fast(_too_fast("messages", self._limits.message_rate))
+            return TOO_MANY_MESSAGES
+        return NOTHING
 
     def _wait_to_read(self) -> None:
         """Others wait, too: its next chunk, which takes time as well, is read in a turn."""
         assert self._clock is not None
         self._reading.hold(KEPT)
         self._waiting = True
-        self.turns.wait_to_read(self.go_on, self._clock)
+        self.turns.wait_to_read(self.take_turn, self._clock)
 
     def _credit(self, pace: Pace) -> int:
         return max(0, int(pace.credit(self._deadlines.seconds()) + ROUNDING))
@@ -357,7 +351,8 @@ def _size(messages: list[bytes]) -> int:
     return sum(map(len, messages)) + MESSAGE_COST * len(messages)
 
 
-def _too_fast(what: str, limit: int) -> CloseReason:
+def too_fast(what: str, limit: int) -> CloseReason:
+    """Why it ends where more `what` (``messages``, or ``bytes``) came than a rate allows."""
     rule = f"{what.removesuffix('s')}-rate"
     text = f"more than {limit} {what} a second came ({rule.replace('-', '_')})"
     return CloseReason(EndedBy.US, rule, text, limit=limit)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.deadlines import OVERDUE, Deadlines, reason_of, waits_of
+from tcpapp.connection.deadlines import Deadlines, waits_of
+from tcpapp.connection.outcomes import HEARTBEAT, OVERDUE
 from tcpapp.limits import Timeouts
 
 
@@ -25,12 +25,14 @@ class Rig:
         self.deadlines = Deadlines(self)
         self.deadlines.run_on(self.clock)
 
-    def overdue(self, wait: str, seconds: float) -> None:
-        self.over.append((wait, seconds, self.clock.seconds() - 1000))
-        self.deadlines.no_more_input()
-
-    def beat(self, missed: int) -> None:
-        self.beats.append((missed, self.clock.seconds() - 1000))
+    def settle(self, outcome: int, detail: Any = None) -> None:
+        now = self.clock.seconds() - 1000
+        if outcome == HEARTBEAT:
+            self.beats.append((detail, now))
+        else:
+            assert outcome == OVERDUE
+            self.over.append((*detail, now))
+            self.deadlines.no_more_input()
 
     def reckon(self, frame: float = 0, **waits: float) -> None:
         self.deadlines.reckon(frame, **waits)
@@ -534,11 +536,11 @@ def test_the_end_may_come_while_one_wait_is_told_to_be_over() -> None:
         rig.deadlines.start(wait, 5)
     told: list[str] = []
 
-    def overdue(wait: str, seconds: float) -> None:
-        told.append(wait)
+    def settle(outcome: int, detail: Any = None) -> None:
+        told.append(detail[0])
         rig.deadlines.end()
 
-    rig.overdue = overdue  # type: ignore[method-assign]
+    rig.settle = settle  # type: ignore[method-assign]
     rig.after(10)
     assert (told, rig.timers) == (["answer"], [])
 
@@ -564,13 +566,3 @@ def test_what_is_waited_for_again_and_again_is_what_the_numbers_say() -> None:
     every = {"idle": 1, "idle_read": 2, "idle_write": 3, "heartbeat": 4}
     assert waits_of(timeouts, serves=True, beats=True) == every
     assert waits_of(timeouts, serves=False, beats=False) == {"idle_read": 2, "idle_write": 3}
-
-
-@pytest.mark.parametrize("wait", sorted(OVERDUE))
-def test_a_reason_tells_the_wait_and_its_seconds(wait: str) -> None:
-    """By us, with the number that decided, and the name of the number."""
-    reason: Any = reason_of(wait, 2.5)
-    assert (reason.by, reason.value, reason.limit) == (EndedBy.US, 2.5, 2.5)
-    assert "2.5 s" in reason.detail
-    assert f"({wait})" in reason.detail
-    assert isinstance(reason, CloseReason)

@@ -15,6 +15,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.codecs import Json
 from tcpapp.connection.inbox import MESSAGE_COST, Inbox
 from tcpapp.connection.lifecycle import Stage
+from tcpapp.connection.outcomes import REFUSED
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.limits import Limits
 from tests.peers import outcome
@@ -37,16 +38,9 @@ class Source:
         self.on_resume()
 
 
-class Owner:
-    """A connection that notes what ended its input, and has the inbox end for it, as connections do."""
-
-    def __init__(self) -> None:
-        self.inbox: Any = None
-        self.causes: list[CloseReason] = []
-
-    def undecodable(self, cause: CloseReason, left: int) -> None:
-        self.causes.append(cause)
-        self.inbox.end(NotConnected("the connection is not open", cause))
+def source_of(*arguments: Any) -> Any:
+    """One of these, in the place of the control of reading."""
+    return Source(*arguments)
 
 
 def life() -> Any:
@@ -62,14 +56,16 @@ def end(inbox: Any) -> None:
 
 def inbox_of(*messages: bytes, high: int = 10_000, low: int = 5_000, codec: Any = None) -> Inbox:
     """An inbox that holds `messages`."""
-    owner = Owner()
-    inbox = owner.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), Source(), life(), codec, owner)
+    inbox = Inbox(Limits(inbox_high=high, inbox_low=low), source_of(), life(), codec)
     put(inbox, *messages)
     return inbox
 
 
 def put(inbox: Inbox, *messages: bytes) -> None:
-    inbox.put(messages)
+    """Put `messages` in, and have the inbox end where it refuses one, as connections do."""
+    if inbox.put(messages) & REFUSED:
+        assert inbox.refusal is not None
+        inbox.end(inbox.refusal)
 
 
 def said(outcomes: list[Any]) -> list[Any]:
@@ -195,7 +191,7 @@ def test_it_says_whether_it_is_in_use(used: list[bytes], waits: int, held: int) 
 )
 def test_reading_stops_over_the_high_mark(sizes: list[int], calls: list[str]) -> None:
     """Reading is paused by the first byte over the mark, and once, however much more comes."""
-    source = Source()
+    source = source_of()
     inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
     for size in sizes:
         inbox.put([bytes(size)])
@@ -204,7 +200,7 @@ def test_reading_stops_over_the_high_mark(sizes: list[int], calls: list[str]) ->
 
 def test_what_is_put_back_counts_for_the_mark() -> None:
     """Messages that are put back pause reading as those that come do."""
-    source = Source()
+    source = source_of()
     inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
     inbox.put_back([b"x" * 37])
     assert source.calls == ["pause"]
@@ -220,7 +216,7 @@ def test_what_is_put_back_counts_for_the_mark() -> None:
 )
 def test_reading_goes_on_at_the_low_mark(low: int, calls_by_taken: list[int]) -> None:
     """Reading is resumed once, when no more than the low mark is left."""
-    source = Source()
+    source = source_of()
     inbox = Inbox(Limits(inbox_high=3 * (MESSAGE_COST + 1) + 1, inbox_low=low), source, life())
     put(inbox, b"a", b"b", b"c", b"d")
     counts = []
@@ -233,7 +229,7 @@ def test_reading_goes_on_at_the_low_mark(low: int, calls_by_taken: list[int]) ->
 
 def test_reading_stops_and_goes_on_again_and_again() -> None:
     """Each time over the high mark is one pause, each time down to the low mark one resume."""
-    source = Source()
+    source = source_of()
     inbox = Inbox(Limits(inbox_high=200, inbox_low=100), source, life())
     for _ in range(3):
         put(inbox, b"x" * 200)
@@ -243,7 +239,7 @@ def test_reading_stops_and_goes_on_again_and_again() -> None:
 
 def test_what_is_taken_at_once_does_not_stop_reading() -> None:
     """A message that a waiter is given is in nobody's way, whatever its size."""
-    source = Source()
+    source = source_of()
     inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
     inbox.receive()
     put(inbox, b"x" * 1000)
@@ -252,7 +248,7 @@ def test_what_is_taken_at_once_does_not_stop_reading() -> None:
 
 def test_a_source_that_brings_more_at_once_loses_no_message() -> None:
     """Messages that come while reading is being resumed follow those that were there."""
-    inbox = Inbox(Limits(inbox_high=100, inbox_low=100), source := Source(), life())
+    inbox = Inbox(Limits(inbox_high=100, inbox_low=100), source := source_of(), life())
     source.on_resume = lambda: put(inbox, b"later") if len(source.calls) == 2 else None
     put(inbox, b"one", b"two")
     assert list(inbox.drain()) == [b"one", b"two", b"later"]
@@ -359,7 +355,7 @@ def test_an_undecodable_message_fails_the_receive_it_comes_to() -> None:
     put(inbox, b"{]", b"1")
     for [error], number in (held, waiting):
         assert (type(error), error.message, number) == (UndecodableMessage, b"{]", [1])
-    assert (inbox.size, inbox.refused) == (0, False)
+    assert (inbox.size, inbox.refusal) == (0, None)
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -375,15 +371,23 @@ def test_one_that_is_not_delivered_ends_the_input(waits: bool) -> None:
     [one], [second], [third] = receives
     assert (one, type(second), type(third)) == (1, NotConnected, NotConnected)
     assert {second.reason.rule, third.reason.rule} == {"undecodable-message"}
-    assert (inbox.size, len(inbox), inbox.in_use, inbox.refused) == (0, 0, False, True)
+    assert (inbox.size, len(inbox), inbox.in_use, inbox.lost) == (0, 0, False, 1)
 
 
 def test_one_that_is_found_after_the_end_is_told_of_all_the_same() -> None:
     """What came before the peer's proper end was not sound: the last receive does not end well."""
     inbox = inbox_of(b"{]", codec=Json())
     end(inbox)
-    inbox.leave()
     assert [outcome(inbox.receive())[0].reason.rule for _ in range(2)] == ["undecodable-message"] * 2
+
+
+def test_what_is_put_behind_one_that_was_refused_is_lost() -> None:
+    """It is counted, and nobody takes it."""
+    inbox = inbox_of(b"{]", codec=Json())
+    outcome(inbox.receive())
+    assert inbox.lost == 0
+    put(inbox, b"1", b"2")
+    assert (inbox.lost, len(inbox), inbox.size) == (2, 0, 0)
 
 
 # The end -------------------------------------------------------------------------------------------------------------
@@ -456,7 +460,7 @@ class Model:
 
     def __init__(self, high: int, low: int) -> None:
         self.high, self.low = high, low
-        self.source = Source()
+        self.source = source_of()
         self.inbox = Inbox(Limits(inbox_high=high, inbox_low=low), self.source, life())
         self.made = 0
         self.held: list[tuple[bytes, int]] = []

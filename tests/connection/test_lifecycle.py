@@ -13,6 +13,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection import lifecycle, pause_flags
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.lifecycle import END, NOTHING, TRANSITIONS, Ending, Event, Stage, State
+from tcpapp.connection.outcomes import OVERDUE
 from tcpapp.connection.pause_flags import ENDING, OVER
 from tcpapp.connection.pause_flags import GONE as IS_GONE
 from tcpapp.errors import NotConnected
@@ -38,13 +39,9 @@ class Rig:
         self.deadlines.run_on(self.clock)
         self.ending = Ending(self.deadlines)
 
-    def overdue(self, wait: str, seconds: float) -> None:
-        assert wait == "ending"
-        assert seconds == self.ending.late.limit
+    def settle(self, outcome: int, detail: Any = None) -> None:
+        assert (outcome, detail) == (OVERDUE, ("ending", self.ending.late.limit))
         self.cuts.append(self.ending.late)
-
-    def beat(self, missed: int) -> None:
-        raise AssertionError
 
     def within(self, seconds: float, rule: str) -> None:
         self.ending.within(seconds, rule, f"the timer of {rule}")

@@ -18,6 +18,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.lifecycle import FLUSH, Ending, Event
 from tcpapp.connection.outbox import SEND_COST, Outbox
+from tcpapp.connection.outcomes import BLOCKED, HANDED_OVER, HELD, OVERDUE, TOO_MUCH_UNSENT, UNBLOCKED
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tests.peers import outcome
@@ -74,7 +75,7 @@ class EagerTransport(StringTransport):
 
 
 class Sender:
-    """A sender that notes what it is told, and when the peer took nothing for too long."""
+    """A connection that notes what its outbox reports, and when the peer took nothing for too long."""
 
     has_the_turn = False
 
@@ -83,28 +84,18 @@ class Sender:
         self.events: list[Any] = []
         self.told_of_holding = 0
 
-    def writing_blocked(self) -> None:
-        self.events.append("blocked")
-
-    def writing_resumed(self) -> None:
-        self.events.append("resumed")
-
-    def load_changed(self) -> None:
-        self.told_of_holding += 1
-
-    def too_much_unsent(self, unsent: int) -> None:
-        self.events.append(unsent)
-
-    def all_handed_over(self) -> None:
-        self.events.append("all handed over")
-        self.ending.happen(Event.HANDED_OVER)
-
-    def overdue(self, wait: str, seconds: float) -> None:
-        assert (wait, seconds) == ("send_progress", PROGRESS)
-        self.events.append("stalled")
-
-    def beat(self, missed: int) -> None:
-        raise AssertionError
+    def settle(self, outcome: int, detail: Any = None) -> None:
+        if outcome == HELD:
+            self.told_of_holding += 1
+        elif outcome == TOO_MUCH_UNSENT:
+            self.events.append(detail)
+        elif outcome == OVERDUE:
+            assert detail == ("send_progress", PROGRESS)
+            self.events.append("stalled")
+        elif outcome:
+            self.events.append({BLOCKED: "blocked", UNBLOCKED: "resumed", HANDED_OVER: "all handed over"}[outcome])
+        if outcome == HANDED_OVER:
+            self.ending.happen(Event.HANDED_OVER)
 
 
 class Rig:
@@ -135,7 +126,7 @@ class Rig:
         """Close, as a connection does."""
         self.ending.happen(Event.CLOSE, CLOSED.reason)
         if self.ending.happen(Event.APP_RESTS) & FLUSH:
-            self.outbox.finish()
+            self.sender.settle(self.outbox.finish())
 
     def drop(self) -> None:
         """Cut."""

@@ -201,9 +201,9 @@ def test_a_connection_tells_what_happens() -> None:
 def test_no_event_is_made_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection asks first."""
     names = (
-        "protocol.Opened",
-        "protocol.Closed",
-        "protocol.AppFailed",
+        "stages.Opened",
+        "stages.Closed",
+        "stages.AppFailed",
         "protocol.MessagesSkipped",
         "connection.LateReply",
     )

@@ -1,0 +1,98 @@
+"""
+What the parts of a connection report to it: the bits of an outcome.
+
+A part does not know what its connection does about an outcome. It returns it, and the connection settles it. An
+outcome that nobody waits for enters by `Settler.settle` too: of a timer, of the transport, of what the app gave or
+raised. `settle` acts on the bits in the order in which they stand here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+__all__ = [
+    "ALL_LET_IN",
+    "APP_ANSWERED",
+    "APP_FAILED",
+    "APP_RESTS",
+    "APP_WAITS",
+    "BLOCKED",
+    "HANDED_OVER",
+    "HEARTBEAT",
+    "HELD",
+    "LEFT_OUT",
+    "MEMORY_SHORT",
+    "NOTHING",
+    "OVERDUE",
+    "REFUSED",
+    "TALK_ENDED",
+    "TOO_MANY_BYTES",
+    "TOO_MANY_MESSAGES",
+    "TOO_MUCH_UNSENT",
+    "UNANSWERED",
+    "UNBLOCKED",
+    "Settler",
+]
+
+NOTHING: Final = 0
+
+# Of the bytes that come.
+REFUSED: Final = 1
+"""The inbox found a message that is no value, and takes nothing after it."""
+ALL_LET_IN: Final = 2
+"""The throttle holds no message any more."""
+TOO_MANY_MESSAGES: Final = 4
+"""More came than ``message_rate`` allows, and the peer is not made to wait."""
+TOO_MANY_BYTES: Final = 8
+"""More came than ``byte_rate`` allows, and the peer is not made to wait."""
+LEFT_OUT: Final = 16
+"""The framing left out messages, or cannot read the rest of the stream; the detail is the chunk."""
+UNANSWERED: Final = 32
+"""A reply cannot be matched: the detail is the `Failure` of its decoding, or of the user's key function, and how many
+messages behind it nobody takes."""
+
+# Of the bytes that go.
+BLOCKED: Final = 64
+"""The transport asks for no more: the app waits."""
+UNBLOCKED: Final = 128
+"""The transport has all that waited."""
+TOO_MUCH_UNSENT: Final = 256
+"""More than ``max_unsent`` waited, and more came; the detail is how many bytes waited."""
+HANDED_OVER: Final = 512
+"""The transport has all that was written before the flush."""
+
+# Of the app.
+APP_WAITS: Final = 1024
+"""What the app returned is to be waited for."""
+APP_ANSWERED: Final = 2048
+"""That came, or failed."""
+APP_FAILED: Final = 4096
+"""The app raised; the detail is the `Failure`."""
+TALK_ENDED: Final = 8192
+"""The conversation returned."""
+
+# Of the clock, and of all connections together.
+OVERDUE: Final = 16384
+"""A wait is over; the detail is its name, and its seconds."""
+HEARTBEAT: Final = 32768
+"""A heartbeat is due; the detail is how many before it were missed."""
+MEMORY_SHORT: Final = 65536
+"""All connections hold too much, and this one the most; the detail is the `CloseReason`."""
+
+# Of any.
+HELD: Final = 131072
+"""The parts hold more bytes than before, or fewer."""
+APP_RESTS: Final = 262144
+"""The app is not being called."""
+
+
+class Settler(Protocol):
+    """A connection, as its parts know it."""
+
+    @property
+    def has_the_turn(self) -> bool:
+        """Whether a message is in our hands, so that the peer owes us nothing."""
+        ...
+
+    def settle(self, outcome: int, detail: Any = None) -> None:
+        """Do what `outcome` asks for."""

@@ -1,0 +1,170 @@
+"""
+The parts of one connection, put together: its framing, inbox, outbox, dispatcher, throttle, deadlines and life.
+
+A part refers to the parts that it uses. It reports what it finds by an outcome (`tcpapp.connection.outcomes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol
+
+from tcpapp.connection.buffered_bytes import Load
+from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.dispatcher import Dispatch
+from tcpapp.connection.inbox import Inbox
+from tcpapp.connection.lifecycle import Ending, State
+from tcpapp.connection.outbox import Outbox
+from tcpapp.connection.outcomes import NOTHING
+from tcpapp.connection.pause_flags import AWAITING, GONE, OVER, PAUSED
+from tcpapp.connection.read_control import Reading
+from tcpapp.connection.receiver import Arrival
+from tcpapp.connection.settings import Settings
+from tcpapp.connection.starttls import Upgrade
+from tcpapp.connection.throttle import Intake
+from tcpapp.connection.tls_handshake import Handshake
+from tcpapp.framing import Framing
+from tcpapp.telemetry import Event
+from tcpapp.transport.layers import close_by_halves
+
+__all__ = ["GONE_PARTS", "Parts"]
+
+
+class _Gone:
+    """In the place of the parts of a connection that has ended: what they are asked for has no effect any more."""
+
+    hold = OVER | GONE
+    requests = waits_for = None
+    pulled = done = True
+    working = False
+    kept: tuple[()] = ()
+    noted = 0
+
+    def take(self, data: bytes) -> int:
+        """Bytes that come after the end are nobody's."""
+        return NOTHING
+
+    def note(self) -> None:
+        """Nothing is held."""
+
+    def hold_back(self, why: int) -> None:
+        """Nothing is handed on."""
+
+    def let_go(self, why: int) -> int:
+        """As little as before."""
+        return NOTHING
+
+
+GONE_PARTS: Any = _Gone()
+
+
+class Parts(Protocol):
+    """The parts of a connection, each made for the ones below it; `settle` is for a class above this one."""
+
+    __slots__ = (
+        "_arrival",
+        "_clock",
+        "_deadlines",
+        "_dispatch",
+        "_ending",
+        "_framing",
+        "_handshake",
+        "_inbox",
+        "_intake",
+        "_load",
+        "_outbox",
+        "_reading",
+        "_settings",
+        "_unhandled",
+        "_upgrade",
+        "connected",
+        "factory",
+        "transport",
+    )
+
+    transport: Any
+    """What it writes to, as Twisted gave it."""
+
+    factory: Any
+    """The factory that made it, which it shares with other connections: a server's has ``info()`` and ``change()``."""
+
+    def __init__(self, settings: Settings, factory: Any = None) -> None:
+        self._settings = settings
+        self.factory = factory
+        self.transport = None
+        self.connected = 0
+        self._deadlines = Deadlines(self)
+        self._ending = Ending(self._deadlines)
+        self._clock: IReactorTime | None = settings.clock
+        self._handshake: Handshake | None = None
+        self._upgrade: Upgrade | None = None
+        self._unhandled = 0
+
+    @property
+    def state(self) -> State:
+        """Where it stands: messages can be sent in `State.OPEN` and `State.INPUT_CLOSED`, and come in the first."""
+        return self._ending.stage.state
+
+    @property
+    def was_open(self) -> bool:
+        """Whether it ever was open: with TLS, whether the handshake was done."""
+        return self._ending.opened
+
+    def settle(self, outcome: int, detail: Any = None) -> None:
+        """Do what the `outcome` of a part asks for; see `tcpapp.connection.outcomes`."""
+        raise NotImplementedError
+
+    @property
+    def has_the_turn(self) -> bool:
+        """Whether something is in our hands: a message that waits for the app, or for its answer."""
+        return bool(self._inbox or self._intake.kept or self._dispatch.hold & (AWAITING | PAUSED))
+
+    @property
+    def _serves(self) -> bool:
+        """Whether it is a server's."""
+        return getattr(self.factory, "serves", False)
+
+    def _set_up_tls(self, layer: Any) -> None:
+        """The handshake of `layer`, which is TLS, begins: a server's takes turns with all others of this server."""
+        close_by_halves(layer)
+        if self._serves:
+            steps = self._settings.steps
+            self._handshake = Handshake(layer, steps, self._reading, self._clock, self._handshake_goes_on)
+
+    def _handshake_goes_on(self) -> None:
+        """Bytes of a TLS handshake came."""
+        self._deadlines.spoken_to = True
+
+    def _end_handshake(self) -> None:
+        """TLS is set up, or it will never be."""
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.end()
+
+    def _put_together(self) -> None:
+        """Make the parts of a connection that has a transport."""
+        settings, limits, deadlines = self._settings, self._settings.limits, self._deadlines
+        self._framing = settings.framing.fresh()
+        self._reading = Reading(self.transport, self._ending, deadlines, limits.write_high)
+        self._inbox = Inbox(limits, self._reading, self._ending, settings.codec)
+        self._outbox = Outbox(self.transport, self, self._ending, limits, settings.timeouts.send_progress, deadlines)
+        self._dispatch = Dispatch(self, self._framing, settings, self._inbox, self._outbox, deadlines, self._clock)
+        self._intake = Intake(self, self._dispatch, self._reading, settings, deadlines, self._clock)
+        self._load = Load(settings.memory, self._parts, self._dispatch, self._reading, self)
+        self._arrival = Arrival(self._framing, self._intake, self._dispatch, deadlines, settings.traffic, self._load)
+
+    @property
+    def _parts(self) -> tuple[Framing, Intake, Inbox, Outbox]:
+        """What holds bytes."""
+        return self._framing, self._intake, self._inbox, self._outbox
+
+    def _frame(self, message: Any) -> bytes:
+        codec = self._settings.codec
+        return self._framing.frame(message if codec is None else codec.encode(message))
+
+    def _tell(self, kind: Callable[..., Event], *details: Any) -> None:
+        if self._settings.telemetry:
+            self._settings.telemetry.tell(kind(self, *details))

@@ -1,0 +1,30 @@
+"""Why a connection ends where what it waits for does not come in time: the `CloseReason` of each wait."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.limits import Timeouts, numbers_of
+
+__all__ = ["REASONS", "reason_of", "unread"]
+
+REASONS: Final[dict[str, tuple[str, str]]] = {
+    each.name: (each.metadata["rule"], each.metadata["overdue"])
+    for each in numbers_of(Timeouts)
+    if each.metadata["rule"]
+}
+"""The rule by which a connection ends where a wait does not end well, and what is said of it."""
+
+
+def reason_of(wait: str, seconds: float) -> CloseReason:
+    """Why a connection ends whose `wait`, of so many `seconds`, came to nothing."""
+    rule, text = REASONS[wait]
+    return CloseReason(EndedBy.US, rule, f"{text.format(seconds=seconds)} ({wait})", seconds, seconds)
+
+
+def unread(seconds: float) -> CloseReason:
+    """Why a connection ends whose message was not whole in `seconds`, where it was not read on for want of memory."""
+    text = f"a message was not whole {seconds:g} s after its first byte (frame); we did not read on for a time, since "
+    text += "all connections together held too much (max_buffered)"
+    return CloseReason(EndedBy.US, "memory-short", text, seconds, seconds)

@@ -1,0 +1,34 @@
+"""The parts of one connection: what it holds of them, and what is left when it has ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from tcpapp.connection.parts import GONE_PARTS, Parts
+from tcpapp.connection.pause_flags import GONE
+from tcpapp.connection.settings import Settings
+from tests.peers import Peer
+
+
+def test_a_connection_that_has_ended_holds_its_parts_no_longer() -> None:
+    """They hold it, and it goes with the last one who has it."""
+    peer = Peer()
+    connection = peer.connection
+    peer.resets()
+    gone = [connection._arrival, connection._dispatch, connection._intake, connection._load, connection._outbox]
+    assert all(part is GONE_PARTS for part in gone)
+
+
+def test_what_is_asked_of_parts_that_are_gone_does_nothing() -> None:
+    """Bytes that come after the end are nobody's."""
+    peer = Peer()
+    peer.resets()
+    peer.connection.dataReceived(b"hello\n")
+    assert (peer.connection.unread, peer.connection._dispatch.hold & GONE) == (0, GONE)
+    assert (GONE_PARTS.let_go(1), GONE_PARTS.note(), GONE_PARTS.hold_back(1)) == (0, None, None)
+
+
+def test_parts_alone_settle_nothing() -> None:
+    """That is for the connection above them."""
+    with pytest.raises(NotImplementedError):
+        Parts(Settings()).settle(1)
