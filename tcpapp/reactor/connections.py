@@ -70,7 +70,8 @@ class Connections:
         descriptor = stream.fileno()
         if self._held.pop(descriptor, None) is not None:
             stream._is_lent = True
-            self._lent[descriptor] = ref(stream, partial(self._nobody_holds, descriptor, stream.socket))
+            ended = partial(self._nobody_holds, descriptor, stream.socket if stream._is_handed_over else None)
+            self._lent[descriptor] = ref(stream, ended)
 
     def take_back(self, stream: Stream) -> None:
         """Hold a connection again, because it was put back on the reactor."""
@@ -78,9 +79,11 @@ class Connections:
         if self._lent.pop(stream.fileno(), None) is not None:
             self._held[stream.fileno()] = stream
 
-    def _nobody_holds(self, descriptor: int, skt: socket.socket, _: object) -> None:
-        """Give the socket a copy of its descriptor: uvloop closes the descriptor as soon as this returns."""
+    def _nobody_holds(self, descriptor: int, skt: socket.socket | None, _: object) -> None:
+        """Give a socket that uvloop has a copy of its descriptor: uvloop closes that as soon as this returns."""
         del self._lent[descriptor]
+        if skt is None:
+            return
         with suppress(OSError):  # closed, or no descriptor left
             copy = os.dup(skt.fileno())
             skt.detach()

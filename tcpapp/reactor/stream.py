@@ -61,7 +61,9 @@ class Stream(Writing):
         reactor.openings.soon(self)
 
     def hand_over(self) -> None:
-        """Called by the reactor: hand the socket to uvloop, if the connection is not over already."""
+        """Called by the reactor: hand the socket to uvloop, unless the connection is over or taken off the reactor."""
+        if self._is_lent:
+            return
         if not self._ends_as_it_begins():
             try:
                 self._opening = self.reactor.openings.open(self)
@@ -115,7 +117,7 @@ class Stream(Writing):
             self._stream.resume_reading()
         self._reading = True
         if self._is_lent:
-            self.reactor.connections.take_back(self)
+            self._come_back()
 
     @override
     def stopReading(self) -> None:

@@ -103,9 +103,15 @@ class Writing(Pieces):
         if self.producerPaused:
             self._is_plain = False
 
+    def _come_back(self) -> None:
+        """It is put back on the reactor; one that was taken off as it was made is handed to uvloop now."""
+        self.reactor.connections.take_back(self)
+        if not self._is_handed_over:
+            self.reactor.openings.soon(self)
+
     def _call_writer(self) -> None:
         if self._is_lent:
-            self.reactor.connections.take_back(self)
+            self._come_back()
         if not self._queued and self._stream is not None:
             self._queued = True
             self.reactor._call_writer_of(self)

@@ -247,6 +247,38 @@ def test_the_end_of_a_connection_is_the_end_of_who_else_reads_and_writes_its_soc
     in_another_thread(drive)
 
 
+@pytest.mark.parametrize("again", ["read", "written", "closed"])
+def test_a_connection_that_is_taken_off_as_it_is_made_is_left_alone_until_it_is_put_back(either: Any, again: str) -> None:
+    """Twisted's inetd makes its descriptor a blocking one, and gives it to a process."""
+
+    def take_off(protocol: Any) -> None:
+        os.set_blocking(protocol.transport.fileno(), True)
+        either.removeReader(protocol.transport)
+        either.removeWriter(protocol.transport)
+
+    def drive() -> None:
+        server = Noting()
+        server.on_made = take_off
+        _, peer = connected(either, server)
+        with peer:
+            peer.sendall(b"hello")
+            rounds(either)
+            assert os.get_blocking(server.transport.fileno())
+            assert server.notes == ["made"]
+            os.set_blocking(server.transport.fileno(), False)
+            if again == "read":
+                either.addReader(server.transport)
+                go_round(either, lambda: server.data == b"hello")
+            elif again == "written":
+                server.transport.write(b"reply")
+                go_round(either, lambda: has_come(peer) == b"reply")
+            else:
+                server.transport.loseConnection()
+                go_round(either, lambda: "lost" in server.notes)
+
+    in_another_thread(drive)
+
+
 # Forgotten -----------------------------------------------------------------------------------------------------------
 
 
