@@ -50,12 +50,8 @@ class _Gone:
     def note(self) -> None:
         """Nothing is held."""
 
-    def hold_back(self, why: int) -> None:
-        """Nothing is handed on."""
-
-    def let_go(self, why: int) -> int:
-        """As little as before."""
-        return NOTHING
+    def tell_talk(self) -> None:
+        """Nobody is there to be told."""
 
 
 GONE_PARTS: Any = _Gone()

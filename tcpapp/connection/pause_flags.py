@@ -14,7 +14,6 @@ __all__ = [
     "PAUSED",
     "PULLED",
     "SECURING",
-    "TOLD",
     "WORKING",
     "YIELDED",
 ]
@@ -33,13 +32,11 @@ OVER: Final = 32
 """The connection is closing, or closed."""
 ENDING: Final = 64
 """No message comes any more; what came is still handed on, so this alone holds nothing back."""
-TOLD: Final = 128
-"""The conversation has been told of the end by what it was waiting for; nor does this."""
-SECURING: Final = 256
+SECURING: Final = 128
 """TLS is being set up on the connection."""
-GONE: Final = 512
+GONE: Final = 256
 """The connection is closed: no part of it works any more, whatever still comes to its end by then."""
-YIELDED: Final = 1024
+YIELDED: Final = 512
 """The messages took as long as those of one connection can in a turn: other connections have theirs."""
 DEAF: Final = 96
 """`ENDING`, or `OVER`: nothing that comes is heard."""

@@ -78,7 +78,7 @@ class Link(Stages):
     def dataReceived(self, data: bytes) -> None:
         """Bytes came. Twisted calls it."""
         outcome = self._arrival.take(data)
-        if outcome:
+        if outcome and (outcome != APP_RESTS or self._ending.stage is not Stage.OPEN):  # that asks for nothing more
             self.settle(outcome, data)
 
     def readConnectionLost(self) -> None:

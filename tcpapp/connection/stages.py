@@ -29,7 +29,6 @@ from tcpapp.connection.lifecycle import (
     cause_of_failure,
 )
 from tcpapp.connection.parts import GONE_PARTS, Parts
-from tcpapp.connection.pause_flags import TOLD
 from tcpapp.errors import NotConnected, drop_frames, without_frames
 from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
 
@@ -170,7 +169,7 @@ class Stages(Parts):
         if requests is not None:
             requests.end(error)
         if self._dispatch.waits_for is not waited_for and not self._ending.stage.sends:
-            self._dispatch.hold_back(TOLD)
+            self._dispatch.tell_talk()
 
     def _drop(self, *, all_of_it: bool) -> None:
         """

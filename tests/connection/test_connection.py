@@ -354,7 +354,9 @@ def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
     assert vars(connection) == {}
     parts = [connection._inbox, connection._outbox, connection._dispatch, connection._ending]
     assert [part for part in parts if hasattr(part, "__dict__")] == []
-    held = [getattr(part, name) for part in parts for name in type(part).__slots__]
+    held = [
+        getattr(part, name) for part in parts for kind in type(part).__mro__ for name in getattr(kind, "__slots__", ())
+    ]
     assert [
         value for value in held if isinstance(value, (dict, set, bytearray)) or type(value).__name__ == "deque"
     ] == []

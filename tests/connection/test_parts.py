@@ -25,7 +25,7 @@ def test_what_is_asked_of_parts_that_are_gone_does_nothing() -> None:
     peer.resets()
     peer.connection.dataReceived(b"hello\n")
     assert (peer.connection.unread, peer.connection._dispatch.hold & GONE) == (0, GONE)
-    assert (GONE_PARTS.let_go(1), GONE_PARTS.note(), GONE_PARTS.hold_back(1)) == (0, None, None)
+    assert (GONE_PARTS.note(), GONE_PARTS.tell_talk()) == (None, None)
 
 
 def test_parts_alone_settle_nothing() -> None:

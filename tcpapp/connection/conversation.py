@@ -1,0 +1,149 @@
+"""
+An app that is a coroutine: how its connection runs it, what it waits for, and how it fetches messages.
+
+A conversation fetches messages as fast as they come, and what it does between two of them takes time. Once it had as
+long as a turn of the event loop lasts, it is given the next message in a later turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from math import inf
+from types import CoroutineType
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from tcpapp.connection.inbox import Inbox
+from tcpapp.connection.outcomes import APP_FAILED, HELD, TALK_ENDED, Settler
+from tcpapp.limits.fairness import Turns
+
+__all__ = ["Talk"]
+
+NEVER: Final = -inf
+"""A time before all others."""
+
+
+class Talk:
+    """
+    The conversation of one connection, which is `running` until its coroutine ends.
+
+    `turn_began` is when it was last given messages. It was `told` of the end by what it waited for.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_clock",
+        "_connection",
+        "_coroutine",
+        "_inbox",
+        "_receives",
+        "_running",
+        "_seconds",
+        "_turns",
+        "told",
+        "turn_began",
+    )
+
+    def __init__(
+        self,
+        connection: Settler,
+        inbox: Inbox,
+        turns: Turns,
+        clock: IReactorTime | None,
+        seconds: Callable[[], float],
+        budget: float,
+    ) -> None:
+        self._connection = connection
+        self._inbox = inbox
+        self._turns = turns
+        self._clock = clock
+        self._seconds = seconds
+        self._budget = budget
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._running: Deferred[Any] | None = None
+        self._receives: deque[Deferred[Any]] | None = None
+        self.told = False
+        self.turn_began = NEVER
+
+    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run `coroutine`: its end, or its failure, is an outcome."""
+        self._coroutine = coroutine
+        self._running = Deferred.fromCoroutine(coroutine)
+        self._running.addCallbacks(self._ended, self._failed)
+
+    @property
+    def running(self) -> bool:
+        """Whether its coroutine has not ended."""
+        return self._running is not None
+
+    @property
+    def waits_for(self) -> object:
+        """What it waits for, in whichever function it is; `None` while it runs, or has ended."""
+        awaited: Any = self._coroutine
+        while isinstance(awaited, CoroutineType):
+            awaited = awaited.cr_await
+        return awaited
+
+    def cancel(self, waited_for: object) -> None:
+        """The connection has ended: cancel it where nobody told it, for it waits still for `waited_for`."""
+        if self._running is not None and not self.told and self.waits_for is waited_for is not None:
+            self._running.cancel()
+
+    def receive(self) -> Deferred[Any]:
+        """The next message; in a later turn, where it had its time and does not have to wait for one."""
+        if self._receives is None and (self._running is None or not self._inbox or not self._turn_is_over):
+            return self._inbox.receive()
+        later: Deferred[Any] = Deferred(self._receive_no_more)
+        if self._receives is None:
+            self._receives = deque()
+            self._wait_for_turn()
+        self._receives.append(later)
+        return later
+
+    def take_turn(self) -> None:
+        """Its turn has come: give each ``receive`` that had to wait for it a message, in order, while time lasts."""
+        outcome = HELD
+        self.turn_began = self._seconds()
+        while self._receives:
+            if self._inbox and self._turn_is_over:
+                self._wait_for_turn()
+                break
+            outcome |= self._inbox.give(self._receives.popleft())
+        else:
+            self._receives = None
+        self._connection.settle(outcome)
+
+    def take_last(self) -> None:
+        """The connection has ended: no turn follows, so give each its message now."""
+        if self._receives is not None:
+            self._turns.leave(self.take_turn)
+            self._budget = inf
+            self.take_turn()
+
+    @property
+    def _turn_is_over(self) -> bool:
+        """Whether it has had as long as a turn lasts."""
+        return self._seconds() - self.turn_began > self._budget
+
+    def _wait_for_turn(self) -> None:
+        assert self._clock is not None
+        self._turns.wait(self.take_turn, self._clock, self._budget)
+
+    def _receive_no_more(self, receive: Deferred[Any]) -> None:
+        """It was cancelled, before its turn or after."""
+        if self._receives is not None and receive in self._receives:
+            self._receives.remove(receive)
+        else:
+            self._inbox.give_no_more(receive)
+
+    def _ended(self, _: object) -> None:
+        self._running = self._coroutine = None
+        self._connection.settle(TALK_ENDED)
+
+    def _failed(self, failure: Failure) -> None:
+        self._running = self._coroutine = None
+        self._connection.settle(APP_FAILED, failure)

@@ -1,0 +1,83 @@
+"""
+Replies of the peer, found among the messages that come: each goes to the request that waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.python.failure import Failure
+
+from tcpapp.codecs import Codec
+from tcpapp.connection.answers import Answers
+from tcpapp.connection.handlers import Decoded
+from tcpapp.connection.outbox import Outbox
+from tcpapp.connection.outcomes import NOTHING, UNANSWERED, Settler
+from tcpapp.connection.pending_requests import Requests, answer
+from tcpapp.framing import Framing
+
+__all__ = ["Matching"]
+
+
+class Matching(Answers):
+    """
+    Sorts the messages of one connection into replies and others, where it has requests.
+
+    `requests` are those that wait for replies, once there are any.
+    """
+
+    __slots__ = ("_unsorted", "requests")
+
+    def __init__(self, connection: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
+        super().__init__(connection, framing, codec, outbox)
+        self._unsorted: list[bytes] | None = None
+        self.requests: Requests | None = None
+
+    def handle(self, messages: list[Any]) -> int:
+        """Hand `messages` to the app; the class below says how."""
+        raise NotImplementedError
+
+    def _sort(self, messages: list[bytes]) -> int:
+        """`arrive` where there were requests. The order in which they came is kept."""
+        if self._unsorted is not None:  # re-entered: the loop below goes on with them
+            self._unsorted += messages
+            return NOTHING
+        outcome = NOTHING
+        self._unsorted = messages
+        others: list[Any] = []
+        failure: Failure | None = None
+        taken = 0
+        try:
+            for message in messages:
+                taken += 1
+                other = self._take_reply(message, others)
+                if other is not None:
+                    others.append(other)
+        except Exception:  # an undecodable message, or the user's key function; nothing after it is taken
+            failure = Failure()
+        else:
+            self._unsorted = None
+        if others:
+            outcome = self.handle(others)
+        self._unsorted = None
+        if failure is None:
+            return outcome | self.go_on()
+        self._connection.settle(UNANSWERED, (failure, len(messages) - taken))
+        failure = None  # it holds this frame
+        return outcome
+
+    def _take_reply(self, message: bytes, before: list[Any]) -> Any:
+        """Answer the request to which `message` is the reply, once the app had those `before`; or give it back."""
+        requests, codec = self.requests, self._codec
+        if requests is None or not requests.expected:  # the connection ended in the callback of another's reply
+            return message
+        value = message if codec is None else codec.read(message)
+        reply = requests.take(value)
+        if reply is None:
+            return message if codec is None else Decoded(message, value)
+        if before:
+            others = before.copy()
+            before.clear()
+            self._connection.settle(self.handle(others))
+        answer(reply, value)
+        return None

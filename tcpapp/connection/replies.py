@@ -1,0 +1,97 @@
+"""
+The replies of an app on their way to the outbox: those to one chunk are framed together, and written as one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.python.failure import Failure
+
+from tcpapp.codecs import Codec
+from tcpapp.connection.handlers import Decoded, value_of, without_codec
+from tcpapp.connection.outbox import Outbox
+from tcpapp.connection.outcomes import APP_FAILED, Settler
+from tcpapp.connection.pause_flags import OVER, PULLED
+from tcpapp.errors import UnsendableMessage
+from tcpapp.framing import Framing
+
+__all__ = ["Replies", "all_of", "as_they_came"]
+
+
+class Replies:
+    """
+    What the app of one connection has replied, and is not written yet.
+
+    `hold` is 0 while messages go straight to the app.
+    """
+
+    __slots__ = ("_codec", "_connection", "_framing", "_outbox", "_replies", "hold")
+
+    def __init__(self, connection: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
+        self._connection = connection
+        self._framing = framing
+        self._codec = codec
+        self._outbox = outbox
+        self._replies: list[Any] = []
+        self.hold = PULLED
+
+    def flush(self) -> None:
+        """Frame the replies so far: something else is to be sent after them."""
+        data = self._framed()
+        if data:
+            self._outbox.write(data)
+
+    def _framed(self) -> bytes:
+        """The replies so far, framed together. What comes before one that cannot be sent is written."""
+        replies = self._replies
+        if not replies:
+            return b""
+        try:
+            data = self._framing.frame_all(replies) if len(replies) > 1 else self._framing.frame(replies[0])
+        except UnsendableMessage:
+            self._flush_until_unsendable()
+            return b""
+        replies.clear()
+        return data
+
+    def _flush_until_unsendable(self) -> None:
+        """
+        Send what the app gave before the reply that cannot be sent; that one is the app's failure.
+
+        A batch's `Reply` of bytes can be: it is found here, and not looked for among replies that are bytes.
+        """
+        replies = self._replies.copy()
+        self._replies.clear()
+        try:
+            for reply in replies:
+                self._outbox.write(self._framing.frame(without_codec(reply)))
+        except UnsendableMessage:
+            self._app_failed(Failure())
+
+    def _say(self, reply: Any) -> None:
+        if reply is not None and not self.hold & OVER:
+            self.flush()
+            codec = self._codec
+            self._outbox.write(
+                self._framing.frame(without_codec(reply) if codec is None else codec.encode(value_of(reply)))
+            )
+
+    def _app_failed(self, failure: Failure) -> None:
+        self._connection.settle(APP_FAILED, failure)
+
+
+def as_they_came(messages: list[Any]) -> list[Any]:
+    """`messages` as the bytes that came, without the values of those that were decoded."""
+    if any(type(each) is Decoded for each in messages):
+        return [each.message if type(each) is Decoded else each for each in messages]
+    return messages
+
+
+def all_of(replies: Any) -> list[Any]:
+    """The replies that a batch app gave, `None` for none. Raises `UnsendableMessage` for what is no list."""
+    if replies is None:
+        return []
+    if not isinstance(replies, list):
+        raise UnsendableMessage(f"{replies!r:.80} in reply to a batch: takes a list of replies, or None")
+    return replies

@@ -1,0 +1,64 @@
+"""A reply that an app gives later: until then it is handed no further message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tcpapp.connection.answers import Answers
+from tcpapp.connection.inbox import MESSAGE_COST
+from tcpapp.connection.outcomes import APP_ANSWERED, APP_WAITS
+from tcpapp.connection.pause_flags import AWAITING, PULLED
+from tcpapp.framing import Lines
+
+
+class Rig(Answers):
+    """Answers that note what they report, and that they went on."""
+
+    has_the_turn = False
+
+    def __init__(self) -> None:
+        self.reported: list[int] = []
+        outbox: Any = self
+        super().__init__(self, Lines(), None, outbox)
+        self.written: list[bytes] = []
+        self.went_on = 0
+
+    def go_on(self) -> int:
+        self.went_on += 1
+        return 0
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def settle(self, outcome: int, detail: Any = None) -> None:
+        self.reported.append(outcome)
+
+
+@pytest.mark.source
+def test_a_reply_is_waited_for() -> None:
+    """The message it answers is in the app's hands until then."""
+    rig = Rig()
+    later: Deferred[bytes] = Deferred()
+    rig._settle(later, [b"hello"])
+    assert (rig.hold, rig.in_hand, rig.reported) == (PULLED | AWAITING, 5 + MESSAGE_COST, [APP_WAITS])
+    later.callback(b"world")
+    assert (rig.hold, rig.in_hand, rig.written, rig.went_on) == (PULLED, 0, [b"world\n"], 1)
+    assert rig.reported == [APP_WAITS, APP_ANSWERED, 0]
+
+
+@pytest.mark.source
+def test_a_reply_that_is_there_is_not_waited_for() -> None:
+    """Its size is told, for the mark at which replies are written."""
+    rig = Rig()
+    assert (rig._settle(b"hello", [b"x"]), rig.reported, rig.in_hand) == (5, [], 0)
+
+
+@pytest.mark.source
+def test_how_it_goes_on_is_for_the_class_below() -> None:
+    """Answers alone have no messages."""
+    connection: Any = None
+    with pytest.raises(NotImplementedError):
+        Answers(connection, Lines(), None, connection).go_on()
