@@ -78,7 +78,7 @@ class MessageProtocol(Link):
     @property
     def is_open(self) -> bool:
         """Whether messages can go both ways: it is open, and neither side has said that it ends."""
-        return self._ending.stage is Stage.OPEN
+        return self._ending.stage.is_open
 
     @property
     def unread(self) -> int:
@@ -125,10 +125,12 @@ class MessageProtocol(Link):
         After the end of the connection the messages that came before it can still be received; then it fails with
         `NotConnected`. It fails with an `UndecodableMessage` that the codec delivers. Cancelled, it takes none.
         """
-        if self._ending.stage is Stage.UNOPENED or (self._dispatch.hold & DEAF and self._has_no_more):
-            return failed(self._ending.error)
-        if self._ending.stage is Stage.CLOSED:
-            return self._inbox.receive()
+        stage = self._ending.stage
+        if not stage.is_open:
+            if stage is Stage.UNOPENED or (self._dispatch.hold & DEAF and self._has_no_more):
+                return failed(self._ending.error)
+            if stage is Stage.CLOSED:
+                return self._inbox.receive()
         received = self._dispatch.receive()
         if self._inbox.refusal is not None:
             self.settle(REFUSED)
@@ -148,7 +150,7 @@ class MessageProtocol(Link):
         seconds = self._settings.timeouts.request if timeout is None else timeout
         if seconds < 0:  # who reckons with a deadline of his own has missed it
             return fail(TimedOut("request", 0))
-        if self._ending.stage is not Stage.OPEN:
+        if not self._ending.stage.is_open:
             return failed(self._ending.error)
         requests = self._dispatch.requests
         if requests is None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, fail, succeed
 
 from tcpapp.codecs import Codec
-from tcpapp.connection.lifecycle import Ending, Stage
+from tcpapp.connection.lifecycle import Ending
 from tcpapp.connection.outcomes import NOTHING, REFUSED
 from tcpapp.connection.read_control import Reading
 from tcpapp.connection.unhandled import failed, unlogged
@@ -89,8 +89,7 @@ class Inbox:
         """What a `receive` fails with once nothing is left; `None` while a message can still come."""
         if self.refusal is not None:
             return self.refusal.again()
-        stage = self._ending.stage
-        return None if stage is Stage.OPEN or stage.brings else self._ending.error
+        return None if self._ending.stage.brings else self._ending.error
 
     @property
     def awaited(self) -> bool:

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import classImplements
 
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.lifecycle import Ending, Stage
+from tcpapp.connection.lifecycle import Ending
 from tcpapp.connection.outcomes import (
     BLOCKED,
     HANDED_OVER,
@@ -227,7 +227,7 @@ class Outbox:
 
     def pauseProducing(self) -> None:
         """The transport has more than its mark."""
-        flushing = self._ending.stage is Stage.FLUSHING
+        flushing = self._ending.stage.flushes
         if self._progress and not self.blocked and not flushing:
             self._deadlines.start("send_progress", self._progress)
         self.blocked = True
@@ -239,7 +239,7 @@ class Outbox:
         self.blocked = False
         self._deadlines.stop("send_progress")
         self._feed()
-        if self._ending.stage is Stage.FLUSHING:
+        if self._ending.stage.flushes:
             self._settler.settle(self._end_if_all_handed_over())
         elif not self.behind:
             self._settler.settle(UNBLOCKED)
@@ -265,12 +265,6 @@ class Outbox:
         return self.unsent + SEND_COST * self._sends
 
     @property
-    def _cut(self) -> bool:
-        """Whether nothing more is to go out."""
-        stage = self._ending.stage
-        return stage is Stage.ABORTING or stage is Stage.CLOSED
-
-    @property
     def behind(self) -> bool:
         """Whether bytes wait for the peer to take what was sent before."""
         return self.blocked or bool(self._queue)
@@ -293,7 +287,7 @@ class Outbox:
         return told
 
     def _wait(self, data: bytes, told: Deferred[None] | None) -> None:
-        if self._cut:
+        if self._ending.stage.drops:
             data = b""
         if self._queue is None:
             self._queue = deque()
@@ -325,7 +319,7 @@ class Outbox:
     def _feed(self) -> None:
         """Give the transport pieces of the write mark's size until it has enough; tell each who can know by then."""
         self._tell_handed()
-        while self._queue and not self.blocked and not self._cut:
+        while self._queue and not self.blocked and not self._ending.stage.drops:
             piece = self._next_piece()
             self._deadlines.said = self._deadlines.seconds()
             self._transport.write(piece)
@@ -357,7 +351,7 @@ class Outbox:
         return HANDED_OVER
 
     def _tell_handed(self) -> None:
-        if not self.blocked and not self._cut:
+        if not self.blocked and not self._ending.stage.drops:
             handed, self._handed = self._handed or (), None
             for told in handed:
                 if not told.called:  # it may have been cancelled

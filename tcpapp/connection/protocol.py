@@ -78,7 +78,7 @@ class Link(Stages):
     def dataReceived(self, data: bytes) -> None:
         """Bytes came. Twisted calls it."""
         outcome = self._arrival.take(data)
-        if outcome and (outcome != APP_RESTS or self._ending.stage is not Stage.OPEN):  # that asks for nothing more
+        if outcome and (outcome != APP_RESTS or not self._ending.stage.is_open):  # that asks for nothing more
             self.settle(outcome, data)
 
     def readConnectionLost(self) -> None:
@@ -103,12 +103,10 @@ class Link(Stages):
     @override
     def settle(self, outcome: int, detail: Any = None) -> None:
         """Do what `outcome` asks for, bit by bit, in the order of `tcpapp.connection.outcomes`."""
-        if outcome == APP_RESTS:  # what most of them are
-            self._app_rests()
-        elif outcome:
-            for bit, step in STEPS:
-                if outcome & bit:
-                    step(self, detail)
+        while outcome:
+            bit = outcome & -outcome
+            outcome ^= bit
+            STEPS[bit](self, detail)
 
     def _refused(self, _: Any) -> None:
         """A message is no value: none of those behind it is taken, and the connection closes."""
@@ -124,7 +122,7 @@ class Link(Stages):
         """All that came is the app's: what came after it counts."""
         if self._framing.failure is not None:
             self._unreadable(self._framing.failure)
-        else:
+        elif not self._ending.stage.is_open:  # there it changes nothing
             self._happen(Event.ALL_LET_IN)
 
     def _too_many_messages(self, _: Any) -> None:
@@ -248,25 +246,25 @@ class Link(Stages):
         self._load.note()
 
 
-STEPS: tuple[tuple[int, Callable[[Link, Any], None]], ...] = (
-    (outcomes.REFUSED, Link._refused),
-    (outcomes.ALL_LET_IN, Link._all_let_in),
-    (outcomes.TOO_MANY_MESSAGES, Link._too_many_messages),
-    (outcomes.TOO_MANY_BYTES, Link._too_many_bytes),
-    (outcomes.LEFT_OUT, Link._left_out),
-    (outcomes.UNANSWERED, Link._unanswered),
-    (outcomes.BLOCKED, Link._blocked),
-    (outcomes.UNBLOCKED, Link._unblocked),
-    (outcomes.TOO_MUCH_UNSENT, Link._too_much_unsent),
-    (outcomes.HANDED_OVER, Link._handed_over),
-    (outcomes.APP_WAITS, Link._app_waits),
-    (outcomes.APP_ANSWERED, Link._app_answered),
-    (outcomes.APP_FAILED, Link._app_failed),
-    (outcomes.TALK_ENDED, Link._talk_ended),
-    (outcomes.OVERDUE, Link._overdue),
-    (outcomes.HEARTBEAT, Link._beat),
-    (outcomes.MEMORY_SHORT, Link._memory_short),
-    (outcomes.HELD, Link._note_held),
-    (outcomes.APP_RESTS, lambda connection, _: connection._app_rests()),
-)
-"""What is done about each bit of an outcome, in order."""
+STEPS: dict[int, Callable[[Link, Any], None]] = {
+    outcomes.REFUSED: Link._refused,
+    outcomes.ALL_LET_IN: Link._all_let_in,
+    outcomes.TOO_MANY_MESSAGES: Link._too_many_messages,
+    outcomes.TOO_MANY_BYTES: Link._too_many_bytes,
+    outcomes.LEFT_OUT: Link._left_out,
+    outcomes.UNANSWERED: Link._unanswered,
+    outcomes.BLOCKED: Link._blocked,
+    outcomes.UNBLOCKED: Link._unblocked,
+    outcomes.TOO_MUCH_UNSENT: Link._too_much_unsent,
+    outcomes.HANDED_OVER: Link._handed_over,
+    outcomes.APP_WAITS: Link._app_waits,
+    outcomes.APP_ANSWERED: Link._app_answered,
+    outcomes.APP_FAILED: Link._app_failed,
+    outcomes.TALK_ENDED: Link._talk_ended,
+    outcomes.OVERDUE: Link._overdue,
+    outcomes.HEARTBEAT: Link._beat,
+    outcomes.MEMORY_SHORT: Link._memory_short,
+    outcomes.HELD: Link._note_held,
+    outcomes.APP_RESTS: Link._app_rests,
+}
+"""What is done about each bit of an outcome."""

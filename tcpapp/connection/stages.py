@@ -116,7 +116,7 @@ class Stages(Parts):
         """End the input for `cause`; what is not finished in `deadline` seconds (`None`: ``timeouts.drain``) is cut."""
         if self._ending.stage is Stage.OPENING:
             self._cut(cause)
-        if self._ending.stage is Stage.OPEN:
+        if self._ending.stage.is_open:
             self._dispatch.draining()
         self._end_input(cause)
         if self._ending.stage.sends:
@@ -141,7 +141,7 @@ class Stages(Parts):
         if isinstance(error, (NotConnected, CancelledError)) and not stage.sends:
             drop_frames(failure)  # a coroutine that was cancelled would hold itself by it, and this connection
             return
-        if isinstance(error, NotConnected) and stage is not Stage.OPEN and error.reason is self._ending.cause:
+        if isinstance(error, NotConnected) and not stage.is_open and error.reason is self._ending.cause:
             self._close(error.reason)
             return
         cause = cause_of_failure(error)
@@ -149,7 +149,7 @@ class Stages(Parts):
             self._tell(AppFailed, failure)
         self._close(cause)
 
-    def _app_rests(self) -> None:
+    def _app_rests(self, _: Any = None) -> None:
         """The app is not being called: what waited for that can be done."""
         stage = self._ending.stage
         if stage is Stage.CLOSING:
@@ -164,6 +164,8 @@ class Stages(Parts):
 
     def _end_waiters(self) -> None:
         requests, waited_for = self._dispatch.requests, self._dispatch.waits_for
+        if requests is None and not self._inbox.awaited:
+            return
         error = self._ending.error
         self._inbox.end(error)
         if requests is not None:

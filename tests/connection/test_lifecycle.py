@@ -149,6 +149,8 @@ def test_what_can_be_done_in_each_state(state: State, sends: bool, reads: bool, 
     for stage in stages:
         assert (sends, reads, hold) == (stage.sends, stage.reads, stage.hold)
         assert stage.brings == (stage is Stage.INPUT_ENDING if brings is None else brings)
+        assert (stage.is_open, stage.flushes) == (stage is Stage.OPEN, stage is Stage.FLUSHING)
+        assert stage.drops == (stage in (Stage.ABORTING, Stage.CLOSED))
 
 
 def rendered() -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tcpapp.connection import outcomes
 from tcpapp.connection.protocol import STEPS
+from tests.peers import Peer
 
 BITS = {name: getattr(outcomes, name) for name in outcomes.__all__ if name not in ("NOTHING", "Settler")}
 
@@ -13,6 +18,19 @@ def test_each_is_a_bit_of_its_own() -> None:
     assert sorted(BITS.values()) == [1 << place for place in range(len(BITS))]
 
 
-def test_each_is_settled_in_the_order_in_which_they_stand() -> None:
-    """By one step."""
-    assert [bit for bit, _ in STEPS] == sorted(BITS.values())
+def test_each_is_settled_by_a_step_of_its_own() -> None:
+    """In the order of the bits."""
+    assert list(STEPS) == sorted(BITS.values())
+    assert len(set(STEPS.values())) == len(STEPS)
+
+
+def test_the_bits_of_one_outcome_are_settled_in_their_order() -> None:
+    """Each once, with the same detail; an outcome of nothing asks for nothing."""
+    done: list[tuple[int, Any]] = []
+    peer = Peer()
+    with pytest.MonkeyPatch.context() as patch:
+        for bit in STEPS:
+            patch.setitem(STEPS, bit, lambda _, detail, bit=bit: done.append((bit, detail)))
+        peer.connection.settle(outcomes.NOTHING)
+        peer.connection.settle(outcomes.APP_RESTS | outcomes.REFUSED | outcomes.HELD, "detail")
+    assert done == [(bit, "detail") for bit in (outcomes.REFUSED, outcomes.HELD, outcomes.APP_RESTS)]
