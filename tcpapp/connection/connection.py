@@ -13,10 +13,13 @@ The way of a message::
 
 The way of a connection::
 
-    UNOPENED ─▶ OPEN ─────────────────────────────────────▶ CLOSING ─▶ CLOSED
-                 │    close(), the app failed                ▲  what is written is flushed, within the grace
-                 └──▶ no more input ─ what came is handled ──┘
-                      (the peer closed its side, sent what cannot be read, or the server drains)
+    UNOPENED ─▶ OPENING ─▶ OPEN ───────────────────────▶ CLOSING ─▶ CLOSED
+                            │    close(), the app failed   ▲  what is written is flushed, within the grace
+                            └──────▶ INPUT_CLOSED ─────────┘
+                    no message comes any more, and the app handles those that came
+                    (the peer closed its side, sent what cannot be read, or the server drains)
+
+`tcpapp.connection.lifecycle` has the table of all stages and events, which a connection executes.
 """
 
 from __future__ import annotations
