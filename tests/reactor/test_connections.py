@@ -248,9 +248,7 @@ def test_the_end_of_a_connection_is_the_end_of_who_else_reads_and_writes_its_soc
 
 
 @pytest.mark.parametrize("again", ["read", "written", "closed"])
-def test_a_connection_that_is_taken_off_as_it_is_made_is_left_alone_until_it_is_put_back(
-    either: Any, again: str
-) -> None:
+def test_a_connection_that_is_taken_off_as_it_is_made_is_left_alone(either: Any, again: str) -> None:
     """Twisted's inetd makes its descriptor a blocking one, and gives it to a process."""
 
     def take_off(protocol: Any) -> None:
