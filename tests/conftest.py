@@ -147,6 +147,19 @@ def hosts(simulation: Simulation) -> Iterator[Hosts]:
 
 
 @pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give a current directory with nothing in it; what is imported from it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
 def logged_errors(leaks: Leaks) -> Leaks:
     """Give the errors logged so far, for a test that expects some: ``logged_errors.take(ZeroDivisionError)``."""
     return leaks

@@ -6,17 +6,14 @@ Each program below runs on a copy that has one row more, and nothing else.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.patience import PATIENCE
+from tests.environments import ROOT, run
 
-ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.once
 
 WAYS = '''
@@ -64,17 +61,7 @@ def run_with(row: str, path: str, before: str, program: str, folder: Path, **fil
     for name, text in files.items():
         changed.with_name(f"{name}.py").write_text(text, encoding="utf-8")
     changed.write_text(above + row + mark + below, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", WAYS + program],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    run(sys.executable, "-c", WAYS + program, cwd=folder, PYTHONPATH=str(folder))
 
 
 def test_a_timeout(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import Self
 
+from tcpapp.client.async_with import StartedInBlock
 from tcpapp.client.reconnecting import Client, Connected, Stopped
 from tcpapp.client.reconnecting.retry_budget import Budget
 from tcpapp.client.reconnecting.states import State
@@ -42,7 +43,7 @@ CHECK_EVERY = 30.0
 _log = Logger(namespace="tcpapp")
 
 
-class Pool(MultiService, Generic[Request, Reply]):
+class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
     """
     `size` clients of `endpoint`, each of which reconnects by itself; the pool sends over the connected ones.
 
@@ -174,19 +175,6 @@ class Pool(MultiService, Generic[Request, Reply]):
         if not self.running or all(isinstance(each.state, Stopped) for each in self.members):
             return unlogged(fail(self._error or self._not_connected()))
         return self._waiters.wait()
-
-    async def __aenter__(self) -> Self:
-        """Start, and wait until a member is connected. On failure or cancellation, the pool is stopped."""
-        started = self.start()
-        try:
-            return await started
-        except BaseException:  # on cancellation, too: without __enter__ there is no __exit__
-            self.stop()
-            raise
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        """Stop, and wait until all connections are closed. When cancelled meanwhile, the pool stops all the same."""
-        await self.stop()
 
     # Messages.
 

@@ -8,18 +8,18 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer, ITCPTransport, ITLSTransport
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport, ITLSTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import AccumulatingProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tcpapp.testing.buffered import BufferedTransport
 from tcpapp.testing.pipe import Pipe
 from tcpapp.testing.pipe_socket import PipeSocket
 from tcpapp.testing.wire import Wire
+from tests.testing.protocols import HalfCloseable
 
 HOST, PEER = IPv4Address("TCP", "10.0.0.1", 80), IPv4Address("TCP", "10.0.0.2", 5000)
 
@@ -55,20 +55,6 @@ class FailingLast(AccumulatingProtocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         super().connectionLost(reason)
         raise ZeroDivisionError("lost")
-
-
-@implementer(IHalfCloseableProtocol)
-class HalfCloseable(AccumulatingProtocol):
-    """Notes which side has ended."""
-
-    def __init__(self) -> None:
-        self.ended: list[str] = []
-
-    def readConnectionLost(self) -> None:
-        self.ended.append("read")
-
-    def writeConnectionLost(self) -> None:
-        self.ended.append("write")
 
 
 @pytest.mark.parametrize("interface", [ITCPTransport, ITLSTransport, IConsumer, IPushProducer])

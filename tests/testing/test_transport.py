@@ -13,7 +13,6 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IConsumer,
-    IHalfCloseableProtocol,
     IPushProducer,
     ISSLTransport,
     ITCPTransport,
@@ -22,12 +21,12 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import Clock
 from twisted.internet.testing import AccumulatingProtocol, StringTransport
 from twisted.protocols.basic import FileSender, LineReceiver
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tcpapp.testing.transport import FakeTransport, NeverRests
 from tcpapp.testing.wire import Wire
 from tests.patience import PATIENCE
+from tests.testing.protocols import HalfCloseable
 
 if TYPE_CHECKING:
     from tcpapp.testing.leaks import Leaks
@@ -53,20 +52,6 @@ class Producer:
 
     def stopProducing(self) -> None:
         self.told.append("stop")
-
-
-@implementer(IHalfCloseableProtocol)
-class HalfCloseable(AccumulatingProtocol):
-    """Notes which side has ended."""
-
-    def __init__(self) -> None:
-        self.ended: list[str] = []
-
-    def readConnectionLost(self) -> None:
-        self.ended.append("read")
-
-    def writeConnectionLost(self) -> None:
-        self.ended.append("write")
 
 
 class Echo(LineReceiver):
@@ -151,7 +136,7 @@ TRIAL = """
 import sys, warnings
 import twisted.test.proto_helpers
 import twisted.internet.testing
-from tcpapp.testing.transport import FakeTransport
+from tcpapp.testing.transport import FakeTransport, NeverRests
 twisted.test.proto_helpers.StringTransport = twisted.internet.testing.StringTransport = FakeTransport
 warnings.simplefilter("ignore")
 from twisted.scripts.trial import run

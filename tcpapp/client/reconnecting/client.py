@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from typing_extensions import Self, Unpack
 
+from tcpapp.client.async_with import StartedInBlock
 from tcpapp.client.factory import MessageClientFactory
 from tcpapp.client.reconnecting import fatal_errors
 from tcpapp.client.reconnecting.backoff import Attempts
@@ -49,7 +50,7 @@ def _check(recovery: object, prepare: object, is_fatal: object) -> None:
         raise InvalidOption(f"is_fatal={is_fatal!r}: takes a function of the error")
 
 
-class Client(Service, Generic[Request, Reply]):
+class Client(StartedInBlock, Service, Generic[Request, Reply]):
     """
     A reconnecting client of one server, or of several equivalent servers: `endpoint` is one, or a sequence of them.
 
@@ -240,19 +241,6 @@ class Client(Service, Generic[Request, Reply]):
         if self.connection is not None:
             return succeed(self.connection)
         return self._life.next_connection()
-
-    async def __aenter__(self) -> Self:
-        """Start, and wait for a connection. On failure or cancellation, the client is stopped."""
-        started = self.start()
-        try:
-            return await started
-        except BaseException:  # on cancellation, too: without __enter__ there is no __exit__
-            self.stop()
-            raise
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        """Stop, and wait until the connection is closed. When cancelled meanwhile, the client stops all the same."""
-        await self.stop()
 
     # Messages.
 

@@ -27,6 +27,18 @@ class Seen:
 # While there is no connection -----------------------------------------------------------------------------------------
 
 
+def lose_on_the_way(hosts: Hosts, client: Any) -> None:
+    """Connect the client to a server that reads nothing, and cut the connection."""
+    hosts.wait(0.5)
+    hosts.server.read_at(0)
+    server = hosts.listen(never, framing="int32")
+    hosts.run(client.when_connected())
+    hosts.wait(0.1)
+    for each in server.connections:
+        each.abort()
+    hosts.wait(0.5)
+
+
 def test_what_waits_is_sent_in_order(hosts: Hosts, client_of: Any) -> None:
     """Sends and requests, once there is a connection; a send says when it is on its way."""
     client = client_of()
@@ -134,14 +146,7 @@ def test_one_that_waited_and_is_lost_on_its_way_is_told(hosts: Hosts, client_of:
     client = client_of(framing="int32", limits=Limits(write_high=10))
     client.startService()
     sent = [outcome(client.send(b"x" * 500_000)) for _ in range(3)]
-    hosts.wait(0.5)
-    hosts.server.read_at(0)
-    server = hosts.listen(never, framing="int32")
-    hosts.run(client.when_connected())
-    hosts.wait(0.1)
-    for each in server.connections:
-        each.abort()
-    hosts.wait(0.5)
+    lose_on_the_way(hosts, client)
     assert isinstance(sent[2][0], MaybeSent)
 
 
@@ -224,14 +229,7 @@ def test_a_buffered_one_that_is_lost_on_its_way_is_listed(hosts: Hosts, client_o
     client.startService()
     for _ in range(3):
         client.send(b"x" * 500_000)
-    hosts.wait(0.5)
-    hosts.server.read_at(0)
-    server = hosts.listen(never, framing="int32")
-    hosts.run(client.when_connected())
-    hosts.wait(0.1)
-    for each in server.connections:
-        each.abort()
-    hosts.wait(0.5)
+    lose_on_the_way(hosts, client)
     assert len(client.undelivered()) >= 3
 
 
