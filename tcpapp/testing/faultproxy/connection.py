@@ -211,5 +211,5 @@ class Connection:
     def _lost(self) -> None:
         """A side is lost. With both, the connection is over."""
         if self.client_side.lost and self.server_side.lost:
-            self._plan.over(self)
+            self._plan.over(self.number)
             self._gone.fire(None)

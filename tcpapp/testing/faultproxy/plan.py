@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from tcpapp.testing.faultproxy.toxic import Toxic
 
 __all__ = ["Counters", "Plan"]
-
-Connection: TypeAlias = Any
-"""A connection through the proxy, whose module imports this one."""
 
 
 @dataclass
@@ -38,7 +35,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where connections lead, what happens to them on the way, and who is told when one is `over`."""
+    """Where connections lead, what happens to them on the way, and who is told the number of one that is `over`."""
 
     upstream: IStreamClientEndpoint
     clock: IReactorTime
@@ -46,4 +43,4 @@ class Plan:
     bound: int
     counters: Counters
     toxics: list[Toxic]
-    over: Callable[[Connection], None]
+    over: Callable[[int], None]

@@ -212,8 +212,8 @@ class FaultProxy:
         self._connections[connection.number] = connection
         return connection.client_side
 
-    def _forget(self, connection: Connection) -> None:
-        self._connections.pop(connection.number, None)
+    def _forget(self, number: int) -> None:
+        self._connections.pop(number, None)
 
     # What goes wrong.
 

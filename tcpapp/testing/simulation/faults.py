@@ -34,7 +34,7 @@ class _Faults:
     def __init__(
         self, sim: Simulation, until: float, every: float, hosts: Sequence[Host], kinds: Sequence[str]
     ) -> None:
-        self._sim = sim
+        self.simulation = sim
         self._chance: Stream = sim.decisions.stream("faults")
         self._until = until
         self._every = every
@@ -44,8 +44,8 @@ class _Faults:
 
     def _next(self) -> None:
         seconds = 2 * self._every * self._chance.fraction() if self._every else 0.0
-        if self._sim.now + seconds < self._until:
-            self._sim.call_later(max(seconds, 0.001), self._happen)
+        if self.simulation.now + seconds < self._until:
+            self.simulation.call_later(max(seconds, 0.001), self._happen)
 
     def _happen(self) -> None:
         kind = self._chance.pick(self._kinds)
@@ -56,24 +56,24 @@ class _Faults:
 
     def other(self, host: Host) -> Host | None:
         """Another host; `None`, all others, where it is this one."""
-        other = self._chance.pick(self._sim.hosts)
+        other = self._chance.pick(self.simulation.hosts)
         return None if other is host else other
 
     def others(self, host: Host) -> list[Host]:
         """Another host, or all others."""
         other = self.other(host)
-        return [each for each in self._sim.hosts if each is not host] if other is None else [other]
+        return [each for each in self.simulation.hosts if each is not host] if other is None else [other]
 
     def later(self, undo: Callable[[], object]) -> None:
         """Undo the fault, before the time is over."""
-        left = self._until - self._sim.now
-        self._sim.call_later(min(left, 4 * self._every * self._chance.fraction()), undo)
+        left = self._until - self.simulation.now
+        self.simulation.call_later(min(left, 4 * self._every * self._chance.fraction()), undo)
 
 
 def _part(now: _Faults, host: Host, chance: Stream) -> None:
     other = now.other(host)
-    host.simulation.partition(host, other, one_way=chance.chance(0.2))
-    now.later(lambda: host.simulation.heal(host, other))
+    now.simulation.partition(host, other, one_way=chance.chance(0.2))
+    now.later(lambda: now.simulation.heal(host, other))
 
 
 def _reset(now: _Faults, host: Host, _: Stream) -> None:
@@ -94,13 +94,13 @@ def _exit(now: _Faults, host: Host, _: Stream) -> None:
 
 def _half_open(now: _Faults, host: Host, _: Stream) -> None:
     other = now.other(host)
-    host.simulation.partition(host, other, one_way=True)
+    now.simulation.partition(host, other, one_way=True)
     host.reset(other)
-    now.later(lambda: host.simulation.heal(host, other))
+    now.later(lambda: now.simulation.heal(host, other))
 
 
 def _line(now: _Faults, host: Host, chance: Stream) -> None:
-    network, options = host.simulation.network, chance.pick(LINES)
+    network, options = now.simulation.network, chance.pick(LINES)
     ways = [way for other in now.others(host) for way in ((host, other), (other, host))]
     for a, b in ways:
         network.divert(a, b, Link(**options))

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import os
 from errno import ECONNREFUSED, ETIMEDOUT
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.error import getConnectError
 from twisted.internet.interfaces import IAddress
 
 if TYPE_CHECKING:
-    from tcpapp.testing.simulation.host import Host
-    from tcpapp.testing.simulation.line import SimulatedSocket
+    from tcpapp.testing.simulation.line import LineClock, Link, SimulatedSocket
+    from tcpapp.testing.simulation.parts import HostPart, SimulationPart
     from tcpapp.testing.simulation.ports import Connector, Port
 
 __all__ = ["Handshake"]
 
-Network: TypeAlias = Any
-"""The network of the simulation, whose module imports this one."""
-
 SYN_RETRIES = 6
 """How often Linux sends a SYN again (tcp_syn_retries), after 1, 2, 4, … seconds; 127 s after the first it gives up."""
+
+
+class NetworkPart(Protocol):
+    """The network, as a handshake asks it."""
+
+    @property
+    def simulation(self) -> SimulationPart:
+        """What the network is of."""
+
+    def link(self, a: HostPart, b: HostPart) -> Link:
+        """The way from one host to another."""
+
+    def clock(self, name: str) -> LineClock:
+        """A clock for what is on its way."""
+
+    def port(self, host: HostPart, key: int | bytes, ip: str | None) -> Port | None:
+        """The port that is listened on there."""
+
+    def join(self, a: HostPart, b: HostPart, names: tuple[str, str]) -> tuple[SimulatedSocket, SimulatedSocket]:
+        """The two ends of a new connection."""
 
 
 class Handshake:
@@ -33,10 +50,10 @@ class Handshake:
 
     def __init__(
         self,
-        network: Network,
+        network: NetworkPart,
         connector: Connector,
         attempt: Any,
-        there: Host,
+        there: HostPart,
         key: int | bytes,
         addresses: tuple[Any, Any],
         names: tuple[str, str],
@@ -45,7 +62,7 @@ class Handshake:
         self._connector = connector
         self._attempt = attempt
         self._reactor = connector.reactor
-        self._here: Host = connector.reactor.host
+        self._here: HostPart = connector.reactor.host
         self._there = there
         self._key = key
         self._host, self._peer = addresses
@@ -60,10 +77,10 @@ class Handshake:
         """Whether nobody waits for it any more."""
         return bool(self._attempt.over) or not self._reactor.turns.alive
 
-    def _carries(self, a: Host, b: Host) -> bool:
+    def _carries(self, a: HostPart, b: HostPart) -> bool:
         return a.powered and b.powered and not self._network.link(a, b).parted
 
-    def _delay(self, a: Host, b: Host) -> float:
+    def _delay(self, a: HostPart, b: HostPart) -> float:
         delay: float = self._network.link(a, b).delay(self._chance)
         return delay
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
+from tcpapp.testing.simulation.parts import SimulationPart
 from tcpapp.testing.simulation.reactor import SimulatedReactor
 
 __all__ = ["Host"]
-
-Simulation: TypeAlias = Any
-"""The simulation, whose module imports this one."""
 
 
 class Host:
@@ -21,7 +19,7 @@ class Host:
     new reactor and nothing of what was before.
     """
 
-    def __init__(self, simulation: Simulation, name: str, ip: str, boot: Callable[[Host], Any] | None) -> None:
+    def __init__(self, simulation: SimulationPart, name: str, ip: str, boot: Callable[[Host], Any] | None) -> None:
         self.simulation = simulation
         self.name = name
         self.ip = ip

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from tcpapp.testing.pipe import CAPACITY, Pipe
 from tcpapp.testing.pipe_socket import PipeSocket
 from tcpapp.testing.simulation.decisions import Stream
+from tcpapp.testing.simulation.parts import HostPart
 from tcpapp.testing.simulation.timeline import TIES, Later, Timeline, Turns
 
 if TYPE_CHECKING:
     from tcpapp.testing.simulation.trace import Trace
 
 __all__ = ["Latency", "Line", "LineClock", "Link", "SimulatedSocket"]
-
-Host: TypeAlias = Any
-"""A host of the simulation, whose module imports this one."""
 
 Latency = float | tuple[float, float] | Callable[[float], float]
 """
@@ -96,7 +94,7 @@ class Line(Pipe):
     What has waited for `GIVE_UP` seconds is lost, and `on_given_up` is called.
     """
 
-    def __init__(self, clock: LineClock, chance: Stream, link: Link, reader: Host) -> None:
+    def __init__(self, clock: LineClock, chance: Stream, link: Link, reader: HostPart) -> None:
         super().__init__(clock, capacity=link.capacity, bandwidth=link.bandwidth)  # type: ignore[arg-type]  # asked for no more
         self.chance = chance
         self.link = link
@@ -173,7 +171,7 @@ class SimulatedSocket(PipeSocket):
     outgoing: Line
     other: SimulatedSocket
 
-    def __init__(self, name: str, host: Host, peer: Host, incoming: Line, outgoing: Line) -> None:
+    def __init__(self, name: str, host: HostPart, peer: HostPart, incoming: Line, outgoing: Line) -> None:
         super().__init__(incoming, outgoing)
         self.name = name
         self.host = host

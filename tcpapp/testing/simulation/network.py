@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from errno import EADDRINUSE, EADDRNOTAVAIL, EHOSTUNREACH, ENOENT
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -17,6 +17,7 @@ from twisted.internet.error import (
 
 from tcpapp.testing.simulation.handshake import Handshake
 from tcpapp.testing.simulation.line import Line, LineClock, Link, SimulatedSocket
+from tcpapp.testing.simulation.parts import HostPart, SimulationPart
 from tcpapp.testing.simulation.ports import Connector, Port
 from tcpapp.testing.simulation.timeline import Turns
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from tcpapp.testing.simulation.reactor import SimulatedReactor
 
 __all__ = ["Network"]
-
-Simulation: TypeAlias = Any
-"""The simulation, whose module imports this one."""
 
 EPHEMERAL = 49152
 """The first of the ports that are given out (RFC 6335, section 6)."""
@@ -44,21 +42,21 @@ LOCAL_LATENCY = 0.00002, 0.0001
 class Network:
     """The hosts, what lies between them, and every connection."""
 
-    def __init__(self, simulation: Simulation, link: Callable[[], Link]) -> None:
+    def __init__(self, simulation: SimulationPart, link: Callable[[], Link]) -> None:
         self.simulation = simulation
         self.hosts: dict[str, Host] = {}
         self._default = link
-        self._links: dict[tuple[Host, Host], Link] = {}
-        self._usual: dict[tuple[Host, Host], Link] = {}
+        self._links: dict[tuple[HostPart, HostPart], Link] = {}
+        self._usual: dict[tuple[HostPart, HostPart], Link] = {}
         self._sockets: dict[SimulatedSocket, None] = {}
-        self._ports: dict[tuple[Host, int | bytes], Port] = {}
-        self._files: dict[tuple[Host, bytes], None] = {}
-        self._given: dict[Host, int] = {}
+        self._ports: dict[tuple[HostPart, int | bytes], Port] = {}
+        self._files: dict[tuple[HostPart, bytes], None] = {}
+        self._given: dict[HostPart, int] = {}
         self._world = Turns(simulation.decisions.stream("world").draw)
 
     # Names, addresses and links.
 
-    def ip_of(self, name: str, asking: Host) -> str | None:
+    def ip_of(self, name: str, asking: HostPart) -> str | None:
         """The address of the host of this name, as a host has it that asks; `None` where there is none."""
         if isIPAddress(name):
             return name
@@ -67,13 +65,13 @@ class Network:
         host = self.hosts.get(name)
         return host.ip if host else None
 
-    def host_at(self, ip: str, asking: Host) -> Host | None:
+    def host_at(self, ip: str, asking: HostPart) -> HostPart | None:
         """The host of this address."""
         if ip == LOOPBACK:
             return asking
         return next((host for host in self.hosts.values() if host.ip == ip), None)
 
-    def link(self, a: Host, b: Host) -> Link:
+    def link(self, a: HostPart, b: HostPart) -> Link:
         """The way from one host to another."""
         link = self._links.get((a, b))
         if link is None:
@@ -81,12 +79,12 @@ class Network:
             link = self._links[a, b] = local if a is b else self._default()
         return link
 
-    def part(self, a: Host, b: Host, parted: bool) -> None:
+    def part(self, a: HostPart, b: HostPart, parted: bool) -> None:
         """Nothing comes from `a` to `b`, or again."""
         self.link(a, b).parted = parted
         self._refresh(lambda socket: socket.host is b and socket.peer is a)
 
-    def relink(self, a: Host, b: Host, link: Link) -> None:
+    def relink(self, a: HostPart, b: HostPart, link: Link) -> None:
         """The way from one host to another is another one, for open connections too."""
         self._usual.pop((a, b), None)
         link.parted = self.link(a, b).parted
@@ -95,13 +93,13 @@ class Network:
             if socket.peer is a and socket.host is b:
                 socket.incoming.relink(link)
 
-    def divert(self, a: Host, b: Host, link: Link) -> None:
+    def divert(self, a: HostPart, b: HostPart, link: Link) -> None:
         """The way from one host to another is another one, until `restore`."""
         usual = self._usual.get((a, b)) or self.link(a, b)
         self.relink(a, b, link)
         self._usual[a, b] = usual
 
-    def restore(self, a: Host, b: Host) -> None:
+    def restore(self, a: HostPart, b: HostPart) -> None:
         """The way from one host to another is its usual one again."""
         usual = self._usual.get((a, b))
         if usual is not None:
@@ -189,13 +187,13 @@ class Network:
 
     # Connections.
 
-    def port(self, host: Host, key: int | bytes, ip: str | None) -> Port | None:
+    def port(self, host: HostPart, key: int | bytes, ip: str | None) -> Port | None:
         """Who listens there; `None` where nobody does, or not on this address."""
         port = self._ports.get((host, key))
         listens_at = getattr(port and port.getHost(), "host", None)
         return port if listens_at in {None, *ALL, ip} else None
 
-    def free_port(self, host: Host) -> int:
+    def free_port(self, host: HostPart) -> int:
         """The next port that nobody listens on: after the last, the first again."""
         number = self._given.get(host, EPHEMERAL - 1)
         while True:
@@ -208,7 +206,7 @@ class Network:
         """A clock for what happens on a line of this name."""
         return LineClock(self.simulation.timeline, self._world, self.simulation.decisions.stream(name))
 
-    def join(self, a: Host, b: Host, names: tuple[str, str]) -> tuple[SimulatedSocket, SimulatedSocket]:
+    def join(self, a: HostPart, b: HostPart, names: tuple[str, str]) -> tuple[SimulatedSocket, SimulatedSocket]:
         """Two sockets that are connected, one on each host."""
         there, back = (
             Line(self.clock(name), self.simulation.decisions.stream(name), self.link(writer, reader), reader)
@@ -222,7 +220,7 @@ class Network:
             socket.on_closed = self._forget
         return mine, theirs
 
-    def sockets_of(self, host: Host, other: Host | None = None) -> Iterator[SimulatedSocket]:
+    def sockets_of(self, host: HostPart, other: HostPart | None = None) -> Iterator[SimulatedSocket]:
         """The ends of connections on this host, those with `other` if it is given."""
         return (each for each in list(self._sockets) if each.host is host and other in {None, each.peer})
 
@@ -231,18 +229,18 @@ class Network:
         sockets = [f"connection {each.name}" for each in self._sockets if not each.closed]
         return sockets + [f"{host.name}: listens on {written(key)}" for host, key in self._ports]
 
-    def reset(self, host: Host, other: Host | None) -> None:
+    def reset(self, host: HostPart, other: HostPart | None) -> None:
         """Both ends of these connections get a reset."""
         for socket in self.sockets_of(host, other):
             socket.outgoing.reset()
             socket.incoming.reset()
 
-    def wake(self, host: Host) -> None:
+    def wake(self, host: HostPart) -> None:
         """What the host reads may have changed."""
         for socket in self.sockets_of(host):
             socket.on_ready()
 
-    def process_ended(self, host: Host, *, silently: bool, reset: bool) -> None:
+    def process_ended(self, host: HostPart, *, silently: bool, reset: bool) -> None:
         """Its sockets are closed by the kernel, and its ports."""
         for key in [key for key in self._ports if key[0] is host]:
             del self._ports[key]
@@ -253,7 +251,7 @@ class Network:
             else:
                 socket.drop(reset=reset)
 
-    def powered(self, host: Host) -> None:
+    def powered(self, host: HostPart) -> None:
         """The host is there again, and answers."""
         self._refresh(lambda socket: socket.host is host)
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.base import DelayedCall, _ThreePhaseEvent
@@ -25,13 +25,11 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpapp.testing.simulation.parts import HostPart
 from tcpapp.testing.simulation.timeline import Timeline, Turns
 from tcpapp.testing.simulation.tls import over_tls, timed
 
 __all__ = ["SimulatedReactor"]
-
-Host: TypeAlias = Any
-"""A host of the simulation, whose module imports this one."""
 
 
 LATE = 1e-6
@@ -53,7 +51,7 @@ class SimulatedTime:
     all else that happens at one moment does so in an order that the seed chooses.
     """
 
-    def __init__(self, host: Host, timeline: Timeline) -> None:
+    def __init__(self, host: HostPart, timeline: Timeline) -> None:
         self.host = host
         self.turns = Turns(host.simulation.decisions.stream(f"turns of {host.name}").draw, host.name)
         self.offset = host.offset
@@ -199,7 +197,7 @@ class SimulatedReactor(SimulatedTime):
 
     running = True
 
-    def __init__(self, host: Host, timeline: Timeline) -> None:
+    def __init__(self, host: HostPart, timeline: Timeline) -> None:
         super().__init__(host, timeline)
         self.nameResolver: IHostnameResolver = Names(self)
         self._triggers: dict[str, Any] = {}
