@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import select
 import sys
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from twisted.python import log
 
@@ -18,14 +19,82 @@ from tcpapp.reactor.descriptors import ENDS, IN, OUT
 
 __all__ = ["go_round", "write"]
 
-UvloopReactor: TypeAlias = Any
-"""The reactor (`tcpapp.reactor.uvloopreactor`), whose module imports this one."""
 
-Stream: TypeAlias = Any
-"""A connection on uvloop (`tcpapp.reactor.stream`), whose module imports this one."""
+class Stream(Protocol):
+    """A connection, as a round of the reactor inside a callback takes it."""
+
+    _is_plain: bool
+    _reading: bool
+    _writing: bool
+    _blocked: bool
+
+    def fileno(self) -> int:
+        """Its socket's number."""
+
+    def doRead(self) -> Any:  # noqa: N802 - Twisted's name
+        """Read; returns why it is lost, if it is."""
+
+    def doWrite(self) -> Any:  # noqa: N802 - as above
+        """Write; returns why it is lost, if it is."""
+
+    def leave_nested(self) -> None:
+        """The round is over."""
+
+    def _lose(self, why: Any, by_reading: bool) -> None: ...
 
 
-def go_round(reactor: UvloopReactor, delay: float) -> None:
+class Unwritten(Protocol):
+    """A connection that has something to write."""
+
+    _tempDataBuffer: list[bytes]  # noqa: N815 - Twisted's name
+    _tempDataLen: int  # noqa: N815 - Twisted's name
+
+    def writeSomeData(self, data: bytes) -> Any:  # noqa: N802 - Twisted's name
+        """Write to the socket; returns how many bytes, or why it is lost."""
+
+    def _has_written(self) -> Any: ...
+
+
+class Connections(Protocol):
+    """The connections on uvloop."""
+
+    def __iter__(self) -> Iterator[Stream]: ...
+
+    def get(self, descriptor: int) -> Stream | None:
+        """The connection whose socket has this number."""
+
+
+class Ports(Protocol):
+    """The ports that are listened on."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __contains__(self, port: object) -> bool: ...
+
+
+class Reactor(Protocol):
+    """The reactor that goes round."""
+
+    inside: int
+    descriptors: Any
+    threadCallQueue: list[Any]  # noqa: N815 - Twisted's name
+
+    @property
+    def connections(self) -> Connections:
+        """The connections on uvloop."""
+
+    @property
+    def ports(self) -> Ports:
+        """The ports that are listened on."""
+
+    def runUntilCurrent(self) -> None:  # noqa: N802 - Twisted's name
+        """Do what is due."""
+
+    def accept(self, port: Any) -> None:
+        """Take in who waits at a port."""
+
+
+def go_round(reactor: Reactor, delay: float) -> None:
     """Do what is due, wait for so many seconds at most until something can be read or written, and do that."""
     reactor.inside += 1
     for stream in reactor.connections:
@@ -47,7 +116,7 @@ def go_round(reactor: UvloopReactor, delay: float) -> None:
                 stream.leave_nested()
 
 
-def ready(reactor: UvloopReactor, delay: float) -> list[tuple[Any, int]]:
+def ready(reactor: Reactor, delay: float) -> list[tuple[Any, int]]:
     """Wait, and return which connections and ports can be read or written; none stands for the descriptors."""
     waiting = select.poll()
     found: dict[int, Any] = {}
@@ -81,7 +150,7 @@ def step(stream: Stream, event: int) -> None:
         stream._lose(why, reads)
 
 
-def write(stream: Stream) -> Any:
+def write(stream: Unwritten) -> Any:
     """Send what is unwritten by the socket itself, as much as the kernel takes: uvloop writes nothing meanwhile."""
     if stream._tempDataLen:
         data = b"".join(stream._tempDataBuffer)

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 __all__ = ["Sips"]
 
-Stream: TypeAlias = Any
-"""A connection on uvloop (`tcpapp.reactor.stream`), whose module imports this one."""
+
+class Stream(Protocol):
+    """A connection on uvloop, as it is read in pieces."""
+
+    reactor: Any
+    bufferSize: int  # noqa: N815 - Twisted's name
+    _reading: bool
+    _stream: Any
+
+    def startReading(self) -> None:  # noqa: N802 - Twisted's name
+        """Read on."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; returns whether the connection stays open."""
+
+    def connection_lost(self, why: BaseException | None) -> None:
+        """The connection has ended."""
+
+    def pause_writing(self) -> None:
+        """uvloop holds too much."""
+
+    def resume_writing(self) -> None:
+        """uvloop takes more."""
 
 
 class Sips:
@@ -47,8 +71,7 @@ class Sips:
 
     def eof_received(self) -> bool:
         """Called by uvloop, as are those below: see `Stream`."""
-        goes_on: bool = self._stream.eof_received()
-        return goes_on
+        return self._stream.eof_received()
 
     def connection_lost(self, why: BaseException | None) -> None:
         """Tell the connection."""
