@@ -15,15 +15,16 @@ import socket
 import subprocess
 import sys
 import tarfile
-import time
 import venv
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Timer
 
 from tests.conformance.beside import ROOT, Broke, Runner, again_alone, counted, worse
 from tests.conformance.packages import PACKAGES, Package
+from tests.patience import PATIENCE
 
 __all__ = ["NotHere", "compare", "main", "pinned", "prepare"]
 
@@ -99,11 +100,15 @@ def serving(program: str) -> Iterator[None]:
         if not taken.connect_ex(("127.0.0.1", REDIS_PORT)):
             raise NotHere(f"something serves on port {REDIS_PORT} already, whose data the tests would change")
     command = [program, "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        too_late = Timer(PATIENCE, process.kill)  # its log ends then
+        too_late.start()
         try:
-            wait_for(REDIS_PORT)
+            wait_for_its_word(process)
+            too_late.cancel()
             yield
         finally:
+            too_late.cancel()
             process.kill()  # at once: it keeps nothing, and a script of a test may hold it
 
 
@@ -111,15 +116,13 @@ REDIS_PORT = 6379
 """Where txredisapi's tests look for redis-server."""
 
 
-def wait_for(port: int, patience: float = 20.0) -> None:
-    """Wait until something serves there. Raises `NotHere` where nothing does."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        with socket.socket() as trying:
-            if not trying.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(0.05)
-    raise NotHere(f"nothing serves on port {port}")
+def wait_for_its_word(process: subprocess.Popen[str]) -> None:
+    """Wait until redis-server's log says that it serves. Raises `NotHere` where the log ends before that."""
+    assert process.stdout
+    for line in process.stdout:
+        if "ready to accept connections" in line.lower():
+            return
+    raise NotHere(f"nothing serves on port {REDIS_PORT}")
 
 
 def runner_for(package: Package, folder: Path) -> Runner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def test_a_run_that_says_nothing_or_takes_too_long_breaks() -> None:
     with pytest.raises(beside.Broke, match="the run on epoll broke:\nno reactor"):
         beside.Runner((sys.executable, "-c", "print('no reactor')"), at_once=False).run([])
     with pytest.raises(beside.Broke, match="it took longer than 0 s"):
-        beside.Runner((sys.executable, "-c", "import time; time.sleep(600)"), longest=0.0).run([])
+        beside.Runner((sys.executable, "-c", "import signal; signal.pause()"), longest=0.0).run([])
 
 
 def test_a_run_that_breaks_on_ours_is_a_fault() -> None:
@@ -133,6 +133,28 @@ def test_a_port_that_is_taken_is_the_reason_to_pass_over(monkeypatch: pytest.Mon
         monkeypatch.setattr(more, "REDIS_PORT", taken.getsockname()[1])
         with pytest.raises(more.NotHere, match="something serves on port"), more.serving("redis-server"):
             pass
+
+
+def test_a_program_serves_while_the_tests_run(
+    monkeypatch: pytest.MonkeyPatch, requires_program: Callable[[str], str]
+) -> None:
+    """And not before its log says so, nor afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    monkeypatch.setattr(more, "REDIS_PORT", address[1])
+    with more.serving(requires_program("redis-server")), socket.create_connection(address) as client:
+        client.sendall(b"PING\r\n")
+        assert client.recv(10) == b"+PONG\r\n"
+    with socket.socket() as client:
+        assert client.connect_ex(address) != 0
+
+
+def test_a_program_that_ends_without_a_word_is_the_reason_to_pass_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr(more, "REDIS_PORT", port)
+    with pytest.raises(more.NotHere, match=f"nothing serves on port {port}"), more.serving("true"):
+        pass
 
 
 def test_what_is_passed_over_is_told_and_is_no_fault(

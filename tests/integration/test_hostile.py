@@ -177,16 +177,20 @@ async def test_no_more_is_read_at_once_than_a_rate_allows(
     sizes: list[int] = []
     allowed: list[int] = []
 
+    first: Deferred[None] = Deferred()
+
     def app(chunk: bytes, connection: Any) -> None:
         sizes.append(len(chunk))
         allowed.append(bottom_of(connection.transport).bufferSize)
+        if not first.called:
+            first.callback(None)
 
     secure = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
     server = await serve(app, secure if tls else ANY_PORT, framing="raw", limits=Limits(byte_rate=5000))
     trusting = f"tls:localhost:{server.port}:trustRoots={certificates}/roots"
     client = await join(trusting if tls else server, framing="raw")
     client.send(b"x" * 20_000).addErrback(lambda _: None)
-    await until(global_reactor, lambda: sizes)
+    await first
     assert allowed[0] == 5000
     assert sizes[0] <= (16_384 if tls else 5000)
 

@@ -98,12 +98,13 @@ async def test_a_with_that_is_cancelled_leaves_nothing_that_connects(
     async def given_up(client: Any, when: Deferred[None]) -> list[Any]:
         using = Deferred.fromCoroutine(use(client, when))
         told = outcome(using)
+        using_is_over: Deferred[None] = Deferred()
+        using.addBoth(using_is_over.callback)
         await when
         await deferLater(global_reactor, 0)  # it was told in the middle of something
         using.cancel()
         members = getattr(client, "members", [client])
-        while len(told) == 0:
-            await deferLater(global_reactor, 0)
+        await using_is_over
         assert [each.state for each in members] == [Stopped()] * len(members)
         return told
 
