@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from importlib.metadata import version as installed
+from pydoc import locate
 from typing import TYPE_CHECKING, Any
 
+from sphinx.util.docutils import SphinxDirective
 from zope.interface.interface import InterfaceClass
 
 if TYPE_CHECKING:
-    from docutils.nodes import Element
+    from docutils.nodes import Element, Node
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
@@ -74,6 +78,42 @@ def name_of_interface(interface: InterfaceClass) -> str:
 InterfaceClass.__repr__ = name_of_interface
 
 
+class Numbers(SphinxDirective):
+    """
+    ``numbers:: tcpapp.limits.Limits``: a table of the numbers of a class, or of its choices, made of its fields.
+
+    A number of a server is shown by its option; one of a client, which no command line has, by its name.
+    """
+
+    required_arguments = 1
+
+    def run(self) -> list[Node]:
+        """Docutils calls it."""
+        rows = [self.row(each) for each in fields(locate(self.arguments[0]))]
+        lines = [".. list-table::", "   :header-rows: 1", "   :class: numbers", ""]
+        for row in [("name", "default", "what", "why" if rows[0][3] else "instead"), *rows]:
+            lines += [f"   {' ' if number else '*'} - {cell}" for number, cell in enumerate(row)]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+    def row(self, field: Any) -> tuple[str, str, str, str]:
+        """What a field is called, its default, what it is, and where the number comes from or what else there is."""
+        what = field.metadata
+        name = field.name if self.arguments[0].endswith("Recovery") else f"--{field.name.replace('_', '-')}"
+        if choices := what.get("choices"):
+            words = {True: "on", False: "off"}
+            others = ", ".join(f"``{words.get(each, each)}``" for each in choices if each != field.default)
+            return f"``{name}``", f"``{words.get(field.default, field.default)}``", plain(what["what"]), others
+        default = f"{field.default:,} {what['unit']}".replace(".0 ", " ")
+        zero = f" (0: {what['zero']})" if what["zero"] else ""
+        return f"``{name}``", default, plain(what["what"] + zero), plain(what["why"])
+
+
+def plain(text: str) -> str:
+    """A text in which reStructuredText finds no markup."""
+    return re.sub(r"([\\*`|_])", r"\\\1", text)
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls it."""
+    app.add_directive("numbers", Numbers)
     app.connect("missing-reference", link_by_last_name)

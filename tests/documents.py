@@ -14,7 +14,8 @@ any, after ``<!-- fragment: why -->``           no program: Python must compile,
 =============================================== ====================================================================
 
 A block of these languages that is none of these is an error: nothing would run it. A command whose output is not shown
-must succeed. ``twistd -n`` serves until the end of the document, on a free port, which stands for 7007 from then on.
+must succeed. ``twistd -n`` serves until the end of the document. The port is a free one, also in the place of a default
+and of the port in a ``.tac`` file, and it stands for 7007 from then on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -109,6 +111,8 @@ class Served:
         watchdog = threading.Timer(PATIENCE, self.process.kill)
         watchdog.start()
         self.said = ""
+        # Of a .tac file, twistd ends by the signal itself; `twistd tcpapp` exits with 0.
+        self.proper_end = -signal.SIGTERM if " -y " in command else 0
         assert self.process.stdout
         for line in self.process.stdout:
             self.said += line
@@ -155,7 +159,7 @@ class Reader:
             self._follow(text)
         finally:
             codes = [each.stop() for each in self.servers]
-        assert codes == [0] * len(codes)
+        assert codes == [each.proper_end for each in self.servers]
 
     def _follow(self, text: str) -> None:
         for block in blocks_of(text):
@@ -205,7 +209,7 @@ class Reader:
         """Run a command, and compare what it prints; start what serves."""
         command = self.replaced(command).replace(PORT, self.port)
         if command.startswith("twistd -n"):
-            served = Served(command, self.folder, self.environ)
+            served = Served(self.on_a_free_port(command), self.folder, self.environ)
             self.servers.append(served)
             self.port = served.port
             printed = served.said
@@ -228,6 +232,15 @@ class Reader:
         shown = shown.replace(PORT, self.port)
         if not same(shown, printed):
             pytest.fail(f"{where}: $ {command}\nis to print\n{shown}\nand prints\n{printed}", pytrace=False)
+
+    def on_a_free_port(self, command: str) -> str:
+        """Return a command that serves on 7007, as one that serves on a free port."""
+        if found := re.search(r" -y (\S+)", command):
+            path = self.folder / found[1]
+            path.write_text(re.sub(rf"tcp:(?:{PORT}|{self.port})\b", "tcp:0", path.read_text(encoding="utf-8")))
+        elif "--listen" not in command and " tcpapp" in command:
+            return f"{command} --listen tcp:0:interface=127.0.0.1"
+        return command
 
     def replaced(self, command: str) -> str:
         """What is run in the place of a command. A document that needs other than its own words has a subclass."""

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.testing import StringTransport
 
 import tcpapp
 from tcpapp import framing
 from tcpapp.errors import InvalidOption
 from tcpapp.plugin import load_app
-from tcpapp.process.configuration.options import set_by_options
-from tests.documents import blocks_of, programs_of
+from tests.documents import PORT, blocks_of, programs_of, same
 from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
@@ -83,8 +82,10 @@ class Served:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.said = ""
         assert self.process.stdout
         for line in self.process.stdout:
+            self.said += line
             if found := re.search(r"listening on 127\.0\.0\.1:(\d+)", line):
                 self.port = found[1]
                 return
@@ -120,75 +121,27 @@ def test_the_first_screens_server_answers_as_shown(lines: Served) -> None:
             assert came.read().decode().splitlines() == answer
 
 
-def test_the_first_screens_test_passes(folder: Path) -> None:
-    """The README's own test is one."""
-    assert "1 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py")
+def test_the_first_screens_server_says_what_is_shown(lines: Served) -> None:
+    """The output after the command is that of the command."""
+    shown = console("twistd").partition("\n")[2].removesuffix("```\n")
+    assert same(shown.replace(PORT, lines.port), lines.said)
 
 
-def test_the_test_kits_tests_pass(folder: Path) -> None:
-    """Over a fake transport, over a wire, whatever comes, and over a bad network."""
-    assert "4 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_kit.py")
-
-
-ORDERING_BUGS = {
-    "a reply that takes longer is overtaken": """
-def app(message, connection):
-    later = 0.1 if message.endswith(b"0") else 0.0
-    connection.clock.callLater(later, connection.send, message.upper())
-""",
-    "messages that came together are answered the other way round": """
-from tcpapp import batch
-
-@batch
-def app(messages, connection):
-    return [message.upper() for message in reversed(messages)]
-""",
-    "after a gap of five seconds, the first message waits and the next ones do not": """
-class app:
-    until = None
-
-    def received(self, message, connection):
-        now = connection.clock.seconds()
-        waits, self.until = self.until is not None and now > self.until, now + 5
-        if not waits:
-            return message.upper()
-        connection.clock.callLater(0.1, connection.send, message.upper())
-""",
-}
-
-
-@pytest.mark.parametrize("bug", ORDERING_BUGS.values(), ids=ORDERING_BUGS)
-def test_the_simulation_finds_a_planted_ordering_bug(bug: str, folder: Path) -> None:
-    """It says which seed it was, and how to see it again."""
-    (folder / "mine.py").write_text(bug, encoding="utf-8")
-    output = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "bad_network", "test_kit.py", code=1)
-    assert "1 failed" in output
-    assert "SimulationFailed: AssertionError: " in output
-    assert "replay(scenario, " in output
+def test_the_first_screens_tests_pass(folder: Path) -> None:
+    """As many as the README says."""
+    (passed,) = re.findall(r"^(\d+ passed) in", console("pytest"), re.MULTILINE)
+    assert passed in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py")
 
 
 def test_the_client_prints_what_is_shown(lines: Served, folder: Path) -> None:
     """The client talks with the first screen's server."""
-    (folder / "client.py").write_text(PROGRAMS["client.py"].replace("7007", lines.port))
+    (folder / "client.py").write_text(PROGRAMS["client.py"].replace(PORT, lines.port))
     assert run(folder, "client.py") == printed("client.py")
 
 
-def test_the_asyncio_client_prints_what_is_shown(twistd: list[str], folder: Path) -> None:
-    """A program without tcpapp talks with the server under the framing that the README names."""
-    assert "twistd -n --pidfile= tcpapp --app mine:app --framing int32`" in README
-    served = Served(twistd, folder, "--framing", "int32")
-    try:
-        (folder / "asyncio_client.py").write_text(PROGRAMS["asyncio_client.py"].replace("7007", served.port))
-        assert run(folder, "asyncio_client.py") == printed("asyncio_client.py")
-    finally:
-        code = served.stop()
-    assert code == 0
-
-
-@pytest.mark.parametrize("name", ["cut.py", "server.py"])
-def test_a_program_prints_what_is_shown(name: str, folder: Path) -> None:
-    """The programs that need no server."""
-    assert run(folder, name) == printed(name) != ""
+def test_the_script_gets_its_reply(lines: Served, folder: Path) -> None:
+    """From the first screen's server."""
+    assert run(folder, "-c", f"from script import weather; print(weather({lines.port}))") == "b'WEATHER'\n"
 
 
 def imported(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -221,31 +174,6 @@ def test_each_form_of_app_does_what_it_shows(folder: Path, monkeypatch: pytest.M
     assert conversation(forms["talk"], b"Ana\n", b"hi\n") == talk
 
 
-def test_the_typed_codec_validates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A point is answered with a point; what is none is not."""
-    points = imported("points.py", folder, monkeypatch)
-    said = conversation(points["app"], b'{"x":1,"y":2}\n', b'{"x":"one"}\n', codec=points["codec"])
-    assert said == b'{"x":2,"y":1}\n'
-
-
-def test_the_dns_client_goes_where_it_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two queries in flight are answered in the other order, each with its own reply."""
-    dns = imported("dns.py", folder, monkeypatch)
-    reactor = MemoryReactorClock()
-    connecting = dns["connect"](reactor, "192.0.2.1")
-    host, port, factory, _, _ = reactor.tcpClients[0]
-    transport = StringTransport()
-    protocol = factory.buildProtocol(None)
-    protocol.makeConnection(transport)
-    answers: list[bytes] = []
-    connection = connecting.result
-    for query in (b"\0\1?", b"\0\2?"):
-        connection.request(query).addCallback(answers.append)
-    protocol.dataReceived(b"\0\3\0\2!" + b"\0\3\0\1!")
-    assert (host, port, transport.value()) == ("192.0.2.1", 53, b"\0\3\0\1?\0\3\0\2?")
-    assert answers == [b"\0\2!", b"\0\1!"]
-
-
 def table(first: str) -> list[list[str]]:
     """The rows of the table whose head's first cell is `first`."""
     rows = README[README.index(f"| {first} |") :].split("\n\n")[0].splitlines()[2:]
@@ -260,29 +188,6 @@ def test_every_framing_of_the_table_is_one_and_all_are_in_it() -> None:
     assert {spec.split(":")[0] for spec in specs} == set(framing.SPECS)
 
 
-def test_the_table_of_limits_is_that_of_the_code() -> None:
-    """Every number that an option sets, with its default, its meaning and its reason."""
-    expected = [
-        [
-            f"`--{each.name.replace('_', '-')}`",
-            f"{each.default:,} {each.metadata['unit']}".replace(".0 ", " "),
-            each.metadata["what"] + (f" (0: {each.metadata['zero']})" if each.metadata["zero"] else ""),
-            each.metadata["why"],
-        ]
-        for kind in (tcpapp.Limits, tcpapp.Timeouts)
-        for each in set_by_options(kind)
-    ]
-    assert table("option") == expected
-
-
-def test_the_layout_is_that_of_the_package() -> None:
-    """The picture of the tower stands in the package's docstring, too."""
-    (picture,) = [code for language, code in BLOCKS if language == "text"]
-    assert tcpapp.__doc__
-    shown = [line.strip() for line in picture.splitlines()]
-    assert "\n".join(shown) in "\n".join(line.strip() for line in tcpapp.__doc__.splitlines())
-
-
 def test_the_apps_that_come_with_it_are_there() -> None:
     """Each app that the README names is served by its name, and no other."""
     (named,) = re.findall(r"^Five apps come with it.*?:((?: `\w+`,?)+)", README, re.MULTILINE)
@@ -292,7 +197,19 @@ def test_the_apps_that_come_with_it_are_there() -> None:
         load_app("no such app")
 
 
-def test_every_file_that_is_named_is_there() -> None:
-    """No path in the README leads nowhere."""
-    for path in re.findall(r"`((?:tests|tcpapp|\.ci)/[\w/.]*|CHANGELOG\.md)`", README):
+def test_it_is_short() -> None:
+    """What is longer is in the documentation."""
+    assert len(README.splitlines()) <= 250
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_every_file_that_is_named_is_there(document: str) -> None:
+    """No path leads nowhere, in a link or in code; of a link into a page, the heading is there, too."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:tests|tcpapp|docs|requirements|\.ci)/[\w/.-]*|[A-Z]+\.md)`", text):
         assert (ROOT / path).exists(), path
+    for path, heading in re.findall(r"\]\((?!https?:)([^)#]+)#?([^)]*)\)", text):
+        page = (ROOT / path).read_text(encoding="utf-8")
+        heads = [head.lower() for head in re.findall(r"^#+ (.*)$", page, re.MULTILINE)]
+        slugs = {re.sub(r"[^\w -]", "", head).replace(" ", "-") for head in heads}
+        assert not heading or heading in slugs, f"{path}#{heading}"

@@ -1,18 +1,24 @@
-"""The documentation's search finds the words that operators look for, by the index that Sphinx makes of the pages."""
+"""The built documentation: its search finds what operators look for, and its pages show what the code says."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from functools import cache
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sphinx.search.en import SearchEnglish
 
+import tcpapp
+from tcpapp import State
+from tcpapp.limits import Limits, Policies, Recovery, Timeouts
 from tests.environments import ROOT
 from tests.patience import PATIENCE
 
@@ -31,13 +37,22 @@ WANTED = {
     "Kubernetes": "how-to/run-in-a-container",
     "DDoS": "reference/hostile-peers",
     "SYN flood": "reference/hostile-peers",
+    "password login": "how-to/log-in",
+    "session state": "how-to/keep-state",
+    "periodic timer": "how-to/work-periodically",
+    "database pool": "how-to/use-a-database",
+    "thread pool": "how-to/call-what-blocks",
+    "file upload": "how-to/send-big-files",
+    "broadcast": "how-to/publish-to-many",
+    "pubsub": "how-to/publish-to-many",
+    "vulnerability": "security",
 }
 """What is looked for, and the page that has to be among those that are found."""
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Give what the search of the built documentation looks in."""
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of the built documentation."""
     built = tmp_path_factory.mktemp("docs")
     command = [sys.executable, "-m", "sphinx", "--quiet", "-b", "html", "-d", str(built / "doctrees")]
     done = subprocess.run(
@@ -50,7 +65,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    text = (built / "html" / "searchindex.js").read_text(encoding="utf-8")
+    return built / "html"
+
+
+@pytest.fixture(scope="module")
+def index(html: Path) -> dict[str, Any]:
+    """Give what the search of the built documentation looks in."""
+    text = (html / "searchindex.js").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text[text.index("{") : text.rindex("}") + 1])
     return found
 
@@ -75,6 +96,39 @@ def test_the_search_leads_to_a_page(words: str, index: dict[str, Any]) -> None:
     """All words that are typed in are on it."""
     pages = set.intersection(*(pages_with(index, word) for word in words.split()))
     assert WANTED[words] in pages
+
+
+def words_of(page: Path) -> str:
+    """The text of a page, without its markup and with plain apostrophes."""
+    text = unescape(re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8")))
+    return " ".join(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split())
+
+
+def test_every_number_is_on_its_page_with_its_reason(html: Path) -> None:
+    """As an option of the command line; of a client that connects again, by its name."""
+    shown = words_of(html / "reference" / "limits" / "limits.html")
+    for kind in (Limits, Timeouts, Policies):
+        for each in fields(kind):
+            assert f" --{each.name.replace('_', '-')} " in shown
+            assert " ".join(each.metadata["what"].split()) in shown
+            assert each.metadata.get("why", "") in shown
+    assert [each.name for each in fields(Recovery) if f" {each.name} {each.default:,.15g} " not in shown] == []
+
+
+def test_the_picture_of_the_layers_is_on_its_page(html: Path) -> None:
+    """Each line of it."""
+    shown = words_of(html / "explanation" / "layers.html")
+    lines = re.findall(r"^ {4}(\w+(?:/|\.py) +[0-9∥] .*)$", tcpapp.__doc__ or "", re.MULTILINE)
+    assert len(lines) > 10
+    assert [line for line in lines if " ".join(line.split()) not in shown] == []
+
+
+def test_the_way_of_an_end_is_on_its_page(html: Path) -> None:
+    """The table that the code has, whatever its form."""
+    shown = words_of(html / "explanation" / "inside-a-connection.html")
+    states = [each.name for each in State]
+    assert [name for name in states if name not in shown] == []
+    assert "socket, transport, framing, inbox, app" in shown
 
 
 def test_what_no_page_has_is_not_found(index: dict[str, Any]) -> None:
