@@ -29,6 +29,7 @@ html_title = f"tcpapp {release}"
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
+html_js_files = ["wide.js"]
 highlight_language = "text"
 
 myst_enable_extensions = ["colon_fence"]
