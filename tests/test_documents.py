@@ -72,3 +72,18 @@ def test_what_is_so_passes(tmp_path):
 
 def test_a_block_knows_its_line():
     assert [block.line for block in blocks_of(SO)] == [2, 8, 13, 22, 31]
+
+
+def test_what_serves_is_given_a_free_port(tmp_path):
+    """In the place of the default, which another program may have."""
+    reader = Reader(tmp_path)
+    served = reader.on_a_free_port("twistd -n --pidfile= tcpapp --app echo")
+    assert served == "twistd -n --pidfile= tcpapp --app echo --listen tcp:0:interface=127.0.0.1"
+    assert reader.on_a_free_port("twistd -n other") == "twistd -n other"
+
+
+def test_a_tac_file_is_served_on_a_free_port(tmp_path):
+    tac = tmp_path / "app.tac"
+    tac.write_text('endpoint = "tcp:7007:interface=127.0.0.1"\n')
+    assert Reader(tmp_path).on_a_free_port("twistd -n -y app.tac") == "twistd -n -y app.tac"
+    assert tac.read_text() == 'endpoint = "tcp:0:interface=127.0.0.1"\n'
