@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sphinx.util.docutils import SphinxDirective
 from zope.interface.interface import InterfaceClass
 
+from tcpapp.process.configuration.options import OPTIONS
+
 if TYPE_CHECKING:
     from docutils.nodes import Element, Node
     from sphinx.addnodes import pending_xref
@@ -83,7 +85,7 @@ class Numbers(SphinxDirective):
     """
     ``numbers:: tcpapp.limits.Limits``: a table of the numbers of a class, or of its choices, made of its fields.
 
-    A number of a server is shown by its option; one of a client, which no command line has, by its name.
+    A number that has an option is shown by that; others, which are of clients alone, by their names.
     """
 
     required_arguments = 1
@@ -99,7 +101,8 @@ class Numbers(SphinxDirective):
     def row(self, field: Any) -> tuple[str, str, str, str]:
         """What a field is called, its default, what it is, and where the number comes from or what else there is."""
         what = field.metadata
-        name = field.name if self.arguments[0].endswith("Recovery") else f"--{field.name.replace('_', '-')}"
+        option = field.name.replace("_", "-")
+        name = f"--{option}" if option in OPTIONS and OPTIONS[option].field is field else field.name
         if choices := what.get("choices"):
             words = {True: "on", False: "off"}
             others = ", ".join(f"``{words.get(each, each)}``" for each in choices if each != field.default)

@@ -49,7 +49,7 @@ LONGEST = 35
 LONGEST_SUBJECT = 72
 """Characters of a subject, as of a commit."""
 
-PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
+PAGES = sorted((ROOT / "docs").rglob("*.md")) + [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")]
 OWN = Path(__file__)
 
 
@@ -69,7 +69,7 @@ PARTS = {
     "changelog": [ROOT / "CHANGELOG.md"],
 }
 
-UNFINISHED: tuple[str, ...] = tuple(PARTS)
+UNFINISHED: tuple[str, ...] = tuple(each for each in PARTS if each != "docs")
 """Parts that are being rewritten: their checks are expected to fail, and fail where a part passes."""
 
 each_part = pytest.mark.parametrize(
