@@ -79,6 +79,13 @@ def test_a_page_has_a_place_in_the_tree(page: str) -> None:
     assert page in listed | {"index.md"}
 
 
+def test_the_parts_of_a_connection_that_are_named_are_there() -> None:
+    page = (DOCS / "explanation" / "inside-a-connection.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+\.py)`", page)
+    assert [name for name in named if not (ROOT / "tcpapp" / "connection" / name).exists()] == []
+    assert len(set(named)) > 10
+
+
 def test_every_check_of_the_contract_is_on_its_page() -> None:
     page = (DOCS / "reference" / "testing" / "contract.md").read_text(encoding="utf-8")
     assert re.findall(r"\.(\w+)\(carrier\)$", page, re.MULTILINE) == [name_of(check) for check in CHECKS]
