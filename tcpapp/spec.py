@@ -96,7 +96,7 @@ def shown(text: str) -> str:
 
 
 def line_of(text: str, most: int = LINE) -> str:
-    """`text` for a log line, whoever wrote it: escaped, and cut to at most `most` characters."""
+    """`text` of any author for a log line: escaped, and cut to at most `most` characters."""
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:most])
     return line if len(line) <= most and len(text) <= most else f"{line[: most - 3]}..."
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.once
 
 INSTEAD = {
     r"ones? whom?": "name the subject: the peer, the client, the connection",
-    r"those (who|whom|that|which|in|of)": "name them: the connections, the messages",
+    r"those (who|whom|that|which)": "name them: the connections, the messages",
     r"(any|every|some)one who": "name the subject",
     r"he who": "name the subject",
     r"whom": "name the person or the thing in a sentence of its own",

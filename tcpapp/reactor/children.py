@@ -1,13 +1,13 @@
 """
-How the reactor hears that a child process has ended.
+How the reactor detects that a child process has ended.
 
-Twisted gives the descriptor of a pipe of its own to ``signal.set_wakeup_fd``. uvloop gives another, as it begins to
-run, to be woken by signals at all; so ``SIGCHLD`` has a handler here that has the processes reaped.
+Twisted gives the descriptor of its own pipe to ``signal.set_wakeup_fd``. uvloop sets another when it begins to run,
+because it must be woken by signals. So here, a handler of ``SIGCHLD`` lets the processes be reaped.
 
-That handler is not always there. libuv has its own in its place while a process runs that asyncio started, and leaves
-none when the last of those has ended. A program can set a handler of its own, too. So each process that the reactor
-starts is also watched by a descriptor of its own (``pidfd_open``), where the system has those. Where it has none, the
-processes are looked after ten times a second while asyncio has some.
+That handler is not always installed. libuv replaces it while a process that asyncio started runs, and leaves none when
+the last of these has ended. A program can also set a handler of its own. So the reactor also watches each process that
+it starts by a descriptor (``pidfd_open``), if the system supports it. Otherwise it checks the processes ten times a
+second while asyncio has some.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ChildSignals"]
 
 LOOK_AFTER = 0.1
-"""Seconds between two looks where nothing tells of the end: below what a person notices."""
+"""Seconds between two checks if nothing reports the end: below what a person notices."""
 
 
 def unavailable(_: int) -> int:
@@ -64,7 +64,7 @@ class Ending(Logger):
 
 
 class ChildSignals:
-    """A ``SignalHandling``, as Twisted's reactors are made of, for ``SIGCHLD``."""
+    """A ``SignalHandling`` for ``SIGCHLD``, as in Twisted's reactors."""
 
     def __init__(self, reactor: Any, loop: Loop) -> None:
         """Make one for a reactor on a loop. It begins by `install`."""
@@ -75,7 +75,7 @@ class ChildSignals:
         self._look: Any = None
 
     def install(self) -> None:
-        """Hear of children from now on, and look after those that ended before."""
+        """Detect ended children from now on, and reap earlier ones."""
         self._is_installed = True
         self._loop.on_processes = self._other_processes
         self._take_signal(self._reap)
@@ -90,7 +90,7 @@ class ChildSignals:
         self._reactor.callFromThread(reapAllProcesses)
 
     def uninstall(self) -> None:
-        """Hear of them no more."""
+        """Detect them no more."""
         self._is_installed = False
         self._loop.on_processes = int
         if self._look is not None:

@@ -1,9 +1,10 @@
 """
-The connections on uvloop, by their descriptor, and those that a program has taken off the reactor.
+The connections on uvloop, by their descriptor, and the connections that a program has taken off the reactor.
 
 Twisted's reactors hold a connection only while it is read or written. A program can take a connection off the reactor,
-with ``removeReader`` and ``removeWriter``, use its socket itself, and drop the connection. The socket is closed when it
-has no holder any more. uvloop closes the descriptor together with its transport, so the socket gets a copy before that.
+with ``removeReader`` and ``removeWriter``, use its socket itself, and drop the connection. The socket is closed when
+nothing holds it any more. uvloop closes the descriptor together with its transport, so the socket gets a copy before
+that.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Connections:
 
 
 def missing() -> None:
-    """Return nothing, as the reference to a connection that is gone does."""
+    """Return nothing, as the reference to a deleted connection does."""
 
 
 def leave_number(stream: Stream) -> None:

@@ -1,8 +1,8 @@
 """
-One context for all that a reactor calls: a context variable that a callback sets holds for later ones.
+One context for everything that a reactor calls: a context variable that a callback sets holds for later callbacks.
 
-It is so on Twisted's epoll reactor, where all runs in the context that ``reactor.run()`` was called in. asyncio has a
-copy of the context for each callback instead, and so has uvloop for each connection.
+This is so on Twisted's epoll reactor, where everything runs in the context that called ``reactor.run()``. asyncio
+instead copies the context for each callback, and so does uvloop for each connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SharedContext:
     def __init__(self) -> None:
         self.context = Context()
         self.run: Callable[..., Any] = self.context.run
-        """Call a function in it. To be called outside of it only."""
+        """Call a function in it. Only for calls from outside of it."""
 
     @property
     def is_entered(self) -> bool:
@@ -38,15 +38,15 @@ class SharedContext:
         return False
 
     def enter(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Call a function in it, whether this is called inside of it or not."""
+        """Call a function in it, from inside or outside of it."""
         return call(*arguments) if self.is_entered else self.context.run(call, *arguments)
 
     @contextmanager
     def all_of_it(self) -> Iterator[None]:
         """
-        Take the variables of the context that this is called in, and give it what was set, when the block has ended.
+        Copy the variables of the current context into it, and copy what was set back when the block has ended.
 
-        Inside of the shared context itself there is nothing to do.
+        Inside of the shared context itself, it does nothing.
         """
         if self.is_entered:
             yield

@@ -1,9 +1,9 @@
 """
 Descriptors that are read and written by their own ``doRead`` and ``doWrite``: ports, datagrams, pipes, a program's own.
 
-They are watched by an epoll of this reactor's own, which uvloop's loop watches as one descriptor. So they see what they
-see on Twisted's epoll reactor: a hang-up, an error of the socket, a file. libuv's watches are no place for them. libuv
-ends the process when a watched descriptor was closed, and drops the watch after an error of the socket.
+This reactor's own epoll watches them, and uvloop's loop watches that epoll as one descriptor. So they get the same
+events as on Twisted's epoll reactor: a hang-up, an error of the socket, a file. libuv cannot watch them: it ends the
+process when a watched descriptor was closed, and drops the watch after an error of the socket.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IN, OUT, ENDS = 1, 4, 8 | 16
 
 class Descriptors(_PollLikeMixin):
     """
-    Readers and writers by their descriptor, as `twisted.internet.interfaces.IReactorFDSet` has them.
+    Readers and writers by their descriptor, as in `twisted.internet.interfaces.IReactorFDSet`.
 
     A descriptor has one reader and one writer. A second one is ignored, as on Twisted's epoll reactor. If a descriptor
     was closed, its reader and writer are replaced by those of the next descriptor with the same number.
@@ -56,7 +56,7 @@ class Descriptors(_PollLikeMixin):
         self._epoll = select.epoll()
         self._loop.watch(self._epoll.fileno(), self._turn)
 
-    # Who is watched ----------------------------------------------------------------------------------------------
+    # The watched descriptors -----------------------------------------------------------------------------------------
 
     @property
     def readers(self) -> list[Any]:
@@ -132,7 +132,7 @@ class Descriptors(_PollLikeMixin):
                 with suppress(OSError):
                     self._epoll.unregister(descriptor)
 
-    # What they have to do ----------------------------------------------------------------------------------------
+    # Their work ------------------------------------------------------------------------------------------------------
 
     def dispatch(self) -> int:
         """Call ``doRead`` and ``doWrite`` where that is possible now. Return the number of ready descriptors."""
@@ -163,8 +163,8 @@ class Descriptors(_PollLikeMixin):
         """
         Replace the epoll if it reports a descriptor that has no reader and no writer.
 
-        Such a descriptor was closed while a copy of it is open, in another process, say. The kernel goes on to report
-        it, and it cannot be removed.
+        Such a descriptor was closed while a copy of it stayed open, for example in another process. The kernel goes on
+        to report it, and it cannot be removed.
         """
         if all(each in self._reads or each in self._writes for each, _ in self._epoll.poll(0)):
             return

@@ -22,16 +22,16 @@ def shut_down(skt: socket.socket) -> None:
 
 
 def reset_at_close(skt: socket.socket) -> None:
-    """Have the connection reset when its socket is closed."""
+    """Let the connection be reset when its socket is closed."""
     with suppress(OSError):
         skt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 class Ending(_DisconnectSelectableMixin):
-    """Twisted's way to end a connection after a read or a write; the connection is not taken off the reactor by it."""
+    """Twisted's way to end a connection after a read or a write, without taking the connection off the reactor."""
 
     def removeReader(self, stream: Any) -> None:  # noqa: N802 - Twisted's names
-        """It is not read from: `Stream._lose` sees to that, where the connection goes on."""
+        """Does nothing: `Stream._lose` stops reading, if the connection goes on."""
         stream._reading = False
 
     def removeWriter(self, stream: Any) -> None:  # noqa: N802

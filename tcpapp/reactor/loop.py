@@ -1,8 +1,8 @@
 """
-The loop: uvloop's, with what a reactor asks of it.
+The loop: uvloop's, with changes that a reactor needs.
 
-``add_reader`` and ``add_writer`` are as in asyncio: a descriptor that was closed is forgotten, and one with an error is
-told of again and again. libuv ends the process for the one, and goes deaf after the other.
+``add_reader`` and ``add_writer`` are as in asyncio: a closed descriptor is forgotten, and a descriptor with an error is
+reported again and again. libuv ends the process for a closed one, and reports no more events after an error.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ class Loop(uvloop.Loop):
         super().__init__()
         self._selector: selectors.BaseSelector | None = None
         self.processes = 0
-        """How many processes that asyncio started run now: as long as there is one, libuv has the signal of all."""
+        """
+        How many processes started by asyncio run now: while there is one, libuv receives the signals of all processes.
+        """
         self.on_processes: Callable[[], object] = int
         """Called when their number has changed."""
 
     @override
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Handle what a callback raised, as asyncio does; but not `NotReading`, which is no error."""
+        """Handle an error of a callback, as asyncio does; but ignore `NotReading`, which is no error."""
         if not isinstance(context.get("exception"), NotReading):
             super().call_exception_handler(context)
 
     @override
     def close(self) -> None:
-        """Close the loop, and what watches descriptors for it."""
+        """Close the loop, and its watch on descriptors."""
         if self._selector is not None and not self.is_running():
             self.unwatch(self._selector.fileno())  # type: ignore[attr-defined]  # each kind of the systems uvloop is for
             self._selector.close()
@@ -66,7 +68,7 @@ class Loop(uvloop.Loop):
     @override
     def add_reader(self, fd: Any, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
         """See `asyncio.loop.add_reader`."""
-        super().remove_reader(fd)  # raises where it is a transport's, or none
+        super().remove_reader(fd)  # raises for a transport's descriptor, or an invalid one
         self._add(fd, READ, Handle(callback, args, self, None))
 
     @override
@@ -93,7 +95,7 @@ class Loop(uvloop.Loop):
             self.watch(self._selector.fileno(), self._select)
         known = self._selector.get_map().get(fd)
         handles = {event: handle}
-        if known is not None:  # registered anew, in case it was closed and its number is reused
+        if known is not None:  # registered again, in case it was closed and its number is reused
             self._cancel(known, event)
             handles = {**known.data, **handles}
             self._selector.unregister(fd)
@@ -112,7 +114,7 @@ class Loop(uvloop.Loop):
 
     @staticmethod
     def _cancel(known: selectors.SelectorKey, event: int) -> bool:
-        """Cancel a handle, even if its event was found already. Return whether there was one."""
+        """Cancel a handle, even if its event was already found. Return whether there was one."""
         if event in known.data:
             known.data[event].cancel()
         return event in known.data

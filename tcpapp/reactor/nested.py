@@ -1,9 +1,9 @@
 """
-A round of the reactor inside one of its callbacks: ``reactor.iterate()`` there.
+A turn of the reactor inside one of its callbacks: ``reactor.iterate()`` there.
 
-uvloop's loop cannot go round inside itself. So timers, calls from threads, descriptors and connections are looked after
-here as Twisted's other reactors do: wait until something can be read or written, then call its ``doRead`` and
-``doWrite``. What asyncio's libraries have to do waits until the callback has returned.
+uvloop's loop cannot run inside itself. So this module handles timers, calls from threads, descriptors and connections
+as Twisted's other reactors do. It waits until something can be read or written, then calls its ``doRead`` and
+``doWrite``. The work of asyncio's libraries waits until the callback has returned.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def ready(reactor: Reactor, delay: float) -> list[tuple[Any, int]]:
         waiting.register(port.watched(), IN)
     for stream in reactor.connections:
         wanted = (IN if stream._reading else 0) | (OUT if stream._writing and not stream._blocked else 0)
-        if wanted and stream.fileno() >= 0:  # or else the program has closed its socket
+        if wanted and stream.fileno() >= 0:  # or the program has closed its socket
             found[stream.fileno()] = stream
             waiting.register(stream.fileno(), wanted)
     return [(found[descriptor], event) for descriptor, event in waiting.poll(delay * 1000)]
@@ -143,7 +143,7 @@ def step(stream: Stream, event: int) -> None:
             reads, why = True, stream.doRead()
         if not why and stream._writing and event & (OUT | ENDS):
             reads, why = False, stream.doWrite()
-    except BaseException:  # noqa: BLE001 - whatever it is, it is this connection's, as to Twisted's reactors
+    except BaseException:  # noqa: BLE001 - whatever it is, it is an error of this connection, as in Twisted's reactors
         why = sys.exc_info()[1]
         log.err()
     if why:

@@ -1,4 +1,4 @@
-"""How a connected socket gets a transport of uvloop's, with few steps, since each connection takes them."""
+"""Hands a connected socket to a transport of uvloop's, with few steps, because each connection takes them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Openings"]
 
 class AsUnix(socket.socket):
     """
-    What a TCP socket is while uvloop takes it over: to it, a UNIX socket.
+    Makes a TCP socket look like a UNIX socket while uvloop takes it over.
 
-    Its transport for those reads, writes and closes by the same calls. That for TCP sockets switches TCP_NODELAY on,
-    which is the program's to say, and asks the system for both addresses, which Twisted has.
+    uvloop's transport for UNIX sockets reads, writes and closes by the same calls. Its transport for TCP sockets
+    switches TCP_NODELAY on, which the program must decide, and asks the system for both addresses, which Twisted has.
     """
 
     __slots__ = ()
@@ -44,9 +44,9 @@ class Openings:
         """
         Make the watch that libuv will need for a new connection, until its descriptor is closed.
 
-        libuv ends the process where ``epoll_ctl`` fails: for memory, or as /proc/sys/fs/epoll/max_user_watches is
-        reached. So a descriptor is put into libuv's own epoll, for no event, before: libuv finds it there, and says
-        what it waits for. Raises `OSError` where the system has no watch left.
+        libuv ends the process if ``epoll_ctl`` fails: without memory, or over /proc/sys/fs/epoll/max_user_watches. So a
+        descriptor is first put into libuv's own epoll, for no event: libuv finds it there, and only changes its events.
+        Raises `OSError` if the system has no watch left.
         """
         if self._epoll is not None:
             try:
@@ -56,19 +56,19 @@ class Openings:
 
     def check_new(self, descriptor: int) -> None:
         """
-        See that libuv can watch the descriptor of a new connection, of which `watch` was called.
+        Check that libuv can watch the descriptor of a new connection, for which `watch` was called.
 
-        Raises `OSError` where it was closed since.
+        Raises `OSError` if it was closed since.
         """
         if self._epoll is not None:
             try:
                 self._epoll.modify(descriptor, 0)
-            except FileNotFoundError:  # the peer has left already, and libuv has dropped the watch for that
+            except FileNotFoundError:  # the peer has left already, and libuv has dropped the watch because of that
                 self._epoll.register(descriptor, 0)
 
     def check(self, descriptor: int) -> None:
         """
-        See that libuv can watch a descriptor again. Raises `OSError` where it was closed.
+        Check that libuv can watch a descriptor again. Raises `OSError` if it was closed.
 
         libuv would end the process.
         """
@@ -77,13 +77,13 @@ class Openings:
             self._checking.unregister(descriptor)
 
     def soon(self, stream: Stream) -> None:
-        """Have a connection handed over by `now`, or in the next round of the loop."""
+        """Let `now` hand a connection over, or the next turn of the loop."""
         if not self._due and not self._is_after:
             self._loop.call_soon(self.now)
         self._due.append(stream)
 
     def after(self, connect: Callable[[], object]) -> None:
-        """Call this, and `now` after it, which then has no round of the loop for itself."""
+        """Call this, and `now` after it, which then needs no turn of the loop for itself."""
         self._is_after = True
         try:
             connect()
@@ -92,13 +92,13 @@ class Openings:
             self.now()
 
     def now(self) -> None:
-        """Hand over those that wait for it: the protocol has been told of the connection, and may have closed it."""
+        """Hand over the waiting connections: their protocols know them already, and may have closed them."""
         due, self._due = self._due, []
         for stream in due:
             stream.hand_over()
 
     def open(self, stream: Stream) -> Coroutine[Any, Any, Any]:
-        """Hand a connection's socket to uvloop, whose ``connection_made`` comes in the next round of the loop."""
+        """Hand a connection's socket to uvloop, which calls ``connection_made`` in the next turn of the loop."""
         opening: Coroutine[Any, Any, Any] = self._loop.connect_accepted_socket(lambda: stream, stream.socket)
         kind = stream.socket.__class__
         stream.socket.__class__ = AsUnix
@@ -112,16 +112,16 @@ class Openings:
         """
         A connection has its transport.
 
-        uvloop's coroutine can come to its end from when ``connection_made`` has returned. A round of the loop for that
-        alone would cost as much as the rest, so the next connection that is opened sees to it, or this one's end.
+        uvloop's coroutine can finish as soon as ``connection_made`` has returned. A turn of the loop for that alone
+        would cost as much as the rest. So the next connection that is opened finishes it, or this one's end.
         """
         self._finish()
         self._unfinished = (stream, opening)
-        if stream._is_lent:  # the reactor is not to keep it alive
+        if stream._is_lent:  # the reactor must not keep it alive
             self._loop.call_soon(self.ended, stream)
 
     def ended(self, stream: Stream) -> None:
-        """A connection has ended, or is not to be held."""
+        """A connection has ended, or must not be held any more."""
         if self._unfinished[0] is stream:
             self._finish()
 

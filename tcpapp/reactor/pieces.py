@@ -1,4 +1,4 @@
-"""What a connection does with the bytes it is to write, until they go to uvloop."""
+"""The bytes that a connection writes, until they go to uvloop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.abstract import FileDescriptor
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from typing import Any as Descriptor  # what these are mixed into comes before it, in the order of bases
+    from typing import Any as Descriptor  # the class these are mixed into comes before it, in the order of bases
 else:
     Descriptor = FileDescriptor
 
@@ -16,21 +16,22 @@ __all__ = ["NotReading", "Pieces"]
 
 
 class NotReading(Exception):
-    """Raised from ``connection_made``, so that uvloop does not begin to read: nothing else keeps it from that."""
+    """Raised from ``connection_made``, so that uvloop does not begin to read: nothing else prevents it."""
 
 
 class Pieces(Descriptor):  # type: ignore[misc]  # any, to the checker
     """
-    What a transport does with bytes, with no look at TLS: the layer below TLS, once it was started on the connection.
+    A transport's handling of written bytes without TLS: the layer below TLS, once it was started on the connection.
 
-    The methods are called with a `Stream` for ``self``, as Twisted's ``startTLS`` calls those of the class it is given.
+    The methods are called with a `Stream` for ``self``, because Twisted's ``startTLS`` calls those of the class it is
+    given.
     """
 
     _writing: bool
 
     @override
     def write(self, data: bytes) -> None:
-        """Write these bytes: at once when the call of ``dataReceived`` that this is in returns, or in the next turn."""
+        """Write these bytes: when the current call of ``dataReceived`` returns, or in the next turn."""
         if not self._is_plain or type(data) is not bytes:
             FileDescriptor.write(self, data)
         elif data:

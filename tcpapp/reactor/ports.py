@@ -1,10 +1,10 @@
 """
 Listening ports, which uvloop's loop watches itself.
 
-All other descriptors are watched by an epoll of the reactor's own (see `tcpapp.reactor.descriptors`), which costs a
-call of the system more for each event. Ports are worth an exception. What is watched is a copy of the descriptor, which
-nobody else can close: libuv ends the process when a watched descriptor was closed. And libuv goes deaf after an error
-of a socket, of which a socket that listens has none.
+The reactor's own epoll watches all other descriptors (see `tcpapp.reactor.descriptors`), which costs one more system
+call for each event. Ports are an exception to save it. uvloop watches a copy of the descriptor that nobody else can
+close, because libuv ends the process when a watched descriptor was closed. libuv also reports no more events after an
+error of a socket, but a listening socket has none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Ports", "WatchedPort"]
 
 
 class WatchedPort:
-    """What a port has for being watched; mixed into Twisted's."""
+    """A port with a watched descriptor; mixed into Twisted's ports."""
 
     socket: Any
     fileno: Any
@@ -32,7 +32,7 @@ class WatchedPort:
     _inode = 0
 
     def watched(self) -> int:
-        """The descriptor that is watched: the same one until the port is lost. Raises `OSError` where it has none."""
+        """The watched descriptor: the same one until the port is lost. Raises `OSError` if it has none."""
         if self._copy is None:
             self._copy = self.socket.dup()
             self._inode = os.fstat(self._copy.fileno()).st_ino
@@ -40,14 +40,14 @@ class WatchedPort:
 
     @property
     def was_closed(self) -> bool:
-        """Whether the program has closed the port's own descriptor, of which the number can be another's by now."""
+        """Whether the program has closed the port's own descriptor, whose number can be reused by now."""
         try:
             return os.fstat(self.fileno()).st_ino != self._inode
         except OSError:
             return True
 
     def connectionLost(self, reason: Any) -> None:
-        """It listens no more. The reactor calls it."""
+        """It no longer listens. The reactor calls it."""
         copy, self._copy = self._copy, None
         if copy is not None:
             copy.close()
@@ -58,7 +58,7 @@ class Ports:
     """The ports that accept clients now."""
 
     def __init__(self, loop: Loop, openings: Openings, turn: Callable[[Any], object]) -> None:
-        """Have a loop watch them; ``turn`` is called with a port that has clients to accept."""
+        """Let a loop watch them; ``turn`` is called with a port that has clients to accept."""
         self._loop = loop
         self._openings = openings
         self._turn = turn

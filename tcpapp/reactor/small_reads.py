@@ -1,4 +1,4 @@
-"""Reading a connection in pieces of a size of its own, one in a turn."""
+"""Reads a connection in pieces of its own size, one in a turn."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Stream(Protocol):
 
 class Sips:
     """
-    An asyncio protocol by which uvloop reads no more at once than a connection's ``bufferSize``.
+    An asyncio protocol by which uvloop reads at most a connection's ``bufferSize`` at once.
 
     uvloop's own buffer has 256 KiB, and is filled up to 32 times in a turn of the loop. A connection gets one of these
-    when its ``bufferSize`` is made smaller than 64 KiB, and when it has brought more than that at once: then Twisted's
-    protocols are handed pieces of the size they are made for, one in a turn, and others get theirs between them.
+    when its ``bufferSize`` is made smaller than 64 KiB, or when it has brought more than that at once. Then its Twisted
+    protocol gets pieces of its expected size, one in a turn, and other connections are served between them.
     """
 
     __slots__ = ("_room", "_stream")
@@ -50,15 +50,15 @@ class Sips:
         self.resize()
 
     def resize(self) -> None:
-        """The connection's ``bufferSize`` is another one from now on."""
+        """The connection's ``bufferSize`` has changed."""
         self._room = self._stream.reactor.room(self._stream.bufferSize)
 
     def get_buffer(self, hint: int) -> Any:
-        """Called by uvloop before it reads: where to."""
+        """Called by uvloop before it reads: the buffer to read into."""
         return self._room
 
     def buffer_updated(self, size: int) -> None:
-        """Called by uvloop after it has read; who has more to bring goes on in the next turn."""
+        """Called by uvloop after it has read; a connection with more bytes goes on in the next turn."""
         stream = self._stream
         if size == len(self._room) and stream._stream is not None:
             stream._stream.pause_reading()

@@ -1,8 +1,8 @@
 """
-Twisted's ports, connectors and connections for TCP and UNIX, whose connections are uvloop's once they are there.
+Twisted's ports, connectors and connections for TCP and UNIX, whose open connections are uvloop's.
 
-Twisted's own accept and connect: so a process out of descriptors, a refused connection, a timeout or a name that does
-not resolve are what they are under its reactors. The socket that comes of it goes to uvloop.
+Accepting and connecting are Twisted's own. So a process without free descriptors, a refused connection, a timeout or an
+unknown name has the same effects as under Twisted's reactors. The resulting socket goes to uvloop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IPV6 = 4
 
 
 def become(client: Any, kind: type[Stream]) -> None:
-    """Have a client that is connected go on as a stream, and read."""
+    """Turn a connected client into a stream, and read."""
     client.__class__ = kind
     client._begin()
     client.reactor.quicken(client.protocol)
@@ -59,9 +59,10 @@ class TCPPort(WatchedPort, tcp.Port):
     @override
     def doRead(self) -> None:
         """
-        Accept the clients that wait.
+        Accept the waiting clients.
 
-        It does what Twisted's does, with fewer steps for a client. Where accept(2) fails, Twisted's own sees to that.
+        It does what Twisted's method does, with fewer steps for a client. If accept(2) fails, Twisted's own method
+        handles it.
         """
         accepted, most = 0, self.numberAccepts
         try:
@@ -75,8 +76,8 @@ class TCPPort(WatchedPort, tcp.Port):
                     return
                 accepted += 1
                 self._meet(client, address)
-            self.numberAccepts = most + 20 if accepted == most else max(1, accepted)  # as Twisted has it
-        except BaseException:  # noqa: BLE001 - as Twisted has it: whatever a factory raises
+            self.numberAccepts = most + 20 if accepted == most else max(1, accepted)  # as in Twisted
+        except BaseException:  # noqa: BLE001 - as in Twisted: whatever a factory raises
             log.err()
 
     def _meet(self, client: socket.socket, address: Any) -> None:
@@ -101,10 +102,10 @@ class TCPPort(WatchedPort, tcp.Port):
 
 class TCPClient(tcp.Client):
     """
-    A TCP connection that is being opened; from when it is open, a `TCPClientStream`.
+    A TCP connection that is being opened; once it is open, a `TCPClientStream`.
 
-    A connection on this machine is open by the next turn, and one within a data centre soon after. So the descriptor
-    is not watched before the next turn has found it not to be open yet.
+    A connection on this machine is open by the next turn, and one within a data centre soon after. So the descriptor is
+    not watched until the next turn has found it not open yet.
     """
 
     reactor: Any
@@ -113,7 +114,7 @@ class TCPClient(tcp.Client):
 
     @override
     def startReading(self) -> None:
-        """Read, when it is open. Until then it is watched for writing alone, which tells of a failure, too."""
+        """Read, when it is open. Until then it is only watched for writing, which also reports a failure."""
         if self.connected:
             become(self, TCPClientStream)
 
@@ -128,7 +129,7 @@ class TCPClient(tcp.Client):
 
     @override
     def stopReading(self) -> None:
-        """There is nothing to stop."""
+        """Does nothing: there is nothing to stop."""
 
     @override
     def stopWriting(self) -> None:
@@ -143,10 +144,10 @@ class TCPClient(tcp.Client):
         self.reactor.openings.after(super()._connectDone)
 
     def _try(self) -> None:
-        """See whether it is open, as a reactor does when a descriptor is ready."""
+        """Check whether it is open, as a reactor does when a descriptor is ready."""
         try:
             self.doConnect()
-        except BaseException as why:  # noqa: BLE001 - whatever it is, it is this connection's, as to Twisted's reactors
+        except BaseException as why:  # noqa: BLE001 - whatever it is, it is an error of this connection, as in Twisted's reactors
             log.err()
             self.reactor._disconnectSelectable(self, why, False)
 
@@ -158,7 +159,7 @@ class TCPClientStream(Stream, tcp.Client):
 
 
 class TCPConnector(tcp.Connector):
-    """What opens TCP connections, again whenever its factory says so."""
+    """Opens TCP connections, again whenever its factory asks for it."""
 
     @override
     def _makeTransport(self) -> TCPClient:
@@ -169,13 +170,13 @@ class TCPConnector(tcp.Connector):
 
 
 class Plain:
-    """A UNIX connection that went back to Twisted's way of reading and writing, since descriptors go over it."""
+    """A UNIX connection that went back to Twisted's way of reading and writing, because it passes descriptors."""
 
     def connection_lost(self, why: BaseException | None) -> None:
         """Called by uvloop: it has closed its copy of the descriptor."""
 
     def writer_turn(self) -> None:
-        """Called by the reactor, if it was to be when this was uvloop's: the writer has been started since."""
+        """Called by the reactor if a call was due while this was uvloop's: the writer has been started since."""
 
 
 class PlainUNIXServer(Plain, unix.Server):
@@ -188,11 +189,11 @@ class PlainUNIXClient(Plain, unix.Client):
 
 class UNIXStream(Stream):
     """
-    A UNIX connection on uvloop's transport, until descriptors are to be sent over it.
+    A UNIX connection on uvloop's transport, until descriptors must be sent over it.
 
-    uvloop reads by ``read`` and writes by ``write``; descriptors come and go by ``recvmsg`` and ``sendmsg``, which are
-    Twisted's. A connection whose protocol takes descriptors is never handed to uvloop, and one that sends one comes
-    back from there: its socket is copied, and uvloop's copy closed.
+    uvloop reads by ``read`` and writes by ``write``. Descriptors come and go by ``recvmsg`` and ``sendmsg``, which are
+    Twisted's. A connection whose protocol receives descriptors is never handed to uvloop. A connection that sends one
+    goes back to Twisted: its socket is copied, and uvloop's copy closed.
     """
 
     socket: Any
@@ -223,12 +224,12 @@ class UNIXStream(Stream):
     def doWrite(self) -> Any:
         if not self._sendmsgQueue:
             return super().doWrite()
-        if self._stream is not None:  # or else in a turn of an `iterate` before it is uvloop's
+        if self._stream is not None:  # or in a turn of an `iterate` before it is uvloop's
             self._leave()
         return None
 
     def _leave(self) -> None:
-        """Go back to Twisted's way, with all that is to be read or written."""
+        """Go back to Twisted's way, with everything that is still to be read or written."""
         reading, stream = self._reading, self._stream
         self.stopReading()
         self._stream = None
@@ -256,7 +257,7 @@ class UNIXServer(UNIXStream, unix.Server):
 
 
 def unix_server(skt: socket.socket, protocol: IProtocol, *more: Any) -> unix.Server:
-    """Make the transport of a UNIX connection: uvloop's, or where the protocol takes descriptors, Twisted's."""
+    """Make the transport of a UNIX connection: uvloop's, or Twisted's if the protocol receives descriptors."""
     takes = IFileDescriptorReceiver.providedBy(protocol)
     return (unix.Server if takes else UNIXServer)(skt, protocol, *more)
 
@@ -274,7 +275,7 @@ class UNIXPort(WatchedPort, unix.Port):
 
 
 class UNIXClient(unix.Client):
-    """A UNIX connection that is being opened; then, if its protocol takes no descriptors, a `UNIXClientStream`."""
+    """A UNIX connection that is being opened; then, if its protocol receives no descriptors, a `UNIXClientStream`."""
 
     @override
     def startReading(self) -> None:
@@ -292,7 +293,7 @@ class UNIXClientStream(UNIXStream, unix.Client):
 
 
 class UNIXConnector(unix.Connector):
-    """What opens UNIX connections."""
+    """Opens UNIX connections."""
 
     @override
     def _makeTransport(self) -> Any:

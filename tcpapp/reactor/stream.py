@@ -1,12 +1,12 @@
 """
-What makes a connection of Twisted's read and write through a transport of uvloop's: its reading and its two ends.
+Lets a connection of Twisted's read and write through a transport of uvloop's: reading, beginning and end.
 
-Twisted's own class stays what it is: its flags, its buffer of unwritten pieces, its producers, its way of closing.
-Taken from it is how bytes come and go. `Twisted's reactors
-<https://docs.twisted.org/en/stable/core/howto/internet-overview.html>`_ wait until the socket is readable, call
-``doRead``, which calls ``recv``; and for each write until it is writable. Here uvloop reads, in C, and calls
-`Stream.data_received`; and what was written while that lasted goes out as it returns, by one call of uvloop's
-``write``, which tries the socket at once.
+Twisted's own class keeps its flags, its buffer of unwritten pieces, its producers, and its way of closing. Only the
+transfer of bytes is replaced. `Twisted's reactors
+<https://docs.twisted.org/en/stable/core/howto/internet-overview.html>`_ wait until the socket is readable and call
+``doRead``, which calls ``recv``. For each write they wait until it is writable. Here uvloop reads, in C, and calls
+`Stream.data_received`. Bytes written during this call are sent when it returns, by one call of uvloop's ``write``,
+which tries the socket at once.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ class Stream(Writing):
     """
     A connection on uvloop's transport; mixed into the connections of `twisted.internet.tcp` and ``unix``.
 
-    Promised is what `twisted.internet.interfaces.ITCPTransport`, ``ITLSTransport`` and ``IConsumer`` ask for, and
-    beyond it the order in which Twisted's own reactors call things: producers are paused inside ``write`` and resumed
-    from the loop, ``connectionLost`` is never called from inside a call of the protocol's, an exception of the
-    protocol's is logged and is the reason of the loss.
+    It fulfils `twisted.internet.interfaces.ITCPTransport`, ``ITLSTransport`` and ``IConsumer``. It also keeps the order
+    of calls of Twisted's own reactors. Producers are paused inside ``write`` and resumed from the loop.
+    ``connectionLost`` is never called from inside a call of the protocol. An exception of the protocol is logged and is
+    the reason of the loss.
 
-    To uvloop this is the asyncio protocol, too: ``connection_made``, ``data_received`` and the like are called by it.
+    For uvloop this is also the asyncio protocol: it calls ``connection_made``, ``data_received`` and the like.
     """
 
     # The beginning -----------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """
-        Have the socket handed to uvloop, when the protocol has been told of the connection.
+        Let the socket be handed to uvloop, when the protocol knows the connection.
 
-        Raises `OSError` where the system cannot watch it.
+        Raises `OSError` if the system cannot watch it.
         """
         reactor = self.reactor
         reactor.has_begun(self)
@@ -68,7 +68,7 @@ class Stream(Writing):
             try:
                 self._opening = self.reactor.openings.open(self)
                 self._is_handed_over = True
-            except BaseException:  # noqa: BLE001 - whatever it is, it is this connection's
+            except BaseException:  # noqa: BLE001 - whatever it is, it is an error of this connection
                 self._failed()
         elif self._writing and not self._queued:
             self._queued = True
@@ -81,7 +81,7 @@ class Stream(Writing):
         return not (not self.disconnecting or self._tempDataLen or self._reading or self.producer)
 
     def connection_made(self, stream: Transport) -> None:
-        """Called by uvloop, in the turn after `hand_over`: by now the protocol may have written, paused, or closed."""
+        """Called by uvloop, in the turn after `hand_over`: the protocol may have written, paused, or closed already."""
         self.reactor.openings.opened(self, self._opening)
         self._opening = None
         if not hasattr(self, "socket"):  # lost meanwhile
@@ -92,7 +92,7 @@ class Stream(Writing):
             self.reactor.openings.check_new(self.socket.fileno())
         except OSError:  # the program has closed its descriptor
             self._reading = False
-        stream.set_write_buffer_limits(0)  # tell of every byte the kernel does not take
+        stream.set_write_buffer_limits(0)  # report every byte that the kernel does not accept
         if self._size < FileDescriptor.bufferSize:
             stream.set_protocol(Sips(self))  # type: ignore[arg-type]  # it is like one
         self._settle()
@@ -121,7 +121,7 @@ class Stream(Writing):
 
     @override
     def stopReading(self) -> None:
-        """Read no more, until `startReading`."""
+        """Stop reading, until `startReading`."""
         self._reading = False
         if self._stream is not None:
             self._stream.pause_reading()
@@ -142,15 +142,15 @@ class Stream(Writing):
 
     @property
     def data_received(self) -> Callable[[bytes], None]:
-        """What uvloop calls with what was read."""
+        """Called by uvloop with the bytes that it read."""
         return partial(self.reactor.shared.run, self._read)
 
     def _read(self, data: bytes) -> None:
         contexts = self.reactor._contexts
-        if len(contexts) != 1:  # the loop runs inside somebody's logging context, or of an `iterate`
+        if len(contexts) != 1:  # the loop runs inside some logging context, or inside an `iterate`
             self.reactor.something_came()
             log.callWithLogger(self, self._receive, data)
-        else:  # most chunks by far, so this is `_receive` written out: a call less for each
+        else:  # most chunks by far take this path, so `_receive` is repeated here: it saves a call for each
             if self._log_name is not self.logstr:
                 self._log_name = self.logstr
                 self._log_context = {ILogContext: {**NO_LOG_CONTEXT, "system": self._log_name}}
@@ -164,15 +164,15 @@ class Stream(Writing):
                         self._send()
                     else:
                         self._call_writer()
-            except BaseException:  # noqa: BLE001 - whatever it is, it is this connection's, as to Twisted's reactors
+            except BaseException:  # noqa: BLE001 - whatever it is, it is an error of this connection, as in Twisted's reactors
                 self._failed()
             finally:
                 del contexts[1:]
-        if len(data) > self._size and self._stream is not None:  # more than is to be read at once
+        if len(data) > self._size and self._stream is not None:  # more than the connection reads at once
             self._stream.set_protocol(Sips(self))
 
     def _receive(self, data: bytes) -> None:
-        """Hand bytes to the protocol, and send what it wrote meanwhile."""
+        """Pass bytes to the protocol, and send what it wrote meanwhile."""
         self._receiving = True
         try:
             self.protocol.dataReceived(data)
@@ -186,7 +186,7 @@ class Stream(Writing):
             self._failed()
 
     def _failed(self) -> None:
-        """The protocol raised: the connection is lost for that."""
+        """The protocol raised: this ends the connection."""
         log.err()
         self._receiving = False
         try:
@@ -195,7 +195,7 @@ class Stream(Writing):
             log.err()
 
     def eof_received(self) -> bool:
-        """Called by uvloop when the peer has closed its writing side. True: it stays open, for we close it."""
+        """Called by uvloop when the peer has closed its writing side. True: it stays open, because we close it."""
         self.reactor.something_came()
         self.reactor.shared.enter(log.callWithLogger, self, self._lose, main.CONNECTION_DONE, True)
         return True
@@ -203,7 +203,7 @@ class Stream(Writing):
     # The end -----------------------------------------------------------------------------------------------------
 
     def connection_lost(self, why: BaseException | None) -> None:
-        """Called by uvloop, when it has closed the socket: after a failed read or write, or since we asked for it."""
+        """Called by uvloop, when it has closed the socket: after a failed read or write, or after our request."""
         self._stream = None
         self._is_plain = False
         self.reactor.something_came()
@@ -216,10 +216,10 @@ class Stream(Writing):
 
     def _break(self, why: BaseException | None) -> None:
         """
-        Come to the end after a read or a write that failed.
+        End after a failed read or write.
 
-        Twisted reads a socket before it writes, so a peer that sent, closed, and takes no reply has closed in good
-        order there. uvloop has written first: what had come by then is read here.
+        Twisted reads a socket before it writes. So there, a peer that sent, closed, and accepts no reply has closed
+        properly. uvloop has written first, so the bytes that had come by then are read here.
         """
         data = None
         if self._reading and isinstance(why, BrokenPipeError):
@@ -241,10 +241,10 @@ class Stream(Writing):
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: N802
         """
-        Have the socket closed, in the next turn: by FIN, or by a reset.
+        Let the socket be closed, in the next turn: by FIN, or by a reset.
 
-        It is shut down only then, in case a copy of it is left somewhere: a peer that was told of the end by that alone
-        would miss the reset that closing is, where something is unread.
+        It is shut down only then, in case another copy of it exists. A peer that learned of the end from the shutdown
+        would miss the reset that closing causes if some bytes are unread.
         """
         self.reactor.has_ended(self)
         if not self._is_handed_over:

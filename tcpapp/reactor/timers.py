@@ -1,11 +1,12 @@
 """
 Timers and calls from threads, in turns of the loop.
 
-Twisted's asyncio reactor gives the loop a timer for the soonest call, and another whenever the soonest call is another
-one: a handle is made and closed for nearly every ``callLater``. Here the calls stay in Twisted's own heap. A turn runs
-what is due, as in Twisted's own reactors: first what threads have asked for, then the timed calls. A call that is due
-at once has a turn in the loop's queue of callbacks; for all later calls the loop has one timer, which is left alone
-while no call is due before it.
+Twisted's asyncio reactor gives the loop a timer for the soonest call, and a new one whenever another call becomes the
+soonest. So nearly every ``callLater`` makes and closes a handle. Here the calls stay in Twisted's own heap. A turn runs
+what is due, as in Twisted's own reactors: first the calls from threads, then the timed calls.
+
+A call that is due at once has a turn in the loop's queue of callbacks. All later calls share one timer of the loop,
+which stays unchanged while no call is due before it.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["TimedReactor"]
 
 AT_ONCE = 0.0
-"""When the next turn is, where it is in the loop's queue already, or under way."""
+"""Time of the next turn, if it is in the loop's queue already, or running."""
 
 TICK = 0.001
-"""Seconds: libuv's timers count milliseconds. A call that is due before the next one has a turn at once."""
+"""Seconds: libuv's timers count milliseconds. A call that is due earlier than that has a turn at once."""
 
 CANCELLED = 50
 """Cancelled calls that are kept in any case: Twisted's own number, in ``runUntilCurrent``."""
@@ -39,21 +40,21 @@ class TimedReactor(AsyncioSelectorReactor):
     """
     A reactor on a loop of uvloop's, whose timers are in Twisted's heap.
 
-    Promised is the order of Twisted's own reactors: calls in the order of their times, and those of one time in the
-    order they were made; a ``callLater(0)`` made in a turn is called in the next turn, and between two turns the loop
-    looks at every socket; what ``callFromThread`` was given comes before the timed calls, in the order it was given.
+    It keeps the order of Twisted's own reactors. Calls run in the order of their times, and calls of one time in the
+    order they were made. A ``callLater(0)`` made in a turn runs in the next turn, and between two turns the loop polls
+    every socket. Functions given to ``callFromThread`` run before the timed calls, in the order they were given.
     """
 
     def __init__(self, loop: Any, turns_in: Context) -> None:
-        """Make one on a loop, all of whose turns are in one context: what one call sets the next one finds."""
+        """Make one on a loop, with all turns in one context: variables that one call sets are seen by the next."""
         self._turns_at = inf
-        """When the next turn is, by the monotonic clock: `AT_ONCE`, or when the loop's timer ends."""
+        """Time of the next turn, by the monotonic clock: `AT_ONCE`, or the end of the loop's timer."""
         self._timer: TimerHandle | None = None
         self._timer_ends = inf
         self._goes_on = False
         """Whether a call was made in this turn that is due in the next one."""
         self._is_woken = False
-        """Whether a thread has had a turn put into the loop's queue, that has not begun."""
+        """Whether a thread has put a turn into the loop's queue that has not begun."""
         self._turns_in = turns_in
         super().__init__(loop)
 
@@ -81,7 +82,7 @@ class TimedReactor(AsyncioSelectorReactor):
 
     @override
     def _cancelCallLater(self, call: DelayedCall) -> None:
-        """Count it; where most of the calls that are kept are cancelled, a turn drops them."""
+        """Count it; when most of the kept calls are cancelled, a turn drops them."""
         self._cancellations += 1
         if self._cancellations > CANCELLED and self._turns_at:
             kept = len(self._pendingTimedCalls) + len(self._newTimedCalls)
@@ -101,13 +102,13 @@ class TimedReactor(AsyncioSelectorReactor):
 
     @override
     def wakeUp(self) -> None:
-        """Have a turn soon; called in any thread, and by handlers of signals."""
+        """Take a turn soon; called in any thread, and by handlers of signals."""
         if not self._is_woken:
             self._is_woken = True
             self._asyncioEventloop.call_soon_threadsafe(self._woken_turn, context=self._turns_in)
 
     def _woken_turn(self) -> None:
-        self._is_woken = False  # first: what a thread adds from now on wakes again
+        self._is_woken = False  # first: calls that a thread adds from now on wake the loop again
         if self._turns_at:  # else there is a turn in the queue, behind this
             self._turns_at = AT_ONCE
             self._turn()
@@ -115,7 +116,7 @@ class TimedReactor(AsyncioSelectorReactor):
     # Turns ---------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Run what is due, and see to the next turn."""
+        """Run what is due, and schedule the next turn."""
         self._goes_on = False
         try:
             self.runUntilCurrent()
@@ -128,19 +129,19 @@ class TimedReactor(AsyncioSelectorReactor):
                 self._turn_after(wait)
 
     def _turn_within(self, delay: float) -> None:
-        """See that there is a turn, when a call is due after so many seconds; there is none at once."""
+        """Make sure that there is a turn when a call is due after this many seconds; there is none at once."""
         if delay < TICK:
             self._turn_soon()
         elif monotonic() + delay < self._turns_at:
             self._turn_after(delay)
 
     def _turn_soon(self) -> None:
-        """Have a turn in the loop's next round."""
+        """Take a turn in the loop's next iteration."""
         self._turns_at = AT_ONCE
         self._asyncioEventloop.call_soon(self._turn, context=self._turns_in)
 
     def _turn_after(self, delay: float) -> None:
-        """Have a turn in so many seconds, or before."""
+        """Take a turn in this many seconds, or earlier."""
         at = monotonic() + delay
         if at < self._timer_ends:
             if self._timer is not None:
@@ -150,7 +151,7 @@ class TimedReactor(AsyncioSelectorReactor):
         self._turns_at = self._timer_ends
 
     def _end_timer(self) -> None:
-        """The loop's timer has ended. A turn in the loop's queue, since what it calls may want another one at once."""
+        """The loop's timer has ended. Queue a turn, because its calls can need another one at once."""
         self._timer, self._timer_ends = None, inf
         if self._turns_at:
             self._turn_soon()

@@ -1,13 +1,14 @@
 """
 Twisted's TLS, with fewer steps for a piece of data.
 
-Twisted's `twisted.protocols.tls` stays what makes the handshake, sees to certificates, names and ALPN, closes, and
-hands out the OpenSSL connection. Taken over is how bytes pass once the handshake is done. Twisted reads until an
-exception says that there is no more, sends each 16 KiB on its own, and waits for the next turn before it sends what
-``dataReceived`` wrote. Here OpenSSL is asked how much there is; all that was written in one call of ``dataReceived`` is
-encrypted by one call, and given to the transport as that returns.
+Twisted's `twisted.protocols.tls` still makes the handshake, handles certificates, names and ALPN, closes, and owns the
+OpenSSL connection. This module replaces the transfer of bytes after the handshake.
 
-OpenSSL is called through the binding that pyOpenSSL itself uses; where that lacks what is needed, Twisted's way stays.
+Twisted reads until an exception says that there is no more, sends each 16 KiB separately, and waits for the next turn
+before it sends what ``dataReceived`` wrote. Here OpenSSL is asked how much there is. All bytes written in one call of
+``dataReceived`` are encrypted by one call, and given to the transport when it returns.
+
+OpenSSL is called through the binding of pyOpenSSL; if that lacks a needed function, Twisted's way is used.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ _ffi: Any = getattr(SSL, "_ffi", None)
 NEEDED = ("BIO_get_mem_data", "BIO_read", "BIO_write", "ERR_clear_error", "SSL_pending", "SSL_read", "SSL_write")
 
 IS_THERE = _ffi is not None and all(hasattr(_lib, name) for name in NEEDED)
-"""Whether pyOpenSSL's binding has what is needed."""
+"""Whether pyOpenSSL's binding has the needed functions."""
 
 ROOM = 1 << 17
-"""Bytes that are taken out of OpenSSL at once: eight records of TLS, and Twisted's ``SEND_LIMIT``."""
+"""Bytes that are read from OpenSSL at once: eight records of TLS, and Twisted's ``SEND_LIMIT``."""
 
 _room: Any = _ffi.new("char[]", ROOM) if IS_THERE else None
 _where: Any = _ffi.new("char **") if IS_THERE else None
 
 
 def quicken(protocol: Any) -> None:
-    """Have a TLS protocol of Twisted's, that is not connected yet, be quick; also where an endpoint has wrapped it."""
+    """Make a TLS protocol of Twisted's fast, before it is connected; also if an endpoint has wrapped it."""
     for each in (protocol, getattr(protocol, "_wrappedProtocol", None)):
         if not IS_THERE:
             return
@@ -55,14 +56,14 @@ _quick_kinds: dict[Any, Any] = {}
 
 
 def _quick(kind: Any) -> Any:
-    """A class that passes bytes as `QuickTLS` does, and does all else as `kind`."""
+    """A class that transfers bytes like `QuickTLS`, and otherwise behaves as `kind`."""
     if kind not in _quick_kinds:
         _quick_kinds[kind] = type(f"Quick{kind.__name__}", (QuickTLS, kind), {"may_be_quick": False})
     return _quick_kinds[kind]
 
 
 class QuickTLS(TLSMemoryBIOProtocol):
-    """One connection's TLS, in the place of Twisted's, or before a class that says it ``may_be_quick``."""
+    """One connection's TLS, in place of Twisted's, or before a class that says it ``may_be_quick``."""
 
     _tlsConnection: Any  # noqa: N815 - Twisted's name
     transport: Any
@@ -78,7 +79,7 @@ class QuickTLS(TLSMemoryBIOProtocol):
 
     @override
     def _flushReceiveBIO(self) -> None:
-        """Hand on all that can be decrypted, as much as there is room for at once."""
+        """Pass on everything that can be decrypted, as much as fits the buffer at once."""
         while not self._lostTLSConnection:
             filled, why = self._decrypt()
             if filled and not self._aborted:
@@ -90,7 +91,7 @@ class QuickTLS(TLSMemoryBIOProtocol):
         self._flushSendBIO()
 
     def _decrypt(self) -> tuple[int, Error | None]:
-        """Decrypt into the room: how many bytes there are, and why no more will come, where that is so."""
+        """Decrypt into the buffer: returns the number of bytes, and the reason if no more will come."""
         connection = self._tlsConnection
         ssl, source, filled = connection._ssl, connection._into_ssl, 0
         _lib.ERR_clear_error()
@@ -114,11 +115,11 @@ class QuickTLS(TLSMemoryBIOProtocol):
             self._shutdownTLS()
             self._tlsShutdownFinished(None)
         else:
-            self._tlsShutdownFinished(Failure(why.with_traceback(None)))  # its frames hold it, and this
+            self._tlsShutdownFinished(Failure(why.with_traceback(None)))  # its frames hold the error, and this object
 
     @override
     def _flushSendBIO(self) -> None:
-        """Give the transport all that OpenSSL has for it."""
+        """Give the transport everything that OpenSSL has for it."""
         out = self._tlsConnection._from_ssl
         size = ROOM
         while size == ROOM:
@@ -133,7 +134,7 @@ class QuickTLS(TLSMemoryBIOProtocol):
         if self._handshakeDone and not self._appSendBuffer and not self._lostTLSConnection and type(data) is bytes:
             ssl, start, size = self._tlsConnection._ssl, _ffi.from_buffer(data), len(data)
             _lib.ERR_clear_error()
-            while sent < size:  # a record at a time, as pyOpenSSL's contexts have it
+            while sent < size:  # a record at a time, as in pyOpenSSL's contexts
                 more = _lib.SSL_write(ssl, start + sent, min(size - sent, ROOM))
                 if more <= 0:
                     break
@@ -144,13 +145,13 @@ class QuickTLS(TLSMemoryBIOProtocol):
 
 
 class Gathering(_AggregateSmallWrites):
-    """What is written: sent in the next turn, as by Twisted's; or, while bytes are being received, after those."""
+    """Written bytes: sent in the next turn, as in Twisted; or, while bytes are being received, after those."""
 
     receiving = False
 
     @override
     def write(self, data: bytes) -> None:
-        """Keep it until then, or until it is much."""
+        """Keep the bytes until then, or until there are many."""
         self._buffer.append(data + b"")
         self._bufferLeft -= len(data)
         if self._bufferLeft < 0:
@@ -160,12 +161,12 @@ class Gathering(_AggregateSmallWrites):
 
 
 class QuickBufferingTLS(QuickTLS, BufferingTLSTransport):
-    """The same, of the kind that gathers small writes."""
+    """The same, for the class that gathers small writes."""
 
     _aggregator: Any
 
     def _gather(self) -> None:
-        """Write by `Gathering` from now on."""
+        """Write through `Gathering` from now on."""
         before = self._aggregator
         if before._scheduled is None:
             self._aggregator = Gathering(before._write, before._clock)

@@ -39,16 +39,16 @@ except ImportError:  # no pyOpenSSL: there is no TLS
 __all__ = ["UvloopReactor", "install"]
 
 TURNS_AT_ONCE = 3
-"""Turns of the loop in ``iterate(0)``: in the first is read, in the second written, in the third a socket closed."""
+"""Turns of the loop in ``iterate(0)``: the first reads, the second writes, the third closes a socket."""
 
 
 class UvloopReactor(TimedReactor):
     """
     A reactor for any Twisted program, on uvloop.
 
-    TCP and UNIX stream connections, opened and accepted, read and write through uvloop's transports (see
+    Opened and accepted stream connections over TCP and UNIX read and write through uvloop's transports (see
     `tcpapp.reactor.stream`). Timers and calls from threads have turns (see `tcpapp.reactor.timers`). Ports, datagrams,
-    processes and threads are Twisted's; what they read and write is watched as on Twisted's epoll reactor (see
+    processes and threads are Twisted's; their descriptors are watched as on Twisted's epoll reactor (see
     `tcpapp.reactor.descriptors`).
     """
 
@@ -62,7 +62,7 @@ class UvloopReactor(TimedReactor):
         self._contexts: Any = context.theContextTracker.currentContext().contexts
         self._waits = False
         self.inside = 0
-        """How many rounds of `iterate` are under way inside callbacks."""
+        """How many calls of `iterate` are running inside callbacks."""
         self.openings = Openings(loop)
         self.shared = SharedContext()
         self.connections = Connections(partial(loop.call_soon, self.shared.run))
@@ -92,7 +92,7 @@ class UvloopReactor(TimedReactor):
 
     @override
     def run(self, installSignalHandlers: bool = True) -> None:
-        """Run until `stop` or ``crash``. That the loop was stopped before, while `iterate` ran it, ends nothing."""
+        """Run until `stop` or ``crash``. An earlier stop of the loop, by `iterate`, does not end it."""
         with self.shared.all_of_it():
             self.startRunning(installSignalHandlers=installSignalHandlers)
             while self._started:
@@ -102,9 +102,9 @@ class UvloopReactor(TimedReactor):
     @override
     def iterate(self, delay: float = 0) -> None:
         """
-        Do what is due, and wait for so many seconds at most until something comes; then see to that.
+        Do everything that is due, and wait at most this many seconds for an event; then handle it.
 
-        For no seconds, go round as often as it takes to read, to answer, and to close. Inside a callback, see
+        For no seconds, take as many turns as needed to read, to reply, and to close. Inside a callback, see
         `tcpapp.reactor.nested`.
         """
         if self._asyncioEventloop.is_running():
@@ -120,7 +120,7 @@ class UvloopReactor(TimedReactor):
 
     def _wait(self, delay: float) -> None:
         loop, before = self._asyncioEventloop, self._contexts
-        self._contexts, self._waits = (), True  # so each chunk goes by `something_came`
+        self._contexts, self._waits = (), True  # so each chunk goes through `something_came`
         end = loop.call_later(delay, loop.stop)
         try:
             loop.run_forever()
@@ -129,7 +129,7 @@ class UvloopReactor(TimedReactor):
             self._contexts, self._waits = before, False
 
     def something_came(self) -> None:
-        """Called when something was read, or has ended: `iterate` waits for that."""
+        """Called when bytes were read, or a connection has ended: `iterate` waits for that."""
         if self._waits:
             self._asyncioEventloop.stop()
 
@@ -137,7 +137,7 @@ class UvloopReactor(TimedReactor):
 
     @override
     def wakeUp(self) -> None:
-        """Have the calls from threads done in the next turn. It may be called in any thread, and by a signal."""
+        """Run the calls from threads in the next turn. It can be called in any thread, and by a signal."""
         super().wakeUp()
         if self.inside:
             ReactorBase.wakeUp(self)
@@ -200,16 +200,16 @@ class UvloopReactor(TimedReactor):
         if family not in self._supportedAddressFamilies:
             raise error.UnsupportedAddressFamily(family)
 
-    # What the connections need -----------------------------------------------------------------------------------
+    # For the connections ----------------------------------------------------------------------------------------------
 
     def room(self, size: int) -> memoryview:
-        """Return where a connection that reads so many bytes at once is read to; all have the same, one at a time."""
+        """The buffer for a connection that reads this many bytes at once; all connections share it, one at a time."""
         if size > len(self._room):
             self._room = memoryview(bytearray(size))
         return self._room[:size]
 
     unix_server = staticmethod(unix_server)
-    """What makes the transport of a UNIX connection that a port of another kind accepted."""
+    """Makes the transport of a UNIX connection that a port of another kind accepted."""
 
     quicken = staticmethod(quicken)
     """Called with the protocol of each new connection, before it is connected."""
@@ -225,13 +225,13 @@ class UvloopReactor(TimedReactor):
         for stream in due:
             try:
                 stream.writer_turn()
-            except BaseException:  # noqa: BLE001 - one connection's fault is no other's
+            except BaseException:  # noqa: BLE001 - an error of one connection must not concern others
                 log.err()
 
     def has_begun(self, stream: Stream) -> None:
-        """Called before a connection is handed to uvloop. Raises `OSError` where the system cannot watch it."""
+        """Called before a connection is handed to uvloop. Raises `OSError` if the system cannot watch it."""
         if self.descriptors is not None:
-            self.descriptors.forget(stream.fileno())  # who had this number has closed it
+            self.descriptors.forget(stream.fileno())  # the older connection with this number has closed it
         self.connections.add(stream)
         try:
             self.openings.watch(stream.fileno())
@@ -245,7 +245,8 @@ class UvloopReactor(TimedReactor):
             self.descriptors.forget(stream.fileno())
         self.connections.discard(stream)
 
-    # Who is read and written -------------------------------------------------------------------------------------
+    # Readers and writers
+    # -------------------------------------------------------------------------------------------------
 
     def _look_at_descriptors(self) -> None:
         self.something_came()
@@ -256,7 +257,7 @@ class UvloopReactor(TimedReactor):
         self.shared.run(self.accept, port)
 
     def accept(self, port: Any) -> None:
-        """Have a port accept the clients that wait; it is lost where the program has closed its descriptor."""
+        """Let a port accept the waiting clients; the port is lost if the program has closed its descriptor."""
         if port.was_closed:
             self._disconnectSelectable(port, _NO_FILEDESC, False)
         else:
@@ -329,24 +330,24 @@ class UvloopReactor(TimedReactor):
 
     @override
     def removeAll(self) -> list[Any]:
-        """Stop all reading and writing; return who did."""
+        """Stop all reading and writing; return all readers and writers."""
         return list(self._removeAll(self.getReaders(), self.getWriters()))
 
     @override
     def getReaders(self) -> list[Any]:
-        """Return who is read from."""
+        """Return all readers."""
         plain = [] if self.descriptors is None else self.descriptors.readers
         return [*super().getReaders(), *plain, *self.ports, *(stream for stream in self.connections if stream._reading)]
 
     @override
     def getWriters(self) -> list[Any]:
-        """Return who has something to write."""
+        """Return all writers."""
         plain = [] if self.descriptors is None else self.descriptors.writers
         return [*super().getWriters(), *plain, *(stream for stream in self.connections if stream._writing)]
 
 
 def install() -> None:
-    """Make such a reactor, on a new loop that is asyncio's too, the one of this process."""
+    """Make such a reactor, on a new loop that is also asyncio's loop of this process."""
     reactor = UvloopReactor()
     asyncio.set_event_loop(reactor._asyncioEventloop)
     installReactor(reactor)

@@ -1,4 +1,4 @@
-"""How a connection's bytes go to uvloop, and who is told: producers, and Twisted's way of closing."""
+"""Writing of a connection through uvloop, its producers, and Twisted's way of closing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Writing"]
 
 
 class Writing(Pieces):
-    """The half of a `tcpapp.reactor.stream.Stream` that writes, and what it knows of itself."""
+    """The writing half of a `tcpapp.reactor.stream.Stream`, with its state."""
 
     reactor: Any  # a UvloopReactor
     protocol: Any
@@ -30,36 +30,36 @@ class Writing(Pieces):
     _ends_as_it_begins: Callable[[], bool]
 
     _stream: Any = None
-    """uvloop's transport; none until the turn after the connection came, nor when it is gone."""
+    """uvloop's transport; `None` until the turn after the connection came, and after its end."""
     _reading = False
     """Whether bytes are wanted."""
     _is_plain: bool = False
-    """Whether it is connected, and the writer would have nothing to do but to write, and could at once."""
+    """Whether it is connected, and the writer only needs to write, and can do so at once."""
     _writing: bool = False
-    """Whether the writer has work: pieces, a producer to resume, an end to come to."""
+    """Whether the writer has work: pieces, a producer to resume, or closing."""
     _queued = False
     """Whether the writer is called in the next turn."""
     _has_read = False
-    """Whether the loop has read since the writer had work that is more than to write."""
+    """Whether the loop has read since the writer had other work than writing."""
     _receiving = False
     """Whether this is inside a call of ``dataReceived``."""
     _blocked = False
-    """Whether uvloop holds bytes the kernel did not take."""
+    """Whether uvloop holds bytes that the kernel did not accept."""
     _is_handed_over = False
     """Whether the socket is uvloop's, which closes it."""
     _is_lent = False
-    """Whether it was taken off the reactor, and is not kept alive by it."""
+    """Whether it was taken off the reactor, which then does not keep it alive."""
     _log_name: str | None = None
     _log_context: Any = None
     """The logging context of a call of ``dataReceived``, and the ``logstr`` it was made of."""
     _opening: Coroutine[Any, Any, Any] | None = None
     _shut: Any = None
-    """The socket, from the end of the connection until uvloop closes it: to be shut down before."""
+    """The socket, from the end of the connection until uvloop closes it: to be shut down first."""
     _size = FileDescriptor.bufferSize
 
     def startTLS(self, ctx: object, normal: bool = True) -> None:
         """See `twisted.internet.interfaces.ITLSTransport.startTLS`."""
-        from twisted.internet._newtls import startTLS  # there only where pyOpenSSL is
+        from twisted.internet._newtls import startTLS  # there only with pyOpenSSL
 
         self.write = self._write_by_tls  # type: ignore[method-assign]  # of this connection, from now on
         startTLS(self, ctx, normal, Pieces)
@@ -71,7 +71,7 @@ class Writing(Pieces):
 
     @override
     def startWriting(self) -> None:
-        """See that the writer is called: as ``dataReceived`` returns, or in the next turn of the loop."""
+        """Make sure that the writer is called: when ``dataReceived`` returns, or in the next turn of the loop."""
         self._is_plain = False  # the writer finds out
         self._writing = True
         if not (self._receiving or self._blocked):
@@ -86,14 +86,16 @@ class Writing(Pieces):
         """
         See `twisted.internet.interfaces.IConsumer.registerProducer`.
 
-        A pull producer is asked again in the next turn, in case what was written before it came has gone already.
+        A pull producer is asked again in the next turn, in case the bytes written before it came were already sent.
         """
         super().registerProducer(producer, streaming)
         if not streaming and self.producer is producer and not self._writeDisconnected:
             self.startWriting()
 
     def _isSendBufferFull(self) -> bool:  # noqa: N802
-        """Whether a push producer is to be paused: over `bufferSize`, what uvloop holds for the kernel with it."""
+        """
+        Whether a push producer must be paused: over `bufferSize`, including the bytes that uvloop holds for the kernel.
+        """
         held = self._stream.get_write_buffer_size() if self._blocked and self._stream is not None else 0
         return held + self._tempDataLen > self._size
 
@@ -117,7 +119,7 @@ class Writing(Pieces):
             self.reactor._call_writer_of(self)
 
     def _only_writes(self) -> bool:
-        """Whether the writer has nothing to do but to write."""
+        """Whether the writer only needs to write."""
         return not (
             self.disconnecting
             or self._writeDisconnecting
@@ -126,7 +128,7 @@ class Writing(Pieces):
         )
 
     def _settle(self) -> None:
-        """Find out whether writing is plain again."""
+        """Check whether only writing is needed again."""
         can = self._stream is not None and not self._blocked and not self.reactor.inside
         self._is_plain = can and bool(self.connected) and self._only_writes()
 
@@ -137,7 +139,7 @@ class Writing(Pieces):
             self._call_writer()
 
     def _send(self) -> None:
-        """Give all that is unwritten to uvloop, which tries the socket at once."""
+        """Give all unwritten bytes to uvloop, which tries the socket at once."""
         pieces = self._tempDataBuffer
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
@@ -157,7 +159,9 @@ class Writing(Pieces):
             self._has_read = False
             self._send()
             self._settle()
-        elif self._reading and not self._has_read:  # Twisted reads a socket before it writes: what came is told first
+        elif (
+            self._reading and not self._has_read
+        ):  # Twisted reads a socket before it writes: received bytes are delivered first
             self._has_read = True
             self._call_writer()
         else:
@@ -175,7 +179,7 @@ class Writing(Pieces):
 
     @override
     def doWrite(self) -> Any:
-        """Write what there is; when all of it has gone, resume the producer, or come to the end that was asked for."""
+        """Write the unwritten bytes; when all are written, resume the producer, or close as requested."""
         if self.reactor.inside:
             return nested.write(self)
         if self._tempDataLen:
@@ -200,7 +204,9 @@ class Writing(Pieces):
         return None
 
     def _is_broken(self) -> bool:
-        """Whether nothing can be sent any more, as Twisted finds by sending nothing: after a reset, or a half-close."""
+        """
+        Whether nothing can be sent any more. Twisted finds this out by sending nothing: after a reset, or a half-close.
+        """
         try:
             self.socket.send(b"")
         except OSError as why:
@@ -208,12 +214,12 @@ class Writing(Pieces):
         return False
 
     def pause_writing(self) -> None:
-        """Called by uvloop inside its ``write``: the kernel did not take all."""
+        """Called by uvloop inside its ``write``: the kernel did not accept all bytes."""
         self._is_plain = False
         self._blocked = self._writing = True
 
     def resume_writing(self) -> None:
-        """Called by uvloop: the kernel has taken all."""
+        """Called by uvloop: the kernel has accepted all bytes."""
         self._blocked = False
         if self._writing:
             self.reactor.shared.enter(self.writer_turn)

@@ -1,9 +1,9 @@
 """
 A TCP transport without the kernel: Twisted's own `tcp.Connection`, over a socket that is memory.
 
-Nothing of what a transport promises is written here a second time. Buffering, write marks, producers, half-close,
-``loseConnection`` and ``abortConnection`` are Twisted's code, as it runs in production; ours are the socket below it
-and the turns of the reactor above it::
+The behaviour of a transport is not written here a second time. Buffering, write marks, producers, half-close,
+``loseConnection`` and ``abortConnection`` are Twisted's code, as it runs in production. Only the socket below it and
+the turns of the reactor above it are ours::
 
     protocol
        │ ▲
@@ -37,11 +37,11 @@ _log = Logger()
 
 
 class NeverRests(RuntimeError):
-    """What was to come to rest has gone on for very many turns: it goes on for ever."""
+    """The simulation or the transport has not come to rest after very many turns: it goes on for ever."""
 
 
 class _PlainEnd:
-    """The transport as the TLS layer on it sees it: its writes and its closing pass TLS by."""
+    """The transport as the TLS layer on it sees it: its writes and its closing bypass TLS."""
 
     own: ClassVar = {"write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer"}
 
@@ -58,25 +58,26 @@ class BufferedTransport(Connection):
     """
     Carries bytes between `protocol` and `socket`, in turns that `reactor` runs.
 
-    It provides `ITCPTransport`, `ITLSTransport`, `IConsumer` and `IPushProducer`, and does with them what
-    `twisted.internet.tcp.Server` and ``Client`` do, since it is the class below both. As there:
+    It provides `ITCPTransport`, `ITLSTransport`, `IConsumer` and `IPushProducer`, and behaves as
+    `twisted.internet.tcp.Server` and ``Client`` do, because it is based on the same class. As there:
 
-    * what is written waits until a later turn; over ``bufferSize`` (64 KiB) a push producer is paused, and resumed
-      when all has gone; a pull producer is asked each time all has gone
-    * ``loseConnection`` stops reading, sends what is written before and after it, then closes; it waits for a pull
-      producer and for a push producer that is paused. For one that is not it does not, whatever Twisted's docs say
-    * ``connectionLost`` comes once, from the reactor's turn and never inside a call of the protocol's; the exception
-      is Twisted's own: ``loseConnection`` when ``loseWriteConnection`` has been done
+    * written bytes wait until a later turn; over ``bufferSize`` (64 KiB) a push producer is paused, and resumed when
+      all bytes have gone; a pull producer is asked each time all bytes have gone
+    * ``loseConnection`` stops reading, sends the bytes written before and after it, then closes. It waits for a pull
+      producer and for a push producer that is paused. It does not wait for other push producers, whatever Twisted's
+      docs say
+    * ``connectionLost`` comes once, from the reactor's turn and never inside a call of the protocol. The only
+      exception is Twisted's own: ``loseConnection`` after ``loseWriteConnection`` calls it inside the call
     * an exception out of the protocol is logged and ends the connection; it is the reason
-    * at one moment, on a `Clock`, timers and turns come as in Twisted's reactors (all but asyncio's), which look at
-      their timers and then at their sockets: what is written in a timer goes out before the timers of 0 seconds that
-      are set there, what is written in ``dataReceived`` after them
+    * at one moment, on a `Clock`, timers and turns come as in Twisted's reactors (all but asyncio's), which run their
+      timers and then poll their sockets. Bytes written in a timer are sent before the timers of 0 seconds that are
+      set there. Bytes written in ``dataReceived`` are sent after them
 
-    What differs: ``getHandle`` returns the memory socket, ``fileno`` is -1, and `reactor` is only asked for the time
-    and for calls. It may be a `Clock`. ``loseWriteConnection`` after the end does nothing; Twisted's own then hands the
-    reactor a descriptor that is none, and what follows depends on the reactor.
+    Differences: ``getHandle`` returns the memory socket, and ``fileno`` is -1. `reactor` is only used for the time and
+    for calls, so it can be a `Clock`. ``loseWriteConnection`` after the end does nothing. Twisted's own then gives the
+    reactor an invalid descriptor, with effects that depend on the reactor.
 
-    `host` and `peer` are what ``getHost`` and ``getPeer`` return. `client` says which side of TLS it takes.
+    `host` and `peer` are the results of ``getHost`` and ``getPeer``. `client` says which side of TLS it takes.
     """
 
     _base = Connection
@@ -130,12 +131,12 @@ class BufferedTransport(Connection):
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether it has something to send, or an end to make."""
+        """Whether it has bytes to send, or must close."""
         return self._writes
 
     @override
     def startReading(self) -> None:
-        """From the next turn on, read; not once it is lost."""
+        """From the next turn on, read; not after it is lost."""
         self._reads = not self.disconnected
         self._ask()
 
@@ -146,7 +147,7 @@ class BufferedTransport(Connection):
 
     @override
     def startWriting(self) -> None:
-        """From the next turn on, write; not once it is lost."""
+        """From the next turn on, write; not after it is lost."""
         self._writes = not self.disconnected
         self._ask()
 
@@ -156,18 +157,18 @@ class BufferedTransport(Connection):
         self._writes = False
 
     def _ask(self) -> None:
-        """The protocol asks for a turn: in one, for one after the timers that are due; outside of one, before them."""
+        """The protocol asks for a turn: inside a turn, for one after the due timers; outside of one, before them."""
         self._before_timers = not BufferedTransport._turning
         self.wake()
         self._before_timers = False
 
     def wake(self) -> None:
-        """See whether there is something to do in the next turn."""
+        """Check whether there is work for the next turn."""
         if self._next_turn is None and (self._can_read or self._can_write):
             self._next_turn = self.later(self._turn)
 
     def later(self, call: Callable[[], None]) -> IDelayedCall:
-        """Have `call` made in a later turn. A simulation that orders the turns overrides this."""
+        """Make `call` in a later turn. A simulation that orders the turns overrides this."""
         delayed: IDelayedCall = self.reactor.callLater(0, call)  # type: ignore[attr-defined] # as IReactorTime
         calls = getattr(self.reactor, "calls", None)  # a Clock's, in the order in which it makes them
         if self._before_timers and calls is not None:
@@ -184,7 +185,7 @@ class BufferedTransport(Connection):
         return self._writes and self._memory.writable
 
     def _turn(self) -> None:
-        """Do what a reactor does when it finds the socket ready: read, then write, if it wanted that before."""
+        """Do what a reactor does with a ready socket: read, then write, if it wanted to write before."""
         __tracebackhide__ = True
         self._next_turn = None
         wanted_to_write = self._can_write
@@ -195,7 +196,7 @@ class BufferedTransport(Connection):
         self.wake()
 
     def _handle(self, event: Callable[[], Any], *, reading: bool) -> None:
-        """Have the event handled; what it returns or raises ends the connection."""
+        """Handle the event; its result or its exception ends the connection."""
         before, BufferedTransport._turning = BufferedTransport._turning, True
         try:
             self._handle_in_turn(event, reading)
@@ -205,7 +206,7 @@ class BufferedTransport(Connection):
     def _handle_in_turn(self, event: Callable[[], Any], reading: bool) -> None:
         try:
             why = event()
-        except Exception:  # noqa: BLE001 - the protocol's, of whatever kind: it ends this connection
+        except Exception:  # noqa: BLE001 - an exception of the protocol, of any kind: it ends this connection
             why = sys.exc_info()[1]
             _log.failure("the protocol failed; its connection is lost")
         if why is None:
@@ -229,9 +230,9 @@ class BufferedTransport(Connection):
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
         """
-        Go over to TLS, in the middle of the stream: the real one, by pyOpenSSL, with its calls on `reactor`.
+        Switch to TLS, in the middle of the stream: the real one, by pyOpenSSL, with its calls on `reactor`.
 
-        Twisted's own would make them on the global reactor; that, and nothing else, is why this is ours.
+        Twisted's own would make them on the global reactor; that is the only reason why this is ours.
         """
         from twisted.protocols.tls import TLSMemoryBIOFactory
 

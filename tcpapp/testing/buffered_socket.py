@@ -1,4 +1,4 @@
-"""What Twisted's `tcp.Connection` asks of a socket, in memory: the ground the kit's transports stand on."""
+"""The socket in memory that Twisted's `tcp.Connection` needs: the base of the kit's transports."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["MemorySocket", "would_block"]
 
 
 def _nobody() -> None:
-    """Nobody waits."""
+    """Do nothing."""
 
 
 def would_block() -> BlockingIOError:
-    """Return the error of a socket that can neither give nor take now."""
+    """The error of a socket that can neither read nor write now."""
     return BlockingIOError(EWOULDBLOCK, "nothing can be read or sent now")
 
 
 class MemorySocket:
     """
-    One end of a connection, without the kernel: non-blocking, and never more than that.
+    One end of a connection, without the kernel, and always non-blocking.
 
-    It has what `twisted.internet.tcp.Connection` uses and no more. A subclass says what `recv`, `send`, `shut_down` and
-    `hang_up` do, and calls `on_ready` whenever `readable` or `writable` may have become true. Options are kept and have
-    no effect, but for ``SO_LINGER``: a socket closed with a linger of 0 hangs up with a reset, as the kernel's does.
+    It has only the methods that `twisted.internet.tcp.Connection` uses. A subclass defines `recv`, `send`, `shut_down`
+    and `hang_up`, and calls `on_ready` whenever `readable` or `writable` may have become true. Options are kept and
+    have no effect, except ``SO_LINGER``: a socket closed with a linger of 0 hangs up with a reset, as in the kernel.
     """
 
     def __init__(self) -> None:
@@ -35,31 +35,31 @@ class MemorySocket:
 
     @property
     def readable(self) -> bool:
-        """Whether `recv` would return or raise something else than that it would block."""
+        """Whether `recv` would return, or raise another error than that it would block."""
         raise NotImplementedError
 
     @property
     def writable(self) -> bool:
-        """Whether `send` would take a byte, or raise something else than that it would block."""
+        """Whether `send` would accept a byte, or raise another error than that it would block."""
         raise NotImplementedError
 
     def recv(self, most: int) -> bytes:
-        """Return up to `most` bytes, ``b""`` at the end of the stream. Raises what the kernel's does (`OSError`)."""
+        """Return up to `most` bytes, ``b""`` at the end of the stream. Raises the kernel's errors (`OSError`)."""
         raise NotImplementedError
 
     def send(self, data: bytes | memoryview) -> int:
-        """Take as much of `data` as there is room for; return how much. Raises what the kernel's does (`OSError`)."""
+        """Accept as much of `data` as there is room for; return how much. Raises the kernel's errors (`OSError`)."""
         raise NotImplementedError
 
     def shut_down(self) -> None:
-        """The stream to the peer ends here. It may be told twice."""
+        """The stream to the peer ends here. It can be called twice."""
         raise NotImplementedError
 
     def hang_up(self, *, reset: bool) -> None:
-        """The socket is closed: nobody reads any more; `reset` says that the peer is to know it at once."""
+        """The socket is closed: nobody reads any more; with `reset`, the peer must learn of it at once."""
         raise NotImplementedError
 
-    # What tcp.Connection calls.
+    # Called by tcp.Connection.
 
     def setblocking(self, flag: bool) -> None:
         """It never blocks."""
@@ -69,7 +69,7 @@ class MemorySocket:
         return -1
 
     def shutdown(self, how: int) -> None:
-        """End the stream to the peer. How far reading is over, the transport knows."""
+        """End the stream to the peer. The transport itself knows whether it still reads."""
         if self.closed:
             raise BrokenPipeError(EPIPE, "the socket is closed")
         self.shut_down()

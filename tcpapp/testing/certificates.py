@@ -1,4 +1,4 @@
-"""Certificates for tests of TLS: an authority that nobody else trusts, and a server it vouches for."""
+"""Certificates for tests of TLS: an authority that nobody else trusts, and a server's certificate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twisted.internet.endpoints import quoteStringArgument
 __all__ = ["Certificates"]
 
 NAMES = ("localhost", "127.0.0.1", "::1")
-"""Whom the server's certificate is for, unless it is said."""
+"""The default names of the server's certificate."""
 
 
 class Certificates:
@@ -42,12 +42,12 @@ class Certificates:
             blob.write_to_path(str(self.chain), append=True)
 
     def listen(self, port: int = 0, interface: str = "127.0.0.1") -> str:
-        """A server endpoint string: TLS on `port` (0: any that is free) of `interface` (``""``: all there are)."""
+        """A server endpoint string: TLS on `port` (0: any free one) of `interface` (``""``: all)."""
         key, chain = quoteStringArgument(str(self.key)), quoteStringArgument(str(self.chain))
         return f"ssl:{port}:interface={quoteStringArgument(interface)}:privateKey={key}:certKey={chain}"
 
     def connect(self, port: int, host: str = "localhost") -> str:
-        """A client endpoint string: TLS to `host`, on `port`, where only this authority is trusted."""
+        """A client endpoint string: TLS to `host`, on `port`, trusting only this authority."""
         trusted = quoteStringArgument(str(self.authority.parent))
         return f"tls:{quoteStringArgument(host)}:{port}:trustRoots={trusted}"
 
@@ -58,7 +58,9 @@ class Certificates:
         return PrivateCertificate.loadPEM(self.key.read_bytes() + self.chain.read_bytes()).options()
 
     def client_options(self, name: str = "localhost") -> Any:
-        """What a client that trusts only this authority expects of the server called `name`, for ``startTLS``."""
+        """
+        The options of a client that trusts only this authority and expects the server called `name`, for ``startTLS``.
+        """
         from twisted.internet.ssl import Certificate, optionsForClientTLS
 
         return optionsForClientTLS(name, trustRoot=Certificate.loadPEM(self.authority.read_bytes()))

@@ -1,5 +1,5 @@
 """
-What a test leaves behind: ports, connections, timers, sockets, and errors that nobody took.
+Leaks of a test: ports, connections, timers, sockets, and errors that were not taken.
 
 `Leaks` is a plain class, for pytest, trial and unittest alike; the pytest plugin makes one for each test. In trial::
 
@@ -8,7 +8,7 @@ What a test leaves behind: ports, connections, timers, sockets, and errors that 
             self.leaks = Leaks(reactor)
             self.addCleanup(self.leaks.check_settled)      # a Deferred: trial waits for it
 
-Without a reactor that runs, over a fake one::
+Over a fake reactor::
 
     with Leaks(clock):
         ...
@@ -36,21 +36,21 @@ from zope.interface import implementer
 __all__ = ["Leaks"]
 
 TURNS = (*[0.0] * 20, *[0.005] * 20)
-"""Seconds to wait in each turn of the reactor that leavings are given to go: only a leak waits them all, 0.1 s."""
+"""Seconds to wait in each turn of the reactor while things are ending: only a leak waits all turns, 0.1 s."""
 
 
 @implementer(ILogObserver)
 class Leaks:
     """
-    What a reactor has in hand, and the log was told, that was not there when this was made.
+    Everything that a reactor holds and the log received, and that did not exist when this was made.
 
-    - `reactor`: a reactor, real or fake, a `Clock`, or `None`: then the log alone is watched. What it does not offer
-      (``getDelayedCalls``, ``getReaders`` and ``getWriters``) is not looked at.
-    - `sockets`: whether the sockets of this process are looked at as well. They show a connection that is paused, which
-      no reactor lists. They are found in ``/dev/fd``; where there is none, not at all.
-    - `publisher`: the log where failures are told; `None`: Twisted's own.
+    - `reactor`: a reactor, real or fake, a `Clock`, or `None`: then only the log is watched. Methods that it lacks
+      (``getDelayedCalls``, ``getReaders`` and ``getWriters``) are not used.
+    - `sockets`: whether the sockets of this process are checked as well. They show a paused connection, which no
+      reactor lists. They are found in ``/dev/fd``, if that exists.
+    - `publisher`: the log of failures; `None`: Twisted's own.
 
-    It watches the log until `stop`, which every check does. Used with ``with``, it checks at the end.
+    It watches the log until `stop`, which every check calls. Used with ``with``, it checks at the end.
     """
 
     def __init__(self, reactor: Any = None, *, sockets: bool = True, publisher: LogPublisher | None = None) -> None:
@@ -63,7 +63,7 @@ class Leaks:
 
     def take(self, *types: type[BaseException]) -> list[Failure]:
         """
-        Return the logged failures of these types (all, if none is given) and forget them: the test expected them.
+        Return the logged failures of these types (by default all) and forget them: the test expected them.
 
         Failures of Deferreds that nobody handled are logged when those are collected, so garbage is collected first.
         """
@@ -73,16 +73,16 @@ class Leaks:
         return taken
 
     def left(self) -> list[str]:
-        """A line for each thing that is left now, which names it. What was logged is not among it."""
+        """A line for each thing that is left now, with its name. Logged failures are not included."""
         new = {each: text for each, text in self._held().items() if each not in self._before}
         named = {each.fileno() for each in new if hasattr(each, "fileno")}
         return [text for each, text in new.items() if not (isinstance(each, tuple) and each[0] in named)]
 
     def check(self) -> None:
         """
-        Raise `AssertionError` that names what is left, the failures that were logged and not taken among it.
+        Raise `AssertionError` that names everything that is left, including logged failures that were not taken.
 
-        Nothing is waited for: with a reactor that runs, `check_settled` is what is wanted.
+        It does not wait: with a running reactor, use `check_settled`.
         """
         errors = [f"logged error: {each.getTraceback().rstrip()}" for each in self.take()]
         left = self.left() + errors
@@ -93,9 +93,9 @@ class Leaks:
     @inlineCallbacks
     def check_settled(self) -> Any:
         """
-        As `check`, after some turns of the reactor, in which what is ending comes to its end.
+        Like `check`, after some turns of the reactor, in which things can end.
 
-        Returns a Deferred, which takes no turn where nothing is left, and 0.1 seconds where something is.
+        Returns a Deferred, which takes no turn if nothing is left, and 0.1 seconds if something is.
         """
         try:
             for seconds in TURNS:
@@ -106,7 +106,7 @@ class Leaks:
             self.check()
 
     def stop(self) -> None:
-        """Watch the log no longer. It may be called again."""
+        """Stop watching the log. It can be called again."""
         self._publisher.removeObserver(self)
 
     def __enter__(self) -> Self:
@@ -120,15 +120,15 @@ class Leaks:
         self.stop()
 
     def __call__(self, event: LogEvent) -> None:
-        """Note the event's failure, as an observer of the log; ``twisted.python.log.err`` has it by another name."""
+        """Note the event's failure, as an observer of the log; ``twisted.python.log.err`` has another name for it."""
         failure = event.get("log_failure") or (event.get("isError") and event.get("failure"))
         if failure:
             self.failures.append(failure)
 
     def _held(self) -> dict[Any, str]:
-        """All that the reactor and the process have in hand, each with its description."""
+        """Everything that the reactor and the process hold, each with its description."""
         reactor = self.reactor
-        internal = getattr(reactor, "_internalReaders", ())  # what wakes the reactor up
+        internal = getattr(reactor, "_internalReaders", ())  # the descriptor that wakes the reactor up
         held: dict[Any, str] = {}
         if hasattr(reactor, "getDelayedCalls"):
             calls = [each for each in reactor.getDelayedCalls() if not is_trials(each)]
@@ -142,12 +142,12 @@ class Leaks:
 
 
 def is_trials(call: Any) -> bool:
-    """Whether a delayed call is the time limit that trial sets to each part of a test."""
+    """Whether a delayed call is the time limit that trial sets for each part of a test."""
     return str(getattr(call.func, "__module__", "")).startswith("twisted.trial.")
 
 
 def timer(call: Any, now: float) -> str:
-    """What a delayed call will call, with what, and when; where it was made, if the reactor was asked to note that."""
+    """The function of a delayed call, its arguments and its time; and where it was made, if the reactor notes that."""
     made = "".join(getattr(call, "creator", None) or ())
     arguments = [safe_repr(each) for each in call.args or ()]
     arguments += [f"{name}={safe_repr(each)}" for name, each in (call.kw or {}).items()]
@@ -165,7 +165,7 @@ def _name(function: Any) -> str:
 
 
 def descriptor(each: Any) -> str:
-    """What a port or a connection is, and whose."""
+    """The kind of a port or a connection, and its owner."""
     owner = getattr(each, "protocol", None) or getattr(each, "factory", None)
     for wrapped in ("_wrappedProtocol", "wrappedProtocol"):  # an endpoint's, and TLS's
         owner = getattr(owner, wrapped, None) or owner
@@ -174,10 +174,10 @@ def descriptor(each: Any) -> str:
 
 
 def open_sockets() -> dict[Any, str]:
-    """The sockets of this process, by descriptor and inode; nothing where the system does not list them."""
+    """The sockets of this process, by descriptor and inode; none if the system does not list them."""
     found: dict[Any, str] = {}
     try:
-        names = os.listdir("/dev/fd")  # noqa: PTH208 - names are wanted, and all of them before any is looked at
+        names = os.listdir("/dev/fd")  # noqa: PTH208 - names are needed, all of them before the first is examined
     except OSError:
         return found
     for name in names:
@@ -190,7 +190,7 @@ def open_sockets() -> dict[Any, str]:
 
 
 def described(each: socket.socket) -> str:
-    """The family and the two addresses of a socket, as far as it has them."""
+    """The family and the two addresses of a socket, if it has them."""
     parts = [each.family.name if isinstance(each.family, socket.AddressFamily) else str(each.family)]
     with suppress(OSError):
         parts.append(f"at {each.getsockname()!r}")

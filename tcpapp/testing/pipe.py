@@ -1,5 +1,5 @@
 """
-One direction of a TCP connection, in memory: what the kernels and the line between them do to a stream of bytes.
+One direction of a TCP connection, in memory: the effects of the kernels and of the line between them on a stream.
 
 ::
 
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["CAPACITY", "SEGMENT", "Pipe", "cut_at", "each_byte", "seeded_cuts"]
 
 CAPACITY: Final = 256 * 1024
-"""Bytes that the kernels hold between two sockets: about what Linux gives a fresh pair on the loopback interface."""
+"""
+Bytes that the kernels hold between two sockets: about as many as Linux gives a new pair on the loopback interface.
+"""
 
 SEGMENT: Final = 1460
-"""Bytes that a line of limited bandwidth carries at a time: what Ethernet's 1,500 leave to TCP over IPv4."""
+"""Bytes that a line of limited bandwidth carries at a time: Ethernet's 1,500 minus the headers of TCP over IPv4."""
 
 
 def each_byte() -> Iterator[int]:
@@ -53,11 +55,11 @@ def seeded_cuts(seed: int | random.Random, most: int = 64) -> Iterator[int]:
 
 
 def _nothing() -> None:
-    """Nobody waits."""
+    """Do nothing."""
 
 
 class _Mark:
-    """What comes after the bytes: the end of the stream, or a reset."""
+    """The item after the bytes: the end of the stream, or a reset."""
 
 
 _END = _Mark()
@@ -69,16 +71,16 @@ class Pipe:
     Bytes from a writer to a reader, in order, and then an end.
 
     `clock` is a `Clock` or a reactor. `latency` is in seconds, `bandwidth` in bytes a second (`None`: no limit),
-    `capacity` in bytes. `cuts` are the sizes of the pieces that the reader is given, one after the other: a read never
-    reaches over a cut, and may stop short of it. With `None`, and after the last, it is given all that is there. See
+    `capacity` in bytes. `cuts` are the sizes of the pieces that the reader gets, one after the other: a read never
+    crosses a cut, and can stop before it. With `None`, and after the last, it gets all available bytes. See
     `each_byte`, `cut_at` and `seeded_cuts`.
 
-    `on_arrival` is called when there may be something to read, `on_room` when there may be room to write, and
-    `on_refused` when bytes come to a reader that has gone; with `refuses_ends`, when the end of the stream does, too.
+    `on_arrival` is called when there may be bytes to read, and `on_room` when there may be room to write. `on_refused`
+    is called when bytes come to a reader that has gone; with `refuses_ends`, also for the end of the stream.
 
-    What differs from a kernel: the capacity is one, not a sending and a receiving buffer; room for one byte is room
-    enough to be writable; small writes wait for nothing (Nagle's algorithm is off); nothing is lost and sent again, so
-    a line that loses packets is a slow one.
+    It differs from a kernel. There is one capacity instead of a sending and a receiving buffer. Room for one byte is
+    enough to be writable. Small writes wait for nothing (Nagle's algorithm is off). No packet is lost and sent again,
+    so a line that loses packets is simulated as a slow one.
     """
 
     def __init__(
@@ -123,11 +125,11 @@ class Pipe:
 
     @property
     def room(self) -> int:
-        """How many bytes can be written now; 0 where the capacity has been made less than what is held."""
+        """How many bytes can be written now; 0 if the capacity has been made less than what is held."""
         return max(0, self.capacity - self._held)
 
     def write(self, data: bytes | memoryview) -> int:
-        """Take as much of `data` as there is room for, and return how much. Raises `BrokenPipeError` after an end."""
+        """Accept as much of `data` as there is room for, and return how much. Raises `BrokenPipeError` after an end."""
         if self._written:
             raise BrokenPipeError(EPIPE, "the stream has been ended")
         taken = bytes(data[: self.room])
@@ -139,14 +141,14 @@ class Pipe:
         return len(taken)
 
     def end(self) -> None:
-        """The stream ends after what was written. Once; later calls do nothing."""
+        """The stream ends after the written bytes. Later calls do nothing."""
         if not self._written:
             self._written = True
             self._send(_END)
             self._move()
 
     def reset(self) -> None:
-        """The stream breaks off: what is not on the line yet is lost; what is arrives, and then the reset."""
+        """The stream breaks off: bytes not yet on the line are lost; bytes on it arrive, and then the reset."""
         self._written = True
         arrival = self.clock.seconds() + self.latency
         self._free_at = 0.0
@@ -183,7 +185,7 @@ class Pipe:
         return data
 
     def refuse(self) -> bool:
-        """Nobody reads any more: what comes is dropped. Whether there was something that nobody has read."""
+        """Nobody reads any more: later bytes are dropped. Returns whether some bytes were not read."""
         unread = bool(self._arrived)
         self._refused = True
         self._held -= len(self._arrived)
@@ -194,7 +196,7 @@ class Pipe:
 
     @property
     def next_arrival(self) -> float | None:
-        """When, by the clock, the next of what is on its way arrives; `None` if nothing is, or nothing will."""
+        """When, by the clock, the next item under way arrives; `None` if there is none, or it will never arrive."""
         return None if self._timer is None or self._stalled else self._flight[0][0]
 
     def cut_into(self, cuts: Iterable[int] | None) -> None:
@@ -203,16 +205,16 @@ class Pipe:
         self._piece = 0
 
     def stall(self) -> None:
-        """Nothing arrives until `go_on`. The writer is not told; it can write until the capacity is used up."""
+        """Nothing arrives until `go_on`. The writer does not notice; it can write until the capacity is used up."""
         self._stalled = True
 
     def go_on(self) -> None:
-        """What was due while the line was stalled arrives now, and all goes on."""
+        """Items that were due while the line was stalled arrive now, and all goes on."""
         self._stalled = False
         self._move()
 
     def cut(self) -> None:
-        """The line is cut: nothing arrives, ever: no byte, no end, no reset. Nobody is told."""
+        """The line is cut: no byte, no end and no reset ever arrives. Neither end notices."""
         self._cut = True
         if self._timer is not None:
             self._timer.cancel()
@@ -227,7 +229,7 @@ class Pipe:
         self._flight.append((self._free_at + self.latency, item))
 
     def _move(self, due: float = 0.0) -> None:
-        """Let arrive what is due, and wait for what is next."""
+        """Let due items arrive, and wait for the next."""
         if self._stalled or self._cut:
             return
         due = max(due, self.clock.seconds())
@@ -242,7 +244,7 @@ class Pipe:
             self.on_arrival()
 
     def _is_due(self, at: float) -> None:
-        """The time has come for what is due `at`, even if the clock, whose sums are rounded, is short of it."""
+        """Whether `at` has come, even if the clock, whose sums are rounded, is slightly before it."""
         self._timer = None
         self._move(at)
 
@@ -260,7 +262,7 @@ class Pipe:
             self._arrived += item
 
     def _drop(self, item: bytes | _Mark) -> None:
-        """One item is read by nobody: there is room for another."""
+        """Drop an item that nobody reads: there is room for another."""
         if isinstance(item, bytes):
             self._held -= len(item)
             self.on_room()

@@ -1,4 +1,4 @@
-"""A socket in memory, between two pipes: with a second one at their other ends, it is a connection."""
+"""A socket in memory, between two pipes: two such sockets are a connection."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ class PipeSocket(MemorySocket):
     """
     A socket between two pipes.
 
-    As in Linux: closed while there is something it has not read, or abruptly, it resets the peer; bytes that come after
-    it was closed are answered with a reset, and after such a close so is the end of the stream; after a reset was
-    received nothing can be sent.
+    As in Linux, it resets the peer if it is closed abruptly, or before it has read all bytes. Later bytes are answered
+    with a reset, and after such a close so is the end of the stream. After a reset was received, nothing can be sent.
     """
 
     def __init__(self, incoming: Pipe, outgoing: Pipe) -> None:
@@ -31,12 +30,12 @@ class PipeSocket(MemorySocket):
 
     @property
     def readable(self) -> bool:
-        """Whether `recv` has something to tell."""
+        """Whether `recv` would return something."""
         return self.incoming.readable
 
     @property
     def writable(self) -> bool:
-        """Whether `send` takes a byte, or tells that it never will."""
+        """Whether `send` accepts a byte, or raises because it never will."""
         return self.outgoing.room > 0 or self.incoming.was_reset
 
     def recv(self, most: int) -> bytes:
@@ -44,7 +43,7 @@ class PipeSocket(MemorySocket):
         return self.incoming.read(most)
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send as much of `data` as there is room for. Nothing at all, too, cannot be sent after the end."""
+        """Send as much of `data` as there is room for. After the end, even an empty write raises."""
         if self.incoming.was_reset:
             raise BrokenPipeError(EPIPE, "the peer reset it")
         if data and not self.outgoing.room:

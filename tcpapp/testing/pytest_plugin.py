@@ -1,7 +1,7 @@
 """
-The pytest plugin: fixtures for tests of TCP services, and a check after each test that nothing is left behind.
+The pytest plugin: fixtures for tests of TCP services, and a leak check after each test.
 
-pytest loads it wherever tcpapp is installed, and there it does nothing until it is asked. It works with pytest-twisted,
+pytest loads it wherever tcpapp is installed, and it does nothing until it is used. It works with pytest-twisted,
 without it, and beside Hypothesis.
 
 ==================== =========================================================================================
@@ -14,18 +14,18 @@ fixture              gives
 ``listening``        ``listening(app, endpoint, **options)``: `tcpapp.listen` on a real port, closed after the test
 ``connected``        ``connected(listening, app, **options)``: `tcpapp.connect` to it, cut after the test
 ``fault_proxy``      ``fault_proxy(server, **options)``: a `FaultProxy` in front of it, stopped after the test
-``tls_certificates`` `Certificates` for ``localhost``, of an authority that lives as long as the session
+``tls_certificates`` `Certificates` for ``localhost``, of an authority that lasts for the session
 ``leaks``            the `Leaks` of the test, and the check at its end: ``leaks.take(ZeroDivisionError)``
 ==================== =========================================================================================
 
-``listening``, ``connected`` and ``fault_proxy`` return Deferreds, and need a reactor that runs: pytest-twisted's.
+``listening``, ``connected`` and ``fault_proxy`` return Deferreds, and need a running reactor: pytest-twisted's.
 
 A test that fails shows how each `Wire` that it used cut its streams, in the section "Captured wire call". The kit's own
 calls are left out of its traceback; ``--full-trace`` shows them.
 
 The leak check is on for every test with the ini option ``tcpapp_leaks = true``, and for single tests with the marker
-``leaks`` or the fixture; the marker ``no_leaks`` takes a test out. The nearest marker counts. Of a test that has failed
-nothing more is asked: it may not have come to where it closes what it opened.
+``leaks`` or the fixture; the marker ``no_leaks`` takes a test out. The nearest marker counts. A failed test is not
+checked: it may have failed before it closed what it opened.
 """
 
 from __future__ import annotations
@@ -56,22 +56,22 @@ if TYPE_CHECKING:
 ANY_PORT = "tcp:0:interface=127.0.0.1"
 
 SET_ASIDE = pytest.StashKey[int]()
-"""How often what is there was taken out of the collector's sight."""
+"""How often the existing objects were excluded from garbage collection."""
 
 FAILED = pytest.StashKey[bool]()
-"""Whether the test itself has failed: what it left is then told by nobody, for it may not have come to its end."""
+"""Whether the test itself has failed: its leaks are then not reported, because it may not have reached its end."""
 
 SET_ASIDE_FOR = 100
-"""Tests after which all is collected: what those before left in cycles is no more than a few megabytes."""
+"""Tests between two full collections: cycles of that many tests take no more than a few megabytes."""
 
 MARKERS = (
     "leaks: the test fails if it leaves a timer, a port, a connection, a socket or a logged error behind (tcpapp)",
-    "no_leaks: the test may leave behind what it will: the check for leaks is off (tcpapp)",
+    "no_leaks: switch the leak check off for the test, which may leave anything behind (tcpapp)",
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What pytest is told of our options."""
+    """Add our options to pytest."""
     group = parser.getgroup("tcpapp", "TCP services (tcpapp)")
     group.addoption(
         "--simulation-seed", type=int, default=0, metavar="N", help="the first seed of the fixture simulation (0)"
@@ -83,7 +83,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What pytest is told of our markers, and of as many simulations as are asked for."""
+    """Add our markers to pytest, and the requested number of simulations."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     first, runs = config.getoption("simulation_seed"), config.getoption("simulation_runs")
@@ -93,12 +93,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where every test is checked, take what was loaded out of the collector's sight: it runs after each of them."""
+    """If every test is checked, exclude loaded objects from garbage collection: it runs after each test."""
     set_aside(session.config)
 
 
 def set_aside(config: pytest.Config) -> None:
-    """Where every test is checked, have the next collection cost no more than what is made from now on."""
+    """If every test is checked, let the next collection cost only as much as the objects made from now on."""
     if config.getini("tcpapp_leaks"):
         times = config.stash[SET_ASIDE] = config.stash.get(SET_ASIDE, -1) + 1
         if not times % SET_ASIDE_FOR:
@@ -116,7 +116,7 @@ def installed_reactor() -> Any:
 
 
 def waits(config: pytest.Config) -> Callable[[Deferred[Any]], Any] | None:
-    """pytest-twisted's way to wait for a Deferred outside of a test, where that plugin is at work."""
+    """pytest-twisted's function to wait for a Deferred outside of a test, if that plugin is active."""
     plugin = sys.modules.get("pytest_twisted")
     if plugin is None or not config.pluginmanager.is_registered(plugin):
         return None
@@ -126,13 +126,16 @@ def waits(config: pytest.Config) -> Callable[[Deferred[Any]], Any] | None:
 
 @pytest.fixture
 def _tcpapp_ending(request: pytest.FixtureRequest) -> Iterator[Ending]:
-    """Have the global reactor run, and after the test do what is in the list that this gives; say so if nothing can."""
+    """
+    Let the global reactor run, and after the test call the functions in the list that this gives. Raises if there is
+    none.
+    """
     from twisted.internet.defer import gatherResults
 
     wait = waits(request.config)
     if wait is None:
         raise pytest.UsageError(
-            "the fixtures 'listening', 'connected' and 'fault_proxy' need a reactor that runs: pip install"
+            "the fixtures 'listening', 'connected' and 'fault_proxy' need a running reactor: pip install"
             " pytest-twisted (without a network and without a reactor, the fixtures 'wire' and 'simulation' do)"
         )
     ending: Ending = []
@@ -142,7 +145,7 @@ def _tcpapp_ending(request: pytest.FixtureRequest) -> Iterator[Ending]:
 
 
 def start(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
-    """Have `reactor` run, and have what it opens at its start: pytest-twisted starts it when first it has to wait."""
+    """Start `reactor`, and all that it opens at its start: pytest-twisted starts it when it first has to wait."""
     from twisted.internet.task import deferLater
 
     wait(deferLater(reactor, 0))
@@ -152,7 +155,10 @@ def start(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Note that a test has failed, and show how the wires in its calls, and in those it led to, cut their streams."""
+    """
+    Note that a test has failed, and show how the wires in its calls, and in the calls that led to it, cut their
+    streams.
+    """
     if call.when == "call" and call.excinfo is not None:
         item.stash[FAILED] = True
         for wire in wires(call.excinfo.tb):
@@ -171,7 +177,7 @@ def wires(traceback: TracebackType | None) -> list[Wire]:
 
 
 def is_checked(request: pytest.FixtureRequest) -> bool:
-    """Whether the test is to be checked for leaks."""
+    """Whether the test is checked for leaks."""
     for marker in request.node.iter_markers():
         if marker.name in ("leaks", "no_leaks"):
             return bool(marker.name == "leaks")
@@ -180,14 +186,14 @@ def is_checked(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(autouse=True)
 def _tcpapp_leaks(request: pytest.FixtureRequest) -> None:
-    """Ask for ``leaks`` before the test's own fixtures are made, if it is to be checked."""
+    """Request ``leaks`` before the test's own fixtures are made, if the test is checked."""
     if is_checked(request):
         request.getfixturevalue("leaks")
 
 
 @pytest.fixture
 def leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
-    """Give the `Leaks` of the test, which fails where something is left at its end."""
+    """Give the `Leaks` of the test, which fails if something is left at its end."""
     from tcpapp.testing.leaks import Leaks
 
     wait = waits(request.config)
@@ -239,15 +245,16 @@ def wire(clock: Clock) -> Callable[..., Wire]:
 
 
 def simulations(seeds: Sequence[int]) -> object:
-    """A plugin of the one fixture ``simulation``, which runs each test that asks for it with each of `seeds`."""
+    """A plugin with the fixture ``simulation``, which runs each test that uses it with each of `seeds`."""
 
     class Simulations:
         @pytest.fixture(params=seeds, ids="seed={}".format)
         def simulation(self, request: pytest.FixtureRequest) -> Iterator[Any]:
             """
-            Give a `Simulation` of the seed that ``--simulation-seed`` chose, or of ``--simulation-runs`` from it.
+            Give a `Simulation` with the seed that ``--simulation-seed`` chose, or with ``--simulation-runs`` seeds from
+            it.
 
-            What failed in it without anyone noticing fails the test at its end.
+            Failures in it that nobody noticed fail the test at its end.
             """
             from tcpapp.testing.simulation import Simulation
 
@@ -265,7 +272,7 @@ def simulations(seeds: Sequence[int]) -> object:
 
 @pytest.fixture
 def listening(_tcpapp_ending: Ending) -> Callable[..., Deferred[Listening]]:
-    """Give ``listening(app, endpoint=ANY_PORT, **options)``, as `tcpapp.listen`; after the test, all of it is cut."""
+    """Give ``listening(app, endpoint=ANY_PORT, **options)``, like `tcpapp.listen`; after the test, all of it is cut."""
     import tcpapp
 
     def keep(server: Listening) -> Listening:
@@ -281,7 +288,7 @@ def listening(_tcpapp_ending: Ending) -> Callable[..., Deferred[Listening]]:
 @pytest.fixture
 def connected(_tcpapp_ending: Ending) -> Callable[..., Deferred[MessageProtocol]]:
     """
-    Give ``connected(server, app=None, **options)``, as `tcpapp.connect`, to a `Listening`, an endpoint, or a string.
+    Give ``connected(server, app=None, **options)``, like `tcpapp.connect`, to a `Listening`, an endpoint, or a string.
 
     The connection is cut after the test.
     """
@@ -304,7 +311,10 @@ def connected(_tcpapp_ending: Ending) -> Callable[..., Deferred[MessageProtocol]
 
 @pytest.fixture
 def fault_proxy(_tcpapp_ending: Ending) -> Callable[..., Deferred[FaultProxy]]:
-    """Give ``fault_proxy(server, **options)``: a started `FaultProxy` to what ``connected`` takes, stopped after it."""
+    """
+    Give ``fault_proxy(server, **options)``: a started `FaultProxy` for a server as in ``connected``, stopped after the
+    test.
+    """
     import tcpapp
     from tcpapp.testing.faultproxy import FaultProxy, endpoint_of
 

@@ -1,8 +1,8 @@
 """
-Hypothesis strategies for tests of streams: messages, streams of them, cuts, and schedules of what a network does.
+Hypothesis strategies for tests of streams: messages, streams of them, cuts, and schedules of network events.
 
-Every strategy shrinks towards the plain: fewer and shorter messages, fewer cuts, fewer events. They need Hypothesis
-(``pip install 'tcpapp[testing]'``), and so does what is made of them, `tcpapp.testing.oracles`.
+Every strategy shrinks towards the simplest: fewer and shorter messages, fewer cuts, fewer events. They need Hypothesis
+(``pip install 'tcpapp[testing]'``), and so does `tcpapp.testing.oracles`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = [
 ]
 
 MARKS = b"\r\n\x03ab0123456789:,\x00\x01\x02\x05\x09\x0b\x1c\x80\xc0\xdb\xdc\xdd\xff\xfe"
-"""Bytes that mean something to one framing or another; random ones alone would rarely come to them."""
+"""Bytes with a meaning in one framing or another; only random bytes would rarely contain them."""
 
 LONGEST = 30
-"""The most bytes of a drawn message, unless more are asked for: enough to be cut within header, body and end."""
+"""The default for the most bytes of a drawn message: enough to be cut within header, body and end."""
 
-# What a network does -------------------------------------------------------------------------------------------------
+# Network events -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class Reset:
 
 @dataclass(frozen=True)
 class Stall:
-    """The peer takes nothing any more of what it is sent, until `Read`."""
+    """The peer accepts no more bytes, until `Read`."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """The peer takes again what it is sent."""
+    """The peer accepts bytes again."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def sendable(framing: Framing, message: bytes) -> bool:
 
 
 def messages(framing: Framing, longest: int = LONGEST) -> st.SearchStrategy[bytes]:
-    """Messages that `framing` can send, of at most `longest` bytes where it leaves a choice."""
+    """Messages that `framing` can send, of at most `longest` bytes if its messages vary."""
     least, most = 0, min(longest, framing.max)
     if isinstance(framing, Fixed):
         least = most = framing.size
@@ -124,7 +124,7 @@ def messages(framing: Framing, longest: int = LONGEST) -> st.SearchStrategy[byte
 @st.composite
 def streams(draw: st.DrawFn, framing: Framing, one: st.SearchStrategy[bytes] | None = None) -> bytes:
     """
-    What any peer may send, friend or not: whole frames, beginnings of frames, and bytes that are no frame.
+    Any bytes of a peer: whole frames, beginnings of frames, and bytes that are no frame.
 
     `one` gives the messages of the whole frames; `None`: `messages` of this framing.
     """
@@ -136,7 +136,7 @@ def streams(draw: st.DrawFn, framing: Framing, one: st.SearchStrategy[bytes] | N
 
 @st.composite
 def cuts(draw: st.DrawFn, stream: bytes, most: int = 8) -> list[bytes]:
-    """`stream` in chunks, cut at `most` places at the most; joined they are the stream. Some may be empty."""
+    """`stream` in chunks, cut at no more than `most` places; joined they are the stream. Some can be empty."""
     places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=most)))
     return [stream[first:last] for first, last in pairwise([0, *places, len(stream)])]
 
@@ -152,8 +152,8 @@ def schedules(
     """
     A whole connection, seen from the network: `stream` arrives in chunks, and something ends it, at any moment.
 
-    Between the chunks time goes by, up to `seconds` at once, and `others` happen. It ends with `Leave`, `Reset` or
-    `Abort`, with or without a `HalfClose` before, and need not have delivered all.
+    Between the chunks time passes, up to `seconds` at once, and `others` happen. It ends with `Leave`, `Reset` or
+    `Abort`, with or without a `HalfClose` before, and may not have delivered all bytes.
     """
     data: Any = draw(stream) if isinstance(stream, st.SearchStrategy) else stream
     waits = st.builds(Advance, st.floats(0, seconds) | st.sampled_from([0.0, 1.0, 10.0, 60.0]))

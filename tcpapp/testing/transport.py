@@ -1,4 +1,4 @@
-"""A transport for unit tests: the protocol has the one end, and the test, with its own hand, the other."""
+"""A transport for unit tests: the protocol has one end, and the test drives the other."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ MOST_TURNS: Final = 10_000
 """Turns at one moment before `FakeTransport.turn` gives up: Twisted's `FileSender` sends 160 MB in them."""
 
 
-class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] # Twisted's bases name flags as bool and int
+class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  # Twisted's bases name flags as bool and int
     """
-    A `StringTransport` that does what a TCP connection does. Tests of a `StringTransport` change the import.
+    A `StringTransport` that behaves as a TCP connection. Tests with a `StringTransport` only change the import.
 
-    By default the peer reads at once: what is written is in `value()` when ``write`` returns. As over a socket, it
-    leaves in a later turn only. Where the connection is cut in the same turn, by ``abortConnection`` or by an exception
-    out of the protocol, it is lost: it is taken out of `value()`, which has what was delivered, and put into `dropped`.
-    A later turn begins with `turn`, with each call of the peer's hand, and when time passes on `clock`.
+    By default the peer reads at once: written bytes are in `value()` when ``write`` returns. As over a socket, they
+    leave only in a later turn. If the connection is cut in the same turn, by ``abortConnection`` or by an exception out
+    of the protocol, the bytes are lost. They move from `value()`, which has the delivered bytes, to `dropped`. A later
+    turn begins with `turn`, with each call of a method of the peer, and when time passes on `clock`.
 
-    A peer that does not read (``peer_reads=False``, or `stall`) lets the buffer fill: producers are paused over
-    ``bufferSize`` and resumed when all is taken, ``loseConnection`` waits for it; `take` and `go_on` are that peer's
-    hand.
+    A peer that does not read (``peer_reads=False``, or `stall`) lets the buffer fill. Producers are paused over
+    ``bufferSize`` and resumed when all bytes are taken, and ``loseConnection`` waits for that. `take` and `go_on` let
+    that peer read.
 
-    What comes to the protocol comes when the test says so: `receive`, `half_close`, `reset`, `lose`. What a reactor
-    would do in a later turn waits for `turn` (or for the `clock` given, to be advanced): the ``connectionLost`` after
+    The test decides what the protocol receives: `receive`, `half_close`, `reset`, `lose`. Everything that a reactor
+    would do in a later turn waits for `turn` (or for the given `clock`). This is the ``connectionLost`` after
     ``loseConnection`` and ``abortConnection``, the end of ``loseWriteConnection``, bytes held back by
-    ``pauseProducing`` and let go by ``resumeProducing``, and the second and later questions to a pull producer.
+    ``pauseProducing``, and the second and later calls of a pull producer.
 
-    Give it the `protocol`, or `connect` one; without, nobody is told of the end. `clock` is its ``reactor``; a `Clock`
-    of its own if none is given. With ``tls=True`` it is, from the start, as `startTLS` makes it.
+    Give it the `protocol`, or `connect` one; without one, the end is not reported. `clock` is its ``reactor``; by
+    default it has its own `Clock`. With ``tls=True`` it begins in the state after `startTLS`.
 
-    It differs from a `StringTransport`, in favour of the real one: ``resumeProducing`` after the end does nothing
-    (`lenient` is taken, and has no effect), nor does ``unregisterProducer`` without a producer; a pull producer is
-    asked when it registers, and in later turns; a lost connection drops what is written; text is refused.
+    It differs from a `StringTransport`, and behaves as the real transport. ``resumeProducing`` after the end does
+    nothing (`lenient` is accepted, and has no effect), nor does ``unregisterProducer`` without a producer. A pull
+    producer is asked when it registers, and in later turns. A lost connection drops written bytes. Text is refused.
 
-    It differs from a socket: with a peer that reads at once no push producer is ever paused (a socket's is, over
-    ``bufferSize`` bytes in one turn); ``disconnecting`` and ``disconnected`` are true from ``abortConnection`` on, as
-    in a `StringTransport`; TLS is a flag, and the bytes stay plain.
+    It differs from a socket. With a peer that reads at once, no push producer is ever paused (a socket pauses it over
+    ``bufferSize`` bytes in one turn). ``disconnecting`` and ``disconnected`` are true from ``abortConnection`` on, as
+    in a `StringTransport`. TLS is a flag, and the bytes stay plain.
     """
 
     reactor: Any
@@ -96,11 +96,11 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
             protocol.makeConnection(self)
 
     def connect(self, protocol: IProtocol) -> None:
-        """Be the transport of `protocol`, and tell it that the connection is made."""
+        """Become the transport of `protocol`, and tell it that the connection is made."""
         self.protocol = protocol
         protocol.makeConnection(self)
 
-    # What the test sees. `value()` has the bytes that were delivered, and `dropped` those that were written and lost.
+    # Results for the test. `value()` has the delivered bytes, and `dropped` the bytes that were written and lost.
 
     @property
     def unsent(self) -> int:
@@ -119,7 +119,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
 
     @property
     def was_abrupt(self) -> bool:
-        """Whether the peer has been told so with a reset."""
+        """Whether the peer has been told so by a reset."""
         return self._peer_hand.hung_up_with_reset
 
     @property
@@ -127,7 +127,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         """Whether the producer, if there is one, is a push producer."""
         return None if self.producer is None else bool(self.streamingProducer)
 
-    # The peer's hand.
+    # The peer's actions.
 
     def receive(self, data: bytes) -> None:
         """The peer sends `data`: it is delivered now, or, while reading is paused, once it is resumed."""
@@ -151,14 +151,14 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         self._peer_hand.allowed = 0
 
     def go_on(self) -> None:
-        """The peer reads all that waits, and from now on at once."""
+        """The peer reads all waiting bytes, and from now on at once."""
         self._peer_hand.allowed = inf
         self._flush()
         self.wake()
         self._flushed()
 
     def take(self, most: int | None = None) -> bytes:
-        """The peer reads up to `most` bytes of what waits (`None`: all), and returns them. `value` has them too."""
+        """The peer reads up to `most` of the waiting bytes (`None`: all), and returns them. `value` has them too."""
         before = self.io.tell()
         allowed = self._peer_hand.allowed
         self._peer_hand.allowed = self.unsent if most is None else most
@@ -175,10 +175,10 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
 
     def turn(self) -> None:
         """
-        Do what a reactor would do in its next turns, until there is nothing left to do at this moment.
+        Do the work of a reactor's next turns, until there is nothing left to do at this moment.
 
-        Raises `NeverRests` after `MOST_TURNS`: before a peer that reads at once, a pull producer that has no end never
-        comes to one. Before a peer that does not (``peer_reads=False``), it is asked once for each `take`.
+        Raises `NeverRests` after `MOST_TURNS`: with a peer that reads at once, a pull producer without an end never
+        comes to rest. With a peer that does not (``peer_reads=False``), it is asked once for each `take`.
         """
         __tracebackhide__ = True
         self._turns = 0
@@ -197,16 +197,16 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
             raise NeverRests(f"after {MOST_TURNS} turns {self.producer or self.protocol!r} still has something to send")
         super()._turn()
 
-    # What the protocol calls, where it is not as in BufferedTransport.
+    # Calls of the protocol that differ from those of BufferedTransport.
 
     @override
     def getHost(self) -> Any:
-        """Our address; ``hostAddr`` may be set."""
+        """Our address; ``hostAddr`` can be set."""
         return StringTransport.getHost(self)
 
     @override
     def getPeer(self) -> Any:
-        """The peer's address; ``peerAddr`` may be set."""
+        """The peer's address; ``peerAddr`` can be set."""
         return StringTransport.getPeer(self)
 
     @override
@@ -223,13 +223,13 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
 
     @override
     def stopProducing(self) -> None:
-        """Close the connection, as `loseConnection`."""
+        """Close the connection, like `loseConnection`."""
         self.producerState = "stopped"
         super().stopProducing()
 
     @override
     def abortConnection(self) -> None:
-        """Cut the connection; what is unsent, and what was written in this turn, is lost: it is `dropped`."""
+        """Cut the connection; unsent bytes, and those written in this turn, are lost: they are in `dropped`."""
         self._drop()
         super().abortConnection()
         self.aborted = True
@@ -238,7 +238,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
 
     @override
     def connectionLost(self, reason: Failure) -> None:
-        """The single end; what has not left until now never does: it is `dropped`."""
+        """The single end; bytes that have not left until now are in `dropped`."""
         self._drop()
         super().connectionLost(reason)
 
@@ -262,22 +262,23 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
         self._fresh += len(taken)
 
     def _flushed(self) -> None:
-        """A turn is over: what the peer has read has left for good."""
+        """A turn is over: the bytes that the peer has read have left for good."""
         self._fresh = 0
 
     def _drop(self) -> None:
-        """The connection ends: take back what was written in this turn. Once; later calls do nothing."""
+        """The connection ends: take back the bytes written in this turn. Later calls do nothing."""
         if self._ended:
             return
         self._ended = True
         value = self.io.getvalue()
-        delivered = max(0, len(value) - self._fresh)  # less was written than is fresh where `clear` came between
+        # If `clear` was called between, fewer bytes were written than are fresh.
+        delivered = max(0, len(value) - self._fresh)
         self.dropped = b"".join([value[delivered:], self.dataBuffer[self.offset :], *self._tempDataBuffer])
         self.io.seek(delivered)
         self.io.truncate()
 
     def wake(self) -> None:
-        """What is written goes to a peer that reads at once; all else waits for a turn."""
+        """Written bytes go to a peer that reads at once; everything else waits for a turn."""
         if self._flushing:
             return
         if self._peer_hand.allowed == inf and self.unsent and not self._peer_hand.was_reset:
@@ -293,7 +294,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
     @property
     @override
     def _can_write(self) -> bool:
-        """Nothing is sent to whoever takes nothing: an end."""
+        """A peer that accepts nothing gets nothing, except for an end."""
         return self._writes and (self._memory.writable or not self.unsent)
 
     @override
@@ -303,7 +304,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
 
     @override
     def _postLoseConnection(self) -> Any:
-        """All is sent; the end comes in a turn of its own, for here the protocol may be inside ``write``."""
+        """All is sent; the end comes in a turn of its own, because the protocol can be inside ``write`` here."""
         if self._flushing:
             self._writes = True
             return None
@@ -319,7 +320,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
             super()._closeWriteConnection()
 
     def _flush(self) -> None:
-        """Let the peer have what it allows itself; nothing once the connection is cut."""
+        """Let the peer read as much as it allows; nothing once the connection is cut."""
         self._flushing = True
         try:
             while self.unsent and self._can_write and not self.aborted:
@@ -328,7 +329,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc] #
             self._flushing = False
 
     def _read(self) -> None:
-        """Deliver what has come, a turn for each piece."""
+        """Deliver the received bytes, a turn for each piece."""
         self._flushed()
         while self._can_read:
             self._handle(self.doRead, reading=True)

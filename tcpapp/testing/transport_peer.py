@@ -13,7 +13,7 @@ __all__ = ["Hand"]
 
 
 class Hand(MemorySocket):
-    """The socket whose other end is the test: it takes as much as `allowed`, and sends what the test says."""
+    """A socket whose other end is the test: it accepts `allowed` bytes, and sends what the test gives it."""
 
     def __init__(self, keep: Callable[[bytes], object], allowed: float) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Hand(MemorySocket):
 
     @property
     def writable(self) -> bool:
-        """Whether the test takes something."""
+        """Whether the test accepts bytes."""
         return self.allowed > 0 or self.was_reset
 
     def recv(self, most: int) -> bytes:
@@ -44,7 +44,7 @@ class Hand(MemorySocket):
         return data
 
     def send(self, data: bytes | memoryview) -> int:
-        """Let the test keep what it takes."""
+        """Let the test keep the bytes that it accepts."""
         if self.was_reset or self.finished:
             raise BrokenPipeError("the peer reset it" if self.was_reset else "the stream has been ended")
         taken = bytes(data[: int(min(self.allowed, len(data)))])
@@ -53,10 +53,10 @@ class Hand(MemorySocket):
         return len(taken)
 
     def shut_down(self) -> None:
-        """The test is told that no more comes."""
+        """Tell the test that no more bytes come."""
         self.finished = True
 
     def hang_up(self, *, reset: bool) -> None:
-        """The test is told how it ended: with a reset, too, if there is something that was not read."""
+        """Tell the test how it ended: with a reset, too, if some bytes were not read."""
         self.finished = True
         self.hung_up_with_reset = reset or bool(self.incoming)

@@ -1,5 +1,5 @@
 """
-Two protocols, joined in memory, and all that can happen on the line between them.
+Two protocols, connected in memory, with all faults of the line between them.
 
 ::
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 __all__ = ["MOST_TURNS", "NeverRests", "Wire"]
 
 MOST_TURNS: Final = 100_000
-"""Turns that the two ends may take, together, before `Wire.flush` gives up: 128 KiB in each carries 12 GiB."""
+"""Turns that the two ends can take, together, before `Wire.flush` gives up: 128 KiB in each carries 12 GiB."""
 
 CHUNKS: Final = 200
-"""The last chunks that are kept of each direction, to be told where a test fails: some screens of them."""
+"""The last chunks of each direction that are kept, for the output of a failed test: some screens of them."""
 
 SHOWN: Final = 40
-"""Bytes of a chunk that are told: enough for a frame's head."""
+"""Bytes of a chunk that are shown: enough for a frame's head."""
 
 SERVER: Final = IPv4Address("TCP", "10.0.0.1", 7007)
 CLIENT: Final = IPv4Address("TCP", "10.0.0.2", 50000)
@@ -56,7 +56,7 @@ class _End(BufferedTransport):
 
     @override
     def later(self, call: Callable[[], None]) -> IDelayedCall:
-        """Have `call` made in a later turn, and counted."""
+        """Make `call` in a later turn, and count it."""
 
         def turn() -> None:
             __tracebackhide__ = True
@@ -67,7 +67,7 @@ class _End(BufferedTransport):
 
 
 class WirePipe(Pipe):
-    """One direction of a wire, which remembers the last `chunks` that its reader was given, and how many there were."""
+    """One direction of a wire, which remembers the last `chunks` of its reader, and their number."""
 
     def __init__(self, clock: Clock, **options: Any) -> None:
         super().__init__(clock, **options)
@@ -76,7 +76,7 @@ class WirePipe(Pipe):
 
     @override
     def read(self, most: int) -> bytes:
-        """As `Pipe.read`."""
+        """Like `Pipe.read`."""
         chunk = super().read(most)
         if chunk:
             self.chunks.append(chunk)
@@ -84,7 +84,7 @@ class WirePipe(Pipe):
         return chunk
 
     def told(self) -> str:
-        """How many chunks were read, and what the last ones were."""
+        """How many chunks were read, and the last of them."""
         left_out = "… " if self.chunks_read > len(self.chunks) else ""
         chunks = [repr(each[:SHOWN]) + ("…" if len(each) > SHOWN else "") for each in self.chunks]
         return f"{self.chunks_read} chunk{'s' * (self.chunks_read != 1)}: {left_out}{' '.join(chunks)}".rstrip(": ")
@@ -94,20 +94,20 @@ class Wire:
     """
     `server` and `client`, any two Twisted protocols, connected by a line of the test's choice.
 
-    They are connected when this returns, the server first; with `tls`, the contexts of server and client, they begin to
-    shake hands, with `twisted.protocols.tls` and real certificates. `latency` (seconds), `bandwidth` (bytes a second;
-    `None`: no limit) and `capacity` (bytes in the kernels' buffers) hold for each direction, and so do `cuts`: how the
-    stream is cut into the pieces that ``dataReceived`` is given (see `tcpapp.testing.pipe`); a function is called for
-    each direction. `to_server` and `to_client` are the directions, each a `Pipe`, for what is to differ; their `chunks`
+    They are connected when this returns, the server first. With `tls`, the contexts of server and client, they begin
+    the handshake, with `twisted.protocols.tls` and real certificates. `latency` (seconds), `bandwidth` (bytes a second;
+    `None`: no limit) and `capacity` (bytes in the kernels' buffers) hold for each direction. So do `cuts`: how the
+    stream is cut into the pieces for ``dataReceived`` (see `tcpapp.testing.pipe`); a function is called for each
+    direction. `to_server` and `to_client` are the directions, each a `Pipe`, for settings that differ; their `chunks`
     are the last that were read. Under TLS the encrypted stream is cut. `told` says how the streams were cut. With the
-    pytest plugin, a test that fails shows that of each wire among the variables of its calls.
+    pytest plugin, a failed test shows this for each wire among the variables of its calls.
 
-    `server_transport` and `client_transport` are the transports; with TLS those below it.
+    `server_transport` and `client_transport` are the transports; with TLS, the transports below it.
 
-    It differs from sockets as `BufferedTransport` and `Pipe` do, and in this: connecting cannot fail; whatever the
-    addresses, it is a TCP connection (over a UNIX socket, an abort looks like an orderly end, and who writes to a peer
-    that has closed learns of it at once). Over TLS a *pull* producer is driven by Twisted's cooperator, which is on the
-    global reactor and not on `clock`.
+    It differs from sockets as `BufferedTransport` and `Pipe` do. Also, connecting cannot fail. Whatever the addresses,
+    it is a TCP connection (over a UNIX socket, an abort looks like an orderly end, and a write to a closed peer fails
+    at once). Over TLS a *pull* producer is driven by Twisted's cooperator, which is on the global reactor and not on
+    `clock`.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Wire:
         return wrapped(contexts[0], self.server, client=False), wrapped(contexts[1], self.client, client=True)
 
     def told(self) -> str:
-        """How the streams were cut: what each end was given, chunk for chunk."""
+        """How the streams were cut: the chunks that each end received."""
         ends = (("server", self.server, self.to_server), ("client", self.client, self.to_client))
         return "\n".join([f"to the {who}, {type(end).__name__}: {pipe.told()}" for who, end, pipe in ends])
 
@@ -168,7 +168,7 @@ class Wire:
 
     def flush(self) -> None:
         """
-        Let everything arrive that is on its way, and all that this sets off.
+        Let everything under way arrive, with all its effects.
 
         The clock is advanced as far as `latency` and `bandwidth` need, and no further; timers that are due by then run.
         Raises `NeverRests`.
@@ -180,7 +180,7 @@ class Wire:
             self.clock.advance(max(0.0, min(arrivals) - self.clock.seconds()))
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass. What arrives in it is answered, and the answer arrives, each at its time."""
+        """Let this much time pass. Arriving bytes are answered, and the answers arrive, each at its time."""
         __tracebackhide__ = True
         end = self.clock.seconds() + seconds
         self._turns = 0
@@ -195,7 +195,7 @@ class Wire:
         if self._turns > MOST_TURNS:
             raise NeverRests(f"after {MOST_TURNS} turns {self.server!r} and {self.client!r} still talk")
 
-    # What happens to the line. For one direction alone, ask `to_server` or `to_client`.
+    # Faults of the line. For one direction alone, use `to_server` or `to_client`.
 
     def stall(self) -> None:
         """Nothing arrives at either end until `go_on`."""
@@ -203,22 +203,22 @@ class Wire:
         self.to_client.stall()
 
     def go_on(self) -> None:
-        """What was due while the line was stalled arrives now."""
+        """Items that were due while the line was stalled arrive now."""
         self.to_server.go_on()
         self.to_client.go_on()
 
     def cut(self) -> None:
-        """The line is cut: nothing arrives any more, ever, and neither end is told."""
+        """The line is cut: nothing ever arrives any more, and neither end notices."""
         self.to_server.cut()
         self.to_client.cut()
 
     def reset(self) -> None:
-        """Something on the way resets the connection: both ends are told, after what has been sent to them."""
+        """The network resets the connection: both ends get the reset, after the bytes sent to them."""
         self.to_server.reset()
         self.to_client.reset()
 
     def half_close(self, who: Literal["server", "client"]) -> None:
-        """Have that end close its writing side, after what it wrote. Not over TLS, which has no half-close."""
+        """Close that end's writing side, after its written bytes. Not over TLS, which has no half-close."""
         (self.server_transport if who == "server" else self.client_transport).loseWriteConnection()
 
     def close(self) -> None:

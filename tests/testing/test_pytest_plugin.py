@@ -537,7 +537,7 @@ def test_without_a_reactor_that_runs_they_say_so(project):
     project.test("".join(f"def test_{name}({name}): pass\n" for name in names))
     text = project.run("-p", "no:twisted", error=3)
     assert (
-        text.count("the fixtures 'listening', 'connected' and 'fault_proxy' need a reactor that runs: pip install") >= 3
+        text.count("the fixtures 'listening', 'connected' and 'fault_proxy' need a running reactor: pip install") >= 3
     )
 
 

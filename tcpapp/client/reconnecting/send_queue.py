@@ -1,4 +1,4 @@
-"""The messages of a client: those that wait for a connection, and those that were given to one."""
+"""The messages of a client: messages that wait for a connection, and messages that were given to one."""
 
 from __future__ import annotations
 

@@ -1,20 +1,19 @@
 """
-The contract of a stream transport, as checks that any pair of connected transports can be held to.
+The contract of a stream transport, as checks for any pair of connected transports.
 
-Twisted's sockets keep it, over TCP, UNIX and TLS, and so do the transports of this kit; where they differ, the
-`Carrier` says so. Each check is a coroutine function that takes a carrier, raises `Broken` where the promise in its
-docstring is not kept, and waits by nothing but the carrier: with a `Clock` it is done as soon as ``ensureDeferred`` has
-it, with a reactor that gives a Deferred. Under pytest::
+Twisted's sockets keep it, over TCP, UNIX and TLS, and so do the transports of this kit; the `Carrier` has flags for the
+differences. Each check is a coroutine function that takes a carrier. It raises `Broken` if the promise in its docstring
+is not kept. It waits only through the carrier: with a `Clock` it is done when ``ensureDeferred`` returns; with a
+reactor, that gives a Deferred. Under pytest::
 
     @pytest.mark.parametrize("check", CHECKS, ids=name_of)
     @pytest_twisted.ensureDeferred
     async def test_my_transport(check):
         await hold(MyCarrier(), check)
 
-Under trial: ``return ensureDeferred(hold(MyCarrier(), check))``. What nobody thought of, `differential` tries: random
-programs, which have to see the same on two carriers. `sockets` has the carrier of real connections, `fakes` those
-without a network. In the checks of errors the protocol raises `Planted`, which Twisted logs; the test takes it from
-the log.
+Under trial: ``return ensureDeferred(hold(MyCarrier(), check))``. `differential` tries random programs, which must have
+the same effects on two carriers. `sockets` has the carrier of real connections, and `fakes` has the carriers without a
+network. In the checks of errors the protocol raises `Planted`, which Twisted logs; the test takes it from the log.
 """
 
 from __future__ import annotations
@@ -47,13 +46,13 @@ def name_of(check: Check) -> str:
 
 
 def applies(carrier: Carrier, check: Check) -> bool:
-    """Whether the check asks for something that this carrier has at all; `half_close` and the like."""
+    """Whether this carrier has the features that the check needs, such as `half_close`."""
     needs: tuple[str, ...] = getattr(check, "needs", ())
     return all(getattr(carrier, each) for each in needs)
 
 
 async def hold(carrier: Carrier, check: Check) -> None:
-    """Hold `carrier` to `check`, if it `applies`, and close what was opened. Raises `Broken`."""
+    """Run `check` on `carrier`, if it `applies`, and close the connections. Raises `Broken`."""
     if applies(carrier, check):
         try:
             await check(carrier)

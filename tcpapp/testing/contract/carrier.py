@@ -1,4 +1,4 @@
-"""What the contract's checks stand on: the two ends that take notes, and the carrier that connects them."""
+"""The base of the contract's checks: the two ends that take notes, and the carrier that connects them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Broken(AssertionError):
 
 
 class Planted(Exception):
-    """What a protocol raises in a check. Twisted logs it."""
+    """An error that a protocol raises in a check. Twisted logs it."""
 
 
 def same(what: str, expected: object, actual: object) -> None:
@@ -29,7 +29,7 @@ def same(what: str, expected: object, actual: object) -> None:
 
 
 class End(Protocol):
-    """One end of the connection: takes notes of all that it is told, in `notes`, and of its `data`."""
+    """One end of the connection: it notes all calls in `notes`, and keeps the received `data`."""
 
     transport: Any
 
@@ -42,7 +42,7 @@ class End(Protocol):
 
     @contextmanager
     def calling(self) -> Iterator[Any]:
-        """Give the transport for calls inside which the protocol must not be told anything."""
+        """The transport, for calls inside which the protocol must not be called."""
         before, self.busy = self.busy, True
         try:
             yield self.transport
@@ -50,7 +50,7 @@ class End(Protocol):
             self.busy = before
 
     def told(self, note: str) -> None:
-        """Note it, and whether it came inside a call."""
+        """Note a call, and whether it came inside another call."""
         self.notes.append(f"{note} inside a call" if self.busy else note)
 
     def connectionMade(self) -> None:
@@ -58,7 +58,7 @@ class End(Protocol):
         self.told("made")
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came; runs of them are noted once."""
+        """Bytes came; consecutive chunks are noted once."""
         self.data += data
         if self.notes[-1] != "data":
             self.told("data")
@@ -112,28 +112,28 @@ class Piecewise:
 
 class Carrier:
     """
-    Connects two ends, and lets time pass. A subclass for each kind of transport; what it has not, it says.
+    Connects two ends, and lets time pass. Each kind of transport has a subclass, with flags for missing features.
 
     `half_close`: it can close one direction, as TCP and UNIX sockets can and TLS cannot.
 
     `resets`: an abort reaches the peer as `ConnectionLost`. Over a UNIX socket it looks like an orderly end.
 
-    `drops_late_writes`: what is written after ``loseConnection`` is dropped, as TLS has it; TCP sends it.
+    `drops_late_writes`: bytes written after ``loseConnection`` are dropped, as in TLS; TCP sends them.
 
-    `waits_for_idle_producer`: ``loseConnection`` waits for every producer, as TLS has it; TCP's does not wait for a
-    push producer that is not paused.
+    `waits_for_idle_producer`: ``loseConnection`` waits for every producer, as in TLS; TCP does not wait for a push
+    producer that is not paused.
 
     `pulls`: pull producers work. Over TLS they need the global reactor, so with a `Clock` they do not.
 
     `tcp_options`: ``setTcpNoDelay`` and ``setTcpKeepAlive`` have an effect. On a UNIX socket they have none.
 
-    `flushes_the_last_word`: what a producer writes in the turn in which it unregisters, after ``loseConnection``, is
-    sent. Twisted's TLS gathers small writes for a turn, and drops these.
+    `flushes_the_last_word`: bytes that a producer writes in the turn in which it unregisters, after ``loseConnection``,
+    are sent. Twisted's TLS gathers small writes for a turn, and drops these.
 
     `direct`: each end's peer is the other's host. Through a proxy, it is the proxy's.
 
-    `tells_causes`: the reason is `ConnectionAborted` after an abort of our own, and an error of the protocol's is the
-    reason; TLS makes `ConnectionLost` of both.
+    `tells_causes`: the reason is `ConnectionAborted` after our own abort, and an error of the protocol is the reason;
+    TLS makes `ConnectionLost` of both.
     """
 
     half_close = True
@@ -151,7 +151,7 @@ class Carrier:
         raise NotImplementedError
 
     async def turn(self) -> None:
-        """Let some time pass, in which what can move has moved; with a reactor, a few turns of it."""
+        """Let some time pass, so that everything under way arrives; with a reactor, a few turns of it."""
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -159,12 +159,12 @@ class Carrier:
         raise NotImplementedError
 
     async def until(self, predicate: Callable[[], object], what: str) -> None:
-        """Let time pass until `predicate` is true. Raises `Broken` where that takes 2,000 turns."""
+        """Let time pass until `predicate` is true. Raises `Broken` after 2,000 turns."""
         for _ in range(2000):
             if predicate():
                 return
             await self.turn()
-        raise Broken(f"in vain waited for: {what}")
+        raise Broken(f"waited in vain for: {what}")
 
     async def lost(self, *ends: End) -> None:
         """Let time pass until these ends have lost the connection."""
@@ -182,7 +182,7 @@ _C = TypeVar("_C", bound=Check)
 
 
 def needs(*what: str) -> Callable[[_C], _C]:
-    """Mark a check as one for carriers that have all of this."""
+    """Mark a check as one for carriers that have all of these features."""
 
     def marked(check: _C) -> _C:
         check.needs = what  # type: ignore[attr-defined] # functions take attributes

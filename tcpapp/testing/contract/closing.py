@@ -11,11 +11,11 @@ from tcpapp.testing.contract.carrier import Broken, Carrier, End, HalfCloseableE
 __all__ = ["CLOSING"]
 
 BIG: Final = b"x" * 1_000_000
-"""More than goes out in one turn, whatever the kernel's buffers."""
+"""More than is sent in one turn, whatever the kernel's buffers."""
 
 
 def _reason(end: End, *expected: type[BaseException]) -> None:
-    """Raise `Broken` unless this end was told, once and as the last thing, that it was lost for such a reason."""
+    """Raise `Broken` unless this end was told, once and as the last call, that it was lost for this reason."""
     if end.reason is None or not end.reason.check(*expected):
         raise Broken(f"the reason: expected {expected}, found {end.reason!r}")
     same("how often connectionLost came", 1, sum(each.startswith("lost") for each in end.notes))
@@ -23,7 +23,7 @@ def _reason(end: End, *expected: type[BaseException]) -> None:
 
 
 async def lose_connection_flushes(carrier: Carrier) -> None:
-    """All that was written arrives before the end; both are told `ConnectionDone`, not inside the call."""
+    """All written bytes arrive before the end; both ends get `ConnectionDone`, not inside the call."""
     client, server = await carrier.pair()
     with client.calling() as transport:
         transport.write(BIG)
@@ -37,7 +37,7 @@ async def lose_connection_flushes(carrier: Carrier) -> None:
 
 
 async def writes_after_lose_connection(carrier: Carrier) -> None:
-    """TCP sends them, as long as it is not lost; TLS drops them."""
+    """TCP sends them, unless it is lost; TLS drops them."""
     client, server = await carrier.pair()
     client.transport.write(b"before")
     client.transport.loseConnection()
@@ -47,7 +47,7 @@ async def writes_after_lose_connection(carrier: Carrier) -> None:
 
 
 async def writes_to_a_lost_connection_are_dropped(carrier: Carrier) -> None:
-    """They raise nothing; a producer that registers is stopped; the calls that end it do nothing."""
+    """They raise nothing; a producer that registers is stopped; the calls that end a connection do nothing."""
     client, server = await carrier.pair()
     transport = client.transport
     transport.loseConnection()
@@ -80,7 +80,7 @@ async def lose_connection_waits_for_a_paused_producer(carrier: Carrier) -> None:
     client.transport.write(BIG)
     client.transport.loseConnection()
     await carrier.until(lambda: not producer.pieces, "the producer resumed")
-    await carrier.turn()  # TLS gathers what is written in a turn; see `Carrier.flushes_the_last_word`
+    await carrier.turn()  # TLS gathers the writes of a turn; see `Carrier.flushes_the_last_word`
     client.transport.unregisterProducer()
     await carrier.lost(client, server)
     same("what arrived", len(BIG) + 4, len(server.data))
@@ -88,7 +88,7 @@ async def lose_connection_waits_for_a_paused_producer(carrier: Carrier) -> None:
 
 
 async def lose_connection_and_an_idle_producer(carrier: Carrier) -> None:
-    """For a push producer that is not paused TCP does not wait, whatever the docs say, and stops it; TLS waits."""
+    """TCP does not wait for a push producer that is not paused, whatever the docs say, and stops it; TLS waits."""
     client, server = await carrier.pair()
     producer = Piecewise(client.transport)
     client.transport.registerProducer(producer, True)
@@ -105,7 +105,7 @@ async def lose_connection_and_an_idle_producer(carrier: Carrier) -> None:
 
 
 async def a_close_by_the_peer_ends_it(carrier: Carrier) -> None:
-    """A protocol that does not know half-close is told `ConnectionDone`; its producer is stopped."""
+    """A protocol without half-close gets `ConnectionDone`; its producer is stopped."""
     client, server = await carrier.pair()
     producer = Piecewise(client.transport)
     client.transport.registerProducer(producer, True)
@@ -121,7 +121,7 @@ async def a_close_by_the_peer_ends_it(carrier: Carrier) -> None:
 
 
 async def abort_cuts(carrier: Carrier) -> None:
-    """`ConnectionAborted` comes once, in a later turn; what was not sent is lost."""
+    """`ConnectionAborted` comes once, in a later turn; unsent bytes are lost."""
     client, server = await carrier.pair()
     server.transport.pauseProducing()
     with client.calling() as transport:
@@ -140,7 +140,10 @@ async def abort_cuts(carrier: Carrier) -> None:
 
 @needs("half_close")
 async def half_close_by_either(carrier: Carrier) -> None:
-    """Who closes its writing side can still receive; who has received all can still send; then it closes."""
+    """
+    The end that closes its writing side can still receive; the end that has received all can still send; then it
+    closes.
+    """
     for first in (0, 1):
         ends = await carrier.pair(HalfCloseableEnd)
         asks, answers = ends[first], ends[1 - first]
@@ -155,15 +158,15 @@ async def half_close_by_either(carrier: Carrier) -> None:
         await carrier.lost(answers)
         await carrier.until(lambda: asks.data == b"answer", "the answer")  # noqa: B023 - as above
         await carrier.until(lambda: "read lost" in asks.notes, "the end of the answer")  # noqa: B023 - as above
-        same("what who asks was told", ["made", "write lost", "data", "read lost"], asks.notes)
-        same("what who answers was told", ["made", "data", "read lost", "lost: ConnectionDone"], answers.notes)
+        same("what the asking end was told", ["made", "write lost", "data", "read lost"], asks.notes)
+        same("what the answering end was told", ["made", "data", "read lost", "lost: ConnectionDone"], answers.notes)
         asks.transport.loseConnection()
         await carrier.lost(asks)
 
 
 @needs("half_close")
 async def lose_connection_after_half_close(carrier: Carrier) -> None:
-    """It ends with `ConnectionDone`: inside the call, which is Twisted's only exception from the rule."""
+    """It ends with `ConnectionDone`: inside the call, which is Twisted's only exception to the rule."""
     client, server = await carrier.pair(HalfCloseableEnd)
     client.transport.loseWriteConnection()
     await carrier.until(lambda: "write lost" in client.notes, "writeConnectionLost")
@@ -177,7 +180,7 @@ async def lose_connection_after_half_close(carrier: Carrier) -> None:
 
 @needs("half_close")
 async def half_close_ends_who_does_not_know_it(carrier: Carrier) -> None:
-    """The peer is told `ConnectionDone`."""
+    """The peer without half-close gets `ConnectionDone`."""
     client, server = await carrier.pair()
     client.transport.write(b"question")
     client.transport.loseWriteConnection()
@@ -187,7 +190,7 @@ async def half_close_ends_who_does_not_know_it(carrier: Carrier) -> None:
 
 
 async def an_error_of_the_protocol_ends_it(carrier: Carrier) -> None:
-    """What `dataReceived` raises is the reason, told once; the peer is told the end."""
+    """An exception of `dataReceived` is the reason, told once; the peer is told the end."""
     client, server = await carrier.pair()
     server.fails = True
     client.transport.write(b"x")
@@ -197,7 +200,7 @@ async def an_error_of_the_protocol_ends_it(carrier: Carrier) -> None:
 
 
 async def closing_inside_data_received(carrier: Carrier) -> None:
-    """`connectionLost` comes after `dataReceived` has returned, and what was written there arrives."""
+    """`connectionLost` comes after `dataReceived` has returned, and bytes written there arrive."""
     client, server = await carrier.pair()
     received = server.dataReceived
 

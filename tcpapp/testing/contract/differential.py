@@ -1,10 +1,10 @@
 """
-The same random program on two kinds of transports: whatever an end sees on the one, it has to see on the other.
+The same random program on two kinds of transports: each end must see the same on both.
 
-The checks of the contract ask for what is known to matter; a program tries what nobody thought of. It is drawn from a
-seed, step by step: one end writes, pauses, resumes, half-closes, closes, aborts, takes a producer or leaves it, or gets
-ready to do one of these inside the next ``dataReceived``. After each step both carriers come to rest, and what the ends
-of both were told is compared.
+The checks of the contract test what is known to matter; a program finds unknown differences. It is drawn from a seed,
+step by step: one end writes, pauses, resumes, half-closes, closes, aborts, registers or unregisters a producer, or
+prepares one of these for the next ``dataReceived``. After each step both carriers come to rest, and the calls of both
+ends are compared.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tcpapp.testing.contract.carrier import Broken, Carrier, HalfCloseableEnd
 __all__ = ["Step", "compare", "program"]
 
 STEPS: Final = 12
-"""Steps of a program: enough to bring a connection into any state, and to look at it there."""
+"""Steps of a program: enough to bring a connection into any state, and to check it there."""
 
 SMALL: Final = 100
-"""Bytes at most of a write that arrives in one piece whatever carries it, and fits into every buffer."""
+"""The most bytes of a write that arrives in one piece over any carrier, and fits into every buffer."""
 
 LARGE: Final = 100_000
-"""Bytes of a write that pauses a producer: over Twisted's ``bufferSize``, and below what the kernels hold."""
+"""Bytes of a write that pauses a producer: over Twisted's ``bufferSize``, and below the capacity of the kernels."""
 
 CALLS: Final = (
     *["write"] * 6,
@@ -37,18 +37,18 @@ CALLS: Final = (
     "produce",
     "stop producing",
 )
-"""What a step may do, as often as it is to be drawn."""
+"""The possible actions of a step, repeated by their frequency."""
 
 REACTIONS: Final = ("write", "write", "pause", "half-close", "close", "abort")
-"""What an end may do inside ``dataReceived``."""
+"""The possible actions of an end inside ``dataReceived``."""
 
 
 LAST_TURNS: Final = 3
-"""Turns in which what comes too late, or twice, comes."""
+"""Turns in which late or repeated calls would come."""
 
 
 class Step(NamedTuple):
-    """One step of a program: which end does what, and with how many bytes; `later` inside its next ``dataReceived``."""
+    """One step of a program: the end, its action, and the number of bytes; `later` inside its next ``dataReceived``."""
 
     end: str
     call: str
@@ -57,10 +57,10 @@ class Step(NamedTuple):
 
 
 def program(seed: int, steps: int = STEPS, *, half_close: bool = True) -> list[Step]:
-    """The program of a seed: the same in every run. `half_close` says whether it may close one direction alone."""
+    """The program of a seed: the same in every run. `half_close` says whether it can close one direction alone."""
     chance = Random(f"program {seed}")  # noqa: S311 - repeatable, not secret
     drawn: list[Step] = []
-    holding = dict.fromkeys(("client", "server"), False)  # whether something else than reading waits for the next bytes
+    holding = dict.fromkeys(("client", "server"), False)  # whether another action than reading waits for the next bytes
     while len(drawn) < steps:
         end, later = chance.choice(tuple(holding)), chance.random() < 0.2
         call = chance.choice(REACTIONS if later else CALLS)
@@ -74,7 +74,7 @@ def program(seed: int, steps: int = STEPS, *, half_close: bool = True) -> list[S
 
 
 class Actor(HalfCloseableEnd):
-    """An end that does a step, and takes notes of it; what it is to do later it does when something comes."""
+    """An end that does steps, and notes them; later steps are done when bytes come."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,18 +82,18 @@ class Actor(HalfCloseableEnd):
         self.written = 0
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came: do what was to be done then."""
+        """Bytes came: do the prepared steps."""
         super().dataReceived(data)
         if self.reactions:
             self.do(self.reactions.pop(0))
 
     def do(self, step: Step) -> None:
-        """Do the step now; what it raises is noted."""
+        """Do the step now; an exception is noted."""
         call: Callable[[Any], object] = getattr(self, f"_{step.call.replace(' ', '_').replace('-', '_')}")
         try:
             with self.calling():
                 call(step)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is to be the same
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
             self.notes.append(f"{step.call} raised {type(error).__name__}")
 
     def _write(self, step: Step) -> None:
@@ -110,7 +110,7 @@ class Actor(HalfCloseableEnd):
         self.transport.resumeProducing()
 
     def _half_close(self, _: Step) -> None:
-        if self.reason is None:  # of a lost connection, Twisted's own hands the reactor a descriptor that is none
+        if self.reason is None:  # for a lost connection, Twisted's own gives the reactor an invalid descriptor
             self.transport.loseWriteConnection()
 
     def _close(self, _: Step) -> None:
@@ -125,14 +125,14 @@ class Actor(HalfCloseableEnd):
     def _stop_producing(self, _: Step) -> None:
         self.transport.unregisterProducer()
 
-    # A push producer that has nothing of its own to send.
+    # A push producer without bytes of its own to send.
 
     def pauseProducing(self) -> None:
-        """Noted: we are to send no more for now."""
+        """Noted: we must stop sending for now."""
         self.notes.append("producer paused")
 
     def resumeProducing(self) -> None:
-        """Noted: we may go on."""
+        """Noted: we can go on."""
         self.notes.append("producer resumed")
 
     def stopProducing(self) -> None:
@@ -148,13 +148,13 @@ class Scene:
         self.ends = {"client": Actor(), "server": Actor()}
 
     async def open(self) -> None:
-        """Connect them; what they write is not to wait for what was written before (Nagle's algorithm)."""
+        """Connect them; their writes must not wait for earlier writes (Nagle's algorithm)."""
         await self.carrier.connect(self.ends["server"], self.ends["client"])
         for actor in self.ends.values():
             actor.transport.setTcpNoDelay(True)
 
     def do(self, step: Step) -> None:
-        """Do a step, or have it done later."""
+        """Do a step, or prepare it."""
         actor = self.ends[step.end]
         if step.later:
             actor.reactions.append(step)
@@ -163,16 +163,16 @@ class Scene:
 
     @property
     def seen(self) -> dict[str, tuple[list[str], bytes]]:
-        """What each end was told, and which bytes it was given."""
+        """The calls and the bytes that each end has seen."""
         return {name: (list(actor.notes), bytes(actor.data)) for name, actor in self.ends.items()}
 
 
 async def compare(carrier: Carrier, reference: Carrier, steps: list[Step]) -> None:
     """
-    Run the program on both carriers, and close what was opened. Raises `Broken` at the first step that differs.
+    Run the program on both carriers, and close the connections. Raises `Broken` at the first step that differs.
 
-    `reference` is one that comes to rest in one turn, as those without a network do; `carrier` is given a turn, and
-    then more until its ends have seen the same, 2,000 at most; in a few more at the end nothing may come any more.
+    `reference` is a carrier that comes to rest in one turn, as those without a network do. `carrier` gets a turn, and
+    then up to 2,000 more until its ends have seen the same. In a few more turns at the end nothing must come any more.
     """
     one, other = Scene(reference), Scene(carrier)
     try:
@@ -193,7 +193,7 @@ async def compare(carrier: Carrier, reference: Carrier, steps: list[Step]) -> No
 
 
 async def _agree(one: Scene, other: Scene, done: list[Step]) -> None:
-    try:  # on a busy machine, the reference can have been told more by now than after its turn
+    try:  # on a busy machine, the reference can have seen more by now than after its turn
         await other.carrier.until(lambda: other.seen == one.seen, "the same")
     except Broken:
         raise Broken(f"after {done}:\nexpected {_shown(one.seen)}\n   found {_shown(other.seen)}") from None

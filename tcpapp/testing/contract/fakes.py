@@ -1,4 +1,4 @@
-"""Carriers without a network: the contract's checks held against `Wire` and `FakeTransport`."""
+"""Carriers without a network: the contract's checks run on `Wire` and `FakeTransport`."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Wires(Carrier):
 
 class FakeTransports(Carrier):
     """
-    Gives each end a `FakeTransport`, and is the peer of both: what the one's peer reads, the other's sends.
+    Gives each end a `FakeTransport`, and is the peer of both: bytes that one peer reads, the other sends.
 
-    Each peer reads 64 KiB a turn, and no more than 256 KiB ahead of the protocol at the other end.
+    Each peer reads 64 KiB a turn, and at most 256 KiB ahead of the protocol at the other end.
     """
 
     piece = 65536
@@ -57,7 +57,7 @@ class FakeTransports(Carrier):
         self._pairs: list[tuple[FakeTransport, FakeTransport]] = []
 
     async def connect(self, server: End, client: End) -> None:
-        """Give each a transport, with the other's address for its peer's."""
+        """Give each end a transport, with the other's address as its peer's."""
         one = FakeTransport(peer_reads=False)
         host, peer = one.getHost(), one.getPeer()
         server_transport = FakeTransport(host, peer, peer_reads=False)
@@ -71,7 +71,7 @@ class FakeTransports(Carrier):
         for sender, receiver in self._pairs:
             sender.turn()
             if not receiver.connected and sender.take(self.ahead):
-                sender.reset()  # as a kernel answers what comes for nobody
+                sender.reset()  # as a kernel answers bytes that nobody reads
             elif receiver.unread < self.ahead:
                 receiver.receive(sender.take(self.piece))
             if sender.finished and not sender.aborted:
@@ -81,7 +81,7 @@ class FakeTransports(Carrier):
             receiver.turn()
 
     async def close(self) -> None:
-        """Lose all that is not lost yet."""
+        """Lose every connection that is not lost yet."""
         for transport, _ in self._pairs:
             transport.lose()
         self._pairs.clear()

@@ -13,7 +13,7 @@ MOST_IN_KERNELS: Final = 64 * 1024 * 1024
 
 
 async def delivers_in_order(carrier: Carrier) -> None:
-    """What is written arrives whole and in order, both ways at once, by `write` and `writeSequence`."""
+    """Written bytes arrive whole and in order, both ways at once, by `write` and `writeSequence`."""
     ends = await carrier.pair()
     pieces = [bytes([65 + i % 26]) * size for i, size in enumerate((1, 10, 1000, 100_000, 7))]
     for each in ends:
@@ -28,7 +28,7 @@ async def delivers_in_order(carrier: Carrier) -> None:
 
 
 async def delivers_nothing_inside_write(carrier: Carrier) -> None:
-    """A protocol is never told anything inside `write`, even if the peer answers at once."""
+    """A protocol is never called inside `write`, even if the peer answers at once."""
     client, server = await carrier.pair()
     for count in range(3):
         with client.calling() as transport, server.calling():
@@ -39,14 +39,14 @@ async def delivers_nothing_inside_write(carrier: Carrier) -> None:
 
 
 async def refuses_text(carrier: Carrier) -> None:
-    """`write` and `writeSequence` of text raise `TypeError`, and the connection lives on."""
+    """`write` and `writeSequence` of text raise `TypeError`, and the connection stays open."""
     client, server = await carrier.pair()
     for call in (lambda: client.transport.write("text"), lambda: client.transport.writeSequence(["text"])):
         try:
             call()
         except TypeError:
             continue
-        raise Broken("text was taken for bytes")
+        raise Broken("text was accepted as bytes")
     client.transport.write(b"bytes")
     await carrier.until(lambda: server.data == b"bytes", "the bytes")
 
@@ -75,7 +75,7 @@ async def asks_a_pull_producer_again(carrier: Carrier) -> None:
 
 
 async def a_slow_reader_holds_the_writer(carrier: Carrier) -> None:
-    """While the peer does not read, the producer stays paused at some point; then all arrives."""
+    """While the peer does not read, the producer is paused at some point and stays so; then all bytes arrive."""
     client, server = await carrier.pair()
     server.transport.pauseProducing()
     piece = b"x" * 300_000
@@ -95,7 +95,7 @@ async def a_slow_reader_holds_the_writer(carrier: Carrier) -> None:
 
 
 async def one_producer_at_a_time(carrier: Carrier) -> None:
-    """A second registration raises `RuntimeError`; after `unregisterProducer` another may come."""
+    """A second registration raises `RuntimeError`; after `unregisterProducer` another is possible."""
     client, _ = await carrier.pair()
     client.transport.registerProducer(Piecewise(client.transport), True)
     try:
@@ -110,7 +110,9 @@ async def one_producer_at_a_time(carrier: Carrier) -> None:
 
 
 async def pauses_reading(carrier: Carrier) -> None:
-    """Between `pauseProducing` and `resumeProducing` nothing is delivered, nor inside either, and nothing is lost."""
+    """
+    Between `pauseProducing` and `resumeProducing` nothing is delivered, nor inside either call, and nothing is lost.
+    """
     client, server = await carrier.pair()
     server.transport.pauseProducing()
     client.transport.write(b"hello")
@@ -133,7 +135,7 @@ async def the_ends_know_each_other(carrier: Carrier) -> None:
 
 @needs("tcp_options")
 async def keeps_tcp_options(carrier: Carrier) -> None:
-    """What was set is what is got."""
+    """A set option can be read back."""
     client, _ = await carrier.pair()
     for enabled in (True, False):
         client.transport.setTcpNoDelay(enabled)

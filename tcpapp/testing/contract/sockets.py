@@ -1,4 +1,4 @@
-"""The carrier of the contract's checks for real transports: whatever a reactor's endpoints connect."""
+"""The carrier of the contract's checks for real transports: any endpoints of a reactor."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["Sockets"]
 
 TURN = 0.002
-"""Seconds of the reactor's time in a turn of `Sockets`: a few turns of a reactor that has something to do."""
+"""Seconds of the reactor's time in a turn of `Sockets`: a few turns of a busy reactor."""
 
 
 class Sockets(Carrier):
     """
-    Connects two ends through `reactor`, by endpoints: `listen`, and what `connect` makes of the port that listens.
+    Connects two ends through `reactor`, by endpoints: `listen`, and the endpoint that `connect` makes of the open port.
 
-    ``tls=True`` and ``unix=True`` set what is different there.
+    ``tls=True`` and ``unix=True`` set the flags that differ there.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Sockets(Carrier):
         self.resets = self.tcp_options = not unix
 
     async def connect(self, server: End, client: End) -> None:
-        """Listen, connect, and listen no more; a byte each way ends the handshake of TLS."""
+        """Listen, connect, and stop listening; a byte each way ends the handshake of TLS."""
         factory: Any = Factory()
         factory.noisy = False
         factory.buildProtocol = lambda _address: server

@@ -1,7 +1,7 @@
 """
-A proxy that breaks real connections: delays, cuts, slows and resets what passes between a client and a server.
+A proxy that breaks real connections between a client and a server: it delays, cuts, slows and resets them.
 
-It stands between real sockets, so that neither side need be of Twisted, and needs nothing of the kernel::
+It works between real sockets, so neither side needs Twisted, and it needs no feature of the kernel::
 
     async with FaultProxy(reactor, "tcp:127.0.0.1:5432") as proxy:
         client = await connect(proxy.endpoint)
@@ -11,37 +11,37 @@ It stands between real sockets, so that neither side need be of Twisted, and nee
         async with proxy.down():
             ...
 
-What can go wrong has the names and the meaning that `Toxiproxy <https://github.com/Shopify/toxiproxy#toxics>`_ gave it,
-in seconds and bytes; Toxiproxy counts milliseconds (microseconds in ``slicer``) and kilobytes:
+The faults have the names and meanings of `Toxiproxy <https://github.com/Shopify/toxiproxy#toxics>`_, in seconds and
+bytes. Toxiproxy counts milliseconds (microseconds in ``slicer``) and kilobytes:
 
 ============== ================================ ========================================================================
 toxic          attributes                       what it does
 ============== ================================ ========================================================================
-``latency``    ``latency``, ``jitter=0``        all comes ``latency`` later, more or less by up to ``jitter``, in order
+``latency``    ``latency``, ``jitter=0``        all comes ``latency`` later, plus or minus up to ``jitter``, in order
 ``bandwidth``  ``rate``                         ``rate`` bytes a second pass; 0: nothing passes, and nothing is lost
 ``slow_close`` ``delay``                        the end of the stream comes ``delay`` later
 ``timeout``    ``timeout=0``                    all bytes are dropped, and ``timeout`` after that began, the connection
                                                 is closed; 0: it is closed when the toxic is removed
 ``reset_peer`` ``timeout=0``                    ``timeout`` after something comes, which is dropped, both are reset
-``slicer``     ``average_size``,                what comes passes in pieces of ``average_size``, more or less by up to
+``slicer``     ``average_size``,                bytes pass in pieces of ``average_size``, plus or minus up to
                ``size_variation=0``,            ``size_variation``, ``delay`` after each other, and never in one turn
                ``delay=0``                      of the reactor
-``limit_data`` ``bytes``                        so many bytes pass; with the last of them, the connection is closed
+``limit_data`` ``bytes``                        ``bytes`` bytes pass; with the last of them, the connection is closed
 ============== ================================ ========================================================================
 
-Toxiproxy's ``down`` is the proxy's: `FaultProxy.disable`, ``enable`` and ``down``. Each toxic is for one stream
-(``downstream``, from the server to the client, where nothing else is said) or both, and comes to each connection with
-the probability ``toxicity``.
+Toxiproxy's ``down`` is a method of the proxy: `FaultProxy.disable`, ``enable`` and ``down``. Each toxic is for one
+stream (by default ``downstream``, from the server to the client) or both, and affects each connection with the
+probability ``toxicity``.
 
-All else is as without it. A half-close is carried through, and so is a reset, each in order with the bytes before it;
-a peer that does not read holds the other one; a server that cannot be connected resets the client; TLS passes
-untouched. Two things are not: each end sees the proxy's address, and who writes to a peer that is gone learns of it a
-write later. Over UNIX sockets a reset looks like an end, as there always; where an endpoint of the proxy itself speaks
-TLS (``tls:``), one end closes both directions.
+Otherwise the connection behaves as without the proxy. A half-close and a reset pass through, each in order with the
+bytes before it. A peer that does not read makes the other one wait. If the server cannot be connected, the client is
+reset. TLS passes unchanged. Two things differ: each end sees the proxy's address, and a peer that writes to a closed
+connection learns of it one write later. Over UNIX sockets a reset looks like an end, as always there. If an endpoint of
+the proxy itself uses TLS (``tls:``), one end closes both directions.
 
-Where it differs from Toxiproxy: there a half-close closes both directions, what comes lets ``timeout`` begin again, and
-toxicity is drawn anew with each change. As there, a connection on which nothing comes is not hit by ``reset_peer``;
-`Connection` has it by hand: ``proxy.connections[0].reset()``.
+Differences from Toxiproxy: there a half-close closes both directions, each chunk restarts ``timeout``, and toxicity is
+drawn again with each change. As there, ``reset_peer`` does not affect a connection without data. Call
+`Connection.reset` for that: ``proxy.connections[0].reset()``.
 """
 
 from __future__ import annotations

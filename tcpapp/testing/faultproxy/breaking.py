@@ -1,4 +1,4 @@
-"""The stages that lose bytes, and end the connection for it."""
+"""The stages that lose bytes, and then end the connection."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["LimitData", "ResetPeer", "Timeout"]
 
 class Timeout(Stage):
     """
-    Bytes are dropped; ``timeout`` seconds after the toxic came to the connection, it is closed. With 0, it is not.
+    Bytes are dropped; ``timeout`` seconds after the toxic was added to the connection, it is closed. With 0, it is not.
 
-    The end of the stream, or a reset, passes at once. Taken out, it closes the connection, as Toxiproxy's does: a
+    The end of the stream, or a reset, passes at once. When removed, it closes the connection, as Toxiproxy's does: a
     stream with a hole in it must not go on.
     """
 
@@ -55,9 +55,9 @@ class Timeout(Stage):
 
 class ResetPeer(Stage):
     """
-    What comes first, bytes or the end, sets it off: ``timeout`` seconds later the connection is reset.
+    The first item, bytes or the end, triggers it: ``timeout`` seconds later the connection is reset.
 
-    It is dropped, and so is all that comes after it. Taken out after it was set off, it resets the connection at once.
+    That item is dropped, and so are all later ones. When removed after the trigger, it resets the connection at once.
     """
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
@@ -82,7 +82,7 @@ class ResetPeer(Stage):
             self._reset()
 
     def _arm(self) -> None:
-        """Reset when it is time, if it was set off."""
+        """Reset at the given time, if it was triggered."""
         if self._set_off is None:
             return
         wait = self._set_off + self._attributes["timeout"] - self._clock.seconds()

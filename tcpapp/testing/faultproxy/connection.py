@@ -6,8 +6,8 @@ A connection through the proxy: a side towards the client, one towards the serve
     client ──▶ Side ─▶ upstream:   toxics ─▶ gate ─▶ Side ──▶ server
     client ◀── Side ◀─ downstream: gate ◀─ toxics ◀─ Side ◀── server
 
-A stream that holds more than its bound pauses the side it comes from; the gate holds what the transport of the side it
-leads to does not take. So a peer that does not read holds the other, as it does without a proxy.
+A stream that holds more than its bound pauses its source. The gate holds what the transport of its target does not
+accept. So a peer that does not read makes the other one wait, as without a proxy.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BOTH: Final = STREAMS["both"]
 
 class Connection:
     """
-    A connection that a proxy carries; its `number` counts from 1, in the order in which clients came.
+    A connection through a proxy; its `number` counts from 1, in the order in which clients came.
 
     `client` is the client's address.
     """
@@ -81,22 +81,22 @@ class Connection:
         """Bytes that came and were not passed on yet, of both streams."""
         return sum(each.pipe.held for each in self._streams.values())
 
-    # What a test does to it.
+    # Called by a test.
 
     def reset(self) -> None:
-        """Reset it on both sides, once what was passed on is sent; what a toxic holds is lost."""
+        """Reset it on both sides, once all passed-on bytes are sent; bytes held by a toxic are lost."""
         if self._finish():
             self._plan.counters.reset += 1
             self._reset()
 
     def close(self) -> None:
-        """Close it on both sides, once what was passed on is sent; what a toxic holds is lost."""
+        """Close it on both sides, once all passed-on bytes are sent; bytes held by a toxic are lost."""
         if self._finish():
             self._plan.counters.cut += 1
             self._close()
 
     def cut(self) -> Deferred[None]:
-        """Reset it on both sides, now; what was not sent is lost. Fires when both sockets are closed."""
+        """Reset it on both sides, now; unsent bytes are lost. Fires when both sockets are closed."""
         if self._finish():
             self._plan.counters.cut += 1
         gone = self._gone.wait()
@@ -106,7 +106,7 @@ class Connection:
     # Toxics.
 
     def apply(self, toxic: Toxic) -> None:
-        """Have `toxic` work here, as it is now, if it is for this connection."""
+        """Activate `toxic` here, with its current attributes, if it is for this connection."""
         hit = self._chance(toxic, "toxicity").random() < toxic.toxicity
         for name in toxic.streams:
             if self._joined and not self._finished:
@@ -125,7 +125,7 @@ class Connection:
             stream.pipe.insert(toxic.number, make(self._plan.clock, toxic.attributes, self._chance(toxic, name)))
 
     def withdraw(self, toxic: Toxic) -> None:
-        """Have `toxic` work here no more."""
+        """Deactivate `toxic` here."""
         for each in self._streams.values():
             if each.pipe.stage(toxic.number) is not None:
                 each.pipe.remove(toxic.number)
@@ -176,7 +176,7 @@ class Connection:
             self._end(stream)
 
     def _end(self, stream: Stream) -> None:
-        """One direction has ended. With the other, or where nobody is left to hear the other, it is over."""
+        """One direction has ended. With the other one, or if nobody is left to receive the other, it is over."""
         stream.ended = True
         if not stream.source.lost and not all(each.ended for each in self._streams.values()):
             stream.sink.half_close()
@@ -187,7 +187,7 @@ class Connection:
     # Ending.
 
     def _finish(self) -> bool:
-        """Pass nothing on any more. Whether something would have been passed on until now."""
+        """Pass nothing on any more. Returns whether something would have been passed on until now."""
         before, self._finished = self._finished, True
         for each in self._streams.values():
             each.pipe.stop()

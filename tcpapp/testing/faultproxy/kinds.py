@@ -1,7 +1,7 @@
 """
-The kinds of toxics, and what each takes: Toxiproxy's names, in seconds and bytes.
+The kinds of toxics, and their attributes: Toxiproxy's names, in seconds and bytes.
 
-What is given is checked here, before anything is done with it.
+Values are checked here, before anything is done with them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["KINDS", "STREAMS", "checked", "checked_kind", "checked_stream", "che
 STREAMS: Final = MappingProxyType(
     {"downstream": ("downstream",), "upstream": ("upstream",), "both": ("upstream", "downstream")}
 )
-"""What a toxic may be for, and the streams that are meant: downstream is from the server to the client."""
+"""The values of `stream`, and the streams they mean: downstream is from the server to the client."""
 
 
 def _is_number(value: Any, kinds: Any = (int, float)) -> bool:
@@ -35,7 +35,7 @@ def _is_whole(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Attribute:
-    """What values an attribute `takes`, in words and by a check; its `default`, or `None` where it must be given."""
+    """The values that an attribute `takes`, in words and by a check; its `default`, or `None` if it is required."""
 
     takes: str
     right: Callable[[Any], bool]
@@ -52,7 +52,7 @@ def _bytes(default: int | None = None) -> _Attribute:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of toxic: the `stage` that does its work, and the attributes that it takes."""
+    """A kind of toxic: the `stage` that does its work, and its attributes."""
 
     stage: type[Stage]
     takes: Mapping[str, _Attribute]

@@ -1,4 +1,4 @@
-"""One direction of a connection, without sockets: its stages in their order, the gate at the end."""
+"""One direction of a connection, without sockets: its stages in their order, and the gate at the end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Pipe"]
 
 class Pipe:
     """
-    What is given to `take` goes through the stages, first to last, and comes out at `deliver`.
+    Items given to `take` go through the stages, first to last, and come out at `deliver`.
 
-    Stages come and go, each in the place of its number; what one holds when it goes, the next is given. `moved` is told
-    whenever `held`, the bytes that are held, may have become less by itself.
+    Stages can be added and removed, each in the place of its number; a removed stage passes on what it holds. `moved`
+    is called whenever `held`, the number of held bytes, may have fallen by itself.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Pipe:
         return self.gate.held + sum(stage.held for _, stage in self._stages)
 
     def take(self, item: Item) -> None:
-        """Something comes."""
+        """Take an item."""
         self._first(item)
 
     def stage(self, number: int) -> Stage | None:
@@ -54,14 +54,14 @@ class Pipe:
         self._moved()
 
     def remove(self, number: int) -> None:
-        """Take the stage of this number out; what it holds goes on."""
+        """Remove the stage of this number; what it holds goes on."""
         _, stage = self._stages.pop(self._place(number))
         self._link()
         stage.release()
         self._moved()
 
     def stop(self) -> None:
-        """It is over: what is held is dropped, and so is what comes."""
+        """It is over: held items are dropped, and so are later ones."""
         for each in (*(stage for _, stage in self._stages), self.gate):
             each.stop()
         self._stages.clear()
@@ -72,7 +72,7 @@ class Pipe:
         return bisect_left(self._stages, number, key=key)
 
     def _link(self) -> None:
-        """Have each stage give to the next."""
+        """Let each stage give to the next."""
         chain = [*(stage for _, stage in self._stages), self.gate]
         for stage, following in pairwise(chain):
             stage.give = following.take

@@ -1,4 +1,4 @@
-"""What all connections of a proxy share, and what is counted over them."""
+"""The parts that all connections of a proxy share, and the counters over them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Counters:
     accepted: int = 0
     """Connections that clients made to it."""
     refused: int = 0
-    """Of these, those that it reset because the server could not be connected."""
+    """How many of these it reset because the server could not be connected."""
     reset: int = 0
     """Connections that ended in a reset: a peer's, a toxic's, or by `Connection.reset`."""
     cut: int = 0

@@ -31,18 +31,18 @@ ANY_PORT: Final = "tcp:0:interface=127.0.0.1"
 
 BOUND: Final = 1024 * 1024
 """
-Bytes that a stream may hold before the side they come from is read no more; one read, of 64 KiB, may come on top.
+Bytes that a stream can hold before its source is no longer read; one read of 64 KiB can come on top.
 
-100 Mbit/s over 80 ms, which is an ocean wide, are 1 MB on their way: with much less, ``latency`` would be a
-``bandwidth``, too; much more would hide that a peer does not read.
+100 Mbit/s over 80 ms, the width of an ocean, keep 1 MB under way. With much less, ``latency`` would also limit the
+``bandwidth``; much more would hide that a peer does not read.
 """
 
 ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not bound to
-"""What to connect to where it listens on all interfaces."""
+"""Where to connect to if it listens on all interfaces."""
 
 
 def endpoint_of(address: IAddress | None) -> str:
-    """The client endpoint string that leads to who listens at `address`. Raises `ValueError` for no such address."""
+    """The client endpoint string for a listener at `address`. Raises `ValueError` for no such address."""
     if isinstance(address, UNIXAddress) and address.name:
         return f"unix:{quoteStringArgument(address.name.decode('utf-8', 'surrogateescape'))}"
     if isinstance(address, (IPv4Address, IPv6Address)):
@@ -52,7 +52,7 @@ def endpoint_of(address: IAddress | None) -> str:
 
 
 class _Clients(ServerFactory):
-    """Who connects to the proxy."""
+    """The factory of the proxy's connections to clients."""
 
     noisy = False
 
@@ -68,10 +68,10 @@ class FaultProxy:
     """
     Listens on `listen`, and connects each client to `upstream`: endpoint strings, or endpoint objects.
 
-    - `seed`: what is drawn (jitter, sizes of slices, toxicity) follows from it, the connection's number and the
-      toxic's.
-    - `bound`: bytes that each direction of a connection may hold (see `BOUND`).
-    - `clock`: what the toxics wait by; a `Clock`, for a test that does not; `None`: `reactor`.
+    - `seed`: all random values (jitter, sizes of slices, toxicity) follow from it, the connection's number and the
+      toxic's number.
+    - `bound`: bytes that each direction of a connection can hold (see `BOUND`).
+    - `clock`: the clock of the toxics; a `Clock` for a test that does not wait; `None`: `reactor`.
 
     ``async with`` starts and stops it. `counters` are the `Counters` of all connections. Raises `InvalidAddress` and
     `InvalidOption`.
@@ -107,7 +107,7 @@ class FaultProxy:
             over=self._forget,
         )
 
-    # Where it is.
+    # Its address.
 
     @property
     def port(self) -> int | None:
@@ -132,10 +132,10 @@ class FaultProxy:
 
     def stop(self) -> Deferred[None]:
         """
-        Listen no more, and cut all connections, with a reset; fires when every socket is closed, and no timer is left.
+        Stop listening, and cut all connections with a reset; fires when every socket is closed, and no timer is left.
 
-        The toxics stay, for another start. Where it is not started, or stopped, it does nothing. Fails with `OSError`
-        where a UNIX socket's file cannot be removed.
+        The toxics stay, for another start. Does nothing if it is not started, or is stopped. Fails with `OSError` if a
+        UNIX socket's file cannot be removed.
         """
         gone = [each.cut() for each in self.connections]
         closed = self._close()
@@ -144,23 +144,23 @@ class FaultProxy:
 
     def disable(self) -> Deferred[None]:
         """
-        Be down, Toxiproxy's ``down``: close all connections, and have the system refuse further ones.
+        Take the server down, Toxiproxy's ``down``: close all connections, and let the system refuse further ones.
 
-        Fires when it listens no more. Where it is disabled already, it does nothing.
+        Fires when it no longer listens. Does nothing if it is disabled already.
         """
         for each in self.connections:
             each.close()
         return self._close()
 
     def enable(self) -> Deferred[None]:
-        """Be up again, at the same address. Fails as listening does."""
+        """Bring the server up again, at the same address. Fails as listening does."""
         if self.enabled:
             return succeed(None)
         return self._open(self._where_it_was())
 
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
-        """Be down inside of ``async with``."""
+        """Take the server down inside of ``async with``."""
         await self.disable()
         try:
             yield
@@ -191,7 +191,7 @@ class FaultProxy:
         return succeed(None) if port is None else close_port(port)
 
     def _where_it_was(self) -> IStreamServerEndpoint:
-        """The endpoint to listen on again. Where any port was asked for, it is the one that was given."""
+        """The endpoint to listen on again. If any port was asked for, it is the port that was given."""
         if self.address is None:
             raise RuntimeError("the proxy is not started")
         if isinstance(self._listen, (TCP4ServerEndpoint, TCP6ServerEndpoint)):
@@ -199,11 +199,11 @@ class FaultProxy:
             return type(self._listen)(self._reactor, self.address.port, interface=self.address.host)
         return self._listen
 
-    # What it carries.
+    # Its connections.
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        """The connections that are open now, those among them that wait for the server."""
+        """The connections that are open now, including connections that wait for the server."""
         return tuple(self._connections.values())
 
     def _accept(self, client: IAddress) -> Side:
@@ -215,19 +215,19 @@ class FaultProxy:
     def _forget(self, number: int) -> None:
         self._connections.pop(number, None)
 
-    # What goes wrong.
+    # Its toxics.
 
     @property
     def toxics(self) -> tuple[Toxic, ...]:
-        """The toxics that are at work, in the order in which what passes meets them."""
+        """The toxics that are active, in the order in which bytes pass them."""
         return tuple(self._toxics)
 
     def add(self, type: str, *, stream: str = "downstream", toxicity: float = 1.0, **attributes: Any) -> Toxic:  # noqa: A002  # Toxiproxy's name
         """
-        Add a toxic of this `type`, with its `attributes`, after those that are there; it works at once.
+        Add a toxic of this `type`, with its `attributes`, after the present ones; it is active at once.
 
-        `stream` is ``downstream`` (from the server to the client), ``upstream`` or ``both``; `toxicity` how likely it
-        is, from 0.0 to 1.0, that it hits a connection. Raises `InvalidOption`.
+        `stream` is ``downstream`` (from the server to the client), ``upstream`` or ``both``. `toxicity` is the
+        probability, from 0.0 to 1.0, that it affects a connection. Raises `InvalidOption`.
         """
         toxic = Toxic(
             type,

@@ -22,7 +22,7 @@ __all__ = ["Side"]
 
 @implementer(IPullProducer)
 class _Flushed:
-    """The producer that has nothing: when it is asked again, all is sent."""
+    """A producer without data: it is asked again when all is sent."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
@@ -41,10 +41,9 @@ class _Flushed:
 @implementer(IHalfCloseableProtocol)
 class Side(Protocol):
     """
-    Gives what comes, and how it ends, to `on_item`, and does to its transport what the other side's transport was done.
+    Passes received bytes, and the end, to `on_item`, and repeats on its transport what happens on the other side.
 
-    `on_made` is told of the connection, and `on_lost` of its end, after `on_item`. What is done to a side that is lost
-    does nothing.
+    `on_made` is called with the connection, and `on_lost` at its end, after `on_item`. Calls on a lost side do nothing.
     """
 
     transport: Any
@@ -59,10 +58,10 @@ class Side(Protocol):
         self._ending = False
         self.lost = False
 
-    # What the transport tells.
+    # Called by the transport.
 
     def connectionMade(self) -> None:
-        """It is connected. As in Go, whose sockets Toxiproxy uses, what is written is sent at once: slices, too."""
+        """It is connected. As in Go, whose sockets Toxiproxy uses, written bytes are sent at once, slices too."""
         self._made = True
         self.lost = False
         if isinstance(self.transport.getHost(), (IPv4Address, IPv6Address)):
@@ -74,11 +73,11 @@ class Side(Protocol):
         self.on_item(data)
 
     def readConnectionLost(self) -> None:
-        """The peer sends no more; it may still read."""
+        """The peer sends no more; it can still read."""
         self._end()
 
     def writeConnectionLost(self) -> None:
-        """We send no more, as we were told."""
+        """We send no more, as requested."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is over: by a reset, unless it was closed, or we cut it."""
@@ -94,15 +93,15 @@ class Side(Protocol):
             self._ended = True
             self.on_item(Mark.END)
 
-    # What is done to it.
+    # Called by the proxy.
 
     @property
     def reads(self) -> bool:
-        """Whether something may still come."""
+        """Whether bytes can still come."""
         return self._made and not self.lost and not self._ended
 
     def feed_from(self, gate: Gate) -> None:
-        """Have the transport hold `gate` when it has enough to send."""
+        """Let the transport pause `gate` when it has enough to send."""
         self._gate = gate
         self.transport.registerProducer(gate, True)
 
@@ -111,7 +110,7 @@ class Side(Protocol):
         self.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Go on reading, if something may still come: Twisted would read an end again."""
+        """Go on reading, if bytes can still come: Twisted would read an end again."""
         if self.reads:
             self.transport.resumeProducing()
 
@@ -138,9 +137,9 @@ class Side(Protocol):
 
     def reset(self) -> None:
         """
-        Close with a reset, once all is sent: a reset on the way overtakes nothing.
+        Close with a reset, once all is sent: a reset keeps its place behind earlier bytes.
 
-        At once, where the peer does not take what is sent, where an end is on the way already, and over TLS.
+        It is sent at once if the peer accepts no bytes, if an end is under way already, and over TLS.
         """
         if not self._made or self.lost:
             return
@@ -158,7 +157,7 @@ class Side(Protocol):
             self.transport.abortConnection()
 
     def _let_go(self) -> None:
-        """It ends: let the transport wait for no producer."""
+        """It ends: remove the producer, so that the transport does not wait for it."""
         if self._gate is not None and not self._ending:
             self.transport.unregisterProducer()
         self._ending = True

@@ -1,7 +1,7 @@
 """
-The stages of a stream, without a socket: each takes what comes, and gives it on; later, in pieces, or not at all.
+The stages of a stream, without a socket: each takes items, and passes them on; later, in pieces, or not at all.
 
-A stage knows a clock and the next stage, and keeps what passes in order. The stages here lose nothing; those in
+A stage knows a clock and the next stage, and keeps the order of items. The stages here lose nothing; those in
 `breaking` do.
 """
 
@@ -25,12 +25,12 @@ __all__ = ["Bandwidth", "Gate", "Item", "Latency", "Mark", "Queue", "Slicer", "S
 
 
 class Mark(Enum):
-    """What comes in a stream beside bytes, in order with them."""
+    """An item of a stream that is no bytes, in order with the bytes."""
 
     END = "end"
-    """No more comes this way: a FIN. The other way may go on."""
+    """No more bytes come this way: a FIN. The other direction can go on."""
     CLOSE = "close"
-    """The connection is closed, both ways, once what came before is written."""
+    """The connection is closed, both ways, once the bytes before it are written."""
     RESET = "reset"
     """The connection is reset, both ways."""
 
@@ -38,7 +38,7 @@ class Mark(Enum):
 Item = bytes | Mark
 
 PIECE: Final = 0.1
-"""Seconds that `Bandwidth` takes for one piece at most: Toxiproxy cuts what takes longer into pieces of 100 ms, too."""
+"""Seconds that `Bandwidth` takes for one piece at most: Toxiproxy also splits longer pieces into pieces of 100 ms."""
 
 
 def size_of(item: Item) -> int:
@@ -47,19 +47,20 @@ def size_of(item: Item) -> int:
 
 
 def discard(item: Item) -> None:
-    """Give it to nobody."""
+    """Drop it."""
 
 
 def nothing() -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 class Stage:
     """
-    One toxic at work on one stream.
+    One active toxic on one stream.
 
-    `attributes` are read whenever they count, so that whoever changes them says so with `changed`; `chance` is what is
-    drawn from. `give` takes what this gives on; `moved` is told after a timer of this stage has given something on.
+    `attributes` are read when they are needed; code that changes them calls `changed`. `chance` is the source of random
+    values. `give` is called with each item that this stage passes on. `moved` is called after a timer of this stage has
+    passed something on.
     """
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
@@ -72,27 +73,27 @@ class Stage:
         self.moved: Callable[[], None] = nothing
 
     def start(self) -> None:
-        """It stands in its place: time begins."""
+        """It is in its place: time begins."""
 
     def take(self, item: Item) -> None:
-        """Take what comes."""
+        """Take an item."""
         raise NotImplementedError
 
     def changed(self) -> None:
-        """The attributes are others now; they hold for what is held, too."""
+        """The attributes have changed; they also hold for held items."""
 
     def release(self) -> None:
-        """It is taken out: what it holds is given on now."""
+        """It is removed: held items are passed on now."""
         self._cancel()
 
     def stop(self) -> None:
-        """The connection is over: nothing is given on any more, and no timer is left."""
+        """The connection is over: nothing is passed on any more, and no timer is left."""
         self._cancel()
         self.held = 0
         self.give = discard
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Make `call` after so long; a stage has one timer."""
+        """Make `call` after this time; a stage has one timer."""
         self._timer = self._clock.callLater(seconds, self._ring, call)
 
     def _ring(self, call: Callable[[], None]) -> None:
@@ -107,7 +108,7 @@ class Stage:
 
 
 class Entry(NamedTuple):
-    """What a queue holds: what came, when (seconds), and what was drawn for it."""
+    """A held item, the time (seconds) when it came, and its random values."""
 
     item: Item
     arrived: float
@@ -115,14 +116,17 @@ class Entry(NamedTuple):
 
 
 class Queue(Stage):
-    """A stage that holds what came, in order, until the first of it is due."""
+    """A stage that holds items, in order, until the first of them is due."""
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
         super().__init__(clock, attributes, chance)
         self._queue: deque[Entry] = deque()
 
     def due(self, first: Entry) -> float:
-        """When the first piece of the first is given on, in seconds of the clock; infinity: not as things are."""
+        """
+        When the first piece of the first item is passed on, in seconds of the clock; infinity: never, by the current
+        attributes.
+        """
         return first.arrived
 
     def cut(self, data: bytes) -> int:
@@ -130,11 +134,11 @@ class Queue(Stage):
         return len(data)
 
     def draw(self) -> float:
-        """What is drawn for what comes. Nothing."""
+        """The random values for an item. None."""
         return 0.0
 
     def gone(self, piece: Item, due: float) -> None:
-        """`piece` is about to be given on, as was `due`."""
+        """`piece` is about to be passed on, as was `due`."""
 
     @override
     def take(self, item: Item) -> None:
@@ -161,7 +165,7 @@ class Queue(Stage):
         self._queue.clear()
 
     def _go_on(self) -> None:
-        """Give on what is due, and wait for what will be."""
+        """Pass on due items, and wait for the next."""
         while self._queue and self._timer is None:
             due, now = self.due(self._queue[0]), self._clock.seconds()
             if due > now:
@@ -171,7 +175,7 @@ class Queue(Stage):
             self._give_first(due)
 
     def _give_first(self, due: float) -> None:
-        """Give on the first piece of the first."""
+        """Pass on the first piece of the first item."""
         first = self._queue.popleft()
         item = first.item
         if isinstance(item, bytes) and (size := self.cut(item)) < len(item):
@@ -185,9 +189,9 @@ class Queue(Stage):
 @implementer(IPushProducer)
 class Gate(Queue):
     """
-    The last stage of a stream: where the transport it leads to takes no more, it holds the rest.
+    The last stage of a stream: while its transport accepts no more, it holds the rest.
 
-    It is that transport's push producer. A reset passes it, and so does a close, with all that came before it.
+    It is that transport's push producer. A reset passes it, and so does a close, with all bytes before it.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -220,12 +224,12 @@ class Gate(Queue):
         self.moved()
 
     def stopProducing(self) -> None:
-        """The transport is gone: what goes there is lost on it, and nothing is held for it."""
+        """The transport is gone: later items are lost, and nothing is held for it."""
         self.resumeProducing()
 
 
 class Latency(Queue):
-    """``latency``, more or less by up to ``jitter``, seconds for all that passes; nothing overtakes."""
+    """``latency``, plus or minus up to ``jitter``, seconds for each item; the order is kept."""
 
     @override
     def draw(self) -> float:
@@ -242,7 +246,7 @@ class Bandwidth(Queue):
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
         super().__init__(clock, attributes, chance)
-        self._free = -math.inf  # when the line has carried what was given on last
+        self._free = -math.inf  # when the line has carried the last item that was passed on
 
     @override
     def cut(self, data: bytes) -> int:
@@ -267,7 +271,7 @@ class Bandwidth(Queue):
 
 
 class SlowClose(Queue):
-    """What ends the connection, or one direction of it, passes ``delay`` seconds later; bytes pass at once."""
+    """The end of the connection, or of one direction, passes ``delay`` seconds later; bytes pass at once."""
 
     @override
     def due(self, first: Entry) -> float:
@@ -277,7 +281,7 @@ class SlowClose(Queue):
 
 class Slicer(Queue):
     """
-    Bytes pass in pieces of ``average_size``, more or less by up to ``size_variation``, ``delay`` seconds apart.
+    Bytes pass in pieces of ``average_size``, plus or minus up to ``size_variation``, ``delay`` seconds apart.
 
     With a delay of 0 the next piece still waits for the next turn of the reactor: written in one turn, they would be
     sent as one.

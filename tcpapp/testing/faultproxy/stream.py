@@ -18,10 +18,10 @@ __all__ = ["Stream"]
 
 class Stream:
     """
-    Passes on what `source` gives to `sink`, and tells `on_mark` of the marks that come out.
+    Passes bytes of `source` on to `sink`, and calls `on_mark` with the marks that come out.
 
-    While more than `bound` bytes are held, `source` is not read. `passed` counts the bytes that came out, which
-    `on_passed` is told, too; `ended` says that the end did.
+    While more than `bound` bytes are held, `source` is not read. `passed` counts the bytes that came out, and
+    `on_passed` is called with them. `ended` says that the end came out.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Stream:
         source.on_item = self._take
 
     def balance(self) -> None:
-        """Read no more than may be held, and read again."""
+        """Pause reading over the bound, and resume below it."""
         full = self.pipe.held > self._bound
         if full is not self._paused:
             self._paused = full

@@ -1,4 +1,4 @@
-"""A toxic of a proxy, as the test has it in its hand."""
+"""The handle of a proxy's toxic."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Toxic"]
 
 class Toxic:
     """
-    What goes wrong: `type`, in which `streams`, with what `toxicity` and `attributes`. `FaultProxy.add` makes it.
+    A fault: `type`, in which `streams`, with what `toxicity` and `attributes`. `FaultProxy.add` makes it.
 
-    Used with ``with``, it is removed at the end. `number` counts a proxy's toxics from 1, in the order in which what
-    passes meets them.
+    Used with ``with``, it is removed at the end. `number` counts a proxy's toxics from 1, in the order in which bytes
+    pass them.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Toxic:
 
     def update(self, *, toxicity: float | None = None, **attributes: Any) -> None:
         """
-        Change these, in the connections that are open, too; they hold for what is held now.
+        Change these attributes, also in open connections and for held items.
 
-        A connection that is no longer hit by the `toxicity` gets what the toxic held. Raises `InvalidOption` for what
-        cannot be, and then nothing is changed; and for a toxic that was removed.
+        A connection that is no longer affected because of the `toxicity` gets what the toxic held. Raises
+        `InvalidOption` for an invalid value, and then nothing is changed; and for a toxic that was removed.
         """
         if self._on_removed is None:
             raise InvalidOption(f"{self!r} was removed; add another")
@@ -61,7 +61,7 @@ class Toxic:
         self._on_changed(self)
 
     def remove(self) -> None:
-        """Take it away; what it held is passed on. A second time does nothing."""
+        """Remove it; held items are passed on. A second call does nothing."""
         on_removed, self._on_removed = self._on_removed, None
         if on_removed is not None:
             on_removed(self)

@@ -1,8 +1,8 @@
 """
-The oracles: hold a framing or an app to all that it promises, with one call in a test.
+The oracles: check a framing or an app against all its promises, with one call in a test.
 
 They draw streams, cuts and schedules with Hypothesis (``pip install 'tcpapp[testing]'``), report the smallest example
-they find as an `AssertionError`, and keep no database of their own. They need no reactor, no port and no pytest.
+that they find as an `AssertionError`, and keep no database. They need no reactor, no port and no pytest.
 """
 
 from __future__ import annotations

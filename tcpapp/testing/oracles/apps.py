@@ -32,7 +32,7 @@ ENDINGS: tuple[list[Event], ...] = (
     [HalfClose(), Advance(HOUR)],
     [Stall(), Advance(HOUR), Reset()],
 )
-"""What is tried after each byte of a short stream."""
+"""The endings after each byte of a short stream."""
 
 SHORT = 24
 """Bytes of the stream that is ended after each of them; with every ending, whole and byte by byte, 288 connections."""
@@ -52,22 +52,22 @@ def check_app(
     **options: Any,
 ) -> None:
     """
-    Hold `app`, in any of the three forms, to this: whatever comes, and however it ends, nothing is left.
+    Check that `app`, in any of the three forms, leaves nothing behind, whatever comes and however the connection ends.
 
-    On each of many connections (over a `FakeTransport`, in virtual time) comes what a peer may send: its messages,
-    halves of them, garbage, in any cut. At any moment the connection ends: the peer leaves, half-closes, resets it or
-    stops reading, or our own side aborts it. Then, `within` so many seconds of virtual time:
+    On each of many connections (over a `FakeTransport`, in virtual time) a peer sends messages, halves of them, or
+    garbage, in any cut. At any moment the connection ends: the peer leaves, half-closes, resets it or stops reading, or
+    our own side aborts it. Then, `within` this many seconds of virtual time:
 
-    - no timer is left on ``connection.clock``, and nothing that the app began still waits;
+    - no timer is left on ``connection.clock``, and no Deferred or coroutine of the app still waits;
     - the app has raised nothing, no exception was unhandled, no error was logged;
     - the end was told once.
 
-    `messages`: what an honest peer sends, as a collection or a strategy, values where there is a `codec`; `None`: some
-    that suit any app. `examples`: how many connections are drawn (`None`: as Hypothesis's profile has it), after some
-    hundreds that are the same in every run. `options` are those of `tcpapp.MessageServerFactory`. An `app` that is an
-    instance serves all connections in turn; a class is made anew for each. Timers on the global reactor are not seen.
-    Raises `AssertionError` that says which promise was broken, and by what, the smallest example found: what happened,
-    the chunks in which the bytes came, the messages in them, what the app sent, and what was found.
+    `messages`: the messages of an honest peer, as a collection or a strategy; values if there is a `codec`; `None`:
+    some that suit any app. `examples`: how many connections are drawn (`None`: the number of Hypothesis's profile),
+    after some hundreds that are the same in every run. `options` are those of `tcpapp.MessageServerFactory`. An
+    instance as `app` serves all connections in turn; a class is instantiated for each. Timers on the global reactor are
+    not seen. Raises `AssertionError` with the broken promise and the smallest example that was found: the events, the
+    chunks in which the bytes came, the messages in them, the app's messages, and the thing that is left.
     """
     __tracebackhide__ = True
     try:
@@ -103,7 +103,7 @@ def _check(
 def _on_the_wire(
     framing: Framing, codec: Codec[Any] | None, messages: Iterable[Any] | st.SearchStrategy[Any] | None
 ) -> list[bytes] | st.SearchStrategy[bytes]:
-    """The messages as bytes: what the codec makes of each, where there is one."""
+    """The messages as bytes, encoded by the codec if there is one."""
 
     def encoded(value: Any) -> bytes:
         return bytes(value) if codec is None else codec.encode(value)

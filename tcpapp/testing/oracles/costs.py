@@ -1,16 +1,16 @@
 """
-What a framing costs: memory that is bounded, and time that is linear in the bytes.
+The costs of a framing: bounded memory, and time that is linear in the bytes.
 
-How it is measured, and what that cannot see:
+The measurements, and their limits:
 
-- Memory: what Python's allocator hands out (`tracemalloc`) while a flood comes in that is never a whole message. It
-  sees all that is kept, whatever `held` says; memory that a C extension takes for itself it does not see.
-- Copies: the bytes allocated at the peak of each `receive`, added up, for one long message in many chunks. A buffer
-  that is joined anew for every chunk shows; so this counts bytes that are copied, the same in every run. Bytes that are
-  only looked at again do not show.
-- Looking again: processor time, of four times the bytes against one time. Linear work takes four times as long,
-  quadratic work sixteen times; the line is drawn at eight, the best of some attempts counts, and what takes less than
-  `WORTH` seconds in all is not judged.
+- Memory: what Python's allocator hands out (`tracemalloc`) during a flood that is never a whole message. It sees
+  everything that is kept, whatever `held` says; it does not see memory that a C extension allocates itself.
+- Copies: the bytes allocated at the peak of each `receive`, added up, for one long message in many chunks. It finds a
+  buffer that is joined again for every chunk. It counts copied bytes, the same in every run. It does not see bytes that
+  are only scanned again.
+- Scanning again: processor time, for four times the bytes against one time. Linear work takes four times as long, and
+  quadratic work sixteen times. The line is drawn at eight, and the best of some attempts counts. Less than `WORTH`
+  seconds in total are not judged.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from tcpapp.testing.strategies import sendable
 __all__ = ["check_memory", "check_time"]
 
 FLOOD = 1 << 18
-"""Bytes of a flood, 256 KiB: so much more than `ROOM` that keeping it shows."""
+"""Bytes of a flood, 256 KiB: so much more than `ROOM` that keeping them shows."""
 
 NARROW = 1 << 10
-"""The ``max`` in bytes that a flood is tried with; a framing that takes no such ``max`` keeps its own."""
+"""The ``max`` in bytes for a flood; a framing that does not accept this ``max`` keeps its own."""
 
 ROOM = 1 << 16
-"""Bytes that may be kept beside ``max``: the state, an error, and what the measuring takes."""
+"""Bytes that may be kept beside ``max``: the state, an error, and the memory of the measurement."""
 
 PIECE = 64
-"""Bytes of a chunk: small, so that work done anew for every chunk shows."""
+"""Bytes of a chunk: small, so that work repeated for every chunk shows."""
 
 COPIED = 8
-"""How often each byte may be copied on its way: into the buffer, as that grows, and out of it."""
+"""How often each byte may be copied: into the buffer, when that grows, and out of it."""
 
 TIMES = 8.0
 """How much longer four times the bytes may take: between 4 (linear) and 16 (quadratic)."""
 
 WORTH = 0.05
-"""Seconds of processor time under which nothing is judged: there, chance decides."""
+"""Seconds of processor time under which nothing is judged: they depend on chance."""
 
 ATTEMPTS = 3
-"""How often a time is measured before it is believed to be too long."""
+"""How often a time is measured before it counts as too long."""
 
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Trace allocations; whoever traces already goes on with it."""
+    """Trace allocations; a trace that already runs goes on."""
     already = tracemalloc.is_tracing()
     if not already:
         tracemalloc.start()
@@ -66,7 +66,7 @@ def tracing() -> Iterator[None]:
 
 
 def resized(framing: Framing, size: int) -> Framing:
-    """`framing` with a ``max`` of `size`, closing; itself where it cannot have that."""
+    """`framing` with a ``max`` of `size`, closing; `framing` itself if it cannot have that."""
     try:
         return like(framing, max=size, oversize="close")
     except InvalidFraming:
@@ -83,7 +83,7 @@ def feed(state: Framing, chunks: list[bytes]) -> None:
 
 
 def check_memory(framing: Framing) -> None:
-    """Raise `AssertionError` where a flood that is no message is kept beyond ``max``."""
+    """Raise `AssertionError` if bytes of a flood that is no message are kept beyond ``max``."""
     narrow, wide = resized(framing, NARROW), resized(framing, FLOOD)
     body = b"y" * FLOOD
     floods = [wide.frame(body)] if sendable(wide, body) else []
@@ -103,9 +103,9 @@ def check_memory(framing: Framing) -> None:
 
 def check_time(framing: Framing, messages: list[bytes] | None = None) -> None:
     """
-    Raise `AssertionError` where the work for a byte grows with the bytes before it.
+    Raise `AssertionError` if the work for a byte grows with the bytes before it.
 
-    Where `messages` are given, no others are sent: then it is tried with many of them, and not with a long one.
+    If `messages` are given, no others are sent: then many of them are used instead of a long one.
     """
     wide = resized(framing, 4 * FLOOD)
     if messages is None and sendable(wide, b"y" * 4 * FLOOD):
@@ -143,7 +143,7 @@ def check_copies(framing: Framing) -> None:
 
 
 def check_growth(framing: Framing, what: str, stream: Callable[[int], list[bytes]]) -> None:
-    """Compare the time that four times the bytes take."""
+    """Compare the times for the bytes and for four times the bytes."""
     short, long = stream(1), stream(4)
     best_short = best_long = float("inf")
     for _ in range(ATTEMPTS):

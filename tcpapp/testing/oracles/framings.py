@@ -1,4 +1,4 @@
-"""`check_framing`: whether a framing keeps what every framing promises (see `tcpapp.framing.Framing`)."""
+"""`check_framing`: whether a framing keeps the promises of every framing (see `tcpapp.framing.Framing`)."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SHORT = 9
 """Bytes of a stream that is cut in every way: 256 ways for the longest."""
 
 LARGEST = 1 << 20
-"""The largest ``max`` that is tried as it is, 1 MiB (the default one); a larger one is stood for by a smaller."""
+"""The largest ``max`` that is tested itself, 1 MiB (the default one); a smaller one replaces a larger one."""
 
 OPTIONS = {"database": None, "deadline": None, "report_multiple_bugs": False, "print_blob": False}
-"""How Hypothesis runs here: the one smallest example is the error's; how long one takes depends on the machine."""
+"""Hypothesis's settings here: the error shows one smallest example; the time of an example depends on the machine."""
 
 SOME = 6
-"""Messages of a strategy that are tried one by one, and together; all splits of six short ones take a second."""
+"""Messages of a strategy that are tested one by one, and together; all splits of six short ones take a second."""
 
 NOT_BYTES = ("text", 5, None, bytearray(b"hello"), memoryview(b"hello"), [b"x"])
 
@@ -52,21 +52,22 @@ def check_framing(
     costs: bool = True,
 ) -> None:
     """
-    Hold the framing that `make` gives, one of tcpapp's or your own, to what every framing promises.
+    Check the framing that `make` returns, one of tcpapp's or your own, against the promises of every framing.
 
-    - What is framed comes out as it went in, and the same however it is cut: every split of short streams, few cuts of
-      longer ones, drawn cuts of drawn streams.
-    - A stream may end between two messages, and not inside one, wherever that is.
-    - A message of ``max`` bytes comes; one of one byte more is not sent, and ends the stream or is skipped.
-    - Any bytes give messages or `UnreadableStream`, and nothing else; a failure is raised again by every later call.
-    - `frame` and `frame_all` agree, and take bytes alone; `fresh` is fresh.
-    - Memory is bounded, and time is linear (`costs`; see `tcpapp.testing.oracles.costs` for how that is measured).
+    - A framed message is received unchanged, however the stream is cut: every split of short streams, few cuts of
+      longer ones, random cuts of random streams.
+    - A stream can end between two messages, and never inside one.
+    - A message of ``max`` bytes is received. A message of one byte more cannot be sent, and ends the stream or is
+      skipped.
+    - Any bytes give only messages or `UnreadableStream`; every later call raises a failure again.
+    - `frame` and `frame_all` agree, and accept only bytes; `fresh` makes a new state.
+    - Memory is bounded, and time is linear (`costs`; see `tcpapp.testing.oracles.costs` for the measurements).
 
-    `messages`: those to send, as a collection or a strategy; `None`: some that this framing can send. Where they are
-    given, no others are sent: the limit is tried by a ``max`` as long as the longest of them, and one byte less, and
-    time by many of them, not by a long one. `examples`: how many streams are drawn; `None`: as the loaded profile of
-    Hypothesis has it. Raises `AssertionError` that says which promise was broken and by what, the smallest example of
-    it that was found: the messages, the chunks, what was expected and got.
+    `messages`: the messages to send, as a collection or a strategy; `None`: some that this framing can send. If they
+    are given, no others are sent. The limit is tested with a ``max`` as long as the longest of them, and one byte less.
+    Time is tested with many of them instead of a long one. `examples`: how many streams are drawn; `None`: the number
+    of Hypothesis's loaded profile. Raises `AssertionError` with the broken promise and the smallest example that was
+    found: the messages, the chunks, the expected and the actual result.
     """
     __tracebackhide__ = True
     try:
@@ -108,7 +109,7 @@ def _check(
 
 
 def _drawn(messages: st.SearchStrategy[bytes]) -> list[bytes]:
-    """Some messages of a strategy, the same in every run: the shortest of those that were drawn."""
+    """Some messages of a strategy, the same in every run: the shortest of the drawn ones."""
     found: dict[bytes, None] = {}
 
     @settings(**OPTIONS, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # as below
@@ -121,7 +122,7 @@ def _drawn(messages: st.SearchStrategy[bytes]) -> list[bytes]:
 
 
 def _samples(framing: Framing, given_messages: list[bytes] | None) -> list[bytes]:
-    """The messages tried one by one, the shortest first. Raises `AssertionError` where there are none."""
+    """The messages that are tested one by one, the shortest first. Raises `AssertionError` if there are none."""
     size = framing.size if isinstance(framing, Fixed) else 0
     kept = framing.offset + framing.width - framing.strip if isinstance(framing, LengthPrefixed) else 0
     some = [b"", b"x", b"\0\0", b"hi\0", b"aba", b"hello", b"\xc0\xdb!", b"z" * size, b"h" * max(0, kept)]
@@ -163,7 +164,7 @@ def _refuses(framing: Framing, message: Any, promise: str) -> None:
             send(message)
         except UnsendableMessage:
             continue
-        except Exception as error:  # noqa: BLE001 - a user's own framing may raise anything: that is told
+        except Exception as error:  # noqa: BLE001 - a user's own framing can raise anything: it is reported
             raised = error
         raise broken(framing, promise, message=message, raised=raised)
 
@@ -223,7 +224,7 @@ def _check_prefixes(framing: Framing, samples: list[bytes]) -> None:
 
 
 def _lost(framing: Framing, rest: bytes, message: bytes) -> bool:
-    """Whether a part of `message` came before `rest`, which does not give it alone (a frame may begin with a mark)."""
+    """Whether a part of `message` came before `rest`, which alone does not give it (a frame can begin with a mark)."""
     return read(framing, [rest]).messages != (message,)
 
 
@@ -238,7 +239,7 @@ def _check_limit(framing: Framing) -> None:
 
 
 def _check_limit_by(framing: Framing, own: list[bytes]) -> None:
-    """Try the limit by the longest of these messages alone: with a ``max`` of its length, and of one byte less."""
+    """Test the limit with only the longest of these messages: with a ``max`` of its length, and of one byte less."""
     longest = own[-1]
     wide = like(framing, oversize="close")
     with suppress(InvalidFraming):  # none is as short
@@ -248,7 +249,7 @@ def _check_limit_by(framing: Framing, own: list[bytes]) -> None:
 
 
 def _check_full(bounded: Framing, wide: Framing, full: bytes) -> list[bytes]:
-    """A message of ``max`` bytes comes, if such a one can be at all, as `wide` says; the messages that came."""
+    """A message of ``max`` bytes is received, if one is possible, as `wide` says; returns the received messages."""
     if not strategies.sendable(wide, full):
         return []
     if not strategies.sendable(bounded, full):
@@ -258,7 +259,9 @@ def _check_full(bounded: Framing, wide: Framing, full: bytes) -> list[bytes]:
 
 
 def _check_over(bounded: Framing, wide: Framing, over: bytes, before: list[bytes]) -> None:
-    """A message that is one byte longer is not sent; behind those `before` it ends the stream, or is skipped."""
+    """
+    A message that is one byte longer cannot be sent; behind the messages `before`, it ends the stream, or is skipped.
+    """
     _refuses(bounded, over, "a message over max cannot be sent: UnsendableMessage")
     if not strategies.sendable(wide, over) or isinstance(bounded, Raw):
         return
@@ -273,7 +276,7 @@ def _check_over(bounded: Framing, wide: Framing, over: bytes, before: list[bytes
 
 
 def _wider(framing: Framing) -> Framing:
-    """`framing`, closing, with a ``max`` that is more than its own; its own where that is the most it can have."""
+    """`framing`, closing, with a larger ``max`` than its own; with its own if there is no larger one."""
     for most in (4 * framing.max + 4, framing.max + 1):
         with suppress(InvalidFraming):  # more than its length field can announce
             return like(framing, max=most, oversize="close")

@@ -1,4 +1,4 @@
-"""What the checks of a framing share: streams read in chunks, what came of them, and how a broken promise is told."""
+"""Shared parts of the checks of a framing: streams read in chunks, their outcomes, and the errors of the checks."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ __all__ = [
 ]
 
 HEADER = 64
-"""Bytes a framing may hold beside ``max`` and the chunk: a frame's header, until the length in it is known."""
+"""Bytes a framing may hold beside ``max`` and the chunk: a frame's header, until its length is known."""
 
 TRIED = 64
-"""Bytes up to which a stream is tried after each of them; the work grows with the square of it."""
+"""Bytes up to which a stream is ended after each of them; the work grows with the square."""
 
 SHOWN = 300
-"""The most characters of a value that a broken promise shows."""
+"""The most characters of a value in the error of a check."""
 
 
 def broken(framing: object, promise: str, **facts: object) -> AssertionError:
-    """The error that says which `promise` of `framing` was broken, and the example that shows it."""
+    """The error that says which `promise` of `framing` was broken, with the example that shows it."""
     lines = [f"{framing!r} breaks a promise: {promise}"]
     for name, fact in facts.items():
         lines.append(f"  {name.replace('_', ' ')}: {_shown(fact)}")
@@ -46,9 +46,9 @@ def broken(framing: object, promise: str, **facts: object) -> AssertionError:
 
 def without_frames(error: AssertionError) -> AssertionError:
     """
-    A broken promise without the calls of the kit and of Hypothesis that led to it: its text says what the test needs.
+    An error without the calls of the kit and of Hypothesis that led to it: its text has all that the test needs.
 
-    Any other error, such as that of a strategy of the user's, is left as it is.
+    Any other error, such as one of a user's strategy, is unchanged.
     """
     if "promise" in vars(error):
         vars(error).pop("__notes__", None)  # Hypothesis's, of a function of the kit's
@@ -57,7 +57,7 @@ def without_frames(error: AssertionError) -> AssertionError:
 
 
 def _shown(fact: object) -> str:
-    """A text as it is, and any other value as Python writes it, cut short."""
+    """A text as it is, and any other value as Python writes it, cut."""
     if isinstance(fact, str):
         return fact.rstrip()
     text = repr(fact)
@@ -66,7 +66,7 @@ def _shown(fact: object) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a stream: its messages, the kind of failure it ended with, and how many messages were skipped."""
+    """The outcome of a stream: its messages, the kind of its failure, and the number of skipped messages."""
 
     messages: tuple[bytes, ...]
     failure: type[UnreadableStream] | None
@@ -74,20 +74,20 @@ class Outcome:
 
 
 def like(framing: Framing, **options: Any) -> Framing:
-    """A framing configured as `framing`, but for these options. Raises `InvalidFraming` where it cannot be."""
+    """A framing configured as `framing`, except for these options. Raises `InvalidFraming` if they are impossible."""
     kept = {name: getattr(framing, name) for name in framing._defaults}
     return type(framing)(**(kept | {name: value for name, value in options.items() if name in kept}))
 
 
 def received_as(framing: Framing, message: bytes) -> bytes:
-    """What `message` arrives as: itself, or with the header where a `LengthPrefixed` leaves a part of that on."""
+    """The form in which `message` arrives: itself, or with the part of the header that a `LengthPrefixed` keeps."""
     if isinstance(framing, LengthPrefixed) and framing.strip < framing.offset + framing.width:
         return framing.frame(message)[framing.strip :]
     return message
 
 
 def messages_of(framing: Framing, chunks: Sequence[bytes]) -> list[bytes]:
-    """The whole messages in these chunks, up to where the stream cannot be read any more."""
+    """The whole messages in these chunks, up to the point where the stream cannot be read any more."""
     state = framing.fresh()
     messages: list[bytes] = []
     for chunk in chunks:
@@ -99,7 +99,7 @@ def messages_of(framing: Framing, chunks: Sequence[bytes]) -> list[bytes]:
 
 
 def start(framing: Framing) -> Framing:
-    """A fresh state of `framing`; a broken promise where there is none."""
+    """A fresh state of `framing`; raises if there is none."""
     try:
         state = framing.fresh()
     except Exception as error:
@@ -112,10 +112,10 @@ def start(framing: Framing) -> Framing:
 
 def read(framing: Framing, chunks: Sequence[bytes]) -> Outcome:
     """
-    What comes of the stream that arrives in `chunks` and ends then.
+    The outcome of the stream that arrives in `chunks` and then ends.
 
-    Raises `AssertionError` for what no stream may do: another error than `UnreadableStream`, a message that is not
-    bytes or over ``max``, more held than ``max`` and the chunk, an error that is forgotten.
+    Raises `AssertionError` for a broken promise: another error than `UnreadableStream`, a message that is not bytes or
+    over ``max``, more held than ``max`` and the chunk, an error that is forgotten.
     """
     state = start(framing)
     messages: list[bytes] = []
@@ -133,7 +133,7 @@ def read(framing: Framing, chunks: Sequence[bytes]) -> Outcome:
         messages += got
     if failure is not None:
         _check_failed(state, chunks, failure)
-    if isinstance(framing, Raw):  # its messages are the chunks; what stays the same is all of them joined
+    if isinstance(framing, Raw):  # its messages are the chunks; only the joined bytes stay the same
         messages = [b"".join(messages)]
     return Outcome(tuple(messages), type(failure) if failure else None, state.skipped)
 
@@ -174,7 +174,7 @@ def in_pieces(stream: bytes, size: int) -> list[bytes]:
 
 
 def places(stream: bytes) -> list[int]:
-    """Where `stream` is tried: after every byte of a short one, and near both ends and here and there in a long one."""
+    """Where `stream` is ended: after every byte of a short one, and near both ends and here and there in a long one."""
     size = len(stream)
     if size <= TRIED:
         return [*range(size + 1)]
@@ -183,14 +183,14 @@ def places(stream: bytes) -> list[int]:
 
 
 def every_split(stream: bytes) -> Iterator[list[bytes]]:
-    """Every way in which `stream` can be cut, those with few cuts first: 2 to the power of its length less one."""
+    """Every way in which `stream` can be cut, those with few cuts first: 2 to the power of its length minus one."""
     for count in range(len(stream)):
         for places in combinations(range(1, len(stream)), count):
             yield [stream[first:last] for first, last in pairwise([0, *places, len(stream)])]
 
 
 def few_splits(stream: bytes) -> Iterator[list[bytes]]:
-    """`stream` whole, cut once at all its `places` (an empty chunk, too), cut twice closely, and in pieces."""
+    """`stream` whole, cut once at all its `places` (with an empty chunk, too), cut twice closely, and in pieces."""
     yield [stream]
     for first in places(stream):
         yield [stream[:first], stream[first:]]

@@ -1,4 +1,4 @@
-"""One connection of an app, over a fake transport and in virtual time, and what it left."""
+"""One connection of an app, over a fake transport and in virtual time, and its leaks."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ LOGGED = "no error is logged"
 @implementer(ILogObserver)
 class Visit:
     """
-    One connection to `app`: `go` lets it happen, and raises `AssertionError` where something is left.
+    One connection to `app`: `go` runs it, and raises `AssertionError` if something is left.
 
-    `within` is how many seconds the app has, after the end, to come to rest. It watches the log while it goes on.
+    `within` is how many seconds the app has, after the end, to come to rest. It watches the log while it runs.
     """
 
     def __init__(self, app: Any, framing: Framing, options: dict[str, Any], within: float) -> None:
@@ -57,7 +57,7 @@ class Visit:
         self._connection: Any = self._factory.buildProtocol(self._transport.getPeer())
 
     def go(self, events: Sequence[Event]) -> None:
-        """Open the connection, let `events` happen to it, end it if none of them did, and look at what is left."""
+        """Open the connection, let `events` happen to it, end it if none of them did, and check what is left."""
         globalLogPublisher.addObserver(self)
         try:
             self._happen(lambda: self._transport.connect(self._connection))
@@ -93,14 +93,14 @@ class Visit:
         elif event.get("log_level") in (LogLevel.error, LogLevel.critical):
             self._faults.append((LOGGED, formatEvent(event)))
 
-    # What happens.
+    # Events.
 
     def _happen(self, step: Callable[[], object]) -> None:
-        """Do one thing, and what a reactor would do after it."""
+        """Do one event, and the reactor's work after it."""
         try:
             step()
             self._transport.turn()
-        except Exception:  # noqa: BLE001 - a timer of the app may raise anything: that is told
+        except Exception:  # noqa: BLE001 - a timer of the app can raise anything: it is reported
             self._faults.append(("no exception is unhandled", Failure().getTraceback()))
 
     def _apply(self, event: Event) -> None:
@@ -127,7 +127,7 @@ class Visit:
         if self._connection.state is not State.CLOSED:
             self._transport.lose(ConnectionLost())
 
-    # What is watched.
+    # Watching.
 
     def _told(self, event: Told) -> None:
         if isinstance(event, AppFailed):
@@ -170,10 +170,10 @@ class Visit:
 
         return call
 
-    # What is left.
+    # Leaks.
 
     def _left(self) -> list[tuple[str, str]]:
-        """Each promise that what is left now breaks, with what that is."""
+        """Each promise that is broken now, with the thing that is left."""
         now = self._clock.seconds()
         left = [("no timer is left", timer(call, now)) for call in self._clock.getDelayedCalls()]
         left += [
@@ -192,5 +192,5 @@ class Visit:
 
 
 def _goes_on(result: object) -> bool:
-    """Whether what an app gave is a coroutine that has not come to its end."""
+    """Whether the result of an app is a coroutine that has not ended."""
     return inspect.iscoroutine(result) and inspect.getcoroutinestate(result) != inspect.CORO_CLOSED

@@ -3,14 +3,14 @@ Whole services in one process and in virtual time, by a seed: the same seed give
 
 ::
 
-    search, faults            `simulate`: look for a seed that fails; what may go wrong, drawn from the seed
+    search, faults            `simulate`: search for a seed that fails; faults, drawn from the seed
       simulation              hosts, links, partitions, `run`
-        host, reactor         a machine and its process; what Twisted takes for the reactor
-        network, handshake    who can reach whom; how connections come to be
+        host, reactor         a machine and its process; its reactor for Twisted
+        network, handshake    the hosts that can reach each other; how connections begin
         ports, line, tls      listening, connecting, transports; sockets over `Pipe`; TLS on virtual time
-        timeline, decisions   the order of events; what is left to chance
-        chance                what Python's own modules draw, by the seed
-        trace, watch, errors  what happened; what went wrong
+        timeline, decisions   the order of events; the random decisions
+        chance                random values of Python's own modules, by the seed
+        trace, watch, errors  the events; the failures
 """
 
 from tcpapp.testing.simulation.decisions import Schedule

@@ -1,9 +1,9 @@
 """
-Chance in Python's own modules, by the seed: what a simulated program draws at random is the same in every run.
+Random values of Python's own modules, by the seed: a simulated program draws the same values in every run.
 
-While a `Chance` is on, the functions of `random` and all that asks the operating system for chance follow the seed:
-``random.Random()`` without a seed, ``random.SystemRandom``, ``os.urandom``, ``os.getrandom``, `secrets`,
-``uuid.uuid4`` and ``uuid.uuid1``. Afterwards all is as it was.
+While a `Chance` is on, the functions of `random` and all requests to the operating system for random bytes follow the
+seed: ``random.Random()`` without a seed, ``random.SystemRandom``, ``os.urandom``, ``os.getrandom``, `secrets`,
+``uuid.uuid4`` and ``uuid.uuid1``. Afterwards everything is restored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import Any
 __all__ = ["Chance"]
 
 TO_1970 = 0x01B21DD213814000
-"""Tenths of a microsecond from the epoch of version 1 UUIDs (1582-10-15, RFC 9562) to that of a simulation: 1970."""
+"""
+Tenths of a microsecond from the epoch of version 1 UUIDs (1582-10-15, RFC 9562) to the epoch of a simulation: 1970.
+"""
 
 _seed_of_random = random.Random.seed
 _urandom = os.urandom
@@ -31,11 +33,12 @@ _seed_of_module = random.seed
 
 class Chance:
     """
-    Python's chance in one run, by `seed`. `asks` names the host whose code runs now; ``""``: none's. `now` is the time.
+    Python's random values in one run, by `seed`. `asks` gives the host whose code runs now; ``""``: none. `now` is the
+    time.
 
-    The functions of `random` draw from one source for the whole run. What would ask the operating system draws from a
-    source of the host whose code asks, so that no host's draws depend on how often another one drew. Other threads than
-    the one that turned it on draw from the operating system as ever.
+    The functions of `random` draw from one source for the whole run. Requests to the operating system draw from a
+    source of the host whose code asks. So no host's values depend on how often another host drew. Threads other than
+    the one that turned it on draw from the operating system as usual.
     """
 
     def __init__(self, seed: int, asks: Callable[[], str], now: Callable[[], float]) -> None:
@@ -48,7 +51,7 @@ class Chance:
         self.state = random.Random(f"{seed}/random").getstate()  # noqa: S311  # simulated chance, to be repeated
 
     def source(self) -> random.Random:
-        """Where the host whose code runs now draws from."""
+        """The source of random values of the host whose code runs now."""
         name = self._asks()
         source = self._sources.get(name)
         if source is None:
@@ -68,7 +71,7 @@ class Chance:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Python's modules draw from the seed, as long as this lasts. It may be nested, with others too."""
+        """Python's modules draw from the seed meanwhile. It can be nested, also with others."""
         self.begin()
         try:
             yield
@@ -90,7 +93,7 @@ class Chance:
         last = len(_on) - 1 - _on[::-1].index(self)
         drawn_from = _on[-1]
         drawn_from.state = random.getstate()
-        del _on[last]  # the last of all, unless one that began later has not ended yet
+        del _on[last]  # the last of all, unless a later one has not ended yet
         if _on:
             random.setstate(_on[-1].state)
         else:
@@ -98,15 +101,15 @@ class Chance:
 
 
 _on: list[Chance] = []
-"""The chances that are on; the last one is drawn from."""
+"""The chances that are on; the last one is used."""
 
 
 def _chance() -> Chance | None:
-    """What is drawn from now, in this thread."""
+    """The source to draw from now, in this thread."""
     return _on[-1] if _on and _on[-1].thread == get_ident() else None
 
 
-# What stands in the place of Python's own. A module that is imported meanwhile may keep them, so they serve afterwards.
+# Replacements for Python's own functions. A module that is imported meanwhile can keep them, so they work afterwards.
 
 
 def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
@@ -148,11 +151,11 @@ OURS: dict[int, Callable[..., Any]] = {
     id(_seed_of_module): seed_of_module,
     **({} if _getrandom is None else {id(_getrandom): getrandom}),
 }
-"""What stands in the place of which function of Python's."""
+"""The replacement for each of Python's functions."""
 
 
 class _Outside:
-    """What is there where no simulation runs: it is put aside by `begin`, and put back by `end`."""
+    """Python's own functions outside of a simulation: `begin` replaces them, and `end` puts them back."""
 
     def __init__(self) -> None:
         self._state: Any = None
@@ -161,7 +164,7 @@ class _Outside:
         self._modules: tuple[int, str] = 0, ""
 
     def begin(self) -> None:
-        """Put ours in the place of Python's own, wherever a module has them by name."""
+        """Put ours in place of Python's own, wherever a module has them by name."""
         self._state = random.getstate()
         modules = len(sys.modules), next(reversed(sys.modules))
         if modules != self._modules:  # some were imported since the last time
@@ -172,7 +175,7 @@ class _Outside:
         random.Random.seed = seed  # type: ignore[method-assign]
 
     def end(self) -> None:
-        """Put Python's own back; what somebody else has put there meanwhile stays."""
+        """Put Python's own back; replacements by other code stay."""
         random.Random.seed = _seed_of_random  # type: ignore[method-assign]
         for names, name, original in self._replaced:
             if names.get(name) is OURS[id(original)]:
@@ -184,10 +187,12 @@ _outside = _Outside()
 
 
 def _places() -> Iterator[tuple[dict[str, Any], str, Any]]:
-    """Where modules have Python's own functions, as by ``from os import urandom``: the names of each, a name, it."""
+    """
+    The modules that have Python's own functions, as by ``from os import urandom``, with the name and the function.
+    """
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
-        if isinstance(names, dict) and names is not globals():  # somebody may have put a class among the modules
+        if isinstance(names, dict) and names is not globals():  # other code may have put a class among the modules
             for name, value in list(names.items()):
                 if id(value) in OURS:
                     yield names, name, value

@@ -1,9 +1,9 @@
 """
-What is left to chance in a simulation: every decision is drawn from a named stream, and can be written down.
+The random decisions of a simulation: each is drawn from a named stream, and can be written down.
 
-A stream's decisions depend on the seed and its own name alone, so one decision less in a stream changes no other
-stream. 0 is always the plainest choice: no fault, no cut, the shortest way, first come first served. A schedule of
-zeros is a run in which nothing special happens; to make a failing schedule smaller is to put zeros into it.
+A stream's decisions depend only on the seed and its own name, so one decision less in a stream changes no other stream.
+0 is always the simplest choice: no fault, no cut, the shortest way, first come first served. A schedule of zeros is a
+run without special events; a failing schedule becomes smaller by setting decisions to zero.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Stream:
         self.count = 0
 
     def draw(self, choices: int) -> int:
-        """A number from 0, the plainest, to ``choices - 1``."""
+        """A number from 0, the simplest choice, to ``choices - 1``."""
         count = self.count
         self.count = count + 1
         chosen = int(self._random() * choices)
@@ -43,20 +43,20 @@ class Stream:
         return chosen
 
     def fraction(self) -> float:
-        """A number from 0.0 up to, but not, 1.0."""
+        """A number from 0.0 up to, but not including, 1.0."""
         return self.draw(FINENESS) / FINENESS
 
     def chance(self, likelihood: float) -> bool:
-        """Whether what happens with this likelihood, from 0.0 to 1.0, happens now."""
+        """Whether an event of this probability, from 0.0 to 1.0, happens now."""
         return self.draw(FINENESS) >= (1.0 - likelihood) * FINENESS
 
     def pick(self, among: Sequence[T]) -> T:
-        """One of these; the first is the plainest."""
+        """One of these; the simplest choice is the first."""
         return among[self.draw(len(among))]
 
 
 class _Replayed(Stream):
-    """The decisions of one kind, as a schedule has them."""
+    """The decisions of one kind from a schedule."""
 
     __slots__ = ("_given",)
 
@@ -65,7 +65,7 @@ class _Replayed(Stream):
         self._given = given
 
     def draw(self, choices: int) -> int:
-        """What the schedule says, or the last choice where it says more than there are; 0 where it says nothing."""
+        """The schedule's decision, or the last choice if its number is too high; 0 if it has none."""
         count = self.count
         self.count = count + 1
         chosen = min(self._given.get(count, 0), choices - 1)
@@ -76,10 +76,10 @@ class _Replayed(Stream):
 
 class Decisions:
     """
-    Every decision of a run, by `seed`, or by `schedule` where one is given.
+    Every decision of a run, by `seed`, or by `schedule` if one is given.
 
-    With `record`, `schedule` tells afterwards what was decided: given to another run of the same scenario, it is the
-    same run.
+    With `record`, `schedule` has the decisions afterwards: given to another run of the same scenario, it repeats the
+    run.
     """
 
     def __init__(self, seed: int, schedule: Schedule | None = None, *, record: bool = False) -> None:
@@ -98,7 +98,7 @@ class Decisions:
 
     @property
     def schedule(self) -> dict[str, dict[int, int]]:
-        """What was decided so far, without zeros. Empty unless `record` was asked for."""
+        """The decisions so far, without zeros. Empty unless `record` was asked for."""
         return {name: dict(drawn) for name, drawn in self._drawn.items() if drawn}
 
     def _make(self, name: str) -> Stream:

@@ -1,4 +1,4 @@
-"""What may go wrong while a scenario runs, drawn from the seed; every fault is over in the end."""
+"""Faults while a scenario runs, drawn from the seed; every fault is over in the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOWNESS = 1_000.0
 """Bytes a second of a slow reader: a small message takes a noticeable time, a large one seconds."""
 
 JUMPS = 0.5, -0.5, 60.0, -60.0, 3600.0, -3600.0
-"""Seconds a clock is set forward or back: by a time service that catches up, and by hand."""
+"""Seconds that a clock is set forward or back: by a time service that corrects it, and by hand."""
 
 LINES: Final[tuple[dict[str, Any], ...]] = (
     {"latency": (0.1, 2.0)},
@@ -25,11 +25,11 @@ LINES: Final[tuple[dict[str, Any], ...]] = (
     {"latency": (0.001, 0.01), "capacity": 100},
     {"latency": (0.001, 0.01), "cuts": 0.9},
 )
-"""What a line gets like: far, thin, short of buffers, in pieces. What waits in it is through in seconds."""
+"""The faults of a line: far, thin, short of buffers, in pieces. Waiting bytes get through within seconds."""
 
 
 class _Faults:
-    """Lets something go wrong every now and then, until a time."""
+    """Causes a fault every now and then, until a time."""
 
     def __init__(
         self, sim: Simulation, until: float, every: float, hosts: Sequence[Host], kinds: Sequence[str]
@@ -130,13 +130,13 @@ FAULTS: Final[dict[str, Callable[[_Faults, Host, Stream], None]]] = {
 The kinds of faults; all but ``jump``, which stays, and ``reset``, which is over at once, are undone in time.
 
 ============= =======================================================================================================
-partition     nothing gets through, in both directions or in one; who connects waits
+partition     nothing gets through, in both directions or in one; connecting clients wait
 reset         connections are reset
-half-open     connections are reset, and the other end does not hear of it
+half-open     connections are reset, and the other end does not notice
 slow          the host reads slowly, or not at all
 line          the way to another host, or to all, is long, thin, short of buffers, or cuts what is written and read
 jump          the host's clock is set forward or back
-crash         the process is gone, or the machine with it; it is started again. Who connects is refused, or waits
+crash         the process is gone, or the machine with it; it is started again. Clients are refused, or wait
 exit          the process ends, and the kernel closes its connections in order; it is started again
 ============= =======================================================================================================
 """
@@ -150,10 +150,10 @@ def faults(
     kinds: Sequence[str] = ("partition", "reset", "slow"),
 ) -> None:
     """
-    Let something go wrong with one of `hosts` (`None`: any) about every `every` seconds, until the time `until`.
+    Cause a fault of one of `hosts` (`None`: any) about every `every` seconds, until the time `until`.
 
-    `kinds` are among `FAULTS`; a host that crashes or exits needs a ``boot`` to come back. At `until` nothing is wrong
-    any more. Raises `ValueError` for a kind there is not.
+    `kinds` are among `FAULTS`; a host that crashes or exits needs a ``boot`` to come back. At `until` all faults are
+    over. Raises `ValueError` for an unknown kind.
     """
     for kind in kinds:
         if kind not in FAULTS:

@@ -1,4 +1,4 @@
-"""How a connection comes to be: SYN, SYN and ACK, ACK, any of which may get lost."""
+"""The beginning of a connection: SYN, SYN and ACK, ACK, any of which can get lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Handshake"]
 
 SYN_RETRIES = 6
-"""How often Linux sends a SYN again (tcp_syn_retries), after 1, 2, 4, … seconds; 127 s after the first it gives up."""
+"""How often Linux sends a SYN again (tcp_syn_retries), after 1, 2, 4, … seconds; it gives up 127 s after the first."""
 
 
 class NetworkPart(Protocol):
@@ -44,8 +44,8 @@ class Handshake:
     """
     One attempt of a client to connect.
 
-    Refused where nobody listens; what gets lost (in a partition, at a host without power, in front of a full backlog)
-    is sent again after 1, 2, 4, … seconds, as Linux does, so the connector's timeout usually comes first.
+    It is refused if nobody listens. Lost packets (in a partition, at a host without power, in front of a full backlog)
+    are sent again after 1, 2, 4, … seconds, as in Linux, so the connector's timeout usually comes first.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Handshake:
         self._attempt.failIfNotConnected(getConnectError((number, os.strerror(number))))
 
     def _send(self, tries: int) -> None:
-        """Send a SYN, and again if it is of no use."""
+        """Send a SYN, and again if there is no answer."""
         if self._over:
             return
         if tries > SYN_RETRIES:
@@ -108,14 +108,14 @@ class Handshake:
         return port
 
     def _arrive(self) -> None:
-        """The SYN is there; the answer goes back, unless the backlog is full."""
+        """The SYN has arrived; the answer goes back, unless the backlog is full."""
         port = self._port()
         full = port is not None and len(port.waiting) >= port.backlog
         if not full and self._carries(self._there, self._here):
             self._clock.callLater(self._delay(self._there, self._here), self._answered, port is not None)
 
     def _answered(self, accepted: bool) -> None:
-        """The answer is there."""
+        """The answer has arrived."""
         if self._over:
             self._retry.cancel()
             return
@@ -129,7 +129,7 @@ class Handshake:
         self._connector.connected(self._attempt, mine, self._host, self._peer)
 
     def _acknowledge(self, theirs: SimulatedSocket) -> None:
-        """Tell the server that the connection is there; as often as it takes."""
+        """Tell the server that the connection is there; as often as needed."""
         carried = self._carries(self._here, self._there)
         seconds = self._delay(self._here, self._there) if carried else 1.0
         self._clock.callLater(seconds, self._accept if carried else self._acknowledge, theirs)

@@ -1,4 +1,4 @@
-"""A simulated machine with one process on it, which may crash and be started again."""
+"""A simulated machine with one process on it, which can crash and be started again."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Host"]
 
 class Host:
     """
-    A machine of the simulation: a name, an address, and one process, which is what uses its `reactor`.
+    A machine of the simulation: a name, an address, and one process, which uses its `reactor`.
 
-    ``Simulation.host`` makes it. `boot(host)` is what the process runs when it starts; `restart` runs it again, with a
-    new reactor and nothing of what was before.
+    ``Simulation.host`` makes it. `boot(host)` starts the process's program. `restart` runs it again, with a new reactor
+    and without any earlier state.
     """
 
     def __init__(self, simulation: SimulationPart, name: str, ip: str, boot: Callable[[Host], Any] | None) -> None:
@@ -36,11 +36,11 @@ class Host:
 
     def crash(self, silently: bool = False) -> None:
         """
-        The process is gone, now: its timers never fire, its code is never called again, what it had is lost.
+        The process is gone, now: its timers never fire, its code is never called again, and its memory is lost.
 
-        Its peers' connections are reset, as by a process that is killed with something to read; connects are refused.
-        `silently`, the machine is gone with it, as by loss of power: nobody is told, connects hang, and a peer learns
-        of it when it sends something after the `restart`.
+        Its peers' connections are reset, as for a process that is killed with unread bytes; new connections are
+        refused. With `silently`, the machine is gone too, as by loss of power: no peer is told, connecting hangs, and a
+        peer notices when it sends something after the `restart`.
         """
         self.simulation.note(self.name, "crashes", "silently" if silently else "")
         self._end(silently=silently, reset=True)
@@ -62,16 +62,16 @@ class Host:
         self.simulation.boot(self)
 
     def jump(self, seconds: float) -> None:
-        """The wall clock is set forward, or back, and the process's timers with it: see `SimulatedReactor`."""
+        """Set the wall clock forward, or back, and the process's timers with it: see `SimulatedReactor`."""
         self.simulation.note(self.name, "clock jumps", f"{seconds:+g} s")
         self.offset += seconds
         self.reactor.jump(self.offset)
 
     def read_at(self, speed: float | None) -> None:
         """
-        Its process takes `speed` bytes a second of each connection from now on; 0: none at all, `None`: all there are.
+        From now on the process reads `speed` bytes a second of each connection; 0: none at all, `None`: all.
 
-        So its peers' writes fill the connection, and then their transports.
+        So the writes of its peers fill the connection, and then their transports.
         """
         self.simulation.note(self.name, "reads at", "full speed" if speed is None else f"{speed:g} bytes/s")
         self.reading_speed = speed
@@ -81,7 +81,7 @@ class Host:
         """
         Reset its connections, or those with `other`: both ends lose them.
 
-        In a partition the resets get lost, and each end learns of it when it sends something.
+        In a partition the resets get lost, and each end notices when it sends something.
         """
         self.simulation.note(self.name, "is reset", "" if other is None else f"with {other.name}")
         self.simulation.network.reset(self, other)

@@ -1,4 +1,4 @@
-"""The way between two hosts, and the sockets at its ends: a `Pipe` whose delays, cuts and places the seed decides."""
+"""The line between two hosts, and the sockets at its ends: a `Pipe` whose delays, cuts and places the seed decides."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ __all__ = ["Latency", "Line", "LineClock", "Link", "SimulatedSocket"]
 
 Latency = float | tuple[float, float] | Callable[[float], float]
 """
-Seconds from one host to another: always the same, evenly between two, or a function of a fraction from 0.0 up to 1.0:
-the distribution's quantile function, as ``lambda fraction: 0.01 - 0.02 * math.log(1 - fraction)``.
+Seconds from one host to another: a constant, a uniform range, or a function of a fraction from 0.0 up to 1.0.
+
+The function is the quantile function of a distribution, such as ``lambda fraction: 0.01 - 0.02 * math.log(1 -
+fraction)``.
 """
 
 SIZES = 4, 64, 1460
-"""What a cut piece is shorter than, bytes: inside a frame's head, inside a small frame, inside a TCP segment."""
+"""Bounds for the length of a cut piece, in bytes: inside a frame's head, inside a small frame, inside a TCP segment."""
 
 READS_A_SECOND = 10
-"""How often a reader of limited speed reads: often enough to look steady, seldom enough to cost nothing."""
+"""How often a reader of limited speed reads: often enough to look steady, and seldom enough to cost nothing."""
 
 
 GIVE_UP = 924.6
-"""Seconds for which TCP sends again what is not acknowledged, before it gives up: Linux's least, by tcp_retries2."""
+"""Seconds for which TCP repeats unacknowledged bytes before it gives up: Linux's minimum, by tcp_retries2."""
 
 
 class Link:
     """
-    What the way from one host to another is like.
+    The properties of the link between two hosts.
 
     `latency` in seconds (see `Latency`), `bandwidth` in bytes a second for each connection (`None`: no limit),
-    `capacity` in bytes that the kernels hold of one direction of a connection. `cuts` is how likely it is, from 0.0 to
-    1.0, that a read gives less than there is, and that a write takes less than there is room for.
+    `capacity` in bytes that the kernels hold of one direction of a connection. `cuts` is the probability, from 0.0 to
+    1.0, that a read gives fewer bytes than there are, and that a write accepts fewer bytes than there is room for.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Link:
         self.parted = False
 
     def delay(self, chance: Stream) -> float:
-        """How long it takes this time."""
+        """The delay for this item."""
         latency = self.latency
         if isinstance(latency, tuple):
             least, most = latency
@@ -63,7 +65,7 @@ class Link:
 
 
 class LineClock:
-    """The simulation's time, for what happens outside the processes; the seed orders what happens at one moment."""
+    """The simulation's time, for events outside the processes; the seed orders the events of one moment."""
 
     __slots__ = ("_chance", "_timeline", "_world")
 
@@ -88,10 +90,11 @@ class Line(Pipe):
     """
     One direction of a simulated connection.
 
-    During a partition what is sent waits, as TCP sends it again and again, and arrives when it is over; resets are sent
-    once, and get lost. So one end may be gone and the other not know; it learns of it from the answer to what it sends,
-    or has sent by then: `on_answered` is called when that gets through.
-    What has waited for `GIVE_UP` seconds is lost, and `on_given_up` is called.
+    During a partition, sent bytes wait, as TCP sends them again and again, and arrive when it is over. Resets are sent
+    once, and get lost. So one end can be gone without the other's knowledge. The other end learns of it from the answer
+    to later or waiting bytes: `on_answered` is called when that gets through.
+
+    Bytes that have waited for `GIVE_UP` seconds are lost, and `on_given_up` is called.
     """
 
     def __init__(self, clock: LineClock, chance: Stream, link: Link, reader: HostPart) -> None:
@@ -111,7 +114,7 @@ class Line(Pipe):
         return len(self._arrived)
 
     def refresh(self) -> None:
-        """See whether the link carries anything now."""
+        """Check whether the link carries anything now."""
         parted = self.link.parted or not self.reader.powered
         if parted and not self._stalled:
             self.stall()
@@ -126,14 +129,14 @@ class Line(Pipe):
                 self.on_answered()
 
     def refresh_after(self, seconds: float) -> None:
-        """`refresh`, but what has waited takes its time to come."""
+        """Like `refresh`, but the waiting bytes take their time to come."""
         if self.link.parted:
             self.refresh()
         else:
             self.clock.callLater(seconds, self.refresh)
 
     def relink(self, link: Link) -> None:
-        """Go another way from now on; whoever waits for room is told, for there may be some."""
+        """Use another link from now on; a writer that waits for room is told, because there may be some."""
         self.link = link
         self.bandwidth = link.bandwidth
         self.capacity = link.capacity
@@ -165,7 +168,7 @@ class Line(Pipe):
 
 
 class SimulatedSocket(PipeSocket):
-    """An end of a connection, on a host: reads as the host reads, and tells the trace what comes."""
+    """An end of a connection, on a host: reads at the host's speed, and notes received bytes in the trace."""
 
     incoming: Line
     outgoing: Line
@@ -184,11 +187,11 @@ class SimulatedSocket(PipeSocket):
 
     @property
     def readable(self) -> bool:
-        """Whether there is something, and the host takes it now."""
+        """Whether there are bytes, and the host reads them now."""
         return self.incoming.readable and not self._rests and self.host.reading_speed != 0
 
     def recv(self, most: int) -> bytes:
-        """Read what came, or a part of it."""
+        """Read received bytes, or a part of them."""
         incoming = self.incoming
         speed = self.host.reading_speed
         if speed is not None:
@@ -209,7 +212,7 @@ class SimulatedSocket(PipeSocket):
         return data
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send as much as there is room for, or less."""
+        """Accept as many bytes as there is room for, or fewer."""
         chance = self.outgoing.chance
         if len(data) > 1 and chance.chance(self.outgoing.link.cuts):
             data = data[: 1 + chance.draw(len(data) - 1)]
@@ -222,12 +225,12 @@ class SimulatedSocket(PipeSocket):
         self.on_closed(self)
 
     def drop(self, *, reset: bool) -> None:
-        """The kernel closes it: nobody on the host does."""
+        """The kernel closes it, without the host's program."""
         self.closed = True
         self.hang_up(reset=reset)
 
     def vanish(self) -> None:
-        """The host is gone; whatever runs there later answers what comes, an end too, with a reset."""
+        """The host is gone; the host that runs there later answers bytes, and an end, with a reset."""
         self.closed = True
         self.incoming.refuse()
         self.incoming.refuses_ends = True
@@ -236,7 +239,7 @@ class SimulatedSocket(PipeSocket):
     def _time_out(self) -> None:
         if not self.closed:
             self._trace.add(self.incoming.clock.seconds(), self.name, "times out")
-            self._broken_off()  # to Twisted, this is the same
+            self._broken_off()  # for Twisted, this is the same
 
     def _broken_off(self) -> None:
         self.incoming.was_reset = True
@@ -252,8 +255,8 @@ class SimulatedSocket(PipeSocket):
 
 
 def _nobody() -> None:
-    """Nobody sends."""
+    """Do nothing."""
 
 
 def _ignore(socket: SimulatedSocket) -> None:
-    """Nobody keeps count."""
+    """Do nothing."""

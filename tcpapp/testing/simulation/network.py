@@ -1,4 +1,4 @@
-"""What joins the hosts: addresses, names, links and who is parted from whom; and how connections come to be."""
+"""The network between the hosts: addresses, names, links and partitions; and how connections begin."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 __all__ = ["Network"]
 
 EPHEMERAL = 49152
-"""The first of the ports that are given out (RFC 6335, section 6)."""
+"""The first of the ephemeral ports (RFC 6335, section 6)."""
 
 LOOPBACK = "127.0.0.1"
 
 ALL = ("", "0.0.0.0", "::")  # noqa: S104  # simulated
-"""How a port is asked for, and told of, that is listened on at every address."""
+"""The key of a port that is listened on at every address."""
 
 LOCAL_LATENCY = 0.00002, 0.0001
-"""Seconds from a process to another on its host: what a loopback interface takes."""
+"""Seconds from one process to another on its host: the latency of a loopback interface."""
 
 
 class Network:
-    """The hosts, what lies between them, and every connection."""
+    """The hosts, the links between them, and every connection."""
 
     def __init__(self, simulation: SimulationPart, link: Callable[[], Link]) -> None:
         self.simulation = simulation
@@ -111,7 +111,7 @@ class Network:
                 line = socket.incoming
                 line.refresh_after(line.link.delay(line.chance))
 
-    # What a reactor is asked for.
+    # Calls of a reactor.
 
     def listen_tcp(self, reactor: SimulatedReactor, port: Any, factory: Any, backlog: int, interface: str) -> Port:
         """See `SimulatedReactor.listenTCP`."""
@@ -203,7 +203,7 @@ class Network:
                 return number
 
     def clock(self, name: str) -> LineClock:
-        """A clock for what happens on a line of this name."""
+        """A clock for the events on a line of this name."""
         return LineClock(self.simulation.timeline, self._world, self.simulation.decisions.stream(name))
 
     def join(self, a: HostPart, b: HostPart, names: tuple[str, str]) -> tuple[SimulatedSocket, SimulatedSocket]:
@@ -225,7 +225,7 @@ class Network:
         return (each for each in list(self._sockets) if each.host is host and other in {None, each.peer})
 
     def left(self) -> list[str]:
-        """The connections that processes have open, and their ports."""
+        """The open connections and ports of processes."""
         sockets = [f"connection {each.name}" for each in self._sockets if not each.closed]
         return sockets + [f"{host.name}: listens on {written(key)}" for host, key in self._ports]
 
@@ -256,7 +256,7 @@ class Network:
         self._refresh(lambda socket: socket.host is host)
 
     def _forget(self, socket: SimulatedSocket) -> None:
-        """An end was closed; it is kept as long as the other may send to it, or hear from it."""
+        """An end was closed; it is kept as long as the other end can send to it, or receive from it."""
         if socket.other.closed:
             self._sockets.pop(socket, None)
             self._sockets.pop(socket.other, None)

@@ -1,4 +1,4 @@
-"""What Twisted gets from a simulated reactor: ports that listen, connectors, and the transports they make."""
+"""The ports, connectors and transports that a simulated reactor gives to Twisted."""
 
 # ruff: noqa: N802  # the names are those of Twisted's interfaces
 
@@ -37,7 +37,7 @@ class ServerTransport(BufferedTransport):
     _next_turn: Any
 
     def later(self, call: Callable[[], None]) -> Any:
-        """Have `call` made at this moment, in a place among all else that happens at it."""
+        """Make `call` at this moment, in a random place among the other events of the moment."""
         reactor: SimulatedReactor = self.reactor
         timeline: Timeline = reactor.timeline
         turn = Later(call)
@@ -46,7 +46,7 @@ class ServerTransport(BufferedTransport):
 
 
 class ClientTransport(ServerTransport):
-    """A connection that was made by a connector, which is told of its end."""
+    """A connection that a connector made, and that reports its end to the connector."""
 
     connector: Connector
 
@@ -100,10 +100,10 @@ class Connector(BaseConnector):
         attempt.over = True
         self.reactor.timeline.whose = (
             self.reactor.turns
-        )  # the code of its host runs now, though the world's line called
+        )  # the code of its host runs now, although the world's line called
         try:
             protocol = self.buildProtocol(peer)
-        except Exception:  # noqa: BLE001  # the factory's, of whatever kind; Twisted logs it and drops the connection
+        except Exception:  # noqa: BLE001  # the factory's, of any kind; Twisted logs it and drops the connection
             _log.failure("no protocol for the connection to {peer}", peer=peer)
             socket.close()
             self.connectionFailed(Failure())
@@ -124,9 +124,9 @@ class Connector(BaseConnector):
 @implementer(IListeningPort)
 class Port:
     """
-    A port of a simulated host that is listened on: the kernel's queue of connections, and Twisted's way of taking them.
+    An open port of a simulated host: the kernel's queue of connections, and Twisted's way of accepting them.
 
-    As Twisted's own ports, it can be suspended by ``stopReading``; those who connect then wait in the backlog.
+    Like Twisted's own ports, it can be suspended by ``stopReading``; new connections then wait in the backlog.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Port:
         self.startReading()
 
     def stopListening(self) -> Deferred[None] | None:
-        """Accept no more. Those in the backlog are reset. The Deferred fires when it is closed."""
+        """Stop accepting. Connections in the backlog are reset. The Deferred fires when it is closed."""
         self.disconnecting = True
         self.stopReading()
         if not self.listening:
@@ -164,16 +164,16 @@ class Port:
     loseConnection = stopListening
 
     def startReading(self) -> None:
-        """Take those who wait, and who come."""
+        """Accept waiting and new connections."""
         self._reads = True
         self._wake()
 
     def stopReading(self) -> None:
-        """Leave those who come in the backlog."""
+        """Leave new connections in the backlog."""
         self._reads = False
 
     def come(self, socket: SimulatedSocket, host: IAddress, peer: IAddress) -> None:
-        """A connection is there."""
+        """A connection has come."""
         self.waiting.append((socket, host, peer))
         self._wake()
 

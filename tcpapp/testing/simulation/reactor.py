@@ -1,4 +1,4 @@
-"""A host's reactor: virtual time, names instead of a resolver, threads that are none."""
+"""A host's reactor: virtual time, names instead of a resolver, and no threads."""
 
 # ruff: noqa: A002, N802, N803  # the names are those of Twisted's interfaces
 
@@ -36,7 +36,7 @@ LATE = 1e-6
 """
 Seconds after its time that a timer fires: a real one is never early, nor quite on time.
 
-`LoopingCall` reckons with that: by rounding, a timer may be due a little before the time that was meant.
+`LoopingCall` relies on that: by rounding, a timer can be due slightly before its intended time.
 """
 
 
@@ -45,10 +45,10 @@ class SimulatedTime:
     """
     The `IReactorTime` of one process of a host.
 
-    ``seconds()`` is the host's wall clock, as on Twisted's reactors: it starts with the simulation at 0, and jumps
-    with `Host.jump`. Timers run on it too, so a clock set back makes them late (twisted#2424) and one set forward makes
-    them early. Timers of one process that were set at one moment for another fire in the order in which they were set;
-    all else that happens at one moment does so in an order that the seed chooses.
+    ``seconds()`` is the host's wall clock, as on Twisted's reactors: it starts with the simulation at 0, and jumps with
+    `Host.jump`. Timers run on it too, so a clock set back makes them late (twisted#2424) and one set forward makes them
+    early. Timers of one process that were set at the same moment for the same moment fire in the order in which they
+    were set. The seed chooses the order of all other events of one moment.
     """
 
     def __init__(self, host: HostPart, timeline: Timeline) -> None:
@@ -78,11 +78,11 @@ class SimulatedTime:
         return list(self._calls)
 
     def left(self) -> list[str]:
-        """What the timers call that are set and may fire."""
+        """The functions of the timers that are set and can fire."""
         return [name_of(call.func) for call in self._calls] if self.turns.alive else []
 
     def jump(self, offset: float) -> None:
-        """The host's clock is `offset` seconds before the simulation's now."""
+        """Set the host's clock `offset` seconds ahead of the simulation's."""
         self.offset = offset
         for call in self._calls:
             self._push(call)
@@ -109,7 +109,7 @@ class SimulatedTime:
 
 
 def name_of(called: Any) -> str:
-    """What is called, without its address in memory."""
+    """The name of a called object, without its address in memory."""
     return str(getattr(called, "__qualname__", type(called).__qualname__))
 
 
@@ -141,7 +141,7 @@ class Names:
         addressTypes: Sequence[type[Any]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """Tell the receiver the address of the host of this name, or none, at once but not before this returns."""
+        """Give the receiver the address of the host of this name, or none, at once but not before this returns."""
         resolution = Resolution(hostName)
 
         def tell() -> None:
@@ -158,7 +158,7 @@ class Names:
 
 
 class NoThreads:
-    """A thread pool without threads: what it is given is done before the call returns."""
+    """A thread pool without threads: a call is done before this returns."""
 
     def callInThread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Call it, now."""
@@ -170,7 +170,7 @@ class NoThreads:
         """Call it, now, and tell how it ended."""
         try:
             result = function(*args, **kwargs)
-        except Exception:  # noqa: BLE001  # whatever the user's function raises is the result
+        except Exception:  # noqa: BLE001  # an exception of the user's function is the result
             if told is not None:
                 told(False, Failure())
         else:
@@ -181,18 +181,18 @@ class NoThreads:
 @implementer(IReactorCore, IReactorTCP, IReactorSSL, IReactorUNIX, IReactorThreads, IReactorPluggableNameResolver)
 class SimulatedReactor(SimulatedTime):
     """
-    What a process on a simulated host takes for the reactor. It is always running; a restarted host has another.
+    The reactor of a process on a simulated host. It is always running; a restarted host has a new one.
 
-    TLS is Twisted's own, by endpoint strings, ``startTLS`` and factories; a ``TLSMemoryBIOFactory`` has this reactor
-    for its clock, whatever it was given.
+    TLS is Twisted's own, by endpoint strings, ``startTLS`` and factories; a ``TLSMemoryBIOFactory`` has this reactor as
+    its clock, whatever it was given.
 
-    Differences to a real one: no UDP, no IPv6 (who listens on ``::`` listens on all addresses, of IPv4), no
-    descriptors, no child processes, no signals. What is given to threads is done at once, in this one. What TLS draws
-    at random, no seed decides: a run with TLS is repeated in what happens, but not in every byte. Over TLS a *pull*
-    producer is driven by Twisted's cooperator, which is on the global reactor.
+    It differs from a real one: no UDP, no IPv6 (listening on ``::`` is listening on all addresses, of IPv4), no
+    descriptors, no child processes, no signals. Calls in threads are done at once, in this thread. No seed decides the
+    random values of TLS: a run with TLS repeats its events, but not every byte. Over TLS a *pull* producer is driven by
+    Twisted's cooperator, which is on the global reactor.
 
-    ``stop()`` fires the shutdown triggers, and when these are done the process exits: its connections are closed as the
-    kernel would.
+    ``stop()`` fires the shutdown triggers, and when these are done the process exits: its connections are closed as by
+    the kernel.
     """
 
     running = True
@@ -218,14 +218,14 @@ class SimulatedReactor(SimulatedTime):
         self._pool.callInThread(callable, *args, **kwargs)
 
     def getThreadPool(self) -> Any:
-        """What ``deferToThread`` needs; it has no threads."""
+        """A thread pool for ``deferToThread``; it has no threads."""
         return self._pool
 
     def suggestThreadPoolSize(self, size: int) -> None:
-        """Nothing follows from it."""
+        """Does nothing."""
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """Listen on a port of this host; 0 is any that is free. Raises ``CannotListenError``."""
+        """Listen on a port of this host; 0 is any free port. Raises ``CannotListenError``."""
         return self.host.simulation.network.listen_tcp(self, port, timed(factory, self), backlog, interface)
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
@@ -245,7 +245,9 @@ class SimulatedReactor(SimulatedTime):
     def listenUNIX(
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool | int = 0
     ) -> Any:
-        """Listen on a path of the host's own file system, of which no more is simulated; descriptors cannot be sent."""
+        """
+        Listen on a path of the host's own file system, which is not simulated otherwise; descriptors cannot be sent.
+        """
         network = self.host.simulation.network
         return network.listen_unix(self, address, timed(factory, self), backlog, locked=bool(wantPID))
 
@@ -254,7 +256,7 @@ class SimulatedReactor(SimulatedTime):
         return self.host.simulation.network.connect_unix(self, address, timed(factory, self), timeout)
 
     def addSystemEventTrigger(self, phase: str, eventType: str, callable: Any, *args: Any, **kw: Any) -> Any:
-        """Call it before, during or after an event: ``shutdown``, for ``startup`` is over."""
+        """Call it before, during or after an event: ``shutdown``, because ``startup`` is over."""
         event = self._triggers.setdefault(eventType, _ThreePhaseEvent())
         return eventType, event.addTrigger(phase, callable, *args, **kw)
 

@@ -17,13 +17,13 @@ from tcpapp.testing.simulation.simulation import AT_MOST, Simulation
 __all__ = ["replay", "simulate"]
 
 Scenario = Callable[[Simulation], Any]
-"""What is run: a function, which may return a Deferred, or a coroutine function."""
+"""A scenario: a function, which can return a Deferred, or a coroutine function."""
 
 SHRINKS = 300
 """Runs that are spent on making a failure smaller: a few seconds for scenarios of some milliseconds."""
 
 SHRINK_EVENTS = 5_000_000
-"""Events that are spent on it: some minutes of work. Of runs that never rest, few are enough to be there."""
+"""Events that are spent on it: some minutes of work. Runs that never rest use them up quickly."""
 
 Decided = tuple[str, int]
 """A decision: the stream, and the place in it."""
@@ -38,13 +38,13 @@ def simulate(
     **options: Any,
 ) -> int:
     """
-    Run ``scenario(sim)`` for each seed, each in a new `Simulation`; the number of runs.
+    Run ``scenario(sim)`` for each seed, each in a new `Simulation`. Returns the number of runs.
 
-    A plain function sets the scene, which is then run until nothing is left to happen; a Deferred or coroutine is run
-    until it ends. A run fails by whatever the scenario or the run raises. Of the first that does, decisions are put to
-    their plainest as long as it fails in the same way, in `shrinks` runs and `SHRINK_EVENTS` events at most; then
-    `SimulationFailed` is raised. Where the same seed does not fail in the same way again, `NotRepeated` is.
-    `at_most` events are allowed in a run. `options` go to the `Simulation`.
+    A plain function sets the scene, which is then run until no event is left; a Deferred or coroutine is run until it
+    ends. A run fails by any exception of the scenario or the run. In the first failed run, decisions are set to the
+    simplest choice as long as it fails in the same way, in at most `shrinks` runs and `SHRINK_EVENTS` events. Then
+    `SimulationFailed` is raised. If the same seed does not fail in the same way again, `NotRepeated` is raised. A run
+    can have `at_most` events. `options` go to the `Simulation`.
     """
     __tracebackhide__ = True
     runs = 0
@@ -60,9 +60,9 @@ def replay(
     scenario: Scenario, seed: int, schedule: Schedule | None = None, *, at_most: int = AT_MOST, **options: Any
 ) -> Simulation:
     """
-    Run ``scenario(sim)`` once, as `simulate` does, by a schedule that it has shrunk, and raise what is raised in it.
+    Run ``scenario(sim)`` once, like `simulate`, by a schedule that it has shrunk, and raise its exception.
 
-    The `Simulation` that is returned when nothing is raised has the trace.
+    If nothing is raised, the `Simulation` is returned, with its trace.
     """
     __tracebackhide__ = True
     sim, error = _run(scenario, seed, schedule, at_most, options)
@@ -82,7 +82,7 @@ def _run(
             result = scenario(sim)
             sim.run(result if isinstance(result, Deferred) or hasattr(result, "send") else None, at_most)
         sim.finish()
-    except Exception as error:  # noqa: BLE001  # of whatever kind: that is what is looked for
+    except Exception as error:  # noqa: BLE001  # of any kind: the search is for exceptions
         return sim, error
     return sim, None
 
@@ -96,7 +96,7 @@ def _shrunk(
     at_most: int,
     options: Mapping[str, Any],
 ) -> SimulationFailed | NotRepeated:
-    """Run the seed once more, and then what is less, and less."""
+    """Run the seed again, and then smaller and smaller schedules."""
     seed = failed_first.seed
     best, error = _run(scenario, seed, None, at_most, options)
     if error is None or not _alike(error, first):
@@ -120,20 +120,20 @@ def _shrunk(
 
 
 def _raised_in(error: Exception) -> BaseException | None:
-    """What the scenario raised, or what it runs: its traceback is worth to be seen, that of the kit's own is not."""
+    """The exception of the scenario, or of its code, with its own traceback and without the calls of the kit."""
     return error.__cause__ if isinstance(error, SimulationError) else error
 
 
 def _alike(one: Exception, other: Exception) -> bool:
-    """Whether two runs failed in the same way: by the same kind of error, caused by the same kind."""
+    """Whether two runs failed in the same way: by the same kind of error, with a cause of the same kind."""
     return type(one) is type(other) and type(one.__cause__) is type(other.__cause__)
 
 
 class _Shrinking:
     """
-    The schedules to try, each smaller than the smallest that was taken.
+    The schedules to try, each smaller than the smallest accepted one.
 
-    First nothing at all, then without one stream after the other, then without parts of what is left, by halves down to
+    First the empty schedule, then without one stream after the other, then without parts of the rest, by halves down to
     single decisions, then with half of each number.
     """
 
@@ -142,7 +142,7 @@ class _Shrinking:
         self._taken = False
 
     def take(self, schedule: Schedule) -> None:
-        """The last one that was given failed, too; this is what was decided in it."""
+        """The last given schedule failed, too; these are its decisions."""
         if self._size(schedule) < self._size(self.schedule):
             self.schedule = schedule
             self._taken = True
@@ -191,7 +191,7 @@ class _Shrinking:
 
 @contextmanager
 def _garbage_apart() -> Iterator[None]:
-    """Take what is there already out of the collector's sight, so that a collection after each run costs little."""
+    """Exclude existing objects from garbage collection, so that a collection after each run costs little."""
     apart = gc.get_freeze_count() == 0
     gc.collect()
     gc.freeze()

@@ -27,13 +27,13 @@ __all__ = ["Simulation"]
 T = TypeVar("T")
 
 LATENCY = 0.0005, 0.005
-"""Seconds from host to host: what a data centre's network takes, and a busy one."""
+"""Seconds from host to host: the latency of a busy network in a data centre."""
 
 AT_MOST = 1_000_000
-"""Events of a run: about a minute of work. What takes more is most likely a loop without end."""
+"""Events of a run: about a minute of work. A run with more is most likely an endless loop."""
 
 COLLECTED_EVERY = 100_000
-"""Events between two collections of garbage: a few seconds, so what a long run drops does not pile up."""
+"""Events between two garbage collections: a few seconds, so that dropped objects of a long run do not pile up."""
 
 
 class Simulation:
@@ -49,22 +49,21 @@ class Simulation:
             sim.partition(server, client)
             sim.run(until=3600.0)
 
-    `latency`, `bandwidth`, `capacity` and `cuts` are those of every link that `link` does not set: see `Link`.
-    `schedule` is a recorded one, which then decides instead of the seed; with `record`, ``decisions.schedule`` gives
-    this run's. `keep` bounds the events that `trace` holds (`None`: all); its digest counts all.
+    `latency`, `bandwidth`, `capacity` and `cuts` hold for every link that `link` does not set: see `Link`. `schedule`
+    is a recorded schedule, which then decides instead of the seed; with `record`, ``decisions.schedule`` gives the
+    schedule of this run. `keep` bounds the events that `trace` holds (`None`: all); its digest counts all.
 
-    Inside of ``with``, and while `run` and `acting` last, what Python draws at random follows the seed: the functions
-    of `random`, ``random.Random()`` without a seed, ``random.SystemRandom``, ``os.urandom``, ``os.getrandom``,
-    `secrets`, ``uuid.uuid4`` and ``uuid.uuid1`` (with the time of the simulation). So do `tcpapp.Client`, `Pool` and
-    the jitter of a drain. No host's ``Random()`` or ``urandom`` depends on what another host draws. Afterwards all of
-    it is as it was.
+    Inside of ``with``, and during `run` and `acting`, Python's random values follow the seed: the functions of
+    `random`, ``random.Random()`` without a seed, ``random.SystemRandom``, ``os.urandom``, ``os.getrandom``, `secrets`,
+    ``uuid.uuid4`` and ``uuid.uuid1`` (with the time of the simulation). So do `tcpapp.Client`, `Pool` and the jitter of
+    a drain. A host's ``Random()`` or ``urandom`` does not depend on the values that another host draws. Afterwards
+    everything is restored.
 
-    What differs from the real thing: code takes no time, so only what is awaited lets time pass; ``time.time()`` and
-    threads are not simulated; names are always resolved; no packet is lost but in a partition, and what waited for its
-    end arrives soon after it.
-    What no seed decides, a scenario must not depend on: what C code draws for itself (OpenSSL's, and so the bytes of
-    TLS; NumPy's); the order of a set of objects, which is that of their addresses in memory (keep them in a
-    dictionary); that of a set of texts, which is that of ``PYTHONHASHSEED``.
+    It differs from a real network. Code takes no time, so time passes only while something is awaited. ``time.time()``
+    and threads are not simulated. Names are always resolved. Packets are lost only in a partition, and waiting bytes
+    arrive soon after its end. A scenario must not depend on things that no seed decides. These are random values of C
+    code (OpenSSL, and so the bytes of TLS; NumPy) and the order of sets. A set of objects is ordered by their addresses
+    in memory (keep them in a dictionary), and a set of texts by ``PYTHONHASHSEED``.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class Simulation:
         self._watch = Watch(self._pythons_chance)
         self._turns = Turns(self.decisions.stream("turns of the scenario").draw)
 
-    # Hosts and what lies between them.
+    # Hosts and the network between them.
 
     @property
     def now(self) -> float:
@@ -105,8 +104,8 @@ class Simulation:
         """
         Add a host of this name, with an address of its own: 10.0.0.1 and on.
 
-        ``boot(host)`` is called now, and again at each `Host.restart`; it may return a Deferred or be a coroutine
-        function. What it raises fails the run.
+        ``boot(host)`` is called now, and again at each `Host.restart`; it can return a Deferred or be a coroutine
+        function. An exception in it fails the run.
         """
         hosts = self.network.hosts
         if name in hosts:
@@ -117,7 +116,7 @@ class Simulation:
         return host
 
     def boot(self, host: Host) -> None:
-        """Call what the host runs. `Host.restart` does this."""
+        """Start the host's program. `Host.restart` does this."""
         if host.boot is not None:
             timeline = self.timeline
             with self._watch.on():
@@ -128,18 +127,18 @@ class Simulation:
                         result = ensureDeferred(result)
                     if isinstance(result, Deferred):
                         result.addErrback(self._watch.add)
-                except Exception:  # noqa: BLE001  # the boot function's, of whatever kind: the run fails by it
+                except Exception:  # noqa: BLE001  # of the boot function, of any kind: the run fails by it
                     self._watch.add(Failure())
                 finally:
                     timeline.whose = before
 
     def link(self, a: Host, b: Host, latency: Latency = LATENCY, **options: Any) -> None:
-        """Let the way between `a` and `b`, both directions, be like this: see `Link`, which takes the `options`."""
+        """Set both directions of the link between `a` and `b`: see `Link`, which takes the `options`."""
         for one, other in ((a, b), (b, a)):
             self.network.relink(one, other, Link(latency, **options))
 
     def partition(self, a: Host, b: Host | None = None, *, one_way: bool = False) -> None:
-        """Nothing gets through from `a` to `b` (`None`: all others), nor, unless `one_way`, back, until `heal`."""
+        """Let nothing pass from `a` to `b` (`None`: all others), nor, unless `one_way`, back, until `heal`."""
         self._part(a, b, parted=True, one_way=one_way)
 
     def heal(self, a: Host | None = None, b: Host | None = None) -> None:
@@ -158,21 +157,21 @@ class Simulation:
     # Chance.
 
     def chance(self, likelihood: float) -> bool:
-        """Whether what happens with this likelihood, from 0.0 to 1.0, happens now; no is the plainest."""
+        """Whether an event of this probability, from 0.0 to 1.0, happens now; the simplest choice is no."""
         return self._chance.chance(likelihood)
 
     def pick(self, among: Sequence[T]) -> T:
-        """One of these; the first is the plainest."""
+        """One of these; the simplest choice is the first."""
         return self._chance.pick(among)
 
     def between(self, least: float, most: float) -> float:
-        """A number from `least`, the plainest, up to `most`."""
+        """A number from `least`, the simplest choice, to `most`."""
         return least + (most - least) * self._chance.fraction()
 
     # Time.
 
     def call_later(self, seconds: float, call: Callable[..., Any], *arguments: Any) -> None:
-        """Call it in `seconds`, whatever becomes of any host."""
+        """Call it in `seconds`, whatever happens to any host."""
         timeline, turns = self.timeline, self._turns
         timeline.at(timeline.now + seconds, turns.place(timeline.now), turns, lambda _: call(*arguments), None)
 
@@ -180,7 +179,7 @@ class Simulation:
         """Fires in `seconds`."""
         slept: Deferred[None] = (
             Deferred()
-        )  # without a canceller: cancelled, it takes the later firing, and does nothing
+        )  # without a canceller: after a cancellation, it accepts the later firing, and does nothing
         self.call_later(seconds, slept.callback, None)
         return slept
 
@@ -190,10 +189,10 @@ class Simulation:
         at_most: int = AT_MOST,
     ) -> Any:
         """
-        Let happen what happens, until a time, or until a Deferred or coroutine ends: its result is returned or raised.
+        Run the simulation until a time, or until a Deferred or coroutine ends; its result is returned or raised.
 
-        `None`: until nothing is left to happen. Raises `RunFailed` as soon as anything raised that nobody handled, or
-        was logged as a failure; `NothingLeft` where the Deferred has not fired and nothing is left that could happen;
+        With `None`, it runs until no event is left. Raises `RunFailed` as soon as an exception was raised that nobody
+        handled, or a failure was logged. Raises `NothingLeft` if the Deferred has not fired and no event is left, and
         `NeverRests` after `at_most` events.
         """
         __tracebackhide__ = True
@@ -207,9 +206,7 @@ class Simulation:
             ensured: Deferred[Any] = until if isinstance(until, Deferred) else ensureDeferred(until)
             ensured.addBoth(_noted, ended)
             if not self._drive(lambda: bool(ended), None, at_most):
-                raise NothingLeft(
-                    "what was waited for has not come, and nothing is left to happen", self.seed, self.trace
-                )
+                raise NothingLeft("the awaited result has not come, and no event is left", self.seed, self.trace)
             [result] = ended
             if isinstance(result, Failure):
                 result.raiseException()
@@ -221,27 +218,27 @@ class Simulation:
 
     @property
     def expected(self) -> Sequence[Failure]:
-        """The failures that were met and expected."""
+        """The expected failures that occurred."""
         return tuple(self._watch.expected)
 
     def finish(self) -> None:
-        """Raise `RunFailed` for what failed without anyone noticing until now. Leaving ``with`` does this."""
+        """Raise `RunFailed` for unnoticed failures. Leaving ``with`` does this."""
         __tracebackhide__ = True
         with self._watch.on():
             self._watch.collect()
         self._raise_failure()
 
     def left(self) -> list[str]:
-        """What processes that run have open, a line each: connections, ports, timers. Empty where nothing leaks."""
+        """Open connections, ports and timers of running processes, a line each. Empty if nothing leaks."""
         open_ones = self.network.left()
         return open_ones + [f"{host.name}: timer {each}" for host in self.hosts for each in host.reactor.left()]
 
     def acting(self) -> AbstractContextManager[None]:
-        """While this lasts, what the code outside of `run` does is a part of the run: it is repeated, and watched."""
+        """Meanwhile, code outside of `run` is a part of the run: it is repeated, and watched."""
         return self._watch.on()
 
     def note(self, where: str, what: str, detail: Any = "") -> None:
-        """Put a line into the trace."""
+        """Add a line to the trace."""
         self.trace.add(self.timeline.now, where, what, detail)
 
     def _asks(self) -> str:
@@ -270,7 +267,7 @@ class Simulation:
             error.add_note(str(RunFailed("in a simulated run", self.seed, self.trace)))
 
     def _drive(self, done: Callable[[], bool], until: float | None, at_most: int) -> bool:
-        """Let events happen; whether `done`."""
+        """Run events; returns whether `done`."""
         __tracebackhide__ = True
         timeline, failures = self.timeline, self._watch.failures
         next_time, step = timeline.next_time, timeline.step
@@ -284,11 +281,11 @@ class Simulation:
             if when is None or (until is not None and when > until):
                 return False
             if timeline.happened >= last:
-                text = f"after {at_most} events it has not come to rest, {len(timeline)} are to come"
+                text = f"after {at_most} events it has not come to rest, and {len(timeline)} are still to come"
                 raise NeverRests(text, self.seed, self.trace)
             try:
                 step()
-            except Exception:  # noqa: BLE001  # of whatever kind: the run fails by it
+            except Exception:  # noqa: BLE001  # of any kind: the run fails by it
                 self._watch.add(Failure())
             if not timeline.happened % COLLECTED_EVERY:
                 self._watch.collect()
@@ -303,6 +300,6 @@ class Simulation:
 
 
 def _noted(result: Any, results: list[Any]) -> Any:
-    """Note a Deferred's result, and leave it to it; a failure is taken, for `Simulation.run` raises it."""
+    """Note a Deferred's result, and leave it to it; a failure is handled here, because `Simulation.run` raises it."""
     results.append(result)
     return None if isinstance(result, Failure) else result

@@ -1,4 +1,4 @@
-"""The one order in which everything in a simulation happens: a heap of events, and a clock that leaps between them."""
+"""The one order of all events in a simulation: a heap of events, and a clock that jumps between them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from twisted.internet.base import DelayedCall
 __all__ = ["Later", "Timeline", "Turns"]
 
 Entry = tuple[float, int, int, "Turns", Callable[[Any], object], Any]
-"""When, its place among those of the same moment, a number that settles the rest; whose it is, what is called, with."""
+"""
+The time, the place among the events of that moment, a number that settles the rest; its owner, its call, the argument.
+"""
 
 TIES = 256
-"""Places among what happens at one moment."""
+"""Places among the events of one moment."""
 
 MANY_STALE = 1024
-"""Withdrawn events that are worth going through the heap for, once they are half of it."""
+"""Cancelled events for which the heap is cleaned, once they are half of it."""
 
 
 class Turns:
     """
-    Whose events they are: a process, which may die, or the world, which does not.
+    The owner of events: a process, which can die, or the world, which cannot.
 
-    `place` gives an event's place among all events of its moment. What one process schedules at one moment for another
-    keeps its order, as timers on a real clock do, where time passes between one `callLater` and the next. `name` is the
-    host's whose process it is; ``""``: the world's.
+    `place` gives an event's place among all events of its moment. Events that one process schedules at one moment for
+    another keep their order. So do timers on a real clock, where time passes between one `callLater` and the next.
+    `name` is the name of the process's host; ``""``: the world's.
     """
 
     __slots__ = ("_draw", "_moment", "_place", "alive", "name")
@@ -39,19 +41,19 @@ class Turns:
         self.alive = True
 
     def place(self, now: float) -> int:
-        """The place for what is scheduled now."""
+        """The place for an event that is scheduled now."""
         if now != self._moment:
             self._moment = now
             self._place = self._draw(TIES)
         return self._place
 
     def io_place(self) -> int:
-        """The place for something from outside, which is in no order with anything else."""
+        """The place for an event from outside, without any order."""
         return self._draw(TIES)
 
 
 class Later:
-    """Something that is to happen, and may be cancelled until then."""
+    """An event that has not happened yet, and that can be cancelled until then."""
 
     __slots__ = ("_active", "_arguments", "_call")
 
@@ -61,15 +63,15 @@ class Later:
         self._active = True
 
     def cancel(self) -> None:
-        """It is not to happen."""
+        """Cancel it."""
         self._active = False
 
     def active(self) -> bool:
-        """Whether it is to happen."""
+        """Whether it will happen."""
         return self._active
 
     def happen(self) -> None:
-        """It happens, now."""
+        """Let it happen, now."""
         self._active = False
         self._call(*self._arguments)
 
@@ -78,7 +80,7 @@ CANCELLABLE = DelayedCall, Later
 
 
 def is_stale(entry: Entry) -> bool:
-    """Whether the event is one of a process that is gone, or was cancelled."""
+    """Whether the event was cancelled, or its process is gone."""
     argument = entry[5]
     return not entry[3].alive or (isinstance(argument, CANCELLABLE) and not argument.active())
 
@@ -103,7 +105,7 @@ class Timeline:
         return number
 
     def withdrawn(self) -> None:
-        """One more event was cancelled; where there are many, the heap is rid of them."""
+        """One more event was cancelled; if there are many, they are removed from the heap."""
         self._stale += 1
         if self._stale > MANY_STALE and self._stale * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if not is_stale(entry)]
@@ -111,7 +113,7 @@ class Timeline:
             self._stale = 0
 
     def next_time(self) -> float | None:
-        """When the next event is due; `None` where there is none."""
+        """When the next event is due; `None` without one."""
         heap = self._heap
         while heap and is_stale(heap[0]):
             heappop(heap)

@@ -1,4 +1,4 @@
-"""TLS on simulated hosts: Twisted's own, with the host's reactor for its clock."""
+"""TLS on simulated hosts: Twisted's own, with the host's reactor as its clock."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from twisted.internet.interfaces import IDelayedCall
 __all__ = ["over_tls", "timed", "without_a_reactor"]
 
 DEEP = 10
-"""Factories around factories that are looked through: an endpoint, TLS, a proxy's header and a limit make four."""
+"""The most nested factories that are searched: an endpoint, TLS, a PROXY header and a limit make four."""
 
 INSTALLED = find_spec("OpenSSL") is not None
 """Whether there is TLS at all: Twisted's needs pyOpenSSL."""
 
 
 class NoHost:
-    """The clock of a TLS factory of which it is not known yet on which host it is: `timed` gives it another."""
+    """The clock of a TLS factory whose host is not known yet: `timed` replaces it."""
 
     def callLater(self, delay: float, call: Callable[..., Any], *args: Any) -> IDelayedCall:
         """Refused."""
@@ -31,9 +31,9 @@ class NoHost:
 @contextmanager
 def without_a_reactor() -> Iterator[None]:
     """
-    While this lasts, TLS factories that are given no clock do not take the global reactor, which this would install.
+    Meanwhile, TLS factories without a clock do not use the global reactor, which this would install.
 
-    Twisted's endpoints make such ones, and have no way to say otherwise.
+    Twisted's endpoints make such factories, and cannot give them a clock.
     """
     if not INSTALLED:
         yield
@@ -49,7 +49,7 @@ def without_a_reactor() -> Iterator[None]:
 
 
 def timed(factory: Any, reactor: Any) -> Any:
-    """`factory`, whose TLS, if it or what it wraps has any, has `reactor` for its clock from now on."""
+    """`factory`; if it or a factory that it wraps is TLS, that has `reactor` as its clock from now on."""
     if INSTALLED:
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -62,7 +62,7 @@ def timed(factory: Any, reactor: Any) -> Any:
 
 
 def over_tls(context: Any, factory: Any, reactor: Any, *, client: bool) -> Any:
-    """A factory of the protocols of `factory` over TLS, as ``listenSSL`` and ``connectSSL`` have them."""
+    """A factory of the protocols of `factory` over TLS, as for ``listenSSL`` and ``connectSSL``."""
     from twisted.protocols.tls import TLSMemoryBIOFactory
 
     return TLSMemoryBIOFactory(context, client, factory, clock=reactor)

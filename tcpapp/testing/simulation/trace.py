@@ -1,4 +1,4 @@
-"""What happened in a simulation, event for event: lines to read, and a digest to compare."""
+"""The events of a simulation: lines to read, and a digest to compare."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 __all__ = ["Trace"]
 
 Record = tuple[float, str, str, Any]
-"""When, where (a host or a connection), what, and a detail: text, a number or bytes."""
+"""The time, the place (a host or a connection), the event, and a detail: text, a number or bytes."""
 
 SHOWN = 40
-"""Bytes of a chunk that are shown in a line: enough for a frame's head, short enough for a terminal's width."""
+"""Bytes of a chunk that are shown in a line: enough for a frame's head, and short enough for a terminal."""
 
 FOLDED = 4096
-"""Records that are kept before they go into the digest, where not all are kept: a few hundred kilobytes."""
+"""Records that are kept before they go into the digest, if not all are kept: a few hundred kilobytes."""
 
 
 class Trace:
     """
-    The events of a run, as they happened. Iterating gives lines; so does ``str()``, in one text.
+    The events of a run, in order. Iterating gives lines; ``str()`` gives them in one text.
 
-    Two traces are equal when their events are, and so are their digests. `keep` bounds how many events are held
-    (`None`: all); what is not held still counts in the digest and in ``len()``.
+    Two traces are equal if their events are, and so are their digests. `keep` bounds how many events are held (`None`:
+    all); dropped events still count in the digest and in ``len()``.
     """
 
     def __init__(self, keep: int | None = None) -> None:
@@ -45,7 +45,7 @@ class Trace:
 
     def parts_from(self, other: Trace) -> int | None:
         """
-        The number, from 0, of the first event that is not the same in `other`; `None` where there is none.
+        The number, from 0, of the first event that differs in `other`; `None` if there is none.
 
         Only events that both still hold are compared.
         """
@@ -56,7 +56,7 @@ class Trace:
         return None
 
     def part(self, start: int, count: int) -> str:
-        """The lines of `count` events from number `start` on, of those that are held."""
+        """The lines of `count` events from number `start` on, as far as they are held."""
         records = [self._at(number) for number in range(max(0, start), start + count)]
         return "\n".join([line(each) for each in records if each is not None])
 
@@ -96,12 +96,12 @@ class Trace:
 
 
 def encoded(records: list[Record]) -> bytes:
-    """What the digest is taken of: everything, whole chunks and all."""
+    """The input of the digest: everything, with whole chunks."""
     return "".join([f"{when!r} {where} {what} {detail!r}\n" for when, where, what, detail in records]).encode()
 
 
 def line(record: Record) -> str:
-    """An event as it is read: ``   12.003000  server               timer LoopingCall``."""
+    """An event for people to read: ``   12.003000  server               timer LoopingCall``."""
     when, where, what, detail = record
     if isinstance(detail, bytes):
         more = "…" if len(detail) > SHOWN else ""

@@ -1,4 +1,4 @@
-"""What goes wrong during a run without an exception that anyone sees: logged failures, Deferreds nobody listened to."""
+"""Failures of a run that raise no visible exception: logged failures, and failed Deferreds that nobody handled."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Watch"]
 @implementer(ILogObserver)
 class Watch:
     """
-    The failures of a run, in order: `failures`, and apart from them, `expected`, those of the `types` that are.
+    The failures of a run, in order: `failures`, and separately `expected`, the failures of the expected `types`.
 
-    While it is `on`, Twisted's log is listened to, what Python draws at random follows `chance`, TLS takes no global
-    reactor, and garbage is collected only when `collect` is called: a Deferred's unhandled failure is logged when it is
-    collected, and that has to happen at the same moment in every run.
+    While it is `on`, it listens to Twisted's log, Python's random values follow `chance`, and TLS takes no global
+    reactor. Garbage is collected only when `collect` is called. A Deferred's unhandled failure is logged when it is
+    collected, and that must happen at the same moment in every run.
     """
 
     def __init__(self, chance: Chance) -> None:
@@ -57,7 +57,7 @@ class Watch:
         gc.collect()
 
     def add(self, failure: Failure) -> None:
-        """Note a failure, among those that were expected if it is one of them."""
+        """Note a failure, as expected if it is of such a type."""
         (self.expected if failure.check(*self.types) else self.failures).append(failure)
 
     def __call__(self, event: LogEvent) -> None:

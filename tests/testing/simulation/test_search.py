@@ -243,13 +243,15 @@ def test_a_failure_that_does_not_repeat_is_told_with_both_traces_and_where_they_
     error = not_repeated(goes_on)
     assert (type(error.error), error.again, error.parted_at) == (AssertionError, None, 20)
     head, *lines = str(error).splitlines()
-    assert head.startswith("seed 5 failed, and did not fail so again: the scenario depends on more than its seed.")
+    assert head.startswith(
+        "seed 5 failed, and did not fail in the same way again: the scenario depends on more than its seed."
+    )
     first, second, same, one, other = (
         lines.index(each)
         for each in (
             "the first run: AssertionError: no",
             "the second run: nothing was raised",
-            "the same in both are events up to number 20, the last of which are:",
+            "both have the same events up to number 20; the last of these are:",
             "the first run goes on:",
             "the second run goes on:",
         )
@@ -277,7 +279,7 @@ def test_a_failure_of_another_kind_is_none_of_the_same():
     error = not_repeated(goes_on)
     assert (type(error.error), type(error.again), error.parted_at) == (KeyError, ValueError, None)
     assert "the first run: KeyError: 'first'\nthe second run: ValueError: second\n" in str(error)
-    assert str(error).endswith(f"both have the same events, the last of which are:\n{error.trace}")
+    assert str(error).endswith(f"both have the same events; the last are:\n{error.trace}")
 
 
 def test_an_error_that_nobody_handles_fails_the_run(logged_errors):

@@ -130,7 +130,7 @@ def test_a_loop_without_end_is_an_error():
 
 
 def test_waiting_for_what_never_comes_is_an_error(sim):
-    with pytest.raises(NothingLeft, match="nothing is left to happen"):
+    with pytest.raises(NothingLeft, match="no event is left"):
         sim.run(Deferred())
 
 
