@@ -192,14 +192,18 @@ def entries() -> list[str]:
     return [" ".join(each.split()) for each in re.findall(r"^- (.*(?:\n  .*)*)", text, re.MULTILINE)]
 
 
-VERBS = "Add|Accept|Allow"
+VERBS = """
+Accept Add Allow Answer Apply Ask Cancel Close Compare Continue Count Deliver Drop Encode End Escape Fail Fix
+Free Go Ignore Keep Leave Let Limit Log Move Name Poll Raise Read Refuse Reject Remove Rename Report Require
+Reset Return Run Send Serve Share Start Stop Treat Try Use Wait Watch
+"""
+"""What an entry of the changelog can begin with; a new verb is added here."""
 
 
-@pytest.mark.xfail(strict=True, reason="unfinished")
 def test_an_entry_of_the_changelog_begins_with_a_subject() -> None:
     """As a commit does: a verb first, and at most 72 characters up to the first stop."""
     subjects = [re.split(r"(?<=\.)\s", entry)[0] for entry in entries()]
-    assert [each for each in subjects if len(each) > LONGEST_SUBJECT or not re.match(rf"({VERBS})\b", each)] == []
+    assert [each for each in subjects if len(each) > LONGEST_SUBJECT or each.split()[0] not in VERBS.split()] == []
 
 
 # The checks are checked ---------------------------------------------------------------------------------------------
