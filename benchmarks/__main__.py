@@ -30,7 +30,7 @@ def options() -> argparse.Namespace:
 
 
 def header(about: dict[str, str | int | float]) -> str:
-    """What the table was made on."""
+    """The machine and the software of the run."""
     lines = [
         "tcpapp beside its peers",
         f"{about['cpu']}, {about['cores']} cores, {about['system']}; {about['python']}, Twisted {about['twisted']}",
@@ -44,12 +44,12 @@ def header(about: dict[str, str | int | float]) -> str:
 
 
 def measure(group: str, rounds: int, *, quick: bool) -> tuple[list[Row], bool]:
-    """The rows of a group, and whether it worked; what broke is told on standard error."""
+    """The rows of a group, and whether it worked; errors go to standard error."""
     print(f"measuring {group} ...", file=sys.stderr, flush=True)
     began = time.monotonic()
     try:
         rows = importlib.import_module(f"benchmarks.{group}").run(rounds, quick)
-    except Exception:  # noqa: BLE001 - one group that breaks does not end the others
+    except Exception:  # noqa: BLE001 - a group that breaks does not end the others
         print(f"{group} broke:\n{traceback.format_exc()}", file=sys.stderr)
         return [], False
     print(f"  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
@@ -57,7 +57,7 @@ def measure(group: str, rounds: int, *, quick: bool) -> tuple[list[Row], bool]:
 
 
 def main() -> int:
-    """0 if everything could be measured, whatever came out; 1 if something broke."""
+    """0 if everything could be measured, whatever the results; 1 if something broke."""
     chosen = options()
     about, began = machine.describe(), time.monotonic()
     rounds = chosen.rounds or (3 if chosen.quick else 5)

@@ -1,9 +1,9 @@
 """
-A healthy client while others attack: how long it waits for its answers, beside how long it waits when it is alone.
+A healthy client while other clients attack: its latency, beside its latency alone.
 
-One client asks, is answered, and asks again. Meanwhile a process of its own attacks the server, as `ATTACKS` has it;
-each attack goes on for as long as the client is measured, and stops by itself. Server and client have their own
-processors, where there are two; the attacker shares the client's, and gives way to it.
+One client asks, is answered, and asks again. Meanwhile a process of its own attacks the server, as described in
+`ATTACKS`. Each attack lasts as long as the client is measured, and stops by itself. Server and client have their own
+processors, if there are two; the attacker shares the client's, at a lower priority.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from benchmarks.report import Row
 
 GROUP = "a healthy client's latency, 99 of 100, under attack"
 GOAL = 3.0
-"""How many times what it is without: the project's own."""
+"""The limit of the latency under attack, as a multiple of the latency alone: the project's own."""
 FILES = 11_000
 LONGEST = 20.0
 """Seconds after which an attacker ends, whatever happens."""
 LINGER = struct.pack("ii", 1, 0)
 EMPTY = struct.pack(">I", 0)
 LARGE = 1_000_000
-"""Bytes of a line that is nearly as long as one may be."""
+"""Bytes of a line that is nearly as long as allowed."""
 MEMBERS = 300
 LEAST = 30
-"""Questions that are asked at the least, however long they take."""
+"""The least number of questions, however long they take."""
 
 Attack = Callable[[int, Callable[[], bool]], None]
 
 
 def dial(port: int) -> socket.socket:
-    """A connection, that does not wait when it writes."""
+    """A connection that does not block when it writes."""
     found = socket.create_connection(("127.0.0.1", port), timeout=LONGEST)
     found.setblocking(False)
     return found
 
 
 def push(client: socket.socket, data: bytes) -> int:
-    """Send what it takes; what is closed, is. How many bytes it took."""
+    """Send as much as possible; a closed connection stays closed. Returns the number of bytes."""
     with contextlib.suppress(OSError):
         return client.send(data)
     return 0
 
 
 def be_idle(port: int, goes_on: Callable[[], bool]) -> None:
-    """No fault: 10,000 that are connected, and say nothing."""
+    """No fault: 10,000 clients that are connected, and send nothing."""
     clients = [dial(port) for _ in range(10_000)]
     while goes_on():
         time.sleep(0.02)
@@ -67,7 +67,7 @@ def be_idle(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def drip(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 1: 500 that send a byte of a long message now and then."""
+    """Row 1: 500 clients that send a byte of a long message now and then."""
     clients = [dial(port) for _ in range(500)]
     for each in clients:
         push(each, struct.pack(">I", 1000))
@@ -78,7 +78,7 @@ def drip(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def read_nothing(port: int, goes_on: Callable[[], bool]) -> None:
-    """Rows 2 and 25: 200 that sent all that is taken, send more when more is, and never read what comes back."""
+    """Rows 2 and 25: 200 clients that send as much as possible, and never read the replies."""
     clients = [dial(port) for _ in range(200)]
     message = struct.pack(">I", 10_000) + b"x" * 10_000
     taken, full = time.monotonic(), time.monotonic() + LONGEST / 2
@@ -92,7 +92,7 @@ def read_nothing(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def announce_giants(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 3: one after the other that announces 4 GiB."""
+    """Row 3: one client after the other that announces 4 GiB."""
     while goes_on():
         with contextlib.suppress(OSError), dial(port) as client:
             push(client, b"\xff\xff\xff\xff")
@@ -100,7 +100,7 @@ def announce_giants(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def send_in_crumbs(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 4: ten that send a large legal message a byte at a time."""
+    """Row 4: ten clients that send a large legal message a byte at a time."""
     clients = [dial(port) for _ in range(10)]
     for each in clients:
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -112,7 +112,7 @@ def send_in_crumbs(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def flood(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 5: one that sends empty messages as fast as they are taken, and reads the replies."""
+    """Row 5: one client that sends empty messages as fast as possible, and reads the replies."""
     client = dial(port)
     data = EMPTY * 16_384
     while goes_on():
@@ -124,7 +124,7 @@ def flood(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def reset_in_the_middle(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 7: one after the other that resets the connection inside a message."""
+    """Row 7: one client after the other that resets the connection inside a message."""
     while goes_on():
         with contextlib.suppress(OSError), dial(port) as client:
             push(client, struct.pack(">I", 100) + b"x")
@@ -132,7 +132,7 @@ def reset_in_the_middle(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def come_and_go(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 10: as many as can come, all the time."""
+    """Row 10: as many clients as possible connect and leave, all the time."""
     clients: list[socket.socket] = []
     while goes_on():
         with contextlib.suppress(OSError):
@@ -144,7 +144,7 @@ def come_and_go(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def shake_no_hands(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 11: one after the other that begins a TLS handshake, and leaves it there; the server's key is ECDSA P-256."""
+    """Row 11: one client after the other that begins a TLS handshake and stops; the server's key is ECDSA P-256."""
     clients: list[socket.socket] = []
     while goes_on():
         with contextlib.suppress(OSError):
@@ -159,12 +159,12 @@ def shake_no_hands(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def shake_no_hands_rsa(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 11: one after the other that begins a TLS handshake, and leaves it there; the server's key is RSA 2048."""
+    """Row 11: one client after the other that begins a TLS handshake and stops; the server's key is RSA 2048."""
     shake_no_hands(port, goes_on)
 
 
 def speak_http(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 26: one after the other that takes us for a web server."""
+    """Row 26: one client after the other that sends an HTTP request."""
     while goes_on():
         with contextlib.suppress(OSError), dial(port) as client:
             push(client, b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -172,37 +172,37 @@ def speak_http(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def flood_with_json(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 34: 20 that send JSON lines of 30 kB, all of it empty lists."""
+    """Row 34: 20 clients that send JSON lines of 30 kB, all of it empty lists."""
     flood_from([dial(port) for _ in range(20)], json_line(30_000), goes_on)
 
 
 def flood_with_large_json(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 34: 20 that send JSON lines of 1 MB, all of it empty lists."""
+    """Row 34: 20 clients that send JSON lines of 1 MB, all of it empty lists."""
     flood_from([dial(port) for _ in range(20)], json_line(LARGE), goes_on)
 
 
 def flood_with_skipped(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 34: 20 that send lines of 3 bytes, which are over the server's max and skipped."""
+    """Row 34: 20 clients that send lines of 3 bytes, which are over the server's max and skipped."""
     flood_from([dial(port) for _ in range(20)], b"abc\n" * 15_000, goes_on)
 
 
 def be_in_a_chat(port: int, goes_on: Callable[[], bool]) -> None:
-    """No fault: 300 in a chat, who say nothing, and read."""
+    """No fault: 300 members of a chat that send nothing, and read."""
     flood_from(join(port, MEMBERS), b"", goes_on)
 
 
 def flood_a_chat(port: int, goes_on: Callable[[], bool]) -> None:
-    """Row 34: one of 300 in a chat says all that is taken; until a client's line has come to another."""
+    """Row 34: one of 300 members of a chat sends as fast as possible; measured is a line from one client to another."""
     flood_from(join(port, MEMBERS), b"x\n" * 8192, goes_on, 1)
 
 
 def json_line(size: int) -> bytes:
-    """A line of about so many bytes that takes long to decode for its size."""
+    """A line of about this many bytes that takes long to decode for its size."""
     return b"[" + b"[]," * (size // 3 - 1) + b"1]\n"
 
 
 def join(port: int, how_many: int) -> list[socket.socket]:
-    """So many members of a chat."""
+    """Members of a chat, `how_many`."""
     found = []
     for place in range(how_many):
         found.append(dial(port))
@@ -211,7 +211,7 @@ def join(port: int, how_many: int) -> list[socket.socket]:
 
 
 def flood_from(clients: list[socket.socket], data: bytes, goes_on: Callable[[], bool], how_many: int = 0) -> None:
-    """The first `how_many` clients (0: all) send `data` again and again, as fast as it is taken; all read."""
+    """The first `how_many` clients (0: all) send `data` again and again, as fast as possible; all read."""
     senders = dict.fromkeys(clients[: how_many or None] if data else (), 0)
     files = {each.fileno(): each for each in clients}
     poll = select.epoll()
@@ -227,7 +227,7 @@ def flood_from(clients: list[socket.socket], data: bytes, goes_on: Callable[[], 
 
 
 def drained(client: socket.socket) -> bool:
-    """Read what came to it. Whether it is still connected."""
+    """Read the received bytes. Returns whether it is still connected."""
     with contextlib.suppress(BlockingIOError):
         try:
             return bool(client.recv(1 << 20))
@@ -260,9 +260,9 @@ ATTACKS: dict[str, Attack] = {
 
 WITH_TLS: dict[Attack, str] = {shake_no_hands: "tcpapp-tls", shake_no_hands_rsa: "tcpapp-tls-rsa"}
 """
-The attacks on TLS, and the servers that they are on.
+The attacks on TLS, and their servers.
 
-One step of a handshake cannot be cut. So the goal is about the latency less what OpenSSL takes for one.
+One step of a handshake cannot be cut. So the goal is about the latency minus OpenSSL's time for one step.
 """
 
 
@@ -273,16 +273,16 @@ SERVERS = {
     "be_in_a_chat": "tcpapp-chat",
     "flood_a_chat": "tcpapp-chat",
 }
-"""Which server an attack is against, where it is not "tcpapp"."""
+"""The server of an attack, if it is not "tcpapp"."""
 DECODED = {"flood_with_json": json_line(30_000), "flood_with_large_json": json_line(LARGE)}
-"""The largest message of an attack, where it takes long: nobody is served meanwhile, and that is allowed for."""
+"""The largest message of an attack, if it takes long: no other is served meanwhile, and this is subtracted."""
 COMPANY = {"flood_a_chat": "be_in_a_chat"}
-"""What goes on where a client is alone, and there is to be no other difference."""
+"""The background load of the client alone, if only the attack must differ."""
 
 
 @contextlib.contextmanager
 def asking(name: str, server: Server) -> Iterator[Callable[[], None]]:
-    """A client that asks an attacked server once whenever it is called, and returns once there is an answer."""
+    """A client that asks an attacked server once for each call, and returns with the answer."""
     talks = name == "flood_a_chat"
     with ExitStack() as stack:
         us, partner = (
@@ -299,7 +299,7 @@ def asking(name: str, server: Server) -> Iterator[Callable[[], None]]:
 
 
 def ask(us: socket.socket, data: bytes, hears: socket.socket, until: bytes) -> None:
-    """Send `data`, and read where it is heard until this has come."""
+    """Send `data`, and read at the receiving end until this has come."""
     us.sendall(data)
     heard = b""
     while until not in heard:
@@ -310,7 +310,7 @@ def ask(us: socket.socket, data: bytes, hears: socket.socket, until: bytes) -> N
 
 
 def ask_through(us: socket.socket, partner: socket.socket, count: int) -> None:
-    """Say something in a chat; a partner hears it among all else that is said. What we hear is read, and no more."""
+    """Send a line to a chat; a partner reads it among all other lines. The sender's received lines are only read."""
     ask(us, b"?%d\n" % count, partner, b": ?%d\n" % count)
     us.setblocking(False)
     with contextlib.suppress(BlockingIOError):
@@ -320,7 +320,7 @@ def ask_through(us: socket.socket, partner: socket.socket, count: int) -> None:
 
 
 def latency(name: str, server: Server, seconds: float) -> float:
-    """Microseconds in which 99 of 100 questions are answered, with one at a time for so long."""
+    """Microseconds within which 99 of 100 questions are answered, one at a time, measured for this many seconds."""
     pin(0, processors().load)
     took = []
     try:
@@ -335,7 +335,7 @@ def latency(name: str, server: Server, seconds: float) -> float:
 
 
 def message_time(name: str, server: Server) -> tuple[float, float]:
-    """Microseconds that the largest message of an attack takes of the server's processor, and its decoding: medians."""
+    """Medians of microseconds: the server's processor time for the largest message of an attack, and its decoding."""
     message = DECODED.get(name)
     if message is None:
         return 0.0, 0.0
@@ -353,7 +353,7 @@ def message_time(name: str, server: Server) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def under(name: str, server: Server) -> Iterator[None]:
-    """The attack goes on for as long as the block; it is begun when the block begins."""
+    """Attack during the block; the attack has begun when the block begins."""
     command = [sys.executable, "-m", "benchmarks.attacks", name, str(server.tls_port or server.port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
         pin(process.pid, processors().load)
@@ -366,8 +366,8 @@ def under(name: str, server: Server) -> Iterator[None]:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """Each attack, in turn, with a server of its own; alone and attacked in turn."""
-    rounds = min(rounds, 3)  # the whole is to take less than ten minutes
+    """Each attack, in turn, with a server of its own; alone and under attack, alternating."""
+    rounds = min(rounds, 3)  # everything must take less than ten minutes
     raise_file_limit(FILES)
     seconds = 0.5 if quick else 1.2
     load = Load(1, seconds, connections=1)
@@ -391,12 +391,12 @@ def run(rounds: int, quick: bool) -> list[Row]:
 
 
 def title_of(name: str) -> str:
-    """What an attack is, in its own words."""
+    """The description of an attack."""
     return (ATTACKS[name].__doc__ or "").partition(": ")[2].rstrip(".")
 
 
 def costly(name: str, rounds: int, seconds: float) -> Row:
-    """An attack by messages that take long: the time of one of them is allowed for, since none is interrupted."""
+    """An attack by messages that take long: the time of one of them is subtracted, because none is interrupted."""
     alone, attacked = [], []
     with serving(SERVERS[name]) as server:
         allowed, decode = message_time(name, server)
@@ -414,8 +414,11 @@ def costly(name: str, rounds: int, seconds: float) -> Row:
 
 
 def main(name: str, port: int) -> None:
-    """Attack until standard input ends; say when it has begun: when an attack first asks whether it goes on."""
-    # The client goes first, at once: it is to wait for the server alone, and not for an attack on the same processor.
+    """
+    Attack until standard input ends; print a line when it has begun, which is when an attack first asks whether to go
+    on.
+    """
+    # The client has priority: it must wait only for the server, and not for an attack on the same processor.
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     raise_file_limit(FILES)
     began, looked = time.monotonic(), [0.0, True]
@@ -425,7 +428,7 @@ def main(name: str, port: int) -> None:
             sys.stdout.write(".")
             sys.stdout.flush()
         now = time.monotonic()
-        if now - looked[0] > 0.02:  # standard input is looked at now and then alone
+        if now - looked[0] > 0.02:  # standard input is only checked now and then
             looked[:] = [now, not select.select([sys.stdin], [], [], 0)[0] and now - began < LONGEST]
         return bool(looked[1])
 

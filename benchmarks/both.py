@@ -1,11 +1,12 @@
 """
-The same work on `tcpapp.reactor` and on Twisted's epoll reactor, by two processes that take turns at short pieces.
+The same work on `tcpapp.reactor` and on Twisted's epoll reactor, by two processes that alternate in short pieces.
 
-Ours, epoll, epoll, ours, and so on: what is compared of two pieces was done one right after the other. Counted is the
-processor time of the process; or the time that passes, for work that waits.
+The order is ours, epoll, epoll, ours, and so on, so the two pieces of a comparison follow one another directly. The
+processor time of the process counts; for work that waits, the elapsed time counts.
 
-``python -m benchmarks.both REACTOR MODULE PORT`` is such a process. It reads lines of a number, of a piece of work in
-``MODULE.WORKS``, and a count, and answers each with the seconds it took. PORT is where its own connections go.
+``python -m benchmarks.both REACTOR MODULE PORT`` is such a process. It reads lines with the number of a piece of work
+in ``MODULE.WORKS`` and a count. It answers each with the seconds that the work took. PORT is the port for its own
+connections.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["ROOT", "Work", "alternating", "announce", "exactly"]
 ROOT = Path(__file__).resolve().parent.parent
 REACTORS = {"uvloop": "tcpapp.reactor", "epoll": "twisted.internet.epollreactor"}
 PIECES = 8
-"""Pieces in a round: many short ones, since other work on the machine disturbs some of them."""
+"""Pieces in a round: many short ones, because other work on the machine disturbs some of them."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class Work:
     """
     A piece of work.
 
-    - `begin` is called in the process with the reactor, how often it is to be done, the port of a peer, and what to
-      call when that is done.
-    - `load`: where peers make the work, what they do: called here with the port that `begin` has announced, and how
-      often. `passing`: the time that passes is counted. `python`: what runs the process.
+    - `begin` is called in the process with the reactor, with the number of repetitions, the port of a peer, and the
+      function to call at the end.
+    - `load`: the peers' part, if peers make the work: called here with the port that `begin` has announced, and the
+      number of repetitions. `passing`: the elapsed time counts. `python`: the interpreter of the process.
     """
 
     name: str
@@ -51,14 +52,14 @@ class Work:
 
 
 def announce(port: int) -> None:
-    """Called by `Work.begin`: say where peers find it."""
+    """Called by `Work.begin`: announce the port for peers."""
     print(port, flush=True)
 
 
 def alternating(
     module: str, numbers: Iterable[int], port: int, rounds: int
 ) -> Iterator[tuple[Work, list[float], list[float]]]:
-    """Some of a module's works, and the microseconds it took on ours and on epoll to do each once, piece by piece."""
+    """The microseconds that each of a module's works took on ours and on epoll, piece by piece."""
     works: Sequence[Work] = importlib.import_module(module).WORKS
     for number in numbers:
         work = works[number]
@@ -85,7 +86,7 @@ def running(python: Path, reactor: str, module: str, port: int) -> Iterator[subp
 
 
 def said(process: subprocess.Popen[str]) -> str:
-    """Return a line that it said."""
+    """Return a line of its output."""
     assert process.stdout is not None
     if not (line := process.stdout.readline()):
         raise RuntimeError(f"{process.args!r} has ended")
@@ -93,7 +94,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 
 def microseconds(process: subprocess.Popen[str], number: int, work: Work) -> float:
-    """How long it takes such a process to do it once."""
+    """Microseconds that such a process takes for one repetition."""
     assert process.stdin is not None
     process.stdin.write(f"{number} {work.count}\n")
     if work.load is not None:
@@ -102,7 +103,7 @@ def microseconds(process: subprocess.Popen[str], number: int, work: Work) -> flo
 
 
 def main(name: str, module: str, port: int) -> None:
-    """Do what the lines say, until they end."""
+    """Do the work of each line, until the lines end."""
     importlib.import_module(REACTORS[name]).install()
     from twisted.internet import reactor, stdio
     from twisted.protocols.basic import LineReceiver
@@ -126,7 +127,7 @@ def main(name: str, module: str, port: int) -> None:
 
 
 def exactly(peer: socket.socket, size: int) -> bytes:
-    """So many bytes from a plain socket."""
+    """Read this many bytes from a plain socket."""
     data = peer.recv(size, socket.MSG_WAITALL)
     if len(data) != size:
         raise RuntimeError("the connection was closed")

@@ -1,9 +1,9 @@
 """
-tcpapp's servers that are attacked: apps that hold, stream, pass on and decode, each with its account of memory watched.
+The attacked servers of tcpapp: apps that hold, stream, pass on and decode messages, and report their memory account.
 
 Each is served twice (`benchmarks.servers`): as ``tcpapp-NAME`` with the default limits, and as ``bounded-NAME`` with a
 ``max_buffered`` of `BOUND`, which is reached within seconds. The kernel's buffers are small there, so that bytes wait
-in the process. A line on standard input is a question, and the answer is a line of JSON: what `told` gives.
+in the process. A line on standard input is a question, and the answer is a line of JSON: the result of `told`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 BOUND = 64 * 1024 * 1024
-"""The ``max_buffered`` of servers that are to reach it: large beside one message, and soon reached."""
+"""The ``max_buffered`` of servers that must reach it: large beside one message, and soon reached."""
 SEND_BUFFER = 2048
 RECEIVE_BUFFER = 16 * 1024
-"""Bytes of each connection's buffers in the kernel, where there is a bound. Its own choice is megabytes."""
+"""Bytes of each connection's buffers in the kernel, if there is a bound. The kernel's own choice is megabytes."""
 MAX_CONNECTIONS = 11_000
 HOLD = 0.3
 """Seconds for which an app holds a message."""
 LONG = 3.0
-"""Seconds for which an app holds a message where others are to wait behind it."""
+"""Seconds for which an app holds a message while others must wait behind it."""
 FRAME = 3.0
-"""Seconds for a message (``timeouts.frame``): what is begun and not ended is to be gone soon."""
+"""Seconds for a message (``timeouts.frame``): unfinished messages must end soon."""
 WRITE_HIGH = 8 * 1024
-"""The write mark of the chat: its messages are small, and are to wait soon."""
+"""The write mark of the chat: its messages are small, and must wait soon."""
 REPLY = 12_000_000
 PIECE = 300_000
 
@@ -35,22 +35,22 @@ _decode = 0.0
 
 
 def echo(bound: int) -> Any:
-    """Every message back."""
+    """Send every message back."""
     return _served(lambda message, connection: message, "int32", bound)
 
 
 def lines(bound: int) -> Any:
-    """Every line back."""
+    """Send every line back."""
     return _served(lambda message, connection: message, "line", bound)
 
 
 def skip(bound: int) -> Any:
-    """Lines of one byte are given back, longer ones are left out."""
+    """Send lines of one byte back, and skip longer ones."""
     return _served(lambda message, connection: message, "line:max=1:oversize=skip", bound)
 
 
 def json(bound: int) -> Any:
-    """Every JSON line back. How long the longest decode took is told."""
+    """Send every JSON line back, and report the longest decoding time."""
     from tcpapp.codecs import Json
 
     class Timed(Json):  # type: ignore[type-arg]
@@ -99,7 +99,7 @@ def hold(bound: int) -> Any:
 
 
 def slow(bound: int) -> Any:
-    """The same; a message that is 1 is held for so long that all others wait behind it."""
+    """The same; a message that is 1 is held so long that all others wait behind it."""
 
     async def app(value, connection):
         await _sleep(LONG if value == 1 else 0.001)
@@ -108,7 +108,7 @@ def slow(bound: int) -> Any:
 
 
 def talk(bound: int) -> Any:
-    """A conversation, which holds what it has received for a while."""
+    """A conversation that holds its received messages for a while."""
     from tcpapp import conversation
 
     @conversation
@@ -127,9 +127,9 @@ FACTORIES: dict[str, Callable[[int], Any]] = {
 
 def told() -> dict[str, Any]:
     """
-    How many bytes the account has, the most it had since the last question, and what has become of connections.
+    The account in bytes, its maximum since the last question, and the results of connections.
 
-    `decode` is how many seconds the longest decode took since the last question, where that is measured.
+    `decode` is how many seconds the longest decoding took since the last question, if it is measured.
     """
     global _peak, _decode
     (factory,) = _watched

@@ -1,8 +1,8 @@
 """
-Clients: calls over one connection beside Twisted's AMP, and thousands that lose their server in one moment.
+Clients: calls over one connection beside Twisted's AMP, and thousands of clients that lose their server in one moment.
 
-The callers are Python, as are the servers, each in a process and on a processor of its own where there are two. What
-comes of a call is checked.
+Callers and servers are Python, each in a process and on a processor of its own if there are two. The results of calls
+are checked.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ INFLIGHT = 64
 PAYLOAD = b"x" * 64
 CLIENTS = 1000
 PROCESSES = 5
-"""So many processes with so many clients each: one with all of them would stop for its garbage, and be seen to."""
+"""Processes, and clients in each: a single process would stop for its garbage collection, which would show."""
 DOWN = 5.0
 BIN = 0.1
-"""Seconds that attempts are counted in."""
+"""The width of the bins, in seconds, that attempts are counted in."""
 PATIENCE = 120.0
 
 
-# What callers do, each in a process of its own: ``python -m benchmarks.clients NAME PORT SECONDS``.
+# The callers, each in a process of its own: ``python -m benchmarks.clients NAME PORT SECONDS``.
 
 
 def call_with_tcpapp(reactor: Any, port: int, again: Any) -> Any:
@@ -50,7 +50,7 @@ def call_with_tcpapp(reactor: Any, port: int, again: Any) -> Any:
 
 
 def call_with_connection(reactor: Any, port: int, again: Any) -> Any:
-    """The same of a bare `connect`."""
+    """The same with a bare `connect`."""
     from tcpapp import connect
 
     def begin(connection: Any) -> None:
@@ -88,7 +88,7 @@ CALLERS = {"tcpapp": call_with_tcpapp, "tcpapp-connection": call_with_connection
 
 
 def count_calls(name: str, port: int, seconds: float) -> None:
-    """Call for so long, after a warm-up, and print how many calls a second came back."""
+    """Call for this long, after a warm-up, and print how many calls a second were answered."""
     from twisted.internet import epollreactor
 
     epollreactor.install()
@@ -109,7 +109,7 @@ def count_calls(name: str, port: int, seconds: float) -> None:
 
     def end(began: float) -> None:
         print(counted[0] / (time.perf_counter() - began), flush=True)
-        os._exit(0)  # the calls that are under way are nobody's any more
+        os._exit(0)  # nobody waits for the calls under way any more
 
     CALLERS[name](reactor, port, again).addErrback(lambda failure: sys.exit(failure.getTraceback()))
     reactor.callLater(0.3, begin)  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ def count_calls(name: str, port: int, seconds: float) -> None:
 
 
 def come_back(port: int) -> None:
-    """Have all clients connect; whenever all are, print when attempts were made. Nobody reads it meanwhile."""
+    """Connect all clients; whenever all are connected, print the times of their attempts. Nobody reads it meanwhile."""
     from twisted.internet import epollreactor
 
     epollreactor.install()
@@ -142,7 +142,7 @@ def come_back(port: int) -> None:
             there.clear()  # they are lost together
 
     def begin(number: int = 0) -> None:
-        for _ in range(20):  # a little at a time: this is not yet what is measured
+        for _ in range(20):  # a little at a time: this part is not measured
             client: Client[Any, Any] = Client(f"tcp:127.0.0.1:{port}", framing="int32", reactor=reactor)
             client.watch(watch)
             client.startService()
@@ -154,11 +154,11 @@ def come_back(port: int) -> None:
     reactor.run()  # type: ignore[attr-defined]
 
 
-# What is made of it.
+# The evaluation.
 
 
 def calls_a_second(name: str, server: Server, seconds: float) -> float:
-    """What a caller says."""
+    """The output of a caller."""
     command = [sys.executable, "-m", "benchmarks.clients", name, str(server.port), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         pin(process.pid, processors().load)
@@ -180,7 +180,7 @@ def calls(rounds: int, seconds: float) -> list[Row]:
 
 
 def overflows() -> int:
-    """How many clients this machine's backlogs have had no room for."""
+    """How many clients found no room in this machine's backlogs."""
     names, values = (
         line.split() for line in Path("/proc/net/netstat").read_text().splitlines() if line.startswith("TcpExt:")
     )
@@ -247,7 +247,7 @@ def coming_back() -> list[Row]:
 
 
 def wait_for_all(lines: Any) -> list[float]:
-    """When attempts were made, until all are connected."""
+    """The times of attempts, until all are connected."""
     line = lines.readline()
     if not line:
         raise RuntimeError("the clients ended before all were connected")

@@ -1,8 +1,8 @@
 """
 Two revisions of tcpapp beside each other: ``make bench-compare BASE=rev``.
 
-The working tree's echo server and that of the revision, under the same load in alternating rounds. Both are served by
-the working tree's `benchmarks.servers`; only the package is the revision's, out of a worktree that is removed again.
+The echo servers of the working tree and of the revision run under the same load in alternating rounds. The working
+tree's `benchmarks.servers` serves both; only the package is the revision's, from a worktree that is removed again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOADS = {
 
 @contextmanager
 def worktree(revision: str) -> Iterator[Path]:
-    """The files of a revision, in a folder that is there for the block."""
+    """The files of a revision, in a folder that exists during the block."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "base"
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(path), revision], cwd=ROOT, check=True)
@@ -42,7 +42,7 @@ def worktree(revision: str) -> Iterator[Path]:
 
 @contextmanager
 def serving_from(tree: Path, name: str) -> Iterator[Server]:
-    """A server whose ``tcpapp`` is that of `tree`."""
+    """A server with the ``tcpapp`` of `tree`."""
     program = (
         f"import sys; sys.path[:0] = [{str(tree)!r}, {str(ROOT)!r}]; import tcpapp\n"
         f"assert tcpapp.__file__.startswith({str(tree)!r}), tcpapp.__file__\n"
@@ -77,7 +77,7 @@ def compare(base: Path, revision: str) -> list[Row]:
 
 
 def main() -> int:
-    """Print the table for the revision that the command line names."""
+    """Print the table for the revision on the command line."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m benchmarks.compare REVISION")
     with worktree(sys.argv[1]) as base:

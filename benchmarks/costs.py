@@ -1,4 +1,4 @@
-"""What turns, threads and connections cost on `tcpapp.reactor`: ratios to epoll, by `benchmarks.both`."""
+"""The costs of turns, threads and connections on `tcpapp.reactor`: ratios to epoll, by `benchmarks.both`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MESSAGE = bytes(range(64))
 PATIENCE = 20.0
 
 
-# What costs -----------------------------------------------------------------------------------------------------------
+# The costs -----------------------------------------------------------------------------------------------------------
 
 
 def calls_at_once(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ def resets(reactor: Any, count: int, port: int, done: Callable[[], None]) -> Non
 
 
 def threads(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """A ``deferToThread`` after the other."""
+    """One ``deferToThread`` after the other."""
     from twisted.internet.defer import Deferred
     from twisted.internet.threads import deferToThread
 
@@ -134,7 +134,7 @@ WORKS = (
 
 @contextmanager
 def closing_peer() -> Iterator[int]:
-    """Something to connect to, that closes a connection when its peer has: its port."""
+    """A server that closes a connection when its peer has closed; returns its port."""
 
     def serve() -> None:
         while True:

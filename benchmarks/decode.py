@@ -1,10 +1,10 @@
 """
 Decoding in one process: bytes in, messages out, no socket.
 
-A side is a function that takes the chunks of a stream and hands each message to a consumer in the way its own design
-has it: tcpapp returns a list for each chunk, which is looped over; Twisted's receivers call a method for each message.
-Both count, and nothing else. Before anything is timed, each side's messages are compared with what was put in. What is
-timed is the processor's time of this thread: other work on the machine is not in it.
+A side is a function that takes the chunks of a stream and hands each message to a consumer in the way of its own
+design. tcpapp returns a list for each chunk, which is looped over; Twisted's receivers call a method for each message.
+Both only count. Before the timing, each side's messages are compared with the input. The processor time of this thread
+is measured, so other work on the machine does not count.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
 Echo over loopback: one server at a time under the same load, in rounds of A B C, A B C.
 
-All servers of a measurement are up for the whole of it; an idle one costs nothing. The load generator is a C program,
-so that it is not what is measured: its own use of its processor is written down with every figure. So is how long the
-server and the load generator had to wait for their processors: that is other work on the machine, and a round that it
-disturbed is made again, up to as many times as there are rounds; the least disturbed rounds are kept.
+All servers of a measurement run the whole time; an idle one costs nothing. The load generator is a C program, so that
+it is not the bottleneck: its own processor use is noted with every figure. The time that the server and the load
+generator waited for their processors is noted, too. It shows other work on the machine. A disturbed round is repeated,
+up to as many times as there are rounds, and the least disturbed rounds are kept.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ TITLES = {
 }
 TITLES |= {f"{name}@uvloop": f"{title}, on our reactor" for name, title in TITLES.items()}
 FRAMINGS = {"tcpapp-line": "line", "twisted-line": "line", "twisted-amp": "amp"}
-"""What a server speaks, where that is not ``int32``."""
+"""The framing of a server, if it is not ``int32``."""
 DISTURBED = 0.03
-"""Share of waiting for a processor above which a round is made again; 0.01 is what a quiet machine shows."""
+"""Share of waiting for a processor above which a round is repeated; a quiet machine shows 0.01."""
 NEARLY_BUSY = 0.9
-"""Above this use of its processor the load generator may be what is measured."""
+"""Above this use of its processor, the load generator may be the bottleneck."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Server:
     process: subprocess.Popen[str] | None = field(default=None, repr=False, compare=False)
 
     def told(self) -> dict[str, Any]:
-        """What a server of `benchmarks.bounded` tells of itself."""
+        """The report of a server of `benchmarks.bounded`."""
         assert self.process is not None
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -81,9 +81,9 @@ class Server:
 @contextmanager
 def serving(name: str, port: int = 0) -> Iterator[Server]:
     """
-    A server of `benchmarks.servers`, or one of `benchmarks.peers`, up and pinned.
+    A server of `benchmarks.servers` or `benchmarks.peers`, running and pinned.
 
-    It ends with the block, because its standard input does.
+    It ends with the block, because its standard input ends then.
     """
     python = [sys.executable, "-m", "benchmarks.servers", name, str(port)]
     command = peers.command(name) if name in peers.TITLES else python
@@ -108,7 +108,7 @@ def serving(name: str, port: int = 0) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Load:
-    """What the load generator keeps up against a server."""
+    """The constant load of the load generator on a server."""
 
     inflight: int
     seconds: float
@@ -122,8 +122,8 @@ class Load:
 
     def against(self, server: Server) -> dict[str, float]:
         """
-        The load generator's figures, with ``cpu_us``, the server's processor time for one message, and ``disturbed``,
-        the share of the time that the server or the load generator waited for its processor.
+        The load generator's figures. ``cpu_us`` is the server's processor time for one message. ``disturbed`` is the
+        share of the time that the server or the load generator waited for its processor.
         """
         numbers = (server.port, self.connections, self.inflight, self.size, self.seconds)
         framing = FRAMINGS.get(server.name.partition("@")[0], "int32")
@@ -145,7 +145,7 @@ Figures = dict[str, list[dict[str, float]]]
 
 
 def measure(names: Sequence[str], load: Load, rounds: int, attempts: int) -> Figures:
-    """The figures of every server, round by round: the `rounds` least disturbed ones of up to `attempts`."""
+    """The figures of every server, round by round: the `rounds` least disturbed rounds of up to `attempts`."""
     made: list[Round] = []
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(name)) for name in names]
@@ -156,7 +156,7 @@ def measure(names: Sequence[str], load: Load, rounds: int, attempts: int) -> Fig
 
 
 def disturbance(made: Round) -> float:
-    """How much other work there was in a round, at its worst."""
+    """The most other work there was in a round."""
     return max(figures["disturbed"] for figures in made.values())
 
 
@@ -166,7 +166,7 @@ def column(figures: Figures, name: str, what: str) -> list[float]:
 
 
 def rows(group: str, figures: Figures, goals: dict[str, float | None]) -> list[Row]:
-    """The first server beside each of the others; latencies beside the first of those."""
+    """The first server beside each of the others; latencies only beside the first of those."""
     us, *others = figures
 
     def beside(peer: str, name: str, what: str, unit: str, goal: float | None = None) -> Row:
@@ -183,7 +183,7 @@ def rows(group: str, figures: Figures, goals: dict[str, float | None]) -> list[R
 
 
 def doubts(figures: Figures) -> tuple[str, ...]:
-    """What makes figures doubtful: a load generator that was the slower one, or other work on the machine."""
+    """Reasons to doubt the figures: a load generator that was the bottleneck, or other work on the machine."""
     found = []
     for name in figures:
         busy = statistics.median(column(figures, name, "loadgen_cpu"))
@@ -200,7 +200,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
     if not LOADGEN.exists():
         raise RuntimeError("benchmarks/loadgen is not there; `make bench` builds it")
     seconds = 0.35 if quick else 0.6
-    rounds = min(rounds, 3)  # the loads have the same servers in other company
+    rounds = min(rounds, 3)  # the loads have the same servers in other groups
     servers = ("tcpapp", "twisted-int32", "asyncio-streams", "asyncio-protocol")
     at_once = f"echo, {CONNECTIONS} connections, {SIZE}-byte messages"
     plan: list[tuple[str, tuple[str, ...], Load, dict[str, float | None]]] = [

@@ -1,7 +1,7 @@
 """
-What programs gain by `tcpapp.reactor`: processor time beside Twisted's epoll reactor (see `benchmarks.both`).
+The gains of programs by `tcpapp.reactor`: processor time beside Twisted's epoll reactor (see `benchmarks.both`).
 
-Those of other packages are measured where ``make conformance-more`` has installed them; Redis also wants redis-server.
+Programs of other packages are measured if ``make conformance-more`` has installed them; Redis also needs redis-server.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def web(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
 
 
 def websocket(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """Messages that autobahn's WebSocket server gives back."""
+    """Messages that autobahn's WebSocket server sends back."""
     from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 
     class Echo(WebSocketServerProtocol):
@@ -94,7 +94,7 @@ def amp(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
 
 
 def redis(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """Commands that txredisapi gives redis-server, on several connections."""
+    """Commands that txredisapi sends to redis-server, on several connections."""
     import txredisapi
     from twisted.internet.defer import Deferred, gatherResults
 
@@ -173,7 +173,7 @@ WORKS = (
 
 @contextmanager
 def redis_server() -> Iterator[int]:
-    """Run redis-server on a port of its own; 0 where it is not installed."""
+    """Run redis-server on a port of its own; 0 if it is not installed."""
     found = shutil.which("redis-server")
     if not found:
         yield 0
@@ -189,7 +189,7 @@ def redis_server() -> Iterator[int]:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """A row for each program that is there."""
+    """A row for each available program."""
     with redis_server() as port:
         there = [
             number for number, each in enumerate(WORKS) if each.python.exists() and (port or each.begin is not redis)

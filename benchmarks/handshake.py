@@ -1,4 +1,4 @@
-"""How long one step of a TLS handshake holds a server's loop: what OpenSSL makes of a ClientHello."""
+"""How long one step of a TLS handshake blocks a server's loop: OpenSSL's time for a ClientHello."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def microseconds(server: str) -> float:
 
 
 def client_hello() -> bytes:
-    """What a client says first."""
+    """The first bytes of a client."""
     sent = ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
         ssl._create_unverified_context().wrap_bio(ssl.MemoryBIO(), sent).do_handshake()

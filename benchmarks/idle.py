@@ -1,9 +1,9 @@
 """
-Connections that are open and idle, held by a process of their own, and what each of them takes of the server's heap.
+Idle connections, held by a process of their own, and the memory that each of them takes of the server's heap.
 
-``python -m benchmarks.idle PORT COUNT`` opens so many to 127.0.0.1: the first `FIRST` of them at once, the others for a
-line on its standard input; for another line each says one message and hears its echo, so that no server takes them for
-strangers who never speak. It prints a line when it has done any of that, and ends when its standard input does.
+``python -m benchmarks.idle PORT COUNT`` opens COUNT connections to 127.0.0.1: the first `FIRST` of them at once, and
+the others for a line on its standard input. For another line each connection sends one message and reads its echo, so
+that no server ends it for its silence. It prints a line after each step, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def with_idle(server: Server) -> Iterator[dict[str, float]]:
 
 
 def go_on(asked: IO[str], said: IO[str]) -> None:
-    """Have them do the next thing."""
+    """Let them do the next step."""
     asked.write("\n")
     asked.flush()
     heard(said)
 
 
 def heard(said: IO[str]) -> None:
-    """What was to be done is done."""
+    """Wait until the step is done."""
     if not said.readline():
         raise RuntimeError("the idle connections could not be opened")
 

@@ -1,9 +1,9 @@
 """
-One large message in 64 KiB pieces: how long it takes, and whether the time grows as the message does.
+One large message in 64 KiB pieces: how long it takes, and whether the time grows linearly.
 
 Each figure comes from a process of its own, ``python -m benchmarks.large SIDE MEBIBYTES``, which prints the seconds of
-processor time. In one process the allocator would hand a size that it has seen before the same warm memory again, and
-a larger one fresh memory from the system: the growth measured would be the allocator's.
+processor time. In one process the allocator would reuse warm memory for a known size, and take fresh memory from the
+system for a larger one. The measured growth would be the allocator's.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ MAX = 128 * MIB
 SIZES = (16, 32, 64)
 GOAL_SECONDS = 0.5
 GOAL_GROWTH = 5.0
-"""Of four times as long a message: linear, with room for noise; what grows with the square would show 16."""
+"""The limit of the growth for four times the length: linear, with room for noise; quadratic work would show 16."""
 
 
 def pieces(mebibytes: int) -> list[bytes]:
-    """A message of so many MiB with its length before it, in chunks; no large block is made for it."""
+    """A message of this many MiB behind its length, in chunks; no large block is made for it."""
     length = mebibytes * MIB
     return [length.to_bytes(4, "big") + bytes(CHUNK - 4), *(bytes(CHUNK) for _ in range(length // CHUNK - 1)), bytes(4)]
 
 
 def ours(chunks: list[bytes]) -> list[int]:
-    """The lengths of the messages tcpapp makes of the chunks."""
+    """The lengths of tcpapp's messages from the chunks."""
     from tcpapp.framing import LengthPrefixed
 
     receive = LengthPrefixed(max=MAX).fresh().receive
@@ -43,7 +43,7 @@ def ours(chunks: list[bytes]) -> list[int]:
 
 
 def twisteds(chunks: list[bytes]) -> list[int]:
-    """The lengths of the messages Int32StringReceiver makes of the chunks."""
+    """The lengths of Int32StringReceiver's messages from the chunks."""
     from twisted.internet.testing import StringTransport
     from twisted.protocols.basic import Int32StringReceiver
 
@@ -61,8 +61,8 @@ SIDES = {"tcpapp": ours, "twisted": twisteds}
 
 
 def seconds(side: str, mebibytes: int) -> float:
-    """What this process takes for the message; raises if it did not come out whole."""
-    SIDES[side]([b"\0\0\0\5he", b"llo"])  # what is imported and made once
+    """The seconds of this process for the message; raises if it did not come out whole."""
+    SIDES[side]([b"\0\0\0\5he", b"llo"])  # imports and objects that are made once
     chunks = pieces(mebibytes)
     began = time.thread_time()
     lengths = SIDES[side](chunks)
@@ -73,17 +73,17 @@ def seconds(side: str, mebibytes: int) -> float:
 
 
 def seconds_elsewhere(side: str, mebibytes: int) -> float:
-    """What a new process takes for the message."""
+    """The seconds of a new process for the message."""
     command = [sys.executable, "-m", "benchmarks.large", side, str(mebibytes)]
     return float(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=120).stdout)
 
 
 PIECE = 1460
-"""What Ethernet's frames carry of a stream, at the most."""
+"""The most bytes of a stream in one Ethernet frame."""
 
 
 def seconds_over_a_socket(server: Server, mebibytes: int) -> float:
-    """From the first piece of a message, each sent by itself, to the server's reply."""
+    """From the first piece of a message, with each piece sent by itself, to the server's reply."""
     length = mebibytes * MIB
     rest = memoryview(bytes(length))
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
@@ -95,7 +95,7 @@ def seconds_over_a_socket(server: Server, mebibytes: int) -> float:
         reply = client.recv(100)
         took = time.perf_counter() - began
     if reply[4:] != b"%d" % length:
-        raise RuntimeError(f"{reply!r} is not what is said of a message of {length} bytes")
+        raise RuntimeError(f"{reply!r} is the wrong reply to a message of {length} bytes")
     return took
 
 
@@ -110,7 +110,9 @@ def over_a_socket(group: str, rounds: int) -> Row:
 
 
 def run(group: str, rounds: int, quick: bool) -> list[Row]:
-    """Ours against the goals; then beside Twisted's, once and of a modest size: its time grows with the square."""
+    """
+    Ours against the goals; then beside Twisted's, once and of a modest size, because its time grows quadratically.
+    """
     taken = {size: [seconds_elsewhere("tcpapp", size) for _ in range(rounds)] for size in SIZES}
     growth = min(taken[64]) / min(taken[16])  # the least disturbed of each: these times are short
     modest = 8 if quick else 16

@@ -1,8 +1,8 @@
 """
-The league: every server under every load, in rounds of A B C, A B C.
+All servers under all loads, in rounds of A B C, A B C.
 
-What comes of it is one table and one picture (`benchmarks.picture`), and beside them the goals, each a ratio of two
-servers in the same rounds. All of a load's servers are up at the same time; an idle one costs nothing.
+The results are one table and one picture (`benchmarks.picture`), and the goals, each a ratio of two servers in the same
+rounds. All servers of a load run at the same time; an idle one costs nothing.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from benchmarks.servers import COMPILED as COMPILED_HERE
 
 TLSLOAD = ROOT / "benchmarks" / "tlsload"
 MEMBERS = 1000
-"""Connections that each message of the broadcast goes to."""
+"""Connections that receive each message of the broadcast."""
 FRAME = struct.pack(">I", 64) + bytes(range(64))
 PATIENCE = 20.0
 MORE = 2
-"""Rounds that are made again where other work disturbed them: more would take the whole run over its ten minutes."""
+"""Rounds that are repeated because other work disturbed them: more would take the whole run over its ten minutes."""
 
 EVERYBODY = (
     "tcpapp@uvloop",
@@ -60,9 +60,9 @@ Beside = Callable[[Server], AbstractContextManager[Measured]]
 @dataclass(frozen=True)
 class Discipline:
     """
-    A load, who is put under it, who is 1.00x, and what is to be reached: ours, a peer, at least.
+    A load with its servers, the server with 1.00x, and the goals: ours, a peer, and the least ratio.
 
-    `beside` holds what is there for the whole of it, and gives what is to be said of that.
+    `beside` holds a background load for the whole of it, and gives its figures.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Discipline:
 
 @dataclass
 class Result:
-    """What each server of a discipline came to, round by round."""
+    """The results of each server of a discipline, round by round."""
 
     discipline: Discipline
     rounds: list[dict[str, Measured]] = field(default_factory=list)
@@ -95,7 +95,7 @@ class Result:
 
 
 def echo(server: Server, seconds: float, *, inflight: int, size: int, connections: int) -> Measured:
-    """So many messages under way on each of so many connections."""
+    """Keep this many messages under way on each of this many connections."""
     found = Load(inflight, seconds, connections, size).against(server)
     return {
         "rate": found["messages_per_second"],
@@ -135,7 +135,7 @@ def churn(server: Server, seconds: float) -> Measured:
 
 
 def broadcast(server: Server, seconds: float) -> Measured:
-    """A message of one goes to 1,000, again and again. What counts is the server's processor time for each of those."""
+    """A message of one member goes to 1,000, again and again. The server's processor time for each delivery counts."""
     raise_file_limit(MEMBERS + 200)
     with ExitStack() as stack:
         poller = select.epoll()
@@ -159,7 +159,7 @@ def broadcast(server: Server, seconds: float) -> Measured:
 
 
 def everybody_hears(poller: select.epoll, members: dict[int, socket.socket], speaker: socket.socket) -> None:
-    """One says it, and it is read on every connection."""
+    """One member sends it, and it is read on every connection."""
     speaker.sendall(FRAME)
     missing = dict.fromkeys(members, len(FRAME))
     while missing:
@@ -172,7 +172,7 @@ def everybody_hears(poller: select.epoll, members: dict[int, socket.socket], spe
 
 
 def check(true: bool) -> None:
-    """A server that does not do its work is not measured."""
+    """Raise if a server does not do its work."""
     if not true:
         raise RuntimeError("a reply did not come, or is not what was sent")
 
@@ -271,11 +271,11 @@ DISCIPLINES = (
 )
 
 
-# All of it ------------------------------------------------------------------------------------------------------------
+# Everything ----------------------------------------------------------------------------------------------------------
 
 
 def league(discipline: Discipline, rounds: int, seconds: float) -> Result:
-    """Measure it: the `rounds` least disturbed ones of up to `MORE` more."""
+    """Measure it: the `rounds` least disturbed rounds of up to `MORE` more."""
     result = Result(discipline)
     names = tuple(filter(there, discipline.servers)) + (tuple(peers.found()) if discipline.elsewhere else ())
     with ExitStack() as stack:
@@ -288,17 +288,17 @@ def league(discipline: Discipline, rounds: int, seconds: float) -> Result:
 
 
 def there(server: str) -> bool:
-    """Whether it can be measured: the compiled ones where they were compiled."""
+    """Whether it can be measured; the compiled servers, if they were compiled."""
     return COMPILED_HERE.is_dir() or "-compiled" not in server
 
 
 def worst(made: dict[str, Measured]) -> float:
-    """How much other work there was in a round."""
+    """The most other work in a round."""
     return max(each["disturbed"] for each in made.values())
 
 
 def title(server: str) -> str:
-    """The name of a server, as the table has it."""
+    """The name of a server in the table."""
     name, _, reactor = server.partition("@")
     if name in peers.TITLES or name.startswith(("asyncio", "uvloop")):
         return TITLES[name]
@@ -306,7 +306,7 @@ def title(server: str) -> str:
 
 
 def goals(result: Result) -> list[Row]:
-    """Beside whom we are to be how fast."""
+    """The goals, with the peer and the least ratio of each."""
     return [
         Row(
             f"goals: {result.discipline.name}",
@@ -341,7 +341,7 @@ def growth(rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
 
 
 def spent(server: Server, rounds: int, seconds: float, **load: int) -> float:
-    """The server's processor time for a message, in microseconds, with nothing in it of connecting: a median."""
+    """The server's processor time for a message, in microseconds, without connecting: a median."""
 
     def once() -> float:
         short, long = (echo(server, length, **load) for length in (seconds, 3 * seconds))
@@ -351,7 +351,7 @@ def spent(server: Server, rounds: int, seconds: float, **load: int) -> float:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """The goals; the table and the picture are left in the documentation, by a whole run."""
+    """The goals; a whole run also writes the table and the picture into the documentation."""
     from benchmarks import picture
 
     raise_file_limit(IDLE + 1000)
@@ -367,5 +367,5 @@ def run(rounds: int, quick: bool) -> list[Row]:
 
 
 def possible(discipline: Discipline) -> bool:
-    """Whether what makes its load is there: that of TLS is built where OpenSSL's headers are."""
+    """Whether the load generator of its load exists: the one for TLS is built if OpenSSL's headers are there."""
     return discipline.servers is not WITH_TLS or TLSLOAD.exists()

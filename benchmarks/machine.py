@@ -1,4 +1,4 @@
-"""The machine a run was made on, and how its processors are shared out."""
+"""The machine of a run, and the assignment of its processors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 BUSY = 0.5
-"""Load average per processor above which other work is likely to be in the numbers."""
+"""Load average per processor above which other work probably affects the numbers."""
 
 
 _ALLOWED = sorted(os.sched_getaffinity(0))
-"""Those this process might use when it began."""
+"""The processors of this process when it began."""
 
 
 @dataclass(frozen=True)
 class Processors:
-    """Which processor the server under test runs on, and which the load; `None` where there is one only."""
+    """The processors of the server under test and of the load; `None` if there is only one."""
 
     server: int | None
     load: int | None
@@ -32,14 +32,14 @@ class Processors:
 
 
 def processors() -> Processors:
-    """The first and the last processor this process may use."""
+    """The first and the last processor of this process."""
     return Processors(_ALLOWED[0], _ALLOWED[-1]) if len(_ALLOWED) > 1 else Processors(None, None)
 
 
 def pin(pid: int, processor: int | None) -> None:
-    """Keep a process on one processor, where there are several."""
+    """Keep a process on one processor, if there are several."""
     if processor is not None:
-        with contextlib.suppress(ProcessLookupError):  # it is over already, and says itself why
+        with contextlib.suppress(ProcessLookupError):  # it is over already, and reports the reason itself
             os.sched_setaffinity(pid, {processor})
 
 
@@ -50,16 +50,16 @@ def unpin() -> None:
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
     """
-    Seconds a process of one thread has run, and has been ready to run but waited for its processor.
+    Seconds that a process of one thread has run, and that it was ready but waited for its processor.
 
-    To the nanosecond, which ``/proc/PID/stat`` is not. What it waited was other work on the machine.
+    They are exact to the nanosecond, unlike ``/proc/PID/stat``. The waiting time shows other work on the machine.
     """
     ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
     return int(ran) / 1e9, int(waited) / 1e9
 
 
 def heap_bytes(pid: int) -> int:
-    """Bytes a process holds that are no file's: its heap. The kernel's socket buffers are not in it."""
+    """Bytes of a process that belong to no file: its heap. The kernel's socket buffers are not included."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
@@ -74,17 +74,17 @@ def _status(pid: int, name: str) -> int:
 
 
 def resident_bytes(pid: int) -> int:
-    """Bytes of memory that a process has now."""
+    """Bytes of memory of a process now."""
     return _status(pid, "VmRSS")
 
 
 def peak_bytes(pid: int) -> int:
-    """The most it had since it began, or since `forget_peak`."""
+    """The most bytes it had since it began, or since `forget_peak`."""
     return _status(pid, "VmHWM")
 
 
 def forget_peak(pid: int) -> None:
-    """Have `peak_bytes` begin again (proc(5), ``clear_refs``)."""
+    """Restart `peak_bytes` (proc(5), ``clear_refs``)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
@@ -94,7 +94,7 @@ def open_files(pid: int) -> int:
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Let this process and its children open `wanted` files, or as many as may be; returns how many."""
+    """Let this process and its children open `wanted` files, or as many as possible; returns how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -124,7 +124,7 @@ def installed(package: str) -> str:
 
 
 def describe() -> dict[str, str | int | float]:
-    """What the numbers depend on."""
+    """The properties that the numbers depend on."""
     return {
         "cpu": cpu_model(),
         "cores": os.cpu_count() or 1,

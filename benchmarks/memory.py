@@ -1,8 +1,9 @@
 """
-Memory of an idle connection: what a server's heap grows by when connections are opened and left alone.
+Memory of an idle connection: the growth of a server's heap when connections are opened and left alone.
 
-The first hundreds of connections are not counted, since they also pay for what is made once: imports, tables, pools.
-Each figure comes from a server process of its own. The kernel's socket buffers, the same for all, are not in it.
+The first hundreds of connections are not counted, because they also pay for things that are made once: imports, tables,
+pools. Each figure comes from a server process of its own. The kernel's socket buffers, the same for all, are not
+included.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from benchmarks.report import Row
 
 GROUP = "memory of an idle connection, server's heap"
 GOAL = 3072
-"""Bytes over a bare protocol of Twisted's, which has 1 kB: 4 kB in all, with all waits watched and all bounds kept."""
+"""Bytes over a bare protocol of Twisted's, which has 1 kB: 4 kB in all, with all timeouts and all limits."""
 TLS_GOAL = 40_000
-"""Bytes in all: OpenSSL's are most of them."""
+"""Bytes in total: most of them are OpenSSL's."""
 FIRST = 500
 RESERVE = 100
 PATIENCE = 20.0
@@ -33,7 +34,7 @@ FRAME = struct.pack(">I", len(MESSAGE)) + MESSAGE
 
 @contextmanager
 def accepted(server: Server, how_many: int) -> Iterator[None]:
-    """So many connections are opened in the block; it ends when all of them are accepted."""
+    """Wait until `how_many` connections, opened in the block, are accepted."""
     already = open_files(server.pid)
     yield
     deadline = time.monotonic() + PATIENCE
@@ -44,7 +45,7 @@ def accepted(server: Server, how_many: int) -> Iterator[None]:
 
 
 def connect(server: Server, how_many: int) -> list[socket.socket]:
-    """So many connections, all of them accepted."""
+    """`how_many` connections, all of them accepted."""
     with accepted(server, how_many):
         return [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(how_many)]
 
@@ -59,7 +60,7 @@ def talk(connections: Sequence[socket.socket]) -> None:
 
 
 def settled_heap(server: Server) -> int:
-    """The server's heap, once it has stopped changing; or at last, where another thread of it goes on."""
+    """The server's heap, once it has stopped changing; or the last value, if another thread of it goes on."""
     deadline = time.monotonic() + PATIENCE
     before, after = -1, heap_bytes(server.pid)
     while before != after and time.monotonic() < deadline:
@@ -86,7 +87,7 @@ def bytes_each(name: str, connections: int, *, spoken: bool) -> float:
 
 
 def bytes_each_with_tls(connections: int) -> float:
-    """The same of a connection that has shaken hands, and then never spoke."""
+    """The same for a connection after a TLS handshake and without messages."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     opened: list[socket.socket] = []
@@ -118,7 +119,7 @@ def compare(name: str, peer: str, connections: int, rounds: int, *, spoken: bool
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """All of it. Memory hardly varies, so three rounds are enough."""
+    """All rows. Memory hardly varies, so three rounds are enough."""
     connections = 1500 if quick else 4000
     connections = min(connections, raise_file_limit(connections + FIRST + RESERVE) - FIRST - RESERVE)
     if connections < FIRST:

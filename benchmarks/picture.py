@@ -1,4 +1,4 @@
-"""What `benchmarks.loads` has found, as text, as a page of the documentation, and as a picture (SVG) in it."""
+"""The results of `benchmarks.loads`, as text, as a page of the documentation, and as a picture (SVG) in it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ Grown = dict[str, list[tuple[float, float]]]
 
 @dataclass(frozen=True)
 class Line:
-    """A server under a load: its rate, its ratio to the base, its processor time for one message, and more of it."""
+    """
+    A server under a load: its rate, its ratio to the base, its processor time for one message, and further figures.
+    """
 
     name: str
     rate: float
@@ -52,7 +54,7 @@ def lines_of(result: Result) -> list[Line]:
 
 
 def columns(result: Result) -> list[str]:
-    """What the table of a discipline has beside the names."""
+    """The columns of a discipline's table beside the names."""
     more = ["heap of an idle connection"] if lines_of(result)[0].more else []
     return [result.discipline.what, "×", "CPU of the server, each", *more]
 
@@ -63,12 +65,12 @@ def cells(line: Line, columns: int) -> list[str]:
 
 
 def used(cpu: float) -> str:
-    """Processor time; nothing where it is that of one thread of several, which did not do the work."""
+    """Processor time; empty for one thread of several, if another thread did the work."""
     return f"{cpu:.2f} µs" if cpu >= LEAST_CPU else ""
 
 
 def title_of(server: str) -> str:
-    """The name of a server, as the table has it."""
+    """The name of a server in the table."""
     from benchmarks.loads import title
 
     return title(server)
@@ -118,14 +120,14 @@ def as_markdown(results: list[Result]) -> str:
 
 
 def colour(name: str) -> str:
-    """Ours stand out, and so do those that are not Python."""
+    """Ours stand out, and so do the servers that are not Python."""
     if name.startswith("tcpapp") or "tcpapp.reactor" in name:
         return OURS
     return PEERS if name.startswith(("Twisted", "asyncio", "uvloop", "bare")) else ELSEWHERE
 
 
 def as_svg(results: list[Result], grown: Grown) -> str:
-    """Bars for every discipline, and below them how the cost grows."""
+    """Bars for every discipline, and below them the growth of the cost."""
     drawn: list[str] = []
     at = 30
     for result in results:
@@ -159,7 +161,7 @@ def text(x: float, y: float, said: str, *, anchor: str = "start", weight: str = 
 
 
 def plot(drawn: list[str], at: float, title: str, lines: Grown) -> float:
-    """Points over a logarithmic axis, from zero upwards: a flat line is a cost that grows as its cause does."""
+    """Points over a logarithmic axis, from zero upwards: a flat line is a cost that grows in proportion."""
     height, most = 150, max(y for points in lines.values() for _, y in points) * 1.15
     drawn.append(text(10, at, title, weight="bold"))
     bottom = at + height + 10
@@ -183,6 +185,6 @@ def plot(drawn: list[str], at: float, title: str, lines: Grown) -> float:
 
 
 def write(results: list[Result], grown: Grown) -> None:
-    """Leave page and picture where the documentation has them."""
+    """Write page and picture into the documentation."""
     PICTURE.write_text(as_svg(results, grown), encoding="utf-8")
     PAGE.write_text(as_markdown(results), encoding="utf-8")

@@ -1,13 +1,12 @@
 """
-The memory promise: how much memory a server takes beyond idle connections, when its account is near its bound.
+The memory limit: how much memory a server takes beyond idle connections, when its account is near its bound.
 
 Each load brings a server with a small ``max_buffered`` (`benchmarks.bounded`) to its bound within seconds, and stops by
-itself. What is said of it is the factor: its greatest resident memory, less what it has with the same connections
-idle, divided by ``max_buffered``. Each load has a new process; so has each kind of server that is attacked. The two
-reactors are measured at the same time: memory, unlike time, is not changed by other work. When all connections have
-ended, the account is to be 0.
+itself. The result is the factor: the greatest resident memory, minus the memory with the same connections idle, divided
+by ``max_buffered``. Each load has a new process, and so has each kind of attacked server. Both reactors are measured at
+the same time, because other work does not change memory. When all connections have ended, the account must be 0.
 
-`LOADS` are made for this; the attacks are those of `benchmarks.attacks`.
+`LOADS` are made for this; the attacks come from `benchmarks.attacks`.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ GROUP = "memory over idle connections, of max_buffered (first column: the accoun
 TLS_GROUP = "the same with TLS: OpenSSL's memory is not in the account"
 ENDED = "the account when all connections have ended"
 GOAL = 2.0
-"""How many times the account its memory may be: the project's own."""
+"""The limit of the memory as a multiple of the account: the project's own."""
 REACTORS = ("", "uvloop")
 FILES = 6000
 PATIENCE = 20.0
 RECEIVE_BUFFER = 4096
-"""Bytes of each client's receive buffer: what is not read is to wait in the server's process."""
+"""Bytes of each client's receive buffer: unread bytes must wait in the server's process."""
 
 KIB = 1024
 MESSAGE = 48 * KIB
@@ -54,7 +53,7 @@ Drive = Callable[[list[socket.socket], GoesOn, int], None]
 
 @dataclass(frozen=True)
 class Pressure:
-    """A load: so many `clients` of a `server`, and what they do until they are stopped."""
+    """A load: `clients` clients of a `server`, and what they do until they are stopped."""
 
     title: str
     server: str
@@ -69,12 +68,12 @@ def int32(message: bytes) -> bytes:
 
 
 def dense(item: bytes, size: int = MESSAGE) -> bytes:
-    """A JSON message of so many bytes, all of them such items."""
+    """A JSON message of this many bytes, made of these items."""
     return b"[" + b",".join([item] * (size // (len(item) + 1))) + b"]"
 
 
 def push_all(clients: Sequence[socket.socket], data: bytes, goes_on: GoesOn) -> None:
-    """Send `data` again and again on each connection, as much as it takes, and read nothing."""
+    """Send `data` again and again on each connection, as much as possible, and read nothing."""
     sent = [0] * len(clients)
     while goes_on():
         moved = False
@@ -89,11 +88,11 @@ def push_all(clients: Sequence[socket.socket], data: bytes, goes_on: GoesOn) -> 
             time.sleep(0.01)
 
 
-# What clients do ------------------------------------------------------------------------------------------------------
+# The clients ---------------------------------------------------------------------------------------------------------
 
 
 def reset_in_mid_stream(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """Each asks for a stream, reads some of it, and resets its connection; another comes in its place."""
+    """Each asks for a stream, reads some of it, and resets its connection; another client replaces it."""
     for each in clients:
         push(each, int32(b"a"))
     time.sleep(0.5)
@@ -120,7 +119,7 @@ def ask_and_half_close(clients: list[socket.socket], goes_on: GoesOn, port: int)
 
 
 def say_little_to_the_deaf(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """All join a chat; one of them says tiny things, and the others read none of it."""
+    """All join a chat; one of them sends tiny lines, and the others read none of them."""
     for place, each in enumerate(clients):
         push(each, b"member-with-name-%d\n" % place)
     time.sleep(0.3)
@@ -140,7 +139,7 @@ def push_json(item: bytes, size: int = MESSAGE, first: bytes = b"") -> Drive:
 
 
 def end_at_once(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """Each has sent all but the end of 1 MiB of JSON, and all send that at the same moment."""
+    """Each has sent 1 MiB of JSON without the end, and all send the end at the same moment."""
     data, sent = int32(dense(EMPTY_LISTS, 1000 * KIB)), dict.fromkeys(clients, 0)
     while goes_on() and any(at < len(data) - 1 for at in sent.values()):
         for each, at in sent.items():
@@ -152,17 +151,17 @@ def end_at_once(clients: list[socket.socket], goes_on: GoesOn, port: int) -> Non
 
 
 def push_lines(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """Lines of two bytes, to which replies come that nobody reads."""
+    """Lines of two bytes, with replies that nobody reads."""
     push_all(clients, b"ab\n" * 20_000, goes_on)
 
 
 def push_messages(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """Messages of 1,000 bytes, to which replies come that nobody reads."""
+    """Messages of 1,000 bytes, with replies that nobody reads."""
     push_all(clients, int32(b"x" * 1000) * 64, goes_on)
 
 
 def begin_messages(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """A long message, all of it but the end."""
+    """A long message without its end."""
     data, sent = int32(b"x" * 1000 * KIB)[:-1], dict.fromkeys(clients, 0)
     while goes_on() and any(at < len(data) for at in sent.values()):
         for each, at in sent.items():
@@ -205,11 +204,11 @@ CROWDS |= {"flood_with_skipped": 20}
 NOT_ATTACKS = ("be_idle", "be_in_a_chat")
 
 
-# How it is measured ---------------------------------------------------------------------------------------------------
+# The measurement -----------------------------------------------------------------------------------------------------
 
 
 def dial(port: int, *, tls: bool = False) -> socket.socket:
-    """A connection that takes little of what it does not read."""
+    """A connection with a small receive buffer."""
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     found.settimeout(PATIENCE)
@@ -223,7 +222,7 @@ def dial(port: int, *, tls: bool = False) -> socket.socket:
 
 
 def settle(server: Server, connections: int) -> dict[str, Any]:
-    """Wait until it has so many connections. What it tells of itself then."""
+    """Wait until it has this many connections. Returns its report."""
     deadline = time.monotonic() + PATIENCE
     while (told := server.told())["connections"] != connections:
         if time.monotonic() > deadline:
@@ -234,7 +233,7 @@ def settle(server: Server, connections: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def crowd(server: Server, how_many: int, *, tls: bool = False) -> Iterator[list[socket.socket]]:
-    """So many connections, all of them accepted."""
+    """Open this many connections, all of them accepted."""
     clients: list[socket.socket] = []
     try:
         clients.extend(dial(server.tls_port if tls else server.port, tls=tls) for _ in range(how_many))
@@ -249,7 +248,9 @@ def crowd(server: Server, how_many: int, *, tls: bool = False) -> Iterator[list[
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a server came to: the most its account had, its memory over idle, and the account after all have ended."""
+    """
+    The results of a server: the maximum of its account, its memory over idle, and the account after all have ended.
+    """
 
     account: float
     memory: float
@@ -258,7 +259,9 @@ class Outcome:
 
 
 class Watch:
-    """Says how long a load goes on: so many seconds at the most, and `AFTER` once the account is near its bound."""
+    """
+    Decides how long a load goes on: for at most this many seconds, and `AFTER` once the account is near its bound.
+    """
 
     def __init__(self, server: Server, seconds: float) -> None:
         self._server = server
@@ -269,7 +272,7 @@ class Watch:
         forget_peak(server.pid)
 
     def goes_on(self) -> bool:
-        """Whether it does."""
+        """Whether it goes on."""
         now = time.monotonic()
         if now > self._looks:
             self._looks = now + LOOKS
@@ -279,14 +282,14 @@ class Watch:
         return now < self._ends
 
     def outcome(self) -> Outcome:
-        """What came of it, once all connections have ended."""
+        """The results, once all connections have ended."""
         told = settle(self._server, 0)
         memory = max(0, peak_bytes(self._server.pid) - self.idle)
         return Outcome(max(self.most, told["peak"]) / BOUND, memory / BOUND, told["buffered"], told["shed"])
 
 
 def pressed(load: Pressure, part: float, reactor: str) -> list[Outcome]:
-    """One load, for that part of its seconds, on one reactor."""
+    """One load, for its part of the seconds, on one reactor."""
     tls = load.server.endswith("-tls")
     with serving(_name(load.server, reactor)) as server:
         with crowd(server, load.clients, tls=tls) as clients:
@@ -296,7 +299,7 @@ def pressed(load: Pressure, part: float, reactor: str) -> list[Outcome]:
 
 
 def attacked(kind: str, names: Sequence[str], part: float, reactor: str) -> list[Outcome]:
-    """One attack after the other on one server: the next one is begun when all connections have ended."""
+    """One attack after the other on one server: the next one begins when all connections have ended."""
     found = []
     with serving(_name(kind, reactor)) as server:
         for name in names:
@@ -319,7 +322,7 @@ def attacks() -> dict[str, list[str]]:
 
 
 def _kind(name: str) -> str:
-    """The server that is attacked, as `benchmarks.bounded` has it."""
+    """The attacked server, by its name in `benchmarks.bounded`."""
     kind = SERVERS.get(name, "tcpapp-echo").removeprefix("tcpapp-")
     return "echo-tls" if kind == "tls" else kind
 
@@ -349,7 +352,7 @@ def rows(titles: Sequence[str], measure: Callable[[str], list[Outcome]], group: 
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """All of it, in one round whatever is asked for: memory hardly varies."""
+    """All rows, in one round in any case: memory hardly varies."""
     raise_file_limit(FILES)
     part = 0.5 if quick else 1.0
     found = []

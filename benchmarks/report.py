@@ -1,4 +1,4 @@
-"""Rows of figures, and the table that is printed of them."""
+"""Rows of figures, and their printed table."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ HEADINGS = ("", "tcpapp", "peer", "", "compared (min … max)", "goal", "reached
 @dataclass(frozen=True)
 class Row:
     """
-    One thing that was measured, with one value a round.
+    One measured thing, with one value a round.
 
-    - `ours` and `peers`: what each side did, in `unit`; no `peers` where tcpapp is held to a number of its own.
-    - `compared`: what the goal is about: a ratio, a difference, or our own value.
+    - `ours` and `peers`: the results of each side, in `unit`; no `peers` if tcpapp is compared with a number of its
+      own.
+    - `compared`: the subject of the goal: a ratio, a difference, or our own value.
     - `goal`: compared must be at least this (`at_least`) or at most this; `None` is for information.
-    - `notes`: what makes the figures doubtful. `extra`: what else goes into the JSON.
+    - `notes`: reasons to doubt the figures. `extra`: further values for the JSON.
     """
 
     group: str
@@ -35,12 +36,12 @@ class Row:
 
     @property
     def median(self) -> float:
-        """The middle of what was compared."""
+        """The median of the compared values."""
         return statistics.median(self.compared)
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is; `None` without one."""
+        """Whether the goal is reached; `None` without one."""
         if self.goal is None:
             return None
         return self.median >= self.goal if self.at_least else self.median <= self.goal
@@ -100,7 +101,7 @@ def ratio_row(
     *,
     unit: str = "messages/s",
 ) -> Row:
-    """How many times the peer we are, round by round: more is better for us, whatever the unit."""
+    """How many times faster than the peer we are, round by round: more is better for us, whatever the unit."""
     more_is_better = unit == "messages/s"
     ratios = [us / them if more_is_better else them / us for us, them in zip(ours, peers, strict=True)]
     return Row(group, name, unit, ours, ratios, peer, peers, goal=goal)
@@ -130,7 +131,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def notes(rows: Sequence[Row]) -> str:
-    """What makes figures doubtful, once for each group."""
+    """Reasons to doubt the figures, once for each group."""
     return "\n".join(dict.fromkeys(f"note: {row.group}: {note}" for row in rows for note in row.notes))
 
 

@@ -1,12 +1,11 @@
 """
-The servers that are measured, each in a process of its own.
+The measured servers, each in a process of its own.
 
 ``python -m benchmarks.servers NAME`` serves on a free port of 127.0.0.1 and prints that port. It ends when its standard
-input ends, or after `LIFETIME` seconds, so that none outlives the run that started it.
+input ends, or after `LIFETIME` seconds, so that no server outlives the run that started it.
 
 Every echo server speaks the same frames: a 4-byte big-endian length, then the message; those named ``-line``, lines
-that end in LF. Each is written as its own
-documentation would have it; none does less than it must, and none does more.
+that end in LF. Each is written as its own documentation recommends; none does less than it must, and none does more.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ LIFETIME = 300.0
 """Seconds after which a server ends on its own; the longest whole run takes less."""
 
 COMPILED = Path(__file__).resolve().parent.parent / ".venv" / "compiled"
-"""Where `make bench` leaves tcpapp with the path of a message compiled."""
+"""The folder of tcpapp with the compiled path of a message; `make bench` makes it."""
 
 MAX_CONNECTIONS = 11_000
 """More than any measurement opens."""
@@ -57,7 +56,7 @@ def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
 
 
 def tcpapp_batch() -> IProtocolFactory:
-    """The batch form: the messages that came together, and the replies to all of them."""
+    """The batch form: the messages that came together, and all their replies."""
     from tcpapp import MessageServerFactory, batch
     from tcpapp.limits import Limits
 
@@ -70,7 +69,7 @@ def tcpapp_batch() -> IProtocolFactory:
 
 
 def tcpapp_room() -> IProtocolFactory:
-    """What one says goes to everyone."""
+    """A message of one member goes to all."""
     from tcpapp import MessageServerFactory
     from tcpapp.limits import Limits
 
@@ -114,14 +113,14 @@ def twisted_room() -> IProtocolFactory:
 
 
 def tcpapp_length() -> IProtocolFactory:
-    """Not an echo: how long each message was. Messages may be as long as any that is measured."""
+    """Not an echo: the length of each message. Messages can be as long as any measured one."""
     from tcpapp import MessageServerFactory
 
     return MessageServerFactory(lambda message, connection: b"%d" % len(message), framing="int32:max=134217728")
 
 
 def tcpapp_unguarded() -> IProtocolFactory:
-    """The same with every guard off that can be: no wait has an end, no turn and no memory a bound."""
+    """The same without the guards: no timeout, and no limit of turns or memory."""
     from tcpapp import MessageServerFactory
     from tcpapp.limits import Limits, Timeouts, numbers_of
 
@@ -162,7 +161,9 @@ def twisted_line() -> IProtocolFactory:
 
 
 def twisted_bare() -> IProtocolFactory:
-    """The least a Twisted server can be: bytes back as they come, nothing kept. The floor for memory."""
+    """
+    The smallest possible Twisted server: it sends bytes back as they come, and keeps nothing. The minimum of memory.
+    """
     from twisted.internet.protocol import Factory, Protocol
 
     class Echo(Protocol):
@@ -173,12 +174,12 @@ def twisted_bare() -> IProtocolFactory:
 
 
 def amp_echo() -> tuple[Any, IProtocolFactory]:
-    """Twisted's own protocol for calls: a command that gives back its argument, and who answers it."""
+    """Twisted's own protocol for calls: a command that returns its argument, and its responder."""
     from twisted.internet.protocol import Factory
     from twisted.protocols.amp import AMP, Command, String
 
     class Echo(Command):
-        arguments = [(b"data", String())]  # noqa: RUF012 - as AMP has it
+        arguments = [(b"data", String())]  # noqa: RUF012 - as in AMP
         response = [(b"data", String())]  # noqa: RUF012
 
     class Answers(AMP):
@@ -205,7 +206,7 @@ def serve_twisted(
 
     try:
         from tcpapp.process.twistd_service import leave_to_stay
-    except ImportError:  # a revision before the packages, beside which this one is measured
+    except ImportError:  # a revision before the packages, which is compared with this one
         from tcpapp.process import leave_to_stay
 
     class UntilEnd(Protocol):
@@ -222,18 +223,18 @@ def serve_twisted(
         if tls:
             ports.append(listen_with_tls(name, reactor, factory, Path(folder) / "cert.pem"))
         if small:
-            for each in ports:  # connections have what their port has
+            for each in ports:  # connections inherit from their port
                 each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bounded.SEND_BUFFER)
                 each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bounded.RECEIVE_BUFFER)
         stdio.StandardIO(UntilEnd())
-        reactor.callWhenRunning(leave_to_stay)  # as `twistd tcpapp` does; here it is done for all of Twisted's
+        reactor.callWhenRunning(leave_to_stay)  # as `twistd tcpapp` does; here for all servers of Twisted's
         reactor.callLater(LIFETIME, reactor.stop)
         announce(*(port.getHost().port for port in ports))
         reactor.run()
 
 
 def listen_with_tls(name: str, reactor: Any, factory: Any, path: Path) -> Any:
-    """The same factory on a second port, through a ``tls:`` endpoint; it accepts as `tcpapp.listen` has it."""
+    """The same factory on a second port, through a ``tls:`` endpoint; it accepts as `tcpapp.listen` does."""
     from twisted.internet.defer import Deferred
 
     from benchmarks.handshake import write_certificate
@@ -266,7 +267,7 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 class EchoProtocol(asyncio.Protocol):
-    """Echo with an asyncio protocol: frames cut out of a buffer by hand, one write for what one chunk brought."""
+    """Echo with an asyncio protocol: frames are cut out of a buffer by hand, with one write for one chunk."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -329,7 +330,7 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     **{f"bounded-{name}-tls": partial(bounded.FACTORIES[name], bounded.BOUND) for name in ("echo", "large")},
 }
 REACTORS = {"": "twisted.internet.epollreactor", "uvloop": "tcpapp.reactor"}
-"""What a server of Twisted's runs on: the epoll reactor, or with `@uvloop` behind its name, ours."""
+"""The reactor of a server of Twisted's: the epoll reactor, or with `@uvloop` behind its name, ours."""
 ASYNCIO = {
     "asyncio-streams": asyncio_streams,
     "asyncio-protocol": asyncio_protocol,
@@ -338,7 +339,7 @@ ASYNCIO = {
 
 
 def announce(*ports: int) -> None:
-    """Say that the port can be connected to; the second one, if there is one, with TLS."""
+    """Print the port; and the second port with TLS, if there is one."""
     print(*ports, flush=True)
 
 

@@ -1,5 +1,5 @@
 """
-What virtual time costs: a simulated hour of clients that each send a message a second to an echo service.
+The cost of virtual time: a simulated hour of clients that each send a message a second to an echo service.
 
 ``python -m benchmarks.simulation [clients] [seconds]`` prints the real seconds and the events a second.
 """
@@ -28,7 +28,7 @@ class Counting:
 
 
 def hour(clients: int = 100, seconds: float = 3600.0, seed: int = 1) -> tuple[Simulation, int]:
-    """Simulate it; the simulation and the number of replies."""
+    """Simulate it; returns the simulation and the number of replies."""
     sim = Simulation(seed, keep=TRACED)
     server = sim.host("server")
     sim.run(tcpapp.listen("tcp:7007", lambda message, _: message, reactor=server.reactor))

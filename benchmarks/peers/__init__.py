@@ -1,8 +1,8 @@
 """
-Peers that are not Python: the same echo in Go, on Node and in C, each measured where its toolchain is found.
+Peers that are not Python: the same echo in Go, on Node and in C, each measured if its toolchain is found.
 
-Each is one source file here, which is built when it is needed, serves on a free port of 127.0.0.1, prints it, and ends
-with its standard input.
+Each is one source file here. It is built when it is needed, serves on a free port of 127.0.0.1, prints the port, and
+ends with its standard input.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 BUILT = HERE / "built"
 
 TITLES = {"go": "Go, net and bufio", "node": "Node, net", "c": "C, epoll, bytes as they come"}
-"""Each peer, as the table has it. Go has one processor (``GOMAXPROCS=1``), as all others have."""
+"""The names of the peers in the table. Go has one processor (``GOMAXPROCS=1``), as all others have."""
 
 TOOLS = {"go": "go", "node": "node", "c": "cc"}
 ENVIRONMENT = {"GOMAXPROCS": "1", "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
@@ -28,7 +28,7 @@ def found() -> list[str]:
 
 
 def command(name: str) -> list[str]:
-    """What runs it, built before if it is to be. Raises where that fails."""
+    """The command of a peer, built first if needed. Raises if that fails."""
     if name == "node":
         return ["node", str(HERE / "echo.js")]
     BUILT.mkdir(exist_ok=True)

@@ -312,8 +312,7 @@ def connected(_tcpapp_ending: Ending) -> Callable[..., Deferred[MessageProtocol]
 @pytest.fixture
 def fault_proxy(_tcpapp_ending: Ending) -> Callable[..., Deferred[FaultProxy]]:
     """
-    Give ``fault_proxy(server, **options)``: a started `FaultProxy` for a server as in ``connected``, stopped after the
-    test.
+    Give ``fault_proxy(server, **options)``: a started `FaultProxy` to what ``connected`` accepts; it is stopped after.
     """
     import tcpapp
     from tcpapp.testing.faultproxy import FaultProxy, endpoint_of
