@@ -1,4 +1,4 @@
-"""Environments to install into, without a network: what they are made of, and how commands are run in them."""
+"""Environments to install into, without a network: their contents, and how commands are run in them."""
 
 from __future__ import annotations
 

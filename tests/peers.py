@@ -238,7 +238,7 @@ def never(message: Any, connection: Any) -> Deferred[Any]:
 
 
 class Switch:
-    """An app whose replies are Deferreds that the test fires, and which knows what it has in hand."""
+    """An app whose replies are Deferreds that the test fires, and which knows its unanswered messages."""
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []

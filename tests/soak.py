@@ -1,9 +1,9 @@
 """
-``make soak``: ten minutes of requests, faults and drains, at half of what the machine can do; then all is as it began.
+``make soak``: ten minutes of requests, faults and drains, at half of the machine's capacity; then all is as it began.
 
 Lap after lap it keeps a ledger (see `tests.integration.ledger`) of 20,000 requests, by another seed each time, and then
-rests as long as a lap took. After the first laps, which pay for what is made once, descriptors, timers and memory are
-noted; at the end there are no more of the first two, and no more than a tenth more of the third.
+rests as long as a lap took. The first laps pay for things that are made once. Then descriptors, timers and memory are
+noted. At the end there are no more descriptors and timers, and at most a tenth more memory.
 """
 
 from __future__ import annotations

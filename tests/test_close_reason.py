@@ -54,7 +54,7 @@ def test_every_rule_of_an_unreadable_stream_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("error", UNREADABLE, ids=lambda error: error.rule)
 def test_an_unreadable_stream_gives_its_reason(error: UnreadableStream) -> None:
-    """The reason takes its rule, text and numbers from the error, and who ended it stands in the table."""
+    """The reason takes its rule, text and numbers from the error; the table says who ended it."""
     reason = error.close_reason()
     assert (error.rule, str(error), error.value, error.limit, error) == (
         reason.rule,
@@ -93,7 +93,7 @@ def test_reasons_are_equal_by_what_happened() -> None:
 
 
 def test_the_exception_is_left_out_of_the_repr() -> None:
-    """The repr is one line without the exception, whose text may be anybody's."""
+    """The repr is one line without the exception, whose text can come from a peer."""
     assert "boom" not in repr(CloseReason(EndedBy.US, "aborted", "", error=ValueError("boom")))
 
 

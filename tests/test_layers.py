@@ -208,7 +208,7 @@ def graph_of(sources: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def in_circles(graph: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return the modules that import each other in a circle, and those that lie between two circles."""
+    """Return the modules that import each other in a circle, and modules between two circles."""
     left = {module: set(targets) for module, targets in graph.items()}
     while ends := {module for module, targets in left.items() if not targets & left.keys()}:
         left = {module: targets for module, targets in left.items() if module not in ends}
@@ -344,7 +344,7 @@ def test_the_public_names_are_those_of_the_modules() -> None:
 
 
 def test_a_public_name_comes_from_where_the_type_checker_sees_it() -> None:
-    """They are imported when they are used; the list of where from is that of the imports for types."""
+    """They are imported when they are used; the list of their modules equals the imports for types."""
     seen = origins()
     del seen["TYPE_CHECKING"], seen["annotations"], seen["import_module"]
     modules = {name for name in seen if isinstance(getattr(tcpapp, name), ModuleType)}

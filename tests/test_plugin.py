@@ -131,14 +131,14 @@ def test_a_command_of_another_name_is_called_so(capfd: pytest.CaptureFixture[str
 
 
 def test_proxies_are_named() -> None:
-    """As often as one likes; without any, those on this machine."""
+    """Any number of times; by default, only this machine."""
     given = parsed("--proxies", "10.0.0.0/8", "--proxies=192.0.2.1").factory.settings.proxies
     assert [str(each) for each in given.allow] == ["10.0.0.0/8", "192.0.2.1/32"]
     assert [str(each) for each in parsed().factory.settings.proxies.allow] == ["127.0.0.0/8", "::1/128"]
 
 
 def test_networks_are_allowed_and_denied() -> None:
-    """Each as often as one likes; without any, everyone may come in."""
+    """Each any number of times; by default, every address is allowed."""
     given = parsed("--allow", "192.0.2.0/24", "--allow=2001:db8::/32", "--deny", "192.0.2.7").factory.settings.networks
     assert [str(each) for each in given.allow] == ["192.0.2.0/24", "2001:db8::/32"]
     assert [str(each) for each in given.deny] == ["192.0.2.7/32"]
@@ -149,7 +149,7 @@ def test_networks_are_allowed_and_denied() -> None:
 
 
 def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
-    """What is said of a command line: one line on stderr, nothing on stdout; it ends with 1."""
+    """The error of a command line: one line on stderr, nothing on stdout; it ends with 1."""
     with pytest.raises(SystemExit) as ended:
         parsed(*words)
     said = capfd.readouterr()

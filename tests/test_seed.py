@@ -74,7 +74,7 @@ def bounded(waiting: Deferred[Any], reactor: Any) -> Deferred[Any]:
 
 
 class Collector(Protocol):
-    """A peer without framing: sends the bytes it is told to, keeps those that come, and can stop reading."""
+    """A peer without framing: it sends the given bytes, keeps received bytes, and can stop reading."""
 
     def __init__(self) -> None:
         self.came = b""
@@ -349,7 +349,7 @@ def test_a_port_that_cannot_be_one_is_not_listened_on(endpoint: str, global_reac
 
 @pytest_twisted.ensureDeferred
 async def test_a_host_that_does_not_exist_cannot_be_connected_to(global_reactor: Any) -> None:
-    """A name that is sound and nobody's fails as Twisted has it."""
+    """A valid name that no host has fails as in Twisted."""
     with pytest.raises(DNSLookupError):
         await tcpapp.connect("tcp:no-such-host.invalid:7007", reactor=global_reactor)
 

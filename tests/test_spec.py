@@ -1,4 +1,4 @@
-"""Specs: ``name:key=value``, their escapes, and what is said of those that cannot be read."""
+"""Specs: ``name:key=value``, their escapes, and the errors of unreadable specs."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_any_text_is_read_or_refused(spec: str) -> None:
     ("wrong", "says"), [("jsn", "; did you mean 'json'?"), ("zzz", ""), ("", ""), ("json", "; did you mean 'json'?")]
 )
 def test_a_near_spelling_is_suggested(wrong: str, says: str) -> None:
-    """The nearest known spelling is suggested, and none where none is near."""
+    """The most similar known name is suggested, if there is one."""
     assert says == suggest(wrong, iter(["text", "json"]))
 
 

@@ -1,4 +1,4 @@
-"""Chat: names, who comes and who goes, and what one member can do to another's terminal or patience."""
+"""Chat: names, joins and leaves, and the limits of a member's power over other terminals and over the server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Client:
 
 
 class House:
-    """A server with a room of its own, and doors to it."""
+    """A server with a room of its own, and functions to connect to it."""
 
     def __init__(self, **options: Any) -> None:
         self.room = Room()
@@ -44,7 +44,7 @@ class House:
         self.factory = MessageServerFactory(app, clock=Clock(), **options)
 
     def enter(self, name: str | None = None) -> Client:
-        """Return a newcomer; or, by name, a member, who has heard all there was to hear."""
+        """Return a newcomer; or, by name, a member that has read everything so far."""
         client = Client(joined(self.factory))
         if name is not None:
             client.say(name)
@@ -114,7 +114,7 @@ def test_what_one_says_the_others_hear() -> None:
 
 
 def test_all_are_told_who_comes_and_goes() -> None:
-    """Members are told of members; not of those who never gave a name."""
+    """Members learn of other members, but not of connections that never gave a name."""
     house = House()
     ann, stranger = house.enter("ann"), house.enter()
     bob = house.enter("bob")
@@ -224,7 +224,7 @@ def test_one_who_is_gone_needs_no_telling(logged_errors: Any) -> None:
 
 
 def test_a_slow_member_does_not_hold_up_the_others() -> None:
-    """One who takes nothing is waited for by nobody; when they take again, they hear what was said meanwhile."""
+    """Nobody waits for a member that reads nothing. When it reads again, it gets the lines that were sent meanwhile."""
     house = House(limits=Limits(write_high=100))
     slow, bob, cem = house.enter("slow"), house.enter("bob"), house.enter("cem")
     for each in (slow, bob):

@@ -1,4 +1,4 @@
-"""Discard: every message is taken, and none is answered."""
+"""Discard: every message is dropped, and none is answered."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_it_ends_when_the_client_leaves() -> None:
 
 
 def test_it_ends_when_the_network_fails() -> None:
-    """A reset is nobody's failure but the network's."""
+    """A reset is only the network's failure."""
     peer = Peer(time)
     peer.transport.reset()
     assert ended(peer) == "lost"
@@ -104,7 +104,7 @@ def test_it_is_served_without_a_codec() -> None:
 
 
 def test_it_does_not_hold_up_a_drain() -> None:
-    """When the server stops, the conversation ends at once: nothing is in hand."""
+    """When the server stops, the conversation ends at once: there is no work to finish."""
     peer = Peer(time)
     peer.clock.advance(1)
     peer.connection.drain()

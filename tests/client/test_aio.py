@@ -50,7 +50,7 @@ def test_a_future_ends_as_the_deferred_does() -> None:
 
 
 def test_a_future_that_is_cancelled_cancels_the_deferred() -> None:
-    """Whoever waits for a task has it cancelled, too; the Deferred's own end comes too late."""
+    """A task that waits for it is cancelled, too; the Deferred's own end comes too late."""
 
     async def main() -> None:
         cancelled: list[Any] = []
@@ -111,7 +111,7 @@ def test_a_deferred_is_cancelled_at_any_moment(turns: int, logged_errors: Any) -
 
 
 def test_a_task_that_is_cancelled_fails_the_deferred() -> None:
-    """By whoever else has it."""
+    """Any other holder of the task can cancel it."""
 
     async def main() -> None:
         task = asyncio.ensure_future(asyncio.sleep(10))

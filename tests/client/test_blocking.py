@@ -50,7 +50,7 @@ def in_thread(function: Callable[..., Any]) -> Deferred[Any]:
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    """Give a server that echoes, but for what begins with ``!``, and sends ``news`` to who asks for it."""
+    """Give a server that echoes, except for messages that begin with ``!``, and sends ``news`` on request."""
 
     def app(message: bytes, connection: Any) -> bytes | None:
         if message == b"news":
@@ -259,7 +259,7 @@ except ValueError as error:
 @pytest.mark.once
 def test_ctrl_c_interrupts_what_waits(port: str) -> None:
     """As it does any program."""
-    # One that is started in the background, as tests may be, is born deaf to it.
+    # A process that is started in the background, as tests can be, ignores it from the start.
     program = """
 import signal
 import sys

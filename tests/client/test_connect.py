@@ -33,7 +33,7 @@ from tests.peers import Hosts, joined, outcome, result_of
 
 
 def test_the_factory_is_one_of_twisteds() -> None:
-    """It goes wherever Twisted takes a factory, is told of failures, and logs no line for starting."""
+    """Twisted accepts it wherever it accepts a factory, it learns of failures, and it logs no line for starting."""
     factory = MessageClientFactory()
     assert verifyObject(IProtocolFactory, factory)
     assert isinstance(factory, ClientFactory)
@@ -41,7 +41,7 @@ def test_the_factory_is_one_of_twisteds() -> None:
 
 
 def test_messages_are_sent_and_received() -> None:
-    """Without an app, messages are those who call send and receive have."""
+    """Without an app, messages are taken by the callers of send and receive."""
     server = joined(MessageClientFactory(framing="int8"))
     server.connection.send(b"hello")
     server.receive(b"\5world")
@@ -89,7 +89,7 @@ def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: ty
 
 
 def test_whoever_waits_is_given_the_connection(hosts: Hosts) -> None:
-    """After connectTCP, when_connected gives the connection once it is open, to all who wait."""
+    """After connectTCP, when_connected gives the connection once it is open, to all callers."""
     hosts.listen(echo)
     factory = MessageClientFactory()
     hosts.client.reactor.connectTCP("server", 7007, factory)
@@ -103,7 +103,7 @@ def test_whoever_waits_is_given_the_connection(hosts: Hosts) -> None:
 
 
 def test_waiting_is_for_the_next_connection() -> None:
-    """Who asks after the first connection is given the second, and no other."""
+    """A call after the first connection is given the second one, and no other."""
     factory = MessageClientFactory()
     joined(factory)
     waiting = outcome(factory.when_connected())
@@ -114,7 +114,7 @@ def test_waiting_is_for_the_next_connection() -> None:
 
 
 def test_whoever_waits_is_told_that_there_is_no_connection(hosts: Hosts) -> None:
-    """Where nobody answers, all who wait are told with Twisted's error; who asks then waits for the next attempt."""
+    """If nobody answers, all waiting calls fail with Twisted's error; later calls wait for the next attempt."""
     factory = MessageClientFactory()
     connector = hosts.client.reactor.connectTCP("server", 7007, factory)
     waiting = [outcome(factory.when_connected()) for _ in range(2)]
@@ -132,7 +132,7 @@ def test_whoever_waits_is_told_that_there_is_no_connection(hosts: Hosts) -> None
 
 
 def test_whoever_waits_no_longer_is_not_told() -> None:
-    """Cancelled, the waiting ends for that one alone, of whom nothing is kept."""
+    """A cancelled call ends alone, and nothing of it is kept."""
     factory = MessageClientFactory()
     one, other = factory.when_connected(), factory.when_connected()
     told = outcome(other)
@@ -143,7 +143,7 @@ def test_whoever_waits_no_longer_is_not_told() -> None:
 
 
 def test_one_who_is_told_may_have_another_not_told() -> None:
-    """Cancelling one who waits, from where another is told, reaches it in time."""
+    """A callback can cancel another waiting call, which then does not fire."""
     factory = MessageClientFactory()
     one, other, third = (factory.when_connected() for _ in range(3))
     one.addCallback(lambda connection: other.cancel())
@@ -243,7 +243,7 @@ def test_connect_takes_a_key_for_replies(hosts: Hosts) -> None:
 
 
 PARTED = "tcp:10.0.0.1:7007"
-"""The server, whom nothing reaches while the hosts are parted."""
+"""The server, which no packet reaches while the hosts are partitioned."""
 
 
 @pytest.mark.parametrize(
@@ -261,9 +261,9 @@ def test_connecting_ends_after_the_timeout(
     endpoint: str, seconds: float, after: float, error: type[Exception], says: str, hosts: Hosts
 ) -> None:
     """
-    After ``timeouts.connect`` seconds it fails with Twisted's TimeoutError, which says to whom and how long.
+    After ``timeouts.connect`` seconds it fails with Twisted's TimeoutError, which names the endpoint and the time.
 
-    Twisted's own timer does not come before, unless the endpoint string asks for it; with 0, the system alone gives up.
+    Twisted's own timer does not come before, unless the endpoint string asks for it; with 0, only the system gives up.
     """
     events: list[Event] = []
     hosts.listen(echo, telemetry=Telemetry(events.append))

@@ -183,7 +183,7 @@ def test_a_member_that_was_lost_and_does_not_know_yet(hosts: Hosts, pool_of: Any
 
 
 def test_messages_are_received_from_any_member(hosts: Hosts, pool_of: Any) -> None:
-    """One is taken for each who waits; what came besides is kept for the next."""
+    """Each waiting call takes one message; further messages are kept for the next call."""
     server = hosts.listen()
     pool = pool_of(3)
     hosts.run(pool.start())

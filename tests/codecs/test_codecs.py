@@ -119,7 +119,7 @@ def test_any_plain_value_is_carried(codec: Codec[Any], value: object) -> None:
 
 @given(value=plain)
 def test_json_fits_lines(value: object) -> None:
-    """JSON holds no line break, so that it may be sent as lines."""
+    """JSON holds no line break, so it can be sent as lines."""
     assert b"\n" not in Json().encode(value)
     assert b"\r" not in Json().encode(value)
 
@@ -289,7 +289,7 @@ class Unprintable:
     ],
 )
 def test_what_cannot_be_sent_is_our_fault(codec: Codec[Any], value: object, says: str) -> None:
-    """A value that has no form is `UnsendableMessage`, which says what may be sent, and keeps the cause."""
+    """A value without a representation is `UnsendableMessage`, which says what can be sent, and keeps the cause."""
     with pytest.raises(UnsendableMessage) as caught:
         codec.encode(value)
     assert says in str(caught.value)
@@ -354,7 +354,7 @@ def test_a_codec_shows_its_spec_and_its_call(codec: Codec[Any], spec: str, call:
     ],
 )
 def test_a_spec_is_a_codec(spec: str, call: str) -> None:
-    """A spec names a codec, and what becomes of what is no value; the codec's own spec is the same codec."""
+    """A spec names a codec, and the handling of invalid messages; the codec's own spec makes an equal codec."""
     codec = from_string(spec)
     assert call == repr(codec)
     assert call == repr(from_string(str(codec)))

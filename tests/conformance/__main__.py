@@ -15,7 +15,7 @@ from tests.conformance.suites import EXCEPTIONS, LEAST, REACTOR_SUITES, USERS
 
 
 def main() -> int:
-    """0 if all is as it has to be."""
+    """0 if all results are as expected."""
     runner = Runner()
     first = runner.run([*REACTOR_SUITES, *USERS])
     for reactor, results in first.items():

@@ -34,10 +34,10 @@ class Broke(Exception):
 @dataclass(frozen=True)
 class Runner:
     """
-    How tests are run: by which command that takes what ``tests.conformance.run`` takes, in which environment.
+    How tests are run: by a command with the arguments of ``tests.conformance.run``, in an environment.
 
     `longest`: seconds after which a run has failed. `at_once`: on both reactors at the same time; else one after the
-    other, for tests that need something of which there is one; that is there anew for each, by `around`.
+    other, for tests that need a single resource. `around` makes that resource again for each run.
     """
 
     command: tuple[str, ...] = (sys.executable, "-W", "ignore", "-m", "tests.conformance.run")

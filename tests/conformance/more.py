@@ -156,7 +156,7 @@ def compare(package: Package, runner: Runner) -> dict[str, str]:
 
 
 def main(wanted: Sequence[str]) -> int:
-    """Run all of them, or those that are named; 0 if nothing is worse on ours."""
+    """Run all of them, or only the named ones; 0 if nothing is worse on ours."""
     bad = False
     for package in PACKAGES:
         if wanted and package.name not in wanted:

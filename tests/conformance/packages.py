@@ -12,13 +12,13 @@ class Package:
     """
     A package, and how its tests are run.
 
-    - `requirement`: the package and its version. `needs`: what its tests import, at exact versions; what all of them
-      import, they take the versions of ``requirements/conformance.txt`` of.
-    - `loose`: what the package needs in other versions than those.
-    - `modules`: what holds its tests.
+    - `requirement`: the package and its version. `needs`: the imports of its tests, at exact versions; the versions of
+      common imports are in ``requirements/conformance.txt``.
+    - `loose`: packages that it needs in other versions than those.
+    - `modules`: the modules of its tests.
     - `from_source`: its tests are in its source distribution, and not in its wheel.
-    - `program`: what has to be installed on this machine; it serves on a port of its own while the tests run.
-    - `environment`: variables its tests look at.
+    - `program`: a program that must be installed on this machine; it serves on a port of its own while the tests run.
+    - `environment`: variables for its tests.
     """
 
     requirement: str

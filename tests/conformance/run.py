@@ -1,11 +1,10 @@
 """
-Run test modules of Twisted's on one reactor, and write down how each test came out.
+Run test modules of Twisted's on one reactor, and write the result of each test.
 
-``python -m tests.conformance.run REACTOR FILE MODULE...``: REACTOR is ``epoll`` or ``uvloop``. What is written is JSON:
-each test's name, without the reactor's in it, with ``ok``, ``skip``, ``fail``, ``error`` and so on, and the reason.
-
-Both kinds of Twisted's tests are run on it: those that build a reactor for themselves are given this one alone, and
-those that use the global reactor find it there.
+``python -m tests.conformance.run REACTOR FILE MODULE...``: REACTOR is ``epoll`` or ``uvloop``. The output is JSON: each
+test's name, without the reactor's name, with ``ok``, ``skip``, ``fail``, ``error`` and so on, and the reason. Both
+kinds of Twisted's tests run on it. Tests that build a reactor get only this one, and tests that use the global reactor
+find it there.
 """
 
 from __future__ import annotations

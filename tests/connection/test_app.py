@@ -328,7 +328,7 @@ def test_handlers_are_the_parts_that_the_app_has(app: Any, expected: set[str], c
 
 
 def test_a_part_that_is_empty_is_a_part() -> None:
-    """What counts is whether it is there: a callable may be a collection, with nothing in it yet."""
+    """What counts is whether it is there: a callable can be an empty collection."""
 
     class Heard(list):  # type: ignore[type-arg]
         def __call__(self, message: bytes, connection: Any) -> None:
@@ -508,7 +508,7 @@ def test_a_future_fires_when_its_loop_runs(done_before: bool, error: type[Except
 
 
 def test_cancelling_the_deferred_cancels_the_future() -> None:
-    """Who no longer waits lets the work stop."""
+    """A caller that no longer waits lets the work stop."""
     loop = Loop()
     future: Any = asyncio.Future(loop=loop)  # type: ignore[arg-type]
     deferred = deferred_of(future)

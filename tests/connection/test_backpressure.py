@@ -168,7 +168,7 @@ def test_a_send_that_is_cancelled_before_any_of_it_went_is_not_sent() -> None:
 
 
 def test_calls_inside_a_sends_callback_do_as_anywhere() -> None:
-    """One who waits for room may send again, pause, resume, and close."""
+    """The callback of a send that waited can send again, pause, resume, and close."""
     peer = stalled(lambda message, _: message, limits=SMALL)
 
     def on(_: None) -> None:
@@ -189,7 +189,7 @@ def test_calls_inside_a_sends_callback_do_as_anywhere() -> None:
 
 
 def test_a_peer_that_takes_nothing_is_cut_after_a_while() -> None:
-    """send_progress bounds the wait, and taking anything starts it anew."""
+    """send_progress bounds the wait, and each read of the peer restarts it."""
     peer = stalled(limits=SMALL, timeouts=Timeouts(send_progress=10.0))
     send = peer.connection.send(b"x" * 100_000)
     peer.clock.advance(9)

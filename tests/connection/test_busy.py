@@ -147,7 +147,7 @@ def test_a_receive_that_had_its_turn_and_found_nothing_can_be_cancelled() -> Non
 
 
 def test_receives_that_wait_for_their_turn_come_before_later_ones() -> None:
-    """Also before those that are asked in the callback of one of them."""
+    """They also come before receives that are called in the callback of one of them."""
     order: list[tuple[str, bytes]] = []
 
     def ask_again(connection: Any, receives: list[Deferred[Any]]) -> None:
@@ -295,7 +295,7 @@ def test_skipped_messages_are_told_of_where_the_same_bytes_end_the_connection() 
 
 @pytest.mark.parametrize("with_request", [False, True])
 def test_messages_behind_one_that_is_none_are_counted(with_request: bool) -> None:
-    """Nobody takes them, whoever came to the one before them."""
+    """Nobody takes them, whichever call took the message before them."""
     peer = busy(codec="json")
     waits = peer.connection.request(1) if with_request else peer.connection.receive()
     failed = outcome(waits)

@@ -435,7 +435,7 @@ class Chaos:
         unread = sum(life.connection.unread for life in self.lives)
         taken = sum(len(life.taken) + len(life.replies) + life.junk for life in self.lives)
         traffic = self.factory.settings.traffic
-        if self.codec is None:  # else the first that is none is neither taken nor counted
+        if self.codec is None:  # else the first invalid one is neither taken nor counted
             assert traffic.messages == lost + unread + taken + traffic.late_replies
 
     def told(self, kind: type[Any]) -> list[Any]:

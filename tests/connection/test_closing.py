@@ -74,7 +74,7 @@ def test_an_app_may_close_twice_and_everyone_learns_the_same_reason() -> None:
 
 
 def test_close_flushes_what_the_peer_takes_in_time() -> None:
-    """It is fed to the transport as ever; once that has all, it is closed, and all sends are told."""
+    """The bytes go to the transport as before; once it has all of them, it is closed, and all sends fire."""
     peer = stalled()
     sends = [peer.connection.send(b"x" * 100_000) for _ in range(3)]
     closed = peer.connection.close()
@@ -121,7 +121,7 @@ def test_a_shorter_grace_holds_and_a_longer_one_does_not() -> None:
 
 
 def test_a_grace_and_a_deadline_that_are_over_already_cut_at_once() -> None:
-    """Who reckons with a deadline of his own may come out below 0. What is done by then is done."""
+    """A caller that calculates with its own deadline can get a value below 0. Work that is done by then is done."""
     for call in ("close", "drain"):
         peer = stalled(Switch())
         peer.says(b"1\n")
@@ -161,7 +161,7 @@ def test_a_pause_does_not_keep_a_connection_from_closing() -> None:
 
 
 def test_abort_cuts_at_once() -> None:
-    """What is unsent is lost, and those who wait learn why."""
+    """Unsent bytes are lost, and all waiting calls get the reason."""
     peer = Peer()
     waiting = [peer.connection.receive(), peer.connection.request(b"x")]
     peer.connection.abort()
@@ -190,7 +190,7 @@ def test_abort_inside_received_lets_no_further_message_through() -> None:
 
 @pytest.mark.parametrize("call", ["close", "abort"])
 def test_a_chunk_over_the_mark_that_is_left_behind_does_not_stop_the_reading(call: str) -> None:
-    """Whoever ends the connection inside received leaves the rest of the chunk where it is counted."""
+    """A close inside received leaves the rest of the chunk where it is counted."""
     peer = Peer(lambda _, connection: getattr(connection, call)() and None, limits=Limits(inbox_high=100, inbox_low=0))
     peer.says(b"1\n" * 1000)
     assert not peer.paused
@@ -266,7 +266,7 @@ def test_an_app_that_is_cancelled_while_the_connection_is_open_has_failed() -> N
 
 
 class Sleeper:
-    """An object whose answers wait, and which notes those that are cancelled."""
+    """An object whose replies wait, and which notes cancelled replies."""
 
     def __init__(self) -> None:
         self.cancelled: list[bytes] = []

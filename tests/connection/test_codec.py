@@ -162,7 +162,7 @@ def test_an_answer_that_its_canceller_gives_after_the_end_goes_nowhere() -> None
 
 @pytest.mark.parametrize("half", [False, True])
 def test_a_conversation_that_finds_an_undecodable_message_at_the_very_end_is_told(half: bool) -> None:
-    """The reason of the end stands, for the others were told of it; the conversation does not end well."""
+    """The reason of the end stays, because other calls have got it; the conversation does not end well."""
     told: list[Any] = []
     gate: Deferred[None] = Deferred()
 

@@ -124,7 +124,7 @@ def test_messages_wait_for_an_opened_that_waits() -> None:
 @pytest.mark.parametrize("part", ["opened", "closed"])
 @pytest.mark.parametrize("later", [False, True])
 def test_any_part_of_an_app_that_raises_is_told_of(part: str, later: bool) -> None:
-    """The failure of opened closes the connection; that of closed comes after the end."""
+    """A failure of opened closes the connection; a failure of closed comes after the end."""
 
     async def fails(*args: Any) -> None:
         raise ZeroDivisionError
@@ -142,7 +142,7 @@ def test_any_part_of_an_app_that_raises_is_told_of(part: str, later: bool) -> No
 
 
 def test_a_closed_that_waits_is_waited_for_by_nobody() -> None:
-    """It may be async as any other part."""
+    """It can be async as any other part."""
     app = Told()
     app.closed = lambda *_: succeed(None)  # type: ignore[method-assign,assignment]
     peer = Peer(app)
@@ -151,7 +151,7 @@ def test_a_closed_that_waits_is_waited_for_by_nobody() -> None:
 
 
 def test_an_app_without_received_leaves_the_messages_to_receive() -> None:
-    """An object that only wants to know who comes and goes takes no message."""
+    """An object without received takes no message."""
 
     class App:
         def opened(self, connection: Any) -> None: ...
@@ -284,7 +284,7 @@ def test_an_address_that_is_gone_is_not_connected() -> None:
 
 
 def test_the_factory_knows_the_connection_from_its_opening_to_its_end() -> None:
-    """A server's factory forgets it before anybody is told of the end."""
+    """A server's factory forgets it before any waiting call learns of the end."""
     known: list[bool] = []
 
     class App:
@@ -360,7 +360,7 @@ def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
     assert [
         value for value in held if isinstance(value, (dict, set, bytearray)) or type(value).__name__ == "deque"
     ] == []
-    assert [value for value in held if isinstance(value, list)] == [[]]  # that of the replies, which is kept
+    assert [value for value in held if isinstance(value, list)] == [[]]  # the list of the replies, which is kept
     assert sum(sys.getsizeof(part) for part in [connection, *parts]) < 1000
 
 
@@ -406,7 +406,7 @@ def test_events_are_told_in_the_order_of_what_happened() -> None:
 
 
 def test_what_cannot_be_sent_fails_alone() -> None:
-    """The connection lives on."""
+    """The connection stays open."""
     peer = Peer(codec="text")
     for bad in (b"bytes", "two\nlines", "\ud800"):
         assert isinstance(result_of(peer.connection.send(bad)), UnsendableMessage)

@@ -1,4 +1,4 @@
-"""Conversations: coroutines that live as long as their connection, told of its end or cancelled by it."""
+"""Conversations: coroutines that last as long as their connection, and learn of its end or are cancelled by it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_conversation_that_waits_for_something_else_is_cancelled_at_the_end() 
 
 
 def test_a_conversation_is_cancelled_though_others_wait_on_its_connection() -> None:
-    """That somebody else is told of the end does not tell the conversation."""
+    """Another waiting call that learns of the end does not inform the conversation."""
     log: list[str] = []
 
     @conversation
@@ -246,7 +246,7 @@ def test_an_async_for_raises_where_the_connection_did_not_end_well() -> None:
 
 
 def test_a_conversation_may_drain_its_own_connection_before_it_waits() -> None:
-    """It is in hand from its first step on, so the connection waits for its end."""
+    """It counts as work from its first step on, so the connection waits for its end."""
     going: Deferred[None] = Deferred()
 
     @conversation

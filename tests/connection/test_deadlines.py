@@ -38,7 +38,7 @@ class Rig:
         self.deadlines.reckon(frame, **waits)
 
     def came(self, whole: bool, unfinished: bool) -> None:
-        """Have bytes come, and told of where they have to be."""
+        """Let bytes come, and note the required state."""
         self.deadlines.heard = self.deadlines.seconds()
         if unfinished or self.deadlines.watchful or not whole:
             self.deadlines.came(whole, unfinished)
@@ -189,7 +189,7 @@ def test_each_direction_may_have_its_own_time(wait: str, at: float) -> None:
 
 
 def test_one_to_whom_nothing_was_ever_sent_is_idle_from_its_opening() -> None:
-    """And so is one from whom nothing ever came."""
+    """So is a connection whose peer never sent anything."""
     for wait in ("idle", "idle_read", "idle_write"):
         rig = Rig()
         rig.reckon(**{wait: 10})
@@ -198,7 +198,7 @@ def test_one_to_whom_nothing_was_ever_sent_is_idle_from_its_opening() -> None:
 
 
 def test_the_peer_owes_nothing_while_it_is_our_turn() -> None:
-    """Nothing is idle meanwhile; from then on the time runs anew, and the timer with it."""
+    """Nothing is idle meanwhile; from then on the time restarts, and the timer with it."""
     rig = Rig()
     rig.reckon(idle_read=10)
     rig.has_the_turn = True
@@ -557,7 +557,7 @@ def test_without_a_clock_nothing_is_ever_overdue() -> None:
     assert (rig.over, rig.timers, clockless.started) == ([], [], ())
 
 
-# What is said of it --------------------------------------------------------------------------------------------------
+# Texts ---------------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_waited_for_again_and_again_is_what_the_numbers_say() -> None:

@@ -105,7 +105,7 @@ def test_replies_over_the_write_mark_go_out_before_the_chunk_is_done() -> None:
 
 @pytest.mark.parametrize("kind", ["returned", "async", "fired"])
 def test_an_app_is_called_no_more_once_its_replies_block_the_transport(kind: str) -> None:
-    """Whichever way replies come, the peer who takes none is sent little more than the write mark."""
+    """Whichever way replies come, a peer that reads none is sent little more than the write mark."""
     calls: list[bytes] = []
 
     async def coroutine() -> bytes:
@@ -144,7 +144,9 @@ def test_messages_wait_while_the_deferred_of_one_is_pending() -> None:
 
 
 class Scripted:
-    """An app that replies to each message in the way its `script` says, and checks that it has one in hand at most."""
+    """
+    An app that replies to each message in the way of its `script`, and checks that it handles at most one at a time.
+    """
 
     def __init__(self, script: list[tuple[bytes, str]]) -> None:
         self.script = iter(script)
@@ -247,7 +249,7 @@ def test_a_message_that_arrives_from_inside_received_is_handled_after_those_of_i
 
 @pytest.mark.parametrize("codec", [None, "text"])
 def test_a_reply_that_arrives_while_the_request_is_written_keeps_the_order(codec: str | None) -> None:
-    """The messages behind the one that asked are handled before those that came with the answer."""
+    """Messages that wait behind the request's message are handled before messages that came with the reply."""
     seen: list[Any] = []
     text = {None: lambda value: value, "text": bytes.decode}[codec]
 
@@ -271,7 +273,7 @@ def test_a_reply_that_comes_while_the_chunk_is_written_is_sent() -> None:
 
 
 def test_what_arrives_from_inside_a_replys_callback_is_sorted_after_its_chunk() -> None:
-    """With a codec and requests too, a re-entered chunk waits until the one in hand is sorted."""
+    """With a codec and requests too, a re-entered chunk waits until the current one is sorted."""
     seen: list[str] = []
     peer = Peer(lambda message, _: seen.append(message), codec="text", key=key_of)
     peer.transport.on_write = lambda data: data == b"more\n" and peer.says(b"late\n")
@@ -365,7 +367,7 @@ def test_a_receive_takes_one_message_and_leaves_the_rest_of_the_chunk_to_the_app
 
 
 def test_a_receive_inside_received_takes_the_next_message() -> None:
-    """An app may fetch what belongs to the message in hand."""
+    """An app can fetch what belongs to the current message."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         return message + await connection.receive()
@@ -392,7 +394,7 @@ def test_resuming_inside_a_receives_callback_keeps_what_was_sent_there() -> None
 
 
 def test_an_answer_that_fires_inside_a_receives_callback_is_sent() -> None:
-    """The app's pending reply may come from whoever takes the next message."""
+    """The caller of the next receive can fire the app's pending reply."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n")

@@ -1,4 +1,4 @@
-"""Draining: no further message, what is in hand is finished, then the connection closes, or is cut."""
+"""Draining: no further message is taken, current work is finished, then the connection closes, or is cut."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_came_before_the_drain_is_answered() -> None:
 
 
 def test_what_is_in_hand_after_the_deadline_is_cut() -> None:
-    """The deadline is the call's, or that of the factory; a later one does not put it off."""
+    """The deadline is the argument of the call, or the factory's; a later one does not extend it."""
     for deadline, seconds in [(3.0, 3.0), (None, 7.0)]:
         peer = Peer(Switch(), timeouts=Timeouts(drain=7.0))
         peer.says(b"1\n2\n")
@@ -139,7 +139,7 @@ def test_a_conversation_that_does_not_end_is_cut_at_the_deadline(received: bool)
 
 
 def test_a_connection_without_an_app_is_drained_at_once_and_its_messages_can_be_received() -> None:
-    """Those who wait on it are told; what came is not lost."""
+    """All waiting calls learn of it; received messages are not lost."""
     peer = Peer()
     request = peer.connection.request(b"question")
     peer.says(b"answer\nmessage\n")
@@ -154,7 +154,7 @@ def test_a_connection_without_an_app_is_drained_at_once_and_its_messages_can_be_
 
 
 def test_a_paused_app_is_drained_when_it_resumes() -> None:
-    """The messages that wait are in hand."""
+    """The waiting messages count as work."""
     peer = Peer(lambda message, _: message)
     peer.connection.pause()
     peer.says(b"1\n")
@@ -166,7 +166,7 @@ def test_a_paused_app_is_drained_when_it_resumes() -> None:
 
 
 def test_close_ends_a_drain_at_once() -> None:
-    """What is in hand is given up, and the reason stays."""
+    """The current work is given up, and the reason stays."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n")

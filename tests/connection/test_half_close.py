@@ -37,7 +37,7 @@ def test_a_peer_that_sends_and_half_closes_gets_its_answers() -> None:
 
 
 def test_the_answers_of_a_slow_app_come_after_the_half_close_too() -> None:
-    """All messages in hand are answered, one after the other, before the closing."""
+    """All received messages are answered, one after the other, before the closing."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -74,7 +74,7 @@ def test_a_conversation_answers_after_the_half_close() -> None:
 
 
 def test_a_peer_that_half_closes_before_it_said_anything_is_closed_too() -> None:
-    """With nothing in hand there is nothing to wait for."""
+    """Without work there is nothing to wait for."""
     peer = Peer(echo)
     peer.half_closes()
     assert peer.closing

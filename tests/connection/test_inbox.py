@@ -87,7 +87,7 @@ def test_messages_are_received_in_the_order_they_came() -> None:
 
 
 def test_waiters_are_given_messages_in_the_order_they_asked() -> None:
-    """Who asked first gets what comes first, and what is over waits."""
+    """The first call gets the first message, and further messages wait."""
     inbox = inbox_of()
     seen = [outcome(inbox.receive()) for _ in range(2)]
     put(inbox, b"a", b"b", b"c")
@@ -96,7 +96,7 @@ def test_waiters_are_given_messages_in_the_order_they_asked() -> None:
 
 
 def test_what_is_put_back_comes_first() -> None:
-    """Messages that are put back stand before those that came in the meantime, in their own order."""
+    """Messages that are put back stand before messages that came in the meantime, in their own order."""
     inbox = inbox_of(b"c", b"d")
     inbox.put_back([b"a", b"b"])
     assert list(inbox.drain()) == [b"a", b"b", b"c", b"d"]
@@ -307,7 +307,7 @@ def test_a_waiter_may_receive_again_in_its_callback() -> None:
 
 
 def test_a_waiter_that_receives_again_waits_behind_the_others() -> None:
-    """Who waits already is served first, although a message is there."""
+    """An earlier waiting call is served first, although a message is there."""
     inbox = inbox_of()
     again: list[list[Any]] = []
     first = outcome(inbox.receive(), lambda _: again.append(outcome(inbox.receive())))
@@ -360,7 +360,7 @@ def test_an_undecodable_message_fails_the_receive_it_comes_to() -> None:
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_one_that_is_not_delivered_ends_the_input(waits: bool) -> None:
-    """Whoever comes to it is told, as all that wait behind it; nothing after it is taken."""
+    """The call that reaches it fails, and so do all calls behind it; no later message is taken."""
     inbox = inbox_of(codec=Json())
     receives: list[list[Any]] = []
     if waits:
@@ -394,7 +394,7 @@ def test_what_is_put_behind_one_that_was_refused_is_lost() -> None:
 
 
 def test_the_end_fails_every_waiter_once() -> None:
-    """All who wait are told, in order, by the first end alone."""
+    """All waiting calls fail, in order, with the first end only."""
     inbox = inbox_of()
     order: list[int] = []
     seen = [outcome(inbox.receive(), lambda _, number=number: order.append(number)) for number in range(3)]
@@ -430,7 +430,7 @@ def test_a_waiter_told_of_the_end_may_receive_again() -> None:
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_a_waiter_told_of_the_end_may_cancel_the_others(cancelled: int) -> None:
-    """One that is cancelled is told of that and no more; the rest are told of the end."""
+    """A cancelled call fails only with the cancellation; the rest fail with the end."""
     inbox = inbox_of()
     waiters = [inbox.receive() for _ in range(3)]
     seen = [outcome(each, lambda _: waiters[cancelled].cancel()) for each in waiters]
@@ -535,7 +535,7 @@ class Model:
 
 @given(events=EVENTS, high=st.integers(1, 500), low=st.integers(0, 500))
 def test_it_never_loses_doubles_or_reorders(events: list[tuple[str, Any]], high: int, low: int) -> None:
-    """Whatever happens in whatever order, it is a list of messages and a list of those who wait, with two marks."""
+    """In any order of events, it is a list of messages and a list of waiting calls, with two marks."""
     model = Model(high, min(low, high))
     for event in events:
         model.step(*event)
@@ -547,7 +547,7 @@ def test_it_never_loses_doubles_or_reorders(events: list[tuple[str, Any]], high:
 
 
 def test_what_is_dropped_is_gone() -> None:
-    """Nobody takes it any more; who waits waits on."""
+    """Nobody takes it any more; a waiting call goes on waiting."""
     inbox = inbox_of(b"a", b"b")
     assert inbox.drop() == 2
     assert (inbox.size, len(inbox), inbox.in_use, inbox.drop()) == (0, 0, False, 0)

@@ -1,4 +1,4 @@
-"""How a connection ends: the table of its states, the first cause, the deadline, and those who wait for the end."""
+"""How a connection ends: the table of its states, the first cause, the deadline, and calls that wait for the end."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def test_without_a_clock_there_is_no_deadline() -> None:
     assert (rig.ending.stage, rig.deadlines.ends("ending")) == (Stage.OPEN, inf)
 
 
-# Those who wait for the end ------------------------------------------------------------------------------------------
+# Calls that wait for the end -----------------------------------------------------------------------------------------
 
 
 def test_those_who_wait_are_told_after_the_end() -> None:
@@ -366,7 +366,7 @@ def test_one_who_is_told_may_ask_again() -> None:
     assert again == [[GONE]]
 
 
-# Those who wait for the beginning -------------------------------------------------------------------------------------
+# Calls that wait for the beginning ------------------------------------------------------------------------------------
 
 
 def test_who_waits_for_it_to_be_open_is_told_when_that_is_told() -> None:

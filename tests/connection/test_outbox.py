@@ -345,7 +345,7 @@ def test_a_send_waits_for_its_own_message_only() -> None:
 
 
 def test_a_send_that_fills_the_transport_waits_for_its_own_message_only() -> None:
-    """The message that took the transport over its mark is told of when that is flushed, whatever comes after it."""
+    """The send that took the transport over its mark fires when that is flushed, whatever comes after it."""
     rig = Rig()
     rig.outbox.write(b"." * HIGH)
     told = rig.send(b"a")
@@ -424,7 +424,7 @@ def test_a_loop_of_sends_is_told_one_by_one() -> None:
 @pytest.mark.parametrize("gathering", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 45])
 def test_a_send_that_is_cancelled_while_it_waits_is_not_sent(size: int, gathering: bool) -> None:
-    """Nothing of it goes out, it is not counted, and the others are sent as ever."""
+    """Nothing of it is sent, it is not counted, and the others are sent as before."""
     rig = Rig()
     rig.block()
     if gathering:
@@ -473,7 +473,7 @@ def test_a_send_that_is_cancelled_halfway_is_sent_all_the_same() -> None:
 
 
 def test_a_send_that_is_cancelled_after_it_is_handed_over_is_sent_all_the_same() -> None:
-    """The transport has all of it, and is over its mark: it is told of the cancelling alone."""
+    """The transport has all of it, and is over its mark: the send only gets the cancellation."""
     rig = Rig()
     rig.block()
     rig.outbox.write(b"." * HIGH)
@@ -489,7 +489,7 @@ def test_a_send_that_is_cancelled_after_it_is_handed_over_is_sent_all_the_same()
 @pytest.mark.parametrize("flushed", [False, True])
 @pytest.mark.parametrize("size", [1, 45])
 def test_a_cancelled_send_is_told_nothing_at_the_end(size: int, flushed: bool) -> None:
-    """Cancelled while it waits, halfway, or handed over, it is told of that once."""
+    """Cancelled while it waits, halfway, or handed over, it fires once."""
     rig = Rig()
     rig.block()
     sends = [rig.outbox.send(b"x" * HIGH), rig.outbox.send(b"x" * size), rig.outbox.send(b"x")]
@@ -503,7 +503,7 @@ def test_a_cancelled_send_is_told_nothing_at_the_end(size: int, flushed: bool) -
 
 
 def test_one_that_is_told_may_cancel_another() -> None:
-    """The other is told of that, and of nothing else."""
+    """The other one fires once, with the cancellation."""
     rig = Rig()
     rig.block()
     sends = [rig.outbox.send(letter) for letter in (b"a", b"b", b"c")]
@@ -610,7 +610,7 @@ def test_what_was_withdrawn_is_not_too_much() -> None:
 
 
 def test_a_peer_that_takes_nothing_is_told_of() -> None:
-    """Once, when the time is over, and not before; what comes after that, its end too, is as ever."""
+    """It is reported once, at the end of the time, and not before. Later events, such as its end, happen as before."""
     rig = Rig()
     rig.block()
     rig.clock.advance(PROGRESS - 0.001)
@@ -785,7 +785,7 @@ def test_the_end_may_come_while_those_who_may_know_are_told() -> None:
 @pytest.mark.parametrize("cancelled", [1, 2])
 @pytest.mark.parametrize("flushed", [False, True])
 def test_one_that_is_told_of_the_end_may_cancel_another(cancelled: int, flushed: bool) -> None:
-    """The other is told of that, and of nothing else."""
+    """The other one fires once, with the cancellation."""
     rig = Rig()
     rig.block()
     sends = [rig.outbox.send(b"x") for _ in range(3)]
@@ -862,7 +862,7 @@ class Model:
         return sum(len(each.data) for each in self.messages[: self.messages.index(message) + 1])
 
     def flush(self) -> None:
-        """What the transport had is told of, to those who were not."""
+        """Flush the bytes of the transport, which fires the waiting sends."""
         given, end, had = len(self.rig.transport.value()), 0, []
         for each in self.messages:
             end += len(each.data)

@@ -265,7 +265,7 @@ def test_a_server_that_half_closes_is_answered() -> None:
 
 
 def test_both_half_close_at_once() -> None:
-    """Nobody has anything to say any more: both ended well, and whoever waits for a reply is told that none comes."""
+    """Nobody sends any more: both ended well, and a caller that waits for a reply learns that none comes."""
     two = Pair(never, line={"latency": 0.1})
     [reply] = requests(two, 1)
     two.wire.flush()
@@ -306,7 +306,7 @@ def waits_of(end: Any) -> dict[str, list[Any]]:
 
 
 def test_a_reset_tells_everybody(pair: Wires) -> None:
-    """Both ends are lost, by the network; all who wait on either are told why, once."""
+    """Both ends are lost, by the network; all waiting calls on either end get the reason, once."""
     two = pair(never, taker=never, limits=SMALL, line={"capacity": CAPACITY})
     two.wire.flush()
     two.wire.stall()
@@ -343,9 +343,9 @@ def test_what_came_before_a_reset_is_received() -> None:
 @pytest.mark.parametrize("seconds", [0, 3])
 def test_a_line_that_stalls_is_given_up(seconds: int, pair: Wires) -> None:
     """
-    After ``send_progress`` seconds in which the peer took nothing, the connection is cut, and the peer lost.
+    After ``send_progress`` seconds without a read of the peer, the connection is cut, and the peer lost.
 
-    A trickle is no stall: the seconds begin anew with what was taken last.
+    Slow reading is no stall: each read restarts the seconds.
     """
     two = pair(never, limits=SMALL, timeouts=Timeouts(send_progress=5), line={"capacity": CAPACITY})
     two.wire.flush()
@@ -380,7 +380,7 @@ def test_a_line_that_goes_on_in_time_loses_nothing(pair: Wires) -> None:
 
 
 def test_a_line_that_is_cut_is_noticed_by_whoever_asks(pair: Wires) -> None:
-    """Nobody is told of a cut line: the request times out, and the close ends when its grace is over."""
+    """A cut line is not reported: the request times out, and the close ends when its grace is over."""
     two = pair(timeouts=Timeouts(request=3, grace=2))
     two.wire.flush()
     two.wire.cut()

@@ -1,4 +1,4 @@
-"""Requests and their replies: whose is whose, what becomes of a late one, and the end."""
+"""Requests and their replies: which reply belongs to which request, late replies, and the end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def first(message: Any) -> Any:
 
 
 class Rig:
-    """Requests of one kind, and how many late replies they told of."""
+    """Requests of one kind, and how many late replies they reported."""
 
     def __init__(self, kind: str) -> None:
         self.late = 0
@@ -110,7 +110,7 @@ def test_whether_a_cancelled_request_keeps_its_place(kind: str, left: int) -> No
 
 
 def test_a_request_may_be_cancelled_between_its_reply_and_its_answer(rig: Rig) -> None:
-    """What the app does with the messages before the reply may cancel it: it is told of that alone."""
+    """The app can cancel it while it handles the messages before the reply: it only gets the cancellation."""
     reply = rig.requests.add("a?")
     seen = outcome(reply)
     taken = rig.requests.take("a!")
@@ -146,7 +146,7 @@ def test_the_end_fails_every_request_once(rig: Rig) -> None:
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_one_that_is_told_of_the_end_may_cancel_another(rig: Rig, cancelled: int) -> None:
-    """The other is told of that, and of nothing else."""
+    """The other one fires once, with the cancellation."""
     replies = [rig.requests.add(message) for message in ("a?", "b?", "c?")]
     seen = [outcome(each, lambda _: replies[cancelled].cancel()) for each in replies]
     rig.requests.end(CLOSED)
@@ -199,7 +199,7 @@ def test_a_message_without_a_key_is_no_reply() -> None:
 
 
 def test_a_reply_that_nobody_asked_for_is_late() -> None:
-    """It is dropped and told of, whether anybody waits or not."""
+    """It is dropped and reported, whether a request waits or not."""
     rig = Rig("by-key")
     assert (rig.come("a!"), rig.late) == (True, 1)
 
@@ -350,7 +350,7 @@ def test_in_order_no_reply_goes_to_another_request(events: list[tuple[str, int]]
 
 @given(events=EVENTS)
 def test_by_key_no_reply_goes_to_another_request(events: list[tuple[str, int]]) -> None:
-    """Whatever is cancelled when, a reply is that of the one request with its key that waits."""
+    """Whatever is cancelled, and when, a reply goes to the one waiting request with its key."""
     rig = Rig("by-key")
     waiting: dict[int, tuple[Deferred[Any], list[Any]]] = {}
     late = 0

@@ -123,7 +123,7 @@ def test_a_peer_that_waits_for_the_app_is_not_idle() -> None:
 
 
 def test_a_peer_whose_messages_wait_is_not_idle() -> None:
-    """Nor one of whom we do not read."""
+    """Nor is a peer that we do not read from."""
     peer = Peer(timeouts=Timeouts(idle=10, frame=10, first_message=0), limits=Limits(inbox_high=100, inbox_low=50))
     peer.says(b"x" * 100 + b"\nhalf")
     assert peer.paused
@@ -138,7 +138,7 @@ def test_a_peer_whose_messages_wait_is_not_idle() -> None:
 
 
 def test_a_client_owes_a_server_no_first_message_and_a_server_a_client_none() -> None:
-    """A connection that a client holds may be silent for ever, unless it asks for more."""
+    """A client's connection can be silent for ever, unless it asks for more."""
     for timeouts in (Timeouts(), Timeouts(idle_read=10)):
         transport = joined(MessageClientFactory(timeouts=timeouts))
         transport.reactor.advance(10_000)
@@ -259,7 +259,7 @@ def test_those_that_opened_together_do_not_end_together() -> None:
 
 
 def test_a_silent_peer_is_sent_heartbeats_and_given_up() -> None:
-    """After the number that it may miss; those who wait are told why."""
+    """After the number of heartbeats that it may miss; all waiting calls get the reason."""
     peer = Peer(None, heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, first_message=0))
     waiting = outcome(peer.connection.receive())
     for _ in range(29):
@@ -395,7 +395,7 @@ def test_a_handshake_may_take_for_ever_where_there_is_no_limit(tls_certificates:
 
 @tls
 def test_a_handshake_that_fails_tells_who_waited(tls_certificates: Any) -> None:
-    """With the error of the library that refused it; nobody's app is told."""
+    """With the error of the library that refused it; no app is informed."""
     line = Secured(tls_certificates, trusting=False)
     when_open = outcome(line.client.when_open())
     line.clock.pump([1.0] * 6)
@@ -418,7 +418,7 @@ def test_what_is_not_open_yet_is_cut_when_it_is_to_end(tls_certificates: Any, ho
 
 @tls
 def test_a_server_that_drains_cuts_those_who_set_up_tls(tls_certificates: Any) -> None:
-    """They are waited for as all others are, and are none of those that had to be cut."""
+    """They are waited for as all others are, and do not count as cut."""
     line = Secured(tls_certificates)
     drained = outcome(line.factory.drain())
     line.clock.pump([1.0] * 4)

@@ -27,7 +27,7 @@ BEGINNINGS = {
 
 @pytest.mark.parametrize(("beginning", "meaning"), BEGINNINGS.items())
 def test_a_beginning_that_is_known_is_named(beginning: bytes, meaning: str) -> None:
-    """By no more of it than may be asked for."""
+    """By no more bytes than needed."""
     assert meaning in (hint(beginning[:MOST]) or "")
 
 

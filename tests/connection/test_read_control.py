@@ -57,7 +57,7 @@ class Rig:
 
 
 def test_it_is_read_from_again_when_no_reason_is_left() -> None:
-    """Each is given and taken back as often as one likes; the transport and the deadlines are told of what changes."""
+    """Each reason can be given and taken back any number of times; the transport and the deadlines learn of changes."""
     rig = Rig()
     for why in (FULL, FULL, KEPT, FAST, SHORT):
         rig.reading.hold(why)
@@ -153,7 +153,7 @@ def test_one_that_has_ended_is_told_nothing(end: Event) -> None:
 
 
 def test_one_that_the_system_cannot_watch_any_more_is_cut() -> None:
-    """It would never be heard again; whoever let it go on is not to blame."""
+    """It would never be read again; the code that resumed it is not to blame."""
     rig = Rig()
     rig.full = True
     rig.reading.hold(KEPT)

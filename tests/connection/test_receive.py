@@ -86,7 +86,7 @@ def test_a_connection_may_be_ended_in_a_receives_callback(call: str) -> None:
 
 
 def test_an_undecodable_message_that_is_delivered_fails_one_receive() -> None:
-    """The one after it is received as ever."""
+    """The next message is received as before."""
     peer = Peer(codec="text:invalid=deliver")
     first = peer.connection.receive()
     peer.says(b"\xff\n\xfe\nfine\n")
@@ -96,7 +96,7 @@ def test_an_undecodable_message_that_is_delivered_fails_one_receive() -> None:
 
 
 def test_an_undecodable_message_that_is_delivered_is_handed_to_the_app() -> None:
-    """It stands in the value's place and the connection lives on."""
+    """It stands in place of the value and the connection stays open."""
 
     def app(value: Any, connection: Any) -> str:
         return "bad" if isinstance(value, UndecodableMessage) else value

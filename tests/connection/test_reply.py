@@ -174,7 +174,7 @@ def test_what_is_sent_and_asked_may_be_none() -> None:
 
 @pytest.mark.parametrize("codec", [None, "text"])
 def test_none_cannot_be_sent_where_no_value_is_none(codec: str | None) -> None:
-    """It is the caller's fault, and the connection lives on."""
+    """It is the caller's fault, and the connection stays open."""
     peer = Peer(codec=codec)
     failures: list[Any] = []
     peer.connection.send(None).addErrback(failures.append)

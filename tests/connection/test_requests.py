@@ -16,7 +16,7 @@ from tests.peers import NOTHING, Outcomes, Peer, result_of
 
 
 def number_of(message: bytes) -> bytes | None:
-    """The key of a message: its number; a message that has none is no reply."""
+    """The key of a message: its number; a message without a number is no reply."""
     head, _, _ = message.partition(b":")
     return head or None
 
@@ -41,7 +41,7 @@ def test_replies_answer_requests_in_order() -> None:
 
 
 def test_a_cancelled_request_keeps_its_place() -> None:
-    """Its late reply is dropped, told of, and taken for no other's."""
+    """Its late reply is dropped and reported, and goes to no other request."""
     peer = Peer()
     first, second = peer.connection.request(b"1"), peer.connection.request(b"2")
     first.cancel()
@@ -52,7 +52,7 @@ def test_a_cancelled_request_keeps_its_place() -> None:
 
 
 def test_a_request_whose_time_is_over_already_is_not_sent() -> None:
-    """Who reckons with a deadline of his own may come out below 0."""
+    """A caller that calculates with its own deadline can get a value below 0."""
     peer = Peer()
     error = result_of(peer.connection.request(b"1", timeout=-0.5))
     assert (type(error), error.timer, error.seconds) == (TimedOut, "request", 0)
@@ -61,7 +61,7 @@ def test_a_request_whose_time_is_over_already_is_not_sent() -> None:
 
 @pytest.mark.parametrize("given_to_call", [False, True])
 def test_a_request_times_out(given_to_call: bool) -> None:
-    """After the call's seconds, or those of the factory; the connection lives on and the late reply is dropped."""
+    """After the seconds of the call, or the factory's; the connection stays open and the late reply is dropped."""
     peer = Peer(timeouts=Timeouts(request=7.0 if given_to_call else 3.0))
     request = peer.connection.request(b"1", timeout=3.0 if given_to_call else None)
     outcome: list[Any] = []
@@ -205,7 +205,7 @@ def test_a_late_reply_by_key_is_dropped_also_when_no_request_waits(codec: str | 
 
 
 def test_a_key_function_that_raises_on_our_message_fails_that_request() -> None:
-    """Nothing is sent and the connection lives on."""
+    """Nothing is sent and the connection stays open."""
 
     def key(message: bytes) -> bytes:
         if message == b"bad":
@@ -346,7 +346,7 @@ def test_requests_and_replies_are_values() -> None:
 
 
 def test_an_undecodable_reply_that_is_delivered_fails_its_request_alone() -> None:
-    """The next request is answered as ever."""
+    """The next request is answered as before."""
     peer = Peer(codec="text:invalid=deliver")
     first, second = peer.connection.request("1"), peer.connection.request("2")
     peer.says(b"\xff\ntwo\n")
@@ -375,7 +375,7 @@ def test_an_undecodable_message_has_no_key() -> None:
 
 @pytest.mark.parametrize("key", [None, number_of])
 def test_every_request_fires_once_though_their_callbacks_cancel_each_other(key: Any) -> None:
-    """A request that is told of the end may cancel the others."""
+    """The errback of a request at the end can cancel other requests."""
     peer = Peer(key=key)
     outcomes = Outcomes()
     requests: list[Deferred[Any]] = []

@@ -70,7 +70,7 @@ def test_every_option_may_be_none() -> None:
 
 
 def test_specs_are_read() -> None:
-    """A framing and a codec may be given as their specs."""
+    """A framing and a codec can be given as their specs."""
     settings = Settings(None, "netstring:max=10", codec="text")
     assert (Netstrings, 10, Text) == (type(settings.framing), settings.framing.max, type(settings.codec))
 
@@ -81,7 +81,7 @@ def test_the_app_speaks_the_codec() -> None:
 
 
 def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no telemetry is given, it is a log alone that is told, for each factory anew."""
+    """Without a given telemetry, it has only a log, a new one for each factory."""
     events: list[Any] = []
     monkeypatch.setattr("tcpapp.connection.settings.CalmLog", lambda: events.append)
     settings = Settings()
@@ -160,7 +160,7 @@ def test_all_changes_hold_or_none(changes: dict[str, Any], error: type[Exception
 
 
 def test_every_value_has_a_name_of_its_own() -> None:
-    """No name stands in two sets, nor is it that of a set."""
+    """No name stands in two sets, nor is it the name of a set."""
     names = [each.name for kind in (Limits, Timeouts, Policies) for each in fields(kind)]
     assert sorted([*SET_OF, *CHANGEABLE]) == sorted({*names, *CHANGEABLE})
     assert len(names) == len(SET_OF)

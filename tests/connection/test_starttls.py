@@ -1,4 +1,6 @@
-"""TLS in mid-conversation: what may go before it, and who is told. Real handshakes are in `tests.tls`."""
+"""
+TLS in mid-conversation: what can come before it, and what the app learns. Real handshakes are in `tests.transport.tls`.
+"""
 
 from __future__ import annotations
 

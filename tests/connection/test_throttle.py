@@ -1,4 +1,4 @@
-"""How much of what comes is let in, and when: shares, rates, and what becomes of one that is too fast."""
+"""How much input is handled, and when: shares, rates, and connections over their rate."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def test_a_chunk_is_let_in_a_share_at_a_time() -> None:
 
 @pytest.mark.parametrize("budget", [0, 250])
 def test_others_have_their_turn_between_two_shares(budget: int) -> None:
-    """Whoever has much has a share: all in one turn if that takes no time, one in a turn if it is not measured."""
+    """
+    A connection with many messages has a share: all in one turn if that takes no time, one in a turn without a measure.
+    """
     app = Seen()
     modest = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2, work_per_turn=budget))
     clock = modest.clock
@@ -82,7 +84,7 @@ def test_others_have_their_turn_between_two_shares(budget: int) -> None:
 
 
 def test_a_share_counts_for_conversations_and_requests_too() -> None:
-    """Whoever takes the messages: no more of them are handed on at once."""
+    """Whichever call takes the messages: no more of them are handed on at once."""
     seen: list[bytes] = []
 
     @conversation
@@ -316,7 +318,7 @@ def test_one_that_waits_for_its_rate_is_not_idle() -> None:
 
 
 def test_replies_to_requests_are_counted_as_all_messages() -> None:
-    """They reach those who asked, later."""
+    """They reach their requests, later."""
     peer = Turning(None, timeouts=QUIET, limits=Limits(messages_per_turn=1))
     replies = [outcome(peer.connection.request(b"?")) for _ in range(3)]
     peer.says(lines(0, 3))
@@ -363,7 +365,7 @@ def test_one_who_floods_is_read_from_in_sips() -> None:
 
 
 def test_the_write_mark_is_as_it_was_after_the_sips() -> None:
-    """Twisted has one number for both, and the mark may be another one than its own."""
+    """Twisted has one number for both, and the mark can differ from its own."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=500, write_high=100_000))
     peer.says(b"\n" * 1000)
     peer.clock.advance(0)

@@ -1,4 +1,4 @@
-"""What the messages of one connection take in a turn of the loop, and who waits for that, by a clock that apps move."""
+"""The time of one connection's messages in a turn of the loop, and the waits it causes, by a clock that apps move."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def costs(count: int, each: int) -> bytes:
 
 
 def large(each: int) -> bytes:
-    """A message that takes so many microseconds, and is longer than those which are taken to be quick."""
+    """A message that takes this many microseconds, and is longer than messages that count as cheap."""
     return b"%*d\n" % (SMALL + 1, each)
 
 
@@ -100,7 +100,7 @@ def test_the_first_chunk_is_measured_by_few_messages() -> None:
 
 
 def test_one_whose_messages_are_quick_is_answered_at_once_in_one_write() -> None:
-    """However many come: after those that were measured, as many are let in as the time allows."""
+    """However many come: after the measured messages, as many are handled as the time allows."""
     server = Server()
     peer = server.peer()
     for _ in range(3):
@@ -136,7 +136,7 @@ def test_it_is_quick_again_when_its_messages_are() -> None:
 
 
 def test_one_moment_that_took_long_is_soon_forgotten() -> None:
-    """The machine may have been busy: messages that are quick are measured anew, and let in together."""
+    """The machine may have been busy: cheap messages are measured again, and handled together."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(1, 10_000))
@@ -189,7 +189,7 @@ def test_of_new_ones_that_say_little_one_more_is_measured_at_once() -> None:
 
 
 def test_of_new_ones_that_say_much_one_is_measured_in_a_turn() -> None:
-    """They and those that are known to be busy have their turns alternately."""
+    """New connections and busy ones have their turns alternately."""
     server = Server()
     busy, new = server.peer(), [server.peer() for _ in range(3)]
     busy.receive(costs(1, 1000))
@@ -279,7 +279,7 @@ def test_busy_ones_are_read_from_in_turns() -> None:
 
 
 def test_fan_out_counts_for_whoever_brings_it_about() -> None:
-    """What one message takes is what is done for it: a room of others is told of each in turn."""
+    """The work for one message counts: in a room, each member's copy is sent in turn."""
     room: list[Any] = []
 
     class Member:
@@ -360,7 +360,7 @@ def test_a_last_word_is_not_lost_where_its_turn_does_not_come() -> None:
 
 
 def test_a_last_word_can_be_received_after_the_end() -> None:
-    """Whoever fetches messages finds all that came, however many, and whatever the last ones took."""
+    """A caller that takes messages finds all that came, however many, and whatever the last ones took."""
     server = Server(lambda clock: None)
     peer = server.peer()
     connection: Any = peer.connection
@@ -453,7 +453,7 @@ def talking(clock: TurnClock) -> Any:
 
 
 def test_a_conversation_that_finds_messages_waiting_takes_turns() -> None:
-    """It is given no more than a turn's time of them before others have theirs; none is lost or turned round."""
+    """It gets at most a turn's time of them before others have theirs; none is lost or reordered."""
     server = Server(talking)
     peer, other = server.peer(), server.peer()
     peer.receive(b"".join(b"%d\n" % (1000 + number) for number in range(5)))
@@ -470,7 +470,7 @@ def test_a_conversation_that_finds_messages_waiting_takes_turns() -> None:
 
 
 def test_a_conversation_that_waits_for_its_turn_is_given_what_came_before_the_end() -> None:
-    """At once, for there is no later; then it is told of the end."""
+    """At once, because there is no later turn; then it learns of the end."""
     server = Server(talking)
     peer = server.peer()
     peer.receive(costs(3, 1000))

@@ -135,7 +135,7 @@ def test_a_handshake_alone_waits_for_nobody(serve: Callable[..., Served]) -> Non
 
 
 def test_what_waits_for_its_turn_is_bounded(serve: Callable[..., Served]) -> None:
-    """A client whose step waits is not read from; nor is it at fault meanwhile, nor afterwards."""
+    """A client whose step waits is not read from; no timeout hits it meanwhile, nor afterwards."""
     clock = TurnClock()
     served = serve(clock, timeouts=Timeouts(tls_handshake=10))
     others, client = [served.client() for _ in range(2)], served.client()

@@ -1,4 +1,4 @@
-"""The end of a connection is no unhandled error: it is counted, told to who asks, and logged for no Deferred."""
+"""The end of a connection is no unhandled error: it is counted, given to callers, and logged for no Deferred."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def requests(connection: MessageProtocol) -> Deferred[Any]:
 @pytest.mark.parametrize("does", [sends, receives, requests])
 @pytest.mark.parametrize("end", ["resets", "leaves", "abort"])
 def test_nothing_is_logged_for_who_waits_on_a_connection_that_ends(does: Any, end: str, logged_errors: Any) -> None:
-    """Before its end or after; and who asks is told."""
+    """Before its end or after; and callers get the error."""
     peer: Any = stalled()
     asked = does(peer.connection)
     does(peer.connection)
@@ -144,7 +144,7 @@ def test_a_connection_that_never_opens_is_not_logged_for_who_waits_for_that(logg
 
 @pytest.mark.parametrize("end", ["resets", "abort"])
 def test_failed_sends_are_counted(end: str) -> None:
-    """Those that waited, those that came too late; not one that was sent, nor one that was cancelled."""
+    """Sends that waited and sends that came too late; no send that was sent or cancelled."""
     peer: Any = stalled()
     connection = peer.connection
     connection.send(b"gone")
@@ -216,7 +216,7 @@ def test_what_a_client_could_not_send_is_counted_and_not_logged(hosts: Hosts, lo
 
 
 def test_what_a_client_is_asked_before_it_starts_is_not_logged(hosts: Hosts, logged_errors: Any) -> None:
-    """Who asks is told."""
+    """The caller gets the error."""
     for client in (client_of(hosts), client_of(hosts, Pool)):
         for ask in (client.when_connected, client.receive, lambda client=client: client.request(b"x")):
             ask()
@@ -260,7 +260,7 @@ def test_tls_that_fails_in_mid_conversation_is_not_logged_again(hosts: Hosts, lo
 @pytest.mark.once
 @pytest.mark.parametrize(("error", "count"), [(ENDED, 0), (ValueError("mine"), 1)])
 def test_a_future_that_nobody_awaits_tells_of_no_end_of_a_connection(error: Exception, count: int) -> None:
-    """Of what else went wrong it tells, as asyncio does; who awaits it is told in any case."""
+    """It reports other errors, as asyncio does; an awaiting task gets the error in any case."""
     told: list[Any] = []
 
     async def main() -> None:

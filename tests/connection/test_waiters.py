@@ -173,7 +173,7 @@ def quietly(deferred: Deferred[Any]) -> Deferred[Any]:
 
 
 class Noting:
-    """An app that notes how often it is told of the end, and never replies."""
+    """An app that counts the calls of closed, and never replies."""
 
     def __init__(self) -> None:
         self.reasons: list[CloseReason] = []
@@ -198,7 +198,7 @@ def test_every_waiter_is_told_once_of_every_end(ending: str, in_hand: bool) -> N
     """
     Whatever ends the connection, each Deferred fires once, with the one reason, and no timer is left.
 
-    Only who was told of a proper ending before it was spoiled knows no more than that; who asks later does.
+    Only a call that learned of a proper ending before it was spoiled keeps that reason; later calls get the new one.
     """
     app = Noting()
     peer = stalled(app)

@@ -48,7 +48,7 @@ WANTED = {
     "pubsub": "how-to/publish-to-many",
     "vulnerability": "security",
 }
-"""What is looked for, and the page that has to be among those that are found."""
+"""The searched words, and the page that must be among the results."""
 
 
 @pytest.fixture(scope="module")

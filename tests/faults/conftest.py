@@ -73,10 +73,10 @@ class Served:
         **options: Any,
     ) -> Any:
         """
-        Serve `app`, and have the healthy client come in, where it can; `message` is what it asks.
+        Serve `app`, and connect the healthy client, if possible; `message` is its request.
 
-        With `then`, these timeouts hold for each stranger, and not for the healthy client: on a busy machine it may
-        be as slow as a stranger.
+        With `then`, these timeouts hold for each stranger, and not for the healthy client: on a busy machine it can be
+        as slow as a stranger.
         """
         self._message = message
         self.server = await listen(endpoint, app, telemetry=Telemetry(self._told), reactor=self.reactor, **options)
@@ -117,7 +117,7 @@ class Served:
         await (deferLater(self.reactor, 0) if self.healthy is None else self.is_served())
 
     def of(self, kind: type[Any]) -> list[Any]:
-        """What was told of this kind."""
+        """The events of this kind."""
         return [each for each in self.events if isinstance(each, kind)]
 
     def ended(self, rule: str) -> Deferred[None]:
@@ -125,7 +125,7 @@ class Served:
         return self._when(self.ends, rule)
 
     def refused(self, rule: str) -> Deferred[None]:
-        """Fires when a client was turned away by this rule."""
+        """Fires when a client was rejected by this rule."""
         return self._when(self.refusals, rule)
 
     def _when(self, told: list[str], rule: str) -> Deferred[None]:

@@ -1,4 +1,4 @@
-"""What a machine may do to a server, its network, its disk, its clock, and who keeps it; the healthy are served on."""
+"""Faults of the machine: its network, its disk, its clock, its manager; the healthy clients are served on."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def app(message, connection):
 
 
 def test_descriptors_run_out(run: Run, app: Any) -> None:
-    """Whoever comes then is closed, counted, and told of once a second at the most; when there are some, it goes on."""
+    """Later clients are closed and counted, with at most one log line a second; with free descriptors, it goes on."""
     process = run("--listen", TCP, *app(HOARDER), preexec_fn=limited("resource.RLIMIT_NOFILE, (64, 256)"))
     process.line(r"max_connections is 1000, but this process can have only 256 descriptors .* becomes 156")
     port = process.port()
@@ -289,7 +289,7 @@ def test_kill(run: Run) -> None:
 
 
 def test_certificate_that_is_renewed(run: Run, tmp_path: Path) -> None:
-    """A hang-up has it read anew, and checked first: the old one is shown while the new one is wrong."""
+    """A hang-up reloads it after a check: the old one stays in use while the new one is invalid."""
     authority, path = trustme.CA(), tmp_path / "cert.pem"
     authority.cert_pem.write_to_path(str(tmp_path / "roots.pem"))
 
@@ -441,7 +441,7 @@ def refuses(process: Process, says: str) -> None:
 
 
 def test_port_that_is_taken(run: Run) -> None:
-    """One line, and 1; who has the port serves on."""
+    """One line, and exit code 1; the process that has the port serves on."""
     process = run("--listen", TCP)
     port = process.port()
     with dial(port) as healthy:
@@ -530,7 +530,7 @@ def test_unix_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path:
 
 @pytest.mark.parametrize("umask", [0o077, 0o007])
 def test_unix_socket_by_the_umask(umask: int, run: Run, tmp_path: Path) -> None:
-    """Without a mode, a socket is for those that the umask leaves it to."""
+    """Without a mode, the umask decides who can use a socket."""
     process = run("--listen", f"unix:{tmp_path}/socket", before=("-n", f"--umask={umask:o}"))
     process.line("listening on unix:")
     assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o666 & ~umask

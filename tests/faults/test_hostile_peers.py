@@ -149,7 +149,7 @@ async def test_large_message_in_small_pieces(served: Any, size: int) -> None:
     ],
 )
 async def test_another_protocol_on_our_port(served: Any, says: bytes, meaning: str) -> None:
-    """Its first bytes are no length of ours; who looks into the log is told what they are."""
+    """Its first bytes are no length of ours; the log says which protocol they are."""
     await served.start(echo, framing="int32")
     await served.stranger(says)
     await served.ended("message-too-long")
@@ -175,7 +175,7 @@ async def test_flood_of_empty_messages(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_vanished_peer(served: Any) -> None:
-    """Whoever says nothing, not even to heartbeats, is given up."""
+    """A peer that sends nothing, not even in reply to heartbeats, is given up."""
     await served.start(
         echo, heartbeat=b"are you there?", then=Timeouts(heartbeat=SOON), limits=Limits(heartbeats_missed=1)
     )
@@ -189,7 +189,7 @@ async def test_vanished_peer(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_reset_inside_a_message(served: Any) -> None:
-    """Who waits is told once; the part of a message is given to nobody."""
+    """A waiting call fails once; the part of a message is given to nobody."""
     seen: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -236,7 +236,7 @@ async def test_half_close(served: Any, header: bytes) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_connection_flood(served: Any) -> None:
-    """In all, from one address, and from one network: the others are turned away, each counted by its rule."""
+    """In all, from one address, and from one network: the others are rejected, each counted by its rule."""
     await served.start(echo, limits=Limits(max_connections=20, max_per_address=10))
     strangers = await gatherResults([Deferred.fromCoroutine(served.stranger()) for _ in range(50)])
     await served.refused("max-per-address")
@@ -504,7 +504,7 @@ async def test_nested_value(served: Any) -> None:
 
 
 def same_hash(count: int) -> bytes:
-    """A MessagePack map of so many keys, arrays of two integers; the tuples made of these have one hash."""
+    """A MessagePack map with this many keys, arrays of two integers; the tuples made of these have one hash."""
     whole, prime1, prime2, prime5 = 2**64, 11400714785074694791, 14029467366897019727, 2870177450012600261
 
     def step(sum_: int, hash_: int) -> int:  # of CPython's tuple hash, which is xxHash without a seed
@@ -552,7 +552,7 @@ async def test_keys_with_one_hash(served: Any, codec: str, monkeypatch: pytest.M
 
 @pytest_twisted.ensureDeferred
 async def test_control_characters(served: Any) -> None:
-    """What a peer sent stands in what is told of it escaped, and cut short: it makes no line of a log."""
+    """A peer's bytes stand in every text escaped, and cut: they make no line of a log."""
     await served.start(lambda value, _: value, codec="json", message={"are you": "there?"})
     await served.stranger(b'"\x1b[2J\r' + b"x" * 1000 + b"\n")
     await served.ended("undecodable-message")
@@ -585,7 +585,7 @@ async def test_replies_that_nobody_waits_for(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_all_come_back_at_once(served: Any) -> None:
-    """No more are taken in than the pace allows; the next ones wait in the backlog, and nobody is turned away."""
+    """No more are accepted than the rate allows; the next ones wait in the backlog, and nobody is rejected."""
     times: list[float] = []
 
     class App:
@@ -682,7 +682,7 @@ async def test_sends_that_nobody_waits_for(served: Any, logged_errors: Any) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_memory_short(served: Any) -> None:
-    """Those that hold the most are cut; the bound holds, and whoever holds little is served."""
+    """The largest holders are cut; the bound holds, and connections that hold little are served."""
 
     def app(message: bytes, connection: Any) -> bytes:
         return b"x" * 500_000 if message == b"more" else message
@@ -697,7 +697,7 @@ async def test_memory_short(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_half_messages_while_memory_is_short(served: Any) -> None:
-    """They are not read on, and have their time all the same: none is left, and no byte of them."""
+    """They are not read on, and still have their timeout: none is left, and no byte of them."""
     limits, timeouts = Limits(max_buffered=1_000_000), Timeouts(frame=10 * SOON)
     await served.start(echo, framing="int32", limits=limits, timeouts=timeouts)
     for _ in range(40):
@@ -709,7 +709,7 @@ async def test_half_messages_while_memory_is_short(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_work_that_goes_on_after_the_end(served: Any) -> None:
-    """An app that still sends, and sends that are cancelled, bring nothing back into the account of who is gone."""
+    """Late sends of an app, and cancelled sends, add nothing to the account of an ended connection."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         if message == b"stream":
@@ -796,7 +796,7 @@ async def test_values_that_take_more_than_their_bytes(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_messages_that_are_few_and_costly(served: Any) -> None:
-    """A turn has a budget of time: of those that take longer one has its turn, and then the others have theirs."""
+    """A turn has a budget of time: after one costly connection has had its turn, the others have theirs."""
     handled = [0]
 
     def app(message: bytes, connection: Any) -> bytes | None:
@@ -816,7 +816,7 @@ async def test_messages_that_are_few_and_costly(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_requests_under_a_drain(served: Any) -> None:
-    """No request that was read goes unanswered; whoever comes then is refused by the system."""
+    """No request that was read goes unanswered; the system refuses later clients."""
     pending: list[tuple[bytes, Deferred[bytes]]] = []
 
     def app(message: bytes, connection: Any) -> Any:
@@ -844,7 +844,7 @@ async def test_requests_under_a_drain(served: Any) -> None:
 
 
 WAYS = ["connect", "Client", "Pool", "blocking"]
-"""The clients there are, but for that of asyncio's programs, which has its own tests."""
+"""The kinds of clients, except for asyncio programs, which have their own tests."""
 
 
 @implementer(IHostnameResolver)

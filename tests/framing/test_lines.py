@@ -68,7 +68,7 @@ def test_one_delimiter() -> None:
 
 
 def test_max_is_without_the_ending() -> None:
-    """A line of exactly ``max`` may be followed by CR LF; a CR that turns out to be no ending is one too many."""
+    """A line of exactly ``max`` can be followed by CR LF; a CR that is no ending is one byte too many."""
     assert same(Lines(max=3), b"abc\r\n").messages == (b"abc",)
     assert same(Lines(max=3), b"abc\n").messages == (b"abc",)
     assert same(Lines(max=3), b"abc\rd\n") == Outcome((), MessageTooLong, 0)
@@ -144,7 +144,7 @@ def test_sent_together_or_alone(by: str, texts: list[str]) -> None:
 
 
 def test_partial_delimiter_at_max() -> None:
-    """Bytes over ``max`` that may be the first part of the delimiter are waited for; others are too many at once."""
+    """Bytes over ``max`` that can be the first part of the delimiter are waited for; others are too many at once."""
     framing = Delimited(b"END", max=3)
     assert same(framing, b"abcEND").messages == (b"abc",)
     assert same(framing, b"abcEN") == Outcome((), TruncatedMessage, 0)

@@ -31,7 +31,7 @@ def test_sizes(size: int) -> None:
 
 
 def test_content_that_looks_like_netstrings() -> None:
-    """A message may be netstrings itself."""
+    """A message can consist of netstrings."""
     inner = Netstrings().frame_all([b"a:b,", b"1:,"])
     assert same(Netstrings(), Netstrings().frame(inner)).messages == (inner,)
 

@@ -61,7 +61,7 @@ def test_specs(spec: str, framing: Framing) -> None:
 
 
 def test_every_name_is_read() -> None:
-    """The names that there are, are those that are told."""
+    """The listed names are exactly the names that can be read."""
     assert {spec.partition(":")[0] for spec, _ in READ} == set(SPECS)
 
 

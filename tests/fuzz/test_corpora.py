@@ -23,7 +23,7 @@ def test_every_target_has_a_corpus() -> None:
 
 @pytest.mark.parametrize(("name", "path"), INPUTS)
 def test_an_input_breaks_nothing(name: str, path: Path) -> None:
-    """Those that once did are among them."""
+    """Inputs that once broke something are among them."""
     TARGETS[name](path.read_bytes())
 
 

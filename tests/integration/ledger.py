@@ -39,7 +39,7 @@ PHASES: list[tuple[str, dict[str, Any]]] = [
 
 
 class Progress:
-    """Tells whoever waits for a condition, which is looked at when something has happened: no time is waited for."""
+    """Wakes waiting coroutines when a condition holds, which is checked after each event: no test waits for a time."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
@@ -150,7 +150,7 @@ class Ledger:
         return self.progress.until(reactor, lambda: self.open >= CLIENTS or self.asked >= self.requests, PATIENCE)
 
     def heard(self, reactor: Any) -> Deferred[None]:
-        """Fires when all that was handled before a drain is told of, after `PATIENCE` seconds at most."""
+        """Fires when all messages handled before a drain are reported, after `PATIENCE` seconds at most."""
         return self.progress.until(reactor, lambda: all(self.told[number] for number in self.drained_with), PATIENCE)
 
     # What is found in the end.
@@ -222,7 +222,7 @@ async def trouble(reactor: Any, ledger: Ledger, service: MessageService, proxy: 
 
 async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
     """Let what was broken be over, then drain while requests are under way; and serve again."""
-    service.suspend()  # or those who come again at once would never let it be empty
+    service.suspend()  # or clients that reconnect at once would never let it be empty
     service.factory.abort()
     await service.wait_for(0)
     ledger.calm = True

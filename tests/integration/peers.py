@@ -123,7 +123,7 @@ class Eventful:
         return told
 
     def happened(self, connection: Any) -> None:
-        """There was an event; whoever waits for it is told in the reactor's next turn, not inside of the app."""
+        """There was an event; waiting calls fire in the reactor's next turn, not inside of the app."""
         connection.clock.callLater(0, self._look)
 
     def _look(self) -> None:
@@ -164,7 +164,7 @@ class InHand(Eventful):
 
 
 class Noted(Eventful):
-    """An app that echoes, and notes who comes, and how each ended."""
+    """An app that echoes, and notes each connection and its end."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Who is taken in, and how fast, on real sockets: over TCP, TLS and UNIX."""
+"""Admission and accept rate on real sockets: over TCP, TLS and UNIX."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_an_address_has_its_share_and_unix_sockets_have_theirs_in_all(
 
 @bounded
 async def test_clients_who_come_faster_than_the_pace_are_all_served(serve: Any, join: Any) -> None:
-    """Sixty at 40 a second: the door is shut after them; none is refused, and none is lost."""
+    """Sixty at 40 a second: the port closes after them; none is refused, and none is lost."""
     server = await serve(echo, limits=Limits(accept_rate=40))
     joined = await DeferredList([join(server) for _ in range(60)], fireOnOneErrback=True, consumeErrors=True)
     replies = await gatherResults([client.request(b"hello") for _, client in joined])
@@ -98,13 +98,13 @@ class Full:
 async def test_clients_that_the_event_loop_cannot_watch_are_closed(
     serve: Any, join: Any, global_reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where ``epoll_ctl`` fails: each is counted, none is left behind, and those that are connected are served on."""
+    """If ``epoll_ctl`` fails, each is counted, none is left behind, and open connections are served on."""
     holder, name = (getattr(global_reactor, "watches", None) or global_reactor), "_epoll"
     if holder is global_reactor:
         name = "_poller"
     if getattr(holder, name, None) is None:
         pytest.skip("this reactor does not watch by epoll")
-    limits = Limits(work_per_turn=0)  # a connection that rests for a turn is watched anew
+    limits = Limits(work_per_turn=0)  # a connection that rests for a turn is watched again
     server = await serve(echo, limits=limits)
     healthy = await join(server, limits=limits)
     assert await healthy.request(b"before") == b"before"
@@ -126,7 +126,7 @@ async def test_clients_that_the_event_loop_cannot_watch_are_closed(
 
 @bounded
 async def test_clients_may_wait_until_there_is_room(serve: Any, join: Any) -> None:
-    """Thirty for three places, at once: none is refused, and each is served when its turn comes."""
+    """Thirty for three places, at once: none is refused, and each is served in its turn."""
     server = await serve(echo, limits=Limits(max_connections=3), policies=Policies(full="wait"))
     most = 0
 

@@ -150,6 +150,6 @@ async def leaves_nothing(server: Any, ended: Ended, clients: Callable[[], None],
             await deferLater(reactor, 0)
         left.append(len(gc.get_objects()))
         if len(left) == 1:
-            gc.collect()  # what is made once, and what the first ones left, is nobody's concern
+            gc.collect()  # objects that are made once, and leftovers of the first ones, do not matter
     assert left[2] - left[1] < ENDS
     assert (server.info().connections, server.info().buffered) == (0, 0)

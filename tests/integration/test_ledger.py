@@ -13,7 +13,7 @@ from .ledger import CLIENTS, Ledger, keep
 
 @pytest_twisted.ensureDeferred
 async def test_the_ledger_is_in_order(global_reactor: Any) -> None:
-    """Each send and each request fired once; each answer is the right one, of one who did the work once."""
+    """Each send and each request fired once; each reply is the right one, and the work was done once."""
     ledger = await keep(global_reactor, 100_000)
     assert ledger.faults() == []
     assert ledger.asked >= 100_000

@@ -74,7 +74,10 @@ class Hearing(Noted):
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
-    """What was sent before the close is handled; both sides then know that the conversation ended well, and by whom."""
+    """
+    The messages sent before the close are handled; both sides then know that the conversation ended well, and who ended
+    it.
+    """
     app = Hearing()
     server = await serve(app, endpoints[0])
     client = await join(endpoints[1](server))
@@ -108,7 +111,7 @@ async def test_the_server_closes(endpoints: Any, serve: Any, join: Any) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_the_server_drains(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
-    """Through every kind of endpoint, a drain answers what is in hand, and cuts nobody."""
+    """Through every kind of endpoint, a drain answers received messages, and cuts nothing."""
     app = InHand()
     server = await serve(app, endpoints[0])
     client = await join(endpoints[1](server))
@@ -123,12 +126,12 @@ async def test_the_server_drains(endpoints: Any, serve: Any, join: Any, global_r
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_one_over_the_limit(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
-    """Through every kind of endpoint, one over the limit is closed and counted; who comes later finds room."""
+    """Through every kind of endpoint, a client over the limit is closed and counted; a later client finds room."""
     app = Noted()
     server = await serve(app, endpoints[0], limits=Limits(max_connections=2))
     first, second = [await join(endpoints[1](server)) for _ in range(2)]
     assert [await each.request(b"here") for each in (first, second)] == [b"here"] * 2
-    with suppress(ConnectionLost):  # over TLS it is turned away before the handshake
+    with suppress(ConnectionLost):  # over TLS it is rejected before the handshake
         await (await join(endpoints[1](server))).when_closed()
     assert (server.refused, len(server.connections)) == (1, 2)
     await first.close()

@@ -22,7 +22,7 @@ LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
 class Ends:
-    """Who waits for the first connection to end, and is told of it."""
+    """Waits for the first connection to end, and keeps its reason."""
 
     def __init__(self) -> None:
         self.first: Deferred[Any] = Deferred()
@@ -48,7 +48,7 @@ class Says(Protocol):
 
 
 async def stranger(reactor: Any, port: int, data: bytes, reads: bool = True) -> Any:
-    """Connect one who speaks no protocol."""
+    """Connect a client without a protocol."""
     factory = Factory.forProtocol(lambda: Says(data, reads))  # type: ignore[arg-type]
     factory.noisy = False
     return await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(factory)

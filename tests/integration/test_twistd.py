@@ -121,7 +121,7 @@ def test_options_are_heeded(run: Run) -> None:
 
 
 def test_it_runs_on_another_reactor(run: Run) -> None:
-    """twistd's --reactor is heeded, and the end is the same."""
+    """twistd's --reactor is used, and the end is the same."""
     process = run("--listen", TCP, before=("-n", "--reactor=asyncio"))
     with dial(process.port()) as client:
         client.sendall(b"hello\n")
@@ -134,7 +134,7 @@ def test_it_runs_on_another_reactor(run: Run) -> None:
 
 @pytest.fixture
 def in_hand(run: Run, tmp_path: Path) -> Iterator[tuple[Process, socket.socket]]:
-    """Give a process that has a message in hand, and the client who waits for the answer."""
+    """Give a process that handles a message, and the client that waits for the reply."""
     (tmp_path / "mine.py").write_text(MINE)
     process = run("--listen", TCP, "--app", "mine:app")
     with dial(process.port()) as client:
@@ -162,7 +162,7 @@ def test_a_signal_waits_for_what_is_in_hand(number: int, in_hand: tuple[Process,
 
 
 def test_a_second_signal_cuts(in_hand: tuple[Process, socket.socket]) -> None:
-    """Who does not want to wait sends another: the client is cut off, the log says so, and the exit code is 0."""
+    """A second signal ends the wait: the client is cut off, the log says so, and the exit code is 0."""
     process, client = in_hand
     process.signal(signal.SIGTERM)
     process.line("draining 1")
@@ -177,7 +177,7 @@ def test_a_second_signal_cuts(in_hand: tuple[Process, socket.socket]) -> None:
 
 
 def test_the_drain_has_a_deadline(run: Run, tmp_path: Path) -> None:
-    """--drain bounds the end: what is in hand then is cut, and the exit code is 0."""
+    """--drain bounds the end: unfinished work is cut, and the exit code is 0."""
     (tmp_path / "mine.py").write_text(MINE)
     process = run("--listen", TCP, "--app", "mine:app", "--drain", "0.1")
     with dial(process.port()) as client:
@@ -318,11 +318,11 @@ def test_a_daemon_that_cannot_listen(daemon: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "pid").exists()
 
 
-# Configured, and configured anew --------------------------------------------------------------------------------------
+# Configured, and reloaded -------------------------------------------------------------------------------------------
 
 
 def test_a_hang_up_changes_limits_while_it_serves(run: Run, tmp_path: Path) -> None:
-    """Who is in stays in; who comes from then on is taken in by what the file says now. Errors change nothing."""
+    """Open connections stay; the limits in the file hold for later clients. Errors change nothing."""
     file = tmp_path / "app.toml"
     file.write_text(f'listen = ["{TCP}"]\nmax-connections = 1\n')
     process = run("--config=app.toml")
@@ -347,7 +347,7 @@ def test_a_hang_up_changes_limits_while_it_serves(run: Run, tmp_path: Path) -> N
 
 
 def test_its_manager_is_told(run: Run, tmp_path: Path) -> None:
-    """That it is ready once it listens, that it lives, that it reads its file anew, that it stops."""
+    """That it is ready once it listens, that it is alive, that it reloads its file, that it stops."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(SECONDS)
@@ -370,7 +370,7 @@ def test_its_manager_is_told(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_socket_that_is_handed_over_is_served(twistd: list[str], tmp_path: Path) -> None:
-    """As systemd hands it over: the third descriptor, with its name; whoever came before is served, too."""
+    """As systemd hands it over: the third descriptor, with its name; clients that came before are served, too."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         early = dial(listening.getsockname()[1])
         early.sendall(b"early\n")

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.once
 
 NOT_DONE_HERE = {
     "Type": "systemd waits for READY=1, as the tests do",
-    "NotifyAccess": "systemd looks who sends",
+    "NotifyAccess": "systemd checks the sender",
     "Restart": "nothing is started anew",
     "RestartSec": "as Restart",
     "KillMode": "the tests send the signals",

@@ -130,7 +130,7 @@ def between(tmp_path: Path) -> Iterator[Between]:
     made = Between(tmp_path)
     yield made
     pytest_twisted.blockon(Deferred.fromCoroutine(made.end()))
-    while made.factory.admission:  # what was cut is told of in another turn
+    while made.factory.admission:  # a cut is reported in another turn
         pytest_twisted.blockon(deferLater(reactor, 0, lambda: None))
 
 

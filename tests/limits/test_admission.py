@@ -1,4 +1,4 @@
-"""Who is taken in, who is not and why."""
+"""Which clients are accepted, and why others are not."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_who_has_no_address_counts_in_all_alone():
 
 
 def test_who_leaves_is_forgotten():
-    """Nothing is kept of who is gone: a flood of addresses takes no memory."""
+    """Nothing is kept of clients that have left: a flood of addresses takes no memory."""
     admission = Admission(Limits(max_per_address=1), Networks())
     for number in range(100):
         host = f"198.51.100.{number}"
@@ -87,7 +87,7 @@ def test_a_denied_network_is_denied_first():
 
 
 def test_limits_and_networks_change_while_it_runs():
-    """For those who come from then on; who is in stays, and leaves the place that it took."""
+    """They hold for later clients; accepted clients stay, and free their place when they leave."""
     admission = Admission(Limits(max_per_network=2), Networks())
     assert come(admission, "192.0.2.1", "192.0.2.2") == []
     admission.limits = Limits(max_per_network=2, network_ipv4=16)

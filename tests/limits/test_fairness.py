@@ -81,7 +81,7 @@ def test_one_that_waits_twice_has_one_turn() -> None:
 
 
 def test_those_that_last_little_share_a_turn() -> None:
-    """As many as it takes to its end; and those that wait again meanwhile, in the next one."""
+    """As many as fit into the turn; connections that wait again meanwhile have the next one."""
     turns, clock, done = Turns(), TurnClock(), list[int]()
 
     def step(number: int) -> Callable[[], None]:

@@ -224,7 +224,7 @@ def test_a_rule_comes_with_what_is_said(field: Any) -> None:
 
 
 def test_policies_have_defaults() -> None:
-    """A client for whom there is no room is closed, one that is too fast is read no faster, and no write waits."""
+    """A client without room is closed, a connection over its rate is read no faster, and no write waits."""
     assert (Policies().full, Policies().crowded, Policies().too_fast) == ("refuse", "refuse", "wait")
     assert Policies().no_delay is True
 

@@ -1,4 +1,4 @@
-"""What all connections together hold: who is not read from, who is cut, and who notices nothing."""
+"""The memory of all connections together: which are not read from, which are cut, and which notice nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_is_held_is_added_up() -> None:
 
 
 def test_from_four_fifths_on_the_greedy_are_not_read_from() -> None:
-    """Who holds no more than its part notices nothing; the alarm rings once."""
+    """A connection that holds no more than its share notices nothing; the alarm rings once."""
     rig = Rig()
     rig.hold(100, 100, 590)
     assert rig.told == [[]] * 4
@@ -113,7 +113,7 @@ def test_one_alone_may_hold_too_much() -> None:
 
 
 def test_what_is_held_is_looked_up_before_any_is_cut() -> None:
-    """What was noted last may be long gone."""
+    """The last noted amount can be long out of date."""
     rig = Rig()
     rig.hold(600, 100, 100)
     rig.holders[0].holds = 10
@@ -234,7 +234,7 @@ def test_half_messages_do_not_keep_memory_short() -> None:
 
 
 def test_a_message_that_goes_on_when_there_is_memory_again_is_whole() -> None:
-    """What is squeezed is not ended before its time."""
+    """A connection that is not read from does not end before its time."""
     server = Server(echo, "int32", frame=10, max_buffered=100 * KIB)
     greedy, other = server.peer(), server.peer()
     greedy.receive(b"\0\x01\0\0" + b"x" * 40 * KIB)
@@ -262,7 +262,7 @@ def test_what_an_app_has_not_taken_counts() -> None:
 
 @pytest.mark.parametrize("count", [5000])
 def test_five_thousand_peers_that_send_and_never_read_hold_no_more_than_the_bound(count: int) -> None:
-    """What is held never exceeds it by more than what one message adds; and whoever reads is answered throughout."""
+    """The held bytes exceed the bound by one message at most; and peers that read are answered throughout."""
     limit = 50_000 * KIB
     server = Server(lambda message, connection: message * 200, max_buffered=limit, write_high=8 * KIB)
     healthy = server.peer()

@@ -1,4 +1,4 @@
-"""Networks: who is in them, and what is none."""
+"""Networks: which addresses are in them, and what is no network."""
 
 from __future__ import annotations
 

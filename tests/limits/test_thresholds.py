@@ -1,4 +1,4 @@
-"""A limit that comes near is told of once, in all and by place, and again once it was left behind."""
+"""A limit that comes near is reported once, in all and by place, and again once it was left behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.peers import joined
 
 
 class Rig:
-    """An admission with an alarm, what was told, and clients who come from an address and go again."""
+    """An admission with an alarm, the reported alarms, and clients that come from an address and leave again."""
 
     def __init__(self, **limits: int) -> None:
         self.told: list[tuple[Any, ...]] = []
@@ -76,7 +76,7 @@ def test_a_place_has_its_name(limits: dict[str, int], address: Any, told: tuple[
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4])
 def test_there_is_nothing_near_to_full_below_five(limit: int) -> None:
-    """Each client would be told of; the one that is refused is."""
+    """Each client would be reported; the rejected one is."""
     rig = Rig(max_connections=limit)
     rig.come(limit)
     assert rig.told == []
@@ -92,7 +92,7 @@ def test_nothing_is_remembered_of_those_who_have_gone() -> None:
 
 
 def test_bits_may_change_while_they_are_there() -> None:
-    """Who came in before is counted where they were."""
+    """An earlier client is counted at its place."""
     rig = Rig(max_per_network=5)
     those = rig.come(4, IPv4Address("TCP", "192.0.2.7", 1))
     rig.admission.limits = Limits(max_per_network=5, network_ipv4=8)

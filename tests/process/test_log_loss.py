@@ -13,7 +13,7 @@ from tcpapp.process.log_loss import LostLines
 
 
 class Log:
-    """An observer whose disk may be full."""
+    """An observer whose disk can be full."""
 
     def __init__(self) -> None:
         self.full = False

@@ -1,4 +1,4 @@
-"""Whether the reactor goes round: how late it is, and what is said, once, of where it stands."""
+"""The event loop monitor: the delay of the loop, and one report of where it is blocked."""
 
 from __future__ import annotations
 

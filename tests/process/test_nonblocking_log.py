@@ -24,7 +24,7 @@ LONG = "x" * 30_000 + "\n"
 
 
 class Ends:
-    """What is written into, and who reads it, some day."""
+    """The stream that is written to, and its reader, which can read later."""
 
     def __init__(self, write: Any, read: int) -> None:
         self.stream: Any = write
@@ -91,7 +91,7 @@ Make = Callable[..., Ends]
 
 @pytest.fixture
 def ends() -> Iterator[Make]:
-    """Give ``ends(pipe)``: a stream, not yet wrapped, and who reads; both are closed in the end."""
+    """Give ``ends(pipe)``: a stream, not yet wrapped, and its reader; both are closed in the end."""
     made: list[Any] = []
 
     def make(kind: Callable[[], tuple[int, int]], encoding: str = "utf-8") -> Ends:
@@ -108,15 +108,15 @@ def ends() -> Iterator[Make]:
 
 @pytest.fixture(params=["nonblocking", "polled"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have it found in each of the ways in which a descriptor may be written to."""
-    if request.param == "polled":  # as where the process may not open the pipe anew
+    """Let it be found in each of the ways in which a descriptor can be written to."""
+    if request.param == "polled":  # as in a process that cannot open the pipe again
         monkeypatch.setattr(nonblocking_log, "AGAIN", "/nowhere/{}")
 
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", [pipe, pair, terminal])
 def test_lines_that_find_no_room_are_not_waited_for(kind: Any, ends: Make) -> None:
-    """They raise; those that were taken are whole and in order, and so are those that come when there is room again."""
+    """They raise; accepted lines are whole and in order, and so are lines that come when there is room again."""
     made = ends(kind)
     made.stream = without_blocking(made.stream)
     taken = made.fill()
@@ -163,7 +163,7 @@ def test_one_that_reads_no_more_is_an_error(ends: Make) -> None:
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", [pipe, pair])
 def test_the_descriptor_is_left_as_it_is(kind: Any, ends: Make) -> None:
-    """Others may have it: for them a write waits as ever."""
+    """Other processes can have it: a write of theirs waits as before."""
     made = ends(kind)
     stream = without_blocking(made.stream)
     stream.write("hello\n")

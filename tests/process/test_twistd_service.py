@@ -1,4 +1,4 @@
-"""The service as a process: what it says where it cannot listen, what signals do, how it is configured anew."""
+"""The service as a process: its error if it cannot listen, its signals, and its reloads."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_signal_stops_and_a_second_one_cuts(number: int, monkeypatch: pytest.M
 
 
 def test_a_signal_that_comes_early_is_heeded() -> None:
-    """Between the start of listening and that of the reactor, a signal is kept until the reactor runs."""
+    """A signal that comes after listening began and before the reactor runs is kept until the reactor runs."""
     service = service_on()
     service.privilegedStartService()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -207,7 +207,7 @@ def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.Monkey
     assert (cuts, service.reactor.hasStopped) == (["cut"], False)
 
 
-# Configured anew ------------------------------------------------------------------------------------------------------
+# Reloads --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -266,7 +266,9 @@ def test_what_cannot_change_while_it_runs_is_told(file: Path, said: list[str]) -
 
 
 def test_what_cannot_change_is_told_by_the_name_it_had(file: Path, said: list[str]) -> None:
-    """An entry that is gone from the file is told of by its name there; what holds is not the command line's doing."""
+    """
+    An entry that is gone from the file is reported by its name there; the current value is not the command line's.
+    """
     file.write_text('heartbeat-message = "ping"')
     service = service_on(words=(f"--config={file}", "--framing=line"))
     file.write_text("")
@@ -291,7 +293,7 @@ def test_a_reload_that_fails_in_any_way_leaves_the_service_as_it_was(
 
 
 def test_what_is_switched_off_is_told_at_the_start(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """And so is a variable that may be misspelt."""
+    """And so is a variable that is probably misspelt."""
     monkeypatch.setenv("TCPAPP_MAX_CONNECTION", "5")
     service = service_on(words=("--idle=0", "--request=0"))
     service.privilegedStartService()
@@ -317,7 +319,7 @@ class Manager:
 
 
 def test_the_manager_is_told_what_becomes_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That it serves, lives, reads its configuration anew, and stops."""
+    """That it serves, is alive, reloads its configuration, and stops."""
     manager = Manager(watchdog=10.0)
     monkeypatch.setattr(twistd_service, "Systemd", lambda environ: manager)
     service = service_on()
@@ -387,7 +389,7 @@ def test_descriptors_are_asked_for_as_far_as_they_are_needed(
 def test_no_more_connections_are_taken_in_than_there_are_descriptors_for(
     file: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither from the start, nor by a file that is read anew."""
+    """Neither from the start, nor by a reloaded file."""
     monkeypatch.setattr(resource, "getrlimit", lambda what: (64, 500))
     monkeypatch.setattr(resource, "setrlimit", lambda what, limit: None)
     file.write_text("max-connections = 1000")

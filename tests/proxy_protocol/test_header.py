@@ -31,7 +31,7 @@ def test_an_address_reads_as_people_write_it() -> None:
 
 @pytest.mark.parametrize("header", [UNKNOWN, UNSPEC, LOCAL])
 def test_without_addresses_the_connections_are_used(header: Header) -> None:
-    """UNKNOWN, UNSPEC and LOCAL say nothing of who the peer is."""
+    """UNKNOWN, UNSPEC and LOCAL do not name the peer."""
     assert not header.relayed
     assert (header.source, header.destination, header.tlvs) == (None, None, ())
 

@@ -113,7 +113,7 @@ def test_an_empty_chunk_changes_nothing() -> None:
 
 @pytest.mark.parametrize("versions", [(1,), [2], {1, 2}, range(1, 3), (2, 1, 2)])
 def test_the_versions_that_are_taken(versions: tuple[int, ...]) -> None:
-    """A header of another version fails at its first byte, and the error names those that are taken."""
+    """A header of another version fails at its first byte, and the error names the accepted versions."""
     for version, stream, name in ((1, LINE, "'PROXY TCP4 '"), (2, v2(0x21, 0x11, INET), repr(SIGNATURE.decode()))):
         reader = HeaderReader(versions=versions)
         if version in versions:
@@ -200,7 +200,7 @@ def test_failure_is_terminal(stream: bytes) -> None:
 
 @pytest.mark.parametrize("stream", [LINE, v2(0x21, 0x11, INET)])
 def test_a_stream_that_ends_inside_the_header(stream: bytes) -> None:
-    """The header has to be whole; the error says how much of it had come."""
+    """The header must be whole; the error says how much of it had come."""
     for size in range(1, len(stream)):
         reader = HeaderReader()
         reader.receive(stream[:size])

@@ -34,7 +34,7 @@ def test_each_type_has_its_value(name: str, value: bytes, found: object) -> None
 
 
 def test_the_numbers_of_the_types() -> None:
-    """Those that section 2.2 registers, and those of SSL that came after."""
+    """The types that section 2.2 registers, and later types of SSL."""
     assert {each.name: int(each) for each in Type} == {
         "ALPN": 0x01,
         "AUTHORITY": 0x02,
@@ -136,7 +136,7 @@ def test_ssl_that_cannot_be(client: SslClient, verify: int, words: str) -> None:
     ],
 )
 def test_text_that_is_none(kind: Type | SslType, value: bytes) -> None:
-    """What is not in its encoding has no value, not even that of a second; it is there as it came."""
+    """A text in a wrong encoding has no value, not even the value of a second TLV; its raw bytes are kept."""
     tlvs = (Tlv(kind, value), Tlv(kind, b"second"))
     holder = carrying(*tlvs) if isinstance(kind, Type) else Ssl(SslClient.SSL, 0, tlvs)
     assert getattr(holder, kind.name.lower()) is None

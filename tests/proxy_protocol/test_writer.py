@@ -60,7 +60,7 @@ def test_a_header_of_any_form_is_written(stream: bytes, header: Header) -> None:
 
 @given(headers())
 def test_a_line_is_within_its_bound(header: Header) -> None:
-    """No line of ours is longer than those of its protocol may be (section 2.1)."""
+    """No line of ours is longer than its protocol allows (section 2.1)."""
     if header.version == 1:
         most = {Family.TCP4: 56, Family.TCP6: 104, Family.UNSPEC: 15}[header.family]
         assert len(frame(header)) <= most

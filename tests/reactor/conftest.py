@@ -216,7 +216,7 @@ class Bench:
         self._made: list[Noting] = []
 
     async def until(self, true: Callable[[], object]) -> None:
-        """Let turns of the reactor pass until it is true: on a busy machine that may be many."""
+        """Let turns of the reactor pass until it is true: on a busy machine that can be many."""
         end = time.monotonic() + PATIENCE
         while not true():
             assert time.monotonic() < end, "it does not come"

@@ -1,4 +1,4 @@
-"""How the reactor hears that a process has ended, whoever else starts some."""
+"""How the reactor detects that a process has ended, also when other code starts processes."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_it_has_the_processes_reaped_and_can_be_taken_back(monkeypatch: pytest.M
     monkeypatch.setattr(children, "reapAllProcesses", lambda: reaped.append("reaped"))
     signals.follow()
     signals.install()
-    assert reaped == ["reaped"]  # those that ended before
+    assert reaped == ["reaped"]  # processes that ended before
     signal.raise_signal(signal.SIGCHLD)
     assert reaped == ["reaped"] * 2
     signals.uninstall()

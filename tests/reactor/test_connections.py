@@ -283,7 +283,7 @@ def test_a_connection_that_is_taken_off_as_it_is_made_is_left_alone(either: Any,
 
 
 def forget(reactor: Any, server: Any) -> None:
-    """Take a connection off, and keep it no longer: reactors keep alive whom they read and write."""
+    """Take a connection off, and drop it: reactors keep the objects alive that they read and write."""
     reactor.removeReader(server.transport)
     reactor.removeWriter(server.transport)
     server.transport.protocol = None
@@ -418,7 +418,7 @@ def test_a_connection_that_is_given_the_number_of_one_that_was_closed_is_whole(o
             go_round(other, lambda: has_come(far) == b"reply")
 
     def adopt(reactor: Any, skt: socket.socket, protocol: Any) -> Any:
-        """As a port does it, without the copy that is made of an adopted connection."""
+        """As a port does it, without the copy of an adopted connection."""
         from tcpapp.reactor.sockets import TCPServer
 
         transport = TCPServer(skt, protocol, ("127.0.0.1", 0), SimpleNamespace(_realPortNumber=0), 0, reactor)

@@ -1,4 +1,4 @@
-"""Descriptors with readers and writers of their own: ports, datagrams, pipes, files; and those that were closed."""
+"""Descriptors with readers and writers of their own: ports, datagrams, pipes, files; and closed descriptors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random programs see the same on this reactor and on Twisted's epoll reactor, which goes round beside it."""
+"""Random programs see the same on this reactor and on Twisted's epoll reactor, which runs beside it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def at_rest(carrier: Sockets, reactor: Any, ours: Any) -> Sockets:
     """
     The same carrier, whose turn lasts until one changes nothing: on a busy machine the kernel takes its time.
 
-    Twisted's TLS has its timers on the global reactor, so that goes round with this one.
+    Twisted's TLS has its timers on the global reactor, so that runs together with this one.
     """
 
     class AtRest(type(carrier)):  # type: ignore[misc]

@@ -41,7 +41,7 @@ async def test_a_watch_is_made_in_the_loops_own_epoll_for_no_event(bench: Bench)
     os.write(writing, b"x")
     await bench.turns(2)
     os.close(writing)
-    await bench.turns(2)  # nobody is told of the hang-up, and the loop goes on
+    await bench.turns(2)  # the hang-up is not reported, and the loop goes on
     os.close(reading)
 
 

@@ -46,7 +46,7 @@ class Receiving(Noting):
 
 
 class Once(ClientFactory):
-    """Makes one protocol, or none, and notes what becomes of the attempt."""
+    """Makes one protocol, or none, and notes the result of the attempt."""
 
     noisy = False
 
@@ -137,7 +137,10 @@ async def test_what_is_set_for_a_client_or_an_adopted_socket_stays(bench: Bench)
 
 @test
 async def test_descriptors_go_both_ways_between_others_bytes(bench: Bench) -> None:
-    """Who takes descriptors reads as Twisted does from the start; who sends one goes over to that then."""
+    """
+    A protocol that receives descriptors reads as in Twisted from the start; one that sends a descriptor changes to that
+    then.
+    """
     server, client = Noting(), Receiving()
     where = bench.serving(server, unix=True)
     bench.reactor.connectUNIX(where, Once(client))

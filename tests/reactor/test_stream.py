@@ -94,7 +94,7 @@ def waiting(end: Noting) -> int:
 
 @test
 async def test_nothing_is_read_by_who_pauses_as_it_is_connected(bench: Bench) -> None:
-    """Not even into memory: another may be given the socket, and read what is there."""
+    """Not even into memory: another program can get the socket, and read its bytes."""
     server = Noting()
     server.on_made = lambda end: end.transport.pauseProducing()
     port = bench.serving(server)

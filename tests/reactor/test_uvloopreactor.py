@@ -1,4 +1,4 @@
-"""The reactor beyond its connections: who is read and written, how it goes round, what runs in it beside Twisted."""
+"""The reactor beyond its connections: readers and writers, its turns, and other code that runs in it beside Twisted."""
 
 from __future__ import annotations
 

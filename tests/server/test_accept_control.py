@@ -31,7 +31,7 @@ class Port:
 
 
 def test_a_door_is_open_again_when_no_reason_is_left():
-    """Each reason is given and taken back as often as one likes; the port is told of what changes."""
+    """Each reason can be given and taken back any number of times; the port learns of changes."""
     door = Door(Port())
     door.shut("suspended")
     door.shut("suspended")
@@ -64,7 +64,7 @@ def test_a_port_that_cannot_be_shut_stays_open():
 
 
 def test_all_doors_are_shut_while_clients_come_too_fast():
-    """For as long as those who came need at the pace; a suspended one stays shut."""
+    """For as long as the accepted clients need at this rate; a suspended port stays closed."""
     clock = Clock()
     doors = Doors(Pace(2), clock)
     one, other = doors.add(Port()), doors.add(Port())
@@ -96,7 +96,7 @@ def test_a_door_that_is_new_is_shut_with_the_others():
 
 
 def test_no_timer_is_left_when_the_last_door_is_gone():
-    """Nor is one set where there is no door: who comes then came through a port of nobody's telling."""
+    """Nor is one set without a port: the client then came through a port that was not added."""
     clock = Clock()
     doors = Doors(Pace(1), clock)
     one, other = doors.add(Port()), doors.add(Port())
@@ -163,7 +163,7 @@ def taking():
 
 
 def test_no_more_are_taken_in_in_a_turn_than_the_pace_allows(taking):
-    """One at the least: a port that reads has somebody to take in."""
+    """At least one: a port that reads has a client to accept."""
     clock = Clock()
     doors = Doors(Pace(5), clock)
     port = doors.add(taking()).port
@@ -177,7 +177,7 @@ def test_no_more_are_taken_in_in_a_turn_than_the_pace_allows(taking):
 
 
 def test_no_more_are_taken_in_in_a_turn_than_there_is_room_for(taking):
-    """By any pace; and while there is no room, all doors are shut, new ones too."""
+    """At any rate; and while there is no room, all ports are closed, new ones too."""
     room = 3
     doors = Doors(Pace(0), Clock(), lambda: room)
     port = doors.add(taking()).port
@@ -211,7 +211,7 @@ def test_trouble_of_one_client_is_told_and_shuts_no_door(taking):
 
 
 def test_a_system_that_can_take_nobody_in_is_not_asked_again_at_once(taking):
-    """The doors are shut for a second: the client waits, and the loop is not kept busy with it."""
+    """The ports are closed for a second: the client waits, and the loop is not kept busy with it."""
     clock, told = Clock(), []
     port = Doors(Pace(0), clock, failed=lambda address, said: told.append((address, said))).add(taking()).port
     port.error = OSError(errno.ENFILE, "too many open files")
@@ -222,7 +222,7 @@ def test_a_system_that_can_take_nobody_in_is_not_asked_again_at_once(taking):
 
 
 def test_a_door_of_its_own_tells_nobody(taking):
-    """Nor does one of doors that run by no clock rest."""
+    """Nor do ports without a clock pause."""
     door, timeless = Door(taking()), Doors(Pace(0), None).add(taking())
     for each in (door, timeless):
         each.port.error = OSError(errno.ENFILE, "too many open files")
@@ -231,7 +231,7 @@ def test_a_door_of_its_own_tells_nobody(taking):
 
 
 def test_clients_with_whom_tls_is_set_up_are_taken_in_one_in_a_turn(taking):
-    """In turn with other steps; while the door is shut, and when it is gone, none is."""
+    """In turn with other steps; while the port is closed, and after its end, none is done."""
     clock, steps, done = TurnClock(), Steps(), []
     door = Doors(Pace(0), clock, steps=steps).add(serving_tls(taking()))
     port = door.port

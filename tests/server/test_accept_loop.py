@@ -56,7 +56,7 @@ class Transport:
 
 
 class Server(ServerFactory):
-    """Notes for whom a protocol was asked, and gives one."""
+    """Notes the addresses that a protocol was asked for, and gives one."""
 
     noisy = False
     make: Any = Protocol
@@ -120,7 +120,7 @@ def test_the_reactor_on_uvloop_takes_over_what_was_accepted_in_the_same_turn() -
 
 
 def test_trouble_without_end_is_the_systems() -> None:
-    """The loop is not kept busy for ever; a client that is accepted in between begins the count anew."""
+    """The loop is not kept busy for ever; a client that is accepted in between restarts the count."""
     loop = Loop(*[failing(errno.EOPNOTSUPP)] * 2 * MOST_IN_A_ROW)
     loop.turn()
     assert [told[2] for told in loop.told] == [False] * (MOST_IN_A_ROW - 1) + [True]
@@ -161,7 +161,7 @@ def reserved(monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
 )
 def test_without_descriptors_those_who_wait_are_closed(reserved: Any, accepted: Any, address: Any) -> None:
-    """With the descriptor that is kept for it; each is told of by its address, and the descriptor is kept again."""
+    """With the reserved descriptor; each is reported by its address, and the descriptor is reserved again."""
     loop = Loop(failing(errno.EMFILE), accepted, accepted)
     assert loop.turn() == []
     assert loop.told == [(address, "EMFILE", False)] * 2
@@ -184,7 +184,7 @@ def test_without_a_reserved_descriptor_the_system_can_accept_nobody(monkeypatch:
 
 
 def test_a_turn_has_so_many_clients() -> None:
-    """As many as it is told, one at the least; and as Twisted has it, more in the next turn where more may wait."""
+    """As many as it is told, and at least one; and as in Twisted, more in the next turn if more can wait."""
     loop = Loop(*[CLIENT] * 10, most=3)
     loop.turn()
     assert (len(loop.server.came), loop.port.numberAccepts) == (3, 120)
@@ -247,7 +247,7 @@ class Failing(Protocol):
 
 
 def test_a_connection_whose_beginning_fails_is_ended(logged_errors: Any) -> None:
-    """Its protocol is told of the loss, and what went wrong is logged; the next client is served."""
+    """Its protocol learns of the loss, and the error is logged; the next client is served."""
     loop = Loop(CLIENT, CLIENT)
     loop.server.make = Failing
     loop.turn()
@@ -292,7 +292,7 @@ def test_one_client_is_accepted_in_turn() -> None:
 
 
 def test_a_port_that_is_shut_leaves_its_turn() -> None:
-    """It may be told so at any time, and waits again when it is open again."""
+    """It can be closed at any time, and waits again when it is open again."""
     loop, queue = Loop(CLIENT), Queue()
     loop.loop.leave()
     loop.loop._in_turn = queue

@@ -1,4 +1,4 @@
-"""The server: who is connected, how many may be, and how all of it ends."""
+"""The server's factory: its connections, their limits, and their ends."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Server:
         self.factory = MessageServerFactory(app, clock=self.clock, telemetry=telemetry, **options)
 
     def connect(self, **options: Any) -> NotedTransport:
-        """A new client's transport; that of its ``connection``."""
+        """A new client's transport, or the transport of its ``connection``."""
         return joined(self.factory, **options)
 
 
@@ -110,7 +110,7 @@ def test_one_that_we_end_was_no_probe() -> None:
 
 
 def test_a_client_has_no_probes() -> None:
-    """That its server went, and had said nothing, it has to be told."""
+    """A client must learn that its server left, also without a message."""
     events: list[Event] = []
     factory = MessageClientFactory(telemetry=Telemetry(events.append))
     transport = joined(factory)
@@ -138,7 +138,7 @@ def test_connections_have_their_state_to_themselves() -> None:
 
 
 def test_a_client_over_the_limit_is_turned_away() -> None:
-    """The client over the limit is closed at once, counted and told; those who are there notice nothing."""
+    """The client over the limit is closed at once, counted and reported; open connections notice nothing."""
     server = Server(limits=Limits(max_connections=2))
     there = [server.connect(), server.connect()]
     over = server.connect()
@@ -171,7 +171,7 @@ def test_turning_away_needs_no_listener() -> None:
 
 
 def test_a_place_that_is_free_again_is_given() -> None:
-    """Once a connection has ended, the next client is taken in."""
+    """Once a connection has ended, the next client is accepted."""
     server = Server(limits=Limits(max_connections=1))
     server.connect().connection.abort()
     server.clock.advance(0)
@@ -248,7 +248,7 @@ def test_after_the_deadline_the_rest_is_cut(deadline: float | None, seconds: flo
 
 
 def test_draining_twice_keeps_the_sooner_deadline() -> None:
-    """A second drain may hurry the first; each is told of the end."""
+    """A second drain can shorten the first; each caller learns of the end."""
     server = Server(never)
     server.connect().receive(b"work\n")
     first, second = outcome(server.factory.drain(10)), outcome(server.factory.drain(2))
@@ -271,7 +271,7 @@ def test_a_drain_that_is_waited_for_no_longer_goes_on() -> None:
 
 
 def test_closing_waits_for_no_app() -> None:
-    """Closing flushes and closes every connection, whatever its app still has in hand."""
+    """Closing flushes and closes every connection, whatever its app still handles."""
     server = Server(never)
     client = server.connect()
     client.receive(b"work\n")
@@ -314,7 +314,7 @@ def test_listening_knows_where(hosts: Hosts) -> None:
 
 
 def test_listening_knows_who(hosts: Hosts) -> None:
-    """Its connections are those of this moment, and it counts those turned away."""
+    """Its connections are a snapshot, and it counts rejected clients."""
     server = hosts.listen(echo, limits=Limits(max_connections=1))
     before = server.connections
     client = hosts.connect()
@@ -326,7 +326,7 @@ def test_listening_knows_who(hosts: Hosts) -> None:
 
 
 def test_whoever_is_turned_away_is_told_by_its_address(hosts: Hosts) -> None:
-    """What telemetry is told of a client for whom there is no room is where it came from."""
+    """For a client without room, telemetry gets its address."""
     events: list[Event] = []
     hosts.listen(echo, limits=Limits(max_connections=1), telemetry=Telemetry(events.append))
     hosts.connect()
@@ -354,7 +354,10 @@ def test_whose_network_may_not_come_in_is_reset(hosts: Hosts) -> None:
 
 
 def test_an_address_has_no_more_than_its_share(hosts: Hosts) -> None:
-    """Who is refused for it is closed; who comes from elsewhere is served, and so is the next one once one has left."""
+    """
+    A client rejected by this limit is closed; a client from elsewhere is served, and so is the next one after one has
+    left.
+    """
     server = hosts.listen(echo, limits=Limits(max_per_address=2))
     there = [hosts.connect(), hosts.connect()]
     over = hosts.connect()
@@ -434,7 +437,7 @@ class Addressless(NotedTransport):
 
 
 def test_suspending_and_resuming(hosts: Hosts) -> None:
-    """Suspended, it accepts no one, and whoever comes waits until it is resumed; each as often as one likes."""
+    """While suspended, it accepts no client, and clients wait until it is resumed; both can be repeated."""
     server = hosts.listen(echo)
     server.suspend()
     server.suspend()
@@ -457,7 +460,9 @@ def test_what_is_open_goes_on_while_it_is_suspended(hosts: Hosts) -> None:
 
 
 def test_what_has_stopped_is_not_resumed(hosts: Hosts) -> None:
-    """After the stop nobody is taken in, though resumed while the port is still closing: who waits is cut off."""
+    """
+    After the stop no client is accepted, though resumed while the port is still closing: waiting clients are cut off.
+    """
     events: list[Event] = []
     server = hosts.listen(echo, telemetry=Telemetry(events.append))
     server.suspend()
@@ -538,7 +543,7 @@ def test_draining_waits_for_the_port_too() -> None:
 
 
 def test_stopping_twice_stops_once() -> None:
-    """Each caller is told of the end; the port is told to close one time."""
+    """Each caller learns of the end; the port is closed once."""
     here, port, _ = late()
     told = [outcome(here.drain()), outcome(here.close()), outcome(here.drain())]
     port.stopped.callback(None)
@@ -609,7 +614,7 @@ def test_listen_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
 
 
 def test_listen_takes_an_endpoint(hosts: Hosts) -> None:
-    """An endpoint object is listened on as it is; what becomes of that is the Deferred's."""
+    """An endpoint object is used unchanged; the Deferred has the result."""
     endpoint = TCP4ServerEndpoint(hosts.server.reactor, 7007)
     assert hosts.listen(echo, endpoint).port == 7007
     [error] = outcome(listen(endpoint, echo, reactor=hosts.server.reactor))
@@ -642,7 +647,7 @@ def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: 
 
 
 def test_limits_change_while_it_serves(hosts: Hosts) -> None:
-    """Who is in stays in; who comes from then on is taken in, or not, by what holds now."""
+    """Open connections stay; later clients are accepted, or not, by the new limits."""
     server = hosts.listen(echo, limits=Limits(max_connections=1))
     first = hosts.connect()
     hosts.wait()
@@ -683,7 +688,7 @@ def test_what_is_no_setting_changes_nothing() -> None:
 
 
 def test_single_limits_change_while_it_serves(hosts: Hosts) -> None:
-    """Those that are not named stay; who comes from then on is taken in, or not, by what holds now."""
+    """Unnamed limits stay; later clients are accepted, or not, by the new limits."""
     server = hosts.listen(echo, limits=Limits(max_connections=1, message_rate=50), timeouts=Timeouts(grace=3))
     hosts.connect()
     hosts.wait()

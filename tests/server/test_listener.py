@@ -92,7 +92,7 @@ def test_what_else_is_in_the_way_is_not_skipped(error: Exception, hosts: Hosts) 
 
 
 def test_all_its_ports_are_suspended(hosts: Hosts) -> None:
-    """Who comes meanwhile waits, wherever it comes."""
+    """Clients that come meanwhile wait, at each port."""
     server = hosts.listen(echo, ["tcp:1001", "tcp:1002"])
     server.suspend()
     replies = [outcome(hosts.connect(f"tcp:server:{port}").request(b"hi")) for port in (1001, 1002)]
@@ -121,7 +121,7 @@ def test_one_may_wait_until_few_are_left(hosts: Hosts) -> None:
 
 
 def test_many_are_not_told_all_at_once_that_it_drains(hosts: Hosts) -> None:
-    """They leave spread over the jitter, and none later than the deadline; what each has in hand is finished."""
+    """They leave spread over the jitter, and none later than the deadline; each finishes its work."""
     server = hosts.listen(echo, limits=Limits(accept_rate=10, max_connections=100), timeouts=Timeouts(drain_jitter=3))
     left: list[float] = []
     for _ in range(50):
@@ -151,7 +151,9 @@ def test_a_drain_that_is_cut_short_tells_nobody_any_more(hosts: Hosts) -> None:
 
 
 def test_a_few_are_told_at_once(hosts: Hosts) -> None:
-    """Whom nobody notices when they come back; and any number where there is no jitter, or no pace to come back at."""
+    """
+    A few clients do not matter when they reconnect; nor does any number without jitter, or without an accept rate.
+    """
     for limits, timeouts in (
         (Limits(), Timeouts()),
         (Limits(accept_rate=0), Timeouts()),
@@ -182,7 +184,7 @@ class Polite:
 
 @pytest.mark.parametrize("goodbye", [b"bye", succeed(b"bye")])
 def test_an_app_is_told_that_the_server_stops(hosts: Hosts, goodbye: Any) -> None:
-    """What it says to that is sent, before what is in hand is finished; then the connection ends."""
+    """Its reply is sent before the current work is finished; then the connection ends."""
     app = Polite(goodbye)
     server = hosts.listen(app)
     client = hosts.connect()

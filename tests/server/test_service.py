@@ -153,7 +153,7 @@ def test_an_address_family_that_is_missing_may_be_skipped(start: str, hosts: Hos
 
 
 def test_an_endpoint_service_alone_starts_or_does_not(hosts: Hosts) -> None:
-    """It is a service of its own, too: where it cannot listen it does not run, and may be started later."""
+    """It is a service of its own, too: if it cannot listen it does not run, and can be started later."""
     other = hosts.listen(echo)
     service = EndpointService(TCP4ServerEndpoint(hosts.server.reactor, 7007), MessageServerFactory(echo))
     with pytest.raises(CannotListenError):
@@ -247,7 +247,7 @@ def test_stopping_before_it_listens_ends_the_listening(service_of: Any, log: Any
 
 
 def test_a_stopped_service_starts_again(hosts: Hosts, service_of: Any) -> None:
-    """What Twisted's own service cannot do: stop, and start, on the same endpoints, as often as one likes."""
+    """Twisted's own service cannot do this: stop, and start, on the same endpoints, any number of times."""
     service = service_of(TCP)
     for _ in range(3):
         service.privilegedStartService()

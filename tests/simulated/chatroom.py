@@ -1,16 +1,15 @@
 """
-A chat room with 20 members over a network where everything goes wrong, and what holds all the same.
+A chat room with 20 members over a network where everything goes wrong, and the promises that still hold.
 
-`scenario` is one run of it, by the seed of its simulation. Members come, say numbered things, and some leave; meanwhile
-lines are parted, cut short and slowed down, connections reset, clocks jump, readers dawdle, and any process, the room's
-too, may crash or exit and be started again. Who has lost the connection comes back, under a name of a new life. Nothing
-of that excuses these:
+`scenario` is one run of it, by the seed of its simulation. Members come, send numbered lines, and some leave. Meanwhile
+links are partitioned, shortened and slowed down, connections reset, clocks jump, readers are slow, and any process, the
+room's too, can crash or exit and be started again. A member that lost its connection comes back, under a new name.
+Whatever happens, these promises hold:
 
-- what was said is heard by everyone whose connection was up from before it was said until the end, as both its ends
-  see it, if the speaker's was, too: once, and in the speaker's order; and nobody ever hears anything twice, or out of
-  order
-- everyone who waited for something was told: what came, or why nothing comes; but for those whose process is gone
-- every connection ended with a reason, the same wherever it is told
+- a line reaches every member whose connection was open, at both ends, from before the line until the end, if the
+  sender's was, too. It comes once, and in the sender's order. No member ever gets a line twice, or out of order
+- every waiting call got a result or a reason, except in processes that are gone
+- every connection ended with a reason, the same at every place
 - nothing is left: no timer, no connection, no port
 """
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 MEMBERS = 20
 WORDS = 3
-"""What each life says, at the most."""
+"""The most lines that each life sends."""
 
 TALK = 30.0
 """Seconds in which members come and talk, and in which things go wrong."""
@@ -64,7 +63,7 @@ Where the other end crashed, or the line was cut for good, the server's waits ar
 
 
 class House:
-    """One life of the server: its room, who has a seat in it, and how those who left it ended."""
+    """One life of the server: its room, its members, and how the connections of former members ended."""
 
     def __init__(self, host: Host) -> None:
         self.reactor = host.reactor
@@ -219,7 +218,7 @@ async def scenario(sim: Simulation) -> list[Life]:
 
 
 def check_what_was_heard(lives: list[Life], stayed: list[Life]) -> None:
-    """Nothing was lost between those who `stayed`; nothing was doubled or out of order, whoever left."""
+    """Nothing was lost between members that `stayed`; nothing was doubled or out of order, whichever members left."""
     speakers = {life.name: life for life in lives}
     for listener in lives:
         for name, heard in listener.heard.items():

@@ -39,7 +39,7 @@ MOST_EVENTS = 20_000
 """Of a run, that is: ten times what they take."""
 
 PATIENT = Timeouts(connect=0, request=0)
-"""Of clients who wait as long as it takes."""
+"""For clients that wait without a limit."""
 
 
 def hold(scenario: Any, runs: int) -> None:
@@ -117,7 +117,7 @@ def test_a_drain_loses_no_request_that_was_answered_and_ends_within_its_deadline
 
 
 class Waiting:
-    """A client who waits for everything there is to wait for, and cancels some of it."""
+    """A client that waits for everything possible, and cancels some of it."""
 
     def __init__(self, sim: Simulation, connection: Any) -> None:
         self.sim = sim
@@ -221,7 +221,7 @@ async def a_server_that_is_suspended_now_and_then(sim: Simulation) -> None:
 
 
 def test_whoever_comes_while_it_is_suspended_waits_and_is_served() -> None:
-    """No client is lost, and none is taken in meanwhile."""
+    """No client is lost, and none is accepted meanwhile."""
     hold(a_server_that_is_suspended_now_and_then, runs=20)
 
 
@@ -304,13 +304,13 @@ def test_a_service_whose_host_goes_down_serves_those_who_come_back() -> None:
     hold(a_service_whose_host_goes_down, runs=15)
 
 
-# How many may be ------------------------------------------------------------------------------------------------------
+# Limits ---------------------------------------------------------------------------------------------------------------
 
 MOST = 4
 
 
 async def a_crowd(sim: Simulation) -> None:
-    """More clients come than may be there at a time; each asks one thing, stays a little, and leaves."""
+    """More clients come than are allowed at a time; each sends one request, stays a little, and leaves."""
     server = sim.host("server")
     events: list[Event] = []
     listening = await tcpapp.listen(
@@ -344,7 +344,7 @@ async def a_crowd(sim: Simulation) -> None:
 
 
 def test_no_more_are_let_in_than_may_be_and_the_others_are_counted() -> None:
-    """At no moment are there more; whoever is let in is served, and every other is closed and counted."""
+    """At no moment are there more; each accepted client is served, and every other is closed and counted."""
     hold(a_crowd, runs=20)
 
 
@@ -386,17 +386,17 @@ async def replies_are_matched(sim: Simulation, *, key: Any, app: Any) -> None:
 
 
 def answer_in_any_order(sim: Simulation, reactor: Any, message: bytes, connection: Any) -> None:
-    """An app that has many messages in hand, and answers each when it can."""
+    """An app that handles many messages at a time, and answers each when it can."""
     reactor.callLater(sim.between(0.0, 5.0), connection.send, message + b" answered")
 
 
 def answer_in_order(sim: Simulation, reactor: Any, message: bytes, connection: Any) -> Deferred[bytes]:
-    """An app that has one message in hand, and takes its time for it."""
+    """An app that handles one message at a time, and takes its time for it."""
     return deferLater(reactor, sim.between(0.0, 1.0), bytes, message + b" answered")
 
 
 def test_each_request_is_given_its_own_reply_in_whatever_order_they_come() -> None:
-    """By their keys: one that was given up takes nobody's reply, and its own, which comes late, is nobody's."""
+    """By their keys: a cancelled request takes no other reply, and its own late reply goes to no request."""
     hold(partial(replies_are_matched, key=lambda message: message.split()[0], app=answer_in_any_order), runs=10)
 
 

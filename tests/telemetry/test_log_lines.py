@@ -138,7 +138,7 @@ def test_every_observers_text_is_safe() -> None:
 
 
 def test_failures_of_one_kind_make_a_line_a_second() -> None:
-    """What made none is counted, and told with the next. Another exception, or place, is another kind."""
+    """Failures without a line are counted, and reported with the next. Another exception, or place, is another kind."""
     now = 100.0
     log = FailureLog(lambda: now)
     here, there = failed(ValueError("here")), Failure(KeyError("there"))
@@ -171,7 +171,7 @@ def test_lines_of_a_kind_have_a_rate() -> None:
 
 
 def test_the_table_of_kinds_is_bounded() -> None:
-    """A peer that makes ever new kinds shares one rate for those that found no room."""
+    """A peer that makes ever new kinds shares one rate for all kinds without room."""
     rates = LineRates(lambda: 0.0)
     for number in range(MOST_KINDS):
         assert rates.take(number, 1) == 0

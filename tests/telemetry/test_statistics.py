@@ -1,4 +1,4 @@
-"""What is to be known of a server: counts, ages, rates, and what holds."""
+"""The statistics of a server: counts, ages, rates, and current settings."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_ages_are_the_greatest_and_the_median() -> None:
 
 
 def test_a_server_tells_all_there_is_to_know(hosts: Hosts) -> None:
-    """Where it listens, who is there and since when, who was turned away and who has gone, and why; and what holds."""
+    """Addresses, connections and their ages, rejected and ended connections with reasons, and the current settings."""
     limits = Limits(max_connections=2)
     server = hosts.listen(echo, limits=limits)
     first, second, _ = hosts.connect(), hosts.connect(), hosts.connect()

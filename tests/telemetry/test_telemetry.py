@@ -1,4 +1,4 @@
-"""What happened, told to whoever listens, and the lines that operators read."""
+"""Events for listeners, and the log lines that operators read."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_it_is_true_while_somebody_listens() -> None:
 
 
 def test_every_listener_is_told_in_order() -> None:
-    """Those it was made with, and those that came later."""
+    """The listeners it was made with, and later ones."""
     told: list[tuple[str, Event]] = []
     telemetry = Telemetry(lambda event: told.append(("first", event)), lambda event: told.append(("second", event)))
     telemetry.listen(lambda event: told.append(("third", event)))
@@ -106,7 +106,7 @@ def test_telling_nobody_does_nothing() -> None:
 
 
 def test_a_listener_may_stop_and_start_others_while_it_is_told() -> None:
-    """Who listened when the event was told is told of it; the change holds from the next one on."""
+    """All listeners at the time of the event get it; changes hold from the next event on."""
     telemetry = Telemetry()
     later: list[Event] = []
     stops: list[Any] = []
@@ -452,7 +452,7 @@ def test_every_event_has_its_name_in_the_module() -> None:
 
 
 def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_errors: Any) -> None:
-    """For each reason; those that made none are counted, and told with the next one."""
+    """For each reason; events without a line are counted, and reported with the next line."""
     now = 100.0
     calm = CalmLog(lambda: now)
     full, denied = Refusal("max-connections", 5, 5), Refusal("network-denied")

@@ -260,7 +260,9 @@ class Hearer(Protocol):
 
 @pytest.mark.parametrize(("inside", "heard"), [(False, b""), (True, b"gathered")], ids=["in a timer", "in a turn"])
 def test_a_turn_comes_before_the_timers_that_are_set_in_a_timer_and_after_those_that_are_set_in_a_turn(inside, heard):
-    """So it is on a reactor, which looks at its timers and then at its sockets: who gathers may lose it, or not."""
+    """
+    As on a reactor, which runs its timers and then polls its sockets: a transport that gathers writes can lose them.
+    """
     clock = Clock()
     gatherer, hearer = Gatherer(clock), Hearer()
     wire = Wire(gatherer, hearer, clock=clock)

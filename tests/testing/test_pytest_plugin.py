@@ -35,7 +35,7 @@ class Project:
 
     def run(self, *arguments, hypothesis=False, **outcomes):
         """
-        Run pytest; the test fails unless these `outcomes` are those that it counts.
+        Run pytest; the test fails unless pytest counts these `outcomes`.
 
         Hypothesis's own plugin takes most of the time of such a run, and is there only for a test that is about it.
         """

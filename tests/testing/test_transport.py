@@ -381,7 +381,7 @@ def test_a_given_clock_turns_it() -> None:
 
 @pytest.mark.parametrize("peer_reads", [True, False])
 def test_what_is_written_after_an_abort_is_dropped(peer_reads: bool) -> None:
-    """It waits for nobody: the connection is lost in the next turn, as ever."""
+    """It waits for nothing: the connection is lost in the next turn, as always."""
     protocol, transport = connected(peer_reads=peer_reads)
     transport.write(b"before")
     transport.abortConnection()

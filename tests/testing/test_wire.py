@@ -272,7 +272,7 @@ def test_half_close(who: str) -> None:
 
 
 def test_one_that_closes_without_reading_resets_the_other() -> None:
-    """As sockets do: what was on its way to who asked is lost, and that is told."""
+    """As with sockets: bytes under way to the peer are lost, and this is reported."""
     line = wire(latency=1.0)
     line.server.transport.pauseProducing()
     line.client.transport.write(b"unread")

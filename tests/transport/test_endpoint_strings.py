@@ -268,7 +268,7 @@ def test_a_relative_path_is_one_of_the_folder_that_is_said(
     ],
 )
 def test_a_client_keeps_absolute_paths(certificates: Path, endpoint: Any, kept: Any) -> None:
-    """It reads its string anew each time it connects, wherever the process is then; others stay as they are."""
+    """It reads its string again each time it connects, in the current directory; others stay unchanged."""
     assert client_string(endpoint) == (kept.replace("HERE", str(certificates)) if isinstance(kept, str) else kept)
 
 

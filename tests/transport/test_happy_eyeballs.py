@@ -120,7 +120,7 @@ def test_a_connection_with_itself_gives_way_at_once() -> None:
 
 
 def test_a_connection_with_itself_alone_is_refused() -> None:
-    """No app is told of it."""
+    """No app learns of it."""
     dialled = Dialled("192.0.2.1")
     dialled.names.tell()
     dialled.succeed(0, itself=True)
@@ -130,7 +130,7 @@ def test_a_connection_with_itself_alone_is_refused() -> None:
 
 
 def test_an_address_that_does_not_answer_gives_way_soon() -> None:
-    """It may still win; those that have not are given up."""
+    """It can still win; other attempts are given up."""
     dialled = Dialled("192.0.2.1", "192.0.2.2", "192.0.2.3")
     dialled.names.tell()
     dialled.reactor.advance(DELAY * 0.9)

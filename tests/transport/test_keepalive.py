@@ -78,7 +78,7 @@ def test_a_number_that_this_system_does_not_know_is_left_out(
 
 
 def test_a_socket_that_is_gone_raises_nothing(transport: Transport) -> None:
-    """Its peer reset it before it was taken in: the transport will tell."""
+    """Its peer reset it before it was accepted: the transport will report it."""
     transport.setTcpKeepAlive = lambda enabled: None  # type: ignore[method-assign]
     family = transport.socket.family
 

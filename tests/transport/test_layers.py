@@ -78,7 +78,7 @@ def test_small_writes_go_out_at_once_below_all_layers() -> None:
 
 
 def test_a_socket_that_takes_no_option_any_more_raises_nothing() -> None:
-    """Its peer reset it before it was taken in: the transport will tell."""
+    """Its peer reset it before it was accepted: the transport will report it."""
 
     class Gone:
         """A transport whose socket refuses every option."""

@@ -1,4 +1,4 @@
-"""Behind a proxy: who may say for whom it comes, what is let through as whose, and what becomes of the others."""
+"""Behind a proxy: trusted proxies, the addresses of their clients, and rejected connections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SOURCE, DESTINATION = (
 
 
 class App:
-    """An app that notes what it is told, and by whom."""
+    """An app that notes its messages, and their peers."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -223,7 +223,7 @@ def test_a_gate_that_cannot_step_aside_passes_on() -> None:
 
 
 def test_one_who_is_no_proxy_of_ours_is_reset() -> None:
-    """Nothing that it says is read: whoever may write a header may be anyone."""
+    """Nothing that it sends is read: without trust, a header can name any peer."""
     rig = Rig(address=IPv4Address("TCP", "192.0.2.66", 1))
     rig.says(HEADER)
     assert (rig.transport.aborted, rig.app.told, rig.refused) == (True, [], {"proxy-untrusted": 1})
@@ -284,7 +284,7 @@ def test_a_header_has_its_time() -> None:
 
 
 def test_one_that_only_opens_and_closes_makes_no_noise() -> None:
-    """As checks of a port do; one that ends inside its header is told of."""
+    """Port checks do this; a connection that ends inside its header is reported."""
     rig = Rig()
     rig.transport.half_close()
     rig.transport.turn()
@@ -387,7 +387,7 @@ def test_an_endpoint_string_puts_a_gate_before_the_server() -> None:
 
 
 def test_a_client_may_say_for_whom_it_comes(hosts: Hosts) -> None:
-    """By a header, or by a function of its transport; the server's app knows whom from the first moment."""
+    """By a header, or by a function of its transport; the server's app knows the client from the first moment."""
     app = App()
     hosts.listen(app, "haproxy:tcp:7007", proxies=Networks(allow=[hosts.client.ip]))
     header = Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION)

@@ -130,7 +130,7 @@ def test_an_error_of_listen_2_has_the_address_in_it() -> None:
 
 
 def test_an_error_of_a_file_has_the_sockets_path_in_it() -> None:
-    """And not that of a file beside it."""
+    """And not the path of a file beside it."""
     error = refusal(unix(Refusing(PermissionError(13, "Permission denied", "/run/s.lock")), "/run/s"), Quiet())
     assert (error.port, str(error.socketError)) == (b"/run/s", "[Errno 13] Permission denied")
 

@@ -105,7 +105,7 @@ async def test_all_sockets_of_a_name_are_served(hand_over: HandOver, global_reac
 
 @bounded
 async def test_a_unix_socket_stays_its_owners(hand_over: HandOver, global_reactor: Any, tmp_path: Path) -> None:
-    """Its mode, its file and its queue: who comes when the server is gone waits for the next one."""
+    """Its mode, its file and its queue: a client that comes when the server is gone waits for the next server."""
     path = tmp_path / "socket"
     given = local(path)
     path.chmod(0o600)

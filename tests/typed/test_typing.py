@@ -1,4 +1,4 @@
-"""What type checkers know of clients with values: mypy and pyright find what is wrong, and nothing else."""
+"""What type checkers know of clients with values: mypy and pyright find the errors, and nothing else."""
 
 from __future__ import annotations
 

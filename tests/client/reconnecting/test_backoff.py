@@ -33,7 +33,7 @@ def test_they_may_be_tried_at_random() -> None:
 
 
 def test_waits_are_drawn_from_nothing_to_a_bound_that_doubles() -> None:
-    """Up to the longest; after a success it begins anew."""
+    """Up to the longest; after a success it begins again."""
     bounds: list[float] = []
     for _ in range(2):
         drawn = [[made.wait() for _ in range(12)] for made in (attempts(seed=seed) for seed in range(400))]

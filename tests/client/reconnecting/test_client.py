@@ -126,7 +126,7 @@ def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, client_of: Any, lo
 
 
 def test_messages_are_received_from_whichever_connection_there_is(hosts: Hosts, client_of: Any) -> None:
-    """Who waits goes on waiting; what came before a loss is given first."""
+    """A waiting receive goes on waiting; messages that came before a loss are given first."""
     server = hosts.listen()
     client = client_of()
     first = outcome(client.receive())
@@ -204,7 +204,7 @@ def test_it_is_iterated_until_it_stops(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_the_error_it_gives_up_for_ends_the_iteration(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
-    """It is raised there, as it is to all who wait."""
+    """The error is raised there, as in all waiting calls."""
     hosts.listen(echo)
     error = GiveUp("no")
 

@@ -183,7 +183,7 @@ def test_nothing_is_sent_before_it_is_prepared(hosts: Hosts, client_of: Any) -> 
 
 
 def test_who_gives_up_in_prepare_ends_it_at_once(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
-    """With that error, to everyone who waits."""
+    """All waiting calls fail with that error."""
     hosts.listen(echo)
     refused = GiveUp("the password is wrong")
 
@@ -282,7 +282,7 @@ def test_it_may_fail_at_the_first_round(hosts: Hosts, client_of: Any) -> None:
 
 @pytest.mark.parametrize("seconds", [0, 0.0005, 0.5])
 def test_it_is_stopped_wherever_it_stands(seconds: float, hosts: Hosts, client_of: Any) -> None:
-    """Unstarted, connecting, connected; nothing is left, and it may be started again."""
+    """Unstarted, connecting, connected; nothing is left, and it can be started again."""
     server = hosts.listen(echo)
     client = client_of()
     assert outcome(client.stop()) == [None]
@@ -320,7 +320,7 @@ def test_it_is_stopped_while_it_prepares(hosts: Hosts, client_of: Any) -> None:
 
 @pytest.mark.parametrize("kind", [Connecting, Connected, Waiting])
 def test_a_watcher_may_stop_it(kind: type, hosts: Hosts, client_of: Any) -> None:
-    """Or stop it and start it anew, in the middle of what it does."""
+    """Or stop it and start it again, in the middle of its work."""
     hosts.listen(echo)
     client = client_of(["tcp:server:1"] if kind is Waiting else "tcp:server:7007")
     stop = client.watch(lambda state: client.stop() if isinstance(state, kind) else None)

@@ -237,7 +237,7 @@ def test_a_buffered_one_that_is_lost_on_its_way_is_listed(hosts: Hosts, client_o
 
 
 def test_an_idempotent_request_is_sent_again(hosts: Hosts, client_of: Any) -> None:
-    """In its order, before those that are new; the caller knows nothing of it."""
+    """In its order, before new requests; the caller does not notice."""
     app = Switch()
     server = hosts.listen(app)
     client = client_of()
@@ -257,7 +257,7 @@ def test_an_idempotent_request_is_sent_again(hosts: Hosts, client_of: Any) -> No
 
 
 def test_it_is_not_when_its_time_is_over(hosts: Hosts, client_of: Any) -> None:
-    """The time is that of the whole."""
+    """The timeout covers all attempts together."""
     server = hosts.listen(never)
     client = client_of(recovery=Recovery(first_wait=10, longest_wait=10))
     client._settings.random.seed(0)  # of ten seconds, the wait is more than one

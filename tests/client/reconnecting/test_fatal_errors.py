@@ -24,7 +24,7 @@ from tcpapp.errors import GiveUp, InvalidAddress, InvalidOption, NotConnected, T
     ],
 )
 def test_what_only_people_can_mend_is_fatal(error: Exception) -> None:
-    """A certificate that is not believed, a login, an option."""
+    """An untrusted certificate, a login, an option."""
     assert is_fatal(error)
 
 

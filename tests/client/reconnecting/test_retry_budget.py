@@ -1,4 +1,4 @@
-"""How many requests may be sent again."""
+"""How many requests can be sent again."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_it_is_told_once_and_its_timer_ends() -> None:
 
 
 def test_those_that_are_sent_again_come_first() -> None:
-    """Each in its order; and any may be taken out."""
+    """Each in its order; and any message can be removed."""
     queue = Queue(Recovery())
     new, again = [outgoing(b"a"), outgoing(b"b")], [outgoing(b"c"), outgoing(b"d")]
     for each in new:

@@ -1,4 +1,4 @@
-"""From the texts of a configuration to what is served: what is right, all that is wrong, and the app that is named."""
+"""From the texts of a configuration to what is served: valid ones, all errors, and the named app."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_the_configuration_is_shown_as_a_file_that_gives_the_same(tmp_path) -> N
 
 
 def test_every_limit_is_shown_with_its_reason() -> None:
-    """What is switched off is in capitals, and what is not the default says by whom."""
+    """A limit that is off is in capitals, and a value that is not the default names its source."""
     page = " ".join(limits_page(GIVEN).split())
     for option in OPTIONS.values():
         if option.section in ("limits", "timeouts"):

@@ -80,7 +80,7 @@ def test_what_a_file_cannot_say_is_told(file: Path, content: str, says: str | No
 
 
 def test_all_that_is_wrong_with_a_file_is_told(file: Path) -> None:
-    """Not the first thing only; and what is right is there all the same, to be looked at."""
+    """Not only the first error; and valid values are kept, to be checked."""
     file.write_text("ap = 1\ndrain = 1\n[limit]\n[timeouts]\nidle = true")
     found, problems = from_file("app.toml")
     assert ([*found], len(problems)) == (["drain"], 3)
@@ -115,7 +115,7 @@ def test_a_file_is_found_in_its_folder(file: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_the_environment_gives_options_behind_a_prefix() -> None:
-    """Several values are parted by blanks; what is no option is passed over, but told of where it is nearly one."""
+    """Blanks separate several values; an unknown option is ignored, but reported if it is nearly a known one."""
     environ = {
         "TCPAPP_LISTEN": "tcp:0  tcp6:0\n",
         "TCPAPP_MAX_CONNECTIONS": "5",

@@ -75,7 +75,7 @@ class Leads:
         return protocol
 
     def go_on(self):
-        """Connect those who wait."""
+        """Connect the waiting clients."""
         while self.waiting:
             deferred, factory = self.waiting.pop(0)
             protocol = self.join(factory)

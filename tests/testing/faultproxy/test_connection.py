@@ -94,9 +94,9 @@ def test_a_reset_is_carried_through(bench, first):
 
 def test_a_reset_after_a_half_close(bench):
     """
-    Who said no more and then is gone is heard of by the answer that cannot be sent.
+    The end of a client that has half-closed and left shows only when an answer to it cannot be sent.
 
-    The server, which has read the end and reads no more, hears of it as always: by what it sends then.
+    The server, which has read the end and reads no more, notices it as always: by its later writes.
     """
     client, server = bench.connect()
     client.transport.loseWriteConnection()
@@ -327,7 +327,7 @@ def test_a_reset_of_who_does_not_read(bench):
 
 
 def test_a_reset_that_waits_and_is_cut(bench):
-    """A little for who does not read may wait for it; a cut does not."""
+    """Bytes for a peer that does not read can wait a little; a cut does not."""
     client, server = bench.connect()
     server.transport.pauseProducing()
     client.transport.write(b"x" * 300_000)

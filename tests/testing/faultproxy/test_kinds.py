@@ -1,4 +1,4 @@
-"""What a toxic may be, and what is said of one that cannot be."""
+"""The values of toxics, and the errors of invalid ones."""
 
 from __future__ import annotations
 

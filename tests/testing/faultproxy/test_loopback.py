@@ -272,7 +272,7 @@ async def test_limit_data(peers):
 
 @pytest_twisted.ensureDeferred
 async def test_down(served, connected):
-    """Clients are refused while it is, and those that were connected are closed; then it is up at the same port."""
+    """Clients are refused meanwhile, and open connections are closed; then it is up at the same port."""
     proxy, client = await served()
     port = proxy.port
     async with proxy.down():

@@ -140,7 +140,7 @@ def hit(seed, toxicity=0.5, connections=40):
 
 
 def test_toxicity():
-    """So many connections are hit, drawn from the seed."""
+    """That part of the connections is affected, drawn from the seed."""
     assert hit(1) == hit(1)
     assert hit(1) != hit(2)
     assert 10 < sum(hit(1)) < 30
@@ -161,7 +161,10 @@ def test_toxics_are_drawn_apart(bench):
 
 
 def test_another_toxicity(bench):
-    """Who was hit by less is hit by more; who is hit no longer is given what was held."""
+    """
+    A higher toxicity affects the same connections and more; a connection that is no longer affected gets the held
+    bytes.
+    """
     ends = [bench.connect() for _ in range(40)]
     toxic = bench.proxy.add("latency", stream="upstream", toxicity=0.2, latency=9)
     counts = []
@@ -195,7 +198,7 @@ def arrivals(seed):
 
 
 def test_what_is_drawn_follows_the_seed():
-    """And the connection's number, the stream and the toxic: none is like another."""
+    """And the connection's number, the stream and the toxic: no two are alike."""
     first, again, other = arrivals(1), arrivals(1), arrivals(2)
     assert first == again
     assert first != other

@@ -313,7 +313,7 @@ def test_a_timeout_of_0_does_not_close():
 
 
 def test_the_end_passes_a_timeout():
-    """As in Toxiproxy: who has gone is not kept."""
+    """As in Toxiproxy: nothing is kept of a peer that has left."""
     bench = Bench("timeout", timeout=2)
     bench.take(END, RESET)
     assert bench.out == [(0.0, END), (0.0, RESET)]

@@ -13,7 +13,7 @@ def upper(message, connection):
 
 
 def pair(sim, app=upper, **options):
-    """A server with `app` and a client's host, and a connection between them, which may be idle for ever."""
+    """A server with `app` and a client's host, and a connection between them, which can be idle for ever."""
     options.setdefault("timeouts", tcpapp.Timeouts(first_message=0, idle=0))
     server, client = sim.host("server"), sim.host("client")
     listening = sim.run(tcpapp.listen("tcp:7007", app, reactor=server.reactor, **options))
@@ -32,7 +32,7 @@ class Member:
 
 
 async def chat(sim, clients=4, messages=5, kinds=()):
-    """Members who say something now and then, while there may be faults; the members."""
+    """Members that send a line now and then, while there can be faults; returns the members."""
 
     class NewRoom(Chat):
         room = Room()

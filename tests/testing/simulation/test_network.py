@@ -1,4 +1,4 @@
-"""Hosts, endpoints, links, partitions, crashes: who can reach whom, and what becomes of connections."""
+"""Hosts, endpoints, links, partitions, crashes: which hosts reach each other, and the fate of connections."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ async def asks_an_eager_server(sim):
 
 
 class ForgetfulClient(Protocol):
-    """Bug 2: a Deferred for each reply, and those that still wait at the close are lost."""
+    """Bug 2: a Deferred for each reply; Deferreds that still wait at the close are lost."""
 
     def connectionMade(self):
         self.waiters = []
@@ -109,7 +109,7 @@ BUGS = {
 
 @pytest.mark.parametrize(("scenario", "error"), BUGS.values(), ids=BUGS)
 def test_a_planted_bug_is_found_and_seen_again(scenario, error):
-    """By its seed, and by the smaller schedule; as often as one likes, with the same trace."""
+    """By its seed, and by the smaller schedule; any number of times, with the same trace."""
     with pytest.raises(SimulationFailed) as found:
         simulate(scenario, seeds=range(500))
     failed = found.value

@@ -55,7 +55,7 @@ def served(sim, endpoint, app=upper):
 @pytest.mark.parametrize("listen", ["ssl_string", "tls_string"])
 @pytest.mark.parametrize("connect", ["tls:server:443:trustRoots={}", "ssl:server:443:hostname=server:caCertsDir={}"])
 def test_endpoint_strings_speak_tls(sim, certificates, request, listen, connect):
-    """Names are checked as ever, and messages are whole however the encrypted stream is cut."""
+    """Names are checked as without the simulation, and messages are whole however the encrypted stream is cut."""
     _, client = served(sim, request.getfixturevalue(listen))
     endpoint = connect.format(quoteStringArgument(str(certificates.authority.parent)))
     connection = sim.run(tcpapp.connect(endpoint, reactor=client.reactor))

@@ -10,7 +10,7 @@ import trustme
 
 
 class Files:
-    """PEM files in a folder, and who signed what is in them."""
+    """PEM files in a folder, and the authorities that signed them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Whom a client asks for: a name as it is written, which the server is shown in one form, and its certificate too."""
+"""The server name of a client: any spelling, shown to the server in one form, and compared with its certificate."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_a_name_is_asked_for_and_believed_in_one_form(file: Path, server: 
 @pytest.mark.parametrize("name", ["bÜcher.example.", "other.example"])
 @pytest_twisted.ensureDeferred
 async def test_a_name_in_mid_conversation(file: Path, name: str) -> None:
-    """STARTTLS takes names in the same way; another's is not believed."""
+    """STARTTLS takes names in the same way; another name is not trusted."""
     contexts = ServerContexts(ServerSpec(certificate=file))
 
     async def app(message: bytes, connection: Any) -> Any:

@@ -1,4 +1,4 @@
-"""TLS ends as TCP does: the peer's side, or ours, and what is told of it. Real TLS, over a transport in memory."""
+"""TLS ends as TCP does: the peer's side, or ours, and the reports of it. Real TLS, over a transport in memory."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Watched:
 
 
 def test_a_certificate_that_openssl_refuses_does_not_end_the_watch(files: Any, said: list[str]) -> None:
-    """It is told of once; the certificate before it is shown still, and the next one as soon as it is there."""
+    """It is reported once; the previous certificate stays in use, and a new one is used as soon as it is there."""
     watched = Watched(ServerSpec(certificate=files / "server.pem"))
     first = watched.shows("localhost")
     weak(files / "server.pem", "localhost")
@@ -146,7 +146,9 @@ def test_a_directory_rotates_in_two_writes(files: Any, tmp_path: Path, said: lis
 
 
 def test_a_bad_certificate_of_a_directory_keeps_no_other_out(files: Any, said: list[str]) -> None:
-    """Of a directory the good ones are shown; each bad one is told of in a line, once, when it is listened with."""
+    """
+    The valid certificates of a directory are used; each invalid one is logged in a line, once, when listening begins.
+    """
     weak(files / "weak.pem", "weak.example")
     past = datetime.now(timezone.utc) - timedelta(1)
     files.issue("expired.pem", "expired.example", not_after=past)
@@ -192,7 +194,7 @@ def test_a_certificate_that_becomes_valid_is_taken_then(files: Any, monkeypatch:
 
 @pytest.mark.parametrize("what", ["one file", "directory", "authorities"])
 def test_nothing_to_show_is_said_at_once(files: Any, tmp_path: Path, what: str) -> None:
-    """In one line, which names what is wrong with each file."""
+    """In one line, which names the error of each file."""
     folder = tmp_path / "bad"
     folder.mkdir()
     weak(folder / "weak.pem", "weak.example")

@@ -1,4 +1,4 @@
-"""From an endpoint string to a conversation over TLS, on real ports: who is shown what, and who is believed."""
+"""From an endpoint string to a conversation over TLS, on real ports: shown certificates, and trust."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def to(files: Any, server: Any, values: str = "", **options: Any) -> Any:
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_is_believed_by_its_name(files: Any, serve: Any) -> None:
-    """Its address is one of them; each end knows what was agreed, and with whom."""
+    """Its address is one of them; each end knows the agreed TLS and the peer."""
     server = await serve()
     client = await to(files, server)
     assert await client.request(b"?") == b"TLSv1.3 None None - -"
@@ -100,7 +100,7 @@ async def test_a_server_is_believed_by_its_name(files: Any, serve: Any) -> None:
 async def test_a_server_that_is_not_believed_has_no_client(
     files: Any, serve: Any, values: str, error: type[Exception], says: str
 ) -> None:
-    """The name is another's, or nobody whom the client trusts has signed it: it fails before anything is said."""
+    """The name is another's, or no trusted authority has signed it: it fails before any message."""
     seen: list[bytes] = []
     server = await serve(app=lambda message, connection: seen.append(message))
     with pytest.raises(error, match=says):
@@ -163,7 +163,7 @@ async def test_no_protocol_in_common_has_an_alert_of_its_own(files: Any, serve: 
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_may_have_to_show_who_it_is(files: Any, serve: Any) -> None:
-    """The app is told by a certificate that is believed; one who shows none is not let in."""
+    """A trusted certificate identifies the client to the app; a client without one is rejected."""
     server = await serve("certificate={server}:clients=required:clientRoots={roots}")
     client = await to(files, server, ":certificate={client}")
     assert await client.request(b"?") == b"TLSv1.3 None None ann -"
@@ -176,7 +176,7 @@ async def test_a_client_may_have_to_show_who_it_is(files: Any, serve: Any) -> No
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_may_be_asked_who_it_is(files: Any, serve: Any) -> None:
-    """One who shows nothing is let in; one who shows what is not believed is not."""
+    """A client without a certificate is accepted; a client with an untrusted one is not."""
     server = await serve("certificate={server}:clients=wished:clientRoots={roots}")
     nobody = await to(files, server)
     assert await nobody.request(b"?") == b"TLSv1.3 None None - -"
@@ -214,7 +214,7 @@ async def test_tls_lies_on_any_endpoint(files: Any, serve: Any, tmp_path: Any) -
 
 @pytest_twisted.ensureDeferred
 async def test_a_renewed_certificate_is_shown_to_who_comes_then(files: Any, said: list[str]) -> None:
-    """Who is there goes on; files that are not right change nothing, and are told of."""
+    """Open connections go on; invalid files change nothing, and are reported."""
     endpoint = f"tls:0:interface=127.0.0.1:certificate={quoted(files / 'server.pem')}"
     service = MessageService(MessageServerFactory(who), [endpoint, "tcp:0:interface=127.0.0.1"], reactor)
     service.startService()
@@ -244,7 +244,7 @@ async def test_a_renewed_certificate_is_shown_to_who_comes_then(files: Any, said
 
 
 def test_files_are_looked_at_while_it_listens(files: Any) -> None:
-    """One that has changed is read; one that is gone is told of, once; and no timer is left when it listens no more."""
+    """A changed file is read; a missing file is reported, once; and no timer is left after listening has ended."""
     contexts, clock = ServerContexts(ServerSpec(certificate=files / "server.pem", directory=files.folder)), Clock()
     factory = TLSServerFactory(contexts, WrappingFactory(MessageServerFactory(who)), clock, 60)
     factory.doStart()
@@ -358,7 +358,7 @@ async def test_what_is_slipped_in_before_tls_ends_it(files: Any, more: bytes) ->
 
 @pytest_twisted.ensureDeferred
 async def test_an_upgrade_that_never_ends_is_cut(files: Any) -> None:
-    """By the time that a handshake may take, or by who gives it up; and who waits is told."""
+    """By the handshake timeout, or by a cancellation; and the waiting call gets the reason."""
     server = await listen("tcp:0:interface=127.0.0.1", upgrading(files), timeouts=Timeouts(tls_handshake=0.05))
     client = await connect(f"tcp:127.0.0.1:{server.port}")
     await client.request(b"STARTTLS")

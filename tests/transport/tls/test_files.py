@@ -1,4 +1,4 @@
-"""Certificates and keys in files: what is right is read, what is wrong is told before anybody is shown it."""
+"""Certificates and keys in files: valid ones are read, and errors are reported before any peer sees them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_each_may_have_a_file_of_its_own(files: Any) -> None:
 
 
 def test_a_directory_holds_as_many_as_there_are_keys(files: Any) -> None:
-    """In the order of their names; keys may be in files of their own, and what has no key is left out."""
+    """In the order of their names; keys can be in files of their own, and a certificate without a key is left out."""
     split(files)
     (files / "server.pem").unlink()
     (files / "notes.pem").write_text("nothing of the kind")
@@ -88,7 +88,7 @@ def lock(files: Any, name: str) -> None:
 
 
 def test_a_bad_file_of_a_directory_keeps_no_other_from_being_read(files: Any) -> None:
-    """Each is told of in a line, with what is wrong: broken, expired, with a password, or a key to nothing."""
+    """Each is reported in a line, with its error: broken, expired, with a password, or a key without a certificate."""
     files.issue("expired.pem", "old.example", not_after=datetime.now(timezone.utc) - timedelta(1))
     files.issue("locked.pem", "locked.example")
     lock(files, "locked.pem")
