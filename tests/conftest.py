@@ -51,7 +51,7 @@ WITHOUT_A_REACTOR = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what need not run a second time, under asyncio."""
+    """Mark tests that need not run a second time, under asyncio."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here) and str(item.path.relative_to(here)).startswith(WITHOUT_A_REACTOR):
@@ -187,9 +187,9 @@ def said() -> Iterator[list[str]]:
 @pytest.fixture(autouse=True)
 def nothing_hangs(global_reactor: Any) -> Iterator[None]:
     """
-    Fail the test that waits too long, where it waits: the reactor, which it waits for, throws into it.
+    Fail a test that waits too long, where it waits: the reactor, which it waits for, throws into it.
 
-    The time is real: what hangs sets off no event. No test that passes waits for it.
+    The time is real: a hanging test causes no event. No passing test waits for it.
     """
     waiting = greenlet.getcurrent()
     text = f"the test waited for over {LONGEST:g} seconds"

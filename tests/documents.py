@@ -61,18 +61,18 @@ class Block:
 
     @property
     def continues(self) -> bool:
-        """Whether it is the rest of a file that has begun."""
+        """Whether it continues an earlier file."""
         found = NAME.match(self.code)
         return bool(found and found["more"])
 
     @property
     def printed(self) -> str:
-        """What the program says that it prints."""
+        """The output that the program announces."""
         return "".join(re.findall(r"^# > (.*\n)", self.code, re.MULTILINE))
 
     @property
     def commands(self) -> list[tuple[str, str]]:
-        """Each command of a console, and what it shows after it."""
+        """Each command of a console, and the output shown after it."""
         parts = re.split(r"^\$ ((?:.*\\\n)*.*)\n", self.code, flags=re.MULTILINE)
         return list(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -91,12 +91,12 @@ def programs_of(text: str) -> dict[str, str]:
 
 
 def same(shown: str, printed: str) -> bool:
-    """Whether this was printed: ``...`` stands for whatever was left out, a line of it for any number of lines."""
+    """Whether this was printed: ``...`` stands for omitted text, and a line of it for any number of lines."""
     return doctest.OutputChecker().check_output(re.sub(r"^\.\.\.\n", "...", shown), printed, doctest.ELLIPSIS)
 
 
 class Served:
-    """A server that runs, and what it has said so far."""
+    """A running server, and its output so far."""
 
     def __init__(self, command: str, folder: Path, environ: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -154,7 +154,7 @@ class Reader:
             self.environ.pop(name, None)
 
     def follow(self, text: str) -> None:
-        """Do what the document says, and fail at the first block that is not so. What was started is ended."""
+        """Do what the document says, and fail at the first block that is wrong. Started servers are stopped."""
         try:
             self._follow(text)
         finally:
@@ -178,7 +178,7 @@ class Reader:
                 pytest.fail(f"{where}: nothing runs this block", pytrace=False)
 
     def write(self, block: Block, where: str) -> None:
-        """Write a file, or more of it; run what says that it prints something."""
+        """Write a file, or more of it; run a program that announces its output."""
         assert block.name
         path = self.folder / block.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ class Reader:
         path.write_text(text, encoding="utf-8")
 
     def run(self, command: str, shown: str, where: str) -> None:
-        """Run a command, and compare what it prints; start what serves."""
+        """Run a command, and compare its output; start servers."""
         command = self.replaced(command).replace(PORT, self.port)
         if command.startswith("twistd -n"):
             served = Served(self.on_a_free_port(command), self.folder, self.environ)
@@ -243,5 +243,5 @@ class Reader:
         return command
 
     def replaced(self, command: str) -> str:
-        """What is run in the place of a command. A document that needs other than its own words has a subclass."""
+        """The command that is run instead. A document that needs other commands has a subclass."""
         return command

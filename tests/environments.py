@@ -30,7 +30,7 @@ CLEAN |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_CONFIG
 
 
 def run(*command: str | Path, cwd: Path, **environ: str) -> str:
-    """Run a command and return what it wrote; fail with all of that where the command fails."""
+    """Run a command and return its output; fail with all of it if the command fails."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
@@ -68,7 +68,7 @@ def copy_distribution(name: str, site: Path) -> None:
 
 
 def link_distribution(name: str, site: Path) -> None:
-    """Link to what an installed distribution has, which is as good as a copy where nothing is put into it."""
+    """Link to the files of an installed distribution, which is as good as a copy if nothing is added to it."""
     for top in {file.parts[0] for file in distribution(name).files or []} - {"..", "__pycache__"}:
         if not (site / top).exists():
             (site / top).symlink_to(Path(str(distribution(name).locate_file(top))))

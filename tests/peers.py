@@ -56,7 +56,7 @@ class StrictClock(Clock):
 
 
 class TurnClock(StrictClock):
-    """A clock on which one turn of a reactor can be made: `Clock.advance` makes as many as there is something to do."""
+    """A clock on which one turn of a reactor can be made: `Clock.advance` makes as many as there is work for."""
 
     def turn(self) -> None:
         """Make the calls that are due now, and none that those set."""
@@ -131,11 +131,11 @@ class Peer:
         self.transport.receive(data)
 
     def slips_in(self, data: bytes) -> None:
-        """Give the connection a chunk that it no longer asked for, as TLS does with what it has decrypted already."""
+        """Give the connection a chunk that it did not ask for, as TLS does with bytes it has already decrypted."""
         self.connection.dataReceived(data)
 
     def hears(self) -> bytes:
-        """Give what has come since it was last asked for."""
+        """Give the bytes since the last call."""
         heard = self.transport.value()
         self.transport.clear()
         return heard
@@ -160,19 +160,19 @@ class Peer:
 
     @property
     def reason(self) -> Any:
-        """Why the connection ended, as its one `Closed` event has it."""
+        """Why the connection ended, from its one `Closed` event."""
         [closed] = self.told(Closed)
         return closed.reason
 
     @property
     def timers(self) -> list[Any]:
-        """What is set on its clock, beside the one timer of the connection's waits, and turns, which are due now."""
+        """The timers on its clock, beside the one of the connection's timeouts, and turns, which are due now."""
         calls = [each for each in self.clock.getDelayedCalls() if each.getTime() > self.clock.seconds()]
         return [each for each in calls if getattr(each.func, "__self__", None) is not self.connection._deadlines]
 
     @property
     def waits(self) -> list[str]:
-        """What the connection waits for, but for what every peer of a server owes it."""
+        """The running timeouts, except the timeouts of every client of a server."""
         return [each for each in self.connection._deadlines.started if each != "first_message"]
 
     @property
@@ -187,7 +187,7 @@ class Peer:
 
 
 def stalled(app: Any = None, *args: Any, **options: Any) -> Peer:
-    """A peer that takes nothing of what it is sent."""
+    """A peer that reads nothing."""
     return Peer(app, *args, transport=NotedTransport(peer_reads=False), **options)
 
 
@@ -209,20 +209,20 @@ class Hosts:
         self.at_end: list[Callable[[], object]] = []
 
     def listen(self, app: Any = None, endpoint: Any = "tcp:7007", **options: Any) -> Listening:
-        """A server on ``server``, as `tcpapp.listen` makes it."""
+        """A server on ``server``, as from `tcpapp.listen`."""
         listening: Listening = self.run(listen(endpoint, app, reactor=self.server.reactor, **options))
         self.at_end.append(lambda: listening.close(0))
         return listening
 
     def connect(self, endpoint: Any = "tcp:server:7007", *, host: Host | None = None, **options: Any) -> Any:
-        """A connection from ``client`` (or `host`), as `tcpapp.connect` makes it."""
+        """A connection from ``client`` (or `host`), as from `tcpapp.connect`."""
         reactor = (self.client if host is None else host).reactor
         connection: MessageProtocol = self.run(connect(endpoint, reactor=reactor, **options))
         self.at_end.append(connection.abort)
         return connection
 
     def wait(self, seconds: float = 1.0) -> None:
-        """Let so much time pass: a second is enough for everything to arrive that is on its way, and its answer."""
+        """Let this much time pass: a second is enough for everything under way to arrive, and its answer."""
         self.run(self.sim.now + seconds)
 
     def end(self) -> None:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def runs(program: str, tmp_path: Path) -> str:
-    """What a program prints; it has to end well, and say nothing else."""
+    """The output of a program; it must end well, and print nothing else."""
     (tmp_path / "program.py").write_text(program)
     command = [sys.executable, str(tmp_path / "program.py")]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -124,7 +124,7 @@ def test_a_task_that_is_cancelled_fails_the_deferred() -> None:
 
 
 def test_what_is_no_method_is_what_it_is() -> None:
-    """And what gives no Deferred gives that; where it ends badly, iteration raises that."""
+    """A method without a Deferred gives its result; if the object ends badly, iteration raises that."""
 
     class Thing:
         port = 7007
@@ -146,7 +146,7 @@ def test_what_is_no_method_is_what_it_is() -> None:
 
 
 def test_an_error_of_its_own_is_what_a_future_gives() -> None:
-    """Also one that looks like asyncio's word for a future that was not waited for."""
+    """Also an error that looks like asyncio's error for a future that was not awaited."""
 
     async def main() -> None:
         waits: Deferred[Any] = Deferred()
@@ -183,7 +183,7 @@ class Startable:
 
 @pytest.mark.parametrize("when", ["before it starts", "as it starts", "inside"])
 def test_a_with_that_is_cancelled_stops_what_it_started(when: str) -> None:
-    """Once, whether it was entered or not; also where the task was to be told that it has started."""
+    """Once, whether it was entered or not; also if the task was about to learn that it has started."""
 
     async def main() -> None:
         thing, inside = Startable(), asyncio.Event()
@@ -223,7 +223,7 @@ def test_a_with_that_fails_to_start_stops_what_it_started() -> None:
 
 @pytest.mark.parametrize(("result", "left"), [("made", []), (ValueError("no"), []), (None, ["made"])])
 def test_what_nobody_is_handed_any_more_is_let_go_of(result: Any, left: list[str]) -> None:
-    """A task that is cancelled when its connection is there already gets none."""
+    """A task that is cancelled when its connection is there already does not get it."""
 
     async def main() -> None:
         waits: Deferred[Any] = Deferred(lambda _: left.remove("made"))
@@ -316,7 +316,7 @@ def later(message: bytes, connection: Any) -> Deferred[bytes]:
 
 
 async def said_to(app: Any, *said: bytes) -> Peer:
-    """A connection of `app`, after it was said this, and had time."""
+    """A connection of `app`, after this was sent to it, and after some time."""
     peer = Peer(app)
     for each in (b"", *said):
         if each:
@@ -343,7 +343,7 @@ async def said_to(app: Any, *said: bytes) -> Peer:
     ],
 )
 def test_an_app_of_any_form_may_await_asyncio(native: Any, replies: bytes) -> None:
-    """And what it is checked for stays as it was: that it is an app, its name and what it says of itself."""
+    """And checks of it give the same: that it is an app, its name and its repr."""
     made = aio.app(native)
     assert made.__doc__ == native.__doc__
 
@@ -484,7 +484,7 @@ asyncio.run(main())
 
 
 def test_without_a_loop_it_cannot_be(tmp_path: Path) -> None:
-    """It says where it can: with another reactor, with none yet, and where the reactor will run the loop."""
+    """It says where it can run: with another reactor, with none yet, and where the reactor will run the loop."""
     with pytest.raises(InvalidOption, match="no loop of asyncio runs here, for Twisted's reactor is"):
         aio.start()
     program = """
@@ -508,7 +508,7 @@ tell()
 
 
 def test_in_a_second_loop_it_cannot_be(tmp_path: Path) -> None:
-    """A process has one reactor, which runs on one loop: nothing of it waits for ever in another."""
+    """A process has one reactor, which runs on one loop: nothing waits for ever in another."""
     program = """
 import asyncio
 from twisted.internet.defer import Deferred
@@ -546,7 +546,7 @@ STARTS = {
 
 
 def runs_on(reactor: str, program: str, tmp_path: Path) -> str:
-    """What a program prints whose ``main()`` runs on this reactor."""
+    """The output of a program whose ``main()`` runs on this reactor."""
     return runs(f"{INSTALLS[reactor]}{program}\n{STARTS[reactor]}\n", tmp_path)
 
 

@@ -43,7 +43,7 @@ react(main)
 
 
 def in_thread(function: Callable[..., Any]) -> Deferred[Any]:
-    """What a function gives that is called in a thread, while the reactor goes on here."""
+    """The result of a function that is called in a thread, while the reactor goes on here."""
     done: Deferred[Any] = deferToThread(function)
     return done.addTimeout(SECONDS, reactor)
 
@@ -117,7 +117,7 @@ async def test_many_threads_use_one(server: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_what_cannot_be_is_raised(server: Any) -> None:
-    """Nobody listens; an address that cannot be one; nobody answers in time."""
+    """Nobody listens; an invalid address; nobody answers in time."""
 
     def program() -> None:
         with pytest.raises(ConnectionRefusedError):
@@ -132,7 +132,7 @@ async def test_what_cannot_be_is_raised(server: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_an_error_in_the_with_closes_at_once(server: Any) -> None:
-    """What was asked is not waited for."""
+    """Requests are not waited for."""
 
     def program() -> Any:
         results: list[Any] = []
@@ -193,7 +193,7 @@ async def test_what_comes_at_the_last_moment_is_given(monkeypatch: pytest.Monkey
 
 @pytest_twisted.ensureDeferred
 async def test_the_reactors_own_thread_cannot_wait() -> None:
-    """It would wait for itself: that is told."""
+    """It would wait for itself: that is an error."""
     with pytest.raises(InvalidOption, match="this is the reactor's own thread"):
         blocking.connect("tcp:127.0.0.1:1")
 
@@ -203,7 +203,7 @@ async def test_the_reactors_own_thread_cannot_wait() -> None:
 
 @pytest.fixture
 def port() -> Iterator[str]:
-    """Give the port of a server in another process, which gives back all in capitals."""
+    """Give the port of a server in another process, which sends everything back in capitals."""
     with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()

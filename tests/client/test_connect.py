@@ -1,4 +1,4 @@
-"""The client: connections that are held by hand, and what is said where there can be none."""
+"""The client: connections that are held by hand, and the errors of connecting."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_one_who_is_told_may_have_another_not_told() -> None:
 
 
 def test_connect_gives_the_open_connection(hosts: Hosts) -> None:
-    """The Deferred fires with a connection that has the framing and limits that were given, and leaves no timer."""
+    """The Deferred fires with a connection that has the given framing and limits, and leaves no timer."""
     hosts.listen(echo, framing="int8")
     limits = Limits(max_requests=2)
     endpoint = TCP4ClientEndpoint(hosts.client.reactor, "10.0.0.1", 7007)
@@ -186,7 +186,7 @@ def test_connect_takes_an_app(hosts: Hosts) -> None:
 
 
 def test_connections_share_the_rates_of_the_log(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that connects again and again has no line for each that is lost."""
+    """A program that connects again and again has no log line for each lost connection."""
     lines: list[str] = []
 
     def note(event: Any) -> None:
@@ -205,7 +205,7 @@ def test_connections_share_the_rates_of_the_log(hosts: Hosts, monkeypatch: pytes
 
 
 def test_connect_takes_a_telemetry_of_its_own(hosts: Hosts) -> None:
-    """What it tells goes there, and not into the log."""
+    """Its events go there, and not into the log."""
     events: list[Event] = []
     hosts.listen(echo, telemetry=Telemetry())
     connection = hosts.connect(telemetry=Telemetry(events.append))
@@ -347,7 +347,7 @@ def test_failures_to_connect_are_twisteds_own(endpoint: str, error: type[Excepti
     ],
 )
 def test_an_address_that_cannot_be_is_refused_at_once(endpoint: Any, says: str, hosts: Hosts) -> None:
-    """InvalidAddress is raised by the call itself, says what would be right, and nothing was opened."""
+    """InvalidAddress is raised by the call itself, with a valid form, and nothing was opened."""
     with pytest.raises(InvalidAddress) as caught:
         connect(endpoint, reactor=hosts.client.reactor)
     assert says in str(caught.value)
@@ -359,7 +359,7 @@ def test_an_address_that_cannot_be_is_refused_at_once(endpoint: Any, says: str, 
     ("arguments", "error"), [({"framing": "morse"}, InvalidFraming), ({"app": 5}, InvalidOption), ({"x": 1}, TypeError)]
 )
 def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception], hosts: Hosts) -> None:
-    """A setting that cannot be is raised at once, and nothing was opened."""
+    """An invalid setting raises at once, and nothing was opened."""
     with pytest.raises(error):
         connect("tcp:localhost:7007", reactor=hosts.client.reactor, **arguments)
     hosts.wait()

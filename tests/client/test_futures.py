@@ -1,4 +1,4 @@
-"""A message is not lost where the task that was to have it is cancelled: it is received next."""
+"""A message is not lost if the task that waits for it is cancelled: it is received next."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def in_a_block_with_a_timeout(connection: Any) -> Any:
 
 
 async def cancelled_as_it_comes(peer: Peer, *tasks: asyncio.Task[Any], says: bytes) -> None:
-    """Have the peer say something, and cancel these tasks, which wait for it, before they run."""
+    """Let the peer send a message, and cancel these tasks, which wait for it, before they run."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     peer.says(says)
@@ -140,7 +140,7 @@ def test_a_message_of_a_cancelled_task_is_received_after_the_end() -> None:
 
 @pytest.mark.parametrize("waiting", [0, 1], ids=["received next", "waited for"])
 def test_an_error_of_a_cancelled_task_is_not_lost(waiting: int) -> None:
-    """A message that is no value, where the codec delivers that."""
+    """An undecodable message, if the codec delivers it."""
 
     async def main() -> None:
         peer = Peer(codec=Json(invalid="deliver"))
@@ -156,7 +156,7 @@ def test_an_error_of_a_cancelled_task_is_not_lost(waiting: int) -> None:
 
 
 class Client:
-    """What gives messages by other means than a connection."""
+    """An object that gives messages without a connection."""
 
     def __init__(self) -> None:
         self.waits: list[Deferred[Any]] = []
@@ -168,7 +168,7 @@ class Client:
 
 
 def test_a_message_of_any_client_is_received_next() -> None:
-    """A `tcpapp.Client` or a `tcpapp.Pool`, say: it is not asked for another one."""
+    """Such as a `tcpapp.Client` or a `tcpapp.Pool`: it is not asked for another one."""
 
     async def main() -> None:
         client = Client()

@@ -77,7 +77,7 @@ def test_what_cannot_be_is_said_when_it_is_made(options: dict[str, Any], says: s
 
 
 def test_requests_go_to_the_less_busy(hosts: Hosts, pool_of: Any) -> None:
-    """Nearly as even as can be; and nobody waits behind one that hangs, where others are idle."""
+    """Nearly as even as possible; and nothing waits behind a member that hangs while others are idle."""
     app = Switch()
     hosts.listen(app)
     pool = pool_of(4)
@@ -126,7 +126,7 @@ def test_a_lost_member_is_replaced_and_others_serve_meanwhile(hosts: Hosts, pool
 
 
 def test_while_none_is_connected_it_waits_for_the_first(hosts: Hosts, pool_of: Any) -> None:
-    """For as long as a request may, and as many as may."""
+    """For as long as a request can take, and as many as allowed."""
     pool = pool_of(recovery=Recovery(max_waiting=2), timeouts=Timeouts(request=50))
     pool.startService()
     results = [outcome(pool.request(b"1", 0.5)), outcome(pool.send(b"2")), outcome(pool.send(b"3"))]
@@ -140,7 +140,7 @@ def test_while_none_is_connected_it_waits_for_the_first(hosts: Hosts, pool_of: A
 
 
 def test_an_idempotent_request_goes_to_another_member(hosts: Hosts, pool_of: Any) -> None:
-    """Where its own is lost; the others get their word."""
+    """If its own connection is lost; the others get their results."""
     app = Switch()
     server = hosts.listen(app)
     pool = pool_of(2)
@@ -158,7 +158,7 @@ def test_an_idempotent_request_goes_to_another_member(hosts: Hosts, pool_of: Any
 
 
 def test_a_member_that_was_lost_and_does_not_know_yet(hosts: Hosts, pool_of: Any) -> None:
-    """What no connection had is tried with another; what one refuses for itself is its caller's."""
+    """A message that no connection was given is tried with another; a message that one refuses fails."""
     hosts.listen(echo)
     pool = pool_of(1)
     hosts.run(pool.start())
@@ -210,7 +210,7 @@ def test_messages_are_received_from_any_member(hosts: Hosts, pool_of: Any) -> No
 
 
 def test_checks_cut_a_member_that_fails_them(hosts: Hosts, pool_of: Any) -> None:
-    """Each is checked in its time; one that says nothing fails, too."""
+    """Each is checked in its time; a silent one fails, too."""
 
     def app(message: bytes, connection: Any) -> Any:
         return message if len(server.connections) > 2 or message != b"ping" else Deferred()
@@ -254,7 +254,7 @@ def test_a_check_may_end_another_member(hosts: Hosts, pool_of: Any) -> None:
 
 
 def test_a_check_has_its_time(hosts: Hosts, pool_of: Any) -> None:
-    """Or as long as it likes, where that is what is asked for; one that was lost by itself is not cut again."""
+    """Or without a limit, if asked for; a connection that was lost by itself is not cut again."""
     hosts.listen(never)
     for seconds in (2, 0):
         pool = pool_of(1, check=lambda connection: connection.request(b"ping", 0), recovery=Recovery(prepare=seconds))
@@ -269,7 +269,7 @@ def test_a_check_has_its_time(hosts: Hosts, pool_of: Any) -> None:
 
 
 def test_it_drains(hosts: Hosts, pool_of: Any) -> None:
-    """All that was taken is answered; nothing more is taken."""
+    """All accepted requests are answered; nothing more is accepted."""
     app = Switch()
     server = hosts.listen(app)
     pool = pool_of(2)
@@ -337,7 +337,7 @@ def test_a_with_that_is_cancelled_stops_it(inside: bool, hosts: Hosts, pool_of: 
 
 
 def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, pool_of: Any, logged_errors: Any) -> None:
-    """Where all members have given up there is nothing left to check."""
+    """If all members have given up there is nothing left to check."""
     hosts.listen(echo)
     error = GiveUp("no")
 
@@ -354,7 +354,7 @@ def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, pool_of: Any, logg
 
 
 def test_it_is_started_and_stopped_once(hosts: Hosts, pool_of: Any) -> None:
-    """However often it is asked to; a member that stops for itself is no reason to tell anyone."""
+    """For any number of calls; a member that stops by itself is not reported."""
     hosts.listen(echo)
     pool = pool_of(2, check=lambda connection: None)
     waiting = outcome(pool.start())

@@ -1,4 +1,4 @@
-"""A server on a loopback port, one healthy client of it, and strangers who do it harm."""
+"""A server on a loopback port, one healthy client of it, and strangers that harm it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Stranger(Protocol):
             self._tell(size, waiter)
 
     def has(self, size: int) -> Deferred[None]:
-        """Fires when so many bytes were sent to it."""
+        """Fires when this many bytes were sent to it."""
         waiter: Deferred[None] = Deferred()
         self._tell(size, waiter)
         return waiter
@@ -50,7 +50,7 @@ class Stranger(Protocol):
 
 
 class Served:
-    """One server, and what became of its connections: `ends`, and `refusals`, by rule, in order."""
+    """One server, and the ends of its connections: `ends`, and `refusals`, by rule, in order."""
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -89,11 +89,11 @@ class Served:
         return self.server
 
     async def is_served(self) -> None:
-        """Have the healthy client ask, and be answered: whatever the app, it gives this message back."""
+        """Let the healthy client ask, and wait for the answer: whatever the app, it sends this message back."""
         assert await self.healthy.request(self._message, PATIENCE) == self._message
 
     async def stranger(self, data: bytes = b"", *, reads: bool = True, to: int | None = None) -> Any:
-        """One more comes, to the first port or to another, and says `data`."""
+        """Connect one more client, to the first port or to another, and send `data`."""
         factory = Factory.forProtocol(Stranger)
         factory.noisy = False
         endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", to or self.server.port)
@@ -113,7 +113,7 @@ class Served:
         assert stranger.data == data
 
     async def turn(self) -> None:
-        """Let the reactor go round once, and the healthy client be served meanwhile. No time is waited for."""
+        """Run one turn of the reactor, while the healthy client is served. It waits for no time."""
         await (deferLater(self.reactor, 0) if self.healthy is None else self.is_served())
 
     def of(self, kind: type[Any]) -> list[Any]:
@@ -166,7 +166,7 @@ class Served:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> str:
-    """Give the path of a certificate and its key, for this machine, as an endpoint string has it."""
+    """Give the path of a certificate and its key, for this machine, in the form of an endpoint string."""
     path = str(tmp_path / "cert.pem")
     trustme.CA().issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
     return quoteStringArgument(path)  # type: ignore[no-any-return]
@@ -174,7 +174,7 @@ def certificate(tmp_path: Path) -> str:
 
 @pytest.fixture
 def served(global_reactor: Any) -> Iterator[Served]:
-    """Give `Served`, which is ended and looked through after the test."""
+    """Give `Served`, which is stopped and checked after the test."""
     made = Served(global_reactor)
     yield made
     pytest_twisted.blockon(Deferred.fromCoroutine(made.end()).addTimeout(PATIENCE, global_reactor))

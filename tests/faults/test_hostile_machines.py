@@ -29,13 +29,13 @@ def served(client: socket.socket, message: bytes = b"are you there?") -> None:
 
 
 def limited(what: str) -> Callable[[], None]:
-    """What a process does before it begins, by which its limits are lower."""
+    """Commands of a process before it begins, which lower its limits."""
     return lambda: exec(f"import resource; resource.setrlimit({what})")
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Callable[[str], list[str]]:
-    """Give ``app(source)``: the options by which this source's ``app`` is served."""
+    """Give ``app(source)``: the options that serve this source's ``app``."""
 
     def write(source: str) -> list[str]:
         (tmp_path / "mine.py").write_text(source)
@@ -139,7 +139,7 @@ def app(message, connection):
 
 @pytest.mark.parametrize("kind", ["pipe", "terminal", "socket"])
 def test_log_that_nobody_reads(kind: str, twistd: list[str], app: Any, tmp_path: Path) -> None:
-    """The server goes on, counts the lines, says how many there were when somebody reads, and stops when it is told."""
+    """The server goes on and counts the lines. It logs their number when somebody reads, and stops on request."""
     options = ["--listen", TCP, *app(TALKATIVE)]
     reads, writes = LOGS[kind]()
     popen = subprocess.Popen([*twistd, "-n", "tcpapp", *options], cwd=tmp_path, stdout=writes, stderr=writes)
@@ -155,7 +155,7 @@ def test_log_that_nobody_reads(kind: str, twistd: list[str], app: Any, tmp_path:
 
 
 def hold_up(log: Unread) -> None:
-    """Have a server log more than `log` holds, read it only when that is done, and have it full again."""
+    """Let a server log more than `log` holds, read the log only after that, and fill it again."""
     port = log.until(rb"listening on 127\.0\.0\.1:(\d+)\D")
     with dial(port) as healthy:
         for _ in range(5):
@@ -174,17 +174,17 @@ def hold_up(log: Unread) -> None:
 
 
 def pipe() -> tuple[int, int]:
-    """A pipe, as containers have it."""
+    """A pipe, as in containers."""
     return os.pipe()
 
 
 def terminal() -> tuple[int, int]:
-    """A terminal, whose user may have stopped it."""
+    """A terminal, which its user may have stopped."""
     return pty.openpty()
 
 
 def pair() -> tuple[int, int]:
-    """A pair of sockets, as systemd has it."""
+    """A pair of sockets, as from systemd."""
     one, other = socket.socketpair()
     return one.detach(), other.detach()
 
@@ -193,14 +193,14 @@ LOGS = {"pipe": pipe, "terminal": terminal, "socket": pair}
 
 
 class Unread:
-    """The log of a process, which is read only when it is asked for something."""
+    """The log of a process, which is read only on request."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._text = b""
 
     def until(self, pattern: bytes) -> int:
-        """Read on until this is there, and return its group, which is a number."""
+        """Read until this pattern is found, and return its group, which is a number."""
         while not (found := re.search(pattern, self._text)):
             more = os.read(self._descriptor, 4096)
             assert more, self._text
@@ -233,7 +233,7 @@ def told(*call):
 
 
 def test_app_that_blocks(run: Run, app: Any) -> None:
-    """The log names the function, and the others are served when it is over."""
+    """The log names the function, and other clients are served after it."""
     process = run("--listen", TCP, *app(BLOCKER), "--blocked", "0.5")
     port = process.port()
     with dial(port) as client, dial(port) as healthy:
@@ -259,7 +259,7 @@ def app(message, connection):
 
 
 def test_clock_that_jumps(run: Run, app: Any) -> None:
-    """Timers run by one that is never set: no wait is over, and none lasts for ever."""
+    """Timers use a clock that is never set: no wait ends early, and none lasts for ever."""
     process = run("--listen", TCP, *app(CLOCK), "--idle", "30", "--max-age", "60", "--frame", "0.3")
     port = process.port()
     with dial(port) as healthy, dial(port) as slow:
@@ -273,7 +273,7 @@ def test_clock_that_jumps(run: Run, app: Any) -> None:
 
 
 def test_kill(run: Run) -> None:
-    """Clients are told at once that nothing more comes, and the next process has the port at once."""
+    """Clients get the end of the stream at once, and the next process can listen at once."""
     process = run("--listen", TCP)
     port = process.port()
     with dial(port) as client:
@@ -323,7 +323,7 @@ def test_certificate_that_is_renewed(run: Run, tmp_path: Path) -> None:
 
 
 def test_bad_certificate_among_good_ones(run: Run, tmp_path: Path) -> None:
-    """The others are served and renewed, a line tells of it; a rotation in two writes ends nothing."""
+    """Other certificates are used and renewed, and a line reports the error; a rotation in two writes ends nothing."""
     authority, folder = trustme.CA(), tmp_path / "certificates"
     folder.mkdir()
     authority.cert_pem.write_to_path(str(tmp_path / "roots.pem"))
@@ -371,7 +371,7 @@ def test_bad_certificate_among_good_ones(run: Run, tmp_path: Path) -> None:
 
 
 def test_pid_file_with_the_id_of_its_own_process(run: Run, tmp_path: Path) -> None:
-    """It was left by a process that was killed, in a container, where each start has the same id: it starts."""
+    """A killed process left it, in a container, where each start has the same id: the server starts."""
     pid_file = tmp_path / "twistd.pid"
     own = lambda: pid_file.write_text(f"{os.getpid()}\n")  # noqa: E731 - what the process does before it begins
     process = run("--listen", TCP, before=("-n", f"--pidfile={pid_file}"), preexec_fn=own)
@@ -418,7 +418,7 @@ def ask(where):
 
 
 def test_fork_with_a_client_at_work(run: Run, app: Any) -> None:
-    """The child is told at once, with what would be right; the parent's client and server go on."""
+    """The child gets an error at once, with the remedy; the parent's client and server go on."""
     process = run("--listen", TCP, *app(FORKING))
     port = process.port()
     with dial(port) as client, dial(port) as healthy:
@@ -433,7 +433,7 @@ def test_fork_with_a_client_at_work(run: Run, app: Any) -> None:
 
 
 def refuses(process: Process, says: str) -> None:
-    """It ends with 1, and one line that says why."""
+    """It ends with 1, and one line with the reason."""
     code, out, err = process.end()
     assert code == 1
     assert re.fullmatch(rf"twistd tcpapp: {says}\n", err)
@@ -451,7 +451,7 @@ def test_port_that_is_taken(run: Run) -> None:
 
 
 def test_unix_socket_that_a_crash_left(run: Run, tmp_path: Path) -> None:
-    """Its path is taken over, with the mode that is asked for, but not while somebody listens there."""
+    """Its path is taken over, with the requested mode, but not while another process listens there."""
     path = f"{tmp_path}/socket"
     process = run("--listen", f"unix:{path}:mode=600")
     process.line("listening on unix:")
@@ -472,7 +472,7 @@ def test_unix_socket_that_a_crash_left(run: Run, tmp_path: Path) -> None:
 
 
 def handed_over(twistd: list[str], folder: Path, sockets: list[socket.socket], *options: str) -> Process:
-    """Serve with these sockets, as systemd hands them over, each by the name ``app``."""
+    """Serve with these sockets, as systemd hands them over, each with the name ``app``."""
     copies = [f"{3 + at}<&{each.fileno()}" for at, each in enumerate(sockets)]
     script = f'exec {" ".join(copies)}; LISTEN_PID=$$ exec "$@"'
     environ = os.environ | {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": ":".join(["app"] * len(sockets))}
@@ -481,7 +481,9 @@ def handed_over(twistd: list[str], folder: Path, sockets: list[socket.socket], *
 
 
 def test_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path: Path) -> None:
-    """What it is is asked of it: addresses are right, denied is denied, and all of one name are served."""
+    """
+    The socket itself tells its family: addresses are right, denied is denied, and all sockets of one name are served.
+    """
     dual = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     ipv4 = socket.create_server(("127.0.0.1", 0))
     ports = [each.getsockname()[1] for each in (dual, ipv4)]
@@ -506,7 +508,7 @@ def test_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path: Path
 
 
 def test_unix_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path: Path) -> None:
-    """One line, and 1; the socket stays as it was."""
+    """One line, and exit code 1; the socket is unchanged."""
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as local:
         local.bind(str(path))
@@ -541,7 +543,7 @@ def test_unix_socket_by_the_umask(umask: int, run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["missing", "unreadable", "expired"])
 def test_certificate_that_cannot_be_used(wrong: str, run: Run, tmp_path: Path) -> None:
-    """It is read at the start, and not when the first client comes; nothing is listened on."""
+    """It is read at the start, and not when the first client comes; on an error nothing is listened on."""
     path = tmp_path / "cert.pem"
     yesterday = datetime.now(timezone.utc) - timedelta(days=1)
     made = trustme.CA().issue_cert("localhost", not_after=yesterday if wrong == "expired" else None)
@@ -574,7 +576,7 @@ socket.socket = Socket
 
 
 def test_address_family_that_is_missing(run: Run, app: Any) -> None:
-    """It says so, and listens on the rest only if it is told to."""
+    """It reports the error, and listens on the other endpoints only if it is told to."""
     endpoints = ["--listen", TCP, "--listen", r"tcp6:0:interface=\:\:1", *app(NO_IPV6)]
     refuses(
         run(*endpoints),

@@ -1,4 +1,4 @@
-"""What a peer may do to a server: each is met by its rule, is counted, and harms nobody beside it."""
+"""Hostile peers: each is ended by its rule and counted, without harm to other clients."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest_twisted.ensureDeferred
 async def test_slowloris(served: Any) -> None:
-    """A byte now and then resets no timer: a message has its time, from its first byte."""
+    """A byte now and then resets no timer: the timeout of a message runs from its first byte."""
     await served.start(echo, then=Timeouts(frame=4 * SOON))
     stranger = await served.stranger(b"h")
     drips = LoopingCall(lambda: stranger.transport.write(b"h"))
@@ -71,7 +71,7 @@ async def test_slowloris(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_message_that_stops_under_a_rate(served: Any) -> None:
-    """The pause that a rate asks for is left out of the message's time, and gives it no more."""
+    """Pauses for the rate do not count for the message's timeout, and do not extend it."""
     await served.start(echo, framing="int32", limits=Limits(byte_rate=100_000), timeouts=Timeouts(frame=4 * SOON))
     await served.stranger(struct.pack(">I", 500_000) + b"x" * 120_000)
     await served.ended("frame-timeout")
@@ -79,7 +79,7 @@ async def test_message_that_stops_under_a_rate(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_one_that_never_says_anything(served: Any) -> None:
-    """The first message has its time, too."""
+    """The first message has its timeout, too."""
     await served.start(echo, then=Timeouts(first_message=2 * SOON))
     await served.stranger()
     await served.ended("first-message-timeout")
@@ -87,7 +87,7 @@ async def test_one_that_never_says_anything(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_slow_reader(served: Any) -> None:
-    """The app waits for it, reading stops, and one that takes nothing is cut."""
+    """The app waits for it, reading stops, and a peer that reads nothing is cut."""
 
     def app(message: bytes, connection: Any) -> bytes:
         return b"x" * 1_000_000 if message == b"more" else message
@@ -99,7 +99,7 @@ async def test_slow_reader(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_one_that_is_sent_more_than_it_takes(served: Any) -> None:
-    """There is a bound for what waits for one peer, whatever the app sends."""
+    """There is a bound for the bytes that wait for one peer, whatever the app sends."""
 
     def app(message: bytes, connection: Any) -> bytes | None:
         if message != b"flood me":
@@ -115,7 +115,7 @@ async def test_one_that_is_sent_more_than_it_takes(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_giant_length_prefix(served: Any) -> None:
-    """Refused from the prefix alone: nothing of it is waited for, and nothing held."""
+    """It is refused after the prefix: none of it is waited for, and none held."""
     await served.start(echo, framing="int32")
     await served.stranger(b"\xff\xff\xff\xff")
     await served.ended("message-too-long")
@@ -125,7 +125,7 @@ async def test_giant_length_prefix(served: Any) -> None:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("size", [1, 1460])
 async def test_large_message_in_small_pieces(served: Any, size: int) -> None:
-    """It is put together once: as many bytes are held as have come, and the others are served meanwhile."""
+    """It is joined once: only the received bytes are held, and other clients are served meanwhile."""
     length = 4000 * size
     await served.start(lambda message, _: message[:20], framing=f"int32:max={length}")
     stranger = await served.stranger(struct.pack(">I", length))
@@ -158,7 +158,7 @@ async def test_another_protocol_on_our_port(served: Any, says: bytes, meaning: s
 
 @pytest_twisted.ensureDeferred
 async def test_flood_of_empty_messages(served: Any) -> None:
-    """The others have their turn between two shares of it, and it loses nothing."""
+    """Other connections have their turn between two shares of it, and it loses nothing."""
     counts = {"handled": 0}
 
     def app(message: bytes, connection: Any) -> bytes | None:
@@ -209,7 +209,7 @@ async def test_reset_inside_a_message(served: Any) -> None:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("header", [b"", b"PROXY TCP4 192.0.2.7 192.0.2.1 5 6\r\n"])
 async def test_half_close(served: Any, header: bytes) -> None:
-    """What came is answered, then it is closed; behind a proxy, too."""
+    """Received messages are answered, then it is closed; behind a proxy, too."""
     pending: list[Deferred[bytes]] = []
 
     def app(message: bytes, connection: Any) -> Any:
@@ -248,7 +248,7 @@ async def test_connection_flood(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_network_that_may_not_come_in(served: Any) -> None:
-    """It is reset before anything is read of it."""
+    """It is reset before any of its bytes are read."""
     await served.start(echo)
     served.server.change(networks=Networks(deny=["127.0.0.0/8"]))
     await served.stranger(b"hello\n")
@@ -259,7 +259,9 @@ async def test_network_that_may_not_come_in(served: Any) -> None:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("written", ["::ffff:127.0.0.0/104", "127.0.0.0/8"])
 async def test_ipv4_address_that_is_mapped_into_ipv6(served: Any, written: str) -> None:
-    """Through a socket for both families it is the IPv4 address, to allow, deny, count and trust, however written."""
+    """
+    Through a socket for both families it counts as its IPv4 address: to allow, deny, count and trust, in any spelling.
+    """
     server = await served.start(echo, r"tcp:0:interface=\:\:", limits=Limits(max_per_address=2))
     stranger = await served.stranger(b"hello\n")
     await served.heard(stranger, b"hello\n")
@@ -289,7 +291,7 @@ async def test_ipv4_address_that_is_mapped_into_ipv6(served: Any, written: str) 
 
 
 class Troubled:
-    """A listening socket whose ``accept`` first raises the `errors`, each of which is one client's."""
+    """A listening socket whose ``accept`` first raises the `errors`, each an error of one client."""
 
     def __init__(self, listening: socket.socket, errors: list[int]) -> None:
         self._listening = listening
@@ -307,7 +309,10 @@ class Troubled:
 
 @pytest_twisted.ensureDeferred
 async def test_accept_that_fails_for_one_client(served: Any) -> None:
-    """The next client is accepted in the same turn, and each failure is counted; nothing rests, and no traceback."""
+    """
+    The next client is accepted in the same turn, and each failure is counted; nothing pauses, and there is no
+    traceback.
+    """
     server = await served.start(echo)
     port = server._ports[0]
     troubled = port.socket = Troubled(port.socket, [errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN])
@@ -319,7 +324,7 @@ async def test_accept_that_fails_for_one_client(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_proxy_header_that_never_ends(served: Any) -> None:
-    """It has its time; a header that is wrong has none."""
+    """It has a timeout; an invalid header ends the connection at once."""
     await served.start(echo, "haproxy:tcp:0:interface=127.0.0.1")
     await served.stranger(b"GET / HTTP/1.1\r\n")
     await served.refused("malformed-proxy-header")
@@ -331,7 +336,7 @@ async def test_proxy_header_that_never_ends(served: Any) -> None:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("says", [b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\n"])
 async def test_tls_handshake_that_never_ends(served: Any, certificate: str, says: bytes) -> None:
-    """It has its time, or fails; the app is told nothing of it."""
+    """It has a timeout, or fails; the app learns nothing of it."""
     opened: list[Any] = []
 
     class App:
@@ -348,9 +353,10 @@ async def test_tls_handshake_that_never_ends(served: Any, certificate: str, says
 
 class TurnCounter:
     """
-    A server's clock that stands still, by which nothing takes long. It counts what is done for TLS in each turn.
+    A server's clock that stands still, so nothing takes long. It counts the TLS work of each turn.
 
-    A step of a handshake, or a client that is accepted, sets a call for the next turn, with which that begins.
+    A step of a handshake, or an accepted client, schedules a call for the next turn, which marks the beginning of that
+    turn.
     """
 
     def __init__(self, reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +392,7 @@ class TurnCounter:
 
 
 def client_hello() -> bytes:
-    """What a client of TLS says first."""
+    """The first bytes of a TLS client."""
     sent = ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
         ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost").do_handshake()
@@ -397,7 +403,7 @@ def client_hello() -> bytes:
 async def test_tls_handshakes_begun_at_once_and_left(
     served: Any, certificate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a turn of the loop, one client is accepted, or one step of one handshake is done; all others are served."""
+    """A turn of the loop accepts one client, or does one step of one handshake; all other clients are served."""
     turns = TurnCounter(served.reactor, monkeypatch)
     endpoint = ["tcp:0:interface=127.0.0.1", f"tls:0:interface=127.0.0.1:certificate={certificate}"]
     server = await served.start(echo, endpoint, clock=turns)
@@ -416,7 +422,7 @@ async def test_tls_handshakes_begun_at_once_and_left(
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(("version", "answered"), [("1.3", b"DONE\n"), ("1.2", b"")])
 async def test_half_close_over_tls(served: Any, certificate: str, version: str, answered: bytes) -> None:
-    """TLS 1.3 has that, and what came is answered; what was to be sent over TLS 1.2 then is discarded."""
+    """TLS 1.3 supports it, and received messages are answered; over TLS 1.2, unsent replies are discarded."""
 
     @conversation
     async def app(connection: Any) -> None:
@@ -439,7 +445,7 @@ async def test_half_close_over_tls(served: Any, certificate: str, version: str, 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(("closes", "rule"), [(True, "closed"), (False, "lost")])
 async def test_tls_that_ends_without_a_word(served: Any, certificate: str, closes: bool, rule: str) -> None:
-    """Anyone may have cut off what was still to come; after our own close nothing was."""
+    """Before our own close, an attacker may have cut off the rest; after it, nothing was missing."""
 
     def app(message: bytes, connection: Any) -> bytes:
         if closes:
@@ -461,7 +467,7 @@ async def test_tls_that_ends_without_a_word(served: Any, certificate: str, close
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
 async def test_old_tls(served: Any, certificate: str, version: str) -> None:
-    """What is below 1.2 has been broken for years (RFC 8996)."""
+    """Versions below 1.2 have been broken for years (RFC 8996)."""
     server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={certificate}")
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", version]
     command += ["-cipher", "DEFAULT:@SECLEVEL=0"]
@@ -473,7 +479,7 @@ async def test_old_tls(served: Any, certificate: str, version: str) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_tls_that_is_negotiated_anew(served: Any, certificate: str) -> None:
-    """A client that asks for it in TLS 1.2 is refused: it is a cheap way to keep a server busy."""
+    """A request for it in TLS 1.2 is refused: it is a cheap way to keep a server busy."""
     server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={certificate}")
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_2"]
 
@@ -497,7 +503,7 @@ async def test_tls_that_is_negotiated_anew(served: Any, certificate: str) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_nested_value(served: Any) -> None:
-    """A hundred thousand brackets are bad input, and no crash."""
+    """A hundred thousand brackets are invalid input, and no crash."""
     await served.start(lambda value, connection: value, codec="json", message={"are you": "there?"})
     await served.stranger(b"[" * 100_000 + b"\n")
     await served.ended("undecodable-message")
@@ -562,7 +568,7 @@ async def test_control_characters(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_replies_that_nobody_waits_for(served: Any) -> None:
-    """One whose request was cancelled, one that is doubled, and one to no request: ignored, and each counted."""
+    """A reply to a cancelled request, a doubled one, and one to no request: each is ignored and counted."""
     asked: list[Any] = []
 
     def app(message: bytes, connection: Any) -> bytes | None:
@@ -605,7 +611,7 @@ async def test_all_come_back_at_once(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_app_that_never_answers(served: Any) -> None:
-    """Its peer is not held for ever: the connection ends, and what the app does is cancelled."""
+    """Its peer does not wait for ever: the connection ends, and the app's work is cancelled."""
     cancelled: list[Any] = []
 
     def app(message: bytes, connection: Any) -> Any:
@@ -632,7 +638,7 @@ async def test_app_that_raises(served: Any, logged_errors: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_app_that_is_made_to_fail_again_and_again(served: Any, logged_errors: Any) -> None:
-    """One traceback a second, and nothing of the peer's in it but escaped and cut; every failure is counted."""
+    """One traceback a second, with the peer's bytes only escaped and cut; every failure is counted."""
 
     def app(message: str, connection: Any) -> str:
         if message.startswith("are you"):
@@ -660,7 +666,7 @@ async def test_app_that_is_made_to_fail_again_and_again(served: Any, logged_erro
 
 @pytest_twisted.ensureDeferred
 async def test_sends_that_nobody_waits_for(served: Any, logged_errors: Any) -> None:
-    """They fail with their connections: each is counted, and none makes a traceback."""
+    """They fail with their connections: each is counted, and none logs a traceback."""
 
     def app(message: bytes, connection: Any) -> bytes | None:
         if message != b"feed me":
@@ -734,7 +740,7 @@ async def test_work_that_goes_on_after_the_end(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_replies_that_are_unsent_when_it_closes(served: Any) -> None:
-    """What a peer that has closed its side does not take goes on to count: the bound holds, and the largest are cut."""
+    """Bytes that a half-closed peer does not read still count: the bound holds, and the largest holders are cut."""
 
     def app(message: bytes, connection: Any) -> bytes:
         return b"x" * 10_000_000 if message == b"more" else message
@@ -751,7 +757,7 @@ async def test_replies_that_are_unsent_when_it_closes(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_tiny_sends_to_one_that_does_not_read(served: Any) -> None:
-    """Each counts for what it takes of memory, which is hundreds of times its byte."""
+    """Each message counts with the memory it takes, which is hundreds of times its byte."""
 
     def app(message: bytes, connection: Any) -> bytes | None:
         if message != b"more":
@@ -773,7 +779,7 @@ async def test_tiny_sends_to_one_that_does_not_read(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_values_that_take_more_than_their_bytes(served: Any) -> None:
-    """What the app has in its hands counts as what it takes when it is decoded; what waits, as the bytes it is."""
+    """Messages in the app's hands count with their decoded size; waiting messages count as bytes."""
 
     async def app(value: Any, connection: Any) -> Any:
         if isinstance(value, list):
@@ -849,7 +855,7 @@ WAYS = ["connect", "Client", "Pool", "blocking"]
 
 @implementer(IHostnameResolver)
 class Names:
-    """A resolver that gives each name the addresses of `known`."""
+    """A resolver that gives each name its addresses in `known`."""
 
     def __init__(self, known: dict[str, list[str]]) -> None:
         self.known = known
@@ -863,7 +869,7 @@ class Names:
 
 @pytest.fixture
 def names() -> Iterator[dict[str, list[str]]]:
-    """Give the names that the reactor finds, to be filled, with their addresses."""
+    """Give the names that the reactor finds, to be filled by the test, with their addresses."""
     known: dict[str, list[str]] = {}
     before = reactor.installNameResolver(Names(known))  # type: ignore[attr-defined]  # every reactor has it
     yield known
@@ -871,14 +877,14 @@ def names() -> Iterator[dict[str, list[str]]]:
 
 
 def asked_by_a_thread(endpoint: str) -> bytes:
-    """The same, by a program without a reactor of its own."""
+    """The same, by a program without its own reactor."""
     with blocking.connect(endpoint, timeout=PATIENCE) as client:
         answer: bytes = client.request(b"hello", PATIENCE)
     return answer
 
 
 async def asked(endpoint: str, way: str) -> bytes:
-    """What a server answers to a client of this kind."""
+    """The answer of a server to a client of this kind."""
     if way == "connect":
         connection = await connect(endpoint)
         answer: bytes = await connection.request(b"hello")
@@ -893,7 +899,7 @@ async def asked(endpoint: str, way: str) -> bytes:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("way", WAYS)
 async def test_name_whose_first_address_is_dead(served: Any, names: dict[str, list[str]], way: str) -> None:
-    """All addresses of a name are tried, of both families; a server of one family alone is found."""
+    """All addresses of a name are tried, of both families; a server of only one family is found."""
     server = await served.start(echo)
     v6 = await listen(r"tcp:0:interface=\:\:1", echo)
     names.update(dead=["127.0.0.2", "127.0.0.1"], both=["127.0.0.2", "::1"], six=["::1"])
@@ -908,7 +914,7 @@ async def test_name_whose_first_address_is_dead(served: Any, names: dict[str, li
 async def test_tls_name_whose_first_address_is_dead(
     served: Any, names: dict[str, list[str]], kind: str, way: str, tmp_path: Path
 ) -> None:
-    """As without TLS; the certificate is checked for the name, whichever address it is shown at."""
+    """As without TLS; the certificate is checked for the name, whichever address shows it."""
     authority, path, roots = trustme.CA(), tmp_path / "cert.pem", tmp_path / "roots"
     roots.mkdir()
     authority.issue_cert("right.test").private_key_and_cert_chain_pem.write_to_path(str(path))
@@ -928,7 +934,7 @@ async def test_tls_name_whose_first_address_is_dead(
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_client_that_connects_to_itself(served: Any, host: str) -> None:
-    """Nobody listens where it connects to: it is refused, and takes no request of its own for a reply."""
+    """Nobody listens where it connects to: it is refused, and takes no request of its own as a reply."""
     await served.start(echo)
     opened: list[Any] = []
     refused: Deferred[Exception] = Deferred()
@@ -943,7 +949,7 @@ async def test_client_that_connects_to_itself(served: Any, host: str) -> None:
             return int(found.getsockname()[1])
 
     def itself() -> TCP4ClientEndpoint:
-        """A connection from a port to that very port, which is what it takes."""
+        """A connection from a port to the same port, which is what happens there."""
         port = free()
         return TCP4ClientEndpoint(reactor, host, port, bindAddress=(host, port))
 

@@ -1,4 +1,4 @@
-"""The page that tells operators what is done about a fault tells what is so."""
+"""The operators' page about faults is correct."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_row_has_its_test_and_every_test_its_row() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[4])
 def test_the_rules_and_numbers_of_a_row_are_there(row: tuple[str, ...]) -> None:
-    """A rule is one that connections end by, or are refused by; a number is one that can be turned."""
+    """A rule is one that ends or refuses connections; a number is an option."""
     rules = set(re.findall(r"``([a-z-]+)``", CloseReason.__doc__ or "")) | REFUSALS
     rules |= {each.metadata["rule"] for each in numbers_of(Timeouts)}
     names = {each.name for kind in (Limits, Timeouts) for each in numbers_of(kind)} | {

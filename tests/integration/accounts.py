@@ -38,7 +38,7 @@ AT_MOST = 0.5
 
 
 class Accounts:
-    """What was sent and asked, what came, and the word that each got."""
+    """The sent messages, the received messages, and the result of each."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -58,7 +58,7 @@ class Accounts:
         return None if message[:1] == b"n" else message
 
     async def client(self, reactor: Any, proxy: FaultProxy) -> None:
-        """One client, from the beginning to the end."""
+        """One client, from its start to its end."""
         client: Client[bytes, bytes] = Client(
             proxy.endpoint,
             framing="int32",
@@ -92,7 +92,7 @@ class Accounts:
         self.progress.happened()
 
     def _list(self, client: Client[bytes, bytes]) -> None:
-        """What waits is told elsewhere: what is counted here was sent on a connection that is lost."""
+        """Waiting messages are counted elsewhere: here are the messages that were sent on a lost connection."""
         self.connections += 1
         self.progress.happened()
         for each in client.undelivered():
@@ -100,17 +100,17 @@ class Accounts:
                 self.listed[int(each.message[1:])] += 1
 
     def lost_again(self, reactor: Any) -> Deferred[None]:
-        """Fires when clients have tried in vain, each once or more, or after `AT_MOST` seconds."""
+        """Fires when each client has failed to connect at least once, or after `AT_MOST` seconds."""
         tried = self.connections
         return self.progress.until(reactor, lambda: self.connections >= tried + 2 * CLIENTS, AT_MOST)
 
     def words_given(self, reactor: Any) -> Deferred[None]:
-        """Fires when `WORDS` more were given, or after `AT_MOST` seconds."""
+        """Fires when `WORDS` more results were given, or after `AT_MOST` seconds."""
         given = self.given
         return self.progress.until(reactor, lambda: self.given >= given + WORDS, AT_MOST)
 
     def faults(self) -> list[str]:
-        """What is not as it should be: nothing."""
+        """The errors in the accounts: none."""
         return [fault for number in range(self.number) for fault in self._faults_of(number)]
 
     def _faults_of(self, number: int) -> list[str]:
@@ -133,13 +133,13 @@ class Accounts:
         return found
 
     def count(self, kind: type) -> int:
-        """How many got a word of this kind."""
+        """How many messages have a result of this kind."""
         words = (word.value if isinstance(word, Failure) else word for words in self.words.values() for word in words)
         return sum(isinstance(word, kind) for word in words)
 
 
 async def account(reactor: Any, seconds: float, seed: int = 0) -> Accounts:
-    """Go on for so long; the accounts of it."""
+    """Run for this long; returns the accounts."""
     accounts = Accounts(seed)
     server: Any = await listen("tcp:0:interface=127.0.0.1", accounts, framing="int32", reactor=reactor)
     proxy = FaultProxy(reactor, f"tcp:127.0.0.1:{server.port}", seed=seed)
@@ -169,7 +169,7 @@ async def account(reactor: Any, seconds: float, seed: int = 0) -> Accounts:
 
 
 async def main(reactor: Any) -> None:
-    """Keep accounts for as long as the command line asks for, and say what is in them."""
+    """Keep accounts for the time on the command line, and print them."""
     seconds = float(sys.argv[1]) if sys.argv[1:] else 600.0
     accounts = await account(reactor, seconds, seed=int(sys.argv[2]) if sys.argv[2:] else 0)
     faults = accounts.faults()

@@ -25,7 +25,7 @@ Dial = Callable[[int], Deferred[Peer]]
 
 @pytest.fixture
 def serve(global_reactor: Any) -> Iterator[Serve]:
-    """Give ``serve(app, endpoint, **options)``, as `listen`, but on any free port of the loopback interface."""
+    """Give ``serve(app, endpoint, **options)``, like `listen`, but on any free port of the loopback interface."""
     servers: list[Listening] = []
 
     def start(app: Any, endpoint: Any = ANY_PORT, **options: Any) -> Deferred[Listening]:
@@ -42,7 +42,7 @@ def serve(global_reactor: Any) -> Iterator[Serve]:
 
 @pytest.fixture
 def join(global_reactor: Any) -> Iterator[Join]:
-    """Give ``join(server or endpoint, app, **options)``, as `connect`."""
+    """Give ``join(server or endpoint, app, **options)``, like `connect`."""
     clients: list[MessageProtocol] = []
 
     def start(server: Any, app: Any = None, **options: Any) -> Deferred[MessageProtocol]:
@@ -61,7 +61,7 @@ def join(global_reactor: Any) -> Iterator[Join]:
 
 @pytest.fixture
 def dial(global_reactor: Any) -> Iterator[Dial]:
-    """Give ``dial(port)``: a peer that is not of tcpapp's making, and speaks bytes."""
+    """Give ``dial(port)``: a peer that is not part of tcpapp, and sends bytes."""
     peers: list[Peer] = []
 
     def start(port: int) -> Deferred[Peer]:
@@ -79,7 +79,7 @@ def dial(global_reactor: Any) -> Iterator[Dial]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder: the server's ``key.pem`` and ``cert.pem``, and ``roots/``, which says who is trusted."""
+    """Give a folder: the server's ``key.pem`` and ``cert.pem``, and ``roots/`` with the trusted authorities."""
     folder = tmp_path_factory.mktemp("certificates")
     authority = trustme.CA()
     ours = authority.issue_cert("localhost", "127.0.0.1")

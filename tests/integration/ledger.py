@@ -45,7 +45,7 @@ class Progress:
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def happened(self) -> None:
-        """Something has: look who need not wait any more."""
+        """Something has happened: wake all coroutines whose condition holds."""
         for condition, waiter in list(self._waiting):
             if not waiter.called and condition():
                 waiter.callback(None)
@@ -62,7 +62,7 @@ class Progress:
 
 
 class Ledger:
-    """What was asked, what was handled, and what each was told."""
+    """The requests, the handled messages, and the result of each."""
 
     def __init__(self, requests: int, seed: int) -> None:
         self.requests = requests
@@ -83,7 +83,7 @@ class Ledger:
     # The server's app.
 
     def received(self, message: bytes, connection: Any) -> bytes | None:
-        """Handle a request, or note what was only sent."""
+        """Handle a request, or note a message without a reply."""
         number = int(message[1:])
         if message[:1] == b"n":
             self.noted[number] += 1
@@ -94,12 +94,12 @@ class Ledger:
         return message
 
     def opened(self, connection: Any) -> None:
-        """One client more is there."""
+        """One more client is connected."""
         self.open += 1
         self.progress.happened()
 
     def closed(self, connection: Any, reason: Any) -> None:
-        """What a connection had handled that was drained is answered, if nothing but the drain ended it."""
+        """If only the drain ended a connection, all its handled requests are answered."""
         self.open -= 1
         numbers = self._by_connection.pop(connection, ())
         if reason.rule == "drained":
@@ -137,7 +137,7 @@ class Ledger:
         self.progress.happened()
 
     def reached(self, reactor: Any, target: int, most: float) -> Deferred[None]:
-        """Fires when so many requests were made, or after `most` seconds."""
+        """Fires when this many requests were made, or after `most` seconds."""
         return self.progress.until(reactor, lambda: len(self.told) >= target, most)
 
     def refused_again(self, reactor: Any, most: float) -> Deferred[None]:
@@ -146,7 +146,7 @@ class Ledger:
         return self.progress.until(reactor, lambda: self.refused > refused, most)
 
     def all_there(self, reactor: Any) -> Deferred[None]:
-        """Fires when all clients are connected, or all is asked, after `PATIENCE` seconds at most."""
+        """Fires when all clients are connected, or all requests are made, after `PATIENCE` seconds at most."""
         return self.progress.until(reactor, lambda: self.open >= CLIENTS or self.asked >= self.requests, PATIENCE)
 
     def heard(self, reactor: Any) -> Deferred[None]:
@@ -156,7 +156,7 @@ class Ledger:
     # What is found in the end.
 
     def faults(self) -> list[str]:
-        """What is not as it should be: nothing."""
+        """The errors in the ledger: none."""
         found = []
         for number in range(self.asked):
             for what, told in (("request", self.told[number]), ("send", self.sent[number])):
@@ -183,7 +183,7 @@ class Ledger:
 
 
 async def keep(reactor: Any, requests: int, seed: int = 0) -> Ledger:
-    """Make the requests; the ledger of them."""
+    """Make the requests; returns the ledger."""
     ledger = Ledger(requests, seed)
     factory = MessageServerFactory(ledger, "int32", telemetry=Telemetry(), clock=reactor)
     service = MessageService(factory, ["tcp:0:interface=127.0.0.1"], reactor)
@@ -202,7 +202,9 @@ async def keep(reactor: Any, requests: int, seed: int = 0) -> Ledger:
 
 
 async def trouble(reactor: Any, ledger: Ledger, service: MessageService, proxy: FaultProxy) -> None:
-    """One toxic after the other, in an order that the seed gives; and a drain, in quiet, after each third of them."""
+    """
+    One toxic after the other, in an order that the seed gives; and a drain without toxics after each third of them.
+    """
     steps = [*PHASES * DRAINS]
     ledger.random.shuffle(steps)
     share = ledger.requests // (len(steps) + DRAINS + 1)
@@ -221,7 +223,7 @@ async def trouble(reactor: Any, ledger: Ledger, service: MessageService, proxy: 
 
 
 async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
-    """Let what was broken be over, then drain while requests are under way; and serve again."""
+    """End the faults, then drain while requests are under way; and serve again."""
     service.suspend()  # or clients that reconnect at once would never let it be empty
     service.factory.abort()
     await service.wait_for(0)
@@ -236,7 +238,7 @@ async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
 
 
 async def main(reactor: Any) -> None:
-    """Keep the ledger that the command line asks for, and say what is in it."""
+    """Keep the ledger for the command line, and print it."""
     requests = int(sys.argv[1]) if sys.argv[1:] else 100_000
     ledger = await keep(reactor, requests, seed=int(sys.argv[2]) if sys.argv[2:] else 0)
     faults = ledger.faults()

@@ -1,4 +1,4 @@
-"""Peers that are not of tcpapp's making, a bound for each test, and moments to wait for."""
+"""Peers that are not part of tcpapp, a time limit for each test, and events to wait for."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
 
 async def until(reactor: Any, condition: Callable[[], bool]) -> None:
     """
-    Give the reactor turns until `condition` holds; the test's bound is the bound.
+    Run turns of the reactor until `condition` holds; the test's time limit applies.
 
-    For what a connection tells nobody: what its inbox and outbox hold. For all else there is an app's `moment`.
+    It is for states without an event: the contents of an inbox or an outbox. In all other cases use an app's `moment`.
     """
     while not condition():
         await deferLater(reactor, 0)
@@ -44,7 +44,7 @@ async def until(reactor: Any, condition: Callable[[], bool]) -> None:
 
 @implementer(IHalfCloseableProtocol)
 class Peer(Protocol):
-    """Bytes in, bytes out; keeps what came, and knows which of its two sides have ended."""
+    """Bytes in, bytes out; keeps received bytes, and knows which of its two sides have ended."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -55,14 +55,14 @@ class Peer(Protocol):
 
     @property
     def data(self) -> bytes:
-        """What came."""
+        """The received bytes."""
         return b"".join(self._parts)
 
     def say(self, data: bytes) -> None:
         self.transport.write(data)
 
     def end(self) -> None:
-        """Say no more, and go on listening: the half-close of ``nc -N`` and ``socat``."""
+        """Stop sending, and go on reading: the half-close of ``nc -N`` and ``socat``."""
         self.transport.loseWriteConnection()
 
     def reset(self) -> None:
@@ -71,7 +71,7 @@ class Peer(Protocol):
         self.transport.abortConnection()
 
     def heard(self, size: int) -> Deferred[bytes]:
-        """What came, once it is `size` bytes or more."""
+        """The received bytes, once there are `size` bytes or more."""
         told: Deferred[bytes] = Deferred()
         self._waiting.append((size, told))
         self._tell()
@@ -100,7 +100,7 @@ class Peer(Protocol):
 
 
 class PeerFactory(ClientFactory):
-    """Makes peers, silently."""
+    """Makes peers, without logging."""
 
     noisy = False
     protocol = Peer
@@ -110,13 +110,13 @@ class PeerFactory(ClientFactory):
 
 
 class Eventful:
-    """An app of whose events the test waits for one."""
+    """An app with an event that the test waits for."""
 
     def __init__(self) -> None:
         self._moments: list[tuple[Callable[[], object], Deferred[None]]] = []
 
     def moment(self, condition: Callable[[], object]) -> Deferred[None]:
-        """Fires when `condition` holds: it is looked at now, and at each event."""
+        """Fires when `condition` holds: it is checked now, and at each event."""
         told: Deferred[None] = Deferred()
         self._moments.append((condition, told))
         self._look()
@@ -140,7 +140,7 @@ class Eventful:
 
 
 class InHand(Eventful):
-    """An app that answers when the test says so: `messages` are in its hand, and what answers them."""
+    """An app that replies when the test says so: `messages` are unanswered, and `answers` are their Deferreds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class InHand(Eventful):
         return self.replies[-1]
 
     def answer_all(self) -> None:
-        """Answer with the messages themselves; so are those answered that come from now on, in this turn or later."""
+        """Reply with the messages themselves, also to messages that come later, in this turn or another."""
         self.answers_at_once = True
         while self.replies:
             self.replies.pop(0).callback(self.messages.pop(0))

@@ -27,7 +27,7 @@ LOOPBACK = Networks(deny=["127.0.0.0/8"])
 
 @bounded
 async def test_who_is_denied_is_reset_before_anything_is_read(serve: Any, dial: Any) -> None:
-    """The app hears nothing of it."""
+    """The app does not notice it."""
     app = Noted()
     server = await serve(app, networks=LOOPBACK)
     peer = await dial(server.port)
@@ -39,7 +39,7 @@ async def test_who_is_denied_is_reset_before_anything_is_read(serve: Any, dial: 
 
 @bounded
 async def test_over_tls_no_handshake_is_made_with_who_is_denied(serve: Any, dial: Any, certificates: Path) -> None:
-    """A peer that says hello by TLS is answered by a reset."""
+    """A peer that begins a TLS handshake gets a reset."""
     endpoint = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
     server = await serve(echo, endpoint, networks=LOOPBACK)
     peer = await dial(server.port)
@@ -52,7 +52,7 @@ async def test_over_tls_no_handshake_is_made_with_who_is_denied(serve: Any, dial
 async def test_an_address_has_its_share_and_unix_sockets_have_theirs_in_all(
     serve: Any, join: Any, tmp_path: Path
 ) -> None:
-    """The third connection from one address is closed; those of a UNIX socket have no address to be counted by."""
+    """The third connection from one address is closed; connections of a UNIX socket have no address to count by."""
     limits = Limits(max_per_address=2)
     server = await serve(echo, limits=limits)
     clients = [await join(server) for _ in range(3)]
@@ -77,14 +77,14 @@ async def test_clients_who_come_faster_than_the_pace_are_all_served(serve: Any, 
 
 
 class Full:
-    """What the reactor has its descriptors watched by, which the system lets watch `room` more."""
+    """The watcher of the reactor's descriptors; the system allows `room` more watches."""
 
     def __init__(self, watches: Any, room: int = 0) -> None:
         self._watches = watches
         self.room = room
 
     def register(self, descriptor: int, flags: int) -> None:
-        """As `select.epoll` does."""
+        """As in `select.epoll`."""
         if not self.room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.room -= 1

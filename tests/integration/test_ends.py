@@ -1,4 +1,4 @@
-"""What ends of every kind leave behind on a real reactor, with Python's collector switched off: nothing."""
+"""Ends of every kind on a real reactor leave nothing behind, with Python's collector switched off."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def leave_handshakes(port: int) -> None:
 
 
 class Ended:
-    """A listener that counts ends, and says when there were as many as were begun."""
+    """A listener that counts ends, and reports when there are as many as connections."""
 
     def __init__(self) -> None:
         self.count = 0

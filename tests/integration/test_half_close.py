@@ -1,4 +1,4 @@
-"""A peer that has closed its side still gets its answers, through each way in that has half a close."""
+"""A peer that has closed its side still gets its replies, through each kind of endpoint with half-close."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANNOUNCED = b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 7007\r\n"
 
 
 def answers(kind: str, where: Any) -> bytes:
-    """What a peer hears that sends two messages, closes its side, and listens to the end."""
+    """The replies to a peer that sends two messages, closes its side, and reads to the end."""
     with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as plain:
         plain.settimeout(PATIENCE)
         plain.connect(where if kind == "unix" else ("127.0.0.1", where))
@@ -71,7 +71,7 @@ KINDS = ["tcp", "unix", "tls", "tls, and TCP", "ssl, tls", "haproxy:tcp", "hapro
 async def test_a_peer_that_has_closed_its_side_gets_its_answers(
     kind: str, serve: Any, ended: Any, certificates: Path, tmp_path: Path
 ) -> None:
-    """They are made after that; over TLS 1.2 there is no such thing, and they are discarded."""
+    """They are made after the half-close; over TLS 1.2 there is none, and they are discarded."""
     contexts = ServerContexts(ServerSpec(certificate=certificates / "cert.pem", key=certificates / "key.pem"))
 
     @conversation
@@ -102,7 +102,7 @@ async def test_a_peer_that_has_closed_its_side_gets_its_answers(
 
 
 def leave(kind: str, port: int) -> bytes:
-    """Talk until the server says that it has said all, and end TCP without a word; or before it says so."""
+    """Talk until the server has sent everything, or before that, and end TCP without close_notify."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:

@@ -1,4 +1,4 @@
-"""Peers that leave half-way, leave at once, say too much, or listen too little: on real sockets."""
+"""Peers that leave half-way, leave at once, send too much, or read too little: on real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIB = 1024 * KIB
 
 @bounded
 async def test_a_peer_that_ends_its_side_is_answered(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """What arrived before a half-close is answered, late answers too; then we close our side as well."""
+    """Messages before a half-close are answered, also late; then we close our side as well."""
     app = InHand()
     server = await serve(app)
     peer = await dial(server.port)
@@ -45,7 +45,7 @@ async def test_a_peer_that_ends_its_side_is_answered(serve: Any, dial: Any, glob
 
 @bounded
 async def test_a_conversation_with_a_peer_that_ends_its_side(serve: Any, dial: Any) -> None:
-    """The ``async for`` takes what came, then ends, and there is time for a last word."""
+    """The ``async for`` takes the received messages, then ends, and there is time for a last message."""
 
     @conversation
     async def count(connection: Any) -> None:
@@ -63,7 +63,7 @@ async def test_a_conversation_with_a_peer_that_ends_its_side(serve: Any, dial: A
 
 @bounded
 async def test_a_peer_that_ends_inside_a_message(serve: Any, dial: Any) -> None:
-    """The messages before are answered; half a message is handled by no one, and is the reason of the end."""
+    """Earlier messages are answered; half a message is handled by nobody, and is the reason of the end."""
     app = Noted()
     peer = await dial((await serve(app)).port)
     peer.say(b"whole\nhal")
@@ -92,7 +92,7 @@ async def test_a_peer_that_resets(serve: Any, dial: Any, global_reactor: Any) ->
 
 @bounded
 async def test_a_peer_that_resets_while_it_is_being_served(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """The reply finds nobody; that is no error."""
+    """The reply reaches nobody; that is no error."""
     app = InHand()
     server = await serve(app)
     peer = await dial(server.port)
@@ -105,7 +105,7 @@ async def test_a_peer_that_resets_while_it_is_being_served(serve: Any, dial: Any
 
 @bounded
 async def test_a_peer_that_speaks_another_protocol(serve: Any, dial: Any) -> None:
-    """An HTTP request on a port of 32-bit lengths is a message of a gigabyte: nobody waits for it, or holds room."""
+    """An HTTP request on a port of 32-bit lengths is a message of a gigabyte: no bytes are waited for or held."""
     app = Noted()
     peer = await dial((await serve(app, framing="int32")).port)
     peer.say(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -118,13 +118,13 @@ async def test_a_peer_that_speaks_another_protocol(serve: Any, dial: Any) -> Non
 
 
 def held_by(server: Any) -> int:
-    """Bytes that have come, and that its app has not taken."""
+    """Received bytes that the app has not taken."""
     return sum(each._inbox.size for each in server.connections)
 
 
 @contextmanager
 def traced_memory() -> Iterator[Callable[[], int]]:
-    """Give a function that tells how many bytes there were at most since the beginning."""
+    """Give a function that returns the maximum number of bytes since the beginning."""
     tracemalloc.start()
     try:
         yield lambda: tracemalloc.get_traced_memory()[1]
@@ -134,7 +134,7 @@ def traced_memory() -> Iterator[Callable[[], int]]:
 
 @bounded
 async def test_a_flood_into_a_slow_app(serve: Any, join: Any, global_reactor: Any) -> None:
-    """An app that takes its time holds the client back: memory stays flat on both sides, and nothing is lost."""
+    """A slow app pauses the client: memory stays flat on both sides, and nothing is lost."""
     received: list[int] = []
     gate: Deferred[None] = Deferred()
 
@@ -173,7 +173,7 @@ async def test_a_flood_into_a_slow_app(serve: Any, join: Any, global_reactor: An
 async def test_no_more_is_read_at_once_than_a_rate_allows(
     tls: bool, serve: Any, join: Any, certificates: Path, global_reactor: Any
 ) -> None:
-    """From the first read on; of TLS, no more than a record is decrypted beyond that."""
+    """From the first read on; with TLS, at most one record is decrypted beyond that."""
     sizes: list[int] = []
     allowed: list[int] = []
 
@@ -197,7 +197,7 @@ async def test_no_more_is_read_at_once_than_a_rate_allows(
 
 @bounded
 async def test_a_slow_reader(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """A peer that asks for much and takes nothing holds its own connection back; when it takes, nothing is missing."""
+    """A peer that requests much and reads nothing pauses its own connection; when it reads, nothing is missing."""
     replies = 0
 
     def big(message: bytes, connection: Any) -> bytes:
@@ -222,7 +222,7 @@ async def test_a_slow_reader(serve: Any, dial: Any, global_reactor: Any) -> None
 
 @bounded
 async def test_a_peer_that_never_listens_is_cut(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """After ``send_progress`` seconds in which it took nothing, it has no connection any more."""
+    """After ``send_progress`` seconds without a read, its connection is cut."""
     app = Noted()
     server = await serve(app, timeouts=Timeouts(send_progress=0.1))
     peer = await dial(server.port)

@@ -23,7 +23,7 @@ async def test_the_ledger_is_in_order(global_reactor: Any) -> None:
 
 
 def test_a_ledger_that_is_not_in_order_says_so() -> None:
-    """Whatever it is that is not."""
+    """Every kind of error is found."""
     ledger = Ledger(7, 0)
     ledger.asked = 7
     ledger.told = {

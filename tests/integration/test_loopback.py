@@ -28,7 +28,7 @@ KINDS = ["tcp", "unix", "tls", "tls, wrapped"]
 
 @pytest.fixture
 def endpoints(kind: str, tmp_path: Path, certificates: Path, global_reactor: Any) -> Any:
-    """Give the server's endpoint, and a function from the server that listens to the client's."""
+    """Give the server's endpoint, and a function from the open port to the client's endpoint."""
     if kind == "tcp":
         return "tcp:0:interface=127.0.0.1", lambda server: f"tcp:127.0.0.1:{server.port}"
     if kind == "unix":
@@ -47,7 +47,7 @@ def endpoints(kind: str, tmp_path: Path, certificates: Path, global_reactor: Any
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_messages_go_both_ways(endpoints: Any, serve: Any, join: Any) -> None:
-    """Through every kind of endpoint: a request is answered, and either side sends without being asked."""
+    """Through every kind of endpoint: a request is answered, and either side sends without a request."""
     app = Noted()
     server = await serve(app, endpoints[0], framing="int32")
     client = await join(endpoints[1](server), framing="int32")
@@ -61,7 +61,7 @@ async def test_messages_go_both_ways(endpoints: Any, serve: Any, join: Any) -> N
 
 
 class Hearing(Noted):
-    """An app that says nothing: a reply that a peer leaves unread as it closes resets the connection."""
+    """An app that sends nothing: a reply that a closing peer leaves unread resets the connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,10 +74,7 @@ class Hearing(Noted):
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
-    """
-    The messages sent before the close are handled; both sides then know that the conversation ended well, and who ended
-    it.
-    """
+    """The messages sent before the close are handled; both sides then know that it ended well, and who ended it."""
     app = Hearing()
     server = await serve(app, endpoints[0])
     client = await join(endpoints[1](server))
@@ -93,7 +90,7 @@ async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_r
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_the_server_closes(endpoints: Any, serve: Any, join: Any) -> None:
-    """A client that waits for a message is told; what the server sent before can still be received."""
+    """A waiting receive of a client fails; messages that the server sent before can still be received."""
     app = Noted()
     server = await serve(app, endpoints[0])
     client = await join(endpoints[1](server))
@@ -171,7 +168,7 @@ async def test_connect_tcp_tells_that_nobody_answers(global_reactor: Any) -> Non
 
 @bounded
 async def test_the_global_reactor_is_found() -> None:
-    """Where no reactor is given, `listen` and `connect` take the one that runs."""
+    """Without a given reactor, `listen` and `connect` use the running one."""
     server = await listen("tcp:0:interface=127.0.0.1", Noted())
     client = await connect(f"tcp:127.0.0.1:{server.port}")
     assert await client.request(b"hello") == b"hello"
@@ -205,7 +202,7 @@ async def test_a_unix_socket_that_is_not_there(join: Any, tmp_path: Path) -> Non
 
 @bounded
 async def test_a_server_that_does_not_answer(global_reactor: Any) -> None:
-    """A server whose backlog is full takes no one in: connecting ends after ``timeouts.connect`` seconds."""
+    """A server whose backlog is full accepts no client: connecting ends after ``timeouts.connect`` seconds."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -222,7 +219,7 @@ async def test_a_server_that_does_not_answer(global_reactor: Any) -> None:
 
 @bounded
 async def test_a_port_that_is_taken(serve: Any) -> None:
-    """Listening where another listens fails with Twisted's CannotListenError."""
+    """Listening on a port in use fails with Twisted's CannotListenError."""
     server = await serve(Noted())
     with pytest.raises(CannotListenError):
         await serve(Noted(), f"tcp:{server.port}:interface=127.0.0.1")
@@ -231,7 +228,7 @@ async def test_a_port_that_is_taken(serve: Any) -> None:
 
 @bounded
 async def test_certificates_are_checked(serve: Any, join: Any, certificates: Path) -> None:
-    """A client that does not trust the server's certificate is never connected; the server takes no harm."""
+    """A client that does not trust the server's certificate is never connected; the server is not harmed."""
     app = Noted()
     tls = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
     server = await serve(app, tls)
@@ -246,7 +243,7 @@ async def test_certificates_are_checked(serve: Any, join: Any, certificates: Pat
 
 @bounded
 async def test_the_file_of_a_unix_socket_comes_and_goes(serve: Any, tmp_path: Path) -> None:
-    """It has the mode that was asked for, and is gone after the close."""
+    """It has the requested mode, and is gone after the close."""
     path = tmp_path / "socket"
     server = await serve(Noted(), f"unix:{path}:mode=600")
     assert path.is_socket()
@@ -257,7 +254,7 @@ async def test_the_file_of_a_unix_socket_comes_and_goes(serve: Any, tmp_path: Pa
 
 @bounded
 async def test_a_unix_socket_whose_file_was_removed(serve: Any, join: Any, tmp_path: Path) -> None:
-    """Somebody removed the file: draining ends all the same, and the socket is closed."""
+    """The file was removed: draining ends all the same, and the socket is closed."""
     path = tmp_path / "socket"
     server = await serve(Noted(), f"unix:{path}")
     client = await join(f"unix:{path}")

@@ -1,4 +1,4 @@
-"""Nagle's algorithm holds nothing back, through each way in that is TCP below, unless it is asked for."""
+"""Nagle's algorithm delays nothing, through each kind of endpoint over TCP, unless it is asked for."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tls(certificates: Path) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["tcp", "tls", "ssl", "haproxy:tcp", "haproxy:tls"])
 @bounded
 async def test_small_writes_go_out_at_once(kind: str, tls: Any, certificates: Path, serve: Any, join: Any) -> None:
-    """Of servers and of clients, over TLS and behind a proxy, too."""
+    """For servers and clients, over TLS and behind a proxy, too."""
     app = Noted()
     proxied, name = kind.startswith("haproxy:"), kind.removeprefix("haproxy:")
     server = await serve(app, f"{'haproxy:' if proxied else ''}{tls.get(name, TCP)}")
@@ -83,7 +83,7 @@ async def test_small_writes_go_out_at_once_of_a_socket_that_was_handed_over(
 
 @bounded
 async def test_small_writes_are_as_the_system_has_them_where_that_is_asked_for(serve: Any, join: Any) -> None:
-    """On both reactors: uvloop would have them go out at once by itself."""
+    """On both reactors: uvloop by itself would send them at once."""
     app = Noted()
     left = Policies(no_delay=False)
     client = await join(await serve(app, policies=left), policies=left)
@@ -93,7 +93,7 @@ async def test_small_writes_are_as_the_system_has_them_where_that_is_asked_for(s
 
 @bounded
 async def test_a_unix_socket_has_nothing_to_set(serve: Any, join: Any, tmp_path: Path) -> None:
-    """And nothing is said of that."""
+    """And nothing is logged about it."""
     await serve(Noted(), f"unix:{tmp_path}/socket")
     client = await join(f"unix:{tmp_path}/socket")
     assert await client.request(b"hello") == b"hello"

@@ -1,4 +1,4 @@
-"""What an operator does with a server that is in use: drain, suspend, resume, close. On real sockets."""
+"""Operating a server in use: drain, suspend, resume, close. On real sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from .peers import InHand, Noted, bounded, until
 
 @bounded
 async def test_a_drain_loses_no_request_in_flight(serve: Any, join: Any, global_reactor: Any) -> None:
-    """Whatever had arrived when the drain began is answered, pipelined or not; then each client sees a clean end."""
+    """
+    All messages that had arrived before the drain are answered, pipelined or not; then each client sees a clean end.
+    """
     app = InHand()
     server = await serve(app)
     clients = [await join(server) for _ in range(10)]
@@ -32,13 +34,13 @@ async def test_a_drain_loses_no_request_in_flight(serve: Any, join: Any, global_
 
 
 def held(connection: Any) -> int:
-    """The messages that a connection has: one in the app's hand, the others in the inbox."""
+    """The messages of a connection: one with the app, the others in the inbox."""
     return len(connection._inbox) + (not connection._dispatch.done)
 
 
 @bounded
 async def test_while_it_drains_nobody_is_let_in(serve: Any, join: Any, global_reactor: Any) -> None:
-    """A new client is refused, and a client that is there can ask for no more, though its request is answered."""
+    """A new client is refused, and a connected client can send no more requests, though its request is answered."""
     app = InHand()
     server = await serve(app)
     client = await join(server)
@@ -57,7 +59,7 @@ async def test_while_it_drains_nobody_is_let_in(serve: Any, join: Any, global_re
 
 @bounded
 async def test_a_drain_ends_at_its_deadline(serve: Any, join: Any, global_reactor: Any) -> None:
-    """What is not finished is cut, and its client is told."""
+    """Unfinished work is cut, and its client sees it."""
     app = InHand()
     server = await serve(app)
     busy = await join(server)
@@ -72,7 +74,7 @@ async def test_a_drain_ends_at_its_deadline(serve: Any, join: Any, global_reacto
 
 @bounded
 async def test_a_conversation_does_not_hold_up_a_drain(serve: Any, join: Any) -> None:
-    """The clock that ships with tcpapp, which would go on for ever, ends at once, and in order."""
+    """The time app of tcpapp, which would go on for ever, ends at once, and properly."""
     server = await serve(time)
     client = await join(server)
     await client.receive()
@@ -82,7 +84,7 @@ async def test_a_conversation_does_not_hold_up_a_drain(serve: Any, join: Any) ->
 
 @bounded
 async def test_suspended_it_lets_clients_wait(serve: Any, join: Any, global_reactor: Any) -> None:
-    """New clients wait in the backlog, where nobody refuses them, while old ones are served; resumed, all are."""
+    """New clients wait in the backlog, unrefused, while old ones are served; after the resume, all are."""
     server = await serve(Noted())
     old = await join(server)
     assert await old.request(b"before") == b"before"
@@ -111,7 +113,7 @@ async def test_closing_while_suspended(serve: Any, join: Any) -> None:
 
 @bounded
 async def test_closing_twice_and_draining_after(serve: Any, join: Any) -> None:
-    """Each call is told when all is over."""
+    """Each call fires when all is over."""
     server = await serve(Noted())
     await (await join(server)).request(b"hello")
     ends = [server.close(), server.close(), server.drain(), server.close()]
@@ -124,7 +126,7 @@ async def test_closing_twice_and_draining_after(serve: Any, join: Any) -> None:
 
 @bounded
 async def test_a_service_stops_and_starts_on_the_same_port(global_reactor: Any, join: Any) -> None:
-    """With clients connected, it stops, is started again on the port it had, and serves."""
+    """With connected clients, it stops, starts again on the same port, and serves."""
     factory = MessageServerFactory(echo, timeouts=Timeouts(drain=5))
     first = MessageService(factory, ["tcp:0:interface=127.0.0.1"], global_reactor)
     first.startService()
@@ -143,7 +145,7 @@ async def test_a_service_stops_and_starts_on_the_same_port(global_reactor: Any, 
 
 @bounded
 async def test_one_busy_endpoint_keeps_all_closed(global_reactor: Any, serve: Any, join: Any) -> None:
-    """Where the second of two ports is taken, the first is not left open."""
+    """If the second of two ports is in use, the first is not left open."""
     taken, other = await serve(Noted()), await serve(Noted())
     free = other.port
     await other.close()

@@ -1,4 +1,4 @@
-"""Clients that come back, on real ports: through faults, from killed servers, and not from a wrong certificate."""
+"""Clients that reconnect, on real ports: through faults, from killed servers, and not from a wrong certificate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK = Recovery(first_wait=0.02, longest_wait=0.05)
 
 @pytest_twisted.ensureDeferred
 async def test_each_message_is_accounted_for(global_reactor: Any) -> None:
-    """Answered, perhaps lost, or never sent, and then it did not come: for as long as a few of the proxy's faults."""
+    """Answered, maybe lost, or never sent and not received: for as long as a few of the proxy's faults."""
     accounts = await account(global_reactor, 2.0, seed=3)
     assert accounts.faults() == []
     assert accounts.count(bytes) > 500
@@ -38,7 +38,7 @@ async def test_each_message_is_accounted_for(global_reactor: Any) -> None:
 
 
 def test_accounts_that_are_not_in_order_say_so() -> None:
-    """Whatever it is that is not."""
+    """Every kind of error is found."""
     accounts = Accounts(0)
     never, timed_out = Failure(NeverSent("no", None, b"")), Failure(TimedOut("request", 1))  # type: ignore[arg-type]
     accounts.number = 8
@@ -85,7 +85,7 @@ async def test_a_certificate_for_another_name_ends_it_at_once(
 async def test_a_with_that_is_cancelled_leaves_nothing_that_connects(
     kind: Any, serve: Any, global_reactor: Any
 ) -> None:
-    """While it is entered, when nobody leaves that block, and inside."""
+    """While it is entered, where there is no exit, and inside."""
     server = await serve(echo)
     port = server.port
     waits: Deferred[None] = Deferred()

@@ -1,4 +1,4 @@
-"""What is unsent when a connection begins to close, and a peer that takes it slowly, or not at all."""
+"""Unsent bytes when a connection begins to close, and a peer that reads slowly, or not at all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def endpoint(request: pytest.FixtureRequest, certificate: Path) -> str:
 
 
 class SlowReader:
-    """A client in a thread, which reads nothing until it is let, and then a little at a time."""
+    """A client in a thread, which reads nothing until it is allowed to, and then a little at a time."""
 
     def __init__(self, port: int, tls: bool, says: bytes, half_closes: bool = False) -> None:
         self.go_on = threading.Event()
@@ -73,12 +73,12 @@ class SlowReader:
                 self.error = error
 
     def over(self) -> Deferred[None]:
-        """Fires when it is: the reactor goes on meanwhile, for it may still have to close the socket."""
+        """Fires when it is closed: the reactor goes on meanwhile, because it may still have to close the socket."""
         return deferToThread(self.thread.join)
 
 
 class Server:
-    """An app that replies much to each message, and says when it has had so many."""
+    """An app that replies much to each message, and reports a given number of messages."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -102,7 +102,7 @@ FRAMING = f"line:max={SIZE}"
 
 @bounded
 async def test_all_gets_there_within_the_grace(serve: Any, endpoint: str) -> None:
-    """A reply of which a slow peer had read nothing when the connection was closed."""
+    """A slow peer had read nothing of a reply when the connection was closed."""
     app = Server(1)
     server = await serve(app, endpoint, framing=FRAMING, timeouts=QUIET, telemetry=app.telemetry())
     reader = SlowReader(server.port, endpoint.startswith("tls"), b"a\n")
@@ -117,7 +117,7 @@ async def test_all_gets_there_within_the_grace(serve: Any, endpoint: str) -> Non
 
 @bounded
 async def test_a_peer_that_reads_nothing_is_cut_after_the_grace(serve: Any, endpoint: str) -> None:
-    """It has a part of what was sent; nothing of the rest is held."""
+    """It has received a part; nothing of the rest is held."""
     app = Server(1)
     server = await serve(app, endpoint, framing=FRAMING, timeouts=QUIET, telemetry=app.telemetry())
     reader = SlowReader(server.port, endpoint.startswith("tls"), b"a\n")
@@ -132,7 +132,7 @@ async def test_a_peer_that_reads_nothing_is_cut_after_the_grace(serve: Any, endp
 
 @bounded
 async def test_all_that_was_read_is_answered_in_a_drain(serve: Any, endpoint: str) -> None:
-    """A peer that did not read for a time is given its replies once it does."""
+    """A peer that did not read for a time gets its replies once it does."""
     app = Server(1)
     server = await serve(app, endpoint, framing=FRAMING, timeouts=QUIET, telemetry=app.telemetry())
     reader = SlowReader(server.port, endpoint.startswith("tls"), b"a\nb\nc\n")
@@ -147,7 +147,7 @@ async def test_all_that_was_read_is_answered_in_a_drain(serve: Any, endpoint: st
 
 @bounded
 async def test_a_half_close_is_answered_whatever_is_unsent(serve: Any) -> None:
-    """Four long replies wait for the peer's buffers, and all of them get there."""
+    """Four long replies wait for the peer's buffers, and all of them arrive."""
     app = Server(1)
     limits = Limits(max_buffered=50_000_000)
     server = await serve(app, framing=FRAMING, timeouts=QUIET, limits=limits, telemetry=app.telemetry())

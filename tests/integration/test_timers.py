@@ -1,4 +1,4 @@
-"""Each wait of a connection, once over real sockets: it ends by its rule, and those beside it are served."""
+"""Each timeout of a connection, once over real sockets: it ends by its rule, and other connections are served."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ends:
 
 
 class Says(Protocol):
-    """A client that says one thing and reads, or does not."""
+    """A client that sends one message and reads, or does not."""
 
     def __init__(self, data: bytes, reads: bool) -> None:
         self.data = data
@@ -55,7 +55,7 @@ async def stranger(reactor: Any, port: int, data: bytes, reads: bool = True) -> 
 
 
 def never(message: bytes, connection: Any) -> Deferred[bytes] | bytes:
-    """An app that answers nothing but a call for help, and that at once."""
+    """An app that answers only one message, and that at once."""
     return b"here" if message == b"help" else b"x" * 1_000_000 if message == b"much" else Deferred()
 
 
@@ -77,7 +77,7 @@ WAITS = [
 async def test_a_wait_ends_by_its_rule(
     wait: str, says: bytes, rule: str, serve: Any, join: Any, global_reactor: Any
 ) -> None:
-    """A client that comes after that is served."""
+    """A later client is served."""
     ends = Ends()
     quiet: dict[str, float] = {"first_message": 0, "idle": 0, "frame": 0}
     timeouts = Timeouts(**{**quiet, wait: SOON})

@@ -1,4 +1,4 @@
-"""``twistd tcpapp`` as a process: what it serves, what it says, and how it ends."""
+"""``twistd tcpapp`` as a process: its service, its output, and its end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ TALKS = [
 
 @pytest.mark.parametrize(("app", "said", "heard"), TALKS)
 def test_each_app_is_served(app: str, said: bytes, heard: bytes, run: Run) -> None:
-    """Asked for any free port, the log names the one it is; behind it is the app. SIGTERM ends it in order."""
+    """For any free port, the log names the real one, which serves the app. SIGTERM ends it properly."""
     process = run("--listen", TCP, "--app", app)
     with dial(process.port()) as client:
         client.sendall(said)
@@ -106,7 +106,7 @@ def test_several_endpoints(run: Run, tmp_path: Path) -> None:
 
 
 def test_options_are_heeded(run: Run) -> None:
-    """Framing, codec and limits are those of the command line."""
+    """Framing, codec and limits come from the command line."""
     process = run("--listen", TCP, "--framing", "int16:max=20", "--codec", "json", "--max-connections", "1")
     port = process.port()
     with dial(port) as client, dial(port) as other:
@@ -145,7 +145,7 @@ def in_hand(run: Run, tmp_path: Path) -> Iterator[tuple[Process, socket.socket]]
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_waits_for_what_is_in_hand(number: int, in_hand: tuple[Process, socket.socket]) -> None:
-    """SIGTERM, or Ctrl-C: nobody new is let in, the message is answered, and the exit code is 0."""
+    """SIGTERM, or Ctrl-C: no new client is accepted, the message is answered, and the exit code is 0."""
     process, client = in_hand
     port = client.getpeername()[1]
     process.signal(number)
@@ -191,7 +191,7 @@ def test_the_drain_has_a_deadline(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_clock_does_not_hold_up_the_end(run: Run) -> None:
-    """A conversation that would go on for ever, on its own accord, ends with the server, and nothing is cut."""
+    """A conversation that would go on for ever ends with the server, and nothing is cut."""
     process = run("--listen", TCP, "--app", "time")
     with dial(process.port()) as client:
         assert hear(client, 1)
@@ -204,7 +204,7 @@ def test_a_clock_does_not_hold_up_the_end(run: Run) -> None:
 
 
 def test_a_socket_whose_file_was_removed(run: Run, tmp_path: Path) -> None:
-    """Somebody tidied up: that is no reason not to end in order."""
+    """The file was removed before: the end is a proper one all the same."""
     process = run("--listen", f"unix:{tmp_path}/socket")
     process.line("listening on unix:")
     with dial(f"{tmp_path}/socket") as client:
@@ -246,7 +246,7 @@ def test_a_port_that_is_taken(reactor: str, run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_command_line(options: list[str], says: str, run: Run, tmp_path: Path) -> None:
-    """One line on stderr, nothing on stdout, and 1; nothing was begun."""
+    """One line on stderr, nothing on stdout, and 1; nothing was started."""
     (tmp_path / "mine.py").write_text("1 / 0")
     code, out, err = run(*options).end()
     assert (code, out) == (1, "")
@@ -255,7 +255,7 @@ def test_a_wrong_command_line(options: list[str], says: str, run: Run, tmp_path:
 
 
 def test_help(run: Run) -> None:
-    """The page begins with how it is called, once, and is all there is."""
+    """The page begins with the usage, once, and nothing follows it."""
     code, out, err = run("--help").end()
     assert (code, err) == (0, "")
     assert re.match(r"Usage: twistd \[options\] tcpapp \[options\]\nServes ", out)
@@ -268,9 +268,9 @@ def test_help(run: Run) -> None:
 @pytest.fixture
 def daemon(run: Run, tmp_path: Path) -> Iterator[Callable[..., tuple[tuple[int, str, str], Callable[[], bytes]]]]:
     """
-    Give ``daemon(*options)``: what the process that starts it has to say, and a function that waits for the end.
+    Give ``daemon(*options)``: the output of the process that starts it, and a function that waits for the end.
 
-    The daemon has inherited a pipe, which is at its end when the daemon is.
+    The daemon has inherited a pipe, which ends when the daemon does.
     """
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as pipe:
@@ -287,7 +287,7 @@ def daemon(run: Run, tmp_path: Path) -> Iterator[Callable[..., tuple[tuple[int, 
 
 
 def test_a_daemon_starts_serves_and_ends(daemon: Any, tmp_path: Path) -> None:
-    """Once the command has returned, silently, it serves; SIGTERM to the pid in the pid file ends it, in order."""
+    """Once the command has returned, without output, it serves; SIGTERM to the pid in the pid file ends it properly."""
     said, ended = daemon("--listen", TCP)
     assert said == (0, "", "")
     log = tmp_path / "log"
@@ -304,7 +304,7 @@ def test_a_daemon_starts_serves_and_ends(daemon: Any, tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_cannot_listen(daemon: Any, tmp_path: Path) -> None:
-    """The command that starts it says why, and returns 1; the log says it too, and no pid file is left."""
+    """The command that starts it prints the reason, and returns 1; the log has it too, and no pid file is left."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         (code, out, err), ended = daemon("--listen", f"tcp:{other.getsockname()[1]}:interface=127.0.0.1")
     ended()
@@ -393,7 +393,7 @@ def test_a_socket_that_is_handed_over_is_served(twistd: list[str], tmp_path: Pat
 
 
 def test_the_unit_files_are_right(tmp_path: Path) -> None:
-    """systemd itself has nothing to say against them."""
+    """systemd itself finds no error in them."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")

@@ -109,7 +109,7 @@ SERVICE, SOCKET = Unit("tcpapp.service"), Unit("tcpapp.socket")
 
 
 def read_only() -> str:
-    """Why a process cannot have a file system that is read-only; empty where it can."""
+    """The reason why a process cannot have a read-only file system; empty if it can."""
     try:
         ran = subprocess.run(
             ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
@@ -124,7 +124,7 @@ def read_only() -> str:
 
 
 class Launched:
-    """A service that is run by the unit's commands, with one socket handed over, and its manager's ear."""
+    """A service that is run by the unit's commands, with one socket handed over, and its notifications received."""
 
     def __init__(self, twistd: list[str], folder: Path, confined: bool) -> None:
         self._twistd = twistd
@@ -142,7 +142,7 @@ class Launched:
         (self._folder / "tcpapp.toml").write_text(f"listen = [{json.dumps(listen)}]\napp = 'echo'\n")
 
     def run(self, name: str, *sockets: socket.socket) -> Process:
-        """Run the command of this `name`; systemd hands sockets to ``ExecStart=`` alone."""
+        """Run the command of this `name`; systemd hands sockets only to ``ExecStart=``."""
         words = shlex.split(SERVICE[name].replace("/etc/tcpapp/", f"{self._folder}/"))
         assert words[0] == "/opt/tcpapp/bin/twistd"
         prctl = [(PR_SET_NO_NEW_PRIVS, 1)] if SERVICE.says("NoNewPrivileges") else []
@@ -173,7 +173,7 @@ class Launched:
         return self.processes[-1]
 
     def told(self, beginning: bytes) -> bytes:
-        """The next that the manager is told which begins like this."""
+        """The next notification that begins with this text."""
         while not (told := self.manager.recv(1000)).startswith(beginning):
             pass
         return told
@@ -187,7 +187,7 @@ class Launched:
 
 @pytest.fixture(params=[False, True], ids=["alone", "confined"])
 def launched(request: pytest.FixtureRequest, twistd: list[str], tmp_path: Path) -> Iterator[Launched]:
-    """Give `Launched`: once as any process can be, and once in a file system that is read-only, with no capability."""
+    """Give `Launched`: once as any process, and once in a read-only file system without capabilities."""
     if request.param and (why := read_only()):
         pytest.skip(f"no file system can be read-only to one process here: {why}")
     made = Launched(twistd, tmp_path, request.param)
@@ -196,7 +196,7 @@ def launched(request: pytest.FixtureRequest, twistd: list[str], tmp_path: Path) 
 
 
 def secured(folder: Path) -> tuple[str, Callable[[socket.socket], socket.socket]]:
-    """An endpoint string that speaks TLS on the socket, and what a client does to speak it."""
+    """An endpoint string for TLS on the socket, and the client's connect function for it."""
     authority, path = trustme.CA(), folder / "cert.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
     authority.cert_pem.write_to_path(str(folder / "roots.pem"))
@@ -208,7 +208,7 @@ def secured(folder: Path) -> tuple[str, Callable[[socket.socket], socket.socket]
 
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 def test_the_units_serve(kind: str, launched: Launched, tmp_path: Path) -> None:
-    """The check before the start is content without the socket; the start serves who came before it, too."""
+    """The check before the start passes without the socket; the start also serves clients that came before it."""
     listen, speak = secured(tmp_path) if kind == "tls" else ("systemd:name=tcpapp", lambda plain: plain)
     launched.configure(listen)
     check = launched.run("ExecStartPre")
@@ -243,7 +243,7 @@ def test_the_units_serve(kind: str, launched: Launched, tmp_path: Path) -> None:
 
 
 def test_a_start_without_the_socket_says_so(launched: Launched) -> None:
-    """In one line, and does not serve nowhere."""
+    """It reports the error in one line, and does not serve."""
     launched.configure("systemd:name=tcpapp")
     code, out, err = launched.run("ExecStart").end()
     assert code == 1
@@ -253,7 +253,7 @@ def test_a_start_without_the_socket_says_so(launched: Launched) -> None:
 
 @pytest.mark.parametrize("launched", [True], indirect=True)
 def test_confined_it_cannot_write(launched: Launched) -> None:
-    """What `LAUNCH` promises is so: the folder of the test can be written, and no other."""
+    """The promises of `LAUNCH` hold: only the test's folder can be written."""
     launched.configure("unix:/usr/app.sock")
     code, _, err = launched.run("ExecStart").end()
     assert (code, err) == (
@@ -263,17 +263,17 @@ def test_confined_it_cannot_write(launched: Launched) -> None:
 
 
 def test_all_that_the_unit_says_was_thought_of() -> None:
-    """Each line of the service unit is done by these tests, or it is said why not."""
+    """Each line of the service unit is tested here, or has a reason why not."""
     assert set(SERVICE.values) <= DONE_HERE | set(NOT_DONE_HERE)
     assert set(NOT_DONE_HERE) <= set(SERVICE.values)
 
 
 def test_the_unit_gives_it_time_to_drain() -> None:
-    """And a watchdog that is not for each pause of the collector."""
+    """And the watchdog's time is longer than any pause of the collector."""
     assert int(SERVICE["TimeoutStopSec"]) > Timeouts().drain
     assert int(SERVICE["WatchdogSec"]) >= 30
 
 
 def test_the_unit_lets_tls_make_its_callbacks() -> None:
-    """Memory that is written and run is what cffi's callbacks are."""
+    """cffi's callbacks need memory that is writable and executable."""
     assert not SERVICE.says("MemoryDenyWriteExecute")

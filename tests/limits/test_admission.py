@@ -15,7 +15,7 @@ def at(host):
 
 
 def come(admission, *hosts):
-    """Each asks, and enters if there is room; the rules by which the others were refused."""
+    """Each asks, and enters if there is room; the rules by which the others were rejected."""
     refused = []
     for number, host in enumerate(hosts):
         refusal = admission.ask(at(host))
@@ -46,7 +46,7 @@ def test_an_address_has_its_share():
 
 
 def test_a_network_has_its_share():
-    """However many addresses it has; what a network is, is said in bits."""
+    """However many addresses it has; bits define a network."""
     limits = Limits(max_per_network=2, network_ipv4=30, network_ipv6=32)
     hosts = [
         "192.0.2.0",

@@ -53,7 +53,7 @@ def test_one_that_leaves_is_not_called() -> None:
 
 
 def test_one_that_raises_takes_no_turn_from_others() -> None:
-    """It is the reactor's to log; the next one has its turn."""
+    """The reactor logs it; the next one has its turn."""
     clock, told, turns = TurnClock(), list[str](), Turns()
 
     def raises() -> None:
@@ -102,7 +102,7 @@ def test_those_that_last_little_share_a_turn() -> None:
 
 
 def test_the_sockets_are_looked_at_twice_between_turns() -> None:
-    """In the first look what others said is read and answered, and in the second one the answers are sent."""
+    """The first poll reads and answers the messages of others, and the second one sends the answers."""
     turns, clock, done = Turns(), TurnClock(), list[int]()
     for number in range(2):
         turns.wait(lambda number=number: done.append(number), clock)  # type: ignore[misc]
@@ -114,7 +114,7 @@ def test_the_sockets_are_looked_at_twice_between_turns() -> None:
 
 
 def test_after_work_that_took_long_there_is_one_look_more_before_the_next_turn() -> None:
-    """The first one is not over yet. Of that nothing is left after it."""
+    """The first one is not over yet. Nothing is left after it."""
     turns, clock, done = Turns(), TurnClock(), list[int]()
     turns.use(clock)
     turns.use(clock)
@@ -129,7 +129,7 @@ def test_after_work_that_took_long_there_is_one_look_more_before_the_next_turn()
 
 
 def test_what_took_long_counts_also_when_nobody_waits_any_more() -> None:
-    """Until the next turn; and one that waits counts as one that took long."""
+    """Until the next turn; and a waiting connection counts as one that took long."""
     turns, clock = Turns(), TurnClock()
 
     def go_on() -> None:
@@ -148,7 +148,7 @@ def test_what_took_long_counts_also_when_nobody_waits_any_more() -> None:
 
 
 def test_quick_ones_share_every_other_turn() -> None:
-    """Busy ones and new ones have the others, alternately; none waits for all of another kind."""
+    """Busy and new connections have the others, alternately; none waits for all of another kind."""
     turns, clock, done = Turns(), TurnClock(), list[str]()
 
     def waits(name: str) -> Callable[[], None]:
@@ -195,7 +195,7 @@ def test_a_few_are_read_from_in_a_turn() -> None:
 
 
 def step_of(done: list[str], name: str, clock: TurnClock | None = None, seconds: float = 0.0) -> Callable[[], None]:
-    """A step that notes its name, and takes so many seconds."""
+    """A step that notes its name, and takes this many seconds."""
 
     def step() -> None:
         done.append(name)
@@ -237,7 +237,7 @@ def test_no_step_is_done_in_a_turn_with_something_as_long() -> None:
 
 
 def test_steps_take_as_long_as_all_else_in_a_turn() -> None:
-    """Where a turn takes 5 ms, the next one has five steps of 1 ms: a busy loop does not starve them."""
+    """If a turn takes 5 ms, the next one has five steps of 1 ms: a busy loop does not starve them."""
     steps, clock, done = Steps(), TurnClock(), list[str]()
     for number in range(20):
         steps.take(step_of(done, str(number), clock, 0.001), clock)
@@ -274,7 +274,7 @@ def test_a_step_that_leaves_is_not_done() -> None:
 
 
 def test_a_step_that_raises_takes_no_turn_from_others() -> None:
-    """At once or later: it is its caller's, or the reactor's."""
+    """At once or later: the caller handles it, or the reactor."""
     steps, clock, done = Steps(), TurnClock(), list[str]()
 
     def raises() -> None:

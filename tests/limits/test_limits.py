@@ -1,4 +1,4 @@
-"""The numbers: their defaults, what they refuse, and that each is accounted for."""
+"""The numbers: their defaults, their bounds, and their reasons."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_every_why_names_a_source_or_owns_up(field: object) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), NUMBERS)
 def test_its_own_default_is_taken(kind: type[Limits | Timeouts], name: str) -> None:
-    """A number that is given is the number that counts."""
+    """A given number is the number that counts."""
     given = 30 if name.startswith(("network", "age", "keepalive")) else 40_000
     assert getattr(kind(**{name: given}), name) == given
 
@@ -240,7 +240,7 @@ def test_policies_have_defaults() -> None:
     ],
 )
 def test_a_policy_that_cannot_be_says_what_it_takes(given: dict[str, Any], says: str) -> None:
-    """The words that there are."""
+    """The possible words."""
     with pytest.raises(InvalidOption, match=f"^{re.escape(says)}$"):
         Policies(**given)
 
@@ -275,7 +275,7 @@ def test_a_client_that_comes_back_has_defaults() -> None:
     ],
 )
 def test_a_recovery_that_cannot_be_is_refused(wrong: dict[str, float], says: str) -> None:
-    """In one line, with what would be right."""
+    """In one line, with a valid value."""
     with pytest.raises(InvalidOption) as caught:
         Recovery(**wrong)
     assert str(caught.value) == says

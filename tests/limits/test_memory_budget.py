@@ -14,7 +14,7 @@ from tests.peers import NotedTransport, StrictClock
 
 
 class Holder:
-    """One that holds bytes, and notes what it is told."""
+    """A holder of bytes that notes its calls."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
@@ -37,7 +37,7 @@ class Holder:
 
 
 class Rig:
-    """A memory of 1000 bytes, holders in it, and how often the alarm rang."""
+    """A memory of 1000 bytes, its holders, and the number of alarms."""
 
     def __init__(self, limit: int = 1000, holders: int = 4) -> None:
         self.alarms: list[tuple[int, int]] = []
@@ -77,7 +77,7 @@ def test_from_four_fifths_on_the_greedy_are_not_read_from() -> None:
 
 
 def test_one_that_lets_go_is_no_reason_to_press() -> None:
-    """Only one that comes to hold more."""
+    """Only a connection that grows."""
     rig = Rig()
     rig.hold(300, 300, 190)
     rig.hold(320, 290)
@@ -85,7 +85,7 @@ def test_one_that_lets_go_is_no_reason_to_press() -> None:
 
 
 def test_all_are_read_from_again_when_there_is_room() -> None:
-    """Well below the mark; and the alarm may ring again."""
+    """Well below the mark; and the alarm can ring again."""
     rig = Rig()
     rig.hold(300, 0, 550)
     rig.hold(300, 0, 450)
@@ -106,7 +106,7 @@ def test_over_the_bound_the_largest_are_cut() -> None:
 
 
 def test_one_alone_may_hold_too_much() -> None:
-    """Then there is nobody left to be cut."""
+    """Then there is nothing left to cut."""
     rig = Rig()
     rig.hold(5000)
     assert (rig.told[0], rig.memory.total) == (["squeezed", (5000, 1000)], 0)
@@ -166,7 +166,7 @@ class Server:
 
 
 def test_those_who_do_not_read_are_cut_and_one_who_does_is_served() -> None:
-    """The bound holds all the while, and each that is cut knows why."""
+    """The bound holds all the while, and each cut connection has the reason."""
     server = Server(lambda message, connection: message * 1000, max_buffered=1000 * KIB)
     healthy = server.peer()
     memory = server.factory.settings.memory
@@ -187,7 +187,7 @@ def test_those_who_do_not_read_are_cut_and_one_who_does_is_served() -> None:
 
 
 def test_a_long_message_that_does_not_end_counts() -> None:
-    """One that begins many of them is not read from, then cut; a message that ends gives back what it held."""
+    """A connection that begins many of them is not read from, then cut; a message that ends gives its bytes back."""
     server = Server(echo, "int32", max_buffered=100 * KIB)
     modest = server.peer()
     greedy = server.peer()
@@ -202,7 +202,7 @@ def test_a_long_message_that_does_not_end_counts() -> None:
 
 
 def test_half_messages_do_not_keep_memory_short() -> None:
-    """Two hundred, of which as many are cut as there is no room for; all others have their time, read from or not."""
+    """Two hundred, of which those without room are cut; all others have their timeout, read from or not."""
     server = Server(echo, "int32", frame=10, max_buffered=8 * 1024 * KIB)
     memory = server.factory.settings.memory
     healthy = server.peer()
@@ -247,7 +247,7 @@ def test_a_message_that_goes_on_when_there_is_memory_again_is_whole() -> None:
 
 
 def test_what_an_app_has_not_taken_counts() -> None:
-    """And is given back when it takes it."""
+    """And is given back when the peer reads it."""
     server = Server(None, max_buffered=100 * KIB, inbox_high=90 * KIB)
     transport = server.peer()
     transport.receive(b"x" * 60 * KIB + b"\n")

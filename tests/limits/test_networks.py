@@ -42,7 +42,7 @@ def test_a_peer_has_one_ip_address_or_none(address, ip):
     ],
 )
 def test_a_place_is_a_network(one, other, together):
-    """Of 24 bits and 64, here; a place of IPv4 is none of IPv6."""
+    """Of 24 bits and 64, here; an IPv4 network is no IPv6 network."""
     assert (place_of(IN(one), 24, 64) == place_of(IN(other), 24, 64)) is together
 
 
@@ -126,5 +126,5 @@ def test_a_mapped_address_counts_as_the_ipv4_address_in_it(bits: tuple[int, int]
     ],
 )
 def test_a_mapped_host_is_written_as_the_ipv4_address_in_it(host: str, plain: str) -> None:
-    """Every other host stays as it is."""
+    """Every other host is unchanged."""
     assert plain_host(host) == plain

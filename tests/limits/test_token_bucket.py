@@ -1,4 +1,4 @@
-"""How fast something may come: what it has to wait, and how many may come now."""
+"""The token bucket: how long to wait, and how many items can come now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_as_many_may_come_at_once_as_in_a_second():
 
 
 def test_who_comes_too_fast_is_reckoned_up():
-    """A turn of the reactor takes in several: the wait after it is as long as they need."""
+    """A turn of the reactor accepts several: the wait after it is as long as they need."""
     pace = Pace(10)
     assert [round(pace.wait(0.0), 9) for _ in range(12)][-3:] == [0.1, 0.2, 0.3]
 

@@ -36,7 +36,7 @@ def log() -> Iterator[Any]:
 
 
 def test_they_are_told_when_the_log_takes_lines_again(log: Any, logged_errors: Any) -> None:
-    """A line a second is tried, which is not counted where it is lost."""
+    """One line a second is tried, and is not counted if it is lost."""
     clock, say = Clock(), Logger("tests").info
     lost = LostLines(clock)
     lost.start()
@@ -58,7 +58,7 @@ def test_they_are_told_when_the_log_takes_lines_again(log: Any, logged_errors: A
 
 
 def test_no_timer_is_left(log: Any, logged_errors: Any) -> None:
-    """Where lines were lost, and nobody listens any more."""
+    """Lines were lost, and there is no observer any more."""
     clock = Clock()
     lost = LostLines(clock)
     lost.start()

@@ -14,7 +14,7 @@ from tests.patience import PATIENCE
 
 
 class Reactor(Clock):
-    """A clock whose time may pass while nothing is done, as where an app blocks."""
+    """A clock whose time passes while nothing is done, as when an app blocks."""
 
     def callFromThread(self, function: Any, *arguments: Any) -> None:
         self.callLater(0, function, *arguments)
@@ -73,7 +73,7 @@ def test_one_that_is_switched_off_watches_nothing() -> None:
 
 
 def test_one_thread_looks_however_often_it_is_started() -> None:
-    """And is gone when it is stopped, however often that is."""
+    """And is gone when it is stopped, any number of times."""
     before = threading.active_count()
     watch = LoopWatch(Reactor(), 1000.0)
     watch.start()
@@ -85,7 +85,7 @@ def test_one_thread_looks_however_often_it_is_started() -> None:
 
 
 def test_the_thread_looks_again_and_again(said: list[str]) -> None:
-    """It is the one that finds out, for the reactor cannot."""
+    """It reports the stall, because the reactor cannot."""
     reactor = Reactor()
     asked = threading.Event()
 

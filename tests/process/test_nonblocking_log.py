@@ -1,4 +1,4 @@
-"""A stream that takes lines where somebody reads them, and never waits for that."""
+"""A stream that accepts lines if somebody reads them, and never waits."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Ends:
         return text.splitlines()
 
     def fill(self, line: str = "x" * 98) -> int:
-        """Write lines until one is not taken, and then empty ones; how many were taken of the former."""
+        """Write lines until one is not accepted, and then empty ones; how many of the former were accepted."""
         taken = self._write_all(f"{line}\n")
         self._write_all("\n")  # a last page may have room for less than a line
         return taken
@@ -80,7 +80,7 @@ def pair() -> tuple[int, int]:
 
 
 def terminal() -> tuple[int, int]:
-    """A terminal that passes on what it is given as it is."""
+    """A terminal that passes bytes on unchanged."""
     read, write = pty.openpty()
     tty.setraw(write)
     return write, read
@@ -130,7 +130,7 @@ def test_lines_that_find_no_room_are_not_waited_for(kind: Any, ends: Make) -> No
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", [pipe, pair])
 def test_a_line_that_was_taken_in_part_is_finished_first(kind: Any, ends: Make) -> None:
-    """A long line is never broken by the next one, which is lost where it still has to wait."""
+    """The next line never breaks a long line, and is lost if it still has to wait."""
     made = ends(kind)
     made.stream = without_blocking(made.stream)
     taken = made.fill(LONG.rstrip())
@@ -172,7 +172,7 @@ def test_the_descriptor_is_left_as_it_is(kind: Any, ends: Make) -> None:
 
 
 def test_it_is_a_stream_of_text(ends: Make) -> None:
-    """What was written before is before it; what cannot be encoded is escaped."""
+    """Earlier writes come first; characters that cannot be encoded are escaped."""
     made = ends(pipe, encoding="ascii")
     made.stream.write("before\n")
     stream = without_blocking(made.stream)
@@ -188,7 +188,7 @@ def test_it_is_a_stream_of_text(ends: Make) -> None:
 
 
 def test_a_file_is_written_as_ever(tmp_path: Path) -> None:
-    """A file, a stream that is none, and no stream at all: they stay what they are."""
+    """A file, an invalid stream, and no stream at all: they are unchanged."""
     with (tmp_path / "log").open("w") as file, Path(os.devnull).open("w") as nowhere:
         assert without_blocking(file) is file
         assert without_blocking(nowhere) is nowhere
@@ -198,7 +198,7 @@ def test_a_file_is_written_as_ever(tmp_path: Path) -> None:
 
 
 def test_what_is_told_on_a_full_stderr_is_lost(ends: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process comes to its end all the same."""
+    """The process ends all the same."""
     made = ends(pipe)
     monkeypatch.setattr(sys, "__stderr__", made.stream)
     tell("it is wrong")

@@ -1,4 +1,4 @@
-"""What systemd is told: datagrams, on the socket that it names, or nothing."""
+"""Notifications to systemd: datagrams, on the socket that it names, or nothing."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def test_a_manager_that_is_gone_harms_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_the_watchdog_hears_of_it_twice_in_its_time(environ: dict[str, str], seconds: float) -> None:
-    """Where it is this process that it watches over."""
+    """If it watches this process."""
     assert Systemd({"NOTIFY_SOCKET": "@tcpapp", **environ}).watchdog == seconds

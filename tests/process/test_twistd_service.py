@@ -46,7 +46,7 @@ class Busy:
 
 
 class Reactor(MemoryReactorClock):
-    """A reactor with one thread, that a test runs and stops: a simulated one is run by its simulation, always."""
+    """A reactor with one thread that a test runs and stops: a simulated one is always run by its simulation."""
 
     iterated = 0
 
@@ -83,7 +83,7 @@ def signals() -> Any:
 
 
 def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The operator is told in one line, and twistd's pid file, which names a process that is no more, is removed."""
+    """The operator gets one line, and twistd's pid file, which names an ended process, is removed."""
     pidfile = tmp_path / "twistd.pid"
     pidfile.write_text("4711")
     with pytest.raises(SystemExit) as ended:
@@ -142,7 +142,7 @@ def test_a_busy_port_ends_the_program_without_a_pid_file(twistd: Any, capfd: pyt
 
 
 def test_a_busy_port_is_told_to_who_started_a_daemon(capfd: pytest.CaptureFixture[str]) -> None:
-    """A daemon has no stderr: twistd's first process waits at a pipe, and is told there, in what it reads at once."""
+    """A daemon has no stderr: twistd's first process waits at a pipe, and gets the error there, in one read."""
     reading, writing = os.pipe()
     with pytest.raises(SystemExit):
         service_on(Busy(), twistd={"pidfile": "", "statusPipe": writing}).privilegedStartService()
@@ -153,7 +153,7 @@ def test_a_busy_port_is_told_to_who_started_a_daemon(capfd: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_and_a_second_one_cuts(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first ends the program in order, by the reactor; the second cuts what still drains."""
+    """The first ends the program properly, by the reactor; the second cuts open connections."""
     service = service_on()
     reactor, cuts = service.reactor, []
     monkeypatch.setattr(service, "cut", lambda: cuts.append(number))
@@ -196,7 +196,7 @@ def test_a_signal_that_comes_while_the_reactor_starts_is_heeded() -> None:
 
 
 def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the app has stopped the reactor itself, the first signal says that somebody will not wait."""
+    """If the app has stopped the reactor itself, the first signal already cuts."""
     service = service_on()
     cuts: list[str] = []
     monkeypatch.setattr(service, "cut", lambda: cuts.append("cut"))
@@ -236,7 +236,7 @@ def test_a_hang_up_has_it_read_its_file_anew(file: Path, said: list[str]) -> Non
 
 
 def test_a_file_that_is_wrong_changes_nothing(file: Path, said: list[str]) -> None:
-    """All that is wrong with it is told, and what held before holds."""
+    """All its errors are reported, and the earlier values stay."""
     service = service_on(words=(f"--config={file}",))
     before = service.factory.settings.limits
     file.write_text("max-connections = 0\nmax-connection = 1\nidle = -1")
@@ -253,7 +253,7 @@ def test_a_file_that_is_wrong_changes_nothing(file: Path, said: list[str]) -> No
 
 
 def test_what_cannot_change_while_it_runs_is_told(file: Path, said: list[str]) -> None:
-    """By the name that it has where it was given; the rest changes."""
+    """By its name in its source; the rest changes."""
     service = service_on(words=(f"--config={file}",))
     file.write_text('app = "upper"\nlisten = ["tcp:0"]\nidle = 0')
     service.reload()
@@ -308,7 +308,7 @@ def test_what_is_switched_off_is_told_at_the_start(said: list[str], monkeypatch:
 
 
 class Manager:
-    """A service manager, which notes what it is told."""
+    """A service manager, which notes its notifications."""
 
     def __init__(self, watchdog: float = 0.0) -> None:
         self.watchdog = watchdog
@@ -345,7 +345,7 @@ def test_how_late_the_loop_goes_round_is_told() -> None:
 
 
 def test_timers_run_on_a_clock_that_is_never_set() -> None:
-    """Unless there are some already, or the reactor runs: theirs would be another clock's."""
+    """Unless there are some already, or the reactor runs: those would be on another clock."""
     made, running, used = Clock(), global_reactor, Clock()
     run_on_monotonic_time(made)
     assert made.seconds is time.monotonic
@@ -377,7 +377,7 @@ def test_descriptors_are_asked_for_as_far_as_they_are_needed(
     monkeypatch: pytest.MonkeyPatch,
     said: list[str],
 ) -> None:
-    """And as far as there are any; where there are not, it is told before the first client finds out."""
+    """And as far as there are any; a lack is reported before the first client notices."""
     limits: list[Any] = []
     monkeypatch.setattr(resource, "getrlimit", lambda what: allowed)
     monkeypatch.setattr(resource, "setrlimit", lambda what, limit: limits.append(limit))
@@ -405,7 +405,7 @@ def test_no_more_connections_are_taken_in_than_there_are_descriptors_for(
 
 
 def test_what_stays_is_left_to_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the reactor runs, and where twistd runs it: a program of one's own may have other plans."""
+    """Once the reactor runs, and under twistd: a program of one's own may have other plans."""
     frozen: list[str] = []
     monkeypatch.setattr(twistd_service.gc, "collect", lambda: frozen.append("collected"))
     monkeypatch.setattr(twistd_service.gc, "freeze", lambda: frozen.append("frozen"))

@@ -1,4 +1,4 @@
-"""Doors: shut for as long as any reason holds; and shut, all of them, while clients come too fast."""
+"""Accept control: ports closed for as long as any reason holds; and all of them while clients come too fast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.peers import TurnClock
 
 
 class Port:
-    """A port that is told to read, or not to; it notes what it is told."""
+    """A port that notes whether it is told to read."""
 
     def __init__(self):
         self.told = []
@@ -45,7 +45,7 @@ def test_a_door_is_open_again_when_no_reason_is_left():
 
 
 def test_nothing_is_asked_of_a_port_that_is_closed():
-    """One that was shut stays so; one that was open cannot be shut any more."""
+    """A closed port stays closed; an open one cannot be closed any more."""
     shut, door = Door(Port()), Door(Port())
     shut.shut("pace")
     for each in (shut, door):
@@ -118,7 +118,7 @@ def test_without_a_clock_there_is_no_pace():
 
 
 class Taking(tcp.Port):
-    """A port of Twisted's that notes how many clients it is to accept, and what it is told."""
+    """A port of Twisted's that notes how many clients it must accept, and its calls."""
 
     def __init__(self):
         super().__init__(0, ServerFactory())
@@ -138,7 +138,7 @@ class Taking(tcp.Port):
         raise self.error
 
     def turn(self):
-        """Accept, where there is nobody; note how many could have been."""
+        """Accept, without a client; note how many would have been allowed."""
         self.most = 0
         self.accept = self.count
         self.doRead()
@@ -152,7 +152,7 @@ class Taking(tcp.Port):
 
 @pytest.fixture
 def taking():
-    """Give a function that makes a port whose clients are all refused by its factory."""
+    """Give a function that makes a port whose factory refuses all clients."""
 
     def make():
         port = Taking()
@@ -259,7 +259,7 @@ def test_without_a_clock_they_are_taken_in_at_once(taking):
 
 
 def serving_tls(port):
-    """Have the factory of a port set up TLS."""
+    """Let the factory of a port set up TLS."""
     factory = TLSMemoryBIOFactory.__new__(TLSMemoryBIOFactory)
     factory.wrappedFactory, factory.buildProtocol = port.factory, port.factory.buildProtocol
     port.factory = factory

@@ -1,4 +1,4 @@
-"""The accept loop: what accept(2) may fail with, and that it goes on."""
+"""The accept loop: the errors of accept(2), after which it goes on."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Server(ServerFactory):
 
 
 class Loop:
-    """A port of Twisted's over a `Listening`, its accept loop, and what that told."""
+    """A port of Twisted's over a `Listening`, its accept loop, and its reports."""
 
     def __init__(self, *answers: Any, most: int = 1000, port: Any = tcp.Port, place: Any = 0) -> None:
         self.server = Server()
@@ -84,7 +84,7 @@ class Loop:
         self.loop = Accepting(self.port, lambda: most, lambda *told: self.told.append(told))
 
     def turn(self) -> list[Any]:
-        """Let it accept; the addresses of the clients that are served."""
+        """Let it accept; returns the addresses of the served clients."""
         self.loop.turn()
         return [each.transport.address for each in self.server.made if each is not None and each.transport is not None]
 
@@ -109,7 +109,7 @@ def test_the_list_of_accept_2_is_taken_for_the_trouble_of_one_client() -> None:
 
 
 def test_the_reactor_on_uvloop_takes_over_what_was_accepted_in_the_same_turn() -> None:
-    """Once, after the protocols were told; and not where nobody was accepted."""
+    """Once, after the protocols know; and not if no client was accepted."""
     taken: list[int] = []
     loop = Loop(CLIENT, ("192.0.2.8", 4712))
     openings = SimpleNamespace(now=lambda: taken.append(len(loop.server.made)))
@@ -205,7 +205,7 @@ def test_connections_are_numbered() -> None:
 
 
 def test_an_address_has_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link-local address means nothing without."""
+    """A link-local address has no meaning without its interface."""
     monkeypatch.setattr(socket, "getnameinfo", lambda address, flags: (f"{address[0]}%eth0", str(address[1])))
     loop = Loop(("fe80::1", 4711, 0, 2), ("2001:db8::1", 4711, 0, 0), place=0)
     loop.port._addressType = IPv6Address
@@ -214,7 +214,7 @@ def test_an_address_has_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_factory_may_refuse_a_client() -> None:
-    """By giving no protocol, as Twisted has it: the client is closed."""
+    """By giving no protocol, as in Twisted: the client is closed."""
     loop = Loop(CLIENT)
     loop.server.make = lambda: None
     loop.turn()
@@ -223,7 +223,7 @@ def test_a_factory_may_refuse_a_client() -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM])
 def test_a_connection_that_the_loop_cannot_watch_is_closed(number: int) -> None:
-    """``epoll_ctl`` fails in the transport's making: it is told by its address, and the next client is served."""
+    """``epoll_ctl`` fails while the transport is made: it is reported by its address, and the next client is served."""
     loop = Loop(CLIENT, ("192.0.2.8", 4712))
 
     def make(client: Any, protocol: Any, address: Any, *more: Any) -> Any:
@@ -238,7 +238,7 @@ def test_a_connection_that_the_loop_cannot_watch_is_closed(number: int) -> None:
 
 
 class Failing(Protocol):
-    """One whose beginning fails."""
+    """A protocol that raises in connectionMade."""
 
     error: Exception = ValueError("a bug")
 
@@ -266,7 +266,7 @@ def test_an_error_of_the_system_in_the_beginning_is_counted() -> None:
 
 
 class Queue:
-    """Holds what is to take turns, until the test lets it."""
+    """Holds the steps that wait for their turn, until the test runs them."""
 
     def __init__(self) -> None:
         self.steps: list[Any] = []
@@ -279,7 +279,7 @@ class Queue:
 
 
 def test_one_client_is_accepted_in_turn() -> None:
-    """However many wait, and however often the port is found readable meanwhile."""
+    """However many wait, and however often the port becomes readable meanwhile."""
     loop, queue = Loop(*[CLIENT] * 10), Queue()
     loop.loop._in_turn = queue
     for _ in range(3):

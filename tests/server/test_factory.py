@@ -38,7 +38,7 @@ from tests.peers import PEER, Hosts, NotedTransport, Switch, joined, never, outc
 
 
 class Server:
-    """A factory with clients over fake transports, and a clock that a test turns by hand."""
+    """A factory with clients over fake transports, and a clock that the test advances."""
 
     def __init__(self, app: Any = echo, **options: Any) -> None:
         self.clock = Clock()
@@ -52,7 +52,7 @@ class Server:
 
 
 def rules(*transports: NotedTransport) -> list[str]:
-    """Why the connections of these ended."""
+    """The reasons of the connections that have ended."""
     return [each.connection.when_closed().result.rule for each in transports]
 
 
@@ -60,7 +60,7 @@ def rules(*transports: NotedTransport) -> list[str]:
 
 
 def test_the_factory_is_one_of_twisteds() -> None:
-    """It goes wherever Twisted takes a factory, and logs no line for starting."""
+    """Twisted accepts it wherever it accepts a factory, and it logs no line for starting."""
     factory = MessageServerFactory(echo)
     assert verifyObject(IProtocolFactory, factory)
     assert not factory.noisy
@@ -99,7 +99,7 @@ def test_one_that_ends_without_a_byte_was_a_probe(said: bytes, reason: Any, prob
 
 
 def test_one_that_we_end_was_no_probe() -> None:
-    """Whatever its peer sent: that nothing came in time is news."""
+    """Whatever its peer sent: a timeout is always reported."""
     server = Server(timeouts=Timeouts(first_message=1))
     client = server.connect()
     server.clock.advance(1.1)
@@ -152,7 +152,7 @@ def test_a_client_over_the_limit_is_turned_away() -> None:
 
 @pytest.mark.parametrize(("said", "hint"), [("EMFILE", True), ("ENFILE", False)])
 def test_one_whom_the_system_cannot_take_in_is_counted_and_told(said: str, hint: bool) -> None:
-    """With what to look for, where it is this process that has too many descriptors."""
+    """With a remedy, if this process has too many descriptors."""
     told: list[Event] = []
     factory = MessageServerFactory(echo, telemetry=Telemetry(told.append))
     factory._not_taken_in(PEER, said)
@@ -163,7 +163,7 @@ def test_one_whom_the_system_cannot_take_in_is_counted_and_told(said: str, hint:
 
 
 def test_turning_away_needs_no_listener() -> None:
-    """Clients over the limit are counted where nobody listens to telemetry, too."""
+    """Clients over the limit are counted also without a telemetry listener."""
     factory = MessageServerFactory(echo, limits=Limits(max_connections=1), telemetry=Telemetry())
     joined(factory)
     assert isinstance(joined(factory).connection, TurnedAway)
@@ -223,7 +223,7 @@ def test_draining_lets_each_finish_what_it_has_in_hand() -> None:
 
 
 def test_a_client_that_was_sending_is_not_counted_as_cut() -> None:
-    """A drain that closes a connection on which half a message had come has closed it in order."""
+    """A drain that closes a connection with half a message has closed it properly."""
     server = Server()
     client = server.connect()
     client.receive(b"hal")
@@ -234,7 +234,7 @@ def test_a_client_that_was_sending_is_not_counted_as_cut() -> None:
 
 @pytest.mark.parametrize(("deadline", "seconds"), [(None, 7), (3, 3), (0, 0)])
 def test_after_the_deadline_the_rest_is_cut(deadline: float | None, seconds: float) -> None:
-    """What is not finished by the deadline (by default ``timeouts.drain``) is cut, and counted."""
+    """Unfinished work at the deadline (by default ``timeouts.drain``) is cut, and counted."""
     server = Server(never, timeouts=Timeouts(drain=7))
     for each in [server.connect(), server.connect()]:
         each.receive(b"work\n")
@@ -281,7 +281,7 @@ def test_closing_waits_for_no_app() -> None:
 
 
 def test_closing_is_bounded_by_its_grace() -> None:
-    """A client that does not take what it was sent is cut when the grace is over."""
+    """A client that does not read its messages is cut when the grace is over."""
     server = Server()
     client = server.connect(peer_reads=False)
     client.receive(b"hello\n")
@@ -306,7 +306,7 @@ def test_aborting_cuts_everyone_now() -> None:
 
 
 def test_listening_knows_where(hosts: Hosts) -> None:
-    """It says the address as the port has it, with the number that was given out; a UNIX socket has none."""
+    """It gives the address of the port, with the real number; a UNIX socket has no number."""
     tcp, unix = hosts.listen(echo, "tcp:0:interface=127.0.0.1"), hosts.listen(echo, "unix:/run/app.sock")
     client = hosts.connect(f"tcp:127.0.0.1:{tcp.port}", host=hosts.server)
     assert client.peer == tcp.address == IPv4Address("TCP", "127.0.0.1", tcp.port)
@@ -339,7 +339,7 @@ def test_whoever_is_turned_away_is_told_by_its_address(hosts: Hosts) -> None:
 
 
 def test_whose_network_may_not_come_in_is_reset(hosts: Hosts) -> None:
-    """Before anything is read of it, and whatever room there is; others notice nothing."""
+    """Before any of its bytes are read, and whatever room there is; others notice nothing."""
     app = Switch()
     server = hosts.listen(app, networks=Networks(deny=[hosts.client.ip]))
     other = hosts.connect(host=hosts.sim.host("other"))
@@ -377,7 +377,7 @@ def test_an_address_has_no_more_than_its_share(hosts: Hosts) -> None:
     [(Policies(full="reset"), {"max_connections": 1}), (Policies(crowded="reset"), {"max_per_address": 1})],
 )
 def test_who_is_turned_away_may_be_reset(hosts: Hosts, policies: Policies, limits: dict[str, int]) -> None:
-    """As the policies have it: it takes nothing more of the system."""
+    """By the policy: it takes no more of the system's resources."""
     server = hosts.listen(echo, limits=Limits(**limits), policies=policies)
     hosts.connect()
     over = hosts.connect()
@@ -386,7 +386,7 @@ def test_who_is_turned_away_may_be_reset(hosts: Hosts, policies: Policies, limit
 
 
 def test_who_comes_when_it_is_full_may_wait_for_room(hosts: Hosts) -> None:
-    """In the backlog, as the policies have it: nobody is refused, and each is served when another has left."""
+    """In the backlog, by the policy: no client is refused, and each is served when another has left."""
     server = hosts.listen(echo, limits=Limits(max_connections=2), policies=Policies(full="wait"))
     clients = [hosts.connect() for _ in range(6)]
     replies = [outcome(each.request(b"hello", 60)) for each in clients]
@@ -398,7 +398,7 @@ def test_who_comes_when_it_is_full_may_wait_for_room(hosts: Hosts) -> None:
 
 
 def test_clients_who_come_too_fast_wait_and_are_served(hosts: Hosts) -> None:
-    """At the rate, none of them refused; what is open goes on meanwhile."""
+    """At the rate, none of them refused; open connections go on meanwhile."""
     server = hosts.listen(echo, limits=Limits(accept_rate=2))
     replies = [outcome(hosts.connect().request(b"hello", 60)) for _ in range(8)]
     counts = []
@@ -421,7 +421,7 @@ def test_over_tls_who_is_denied_is_reset_before_it(hosts: Hosts, tls_certificate
 
 
 def test_a_transport_without_addresses_is_counted_all_the_same() -> None:
-    """In all: what a test hands over need not have any."""
+    """In all: the transports of a test may have no address."""
     factory = MessageServerFactory(echo, limits=Limits(max_connections=1, max_per_address=1), telemetry=Telemetry())
     connection: Any = factory.buildProtocol(None)
     Addressless().connect(connection)
@@ -430,7 +430,7 @@ def test_a_transport_without_addresses_is_counted_all_the_same() -> None:
 
 
 class Addressless(NotedTransport):
-    """A transport that has lost its socket, as one that was reset at once has."""
+    """A transport that has lost its socket, as after an immediate reset."""
 
     def getPeer(self) -> Any:
         raise OSError(107, "Transport endpoint is not connected")
@@ -475,7 +475,7 @@ def test_what_has_stopped_is_not_resumed(hosts: Hosts) -> None:
 
 
 def test_draining_stops_listening_first_and_is_over_when_all_is(hosts: Hosts) -> None:
-    """From its first moment nobody is let in any more; the Deferred fires when the last connection has ended."""
+    """From its first moment no client is accepted any more; the Deferred fires when the last connection has ended."""
     server = hosts.listen(never)
     replies = outcome(hosts.connect().request(b"work"))
     hosts.wait()
@@ -490,9 +490,9 @@ def test_draining_stops_listening_first_and_is_over_when_all_is(hosts: Hosts) ->
 
 class LatePort:
     """
-    A port that says when it is asked, and is closed when the test says so, or fails to be.
+    A port that notes its calls, and that is closed, or fails to close, when the test says so.
 
-    The kit's ports, as Twisted's TCP ports, close in the next turn, and never fail.
+    The kit's ports, like Twisted's TCP ports, close in the next turn, and never fail.
     """
 
     def __init__(self, stopped: Deferred[None] | None = None) -> None:
@@ -553,7 +553,7 @@ def test_stopping_twice_stops_once() -> None:
 
 
 def test_a_port_that_does_not_close_is_told_after_the_drain() -> None:
-    """That the port cannot be closed holds up no connection's drain, and is told when that is over."""
+    """A port that cannot be closed delays no drain, and its error is reported after it."""
     here, port, server = late(never)
     server.connect().receive(b"work\n")
     drained = outcome(here.drain(4))
@@ -566,14 +566,14 @@ def test_a_port_that_does_not_close_is_told_after_the_drain() -> None:
 
 @pytest.mark.parametrize(("error", "told"), [(FileNotFoundError, []), (PermissionError, [PermissionError])])
 def test_a_unix_socket_is_closed_though_its_file_cannot_be_removed(error: type[OSError], told: list[Any]) -> None:
-    """Twisted leaves the socket open then; it is closed all the same, and only a file that is left is told."""
+    """Twisted leaves the socket open then; it is closed all the same, and only the remaining file is reported."""
     port = LatePort(fail(error()))
     assert told == [type(each) for each in outcome(close_port(port)) if each is not None]
     assert port.asked == ["stopListening", "close"]
 
 
 def test_what_has_no_port_need_not_be_closed() -> None:
-    """A ``stdio:`` endpoint gives a transport in a port's place: closing it is the connection's."""
+    """A ``stdio:`` endpoint gives a transport in place of a port: the connection closes it."""
     assert outcome(close_port(object())) == [None]
 
 
@@ -581,7 +581,7 @@ def test_what_has_no_port_need_not_be_closed() -> None:
 
 
 def test_listen_serves_the_app(hosts: Hosts) -> None:
-    """An endpoint string is listened on, with the app, framing, limits and timeouts that were given."""
+    """An endpoint string is listened on, with the given app, framing, limits and timeouts."""
     limits, timeouts = Limits(max_connections=2), Timeouts(drain=1)
     server = hosts.listen(echo, "tcp:7007:interface=127.0.0.1", framing="int16", limits=limits, timeouts=timeouts)
     client = hosts.connect("tcp:127.0.0.1:7007", host=hosts.server, framing="int16")
@@ -636,7 +636,7 @@ def test_listen_takes_an_endpoint(hosts: Hosts) -> None:
     ],
 )
 def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception], hosts: Hosts) -> None:
-    """An argument that cannot be is raised at once, and no port was opened."""
+    """An invalid argument raises at once, and no port was opened."""
     with pytest.raises(error):
         listen(**{"app": echo, "reactor": hosts.server.reactor} | arguments)
     hosts.wait()
@@ -667,7 +667,7 @@ def test_limits_change_while_it_serves(hosts: Hosts) -> None:
 
 
 def test_a_policy_that_changes_lets_in_those_who_wait(hosts: Hosts) -> None:
-    """And has the next ones refused."""
+    """And refuses the next ones."""
     server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(full="wait"))
     hosts.connect()
     waiting = hosts.connect()
@@ -703,7 +703,7 @@ def test_single_limits_change_while_it_serves(hosts: Hosts) -> None:
 
 
 def test_single_limits_change_all_or_none(hosts: Hosts) -> None:
-    """Nothing has changed where one cannot be, and nobody is let in by it."""
+    """Nothing has changed if one value is invalid, and no client is accepted because of it."""
     server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(full="wait"))
     hosts.connect()
     waiting = outcome(hosts.connect().request(b"hi"))

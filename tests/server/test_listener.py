@@ -1,4 +1,4 @@
-"""What listens: one port or several, suspended, waited for, drained; the rest is with the server, in `test_server`."""
+"""Listening: one port or several, suspended, waited for, drained; the rest of the server is in `test_factory`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_several_endpoints_are_one_server(hosts: Hosts) -> None:
 
 
 def test_its_connections_are_in_the_order_they_came(hosts: Hosts) -> None:
-    """And what comes or goes later does not change what was asked for before."""
+    """Later connections and ends do not change an earlier result."""
     opened: list[Any] = []
 
     class App:
@@ -84,7 +84,7 @@ def test_an_address_family_that_is_missing_may_be_skipped(error: Exception, host
 
 @pytest.mark.parametrize("error", OTHERS)
 def test_what_else_is_in_the_way_is_not_skipped(error: Exception, hosts: Hosts) -> None:
-    """A port that is taken, an address that is not there, a file that may not be written."""
+    """A port in use, an address of another machine, a file that cannot be written."""
     endpoints = ["tcp:1001", Unlistenable(error)]
     failed = outcome(listen(endpoints, echo, policies=Policies(missing_family="skip"), reactor=hosts.server.reactor))
     hosts.wait()
@@ -104,7 +104,7 @@ def test_all_its_ports_are_suspended(hosts: Hosts) -> None:
 
 
 def test_one_may_wait_until_few_are_left(hosts: Hosts) -> None:
-    """Each for a number of its own; it is told at once where they are few already, and may give up."""
+    """Each for its own number; it fires at once if they are few already, and can be cancelled."""
     server = hosts.listen(echo)
     clients = [hosts.connect() for _ in range(3)]
     hosts.wait()
@@ -201,7 +201,7 @@ def test_an_app_is_told_that_the_server_stops(hosts: Hosts, goodbye: Any) -> Non
 
 
 def test_an_app_may_have_nothing_to_say_to_that(hosts: Hosts) -> None:
-    """Or fail, which ends its own connection and is told."""
+    """Or fail, which ends its own connection and is reported."""
 
     class Rude(Polite):
         def draining(self, connection: Any) -> Any:

@@ -31,7 +31,9 @@ UNIX = "unix:/run/app.sock"
 
 @implementer(IStreamServerEndpoint)
 class LateEndpoint:
-    """An endpoint that listens, or fails to, when the test says so: the kit's do at once, as Twisted's own."""
+    """
+    An endpoint that listens, or fails to, when the test says so: the kit's endpoints do at once, like Twisted's own.
+    """
 
     def __init__(self, *outcome: Any, cancelled: Callable[[Any], object] | None = None) -> None:
         self.outcome: Deferred[Any] = Deferred(cancelled)
@@ -44,7 +46,7 @@ class LateEndpoint:
 
 
 class StubbornPort:
-    """A port whose file cannot be removed: the kit's hosts have no files that could not."""
+    """A port whose file cannot be removed: the kit's hosts have no such files."""
 
     def __init__(self) -> None:
         self.socket = self
@@ -84,7 +86,7 @@ def log() -> Iterator[Callable[[], list[str]]]:
 
 
 def test_the_service_is_one_of_twisteds(service_of: Any) -> None:
-    """It goes wherever Twisted takes a service, as do its parts."""
+    """Twisted accepts it wherever it accepts a service, and so its parts."""
     service = service_of(TCP)
     assert verifyObject(IService, service)
     assert [EndpointService] == [type(each) for each in service]
@@ -100,14 +102,14 @@ def test_nothing_is_listened_on_before_the_start(hosts: Hosts, service_of: Any) 
 
 @pytest.mark.parametrize("endpoint", ["tcp:65536", "tcp:", "pigeon:1", "", 7007, None])
 def test_an_endpoint_that_cannot_be_one_is_refused(endpoint: Any, service_of: Any) -> None:
-    """InvalidAddress is raised when the service is made, though another endpoint could be listened on."""
+    """InvalidAddress is raised when the service is made, though another endpoint is valid."""
     with pytest.raises(InvalidAddress):
         service_of(TCP, endpoint)
 
 
 @pytest.mark.parametrize("steps", [["startService"], ["privilegedStartService", "startService"]], ids=len)
 def test_starting_listens_on_every_endpoint(steps: list[str], hosts: Hosts, service_of: Any, log: Any) -> None:
-    """Started, with or without privileges first, it serves on each endpoint, and says where in the log."""
+    """Started, with or without privileges first, it serves on each endpoint, and logs where."""
     service = service_of(TCP, UNIX)
     for step in steps:
         getattr(service, step)()
@@ -123,7 +125,7 @@ def test_starting_listens_on_every_endpoint(steps: list[str], hosts: Hosts, serv
 @pytest.mark.parametrize("start", ["startService", "privilegedStartService"])
 @pytest.mark.parametrize("busy", [0, 1, 2])
 def test_either_every_endpoint_is_listened_on_or_none(start: str, busy: int, hosts: Hosts, service_of: Any) -> None:
-    """Where one endpoint is busy, starting raises its error, and no other is listened on."""
+    """If one endpoint is busy, starting raises its error, and no other is listened on."""
     endpoints = ["tcp:7007", UNIX, "tcp:7008"]
     hosts.listen(echo, endpoints[busy])
     taken = hosts.sim.left()
@@ -139,7 +141,7 @@ def test_either_every_endpoint_is_listened_on_or_none(start: str, busy: int, hos
 
 @pytest.mark.parametrize("start", ["startService", "privilegedStartService"])
 def test_an_address_family_that_is_missing_may_be_skipped(start: str, hosts: Hosts, service_of: Any, log: Any) -> None:
-    """It listens on the others, and says so; where there are no others, it does not start."""
+    """It listens on the others, and logs it; without others, it does not start."""
     skip = Policies(missing_family="skip")
     service = service_of(TCP, Unlistenable(), policies=skip)
     for step in (start, "startService"):
@@ -190,7 +192,7 @@ def test_an_endpoint_that_listens_later_is_known_then(hosts: Hosts, service_of: 
 
 
 def test_an_endpoint_that_fails_later_is_logged(hosts: Hosts, service_of: Any, log: Any, logged_errors: Any) -> None:
-    """Nobody can be told any more: the log says so, the others go on, and stopping is no error."""
+    """Nobody waits for it any more: it is logged, the others go on, and stopping is no error."""
     later = LateEndpoint()
     service = service_of(later, TCP)
     service.startService()
@@ -237,7 +239,7 @@ def test_what_was_not_started_can_be_stopped(hosts: Hosts, service_of: Any) -> N
 
 
 def test_stopping_before_it_listens_ends_the_listening(service_of: Any, log: Any) -> None:
-    """An endpoint that is still about to listen is told not to, and that is no failure."""
+    """An endpoint that is about to listen is cancelled, and that is no failure."""
     told: list[object] = []
     service = service_of(LateEndpoint(cancelled=told.append))
     service.startService()
@@ -262,7 +264,7 @@ def test_a_stopped_service_starts_again(hosts: Hosts, service_of: Any) -> None:
 
 
 def test_a_port_that_does_not_close_is_logged(service_of: Any, log: Any) -> None:
-    """The file of a UNIX socket that cannot be removed holds up nothing: it is one line in the log."""
+    """A file of a UNIX socket that cannot be removed delays nothing: it is one line in the log."""
     service = service_of(LateEndpoint(StubbornPort()), app=never)
     service.startService()
     client = joined(service.factory)
@@ -279,7 +281,7 @@ def test_a_port_that_does_not_close_is_logged(service_of: Any, log: Any) -> None
 
 
 def test_stopping_lets_connections_finish(hosts: Hosts, service_of: Any, log: Any) -> None:
-    """An idle connection is closed; one that is busy gets its reply first. The log says for how many it waits."""
+    """An idle connection is closed; a busy one gets its reply first. The log says how many it waits for."""
     app = Switch()
     events: list[Event] = []
     service = service_of(TCP, app=app, telemetry=Telemetry(events.append))
@@ -300,7 +302,7 @@ def test_stopping_lets_connections_finish(hosts: Hosts, service_of: Any, log: An
 
 
 def test_the_drain_has_a_deadline(hosts: Hosts, service_of: Any, log: Any) -> None:
-    """What is not finished after ``timeouts.drain`` seconds is cut, and the log says how many that were."""
+    """Unfinished connections after ``timeouts.drain`` seconds are cut, and the log says how many."""
     service = service_of(TCP, app=never, timeouts=Timeouts(drain=3))
     service.startService()
     outcome(hosts.connect().request(b"work"))
@@ -330,7 +332,7 @@ def test_a_drain_can_be_cut_short(hosts: Hosts, service_of: Any) -> None:
 
 
 def test_a_service_that_drained_serves_again(hosts: Hosts, service_of: Any) -> None:
-    """After a stop with connections, the service starts, and takes new ones."""
+    """After a stop with connections, the service starts, and accepts new ones."""
     service = service_of(TCP)
     service.startService()
     hosts.connect()
@@ -368,7 +370,7 @@ def test_a_service_is_suspended_and_goes_on(hosts: Hosts) -> None:
 
 
 def test_settings_change_while_it_serves(hosts: Hosts, service_of: Any) -> None:
-    """By its factory, whose they are."""
+    """Its factory has them."""
     service = service_of(TCP)
     service.change(max_connections=5, policies=Policies(full="wait"))
     assert (service.info().limits.max_connections, service.info().policies.full) == (5, "wait")

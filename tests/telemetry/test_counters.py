@@ -1,4 +1,4 @@
-"""What comes in on all connections together, and how fast."""
+"""Received messages and bytes of all connections, and their rates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tcpapp.telemetry.counters import Traffic
 
 
 def test_traffic_has_its_rates() -> None:
-    """Over the last ten seconds; what came before them is forgotten, and so is when it came."""
+    """Over the last ten seconds; earlier ones, and their times, are forgotten."""
     traffic = Traffic()
     assert traffic.rates(0.0) == (0.0, 0.0)
     for second in range(100, 130):

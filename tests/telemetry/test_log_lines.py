@@ -35,7 +35,7 @@ def failed(error: BaseException, depth: int = 0) -> Failure:
 
 
 def test_it_is_the_failure_itself_but_for_its_text() -> None:
-    """Type, value, traceback and frames are what an error tracker wants, and what `trap` and `check` go by."""
+    """Error trackers need type, value, traceback and frames, and `trap` and `check` use them."""
     failure = failed(ValueError("no"))
     logged = LoggedFailure(failure)
     assert logged.value is failure.value
@@ -61,7 +61,7 @@ def test_an_ordinary_failure_reads_as_twisted_prints_it() -> None:
     ],
 )
 def test_an_exceptions_text_is_escaped_and_cut(text_of: Any) -> None:
-    """Whichever way it is printed: no control character, no line of the peer's making, no long line."""
+    """However it is printed: no control character, no line break of a peer, no long line."""
     lines = text_of(LoggedFailure(failed(ValueError(NASTY)))).split("\n")
     assert all(each.isprintable() for each in lines)
     assert max(map(len, lines)) < 400
@@ -115,14 +115,14 @@ def test_it_prints_where_a_failure_does(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def observed(write: Any) -> list[Any]:
-    """The events that ``write(logger)`` makes."""
+    """The events of ``write(logger)``."""
     events: list[Any] = []
     write(Logger("tests", observer=LogPublisher(events.append)))
     return events
 
 
 def test_every_observers_text_is_safe() -> None:
-    """The text log, the JSON log, and one that reads the failure's text itself; all of them have the failure."""
+    """The text log, the JSON log, and a log that reads the failure's text itself; all of them have the failure."""
     failure = failed(ValueError(NASTY))
     log = FailureLog(lambda: 0.0)
     [event] = observed(lambda logger: log.write(logger, "it failed on {what}", failure, what="this"))
@@ -161,7 +161,7 @@ def test_failures_of_one_kind_make_a_line_a_second() -> None:
 
 
 def test_lines_of_a_kind_have_a_rate() -> None:
-    """As many at once as a second has, then as time goes by; each says how many were left out before it."""
+    """As many at once as in a second, then as time passes; each says how many were left out before it."""
     now = 0.0
     rates = LineRates(lambda: now)
     assert [rates.take("kind", 2) for _ in range(5)] == [0, 0, None, None, None]

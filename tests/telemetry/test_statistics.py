@@ -19,7 +19,7 @@ from tests.peers import Hosts
 
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
-    """What came before them is forgotten, and so is when it came."""
+    """Earlier connections, and their times, are forgotten."""
     counts = Counts(100.0)
     for second in range(100, 130):
         for _ in range(5):
@@ -77,7 +77,7 @@ def test_a_server_tells_all_there_is_to_know(hosts: Hosts) -> None:
 
 
 def test_it_tells_what_it_does(hosts: Hosts) -> None:
-    """Serve, take nobody in, drain, or listen nowhere."""
+    """Serve, accept no client, drain, or listen nowhere."""
     server = hosts.listen(echo)
     hosts.connect()
     hosts.wait()
@@ -103,7 +103,7 @@ def test_a_factory_without_a_clock_tells_too() -> None:
 
 
 def test_a_factory_tells_of_the_ports_of_listen(hosts: Hosts) -> None:
-    """Where they are, and what they do, as what listens does: an app asks it so, by ``connection.factory``."""
+    """Their places and states, as from a listener: an app asks by ``connection.factory``."""
     server = hosts.listen(echo)
     hosts.connect()
     hosts.wait(2)
@@ -119,7 +119,7 @@ def test_a_factory_tells_of_the_ports_of_listen(hosts: Hosts) -> None:
 
 
 def test_a_factory_tells_that_it_serves_by_ports_it_does_not_know(hosts: Hosts) -> None:
-    """Those of ``listenTCP``: it is stopped before, and when they are closed."""
+    """For ports of ``listenTCP``: it is stopped before, and when they are closed."""
     factory = MessageServerFactory(echo, clock=hosts.server.reactor)
     states = [factory.info().state]
     port = hosts.server.reactor.listenTCP(7007, factory)
@@ -138,7 +138,7 @@ def test_a_factory_tells_that_it_serves_by_ports_it_does_not_know(hosts: Hosts) 
 async def test_a_factory_tells_that_it_serves_by_an_endpoint(
     endpoint: str, global_reactor: Any, tmp_path: Path
 ) -> None:
-    """Of whichever kind, over real ports: as long as they are open."""
+    """Of any kind, over real ports: as long as they are open."""
     factory = MessageServerFactory(echo)
     port = await server_endpoint(global_reactor, endpoint.format(tmp_path)).listen(factory)
     info = factory.info()
@@ -148,7 +148,7 @@ async def test_a_factory_tells_that_it_serves_by_an_endpoint(
 
 
 def test_a_factory_of_twistd_counts_its_time_by_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that is never set, from the first moment on: twistd's options are read before the service is made."""
+    """The monotonic clock, from the first moment on: twistd's options are read before the service is made."""
     reactor = MemoryReactorClock()
     reactor.rightNow = 1e9  # as the wall clock has it
     monkeypatch.setattr("twisted.internet.reactor", reactor)

@@ -43,7 +43,7 @@ EVENT = LateReply(CONNECTION)
 
 
 def events_of(telemetry: Telemetry) -> list[Event]:
-    """What is told from now on."""
+    """All events from now on."""
     events: list[Event] = []
     telemetry.listen(events.append)
     return events
@@ -120,7 +120,7 @@ def test_a_listener_may_stop_and_start_others_while_it_is_told() -> None:
 
 
 def test_a_listener_may_tell() -> None:
-    """An event that comes of another is told at once."""
+    """An event caused by another one comes at once."""
     telemetry = Telemetry()
     other = Refused(PEER, 1, Refusal("max-connections", 1, 1))
     telemetry.listen(lambda event: telemetry.tell(other) if event is EVENT else None)
@@ -152,7 +152,7 @@ def test_a_listener_that_raises_harms_nobody(lines: list[str], logged_errors: An
 
 
 class Silent(Telemetry):
-    """Telemetry that nobody listens to, and that nobody may tell."""
+    """Telemetry without listeners, to which no event may be sent."""
 
     __slots__ = ()
 
@@ -167,7 +167,7 @@ def connected(*arguments: Any, **options: Any) -> tuple[FakeTransport, MessagePr
 
 
 def converse(telemetry: Telemetry) -> None:
-    """Have a connection do everything that there is an event for, but being refused."""
+    """Let a connection cause every event except a rejection."""
 
     def app(message: bytes, connection: Any) -> None:
         raise ZeroDivisionError
@@ -183,7 +183,7 @@ def converse(telemetry: Telemetry) -> None:
 
 
 def test_a_connection_tells_what_happens() -> None:
-    """Each event comes when it happens, with the connection it is about."""
+    """Each event comes when it happens, with its connection."""
     telemetry = Telemetry()
     events = events_of(telemetry)
     converse(telemetry)
@@ -298,7 +298,7 @@ BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b
     ],
 )
 def test_each_event_has_its_lines(event: Event, expected: list[str], lines: list[str]) -> None:
-    """What an operator has to know is a line; what went well is none."""
+    """An operator's news is a line; a good end is none."""
     log(event)
     assert expected == lines
 
@@ -319,7 +319,7 @@ def test_an_app_that_fails_is_logged_with_its_traceback(lines: list[str], logged
 
 
 def test_a_reply_that_is_too_long_is_one_line(lines: list[str], logged_errors: Any) -> None:
-    """It says how long the reply was, and what the limit is; no traceback would say more."""
+    """It says how long the reply was, and the limit; a traceback would say no more."""
     transport, _ = connected(lambda message, connection: b"x" * 11, "line:max=10", telemetry=Telemetry(log))
     transport.receive(b"hello\n")
     transport.turn()
@@ -332,7 +332,7 @@ def test_a_reply_that_is_too_long_is_one_line(lines: list[str], logged_errors: A
 
 
 def test_a_message_that_the_app_could_not_send_has_a_traceback(lines: list[str], logged_errors: Any) -> None:
-    """It shows which of the app's lines gave it."""
+    """It shows the line of the app that gave it."""
 
     async def app(message: bytes, connection: Any) -> None:
         await connection.send(b"x" * 11)
@@ -377,7 +377,7 @@ def test_an_address_stands_in_a_line_escaped(event: Event, lines: list[str]) -> 
 def test_what_a_peer_sent_stands_in_a_line_escaped(
     nasty: bytes, framing: str, codec: str | None, lines: list[str]
 ) -> None:
-    """Whatever cannot be read is named in printable characters, one line each, and is no format of the log's."""
+    """Every refusal is named in printable characters, one line each, and is no format of the log."""
     transport, _ = connected(lambda message, connection: None, framing, codec=codec)
     transport.receive(nasty + b"\n")
     transport.turn()
@@ -398,7 +398,7 @@ def test_a_connection_that_ends_well_makes_no_line(lines: list[str]) -> None:
 
 
 def test_a_connection_that_is_lost_makes_a_line(lines: list[str]) -> None:
-    """With the reason that the network gave."""
+    """With the network's reason."""
     transport, _ = connected(lambda message, connection: message)
     transport.lose(ConnectionLost())
     assert len(lines) == 1
@@ -414,7 +414,7 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_an_event_cannot_be_changed(kind: type) -> None:
-    """One listener cannot spoil what the next is told."""
+    """One listener cannot change the event of the next."""
     event = kind(*[None] * len(fields(kind)))
     with pytest.raises(FrozenInstanceError):
         setattr(event, fields(kind)[0].name, CONNECTION)
@@ -470,7 +470,7 @@ def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_error
 
 
 def test_ends_of_one_kind_make_a_few_lines_a_second(lines: list[str], logged_errors: Any) -> None:
-    """Ends that are no news make none; failures of the app make one, for each line of it that raises."""
+    """Uneventful ends make none; failures of the app make one, for each line of it that raises."""
     calm = CalmLog(lambda: 100.0)
     for _ in range(30):
         calm(Closed(CONNECTION, BAD, 0))
@@ -485,7 +485,7 @@ def test_ends_of_one_kind_make_a_few_lines_a_second(lines: list[str], logged_err
 
 
 def test_each_limit_that_is_near_has_a_rate_of_its_own(lines: list[str]) -> None:
-    """One that comes and goes hides no other."""
+    """A short connection hides no other."""
     calm = CalmLog(lambda: 100.0)
     for _ in range(30):
         calm(LimitNear("max_connections", 80, 100))

@@ -28,7 +28,7 @@ from tests.peers import outcome
 
 @implementer(IHostnameResolver)
 class Names:
-    """A resolver that tells these addresses, when the test says so."""
+    """A resolver that gives these addresses, when the test says so."""
 
     def __init__(self, *hosts: str) -> None:
         self.hosts = hosts
@@ -61,7 +61,7 @@ class Dialled:
 
     @property
     def tried(self) -> list[str]:
-        """The hosts that were, in order."""
+        """The tried hosts, in order."""
         return [each[0] for each in self.reactor.tcpClients]
 
     def fail(self, at: int, error: Exception | None = None) -> None:
@@ -76,7 +76,7 @@ class Dialled:
         return transport
 
     def given_up(self) -> list[bool]:
-        """Of each attempt, whether it was given up."""
+        """For each attempt, whether it was given up."""
         return [each.stoppedConnecting for each in self.reactor.connectors]
 
     def all_is_over(self) -> bool:
@@ -98,7 +98,7 @@ def test_the_first_address_that_answers_wins() -> None:
 
 
 def test_an_address_that_refuses_gives_way_at_once() -> None:
-    """A ``localhost`` that is listened on by one family alone costs no wait."""
+    """A ``localhost`` that is listened on by only one family costs no wait."""
     dialled = Dialled("::1", "127.0.0.1")
     dialled.names.tell()
     dialled.fail(0)
@@ -165,7 +165,7 @@ def test_a_failure_while_another_attempt_is_pending_waits_for_it() -> None:
     ],
 )
 def test_where_all_fail_the_failure_that_says_the_most_is_told(errors: list[Exception], told: str) -> None:
-    """The first one, but for failures of this machine's own making."""
+    """The first one, except for failures of this machine."""
     dialled = Dialled("2001:db8::1", "192.0.2.1")
     dialled.names.tell()
     for at, error in enumerate(errors):
@@ -175,7 +175,7 @@ def test_where_all_fail_the_failure_that_says_the_most_is_told(errors: list[Exce
 
 
 def test_the_families_take_turns() -> None:
-    """In the resolver's order of each, beginning with the family it put first; no address is tried twice."""
+    """In the resolver's order of each family, beginning with its first one; no address is tried twice."""
     dialled = Dialled("2001:db8::1", "2001:db8::2", "2001:db8::1", "no address", "192.0.2.1")
     dialled.names.tell()
     for at in range(3):

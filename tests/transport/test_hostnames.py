@@ -1,4 +1,4 @@
-"""Names of hosts: which can be one, and the one form in which each is looked up, asked for and compared."""
+"""Host names: valid ones, and the one form in which each is looked up, sent and compared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WIDE_DOT, IDEOGRAPHIC_DOT = "\uff0e", "\u3002"
     ],
 )
 def test_a_name_in_ascii(name: str, expected: str) -> None:
-    """Capitals beyond ASCII are small letters, and there is one kind of dot; a symbol is taken, as Python takes it."""
+    """Capitals beyond ASCII are small letters, and there is one kind of dot; a symbol is accepted, as in Python."""
     assert to_ascii(name) == expected
     assert is_host(name)
 
@@ -68,7 +68,7 @@ def test_without_the_package_idna_python_encodes(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_names_are_compared_in_one_form(name: str, expected: str) -> None:
-    """Small letters, ASCII, no dot at the end; the empty text where it can be no host's."""
+    """Small letters, ASCII, no dot at the end; the empty text if no host can have the name."""
     assert comparable(name) == expected
 
 
@@ -97,7 +97,7 @@ def test_what_is_no_host(value: str) -> None:
 
 @given(st.text(max_size=20))
 def test_the_form_of_a_host_is_its_own_form(value: str) -> None:
-    """To encode what is encoded changes nothing, and a name in the one form is a host's as well."""
+    """Encoding an encoded name changes nothing, and a name in the one form is valid as well."""
     if is_host(value):
         form = comparable(value)
         assert (comparable(form), form.isascii(), is_host(form)) == (form, True, True)

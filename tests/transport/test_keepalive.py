@@ -1,4 +1,4 @@
-"""TCP's own watch over a peer: what a socket is told, and what is left alone."""
+"""TCP's own watch over a peer: the options of a socket, and transports without them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUTS = Timeouts(keepalive=20.5, keepalive_interval=3, user_timeout=41.5)
 
 
 class Transport:
-    """A transport as Twisted's own, as far as it goes: a socket and a switch."""
+    """A transport like Twisted's own, with only a socket and a switch."""
 
     def __init__(self, family: int = socket.AF_INET) -> None:
         self.socket = socket.socket(family)
@@ -27,7 +27,7 @@ class Transport:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
     def told(self, name: str) -> int:
-        """What the system says that it has been told."""
+        """The options that the system has."""
         return self.socket.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
 
 
@@ -61,7 +61,7 @@ def test_it_is_the_socket_below_tls(transport: Transport) -> None:
 
 
 def test_what_is_switched_off_is_left_as_it_is(transport: Transport) -> None:
-    """0 is no keepalive, and the system's own patience."""
+    """0 is no keepalive, and the system's own timeout."""
     before = [transport.told(name) for name in NUMBERS if hasattr(socket, name)]
     keepalive.switch_on(transport, LIMITS, Timeouts(keepalive=0, user_timeout=0))
     assert not transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -1,4 +1,4 @@
-"""What lies below a connection, seen through the layers on it."""
+"""The transports below a connection, seen through the layers on them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_bottom_is_below_all_layers() -> None:
 
 
 def test_tls_is_set_up_until_its_handshake_is_done() -> None:
-    """And nothing else is: a layer that is no TLS, or TLS further below, tells nobody of a handshake."""
+    """And nothing else is: a layer that is no TLS, or TLS further below, reports no handshake."""
     tls = layer(FakeTransport(), TLSMemoryBIOProtocol)
     assert sets_up_tls(tls)
     tls._handshakeDone = True
@@ -62,7 +62,7 @@ def test_nothing_is_tls_where_tls_is_not_imported() -> None:
 
 
 def test_a_port_serves_tls_by_its_factory() -> None:
-    """What has no factory, as the transport that a ``stdio:`` endpoint gives, serves none."""
+    """A transport without a factory, as from a ``stdio:`` endpoint, serves none."""
     port = tcp.Port(0, TLSMemoryBIOFactory(Contexts(), False, ServerFactory()))
     assert serves_tls(port)
     assert not serves_tls(tcp.Port(0, ServerFactory()))
@@ -102,7 +102,7 @@ HERE = IPv4Address("TCP", "127.0.0.1", 50000)
     ],
 )
 def test_a_connection_with_itself_is_told_by_its_addresses(host: Any, peer: Any, itself: bool) -> None:
-    """Those of UNIX sockets have none to compare."""
+    """UNIX sockets have none to compare."""
     transport = FakeTransport()
     transport.hostAddr, transport.peerAddr = host, peer
     assert talks_to_itself(transport) is itself

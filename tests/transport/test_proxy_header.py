@@ -79,7 +79,7 @@ class Rig:
 
 @pytest.mark.parametrize("cut", range(len(HEADER) + 3))
 def test_the_app_is_told_of_the_true_peer_from_the_first_moment(cut: int) -> None:
-    """However the header is cut; what is behind it in the chunk is the conversation's."""
+    """However the header is cut; bytes behind it in the chunk belong to the conversation."""
     rig = Rig()
     data = HEADER + b"hi\n"
     rig.says(data[:cut], data[cut:])
@@ -115,14 +115,14 @@ def test_the_app_is_told_of_the_true_peer_from_the_first_moment(cut: int) -> Non
     ],
 )
 def test_every_family_has_its_address(header: bytes, peer: Any) -> None:
-    """Where the header names none, the proxy itself is the peer."""
+    """If the header names none, the proxy itself is the peer."""
     rig = Rig()
     rig.says(header)
     assert rig.app.told == [("opened", peer)]
 
 
 def test_what_else_the_header_tells_is_the_connections() -> None:
-    """By its TLVs; a checksum that is wrong is a header that is."""
+    """By its TLVs; a header with a wrong checksum is wrong."""
     header = Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION, (Tlv(Type.UNIQUE_ID, b"id"),))
     rig = Rig()
     rig.says(frame(header, checksum=True))
@@ -163,7 +163,7 @@ class Elsewhere(NotedTransport):
 
 
 def test_a_gate_that_cannot_step_aside_passes_on() -> None:
-    """What comes, both ends of half a close, and the loss."""
+    """Bytes, both ends of half a close, and the loss."""
     told: list[Any] = []
 
     class Behind(Protocol):
@@ -235,7 +235,7 @@ def test_one_who_is_no_proxy_of_ours_is_reset() -> None:
 
 @pytest.mark.parametrize("address", [IPv4Address("TCP", "10.0.0.5", 1), UNIXAddress(None)])
 def test_proxies_may_be_named(address: Any) -> None:
-    """Those of a UNIX socket are of this machine, and may always."""
+    """Proxies on a UNIX socket are on this machine, and always allowed."""
     rig = Rig(address=address, proxies=Networks(allow=["10.0.0.0/8"]))
     rig.says(HEADER)
     assert rig.app.told == [("opened", CLIENT)]
@@ -252,7 +252,7 @@ def test_proxies_may_be_named(address: Any) -> None:
     ],
 )
 def test_a_header_that_is_wrong_is_told_of_and_counted(data: bytes, says: str) -> None:
-    """In a line without control characters, and of no more than 200; the app is told nothing."""
+    """In a line without control characters, and of no more than 200; the app learns nothing."""
     rig = Rig()
     rig.says(data)
     assert (rig.transport.aborted, rig.app.told) == (True, [])
@@ -270,7 +270,7 @@ def test_a_header_that_is_wrong_is_told_of_and_counted(data: bytes, says: str) -
 
 
 def test_a_header_has_its_time() -> None:
-    """A byte now and then gives no more of it; without a limit there is no timer."""
+    """A byte now and then does not extend it; without a limit there is no timer."""
     rig = Rig(timeouts=Timeouts(proxy_header=5))
     for byte in HEADER[:5]:
         rig.clock.advance(0.9)
@@ -299,7 +299,7 @@ def test_one_that_only_opens_and_closes_makes_no_noise() -> None:
 
 
 def test_those_who_wait_for_their_header_take_a_place() -> None:
-    """Else they were a way around the limit; it is theirs for as long as they wait."""
+    """Otherwise they would bypass the limit; they keep it as long as they wait."""
     rig = Rig(limits=Limits(max_connections=1))
     first = rig.transport
     rig.connect()
@@ -342,7 +342,7 @@ def test_a_server_that_stops_waits_for_no_header(how: str) -> None:
 
 
 def test_one_who_waits_for_the_gate_may_give_up() -> None:
-    """It is told nothing more."""
+    """It gets no further call."""
     rig = Rig()
     waiter = rig.gate.when_closed()
     waiter.addErrback(lambda failure: None)
@@ -375,7 +375,7 @@ def test_without_a_clock_a_header_has_no_time() -> None:
 
 
 def test_an_endpoint_string_puts_a_gate_before_the_server() -> None:
-    """Ours, and never Twisted's, before whichever kind; written twice it is one."""
+    """Ours, and never Twisted's, before any kind; written twice it is one."""
     reactor = MemoryReactorClock()
     for text in ("haproxy:tcp:7007", "HAPROXY:haproxy:tcp:7007"):
         endpoint = server_endpoint(reactor, text)

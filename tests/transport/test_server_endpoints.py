@@ -1,4 +1,4 @@
-"""What listens for tcp:, tcp6: and unix:, and what it says where it cannot."""
+"""The endpoints of tcp:, tcp6: and unix:, and their errors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_folder_that_is_not_there_is_said_to_be_missing(global_reactor: Any, t
 
 @pytest.mark.parametrize("kind", ["a file", "a socket", "nothing"])
 def test_what_is_in_the_way_is_said(kind: str, tmp_path: Path) -> None:
-    """A file that is no socket is told from a socket, on which somebody listens."""
+    """A file that is no socket is distinguished from a socket that somebody listens on."""
     path = tmp_path / "s"
     if kind == "a file":
         path.write_text("not a socket")
@@ -121,7 +121,7 @@ class Refusing(MemoryReactorClock):
 
 
 def test_an_error_of_listen_2_has_the_address_in_it() -> None:
-    """Twisted lets it out as it is; what has the address in it already stays as it is."""
+    """Twisted lets it out unchanged; an error that has the address already is unchanged."""
     bare = OSError(errno.EADDRINUSE, "Address already in use")
     error = refusal(TCPListener(Refusing(bare), 7007, 5, "127.0.0.1"), Quiet())
     assert (error.interface, error.port, error.socketError) == ("127.0.0.1", 7007, bare)

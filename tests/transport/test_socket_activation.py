@@ -1,4 +1,4 @@
-"""Sockets that were handed over are what they are, and are served all."""
+"""Sockets that were handed over: their kinds are detected, and all are served."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HandOver = Callable[..., list[int]]
 
 @pytest.fixture
 def hand_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[HandOver]:
-    """Give ``hand_over(name=socket, …)``, or a list of pairs: this process has been handed them over."""
+    """Give ``hand_over(name=socket, …)``, or a list of pairs: this process gets them."""
     made: list[socket.socket] = []
 
     def give(*pairs: tuple[str, socket.socket], **named: socket.socket) -> None:
@@ -47,7 +47,7 @@ def ipv4() -> socket.socket:
 
 
 def dual() -> socket.socket:
-    """A socket for both families, as ``ListenStream=7007`` is one."""
+    """A socket for both families, such as ``ListenStream=7007``."""
     return socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
 
 
@@ -128,7 +128,7 @@ def refusal(**given: Any) -> str:
 
 
 def test_what_was_not_handed_over_is_not_there(hand_over: HandOver) -> None:
-    """What was is said."""
+    """The error names the existing ones."""
     hand_over(("one", ipv4()), ("other", ipv4()), ("other", ipv4()))
     assert refusal(name="app") == "no socket of name=app was handed over; there are 3: one, other"
     assert refusal(index=3) == "no socket of index=3 was handed over; there are 3: one, other"
@@ -166,7 +166,7 @@ def test_a_file_is_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_nothing_was_handed_over_listening_fails(hand_over: HandOver) -> None:
-    """And says how it is done; such an endpoint is known for one, whatever is above it."""
+    """And says how to do it; such an endpoint is recognised, whatever is above it."""
     hand_over()
     unseen = AdoptedEndpoint(MemoryReactorClock(), name="app")
     (error,) = outcome(unseen.listen(None))
@@ -198,7 +198,7 @@ class Port:
 
 
 def test_several_ports_are_as_one() -> None:
-    """For an endpoint's user who knows of one port alone."""
+    """For an endpoint's user that knows only one port."""
     several = AdoptedPorts([Port(), Port()])
     assert verifyObject(IListeningPort, several)
     several.startListening()

@@ -72,7 +72,7 @@ def test_it_may_run_on_a_clock_of_its_own(hosts: Hosts) -> None:
 def test_a_with_that_is_cancelled_while_it_is_entered_stops_it(
     seconds: float, where: int, hosts: Hosts, client_of: Any
 ) -> None:
-    """Nobody leaves that block: while it connects, prepares, or waits before another attempt."""
+    """There is no exit from that block: while it connects, prepares, or waits before another attempt."""
     server = hosts.listen(echo)
     preparing: list[Any] = []
     client = client_of(f"tcp:server:{where}", prepare=lambda connection: Deferred(preparing.append))
@@ -113,7 +113,7 @@ def test_a_with_that_is_cancelled_inside_stops_it(hosts: Hosts, client_of: Any) 
 
 
 def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
-    """The error for which it gave up is raised, and is its state still."""
+    """The error for which it gave up is raised, and is still its state."""
     client = client_of(connect_now=True)
 
     async def use() -> None:
@@ -162,7 +162,7 @@ def test_messages_are_received_from_whichever_connection_there_is(hosts: Hosts, 
 
 
 def test_what_nobody_takes_of_many_lost_connections_is_bounded(hosts: Hosts, client_of: Any) -> None:
-    """The oldest are let go of, and the log says how many messages that were."""
+    """The oldest are dropped, and the log says how many messages they had."""
 
     class Tells:
         def opened(self, connection: Any) -> None:

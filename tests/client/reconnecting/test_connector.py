@@ -1,4 +1,4 @@
-"""How a client comes to a connection, and to the next one."""
+"""How a client connects, the first time and again."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_several_endpoints_are_tried_in_turn(hosts: Hosts, client_of: Any) -> No
 
 
 def test_nothing_is_sent_before_it_is_prepared(hosts: Hosts, client_of: Any) -> None:
-    """Neither what waited for the connection, nor what comes while it is prepared."""
+    """Neither messages that waited for the connection, nor messages that come while it is prepared."""
     seen: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -202,7 +202,7 @@ def test_who_gives_up_in_prepare_ends_it_at_once(hosts: Hosts, client_of: Any, l
 
 
 def test_a_prepare_that_awaits_asyncio_ends_it_at_once(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
-    """No further attempt mends that; the error names what to write."""
+    """No further attempt can succeed; the error names what to write."""
     hosts.listen(echo)
 
     async def sleeps(connection: Any) -> None:
@@ -344,7 +344,7 @@ def test_a_watcher_may_stop_it(kind: type, hosts: Hosts, client_of: Any) -> None
 
 
 def test_what_the_certificate_of_a_client_is_refused_for_ends_it(hosts: Hosts, client_of: Any) -> None:
-    """With TLS 1.3 a server says so when the connection is open already: that is the reason of its end."""
+    """With TLS 1.3 a server rejects it after the connection is open: that is the reason of its end."""
     hosts.listen(echo)
     fatal = ValueError("alert certificate required")
     client = client_of(is_fatal=lambda error: error is fatal)
@@ -361,7 +361,7 @@ def test_what_the_certificate_of_a_client_is_refused_for_ends_it(hosts: Hosts, c
 def test_a_certificate_that_is_being_renewed_does_not_end_it(
     hosts: Hosts, client_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged_errors: Any
 ) -> None:
-    """Key and certificate are two writes: it tries again, says why, and reads the files where they were at first."""
+    """Key and certificate are two writes: it tries again, logs why, and reads the files from their first paths."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "roots.pem"))
     authority.issue_cert("server").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))

@@ -1,4 +1,4 @@
-"""What a client sends, with and without a connection, and the word that each message gets where one is lost."""
+"""Sending with and without a connection, and the result of each message if one is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.peers import Hosts, Switch, never, outcome, result_of
 
 
 class Seen:
-    """An app that notes what comes, and answers with it but where it begins with ``!``."""
+    """An app that notes each message, and answers with it unless it begins with ``!``."""
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
@@ -66,7 +66,7 @@ def test_it_may_be_told_at_once(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_it_may_be_buffered(hosts: Hosts, client_of: Any) -> None:
-    """A send says at once that all is well; what is not sent in the end is listed."""
+    """A send fires at once; messages that are not sent in the end are listed."""
     client = client_of(while_down="buffer")
     client.startService()
     assert [result_of(client.send(b"!one")), result_of(client.send(b"!two"))] == [None, None]
@@ -85,7 +85,7 @@ def test_it_may_be_buffered(hosts: Hosts, client_of: Any) -> None:
 
 @pytest.mark.parametrize("numbers", [{"max_waiting": 3}, {"max_waiting_bytes": 12}])
 def test_what_waits_has_a_bound(numbers: dict[str, float], hosts: Hosts, client_of: Any) -> None:
-    """What is over it is never sent, and says so."""
+    """A message over it is never sent, and fails."""
     client = client_of(recovery=Recovery(**numbers))
     client.startService()
     results = [outcome(client.send(b"!%02d" % number)) for number in range(4)]
@@ -116,13 +116,13 @@ def test_a_client_that_was_not_started_sends_nothing(client_of: Any) -> None:
 
 
 def test_what_becomes_of_it_is_one_of_three(client_of: Any) -> None:
-    """An error says which, and which it is near."""
+    """An error names the wrong choice, and the similar right one."""
     with pytest.raises(InvalidOption, match="while_down='wiat': takes wait, fail, buffer; did you mean 'wait'"):
         client_of(while_down="wiat")
 
 
 def test_what_is_sent_while_the_queue_is_written_comes_after_it(hosts: Hosts, client_of: Any) -> None:
-    """A callback of the first one sends a further one; a key function that raises is the caller's fault alone."""
+    """A callback of the first one sends another one; an exception of a key function is only the caller's fault."""
 
     def key(message: bytes) -> bytes:
         if message == b"no key":
@@ -154,7 +154,7 @@ def test_one_that_waited_and_is_lost_on_its_way_is_told(hosts: Hosts, client_of:
 
 
 def test_each_request_gets_a_definite_word(hosts: Hosts, client_of: Any) -> None:
-    """Answered; sent, and perhaps handled; or never sent, which goes out on the next connection."""
+    """Answered; sent, and maybe handled; or never sent, and sent on the next connection."""
     app = Switch()
     server = hosts.listen(app)
     client = client_of(limits=Limits(max_requests=2))
@@ -180,7 +180,7 @@ def test_each_request_gets_a_definite_word(hosts: Hosts, client_of: Any) -> None
 
 
 def test_what_was_sent_and_may_be_lost_is_listed(hosts: Hosts, client_of: Any) -> None:
-    """All but what was sent before a request that was answered: the peer has read that."""
+    """All except messages before an answered request: the peer has read those."""
     app = Seen()
     server = hosts.listen(app)
     client = client_of()
@@ -199,7 +199,7 @@ def test_what_was_sent_and_may_be_lost_is_listed(hosts: Hosts, client_of: Any) -
 
 
 def test_what_waits_is_listed_too(client_of: Any) -> None:
-    """It may yet be sent."""
+    """It can still be sent."""
     client = client_of()
     client.startService()
     for each in (client.send(b"one"), client.request(b"two")):
@@ -208,7 +208,7 @@ def test_what_waits_is_listed_too(client_of: Any) -> None:
 
 
 def test_a_send_that_was_not_on_its_way_is_told(hosts: Hosts, client_of: Any) -> None:
-    """One over the write mark when the connection is lost: it may have been sent in part, or not at all."""
+    """A message over the write mark when the connection is lost: maybe sent in part, or not at all."""
     server = hosts.listen(never, framing="int32")
     client = client_of(framing="int32", limits=Limits(write_high=10))
     hosts.run(client.start())
@@ -272,7 +272,7 @@ def test_it_is_not_when_its_time_is_over(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_there_is_a_budget_for_that(hosts: Hosts, client_of: Any) -> None:
-    """A server that fails is asked a little more, and not twice as much."""
+    """A failing server gets a few more requests, and not twice as many."""
     server = hosts.listen(never)
     client = client_of(recovery=Recovery(retries_least=0, retry_percent=20))
     hosts.run(client.start())
@@ -334,7 +334,7 @@ def test_what_is_cancelled_is_not_sent_or_not_waited_for(hosts: Hosts, client_of
 
 
 def test_more_requests_than_may_wait_for_replies_wait_for_their_turn(hosts: Hosts, client_of: Any) -> None:
-    """One goes out as one is answered; a send behind them waits as well, for order's sake."""
+    """One is sent when one is answered; a send behind them waits as well, to keep the order."""
     app = Switch()
     hosts.listen(app)
     client = client_of(limits=Limits(max_requests=2))
@@ -374,7 +374,7 @@ def test_a_drain_finishes_what_was_taken(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_a_drain_has_a_deadline(hosts: Hosts, client_of: Any) -> None:
-    """What is left then is counted, and gets its word."""
+    """The rest is counted, and gets its result."""
     hosts.listen(never)
     client = client_of(timeouts=Timeouts(drain=5))
     hosts.run(client.start())

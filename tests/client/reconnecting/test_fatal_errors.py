@@ -43,5 +43,5 @@ def test_what_only_people_can_mend_is_fatal(error: Exception) -> None:
     ],
 )
 def test_what_may_be_over_in_a_moment_is_not(error: Exception) -> None:
-    """Nobody listens, nobody is found, nobody answers; a file of certificates is half written."""
+    """Nobody listens, no host is found, nobody answers; a file of certificates is half written."""
     assert not is_fatal(error)

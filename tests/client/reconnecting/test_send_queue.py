@@ -1,4 +1,4 @@
-"""What waits for a connection, and what was given to one."""
+"""Messages that wait for a connection, and messages that were given to one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_those_that_are_sent_again_come_first() -> None:
 
 
 def test_there_is_a_bound_in_messages_and_in_bytes() -> None:
-    """What is over it is told, with the limit's name."""
+    """A message over it fails, with the limit's name."""
     queue = Queue(Recovery(max_waiting=2, max_waiting_bytes=100))
     assert queue.refusal(100) == ""
     queue.add(outgoing(b"a"), 60)
@@ -66,7 +66,7 @@ def test_what_was_read_is_forgotten() -> None:
 
 
 def test_no_more_is_remembered_than_may_be() -> None:
-    """The newest, in messages and in bytes; how many were forgotten is known. Values are counted, not weighed."""
+    """The newest, in messages and in bytes; the number of forgotten ones is known. Values are counted, not weighed."""
     few = Unconfirmed(Recovery(max_waiting=2))
     for position in range(5):
         few.add(position, {"number": position})

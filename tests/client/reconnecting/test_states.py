@@ -1,4 +1,4 @@
-"""What a client is doing, told to functions and to ``async for``."""
+"""The states of a client, for functions and for ``async for``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tcpapp.client.reconnecting.states import MOST, Connecting, Observed, States
 
 
 def states_of(states: States, most: int = 1000) -> list[Any]:
-    """What comes of it, as it comes; ``"over"`` at its end."""
+    """Its states, as they come; ``"over"`` at its end."""
     seen: list[Any] = []
 
     async def take() -> None:
@@ -25,7 +25,7 @@ def states_of(states: States, most: int = 1000) -> list[Any]:
 
 
 def test_each_watcher_is_told_until_it_watches_no_more(logged_errors: Any) -> None:
-    """One that raises harms nobody, and is logged once: failures of one kind make a line a second."""
+    """A watcher that raises harms nothing, and is logged once: failures of one kind make a line a second."""
     observed, told, more = Observed(lambda: 100.0), [], []
 
     def raises(state: Any) -> None:
@@ -43,7 +43,7 @@ def test_each_watcher_is_told_until_it_watches_no_more(logged_errors: Any) -> No
 
 
 def test_states_are_iterated_from_the_one_there_is() -> None:
-    """Until it stops; one that had stopped before may start."""
+    """Until it stops; a stopped client can start again."""
     observed = Observed()
     seen = states_of(States(observed))
     assert seen == [Stopped()]

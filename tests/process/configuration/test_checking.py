@@ -21,7 +21,7 @@ from tcpapp.process.configuration.sources import Given
 
 
 def given(**values: Any) -> dict[str, Given]:
-    """What an options file would give: a text each, or several."""
+    """The values of an options file: a text each, or several."""
     names = {
         key.replace("_", "-"): (value,) if isinstance(value, str) else tuple(value) for key, value in values.items()
     }
@@ -33,14 +33,14 @@ def checked(**values: Any) -> Checked:
 
 
 def problems(**values: Any) -> list[str]:
-    """All that is wrong with these."""
+    """All errors of these values."""
     with pytest.raises(Problems) as caught:
         checked(**values)
     return caught.value.texts
 
 
 def problem(**values: Any) -> str:
-    """The one thing that is wrong."""
+    """The only error."""
     [only] = problems(**values)
     return only
 
@@ -67,7 +67,7 @@ def test_what_is_not_given_is_the_default() -> None:
 
 
 def test_what_is_given_is_what_holds() -> None:
-    """Numbers, words, networks, and the message that a silent peer is sent."""
+    """Numbers, words, networks, and the heartbeat message."""
     found = checked(
         listen=["tcp:0", "tcp6:0"],
         codec="text",
@@ -124,7 +124,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     ],
 )
 def test_what_cannot_be_together_is_told(values: dict[str, Any], says: str) -> None:
-    """By the names of both, as they were given, or as a default."""
+    """By the names of both, from their sources, or as a default."""
     assert problem(**values).startswith(says)
 
 
@@ -135,7 +135,7 @@ def test_two_marks_that_fit_each_other_are_right() -> None:
 
 
 def test_a_heartbeat_is_not_looked_at_where_there_is_no_framing_for_it() -> None:
-    """What is wrong is the framing."""
+    """The error is in the framing."""
     assert re.match("app.toml: framing: ", problem(framing="lin", heartbeat_message="ping"))
 
 
@@ -217,7 +217,7 @@ def test_an_app_of_ones_own_is_served(here: Path) -> None:
     ],
 )
 def test_what_is_no_app_is_refused(target: str, says: str, here: Path) -> None:
-    """A target that leads to no app is quoted, with what is missing, or what would be right."""
+    """A target without an app is quoted, with the missing part, or a valid form."""
     (here / "mine.py").write_text(MINE)
     with pytest.raises(InvalidOption) as caught:
         load_app(target)
@@ -242,7 +242,7 @@ def test_what_is_no_app_is_refused(target: str, says: str, here: Path) -> None:
     ],
 )
 def test_a_module_that_cannot_be_imported(source: str, says: str, here: Path) -> None:
-    """Whatever the module raises is told in one line, with its place, since there is no traceback to look at."""
+    """An exception of the module is reported in one line, with its place, because there is no traceback."""
     (here / "broken.py").write_text(source)
     said = problem(app="broken:app")
     assert said.startswith("app.toml: app: 'broken:app': importing 'broken' failed: ")

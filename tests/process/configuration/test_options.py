@@ -1,4 +1,4 @@
-"""The options: each has a name of its own, a default, and says what it means."""
+"""The options: each has a name of its own, a default, and a meaning."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_option_tells_what_it_means(option) -> None:
 
 @pytest.mark.parametrize("field", [*numbers_of(Limits), *numbers_of(Timeouts)], ids=lambda field: field.name)
 def test_what_is_off_is_what_was_on(field) -> None:
-    """A number that is 0 by default, or means something else by it, was not switched off."""
+    """A number that is 0 by default, or whose 0 has another meaning, was not switched off."""
     assert not is_off(field, field.default)
     expected = field.default != 0 and field.metadata["zero"] not in (
         "",

@@ -1,4 +1,4 @@
-"""The pages that an operator asks for: they tell what holds, from where, and why."""
+"""The pages for an operator: current values, their sources, and the reasons."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GIVEN = {
 
 
 def test_the_configuration_is_shown_as_a_file_that_gives_the_same(tmp_path) -> None:
-    """Every option once, each line with where its value comes from."""
+    """Every option once, each line with the source of its value."""
     page = config_page(GIVEN)
     path = tmp_path / "app.toml"
     path.write_text(page)
@@ -57,7 +57,7 @@ def test_every_limit_is_shown_with_its_reason() -> None:
 
 
 def test_what_is_switched_off_is_listed() -> None:
-    """What means something else by 0 is not."""
+    """A number whose 0 has another meaning is not."""
     assert switched_off(GIVEN) == [
         "--idle=0: no limit (Close a server's connection after this long without data in either direction)"
     ]

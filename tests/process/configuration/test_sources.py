@@ -1,4 +1,4 @@
-"""Where values come from: an options file, the environment, the command line; and what no such thing can be."""
+"""Sources of values: an options file, the environment, the command line; and invalid sources."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ no-delay = false
 
 
 def test_a_file_gives_texts_and_numbers_in_tables_or_not(file: Path) -> None:
-    """As the command line has them, each with its place."""
+    """As on the command line, each with its place."""
     file.write_text(FILE)
     found, problems = from_file("app.toml")
     assert problems == []
@@ -72,7 +72,7 @@ def test_a_file_gives_texts_and_numbers_in_tables_or_not(file: Path) -> None:
     ],
 )
 def test_what_a_file_cannot_say_is_told(file: Path, content: str, says: str | None) -> None:
-    """In one line, with the file, the key, and what would be right."""
+    """In one line, with the file, the key, and a valid form."""
     file.write_bytes(content.encode("utf-8", "surrogatepass"))
     _, [text] = from_file("app.toml")
     assert text.startswith("app.toml: ")
@@ -107,7 +107,7 @@ def test_a_byte_order_mark_is_read_over(file: Path) -> None:
 
 
 def test_a_file_is_found_in_its_folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the process is; where it is not there, the line says what named it."""
+    """Relative to the current directory; if it does not exist, the line names the option that asked for it."""
     file.write_text("app = 'echo'")
     monkeypatch.chdir("/")
     assert from_file("app.toml", str(tmp_path))[0]["app"].place == "app.toml: app"
@@ -133,7 +133,7 @@ def test_the_environment_gives_options_behind_a_prefix() -> None:
 
 
 def test_the_command_line_gives_what_was_given_there() -> None:
-    """What was not is `None`, or empty; an empty text is a text."""
+    """An option that was not given is `None`, or empty; an empty text is a text."""
     values: dict[str, Any] = {"listen": ["tcp:0"], "allow": [], "app": "", "framing": "line", "codec": None}
     found = from_command_line(values)
     assert {name: (each.texts, each.place, each.text) for name, each in found.items()} == {

@@ -19,7 +19,7 @@ class Files:
         self.stranger.cert_pem.write_to_path(str(folder / "strangers.pem"))
 
     def issue(self, name: str, *names: str, by: Any = None, **options: Any) -> Path:
-        """A file with a private key, its certificate for these names, and what leads to the authority."""
+        """A file with a private key, its certificate for these names, and the chain to the authority."""
         made = (by or self.authority).issue_cert(*names, **options)
         path = self.folder / name
         blobs = [made.private_key_pem, *made.cert_chain_pems]

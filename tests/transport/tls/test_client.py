@@ -39,7 +39,7 @@ NAMES = {
 
 
 def certificate(folder: Path) -> Path:
-    """A certificate for all of them, which is its own authority: trustme takes no name that IDNA refuses."""
+    """A certificate for all of them, which is its own authority: trustme accepts no name that IDNA refuses."""
     key, now, name = ec.generate_private_key(ec.SECP256R1()), datetime.now(timezone.utc), x509.Name([])
     hosts = [x509.DNSName(each) for each in dict.fromkeys(NAMES.values()) if each]
     addresses = [x509.IPAddress(ip_address(each)) for each in ("127.0.0.1", "::1", "fe80::1")]
@@ -81,7 +81,7 @@ def server(file: Path) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 @pytest_twisted.ensureDeferred
 async def test_a_name_is_asked_for_and_believed_in_one_form(file: Path, server: Any, kind: str, name: str) -> None:
-    """By either kind of string: capitals, dots of every kind, what IDNA knows and what it refuses, and addresses."""
+    """By either kind of string: capitals, dots of every kind, names that IDNA accepts or refuses, and addresses."""
     trusted = f"trustRoots={quoted(file)}" if kind == "tls" else f"caCertsDir={quoted(file.parent)}"
     client = await connect(f"{kind}:127.0.0.1:{server.port}:{trusted}:hostname={quoted(name)}")
     assert await client.request(b"?") == str(NAMES[name]).encode()
@@ -116,7 +116,7 @@ async def test_a_name_in_mid_conversation(file: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a..b", "1.2.3", "\ud800", b"localhost", None])
 def test_what_is_no_name_is_told(file: Path, name: Any) -> None:
-    """By what it was given, and what it takes, whatever files there are."""
+    """By its value, and the possible values, whatever files there are."""
     says = f"hostname={name!r}: takes an IP address or a host name (RFC 1123; not ending in a number)"
     for trust in (None, file):
         with pytest.raises(InvalidAddress) as raised:

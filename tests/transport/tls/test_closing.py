@@ -50,7 +50,7 @@ class Peer:
         assert self.connection.is_open
 
     def pass_on(self) -> None:
-        """What the client has said goes to the server; then what that has said comes to the client."""
+        """The client's bytes go to the server; then the server's go to the client."""
         self.transport.receive(self.go.read())
         for _ in range(5):
             self.clock.turn()
@@ -62,13 +62,13 @@ class Peer:
         self.pass_on()
 
     def has_said_all(self) -> None:
-        """Send close_notify; that the server's has not come, or other bytes of it have, is said by errors."""
+        """Send close_notify; errors say that the server's has not come, or that other bytes have."""
         with suppress(ssl.SSLError):
             self.session.unwrap()
         self.pass_on()
 
     def hears(self) -> bytes:
-        """What came; the empty bytes where nothing did, or the server has said all."""
+        """The received bytes; empty if there are none, or the server has sent everything."""
         with suppress(ssl.SSLError):
             return self.session.read(1_000_000)
         return b""
@@ -82,7 +82,7 @@ class Peer:
 
 @conversation
 async def in_the_end(connection: Any) -> None:
-    """Answers all when the peer has said that it has said all."""
+    """Answers everything when the peer has closed its side."""
     messages = [message async for message in connection]
     await connection.send(b"+".join(messages))
 
@@ -104,7 +104,9 @@ def test_what_a_peer_said_before_it_closed_its_side_is_answered(files: Any, kind
 
 
 def test_an_answer_may_take_its_time(files: Any) -> None:
-    """The connection stays open for it, for half_close seconds; nothing more is read, and a FIN then is no news."""
+    """
+    The connection stays open for it, for half_close seconds; nothing more is read, and a FIN then changes nothing.
+    """
     replies: list[Deferred[bytes]] = [Deferred()]
     peer = Peer(files, lambda message, _: replies[0])
     peer.says(b"hello\n")
@@ -130,7 +132,7 @@ def test_a_connection_lost_while_it_answers_ends_as_it_would_over_tcp(files: Any
 
 
 def test_tls_1_2_has_no_half_close(files: Any) -> None:
-    """What was to be sent is discarded, as RFC 5246 (section 7.2.1) demands; what was sent before arrives."""
+    """Unsent bytes are discarded, as RFC 5246 (section 7.2.1) demands; earlier bytes arrive."""
     peer = Peer(files, in_the_end, version="1.2")
     peer.says(b"one\n")
     peer.has_said_all()
@@ -162,7 +164,7 @@ def test_a_side_that_is_closed_while_we_close_changes_nothing(files: Any) -> Non
 
 
 def test_a_peer_that_ends_without_a_word_was_maybe_cut_off(files: Any) -> None:
-    """By anyone: that is no proper end, whichever of TCP's it is."""
+    """By anybody: that is no proper end, whichever end of TCP it is."""
     for how in ("half_close", "reset"):
         peer = Peer(files, echo)
         peer.says(b"hello\n")
@@ -187,7 +189,7 @@ def test_a_peer_need_not_answer_our_close(files: Any, version: str, how: str) ->
 
 
 def test_a_peer_that_never_answers_our_close_is_left(files: Any) -> None:
-    """When the grace is over; it has all, so nothing was cut. Where it has not, that is told."""
+    """When the grace is over; it has everything, so nothing was cut. Otherwise, the cut is reported."""
     for stalls, rule in ((False, "closed"), (True, "grace-over")):
         peer = Peer(files, echo)
         if stalls:
@@ -203,7 +205,7 @@ def test_a_peer_that_never_answers_our_close_is_left(files: Any) -> None:
 
 @pytest.mark.parametrize("how", ["half_close", "reset"])
 def test_what_the_system_has_not_taken_is_lost(files: Any, how: str) -> None:
-    """A peer that ends the connection before it has all: that is told."""
+    """A peer that ends the connection before it has everything: that is reported."""
     peer = Peer(files, echo)
     peer.transport.stall()
     peer.connection.send(b"bye")
@@ -236,7 +238,7 @@ def test_what_our_reactor_holds_back_counts_as_unsent(files: Any) -> None:
 
 
 def test_a_layer_is_changed_once(files: Any) -> None:
-    """Where it is asked for again, nothing more is done."""
+    """A second call does nothing more."""
     peer = Peer(files, echo)
     layer = peer.connection.transport
     kind = type(layer)

@@ -1,4 +1,4 @@
-"""What a server shows, and how that is renewed: no file that is not right ends the watch, or keeps the others out."""
+"""The certificates of a server, and their reloads: no invalid file ends the watch, or keeps other files out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pair(files: Any, name: str) -> tuple[bytes, bytes]:
 
 
 class Watched:
-    """A server's contexts, which are looked at on a clock."""
+    """A server's contexts, which are checked on a clock."""
 
     def __init__(self, spec: ServerSpec) -> None:
         self.contexts, self.clock = ServerContexts(spec), Clock()
@@ -80,7 +80,7 @@ def test_a_certificate_that_openssl_refuses_does_not_end_the_watch(files: Any, s
 
 
 def test_reload_raises_nothing(files: Any, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is wrong is logged each time that it is asked for, whatever it is, and returned."""
+    """Each error is logged on each reload, and returned."""
     contexts = ServerContexts(ServerSpec(certificate=files / "server.pem"))
     assert contexts.reload()
     weak(files / "server.pem", "localhost")
@@ -116,7 +116,7 @@ def test_a_rotation_in_two_writes(files: Any, said: list[str]) -> None:
 
 
 def test_a_directory_rotates_in_two_writes(files: Any, tmp_path: Path, said: list[str]) -> None:
-    """The old pair is shown meanwhile; a certificate whose file has gone is shown no more."""
+    """The old pair is used meanwhile; a certificate whose file has gone is used no more."""
     folder = tmp_path / "pairs"
     folder.mkdir()
     for name in ("a.example", "b.example"):
@@ -210,7 +210,7 @@ def test_nothing_to_show_is_said_at_once(files: Any, tmp_path: Path, what: str) 
 
 
 def test_names_are_found_however_they_are_written(files: Any) -> None:
-    """In capitals, with a dot at the end; what can be no name is none."""
+    """In capitals, with a dot at the end; an impossible name counts as none."""
     weak(files / "big.pem", "BIG.Example", bits=2048)
     contexts = ServerContexts(ServerSpec(directory=files.folder))
     found = contexts.for_name(b"big.example")
@@ -222,7 +222,7 @@ def test_names_are_found_however_they_are_written(files: Any) -> None:
 
 
 def test_paths_stay_what_they_were(files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are relative to where the process was when it was told them."""
+    """They are relative to the current directory when they were given."""
     monkeypatch.chdir(files.folder)
     contexts = ServerContexts(ServerSpec(certificate=Path("server.pem")))
     monkeypatch.chdir("/")

@@ -42,7 +42,7 @@ def quoted(path: Any) -> str:
 
 
 def who(message: bytes, connection: Any) -> bytes:
-    """An app that says what it knows of its connection."""
+    """An app that sends what it knows of its connection."""
     tls = connection.tls
     return f"{tls.version} {tls.protocol} {tls.server_name} {tls.subject or '-'} {','.join(tls.names) or '-'}".encode()
 
@@ -124,7 +124,7 @@ async def test_each_name_is_shown_its_certificate(files: Any, serve: Any, asked:
 
 @pytest_twisted.ensureDeferred
 async def test_a_protocol_is_agreed_on(files: Any, serve: Any) -> None:
-    """The best of the server's that the client has."""
+    """The server's best that the client offers."""
     server = await serve("certificate={server}:alpn=two,one")
     client = await to(files, server, ":alpn=one,two")
     assert client.tls.protocol == "two"
@@ -134,7 +134,7 @@ async def test_a_protocol_is_agreed_on(files: Any, serve: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_no_protocol_in_common_is_said_so(files: Any, serve: Any) -> None:
-    """By the alert that RFC 7301 has for it; one that offers none at all is let in."""
+    """By the alert of RFC 7301; a client that offers none at all is accepted."""
     server = await serve("certificate={server}:alpn=one")
     with pytest.raises(Exception, match="no application protocol"):
         await to(files, server, ":alpn=two")
@@ -278,7 +278,7 @@ def test_files_may_be_left_alone(files: Any) -> None:
 
 
 def upgrading(files: Any) -> Any:
-    """An app that goes on with TLS when it is asked to, and says what it hears in capitals."""
+    """An app that changes to TLS on request, and sends messages back in capitals."""
     contexts = ServerContexts(ServerSpec(certificate=files / "server.pem"))
 
     class App:
@@ -292,7 +292,7 @@ def upgrading(files: Any) -> Any:
 
 @pytest_twisted.ensureDeferred
 async def test_a_conversation_may_go_on_with_tls(files: Any) -> None:
-    """What was said in plain before is plain; what follows is not, at either end."""
+    """Earlier messages are plain; later ones are not, at either end."""
     server = await listen("tcp:0:interface=127.0.0.1", upgrading(files))
     client = await connect(f"tcp:127.0.0.1:{server.port}")
     assert await client.request(b"plain") == b"PLAIN"
@@ -374,7 +374,7 @@ async def test_an_upgrade_that_never_ends_is_cut(files: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_conversation_awaits_its_upgrade(files: Any) -> None:
-    """The third form of app: what it knows of the peer comes with the answer."""
+    """The third form of app: the reply tells what it knows of the peer."""
     contexts = ServerContexts(ServerSpec(certificate=files / "server.pem", minimum="1.3"))
 
     @conversation
@@ -397,7 +397,7 @@ async def test_a_conversation_awaits_its_upgrade(files: Any) -> None:
 
 
 def s_client(server: Any, *options: str, says: str = "") -> Any:
-    """What ``openssl s_client`` prints of a connection, in another thread."""
+    """The output of ``openssl s_client`` for a connection, in another thread."""
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", *options]
     return deferToThread(
         lambda: subprocess.run(command, input=says, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -415,7 +415,7 @@ def s_client(server: Any, *options: str, says: str = "") -> Any:
     ],
 )
 async def test_openssl_speaks_with_it(files: Any, serve: Any, options: list[str], shows: str) -> None:
-    """Names, protocols, clients' certificates, and the lowest version that there is."""
+    """Names, protocols, clients' certificates, and the lowest possible version."""
     server = await serve("path={folder}:alpn=two,one:clients=wished:clientRoots={roots}")
     filled = [each.format(client=files / "client.pem") for each in options]
     shown = await s_client(server, "-CAfile", str(files / "roots.pem"), *filled)

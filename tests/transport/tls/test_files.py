@@ -33,7 +33,7 @@ def test_one_file_may_hold_it_all(files: Any) -> None:
 
 
 def test_each_may_have_a_file_of_its_own(files: Any) -> None:
-    """Certificate, key, and what leads to the authority."""
+    """Certificate, key, and the chain to the authority."""
     split(files)
     identity = read_identity(files / "cert.pem", files / "key.pem", files / "chain.pem")
     assert identity.chain == (files.authority._certificate,)
@@ -67,7 +67,7 @@ def test_a_directory_holds_as_many_as_there_are_keys(files: Any) -> None:
     ],
 )
 def test_what_is_not_right_is_told(files: Any, arguments: list[str], says: str) -> None:
-    """With the file that it is wrong with."""
+    """With the file that has the error."""
     split(files)
     (files / "long.pem").write_bytes(b"-" * (LONGEST_FILE + 1))
     now = datetime.now(timezone.utc)
@@ -121,7 +121,7 @@ def test_a_directory_of_authorities_holds_at_least_one(files: Any, tmp_path: Any
 
 
 def test_a_directory_that_cannot_be_read_has_no_files() -> None:
-    """Whatever the system says of it."""
+    """Whatever error the system reports."""
 
     class Broken:
         def glob(self, pattern: str) -> Any:
@@ -141,7 +141,7 @@ def test_a_directory_that_cannot_be_read_has_no_files() -> None:
     ],
 )
 def test_what_others_raise_is_said_in_a_line(raised: Exception, says: str) -> None:
-    """With the name of the file; what is said so already stays as it is."""
+    """With the name of the file; an error that has it already is unchanged."""
     with pytest.raises(InvalidAddress) as caught, named("cert.pem"):
         raise raised
     assert str(caught.value) == (says if isinstance(raised, InvalidAddress) else f"cert.pem: {says}")

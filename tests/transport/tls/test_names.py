@@ -1,4 +1,4 @@
-"""Which names a certificate is for: compared as host names are, and never a reason to raise."""
+"""The names of a certificate: compared as host names are, and never a reason to raise."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def certificate(*alternatives: Any, subject: str = "", raw: bytes | None = None)
     ],
 )
 def test_a_certificate_without_names_is_for_its_common_name(subject: str, names: list[str]) -> None:
-    """As old ones are, in the form in which host names are compared; one that has neither is for nobody."""
+    """As in old ones, in the form of comparable host names; a certificate with neither is for nobody."""
     made = certificate(subject=subject)
     assert (names_of(made), common_name(made)) == (names, subject)
 

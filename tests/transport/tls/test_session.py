@@ -1,4 +1,4 @@
-"""What is known of a connection's TLS; the whole of it is seen on real ports, in `test_endpoints`."""
+"""The session of a TLS connection; all of it is tested on real ports, in `test_endpoints`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tcpapp.transport.tls.session import session_of
 
 
 def test_a_certificate_that_cannot_be_read_names_nobody() -> None:
-    """OpenSSL believes it, and cryptography cannot read it: that raises nothing, and says of the peer nothing."""
+    """OpenSSL trusts it, and cryptography cannot read it: that raises nothing, and identifies no peer."""
 
     class Handle:
         def get_peer_certificate(self, *, as_cryptography: bool) -> Any:
