@@ -1,4 +1,4 @@
-"""What can be an app, what is refused and with which words, and what a connection is given of it."""
+"""The forms of app, the errors of invalid apps, and the parts that a connection gets."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Unbound:
 
 
 class PartialReceived:
-    """An app that the Pythons do not agree on: from 3.14 on this is called with the instance, before without."""
+    """An app that Python versions call differently: from 3.14 on with the instance, before without."""
 
     received = partial(lambda greeting, message, connection: greeting + message, b"hello ")
 
@@ -123,7 +123,7 @@ class PartialReceived:
 
 
 class OwnPartial(PartialReceived):
-    """An app that gives each of its instances a part, which no Python binds."""
+    """An app that gives each of its instances a part that no Python binds."""
 
     def __init__(self):
         self.received = partial(lambda greeting, message, connection: greeting + message, b"hello ")
@@ -145,7 +145,7 @@ class OfTheClass:
 
 
 class Property:
-    """An app whose part is found only by looking."""
+    """An app whose part is found only by reading the attribute."""
 
     @property
     def received(self):
@@ -188,7 +188,7 @@ class Flag:
 
 
 class Untold:
-    """A callable that tells nobody what it takes, as some built-in functions."""
+    """A callable without a signature, as some built-in functions."""
 
     __signature__ = 5
 
@@ -230,7 +230,7 @@ class Untold:
     ],
 )
 def test_each_of_the_forms_is_an_app(app: Any) -> None:
-    """Functions, objects, classes and conversations of every make are taken."""
+    """Functions, objects, classes and conversations of every kind are accepted."""
     assert isinstance(handlers_of(app)(), Handlers)
 
 
@@ -287,14 +287,14 @@ CONVERSE = "; a coroutine that takes the connection alone is written with @conve
     ],
 )
 def test_what_is_no_app_is_refused(app: Any, text: str) -> None:
-    """The text names what was given and says what would do."""
+    """The text names the given object and the valid forms."""
     with pytest.raises(InvalidOption) as caught:
         handlers_of(app)
     assert text in str(caught.value)
 
 
 def test_a_partial_is_named_in_full() -> None:
-    """What has no name of its own is shown as it is."""
+    """An object without a name is shown as it is."""
     app = partial(shout, b"message", CONNECTION)
     with pytest.raises(InvalidOption) as caught:
         handlers_of(app)
@@ -323,7 +323,7 @@ def parts(handlers: Handlers) -> set[str]:
 )
 @pytest.mark.parametrize("codec", [None, Text()], ids=["bytes", "text"])
 def test_handlers_are_the_parts_that_the_app_has(app: Any, expected: set[str], codec: Any) -> None:
-    """What an app has not is `None`, with a codec or without; an object that can be called is still its methods."""
+    """A missing part is `None`, with a codec or without; an object that can be called still counts by its methods."""
     assert expected == parts(handlers_of(app, codec)())
 
 
@@ -359,12 +359,12 @@ def test_an_instance_serves_all_connections() -> None:
 
 @pytest.mark.parametrize("app", [shout, Chat().received])
 def test_without_a_codec_the_app_is_called_as_it_is(app: Callable[..., Any]) -> None:
-    """Nothing stands between the connection and its app."""
+    """The connection calls the app directly."""
     assert app == handlers_of(app)().received
 
 
 def test_a_class_app_that_cannot_be_made_fails_when_it_is_made() -> None:
-    """What its constructor raises comes out where the connection is opened."""
+    """An exception of its constructor is raised where the connection is opened."""
 
     class Failing(Chat):
         def __init__(self):
@@ -415,21 +415,21 @@ def test_no_reply_stays_none() -> None:
     ids=["deferred", "future", "coroutine"],
 )
 def test_a_reply_that_is_not_there_yet_is_passed_on(make: Callable[[], Any]) -> None:
-    """Deferreds, futures and coroutines are not touched: what they bring is encoded when it is there."""
+    """Deferreds, futures and coroutines are not touched: their results are encoded when they are there."""
     reply = make()
     assert reply is handlers_of(lambda message, connection: reply, Json())().received(b"1", CONNECTION)
     getattr(reply, "close", lambda: None)()
 
 
 def test_a_reply_that_cannot_be_encoded_raises() -> None:
-    """The connection is told by the codec's own error."""
+    """The connection gets the codec's own error."""
     received = handlers_of(lambda message, connection: object(), Json())().received
     with pytest.raises(UnsendableMessage):
         received(b"1", CONNECTION)
 
 
 def test_a_message_is_decoded_as_the_app_takes_it() -> None:
-    """Unless it was before, to see whether it is a reply; and what is no value raises."""
+    """Unless it was before, to check for a reply; and an undecodable message raises."""
     received = handlers_of(lambda message, connection: message, Json())().received
     assert received(b"[1]", CONNECTION) == received(Decoded(b"[2]", [1]), CONNECTION) == b"[1]"
     with pytest.raises(UndecodableMessage):
@@ -440,7 +440,7 @@ def test_a_message_is_decoded_as_the_app_takes_it() -> None:
 
 
 class Loop:
-    """As much of an event loop as a future needs: what it is to call soon is called by `run`."""
+    """As much of an event loop as a future needs: `run` calls what was scheduled."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], Any]] = []
@@ -466,7 +466,7 @@ def test_a_deferred_is_itself() -> None:
 
 
 def test_a_coroutine_is_begun_at_once() -> None:
-    """It runs to its end, or to the first thing it waits for."""
+    """It runs to its end, or to its first await."""
     waited: Deferred[bytes] = Deferred()
 
     async def wait() -> bytes:
@@ -480,7 +480,7 @@ def test_a_coroutine_is_begun_at_once() -> None:
 
 
 def test_what_a_coroutine_raises_fails_its_deferred() -> None:
-    """It does not come out of the call."""
+    """It is not raised by the call."""
 
     async def fails() -> None:
         await fail(ZeroDivisionError())
@@ -491,7 +491,7 @@ def test_what_a_coroutine_raises_fails_its_deferred() -> None:
 @pytest.mark.parametrize("done_before", [False, True])
 @pytest.mark.parametrize("error", [None, ZeroDivisionError])
 def test_a_future_fires_when_its_loop_runs(done_before: bool, error: type[Exception] | None) -> None:
-    """Whether it was done before or is later, it is its loop that tells: a loop that does not run tells nothing."""
+    """Done before or later, its loop calls back: a loop that does not run calls nothing."""
     loop = Loop()
     future: Any = asyncio.Future(loop=loop)  # type: ignore[arg-type]
     finish = partial(future.set_result, b"hello") if error is None else partial(future.set_exception, error())
@@ -528,7 +528,7 @@ async def generator():
     "result", [None, b"", b"hello", "text", 0, [], later, talk, (each for each in b""), generator()]
 )
 def test_anything_else_is_a_reply_already(result: Any) -> None:
-    """Values, functions that were not called, and generators are nothing to wait for."""
+    """Values, functions that were not called, and generators are not awaited."""
     assert deferred_of(result) is None
 
 
@@ -536,14 +536,14 @@ def test_anything_else_is_a_reply_already(result: Any) -> None:
 
 
 def test_a_conversation_keeps_its_name_and_can_be_awaited() -> None:
-    """It reads as its function does, and a test may run it."""
+    """It reads as its function does, and a test can run it."""
     app = conversation(talk)
     assert (Conversation, "talk", talk.__doc__, talk) == (type(app), app.__name__, app.__doc__, app.talk)
     assert outcome(deferred_of(app(CONNECTION))) == [None]
 
 
 def test_a_conversation_may_be_a_partial_or_a_method() -> None:
-    """Whatever is an async function of the connection alone."""
+    """Any async function with only the connection as its argument."""
 
     class Guide:
         async def guide(self, connection):
@@ -573,7 +573,7 @@ TAKES_ASYNC = ": @conversation takes an async function of one argument, the conn
     ],
 )
 def test_what_is_no_conversation_is_refused(function: Any, text: str) -> None:
-    """Where it is decorated, and with what it takes."""
+    """Where it is decorated, with the valid form."""
     with pytest.raises(InvalidOption) as caught:
         conversation(function)
     assert text == str(caught.value)

@@ -1,4 +1,4 @@
-"""Where asyncio's waits and Twisted's are mixed, the error names the cause and the cure."""
+"""If asyncio's waits and Twisted's are mixed, the error names the cause and the cure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if sys.version_info >= (3, 11):
 
 
 def in_a_loop(function: Callable[[], Any]) -> Any:
-    """What `function` gives that is called while a loop runs, and by no task of its."""
+    """The result of `function`, called while a loop runs, outside of its tasks."""
 
     async def main() -> Any:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -53,7 +53,7 @@ def in_a_loop(function: Callable[[], Any]) -> Any:
 
 
 def error_of(coroutine: Any) -> Any:
-    """What a coroutine fails with that Twisted runs."""
+    """The failure of a coroutine that Twisted runs."""
     [error] = outcome(Deferred.fromCoroutine(coroutine).addErrback(explained))
     return error
 
@@ -61,7 +61,7 @@ def error_of(coroutine: Any) -> Any:
 @once
 @pytest.mark.parametrize("native", IN_TWISTED)
 def test_a_twisted_coroutine_that_awaits_asyncio_is_told(native: Any) -> None:
-    """Whatever Python says of it, which is kept as the cause."""
+    """Whatever Python's error says, which is kept as the cause."""
     error = in_a_loop(lambda: error_of(native()))
     assert isinstance(error, InvalidOption)
     assert isinstance(error.__cause__, RuntimeError)
@@ -79,7 +79,7 @@ def test_a_twisted_coroutine_that_awaits_asyncio_without_a_loop_is_told() -> Non
 
 @once
 def test_a_task_that_awaits_a_deferred_is_told() -> None:
-    """An app that `aio.app` made, say, which was to await what its connection gives."""
+    """Such as an app of `aio.app` that must await its connection's own results."""
 
     async def native() -> None:
         await Deferred()
@@ -113,7 +113,7 @@ def test_the_traceback_is_kept() -> None:
 
 @once
 def test_an_app_that_awaits_asyncio_is_told() -> None:
-    """In the reason for which its connection is closed, within what a line of the log shows."""
+    """In the reason of its connection's end, within the part that a log line shows."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         await asyncio.sleep(10)

@@ -1,4 +1,4 @@
-"""A slow app, a slow peer: what is held is bounded, and everything goes on when it can."""
+"""A slow app, a slow peer: the held bytes are bounded, and everything goes on when it can."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_app_that_is_behind_stops_the_reading_and_one_that_catches_up_resumes
 @pytest.mark.parametrize("size", [1, 100, 65_536])
 @pytest.mark.parametrize("line", [b"\n", LINE, b"x" * 5000 + b"\n"])
 def test_a_flood_is_held_up_at_the_high_mark_and_one_chunk(size: int, line: bytes) -> None:
-    """However small or large messages and chunks are, what a slow app has not taken is bounded."""
+    """However small or large messages and chunks are, the messages that a slow app has not taken are bounded."""
     peer = Peer(Switch(), limits=SMALL)
     stream = line * (200_000 // len(line))
     most = 0
@@ -52,7 +52,7 @@ def test_a_flood_is_held_up_at_the_high_mark_and_one_chunk(size: int, line: byte
 
 
 def test_a_conversation_that_waits_for_something_else_stops_the_reading() -> None:
-    """Messages that nobody fetches are held up as those of a slow app are."""
+    """Messages that nobody receives pause reading as those of a slow app do."""
     going: Deferred[None] = Deferred()
     seen: list[bytes] = []
 
@@ -103,7 +103,7 @@ def test_no_more_is_read_once_the_stream_is_unreadable_however_far_the_app_gets(
 
 
 def test_a_peer_that_takes_no_replies_is_not_read_from_in_the_end() -> None:
-    """First the app is called no more, then reading stops; both go on when the peer takes what it was sent."""
+    """First the app is called no more, then reading stops; both go on when the peer reads."""
     calls: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -126,7 +126,7 @@ def test_a_peer_that_takes_no_replies_is_not_read_from_in_the_end() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5000)), max_size=30))
 def test_nothing_is_lost_or_turned_round_by_a_peer_that_takes_in_fits_and_starts(steps: list[tuple[bool, int]]) -> None:
-    """Whenever and however much it takes, it gets every reply in order."""
+    """Whenever and however much it reads, it gets every reply in order."""
     peer = stalled(lambda message, _: message * 20, limits=SMALL)
     expected = b""
     for number, (says, count) in enumerate(steps):
@@ -156,7 +156,7 @@ def test_a_send_waits_for_its_own_message_to_be_below_the_mark() -> None:
 
 
 def test_a_send_that_is_cancelled_before_any_of_it_went_is_not_sent() -> None:
-    """What stands before and behind it goes out."""
+    """Messages before and behind it are sent."""
     peer = stalled(limits=SMALL)
     sends = [peer.connection.send(bytes([letter]) * 20_000) for letter in b"abc"]
     for send in sends:
@@ -216,7 +216,7 @@ def test_a_sender_that_does_not_wait_is_cut_at_the_bound() -> None:
 
 
 def test_the_pause_of_a_transport_in_the_middle_of_a_chunk_holds_the_rest_of_it() -> None:
-    """The messages whose replies would not be taken wait, once each and in order."""
+    """The messages whose replies the peer would not read wait, once each and in order."""
     calls: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""What one connection holds: its parts added up, and what it does when memory is short."""
+"""The bytes of one connection: the sum of its parts, and its reaction when memory is short."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ QUIET = Timeouts(first_message=0, idle=0, frame=0, send_progress=0, answer=0)
 
 
 def test_what_is_held_is_that_of_all_parts() -> None:
-    """An unfinished message, what waits for the app, what is not let in, and what is unsent."""
+    """An unfinished message, messages that wait for the app, input that is not handled yet, and unsent bytes."""
     limits = Limits(messages_per_turn=1, write_high=1000)
     app = Switch()
     peer: Any = stalled(app, timeouts=QUIET, limits=limits)
@@ -30,7 +30,7 @@ def test_what_is_held_is_that_of_all_parts() -> None:
 
 
 def test_what_is_gone_is_not_held_any_more() -> None:
-    """What was answered, what was taken by the peer, and the connection itself."""
+    """Answered messages, bytes that the peer has read, and the connection itself."""
     peer = Peer(echo, timeouts=QUIET)
     memory = peer.factory.settings.memory
     peer.says(b"hel")
@@ -43,7 +43,7 @@ def test_what_is_gone_is_not_held_any_more() -> None:
 
 
 def test_what_a_slow_app_takes_is_not_held_any_more() -> None:
-    """As soon as it has answered it: until then it is in its hands."""
+    """As soon as it has answered: until then it holds the message."""
     app = Switch()
     peer = Peer(app, timeouts=QUIET)
     memory = peer.factory.settings.memory
@@ -57,7 +57,7 @@ def test_what_a_slow_app_takes_is_not_held_any_more() -> None:
 
 
 def test_one_that_is_squeezed_is_not_read_from() -> None:
-    """Until it is relieved."""
+    """Until memory suffices again."""
     peer = Peer(echo, timeouts=QUIET)
     peer.connection._load.squeeze()
     assert peer.paused

@@ -1,4 +1,4 @@
-"""What happens to the messages and waits of a busy connection when others call into it, and when it ends."""
+"""The messages and waiting calls of a busy connection when others call into it, and when it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUIET = Timeouts(first_message=0, idle=0, frame=0, answer=0)
 
 
 def busy(app: Any = None, kind: type[NotedTransport] = NotedTransport, reads: bool = True, **options: Any) -> Peer:
-    """A peer of an app that can move its clock, whose turns are made one by one."""
+    """A peer of an app that can advance its clock, with turns made one by one."""
     transport = kind(clock=TurnClock(), peer_reads=reads)
     return Peer(app, transport=transport, **{"timeouts": QUIET, **options})
 
@@ -37,7 +37,7 @@ def turns(peer: Peer, count: int = 10) -> None:
 
 
 def test_messages_that_wait_for_their_turn_come_before_the_end() -> None:
-    """TLS reads the peer's close with them, and tells of it at once: a conversation has them first."""
+    """TLS reads the peer's close with them, and reports it at once: a conversation gets them first."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -76,7 +76,7 @@ def test_a_reply_that_waits_for_its_turn_is_taken() -> None:
 
 
 def test_a_half_closed_connection_takes_turns_as_any_other() -> None:
-    """Its messages that wait for the app are no less work for that, and the replies of a turn are still one write."""
+    """Its waiting messages still count as work, and the replies of a turn are still one write."""
     handled: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -102,7 +102,7 @@ def test_a_half_closed_connection_takes_turns_as_any_other() -> None:
 
 
 def receiving(count: int, then: Callable[[Any, list[Deferred[Any]]], Any]) -> tuple[Any, list[Any]]:
-    """A conversation that asks for `count` messages at once, after a long time of work; and what each was given."""
+    """A conversation that asks for `count` messages at once, after a long time of work; and the results."""
     seen: list[Any] = []
 
     @conversation
@@ -118,7 +118,7 @@ def receiving(count: int, then: Callable[[Any, list[Deferred[Any]]], Any]) -> tu
 
 
 def test_a_receive_that_is_cancelled_by_the_one_before_it_takes_nothing() -> None:
-    """Its message is the next one's."""
+    """Its message goes to the next one."""
 
     def cancel_the_next(connection: Any, receives: list[Deferred[Any]]) -> None:
         receives[0].addCallback(lambda _: receives[1].cancel())
@@ -181,7 +181,7 @@ def test_receives_that_take_long_wait_for_a_turn_each() -> None:
 
 
 def test_what_is_received_in_its_turn_is_noted() -> None:
-    """The account is what there is, also where nothing else happens."""
+    """The account is exact, also if nothing else happens."""
     talk, seen = receiving(1, lambda connection, receives: None)
     peer = busy(talk)
     peer.says(b"0\n" + b"x" * 1000 + b"\n1\n")
@@ -202,7 +202,7 @@ def test_a_receive_that_waits_for_its_turn_fails_at_a_message_that_is_none() -> 
 
 
 def test_a_receive_that_waits_for_its_turn_at_the_end_fails_at_a_message_that_is_none() -> None:
-    """After the end nobody else is left to fail it."""
+    """After the end nothing else is left to fail it."""
     talk, seen = receiving(3, lambda connection, receives: None)
     peer = busy(talk, codec="json")
     peer.says(b"0\n1\n{\n3\n")
@@ -229,7 +229,7 @@ def test_a_connection_that_ends_in_the_callback_of_a_reply_keeps_what_came_behin
 
 
 def test_the_answer_of_an_app_that_ended_its_connection_is_cancelled() -> None:
-    """Be it lost before the app returns, or after."""
+    """Whether it is lost before the app returns, or after."""
     for kind in (NotedTransport, AbruptTransport):
         cancelled: list[Any] = []
 
@@ -268,7 +268,7 @@ def test_a_connection_that_is_cut_in_the_callback_of_its_last_send_is_not_closed
 
 
 def test_what_an_app_replies_after_it_was_cut_is_not_held() -> None:
-    """A peer that takes nothing, and a reply that comes once the connection is aborted."""
+    """A peer that reads nothing, and a reply that comes once the connection is aborted."""
 
     def app(message: bytes, connection: Any) -> bytes:
         connection.send(b"x" * 300).addErrback(lambda _: None)
@@ -284,7 +284,7 @@ def test_what_an_app_replies_after_it_was_cut_is_not_held() -> None:
 
 
 def test_skipped_messages_are_told_of_where_the_same_bytes_end_the_connection() -> None:
-    """A rate that is not waited for cuts it in the middle of that chunk."""
+    """A rate with the policy to cut cuts it in the middle of that chunk."""
     peer = busy(framing="line:max=9:oversize=skip", limits=Limits(byte_rate=100), policies=Policies(too_fast="reset"))
     peer.says(b"x" * 150 + b"\n")
     assert [each.count for each in peer.told(MessagesSkipped)] == [1]
@@ -309,7 +309,7 @@ def test_messages_behind_one_that_is_none_are_counted(with_request: bool) -> Non
 
 
 def test_one_that_ends_as_another_is_shed_is_not_shed_itself() -> None:
-    """What is done in the callbacks of the first can end any other."""
+    """Callbacks of the first can end any other."""
     first = busy(kind=AbruptTransport, limits=Limits(max_buffered=100_000))
     others = [AbruptTransport(clock=first.clock) for _ in range(20)]
     for number, each in enumerate(others):

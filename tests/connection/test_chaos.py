@@ -32,11 +32,11 @@ ENDS = ["close", "close now", "drain", "abort", "fail"]
 
 
 class Broken(Exception):
-    """What the app raises."""
+    """The app's exception."""
 
 
 class Life:
-    """One connection, what was said to it and what came of that."""
+    """One connection, the calls on it and their results."""
 
     def __init__(self, machine: Chaos, transport: NotedTransport) -> None:
         self.machine = machine
@@ -66,7 +66,7 @@ class Life:
         return deferred
 
     def take(self, message: Any) -> str:
-        """Note that this message is in somebody's hands; what it says is to be done."""
+        """Note that this message is being handled; its text says what to do."""
         if isinstance(message, UndecodableMessage):
             return "none"
         try:
@@ -97,7 +97,7 @@ class Life:
         self.wait(self.connection.request(self.machine.message("q")), got)
 
     def do(self, what: str) -> Any:
-        """What an app does that is told so, and what it replies."""
+        """The actions of an app for a text, and its reply."""
         connection, reply = self.connection, self.reply("r")
         if what == "later":
             self.pending.append(Deferred())
@@ -205,7 +205,7 @@ APPS: dict[str, Callable[[Chaos], Any]] = {
 
 
 class Chaos:
-    """Two connections of one factory, whose every bound is near."""
+    """Two connections of one factory, near every bound."""
 
     def __init__(
         self,
@@ -391,7 +391,7 @@ class Chaos:
         self.check_messages()
 
     def let_all_end_well(self) -> None:
-        """Read all, answer all, hold nothing back, until nothing is waited for."""
+        """Read everything, answer everything, hold nothing back, until nothing is waited for."""
         for life in self.lives:
             if not life.lost:
                 life.transport.go_on()
@@ -427,7 +427,7 @@ class Chaos:
             assert isinstance(each.failure.value, (Broken, UndecodableMessage, UnsendableMessage))
 
     def check_messages(self) -> None:
-        """Each that came was taken, or is counted."""
+        """Each received message was taken, or is counted."""
         assert len(self.told(Closed)) == 2
         lost = sum(each.unhandled for each in self.told(Closed)) + sum(
             each.count for each in self.told(MessagesSkipped)

@@ -111,7 +111,7 @@ def test_close_cuts_what_the_peer_does_not_take_in_time(grace: float | None) -> 
 
 
 def test_a_shorter_grace_holds_and_a_longer_one_does_not() -> None:
-    """A deadline only comes nearer."""
+    """A deadline can only become earlier."""
     peer = Peer()
     peer.connection.close(10.0)
     peer.connection.close(20.0)
@@ -235,7 +235,7 @@ def test_the_end_comes_once() -> None:
 
 @pytest.mark.parametrize(("end", "rule"), [("close", "closed"), ("drain", "drained")])
 def test_closing_while_a_message_is_coming_is_no_fault_of_the_peers(end: str, rule: str) -> None:
-    """We have ended it, and properly: that half a message had come by then says nothing of the other half."""
+    """We have ended it, and properly: the half message does not matter."""
     peer = Peer(Switch())
     peer.says(b"hal")
     getattr(peer.connection, end)()
@@ -244,7 +244,7 @@ def test_closing_while_a_message_is_coming_is_no_fault_of_the_peers(end: str, ru
 
 
 def test_a_failure_of_the_app_after_the_half_close_is_the_reason() -> None:
-    """A proper ending gives way to what spoils it."""
+    """A proper ending gives way to a failure."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n")
@@ -281,7 +281,7 @@ class Sleeper:
 @pytest.mark.parametrize("form", ["function", "coroutine", "object", "batch"])
 @pytest.mark.parametrize("end", ["resets", "leaves", "abort", "close"])
 def test_an_answer_that_is_awaited_at_the_end_is_cancelled(form: str, end: str) -> None:
-    """Once, in each form of app, as a conversation is: nobody is there to hear it, and that is no failure."""
+    """Once, in each form of app, as a conversation is: nobody can receive it, and that is no failure."""
     sleeper = Sleeper()
     apps = {
         "function": sleeper.answers,
@@ -313,7 +313,7 @@ def test_an_app_that_learns_of_the_end_by_an_error_has_not_failed() -> None:
 
 
 def test_a_not_connected_of_the_apps_own_is_its_failure() -> None:
-    """One raised while the connection is open is no different from any error."""
+    """An exception while the connection is open is like any other error."""
 
     def app(message: bytes, connection: Any) -> None:
         raise NotConnected("another's", Peer().connection._ending.cause)

@@ -30,7 +30,7 @@ class Careless(Codec[Any]):
 
 @pytest.mark.parametrize("reply", [lambda: b"x", lambda: succeed(b"x")], ids=["returned", "deferred"])
 def test_a_codec_that_fails_is_the_apps_failure(reply: Any) -> None:
-    """A codec of the user's that breaks its promise closes the connection, and leaves none hanging."""
+    """A user's codec that breaks its promise closes the connection, and leaves no call waiting."""
     peer = Peer(lambda *_: reply(), codec=Careless())
     peer.says(b"1\n2\n")
     peer.leaves()
@@ -42,7 +42,7 @@ def test_a_codec_that_fails_is_the_apps_failure(reply: Any) -> None:
 @pytest.mark.parametrize(("size", "on"), [(UNCOLLECTED, False), (UNCOLLECTED - 1, True)])
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_collector_does_not_run_while_an_app_answers_a_large_message(size: int, on: bool, fails: bool) -> None:
-    """It would look through the message's value, which goes when the answer is there. Then it is as it was."""
+    """It would scan the message's value, which is freed with the answer. Then it is restored."""
     seen: list[bool] = []
 
     def app(value: str, _: object) -> str:
@@ -81,7 +81,7 @@ def test_values_are_decoded_before_the_app_and_encoded_after(later: bool) -> Non
 
 @pytest.mark.parametrize("later", [False, True])
 def test_the_value_that_opened_returns_is_a_greeting_encoded_as_any_reply(later: bool) -> None:
-    """The codec stands before everything the app gives."""
+    """All messages of the app go through the codec."""
 
     class App:
         def opened(self, connection: Any) -> Any:
@@ -91,7 +91,7 @@ def test_the_value_that_opened_returns_is_a_greeting_encoded_as_any_reply(later:
 
 
 def test_the_messages_before_an_undecodable_one_are_answered_also_when_the_app_is_slow() -> None:
-    """What came whole and sound is handled; then the connection is closed, and nothing further is taken."""
+    """Valid messages before it are handled; then the connection is closed, and nothing further is taken."""
     app = Switch()
     peer = Peer(app, codec="text")
     peer.says(b"1\n2\n\xff\n3\n")
@@ -108,7 +108,7 @@ def test_the_messages_before_an_undecodable_one_are_answered_also_when_the_app_i
 
 
 def test_an_undecodable_message_that_is_reached_after_the_peers_end_is_why_it_ended() -> None:
-    """What came before the peer closed its side was not sound, so the end is not either."""
+    """A message before the peer's close was invalid, so the end is not clean."""
     peer = Peer(codec="json")
     peer.says(b"1\n{]\n")
     peer.half_closes()
@@ -137,7 +137,7 @@ def test_a_batch_that_begins_with_an_undecodable_message_calls_no_app() -> None:
 
 
 def test_what_is_no_reply_waits_as_it_came_while_the_app_is_behind() -> None:
-    """It was decoded to see whether it is one, and is decoded again when the app takes it."""
+    """It was decoded to check for a reply, and is decoded again when the app takes it."""
     app = Switch()
     peer = Peer(app, codec="json", key=lambda value: value.get("id"))
     peer.connection.request({"id": 1}).addErrback(lambda _: None)
@@ -149,7 +149,7 @@ def test_what_is_no_reply_waits_as_it_came_while_the_app_is_behind() -> None:
 
 
 def test_an_answer_that_its_canceller_gives_after_the_end_goes_nowhere() -> None:
-    """The connection was lost while the app was called; what the app returned is cancelled then."""
+    """The connection was lost while the app was called; the result of the app is cancelled then."""
 
     def app(message: bytes, connection: Any) -> Deferred[bytes]:
         connection.abort()

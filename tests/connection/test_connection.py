@@ -1,4 +1,4 @@
-"""A connection: how it opens, the forms of app it serves, and what it is before and after."""
+"""A connection: how it opens, the forms of app it serves, and its state before and after."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.peers import AbruptTransport, NotedTransport, Peer, result_of
 
 
 class Told:
-    """An app of all three parts, which notes what it is told."""
+    """An app of all three parts, which notes its calls."""
 
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
@@ -51,7 +51,7 @@ def test_a_function_is_an_app() -> None:
 
 
 def test_an_async_function_is_an_app() -> None:
-    """It may wait before it replies."""
+    """It can wait before it replies."""
     waited: Deferred[bytes] = Deferred()
 
     async def app(message: bytes, connection: Any) -> bytes:
@@ -163,7 +163,7 @@ def test_an_app_without_received_leaves_the_messages_to_receive() -> None:
 
 @pytest.mark.parametrize("call", ["close", "abort", "drain"])
 def test_opened_may_end_the_connection(call: str) -> None:
-    """The greeting still goes out, where the connection is not cut."""
+    """The greeting is still sent, unless the connection is cut."""
 
     class App(Told):
         def opened(self, connection: Any) -> bytes:
@@ -198,7 +198,7 @@ def test_opened_may_send_pause_and_request() -> None:
 
 
 def test_closed_may_call_everything() -> None:
-    """Inside closed all methods answer that the connection has ended, and nothing is left running."""
+    """Inside closed all methods fail because the connection has ended, and nothing is left running."""
     results: list[Any] = []
 
     class App:
@@ -238,7 +238,7 @@ def test_before_it_is_connected_a_connection_fails_with_not_connected(unopened: 
 
 
 def test_before_it_is_connected_a_connection_takes_every_other_call(unopened: MessageProtocol) -> None:
-    """They do nothing; when_closed waits for the end of the connection that may come."""
+    """They do nothing; when_closed waits for the end of the later connection."""
     unopened.abort()
     unopened.drain()
     unopened.pause()
@@ -262,7 +262,7 @@ def test_the_state_follows_the_connection() -> None:
 
 
 def test_the_addresses_are_the_transports() -> None:
-    """Peer and host are given as the transport has them."""
+    """Peer and host come from the transport."""
     host, peer = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "192.0.2.2", 2)
     connection = Peer(transport=NotedTransport(hostAddress=host, peerAddress=peer)).connection
     assert (connection.peer, connection.host) == (peer, host)
@@ -300,7 +300,7 @@ def test_the_factory_knows_the_connection_from_its_opening_to_its_end() -> None:
 
 
 def test_a_connection_needs_no_factory_and_no_listener() -> None:
-    """A protocol made by hand works, and whatever happens to it, nothing is told to nobody."""
+    """A protocol made by hand works, and nothing goes wrong without listeners."""
     connection = MessageProtocol(Settings(lambda *_: b"long", "line:max=3:oversize=skip", telemetry=Telemetry()))
     transport = FakeTransport(protocol=connection)
     connection.request(b"ask").addErrback(lambda _: None).cancel()
@@ -339,7 +339,7 @@ def test_small_writes_wait_for_nothing_unless_that_is_left_to_the_system(at_once
 
 
 def test_the_clock_is_the_transports_reactor_unless_another_is_given() -> None:
-    """Each connection's timers run on what drives its transport."""
+    """Each connection's timers run on the reactor of its transport."""
     reactor, other = Clock(), Clock()
     assert Peer(transport=NotedTransport(clock=reactor), clock=None).connection.clock is reactor
     assert Peer(transport=NotedTransport(clock=reactor), clock=other).connection.clock is other
@@ -347,7 +347,7 @@ def test_the_clock_is_the_transports_reactor_unless_another_is_given() -> None:
 
 @pytest.mark.source
 def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
-    """A hundred thousand of them are cheap: nothing of their own is in memory but the fixed parts."""
+    """A hundred thousand of them are cheap: each has only the fixed parts in memory."""
     peer = Peer(lambda message, _: message)
     peer.says(b"a\nb\n")
     connection = peer.connection
@@ -368,7 +368,7 @@ def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
 
 
 def test_who_waits_for_a_client_to_connect_may_end_it_at_once() -> None:
-    """What is done in the callback of when_connected is done before the app opens."""
+    """Callbacks of when_closed run before the app opens."""
     for call, rule in [("close", "closed"), ("abort", "aborted"), ("drain", "drained")]:
         app = Told()
         factory = MessageClientFactory(app, telemetry=Telemetry())

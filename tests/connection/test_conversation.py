@@ -14,7 +14,7 @@ from tests.peers import Peer, stalled
 
 
 def test_a_conversation_is_an_app() -> None:
-    """A coroutine that lives as long as the connection; its end closes it."""
+    """A coroutine that lasts as long as the connection; its end closes it."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -31,7 +31,7 @@ def test_a_conversation_is_an_app() -> None:
 
 
 def test_a_conversation_that_returns_closes_the_connection() -> None:
-    """What it sent goes out first."""
+    """Its messages are sent first."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -47,7 +47,7 @@ def test_a_conversation_that_returns_closes_the_connection() -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 def test_a_conversation_that_raises_closes_the_connection_as_failed(first: bool) -> None:
-    """Also where it raises before it waits for anything; what it sent goes out."""
+    """Also if it raises before its first await; its messages are sent."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -66,7 +66,7 @@ def test_a_conversation_that_raises_closes_the_connection_as_failed(first: bool)
 
 
 def test_a_conversation_that_waits_for_something_else_is_cancelled_at_the_end() -> None:
-    """It may clean up, and is not taken for failed."""
+    """It can clean up, and does not count as failed."""
     log: list[str] = []
 
     @conversation
@@ -130,7 +130,7 @@ async def waits_for_one_of_many(connection: Any) -> Any:
 @pytest.mark.parametrize("wait", [receives, requests, sends, waits_for_the_end, waits_for_one_of_many])
 @pytest.mark.parametrize("end", ["resets", "abort", "close"])
 def test_a_conversation_that_waits_on_its_connection_is_told_and_not_cancelled(wait: Any, end: str) -> None:
-    """It learns the reason where it waits, and is given the time to clean up, however long that takes."""
+    """It learns the reason where it waits, and gets the time to clean up, however long that takes."""
     log: list[Any] = []
     cleaning: Deferred[None] = Deferred()
 
@@ -172,7 +172,7 @@ def test_a_conversation_may_wait_for_its_own_closing() -> None:
 
 
 def test_a_conversation_that_learned_of_the_half_close_is_cancelled_at_the_end() -> None:
-    """To know that no message comes is not to know that the connection is lost."""
+    """The end of the input is not the loss of the connection."""
     log: list[str] = []
 
     @conversation
@@ -194,7 +194,7 @@ def test_a_conversation_that_learned_of_the_half_close_is_cancelled_at_the_end()
 
 
 def test_a_conversation_that_only_receives_ends_with_the_stream() -> None:
-    """The end that receive tells it of is not its failure, though it lets the error through."""
+    """The end that receive raises is not its failure, though it lets the error through."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_conversation_that_only_receives_ends_with_the_stream() -> None:
 
 
 def test_another_connections_end_is_a_failure_of_a_conversation_that_lets_it_through() -> None:
-    """The reason it carries is not this connection's."""
+    """The reason in it is not this connection's."""
     other = Peer()
 
     @conversation
@@ -225,7 +225,7 @@ def test_another_connections_end_is_a_failure_of_a_conversation_that_lets_it_thr
 
 
 def test_an_async_for_raises_where_the_connection_did_not_end_well() -> None:
-    """A clean end ends it; a reset is an error that says so."""
+    """A clean end ends it; a reset is an error with the reason."""
     log: list[Any] = []
 
     @conversation
@@ -265,7 +265,7 @@ def test_a_conversation_may_drain_its_own_connection_before_it_waits() -> None:
 
 
 def test_what_a_conversation_sends_in_its_first_step_is_written_once() -> None:
-    """From the first step on, sending costs a write a turn."""
+    """From the first step on, sending costs one write a turn."""
 
     @conversation
     async def talk(connection: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every wait of a connection, on one timer: which ends first, whose turn it is, what a message costs."""
+"""Every timeout of a connection, on one timer: which ends first, its rule, and the cost per message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tcpapp.limits import Timeouts
 
 
 class Rig:
-    """Deadlines on a clock, and whose they are: what was overdue, and when; the heartbeats that were due."""
+    """Deadlines on a clock, and their reports: what was overdue, and when; the heartbeats that were due."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -68,7 +68,7 @@ def test_a_wait_that_is_started_is_overdue_once() -> None:
 
 
 def test_a_wait_that_is_stopped_is_not_overdue() -> None:
-    """Stopping touches no timer: the one that is set finds nothing to do."""
+    """Stopping touches no timer: the current one finds nothing to do."""
     rig = Rig()
     rig.deadlines.start("answer", 2)
     rig.deadlines.stop("answer")
@@ -92,7 +92,7 @@ def test_the_wait_that_ends_first_has_the_timer() -> None:
 
 
 def test_a_wait_that_is_started_again_begins_anew() -> None:
-    """The first time does not count any more."""
+    """The first time no longer counts."""
     rig = Rig()
     rig.deadlines.start("answer", 10)
     rig.after(5)
@@ -138,7 +138,7 @@ def test_a_message_that_is_not_whole_in_time_is_overdue() -> None:
 
 
 def test_each_message_has_its_own_time() -> None:
-    """One that ends gives the next one all of it."""
+    """A message that ends gives the next one the whole time."""
     rig = Rig()
     rig.reckon(frame=10)
     for _ in range(5):
@@ -162,7 +162,7 @@ def test_the_path_of_a_message_sets_a_timer_no_more_than_once_in_its_time() -> N
 
 
 def test_nothing_either_way_is_idle() -> None:
-    """What comes and what is sent both count."""
+    """Received and sent bytes both count."""
     rig = Rig()
     rig.reckon(idle=10)
     rig.after(9)
@@ -177,7 +177,7 @@ def test_nothing_either_way_is_idle() -> None:
 
 @pytest.mark.parametrize(("wait", "at"), [("idle_read", 15), ("idle_write", 17)])
 def test_each_direction_may_have_its_own_time(wait: str, at: float) -> None:
-    """What passes the other way does not count."""
+    """Bytes in the other direction do not count."""
     rig = Rig()
     rig.reckon(**{wait: 10})
     rig.after(5)
@@ -212,7 +212,7 @@ def test_the_peer_owes_nothing_while_it_is_our_turn() -> None:
 
 
 def test_a_timer_is_set_for_the_peers_turn_where_there_is_none() -> None:
-    """All other waits stood still."""
+    """All other timeouts stood still."""
     rig = Rig()
     rig.reckon(idle=10)
     rig.deadlines.pause()
@@ -224,7 +224,7 @@ def test_a_timer_is_set_for_the_peers_turn_where_there_is_none() -> None:
 
 
 def test_an_idle_wait_is_taken_up_after_our_turn_where_nobody_says_that_it_is_over() -> None:
-    """A conversation takes the last message from the inbox: the peer has all of its time, and at most twice that."""
+    """A conversation takes the last message from the inbox: the peer has its whole time, and at most twice that."""
     rig = Rig()
     rig.reckon(idle=10)
     rig.has_the_turn = True
@@ -237,7 +237,7 @@ def test_an_idle_wait_is_taken_up_after_our_turn_where_nobody_says_that_it_is_ov
 
 
 def test_nothing_sent_is_idle_whoever_has_the_turn() -> None:
-    """But not while the app works on an answer, which has a bound of its own."""
+    """But not while the app works on an answer, which has its own bound."""
     rig = Rig()
     rig.reckon(idle_write=10)
     rig.has_the_turn = True
@@ -253,7 +253,7 @@ def test_nothing_sent_is_idle_whoever_has_the_turn() -> None:
 
 
 def test_the_time_in_which_it_is_not_read_from_does_not_count_for_a_message() -> None:
-    """All other time does: after the pause there is as much left as before it."""
+    """All other timeouts do: after the pause as much is left as before it."""
     rig = Rig()
     rig.reckon(frame=10)
     rig.came(whole=False, unfinished=True)
@@ -296,7 +296,7 @@ def test_a_message_that_slips_in_during_a_pause_has_its_time_from_the_end_of_the
 
 @pytest.mark.parametrize(("not_read", "at"), [(0, 10), (3, 13)])
 def test_the_time_of_a_message_goes_on_while_memory_is_short(not_read: float, at: float) -> None:
-    """It holds memory. What was not read for other reasons before that does not count."""
+    """It holds memory. Earlier pauses for other reasons do not count."""
     rig = Rig()
     rig.reckon(frame=10)
     rig.came(whole=False, unfinished=True)
@@ -481,7 +481,7 @@ def test_an_answer_of_the_app_is_no_sign_of_life() -> None:
 
 
 def test_what_came_while_the_loop_stood_still_is_read_first() -> None:
-    """A timer that is late ends nothing in its own turn, nor in the next one, in which sockets are read."""
+    """A late timer ends nothing in its own turn, nor in the next one, in which sockets are read."""
     rig = Rig()
     rig.reckon(idle_read=10)
     calls: list[Any] = []
@@ -504,7 +504,7 @@ def test_what_did_not_come_while_the_loop_stood_still_is_overdue() -> None:
 
 
 def test_no_more_input_is_waited_for_once_there_is_none() -> None:
-    """What is in our hands is still bounded."""
+    """The app's work is still bounded."""
     rig = Rig()
     rig.reckon(frame=10, idle=10, heartbeat=5)
     for wait in ("first_message", "max_age", "answer"):

@@ -16,7 +16,7 @@ from tests.peers import Peer, Switch, result_of, stalled
 
 
 class Counting(Lines):
-    """Lines, of which the calls that frame are counted."""
+    """Lines, with a count of the calls that frame."""
 
     framed: ClassVar[list[int]] = []
 
@@ -37,7 +37,7 @@ def test_the_replies_to_a_chunk_are_framed_together_and_written_once(count: int)
     """
     However many messages a chunk holds, the transport is called once for their replies.
 
-    So is the framing, but for the first chunk, which is let in by pieces to measure what the app takes.
+    So is the framing, except for the first chunk, which is handled in pieces to measure the app's time.
     """
     Counting.framed.clear()
     peer = Peer(lambda message, _: message.upper(), Counting())
@@ -49,7 +49,7 @@ def test_the_replies_to_a_chunk_are_framed_together_and_written_once(count: int)
 
 
 def test_no_deferred_is_made_for_an_app_that_returns_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path of a reply that is there makes no Deferred."""
+    """A reply that is there makes no Deferred."""
     peer = Peer(lambda message, _: message)
     made: list[Any] = []
     init = Deferred.__init__
@@ -83,7 +83,7 @@ def test_what_the_app_sends_and_replies_in_a_chunk_is_written_once() -> None:
 
 
 def test_a_message_sent_inside_received_follows_the_replies_returned_before_it() -> None:
-    """What is sent stands between the reply to the message before and the reply to this one."""
+    """Sent messages stand between the reply to the message before and the reply to this one."""
 
     def app(message: bytes, connection: Any) -> bytes:
         if message == b"2":
@@ -227,7 +227,7 @@ def test_the_output_is_the_same_whatever_the_cut_and_whenever_the_deferreds_fire
 
 
 def test_a_message_that_arrives_from_inside_received_is_handled_after_those_of_its_chunk() -> None:
-    """A line in memory whose other end answers at once does not turn the order round, nor nest the app's calls."""
+    """A line in memory whose other end answers at once neither changes the order, nor nests the app's calls."""
     seen: list[bytes] = []
     deep: list[int] = [0]
 
@@ -283,7 +283,7 @@ def test_what_arrives_from_inside_a_replys_callback_is_sorted_after_its_chunk() 
 
 
 def test_what_arrives_from_inside_the_app_is_not_taken_after_an_undecodable_message() -> None:
-    """Nothing that comes after a message that is no value is handled, from wherever it comes."""
+    """Nothing after an undecodable message is handled, from wherever it comes."""
     seen: list[str] = []
 
     def app(message: str, connection: Any) -> None:
@@ -342,7 +342,7 @@ def test_a_pause_inside_received_holds_the_rest_of_the_chunk() -> None:
 
 
 def test_resuming_does_not_hurry_an_app_that_is_behind() -> None:
-    """A pause and a pending Deferred hold back each for itself."""
+    """A pause and a pending Deferred each hold messages back."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -357,7 +357,7 @@ def test_resuming_does_not_hurry_an_app_that_is_behind() -> None:
 
 
 def test_a_receive_takes_one_message_and_leaves_the_rest_of_the_chunk_to_the_app() -> None:
-    """Messages behind the one that a receive waited for reach the app at once."""
+    """Messages behind the one that a receive took reach the app at once."""
     seen: list[bytes] = []
     peer = Peer(lambda message, _: seen.append(message))
     received = peer.connection.receive()
@@ -380,7 +380,7 @@ def test_a_receive_inside_received_takes_the_next_message() -> None:
 
 
 def test_resuming_inside_a_receives_callback_keeps_what_was_sent_there() -> None:
-    """What is sent before the resume comes before the replies after it."""
+    """Messages sent before the resume come before the replies after it."""
     peer = Peer(lambda message, _: message)
     peer.connection.pause()
 

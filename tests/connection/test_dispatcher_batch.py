@@ -1,4 +1,4 @@
-"""The batch form: an app that is handed all messages that came together, and gives the replies to all of them."""
+"""The batch form: an app that gets all messages that came together, and returns their replies."""
 
 from __future__ import annotations
 

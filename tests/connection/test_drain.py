@@ -60,7 +60,7 @@ def test_what_is_in_hand_after_the_deadline_is_cut() -> None:
 
 
 def test_a_drain_brings_the_end_of_a_half_closed_connection_nearer() -> None:
-    """What the peer had left us to answer has the drain's deadline then."""
+    """Unanswered messages of the peer have the drain's deadline then."""
     peer = Peer(Switch(), timeouts=Timeouts(half_close=30.0))
     peer.says(b"1\n")
     peer.half_closes()
@@ -72,7 +72,7 @@ def test_a_drain_brings_the_end_of_a_half_closed_connection_nearer() -> None:
 
 
 def test_drain_inside_received_finishes_the_chunk() -> None:
-    """Its own reply and those to the messages behind it go out."""
+    """Its own reply and the replies to messages behind it are sent."""
 
     def app(message: bytes, connection: Any) -> bytes:
         connection.drain()
@@ -87,7 +87,7 @@ def test_drain_inside_received_finishes_the_chunk() -> None:
 
 
 def test_a_conversation_learns_of_the_drain_and_may_say_goodbye() -> None:
-    """Its async for ends, sending works still, and its return closes the connection."""
+    """Its async for ends, sending still works, and its return closes the connection."""
     going: Deferred[None] = Deferred()
 
     @conversation
@@ -181,7 +181,7 @@ def test_close_ends_a_drain_at_once() -> None:
 
 
 def test_draining_a_connection_that_closes_changes_nothing() -> None:
-    """The grace it has been given stands."""
+    """The grace that it was given stays."""
     peer = Peer()
     peer.connection.close(10.0)
     peer.connection.drain(1.0)

@@ -30,7 +30,7 @@ async def raising_later(message: bytes, connection: Any) -> Any:
 
 @pytest.mark.parametrize("app", [raising, failing, raising_later])
 def test_an_app_that_fails_closes_its_connection_once_the_replies_before_are_sent(app: Any) -> None:
-    """The replies before go out, the messages after are not handled, and the event holds the traceback."""
+    """Earlier replies are sent, later messages are not handled, and the event holds the traceback."""
     peer = Peer(app)
     peer.says(b"1\n2\nbad\n3\n")
     assert peer.hears() == b"1\n2\n"
@@ -47,7 +47,9 @@ def test_an_app_that_fails_closes_its_connection_once_the_replies_before_are_sen
 @pytest.mark.parametrize("reply", ["text", bytearray(b"x"), 7, [b"x"], b"two\nlines", b"x" * 2**21, object()])
 @pytest.mark.parametrize("later", [False, True])
 def test_a_reply_that_cannot_be_sent_is_the_apps_failure(reply: Any, later: bool) -> None:
-    """What is not bytes, or does not fit the framing, closes the connection once the replies before are sent."""
+    """
+    A reply that is not bytes, or does not fit the framing, closes the connection once the earlier replies are sent.
+    """
     peer = Peer(lambda message, _: (succeed(reply) if later else reply) if message == b"bad" else message)
     peer.says(b"1\n2\nbad\n3\n")
     assert peer.hears() == b"1\n2\n"
@@ -81,7 +83,7 @@ def test_a_late_reply_that_cannot_be_sent_is_the_apps_failure() -> None:
 
 
 def test_a_deferred_that_fails_later_closes_the_connection() -> None:
-    """The messages that wait are not handled any more."""
+    """The waiting messages are not handled any more."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -93,7 +95,7 @@ def test_a_deferred_that_fails_later_closes_the_connection() -> None:
 
 
 def test_a_reply_that_comes_after_the_end_is_dropped() -> None:
-    """The app may answer whenever it likes; nobody is there to hear it."""
+    """The app can answer whenever it likes; nobody can receive it."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -104,7 +106,7 @@ def test_a_reply_that_comes_after_the_end_is_dropped() -> None:
 
 
 def test_a_failure_that_comes_after_the_end_is_told_but_changes_no_reason() -> None:
-    """An app's mistake is never swallowed: here, one that it makes when its answer is cancelled at the end."""
+    """An app's mistake is never swallowed: here, a mistake when its answer is cancelled at the end."""
 
     async def app(message: bytes, connection: Any) -> None:
         try:

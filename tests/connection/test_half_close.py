@@ -1,4 +1,4 @@
-"""What came before the end of a stream, or before its fault, is answered."""
+"""Messages before the end of a stream, or before its fault, are answered."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def echo(message: bytes, connection: Any) -> bytes:
 
 
 def test_a_peer_that_sends_and_half_closes_gets_its_answers() -> None:
-    """What came is answered, then the connection is closed."""
+    """Received messages are answered, then the connection is closed."""
     peer = Peer(echo)
     peer.says(b"1\n2\n")
     peer.half_closes()
@@ -55,7 +55,7 @@ def test_the_answers_of_a_slow_app_come_after_the_half_close_too() -> None:
 
 
 def test_a_conversation_answers_after_the_half_close() -> None:
-    """Its async for ends, and it is given the time to say what it has to."""
+    """Its async for ends, and it has the time to send its last messages."""
     going: Deferred[None] = Deferred()
 
     @conversation
@@ -95,7 +95,7 @@ def test_a_stream_that_ends_inside_a_message_is_truncated(end: Any) -> None:
 
 
 def test_answers_that_take_too_long_are_cut_off() -> None:
-    """half_close bounds the time that a peer is kept that has closed its side."""
+    """half_close bounds the time for a peer that has closed its side."""
     peer = Peer(Switch(), timeouts=Timeouts(half_close=7.0))
     peer.says(b"1\n")
     peer.half_closes()
@@ -116,7 +116,7 @@ def test_without_a_half_close_timeout_answers_may_take_for_ever() -> None:
 
 
 def test_a_paused_app_gets_its_messages_after_the_half_close() -> None:
-    """resume() works for as long as there is something to hand over."""
+    """resume() works for as long as there are messages to hand over."""
     peer = Peer(echo)
     peer.connection.pause()
     peer.says(b"1\n2\n")
@@ -140,7 +140,7 @@ def test_answers_that_the_peer_takes_slowly_go_out_after_the_half_close() -> Non
 
 
 def test_the_end_of_our_own_side_is_no_news() -> None:
-    """Twisted tells of it, and it follows from our closing."""
+    """Twisted reports it, and it follows from our closing."""
     peer = Peer(echo)
     peer.connection.writeConnectionLost()
     assert peer.connection.state is State.OPEN
@@ -183,7 +183,7 @@ def test_the_answers_before_a_fault_are_the_same_however_the_stream_is_cut(cuts:
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_messages_that_are_skipped_are_counted_and_the_connection_goes_on(cut: bool) -> None:
-    """oversize=skip leaves out what is too long, and says how many."""
+    """oversize=skip leaves out long messages, and reports their number."""
     peer = Peer(echo, "line:max=3:oversize=skip")
     stream = b"1\nlong\nlonger\n2\n"
     for piece in [stream[each : each + 1] for each in range(len(stream))] if cut else [stream]:

@@ -24,7 +24,7 @@ CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "e
 
 
 class Source:
-    """A source that notes what it is told, and may do something at once when it is told to go on."""
+    """A source that notes its calls, and can act at once when it is resumed."""
 
     def __init__(self, on_resume: Callable[[], None] = lambda: None) -> None:
         self.calls: list[str] = []
@@ -69,7 +69,7 @@ def put(inbox: Inbox, *messages: bytes) -> None:
 
 
 def said(outcomes: list[Any]) -> list[Any]:
-    """What came of each, an error by what it says: no two are told with the same error, which each can raise."""
+    """The result of each, an error as its text: no two get the same error object, because each can be raised."""
     return [str(each) if isinstance(each, NotConnected) else each for each in outcomes]
 
 
@@ -142,7 +142,7 @@ def test_the_size_counts_the_bytes_and_a_cost_for_each_message() -> None:
 
 
 def test_the_size_is_that_of_the_bytes_that_came() -> None:
-    """A message waits as the bytes it is, however much its value takes, and is decoded as it is taken."""
+    """A message waits as its bytes, however much its value takes, and is decoded when it is taken."""
     inbox = inbox_of(b'{"key": "value"}', b"[]", codec=Json())
     assert inbox.size == 18 + 2 * MESSAGE_COST
     assert [outcome(inbox.receive()) for _ in range(2)] == [[{"key": "value"}], [[]]]
@@ -151,7 +151,7 @@ def test_the_size_is_that_of_the_bytes_that_came() -> None:
 
 @pytest.mark.parametrize("codec", [None, Json()])
 def test_what_a_receive_has_given_counts_until_the_next_where_it_is_watched(codec: Any) -> None:
-    """As much as its value takes; for a conversation has it in its hands until it asks for the next one."""
+    """As much as its value takes; a conversation holds it until it asks for the next one."""
     inbox = inbox_of(b"[1]", codec=codec)
     inbox.watched = True
     inbox.receive()
@@ -282,7 +282,7 @@ def test_a_receive_that_was_cancelled_is_not_awaited() -> None:
 
 
 def test_a_receive_with_a_timeout_leaves_the_message_to_the_next() -> None:
-    """A waiter that gave up in the callback of the one before it is passed over."""
+    """A waiter that was cancelled in the callback of the one before it is skipped."""
     inbox = inbox_of()
     first, second, third = (inbox.receive() for _ in range(3))
     seen = [outcome(first, lambda _: second.cancel()), outcome(second), outcome(third)]
@@ -317,7 +317,7 @@ def test_a_waiter_that_receives_again_waits_behind_the_others() -> None:
 
 
 def test_a_waiter_may_put_in_its_callback() -> None:
-    """What comes while a waiter is being told goes to the next waiters, behind what came before."""
+    """Messages that come while a waiter is fired go to the next waiters, behind earlier ones."""
     inbox = inbox_of()
     seen = [outcome(inbox.receive(), lambda _: put(inbox, b"c")), outcome(inbox.receive()), outcome(inbox.receive())]
     put(inbox, b"a", b"b")
@@ -326,7 +326,7 @@ def test_a_waiter_may_put_in_its_callback() -> None:
 
 
 def test_a_waiter_may_end_it_in_its_callback() -> None:
-    """The other waiters fail once, and what came with its message can still be received."""
+    """The other waiters fail once, and messages behind it can still be received."""
     inbox = inbox_of()
     seen = [outcome(inbox.receive(), lambda _: end(inbox)), outcome(inbox.receive())]
     put(inbox, b"a", b"b")
@@ -348,7 +348,7 @@ def test_a_waiter_that_raises_harms_no_other() -> None:
 
 
 def test_an_undecodable_message_fails_the_receive_it_comes_to() -> None:
-    """Where the codec delivers it: whether it waits or is waited for, and the next one goes well."""
+    """If the codec delivers it: whether it waits or is waited for, and the next one is received."""
     inbox = inbox_of(b"{]", b"1", codec=Json(invalid="deliver"))
     held = [outcome(inbox.receive()) for _ in range(2)]
     waiting = [outcome(inbox.receive()) for _ in range(2)]
@@ -375,7 +375,7 @@ def test_one_that_is_not_delivered_ends_the_input(waits: bool) -> None:
 
 
 def test_one_that_is_found_after_the_end_is_told_of_all_the_same() -> None:
-    """What came before the peer's proper end was not sound: the last receive does not end well."""
+    """A message before the peer's proper end was invalid: the last receive does not end well."""
     inbox = inbox_of(b"{]", codec=Json())
     end(inbox)
     assert [outcome(inbox.receive())[0].reason.rule for _ in range(2)] == ["undecodable-message"] * 2

@@ -28,7 +28,7 @@ WORSE = CloseReason(EndedBy.NETWORK, "lost", "reset")
 
 
 class Rig:
-    """An ending on a clock, and what it would have cut."""
+    """An ending on a clock, and its cuts."""
 
     has_the_turn = False
 
@@ -199,7 +199,7 @@ def test_the_table_of_the_docstring_is_the_one_that_is_executed() -> None:
 def test_the_first_cause_stands_unless_a_proper_end_is_spoilt(
     events: list[tuple[Event, CloseReason | None]], cause: CloseReason
 ) -> None:
-    """Whatever follows from a cause is not the cause; only a proper ending gives way, to what spoils it."""
+    """An effect of a cause is not the cause; only a proper ending gives way, to a failure."""
     rig = Rig()
     for event, reason in events:
         rig.ending.happen(event, reason)

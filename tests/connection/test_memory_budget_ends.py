@@ -1,4 +1,4 @@
-"""What an ended connection leaves behind: no byte in the account, no object, and nothing for the collector to find."""
+"""An ended connection leaves nothing behind: no byte in the account, no object, and nothing for the collector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUIET = Timeouts(first_message=0, idle=0, frame=0, send_progress=0, answer=0)
 
 
 def buffered(peer: Any) -> int:
-    """What the account of the peer's server holds."""
+    """The bytes in the account of the peer's server."""
     return int(peer.factory.info().buffered)
 
 
@@ -42,7 +42,7 @@ async def converses(connection: Any) -> None:
 @pytest.mark.parametrize("app", [streams, converses])
 @pytest.mark.parametrize("end", ["resets", "leaves", "abort", "close"])
 def test_an_app_that_still_sends_at_the_end_leaves_nothing_in_the_account(app: Any, end: str) -> None:
-    """Its sends fail one after the other, and not a byte of them is noted."""
+    """Its sends fail one after the other, and not a byte of them is counted."""
     peer = stalled(app, timeouts=QUIET)
     peer.says(b"go\n")
     assert buffered(peer) > 300_000
@@ -56,7 +56,7 @@ def test_an_app_that_still_sends_at_the_end_leaves_nothing_in_the_account(app: A
 
 @pytest.mark.parametrize("fires", ["callback", "errback"])
 def test_an_answer_after_the_end_is_nobodys(fires: str) -> None:
-    """An app whose canceller does nothing answers when it likes: nothing of it is noted, sent or called."""
+    """An app whose canceller does nothing answers when it likes: nothing of it is counted, sent or called."""
     answers: list[Deferred[bytes]] = []
     told: list[str] = []
 
@@ -104,7 +104,7 @@ def test_what_is_unsent_when_a_connection_begins_to_close_goes_on_to_count() -> 
 
 
 def test_those_who_close_and_do_not_read_are_cut_when_memory_is_short() -> None:
-    """Sixty replies of a megabyte that nobody takes do not take sixty megabytes."""
+    """Sixty replies of a megabyte that nobody reads do not take sixty megabytes."""
     clock, limits = StrictClock(), Limits(max_buffered=8 * 1024 * 1024)
     factory = MessageServerFactory(lambda *_: b"x" * 1_000_000, "line", limits=limits, timeouts=QUIET, clock=clock)
     transports = []
@@ -139,7 +139,7 @@ def test_one_that_is_cut_lets_go_of_all_that_nobody_can_take() -> None:
 
 
 def test_what_a_receive_can_still_take_outlives_the_cut() -> None:
-    """Unless memory was short: then the messages that nobody has taken yet are what is let go of."""
+    """Unless memory was short: then the untaken messages are dropped."""
     for short, left in ((False, 2), (True, 0)):
         peer: Any = Peer(timeouts=QUIET)
         peer.says(b"1\n2\n")
@@ -153,7 +153,7 @@ def test_what_a_receive_can_still_take_outlives_the_cut() -> None:
 
 
 class Value:
-    """What an app has in its hands."""
+    """The messages that an app holds."""
 
 
 async def keeps(gone: list[str], waited: Deferred[None]) -> None:
@@ -167,7 +167,7 @@ async def keeps(gone: list[str], waited: Deferred[None]) -> None:
 
 @pytest.mark.parametrize("form", ["function", "conversation"])
 def test_what_the_app_has_in_hand_is_let_go_of_where_memory_is_short(form: str) -> None:
-    """At once: others take more in the same turn, and what is in an app's hands can be most of what there is."""
+    """At once: others take more in the same turn, and the app's messages can be most of the memory."""
     gone: list[str] = []
 
     async def answers(message: bytes, connection: Any) -> None:
@@ -188,7 +188,7 @@ def test_what_the_app_has_in_hand_is_let_go_of_where_memory_is_short(form: str) 
 
 @pytest.mark.parametrize("form", ["function", "conversation"])
 def test_an_app_that_is_running_when_its_connection_is_cut_is_cancelled_at_the_end(form: str) -> None:
-    """It cannot be at once, for it is the one that is at work."""
+    """It cannot be at once, because it is running."""
     gone: list[str] = []
     first: Deferred[None] = Deferred()
 

@@ -1,4 +1,4 @@
-"""A connection that we do not read from: whose time runs meanwhile, and what ends it for all that."""
+"""A connection that we do not read from: whose timeouts run meanwhile, and what still ends it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFF: dict[str, Any] = {"first_message": 0, "idle": 0, "frame": 0, "heartbeat": 0
 
 
 class Slow(Peer):
-    """A peer that sends faster than it may, whose app counts the messages and sends nothing."""
+    """A peer over its rate, whose app counts the messages and sends nothing."""
 
     clock: TurnClock
 
@@ -53,7 +53,7 @@ class Slow(Peer):
 
 @pytest.mark.parametrize("wait", ["idle", "idle_read"])
 def test_messages_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
-    """The peer is silent from when the last one was let in: 2 at once, then 58 at 2 a second."""
+    """The peer is silent from the last handled message on: 2 at once, then 58 at 2 a second."""
     peer = Slow("line", {"message_rate": 2}, {wait: 3})
     peer.says(LINES)
     peer.after(12)
@@ -66,7 +66,7 @@ def test_messages_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
 
 @pytest.mark.parametrize("wait", ["idle", "idle_read"])
 def test_bytes_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
-    """What the peer sent at once is read in twelve seconds, and all of it is handled."""
+    """The peer's flood is read in twelve seconds, and all of it is handled."""
     peer = Slow("int32", {"byte_rate": 10_000}, {wait: 3})
     peer.says(MESSAGES)
     peer.after(11)
@@ -78,7 +78,7 @@ def test_bytes_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
 
 
 def test_heartbeats_are_sent_to_a_peer_that_is_not_read_from_and_none_is_missed() -> None:
-    """They are once all was read, and nothing came to them."""
+    """They are missed once everything was read, and nothing came in reply."""
     peer = Slow("int32", {"byte_rate": 10_000}, {"heartbeat": 1}, heartbeat=b"ping")
     peer.says(MESSAGES)
     peer.connection._reading.hold(SHORT)
@@ -129,7 +129,7 @@ def test_pauses_for_a_rate_give_a_message_no_more_time() -> None:
 
 @pytest.mark.parametrize(("wait", "rule"), [("answer", "answer-timeout"), ("send_progress", "send-stalled")])
 def test_what_ends_a_connection_whose_inbox_is_full(wait: str, rule: str) -> None:
-    """The app's time, where it is slow; the peer's, where it does not take the replies. No other wait runs."""
+    """The app's timeout, if it is slow; the peer's, if it does not read the replies. No other timeout runs."""
     clock = TurnClock()
     transport = NotedTransport(clock=clock, peer_reads=False)
     peer = Peer(
@@ -149,7 +149,7 @@ def test_what_ends_a_connection_whose_inbox_is_full(wait: str, rule: str) -> Non
 
 
 def test_a_conversation_that_takes_nothing_is_idle_where_it_has_to_send() -> None:
-    """Nothing of the peer's is waited for, and the app has no answer that could be late."""
+    """Nothing of the peer is waited for, and the app has no answer that could be late."""
     peer = Slow("line", {"inbox_high": 10, "inbox_low": 0}, {"idle": 3, "idle_read": 3, "idle_write": 9})
     peer.connection.pause()
     peer.says(LINES)

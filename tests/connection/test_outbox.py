@@ -1,4 +1,4 @@
-"""Bytes on their way out: order, marks, what a `send` is told, and how a slow peer is told from one that is gone."""
+"""Outgoing bytes: order, marks, results of `send`, and how a slow peer differs from a vanished one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROGRESS = 30.0
 
 class Transport(StringTransport):
     """
-    A transport whose peer takes what it was sent when the test says so.
+    A transport whose peer reads when the test says so.
 
     It pauses its producer as Twisted's does: at every write that leaves it with more than `bufferSize` bytes, until all
     are gone.
@@ -57,7 +57,7 @@ class Transport(StringTransport):
         self.paused = False
 
     def flush(self) -> None:
-        """The peer takes all."""
+        """The peer reads everything."""
         self.kept = 0
         if self.paused:
             self.paused = False
@@ -114,7 +114,7 @@ class Rig:
         self.outbox = Outbox(self.transport, self.sender, self.ending, limits, progress, self.deadlines)
 
     def block(self) -> None:
-        """Fill the transport over its mark, and forget that."""
+        """Fill the transport over its mark, and drop those bytes from the record."""
         self.outbox.write(b"." * HIGH)
         self.outbox.write(b".")
         assert self.outbox.blocked
@@ -139,7 +139,7 @@ class Rig:
         self.outbox.end(error, flushed)
 
     def send(self, data: bytes, then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
-        """What a `send` is told, as soon as it is told; `then` is called with that."""
+        """The result of a `send`, as soon as it is there; `then` is called with it."""
         return outcome(self.outbox.send(data), then)
 
 
@@ -154,7 +154,7 @@ def test_it_is_the_producer_of_its_transport() -> None:
 
 
 def test_a_transport_that_is_gone_changes_nothing() -> None:
-    """`stopProducing` tells nobody anything: the end of the connection follows."""
+    """`stopProducing` fires nothing: the end of the connection follows."""
     rig = Rig()
     rig.block()
     seen = rig.send(b"a")
@@ -174,7 +174,7 @@ def test_bytes_go_straight_to_a_transport_that_takes_them() -> None:
 
 
 def test_bytes_wait_while_the_transport_is_over_its_mark() -> None:
-    """They are counted, and go out in order when it asks for more."""
+    """They are counted, and are written in order when it asks for more."""
     rig = Rig()
     rig.block()
     rig.outbox.write(b"ab")
@@ -185,7 +185,9 @@ def test_bytes_wait_while_the_transport_is_over_its_mark() -> None:
 
 
 def test_a_huge_message_is_fed_in_pieces_of_the_mark() -> None:
-    """The transport never has more than a piece over its mark, and the sender is told once the last piece is taken."""
+    """
+    The transport never has more than a piece over its mark, and the sender is resumed once the last piece is taken.
+    """
     rig = Rig()
     rig.outbox.write(b"x" * 45)
     lengths, unsent = [], []
@@ -211,7 +213,7 @@ def test_a_message_over_the_mark_waits_behind_what_waits() -> None:
 
 
 def test_a_transport_may_pause_and_resume_inside_a_write() -> None:
-    """Nothing is lost, doubled or reordered by it, and each `send` is told once."""
+    """Nothing is lost, doubled or reordered by it, and each `send` fires once."""
     rig = Rig(transport=EagerTransport())
     seen = [rig.send(b"a"), rig.send(b"b" * 45), rig.send(b"c")]
     rig.outbox.gather()
@@ -250,7 +252,9 @@ def test_what_is_gathered_goes_out_as_one_write(sizes: list[int], writes: list[i
 
 
 def test_what_is_gathered_with_more_to_come_goes_out_when_it_has_to() -> None:
-    """While it gathers on, a release writes nothing; before TLS is set up, say, all has to go out."""
+    """
+    While it still gathers, a release writes nothing; before a TLS handshake, for example, everything must be sent.
+    """
     rig = Rig()
     rig.outbox.gathers_on = True
     rig.outbox.gather()
@@ -275,7 +279,7 @@ def test_after_the_release_bytes_go_straight_on() -> None:
 
 
 def test_gathering_twice_loses_nothing() -> None:
-    """What was gathered before the second `gather` goes out before what comes after it."""
+    """Bytes gathered before the second `gather` are sent before later ones."""
     rig = Rig()
     rig.outbox.gather()
     rig.outbox.write(b"a")
@@ -320,7 +324,7 @@ def test_a_send_under_the_mark_is_told_at_once(gathering: bool) -> None:
 @pytest.mark.parametrize("gathering", [False, True])
 @pytest.mark.parametrize("size", [HIGH + 1, 45])
 def test_a_send_over_the_mark_is_told_when_it_is_taken(size: int, gathering: bool) -> None:
-    """It is told when the transport has all of it and is below its mark again, and not before."""
+    """It fires when the transport has all of it and is below its mark again, and not before."""
     rig = Rig()
     if gathering:
         rig.outbox.gather()
@@ -333,7 +337,7 @@ def test_a_send_over_the_mark_is_told_when_it_is_taken(size: int, gathering: boo
 
 
 def test_a_send_waits_for_its_own_message_only() -> None:
-    """What is sent after it, however long that is, does not delay what it is told."""
+    """Later messages, however long, do not delay it."""
     rig = Rig()
     rig.block()
     told = [rig.send(b"a"), rig.send(b"b" * 100), rig.send(b"c")]
@@ -356,7 +360,7 @@ def test_a_send_that_fills_the_transport_waits_for_its_own_message_only() -> Non
 
 
 def test_sends_are_told_in_their_order() -> None:
-    """The first that was sent is told first."""
+    """The first that was sent fires first."""
     rig = Rig()
     rig.block()
     order: list[int] = []
@@ -367,7 +371,7 @@ def test_sends_are_told_in_their_order() -> None:
 
 
 def test_a_told_send_may_send_in_its_callback() -> None:
-    """What it sends goes out after all that waits."""
+    """Its messages are sent after all waiting ones."""
     rig = Rig()
     rig.block()
     again: list[list[Any]] = []
@@ -380,7 +384,7 @@ def test_a_told_send_may_send_in_its_callback() -> None:
 
 
 def test_a_told_send_may_fill_the_transport_again() -> None:
-    """Then the sender is not told that it may go on until that, too, is taken."""
+    """Then the sender is resumed only when that is taken, too."""
     rig = Rig()
     rig.block()
     rig.send(b"a", lambda _: rig.outbox.write(b"z" * 11))
@@ -391,7 +395,7 @@ def test_a_told_send_may_fill_the_transport_again() -> None:
 
 
 def test_one_that_is_told_may_finish_in_its_callback() -> None:
-    """All that waits goes out in order, and nobody is told twice."""
+    """All waiting messages are sent in order, and nothing fires twice."""
     rig = Rig()
     rig.block()
     seen = [rig.send(b"a", lambda _: rig.finish()), rig.send(b"b" * 45), rig.send(b"c")]
@@ -443,7 +447,7 @@ def test_a_send_that_is_cancelled_while_it_waits_is_not_sent(size: int, gatherin
 
 @pytest.mark.parametrize("gathered", [0, 5, HIGH])
 def test_a_gathered_send_is_cancelled_before_any_of_it_is_given(gathered: int) -> None:
-    """One of which the transport was given nothing is not sent, whatever was gathered before it."""
+    """A message of which the transport has no byte is not sent, whatever was gathered before it."""
     rig = Rig()
     rig.outbox.write(b"." * HIGH)
     rig.outbox.gather()
@@ -514,7 +518,7 @@ def test_one_that_is_told_may_cancel_another() -> None:
 
 
 def test_one_that_is_told_late_may_cancel_another_that_is() -> None:
-    """Two that were handed over together are told together, unless the first cancels the second."""
+    """Two that were handed over together fire together, unless the first cancels the second."""
     rig = Rig()
     rig.block()
     rig.outbox.write(b"." * HIGH)
@@ -531,7 +535,7 @@ def test_one_that_is_told_late_may_cancel_another_that_is() -> None:
 
 
 def test_more_than_the_most_unsent_is_told() -> None:
-    """One message may pass the limit; the next one, unless it is empty, is what tells the sender how much waits."""
+    """One message can pass the limit; the next one, unless it is empty, reports how much waits."""
     rig = Rig(max_unsent=100)
     rig.block()
     for size in (100, 1):
@@ -578,7 +582,7 @@ def test_small_writes_that_wait_are_joined() -> None:
 
 
 def test_sends_that_wait_go_out_as_one_write() -> None:
-    """Up to the write mark, each told when its own bytes are taken."""
+    """Up to the write mark, each fires when its own bytes are taken."""
     rig = Rig()
     rig.block()
     told = [rig.send(b"%d" % number) for number in range(4)]
@@ -587,7 +591,7 @@ def test_sends_that_wait_go_out_as_one_write() -> None:
 
 
 def test_a_message_of_any_size_may_be_sent_alone() -> None:
-    """While nothing waits a message is not too much, and going on with it is not either."""
+    """While nothing waits a message is not too much, and neither is the rest of it."""
     rig = Rig(max_unsent=100)
     rig.outbox.write(b"x" * 1000)
     while rig.outbox.blocked:
@@ -637,7 +641,7 @@ def test_a_slow_peer_is_not_stalled() -> None:
 
 
 def test_a_slow_peer_that_stops_is_stalled() -> None:
-    """The time runs from the last piece it took."""
+    """The time runs from the last piece that it took."""
     rig = Rig()
     rig.outbox.write(b"x" * 205)
     rig.clock.advance(PROGRESS - 1)
@@ -725,7 +729,7 @@ def test_what_is_cut_is_let_go_of_at_once() -> None:
 
 
 def test_finishing_what_is_gathered_writes_it() -> None:
-    """The last replies go out although nobody released them."""
+    """The last replies are sent although nothing released them."""
     rig = Rig()
     rig.outbox.gather()
     rig.outbox.write(b"a")
@@ -735,7 +739,7 @@ def test_finishing_what_is_gathered_writes_it() -> None:
 
 
 def test_no_timer_runs_once_it_is_finished() -> None:
-    """The grace of the closing bounds it from then on: handing over what waits starts no timer of its own."""
+    """The grace of the closing bounds it from then on: handing over waiting bytes starts no timer."""
     rig = Rig()
     rig.outbox.write(b"x" * 100)
     rig.outbox.gather()
@@ -748,7 +752,7 @@ def test_no_timer_runs_once_it_is_finished() -> None:
 @pytest.mark.parametrize("finished", [False, True])
 @pytest.mark.parametrize(("flushed", "expected"), [(True, None), (False, CLOSED)])
 def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: bool) -> None:
-    """Those the transport has are told that they were flushed, or fail, as all others do; a second end tells nobody."""
+    """The sends that the transport has fire as flushed, or fail, as all others do; a second end fires nothing."""
     rig = Rig()
     rig.block()
     order: list[int] = []
@@ -773,7 +777,7 @@ def test_a_send_of_which_the_transport_has_all_is_told_of_a_flush(size: int, exp
 
 
 def test_the_end_may_come_while_those_who_may_know_are_told() -> None:
-    """One that is told ends the connection: the others fail, each once."""
+    """A callback ends the connection: the others fail, each once."""
     rig = Rig()
     rig.block()
     told = [rig.send(b"a" * HIGH, lambda _: rig.end(CLOSED, flushed=False)), rig.send(b"b" * 45), rig.send(b"c")]
@@ -809,7 +813,7 @@ EVENTS = st.lists(
 
 
 class Message:
-    """What the model knows of one message."""
+    """The model's record of one message."""
 
     def __init__(self, data: bytes, deferred: Deferred[None] | None) -> None:
         self.data = data
@@ -848,7 +852,7 @@ class Model:
             getattr(self.rig.outbox, event)()
 
     def cancel(self, message: Message) -> None:
-        """One of which the transport has nothing is withdrawn; any other goes on."""
+        """A message of which the transport has no byte is withdrawn; any other goes on."""
         place = self.messages.index(message)
         before = sum(len(each.data) for each in self.messages[:place])
         given = len(self.rig.transport.value())
@@ -888,7 +892,7 @@ class Model:
 def test_the_transport_gets_all_that_was_not_withdrawn_in_order(
     events: list[tuple[str, Any]], flushed: bool, finished: bool
 ) -> None:
-    """Whatever happens in whatever order, nothing is lost, doubled or reordered, and each `send` is told once."""
+    """Whatever happens in whatever order, nothing is lost, doubled or reordered, and each `send` fires once."""
     model = Model()
     for event in events:
         model.step(*event)
@@ -912,7 +916,7 @@ def test_the_transport_gets_all_that_was_not_withdrawn_in_order(
 
 @given(events=EVENTS)
 def test_a_peer_that_takes_all_gets_all(events: list[tuple[str, Any]]) -> None:
-    """When the peer goes on taking, all goes out, every `send` is told, and the sender may go on."""
+    """When the peer goes on reading, everything is sent, every `send` fires, and the sender is resumed."""
     model = Model()
     for event in events:
         model.step(*event)
@@ -929,7 +933,7 @@ def test_a_peer_that_takes_all_gets_all(events: list[tuple[str, Any]]) -> None:
 
 
 def test_what_waits_is_told_of_and_counted() -> None:
-    """With what the transport may have: at most twice its mark while it is over it, and else nothing."""
+    """With the bytes that the transport can have: at most twice its mark while it is over it, and else none."""
     rig = Rig()
     rig.outbox.write(b"123")
     assert (rig.outbox.held, rig.sender.told_of_holding) == (0, 0)

@@ -37,7 +37,7 @@ LONG = 60.0
 
 
 class Pair:
-    """A server's connection and a client's over a `Wire`, why each ended, and what it had received."""
+    """A server's connection and a client's over a `Wire`, their reasons, and their received messages."""
 
     def __init__(
         self, app: Any = echo, framing: str = "line", *, taker: Any = None, line: Any = None, **options: Any
@@ -52,7 +52,7 @@ class Pair:
 
     @property
     def rules(self) -> list[str]:
-        """Why the server's connection ended, and why the client's; of one that has not ended nothing."""
+        """Why the server's connection ended, and why the client's; `None` for one that has not ended."""
         return [reason.rule for reasons in self.closed for reason in reasons]
 
     def nothing_is_left(self) -> bool:
@@ -61,7 +61,7 @@ class Pair:
 
 
 class Wires:
-    """What makes pairs, over TCP and over TLS."""
+    """The makers of pairs, over TCP and over TLS."""
 
     def __init__(self, tls: Any = None) -> None:
         self.tls = tls
@@ -78,12 +78,12 @@ def pair(request: pytest.FixtureRequest, tls_certificates: Any) -> Wires:
 
 
 def requests(pair: Pair, count: int, size: int = 10) -> list[list[Any]]:
-    """How that many requests end, which are sent one after the other."""
+    """The results of this many requests, which are sent one after the other."""
     return [outcome(pair.client.request(b"%0*d" % (size, number))) for number in range(count)]
 
 
 def answers(count: int, size: int = 10) -> list[list[Any]]:
-    """What comes of them when all goes well."""
+    """Their results when all goes well."""
     return [[b"%0*d" % (size, number)] for number in range(count)]
 
 
@@ -104,7 +104,7 @@ def test_a_conversation_is_the_same_wherever_it_is_cut(framing: str) -> None:
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_a_conversation_is_the_same_on_every_line(line: Any, pair: Wires) -> None:
-    """What is asked is answered, in order, over TCP and TLS; then it is closed, and nothing is left."""
+    """Requests are answered, in order, over TCP and TLS; then it is closed, and nothing is left."""
     two = pair(line=line)
     replies = requests(two, 30)
     two.wire.advance(LONG)
@@ -143,7 +143,7 @@ def held_by(two: Pair) -> int:
 
 
 def send_all(two: Pair, sent: list[int], count: int) -> None:
-    """Have the client send so many messages of 100 bytes, each once the one before is on its way."""
+    """Let the client send this many messages of 100 bytes, each once the previous one is under way."""
 
     def send_next(_: object) -> None:
         if len(sent) < count:
@@ -185,7 +185,7 @@ def test_one_who_does_not_take_the_answers_can_ask_no_more(pair: Wires) -> None:
 
 @pytest.mark.parametrize("bandwidth", [None, 20_000.0])
 def test_a_slow_app_holds_the_client_back(bandwidth: float | None, pair: Wires) -> None:
-    """What a server's app has not taken is bounded, and so is what the client has sent; nothing of it is lost."""
+    """The messages that a server's app has not taken are bounded, and so are the client's; none is lost."""
     app = Switch()
     two = pair(app, limits=SMALL, line={"capacity": CAPACITY, "bandwidth": bandwidth})
     sent: list[int] = []
@@ -205,7 +205,7 @@ def test_a_slow_app_holds_the_client_back(bandwidth: float | None, pair: Wires) 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 @pytest.mark.parametrize("who", ["server", "client"])
 def test_what_was_sent_before_the_close_arrives(who: str, line: Any, pair: Wires) -> None:
-    """Either side may send and close at once: the other has every message, and then the end."""
+    """Either side can send and close at once: the other has every message, and then the end."""
     seen: list[bytes] = []
     app = lambda message, _: seen.append(message)  # noqa: E731
     two = pair(app, taker=app, line=line, limits=SMALL)
@@ -222,7 +222,7 @@ def test_what_was_sent_before_the_close_arrives(who: str, line: Any, pair: Wires
 
 @pytest.mark.parametrize("latency", [0.0, 0.5])
 def test_both_close_at_once(latency: float, pair: Wires) -> None:
-    """Each has closed, of its own will, and each is told so."""
+    """Each has closed by itself, and each learns this."""
     two = pair(line={"latency": latency})
     two.wire.flush()
     closed = [outcome(two.server.close()), outcome(two.client.close())]
@@ -232,7 +232,7 @@ def test_both_close_at_once(latency: float, pair: Wires) -> None:
 
 
 def test_a_client_that_half_closes_is_answered() -> None:
-    """What it asked before is answered by a slow app too; then the server closes its side, and both ended well."""
+    """A slow app answers its earlier requests too; then the server closes its side, and both ended well."""
     app = Switch()
     two = Pair(app)
     replies = requests(two, 2)
@@ -249,7 +249,7 @@ def test_a_client_that_half_closes_is_answered() -> None:
 
 
 def test_a_server_that_half_closes_is_answered() -> None:
-    """The other way round: what it sent before is handled by the client's app, and answered."""
+    """The other way round: the client's app handles its earlier messages, and replies."""
     app = Switch()
     two = Pair(None, taker=app)
     asked = outcome(two.server.request(b"who are you?"))
@@ -297,7 +297,7 @@ def test_a_drain_answers_what_has_arrived(line: Any, pair: Wires) -> None:
 
 
 def waits_of(end: Any) -> dict[str, list[Any]]:
-    """How everything ends that can be waited for on a connection."""
+    """The ends of all waiting calls of a connection."""
     return {
         "send": outcome(end.send(b"x")),
         "request": outcome(end.request(b"reply?", timeout=0)),
@@ -328,7 +328,7 @@ def test_a_reset_tells_everybody(pair: Wires) -> None:
 
 
 def test_what_came_before_a_reset_is_received() -> None:
-    """A reply that was on the line before the reset is the request's, and a message can still be taken."""
+    """A reply that was on the line before the reset goes to the request, and a message can still be taken."""
     two = Pair(echo, line={"latency": 0.5})
     [reply] = requests(two, 1)
     two.wire.advance(0.7)
@@ -366,7 +366,7 @@ def test_a_line_that_stalls_is_given_up(seconds: int, pair: Wires) -> None:
 
 
 def test_a_line_that_goes_on_in_time_loses_nothing(pair: Wires) -> None:
-    """A stall that is shorter than the timeouts is a delay, and no more."""
+    """A stall that is shorter than the timeouts is only a delay."""
     two = pair(limits=SMALL, timeouts=Timeouts(send_progress=5), line={"capacity": CAPACITY})
     for _ in range(3):
         two.wire.stall()
@@ -399,7 +399,7 @@ def test_a_line_that_is_cut_is_noticed_by_whoever_asks(pair: Wires) -> None:
 
 
 def test_a_close_that_takes_too_long_is_cut() -> None:
-    """What a thin line cannot take in the grace is lost, and both ends know that it was not all."""
+    """Bytes that a thin line cannot carry within the grace are lost, and both ends know it."""
     seen: list[bytes] = []
     two = Pair(lambda message, _: seen.append(message), line={"bandwidth": 1000.0, "capacity": CAPACITY})
     for number in range(200):
@@ -417,7 +417,7 @@ def test_a_close_that_takes_too_long_is_cut() -> None:
 
 @pytest.mark.parametrize("end", ["abort", "close"])
 def test_an_end_from_within_an_app_tells_its_client(end: str, pair: Wires) -> None:
-    """An app that ends its connection while it is called ends it once; a reply goes out with `close` alone."""
+    """An app that ends its connection while it is called ends it once; only with `close` a reply is sent."""
 
     def app(message: bytes, connection: Any) -> bytes:
         outcome(connection.close()) if end == "close" else connection.abort()
@@ -448,7 +448,7 @@ def test_a_peer_that_is_cut_inside_a_message_is_told_from_one_that_ends() -> Non
 
 
 def test_a_deferred_that_is_cancelled_on_a_stalled_line_is_told_so_alone(pair: Wires) -> None:
-    """Requests that are waited for no longer take no one's reply, though theirs come all the same."""
+    """Cancelled requests take no other reply, though their own still come."""
     two = pair()
     two.wire.stall()
     waiting: list[Deferred[bytes]] = [two.client.request(b"%d" % number) for number in range(4)]

@@ -21,7 +21,7 @@ KINDS = ["in-order", "by-key"]
 
 
 def first(message: Any) -> Any:
-    """The key of these tests: the first letter; none where that is a dot."""
+    """The key of these tests: the first letter; none for a dot."""
     return None if message.startswith(".") else message[0]
 
 
@@ -36,7 +36,7 @@ class Rig:
         self.late += 1
 
     def come(self, message: Any) -> bool:
-        """A message comes. Whether it was a reply."""
+        """A message comes. Returns whether it was a reply."""
         reply = self.requests.take(message)
         if reply is not None:
             answer(reply, message)
@@ -61,7 +61,7 @@ def test_each_reply_goes_to_its_request(rig: Rig) -> None:
 
 
 def test_a_reply_that_cannot_be_decoded_fails_its_request_in_order() -> None:
-    """The request fails with what could not be decoded, and the next one goes well."""
+    """The request fails with the undecodable message, and the next one is answered."""
     rig = Rig("in-order")
     seen = [outcome(rig.requests.add(message)) for message in ("a?", "b?")]
     assert [rig.come(message) for message in (UNDECODABLE, "b!")] == [True, True]
@@ -89,7 +89,7 @@ def test_a_late_reply_is_dropped_and_told_of(rig: Rig) -> None:
 
 @pytest.mark.parametrize("message", ["a!", UNDECODABLE], ids=["sound", "undecodable"])
 def test_a_late_reply_leaves_no_error_behind(message: Any) -> None:
-    """Even one that cannot be decoded is gone without a word."""
+    """Even an undecodable one is gone silently."""
     rig = Rig("in-order")
     cancelled = rig.requests.add("a?")
     outcome(cancelled)
@@ -99,7 +99,7 @@ def test_a_late_reply_leaves_no_error_behind(message: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "left"), [("in-order", 2), ("by-key", 1)])
 def test_whether_a_cancelled_request_keeps_its_place(kind: str, left: int) -> None:
-    """In order its reply still has to come; by key it is as if it never was."""
+    """In order its reply still has to come; by key it is forgotten."""
     rig = Rig(kind)
     cancelled = rig.requests.add("a?")
     outcome(cancelled)
@@ -133,7 +133,7 @@ def test_a_request_may_follow_in_the_callback_of_the_last(rig: Rig) -> None:
 
 
 def test_the_end_fails_every_request_once(rig: Rig) -> None:
-    """All that wait are told, in order; a cancelled one is not told again."""
+    """All waiting requests fail, in order; a cancelled one does not fire again."""
     replies = [rig.requests.add(message) for message in ("a?", "b?", "c?")]
     order: list[int] = []
     seen = [outcome(each, lambda _, number=number: order.append(number)) for number, each in enumerate(replies)]
@@ -160,7 +160,7 @@ def test_one_that_is_told_of_the_end_may_cancel_another(rig: Rig, cancelled: int
 
 
 def test_in_order_every_message_is_a_reply_while_one_waits() -> None:
-    """When none waits it is none, and goes where messages go."""
+    """If none waits it is no reply, and goes to the app."""
     rig = Rig("in-order")
     assert not rig.come(".")
     seen = outcome(rig.requests.add("a?"))
@@ -228,7 +228,7 @@ def test_a_falsy_key_is_a_key(falsy: Any) -> None:
     ],
 )
 def test_a_request_that_could_not_be_answered_is_refused(message: str, text: str) -> None:
-    """One without a key, or with the key of another, is not sent, and the other goes on waiting."""
+    """A request without a key, or with the key of another, is not sent, and the other goes on waiting."""
     rig = Rig("by-key")
     seen = outcome(rig.requests.add("a first?"))
     with pytest.raises(UnsendableMessage) as caught:
@@ -251,7 +251,7 @@ def test_a_key_is_free_again_after_its_request() -> None:
 
 
 def test_what_a_key_function_raises_is_its_own() -> None:
-    """Nothing is added and nothing taken by a function that fails."""
+    """A function that fails adds and removes nothing."""
     requests = requests_by(lambda message: message["id"], lambda: None)
     for method in (requests.add, requests.take):
         with pytest.raises(KeyError):
@@ -260,7 +260,7 @@ def test_what_a_key_function_raises_is_its_own() -> None:
 
 
 def test_a_key_without_a_hash_is_refused() -> None:
-    """What has no hash can be looked up nowhere."""
+    """A key without a hash cannot be looked up."""
     requests = requests_by(lambda message: [], lambda: None)
     with pytest.raises(TypeError):
         requests.add("a?")
@@ -279,7 +279,7 @@ def test_the_key_says_how_replies_are_matched(key: Any, kind: type) -> None:
 
 @pytest.mark.parametrize("key", ["id", 0, False, (), (first,), (first, first, first), (first, "id"), [first, first]])
 def test_what_can_be_no_key_is_refused(key: Any) -> None:
-    """The text names it and says what it takes."""
+    """The text names it and the valid values."""
     with pytest.raises(InvalidOption) as caught:
         check_key(key)
     assert str(caught.value).startswith(f"key={key!r}: takes a function")
@@ -289,7 +289,7 @@ def test_what_can_be_no_key_is_refused(key: Any) -> None:
 
 
 def test_a_request_times_out(rig: Rig) -> None:
-    """It fails with its timer and its seconds, once they are over, and its late reply goes as a cancelled one's."""
+    """It fails with its timer and its seconds, once they are over; its late reply is handled as a cancelled one's."""
     clock = Clock()
     seen = outcome(bound(rig.requests.add("a?"), 5, clock))
     clock.advance(4.999)
@@ -301,7 +301,7 @@ def test_a_request_times_out(rig: Rig) -> None:
 
 @pytest.mark.parametrize("ending", ["answered", "cancelled", "ended"])
 def test_no_timer_is_left_of_a_request_that_is_over(rig: Rig, ending: str) -> None:
-    """However it comes to its end, its timer is stopped."""
+    """However it ends, its timer is stopped."""
     clock = Clock()
     reply = bound(rig.requests.add("a?"), 5, clock)
     seen = outcome(reply)
@@ -324,7 +324,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["add", "cancel", "come"]), st.integ
 
 @given(events=EVENTS)
 def test_in_order_no_reply_goes_to_another_request(events: list[tuple[str, int]]) -> None:
-    """Whatever is cancelled when, the n-th reply is the n-th request's."""
+    """Whatever is cancelled, and when, the n-th reply goes to the n-th request."""
     rig = Rig("in-order")
     replies: list[Deferred[Any]] = []
     seen: list[list[Any]] = []

@@ -1,4 +1,4 @@
-"""What a connection does of itself: it opens, which with TLS takes a while; its waits end it; its heart beats."""
+"""The connection's own actions: it opens, which takes a while with TLS; its timeouts end it; it sends heartbeats."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.peers import Peer, Switch, joined, outcome, stalled
 
 
 def ended(peer: Peer) -> tuple[str, float | None]:
-    """Why the connection ended, and the limit that it was."""
+    """Why the connection ended, and the limit."""
     if peer.connection.state is not State.CLOSED:
         peer.leaves()
     return peer.reason.rule, peer.reason.limit
 
 
 def test_a_client_that_says_nothing_is_closed() -> None:
-    """After ``first_message`` seconds; what it began to say is not enough."""
+    """After ``first_message`` seconds; the beginning of a message is not enough."""
     peer = Peer(echo, timeouts=Timeouts(first_message=5, frame=0))
     peer.says(b"hel")
     peer.clock.advance(4.9)
@@ -52,7 +52,7 @@ def test_a_client_that_is_spoken_to_first_may_listen() -> None:
 
 
 def test_a_message_that_does_not_end_ends_the_connection() -> None:
-    """A byte now and then resets nothing; what came before it is answered."""
+    """A byte now and then resets nothing; earlier messages are answered."""
     app = Switch()
     peer = Peer(app, timeouts=Timeouts(frame=10))
     peer.says(b"whole\nhal")
@@ -88,7 +88,7 @@ def test_a_connection_on_which_nothing_passes_is_closed() -> None:
 
 
 def test_what_the_app_sends_keeps_a_connection_whose_peer_is_silent() -> None:
-    """A subscriber need not say anything; with ``idle_read`` it has to."""
+    """A subscriber need not send anything, except with ``idle_read``."""
     listener, owing = (Peer(echo, timeouts=Timeouts(idle=10, idle_read=each, first_message=0)) for each in (0, 15))
     for _ in range(3):
         for peer in (listener, owing):
@@ -100,7 +100,7 @@ def test_what_the_app_sends_keeps_a_connection_whose_peer_is_silent() -> None:
 
 
 def test_a_peer_to_whom_nothing_is_sent_may_be_closed() -> None:
-    """With ``idle_write``, whatever it says itself."""
+    """With ``idle_write``, whatever it sends itself."""
     peer = Peer(lambda message, connection: None, timeouts=Timeouts(idle_write=10))
     for _ in range(10):
         peer.says(b"hello?\n")
@@ -146,7 +146,7 @@ def test_a_client_owes_a_server_no_first_message_and_a_server_a_client_none() ->
 
 
 def test_an_app_that_does_not_answer_ends_its_connection() -> None:
-    """Its Deferred is cancelled, so that it can stop what it does; that is no failure of the app's."""
+    """Its Deferred is cancelled, so that it can stop its work; that is no failure of the app."""
     cancelled: list[Deferred[Any]] = []
     peer = Peer(lambda message, connection: Deferred(cancelled.append), timeouts=Timeouts(answer=10))
     peer.says(b"1\n2\n")
@@ -157,7 +157,7 @@ def test_an_app_that_does_not_answer_ends_its_connection() -> None:
 
 
 def test_a_coroutine_that_does_not_answer_is_cancelled() -> None:
-    """What it waits for is, and it may clean up."""
+    """Its await is cancelled, and it can clean up."""
     told: list[str] = []
 
     async def app(message: bytes, connection: Any) -> bytes:
@@ -175,7 +175,7 @@ def test_a_coroutine_that_does_not_answer_is_cancelled() -> None:
 
 
 def test_an_app_that_cannot_be_cancelled_harms_nobody() -> None:
-    """What its canceller raises is its failure, and told."""
+    """An exception of its canceller is its failure, and is reported."""
 
     def cancel(deferred: Deferred[Any]) -> None:
         raise ValueError("not me")
@@ -201,7 +201,7 @@ def test_each_answer_has_its_own_time() -> None:
 
 
 def test_a_peer_that_does_not_take_its_answers_is_cut() -> None:
-    """After ``send_progress`` seconds in which it took nothing."""
+    """After ``send_progress`` seconds without a read."""
     peer = stalled(lambda message, connection: b"x" * 100_000, timeouts=Timeouts(send_progress=10))
     peer.says(b"1\n")
     peer.clock.advance(10)
@@ -241,7 +241,7 @@ def test_what_is_in_hand_then_has_the_time_of_a_drain() -> None:
 
 
 def test_those_that_opened_together_do_not_end_together() -> None:
-    """Each has an age of its own, within the jitter, drawn from where it was said to be drawn from."""
+    """Each has an age of its own, within the jitter, drawn from the given source."""
     ages = []
     for seed in range(50):
         peer = Peer(
@@ -283,7 +283,7 @@ def test_a_client_sends_heartbeats_too() -> None:
 
 
 def test_a_heartbeat_may_be_made_for_each_connection() -> None:
-    """By a function, which may also have nothing to say; with a codec it is a value."""
+    """By a function, which can also return nothing; with a codec it is a value."""
     numbers = iter([{"ping": 1}, None, {"ping": 2}])
     peer = Peer(
         None,
@@ -298,7 +298,7 @@ def test_a_heartbeat_may_be_made_for_each_connection() -> None:
 
 
 def test_a_peer_that_does_not_read_is_sent_no_heartbeats() -> None:
-    """They would only be more that it does not read."""
+    """They would only add bytes that it does not read."""
     peer = stalled(heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, send_progress=0, first_message=0))
     peer.connection.send(b"x" * 100_000)
     before = peer.connection._outbox.unsent
@@ -332,7 +332,7 @@ tls = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is depreca
 
 
 class Secured:
-    """A server's connection and a client's, between which TLS is about to be set up; and what the app sees of it."""
+    """A server's connection and a client's before a TLS handshake; and the calls of the app."""
 
     def __init__(self, certificates: Any, *, timeouts: Timeouts | None = None, trusting: bool = True) -> None:
         self.told: list[str] = []
@@ -375,7 +375,7 @@ def test_an_app_is_told_of_its_connection_once_tls_is_set_up(tls_certificates: A
 
 @tls
 def test_a_handshake_that_does_not_end_is_cut(tls_certificates: Any) -> None:
-    """The app knows nothing of it; it is told with its reason, and its place is free again."""
+    """The app knows nothing of it; the event has its reason, and its place is free again."""
     line = Secured(tls_certificates, timeouts=Timeouts(tls_handshake=0.5))
     when_open = outcome(line.server.when_open())
     line.clock.pump([0.5] * 9)
@@ -433,7 +433,7 @@ def test_a_handshake_after_the_opening_opens_nothing_again() -> None:
 
 
 def test_a_conversation_may_be_idle() -> None:
-    """It is told so by what it waits for."""
+    """Its waiting call gets the reason."""
     told: list[Any] = []
 
     @conversation

@@ -1,4 +1,4 @@
-"""What speaks on the other side: known beginnings are named, and nothing else is."""
+"""Protocol detection: known beginnings are named, and nothing else."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_a_beginning_that_is_known_is_named(beginning: bytes, meaning: str) -> N
 
 @pytest.mark.parametrize("beginning", [b"", b"hello\n", b"GETTING THERE", b"\x00\x00\x00\x05hello", b"{}", b"\x16\x04"])
 def test_what_is_not_known_has_no_hint(beginning: bytes) -> None:
-    """A guess that is wrong is worse than none."""
+    """A wrong guess is worse than none."""
     assert hint(beginning) is None
     assert hinted(CAUSE, beginning) is CAUSE
 
 
 def test_a_hint_goes_with_the_reason() -> None:
-    """Which is as it was, but for what it says to people."""
+    """Which is unchanged, except for its text for people."""
     found = hinted(CAUSE, b"AMQP\x00\x00\x09\x01")
     assert (found.rule, found.detail.startswith("no frame begins so; it begins as an AMQP client")) == (
         CAUSE.rule,

@@ -1,4 +1,4 @@
-"""Whether a connection is read from: as long as any reason speaks against it, it is not."""
+"""Read control: while any reason to pause holds, the connection is not read from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CAUSE = CloseReason(EndedBy.US, "closed", "close() was called")
 
 
 class Rig:
-    """A reading, and what its transport and its deadlines are told."""
+    """A read control, and the calls on its transport and its deadlines."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -30,7 +30,7 @@ class Rig:
         self.reading = Reading(self, self.ending, self, USUAL)  # type: ignore[arg-type]
 
     def stop(self, wait: str) -> None:
-        """What the ending tells the deadlines."""
+        """The calls on the deadlines."""
 
     def pause(self) -> None:
         self.told.append("our turn")
@@ -80,7 +80,7 @@ def test_the_deadlines_are_told_when_memory_is_short_no_more_though_it_is_not_re
 
 
 def test_the_size_of_a_read_is_the_least_that_anything_asks_for() -> None:
-    """What is usual, what others have to wait for, what a rate allows; each may change while the others stand."""
+    """The normal size, the size while others wait, the size of a rate; each can change while the others stay."""
     rig = Rig()
     sizes = []
     reading = rig.reading

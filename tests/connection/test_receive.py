@@ -45,7 +45,7 @@ def test_a_receive_fails_at_the_end_with_its_reason() -> None:
 
 
 def test_messages_that_came_before_the_end_can_be_received_after_it() -> None:
-    """Only when all are taken does receive fail; what is left to it does not count as unhandled."""
+    """Receive fails only when all are taken; messages left for it do not count as unhandled."""
     peer = Peer()
     peer.says(b"1\n2\n")
     peer.resets()
@@ -55,7 +55,7 @@ def test_messages_that_came_before_the_end_can_be_received_after_it() -> None:
 
 
 def test_receiving_in_a_receives_callback_goes_on_through_the_chunk() -> None:
-    """A reader that asks again each time is given message after message, and what it sends is written once."""
+    """A reader that asks again each time gets message after message, and its messages are written once."""
     peer = Peer()
 
     def on(message: bytes) -> None:
@@ -69,7 +69,7 @@ def test_receiving_in_a_receives_callback_goes_on_through_the_chunk() -> None:
 
 @pytest.mark.parametrize("call", ["close", "abort", "drain"])
 def test_a_connection_may_be_ended_in_a_receives_callback(call: str) -> None:
-    """What was sent before goes out, unless it is cut; the messages behind can still be received."""
+    """Earlier messages are sent, unless it is cut; the messages behind can still be received."""
     peer = Peer()
 
     def on(message: bytes) -> None:
@@ -108,7 +108,7 @@ def test_an_undecodable_message_that_is_delivered_is_handed_to_the_app() -> None
 
 @pytest.mark.parametrize("invalid", ["close", "deliver"])
 def test_an_undecodable_message_ends_an_async_for(invalid: str) -> None:
-    """A conversation that does not deal with it ends for that reason, which is the peer's fault and not the app's."""
+    """A conversation that does not handle it ends for that reason, which is the peer's fault and not the app's."""
     seen: list[str] = []
 
     @conversation
@@ -138,7 +138,7 @@ def test_reading_pauses_while_nobody_receives_and_goes_on_when_somebody_does() -
 
 
 def test_every_receive_fires_once_though_their_callbacks_cancel_each_other() -> None:
-    """A waiter that is told may cancel the others."""
+    """A callback of one can cancel the others."""
     peer = Peer()
     outcomes = Outcomes()
     waiting: list[Deferred[Any]] = []
@@ -156,7 +156,7 @@ def test_every_receive_fires_once_though_their_callbacks_cancel_each_other() -> 
 
 
 def test_two_connections_joined_in_memory_keep_the_order_of_both_directions() -> None:
-    """What one writes has been handled by the other before its write returns, and neither is confused by that."""
+    """A message that one writes was handled by the other before its write returns, and both stay in order."""
     seen: list[bytes] = []
 
     async def serve(message: bytes, connection: Any) -> bytes:

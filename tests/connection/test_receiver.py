@@ -1,4 +1,4 @@
-"""What is done with the bytes that come, chunk by chunk: what is let in, what is noted, and what nobody hears."""
+"""The handling of received bytes, chunk by chunk: handled input, counts, and dropped input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUIET = Timeouts(first_message=0, idle=0)
 
 
 class Seen:
-    """An app that notes what it is given."""
+    """An app that notes its messages."""
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
@@ -33,7 +33,7 @@ class Seen:
     ],
 )
 def test_what_comes_is_handed_on_and_counted(chunks: list[bytes], messages: list[bytes], count: int) -> None:
-    """All bytes that were read, and the messages in them; nothing of what comes after the stream was given up."""
+    """All bytes that were read, and the messages in them; nothing after the stream was given up."""
     app = Seen()
     peer = Peer(app, framing="line:max=8", timeouts=QUIET)
     for chunk in chunks:
@@ -43,7 +43,7 @@ def test_what_comes_is_handed_on_and_counted(chunks: list[bytes], messages: list
 
 
 def test_a_chunk_is_noted_as_heard() -> None:
-    """Whatever it brings: the wait for a frame begins with its first byte, and ends with its last."""
+    """Whatever it brings: the timeout of a message begins with its first byte, and ends with its last."""
     peer = Peer(Seen(), timeouts=Timeouts(first_message=0, idle=0, frame=5))
     peer.clock.advance(3)
     peer.says(b"hel")
@@ -69,7 +69,7 @@ def test_memory_hears_of_a_chunk_only_where_something_of_it_is_held() -> None:
 
 
 def test_messages_of_one_that_waits_for_its_turn_are_kept_in_order() -> None:
-    """What comes while something is kept stands behind it."""
+    """Bytes that come while something is kept stand behind it."""
     app = Seen()
     peer = Peer(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.connection.dataReceived(b"1\n2\n3\n")

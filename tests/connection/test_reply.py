@@ -1,4 +1,4 @@
-"""`Reply`: a reply that says so, of whichever value, in every form of app, of servers and of clients."""
+"""`Reply`: an explicit reply with any value, in every form of app, of servers and of clients."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_reply_is_its_value(form: Any, value: Any, sent: bytes) -> None:
 
 @pytest.mark.parametrize("form", [each for each in FORMS if each not in (gathers, gathers_later)])
 def test_none_alone_is_no_reply(form: Any) -> None:
-    """In the list of a batch it is a value: no reply is an item that is not there."""
+    """In the list of a batch it is a value: no reply is a missing item."""
     peer = Peer(form(None), codec="json")
     peer.says(b"1\n")
     assert (peer.hears(), peer.told(AppFailed)) == (b"", [])
@@ -98,7 +98,7 @@ def test_without_a_codec_a_reply_is_its_bytes(form: Any) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("value", "said"), [(None, r"^Reply\(None\): takes bytes"), ("text", "is bytes, not str")])
 def test_without_a_codec_a_reply_of_anything_else_is_the_apps_failure(form: Any, value: Any, said: str) -> None:
-    """Which closes its connection, and says what would be right."""
+    """Which closes its connection, and the error names a valid form."""
     peer = Peer(form(Reply(value)))
     peer.says(b"1\n")
     peer.leaves()
@@ -118,7 +118,7 @@ def test_a_value_that_the_codec_cannot_send_is_the_apps_failure(form: Any) -> No
 
 
 def test_replies_stand_among_others_in_their_order() -> None:
-    """Those before one that cannot be sent are sent."""
+    """Replies before one that cannot be sent are sent."""
     peer = Peer(batch(lambda messages, connection: [b"1", Reply(b"2"), b"3", Reply(None), b"5"]))
     peer.says(b"go\n")
     assert peer.hears() == b"1\n2\n3\n"
@@ -129,7 +129,7 @@ def test_replies_stand_among_others_in_their_order() -> None:
 
 
 def test_the_replies_before_one_that_cannot_be_encoded_are_sent() -> None:
-    """Also where they were waited for together."""
+    """Also if they were awaited together."""
     peer = Peer(batch(lambda messages, connection: succeed([1, Reply(None), object(), 4])), codec="json")
     peer.says(b"0\n")
     assert peer.hears() == b"1\nnull\n"

@@ -30,7 +30,7 @@ def quietly(request: Deferred[Any]) -> Deferred[Any]:
 
 
 def test_replies_answer_requests_in_order() -> None:
-    """Several may wait, and one chunk may answer them all; what comes after is for receive."""
+    """Several can wait, and one chunk can answer them all; later messages are for receive."""
     peer = Peer()
     requests = [peer.connection.request(b"%d" % number) for number in range(3)]
     assert peer.hears() == b"0\n1\n2\n"
@@ -98,7 +98,7 @@ def test_a_reply_stops_its_timer() -> None:
 
 
 def test_there_is_a_bound_on_requests_that_wait() -> None:
-    """The one too many is not sent; a reply makes room."""
+    """The one over the limit is not sent; a reply makes room."""
     peer = Peer(limits=Limits(max_requests=2))
     requests = [peer.connection.request(b"%d" % number) for number in range(3)]
     error = result_of(requests[2])
@@ -110,7 +110,7 @@ def test_there_is_a_bound_on_requests_that_wait() -> None:
 
 
 def test_a_request_in_a_replys_callback_waits_for_the_next_reply() -> None:
-    """It is sent at once, and what comes then is its reply."""
+    """It is sent at once, and the next message is its reply."""
     peer = Peer()
     got: list[bytes] = []
 
@@ -128,7 +128,7 @@ def test_a_request_in_a_replys_callback_waits_for_the_next_reply() -> None:
 
 @pytest.mark.parametrize("call", ["close", "abort", "drain"])
 def test_a_connection_may_be_ended_in_a_replys_callback(call: str) -> None:
-    """The other requests fail with the reason; what came behind can be received."""
+    """The other requests fail with the reason; messages behind can be received."""
     peer = Peer()
     first, second = peer.connection.request(b"1"), peer.connection.request(b"2")
     first.addCallback(lambda _: getattr(peer.connection, call)() and None)
@@ -185,7 +185,7 @@ def test_replies_find_their_requests_by_key_in_any_order(order: list[int], cance
 
 
 def test_a_pair_of_functions_finds_the_key_in_requests_and_in_replies() -> None:
-    """What asks may look otherwise than what answers."""
+    """The question can look different from the answer."""
     peer = Peer(key=(lambda request: request[1:2], lambda reply: reply[:1]))
     first, second = peer.connection.request(b"qA"), peer.connection.request(b"qB")
     peer.says(b"B\nA\n")
@@ -221,7 +221,7 @@ def test_a_key_function_that_raises_on_our_message_fails_that_request() -> None:
 
 
 def test_a_key_function_that_raises_on_the_peers_message_is_the_apps_failure() -> None:
-    """What came before that message is handled and answered; what comes after is not."""
+    """Messages before that message are handled and answered; later ones are not."""
 
     def key(message: bytes) -> Any:
         if message == b"bad":
@@ -272,7 +272,7 @@ def test_an_app_may_cancel_a_request_whose_reply_stands_behind_its_message() -> 
 
 
 def test_a_server_may_ask_its_client_inside_received() -> None:
-    """Its question goes out at once, and its reply when the answer has come."""
+    """Its question is sent at once, and its reply when the answer has come."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         return b"reply to " + await connection.request(b"which " + message)
@@ -285,7 +285,7 @@ def test_a_server_may_ask_its_client_inside_received() -> None:
 
 
 def test_a_request_inside_received_follows_the_replies_before_it() -> None:
-    """What was replied before goes out before it, in one write."""
+    """Earlier replies are sent before it, in one write."""
 
     def app(message: bytes, connection: Any) -> bytes:
         if message == b"2":
@@ -298,7 +298,7 @@ def test_a_request_inside_received_follows_the_replies_before_it() -> None:
 
 
 def test_an_answer_passes_the_messages_that_wait_for_the_app() -> None:
-    """An app that waits for an answer is not kept from it by messages that wait for the app."""
+    """Waiting messages do not keep the answer from an app that waits for it."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         return message + await connection.request(b"which " + message)
@@ -310,7 +310,7 @@ def test_an_answer_passes_the_messages_that_wait_for_the_app() -> None:
 
 
 def test_an_apps_request_that_the_half_close_ends_is_not_its_failure() -> None:
-    """No answer can come: the connection closes for the reason there is."""
+    """No answer can come: the connection closes for the existing reason."""
     for end, rule in [(Peer.half_closes, "end-of-stream"), (lambda peer: peer.connection.drain(), "drained")]:
         peer = Peer(lambda message, connection: connection.request(b"question"))
         peer.says(b"a\n")
@@ -322,7 +322,7 @@ def test_an_apps_request_that_the_half_close_ends_is_not_its_failure() -> None:
 
 
 def test_requests_are_refused_once_no_answer_can_come() -> None:
-    """After the half-close messages may still be sent, and none be asked."""
+    """After the half-close messages can still be sent, but no requests."""
     pending: Deferred[bytes] = Deferred()
     peer = Peer(lambda message, _: pending)
     peer.says(b"a\n")

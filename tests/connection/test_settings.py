@@ -1,4 +1,4 @@
-"""What the connections of one factory have in common: the defaults, and what is refused before anything is opened."""
+"""The common settings of one factory's connections: the defaults, and errors before anything is opened."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_setting_has_a_default() -> None:
 
 
 def test_every_setting_is_kept() -> None:
-    """What is given is what there is, under the same name."""
+    """A given value is kept, under the same name."""
     given: dict[str, Any] = {
         "app": echo,
         "framing": Netstrings(),
@@ -76,7 +76,7 @@ def test_specs_are_read() -> None:
 
 
 def test_the_app_speaks_the_codec() -> None:
-    """What `handlers` gives makes bytes of its replies."""
+    """The results of `handlers` are encoded to bytes."""
     assert Settings(echo, codec="json").handlers().received(b"[1]", None) == b"[1]"
 
 
@@ -98,7 +98,7 @@ def test_no_event_is_made_of_a_near_limit_while_nobody_listens(monkeypatch: pyte
 
 
 def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
-    """One that was given is not replaced by the log, although it is false."""
+    """A given one is not replaced by the log, although it is false."""
     silent = Telemetry()
     assert (silent, False) == (Settings(telemetry=silent).telemetry, bool(silent))
 
@@ -124,7 +124,7 @@ def test_values_that_hold_together_change_together() -> None:
 
 
 def test_a_whole_set_takes_the_place_of_the_one_there_is() -> None:
-    """What it does not name has its default, and not what there was; a value beside it is changed in the new one."""
+    """Values that it does not name have their defaults; a value beside it is changed in the new one."""
     settings = Settings(limits=Limits(max_connections=10, message_rate=5))
     settings.change(limits=Limits(byte_rate=100), max_unsent=1000, timeouts=None)
     assert settings.limits == Limits(byte_rate=100, max_unsent=1000)
@@ -149,7 +149,7 @@ def test_a_whole_set_takes_the_place_of_the_one_there_is() -> None:
     ],
 )
 def test_all_changes_hold_or_none(changes: dict[str, Any], error: type[Exception], text: str) -> None:
-    """The error names the one that cannot be."""
+    """The error names the invalid one."""
     settings = Settings(limits=Limits(message_rate=5))
     before = [getattr(settings, name) for name in CHANGEABLE]
     with pytest.raises(error) as caught:
@@ -207,7 +207,7 @@ def test_every_value_has_a_name_of_its_own() -> None:
     ],
 )
 def test_what_cannot_be_is_refused(given: dict[str, Any], error: type[Exception], text: str) -> None:
-    """At once, by an error that names the setting and says what it takes."""
+    """At once, by an error that names the setting and its valid values."""
     with pytest.raises(error) as caught:
         Settings(**given)
     assert text in str(caught.value)

@@ -18,7 +18,7 @@ QUIET = Timeouts(first_message=0, idle=0)
 
 
 def secure(app: Any = echo, **options: Any) -> Peer:
-    """A peer over a transport that can have TLS, which a test says to be there by `handshakeCompleted`."""
+    """A peer over a transport that can have TLS; a test completes it by `handshakeCompleted`."""
     return Peer(app, transport=NotedTransport(tls=True), timeouts=QUIET, **options)
 
 
@@ -42,7 +42,7 @@ def test_a_handshake_may_take_any_time_where_there_is_no_limit() -> None:
 
 @pytest.mark.parametrize("plain", [b"part", b"whole\n"])
 def test_nothing_that_came_in_plain_may_be_left(plain: bytes) -> None:
-    """Part of a message from before, or a whole one that came meanwhile, ends the connection."""
+    """Part of an earlier message, or a whole one that came meanwhile, ends the connection."""
     peer = secure(None)
     if plain == b"part":
         peer.says(plain)

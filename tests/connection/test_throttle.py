@@ -35,7 +35,7 @@ def lines(first: int, last: int) -> bytes:
 
 
 class Seen:
-    """An app that notes what it is given, and echoes."""
+    """An app that notes its messages, and echoes."""
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
@@ -49,7 +49,7 @@ class Seen:
 
 
 def test_a_chunk_is_let_in_a_share_at_a_time() -> None:
-    """One write for each; nothing is read until all is in, and nothing lost."""
+    """One write for each; nothing is read until all is handled, and nothing lost."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=4))
     peer.says(lines(0, 10))
@@ -140,7 +140,7 @@ def test_what_is_kept_when_it_closes_is_counted(how: str) -> None:
 
 
 def test_an_app_that_closes_in_a_share_is_given_no_more() -> None:
-    """What is behind it in the chunk is let be."""
+    """Input behind it in the chunk is ignored."""
     app = Seen()
     peer = Turning(lambda message, connection: app.received(message, connection) and connection.abort(), timeouts=QUIET)
     peer.says(lines(0, 2000))
@@ -159,7 +159,7 @@ def test_more_that_comes_meanwhile_is_behind_what_is_kept() -> None:
 
 
 def test_without_a_clock_there_are_no_turns() -> None:
-    """Over a transport that has no reactor all is let in at once, at any rate."""
+    """Over a transport without a reactor all is handled at once, at any rate."""
     app = Seen()
     limits = Limits(messages_per_turn=2, message_rate=1, byte_rate=1)
     connection: Any = MessageServerFactory(app, limits=limits, telemetry=Telemetry()).buildProtocol(None)
@@ -189,7 +189,7 @@ def test_nothing_is_lost_or_turned_round_whatever_the_share(counts: list[int], s
 
 
 def test_messages_are_let_in_at_their_rate() -> None:
-    """A second's worth at once, then one as each may come; nothing is read meanwhile."""
+    """A second's worth at once, then one as each is allowed; nothing is read meanwhile."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=4))
     peer.clock.advance(100)
@@ -202,7 +202,7 @@ def test_messages_are_let_in_at_their_rate() -> None:
 
 
 def test_one_that_has_no_credit_left_waits_for_all_of_it() -> None:
-    """Nothing of a chunk is let in, then as each may come."""
+    """Nothing of a chunk is handled, then messages as each is allowed."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=1))
     peer.says(b"0\n")
@@ -213,7 +213,7 @@ def test_one_that_has_no_credit_left_waits_for_all_of_it() -> None:
 
 
 def test_a_rate_is_let_in_by_shares_too() -> None:
-    """What may come is still no more than a share in each turn."""
+    """The allowed messages are still at most a share in each turn."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=5, messages_per_turn=2))
     peer.clock.advance(100)
@@ -239,7 +239,7 @@ def test_one_that_keeps_to_the_rate_waits_for_nothing() -> None:
 
 
 def test_bytes_are_read_at_their_rate() -> None:
-    """What is read at once is what the rate allows; then nothing is read until it allows another piece."""
+    """One read has as much as the rate allows; then nothing is read until it allows another piece."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(byte_rate=100))
     peer.clock.advance(100)
@@ -255,7 +255,7 @@ def test_bytes_are_read_at_their_rate() -> None:
 
 @pytest.mark.parametrize("rate", [1, 100, 1000, 1500, 20_000, 300_000])
 def test_no_more_bytes_are_read_than_the_rate_allows(rate: int) -> None:
-    """A second's worth at once, then so many a second, exactly; in few reads, whatever the rate."""
+    """A second's worth at once, then this many a second, exactly; in few reads, whatever the rate."""
     reads: list[int] = []
     limits = Limits(byte_rate=rate)
     peer = Turning(lambda chunk, connection: reads.append(len(chunk)), "raw", timeouts=QUIET, limits=limits)
@@ -273,7 +273,7 @@ def test_no_more_bytes_are_read_than_the_rate_allows(rate: int) -> None:
 
 
 def test_a_quiet_peer_is_given_all_of_its_rate_again() -> None:
-    """A second later: its first bytes are read a piece at a time, for nobody knows of them before."""
+    """A second later: its first bytes are read a piece at a time, because nobody knows of them before."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(byte_rate=100))
     peer.clock.advance(100)
@@ -285,7 +285,7 @@ def test_a_quiet_peer_is_given_all_of_its_rate_again() -> None:
 
 
 def test_a_rate_that_is_not_waited_for_does_not_bound_a_read() -> None:
-    """What comes too fast could not be told otherwise."""
+    """Otherwise, bytes over the rate could not be detected."""
     peer = Turning(timeouts=QUIET, limits=Limits(byte_rate=100), policies=Policies(too_fast="refuse"))
     peer.says(b"x" * 10 + b"\n")
     assert (peer.transport.bufferSize, peer.closing) == (65536, False)
@@ -297,7 +297,7 @@ def test_a_rate_that_is_not_waited_for_does_not_bound_a_read() -> None:
 @pytest.mark.parametrize(("policy", "cut"), [("refuse", False), ("reset", True)])
 @pytest.mark.parametrize(("limits", "rule"), [({"message_rate": 4}, "message-rate"), ({"byte_rate": 9}, "byte-rate")])
 def test_one_that_is_too_fast_may_be_closed(policy: str, cut: bool, limits: dict[str, int], rule: str) -> None:
-    """When what it might send is answered; or at once."""
+    """When its possible messages are answered; or at once."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(**limits), policies=Policies(too_fast=policy))
     peer.clock.advance(100)
@@ -309,7 +309,7 @@ def test_one_that_is_too_fast_may_be_closed(policy: str, cut: bool, limits: dict
 
 
 def test_one_that_waits_for_its_rate_is_not_idle() -> None:
-    """It is we who do not go on."""
+    """We are the ones that do not go on."""
     peer = Turning(echo, timeouts=Timeouts(idle=2, idle_read=2, first_message=0), limits=Limits(message_rate=1))
     peer.says(lines(0, 20))
     for _ in range(15):
@@ -333,7 +333,7 @@ def test_replies_to_requests_are_counted_as_all_messages() -> None:
 
 
 class Reading(NotedTransport):
-    """A transport that reads up to so many bytes at once, as Twisted's sockets do."""
+    """A transport that reads up to a number of bytes at once, like Twisted's sockets."""
 
     bufferSize = 65536
 
@@ -349,7 +349,7 @@ class Flooding(Peer):
 
 
 def test_one_who_floods_is_read_from_in_sips() -> None:
-    """So many bytes as its share of messages had; a chunk is cut into its messages in one go, while others wait."""
+    """As many bytes as its share of messages had; a chunk is split into its messages in one go, while others wait."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=500))
     peer.says(b"x" * 9 + b"\n")
     assert peer.transport.bufferSize == 65536
@@ -375,7 +375,7 @@ def test_the_write_mark_is_as_it_was_after_the_sips() -> None:
 
 
 def test_sips_and_rates_of_bytes_go_together() -> None:
-    """The smaller of both is what is read at once, and all of it is counted."""
+    """The smaller of both is the size of a read, and all of it is counted."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4, byte_rate=10_000))
     assert peer.transport.bufferSize == 10_000
     peer.says(b"x\n" * 8)
@@ -389,7 +389,7 @@ def test_sips_and_rates_of_bytes_go_together() -> None:
 
 @pytest.mark.parametrize(("rate", "least"), [(5, 1), (1000, 100), (20_000, 1024)])
 def test_no_read_is_smaller_than_a_tenth_of_a_second_or_1_kib(rate: int, least: int) -> None:
-    """The size of a read is Twisted's write mark, too, and a tiny one would hold the app back for each reply."""
+    """The size of a read is Twisted's write mark, too, and a tiny one would pause the app for each reply."""
     peer = Turning(timeouts=QUIET, limits=Limits(byte_rate=rate))
     peer.clock.advance(100)
     sizes = []
@@ -401,7 +401,7 @@ def test_no_read_is_smaller_than_a_tenth_of_a_second_or_1_kib(rate: int, least: 
 
 
 def test_what_is_kept_is_known_to_the_byte() -> None:
-    """Of a flood, as it is let in."""
+    """Of a flood, as it is handled."""
     peer = Turning(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4))
     peer.says(b"abc\n" * 10)
     sizes = []

@@ -19,7 +19,7 @@ BUDGET = 250e-6
 
 
 class Costly:
-    """An app whose messages take as many microseconds as they say."""
+    """An app whose messages take the microseconds in their text."""
 
     def __init__(self, clock: TurnClock) -> None:
         self.clock = clock
@@ -47,7 +47,7 @@ class Server:
         return transport
 
     def answered(self, *peers: NotedTransport) -> list[int]:
-        """How many lines each peer has heard."""
+        """How many lines each peer has received."""
         return [each.value().count(b"\n") for each in peers]
 
     def turns(self, most: int = 1000) -> int:
@@ -76,7 +76,7 @@ def paused(peer: NotedTransport) -> bool:
 
 
 def test_one_that_takes_long_waits_for_its_turn() -> None:
-    """After its first chunk, of which nobody could know; nothing is read before all that has come is let in."""
+    """After its first chunk, of unknown cost; nothing is read before all that has come is handled."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(3, 1000))
@@ -90,7 +90,7 @@ def test_one_that_takes_long_waits_for_its_turn() -> None:
 
 
 def test_the_first_chunk_is_measured_by_few_messages() -> None:
-    """A new connection with a thousand messages at once holds nobody up for longer than those few."""
+    """A new connection with a thousand messages at once delays nobody for longer than those few."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(1000, 1000))
@@ -124,7 +124,7 @@ def test_a_turn_lasts_as_long_as_the_budget() -> None:
 
 
 def test_it_is_quick_again_when_its_messages_are() -> None:
-    """Once a chunk took less than a turn's time, the next one is let in as it comes."""
+    """Once a chunk took less than a turn's time, the next one is handled as it comes."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(1, 1000))
@@ -149,7 +149,7 @@ def test_one_moment_that_took_long_is_soon_forgotten() -> None:
 
 
 def test_of_those_that_take_long_one_has_its_turn_at_a_time() -> None:
-    """Twenty of them hold up nobody for longer than one of them does."""
+    """Twenty of them delay nobody for longer than one of them does."""
     server = Server()
     busy = [server.peer() for _ in range(20)]
     for each in busy:
@@ -169,7 +169,7 @@ def test_of_those_that_take_long_one_has_its_turn_at_a_time() -> None:
 
 
 def test_of_new_ones_that_say_little_one_more_is_measured_at_once() -> None:
-    """Where two took long, the others have a turn each; they do not wait for those known to be busy."""
+    """If two took long, the others have a turn each; they do not wait for connections known to be busy."""
     server = Server()
     busy = [server.peer() for _ in range(20)]
     for each in busy:
@@ -211,7 +211,7 @@ def test_of_new_ones_that_say_much_one_is_measured_in_a_turn() -> None:
 
 
 def test_of_several_large_messages_of_a_new_one_one_is_measured() -> None:
-    """What small ones take says nothing of them."""
+    """The time of small ones says nothing of them."""
     server = Server()
     peer = server.peer()
     peer.receive(large(1000) * 2)
@@ -219,7 +219,7 @@ def test_of_several_large_messages_of_a_new_one_one_is_measured() -> None:
 
 
 def test_messages_larger_than_any_before_wait_where_others_took_long() -> None:
-    """Those of a length that is known to be quick do not."""
+    """Messages of a length that is known to be cheap do not."""
     server = Server()
     busy, grows = server.peer(), server.peer()
     grows.receive(costs(1, 1))
@@ -331,7 +331,7 @@ def test_without_a_budget_one_has_its_turn_however_much_it_has() -> None:
 
 
 def test_one_that_ends_while_it_waits_for_its_turn_has_none() -> None:
-    """It leaves no timer; one turn's time is given to what it had said, and the rest is counted."""
+    """It leaves no timer; its messages get one turn's time, and the rest is counted."""
     server = Server()
     peer, other = server.peer(), server.peer()
     for each in (peer, other):
@@ -348,7 +348,7 @@ def test_one_that_ends_while_it_waits_for_its_turn_has_none() -> None:
 
 
 def test_a_last_word_is_not_lost_where_its_turn_does_not_come() -> None:
-    """Over TLS a peer that says something and closes is gone at once: what it said is handled before that is told."""
+    """Over TLS a peer that sends and closes is gone at once: its messages are handled before the end is reported."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(1, 1000))
@@ -389,7 +389,7 @@ class Waiting(Costly):
 
 
 def test_messages_that_waited_for_the_app_have_their_turns_too() -> None:
-    """What has piled up behind an answer is handed on for a turn's time, and then others have theirs."""
+    """Messages that have piled up behind an answer are handled for a turn's time, and then others have theirs."""
     server = Server(Waiting)
     peer = server.peer()
     peer.receive(costs(1, 1) + costs(10, 1000))
@@ -414,7 +414,7 @@ def test_one_that_ends_with_messages_that_wait_for_their_turn_leaves_none() -> N
 
 
 def test_a_batch_takes_what_waits_at_once() -> None:
-    """Its app is called once for all; what that takes counts for the next ones."""
+    """Its app is called once for all; the time of that counts for the next ones."""
 
     def app(clock: TurnClock) -> Any:
         @batch
@@ -438,7 +438,7 @@ def test_a_batch_takes_what_waits_at_once() -> None:
 
 
 def talking(clock: TurnClock) -> Any:
-    """A conversation that first waits for something else, and then takes as long for a message as it says."""
+    """A conversation that first waits for something else, and then takes as long for a message as its text says."""
     gate: Deferred[None] = Deferred()
 
     @conversation
@@ -529,7 +529,7 @@ class Held(Costly):
 
 
 def held(count: int, cost: int, *, later: bool) -> tuple[Server, list[NotedTransport]]:
-    """A server whose app is held back for each of so many peers, with a message of theirs behind the first."""
+    """A server whose app is paused for each of this many peers, with a message of theirs behind the first."""
     timeouts = Timeouts(first_message=0, idle=0, frame=0, answer=0, send_progress=0)
     server = Server(lambda clock: Held(clock, later=later), timeouts=timeouts)
     peers = [server.peer(peer_reads=False) for _ in range(count)]
@@ -543,7 +543,7 @@ def held(count: int, cost: int, *, later: bool) -> tuple[Server, list[NotedTrans
 
 
 def taken(server: Server) -> list[int]:
-    """How many messages the app is given in each of the next turns."""
+    """How many messages the app gets in each of the next turns."""
     found: list[int] = []
     while server.clock.getDelayedCalls() and len(found) < 100:
         before = len(server.app.messages)
@@ -594,7 +594,7 @@ def test_messages_that_take_little_wait_for_no_turn() -> None:
 
 
 class Reading(NotedTransport):
-    """A transport that reads up to so many bytes at once, as Twisted's sockets do."""
+    """A transport that reads up to a number of bytes at once, like Twisted's sockets."""
 
     bufferSize = 65536
 
@@ -619,7 +619,7 @@ def test_messages_left_out_count_for_the_size_of_reads() -> None:
 
 
 def test_messages_left_out_count_for_the_rate() -> None:
-    """Nothing more is read until as many may have come, and what came with them waits for it."""
+    """Nothing more is read until as many are allowed, and messages that came with them wait for it."""
     server, peer = skipping(limits=Limits(message_rate=10))
     peer.receive(b"abc\n" * 25)
     assert paused(peer)
@@ -636,7 +636,7 @@ def test_messages_left_out_count_for_the_rate() -> None:
 
 @pytest.mark.parametrize(("policy", "aborted"), [("refuse", False), ("reset", True)])
 def test_one_that_sends_too_many_that_are_left_out_can_be_closed(policy: str, aborted: bool) -> None:
-    """As one that sends too many others."""
+    """As any connection over its rate."""
     server, peer = skipping(limits=Limits(message_rate=10), policies=Policies(too_fast=policy))
     peer.receive(b"abc\n" * 25)
     assert (peer.disconnecting, peer.aborted) == (True, aborted)

@@ -51,7 +51,7 @@ class Client:
         self._taken = 0
 
     def shake(self) -> None:
-        """Take what the server sent, and send what is to be said to that: first, the ClientHello."""
+        """Receive the server's bytes, and send the answer: first, the ClientHello."""
         sent = self.transport.value()
         self._incoming.write(sent[self._taken :])
         self._taken = len(sent)
@@ -61,7 +61,7 @@ class Client:
 
 
 class Served:
-    """A TLS server on a clock of turns, what it told, and how many `steps` of handshakes OpenSSL did."""
+    """A TLS server on a clock of turns, its events, and how many `steps` of handshakes OpenSSL did."""
 
     def __init__(self, certificate: Path, clock: TurnClock, **options: Any) -> None:
         self.clock = clock
@@ -72,12 +72,12 @@ class Served:
         self.factory = TLSServerFactory(ServerContexts(ServerSpec(certificate=certificate)), self.server, clock, 0)
 
     def client(self) -> Client:
-        """A client that is connected, and has said nothing yet."""
+        """A client that is connected, and has sent nothing yet."""
         protocol: Any = self.factory.buildProtocol(None)
         return Client(FakeTransport(protocol=protocol, clock=self.clock))
 
     def of(self, kind: type[Event]) -> int:
-        """How often this was told."""
+        """How often this event came."""
         return sum(isinstance(each, kind) for each in self.events)
 
 
@@ -122,7 +122,7 @@ def test_fifty_handshakes_at_once_are_one_step_in_each_turn(serve: Callable[...,
 
 
 def test_a_handshake_alone_waits_for_nobody(serve: Callable[..., Served]) -> None:
-    """Each of its steps is done as its bytes come; what comes after it goes to TLS itself."""
+    """Each of its steps is done as its bytes come; later bytes go to TLS itself."""
     clock = TurnClock()
     served = serve(clock)
     client = served.client()
@@ -168,7 +168,7 @@ def test_a_connection_that_is_lost_leaves_its_turn(serve: Callable[..., Served])
 
 
 def test_bytes_that_come_all_the_same_are_kept_in_order(serve: Callable[..., Served]) -> None:
-    """From a transport that hands over what it had read before it was paused."""
+    """From a transport that delivers bytes it had read before it was paused."""
     clock = TurnClock()
     served = serve(clock)
     client = served.client()

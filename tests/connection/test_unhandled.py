@@ -29,7 +29,7 @@ KINDS = [ENDED, NeverSent("no", ENDED.reason, b"x"), MaybeSent("no", ENDED.reaso
 @pytest.mark.parametrize("error", KINDS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("before", [True, False])
 def test_the_end_of_a_connection_is_not_logged(error: NotConnected, before: bool, logged_errors: Any) -> None:
-    """Whether the Deferred is made so before it fails or after."""
+    """Whether the Deferred is marked before it fails or after."""
     deferred: Deferred[None] = Deferred()
     if before:
         unlogged(deferred).errback(error)
@@ -85,7 +85,7 @@ def test_what_a_callback_raises_is_logged(logged_errors: Any) -> None:
 
 
 def test_a_result_is_nobodys_failure(logged_errors: Any) -> None:
-    """Nothing is logged where all is well in the end."""
+    """Nothing is logged if all goes well in the end."""
     deferred: Deferred[Any] = unlogged(Deferred())
     deferred.callback(1)
     assert (result_of(deferred), result_of(failed(ENDED).addErrback(lambda _: 2))) == (1, 2)
@@ -159,7 +159,7 @@ def test_failed_sends_are_counted(end: str) -> None:
 
 
 def test_messages_that_were_sent_are_not_counted() -> None:
-    """Flushed before the end, they are the transport's."""
+    """Flushed before the end, they belong to the transport."""
     peer: Any = Peer()
     sent = [peer.connection.send(b"x" * 100_000) for _ in range(3)]
     peer.connection.close()
@@ -168,7 +168,7 @@ def test_messages_that_were_sent_are_not_counted() -> None:
 
 
 def test_what_the_program_did_wrong_is_logged(logged_errors: Any) -> None:
-    """A message that cannot be sent, and a reply that does not come in time: nothing else would tell of them."""
+    """A message that cannot be sent, and a reply that does not come in time: nothing else would report them."""
     peer = Peer(timeouts=Timeouts(request=5))
     peer.connection.send("text")
     peer.connection.request(b"x")
@@ -191,7 +191,7 @@ def client_of(hosts: Hosts, kind: type[Any] = Client, **options: Any) -> Any:
 
 
 def test_what_a_client_could_not_send_is_counted_and_not_logged(hosts: Hosts, logged_errors: Any) -> None:
-    """What waited when it stopped, what came after that, and what its connection was lost with."""
+    """Messages that waited when it stopped, later ones, and those lost with its connection."""
     client = client_of(hosts)
     client.send(b"before")  # it was not started
     client.startService()

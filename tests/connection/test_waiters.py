@@ -168,7 +168,7 @@ WAITERS: dict[str, Callable[[Any], Deferred[Any]]] = {
 
 
 def quietly(deferred: Deferred[Any]) -> Deferred[Any]:
-    """Let `deferred` fail without a word."""
+    """Let `deferred` fail silently."""
     return deferred.addErrback(lambda _: None)
 
 
@@ -186,7 +186,7 @@ class Noting:
 
 
 def stalled(app: Any, transport: type[NotedTransport] = NotedTransport) -> Peer:
-    """A peer that takes nothing, on a connection whose every bound is near."""
+    """A peer that reads nothing, on a connection near every bound."""
     limits = Limits(write_high=50, max_unsent=2000)
     timeouts = Timeouts(send_progress=30.0)
     return Peer(app, "line:max=99", transport=transport(peer_reads=False), limits=limits, timeouts=timeouts)
@@ -228,7 +228,7 @@ def test_every_waiter_is_told_once_of_every_end(ending: str, in_hand: bool) -> N
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_no_conversation_outlives_its_connection(ending: str) -> None:
-    """Whatever it waits for, its own or another's, it is told or cancelled."""
+    """Whatever it waits for, its own or another's, it fails or is cancelled."""
     for wait in [*WAITERS.values(), lambda _: Deferred()]:
         ended: list[bool] = []
 
@@ -258,7 +258,7 @@ THEN = ["nothing", "cancel", "answer", *WAITERS, *CALLS]
 
 
 class AnyLife(RuleBasedStateMachine):
-    """A connection, its app, its user and its peer do whatever they can, in any order."""
+    """A connection, its app, its user and its peer do everything possible, in any order."""
 
     transport = NotedTransport
 
@@ -293,7 +293,7 @@ class AnyLife(RuleBasedStateMachine):
         self.outcomes.of(number, deferred).addCallback(lambda _: self.then(then))
 
     def then(self, call: str) -> None:
-        """Do something more, in the callback of what is told just now."""
+        """Do something more, in the callback that runs now."""
         if call in WAITERS:
             self.wait(call, "nothing")
         elif call == "cancel":
