@@ -283,7 +283,7 @@ def test_a_module_has_a_test_module_of_its_name(path: str) -> None:
 
 
 LONGEST_FUNCTION = 40
-"""Lines: what the codebases that are read as models show at the most."""
+"""Lines: the most in the codebases that serve as models."""
 
 
 @pytest.mark.parametrize("path", FILES)

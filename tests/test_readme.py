@@ -122,7 +122,7 @@ def test_the_first_screens_server_answers_as_shown(lines: Served) -> None:
 
 
 def test_the_first_screens_server_says_what_is_shown(lines: Served) -> None:
-    """The output after the command is that of the command."""
+    """The command prints the output after it."""
     shown = console("twistd").partition("\n")[2].removesuffix("```\n")
     assert same(shown.replace(PORT, lines.port), lines.said)
 

@@ -69,7 +69,7 @@ PARTS = {
     "changelog": [ROOT / "CHANGELOG.md"],
 }
 
-UNFINISHED: tuple[str, ...] = tuple(each for each in PARTS if each != "docs")
+UNFINISHED = ("tcpapp.connection",)
 """Parts that are being rewritten: their checks are expected to fail, and fail where a part passes."""
 
 each_part = pytest.mark.parametrize(

@@ -57,8 +57,9 @@ def timeout(
 
     - `rule`: the rule of the `CloseReason` of a connection that this timeout ends, where it ends one.
     - `overdue`: what that reason says, with ``{seconds:g}`` in it.
-    - `since`: for a wait that begins again and again while a connection is open, what it is reckoned from: the last
-      bytes that ``"came"``, that were ``"sent"``, or that ``"passed"`` either way; or the last ``"heartbeat"``.
+    - `since`: the start of a wait that begins again and again while a connection is open. It is the time of the last
+      bytes that ``"came"``, that were ``"sent"``, or that ``"passed"`` in either direction, or of the last
+      ``"heartbeat"``.
     - `fixed`: whether a process cannot change it while it runs.
     """
     made = number(default, what, unit="seconds", why=why, least=least, most=most, zero=zero, side=side)

@@ -91,7 +91,7 @@ class Reactor(Protocol):
         """Do what is due."""
 
     def accept(self, port: Any) -> None:
-        """Take in who waits at a port."""
+        """Accept the clients that wait at a port."""
 
 
 def go_round(reactor: Reactor, delay: float) -> None:

@@ -76,7 +76,7 @@ CLOSES = 10
 """Lines a second that events of one kind may make, and at once after a quiet one: our choice; a person can read it."""
 
 REFUSALS = 1
-"""Lines a second that clients who are turned away for one reason may make: 147 of them made 445 in a flood, once."""
+"""Lines a second for rejected clients of one reason. Once, 147 clients made 445 lines in a flood."""
 
 WHOLE = 2 * LINE
 """Characters of a whole reason: what a peer sent has at most half of them, the rest is ours."""
@@ -92,7 +92,7 @@ class Line:
 
 
 class Event(ABC):
-    """Something that happened. Listeners are told of it, and the log has its `lines`."""
+    """An event. Each listener gets it, and the log has its `lines`."""
 
     rate: ClassVar[float] = CLOSES
     """How many of one `kind` may make lines in a second."""
@@ -192,7 +192,7 @@ class NeverOpened(_ConnectionEvent):
 
 @dataclass(frozen=True)
 class Refused(Event):
-    """A client at `address` (`None`: not known) was turned away, by the `refusal`; `connections` were open."""
+    """A client at `address` (`None`: not known) was rejected, by the `refusal`; `connections` were open."""
 
     address: Any
     connections: int

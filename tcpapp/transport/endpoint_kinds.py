@@ -35,7 +35,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Side:
-    """Servers' endpoints, or clients': their interface, that of plugins for more kinds, what makes one, the kinds."""
+    """The endpoints of servers, or of clients: their interface, the interface of plugins for more kinds, the maker, the kinds."""
 
     interface: Any
     plugins: Any

@@ -14,7 +14,7 @@ from tcpapp.transport.hostnames import is_host, is_ip
 __all__ = ["ADDRESSES", "BACKLOG", "CHECKS", "PATHS", "absolute", "lacks_interface"]
 
 BACKLOG = "1024"
-"""Clients who may wait to be taken in: ranch's backlog. Twisted's 50 is soon full where many come back at once."""
+"""Clients that can wait to be accepted: ranch's backlog. Twisted's 50 is soon full where many come back at once."""
 
 _LONGEST_PATH = 107 if sys.platform == "linux" else 103
 """Bytes in a socket's path: sun_path is 108 on Linux (unix(7)) and 104 on BSD and macOS, with the NUL at its end."""

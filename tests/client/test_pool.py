@@ -139,6 +139,18 @@ def test_while_none_is_connected_it_waits_for_the_first(hosts: Hosts, pool_of: A
     assert (results[1], forever, len(server.connections)) == ([None], [b"4"], 3)
 
 
+def test_one_who_is_told_of_the_first_may_cancel_another(hosts: Hosts, pool_of: Any) -> None:
+    """The other fails with that alone."""
+    pool = pool_of()
+    pool.startService()
+    one, other, third = (pool.when_connected() for _ in range(3))
+    one.addCallback(lambda _: other.cancel())
+    told = [outcome(each) for each in (one, other, third)]
+    hosts.listen(echo)
+    hosts.wait(31)
+    assert [[type(error) for error in each] for each in told] == [[type(None)], [CancelledError], [type(None)]]
+
+
 def test_an_idempotent_request_goes_to_another_member(hosts: Hosts, pool_of: Any) -> None:
     """If its own connection is lost; the others get their results."""
     app = Switch()

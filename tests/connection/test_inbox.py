@@ -199,7 +199,7 @@ def test_reading_stops_over_the_high_mark(sizes: list[int], calls: list[str]) ->
 
 
 def test_what_is_put_back_counts_for_the_mark() -> None:
-    """Messages that are put back pause reading as those that come do."""
+    """Messages that are put back pause reading, as new messages do."""
     source = source_of()
     inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
     inbox.put_back([b"x" * 37])
@@ -247,7 +247,7 @@ def test_what_is_taken_at_once_does_not_stop_reading() -> None:
 
 
 def test_a_source_that_brings_more_at_once_loses_no_message() -> None:
-    """Messages that come while reading is being resumed follow those that were there."""
+    """Messages that come while reading is being resumed follow the waiting messages."""
     inbox = Inbox(Limits(inbox_high=100, inbox_low=100), source := source_of(), life())
     source.on_resume = lambda: put(inbox, b"later") if len(source.calls) == 2 else None
     put(inbox, b"one", b"two")
@@ -379,6 +379,17 @@ def test_one_that_is_found_after_the_end_is_told_of_all_the_same() -> None:
     inbox = inbox_of(b"{]", codec=Json())
     end(inbox)
     assert [outcome(inbox.receive())[0].reason.rule for _ in range(2)] == ["undecodable-message"] * 2
+
+
+def test_one_that_is_given_later_is_refused_as_well() -> None:
+    """By a receive that had to wait for its turn: it fails when the inbox ends for that."""
+    inbox = inbox_of(b"{]", b"1", codec=Json())
+    later: Deferred[Any] = Deferred(inbox.give_no_more)
+    told = outcome(later)
+    assert (inbox.give(later), inbox.lost, told) == (REFUSED, 1, [])
+    assert inbox.refusal is not None
+    inbox.end(inbox.refusal)
+    assert [each.reason.rule for each in told] == ["undecodable-message"]
 
 
 def test_what_is_put_behind_one_that_was_refused_is_lost() -> None:

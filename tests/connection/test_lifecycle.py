@@ -322,7 +322,7 @@ def test_who_asks_after_the_end_is_told_at_once(way: int) -> None:
 
 
 def test_one_may_wait_before_the_beginning() -> None:
-    """It is told of the end of the connection that was opened later."""
+    """It fires with the end of the connection that was opened later."""
     rig = begun(Stage.UNOPENED)
     seen = outcome(rig.ending.when_over())
     open_(rig)
@@ -333,7 +333,7 @@ def test_one_may_wait_before_the_beginning() -> None:
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_one_who_waits_may_give_up(cancelled: int) -> None:
-    """The others are told as ever, and it is told nothing more."""
+    """The others fire as before, and it does not fire again."""
     rig = begun(Stage.OPEN)
     waiters = [rig.ending.when_over() for _ in range(3)]
     seen = [outcome(each) for each in waiters]
@@ -370,7 +370,7 @@ def test_one_who_is_told_may_ask_again() -> None:
 
 
 def test_who_waits_for_it_to_be_open_is_told_when_that_is_told() -> None:
-    """After the opening itself, in the order they asked; who asks later is told at once."""
+    """They fire after the opening itself, in order. A later one fires at once."""
     rig = begun(Stage.OPENING)
     seen = [outcome(rig.ending.when_open()) for _ in range(2)]
     open_(rig)
@@ -394,7 +394,7 @@ def test_what_never_opens_fails_those_who_waited_for_it(error: OSError | None) -
 
 
 def test_who_waits_for_it_to_be_open_may_give_up() -> None:
-    """It is told of that alone."""
+    """It fails with that alone."""
     rig = begun(Stage.OPENING)
     waiter = rig.ending.when_open()
     seen = outcome(waiter)

@@ -11,7 +11,7 @@ from tests.peers import Peer
 
 
 def test_a_connection_that_has_ended_holds_its_parts_no_longer() -> None:
-    """They hold it, and it goes with the last one who has it."""
+    """They hold it, and it is freed with its last holder."""
     peer = Peer()
     connection = peer.connection
     peer.resets()

@@ -60,7 +60,7 @@ def test_the_replies_to_a_batch_are_a_list_or_none() -> None:
 
 
 def test_messages_wait_as_the_bytes_that_came() -> None:
-    """Also those that were decoded already."""
+    """Also messages that are decoded already."""
     plain: list[Any] = [b"1", b"2"]
     assert as_they_came(plain) is plain
     assert as_they_came([b"1", Decoded(b"2", 2)]) == plain

@@ -1,4 +1,4 @@
-"""What is said of a connection that ends because a wait was not over in time."""
+"""The reason of a connection that a timeout ends."""
 
 from __future__ import annotations
 

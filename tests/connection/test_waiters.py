@@ -1,7 +1,7 @@
 """
 Deferreds that wait for the same thing; and all that wait for a connection.
 
-However a connection ends, everyone who waits is told, once, the same reason, and nothing is left running.
+However a connection ends, every waiter fires once with the same reason, and nothing is left running.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def test_the_first_who_waits_is_told_alone() -> None:
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_a_waiter_that_is_cancelled_waits_no_longer(cancelled: int) -> None:
-    """It is told of that and of nothing else."""
+    """It fails with that alone."""
     waiters, each, told = waiting(3)
     each[cancelled].cancel()
     assert len(waiters) == 2
@@ -68,7 +68,7 @@ def test_a_waiter_that_is_cancelled_waits_no_longer(cancelled: int) -> None:
 
 @pytest.mark.parametrize("tell", ["fire", "fail", "fail_unlogged"])
 def test_one_that_is_told_may_cancel_another(tell: str) -> None:
-    """The other is told of that and of nothing else; the third is told as ever."""
+    """The other fails with that alone; the third fires as before."""
     waiters: Waiters[int] = Waiters()
     each = [waiters.wait() for _ in range(3)]
     told = [outcome(one, lambda _: each[1].cancel()) for one in each]

@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from tcpapp.reactor.ports import WatchedPort
 from tests.reactor.conftest import Bench, Noting, connected, go_round, in_another_thread
 
 test = pytest_twisted.ensureDeferred
@@ -86,6 +87,21 @@ def test_a_port_that_fails_to_end_in_good_order_leaves_no_descriptor(other: Any,
         port.socket.close()  # Twisted's own is left
 
     in_another_thread(drive)
+
+
+def test_a_port_that_never_listened_has_no_copy_to_close() -> None:
+    told: list[object] = []
+
+    class Base:
+        def connectionLost(self, reason: Any) -> None:
+            told.append(reason)
+
+    class Never(WatchedPort, Base):
+        """One that was not watched."""
+
+    reason = Failure(ConnectionLost())
+    Never().connectionLost(reason)
+    assert told == [reason]
 
 
 @pytest.mark.parametrize("how", ["by its socket", "by its descriptor"])

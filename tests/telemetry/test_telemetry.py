@@ -431,7 +431,7 @@ class Chilled(Event):
 
 
 def test_a_new_event_is_one_class(lines: list[str]) -> None:
-    """Every listener is told of it, and it has its lines in the log, as often as a person can read."""
+    """Every listener gets it, and its lines are in the log, at a rate that a person can read."""
     telemetry = Telemetry(log, CalmLog(lambda: 100.0))
     told = events_of(telemetry)
     for degrees in range(20):

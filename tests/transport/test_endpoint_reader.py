@@ -41,7 +41,7 @@ def shown(value: object) -> str:
 
 
 def refusal(make: Callable[[Any, Any], object], endpoint: object) -> str:
-    """What is said of an endpoint that cannot be one; nothing is opened in the saying."""
+    """The error for an invalid endpoint; nothing is opened for it."""
     reactor = MemoryReactorClock()
     with pytest.raises(InvalidAddress) as caught:
         make(reactor, endpoint)

@@ -153,7 +153,7 @@ class _Check:
             return kind()
 
     def renamed(self, text: str, kind: Any) -> str:
-        """What is said of fields, said of the options by the names that they have where they were given."""
+        """A text about fields, with the names that their options have in their sources."""
         for field in set_by_options(kind):
             option = option_of(field)
             # a rule for two numbers can name one that was not given, and that has its default

@@ -83,10 +83,10 @@ def network_list(texts: Sequence[str], _around: Around) -> tuple[str, ...]:
 
 
 def denied(texts: Sequence[str], around: Around) -> Networks:
-    """Who may come in, by both lists."""
+    """The networks that both lists allow."""
     return Networks(around.values.get("allow", ()), texts)
 
 
 def proxies(texts: Sequence[str], _around: Around) -> Networks | None:
-    """Who may say for whom it comes; `None` for whoever may by default."""
+    """The networks whose PROXY headers are accepted; `None` for the default."""
     return Networks(texts) if texts else None

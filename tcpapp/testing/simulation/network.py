@@ -188,7 +188,7 @@ class Network:
     # Connections.
 
     def port(self, host: HostPart, key: int | bytes, ip: str | None) -> Port | None:
-        """Who listens there; `None` where nobody does, or not on this address."""
+        """The port that listens there; `None` if there is none on this address."""
         port = self._ports.get((host, key))
         listens_at = getattr(port and port.getHost(), "host", None)
         return port if listens_at in {None, *ALL, ip} else None
