@@ -35,7 +35,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Side:
-    """The endpoints of servers, or of clients: their interface, the interface of plugins for more kinds, the maker, the kinds."""
+    """The endpoints of servers or of clients: their interface, that interface for plugins, the maker, the kinds."""
 
     interface: Any
     plugins: Any
