@@ -44,7 +44,7 @@ ALLOWED: dict[str, str] = {}
 """Sentences that may stay, each with its reason: ten lines at most."""
 
 LONGEST = 35
-"""Words of a sentence. `STYLE` aims at 25; a longer one than this is two sentences."""
+"""Words of a sentence. The aim is 25; a longer one than this is two sentences."""
 
 LONGEST_SUBJECT = 72
 """Characters of a subject, as of a commit."""
