@@ -67,29 +67,32 @@ def timeout(
     return field(default=default, metadata={**made.metadata, **wait})
 
 
-def choice(default: str, choices: tuple[str, ...], what: str) -> Any:
-    """A field whose value is one of a few words."""
-    return field(default=default, metadata={"what": what, "choices": choices})
+def choice(default: str, choices: tuple[str, ...], what: str, *, side: str = "") -> Any:
+    """A field whose value is one of a few words; `side` is as in `number`."""
+    return field(default=default, metadata={"what": what, "choices": choices, "side": side})
 
 
 def switch(default: bool, what: str) -> Any:
     """A field that is on (`True`) or off."""
-    return field(default=default, metadata={"what": what, "choices": (True, False)})
+    return field(default=default, metadata={"what": what, "choices": (True, False), "side": ""})
 
 
 def documented(kind: type[Kind]) -> type[Kind]:
-    """Decorate a class of numbers: its docstring, which the reference shows, lists each with its default and reason."""
+    """Decorate a class of such fields: its docstring, which the reference shows, lists each with its default."""
     kind.__doc__ = "\n\n".join([inspect.cleandoc(kind.__doc__ or ""), *map(_line, numbers_of(kind))])
     return kind
 
 
-def _line(number: Field[Any]) -> str:
-    about = number.metadata
-    value = f"{number.default:,} {about['unit']}".replace(".0 ", " ")
-    zero = f"; 0: {about['zero']}" if about["zero"] else ""
+def _line(each: Field[Any]) -> str:
+    about = each.metadata
     side = f" It means nothing to a {'client' if about['side'] == 'server' else 'server'}." if about["side"] else ""
+    if "choices" in about:
+        words = " or ".join(f"``{word!r}``" for word in about["choices"])
+        return f"- ``{each.name}`` ({words}; ``{each.default!r}`` by default): {about['what']}.{side}"
+    value = f"{each.default:,} {about['unit']}".replace(".0 ", " ")
+    zero = f"; 0: {about['zero']}" if about["zero"] else ""
     rule = f" It ends a connection as ``{about['rule']}``." if about.get("rule") else ""
-    return f"- ``{number.name}`` ({value}{zero}): {about['what']}.{rule}{side} Its default: {about['why']}."
+    return f"- ``{each.name}`` ({value}{zero}): {about['what']}.{rule}{side} Its default: {about['why']}."
 
 
 def check(numbers: Any, whole: bool) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from tcpapp.errors import InvalidOption
-from tcpapp.limits.numbers import choice, switch
+from tcpapp.limits.numbers import choice, documented, switch
 from tcpapp.spec import suggest
 
 __all__ = ["Policies"]
 
 
+@documented
 @dataclass(frozen=True)
 class Policies:
     """
@@ -24,11 +25,13 @@ class Policies:
         "refuse",
         ("refuse", "reset", "wait"),
         "When max_connections is reached: close new connections at once, reset them, or leave them in the backlog",
+        side="server",
     )
     crowded: str = choice(
         "refuse",
         ("refuse", "reset"),
         "When max_per_address or max_per_network is reached: close new connections at once, or reset them",
+        side="server",
     )
     too_fast: str = choice(
         "wait",
@@ -40,6 +43,7 @@ class Policies:
         "refuse",
         ("refuse", "skip"),
         "When this machine lacks the address family of an endpoint, such as IPv6: listen nowhere, or on the others",
+        side="server",
     )
     no_delay: bool = switch(
         True,

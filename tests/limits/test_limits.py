@@ -213,6 +213,36 @@ def test_the_reference_shows_the_rule_and_the_side_of_a_number() -> None:
     assert "It means nothing to a server." in connect
 
 
+def test_the_reference_shows_the_words_of_a_policy() -> None:
+    """And which one holds by default."""
+    lines = [line for line in (Policies.__doc__ or "").splitlines() if line.startswith("- ")]
+    assert [re.findall("``(.*?)``", line)[0] for line in lines] == [each.name for each in fields(Policies)]
+    assert lines[1].startswith("- ``crowded`` (``'refuse'`` or ``'reset'``; ``'refuse'`` by default): ")
+    assert lines[1].endswith(" It means nothing to a client.")
+
+
+def test_what_means_nothing_to_one_side_is_said() -> None:
+    """A server connects nowhere; a client accepts nothing, and its peer may stay silent."""
+    sides = {each.name: each.metadata["side"] for kind in (Limits, Timeouts, Policies) for each in fields(kind)}
+    assert [name for name, side in sides.items() if side == "client"] == ["connect"]
+    assert [name for name, side in sides.items() if side == "server"] == [
+        "max_connections",
+        "max_per_address",
+        "max_per_network",
+        "network_ipv4",
+        "network_ipv6",
+        "accept_rate",
+        "proxy_header",
+        "first_message",
+        "idle",
+        "blocked",
+        "drain_jitter",
+        "full",
+        "crowded",
+        "missing_family",
+    ]
+
+
 @pytest.mark.parametrize("field", numbers_of(Timeouts), ids=lambda field: field.name)
 def test_a_rule_comes_with_what_is_said(field: Any) -> None:
     """A timeout that ends a connection says by which rule, and with how many seconds."""
