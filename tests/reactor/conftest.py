@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,27 @@ class Watcher:
 
     def connectionLost(self, reason: Any) -> None:
         self.notes.append(f"lost: {reason.type.__name__}")
+
+
+@contextmanager
+def watched_both_ways(reactor: Any) -> Iterator[tuple[Watcher, socket.socket]]:
+    """Give an object that reads a socket, and writes it once; and the other end of the socket."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        both = Watcher(ours.fileno, lambda: ours.recv(10))
+        both.on_write = lambda: reactor.removeWriter(both)
+        reactor.addReader(both)
+        reactor.addWriter(both)
+        yield both, peer
+
+
+def call_in_turn(reactor: Any, call: Callable[[str], object]) -> None:
+    """Ask for calls by timers and from threads, in turn; the timers' and the threads' are numbered."""
+    reactor.callLater(0, call, "timer 1")
+    reactor.callFromThread(call, "thread 1")
+    reactor.callLater(0, call, "timer 2")
+    reactor.callFromThread(call, "thread 2")
+    reactor.callLater(0.001, call, "a millisecond")
 
 
 # The reactor that the tests run on -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from twisted.python.threadpool import ThreadPool
 
 from tcpapp.reactor.contexts import SharedContext
 from tests.patience import PATIENCE
-from tests.reactor.conftest import Noting, connected, go_round, in_another_thread
+from tests.reactor.conftest import Noting, call_in_turn, connected, go_round, in_another_thread
 
 variable: ContextVar[str] = ContextVar("variable", default="none")
 
@@ -142,14 +142,7 @@ def test_calls_from_threads_come_before_timers_that_are_due(either: Any) -> None
     def drive() -> list[str]:
         called: list[str] = []
 
-        def begin() -> None:
-            either.callLater(0, called.append, "timer 1")
-            either.callFromThread(called.append, "thread 1")
-            either.callLater(0, called.append, "timer 2")
-            either.callFromThread(called.append, "thread 2")
-            either.callLater(0.001, called.append, "a millisecond")
-
-        either.callLater(0, begin)
+        either.callLater(0, call_in_turn, either, called.append)
         go_round(either, lambda: len(called) == 5)
         return called
 

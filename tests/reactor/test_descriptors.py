@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.protocol import DatagramProtocol
 
-from tests.reactor.conftest import Noting, Watcher, at_number, connected, go_round, in_another_thread
+from tests.reactor.conftest import Noting, Watcher, at_number, connected, go_round, in_another_thread, watched_both_ways
 
 
 class Pipes:
@@ -114,12 +114,7 @@ def test_a_second_reader_or_writer_of_a_descriptor_is_ignored(either: Any) -> No
 
 def test_one_object_reads_and_writes(either: Any) -> None:
     def drive() -> None:
-        ours, peer = socket.socketpair()
-        with ours, peer:
-            both = Watcher(ours.fileno, lambda: ours.recv(10))
-            both.on_write = lambda: either.removeWriter(both)
-            either.addReader(both)
-            either.addWriter(both)
+        with watched_both_ways(either) as (both, peer):
             peer.send(b"x")
             go_round(either, lambda: both.notes == [b"x", "can write"])
             either.addWriter(both)

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 
 from tcpapp.reactor import timers
 from tcpapp.reactor.timers import TimedReactor
-from tests.reactor.conftest import Bench, Noting
+from tests.reactor.conftest import Bench, Noting, call_in_turn
 
 test = pytest_twisted.ensureDeferred
 
@@ -335,16 +335,9 @@ async def test_the_order_of_calls_is_that_of_twisteds_own_reactors(bench: Bench)
     called: list[str] = []
     reactor = bench.reactor
 
-    def ask() -> None:
-        reactor.callLater(0, called.append, "later 1")
-        reactor.callFromThread(called.append, "thread 1")
-        reactor.callLater(0, called.append, "later 2")
-        reactor.callFromThread(called.append, "thread 2")
-        reactor.callLater(0.001, called.append, "a millisecond")
-
-    reactor.callLater(0, ask)
+    reactor.callLater(0, call_in_turn, reactor, called.append)
     await bench.until(lambda: len(called) == 5)
-    assert called == ["thread 1", "thread 2", "later 1", "later 2", "a millisecond"]
+    assert called == ["thread 1", "thread 2", "timer 1", "timer 2", "a millisecond"]
 
 
 @test

@@ -20,7 +20,16 @@ from twisted.python.failure import Failure
 
 from tcpapp.reactor.loop import Loop
 from tcpapp.reactor.uvloopreactor import UvloopReactor
-from tests.reactor.conftest import Bench, Noting, Watcher, connected, end, go_round, has_come, in_another_thread
+from tests.reactor.conftest import (
+    Bench,
+    Noting,
+    connected,
+    end,
+    go_round,
+    has_come,
+    in_another_thread,
+    watched_both_ways,
+)
 
 test = pytest_twisted.ensureDeferred
 
@@ -204,12 +213,7 @@ def test_without_epoll_descriptors_are_watched_by_the_loop(without_epoll: Any) -
     reactor = without_epoll
 
     def drive() -> None:
-        ours, peer = socket.socketpair()
-        with ours, peer:
-            both = Watcher(ours.fileno, lambda: ours.recv(10))
-            both.on_write = lambda: reactor.removeWriter(both)
-            reactor.addReader(both)
-            reactor.addWriter(both)
+        with watched_both_ways(reactor) as (both, peer):
             assert both in reactor.getReaders()
             assert both in reactor.getWriters()
             peer.send(b"x")
