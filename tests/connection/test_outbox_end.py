@@ -1,0 +1,204 @@
+"""A slow peer, a peer that is gone, and the unsent bytes at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError
+
+from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.outbox import SEND_COST, Outbox
+from tcpapp.errors import NotConnected
+from tcpapp.limits import Limits
+from tests.connection.outboxes import CLOSED, HIGH, PROGRESS, Rig, Transport
+from tests.peers import outcome
+
+# A peer that takes nothing -------------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_takes_nothing_is_told_of() -> None:
+    """It is reported once, at the end of the time, and not before. Later events, such as its end, happen as before."""
+    rig = Rig()
+    rig.block()
+    rig.clock.advance(PROGRESS - 0.001)
+    assert rig.sender.events == []
+    rig.clock.advance(0.001)
+    rig.clock.advance(10 * PROGRESS)
+    assert rig.sender.events == ["stalled"]
+    rig.transport.flush()
+    rig.end(CLOSED, flushed=False)
+    assert rig.sender.events == ["stalled", "resumed"]
+
+
+def test_a_slow_peer_is_not_stalled() -> None:
+    """Each piece that is taken gives it the whole time again; the last one ends it."""
+    rig = Rig()
+    rig.outbox.write(b"x" * 205)
+    pieces = 0
+    while rig.outbox.blocked:
+        rig.clock.advance(PROGRESS - 1)
+        rig.transport.flush()
+        pieces += 1
+    assert (10, {"blocked", "resumed"}) == (pieces, set(rig.sender.events))
+    assert rig.deadlines.started == ()
+
+
+def test_a_slow_peer_that_stops_is_stalled() -> None:
+    """The time runs from the last piece that it took."""
+    rig = Rig()
+    rig.outbox.write(b"x" * 205)
+    rig.clock.advance(PROGRESS - 1)
+    rig.transport.flush()
+    rig.clock.advance(PROGRESS - 1)
+    assert "stalled" not in rig.sender.events
+    rig.clock.advance(1)
+    assert rig.sender.events == ["blocked", "blocked", "stalled"]
+
+
+def test_writing_to_a_peer_that_takes_nothing_gives_it_no_more_time() -> None:
+    """Only what the peer does moves the timer."""
+    rig = Rig()
+    rig.block()
+    for _ in range(int(PROGRESS)):
+        rig.outbox.write(b"x")
+        rig.clock.advance(1)
+    assert rig.sender.events == ["stalled"]
+
+
+def test_a_transport_that_pauses_again_gives_no_more_time() -> None:
+    """Twisted's transports pause their producer at each write over the mark."""
+    rig = Rig()
+    rig.block()
+    rig.clock.advance(PROGRESS - 1)
+    rig.outbox.pauseProducing()
+    rig.clock.advance(1)
+    assert rig.sender.events == ["blocked", "stalled"]
+
+
+@pytest.mark.parametrize("progress", [0, 30])
+def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
+    """A time of 0 is no limit; where there is no clock there is no timer."""
+    rig = Rig(progress=0)
+    transport = Transport()
+    clockless = Outbox(transport, rig.sender, rig.ending, Limits(write_high=HIGH), progress, Deadlines(rig.sender))
+    for outbox in (rig.outbox, clockless):
+        outbox.write(b"x" * 45)
+    transport.flush()
+    rig.transport.flush()
+    clockless.end(CLOSED, flushed=False)
+    assert rig.deadlines.started == ()
+
+
+# The end -------------------------------------------------------------------------------------------------------------
+
+
+def test_finishing_hands_over_all_that_waits() -> None:
+    """Gathered, halfway, or waiting, it goes out in order as the peer takes it; then the sender is told, once."""
+    rig = Rig()
+    rig.outbox.write(b"a" * 45)
+    told = rig.send(b"b")
+    rig.outbox.gather()
+    rig.outbox.write(b"c")
+    rig.finish()
+    rig.finish()
+    while rig.transport.producer:
+        assert (rig.transport.kept <= 2 * HIGH, rig.outbox.held > rig.outbox.unsent > 0) == (True, True)
+        assert "all handed over" not in rig.sender.events
+        rig.transport.flush()
+    rig.finish()
+    assert rig.transport.value() == b"a" * 45 + b"bc"
+    assert (rig.outbox.unsent, told, rig.sender.events) == (0, [None], ["blocked", "all handed over"])
+
+
+def test_finishing_with_nothing_that_waits_is_over_at_once() -> None:
+    """The transport has all, though the peer has not."""
+    rig = Rig()
+    rig.block()
+    rig.finish()
+    assert (rig.transport.producer, rig.sender.events, rig.outbox.held) == (None, ["all handed over"], 2 * HIGH)
+
+
+def test_what_is_cut_is_let_go_of_at_once() -> None:
+    """Its bytes, that is: each send is told at the end."""
+    rig = Rig()
+    rig.block()
+    told = rig.send(b"a" * 45)
+    rig.outbox.gather()
+    rig.outbox.write(b"b")
+    rig.drop()
+    assert (rig.outbox.unsent, rig.outbox.held, told) == (0, 2 * HIGH + SEND_COST, [])
+    rig.end(CLOSED, flushed=False)
+    assert (told, rig.outbox.held) == ([CLOSED], 2 * HIGH)
+
+
+def test_finishing_what_is_gathered_writes_it() -> None:
+    """The last replies are sent although nothing released them."""
+    rig = Rig()
+    rig.outbox.gather()
+    rig.outbox.write(b"a")
+    rig.finish()
+    rig.outbox.release()
+    assert rig.transport.writes == [b"a"]
+
+
+def test_no_timer_runs_once_it_is_finished() -> None:
+    """The grace of the closing bounds it from then on: handing over waiting bytes starts no timer."""
+    rig = Rig()
+    rig.outbox.write(b"x" * 100)
+    rig.outbox.gather()
+    rig.outbox.write(b"x" * 100)
+    rig.finish()
+    rig.clock.advance(100 * PROGRESS)
+    assert (rig.deadlines.started, "stalled" in rig.sender.events) == ((), False)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(("flushed", "expected"), [(True, None), (False, CLOSED)])
+def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: bool) -> None:
+    """The sends that the transport has fire as flushed, or fail, as all others do; a second end fires nothing."""
+    rig = Rig()
+    rig.block()
+    order: list[int] = []
+    told = [rig.send(b"x" * HIGH, lambda _, number=number: order.append(number)) for number in range(4)]
+    rig.transport.flush()
+    if finished:
+        rig.finish()
+    rig.end(CLOSED, flushed)
+    rig.end(CLOSED, not flushed)
+    assert ([0, 1, 2, 3], [[None], [expected], [CLOSED], [CLOSED]]) == (order, told)
+    assert rig.deadlines.started == ()
+
+
+@pytest.mark.parametrize(("size", "expected"), [(HIGH + 1, None), (3 * HIGH, CLOSED)])
+def test_a_send_of_which_the_transport_has_all_is_told_of_a_flush(size: int, expected: Any) -> None:
+    """Also where its last piece took the transport over its mark; not where some of it waits here."""
+    rig = Rig()
+    told = rig.send(b"x" * size)
+    assert (told, rig.outbox.blocked) == ([], True)
+    rig.end(CLOSED, flushed=True)
+    assert told == [expected]
+
+
+def test_the_end_may_come_while_those_who_may_know_are_told() -> None:
+    """A callback ends the connection: the others fail, each once."""
+    rig = Rig()
+    rig.block()
+    told = [rig.send(b"a" * HIGH, lambda _: rig.end(CLOSED, flushed=False)), rig.send(b"b" * 45), rig.send(b"c")]
+    rig.transport.flush()
+    assert told == [[None], [CLOSED], [CLOSED]]
+    assert rig.transport.value() == b"a" * HIGH
+
+
+@pytest.mark.parametrize("cancelled", [1, 2])
+@pytest.mark.parametrize("flushed", [False, True])
+def test_one_that_is_told_of_the_end_may_cancel_another(cancelled: int, flushed: bool) -> None:
+    """The other one fires once, with the cancellation."""
+    rig = Rig()
+    rig.block()
+    sends = [rig.outbox.send(b"x") for _ in range(3)]
+    told = [outcome(each, lambda _: sends[cancelled].cancel()) for each in sends]
+    rig.end(CLOSED, flushed)
+    expected: list[type] = [NotConnected] * 3
+    expected[cancelled] = CancelledError
+    assert [[each] for each in expected] == [[type(each) for each in seen] for seen in told]

@@ -1,0 +1,234 @@
+"""When the Deferred of a send fires, and when a send can be cancelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError
+
+from tests.connection.outboxes import CLOSED, HIGH, Rig
+from tests.peers import outcome
+
+# What a send is told -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gathering", [False, True])
+def test_a_send_under_the_mark_is_told_at_once(gathering: bool) -> None:
+    """Nothing holds it back."""
+    rig = Rig()
+    if gathering:
+        rig.outbox.gather()
+    assert rig.send(b"x" * HIGH) == [None]
+    rig.outbox.release()
+    assert rig.transport.value() == b"x" * HIGH
+
+
+@pytest.mark.parametrize("gathering", [False, True])
+@pytest.mark.parametrize("size", [HIGH + 1, 45])
+def test_a_send_over_the_mark_is_told_when_it_is_taken(size: int, gathering: bool) -> None:
+    """It fires when the transport has all of it and is below its mark again, and not before."""
+    rig = Rig()
+    if gathering:
+        rig.outbox.gather()
+    seen = rig.send(b"x" * size)
+    rig.outbox.release()
+    while len(rig.transport.value()) < size or rig.transport.paused:
+        assert seen == []
+        rig.transport.flush()
+    assert seen == [None]
+
+
+def test_a_send_waits_for_its_own_message_only() -> None:
+    """Later messages, however long, do not delay it."""
+    rig = Rig()
+    rig.block()
+    told = [rig.send(b"a"), rig.send(b"b" * 100), rig.send(b"c")]
+    rig.transport.flush()
+    assert told == [[None], [], []]
+    while rig.outbox.blocked:
+        rig.transport.flush()
+    assert told == [[None], [None], [None]]
+
+
+def test_a_send_that_fills_the_transport_waits_for_its_own_message_only() -> None:
+    """The send that took the transport over its mark fires when that is flushed, whatever comes after it."""
+    rig = Rig()
+    rig.outbox.write(b"." * HIGH)
+    told = rig.send(b"a")
+    assert told == []
+    rig.outbox.write(b"b" * 100)
+    rig.transport.flush()
+    assert (told, rig.outbox.blocked) == ([None], True)
+
+
+def test_sends_are_told_in_their_order() -> None:
+    """The first that was sent fires first."""
+    rig = Rig()
+    rig.block()
+    order: list[int] = []
+    for number in range(3):
+        rig.send(b"x", lambda _, number=number: order.append(number))
+    rig.transport.flush()
+    assert order == [0, 1, 2]
+
+
+def test_a_told_send_may_send_in_its_callback() -> None:
+    """Its messages are sent after all waiting ones."""
+    rig = Rig()
+    rig.block()
+    again: list[list[Any]] = []
+    first = rig.send(b"a" * 5, lambda _: again.append(rig.send(b"z" * 5)))
+    second = rig.send(b"b" * 45)
+    while rig.outbox.blocked:
+        rig.transport.flush()
+    assert (first, second, again) == ([None], [None], [[None]])
+    assert rig.transport.value() == b"a" * 5 + b"b" * 45 + b"z" * 5
+
+
+def test_a_told_send_may_fill_the_transport_again() -> None:
+    """Then the sender is resumed only when that is taken, too."""
+    rig = Rig()
+    rig.block()
+    rig.send(b"a", lambda _: rig.outbox.write(b"z" * 11))
+    rig.transport.flush()
+    assert (rig.sender.events, rig.outbox.blocked) == (["blocked"], True)
+    rig.transport.flush()
+    assert (rig.sender.events, rig.transport.value()) == (["blocked", "resumed"], b"a" + b"z" * 11)
+
+
+def test_one_that_is_told_may_finish_in_its_callback() -> None:
+    """All waiting messages are sent in order, and nothing fires twice."""
+    rig = Rig()
+    rig.block()
+    seen = [rig.send(b"a", lambda _: rig.finish()), rig.send(b"b" * 45), rig.send(b"c")]
+    while rig.transport.producer:
+        rig.transport.flush()
+    assert rig.transport.value() == b"a" + b"b" * 45 + b"c"
+    rig.end(CLOSED, flushed=True)
+    assert (seen, rig.outbox.unsent) == ([[None]] * 3, 0)
+
+
+def test_a_loop_of_sends_is_told_one_by_one() -> None:
+    """Each send in the callback of the one before waits for its own message."""
+    rig = Rig()
+    seen: list[int] = []
+
+    def send(number: int) -> None:
+        if number < 5:
+            rig.outbox.send(b"x" * (HIGH + 1)).addCallback(lambda _: seen.append(number) or send(number + 1))
+
+    send(0)
+    for count in range(5):
+        assert list(range(count)) == seen
+        rig.transport.flush()
+    assert list(range(5)) == seen
+
+
+# Cancelling ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gathering", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 45])
+def test_a_send_that_is_cancelled_while_it_waits_is_not_sent(size: int, gathering: bool) -> None:
+    """Nothing of it is sent, it is not counted, and the others are sent as before."""
+    rig = Rig()
+    rig.block()
+    if gathering:
+        rig.outbox.gather()
+    rig.outbox.write(b"a")
+    cancelled = rig.outbox.send(b"x" * size)
+    told = outcome(cancelled)
+    other = rig.send(b"b")
+    rig.outbox.release()
+    cancelled.cancel()
+    cancelled.cancel()
+    assert (2, [CancelledError]) == (rig.outbox.unsent, [type(each) for each in told])
+    rig.transport.flush()
+    assert (rig.transport.value(), other, len(told)) == (b"ab", [None], 1)
+
+
+@pytest.mark.parametrize("gathered", [0, 5, HIGH])
+def test_a_gathered_send_is_cancelled_before_any_of_it_is_given(gathered: int) -> None:
+    """A message of which the transport has no byte is not sent, whatever was gathered before it."""
+    rig = Rig()
+    rig.outbox.write(b"." * HIGH)
+    rig.outbox.gather()
+    rig.outbox.write(b"a" * gathered)
+    cancelled = rig.outbox.send(b"b" * 25)
+    told = outcome(cancelled)
+    untouched = b"b" not in rig.transport.value()
+    cancelled.cancel()
+    rig.outbox.release()
+    while rig.outbox.blocked:
+        rig.transport.flush()
+    assert b"." * HIGH + b"a" * gathered + (b"" if untouched else b"b" * 25) == rig.transport.value()
+    assert (gathered > 0, [CancelledError]) == (untouched, [type(each) for each in told])
+
+
+def test_a_send_that_is_cancelled_halfway_is_sent_all_the_same() -> None:
+    """A message of which the transport has a part cannot be taken back."""
+    rig = Rig()
+    rig.block()
+    cancelled = rig.outbox.send(b"x" * 45)
+    told = outcome(cancelled)
+    rig.transport.flush()
+    cancelled.cancel()
+    while rig.outbox.blocked:
+        rig.transport.flush()
+    assert (b"x" * 45, [CancelledError]) == (rig.transport.value(), [type(each) for each in told])
+
+
+def test_a_send_that_is_cancelled_after_it_is_handed_over_is_sent_all_the_same() -> None:
+    """The transport has all of it, and is over its mark: the send only gets the cancellation."""
+    rig = Rig()
+    rig.block()
+    rig.outbox.write(b"." * HIGH)
+    cancelled = rig.outbox.send(b"a")
+    told = outcome(cancelled)
+    rig.transport.flush()
+    assert (rig.transport.value().endswith(b"a"), rig.outbox.blocked) == (True, True)
+    cancelled.cancel()
+    rig.transport.flush()
+    assert ([CancelledError], 0) == ([type(each) for each in told], rig.outbox.unsent)
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+@pytest.mark.parametrize("size", [1, 45])
+def test_a_cancelled_send_is_told_nothing_at_the_end(size: int, flushed: bool) -> None:
+    """Cancelled while it waits, halfway, or handed over, it fires once."""
+    rig = Rig()
+    rig.block()
+    sends = [rig.outbox.send(b"x" * HIGH), rig.outbox.send(b"x" * size), rig.outbox.send(b"x")]
+    told = [outcome(each) for each in sends]
+    rig.transport.flush()
+    for each in sends:
+        each.cancel()
+    rig.finish()
+    rig.end(CLOSED, flushed)
+    assert [len(each) for each in told] == [1, 1, 1]
+
+
+def test_one_that_is_told_may_cancel_another() -> None:
+    """The other one fires once, with the cancellation."""
+    rig = Rig()
+    rig.block()
+    sends = [rig.outbox.send(letter) for letter in (b"a", b"b", b"c")]
+    told = [outcome(each, lambda _: sends[1].cancel()) for each in sends]
+    rig.transport.flush()
+    assert ([None], CancelledError, [None]) == (told[0], type(told[1][0]), told[2])
+    assert (sum(len(each) for each in told), rig.outbox.unsent) == (3, 0)
+
+
+def test_one_that_is_told_late_may_cancel_another_that_is() -> None:
+    """Two that were handed over together fire together, unless the first cancels the second."""
+    rig = Rig()
+    rig.block()
+    rig.outbox.write(b"." * HIGH)
+    empty = [rig.outbox.send(b"") for _ in range(2)]
+    cancelling = rig.outbox.send(b"a")
+    empty[0].addCallback(lambda _: cancelling.cancel())
+    told = [outcome(each) for each in (*empty, cancelling)]
+    while rig.outbox.blocked:
+        rig.transport.flush()
+    assert ([None], [None], CancelledError) == (told[0], told[1], type(told[2][0]))
