@@ -2,60 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import itertools
 import os
 import socket
-import ssl
 import struct
-import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import pytest_twisted
-import trustme
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher, textFileLogObserver
-from twisted.protocols.tls import TLSMemoryBIOProtocol
-from zope.interface import implementer
 
-from tcpapp import Client, Limits, MessageClientFactory, Pool, Timeouts, blocking, connect, conversation, listen
+from tcpapp import Limits, Timeouts, connect, listen
 from tcpapp.apps import echo
-from tcpapp.client.reconnecting import Waiting
 from tcpapp.codecs import Json, MessagePack
 from tcpapp.codecs.peer_keys import json_guard, msgpack_guard
-from tcpapp.limits.fairness import Steps
 from tcpapp.limits.networks import Networks
 from tcpapp.proxy_protocol import Command, Family, Header
-from tcpapp.telemetry import CalmLog, Closed, LateReply, NeverOpened, Refused
+from tcpapp.telemetry import CalmLog, Closed, LateReply, Refused
 from tcpapp.transport.addresses import describe
-from tcpapp.transport.tls.protocol import ServerTLS
-from tests.patience import PATIENCE
-from tests.processes import program
-from tests.secret import Secret
+from tests.faults.times import SOON
 
 HEADER = Header(2, Command.LOCAL, Family.UNSPEC)
 """What a proxy says that comes for itself."""
 
-SOON = 0.05
-"""Seconds: each of these waits is one that nothing ends but its time."""
-
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* is deprecated:DeprecationWarning"
 )  # what Twisted does with pyOpenSSL
+
+
+# What peers send ------------------------------------------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred
@@ -333,172 +315,7 @@ async def test_proxy_header_that_never_ends(served: Any) -> None:
     await served.refused("proxy-header-timeout")
 
 
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("says", [b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\n"])
-async def test_tls_handshake_that_never_ends(served: Any, certificate: str, says: bytes) -> None:
-    """It has a timeout, or fails; the app learns nothing of it."""
-    opened: list[Any] = []
-
-    class App:
-        def opened(self, connection: Any) -> None:
-            opened.append(connection)
-
-    endpoint = f"tls:0:interface=127.0.0.1:certificate={certificate}"
-    fails = says.startswith(b"GET")
-    await served.start(App, endpoint, then=None if fails else Timeouts(tls_handshake=2 * SOON))
-    await served.stranger(says)
-    await served.ended("tls-failed" if fails else "tls-handshake-timeout")
-    assert opened == []
-
-
-class TurnCounter:
-    """
-    A server's clock that stands still, so nothing takes long. It counts the TLS work of each turn.
-
-    A step of a handshake, or an accepted client, schedules a call for the next turn, which marks the beginning of that
-    turn.
-    """
-
-    def __init__(self, reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._reactor = reactor
-        self.steps = 0
-        self.most_in_a_turn = 0
-        self._in_this = 0
-        self._count(monkeypatch, TLSMemoryBIOProtocol, "_checkHandshakeStatus")
-        self._count(monkeypatch, ServerTLS, "makeConnection")
-
-    def seconds(self) -> float:
-        return 0.0
-
-    def callLater(self, seconds: float, call: Any, *given: Any) -> Any:
-        if isinstance(getattr(call, "__self__", None), Steps):
-            return self._reactor.callLater(0, self._begin_turn, call, *given)
-        return self._reactor.callLater(seconds, call, *given)
-
-    def _begin_turn(self, call: Any, *given: Any) -> None:
-        self._in_this = 0
-        call(*given)
-
-    def _count(self, monkeypatch: pytest.MonkeyPatch, kind: Any, name: str) -> None:
-        method = getattr(kind, name)
-
-        def counted(*given: Any) -> Any:
-            self.steps += 1
-            self._in_this += 1
-            self.most_in_a_turn = max(self.most_in_a_turn, self._in_this)
-            return method(*given)
-
-        monkeypatch.setattr(kind, name, counted)
-
-
-def client_hello() -> bytes:
-    """The first bytes of a TLS client."""
-    sent = ssl.MemoryBIO()
-    with contextlib.suppress(ssl.SSLWantReadError):
-        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost").do_handshake()
-    return sent.read()
-
-
-@pytest_twisted.ensureDeferred
-async def test_tls_handshakes_begun_at_once_and_left(
-    served: Any, certificate: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A turn of the loop accepts one client, or does one step of one handshake; all other clients are served."""
-    turns = TurnCounter(served.reactor, monkeypatch)
-    endpoint = ["tcp:0:interface=127.0.0.1", f"tls:0:interface=127.0.0.1:certificate={certificate}"]
-    server = await served.start(echo, endpoint, clock=turns)
-    hello, tls_port = client_hello(), server.addresses[1].port
-    strangers = await gatherResults([Deferred.fromCoroutine(served.stranger(hello, to=tls_port)) for _ in range(50)])
-    while not all(each.data for each in strangers):  # the server's first answer
-        await served.is_served()
-    assert (turns.most_in_a_turn, turns.steps) == (1, 2 * 50)
-    for each in strangers:
-        each.transport.abortConnection()
-    while len(served.of(NeverOpened)) < 50:
-        await served.is_served()
-    assert len(server._factory.settings.steps) == 0
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize(("version", "answered"), [("1.3", b"DONE\n"), ("1.2", b"")])
-async def test_half_close_over_tls(served: Any, certificate: str, version: str, answered: bytes) -> None:
-    """TLS 1.3 supports it, and received messages are answered; over TLS 1.2, unsent replies are discarded."""
-
-    @conversation
-    async def app(connection: Any) -> None:
-        async for message in connection:
-            last = message
-        await connection.send(last.upper())
-
-    def talk() -> bytes:
-        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
-            stranger = Secret(plain, version)
-            stranger.sendall(b"done\n")
-            stranger.shutdown(socket.SHUT_WR)
-            return stranger.recv(100)
-
-    server = await served.start(app, f"tls:0:interface=127.0.0.1:certificate={certificate}")
-    assert await deferToThread(talk) == answered
-    await served.ended("end-of-stream")
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize(("closes", "rule"), [(True, "closed"), (False, "lost")])
-async def test_tls_that_ends_without_a_word(served: Any, certificate: str, closes: bool, rule: str) -> None:
-    """Before our own close, an attacker may have cut off the rest; after it, nothing was missing."""
-
-    def app(message: bytes, connection: Any) -> bytes:
-        if closes:
-            connection.close()
-        return message
-
-    def talk() -> bytes:
-        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
-            stranger = Secret(plain)
-            stranger.sendall(b"done\n")
-            return stranger.recv(100)
-
-    server = await served.start(app, f"tls:0:interface=127.0.0.1:certificate={certificate}")
-    assert await deferToThread(talk) == b"done\n"
-    await served.ended(rule)
-    assert served.of(Closed)[0].reason.clean is closes
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
-async def test_old_tls(served: Any, certificate: str, version: str) -> None:
-    """Versions below 1.2 have been broken for years (RFC 8996)."""
-    server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={certificate}")
-    command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", version]
-    command += ["-cipher", "DEFAULT:@SECLEVEL=0"]
-    shown = await deferToThread(subprocess.run, command, input=b"", capture_output=True, timeout=PATIENCE, check=False)
-    assert shown.returncode != 0
-    assert b"Cipher is (NONE)" in shown.stdout
-    await served.ended("tls-failed")
-
-
-@pytest_twisted.ensureDeferred
-async def test_tls_that_is_negotiated_anew(served: Any, certificate: str) -> None:
-    """A request for it in TLS 1.2 is refused: it is a cheap way to keep a server busy."""
-    server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={certificate}")
-    command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_2"]
-
-    def renegotiate() -> str:
-        lines = []
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with subprocess.Popen(command, text=True, **pipes) as client:
-            assert client.stdin is not None
-            assert client.stdout is not None
-            for line in client.stdout:
-                lines.append(line)
-                if "Extended master secret" in line:
-                    client.stdin.write("R\n")
-                    client.stdin.close()
-        return "".join(lines)
-
-    shown = await deferToThread(renegotiate)
-    assert "RENEGOTIATING" in shown
-    assert "no renegotiation" in shown or "handshake failure" in shown
+# What peers send, decoded ---------------------------------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred
@@ -686,138 +503,7 @@ async def test_sends_that_nobody_waits_for(served: Any, logged_errors: Any) -> N
     assert logged_errors.take() == []
 
 
-@pytest_twisted.ensureDeferred
-async def test_memory_short(served: Any) -> None:
-    """The largest holders are cut; the bound holds, and connections that hold little are served."""
-
-    def app(message: bytes, connection: Any) -> bytes:
-        return b"x" * 500_000 if message == b"more" else message
-
-    await served.start(app, limits=Limits(max_buffered=2_000_000), timeouts=Timeouts(send_progress=0))
-    for _ in range(10):
-        await served.stranger(b"more\n" * 40, reads=False)
-    await served.ended("memory-short")
-    await served.is_served()
-    assert served.server.info().buffered <= 2_000_000
-
-
-@pytest_twisted.ensureDeferred
-async def test_half_messages_while_memory_is_short(served: Any) -> None:
-    """They are not read on, and still have their timeout: none is left, and no byte of them."""
-    limits, timeouts = Limits(max_buffered=1_000_000), Timeouts(frame=10 * SOON)
-    await served.start(echo, framing="int32", limits=limits, timeouts=timeouts)
-    for _ in range(40):
-        await served.stranger(struct.pack(">I", 100_000) + b"x" * 50_000)
-    while len(served.ends) < 40:
-        await served.turn()
-    assert (set(served.ends) <= {"memory-short", "frame-timeout"}, served.server.info().buffered) == (True, 0)
-
-
-@pytest_twisted.ensureDeferred
-async def test_work_that_goes_on_after_the_end(served: Any) -> None:
-    """Late sends of an app, and cancelled sends, add nothing to the account of an ended connection."""
-
-    async def app(message: bytes, connection: Any) -> bytes:
-        if message == b"stream":
-            sends = [connection.send(b"x" * 300_000) for _ in range(20)]
-            for each in sends:
-                each.addErrback(lambda _: [other.cancel() for other in sends])
-            for _ in range(20):
-                await connection.send(b"x" * 300_000)
-        return message
-
-    await served.start(app)
-    for _ in range(5):
-        stranger = await served.stranger(b"stream\n", reads=False)
-        while not served.server.info().buffered:
-            await served.turn()
-        stranger.transport.abortConnection()
-        await stranger.lost
-    while len(served.ends) < 5:
-        await served.turn()
-    assert (set(served.ends), served.server.info().buffered) == ({"lost"}, 0)
-
-
-@pytest_twisted.ensureDeferred
-async def test_replies_that_are_unsent_when_it_closes(served: Any) -> None:
-    """Bytes that a half-closed peer does not read still count: the bound holds, and the largest holders are cut."""
-
-    def app(message: bytes, connection: Any) -> bytes:
-        return b"x" * 10_000_000 if message == b"more" else message
-
-    limits = Limits(max_buffered=20_000_000)
-    await served.start(app, framing="line:max=10000000", limits=limits, timeouts=Timeouts(send_progress=0))
-    for _ in range(6):
-        stranger = await served.stranger(b"more\n", reads=False)
-        stranger.transport.loseWriteConnection()
-        await served.turn()
-        assert served.server.info().buffered <= 20_000_000
-    await served.ended("memory-short")
-
-
-@pytest_twisted.ensureDeferred
-async def test_tiny_sends_to_one_that_does_not_read(served: Any) -> None:
-    """Each message counts with the memory it takes, which is hundreds of times its byte."""
-
-    def app(message: bytes, connection: Any) -> bytes | None:
-        if message != b"more":
-            return message
-        connection.send(b"x" * 10_000_000).addErrback(lambda _: None)
-        for _ in range(1000):
-            connection.send(b"x").addErrback(lambda _: None)
-        return None
-
-    await served.start(app, framing="line:max=10000000", timeouts=Timeouts(send_progress=0))
-    stranger = await served.stranger(b"more\n", reads=False)
-    while not (held := served.server.info().buffered):
-        await served.turn()
-    [other] = [each for each in served.server.connections if each._outbox.unsent]
-    assert held - other._outbox.unsent > 500_000
-    stranger.transport.abortConnection()
-    await stranger.lost
-
-
-@pytest_twisted.ensureDeferred
-async def test_values_that_take_more_than_their_bytes(served: Any) -> None:
-    """Messages in the app's hands count with their decoded size; waiting messages count as bytes."""
-
-    async def app(value: Any, connection: Any) -> Any:
-        if isinstance(value, list):
-            await Deferred()
-        return value
-
-    message = b"[" + b"[]," * 10_000 + b"1]\n"
-    limits = Limits(max_buffered=8_000_000, inbox_high=200_000)
-    await served.start(app, message="are you there?", codec="json", limits=limits)
-    await served.stranger(message * 3)
-    while (held := served.server.info().buffered) < 800_000:
-        await served.turn()
-    assert held < 3_000_000  # one value, and two messages
-    for _ in range(6):
-        await served.stranger(message)
-    await served.ended("memory-short")
-    await served.is_served()
-    assert served.server.info().buffered <= 8_000_000
-
-
-@pytest_twisted.ensureDeferred
-async def test_messages_that_are_few_and_costly(served: Any) -> None:
-    """A turn has a budget of time: after one costly connection has had its turn, the others have theirs."""
-    handled = [0]
-
-    def app(message: bytes, connection: Any) -> bytes | None:
-        handled[0] += not message
-        return message or None
-
-    await served.start(app, limits=Limits(work_per_turn=1))
-    for _ in range(5):
-        await served.stranger(b"\n" * 2000)
-    most = 0
-    while handled[0] < 10_000:
-        before = handled[0]
-        await served.is_served()
-        most = max(most, handled[0] - before)
-    assert most < 500  # of 256 messages in a turn of each of the five, some thousands
+# A drain --------------------------------------------------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred
@@ -844,132 +530,3 @@ async def test_requests_under_a_drain(served: Any) -> None:
         await stranger.lost
         assert stranger.data == b"%d\n" % number
     served.strangers.clear()
-
-
-# What happens to a client ---------------------------------------------------------------------------------------------
-
-
-WAYS = ["connect", "Client", "Pool", "blocking"]
-"""The kinds of clients, except for asyncio programs, which have their own tests."""
-
-
-@implementer(IHostnameResolver)
-class Names:
-    """A resolver that gives each name its addresses in `known`."""
-
-    def __init__(self, known: dict[str, list[str]]) -> None:
-        self.known = known
-
-    def resolveHostName(self, receiver: Any, name: str, portNumber: int = 0, *given: Any) -> Any:  # noqa: N803
-        receiver.resolutionBegan(None)
-        for host in self.known[name]:
-            receiver.addressResolved((IPv6Address if ":" in host else IPv4Address)("TCP", host, portNumber))
-        receiver.resolutionComplete()
-
-
-@pytest.fixture
-def names() -> Iterator[dict[str, list[str]]]:
-    """Give the names that the reactor finds, to be filled by the test, with their addresses."""
-    known: dict[str, list[str]] = {}
-    before = reactor.installNameResolver(Names(known))  # type: ignore[attr-defined]  # every reactor has it
-    yield known
-    reactor.installNameResolver(before)  # type: ignore[attr-defined]  # as above
-
-
-def asked_by_a_thread(endpoint: str) -> bytes:
-    """The same, by a program without its own reactor."""
-    with blocking.connect(endpoint, timeout=PATIENCE) as client:
-        answer: bytes = client.request(b"hello", PATIENCE)
-    return answer
-
-
-async def asked(endpoint: str, way: str) -> bytes:
-    """The answer of a server to a client of this kind."""
-    if way == "connect":
-        connection = await connect(endpoint)
-        answer: bytes = await connection.request(b"hello")
-        await connection.close()
-        return answer
-    if way == "blocking":
-        return await deferToThread(asked_by_a_thread, endpoint)
-    async with Client(endpoint) if way == "Client" else Pool(endpoint, size=1) as client:
-        return await client.request(b"hello")  # type: ignore[no-any-return]  # bytes, without a codec
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("way", WAYS)
-async def test_name_whose_first_address_is_dead(served: Any, names: dict[str, list[str]], way: str) -> None:
-    """All addresses of a name are tried, of both families; a server of only one family is found."""
-    server = await served.start(echo)
-    v6 = await listen(r"tcp:0:interface=\:\:1", echo)
-    names.update(dead=["127.0.0.2", "127.0.0.1"], both=["127.0.0.2", "::1"], six=["::1"])
-    for name, port in (("dead", server.port), ("both", v6.port), ("six", v6.port)):
-        assert await asked(f"tcp:{name}:{port}", way) == b"hello"
-    await v6.close()
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ["tls", "ssl"])
-async def test_tls_name_whose_first_address_is_dead(
-    served: Any, names: dict[str, list[str]], kind: str, way: str, tmp_path: Path
-) -> None:
-    """As without TLS; the certificate is checked for the name, whichever address shows it."""
-    authority, path, roots = trustme.CA(), tmp_path / "cert.pem", tmp_path / "roots"
-    roots.mkdir()
-    authority.issue_cert("right.test").private_key_and_cert_chain_pem.write_to_path(str(path))
-    authority.cert_pem.write_to_path(str(roots / "root.pem"))
-    server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={path}")
-    names.update({"right.test": ["127.0.0.2", "127.0.0.1"], "wrong.test": ["127.0.0.2", "127.0.0.1"]})
-
-    def endpoint(name: str) -> str:
-        trust = f"trustRoots={roots}" if kind == "tls" else f"caCertsDir={roots}:hostname={name}"
-        return f"{kind}:{name}:{server.port}:{trust}"
-
-    assert await asked(endpoint("right.test"), way) == b"hello"
-    with pytest.raises(Exception, match=r"VerificationError|certificate|TLS"):
-        await asked(endpoint("wrong.test"), way)
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_client_that_connects_to_itself(served: Any, host: str) -> None:
-    """Nobody listens where it connects to: it is refused, and takes no request of its own as a reply."""
-    await served.start(echo)
-    opened: list[Any] = []
-    refused: Deferred[Exception] = Deferred()
-
-    class App:
-        def opened(self, connection: Any) -> None:
-            opened.append(connection)
-
-    def free() -> int:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
-            found.bind((host, 0))
-            return int(found.getsockname()[1])
-
-    def itself() -> TCP4ClientEndpoint:
-        """A connection from a port to the same port, which is what happens there."""
-        port = free()
-        return TCP4ClientEndpoint(reactor, host, port, bindAddress=(host, port))
-
-    def told(state: Any) -> None:
-        if isinstance(state, Waiting) and not refused.called:
-            refused.callback(state.error)  # type: ignore[arg-type]  # it is an Exception
-
-    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
-        await connect(itself(), App())
-    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
-        await Client(itself(), App(), connect_now=True).start()
-    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
-        await deferToThread(blocking.connect, itself(), app=App())
-    pool: Pool[bytes, bytes] = Pool(itself(), 1, app=App())
-    pool.members[0].watch(told)
-    pool.startService()
-    assert "connected to itself" in str(await refused)
-    await pool.stop()
-    port, factory = free(), MessageClientFactory(App())
-    reactor.connectTCP(host, port, factory, bindAddress=(host, port))  # type: ignore[attr-defined]
-    with pytest.raises(ConnectionRefusedError, match="connected to itself"):
-        await factory.when_connected()
-    assert opened == []

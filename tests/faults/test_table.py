@@ -10,7 +10,13 @@ import pytest
 
 from tcpapp.close_reason import CloseReason
 from tcpapp.limits import Limits, Policies, Timeouts, numbers_of
-from tests.faults import test_hostile_machines, test_hostile_peers
+from tests.faults import (
+    test_clients,
+    test_hostile_machines,
+    test_hostile_memory,
+    test_hostile_peers,
+    test_hostile_tls,
+)
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "hostile-peers.md"
 ROWS = re.findall(r"^\| (.*) \| (.*) \| (.*) \| (.*) \| `(test_\w+)` \|$", PAGE.read_text(), re.MULTILINE)
@@ -19,7 +25,7 @@ REFUSALS = {"not-accepted", "max-per-address", "network-denied", "proxy-header-t
 
 def test_every_row_has_its_test_and_every_test_its_row() -> None:
     """By its name."""
-    modules = (test_hostile_peers, test_hostile_machines)
+    modules = (test_hostile_peers, test_hostile_tls, test_hostile_memory, test_hostile_machines, test_clients)
     tests = {name for each in modules for name in vars(each) if name.startswith("test_")}
     assert {row[4] for row in ROWS} == tests
 

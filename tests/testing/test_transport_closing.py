@@ -1,0 +1,254 @@
+"""How the fake transport closes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import AccumulatingProtocol
+from twisted.protocols.basic import LineReceiver
+
+from tcpapp.testing.transport import FakeTransport
+from tcpapp.testing.wire import Wire
+from tests.testing.transports import HIGH, Producer, connected
+
+if TYPE_CHECKING:
+    from tcpapp.testing.leaks import Leaks
+
+
+def test_lose_connection_ends_in_the_next_turn() -> None:
+    """Not inside the call; what is written in between is still sent."""
+    protocol, transport = connected()
+    transport.write(b"a")
+    transport.loseConnection()
+    transport.write(b"b")
+    transport.loseConnection()
+    assert transport.value() == b"ab"
+    assert not protocol.closed
+    transport.turn()
+    assert protocol.closedReason.check(ConnectionDone)
+    assert transport.finished
+    assert not transport.was_abrupt
+    transport.write(b"dropped")
+    assert transport.value() == b"ab"
+    assert not transport.connected
+
+
+def test_lose_connection_waits_for_a_peer_that_does_not_read() -> None:
+    protocol, transport = connected(peer_reads=False)
+    transport.write(b"a")
+    transport.loseConnection()
+    transport.turn()
+    assert not protocol.closed
+    assert transport.take() == b"a"
+    assert not protocol.closed
+    transport.turn()
+    assert protocol.closed
+
+
+def test_lose_connection_waits_for_a_paused_producer() -> None:
+    """When it is resumed it writes the rest; then it unregisters."""
+    protocol, transport = connected(peer_reads=False)
+    transport.registerProducer(Producer(transport, b"last"), True)
+    transport.write(b"x" * (HIGH + 1))
+    transport.loseConnection()
+    transport.take()
+    transport.turn()
+    assert not protocol.closed
+    transport.unregisterProducer()
+    assert transport.take() == b"last"
+    transport.turn()
+    assert protocol.closed
+
+
+def test_lose_connection_does_not_wait_for_a_push_producer_that_is_not_paused() -> None:
+    """Twisted's docs say that it does; its sockets say that it does not."""
+    protocol, transport = connected()
+    producer = Producer(transport)
+    transport.registerProducer(producer, True)
+    transport.loseConnection()
+    transport.turn()
+    assert protocol.closed
+    assert producer.told == ["stop"]
+
+
+def test_a_producer_resumed_by_a_peer_that_goes_on_writes_into_the_open() -> None:
+    transport = FakeTransport(peer_reads=False)
+    producer = Producer(transport, b"next")
+    transport.registerProducer(producer, True)
+    transport.write(b"x" * (HIGH + 1))
+    transport.go_on()
+    assert transport.value() == b"x" * (HIGH + 1) + b"next"
+
+
+def test_a_given_clock_turns_it() -> None:
+    """It is the transport's reactor."""
+    clock = Clock()
+    protocol, transport = connected(clock=clock)
+    assert transport.reactor is clock
+    transport.loseConnection()
+    clock.advance(0)
+    assert protocol.closed
+
+
+@pytest.mark.parametrize("peer_reads", [True, False])
+def test_what_is_written_after_an_abort_is_dropped(peer_reads: bool) -> None:
+    """It waits for nothing: the connection is lost in the next turn, as always."""
+    protocol, transport = connected(peer_reads=peer_reads)
+    transport.write(b"before")
+    transport.abortConnection()
+    transport.write(b"after")
+    assert transport.take() == b""
+    transport.go_on()
+    transport.turn()
+    assert (transport.value(), transport.dropped) == (b"", b"before")
+    assert protocol.closedReason.check(ConnectionAborted)
+
+
+LATER: dict[str, Callable[[FakeTransport], object]] = {
+    "a turn": lambda transport: transport.turn(),
+    "time": lambda transport: transport.reactor.advance(1),
+    "bytes of the peer's": lambda transport: transport.receive(b"x"),
+    "a stall": lambda transport: transport.stall(),
+    "what the peer takes": lambda transport: transport.take(),
+    "all that the peer takes": lambda transport: transport.go_on(),
+}
+
+
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+def test_an_abort_drops_what_was_written_since_the_last_turn(later: Callable[[FakeTransport], object]) -> None:
+    """As over a socket, where it waits for the next turn; what was written before has left."""
+    _, transport = connected()
+    transport.write(b"has left")
+    later(transport)
+    transport.write(b"is ")
+    transport.writeSequence([b"lost", b"."])
+    transport.abortConnection()
+    assert (transport.value(), transport.dropped) == (b"has left", b"is lost.")
+    transport.abortConnection()
+    transport.turn()
+    assert (transport.value(), transport.dropped) == (b"has left", b"is lost.")
+
+
+def test_what_a_peer_has_not_taken_is_dropped_in_its_order() -> None:
+    """What it has taken is not."""
+    _, transport = connected(peer_reads=False)
+    transport.write(b"abc")
+    transport.write(b"def")
+    assert transport.take(2) == b"ab"
+    transport.write(b"ghi")
+    transport.abortConnection()
+    assert (transport.value(), transport.dropped) == (b"ab", b"cdefghi")
+
+
+def test_what_was_cleared_is_not_dropped() -> None:
+    _, transport = connected()
+    transport.write(b"seen")
+    transport.clear()
+    transport.write(b"lost")
+    transport.abortConnection()
+    assert (transport.value(), transport.dropped) == (b"", b"lost")
+
+
+class Aborts(LineReceiver):
+    """Answers, and then cuts the connection, or fails."""
+
+    def lineReceived(self, line: bytes) -> None:
+        self.sendLine(line.upper())
+        if line == b"abort":
+            self.transport.abortConnection()
+        elif line == b"fail":
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("last", [b"abort", b"fail"])
+def test_a_protocol_that_cuts_the_connection_takes_its_last_answer_with_it(last: bytes, logged_errors: Leaks) -> None:
+    """Whether it aborts or raises: what it wrote in that turn never leaves."""
+    transport = FakeTransport(protocol=Aborts())
+    transport.receive(b"hello\r\n")
+    transport.receive(last + b"\r\n")
+    transport.turn()
+    assert (transport.value(), transport.dropped) == (b"HELLO\r\n", last.upper() + b"\r\n")
+    logged_errors.take(ZeroDivisionError)
+
+
+def test_what_comes_in_two_pieces_takes_two_turns() -> None:
+    """What is written at the first piece has left before the second one comes."""
+
+    class CutsAtTheSecond(AccumulatingProtocol):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            self.transport.write(b"%d " % len(self.data))
+            if len(self.data) > HIGH:
+                self.transport.abortConnection()
+
+    protocol = CutsAtTheSecond()
+    transport = FakeTransport(protocol=protocol)
+    transport.receive(b"x" * (HIGH + 1))
+    assert (transport.value(), transport.dropped) == (b"%d " % HIGH, b"%d " % (HIGH + 1))
+
+
+def test_what_the_wire_delivers_before_an_abort_is_what_the_fake_says() -> None:
+    """`FakeTransport` and two ends of a `Wire`, to which the same happens."""
+    line = Wire(Aborts(), AccumulatingProtocol())
+    transport = FakeTransport(protocol=Aborts())
+    for data in (b"hello\r\n", b"one\r\nabort\r\n"):
+        line.client.transport.write(data)
+        line.flush()
+        transport.receive(data)
+        transport.turn()
+    assert line.client.data == transport.value() == b"HELLO\r\n"
+    assert transport.dropped == b"ONE\r\nABORT\r\n"
+
+
+def test_a_connection_that_is_closed_drops_nothing() -> None:
+    protocol, transport = connected()
+    transport.write(b"hello")
+    transport.loseConnection()
+    transport.turn()
+    assert protocol.closed
+    assert (transport.value(), transport.dropped) == (b"hello", b"")
+
+
+def test_abort_is_noted_and_ends_in_the_next_turn() -> None:
+    """What is unsent is lost, and the peer is reset."""
+    protocol, transport = connected(peer_reads=False)
+    transport.write(b"lost")
+    transport.abortConnection()
+    assert (transport.aborted, transport.disconnecting, transport.disconnected) == (True, True, True)
+    assert not protocol.closed
+    transport.turn()
+    assert protocol.closedReason.check(ConnectionAborted)
+    assert transport.was_abrupt
+    assert (transport.value(), transport.dropped) == (b"", b"lost")
+
+
+@pytest.mark.parametrize(("reason", "expected"), [(None, ConnectionDone), (ConnectionLost(), ConnectionLost)])
+def test_the_test_loses_the_connection(reason: BaseException | None, expected: type) -> None:
+    """At once, and once; a producer is stopped, and one that comes later."""
+    protocol, transport = connected()
+    producer = Producer(transport)
+    transport.registerProducer(producer, True)
+    transport.lose(reason)
+    transport.lose()
+    assert protocol.closedReason.check(expected)
+    transport.registerProducer(producer, True)
+    assert producer.told == ["stop", "stop"]
+
+
+def test_without_a_protocol_nobody_is_told() -> None:
+    transport = FakeTransport()
+    transport.loseConnection()
+    transport.turn()
+    assert transport.finished
+
+
+def test_a_protocol_may_be_connected_later() -> None:
+    protocol, transport = AccumulatingProtocol(), FakeTransport()
+    transport.connect(protocol)
+    assert protocol.made
+    transport.lose()
+    assert protocol.closed
