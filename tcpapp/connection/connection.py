@@ -205,8 +205,8 @@ class MessageProtocol(Link):
             self._outbox.write(data)
         if seconds := self._settings.timeouts.tls_handshake:
             self._deadlines.start("tls_handshake", seconds)
-        upgrade = self._upgrade = Upgrade(self._parts, self._dispatch, self._cut)
-        upgrade.begin(self.transport, context)
+        upgrade = self._upgrade = Upgrade(self._parts, self._dispatch, self)
+        self.settle(upgrade.begin(self.transport, context))
         if (layer := tls_layer(self.transport)) is not None:
             self._set_up_tls(layer)
         return upgrade.done

@@ -31,6 +31,7 @@ __all__ = [
     "TOO_MUCH_UNSENT",
     "UNANSWERED",
     "UNBLOCKED",
+    "UNSECURED",
     "Settler",
 ]
 
@@ -50,39 +51,41 @@ LEFT_OUT: Final = 16
 UNANSWERED: Final = 32
 """A reply cannot be matched: the detail is the `Failure` of its decoding, or of the user's key function, and how many
 messages behind it nobody takes."""
+UNSECURED: Final = 64
+"""TLS cannot be set up in mid-conversation, or nobody waits for it any longer."""
 
 # Of the bytes that go.
-BLOCKED: Final = 64
+BLOCKED: Final = 128
 """The transport asks for no more: the app waits."""
-UNBLOCKED: Final = 128
+UNBLOCKED: Final = 256
 """The transport has all that waited."""
-TOO_MUCH_UNSENT: Final = 256
+TOO_MUCH_UNSENT: Final = 512
 """More than ``max_unsent`` waited, and more came; the detail is how many bytes waited."""
-HANDED_OVER: Final = 512
+HANDED_OVER: Final = 1024
 """The transport has all that was written before the flush."""
 
 # Of the app.
-APP_WAITS: Final = 1024
+APP_WAITS: Final = 2048
 """What the app returned is to be waited for."""
-APP_ANSWERED: Final = 2048
+APP_ANSWERED: Final = 4096
 """That came, or failed."""
-APP_FAILED: Final = 4096
+APP_FAILED: Final = 8192
 """The app raised; the detail is the `Failure`."""
-TALK_ENDED: Final = 8192
+TALK_ENDED: Final = 16384
 """The conversation returned."""
 
 # Of the clock, and of all connections together.
-OVERDUE: Final = 16384
+OVERDUE: Final = 32768
 """A wait is over; the detail is its name, and its seconds."""
-HEARTBEAT: Final = 32768
+HEARTBEAT: Final = 65536
 """A heartbeat is due; the detail is how many before it were missed."""
-MEMORY_SHORT: Final = 65536
+MEMORY_SHORT: Final = 131072
 """All connections hold too much, and this one the most; the detail is the `CloseReason`."""
 
 # Of any.
-HELD: Final = 131072
+HELD: Final = 262144
 """The parts hold more bytes than before, or fewer."""
-APP_RESTS: Final = 262144
+APP_RESTS: Final = 524288
 """The app is not being called."""
 
 

@@ -159,6 +159,11 @@ class Link(Stages):
         else:
             self._app_failed(failure)
 
+    def _unsecured(self, _: Any) -> None:
+        """TLS cannot be set up, so nothing more is to be sent or heard."""
+        assert self._upgrade is not None
+        self._cut(self._upgrade.cause)
+
     def _blocked(self, _: Any) -> None:
         """The peer does not take what the app sends: the app waits."""
         self._dispatch.hold_back(BLOCKED)
@@ -253,6 +258,7 @@ STEPS: dict[int, Callable[[Link, Any], None]] = {
     outcomes.TOO_MANY_BYTES: Link._too_many_bytes,
     outcomes.LEFT_OUT: Link._left_out,
     outcomes.UNANSWERED: Link._unanswered,
+    outcomes.UNSECURED: Link._unsecured,
     outcomes.BLOCKED: Link._blocked,
     outcomes.UNBLOCKED: Link._unblocked,
     outcomes.TOO_MUCH_UNSENT: Link._too_much_unsent,

@@ -7,7 +7,6 @@ the other end's (CVE-2011-0411). So nothing that came in plain may be left when 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,7 +15,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.dispatcher import Dispatch
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
-from tcpapp.connection.outcomes import NOTHING
+from tcpapp.connection.outcomes import NOTHING, UNSECURED, Settler
 from tcpapp.connection.pause_flags import SECURING
 from tcpapp.connection.throttle import Intake
 from tcpapp.connection.unhandled import unlogged
@@ -30,39 +29,50 @@ BEHIND = CloseReason(EndedBy.US, "tls-failed", "bytes wait for the peer to take 
 
 
 class Upgrade:
-    """The setting up of TLS; `done` fires with what it is told to be `secured` with."""
+    """
+    The setting up of TLS; `done` fires with what it is told to be `secured` with.
+
+    `cause` is why the connection ends where the outcome is `UNSECURED`.
+    """
 
     def __init__(
         self,
         parts: tuple[Framing, Intake, Inbox, Outbox],
         dispatch: Dispatch,
-        cut: Callable[[CloseReason], None],
+        settler: Settler,
     ) -> None:
         self._framing, self._intake, self._inbox, self._outbox = parts
         self._dispatch = dispatch
-        self._cut = cut
-        self.done: Deferred[Any] = Deferred(lambda _: cut(ABANDONED))
+        self.cause = ABANDONED
+        self.done: Deferred[Any] = Deferred(lambda _: settler.settle(UNSECURED))
 
-    def begin(self, transport: Any, context: Any) -> None:
-        """Send what is to be sent in plain, and begin the handshake. The app is handed nothing until it is done."""
+    def begin(self, transport: Any, context: Any) -> int:
+        """
+        Send what is to be sent in plain, and begin the handshake. The app is handed nothing until it is done.
+
+        Returns the outcome.
+        """
         self._dispatch.hold_back(SECURING)
         self._dispatch.flush()
         self._outbox.write_out()
         if self._outbox.behind:
-            self._cut(BEHIND)
-        elif self._framing.held:
-            self._cut(PLAIN)
-        else:
-            transport.startTLS(context)
+            return self._refuse(BEHIND)
+        if self._framing.held:
+            return self._refuse(PLAIN)
+        transport.startTLS(context)
+        return NOTHING
 
     def secured(self, session: Any) -> int:
         """The handshake is done. Returns the outcome."""
         if self._inbox or self._intake.kept or self._framing.held:
-            self._cut(PLAIN)
-            return NOTHING
+            return self._refuse(PLAIN)
         outcome = self._dispatch.let_go(SECURING)
         self.done.callback(session)
         return outcome
+
+    def _refuse(self, cause: CloseReason) -> int:
+        self.cause = cause
+        return UNSECURED
 
     def failed(self, error: BaseException) -> None:
         """The connection has ended."""
