@@ -64,7 +64,7 @@ PARTS = {
     "tcpapp": [path for path in modules("tcpapp") if path not in CONNECTION],
     "tcpapp.connection": CONNECTION,
     "tests": modules("tests"),
-    "benchmarks": modules("benchmarks"),
+    "benchmarks": [*modules("benchmarks"), ROOT / "benchmarks" / "README.md"],
     "docs": [path for path in PAGES if "_build" not in path.parts],
     "changelog": [ROOT / "CHANGELOG.md"],
 }

@@ -16,7 +16,7 @@ BAD_NAME = "A name is 1 to 20 letters, digits, - and _. What is your name?"
 
 
 class Client:
-    """Someone at a terminal: says lines, and hears lines."""
+    """A user at a terminal, sending and reading lines."""
 
     def __init__(self, transport: NotedTransport) -> None:
         self.connection: Any = transport.connection
@@ -26,7 +26,7 @@ class Client:
         self.transport.receive((line.encode() if isinstance(line, str) else line) + b"\n")
 
     def hear(self) -> list[str]:
-        """What came since it was last asked for."""
+        """The lines since the last call."""
         data = self.transport.value().decode()
         self.transport.clear()
         return data.splitlines()
@@ -68,7 +68,7 @@ def test_a_newcomer_is_asked_for_a_name() -> None:
 
 @pytest.mark.parametrize("name", ["ann", "A", "0", "x" * 20, "ann-2_b", "Änne", "李", " ann ", "ann\r", "a\x1bnn"])
 def test_a_name_is_taken(name: str) -> None:
-    """Letters and digits of any script, - and _; what is no character, or stands around it, is not part of it."""
+    """Letters and digits of any script, - and _; other characters, and blanks around it, are not part of it."""
     house = House()
     client = house.enter()
     client.say(name)
@@ -79,7 +79,7 @@ def test_a_name_is_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 21, "-ann", "_ann", "an n", "/who", "ann!", "a:b", "\x1b[2J", b"\xff"])
 def test_a_name_that_is_none_is_refused(name: str | bytes) -> None:
-    """What could be taken for something else in a line is no name; the newcomer may try again."""
+    """A text that looks like something else in a line is no name; the newcomer can try again."""
     house = House()
     client = house.enter()
     client.say(name)
@@ -90,7 +90,7 @@ def test_a_name_that_is_none_is_refused(name: str | bytes) -> None:
 
 
 def test_a_name_belongs_to_one() -> None:
-    """A name that is taken is not given again, until it is free."""
+    """A name in use is not given again, until it is free."""
     house = House()
     first, second = house.enter("ann"), house.enter()
     second.say("ann")
@@ -104,7 +104,7 @@ def test_a_name_belongs_to_one() -> None:
 
 
 def test_what_one_says_the_others_hear() -> None:
-    """Every other member hears it, with the name; the speaker does not, nor does who has no name yet."""
+    """Every other member gets it, with the name; the sender does not, nor does a connection without a name."""
     house = House()
     ann, bob, cem, stranger = house.enter("ann"), house.enter("bob"), house.enter("cem"), house.enter()
     for each in (ann, bob, stranger):
@@ -151,7 +151,7 @@ def test_quit_says_goodbye() -> None:
 
 @pytest.mark.parametrize(("line", "word"), [("/dance", "/dance"), ("/", "/"), ("/who is", "/who"), ("/QUIT", "/QUIT")])
 def test_a_command_that_is_none_is_told_to_who_gave_it(line: str, word: str) -> None:
-    """A slip of the keyboard is not said to all."""
+    """A mistyped command is not sent to all."""
     house = House()
     ann, bob = house.enter("ann"), house.enter("bob")
     ann.hear()
@@ -161,7 +161,7 @@ def test_a_command_that_is_none_is_told_to_who_gave_it(line: str, word: str) -> 
 
 @pytest.mark.parametrize("line", ["", " ", "\t", "\x1b", "\x07\x07\x07"])
 def test_a_line_without_words_is_not_passed_on(line: str) -> None:
-    """Nothing said is nothing heard."""
+    """An empty line is not sent."""
     house = House()
     ann, bob = house.enter("ann"), house.enter("bob")
     ann.hear()
@@ -195,7 +195,7 @@ def test_what_would_command_a_terminal_is_left_out(line: str | bytes, heard: str
 
 
 def test_long_lines_are_cut() -> None:
-    """A member who pastes a book is heard for one screenful."""
+    """A member that pastes a book sends one screenful."""
     house = House()
     ann, bob = house.enter("ann"), house.enter("bob")
     ann.hear()
@@ -207,7 +207,7 @@ def test_long_lines_are_cut() -> None:
 
 
 def test_one_who_is_gone_needs_no_telling(logged_errors: Any) -> None:
-    """A member whose connection is closing is told nothing; that is no error, and the others hear all the same."""
+    """A closing member gets nothing; that is no error, and the others still get it."""
     house = House()
     ann, bob, cem = house.enter("ann"), house.enter("bob"), house.enter("cem")
     bob.hear()

@@ -8,7 +8,7 @@ from tests.peers import joined
 
 
 def test_messages_are_taken_and_not_answered() -> None:
-    """A connection may say what it likes, and hears nothing."""
+    """A connection can send anything, and gets no reply."""
     client = joined(MessageServerFactory(Discard()))
     client.receive(b"one\ntwo\n\n" * 1000)
     client.reactor.advance(0)  # a share of them in each turn

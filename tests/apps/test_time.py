@@ -1,4 +1,4 @@
-"""Time: the server says the time each second, until the client leaves or the server stops."""
+"""Time: the server sends the time each second, until the client leaves or the server stops."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ONE_LINE = Limits(write_high=20)
 
 
 def told(peer: Peer) -> int:
-    """How often the time was told by now; nothing else may have been."""
+    """How often the time was sent by now; nothing else may have been sent."""
     heard = peer.transport.value()
     assert re.fullmatch(rb"(%s)*" % LINE, heard)
     return heard.count(b"\n")
 
 
 def test_the_time_is_told_at_once_and_each_second() -> None:
-    """A line comes at the start, and one a second; what the clock does not say is not sent."""
+    """A line comes at the start, and one a second; nothing else is sent."""
     peer = Peer(time)
     assert told(peer) == 1
     peer.clock.advance(0.99)
@@ -37,7 +37,7 @@ def test_the_time_is_told_at_once_and_each_second() -> None:
 
 
 def test_what_the_client_says_is_passed_over() -> None:
-    """A client that talks neither hurries the clock nor fills memory."""
+    """A client that sends neither hurries the clock nor fills memory."""
     peer = Peer(time)
     peer.says(b"what time is it?\n" * 100_000)
     peer.clock.advance(0)  # a share of them in each turn
@@ -48,7 +48,7 @@ def test_what_the_client_says_is_passed_over() -> None:
 
 
 def test_a_slow_client_is_told_less_often() -> None:
-    """While the client takes nothing, no line is added to the one that waits; then the next second's comes."""
+    """While the client reads nothing, no line is added to the one that waits; then the next second's comes."""
     peer = Peer(time, timeouts=Timeouts(send_progress=0), limits=ONE_LINE)
     line = len(peer.transport.value())
     peer.transport.stall()
@@ -70,7 +70,7 @@ def ended(peer: Peer) -> Any:
 
 
 def test_it_ends_when_the_client_leaves() -> None:
-    """A client that closes its side, or both, is told no more."""
+    """A client that closes its side, or both, gets nothing more."""
     peer = Peer(time)
     peer.half_closes()
     assert ended(peer) == "end-of-stream"

@@ -113,7 +113,7 @@ def test_any_text_is_carried(value: str) -> None:
 
 @given(codec=st.sampled_from([Json(), MessagePack()]), value=plain)
 def test_any_plain_value_is_carried(codec: Codec[Any], value: object) -> None:
-    """What JSON has a form for comes back as it was sent."""
+    """A value that JSON can represent comes back as it was sent."""
     assert value == codec.decode(codec.encode(value))
 
 
@@ -166,7 +166,7 @@ def test_what_json_lacks_is_sent_as_msgspec_has_it(value: object, message: bytes
     ],
 )
 def test_what_is_no_value_is_the_peers_fault(codec: Codec[Any], message: bytes) -> None:
-    """`UndecodableMessage` says what was wanted and what came, and keeps the message and the cause."""
+    """`UndecodableMessage` names the expected and the received value, and keeps the message and the cause."""
     wanted = {
         "Text()": "UTF-8 text",
         "Json()": "one JSON value (RFC 8259)",
@@ -195,7 +195,7 @@ def test_what_is_no_value_is_the_peers_fault(codec: Codec[Any], message: bytes) 
     ],
 )
 def test_an_undecodable_message_says_why(codec: Codec[Any], message: bytes, says: str) -> None:
-    """A place in a text, a depth, and what a type of the app's says are told; the library's own words are not ours."""
+    """A place in a text, a depth, and the text of an app's type are reported; the library's own words are replaced."""
     with pytest.raises(UndecodableMessage) as caught:
         codec.decode(message)
     assert says in str(caught.value)
@@ -213,7 +213,7 @@ def test_an_undecodable_message_says_why(codec: Codec[Any], message: bytes, says
     ],
 )
 def test_what_a_peer_sent_is_quoted_escaped_and_short(codec: Codec[Any], message: bytes) -> None:
-    """An error is one printable line; what the peer sent takes no more than its share, in whatever text it comes."""
+    """An error is one printable line; the peer's bytes take no more than their share, in whatever text."""
     with pytest.raises(UndecodableMessage) as caught:
         codec.decode(message)
     assert str(caught.value).isprintable()
@@ -229,7 +229,7 @@ def test_any_bytes_are_read_or_refused(codec: Codec[Any], message: bytes) -> Non
 
 @pytest.mark.parametrize("make", [Text, *STRUCTURED])
 def test_a_connection_reads_what_its_codec_says(make: type[Codec[Any]]) -> None:
-    """`read` gives the value; for what is none it raises the error, or returns it where ``invalid`` is ``deliver``."""
+    """`read` gives the value; for an invalid message it raises, or returns the error if ``invalid`` is ``deliver``."""
     message = make().encode("fine")
     assert make().read(message) == make(invalid="deliver").read(message) == "fine"
     with pytest.raises(UndecodableMessage):
@@ -392,7 +392,7 @@ def test_a_codec_is_passed_on_as_it_is() -> None:
     ],
 )
 def test_a_spec_that_cannot_be_says_what_it_takes(spec: Any, says: str) -> None:
-    """A mistake in a spec is `InvalidOption`, with what would be right."""
+    """A mistake in a spec is `InvalidOption`, with the valid form."""
     with pytest.raises(InvalidOption) as caught:
         from_string(spec)
     assert says in str(caught.value)
@@ -417,7 +417,7 @@ def test_max_keys_is_a_number(make: type[Json[Any]], number: Any) -> None:
 @pytest.mark.parametrize("make", STRUCTURED)
 @pytest.mark.parametrize("kind", ["Point", 5, list[object()], "x" * 1000])  # type: ignore[misc]
 def test_a_type_that_cannot_be_is_refused_at_once(make: type[Json[Any]], kind: Any) -> None:
-    """A type that msgspec cannot validate is refused when the codec is made, with what it takes."""
+    """A type that msgspec cannot validate is refused when the codec is made, with valid types."""
     with pytest.raises(InvalidOption, match=r"^type=.*: takes a type msgspec can validate: a Struct") as caught:
         make(kind)
     assert len(str(caught.value)) < 400
@@ -459,7 +459,7 @@ class Seen(msgspec.Struct):
 @pytest.mark.parametrize("codec", [Json(Seen), MessagePack(Seen)])
 @pytest.mark.parametrize(("size", "on"), [(100, True), (10_000, False)])
 def test_the_collector_does_not_run_while_a_large_message_is_decoded(codec: Any, size: int, on: bool) -> None:
-    """It would look again and again through a value that grows: CPython up to 3.11 collects where objects are made."""
+    """It would scan a growing value again and again: CPython up to 3.11 collects during allocations."""
     COLLECTED.clear()
     message = codec.encode({"padding": "x" * size})
     codec.decode(message)
@@ -470,7 +470,7 @@ def test_the_collector_does_not_run_while_a_large_message_is_decoded(codec: Any,
 
 @pytest.mark.usefixtures("collector_off")
 def test_a_collector_that_was_off_stays_off() -> None:
-    """It is the user's own."""
+    """The user switched it off."""
     Json().decode(b"[" + b"[]," * 10_000 + b"1]")
     assert not gc.isenabled()
 

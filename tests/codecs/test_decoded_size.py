@@ -1,4 +1,4 @@
-"""How much memory a decoded value takes, from its bytes: never less than it does, and not absurdly more."""
+"""The memory of a decoded value, from its bytes: never less than the real one, and not absurdly more."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ TYPES = [
 
 
 def holds(codec: Codec[Any], message: bytes) -> bool:
-    """Whether `message` is a value, which then takes no more than is said."""
+    """Whether `message` is a value; if so, the bound holds."""
     try:
         value = codec.decode(message)
     except UndecodableMessage:
@@ -110,7 +110,7 @@ plain = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(plain)
 def test_no_plain_value_takes_more_than_is_said(value: object) -> None:
-    """The weight of a message is an upper bound of what its value takes."""
+    """The weight of a message is an upper bound of its value's memory."""
     assert holds(Json(), msgspec.json.encode(value))
     assert holds(Json(), msgspec.json.format(msgspec.json.encode(value), indent=2))
     assert holds(MessagePack(), msgspec.msgpack.encode(value))
@@ -136,7 +136,7 @@ TOKENS += [
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(TYPES), st.lists(st.sampled_from(TOKENS), max_size=40), st.integers(1, 60))
 def test_nothing_json_takes_more_than_is_said(kind: Any, tokens: list[bytes], times: int) -> None:
-    """Whatever the message is made of, and whatever it is read as."""
+    """Whatever the message contains, and whatever type it is read as."""
     one = b"".join(tokens)
     for message in (one, b"[" + b",".join([one] * times) + b"]", b'"' + one * times + b'"'):
         holds(Json(kind), message)
@@ -150,7 +150,7 @@ def test_nothing_json_takes_more_than_is_said(kind: Any, tokens: list[bytes], ti
 @example(None, [b"\xe0"], 60)
 @example(None, [b"\xfa\xfb"], 60)
 def test_nothing_messagepack_takes_more_than_is_said(kind: Any, tokens: list[bytes], times: int) -> None:
-    """Whatever the message is made of, and whatever it is read as."""
+    """Whatever the message contains, and whatever type it is read as."""
     one = b"".join(tokens)
     for message in (one, b"\xdc" + struct.pack(">H", times) + one * times):
         holds(MessagePack(kind), message)
@@ -181,7 +181,7 @@ DENSE = {
 
 @pytest.mark.parametrize("value", DENSE.values(), ids=DENSE)
 def test_dense_values_take_no_more_than_is_said(value: object) -> None:
-    """What takes the most memory for its bytes, or is just larger than Python had places for."""
+    """Values with the most memory for their bytes, or just larger than the places that Python had."""
     assert holds(Json(), msgspec.json.encode(value))
     assert holds(MessagePack(), msgspec.msgpack.encode(value))
 
@@ -212,7 +212,7 @@ MADE = {
 
 @pytest.mark.parametrize(("kind", "value"), MADE.values(), ids=MADE)
 def test_what_a_type_makes_is_in_the_weight(kind: Any, value: object) -> None:
-    """What a codec's type makes of a few bytes counts: defaults, floats of small numbers, sets."""
+    """The objects that a codec's type makes of a few bytes count: defaults, floats of small numbers, sets."""
     assert holds(Json(kind), msgspec.json.encode(value))
     assert holds(MessagePack(kind), msgspec.msgpack.encode(value))
 
@@ -243,7 +243,7 @@ def test_ordinary_values_weigh_a_few_times_what_they_take(codec: Codec[Any], val
 
 
 def test_a_long_binary_weighs_what_it_has() -> None:
-    """Any byte of it may look like a header: it is found, and left out."""
+    """Any byte of it can look like a header: it is found, and left out."""
     message = MessagePack().encode({"id": 1, "body": SOME.randbytes(100_000), "more": [b"\xdd" * 500, "ü" * 300]})
     assert holds(MessagePack(), message)
     assert MessagePack().weight(message) < 110_000

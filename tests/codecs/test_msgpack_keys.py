@@ -63,6 +63,6 @@ def test_a_message_that_is_cut_short_ends_the_count(message: bytes) -> None:
 
 @pytest.mark.parametrize(("rest", "count"), [(b"\x01", 0), (b"\xde\x00\x01\x01\x01", UNCOUNTED)])
 def test_counting_ends_after_so_much_work(rest: bytes, count: int) -> None:
-    """No long map may follow that has not been counted."""
+    """No uncounted long map can follow."""
     message = b"\xdd" + (WORK + 10).to_bytes(4, "big") + b"\x01" * (WORK + 9) + rest
     assert count == count_keys(message, Rules(table(integers=1), NONE, frozenset(), b"\xde\xdf", 9))

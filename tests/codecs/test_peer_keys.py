@@ -58,7 +58,7 @@ class Ids(msgspec.Struct):
 
 
 def refused(codec: Any, message: bytes) -> bool:
-    """Whether it is, for its keys."""
+    """Whether it is refused for its keys."""
     error = type(codec)(codec.type, max_keys=codec.max_keys, invalid="deliver").read(message)
     if not isinstance(error, UndecodableMessage):
         return False
@@ -163,7 +163,7 @@ FINE = {
 @pytest.mark.parametrize(("kind", "value"), FINE.values(), ids=FINE)
 @pytest.mark.parametrize("codec", [Json, MessagePack])
 def test_ordinary_keys_are_not_counted(codec: Any, kind: Any, value: Any) -> None:
-    """Short integers have hashes of their own, strings have hashes with a seed; what is no key does not count."""
+    """Short integers have distinct hashes, strings have hashes with a seed; values that are no keys do not count."""
     assert not refused(codec(kind), sent(codec(kind), value))
 
 
@@ -270,7 +270,7 @@ def test_an_array_is_no_key_in_a_large_message() -> None:
 
 
 def test_a_message_whose_keys_cannot_be_counted_is_refused() -> None:
-    """There is an end to what is looked at; a large message without long maps needs no look."""
+    """The number of read values is bounded; a large message without long maps is not read."""
     entries = b"".join(b"\xcd" + struct.pack(">H", each) + b"\x00" for each in range(16))
     large = b"\xdd" + struct.pack(">I", WORK + 2) + b"\x80" * (WORK + 1)
     assert MessagePack().decode(large + b"\x90") == [{}] * (WORK + 1) + [[]]
@@ -280,7 +280,7 @@ def test_a_message_whose_keys_cannot_be_counted_is_refused() -> None:
 
 @pytest.mark.parametrize("key", [None, True, b"k", 1.5])
 def test_keys_that_json_lacks_are_decoded_beside_arrays(key: Any) -> None:
-    """A value that msgspec cannot look through is looked for in the message."""
+    """A value that msgspec cannot check is searched for in the message."""
     value = {key: [1, 2]}
     assert MessagePack().decode(msgspec.msgpack.encode(value)) == value
 

@@ -1,4 +1,4 @@
-"""What the tests of framings share: streams, their cuts, and what comes of them."""
+"""Shared parts of the framings' tests: streams, their cuts, and their outcomes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ MARKS = b"\r\n\x03ab0123456789:,\x00\x01\x02\x05\x09\x0b\x1c\x80\xc0\xdb\xdc\xdd
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a stream: its messages, how it failed, if it did, and how many messages were skipped."""
+    """The outcome of a stream: its messages, its failure, if any, and how many messages were skipped."""
 
     messages: tuple[bytes, ...]
     failure: type[UnreadableStream] | None
@@ -82,7 +82,7 @@ class Outcome:
 
 
 def read(framing: Framing, chunks: Iterable[bytes]) -> Outcome:
-    """What comes of the stream that arrives in `chunks` and ends then."""
+    """The outcome of the stream that arrives in `chunks` and then ends."""
     state = framing.fresh()
     messages: list[bytes] = []
     failure: UnreadableStream | None = None
@@ -101,7 +101,7 @@ def read(framing: Framing, chunks: Iterable[bytes]) -> Outcome:
 
 
 def header_of(framing: Framing) -> int:
-    """How many bytes `framing` may hold beside ``max``: what it documents."""
+    """How many bytes `framing` can hold beside ``max``: the documented number."""
     if isinstance(framing, LengthPrefixed):
         return framing.offset + framing.width
     return {Varint: 9, Netstrings: 20, Blocks: 3, Slip: 1}.get(type(framing), 4)
@@ -136,7 +136,7 @@ def cuts(stream: bytes) -> Iterator[list[bytes]]:
 
 
 def same(framing: Framing, stream: bytes) -> Outcome:
-    """What comes of `stream`, which is the same however it is cut."""
+    """The outcome of `stream`, which is the same however it is cut."""
     expected = read(framing, [stream])
     for chunks in cuts(stream):
         assert expected == read(framing, chunks), chunks
@@ -144,7 +144,7 @@ def same(framing: Framing, stream: bytes) -> Outcome:
 
 
 def wide(framing: Framing, max: int = 1 << 20) -> Framing:  # noqa: A002 - the public name
-    """The same framing, closing, with a ``max`` that few tests come to: it can send what `framing` finds too long."""
+    """The same framing, closing, with a ``max`` that few tests reach: it can send messages too long for `framing`."""
     options = {name: getattr(framing, name) for name in framing._defaults}
     if isinstance(framing, LengthPrefixed):
         max = min(max, framing._longest())  # noqa: A001 - the public name
@@ -152,7 +152,7 @@ def wide(framing: Framing, max: int = 1 << 20) -> Framing:  # noqa: A002 - the p
 
 
 def sendable(framing: Framing, messages: Iterable[bytes]) -> list[bytes]:
-    """Those of `messages` that `framing` can send."""
+    """The `messages` that `framing` can send."""
     found = []
     for message in messages:
         try:

@@ -1,4 +1,4 @@
-"""What all framings share: the numbers, the checks, and a framing of one's own."""
+"""Shared parts of all framings: the numbers, the checks, and a framing of one's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tcpapp.framing.base import quoted
 
 
 def test_default_max() -> None:
-    """A message is at most 1 MiB unless it is said otherwise."""
+    """A message is at most 1 MiB by default."""
     assert DEFAULT_MAX == Lines().max == 1024 * 1024
     assert Lines().oversize == "close"
 
@@ -51,7 +51,7 @@ class Pairs(Framing):
 
 
 def test_a_framing_of_ones_own() -> None:
-    """`receive` and `frame` are all that a framing of one's own gives; the rest of the contract comes with the base."""
+    """A framing of one's own only defines `receive` and `frame`; the base class does the rest of the contract."""
     state = Pairs(b"?").fresh()
     assert state.sign == b"?"
     assert state.receive(b"abc") == [b"ab"]
@@ -70,6 +70,6 @@ def test_the_base_alone_is_no_framing() -> None:
 
 
 def test_quoted() -> None:
-    """What a peer sent stands escaped and cut short in an error's text."""
+    """A peer's bytes stand escaped and cut in an error's text."""
     assert quoted(b"\x1b[2J\r\n") == r"b'\x1b[2J\r\n'"
     assert quoted(b"x" * 17) == "b'xxxxxxxxxxxxxxxx'…"

@@ -1,4 +1,4 @@
-"""Consistent overhead byte stuffing, held against the published vectors."""
+"""Consistent overhead byte stuffing, compared with the published vectors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_vectors(message: bytes, framed: bytes) -> None:
 
 
 def test_full_block_with_an_empty_one_behind() -> None:
-    """An encoder may put an empty block behind a full one at the end; it adds nothing."""
+    """An encoder can put an empty block behind a full one at the end; it adds nothing."""
     assert same(Cobs(), b"\xff" + TO_FE + b"\x01\x00").messages == (TO_FE,)
 
 
@@ -67,13 +67,13 @@ def test_zero_before_its_block_ends(wrong: bytes, oversize: str) -> None:
 
 
 def test_end_inside_a_frame() -> None:
-    """A stream may not end inside a frame, even where a block is whole."""
+    """A stream cannot end inside a frame, even if a block is whole."""
     for stream in (b"\x01", b"\x02", b"\x02a", b"\x02a\x01"):
         assert same(Cobs(), stream) == Outcome((), TruncatedMessage, 0)
 
 
 def test_the_first_fault_counts() -> None:
-    """Where a frame is too long and malformed, the fault that comes first is told."""
+    """If a frame is too long and malformed, the first fault is raised."""
     assert same(Cobs(max=3), b"\x09abcd\0") == Outcome((), MessageTooLong, 0)
     assert same(Cobs(max=3), b"\x09abc\0") == Outcome((), MalformedFrame, 0)
     assert same(Cobs(max=3, oversize="skip"), b"\x09abcd\0") == Outcome((), MalformedFrame, 0)

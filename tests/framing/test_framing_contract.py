@@ -1,4 +1,4 @@
-"""The contract that every framing keeps, with each of its knobs turned."""
+"""The contract of every framing, with each of its options changed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_any_cut(framing: Framing) -> None:
 @settings(max_examples=600)
 @given(framing=st.sampled_from(BOUNDARY), data=st.data())
 def test_what_is_framed_comes_out(framing: Framing, data: st.DataObject) -> None:
-    """Any messages that can be sent come out as they went in, at any cut."""
+    """Any messages that can be sent are received unchanged, at any cut."""
     size = framing.size if isinstance(framing, Fixed) else None
     one = some_bytes if size is None else st.binary(min_size=size, max_size=size)
     messages = sendable(framing, data.draw(st.lists(one, max_size=8)))
@@ -135,7 +135,7 @@ def test_empty_chunk(framing: Framing) -> None:
 
 @each_boundary
 def test_every_prefix(framing: Framing) -> None:
-    """The stream may end where a message does; anywhere else it is truncated."""
+    """The stream can end where a message does; anywhere else it is truncated."""
     stream, messages = stream_of(framing)
     whole = {len(framing.frame_all(some_of(framing)[:count])) for count in range(len(messages) + 1)}
     for size in range(len(stream) + 1):
@@ -224,7 +224,7 @@ def test_one_over_max_is_not_sent(framing: Framing) -> None:
 
 @each_bounded
 def test_one_over_max_is_not_taken(framing: Framing) -> None:
-    """A message one byte over ``max`` ends the stream, or is left out of it; those before it are delivered."""
+    """A message one byte over ``max`` ends the stream, or is left out; earlier messages are delivered."""
     good, bad = framing.frame(limit_of(framing)), wide(framing).frame(limit_of(framing) + b"y")
     outcome = same(framing, good + bad + good)
     if framing.oversize == "close":
@@ -248,7 +248,7 @@ def test_too_long_says_so(framing: Framing) -> None:
 
 @each_bounded
 def test_nothing_of_a_message_over_max_is_buffered(framing: Framing) -> None:
-    """What is held of a message far over ``max`` stays under ``max`` and a mark; a skipped one goes by."""
+    """The held bytes of a message far over ``max`` stay under ``max`` and a mark; a skipped message passes."""
     stream = wide(framing).frame(b"y" * 250)
     state = framing.fresh()
     try:
@@ -264,7 +264,7 @@ def test_nothing_of_a_message_over_max_is_buffered(framing: Framing) -> None:
 
 @pytest.mark.parametrize("framing", [each for each in BOUNDED if each.oversize == "skip"], ids=str)
 def test_end_inside_a_skipped_message(framing: Framing) -> None:
-    """A stream that ends inside a message being skipped is truncated; the message does not count as skipped."""
+    """A stream that ends inside a skipped message is truncated; the message does not count as skipped."""
     stream = wide(framing).frame(b"y" * 250)[:-1]
     outcome = same(framing, stream)
     assert outcome == Outcome((), TruncatedMessage, 0)
@@ -276,7 +276,7 @@ def test_end_inside_a_skipped_message(framing: Framing) -> None:
 
 
 def test_skipped_is_set_back_by_who_reports_it() -> None:
-    """`skipped` counts on from where its reader has set it."""
+    """`skipped` counts on from the value that its reader has set."""
     state = Lines(max=1, oversize="skip")
     state.receive(b"long\nlong\n")
     assert state.skipped == 2
@@ -286,7 +286,7 @@ def test_skipped_is_set_back_by_who_reports_it() -> None:
 
 
 def test_messages_before_the_fault_come_first() -> None:
-    """Where a chunk holds whole messages before the fault, they are returned and the next call raises."""
+    """If a chunk holds whole messages before the fault, they are returned and the next call raises."""
     state = Lines(max=3)
     assert state.receive(b"one\ntwo\nthree\nfour\n") == [b"one", b"two"]
     assert isinstance(state.failure, MessageTooLong)
@@ -305,7 +305,7 @@ def test_messages_before_the_fault_come_first() -> None:
     ids=lambda each: type(each).__name__,
 )
 def test_only_bytes_are_sent(framing: Framing, message: object) -> None:
-    """What is not `bytes` cannot be sent, and the error says what to give instead."""
+    """Only `bytes` can be sent, and the error says what to give instead."""
     for send in (framing.frame, lambda message: framing.frame_all([b"ok!", message])):
         with pytest.raises(UnsendableMessage) as caught:
             send(message)
@@ -353,7 +353,7 @@ def test_fresh_state(framing: Framing) -> None:
 
 @each_framing
 def test_small_state(framing: Framing) -> None:
-    """A connection's state has slots alone, and nothing allocated, before a byte has come and between messages."""
+    """A connection's state has only slots, and nothing allocated, before a byte has come and between messages."""
     state = framing.fresh()
     assert not hasattr(state, "__dict__")
     assert sys.getsizeof(state) <= 160
@@ -398,7 +398,7 @@ def test_copies(framing: Framing) -> None:
 @each_large
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_unfinished_input_is_compact(framing: Framing, size: int) -> None:
-    """What is held grows in place, piece by piece, in about as many bytes of memory as have come."""
+    """The held bytes grow in place, piece by piece, in about as much memory as has come."""
     stream = (framing if isinstance(framing, Fixed) else wide(framing)).frame(
         bytes(framing.size) if isinstance(framing, Fixed) else b"x" * 20_000
     )[:15_000]

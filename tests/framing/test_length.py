@@ -1,4 +1,4 @@
-"""Lengths of fixed width, held against the documents of those whose knobs they have."""
+"""Lengths of fixed width, compared with the documents of the frameworks with the same options."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_documented_frames(options: dict[str, object], frame: bytes, message: by
 
 @each_documented
 def test_sending_mirrors(options: dict[str, object], frame: bytes, message: bytes) -> None:
-    """What was read is sent as the same frame, but for the stripped header bytes, which are zero."""
+    """A read message is sent as the same frame, except for the stripped header bytes, which are zero."""
     framing = LengthPrefixed(**options)
     sent = framing.frame(message)
     assert len(sent) == len(frame)
@@ -96,14 +96,14 @@ def test_the_greatest_length(width: int, oversize: str) -> None:
 
 
 def test_too_long_says_what_is_announced() -> None:
-    """The error says what is announced and what is taken, as soon as the length is there."""
+    """The error names the announced and the accepted length, as soon as the length is there."""
     error = ends(LengthPrefixed(), [struct.pack(">I", 2_000_000)])
     assert str(error) == "a message of 2000000 bytes is announced; at most 1048576 (max) are accepted"
     assert (error.value, error.limit) == (2_000_000, 1_048_576)
 
 
 def test_max_is_of_the_message() -> None:
-    """``max`` counts what the app gets: a stripped header is not counted, one that is kept is."""
+    """``max`` counts the message as the app gets it: a stripped header is not counted, a kept one is."""
     assert same(LengthPrefixed(2, max=5), b"\0\x05hello").failure is None
     assert same(LengthPrefixed(2, strip=0, max=7), b"\0\x05hello").failure is None
     assert same(LengthPrefixed(2, strip=0, max=6), b"\0\x05hello").failure is MessageTooLong
@@ -122,14 +122,14 @@ def test_max_is_of_the_message() -> None:
     ],
 )
 def test_lengths_too_small(options: dict[str, object], stream: bytes) -> None:
-    """A frame shorter than its header, or than what is stripped, is malformed."""
+    """A frame shorter than its header, or than the bytes to strip, is malformed."""
     framing = LengthPrefixed(**options)
     assert same(framing, stream) == Outcome((), MalformedFrame, 0)
     assert "a frame has at least" in str(ends(framing, [stream]))
 
 
 def test_messages_before_a_malformed_one() -> None:
-    """What is whole before a malformed frame is delivered."""
+    """Whole messages before a malformed frame are delivered."""
     assert same(LengthPrefixed(1, adjust=-1), b"\x03hi\x00") == Outcome((b"hi",), MalformedFrame, 0)
 
 
@@ -158,7 +158,7 @@ def test_a_long_header_is_waited_for_in_place() -> None:
     ],
 )
 def test_messages_that_cannot_be_sent(options: dict[str, object], message: bytes, why: str) -> None:
-    """A length that does not fit its field, or a message without the header it is to carry, is not sent."""
+    """A length that does not fit its field, or a message without its header, is not sent."""
     framing = LengthPrefixed(**options)
     for send in (framing.frame, lambda message: framing.frame_all([b"y" * 5, message])):
         with pytest.raises(UnsendableMessage, match=why):
@@ -180,7 +180,7 @@ def test_messages_that_cannot_be_sent(options: dict[str, object], message: bytes
     ],
 )
 def test_wrong_options(options: dict[str, object], why: str) -> None:
-    """Each option that cannot be one is named, with what it takes."""
+    """Each invalid option is named, with its valid values."""
     with pytest.raises(InvalidFraming, match=f"^{why}$"):
         LengthPrefixed(**options)
 
@@ -198,7 +198,7 @@ def test_wrong_options(options: dict[str, object], why: str) -> None:
     ],
 )
 def test_a_default_max_is_no_more_than_can_be_announced(options: dict[str, Any], most: int) -> None:
-    """It is 1 MiB, or what fits into the field: a message of that size is sent, and comes."""
+    """It is 1 MiB, or as much as fits into the field: a message of that size is sent, and received."""
     framing = LengthPrefixed(**options)
     assert (framing.max, "max" in str(framing), from_string(str(framing))) == (most, False, framing)
     assert [len(each) for each in read(framing, [framing.frame(b"x" * most)]).messages] == [most]
@@ -221,7 +221,7 @@ def test_a_default_max_is_no_more_than_can_be_announced(options: dict[str, Any],
     ],
 )
 def test_a_max_that_no_frame_can_have_is_refused(spec: str, says: str) -> None:
-    """It would never hold, or nothing could ever come."""
+    """It would have no effect, or no message could ever come."""
     with pytest.raises(InvalidFraming) as caught:
         from_string(spec)
     assert str(caught.value).startswith(says)
@@ -247,7 +247,7 @@ def test_dns_over_tcp() -> None:
     st.integers(1, 900),
 )
 def test_runs_of_one_length(framing: LengthPrefixed, runs: list[tuple[int, int]], piece: int) -> None:
-    """Long runs of messages of one length, which are cut many at a time, come out as short ones do, at any cut."""
+    """Long runs of messages of one length, cut many at a time, give the same as short ones, at any cut."""
     numbers = iter(range(1000))
     messages = [b"%d" % next(numbers) * size for size, count in runs for _ in range(count)]
     messages = [message[:size] for message, size in zip(messages, lengths(runs), strict=True)]

@@ -29,7 +29,7 @@ from tests.framing.streams import Outcome, ends, read, same, single
     ],
 )
 def test_lf_and_crlf(stream: bytes, lines: list[bytes]) -> None:
-    """A line ends with LF, and one CR before it is taken off, at any cut."""
+    """A line ends with LF, and one CR before it is removed, at any cut."""
     assert same(Lines(), stream) == Outcome(tuple(lines), None, 0)
 
 
@@ -40,7 +40,7 @@ def test_lf_is_sent() -> None:
 
 
 def test_a_line_that_ends_in_cr_is_sent_with_crlf() -> None:
-    """LF alone would take its CR off: so whatever is received can be sent, and comes out as it went in."""
+    """LF alone would remove its CR: so every received message can be sent, and is received unchanged."""
     assert Lines().frame(b"a\r") == b"a\r\r\n"
     assert Lines().frame_all([b"a\r", b"b", b"\r", b"\r\r"]) == b"a\r\r\nb\n\r\r\n\r\r\r\n"
     assert same(Lines(), b"a\r\r\nb\n\r\r\n\r\r\r\n").messages == (b"a\r", b"b", b"\r", b"\r\r")
@@ -48,7 +48,7 @@ def test_a_line_that_ends_in_cr_is_sent_with_crlf() -> None:
 
 @pytest.mark.parametrize(("message", "why"), [(b"a\nb", r"holds b'\\n'"), (b"\n", "holds"), (b"a\n\r", "holds")])
 def test_lines_that_cannot_be_sent(message: bytes, why: str) -> None:
-    """A message that would not come out as it went in is not sent, and the error says why."""
+    """A message that would be received differently is not sent, and the error says why."""
     with pytest.raises(UnsendableMessage, match=why):
         Lines().frame(message)
     for messages in ([message], [b"ok", message], [message, b"ok"]):
@@ -57,7 +57,7 @@ def test_lines_that_cannot_be_sent(message: bytes, why: str) -> None:
 
 
 def test_one_delimiter() -> None:
-    """With a delimiter of its own, exactly that one is taken and sent."""
+    """With a delimiter of its own, exactly that one is accepted and sent."""
     crlf = Lines(delimiter=b"\r\n")
     assert same(crlf, b"a\nb\r\nc\r\n").messages == (b"a\nb", b"c")
     assert crlf.frame_all([b"a\n", b"b\r"]) == b"a\n\r\nb\r\r\n"
@@ -78,7 +78,7 @@ def test_max_is_without_the_ending() -> None:
 
 
 def test_too_long_is_known_at_once() -> None:
-    """A line is too long with its first byte over ``max``, be its end there or not."""
+    """A line is too long with its first byte over ``max``, whether its end is there or not."""
     state = Lines(max=3)
     for byte in single(b"abc"):
         assert state.receive(byte) == []
@@ -116,7 +116,7 @@ def test_delimiters(by: bytes, stream: bytes, messages: list[bytes]) -> None:
     [(b"\x03", b"a\x03b"), (b"aa", b"a"), (b"aa", b"ba"), (b"aba", b"ab"), (b"aba", b"cab"), (b"\r\n", b"\r\n")],
 )
 def test_messages_that_bring_forth_the_delimiter(by: bytes, message: bytes) -> None:
-    """A message that holds the delimiter, or makes one with the delimiter behind it, is not sent."""
+    """A message that holds the delimiter, or forms one together with the delimiter behind it, is not sent."""
     for send in (Delimited(by).frame, lambda message: Delimited(by).frame_all([b"", message])):
         with pytest.raises(UnsendableMessage, match="forms it together"):
             send(message)
@@ -124,7 +124,7 @@ def test_messages_that_bring_forth_the_delimiter(by: bytes, message: bytes) -> N
 
 @pytest.mark.parametrize(("by", "message"), [(b"aba", b"a"), (b"aba", b"b"), (b"aa", b"ab"), (b"\r\n", b"\r")])
 def test_messages_that_only_look_like_it(by: bytes, message: bytes) -> None:
-    """A message that shares bytes with the delimiter, and brings none forth, is sent."""
+    """A message that shares bytes with the delimiter, and forms none, is sent."""
     framed = Delimited(by).frame_all([message] * 3)
     assert same(Delimited(by), framed).messages == (message,) * 3
 

@@ -1,4 +1,4 @@
-"""The loops of the counted framings: what they take, where they stop, and what they leave to the framing."""
+"""The loops of the framings with a length: accepted frames, where they stop, and the rest for the framing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ KINDS = [
 def test_whole_frames_are_cut_from_where_they_start(
     cut: Cut, framed: Callable[..., bytes], messages: list[bytes], before: bytes, more: int, repeat: int
 ) -> None:
-    """All of them, in order, alike or not; behind them a frame is left that is not whole, for which it stops."""
+    """All of them, in order, alike or not; it stops at an incomplete frame behind them."""
     messages = [each for each in messages for _ in range(repeat)]
     chunk = before + framed(*messages)
     last = framed(b"x" * 20)
@@ -87,7 +87,7 @@ def test_one_over_the_most_is_left(cut: Cut, framed: Callable[..., bytes], size:
     ],
 )
 def test_what_is_uncommon_is_left_to_the_framing(cut: Cut, chunk: bytes) -> None:
-    """Be it wrong, longer than nearly all, or not there yet."""
+    """Whether it is wrong, longer than nearly all, or not there yet."""
     found: list[bytes] = []
     assert (cut(b"" + chunk, 0, 1 << 20, found), found) == (0, [])
 
@@ -121,7 +121,7 @@ def test_replies_are_framed_as_one_by_one(
 @pytest.mark.parametrize("wrong", ["text", None, bytearray(b"x"), b"toolong"])
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_what_cannot_be_sent_is_refused_with_all(frame: Callable[..., Any], wrong: Any, at: int) -> None:
-    """Nothing is framed: whose framing it is finds out which one it was."""
+    """Nothing is framed: the framing finds out which one it was."""
     messages: list[Any] = [b"one", b"two", b"three"]
     messages[at] = wrong
     assert frame(messages, 5, varint) is None

@@ -54,7 +54,7 @@ def test_content_that_looks_like_netstrings() -> None:
 )
 @pytest.mark.parametrize("oversize", ["close", "skip"])
 def test_lengths_that_are_none(stream: bytes, oversize: str) -> None:
-    """Whatever is not digits without a leading zero, and a colon, is malformed with its first wrong byte."""
+    """Anything but digits without a leading zero, and a colon, is malformed with its first wrong byte."""
     framing = Netstrings(oversize=oversize)
     assert same(framing, b"2:hi," + stream) == Outcome((b"hi",), MalformedFrame, 0)
     assert "begins a netstring; it begins with 1 to 20 digits" in str(ends(framing, [stream]))
@@ -63,13 +63,13 @@ def test_lengths_that_are_none(stream: bytes, oversize: str) -> None:
 @pytest.mark.parametrize("oversize", ["close", "skip"])
 @pytest.mark.parametrize("stream", [b"5:hello;", b"5:hello\n", b"0:x", b"5:hello5:hello,"])
 def test_no_comma(stream: bytes, oversize: str) -> None:
-    """Whatever stands in the place of the comma is malformed."""
+    """Any other byte in place of the comma is malformed."""
     assert same(Netstrings(oversize=oversize), stream) == Outcome((), MalformedFrame, 0)
     assert "a comma closes it" in str(ends(Netstrings(), [stream]))
 
 
 def test_no_comma_behind_a_skipped_one() -> None:
-    """A message being skipped is to be closed by a comma too."""
+    """A skipped message must end with a comma, too."""
     skip = Netstrings(max=3, oversize="skip")
     assert same(skip, b"5:hello,2:hi,") == Outcome((b"hi",), None, 1)
     assert same(skip, b"5:hello;2:hi,") == Outcome((), MalformedFrame, 0)

@@ -21,14 +21,14 @@ VECTORS = [
 
 @pytest.mark.parametrize(("message", "framed"), VECTORS)
 def test_rfc_1055(message: bytes, framed: bytes) -> None:
-    """END and ESC are escaped as RFC 1055 has it, with END first and last, and come back at any cut."""
+    """END and ESC are escaped as in RFC 1055, with END first and last, and come back at any cut."""
     assert Slip().frame(message) == framed
     assert same(Slip(), framed * 2).messages == (message, message)
     assert Slip().frame_all([message, b"x"]) == framed + b"\xc0x\xc0"
 
 
 def test_empty_packets() -> None:
-    """Nothing between two ENDs is no packet; one END between two packets is enough."""
+    """Two ENDs with nothing between are no packet; one END between two packets is enough."""
     assert same(Slip(), b"\xc0\xc0\xc0a\xc0b\xc0\xc0\xc0").messages == (b"a", b"b")
     assert same(Slip(), b"a\xc0").messages == (b"a",)
     for send in (Slip().frame, lambda message: Slip().frame_all([b"a", message])):
@@ -47,7 +47,7 @@ def test_wrong_escapes(wrong: bytes, oversize: str) -> None:
 
 
 def test_end_inside_an_escape() -> None:
-    """A stream may not end behind an ESC, and the ESC counts as held."""
+    """A stream cannot end behind an ESC, and the ESC counts as held."""
     state = Slip()
     state.receive(b"\xc0\xdb")
     assert state.held == 1
@@ -67,7 +67,7 @@ def test_max_is_of_the_packet() -> None:
 
 
 def test_the_first_fault_counts() -> None:
-    """Where a packet is too long and malformed, the fault that comes first is told."""
+    """If a packet is too long and malformed, the first fault is raised."""
     assert same(Slip(max=3), b"abcd\xdbx\xc0") == Outcome((), MessageTooLong, 0)
     assert same(Slip(max=3), b"abc\xdbxde\xc0") == Outcome((), MalformedFrame, 0)
     assert same(Slip(max=3, oversize="skip"), b"abcd\xdbx\xc0") == Outcome((), MalformedFrame, 0)

@@ -85,7 +85,7 @@ def test_an_option_of_another_type_cannot_be_read(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_framing_is_given_back() -> None:
-    """A framing in a spec's place is given back as the object it is."""
+    """A framing in place of a spec is returned as the same object."""
     framing = Lines()
     assert from_string(framing) is framing
 
@@ -126,7 +126,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("spec", "why"), MISTAKES, ids=[ascii(spec[:30]) for spec, _ in MISTAKES])
 def test_mistakes(spec: str, why: str) -> None:
-    """Every mistake is `InvalidFraming`, which names the option, what it takes, and a near spelling."""
+    """Every mistake is `InvalidFraming`, which names the option, its valid values, and a similar name."""
     with pytest.raises(InvalidFraming, match=why):
         from_string(spec)
 

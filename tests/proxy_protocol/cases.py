@@ -1,4 +1,4 @@
-"""What the tests of PROXY headers share: a table of streams with what comes of each, and how streams are cut."""
+"""Shared parts of the tests of PROXY headers: a table of streams with their results, and the cuts of streams."""
 
 from __future__ import annotations
 
@@ -399,7 +399,7 @@ def cuts(stream: bytes, seed: int = 0) -> Iterator[list[bytes]]:
 
 
 def read(reader: HeaderReader, chunks: Iterable[bytes]) -> tuple[Header | None, bytes]:
-    """What the header in `chunks` says, and all that is behind it. Raises what the reader does, and it alone."""
+    """The header in `chunks`, and all bytes behind it. Raises only the reader's errors."""
     header, rest = None, b""
     for chunk in chunks:
         header = reader.receive(chunk)
@@ -412,7 +412,7 @@ def read(reader: HeaderReader, chunks: Iterable[bytes]) -> tuple[Header | None, 
 
 
 def outcome(reader: HeaderReader, chunks: Iterable[bytes]) -> tuple[Header | None, bytes] | str:
-    """As `read`, with the words of the error in its place."""
+    """Like `read`, with the text of the error in its place."""
     try:
         return read(reader, chunks)
     except MalformedProxyHeader as error:

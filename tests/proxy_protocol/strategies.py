@@ -1,4 +1,4 @@
-"""Any header that can be, and any cut."""
+"""Any valid header, and any cut."""
 
 from __future__ import annotations
 

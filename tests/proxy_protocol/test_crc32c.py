@@ -1,4 +1,4 @@
-"""CRC32c, held against the vectors of RFC 3720."""
+"""CRC32c, compared with the vectors of RFC 3720."""
 
 from __future__ import annotations
 

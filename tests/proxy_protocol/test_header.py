@@ -1,4 +1,4 @@
-"""What a `Header` says, and what cannot be one."""
+"""The content of a `Header`, and invalid ones."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ CANNOT_BE = {
 
 @pytest.mark.parametrize(("build", "words"), CANNOT_BE.values(), ids=CANNOT_BE)
 def test_what_cannot_be_written_is_refused(build: object, words: str) -> None:
-    """At once, with what would be right: our fault, and not the peer's."""
+    """At once, with the valid form: our fault, and not the peer's."""
     with pytest.raises(InvalidProxyHeader) as caught:
         build()
     assert words in str(caught.value)
@@ -187,6 +187,6 @@ def test_mapped_addresses_are_ipv6() -> None:
 
 
 def test_what_is_public_is_named() -> None:
-    """The package gives what its rooms do."""
+    """The package exports the names of its modules."""
     rooms = [proxy_protocol.header, proxy_protocol.reader, proxy_protocol.tlv, proxy_protocol.writer]
     assert sorted(proxy_protocol.__all__) == sorted(name for room in rooms for name in room.__all__)

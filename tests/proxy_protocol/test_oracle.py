@@ -38,7 +38,7 @@ WRITERS = {1: ProxyProtocolV1(), 2: ProxyProtocolV2()}
 
 
 def theirs(stream: bytes) -> ProxyResult | None:
-    """What the library reads in `stream` and whatever else it asks for; `None` where it refuses it."""
+    """The library's reading of `stream` with all its calls; `None` if it refuses it."""
     while True:
         try:
             return ProxyProtocolDetect().unpack(stream)
@@ -115,7 +115,7 @@ OTHERWISE = {
 
 @pytest.mark.parametrize("name", GOOD)
 def test_what_is_good_is_good_there(name: str) -> None:
-    """It says the same, but for what stands in the tables."""
+    """It reads the same, except for the cases in the tables."""
     stream, header = GOOD[name]
     result = theirs(stream)
     assert (result is None) == (name in STRICTER)
@@ -124,7 +124,7 @@ def test_what_is_good_is_good_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_bad_is_bad_there(name: str) -> None:
-    """Whatever comes behind it, but for what stands in the table."""
+    """Whatever comes behind it, except for the cases in the table."""
     stream, _ = BAD[name]
     assert (theirs(stream) is not None) == (name in LAXER)
 
@@ -148,7 +148,7 @@ def test_what_we_write_is_read_there(header: Header) -> None:
 
 @given(with_ips.filter(lambda header: header.version == 2))
 def test_our_checksum_is_right_there(header: Header) -> None:
-    """With the TLVs in the order of their types, none twice, for so the library puts them before it checks."""
+    """With the TLVs in the order of their types, none twice, because the library orders them so before it checks."""
     tlvs = {**dict(header.tlvs), Type.CRC32C: bytes(4)}
     written = frame(replace(header, tlvs=sorted(tlvs.items())))
     assert says(theirs(written), HeaderReader().receive(written))

@@ -1,4 +1,4 @@
-"""PROXY headers as they come: the table of streams, at any cut, and what a reader promises beside it."""
+"""PROXY headers as they come: the table of streams, at any cut, and the other promises of a reader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ each_bad = pytest.mark.parametrize(("stream", "words"), BAD.values(), ids=BAD)
 
 @each_good
 def test_a_header_is_read(stream: bytes, header: Header) -> None:
-    """What it says, and what is behind it, are the same at any cut."""
+    """Its content, and the bytes behind it, are the same at any cut."""
     for chunks in cuts(stream + REST):
         assert read(HeaderReader(), chunks) == (header, REST)
 
@@ -99,7 +99,7 @@ def test_what_the_docstring_shows() -> None:
 
 
 def test_a_second_header_is_the_protocols() -> None:
-    """A proxy behind a proxy writes its own alone (section 4.1); what looks like another is data."""
+    """A proxy behind a proxy writes only its own header (section 4.1); a second one is data."""
     reader = HeaderReader()
     reader.receive(LINE * 2)
     assert reader.rest == LINE
@@ -127,7 +127,7 @@ def test_the_versions_that_are_taken(versions: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("versions", [(), (0,), (1, 3), {"1"}])
 def test_versions_that_cannot_be(versions: tuple[int, ...]) -> None:
-    """Which includes none: whether a header is there is not guessed."""
+    """None is invalid, too: a server does not guess whether a header is there."""
     with pytest.raises(InvalidOption, match=r"^versions=.*: takes 1, 2 or both, as in versions=\(1, 2\)$"):
         HeaderReader(versions=versions)
 
@@ -167,14 +167,14 @@ def test_the_least_max_takes_the_ordinary(name: str) -> None:
     ],
 )
 def test_the_numbers_that_decided(stream: bytes, value: int | None, limit: int | None) -> None:
-    """Where a length was wrong, the error has it and its limit."""
+    """If a length was wrong, the error has it and its limit."""
     with pytest.raises(MalformedProxyHeader) as caught:
         HeaderReader().receive(stream)
     assert (caught.value.value, caught.value.limit) == (value, limit)
 
 
 def test_a_failure_is_the_peers() -> None:
-    """It ends the connection by a rule of its own, and carries what a `CloseReason` needs."""
+    """It ends the connection by a rule of its own, and has all values of a `CloseReason`."""
     with pytest.raises(UnreadableStream) as caught:
         HeaderReader().receive(b"GET / HTTP/1.1\r\n")
     reason = caught.value.close_reason()
@@ -211,7 +211,7 @@ def test_a_stream_that_ends_inside_the_header(stream: bytes) -> None:
 
 
 def test_a_stream_that_is_empty() -> None:
-    """A connection that was only opened and closed, as a proxy's simplest check does it, is told by its value, 0."""
+    """A connection that was only opened and closed, as by a proxy's simplest check, has the value 0."""
     reader = HeaderReader()
     with pytest.raises(MalformedProxyHeader, match=r"^the stream ended before a PROXY header, which has to") as caught:
         reader.finish()
@@ -262,7 +262,7 @@ def test_headers_with_a_few_bytes_changed(stream: bytes, data: st.DataObject) ->
 @settings(max_examples=200)
 @given(header=headers(), rest=st.binary(max_size=50), checksum=st.booleans(), data=st.data())
 def test_what_is_written_is_read(header: Header, rest: bytes, checksum: bool, data: st.DataObject) -> None:
-    """Any header that can be comes out as it went in, at any cut, with what is behind it."""
+    """Any valid header is read unchanged, at any cut, with the bytes behind it."""
     has_room = header.version == 2 and header.relayed
     written = frame(header, checksum=checksum and has_room)
     found, behind = read(HeaderReader(), data.draw(chunks_of(written + rest)))
@@ -330,7 +330,7 @@ def test_no_more_than_max_is_held(start: bytes) -> None:
 
 @pytest.mark.parametrize(("start", "most"), [(v2(0x20, 0x00), 1.25 * (1 << 20)), (b"GET / ", 1 << 16)])
 def test_a_long_chunk_is_not_copied(start: bytes, most: float) -> None:
-    """But for what is behind the header, once; and where there is none, not at all."""
+    """Except for the bytes behind the header, once; without any, not at all."""
     chunk = start + bytes(1 << 20)
     reader = HeaderReader()
     tracemalloc.start()

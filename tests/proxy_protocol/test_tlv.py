@@ -1,4 +1,4 @@
-"""What a header carries beside the addresses, as values."""
+"""The values that a header carries beside the addresses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = ("alpn", "authority", "crc32c", "unique_id", "ssl", "netns")
     ],
 )
 def test_each_type_has_its_value(name: str, value: bytes, found: object) -> None:
-    """As the specification says of it; no other type does."""
+    """As in the specification; no other type does."""
     header = carrying((Type[name.upper()], value))
     assert getattr(header, name) == found
     assert [each for each in NAMES if getattr(header, each) is not None] == [name]
@@ -68,7 +68,7 @@ def test_the_ranges() -> None:
 
 
 def test_an_applications_own_type() -> None:
-    """What a cloud's balancer says of its endpoint stands in a type of its own."""
+    """The endpoint identifier of a cloud's load balancer has a type of its own."""
     header = HeaderReader().receive(GOOD["CRC32C of AWS"][0])
     assert header.custom == (Tlv(0xEA, VPCE),)
     assert header.crc32c == 0xE8D6892D

@@ -1,4 +1,4 @@
-"""PROXY headers as they are written, and what cannot be."""
+"""PROXY headers as they are written, and impossible ones."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ OF_ONE_FORM = [
 
 @pytest.mark.parametrize("name", OF_ONE_FORM)
 def test_a_header_is_written_as_it_was_read(name: str) -> None:
-    """Where the specification leaves one form only, these are its bytes."""
+    """If the specification leaves only one form, these are its bytes."""
     stream, header = GOOD[name]
     assert frame(header) == stream
 
 
 @pytest.mark.parametrize(("stream", "header"), GOOD.values(), ids=GOOD)
 def test_a_header_of_any_form_is_written(stream: bytes, header: Header) -> None:
-    """What was read says the same when it has been written again."""
+    """A read header is the same after it has been written again."""
     assert HeaderReader().receive(frame(header)) == header
 
 
@@ -116,7 +116,7 @@ def test_a_checksum_without_room() -> None:
 
 
 def test_what_the_docstring_shows() -> None:
-    """The two pictures of the wire are what is written."""
+    """The two pictures of the wire are the written bytes."""
     assert frame(GOOD["the example"][1]) == LINE
     assert (
         frame(carrying())

@@ -35,7 +35,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 class Noting(Protocol):
-    """Notes what it is told; ``on_…`` are called with it, where a test sets them."""
+    """Notes its calls; ``on_…`` are called with them, if a test sets them."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -123,7 +123,7 @@ def end(reactor: Any) -> None:
 
 
 def in_another_thread(call: Callable[[], Any]) -> Any:
-    """What this gives, or raises, in a thread where no reactor runs, so that one can be driven by hand."""
+    """The result or the exception of this in a thread where no reactor runs, so that one can be driven by hand."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(call).result()
 
@@ -173,7 +173,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def has_come(peer: socket.socket) -> bytes | None:
-    """What a plain socket can read now; none where there is nothing."""
+    """The bytes that a plain socket can read now; none if there is nothing."""
     if not select.select([peer], [], [], 0)[0]:
         return None
     return peer.recv(1 << 16)
@@ -250,7 +250,7 @@ class Bench:
             await deferLater(self.reactor, 0)
 
     def serving(self, *protocols: Any, unix: bool = False) -> Any:
-        """Listen; each connection is given the next of these protocols. What is returned can be connected to."""
+        """Listen; each connection gets the next of these protocols. The returned port can be connected to."""
         factory: Any = Factory()
         left = list(protocols)
         factory.buildProtocol = lambda _address: left.pop(0)
@@ -285,7 +285,7 @@ class Bench:
         return peer
 
     async def read(self, peer: socket.socket, size: int) -> bytes:
-        """So many bytes from a plain socket, or fewer if it ends before."""
+        """Read this many bytes from a plain socket, or fewer if it ends before."""
         found = bytearray()
         while len(found) < size:
             try:
@@ -299,7 +299,7 @@ class Bench:
         return bytes(found)
 
     def keep(self, each: socket.socket) -> socket.socket:
-        """Have a socket closed at the end."""
+        """Close a socket at the end."""
         self._sockets.append(each)
         return each
 

@@ -1,4 +1,4 @@
-"""A connection that is taken off the reactor and put back, and whose socket is in other hands meanwhile."""
+"""A connection that is taken off the reactor and put back, and whose socket has another user meanwhile."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_what_is_written_while_the_writer_is_off_goes_out_when_it_is_back(either
 
 
 def test_it_writes_and_reads_again_by_itself(either: Any) -> None:
-    """A program that took it off may go on with the transport's own methods."""
+    """A program that took it off can go on with the transport's own methods."""
 
     def drive() -> None:
         server, peer = connected(either)

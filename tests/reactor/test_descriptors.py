@@ -14,7 +14,7 @@ from tests.reactor.conftest import Noting, Watcher, at_number, connected, go_rou
 
 
 class Pipes:
-    """Pipes that are closed at the end; a descriptor that was closed before is let be."""
+    """Pipes that are closed at the end; an already closed descriptor is ignored."""
 
     def __init__(self) -> None:
         self._open: list[int] = []
@@ -205,7 +205,7 @@ def test_a_reader_that_raises_is_lost_and_logged_once(either: Any, pipes: Pipes,
 
 
 def test_nobody_listens_where_a_datagram_was_sent(either: Any) -> None:
-    """The error that the network sends back, and what comes of it, is the same."""
+    """The error that the network sends back, and its effects, are the same."""
 
     class Heard(DatagramProtocol):
         def __init__(self) -> None:

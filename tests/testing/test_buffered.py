@@ -42,7 +42,7 @@ class End:
 
 
 class Failing(AccumulatingProtocol):
-    """Raises when it is told anything."""
+    """Raises in every call."""
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
@@ -63,7 +63,7 @@ def test_it_provides_the_interfaces(interface: object) -> None:
 
 
 def test_nothing_is_sent_inside_write() -> None:
-    """What is written goes out in the next turn, as in a reactor."""
+    """Written bytes are sent in the next turn, as in a reactor."""
     end = End()
     end.transport.write(b"one ")
     end.transport.writeSequence([b"two ", b"three"])
@@ -148,7 +148,7 @@ def test_the_peers_reset_is_a_lost_connection() -> None:
 
 
 def test_a_reset_is_noticed_by_a_paused_transport_that_writes() -> None:
-    """One that neither reads nor writes learns nothing."""
+    """A transport that neither reads nor writes notices nothing."""
     end = End()
     end.transport.pauseProducing()
     end.peer.outgoing.reset()
@@ -167,7 +167,7 @@ def test_the_peers_end_closes_one_that_cannot_be_half_closed() -> None:
 
 
 def test_half_close_by_the_peer() -> None:
-    """The protocol is told, and can still answer."""
+    """The protocol learns of it, and can still answer."""
     end = End(HalfCloseable())
     end.peer.shut_down()
     end.turn()
@@ -178,7 +178,7 @@ def test_half_close_by_the_peer() -> None:
 
 
 def test_half_close_by_us() -> None:
-    """What was written is sent, the protocol is told; what is written after is dropped."""
+    """Written bytes are sent, the protocol learns of it; later bytes are dropped."""
     end = End(HalfCloseable())
     end.transport.write(b"question")
     end.transport.loseWriteConnection()
@@ -236,7 +236,7 @@ def test_addresses_options_and_names() -> None:
 
 
 class Gatherer(Protocol):
-    """Gathers what it writes, for as long as a timer of 0 seconds takes, and closes at once."""
+    """Gathers its writes, for as long as a timer of 0 seconds takes, and closes at once."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -277,7 +277,7 @@ def test_a_turn_comes_before_the_timers_that_are_set_in_a_timer_and_after_those_
 
 @pytest_twisted.inlineCallbacks
 def test_so_it_is_on_a_reactor(global_reactor):
-    """The same, over a socket; asyncio's looks at its sockets first, so that there it is lost both times."""
+    """The same, over a socket; asyncio's polls its sockets first, so that there they are lost both times."""
     asyncios = type(global_reactor).__name__ == "AsyncioSelectorReactor"
     for inside, heard in ((False, b""), (True, b"" if asyncios else b"gathered")):
         gatherer, hearer = Gatherer(global_reactor), Hearer()

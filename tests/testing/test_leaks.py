@@ -1,4 +1,4 @@
-"""`Leaks`: what is left is named, whatever it is; what was there before, and what is expected, is not."""
+"""`Leaks`: every leak is named; earlier things, and expected errors, are not."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_logged_failure_is_left(logged_errors):
     "arguments", [(), (Failure(ZeroDivisionError()),), (Failure(ZeroDivisionError()), "why")], ids=len
 )
 def test_what_the_old_log_is_told_is_left(arguments, logged_errors):
-    """``twisted.python.log.err``, of which Twisted's older parts and many a program make use."""
+    """``twisted.python.log.err``, which Twisted's older parts and many programs use."""
     leaks = Leaks(sockets=False)
     try:
         raise ZeroDivisionError
@@ -191,7 +191,7 @@ async def test_what_ends_in_a_moment_is_given_it(watched, global_reactor):
 
 @pytest.mark.parametrize(("seconds", "lines"), [(0.0, []), (0.01, []), (0.09, []), (0.2, ["timer"])])
 def test_a_moment_is_a_tenth_of_a_second(seconds, lines):
-    """What is over by then is no leak."""
+    """Things that are over by then are no leaks."""
     clock = Clock()
     leaks = Leaks(clock, sockets=False)
     clock.callLater(seconds, tick)

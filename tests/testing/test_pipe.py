@@ -16,7 +16,7 @@ from tcpapp.testing.pipe_socket import PipeSocket
 
 
 def read_all(pipe: Pipe) -> list[bytes]:
-    """Return all that can be read now, piece by piece."""
+    """Return all bytes that can be read now, piece by piece."""
     pieces = []
     while pipe.held and pipe.readable:
         pieces.append(pipe.read(1 << 20))
@@ -93,7 +93,7 @@ def test_seeded_cuts_repeat_and_lose_nothing(seed: int, data: bytes) -> None:
 
 
 def test_it_holds_no_more_than_its_capacity(clock: Clock) -> None:
-    """What is over is not taken, until the reader has made room and the writer is told."""
+    """Bytes over it are not accepted, until the reader has made room and the writer learns of it."""
     told = []
     pipe = Pipe(clock, capacity=10)
     pipe.on_room = lambda: told.append(pipe.room)
@@ -152,7 +152,7 @@ def test_bandwidth(clock: Clock) -> None:
 
 @given(now=st.floats(0, 1e9), latency=st.floats(0, 1e6))
 def test_sums_that_are_rounded_delay_nothing(now: float, latency: float) -> None:
-    """Where the clock's sum falls short of the pipe's by a rounding, what is due arrives all the same."""
+    """If the clock's sum is below the pipe's by a rounding, due items arrive all the same."""
     clock = Clock()
     clock.advance(now)
     pipe = Pipe(clock, latency=latency)
@@ -162,7 +162,7 @@ def test_sums_that_are_rounded_delay_nothing(now: float, latency: float) -> None
 
 
 def test_a_stalled_line_delivers_later(clock: Clock) -> None:
-    """Nothing arrives while it stalls; then all that was due does."""
+    """Nothing arrives while it stalls; then all due items do."""
     pipe = Pipe(clock)
     pipe.stall()
     pipe.write(b"a")
@@ -204,7 +204,7 @@ def test_the_end_comes_after_the_bytes_and_stays(clock: Clock) -> None:
 
 
 def test_a_reset_comes_after_what_is_on_the_line(clock: Clock) -> None:
-    """What has not been put on the line yet is lost."""
+    """Bytes not on the line yet are lost."""
     pipe = Pipe(clock, latency=1.0, bandwidth=SEGMENT)
     pipe.write(b"a" * 2 * SEGMENT)
     pipe.end()
@@ -217,7 +217,7 @@ def test_a_reset_comes_after_what_is_on_the_line(clock: Clock) -> None:
 
 
 def test_a_reader_that_has_gone_makes_room_and_is_not_there(clock: Clock) -> None:
-    """What comes is dropped, the writer's end is told."""
+    """Later bytes are dropped, and the writer's end learns of it."""
     refused = []
     pipe = Pipe(clock, capacity=4)
     pipe.on_refused = lambda: refused.append(pipe.room)
@@ -230,7 +230,7 @@ def test_a_reader_that_has_gone_makes_room_and_is_not_there(clock: Clock) -> Non
 
 
 def test_an_end_is_refused_where_nobody_knows_the_connection(clock: Clock) -> None:
-    """As bytes are; where the reader has closed in order, its kernel still takes the end."""
+    """As bytes are; if the reader has closed properly, its kernel still accepts the end."""
     refused = []
     for refuses_ends in (False, True):
         pipe = Pipe(clock)
@@ -271,7 +271,7 @@ def test_a_socket_that_shuts_down_can_still_receive(clock: Clock) -> None:
 
 
 def test_an_orderly_close_is_the_end_of_the_stream(clock: Clock) -> None:
-    """Closed with nothing unread, the peer reads the end; what it sends after is answered with a reset."""
+    """Closed with nothing unread, the peer reads the end; its later bytes are answered with a reset."""
     here, there = pair(clock)
     here.close()
     here.close()

@@ -188,7 +188,7 @@ def test_a_logged_error_is_a_leak_unless_it_is_taken(project):
 
 
 def test_a_test_that_has_failed_is_not_failed_again(project):
-    """What it leaves is no news; the next test is not blamed for it."""
+    """Its leaks are not reported; the next test is not blamed for them."""
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(
         "from twisted.internet import reactor\n"
@@ -247,7 +247,7 @@ def test_was_collected():
 
 @pytest.mark.parametrize("arguments", [("-p", "no:twisted"), ()], ids=["without pytest-twisted", "with it"])
 def test_what_is_let_go_later_is_collected_some_time(project, arguments):
-    """Though the check looks at what each test makes, and no further, garbage does not pile up."""
+    """Though the check only examines the objects of each test, garbage does not pile up."""
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(CYCLES)
     project.run(*arguments, passed=103)
@@ -436,7 +436,7 @@ def test_simulation():
 
 
 def test_a_broken_promise_shows_the_cut_and_no_call_of_the_kit(project):
-    """How the bytes were cut, the messages in them, what was expected, and what was got."""
+    """How the bytes were cut, the messages in them, and the expected and actual results."""
     project.test(BROKEN)
     told = project.run(hypothesis=True, failed=6)
     app, by_chance, framing, *simulated = re.split(r"^_+ test_\w+ _+$", told, flags=re.MULTILINE)[1:]
@@ -514,7 +514,7 @@ async def test_tls(listening, connected, tls_certificates):
 
 @pytest.mark.parametrize("reactor", ["default", "asyncio"])
 def test_ports_and_connections_end_with_the_test(project, reactor):
-    """The leak check looks after them."""
+    """The leak check stops them."""
     project.ini(f"tcpapp_leaks = true\nfilterwarnings = ignore:{PYOPENSSL}")
     project.test(PORTS)
     project.run(f"--reactor={reactor}", passed=5)
@@ -546,7 +546,7 @@ def test_without_a_reactor_that_runs_they_say_so(project):
 
 @pytest.mark.filterwarnings(f"ignore:{PYOPENSSL}")
 def test_certificates_make_a_tls_connection_in_memory(tls_certificates, wire):
-    """The options fit together, and the client believes the server."""
+    """The options fit together, and the client trusts the server."""
     contexts = tls_certificates.server_options(), tls_certificates.client_options()
     server = tcpapp.MessageServerFactory(lambda message, connection: message.upper()).buildProtocol(None)
     client = tcpapp.MessageClientFactory().buildProtocol(None)

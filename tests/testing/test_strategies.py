@@ -1,4 +1,4 @@
-"""The strategies: what they draw can be sent, joins to the stream, and ends."""
+"""The strategies: drawn messages can be sent, chunks join to the stream, and schedules end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_schedule_of_nothing_but_time(events):
     [("strategies", "hypothesis"), ("oracles", "hypothesis"), ("certificates", "trustme")],
 )
 def test_what_is_missing_is_named(module, missing):
-    """The error says which extra brings it."""
+    """The error names the extra to install."""
     code = f"import sys; sys.modules[{missing!r}] = None; import tcpapp.testing.{module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""`FakeTransport`: a `StringTransport` in use, a TCP connection in what it does."""
+"""`FakeTransport`: used like a `StringTransport`, and behaves as a TCP connection."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_tls_from_the_start() -> None:
 
 
 def test_a_peer_that_reads_at_once_pauses_nobody() -> None:
-    """All that is written is in `value()`."""
+    """All written bytes are in `value()`."""
     transport = FakeTransport()
     producer = Producer(transport)
     transport.registerProducer(producer, True)
@@ -155,7 +155,7 @@ def test_a_peer_that_reads_at_once_pauses_nobody() -> None:
 
 
 def test_over_the_mark_a_push_producer_is_paused_until_all_is_taken() -> None:
-    """At the mark it is not yet; while anything is left it is not resumed."""
+    """At the mark it is not yet; while any byte is left it is not resumed."""
     transport = FakeTransport(peer_reads=False)
     producer = Producer(transport)
     transport.registerProducer(producer, True)
@@ -179,7 +179,7 @@ def test_what_a_resumed_producer_writes_waits_for_the_next_take() -> None:
 
 
 def test_the_peer_stalls_and_goes_on() -> None:
-    """All that waited is taken at once, and what is written then."""
+    """All waiting bytes are taken at once, and those written then."""
     transport = FakeTransport()
     transport.write(b"a")
     transport.stall()
@@ -312,7 +312,7 @@ def test_half_close_by_the_peer_ends_a_protocol_that_does_not_know_it() -> None:
 
 
 def test_half_close_by_us() -> None:
-    """The protocol is told in the next turn; what is written then is dropped, what comes is delivered."""
+    """The protocol learns of it in the next turn; later writes are dropped, received bytes are delivered."""
     protocol = HalfCloseable()
     transport = FakeTransport(protocol=protocol)
     transport.write(b"question")

@@ -1,4 +1,4 @@
-"""Two protocols on a line: what arrives, when, in which pieces, and how it ends."""
+"""Two protocols on a line: which bytes arrive, when, in which pieces, and how it ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is 
 
 
 class Pieces(AccumulatingProtocol):
-    """Notes each piece it is given, and when."""
+    """Notes each received piece, and its time."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -65,7 +65,7 @@ class Endless(Protocol):
 
 
 class Paused:
-    """A producer that notes what it is told."""
+    """A producer that notes its calls."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -224,7 +224,7 @@ def test_a_stalled_line() -> None:
 
 
 def test_a_stalled_line_with_latency_is_at_rest() -> None:
-    """`flush` does not wait for what cannot arrive."""
+    """`flush` does not wait for bytes that cannot arrive."""
     line = wire(latency=1.0)
     line.client.transport.write(b"x")
     line.clock.advance(0)
@@ -245,7 +245,7 @@ def test_a_cut_line_tells_nobody() -> None:
 
 
 def test_a_reset_line_tells_both() -> None:
-    """After what had been sent."""
+    """After the bytes already sent."""
     line = wire()
     line.client.transport.write(b"x")
     line.flush()
@@ -302,7 +302,7 @@ def test_tls_with_real_certificates(contexts: Any, cuts: Any) -> None:
 
 
 def test_tls_that_is_not_trusted_fails(contexts: Any) -> None:
-    """With what was wrong with it."""
+    """With its error."""
     line = wire(tls=(contexts[0], optionsForClientTLS("other.example")))
     line.flush()
     assert line.client.closedReason.check(VerificationError)

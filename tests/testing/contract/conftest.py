@@ -1,4 +1,4 @@
-"""What the tests of transports share."""
+"""Shared fixtures of the transports' tests."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Fronted:
 
 
 class Proxied(Sockets):
-    """Connections through a fault proxy that does nothing: what holds for sockets holds, but that the ends are near."""
+    """Connections through a fault proxy without toxics: they behave as sockets, except for the addresses."""
 
     direct = False
 

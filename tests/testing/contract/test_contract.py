@@ -35,7 +35,7 @@ def test_every_check_has_a_name_and_a_promise() -> None:
 
 
 def test_a_check_that_does_not_apply_is_not_made() -> None:
-    """What a carrier has not, is not asked of it."""
+    """A check of a missing feature is not run."""
     carrier = Wires()
     carrier.half_close = False
     check = BY_NAME["half_close_by_either"]
@@ -45,7 +45,7 @@ def test_a_check_that_does_not_apply_is_not_made() -> None:
 
 
 class Strings(Carrier):
-    """Twisted's `StringTransport`, as it comes."""
+    """Twisted's `StringTransport`, unchanged."""
 
     async def connect(self, server: End, client: End) -> None:
         server.makeConnection(StringTransport())
@@ -58,7 +58,7 @@ class Strings(Carrier):
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 def test_a_string_transport_keeps_none_of_it(check: Any) -> None:
-    """It carries nothing; that a second producer is refused it knows."""
+    """It carries nothing; but it refuses a second producer."""
     if name_of(check) != "one_producer_at_a_time":
         assert broken(Strings(), check)
 
@@ -111,7 +111,7 @@ FAULTS: dict[str, tuple[type, str, Any, str]] = {
 def test_a_planted_fault_is_found(
     kind: type, name: str, fault: Any, check: str, monkeypatch: pytest.MonkeyPatch, logged_errors: Any
 ) -> None:
-    """The check that promises it finds it; without the fault it finds nothing."""
+    """The check of that promise finds it; without the fault it finds nothing."""
     ensureDeferred(hold(Wires(), BY_NAME[check]))
     monkeypatch.setattr(kind, name, fault)
     assert broken(Wires(), BY_NAME[check])

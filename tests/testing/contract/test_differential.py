@@ -1,4 +1,4 @@
-"""Random programs see the same on the kit's transports and on sockets, and what is not the same is found."""
+"""Random programs see the same on the kit's transports and on sockets, and differences are found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ABORTED = Failure(ConnectionAborted())
 
 
 def result_of(comparing: Any) -> None:
-    """Without a reactor, it is done when it is begun; raise what it raised."""
+    """Without a reactor, it is done when it returns; raises its exception."""
     results: list[Any] = []
     Deferred.fromCoroutine(comparing).addBoth(results.append)
     [result] = results
@@ -93,7 +93,7 @@ FLAWS: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("spoil", FLAWS.values(), ids=FLAWS)
 def test_a_flaw_is_found(spoil: Callable[[Any], object]) -> None:
-    """By one of the first programs; the error says after which steps, and what each end was told."""
+    """By one of the first programs; the error names the steps, and what each end has seen."""
 
     def comparing() -> None:
         for seed in IN_MEMORY:

@@ -50,7 +50,7 @@ async def test_tls(check: Any, global_reactor: Any, logged_errors: Any, contexts
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 @pytest_twisted.ensureDeferred
 async def test_tcp_through_a_fault_proxy(check: Any, global_reactor: Any, logged_errors: Any) -> None:
-    """Without toxics, it is as if it were not there; but that the ends do not know each other's addresses."""
+    """Without toxics, it is invisible, except that the ends do not know each other's addresses."""
     await hold(proxied_tcp(global_reactor), check)
     logged_errors.take(Planted)
 

@@ -35,7 +35,7 @@ class Port:
 
 @implementer(IStreamServerEndpoint)
 class Listens:
-    """Where the proxy listens: `client` comes in here."""
+    """The proxy's port: `client` connects here."""
 
     def __init__(self, address=None):
         self.address = address or IPv4Address("TCP", "127.0.0.1", 4321)
@@ -50,7 +50,7 @@ class Listens:
 
 @implementer(IStreamClientEndpoint)
 class Leads:
-    """Where the proxy connects to: a new end of `kind`, by a `Wire`; or `failure`, or nothing for now."""
+    """The proxy's endpoint: a new end of `kind`, by a `Wire`; or `failure`, or nothing for now."""
 
     def __init__(self, clock, kind, options):
         self.clock = clock
@@ -97,7 +97,7 @@ class Bench:
         self.wires = []
 
     def come(self):
-        """A client comes: its end."""
+        """Connect a client; returns its end."""
         side = self.listens.factory.buildProtocol(IPv4Address("TCP", "10.0.0.2", 50000 + len(self.wires)))
         client = self.kind()
         self.wires.append(Wire(side, client, clock=self.clock, **self.options))
@@ -109,7 +109,7 @@ class Bench:
         return client, self.leads.wires[-1].server
 
     def rest(self):
-        """Let everything happen that needs no time."""
+        """Let everything happen that takes no time."""
         for _ in range(50):
             self.clock.advance(0)
 
@@ -123,6 +123,6 @@ class Bench:
 
     @property
     def counted(self):
-        """What the proxy counted of connections."""
+        """The proxy's counters of connections."""
         counters = self.proxy.counters
         return {name: getattr(counters, name) for name in ("accepted", "refused", "reset", "cut")}

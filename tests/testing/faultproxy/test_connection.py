@@ -24,7 +24,7 @@ def bench():
 
 
 def ended(bench):
-    """Stop the proxy, and hold it to what that promises."""
+    """Stop the proxy, and check the promises of a stop."""
     results = []
     bench.proxy.stop().addBoth(results.append)
     bench.rest()
@@ -36,7 +36,7 @@ def ended(bench):
 
 
 def unsent_of(end):
-    """What its transport has not sent yet."""
+    """The unsent bytes of its transport."""
     return len(end.transport.dataBuffer) - end.transport.offset + end.transport._tempDataLen
 
 
@@ -65,7 +65,7 @@ def test_what_passed_is_counted(bench):
 
 @pytest.mark.parametrize("first", [0, 1], ids=["client", "server"])
 def test_half_close_is_carried_through(bench, first):
-    """Either end may say no more and still hear; with the second the connection is over."""
+    """Either end can half-close and still read; with the second half-close the connection is over."""
     ends = bench.connect()
     asks, answers = ends[first], ends[1 - first]
     asks.transport.write(BIG)
@@ -125,7 +125,7 @@ def test_ends_that_do_not_know_half_close():
 
 @pytest.mark.parametrize("first", [0, 1], ids=["client", "server"])
 def test_who_does_not_read_holds_the_other(first):
-    """No more is held than the bound, a read, and what the transports and kernels hold; then all arrives."""
+    """No more is held than the bound, a read, and the capacity of transports and kernels; then all arrives."""
     bench = Bench(bound=100_000, options={"capacity": 131_072})
     ends = bench.connect()
     reads, writes = ends[first], ends[1 - first]
@@ -144,7 +144,7 @@ def test_who_does_not_read_holds_the_other(first):
 
 
 def test_what_a_toxic_holds_counts_for_the_bound():
-    """A stream that is slow holds its source."""
+    """A slow stream pauses its source."""
     bench = Bench(bound=1000, options={"capacity": 1000})
     client, server = bench.connect()
     bench.proxy.add("bandwidth", stream="upstream", rate=1000)
@@ -159,7 +159,7 @@ def test_what_a_toxic_holds_counts_for_the_bound():
 
 
 def test_each_write_is_sent_at_once(bench):
-    """As in Go, whose sockets Toxiproxy uses: or slices would be sent as one."""
+    """As in Go, whose sockets Toxiproxy uses: otherwise slices would be sent as one."""
     bench.connect()
     [wire], [other] = bench.wires, bench.leads.wires
     assert wire.server_transport.getTcpNoDelay()
@@ -170,7 +170,7 @@ def test_each_write_is_sent_at_once(bench):
 
 
 def test_tls_passes_through(tls_certificates):
-    """From end to end, untouched, whatever toxics do with it."""
+    """From end to end, unchanged, whatever toxics do with the time."""
     from twisted.protocols.tls import TLSMemoryBIOFactory
 
     from tcpapp import MessageClientFactory, MessageServerFactory
@@ -194,7 +194,7 @@ def test_tls_passes_through(tls_certificates):
 
 
 def test_where_the_proxy_itself_speaks_tls_an_end_is_a_close(tls_certificates):
-    """TLS has no half-close; what was sent before the end arrives."""
+    """TLS has no half-close; bytes sent before the end arrive."""
     contexts = tls_certificates.server_options(), tls_certificates.client_options()
     for kind in ("client", "server"):
         bench = Bench(kind=End, server_options={"tls": contexts})
@@ -211,7 +211,7 @@ def test_where_the_proxy_itself_speaks_tls_an_end_is_a_close(tls_certificates):
 
 
 def test_where_one_side_is_over_the_other_is_closed_too(tls_certificates):
-    """A client that would go on after the end of a TLS server has nobody to talk to."""
+    """A client that would go on after the end of a TLS server has no peer any more."""
     bench = Bench(server_options={"tls": (tls_certificates.server_options(), tls_certificates.client_options())})
     client, server = bench.connect()
     server.transport.loseConnection()
@@ -225,7 +225,7 @@ def test_where_one_side_is_over_the_other_is_closed_too(tls_certificates):
 
 
 def test_a_server_that_refuses(bench):
-    """Its client is reset, and what it said is lost."""
+    """Its client is reset, and its bytes are lost."""
     bench.leads.failure = Refused()
     client = bench.come()
     client.transport.write(b"hello")
@@ -236,7 +236,7 @@ def test_a_server_that_refuses(bench):
 
 
 def test_a_server_that_keeps_one_waiting(bench):
-    """What the client says meanwhile waits for it."""
+    """The client's bytes wait for it meanwhile."""
     bench.leads.waits = True
     client = bench.come()
     client.transport.write(b"hello")
@@ -252,7 +252,7 @@ def test_a_server_that_keeps_one_waiting(bench):
 
 @pytest.mark.parametrize("how", ["reset", "close", "cut"])
 def test_ended_while_it_waits_for_the_server(bench, how):
-    """The client's side is closed, and a server that comes all the same is sent away."""
+    """The client's side is closed, and a late server connection is closed."""
     bench.leads.waits = True
     client = bench.come()
     bench.rest()
@@ -280,7 +280,7 @@ def test_its_name_says_whose_it_is(bench):
 
 
 def test_reset(bench):
-    """Both ends are reset; what a toxic holds is lost."""
+    """Both ends are reset; bytes held by a toxic are lost."""
     client, server = bench.connect()
     bench.proxy.add("latency", stream="both", latency=1)
     client.transport.write(b"hello")
@@ -295,7 +295,7 @@ def test_reset(bench):
 
 
 def test_a_reset_overtakes_nothing(bench):
-    """What was passed on arrives before it, either way."""
+    """Passed-on bytes arrive before it, either way."""
     client, server = bench.connect()
     [connection] = bench.proxy.connections
     received = server.dataReceived
@@ -312,7 +312,7 @@ def test_a_reset_overtakes_nothing(bench):
 
 
 def test_a_reset_of_who_does_not_read(bench):
-    """It does not wait for that: what was not taken is lost."""
+    """It does not wait for them: unread bytes are lost."""
     client, server = bench.connect()
     server.transport.pauseProducing()
     client.transport.write(b"x" * 1_000_000)
@@ -343,7 +343,7 @@ def test_a_reset_that_waits_and_is_cut(bench):
 
 
 def test_close(bench):
-    """Both ends are told the end, after all that was passed on."""
+    """Both ends get the end, after all passed-on bytes."""
     client, server = bench.connect()
     client.transport.write(BIG)
     bench.rest()
@@ -387,7 +387,7 @@ def test_no_toxic_comes_to_what_is_closing(bench):
 
 
 def test_cut(bench):
-    """It tells when both sides are gone; a connection that closes already is cut, too."""
+    """It fires when both sides are gone; a connection that closes already is cut, too."""
     client, server = bench.connect()
     server.transport.pauseProducing()
     client.transport.write(b"x" * 1_000_000)
@@ -421,7 +421,7 @@ def test_the_end_comes_after_what_is_delayed(bench):
 
 
 def test_a_reset_is_delayed_as_all_is(bench):
-    """What was sent before it arrives."""
+    """Bytes sent before it arrive."""
     client, server = bench.connect()
     bench.proxy.add("latency", stream="upstream", latency=1)
     client.transport.write(b"bye")
@@ -434,7 +434,7 @@ def test_a_reset_is_delayed_as_all_is(bench):
 
 
 def test_what_comes_for_a_side_that_is_gone_is_lost(bench):
-    """While the news is on its way."""
+    """While the end is under way."""
     client, server = bench.connect()
     bench.proxy.add("latency", stream="upstream", latency=1)
     client.transport.abortConnection()
@@ -448,7 +448,7 @@ def test_what_comes_for_a_side_that_is_gone_is_lost(bench):
 
 
 def test_limit_data_lets_its_bytes_arrive(bench):
-    """Before the end, which both are told."""
+    """Before the end, which both get."""
     client, server = bench.connect()
     bench.proxy.add("limit_data", bytes=5)
     server.transport.write(b"0123456789")
@@ -471,7 +471,7 @@ def test_reset_peer_resets_both(bench):
 
 
 def test_a_toxic_for_both_streams_that_ends_it_with_the_first(bench):
-    """Taken out, it closes once; the other stream is no more."""
+    """When removed, it closes once; the other stream is over."""
     client, server = bench.connect()
     toxic = bench.proxy.add("timeout", stream="both")
     client.transport.write(b"question")
@@ -484,7 +484,7 @@ def test_a_toxic_for_both_streams_that_ends_it_with_the_first(bench):
 
 
 def test_an_update_that_ends_it(bench):
-    """It is not applied to what is over."""
+    """It is not applied to an ended connection."""
     client, _ = bench.connect()
     toxic = bench.proxy.add("reset_peer", stream="both", timeout=10)
     client.transport.write(b"question")
@@ -496,7 +496,7 @@ def test_an_update_that_ends_it(bench):
 
 
 def test_an_update_that_lets_the_source_be_read_again():
-    """What is let go makes room."""
+    """Released bytes make room."""
     bench = Bench(bound=10)
     client, server = bench.connect()
     toxic = bench.proxy.add("latency", stream="upstream", latency=100)
@@ -509,7 +509,7 @@ def test_an_update_that_lets_the_source_be_read_again():
 
 
 def test_a_side_that_is_lost_while_it_is_paused():
-    """It is not read again; what came from it before arrives, and then the news."""
+    """It is not read again; its earlier bytes arrive, and then the end."""
     bench = Bench(bound=10)
     client, server = bench.connect()
     bench.proxy.add("latency", stream="upstream", latency=1)

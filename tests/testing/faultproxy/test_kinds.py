@@ -54,7 +54,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("name", "given", "said"), WRONG.values(), ids=WRONG)
 def test_what_cannot_be(name, given, said):
-    """The error says what was wrong, and what would be right."""
+    """The error names the wrong value, and the valid ones."""
     with pytest.raises(InvalidOption, match=said):
         checked(name, given)
 

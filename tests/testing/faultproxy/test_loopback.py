@@ -96,7 +96,7 @@ async def test_who_says_no_more_is_answered(peers):
 @pytest.mark.parametrize("first", ["client", "server"])
 @pytest_twisted.ensureDeferred
 async def test_a_reset_is_a_reset(peers, first):
-    """After what was said before it."""
+    """After its earlier bytes."""
     proxy, client, server = await peers()
     here, there = (client, server) if first == "client" else (server, client)
     here.say(b"bye")
@@ -120,7 +120,7 @@ async def test_a_server_that_is_not_there(fault_proxy, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_tls_passes_through(listening, connected, fault_proxy, tls_certificates):
-    """The client believes the server, not the proxy."""
+    """The client trusts the server, not the proxy."""
     proxy = await fault_proxy(await listening(shout, tls_certificates.listen()))
     proxy.add("slicer", stream="both", average_size=100, size_variation=99)
     client = await connected(tls_certificates.connect(proxy.port))
@@ -150,7 +150,7 @@ async def test_async_with(listening, connected, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_stopped_while_it_connects(listening, global_reactor):
-    """The client is let go, and nothing is left."""
+    """The client is closed, and nothing is left."""
     server = await listening(shout)
     proxy = await FaultProxy(global_reactor, f"tcp:{LOOPBACK}:{server.port}").start()
     client = await clientFromString(global_reactor, proxy.endpoint).connect(PeerFactory())
@@ -192,7 +192,7 @@ async def test_bandwidth(served, clock, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_slow_close(served, clock, global_reactor):
-    """The server's last word comes at once, its end later."""
+    """The server's last message comes at once, its end later."""
     proxy, client = await served()
     proxy.add("slow_close", stream="upstream", delay=3)
     closed = client.close(grace=20)
@@ -221,7 +221,7 @@ async def test_timeout(peers, clock, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_reset_peer(served):
-    """In place of the answer, after one that came."""
+    """In place of the reply, after one that came."""
     proxy, client = await served()
     assert await client.request(b"hello") == b"HELLO"
     proxy.add("reset_peer")
@@ -243,7 +243,7 @@ async def test_reset_peer_is_a_reset_for_both(peers):
 
 @pytest_twisted.ensureDeferred
 async def test_slicer(peers, clock, global_reactor):
-    """What was said at once is heard in pieces."""
+    """A message sent at once arrives in pieces."""
     proxy, client, server = await peers()
     pieces = []
     received = client.dataReceived
@@ -261,7 +261,7 @@ async def test_slicer(peers, clock, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_limit_data(peers):
-    """So much is heard, and then the end."""
+    """That much arrives, and then the end."""
     proxy, client, server = await peers()
     proxy.add("limit_data", bytes=4)
     server.say(b"0123456789")

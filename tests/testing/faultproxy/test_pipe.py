@@ -1,4 +1,4 @@
-"""A pipe and its stages, which come and go while something passes, on a clock."""
+"""A pipe and its stages, which are added and removed while bytes pass, on a clock."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_stage_is_known_by_its_number(bench):
 
 
 def test_a_stage_that_goes_gives_what_it_holds_to_the_next(bench):
-    """In front of what comes then."""
+    """Before later bytes."""
     bench.insert(1, "latency", latency=10)
     bench.insert(2, "latency", latency=1)
     bench.take(b"a")
@@ -95,7 +95,7 @@ def test_a_stage_that_goes_gives_what_it_holds_to_the_next(bench):
 
 
 def test_a_stage_in_the_middle_goes(bench):
-    """What the one before it holds passes it by."""
+    """Bytes held by the previous stage pass it."""
     for number in (1, 2, 3):
         bench.insert(number, "latency", latency=number)
     bench.take(b"a")
@@ -115,7 +115,7 @@ def test_a_stage_that_comes_starts(bench):
 
 
 def test_it_tells_when_less_is_held(bench):
-    """By a timer, by the gate, and by a stage that goes."""
+    """By a timer, by the gate, and by a removed stage."""
     bench.insert(1, "latency", latency=1)
     bench.moves.clear()
     bench.take(b"abc")

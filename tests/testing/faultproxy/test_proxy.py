@@ -1,4 +1,4 @@
-"""The proxy, without sockets: its toxics, what it draws, whether it is up, and where it says it is."""
+"""The proxy, without sockets: its toxics, its random values, whether it is up, and its address."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bench():
 
 
 def test_toxics_are_listed_in_order(bench):
-    """As what passes meets them; each says what it is."""
+    """In the order in which bytes pass them; each shows its kind."""
     slow = bench.proxy.add("latency", latency=0.1, jitter=0.02)
     cut = bench.proxy.add("limit_data", stream="both", toxicity=0.5, bytes=7)
     assert bench.proxy.toxics == (slow, cut)
@@ -126,7 +126,7 @@ def test_a_toxic_that_cannot_be_is_not_added(bench):
 
 
 def hit(seed, toxicity=0.5, connections=40):
-    """Which connections of a proxy a toxic comes to."""
+    """The connections of a proxy that a toxic affects."""
     bench = Bench(seed=seed)
     bench.proxy.add("timeout", stream="both", toxicity=toxicity)
     ends = [bench.connect() for _ in range(connections)]
@@ -149,7 +149,7 @@ def test_toxicity():
 
 
 def test_toxics_are_drawn_apart(bench):
-    """Two of the same toxicity do not hit the same connections."""
+    """Two of the same toxicity do not affect the same connections."""
     for stream in ("upstream", "downstream"):
         bench.proxy.add("timeout", stream=stream, toxicity=0.5)
     ends = [bench.connect() for _ in range(40)]
@@ -182,7 +182,7 @@ def test_another_toxicity(bench):
 
 
 def arrivals(seed):
-    """When what was sent arrived, at each of three connections with two toxics that draw."""
+    """When the bytes arrived, at each of three connections with two toxics that draw."""
     bench = Bench(seed=seed)
     bench.proxy.add("latency", stream="both", latency=1, jitter=1)
     bench.proxy.add("slicer", stream="both", average_size=3, size_variation=2, delay=0.01)

@@ -1,4 +1,4 @@
-"""Each stage by itself, on a clock: what comes out of it, and when."""
+"""Each stage by itself, on a clock: its output, and the times of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END, CLOSE, RESET = Mark.END, Mark.CLOSE, Mark.RESET
 
 
 class Bench:
-    """A stage in a vice: `out` is what came out of it, and when."""
+    """A stage with its input and output: `out` has the items that came out, and when."""
 
     def __init__(self, name, seed=0, **attributes):
         self.clock = Clock()
@@ -130,7 +130,7 @@ class TestWhatLosesNothing:
 
 
 def test_who_gives_by_a_timer_says_so():
-    """For there is room again."""
+    """Because there is room again."""
     bench = Bench("latency", latency=1.0)
     bench.take(b"x")
     assert bench.moves == 0
@@ -170,14 +170,14 @@ def test_latency():
 
 
 def test_no_latency():
-    """What need not wait does not."""
+    """Items without a delay do not wait."""
     bench = Bench("latency", latency=0)
     bench.take(b"a", END)
     assert bench.out == [(0.0, b"a"), (0.0, END)]
 
 
 def test_jitter():
-    """The delay is the latency, more or less by up to the jitter, and never less than nothing."""
+    """The delay is the latency, plus or minus up to the jitter, and never below 0."""
     delays = []
     for seed in range(200):
         bench = Bench("latency", seed, latency=0.2, jitter=0.3)
@@ -204,7 +204,7 @@ def test_another_latency_holds_for_what_is_held():
 
 
 def test_bandwidth():
-    """So many bytes a second, in pieces of a tenth of a second at most; the line rests when there is nothing."""
+    """That many bytes a second, in pieces of a tenth of a second at most; the line rests when there is nothing."""
     bench = Bench("bandwidth", rate=100)
     bench.take(b"x" * 25, b"y" * 5, END)
     bench.until(10)
@@ -229,7 +229,7 @@ def test_a_bandwidth_of_less_than_a_byte_in_a_piece():
 
 
 def test_no_bandwidth_holds_all():
-    """Nothing passes, the end neither, and nothing is lost; what is held is not made up for later."""
+    """Nothing passes, not even the end, and nothing is lost; held bytes are not made up for later."""
     bench = Bench("bandwidth", rate=0)
     bench.take(b"abc", END)
     bench.until(100)
@@ -245,7 +245,7 @@ def test_no_bandwidth_holds_all():
 
 
 def test_slow_close():
-    """Bytes pass at once; what ends the connection later."""
+    """Bytes pass at once; the end of the connection later."""
     for mark in Mark:
         bench = Bench("slow_close", delay=2)
         bench.take(b"a")
@@ -292,7 +292,7 @@ def test_slices_without_a_delay_come_in_turns():
 
 
 def test_timeout():
-    """What comes is dropped, and the connection closed after it, whatever comes meanwhile."""
+    """Bytes are dropped, and the connection closed after the time, whatever comes meanwhile."""
     bench = Bench("timeout", timeout=2)
     bench.take(b"a")
     bench.until(1.5)
@@ -303,7 +303,7 @@ def test_timeout():
 
 
 def test_a_timeout_of_0_does_not_close():
-    """Until it is taken out."""
+    """Until it is removed."""
     bench = Bench("timeout")
     bench.take(b"a")
     bench.until(1000)
@@ -335,7 +335,7 @@ def test_another_timeout_counts_from_the_same_beginning():
 
 @pytest.mark.parametrize("first", [b"a", END, RESET])
 def test_reset_peer(first):
-    """What comes first sets it off, and is dropped, as is what comes after; before that nothing happens."""
+    """The first item triggers it, and is dropped, as are later items; before that nothing happens."""
     bench = Bench("reset_peer")
     bench.until(5)
     assert bench.out == []
@@ -355,7 +355,7 @@ def test_reset_peer_after_a_time():
 
 
 def test_another_time_for_reset_peer():
-    """It counts from what set it off, if anything did."""
+    """It counts from the trigger, if there was one."""
     bench = Bench("reset_peer", timeout=9)
     bench.change(timeout=8)
     bench.take(b"a")
@@ -366,7 +366,7 @@ def test_another_time_for_reset_peer():
 
 
 def test_reset_peer_taken_out():
-    """It resets what has lost something, and nothing else."""
+    """It resets a connection that has lost bytes, and nothing else."""
     idle, busy = Bench("reset_peer", timeout=2), Bench("reset_peer", timeout=2)
     busy.take(b"a")
     for each in (idle, busy):
@@ -393,7 +393,7 @@ def test_limit_data_that_is_not_reached():
 
 
 def test_a_limit_that_was_passed_already():
-    """A lower one closes with what comes next; none of it passes."""
+    """A lower one closes with the next bytes; none of them pass."""
     bench = Bench("limit_data", bytes=5)
     bench.take(b"abcd")
     bench.change(bytes=0)
@@ -423,7 +423,7 @@ def test_an_open_gate_gives_at_once():
 
 @pytest.mark.parametrize("opens", ["resumeProducing", "stopProducing"])
 def test_a_closed_gate_holds_all(opens):
-    """Until the transport takes more, or takes nothing any more."""
+    """Until the transport accepts more, or is lost."""
     bench = GateBench()
     bench.stage.pauseProducing()
     bench.take(b"ab", END)
@@ -433,7 +433,7 @@ def test_a_closed_gate_holds_all(opens):
 
 
 def test_a_gate_that_closes_as_it_gives():
-    """What a transport pauses inside write waits."""
+    """An item that pauses the transport inside write waits."""
     bench = GateBench()
     bench.stage.give = lambda item: (bench.give(item), bench.stage.pauseProducing())
     bench.take(b"a", b"b")
@@ -441,7 +441,7 @@ def test_a_gate_that_closes_as_it_gives():
 
 
 def test_a_reset_passes_a_closed_gate():
-    """What it overtakes is lost."""
+    """Bytes that it overtakes are lost."""
     bench = GateBench()
     bench.stage.pauseProducing()
     bench.take(b"a", RESET)
@@ -449,7 +449,7 @@ def test_a_reset_passes_a_closed_gate():
 
 
 def test_a_close_opens_a_gate():
-    """What came before it is given before it."""
+    """Earlier items are passed on before it."""
     bench = GateBench()
     bench.stage.pauseProducing()
     bench.take(b"a", CLOSE)

@@ -1,4 +1,4 @@
-"""`check_app`: apps that leave nothing pass, and each thing that can be left is named, with what led to it."""
+"""`check_app`: apps without leaks pass, and each kind of leak is named, with the events that led to it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def slowly(message, connection):
 
 
 class Lingers:
-    """Does something more when the connection has ended."""
+    """Acts again when the connection has ended."""
 
     def closed(self, connection, reason):
         return deferLater(connection.clock, 5)
@@ -95,7 +95,7 @@ def test_the_profile_says_how_many_connections_are_drawn():
 
 
 def test_a_connection_that_nothing_ends_is_ended():
-    """As one that is stalled and paused, and notices no reset."""
+    """As a stalled and paused connection, which notices no reset."""
     Visit(echo, Lines(), {}, 0.0).go([])
 
 
@@ -195,7 +195,7 @@ def broken_by(app, **options):
 
 @pytest.mark.parametrize("app", FAULTS, ids=lambda app: app.__name__)
 def test_a_planted_fault_is_named(app, logged_errors):
-    """Its promise stands in the first line; what happened, and what was found, in those after it."""
+    """Its promise stands in the first line; the events, and the leak, in the lines after it."""
     promise, found = FAULTS[app]
     text = broken_by(app)
     first, happened, *_ = text.splitlines()
@@ -242,7 +242,7 @@ def test_what_hypothesis_finds_is_shrunk():
 
 
 def test_an_app_that_remembers_is_told_of_at_its_first_fault():
-    """Hypothesis cannot repeat it; what it saw first is what is raised."""
+    """Hypothesis cannot repeat it; the first error is raised."""
     seen = []
 
     def once(message, connection):
@@ -257,7 +257,7 @@ def test_within_is_how_long_the_app_may_take():
 
 
 def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_errors):
-    """What the quick look after each connection misses comes to light at the end."""
+    """A leak that the quick check after each connection misses is found at the end."""
     monkeypatch.setattr("tcpapp.testing.oracles.visits.gc.collect", lambda generation=2: None)
 
     def collect(leaks):

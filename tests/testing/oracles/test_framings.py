@@ -30,7 +30,7 @@ def test_messages_of_ones_own(messages):
 
 
 class Tagged(Own):
-    """Lines that begin with ``+``, as Redis's do. What is sent is not looked at."""
+    """Lines that begin with ``+``, as Redis's do. Sent messages are not checked."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ GIVEN = {"some": [b"+OK", b"+hello"], "one of one byte": [b"+"], "a strategy": T
 
 @pytest.mark.parametrize("messages", GIVEN.values(), ids=GIVEN)
 def test_no_other_messages_are_sent_than_those_given(messages):
-    """Where they are given; not to try the limit either, nor the time."""
+    """If they are given; not even for the limit or the time."""
     check_framing(Tagged, messages, examples=10)
 
 
@@ -168,7 +168,7 @@ class EndsNowhere(Own):
 
 
 class HasToBegin(Own):
-    """Takes a stream without a byte for one that is cut short."""
+    """Takes a stream without a byte as a truncated one."""
 
     __slots__ = ("begun",)
 
@@ -194,7 +194,7 @@ class EndsWrongly(Own):
 
 
 class Late(Own):
-    """Keeps the second message back until the third is there, if it is not like the first."""
+    """Keeps the second message back until the third is there, if it differs from the first."""
 
     __slots__ = ("first", "kept")
 
@@ -248,7 +248,7 @@ class FailsAnewEachTime(Own):
 
 
 class Hoards(Own):
-    """Holds what it does not tell of."""
+    """Holds bytes that it does not report."""
 
     __slots__ = ("hoard",)
 
@@ -291,7 +291,7 @@ class NeverFresh(Own):
 
 
 class OneForAll(Own):
-    """Gives itself, made empty, for a fresh state."""
+    """Returns itself, emptied, as a fresh state."""
 
     __slots__ = ("configured",)
 
@@ -302,7 +302,7 @@ class OneForAll(Own):
 
 
 class Shared(Own):
-    """Keeps what is unfinished in one place for all."""
+    """Keeps unfinished bytes in one place for all."""
 
     __slots__ = ()
     rest = bytearray()
@@ -341,7 +341,7 @@ class RefusesWrongly(Own):
 
 
 class JoinsAnew(Own):
-    """Copies all that is held with every chunk."""
+    """Copies all held bytes with every chunk."""
 
     __slots__ = ()
 
@@ -356,7 +356,7 @@ WORKED = [0]
 
 
 class LooksAgain(Own):
-    """Looks through all that is held with every chunk."""
+    """Scans all held bytes with every chunk."""
 
     __slots__ = ()
 
@@ -539,7 +539,7 @@ def test_one_who_traces_allocations_goes_on():
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Have the work of a planted fault counted: a busy machine makes its time say little."""
+    """Count the work of a planted fault: on a busy machine its time says little."""
 
     def spent(framing, chunks):
         before = WORKED[0]

@@ -22,7 +22,7 @@ def pair(sim, app=upper, **options):
 
 
 class Member:
-    """A client of a chat: what it heard."""
+    """A client of a chat, with its received lines."""
 
     def __init__(self):
         self.heard = []
@@ -62,7 +62,7 @@ async def chat(sim, clients=4, messages=5, kinds=()):
 
 
 async def clients_that_come_back(sim):
-    """A client and a pool whose server crashes and drains, again and again: all that they draw at random decides."""
+    """A client and a pool whose server crashes and drains, again and again: their random values decide everything."""
     limits = tcpapp.Limits(accept_rate=5)
     server = sim.host("server", boot=lambda host: tcpapp.listen("tcp:7007", upper, limits=limits, reactor=host.reactor))
     options = {"reactor": sim.host("client").reactor, "random_order": True}

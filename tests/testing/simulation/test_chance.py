@@ -1,4 +1,4 @@
-"""What Python's own modules draw at random follows the seed of the simulation, and nothing of that is left after it."""
+"""The random values of Python's own modules follow the seed of the simulation, and everything is restored after it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OTHER.urandom = os.urandom
 
 @pytest.fixture(autouse=True)
 def other_module(monkeypatch):
-    """Have a module of somebody's that imported a function by its name."""
+    """Make a module that imported a function by its name."""
     monkeypatch.setitem(sys.modules, OTHER.__name__, OTHER)
 
 
@@ -60,7 +60,7 @@ def drawn(draw, seed):
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_the_same_seed_draws_the_same(draw):
-    """And another seed something else; no two draws in a row are the same."""
+    """And another seed another value; no two draws in a row are the same."""
     first = drawn(draw, 1)
     assert drawn(draw, 1) == first
     assert drawn(draw, 2) != first
@@ -101,7 +101,7 @@ async def fails():
 
 
 def test_what_was_taken_during_a_simulation_serves_after_it():
-    """A module that is imported meanwhile may keep it for ever."""
+    """A module that is imported meanwhile can keep it for ever."""
     with Simulation(1):
         urandom, getrandom, uuid1 = os.urandom, getattr(os, "getrandom", os.urandom), uuid.uuid1
         reseed = Random(1).seed
@@ -196,7 +196,7 @@ def test_a_host_draws_as_often_as_it_likes_and_no_other_notices():
 
 
 def test_what_runs_when_a_client_is_connected_draws_as_its_host():
-    """Whatever brought it about: the answer to its connecting comes from the world."""
+    """Whatever caused it: the answer to its connecting comes from the world."""
 
     def opened_with(draws):
         found = []

@@ -35,7 +35,7 @@ print(sim.trace.digest)
 
 
 def played(seed, **options):
-    """A chat with faults; the simulation and what each member heard."""
+    """A chat with faults; returns the simulation and the lines of each member."""
     with Simulation(seed, **options) as sim:
         members = sim.run(chat(sim, kinds=("partition", "reset", "slow", "jump")))
     return sim, [member.heard for member in members]
@@ -54,7 +54,9 @@ def test_another_seed_gives_another_trace():
 
 
 def digests_of(program):
-    """What a program prints in two processes, which hash texts differently and have objects at different addresses."""
+    """
+    The output of a program in two processes, which hash texts differently and have objects at different addresses.
+    """
     return {
         subprocess.run(
             [sys.executable, "-c", program],

@@ -1,4 +1,4 @@
-"""`simulate` finds the seed of a bug, makes its schedule small, and it is seen again by what the error says."""
+"""`simulate` finds the seed of a bug, makes its schedule small, and the error says how to repeat it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.testing.simulation.scenes import chat
 
 
 class EagerServer(Protocol):
-    """Bug 1: takes a chunk for a message, and answers before the message is complete."""
+    """Bug 1: takes a chunk as a message, and answers before the message is complete."""
 
     def dataReceived(self, data):
         self.transport.write(b"got " + data.strip() + b"\n")
@@ -76,7 +76,7 @@ async def asks_forgetfully(sim):
 
 
 class Racing:
-    """Bug 3: a reply is worked out for a while, and then sent whether or not the connection is closing."""
+    """Bug 3: a reply takes a while, and is then sent whether or not the connection is closing."""
 
     def __init__(self, reactor, seconds):
         self.reactor = reactor
@@ -217,7 +217,7 @@ def test_another_failure_is_not_taken_for_the_same():
 
 
 def not_repeated(goes_on, **options):
-    """What `simulate` raises for a scenario that does something else in each run, from its fourth event on."""
+    """The error of `simulate` for a scenario that differs in each run, from its fourth event on."""
     runs = []
 
     def scenario(sim):
@@ -283,7 +283,7 @@ def test_a_failure_of_another_kind_is_none_of_the_same():
 
 
 def test_an_error_that_nobody_handles_fails_the_run(logged_errors):
-    """However late it is found out."""
+    """However late it is found."""
 
     def scenario(sim):
         fail(ZeroDivisionError("nobody"))
@@ -339,7 +339,7 @@ def test_garbage_that_was_set_apart_stays_so():
 
 
 def test_what_never_rests_is_not_made_smaller_for_ever(monkeypatch):
-    """Each such run takes all the events it may have: they are counted, over all runs."""
+    """Each such run takes all its allowed events: they are counted, over all runs."""
     monkeypatch.setattr("tcpapp.testing.simulation.search.SHRINK_EVENTS", 3_500)
     runs = []
 

@@ -1,4 +1,4 @@
-"""Virtual time: timers, clocks, and what silence costs."""
+"""Virtual time: timers, clocks, and the cost of silence."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_clock_set_back_makes_timers_late(sim):
 
 
 def test_threads_are_none(sim):
-    """What is given to them is done at once, and its result comes in a later turn."""
+    """Calls in threads are done at once, and their results come in a later turn."""
     reactor = sim.host("a").reactor
     assert IReactorTime.providedBy(reactor)
     reactor.suggestThreadPoolSize(10)

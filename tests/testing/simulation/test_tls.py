@@ -105,7 +105,7 @@ def test_connecting_fails_as_it_does_in_the_clear(sim, certificates, ssl_string)
 
 
 def test_a_factory_made_before_keeps_virtual_time(sim, certificates, global_reactor):
-    """One of the program's own, which has taken the global reactor for its clock, is given the host's."""
+    """A program's own factory, which has taken the global reactor as its clock, gets the host's."""
     server, client = sim.host("server"), sim.host("client")
     shouting = TLSMemoryBIOFactory(certificates.server_options(), False, tcpapp.MessageServerFactory(upper))
     assert shouting._clock is global_reactor
@@ -118,7 +118,7 @@ def test_a_factory_made_before_keeps_virtual_time(sim, certificates, global_reac
 
 
 class Aimless(Factory):
-    """A factory that has itself for the one it wraps."""
+    """A factory that wraps itself."""
 
     noisy = False
     protocol = Protocol

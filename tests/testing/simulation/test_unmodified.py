@@ -1,4 +1,4 @@
-"""Twisted's own code, as it is, runs in the simulation."""
+"""Twisted's own code, unchanged, runs in the simulation."""
 
 from __future__ import annotations
 
