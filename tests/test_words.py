@@ -37,6 +37,9 @@ INSTEAD = {
     r"see to it that": "name what does it",
     r"so many \w+ (are|is|have|has)": "give the number its name",
     r"as one likes": "any number of times",
+    r"lives on": "stays open",
+    r"(brings?|bring) \w+ forth": "forms",
+    r"so many find": "give the number its name",
 }
 """Patterns of words that a reader has to read twice, and what to write in their place."""
 

@@ -10,8 +10,8 @@ The descriptor stays in blocking mode, because other processes share it and its 
 ========================== =========================================================================================
 a pipe, or a terminal      is opened again (``/proc/self/fd``), which gives it its own flags
 a socket                   each write asks not to block (``MSG_DONTWAIT``)
-one that cannot be opened  is asked before each write, of no more than `PIPE_BUF` bytes: so many find room where any do.
-anew                       A process that fills the pipe between the two can hold this one up
+one that cannot be opened  is polled before each write of at most `PIPE_BUF` bytes, which all fit if one does.
+again                      A process that fills the pipe between the two can still block this one
 ========================== =========================================================================================
 """
 

@@ -34,7 +34,7 @@ from tests.reactor.conftest import (
 test = pytest_twisted.ensureDeferred
 
 
-# Who is read and written ---------------------------------------------------------------------------------------------
+# Readers and writers -------------------------------------------------------------------------------------------------
 
 
 @test
