@@ -213,7 +213,7 @@ def test_a_stream_that_ends_inside_the_header(stream: bytes) -> None:
 def test_a_stream_that_is_empty() -> None:
     """A connection that was only opened and closed, as by a proxy's simplest check, has the value 0."""
     reader = HeaderReader()
-    with pytest.raises(MalformedProxyHeader, match=r"^the stream ended before a PROXY header, which has to") as caught:
+    with pytest.raises(MalformedProxyHeader, match=r"^the stream ended before a PROXY header, which must") as caught:
         reader.finish()
     assert caught.value.value == 0
 
