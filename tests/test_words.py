@@ -72,7 +72,7 @@ PARTS = {
     "changelog": [ROOT / "CHANGELOG.md"],
 }
 
-UNFINISHED = ("tcpapp.connection",)
+UNFINISHED: tuple[str, ...] = ()
 """Parts that are being rewritten: their checks are expected to fail, and fail where a part passes."""
 
 each_part = pytest.mark.parametrize(

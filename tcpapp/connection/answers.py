@@ -26,7 +26,7 @@ class Answers(Replies):
     """
     The reply of one connection's app that is not there yet.
 
-    `in_hand` is how many bytes of memory the messages take, at the most, that the app has yet to answer.
+    `in_hand` is an upper bound, in bytes of memory, for the messages that the app has yet to answer.
     """
 
     __slots__ = ("_answer", "in_hand")
@@ -65,7 +65,7 @@ class Answers(Replies):
         return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
 
     def _weight_of(self, messages: list[Any]) -> int:
-        """How many bytes of memory the values of `messages` take, at the most; a greeting answers none."""
+        """An upper bound, in bytes of memory, for the values of `messages`. A greeting answers no message."""
         codec = self._codec
         if codec is None:
             return sum([len(each) + MESSAGE_COST for each in messages if each is not None])

@@ -75,7 +75,7 @@ class MessageProtocol(Link):
 
     @property
     def proxy(self) -> Header | None:
-        """The PROXY header that it began with, where it came through a proxy; `peer` is whom that names."""
+        """The PROXY header of a connection that came through a proxy, or `None`. `peer` is the client that it names."""
         return header_below(self.transport)
 
     @property
@@ -102,14 +102,15 @@ class MessageProtocol(Link):
 
     def send(self, message: Any) -> Deferred[None]:
         """
-        Send `message`; the Deferred fires when less than the write mark is unsent. It says nothing of the peer.
+        Send `message`. The Deferred fires when fewer than ``write_high`` bytes are unsent. It does not confirm
+        receipt.
 
-        Nobody has to wait for it: while the peer takes less than it is sent, messages wait here, up to ``max_unsent``.
-        With a codec `message` is a value, also `None` where the codec has that (JSON's null).
+        The caller need not wait for it: while the peer reads too slowly, messages wait here, up to ``max_unsent``.
+        With a codec, `message` is a value. It can be `None` where the codec has that value (JSON's null).
 
-        Fails with `UnsendableMessage` for one that this framing or codec cannot send (the connection lives on), and
-        with `NotConnected`, which is counted in ``failed_sends`` of the factory's `Info` and of `Closed`. Cancelled
-        before any of it was given to the transport, it is not sent.
+        Fails with `UnsendableMessage` for a message that this framing or codec cannot send; the connection stays open.
+        Fails with `NotConnected` when the connection is not open: ``failed_sends`` of the factory's `Info` and of
+        `Closed` counts that. To cancel it prevents the sending, unless the transport has a part of the message already.
         """
         if not self._ending.stage.sends:
             self._settings.traffic.failed_sends += 1

@@ -10,9 +10,9 @@ half-close comes to an end. A field's ``since`` says what is waited for again an
 connection start the other waits, for they know when these begin.
 
 While the connection is not read from, the peer cannot be heard. So the waits for its bytes (``tls_handshake``,
-``first_message``, ``frame``, ``idle`` and ``idle_read``) stand still, and go on from where they stood. A heartbeat is
-sent as ever, and one that is not answered then does not count as missed. All other waits go on. So no peer can keep a
-connection open by having it not read from:
+``first_message``, ``frame``, ``idle`` and ``idle_read``) stand still, and go on from where they stood. Heartbeats are
+still sent, but an unanswered heartbeat does not count as missed then. All other waits go on. So a peer cannot keep a
+connection open by making us stop reading:
 
 =============================== ======================== ==========================================================
 not read from, because          what stands still        what ends it
@@ -27,11 +27,11 @@ memory is short                 the five without         ``frame``, for an unfin
                                 ``frame``                ``send_progress``, for replies that are not taken
 =============================== ======================== ==========================================================
 
-Under ``byte_rate`` a message has ``frame`` seconds and those that the rate takes: the framing's ``max`` divided by it,
-at the most. With ``frame=0`` nothing bounds an unfinished message but ``max_buffered``. In all cases TCP keepalive ends
-the connection of a machine that vanished.
+Under ``byte_rate`` a message has ``frame`` seconds, and in addition the seconds that the rate costs: at most the
+framing's ``max`` divided by the rate. With ``frame=0`` only ``max_buffered`` bounds an unfinished message. In all cases
+TCP keepalive ends the connection of a machine that vanished.
 
-Nor does the time count in which the loop stood still: when a timer fires late, sockets are read before anything ends.
+The time of a stalled event loop does not count either: when a timer fires late, sockets are read before anything ends.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ class Deadlines:
     """
     The waits of one connection. They run on a clock from `run_on`; without one they never end.
 
-    `heard` and `said` are when bytes last came, and were last given to the transport, for those who do that to note;
-    `said` is before all time where none were. Where `watchful` is set, `came` has to be told of the next bytes, too.
-    `spoken_to` says whether it was told of any since that was last unset.
+    The receiver sets `heard` when bytes come. The outbox sets `said` when it gives bytes to the transport; until then
+    `said` is `NEVER`. Where `watchful` is set, the receiver must call `came` for the next bytes in any case.
+    `spoken_to` is set by each call of `came`.
 
-    `unread` says of the message that is overdue that it was not read on for a time, for want of memory.
+    `unread` says that the overdue message is late because we stopped reading for a time, to save memory.
 
-    A wait that stood still is written down as one that began later: `_unfinished` is when the first byte of the message
-    came, `_silent` when the peer began to be silent, `_quiet` when both sides did, each later by the time not read.
+    A wait that stood still is stored as a wait that began later, by the time in which nothing was read. `_unfinished`
+    is when the first byte of the message came. `_silent` is when the peer became silent, `_quiet` when both sides did.
     """
 
     __slots__ = (
@@ -185,7 +185,7 @@ class Deadlines:
 
     @property
     def started(self) -> tuple[str, ...]:
-        """Those that were started, and neither stopped nor overdue."""
+        """The waits that were started, and are neither stopped nor overdue."""
         return tuple(self._started or ())
 
     # What is reckoned from what happened last.
@@ -219,7 +219,7 @@ class Deadlines:
         self._deaf = True
 
     def press(self) -> None:
-        """Nothing is read, for want of memory: an unfinished message holds some, so its time runs all the same."""
+        """Reading has stopped to save memory. An unfinished message holds memory, so its time runs all the same."""
         self._short_until = inf
         self._run_frame(self.seconds())
 
@@ -379,5 +379,5 @@ def _clockless() -> float:
 
 @lru_cache(maxsize=64)
 def _one_for_all(waits: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
-    """The first of those that are equal: a server's connections have the same waits, and need not each hold them."""
+    """The first tuple that equals `waits`: a server's connections have the same waits, and share one tuple."""
     return waits

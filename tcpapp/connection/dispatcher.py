@@ -41,8 +41,8 @@ class Dispatch(Matching):
     """
     Hands the messages of one connection to its app.
 
-    It is `costly` where the last messages took longer than a turn's budget. Then those that wait are handed on one turn
-    after the other.
+    It is `costly` where the last messages took longer than a turn's budget. Then the messages that wait are handed on
+    turn by turn.
     """
 
     __slots__ = (
@@ -216,7 +216,7 @@ class Dispatch(Matching):
         self._connection.settle(outcome)
 
     def receive(self) -> Deferred[Any]:
-        """The next message for whoever fetches it; of a conversation that does not wait for them, in a later turn."""
+        """The next message, for code that fetches it. A conversation that had its time gets it in a later turn."""
         return self._inbox.receive() if self._talk is None else self._talk.receive()
 
     def enter(self, bits: int) -> None:
@@ -280,7 +280,7 @@ class Dispatch(Matching):
         return self._codec.encode(value_of(first))
 
     def _keep(self, messages: list[Any]) -> int:
-        """Put `messages` into the inbox. What those who wait there for them send is gathered into one write, too."""
+        """Put `messages` into the inbox. What their waiters send at once is gathered into one write, too."""
         working = self.hold & WORKING
         self.hold |= WORKING
         if self._talk is not None:
@@ -293,7 +293,7 @@ class Dispatch(Matching):
         return outcome | self.go_on()
 
     def _work_on(self, messages: Iterable[Any]) -> Iterator[Any] | None:
-        """Hand `messages` to the app, in the form it has; returns those that are left."""
+        """Hand `messages` to the app, in the form it has. Returns the messages that are left."""
         if self._received_all is None:
             return self._work(messages, self._received)
         self.hold |= WORKING
@@ -325,7 +325,7 @@ class Dispatch(Matching):
             self._replies += all_of(replies)
 
     def _work(self, messages: Iterable[Any], received: Callable[[Any, Any], Any]) -> Iterator[Any] | None:
-        """Call `received` with message after message until something holds it back; returns those that are left."""
+        """Call `received` with message after message until something holds it back. Returns the messages left over."""
         connection, replies, mark = self._connection, self._replies, self._mark
         unframed = 0
         source = iter(messages)

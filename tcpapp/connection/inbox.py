@@ -97,7 +97,7 @@ class Inbox:
         return bool(self._waiters)
 
     def put(self, messages: Sequence[bytes]) -> int:
-        """Add `messages`; those who wait are given theirs before this returns. Returns the outcome."""
+        """Add `messages`, and fire the waiters that get one of them. Returns the outcome."""
         if self._messages is None:
             self._messages = deque()
         self._messages.extend(messages)
@@ -146,9 +146,9 @@ class Inbox:
         """
         The next message, decoded, now or when it comes. Cancelled, it takes none.
 
-        Fails with `NotConnected` once there is none left and none can come, and with an `UndecodableMessage` that is
-        next in line where the codec delivers it (the one after it can be received as ever). One that the codec does not
-        deliver is the `refusal`, which the caller tells the connection of.
+        Fails with `NotConnected` once no message is left and none can come. Fails with an `UndecodableMessage` that the
+        codec delivers in a message's place; the messages after it can be received. An error that the codec does not
+        deliver becomes the `refusal`, which the caller reports to the connection.
         """
         self.taken = 0
         if self._messages and not self._waiters:
@@ -217,7 +217,7 @@ class Inbox:
         self.in_use = bool(self._waiters or self._messages)
 
     def end(self, error: NotConnected) -> None:
-        """No message will come any more: fail those who wait."""
+        """No message will come any more: fail the waiters."""
         while self._waiters:  # one that is told may cancel others
             unlogged(self._waiters.popleft()).errback(error.again())
         self._waiters = None

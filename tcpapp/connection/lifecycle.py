@@ -87,14 +87,18 @@ class Stage(Enum):
     """
     Where a connection stands, as the table has it.
 
-    `state` is what users see of it. `hold` is the bit by which the dispatcher knows of it. `sends` says whether
-    messages can be sent, `reads` whether the transport can be read from, `brings` whether a message can still come to
-    the inbox, `flushes` whether the outbox empties itself for the end, and `drops` whether it takes no more bytes.
+    - `state`: what users see of the stage.
+    - `hold`: the bits that the dispatcher has for the stage.
+    - `sends`: messages can be sent.
+    - `reads`: the transport can be read from.
+    - `brings`: a message can still come to the inbox.
+    - `flushes`: the outbox empties itself for the end.
+    - `drops`: the outbox takes no more bytes.
 
-    They are plain attributes, since to look up a member of an enum takes longer on some Pythons.
+    They are plain attributes, because looking up a member of an enum takes longer on some Pythons.
     """
 
-    __hash__ = object.__hash__  # quicker than that of an enum's name
+    __hash__ = object.__hash__  # quicker than the hash of an enum, which hashes its name
 
     def __init__(self, text: str, state: State, hold: int = 0) -> None:
         self.state = state
@@ -159,7 +163,7 @@ DISCONNECT: Final = 64
 END: Final = 128
 """End all parts, and tell the app."""
 FAIL_WAITERS: Final = 256
-"""Fail those who wait for a message or a reply. This runs the user's code, so it comes when all else is settled."""
+"""Fail the waiters for a message or a reply. This runs the user's code, so it comes when all else is settled."""
 ASK_APP: Final = 512
 """See whether the app is being called, or has anything in hand: the next event is that it has not."""
 

@@ -23,7 +23,7 @@ class Matching(Answers):
     """
     Sorts the messages of one connection into replies and others, where it has requests.
 
-    `requests` are those that wait for replies, once there are any.
+    `requests` are the requests that wait for replies; `None` where there were none.
     """
 
     __slots__ = ("_unsorted", "requests")

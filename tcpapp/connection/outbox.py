@@ -1,10 +1,10 @@
 """
 The bytes of one connection that are on their way out.
 
-What the transport cannot take now waits here and is fed to it a piece at a time, so that a peer that takes little is
-told from one that takes nothing, and a ``send`` waits for its own message only. Small writes that wait are joined.
-Everything has a bound: what waits (``max_unsent``), and the time without progress (``send_progress``). That holds while
-the connection closes, too: what is unsent then is fed as ever, and counted as ever, until the transport has it all.
+Bytes that the transport cannot take now wait here, and are fed to it a piece at a time. So a slow peer can be told
+from a peer that takes nothing, and a ``send`` waits for its own message only. Small writes that wait are joined.
+Everything has a bound: the bytes that wait (``max_unsent``), and the time without progress (``send_progress``). While
+the connection closes, unsent bytes are fed and counted in the same way, until the transport has them all.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class _Waiting:
 
 class Outbox:
     """
-    Writes to a transport, as whose producer it is told when to stop and when to go on.
+    Writes to a transport. It is the transport's producer, so the transport tells it when to stop and when to go on.
 
-    `blocked` says that the transport asks for no more; `unsent` counts the bytes that wait here, and ``max_unsent``
-    those with `SEND_COST` for each ``send`` that waits. What is written between `gather` and `release` goes out as one
-    write; while it `gathers_on`, that of several of them.
+    `blocked` says that the transport asks for no more. `unsent` counts the bytes that wait here. ``max_unsent`` limits
+    these bytes plus `SEND_COST` for each ``send`` that waits. Bytes written between `gather` and `release` go out as
+    one write. While it `gathers_on`, several such groups go out as one write.
     """
 
     __slots__ = (

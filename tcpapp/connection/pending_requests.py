@@ -2,8 +2,8 @@
 The requests of one connection that wait for their replies.
 
 Replies are matched first in, first out, or by a key found in both: a DNS id, Kafka's correlation id, Modbus's
-transaction. A request that was cancelled, or timed out, lets its late reply go: in order, its place is kept until the
-reply has come and is dropped; by key, a reply with a key nobody waits for is dropped.
+transaction. The late reply to a request that was cancelled, or timed out, is dropped. In order, the request keeps its
+place until the reply has come. By key, a reply is dropped when no request waits with its key.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["ByKey", "InOrder", "Key", "Requests", "answer", "bound", "check_key"
 
 KeyFunction = Callable[[Any], Hashable]
 Key = KeyFunction | tuple[KeyFunction, KeyFunction]
-"""One function for requests and replies alike, or a pair: that of requests, that of replies."""
+"""One function for requests and replies alike, or a pair: one for requests, one for replies."""
 
 
 class Requests(Protocol):
-    """Who waits for what. Each holds at most as many as its connection lets it."""
+    """The requests that wait, and how a reply finds its request. The connection limits their number."""
 
     def __len__(self) -> int:
         """How many replies may still come."""
@@ -45,7 +45,7 @@ class Requests(Protocol):
         ...
 
     def end(self, error: NotConnected) -> None:
-        """No reply will come any more: fail all who wait."""
+        """No reply will come any more: fail all requests that wait."""
 
 
 class InOrder:
@@ -160,7 +160,7 @@ def check_key(key: Key | None) -> Key | None:
     """`key` itself. Raises `InvalidOption` for what can be no key."""
     functions = key if isinstance(key, tuple) else (key, key)
     if key is not None and (len(functions) != 2 or not all(callable(each) for each in functions)):
-        raise InvalidOption(f"key={key!r}: takes a function of a message, or a pair: that of requests, that of replies")
+        raise InvalidOption(f"key={key!r}: takes a function of a message, or a pair: one for requests, one for replies")
     return key
 
 

@@ -89,7 +89,7 @@ class Link(Stages):
         """Our side is closed for writing. Twisted calls it; it follows from our own closing."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The single end: everyone who waits is told, everything that runs is stopped. Twisted calls it."""
+        """The transport is lost: fire or fail all waiters, and stop everything that runs. Twisted calls it."""
         if self._ending.stage.sends:
             self.settle(self._intake.let_in_last())
         stage = self._ending.stage
@@ -228,7 +228,7 @@ class Link(Stages):
         heartbeat = self._settings.heartbeat
         if missed >= self._settings.limits.heartbeats_missed:
             self._cut(reason_of("heartbeat", seconds * (missed + 1)))
-        elif not self._outbox.behind:  # to one who does not read, it would be one more thing not read
+        elif not self._outbox.behind:  # a peer that does not read would not read it either
             try:
                 message = heartbeat(self) if callable(heartbeat) else heartbeat
                 if message is not None:

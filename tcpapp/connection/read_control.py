@@ -17,11 +17,11 @@ SHORT = 8  # all connections together hold too much, and this one much of it
 STEP = 16  # a step of its TLS handshake waits for its turn
 
 LEAST_SIP = 1024
-"""Bytes that are read at once of a flood of tiny messages, at the least: one call of the system for each."""
+"""The least bytes that one read takes from a flood of tiny messages. Each read is a system call."""
 
 METERED = 64 * 1024 - 1
 """
-Bytes that are read at once of a connection with a ``byte_rate``, at the most: one less than Twisted's 64 KiB.
+The most bytes that one read takes from a connection with a ``byte_rate``: one less than Twisted's 64 KiB.
 
 `tcpapp.reactor` reads up to 256 KiB at once, unless a transport's ``bufferSize`` is smaller than Twisted's.
 """

@@ -82,7 +82,7 @@ class Replies:
 
 
 def as_they_came(messages: list[Any]) -> list[Any]:
-    """`messages` as the bytes that came, without the values of those that were decoded."""
+    """`messages` as the bytes that came: each `Decoded` message becomes its bytes again."""
     if any(type(each) is Decoded for each in messages):
         return [each.message if type(each) is Decoded else each for each in messages]
     return messages

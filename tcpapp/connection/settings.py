@@ -73,13 +73,13 @@ class Settings:
     - `clock`: what timers run on; `None`: the reactor of each connection's transport. Where there is neither, as with
       a `StringTransport`, no timer runs.
     - `telemetry`: who is told what happens; `None`: the log, by a `CalmLog`.
-    - `networks`: whose clients a server takes in; `None`: everyone's. It says nothing to a client.
-    - `proxies`: who may say for whom it comes, where a server listens for proxies (``haproxy:``); `None`: those on this
-      machine.
-    - `heartbeat`: the message that a peer is sent from whom nothing came for ``timeouts.heartbeat`` seconds, or a
-      function of the connection that gives it (`None`: none, this time); `None`: no heartbeats are sent. It can be a
-      `Reply`, as ``Reply(None)`` for a codec's null.
-    - `random`: where chance is drawn from; `None`: a source of its own.
+    - `networks`: the networks whose clients a server accepts; `None`: all. A client ignores it.
+    - `proxies`: the networks of proxies that may name their client, where a server listens for proxies (``haproxy:``);
+      `None`: this machine.
+    - `heartbeat`: the message that is sent when nothing came for ``timeouts.heartbeat`` seconds; `None`: no heartbeats.
+      It can be a function of the connection that returns the message, or `None` to send none this time. It can be a
+      `Reply`, such as ``Reply(None)`` for a codec's null.
+    - `random`: the source of random numbers; `None`: a source of its own.
     """
 
     def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:

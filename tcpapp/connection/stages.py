@@ -65,7 +65,7 @@ class Stages(Parts):
             self._go_on(actions)
 
     def _go_on(self, actions: int) -> None:
-        """Do that part of it which has the app, or those who wait, called."""
+        """Do the part of `actions` that calls the app or fires waiters."""
         if actions & START_APP:
             self._start_app()
         if actions & FLUSH:
@@ -177,7 +177,7 @@ class Stages(Parts):
         """
         Let go of the bytes that nobody can want any more, at once, and count the messages among them.
 
-        Those that a ``receive`` can still take are kept, unless it is `all_of_it`.
+        Messages that a ``receive`` can still take are kept, unless `all_of_it` is set.
         """
         if self._dispatch is GONE_PARTS:
             return
@@ -190,7 +190,7 @@ class Stages(Parts):
         self._load.note()
 
     def _end(self, flushed: bool) -> None:
-        """The transport is lost, after all was `flushed` or not: end all parts, and tell everyone who waits."""
+        """The transport is lost: end all parts, and fire all waiters. `flushed`: the transport had sent all bytes."""
         ended = self._ending.cause
         self._deadlines.end()
         self._end_handshake()
@@ -217,9 +217,9 @@ class Stages(Parts):
 
     def _take_apart(self) -> None:
         """
-        Let go of the parts, which hold this connection as it holds them: it goes when the last one who has it does.
+        Let go of the parts, which refer back to this connection: then it is freed with the last reference to it.
 
-        What came and was not taken can still be received.
+        Messages that came and were not taken can still be received.
         """
         self._dispatch.end()
         if self._ending.cause.error is not None:

@@ -1,8 +1,8 @@
 """
 TLS in mid-conversation (STARTTLS): one connection on its way from plain bytes to encrypted ones.
 
-Whoever stands between the two ends may put bytes behind the message that asks for TLS, which would then be taken for
-the other end's (CVE-2011-0411). So nothing that came in plain may be left when TLS is there.
+An attacker between the two ends can put plain bytes behind the message that asks for TLS. After the handshake these
+bytes would look like the peer's own (CVE-2011-0411). So no bytes that came in plain may be left when TLS is set up.
 """
 
 from __future__ import annotations

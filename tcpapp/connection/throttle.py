@@ -1,18 +1,19 @@
 """
-What lies between a connection's framing and its app: how much of what has come is let in, and when.
+The throttle between a connection's framing and its app: how many of the received messages are let in, and when.
 
-A chunk can hold sixty thousand messages, or a single one that takes a second to decode and to answer, and the time for
-them is everybody's time. So a turn of the event loop has a budget for each connection: a number of messages
+A chunk can hold sixty thousand messages, or a single one that takes a second to decode and to answer. All connections
+wait for that time. So a turn of the event loop has a budget for each connection: a number of messages
 (``messages_per_turn``), and the time they take (``work_per_turn``), which is measured. Other connections have their
-turns before the next messages are let in. Where there is a rate, no more is let in than it allows. The rest is kept,
-and nothing is read meanwhile: there is never more of it than came with one chunk.
+turns before the next messages are let in. Where there is a rate, no more messages are let in than it allows. The rest
+is kept, and nothing is read meanwhile: so no more messages are kept than came with one chunk.
 
-A connection that was over its time is busy: of its next chunk, too, no message is let in before its turn, until a chunk
-takes less; and while others wait, its next chunk is read in a turn. Nobody knows of a new connection what its messages
-take, nor of any other what larger ones than before take: where somebody was over the time already, they wait for their
-turn, too. Only one of all these has its turn between two looks at the sockets (`tcpapp.limits.fairness`). To cut a
-chunk into messages takes time as well, so a connection whose chunks hold too many is read in small pieces from then on.
-Messages that are left out for their length (``oversize=skip``) count as all others do.
+A connection that exceeded its time is busy. The messages of its next chunk wait for a turn, too, until a chunk takes
+less time. While other connections wait, its next chunk is read in a turn. The cost of a new connection's messages is
+unknown, and so is the cost of messages larger than those before. Such messages wait for a turn where another
+connection exceeded its time already. Only one of all these connections has its turn between two polls of the sockets
+(`tcpapp.limits.fairness`). To cut a chunk into messages takes time as well. So a connection whose chunks hold too many
+messages is read in small chunks from then on. Messages that are skipped for their length (``oversize=skip``) count as
+all others do.
 """
 
 from __future__ import annotations
@@ -38,15 +39,18 @@ from tcpapp.limits.token_bucket import Pace
 __all__ = ["Intake", "too_fast"]
 
 FEW = 0.25
-"""The part of its share that one is read from in sips for: below it, its messages have grown, and sips cost more."""
+"""
+The part of its share below which a connection is no longer read in small chunks. Its messages have grown then, and
+small reads cost more than they save.
+"""
 
 PIECES = 10
 """
 Reads in a second of a connection that brings more bytes than its rate allows: it waits until it may read so much more.
 
-Our choice: a call of the system for each, and a peer that waits a tenth of a second. There are fewer at a rate below
-ten times `LEAST_SIP`, and more at one above ten times `METERED`. Where less than that is left, it waits, too: the size
-of a read is the mark for what is unsent as well, and below 1 KiB it would hold back the app for each reply.
+Our choice: each read is a system call, and the peer waits a tenth of a second. There are fewer reads at a rate below
+ten times `LEAST_SIP`, and more at a rate above ten times `METERED`. Where less than `LEAST_SIP` is left, the connection
+waits, too. Twisted uses the size of a read as its write mark as well: below 1 KiB, each reply would hold back the app.
 """
 
 FIRST: Final = 16
@@ -72,14 +76,14 @@ class Intake:
     """
     Lets in the messages of one connection.
 
-    `share` is how many can be let in at once by whoever has them, where none is `kept`: 0 where each is to be counted,
-    or has to wait for its turn. All others are for `take`. `look_back` is to be called after each chunk that took more
-    seconds than `budget`, and after all where it `watches`. `kept` is what is not let in yet, of `size` bytes. Without
-    a clock there are no turns and no rates.
+    `share` is how many messages the receiver can hand on at once while none is `kept`. It is 0 where each message must
+    be counted, or must wait for a turn. The receiver gives larger chunks to `take`. It calls `look_back` after each
+    chunk that took more seconds than `budget`, and after every chunk where this `watches`. `kept` are the messages that
+    are not let in yet, of `size` bytes. Without a clock there are no turns and no rates.
 
-    Where one has to wait for its rate, the deadlines say when it is over: for ``message_rate``, `go_on` is to be called
-    then, and `read_on` for ``byte_rate``. No more bytes are read at once than that rate allows; TLS decrypts a record
-    (16 KiB) at once, and the pause after it is the longer.
+    A wait for a rate is a deadline: when it is over, the connection calls `go_on` for ``message_rate``, and `read_on`
+    for ``byte_rate``. One read takes no more bytes than ``byte_rate`` allows. TLS decrypts a record (16 KiB) at once,
+    and the pause after it is longer.
     """
 
     __slots__ = (
@@ -272,11 +276,11 @@ class Intake:
 
     @property
     def _in_debt(self) -> bool:
-        """Whether more messages came than the rate allows: those that were left out have come all the same."""
+        """Whether more messages came than the rate allows. Skipped messages count as well."""
         return self._messages is not None and self._messages.credit(self._deadlines.seconds()) < 0
 
     def _next(self, count: int) -> list[bytes]:
-        """So many of those that are kept, or as many as there are: they are kept no longer."""
+        """Take the first `count` messages that are kept, or all of them if there are fewer."""
         messages = self.kept[:count]
         del self.kept[:count]
         self.size -= _size(messages)
@@ -293,7 +297,7 @@ class Intake:
         self._cost = max(seconds / count, min(self._cost, self.budget) / GROWTH) if seconds > 0 else 0.0
 
     def _fitting(self, seconds: float) -> int:
-        """How many messages fit into so many `seconds`, by what the last ones took; of a turn's number at the most."""
+        """How many messages fit into `seconds`, by the cost of the last ones: at most ``messages_per_turn``."""
         return self._most if seconds >= self._cost * self._most else max(0, int(seconds / self._cost))
 
     def _set_busy(self, busy: bool, size: int) -> None:
@@ -303,7 +307,7 @@ class Intake:
         self._cheap = 0 if busy else max(self._cheap, size)
         self.watches = busy or self._reading.sips or self._bytes is not None
         if busy:
-            self._dispatch.costly = True  # so are those that come to wait in the inbox
+            self._dispatch.costly = True  # the dispatcher lets messages in the inbox wait for a turn, too
             assert self._clock is not None
             self.turns.use(self._clock)
         self.share = 0 if busy or self._messages is not None else self._fitting(self.budget)

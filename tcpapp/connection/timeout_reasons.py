@@ -14,17 +14,17 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
     for each in numbers_of(Timeouts)
     if each.metadata["rule"]
 }
-"""The rule by which a connection ends where a wait does not end well, and what is said of it."""
+"""For each wait: the rule of the `CloseReason` when it is overdue, and the text of that reason."""
 
 
 def reason_of(wait: str, seconds: float) -> CloseReason:
-    """Why a connection ends whose `wait`, of so many `seconds`, came to nothing."""
+    """The reason where `wait` was overdue after `seconds`."""
     rule, text = REASONS[wait]
     return CloseReason(EndedBy.US, rule, f"{text.format(seconds=seconds)} ({wait})", seconds, seconds)
 
 
 def unread(seconds: float) -> CloseReason:
-    """Why a connection ends whose message was not whole in `seconds`, where it was not read on for want of memory."""
+    """The reason where a message was not whole in `seconds` because reading had stopped to save memory."""
     text = f"a message was not whole {seconds:g} s after its first byte (frame); we did not read on for a time, since "
     text += "all connections together held too much (max_buffered)"
     return CloseReason(EndedBy.US, "memory-short", text, seconds, seconds)

@@ -3,8 +3,8 @@ The end of a connection is no unhandled error.
 
 Twisted logs a failure that no errback takes, with a traceback for each Deferred. When a connection ends, everything
 that waits for it fails with `NotConnected`: a thousand messages to a peer that left would be a thousand tracebacks. The
-end itself is told once, by the connection's `CloseReason`, its line in the log and its event, and failed sends are
-counted. So that failure is left out of the log where nobody takes it. All others are logged as ever.
+end itself is reported once, by the connection's `CloseReason`, its line in the log and its event, and failed sends are
+counted. So a `NotConnected` that no errback takes is not logged. All other failures are logged as Twisted does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def unlogged(deferred: AnyDeferred, told: BaseException | None = None) -> AnyDef
     """
     `deferred` itself. Its failure is not logged where nobody takes it, if it is a `NotConnected` or the error `told`.
 
-    Its callbacks see the same as without this, also those that are added later. What a callback raises is logged.
+    Its callbacks see the same results as without this, also callbacks that are added later. What a callback raises is
+    logged.
     """
     outcome, before = _Outcome(), deferred._debugInfo
     if before is not None:

@@ -1,8 +1,8 @@
 """
-Deferreds that wait for the same thing, and are all told of it at once.
+Deferreds that wait for the same thing, and all fire at once.
 
-A callback is the user's code: it may wait anew, cancel another waiter, or end what is waited for. So `Waiters` lets go
-of all of them before it fires the first. A waiter that was cancelled by then is told nothing more.
+A callback is the user's code: it can wait again, cancel another waiter, or end the thing that all wait for. So
+`Waiters` empties its list before it fires the first. A waiter that was cancelled by then is not fired.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Waiters(Generic[Result]):
         return waiter
 
     def take(self) -> list[Deferred[Result]]:
-        """All of them, who wait no longer, for whoever fires each with a result of its own."""
+        """Remove and return all waiters. The caller fires each with a result of its own."""
         waiting, self._waiting = self._waiting, []
         return waiting
 
