@@ -387,7 +387,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
             title += f" (compared less one handshake, {one_step:.0f} us)"
         ratios = [max(0.0, worse - one_step) / better for worse, better in zip(attacked, alone, strict=True)]
         found.append(Row(GROUP, title, "us", attacked, ratios, "alone", alone, goal=GOAL, at_least=False))
-    return found + [costly(name, min(rounds, 2), seconds * 2.5) for name in costs]
+    return found + [slow_messages(name, min(rounds, 2), seconds * 2.5) for name in costs]
 
 
 def title_of(name: str) -> str:
@@ -395,7 +395,7 @@ def title_of(name: str) -> str:
     return (ATTACKS[name].__doc__ or "").partition(": ")[2].rstrip(".")
 
 
-def costly(name: str, rounds: int, seconds: float) -> Row:
+def slow_messages(name: str, rounds: int, seconds: float) -> Row:
     """An attack by messages that take long: the time of one of them is subtracted, because none is interrupted."""
     alone, attacked = [], []
     with serving(SERVERS[name]) as server:

@@ -23,7 +23,7 @@ HOLD = 0.3
 LONG = 3.0
 """Seconds for which an app holds a message while others must wait behind it."""
 FRAME = 3.0
-"""Seconds for a message (``timeouts.frame``): unfinished messages must end soon."""
+"""Seconds for a message (``timeouts.message_timeout``): unfinished messages must end soon."""
 WRITE_HIGH = 8 * 1024
 """The write mark of the chat: its messages are small, and must wait soon."""
 REPLY = 12_000_000
@@ -156,17 +156,17 @@ def _served(app: Any, framing: str, bound: int, *, codec: Any = None, write_high
         accept_rate=MAX_CONNECTIONS,
         **{name: number for name, number in given.items() if number},
     )
-    timeouts = Timeouts(frame=FRAME) if bound else Timeouts()
+    timeouts = Timeouts(message_timeout=FRAME) if bound else Timeouts()
     factory = MessageServerFactory(app, framing=framing, codec=codec, limits=limits, timeouts=timeouts)
-    memory = factory.settings.memory
-    note = memory.note
+    memory = factory.settings.memory_budget
+    note = memory.update
 
     def noted(holder: Any, amount: int) -> None:
         global _peak  # noqa: PLW0603 - a process has one server
         note(holder, amount)
         _peak = max(_peak, memory.total)
 
-    memory.note = noted  # type: ignore[method-assign]
+    memory.update = noted  # type: ignore[method-assign]
     _watched.append(factory)
     return factory
 

@@ -118,7 +118,7 @@ def ask_and_half_close(clients: list[socket.socket], goes_on: GoesOn, port: int)
     wait(goes_on)
 
 
-def say_little_to_the_deaf(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
+def send_little_to_stalled_peers(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
     """All join a chat; one of them sends tiny lines, and the others read none of them."""
     for place, each in enumerate(clients):
         push(each, b"member-with-name-%d\n" % place)
@@ -179,7 +179,9 @@ def wait(goes_on: GoesOn) -> None:
 LOADS = (
     Pressure("200 reset in the middle of a stream of replies", "stream", 200, reset_in_mid_stream),
     Pressure("60 ask for 12 MB each, half-close, read nothing", "large", 60, ask_and_half_close),
-    Pressure("a chat with 20 that do not read, and one that says little", "chat", 21, say_little_to_the_deaf, 6.0),
+    Pressure(
+        "a chat with 20 that do not read, and one that says little", "chat", 21, send_little_to_stalled_peers, 6.0
+    ),
     Pressure("[[],[],…] in an async app's hands", "hold", 100, push_json(EMPTY_LISTS)),
     Pressure("[{},{},…] in an async app's hands", "hold", 100, push_json(EMPTY_DICTS)),
     Pressure("[0.1,0.1,…] in an async app's hands", "hold", 100, push_json(FLOATS)),
@@ -197,9 +199,9 @@ TLS_LOADS = (
     Pressure("200 begin 1 MB and do not end it", "echo-tls", 200, begin_messages, 3.0),
 )
 
-CROWDS = {"be_idle": 10_000, "drip": 500, "read_nothing": 200, "send_in_crumbs": 10, "come_and_go": 2000}
-CROWDS |= {"shake_no_hands": 500, "flood_with_json": 20, "flood_with_large_json": 20, "flood_a_chat": 300}
-CROWDS |= {"flood_with_skipped": 20}
+CLIENTS = {"be_idle": 10_000, "drip": 500, "read_nothing": 200, "send_in_crumbs": 10, "come_and_go": 2000}
+CLIENTS |= {"shake_no_hands": 500, "flood_with_json": 20, "flood_with_large_json": 20, "flood_a_chat": 300}
+CLIENTS |= {"flood_with_skipped": 20}
 """How many connections an attack opens, where it is more than one."""
 NOT_ATTACKS = ("be_idle", "be_in_a_chat")
 
@@ -232,7 +234,7 @@ def settle(server: Server, connections: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def crowd(server: Server, how_many: int, *, tls: bool = False) -> Iterator[list[socket.socket]]:
+def many_clients(server: Server, how_many: int, *, tls: bool = False) -> Iterator[list[socket.socket]]:
     """Open this many connections, all of them accepted."""
     clients: list[socket.socket] = []
     try:
@@ -292,7 +294,7 @@ def pressed(load: Pressure, part: float, reactor: str) -> list[Outcome]:
     """One load, for its part of the seconds, on one reactor."""
     tls = load.server.endswith("-tls")
     with serving(_name(load.server, reactor)) as server:
-        with crowd(server, load.clients, tls=tls) as clients:
+        with many_clients(server, load.clients, tls=tls) as clients:
             watch = Watch(server, load.seconds * part)
             load.drive(clients, watch.goes_on, server.port)
         return [watch.outcome()]
@@ -303,7 +305,7 @@ def attacked(kind: str, names: Sequence[str], part: float, reactor: str) -> list
     found = []
     with serving(_name(kind, reactor)) as server:
         for name in names:
-            with crowd(server, CROWDS.get(name, 1)):
+            with many_clients(server, CLIENTS.get(name, 1)):
                 watch = Watch(server, ATTACKED * part)
             settle(server, 0)
             with under(name, server):

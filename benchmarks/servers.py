@@ -243,9 +243,9 @@ def listen_with_tls(name: str, reactor: Any, factory: Any, path: Path) -> Any:
 
     write_certificate(name, path)
     listening: Deferred[Any] = server_endpoint(reactor, f"tls:0:interface=127.0.0.1:certificate={path}").listen(factory)
-    factory.doors.clock = reactor
+    factory.accept_control.clock = reactor
     for each in ports_of(listening.result):
-        factory.doors.add(each)
+        factory.accept_control.add(each)
     return listening.result
 
 

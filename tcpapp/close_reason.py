@@ -57,7 +57,7 @@ class CloseReason:
       ``drain-over``             us      the drain's deadline came first
       ``half-close-over``        us      the replies to a peer that had closed its side took too long
       ``proxy-header-timeout``   us      no whole PROXY header came in ``proxy_header`` seconds
-      ``message-rate``           us      more messages a second than ``message_rate``, and ``too_fast`` does not wait
+      ``message-rate``           us      more messages a second than ``message_rate``, and ``over_rate`` does not wait
       ``byte-rate``              us      the same for ``byte_rate``
       ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most;
                                          or almost as much, and its message was not whole in ``frame`` seconds

@@ -18,6 +18,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
+from tcpapp.limits.renamed import new_name
 from tcpapp.process.configuration.app_target import load_app
 from tcpapp.process.configuration.checking import Checked, check
 from tcpapp.process.configuration.options import GROUPS, OPTIONS, Option
@@ -56,7 +57,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.update({each.name: [] for each in OPTIONS.values() if each.repeated})
-        self.doubts: list[str] = []
+        self.warnings: list[str] = []
         # twistd changes the directory (--rundir) after this, and later reads of paths start from here
         self._folder = current_directory()
 
@@ -85,7 +86,7 @@ class Options(usage.Options):
 
         self._reactor = reactor
         run_on_monotonic_time(reactor)  # before anything notes the time by it
-        checked = self.checked = self.look()
+        checked = self.checked = self.read_configuration()
         self._show(checked)
         remove_own_pid_file(self.parent or {})
         self.endpoints = checked.endpoints
@@ -109,12 +110,12 @@ class Options(usage.Options):
         }
         asked = [page() for flag, page in pages.items() if self[flag]]
         if asked:
-            for doubt in [*self.doubts, *checked.troubles]:
+            for doubt in [*self.warnings, *checked.troubles]:
                 print(f"twistd {self.command}: warning: {doubt}", file=sys.__stderr__)
             sys.stdout.write("\n".join([*asked, ""]))
             raise SystemExit(0)
 
-    def look(self) -> Checked:
+    def read_configuration(self) -> Checked:
         """
         The current configuration from the file, the environment and the command line, checked as a whole. Raises
         `Problems`.
@@ -122,7 +123,7 @@ class Options(usage.Options):
         A running service calls it again to reload its configuration; the options of the command line stay.
         """
         prefix = "".join(each if each.isalnum() else "_" for each in self.command.upper()) + "_"
-        environment, self.doubts = from_environment(os.environ, prefix)
+        environment, self.warnings = from_environment(os.environ, prefix)
         path, by = self["config"], "--config"
         if not path:
             path, by = os.environ.get(f"{prefix}CONFIG"), f"{prefix}CONFIG"
@@ -149,6 +150,8 @@ class Options(usage.Options):
     def _without_prefix(self, error: str) -> str:
         """The error of getopt, with a similar name if an option was unknown."""
         wrong = error.removeprefix("option --").removesuffix(" not recognized")
+        if new := new_name(wrong):
+            return f"--{wrong} is now --{new.replace('_', '-')}"
         return error + (suggest(wrong, [*OPTIONS, *FLAGS]) if wrong != error else "")
 
 

@@ -70,7 +70,7 @@ class TurnClock(StrictClock):
         """Make turns until one of the connections that wait for theirs has had it, or nothing is left to do."""
         while due := [each.func.__name__ for each in self.getDelayedCalls() if each.getTime() <= self.seconds()]:
             self.turn()
-            if "_give_turn" in due:
+            if "_run_turn" in due:
                 break
 
 

@@ -33,7 +33,7 @@ def table() -> dict[str, str]:
     return written | {each.metadata["rule"]: "us" for each in numbers_of(Timeouts) if each.metadata["rule"]}
 
 
-def test_the_table_names_who_ended_it() -> None:
+def test_the_table_names_the_end_that_closed_it() -> None:
     """Every row of the table names one of the three who end connections."""
     rows = re.findall(r"^ +``", CloseReason.__doc__ or "", re.MULTILINE)
     assert len(rows) + len({each.metadata["rule"] for each in numbers_of(Timeouts)} - {""}) == len(table())
@@ -78,7 +78,7 @@ def test_a_reason_reads_as_a_log_line() -> None:
     assert str(CloseReason(EndedBy.NETWORK, "lost", "reset")) == "lost (by network): reset"
 
 
-def test_who_ended_it_is_a_label() -> None:
+def test_the_end_that_closed_it_is_a_label() -> None:
     """`EndedBy` is a `str`, in text as in a metric's label."""
     assert (str(EndedBy.PEER), f"{EndedBy.PEER}") == ("peer", "peer")
     assert EndedBy.PEER == "peer"

@@ -14,17 +14,17 @@ from tcpapp.client.factory import MessageClientFactory
 from tcpapp.connection.connection import MessageProtocol
 from tcpapp.connection.settings import Options
 from tcpapp.framing import Framing
-from tcpapp.telemetry import CalmLog, Telemetry
+from tcpapp.telemetry import RateLimitedLog, Telemetry
 from tcpapp.transport.endpoint_strings import client_endpoint
 from tcpapp.transport.fork_check import check_fork
-from tcpapp.transport.proxy_header import Announced, Announcement
+from tcpapp.transport.proxy_header import ProxyHeaderClient, ProxyHeaderSource
 
 __all__ = ["connect", "dial"]
 
 NEVER = 2**31 - 1
 """Seconds, for a timer of Twisted's that cannot be left out: 68 years."""
 
-LOG = CalmLog()
+LOG = RateLimitedLog()
 """The log of all connections of `connect`: a program that makes many has no more lines than a server."""
 
 
@@ -34,7 +34,7 @@ def connect(
     *,
     framing: Framing | str = "line",
     reactor: Any = None,
-    proxy_header: Announcement | None = None,
+    proxy_header: ProxyHeaderSource | None = None,
     **options: Unpack[Options],
 ) -> Deferred[MessageProtocol]:
     """
@@ -67,14 +67,14 @@ def dial(
     factory: MessageClientFactory,
     endpoint: str | IStreamClientEndpoint,
     reactor: Any,
-    proxy_header: Announcement | None = None,
+    proxy_header: ProxyHeaderSource | None = None,
 ) -> Deferred[MessageProtocol]:
     """One more connection of `factory`, with the results and errors of `connect`."""
     seconds = factory.settings.timeouts.connect
     # The endpoint's own timer must not run out before ours, whose error names the timeout.
     chosen: Any = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER)
     if proxy_header is not None:
-        chosen = Announced(chosen, proxy_header)
+        chosen = ProxyHeaderClient(chosen, proxy_header)
     connecting: Deferred[Any] = chosen.connect(factory)
     connecting.addCallback(_opened)
     if seconds:

@@ -20,7 +20,7 @@ from typing_extensions import Self
 
 from tcpapp.client.async_with import StartedInBlock
 from tcpapp.client.reconnecting import Client, Connected, Stopped
-from tcpapp.client.reconnecting.retry_budget import Budget
+from tcpapp.client.reconnecting.retry_budget import RetryBudget
 from tcpapp.client.reconnecting.states import State
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.connection import MessageProtocol
@@ -87,7 +87,7 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
         self._recovery: Recovery = options.get("recovery") or Recovery()
         self._clock: IReactorTime = first.clock
         self._random = self._settings.random
-        self._budget = Budget(self._recovery, self._clock.seconds)
+        self._budget = RetryBudget(self._recovery, self._clock.seconds)
         self._check = check
         self._checks = LoopingCall(self._check_all)
         self._checks.clock = self._clock

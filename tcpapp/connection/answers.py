@@ -15,8 +15,8 @@ from tcpapp.connection.handlers import Reply, deferred_of, without_codec
 from tcpapp.connection.inbox import MESSAGE_COST
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_ANSWERED, APP_WAITS, Settler
-from tcpapp.connection.pause_flags import AWAITING, GONE, OVER, WORKING
-from tcpapp.connection.replies import Replies, all_of, as_they_came
+from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSED, CONNECTION_CLOSING, HANDLING
+from tcpapp.connection.replies import Replies, as_bytes, replies_of
 from tcpapp.framing import Framing
 
 __all__ = ["Answers"]
@@ -26,21 +26,21 @@ class Answers(Replies):
     """
     The reply of one connection's app that is not there yet.
 
-    `in_hand` is an upper bound, in bytes of memory, for the messages that the app has yet to answer.
+    `handling_bytes` is an upper bound, in bytes of memory, for the messages that the app has yet to answer.
     """
 
-    __slots__ = ("_answer", "in_hand")
+    __slots__ = ("_reply", "handling_bytes")
 
     def __init__(self, connection: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
         super().__init__(connection, framing, codec, outbox)
-        self._answer: Deferred[Any] | None = None
-        self.in_hand = 0
+        self._reply: Deferred[Any] | None = None
+        self.handling_bytes = 0
 
-    def go_on(self) -> int:
+    def continue_handling(self) -> int:
         """Hand on what waits; the class below says how."""
         raise NotImplementedError
 
-    def _settle(self, reply: Any, messages: list[Any], answered: Callable[[Any], None] | None = None) -> int:
+    def _settle(self, reply: Any, messages: list[Any], replied: Callable[[Any], None] | None = None) -> int:
         """
         A reply that is not bytes alone: one to wait for, a `Reply`, or one that `flush` finds to be none.
 
@@ -54,14 +54,16 @@ class Answers(Replies):
             message = without_codec(reply)
             self._replies.append(message)
             return len(message) if isinstance(message, bytes) else 0
-        self.hold |= AWAITING
-        deferred.addCallbacks(answered or self._answered, self._answer_failed)
-        if self.hold & AWAITING:
-            self._answer = deferred
-            self.in_hand = self._weight_of(messages)
+        self.pauses |= AWAITING_REPLY
+        deferred.addCallbacks(replied or self._replied, self._reply_failed)
+        if self.pauses & AWAITING_REPLY:
+            self._reply = deferred
+            self.handling_bytes = self._weight_of(messages)
             self._connection.settle(APP_WAITS)
-            if self.hold & GONE:  # it ended while the app was called, and nobody else cancels what came of that
-                self.cancel_answer()
+            if (
+                self.pauses & CONNECTION_CLOSED
+            ):  # it ended while the app was called, and nobody else cancels what came of that
+                self.cancel_handler()
         return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
 
     def _weight_of(self, messages: list[Any]) -> int:
@@ -69,20 +71,20 @@ class Answers(Replies):
         codec = self._codec
         if codec is None:
             return sum([len(each) + MESSAGE_COST for each in messages if each is not None])
-        return sum([codec.weight(each) for each in as_they_came(messages) if each is not None])
+        return sum([codec.weight(each) for each in as_bytes(messages) if each is not None])
 
-    def _answered(self, reply: Any) -> None:
-        self._all_answered([] if reply is None else [reply])
+    def _replied(self, reply: Any) -> None:
+        self._all_replied([] if reply is None else [reply])
 
-    def _all_answered(self, replies: Any) -> None:
-        self._wait_no_more()
-        if self.hold & GONE:
+    def _all_replied(self, replies: Any) -> None:
+        self._stop_waiting()
+        if self.pauses & CONNECTION_CLOSED:
             return
-        working = self.hold & WORKING
-        if working or not self.hold & OVER:
+        working = self.pauses & HANDLING
+        if working or not self.pauses & CONNECTION_CLOSING:
             try:
                 codec, taken = self._codec, self._replies
-                for each in all_of(replies):  # those before one that the codec refuses are sent
+                for each in replies_of(replies):  # those before one that the codec refuses are sent
                     if type(each) is Reply:
                         taken.append(without_codec(each) if codec is None else codec.encode(each.value))
                     else:
@@ -92,32 +94,32 @@ class Answers(Replies):
             if not working:
                 self.flush()
         if not working:
-            self._connection.settle(self.go_on())
+            self._connection.settle(self.continue_handling())
 
-    def _answer_failed(self, failure: Failure) -> None:
-        self._wait_no_more()
+    def _reply_failed(self, failure: Failure) -> None:
+        self._stop_waiting()
         self._app_failed(failure)
-        if not self.hold & (WORKING | GONE):
-            self._connection.settle(self.go_on())
+        if not self.pauses & (HANDLING | CONNECTION_CLOSED):
+            self._connection.settle(self.continue_handling())
 
-    def _wait_no_more(self) -> None:
-        self.hold &= ~AWAITING
-        self.in_hand = 0
-        if self._answer is not None:
-            self._answer = None
+    def _stop_waiting(self) -> None:
+        self.pauses &= ~AWAITING_REPLY
+        self.handling_bytes = 0
+        if self._reply is not None:
+            self._reply = None
             self._connection.settle(APP_ANSWERED)
 
-    def cancel_answer(self, *, at_end: bool = True) -> None:
+    def cancel_handler(self, *, at_end: bool = True) -> None:
         """
         The reply that the app has yet to give, if there is one, is not wanted any more.
 
         A coroutine that is running right now is not stopped by it: before the end it is asked again `at_end`.
         """
-        answer, self._answer = self._answer, None
+        answer, self._reply = self._reply, None
         if answer is not None:
             try:
                 answer.cancel()
             except Exception:  # the app's own canceller
                 self._app_failed(Failure())
-            if not at_end and self.hold & AWAITING:
-                self._answer = answer
+            if not at_end and self.pauses & AWAITING_REPLY:
+                self._reply = answer

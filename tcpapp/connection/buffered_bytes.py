@@ -3,87 +3,89 @@
 from __future__ import annotations
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.dispatcher import Dispatch
+from tcpapp.connection.dispatcher import Dispatcher
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import MEMORY_SHORT, Settler
-from tcpapp.connection.read_control import SHORT, Reading
-from tcpapp.connection.throttle import Intake
+from tcpapp.connection.read_control import MEMORY_PRESSURE, ReadControl
+from tcpapp.connection.throttle import Throttle
 from tcpapp.framing import Framing
-from tcpapp.limits.memory_budget import Memory
+from tcpapp.limits.memory_budget import MemoryBudget
 
-__all__ = ["Load"]
+__all__ = ["BufferedBytes"]
 
 
-class Load:
+class BufferedBytes:
     """
-    The bytes that come and go on one connection. `noted` is how many of them the memory knows of.
+    The bytes that come and go on one connection. `reported` is how many of them the memory knows of.
 
     After `end` it knows of none, whatever is still held: nothing of an ended connection is noted, ever.
     """
 
     __slots__ = (
-        "_dispatch",
+        "_budget",
+        "_dispatcher",
         "_ended",
         "_framing",
         "_inbox",
-        "_intake",
-        "_memory",
         "_outbox",
-        "_reading",
+        "_read_control",
         "_settler",
-        "noted",
+        "_throttle",
+        "reported",
     )
 
     def __init__(
         self,
-        memory: Memory,
-        parts: tuple[Framing, Intake, Inbox, Outbox],
-        dispatch: Dispatch,
-        reading: Reading,
+        budget: MemoryBudget,
+        parts: tuple[Framing, Throttle, Inbox, Outbox],
+        dispatcher: Dispatcher,
+        read_control: ReadControl,
         settler: Settler,
     ) -> None:
-        self._memory = memory
-        self._framing, self._intake, self._inbox, self._outbox = parts
-        self._dispatch = dispatch
-        self._reading = reading
+        self._budget = budget
+        self._framing, self._throttle, self._inbox, self._outbox = parts
+        self._dispatcher = dispatcher
+        self._read_control = read_control
         self._settler = settler
         self._ended = False
-        self.noted = 0
+        self.reported = 0
 
     @property
-    def holds(self) -> int:
+    def held_bytes(self) -> int:
         """How many bytes there are now: of an unfinished message, of messages waiting or in hand, and unsent."""
         inbox = self._inbox
-        coming = self._framing.held + self._intake.size + inbox.size
-        return coming + inbox.taken + self._dispatch.in_hand + self._outbox.held
+        coming = self._framing.held + self._throttle.size + inbox.size
+        return coming + inbox.taken + self._dispatcher.handling_bytes + self._outbox.held
 
-    def note(self) -> None:
+    def update(self) -> None:
         """Let the memory know, if there is news."""
         if self._ended:
             return
-        holds = self.holds
-        if holds != self.noted:
-            self.noted = holds
-            self._memory.note(self, holds)
+        held_bytes = self.held_bytes
+        if held_bytes != self.reported:
+            self.reported = held_bytes
+            self._budget.update(self, held_bytes)
 
     def end(self) -> None:
         """The connection is gone."""
         self._ended = True
-        self.noted = 0
-        self._memory.forget(self)
+        self.reported = 0
+        self._budget.forget(self)
 
     # What the memory calls.
 
-    def squeeze(self) -> None:
+    def pause_reading(self) -> None:
         """There is little memory left, and this connection holds much of it."""
-        self._reading.hold(SHORT)
+        self._read_control.pause(MEMORY_PRESSURE)
 
-    def relieve(self) -> None:
+    def resume_reading(self) -> None:
         """There is enough memory again."""
-        self._reading.let(SHORT)
+        self._read_control.resume(MEMORY_PRESSURE)
 
-    def shed(self, holds: int, limit: int) -> None:
+    def shed(self, held_bytes: int, limit: int) -> None:
         """There is no memory left, and this connection holds the most of it."""
-        text = f"all connections together held more than {limit} bytes (max_buffered), and this one {holds} of them"
-        self._settler.settle(MEMORY_SHORT, CloseReason(EndedBy.US, "memory-short", text, holds, limit))
+        text = (
+            f"all connections together held more than {limit} bytes (max_buffered), and this one {held_bytes} of them"
+        )
+        self._settler.settle(MEMORY_SHORT, CloseReason(EndedBy.US, "memory-short", text, held_bytes, limit))

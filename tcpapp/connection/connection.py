@@ -34,9 +34,9 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.handlers import value_of
 from tcpapp.connection.lifecycle import Stage, State
 from tcpapp.connection.outcomes import REFUSED
-from tcpapp.connection.pause_flags import DEAF, PAUSED
+from tcpapp.connection.pause_flags import NOT_RECEIVING, PAUSED
 from tcpapp.connection.pending_requests import bound, requests_by
-from tcpapp.connection.protocol import Link
+from tcpapp.connection.protocol import ConnectionProtocol
 from tcpapp.connection.starttls import Upgrade
 from tcpapp.connection.unhandled import failed
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["MessageProtocol", "State"]
 
 
-class MessageProtocol(Link):
+class MessageProtocol(ConnectionProtocol):
     """
     One connection: give it to an app, or hold it yourself and `send`, `receive`, `request` and `close`.
 
@@ -81,17 +81,17 @@ class MessageProtocol(Link):
     @property
     def is_open(self) -> bool:
         """Whether messages can go both ways: it is open, and neither side has said that it ends."""
-        return self._ending.stage.is_open
+        return self._lifecycle.stage.is_open
 
     @property
     def unread(self) -> int:
         """How many messages came that neither the app nor a `receive` has taken; they can be, after the end as well."""
-        return 0 if self._ending.stage is Stage.UNOPENED else len(self._inbox)
+        return 0 if self._lifecycle.stage is Stage.UNOPENED else len(self._inbox)
 
     @property
     def error(self) -> NotConnected:
         """What those are told who want something of it when it is not open (any more)."""
-        return self._ending.error
+        return self._lifecycle.error
 
     @property
     def clock(self) -> IReactorTime:
@@ -112,14 +112,14 @@ class MessageProtocol(Link):
         Fails with `NotConnected` when the connection is not open: ``failed_sends`` of the factory's `Info` and of
         `Closed` counts that. To cancel it prevents the sending, unless the transport has a part of the message already.
         """
-        if not self._ending.stage.sends:
-            self._settings.traffic.failed_sends += 1
-            return failed(self._ending.error)
+        if not self._lifecycle.stage.sends:
+            self._settings.counters.failed_sends += 1
+            return failed(self._lifecycle.error)
         try:
             data = self._frame(message)
         except UnsendableMessage as error:
             return fail(error)
-        self._dispatch.flush()
+        self._dispatcher.flush()
         return self._outbox.send(data)
 
     def receive(self) -> Deferred[Any]:
@@ -129,17 +129,17 @@ class MessageProtocol(Link):
         After the end of the connection the messages that came before it can still be received; then it fails with
         `NotConnected`. It fails with an `UndecodableMessage` that the codec delivers. Cancelled, it takes none.
         """
-        stage = self._ending.stage
+        stage = self._lifecycle.stage
         if not stage.is_open:
-            if stage is Stage.UNOPENED or (self._dispatch.hold & DEAF and self._has_no_more):
-                return failed(self._ending.error)
+            if stage is Stage.UNOPENED or (self._dispatcher.pauses & NOT_RECEIVING and self._has_no_more):
+                return failed(self._lifecycle.error)
             if stage is Stage.CLOSED:
                 return self._inbox.receive()
-        received = self._dispatch.receive()
+        received = self._dispatcher.receive()
         if self._inbox.refusal is not None:
             self.settle(REFUSED)
-        if self._load.noted:
-            self._load.note()
+        if self._buffered.reported:
+            self._buffered.update()
         return received
 
     def request(self, message: Any, timeout: float | None = None) -> Deferred[Any]:
@@ -154,11 +154,11 @@ class MessageProtocol(Link):
         seconds = self._settings.timeouts.request if timeout is None else timeout
         if seconds < 0:  # who reckons with a deadline of his own has missed it
             return fail(TimedOut("request", 0))
-        if not self._ending.stage.is_open:
-            return failed(self._ending.error)
-        requests = self._dispatch.requests
+        if not self._lifecycle.stage.is_open:
+            return failed(self._lifecycle.error)
+        requests = self._dispatcher.requests
         if requests is None:
-            requests = self._dispatch.requests = requests_by(self._settings.key, self._late_reply)
+            requests = self._dispatcher.requests = requests_by(self._settings.key, self._late_reply)
         most = self._settings.limits.max_requests
         if len(requests) >= most:
             return fail(UnsendableMessage(f"{most} requests wait for replies, which is the limit (max_requests)"))
@@ -167,14 +167,14 @@ class MessageProtocol(Link):
             reply = requests.add(message)
         except Exception as error:  # whatever the user's key function raises: it was asked of the caller's message
             return fail(error)
-        self._dispatch.flush()
+        self._dispatcher.flush()
         self._outbox.write(data)
         return bound(reply, seconds, self._clock)
 
     def _late_reply(self) -> None:
         """A reply came that no request waits for."""
-        self._settings.traffic.late_replies += 1
-        self._tell(LateReply)
+        self._settings.counters.late_replies += 1
+        self._emit(LateReply)
 
     @property
     def tls(self) -> Session | None:
@@ -193,20 +193,20 @@ class MessageProtocol(Link):
 
         Fails with `InvalidOption` where there is TLS already, or this transport has none.
         """
-        if not self._ending.stage.sends:
-            return failed(self._ending.error)
+        if not self._lifecycle.stage.sends:
+            return failed(self._lifecycle.error)
         if tls_layer(self.transport) is not None or not hasattr(self.transport, "startTLS"):
             return fail(InvalidOption("start_tls: takes a connection without TLS, whose transport can have it"))
         try:
             data = b"" if last is None else self._frame(value_of(last))
         except UnsendableMessage as error:
             return fail(error)
-        self._dispatch.flush()
+        self._dispatcher.flush()
         if data:
             self._outbox.write(data)
         if seconds := self._settings.timeouts.tls_handshake:
             self._deadlines.start("tls_handshake", seconds)
-        upgrade = self._upgrade = Upgrade(self._parts, self._dispatch, self)
+        upgrade = self._upgrade = Upgrade(self._parts, self._dispatcher, self)
         self.settle(upgrade.begin(self.transport, context))
         if (layer := tls_layer(self.transport)) is not None:
             self._set_up_tls(layer)
@@ -214,13 +214,13 @@ class MessageProtocol(Link):
 
     def pause(self) -> None:
         """Hand the app no further message, from this moment on, until `resume`. Reading stops at the inbox's mark."""
-        if self._ending.stage.sends:
-            self._dispatch.hold_back(PAUSED)
+        if self._lifecycle.stage.sends:
+            self._dispatcher.pause(PAUSED)
 
     def resume(self) -> None:
         """Undo `pause`. Each message is handed on once, in order."""
-        if self._ending.stage.sends:
-            self.settle(self._dispatch.let_go(PAUSED))
+        if self._lifecycle.stage.sends:
+            self.settle(self._dispatcher.resume(PAUSED))
 
     def drain(self, deadline: float | None = None) -> None:
         """
@@ -238,15 +238,15 @@ class MessageProtocol(Link):
         The app is handed no further message. Where ``received`` calls this, its reply still goes out, unless it is
         one to wait for.
         """
-        if self._ending.stage is Stage.UNOPENED:
-            return fail(self._ending.error)
+        if self._lifecycle.stage is Stage.UNOPENED:
+            return fail(self._lifecycle.error)
         closed = self.when_closed()
         self._close(CloseReason(EndedBy.US, "closed", "close() was called"), grace)
         return closed
 
     def abort(self, reason: CloseReason | None = None) -> None:
         """Cut the connection now: what is unsent is lost. `reason` is told as the cause, if nothing ended it before."""
-        self._cut(reason or CloseReason(EndedBy.US, "aborted", "abort() was called"))
+        self._abort(reason or CloseReason(EndedBy.US, "aborted", "abort() was called"))
 
     def when_open(self) -> Deferred[Self]:
         """
@@ -254,11 +254,11 @@ class MessageProtocol(Link):
 
         Fails with the error that ended it before that: OpenSSL's, Twisted's, or `NotConnected`.
         """
-        return self._ending.when_open().addCallback(lambda _: self)
+        return self._lifecycle.when_open().addCallback(lambda _: self)
 
     def when_closed(self) -> Deferred[CloseReason]:
         """Fires with the `CloseReason` once the connection is closed. It never fails."""
-        return self._ending.when_over()
+        return self._lifecycle.when_over()
 
     def __aiter__(self) -> Self:
         """``async for message in connection`` takes messages until the connection ends well."""
@@ -276,10 +276,10 @@ class MessageProtocol(Link):
     @property
     def _has_no_more(self) -> bool:
         """Whether no message is here, or waits for its turn, nor one that ended the input."""
-        return not (self._inbox or self._inbox.refusal is not None or self._intake.kept)
+        return not (self._inbox or self._inbox.refusal is not None or self._throttle.pending)
 
     def _address(self, getter: str) -> IAddress:
         try:
             return getattr(self.transport, getter)()  # type: ignore[no-any-return]  # a transport is any object here
         except (AttributeError, OSError):  # Twisted's own has dropped its socket by the end
-            raise self._ending.error from None
+            raise self._lifecycle.error from None

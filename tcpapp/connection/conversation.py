@@ -18,20 +18,20 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from tcpapp.connection.inbox import Inbox
-from tcpapp.connection.outcomes import APP_FAILED, HELD, TALK_ENDED, Settler
-from tcpapp.limits.fairness import Turns
+from tcpapp.connection.outcomes import APP_FAILED, BUFFERED_CHANGED, CONVERSATION_ENDED, Settler
+from tcpapp.limits.fairness import FairShare
 
-__all__ = ["Talk"]
+__all__ = ["RunningConversation"]
 
 NEVER: Final = -inf
 """A time before all others."""
 
 
-class Talk:
+class RunningConversation:
     """
     The conversation of one connection, which is `running` until its coroutine ends.
 
-    `turn_began` is when it was last given messages. It was `told` of the end by what it waited for.
+    `turn_began` is when it was last given messages. It was `notified` of the end by what it waited for.
     """
 
     __slots__ = (
@@ -39,12 +39,12 @@ class Talk:
         "_clock",
         "_connection",
         "_coroutine",
+        "_fair_share",
         "_inbox",
         "_receives",
         "_running",
         "_seconds",
-        "_turns",
-        "told",
+        "notified",
         "turn_began",
     )
 
@@ -52,21 +52,21 @@ class Talk:
         self,
         connection: Settler,
         inbox: Inbox,
-        turns: Turns,
+        fair_share: FairShare,
         clock: IReactorTime | None,
         seconds: Callable[[], float],
         budget: float,
     ) -> None:
         self._connection = connection
         self._inbox = inbox
-        self._turns = turns
+        self._fair_share = fair_share
         self._clock = clock
         self._seconds = seconds
         self._budget = budget
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._running: Deferred[Any] | None = None
         self._receives: deque[Deferred[Any]] | None = None
-        self.told = False
+        self.notified = False
         self.turn_began = NEVER
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -81,7 +81,7 @@ class Talk:
         return self._running is not None
 
     @property
-    def waits_for(self) -> object:
+    def awaited(self) -> object:
         """What it waits for, in whichever function it is; `None` while it runs, or has ended."""
         awaited: Any = self._coroutine
         while isinstance(awaited, CoroutineType):
@@ -90,14 +90,14 @@ class Talk:
 
     def cancel(self, waited_for: object) -> None:
         """The connection has ended: cancel it where nobody told it, for it waits still for `waited_for`."""
-        if self._running is not None and not self.told and self.waits_for is waited_for is not None:
+        if self._running is not None and not self.notified and self.awaited is waited_for is not None:
             self._running.cancel()
 
     def receive(self) -> Deferred[Any]:
         """The next message; in a later turn, where it had its time and does not have to wait for one."""
         if self._receives is None and (self._running is None or not self._inbox or not self._turn_is_over):
             return self._inbox.receive()
-        later: Deferred[Any] = Deferred(self._receive_no_more)
+        later: Deferred[Any] = Deferred(self._cancel_receive)
         if self._receives is None:
             self._receives = deque()
             self._wait_for_turn()
@@ -106,7 +106,7 @@ class Talk:
 
     def take_turn(self) -> None:
         """Its turn has come: give each ``receive`` that had to wait for it a message, in order, while time lasts."""
-        outcome = HELD
+        outcome = BUFFERED_CHANGED
         self.turn_began = self._seconds()
         while self._receives:
             if self._inbox and self._turn_is_over:
@@ -120,7 +120,7 @@ class Talk:
     def take_last(self) -> None:
         """The connection has ended: no turn follows, so give each its message now."""
         if self._receives is not None:
-            self._turns.leave(self.take_turn)
+            self._fair_share.cancel(self.take_turn)
             self._budget = inf
             self.take_turn()
 
@@ -131,18 +131,18 @@ class Talk:
 
     def _wait_for_turn(self) -> None:
         assert self._clock is not None
-        self._turns.wait(self.take_turn, self._clock, self._budget)
+        self._fair_share.wait(self.take_turn, self._clock, self._budget)
 
-    def _receive_no_more(self, receive: Deferred[Any]) -> None:
+    def _cancel_receive(self, receive: Deferred[Any]) -> None:
         """It was cancelled, before its turn or after."""
         if self._receives is not None and receive in self._receives:
             self._receives.remove(receive)
         else:
-            self._inbox.give_no_more(receive)
+            self._inbox.forget_waiter(receive)
 
     def _ended(self, _: object) -> None:
         self._running = self._coroutine = None
-        self._connection.settle(TALK_ENDED)
+        self._connection.settle(CONVERSATION_ENDED)
 
     def _failed(self, failure: Failure) -> None:
         self._running = self._coroutine = None

@@ -10,9 +10,9 @@ half-close comes to an end. A field's ``since`` says what is waited for again an
 connection start the other waits, for they know when these begin.
 
 While the connection is not read from, the peer cannot be heard. So the waits for its bytes (``tls_handshake``,
-``first_message``, ``frame``, ``idle`` and ``idle_read``) stand still, and go on from where they stood. Heartbeats are
-still sent, but an unanswered heartbeat does not count as missed then. All other waits go on. So a peer cannot keep a
-connection open by making us stop reading:
+``first_message``, ``message_timeout``, ``idle`` and ``idle_read``) stand still, and go on from where they stood.
+Heartbeats are still sent, but an unanswered heartbeat does not count as missed then. All other waits go on. So a peer
+cannot keep a connection open by making us stop reading:
 
 =============================== ======================== ==========================================================
 not read from, because          what stands still        what ends it
@@ -21,15 +21,15 @@ of ``byte_rate``                the five                 the rate: the bytes of 
 of ``message_rate``             the five                 the rate: the messages of one read, divided by it
 of ``messages_per_turn``        the five                 the turns that the messages of one read take
 a step of its handshake waits   the five                 the turns that the steps before it take
-the inbox is full: a slow app   the five                 ``answer``; of a conversation, ``idle_write``, ``max_age``
+the inbox is full: a slow app   the five                 ``handler_timeout``; conversation: ``idle_write``, ``max_age``
 the inbox is full: no reading   the five                 ``send_progress``: the peer does not take its replies
-memory is short                 the five without         ``frame``, for an unfinished message (rule ``memory-short``);
-                                ``frame``                ``send_progress``, for replies that are not taken
+memory is short                 the five without         ``message_timeout``, for an unfinished message;
+                                ``message_timeout``      ``send_progress``, for replies that are not taken
 =============================== ======================== ==========================================================
 
-Under ``byte_rate`` a message has ``frame`` seconds, and in addition the seconds that the rate costs: at most the
-framing's ``max`` divided by the rate. With ``frame=0`` only ``max_buffered`` bounds an unfinished message. In all cases
-TCP keepalive ends the connection of a machine that vanished.
+Under ``byte_rate`` a message has ``message_timeout`` seconds, and in addition the seconds that the rate costs: at most
+the framing's ``max`` divided by the rate. With ``message_timeout=0`` only ``max_buffered`` bounds an unfinished
+message. In all cases TCP keepalive ends the connection of a machine that vanished.
 
 The time of a stalled event loop does not count either: when a timer fires late, sockets are read before anything ends.
 """
@@ -49,15 +49,15 @@ from tcpapp.limits import Timeouts, numbers_of
 __all__ = ["Deadlines", "waits_of"]
 
 STALL = 1.0
-"""Seconds by which a late timer says that the loop stood still. Our choice: the default of ``blocked``."""
+"""Seconds by which a late timer says that the loop stood still. Our choice: the default of ``loop_stall``."""
 
 NEVER: Final = -inf
 """A time before all others."""
 
-LOOKS = 2
+POLLS_AFTER_STALL = 2
 """Turns to wait then. One is not enough: uvloop makes a call that is due at once before it reads the sockets."""
 
-PEERS = frozenset(("tls_handshake", "first_message"))
+PEER_WAITS = frozenset(("tls_handshake", "first_message"))
 """The waits that are started, and that end well only by what the peer sends."""
 
 RESOLUTION = 0.001
@@ -72,16 +72,16 @@ OF_SERVERS: Final = frozenset(name for name, about in _ROWS.items() if about["si
 """The waits of servers alone."""
 
 
-def waits_of(timeouts: Timeouts, *, serves: bool, beats: bool) -> dict[str, float]:
+def waits_of(timeouts: Timeouts, *, serves: bool, heartbeats: bool) -> dict[str, float]:
     """
-    What is waited for again and again on an open connection, in seconds, as `Deadlines.reckon` takes it.
+    What is waited for again and again on an open connection, in seconds, as `Deadlines.track` takes it.
 
-    A server's (`serves`) peer may not be idle, a client's may; where it `beats`, there are heartbeats to be sent.
+    A server's (`serves`) peer may not be idle, a client's may; `heartbeats` says that there are heartbeats to send.
     """
     return {
         wait: getattr(timeouts, wait)
         for wait, since in SINCE.items()
-        if (serves or wait not in OF_SERVERS) and (beats or since != "heartbeat")
+        if (serves or wait not in OF_SERVERS) and (heartbeats or since != "heartbeat")
     }
 
 
@@ -89,70 +89,71 @@ class Deadlines:
     """
     The waits of one connection. They run on a clock from `run_on`; without one they never end.
 
-    The receiver sets `heard` when bytes come. The outbox sets `said` when it gives bytes to the transport; until then
-    `said` is `NEVER`. Where `watchful` is set, the receiver must call `came` for the next bytes in any case.
-    `spoken_to` is set by each call of `came`.
+    The receiver sets `last_received` when bytes come. The outbox sets `last_sent` when it gives bytes to the transport;
+    until then `last_sent` is `NEVER`. Where `wants_all` is set, the receiver must call `bytes_came` for the next bytes
+    in any case. `peer_spoke` is set by each call of `bytes_came`.
 
-    `unread` says that the overdue message is late because we stopped reading for a time, to save memory.
+    `paused_for_memory` says that the overdue message is late because we stopped reading for a time, to save memory.
 
     A wait that stood still is stored as a wait that began later, by the time in which nothing was read. `_unfinished`
-    is when the first byte of the message came. `_silent` is when the peer became silent, `_quiet` when both sides did.
+    is when the first byte of the message came. `_peer_silent_since` is when the peer became silent,
+    `_both_silent_since` when both sides did.
     """
 
     __slots__ = (
-        "_beats",
         "_began",
+        "_both_silent_since",
         "_call",
         "_clock",
-        "_deaf",
-        "_frame",
-        "_frame_stopped",
         "_last_beat",
-        "_looks",
-        "_our_turn",
-        "_quiet",
-        "_reckoned",
+        "_message_stopped",
+        "_message_timeout",
+        "_missed",
+        "_peer_silent_since",
+        "_polls",
+        "_pressure_until",
+        "_read_paused",
         "_settler",
-        "_short_until",
-        "_silent",
         "_started",
         "_stopped",
+        "_timer_at",
+        "_tracked",
         "_unfinished",
-        "_wake",
-        "heard",
-        "said",
+        "_was_handling",
+        "last_received",
+        "last_sent",
+        "paused_for_memory",
+        "peer_spoke",
         "seconds",
-        "spoken_to",
-        "unread",
-        "watchful",
+        "wants_all",
     )
 
     def __init__(self, settler: Settler) -> None:
         self._settler = settler
         self._clock: IReactorTime | None = None
-        self._frame = inf
-        self._reckoned: tuple[tuple[str, float], ...] = ()
+        self._message_timeout = inf
+        self._tracked: tuple[tuple[str, float], ...] = ()
         self._started: dict[str, tuple[float, float]] | None = None
         self._call: IDelayedCall | None = None
-        self._wake = inf
-        self._looks = 0
-        self._beats = 0
+        self._timer_at = inf
+        self._polls = 0
+        self._missed = 0
         self._last_beat = 0.0
-        self._deaf = False
+        self._read_paused = False
         self._unfinished: float | None = None
         self._stopped = inf
-        self._frame_stopped = inf
-        self._short_until = NEVER
-        self._our_turn = False
+        self._message_stopped = inf
+        self._pressure_until = NEVER
+        self._was_handling = False
         self._began = 0.0
-        self._silent = 0.0
-        self._quiet = 0.0
-        self.heard = 0.0
-        self.said = NEVER
-        self.watchful = True
-        self.unread = False
-        self.spoken_to = False
-        self.seconds: Callable[[], float] = _clockless
+        self._peer_silent_since = 0.0
+        self._both_silent_since = 0.0
+        self.last_received = 0.0
+        self.last_sent = NEVER
+        self.wants_all = True
+        self.paused_for_memory = False
+        self.peer_spoke = False
+        self.seconds: Callable[[], float] = _no_clock
 
     def run_on(self, clock: IReactorTime | None) -> None:
         """Have all waits end by this clock, from now on."""
@@ -190,77 +191,78 @@ class Deadlines:
 
     # What is reckoned from what happened last.
 
-    def reckon(self, frame: float, **waits: float) -> None:
+    def track(self, message_timeout: float, **waits: float) -> None:
         """From now on, reckon the waits for what happens again and again; seconds each, 0: there is no such wait."""
-        self._frame = frame or inf
-        self._reckoned = _one_for_all(tuple((wait, seconds) for wait, seconds in waits.items() if seconds))
-        self._began = self.heard = self.seconds()
+        self._message_timeout = message_timeout or inf
+        self._tracked = _shared(tuple((wait, seconds) for wait, seconds in waits.items() if seconds))
+        self._began = self.last_received = self.seconds()
         self._wake_for_first()
 
-    def came(self, whole: bool, unfinished: bool) -> None:
+    def bytes_came(self, whole: bool, unfinished: bool) -> None:
         """
-        Bytes came, as `heard` says: whether they completed a message (`whole`), and ended inside one (`unfinished`).
+        Bytes came, as `last_received` says: whether they completed a message (`whole`), and ended inside one
+        (`unfinished`).
 
-        It need not be told where they did the one and not the other, unless it is `watchful`.
+        It need not be told where they did the one and not the other, unless it is `wants_all`.
         """
-        self.spoken_to = True
+        self.peer_spoke = True
         if whole and self._started is not None:
             self.stop("first_message")
         if not unfinished:
             self._unfinished = None
         elif whole or self._unfinished is None:
-            self._unfinished = self.heard
-            self._wake_by(self.heard + self._frame)
-        self.watchful = unfinished or not whole
+            self._unfinished = self.last_received
+            self._wake_by(self.last_received + self._message_timeout)
+        self.wants_all = unfinished or not whole
 
     def pause(self) -> None:
         """Nothing is read from now on: the waits for what the peer sends stand still."""
-        self._stopped = self._frame_stopped = self.seconds()
-        self._deaf = True
+        self._stopped = self._message_stopped = self.seconds()
+        self._read_paused = True
 
-    def press(self) -> None:
+    def begin_memory_pressure(self) -> None:
         """Reading has stopped to save memory. An unfinished message holds memory, so its time runs all the same."""
-        self._short_until = inf
-        self._run_frame(self.seconds())
+        self._pressure_until = inf
+        self._resume_message_timeout(self.seconds())
 
-    def unpress(self) -> None:
+    def end_memory_pressure(self) -> None:
         """Nothing is read for other reasons only."""
-        self._short_until = self._frame_stopped = self.seconds()
+        self._pressure_until = self._message_stopped = self.seconds()
 
     def resume(self) -> None:
         """The connection is read from again: the waits for what the peer sends go on from where they stood."""
         now, stopped = self.seconds(), self._stopped
-        self._silent = _later(max(self.heard, self._silent), stopped, now)
-        self._quiet = _later(max(self.heard, self.said, self._quiet), stopped, now)
+        self._peer_silent_since = _later(max(self.last_received, self._peer_silent_since), stopped, now)
+        self._both_silent_since = _later(max(self.last_received, self.last_sent, self._both_silent_since), stopped, now)
         started = self._started
-        for wait in PEERS:
+        for wait in PEER_WAITS:
             if started is not None and wait in started:
                 at, seconds = started[wait]
                 started[wait] = (_later(at - seconds, stopped, now) + seconds, seconds)
         self._stopped = inf
-        self._short_until = min(self._short_until, now)
-        self._run_frame(now)
-        self._look()
+        self._pressure_until = min(self._pressure_until, now)
+        self._resume_message_timeout(now)
+        self._check_handling()
         self._wake_for_first()
 
-    def _run_frame(self, now: float) -> None:
+    def _resume_message_timeout(self, now: float) -> None:
         if self._unfinished is not None:
-            self._unfinished = _later(self._unfinished, self._frame_stopped, now)
-            self._wake_by(self._unfinished + self._frame)
-        self._frame_stopped = inf
+            self._unfinished = _later(self._unfinished, self._message_stopped, now)
+            self._wake_by(self._unfinished + self._message_timeout)
+        self._message_stopped = inf
 
-    def peers_turn(self) -> None:
+    def await_peer(self) -> None:
         """Nothing is in our hands any more: what the peer owes us is reckoned from here."""
-        self._silent = self._quiet = self.seconds()
-        self._our_turn = False
-        if self._wake == inf:
+        self._peer_silent_since = self._both_silent_since = self.seconds()
+        self._was_handling = False
+        if self._timer_at == inf:
             self._wake_for_first()
 
     def no_more_input(self) -> None:
         """The peer owes us no bytes any more."""
-        self._reckoned = ()
+        self._tracked = ()
         self._unfinished = None
-        self._frame = inf
+        self._message_timeout = inf
         self.stop("first_message")
         self.stop("max_age")
 
@@ -269,7 +271,7 @@ class Deadlines:
         self.no_more_input()
         self._started = None
         self._clock = None
-        self._settler = _NOBODY
+        self._settler = _NO_OWNER
         self._unset()
 
     # The timer.
@@ -277,11 +279,11 @@ class Deadlines:
     def _due(self) -> Iterator[tuple[float, str, float]]:
         """What is waited for: when it is overdue, its name, and how long it is in all."""
         for wait, (at, seconds) in (self._started or {}).items():
-            if self._stopped == inf or wait not in PEERS:
+            if self._stopped == inf or wait not in PEER_WAITS:
                 yield at, wait, seconds
-        if self._unfinished is not None and self._frame_stopped == inf:
-            yield self._unfinished + self._frame, "frame", self._frame
-        for wait, seconds in self._reckoned:
+        if self._unfinished is not None and self._message_stopped == inf:
+            yield self._unfinished + self._message_timeout, "message_timeout", self._message_timeout
+        for wait, seconds in self._tracked:
             since = self._since(wait)
             if since < inf:
                 yield since + seconds, wait, seconds
@@ -290,69 +292,73 @@ class Deadlines:
         """From when `wait` is reckoned; infinity where it stands still until `resume`."""
         since = SINCE[wait]
         if since == "heartbeat":
-            return max(self.heard, self._last_beat)
+            return max(self.last_received, self._last_beat)
         if since == "sent":  # what the app takes for an answer has a bound of its own
-            return self.seconds() if self.ends("answer") < inf else max(self.said, self._began)
+            return self.seconds() if self.ends("handler_timeout") < inf else max(self.last_sent, self._began)
         if self._stopped < inf:
             return inf
-        if self._settler.has_the_turn:  # nobody need say when it is over: it is looked at again
+        if self._settler.is_handling:  # nobody need say when it is over: it is looked at again
             return self.seconds()
-        return max(self.heard, self._silent) if since == "came" else max(self.heard, self.said, self._quiet)
+        return (
+            max(self.last_received, self._peer_silent_since)
+            if since == "came"
+            else max(self.last_received, self.last_sent, self._both_silent_since)
+        )
 
     def _wake_by(self, at: float) -> None:
-        if at < self._wake and self._clock is not None:
+        if at < self._timer_at and self._clock is not None:
             self._unset()
-            self._wake = at
-            self._call = self._clock.callLater(max(0.0, at - self.seconds()), self._woken)
+            self._timer_at = at
+            self._call = self._clock.callLater(max(0.0, at - self.seconds()), self._on_timer)
 
     def _wake_for_first(self) -> None:
         self._wake_by(min((at for at, _, _ in self._due()), default=inf))
 
     def _unset(self) -> None:
         call, self._call = self._call, None
-        self._wake = inf
+        self._timer_at = inf
         if call is not None:
             call.cancel()
 
-    def _woken(self) -> None:
-        late = self.seconds() - self._wake
-        self._call, self._wake = None, inf
-        if self._looks or late > STALL:  # what came while the loop stood still is read before anybody is judged
-            self._looks = (self._looks or LOOKS + 1) - 1
-            if self._looks:
+    def _on_timer(self) -> None:
+        late = self.seconds() - self._timer_at
+        self._call, self._timer_at = None, inf
+        if self._polls or late > STALL:  # what came while the loop stood still is read before anybody is judged
+            self._polls = (self._polls or POLLS_AFTER_STALL + 1) - 1
+            if self._polls:
                 self._wake_by(self.seconds())
                 return
-        self._look()
+        self._check_handling()
         now = self.seconds() + RESOLUTION
         for at, wait, seconds in sorted(self._due()):
             if at <= now and self._clock is not None:
-                self._over(wait, seconds)
+                self._end_wait(wait, seconds)
         self._wake_for_first()
 
-    def _look(self) -> None:
+    def _check_handling(self) -> None:
         """Find out whose turn it is: once it is the peer's again, what it owes us is reckoned from here."""
-        before, self._our_turn = self._our_turn, self._settler.has_the_turn
-        if before and not self._our_turn:
-            self.peers_turn()
+        before, self._was_handling = self._was_handling, self._settler.is_handling
+        if before and not self._was_handling:
+            self.await_peer()
 
-    def _over(self, wait: str, seconds: float) -> None:
+    def _end_wait(self, wait: str, seconds: float) -> None:
         self.stop(wait)
-        if wait == "frame":
-            self.unread, self._unfinished = self._short_until > (self._unfinished or 0.0), None
+        if wait == "message_timeout":
+            self.paused_for_memory, self._unfinished = self._pressure_until > (self._unfinished or 0.0), None
         if wait == "heartbeat":
-            self._beat()
-        elif wait != "first_message" or self.said == -inf:  # who was spoken to may well have nothing to say
+            self._heartbeat_due()
+        elif wait != "first_message" or self.last_sent == -inf:  # who was spoken to may well have nothing to say
             self._settler.settle(OVERDUE, (wait, seconds))
 
-    def _beat(self) -> None:
+    def _heartbeat_due(self) -> None:
         """One is due. The last one is missed where nothing came since, although the connection was read from."""
-        if self.heard >= self._last_beat:
-            self._beats = 0
-        elif not self._deaf:
-            self._beats += 1
-        self._deaf = self._stopped < inf
+        if self.last_received >= self._last_beat:
+            self._missed = 0
+        elif not self._read_paused:
+            self._missed += 1
+        self._read_paused = self._stopped < inf
         self._last_beat = self.seconds()
-        self._settler.settle(HEARTBEAT, self._beats)
+        self._settler.settle(HEARTBEAT, self._missed)
 
 
 def _later(since: float, stopped: float, now: float) -> float:
@@ -360,24 +366,24 @@ def _later(since: float, stopped: float, now: float) -> float:
     return now - max(0.0, stopped - since) if stopped < inf else since
 
 
-class _Nobody:
+class _NoOwner:
     """Whose waits those of an ended connection are, which is held by nothing of its own."""
 
     @property
-    def has_the_turn(self) -> bool:
+    def is_handling(self) -> bool:
         return False
 
     def settle(self, outcome: int, detail: Any = None) -> None: ...
 
 
-_NOBODY: Final = _Nobody()
+_NO_OWNER: Final = _NoOwner()
 
 
-def _clockless() -> float:
+def _no_clock() -> float:
     return 0.0
 
 
 @lru_cache(maxsize=64)
-def _one_for_all(waits: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+def _shared(waits: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
     """The first tuple that equals `waits`: a server's connections have the same waits, and share one tuple."""
     return waits

@@ -17,47 +17,55 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from tcpapp.close_reason import CloseReason
-from tcpapp.connection.conversation import Talk
+from tcpapp.connection.conversation import RunningConversation
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.handlers import AWAITABLE, Decoded, Handlers, deferred_of, value_of
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.matching import Matching
 from tcpapp.connection.outbox import Outbox
-from tcpapp.connection.outcomes import APP_RESTS, NOTHING, Settler
-from tcpapp.connection.pause_flags import AWAITING, ENDING, GONE, OVER, PULLED, WORKING, YIELDED
-from tcpapp.connection.replies import all_of, as_they_came
+from tcpapp.connection.outcomes import APP_IDLE, NOTHING, Settler
+from tcpapp.connection.pause_flags import (
+    AWAITING_REPLY,
+    AWAITING_TURN,
+    CONNECTION_CLOSED,
+    CONNECTION_CLOSING,
+    HANDLING,
+    NO_MORE_INPUT,
+    RECEIVE_ONLY,
+)
+from tcpapp.connection.replies import as_bytes, replies_of
 from tcpapp.connection.settings import Settings
 from tcpapp.errors import UndecodableMessage
 from tcpapp.framing import Framing
-from tcpapp.limits.fairness import turn_of
+from tcpapp.limits.fairness import turn_seconds
 
-__all__ = ["Dispatch"]
+__all__ = ["Dispatcher"]
 
-NOBODY = Handlers(None, None)
+NO_HANDLERS = Handlers(None, None)
 """The app of a connection that is not open yet."""
 
 
-class Dispatch(Matching):
+class Dispatcher(Matching):
     """
     Hands the messages of one connection to its app.
 
-    It is `costly` where the last messages took longer than a turn's budget. Then the messages that wait are handed on
+    It is `slow` where the last messages took longer than a turn's budget. Then the messages that wait are handed on
     turn by turn.
     """
 
     __slots__ = (
         "_budget",
         "_clock",
+        "_conversation",
         "_deadlines",
+        "_fair_share",
         "_handlers",
         "_has_turn",
         "_inbox",
-        "_mark",
         "_received",
         "_received_all",
-        "_talk",
-        "_turns",
-        "costly",
+        "_write_high",
+        "slow",
     )
 
     def __init__(
@@ -72,52 +80,52 @@ class Dispatch(Matching):
     ) -> None:
         limits = settings.limits
         super().__init__(connection, framing, settings.codec, outbox)
-        self._handlers = NOBODY
+        self._handlers = NO_HANDLERS
         self._inbox = inbox
         self._deadlines = deadlines
         self._clock = clock
-        self._turns = settings.turns
+        self._fair_share = settings.fair_share
         self._has_turn = False
-        self.costly = False
-        self._budget = turn_of(limits.work_per_turn) if clock is not None else inf
-        self._mark = limits.write_high
+        self.slow = False
+        self._budget = turn_seconds(limits.work_per_turn) if clock is not None else inf
+        self._write_high = limits.write_high
         self._received: Any = None
         self._received_all: Any = None
-        self._talk: Talk | None = None
+        self._conversation: RunningConversation | None = None
 
     @property
     def done(self) -> bool:
         """Whether the app has nothing in hand: no message, no reply to come, no conversation."""
-        if self.hold & (WORKING | AWAITING) or self._unsorted is not None:
+        if self.pauses & (HANDLING | AWAITING_REPLY) or self._unsorted is not None:
             return False
-        if self._talk is not None and self._talk.running:
+        if self._conversation is not None and self._conversation.running:
             return False
-        return bool(self.hold & PULLED) or not self._inbox
+        return bool(self.pauses & RECEIVE_ONLY) or not self._inbox
 
     @property
     def working(self) -> bool:
         """Whether the app is being called right now."""
-        return bool(self.hold & WORKING)
+        return bool(self.pauses & HANDLING)
 
     @property
-    def pulled(self) -> bool:
+    def receive_only(self) -> bool:
         """Whether messages are left to `receive`."""
-        return bool(self.hold & PULLED)
+        return bool(self.pauses & RECEIVE_ONLY)
 
     @property
-    def waits_for(self) -> object:
+    def awaited(self) -> object:
         """What the conversation waits for; `None` where there is none."""
-        return None if self._talk is None else self._talk.waits_for
+        return None if self._conversation is None else self._conversation.awaited
 
-    def tell_talk(self) -> None:
+    def notify_conversation(self) -> None:
         """What the conversation waited for has told it of the end."""
-        assert self._talk is not None
-        self._talk.told = True
+        assert self._conversation is not None
+        self._conversation.notified = True
 
-    def cancel_talk(self, waited_for: object) -> None:
+    def cancel_conversation(self, waited_for: object) -> None:
         """The connection has ended: cancel the conversation where it waits still for `waited_for`."""
-        if self._talk is not None:
-            self._talk.cancel(waited_for)
+        if self._conversation is not None:
+            self._conversation.cancel(waited_for)
 
     def start(self, handlers: Handlers) -> int:
         """Tell the app, which has these `handlers`, that the connection is open. Returns the outcome."""
@@ -125,39 +133,39 @@ class Dispatch(Matching):
         self._received = handlers.received
         self._received_all = handlers.received_all
         if handlers.received is not None or handlers.received_all is not None:
-            self.hold &= ~PULLED
+            self.pauses &= ~RECEIVE_ONLY
         self._inbox.watched = handlers.talk is not None
         first = self._handlers.opened or self._handlers.talk
         if first is None:
             return NOTHING
-        self._work((None,), lambda _, connection: self._begin(first(connection)))
-        self._end_work()
-        return self.go_on()
+        self._handle_each((None,), lambda _, connection: self._begin(first(connection)))
+        self._end_handling()
+        return self.continue_handling()
 
-    def arrive(self, messages: list[bytes]) -> int:
+    def dispatch(self, messages: list[bytes]) -> int:
         """Messages came: hand each to its request, or to the app. Returns the outcome."""
         if self.requests is not None:
             return self._sort(messages)
-        if len(messages) == 1 and not self.hold and not self._inbox.in_use and self._received_all is None:
+        if len(messages) == 1 and not self.pauses and not self._inbox.in_use and self._received_all is None:
             return self._handle_one(messages[0])
         return self.handle(messages)
 
     def handle(self, messages: list[Any]) -> int:
         """Hand `messages`, or `Decoded` ones, to the app; those it is not ready for wait in the inbox."""
-        if self.hold or self._inbox.in_use:
-            return self._keep(messages)
+        if self.pauses or self._inbox.in_use:
+            return self._queue_messages(messages)
         outcome = NOTHING
-        left = self._work_on(messages)
+        left = self._handle_messages(messages)
         if left is not None and (rest := list(left)):
-            outcome = self._inbox.put_back(as_they_came(rest))
-        self._end_work()
-        return outcome | self.go_on() if self.hold or self._inbox.in_use else outcome
+            outcome = self._inbox.put_back(as_bytes(rest))
+        self._end_handling()
+        return outcome | self.continue_handling() if self.pauses or self._inbox.in_use else outcome
 
     def _handle_one(self, message: bytes) -> int:
         """`handle` of one message: what most chunks are. Its reply is framed and written with nothing between."""
         outbox = self._outbox
-        self.hold = WORKING
-        outbox.gather()
+        self.pauses = HANDLING
+        outbox.cork()
         try:
             reply = self._received(message, self._connection)
             if type(reply) is bytes:
@@ -166,71 +174,73 @@ class Dispatch(Matching):
                 self._settle(reply, [message])
         except Exception:
             self._app_failed(Failure())
-        self._end_work()
-        return self.go_on() if self.hold or self._inbox.in_use else NOTHING
+        self._end_handling()
+        return self.continue_handling() if self.pauses or self._inbox.in_use else NOTHING
 
-    def go_on(self) -> int:
+    def continue_handling(self) -> int:
         """
         Hand on what waits, unless something holds it back. What takes long has to wait for its turn before that.
 
         Returns the outcome.
         """
-        while not self.hold & ~ENDING and self._inbox:
-            if self.costly and not self._has_turn:
-                self._yield()
+        while not self.pauses & ~NO_MORE_INPUT and self._inbox:
+            if self.slow and not self._has_turn:
+                self._wait_for_turn()
                 break
             began = self._deadlines.seconds()
-            self._work_on(self._for_a_turn())
-            self._end_work()
-            self.costly = self._deadlines.seconds() - began > self._budget
-        return NOTHING if self.hold & (WORKING | GONE) else APP_RESTS
+            self._handle_messages(self._turn_messages())
+            self._end_handling()
+            self.slow = self._deadlines.seconds() - began > self._budget
+        return NOTHING if self.pauses & (HANDLING | CONNECTION_CLOSED) else APP_IDLE
 
-    def gather_on(self, on: bool) -> None:
+    def cork_chunk(self, on: bool) -> None:
         """Whether what is replied to the messages that arrive next is written with what was replied before."""
-        self._outbox.gathers_on = on
+        self._outbox.stays_corked = on
         if on:
-            self._outbox.gather()
+            self._outbox.cork()
         else:
-            self._outbox.release()
+            self._outbox.uncork()
 
-    def _for_a_turn(self) -> Iterator[Any]:
+    def _turn_messages(self) -> Iterator[Any]:
         """The messages that wait, one by one, until they took as long as a turn's can; the others have to wait on."""
         seconds, inbox = self._deadlines.seconds, self._inbox
         ends = seconds() + self._budget
         while inbox:
             if seconds() > ends:
-                self._yield()
+                self._wait_for_turn()
                 break
             yield inbox.take()
 
-    def _yield(self) -> None:
+    def _wait_for_turn(self) -> None:
         assert self._clock is not None
-        self.hold |= YIELDED
-        self._turns.wait(self.take_turn, self._clock)
+        self.pauses |= AWAITING_TURN
+        self._fair_share.wait(self.take_turn, self._clock)
 
     def take_turn(self) -> None:
         """Its turn has come: go on with the messages that wait."""
         self._has_turn = True
-        outcome = self.let_go(YIELDED)
+        outcome = self.resume(AWAITING_TURN)
         self._has_turn = False
         self._connection.settle(outcome)
 
     def receive(self) -> Deferred[Any]:
         """The next message, for code that fetches it. A conversation that had its time gets it in a later turn."""
-        return self._inbox.receive() if self._talk is None else self._talk.receive()
+        return self._inbox.receive() if self._conversation is None else self._conversation.receive()
 
     def enter(self, bits: int) -> None:
-        """The connection came to another stage: these are the `bits` of it, which `hold` has for the message's way."""
-        self.hold = (self.hold & ~(ENDING | OVER | GONE)) | bits
+        """
+        The connection came to another stage: these are the `bits` of it, which `pauses` has for the message's way.
+        """
+        self.pauses = (self.pauses & ~(NO_MORE_INPUT | CONNECTION_CLOSING | CONNECTION_CLOSED)) | bits
 
-    def hold_back(self, why: int) -> None:
-        """Hand on no message until `let_go` of the same `why`."""
-        self.hold |= why
+    def pause(self, why: int) -> None:
+        """Hand on no message until `resume` of the same `why`."""
+        self.pauses |= why
 
-    def let_go(self, why: int) -> int:
+    def resume(self, why: int) -> int:
         """The reason `why` is gone. Returns the outcome."""
-        self.hold &= ~why
-        return self.go_on()
+        self.pauses &= ~why
+        return self.continue_handling()
 
     def draining(self) -> None:
         """Tell the app that the connection is to end soon; what it replies is sent at once, or when it is there."""
@@ -240,16 +250,16 @@ class Dispatch(Matching):
             reply = self._handlers.draining(self._connection)
             waiting = deferred_of(reply)
             if waiting is None:
-                self._say(reply)
+                self._send_reply(reply)
             else:
-                waiting.addCallback(self._say).addErrback(self._app_failed)
+                waiting.addCallback(self._send_reply).addErrback(self._app_failed)
         except Exception:
             self._app_failed(Failure())
 
     def closed(self, reason: CloseReason) -> None:
         """Tell the app that the connection has ended. Raises nothing; what the app raises is its failure."""
-        if self._talk is not None:
-            self._talk.take_last()
+        if self._conversation is not None:
+            self._conversation.take_last()
         if self._handlers.closed is not None:
             try:
                 told = deferred_of(self._handlers.closed(self._connection, reason))
@@ -261,50 +271,50 @@ class Dispatch(Matching):
 
     def end(self) -> None:
         """The connection has ended, and the app knows: let go of all, and work no more."""
-        if self.hold & YIELDED:
-            self._turns.leave(self.take_turn)
-        self.in_hand = 0
+        if self.pauses & AWAITING_TURN:
+            self._fair_share.cancel(self.take_turn)
+        self.handling_bytes = 0
         self.requests = self._unsorted = None
         self._replies.clear()
 
     def _begin(self, first: Any) -> Any:
         """What the app gave at the start: a conversation, or a greeting, which is a reply to nothing."""
         if self._handlers.talk is not None:
-            self._talk = Talk(
-                self._connection, self._inbox, self._turns, self._clock, self._deadlines.seconds, self._budget
+            self._conversation = RunningConversation(
+                self._connection, self._inbox, self._fair_share, self._clock, self._deadlines.seconds, self._budget
             )
-            self._talk.begin(first)
+            self._conversation.begin(first)
             return None
         if first is None or self._codec is None or isinstance(first, AWAITABLE):
             return first
         return self._codec.encode(value_of(first))
 
-    def _keep(self, messages: list[Any]) -> int:
+    def _queue_messages(self, messages: list[Any]) -> int:
         """Put `messages` into the inbox. What their waiters send at once is gathered into one write, too."""
-        working = self.hold & WORKING
-        self.hold |= WORKING
-        if self._talk is not None:
-            self._talk.turn_began = self._deadlines.seconds()
-        self._outbox.gather()
-        outcome = self._inbox.put(as_they_came(messages))
+        working = self.pauses & HANDLING
+        self.pauses |= HANDLING
+        if self._conversation is not None:
+            self._conversation.turn_began = self._deadlines.seconds()
+        self._outbox.cork()
+        outcome = self._inbox.put(as_bytes(messages))
         if working:
             return outcome
-        self._end_work()
-        return outcome | self.go_on()
+        self._end_handling()
+        return outcome | self.continue_handling()
 
-    def _work_on(self, messages: Iterable[Any]) -> Iterator[Any] | None:
+    def _handle_messages(self, messages: Iterable[Any]) -> Iterator[Any] | None:
         """Hand `messages` to the app, in the form it has. Returns the messages that are left."""
         if self._received_all is None:
-            return self._work(messages, self._received)
-        self.hold |= WORKING
-        self._outbox.gather()
+            return self._handle_each(messages, self._received)
+        self.pauses |= HANDLING
+        self._outbox.cork()
         try:
-            self._work_on_all(list(messages))
+            self._handle_batch(list(messages))
         except Exception:
             self._app_failed(Failure())
         return None
 
-    def _work_on_all(self, messages: list[Any]) -> None:
+    def _handle_batch(self, messages: list[Any]) -> None:
         """Hand them on at once, up to one that is no value: that waits in the inbox, and is the first the next time."""
         values, codec = messages, self._codec
         if codec is not None:
@@ -315,23 +325,23 @@ class Dispatch(Matching):
                 except UndecodableMessage:
                     if not place:
                         raise
-                    self._connection.settle(self._inbox.put_back(as_they_came(messages[place:])))
+                    self._connection.settle(self._inbox.put_back(as_bytes(messages[place:])))
                     messages = messages[:place]
                     break
         replies = self._received_all(values, self._connection)
         if isinstance(replies, AWAITABLE):
-            self._settle(replies, messages, self._all_answered)
+            self._settle(replies, messages, self._all_replied)
         else:
-            self._replies += all_of(replies)
+            self._replies += replies_of(replies)
 
-    def _work(self, messages: Iterable[Any], received: Callable[[Any, Any], Any]) -> Iterator[Any] | None:
+    def _handle_each(self, messages: Iterable[Any], received: Callable[[Any, Any], Any]) -> Iterator[Any] | None:
         """Call `received` with message after message until something holds it back. Returns the messages left over."""
-        connection, replies, mark = self._connection, self._replies, self._mark
+        connection, replies, mark = self._connection, self._replies, self._write_high
         unframed = 0
         source = iter(messages)
         left: Iterator[Any] | None = source
-        self.hold |= WORKING
-        self._outbox.gather()
+        self.pauses |= HANDLING
+        self._outbox.cork()
         try:
             for message in source:
                 reply = received(message, connection)
@@ -343,7 +353,7 @@ class Dispatch(Matching):
                 if unframed > mark:
                     self.flush()
                     unframed = 0
-                if self.hold != WORKING and self.hold & ~ENDING != WORKING:
+                if self.pauses != HANDLING and self.pauses & ~NO_MORE_INPUT != HANDLING:
                     break
             else:
                 left = None
@@ -351,8 +361,8 @@ class Dispatch(Matching):
             self._app_failed(Failure())
         return left
 
-    def _end_work(self) -> None:
+    def _end_handling(self) -> None:
         """Write what the app replied and sent. What it left is in the inbox by now: this may bring more."""
         data = self._framed()
-        self.hold &= ~WORKING
-        self._outbox.release(data)
+        self.pauses &= ~HANDLING
+        self._outbox.uncork(data)

@@ -15,20 +15,20 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, fail, succeed
 
 from tcpapp.codecs import Codec
-from tcpapp.connection.lifecycle import Ending
+from tcpapp.connection.lifecycle import Lifecycle
 from tcpapp.connection.outcomes import NOTHING, REFUSED
-from tcpapp.connection.read_control import Reading
+from tcpapp.connection.read_control import ReadControl
 from tcpapp.connection.unhandled import failed, unlogged
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.limits import Limits
 
-__all__ = ["FULL", "MESSAGE_COST", "Inbox"]
+__all__ = ["INBOX_FULL", "MESSAGE_COST", "Inbox"]
 
 MESSAGE_COST: Final = 64
 """Bytes that a waiting message counts for beyond its own: its object, its place. So empty ones fill an inbox, too."""
 
 
-FULL: Final = 1
+INBOX_FULL: Final = 1
 """Why the source is to bring no more: the inbox is over its mark."""
 
 
@@ -46,11 +46,11 @@ class Inbox:
 
     __slots__ = (
         "_codec",
-        "_ending",
+        "_lifecycle",
         "_limits",
         "_messages",
-        "_over",
-        "_reading",
+        "_over_high_mark",
+        "_read_control",
         "_waiters",
         "in_use",
         "lost",
@@ -63,19 +63,19 @@ class Inbox:
     def __init__(
         self,
         limits: Limits,
-        reading: Reading,
-        ending: Ending,
+        reading: ReadControl,
+        lifecycle: Lifecycle,
         codec: Codec[Any] | None = None,
     ) -> None:
         self._limits = limits
-        self._reading = reading
+        self._read_control = reading
         self._codec = codec
         self._messages: deque[bytes] | None = None
         self._waiters: deque[Deferred[Any]] | None = None
-        self._ending = ending
+        self._lifecycle = lifecycle
         self.refusal: NotConnected | None = None
         self.lost = 0
-        self._over = False
+        self._over_high_mark = False
         self.in_use = False
         self.size = 0
         self.taken = 0
@@ -89,7 +89,7 @@ class Inbox:
         """What a `receive` fails with once nothing is left; `None` while a message can still come."""
         if self.refusal is not None:
             return self.refusal.again()
-        return None if self._ending.stage.brings else self._ending.error
+        return None if self._lifecycle.stage.brings else self._lifecycle.error
 
     @property
     def awaited(self) -> bool:
@@ -117,11 +117,11 @@ class Inbox:
             return REFUSED
         self.size += sum(map(len, added)) + MESSAGE_COST * len(added)
         while self._waiters and self._messages:
-            outcome |= self._hand(self._waiters.popleft(), self.take())
+            outcome |= self._deliver(self._waiters.popleft(), self.take())
         self.in_use = bool(self._messages or self._waiters)
-        if self.size > self._limits.inbox_high and not self._over:
-            self._over = True
-            self._reading.hold(FULL)
+        if self.size > self._limits.inbox_high and not self._over_high_mark:
+            self._over_high_mark = True
+            self._read_control.pause(INBOX_FULL)
         return outcome
 
     def take(self) -> bytes:
@@ -132,9 +132,9 @@ class Inbox:
         if not self._messages:
             self._messages = None
             self.in_use = bool(self._waiters)
-        if self._over and self.size <= self._limits.inbox_low:
-            self._over = False
-            self._reading.let(FULL)
+        if self._over_high_mark and self.size <= self._limits.inbox_low:
+            self._over_high_mark = False
+            self._read_control.resume(INBOX_FULL)
         return message
 
     def drain(self) -> Iterator[bytes]:
@@ -160,15 +160,15 @@ class Inbox:
                 return fail(value) if isinstance(value, UndecodableMessage) else succeed(value)
         if (over := self._error) is not None:
             return failed(over)
-        waiter: Deferred[Any] = Deferred(self.give_no_more)
+        waiter: Deferred[Any] = Deferred(self.forget_waiter)
         self._wait(waiter)
         return waiter
 
     def give(self, waiter: Deferred[Any]) -> int:
-        """Fire `waiter` with the next message, as `receive` does; its canceller calls `give_no_more`."""
+        """Fire `waiter` with the next message, as `receive` does; its canceller calls `forget_waiter`."""
         self.taken = 0
         if self._messages and not self._waiters:
-            return self._hand(waiter, self.take())
+            return self._deliver(waiter, self.take())
         if (error := self._error) is not None:
             unlogged(waiter).errback(error)
         else:
@@ -181,7 +181,7 @@ class Inbox:
         self._waiters.append(waiter)
         self.in_use = True
 
-    def _hand(self, waiter: Deferred[Any], message: bytes) -> int:
+    def _deliver(self, waiter: Deferred[Any], message: bytes) -> int:
         try:
             value = self._read(message)
         except UndecodableMessage as error:
@@ -210,7 +210,7 @@ class Inbox:
         cause = error.close_reason()
         self.refusal = NotConnected(f"the connection is not open: {cause}", cause)
 
-    def give_no_more(self, waiter: Deferred[Any]) -> None:
+    def forget_waiter(self, waiter: Deferred[Any]) -> None:
         """It was cancelled while it waits: no message is for it."""
         assert self._waiters is not None
         self._waiters.remove(waiter)

@@ -17,14 +17,14 @@ OPEN          `INPUT_OVER`  INPUT_ENDING  `END_WAITS` `STOP_READING`
 OPEN          `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
 OPEN          `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 OPEN          `LOST`        CLOSED        `END`
-INPUT_ENDING  `ALL_LET_IN`  INPUT_CLOSED  `FAIL_WAITERS` `ASK_APP`
+INPUT_ENDING  `RELEASED`    INPUT_CLOSED  `FAIL_WAITERS` `ASK_APP`
 INPUT_ENDING  `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
 INPUT_ENDING  `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 INPUT_ENDING  `LOST`        CLOSED        `END`
 INPUT_CLOSED  `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
 INPUT_CLOSED  `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 INPUT_CLOSED  `LOST`        CLOSED        `END`
-CLOSING       `APP_RESTS`   FLUSHING      `FLUSH`
+CLOSING       `APP_IDLE`    FLUSHING      `FLUSH`
 CLOSING       `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 CLOSING       `LOST`        CLOSED        `END`
 FLUSHING      `HANDED_OVER` DISCONNECTING `DISCONNECT`
@@ -52,7 +52,7 @@ from twisted.python.reflect import safe_str
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.pause_flags import ENDING, GONE, OVER
+from tcpapp.connection.pause_flags import CONNECTION_CLOSED, CONNECTION_CLOSING, NO_MORE_INPUT
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.connection.waiters import Waiters
 from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
@@ -62,8 +62,8 @@ from tcpapp.transport.layers import tls_trouble
 
 __all__ = [
     "TRANSITIONS",
-    "Ending",
     "Event",
+    "Lifecycle",
     "Stage",
     "State",
     "cause_of_end",
@@ -88,7 +88,7 @@ class Stage(Enum):
     Where a connection stands, as the table has it.
 
     - `state`: what users see of the stage.
-    - `hold`: the bits that the dispatcher has for the stage.
+    - `pauses`: the bits that the dispatcher has for the stage.
     - `sends`: messages can be sent.
     - `reads`: the transport can be read from.
     - `brings`: a message can still come to the inbox.
@@ -102,7 +102,7 @@ class Stage(Enum):
 
     def __init__(self, text: str, state: State, hold: int = 0) -> None:
         self.state = state
-        self.hold = hold
+        self.pauses = hold
         self.sends = state in (State.OPEN, State.INPUT_CLOSED)
         self.reads = state in (State.OPENING, State.OPEN)
         self.brings = self.reads or state is State.UNOPENED or text == "input-ending"
@@ -113,19 +113,19 @@ class Stage(Enum):
     UNOPENED = "unopened", State.UNOPENED
     OPENING = "opening", State.OPENING
     OPEN = "open", State.OPEN
-    INPUT_ENDING = "input-ending", State.INPUT_CLOSED, ENDING
+    INPUT_ENDING = "input-ending", State.INPUT_CLOSED, NO_MORE_INPUT
     """Nothing more is read. Messages that were read wait for their turn."""
-    INPUT_CLOSED = "input-closed", State.INPUT_CLOSED, ENDING
+    INPUT_CLOSED = "input-closed", State.INPUT_CLOSED, NO_MORE_INPUT
     """No message comes any more. The app still handles the messages that came."""
-    CLOSING = "closing", State.CLOSING, OVER
+    CLOSING = "closing", State.CLOSING, CONNECTION_CLOSING
     """The app is being called. Its reply is flushed as well."""
-    FLUSHING = "flushing", State.CLOSING, OVER
+    FLUSHING = "flushing", State.CLOSING, CONNECTION_CLOSING
     """The transport does not have all bytes yet."""
-    DISCONNECTING = "disconnecting", State.CLOSING, OVER
+    DISCONNECTING = "disconnecting", State.CLOSING, CONNECTION_CLOSING
     """The transport has all bytes, and sends them and FIN."""
-    ABORTING = "aborting", State.CLOSING, OVER
+    ABORTING = "aborting", State.CLOSING, CONNECTION_CLOSING
     """Nothing is flushed any more."""
-    CLOSED = "closed", State.CLOSED, OVER | GONE
+    CLOSED = "closed", State.CLOSED, CONNECTION_CLOSING | CONNECTION_CLOSED
 
 
 class Event(Enum):
@@ -136,9 +136,9 @@ class Event(Enum):
     CONNECTED = "the transport is connected"
     READY = "TLS is set up, or there is none"
     INPUT_OVER = "the peer closed its side, the stream is unreadable, or the connection drains"
-    ALL_LET_IN = "the inbox, or the app, has all messages that were read"
+    RELEASED = "the inbox, or the app, has all messages that were read"
     CLOSE = "we close: what is written is flushed"
-    APP_RESTS = "the app is not being called"
+    APP_IDLE = "the app is not being called"
     HANDED_OVER = "the transport has all that was written"
     ABORT = "we cut the connection: what is written is lost"
     LOST = "the transport is lost"
@@ -182,14 +182,14 @@ TRANSITIONS: Final[dict[tuple[Stage, Event], tuple[Stage, int]]] = {
     (Stage.OPEN, Event.CLOSE): _CLOSING,
     (Stage.OPEN, Event.ABORT): _ABORTED,
     (Stage.OPEN, Event.LOST): _LOST,
-    (Stage.INPUT_ENDING, Event.ALL_LET_IN): (Stage.INPUT_CLOSED, FAIL_WAITERS | ASK_APP),
+    (Stage.INPUT_ENDING, Event.RELEASED): (Stage.INPUT_CLOSED, FAIL_WAITERS | ASK_APP),
     (Stage.INPUT_ENDING, Event.CLOSE): _CLOSING,
     (Stage.INPUT_ENDING, Event.ABORT): _ABORTED,
     (Stage.INPUT_ENDING, Event.LOST): _LOST,
     (Stage.INPUT_CLOSED, Event.CLOSE): _CLOSING,
     (Stage.INPUT_CLOSED, Event.ABORT): _ABORTED,
     (Stage.INPUT_CLOSED, Event.LOST): _LOST,
-    (Stage.CLOSING, Event.APP_RESTS): (Stage.FLUSHING, FLUSH),
+    (Stage.CLOSING, Event.APP_IDLE): (Stage.FLUSHING, FLUSH),
     (Stage.CLOSING, Event.ABORT): _ABORTED,
     (Stage.CLOSING, Event.LOST): _LOST,
     (Stage.FLUSHING, Event.HANDED_OVER): (Stage.DISCONNECTING, DISCONNECT),
@@ -206,7 +206,7 @@ TRANSITIONS: Final[dict[tuple[Stage, Event], tuple[Stage, int]]] = {
 UNOPENED_REASON = CloseReason(EndedBy.US, "unopened", "it is not connected yet; use it once it is open")
 
 
-class Ending:
+class Lifecycle:
     """
     The stage of one connection, and the one deadline of its end. It does no I/O: the connection does what it says.
 

@@ -13,7 +13,7 @@ from tcpapp.connection.answers import Answers
 from tcpapp.connection.handlers import Decoded
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import NOTHING, UNANSWERED, Settler
-from tcpapp.connection.pending_requests import Requests, answer
+from tcpapp.connection.pending_requests import Requests, fire_reply
 from tcpapp.framing import Framing
 
 __all__ = ["Matching"]
@@ -38,7 +38,7 @@ class Matching(Answers):
         raise NotImplementedError
 
     def _sort(self, messages: list[bytes]) -> int:
-        """`arrive` where there were requests. The order in which they came is kept."""
+        """`dispatch` where there were requests. The order in which they came is kept."""
         if self._unsorted is not None:  # re-entered: the loop below goes on with them
             self._unsorted += messages
             return NOTHING
@@ -61,7 +61,7 @@ class Matching(Answers):
             outcome = self.handle(others)
         self._unsorted = None
         if failure is None:
-            return outcome | self.go_on()
+            return outcome | self.continue_handling()
         self._connection.settle(UNANSWERED, (failure, len(messages) - taken))
         failure = None  # it holds this frame
         return outcome
@@ -79,5 +79,5 @@ class Matching(Answers):
             others = before.copy()
             before.clear()
             self._connection.settle(self.handle(others))
-        answer(reply, value)
+        fire_reply(reply, value)
         return None

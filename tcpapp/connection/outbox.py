@@ -17,14 +17,14 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import classImplements
 
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.lifecycle import Ending
+from tcpapp.connection.lifecycle import Lifecycle
 from tcpapp.connection.outcomes import (
-    BLOCKED,
+    BUFFERED_CHANGED,
     HANDED_OVER,
-    HELD,
     NOTHING,
     TOO_MUCH_UNSENT,
-    UNBLOCKED,
+    WRITE_BLOCKED,
+    WRITE_RESUMED,
     Settler,
 )
 from tcpapp.connection.unhandled import unlogged
@@ -37,7 +37,7 @@ SEND_COST: Final = 512
 """Bytes that a waiting ``send`` counts for beyond its message: its Deferred and its place take 310 on CPython 3.11."""
 
 
-class _Nobody:
+class _NoTransport:
     """In the place of the transport and the connection of an outbox whose connection is lost: nothing goes anywhere."""
 
     def write(self, data: bytes) -> None: ...
@@ -46,25 +46,25 @@ class _Nobody:
 
     def settle(self, outcome: int, detail: Any = None) -> None: ...
 
-    has_the_turn = False
+    is_handling = False
 
 
-_NOBODY: Final = _Nobody()
+_NO_TRANSPORT: Final = _NoTransport()
 
 
-class _Waiting:
+class _WaitingBytes:
     """Bytes that wait for the transport, how many of them it has been given, and who is told when it has them all."""
 
-    __slots__ = ("data", "given", "told")
+    __slots__ = ("data", "given", "waiter")
 
-    def __init__(self, data: bytes | bytearray, told: Deferred[None] | None) -> None:
+    def __init__(self, data: bytes | bytearray, waiter: Deferred[None] | None) -> None:
         self.data = data
         self.given = 0
-        self.told = told
+        self.waiter = waiter
 
     def takes(self, data: bytes, most: int) -> bool:
         """Whether `data` can be joined to it, with no more than `most` bytes then: the rest of them waits for it."""
-        return self.told is None and not self.given and len(self.data) + len(data) <= most
+        return self.waiter is None and not self.given and len(self.data) + len(data) <= most
 
     def join(self, data: bytes) -> None:
         """Put `data` behind its own: in linear time, however many come."""
@@ -78,17 +78,17 @@ class Outbox:
     Writes to a transport. It is the transport's producer, so the transport tells it when to stop and when to go on.
 
     `blocked` says that the transport asks for no more. `unsent` counts the bytes that wait here. ``max_unsent`` limits
-    these bytes plus `SEND_COST` for each ``send`` that waits. Bytes written between `gather` and `release` go out as
-    one write. While it `gathers_on`, several such groups go out as one write.
+    these bytes plus `SEND_COST` for each ``send`` that waits. Bytes written between `cork` and `uncork` go out as
+    one write. While it `stays_corked`, several such groups go out as one write.
     """
 
     __slots__ = (
+        "_corked",
+        "_corked_size",
         "_deadlines",
-        "_ending",
-        "_gathered",
-        "_gathered_size",
-        "_gathering",
         "_handed",
+        "_is_corked",
+        "_lifecycle",
         "_limits",
         "_progress",
         "_queue",
@@ -96,7 +96,7 @@ class Outbox:
         "_settler",
         "_transport",
         "blocked",
-        "gathers_on",
+        "stays_corked",
         "unsent",
     )
 
@@ -104,62 +104,62 @@ class Outbox:
         self,
         transport: Any,
         settler: Settler,
-        ending: Ending,
+        lifecycle: Lifecycle,
         limits: Limits,
         progress: float,
         deadlines: Deadlines,
     ) -> None:
         self._transport = transport
         self._settler = settler
-        self._ending = ending
+        self._lifecycle = lifecycle
         self._limits = limits
         self._progress = progress
         self._deadlines = deadlines
-        self._gathered: list[bytes] | None = None
-        self._gathered_size = 0
-        self._gathering = False
-        self._queue: deque[_Waiting] | None = None
+        self._corked: list[bytes] | None = None
+        self._corked_size = 0
+        self._is_corked = False
+        self._queue: deque[_WaitingBytes] | None = None
         self._sends = 0
         self._handed: list[Deferred[None]] | None = None
         self.blocked = False
-        self.gathers_on = False
+        self.stays_corked = False
         self.unsent = 0
         transport.registerProducer(self, True)
 
-    def gather(self) -> None:
-        """Keep what is written until `release`, or until it is over the write mark."""
-        self._gathering = True
+    def cork(self) -> None:
+        """Keep what is written until `uncork`, or until it is over the write mark."""
+        self._is_corked = True
 
-    def release(self, last: bytes = b"") -> None:
-        """Write what was gathered, and `last` with it; not yet, where it `gathers_on`."""
-        if self.gathers_on:
+    def uncork(self, last: bytes = b"") -> None:
+        """Write what was gathered, and `last` with it; not yet, where it `stays_corked`."""
+        if self.stays_corked:
             if last:
                 self.write(last)
-        elif self._gathered is not None:
+        elif self._corked is not None:
             if last:
                 self.write(last)
-            self._gathering = False
+            self._is_corked = False
             self._flush()
         else:
-            self._gathering = False
+            self._is_corked = False
             if last:
                 self._put(last)
 
-    def write_out(self) -> None:
+    def uncork_now(self) -> None:
         """Write what was gathered now, whatever it was to be gathered with."""
-        self.gathers_on = False
-        self.release()
+        self.stays_corked = False
+        self.uncork()
 
     def write(self, data: bytes) -> None:
         """Send `data` after all that was written before."""
-        if not self._gathering:
+        if not self._is_corked:
             self._put(data)
             return
-        if self._gathered is None:
-            self._gathered = []
-        self._gathered.append(data)
-        self._gathered_size += len(data)
-        if self._gathered_size > self._limits.write_high:
+        if self._corked is None:
+            self._corked = []
+        self._corked.append(data)
+        self._corked_size += len(data)
+        if self._corked_size > self._limits.write_high:
             self._flush()
 
     def send(self, data: bytes) -> Deferred[None]:
@@ -168,7 +168,7 @@ class Outbox:
 
         Cancelled before the transport was given any of it, it is not sent. Cancelled later, it is sent all the same.
         """
-        if self.behind or self._gathered_size + len(data) > self._limits.write_high:
+        if self.behind or self._corked_size + len(data) > self._limits.write_high:
             self._flush()
         if self.behind:
             return self._wait_with(data)
@@ -183,12 +183,12 @@ class Outbox:
         here on, for the whole of it has one (``grace``).
         """
         self._deadlines.stop("send_progress")
-        self.write_out()
+        self.uncork_now()
         return self._end_if_all_handed_over()
 
     def drop(self) -> None:
         """The connection is cut: let go of all bytes, and take none. Each ``send`` that waits is told by `end`."""
-        self._gathered, self._gathered_size = None, 0
+        self._corked, self._corked_size = None, 0
         for waiting in self._queue or ():
             waiting.data = b""
             waiting.given = 0
@@ -202,47 +202,47 @@ class Outbox:
         """
         failed = 0
         self._deadlines.stop("send_progress")
-        self._gathered, self._gathered_size = None, 0
+        self._corked, self._corked_size = None, 0
         handed, self._handed = self._handed or (), None
         waiting, self._queue = self._queue or (), None
         self.unsent = self._sends = 0
-        for told in handed:
-            if not told.called:  # it may have been cancelled
+        for waiter in handed:
+            if not waiter.called:  # it may have been cancelled
                 if flushed:
-                    told.callback(None)
+                    waiter.callback(None)
                 else:
                     failed += 1
-                    unlogged(told).errback(error)
+                    unlogged(waiter).errback(error)
         has_all = flushed
         for each in waiting:
             has_all = has_all and each.given == len(each.data)
-            if each.told is not None and not each.told.called:
+            if each.waiter is not None and not each.waiter.called:
                 if has_all:
-                    each.told.callback(None)
+                    each.waiter.callback(None)
                 else:
                     failed += 1
-                    unlogged(each.told).errback(error)
-        self._transport = self._settler = _NOBODY  # TLS holds its producer on: this, and so it would hold itself
+                    unlogged(each.waiter).errback(error)
+        self._transport = self._settler = _NO_TRANSPORT  # TLS holds its producer on: this, and so it would hold itself
         return failed
 
     def pauseProducing(self) -> None:
         """The transport has more than its mark."""
-        flushing = self._ending.stage.flushes
+        flushing = self._lifecycle.stage.flushes
         if self._progress and not self.blocked and not flushing:
             self._deadlines.start("send_progress", self._progress)
         self.blocked = True
         if not flushing:
-            self._settler.settle(BLOCKED)
+            self._settler.settle(WRITE_BLOCKED)
 
     def resumeProducing(self) -> None:
         """The transport has sent what it had."""
         self.blocked = False
         self._deadlines.stop("send_progress")
         self._feed()
-        if self._ending.stage.flushes:
+        if self._lifecycle.stage.flushes:
             self._settler.settle(self._end_if_all_handed_over())
         elif not self.behind:
-            self._settler.settle(UNBLOCKED)
+            self._settler.settle(WRITE_RESUMED)
 
     def stopProducing(self) -> None:
         """The transport is gone; `end` follows."""
@@ -250,7 +250,7 @@ class Outbox:
     @property
     def held(self) -> int:
         """How many bytes are held here, and by a transport over its mark, which can have up to twice as many."""
-        held = self._gathered_size
+        held = self._corked_size
         if self.blocked:
             held += 2 * self._limits.write_high
         if self._queue:
@@ -270,33 +270,33 @@ class Outbox:
         return self.blocked or bool(self._queue)
 
     def _flush(self) -> None:
-        if self._gathered is not None:
-            gathered, self._gathered, self._gathered_size = self._gathered, None, 0
-            self._put(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+        if self._corked is not None:
+            corked, self._corked, self._corked_size = self._corked, None, 0
+            self._put(corked[0] if len(corked) == 1 else b"".join(corked))
 
     def _put(self, data: bytes) -> None:
         if self.blocked or self._queue or len(data) > self._limits.write_high:
             self._wait(data, None)
         else:
-            self._deadlines.said = self._deadlines.seconds()
+            self._deadlines.last_sent = self._deadlines.seconds()
             self._transport.write(data)
 
     def _wait_with(self, data: bytes) -> Deferred[None]:
-        told: Deferred[None] = Deferred(self._withdraw)
-        self._wait(data, told)
-        return told
+        waiter: Deferred[None] = Deferred(self._withdraw)
+        self._wait(data, waiter)
+        return waiter
 
-    def _wait(self, data: bytes, told: Deferred[None] | None) -> None:
-        if self._ending.stage.drops:
+    def _wait(self, data: bytes, waiter: Deferred[None] | None) -> None:
+        if self._lifecycle.stage.drops:
             data = b""
         if self._queue is None:
             self._queue = deque()
         before = self._queued
-        if told is None and self._queue and self._queue[-1].takes(data, self._limits.write_high):
+        if waiter is None and self._queue and self._queue[-1].takes(data, self._limits.write_high):
             self._queue[-1].join(data)
         else:
-            self._queue.append(_Waiting(data, told))
-            if told is not None:
+            self._queue.append(_WaitingBytes(data, waiter))
+            if waiter is not None:
                 self._sends += 1
         self.unsent += len(data)
         if not self.blocked:
@@ -304,12 +304,12 @@ class Outbox:
         elif before > self._limits.max_unsent and data:
             self._settler.settle(TOO_MUCH_UNSENT, before)
         if self._queue:
-            self._settler.settle(HELD)
+            self._settler.settle(BUFFERED_CHANGED)
 
-    def _withdraw(self, told: Deferred[None]) -> None:
+    def _withdraw(self, waiter: Deferred[None]) -> None:
         """It was cancelled: leave out the bytes it stands for, if none of them is gone."""
         for waiting in self._queue or ():
-            if waiting.told is told and not waiting.given:
+            if waiting.waiter is waiter and not waiting.given:
                 assert self._queue is not None
                 self._queue.remove(waiting)
                 self.unsent -= len(waiting.data)
@@ -318,12 +318,12 @@ class Outbox:
 
     def _feed(self) -> None:
         """Give the transport pieces of the write mark's size until it has enough; tell each who can know by then."""
-        self._tell_handed()
-        while self._queue and not self.blocked and not self._ending.stage.drops:
+        self._fire_handed()
+        while self._queue and not self.blocked and not self._lifecycle.stage.drops:
             piece = self._next_piece()
-            self._deadlines.said = self._deadlines.seconds()
+            self._deadlines.last_sent = self._deadlines.seconds()
             self._transport.write(piece)
-            self._tell_handed()
+            self._fire_handed()
 
     def _next_piece(self) -> bytes:
         """Take the bytes of one write from what waits: up to the write mark, of as many messages as there are in it."""
@@ -350,19 +350,19 @@ class Outbox:
         self._transport.unregisterProducer()
         return HANDED_OVER
 
-    def _tell_handed(self) -> None:
-        if not self.blocked and not self._ending.stage.drops:
+    def _fire_handed(self) -> None:
+        if not self.blocked and not self._lifecycle.stage.drops:
             handed, self._handed = self._handed or (), None
-            for told in handed:
-                if not told.called:  # it may have been cancelled
-                    told.callback(None)
+            for waiter in handed:
+                if not waiter.called:  # it may have been cancelled
+                    waiter.callback(None)
 
-    def _note_handed(self, waiting: _Waiting) -> None:
-        if waiting.told is not None:
+    def _note_handed(self, waiting: _WaitingBytes) -> None:
+        if waiting.waiter is not None:
             self._sends -= 1
             if self._handed is None:
                 self._handed = []
-            self._handed.append(waiting.told)
+            self._handed.append(waiting.waiter)
 
 
 classImplements(Outbox, IPushProducer)  # a decorator would keep its class from being compiled as one

@@ -11,27 +11,27 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 __all__ = [
-    "ALL_LET_IN",
+    "ALL_RELEASED",
     "APP_ANSWERED",
     "APP_FAILED",
-    "APP_RESTS",
+    "APP_IDLE",
     "APP_WAITS",
-    "BLOCKED",
+    "BUFFERED_CHANGED",
+    "CONVERSATION_ENDED",
     "HANDED_OVER",
     "HEARTBEAT",
-    "HELD",
-    "LEFT_OUT",
     "MEMORY_SHORT",
+    "MESSAGES_SKIPPED",
     "NOTHING",
     "OVERDUE",
     "REFUSED",
-    "TALK_ENDED",
     "TOO_MANY_BYTES",
     "TOO_MANY_MESSAGES",
     "TOO_MUCH_UNSENT",
     "UNANSWERED",
-    "UNBLOCKED",
     "UNSECURED",
+    "WRITE_BLOCKED",
+    "WRITE_RESUMED",
     "Settler",
 ]
 
@@ -40,13 +40,13 @@ NOTHING: Final = 0
 # Of the bytes that come.
 REFUSED: Final = 1
 """The inbox found a message that is no value, and takes nothing after it."""
-ALL_LET_IN: Final = 2
+ALL_RELEASED: Final = 2
 """The throttle holds no message any more."""
 TOO_MANY_MESSAGES: Final = 4
 """More came than ``message_rate`` allows, and the peer is not made to wait."""
 TOO_MANY_BYTES: Final = 8
 """More came than ``byte_rate`` allows, and the peer is not made to wait."""
-LEFT_OUT: Final = 16
+MESSAGES_SKIPPED: Final = 16
 """The framing left out messages, or cannot read the rest of the stream; the detail is the chunk."""
 UNANSWERED: Final = 32
 """A reply cannot be matched: the detail is the `Failure` of its decoding, or of the user's key function, and how many
@@ -55,9 +55,9 @@ UNSECURED: Final = 64
 """TLS cannot be set up in mid-conversation, or nobody waits for it any longer."""
 
 # Of the bytes that go.
-BLOCKED: Final = 128
+WRITE_BLOCKED: Final = 128
 """The transport asks for no more: the app waits."""
-UNBLOCKED: Final = 256
+WRITE_RESUMED: Final = 256
 """The transport has all that waited."""
 TOO_MUCH_UNSENT: Final = 512
 """More than ``max_unsent`` waited, and more came; the detail is how many bytes waited."""
@@ -71,7 +71,7 @@ APP_ANSWERED: Final = 4096
 """That came, or failed."""
 APP_FAILED: Final = 8192
 """The app raised; the detail is the `Failure`."""
-TALK_ENDED: Final = 16384
+CONVERSATION_ENDED: Final = 16384
 """The conversation returned."""
 
 # Of the clock, and of all connections together.
@@ -83,9 +83,9 @@ MEMORY_SHORT: Final = 131072
 """All connections hold too much, and this one the most; the detail is the `CloseReason`."""
 
 # Of any.
-HELD: Final = 262144
+BUFFERED_CHANGED: Final = 262144
 """The parts hold more bytes than before, or fewer."""
-APP_RESTS: Final = 524288
+APP_IDLE: Final = 524288
 """The app is not being called."""
 
 
@@ -93,7 +93,7 @@ class Settler(Protocol):
     """A connection, as its parts know it."""
 
     @property
-    def has_the_turn(self) -> bool:
+    def is_handling(self) -> bool:
         """Whether a message is in our hands, so that the peer owes us nothing."""
         ...
 

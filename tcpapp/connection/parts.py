@@ -12,68 +12,68 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
 
-from tcpapp.connection.buffered_bytes import Load
+from tcpapp.connection.buffered_bytes import BufferedBytes
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.dispatcher import Dispatch
+from tcpapp.connection.dispatcher import Dispatcher
 from tcpapp.connection.inbox import Inbox
-from tcpapp.connection.lifecycle import Ending, State
+from tcpapp.connection.lifecycle import Lifecycle, State
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import NOTHING
-from tcpapp.connection.pause_flags import AWAITING, GONE, OVER, PAUSED
-from tcpapp.connection.read_control import Reading
-from tcpapp.connection.receiver import Arrival
+from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSED, CONNECTION_CLOSING, PAUSED
+from tcpapp.connection.read_control import ReadControl
+from tcpapp.connection.receiver import Receiver
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.starttls import Upgrade
-from tcpapp.connection.throttle import Intake
+from tcpapp.connection.throttle import Throttle
 from tcpapp.connection.tls_handshake import Handshake
 from tcpapp.framing import Framing
 from tcpapp.telemetry import Event
 from tcpapp.transport.layers import close_by_halves
 
-__all__ = ["GONE_PARTS", "Parts"]
+__all__ = ["CLOSED_PARTS", "Parts"]
 
 
-class _Gone:
+class _ClosedParts:
     """In the place of the parts of a connection that has ended: what they are asked for has no effect any more."""
 
-    hold = OVER | GONE
-    requests = waits_for = None
-    pulled = done = True
+    pauses = CONNECTION_CLOSING | CONNECTION_CLOSED
+    requests = awaited = None
+    receive_only = done = True
     working = False
-    kept: tuple[()] = ()
-    noted = 0
+    pending: tuple[()] = ()
+    reported = 0
 
-    def take(self, data: bytes) -> int:
+    def receive(self, data: bytes) -> int:
         """Bytes that come after the end are nobody's."""
         return NOTHING
 
-    def note(self) -> None:
+    def update(self) -> None:
         """Nothing is held."""
 
-    def tell_talk(self) -> None:
+    def notify_conversation(self) -> None:
         """Nobody is there to be told."""
 
 
-GONE_PARTS: Any = _Gone()
+CLOSED_PARTS: Any = _ClosedParts()
 
 
 class Parts(Protocol):
     """The parts of a connection, each made for the ones below it; `settle` is for a class above this one."""
 
     __slots__ = (
-        "_arrival",
+        "_buffered",
         "_clock",
         "_deadlines",
-        "_dispatch",
-        "_ending",
+        "_dispatcher",
         "_framing",
         "_handshake",
         "_inbox",
-        "_intake",
-        "_load",
+        "_lifecycle",
         "_outbox",
-        "_reading",
+        "_read_control",
+        "_receiver",
         "_settings",
+        "_throttle",
         "_unhandled",
         "_upgrade",
         "connected",
@@ -93,7 +93,7 @@ class Parts(Protocol):
         self.transport = None
         self.connected = 0
         self._deadlines = Deadlines(self)
-        self._ending = Ending(self._deadlines)
+        self._lifecycle = Lifecycle(self._deadlines)
         self._clock: IReactorTime | None = settings.clock
         self._handshake: Handshake | None = None
         self._upgrade: Upgrade | None = None
@@ -102,21 +102,21 @@ class Parts(Protocol):
     @property
     def state(self) -> State:
         """Where it stands: messages can be sent in `State.OPEN` and `State.INPUT_CLOSED`, and come in the first."""
-        return self._ending.stage.state
+        return self._lifecycle.stage.state
 
     @property
     def was_open(self) -> bool:
         """Whether it ever was open: with TLS, whether the handshake was done."""
-        return self._ending.opened
+        return self._lifecycle.opened
 
     def settle(self, outcome: int, detail: Any = None) -> None:
         """Do what the `outcome` of a part asks for; see `tcpapp.connection.outcomes`."""
         raise NotImplementedError
 
     @property
-    def has_the_turn(self) -> bool:
+    def is_handling(self) -> bool:
         """Whether something is in our hands: a message that waits for the app, or for its answer."""
-        return bool(self._inbox or self._intake.kept or self._dispatch.hold & (AWAITING | PAUSED))
+        return bool(self._inbox or self._throttle.pending or self._dispatcher.pauses & (AWAITING_REPLY | PAUSED))
 
     @property
     def _serves(self) -> bool:
@@ -127,12 +127,12 @@ class Parts(Protocol):
         """The handshake of `layer`, which is TLS, begins: a server's takes turns with all others of this server."""
         close_by_halves(layer)
         if self._serves:
-            steps = self._settings.steps
-            self._handshake = Handshake(layer, steps, self._reading, self._clock, self._handshake_goes_on)
+            steps = self._settings.step_scheduler
+            self._handshake = Handshake(layer, steps, self._read_control, self._clock, self._handshake_goes_on)
 
     def _handshake_goes_on(self) -> None:
         """Bytes of a TLS handshake came."""
-        self._deadlines.spoken_to = True
+        self._deadlines.peer_spoke = True
 
     def _end_handshake(self) -> None:
         """TLS is set up, or it will never be."""
@@ -140,27 +140,29 @@ class Parts(Protocol):
         if handshake is not None:
             handshake.end()
 
-    def _put_together(self) -> None:
+    def _make_parts(self) -> None:
         """Make the parts of a connection that has a transport."""
         settings, limits, deadlines = self._settings, self._settings.limits, self._deadlines
         self._framing = settings.framing.fresh()
-        self._reading = Reading(self.transport, self._ending, deadlines, limits.write_high)
-        self._inbox = Inbox(limits, self._reading, self._ending, settings.codec)
-        self._outbox = Outbox(self.transport, self, self._ending, limits, settings.timeouts.send_progress, deadlines)
-        self._dispatch = Dispatch(self, self._framing, settings, self._inbox, self._outbox, deadlines, self._clock)
-        self._intake = Intake(self, self._dispatch, self._reading, settings, deadlines, self._clock)
-        self._load = Load(settings.memory, self._parts, self._dispatch, self._reading, self)
-        self._arrival = Arrival(self._framing, self._intake, self._dispatch, deadlines, settings.traffic, self._load)
+        self._read_control = ReadControl(self.transport, self._lifecycle, deadlines, limits.write_high)
+        self._inbox = Inbox(limits, self._read_control, self._lifecycle, settings.codec)
+        self._outbox = Outbox(self.transport, self, self._lifecycle, limits, settings.timeouts.send_progress, deadlines)
+        self._dispatcher = Dispatcher(self, self._framing, settings, self._inbox, self._outbox, deadlines, self._clock)
+        self._throttle = Throttle(self, self._dispatcher, self._read_control, settings, deadlines, self._clock)
+        self._buffered = BufferedBytes(settings.memory_budget, self._parts, self._dispatcher, self._read_control, self)
+        self._receiver = Receiver(
+            self._framing, self._throttle, self._dispatcher, deadlines, settings.counters, self._buffered
+        )
 
     @property
-    def _parts(self) -> tuple[Framing, Intake, Inbox, Outbox]:
+    def _parts(self) -> tuple[Framing, Throttle, Inbox, Outbox]:
         """What holds bytes."""
-        return self._framing, self._intake, self._inbox, self._outbox
+        return self._framing, self._throttle, self._inbox, self._outbox
 
     def _frame(self, message: Any) -> bytes:
         codec = self._settings.codec
         return self._framing.frame(message if codec is None else codec.encode(message))
 
-    def _tell(self, kind: Callable[..., Event], *details: Any) -> None:
+    def _emit(self, kind: Callable[..., Event], *details: Any) -> None:
         if self._settings.telemetry:
-            self._settings.telemetry.tell(kind(self, *details))
+            self._settings.telemetry.emit(kind(self, *details))

@@ -1,42 +1,42 @@
-"""Why no message of a connection is handed to its app just now: the bits of `Dispatch.hold`."""
+"""Why no message of a connection is handed to its app just now: the bits of `Dispatcher.pauses`."""
 
 from __future__ import annotations
 
 from typing import Final
 
 __all__ = [
-    "AWAITING",
-    "BLOCKED",
-    "DEAF",
-    "ENDING",
-    "GONE",
-    "OVER",
+    "AWAITING_REPLY",
+    "AWAITING_TURN",
+    "CONNECTION_CLOSED",
+    "CONNECTION_CLOSING",
+    "HANDLING",
+    "NOT_RECEIVING",
+    "NO_MORE_INPUT",
     "PAUSED",
-    "PULLED",
-    "SECURING",
-    "WORKING",
-    "YIELDED",
+    "RECEIVE_ONLY",
+    "TLS_STARTING",
+    "WRITE_BLOCKED",
 ]
 
-WORKING: Final = 1
+HANDLING: Final = 1
 """The app is being called, and the loop that calls it goes on by itself."""
-AWAITING: Final = 2
+AWAITING_REPLY: Final = 2
 """What the app returned last is not there yet."""
 PAUSED: Final = 4
 """The user said so."""
-BLOCKED: Final = 8
+WRITE_BLOCKED: Final = 8
 """The peer does not take the replies."""
-PULLED: Final = 16
+RECEIVE_ONLY: Final = 16
 """The app has no `received`: messages are fetched from the inbox."""
-OVER: Final = 32
+CONNECTION_CLOSING: Final = 32
 """The connection is closing, or closed."""
-ENDING: Final = 64
+NO_MORE_INPUT: Final = 64
 """No message comes any more; what came is still handed on, so this alone holds nothing back."""
-SECURING: Final = 128
+TLS_STARTING: Final = 128
 """TLS is being set up on the connection."""
-GONE: Final = 256
+CONNECTION_CLOSED: Final = 256
 """The connection is closed: no part of it works any more, whatever still comes to its end by then."""
-YIELDED: Final = 512
+AWAITING_TURN: Final = 512
 """The messages took as long as those of one connection can in a turn: other connections have theirs."""
-DEAF: Final = 96
-"""`ENDING`, or `OVER`: nothing that comes is heard."""
+NOT_RECEIVING: Final = 96
+"""`NO_MORE_INPUT`, or `CONNECTION_CLOSING`: nothing that comes is heard."""

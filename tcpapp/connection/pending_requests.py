@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
 
-__all__ = ["ByKey", "InOrder", "Key", "Requests", "answer", "bound", "check_key", "requests_by"]
+__all__ = ["ByKey", "InOrder", "Key", "Requests", "bound", "check_key", "fire_reply", "requests_by"]
 
 KeyFunction = Callable[[Any], Hashable]
 Key = KeyFunction | tuple[KeyFunction, KeyFunction]
@@ -41,7 +41,7 @@ class Requests(Protocol):
         ...
 
     def take(self, message: Any) -> Deferred[Any] | None:
-        """The Deferred that `message` answers, for `answer`; it waits no longer. `None` where it is no reply."""
+        """The Deferred that `message` answers, for `fire_reply`; it waits no longer. `None` where it is no reply."""
         ...
 
     def end(self, error: NotConnected) -> None:
@@ -62,11 +62,11 @@ class InOrder:
 
     def add(self, message: Any) -> Deferred[Any]:
         """See `Requests`. The place of a cancelled one is kept: its reply still comes, and is dropped."""
-        reply: Deferred[Any] = Deferred(self._forsake)
+        reply: Deferred[Any] = Deferred(self._forget)
         self._waiting.append(reply)
         return reply
 
-    def _forsake(self, reply: Deferred[Any]) -> None:
+    def _forget(self, reply: Deferred[Any]) -> None:
         if reply in self._waiting:  # not so for one that is taken, or failed, just now
             self._waiting[self._waiting.index(reply)] = None
 
@@ -77,7 +77,7 @@ class InOrder:
 
     def take(self, message: Any) -> Deferred[Any] | None:
         """See `Requests`."""
-        return (self._waiting.popleft() or _nobody(self._late)) if self._waiting else None
+        return (self._waiting.popleft() or _dropped(self._late)) if self._waiting else None
 
     def end(self, error: NotConnected) -> None:
         """See `Requests`."""
@@ -113,11 +113,11 @@ class ByKey:
         if key in self._waiting:
             raise UnsendableMessage(f"a request with the key {key!r} waits already; give each its own")
 
-        def forsake(reply: Deferred[Any]) -> None:
+        def forget(reply: Deferred[Any]) -> None:
             if self._waiting.get(key) is reply:  # not so for one that is taken, or failed, just now
                 del self._waiting[key]
 
-        reply = self._waiting[key] = Deferred(forsake)
+        reply = self._waiting[key] = Deferred(forget)
         return reply
 
     @property
@@ -138,7 +138,7 @@ class ByKey:
             reply = self._waiting.pop(key, None)
         except TypeError:
             reply = None
-        return reply or _nobody(self._late)
+        return reply or _dropped(self._late)
 
     def end(self, error: NotConnected) -> None:
         """See `Requests`."""
@@ -175,13 +175,13 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def _nobody(late: Callable[[], None]) -> Deferred[Any]:
+def _dropped(late: Callable[[], None]) -> Deferred[Any]:
     """What a reply that nobody waits for is given to."""
     late()
     return succeed(None)
 
 
-def answer(reply: Deferred[Any], message: Any) -> None:
+def fire_reply(reply: Deferred[Any], message: Any) -> None:
     """Fire `reply`, unless it was cancelled, with `message`, or fail it with what its codec could not decode."""
     if reply.called:
         return

@@ -21,22 +21,22 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection import outcomes
 from tcpapp.connection.handlers import value_of
 from tcpapp.connection.lifecycle import Event, Stage, State, cause_of_end, cause_of_loss
-from tcpapp.connection.outcomes import APP_RESTS
-from tcpapp.connection.pause_flags import BLOCKED
-from tcpapp.connection.protocol_detection import hinted
+from tcpapp.connection.outcomes import APP_IDLE
+from tcpapp.connection.pause_flags import WRITE_BLOCKED
+from tcpapp.connection.protocol_detection import with_detected
 from tcpapp.connection.stages import Stages
-from tcpapp.connection.throttle import too_fast
+from tcpapp.connection.throttle import over_rate
 from tcpapp.connection.timeout_reasons import reason_of, unread
 from tcpapp.errors import UndecodableMessage, UnreadableStream, drop_frames
 from tcpapp.telemetry import MessagesSkipped
 from tcpapp.transport import keepalive
 from tcpapp.transport.layers import ITSELF, close_unanswered, send_at_once, session_on, sets_up_tls, talks_to_itself
 
-__all__ = ["Link"]
+__all__ = ["ConnectionProtocol"]
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
-class Link(Stages):
+class ConnectionProtocol(Stages):
     """A connection as its transport and its parts know it."""
 
     __slots__ = ()
@@ -52,12 +52,12 @@ class Link(Stages):
         keepalive.switch_on(self.transport, settings.limits, settings.timeouts)
         if settings.policies.no_delay:
             send_at_once(self.transport)
-        self._put_together()
+        self._make_parts()
         self._happen(Event.CONNECTED)
         if self.factory is not None:
             self.factory.connection_made(self)
             if not getattr(self.factory, "serves", True) and talks_to_itself(self.transport):
-                self._cut(CloseReason(EndedBy.NETWORK, "lost", ITSELF, error=ConnectionRefusedError(string=ITSELF)))
+                self._abort(CloseReason(EndedBy.NETWORK, "lost", ITSELF, error=ConnectionRefusedError(string=ITSELF)))
                 return
         if not sets_up_tls(self.transport):
             self._happen(Event.READY)
@@ -77,8 +77,8 @@ class Link(Stages):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came. Twisted calls it."""
-        outcome = self._arrival.take(data)
-        if outcome and (outcome != APP_RESTS or not self._ending.stage.is_open):  # that asks for nothing more
+        outcome = self._receiver.receive(data)
+        if outcome and (outcome != APP_IDLE or not self._lifecycle.stage.is_open):  # that asks for nothing more
             self.settle(outcome, data)
 
     def readConnectionLost(self) -> None:
@@ -90,9 +90,9 @@ class Link(Stages):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is lost: fire or fail all waiters, and stop everything that runs. Twisted calls it."""
-        if self._ending.stage.sends:
-            self.settle(self._intake.let_in_last())
-        stage = self._ending.stage
+        if self._lifecycle.stage.sends:
+            self.settle(self._throttle.release_last())
+        stage = self._lifecycle.stage
         flushed = stage.state is State.CLOSING and stage is not Stage.ABORTING
         if self._happen(Event.LOST, cause_of_loss(reason, self._framing)):
             self._end(flushed and isinstance(reason.value, ConnectionDone))
@@ -114,40 +114,40 @@ class Link(Stages):
         assert inbox.refusal is not None
         self._unhandled += inbox.lost
         inbox.lost = 0
-        self._ending.spoil(inbox.refusal.reason)
+        self._lifecycle.spoil(inbox.refusal.reason)
         self._end_input(inbox.refusal.reason)
         inbox.end(inbox.refusal)
 
-    def _all_let_in(self, _: Any) -> None:
+    def _all_released(self, _: Any) -> None:
         """All that came is the app's: what came after it counts."""
         if self._framing.failure is not None:
             self._unreadable(self._framing.failure)
-        elif not self._ending.stage.is_open:  # there it changes nothing
-            self._happen(Event.ALL_LET_IN)
+        elif not self._lifecycle.stage.is_open:  # there it changes nothing
+            self._happen(Event.RELEASED)
 
     def _too_many_messages(self, _: Any) -> None:
         """More messages come than may, and there is no waiting."""
-        self._too_fast(too_fast("messages", self._settings.limits.message_rate))
+        self._over_rate(over_rate("messages", self._settings.limits.message_rate))
 
     def _too_many_bytes(self, _: Any) -> None:
         """More bytes come than may, and there is no waiting."""
-        self._too_fast(too_fast("bytes", self._settings.limits.byte_rate))
+        self._over_rate(over_rate("bytes", self._settings.limits.byte_rate))
 
-    def _too_fast(self, cause: CloseReason) -> None:
-        (self._cut if self._settings.policies.too_fast == "reset" else self._end_input)(cause)
+    def _over_rate(self, cause: CloseReason) -> None:
+        (self._abort if self._settings.policies.over_rate == "reset" else self._end_input)(cause)
 
-    def _left_out(self, data: bytes) -> None:
+    def _messages_skipped(self, data: bytes) -> None:
         """Messages of `data` were left out, or the rest of it cannot be read."""
         framing = self._framing
         if framing.skipped:
             count, framing.skipped = framing.skipped, 0
-            self._tell(MessagesSkipped, count, framing.max)
-        if framing.failure is not None and not self._intake.kept:
+            self._emit(MessagesSkipped, count, framing.max)
+        if framing.failure is not None and not self._throttle.pending:
             self._unreadable(framing.failure, data)
 
     def _unreadable(self, error: UnreadableStream, beginning: bytes = b"") -> None:
         """The stream cannot be read on from here; what came before `error` is still handled."""
-        self._end_input(hinted(error.close_reason(), beginning))
+        self._end_input(with_detected(error.close_reason(), beginning))
 
     def _unanswered(self, detail: tuple[Failure, int]) -> None:
         """A reply is no value, or the user's key function raised: nothing behind it is taken."""
@@ -162,22 +162,22 @@ class Link(Stages):
     def _unsecured(self, _: Any) -> None:
         """TLS cannot be set up, so nothing more is to be sent or heard."""
         assert self._upgrade is not None
-        self._cut(self._upgrade.cause)
+        self._abort(self._upgrade.cause)
 
-    def _blocked(self, _: Any) -> None:
+    def _write_blocked(self, _: Any) -> None:
         """The peer does not take what the app sends: the app waits."""
-        self._dispatch.hold_back(BLOCKED)
+        self._dispatcher.pause(WRITE_BLOCKED)
 
-    def _unblocked(self, _: Any) -> None:
+    def _write_resumed(self, _: Any) -> None:
         """The peer takes it again."""
-        self.settle(self._dispatch.let_go(BLOCKED))
-        self._load.note()
+        self.settle(self._dispatcher.resume(WRITE_BLOCKED))
+        self._buffered.update()
 
     def _too_much_unsent(self, unsent: int) -> None:
         """The peer takes less than is sent."""
         limit = self._settings.limits.max_unsent
         text = f"{unsent} bytes wait for the peer to take what was sent; at most {limit} (max_unsent) may"
-        self._cut(CloseReason(EndedBy.US, "too-much-unsent", text, unsent, limit))
+        self._abort(CloseReason(EndedBy.US, "too-much-unsent", text, unsent, limit))
 
     def _handed_over(self, _: Any) -> None:
         """The transport has all that was written: close it. Unless it was cut, or is lost by now."""
@@ -185,16 +185,16 @@ class Link(Stages):
 
     def _app_waits(self, _: Any) -> None:
         """The app's reply is one to wait for."""
-        seconds = self._settings.timeouts.answer
+        seconds = self._settings.timeouts.handler_timeout
         if seconds:
-            self._deadlines.start("answer", seconds)
+            self._deadlines.start("handler_timeout", seconds)
 
     def _app_answered(self, _: Any) -> None:
         """That reply came, or failed."""
-        self._deadlines.stop("answer")
-        self._deadlines.peers_turn()
+        self._deadlines.stop("handler_timeout")
+        self._deadlines.await_peer()
 
-    def _talk_ended(self, _: Any) -> None:
+    def _conversation_ended(self, _: Any) -> None:
         """The conversation came to its end, and the connection with it."""
         self._close(CloseReason(EndedBy.US, "closed", "the conversation came to its end"))
 
@@ -203,31 +203,31 @@ class Link(Stages):
         wait, seconds = detail
         if wait == "ending":
             if not close_unanswered(self.transport):
-                self._cut(self._ending.late)
+                self._abort(self._lifecycle.late)
         elif wait == "message_rate":
-            self.settle(self._intake.go_on())
+            self.settle(self._throttle.release())
         elif wait == "byte_rate":
-            self._intake.read_on()
+            self._throttle.resume_reading()
         elif wait in ("tls_handshake", "send_progress"):
-            self._cut(reason_of(wait, seconds))
-        elif wait == "frame" and self._deadlines.unread:
+            self._abort(reason_of(wait, seconds))
+        elif wait == "message_timeout" and self._deadlines.paused_for_memory:
             self._end_input(unread(seconds))
-        elif wait == "frame":
-            self._end_input(hinted(reason_of(wait, seconds), self._framing.beginning))
+        elif wait == "message_timeout":
+            self._end_input(with_detected(reason_of(wait, seconds), self._framing.beginning))
         elif wait == "max_age":
             self._drain(reason_of(wait, seconds), None)
         else:
-            dispatch = self._dispatch  # the connection can be gone when this is closed
-            self._close(hinted(reason_of(wait, seconds), self._framing.beginning))
-            if wait == "answer":
-                dispatch.cancel_answer()
+            dispatcher = self._dispatcher  # the connection can be gone when this is closed
+            self._close(with_detected(reason_of(wait, seconds), self._framing.beginning))
+            if wait == "handler_timeout":
+                dispatcher.cancel_handler()
 
-    def _beat(self, missed: int) -> None:
+    def _heartbeat_due(self, missed: int) -> None:
         """Send a heartbeat; give the peer up where too many are `missed`."""
         seconds = self._settings.timeouts.heartbeat
         heartbeat = self._settings.heartbeat
         if missed >= self._settings.limits.heartbeats_missed:
-            self._cut(reason_of("heartbeat", seconds * (missed + 1)))
+            self._abort(reason_of("heartbeat", seconds * (missed + 1)))
         elif not self._outbox.behind:  # a peer that does not read would not read it either
             try:
                 message = heartbeat(self) if callable(heartbeat) else heartbeat
@@ -238,39 +238,39 @@ class Link(Stages):
 
     def _memory_short(self, cause: CloseReason) -> None:
         """It is the one that holds the most, where all of them hold too much."""
-        self._load.end()  # its bytes are gone before anything else is, but for those of its transport: a turn later
-        dispatch, waited_for = self._dispatch, self._dispatch.waits_for
-        self._cut(cause)
-        self._drop(all_of_it=True)
+        self._buffered.end()  # its bytes are gone before anything else is, but for those of its transport: a turn later
+        dispatcher, waited_for = self._dispatcher, self._dispatcher.awaited
+        self._abort(cause)
+        self._drop_buffers(all_of_it=True)
         # Values in the app's hands can be most of it, and other connections can bring more in this very turn.
-        dispatch.cancel_talk(waited_for)
-        dispatch.cancel_answer(at_end=False)
+        dispatcher.cancel_conversation(waited_for)
+        dispatcher.cancel_handler(at_end=False)
 
-    def _note_held(self, _: Any) -> None:
+    def _buffered_changed(self, _: Any) -> None:
         """More is held than was, or less."""
-        self._load.note()
+        self._buffered.update()
 
 
-STEPS: dict[int, Callable[[Link, Any], None]] = {
-    outcomes.REFUSED: Link._refused,
-    outcomes.ALL_LET_IN: Link._all_let_in,
-    outcomes.TOO_MANY_MESSAGES: Link._too_many_messages,
-    outcomes.TOO_MANY_BYTES: Link._too_many_bytes,
-    outcomes.LEFT_OUT: Link._left_out,
-    outcomes.UNANSWERED: Link._unanswered,
-    outcomes.UNSECURED: Link._unsecured,
-    outcomes.BLOCKED: Link._blocked,
-    outcomes.UNBLOCKED: Link._unblocked,
-    outcomes.TOO_MUCH_UNSENT: Link._too_much_unsent,
-    outcomes.HANDED_OVER: Link._handed_over,
-    outcomes.APP_WAITS: Link._app_waits,
-    outcomes.APP_ANSWERED: Link._app_answered,
-    outcomes.APP_FAILED: Link._app_failed,
-    outcomes.TALK_ENDED: Link._talk_ended,
-    outcomes.OVERDUE: Link._overdue,
-    outcomes.HEARTBEAT: Link._beat,
-    outcomes.MEMORY_SHORT: Link._memory_short,
-    outcomes.HELD: Link._note_held,
-    outcomes.APP_RESTS: Link._app_rests,
+STEPS: dict[int, Callable[[ConnectionProtocol, Any], None]] = {
+    outcomes.REFUSED: ConnectionProtocol._refused,
+    outcomes.ALL_RELEASED: ConnectionProtocol._all_released,
+    outcomes.TOO_MANY_MESSAGES: ConnectionProtocol._too_many_messages,
+    outcomes.TOO_MANY_BYTES: ConnectionProtocol._too_many_bytes,
+    outcomes.MESSAGES_SKIPPED: ConnectionProtocol._messages_skipped,
+    outcomes.UNANSWERED: ConnectionProtocol._unanswered,
+    outcomes.UNSECURED: ConnectionProtocol._unsecured,
+    outcomes.WRITE_BLOCKED: ConnectionProtocol._write_blocked,
+    outcomes.WRITE_RESUMED: ConnectionProtocol._write_resumed,
+    outcomes.TOO_MUCH_UNSENT: ConnectionProtocol._too_much_unsent,
+    outcomes.HANDED_OVER: ConnectionProtocol._handed_over,
+    outcomes.APP_WAITS: ConnectionProtocol._app_waits,
+    outcomes.APP_ANSWERED: ConnectionProtocol._app_answered,
+    outcomes.APP_FAILED: ConnectionProtocol._app_failed,
+    outcomes.CONVERSATION_ENDED: ConnectionProtocol._conversation_ended,
+    outcomes.OVERDUE: ConnectionProtocol._overdue,
+    outcomes.HEARTBEAT: ConnectionProtocol._heartbeat_due,
+    outcomes.MEMORY_SHORT: ConnectionProtocol._memory_short,
+    outcomes.BUFFERED_CHANGED: ConnectionProtocol._buffered_changed,
+    outcomes.APP_IDLE: ConnectionProtocol._app_rests,
 }
 """What is done about each bit of an outcome."""

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 from tcpapp.close_reason import CloseReason
 
-__all__ = ["hint", "hinted"]
+__all__ = ["detect", "with_detected"]
 
-MOST = 24
+MOST_BYTES = 24
 """Bytes from the beginning of a stream that a hint may need."""
 
-_SIGNS: tuple[tuple[bytes, str], ...] = (
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (rb"\x16\x03[\x00-\x04]", "a TLS handshake: does the client speak TLS, and this port not? (tls:)"),
     (rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE) \S", "an HTTP request: this port speaks no HTTP"),
     (rb"PRI \* HTTP/2", "an HTTP/2 connection: this port speaks no HTTP"),
@@ -31,15 +31,15 @@ _SIGNS: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def hint(beginning: bytes) -> str | None:
+def detect(beginning: bytes) -> str | None:
     """What a stream that begins so is likely to be; `None` where it is nothing that is known here."""
-    for sign, meaning in _SIGNS:
+    for sign, meaning in _SIGNATURES:
         if re.match(sign, beginning, re.DOTALL):
             return meaning
     return None
 
 
-def hinted(cause: CloseReason, beginning: bytes | bytearray) -> CloseReason:
+def with_detected(cause: CloseReason, beginning: bytes | bytearray) -> CloseReason:
     """`cause`, with a hint where there is one in what the stream began with, or in what is left of it."""
-    meaning = hint(bytes(beginning[:MOST]))
+    meaning = detect(bytes(beginning[:MOST_BYTES]))
     return cause if meaning is None else replace(cause, detail=f"{cause.detail}; it begins as {meaning}")

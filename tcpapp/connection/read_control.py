@@ -5,21 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.lifecycle import Ending, Stage
+from tcpapp.connection.lifecycle import Lifecycle, Stage
 from tcpapp.transport.layers import bottom_of
 
-__all__ = ["FAST", "KEPT", "LEAST_SIP", "METERED", "SHORT", "STEP", "Reading"]
+__all__ = [
+    "HANDSHAKE_STEP",
+    "LARGEST_METERED_READ",
+    "MEMORY_PRESSURE",
+    "MESSAGES_PENDING",
+    "OVER_BYTE_RATE",
+    "SMALLEST_READ",
+    "ReadControl",
+]
 
 # Why nothing is read: the bits of Reading.held. FULL is the inbox's.
-KEPT = 2  # messages that have come are not let in yet
-FAST = 4  # more bytes came than the rate allows
-SHORT = 8  # all connections together hold too much, and this one much of it
-STEP = 16  # a step of its TLS handshake waits for its turn
+MESSAGES_PENDING = 2  # messages that have come are not let in yet
+OVER_BYTE_RATE = 4  # more bytes came than the rate allows
+MEMORY_PRESSURE = 8  # all connections together hold too much, and this one much of it
+HANDSHAKE_STEP = 16  # a step of its TLS handshake waits for its turn
 
-LEAST_SIP = 1024
+SMALLEST_READ = 1024
 """The least bytes that one read takes from a flood of tiny messages. Each read is a system call."""
 
-METERED = 64 * 1024 - 1
+LARGEST_METERED_READ = 64 * 1024 - 1
 """
 The most bytes that one read takes from a connection with a ``byte_rate``: one less than Twisted's 64 KiB.
 
@@ -27,48 +35,57 @@ The most bytes that one read takes from a connection with a ``byte_rate``: one l
 """
 
 
-class Reading:
+class ReadControl:
     """
-    The reading of one transport, which reads `usual` bytes at once where nothing asks for less.
+    The reading of one transport, which reads `normal_read` bytes at once where nothing asks for less.
 
     It alone sets the ``bufferSize`` of the transport, and pauses and resumes it.
-    The deadlines are told when it stops and when it goes on, and when it stops because memory is short. `sips` says
-    that a flood is read in small pieces.
+    The deadlines are told when it stops and when it goes on, and when it stops because memory is short. `reads_small`
+    says that a flood is read in small pieces.
     """
 
-    __slots__ = ("_allowed", "_deadlines", "_ending", "_sip", "_size", "_transport", "_usual", "held")
+    __slots__ = (
+        "_deadlines",
+        "_lifecycle",
+        "_next_read",
+        "_normal_read",
+        "_size",
+        "_small_read",
+        "_transport",
+        "pauses",
+    )
 
-    def __init__(self, transport: Any, ending: Ending, deadlines: Deadlines, usual: int) -> None:
+    def __init__(self, transport: Any, lifecycle: Lifecycle, deadlines: Deadlines, normal_read: int) -> None:
         self._transport = transport
-        self._ending = ending
+        self._lifecycle = lifecycle
         self._deadlines = deadlines
-        self._usual = self._size = usual
-        self._allowed = self._sip = 0
-        self.held = 0
+        self._normal_read = self._size = normal_read
+        self._next_read = self._small_read = 0
+        self.pauses = 0
         bottom = bottom_of(transport)
         if hasattr(bottom, "bufferSize"):
-            bottom.bufferSize = usual
+            bottom.bufferSize = normal_read
 
-    def hold(self, why: int) -> None:
-        """Read nothing until `let` of the same reason."""
-        before, self.held = self.held, self.held | why
-        stage = self._ending.stage
-        if (stage.sends or stage is Stage.OPENING) and self.held != before:
+    def pause(self, why: int) -> None:
+        """Read nothing until `resume` of the same reason."""
+        before, self.pauses = self.pauses, self.pauses | why
+        stage = self._lifecycle.stage
+        if (stage.sends or stage is Stage.OPENING) and self.pauses != before:
             if not before:
                 self._deadlines.pause()
                 self._transport.pauseProducing()
-            if why & SHORT:
-                self._deadlines.press()
+            if why & MEMORY_PRESSURE:
+                self._deadlines.begin_memory_pressure()
 
-    def let(self, why: int) -> None:
+    def resume(self, why: int) -> None:
         """The reason `why` is gone."""
-        before, self.held = self.held, self.held & ~why
-        if self.held != before and self._ending.stage.reads:
-            if not self.held:
+        before, self.pauses = self.pauses, self.pauses & ~why
+        if self.pauses != before and self._lifecycle.stage.reads:
+            if not self.pauses:
                 self._deadlines.resume()
-                self._resume()
-            elif why & SHORT:
-                self._deadlines.unpress()
+                self._resume_transport()
+            elif why & MEMORY_PRESSURE:
+                self._deadlines.end_memory_pressure()
 
     def stop(self) -> None:
         """Read nothing more: nothing that could still come would mean anything."""
@@ -78,7 +95,7 @@ class Reading:
         """Read what the transport needs for its own end: TLS waits for the peer's close_notify."""
         self._transport.resumeProducing()
 
-    def _resume(self) -> None:
+    def _resume_transport(self) -> None:
         try:
             self._transport.resumeProducing()
         except OSError:  # the system watches no more descriptors (epoll_ctl: ENOSPC, ENOMEM): it would never be heard
@@ -88,28 +105,28 @@ class Reading:
     # for that and for its write mark: the app of a connection that is read in small pieces is held back sooner, too.
 
     @property
-    def sips(self) -> bool:
+    def reads_small(self) -> bool:
         """Whether small pieces are read for the sake of others."""
-        return bool(self._sip)
+        return bool(self._small_read)
 
-    def sip(self, size: int) -> None:
+    def read_small(self, size: int) -> None:
         """Read no more than so many bytes at once: what a chunk holds is cut in one go, while all others wait."""
-        if not self._sip:
-            self._sip = max(LEAST_SIP, size)
-            self._resize()
+        if not self._small_read:
+            self._small_read = max(SMALLEST_READ, size)
+            self._set_read_size()
 
-    def gulp(self) -> None:
+    def read_normal(self) -> None:
         """Others need no smaller pieces any more."""
-        self._sip = 0
-        self._resize()
+        self._small_read = 0
+        self._set_read_size()
 
-    def allow(self, size: int) -> None:
+    def limit_next_read(self, size: int) -> None:
         """Read no more than so many bytes next, for there is a rate; 1 or more."""
-        self._allowed = min(size, METERED)
-        self._resize()
+        self._next_read = min(size, LARGEST_METERED_READ)
+        self._set_read_size()
 
-    def _resize(self) -> None:
-        size = min(each for each in (self._usual, self._sip, self._allowed) if each)
+    def _set_read_size(self) -> None:
+        size = min(each for each in (self._normal_read, self._small_read, self._next_read) if each)
         if size != self._size:
             self._size = size
             bottom = bottom_of(self._transport)

@@ -6,74 +6,74 @@ One call for a chunk, in which its messages are cut out of it and let in, and wh
 
 from __future__ import annotations
 
-from tcpapp.connection.buffered_bytes import Load
+from tcpapp.connection.buffered_bytes import BufferedBytes
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.dispatcher import Dispatch
-from tcpapp.connection.outcomes import LEFT_OUT, NOTHING
-from tcpapp.connection.pause_flags import DEAF
-from tcpapp.connection.throttle import Intake
+from tcpapp.connection.dispatcher import Dispatcher
+from tcpapp.connection.outcomes import MESSAGES_SKIPPED, NOTHING
+from tcpapp.connection.pause_flags import NOT_RECEIVING
+from tcpapp.connection.throttle import Throttle
 from tcpapp.errors import UnreadableStream, without_frames
 from tcpapp.framing import Framing
-from tcpapp.telemetry.counters import Traffic
+from tcpapp.telemetry.counters import Counters
 
-__all__ = ["Arrival"]
+__all__ = ["Receiver"]
 
 
-class Arrival:
+class Receiver:
     """Takes the chunks of one connection."""
 
-    __slots__ = ("_deadlines", "_dispatch", "_framing", "_intake", "_load", "_traffic")
+    __slots__ = ("_buffered", "_counters", "_deadlines", "_dispatcher", "_framing", "_throttle")
 
     def __init__(
         self,
         framing: Framing,
-        intake: Intake,
-        dispatch: Dispatch,
+        throttle: Throttle,
+        dispatcher: Dispatcher,
         deadlines: Deadlines,
-        traffic: Traffic,
-        load: Load,
+        counters: Counters,
+        buffered: BufferedBytes,
     ) -> None:
         self._framing = framing
-        self._intake = intake
-        self._dispatch = dispatch
+        self._throttle = throttle
+        self._dispatcher = dispatcher
         self._deadlines = deadlines
-        self._traffic = traffic
-        self._load = load
+        self._counters = counters
+        self._buffered = buffered
 
-    def take(self, data: bytes) -> int:
+    def receive(self, data: bytes) -> int:
         """
         These bytes came: hand the messages that are whole to the app. Returns the outcome.
 
         Raises nothing of the peer's making.
         """
-        dispatch, framing, deadlines = self._dispatch, self._framing, self._deadlines
-        if dispatch.hold & DEAF:
+        dispatcher, framing, deadlines = self._dispatcher, self._framing, self._deadlines
+        if dispatcher.pauses & NOT_RECEIVING:
             return NOTHING
         outcome = NOTHING
-        deadlines.heard = now = deadlines.seconds()
+        deadlines.last_received = now = deadlines.seconds()
         try:
             messages = framing.receive(data)
         except UnreadableStream as error:
             messages, framing.failure = [], without_frames(error)
-        intake, unfinished, skipped = self._intake, framing.unfinished, framing.skipped
-        traffic = self._traffic
-        if now >= traffic.until:
-            traffic.mark(now)
+        throttle, unfinished, skipped = self._throttle, framing.unfinished, framing.skipped
+        counters = self._counters
+        if now >= counters.until:
+            counters.mark(now)
         count = len(messages) + skipped
-        traffic.messages += count
-        traffic.bytes += len(data)
-        if unfinished or deadlines.watchful or not messages:
-            deadlines.came(bool(messages), unfinished)
-        if count > intake.share or intake.kept or (count and intake.turns.used):
-            outcome = intake.take(messages, skipped, len(data))
+        counters.messages += count
+        counters.bytes += len(data)
+        if unfinished or deadlines.wants_all or not messages:
+            deadlines.bytes_came(bool(messages), unfinished)
+        if count > throttle.free_share or throttle.pending or (count and throttle.fair_share.contention):
+            outcome = throttle.receive(messages, skipped, len(data))
         elif messages:
-            outcome = dispatch.arrive(messages)
+            outcome = dispatcher.dispatch(messages)
         # The reply to a single message is the last that is done for it, and the time of that was noted already.
-        worked = (deadlines.said if count == 1 and deadlines.said > now else deadlines.seconds()) - now
-        if intake.watches or worked > intake.budget:
-            outcome |= intake.look_back(len(data), count, worked)
+        worked = (deadlines.last_sent if count == 1 and deadlines.last_sent > now else deadlines.seconds()) - now
+        if throttle.measures or worked > throttle.budget:
+            outcome |= throttle.note_chunk(len(data), count, worked)
         if skipped or framing.failure is not None:
-            outcome |= LEFT_OUT
-        if unfinished or intake.kept or dispatch.hold or self._load.noted:  # else nothing is held
-            self._load.note()
+            outcome |= MESSAGES_SKIPPED
+        if unfinished or throttle.pending or dispatcher.pauses or self._buffered.reported:  # else nothing is held
+            self._buffered.update()
         return outcome

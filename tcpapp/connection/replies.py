@@ -12,21 +12,21 @@ from tcpapp.codecs import Codec
 from tcpapp.connection.handlers import Decoded, value_of, without_codec
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_FAILED, Settler
-from tcpapp.connection.pause_flags import OVER, PULLED
+from tcpapp.connection.pause_flags import CONNECTION_CLOSING, RECEIVE_ONLY
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing import Framing
 
-__all__ = ["Replies", "all_of", "as_they_came"]
+__all__ = ["Replies", "as_bytes", "replies_of"]
 
 
 class Replies:
     """
     What the app of one connection has replied, and is not written yet.
 
-    `hold` is 0 while messages go straight to the app.
+    `pauses` is 0 while messages go straight to the app.
     """
 
-    __slots__ = ("_codec", "_connection", "_framing", "_outbox", "_replies", "hold")
+    __slots__ = ("_codec", "_connection", "_framing", "_outbox", "_replies", "pauses")
 
     def __init__(self, connection: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
         self._connection = connection
@@ -34,7 +34,7 @@ class Replies:
         self._codec = codec
         self._outbox = outbox
         self._replies: list[Any] = []
-        self.hold = PULLED
+        self.pauses = RECEIVE_ONLY
 
     def flush(self) -> None:
         """Frame the replies so far: something else is to be sent after them."""
@@ -69,8 +69,8 @@ class Replies:
         except UnsendableMessage:
             self._app_failed(Failure())
 
-    def _say(self, reply: Any) -> None:
-        if reply is not None and not self.hold & OVER:
+    def _send_reply(self, reply: Any) -> None:
+        if reply is not None and not self.pauses & CONNECTION_CLOSING:
             self.flush()
             codec = self._codec
             self._outbox.write(
@@ -81,14 +81,14 @@ class Replies:
         self._connection.settle(APP_FAILED, failure)
 
 
-def as_they_came(messages: list[Any]) -> list[Any]:
+def as_bytes(messages: list[Any]) -> list[Any]:
     """`messages` as the bytes that came: each `Decoded` message becomes its bytes again."""
     if any(type(each) is Decoded for each in messages):
         return [each.message if type(each) is Decoded else each for each in messages]
     return messages
 
 
-def all_of(replies: Any) -> list[Any]:
+def replies_of(replies: Any) -> list[Any]:
     """The replies that a batch app gave, `None` for none. Raises `UnsendableMessage` for what is no list."""
     if replies is None:
         return []

@@ -19,12 +19,13 @@ from tcpapp.connection.pending_requests import Key, check_key
 from tcpapp.errors import InvalidOption, UnsendableMessage
 from tcpapp.framing import Framing
 from tcpapp.limits import Limits, Policies, Timeouts
-from tcpapp.limits.fairness import Steps, Turns
-from tcpapp.limits.memory_budget import Memory
+from tcpapp.limits.fairness import FairShare, StepScheduler
+from tcpapp.limits.memory_budget import MemoryBudget
 from tcpapp.limits.networks import Networks
+from tcpapp.limits.renamed import new_name
 from tcpapp.spec import suggest
-from tcpapp.telemetry import CalmLog, LimitNear, Telemetry
-from tcpapp.telemetry.counters import Traffic
+from tcpapp.telemetry import LimitNear, RateLimitedLog, Telemetry
+from tcpapp.telemetry.counters import Counters
 
 __all__ = ["Options", "Settings"]
 
@@ -72,7 +73,7 @@ class Settings:
     - `key`: how replies find their requests (see `tcpapp.connection.pending_requests`); `None`: in order.
     - `clock`: what timers run on; `None`: the reactor of each connection's transport. Where there is neither, as with
       a `StringTransport`, no timer runs.
-    - `telemetry`: who is told what happens; `None`: the log, by a `CalmLog`.
+    - `telemetry`: who is told what happens; `None`: the log, by a `RateLimitedLog`.
     - `networks`: the networks whose clients a server accepts; `None`: all. A client ignores it.
     - `proxies`: the networks of proxies that may name their client, where a server listens for proxies (``haproxy:``);
       `None`: this machine.
@@ -90,13 +91,13 @@ class Settings:
         self.limits: Limits = _instance("limits", options.get("limits"), Limits)
         self.timeouts: Timeouts = _instance("timeouts", options.get("timeouts"), Timeouts)
         self.policies: Policies = _instance("policies", options.get("policies"), Policies)
-        self.turns = Turns()
-        self.steps = Steps()
-        self.traffic = Traffic()
-        self.memory = Memory(self.limits.max_buffered, partial(self.alarm, "max_buffered"))
+        self.fair_share = FairShare()
+        self.step_scheduler = StepScheduler()
+        self.counters = Counters()
+        self.memory_budget = MemoryBudget(self.limits.max_buffered, partial(self.limit_near, "max_buffered"))
         self.key = check_key(options.get("key"))
         self.clock = options.get("clock")
-        told = Telemetry(CalmLog()) if telemetry is None else telemetry
+        told = Telemetry(RateLimitedLog()) if telemetry is None else telemetry
         self.telemetry: Telemetry = _instance("telemetry", told, Telemetry)
         self.networks: Networks = _instance("networks", options.get("networks"), Networks)
         proxies = options.get("proxies")
@@ -119,6 +120,8 @@ class Settings:
         for name, value in others.items():
             if name in SET_OF:
                 values.setdefault(SET_OF[name], {})[name] = value
+            elif new := new_name(name):
+                raise TypeError(f"{name} is now {new}")
             elif name not in CHANGEABLE:
                 raise TypeError(f"{name}: there is no such setting to change{suggest(name, [*CHANGEABLE, *SET_OF])}")
             elif value is not None:
@@ -127,7 +130,7 @@ class Settings:
             changed[name] = replace(changed.get(name, getattr(self, name)), **several)
         for name, each in changed.items():
             setattr(self, name, each)
-        self.memory.limit = self.limits.max_buffered
+        self.memory_budget.limit = self.limits.max_buffered
 
     def frame(self, message: Any) -> bytes:
         """`message` as it stands on the wire. Raises `UnsendableMessage`."""
@@ -141,12 +144,14 @@ class Settings:
         if timeouts.max_age:
             spread = self.limits.age_jitter / 100
             deadlines.start("max_age", timeouts.max_age * self.random.uniform(1 - spread, 1 + spread))
-        deadlines.reckon(timeouts.frame, **waits_of(timeouts, serves=serves, beats=self.heartbeat is not None))
+        deadlines.track(
+            timeouts.message_timeout, **waits_of(timeouts, serves=serves, heartbeats=self.heartbeat is not None)
+        )
 
-    def alarm(self, name: str, value: int, limit: int, where: str = "") -> None:
+    def limit_near(self, name: str, value: int, limit: int, where: str = "") -> None:
         """The limit called `name` is near."""
         if self.telemetry:
-            self.telemetry.tell(LimitNear(name, value, limit, where))
+            self.telemetry.emit(LimitNear(name, value, limit, where))
 
     def _checked_heartbeat(self, heartbeat: Any) -> Any:
         """`heartbeat` itself, unless it is a message that cannot be sent: that is known now."""

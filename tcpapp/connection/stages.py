@@ -28,7 +28,7 @@ from tcpapp.connection.lifecycle import (
     Stage,
     cause_of_failure,
 )
-from tcpapp.connection.parts import GONE_PARTS, Parts
+from tcpapp.connection.parts import CLOSED_PARTS, Parts
 from tcpapp.errors import NotConnected, drop_frames, without_frames
 from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
 
@@ -44,7 +44,7 @@ class Stages(Parts):
 
     def _happen(self, event: Event, cause: CloseReason | None = None) -> int:
         """`event` happened: do what the table says of it. Whether, and what, that was."""
-        actions = self._ending.happen(event, cause)
+        actions = self._lifecycle.happen(event, cause)
         self._act(actions)
         return actions
 
@@ -52,13 +52,13 @@ class Stages(Parts):
         """Do what the table says: first all that the new stage needs, and last what runs the user's code."""
         if not actions:
             return
-        self._dispatch.enter(self._ending.stage.hold)
+        self._dispatcher.enter(self._lifecycle.stage.pauses)
         if actions & END_WAITS:
             self._deadlines.no_more_input()
-        if actions & STOP_READING and self._ending.cause.by is not EndedBy.PEER:
-            self._reading.stop()
+        if actions & STOP_READING and self._lifecycle.cause.by is not EndedBy.PEER:
+            self._read_control.stop()
         if actions & DROP:
-            self._drop(all_of_it=False)
+            self._drop_buffers(all_of_it=False)
         if actions & ABORT_TRANSPORT:
             self.transport.abortConnection()
         if actions & (START_APP | FLUSH | DISCONNECT | FAIL_WAITERS | ASK_APP):
@@ -71,11 +71,11 @@ class Stages(Parts):
         if actions & FLUSH:
             self.settle(self._outbox.finish())
         if actions & DISCONNECT:
-            if self._ending.cause.by is not EndedBy.PEER:
-                self._reading.read_to_the_end()
+            if self._lifecycle.cause.by is not EndedBy.PEER:
+                self._read_control.read_to_the_end()
             self.transport.loseConnection()
         if actions & FAIL_WAITERS:
-            self._end_waiters()
+            self._fail_waiters()
         if actions & ASK_APP:
             self._app_rests()
 
@@ -84,7 +84,7 @@ class Stages(Parts):
     def _start_app(self) -> None:
         """Messages can pass: tell the app."""
         settings = self._settings
-        self._deadlines.spoken_to = False  # the bytes of a handshake say nothing to the app
+        self._deadlines.peer_spoke = False  # the bytes of a handshake say nothing to the app
         settings.begin_waits(self._deadlines, serves=self._serves)
         failure: Failure | None = None
         try:
@@ -93,43 +93,45 @@ class Stages(Parts):
             handlers, failure = Handlers(None, None), Failure()
         if self.factory is not None:
             self.factory.connection_opened(self)
-        self._tell(Opened)
+        self._emit(Opened)
         if failure is not None:
             self._app_failed(failure)
             failure = None  # it holds this frame
-        self.settle(self._dispatch.start(handlers))
-        self._ending.tell_open()
+        self.settle(self._dispatcher.start(handlers))
+        self._lifecycle.tell_open()
 
     # What ends it.
 
     def _end_input(self, cause: CloseReason) -> None:
         """No message will come any more: what came is still handled, then the connection is closed for `cause`."""
         news = self._happen(Event.INPUT_OVER, cause)
-        if self._ending.stage is Stage.INPUT_ENDING and not self._intake.kept:
-            self._happen(Event.ALL_LET_IN)
+        if self._lifecycle.stage is Stage.INPUT_ENDING and not self._throttle.pending:
+            self._happen(Event.RELEASED)
         seconds = self._settings.timeouts.half_close
         ours = cause.clean and cause.by is EndedBy.US  # a drain, which has a deadline of its own
-        if news and self._ending.stage.sends and seconds and not ours:
-            self._ending.within(seconds, "half-close-over", "half_close")
+        if news and self._lifecycle.stage.sends and seconds and not ours:
+            self._lifecycle.within(seconds, "half-close-over", "half_close")
 
     def _drain(self, cause: CloseReason, deadline: float | None) -> None:
         """End the input for `cause`; what is not finished in `deadline` seconds (`None`: ``timeouts.drain``) is cut."""
-        if self._ending.stage is Stage.OPENING:
-            self._cut(cause)
-        if self._ending.stage.is_open:
-            self._dispatch.draining()
+        if self._lifecycle.stage is Stage.OPENING:
+            self._abort(cause)
+        if self._lifecycle.stage.is_open:
+            self._dispatcher.draining()
         self._end_input(cause)
-        if self._ending.stage.sends:
-            self._ending.within(self._settings.timeouts.drain if deadline is None else deadline, "drain-over", "drain")
+        if self._lifecycle.stage.sends:
+            self._lifecycle.within(
+                self._settings.timeouts.drain if deadline is None else deadline, "drain-over", "drain"
+            )
 
     def _close(self, cause: CloseReason, grace: float | None = None) -> None:
         """Flush and close for `cause`; while the app is being called, once it returns."""
-        actions = self._ending.happen(Event.CLOSE, cause)
+        actions = self._lifecycle.happen(Event.CLOSE, cause)
         if actions & ASK_APP or (grace is not None and not actions):
-            self._ending.within(self._settings.timeouts.grace if grace is None else grace, "grace-over", "grace")
+            self._lifecycle.within(self._settings.timeouts.grace if grace is None else grace, "grace-over", "grace")
         self._act(actions)
 
-    def _cut(self, cause: CloseReason) -> None:
+    def _abort(self, cause: CloseReason) -> None:
         """Close for `cause` without flushing."""
         self._happen(Event.ABORT, cause)
 
@@ -137,92 +139,92 @@ class Stages(Parts):
         """The app raised. That the connection it works with has ended is not its failure."""
         failure = explained(failure)
         error: Any = failure.value
-        stage = self._ending.stage
+        stage = self._lifecycle.stage
         if isinstance(error, (NotConnected, CancelledError)) and not stage.sends:
             drop_frames(failure)  # a coroutine that was cancelled would hold itself by it, and this connection
             return
-        if isinstance(error, NotConnected) and not stage.is_open and error.reason is self._ending.cause:
+        if isinstance(error, NotConnected) and not stage.is_open and error.reason is self._lifecycle.cause:
             self._close(error.reason)
             return
         cause = cause_of_failure(error)
         if cause.rule == "app-failed":
-            self._tell(AppFailed, failure)
+            self._emit(AppFailed, failure)
         self._close(cause)
 
     def _app_rests(self, _: Any = None) -> None:
         """The app is not being called: what waited for that can be done."""
-        stage = self._ending.stage
+        stage = self._lifecycle.stage
         if stage is Stage.CLOSING:
-            if not self._dispatch.working:
-                self._happen(Event.APP_RESTS)
-        elif stage is Stage.INPUT_CLOSED and self._dispatch.done:
-            self._close(self._ending.cause)
-        elif self._load.noted:
-            self._load.note()
+            if not self._dispatcher.working:
+                self._happen(Event.APP_IDLE)
+        elif stage is Stage.INPUT_CLOSED and self._dispatcher.done:
+            self._close(self._lifecycle.cause)
+        elif self._buffered.reported:
+            self._buffered.update()
 
     # The end of its parts.
 
-    def _end_waiters(self) -> None:
-        requests, waited_for = self._dispatch.requests, self._dispatch.waits_for
+    def _fail_waiters(self) -> None:
+        requests, waited_for = self._dispatcher.requests, self._dispatcher.awaited
         if requests is None and not self._inbox.awaited:
             return
-        error = self._ending.error
+        error = self._lifecycle.error
         self._inbox.end(error)
         if requests is not None:
             requests.end(error)
-        if self._dispatch.waits_for is not waited_for and not self._ending.stage.sends:
-            self._dispatch.tell_talk()
+        if self._dispatcher.awaited is not waited_for and not self._lifecycle.stage.sends:
+            self._dispatcher.notify_conversation()
 
-    def _drop(self, *, all_of_it: bool) -> None:
+    def _drop_buffers(self, *, all_of_it: bool) -> None:
         """
         Let go of the bytes that nobody can want any more, at once, and count the messages among them.
 
         Messages that a ``receive`` can still take are kept, unless `all_of_it` is set.
         """
-        if self._dispatch is GONE_PARTS:
+        if self._dispatcher is CLOSED_PARTS:
             return
-        self._unhandled += self._intake.drop()
-        if all_of_it or not self._dispatch.pulled:
+        self._unhandled += self._throttle.drop()
+        if all_of_it or not self._dispatcher.receive_only:
             self._unhandled += self._inbox.drop()
-        if self._ending.stage is not Stage.CLOSED:  # else `end` tells which of its bytes the transport has
+        if self._lifecycle.stage is not Stage.CLOSED:  # else `end` tells which of its bytes the transport has
             self._outbox.drop()
         self._framing.drop()
-        self._load.note()
+        self._buffered.update()
 
     def _end(self, flushed: bool) -> None:
         """The transport is lost: end all parts, and fire all waiters. `flushed`: the transport had sent all bytes."""
-        ended = self._ending.cause
+        ended = self._lifecycle.cause
         self._deadlines.end()
         self._end_handshake()
-        self._load.end()
-        self._drop(all_of_it=False)
-        waited_for = self._dispatch.waits_for
+        self._buffered.end()
+        self._drop_buffers(all_of_it=False)
+        waited_for = self._dispatcher.awaited
         if self.factory is not None:
             self.factory.connection_closed(self, ended)
-        self._end_waiters()
-        failed_sends = self._outbox.end(self._ending.error, flushed)
-        self._settings.traffic.failed_sends += failed_sends
-        self._dispatch.closed(ended)
-        probe = not self._deadlines.spoken_to and self._serves and ended.rule in ("end-of-stream", "lost")
-        if self._ending.opened:
-            self._tell(Closed, ended, self._unhandled, probe, failed_sends)
+        self._fail_waiters()
+        failed_sends = self._outbox.end(self._lifecycle.error, flushed)
+        self._settings.counters.failed_sends += failed_sends
+        self._dispatcher.closed(ended)
+        probe = not self._deadlines.peer_spoke and self._serves and ended.rule in ("end-of-stream", "lost")
+        if self._lifecycle.opened:
+            self._emit(Closed, ended, self._unhandled, probe, failed_sends)
         else:
-            self._tell(NeverOpened, ended, probe)
-        self._ending.tell()
+            self._emit(NeverOpened, ended, probe)
+        self._lifecycle.tell()
         if self._upgrade is not None:
-            self._upgrade.failed(ended.error or self._ending.error)
-        self._dispatch.cancel_talk(waited_for)
-        self._dispatch.cancel_answer()
-        self._take_apart()
+            self._upgrade.failed(ended.error or self._lifecycle.error)
+        self._dispatcher.cancel_conversation(waited_for)
+        self._dispatcher.cancel_handler()
+        self._release_parts()
 
-    def _take_apart(self) -> None:
+    def _release_parts(self) -> None:
         """
         Let go of the parts, which refer back to this connection: then it is freed with the last reference to it.
 
         Messages that came and were not taken can still be received.
         """
-        self._dispatch.end()
-        if self._ending.cause.error is not None:
-            without_frames(self._ending.cause.error)
+        self._dispatcher.end()
+        if self._lifecycle.cause.error is not None:
+            without_frames(self._lifecycle.cause.error)
         self._upgrade = None
-        self._arrival = self._dispatch = self._intake = self._load = self._outbox = GONE_PARTS
+        self._receiver = self._dispatcher = self._throttle = self._buffered = self._outbox = CLOSED_PARTS

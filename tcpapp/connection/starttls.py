@@ -12,12 +12,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.dispatcher import Dispatch
+from tcpapp.connection.dispatcher import Dispatcher
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import NOTHING, UNSECURED, Settler
-from tcpapp.connection.pause_flags import SECURING
-from tcpapp.connection.throttle import Intake
+from tcpapp.connection.pause_flags import TLS_STARTING
+from tcpapp.connection.throttle import Throttle
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.framing import Framing
 
@@ -37,12 +37,12 @@ class Upgrade:
 
     def __init__(
         self,
-        parts: tuple[Framing, Intake, Inbox, Outbox],
-        dispatch: Dispatch,
+        parts: tuple[Framing, Throttle, Inbox, Outbox],
+        dispatcher: Dispatcher,
         settler: Settler,
     ) -> None:
-        self._framing, self._intake, self._inbox, self._outbox = parts
-        self._dispatch = dispatch
+        self._framing, self._throttle, self._inbox, self._outbox = parts
+        self._dispatcher = dispatcher
         self.cause = ABANDONED
         self.done: Deferred[Any] = Deferred(lambda _: settler.settle(UNSECURED))
 
@@ -52,9 +52,9 @@ class Upgrade:
 
         Returns the outcome.
         """
-        self._dispatch.hold_back(SECURING)
-        self._dispatch.flush()
-        self._outbox.write_out()
+        self._dispatcher.pause(TLS_STARTING)
+        self._dispatcher.flush()
+        self._outbox.uncork_now()
         if self._outbox.behind:
             return self._refuse(BEHIND)
         if self._framing.held:
@@ -64,9 +64,9 @@ class Upgrade:
 
     def secured(self, session: Any) -> int:
         """The handshake is done. Returns the outcome."""
-        if self._inbox or self._intake.kept or self._framing.held:
+        if self._inbox or self._throttle.pending or self._framing.held:
             return self._refuse(PLAIN)
-        outcome = self._dispatch.let_go(SECURING)
+        outcome = self._dispatcher.resume(TLS_STARTING)
         self.done.callback(session)
         return outcome
 

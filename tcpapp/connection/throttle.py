@@ -27,164 +27,179 @@ from twisted.internet.interfaces import IReactorTime
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.dispatcher import Dispatch
+from tcpapp.connection.dispatcher import Dispatcher
 from tcpapp.connection.inbox import MESSAGE_COST
-from tcpapp.connection.outcomes import ALL_LET_IN, HELD, NOTHING, TOO_MANY_BYTES, TOO_MANY_MESSAGES, Settler
-from tcpapp.connection.pause_flags import OVER
-from tcpapp.connection.read_control import FAST, KEPT, LEAST_SIP, METERED, Reading
+from tcpapp.connection.outcomes import (
+    ALL_RELEASED,
+    BUFFERED_CHANGED,
+    NOTHING,
+    TOO_MANY_BYTES,
+    TOO_MANY_MESSAGES,
+    Settler,
+)
+from tcpapp.connection.pause_flags import CONNECTION_CLOSING
+from tcpapp.connection.read_control import (
+    LARGEST_METERED_READ,
+    MESSAGES_PENDING,
+    OVER_BYTE_RATE,
+    SMALLEST_READ,
+    ReadControl,
+)
 from tcpapp.connection.settings import Settings
-from tcpapp.limits.fairness import turn_of
-from tcpapp.limits.token_bucket import Pace
+from tcpapp.limits.fairness import turn_seconds
+from tcpapp.limits.token_bucket import TokenBucket
 
-__all__ = ["Intake", "too_fast"]
+__all__ = ["Throttle", "over_rate"]
 
-FEW = 0.25
+SMALL_READS_BELOW = 0.25
 """
 The part of its share below which a connection is no longer read in small chunks. Its messages have grown then, and
 small reads cost more than they save.
 """
 
-PIECES = 10
+READS_PER_SECOND = 10
 """
 Reads in a second of a connection that brings more bytes than its rate allows: it waits until it may read so much more.
 
 Our choice: each read is a system call, and the peer waits a tenth of a second. There are fewer reads at a rate below
-ten times `LEAST_SIP`, and more at a rate above ten times `METERED`. Where less than `LEAST_SIP` is left, the connection
-waits, too. Twisted uses the size of a read as its write mark as well: below 1 KiB, each reply would hold back the app.
+ten times `SMALLEST_READ`, and more at a rate above ten times `LARGEST_METERED_READ`. Where less than `SMALLEST_READ` is
+left, the connection waits, too. Twisted uses the size of a read as its write mark as well: below 1 KiB, each reply
+would hold back the app.
 """
 
-FIRST: Final = 16
+FIRST_MESSAGES: Final = 16
 """
 Messages of a new connection that are let in before it is measured what they take. Our choice: few enough that those of
 a costly app do not hold up others for long, and as many as most chunks hold.
 """
 
-SMALL: Final = 4096
+QUICK_BYTES: Final = 4096
 """
 Bytes of messages that are taken to be quick before one was measured. Our choice: they are decoded in a tenth of the
 time that a turn has; what an app takes for them is measured at once.
 """
 
-GROWTH: Final = 4
+COST_DECAY: Final = 4
 """By how many times less a message can seem to cost from one measurement to the next. Our choice: one can mislead."""
 
 ROUNDING = 1e-6
 """Of a message, that may be wanting to a whole one: sums of floats are not exact."""
 
 
-class Intake:
+class Throttle:
     """
     Lets in the messages of one connection.
 
-    `share` is how many messages the receiver can hand on at once while none is `kept`. It is 0 where each message must
-    be counted, or must wait for a turn. The receiver gives larger chunks to `take`. It calls `look_back` after each
-    chunk that took more seconds than `budget`, and after every chunk where this `watches`. `kept` are the messages that
-    are not let in yet, of `size` bytes. Without a clock there are no turns and no rates.
+    `free_share` is how many messages the receiver can hand on at once while none is `pending`. It is 0 where each
+    message must be counted, or must wait for a turn. The receiver gives larger chunks to `receive`. It calls
+    `note_chunk` after each chunk that took more seconds than `budget`, and after every chunk where this `measures`.
+    `pending` are the messages that are not let in yet, of `size` bytes. Without a clock there are no turns and no
+    rates.
 
-    A wait for a rate is a deadline: when it is over, the connection calls `go_on` for ``message_rate``, and `read_on`
-    for ``byte_rate``. One read takes no more bytes than ``byte_rate`` allows. TLS decrypts a record (16 KiB) at once,
-    and the pause after it is longer.
+    A wait for a rate is a deadline: when it is over, the connection calls `release` for ``message_rate``, and
+    `resume_reading` for ``byte_rate``. One read takes no more bytes than ``byte_rate`` allows. TLS decrypts a record
+    (16 KiB) at once, and the pause after it is longer.
     """
 
     __slots__ = (
         "_busy",
-        "_bytes",
-        "_cheap",
+        "_byte_rate",
         "_clock",
         "_cost",
         "_deadlines",
-        "_dispatch",
+        "_dispatcher",
         "_dropped",
-        "_least",
+        "_least_read",
         "_limits",
-        "_messages",
-        "_most",
+        "_message_rate",
+        "_messages_per_turn",
         "_new",
-        "_piece",
-        "_reading",
+        "_quick_bytes",
+        "_read_control",
         "_settler",
+        "_usual_read",
         "_waiting",
-        "_waits",
+        "_waits_for_rate",
         "budget",
-        "kept",
-        "share",
+        "fair_share",
+        "free_share",
+        "measures",
+        "pending",
         "size",
-        "turns",
-        "watches",
     )
 
     def __init__(
         self,
         settler: Settler,
-        dispatch: Dispatch,
-        reading: Reading,
+        dispatcher: Dispatcher,
+        read_control: ReadControl,
         settings: Settings,
         deadlines: Deadlines,
         clock: IReactorTime | None,
     ) -> None:
         limits, timed = settings.limits, clock is not None
         self._settler = settler
-        self._dispatch = dispatch
-        self._reading = reading
+        self._dispatcher = dispatcher
+        self._read_control = read_control
         self._limits = limits
-        self.turns = settings.turns
+        self.fair_share = settings.fair_share
         self._deadlines = deadlines
         self._clock = clock
-        self._waits = settings.policies.too_fast == "wait"
+        self._waits_for_rate = settings.policies.over_rate == "wait"
         self._dropped = 0
-        self._most = limits.messages_per_turn if timed and limits.messages_per_turn else sys.maxsize
-        self._messages = Pace(limits.message_rate) if timed and limits.message_rate else None
-        self._bytes = Pace(limits.byte_rate) if timed and limits.byte_rate else None
+        self._messages_per_turn = limits.messages_per_turn if timed and limits.messages_per_turn else sys.maxsize
+        self._message_rate = TokenBucket(limits.message_rate) if timed and limits.message_rate else None
+        self._byte_rate = TokenBucket(limits.byte_rate) if timed and limits.byte_rate else None
         second = limits.byte_rate
-        self._least = max(1, min(second // PIECES, LEAST_SIP))
-        self._piece = max(min(second, LEAST_SIP), min(second // PIECES, METERED))
+        self._least_read = max(1, min(second // READS_PER_SECOND, SMALLEST_READ))
+        self._usual_read = max(min(second, SMALLEST_READ), min(second // READS_PER_SECOND, LARGEST_METERED_READ))
         self._busy = False
-        self._cheap = SMALL
+        self._quick_bytes = QUICK_BYTES
         self._waiting = False
-        self.budget = turn_of(limits.work_per_turn) if timed else inf
+        self.budget = turn_seconds(limits.work_per_turn) if timed else inf
         self._cost = _first_cost(limits.work_per_turn)
         self._new = True
-        self.share = 0
-        self.watches = self._bytes is not None
+        self.free_share = 0
+        self.measures = self._byte_rate is not None
         self.size = 0
-        self.kept: list[bytes] = []
-        if self._bytes is not None and self._waits:
-            reading.allow(limits.byte_rate)
+        self.pending: list[bytes] = []
+        if self._byte_rate is not None and self._waits_for_rate:
+            read_control.limit_next_read(limits.byte_rate)
 
-    def look_back(self, size: int, messages: int, seconds: float) -> int:
+    def note_chunk(self, size: int, messages: int, seconds: float) -> int:
         """
         A chunk of so many bytes and messages, left out or not, took so many `seconds`. Returns the outcome.
 
         Where that was long, no message is let in before its turn from now on. Nothing is read before its rate allows.
         """
         if seconds > self.budget and not self._busy:
-            self._slow(messages, seconds)
-        if self._busy and self.turns and not self._goes_on:
+            self._note_slow_chunk(messages, seconds)
+        if self._busy and self.fair_share and not self._will_release:
             self._wait_to_read()
-        if self._reading.sips and messages < self._most * FEW:
-            self._reading.gulp()
-            self.watches = self._busy or self._bytes is not None
-        return NOTHING if self._bytes is None else self._meter(self._bytes, size)
+        if self._read_control.reads_small and messages < self._messages_per_turn * SMALL_READS_BELOW:
+            self._read_control.read_normal()
+            self.measures = self._busy or self._byte_rate is not None
+        return NOTHING if self._byte_rate is None else self._charge_bytes(self._byte_rate, size)
 
-    def _meter(self, rate: Pace, size: int) -> int:
+    def _charge_bytes(self, rate: TokenBucket, size: int) -> int:
         """So many bytes came: wait for as long as they take at the rate."""
-        seconds = rate.wait(self._deadlines.seconds(), size)
-        if not self._waits:
+        seconds = rate.take(self._deadlines.seconds(), size)
+        if not self._waits_for_rate:
             return TOO_MANY_BYTES if seconds else NOTHING
-        if rate.until_next(self._least):
-            self._reading.hold(FAST)
-            self._deadlines.start("byte_rate", rate.until_next(self._piece))
+        if rate.until_next(self._least_read):
+            self._read_control.pause(OVER_BYTE_RATE)
+            self._deadlines.start("byte_rate", rate.until_next(self._usual_read))
         else:
-            self._reading.allow(self._credit(rate))
+            self._read_control.limit_next_read(self._available(rate))
         return NOTHING
 
-    def read_on(self) -> None:
+    def resume_reading(self) -> None:
         """The rate allows more bytes."""
-        assert self._bytes is not None
-        self._reading.allow(max(1, self._credit(self._bytes)))
-        self._reading.let(FAST)
+        assert self._byte_rate is not None
+        self._read_control.limit_next_read(max(1, self._available(self._byte_rate)))
+        self._read_control.resume(OVER_BYTE_RATE)
 
-    def take(self, messages: list[bytes], skipped: int, size: int) -> int:
+    def receive(self, messages: list[bytes], skipped: int, size: int) -> int:
         """
         Let in of these `messages`, which came in `size` bytes, what can be let in now, and the others later.
 
@@ -193,69 +208,69 @@ class Intake:
         So many more were `skipped`: the rate counts them, and for their number, too, smaller pieces are read.
         """
         count = len(messages) + skipped
-        if count > self._most and self._messages is None:
-            self._reading.sip(size * self._most // count)
-            self.watches = self._busy or self._reading.sips or self._bytes is not None
-        if skipped and self._messages is not None:
-            self._messages.wait(self._deadlines.seconds(), skipped)
-        goes_on_already = self._goes_on
-        self.kept += messages
+        if count > self._messages_per_turn and self._message_rate is None:
+            self._read_control.read_small(size * self._messages_per_turn // count)
+            self.measures = self._busy or self._read_control.reads_small or self._byte_rate is not None
+        if skipped and self._message_rate is not None:
+            self._message_rate.take(self._deadlines.seconds(), skipped)
+        goes_on_already = self._will_release
+        self.pending += messages
         self.size += _size(messages)
         if goes_on_already:
             return NOTHING
-        used = self.turns.used
-        if self._busy or used > 1 or (used and self.size > self._cheap):
-            return self._rest()
-        return self.go_on()
+        used = self.fair_share.contention
+        if self._busy or used > 1 or (used and self.size > self._quick_bytes):
+            return self._wait()
+        return self.release()
 
-    def _slow(self, count: int, seconds: float) -> None:
-        if count and not self._goes_on:  # else it was measured as they were let in
-            self._learn(count, seconds)
+    def _note_slow_chunk(self, count: int, seconds: float) -> None:
+        if count and not self._will_release:  # else it was measured as they were let in
+            self._measure(count, seconds)
         self._set_busy(True, 0)
 
     def take_turn(self) -> None:
         """Its turn has come."""
-        self._settler.settle(self.go_on())
+        self._settler.settle(self.release())
 
-    def go_on(self) -> int:
+    def release(self) -> int:
         """Let in the next ones, for as long as the turn's budget lasts. Returns the outcome."""
         self._waiting = False
-        outcome = self._let_in_some()
-        if not self.kept and not self._in_debt:
-            self._reading.let(KEPT)
-            outcome |= ALL_LET_IN
-        elif not self._dispatch.hold & OVER:
-            outcome |= self._rest()
+        outcome = self._release_some()
+        if not self.pending and not self._is_over_rate:
+            self._read_control.resume(MESSAGES_PENDING)
+            outcome |= ALL_RELEASED
+        elif not self._dispatcher.pauses & CONNECTION_CLOSING:
+            outcome |= self._wait()
         return outcome
 
-    def let_in_last(self) -> int:
+    def release_last(self) -> int:
         """
         The transport is lost, and there will be no turn: let in what one turn has time for.
 
         What the app fetches itself costs no time here: all of it can be received after the end. Returns the outcome.
         """
-        if self.kept and self._dispatch.pulled:
-            messages, self.kept, self.size = self.kept, [], 0
-            return self._dispatch.arrive(messages)
-        return self._let_in_some() if self.kept else NOTHING
+        if self.pending and self._dispatcher.receive_only:
+            messages, self.pending, self.size = self.pending, [], 0
+            return self._dispatcher.dispatch(messages)
+        return self._release_some() if self.pending else NOTHING
 
-    def _let_in_some(self) -> int:
-        outcome = HELD
+    def _release_some(self) -> int:
+        outcome = BUFFERED_CHANGED
         began = now = self._deadlines.seconds()
         size = self.size
-        count, left = max(1, self._fitting(self.budget)), self._most
-        if self._new and size > SMALL:
-            count = max(1, min(count, len(self.kept) * SMALL // size))
-        self._dispatch.gather_on(True)
-        while self.kept and (count := self._allowed(min(count, left))):
+        count, left = max(1, self._fits(self.budget)), self._messages_per_turn
+        if self._new and size > QUICK_BYTES:
+            count = max(1, min(count, len(self.pending) * QUICK_BYTES // size))
+        self._dispatcher.cork_chunk(True)
+        while self.pending and (count := self._allowed(min(count, left))):
             before, messages = now, self._next(count)
-            outcome |= self._dispatch.arrive(messages)
+            outcome |= self._dispatcher.dispatch(messages)
             left -= (count := len(messages))
             now = self._deadlines.seconds()
-            self._learn(count, now - before)
-            count = self._fitting(self.budget - (now - began))
-        self._dispatch.gather_on(False)
-        if left < self._most:
+            self._measure(count, now - before)
+            count = self._fits(self.budget - (now - began))
+        self._dispatcher.cork_chunk(False)
+        if left < self._messages_per_turn:
             self._set_busy(now - began > self.budget, size - self.size)
         return outcome
 
@@ -263,73 +278,77 @@ class Intake:
         """Let go of what is kept: nothing more is let in. How many messages never were."""
         if self._waiting:
             self._waiting = False
-            self.turns.leave(self.take_turn)
-        count = self._dropped + len(self.kept)
+            self.fair_share.cancel(self.take_turn)
+        count = self._dropped + len(self.pending)
         self._dropped, self.size = 0, 0
-        self.kept.clear()
+        self.pending.clear()
         return count
 
     @property
-    def _goes_on(self) -> bool:
+    def _will_release(self) -> bool:
         """Whether its turn will come, or is running."""
-        return bool(self.kept) or self._waiting
+        return bool(self.pending) or self._waiting
 
     @property
-    def _in_debt(self) -> bool:
+    def _is_over_rate(self) -> bool:
         """Whether more messages came than the rate allows. Skipped messages count as well."""
-        return self._messages is not None and self._messages.credit(self._deadlines.seconds()) < 0
+        return self._message_rate is not None and self._message_rate.available(self._deadlines.seconds()) < 0
 
     def _next(self, count: int) -> list[bytes]:
         """Take the first `count` messages that are kept, or all of them if there are fewer."""
-        messages = self.kept[:count]
-        del self.kept[:count]
+        messages = self.pending[:count]
+        del self.pending[:count]
         self.size -= _size(messages)
-        if self._messages is not None:
-            self._messages.wait(self._deadlines.seconds(), len(messages))
+        if self._message_rate is not None:
+            self._message_rate.take(self._deadlines.seconds(), len(messages))
         return messages
 
     def _allowed(self, count: int) -> int:
         """How many of so many messages the rate allows now."""
-        return count if self._messages is None else min(count, self._credit(self._messages))
+        return count if self._message_rate is None else min(count, self._available(self._message_rate))
 
-    def _learn(self, count: int, seconds: float) -> None:
+    def _measure(self, count: int, seconds: float) -> None:
         """So many messages took so many `seconds`."""
-        self._cost = max(seconds / count, min(self._cost, self.budget) / GROWTH) if seconds > 0 else 0.0
+        self._cost = max(seconds / count, min(self._cost, self.budget) / COST_DECAY) if seconds > 0 else 0.0
 
-    def _fitting(self, seconds: float) -> int:
+    def _fits(self, seconds: float) -> int:
         """How many messages fit into `seconds`, by the cost of the last ones: at most ``messages_per_turn``."""
-        return self._most if seconds >= self._cost * self._most else max(0, int(seconds / self._cost))
+        return (
+            self._messages_per_turn
+            if seconds >= self._cost * self._messages_per_turn
+            else max(0, int(seconds / self._cost))
+        )
 
     def _set_busy(self, busy: bool, size: int) -> None:
         """So many bytes took longer than a turn lasts, or did not."""
         self._busy = busy
         self._new = False
-        self._cheap = 0 if busy else max(self._cheap, size)
-        self.watches = busy or self._reading.sips or self._bytes is not None
+        self._quick_bytes = 0 if busy else max(self._quick_bytes, size)
+        self.measures = busy or self._read_control.reads_small or self._byte_rate is not None
         if busy:
-            self._dispatch.costly = True  # the dispatcher lets messages in the inbox wait for a turn, too
+            self._dispatcher.slow = True  # the dispatcher lets messages in the inbox wait for a turn, too
             assert self._clock is not None
-            self.turns.use(self._clock)
-        self.share = 0 if busy or self._messages is not None else self._fitting(self.budget)
+            self.fair_share.note_overrun(self._clock)
+        self.free_share = 0 if busy or self._message_rate is not None else self._fits(self.budget)
 
-    def _rest(self) -> int:
+    def _wait(self) -> int:
         """Read nothing, and go on in another turn, or when the rate allows it; or do not. Returns the outcome."""
-        self._reading.hold(KEPT)
-        if self._messages is None or self._credit(self._messages):
+        self._read_control.pause(MESSAGES_PENDING)
+        if self._message_rate is None or self._available(self._message_rate):
             assert self._clock is not None
             self._waiting = True
             lasts = self.budget if self.budget < inf else 0.0  # where nothing is measured, one has its turn
             if self._busy:
-                self.turns.wait(self.take_turn, self._clock)
-            elif self.size > self._cheap:
-                self.turns.wait_as_new(self.take_turn, self._clock, lasts)
+                self.fair_share.wait(self.take_turn, self._clock)
+            elif self.size > self._quick_bytes:
+                self.fair_share.wait_as_new(self.take_turn, self._clock, lasts)
             else:
-                self.turns.wait_as_quick(self.take_turn, self._clock, lasts)
-        elif self._waits:
-            self._deadlines.start("message_rate", self._messages.until_next())
+                self.fair_share.wait_as_quick(self.take_turn, self._clock, lasts)
+        elif self._waits_for_rate:
+            self._deadlines.start("message_rate", self._message_rate.until_next())
         else:
-            self._dropped += len(self.kept)
-            self.kept.clear()
+            self._dropped += len(self.pending)
+            self.pending.clear()
             self.size = 0
             return TOO_MANY_MESSAGES
         return NOTHING
@@ -337,25 +356,25 @@ class Intake:
     def _wait_to_read(self) -> None:
         """Others wait, too: its next chunk, which takes time as well, is read in a turn."""
         assert self._clock is not None
-        self._reading.hold(KEPT)
+        self._read_control.pause(MESSAGES_PENDING)
         self._waiting = True
-        self.turns.wait_to_read(self.take_turn, self._clock)
+        self.fair_share.wait_to_read(self.take_turn, self._clock)
 
-    def _credit(self, pace: Pace) -> int:
-        return max(0, int(pace.credit(self._deadlines.seconds()) + ROUNDING))
+    def _available(self, bucket: TokenBucket) -> int:
+        return max(0, int(bucket.available(self._deadlines.seconds()) + ROUNDING))
 
 
 @lru_cache(maxsize=64)
 def _first_cost(microseconds: int) -> float:
     """What a message is taken to cost before one was measured, where a turn has so many microseconds."""
-    return microseconds / 1e6 / FIRST
+    return microseconds / 1e6 / FIRST_MESSAGES
 
 
 def _size(messages: list[bytes]) -> int:
     return sum(map(len, messages)) + MESSAGE_COST * len(messages)
 
 
-def too_fast(what: str, limit: int) -> CloseReason:
+def over_rate(what: str, limit: int) -> CloseReason:
     """Why it ends where more `what` (``messages``, or ``bytes``) came than a rate allows."""
     rule = f"{what.removesuffix('s')}-rate"
     text = f"more than {limit} {what} a second came ({rule.replace('-', '_')})"

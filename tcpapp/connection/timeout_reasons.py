@@ -25,6 +25,6 @@ def reason_of(wait: str, seconds: float) -> CloseReason:
 
 def unread(seconds: float) -> CloseReason:
     """The reason where a message was not whole in `seconds` because reading had stopped to save memory."""
-    text = f"a message was not whole {seconds:g} s after its first byte (frame); we did not read on for a time, since "
-    text += "all connections together held too much (max_buffered)"
+    text = f"a message was not whole {seconds:g} s after its first byte (message_timeout); we did not read on for a "
+    text += "time, since all connections together held too much (max_buffered)"
     return CloseReason(EndedBy.US, "memory-short", text, seconds, seconds)

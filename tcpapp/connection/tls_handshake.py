@@ -3,8 +3,8 @@ The TLS handshakes of a server's connections, which take turns.
 
 OpenSSL does all that a message of the handshake asks for in one call: for a ClientHello, key exchange and signature.
 That is 0.15 ms with an ECDSA key and 0.4 ms with an RSA key of 2048 bits, and a client that begins handshakes and
-leaves them spends less on each. So each piece of a handshake is a step (`tcpapp.limits.fairness.Steps`): there is one
-in a turn of the event loop, and what other connections bring is handled between two of them.
+leaves them spends less on each. So each piece of a handshake is a step (`tcpapp.limits.fairness.StepScheduler`): there
+is one in a turn of the event loop, and what other connections bring is handled between two of them.
 """
 
 from __future__ import annotations
@@ -14,55 +14,60 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from tcpapp.connection.read_control import STEP, Reading
-from tcpapp.limits.fairness import Steps
+from tcpapp.connection.read_control import HANDSHAKE_STEP, ReadControl
+from tcpapp.limits.fairness import StepScheduler
 
 __all__ = ["Handshake"]
 
 
 class Handshake:
     """
-    Gives `layer`, a connection's TLS, the bytes that come, in steps, until `end`. `heard` is called before each.
+    Gives `layer`, a connection's TLS, the bytes that come, in steps, until `end`. `on_bytes` is called before each.
 
     While bytes wait for their turn, nothing is read: no more waits than came at once. Until `end`, the layer and this
     refer to each other. Without a `clock` there are no turns.
     """
 
-    __slots__ = ("_clock", "_heard", "_kept", "_layer", "_reading", "_steps")
+    __slots__ = ("_clock", "_layer", "_on_bytes", "_pending", "_read_control", "_step_scheduler")
 
     def __init__(
-        self, layer: Any, steps: Steps, reading: Reading, clock: IReactorTime | None, heard: Callable[[], None]
+        self,
+        layer: Any,
+        step_scheduler: StepScheduler,
+        read_control: ReadControl,
+        clock: IReactorTime | None,
+        on_bytes: Callable[[], None],
     ) -> None:
         self._layer = layer
-        self._steps = steps
-        self._reading = reading
+        self._step_scheduler = step_scheduler
+        self._read_control = read_control
         self._clock = clock
-        self._heard = heard
-        self._kept: list[bytes] = []
+        self._on_bytes = on_bytes
+        self._pending: list[bytes] = []
         layer.dataReceived = self.receive
         if clock is not None:
-            steps.count(clock)  # to make the connection took as long as a step does
+            step_scheduler.note_step(clock)  # to make the connection took as long as a step does
 
     def receive(self, data: bytes) -> None:
         """Bytes came. The transport calls it, in the place of the layer's ``dataReceived``."""
-        self._heard()
-        self._kept.append(data)
+        self._on_bytes()
+        self._pending.append(data)
         if self._clock is None:
-            self._step()
-        elif len(self._kept) == 1:
-            self._steps.take(self._step, self._clock)
-            if self._kept:
-                self._reading.hold(STEP)
+            self._run_step()
+        elif len(self._pending) == 1:
+            self._step_scheduler.run(self._run_step, self._clock)
+            if self._pending:
+                self._read_control.pause(HANDSHAKE_STEP)
 
     def end(self) -> None:
         """The handshake is done, or the connection has ended: bytes go to the layer itself. It may be told again."""
         vars(self._layer).pop("dataReceived", None)
-        if self._kept:
-            self._kept.clear()
-            self._steps.leave(self._step)
+        if self._pending:
+            self._pending.clear()
+            self._step_scheduler.cancel(self._run_step)
 
-    def _step(self) -> None:
-        data = b"".join(self._kept)
-        self._kept.clear()
-        self._reading.let(STEP)
+    def _run_step(self) -> None:
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._read_control.resume(HANDSHAKE_STEP)
         self._layer.__class__.dataReceived(self._layer, data)

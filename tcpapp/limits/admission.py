@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from tcpapp.limits.limits import Limits
 from tcpapp.limits.networks import Networks, Place, ip_of, name_of, place_of
-from tcpapp.limits.thresholds import Alarm
+from tcpapp.limits.thresholds import Thresholds
 
 __all__ = ["Admission", "Refusal"]
 
@@ -40,50 +40,50 @@ class Refusal:
         if self.limit is None:
             return "its network is not allowed"
         return (
-            f"{self.value} connections {WHOSE[self.rule]}are open, which is the limit ({self.rule.replace('-', '_')})"
+            f"{self.value} connections {COUNTED[self.rule]}are open, which is the limit ({self.rule.replace('-', '_')})"
         )
 
 
-WHOSE = {
+COUNTED = {
     "max-connections": "",
     "max-per-address": "from its address ",
     "max-per-network": "from its network ",
 }
 """The connections that each rule counts."""
 
-Who = TypeVar("Who", bound=Hashable)
+Client = TypeVar("Client", bound=Hashable)
 
 
-class Admission(Generic[Who]):
+class Admission(Generic[Client]):
     """
     Counts the accepted clients, and says for each new client whether there is room.
 
     `limits` and `networks` can be replaced at any time, and hold for later clients. `refused` counts the rejected
     clients by rule. `alarm` is told when a limit is near, and when it no longer is.
 
-    An accepted client takes a place until `leave`. A client without a countable address (over a UNIX socket) counts
+    An accepted client takes a place until `release`. A client without a countable address (over a UNIX socket) counts
     only in the total. Only accepted clients are remembered.
     """
 
-    def __init__(self, limits: Limits, networks: Networks, alarm: Alarm | None = None) -> None:
+    def __init__(self, limits: Limits, networks: Networks, alarm: Thresholds | None = None) -> None:
         self.limits = limits
-        self._alarm = alarm
+        self._thresholds = alarm
         self.networks = networks
         self.refused: Counter[str] = Counter()
         self._addresses: Counter[Place] = Counter()
         self._networks: Counter[Place] = Counter()
-        self._in: dict[Who, tuple[Place, Place] | None] = {}
+        self._admitted: dict[Client, tuple[Place, Place] | None] = {}
 
     def __len__(self) -> int:
         """How many clients are accepted now."""
-        return len(self._in)
+        return len(self._admitted)
 
     @property
-    def inside(self) -> AbstractSet[Who]:
+    def admitted(self) -> AbstractSet[Client]:
         """The accepted clients, in the order in which they came. The order is the same in every run."""
-        return self._in.keys()
+        return self._admitted.keys()
 
-    def ask(self, address: Any) -> Refusal | None:
+    def check(self, address: Any) -> Refusal | None:
         """Why a client from this address must be rejected; `None` if it can be accepted. A rejection is counted."""
         refusal = self._refusal(address)
         if refusal is not None:
@@ -95,45 +95,45 @@ class Admission(Generic[Who]):
         self.refused[refusal.rule] += 1
         return refusal
 
-    def enter(self, who: Who, address: Any) -> None:
-        """`who` is accepted, from this address."""
+    def admit(self, client: Client, address: Any) -> None:
+        """`client` is accepted, from this address."""
         places = self._places(address)
-        self._in[who] = places
+        self._admitted[client] = places
         if places is not None:
             self._addresses[places[0]] += 1
             self._networks[places[1]] += 1
-        if self._alarm is not None:
-            self._one_more(self._alarm, address, places)
+        if self._thresholds is not None:
+            self._note_increase(self._thresholds, address, places)
 
-    def leave(self, who: Who) -> None:
-        """`who` has left. Does nothing for a client that was not accepted."""
-        places = self._in.pop(who, None)
+    def release(self, client: Client) -> None:
+        """`client` has left. Does nothing for a client that was not accepted."""
+        places = self._admitted.pop(client, None)
         if places is not None:
             for counter, place in zip((self._addresses, self._networks), places, strict=True):
                 counter[place] -= 1
                 if not counter[place]:
                     del counter[place]
-        if self._alarm is not None:
-            self._one_less(self._alarm, places)
+        if self._thresholds is not None:
+            self._note_decrease(self._thresholds, places)
 
-    def _one_more(self, alarm: Alarm, address: Any, places: tuple[Place, Place] | None) -> None:
+    def _note_increase(self, alarm: Thresholds, address: Any, places: tuple[Place, Place] | None) -> None:
         limits, ip = self.limits, ip_of(address)
-        alarm.rose("max_connections", len(self._in), limits.max_connections)
+        alarm.increased("max_connections", len(self._admitted), limits.max_connections)
         if places is not None and ip is not None:
             one, all_near = places
             bits = limits.network_ipv4 if ip.version == 4 else limits.network_ipv6
             count, most = self._addresses[one], limits.max_per_address
-            alarm.rose("max_per_address", count, most, one, partial(str, ip))
+            alarm.increased("max_per_address", count, most, one, partial(str, ip))
             count, most = self._networks[all_near], limits.max_per_network
-            alarm.rose("max_per_network", count, most, all_near, partial(name_of, ip, bits))
+            alarm.increased("max_per_network", count, most, all_near, partial(name_of, ip, bits))
 
-    def _one_less(self, alarm: Alarm, places: tuple[Place, Place] | None) -> None:
+    def _note_decrease(self, alarm: Thresholds, places: tuple[Place, Place] | None) -> None:
         limits = self.limits
-        alarm.fell("max_connections", len(self._in), limits.max_connections)
+        alarm.decreased("max_connections", len(self._admitted), limits.max_connections)
         if places is not None:
             one, all_near = places
-            alarm.fell("max_per_address", self._addresses[one], limits.max_per_address, one)
-            alarm.fell("max_per_network", self._networks[all_near], limits.max_per_network, all_near)
+            alarm.decreased("max_per_address", self._addresses[one], limits.max_per_address, one)
+            alarm.decreased("max_per_network", self._networks[all_near], limits.max_per_network, all_near)
 
     def _places(self, address: Any) -> tuple[Place, Place] | None:
         ip = ip_of(address)
@@ -145,11 +145,11 @@ class Admission(Generic[Who]):
         limits = self.limits
         if self.networks and not self.networks.admits(ip_of(address)):
             return Refusal("network-denied")
-        if len(self._in) >= limits.max_connections:
-            return Refusal("max-connections", len(self._in), limits.max_connections)
-        return self._full(address)
+        if len(self._admitted) >= limits.max_connections:
+            return Refusal("max-connections", len(self._admitted), limits.max_connections)
+        return self._over_place_limits(address)
 
-    def _full(self, address: Any) -> Refusal | None:
+    def _over_place_limits(self, address: Any) -> Refusal | None:
         limits = self.limits
         if not limits.max_per_address and not limits.max_per_network:
             return None

@@ -4,7 +4,7 @@ Fair shares: connections with more work than their share take turns, one in each
 Between two turns the reactor serves all other connections. So a connection with little work waits for one share at
 most, however many busy connections there are.
 
-`Turns` is for connections that have already had a share. `Steps` is for work whose single pieces take long.
+`FairShare` is for connections that have already had a share. `StepScheduler` is for work whose single pieces take long.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Final, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["Steps", "Turns", "turn_of"]
+__all__ = ["FairShare", "StepScheduler", "turn_seconds"]
 
-READERS: Final = 4
+READERS_PER_TURN: Final = 4
 """
 Busy connections that are read from after one turn. Our choice: 64 KiB of each take about as long as a turn lasts, and
 the fixed cost of a read is mostly shared.
@@ -29,12 +29,12 @@ _Queue: TypeAlias = "OrderedDict[Callable[[], None], tuple[IReactorTime, float]]
 
 
 @lru_cache(maxsize=64)
-def turn_of(microseconds: int) -> float:
+def turn_seconds(microseconds: int) -> float:
     """Seconds of work that a turn allows; 0 is no limit. All connections keep the same object."""
     return microseconds / 1e6 if microseconds else inf
 
 
-class Turns:
+class FairShare:
     """
     The connections that wait for a turn, first come, first served. It sets a timer only while a connection waits.
 
@@ -45,11 +45,11 @@ class Turns:
     Between two turns the reactor polls its sockets at least twice: it reads and answers the messages of other
     connections, and sends the answers.
 
-    `used` counts the connections that took longer than one turn since the last turn. It is at least 1 while any
+    `contention` counts the connections that took longer than one turn since the last turn. It is at least 1 while any
     connection waits.
     """
 
-    __slots__ = ("_busy", "_call", "_long", "_new", "_quick", "_readers", "_was_new", "_was_quick", "used")
+    __slots__ = ("_busy", "_call", "_new", "_overruns", "_quick", "_readers", "_was_new", "_was_quick", "contention")
 
     def __init__(self) -> None:
         self._busy: _Queue = OrderedDict()
@@ -58,8 +58,8 @@ class Turns:
         self._readers: _Queue = OrderedDict()
         self._was_new = self._was_quick = False
         self._call: IDelayedCall | None = None
-        self._long = 0
-        self.used = 0
+        self._overruns = 0
+        self.contention = 0
 
     def __len__(self) -> int:
         """How many connections wait."""
@@ -73,35 +73,35 @@ class Turns:
         seconds.
         """
         self._busy.setdefault(go_on, (clock, lasts))
-        self._go(clock, 1)
+        self._schedule(clock, 1)
 
     def wait_as_new(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float) -> None:
         """Like `wait`, for a connection whose messages have an unknown cost."""
         self._new.setdefault(go_on, (clock, lasts))
-        self._go(clock, 1)
+        self._schedule(clock, 1)
 
     def wait_as_quick(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float) -> None:
         """Like `wait`, for a connection whose messages are probably cheap."""
         self._quick.setdefault(go_on, (clock, lasts))
-        self._go(clock, 1)
+        self._schedule(clock, 1)
 
     def wait_to_read(self, go_on: Callable[[], None], clock: IReactorTime) -> None:
         """Call `go_on` in a later turn; it only has a busy connection read from. It must not raise."""
         self._readers.setdefault(go_on, (clock, 0.0))
-        self._go(clock, 1)
+        self._schedule(clock, 1)
 
-    def use(self, clock: IReactorTime) -> None:
+    def note_overrun(self, clock: IReactorTime) -> None:
         """Note that a connection took longer than one turn."""
-        self._long += 1
-        self._go(clock, 2)
+        self._overruns += 1
+        self._schedule(clock, 2)
 
-    def leave(self, go_on: Callable[[], None]) -> None:
+    def cancel(self, go_on: Callable[[], None]) -> None:
         """Call it no more. Does nothing for a connection that does not wait."""
         for queue in self._queues:
             queue.pop(go_on, None)
         if self._call is not None and not self:
-            self.used = self._long
-            if not self.used:
+            self.contention = self._overruns
+            if not self.contention:
                 call, self._call = self._call, None
                 call.cancel()
 
@@ -109,24 +109,24 @@ class Turns:
     def _queues(self) -> tuple[_Queue, ...]:
         return self._quick, self._busy, self._new, self._readers
 
-    def _go(self, clock: IReactorTime, looks: int) -> None:
-        """Make sure that a next turn follows, after `looks` more polls of the sockets than the next one."""
-        self.used = max(self._long, 1 if self else 0)
-        if self._call is None and self.used:
-            self._call = clock.callLater(0, self._look_again, clock, looks)
+    def _schedule(self, clock: IReactorTime, polls: int) -> None:
+        """Make sure that a next turn follows, after `polls` more polls of the sockets than the next one."""
+        self.contention = max(self._overruns, 1 if self else 0)
+        if self._call is None and self.contention:
+            self._call = clock.callLater(0, self._poll_again, clock, polls)
 
-    def _look_again(self, clock: IReactorTime, looks: int) -> None:
-        after, given = (self._look_again, (clock, looks - 1)) if looks > 1 else (self._give_turn, (clock,))
+    def _poll_again(self, clock: IReactorTime, polls: int) -> None:
+        after, given = (self._poll_again, (clock, polls - 1)) if polls > 1 else (self._run_turn, (clock,))
         self._call = clock.callLater(0, after, *given)
 
-    def _give_turn(self, clock: IReactorTime) -> None:
+    def _run_turn(self, clock: IReactorTime) -> None:
         self._call = None
-        self._long = 0
+        self._overruns = 0
         try:
-            self._let_read()
-            _serve(self._next())
+            self._resume_readers()
+            _run_queue(self._next())
         finally:
-            self._go(clock, 1)  # the other connections get their turns, whatever this call does
+            self._schedule(clock, 1)  # the other connections get their turns, whatever this call does
 
     def _next(self) -> _Queue:
         """Choose whose turn it is. The answers of cheap messages are sent before a costly message has its turn."""
@@ -136,13 +136,13 @@ class Turns:
         self._was_new = bool(self._new) and not (self._was_new and self._busy)
         return self._new if self._was_new else self._busy
 
-    def _let_read(self) -> None:
-        for _ in range(min(READERS, len(self._readers))):
+    def _resume_readers(self) -> None:
+        for _ in range(min(READERS_PER_TURN, len(self._readers))):
             go_on, _ = self._readers.popitem(last=False)
             go_on()
 
 
-def _serve(queue: _Queue) -> None:
+def _run_queue(queue: _Queue) -> None:
     """Serve the first connections that wait, until the turn's time is used up."""
     if not queue:
         return
@@ -155,12 +155,12 @@ def _serve(queue: _Queue) -> None:
             break
 
 
-class Steps:
+class StepScheduler:
     """
     Work in steps that cannot be cut and take longer than most messages, such as TLS handshakes.
 
-    One step is done in a turn. Between two turns the reactor polls its sockets twice, as for `Turns`. Other steps wait
-    for later turns, first come, first served.
+    One step is done in a turn. Between two turns the reactor polls its sockets twice, as for `FairShare`. Other steps
+    wait for later turns, first come, first served.
 
     Where all other work between two turns takes longer than one step, the next turn does as many steps as fit into that
     time. So steps delay a connection by one step, or by as much as all other work does, and get at least half of the
@@ -178,7 +178,7 @@ class Steps:
         """How many steps wait."""
         return len(self._waiting)
 
-    def take(self, step: Callable[[], None], clock: IReactorTime) -> None:
+    def run(self, step: Callable[[], None], clock: IReactorTime) -> None:
         """
         Call `step` at once if no step was done in this turn of `clock` and none waits, else in a later turn.
 
@@ -187,32 +187,32 @@ class Steps:
         if self._call is not None:
             self._waiting[step] = None
             return
-        self.count(clock)
+        self.note_step(clock)
         try:
             step()
         finally:
             self._ended = clock.seconds()
 
-    def count(self, clock: IReactorTime) -> None:
+    def note_step(self, clock: IReactorTime) -> None:
         """Count other work that takes as long as a step: no more step is done in this turn."""
         if self._call is None:
             self._ended = clock.seconds()
-            self._call = clock.callLater(0, self._look_again, clock)
+            self._call = clock.callLater(0, self._poll_again, clock)
 
-    def leave(self, step: Callable[[], None]) -> None:
+    def cancel(self, step: Callable[[], None]) -> None:
         """Call it no more. Does nothing for a step that does not wait."""
         self._waiting.pop(step, None)
 
-    def _look_again(self, clock: IReactorTime) -> None:
-        self._call = clock.callLater(0, self._give_turn, clock)
+    def _poll_again(self, clock: IReactorTime) -> None:
+        self._call = clock.callLater(0, self._run_turn, clock)
 
-    def _give_turn(self, clock: IReactorTime) -> None:
+    def _run_turn(self, clock: IReactorTime) -> None:
         self._call = None
         if not self._waiting:
             return
         now = clock.seconds()
         until = now + (now - self._ended)
-        self._call = clock.callLater(0, self._look_again, clock)  # first: other steps go on, whatever this step does
+        self._call = clock.callLater(0, self._poll_again, clock)  # first: other steps go on, whatever this step does
         try:
             while self._waiting:
                 step, _ = self._waiting.popitem(last=False)

@@ -15,42 +15,42 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
-__all__ = ["Holder", "Memory"]
+__all__ = ["Holder", "MemoryBudget"]
 
-PRESSED = 0.8
+HIGH_MARK = 0.8
 """The part of the bound from which on large holders are not read from. Our choice: a fifth is left for all others."""
 
-SHED_TO = 0.9
+SHED_MARK = 0.9
 """
 The part of the bound down to which the largest holders are cut. It is below 1, so that not each message cuts one more.
 """
 
-RELIEVED = 0.7
-"""The part at which all connections are read from again: below `PRESSED`, so that one message does not switch it."""
+LOW_MARK = 0.7
+"""The part at which all connections are read from again: below `HIGH_MARK`, so that one message does not switch it."""
 
 
 class Holder(Protocol):
     """A connection that holds bytes."""
 
     @property
-    def holds(self) -> int:
+    def held_bytes(self) -> int:
         """How many bytes it holds now."""
         ...
 
-    def squeeze(self) -> None:
+    def pause_reading(self) -> None:
         """Hold as little as possible: read nothing."""
 
-    def relieve(self) -> None:
+    def resume_reading(self) -> None:
         """Read as before."""
 
-    def shed(self, holds: int, limit: int) -> None:
+    def shed(self, held_bytes: int, limit: int) -> None:
         """
         Give up all held bytes: the connections hold more than the `limit` together, and this one holds the most of
         them.
         """
 
 
-class Memory:
+class MemoryBudget:
     """
     The bytes of all connections of one factory: at most `limit` of them, 0 for any number.
 
@@ -64,21 +64,21 @@ class Memory:
         self.shed = 0
         self._alarm = alarm
         self._held: dict[Holder, int] = {}
-        self._squeezed: dict[Holder, None] = {}
+        self._paused: dict[Holder, None] = {}
 
-    def note(self, holder: Holder, amount: int) -> None:
+    def update(self, holder: Holder, amount: int) -> None:
         """`holder` holds `amount` bytes now."""
         before = self._set(holder, amount)
-        if self.total <= (self.limit or inf) * PRESSED:
-            if self._squeezed and self.total <= self.limit * RELIEVED:
-                self._relieve()
+        if self.total <= (self.limit or inf) * HIGH_MARK:
+            if self._paused and self.total <= self.limit * LOW_MARK:
+                self._resume_all()
         elif amount > before:
-            self._press(holder, amount)
+            self._pause_largest(holder, amount)
 
     def forget(self, holder: Holder) -> None:
         """`holder` has ended, and holds nothing any more."""
-        self._squeezed.pop(holder, None)
-        self.note(holder, 0)
+        self._paused.pop(holder, None)
+        self.update(holder, 0)
 
     def _set(self, holder: Holder, amount: int) -> int:
         before = self._held.pop(holder, 0)
@@ -87,30 +87,30 @@ class Memory:
         self.total += amount - before
         return before
 
-    def _press(self, holder: Holder, amount: int) -> None:
-        if amount > self.limit * PRESSED / len(self._held) and holder not in self._squeezed:
-            if not self._squeezed:
+    def _pause_largest(self, holder: Holder, amount: int) -> None:
+        if amount > self.limit * HIGH_MARK / len(self._held) and holder not in self._paused:
+            if not self._paused:
                 self._alarm(self.total, self.limit)
-            self._squeezed[holder] = None
-            holder.squeeze()
+            self._paused[holder] = None
+            holder.pause_reading()
         if self.total > self.limit:
             self._shed()
 
     def _shed(self) -> None:
         """Cut the largest holders. A noted amount can be out of date, so each holder is asked first."""
         for each in list(self._held):
-            self._set(each, each.holds)
-        for each, holds in sorted(self._held.items(), key=lambda item: -item[1]):
-            if self.total <= self.limit * SHED_TO:
+            self._set(each, each.held_bytes)
+        for each, held_bytes in sorted(self._held.items(), key=lambda item: -item[1]):
+            if self.total <= self.limit * SHED_MARK:
                 break
             if each not in self._held:  # a listener that was told of another cut ended it
                 continue
             self._set(each, 0)
-            self._squeezed.pop(each, None)
+            self._paused.pop(each, None)
             self.shed += 1
-            each.shed(holds, self.limit)
+            each.shed(held_bytes, self.limit)
 
-    def _relieve(self) -> None:
-        squeezed, self._squeezed = self._squeezed, {}
-        for each in squeezed:
-            each.relieve()
+    def _resume_all(self) -> None:
+        paused, self._paused = self._paused, {}
+        for each in paused:
+            each.resume_reading()

@@ -6,12 +6,14 @@ from dataclasses import dataclass, fields
 
 from tcpapp.errors import InvalidOption
 from tcpapp.limits.numbers import choice, documented, switch
+from tcpapp.limits.renamed import says_new_names
 from tcpapp.spec import suggest
 
 __all__ = ["Policies"]
 
 
 @documented
+@says_new_names
 @dataclass(frozen=True)
 class Policies:
     """
@@ -21,19 +23,19 @@ class Policies:
     Raises `InvalidOption` for a value that is no choice.
     """
 
-    full: str = choice(
+    over_max_connections: str = choice(
         "refuse",
         ("refuse", "reset", "wait"),
         "When max_connections is reached: close new connections at once, reset them, or leave them in the backlog",
         side="server",
     )
-    crowded: str = choice(
+    over_per_address: str = choice(
         "refuse",
         ("refuse", "reset"),
         "When max_per_address or max_per_network is reached: close new connections at once, or reset them",
         side="server",
     )
-    too_fast: str = choice(
+    over_rate: str = choice(
         "wait",
         ("wait", "refuse", "reset"),
         "Over message_rate or byte_rate: read no faster, close once the received messages are handled, or reset",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcpapp.limits.numbers import check, documented, timeout
+from tcpapp.limits.renamed import says_new_names
 
 __all__ = ["Timeouts"]
 
 
 @documented
+@says_new_names
 @dataclass(frozen=True)
 class Timeouts:
     """How long each wait can last, in seconds. Raises `InvalidOption` for a number out of its range."""
@@ -41,11 +43,11 @@ class Timeouts:
         overdue="no whole message came in the first {seconds:g} s",
         side="server",
     )
-    frame: float = timeout(
+    message_timeout: float = timeout(
         60.0,
         "Wait this long for a whole message, from its first byte",
         why="our choice, as first_message: 1 MiB then has to arrive at 17 KiB a second",
-        rule="frame-timeout",
+        rule="message-timeout",
         overdue="a message was not whole {seconds:g} s after its first byte",
     )
     idle: float = timeout(
@@ -73,14 +75,14 @@ class Timeouts:
         overdue="nothing was sent for {seconds:g} s",
         since="sent",
     )
-    answer: float = timeout(
+    handler_timeout: float = timeout(
         60.0,
         "Wait this long for the app's Deferred or coroutine to handle a message",
         why="nginx's proxy_read_timeout, which bounds how long a backend can take",
-        rule="answer-timeout",
+        rule="handler-timeout",
         overdue="the app had not answered a message after {seconds:g} s",
     )
-    blocked: float = timeout(
+    loop_stall: float = timeout(
         1.0,
         "Log where the process is blocked when its event loop stalls for this long (only under twistd)",
         why="our choice: ten times what asyncio's debug mode calls slow, and less than any client here waits",

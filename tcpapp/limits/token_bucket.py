@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Pace"]
+__all__ = ["TokenBucket"]
 
 
-class Pace:
+class TokenBucket:
     """
     A token bucket: `rate` items a second, and as many at once after a quiet second. 0 is no limit.
 
@@ -13,29 +13,29 @@ class Pace:
     wait longer.
     """
 
-    __slots__ = ("_at", "_credit", "rate")
+    __slots__ = ("_tokens", "_updated_at", "rate")
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
-        self._credit = rate
-        self._at = 0.0
+        self._tokens = rate
+        self._updated_at = 0.0
 
-    def wait(self, now: float, count: int = 1) -> float:
+    def take(self, now: float, count: int = 1) -> float:
         """
         Count `count` more items at `now` (seconds). Returns the seconds to wait before the next one; 0.0 for no wait.
         """
         if not self.rate:
             return 0.0
-        self._credit = self.credit(now) - count
+        self._tokens = self.available(now) - count
         return self.until_next()
 
-    def credit(self, now: float) -> float:
+    def available(self, now: float) -> float:
         """How many items can come at `now`."""
-        passed = max(0.0, now - self._at)  # a clock that is set back gives no credit
-        self._at = now
-        self._credit = min(self.rate, self._credit + passed * self.rate)
-        return self._credit
+        passed = max(0.0, now - self._updated_at)  # a clock that is set back gives no credit
+        self._updated_at = now
+        self._tokens = min(self.rate, self._tokens + passed * self.rate)
+        return self._tokens
 
     def until_next(self, count: int = 1) -> float:
         """Seconds from the last call until the next item can come, or the next `count` items."""
-        return max(0.0, (count - self._credit) / self.rate)
+        return max(0.0, (count - self._tokens) / self.rate)

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from tcpapp.spec import line_of
 
-__all__ = ["LostLines"]
+__all__ = ["LogLoss"]
 
 TRY_AGAIN = 1.0
 """Seconds after a lost line until another line is tried."""
@@ -24,7 +24,7 @@ _log = Logger(namespace="tcpapp")
 
 
 @implementer(ILogObserver)
-class LostLines:
+class LogLoss:
     """
     An observer of Twisted's log that counts the lines that other observers could not write: `count`, in total.
 
@@ -34,8 +34,8 @@ class LostLines:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._timer: IDelayedCall | None = None
-        self._untold = 0
-        self._telling = False
+        self._unreported = 0
+        self._reporting = False
         self._error = ""
         self.count = 0
 
@@ -53,17 +53,17 @@ class LostLines:
     def __call__(self, event: dict[str, Any]) -> None:
         """Count a failure of another observer. Twisted calls it."""
         if event.get("log_namespace") == "twisted.logger._observer" and "log_failure" in event:
-            self.count += not self._telling
-            self._untold += not self._telling
-            self._telling = False
+            self.count += not self._reporting
+            self._unreported += not self._reporting
+            self._reporting = False
             self._error = line_of(event["log_failure"].getErrorMessage())
             if self._timer is None:
-                self._timer = self._clock.callLater(TRY_AGAIN, self._tell)
+                self._timer = self._clock.callLater(TRY_AGAIN, self._report)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """Report the lost lines in a line. If that line is lost too, it is tried later."""
         self._timer = None
-        self._telling = True
-        _log.warn("the log could not write {count} line(s): {error}", count=self._untold, error=self._error)
-        if self._telling:  # the line was not lost
-            self._telling, self._untold = False, 0
+        self._reporting = True
+        _log.warn("the log could not write {count} line(s): {error}", count=self._unreported, error=self._error)
+        if self._reporting:  # the line was not lost
+            self._reporting, self._unreported = False, 0

@@ -18,94 +18,94 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-__all__ = ["LoopWatch"]
+__all__ = ["LoopMonitor"]
 
-LOOKS = 4
+CHECKS_PER_STALL = 4
 """Checks within the longest allowed stall: a stall is reported at most a quarter of that time late."""
 
-DEEPEST = 8
+STACK_DEPTH = 8
 """Calls of the stack that are logged: the last ones, which show where the thread is."""
 
 _log = Logger(namespace="tcpapp")
 
 
-def _where_the_main_thread_stands() -> FrameType | None:
+def _main_thread_frame() -> FrameType | None:
     return sys._current_frames().get(threading.main_thread().ident or 0)
 
 
-class LoopWatch:
+class LoopMonitor:
     """
-    Watches `reactor`: a turn that takes longer than `blocked` seconds (0: no limit) is reported, once for each stall.
+    Watches `reactor`: a turn that takes longer than `stall` seconds (0: no limit) is reported, once for each stall.
 
-    `lag` is the delay of the last timer and `most` the longest delay so far, in seconds. The warning is logged through
-    the reactor, so after the stall. A process that stalls for ever is the business of its manager's watchdog.
+    `lag` is the delay of the last timer and `longest` the longest delay so far, in seconds. The warning is logged
+    through the reactor, so after the stall. A process that stalls for ever is the business of its manager's watchdog.
     """
 
     def __init__(
         self,
         reactor: Any,
-        blocked: float,
+        stall: float,
         *,
-        frame: Callable[[], FrameType | None] = _where_the_main_thread_stands,
+        frame: Callable[[], FrameType | None] = _main_thread_frame,
     ) -> None:
         self._reactor = reactor
-        self._blocked = blocked
+        self._stall = stall
         self._frame = frame
         self._turn = 0.0
-        self._told = False
-        self._beats = LoopingCall(self._beat)
-        self._beats.clock = reactor
+        self._reported = False
+        self._ticks = LoopingCall(self._tick)
+        self._ticks.clock = reactor
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self.lag = 0.0
-        self.most = 0.0
+        self.longest = 0.0
 
     @property
     def interval(self) -> float:
         """The interval in seconds at which the reactor records that it runs."""
-        return self._blocked / LOOKS
+        return self._stall / CHECKS_PER_STALL
 
     def start(self) -> None:
         """Watch. Does nothing if no stall is reported, or if it watches already."""
-        if self._blocked and self._thread is None:
+        if self._stall and self._thread is None:
             self._turn = self._reactor.seconds()
-            self._beats.start(self.interval, now=False)
+            self._ticks.start(self.interval, now=False)
             self._over.clear()
-            self._thread = threading.Thread(target=self._look_again_and_again, name="tcpapp-lag", daemon=True)
+            self._thread = threading.Thread(target=self._check_repeatedly, name="tcpapp-loop-monitor", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
         """Stop watching; no timer and no thread is left."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._beats.stop()
+            self._ticks.stop()
             self._over.set()
             thread.join()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Report where the main thread is, if the reactor has not run for too long. Any thread can call it."""
         since = self._reactor.seconds() - self._turn
-        if since < self._blocked or self._told:
+        if since < self._stall or self._reported:
             return
-        self._told = True
-        stack = "".join(traceback.format_stack(self._frame())[-DEEPEST:])
-        self._reactor.callFromThread(self._tell, stack)
+        self._reported = True
+        stack = "".join(traceback.format_stack(self._frame())[-STACK_DEPTH:])
+        self._reactor.callFromThread(self._report, stack)
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         now = self._reactor.seconds()
         self.lag = max(0.0, now - self._turn - self.interval)
-        self.most = max(self.most, self.lag)
+        self.longest = max(self.longest, self.lag)
         self._turn = now
-        self._told = False
+        self._reported = False
 
-    def _tell(self, stack: str) -> None:
+    def _report(self, stack: str) -> None:
         _log.warn(
-            "the event loop stalled for more than {seconds:g} s (blocked): the main thread was here, and all clients "
-            "waited\n{stack}",
-            seconds=self._blocked,
+            "the event loop stalled for more than {seconds:g} s (loop_stall): the main thread was here, and all "
+            "clients waited\n{stack}",
+            seconds=self._stall,
             stack=stack,
         )
 
-    def _look_again_and_again(self) -> None:
+    def _check_repeatedly(self) -> None:
         while not self._over.wait(self.interval):
-            self.look()
+            self.check()

@@ -2,7 +2,7 @@
 A log stream that never blocks, also when nobody reads it.
 
 A program in a container, or before ``| tee``, logs to a pipe. When its reader stops, the pipe is full after 64 KiB. The
-next write then blocks, and every client waits. Here such a write raises, and the line is lost. `LostLines` counts it,
+next write then blocks, and every client waits. Here such a write raises, and the line is lost. `LogLoss` counts it,
 and says so when there is room again.
 
 The descriptor stays in blocking mode, because other processes share it and its flags.

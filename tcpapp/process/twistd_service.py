@@ -29,8 +29,8 @@ from tcpapp.process.configuration.checking import Checked
 from tcpapp.process.configuration.options import OPTIONS
 from tcpapp.process.configuration.problems import Problems
 from tcpapp.process.configuration.showing import switched_off
-from tcpapp.process.log_loss import LostLines
-from tcpapp.process.loop_monitor import LoopWatch
+from tcpapp.process.log_loss import LogLoss
+from tcpapp.process.loop_monitor import LoopMonitor
 from tcpapp.process.nonblocking_log import tell
 from tcpapp.process.systemd import Systemd
 from tcpapp.server.factory import MessageServerFactory
@@ -55,7 +55,7 @@ class Configured(Protocol):
 
     parent: Any
     checked: Checked
-    doubts: list[str]
+    warnings: list[str]
     endpoints: list[Any]
     factory: MessageServerFactory
 
@@ -64,7 +64,7 @@ class Configured(Protocol):
         """The name of the command."""
         ...
 
-    def look(self) -> Checked:
+    def read_configuration(self) -> Checked:
         """The current configuration. Raises `Problems`."""
         ...
 
@@ -84,15 +84,15 @@ class TwistdService(MessageService):
         self._twistd: dict[str, Any] = options.parent or {}
         self._terminating = False
         self._systemd = Systemd(os.environ)
-        self._watch = LoopWatch(reactor, options.factory.settings.timeouts.blocked)
-        self._lost_lines = LostLines(reactor)
+        self._loop_monitor = LoopMonitor(reactor, options.factory.settings.timeouts.loop_stall)
+        self._log_loss = LogLoss(reactor)
         self._alive = LoopingCall(self._systemd.alive)
         self._alive.clock = reactor
 
     def privilegedStartService(self) -> None:
         """Listen, or end the program. twistd calls it."""
         self._take_signals()  # a client that sees the open port can stop the service before the reactor runs
-        for doubt in [*self._options.doubts, *switched_off(self._options.checked.given)]:
+        for doubt in [*self._options.warnings, *switched_off(self._options.checked.given)]:
             _log.warn("{doubt}", doubt=doubt)
         self._fit_descriptors()
         try:
@@ -116,8 +116,8 @@ class TwistdService(MessageService):
 
     def info(self) -> Info:
         """The state of the server now, with the delays of its event loop and the number of lost log lines."""
-        watch, lost_lines = self._watch, self._lost_lines.count
-        return replace(super().info(), lag=watch.lag, most_lag=watch.most, lost_lines=lost_lines)
+        monitor, lost_lines = self._loop_monitor, self._log_loss.count
+        return replace(super().info(), lag=monitor.lag, most_lag=monitor.longest, lost_lines=lost_lines)
 
     def startService(self) -> None:
         """Serve. twistd calls it."""
@@ -125,25 +125,25 @@ class TwistdService(MessageService):
         # As the reactor starts, Twisted installs its own handlers; a signal that arrives then waits for ours.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         self._reactor.callWhenRunning(self._take_signals)
-        self._reactor.callWhenRunning(self._serves)
+        self._reactor.callWhenRunning(self._report_ready)
         if self._twistd:
             self._reactor.callWhenRunning(leave_to_stay)
 
     def stopService(self) -> Deferred[None]:
         """Drain. twistd calls it."""
         self._systemd.stopping("draining")
-        return super().stopService().addBoth(self._rest)
+        return super().stopService().addBoth(self._stop_watching)
 
-    def _rest(self, result: Any) -> Any:
-        self._watch.stop()
-        self._lost_lines.stop()
+    def _stop_watching(self, result: Any) -> Any:
+        self._loop_monitor.stop()
+        self._log_loss.stop()
         if self._alive.running:  # the watchdog must hear of the service until it has drained
             self._alive.stop()
         return result
 
-    def _serves(self) -> None:
-        self._lost_lines.start()
-        self._watch.start()
+    def _report_ready(self) -> None:
+        self._log_loss.start()
+        self._loop_monitor.start()
         self._systemd.ready(f"listening on {', '.join(describe(each) for each in self.addresses)}")
         if self._systemd.watchdog and not self._alive.running:
             self._alive.start(self._systemd.watchdog)
@@ -152,14 +152,14 @@ class TwistdService(MessageService):
 
     def _take_signals(self) -> None:
         for number in STOPS:
-            signal.signal(number, self._signalled)
-        signal.signal(signal.SIGHUP, self._hung_up)
+            signal.signal(number, self._on_stop_signal)
+        signal.signal(signal.SIGHUP, self._on_sighup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
+    def _on_stop_signal(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._terminate, signal.Signals(number).name)
 
-    def _hung_up(self, number: int, frame: FrameType | None) -> None:
+    def _on_sighup(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self.reload)
 
     def _terminate(self, name: str) -> None:
@@ -182,13 +182,13 @@ class TwistdService(MessageService):
         """Read the configuration again. Changeable settings change while it runs; on any error, nothing changes."""
         self._systemd.reloading()
         try:
-            self._take_over(self._options.look())
+            self._take_over(self._options.read_configuration())
         except Problems as problems:
             for text in problems.texts:
                 _log.error("not reloaded: {text}", text=text)
         except Exception:  # noqa: BLE001 - an app's module, a plugin's endpoint: the service goes on as it was
             _log.failure("not reloaded")
-        self._serves()
+        self._report_ready()
 
     def _take_over(self, checked: Checked) -> None:
         """Apply everything of this configuration that can change while it runs."""

@@ -37,7 +37,7 @@ def unavailable(_: int) -> int:
 pidfd_open: Any = getattr(os, "pidfd_open", unavailable)
 
 
-class Ending(Logger):
+class ChildExit(Logger):
     """The end of a process, as a reader for the reactor."""
 
     def __init__(self, children: ChildSignals, process: int) -> None:
@@ -71,7 +71,7 @@ class ChildSignals:
         self._reactor = reactor
         self._loop = loop
         self._is_installed = False
-        self._watched: dict[int, Ending] = {}
+        self._watched: dict[int, ChildExit] = {}
         self._look: Any = None
 
     def install(self) -> None:
@@ -116,7 +116,7 @@ class ChildSignals:
 
     def _watch(self, process: int) -> None:
         try:
-            watched = self._watched[process] = Ending(self, process)
+            watched = self._watched[process] = ChildExit(self, process)
         except OSError:  # no descriptor left, or a system without them
             if self._loop.processes and self._look is None:
                 self._look = self._loop.call_later(LOOK_AFTER, self._look_after)
@@ -128,9 +128,9 @@ class ChildSignals:
         self._reap()
         self.follow()
 
-    def leave(self, ending: Ending) -> None:
+    def leave(self, child_exit: ChildExit) -> None:
         """Stop watching a process."""
-        if self._watched.pop(ending.process, None) is not None:
-            self._reactor._internalReaders.discard(ending)
-            self._reactor.removeReader(ending)
-            ending.close()
+        if self._watched.pop(child_exit.process, None) is not None:
+            self._reactor._internalReaders.discard(child_exit)
+            self._reactor.removeReader(child_exit)
+            child_exit.close()

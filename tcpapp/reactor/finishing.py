@@ -27,7 +27,7 @@ def reset_at_close(skt: socket.socket) -> None:
         skt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
-class Ending(_DisconnectSelectableMixin):
+class Disconnecting(_DisconnectSelectableMixin):
     """Twisted's way to end a connection after a read or a write, without taking the connection off the reactor."""
 
     def removeReader(self, stream: Any) -> None:  # noqa: N802 - Twisted's names
@@ -39,5 +39,5 @@ class Ending(_DisconnectSelectableMixin):
         stream.stopWriting()
 
 
-disconnect: Any = Ending()._disconnectSelectable
+disconnect: Any = Disconnecting()._disconnectSelectable
 """Called with a connection, the reason of its end, and whether reading found it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-__all__ = ["Sips"]
+__all__ = ["SmallReads"]
 
 
 class Stream(Protocol):
@@ -34,7 +34,7 @@ class Stream(Protocol):
         """uvloop takes more."""
 
 
-class Sips:
+class SmallReads:
     """
     An asyncio protocol by which uvloop reads at most a connection's ``bufferSize`` at once.
 

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from tcpapp.reactor.finishing import disconnect, reset_at_close, shut_down
 from tcpapp.reactor.pieces import NotReading
-from tcpapp.reactor.small_reads import Sips
+from tcpapp.reactor.small_reads import SmallReads
 from tcpapp.reactor.writing import Writing
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Stream(Writing):
             self._reading = False
         stream.set_write_buffer_limits(0)  # report every byte that the kernel does not accept
         if self._size < FileDescriptor.bufferSize:
-            stream.set_protocol(Sips(self))  # type: ignore[arg-type]  # it is like one
+            stream.set_protocol(SmallReads(self))  # type: ignore[arg-type]  # it is like one
         self._settle()
         if self._writing:
             self._call_writer()
@@ -135,10 +135,10 @@ class Stream(Writing):
     def bufferSize(self, size: int) -> None:  # noqa: N802
         self._size = size
         reads = None if self._stream is None else self._stream.get_protocol()
-        if isinstance(reads, Sips):
+        if isinstance(reads, SmallReads):
             reads.resize()
         elif reads is not None and size < FileDescriptor.bufferSize:
-            self._stream.set_protocol(Sips(self))
+            self._stream.set_protocol(SmallReads(self))
 
     @property
     def data_received(self) -> Callable[[bytes], None]:
@@ -169,7 +169,7 @@ class Stream(Writing):
             finally:
                 del contexts[1:]
         if len(data) > self._size and self._stream is not None:  # more than the connection reads at once
-            self._stream.set_protocol(Sips(self))
+            self._stream.set_protocol(SmallReads(self))
 
     def _receive(self, data: bytes) -> None:
         """Pass bytes to the protocol, and send what it wrote meanwhile."""

@@ -1,16 +1,16 @@
 """
-Accept control: when the ports of a server accept clients. A closed gate keeps clients waiting in the backlog.
+Accept control: when the ports of a server accept clients. The clients of a paused port wait in the backlog.
 
-A port's gate (`Door`) can be closed for several reasons at one time. Clients over the accept rate are not rejected: all
-gates close until the next client can be accepted. The same holds for clients without room, if the policy lets them
+A port (`PausablePort`) can be paused for several reasons at one time. Clients over the accept rate are not rejected:
+all gates close until the next client can be accepted. The same holds for clients without room, if the policy lets them
 wait.
 
 Twisted accepts up to a hundred clients in a turn, and a port cannot stop it within the turn. So each port asks for the
 number of clients before the turn.
 
 A port accepts by `tcpapp.server.accept_loop`, not by Twisted's own loop. Failed accepts are counted like rejected
-clients. When the system cannot accept any client, all gates close for a while, because asking again and again would
-keep the loop busy.
+clients. When the system cannot accept any client, all ports are paused for a while, because asking again and again
+would keep the loop busy.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
-from tcpapp.limits.fairness import Steps
-from tcpapp.limits.token_bucket import Pace
-from tcpapp.server.accept_loop import Accepting, Failed, InTurn
+from tcpapp.limits.fairness import StepScheduler
+from tcpapp.limits.token_bucket import TokenBucket
+from tcpapp.server.accept_loop import AcceptLoop, Failed, StepRunner
 from tcpapp.transport.layers import serves_tls
 
-__all__ = ["Door", "Doors"]
+__all__ = ["AcceptControl", "PausablePort"]
 
 
-REST = 1.0
+PAUSE_AFTER_FAILURE = 1.0
 """Seconds without accepts after the system could accept no client: the longest pause of Go's net/http."""
 
 
-def _ignored(address: Any, said: str, nobody: bool = False) -> None: ...
+def _ignored(address: Any, error_name: str, system_wide: bool = False) -> None: ...
 
 
-class Door:
+class PausablePort:
     """
-    The gate of a listening `port`, with the reasons for which it is closed. A ``stdio:`` port cannot be closed.
+    A listening `port`, with the reasons for which it is paused. A ``stdio:`` port cannot be paused.
 
     `most` gives the number of clients to accept in a turn, and `failed` is called for each failed accept. With
-    `in_turn`, accepts take turns with TLS handshakes.
+    `step_runner`, accepts take turns with TLS handshakes.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Door:
         port: Any,
         most: Callable[[], int] = lambda: sys.maxsize,
         failed: Failed = _ignored,
-        in_turn: InTurn | None = None,
+        step_runner: StepRunner | None = None,
     ) -> None:
         self.port = port
         self._reasons: set[str] = set()
-        self._gone = not hasattr(port, "stopReading") or not hasattr(port, "startReading")
-        self._accepting: Accepting | None = None
+        self._forgotten = not hasattr(port, "stopReading") or not hasattr(port, "startReading")
+        self._accepting: AcceptLoop | None = None
         if isinstance(port, tcp.Port):
-            self._accepting = Accepting(port, most, failed, in_turn if serves_tls(port) else None)
+            self._accepting = AcceptLoop(port, most, failed, step_runner if serves_tls(port) else None)
             port.doRead = self._accepting.turn  # type: ignore[method-assign]
 
     @property
@@ -65,138 +65,138 @@ class Door:
         """Whether it was suspended, whatever the accept rate allows."""
         return "suspended" in self._reasons
 
-    def shut(self, reason: str) -> None:
-        """Accept no client until `open` is called for the same `reason`."""
-        if not self._gone and not self._reasons:
+    def pause(self, reason: str) -> None:
+        """Accept no client until `resume` is called for the same `reason`."""
+        if not self._forgotten and not self._reasons:
             self.port.stopReading()
-            self._leave()
+            self._stop_accepting()
         self._reasons.add(reason)
 
-    def open(self, reason: str) -> None:
+    def resume(self, reason: str) -> None:
         """The `reason` is over."""
-        shut = bool(self._reasons)
+        was_paused = bool(self._reasons)
         self._reasons.discard(reason)
-        if not self._gone and shut and not self._reasons:
+        if not self._forgotten and was_paused and not self._reasons:
             self.port.startReading()
 
-    def take_away(self) -> None:
+    def forget(self) -> None:
         """The port is being closed: it is no longer controlled."""
-        self._gone = True
-        self._leave()
+        self._forgotten = True
+        self._stop_accepting()
 
-    def _leave(self) -> None:
+    def _stop_accepting(self) -> None:
         if self._accepting is not None:
             self._accepting.leave()
 
 
-class Doors:
+class AcceptControl:
     """
-    All gates of one server, and the `pace` of accepts by `clock` (`None`: no limit).
+    All ports of one server, and the `token_bucket` of accepts by `clock` (`None`: no limit).
 
     `room` gives the number of free places, if further clients must wait for one. `failed` is called for each failed
-    accept. Accepts of TLS connections take turns with other `steps`.
+    accept. Accepts of TLS connections take turns with other steps of `step_scheduler`.
     """
 
     def __init__(
         self,
-        pace: Pace,
+        token_bucket: TokenBucket,
         clock: IReactorTime | None,
         room: Callable[[], int] = lambda: sys.maxsize,
         failed: Callable[[IAddress | None, str], None] = _ignored,
-        steps: Steps | None = None,
+        step_scheduler: StepScheduler | None = None,
     ) -> None:
         self._failed = failed
-        self._steps = Steps() if steps is None else steps
-        self.pace = pace
+        self._step_scheduler = StepScheduler() if step_scheduler is None else step_scheduler
+        self.token_bucket = token_bucket
         self.clock = clock
         self._room = room
-        self._full = False
-        self._doors: dict[Door, None] = {}
+        self._is_full = False
+        self._ports: dict[PausablePort, None] = {}
         self._timer: IDelayedCall | None = None
 
     @property
-    def is_shut(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether clients came too fast, so that the next ones wait."""
         return self._timer is not None
 
     @property
     def addresses(self) -> list[IAddress]:
         """Where the ports listen."""
-        return [door.port.getHost() for door in self._doors]
+        return [pausable.port.getHost() for pausable in self._ports]
 
     @property
     def suspended(self) -> bool:
-        """Whether there are gates, and each is suspended."""
-        return bool(self._doors) and all(door.suspended for door in self._doors)
+        """Whether there are ports, and each is suspended."""
+        return bool(self._ports) and all(pausable.suspended for pausable in self._ports)
 
-    def add(self, port: Any) -> Door:
-        """Add a gate for this port; it is closed if the others are closed by the accept rate."""
-        door = Door(port, self._most, self._not_taken_in, self)
-        self._doors[door] = None
-        if self.is_shut:
-            door.shut("pace")
-        if self._full:
-            door.shut("full")
-        return door
+    def add(self, port: Any) -> PausablePort:
+        """Add this port; it is paused if the others are paused by the accept rate."""
+        pausable = PausablePort(port, self._acceptable, self._accept_failed, self)
+        self._ports[pausable] = None
+        if self.is_paused:
+            pausable.pause("accept_rate")
+        if self._is_full:
+            pausable.pause("max_connections")
+        return pausable
 
-    def remove(self, door: Door) -> None:
+    def remove(self, pausable: PausablePort) -> None:
         """The port is being closed."""
-        door.take_away()
-        self._doors.pop(door, None)
-        if not self._doors:
+        pausable.forget()
+        self._ports.pop(pausable, None)
+        if not self._ports:
             self._stop_timer()
 
-    def take_turn(self, step: Callable[[], None]) -> None:
-        """Call `step` in this turn of the loop, or in a later one. See `tcpapp.limits.fairness.Steps`."""
+    def run_step(self, step: Callable[[], None]) -> None:
+        """Call `step` in this turn of the loop, or in a later one. See `tcpapp.limits.fairness.StepScheduler`."""
         if self.clock is None:
             step()
         else:
-            self._steps.take(step, self.clock)
+            self._step_scheduler.run(step, self.clock)
 
-    def leave_turn(self, step: Callable[[], None]) -> None:
+    def cancel_step(self, step: Callable[[], None]) -> None:
         """Call `step` no more."""
-        self._steps.leave(step)
+        self._step_scheduler.cancel(step)
 
-    def look(self) -> None:
-        """A client came or left: close all gates while there is no room, and open them when there is."""
+    def check_room(self) -> None:
+        """A client came or left: pause all ports while there is no room, and resume them when there is."""
         full = self._room() <= 0
-        if full != self._full:
-            self._full = full
-            for door in self._doors:
-                (door.shut if full else door.open)("full")
+        if full != self._is_full:
+            self._is_full = full
+            for pausable in self._ports:
+                (pausable.pause if full else pausable.resume)("max_connections")
 
-    def came(self) -> None:
-        """A client was accepted: close all gates if the next client must wait."""
+    def client_accepted(self) -> None:
+        """A client was accepted: pause all ports if the next client must wait."""
         if self.clock is None:
             return
-        seconds = self.pace.wait(self.clock.seconds())
+        seconds = self.token_bucket.take(self.clock.seconds())
         if seconds:
-            self._rest(self.clock, seconds)
+            self._pause_all(self.clock, seconds)
 
-    def _not_taken_in(self, address: IAddress | None, said: str, nobody: bool) -> None:
-        """An accept failed; if the system can accept `nobody`, wait before the next accept."""
-        self._failed(address, said)
-        if nobody and self.clock is not None:
-            self._rest(self.clock, REST)
+    def _accept_failed(self, address: IAddress | None, error_name: str, system_wide: bool) -> None:
+        """An accept failed; after a `system_wide` error, wait before the next accept."""
+        self._failed(address, error_name)
+        if system_wide and self.clock is not None:
+            self._pause_all(self.clock, PAUSE_AFTER_FAILURE)
 
-    def _rest(self, clock: IReactorTime, seconds: float) -> None:
-        """Accept no client for this many seconds, if there is a gate."""
-        if self._doors:
+    def _pause_all(self, clock: IReactorTime, seconds: float) -> None:
+        """Accept no client for this many seconds, if there is a port."""
+        if self._ports:
             self._stop_timer()
-            self._timer = clock.callLater(seconds, self._go_on)
-            for door in self._doors:
-                door.shut("pace")
+            self._timer = clock.callLater(seconds, self._resume_all)
+            for pausable in self._ports:
+                pausable.pause("accept_rate")
 
-    def _most(self) -> int:
+    def _acceptable(self) -> int:
         """How many clients can be accepted now."""
-        if self.clock is None or not self.pace.rate:
+        if self.clock is None or not self.token_bucket.rate:
             return self._room()
-        return min(self._room(), int(self.pace.credit(self.clock.seconds())))
+        return min(self._room(), int(self.token_bucket.available(self.clock.seconds())))
 
-    def _go_on(self) -> None:
+    def _resume_all(self) -> None:
         self._timer = None
-        for door in self._doors:
-            door.open("pace")
+        for pausable in self._ports:
+            pausable.resume("accept_rate")
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None

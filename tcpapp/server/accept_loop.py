@@ -4,7 +4,7 @@ The accept loop of a listening port, in place of Twisted's.
 When accept(2) fails for a single client, Twisted's own loop pauses or logs two tracebacks. It also leaks a connection
 whose descriptor the event loop rejects. Here:
 
-- an error of one client (see `ONE_CLIENTS`): counted, and the next client is accepted at once;
+- an error of one client (see `CLIENT_ERRORS`): counted, and the next client is accepted at once;
 - no descriptor is left (EMFILE): the reserved descriptor is released to accept, count and close the waiting clients;
 - the event loop cannot watch the connection (``epoll_ctl`` fails): the connection is closed and counted;
 - TLS connections: one is accepted in a turn of the loop, alternating with the handshakes;
@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["Accepting", "Failed", "InTurn"]
+__all__ = ["AcceptLoop", "Failed", "StepRunner"]
 
 Failed = Callable[["IAddress | None", str, bool], None]
 """
@@ -33,17 +33,17 @@ Called for each failed accept, with the client's address (`None`: not known), th
 """
 
 
-class InTurn(Protocol):
+class StepRunner(Protocol):
     """Turns for work that takes as long as a TLS handshake."""
 
-    def take_turn(self, step: Callable[[], None]) -> None:
+    def run_step(self, step: Callable[[], None]) -> None:
         """Call `step` in this turn of the event loop, or in a later one."""
 
-    def leave_turn(self, step: Callable[[], None]) -> None:
+    def cancel_step(self, step: Callable[[], None]) -> None:
         """Call `step` no more."""
 
 
-ONE_CLIENTS = frozenset(
+CLIENT_ERRORS = frozenset(
     getattr(errno, name)
     for name in (
         # accept(2), "Error handling": Linux passes on the pending network error of the new socket
@@ -63,39 +63,41 @@ Errors of clients in a row that count as an error of the system: our choice, Twi
 EOPNOTSUPP is both: a pending error of a client, and the answer of a socket that cannot accept at all.
 """
 
-_NOBODY_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
+_NO_CLIENT_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
 _log = Logger(namespace="tcpapp")
 
 
-class Accepting:
+class AcceptLoop:
     """
     Accepts the clients of `port`, a TCP or UNIX port of Twisted's.
 
     `most` gives the number of clients to accept in a turn (at least one), and `failed` is called for each failed
-    accept. With `in_turn`, one client is accepted at a time.
+    accept. With `step_runner`, one client is accepted at a time.
     """
 
-    def __init__(self, port: Any, most: Callable[[], int], failed: Failed, in_turn: InTurn | None = None) -> None:
+    def __init__(
+        self, port: Any, most: Callable[[], int], failed: Failed, step_runner: StepRunner | None = None
+    ) -> None:
         self._port = port
         self._most = most
         self._failed = failed
-        self._in_turn = in_turn
+        self._step_runner = step_runner
         self._in_a_row = 0
         self._waits = False
 
     def turn(self) -> None:
         """Accept the waiting clients, as many as a turn allows. The reactor calls it, as the port's ``doRead``."""
-        if self._in_turn is None:
+        if self._step_runner is None:
             self._accept(max(1, min(self._port.numberAccepts, self._most())))
         elif not self._waits:
             self._waits = True
-            self._in_turn.take_turn(self._accept_one)
+            self._step_runner.run_step(self._accept_one)
 
     def leave(self) -> None:
         """Accept no client for now: the port is not read from any more, or closed."""
-        if self._waits and self._in_turn is not None:
+        if self._waits and self._step_runner is not None:
             self._waits = False
-            self._in_turn.leave_turn(self._accept_one)
+            self._step_runner.cancel_step(self._accept_one)
 
     def _accept_one(self) -> None:
         self._waits = False
@@ -122,22 +124,22 @@ class Accepting:
 
     def _goes_on(self, error: OSError) -> bool:
         """Whether the next client can be accepted now, after this `error` of accept(2)."""
-        if error.errno in _NOBODY_WAITS:
+        if error.errno in _NO_CLIENT_WAITS:
             self._in_a_row = 0
             return False
         if error.errno == errno.EMFILE and tcp._reservedFD.available():
-            self._close_those_who_wait()
+            self._close_waiting_clients()
             return False
-        said = errno.errorcode.get(error.errno or 0, str(error))
+        error_name = errno.errorcode.get(error.errno or 0, str(error))
         self._in_a_row += 1
-        if error.errno in ONE_CLIENTS and self._in_a_row < MOST_IN_A_ROW:
-            self._failed(None, said, False)
+        if error.errno in CLIENT_ERRORS and self._in_a_row < MOST_IN_A_ROW:
+            self._failed(None, error_name, False)
             return True
         self._in_a_row = 0
-        self._failed(None, said, True)
+        self._failed(None, error_name, True)
         return False
 
-    def _close_those_who_wait(self) -> None:
+    def _close_waiting_clients(self) -> None:
         """Accept with the reserved descriptor, and close: the client is told, and does not wait in vain."""
         closed = []
         with tcp._reservedFD:

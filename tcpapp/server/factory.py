@@ -21,17 +21,17 @@ from tcpapp.framing import Framing
 from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.limits.admission import Admission, Refusal
 from tcpapp.limits.networks import Networks, ip_of
-from tcpapp.limits.thresholds import Alarm
-from tcpapp.limits.token_bucket import Pace
-from tcpapp.server.accept_control import Doors
+from tcpapp.limits.thresholds import Thresholds
+from tcpapp.limits.token_bucket import TokenBucket
+from tcpapp.server.accept_control import AcceptControl
 from tcpapp.telemetry import Refused
-from tcpapp.telemetry.statistics import Counts, Info, ages
+from tcpapp.telemetry.statistics import ConnectionCounts, Info, ages
 from tcpapp.transport.addresses import describe
 
-__all__ = ["MessageServerFactory", "TurnedAway"]
+__all__ = ["MessageServerFactory", "RefusedProtocol"]
 
 
-MOST_TOLD = 200
+LONGEST_DETAIL = 200
 """Characters of a peer's bytes in one line of the log: as NATS cuts it."""
 
 
@@ -56,10 +56,12 @@ class MessageServerFactory(ServerFactory):
 
     def __init__(self, app: Any, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         settings = self.settings = Settings(app, framing, **options)
-        self.admission: Admission[Any] = Admission(settings.limits, settings.networks, Alarm(settings.alarm))
-        pace = Pace(settings.limits.accept_rate)
-        self.doors = Doors(pace, settings.clock, self._room, self._not_taken_in, settings.steps)
-        self.counts = Counts(self._now())
+        self.admission: Admission[Any] = Admission(settings.limits, settings.networks, Thresholds(settings.limit_near))
+        token_bucket = TokenBucket(settings.limits.accept_rate)
+        self.accept_control = AcceptControl(
+            token_bucket, settings.clock, self._room, self._accept_failed, settings.step_scheduler
+        )
+        self.connection_counts = ConnectionCounts(self._now())
         self.draining = False
         """Whether connections are being drained; false again when none is left."""
         self._open: dict[MessageProtocol, float] = {}
@@ -79,20 +81,20 @@ class MessageServerFactory(ServerFactory):
         """How many clients were rejected; ``admission.refused`` has them by rule."""
         return self.admission.refused.total()
 
-    def buildProtocol(self, addr: IAddress | None) -> MessageProtocol | TurnedAway:
-        """A new connection's protocol: `TurnedAway` for a rejected client. Twisted calls it."""
+    def buildProtocol(self, addr: IAddress | None) -> MessageProtocol | RefusedProtocol:
+        """A new connection's protocol: `RefusedProtocol` for a rejected client. Twisted calls it."""
         settings = self.settings
-        self.doors.came()
-        refusal = self.admission.ask(addr)
+        self.accept_control.client_accepted()
+        refusal = self.admission.check(addr)
         if refusal is None:
             return MessageProtocol(settings, self)
-        self._tell_refused(addr, refusal)
-        return TurnedAway(reset=self._resets(refusal))
+        self._emit_refused(addr, refusal)
+        return RefusedProtocol(reset=self._resets(refusal))
 
     # called by the gates where connections of proxies wait until their headers are whole
 
-    def proxy_came(self, gate: Any, address: Any) -> bool:
-        """Whether a proxy at this `address` is allowed. It takes a place until `proxy_went`."""
+    def proxy_connected(self, waiting: Any, address: Any) -> bool:
+        """Whether a proxy at this `address` is allowed. It takes a place until `proxy_done`."""
         limits = self.settings.limits
         refusal = None
         if not self.settings.proxies.admits(ip_of(address)):
@@ -100,44 +102,46 @@ class MessageServerFactory(ServerFactory):
         elif len(self.admission) >= limits.max_connections:
             refusal = Refusal("max-connections", len(self.admission), limits.max_connections)
         if refusal is not None:
-            self._tell_refused(address, self.admission.refuse(refusal))
+            self._emit_refused(address, self.admission.refuse(refusal))
             return False
-        self.admission.enter(gate, None)
+        self.admission.admit(waiting, None)
         return True
 
-    def proxy_went(self, gate: Any, refused: CloseReason | None) -> None:
+    def proxy_done(self, waiting: Any, refused: CloseReason | None) -> None:
         """Its header is whole, or the proxy was `refused`."""
-        self.admission.leave(gate)
+        self.admission.release(waiting)
         if refused is not None and not refused.clean:
-            refusal = Refusal(refused.rule, refused.value, refused.limit, refused.detail[:MOST_TOLD])
-            self._tell_refused(gate._address, self.admission.refuse(refusal))
+            refusal = Refusal(refused.rule, refused.value, refused.limit, refused.detail[:LONGEST_DETAIL])
+            self._emit_refused(waiting._address, self.admission.refuse(refusal))
 
     @property
     def proxy_timing(self) -> tuple[float, Any]:
         """The seconds that a header can take, and their clock."""
         return self.settings.timeouts.proxy_header, self.settings.clock
 
-    def _tell_refused(self, address: Any, refusal: Refusal) -> None:
+    def _emit_refused(self, address: Any, refusal: Refusal) -> None:
         if self.settings.telemetry:
-            self.settings.telemetry.tell(Refused(address, len(self.connections), refusal))
+            self.settings.telemetry.emit(Refused(address, len(self.connections), refusal))
 
-    def _not_taken_in(self, address: Any, said: str) -> None:
+    def _accept_failed(self, address: Any, error_name: str) -> None:
         """The system had no resources to accept a client, which is closed, or waits on."""
-        text = f"the system could not accept it ({said})"
-        if said == "EMFILE":
+        text = f"the system could not accept it ({error_name})"
+        if error_name == "EMFILE":
             text += ": this process has no descriptor left for it; check what besides connections uses them"
-        self._tell_refused(address, self.admission.refuse(Refusal("not-accepted", detail=text)))
+        self._emit_refused(address, self.admission.refuse(Refusal("not-accepted", detail=text)))
 
     def _resets(self, refusal: Refusal) -> bool:
         """Whether a rejected client is reset instead of closed."""
         if refusal.limit is None:
             return True
         policies = self.settings.policies
-        return (policies.full if refusal.rule == "max-connections" else policies.crowded) == "reset"
+        return (
+            policies.over_max_connections if refusal.rule == "max-connections" else policies.over_per_address
+        ) == "reset"
 
     def _room(self) -> int:
         """The number of free places, if further clients must wait for one."""
-        if self.settings.policies.full != "wait":
+        if self.settings.policies.over_max_connections != "wait":
             return sys.maxsize
         return self.admission.limits.max_connections - len(self.admission)
 
@@ -147,22 +151,22 @@ class MessageServerFactory(ServerFactory):
             address: IAddress | None = connection.peer
         except NotConnected:  # a transport without addresses
             address = None
-        self.admission.enter(connection, address)
-        self.doors.look()
+        self.admission.admit(connection, address)
+        self.accept_control.check_room()
 
     def connection_opened(self, connection: MessageProtocol) -> None:
         """`connection` is open."""
         now = self._now()
         self._open[connection] = now
-        self.counts.came(now, len(self._open))
+        self.connection_counts.opened(now, len(self._open))
 
     def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
         """`connection` has ended, whether it ever was open or not."""
-        self.admission.leave(connection)
-        self.counts.closed[reason.rule] += 1
+        self.admission.release(connection)
+        self.connection_counts.closed[reason.rule] += 1
         self._open.pop(connection, None)
-        self.doors.look()
-        self._tell_waiters()
+        self.accept_control.check_room()
+        self._fire_waiters()
 
     def change(
         self,
@@ -192,8 +196,8 @@ class MessageServerFactory(ServerFactory):
         wholes = {"limits": limits, "timeouts": timeouts, "policies": policies, "networks": networks}
         settings.change(**wholes, proxies=proxies, **values)
         self.admission.limits, self.admission.networks = settings.limits, settings.networks
-        self.doors.pace.rate = settings.limits.accept_rate
-        self.doors.look()
+        self.accept_control.token_bucket.rate = settings.limits.accept_rate
+        self.accept_control.check_room()
 
     def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """
@@ -208,7 +212,7 @@ class MessageServerFactory(ServerFactory):
         spread = self._spread(min(seconds, timeouts.drain_jitter if jitter is None else jitter))
         self.draining = True
         ended = self._when_all_closed()
-        for connection in list(self.admission.inside):
+        for connection in list(self.admission.admitted):
             wait = self.settings.random.uniform(0, spread) if spread else 0
             if wait and self.settings.clock is not None:
                 self._later.append(self.settings.clock.callLater(wait, connection.drain, seconds - wait))
@@ -223,11 +227,11 @@ class MessageServerFactory(ServerFactory):
         return spread if spread >= WORTH_SPREADING else 0.0
 
     def _drained(self, reasons: list[CloseReason]) -> int:
-        self._tell_all_at_once()
+        self._cancel_spread()
         self.draining = False
         return sum(not reason.clean for reason in reasons)
 
-    def _tell_all_at_once(self) -> None:
+    def _cancel_spread(self) -> None:
         """Tell the remaining connections now."""
         later, self._later = self._later, []
         for each in later:
@@ -250,33 +254,33 @@ class MessageServerFactory(ServerFactory):
         the addresses are those of all ports that they opened. For a port of ``reactor.listenTCP`` or of an endpoint,
         the factory knows the state and not the address.
         """
-        now, settings, traffic = self._now(), self.settings, self.settings.traffic
+        now, settings, counters = self._now(), self.settings, self.settings.counters
         listens = addresses is None and self.numPorts > 0
         if addresses is None:
-            addresses, suspended = self.doors.addresses, self.doors.suspended
+            addresses, suspended = self.accept_control.addresses, self.accept_control.suspended
         where = tuple(describe(each) for each in addresses)
         oldest, median_age = ages(self._open.values(), now)
-        message_rate, byte_rate = traffic.rates(now)
+        message_rate, byte_rate = counters.rates(now)
         return Info(
             addresses=where,
             state=self._state(listens=listens or bool(where), suspended=suspended),
-            uptime=now - self.counts.since,
+            uptime=now - self.connection_counts.since,
             connections=len(self._open),
-            most_connections=self.counts.most,
-            accepted=self.counts.accepted,
-            accept_rate=self.counts.rate(now),
+            most_connections=self.connection_counts.most,
+            accepted=self.connection_counts.accepted,
+            accept_rate=self.connection_counts.rate(now),
             refused=dict(self.admission.refused),
-            closed=dict(self.counts.closed),
+            closed=dict(self.connection_counts.closed),
             oldest=oldest,
             median_age=median_age,
-            messages=traffic.messages,
+            messages=counters.messages,
             message_rate=message_rate,
-            bytes=traffic.bytes,
+            bytes=counters.bytes,
             byte_rate=byte_rate,
-            late_replies=traffic.late_replies,
-            failed_sends=traffic.failed_sends,
-            buffered=settings.memory.total,
-            shed=settings.memory.shed,
+            late_replies=counters.late_replies,
+            failed_sends=counters.failed_sends,
+            buffered=settings.memory_budget.total,
+            shed=settings.memory_budget.shed,
             limits=settings.limits,
             timeouts=settings.timeouts,
             policies=settings.policies,
@@ -291,18 +295,18 @@ class MessageServerFactory(ServerFactory):
 
     def close(self, grace: float | None = None) -> Deferred[None]:
         """Close every connection, each within `grace` seconds (`None`: ``timeouts.grace``); fires when none is left."""
-        for connection in list(self.admission.inside):
+        for connection in list(self.admission.admitted):
             connection.close(grace)
         return self._when_all_closed().addCallback(lambda _: None)
 
     def abort(self) -> None:
         """Cut every connection now."""
-        self._tell_all_at_once()
-        for connection in list(self.admission.inside):
+        self._cancel_spread()
+        for connection in list(self.admission.admitted):
             connection.abort()
 
     def _when_all_closed(self) -> Deferred[list[CloseReason]]:
-        return gatherResults([connection.when_closed() for connection in self.admission.inside], consumeErrors=True)
+        return gatherResults([connection.when_closed() for connection in self.admission.admitted], consumeErrors=True)
 
     def _now(self) -> float:
         clock = self.settings.clock
@@ -311,14 +315,14 @@ class MessageServerFactory(ServerFactory):
     def _forget_waiter(self, waiter: Deferred[None]) -> None:
         self._waiters = [each for each in self._waiters if each[1] is not waiter]
 
-    def _tell_waiters(self) -> None:
+    def _fire_waiters(self) -> None:
         told = [waiter for at_most, waiter in self._waiters if len(self._open) <= at_most]
         self._waiters = [each for each in self._waiters if each[1] not in told]
         for waiter in told:
             waiter.callback(None)
 
 
-class TurnedAway(Protocol):
+class RefusedProtocol(Protocol):
     """
     The connection of a rejected client: closed as soon as it is made, or `reset`.
 

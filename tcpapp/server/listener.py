@@ -18,7 +18,7 @@ from typing_extensions import Unpack
 from tcpapp.connection.connection import MessageProtocol
 from tcpapp.connection.settings import Options
 from tcpapp.framing import Framing
-from tcpapp.server.accept_control import Door
+from tcpapp.server.accept_control import PausablePort
 from tcpapp.server.factory import MessageServerFactory
 from tcpapp.telemetry.statistics import Info
 from tcpapp.transport.addresses import describe
@@ -36,7 +36,7 @@ class Listening:
         self._ports = [each for port in ports for each in ports_of(port)]
         self._addresses = [port.getHost() for port in self._ports]  # a closed port no longer knows it
         self._factory = factory
-        self._doors: list[Door] = [factory.doors.add(port) for port in self._ports]
+        self._pausable_ports: list[PausablePort] = [factory.accept_control.add(port) for port in self._ports]
         self._suspended = False
         self._stopping: Deferred[None] | None = None
 
@@ -73,14 +73,14 @@ class Listening:
     def suspend(self) -> None:
         """Accept no client until `resume`: new clients wait in the backlog, open connections go on."""
         self._suspended = True
-        for door in self._doors:
-            door.shut("suspended")
+        for pausable in self._pausable_ports:
+            pausable.pause("suspended")
 
     def resume(self) -> None:
         """Undo `suspend`."""
         self._suspended = False
-        for door in self._doors:
-            door.open("suspended")
+        for pausable in self._pausable_ports:
+            pausable.resume("suspended")
 
     def wait_for(self, at_most: int) -> Deferred[None]:
         """Fires as soon as at most `at_most` connections are open or closing. The Deferred can be cancelled."""
@@ -117,8 +117,8 @@ class Listening:
     def _stop(self) -> Deferred[None]:
         """Fires when the ports are closed, for any number of callers."""
         if self._stopping is None:
-            for door in self._doors:
-                self._factory.doors.remove(door)
+            for pausable in self._pausable_ports:
+                self._factory.accept_control.remove(pausable)
             self._stopping = close_ports(self._ports)
         told: Deferred[None] = Deferred()
         self._stopping.addBoth(told.callback)

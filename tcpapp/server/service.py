@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerE
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tcpapp.server.accept_control import Door
+from tcpapp.server.accept_control import PausablePort
 from tcpapp.server.factory import MessageServerFactory
 from tcpapp.server.listener import close_ports, lacks_family, why_not
 from tcpapp.telemetry.statistics import Info
@@ -48,7 +48,7 @@ class EndpointService(Service):
         self._factory = factory
         self._listening: Deferred[IListeningPort | None] | None = None
         self.addresses: list[IAddress] = []
-        self._doors: list[Door] = []
+        self._pausable_ports: list[PausablePort] = []
         self.missing: Failure | None = None
         self._suspended = False
 
@@ -90,13 +90,13 @@ class EndpointService(Service):
             return succeed(None)
         if not self.addresses:
             listening.cancel()
-        return listening.addCallback(self._unlisten).addErrback(self._tell_unclosed)
+        return listening.addCallback(self._unlisten).addErrback(self._log_unclosed)
 
-    def look(self, suspended: bool) -> None:
+    def set_suspended(self, suspended: bool) -> None:
         """Accept no client while the service is `suspended`."""
         self._suspended = suspended
-        for door in self._doors:
-            (door.shut if suspended else door.open)("suspended")
+        for pausable in self._pausable_ports:
+            (pausable.pause if suspended else pausable.resume)("suspended")
 
     def _listen(self) -> None:
         failures: list[Failure] = []
@@ -120,8 +120,8 @@ class EndpointService(Service):
 
     def _listens(self, port: IListeningPort) -> IListeningPort:
         self.addresses = [each.getHost() for each in ports_of(port)]
-        self._doors = [self._factory.doors.add(each) for each in ports_of(port)]
-        self.look(self._suspended)
+        self._pausable_ports = [self._factory.accept_control.add(each) for each in ports_of(port)]
+        self.set_suspended(self._suspended)
         for address in self.addresses:
             _log.info("listening on {address}", address=describe(address))
         return port
@@ -130,16 +130,16 @@ class EndpointService(Service):
         if port is None:
             return None
         addresses, self.addresses = self.addresses, []
-        doors, self._doors = self._doors, []
-        for door in doors:
-            self._factory.doors.remove(door)
-        return close_ports(ports_of(port)).addCallback(self._tell_closed, addresses)
+        pausable_ports, self._pausable_ports = self._pausable_ports, []
+        for pausable in pausable_ports:
+            self._factory.accept_control.remove(pausable)
+        return close_ports(ports_of(port)).addCallback(self._log_closed, addresses)
 
-    def _tell_closed(self, _: object, addresses: list[IAddress]) -> None:
+    def _log_closed(self, _: object, addresses: list[IAddress]) -> None:
         for address in addresses:
             _log.info("no longer listening on {address}", address=describe(address))
 
-    def _tell_unclosed(self, failure: Failure) -> None:
+    def _log_unclosed(self, failure: Failure) -> None:
         _log.error("cannot stop listening properly: {error}", error=failure.getErrorMessage())
 
 
@@ -158,8 +158,8 @@ class MessageService(MultiService):
         self.factory = factory
         """The factory that makes its connections."""
         self._suspended = False
-        if factory.doors.clock is None:
-            factory.doors.clock = reactor
+        if factory.accept_control.clock is None:
+            factory.accept_control.clock = reactor
         for endpoint in endpoints:
             EndpointService(server_endpoint(reactor, endpoint), factory).setServiceParent(self)
 
@@ -193,13 +193,13 @@ class MessageService(MultiService):
         """
         self._suspended = True
         for each in self._endpoint_services():
-            each.look(self._suspended)
+            each.set_suspended(self._suspended)
 
     def resume(self) -> None:
         """Undo `suspend`."""
         self._suspended = False
         for each in self._endpoint_services():
-            each.look(self._suspended)
+            each.set_suspended(self._suspended)
 
     def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """
@@ -236,7 +236,7 @@ class MessageService(MultiService):
                 count=len(self.factory.connections),
                 seconds=self.factory.settings.timeouts.drain,
             )
-        drained = self.factory.drain().addCallback(self._tell_cut)
+        drained = self.factory.drain().addCallback(self._log_cut)
         both = DeferredList([unlistened, drained], fireOnOneErrback=True, consumeErrors=True)
         return both.addCallback(lambda _: None)
 
@@ -252,7 +252,7 @@ class MessageService(MultiService):
         """Do not wait for a drain any longer."""
         self.factory.abort()
 
-    def _tell_cut(self, cut: int) -> None:
+    def _log_cut(self, cut: int) -> None:
         if cut:
             _log.warn("cut {count} connection(s) that did not end by themselves", count=cut)
 

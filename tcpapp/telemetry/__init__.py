@@ -18,7 +18,7 @@ from __future__ import annotations
 from tcpapp.telemetry import events
 from tcpapp.telemetry.bus import Telemetry
 from tcpapp.telemetry.events import *  # noqa: F403 - an event is a class there, and nothing here
-from tcpapp.telemetry.log import CalmLog, log
+from tcpapp.telemetry.log import RateLimitedLog, log
 
-__all__ = ["CalmLog", "Telemetry", "log"]
+__all__ = ["RateLimitedLog", "Telemetry", "log"]
 __all__ += events.__all__

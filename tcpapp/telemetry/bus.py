@@ -41,7 +41,7 @@ class Telemetry:
 
         return stop
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """
         Pass `event` to every listener. A listener that raises is logged, without harm to other listeners or the caller.
         """

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["RECENT", "Traffic"]
+__all__ = ["RECENT", "Counters"]
 
 RECENT = 10
 """Seconds that a rate is averaged over: our choice; long enough to show a rate of one in a few seconds."""
 
 
-class Traffic:
+class Counters:
     """
     What all connections of a factory received: `messages` and `bytes`, which connections add to.
 

@@ -1,7 +1,7 @@
 """
 What can happen to a server and its connections: each event, what is told with it, and its lines in the log.
 
-New here: an event is a class; whatever it happens to makes one, and gives it to `Telemetry.tell`.
+New here: an event is a class; whatever it happens to makes one, and gives it to `Telemetry.emit`.
 """
 
 from __future__ import annotations

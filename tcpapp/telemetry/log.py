@@ -8,9 +8,9 @@ from time import monotonic
 from twisted.logger import Logger, LogLevel
 
 from tcpapp.telemetry.events import Event
-from tcpapp.telemetry.log_lines import LineRates, tell_left_out
+from tcpapp.telemetry.log_lines import LineRates, log_suppressed
 
-__all__ = ["CalmLog", "log"]
+__all__ = ["RateLimitedLog", "log"]
 
 _log = Logger(namespace="tcpapp")
 
@@ -28,7 +28,7 @@ def log(event: Event) -> None:
             _log.emit(LogLevel.levelWithName(line.level), line.text, **line.fields)
 
 
-class CalmLog:
+class RateLimitedLog:
     """
     Like `log`, with a rate limit for floods: a number of lines a second for each kind and rule.
 
@@ -44,7 +44,7 @@ class CalmLog:
         kind = event.kind()
         if kind is None:
             return
-        left_out = self._rates.take(kind, event.rate)
-        if left_out is not None:
-            tell_left_out(_log, left_out)
+        suppressed = self._rates.take(kind, event.rate)
+        if suppressed is not None:
+            log_suppressed(_log, suppressed)
             log(event)

@@ -18,10 +18,10 @@ from twisted.python.log import logerr
 from twisted.python.reflect import qual, safe_str
 from typing_extensions import override
 
-from tcpapp.limits.token_bucket import Pace
+from tcpapp.limits.token_bucket import TokenBucket
 from tcpapp.spec import line_of
 
-__all__ = ["FAILURES", "FailureLog", "LineRates", "LoggedFailure", "kind_of", "tell_left_out"]
+__all__ = ["FAILURES", "FailureLog", "LineRates", "LoggedFailure", "kind_of", "log_suppressed"]
 
 FAILURES = 1
 """Tracebacks a second of one kind: our choice; one has about 1,500 bytes, and a second one says nothing new."""
@@ -41,8 +41,8 @@ class LineRates:
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self._seconds = seconds
-        self._paces: dict[Hashable, Pace] = {}
-        self._left_out: Counter[Hashable] = Counter()
+        self._buckets: dict[Hashable, TokenBucket] = {}
+        self._suppressed: Counter[Hashable] = Counter()
 
     def take(self, kind: Hashable, rate: float) -> int | None:
         """
@@ -50,15 +50,15 @@ class LineRates:
 
         `rate` is the number of lines a second, and at once. A line that cannot be written is counted.
         """
-        if kind not in self._paces and len(self._paces) >= MOST_KINDS:
+        if kind not in self._buckets and len(self._buckets) >= MOST_KINDS:
             kind = None
-        pace = self._paces.setdefault(kind, Pace(rate))
+        bucket = self._buckets.setdefault(kind, TokenBucket(rate))
         now = self._seconds()
-        if pace.credit(now) < 1:
-            self._left_out[kind] += 1
+        if bucket.available(now) < 1:
+            self._suppressed[kind] += 1
             return None
-        pace.wait(now)
-        return self._left_out.pop(kind, 0)
+        bucket.take(now)
+        return self._suppressed.pop(kind, 0)
 
 
 class LoggedFailure(Failure):
@@ -90,11 +90,11 @@ class LoggedFailure(Failure):
 
     def _print_frames(self, write: Callable[[str], object]) -> None:
         frames = self.frames
-        left_out = len(frames) - MOST_FRAMES
-        if left_out > 0:
+        suppressed = len(frames) - MOST_FRAMES
+        if suppressed > 0:
             format_frames(frames[:FIRST_FRAMES], write)
-            write(f"  ({left_out} calls are left out here)\n")
-            frames = frames[FIRST_FRAMES + left_out :]
+            write(f"  ({suppressed} calls are left out here)\n")
+            frames = frames[FIRST_FRAMES + suppressed :]
         format_frames(frames, write)
 
 
@@ -106,13 +106,13 @@ class FailureLog:
 
     def write(self, to: Logger, text: str, failure: Failure, **fields: Any) -> None:
         """Write ``text`` with its `fields` and the traceback of `failure`, unless there were too many like it."""
-        left_out = self._rates.take(kind_of(failure), FAILURES)
-        if left_out is not None:
-            tell_left_out(to, left_out)
+        suppressed = self._rates.take(kind_of(failure), FAILURES)
+        if suppressed is not None:
+            log_suppressed(to, suppressed)
             to.failure(text, LoggedFailure(failure), **fields)
 
 
-def tell_left_out(to: Logger, count: int) -> None:
+def log_suppressed(to: Logger, count: int) -> None:
     """Log the number of lines like the next one that were left out, if any."""
     if count:
         to.warn("left out {count} line(s) like the next one", count=count)

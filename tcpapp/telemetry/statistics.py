@@ -11,7 +11,7 @@ from typing import Any
 from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.telemetry.counters import RECENT
 
-__all__ = ["Counts", "Info"]
+__all__ = ["ConnectionCounts", "Info"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Info:
         return asdict(self) | {"addresses": list(self.addresses)}
 
 
-class Counts:
+class ConnectionCounts:
     """
     What a factory counts of its connections. Counting takes a few operations for a connection, and none for a message.
     """
@@ -79,7 +79,7 @@ class Counts:
         self.closed: Counter[str] = Counter()
         self._seconds: deque[tuple[int, int]] = deque()
 
-    def came(self, now: float, there: int) -> None:
+    def opened(self, now: float, there: int) -> None:
         """One more connection is open at `now`; now `there` are open."""
         self.accepted += 1
         self.most = max(self.most, there)

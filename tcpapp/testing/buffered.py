@@ -31,12 +31,12 @@ from zope.interface import directlyProvides
 if TYPE_CHECKING:
     from tcpapp.testing.buffered_socket import MemorySocket
 
-__all__ = ["BufferedTransport", "NeverRests"]
+__all__ = ["BufferedTransport", "NeverSettles"]
 
 _log = Logger()
 
 
-class NeverRests(RuntimeError):
+class NeverSettles(RuntimeError):
     """The simulation or the transport has not come to rest after very many turns: it goes on for ever."""
 
 

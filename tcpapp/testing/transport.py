@@ -14,10 +14,10 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import alsoProvides
 
-from tcpapp.testing.buffered import BufferedTransport, NeverRests
-from tcpapp.testing.transport_peer import Hand
+from tcpapp.testing.buffered import BufferedTransport, NeverSettles
+from tcpapp.testing.transport_peer import PeerSocket
 
-__all__ = ["MOST_TURNS", "FakeTransport", "NeverRests"]
+__all__ = ["MOST_TURNS", "FakeTransport", "NeverSettles"]
 
 MOST_TURNS: Final = 10_000
 """Turns at one moment before `FakeTransport.turn` gives up: Twisted's `FileSender` sends 160 MB in them."""
@@ -67,7 +67,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
         tls: bool = False,
     ) -> None:
         StringTransport.__init__(self, hostAddress, peerAddress, lenient)
-        self._peer_hand = Hand(self._keep, inf if peer_reads else 0)
+        self._peer_socket = PeerSocket(self._keep, inf if peer_reads else 0)
         self._flushing = False
         self._turns = 0
         self._moment = 0.0
@@ -82,7 +82,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
         self.negotiatedProtocol: bytes | None = None
         chosen = cast("IProtocol", Protocol()) if protocol is None else protocol
         super().__init__(
-            self._peer_hand,
+            self._peer_socket,
             chosen,
             Clock() if clock is None else clock,
             host=StringTransport.getHost(self),
@@ -110,17 +110,17 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
     @property
     def unread(self) -> int:
         """How many bytes the peer has sent and the protocol has not been given yet, because it paused reading."""
-        return len(self._peer_hand.incoming)
+        return len(self._peer_socket.incoming)
 
     @property
     def finished(self) -> bool:
         """Whether the peer has been told that nothing more will come: we closed, or half-closed."""
-        return self._peer_hand.finished
+        return self._peer_socket.finished
 
     @property
     def was_abrupt(self) -> bool:
         """Whether the peer has been told so by a reset."""
-        return self._peer_hand.hung_up_with_reset
+        return self._peer_socket.hung_up_with_reset
 
     @property
     def streaming(self) -> bool | None:  # type: ignore[override] # it follows from the producer
@@ -131,28 +131,28 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
 
     def receive(self, data: bytes) -> None:
         """The peer sends `data`: it is delivered now, or, while reading is paused, once it is resumed."""
-        self._peer_hand.incoming += data
+        self._peer_socket.incoming += data
         self._read()
 
     def half_close(self) -> None:
         """The peer closes its writing side, after what it has sent."""
-        self._peer_hand.ended = True
+        self._peer_socket.ended = True
         self._read()
 
     def reset(self) -> None:
         """The peer resets the connection. A transport that neither reads nor writes does not notice."""
-        self._peer_hand.was_reset = True
+        self._peer_socket.was_reset = True
         self._read()
         self.wake()
 
     def stall(self) -> None:
         """From now on the peer reads nothing."""
         self._flushed()
-        self._peer_hand.allowed = 0
+        self._peer_socket.allowed = 0
 
     def go_on(self) -> None:
         """The peer reads all waiting bytes, and from now on at once."""
-        self._peer_hand.allowed = inf
+        self._peer_socket.allowed = inf
         self._flush()
         self.wake()
         self._flushed()
@@ -160,10 +160,10 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
     def take(self, most: int | None = None) -> bytes:
         """The peer reads up to `most` of the waiting bytes (`None`: all), and returns them. `value` has them too."""
         before = self.io.tell()
-        allowed = self._peer_hand.allowed
-        self._peer_hand.allowed = self.unsent if most is None else most
+        allowed = self._peer_socket.allowed
+        self._peer_socket.allowed = self.unsent if most is None else most
         self._flush()
-        self._peer_hand.allowed = allowed
+        self._peer_socket.allowed = allowed
         self.wake()
         self._flushed()
         return self.io.getvalue()[before:]
@@ -177,7 +177,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
         """
         Do the work of a reactor's next turns, until there is nothing left to do at this moment.
 
-        Raises `NeverRests` after `MOST_TURNS`: with a peer that reads at once, a pull producer without an end never
+        Raises `NeverSettles` after `MOST_TURNS`: with a peer that reads at once, a pull producer without an end never
         comes to rest. With a peer that does not (``peer_reads=False``), it is asked once for each `take`.
         """
         __tracebackhide__ = True
@@ -194,7 +194,9 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
         self._flushed()
         if self._turns > MOST_TURNS:
             self._next_turn = None
-            raise NeverRests(f"after {MOST_TURNS} turns {self.producer or self.protocol!r} still has something to send")
+            raise NeverSettles(
+                f"after {MOST_TURNS} turns {self.producer or self.protocol!r} still has something to send"
+            )
         super()._turn()
 
     # Calls of the protocol that differ from those of BufferedTransport.
@@ -281,7 +283,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
         """Written bytes go to a peer that reads at once; everything else waits for a turn."""
         if self._flushing:
             return
-        if self._peer_hand.allowed == inf and self.unsent and not self._peer_hand.was_reset:
+        if self._peer_socket.allowed == inf and self.unsent and not self._peer_socket.was_reset:
             asked_later = None if self.streamingProducer else self.producer
             if asked_later is not None:  # the protocol is inside write, so a pull producer is asked in the next turn
                 self.producer = None
@@ -300,7 +302,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
     @override
     def _isSendBufferFull(self) -> bool:
         """A peer that reads at once fills no buffer."""
-        return self._peer_hand.allowed != inf and bool(super()._isSendBufferFull())
+        return self._peer_socket.allowed != inf and bool(super()._isSendBufferFull())
 
     @override
     def _postLoseConnection(self) -> Any:

@@ -9,10 +9,10 @@ from tcpapp.testing.buffered_socket import MemorySocket
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Hand"]
+__all__ = ["PeerSocket"]
 
 
-class Hand(MemorySocket):
+class PeerSocket(MemorySocket):
     """A socket whose other end is the test: it accepts `allowed` bytes, and sends what the test gives it."""
 
     def __init__(self, keep: Callable[[bytes], object], allowed: float) -> None:

@@ -24,7 +24,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from tcpapp.testing.buffered import BufferedTransport, NeverRests
+from tcpapp.testing.buffered import BufferedTransport, NeverSettles
 from tcpapp.testing.pipe import CAPACITY, Pipe
 from tcpapp.testing.pipe_socket import PipeSocket
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Cuts = Iterable[int] | Callable[[], Iterable[int]] | None
     TLS = tuple[IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator]
 
-__all__ = ["MOST_TURNS", "NeverRests", "Wire"]
+__all__ = ["MOST_TURNS", "NeverSettles", "Wire"]
 
 MOST_TURNS: Final = 100_000
 """Turns that the two ends can take, together, before `Wire.flush` gives up: 128 KiB in each carries 12 GiB."""
@@ -171,7 +171,7 @@ class Wire:
         Let everything under way arrive, with all its effects.
 
         The clock is advanced as far as `latency` and `bandwidth` need, and no further; timers that are due by then run.
-        Raises `NeverRests`.
+        Raises `NeverSettles`.
         """
         __tracebackhide__ = True
         self._turns = 0
@@ -193,7 +193,7 @@ class Wire:
         __tracebackhide__ = True
         self._turns += 1
         if self._turns > MOST_TURNS:
-            raise NeverRests(f"after {MOST_TURNS} turns {self.server!r} and {self.client!r} still talk")
+            raise NeverSettles(f"after {MOST_TURNS} turns {self.server!r} and {self.client!r} still talk")
 
     # Faults of the line. For one direction alone, use `to_server` or `to_client`.
 

@@ -21,7 +21,7 @@ from tcpapp.transport.endpoint_kinds import CLIENT, SERVER, Side
 from tcpapp.transport.endpoint_reader import EndpointString, joined, read_string
 from tcpapp.transport.happy_eyeballs import HostEndpoint
 from tcpapp.transport.hostnames import is_ip
-from tcpapp.transport.proxy_header import Proxied
+from tcpapp.transport.proxy_header import ProxyHeaderServer
 from tcpapp.transport.server_endpoints import TCPListener, UNIXListener
 from tcpapp.transport.socket_activation import AdoptedEndpoint
 
@@ -79,7 +79,7 @@ def _made(reactor: Any, read: EndpointString, side: Side) -> Any:
     makers = _SERVERS if side is SERVER else _CLIENTS
     make = makers.get("tls" if read.kind == "ssl" and read.proxied else read.kind)
     made = side.make(reactor, read.text) if make is None else make(reactor, read)
-    return Proxied(made) if read.proxied else made
+    return ProxyHeaderServer(made) if read.proxied else made
 
 
 def _tcp_server(reactor: Any, read: EndpointString) -> Any:

@@ -43,7 +43,7 @@ __all__ = ["DELAY", "HostEndpoint"]
 DELAY = 0.25
 """Seconds from the beginning of one attempt to the next: RFC 8305, section 5, Connection Attempt Delay."""
 
-SAYS_LITTLE = (NoRouteError, ConnectBindError)
+UNINFORMATIVE = (NoRouteError, ConnectBindError)
 """Failures caused by this machine, such as having no IPv6: the error of another address says more."""
 
 
@@ -172,7 +172,7 @@ class _Race:
         self._pending.remove(attempt)
         if self._over:
             return
-        if self._failure is None or self._failure.check(*SAYS_LITTLE):
+        if self._failure is None or self._failure.check(*UNINFORMATIVE):
             self._failure = failure
         if self._waiting:
             self._try_next()

@@ -32,20 +32,28 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.errors import MalformedProxyHeader
 from tcpapp.proxy_protocol import Family, Header, HeaderReader, InetAddress, frame
 
-__all__ = ["Announced", "Announcement", "Gate", "Proxied", "ProxiedFactory", "Server", "header_below"]
+__all__ = [
+    "ProxyHeaderClient",
+    "ProxyHeaderFactory",
+    "ProxyHeaderProtocol",
+    "ProxyHeaderServer",
+    "ProxyHeaderSource",
+    "Server",
+    "header_below",
+]
 
-Announcement = Header | Callable[[Any], Header]
+ProxyHeaderSource = Header | Callable[[Any], Header]
 """The first thing that a connection sends: a header, or a function of its transport that returns one."""
 
 
 class Server(Protocol):
     """The server's factory, as its gates see it."""
 
-    def proxy_came(self, gate: Gate, address: Any) -> bool:
-        """Whether a proxy at this address is trusted; it takes a place until `proxy_went`."""
+    def proxy_connected(self, waiting: ProxyHeaderProtocol, address: Any) -> bool:
+        """Whether a proxy at this address is trusted; it takes a place until `proxy_done`."""
         ...
 
-    def proxy_went(self, gate: Gate, refused: CloseReason | None) -> None:
+    def proxy_done(self, waiting: ProxyHeaderProtocol, refused: CloseReason | None) -> None:
         """The gate is done: its connection was let through, or `refused`."""
 
     @property
@@ -54,7 +62,7 @@ class Server(Protocol):
         ...
 
 
-class ProxiedFactory(WrappingFactory):
+class ProxyHeaderFactory(WrappingFactory):
     """Puts a gate before `factory`, which is the `server` itself, or TLS before it."""
 
     noisy = False
@@ -63,13 +71,13 @@ class ProxiedFactory(WrappingFactory):
         super().__init__(factory)
         self.server = server
 
-    def buildProtocol(self, addr: Any) -> Gate:
+    def buildProtocol(self, addr: Any) -> ProxyHeaderProtocol:
         """The gate of a new connection. Twisted calls it."""
-        return Gate(self, addr)
+        return ProxyHeaderProtocol(self, addr)
 
 
 @implementer(IHalfCloseableProtocol)
-class Gate(ProtocolWrapper):
+class ProxyHeaderProtocol(ProtocolWrapper):
     """
     A connection that waits for its header; then the transport of the protocol behind it, with the header's addresses.
 
@@ -79,7 +87,7 @@ class Gate(ProtocolWrapper):
     factory: Any
     proxy_header: Header | None = None
 
-    def __init__(self, factory: ProxiedFactory, address: Any) -> None:
+    def __init__(self, factory: ProxyHeaderFactory, address: Any) -> None:
         super().__init__(factory, None)  # type: ignore[arg-type]  # there is none yet
         self._address = address
         self._reader: HeaderReader | None = HeaderReader()
@@ -96,7 +104,7 @@ class Gate(ProtocolWrapper):
         self.transport = transport
         self.connected = 1
         server = self.factory.server
-        self._placed = server.proxy_came(self, self._address)
+        self._placed = server.proxy_connected(self, self._address)
         if not self._placed:
             self._reader = None
             _reset(transport)
@@ -211,7 +219,7 @@ class Gate(ProtocolWrapper):
             timer.cancel()
         if self._placed:
             self._placed = False
-            self.factory.server.proxy_went(self, refused)
+            self.factory.server.proxy_done(self, refused)
         self._reason = refused or CloseReason(EndedBy.PEER, "end-of-stream", "its PROXY header came")
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -219,7 +227,7 @@ class Gate(ProtocolWrapper):
 
 
 @implementer(IStreamServerEndpoint)
-class Proxied:
+class ProxyHeaderServer:
     """Listens on another endpoint for proxies; with TLS on that endpoint, the headers are below it."""
 
     def __init__(self, endpoint: Any) -> None:
@@ -229,8 +237,8 @@ class Proxied:
         """As for every endpoint; `factory` is a `Server`."""
         wrapped = getattr(self.endpoint, "wrapped", None)
         if wrapped is None:
-            return self.endpoint.listen(ProxiedFactory(factory, factory))
-        return self.endpoint.endpoint.listen(ProxiedFactory(wrapped(factory), factory))
+            return self.endpoint.listen(ProxyHeaderFactory(factory, factory))
+        return self.endpoint.endpoint.listen(ProxyHeaderFactory(wrapped(factory), factory))
 
     @property
     def troubles(self) -> list[str]:
@@ -244,46 +252,46 @@ class Proxied:
 
 
 @implementer(IStreamClientEndpoint)
-class Announced:
-    """Connects to another endpoint, and sends `announcement` first; with TLS on that endpoint, below it."""
+class ProxyHeaderClient:
+    """Connects to another endpoint, and sends `header_source` first; with TLS on that endpoint, below it."""
 
-    def __init__(self, endpoint: Any, announcement: Announcement) -> None:
+    def __init__(self, endpoint: Any, header_source: ProxyHeaderSource) -> None:
         self.endpoint = endpoint
-        self._announcement = announcement
+        self._header_source = header_source
 
     def connect(self, factory: Any) -> Any:
         """As for every endpoint."""
         below = getattr(self.endpoint, "below", None)
         if below is not None:  # TLS: its own endpoint sends it
-            return below(lambda plain: Announced(plain, self._announcement)).connect(factory)
-        return self.endpoint.connect(_Announcing(factory, self._announcement))
+            return below(lambda plain: ProxyHeaderClient(plain, self._header_source)).connect(factory)
+        return self.endpoint.connect(_ProxyHeaderSender(factory, self._header_source))
 
 
-class _Announcing(WrappingFactory):
+class _ProxyHeaderSender(WrappingFactory):
     noisy = False
 
-    def __init__(self, factory: Any, announcement: Announcement) -> None:
+    def __init__(self, factory: Any, header_source: ProxyHeaderSource) -> None:
         super().__init__(factory)
-        self._announcement = announcement
+        self._header_source = header_source
 
     def buildProtocol(self, addr: Any) -> Any:
         protocol: Any = self.wrappedFactory.buildProtocol(addr)
         make_connection = protocol.makeConnection
 
-        def announce(transport: Any) -> None:
-            announcement = self._announcement
-            header = announcement(transport) if callable(announcement) else announcement
+        def send_header(transport: Any) -> None:
+            header_source = self._header_source
+            header = header_source(transport) if callable(header_source) else header_source
             transport.write(frame(header))
             make_connection(transport)
 
-        protocol.makeConnection = announce  # only the header was between: the wrapper has no more part in it
+        protocol.makeConnection = send_header  # only the header was between: the wrapper has no more part in it
         return protocol
 
 
 def header_below(transport: Any) -> Header | None:
     """The PROXY header that a connection began with, whatever layers are on it; `None` without one."""
     while isinstance(transport, ProtocolWrapper):
-        if isinstance(transport, Gate):
+        if isinstance(transport, ProxyHeaderProtocol):
             return transport.proxy_header
         transport = transport.transport
     return None

@@ -113,7 +113,7 @@ def test_what_one_says_the_others_hear() -> None:
     assert [each.hear() for each in (ann, bob, cem, stranger)] == [[], ["ann: hello"], ["ann: hello"], []]
 
 
-def test_all_are_told_who_comes_and_goes() -> None:
+def test_all_members_are_told_of_joining_and_leaving() -> None:
     """Members learn of other members, but not of connections that never gave a name."""
     house = House()
     ann, stranger = house.enter("ann"), house.enter()
@@ -126,7 +126,7 @@ def test_all_are_told_who_comes_and_goes() -> None:
     assert list(house.room.members) == ["ann"]
 
 
-def test_who_tells_who_is_here() -> None:
+def test_the_command_who_lists_the_members() -> None:
     """The names are in order, and one's own is among them."""
     house = House()
     house.enter("cem")
@@ -150,7 +150,7 @@ def test_quit_says_goodbye() -> None:
 
 
 @pytest.mark.parametrize(("line", "word"), [("/dance", "/dance"), ("/", "/"), ("/who is", "/who"), ("/QUIT", "/QUIT")])
-def test_a_command_that_is_none_is_told_to_who_gave_it(line: str, word: str) -> None:
+def test_an_unknown_command_is_reported_to_its_sender(line: str, word: str) -> None:
     """A mistyped command is not sent to all."""
     house = House()
     ann, bob = house.enter("ann"), house.enter("bob")
@@ -206,7 +206,7 @@ def test_long_lines_are_cut() -> None:
 # Members in trouble ---------------------------------------------------------------------------------------------------
 
 
-def test_one_who_is_gone_needs_no_telling(logged_errors: Any) -> None:
+def test_a_member_that_left_needs_no_message(logged_errors: Any) -> None:
     """A closing member gets nothing; that is no error, and the others still get it."""
     house = House()
     ann, bob, cem = house.enter("ann"), house.enter("bob"), house.enter("cem")
@@ -239,7 +239,7 @@ def test_a_slow_member_does_not_hold_up_the_others() -> None:
     assert slow.hear() == lines
 
 
-def test_a_member_who_takes_nothing_for_long_is_cut() -> None:
+def test_a_member_that_reads_nothing_for_long_is_cut() -> None:
     """A slow member costs memory up to ``max_unsent``, and no more; the others are told that they left."""
     house = House(limits=Limits(write_high=100, max_unsent=1000), timeouts=Timeouts(send_progress=30))
     slow, bob, cem = house.enter("slow"), house.enter("bob"), house.enter("cem")

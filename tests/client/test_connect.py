@@ -25,7 +25,7 @@ from zope.interface.verify import verifyObject
 from tcpapp import Limits, MessageClientFactory, State, Timeouts, connect
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
-from tcpapp.telemetry import CalmLog, Event, Telemetry
+from tcpapp.telemetry import Event, RateLimitedLog, Telemetry
 from tcpapp.telemetry.events import CLOSES
 from tests.peers import Hosts, joined, outcome, result_of
 
@@ -88,7 +88,7 @@ def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: ty
 # when_connected -------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_waits_is_given_the_connection(hosts: Hosts) -> None:
+def test_waiters_are_given_the_connection(hosts: Hosts) -> None:
     """After connectTCP, when_connected gives the connection once it is open, to all callers."""
     hosts.listen(echo)
     factory = MessageClientFactory()
@@ -113,7 +113,7 @@ def test_waiting_is_for_the_next_connection() -> None:
     assert waiting == [second.connection]
 
 
-def test_whoever_waits_is_told_that_there_is_no_connection(hosts: Hosts) -> None:
+def test_waiters_fail_when_there_is_no_connection(hosts: Hosts) -> None:
     """If nobody answers, all waiting calls fail with Twisted's error; later calls wait for the next attempt."""
     factory = MessageClientFactory()
     connector = hosts.client.reactor.connectTCP("server", 7007, factory)
@@ -131,7 +131,7 @@ def test_whoever_waits_is_told_that_there_is_no_connection(hosts: Hosts) -> None
     connection.abort()
 
 
-def test_whoever_waits_no_longer_is_not_told() -> None:
+def test_a_cancelled_waiter_is_not_notified() -> None:
     """A cancelled call ends alone, and nothing of it is kept."""
     factory = MessageClientFactory()
     one, other = factory.when_connected(), factory.when_connected()
@@ -142,7 +142,7 @@ def test_whoever_waits_no_longer_is_not_told() -> None:
     assert told == [joined(factory).connection]
 
 
-def test_one_who_is_told_may_have_another_not_told() -> None:
+def test_a_notified_waiter_can_cancel_the_next() -> None:
     """A callback can cancel another waiting call, which then does not fire."""
     factory = MessageClientFactory()
     one, other, third = (factory.when_connected() for _ in range(3))
@@ -193,7 +193,7 @@ def test_connections_share_the_rates_of_the_log(hosts: Hosts, monkeypatch: pytes
         if event["log_namespace"] == "tcpapp":
             lines.append(formatEvent(event))
 
-    monkeypatch.setattr("tcpapp.client.connect.LOG", CalmLog(lambda: 100.0))
+    monkeypatch.setattr("tcpapp.client.connect.LOG", RateLimitedLog(lambda: 100.0))
     hosts.listen(lambda message, connection: connection.abort(), telemetry=Telemetry())
     globalLogPublisher.addObserver(note)
     for _ in range(CLOSES + 5):

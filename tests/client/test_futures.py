@@ -89,7 +89,7 @@ def test_messages_of_several_cancelled_tasks_keep_their_order() -> None:
     asyncio.run(main())
 
 
-def test_a_message_of_a_cancelled_task_goes_to_one_that_waits() -> None:
+def test_a_message_of_a_cancelled_task_goes_to_a_waiting_task() -> None:
     """And what comes next, to the next one."""
 
     async def main() -> None:

@@ -139,7 +139,7 @@ def test_while_none_is_connected_it_waits_for_the_first(hosts: Hosts, pool_of: A
     assert (results[1], forever, len(server.connections)) == ([None], [b"4"], 3)
 
 
-def test_one_who_is_told_of_the_first_may_cancel_another(hosts: Hosts, pool_of: Any) -> None:
+def test_a_waiter_for_the_first_member_can_cancel_another(hosts: Hosts, pool_of: Any) -> None:
     """The other fails with that alone."""
     pool = pool_of()
     pool.startService()
@@ -380,7 +380,7 @@ def test_it_is_started_and_stopped_once(hosts: Hosts, pool_of: Any) -> None:
     assert hosts.client.reactor.getDelayedCalls() == []
 
 
-def test_one_that_gives_up_leaves_the_others(hosts: Hosts, pool_of: Any, logged_errors: Any) -> None:
+def test_a_member_that_gives_up_leaves_the_others(hosts: Hosts, pool_of: Any, logged_errors: Any) -> None:
     """The pool serves as long as any does."""
     hosts.listen(echo)
     refused: list[Any] = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tcpapp import MessageServerFactory, Telemetry, Timeouts
-from tcpapp.connection.throttle import SMALL
+from tcpapp.connection.throttle import QUICK_BYTES
 from tests.peers import NotedTransport, TurnClock
 
-QUIET = Timeouts(first_message=0, idle=0, frame=0, answer=0)
+QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, handler_timeout=0)
 BUDGET = 250e-6
 
 
@@ -59,7 +59,7 @@ def costs(count: int, each: int) -> bytes:
 
 def large(each: int) -> bytes:
     """A message that takes this many microseconds, and is longer than messages that count as cheap."""
-    return b"%*d\n" % (SMALL + 1, each)
+    return b"%*d\n" % (QUICK_BYTES + 1, each)
 
 
 def paused(peer: NotedTransport) -> bool:

@@ -10,9 +10,16 @@ from twisted.internet.testing import StringTransport
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.lifecycle import FLUSH, Ending, Event
+from tcpapp.connection.lifecycle import FLUSH, Event, Lifecycle
 from tcpapp.connection.outbox import Outbox
-from tcpapp.connection.outcomes import BLOCKED, HANDED_OVER, HELD, OVERDUE, TOO_MUCH_UNSENT, UNBLOCKED
+from tcpapp.connection.outcomes import (
+    BUFFERED_CHANGED,
+    HANDED_OVER,
+    OVERDUE,
+    TOO_MUCH_UNSENT,
+    WRITE_BLOCKED,
+    WRITE_RESUMED,
+)
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tests.peers import outcome
@@ -71,23 +78,25 @@ class EagerTransport(StringTransport):
 class Sender:
     """A connection that notes what its outbox reports, and when the peer took nothing for too long."""
 
-    has_the_turn = False
+    is_handling = False
 
     def __init__(self) -> None:
         self.ending: Any = None
         self.events: list[Any] = []
-        self.told_of_holding = 0
+        self.buffered_changes = 0
 
     def settle(self, outcome: int, detail: Any = None) -> None:
-        if outcome == HELD:
-            self.told_of_holding += 1
+        if outcome == BUFFERED_CHANGED:
+            self.buffered_changes += 1
         elif outcome == TOO_MUCH_UNSENT:
             self.events.append(detail)
         elif outcome == OVERDUE:
             assert detail == ("send_progress", PROGRESS)
             self.events.append("stalled")
         elif outcome:
-            self.events.append({BLOCKED: "blocked", UNBLOCKED: "resumed", HANDED_OVER: "all handed over"}[outcome])
+            self.events.append(
+                {WRITE_BLOCKED: "blocked", WRITE_RESUMED: "resumed", HANDED_OVER: "all handed over"}[outcome]
+            )
         if outcome == HANDED_OVER:
             self.ending.happen(Event.HANDED_OVER)
 
@@ -102,7 +111,7 @@ class Rig:
         limits = Limits(write_high=HIGH, max_unsent=max_unsent)
         self.deadlines = Deadlines(self.sender)
         self.deadlines.run_on(self.clock)
-        self.ending = self.sender.ending = Ending(self.deadlines)
+        self.ending = self.sender.ending = Lifecycle(self.deadlines)
         self.ending.happen(Event.CONNECTED)
         self.ending.happen(Event.READY)
         self.outbox = Outbox(self.transport, self.sender, self.ending, limits, progress, self.deadlines)
@@ -119,7 +128,7 @@ class Rig:
     def finish(self) -> None:
         """Close, as a connection does."""
         self.ending.happen(Event.CLOSE, CLOSED.reason)
-        if self.ending.happen(Event.APP_RESTS) & FLUSH:
+        if self.ending.happen(Event.APP_IDLE) & FLUSH:
             self.sender.settle(self.outbox.finish())
 
     def drop(self) -> None:

@@ -10,14 +10,14 @@ from twisted.internet.defer import Deferred
 from tcpapp.connection.answers import Answers
 from tcpapp.connection.inbox import MESSAGE_COST
 from tcpapp.connection.outcomes import APP_ANSWERED, APP_WAITS
-from tcpapp.connection.pause_flags import AWAITING, PULLED
+from tcpapp.connection.pause_flags import AWAITING_REPLY, RECEIVE_ONLY
 from tcpapp.framing import Lines
 
 
 class Rig(Answers):
     """Answers that note what they report, and that they went on."""
 
-    has_the_turn = False
+    is_handling = False
 
     def __init__(self) -> None:
         self.reported: list[int] = []
@@ -26,7 +26,7 @@ class Rig(Answers):
         self.written: list[bytes] = []
         self.went_on = 0
 
-    def go_on(self) -> int:
+    def continue_handling(self) -> int:
         self.went_on += 1
         return 0
 
@@ -43,9 +43,13 @@ def test_a_reply_is_waited_for() -> None:
     rig = Rig()
     later: Deferred[bytes] = Deferred()
     rig._settle(later, [b"hello"])
-    assert (rig.hold, rig.in_hand, rig.reported) == (PULLED | AWAITING, 5 + MESSAGE_COST, [APP_WAITS])
+    assert (rig.pauses, rig.handling_bytes, rig.reported) == (
+        RECEIVE_ONLY | AWAITING_REPLY,
+        5 + MESSAGE_COST,
+        [APP_WAITS],
+    )
     later.callback(b"world")
-    assert (rig.hold, rig.in_hand, rig.written, rig.went_on) == (PULLED, 0, [b"world\n"], 1)
+    assert (rig.pauses, rig.handling_bytes, rig.written, rig.went_on) == (RECEIVE_ONLY, 0, [b"world\n"], 1)
     assert rig.reported == [APP_WAITS, APP_ANSWERED, 0]
 
 
@@ -53,7 +57,7 @@ def test_a_reply_is_waited_for() -> None:
 def test_a_reply_that_is_there_is_not_waited_for() -> None:
     """Its size is told, for the mark at which replies are written."""
     rig = Rig()
-    assert (rig._settle(b"hello", [b"x"]), rig.reported, rig.in_hand) == (5, [], 0)
+    assert (rig._settle(b"hello", [b"x"]), rig.reported, rig.handling_bytes) == (5, [], 0)
 
 
 @pytest.mark.source
@@ -61,4 +65,4 @@ def test_how_it_goes_on_is_for_the_class_below() -> None:
     """Answers alone have no messages."""
     connection: Any = None
     with pytest.raises(NotImplementedError):
-        Answers(connection, Lines(), None, connection).go_on()
+        Answers(connection, Lines(), None, connection).continue_handling()

@@ -8,7 +8,7 @@ from tcpapp import Limits, Timeouts
 from tcpapp.apps import echo
 from tests.peers import Peer, Switch, stalled
 
-QUIET = Timeouts(first_message=0, idle=0, frame=0, send_progress=0, answer=0)
+QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, send_progress=0, handler_timeout=0)
 
 
 def test_what_is_held_is_that_of_all_parts() -> None:
@@ -16,23 +16,23 @@ def test_what_is_held_is_that_of_all_parts() -> None:
     limits = Limits(messages_per_turn=1, write_high=1000)
     app = Switch()
     peer: Any = stalled(app, timeouts=QUIET, limits=limits)
-    load = peer.connection._load
-    assert (load.holds, load.noted) == (0, 0)
+    buffered = peer.connection._buffered
+    assert (buffered.held_bytes, buffered.reported) == (0, 0)
     peer.says(b"x" * 10)
-    assert (load.holds, load.noted) == (10, 10)
+    assert (buffered.held_bytes, buffered.reported) == (10, 10)
     peer.says(b"\n1\n2\n")
-    kept, in_hand = peer.connection._intake.size, 10 + 64
-    assert (kept, load.noted) == (2 * 65, kept + in_hand)
+    kept, in_hand = peer.connection._throttle.size, 10 + 64
+    assert (kept, buffered.reported) == (2 * 65, kept + in_hand)
     peer.clock.advance(0)
-    assert (peer.connection._inbox.size, load.noted) == (2 * 65, 2 * 65 + in_hand)
+    assert (peer.connection._inbox.size, buffered.reported) == (2 * 65, 2 * 65 + in_hand)
     peer.connection.send(b"y" * 5000)
-    assert load.noted == 2 * 65 + in_hand + peer.connection._outbox.held > 5000
+    assert buffered.reported == 2 * 65 + in_hand + peer.connection._outbox.held > 5000
 
 
 def test_what_is_gone_is_not_held_any_more() -> None:
     """Answered messages, bytes that the peer has read, and the connection itself."""
     peer = Peer(echo, timeouts=QUIET)
-    memory = peer.factory.settings.memory
+    memory = peer.factory.settings.memory_budget
     peer.says(b"hel")
     assert memory.total == 3
     peer.says(b"lo\n")
@@ -46,7 +46,7 @@ def test_what_a_slow_app_takes_is_not_held_any_more() -> None:
     """As soon as it has answered: until then it holds the message."""
     app = Switch()
     peer = Peer(app, timeouts=QUIET)
-    memory = peer.factory.settings.memory
+    memory = peer.factory.settings.memory_budget
     peer.says(b"1\n2\n3\n")
     assert memory.total == 3 * 65
     app.pending[0].callback(b"one")
@@ -56,10 +56,10 @@ def test_what_a_slow_app_takes_is_not_held_any_more() -> None:
     assert memory.total == 0
 
 
-def test_one_that_is_squeezed_is_not_read_from() -> None:
+def test_a_connection_under_memory_pressure_is_not_read_from() -> None:
     """Until memory suffices again."""
     peer = Peer(echo, timeouts=QUIET)
-    peer.connection._load.squeeze()
+    peer.connection._buffered.pause_reading()
     assert peer.paused
-    peer.connection._load.relieve()
+    peer.connection._buffered.resume_reading()
     assert not peer.paused

@@ -14,7 +14,7 @@ from tcpapp.limits import Policies
 from tcpapp.telemetry import AppFailed, Closed, MessagesSkipped
 from tests.peers import AbruptTransport, NotedTransport, Peer, TurnClock, outcome, result_of
 
-QUIET = Timeouts(first_message=0, idle=0, frame=0, answer=0)
+QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, handler_timeout=0)
 
 
 def busy(app: Any = None, kind: type[NotedTransport] = NotedTransport, reads: bool = True, **options: Any) -> Peer:
@@ -187,7 +187,7 @@ def test_what_is_received_in_its_turn_is_noted() -> None:
     peer.says(b"0\n" + b"x" * 1000 + b"\n1\n")
     turns(peer)
     assert seen == [[b"x" * 1000]]
-    assert peer.factory.info().buffered == peer.connection._load.holds > 1000
+    assert peer.factory.info().buffered == peer.connection._buffered.held_bytes > 1000
 
 
 def test_a_receive_that_waits_for_its_turn_fails_at_a_message_that_is_none() -> None:
@@ -285,7 +285,7 @@ def test_what_an_app_replies_after_it_was_cut_is_not_held() -> None:
 
 def test_skipped_messages_are_told_of_where_the_same_bytes_end_the_connection() -> None:
     """A rate with the policy to cut cuts it in the middle of that chunk."""
-    peer = busy(framing="line:max=9:oversize=skip", limits=Limits(byte_rate=100), policies=Policies(too_fast="reset"))
+    peer = busy(framing="line:max=9:oversize=skip", limits=Limits(byte_rate=100), policies=Policies(over_rate="reset"))
     peer.says(b"x" * 150 + b"\n")
     assert [each.count for each in peer.told(MessagesSkipped)] == [1]
 
@@ -308,7 +308,7 @@ def test_messages_behind_one_that_is_none_are_counted(with_request: bool) -> Non
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
-def test_one_that_ends_as_another_is_shed_is_not_shed_itself() -> None:
+def test_a_connection_that_ends_as_another_is_shed_is_not_shed_itself() -> None:
     """Callbacks of the first can end any other."""
     first = busy(kind=AbruptTransport, limits=Limits(max_buffered=100_000))
     others = [AbruptTransport(clock=first.clock) for _ in range(20)]
@@ -319,4 +319,4 @@ def test_one_that_ends_as_another_is_shed_is_not_shed_itself() -> None:
     first.slips_in(b"x" * 150_000)
     assert [each.reason.rule for each in first.told(Closed)][:2] == ["memory-short", "aborted"]
     assert first.factory.info().buffered <= 90_000
-    assert first.factory.settings.memory.shed == len(first.told(Closed)) - 1
+    assert first.factory.settings.memory_budget.shed == len(first.told(Closed)) - 1

@@ -25,7 +25,16 @@ from tests.peers import AbruptTransport, NotedTransport, TurnClock
 EXPECTED = (NotConnected, CancelledError, TimedOut, UnsendableMessage, UndecodableMessage)
 """What a Deferred of a connection can fail with."""
 
-TIMES = Timeouts(first_message=0, idle=0, frame=20, answer=15, send_progress=30, grace=5, half_close=25, request=12)
+TIMES = Timeouts(
+    first_message=0,
+    idle=0,
+    message_timeout=20,
+    handler_timeout=15,
+    send_progress=30,
+    grace=5,
+    half_close=25,
+    request=12,
+)
 
 IN_APP = ["reply", "reply", "reply", "none", "later", "send", "big", "slow", "slow", "receive", "request", "pause"]
 ENDS = ["close", "close now", "drain", "abort", "fail"]
@@ -35,7 +44,7 @@ class Broken(Exception):
     """The app's exception."""
 
 
-class Life:
+class Run:
     """One connection, the calls on it and their results."""
 
     def __init__(self, machine: Chaos, transport: NotedTransport) -> None:
@@ -135,12 +144,12 @@ class Life:
 def function(machine: Chaos) -> Any:
     class App:
         def received(self, message: Any, connection: Any) -> Any:
-            life = machine.life_of(connection)
-            assert all(each.called for each in life.pending), "one at a time"
-            return life.do(life.take(message))
+            run = machine.run_of(connection)
+            assert all(each.called for each in run.pending), "one at a time"
+            return run.do(run.take(message))
 
         def closed(self, connection: Any, reason: Any) -> None:
-            machine.life_of(connection).reasons.append(reason)
+            machine.run_of(connection).reasons.append(reason)
 
     return App()
 
@@ -148,12 +157,12 @@ def function(machine: Chaos) -> Any:
 def coroutines(machine: Chaos) -> Any:
     class App:
         async def received(self, message: Any, connection: Any) -> Any:
-            life = machine.life_of(connection)
-            done = life.do(life.take(message))
+            run = machine.run_of(connection)
+            done = run.do(run.take(message))
             return await done if isinstance(done, Deferred) else done
 
         def closed(self, connection: Any, reason: Any) -> None:
-            machine.life_of(connection).reasons.append(reason)
+            machine.run_of(connection).reasons.append(reason)
 
     return App()
 
@@ -161,16 +170,16 @@ def coroutines(machine: Chaos) -> Any:
 def batches(machine: Chaos) -> Any:
     @batch
     def app(messages: list[Any], connection: Any) -> Any:
-        life = machine.life_of(connection)
+        run = machine.run_of(connection)
         assert messages
-        all_done, todo = [], [life.take(each) for each in messages]
+        all_done, todo = [], [run.take(each) for each in messages]
         for what in todo:
-            done = life.do("none" if what == "later" else what)
+            done = run.do("none" if what == "later" else what)
             if done is not None:
                 all_done.append(done)
         if "later" in todo:
             later: Deferred[Any] = Deferred()
-            life.pending.append(later)
+            run.pending.append(later)
             return later.addCallback(lambda reply: all_done if reply is None else [*all_done, reply])
         return all_done
 
@@ -180,17 +189,17 @@ def batches(machine: Chaos) -> Any:
 def conversing(machine: Chaos) -> Any:
     @conversation
     async def talk(connection: Any) -> None:
-        life = machine.life_of(connection)
-        life.talks.append("began")
+        run = machine.run_of(connection)
+        run.talks.append("began")
         try:
             async for message in connection:
-                done = life.do(life.take(message))
+                done = run.do(run.take(message))
                 if isinstance(done, Deferred):
                     done = await done
                 if done is not None:
                     await connection.send(done)
         finally:
-            life.talks.append("ended")
+            run.talks.append("ended")
 
     return talk
 
@@ -222,7 +231,7 @@ class Chaos:
         reads: bool = True,
         key: bool = False,
     ) -> None:
-        self.lives: list[Life] = []
+        self.runs: list[Run] = []
         self.number = 0
         self.errors: list[LogEvent] = []
         self.codec, self.app = codec, app
@@ -245,15 +254,15 @@ class Chaos:
                 **rates or {},
             ),
             timeouts=TIMES,
-            policies=Policies(too_fast=waits),
+            policies=Policies(over_rate=waits),
             telemetry=Telemetry(self.events.append),
         )
         for _ in range(2):
             new = transport(clock=self.clock, peer_reads=reads)
-            life = Life(self, new)
-            self.lives.append(life)
-            life.connection = self.factory.buildProtocol(None)
-            new.connect(life.connection)
+            run = Run(self, new)
+            self.runs.append(run)
+            run.connection = self.factory.buildProtocol(None)
+            new.connect(run.connection)
 
     def key_of_request(self, message: Any) -> int:
         return self.parse(message)[0] % 7
@@ -273,79 +282,79 @@ class Chaos:
         self.number += 1
         return [self.number, what] if self.codec else json.dumps([self.number, what]).encode()
 
-    def life_of(self, connection: Any) -> Life:
-        [life] = [each for each in self.lives if each.connection is connection]
-        return life
+    def run_of(self, connection: Any) -> Run:
+        [run] = [each for each in self.runs if each.connection is connection]
+        return run
 
     def step(self, name: str, which: int, *args: Any) -> None:
         getattr(self, "do_" + name)(which, *args)
         self.check()
 
     def do_say(self, which: int, whats: list[str], fault: bytes) -> None:
-        life = self.lives[which]
-        if life.transport.disconnected or life.lost or life.transport._peer_hand.ended:
+        run = self.runs[which]
+        if run.transport.disconnected or run.lost or run.transport._peer_socket.ended:
             return
         chunk = b""
         for what in whats:
             self.number += 1
             chunk += json.dumps([self.number, what]).encode() + b"\n"
-        life.transport.receive(chunk + (fault if self.codec or fault != b"{\n" else b""))
+        run.transport.receive(chunk + (fault if self.codec or fault != b"{\n" else b""))
 
     def do_receive(self, which: int, then: str) -> None:
-        self.lives[which].receive(lambda: self.then(which, then))
+        self.runs[which].receive(lambda: self.then(which, then))
 
     def do_request(self, which: int, then: str) -> None:
-        self.lives[which].request(lambda: self.then(which, then))
+        self.runs[which].request(lambda: self.then(which, then))
 
     def do_send(self, which: int, then: str) -> None:
-        life = self.lives[which]
-        life.wait(life.connection.send(self.message("s" * 40)), lambda _: self.then(which, then))
+        run = self.runs[which]
+        run.wait(run.connection.send(self.message("s" * 40)), lambda _: self.then(which, then))
 
     def then(self, which: int, what: str) -> None:
-        life = self.lives[which]
+        run = self.runs[which]
         if what == "cancel":
-            for each in list(life.handed_out):
+            for each in list(run.handed_out):
                 each.cancel()
         elif what in ("receive", "request"):
-            getattr(life, what)()
+            getattr(run, what)()
         elif what == "answer":
             self.do_answer(which, "reply")
         elif what == "resume":
-            life.connection.resume()
+            run.connection.resume()
         elif what in ENDS and what != "fail":
-            life.end(what)
+            run.end(what)
 
     def do_cancel(self, which: int, place: int) -> None:
-        life = self.lives[which]
-        if life.handed_out:
-            life.handed_out[place % len(life.handed_out)].cancel()
+        run = self.runs[which]
+        if run.handed_out:
+            run.handed_out[place % len(run.handed_out)].cancel()
 
     def do_answer(self, which: int, reply: str) -> None:
-        life = self.lives[which]
-        for each in life.pending:
+        run = self.runs[which]
+        for each in run.pending:
             if not each.called:
                 if reply == "fail":
                     each.errback(Broken())
                 else:
-                    each.callback(life.reply("r") if reply == "reply" else None)
+                    each.callback(run.reply("r") if reply == "reply" else None)
                 return
 
     def do_hold(self, which: int, what: str) -> None:
-        getattr(self.lives[which].connection, what)()
+        getattr(self.runs[which].connection, what)()
 
     def do_end(self, which: int, what: str) -> None:
-        self.lives[which].end(what)
+        self.runs[which].end(what)
 
     def do_take(self, which: int, count: int | None) -> None:
-        if not self.lives[which].lost:
-            self.lives[which].transport.take(count)
+        if not self.runs[which].lost:
+            self.runs[which].transport.take(count)
 
     def do_stall(self, which: int) -> None:
-        self.lives[which].transport.stall()
+        self.runs[which].transport.stall()
 
     def do_go_on(self, which: int) -> None:
-        if not self.lives[which].lost:
-            self.lives[which].transport.go_on()
+        if not self.runs[which].lost:
+            self.runs[which].transport.go_on()
 
     def do_turn(self, which: int, count: int) -> None:
         for _ in range(count):
@@ -355,36 +364,36 @@ class Chaos:
         self.clock.advance(seconds)
 
     def do_go(self, which: int, how: str) -> None:
-        life = self.lives[which]
-        if life.lost:
+        run = self.runs[which]
+        if run.lost:
             return
         if how == "half":
-            life.transport.half_close()
+            run.transport.half_close()
         elif how == "reset":
-            life.transport.reset()
+            run.transport.reset()
         else:
-            life.transport.lose()
+            run.transport.lose()
 
     def check(self) -> None:
-        for life in self.lives:
-            assert life.taken == sorted(set(life.taken))
-            assert self.factory.settings.key or life.replies == sorted(set(life.replies))
-            assert not set(life.taken) & set(life.replies)
-            assert life.reasons == [] or len(life.reasons) == 1
-            if life.lost:
-                assert life.connection._load.noted == 0
-        memory = self.factory.settings.memory
+        for run in self.runs:
+            assert run.taken == sorted(set(run.taken))
+            assert self.factory.settings.key or run.replies == sorted(set(run.replies))
+            assert not set(run.taken) & set(run.replies)
+            assert run.reasons == [] or len(run.reasons) == 1
+            if run.lost:
+                assert run.connection._buffered.reported == 0
+        memory = self.factory.settings.memory_budget
         assert memory.total == sum(memory._held.values()) >= 0
         assert all(not each._ended for each in memory._held)
 
     def finish(self) -> None:
         self.let_all_end_well()
-        for life in self.lives:
-            self.check_goes_on(life)
-            if not life.lost:
-                life.transport.lose()
-        for life in self.lives:
-            for each in life.pending:
+        for run in self.runs:
+            self.check_goes_on(run)
+            if not run.lost:
+                run.transport.lose()
+        for run in self.runs:
+            for each in run.pending:
                 if not each.called:
                     each.callback(None)
         self.check_nothing_is_left()
@@ -392,36 +401,36 @@ class Chaos:
 
     def let_all_end_well(self) -> None:
         """Read everything, answer everything, hold nothing back, until nothing is waited for."""
-        for life in self.lives:
-            if not life.lost:
-                life.transport.go_on()
+        for run in self.runs:
+            if not run.lost:
+                run.transport.go_on()
         for _ in range(400):
-            for which, life in enumerate(self.lives):
-                while any(not each.called for each in life.pending):
+            for which, run in enumerate(self.runs):
+                while any(not each.called for each in run.pending):
                     self.do_answer(which, "reply")
-                life.connection.resume()
-            paused = any(each.connection._dispatch.hold & PAUSED for each in self.lives)  # by the app, just now
+                run.connection.resume()
+            paused = any(each.connection._dispatcher.pauses & PAUSED for each in self.runs)  # by the app, just now
             if not paused and not self.clock.getDelayedCalls():
                 break
             self.clock.turn()
             self.clock.advance(0.02)
 
-    def check_goes_on(self, life: Life) -> None:
-        limits, connection = self.factory.settings.limits, life.connection
-        taken_from = self.app != "none" and "ended" not in life.talks
+    def check_goes_on(self, run: Run) -> None:
+        limits, connection = self.factory.settings.limits, run.connection
+        taken_from = self.app != "none" and "ended" not in run.talks
         if connection.is_open and taken_from and not limits.message_rate and not limits.byte_rate:
-            assert (connection.unread, connection._intake.kept) == (0, []), "it stalls"
-            assert life.transport.unread == 0, "it is not read from"
-        assert connection.state is not State.CLOSING or life.transport.disconnecting, "it does not close"
+            assert (connection.unread, connection._throttle.pending) == (0, []), "it stalls"
+            assert run.transport.unread == 0, "it is not read from"
+        assert connection.state is not State.CLOSING or run.transport.disconnecting, "it does not close"
 
     def check_nothing_is_left(self) -> None:
-        for life in self.lives:
-            assert [len(each) for each in life.outcomes] == [1] * len(life.outcomes)
-            for [each] in life.outcomes:
+        for run in self.runs:
+            assert [len(each) for each in run.outcomes] == [1] * len(run.outcomes)
+            for [each] in run.outcomes:
                 assert not isinstance(each, Exception) or isinstance(each, EXPECTED)
-            assert life.talks in ([], ["began", "ended"])
+            assert run.talks in ([], ["began", "ended"])
         assert self.clock.getDelayedCalls() == []
-        assert (self.factory.info().buffered, dict(self.factory.settings.memory._held)) == (0, {})
+        assert (self.factory.info().buffered, dict(self.factory.settings.memory_budget._held)) == (0, {})
         assert self.factory.connections == set()
         for each in self.told(AppFailed):
             assert isinstance(each.failure.value, (Broken, UndecodableMessage, UnsendableMessage))
@@ -432,11 +441,11 @@ class Chaos:
         lost = sum(each.unhandled for each in self.told(Closed)) + sum(
             each.count for each in self.told(MessagesSkipped)
         )
-        unread = sum(life.connection.unread for life in self.lives)
-        taken = sum(len(life.taken) + len(life.replies) + life.junk for life in self.lives)
-        traffic = self.factory.settings.traffic
+        unread = sum(run.connection.unread for run in self.runs)
+        taken = sum(len(run.taken) + len(run.replies) + run.junk for run in self.runs)
+        counters = self.factory.settings.counters
         if self.codec is None:  # else the first invalid one is neither taken nor counted
-            assert traffic.messages == lost + unread + taken + traffic.late_replies
+            assert counters.messages == lost + unread + taken + counters.late_replies
 
     def told(self, kind: type[Any]) -> list[Any]:
         return [each for each in self.events if isinstance(each, kind)]
@@ -545,5 +554,5 @@ def test_replies_are_the_same_whatever_the_budget(config: dict[str, Any], steps:
         if half:
             chaos.do_go(0, "half")
         chaos.finish()
-        heard.append([each.transport.value() for each in chaos.lives])
+        heard.append([each.transport.value() for each in chaos.runs])
     assert heard[1:] == heard[:1] * 2

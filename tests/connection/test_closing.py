@@ -316,7 +316,7 @@ def test_a_not_connected_of_the_apps_own_is_its_failure() -> None:
     """An exception while the connection is open is like any other error."""
 
     def app(message: bytes, connection: Any) -> None:
-        raise NotConnected("another's", Peer().connection._ending.cause)
+        raise NotConnected("another's", Peer().connection._lifecycle.cause)
 
     peer = Peer(app)
     peer.says(b"1\n")

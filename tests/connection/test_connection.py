@@ -352,7 +352,7 @@ def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
     peer.says(b"a\nb\n")
     connection = peer.connection
     assert vars(connection) == {}
-    parts = [connection._inbox, connection._outbox, connection._dispatch, connection._ending]
+    parts = [connection._inbox, connection._outbox, connection._dispatcher, connection._lifecycle]
     assert [part for part in parts if hasattr(part, "__dict__")] == []
     held = [
         getattr(part, name) for part in parts for kind in type(part).__mro__ for name in getattr(kind, "__slots__", ())
@@ -367,7 +367,7 @@ def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
 # The client's side ----------------------------------------------------------------------------------------------------
 
 
-def test_who_waits_for_a_client_to_connect_may_end_it_at_once() -> None:
+def test_a_waiter_for_a_client_can_end_it_at_once() -> None:
     """Callbacks of when_closed run before the app opens."""
     for call, rule in [("close", "closed"), ("abort", "aborted"), ("drain", "drained")]:
         app = Told()

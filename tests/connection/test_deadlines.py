@@ -19,29 +19,29 @@ class Rig:
     def __init__(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
-        self.has_the_turn = False
+        self.is_handling = False
         self.over: list[tuple[str, float, float]] = []
-        self.beats: list[tuple[int, float]] = []
+        self.heartbeats: list[tuple[int, float]] = []
         self.deadlines = Deadlines(self)
         self.deadlines.run_on(self.clock)
 
     def settle(self, outcome: int, detail: Any = None) -> None:
         now = self.clock.seconds() - 1000
         if outcome == HEARTBEAT:
-            self.beats.append((detail, now))
+            self.heartbeats.append((detail, now))
         else:
             assert outcome == OVERDUE
             self.over.append((*detail, now))
             self.deadlines.no_more_input()
 
-    def reckon(self, frame: float = 0, **waits: float) -> None:
-        self.deadlines.reckon(frame, **waits)
+    def track(self, message_timeout: float = 0, **waits: float) -> None:
+        self.deadlines.track(message_timeout, **waits)
 
     def came(self, whole: bool, unfinished: bool) -> None:
         """Let bytes come, and note the required state."""
-        self.deadlines.heard = self.deadlines.seconds()
-        if unfinished or self.deadlines.watchful or not whole:
-            self.deadlines.came(whole, unfinished)
+        self.deadlines.last_received = self.deadlines.seconds()
+        if unfinished or self.deadlines.wants_all or not whole:
+            self.deadlines.bytes_came(whole, unfinished)
 
     def after(self, seconds: float) -> None:
         """Let time pass, second by second."""
@@ -70,9 +70,9 @@ def test_a_wait_that_is_started_is_overdue_once() -> None:
 def test_a_wait_that_is_stopped_is_not_overdue() -> None:
     """Stopping touches no timer: the current one finds nothing to do."""
     rig = Rig()
-    rig.deadlines.start("answer", 2)
-    rig.deadlines.stop("answer")
-    rig.deadlines.stop("answer")
+    rig.deadlines.start("handler_timeout", 2)
+    rig.deadlines.stop("handler_timeout")
+    rig.deadlines.stop("handler_timeout")
     assert rig.timers == [2]
     rig.after(2)
     assert (rig.over, rig.timers) == ([], [])
@@ -83,42 +83,42 @@ def test_the_wait_that_ends_first_has_the_timer() -> None:
     rig = Rig()
     rig.deadlines.start("max_age", 30)
     assert rig.timers == [30]
-    rig.deadlines.start("answer", 10)
+    rig.deadlines.start("handler_timeout", 10)
     assert rig.timers == [10]
     rig.deadlines.start("ending", 20)
     assert rig.timers == [10]
     rig.after(10)
-    assert (rig.over, rig.timers) == ([("answer", 10, 10)], [20])
+    assert (rig.over, rig.timers) == ([("handler_timeout", 10, 10)], [20])
 
 
 def test_a_wait_that_is_started_again_begins_anew() -> None:
     """The first time no longer counts."""
     rig = Rig()
-    rig.deadlines.start("answer", 10)
+    rig.deadlines.start("handler_timeout", 10)
     rig.after(5)
-    rig.deadlines.start("answer", 10)
-    assert rig.deadlines.ends("answer") == 1015
+    rig.deadlines.start("handler_timeout", 10)
+    assert rig.deadlines.ends("handler_timeout") == 1015
     rig.after(9)
     assert rig.over == []
     rig.after(1)
-    assert rig.over == [("answer", 10, 15)]
+    assert rig.over == [("handler_timeout", 10, 15)]
 
 
 def test_what_was_not_started_never_ends() -> None:
     """Not after others were started either."""
     rig = Rig()
     assert rig.deadlines.ends("ending") == inf
-    rig.deadlines.start("answer", 10)
+    rig.deadlines.start("handler_timeout", 10)
     assert rig.deadlines.ends("ending") == inf
 
 
 def test_a_clock_that_is_not_exact_ends_a_wait_in_time() -> None:
     """A sum of floats that comes out short by less than the resolution is the time."""
     rig = Rig()
-    rig.deadlines.start("answer", 0.3)
+    rig.deadlines.start("handler_timeout", 0.3)
     for _ in range(3):
         rig.clock.advance(0.1)
-    assert [wait for wait, _, _ in rig.over] == ["answer"]
+    assert [wait for wait, _, _ in rig.over] == ["handler_timeout"]
 
 
 # What is reckoned from what happened last ----------------------------------------------------------------------------
@@ -127,20 +127,20 @@ def test_a_clock_that_is_not_exact_ends_a_wait_in_time() -> None:
 def test_a_message_that_is_not_whole_in_time_is_overdue() -> None:
     """From its first byte, however many come after that."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     rig.after(3)
     for _ in range(9):
         rig.came(whole=False, unfinished=True)
         rig.after(1)
     assert rig.over == []
     rig.after(1)
-    assert rig.over == [("frame", 10, 13)]
+    assert rig.over == [("message_timeout", 10, 13)]
 
 
 def test_each_message_has_its_own_time() -> None:
     """A message that ends gives the next one the whole time."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     for _ in range(5):
         rig.came(whole=True, unfinished=True)
         rig.after(9)
@@ -152,7 +152,7 @@ def test_each_message_has_its_own_time() -> None:
 def test_the_path_of_a_message_sets_a_timer_no_more_than_once_in_its_time() -> None:
     """A thousand messages in a second that are cut at their chunks' ends cost one."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     for _ in range(1000):
         rig.came(whole=True, unfinished=True)
         rig.clock.advance(0.001)
@@ -164,11 +164,11 @@ def test_the_path_of_a_message_sets_a_timer_no_more_than_once_in_its_time() -> N
 def test_nothing_either_way_is_idle() -> None:
     """Received and sent bytes both count."""
     rig = Rig()
-    rig.reckon(idle=10)
+    rig.track(idle=10)
     rig.after(9)
     rig.came(whole=True, unfinished=False)
     rig.after(9)
-    rig.deadlines.said = rig.clock.seconds()
+    rig.deadlines.last_sent = rig.clock.seconds()
     rig.after(9)
     assert rig.over == []
     rig.after(1)
@@ -179,20 +179,20 @@ def test_nothing_either_way_is_idle() -> None:
 def test_each_direction_may_have_its_own_time(wait: str, at: float) -> None:
     """Bytes in the other direction do not count."""
     rig = Rig()
-    rig.reckon(**{wait: 10})
+    rig.track(**{wait: 10})
     rig.after(5)
     rig.came(whole=True, unfinished=False)
     rig.after(2)
-    rig.deadlines.said = rig.clock.seconds()
+    rig.deadlines.last_sent = rig.clock.seconds()
     rig.after(20)
     assert rig.over == [(wait, 10, at)]
 
 
-def test_one_to_whom_nothing_was_ever_sent_is_idle_from_its_opening() -> None:
+def test_a_peer_that_was_sent_nothing_is_idle_from_its_opening() -> None:
     """So is a connection whose peer never sent anything."""
     for wait in ("idle", "idle_read", "idle_write"):
         rig = Rig()
-        rig.reckon(**{wait: 10})
+        rig.track(**{wait: 10})
         rig.after(10)
         assert rig.over == [(wait, 10, 10)]
 
@@ -200,12 +200,12 @@ def test_one_to_whom_nothing_was_ever_sent_is_idle_from_its_opening() -> None:
 def test_the_peer_owes_nothing_while_it_is_our_turn() -> None:
     """Nothing is idle meanwhile; from then on the time restarts, and the timer with it."""
     rig = Rig()
-    rig.reckon(idle_read=10)
-    rig.has_the_turn = True
+    rig.track(idle_read=10)
+    rig.is_handling = True
     rig.after(100)
     assert rig.over == []
-    rig.has_the_turn = False
-    rig.deadlines.peers_turn()
+    rig.is_handling = False
+    rig.deadlines.await_peer()
     assert rig.timers == [110]
     rig.after(10)
     assert rig.over == [("idle_read", 10, 110)]
@@ -214,36 +214,36 @@ def test_the_peer_owes_nothing_while_it_is_our_turn() -> None:
 def test_a_timer_is_set_for_the_peers_turn_where_there_is_none() -> None:
     """All other timeouts stood still."""
     rig = Rig()
-    rig.reckon(idle=10)
+    rig.track(idle=10)
     rig.deadlines.pause()
     rig.after(20)
     assert rig.timers == []
     rig.deadlines.resume()
-    rig.deadlines.peers_turn()
+    rig.deadlines.await_peer()
     assert rig.timers == [30]
 
 
 def test_an_idle_wait_is_taken_up_after_our_turn_where_nobody_says_that_it_is_over() -> None:
     """A conversation takes the last message from the inbox: the peer has its whole time, and at most twice that."""
     rig = Rig()
-    rig.reckon(idle=10)
-    rig.has_the_turn = True
+    rig.track(idle=10)
+    rig.is_handling = True
     rig.after(12)
-    rig.has_the_turn = False
+    rig.is_handling = False
     rig.after(17)
     assert (rig.over, rig.timers) == ([], [30])
     rig.after(1)
     assert rig.over == [("idle", 10, 30)]
 
 
-def test_nothing_sent_is_idle_whoever_has_the_turn() -> None:
+def test_nothing_sent_is_idle_also_while_a_message_is_handled() -> None:
     """But not while the app works on an answer, which has its own bound."""
     rig = Rig()
-    rig.reckon(idle_write=10)
-    rig.has_the_turn = True
-    rig.deadlines.start("answer", 15)
+    rig.track(idle_write=10)
+    rig.is_handling = True
+    rig.deadlines.start("handler_timeout", 15)
     rig.after(12)
-    rig.deadlines.stop("answer")
+    rig.deadlines.stop("handler_timeout")
     assert rig.over == []
     rig.after(3)
     assert rig.over == [("idle_write", 10, 15)]
@@ -255,7 +255,7 @@ def test_nothing_sent_is_idle_whoever_has_the_turn() -> None:
 def test_the_time_in_which_it_is_not_read_from_does_not_count_for_a_message() -> None:
     """All other timeouts do: after the pause as much is left as before it."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     rig.came(whole=False, unfinished=True)
     rig.after(4)
     rig.deadlines.pause()
@@ -265,89 +265,89 @@ def test_the_time_in_which_it_is_not_read_from_does_not_count_for_a_message() ->
     rig.after(5)
     assert rig.over == []
     rig.after(1)
-    assert rig.over == [("frame", 10, 110)]
+    assert rig.over == [("message_timeout", 10, 110)]
 
 
 def test_no_number_of_pauses_gives_a_message_more_time() -> None:
     """A second read, and nine not: after a hundred seconds its ten are over."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     rig.came(whole=False, unfinished=True)
     for _ in range(20):
         rig.after(1)
         rig.deadlines.pause()
         rig.after(9)
         rig.deadlines.resume()
-    assert rig.over == [("frame", 10, 91)]
+    assert rig.over == [("message_timeout", 10, 91)]
 
 
 def test_a_message_that_slips_in_during_a_pause_has_its_time_from_the_end_of_the_pause() -> None:
     """As TLS brings it, which has decrypted it already."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     rig.deadlines.pause()
     rig.after(50)
     rig.came(whole=False, unfinished=True)
     rig.after(50)
     rig.deadlines.resume()
     rig.after(100)
-    assert rig.over == [("frame", 10, 110)]
+    assert rig.over == [("message_timeout", 10, 110)]
 
 
 @pytest.mark.parametrize(("not_read", "at"), [(0, 10), (3, 13)])
 def test_the_time_of_a_message_goes_on_while_memory_is_short(not_read: float, at: float) -> None:
     """It holds memory. Earlier pauses for other reasons do not count."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     rig.came(whole=False, unfinished=True)
     rig.after(4)
     rig.deadlines.pause()
     rig.after(not_read)
-    rig.deadlines.press()
+    rig.deadlines.begin_memory_pressure()
     rig.after(100)
-    assert (rig.over, rig.deadlines.unread) == ([("frame", 10, at)], True)
+    assert (rig.over, rig.deadlines.paused_for_memory) == ([("message_timeout", 10, at)], True)
 
 
 @pytest.mark.parametrize(("short_from", "unread"), [(0, False), (5, True)])
 def test_a_message_knows_whether_it_was_not_read_on_for_want_of_memory(short_from: int, unread: bool) -> None:
     """In its own time; what was before its first byte says nothing of it."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     for second in range(15):
         if second == short_from:
             rig.deadlines.pause()
-            rig.deadlines.press()
+            rig.deadlines.begin_memory_pressure()
         if second == short_from + 3:
             rig.deadlines.resume()
         if second == 4:
             rig.came(whole=False, unfinished=True)
         rig.after(1)
-    assert (rig.over, rig.deadlines.unread) == ([("frame", 10, 14)], unread)
+    assert (rig.over, rig.deadlines.paused_for_memory) == ([("message_timeout", 10, 14)], unread)
 
 
 def test_the_time_of_a_message_stands_still_again_when_there_is_memory() -> None:
     """Where it is not read from for another reason still."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     rig.came(whole=False, unfinished=True)
     rig.deadlines.pause()
-    rig.deadlines.press()
+    rig.deadlines.begin_memory_pressure()
     rig.after(6)
-    rig.deadlines.unpress()
+    rig.deadlines.end_memory_pressure()
     rig.after(50)
     rig.deadlines.resume()
     rig.after(50)
-    assert rig.over == [("frame", 10, 60)]
+    assert rig.over == [("message_timeout", 10, 60)]
 
 
 @pytest.mark.parametrize(("wait", "at"), [("idle", 116), ("idle_read", 110), ("idle_write", 18)])
 def test_silence_is_the_peers_only_while_it_is_read_from(wait: str, at: float) -> None:
     """What was left of its time is left after it; what is sent goes its way meanwhile, and its wait goes on."""
     rig = Rig()
-    rig.reckon(**{wait: 12})
+    rig.track(**{wait: 12})
     rig.came(whole=True, unfinished=False)
     rig.after(6)
-    rig.deadlines.said = rig.clock.seconds()
+    rig.deadlines.last_sent = rig.clock.seconds()
     rig.after(2)
     rig.deadlines.pause()
     rig.after(98)
@@ -359,10 +359,10 @@ def test_silence_is_the_peers_only_while_it_is_read_from(wait: str, at: float) -
 def test_what_is_sent_while_it_is_not_read_from_counts() -> None:
     """The connection is idle that much later."""
     rig = Rig()
-    rig.reckon(idle=10)
+    rig.track(idle=10)
     rig.deadlines.pause()
     rig.after(20)
-    rig.deadlines.said = rig.clock.seconds()
+    rig.deadlines.last_sent = rig.clock.seconds()
     rig.deadlines.resume()
     rig.after(50)
     assert rig.over == [("idle", 10, 30)]
@@ -385,7 +385,7 @@ def test_what_the_peer_is_to_begin_with_has_its_time_only_while_it_is_read_from(
 
 def test_waits_of_our_own_go_on_while_it_is_not_read_from() -> None:
     """The app's, what the peer is to take, and the end."""
-    for wait in ("answer", "send_progress", "max_age", "ending", "byte_rate", "message_rate"):
+    for wait in ("handler_timeout", "send_progress", "max_age", "ending", "byte_rate", "message_rate"):
         rig = Rig()
         rig.deadlines.pause()
         rig.deadlines.start(wait, 10)
@@ -396,7 +396,7 @@ def test_waits_of_our_own_go_on_while_it_is_not_read_from() -> None:
 def test_reading_again_between_two_messages_asks_for_none() -> None:
     """There is no message whose time could run."""
     rig = Rig()
-    rig.reckon(frame=10)
+    rig.track(message_timeout=10)
     rig.deadlines.pause()
     rig.deadlines.resume()
     rig.after(100)
@@ -413,11 +413,11 @@ def test_the_first_message_is_not_asked_for_once_it_came() -> None:
     assert rig.over == [("first_message", 10, 10)]
 
 
-def test_the_first_message_is_not_asked_of_one_who_was_spoken_to() -> None:
+def test_the_first_message_is_not_awaited_after_our_app_has_sent() -> None:
     """It may well have nothing to say."""
     rig = Rig()
     rig.deadlines.start("first_message", 10)
-    rig.deadlines.said = rig.clock.seconds()
+    rig.deadlines.last_sent = rig.clock.seconds()
     rig.after(10)
     assert (rig.over, rig.deadlines.started) == ([], ())
 
@@ -428,53 +428,53 @@ def test_the_first_message_is_not_asked_of_one_who_was_spoken_to() -> None:
 def test_a_heartbeat_is_due_when_nothing_came() -> None:
     """Again and again, with how many had no answer so far."""
     rig = Rig()
-    rig.reckon(heartbeat=10)
+    rig.track(heartbeat=10)
     rig.after(35)
-    assert rig.beats == [(0, 10), (1, 20), (2, 30)]
+    assert rig.heartbeats == [(0, 10), (1, 20), (2, 30)]
 
 
 def test_any_bytes_are_an_answer_to_a_heartbeat() -> None:
     """In the same moment, too; and the next heartbeat is due that much later."""
     rig = Rig()
-    rig.reckon(heartbeat=10)
+    rig.track(heartbeat=10)
     rig.after(10)
     rig.came(whole=False, unfinished=True)
     rig.after(15)
     rig.came(whole=True, unfinished=False)
     rig.after(10)
-    assert rig.beats == [(0, 10), (0, 20), (0, 35)]
+    assert rig.heartbeats == [(0, 10), (0, 20), (0, 35)]
 
 
 def test_heartbeats_go_on_while_it_is_our_turn() -> None:
     """The peer may wait for a sign of life; but what it sends cannot come while we do not read, and is not missed."""
     rig = Rig()
-    rig.reckon(heartbeat=10)
-    rig.has_the_turn = True
+    rig.track(heartbeat=10)
+    rig.is_handling = True
     rig.deadlines.pause()
     rig.after(30)
-    assert rig.beats == [(0, 10), (0, 20), (0, 30)]
+    assert rig.heartbeats == [(0, 10), (0, 20), (0, 30)]
 
 
 def test_a_heartbeat_is_not_missed_where_it_was_not_read_from() -> None:
     """Neither during the pause, nor for it: an answer has all of its time. What was missed before stays missed."""
     rig = Rig()
-    rig.reckon(heartbeat=10)
+    rig.track(heartbeat=10)
     rig.after(25)
     rig.deadlines.pause()
     rig.after(20)
     rig.deadlines.resume()
     rig.after(30)
-    assert rig.beats == [(0, 10), (1, 20), (1, 30), (1, 40), (1, 50), (2, 60), (3, 70)]
+    assert rig.heartbeats == [(0, 10), (1, 20), (1, 30), (1, 40), (1, 50), (2, 60), (3, 70)]
 
 
 def test_an_answer_of_the_app_is_no_sign_of_life() -> None:
     """Only what comes is."""
     rig = Rig()
-    rig.reckon(heartbeat=10)
+    rig.track(heartbeat=10)
     rig.after(15)
-    rig.deadlines.peers_turn()
+    rig.deadlines.await_peer()
     rig.after(15)
-    assert rig.beats == [(0, 10), (1, 20), (2, 30)]
+    assert rig.heartbeats == [(0, 10), (1, 20), (2, 30)]
 
 
 # When the loop stood still -------------------------------------------------------------------------------------------
@@ -483,7 +483,7 @@ def test_an_answer_of_the_app_is_no_sign_of_life() -> None:
 def test_what_came_while_the_loop_stood_still_is_read_first() -> None:
     """A late timer ends nothing in its own turn, nor in the next one, in which sockets are read."""
     rig = Rig()
-    rig.reckon(idle_read=10)
+    rig.track(idle_read=10)
     calls: list[Any] = []
     rig.clock.callLater(50, lambda: calls.append(rig.came(whole=True, unfinished=False)))
     rig.clock.advance(50)
@@ -495,7 +495,7 @@ def test_what_came_while_the_loop_stood_still_is_read_first() -> None:
 def test_what_did_not_come_while_the_loop_stood_still_is_overdue() -> None:
     """Two turns later."""
     rig = Rig()
-    rig.reckon(idle_read=10)
+    rig.track(idle_read=10)
     rig.clock.advance(50)
     assert (rig.over, rig.timers) == ([("idle_read", 10, 50)], [])
 
@@ -506,24 +506,24 @@ def test_what_did_not_come_while_the_loop_stood_still_is_overdue() -> None:
 def test_no_more_input_is_waited_for_once_there_is_none() -> None:
     """The app's work is still bounded."""
     rig = Rig()
-    rig.reckon(frame=10, idle=10, heartbeat=5)
-    for wait in ("first_message", "max_age", "answer"):
+    rig.track(message_timeout=10, idle=10, heartbeat=5)
+    for wait in ("first_message", "max_age", "handler_timeout"):
         rig.deadlines.start(wait, 10)
     rig.came(whole=False, unfinished=True)
     rig.deadlines.no_more_input()
     rig.after(100)
-    assert (rig.over, rig.beats) == ([("answer", 10, 10)], [])
+    assert (rig.over, rig.heartbeats) == ([("handler_timeout", 10, 10)], [])
 
 
 def test_no_timer_is_left_at_the_end() -> None:
     """And none is started after it."""
     rig = Rig()
-    rig.reckon(frame=10, idle=10)
-    rig.deadlines.start("answer", 5)
+    rig.track(message_timeout=10, idle=10)
+    rig.deadlines.start("handler_timeout", 5)
     rig.deadlines.end()
     rig.deadlines.start("ending", 5)
     rig.came(whole=False, unfinished=True)
-    rig.deadlines.peers_turn()
+    rig.deadlines.await_peer()
     rig.deadlines.pause()
     rig.deadlines.resume()
     assert (rig.timers, rig.deadlines.started) == ([], ())
@@ -532,7 +532,7 @@ def test_no_timer_is_left_at_the_end() -> None:
 def test_the_end_may_come_while_one_wait_is_told_to_be_over() -> None:
     """Then no other is told."""
     rig = Rig()
-    for wait in ("answer", "send_progress"):
+    for wait in ("handler_timeout", "send_progress"):
         rig.deadlines.start(wait, 5)
     told: list[str] = []
 
@@ -542,7 +542,7 @@ def test_the_end_may_come_while_one_wait_is_told_to_be_over() -> None:
 
     rig.settle = settle  # type: ignore[method-assign]
     rig.after(10)
-    assert (told, rig.timers) == (["answer"], [])
+    assert (told, rig.timers) == (["handler_timeout"], [])
 
 
 def test_without_a_clock_nothing_is_ever_overdue() -> None:
@@ -550,9 +550,9 @@ def test_without_a_clock_nothing_is_ever_overdue() -> None:
     rig = Rig()
     clockless = Deadlines(rig)
     clockless.run_on(None)
-    clockless.start("answer", 1)
-    clockless.reckon(1, idle=1)
-    clockless.came(whole=False, unfinished=True)
+    clockless.start("handler_timeout", 1)
+    clockless.track(1, idle=1)
+    clockless.bytes_came(whole=False, unfinished=True)
     rig.after(10)
     assert (rig.over, rig.timers, clockless.started) == ([], [], ())
 
@@ -564,5 +564,5 @@ def test_what_is_waited_for_again_and_again_is_what_the_numbers_say() -> None:
     """A server's peer may not be idle, a client's may; without a heartbeat to send, none is missed."""
     timeouts = Timeouts(idle=1, idle_read=2, idle_write=3, heartbeat=4)
     every = {"idle": 1, "idle_read": 2, "idle_write": 3, "heartbeat": 4}
-    assert waits_of(timeouts, serves=True, beats=True) == every
-    assert waits_of(timeouts, serves=False, beats=False) == {"idle_read": 2, "idle_write": 3}
+    assert waits_of(timeouts, serves=True, heartbeats=True) == every
+    assert waits_of(timeouts, serves=False, heartbeats=False) == {"idle_read": 2, "idle_write": 3}

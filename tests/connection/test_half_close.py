@@ -112,7 +112,7 @@ def test_without_a_half_close_timeout_answers_may_take_for_ever() -> None:
     peer = Peer(Switch(), timeouts=Timeouts(half_close=0))
     peer.says(b"1\n")
     peer.half_closes()
-    assert (peer.timers, peer.waits) == ([], ["answer"])
+    assert (peer.timers, peer.waits) == ([], ["handler_timeout"])
 
 
 def test_a_paused_app_gets_its_messages_after_the_half_close() -> None:

@@ -30,10 +30,10 @@ class Source:
         self.calls: list[str] = []
         self.on_resume = on_resume
 
-    def hold(self, why: int) -> None:
+    def pause(self, why: int) -> None:
         self.calls.append("pause")
 
-    def let(self, why: int) -> None:
+    def resume(self, why: int) -> None:
         self.calls.append("resume")
         self.on_resume()
 
@@ -50,7 +50,7 @@ def life() -> Any:
 
 def end(inbox: Any) -> None:
     """End the connection, and so the inbox."""
-    inbox._ending.stage = Stage.CLOSED
+    inbox._lifecycle.stage = Stage.CLOSED
     inbox.end(CLOSED)
 
 
@@ -102,7 +102,7 @@ def test_what_is_put_back_comes_first() -> None:
     assert list(inbox.drain()) == [b"a", b"b", b"c", b"d"]
 
 
-def test_what_is_put_back_is_given_to_those_who_wait() -> None:
+def test_messages_put_back_go_to_the_waiters() -> None:
     """A waiter does not care which way its message came."""
     inbox = inbox_of()
     seen = outcome(inbox.receive())
@@ -359,7 +359,7 @@ def test_an_undecodable_message_fails_the_receive_it_comes_to() -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_one_that_is_not_delivered_ends_the_input(waits: bool) -> None:
+def test_an_undecodable_message_that_is_not_delivered_ends_the_input(waits: bool) -> None:
     """The call that reaches it fails, and so do all calls behind it; no later message is taken."""
     inbox = inbox_of(codec=Json())
     receives: list[list[Any]] = []
@@ -374,17 +374,17 @@ def test_one_that_is_not_delivered_ends_the_input(waits: bool) -> None:
     assert (inbox.size, len(inbox), inbox.in_use, inbox.lost) == (0, 0, False, 1)
 
 
-def test_one_that_is_found_after_the_end_is_told_of_all_the_same() -> None:
+def test_an_undecodable_message_after_the_end_is_reported_all_the_same() -> None:
     """A message before the peer's proper end was invalid: the last receive does not end well."""
     inbox = inbox_of(b"{]", codec=Json())
     end(inbox)
     assert [outcome(inbox.receive())[0].reason.rule for _ in range(2)] == ["undecodable-message"] * 2
 
 
-def test_one_that_is_given_later_is_refused_as_well() -> None:
+def test_a_message_that_is_given_later_is_refused_as_well() -> None:
     """By a receive that had to wait for its turn: it fails when the inbox ends for that."""
     inbox = inbox_of(b"{]", b"1", codec=Json())
-    later: Deferred[Any] = Deferred(inbox.give_no_more)
+    later: Deferred[Any] = Deferred(inbox.forget_waiter)
     told = outcome(later)
     assert (inbox.give(later), inbox.lost, told) == (REFUSED, 1, [])
     assert inbox.refusal is not None

@@ -12,16 +12,15 @@ from twisted.internet.task import Clock
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection import lifecycle, pause_flags
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.lifecycle import END, NOTHING, TRANSITIONS, Ending, Event, Stage, State
+from tcpapp.connection.lifecycle import END, NOTHING, TRANSITIONS, Event, Lifecycle, Stage, State
 from tcpapp.connection.outcomes import OVERDUE
-from tcpapp.connection.pause_flags import ENDING, OVER
-from tcpapp.connection.pause_flags import GONE as IS_GONE
+from tcpapp.connection.pause_flags import CONNECTION_CLOSED, CONNECTION_CLOSING, NO_MORE_INPUT
 from tcpapp.errors import NotConnected
 from tests.peers import outcome
 
 CLEAN = CloseReason(EndedBy.US, "closed", "close() was called")
 DRAINED = CloseReason(EndedBy.US, "drained", "we are stopping")
-GONE = CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
+PEER_ENDED = CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
 BAD = CloseReason(EndedBy.US, "message-too-long", "10 bytes, over 5")
 HALF = CloseReason(EndedBy.PEER, "truncated-message", "4 bytes of a message had arrived")
 WORSE = CloseReason(EndedBy.NETWORK, "lost", "reset")
@@ -30,21 +29,21 @@ WORSE = CloseReason(EndedBy.NETWORK, "lost", "reset")
 class Rig:
     """An ending on a clock, and its cuts."""
 
-    has_the_turn = False
+    is_handling = False
 
     def __init__(self) -> None:
         self.cuts: list[CloseReason] = []
         self.clock = Clock()
         self.deadlines = Deadlines(self)
         self.deadlines.run_on(self.clock)
-        self.ending = Ending(self.deadlines)
+        self.lifecycle = Lifecycle(self.deadlines)
 
     def settle(self, outcome: int, detail: Any = None) -> None:
-        assert (outcome, detail) == (OVERDUE, ("ending", self.ending.late.limit))
-        self.cuts.append(self.ending.late)
+        assert (outcome, detail) == (OVERDUE, ("ending", self.lifecycle.late.limit))
+        self.cuts.append(self.lifecycle.late)
 
     def within(self, seconds: float, rule: str) -> None:
-        self.ending.within(seconds, rule, f"the timer of {rule}")
+        self.lifecycle.within(seconds, rule, f"the timer of {rule}")
 
     @property
     def rules(self) -> list[str]:
@@ -52,7 +51,7 @@ class Rig:
 
 
 READY: list[tuple[Event, CloseReason | None]] = [(Event.CONNECTED, None), (Event.READY, None)]
-INPUT_OVER = (Event.INPUT_OVER, GONE)
+INPUT_OVER = (Event.INPUT_OVER, PEER_ENDED)
 CLOSING = (Event.CLOSE, CLEAN)
 
 WAYS: dict[Stage, list[list[tuple[Event, CloseReason | None]]]] = {
@@ -60,10 +59,10 @@ WAYS: dict[Stage, list[list[tuple[Event, CloseReason | None]]]] = {
     Stage.OPENING: [[(Event.CONNECTED, None)]],
     Stage.OPEN: [READY],
     Stage.INPUT_ENDING: [[*READY, INPUT_OVER]],
-    Stage.INPUT_CLOSED: [[*READY, INPUT_OVER, (Event.ALL_LET_IN, None)]],
+    Stage.INPUT_CLOSED: [[*READY, INPUT_OVER, (Event.RELEASED, None)]],
     Stage.CLOSING: [[*READY, CLOSING], [*READY, INPUT_OVER, CLOSING]],
-    Stage.FLUSHING: [[*READY, CLOSING, (Event.APP_RESTS, None)]],
-    Stage.DISCONNECTING: [[*READY, CLOSING, (Event.APP_RESTS, None), (Event.HANDED_OVER, None)]],
+    Stage.FLUSHING: [[*READY, CLOSING, (Event.APP_IDLE, None)]],
+    Stage.DISCONNECTING: [[*READY, CLOSING, (Event.APP_IDLE, None), (Event.HANDED_OVER, None)]],
     Stage.ABORTING: [[*READY, (Event.ABORT, BAD)], [(Event.CONNECTED, None), (Event.CLOSE, BAD)]],
     Stage.CLOSED: [[*READY, (Event.LOST, WORSE)], [(Event.LOST, WORSE)]],
 }
@@ -74,15 +73,15 @@ def begun(stage: Stage, way: int = 0) -> Rig:
     """A rig that came to `stage`."""
     rig = Rig()
     for event, cause in WAYS[stage][way]:
-        rig.ending.happen(event, cause)
-    assert stage is rig.ending.stage
+        rig.lifecycle.happen(event, cause)
+    assert stage is rig.lifecycle.stage
     return rig
 
 
 def open_(rig: Rig) -> None:
     """Take what is left of the way to `Stage.OPEN`."""
     for event, _ in READY:
-        rig.ending.happen(event)
+        rig.lifecycle.happen(event)
 
 
 # The table -----------------------------------------------------------------------------------------------------------
@@ -102,10 +101,10 @@ def test_each_event_does_in_each_stage_what_the_table_says(stage: Stage, event: 
     after, actions = TRANSITIONS.get((stage, event), (stage, NOTHING))
     for way in range(len(WAYS[stage])):
         rig = begun(stage, way)
-        before = rig.ending.cause
-        assert (actions, after) == (rig.ending.happen(event, WORSE), rig.ending.stage)
+        before = rig.lifecycle.cause
+        assert (actions, after) == (rig.lifecycle.happen(event, WORSE), rig.lifecycle.stage)
         if (stage, event) not in TRANSITIONS:
-            assert before is rig.ending.cause
+            assert before is rig.lifecycle.cause
 
 
 def test_a_stage_is_only_left_for_a_later_one() -> None:
@@ -137,9 +136,9 @@ def test_the_waiters_are_told_after_all_else_is_settled() -> None:
         (State.UNOPENED, False, False, True, 0),
         (State.OPENING, False, True, True, 0),
         (State.OPEN, True, True, True, 0),
-        (State.INPUT_CLOSED, True, False, None, ENDING),
-        (State.CLOSING, False, False, False, OVER),
-        (State.CLOSED, False, False, False, OVER | IS_GONE),
+        (State.INPUT_CLOSED, True, False, None, NO_MORE_INPUT),
+        (State.CLOSING, False, False, False, CONNECTION_CLOSING),
+        (State.CLOSED, False, False, False, CONNECTION_CLOSING | CONNECTION_CLOSED),
     ],
 )
 def test_what_can_be_done_in_each_state(state: State, sends: bool, reads: bool, brings: Any, hold: int) -> None:
@@ -147,7 +146,7 @@ def test_what_can_be_done_in_each_state(state: State, sends: bool, reads: bool, 
     stages = [each for each in Stage if each.state is state]
     assert stages
     for stage in stages:
-        assert (sends, reads, hold) == (stage.sends, stage.reads, stage.hold)
+        assert (sends, reads, hold) == (stage.sends, stage.reads, stage.pauses)
         assert stage.brings == (stage is Stage.INPUT_ENDING if brings is None else brings)
         assert (stage.is_open, stage.flushes) == (stage is Stage.OPEN, stage is Stage.FLUSHING)
         assert stage.drops == (stage in (Stage.ABORTING, Stage.CLOSED))
@@ -184,14 +183,16 @@ def test_the_table_of_the_docstring_is_the_one_that_is_executed() -> None:
         pytest.param([*READY, (Event.CLOSE, CLEAN), (Event.LOST, WORSE)], WORSE, id="closed-then-lost"),
         pytest.param([*READY, (Event.CLOSE, CLEAN), (Event.LOST, HALF)], CLEAN, id="closed-inside-a-message"),
         pytest.param([*READY, (Event.LOST, HALF)], HALF, id="ended-inside-a-message"),
-        pytest.param([*READY, (Event.INPUT_OVER, GONE), (Event.LOST, WORSE)], GONE, id="ended-then-lost"),
+        pytest.param([*READY, (Event.INPUT_OVER, PEER_ENDED), (Event.LOST, WORSE)], PEER_ENDED, id="ended-then-lost"),
         pytest.param([*READY, (Event.CLOSE, CLEAN), (Event.ABORT, BAD)], BAD, id="closed-then-spoilt"),
         pytest.param([*READY, (Event.CLOSE, BAD), (Event.ABORT, WORSE)], BAD, id="failed-then-cut"),
         pytest.param([*READY, (Event.CLOSE, CLEAN), (Event.ABORT, DRAINED)], CLEAN, id="closed-then-cut-well"),
-        pytest.param([*READY, (Event.INPUT_OVER, GONE), (Event.CLOSE, CLEAN)], GONE, id="ended-then-closed"),
-        pytest.param([*READY, (Event.INPUT_OVER, GONE), (Event.CLOSE, BAD)], BAD, id="ended-then-failed"),
+        pytest.param(
+            [*READY, (Event.INPUT_OVER, PEER_ENDED), (Event.CLOSE, CLEAN)], PEER_ENDED, id="ended-then-closed"
+        ),
+        pytest.param([*READY, (Event.INPUT_OVER, PEER_ENDED), (Event.CLOSE, BAD)], BAD, id="ended-then-failed"),
         pytest.param([*READY, (Event.INPUT_OVER, BAD), (Event.CLOSE, CLEAN)], BAD, id="unreadable-then-closed"),
-        pytest.param([*READY, (Event.INPUT_OVER, GONE), (Event.INPUT_OVER, BAD)], GONE, id="ended-twice"),
+        pytest.param([*READY, (Event.INPUT_OVER, PEER_ENDED), (Event.INPUT_OVER, BAD)], PEER_ENDED, id="ended-twice"),
         pytest.param([*READY, (Event.ABORT, BAD), (Event.ABORT, WORSE)], BAD, id="cut-twice"),
         pytest.param([*READY, (Event.LOST, WORSE), (Event.LOST, BAD)], WORSE, id="lost-twice"),
     ],
@@ -202,17 +203,17 @@ def test_the_first_cause_stands_unless_a_proper_end_is_spoilt(
     """An effect of a cause is not the cause; only a proper ending gives way, to a failure."""
     rig = Rig()
     for event, reason in events:
-        rig.ending.happen(event, reason)
-    assert cause == rig.ending.cause
+        rig.lifecycle.happen(event, reason)
+    assert cause == rig.lifecycle.cause
 
 
 @pytest.mark.parametrize(
     ("stage", "reason"),
     [(Stage.UNOPENED, lifecycle.UNOPENED_REASON), (Stage.ABORTING, BAD), (Stage.CLOSED, WORSE)],
 )
-def test_those_who_want_something_are_told_the_cause(stage: Stage, reason: CloseReason) -> None:
+def test_calls_after_the_end_fail_with_the_cause(stage: Stage, reason: CloseReason) -> None:
     """The error carries the reason, and its text says it."""
-    error = begun(stage).ending.error
+    error = begun(stage).lifecycle.error
     assert (NotConnected, reason) == (type(error), error.reason)
     assert f"the connection is not open: {reason}" == str(error)
 
@@ -223,7 +224,7 @@ def test_those_who_want_something_are_told_the_cause(stage: Stage, reason: Close
 def test_a_deadline_cuts_by_its_rule() -> None:
     """Once, when it is there, with a reason that has the rule and the seconds."""
     rig = begun(Stage.OPEN)
-    rig.ending.within(2.5, "grace-over", "grace")
+    rig.lifecycle.within(2.5, "grace-over", "grace")
     rig.clock.advance(2.4)
     assert rig.cuts == []
     rig.clock.advance(0.1)
@@ -254,7 +255,7 @@ def test_a_deadline_only_comes_nearer(first: float, passed: float, second: float
     assert [rule] == rig.rules
 
 
-def test_a_deadline_may_follow_one_that_came() -> None:
+def test_a_deadline_can_follow_a_deadline_that_is_over() -> None:
     """What was cut by one is not beyond another."""
     rig = begun(Stage.OPEN)
     rig.within(1, "first")
@@ -269,7 +270,7 @@ def test_a_deadline_holds_while_it_closes(event: Event) -> None:
     """Neither the end of the input nor the closing takes it away."""
     rig = begun(Stage.OPEN)
     rig.within(1, "first")
-    rig.ending.happen(event, GONE)
+    rig.lifecycle.happen(event, PEER_ENDED)
     rig.clock.advance(1)
     assert rig.rules == ["first"]
 
@@ -279,7 +280,7 @@ def test_no_deadline_is_left_when_there_is_nothing_to_wait_for(event: Event) -> 
     """Once it is cut, or over, nothing is cut for being late."""
     rig = begun(Stage.OPEN)
     rig.within(1, "first")
-    rig.ending.happen(event, GONE)
+    rig.lifecycle.happen(event, PEER_ENDED)
     assert rig.deadlines.started == ()
 
 
@@ -297,108 +298,108 @@ def test_without_a_clock_there_is_no_deadline() -> None:
     rig.deadlines.run_on(None)
     open_(rig)
     rig.within(1, "first")
-    assert (rig.ending.stage, rig.deadlines.ends("ending")) == (Stage.OPEN, inf)
+    assert (rig.lifecycle.stage, rig.deadlines.ends("ending")) == (Stage.OPEN, inf)
 
 
 # Calls that wait for the end -----------------------------------------------------------------------------------------
 
 
-def test_those_who_wait_are_told_after_the_end() -> None:
+def test_waiters_are_notified_after_the_end() -> None:
     """In the order they asked, once, with the cause; the end itself tells nobody."""
     rig = begun(Stage.OPEN)
     order: list[int] = []
-    seen = [outcome(rig.ending.when_over(), lambda _, number=number: order.append(number)) for number in range(3)]
-    rig.ending.happen(Event.LOST, WORSE)
+    seen = [outcome(rig.lifecycle.when_over(), lambda _, number=number: order.append(number)) for number in range(3)]
+    rig.lifecycle.happen(Event.LOST, WORSE)
     assert seen == [[], [], []]
-    rig.ending.tell()
-    rig.ending.tell()
+    rig.lifecycle.tell()
+    rig.lifecycle.tell()
     assert (seen, order) == ([[WORSE]] * 3, [0, 1, 2])
 
 
 @pytest.mark.parametrize("way", [0, 1])
-def test_who_asks_after_the_end_is_told_at_once(way: int) -> None:
+def test_a_waiter_after_the_end_fires_at_once(way: int) -> None:
     """The reason is there already."""
-    assert outcome(begun(Stage.CLOSED, way).ending.when_over()) == [WORSE]
+    assert outcome(begun(Stage.CLOSED, way).lifecycle.when_over()) == [WORSE]
 
 
 def test_one_may_wait_before_the_beginning() -> None:
     """It fires with the end of the connection that was opened later."""
     rig = begun(Stage.UNOPENED)
-    seen = outcome(rig.ending.when_over())
+    seen = outcome(rig.lifecycle.when_over())
     open_(rig)
-    rig.ending.happen(Event.LOST, GONE)
-    rig.ending.tell()
-    assert seen == [GONE]
+    rig.lifecycle.happen(Event.LOST, PEER_ENDED)
+    rig.lifecycle.tell()
+    assert seen == [PEER_ENDED]
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
-def test_one_who_waits_may_give_up(cancelled: int) -> None:
+def test_a_waiter_can_be_cancelled(cancelled: int) -> None:
     """The others fire as before, and it does not fire again."""
     rig = begun(Stage.OPEN)
-    waiters = [rig.ending.when_over() for _ in range(3)]
+    waiters = [rig.lifecycle.when_over() for _ in range(3)]
     seen = [outcome(each) for each in waiters]
     waiters[cancelled].cancel()
-    rig.ending.happen(Event.LOST, GONE)
-    rig.ending.tell()
+    rig.lifecycle.happen(Event.LOST, PEER_ENDED)
+    rig.lifecycle.tell()
     assert [CancelledError] == [type(each) for each in seen.pop(cancelled)]
-    assert seen == [[GONE], [GONE]]
+    assert seen == [[PEER_ENDED], [PEER_ENDED]]
 
 
 @pytest.mark.parametrize("cancelled", [1, 2, 3])
-def test_one_who_is_told_may_cancel_another(cancelled: int) -> None:
+def test_a_notified_waiter_can_cancel_another(cancelled: int) -> None:
     """Every other one is told, and the cancelled one of that alone."""
     rig = begun(Stage.OPEN)
-    waiters = [rig.ending.when_over() for _ in range(4)]
+    waiters = [rig.lifecycle.when_over() for _ in range(4)]
     seen = [outcome(each, lambda _: waiters[cancelled].cancel()) for each in waiters]
-    rig.ending.happen(Event.LOST, GONE)
-    rig.ending.tell()
+    rig.lifecycle.happen(Event.LOST, PEER_ENDED)
+    rig.lifecycle.tell()
     assert [CancelledError] == [type(each) for each in seen.pop(cancelled)]
-    assert seen == [[GONE]] * 3
+    assert seen == [[PEER_ENDED]] * 3
 
 
-def test_one_who_is_told_may_ask_again() -> None:
+def test_a_notified_waiter_can_wait_again() -> None:
     """It is told again, at once."""
     rig = begun(Stage.OPEN)
     again: list[list[Any]] = []
-    outcome(rig.ending.when_over(), lambda _: again.append(outcome(rig.ending.when_over())))
-    rig.ending.happen(Event.LOST, GONE)
-    rig.ending.tell()
-    assert again == [[GONE]]
+    outcome(rig.lifecycle.when_over(), lambda _: again.append(outcome(rig.lifecycle.when_over())))
+    rig.lifecycle.happen(Event.LOST, PEER_ENDED)
+    rig.lifecycle.tell()
+    assert again == [[PEER_ENDED]]
 
 
 # Calls that wait for the beginning ------------------------------------------------------------------------------------
 
 
-def test_who_waits_for_it_to_be_open_is_told_when_that_is_told() -> None:
+def test_waiters_for_the_opening_fire_with_it() -> None:
     """They fire after the opening itself, in order. A later one fires at once."""
     rig = begun(Stage.OPENING)
-    seen = [outcome(rig.ending.when_open()) for _ in range(2)]
+    seen = [outcome(rig.lifecycle.when_open()) for _ in range(2)]
     open_(rig)
     assert seen == [[], []]
-    rig.ending.tell_open()
-    rig.ending.tell_open()
-    assert (seen, outcome(rig.ending.when_open())) == ([[None], [None]], [None])
+    rig.lifecycle.tell_open()
+    rig.lifecycle.tell_open()
+    assert (seen, outcome(rig.lifecycle.when_open())) == ([[None], [None]], [None])
 
 
 @pytest.mark.parametrize("error", [None, OSError("the network failed")])
-def test_what_never_opens_fails_those_who_waited_for_it(error: OSError | None) -> None:
+def test_a_connection_that_never_opens_fails_its_waiters(error: OSError | None) -> None:
     """With the error behind its end, or with one that has the reason of it."""
     reason = CloseReason(EndedBy.NETWORK, "lost", "reset", error=error)
     rig = begun(Stage.OPENING)
-    early = outcome(rig.ending.when_open())
-    rig.ending.happen(Event.LOST, reason)
-    rig.ending.tell()
-    for seen in (early, outcome(rig.ending.when_open())):
+    early = outcome(rig.lifecycle.when_open())
+    rig.lifecycle.happen(Event.LOST, reason)
+    rig.lifecycle.tell()
+    for seen in (early, outcome(rig.lifecycle.when_open())):
         assert [error or f"the connection is not open: {reason}"] == [(error and seen[0]) or str(seen[0])]
-    assert not rig.ending.opened
+    assert not rig.lifecycle.opened
 
 
-def test_who_waits_for_it_to_be_open_may_give_up() -> None:
+def test_a_waiter_for_the_opening_can_be_cancelled() -> None:
     """It fails with that alone."""
     rig = begun(Stage.OPENING)
-    waiter = rig.ending.when_open()
+    waiter = rig.lifecycle.when_open()
     seen = outcome(waiter)
     waiter.cancel()
     open_(rig)
-    rig.ending.tell_open()
+    rig.lifecycle.tell_open()
     assert [CancelledError] == [type(each) for each in seen]

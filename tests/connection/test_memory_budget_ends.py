@@ -16,7 +16,7 @@ from tcpapp.telemetry import AppFailed, Closed
 from tcpapp.testing.transport import FakeTransport
 from tests.peers import NotedTransport, Peer, StrictClock, Switch, stalled
 
-QUIET = Timeouts(first_message=0, idle=0, frame=0, send_progress=0, answer=0)
+QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, send_progress=0, handler_timeout=0)
 
 
 def buffered(peer: Any) -> int:
@@ -51,7 +51,7 @@ def test_an_app_that_still_sends_at_the_end_leaves_nothing_in_the_account(app: A
         peer.clock.advance(10)
     else:
         getattr(peer, end)()
-    assert (buffered(peer), dict(peer.factory.settings.memory._held)) == (0, {})
+    assert (buffered(peer), dict(peer.factory.settings.memory_budget._held)) == (0, {})
 
 
 @pytest.mark.parametrize("fires", ["callback", "errback"])
@@ -103,7 +103,7 @@ def test_what_is_unsent_when_a_connection_begins_to_close_goes_on_to_count() -> 
     assert (buffered(peer), len(peer.hears())) == (0, 500_001)
 
 
-def test_those_who_close_and_do_not_read_are_cut_when_memory_is_short() -> None:
+def test_peers_that_close_and_do_not_read_are_cut_when_memory_is_short() -> None:
     """Sixty replies of a megabyte that nobody reads do not take sixty megabytes."""
     clock, limits = StrictClock(), Limits(max_buffered=8 * 1024 * 1024)
     factory = MessageServerFactory(lambda *_: b"x" * 1_000_000, "line", limits=limits, timeouts=QUIET, clock=clock)
@@ -115,7 +115,7 @@ def test_those_who_close_and_do_not_read_are_cut_when_memory_is_short() -> None:
         transport.half_close()
         transports.append(transport)
         assert factory.info().buffered <= 8 * 1024 * 1024
-    assert 50 < factory.settings.memory.shed < 60
+    assert 50 < factory.settings.memory_budget.shed < 60
     held = [each.connection._outbox.unsent for each in transports if not each.aborted]
     assert sum(held) <= 8 * 1024 * 1024
 
@@ -123,17 +123,17 @@ def test_those_who_close_and_do_not_read_are_cut_when_memory_is_short() -> None:
 # What is let go of at once -------------------------------------------------------------------------------------------
 
 
-def test_one_that_is_cut_lets_go_of_all_that_nobody_can_take() -> None:
+def test_an_aborted_connection_drops_all_bytes_that_nobody_can_take() -> None:
     """At once, and not when the connection is lost, or Python's collector comes; each message is counted."""
     app = Switch()
     peer: Any = stalled(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(b"1\n2\n3\n4\n" + b"x" * 1000)
     peer.connection.send(b"y" * 500_000).addErrback(lambda _: None)
     connection = peer.connection
-    parts = connection._inbox, connection._intake, connection._framing, connection._outbox
+    parts = connection._inbox, connection._throttle, connection._framing, connection._outbox
     connection.abort()
-    inbox, intake, framing, outbox = parts
-    assert (len(inbox), intake.kept, framing.held, outbox.unsent, outbox._gathered_size) == (0, [], 0, 0, 0)
+    inbox, throttle, framing, outbox = parts
+    assert (len(inbox), throttle.pending, framing.held, outbox.unsent, outbox._corked_size) == (0, [], 0, 0, 0)
     peer.clock.advance(0)
     assert ([each.unhandled for each in peer.told(Closed)], buffered(peer)) == ([3], 0)
 
@@ -144,7 +144,7 @@ def test_what_a_receive_can_still_take_outlives_the_cut() -> None:
         peer: Any = Peer(timeouts=QUIET)
         peer.says(b"1\n2\n")
         if short:
-            peer.connection._load.shed(1000, 500)
+            peer.connection._buffered.shed(1000, 500)
         else:
             peer.connection.abort()
         assert peer.connection.unread == left
@@ -180,7 +180,7 @@ def test_what_the_app_has_in_hand_is_let_go_of_where_memory_is_short(form: str) 
 
     peer: Any = Peer(answers if form == "function" else talks, timeouts=QUIET)
     peer.says(b"1\n")
-    peer.connection._load.shed(1000, 500)
+    peer.connection._buffered.shed(1000, 500)
     assert (sorted(gone), buffered(peer), peer.connection.state) == (["app", "value"], 0, State.CLOSING)
     peer.clock.advance(0)
     assert ([each.reason.rule for each in peer.told(Closed)], peer.told(AppFailed)) == (["memory-short"], [])

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tcpapp import Limits, Timeouts
-from tcpapp.connection.read_control import SHORT
+from tcpapp.connection.read_control import MEMORY_PRESSURE
 from tcpapp.telemetry import Closed
 from tests.peers import NotedTransport, Peer, TurnClock
 
@@ -18,7 +18,7 @@ MESSAGES = (b"\0\0\x03\xe4" + b"x" * 996) * 130
 LONG = b"\0\x01\x80\0" + b"x" * 98304
 """One message, of 98,308 bytes: it is whole after 8.83 seconds."""
 
-OFF: dict[str, Any] = {"first_message": 0, "idle": 0, "frame": 0, "heartbeat": 0}
+OFF: dict[str, Any] = {"first_message": 0, "idle": 0, "message_timeout": 0, "heartbeat": 0}
 
 
 class Slow(Peer):
@@ -81,17 +81,17 @@ def test_heartbeats_are_sent_to_a_peer_that_is_not_read_from_and_none_is_missed(
     """They are missed once everything was read, and nothing came in reply."""
     peer = Slow("int32", {"byte_rate": 10_000}, {"heartbeat": 1}, heartbeat=b"ping")
     peer.says(MESSAGES)
-    peer.connection._reading.hold(SHORT)
+    peer.connection._read_control.pause(MEMORY_PRESSURE)
     peer.after(12.5)
     assert (peer.ended, peer.hears().count(b"ping")) == (None, 12)
-    peer.connection._reading.let(SHORT)
+    peer.connection._read_control.resume(MEMORY_PRESSURE)
     peer.after(13)
     assert (peer.ended, peer.handled) == (None, 130)
     peer.after(4)
     assert peer.ended == "heartbeat-missed"
 
 
-@pytest.mark.parametrize("wait", ["frame", "first_message"])
+@pytest.mark.parametrize("wait", ["message_timeout", "first_message"])
 def test_a_message_that_waits_for_its_rate_is_not_late(wait: str) -> None:
     """It is handled when all of it is read."""
     peer = Slow("int32", {"byte_rate": 10_000}, {wait: 3})
@@ -102,7 +102,9 @@ def test_a_message_that_waits_for_its_rate_is_not_late(wait: str) -> None:
     assert (peer.ended, peer.handled) == (None, 1)
 
 
-@pytest.mark.parametrize(("wait", "rule"), [("frame", "frame-timeout"), ("first_message", "first-message-timeout")])
+@pytest.mark.parametrize(
+    ("wait", "rule"), [("message_timeout", "message-timeout"), ("first_message", "first-message-timeout")]
+)
 def test_half_a_message_is_late_though_a_rate_holds_it_back(wait: str, rule: str) -> None:
     """It has the time that the rate takes, and its own: 4.2 seconds and 3."""
     peer = Slow("int32", {"byte_rate": 10_000}, {wait: 3})
@@ -115,7 +117,7 @@ def test_half_a_message_is_late_though_a_rate_holds_it_back(wait: str, rule: str
 
 def test_pauses_for_a_rate_give_a_message_no_more_time() -> None:
     """Of every two seconds one is a pause: the three seconds of a message are six."""
-    peer = Slow("int32", {"byte_rate": 1000}, {"frame": 3})
+    peer = Slow("int32", {"byte_rate": 1000}, {"message_timeout": 3})
     peer.says(LONG[:4])
     for _ in range(2):
         peer.says(b"x" * 1600)
@@ -124,19 +126,19 @@ def test_pauses_for_a_rate_give_a_message_no_more_time() -> None:
     peer.after(1.5)
     assert peer.ended is None
     peer.after(1)
-    assert peer.ended == "frame-timeout"
+    assert peer.ended == "message-timeout"
 
 
-@pytest.mark.parametrize(("wait", "rule"), [("answer", "answer-timeout"), ("send_progress", "send-stalled")])
+@pytest.mark.parametrize(("wait", "rule"), [("handler_timeout", "handler-timeout"), ("send_progress", "send-stalled")])
 def test_what_ends_a_connection_whose_inbox_is_full(wait: str, rule: str) -> None:
     """The app's timeout, if it is slow; the peer's, if it does not read the replies. No other timeout runs."""
     clock = TurnClock()
     transport = NotedTransport(clock=clock, peer_reads=False)
     peer = Peer(
-        (lambda message, _: Deferred()) if wait == "answer" else (lambda message, _: message * 100),
+        (lambda message, _: Deferred()) if wait == "handler_timeout" else (lambda message, _: message * 100),
         transport=transport,
         limits=Limits(inbox_high=1000, inbox_low=0, write_high=1000),
-        timeouts=Timeouts(**(OFF | {"idle": 3, "idle_read": 3, "frame": 3, wait: 20})),
+        timeouts=Timeouts(**(OFF | {"idle": 3, "idle_read": 3, "message_timeout": 3, wait: 20})),
     )
     peer.says((b"x" * 99 + b"\n") * 30 + b"half")
     assert peer.paused

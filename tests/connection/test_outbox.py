@@ -83,10 +83,10 @@ def test_a_transport_may_pause_and_resume_inside_a_write() -> None:
     """Nothing is lost, doubled or reordered by it, and each `send` fires once."""
     rig = Rig(transport=EagerTransport())
     seen = [rig.send(b"a"), rig.send(b"b" * 45), rig.send(b"c")]
-    rig.outbox.gather()
+    rig.outbox.cork()
     rig.outbox.write(b"d" * 8)
     rig.outbox.write(b"e" * 8)
-    rig.outbox.release()
+    rig.outbox.uncork()
     assert rig.transport.value() == b"a" + b"b" * 45 + b"c" + b"d" * 8 + b"e" * 8
     assert (seen, rig.outbox.unsent, rig.deadlines.started) == ([[None]] * 3, 0, ())
 
@@ -108,13 +108,13 @@ def test_a_transport_may_pause_and_resume_inside_a_write() -> None:
 def test_what_is_gathered_goes_out_as_one_write(sizes: list[int], writes: list[int]) -> None:
     """Nothing is written before the release, unless it is over the mark."""
     rig = Rig()
-    rig.outbox.gather()
+    rig.outbox.cork()
     for size in sizes:
         rig.outbox.write(b"x" * size)
     if sum(sizes) <= HIGH:
         assert rig.transport.writes == []
-    rig.outbox.release()
-    rig.outbox.release()
+    rig.outbox.uncork()
+    rig.outbox.uncork()
     assert writes == [len(each) for each in rig.transport.writes]
 
 
@@ -123,12 +123,12 @@ def test_what_is_gathered_with_more_to_come_goes_out_when_it_has_to() -> None:
     While it still gathers, a release writes nothing; before a TLS handshake, for example, everything must be sent.
     """
     rig = Rig()
-    rig.outbox.gathers_on = True
-    rig.outbox.gather()
+    rig.outbox.stays_corked = True
+    rig.outbox.cork()
     rig.outbox.write(b"a")
-    rig.outbox.release(b"b")
+    rig.outbox.uncork(b"b")
     assert rig.transport.writes == []
-    rig.outbox.write_out()
+    rig.outbox.uncork_now()
     assert rig.transport.writes == [b"ab"]
     rig.outbox.write(b"c")
     assert rig.transport.writes == [b"ab", b"c"]
@@ -138,9 +138,9 @@ def test_after_the_release_bytes_go_straight_on() -> None:
     """Each gathering is one, and what follows is written at once."""
     rig = Rig()
     for letter in (b"a", b"b"):
-        rig.outbox.gather()
+        rig.outbox.cork()
         rig.outbox.write(letter)
-        rig.outbox.release()
+        rig.outbox.uncork()
     rig.outbox.write(b"c")
     assert rig.transport.writes == [b"a", b"b", b"c"]
 
@@ -148,13 +148,13 @@ def test_after_the_release_bytes_go_straight_on() -> None:
 def test_gathering_twice_loses_nothing() -> None:
     """Bytes gathered before the second `gather` are sent before later ones."""
     rig = Rig()
-    rig.outbox.gather()
+    rig.outbox.cork()
     rig.outbox.write(b"a")
-    rig.outbox.gather()
+    rig.outbox.cork()
     rig.outbox.write(b"b")
-    rig.outbox.release()
+    rig.outbox.uncork()
     rig.outbox.write(b"c")
-    rig.outbox.release()
+    rig.outbox.uncork()
     assert rig.transport.value() == b"abc"
 
 
@@ -163,11 +163,11 @@ def test_what_is_gathered_waits_behind_what_waits() -> None:
     rig = Rig()
     rig.block()
     rig.outbox.write(b"a")
-    rig.outbox.gather()
+    rig.outbox.cork()
     rig.outbox.write(b"b")
     seen = rig.send(b"c")
     rig.outbox.write(b"d")
-    rig.outbox.release()
+    rig.outbox.uncork()
     rig.outbox.write(b"e")
     assert (rig.transport.value(), rig.outbox.unsent, seen) == (b"", 5, [])
     rig.transport.flush()
@@ -260,15 +260,15 @@ def test_what_waits_is_told_of_and_counted() -> None:
     """With the bytes that the transport can have: at most twice its mark while it is over it, and else none."""
     rig = Rig()
     rig.outbox.write(b"123")
-    assert (rig.outbox.held, rig.sender.told_of_holding) == (0, 0)
-    rig.outbox.gather()
+    assert (rig.outbox.held, rig.sender.buffered_changes) == (0, 0)
+    rig.outbox.cork()
     rig.outbox.write(b"123")
     assert rig.outbox.held == 3
-    rig.outbox.release()
+    rig.outbox.uncork()
     rig.transport.flush()
     rig.block()
     rig.outbox.write(b"12345")
     rig.outbox.send(b"678")
-    assert (rig.outbox.held, rig.sender.told_of_holding) == (8 + SEND_COST + 2 * HIGH, 2)
+    assert (rig.outbox.held, rig.sender.buffered_changes) == (8 + SEND_COST + 2 * HIGH, 2)
     rig.transport.flush()
     assert rig.outbox.held == 0

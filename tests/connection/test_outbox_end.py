@@ -98,7 +98,7 @@ def test_finishing_hands_over_all_that_waits() -> None:
     rig = Rig()
     rig.outbox.write(b"a" * 45)
     told = rig.send(b"b")
-    rig.outbox.gather()
+    rig.outbox.cork()
     rig.outbox.write(b"c")
     rig.finish()
     rig.finish()
@@ -124,7 +124,7 @@ def test_what_is_cut_is_let_go_of_at_once() -> None:
     rig = Rig()
     rig.block()
     told = rig.send(b"a" * 45)
-    rig.outbox.gather()
+    rig.outbox.cork()
     rig.outbox.write(b"b")
     rig.drop()
     assert (rig.outbox.unsent, rig.outbox.held, told) == (0, 2 * HIGH + SEND_COST, [])
@@ -135,10 +135,10 @@ def test_what_is_cut_is_let_go_of_at_once() -> None:
 def test_finishing_what_is_gathered_writes_it() -> None:
     """The last replies are sent although nothing released them."""
     rig = Rig()
-    rig.outbox.gather()
+    rig.outbox.cork()
     rig.outbox.write(b"a")
     rig.finish()
-    rig.outbox.release()
+    rig.outbox.uncork()
     assert rig.transport.writes == [b"a"]
 
 
@@ -146,7 +146,7 @@ def test_no_timer_runs_once_it_is_finished() -> None:
     """The grace of the closing bounds it from then on: handing over waiting bytes starts no timer."""
     rig = Rig()
     rig.outbox.write(b"x" * 100)
-    rig.outbox.gather()
+    rig.outbox.cork()
     rig.outbox.write(b"x" * 100)
     rig.finish()
     rig.clock.advance(100 * PROGRESS)
@@ -180,7 +180,7 @@ def test_a_send_of_which_the_transport_has_all_is_told_of_a_flush(size: int, exp
     assert told == [expected]
 
 
-def test_the_end_may_come_while_those_who_may_know_are_told() -> None:
+def test_the_connection_can_end_while_its_senders_are_notified() -> None:
     """A callback ends the connection: the others fail, each once."""
     rig = Rig()
     rig.block()
@@ -192,7 +192,7 @@ def test_the_end_may_come_while_those_who_may_know_are_told() -> None:
 
 @pytest.mark.parametrize("cancelled", [1, 2])
 @pytest.mark.parametrize("flushed", [False, True])
-def test_one_that_is_told_of_the_end_may_cancel_another(cancelled: int, flushed: bool) -> None:
+def test_a_request_that_fails_can_cancel_another(cancelled: int, flushed: bool) -> None:
     """The other one fires once, with the cancellation."""
     rig = Rig()
     rig.block()

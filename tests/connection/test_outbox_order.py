@@ -15,7 +15,7 @@ EVENTS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["write", "send"]), st.integers(0, 45)),
         st.tuples(st.just("cancel"), st.integers(0, 9)),
-        st.tuples(st.sampled_from(["gather", "release", "flush", "flush"]), st.none()),
+        st.tuples(st.sampled_from(["cork", "uncork", "flush", "flush"]), st.none()),
     ),
     max_size=40,
 )
@@ -87,7 +87,7 @@ class Model:
     def compare(self) -> None:
         outbox, given, stream = self.rig.outbox, self.rig.transport.value(), self.stream
         assert stream.startswith(given)
-        assert len(stream) - len(given) == outbox.unsent + outbox._gathered_size
+        assert len(stream) - len(given) == outbox.unsent + outbox._corked_size
         assert self.rig.transport.paused == outbox.blocked
         assert all(len(each.told) <= 1 for each in self.sends)
         assert outbox.blocked == bool(self.rig.deadlines.started)
@@ -113,7 +113,7 @@ def test_the_transport_gets_all_that_was_not_withdrawn_in_order(
         assert model.stream == model.rig.transport.value()
         assert (model.rig.outbox.unsent, model.rig.outbox._sends) == (0, 0)
     else:
-        model.rig.outbox.release()
+        model.rig.outbox.uncork()
     given = len(model.rig.transport.value())
     waiting = [each for each in model.sends if not each.told]
     has = [model.end_of(each) <= given for each in waiting]
@@ -129,7 +129,7 @@ def test_a_peer_that_takes_all_gets_all(events: list[tuple[str, Any]]) -> None:
     model = Model()
     for event in events:
         model.step(*event)
-    model.rig.outbox.release()
+    model.rig.outbox.uncork()
     while model.rig.outbox.blocked:
         model.step("flush", None)
     model.compare()

@@ -18,9 +18,9 @@ def test_a_send_under_the_mark_is_told_at_once(gathering: bool) -> None:
     """Nothing holds it back."""
     rig = Rig()
     if gathering:
-        rig.outbox.gather()
+        rig.outbox.cork()
     assert rig.send(b"x" * HIGH) == [None]
-    rig.outbox.release()
+    rig.outbox.uncork()
     assert rig.transport.value() == b"x" * HIGH
 
 
@@ -30,9 +30,9 @@ def test_a_send_over_the_mark_is_told_when_it_is_taken(size: int, gathering: boo
     """It fires when the transport has all of it and is below its mark again, and not before."""
     rig = Rig()
     if gathering:
-        rig.outbox.gather()
+        rig.outbox.cork()
     seen = rig.send(b"x" * size)
-    rig.outbox.release()
+    rig.outbox.uncork()
     while len(rig.transport.value()) < size or rig.transport.paused:
         assert seen == []
         rig.transport.flush()
@@ -97,7 +97,7 @@ def test_a_told_send_may_fill_the_transport_again() -> None:
     assert (rig.sender.events, rig.transport.value()) == (["blocked", "resumed"], b"a" + b"z" * 11)
 
 
-def test_one_that_is_told_may_finish_in_its_callback() -> None:
+def test_a_send_can_finish_the_outbox_in_its_callback() -> None:
     """All waiting messages are sent in order, and nothing fires twice."""
     rig = Rig()
     rig.block()
@@ -135,12 +135,12 @@ def test_a_send_that_is_cancelled_while_it_waits_is_not_sent(size: int, gatherin
     rig = Rig()
     rig.block()
     if gathering:
-        rig.outbox.gather()
+        rig.outbox.cork()
     rig.outbox.write(b"a")
     cancelled = rig.outbox.send(b"x" * size)
     told = outcome(cancelled)
     other = rig.send(b"b")
-    rig.outbox.release()
+    rig.outbox.uncork()
     cancelled.cancel()
     cancelled.cancel()
     assert (2, [CancelledError]) == (rig.outbox.unsent, [type(each) for each in told])
@@ -153,13 +153,13 @@ def test_a_gathered_send_is_cancelled_before_any_of_it_is_given(gathered: int) -
     """A message of which the transport has no byte is not sent, whatever was gathered before it."""
     rig = Rig()
     rig.outbox.write(b"." * HIGH)
-    rig.outbox.gather()
+    rig.outbox.cork()
     rig.outbox.write(b"a" * gathered)
     cancelled = rig.outbox.send(b"b" * 25)
     told = outcome(cancelled)
     untouched = b"b" not in rig.transport.value()
     cancelled.cancel()
-    rig.outbox.release()
+    rig.outbox.uncork()
     while rig.outbox.blocked:
         rig.transport.flush()
     assert b"." * HIGH + b"a" * gathered + (b"" if untouched else b"b" * 25) == rig.transport.value()
@@ -209,7 +209,7 @@ def test_a_cancelled_send_is_told_nothing_at_the_end(size: int, flushed: bool) -
     assert [len(each) for each in told] == [1, 1, 1]
 
 
-def test_one_that_is_told_may_cancel_another() -> None:
+def test_a_waiter_can_cancel_another_waiter() -> None:
     """The other one fires once, with the cancellation."""
     rig = Rig()
     rig.block()
@@ -220,7 +220,7 @@ def test_one_that_is_told_may_cancel_another() -> None:
     assert (sum(len(each) for each in told), rig.outbox.unsent) == (3, 0)
 
 
-def test_one_that_is_told_late_may_cancel_another_that_is() -> None:
+def test_a_late_send_can_cancel_another_late_send() -> None:
     """Two that were handed over together fire together, unless the first cancels the second."""
     rig = Rig()
     rig.block()

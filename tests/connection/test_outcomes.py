@@ -32,5 +32,5 @@ def test_the_bits_of_one_outcome_are_settled_in_their_order() -> None:
         for bit in STEPS:
             patch.setitem(STEPS, bit, lambda _, detail, bit=bit: done.append((bit, detail)))
         peer.connection.settle(outcomes.NOTHING)
-        peer.connection.settle(outcomes.APP_RESTS | outcomes.REFUSED | outcomes.HELD, "detail")
-    assert done == [(bit, "detail") for bit in (outcomes.REFUSED, outcomes.HELD, outcomes.APP_RESTS)]
+        peer.connection.settle(outcomes.APP_IDLE | outcomes.REFUSED | outcomes.BUFFERED_CHANGED, "detail")
+    assert done == [(bit, "detail") for bit in (outcomes.REFUSED, outcomes.BUFFERED_CHANGED, outcomes.APP_IDLE)]

@@ -153,7 +153,7 @@ def send_all(two: Pair, sent: list[int], count: int) -> None:
     send_next(None)
 
 
-def test_one_who_does_not_take_the_answers_can_ask_no_more(pair: Wires) -> None:
+def test_a_peer_that_does_not_read_replies_can_ask_no_more(pair: Wires) -> None:
     """
     All the way round: a client that takes no message stops reading, then the server's writes, its reading, and its own.
 
@@ -305,7 +305,7 @@ def waits_of(end: Any) -> dict[str, list[Any]]:
     }
 
 
-def test_a_reset_tells_everybody(pair: Wires) -> None:
+def test_a_reset_is_reported_to_both_ends(pair: Wires) -> None:
     """Both ends are lost, by the network; all waiting calls on either end get the reason, once."""
     two = pair(never, taker=never, limits=SMALL, line={"capacity": CAPACITY})
     two.wire.flush()
@@ -379,7 +379,7 @@ def test_a_line_that_goes_on_in_time_loses_nothing(pair: Wires) -> None:
     two.wire.close()
 
 
-def test_a_line_that_is_cut_is_noticed_by_whoever_asks(pair: Wires) -> None:
+def test_a_line_that_is_cut_is_noticed_by_a_request(pair: Wires) -> None:
     """A cut line is not reported: the request times out, and the close ends when its grace is over."""
     two = pair(timeouts=Timeouts(request=3, grace=2))
     two.wire.flush()
@@ -433,7 +433,7 @@ def test_an_end_from_within_an_app_tells_its_client(end: str, pair: Wires) -> No
     assert two.nothing_is_left()
 
 
-def test_a_peer_that_is_cut_inside_a_message_is_told_from_one_that_ends() -> None:
+def test_a_peer_that_is_cut_inside_a_message_differs_from_a_peer_that_ends() -> None:
     """At every byte of a stream that ends there: only between messages it is a proper end."""
     stream = b"\0\5hello\0\5world"
     for size in range(len(stream) + 1):

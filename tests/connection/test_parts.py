@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tcpapp.connection.parts import GONE_PARTS, Parts
-from tcpapp.connection.pause_flags import GONE
+from tcpapp.connection.parts import CLOSED_PARTS, Parts
+from tcpapp.connection.pause_flags import CONNECTION_CLOSED
 from tcpapp.connection.settings import Settings
 from tests.peers import Peer
 
@@ -15,8 +15,14 @@ def test_a_connection_that_has_ended_holds_its_parts_no_longer() -> None:
     peer = Peer()
     connection = peer.connection
     peer.resets()
-    gone = [connection._arrival, connection._dispatch, connection._intake, connection._load, connection._outbox]
-    assert all(part is GONE_PARTS for part in gone)
+    gone = [
+        connection._receiver,
+        connection._dispatcher,
+        connection._throttle,
+        connection._buffered,
+        connection._outbox,
+    ]
+    assert all(part is CLOSED_PARTS for part in gone)
 
 
 def test_what_is_asked_of_parts_that_are_gone_does_nothing() -> None:
@@ -24,8 +30,8 @@ def test_what_is_asked_of_parts_that_are_gone_does_nothing() -> None:
     peer = Peer()
     peer.resets()
     peer.connection.dataReceived(b"hello\n")
-    assert (peer.connection.unread, peer.connection._dispatch.hold & GONE) == (0, GONE)
-    assert (GONE_PARTS.note(), GONE_PARTS.tell_talk()) == (None, None)
+    assert (peer.connection.unread, peer.connection._dispatcher.pauses & CONNECTION_CLOSED) == (0, CONNECTION_CLOSED)
+    assert (CLOSED_PARTS.update(), CLOSED_PARTS.notify_conversation()) == (None, None)
 
 
 def test_parts_alone_settle_nothing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tcpapp.connection import pause_flags
 
-BITS = {name: getattr(pause_flags, name) for name in pause_flags.__all__ if name != "DEAF"}
+BITS = {name: getattr(pause_flags, name) for name in pause_flags.__all__ if name != "NOT_RECEIVING"}
 
 
 def test_each_reason_is_a_bit_of_its_own() -> None:
@@ -12,6 +12,6 @@ def test_each_reason_is_a_bit_of_its_own() -> None:
     assert sorted(BITS.values()) == [1 << place for place in range(len(BITS))]
 
 
-def test_nothing_is_heard_by_one_that_ends_or_has_ended() -> None:
+def test_no_input_is_read_by_a_connection_that_ends_or_has_ended() -> None:
     """Whichever it is."""
-    assert pause_flags.DEAF == pause_flags.ENDING | pause_flags.OVER
+    assert pause_flags.NOT_RECEIVING == pause_flags.NO_MORE_INPUT | pause_flags.CONNECTION_CLOSING

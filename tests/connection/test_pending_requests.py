@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.pending_requests import ByKey, InOrder, Requests, answer, bound, check_key, requests_by
+from tcpapp.connection.pending_requests import ByKey, InOrder, Requests, bound, check_key, fire_reply, requests_by
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
 from tests.peers import outcome
 
@@ -39,7 +39,7 @@ class Rig:
         """A message comes. Returns whether it was a reply."""
         reply = self.requests.take(message)
         if reply is not None:
-            answer(reply, message)
+            fire_reply(reply, message)
         return reply is not None
 
 
@@ -117,7 +117,7 @@ def test_a_request_may_be_cancelled_between_its_reply_and_its_answer(rig: Rig) -
     assert reply is taken
     other = outcome(rig.requests.add("a again?"))
     reply.cancel()
-    answer(reply, "a!")
+    fire_reply(reply, "a!")
     assert [CancelledError] == [type(each) for each in seen]
     rig.come("a again!")
     assert (other, rig.late) == (["a again!"], 0)
@@ -145,7 +145,7 @@ def test_the_end_fails_every_request_once(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
-def test_one_that_is_told_of_the_end_may_cancel_another(rig: Rig, cancelled: int) -> None:
+def test_a_request_that_fails_can_cancel_another(rig: Rig, cancelled: int) -> None:
     """The other one fires once, with the cancellation."""
     replies = [rig.requests.add(message) for message in ("a?", "b?", "c?")]
     seen = [outcome(each, lambda _: replies[cancelled].cancel()) for each in replies]
@@ -209,7 +209,7 @@ def test_requests_and_replies_may_have_their_own_keys() -> None:
     requests = requests_by((lambda message: message["id"], lambda message: message["re"]), lambda: None)
     seen = outcome(requests.add({"id": 7}))
     reply = requests.take({"re": 7})
-    answer(reply, {"re": 7})
+    fire_reply(reply, {"re": 7})
     assert seen == [{"re": 7}]
 
 
@@ -381,5 +381,5 @@ def test_a_reply_whose_key_has_no_hash_is_nobodys() -> None:
         assert reply.called
     assert len(late) == 3
     assert seen == []
-    answer(requests.take({"id": 1}) or Deferred(), "found")
+    fire_reply(requests.take({"id": 1}) or Deferred(), "found")
     assert seen == ["found"]

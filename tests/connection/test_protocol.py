@@ -30,7 +30,7 @@ def ended(peer: Peer) -> tuple[str, float | None]:
 
 def test_a_client_that_says_nothing_is_closed() -> None:
     """After ``first_message`` seconds; the beginning of a message is not enough."""
-    peer = Peer(echo, timeouts=Timeouts(first_message=5, frame=0))
+    peer = Peer(echo, timeouts=Timeouts(first_message=5, message_timeout=0))
     peer.says(b"hel")
     peer.clock.advance(4.9)
     assert not peer.closing
@@ -54,7 +54,7 @@ def test_a_client_that_is_spoken_to_first_may_listen() -> None:
 def test_a_message_that_does_not_end_ends_the_connection() -> None:
     """A byte now and then resets nothing; earlier messages are answered."""
     app = Switch()
-    peer = Peer(app, timeouts=Timeouts(frame=10))
+    peer = Peer(app, timeouts=Timeouts(message_timeout=10))
     peer.says(b"whole\nhal")
     for _ in range(9):
         peer.clock.advance(1)
@@ -64,16 +64,16 @@ def test_a_message_that_does_not_end_ends_the_connection() -> None:
     assert peer.paused
     app.pending[0].callback(b"answer")
     assert peer.hears() == b"answer\n"
-    assert ended(peer) == ("frame-timeout", 10)
+    assert ended(peer) == ("message-timeout", 10)
 
 
 def test_a_message_that_is_left_out_has_its_time_too() -> None:
     """One that never ends is no way around it."""
-    peer = Peer(echo, "line:max=4:oversize=skip", timeouts=Timeouts(frame=10))
+    peer = Peer(echo, "line:max=4:oversize=skip", timeouts=Timeouts(message_timeout=10))
     for _ in range(10):
         peer.says(b"too long ")
         peer.clock.advance(1)
-    assert ended(peer) == ("frame-timeout", 10)
+    assert ended(peer) == ("message-timeout", 10)
 
 
 def test_a_connection_on_which_nothing_passes_is_closed() -> None:
@@ -99,7 +99,7 @@ def test_what_the_app_sends_keeps_a_connection_whose_peer_is_silent() -> None:
     assert ended(owing) == ("idle", 15)
 
 
-def test_a_peer_to_whom_nothing_is_sent_may_be_closed() -> None:
+def test_a_peer_can_be_closed_when_nothing_is_sent_to_it() -> None:
     """With ``idle_write``, whatever it sends itself."""
     peer = Peer(lambda message, connection: None, timeouts=Timeouts(idle_write=10))
     for _ in range(10):
@@ -111,7 +111,7 @@ def test_a_peer_to_whom_nothing_is_sent_may_be_closed() -> None:
 def test_a_peer_that_waits_for_the_app_is_not_idle() -> None:
     """Its time begins with the answer."""
     app = Switch()
-    peer = Peer(app, timeouts=Timeouts(idle=10, answer=0))
+    peer = Peer(app, timeouts=Timeouts(idle=10, handler_timeout=0))
     peer.says(b"a hard one\n")
     peer.clock.advance(100)
     assert not peer.closing
@@ -124,7 +124,9 @@ def test_a_peer_that_waits_for_the_app_is_not_idle() -> None:
 
 def test_a_peer_whose_messages_wait_is_not_idle() -> None:
     """Nor is a peer that we do not read from."""
-    peer = Peer(timeouts=Timeouts(idle=10, frame=10, first_message=0), limits=Limits(inbox_high=100, inbox_low=50))
+    peer = Peer(
+        timeouts=Timeouts(idle=10, message_timeout=10, first_message=0), limits=Limits(inbox_high=100, inbox_low=50)
+    )
     peer.says(b"x" * 100 + b"\nhalf")
     assert peer.paused
     peer.clock.advance(100)
@@ -148,11 +150,11 @@ def test_a_client_owes_a_server_no_first_message_and_a_server_a_client_none() ->
 def test_an_app_that_does_not_answer_ends_its_connection() -> None:
     """Its Deferred is cancelled, so that it can stop its work; that is no failure of the app."""
     cancelled: list[Deferred[Any]] = []
-    peer = Peer(lambda message, connection: Deferred(cancelled.append), timeouts=Timeouts(answer=10))
+    peer = Peer(lambda message, connection: Deferred(cancelled.append), timeouts=Timeouts(handler_timeout=10))
     peer.says(b"1\n2\n")
     peer.clock.advance(10)
     assert (len(cancelled), peer.closing) == (1, True)
-    assert ended(peer) == ("answer-timeout", 10)
+    assert ended(peer) == ("handler-timeout", 10)
     assert peer.told(AppFailed) == []
 
 
@@ -167,11 +169,11 @@ def test_a_coroutine_that_does_not_answer_is_cancelled() -> None:
             told.append("cancelled")
             raise
 
-    peer = Peer(app, timeouts=Timeouts(answer=10))
+    peer = Peer(app, timeouts=Timeouts(handler_timeout=10))
     peer.says(b"1\n")
     peer.clock.advance(10)
     assert told == ["cancelled"]
-    assert ended(peer) == ("answer-timeout", 10)
+    assert ended(peer) == ("handler-timeout", 10)
 
 
 def test_an_app_that_cannot_be_cancelled_harms_nobody() -> None:
@@ -180,17 +182,17 @@ def test_an_app_that_cannot_be_cancelled_harms_nobody() -> None:
     def cancel(deferred: Deferred[Any]) -> None:
         raise ValueError("not me")
 
-    peer = Peer(lambda message, connection: Deferred(cancel), timeouts=Timeouts(answer=10))
+    peer = Peer(lambda message, connection: Deferred(cancel), timeouts=Timeouts(handler_timeout=10))
     peer.says(b"1\n")
     peer.clock.advance(10)
     assert [type(each.failure.value) for each in peer.told(AppFailed)] == [ValueError]
-    assert ended(peer) == ("answer-timeout", 10)
+    assert ended(peer) == ("handler-timeout", 10)
 
 
 def test_each_answer_has_its_own_time() -> None:
     """However long they take together."""
     app = Switch()
-    peer = Peer(app, timeouts=Timeouts(answer=10))
+    peer = Peer(app, timeouts=Timeouts(handler_timeout=10))
     peer.says(b"1\n2\n3\n")
     for number in range(3):
         peer.clock.advance(9)
@@ -216,7 +218,7 @@ def test_a_peer_that_does_not_take_its_answers_is_cut() -> None:
 def test_a_connection_of_age_finishes_what_is_in_hand() -> None:
     """Then it is closed, well."""
     app = Switch()
-    peer = Peer(app, timeouts=Timeouts(max_age=100, answer=0), limits=Limits(age_jitter=0))
+    peer = Peer(app, timeouts=Timeouts(max_age=100, handler_timeout=0), limits=Limits(age_jitter=0))
     peer.says(b"1\n")
     peer.clock.advance(100)
     peer.slips_in(b"2\n")
@@ -229,7 +231,9 @@ def test_a_connection_of_age_finishes_what_is_in_hand() -> None:
 
 def test_what_is_in_hand_then_has_the_time_of_a_drain() -> None:
     """And no more."""
-    peer = Peer(Switch(), timeouts=Timeouts(max_age=100, answer=0, drain=7, half_close=1), limits=Limits(age_jitter=0))
+    peer = Peer(
+        Switch(), timeouts=Timeouts(max_age=100, handler_timeout=0, drain=7, half_close=1), limits=Limits(age_jitter=0)
+    )
     peer.says(b"1\n")
     peer.clock.advance(100)
     peer.clock.advance(6.9)
@@ -240,7 +244,7 @@ def test_what_is_in_hand_then_has_the_time_of_a_drain() -> None:
     assert ended(peer) == ("drain-over", 7)
 
 
-def test_those_that_opened_together_do_not_end_together() -> None:
+def test_connections_that_opened_together_do_not_end_together() -> None:
     """Each has an age of its own, within the jitter, drawn from the given source."""
     ages = []
     for seed in range(50):
@@ -274,7 +278,7 @@ def test_a_silent_peer_is_sent_heartbeats_and_given_up() -> None:
 
 def test_a_client_sends_heartbeats_too() -> None:
     """Any traffic is an answer."""
-    transport = joined(MessageClientFactory(heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, frame=0)))
+    transport = joined(MessageClientFactory(heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, message_timeout=0)))
     for _ in range(10):
         transport.reactor.advance(10)
         transport.receive(b"po")
@@ -394,7 +398,7 @@ def test_a_handshake_may_take_for_ever_where_there_is_no_limit(tls_certificates:
 
 
 @tls
-def test_a_handshake_that_fails_tells_who_waited(tls_certificates: Any) -> None:
+def test_a_handshake_that_fails_fails_its_waiters(tls_certificates: Any) -> None:
     """With the error of the library that refused it; no app is informed."""
     line = Secured(tls_certificates, trusting=False)
     when_open = outcome(line.client.when_open())
@@ -417,7 +421,7 @@ def test_what_is_not_open_yet_is_cut_when_it_is_to_end(tls_certificates: Any, ho
 
 
 @tls
-def test_a_server_that_drains_cuts_those_who_set_up_tls(tls_certificates: Any) -> None:
+def test_a_server_that_drains_cuts_connections_in_a_tls_handshake(tls_certificates: Any) -> None:
     """They are waited for as all others are, and do not count as cut."""
     line = Secured(tls_certificates)
     drained = outcome(line.factory.drain())

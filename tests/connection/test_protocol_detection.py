@@ -6,7 +6,7 @@ import pytest
 
 from tcpapp import Timeouts
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.protocol_detection import MOST, hint, hinted
+from tcpapp.connection.protocol_detection import MOST_BYTES, detect, with_detected
 from tests.peers import Peer
 
 CAUSE = CloseReason(EndedBy.US, "malformed-frame", "no frame begins so")
@@ -28,19 +28,19 @@ BEGINNINGS = {
 @pytest.mark.parametrize(("beginning", "meaning"), BEGINNINGS.items())
 def test_a_beginning_that_is_known_is_named(beginning: bytes, meaning: str) -> None:
     """By no more bytes than needed."""
-    assert meaning in (hint(beginning[:MOST]) or "")
+    assert meaning in (detect(beginning[:MOST_BYTES]) or "")
 
 
 @pytest.mark.parametrize("beginning", [b"", b"hello\n", b"GETTING THERE", b"\x00\x00\x00\x05hello", b"{}", b"\x16\x04"])
-def test_what_is_not_known_has_no_hint(beginning: bytes) -> None:
+def test_an_unknown_protocol_is_not_detected(beginning: bytes) -> None:
     """A wrong guess is worse than none."""
-    assert hint(beginning) is None
-    assert hinted(CAUSE, beginning) is CAUSE
+    assert detect(beginning) is None
+    assert with_detected(CAUSE, beginning) is CAUSE
 
 
-def test_a_hint_goes_with_the_reason() -> None:
+def test_a_detected_protocol_is_in_the_reason() -> None:
     """Which is unchanged, except for its text for people."""
-    found = hinted(CAUSE, b"AMQP\x00\x00\x09\x01")
+    found = with_detected(CAUSE, b"AMQP\x00\x00\x09\x01")
     assert (found.rule, found.detail.startswith("no frame begins so; it begins as an AMQP client")) == (
         CAUSE.rule,
         True,
@@ -49,8 +49,8 @@ def test_a_hint_goes_with_the_reason() -> None:
 
 def test_a_message_that_does_not_end_is_looked_at_too() -> None:
     """A TLS client waits for an answer that a port without TLS never gives."""
-    for wait, rule in (("frame", "frame-timeout"), ("first_message", "first-message-timeout")):
-        peer = Peer(None, timeouts=Timeouts(**{"frame": 0, "first_message": 0, wait: 5}))
+    for wait, rule in (("message_timeout", "message-timeout"), ("first_message", "first-message-timeout")):
+        peer = Peer(None, timeouts=Timeouts(**{"message_timeout": 0, "first_message": 0, wait: 5}))
         peer.says(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
         peer.clock.advance(5)
         peer.leaves()

@@ -10,9 +10,16 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.inbox import FULL
-from tcpapp.connection.lifecycle import Ending, Event, Stage
-from tcpapp.connection.read_control import FAST, KEPT, LEAST_SIP, METERED, SHORT, Reading
+from tcpapp.connection.inbox import INBOX_FULL
+from tcpapp.connection.lifecycle import Event, Lifecycle, Stage
+from tcpapp.connection.read_control import (
+    LARGEST_METERED_READ,
+    MEMORY_PRESSURE,
+    MESSAGES_PENDING,
+    OVER_BYTE_RATE,
+    SMALLEST_READ,
+    ReadControl,
+)
 
 USUAL = 100_000
 CAUSE = CloseReason(EndedBy.US, "closed", "close() was called")
@@ -24,10 +31,10 @@ class Rig:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.full = False
-        self.ending = Ending(self)  # type: ignore[arg-type]
-        self.ending.stage = Stage.OPEN
+        self.lifecycle = Lifecycle(self)  # type: ignore[arg-type]
+        self.lifecycle.stage = Stage.OPEN
         self.bufferSize = USUAL
-        self.reading = Reading(self, self.ending, self, USUAL)  # type: ignore[arg-type]
+        self.read_control = ReadControl(self, self.lifecycle, self, USUAL)  # type: ignore[arg-type]
 
     def stop(self, wait: str) -> None:
         """The calls on the deadlines."""
@@ -38,10 +45,10 @@ class Rig:
     def resume(self) -> None:
         self.told.append("its turn")
 
-    def press(self) -> None:
+    def begin_memory_pressure(self) -> None:
         self.told.append("memory short")
 
-    def unpress(self) -> None:
+    def end_memory_pressure(self) -> None:
         self.told.append("memory there")
 
     def pauseProducing(self) -> None:
@@ -59,23 +66,23 @@ class Rig:
 def test_it_is_read_from_again_when_no_reason_is_left() -> None:
     """Each reason can be given and taken back any number of times; the transport and the deadlines learn of changes."""
     rig = Rig()
-    for why in (FULL, FULL, KEPT, FAST, SHORT):
-        rig.reading.hold(why)
+    for why in (INBOX_FULL, INBOX_FULL, MESSAGES_PENDING, OVER_BYTE_RATE, MEMORY_PRESSURE):
+        rig.read_control.pause(why)
     assert rig.told == ["our turn", "pause", "memory short"]
-    for why in (FULL, KEPT, FAST, KEPT):
-        rig.reading.let(why)
+    for why in (INBOX_FULL, MESSAGES_PENDING, OVER_BYTE_RATE, MESSAGES_PENDING):
+        rig.read_control.resume(why)
     assert rig.told == ["our turn", "pause", "memory short"]
-    rig.reading.let(SHORT)
-    rig.reading.let(SHORT)
+    rig.read_control.resume(MEMORY_PRESSURE)
+    rig.read_control.resume(MEMORY_PRESSURE)
     assert rig.told == ["our turn", "pause", "memory short", "its turn", "resume"]
 
 
 def test_the_deadlines_are_told_when_memory_is_short_no_more_though_it_is_not_read_from() -> None:
     """For another reason."""
     rig = Rig()
-    rig.reading.hold(SHORT)
-    rig.reading.hold(FAST)
-    rig.reading.let(SHORT)
+    rig.read_control.pause(MEMORY_PRESSURE)
+    rig.read_control.pause(OVER_BYTE_RATE)
+    rig.read_control.resume(MEMORY_PRESSURE)
     assert rig.told == ["our turn", "pause", "memory short", "memory there"]
 
 
@@ -83,28 +90,28 @@ def test_the_size_of_a_read_is_the_least_that_anything_asks_for() -> None:
     """The normal size, the size while others wait, the size of a rate; each can change while the others stay."""
     rig = Rig()
     sizes = []
-    reading = rig.reading
+    read_control = rig.read_control
     for change in (
-        lambda: reading.sip(5000),
-        lambda: reading.sip(1),  # it stays as it was
-        lambda: reading.allow(7000),
-        lambda: reading.allow(3),
-        reading.gulp,
-        lambda: reading.sip(1),
-        lambda: reading.allow(10**9),
-        reading.gulp,
+        lambda: read_control.read_small(5000),
+        lambda: read_control.read_small(1),  # it stays as it was
+        lambda: read_control.limit_next_read(7000),
+        lambda: read_control.limit_next_read(3),
+        read_control.read_normal,
+        lambda: read_control.read_small(1),
+        lambda: read_control.limit_next_read(10**9),
+        read_control.read_normal,
     ):
         change()
         sizes.append(rig.bufferSize)
-    assert sizes == [5000, 5000, 5000, 3, 3, 3, LEAST_SIP, METERED]
-    assert not reading.sips
+    assert sizes == [5000, 5000, 5000, 3, 3, 3, SMALLEST_READ, LARGEST_METERED_READ]
+    assert not read_control.reads_small
 
 
 def test_the_first_size_is_the_usual_one() -> None:
     """It is the write mark as well, which Twisted keeps in the same number."""
     rig = Rig()
     rig.bufferSize = 5
-    Reading(rig, rig.ending, rig, USUAL)  # type: ignore[arg-type]
+    ReadControl(rig, rig.lifecycle, rig, USUAL)  # type: ignore[arg-type]
     assert rig.bufferSize == USUAL
 
 
@@ -117,7 +124,7 @@ def test_the_size_is_that_of_the_transport_below_all_wrappers() -> None:
         wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
         wrapper.transport = below
         below = wrapper
-    Reading(below, rig.ending, rig, USUAL)  # type: ignore[arg-type]
+    ReadControl(below, rig.lifecycle, rig, USUAL)  # type: ignore[arg-type]
     assert rig.bufferSize == USUAL
 
 
@@ -125,37 +132,37 @@ def test_a_transport_without_a_size_is_given_none() -> None:
     """As a `StringTransport`."""
     rig = Rig()
     del rig.bufferSize
-    rig.reading = Reading(rig, rig.ending, rig, USUAL)  # type: ignore[arg-type]
-    rig.reading.sip(5000)
-    assert rig.reading.sips
+    rig.read_control = ReadControl(rig, rig.lifecycle, rig, USUAL)  # type: ignore[arg-type]
+    rig.read_control.read_small(5000)
+    assert rig.read_control.reads_small
     assert not hasattr(rig, "bufferSize")
 
 
 @pytest.mark.parametrize("end", [Event.INPUT_OVER, Event.CLOSE, Event.LOST])
-def test_one_that_ends_is_not_read_from_again(end: Event) -> None:
+def test_a_connection_that_ends_is_not_read_from_again(end: Event) -> None:
     """Its own end has seen to that."""
     rig = Rig()
-    rig.reading.hold(FULL)
-    rig.ending.happen(end, CAUSE)
-    rig.reading.let(FULL)
+    rig.read_control.pause(INBOX_FULL)
+    rig.lifecycle.happen(end, CAUSE)
+    rig.read_control.resume(INBOX_FULL)
     assert rig.told == ["our turn", "pause"]
 
 
 @pytest.mark.parametrize("end", [Event.CLOSE, Event.LOST])
-def test_one_that_has_ended_is_told_nothing(end: Event) -> None:
+def test_a_transport_that_has_ended_is_not_called(end: Event) -> None:
     """There is nothing to read."""
     rig = Rig()
-    rig.ending.happen(end, CAUSE)
-    rig.reading.hold(FULL)
-    rig.reading.let(FULL)
+    rig.lifecycle.happen(end, CAUSE)
+    rig.read_control.pause(INBOX_FULL)
+    rig.read_control.resume(INBOX_FULL)
     told: Any = rig.told
     assert told == []
 
 
-def test_one_that_the_system_cannot_watch_any_more_is_cut() -> None:
+def test_a_connection_that_the_system_cannot_watch_any_more_is_cut() -> None:
     """It would never be read again; the code that resumed it is not to blame."""
     rig = Rig()
     rig.full = True
-    rig.reading.hold(KEPT)
-    rig.reading.let(KEPT)
+    rig.read_control.pause(MESSAGES_PENDING)
+    rig.read_control.resume(MESSAGES_PENDING)
     assert rig.told == ["our turn", "pause", "its turn", "resume", "abort"]

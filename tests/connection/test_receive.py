@@ -125,7 +125,7 @@ def test_an_undecodable_message_ends_an_async_for(invalid: str) -> None:
     assert peer.told(AppFailed) == []
 
 
-def test_reading_pauses_while_nobody_receives_and_goes_on_when_somebody_does() -> None:
+def test_reading_pauses_without_a_receive_and_resumes_with_one() -> None:
     """What is not fetched is bounded by the inbox's mark."""
     peer = Peer(limits=Limits(inbox_high=1000, inbox_low=500))
     peer.says(b"x" * 100 + b"\n")

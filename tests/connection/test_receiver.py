@@ -38,28 +38,28 @@ def test_what_comes_is_handed_on_and_counted(chunks: list[bytes], messages: list
     peer = Peer(app, framing="line:max=8", timeouts=QUIET)
     for chunk in chunks:
         peer.connection.dataReceived(chunk)
-    traffic = peer.factory.settings.traffic
-    assert (app.messages, traffic.messages, traffic.bytes) == (messages, len(messages), count)
+    counters = peer.factory.settings.counters
+    assert (app.messages, counters.messages, counters.bytes) == (messages, len(messages), count)
 
 
 def test_a_chunk_is_noted_as_heard() -> None:
     """Whatever it brings: the timeout of a message begins with its first byte, and ends with its last."""
-    peer = Peer(Seen(), timeouts=Timeouts(first_message=0, idle=0, frame=5))
+    peer = Peer(Seen(), timeouts=Timeouts(first_message=0, idle=0, message_timeout=5))
     peer.clock.advance(3)
     peer.says(b"hel")
     deadlines = peer.connection._deadlines
-    assert (deadlines.heard, deadlines._unfinished) == (3.0, 3.0)
+    assert (deadlines.last_received, deadlines._unfinished) == (3.0, 3.0)
     peer.clock.advance(4)
     peer.says(b"lo\n")
-    assert (deadlines.heard, deadlines._unfinished) == (7.0, None)
+    assert (deadlines.last_received, deadlines._unfinished) == (7.0, None)
 
 
 def test_memory_hears_of_a_chunk_only_where_something_of_it_is_held() -> None:
     """Not for a message that is answered at once: that is the path of most."""
     peer = Peer(Seen(), timeouts=QUIET)
     noted: list[int] = []
-    memory = peer.factory.settings.memory
-    memory.note = lambda holder, amount: noted.append(amount)  # type: ignore[method-assign]
+    budget = peer.factory.settings.memory_budget
+    budget.update = lambda holder, amount: noted.append(amount)  # type: ignore[method-assign]
     peer.says(b"one\ntwo\n")
     assert noted == []
     peer.says(b"thr")
@@ -68,7 +68,7 @@ def test_memory_hears_of_a_chunk_only_where_something_of_it_is_held() -> None:
     assert noted == [3, 0]
 
 
-def test_messages_of_one_that_waits_for_its_turn_are_kept_in_order() -> None:
+def test_messages_of_a_connection_that_waits_for_its_turn_stay_in_order() -> None:
     """Bytes that come while something is kept stand behind it."""
     app = Seen()
     peer = Peer(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
@@ -78,7 +78,7 @@ def test_messages_of_one_that_waits_for_its_turn_are_kept_in_order() -> None:
     assert app.messages == [b"1", b"2", b"3", b"4"]
 
 
-def test_messages_left_out_are_told_of_behind_those_that_are_whole() -> None:
+def test_skipped_messages_are_reported_after_whole_messages() -> None:
     """One that is too long is left out, and the stream read on."""
     app = Seen()
     peer = Peer(app, framing="line:max=4:oversize=skip", timeouts=QUIET)

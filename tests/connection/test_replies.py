@@ -8,7 +8,7 @@ import pytest
 
 from tcpapp.connection.handlers import Decoded, Reply
 from tcpapp.connection.outcomes import APP_FAILED
-from tcpapp.connection.replies import Replies, all_of, as_they_came
+from tcpapp.connection.replies import Replies, as_bytes, replies_of
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing import Lines
 
@@ -16,7 +16,7 @@ from tcpapp.framing import Lines
 class Rig:
     """Replies, and what is written of them and reported."""
 
-    has_the_turn = False
+    is_handling = False
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -54,13 +54,13 @@ def test_what_comes_before_a_reply_that_cannot_be_sent_is_written() -> None:
 
 def test_the_replies_to_a_batch_are_a_list_or_none() -> None:
     """Of anything that is a message."""
-    assert (all_of(None), all_of([b"a", Reply(b"b")])) == ([], [b"a", Reply(b"b")])
+    assert (replies_of(None), replies_of([b"a", Reply(b"b")])) == ([], [b"a", Reply(b"b")])
     with pytest.raises(UnsendableMessage, match="takes a list of replies, or None"):
-        all_of((b"a", b"b"))
+        replies_of((b"a", b"b"))
 
 
 def test_messages_wait_as_the_bytes_that_came() -> None:
     """Also messages that are decoded already."""
     plain: list[Any] = [b"1", b"2"]
-    assert as_they_came(plain) is plain
-    assert as_they_came([b"1", Decoded(b"2", 2)]) == plain
+    assert as_bytes(plain) is plain
+    assert as_bytes([b"1", Decoded(b"2", 2)]) == plain

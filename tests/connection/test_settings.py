@@ -51,7 +51,7 @@ def test_every_setting_is_kept() -> None:
         "clock": Clock(),
         "telemetry": Telemetry(),
         "networks": Networks(deny=["192.0.2.0/24"]),
-        "policies": Policies(full="wait"),
+        "policies": Policies(over_max_connections="wait"),
         "proxies": Networks(allow=["10.0.0.0/8"]),
         "heartbeat": {"ping": 1},
         "random": Random(1),
@@ -83,10 +83,10 @@ def test_the_app_speaks_the_codec() -> None:
 def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a given telemetry, it has only a log, a new one for each factory."""
     events: list[Any] = []
-    monkeypatch.setattr("tcpapp.connection.settings.CalmLog", lambda: events.append)
+    monkeypatch.setattr("tcpapp.connection.settings.RateLimitedLog", lambda: events.append)
     settings = Settings()
     event = LateReply(None)  # type: ignore[arg-type]
-    settings.telemetry.tell(event)
+    settings.telemetry.emit(event)
     assert ([event], True) == (events, bool(settings.telemetry))
     assert settings.telemetry is not Settings().telemetry
 
@@ -94,7 +94,7 @@ def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_event_is_made_of_a_near_limit_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks first."""
     monkeypatch.setattr("tcpapp.connection.settings.LimitNear", None)  # to make one would raise
-    Settings(telemetry=Telemetry()).alarm("max_buffered", 80, 100)
+    Settings(telemetry=Telemetry()).limit_near("max_buffered", 80, 100)
 
 
 def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
@@ -109,10 +109,10 @@ def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
 def test_single_values_change_by_their_names() -> None:
     """All others stay as they are, in whichever set they are."""
     settings = Settings(limits=Limits(max_connections=10, message_rate=5), timeouts=Timeouts(grace=1))
-    settings.change(message_rate=3, idle=7, full="wait", max_buffered=1000)
+    settings.change(message_rate=3, idle=7, over_max_connections="wait", max_buffered=1000)
     assert settings.limits == Limits(max_connections=10, message_rate=3, max_buffered=1000)
-    assert (settings.timeouts, settings.policies) == (Timeouts(grace=1, idle=7), Policies(full="wait"))
-    assert settings.memory.limit == 1000
+    assert (settings.timeouts, settings.policies) == (Timeouts(grace=1, idle=7), Policies(over_max_connections="wait"))
+    assert settings.memory_budget.limit == 1000
 
 
 def test_values_that_hold_together_change_together() -> None:
@@ -136,7 +136,11 @@ def test_a_whole_set_takes_the_place_of_the_one_there_is() -> None:
         ({"max_connections": 5, "idle": -1}, InvalidOption, "idle=-1: takes a number of seconds"),
         ({"max_connections": 0, "idle": 1}, InvalidOption, "max_connections=0: takes a whole number"),
         ({"max_connections": None}, InvalidOption, "max_connections=None: takes a whole number"),
-        ({"max_connections": 5, "full": "maybe"}, InvalidOption, "full='maybe': takes refuse or reset or wait"),
+        (
+            {"max_connections": 5, "over_max_connections": "maybe"},
+            InvalidOption,
+            "over_max_connections='maybe': takes refuse or reset or wait",
+        ),
         ({"inbox_low": 100_000}, InvalidOption, "inbox_low"),
         ({"max_connections": 5, "limits": 7}, InvalidOption, "limits=7: takes a Limits"),
         ({"max_connections": 5, "networks": {}}, InvalidOption, "networks={}: takes a Networks"),
@@ -156,7 +160,7 @@ def test_all_changes_hold_or_none(changes: dict[str, Any], error: type[Exception
         settings.change(**changes)
     assert text in str(caught.value)
     assert all(getattr(settings, name) is each for name, each in zip(CHANGEABLE, before, strict=True))
-    assert settings.memory.limit == settings.limits.max_buffered
+    assert settings.memory_budget.limit == settings.limits.max_buffered
 
 
 def test_every_value_has_a_name_of_its_own() -> None:

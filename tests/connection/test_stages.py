@@ -29,7 +29,7 @@ def aborts(peer: Peer) -> None:
         pytest.param(Peer.resets, State.CLOSED, id="closed"),
     ],
 )
-def test_who_waits_is_told_when_the_new_state_holds(end: Any, state: State) -> None:
+def test_waiters_fire_when_the_new_state_holds(end: Any, state: State) -> None:
     """A callback is the user's code: it sees the connection as it is from then on."""
     peer = Peer(None)
     seen: list[State] = []

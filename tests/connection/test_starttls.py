@@ -80,7 +80,7 @@ def test_what_cannot_be_is_told_and_changes_nothing() -> None:
     assert [NotConnected] == [type(each) for each in outcome(peer.connection.start_tls("context"))]
 
 
-def test_one_that_ends_meanwhile_tells_who_waits() -> None:
+def test_a_connection_that_ends_meanwhile_fails_its_waiters() -> None:
     """Once."""
     peer = secure()
     done = outcome(peer.connection.start_tls("context"))

@@ -26,7 +26,7 @@ class Turning(Peer):
         super().__init__(*args, transport=NotedTransport(clock=TurnClock()), **options)
 
 
-QUIET = Timeouts(first_message=0, idle=0, frame=0)
+QUIET = Timeouts(first_message=0, idle=0, message_timeout=0)
 
 
 def lines(first: int, last: int) -> bytes:
@@ -48,7 +48,7 @@ class Seen:
 # Shares --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_chunk_is_let_in_a_share_at_a_time() -> None:
+def test_a_chunk_is_released_a_share_at_a_time() -> None:
     """One write for each; nothing is read until all is handled, and nothing lost."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=4))
@@ -100,7 +100,7 @@ def test_a_share_counts_for_conversations_and_requests_too() -> None:
     assert len(seen) == 10
 
 
-def test_what_is_kept_is_answered_before_an_unreadable_stream_ends() -> None:
+def test_pending_messages_are_answered_before_an_unreadable_stream_ends() -> None:
     """The fault lies behind it."""
     peer = Turning(echo, "int8:max=9", timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(b"\x01a\x01b\x01c\x01d\x01e\xff")
@@ -112,7 +112,7 @@ def test_what_is_kept_is_answered_before_an_unreadable_stream_ends() -> None:
     assert (peer.reason.rule, peer.reason.value) == ("message-too-long", 255)
 
 
-def test_what_is_kept_is_answered_before_a_drain_ends() -> None:
+def test_pending_messages_are_answered_before_a_drain_ends() -> None:
     """It had come; nothing that comes later is taken."""
     peer = Turning(echo, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(lines(0, 5))
@@ -127,7 +127,7 @@ def test_what_is_kept_is_answered_before_a_drain_ends() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
-def test_what_is_kept_when_it_closes_is_counted(how: str) -> None:
+def test_pending_messages_at_the_close_are_counted(how: str) -> None:
     """And goes to nobody; no turn is left."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
@@ -147,7 +147,7 @@ def test_an_app_that_closes_in_a_share_is_given_no_more() -> None:
     assert len(app.messages) == 1
 
 
-def test_more_that_comes_meanwhile_is_behind_what_is_kept() -> None:
+def test_later_messages_follow_the_pending_messages() -> None:
     """As TLS brings it, which goes on for a while when it is paused."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
@@ -188,7 +188,7 @@ def test_nothing_is_lost_or_turned_round_whatever_the_share(counts: list[int], s
 # Rates ---------------------------------------------------------------------------------------------------------------
 
 
-def test_messages_are_let_in_at_their_rate() -> None:
+def test_messages_are_released_at_their_rate() -> None:
     """A second's worth at once, then one as each is allowed; nothing is read meanwhile."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=4))
@@ -201,7 +201,7 @@ def test_messages_are_let_in_at_their_rate() -> None:
     assert counts == [(4, True), (5, True), (6, True), (7, True), (8, True), (9, True), (10, False), (10, False)]
 
 
-def test_one_that_has_no_credit_left_waits_for_all_of_it() -> None:
+def test_a_connection_without_tokens_waits_for_all_of_them() -> None:
     """Nothing of a chunk is handled, then messages as each is allowed."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=1))
@@ -212,7 +212,7 @@ def test_one_that_has_no_credit_left_waits_for_all_of_it() -> None:
     assert (len(app.messages), peer.paused) == (2, False)
 
 
-def test_a_rate_is_let_in_by_shares_too() -> None:
+def test_a_rate_is_released_by_shares_too() -> None:
     """The allowed messages are still at most a share in each turn."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=5, messages_per_turn=2))
@@ -227,7 +227,7 @@ def test_a_rate_is_let_in_by_shares_too() -> None:
     assert len(app.messages) == 6
 
 
-def test_one_that_keeps_to_the_rate_waits_for_nothing() -> None:
+def test_a_connection_within_its_rate_waits_for_nothing() -> None:
     """It does not notice."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=4, byte_rate=100))
@@ -286,7 +286,7 @@ def test_a_quiet_peer_is_given_all_of_its_rate_again() -> None:
 
 def test_a_rate_that_is_not_waited_for_does_not_bound_a_read() -> None:
     """Otherwise, bytes over the rate could not be detected."""
-    peer = Turning(timeouts=QUIET, limits=Limits(byte_rate=100), policies=Policies(too_fast="refuse"))
+    peer = Turning(timeouts=QUIET, limits=Limits(byte_rate=100), policies=Policies(over_rate="refuse"))
     peer.says(b"x" * 10 + b"\n")
     assert (peer.transport.bufferSize, peer.closing) == (65536, False)
     peer.says(b"x" * 100 + b"\n")
@@ -296,10 +296,10 @@ def test_a_rate_that_is_not_waited_for_does_not_bound_a_read() -> None:
 
 @pytest.mark.parametrize(("policy", "cut"), [("refuse", False), ("reset", True)])
 @pytest.mark.parametrize(("limits", "rule"), [({"message_rate": 4}, "message-rate"), ({"byte_rate": 9}, "byte-rate")])
-def test_one_that_is_too_fast_may_be_closed(policy: str, cut: bool, limits: dict[str, int], rule: str) -> None:
+def test_a_connection_over_its_rate_can_be_closed(policy: str, cut: bool, limits: dict[str, int], rule: str) -> None:
     """When its possible messages are answered; or at once."""
     app = Seen()
-    peer = Turning(app, timeouts=QUIET, limits=Limits(**limits), policies=Policies(too_fast=policy))
+    peer = Turning(app, timeouts=QUIET, limits=Limits(**limits), policies=Policies(over_rate=policy))
     peer.clock.advance(100)
     peer.says(lines(0, 6))
     assert peer.transport.aborted == cut
@@ -308,7 +308,7 @@ def test_one_that_is_too_fast_may_be_closed(policy: str, cut: bool, limits: dict
     assert (peer.hears() == b"") <= cut
 
 
-def test_one_that_waits_for_its_rate_is_not_idle() -> None:
+def test_a_connection_that_waits_for_its_rate_is_not_idle() -> None:
     """We are the ones that do not go on."""
     peer = Turning(echo, timeouts=Timeouts(idle=2, idle_read=2, first_message=0), limits=Limits(message_rate=1))
     peer.says(lines(0, 20))
@@ -348,7 +348,7 @@ class Flooding(Peer):
         super().__init__(*args, transport=Reading(clock=TurnClock()), **options)
 
 
-def test_one_who_floods_is_read_from_in_sips() -> None:
+def test_a_flooding_connection_is_read_in_small_chunks() -> None:
     """As many bytes as its share of messages had; a chunk is split into its messages in one go, while others wait."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=500))
     peer.says(b"x" * 9 + b"\n")
@@ -364,7 +364,7 @@ def test_one_who_floods_is_read_from_in_sips() -> None:
     assert peer.transport.bufferSize == 1024
 
 
-def test_the_write_mark_is_as_it_was_after_the_sips() -> None:
+def test_the_write_mark_is_restored_after_small_reads() -> None:
     """Twisted has one number for both, and the mark can differ from its own."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=500, write_high=100_000))
     peer.says(b"\n" * 1000)
@@ -374,7 +374,7 @@ def test_the_write_mark_is_as_it_was_after_the_sips() -> None:
     assert peer.transport.bufferSize == 100_000
 
 
-def test_sips_and_rates_of_bytes_go_together() -> None:
+def test_small_reads_and_byte_rates_go_together() -> None:
     """The smaller of both is the size of a read, and all of it is counted."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4, byte_rate=10_000))
     assert peer.transport.bufferSize == 10_000
@@ -400,13 +400,13 @@ def test_no_read_is_smaller_than_a_tenth_of_a_second_or_1_kib(rate: int, least: 
     assert len(sizes) == rate - least + 1
 
 
-def test_what_is_kept_is_known_to_the_byte() -> None:
+def test_pending_messages_are_counted_to_the_byte() -> None:
     """Of a flood, as it is handled."""
     peer = Turning(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4))
     peer.says(b"abc\n" * 10)
     sizes = []
-    while peer.connection._intake.kept:
-        sizes.append((peer.connection._intake.size, peer.factory.info().buffered))
+    while peer.connection._throttle.pending:
+        sizes.append((peer.connection._throttle.size, peer.factory.info().buffered))
         peer.clock.give_turn()
     assert sizes == [(6 * 67, 6 * 67), (2 * 67, 2 * 67)]
-    assert (peer.connection._intake.size, peer.factory.info().buffered) == (0, 0)
+    assert (peer.connection._throttle.size, peer.factory.info().buffered) == (0, 0)

@@ -44,7 +44,7 @@ def test_messages_that_waited_for_the_app_have_their_turns_too() -> None:
     assert server.answered(peer) == [11]
 
 
-def test_one_that_ends_with_messages_that_wait_for_their_turn_leaves_none() -> None:
+def test_a_connection_that_ends_leaves_no_message_that_waits_for_its_turn() -> None:
     """Neither timer nor byte."""
     server = Server(Waiting)
     peer = server.peer()
@@ -172,7 +172,7 @@ class Held(Costly):
 
 def held(count: int, cost: int, *, later: bool) -> tuple[Server, list[NotedTransport]]:
     """A server whose app is paused for each of this many peers, with a message of theirs behind the first."""
-    timeouts = Timeouts(first_message=0, idle=0, frame=0, answer=0, send_progress=0)
+    timeouts = Timeouts(first_message=0, idle=0, message_timeout=0, handler_timeout=0, send_progress=0)
     server = Server(lambda clock: Held(clock, later=later), timeouts=timeouts)
     peers = [server.peer(peer_reads=False) for _ in range(count)]
     for each in peers:
@@ -207,7 +207,7 @@ def test_costly_messages_that_waited_in_inboxes_take_turns(later: bool) -> None:
     assert [each for each in taken(server) if each] == [1, 1, 1]
 
 
-def test_one_that_is_held_back_when_its_turn_comes_waits_for_another() -> None:
+def test_a_paused_connection_waits_for_another_turn() -> None:
     """It is as costly as before."""
     server, (peer,) = held(1, 10_000, later=True)
     server.app.answers[0].callback(None)
@@ -277,9 +277,9 @@ def test_messages_left_out_count_for_the_rate() -> None:
 
 
 @pytest.mark.parametrize(("policy", "aborted"), [("refuse", False), ("reset", True)])
-def test_one_that_sends_too_many_that_are_left_out_can_be_closed(policy: str, aborted: bool) -> None:
+def test_a_peer_that_sends_too_many_skipped_messages_can_be_closed(policy: str, aborted: bool) -> None:
     """As any connection over its rate."""
-    server, peer = skipping(limits=Limits(message_rate=10), policies=Policies(too_fast=policy))
+    server, peer = skipping(limits=Limits(message_rate=10), policies=Policies(over_rate=policy))
     peer.receive(b"abc\n" * 25)
     assert (peer.disconnecting, peer.aborted) == (True, aborted)
     peer.turn()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tcpapp import Limits
-from tcpapp.connection.throttle import FIRST
-from tcpapp.limits.fairness import READERS
+from tcpapp.connection.throttle import FIRST_MESSAGES
+from tcpapp.limits.fairness import READERS_PER_TURN
 from tcpapp.telemetry import Closed
 from tests.connection.costly import Server, costs, large, paused
 from tests.peers import TurnClock, outcome
@@ -14,7 +14,7 @@ from tests.peers import TurnClock, outcome
 # One that takes long --------------------------------------------------------------------------------------------------
 
 
-def test_one_that_takes_long_waits_for_its_turn() -> None:
+def test_a_slow_connection_waits_for_its_turn() -> None:
     """After its first chunk, of unknown cost; nothing is read before all that has come is handled."""
     server = Server()
     peer = server.peer()
@@ -33,12 +33,12 @@ def test_the_first_chunk_is_measured_by_few_messages() -> None:
     server = Server()
     peer = server.peer()
     peer.receive(costs(1000, 1000))
-    assert server.answered(peer) == [FIRST]
-    assert server.turns() >= 1000 - FIRST
+    assert server.answered(peer) == [FIRST_MESSAGES]
+    assert server.turns() >= 1000 - FIRST_MESSAGES
     assert server.answered(peer) == [1000]
 
 
-def test_one_whose_messages_are_quick_is_answered_at_once_in_one_write() -> None:
+def test_quick_messages_are_answered_at_once_in_one_write() -> None:
     """However many come: after the measured messages, as many are handled as the time allows."""
     server = Server()
     peer = server.peer()
@@ -87,7 +87,7 @@ def test_one_moment_that_took_long_is_soon_forgotten() -> None:
 # And the others -------------------------------------------------------------------------------------------------------
 
 
-def test_of_those_that_take_long_one_has_its_turn_at_a_time() -> None:
+def test_of_slow_connections_one_has_its_turn_at_a_time() -> None:
     """Twenty of them delay nobody for longer than one of them does."""
     server = Server()
     busy = [server.peer() for _ in range(20)]
@@ -207,17 +207,19 @@ def test_busy_ones_are_read_from_in_turns() -> None:
         each.receive(b" ")
     assert [paused(each) for each in busy] == [True] * 10
     server.clock.give_turn()
-    assert [paused(each) for each in busy] == [True] + [False] * READERS + [True] * (9 - READERS)
+    assert [paused(each) for each in busy] == [True] + [False] * READERS_PER_TURN + [True] * (9 - READERS_PER_TURN)
     busy[1].receive(b" ")
     server.clock.give_turn()
-    assert [paused(each) for each in busy] == [True] * 2 + [False] * (2 * READERS - 1) + [True] * (10 - 2 * READERS - 1)
+    assert [paused(each) for each in busy] == [True] * 2 + [False] * (2 * READERS_PER_TURN - 1) + [True] * (
+        10 - 2 * READERS_PER_TURN - 1
+    )
     assert server.answered(busy[0]) == [3]
     busy[-1].lose()
     server.turns()
     assert [paused(each) for each in busy[:-1]] == [False] * 9
 
 
-def test_fan_out_counts_for_whoever_brings_it_about() -> None:
+def test_fan_out_counts_for_its_sender() -> None:
     """The work for one message counts: in a room, each member's copy is sent in turn."""
     room: list[Any] = []
 
@@ -269,7 +271,7 @@ def test_without_a_budget_one_has_its_turn_however_much_it_has() -> None:
     assert heard == [2, 4, 6, 8, 10, 12]
 
 
-def test_one_that_ends_while_it_waits_for_its_turn_has_none() -> None:
+def test_a_connection_that_ends_while_it_waits_for_its_turn_has_none() -> None:
     """It leaves no timer; its messages get one turn's time, and the rest is counted."""
     server = Server()
     peer, other = server.peer(), server.peer()

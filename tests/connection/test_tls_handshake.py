@@ -14,10 +14,10 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.lifecycle import Ending
-from tcpapp.connection.read_control import Reading
+from tcpapp.connection.lifecycle import Lifecycle
+from tcpapp.connection.read_control import ReadControl
 from tcpapp.connection.tls_handshake import Handshake
-from tcpapp.limits.fairness import Steps
+from tcpapp.limits.fairness import StepScheduler
 from tcpapp.telemetry import Event, NeverOpened, Opened
 from tcpapp.testing.transport import FakeTransport
 from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
@@ -118,7 +118,11 @@ def test_fifty_handshakes_at_once_are_one_step_in_each_turn(serve: Callable[...,
         clock.give_turn()
         assert served.steps - before <= 1
     assert served.steps == begun + 50
-    assert (served.of(Opened), len(served.server.connections), len(served.server.settings.steps)) == (50, 50, 0)
+    assert (served.of(Opened), len(served.server.connections), len(served.server.settings.step_scheduler)) == (
+        50,
+        50,
+        0,
+    )
 
 
 def test_a_handshake_alone_waits_for_nobody(serve: Callable[..., Served]) -> None:
@@ -161,9 +165,9 @@ def test_a_connection_that_is_lost_leaves_its_turn(serve: Callable[..., Served])
     layer = lost.transport.protocol
     lost.transport.abortConnection()
     clock.give_turn()
-    assert (served.steps, served.of(NeverOpened), len(served.server.settings.steps)) == (1, 1, 1)
+    assert (served.steps, served.of(NeverOpened), len(served.server.settings.step_scheduler)) == (1, 1, 1)
     clock.give_turn()
-    assert (served.steps, len(served.server.settings.steps)) == (2, 0)
+    assert (served.steps, len(served.server.settings.step_scheduler)) == (2, 0)
     assert "dataReceived" not in vars(layer)
 
 
@@ -192,9 +196,11 @@ def test_without_a_clock_there_are_no_turns() -> None:
         def dataReceived(self, data: bytes) -> None:
             told.append(data)
 
-    layer, steps = Layer(), Steps()
-    ending = Ending(Deadlines(cast("Any", None)))
-    handshake = Handshake(layer, steps, Reading(layer, ending, cast("Any", None), 1), None, lambda: told.append(b"-"))
+    layer, steps = Layer(), StepScheduler()
+    lifecycle = Lifecycle(Deadlines(cast("Any", None)))
+    handshake = Handshake(
+        layer, steps, ReadControl(layer, lifecycle, cast("Any", None), 1), None, lambda: told.append(b"-")
+    )
     layer.dataReceived(b"one")
     layer.dataReceived(b"two")
     assert (told, len(steps)) == ([b"-", b"one", b"-", b"two"], 0)

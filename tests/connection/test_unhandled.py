@@ -48,7 +48,7 @@ def test_an_error_that_is_told_elsewhere_is_not_logged(logged_errors: Any) -> No
     assert [each.value for each in logged_errors.take()] == [other]
 
 
-def test_the_failure_is_told_to_who_asks(logged_errors: Any) -> None:
+def test_the_failure_is_given_to_its_waiter(logged_errors: Any) -> None:
     """To an errback that was there before, to one that is added later, and to a coroutine that awaits it."""
     early: Deferred[Any] = Deferred()
     seen = outcome(early)
@@ -120,7 +120,7 @@ def requests(connection: MessageProtocol) -> Deferred[Any]:
 
 @pytest.mark.parametrize("does", [sends, receives, requests])
 @pytest.mark.parametrize("end", ["resets", "leaves", "abort"])
-def test_nothing_is_logged_for_who_waits_on_a_connection_that_ends(does: Any, end: str, logged_errors: Any) -> None:
+def test_nothing_is_logged_for_waiters_of_a_connection_that_ends(does: Any, end: str, logged_errors: Any) -> None:
     """Before its end or after; and callers get the error."""
     peer: Any = stalled()
     asked = does(peer.connection)
@@ -132,7 +132,7 @@ def test_nothing_is_logged_for_who_waits_on_a_connection_that_ends(does: Any, en
     assert [type(result_of(each)) for each in (asked, does(peer.connection))] == [NotConnected, NotConnected]
 
 
-def test_a_connection_that_never_opens_is_not_logged_for_who_waits_for_that(logged_errors: Any) -> None:
+def test_a_connection_that_never_opens_is_not_logged_for_its_waiters(logged_errors: Any) -> None:
     """Nor is one that cannot be used yet."""
     peer = Peer()
     made: Any = peer.factory.buildProtocol(None)

@@ -67,7 +67,7 @@ def test_a_waiter_that_is_cancelled_waits_no_longer(cancelled: int) -> None:
 
 
 @pytest.mark.parametrize("tell", ["fire", "fail", "fail_unlogged"])
-def test_one_that_is_told_may_cancel_another(tell: str) -> None:
+def test_a_waiter_can_cancel_another_waiter(tell: str) -> None:
     """The other fails with that alone; the third fires as before."""
     waiters: Waiters[int] = Waiters()
     each = [waiters.wait() for _ in range(3)]
@@ -77,7 +77,7 @@ def test_one_that_is_told_may_cancel_another(tell: str) -> None:
     assert [[kind], [CancelledError], [kind]] == [[type(one) for one in seen] for seen in told]
 
 
-def test_one_that_is_told_may_wait_anew() -> None:
+def test_a_fired_waiter_can_wait_again() -> None:
     """For the next time."""
     waiters: Waiters[int] = Waiters()
     again: list[list[Any]] = []
@@ -257,7 +257,7 @@ CALLS = ["pause", "resume", "drain", "close", "abort"]
 THEN = ["nothing", "cancel", "answer", *WAITERS, *CALLS]
 
 
-class AnyLife(RuleBasedStateMachine):
+class AnyConnection(RuleBasedStateMachine):
     """A connection, its app, its user and its peer do everything possible, in any order."""
 
     transport = NotedTransport
@@ -360,13 +360,13 @@ class AnyLife(RuleBasedStateMachine):
         assert self.peer.factory.connections == set()
 
 
-class AnyAbruptLife(AnyLife):
+class AnyAbruptConnection(AnyConnection):
     """The same over a transport whose connection is lost before close and abort return."""
 
     transport = AbruptTransport
 
 
-TestAnyLife = AnyLife.TestCase
-TestAnyLife.settings = settings(max_examples=100, stateful_step_count=25)
-TestAnyAbruptLife = AnyAbruptLife.TestCase
-TestAnyAbruptLife.settings = settings(max_examples=100, stateful_step_count=25)
+TestAnyConnection = AnyConnection.TestCase
+TestAnyConnection.settings = settings(max_examples=100, stateful_step_count=25)
+TestAnyAbruptConnection = AnyAbruptConnection.TestCase
+TestAnyAbruptConnection.settings = settings(max_examples=100, stateful_step_count=25)

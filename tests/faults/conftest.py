@@ -161,7 +161,11 @@ class Served:
             factory.admission
         ):  # places of proxies, too, whose ends are told to nobody: a turn of the reactor for each
             await deferLater(self.reactor, 0)
-        assert (len(factory.connections), factory.settings.memory.total, len(factory.settings.turns)) == (0, 0, 0)
+        assert (len(factory.connections), factory.settings.memory_budget.total, len(factory.settings.fair_share)) == (
+            0,
+            0,
+            0,
+        )
 
 
 @pytest.fixture

@@ -234,11 +234,11 @@ def told(*call):
 
 def test_app_that_blocks(run: Run, app: Any) -> None:
     """The log names the function, and other clients are served after it."""
-    process = run("--listen", TCP, *app(BLOCKER), "--blocked", "0.5")
+    process = run("--listen", TCP, *app(BLOCKER), "--loop-stall", "0.5")
     port = process.port()
     with dial(port) as client, dial(port) as healthy:
         client.sendall(b"compute\n")
-        process.line(r"the event loop stalled for more than 0\.5 s \(blocked\)")
+        process.line(r"the event loop stalled for more than 0\.5 s \(loop_stall\)")
         process.line("in compute")
         assert hear(client, 8) == b"compute\n"
         served(healthy)
@@ -260,7 +260,7 @@ def app(message, connection):
 
 def test_clock_that_jumps(run: Run, app: Any) -> None:
     """Timers use a clock that is never set: no wait ends early, and none lasts for ever."""
-    process = run("--listen", TCP, *app(CLOCK), "--idle", "30", "--max-age", "60", "--frame", "0.3")
+    process = run("--listen", TCP, *app(CLOCK), "--idle", "30", "--max-age", "60", "--message-timeout", "0.3")
     port = process.port()
     with dial(port) as healthy, dial(port) as slow:
         served(healthy)

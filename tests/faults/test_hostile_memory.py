@@ -31,13 +31,13 @@ async def test_memory_short(served: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_half_messages_while_memory_is_short(served: Any) -> None:
     """They are not read on, and still have their timeout: none is left, and no byte of them."""
-    limits, timeouts = Limits(max_buffered=1_000_000), Timeouts(frame=10 * SOON)
+    limits, timeouts = Limits(max_buffered=1_000_000), Timeouts(message_timeout=10 * SOON)
     await served.start(echo, framing="int32", limits=limits, timeouts=timeouts)
     for _ in range(40):
         await served.stranger(struct.pack(">I", 100_000) + b"x" * 50_000)
     while len(served.ends) < 40:
         await served.turn()
-    assert (set(served.ends) <= {"memory-short", "frame-timeout"}, served.server.info().buffered) == (True, 0)
+    assert (set(served.ends) <= {"memory-short", "message-timeout"}, served.server.info().buffered) == (True, 0)
 
 
 @pytest_twisted.ensureDeferred
@@ -83,7 +83,7 @@ async def test_replies_that_are_unsent_when_it_closes(served: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tiny_sends_to_one_that_does_not_read(served: Any) -> None:
+async def test_tiny_sends_to_a_peer_that_does_not_read(served: Any) -> None:
     """Each message counts with the memory it takes, which is hundreds of times its byte."""
 
     def app(message: bytes, connection: Any) -> bytes | None:

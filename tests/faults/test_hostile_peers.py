@@ -25,7 +25,7 @@ from tcpapp.codecs import Json, MessagePack
 from tcpapp.codecs.peer_keys import json_guard, msgpack_guard
 from tcpapp.limits.networks import Networks
 from tcpapp.proxy_protocol import Command, Family, Header
-from tcpapp.telemetry import CalmLog, Closed, LateReply, Refused
+from tcpapp.telemetry import Closed, LateReply, RateLimitedLog, Refused
 from tcpapp.transport.addresses import describe
 from tests.faults.times import SOON
 
@@ -43,24 +43,26 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest_twisted.ensureDeferred
 async def test_slowloris(served: Any) -> None:
     """A byte now and then resets no timer: the timeout of a message runs from its first byte."""
-    await served.start(echo, then=Timeouts(frame=4 * SOON))
+    await served.start(echo, then=Timeouts(message_timeout=4 * SOON))
     stranger = await served.stranger(b"h")
     drips = LoopingCall(lambda: stranger.transport.write(b"h"))
     drips.start(SOON / 2)
-    await served.ended("frame-timeout")
+    await served.ended("message-timeout")
     drips.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_message_that_stops_under_a_rate(served: Any) -> None:
     """Pauses for the rate do not count for the message's timeout, and do not extend it."""
-    await served.start(echo, framing="int32", limits=Limits(byte_rate=100_000), timeouts=Timeouts(frame=4 * SOON))
+    await served.start(
+        echo, framing="int32", limits=Limits(byte_rate=100_000), timeouts=Timeouts(message_timeout=4 * SOON)
+    )
     await served.stranger(struct.pack(">I", 500_000) + b"x" * 120_000)
-    await served.ended("frame-timeout")
+    await served.ended("message-timeout")
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_never_says_anything(served: Any) -> None:
+async def test_peer_that_never_sends_anything(served: Any) -> None:
     """The first message has its timeout, too."""
     await served.start(echo, then=Timeouts(first_message=2 * SOON))
     await served.stranger()
@@ -80,7 +82,7 @@ async def test_slow_reader(served: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_is_sent_more_than_it_takes(served: Any) -> None:
+async def test_peer_that_is_sent_more_than_it_reads(served: Any) -> None:
     """There is a bound for the bytes that wait for one peer, whatever the app sends."""
 
     def app(message: bytes, connection: Any) -> bytes | None:
@@ -301,7 +303,7 @@ async def test_accept_that_fails_for_one_client(served: Any) -> None:
     stranger = await served.stranger(b"hello\n")
     await served.heard(stranger, b"hello\n")
     assert (troubled.errors, served.refusals) == ([], ["not-accepted"] * 3)
-    assert not server._factory.doors.is_shut
+    assert not server._factory.accept_control.is_paused
 
 
 @pytest_twisted.ensureDeferred
@@ -434,9 +436,9 @@ async def test_app_that_never_answers(served: Any) -> None:
     def app(message: bytes, connection: Any) -> Any:
         return Deferred(cancelled.append) if message == b"hard" else message
 
-    await served.start(app, then=Timeouts(answer=SOON))
+    await served.start(app, then=Timeouts(handler_timeout=SOON))
     await served.stranger(b"hard\n")
-    await served.ended("answer-timeout")
+    await served.ended("handler-timeout")
     assert len(cancelled) == 1
 
 
@@ -465,7 +467,7 @@ async def test_app_that_is_made_to_fail_again_and_again(served: Any, logged_erro
     lines = io.StringIO()
     observer = textFileLogObserver(lines)
     await served.start(app, codec="json", message="are you there?")
-    served.server._factory.settings.telemetry.listen(CalmLog(lambda: 100.0))
+    served.server._factory.settings.telemetry.listen(RateLimitedLog(lambda: 100.0))
     globalLogPublisher.addObserver(observer)
     for _ in range(50):
         stranger = await served.stranger(b'"\\u001b]0;owned\\u0007\\u001b[2J\\r\\nforged' + b"A" * 10_000 + b'"\n')

@@ -16,7 +16,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from tcpapp import Timeouts, conversation
 from tcpapp.apps import echo
-from tcpapp.limits.fairness import Steps
+from tcpapp.limits.fairness import StepScheduler
 from tcpapp.telemetry import Closed, NeverOpened
 from tcpapp.transport.tls.protocol import ServerTLS
 from tests.faults.times import SOON
@@ -67,7 +67,7 @@ class TurnCounter:
         return 0.0
 
     def callLater(self, seconds: float, call: Any, *given: Any) -> Any:
-        if isinstance(getattr(call, "__self__", None), Steps):
+        if isinstance(getattr(call, "__self__", None), StepScheduler):
             return self._reactor.callLater(0, self._begin_turn, call, *given)
         return self._reactor.callLater(seconds, call, *given)
 
@@ -112,7 +112,7 @@ async def test_tls_handshakes_begun_at_once_and_left(
         each.transport.abortConnection()
     while len(served.of(NeverOpened)) < 50:
         await served.is_served()
-    assert len(server._factory.settings.steps) == 0
+    assert len(server._factory.settings.step_scheduler) == 0
 
 
 @pytest_twisted.ensureDeferred

@@ -275,7 +275,7 @@ def test_end_inside_a_skipped_message(framing: Framing) -> None:
     assert 245 <= caught.value.value <= 253
 
 
-def test_skipped_is_set_back_by_who_reports_it() -> None:
+def test_skipped_is_reset_by_its_reader() -> None:
     """`skipped` counts on from the value that its reader has set."""
     state = Lines(max=1, oversize="skip")
     state.receive(b"long\nlong\n")

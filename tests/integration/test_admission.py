@@ -26,7 +26,7 @@ LOOPBACK = Networks(deny=["127.0.0.0/8"])
 
 
 @bounded
-async def test_who_is_denied_is_reset_before_anything_is_read(serve: Any, dial: Any) -> None:
+async def test_a_denied_client_is_reset_before_anything_is_read(serve: Any, dial: Any) -> None:
     """The app does not notice it."""
     app = Noted()
     server = await serve(app, networks=LOOPBACK)
@@ -38,7 +38,7 @@ async def test_who_is_denied_is_reset_before_anything_is_read(serve: Any, dial: 
 
 
 @bounded
-async def test_over_tls_no_handshake_is_made_with_who_is_denied(serve: Any, dial: Any, certificates: Path) -> None:
+async def test_over_tls_no_handshake_is_made_with_a_denied_client(serve: Any, dial: Any, certificates: Path) -> None:
     """A peer that begins a TLS handshake gets a reset."""
     endpoint = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
     server = await serve(echo, endpoint, networks=LOOPBACK)
@@ -66,14 +66,14 @@ async def test_an_address_has_its_share_and_unix_sockets_have_theirs_in_all(
 
 
 @bounded
-async def test_clients_who_come_faster_than_the_pace_are_all_served(serve: Any, join: Any) -> None:
+async def test_clients_over_the_accept_rate_are_all_served(serve: Any, join: Any) -> None:
     """Sixty at 40 a second: the port closes after them; none is refused, and none is lost."""
     server = await serve(echo, limits=Limits(accept_rate=40))
     joined = await DeferredList([join(server) for _ in range(60)], fireOnOneErrback=True, consumeErrors=True)
     replies = await gatherResults([client.request(b"hello") for _, client in joined])
     assert replies == [b"hello"] * 60
     assert (server.refused, len(server.connections)) == (0, 60)
-    assert server._factory.doors.is_shut
+    assert server._factory.accept_control.is_paused
 
 
 class Full:
@@ -127,7 +127,7 @@ async def test_clients_that_the_event_loop_cannot_watch_are_closed(
 @bounded
 async def test_clients_may_wait_until_there_is_room(serve: Any, join: Any) -> None:
     """Thirty for three places, at once: none is refused, and each is served in its turn."""
-    server = await serve(echo, limits=Limits(max_connections=3), policies=Policies(full="wait"))
+    server = await serve(echo, limits=Limits(max_connections=3), policies=Policies(over_max_connections="wait"))
     most = 0
 
     async def visit() -> bytes:

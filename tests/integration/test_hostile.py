@@ -236,7 +236,7 @@ async def test_a_peer_that_never_listens_is_cut(serve: Any, dial: Any, global_re
 
 
 @bounded
-async def test_a_crowd_over_the_limit(serve: Any, dial: Any, global_reactor: Any) -> None:
+async def test_many_clients_over_the_limit(serve: Any, dial: Any, global_reactor: Any) -> None:
     """Of fifty peers at once, as many as allowed are served, and the others are closed and counted."""
     server = await serve(Noted(), limits=Limits(max_connections=5))
     peers = [await dial(server.port) for _ in range(50)]

@@ -206,14 +206,14 @@ async def test_a_server_that_does_not_answer(global_reactor: Any) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
-        crowd = [socket.socket() for _ in range(8)]
-        for each in crowd:
+        clients = [socket.socket() for _ in range(8)]
+        for each in clients:
             each.setblocking(False)
             each.connect_ex(server.getsockname())
         endpoint = f"tcp:127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ConnectTimeout, match=r"tcp:127\.0\.0\.1:\d+: not connected after 0\.2 s \(connect\)"):
             await connect(endpoint, reactor=global_reactor, timeouts=Timeouts(connect=0.2))
-        for each in crowd:
+        for each in clients:
             each.close()
 
 

@@ -35,11 +35,11 @@ async def test_a_drain_loses_no_request_in_flight(serve: Any, join: Any, global_
 
 def held(connection: Any) -> int:
     """The messages of a connection: one with the app, the others in the inbox."""
-    return len(connection._inbox) + (not connection._dispatch.done)
+    return len(connection._inbox) + (not connection._dispatcher.done)
 
 
 @bounded
-async def test_while_it_drains_nobody_is_let_in(serve: Any, join: Any, global_reactor: Any) -> None:
+async def test_no_client_is_accepted_while_it_drains(serve: Any, join: Any, global_reactor: Any) -> None:
     """A new client is refused, and a connected client can send no more requests, though its request is answered."""
     app = InHand()
     server = await serve(app)

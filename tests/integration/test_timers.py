@@ -61,11 +61,11 @@ def never(message: bytes, connection: Any) -> Deferred[bytes] | bytes:
 
 WAITS = [
     ("first_message", b"", "first-message-timeout"),
-    ("frame", b"hel", "frame-timeout"),
+    ("message_timeout", b"hel", "message-timeout"),
     ("idle", b"", "idle"),
     ("idle_read", b"", "idle"),
     ("idle_write", b"", "idle"),
-    ("answer", b"hello\n", "answer-timeout"),
+    ("handler_timeout", b"hello\n", "handler-timeout"),
     ("max_age", b"", "max-age"),
     ("heartbeat", b"", "heartbeat-missed"),
     ("send_progress", b"much\n" * 10, "send-stalled"),
@@ -79,7 +79,7 @@ async def test_a_wait_ends_by_its_rule(
 ) -> None:
     """A later client is served."""
     ends = Ends()
-    quiet: dict[str, float] = {"first_message": 0, "idle": 0, "frame": 0}
+    quiet: dict[str, float] = {"first_message": 0, "idle": 0, "message_timeout": 0}
     timeouts = Timeouts(**{**quiet, wait: SOON})
     options: dict[str, Any] = {"heartbeat": b"ping"} if wait == "heartbeat" else {}
     options["limits"] = Limits(age_jitter=0)

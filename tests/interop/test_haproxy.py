@@ -258,7 +258,7 @@ async def test_checks_that_only_connect_make_no_noise(between: Between, endpoint
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_hears_for_whom_our_client_comes(between: Between) -> None:
+async def test_it_reads_the_header_of_our_client(between: Between) -> None:
     """What it is told it tells our server."""
     address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
     port = between.proxy(f"127.0.0.1:{address.port} send-proxy-v2", "accept-proxy")

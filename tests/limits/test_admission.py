@@ -18,22 +18,22 @@ def come(admission, *hosts):
     """Each asks, and enters if there is room; the rules by which the others were rejected."""
     refused = []
     for number, host in enumerate(hosts):
-        refusal = admission.ask(at(host))
+        refusal = admission.check(at(host))
         if refusal is None:
-            admission.enter((host, number), at(host))
+            admission.admit((host, number), at(host))
         else:
             refused.append(refusal.rule)
     return refused
 
 
-def test_as_many_are_taken_in_as_may_be():
+def test_clients_are_admitted_up_to_the_limit():
     """A place that is free again is given."""
     admission = Admission(Limits(max_connections=2), Networks())
     assert come(admission, "192.0.2.1", "192.0.2.2", "192.0.2.3") == ["max-connections"]
     assert len(admission) == 2
-    assert list(admission.inside) == [("192.0.2.1", 0), ("192.0.2.2", 1)]
-    admission.leave(("192.0.2.1", 0))
-    assert admission.ask(at("192.0.2.3")) is None
+    assert list(admission.admitted) == [("192.0.2.1", 0), ("192.0.2.2", 1)]
+    admission.release(("192.0.2.1", 0))
+    assert admission.check(at("192.0.2.3")) is None
     assert admission.refused == {"max-connections": 1}
 
 
@@ -61,22 +61,22 @@ def test_a_network_has_its_share():
     assert come(Admission(limits, Networks()), *hosts) == ["max-per-network"] * 2
 
 
-def test_who_has_no_address_counts_in_all_alone():
+def test_a_client_without_an_address_counts_in_the_total_alone():
     admission = Admission(Limits(max_per_address=1, max_per_network=1, max_connections=3), Networks())
     for number in range(3):
-        assert admission.ask(UNIXAddress(None)) is None
-        admission.enter(number, UNIXAddress(None))
-    assert admission.ask(None) == Refusal("max-connections", 3, 3)
+        assert admission.check(UNIXAddress(None)) is None
+        admission.admit(number, UNIXAddress(None))
+    assert admission.check(None) == Refusal("max-connections", 3, 3)
 
 
-def test_who_leaves_is_forgotten():
+def test_a_client_that_leaves_is_forgotten():
     """Nothing is kept of clients that have left: a flood of addresses takes no memory."""
     admission = Admission(Limits(max_per_address=1), Networks())
     for number in range(100):
         host = f"198.51.100.{number}"
-        admission.enter(number, at(host))
-        admission.leave(number)
-        admission.leave(number)
+        admission.admit(number, at(host))
+        admission.release(number)
+        admission.release(number)
     assert (len(admission), len(admission._addresses), len(admission._networks)) == (0, 0, 0)
 
 
@@ -93,8 +93,8 @@ def test_limits_and_networks_change_while_it_runs():
     admission.limits = Limits(max_per_network=2, network_ipv4=16)
     admission.networks = Networks(deny=["203.0.113.0/24"])
     assert come(admission, "192.0.3.1", "203.0.113.1") == ["network-denied"]
-    for who in list(admission.inside):
-        admission.leave(who)
+    for client in list(admission.admitted):
+        admission.release(client)
     assert len(admission._networks) == 0
 
 

@@ -50,12 +50,12 @@ def test_limits_have_defaults(name: str, default: int) -> None:
         ("connect", 30.0),
         ("tls_handshake", 10.0),
         ("first_message", 60.0),
-        ("frame", 60.0),
+        ("message_timeout", 60.0),
         ("idle", 600.0),
         ("idle_read", 0.0),
         ("idle_write", 0.0),
-        ("answer", 60.0),
-        ("blocked", 1.0),
+        ("handler_timeout", 60.0),
+        ("loop_stall", 1.0),
         ("max_age", 0.0),
         ("heartbeat", 60.0),
         ("keepalive", 60.0),
@@ -217,7 +217,7 @@ def test_the_reference_shows_the_words_of_a_policy() -> None:
     """And which one holds by default."""
     lines = [line for line in (Policies.__doc__ or "").splitlines() if line.startswith("- ")]
     assert [re.findall("``(.*?)``", line)[0] for line in lines] == [each.name for each in fields(Policies)]
-    assert lines[1].startswith("- ``crowded`` (``'refuse'`` or ``'reset'``; ``'refuse'`` by default): ")
+    assert lines[1].startswith("- ``over_per_address`` (``'refuse'`` or ``'reset'``; ``'refuse'`` by default): ")
     assert lines[1].endswith(" It means nothing to a client.")
 
 
@@ -235,10 +235,10 @@ def test_what_means_nothing_to_one_side_is_said() -> None:
         "proxy_header",
         "first_message",
         "idle",
-        "blocked",
+        "loop_stall",
         "drain_jitter",
-        "full",
-        "crowded",
+        "over_max_connections",
+        "over_per_address",
         "missing_family",
     ]
 
@@ -255,16 +255,23 @@ def test_a_rule_comes_with_what_is_said(field: Any) -> None:
 
 def test_policies_have_defaults() -> None:
     """A client without room is closed, a connection over its rate is read no faster, and no write waits."""
-    assert (Policies().full, Policies().crowded, Policies().too_fast) == ("refuse", "refuse", "wait")
+    assert (Policies().over_max_connections, Policies().over_per_address, Policies().over_rate) == (
+        "refuse",
+        "refuse",
+        "wait",
+    )
     assert Policies().no_delay is True
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"full": "rest"}, "full='rest': takes refuse or reset or wait; did you mean 'reset'?"),
-        ({"crowded": "wait"}, "crowded='wait': takes refuse or reset"),
-        ({"too_fast": 1}, "too_fast=1: takes wait or refuse or reset"),
+        (
+            {"over_max_connections": "rest"},
+            "over_max_connections='rest': takes refuse or reset or wait; did you mean 'reset'?",
+        ),
+        ({"over_per_address": "wait"}, "over_per_address='wait': takes refuse or reset"),
+        ({"over_rate": 1}, "over_rate=1: takes wait or refuse or reset"),
         ({"no_delay": "on"}, "no_delay='on': takes True or False"),
         ({"no_delay": 1}, "no_delay=1: takes True or False"),
     ],

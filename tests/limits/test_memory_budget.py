@@ -8,7 +8,7 @@ import pytest
 
 from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts
 from tcpapp.apps import echo
-from tcpapp.limits.memory_budget import Memory
+from tcpapp.limits.memory_budget import MemoryBudget
 from tcpapp.telemetry import Closed, LimitNear
 from tests.peers import NotedTransport, StrictClock
 
@@ -16,24 +16,24 @@ from tests.peers import NotedTransport, StrictClock
 class Holder:
     """A holder of bytes that notes its calls."""
 
-    def __init__(self, memory: Memory) -> None:
-        self.memory = memory
-        self.holds = 0
+    def __init__(self, budget: MemoryBudget) -> None:
+        self.budget = budget
+        self.held_bytes = 0
         self.told: list[Any] = []
 
-    def now_holds(self, amount: int) -> None:
-        self.holds = amount
-        self.memory.note(self, amount)
+    def now_hold(self, amount: int) -> None:
+        self.held_bytes = amount
+        self.budget.update(self, amount)
 
-    def squeeze(self) -> None:
-        self.told.append("squeezed")
+    def pause_reading(self) -> None:
+        self.told.append("paused")
 
-    def relieve(self) -> None:
-        self.told.append("relieved")
+    def resume_reading(self) -> None:
+        self.told.append("resumed")
 
-    def shed(self, holds: int, limit: int) -> None:
-        self.told.append((holds, limit))
-        self.holds = 0
+    def shed(self, held_bytes: int, limit: int) -> None:
+        self.told.append((held_bytes, limit))
+        self.held_bytes = 0
 
 
 class Rig:
@@ -41,12 +41,12 @@ class Rig:
 
     def __init__(self, limit: int = 1000, holders: int = 4) -> None:
         self.alarms: list[tuple[int, int]] = []
-        self.memory = Memory(limit, lambda total, limit: self.alarms.append((total, limit)))
-        self.holders = [Holder(self.memory) for _ in range(holders)]
+        self.budget = MemoryBudget(limit, lambda total, limit: self.alarms.append((total, limit)))
+        self.holders = [Holder(self.budget) for _ in range(holders)]
 
     def hold(self, *amounts: int) -> None:
         for holder, amount in zip(self.holders, amounts, strict=False):
-            holder.now_holds(amount)
+            holder.now_hold(amount)
 
     @property
     def told(self) -> list[list[Any]]:
@@ -58,30 +58,30 @@ def test_what_is_held_is_added_up() -> None:
     rig = Rig()
     rig.hold(100, 200, 300)
     rig.hold(50, 0)
-    assert rig.memory.total == 350
-    rig.memory.forget(rig.holders[2])
-    rig.memory.forget(rig.holders[3])
-    assert (rig.memory.total, rig.told) == (50, [[]] * 4)
+    assert rig.budget.total == 350
+    rig.budget.forget(rig.holders[2])
+    rig.budget.forget(rig.holders[3])
+    assert (rig.budget.total, rig.told) == (50, [[]] * 4)
 
 
-def test_from_four_fifths_on_the_greedy_are_not_read_from() -> None:
+def test_from_four_fifths_on_the_largest_connections_are_not_read_from() -> None:
     """A connection that holds no more than its share notices nothing; the alarm rings once."""
     rig = Rig()
     rig.hold(100, 100, 590)
     assert rig.told == [[]] * 4
     rig.hold(150, 150, 600)
-    assert rig.told == [[], [], ["squeezed"], []]
+    assert rig.told == [[], [], ["paused"], []]
     rig.hold(160, 160, 610)
-    assert rig.told == [[], [], ["squeezed"], []]
+    assert rig.told == [[], [], ["paused"], []]
     assert rig.alarms == [(900, 1000)]
 
 
-def test_one_that_lets_go_is_no_reason_to_press() -> None:
+def test_a_connection_that_frees_bytes_pauses_no_other() -> None:
     """Only a connection that grows."""
     rig = Rig()
     rig.hold(300, 300, 190)
     rig.hold(320, 290)
-    assert rig.told == [["squeezed"], [], [], []]
+    assert rig.told == [["paused"], [], [], []]
 
 
 def test_all_are_read_from_again_when_there_is_room() -> None:
@@ -89,11 +89,11 @@ def test_all_are_read_from_again_when_there_is_room() -> None:
     rig = Rig()
     rig.hold(300, 0, 550)
     rig.hold(300, 0, 450)
-    assert rig.told[2] == ["squeezed"]
+    assert rig.told[2] == ["paused"]
     rig.hold(300, 0, 400)
-    assert rig.told[2] == ["squeezed", "relieved"]
+    assert rig.told[2] == ["paused", "resumed"]
     rig.hold(300, 0, 600)
-    assert (rig.told[2][-1], len(rig.alarms)) == ("squeezed", 2)
+    assert (rig.told[2][-1], len(rig.alarms)) == ("paused", 2)
 
 
 def test_over_the_bound_the_largest_are_cut() -> None:
@@ -102,32 +102,32 @@ def test_over_the_bound_the_largest_are_cut() -> None:
     rig.hold(200, 350, 150, 310)
     assert rig.told[1][-1] == (350, 1000)
     assert [rig.told[each] for each in (0, 2)] == [[], []]
-    assert (rig.memory.total, rig.memory.shed) == (660, 1)
+    assert (rig.budget.total, rig.budget.shed) == (660, 1)
 
 
 def test_one_alone_may_hold_too_much() -> None:
     """Then there is nothing left to cut."""
     rig = Rig()
     rig.hold(5000)
-    assert (rig.told[0], rig.memory.total) == (["squeezed", (5000, 1000)], 0)
+    assert (rig.told[0], rig.budget.total) == (["paused", (5000, 1000)], 0)
 
 
 def test_what_is_held_is_looked_up_before_any_is_cut() -> None:
     """The last noted amount can be long out of date."""
     rig = Rig()
     rig.hold(600, 100, 100)
-    rig.holders[0].holds = 10
-    rig.holders[1].now_holds(460)
-    assert (rig.told, rig.memory.total) == ([[], ["squeezed"], [], []], 570)
+    rig.holders[0].held_bytes = 10
+    rig.holders[1].now_hold(460)
+    assert (rig.told, rig.budget.total) == ([[], ["paused"], [], []], 570)
 
 
-def test_one_that_is_gone_is_relieved_of_nothing() -> None:
+def test_a_closed_connection_is_not_resumed() -> None:
     """It is not told any more."""
     rig = Rig()
     rig.hold(300, 0, 550)
-    rig.memory.forget(rig.holders[2])
+    rig.budget.forget(rig.holders[2])
     rig.hold(0, 0, 0)
-    assert rig.told[2] == ["squeezed"]
+    assert rig.told[2] == ["paused"]
 
 
 def test_without_a_bound_any_number_may_be_held() -> None:
@@ -152,7 +152,7 @@ class Server:
             app,
             framing,
             limits=Limits(max_connections=10_000, **limits),
-            timeouts=Timeouts(first_message=0, idle=0, frame=frame, send_progress=0),
+            timeouts=Timeouts(first_message=0, idle=0, message_timeout=frame, send_progress=0),
             telemetry=Telemetry(self.events.append),
         )
 
@@ -165,21 +165,21 @@ class Server:
         return [each for each in self.events if isinstance(each, kind)]
 
 
-def test_those_who_do_not_read_are_cut_and_one_who_does_is_served() -> None:
+def test_peers_that_do_not_read_are_cut_and_a_reading_peer_is_served() -> None:
     """The bound holds all the while, and each cut connection has the reason."""
     server = Server(lambda message, connection: message * 1000, max_buffered=1000 * KIB)
     healthy = server.peer()
-    memory = server.factory.settings.memory
+    budget = server.factory.settings.memory_budget
     stuck = [server.peer(peer_reads=False) for _ in range(40)]
     for each in stuck:
         each.receive(b"x" * 90 + b"\n")
         each.receive(b"x" * 90 + b"\n")
-        assert memory.total <= 1000 * KIB
+        assert budget.total <= 1000 * KIB
         healthy.receive(b"hi\n")
         assert healthy.value() == b"hi" * 1000 + b"\n"
         healthy.clear()
     aborted = [each for each in stuck if each.aborted]
-    assert 0 < len(aborted) == memory.shed < 40
+    assert 0 < len(aborted) == budget.shed < 40
     aborted[0].turn()
     [first] = [each.reason for each in server.told(Closed) if each.connection is aborted[0].connection]
     assert (first.rule, first.limit) == ("memory-short", 1000 * KIB)
@@ -190,21 +190,21 @@ def test_a_long_message_that_does_not_end_counts() -> None:
     """A connection that begins many of them is not read from, then cut; a message that ends gives its bytes back."""
     server = Server(echo, "int32", max_buffered=100 * KIB)
     modest = server.peer()
-    greedy = server.peer()
+    large = server.peer()
     modest.receive(b"\0\0\0\x05hel")
-    greedy.receive(b"\0\x01\xf0\0" + b"x" * 85 * KIB)
-    assert (greedy.producerState, greedy.aborted) == ("paused", False)
+    large.receive(b"\0\x01\xf0\0" + b"x" * 85 * KIB)
+    assert (large.producerState, large.aborted) == ("paused", False)
     modest.receive(b"lo")
     assert modest.value() == b"\0\0\0\x05hello"
-    assert server.factory.settings.memory.total == 85 * KIB
-    greedy.lose()
-    assert server.factory.settings.memory.total == 0
+    assert server.factory.settings.memory_budget.total == 85 * KIB
+    large.lose()
+    assert server.factory.settings.memory_budget.total == 0
 
 
 def test_half_messages_do_not_keep_memory_short() -> None:
     """Two hundred, of which those without room are cut; all others have their timeout, read from or not."""
     server = Server(echo, "int32", frame=10, max_buffered=8 * 1024 * KIB)
-    memory = server.factory.settings.memory
+    budget = server.factory.settings.memory_budget
     healthy = server.peer()
     senders = [server.peer() for _ in range(200)]
 
@@ -225,10 +225,10 @@ def test_half_messages_do_not_keep_memory_short() -> None:
     assert [each for each in stay if not each.disconnecting] == stay
     server.clock.advance(1)
     is_served()
-    assert (memory.total, server.factory.info().connections) == (0, 1)
+    assert (budget.total, server.factory.info().connections) == (0, 1)
     rules = {each.connection: each.reason.rule for each in server.told(Closed)}
     assert {rules[each.connection] for each in not_read} == {"memory-short"}
-    assert "frame-timeout" in rules.values()
+    assert "message-timeout" in rules.values()
     [reason, *_] = [each.reason for each in server.told(Closed) if each.connection is not_read[0].connection]
     assert (reason.limit, "10 s after its first byte" in reason.detail) == (10, True)
 
@@ -236,14 +236,14 @@ def test_half_messages_do_not_keep_memory_short() -> None:
 def test_a_message_that_goes_on_when_there_is_memory_again_is_whole() -> None:
     """A connection that is not read from does not end before its time."""
     server = Server(echo, "int32", frame=10, max_buffered=100 * KIB)
-    greedy, other = server.peer(), server.peer()
-    greedy.receive(b"\0\x01\0\0" + b"x" * 40 * KIB)
+    large, other = server.peer(), server.peer()
+    large.receive(b"\0\x01\0\0" + b"x" * 40 * KIB)
     other.receive(b"\0\x01\0\0" + b"x" * 45 * KIB)
-    greedy.receive(b"x" * 24 * KIB)
+    large.receive(b"x" * 24 * KIB)
     server.clock.advance(9)
     other.lose()
     server.clock.advance(0)
-    assert greedy.value() == b"\0\x01\0\0" + b"x" * 64 * KIB
+    assert large.value() == b"\0\x01\0\0" + b"x" * 64 * KIB
 
 
 def test_what_an_app_has_not_taken_counts() -> None:
@@ -251,13 +251,13 @@ def test_what_an_app_has_not_taken_counts() -> None:
     server = Server(None, max_buffered=100 * KIB, inbox_high=90 * KIB)
     transport = server.peer()
     transport.receive(b"x" * 60 * KIB + b"\n")
-    memory = server.factory.settings.memory
-    assert memory.total > 60 * KIB
+    budget = server.factory.settings.memory_budget
+    assert budget.total > 60 * KIB
     connection: Any = transport.connection
     connection.receive()
     transport.receive(b"y\n")
     connection.receive()
-    assert memory.total < KIB
+    assert budget.total < KIB
 
 
 @pytest.mark.parametrize("count", [5000])
@@ -267,15 +267,15 @@ def test_five_thousand_peers_that_send_and_never_read_hold_no_more_than_the_boun
     server = Server(lambda message, connection: message * 200, max_buffered=limit, write_high=8 * KIB)
     healthy = server.peer()
     most = 0
-    memory = server.factory.settings.memory
+    budget = server.factory.settings.memory_budget
     for number in range(count):
         peer = server.peer(peer_reads=False)
         for _ in range(8):
             peer.receive(b"x" * 100 + b"\n")
-            most = max(most, memory.total)
+            most = max(most, budget.total)
         if number % 50 == 0:
             healthy.receive(b"hi\n")
             assert healthy.value() == b"hi" * 200 + b"\n"
             healthy.clear()
     assert most <= limit
-    assert memory.shed > 0
+    assert budget.shed > 0

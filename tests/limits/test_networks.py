@@ -74,7 +74,7 @@ def test_a_place_of_all_bits_is_an_address_and_one_of_none_is_everywhere():
         (["::ffff:0.0.0.0/96"], [], ["192.0.2.7", "127.0.0.1"], ["::1"]),
     ],
 )
-def test_who_is_allowed_and_not_denied_comes_in(allow, deny, admitted, refused):
+def test_an_allowed_address_that_is_not_denied_is_admitted(allow, deny, admitted, refused):
     networks = Networks(allow, deny)
     assert [ip for ip in admitted + refused if networks.admits(IN(ip))] == admitted
     assert networks.admits(None)

@@ -11,7 +11,7 @@ from tcpapp import Limits, MessageServerFactory, Telemetry
 from tcpapp.apps import echo
 from tcpapp.limits.admission import Admission
 from tcpapp.limits.networks import Networks
-from tcpapp.limits.thresholds import Alarm
+from tcpapp.limits.thresholds import Thresholds
 from tcpapp.telemetry import LimitNear
 from tests.peers import joined
 
@@ -21,22 +21,22 @@ class Rig:
 
     def __init__(self, **limits: int) -> None:
         self.told: list[tuple[Any, ...]] = []
-        self.admission: Admission[int] = Admission(Limits(**limits), Networks(), Alarm(self._tell))
+        self.admission: Admission[int] = Admission(Limits(**limits), Networks(), Thresholds(self._notify))
         self.count = 0
 
-    def _tell(self, name: str, value: int, limit: int, where: str = "") -> None:
+    def _notify(self, name: str, value: int, limit: int, where: str = "") -> None:
         self.told.append((name, value, limit, where))
 
     def come(self, count: int, address: Any = None) -> list[int]:
         those = list(range(self.count, self.count + count))
         self.count += count
         for each in those:
-            self.admission.enter(each, address)
+            self.admission.admit(each, address)
         return those
 
     def go(self, those: list[int]) -> None:
         for each in those:
-            self.admission.leave(each)
+            self.admission.release(each)
 
 
 def test_it_is_told_at_four_fifths_and_not_again() -> None:
@@ -82,13 +82,13 @@ def test_there_is_nothing_near_to_full_below_five(limit: int) -> None:
     assert rig.told == []
 
 
-def test_nothing_is_remembered_of_those_who_have_gone() -> None:
+def test_nothing_is_remembered_of_closed_connections() -> None:
     """However many places come near."""
     rig = Rig(max_connections=1000, max_per_address=5)
     for host in range(100):
         rig.go(rig.come(4, IPv4Address("TCP", f"192.0.2.{host}", 1)))
-    assert rig.admission._alarm is not None
-    assert (len(rig.told), rig.admission._alarm._near) == (100, set())
+    assert rig.admission._thresholds is not None
+    assert (len(rig.told), rig.admission._thresholds._near) == (100, set())
 
 
 def test_bits_may_change_while_they_are_there() -> None:

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent, globalLogPublisher
 
-from tcpapp.process.log_loss import LostLines
+from tcpapp.process.log_loss import LogLoss
 
 
 class Log:
@@ -38,7 +38,7 @@ def log() -> Iterator[Any]:
 def test_they_are_told_when_the_log_takes_lines_again(log: Any, logged_errors: Any) -> None:
     """One line a second is tried, and is not counted if it is lost."""
     clock, say = Clock(), Logger("tests").info
-    lost = LostLines(clock)
+    lost = LogLoss(clock)
     lost.start()
     lost.start()
     say("before")
@@ -60,7 +60,7 @@ def test_they_are_told_when_the_log_takes_lines_again(log: Any, logged_errors: A
 def test_no_timer_is_left(log: Any, logged_errors: Any) -> None:
     """Lines were lost, and there is no observer any more."""
     clock = Clock()
-    lost = LostLines(clock)
+    lost = LogLoss(clock)
     lost.start()
     log.full = True
     Logger("tests").info("one")

@@ -151,7 +151,7 @@ def test_flush_writes_what_is_left_of_a_line(ends: Make) -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_one_that_reads_no_more_is_an_error(ends: Make) -> None:
+def test_a_reader_that_is_gone_is_an_error(ends: Make) -> None:
     """As it is of any stream."""
     made = ends(pipe)
     stream = without_blocking(made.stream)

@@ -141,7 +141,7 @@ def test_a_busy_port_ends_the_program_without_a_pid_file(twistd: Any, capfd: pyt
     assert "Couldn't listen" in capfd.readouterr().err
 
 
-def test_a_busy_port_is_told_to_who_started_a_daemon(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_busy_port_is_reported_to_the_parent_of_a_daemon(capfd: pytest.CaptureFixture[str]) -> None:
     """A daemon has no stderr: twistd's first process waits at a pipe, and gets the error there, in one read."""
     reading, writing = os.pipe()
     with pytest.raises(SystemExit):
@@ -202,7 +202,7 @@ def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.Monkey
     monkeypatch.setattr(service, "cut", lambda: cuts.append("cut"))
     service.startService()
     service.stopService()
-    service._signalled(signal.SIGTERM, None)
+    service._on_stop_signal(signal.SIGTERM, None)
     service.reactor.advance(0)
     assert (cuts, service.reactor.hasStopped) == (["cut"], False)
 
@@ -224,14 +224,16 @@ def test_a_hang_up_has_it_read_its_file_anew(file: Path, said: list[str]) -> Non
     service._take_signals()
     settings = service.factory.settings
     assert (settings.limits.max_connections, settings.timeouts.idle) == (10, 5)
-    file.write_text('max-connections = 20\naccept-rate = 7\ngrace = 9\nfull = "wait"\ndeny = ["192.0.2.0/24"]')
+    file.write_text(
+        'max-connections = 20\naccept-rate = 7\ngrace = 9\nover_max_connections = "wait"\ndeny = ["192.0.2.0/24"]'
+    )
     os.kill(os.getpid(), signal.SIGHUP)
     service.reactor.advance(0)
     assert (settings.limits.max_connections, settings.timeouts.idle, settings.timeouts.grace) == (20, 600, 1)
-    assert (settings.policies.full, bool(settings.networks)) == ("wait", True)
+    assert (settings.policies.over_max_connections, bool(settings.networks)) == ("wait", True)
     assert service.factory.admission.limits is settings.limits
     assert service.factory.admission.networks is settings.networks
-    assert service.factory.doors.pace.rate == 7
+    assert service.factory.accept_control.token_bucket.rate == 7
     assert said == ["reloaded: limits, timeouts, policies and networks"]
 
 
@@ -286,7 +288,7 @@ def test_a_reload_that_fails_in_any_way_leaves_the_service_as_it_was(
     def look() -> Any:
         raise RuntimeError
 
-    monkeypatch.setattr(service._options, "look", look)
+    monkeypatch.setattr(service._options, "read_configuration", look)
     service.reload()
     assert (said, manager.told) == (["not reloaded"], ["reloading", "ready"])
     assert len(logged_errors.take(RuntimeError)) == 1
@@ -340,7 +342,7 @@ def test_the_manager_is_told_what_becomes_of_the_service(monkeypatch: pytest.Mon
 def test_how_late_the_loop_goes_round_is_told() -> None:
     """The last time, and the worst."""
     service = service_on("tcp:0")
-    service._watch.lag, service._watch.most = 0.5, 2.0
+    service._loop_monitor.lag, service._loop_monitor.longest = 0.5, 2.0
     assert (service.info().lag, service.info().most_lag) == (0.5, 2.0)
 
 
@@ -386,7 +388,7 @@ def test_descriptors_are_asked_for_as_far_as_they_are_needed(
     assert bool(said) == (most < connections)
 
 
-def test_no_more_connections_are_taken_in_than_there_are_descriptors_for(
+def test_no_more_connections_are_accepted_than_there_are_descriptors_for(
     file: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither from the start, nor by a reloaded file."""

@@ -98,7 +98,7 @@ async def test_while_asyncio_has_one(bench: Bench, however: None) -> None:
 
 
 @test
-async def test_one_that_the_reactor_did_not_start_itself(bench: Bench, however: None) -> None:
+async def test_a_child_that_the_reactor_did_not_start_itself(bench: Bench, however: None) -> None:
     """As Twisted's inetd does: it is reaped when asyncio has none any more."""
     process.Process(None, "/bin/true", ["true"], {}, None, None, childFDs={})
     assert await of_asyncio(bench) == 4

@@ -137,7 +137,7 @@ def test_all_are_disconnected_at_once(either: Any) -> None:
     in_another_thread(drive)
 
 
-def test_one_that_has_ended_while_it_was_off_cannot_be_put_back(other: Any) -> None:
+def test_a_connection_that_ended_while_lent_cannot_be_put_back(other: Any) -> None:
     def drive() -> None:
         server, peer = connected(other)
         transport = server.transport
@@ -151,7 +151,7 @@ def test_one_that_has_ended_while_it_was_off_cannot_be_put_back(other: Any) -> N
     in_another_thread(drive)
 
 
-def test_one_that_the_system_cannot_watch_is_not_on_it(other: Any) -> None:
+def test_a_descriptor_that_the_system_cannot_watch_is_not_on_uvloop(other: Any) -> None:
     stream = SimpleNamespace(fileno=lambda: closed, _is_lent=False)
     with socket.socket() as skt:
         closed = skt.fileno()
@@ -232,7 +232,7 @@ def test_a_second_reader_or_writer_of_a_descriptor_is_ignored(either: Any) -> No
     in_another_thread(drive)
 
 
-def test_the_end_of_a_connection_is_the_end_of_who_else_reads_and_writes_its_socket(either: Any) -> None:
+def test_the_end_of_a_connection_ends_all_other_use_of_its_socket(either: Any) -> None:
     def drive() -> None:
         server, peer = connected(either)
         mine = Watcher(server.transport.fileno)
@@ -322,7 +322,7 @@ def test_a_connection_that_is_forgotten_as_it_is_made_is_closed(either: Any) -> 
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_socket_of_a_forgotten_connection_lives_on_with_who_reads_it(either: Any) -> None:
+def test_the_socket_of_a_forgotten_connection_lives_on_with_its_reader(either: Any) -> None:
     def drive() -> None:
         server, peer = connected(either)
         skt = server.transport.getHandle()

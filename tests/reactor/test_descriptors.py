@@ -250,7 +250,7 @@ WHEN_REFUSED = ["stopped"]
 
 
 @pytest.mark.parametrize("what", ["Reader", "Writer"])
-def test_one_that_was_closed_is_silent_and_can_be_removed(other: Any, pipes: Pipes, what: str) -> None:
+def test_a_closed_descriptor_is_silent_and_can_be_removed(other: Any, pipes: Pipes, what: str) -> None:
     """Twisted's epoll reactor is silent, too, and raises as it is removed."""
 
     def drive() -> None:
@@ -270,7 +270,7 @@ def test_one_that_was_closed_is_silent_and_can_be_removed(other: Any, pipes: Pip
     in_another_thread(drive)
 
 
-def test_one_that_has_no_descriptor_any_more_can_be_removed(either: Any, pipes: Pipes) -> None:
+def test_a_reader_without_a_descriptor_can_be_removed(either: Any, pipes: Pipes) -> None:
     def drive() -> None:
         descriptors = list(pipes.new())
         watchers = [Watcher(lambda each=each: descriptors[each]) for each in (0, 1)]  # type: ignore[misc]
@@ -348,9 +348,7 @@ def test_the_number_of_a_reader_that_was_closed_goes_to_a_connection(other: Any)
     in_another_thread(drive)
 
 
-def test_one_that_was_closed_and_lives_on_elsewhere_is_told_of_no_more(
-    other: Any, pipes: Pipes, logged_errors: Any
-) -> None:
+def test_a_closed_descriptor_with_a_copy_has_no_more_events(other: Any, pipes: Pipes, logged_errors: Any) -> None:
     """The kernel goes on to tell of it while another process has it; that must not keep the reactor busy."""
 
     def drive() -> None:
@@ -376,7 +374,7 @@ def test_one_that_was_closed_and_lives_on_elsewhere_is_told_of_no_more(
     assert len(logged_errors.take(OSError)) == 1
 
 
-def test_one_that_another_removes_in_the_same_round(either: Any, pipes: Pipes) -> None:
+def test_a_descriptor_that_another_removes_in_the_same_round(either: Any, pipes: Pipes) -> None:
     def drive() -> None:
         both = [reader_of(reading) for reading, writing in (pipes.new(), pipes.new()) if os.write(writing, b"x")]
         for each in both:

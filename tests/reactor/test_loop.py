@@ -121,7 +121,7 @@ def test_a_reader_that_raises_is_told_of_and_called_again(
 
 
 @pytest.mark.parametrize("what", ["reader", "writer"])
-def test_one_that_was_closed_is_silent(loop: Loop, what: str) -> None:
+def test_a_closed_descriptor_is_silent(loop: Loop, what: str) -> None:
     """libuv would end the process."""
     notes: list[Any] = []
     ends = os.pipe()
@@ -160,7 +160,7 @@ def test_the_next_that_has_the_number_is_called(loop: Loop, what: str) -> None:
         assert {*notes} == {"newer"}
 
 
-def test_one_with_an_error_of_its_socket_is_not_deaf(loop: Loop) -> None:
+def test_a_transport_with_a_socket_error_still_reads(loop: Loop) -> None:
     notes: list[Any] = []
 
     def read() -> None:

@@ -252,7 +252,7 @@ def test_a_paused_connection_waits(either: Any) -> None:
     inside(either, nested)
 
 
-def test_one_that_another_has_closed_in_the_same_round(either: Any) -> None:
+def test_a_descriptor_that_another_has_closed_in_the_same_round(either: Any) -> None:
     def nested() -> None:
         both = [connected(either) for _ in range(2)]
         for server, peer in both:

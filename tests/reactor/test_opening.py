@@ -182,7 +182,7 @@ async def test_a_connection_that_is_aborted_as_it_is_made_resets(bench: Bench) -
 
 
 @test
-async def test_a_connection_that_is_not_handed_over_by_who_made_it_is_in_the_next_round(bench: Bench) -> None:
+async def test_a_connection_that_its_maker_does_not_hand_over_is_in_the_next_round(bench: Bench) -> None:
     """As one that is adopted, or that a program makes a transport of."""
     here, there = socket.socketpair()
     server = Noting()

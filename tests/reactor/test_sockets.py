@@ -210,7 +210,7 @@ async def test_more_descriptors_than_bytes_end_the_connection(bench: Bench) -> N
 
 
 @test
-async def test_who_goes_over_while_the_kernel_takes_no_more_loses_nothing(bench: Bench) -> None:
+async def test_a_connection_handed_over_while_the_kernel_is_full_loses_nothing(bench: Bench) -> None:
     server = Noting()
     peer = await bench.meet(server, unix=True)
     server.transport.write(b"a" * 3_000_000)

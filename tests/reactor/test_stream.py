@@ -18,7 +18,7 @@ from twisted.internet.protocol import ClientFactory
 from twisted.python import context, log
 from zope.interface.verify import verifyObject
 
-from tcpapp.reactor.small_reads import Sips
+from tcpapp.reactor.small_reads import SmallReads
 from tcpapp.reactor.stream import Stream
 from tests.reactor.conftest import Bench, HalfClosing, Noting
 
@@ -93,7 +93,7 @@ def waiting(end: Noting) -> int:
 
 
 @test
-async def test_nothing_is_read_by_who_pauses_as_it_is_connected(bench: Bench) -> None:
+async def test_nothing_is_read_by_a_protocol_that_pauses_as_it_is_connected(bench: Bench) -> None:
     """Not even into memory: another program can get the socket, and read its bytes."""
     server = Noting()
     server.on_made = lambda end: end.transport.pauseProducing()
@@ -147,14 +147,14 @@ async def test_any_number_of_sizes_takes_no_more_memory_than_the_largest(bench: 
     peer.sendall(b"x" * (100 + 90 + 80))
     await bench.until(lambda: len(server.data) == 270)
     assert server.chunks == [100, 90, 80]
-    assert isinstance(server.transport._stream.get_protocol(), Sips)
+    assert isinstance(server.transport._stream.get_protocol(), SmallReads)
     room = server.transport.reactor.room
     assert room(50).obj is room(60).obj
     assert len(room(50)) == 50
 
 
 @test
-async def test_who_brings_much_at_once_is_read_in_pieces_of_twisteds_size(bench: Bench) -> None:
+async def test_a_large_sender_is_read_in_pieces_of_twisteds_size(bench: Bench) -> None:
     server = Noting()
     server.on_made = lambda end: end.transport.pauseProducing()
     peer = await bench.meet(server)
@@ -173,26 +173,26 @@ async def test_who_brings_much_at_once_is_read_in_pieces_of_twisteds_size(bench:
 
 
 @test
-async def test_who_brings_much_has_one_turn_as_others_have(bench: Bench) -> None:
+async def test_a_large_sender_has_one_turn_as_others_have(bench: Bench) -> None:
     """One piece in a turn of the loop, whatever waits in the socket."""
-    greedy, modest = Noting(), Noting()
+    large, modest = Noting(), Noting()
     order: list[str] = []
-    for name, each in (("greedy", greedy), ("modest", modest)):
+    for name, each in (("greedy", large), ("modest", modest)):
         each.on_made = lambda end: (setattr(end.transport, "bufferSize", 1000), end.transport.pauseProducing())
         each.on_data = lambda _, name=name: order.append(name)
-    peers = [await bench.meet(greedy), await bench.meet(modest)]
+    peers = [await bench.meet(large), await bench.meet(modest)]
     peers[0].sendall(b"x" * 20_000)
     peers[1].sendall(b"x" * 3_000)
-    await bench.until(lambda: (waiting(greedy), waiting(modest)) == (20_000, 3_000))
-    for each in (greedy, modest):
+    await bench.until(lambda: (waiting(large), waiting(modest)) == (20_000, 3_000))
+    for each in (large, modest):
         each.transport.resumeProducing()
-    await bench.until(lambda: len(greedy.data) == 20_000)
+    await bench.until(lambda: len(large.data) == 20_000)
     assert order[:6].count("modest") == 3
     peers[0].sendall(b"x" * 2_000)
-    greedy.on_data = lambda end: end.transport.pauseProducing()
-    await bench.until(lambda: len(greedy.data) == 21_000)
+    large.on_data = lambda end: end.transport.pauseProducing()
+    await bench.until(lambda: len(large.data) == 21_000)
     await bench.turns()
-    assert len(greedy.data) == 21_000
+    assert len(large.data) == 21_000
 
 
 @test
@@ -270,7 +270,7 @@ async def test_a_reset_is_a_lost_connection(bench: Bench) -> None:
 
 @pytest.mark.parametrize("more", [b"", b"a last word"])
 @test
-async def test_who_sent_closed_and_takes_no_reply_has_closed(bench: Bench, more: bytes) -> None:
+async def test_a_peer_that_closed_and_reads_no_reply_has_closed(bench: Bench, more: bytes) -> None:
     """A write fails before the end of the stream is read: Twisted would have read first, and so it is told."""
     server = Noting()
     server.on_data = lambda end: end.transport.write(b"reply")
@@ -313,7 +313,7 @@ async def test_a_line_says_which_connection_it_is_of(bench: Bench) -> None:
 
 
 @test
-async def test_so_it_does_inside_somebodys_context(bench: Bench) -> None:
+async def test_so_it_does_inside_another_context(bench: Bench) -> None:
     """A loop that is run inside a context keeps what that context says."""
     server = Noting()
     seen: list[Any] = []
@@ -523,12 +523,12 @@ async def test_an_end_while_the_kernel_takes_no_more(bench: Bench) -> None:
 
 
 @test
-async def test_sips_tell_the_connection_all_that_uvloop_tells(bench: Bench) -> None:
+async def test_small_reads_pass_on_all_that_uvloop_reports(bench: Bench) -> None:
     server = HalfClosing()
     server.on_made = lambda end: setattr(end.transport, "bufferSize", 1000)
     peer = await bench.meet(server)
     await bench.turns()
-    assert isinstance(server.transport._stream.get_protocol(), Sips)
+    assert isinstance(server.transport._stream.get_protocol(), SmallReads)
     server.transport.write(b"x" * 8_000_000)
     await bench.until(lambda: server.transport._blocked)
     peer.shutdown(socket.SHUT_WR)

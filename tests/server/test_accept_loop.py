@@ -13,7 +13,7 @@ from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import Protocol, ServerFactory
 
-from tcpapp.server.accept_loop import MOST_IN_A_ROW, ONE_CLIENTS, Accepting
+from tcpapp.server.accept_loop import CLIENT_ERRORS, MOST_IN_A_ROW, AcceptLoop
 
 NOBODY = OSError(errno.EAGAIN, "nobody waits")
 CLIENT = ("192.0.2.7", 4711)
@@ -81,7 +81,7 @@ class Loop:
         self.port.socket = self.listening = Listening(*answers)
         self.port.transport = Transport
         self.told: list[tuple[Any, str, bool]] = []
-        self.loop = Accepting(self.port, lambda: most, lambda *told: self.told.append(told))
+        self.loop = AcceptLoop(self.port, lambda: most, lambda *told: self.told.append(told))
 
     def turn(self) -> list[Any]:
         """Let it accept; returns the addresses of the served clients."""
@@ -93,7 +93,7 @@ def failing(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-@pytest.mark.parametrize("number", sorted(ONE_CLIENTS), ids=lambda number: errno.errorcode[number])
+@pytest.mark.parametrize("number", sorted(CLIENT_ERRORS), ids=lambda number: errno.errorcode[number])
 def test_trouble_of_one_client_keeps_no_other_waiting(number: int) -> None:
     """It is counted, and the next client is accepted in the same turn."""
     loop = Loop(failing(number), CLIENT, failing(number), ("192.0.2.8", 4712))
@@ -105,7 +105,7 @@ def test_the_list_of_accept_2_is_taken_for_the_trouble_of_one_client() -> None:
     """Its section on error handling, for Linux."""
     network = {"ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ENONET"}
     rest = {"EPROTO", "ENOPROTOOPT", "EOPNOTSUPP", "ECONNABORTED", "EPERM"}
-    assert {getattr(errno, each) for each in network | rest if hasattr(errno, each)} <= ONE_CLIENTS
+    assert {getattr(errno, each) for each in network | rest if hasattr(errno, each)} <= CLIENT_ERRORS
 
 
 def test_the_reactor_on_uvloop_takes_over_what_was_accepted_in_the_same_turn() -> None:
@@ -160,7 +160,7 @@ def reserved(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("", UNIXAddress(None)),
     ],
 )
-def test_without_descriptors_those_who_wait_are_closed(reserved: Any, accepted: Any, address: Any) -> None:
+def test_without_descriptors_waiting_clients_are_closed(reserved: Any, accepted: Any, address: Any) -> None:
     """With the reserved descriptor; each is reported by its address, and the descriptor is reserved again."""
     loop = Loop(failing(errno.EMFILE), accepted, accepted)
     assert loop.turn() == []
@@ -271,17 +271,17 @@ class Queue:
     def __init__(self) -> None:
         self.steps: list[Any] = []
 
-    def take_turn(self, step: Any) -> None:
+    def run_step(self, step: Any) -> None:
         self.steps.append(step)
 
-    def leave_turn(self, step: Any) -> None:
+    def cancel_step(self, step: Any) -> None:
         self.steps.remove(step)
 
 
 def test_one_client_is_accepted_in_turn() -> None:
     """However many wait, and however often the port becomes readable meanwhile."""
     loop, queue = Loop(*[CLIENT] * 10), Queue()
-    loop.loop._in_turn = queue
+    loop.loop._step_runner = queue
     for _ in range(3):
         loop.turn()
     assert (len(queue.steps), loop.server.came) == (1, [])
@@ -295,7 +295,7 @@ def test_a_port_that_is_shut_leaves_its_turn() -> None:
     """It can be closed at any time, and waits again when it is open again."""
     loop, queue = Loop(CLIENT), Queue()
     loop.loop.leave()
-    loop.loop._in_turn = queue
+    loop.loop._step_runner = queue
     loop.loop.leave()
     loop.turn()
     loop.loop.leave()

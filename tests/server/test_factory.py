@@ -22,7 +22,7 @@ from tcpapp import (
 from tcpapp.apps import echo
 from tcpapp.errors import InvalidFraming, InvalidOption
 from tcpapp.limits.admission import Refusal
-from tcpapp.server.factory import TurnedAway
+from tcpapp.server.factory import RefusedProtocol
 from tcpapp.telemetry import Closed, Event, Opened, Refused
 from tests.peers import PEER, Switch, joined, never, outcome
 from tests.server.servers import Server, rules
@@ -57,7 +57,7 @@ def test_a_connection_is_known_from_beginning_to_end() -> None:
         (b"hello\n", None, False),
     ],
 )
-def test_one_that_ends_without_a_byte_was_a_probe(said: bytes, reason: Any, probe: bool) -> None:
+def test_a_connection_that_ends_without_a_byte_was_a_probe(said: bytes, reason: Any, probe: bool) -> None:
     """Its peer ended it, by a reset or properly; it is counted as every end."""
     server = Server()
     client = server.connect()
@@ -66,10 +66,10 @@ def test_one_that_ends_without_a_byte_was_a_probe(said: bytes, reason: Any, prob
     closed = server.events[-1]
     assert isinstance(closed, Closed)
     assert closed.probe == probe
-    assert server.factory.counts.closed.total() == 1
+    assert server.factory.connection_counts.closed.total() == 1
 
 
-def test_one_that_we_end_was_no_probe() -> None:
+def test_a_connection_that_we_end_was_no_probe() -> None:
     """Whatever its peer sent: a timeout is always reported."""
     server = Server(timeouts=Timeouts(first_message=1))
     client = server.connect()
@@ -108,13 +108,13 @@ def test_connections_have_their_state_to_themselves() -> None:
     assert (one.value(), other.value()) == (b"one\n", b"two\n")
 
 
-def test_a_client_over_the_limit_is_turned_away() -> None:
+def test_a_client_over_the_limit_is_refused() -> None:
     """The client over the limit is closed at once, counted and reported; open connections notice nothing."""
     server = Server(limits=Limits(max_connections=2))
     there = [server.connect(), server.connect()]
     over = server.connect()
     server.clock.advance(0)
-    assert isinstance(over.connection, TurnedAway)
+    assert isinstance(over.connection, RefusedProtocol)
     assert (over.connected, over.finished, over.was_abrupt) == (False, True, False)
     assert {each.connection for each in there} == server.factory.connections
     assert server.factory.refused == 1
@@ -122,22 +122,22 @@ def test_a_client_over_the_limit_is_turned_away() -> None:
 
 
 @pytest.mark.parametrize(("said", "hint"), [("EMFILE", True), ("ENFILE", False)])
-def test_one_whom_the_system_cannot_take_in_is_counted_and_told(said: str, hint: bool) -> None:
+def test_a_failed_accept_is_counted_and_reported(said: str, hint: bool) -> None:
     """With a remedy, if this process has too many descriptors."""
     told: list[Event] = []
     factory = MessageServerFactory(echo, telemetry=Telemetry(told.append))
-    factory._not_taken_in(PEER, said)
+    factory._accept_failed(PEER, said)
     [refused] = [each for each in told if isinstance(each, Refused)]
     assert (refused.address, refused.refusal.rule, factory.refused) == (PEER, "not-accepted", 1)
     assert str(refused.refusal).startswith(f"the system could not accept it ({said})")
     assert ("check what besides connections uses them" in str(refused.refusal)) == hint
 
 
-def test_turning_away_needs_no_listener() -> None:
+def test_refusing_needs_no_listener() -> None:
     """Clients over the limit are counted also without a telemetry listener."""
     factory = MessageServerFactory(echo, limits=Limits(max_connections=1), telemetry=Telemetry())
     joined(factory)
-    assert isinstance(joined(factory).connection, TurnedAway)
+    assert isinstance(joined(factory).connection, RefusedProtocol)
     assert factory.refused == 1
 
 

@@ -27,7 +27,7 @@ from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
 from tcpapp.limits import Policies
 from tcpapp.limits.admission import Refusal
 from tcpapp.limits.networks import Networks
-from tcpapp.server.factory import TurnedAway
+from tcpapp.server.factory import RefusedProtocol
 from tcpapp.server.listener import close_port
 from tcpapp.telemetry import Event, Refused
 from tests.peers import Hosts, NotedTransport, Switch, never, outcome
@@ -44,7 +44,7 @@ def test_listening_knows_where(hosts: Hosts) -> None:
     assert (unix.address.name, unix.port) == (b"/run/app.sock", None)
 
 
-def test_listening_knows_who(hosts: Hosts) -> None:
+def test_a_listening_knows_its_connections(hosts: Hosts) -> None:
     """Its connections are a snapshot, and it counts rejected clients."""
     server = hosts.listen(echo, limits=Limits(max_connections=1))
     before = server.connections
@@ -56,7 +56,7 @@ def test_listening_knows_who(hosts: Hosts) -> None:
     assert (server.refused, client.state, over.when_closed().result.rule) == (1, State.OPEN, "end-of-stream")
 
 
-def test_whoever_is_turned_away_is_told_by_its_address(hosts: Hosts) -> None:
+def test_a_refused_client_is_reported_by_its_address(hosts: Hosts) -> None:
     """For a client without room, telemetry gets its address."""
     events: list[Event] = []
     hosts.listen(echo, limits=Limits(max_connections=1), telemetry=Telemetry(events.append))
@@ -69,7 +69,7 @@ def test_whoever_is_turned_away_is_told_by_its_address(hosts: Hosts) -> None:
     ]
 
 
-def test_whose_network_may_not_come_in_is_reset(hosts: Hosts) -> None:
+def test_a_client_of_a_denied_network_is_reset(hosts: Hosts) -> None:
     """Before any of its bytes are read, and whatever room there is; others notice nothing."""
     app = Switch()
     server = hosts.listen(app, networks=Networks(deny=[hosts.client.ip]))
@@ -105,9 +105,12 @@ def test_an_address_has_no_more_than_its_share(hosts: Hosts) -> None:
 
 @pytest.mark.parametrize(
     ("policies", "limits"),
-    [(Policies(full="reset"), {"max_connections": 1}), (Policies(crowded="reset"), {"max_per_address": 1})],
+    [
+        (Policies(over_max_connections="reset"), {"max_connections": 1}),
+        (Policies(over_per_address="reset"), {"max_per_address": 1}),
+    ],
 )
-def test_who_is_turned_away_may_be_reset(hosts: Hosts, policies: Policies, limits: dict[str, int]) -> None:
+def test_a_refused_client_can_be_reset(hosts: Hosts, policies: Policies, limits: dict[str, int]) -> None:
     """By the policy: it takes no more of the system's resources."""
     server = hosts.listen(echo, limits=Limits(**limits), policies=policies)
     hosts.connect()
@@ -116,9 +119,9 @@ def test_who_is_turned_away_may_be_reset(hosts: Hosts, policies: Policies, limit
     assert (over.when_closed().result.rule, server.refused) == ("lost", 1)
 
 
-def test_who_comes_when_it_is_full_may_wait_for_room(hosts: Hosts) -> None:
+def test_clients_over_max_connections_can_wait(hosts: Hosts) -> None:
     """In the backlog, by the policy: no client is refused, and each is served when another has left."""
-    server = hosts.listen(echo, limits=Limits(max_connections=2), policies=Policies(full="wait"))
+    server = hosts.listen(echo, limits=Limits(max_connections=2), policies=Policies(over_max_connections="wait"))
     clients = [hosts.connect() for _ in range(6)]
     replies = [outcome(each.request(b"hello", 60)) for each in clients]
     for served in range(2, 7):
@@ -128,7 +131,7 @@ def test_who_comes_when_it_is_full_may_wait_for_room(hosts: Hosts) -> None:
     assert server.refused == 0
 
 
-def test_clients_who_come_too_fast_wait_and_are_served(hosts: Hosts) -> None:
+def test_clients_over_the_accept_rate_wait_and_are_served(hosts: Hosts) -> None:
     """At the rate, none of them refused; open connections go on meanwhile."""
     server = hosts.listen(echo, limits=Limits(accept_rate=2))
     replies = [outcome(hosts.connect().request(b"hello", 60)) for _ in range(8)]
@@ -143,7 +146,7 @@ def test_clients_who_come_too_fast_wait_and_are_served(hosts: Hosts) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
-def test_over_tls_who_is_denied_is_reset_before_it(hosts: Hosts, tls_certificates: Any) -> None:
+def test_over_tls_a_denied_client_is_reset_before_it(hosts: Hosts, tls_certificates: Any) -> None:
     """No handshake is made with it."""
     hosts.listen(echo, endpoint=tls_certificates.listen(443, ""), networks=Networks(allow=["192.0.2.0/24"]))
     denied = outcome(connect(tls_certificates.connect(443, "server"), reactor=hosts.client.reactor))
@@ -157,7 +160,7 @@ def test_a_transport_without_addresses_is_counted_all_the_same() -> None:
     connection: Any = factory.buildProtocol(None)
     Addressless().connect(connection)
     assert set(factory.connections) == {connection}
-    assert isinstance(factory.buildProtocol(None), TurnedAway)
+    assert isinstance(factory.buildProtocol(None), RefusedProtocol)
 
 
 class Addressless(NotedTransport):
@@ -397,13 +400,13 @@ def test_limits_change_while_it_serves(hosts: Hosts) -> None:
     assert denied.when_closed().result.rule == "lost"
 
 
-def test_a_policy_that_changes_lets_in_those_who_wait(hosts: Hosts) -> None:
+def test_a_changed_policy_accepts_the_waiting_clients(hosts: Hosts) -> None:
     """And refuses the next ones."""
-    server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(full="wait"))
+    server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(over_max_connections="wait"))
     hosts.connect()
     waiting = hosts.connect()
     hosts.wait()
-    assert (server.refused, server._factory.doors._full) == (0, True)
+    assert (server.refused, server._factory.accept_control._is_full) == (0, True)
     server.change(policies=Policies())
     hosts.wait()
     assert (server.refused, waiting.when_closed().result.rule) == (1, "end-of-stream")
@@ -423,19 +426,19 @@ def test_single_limits_change_while_it_serves(hosts: Hosts) -> None:
     server = hosts.listen(echo, limits=Limits(max_connections=1, message_rate=50), timeouts=Timeouts(grace=3))
     hosts.connect()
     hosts.wait()
-    server.change(max_connections=2, accept_rate=0, max_buffered=10, idle=5, full="reset")
+    server.change(max_connections=2, accept_rate=0, max_buffered=10, idle=5, over_max_connections="reset")
     second, third = hosts.connect(), hosts.connect()
     hosts.wait()
     assert (second.state, third.when_closed().result.rule, server.refused) == (State.OPEN, "lost", 1)
-    assert (server.factory.settings.memory.limit, server.factory.doors.pace.rate) == (10, 0)
+    assert (server.factory.settings.memory_budget.limit, server.factory.accept_control.token_bucket.rate) == (10, 0)
     info = server.info()
     assert info.limits == Limits(max_connections=2, accept_rate=0, max_buffered=10, message_rate=50)
-    assert (info.timeouts, info.policies) == (Timeouts(grace=3, idle=5), Policies(full="reset"))
+    assert (info.timeouts, info.policies) == (Timeouts(grace=3, idle=5), Policies(over_max_connections="reset"))
 
 
 def test_single_limits_change_all_or_none(hosts: Hosts) -> None:
     """Nothing has changed if one value is invalid, and no client is accepted because of it."""
-    server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(full="wait"))
+    server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(over_max_connections="wait"))
     hosts.connect()
     waiting = outcome(hosts.connect().request(b"hi"))
     hosts.wait()

@@ -372,8 +372,8 @@ def test_a_service_is_suspended_and_goes_on(hosts: Hosts) -> None:
 def test_settings_change_while_it_serves(hosts: Hosts, service_of: Any) -> None:
     """Its factory has them."""
     service = service_of(TCP)
-    service.change(max_connections=5, policies=Policies(full="wait"))
-    assert (service.info().limits.max_connections, service.info().policies.full) == (5, "wait")
+    service.change(max_connections=5, policies=Policies(over_max_connections="wait"))
+    assert (service.info().limits.max_connections, service.info().policies.over_max_connections) == (5, "wait")
     with pytest.raises(InvalidOption, match=r"^idle="):
         service.change(max_connections=7, idle=-1)
     assert service.info().limits.max_connections == 5

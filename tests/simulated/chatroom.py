@@ -49,7 +49,7 @@ RULES = {
     "truncated-message",
     "send-stalled",
     "first-message-timeout",
-    "frame-timeout",
+    "message-timeout",
     "idle",
     "half-close-over",
     "grace-over",
@@ -91,7 +91,7 @@ class House:
         return {seat.name for seat in self.seats}
 
 
-class Life:
+class Visit:
     """One life of a member, from connecting to the end: what it said and when, what it heard, and how it ended."""
 
     def __init__(self, sim: Simulation, host: Host, name: str) -> None:
@@ -173,7 +173,7 @@ class Town:
 
     def __init__(self, sim: Simulation) -> None:
         self.sim = sim
-        self.lives: list[Life] = []
+        self.visits: list[Visit] = []
         self.houses: list[House] = []
         sim.host("server", lambda host: self.houses.append(House(host)))
         for number in range(MEMBERS):
@@ -181,46 +181,46 @@ class Town:
 
     def live(self, host: Host) -> None:
         """Begin a life; when it is over, and there is still time, another one."""
-        life = Life(self.sim, host, f"{host.name}-{len(self.lives)}")
-        self.lives.append(life)
-        life.over.addCallback(lambda _: self.sim.call_later(self.sim.between(0.1, 3.0), self.live_again, life))
+        visit = Visit(self.sim, host, f"{host.name}-{len(self.visits)}")
+        self.visits.append(visit)
+        visit.over.addCallback(lambda _: self.sim.call_later(self.sim.between(0.1, 3.0), self.live_again, visit))
 
-    def live_again(self, life: Life) -> None:
-        if life.alive and self.sim.now < TALK:
-            self.live(life.host)
+    def live_again(self, visit: Visit) -> None:
+        if visit.alive and self.sim.now < TALK:
+            self.live(visit.host)
 
     @property
-    def stayed(self) -> list[Life]:
+    def stayed(self) -> list[Visit]:
         """Those whose connection is up, as both its ends know."""
-        return [life for life in self.lives if life.open and life.name in self.houses[-1].present]
+        return [visit for visit in self.visits if visit.open and visit.name in self.houses[-1].present]
 
     async def end(self) -> None:
         """End all that goes on, in order."""
-        for life in self.lives:
-            life.connecting.cancel()
-        await gatherResults([life.connection.close() for life in self.lives if life.open])
+        for visit in self.visits:
+            visit.connecting.cancel()
+        await gatherResults([visit.connection.close() for visit in self.visits if visit.open])
         listening = await self.houses[-1].listening
         await listening.close()
 
 
-async def scenario(sim: Simulation) -> list[Life]:
+async def scenario(sim: Simulation) -> list[Visit]:
     """One run; raises `AssertionError` for what does not hold."""
     town = Town(sim)
     faults(sim, until=TALK, every=1.0, kinds=tuple(FAULTS))
     await sim.sleep(SETTLED)
-    check_what_was_heard(town.lives, town.stayed)
+    check_what_was_heard(town.visits, town.stayed)
     house = town.houses[-1]
     count = len(house.seats) + len(house.ended)
     await town.end()
-    check_the_end(town.lives, house.ended, count)
+    check_the_end(town.visits, house.ended, count)
     assert sim.left() == []
-    return town.lives
+    return town.visits
 
 
-def check_what_was_heard(lives: list[Life], stayed: list[Life]) -> None:
+def check_what_was_heard(visits: list[Visit], stayed: list[Visit]) -> None:
     """Nothing was lost between members that `stayed`; nothing was doubled or out of order, whichever members left."""
-    speakers = {life.name: life for life in lives}
-    for listener in lives:
+    speakers = {visit.name: visit for visit in visits}
+    for listener in visits:
         for name, heard in listener.heard.items():
             said = [text for _, text in speakers[name].said]
             places = [said.index(text) for text in heard]
@@ -233,15 +233,15 @@ def check_what_was_heard(lives: list[Life], stayed: list[Life]) -> None:
                 assert heard[len(heard) - len(since) :] == since, f"{listener.name} heard {heard} of {since}"
 
 
-def check_the_end(lives: list[Life], ended: list[tcpapp.CloseReason], count: int) -> None:
+def check_the_end(visits: list[Visit], ended: list[tcpapp.CloseReason], count: int) -> None:
     """Everybody whose process runs was told, once, and knows why."""
     assert len(ended) == count
-    living = [life for life in lives if life.alive]
-    for life in living:
-        assert len(life.told) == len(life.waits)
-        assert len(life.reasons) == (life.connection is not None)
-        assert set(life.reasons) <= {each for each in life.told if isinstance(each, tcpapp.CloseReason)}
-    for reason in [*ended, *(each for life in living for each in life.reasons)]:
+    living = [visit for visit in visits if visit.alive]
+    for visit in living:
+        assert len(visit.told) == len(visit.waits)
+        assert len(visit.reasons) == (visit.connection is not None)
+        assert set(visit.reasons) <= {each for each in visit.told if isinstance(each, tcpapp.CloseReason)}
+    for reason in [*ended, *(each for visit in living for each in visit.reasons)]:
         assert reason.rule in RULES, reason
         assert reason.detail
 

@@ -220,7 +220,7 @@ async def a_server_that_is_suspended_now_and_then(sim: Simulation) -> None:
     await nothing_is_left(sim, listening)
 
 
-def test_whoever_comes_while_it_is_suspended_waits_and_is_served() -> None:
+def test_clients_of_a_suspended_service_wait_and_are_served() -> None:
     """No client is lost, and none is accepted meanwhile."""
     hold(a_server_that_is_suspended_now_and_then, runs=20)
 
@@ -274,7 +274,7 @@ async def a_service_that_stops_and_starts(sim: Simulation) -> None:
     await nothing_is_left(sim)
 
 
-def test_a_service_that_stops_and_starts_serves_those_who_come_back() -> None:
+def test_a_service_that_stops_and_starts_serves_returning_clients() -> None:
     """Stopped, it has no connection and no port; started, everyone is served again."""
     hold(a_service_that_stops_and_starts, runs=15)
 
@@ -299,7 +299,7 @@ async def a_service_whose_host_goes_down(sim: Simulation) -> None:
     await nothing_is_left(sim)
 
 
-def test_a_service_whose_host_goes_down_serves_those_who_come_back() -> None:
+def test_a_service_whose_host_goes_down_serves_returning_clients() -> None:
     """A client of a process that is no more is told, at the latest by its own timeouts, and finds the next one."""
     hold(a_service_whose_host_goes_down, runs=15)
 
@@ -309,7 +309,7 @@ def test_a_service_whose_host_goes_down_serves_those_who_come_back() -> None:
 MOST = 4
 
 
-async def a_crowd(sim: Simulation) -> None:
+async def many_clients(sim: Simulation) -> None:
     """More clients come than are allowed at a time; each sends one request, stays a little, and leaves."""
     server = sim.host("server")
     events: list[Event] = []
@@ -343,9 +343,9 @@ async def a_crowd(sim: Simulation) -> None:
     await nothing_is_left(sim, listening)
 
 
-def test_no_more_are_let_in_than_may_be_and_the_others_are_counted() -> None:
+def test_clients_over_the_limit_are_refused_and_counted() -> None:
     """At no moment are there more; each accepted client is served, and every other is closed and counted."""
-    hold(a_crowd, runs=20)
+    hold(many_clients, runs=20)
 
 
 # Replies -------------------------------------------------------------------------------------------------------------

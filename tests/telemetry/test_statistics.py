@@ -13,28 +13,28 @@ from twisted.internet.testing import MemoryReactorClock
 from tcpapp import Limits, MessageServerFactory, Policies, Timeouts
 from tcpapp.apps import echo
 from tcpapp.plugin import Options, makeService
-from tcpapp.telemetry.statistics import Counts, ages
+from tcpapp.telemetry.statistics import ConnectionCounts, ages
 from tcpapp.transport.endpoint_strings import server_endpoint
 from tests.peers import Hosts
 
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
     """Earlier connections, and their times, are forgotten."""
-    counts = Counts(100.0)
+    counts = ConnectionCounts(100.0)
     for second in range(100, 130):
         for _ in range(5):
-            counts.came(second + 0.5, 1)
+            counts.opened(second + 0.5, 1)
     assert counts.accepted == 150
     assert counts.rate(129.9) == 5.0
     assert counts.rate(1000.0) == 0.0
     assert len(counts._seconds) == 10
 
 
-def test_the_most_there_were_is_kept() -> None:
+def test_the_highest_count_is_recorded() -> None:
     """Whatever there are now."""
-    counts = Counts(0.0)
+    counts = ConnectionCounts(0.0)
     for there in (1, 2, 3, 1):
-        counts.came(0.0, there)
+        counts.opened(0.0, there)
     assert counts.most == 3
 
 

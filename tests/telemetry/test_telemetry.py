@@ -21,7 +21,6 @@ from tcpapp.connection.settings import Settings
 from tcpapp.limits.admission import Refusal
 from tcpapp.telemetry import (
     AppFailed,
-    CalmLog,
     Closed,
     Event,
     LateReply,
@@ -30,6 +29,7 @@ from tcpapp.telemetry import (
     MessagesSkipped,
     NeverOpened,
     Opened,
+    RateLimitedLog,
     Refused,
     Telemetry,
     log,
@@ -66,7 +66,7 @@ def lines() -> Iterator[list[str]]:
 # Listening -----------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_true_while_somebody_listens() -> None:
+def test_it_is_true_while_there_is_a_listener() -> None:
     """So that no event is made for nobody."""
     telemetry = Telemetry()
     states = [bool(telemetry)]
@@ -83,26 +83,26 @@ def test_every_listener_is_told_in_order() -> None:
     told: list[tuple[str, Event]] = []
     telemetry = Telemetry(lambda event: told.append(("first", event)), lambda event: told.append(("second", event)))
     telemetry.listen(lambda event: told.append(("third", event)))
-    telemetry.tell(EVENT)
+    telemetry.emit(EVENT)
     assert told == [("first", EVENT), ("second", EVENT), ("third", EVENT)]
 
 
-def test_one_that_stops_is_told_no_more() -> None:
+def test_a_listener_that_stops_is_not_called_any_more() -> None:
     """The others are, and stopping again does nothing."""
     telemetry = Telemetry()
     first: list[Event] = []
     stop = telemetry.listen(first.append)
     second = events_of(telemetry)
-    telemetry.tell(EVENT)
+    telemetry.emit(EVENT)
     stop()
     stop()
-    telemetry.tell(EVENT)
+    telemetry.emit(EVENT)
     assert (first, second) == ([EVENT], [EVENT, EVENT])
 
 
 def test_telling_nobody_does_nothing() -> None:
     """There is nobody to be harmed."""
-    Telemetry().tell(EVENT)
+    Telemetry().emit(EVENT)
 
 
 def test_a_listener_may_stop_and_start_others_while_it_is_told() -> None:
@@ -113,9 +113,9 @@ def test_a_listener_may_stop_and_start_others_while_it_is_told() -> None:
     telemetry.listen(lambda event: [stop() for stop in stops] and telemetry.listen(later.append))
     stopped: list[Event] = []
     stops.append(telemetry.listen(stopped.append))
-    telemetry.tell(EVENT)
+    telemetry.emit(EVENT)
     assert (stopped, later) == ([EVENT], [])
-    telemetry.tell(EVENT)
+    telemetry.emit(EVENT)
     assert (stopped, later) == ([EVENT], [EVENT])
 
 
@@ -123,9 +123,9 @@ def test_a_listener_may_tell() -> None:
     """An event caused by another one comes at once."""
     telemetry = Telemetry()
     other = Refused(PEER, 1, Refusal("max-connections", 1, 1))
-    telemetry.listen(lambda event: telemetry.tell(other) if event is EVENT else None)
+    telemetry.listen(lambda event: telemetry.emit(other) if event is EVENT else None)
     events = events_of(telemetry)
-    telemetry.tell(EVENT)
+    telemetry.emit(EVENT)
     assert [other, EVENT] == events
 
 
@@ -138,12 +138,12 @@ def test_a_listener_that_raises_harms_nobody(lines: list[str], logged_errors: An
 
     telemetry = Telemetry(failing, seconds=lambda: now)
     events = events_of(telemetry)
-    telemetry.tell(EVENT)
-    telemetry.tell(EVENT)
+    telemetry.emit(EVENT)
+    telemetry.emit(EVENT)
     assert events == [EVENT, EVENT]
     assert lines == ["critical a telemetry listener failed on 'LateReply'"]
     now = 101.0
-    telemetry.tell(EVENT)
+    telemetry.emit(EVENT)
     assert lines[1:] == ["warn left out 1 line(s) like the next one", lines[0]]
     assert [ZeroDivisionError] * 2 == [each.type for each in logged_errors.take()]
 
@@ -432,10 +432,10 @@ class Chilled(Event):
 
 def test_a_new_event_is_one_class(lines: list[str]) -> None:
     """Every listener gets it, and its lines are in the log, at a rate that a person can read."""
-    telemetry = Telemetry(log, CalmLog(lambda: 100.0))
+    telemetry = Telemetry(log, RateLimitedLog(lambda: 100.0))
     told = events_of(telemetry)
     for degrees in range(20):
-        telemetry.tell(Chilled(degrees))
+        telemetry.emit(Chilled(degrees))
     assert told == [Chilled(degrees) for degrees in range(20)]
     assert lines.count("warn it is 7 degrees") == 2
     assert lines.count("warn it is 19 degrees") == 1
@@ -454,7 +454,7 @@ def test_every_event_has_its_name_in_the_module() -> None:
 def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_errors: Any) -> None:
     """For each reason; events without a line are counted, and reported with the next line."""
     now = 100.0
-    calm = CalmLog(lambda: now)
+    calm = RateLimitedLog(lambda: now)
     full, denied = Refusal("max-connections", 5, 5), Refusal("network-denied")
     for _ in range(147):
         calm(Refused(PEER, 5, full))
@@ -471,7 +471,7 @@ def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_error
 
 def test_ends_of_one_kind_make_a_few_lines_a_second(lines: list[str], logged_errors: Any) -> None:
     """Uneventful ends make none; failures of the app make one, for each line of it that raises."""
-    calm = CalmLog(lambda: 100.0)
+    calm = RateLimitedLog(lambda: 100.0)
     for _ in range(30):
         calm(Closed(CONNECTION, BAD, 0))
         calm(Closed(CONNECTION, CloseReason(EndedBy.US, "closed", "well"), 0))
@@ -486,7 +486,7 @@ def test_ends_of_one_kind_make_a_few_lines_a_second(lines: list[str], logged_err
 
 def test_each_limit_that_is_near_has_a_rate_of_its_own(lines: list[str]) -> None:
     """A short connection hides no other."""
-    calm = CalmLog(lambda: 100.0)
+    calm = RateLimitedLog(lambda: 100.0)
     for _ in range(30):
         calm(LimitNear("max_connections", 80, 100))
     calm(LimitNear("max_buffered", 80, 100))

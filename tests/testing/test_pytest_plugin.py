@@ -385,11 +385,11 @@ def test_a_failing_test_shows_how_its_wires_cut_the_streams(project):
     assert "assert b'got hegot llo' == b'got hello'" in text
     assert "to the server, Eager: 1 chunk: b'hello'\n" in text
     assert "ZeroDivisionError: division by zero" in text
-    assert "NeverRests: after 100000 turns" in text
+    assert "NeverSettles: after 100000 turns" in text
     assert KIT.findall(text) == []
 
 
-def test_the_calls_of_the_kit_are_shown_to_whoever_asks_for_them(project):
+def test_the_calls_of_the_kit_are_shown_on_request(project):
     project.test(EAGER)
     assert KIT.findall(project.run("--full-trace", "-k", "fixture", failed=1)) != []
 

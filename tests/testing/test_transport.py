@@ -21,7 +21,7 @@ from twisted.internet.testing import AccumulatingProtocol, StringTransport
 from twisted.protocols.basic import FileSender
 from zope.interface.verify import verifyObject
 
-from tcpapp.testing.transport import FakeTransport, NeverRests
+from tcpapp.testing.transport import FakeTransport, NeverSettles
 from tests.patience import PATIENCE
 from tests.testing.protocols import HalfCloseable
 from tests.testing.transports import HIGH, Echo, Producer, connected
@@ -99,7 +99,7 @@ TRIAL = """
 import sys, warnings
 import twisted.test.proto_helpers
 import twisted.internet.testing
-from tcpapp.testing.transport import FakeTransport, NeverRests
+from tcpapp.testing.transport import FakeTransport, NeverSettles
 twisted.test.proto_helpers.StringTransport = twisted.internet.testing.StringTransport = FakeTransport
 warnings.simplefilter("ignore")
 from twisted.scripts.trial import run
@@ -242,12 +242,12 @@ def test_a_pull_producer_without_an_end_is_told_apart_from_a_long_one(monkeypatc
     monkeypatch.setattr("tcpapp.testing.transport.MOST_TURNS", 50)
     transport = FakeTransport()
     transport.registerProducer(Endless(transport), False)
-    with pytest.raises(NeverRests, match=r"after 50 turns <.*Endless object .*> still has something to send"):
+    with pytest.raises(NeverSettles, match=r"after 50 turns <.*Endless object .*> still has something to send"):
         transport.turn()
     assert transport.value() == b"x" * 51  # one when it registered
     assert transport.reactor.getDelayedCalls() == []
     transport.go_on()
-    with pytest.raises(NeverRests):
+    with pytest.raises(NeverSettles):
         transport.turn()
     for _ in range(60):
         transport.unregisterProducer()
@@ -334,7 +334,7 @@ def test_the_peers_reset() -> None:
 
 
 @pytest.mark.parametrize("peer_reads", [True, False])
-def test_a_reset_is_noticed_while_paused_by_who_writes(peer_reads: bool) -> None:
+def test_a_paused_writer_notices_a_reset(peer_reads: bool) -> None:
     """Not before, and not inside `write`."""
     protocol, transport = connected(peer_reads=peer_reads)
     transport.pauseProducing()

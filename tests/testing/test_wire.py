@@ -21,7 +21,7 @@ from twisted.protocols.basic import LineReceiver
 from zope.interface import implementer
 
 from tcpapp.testing.pipe import each_byte, seeded_cuts
-from tcpapp.testing.wire import NeverRests, Wire
+from tcpapp.testing.wire import NeverSettles, Wire
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
@@ -182,7 +182,7 @@ def test_two_that_never_rest_are_told_apart_from_slow_ones(monkeypatch: pytest.M
     monkeypatch.setattr("tcpapp.testing.wire.MOST_TURNS", 50)
     line = Wire(Endless(), Endless())
     line.client.transport.write(b"x")
-    with pytest.raises(NeverRests, match="after 50 turns"):
+    with pytest.raises(NeverSettles, match="after 50 turns"):
         line.flush()
     line.close()
     assert line.clock.getDelayedCalls() == []
@@ -271,7 +271,7 @@ def test_half_close(who: str) -> None:
     assert asks.data == b"answer"
 
 
-def test_one_that_closes_without_reading_resets_the_other() -> None:
+def test_an_end_that_closes_without_reading_resets_the_other() -> None:
     """As with sockets: bytes under way to the peer are lost, and this is reported."""
     line = wire(latency=1.0)
     line.server.transport.pauseProducing()

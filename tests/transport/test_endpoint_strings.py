@@ -17,7 +17,7 @@ from twisted.python.systemd import ListenFDs
 from zope.interface import implementer
 
 from tcpapp.transport.endpoint_strings import client_endpoint, client_string, server_endpoint
-from tcpapp.transport.proxy_header import Proxied
+from tcpapp.transport.proxy_header import ProxyHeaderServer
 from tcpapp.transport.socket_activation import AdoptedEndpoint
 
 LONG = "a" * 63
@@ -140,7 +140,7 @@ def test_a_socket_of_systemd_may_be_below_tls(
         r"haproxy:tls:certificate={}:endpoint=systemd\:name=app",
     ):
         found = server_endpoint(reactor, text.format(certificates / "both.pem"))
-        assert isinstance(found, Proxied)
+        assert isinstance(found, ProxyHeaderServer)
         assert isinstance(found.endpoint.endpoint, AdoptedEndpoint)
 
 

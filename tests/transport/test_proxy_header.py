@@ -17,7 +17,7 @@ from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts
 from tcpapp.limits.networks import Networks
 from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, Tlv, Type, frame
 from tcpapp.transport.endpoint_strings import server_endpoint
-from tcpapp.transport.proxy_header import Gate, Proxied, ProxiedFactory, header_below
+from tcpapp.transport.proxy_header import ProxyHeaderFactory, ProxyHeaderProtocol, ProxyHeaderServer, header_below
 from tests.peers import Hosts, NotedTransport, StrictClock, outcome
 
 PROXY = IPv4Address("TCP", "127.0.0.1", 40000)
@@ -53,7 +53,7 @@ class Rig:
         self.app = App() if app is None else app
         self.clock = StrictClock()
         self.events: list[Any] = []
-        options.setdefault("timeouts", Timeouts(first_message=0, idle=0, frame=0))
+        options.setdefault("timeouts", Timeouts(first_message=0, idle=0, message_timeout=0))
         self.factory = MessageServerFactory(
             self.app, clock=self.clock, telemetry=Telemetry(self.events.append), **options
         )
@@ -61,9 +61,9 @@ class Rig:
 
     def connect(self, address: Any = PROXY) -> Any:
         self.transport = NotedTransport(clock=self.clock, peerAddress=address)
-        self.gate = ProxiedFactory(self.factory, self.factory).buildProtocol(address)
-        self.transport.connect(self.gate)
-        return self.gate
+        self.waiting = ProxyHeaderFactory(self.factory, self.factory).buildProtocol(address)
+        self.transport.connect(self.waiting)
+        return self.waiting
 
     def says(self, *chunks: bytes) -> None:
         for chunk in chunks:
@@ -187,8 +187,8 @@ def test_a_gate_that_cannot_step_aside_passes_on() -> None:
     for kind in (Behind, Halves):
         told.clear()
         factory: Any = type("Factory", (), {"buildProtocol": lambda self, addr, kind=kind: kind()})()
-        gate = Gate(ProxiedFactory(factory, rig.factory), PROXY)
-        assert verifyObject(IHalfCloseableProtocol, gate)
+        waiting = ProxyHeaderProtocol(ProxyHeaderFactory(factory, rig.factory), PROXY)
+        assert verifyObject(IHalfCloseableProtocol, waiting)
 
         class Kept:
             """A transport."""
@@ -207,13 +207,13 @@ def test_a_gate_that_cannot_step_aside_passes_on() -> None:
                 self.lost = True
 
         transport = Kept()
-        gate.makeConnection(transport)
-        gate.dataReceived(HEADER + b"a")
-        gate.dataReceived(b"b")
-        gate.write(b"c")
-        gate.readConnectionLost()
-        gate.writeConnectionLost()
-        gate.connectionLost()
+        waiting.makeConnection(transport)
+        waiting.dataReceived(HEADER + b"a")
+        waiting.dataReceived(b"b")
+        waiting.write(b"c")
+        waiting.readConnectionLost()
+        waiting.writeConnectionLost()
+        waiting.connectionLost()
         halves = ["read", "write"] if kind is Halves else []
         assert told == [b"a", b"b", (b"out", b"c"), *halves, "lost"]
         assert transport.lost == (kind is Behind)
@@ -222,7 +222,7 @@ def test_a_gate_that_cannot_step_aside_passes_on() -> None:
 # Not let through ------------------------------------------------------------------------------------------------------
 
 
-def test_one_who_is_no_proxy_of_ours_is_reset() -> None:
+def test_an_untrusted_proxy_is_reset() -> None:
     """Nothing that it sends is read: without trust, a header can name any peer."""
     rig = Rig(address=IPv4Address("TCP", "192.0.2.66", 1))
     rig.says(HEADER)
@@ -264,7 +264,7 @@ def test_a_header_that_is_wrong_is_told_of_and_counted(data: bytes, says: str) -
         True,
         True,
     )
-    rig.gate.dataReceived(b"more")  # as TLS brings it, which does not stop at once
+    rig.waiting.dataReceived(b"more")  # as TLS brings it, which does not stop at once
     rig.transport.turn()
     assert len(rig.factory.admission) == 0
 
@@ -283,7 +283,7 @@ def test_a_header_has_its_time() -> None:
     assert endless.clock.getDelayedCalls() == []
 
 
-def test_one_that_only_opens_and_closes_makes_no_noise() -> None:
+def test_a_connection_that_only_opens_and_closes_makes_no_noise() -> None:
     """Port checks do this; a connection that ends inside its header is reported."""
     rig = Rig()
     rig.transport.half_close()
@@ -298,7 +298,7 @@ def test_one_that_only_opens_and_closes_makes_no_noise() -> None:
     assert [each.refusal.rule for each in rig.events] == ["malformed-proxy-header"]
 
 
-def test_those_who_wait_for_their_header_take_a_place() -> None:
+def test_connections_that_wait_for_their_header_take_a_place() -> None:
     """Otherwise they would bypass the limit; they keep it as long as they wait."""
     rig = Rig(limits=Limits(max_connections=1))
     first = rig.transport
@@ -332,22 +332,22 @@ def test_the_limits_of_a_network_are_those_of_the_true_peer() -> None:
 def test_a_server_that_stops_waits_for_no_header(how: str) -> None:
     """It is cut, and the stop is over when it is."""
     rig = Rig()
-    ended = outcome(rig.gate.when_closed())
+    ended = outcome(rig.waiting.when_closed())
     stopped = getattr(rig.factory, how)()
     assert rig.transport.aborted
     assert [each.clean for each in ended] == [how != "abort"]
     assert stopped is None or outcome(stopped) in ([0], [None])
-    assert outcome(rig.gate.when_closed()) == ended
-    rig.gate.abort()
+    assert outcome(rig.waiting.when_closed()) == ended
+    rig.waiting.abort()
 
 
-def test_one_who_waits_for_the_gate_may_give_up() -> None:
+def test_a_waiter_for_the_proxy_header_can_be_cancelled() -> None:
     """It gets no further call."""
     rig = Rig()
-    waiter = rig.gate.when_closed()
+    waiter = rig.waiting.when_closed()
     waiter.addErrback(lambda failure: None)
     waiter.cancel()
-    rig.gate.abort()
+    rig.waiting.abort()
 
 
 def test_without_a_clock_a_header_has_no_time() -> None:
@@ -365,9 +365,9 @@ def test_without_a_clock_a_header_has_no_time() -> None:
         def getPeer(self) -> Any:
             return PROXY
 
-    gate, transport = ProxiedFactory(factory, factory).buildProtocol(PROXY), Bare()
-    gate.makeConnection(transport)
-    gate.abort()
+    waiting, transport = ProxyHeaderFactory(factory, factory).buildProtocol(PROXY), Bare()
+    waiting.makeConnection(transport)
+    waiting.abort()
     assert transport.ended
 
 
@@ -379,20 +379,20 @@ def test_an_endpoint_string_puts_a_gate_before_the_server() -> None:
     reactor = MemoryReactorClock()
     for text in ("haproxy:tcp:7007", "HAPROXY:haproxy:tcp:7007"):
         endpoint = server_endpoint(reactor, text)
-        assert isinstance(endpoint, Proxied)
+        assert isinstance(endpoint, ProxyHeaderServer)
         assert isinstance(endpoint.endpoint, TCP4ServerEndpoint)
         endpoint.listen(MessageServerFactory(App()))
-        assert isinstance(reactor.tcpServers.pop()[1], ProxiedFactory)
+        assert isinstance(reactor.tcpServers.pop()[1], ProxyHeaderFactory)
         assert endpoint.reload()
 
 
-def test_a_client_may_say_for_whom_it_comes(hosts: Hosts) -> None:
+def test_a_client_can_send_a_proxy_header(hosts: Hosts) -> None:
     """By a header, or by a function of its transport; the server's app knows the client from the first moment."""
     app = App()
     hosts.listen(app, "haproxy:tcp:7007", proxies=Networks(allow=[hosts.client.ip]))
     header = Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION)
-    for announcement in (header, lambda transport: header):
-        client = hosts.connect(proxy_header=announcement)
+    for header_source in (header, lambda transport: header):
+        client = hosts.connect(proxy_header=header_source)
         reply = outcome(client.request(b"hello"))
         hosts.wait()
         assert reply == [b"HELLO"]

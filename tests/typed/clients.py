@@ -42,7 +42,7 @@ def answers(question: Question, connection: MessageProtocol) -> Reply[Answer | N
 def changes(server: Listening) -> None:
     assert_type(server.factory, MessageServerFactory)
     assert_type(answers(Question(""), next(iter(server.connections))).value, Answer | None)
-    server.change(max_connections=50, idle=0.5, full="wait")
+    server.change(max_connections=50, idle=0.5, over_max_connections="wait")
 
 
 def waits(blocking: BlockingClient[Question, Answer]) -> None:

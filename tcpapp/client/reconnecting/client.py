@@ -14,8 +14,8 @@ from tcpapp.client.async_with import StartedInBlock
 from tcpapp.client.factory import MessageClientFactory
 from tcpapp.client.reconnecting import fatal_errors
 from tcpapp.client.reconnecting.backoff import Attempts
-from tcpapp.client.reconnecting.connector import Life, Plan
-from tcpapp.client.reconnecting.delivery import Sending
+from tcpapp.client.reconnecting.connector import Connector, Plan
+from tcpapp.client.reconnecting.delivery import Delivery
 from tcpapp.client.reconnecting.states import State, States, Stopped
 from tcpapp.connection.connection import MessageProtocol
 from tcpapp.connection.settings import Options, Settings
@@ -25,7 +25,7 @@ from tcpapp.framing import Framing
 from tcpapp.limits import Recovery
 from tcpapp.transport.endpoint_strings import client_endpoint, client_string
 from tcpapp.transport.fork_check import check_fork, was_forked
-from tcpapp.transport.proxy_header import Announcement
+from tcpapp.transport.proxy_header import ProxyHeaderSource
 
 __all__ = ["Client"]
 
@@ -94,7 +94,7 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         connect_now: bool = False,
         recovery: Recovery | None = None,
         is_fatal: Callable[[BaseException], bool] = fatal_errors.is_fatal,
-        proxy_header: Announcement | None = None,
+        proxy_header: ProxyHeaderSource | None = None,
         reactor: Any = None,
         **options: Unpack[Options],
     ) -> None:
@@ -112,16 +112,16 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         _check(numbers, prepare, is_fatal)
         attempts = Attempts(list(map(client_string, endpoints)), numbers, settings.random, random_order=random_order)
         plan = Plan(numbers, attempts, prepare, is_fatal, connect_now=connect_now, proxy_header=proxy_header)
-        self._sending = Sending(settings, numbers, clock, while_down)
-        self._life = self._sending.life = Life(factory, self._reactor, clock, plan, self._sending)
-        self._life.observed.watch(self._note)
+        self._delivery = Delivery(settings, numbers, clock, while_down)
+        self._connector = self._delivery.connector = Connector(factory, self._reactor, clock, plan, self._delivery)
+        self._connector.observed.watch(self._note)
 
     # Its life.
 
     @property
     def state(self) -> State:
         """What the client is doing: `Connecting`, `Connected`, `Waiting` or `Stopped`."""
-        return self._life.observed.state
+        return self._connector.observed.state
 
     def _note(self, state: State) -> None:
         """Keep `running` of Twisted's services up to date."""
@@ -145,26 +145,26 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
     @property
     def unfinished(self) -> int:
         """How many messages are not sent yet, or wait for their reply."""
-        return self._sending.unfinished
+        return self._delivery.unfinished
 
     @property
     def late_replies(self) -> int:
         """How many replies were dropped because no request waited for them (any more)."""
-        return self._settings.traffic.late_replies
+        return self._settings.counters.late_replies
 
     @property
     def failed_sends(self) -> int:
         """How many messages `send` failed for, with `NeverSent` or `MaybeSent`."""
-        return self._settings.traffic.failed_sends
+        return self._settings.counters.failed_sends
 
     @property
     def connection(self) -> MessageProtocol | None:
         """The current connection, prepared and open; `None` without one."""
-        return self._life.connection
+        return self._connector.connection
 
     def watch(self, watcher: Callable[[State], object]) -> Callable[[], None]:
         """Call `watcher` with each state from now on; returns a function that ends it."""
-        return self._life.observed.watch(watcher)
+        return self._connector.observed.watch(watcher)
 
     def states(self) -> States:
         """
@@ -173,7 +173,7 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         Raises `Forked`.
         """
         check_fork(self._reactor, "states")
-        return States(self._life.observed)
+        return States(self._connector.observed)
 
     def start(self) -> Deferred[Self]:
         """
@@ -188,9 +188,9 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         """Start connecting, and return at once. Twisted's services call it. Raises `Forked`."""
         check_fork(self._reactor, "start")
         super().startService()
-        if not self._life.running:
-            self._sending.draining = False
-            self._life.begin()
+        if not self._connector.running:
+            self._delivery.draining = False
+            self._connector.begin()
 
     def stop(self) -> Deferred[None]:
         """
@@ -202,9 +202,9 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         if was_forked(self._reactor):
             return fail(Forked("stop"))
         super().stopService()
-        connection = self._life.latest
-        if self._life.running:
-            self._life.end()
+        connection = self._connector.latest
+        if self._connector.running:
+            self._connector.end()
         return succeed(None) if connection is None else connection.close().addCallback(lambda _: None)
 
     def stopService(self) -> Deferred[None]:
@@ -223,11 +223,11 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         left: list[int] = []
 
         def over(_: object) -> Deferred[None]:
-            left.append(self._sending.unfinished)
+            left.append(self._delivery.unfinished)
             return self.stop()
 
         seconds = self._settings.timeouts.drain if deadline is None else deadline
-        return self._sending.rest(seconds).addCallback(over).addCallback(lambda _: left[0])
+        return self._delivery.drained(seconds).addCallback(over).addCallback(lambda _: left[0])
 
     def when_connected(self) -> Deferred[MessageProtocol]:
         """
@@ -240,7 +240,7 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
             return fail(Forked("when_connected"))
         if self.connection is not None:
             return succeed(self.connection)
-        return self._life.next_connection()
+        return self._connector.next_connection()
 
     # Messages.
 
@@ -252,7 +252,7 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         `while_down` applies. Fails with `UnsendableMessage`, `NeverSent` or `MaybeSent`. A message whose Deferred is
         cancelled while it waits is not sent.
         """
-        return fail(Forked("send")) if was_forked(self._reactor) else self._sending.send(message)
+        return fail(Forked("send")) if was_forked(self._reactor) else self._delivery.send(message)
 
     def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Deferred[Reply]:
         """
@@ -265,7 +265,7 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         """
         if was_forked(self._reactor):
             return fail(Forked("request"))
-        return self._sending.request(message, timeout, idempotent=idempotent)
+        return self._delivery.request(message, timeout, idempotent=idempotent)
 
     def receive(self) -> Deferred[Reply]:
         """
@@ -297,20 +297,20 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         A message that was sent before an answered request has been read, and is not in the list. Of the others, the
         last ``max_waiting`` are remembered.
         """
-        return self._sending.undelivered()
+        return self._delivery.undelivered()
 
     async def _receive(self) -> Any:
-        life = self._life
+        connector = self._connector
         while True:
-            source = life.unread[0] if life.unread else life.latest
+            source = connector.unread[0] if connector.unread else connector.latest
             if source is None:
-                await life.next_connection()
+                await connector.next_connection()
                 continue
             try:
                 return await source.receive()
             except NotConnected:
-                if source is life.latest:
-                    await life.next_connection()
+                if source is connector.latest:
+                    await connector.next_connection()
             finally:
-                if source in life.unread and not source.unread:
-                    life.unread.remove(source)
+                if source in connector.unread and not source.unread:
+                    connector.unread.remove(source)

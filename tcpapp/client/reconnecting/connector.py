@@ -39,9 +39,9 @@ from tcpapp.errors import InvalidAddress, NotConnected, TimedOut
 from tcpapp.limits import Recovery
 from tcpapp.spec import line_of
 from tcpapp.transport.layers import tls_trouble
-from tcpapp.transport.proxy_header import Announcement
+from tcpapp.transport.proxy_header import ProxyHeaderSource
 
-__all__ = ["Life", "Plan", "User"]
+__all__ = ["Connector", "ConnectorUser", "Plan"]
 
 UNSTARTED = CloseReason(EndedBy.US, "unopened", "the client was not started")
 STOPPED = CloseReason(EndedBy.US, "closed", "the client was stopped")
@@ -52,7 +52,7 @@ MOST_UNREAD = 16
 _log = Logger(namespace="tcpapp")
 
 
-class User(Protocol):
+class ConnectorUser(Protocol):
     """The user of the connections."""
 
     def usable(self) -> None:
@@ -76,7 +76,7 @@ class Plan:
         is_fatal: Callable[[BaseException], bool],
         *,
         connect_now: bool,
-        proxy_header: Announcement | None,
+        proxy_header: ProxyHeaderSource | None,
     ) -> None:
         self.recovery = recovery
         self.attempts = attempts
@@ -86,7 +86,7 @@ class Plan:
         self.proxy_header = proxy_header
 
 
-class Life:
+class Connector:
     """
     The connections of one client, one after the other, while it is `running`.
 
@@ -95,7 +95,7 @@ class Life:
     """
 
     def __init__(
-        self, factory: MessageClientFactory, reactor: Any, clock: IReactorTime, plan: Plan, user: User
+        self, factory: MessageClientFactory, reactor: Any, clock: IReactorTime, plan: Plan, user: ConnectorUser
     ) -> None:
         self._factory = factory
         self._reactor = reactor
@@ -215,8 +215,8 @@ class Life:
         if connection.unread:
             self.unread.append(connection)
         if len(self.unread) > MOST_UNREAD:
-            left_out = self.unread.popleft()
-            _log.warn("dropped {count} message(s) of a lost connection that were not received", count=left_out.unread)
+            dropped = self.unread.popleft()
+            _log.warn("dropped {count} message(s) of a lost connection that were not received", count=dropped.unread)
         if self._connection is not connection:  # the client was stopped
             return
         self._connection = None

@@ -18,9 +18,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from tcpapp.client.reconnecting.connector import Life
-from tcpapp.client.reconnecting.retry_budget import Budget
-from tcpapp.client.reconnecting.send_queue import Outgoing, Queue, Unconfirmed
+from tcpapp.client.reconnecting.connector import Connector
+from tcpapp.client.reconnecting.retry_budget import RetryBudget
+from tcpapp.client.reconnecting.send_queue import Outgoing, SendQueue, Unconfirmed
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.connection import MessageProtocol
 from tcpapp.connection.settings import Settings
@@ -30,7 +30,7 @@ from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected, Tim
 from tcpapp.limits import Recovery
 from tcpapp.spec import suggest
 
-__all__ = ["Sending"]
+__all__ = ["Delivery"]
 
 WHILE_DOWN = ("wait", "fail", "buffer")
 """What can happen to a `send` without a connection."""
@@ -39,14 +39,14 @@ DRAINING = CloseReason(EndedBy.US, "drained", "the client drains: it accepts no 
 DOWN = CloseReason(EndedBy.NETWORK, "lost", "there is no connection")
 
 
-class Sending:
+class Delivery:
     """
     All messages that one client sends, and the replies it waits for.
 
-    `life` gives the connections. The creator of both sets it once. It calls `usable`, `lost` and `ended`.
+    `connector` gives the connections. The creator of both sets it once. It calls `usable`, `lost` and `ended`.
     """
 
-    life: Life
+    connector: Connector
 
     def __init__(self, settings: Settings, recovery: Recovery, clock: IReactorTime, while_down: str) -> None:
         if while_down not in WHILE_DOWN:
@@ -55,12 +55,12 @@ class Sending:
         self._settings = settings
         self._clock = clock
         self._while_down = while_down
-        self._budget = Budget(recovery, clock.seconds)
-        self._queue = Queue(recovery)
+        self._budget = RetryBudget(recovery, clock.seconds)
+        self._queue = SendQueue(recovery)
         self._in_flight: dict[Outgoing, None] = {}
         self._unconfirmed = Unconfirmed(recovery)
         self._lost: deque[NeverSent | MaybeSent] = deque(maxlen=int(recovery.max_waiting))
-        self._resters: Waiters[None] = Waiters()
+        self._drain_waiters: Waiters[None] = Waiters()
         self._most = settings.limits.max_requests
         self._position = 0
         self._pumping = False
@@ -73,7 +73,7 @@ class Sending:
 
     def send(self, message: Any) -> Deferred[Any]:
         """See `Client.send`."""
-        connection = self.life.connection
+        connection = self.connector.connection
         if connection is not None and not self._queue and not self.draining:
             return self._send_on(connection, message)
         return self._wait(message, None, is_request=False)
@@ -84,7 +84,7 @@ class Sending:
         if seconds < 0:
             return fail(TimedOut("request", 0))
         self._budget.earn()
-        if self._queue or self.draining or self.life.connection is None or len(self._in_flight) >= self._most:
+        if self._queue or self.draining or self.connector.connection is None or len(self._in_flight) >= self._most:
             return self._wait(message, seconds, is_request=True, idempotent=idempotent)
         each = Outgoing(message, is_request=True, idempotent=idempotent)
         deferred = each.deferred = Deferred(lambda _: self._cancel(each))
@@ -99,12 +99,12 @@ class Sending:
         self._lost.clear()
         return found
 
-    def rest(self, seconds: float) -> Deferred[None]:
+    def drained(self, seconds: float) -> Deferred[None]:
         """Fires when all is sent and answered, or after this many seconds."""
         self.draining = True
-        rest = self._resters.wait()
+        rest = self._drain_waiters.wait()
         rest.addTimeout(max(seconds, 0), self._clock).addErrback(lambda _: None)
-        self._look_for_rest()
+        self._check_drained()
         return rest
 
     # Calls from its connections.
@@ -125,7 +125,7 @@ class Sending:
             if each.deferred is None:
                 self._lost.append(error)
             each.finish(error)
-        self._look_for_rest()
+        self._check_drained()
 
     # One message.
 
@@ -167,16 +167,16 @@ class Sending:
 
     def _never_sent(self, text: str, reason: CloseReason, message: Any, *, is_request: bool) -> NeverSent:
         """The error of a message that no connection was given; failures of ``send`` are counted."""
-        self._settings.traffic.failed_sends += not is_request
+        self._settings.counters.failed_sends += not is_request
         return NeverSent(text, reason, message)
 
     def _refuses(self, *, is_request: bool) -> CloseReason | None:
         """Why nothing can be sent now and nothing can wait; `None` if it can."""
-        if not self.life.running:
-            return self.life.why_not
+        if not self.connector.running:
+            return self.connector.why_not
         if self.draining:
             return DRAINING
-        return DOWN if self.life.connection is None and self._while_down == "fail" else None
+        return DOWN if self.connector.connection is None and self._while_down == "fail" else None
 
     def _pump(self) -> None:
         """Give the waiting messages to the connection, as far as the limits allow."""
@@ -189,13 +189,13 @@ class Sending:
                 self._write(each)
         finally:
             self._pumping = False
-        self._look_for_rest()
+        self._check_drained()
 
     def _may_have(self, each: Outgoing) -> bool:
-        return self.life.connection is not None and (not each.is_request or len(self._in_flight) < self._most)
+        return self.connector.connection is not None and (not each.is_request or len(self._in_flight) < self._most)
 
     def _write(self, each: Outgoing) -> None:
-        connection = self.life.connection
+        connection = self.connector.connection
         assert connection is not None
         if not each.is_request:
             sent = self._send_on(connection, each.message)
@@ -225,7 +225,7 @@ class Sending:
         if isinstance(error, NotConnected):
             self.lost(error.reason)  # requests fail first, and their errbacks can ask what else is lost
         if each.deferred is not None and isinstance(error, NotConnected):
-            if each.idempotent and self.life.running and self._budget.take():
+            if each.idempotent and self.connector.running and self._budget.take():
                 self._queue.add(each, len(self._settings.frame(each.message)), again=True)
                 return
             error = MaybeSent(f"no reply came: {error.reason}", error.reason, each.message)
@@ -237,7 +237,7 @@ class Sending:
         if self._queue.remove(each):
             text = f"there was no connection for it in {seconds:g} s"
             each.finish(NeverSent(text, CloseReason(EndedBy.US, "closed", text), each.message))
-            self._look_for_rest()
+            self._check_drained()
         else:
             each.finish(TimedOut("request", seconds))
             self._cancel(each)
@@ -248,9 +248,9 @@ class Sending:
         each.finish(None)
         if not self._queue.remove(each) and each.under is not None:
             each.under.cancel()
-        self._look_for_rest()
+        self._check_drained()
 
-    def _look_for_rest(self) -> None:
+    def _check_drained(self) -> None:
         """Fire the drain if nothing is left."""
-        if (not self._queue and not self._in_flight) or not self.life.running:
-            self._resters.fire(None)
+        if (not self._queue and not self._in_flight) or not self.connector.running:
+            self._drain_waiters.fire(None)

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.limits import Recovery
 
-__all__ = ["Outgoing", "Queue", "Unconfirmed"]
+__all__ = ["Outgoing", "SendQueue", "Unconfirmed"]
 
 
 class Outgoing:
@@ -49,7 +49,7 @@ class Outgoing:
             deferred.callback(result)
 
 
-class Queue:
+class SendQueue:
     """Messages that wait for a connection, in order; messages that are sent again come first. `Recovery` bounds it."""
 
     def __init__(self, recovery: Recovery) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connected", "Connecting", "Observed", "State", "States", "Stopped", "Waiting"]
 
-MOST = 64
+MOST_STATES = 64
 """States that are kept for a slow reader: the newest ones. Our choice; more than an hour of waits."""
 
 _log = Logger(namespace="tcpapp")
@@ -100,7 +100,7 @@ class States:
     """
 
     def __init__(self, observed: Observed) -> None:
-        self._states: deque[State] = deque([observed.state], maxlen=MOST)
+        self._states: deque[State] = deque([observed.state], maxlen=MOST_STATES)
         self._waiter: Deferred[None] | None = None
         self._over = False
         self._first = True

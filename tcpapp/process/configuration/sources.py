@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tcpapp.limits.renamed import new_name
 from tcpapp.process.configuration.options import OPTIONS, WORDS, Option
 from tcpapp.spec import nearest, suggest
 
@@ -72,6 +73,8 @@ def from_environment(environ: Mapping[str, str], prefix: str) -> tuple[dict[str,
         text = environ[variable]
         if name in OPTIONS:
             found[name] = Given(tuple(text.split()) if OPTIONS[name].repeated else (text,), variable)
+        elif new := new_name(name.replace("-", "_")):
+            doubts.append(f"{variable} is now {prefix}{new.upper()}")
         elif name != "config" and (near := nearest(name, [*OPTIONS, "config"])):
             right = prefix + near.upper().replace("-", "_")
             doubts.append(f"{variable}: there is no such variable; did you mean {right!r}?")
@@ -135,7 +138,9 @@ def _entry(
 ) -> Iterable[tuple[str, Option, Any]]:
     known = [each.name for each in OPTIONS.values() if section in (None, each.section)]
     option = OPTIONS.get(name.replace("_", "-"))
-    if option is None or option.name not in known:
+    if new := new_name(name):
+        problems.append(f"{path}: {key} is now {new}")
+    elif option is None or option.name not in known:
         problems.append(f"{path}: {key}: there is no such option{suggest(name.replace('_', '-'), known)}")
     else:
         yield key, option, value

@@ -127,12 +127,12 @@ class Carrier:
 
     `tcp_options`: ``setTcpNoDelay`` and ``setTcpKeepAlive`` have an effect. On a UNIX socket they have none.
 
-    `flushes_the_last_word`: bytes that a producer writes in the turn in which it unregisters, after ``loseConnection``,
+    `flushes_on_close`: bytes that a producer writes in the turn in which it unregisters, after ``loseConnection``,
     are sent. Twisted's TLS gathers small writes for a turn, and drops these.
 
     `direct`: each end's peer is the other's host. Through a proxy, it is the proxy's.
 
-    `tells_causes`: the reason is `ConnectionAborted` after our own abort, and an error of the protocol is the reason;
+    `reports_causes`: the reason is `ConnectionAborted` after our own abort, and an error of the protocol is the reason;
     TLS makes `ConnectionLost` of both.
     """
 
@@ -142,8 +142,8 @@ class Carrier:
     waits_for_idle_producer = False
     pulls = True
     tcp_options = True
-    flushes_the_last_word = True
-    tells_causes = True
+    flushes_on_close = True
+    reports_causes = True
     direct = True
 
     async def connect(self, server: End, client: End) -> None:

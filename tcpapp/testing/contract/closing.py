@@ -61,7 +61,7 @@ async def writes_to_a_lost_connection_are_dropped(carrier: Carrier) -> None:
     _reason(client, ConnectionDone)
 
 
-@needs("pulls", "flushes_the_last_word")
+@needs("pulls", "flushes_on_close")
 async def lose_connection_waits_for_a_pull_producer(carrier: Carrier) -> None:
     """It goes on until it unregisters."""
     client, server = await carrier.pair()
@@ -80,7 +80,7 @@ async def lose_connection_waits_for_a_paused_producer(carrier: Carrier) -> None:
     client.transport.write(BIG)
     client.transport.loseConnection()
     await carrier.until(lambda: not producer.pieces, "the producer resumed")
-    await carrier.turn()  # TLS gathers the writes of a turn; see `Carrier.flushes_the_last_word`
+    await carrier.turn()  # TLS gathers the writes of a turn; see `Carrier.flushes_on_close`
     client.transport.unregisterProducer()
     await carrier.lost(client, server)
     same("what arrived", len(BIG) + 4, len(server.data))
@@ -130,7 +130,7 @@ async def abort_cuts(carrier: Carrier) -> None:
         transport.abortConnection()
         transport.loseConnection()
     await carrier.lost(client)
-    _reason(client, ConnectionAborted if carrier.tells_causes else ConnectionLost)
+    _reason(client, ConnectionAborted if carrier.reports_causes else ConnectionLost)
     server.transport.resumeProducing()
     await carrier.lost(server)
     _reason(server, *(() if carrier.resets else (ConnectionDone,)), ConnectionLost)
@@ -179,7 +179,7 @@ async def lose_connection_after_half_close(carrier: Carrier) -> None:
 
 
 @needs("half_close")
-async def half_close_ends_who_does_not_know_it(carrier: Carrier) -> None:
+async def half_close_ends_a_protocol_without_it(carrier: Carrier) -> None:
     """The peer without half-close gets `ConnectionDone`."""
     client, server = await carrier.pair()
     client.transport.write(b"question")
@@ -195,7 +195,7 @@ async def an_error_of_the_protocol_ends_it(carrier: Carrier) -> None:
     server.fails = True
     client.transport.write(b"x")
     await carrier.lost(client, server)
-    _reason(server, Planted if carrier.tells_causes else ConnectionLost)
+    _reason(server, Planted if carrier.reports_causes else ConnectionLost)
     _reason(client, ConnectionDone, ConnectionLost)
 
 
@@ -229,7 +229,7 @@ CLOSING = (
     abort_cuts,
     half_close_by_either,
     lose_connection_after_half_close,
-    half_close_ends_who_does_not_know_it,
+    half_close_ends_a_protocol_without_it,
     an_error_of_the_protocol_ends_it,
     closing_inside_data_received,
 )

@@ -22,8 +22,8 @@ class Wires(Carrier):
             self.drops_late_writes = True
             self.waits_for_idle_producer = True
             self.pulls = False
-            self.flushes_the_last_word = False
-            self.tells_causes = False
+            self.flushes_on_close = False
+            self.reports_causes = False
 
     async def connect(self, server: End, client: End) -> None:
         """Connect them; over TLS, shake hands."""

@@ -43,7 +43,7 @@ class Sockets(Carrier):
         self._ends: list[End] = []
         self.half_close = not tls
         self.drops_late_writes = self.waits_for_idle_producer = tls
-        self.flushes_the_last_word = self.tells_causes = not tls
+        self.flushes_on_close = self.reports_causes = not tls
         self.resets = self.tcp_options = not unix
 
     async def connect(self, server: End, client: End) -> None:

@@ -55,7 +55,7 @@ class Connection:
         self._finished = False
         self._gone: Waiters[None] = Waiters()
         self._connecting: Deferred[Any] = succeed(None)
-        self.client_side = here = Side(self._client_came, self._lost)
+        self.client_side = here = Side(self._client_connected, self._lost)
         self.server_side = there = Side(self._join, self._lost)
         ways = zip(BOTH, ((here, there), (there, here)), strict=True)
         self._streams = {
@@ -136,7 +136,7 @@ class Connection:
 
     # Connecting: the client is not read until the server is there.
 
-    def _client_came(self) -> None:
+    def _client_connected(self) -> None:
         self.client_side.pause()
         self._connecting = connectProtocol(self._plan.upstream, self.server_side).addErrback(self._refused)
 

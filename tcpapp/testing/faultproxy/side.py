@@ -123,7 +123,7 @@ class Side(Protocol):
         """Send no more, once all is sent. Over TLS, which has no half-close, this closes."""
         if self.lost:
             return
-        self._let_go()
+        self._release_gate()
         if ISSLTransport.providedBy(self.transport):
             self.transport.loseConnection()
         else:
@@ -132,7 +132,7 @@ class Side(Protocol):
     def close(self) -> None:
         """Close, once all is sent."""
         if self._made and not self.lost:
-            self._let_go()
+            self._release_gate()
             self.transport.loseConnection()
 
     def reset(self) -> None:
@@ -147,7 +147,7 @@ class Side(Protocol):
         if full or self._ending or ISSLTransport.providedBy(self.transport):
             self.transport.abortConnection()
             return
-        self._let_go()
+        self._release_gate()
         self.transport.registerProducer(_Flushed(self.transport.abortConnection), False)
         self.transport.startWriting()  # or it would not ask if all is sent already
 
@@ -156,7 +156,7 @@ class Side(Protocol):
         if self._made and not self.lost:
             self.transport.abortConnection()
 
-    def _let_go(self) -> None:
+    def _release_gate(self) -> None:
         """It ends: remove the producer, so that the transport does not wait for it."""
         if self._gate is not None and not self._ending:
             self.transport.unregisterProducer()

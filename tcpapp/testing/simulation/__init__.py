@@ -15,7 +15,7 @@ Whole services in one process and in virtual time, by a seed: the same seed give
 
 from tcpapp.testing.simulation.decisions import Schedule
 from tcpapp.testing.simulation.errors import (
-    NeverRests,
+    NeverSettles,
     NothingLeft,
     NotRepeated,
     RunFailed,
@@ -33,7 +33,7 @@ __all__ = [
     "FAULTS",
     "Host",
     "Latency",
-    "NeverRests",
+    "NeverSettles",
     "NotRepeated",
     "NothingLeft",
     "RunFailed",

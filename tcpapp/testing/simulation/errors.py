@@ -8,7 +8,7 @@ from traceback import extract_tb
 from tcpapp.testing.simulation.decisions import Schedule
 from tcpapp.testing.simulation.trace import Trace
 
-__all__ = ["NeverRests", "NotRepeated", "NothingLeft", "RunFailed", "SimulationError", "SimulationFailed"]
+__all__ = ["NeverSettles", "NotRepeated", "NothingLeft", "RunFailed", "SimulationError", "SimulationFailed"]
 
 TAIL = 30
 """Lines of the trace in an error's text: as many as fit on a screen."""
@@ -32,7 +32,7 @@ class SimulationError(AssertionError):
         SimulationError
         ├── RunFailed         an exception was raised, or a failure was logged or never handled
         ├── NothingLeft       the awaited result has not come, and no event is left
-        ├── NeverRests        it went on for more events than allowed
+        ├── NeverSettles        it went on for more events than allowed
         ├── NotRepeated       `simulate` has found a seed, and the same seed did not fail in the same way again
         └── SimulationFailed  `simulate` has found a seed
     """
@@ -61,7 +61,7 @@ class NothingLeft(SimulationError):
     """The awaited result has not come, and no event is left: a waiting call was forgotten."""
 
 
-class NeverRests(SimulationError):
+class NeverSettles(SimulationError):
     """It went on for more events than allowed: an endless loop, or a timer that sets itself again for ever."""
 
 

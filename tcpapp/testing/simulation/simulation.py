@@ -14,7 +14,7 @@ from typing_extensions import Self
 from tcpapp.testing.pipe import CAPACITY
 from tcpapp.testing.simulation.chance import Chance
 from tcpapp.testing.simulation.decisions import Decisions, Schedule
-from tcpapp.testing.simulation.errors import NeverRests, NothingLeft, RunFailed
+from tcpapp.testing.simulation.errors import NeverSettles, NothingLeft, RunFailed
 from tcpapp.testing.simulation.host import Host
 from tcpapp.testing.simulation.line import Latency, Link
 from tcpapp.testing.simulation.network import Network
@@ -193,7 +193,7 @@ class Simulation:
 
         With `None`, it runs until no event is left. Raises `RunFailed` as soon as an exception was raised that nobody
         handled, or a failure was logged. Raises `NothingLeft` if the Deferred has not fired and no event is left, and
-        `NeverRests` after `at_most` events.
+        `NeverSettles` after `at_most` events.
         """
         __tracebackhide__ = True
         with self._watch.on():
@@ -282,7 +282,7 @@ class Simulation:
                 return False
             if timeline.happened >= last:
                 text = f"after {at_most} events it has not come to rest, and {len(timeline)} are still to come"
-                raise NeverRests(text, self.seed, self.trace)
+                raise NeverSettles(text, self.seed, self.trace)
             try:
                 step()
             except Exception:  # noqa: BLE001  # of any kind: the run fails by it

@@ -96,7 +96,7 @@ class ByHalves(TLSMemoryBIOProtocol):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is lost: properly, if we had sent everything and the peer needed to read no more of it."""
-        if reason.check(ConnectionDone, ConnectionLost) and self._has_said_all():
+        if reason.check(ConnectionDone, ConnectionLost) and self._has_sent_all():
             self._lostTLSConnection = True  # nothing more can be read, and no close_notify is missing
             reason = Failure(CONNECTION_DONE)
         super().connectionLost(reason)
@@ -106,12 +106,12 @@ class ByHalves(TLSMemoryBIOProtocol):
         Close the transport without waiting for the peer's close_notify, if we have sent everything. Returns whether it
         did.
         """
-        if not self._has_said_all():
+        if not self._has_sent_all():
             return False
         self.transport.loseConnection()
         return True
 
-    def _has_said_all(self) -> bool:
+    def _has_sent_all(self) -> bool:
         """Whether the system has accepted our close_notify, and everything before it."""
         return (
             bool(self._tlsConnection.get_shutdown() & SENT_SHUTDOWN)

@@ -85,7 +85,7 @@ class ServerContexts:
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:  # noqa: N802 - Twisted's name
         """The server's side of a new connection. Twisted calls it."""
-        self.tell()
+        self.log_troubles()
         connection = SSL.Connection(self._first, None)
         connection.set_app_data(protocol)
         return connection
@@ -99,12 +99,12 @@ class ServerContexts:
         self._told = []
         return self._renew()
 
-    def look(self) -> None:
+    def check_files(self) -> None:
         """Read the files again if any of them has changed since the last time, or was invalid then."""
         if self.troubles or self._marks() != self._seen:
             self._renew()
 
-    def tell(self) -> None:
+    def log_troubles(self) -> None:
         """Log the `troubles` that were not logged yet, a line each."""
         if self.troubles != self._told:
             for each in self.troubles:
@@ -120,7 +120,7 @@ class ServerContexts:
         except Exception as error:  # noqa: BLE001 - whatever fails, the certificates in use stay, and the watch goes on
             told = str(error) if isinstance(error, InvalidAddress) else f"{type(error).__name__}: {error}"
             self.troubles = [told]
-        self.tell()
+        self.log_troubles()
         if before != (self._seen, self.troubles):
             _log.info("certificates loaded for: {names}", names=", ".join(sorted(self._by_name)) or "no names")
         return not self.troubles
@@ -251,7 +251,7 @@ class TLSServerFactory(TLSMemoryBIOFactory):
     def __init__(self, contexts: ServerContexts, factory: Any, clock: IReactorTime, watch: float) -> None:
         super().__init__(contexts, False, factory, clock)
         self._watch = watch
-        self._watching = LoopingCall(contexts.look)
+        self._watching = LoopingCall(contexts.check_files)
         self._watching.clock = clock
 
     def startFactory(self) -> None:
@@ -283,7 +283,7 @@ class TLSServerEndpoint:
 
     def wrapped(self, factory: Any) -> TLSServerFactory:
         """`factory`, behind TLS."""
-        self.contexts.tell()
+        self.contexts.log_troubles()
         return TLSServerFactory(self.contexts, factory, self._clock, self._watch)
 
     @property

@@ -176,7 +176,7 @@ def test_what_nobody_takes_of_many_lost_connections_is_bounded(hosts: Hosts, cli
     client = client_of(recovery=Recovery(healthy_after=0))
     client.startService()
     hosts.wait(30)
-    assert len(client._life.unread) == 16
+    assert len(client._connector.unread) == 16
 
 
 def test_it_is_iterated_until_it_stops(hosts: Hosts, client_of: Any) -> None:
@@ -248,7 +248,7 @@ def test_a_server_may_ask_its_client(hosts: Hosts, client_of: Any) -> None:
     assert len(answers) > 1
 
 
-def test_who_waits_on_a_connection_that_is_not_the_last_one_turns_to_that(hosts: Hosts, client_of: Any) -> None:
+def test_a_receive_on_an_older_connection_moves_to_the_last_one(hosts: Hosts, client_of: Any) -> None:
     """It does not wait for a further one."""
 
     class Other:
@@ -262,11 +262,11 @@ def test_who_waits_on_a_connection_that_is_not_the_last_one_turns_to_that(hosts:
     hosts.run(client.start())
     connection = client.connection
     received = outcome(client.receive())
-    client._life.latest = Other()
+    client._connector.latest = Other()
     connection.abort()
     hosts.wait(0.001)
     assert received == [b"from the other"]
-    client._life.latest = connection
+    client._connector.latest = connection
 
 
 def test_its_states_may_be_iterated(hosts: Hosts, client_of: Any) -> None:

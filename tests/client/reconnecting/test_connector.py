@@ -182,7 +182,7 @@ def test_nothing_is_sent_before_it_is_prepared(hosts: Hosts, client_of: Any) -> 
     assert seen == [b"user", b"password", b"waits"]
 
 
-def test_who_gives_up_in_prepare_ends_it_at_once(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
+def test_giving_up_in_prepare_ends_it_at_once(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
     """All waiting calls fail with that error."""
     hosts.listen(echo)
     refused = GiveUp("the password is wrong")

@@ -141,7 +141,7 @@ def test_what_is_sent_while_the_queue_is_written_comes_after_it(hosts: Hosts, cl
     assert isinstance(failed[0], ValueError)
 
 
-def test_one_that_waited_and_is_lost_on_its_way_is_told(hosts: Hosts, client_of: Any) -> None:
+def test_a_message_that_waited_and_is_lost_on_its_way_fails(hosts: Hosts, client_of: Any) -> None:
     """Its caller waits for it; so it is not listed."""
     client = client_of(framing="int32", limits=Limits(write_high=10))
     client.startService()
@@ -223,7 +223,7 @@ def test_a_send_that_was_not_on_its_way_is_told(hosts: Hosts, client_of: Any) ->
     assert sent[2][0].message == b"x" * 500_000
 
 
-def test_a_buffered_one_that_is_lost_on_its_way_is_listed(hosts: Hosts, client_of: Any) -> None:
+def test_a_buffered_message_that_is_lost_on_its_way_is_listed(hosts: Hosts, client_of: Any) -> None:
     """Nobody else waits for it."""
     client = client_of(framing="int32", limits=Limits(write_high=10), while_down="buffer")
     client.startService()

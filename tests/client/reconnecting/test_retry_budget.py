@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from tcpapp.client.reconnecting.retry_budget import MOST, Budget
+from tcpapp.client.reconnecting.retry_budget import MOST_SAVED, RetryBudget
 from tcpapp.limits import Recovery
 
 
-def taken(budget: Budget) -> int:
+def taken(budget: RetryBudget) -> int:
     """How many are given."""
     count = 0
     while budget.take():
@@ -18,20 +18,20 @@ def taken(budget: Budget) -> int:
 
 def test_requests_earn_a_part_of_a_retry() -> None:
     """A fifth of each; what was not used is saved up, to a bound."""
-    budget = Budget(Recovery(retries_least=0), Clock().seconds)
+    budget = RetryBudget(Recovery(retries_least=0), Clock().seconds)
     assert taken(budget) == 0
     for _ in range(50):
         budget.earn()
     assert taken(budget) in (9, 10)  # sums of floats
     for _ in range(5000):
         budget.earn()
-    assert taken(budget) == MOST
+    assert taken(budget) == MOST_SAVED
 
 
 def test_a_few_may_be_made_in_each_second() -> None:
     """However few requests there are."""
     clock = Clock()
-    budget = Budget(Recovery(retries_least=3, retry_percent=0), clock.seconds)
+    budget = RetryBudget(Recovery(retries_least=3, retry_percent=0), clock.seconds)
     budget.earn()
     assert taken(budget) == 3
     clock.advance(1)

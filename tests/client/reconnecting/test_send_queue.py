@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tcpapp.client.reconnecting.send_queue import Outgoing, Queue, Unconfirmed
+from tcpapp.client.reconnecting.send_queue import Outgoing, SendQueue, Unconfirmed
 from tcpapp.limits import Recovery
 from tests.peers import outcome
 
@@ -32,9 +32,9 @@ def test_it_is_told_once_and_its_timer_ends() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_those_that_are_sent_again_come_first() -> None:
+def test_requests_that_are_sent_again_come_first() -> None:
     """Each in its order; and any message can be removed."""
-    queue = Queue(Recovery())
+    queue = SendQueue(Recovery())
     new, again = [outgoing(b"a"), outgoing(b"b")], [outgoing(b"c"), outgoing(b"d")]
     for each in new:
         queue.add(each, 1)
@@ -47,7 +47,7 @@ def test_those_that_are_sent_again_come_first() -> None:
 
 def test_there_is_a_bound_in_messages_and_in_bytes() -> None:
     """A message over it fails, with the limit's name."""
-    queue = Queue(Recovery(max_waiting=2, max_waiting_bytes=100))
+    queue = SendQueue(Recovery(max_waiting=2, max_waiting_bytes=100))
     assert queue.refusal(100) == ""
     queue.add(outgoing(b"a"), 60)
     assert queue.refusal(41) == "60 bytes wait for a connection; at most 100 (max_waiting_bytes) can"

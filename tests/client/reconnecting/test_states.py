@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tcpapp.client.reconnecting.states import MOST, Connecting, Observed, States, Stopped
+from tcpapp.client.reconnecting.states import MOST_STATES, Connecting, Observed, States, Stopped
 
 
 def states_of(states: States, most: int = 1000) -> list[Any]:
@@ -55,10 +55,10 @@ def test_states_are_iterated_from_the_one_there_is() -> None:
     assert observed._watchers == ()
 
 
-def test_one_who_takes_them_slowly_has_the_newest() -> None:
+def test_a_slow_watcher_has_the_newest_state() -> None:
     """There is no more of them than a few."""
     observed = Observed()
     states = States(observed)
     for number in range(200):
         observed.become(Connecting(number, "a"))
-    assert states_of(states, MOST) == [Connecting(number, "a") for number in range(200 - MOST, 200)]
+    assert states_of(states, MOST_STATES) == [Connecting(number, "a") for number in range(200 - MOST_STATES, 200)]

@@ -73,12 +73,12 @@ def test_what_is_given_is_what_holds() -> None:
         codec="text",
         heartbeat_message=r"pi\x6eg",
         allow=["192.0.2.0/24"],
-        full="wait",
+        over_max_connections="wait",
         idle="0",
         no_delay="off",
     )
     policies, timeouts = found.arguments["policies"], found.arguments["timeouts"]
-    assert (policies.no_delay, policies.full, timeouts.idle) == (False, "wait", 0)
+    assert (policies.no_delay, policies.over_max_connections, timeouts.idle) == (False, "wait", 0)
     assert (len(found.endpoints), found.arguments["heartbeat"]) == (2, "ping")
     assert isinstance(found.arguments["codec"], codecs.Text)
     assert [str(each) for each in found.arguments["networks"].allow] == ["192.0.2.0/24"]
@@ -95,11 +95,21 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         deny=["192.0.2.1/24"],
         max_connections="many",
         drain="-1",
-        full="rest",
+        over_max_connections="rest",
         app="ech",
     )
     places = [text.split(":", 2)[1].split("=")[0].strip() for text in found]
-    assert places == ["listen", "framing", "codec", "allow", "deny", "max-connections", "drain", "full", "app"]
+    assert places == [
+        "listen",
+        "framing",
+        "codec",
+        "allow",
+        "deny",
+        "max-connections",
+        "drain",
+        "over-max-connections",
+        "app",
+    ]
     assert all(text.startswith("app.toml: ") for text in found)
 
 

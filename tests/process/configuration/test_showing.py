@@ -18,7 +18,7 @@ GIVEN = {
     "max-connections": Given(("5",), "app.toml: limits.max-connections"),
     "idle": Given(("0",), "--idle"),
     "drain": Given(("0",), "--drain"),
-    "full": Given(("wait",), "--full"),
+    "over-max-connections": Given(("wait",), "--over-max-connections"),
 }
 
 

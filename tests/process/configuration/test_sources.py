@@ -31,7 +31,7 @@ max-connections = 10
 drain = 2.5
 idle = "5"
 [policies]
-full = "wait"
+over_max_connections = "wait"
 no-delay = false
 """
 
@@ -49,7 +49,7 @@ def test_a_file_gives_texts_and_numbers_in_tables_or_not(file: Path) -> None:
         "max-connections": Given(("10",), "app.toml: limits.max-connections"),
         "drain": Given(("2.5",), "app.toml: timeouts.drain"),
         "idle": Given(("5",), "app.toml: timeouts.idle"),
-        "full": Given(("wait",), "app.toml: policies.full"),
+        "over-max-connections": Given(("wait",), "app.toml: policies.over_max_connections"),
         "no-delay": Given(("off",), "app.toml: policies.no-delay"),
     }
 

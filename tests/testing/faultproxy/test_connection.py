@@ -124,7 +124,7 @@ def test_ends_that_do_not_know_half_close():
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["client", "server"])
-def test_who_does_not_read_holds_the_other(first):
+def test_an_end_that_does_not_read_pauses_the_other(first):
     """No more is held than the bound, a read, and the capacity of transports and kernels; then all arrives."""
     bench = Bench(bound=100_000, options={"capacity": 131_072})
     ends = bench.connect()
@@ -311,7 +311,7 @@ def test_a_reset_overtakes_nothing(bench):
     assert (client.data, client.reason.type) == (b"answer", ConnectionLost)
 
 
-def test_a_reset_of_who_does_not_read(bench):
+def test_a_reset_of_a_peer_that_does_not_read(bench):
     """It does not wait for them: unread bytes are lost."""
     client, server = bench.connect()
     server.transport.pauseProducing()

@@ -81,7 +81,7 @@ async def test_messages_pass(served):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_says_no_more_is_answered(peers):
+async def test_a_half_closed_client_is_answered(peers):
     """As ``nc -N`` does; then the connection is over, in order."""
     _, client, server = await peers()
     server.readConnectionLost = lambda: (server.say(b"answer"), server.transport.loseConnection())

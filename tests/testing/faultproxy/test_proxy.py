@@ -56,7 +56,7 @@ def test_a_toxic_is_for_a_stream(bench, stream):
     assert (server.data, client.data, connection.held) == (b"question", b"answer", 0)
 
 
-def test_a_toxic_comes_to_connections_that_are_open_and_to_those_that_come(bench):
+def test_a_toxic_applies_to_open_and_to_new_connections(bench):
     before = bench.connect()
     toxic = bench.proxy.add("latency", stream="upstream", latency=1)
     after = bench.connect()

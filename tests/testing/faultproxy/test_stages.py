@@ -129,7 +129,7 @@ class TestWhatLosesNothing:
         assert (outs[0] == outs[2]) is (name in {"bandwidth", "slow_close"})
 
 
-def test_who_gives_by_a_timer_says_so():
+def test_a_stage_that_delivers_by_a_timer_says_so():
     """Because there is room again."""
     bench = Bench("latency", latency=1.0)
     bench.take(b"x")

@@ -168,7 +168,7 @@ class TellsTheEndItself:
     def closed(self, connection, reason):
         if not hasattr(self, "told"):
             self.told = True
-            connection._dispatch.closed(reason)
+            connection._dispatcher.closed(reason)
 
 
 FAULTS = {

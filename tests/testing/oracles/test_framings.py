@@ -528,7 +528,7 @@ def test_what_is_kept_is_counted_whatever_held_says():
         costs.check_memory(Hoards(max=9))
 
 
-def test_one_who_traces_allocations_goes_on():
+def test_tracing_of_allocations_goes_on():
     tracemalloc.start()
     try:
         costs.check_memory(Own())

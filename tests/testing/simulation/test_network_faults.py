@@ -112,7 +112,7 @@ def test_an_end_that_half_closes_learns_that_the_other_is_gone(sim):
     assert sim.now < 20.0
 
 
-def test_who_sent_before_a_reset_that_got_lost_learns_of_it_when_the_partition_is_over(sim):
+def test_a_sender_learns_of_a_lost_reset_when_the_partition_is_over(sim):
     """TCP sends it again until it gets through, and is answered with a reset."""
     server, client, _, connection = pair(sim)
     sim.partition(server, client)

@@ -350,7 +350,7 @@ def test_what_never_rests_is_not_made_smaller_for_ever(monkeypatch):
             looping.clock = sim.host("a").reactor
             looping.start(1.0)
 
-    with pytest.raises(SimulationFailed, match="NeverRests"):
+    with pytest.raises(SimulationFailed, match="NeverSettles"):
         simulate(for_ever, seeds=[1], at_most=1_000)
     _, _, *smaller = runs  # the run that failed, and the same again
     assert 3_500 < sum(sim.timeline.happened for sim in smaller) <= 3_500 + 1_000

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 
-from tcpapp.testing.simulation import NeverRests, NothingLeft, Simulation
+from tcpapp.testing.simulation import NeverSettles, NothingLeft, Simulation
 from tcpapp.testing.simulation.timeline import MANY_STALE
 from tests.testing.simulation.scenes import pair
 
@@ -125,7 +125,7 @@ def test_a_loop_without_end_is_an_error():
         reactor.callLater(1, again)
 
     again()
-    with pytest.raises(NeverRests, match=r"(?s)after 500 events .*seed 9.*Simulation\(9\).*timer .*again"), sim:
+    with pytest.raises(NeverSettles, match=r"(?s)after 500 events .*seed 9.*Simulation\(9\).*timer .*again"), sim:
         sim.run(at_most=500)
 
 

@@ -61,7 +61,7 @@ class Peer:
         self.session.write(data)
         self.pass_on()
 
-    def has_said_all(self) -> None:
+    def has_sent_all(self) -> None:
         """Send close_notify; errors say that the server's has not come, or that other bytes have."""
         with suppress(ssl.SSLError):
             self.session.unwrap()
@@ -96,7 +96,7 @@ def test_what_a_peer_said_before_it_closed_its_side_is_answered(files: Any, kind
     peer = Peer(files, in_the_end, kind=kind)
     peer.says(b"one\n")
     peer.says(b"two\n")
-    peer.has_said_all()
+    peer.has_sent_all()
     assert peer.hears() == b"one+two\n"
     assert peer.hears() == b""
     assert peer.transport.finished
@@ -110,7 +110,7 @@ def test_an_answer_may_take_its_time(files: Any) -> None:
     replies: list[Deferred[bytes]] = [Deferred()]
     peer = Peer(files, lambda message, _: replies[0])
     peer.says(b"hello\n")
-    peer.has_said_all()
+    peer.has_sent_all()
     assert (peer.transport.producerState, peer.closed) == ("paused", [])
     layer = peer.connection.transport
     assert IHalfCloseableProtocol.providedBy(layer)
@@ -126,7 +126,7 @@ def test_a_connection_lost_while_it_answers_ends_as_it_would_over_tcp(files: Any
     """The peer had closed its side: that is the reason."""
     peer = Peer(files, lambda message, _: Deferred())
     peer.says(b"hello\n")
-    peer.has_said_all()
+    peer.has_sent_all()
     peer.transport.lose()
     assert [reason.rule for reason in peer.closed] == ["end-of-stream"]
 
@@ -135,7 +135,7 @@ def test_tls_1_2_has_no_half_close(files: Any) -> None:
     """Unsent bytes are discarded, as RFC 5246 (section 7.2.1) demands; earlier bytes arrive."""
     peer = Peer(files, in_the_end, version="1.2")
     peer.says(b"one\n")
-    peer.has_said_all()
+    peer.has_sent_all()
     assert peer.hears() == b""
     assert [(reason.rule, reason.clean) for reason in peer.closed] == [("end-of-stream", True)]
 
@@ -145,7 +145,7 @@ def test_a_side_that_is_closed_inside_a_message_is_told(files: Any) -> None:
     peer = Peer(files, echo)
     peer.says(b"one\ntw")
     assert peer.hears() == b"one\n"
-    peer.has_said_all()
+    peer.has_sent_all()
     assert [reason.rule for reason in peer.closed] == ["truncated-message"]
 
 
@@ -158,7 +158,7 @@ def test_a_side_that_is_closed_while_we_close_changes_nothing(files: Any) -> Non
 
     peer = Peer(files, app)
     peer.session.write(b"bye\n")
-    peer.has_said_all()
+    peer.has_sent_all()
     assert peer.hears() == b"bye\n"
     assert [(reason.rule, str(reason.by)) for reason in peer.closed] == [("closed", "us")]
 
@@ -228,7 +228,7 @@ def test_a_connection_that_is_cut_is_not_closed(files: Any) -> None:
         assert [(reason.rule, reason.clean) for reason in peer.closed] == [("aborted", False)]
 
 
-def test_what_our_reactor_holds_back_counts_as_unsent(files: Any) -> None:
+def test_bytes_that_our_reactor_queues_count_as_unsent(files: Any) -> None:
     """It says of its transport that it is blocked: uvloop has the bytes then, and the kernel has not."""
     peer = Peer(files, echo)
     peer.connection.close()

@@ -155,20 +155,20 @@ def test_a_bad_certificate_of_a_directory_keeps_no_other_out(files: Any, said: l
     contexts = ServerContexts(ServerSpec(directory=files.folder))
     assert said == []
     assert len(contexts.troubles) == 2
-    contexts.tell()
+    contexts.log_troubles()
     contexts.serverConnectionForTLS(None)
     assert len(said) == 2
     files.issue("expired2.pem", "more.example", not_after=past)
-    contexts.look()
+    contexts.check_files()
     assert len([line for line in said if line.startswith("certificate not loaded")]) == 3
     assert contexts.for_name(b"other.example") is not None
     files.issue("expired.pem", "expired.example")
-    contexts.look()
+    contexts.check_files()
     assert contexts.for_name(b"expired.example") is not None
     first = contexts.for_name(b"expired.example")
     files.issue("expired.pem", "expired.example", not_after=past)
     files.issue("new.pem", "new.example")
-    contexts.look()
+    contexts.check_files()
     assert contexts.for_name(b"new.example") is not None
     assert contexts.for_name(b"expired.example") is first
 
@@ -179,7 +179,7 @@ def test_a_certificate_that_becomes_valid_is_taken_then(files: Any, monkeypatch:
     first = first_of(contexts)
     soon = datetime.now(timezone.utc) + timedelta(hours=1)
     files.issue("server.pem", "localhost", not_before=soon, not_after=soon + timedelta(1))
-    contexts.look()
+    contexts.check_files()
     assert first_of(contexts) is first
 
     class Later(datetime):
@@ -188,7 +188,7 @@ def test_a_certificate_that_becomes_valid_is_taken_then(files: Any, monkeypatch:
             return soon + timedelta(minutes=1)
 
     monkeypatch.setattr("tcpapp.transport.tls.files.datetime", Later)
-    contexts.look()
+    contexts.check_files()
     assert first_of(contexts) is not first
 
 

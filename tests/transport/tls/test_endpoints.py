@@ -23,7 +23,7 @@ from twisted.protocols.policies import WrappingFactory
 
 from tcpapp import MessageServerFactory, MessageService, Telemetry, Timeouts, connect, conversation, listen
 from tcpapp.errors import InvalidOption, NotConnected
-from tcpapp.limits.fairness import Steps
+from tcpapp.limits.fairness import StepScheduler
 from tcpapp.telemetry import NeverOpened
 from tcpapp.transport.tls.client import client_options
 from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec, TLSServerFactory
@@ -162,7 +162,7 @@ async def test_no_protocol_in_common_has_an_alert_of_its_own(files: Any, serve: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_may_have_to_show_who_it_is(files: Any, serve: Any) -> None:
+async def test_a_client_can_be_required_to_have_a_certificate(files: Any, serve: Any) -> None:
     """A trusted certificate identifies the client to the app; a client without one is rejected."""
     server = await serve("certificate={server}:clients=required:clientRoots={roots}")
     client = await to(files, server, ":certificate={client}")
@@ -175,7 +175,7 @@ async def test_a_client_may_have_to_show_who_it_is(files: Any, serve: Any) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_may_be_asked_who_it_is(files: Any, serve: Any) -> None:
+async def test_a_client_can_be_asked_for_a_certificate(files: Any, serve: Any) -> None:
     """A client without a certificate is accepted; a client with an untrusted one is not."""
     server = await serve("certificate={server}:clients=wished:clientRoots={roots}")
     nobody = await to(files, server)
@@ -213,7 +213,7 @@ async def test_tls_lies_on_any_endpoint(files: Any, serve: Any, tmp_path: Any) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_renewed_certificate_is_shown_to_who_comes_then(files: Any, said: list[str]) -> None:
+async def test_a_renewed_certificate_is_shown_to_new_clients(files: Any, said: list[str]) -> None:
     """Open connections go on; invalid files change nothing, and are reported."""
     endpoint = f"tls:0:interface=127.0.0.1:certificate={quoted(files / 'server.pem')}"
     service = MessageService(MessageServerFactory(who), [endpoint, "tcp:0:interface=127.0.0.1"], reactor)
@@ -311,19 +311,19 @@ async def test_a_conversation_may_go_on_with_tls(files: Any) -> None:
 async def test_the_handshake_of_a_conversation_takes_turns(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's does, with those of its other connections; the client's has no others to wait for."""
     taken: list[Any] = []
-    take = Steps.take
+    take = StepScheduler.run
 
-    def noted(steps: Steps, step: Any, clock: Any) -> None:
+    def noted(steps: StepScheduler, step: Any, clock: Any) -> None:
         taken.append(steps)
         take(steps, step, clock)
 
-    monkeypatch.setattr(Steps, "take", noted)
+    monkeypatch.setattr(StepScheduler, "run", noted)
     server = await listen("tcp:0:interface=127.0.0.1", upgrading(files))
     client = await connect(f"tcp:127.0.0.1:{server.port}")
     await client.request(b"STARTTLS")
     await client.start_tls(client_options("localhost", trust=files / "roots.pem"))
     assert await client.request(b"secret") == b"SECRET"
-    assert set(taken) == {server._factory.settings.steps}
+    assert set(taken) == {server._factory.settings.step_scheduler}
     await client.close()
     await server.close(0)
 
@@ -449,7 +449,7 @@ async def test_socat_speaks_with_it(files: Any, serve: Any) -> None:
         pytest.param(b"GET / HTTP/1.1\r\n\r\n", False, id="http"),
     ],
 )
-async def test_one_that_says_nothing_to_tls_is_a_probe(
+async def test_a_peer_that_sends_nothing_to_tls_is_a_probe(
     files: Any, serve: Any, reset: bool, says: bytes, probe: bool
 ) -> None:
     """A balancer's check connects and closes: it is counted, and makes no line. A byte of its peer's is news."""

@@ -1,0 +1,125 @@
+"""Names are the field's terms: no identifier, option or page has a private word that was renamed."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tcpapp.limits import Timeouts, numbers_of
+from tcpapp.limits.renamed import RENAMED
+from tcpapp.process.configuration.options import OPTIONS
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(path for folder in ("tcpapp", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").iterdir()])
+
+LISTS = """
+words: crowd crowded crowds deaf door doors greedy gulp gulps intake relieve relieved sip sips squeeze squeezed
+
+names: Accepting Announced Announcement Arrival CalmLog Dispatch InTurn LoopWatch LostLines NeverRests Pace Proxied
+  TurnedAway _dispatch _ending _load _own _peer_hand _resters all_let_in app_rests beat cancel_talk gather_on
+  gathers_on give_no_more has_the_turn hinted hold_back is_shut let_in load_changed look_back peers_turn reckon
+  spoken_to take_away tell_left_out too_fast turn_of watchful
+
+classes: Alarm Budget Counts Door Doors Ending Gate Hand Intake Life Link Load Memory Queue Reading Sending Sips Steps
+  Traffic Turns User
+"""
+"""Words that are in no name and on no page, names that were renamed, and names of no class but the test kit's own."""
+
+WORDS, NAMES, CLASSES = (frozenset(part.partition(":")[2].split()) for part in LISTS.strip().split("\n\n"))
+
+ALLOWED = {
+    "tcpapp/limits/renamed.py": RENAMED.keys(),  # the table of the hints
+    "tests/test_names.py": WORDS | NAMES,  # these lists
+    "tcpapp/client/futures.py": {"_ending"},  # how a coroutine ends
+    "tcpapp/testing/faultproxy/side.py": {"_ending"},  # how a side of the proxy ends
+    "tcpapp/transport/tls/contexts.py": {"_load"},  # loads certificates
+    "tests/transport/tls/test_contexts.py": {"_load"},
+    "tests/testing/contract/loopback.py": {"Proxied"},  # a carrier behind the fault proxy
+}
+"""Where a name means another thing."""
+
+
+def names_in(path: Path) -> Iterator[tuple[str, int]]:
+    with path.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
+                yield token.string, token.start[0]
+
+
+def words_of(name: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_identifier_is_a_former_name(path: Path) -> None:
+    """Each name of a module, its tests and the benchmarks."""
+    allowed = ALLOWED.get(str(path.relative_to(ROOT)), ())
+    found = [
+        f"line {line}: {name}"
+        for name, line in names_in(path)
+        if (name in NAMES or words_of(name) & WORDS) and name not in allowed
+    ]
+    assert found == []
+
+
+def test_no_class_has_a_former_name() -> None:
+    """A class is named by the term for what it does."""
+    found = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in (ROOT / "tcpapp").rglob("*.py")
+        if "testing" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name in CLASSES
+    ]
+    assert found == []
+
+
+def test_no_test_is_named_after_an_unnamed_subject() -> None:
+    """The name of a test names what it is about."""
+    unnamed = re.compile(r"^test_(who|whoever|whom|those|one_that|one_who|one_whose)_|_whom_|_whoever_|_those_who_")
+    found = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and unnamed.search(node.name)
+    ]
+    assert found == []
+
+
+def test_no_option_and_no_rule_has_a_former_name() -> None:
+    """Options are those of the limits; the rules of timeouts stand with them."""
+    assert not {name.replace("-", "_") for name in OPTIONS} & RENAMED.keys()
+    rules = {each.metadata.get("rule") for each in numbers_of(Timeouts)}
+    assert {"handler-timeout", "message-timeout"} <= rules
+    assert not {"answer-timeout", "frame-timeout"} & rules
+
+
+def without_renames(text: str) -> str:
+    """Leave out the tables of old and new names, which the changelog has."""
+    return re.sub(r"^### Renamed$.*?(?=^##)", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_has_a_former_name(path: Path) -> None:
+    """Neither in prose, nor as an option, a key of the options file, a variable or a rule."""
+    text = without_renames(path.read_text())
+    dashed = "|".join(name.replace("_", "-") for name in RENAMED)
+    patterns = [
+        rf"\b(?:{'|'.join(WORDS)})\b",
+        rf"\B--(?:{dashed})\b(?!-)",
+        rf"^(?:{'|'.join(RENAMED)}|{dashed}) = ",
+        rf"\bTCPAPP_(?:{'|'.join(RENAMED).upper()})\b",
+        rf"\b(?:Timeouts|Policies)\((?:[^()]*, )?(?:{'|'.join(RENAMED)})=",
+        r"\b(?:answer|frame)-timeout\b",
+        r"\btimeouts\.(?:answer|frame|blocked)\b|\bpolicies\.(?:full|crowded|too_fast)\b",
+        rf"`(?:{'|'.join(NAMES)})`",
+    ]
+    found = [match[0] for pattern in patterns for match in re.finditer(pattern, text, re.MULTILINE)]
+    assert found == []
