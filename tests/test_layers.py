@@ -294,6 +294,15 @@ def test_a_function_can_be_read_at_once(path: str) -> None:
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION} == {}
 
 
+LONGEST_FILE = 400
+"""Lines: a reader keeps a file of this length in mind."""
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_is_short(path: str) -> None:
+    assert len(SOURCES[path].splitlines()) <= LONGEST_FILE
+
+
 PLUGINS = ["tcpapp_plugin.py", "tcpapp_reactor.py"]
 
 
