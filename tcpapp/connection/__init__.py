@@ -1,6 +1,6 @@
 """
-One conversation, from its first byte to its end, and the apps that take part in it.
+One connection, from its first byte to its end, and the apps that handle its messages.
 
 Imports `close_reason`, `codecs`, `errors`, `framing`, `limits`, `proxy_protocol`, `spec`, `telemetry` and `transport`.
-New here: a part of a connection is a module here; `protocol` puts the parts together, `connection` is what users call.
+New here: each part of a connection is a module. `protocol` joins the parts; `connection` has the methods for users.
 """

@@ -1,5 +1,6 @@
 """
-Replies to wait for: an app gives a Deferred, a coroutine or a Future, and no further message until that has fired.
+Replies that are not there yet: an app returns a Deferred, a coroutine or a Future, and gets no further message until
+that has fired.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ class Answers(Replies):
         self.handling_bytes = 0
 
     def continue_handling(self) -> int:
-        """Hand on what waits; the class below says how."""
+        """Hand on the messages that wait. The subclass says how."""
         raise NotImplementedError
 
     def _settle(self, reply: Any, messages: list[Any], replied: Callable[[Any], None] | None = None) -> int:
         """
-        A reply that is not bytes alone: one to wait for, a `Reply`, or one that `flush` finds to be none.
+        Handle a reply that is not plain bytes: a Deferred, a `Reply`, or a value that `flush` will reject.
 
-        Returns how many bytes it has given.
+        Returns how many bytes of replies it added.
 
-        While it is waited for, the `messages` that it answers are in the app's hands.
+        While the reply is pending, the app still holds the `messages` that it answers.
         """
         before = len(self._replies)
         deferred = deferred_of(reply)
@@ -62,7 +63,7 @@ class Answers(Replies):
             self._connection.settle(APP_WAITS)
             if (
                 self.pauses & CONNECTION_CLOSED
-            ):  # it ended while the app was called, and nobody else cancels what came of that
+            ):  # it ended while the app was called, and nothing else cancels this reply
                 self.cancel_handler()
         return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
 
@@ -84,7 +85,7 @@ class Answers(Replies):
         if working or not self.pauses & CONNECTION_CLOSING:
             try:
                 codec, taken = self._codec, self._replies
-                for each in replies_of(replies):  # those before one that the codec refuses are sent
+                for each in replies_of(replies):  # replies before one that the codec refuses are sent
                     if type(each) is Reply:
                         taken.append(without_codec(each) if codec is None else codec.encode(each.value))
                     else:
@@ -111,9 +112,9 @@ class Answers(Replies):
 
     def cancel_handler(self, *, at_end: bool = True) -> None:
         """
-        The reply that the app has yet to give, if there is one, is not wanted any more.
+        Cancel the pending reply of the app, if there is one.
 
-        A coroutine that is running right now is not stopped by it: before the end it is asked again `at_end`.
+        This does not stop a coroutine that is running right now. Without `at_end` it is cancelled again at the end.
         """
         answer, self._reply = self._reply, None
         if answer is not None:

@@ -1,7 +1,7 @@
 """
-What is wrong where a Twisted coroutine awaits asyncio, or a task of asyncio awaits Twisted.
+Clear errors where a Twisted coroutine awaits asyncio, or a task of asyncio awaits Twisted.
 
-Python fails with ``await wasn't used with future`` or ``no running event loop`` then, which names neither the cause nor
+Python fails with ``await wasn't used with future`` or ``no running event loop`` then. That names neither the cause nor
 the cure (twisted#11841).
 """
 
@@ -28,7 +28,7 @@ MEANS = {
     "no running event loop": WITHOUT_LOOP,
     "Task got bad yield: <Deferred": IN_ASYNCIO,
 }
-"""A part of what Python's error says, and what that means."""
+"""A part of the text of Python's error, and what it means."""
 
 
 def explained(failure: Failure) -> Failure:

@@ -1,4 +1,4 @@
-"""What one connection holds in memory, as the memory of all of them sees it."""
+"""The bytes that one connection holds, and its place in the memory budget of all connections."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["BufferedBytes"]
 
 class BufferedBytes:
     """
-    The bytes that come and go on one connection. `reported` is how many of them the memory knows of.
+    The bytes that one connection holds. `reported` is the number that the memory budget last got.
 
-    After `end` it knows of none, whatever is still held: nothing of an ended connection is noted, ever.
+    After `end` the budget counts none of them: the bytes of an ended connection are never noted.
     """
 
     __slots__ = (
@@ -53,13 +53,13 @@ class BufferedBytes:
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes there are now: of an unfinished message, of messages waiting or in hand, and unsent."""
+        """The bytes held now: of an unfinished message, of messages that wait or that the app has, and unsent bytes."""
         inbox = self._inbox
         coming = self._framing.held + self._throttle.size + inbox.size
         return coming + inbox.taken + self._dispatcher.handling_bytes + self._outbox.held
 
     def update(self) -> None:
-        """Let the memory know, if there is news."""
+        """Report the bytes to the memory budget, if their number has changed."""
         if self._ended:
             return
         held_bytes = self.held_bytes
@@ -68,12 +68,12 @@ class BufferedBytes:
             self._budget.update(self, held_bytes)
 
     def end(self) -> None:
-        """The connection is gone."""
+        """The connection has ended: the budget forgets it."""
         self._ended = True
         self.reported = 0
         self._budget.forget(self)
 
-    # What the memory calls.
+    # What the memory budget calls.
 
     def pause_reading(self) -> None:
         """There is little memory left, and this connection holds much of it."""

@@ -1,5 +1,5 @@
 """
-One conversation: a Twisted `Protocol` that carries messages.
+One connection: a Twisted `Protocol` that carries messages.
 
 The way of a message::
 
@@ -14,10 +14,10 @@ The way of a message::
 The way of a connection::
 
     UNOPENED ─▶ OPENING ─▶ OPEN ───────────────────────▶ CLOSING ─▶ CLOSED
-                            │    close(), the app failed   ▲  what is written is flushed, within the grace
+                            │    close(), the app failed   ▲  written bytes are flushed, within the grace
                             └──────▶ INPUT_CLOSED ─────────┘
-                    no message comes any more, and the app handles those that came
-                    (the peer closed its side, sent what cannot be read, or the server drains)
+                    no message comes any more, and the app handles the messages that came
+                    (the peer closed its side, the stream is unreadable, or the server drains)
 
 `tcpapp.connection.lifecycle` has the table of all stages and events, which a connection executes.
 """
@@ -55,10 +55,10 @@ class MessageProtocol(ConnectionProtocol):
     """
     One connection: give it to an app, or hold it yourself and `send`, `receive`, `request` and `close`.
 
-    Factories make it; a test takes it from a factory's ``buildProtocol`` and hands it a fake transport. Its methods
-    belong to the reactor's thread. The Deferreds it returns fail with `NotConnected` when the connection is not open or
-    ends before they fire; none of them waits for ever. Where nobody takes that failure it is not logged as an unhandled
-    error, since the end of the connection is told once (see `tcpapp.connection.unhandled`). Every other failure is.
+    Factories make it. A test takes it from a factory's ``buildProtocol`` and gives it a fake transport. Call its
+    methods in the reactor's thread only. Its Deferreds fail with `NotConnected` when the connection is not open or ends
+    before they fire, so none of them waits for ever. Such a failure is not logged as an unhandled error, because the
+    end of the connection is reported once (see `tcpapp.connection.unhandled`). Every other unhandled failure is logged.
     """
 
     __slots__ = ()
@@ -80,22 +80,22 @@ class MessageProtocol(ConnectionProtocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether messages can go both ways: it is open, and neither side has said that it ends."""
+        """Whether messages can go both ways: the connection is open, and neither side has begun to end it."""
         return self._lifecycle.stage.is_open
 
     @property
     def unread(self) -> int:
-        """How many messages came that neither the app nor a `receive` has taken; they can be, after the end as well."""
+        """How many messages the inbox holds, for the app or `receive`. `receive` can take them after the end, too."""
         return 0 if self._lifecycle.stage is Stage.UNOPENED else len(self._inbox)
 
     @property
     def error(self) -> NotConnected:
-        """What those are told who want something of it when it is not open (any more)."""
+        """The error of calls on a connection that is not open (any more)."""
         return self._lifecycle.error
 
     @property
     def clock(self) -> IReactorTime:
-        """What the timers of this connection run on: the reactor, or a test's `Clock`. Raises `InvalidOption`."""
+        """The clock of the timers: the reactor, or a test's `Clock`. Raises `InvalidOption` where there is none."""
         if self._clock is None:
             raise InvalidOption("clock=None: this transport has no reactor, so the factory takes a clock, as Clock()")
         return self._clock
@@ -124,10 +124,11 @@ class MessageProtocol(ConnectionProtocol):
 
     def receive(self) -> Deferred[Any]:
         """
-        The next message that no request waits for; it is taken before the app's ``received`` sees it.
+        The next message that no request waits for. The app's ``received`` does not get it.
 
-        After the end of the connection the messages that came before it can still be received; then it fails with
-        `NotConnected`. It fails with an `UndecodableMessage` that the codec delivers. Cancelled, it takes none.
+        After the end of the connection, the messages that came before the end can still be received. Then `receive`
+        fails with `NotConnected`. It fails with an `UndecodableMessage` that the codec delivers. A cancelled `receive`
+        takes no message.
         """
         stage = self._lifecycle.stage
         if not stage.is_open:
@@ -146,13 +147,13 @@ class MessageProtocol(ConnectionProtocol):
         """
         Send `message` and wait for its reply, for `timeout` seconds (`None`: ``timeouts.request``; 0: no limit).
 
-        Replies are matched in order, or by the factory's ``key``. Fails with `TimedOut`, `UnsendableMessage`,
-        `NotConnected`; the first two are logged where nobody takes them, for nothing else tells of them. Cancelled or
-        timed out, its late reply is dropped and the connection goes on. While the inbox is over its mark nothing is
-        read, and so no reply either.
+        Replies are matched in order, or by the factory's ``key``. Fails with `TimedOut`, `UnsendableMessage` or
+        `NotConnected`. Twisted logs the first two where no errback takes them, because nothing else reports them. The
+        late reply to a cancelled or timed-out request is dropped, and the connection stays open. While the inbox is
+        over its high-water mark nothing is read, and so no reply either.
         """
         seconds = self._settings.timeouts.request if timeout is None else timeout
-        if seconds < 0:  # who reckons with a deadline of his own has missed it
+        if seconds < 0:  # the caller counts down to a deadline, which has passed
             return fail(TimedOut("request", 0))
         if not self._lifecycle.stage.is_open:
             return failed(self._lifecycle.error)
@@ -165,7 +166,7 @@ class MessageProtocol(ConnectionProtocol):
         try:
             data = self._frame(message)
             reply = requests.add(message)
-        except Exception as error:  # whatever the user's key function raises: it was asked of the caller's message
+        except Exception as error:  # the user's key function can raise anything, and the caller gets it
             return fail(error)
         self._dispatcher.flush()
         self._outbox.write(data)
@@ -178,7 +179,7 @@ class MessageProtocol(ConnectionProtocol):
 
     @property
     def tls(self) -> Session | None:
-        """What was agreed on by TLS, and who the peer is by its certificate; `None` where there is no TLS yet."""
+        """The session that TLS agreed on, with the peer's certificate; `None` where there is no TLS yet."""
         session: Session | None = session_on(self.transport)
         return session
 
@@ -186,10 +187,10 @@ class MessageProtocol(ConnectionProtocol):
         """
         Go on with TLS, in mid-conversation (STARTTLS): send `last`, if it is given, as the last message in plain.
 
-        `context` is a `ServerContexts` (or Twisted's `CertificateOptions`) of a server, and of a client what
-        `client_options` gives. The Deferred fires with the `Session` when the handshake is done; the app is handed no
-        message until then. It fails with what `when_open` fails with. Whatever else came in plain behind the message
-        that asked for TLS may be anyone's (CVE-2011-0411), and ends the connection.
+        `context` of a server is a `ServerContexts` (or Twisted's `CertificateOptions`); of a client, the result of
+        `client_options`. The Deferred fires with the `Session` when the handshake is done. Until then the app gets no
+        message. It fails with the same errors as `when_open`. Plain bytes behind the message that asked for TLS can
+        come from an attacker (CVE-2011-0411), so they end the connection.
 
         Fails with `InvalidOption` where there is TLS already, or this transport has none.
         """
@@ -213,7 +214,7 @@ class MessageProtocol(ConnectionProtocol):
         return upgrade.done
 
     def pause(self) -> None:
-        """Hand the app no further message, from this moment on, until `resume`. Reading stops at the inbox's mark."""
+        """Hand the app no further message until `resume`. Reading stops when the inbox reaches its high-water mark."""
         if self._lifecycle.stage.sends:
             self._dispatcher.pause(PAUSED)
 
@@ -224,19 +225,19 @@ class MessageProtocol(ConnectionProtocol):
 
     def drain(self, deadline: float | None = None) -> None:
         """
-        Take no further message, let the app finish what it has in hand, then close.
+        Read no further message, let the app finish the messages that came, then close.
 
-        What is not finished after `deadline` seconds (`None`: ``timeouts.drain``) is cut.
+        After `deadline` seconds (`None`: ``timeouts.drain``) the connection is cut, finished or not.
         """
         self._drain(CloseReason(EndedBy.US, "drained", "we are stopping; what was in hand is finished"), deadline)
 
     def close(self, grace: float | None = None) -> Deferred[CloseReason]:
         """
-        Flush what was written and close; what is not gone after `grace` seconds (`None`: ``timeouts.grace``) is cut.
+        Flush the written bytes and close. After `grace` seconds (`None`: ``timeouts.grace``) the connection is cut.
 
-        The Deferred fires with the `CloseReason` when the connection is closed. Called again, a shorter `grace` holds.
-        The app is handed no further message. Where ``received`` calls this, its reply still goes out, unless it is
-        one to wait for.
+        The Deferred fires with the `CloseReason` when the connection is closed. A second call can only shorten the
+        grace. The app gets no further message. When ``received`` calls this, its reply is still sent, unless that is a
+        Deferred or a coroutine.
         """
         if self._lifecycle.stage is Stage.UNOPENED:
             return fail(self._lifecycle.error)
@@ -245,14 +246,14 @@ class MessageProtocol(ConnectionProtocol):
         return closed
 
     def abort(self, reason: CloseReason | None = None) -> None:
-        """Cut the connection now: what is unsent is lost. `reason` is told as the cause, if nothing ended it before."""
+        """Cut the connection now: unsent bytes are lost. `reason` becomes its `CloseReason`, if it has none yet."""
         self._abort(reason or CloseReason(EndedBy.US, "aborted", "abort() was called"))
 
     def when_open(self) -> Deferred[Self]:
         """
-        Fires with this connection once it is open, which with TLS is when the handshake is done.
+        Fires with this connection once it is open: with TLS, when the handshake is done.
 
-        Fails with the error that ended it before that: OpenSSL's, Twisted's, or `NotConnected`.
+        Fails with the error that ended it before it was open: OpenSSL's, Twisted's, or `NotConnected`.
         """
         return self._lifecycle.when_open().addCallback(lambda _: self)
 
@@ -275,11 +276,11 @@ class MessageProtocol(ConnectionProtocol):
 
     @property
     def _has_no_more(self) -> bool:
-        """Whether no message is here, or waits for its turn, nor one that ended the input."""
+        """Whether no message is in the inbox or waits for a turn, and no undecodable message ended the input."""
         return not (self._inbox or self._inbox.refusal is not None or self._throttle.pending)
 
     def _address(self, getter: str) -> IAddress:
         try:
             return getattr(self.transport, getter)()  # type: ignore[no-any-return]  # a transport is any object here
-        except (AttributeError, OSError):  # Twisted's own has dropped its socket by the end
+        except (AttributeError, OSError):  # Twisted's transports have dropped their socket by then
             raise self._lifecycle.error from None

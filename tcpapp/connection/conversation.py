@@ -1,8 +1,8 @@
 """
 An app that is a coroutine: how its connection runs it, what it waits for, and how it fetches messages.
 
-A conversation fetches messages as fast as they come, and what it does between two of them takes time. Once it had as
-long as a turn of the event loop lasts, it is given the next message in a later turn.
+A conversation fetches messages as fast as they come, and its work between two messages takes time. Once it has used
+the time of one turn of the event loop, it gets the next message in a later turn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class RunningConversation:
     """
     The conversation of one connection, which is `running` until its coroutine ends.
 
-    `turn_began` is when it was last given messages. It was `notified` of the end by what it waited for.
+    `turn_began` is when it last got messages. `notified` says that it knows of the end, because the call it awaited
+    failed.
     """
 
     __slots__ = (
@@ -82,19 +83,19 @@ class RunningConversation:
 
     @property
     def awaited(self) -> object:
-        """What it waits for, in whichever function it is; `None` while it runs, or has ended."""
+        """The object that its innermost coroutine awaits; `None` while it runs, or has ended."""
         awaited: Any = self._coroutine
         while isinstance(awaited, CoroutineType):
             awaited = awaited.cr_await
         return awaited
 
     def cancel(self, waited_for: object) -> None:
-        """The connection has ended: cancel it where nobody told it, for it waits still for `waited_for`."""
+        """The connection has ended: cancel the coroutine if it does not know, and still waits for `waited_for`."""
         if self._running is not None and not self.notified and self.awaited is waited_for is not None:
             self._running.cancel()
 
     def receive(self) -> Deferred[Any]:
-        """The next message; in a later turn, where it had its time and does not have to wait for one."""
+        """The next message; in a later turn, where a message is there already and the time of this turn is used up."""
         if self._receives is None and (self._running is None or not self._inbox or not self._turn_is_over):
             return self._inbox.receive()
         later: Deferred[Any] = Deferred(self._cancel_receive)
@@ -118,7 +119,7 @@ class RunningConversation:
         self._connection.settle(outcome)
 
     def take_last(self) -> None:
-        """The connection has ended: no turn follows, so give each its message now."""
+        """The connection has ended and no turn follows: give each ``receive`` its message now."""
         if self._receives is not None:
             self._fair_share.cancel(self.take_turn)
             self._budget = inf
@@ -126,7 +127,7 @@ class RunningConversation:
 
     @property
     def _turn_is_over(self) -> bool:
-        """Whether it has had as long as a turn lasts."""
+        """Whether it has used the time of one turn."""
         return self._seconds() - self.turn_began > self._budget
 
     def _wait_for_turn(self) -> None:
@@ -134,7 +135,7 @@ class RunningConversation:
         self._fair_share.wait(self.take_turn, self._clock, self._budget)
 
     def _cancel_receive(self, receive: Deferred[Any]) -> None:
-        """It was cancelled, before its turn or after."""
+        """`receive` was cancelled, before its turn or after."""
         if self._receives is not None and receive in self._receives:
             self._receives.remove(receive)
         else:

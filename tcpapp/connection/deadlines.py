@@ -1,13 +1,13 @@
 """
 Every wait of one connection, on one timer.
 
-Some waits begin and end (`start`, `stop`); others are reckoned from what happened last, which the path of a message
-only notes: a time is written down, and no timer is touched. When the timer fires and all is well, it is set anew for
-the wait that ends first. A timer that is set is moved only to be sooner.
+Some waits begin and end (`start`, `stop`). Others are counted from the last event of their kind. For these, the path
+of a message only stores a time: no timer is touched. When the timer fires and no wait is overdue, it is set again for
+the wait that ends first. A running timer is moved only to an earlier time.
 
-The waits are the fields of `Timeouts` that have a rule, and ``ending``: closing, draining, or answering after a
-half-close comes to an end. A field's ``since`` says what is waited for again and again, and from when. The parts of a
-connection start the other waits, for they know when these begin.
+The waits are the fields of `Timeouts` that have a rule, and ``ending``: the time to close, to drain, or to answer after
+a half-close. A field with ``since`` is a wait that begins again and again, after the event that ``since`` names. The
+parts of a connection start the other waits, because they know when these begin.
 
 While the connection is not read from, the peer cannot be heard. So the waits for its bytes (``tls_handshake``,
 ``first_message``, ``message_timeout``, ``idle`` and ``idle_read``) stand still, and go on from where they stood.
@@ -49,34 +49,34 @@ from tcpapp.limits import Timeouts, numbers_of
 __all__ = ["Deadlines", "waits_of"]
 
 STALL = 1.0
-"""Seconds by which a late timer says that the loop stood still. Our choice: the default of ``loop_stall``."""
+"""A timer that is late by more seconds shows a stall of the event loop. Our choice: the default of ``loop_stall``."""
 
 NEVER: Final = -inf
 """A time before all others."""
 
 POLLS_AFTER_STALL = 2
-"""Turns to wait then. One is not enough: uvloop makes a call that is due at once before it reads the sockets."""
+"""Turns to wait after a stall. One is not enough: uvloop makes a call that is due before it reads the sockets."""
 
 PEER_WAITS = frozenset(("tls_handshake", "first_message"))
-"""The waits that are started, and that end well only by what the peer sends."""
+"""The started waits that only bytes of the peer can end well."""
 
 RESOLUTION = 0.001
-"""Seconds that a timer may fire early: epoll waits in whole milliseconds, and sums of floats are not exact."""
+"""Seconds by which a timer can fire early: epoll waits in whole milliseconds, and sums of floats are not exact."""
 
 _ROWS: Final = {each.name: each.metadata for each in numbers_of(Timeouts)}
 
 SINCE: Final[dict[str, str]] = {name: about["since"] for name, about in _ROWS.items() if about["since"]}
-"""What is waited for again and again on an open connection, and what each wait is reckoned from."""
+"""The waits that begin again and again on an open connection, and the event from which each is counted."""
 
 OF_SERVERS: Final = frozenset(name for name, about in _ROWS.items() if about["side"] == "server")
-"""The waits of servers alone."""
+"""The waits that only servers have."""
 
 
 def waits_of(timeouts: Timeouts, *, serves: bool, heartbeats: bool) -> dict[str, float]:
     """
-    What is waited for again and again on an open connection, in seconds, as `Deadlines.track` takes it.
+    The seconds of the waits that begin again and again on an open connection, as `Deadlines.track` takes them.
 
-    A server's (`serves`) peer may not be idle, a client's may; `heartbeats` says that there are heartbeats to send.
+    Only a server (`serves`) limits how long its peer is idle. `heartbeats`: the connection sends heartbeats.
     """
     return {
         wait: getattr(timeouts, wait)
@@ -87,7 +87,7 @@ def waits_of(timeouts: Timeouts, *, serves: bool, heartbeats: bool) -> dict[str,
 
 class Deadlines:
     """
-    The waits of one connection. They run on a clock from `run_on`; without one they never end.
+    The waits of one connection. They run on the clock that `run_on` gets; without a clock they never end.
 
     The receiver sets `last_received` when bytes come. The outbox sets `last_sent` when it gives bytes to the transport;
     until then `last_sent` is `NEVER`. Where `wants_all` is set, the receiver must call `bytes_came` for the next bytes
@@ -156,7 +156,7 @@ class Deadlines:
         self.seconds: Callable[[], float] = _no_clock
 
     def run_on(self, clock: IReactorTime | None) -> None:
-        """Have all waits end by this clock, from now on."""
+        """Run all waits on this clock from now on."""
         self._clock = clock
         if clock is not None:
             self.seconds = clock.seconds
@@ -164,7 +164,7 @@ class Deadlines:
     # What begins and ends.
 
     def start(self, wait: str, seconds: float) -> None:
-        """Have `wait` overdue in `seconds`, unless it is stopped before. One that is waited for begins anew."""
+        """Begin `wait`, which is overdue in `seconds` unless it is stopped before. A wait that runs begins again."""
         if self._clock is None:
             return
         if self._started is None:
@@ -174,7 +174,7 @@ class Deadlines:
         self._wake_by(at)
 
     def stop(self, wait: str) -> None:
-        """`wait` ended well. Nothing is done for what is not waited for."""
+        """`wait` ended well. A wait that does not run stays as it is."""
         if self._started is not None:
             self._started.pop(wait, None)
             if not self._started:
@@ -189,10 +189,10 @@ class Deadlines:
         """The waits that were started, and are neither stopped nor overdue."""
         return tuple(self._started or ())
 
-    # What is reckoned from what happened last.
+    # Waits that are counted from the last event.
 
     def track(self, message_timeout: float, **waits: float) -> None:
-        """From now on, reckon the waits for what happens again and again; seconds each, 0: there is no such wait."""
+        """Begin the waits that begin again and again. Each has its seconds; 0 means that there is no such wait."""
         self._message_timeout = message_timeout or inf
         self._tracked = _shared(tuple((wait, seconds) for wait, seconds in waits.items() if seconds))
         self._began = self.last_received = self.seconds()
@@ -200,10 +200,10 @@ class Deadlines:
 
     def bytes_came(self, whole: bool, unfinished: bool) -> None:
         """
-        Bytes came, as `last_received` says: whether they completed a message (`whole`), and ended inside one
-        (`unfinished`).
+        Bytes came at the time `last_received`. They completed a message (`whole`), ended inside one (`unfinished`), or
+        both.
 
-        It need not be told where they did the one and not the other, unless it is `wants_all`.
+        The receiver can leave this call out where bytes were `whole` and not `unfinished`, unless this is `wants_all`.
         """
         self.peer_spoke = True
         if whole and self._started is not None:
@@ -216,7 +216,7 @@ class Deadlines:
         self.wants_all = unfinished or not whole
 
     def pause(self) -> None:
-        """Nothing is read from now on: the waits for what the peer sends stand still."""
+        """Reading stops: the waits for bytes of the peer stand still."""
         self._stopped = self._message_stopped = self.seconds()
         self._read_paused = True
 
@@ -226,11 +226,11 @@ class Deadlines:
         self._resume_message_timeout(self.seconds())
 
     def end_memory_pressure(self) -> None:
-        """Nothing is read for other reasons only."""
+        """Memory is no longer short, but reading stays stopped for another reason."""
         self._pressure_until = self._message_stopped = self.seconds()
 
     def resume(self) -> None:
-        """The connection is read from again: the waits for what the peer sends go on from where they stood."""
+        """Reading goes on: the waits for bytes of the peer go on from where they stood."""
         now, stopped = self.seconds(), self._stopped
         self._peer_silent_since = _later(max(self.last_received, self._peer_silent_since), stopped, now)
         self._both_silent_since = _later(max(self.last_received, self.last_sent, self._both_silent_since), stopped, now)
@@ -252,14 +252,14 @@ class Deadlines:
         self._message_stopped = inf
 
     def await_peer(self) -> None:
-        """Nothing is in our hands any more: what the peer owes us is reckoned from here."""
+        """Our side has nothing left to do: the waits for the peer are counted from now."""
         self._peer_silent_since = self._both_silent_since = self.seconds()
         self._was_handling = False
         if self._timer_at == inf:
             self._wake_for_first()
 
     def no_more_input(self) -> None:
-        """The peer owes us no bytes any more."""
+        """No more bytes of the peer are expected: end the waits for them."""
         self._tracked = ()
         self._unfinished = None
         self._message_timeout = inf
@@ -267,7 +267,7 @@ class Deadlines:
         self.stop("max_age")
 
     def end(self) -> None:
-        """Nothing is waited for any more, ever."""
+        """The connection has ended: end all waits for good."""
         self.no_more_input()
         self._started = None
         self._clock = None
@@ -277,7 +277,7 @@ class Deadlines:
     # The timer.
 
     def _due(self) -> Iterator[tuple[float, str, float]]:
-        """What is waited for: when it is overdue, its name, and how long it is in all."""
+        """Each wait that runs: when it is overdue, its name, and its length in seconds."""
         for wait, (at, seconds) in (self._started or {}).items():
             if self._stopped == inf or wait not in PEER_WAITS:
                 yield at, wait, seconds
@@ -289,15 +289,15 @@ class Deadlines:
                 yield since + seconds, wait, seconds
 
     def _since(self, wait: str) -> float:
-        """From when `wait` is reckoned; infinity where it stands still until `resume`."""
+        """The time from which `wait` is counted; infinity where it stands still until `resume`."""
         since = SINCE[wait]
         if since == "heartbeat":
             return max(self.last_received, self._last_beat)
-        if since == "sent":  # what the app takes for an answer has a bound of its own
+        if since == "sent":  # the app's time for a reply has its own bound
             return self.seconds() if self.ends("handler_timeout") < inf else max(self.last_sent, self._began)
         if self._stopped < inf:
             return inf
-        if self._settler.is_handling:  # nobody need say when it is over: it is looked at again
+        if self._settler.is_handling:  # nobody reports the end of our turn: the timer looks again
             return self.seconds()
         return (
             max(self.last_received, self._peer_silent_since)
@@ -323,7 +323,7 @@ class Deadlines:
     def _on_timer(self) -> None:
         late = self.seconds() - self._timer_at
         self._call, self._timer_at = None, inf
-        if self._polls or late > STALL:  # what came while the loop stood still is read before anybody is judged
+        if self._polls or late > STALL:  # bytes that came during the stall are read before any wait is overdue
             self._polls = (self._polls or POLLS_AFTER_STALL + 1) - 1
             if self._polls:
                 self._wake_by(self.seconds())
@@ -336,7 +336,7 @@ class Deadlines:
         self._wake_for_first()
 
     def _check_handling(self) -> None:
-        """Find out whose turn it is: once it is the peer's again, what it owes us is reckoned from here."""
+        """See whose turn it is. Once it is the peer's again, the waits for the peer are counted from now."""
         before, self._was_handling = self._was_handling, self._settler.is_handling
         if before and not self._was_handling:
             self.await_peer()
@@ -347,11 +347,11 @@ class Deadlines:
             self.paused_for_memory, self._unfinished = self._pressure_until > (self._unfinished or 0.0), None
         if wait == "heartbeat":
             self._heartbeat_due()
-        elif wait != "first_message" or self.last_sent == -inf:  # who was spoken to may well have nothing to say
+        elif wait != "first_message" or self.last_sent == -inf:  # a peer that got bytes from us can rightly be silent
             self._settler.settle(OVERDUE, (wait, seconds))
 
     def _heartbeat_due(self) -> None:
-        """One is due. The last one is missed where nothing came since, although the connection was read from."""
+        """A heartbeat is due. The last one was missed if nothing came since, although the connection was read from."""
         if self.last_received >= self._last_beat:
             self._missed = 0
         elif not self._read_paused:
@@ -362,12 +362,12 @@ class Deadlines:
 
 
 def _later(since: float, stopped: float, now: float) -> float:
-    """What began at `since`, where the time from `stopped` to `now` does not count."""
+    """The start of a wait that began at `since`, moved so that the time from `stopped` to `now` does not count."""
     return now - max(0.0, stopped - since) if stopped < inf else since
 
 
 class _NoOwner:
-    """Whose waits those of an ended connection are, which is held by nothing of its own."""
+    """Stands in for an ended connection, so that its deadlines do not keep it in memory."""
 
     @property
     def is_handling(self) -> bool:

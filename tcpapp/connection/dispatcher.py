@@ -1,9 +1,9 @@
 """
-The way from messages to the app and back to replies: in order, one message at a time.
+Hands messages to the app, in order, one at a time, and its replies to the outbox.
 
-While anything holds it back (the app's Deferred, `pause`, a peer that does not take the replies) messages wait in the
-inbox, as the bytes that came: each is decoded as the app takes it. The replies to one chunk are framed together and
-written as one.
+While anything holds them back (the app's Deferred, `pause`, a peer that does not take the replies), messages wait in
+the inbox as bytes. Each is decoded when the app takes it. The replies to one chunk are framed together and written in
+one write.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Dispatcher(Matching):
 
     @property
     def done(self) -> bool:
-        """Whether the app has nothing in hand: no message, no reply to come, no conversation."""
+        """Whether the app has nothing to do: no message, no pending reply, no running conversation."""
         if self.pauses & (HANDLING | AWAITING_REPLY) or self._unsorted is not None:
             return False
         if self._conversation is not None and self._conversation.running:
@@ -109,26 +109,26 @@ class Dispatcher(Matching):
 
     @property
     def receive_only(self) -> bool:
-        """Whether messages are left to `receive`."""
+        """Whether the app has no ``received``, so that messages wait for `receive`."""
         return bool(self.pauses & RECEIVE_ONLY)
 
     @property
     def awaited(self) -> object:
-        """What the conversation waits for; `None` where there is none."""
+        """The object that the conversation awaits; `None` where there is no conversation."""
         return None if self._conversation is None else self._conversation.awaited
 
     def notify_conversation(self) -> None:
-        """What the conversation waited for has told it of the end."""
+        """The conversation knows of the end, because the call it awaited failed."""
         assert self._conversation is not None
         self._conversation.notified = True
 
     def cancel_conversation(self, waited_for: object) -> None:
-        """The connection has ended: cancel the conversation where it waits still for `waited_for`."""
+        """The connection has ended: cancel the conversation if it still waits for `waited_for`."""
         if self._conversation is not None:
             self._conversation.cancel(waited_for)
 
     def start(self, handlers: Handlers) -> int:
-        """Tell the app, which has these `handlers`, that the connection is open. Returns the outcome."""
+        """Tell the app, by its `handlers`, that the connection is open. Returns the outcome."""
         self._handlers = handlers
         self._received = handlers.received
         self._received_all = handlers.received_all
@@ -151,7 +151,7 @@ class Dispatcher(Matching):
         return self.handle(messages)
 
     def handle(self, messages: list[Any]) -> int:
-        """Hand `messages`, or `Decoded` ones, to the app; those it is not ready for wait in the inbox."""
+        """Hand `messages` (bytes, or `Decoded`) to the app. Messages that it is not ready for wait in the inbox."""
         if self.pauses or self._inbox.in_use:
             return self._queue_messages(messages)
         outcome = NOTHING
@@ -162,7 +162,7 @@ class Dispatcher(Matching):
         return outcome | self.continue_handling() if self.pauses or self._inbox.in_use else outcome
 
     def _handle_one(self, message: bytes) -> int:
-        """`handle` of one message: what most chunks are. Its reply is framed and written with nothing between."""
+        """`handle` for one message, as most chunks hold. Its reply is framed and written at once."""
         outbox = self._outbox
         self.pauses = HANDLING
         outbox.cork()
@@ -179,7 +179,7 @@ class Dispatcher(Matching):
 
     def continue_handling(self) -> int:
         """
-        Hand on what waits, unless something holds it back. What takes long has to wait for its turn before that.
+        Hand on the messages that wait, unless something holds them back. Costly messages wait for a turn first.
 
         Returns the outcome.
         """
@@ -194,7 +194,7 @@ class Dispatcher(Matching):
         return NOTHING if self.pauses & (HANDLING | CONNECTION_CLOSED) else APP_IDLE
 
     def cork_chunk(self, on: bool) -> None:
-        """Whether what is replied to the messages that arrive next is written with what was replied before."""
+        """Begin, or end, to write the replies to all messages that arrive in one write."""
         self._outbox.stays_corked = on
         if on:
             self._outbox.cork()
@@ -202,7 +202,7 @@ class Dispatcher(Matching):
             self._outbox.uncork()
 
     def _turn_messages(self) -> Iterator[Any]:
-        """The messages that wait, one by one, until they took as long as a turn's can; the others have to wait on."""
+        """The messages that wait, one by one, until the budget of a turn is used. The rest wait for another turn."""
         seconds, inbox = self._deadlines.seconds, self._inbox
         ends = seconds() + self._budget
         while inbox:
@@ -217,7 +217,7 @@ class Dispatcher(Matching):
         self._fair_share.wait(self.take_turn, self._clock)
 
     def take_turn(self) -> None:
-        """Its turn has come: go on with the messages that wait."""
+        """The turn has come: go on with the messages that wait."""
         self._has_turn = True
         outcome = self.resume(AWAITING_TURN)
         self._has_turn = False
@@ -228,9 +228,7 @@ class Dispatcher(Matching):
         return self._inbox.receive() if self._conversation is None else self._conversation.receive()
 
     def enter(self, bits: int) -> None:
-        """
-        The connection came to another stage: these are the `bits` of it, which `pauses` has for the message's way.
-        """
+        """The connection came to another stage, whose `bits` replace those of the last stage in `pauses`."""
         self.pauses = (self.pauses & ~(NO_MORE_INPUT | CONNECTION_CLOSING | CONNECTION_CLOSED)) | bits
 
     def pause(self, why: int) -> None:
@@ -243,7 +241,7 @@ class Dispatcher(Matching):
         return self.continue_handling()
 
     def draining(self) -> None:
-        """Tell the app that the connection is to end soon; what it replies is sent at once, or when it is there."""
+        """Tell the app that the connection will end soon. Its reply is sent at once, or when it is there."""
         if self._handlers.draining is None:
             return
         try:
@@ -257,7 +255,7 @@ class Dispatcher(Matching):
             self._app_failed(Failure())
 
     def closed(self, reason: CloseReason) -> None:
-        """Tell the app that the connection has ended. Raises nothing; what the app raises is its failure."""
+        """Tell the app that the connection has ended. Raises nothing: what the app raises is reported."""
         if self._conversation is not None:
             self._conversation.take_last()
         if self._handlers.closed is not None:
@@ -270,7 +268,7 @@ class Dispatcher(Matching):
                     told.addErrback(self._app_failed)
 
     def end(self) -> None:
-        """The connection has ended, and the app knows: let go of all, and work no more."""
+        """The connection has ended, and the app knows: let go of everything."""
         if self.pauses & AWAITING_TURN:
             self._fair_share.cancel(self.take_turn)
         self.handling_bytes = 0
@@ -278,7 +276,7 @@ class Dispatcher(Matching):
         self._replies.clear()
 
     def _begin(self, first: Any) -> Any:
-        """What the app gave at the start: a conversation, or a greeting, which is a reply to nothing."""
+        """Take the result of the first call: a conversation to run, or a greeting to send."""
         if self._handlers.talk is not None:
             self._conversation = RunningConversation(
                 self._connection, self._inbox, self._fair_share, self._clock, self._deadlines.seconds, self._budget
@@ -290,7 +288,7 @@ class Dispatcher(Matching):
         return self._codec.encode(value_of(first))
 
     def _queue_messages(self, messages: list[Any]) -> int:
-        """Put `messages` into the inbox. What their waiters send at once is gathered into one write, too."""
+        """Put `messages` into the inbox. Bytes that its waiters send at once are gathered into one write, too."""
         working = self.pauses & HANDLING
         self.pauses |= HANDLING
         if self._conversation is not None:
@@ -315,7 +313,7 @@ class Dispatcher(Matching):
         return None
 
     def _handle_batch(self, messages: list[Any]) -> None:
-        """Hand them on at once, up to one that is no value: that waits in the inbox, and is the first the next time."""
+        """Hand them on in one call, up to an undecodable one, which waits in the inbox for the next call."""
         values, codec = messages, self._codec
         if codec is not None:
             values = []
@@ -362,7 +360,7 @@ class Dispatcher(Matching):
         return left
 
     def _end_handling(self) -> None:
-        """Write what the app replied and sent. What it left is in the inbox by now: this may bring more."""
+        """Write what the app replied and sent. Messages left over must be in the inbox: a write can bring more."""
         data = self._framed()
         self.pauses &= ~HANDLING
         self._outbox.uncork(data)

@@ -1,4 +1,4 @@
-"""What a connection calls of an app: the forms of an app, checked, and its replies."""
+"""The parts of an app that a connection calls: checks of the three forms, and the replies."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ __all__ = [
 Value = TypeVar("Value", default=Any)
 
 AWAITABLE = (Deferred, CoroutineType, asyncio.Future)
-"""What an app may give in a reply's place when the reply is not there yet."""
+"""What an app can return when its reply is not there yet."""
 
 VALUES = frozenset({dict, list, str, bytes, int, float, bool})
-"""Types of most replies that are values: there is nothing more to ask about them."""
+"""The types of most values: a reply of such a type needs no further check."""
 
 
 class Reply(Generic[Value]):
     """
-    A reply with any `value`, `None` included: an app that returns `None` itself sends no reply.
+    A reply with any `value`, `None` included. An app that returns plain `None` sends no reply.
 
     ::
 
         def look_up(city, connection):  # with codec="json", the reply for an unknown city is null
             return Reply(WEATHER.get(city))
 
-    An app can give it wherever it gives a reply: it returns it, a Deferred or a coroutine gives it, it stands in the
-    list of a `batch`, or ``opened`` or ``draining`` returns it. Without a codec `value` is the bytes of the message,
-    and ``Reply(None)`` is an `UnsendableMessage`, the app's failure. ``send`` and ``request`` take the value itself:
+    It can be used in every place of a reply: as the result of ``received``, ``opened`` or ``draining``, of a Deferred
+    or a coroutine, and in the list of a `batch`. Without a codec, `value` is the bytes of the message, and
+    ``Reply(None)`` is an `UnsendableMessage`, the app's failure. ``send`` and ``request`` take the value itself:
     ``send(None)`` sends null.
     """
 
@@ -105,7 +105,7 @@ class Batch:
 
 
 class Decoded:
-    """A message that was decoded before it came to the app, to see whether it is a reply: its bytes and its value."""
+    """The bytes and the value of a message that was decoded early, to see whether it is a reply to a request."""
 
     __slots__ = ("message", "value")
 
@@ -116,10 +116,10 @@ class Decoded:
 
 class Handlers:
     """
-    The parts of an app that a connection calls, each `None` where the app has none. Replies are bytes already.
+    The parts of an app that a connection calls; a missing part is `None`. Their replies are encoded already.
 
-    `received` takes a message as it came, or a `Decoded` one, and raises `UndecodableMessage` for one that is no value;
-    `received_all` takes values.
+    `received` takes the bytes of a message, or a `Decoded`. It raises `UndecodableMessage` for a message that the codec
+    cannot decode. `received_all` takes values.
     """
 
     __slots__ = ("closed", "draining", "opened", "received", "received_all", "talk")
@@ -139,12 +139,12 @@ class Handlers:
 
 
 def value_of(reply: Any) -> Any:
-    """What is to be encoded of a reply: its value, where it is a `Reply`."""
+    """The value of a reply: `value` of a `Reply`, otherwise the reply itself."""
     return reply.value if type(reply) is Reply else reply
 
 
 def without_codec(reply: Any) -> Any:
-    """The message that a reply is where there is no codec. Raises `UnsendableMessage` for ``Reply(None)``."""
+    """The message of a reply without a codec. Raises `UnsendableMessage` for ``Reply(None)``."""
     if type(reply) is not Reply:
         return reply
     if reply.value is None:
@@ -170,7 +170,7 @@ def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., An
     def decoded_received_and_encoded(message: Any, connection: Any) -> Any:
         if type(message) is Decoded:
             value = message.value
-        elif len(message) >= UNCOLLECTED and gc.isenabled():  # the value goes again: no pass is to look through it
+        elif len(message) >= UNCOLLECTED and gc.isenabled():  # the value is short-lived: spare the collector
             return uncollected(decoded_received_and_encoded, message, connection)
         else:
             value = read(message)
@@ -189,7 +189,7 @@ def handlers_of(app: Any, codec: Codec[Any] | None = None) -> Callable[[], Handl
     """
     A function that gives a new connection the `Handlers` of `app`; `None` stands for no app.
 
-    Raises `InvalidOption` for what is none of the three forms, and says which it comes near to.
+    Raises `InvalidOption` for anything but one of the three forms. The error names the form that was probably meant.
     """
     _check(app)
     if inspect.isclass(app):
@@ -210,7 +210,7 @@ def deferred_of(result: Any) -> Deferred[Any] | None:
 
 
 def outcome_of(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-    """A Deferred of what a user's function gives, at once or later, or of what it raises, `explained`."""
+    """A Deferred of the result of a user's function, or of its error, which is `explained`."""
 
     def call() -> Any:
         result = function(*arguments)
@@ -227,7 +227,7 @@ _PARTS = {
     "closed": "connection, reason",
     "draining": "connection",
 }
-"""What a connection calls of an object, and what each takes after the instance."""
+"""The methods that a connection calls, and the arguments of each after the instance."""
 
 
 def _check(app: Any) -> None:
@@ -258,7 +258,7 @@ def _check(app: Any) -> None:
 
 
 def _check_is_the_same_on_every_python(app: Any, name: str) -> None:
-    """Refuse a `partial` in a class: Python 3.14 makes it a method. In an instance it is the same on all."""
+    """Reject a `partial` in a class: Python 3.14 makes it a method. In an instance it works alike on all Pythons."""
     its_own = not inspect.isclass(app) and name in getattr(app, "__dict__", ())
     part = inspect.getattr_static(app if inspect.isclass(app) else type(app), name, None)
     if isinstance(part, partial) and not its_own:
@@ -269,7 +269,7 @@ def _check_is_the_same_on_every_python(app: Any, name: str) -> None:
 
 
 def _takes_self(app: Any, name: str) -> bool:
-    """Whether `app` is a class whose part `name` is handed the instance, as functions are; static methods are not."""
+    """Whether `app` is a class whose method `name` gets the instance, as functions do and static methods do not."""
     part = inspect.getattr_static(app, name, None)
     return inspect.isclass(app) and hasattr(part, "__get__") and not isinstance(part, (staticmethod, classmethod))
 
@@ -277,7 +277,7 @@ def _takes_self(app: Any, name: str) -> bool:
 def _check_takes(function: Callable[..., Any], takes: str) -> None:
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some built-in functions tell nobody what they take
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return
     try:
         signature.bind(*takes.split(", ") if takes else ())

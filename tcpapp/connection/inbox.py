@@ -1,9 +1,9 @@
 """
-The messages of one connection that nobody has taken yet.
+The messages of one connection that wait for the app.
 
-They wait as the bytes that came: a codec's value can take thirty times the memory, so a message is decoded as it is
-taken. Over the high mark the inbox pauses reading, at the low mark it resumes it, and it fails its waiters at the end.
-It fits where Twisted's ``DeferredQueue`` does not: that one cannot fail its waiters, and raises when full.
+They wait as bytes: a decoded value can take thirty times the memory, so a message is decoded when it is taken. Over the
+high-water mark the inbox pauses reading, and at the low-water mark it resumes it. At the end it fails its waiters.
+Twisted's ``DeferredQueue`` does not fit: it cannot fail its waiters, and raises when it is full.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from tcpapp.limits import Limits
 __all__ = ["INBOX_FULL", "MESSAGE_COST", "Inbox"]
 
 MESSAGE_COST: Final = 64
-"""Bytes that a waiting message counts for beyond its own: its object, its place. So empty ones fill an inbox, too."""
+"""Bytes that count for a waiting message in addition to its own bytes. So empty messages fill an inbox, too."""
 
 
 INBOX_FULL: Final = 1
-"""Why the source is to bring no more: the inbox is over its mark."""
+"""The reason to stop reading while the inbox is over its high-water mark."""
 
 
 class Inbox:
     """
-    First in, first out. Either it holds messages or somebody waits for one, never both.
+    First in, first out. It holds either messages or waiters, never both.
 
-    `size` is what it holds, in bytes. It is `in_use` while it holds a message, or somebody waits for one: then further
-    messages have to come here. Where it is `watched`, the value that a `receive` has given counts, too, until the next
-    one: `taken`. It takes nothing of its own from memory until a message or a waiter has to wait.
+    `size` counts the bytes that it holds. It is `in_use` while it holds a message or a waiter: further messages must
+    pass through it then. Where it is `watched`, `taken` counts the memory of the last value that `receive` gave, until
+    the next `receive`. It makes its queues only when a message or a waiter has to wait.
 
-    Once it was handed a message that is no value, it has a `refusal`: the error that everyone is told from then on.
-    Nothing after that message is taken, and `lost` counts what was there.
+    When the codec refuses a message, it has a `refusal`: the error of every `receive` from then on. No message after
+    that one is taken, and `lost` counts them.
     """
 
     __slots__ = (
@@ -86,14 +86,14 @@ class Inbox:
 
     @property
     def _error(self) -> NotConnected | None:
-        """What a `receive` fails with once nothing is left; `None` while a message can still come."""
+        """The error of `receive` once no message is left; `None` while a message can still come."""
         if self.refusal is not None:
             return self.refusal.again()
         return None if self._lifecycle.stage.brings else self._lifecycle.error
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits for a message."""
+        """Whether a `receive` waits for a message."""
         return bool(self._waiters)
 
     def put(self, messages: Sequence[bytes]) -> int:
@@ -104,7 +104,7 @@ class Inbox:
         return self._added(messages)
 
     def put_back(self, messages: Sequence[bytes]) -> int:
-        """As `put`, before all that came in the meantime."""
+        """As `put`, but in front of the messages that came in the meantime."""
         if self._messages is None:
             self._messages = deque()
         self._messages.extendleft(reversed(messages))
@@ -125,7 +125,7 @@ class Inbox:
         return outcome
 
     def take(self) -> bytes:
-        """The oldest message. There has to be one."""
+        """Take the oldest message. There must be one."""
         assert self._messages
         message = self._messages.popleft()
         self.size -= len(message) + MESSAGE_COST
@@ -138,13 +138,13 @@ class Inbox:
         return message
 
     def drain(self) -> Iterator[bytes]:
-        """Take the messages one by one for as long as there are any."""
+        """Take the messages one by one until none is left."""
         while self._messages:
             yield self.take()
 
     def receive(self) -> Deferred[Any]:
         """
-        The next message, decoded, now or when it comes. Cancelled, it takes none.
+        The next message, decoded, now or when it comes. A cancelled `receive` takes no message.
 
         Fails with `NotConnected` once no message is left and none can come. Fails with an `UndecodableMessage` that the
         codec delivers in a message's place; the messages after it can be received. An error that the codec does not
@@ -187,7 +187,7 @@ class Inbox:
         except UndecodableMessage as error:
             if self._waiters is None:
                 self._waiters = deque()
-            self._waiters.appendleft(waiter)  # it fails with all others, for what has ended the input
+            self._waiters.appendleft(waiter)  # it fails with all others, by the error that ended the input
             self._refuse(error)
             self.in_use = True
             return REFUSED
@@ -198,33 +198,33 @@ class Inbox:
         return NOTHING
 
     def _read(self, message: bytes) -> Any:
-        """What `message` says, which is in somebody's hands from now on."""
+        """Decode `message`, which the app has from now on."""
         codec = self._codec
         if self.watched:
             self.taken = len(message) + MESSAGE_COST if codec is None else codec.weight(message)
         return message if codec is None else codec.read(message)
 
     def _refuse(self, error: UndecodableMessage) -> None:
-        """Take nothing further: `error` is what receives fail with from now on."""
+        """Take no further message: every `receive` fails with `error` from now on."""
         self.lost += self.drop()
         cause = error.close_reason()
         self.refusal = NotConnected(f"the connection is not open: {cause}", cause)
 
     def forget_waiter(self, waiter: Deferred[Any]) -> None:
-        """It was cancelled while it waits: no message is for it."""
+        """`waiter` was cancelled while it waited: it gets no message."""
         assert self._waiters is not None
         self._waiters.remove(waiter)
         self.in_use = bool(self._waiters or self._messages)
 
     def end(self, error: NotConnected) -> None:
         """No message will come any more: fail the waiters."""
-        while self._waiters:  # one that is told may cancel others
+        while self._waiters:  # a callback can cancel other waiters
             unlogged(self._waiters.popleft()).errback(error.again())
         self._waiters = None
         self.in_use = bool(self._messages)
 
     def drop(self) -> int:
-        """Let go of the messages, which nobody takes any more. How many there were."""
+        """Drop all messages. Returns how many there were."""
         count = len(self)
         self._messages = None
         self.in_use = bool(self._waiters)

@@ -1,8 +1,8 @@
 """
 The life of a connection, and its end: one table, which the connection executes.
 
-`TRANSITIONS` says for each stage which events change it, to which stage, and what is to be done. An event that has no
-row in a stage changes nothing there.
+`TRANSITIONS` says for each stage which events change it, what the next stage is, and which actions follow. An event
+without a row for a stage changes nothing in that stage.
 
 ============= ============= ============= ===================================================
 stage         event         next stage    what is done
@@ -36,8 +36,8 @@ ABORTING      `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `
 ABORTING      `LOST`        CLOSED        `END`
 ============= ============= ============= ===================================================
 
-Users see the stages as the six values of `State`. The first cause is the `CloseReason` of the connection. Only a
-proper ending gives way to what spoils it.
+Users see the stages as the six values of `State`. The first cause is the `CloseReason` of the connection. A later cause
+replaces it only where the first was clean and the later one is not.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ __all__ = [
 
 
 class State(Enum):
-    """Where a connection stands. Messages can be sent in `OPEN` and `INPUT_CLOSED`, and come in `OPEN` only."""
+    """The state of a connection. Messages can be sent in `OPEN` and `INPUT_CLOSED`, and come in `OPEN` only."""
 
     UNOPENED = "unopened"
     OPENING = "opening"
@@ -85,7 +85,7 @@ class State(Enum):
 
 class Stage(Enum):
     """
-    Where a connection stands, as the table has it.
+    The stage of a connection in the table.
 
     - `state`: what users see of the stage.
     - `pauses`: the bits that the dispatcher has for the stage.
@@ -144,20 +144,20 @@ class Event(Enum):
     LOST = "the transport is lost"
 
 
-# What is to be done, in this order.
+# The actions, in the order in which they are done.
 NOTHING: Final = 0
 END_WAITS: Final = 1
 """Expect no bytes of the peer any more."""
 STOP_READING: Final = 2
 """Read no more of a peer that did not end its stream itself."""
 DROP: Final = 4
-"""Let go of the bytes that nobody can want any more."""
+"""Drop the bytes that have no use any more."""
 ABORT_TRANSPORT: Final = 8
 """Abort the transport."""
 START_APP: Final = 16
 """Tell the app that the connection is open."""
 FLUSH: Final = 32
-"""Give the transport all that is written."""
+"""Give the transport all written bytes."""
 DISCONNECT: Final = 64
 """Close the transport."""
 END: Final = 128
@@ -165,7 +165,7 @@ END: Final = 128
 FAIL_WAITERS: Final = 256
 """Fail the waiters for a message or a reply. This runs the user's code, so it comes when all else is settled."""
 ASK_APP: Final = 512
-"""See whether the app is being called, or has anything in hand: the next event is that it has not."""
+"""See whether the app is being called, or still has messages. If not, that is the next event."""
 
 _ABORTED: Final = (Stage.ABORTING, END_WAITS | DROP | ABORT_TRANSPORT | FAIL_WAITERS)
 _CLOSING: Final = (Stage.CLOSING, END_WAITS | FAIL_WAITERS | ASK_APP)
@@ -200,7 +200,7 @@ TRANSITIONS: Final[dict[tuple[Stage, Event], tuple[Stage, int]]] = {
     (Stage.ABORTING, Event.ABORT): _ABORTED,
     (Stage.ABORTING, Event.LOST): _LOST,
 }
-"""The stage after each event, and what is to be done. What has no row changes nothing."""
+"""The next stage after each event, and the actions. An event without a row changes nothing."""
 
 
 UNOPENED_REASON = CloseReason(EndedBy.US, "unopened", "it is not connected yet; use it once it is open")
@@ -208,9 +208,9 @@ UNOPENED_REASON = CloseReason(EndedBy.US, "unopened", "it is not connected yet; 
 
 class Lifecycle:
     """
-    The stage of one connection, and the one deadline of its end. It does no I/O: the connection does what it says.
+    The stage of one connection, and the one deadline of its end. It does no I/O: the connection does the actions.
 
-    `opened` says whether it ever was open.
+    `opened` says whether the connection was ever open.
     """
 
     __slots__ = ("_cause", "_deadlines", "_late", "_openers", "_waiters", "opened", "stage")
@@ -231,14 +231,14 @@ class Lifecycle:
 
     @property
     def error(self) -> NotConnected:
-        """What those are told who want something of a connection that is not open."""
+        """The error of calls on a connection that is not open."""
         return NotConnected(f"the connection is not open: {self.cause}", self.cause)
 
     def happen(self, event: Event, cause: CloseReason | None = None) -> int:
         """
-        `event` happened, for `cause`. Returns what is to be done, by the table.
+        `event` happened, for `cause`. Returns the actions of the table.
 
-        This is the one place where the stage changes.
+        The stage changes only here.
         """
         row = TRANSITIONS.get((self.stage, event))
         if row is None:
@@ -253,7 +253,7 @@ class Lifecycle:
         return actions
 
     def spoil(self, cause: CloseReason) -> None:
-        """What came before the end was not sound: a proper ending becomes `cause`, until it is over."""
+        """The bytes before the end were faulty: `cause` replaces a clean cause, until the connection is closed."""
         if self.stage.state is State.INPUT_CLOSED or (
             self.stage.state is State.CLOSING and self.cause.by is EndedBy.PEER
         ):
@@ -261,19 +261,19 @@ class Lifecycle:
 
     def _is_news(self, cause: CloseReason) -> bool:
         """
-        Whether the loss of the transport says more of the end than what came before.
+        Whether the loss of the transport is a better cause than the earlier one.
 
-        A network that fails spoils a proper ending of ours, for what was to be flushed may be lost; not one of the
-        peer's, who had all. What a peer was in the middle of saying when we ended is nobody's fault.
+        It is when the network fails while we end the connection, because the bytes to be flushed can be lost. It is not
+        when the peer had ended the connection. A message that the peer had not finished when we ended is no fault.
         """
         spoilt = self.opened and self._cause is not None and self._cause.by is EndedBy.US
         return self._cause is None or (spoilt and cause.by is EndedBy.NETWORK)
 
     def within(self, seconds: float, rule: str, timer: str) -> None:
         """
-        Have it cut by `rule` in `seconds`; those below 0 are over already.
+        Cut the connection by `rule` in `seconds`; below 0 means now.
 
-        A deadline only comes nearer: where a sooner one stands, it stays.
+        An earlier deadline stays.
         """
         seconds = max(seconds, 0)
         if (
@@ -287,12 +287,12 @@ class Lifecycle:
 
     @property
     def late(self) -> CloseReason:
-        """Why it is cut where it is not over in time. There has to be such a time."""
+        """The cause when the deadline passes. There must be a deadline."""
         assert self._late is not None
         return self._late
 
     def when_open(self) -> Deferred[None]:
-        """Fires once it is open, or fails with the error that ended it before: `NotConnected`, where there is none."""
+        """Fires once it is open. Fails with the error that ended it before, or with `NotConnected` without one."""
         if self.opened:
             return succeed(None)
         if self.stage is Stage.CLOSED:
@@ -311,25 +311,25 @@ class Lifecycle:
         return self._waiters.wait()
 
     def tell_open(self) -> None:
-        """Fire what `when_open` gave."""
+        """Fire the Deferreds of `when_open`."""
         if self._openers is not None:
             self._openers.fire(None)
 
     def tell(self) -> None:
-        """Fire what `when_over` gave, and fail what `when_open` gave and has not fired."""
+        """Fire the Deferreds of `when_over`, and fail those of `when_open` that have not fired."""
         if self._openers is not None:
             self._openers.fail_unlogged(self.cause.error or self.error, self.cause.error)
         if self._waiters is not None:
             self._waiters.fire(self.cause)
 
     def _note(self, cause: CloseReason) -> None:
-        """The first cause stands, unless it was a proper ending that `cause` spoils."""
+        """Keep the first cause, unless it was clean and `cause` is not."""
         if self._cause is None or (self._cause.clean and not cause.clean):
             self._cause = cause
 
 
 def cause_of_end(framing: Framing) -> CloseReason:
-    """Why it ends where the peer ended its stream, of which `framing` has read all: between two messages, or in one."""
+    """The cause when the peer ended its stream, between two messages or inside one. `framing` has read all of it."""
     try:
         framing.finish()
     except UnreadableStream as error:
@@ -338,7 +338,7 @@ def cause_of_end(framing: Framing) -> CloseReason:
 
 
 def cause_of_loss(loss: Failure, framing: Framing) -> CloseReason:
-    """Why it ends where the transport is lost: properly, as `cause_of_end`, or by what `loss` says."""
+    """The cause when the transport is lost: a clean end gives `cause_of_end`, otherwise `loss` says it."""
     if isinstance(loss.value, ConnectionDone):
         return cause_of_end(framing)
     trouble = tls_trouble(loss.value)
@@ -349,7 +349,7 @@ def cause_of_loss(loss: Failure, framing: Framing) -> CloseReason:
 
 
 def cause_of_failure(error: BaseException) -> CloseReason:
-    """Why it ends where the app raised `error`; what a peer sent that is no value is not the app's fault."""
+    """The cause when the app raised `error`. An undecodable message is the peer's fault, not the app's."""
     if isinstance(error, UndecodableMessage):
         return error.close_reason()
     text = f"the app raised {type(error).__name__}: {safe_str(error)}"

@@ -1,5 +1,5 @@
 """
-Replies of the peer, found among the messages that come: each goes to the request that waits for it.
+Finds the replies among the messages of the peer. Each goes to the request that waits for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Matching"]
 
 class Matching(Answers):
     """
-    Sorts the messages of one connection into replies and others, where it has requests.
+    Sorts the messages of a connection with requests into replies and other messages.
 
     `requests` are the requests that wait for replies; `None` where there were none.
     """
@@ -34,12 +34,12 @@ class Matching(Answers):
         self.requests: Requests | None = None
 
     def handle(self, messages: list[Any]) -> int:
-        """Hand `messages` to the app; the class below says how."""
+        """Hand `messages` to the app. The subclass says how."""
         raise NotImplementedError
 
     def _sort(self, messages: list[bytes]) -> int:
-        """`dispatch` where there were requests. The order in which they came is kept."""
-        if self._unsorted is not None:  # re-entered: the loop below goes on with them
+        """`dispatch` for a connection with requests. It keeps the order of the messages."""
+        if self._unsorted is not None:  # a nested call: the loop of the outer call takes them
             self._unsorted += messages
             return NOTHING
         outcome = NOTHING
@@ -67,9 +67,9 @@ class Matching(Answers):
         return outcome
 
     def _take_reply(self, message: bytes, before: list[Any]) -> Any:
-        """Answer the request to which `message` is the reply, once the app had those `before`; or give it back."""
+        """Fire the request that `message` answers, after the app got the messages `before`. Otherwise return it."""
         requests, codec = self.requests, self._codec
-        if requests is None or not requests.expected:  # the connection ended in the callback of another's reply
+        if requests is None or not requests.expected:  # the connection ended in the callback of an earlier reply
             return message
         value = message if codec is None else codec.read(message)
         reply = requests.take(value)

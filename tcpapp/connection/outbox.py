@@ -1,8 +1,8 @@
 """
 The bytes of one connection that are on their way out.
 
-Bytes that the transport cannot take now wait here, and are fed to it a piece at a time. So a slow peer can be told
-from a peer that takes nothing, and a ``send`` waits for its own message only. Small writes that wait are joined.
+Bytes that the transport cannot take now wait here, and are fed to it a piece at a time. So the outbox can distinguish
+a slow peer from a peer that takes nothing, and a ``send`` waits for its own message only. Small writes are joined.
 Everything has a bound: the bytes that wait (``max_unsent``), and the time without progress (``send_progress``). While
 the connection closes, unsent bytes are fed and counted in the same way, until the transport has them all.
 """
@@ -34,11 +34,11 @@ from tcpapp.limits import Limits
 __all__ = ["SEND_COST", "Outbox"]
 
 SEND_COST: Final = 512
-"""Bytes that a waiting ``send`` counts for beyond its message: its Deferred and its place take 310 on CPython 3.11."""
+"""Bytes that count for a waiting ``send`` besides its message: Deferred and place take 310 bytes on CPython 3.11."""
 
 
 class _NoTransport:
-    """In the place of the transport and the connection of an outbox whose connection is lost: nothing goes anywhere."""
+    """Stands in for the transport and the connection of an outbox after the end: its methods do nothing."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -53,7 +53,7 @@ _NO_TRANSPORT: Final = _NoTransport()
 
 
 class _WaitingBytes:
-    """Bytes that wait for the transport, how many of them it has been given, and who is told when it has them all."""
+    """Bytes that wait for the transport, how many it has got, and the Deferred that fires when it has them all."""
 
     __slots__ = ("data", "given", "waiter")
 
@@ -63,11 +63,11 @@ class _WaitingBytes:
         self.waiter = waiter
 
     def takes(self, data: bytes, most: int) -> bool:
-        """Whether `data` can be joined to it, with no more than `most` bytes then: the rest of them waits for it."""
+        """Whether `data` can be joined to it without exceeding `most` bytes, which would delay the rest."""
         return self.waiter is None and not self.given and len(self.data) + len(data) <= most
 
     def join(self, data: bytes) -> None:
-        """Put `data` behind its own: in linear time, however many come."""
+        """Append `data`. Many calls together take linear time."""
         if not isinstance(self.data, bytearray):
             self.data = bytearray(self.data)
         self.data += data
@@ -127,11 +127,11 @@ class Outbox:
         transport.registerProducer(self, True)
 
     def cork(self) -> None:
-        """Keep what is written until `uncork`, or until it is over the write mark."""
+        """Gather the written bytes until `uncork`, or until they exceed the write mark."""
         self._is_corked = True
 
     def uncork(self, last: bytes = b"") -> None:
-        """Write what was gathered, and `last` with it; not yet, where it `stays_corked`."""
+        """Write the gathered bytes and `last` in one write; not yet while it `stays_corked`."""
         if self.stays_corked:
             if last:
                 self.write(last)
@@ -146,12 +146,12 @@ class Outbox:
                 self._put(last)
 
     def uncork_now(self) -> None:
-        """Write what was gathered now, whatever it was to be gathered with."""
+        """Write the gathered bytes now, and end `stays_corked`."""
         self.stays_corked = False
         self.uncork()
 
     def write(self, data: bytes) -> None:
-        """Send `data` after all that was written before."""
+        """Send `data` after all earlier bytes."""
         if not self._is_corked:
             self._put(data)
             return
@@ -164,9 +164,9 @@ class Outbox:
 
     def send(self, data: bytes) -> Deferred[None]:
         """
-        Send `data`; the Deferred fires when the transport has it and is below its mark.
+        Send `data`. The Deferred fires when the transport has all of it and is below its write mark.
 
-        Cancelled before the transport was given any of it, it is not sent. Cancelled later, it is sent all the same.
+        Cancelling prevents the sending only while the transport has none of the bytes.
         """
         if self.behind or self._corked_size + len(data) > self._limits.write_high:
             self._flush()
@@ -177,17 +177,17 @@ class Outbox:
 
     def finish(self) -> int:
         """
-        Write what was gathered, and be no producer any more once the transport has all: it can be closed then.
+        Write the gathered bytes. Once the transport has all bytes, stop being its producer: it can be closed then.
 
-        The outcome says that, at once or later. The time without progress has no bound of its own from
-        here on, for the whole of it has one (``grace``).
+        The outcome `HANDED_OVER` says so, at once or later. ``send_progress`` no longer applies, because ``grace``
+        bounds the whole flush.
         """
         self._deadlines.stop("send_progress")
         self.uncork_now()
         return self._end_if_all_handed_over()
 
     def drop(self) -> None:
-        """The connection is cut: let go of all bytes, and take none. Each ``send`` that waits is told by `end`."""
+        """The connection is cut: drop all bytes, and take no more. `end` fails each ``send`` that waits."""
         self._corked, self._corked_size = None, 0
         for waiting in self._queue or ():
             waiting.data = b""
@@ -196,9 +196,9 @@ class Outbox:
 
     def end(self, error: NotConnected, flushed: bool) -> int:
         """
-        The connection is lost: fail every ``send`` that waits with `error`. How many there were.
+        The connection is lost: fail every ``send`` that waits with `error`. Returns how many there were.
 
-        Where it was `flushed`, those whose bytes the transport has got are told that all is well.
+        Where it was `flushed`, a ``send`` whose bytes the transport had got succeeds.
         """
         failed = 0
         self._deadlines.stop("send_progress")
@@ -222,11 +222,11 @@ class Outbox:
                 else:
                     failed += 1
                     unlogged(each.waiter).errback(error)
-        self._transport = self._settler = _NO_TRANSPORT  # TLS holds its producer on: this, and so it would hold itself
+        self._transport = self._settler = _NO_TRANSPORT  # TLS keeps a reference to its producer: this breaks the circle
         return failed
 
     def pauseProducing(self) -> None:
-        """The transport has more than its mark."""
+        """The transport has more bytes than its write mark."""
         flushing = self._lifecycle.stage.flushes
         if self._progress and not self.blocked and not flushing:
             self._deadlines.start("send_progress", self._progress)
@@ -235,7 +235,7 @@ class Outbox:
             self._settler.settle(WRITE_BLOCKED)
 
     def resumeProducing(self) -> None:
-        """The transport has sent what it had."""
+        """The transport has sent its bytes, and takes more."""
         self.blocked = False
         self._deadlines.stop("send_progress")
         self._feed()
@@ -249,24 +249,24 @@ class Outbox:
 
     @property
     def held(self) -> int:
-        """How many bytes are held here, and by a transport over its mark, which can have up to twice as many."""
+        """How many bytes are held here, and by the transport: up to twice the write mark when it is over the mark."""
         held = self._corked_size
         if self.blocked:
             held += 2 * self._limits.write_high
         if self._queue:
-            held += self._queued + self._queue[0].given  # the whole of a message is held until its end has gone
+            held += self._queued + self._queue[0].given  # a message is held whole until its last byte has gone
         if self._handed:
             held += SEND_COST * len(self._handed)
         return held
 
     @property
     def _queued(self) -> int:
-        """What waits for the transport, in bytes of memory."""
+        """The bytes of memory that wait for the transport."""
         return self.unsent + SEND_COST * self._sends
 
     @property
     def behind(self) -> bool:
-        """Whether bytes wait for the peer to take what was sent before."""
+        """Whether bytes wait because the peer has not taken earlier ones."""
         return self.blocked or bool(self._queue)
 
     def _flush(self) -> None:
@@ -307,7 +307,7 @@ class Outbox:
             self._settler.settle(BUFFERED_CHANGED)
 
     def _withdraw(self, waiter: Deferred[None]) -> None:
-        """It was cancelled: leave out the bytes it stands for, if none of them is gone."""
+        """A ``send`` was cancelled: remove its bytes, if the transport has none of them."""
         for waiting in self._queue or ():
             if waiting.waiter is waiter and not waiting.given:
                 assert self._queue is not None
@@ -317,7 +317,7 @@ class Outbox:
                 break
 
     def _feed(self) -> None:
-        """Give the transport pieces of the write mark's size until it has enough; tell each who can know by then."""
+        """Give the transport pieces up to the write mark until it has enough, and fire each ``send`` that is done."""
         self._fire_handed()
         while self._queue and not self.blocked and not self._lifecycle.stage.drops:
             piece = self._next_piece()
@@ -326,7 +326,7 @@ class Outbox:
             self._fire_handed()
 
     def _next_piece(self) -> bytes:
-        """Take the bytes of one write from what waits: up to the write mark, of as many messages as there are in it."""
+        """Take the bytes of one write, up to the write mark, from one or more waiting messages."""
         assert self._queue
         pieces: list[bytes | bytearray] = []
         room = self._limits.write_high
@@ -365,4 +365,4 @@ class Outbox:
             self._handed.append(waiting.waiter)
 
 
-classImplements(Outbox, IPushProducer)  # a decorator would keep its class from being compiled as one
+classImplements(Outbox, IPushProducer)  # with a decorator it would not be compiled as a native class

@@ -1,9 +1,9 @@
 """
 What the parts of a connection report to it: the bits of an outcome.
 
-A part does not know what its connection does about an outcome. It returns it, and the connection settles it. An
-outcome that nobody waits for enters by `Settler.settle` too: of a timer, of the transport, of what the app gave or
-raised. `settle` acts on the bits in the order in which they stand here.
+A part does not know what its connection does about an outcome. It returns the outcome, and the connection settles it.
+Where no caller takes the outcome, the part calls `Settler.settle` itself: after a timer, a call of the transport, or a
+result of the app. `settle` acts on the bits in the order in which they stand here.
 """
 
 from __future__ import annotations
@@ -37,44 +37,44 @@ __all__ = [
 
 NOTHING: Final = 0
 
-# Of the bytes that come.
+# Received bytes.
 REFUSED: Final = 1
-"""The inbox found a message that is no value, and takes nothing after it."""
+"""The inbox found an undecodable message, and takes no message after it."""
 ALL_RELEASED: Final = 2
 """The throttle holds no message any more."""
 TOO_MANY_MESSAGES: Final = 4
-"""More came than ``message_rate`` allows, and the peer is not made to wait."""
+"""More came than ``message_rate`` allows, and the policy is not to wait."""
 TOO_MANY_BYTES: Final = 8
-"""More came than ``byte_rate`` allows, and the peer is not made to wait."""
+"""More came than ``byte_rate`` allows, and the policy is not to wait."""
 MESSAGES_SKIPPED: Final = 16
 """The framing left out messages, or cannot read the rest of the stream; the detail is the chunk."""
 UNANSWERED: Final = 32
-"""A reply cannot be matched: the detail is the `Failure` of its decoding, or of the user's key function, and how many
-messages behind it nobody takes."""
+"""A reply cannot be matched. The detail is the `Failure` of its decoding, or of the user's key function, and the
+number of dropped messages behind it."""
 UNSECURED: Final = 64
-"""TLS cannot be set up in mid-conversation, or nobody waits for it any longer."""
+"""TLS cannot be set up in mid-conversation, or its Deferred was cancelled."""
 
-# Of the bytes that go.
+# Sent bytes.
 WRITE_BLOCKED: Final = 128
 """The transport asks for no more: the app waits."""
 WRITE_RESUMED: Final = 256
-"""The transport has all that waited."""
+"""The transport has all bytes that waited."""
 TOO_MUCH_UNSENT: Final = 512
 """More than ``max_unsent`` waited, and more came; the detail is how many bytes waited."""
 HANDED_OVER: Final = 1024
-"""The transport has all that was written before the flush."""
+"""The transport has all bytes that were written before the flush."""
 
-# Of the app.
+# The app.
 APP_WAITS: Final = 2048
-"""What the app returned is to be waited for."""
+"""The app returned a reply that is not there yet."""
 APP_ANSWERED: Final = 4096
-"""That came, or failed."""
+"""That reply came, or failed."""
 APP_FAILED: Final = 8192
 """The app raised; the detail is the `Failure`."""
 CONVERSATION_ENDED: Final = 16384
 """The conversation returned."""
 
-# Of the clock, and of all connections together.
+# The clock, and the memory of all connections.
 OVERDUE: Final = 32768
 """A wait is over; the detail is its name, and its seconds."""
 HEARTBEAT: Final = 65536
@@ -82,7 +82,7 @@ HEARTBEAT: Final = 65536
 MEMORY_SHORT: Final = 131072
 """All connections hold too much, and this one the most; the detail is the `CloseReason`."""
 
-# Of any.
+# Any part.
 BUFFERED_CHANGED: Final = 262144
 """The parts hold more bytes than before, or fewer."""
 APP_IDLE: Final = 524288
@@ -94,7 +94,7 @@ class Settler(Protocol):
 
     @property
     def is_handling(self) -> bool:
-        """Whether a message is in our hands, so that the peer owes us nothing."""
+        """Whether our side has a message to answer, so that the peer need not send."""
         ...
 
     def settle(self, outcome: int, detail: Any = None) -> None:

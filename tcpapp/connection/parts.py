@@ -1,7 +1,7 @@
 """
-The parts of one connection, put together: its framing, inbox, outbox, dispatcher, throttle, deadlines and life.
+The parts of one connection, joined: its framing, inbox, outbox, dispatcher, throttle, deadlines and stages.
 
-A part refers to the parts that it uses. It reports what it finds by an outcome (`tcpapp.connection.outcomes`).
+A part refers to the parts that it uses. It reports to the connection by an outcome (`tcpapp.connection.outcomes`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["CLOSED_PARTS", "Parts"]
 
 
 class _ClosedParts:
-    """In the place of the parts of a connection that has ended: what they are asked for has no effect any more."""
+    """Stands in for the parts of a connection that has ended: its methods do nothing."""
 
     pauses = CONNECTION_CLOSING | CONNECTION_CLOSED
     requests = awaited = None
@@ -44,21 +44,21 @@ class _ClosedParts:
     reported = 0
 
     def receive(self, data: bytes) -> int:
-        """Bytes that come after the end are nobody's."""
+        """Ignore bytes that come after the end."""
         return NOTHING
 
     def update(self) -> None:
         """Nothing is held."""
 
     def notify_conversation(self) -> None:
-        """Nobody is there to be told."""
+        """There is no conversation any more."""
 
 
 CLOSED_PARTS: Any = _ClosedParts()
 
 
 class Parts(Protocol):
-    """The parts of a connection, each made for the ones below it; `settle` is for a class above this one."""
+    """The parts of a connection. A subclass has `settle`, which acts on their outcomes."""
 
     __slots__ = (
         "_buffered",
@@ -82,7 +82,7 @@ class Parts(Protocol):
     )
 
     transport: Any
-    """What it writes to, as Twisted gave it."""
+    """The transport that Twisted gave it."""
 
     factory: Any
     """The factory that made it, which it shares with other connections: a server's has ``info()`` and ``change()``."""
@@ -101,7 +101,7 @@ class Parts(Protocol):
 
     @property
     def state(self) -> State:
-        """Where it stands: messages can be sent in `State.OPEN` and `State.INPUT_CLOSED`, and come in the first."""
+        """Its state. Messages can be sent in `State.OPEN` and `State.INPUT_CLOSED`, and come in `State.OPEN` only."""
         return self._lifecycle.stage.state
 
     @property
@@ -115,16 +115,16 @@ class Parts(Protocol):
 
     @property
     def is_handling(self) -> bool:
-        """Whether something is in our hands: a message that waits for the app, or for its answer."""
+        """Whether our side has a message to answer: it waits for the app, or for the app's reply."""
         return bool(self._inbox or self._throttle.pending or self._dispatcher.pauses & (AWAITING_REPLY | PAUSED))
 
     @property
     def _serves(self) -> bool:
-        """Whether it is a server's."""
+        """Whether it is a connection of a server."""
         return getattr(self.factory, "serves", False)
 
     def _set_up_tls(self, layer: Any) -> None:
-        """The handshake of `layer`, which is TLS, begins: a server's takes turns with all others of this server."""
+        """The handshake of the TLS `layer` begins. The handshakes of one server take turns."""
         close_by_halves(layer)
         if self._serves:
             steps = self._settings.step_scheduler
@@ -156,7 +156,7 @@ class Parts(Protocol):
 
     @property
     def _parts(self) -> tuple[Framing, Throttle, Inbox, Outbox]:
-        """What holds bytes."""
+        """The parts that hold bytes."""
         return self._framing, self._throttle, self._inbox, self._outbox
 
     def _frame(self, message: Any) -> bytes:

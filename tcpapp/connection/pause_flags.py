@@ -21,9 +21,9 @@ __all__ = [
 HANDLING: Final = 1
 """The app is being called, and the loop that calls it goes on by itself."""
 AWAITING_REPLY: Final = 2
-"""What the app returned last is not there yet."""
+"""The last reply of the app is not there yet."""
 PAUSED: Final = 4
-"""The user said so."""
+"""The user called `pause`."""
 WRITE_BLOCKED: Final = 8
 """The peer does not take the replies."""
 RECEIVE_ONLY: Final = 16
@@ -31,12 +31,12 @@ RECEIVE_ONLY: Final = 16
 CONNECTION_CLOSING: Final = 32
 """The connection is closing, or closed."""
 NO_MORE_INPUT: Final = 64
-"""No message comes any more; what came is still handed on, so this alone holds nothing back."""
+"""No message comes any more. The messages that came are still handed on, so this bit alone holds nothing back."""
 TLS_STARTING: Final = 128
 """TLS is being set up on the connection."""
 CONNECTION_CLOSED: Final = 256
-"""The connection is closed: no part of it works any more, whatever still comes to its end by then."""
+"""The connection is closed: no part of it works any more, even where a reply still comes."""
 AWAITING_TURN: Final = 512
-"""The messages took as long as those of one connection can in a turn: other connections have theirs."""
+"""The messages used the budget of a turn: other connections have their turns now."""
 NOT_RECEIVING: Final = 96
-"""`NO_MORE_INPUT`, or `CONNECTION_CLOSING`: nothing that comes is heard."""
+"""`NO_MORE_INPUT` or `CONNECTION_CLOSING`: received bytes are ignored."""

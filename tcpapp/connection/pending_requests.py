@@ -29,7 +29,7 @@ class Requests(Protocol):
     """The requests that wait, and how a reply finds its request. The connection limits their number."""
 
     def __len__(self) -> int:
-        """How many replies may still come."""
+        """How many replies can still come."""
 
     def add(self, message: Any) -> Deferred[Any]:
         """A Deferred of the reply to `message`, which is about to be sent. Raises `UnsendableMessage`."""
@@ -41,7 +41,9 @@ class Requests(Protocol):
         ...
 
     def take(self, message: Any) -> Deferred[Any] | None:
-        """The Deferred that `message` answers, for `fire_reply`; it waits no longer. `None` where it is no reply."""
+        """
+        Remove and return the Deferred that `message` answers, for `fire_reply`. `None` where `message` is no reply.
+        """
         ...
 
     def end(self, error: NotConnected) -> None:
@@ -49,7 +51,7 @@ class Requests(Protocol):
 
 
 class InOrder:
-    """Replies come in the order of their requests; every message that comes while one waits is a reply."""
+    """Replies come in the order of their requests. Every message that comes while a request waits is a reply."""
 
     __slots__ = ("_late", "_waiting")
 
@@ -61,18 +63,18 @@ class InOrder:
         return len(self._waiting)
 
     def add(self, message: Any) -> Deferred[Any]:
-        """See `Requests`. The place of a cancelled one is kept: its reply still comes, and is dropped."""
+        """See `Requests`. A cancelled request keeps its place: its reply still comes, and is dropped."""
         reply: Deferred[Any] = Deferred(self._forget)
         self._waiting.append(reply)
         return reply
 
     def _forget(self, reply: Deferred[Any]) -> None:
-        if reply in self._waiting:  # not so for one that is taken, or failed, just now
+        if reply in self._waiting:  # false while its reply is being taken, or failed
             self._waiting[self._waiting.index(reply)] = None
 
     @property
     def expected(self) -> bool:
-        """See `Requests`: while one waits."""
+        """See `Requests`: true while a request waits."""
         return bool(self._waiting)
 
     def take(self, message: Any) -> Deferred[Any] | None:
@@ -83,15 +85,15 @@ class InOrder:
         """See `Requests`."""
         waiting, self._waiting = self._waiting, deque()
         for reply in waiting:
-            if reply is not None and not reply.called:  # one that is told may cancel others
+            if reply is not None and not reply.called:  # a callback can cancel other requests
                 unlogged(reply).errback(error)
 
 
 class ByKey:
     """
-    Replies carry the key of their request. A message whose key is `None` is no reply, and goes where messages go.
+    Replies carry the key of their request. A message whose key is `None` is no reply, and goes to the app.
 
-    Keys are best not used again while a late reply may come: it could not be told from the right one.
+    Do not use a key again while a late reply to it can come: it would be taken for the new reply.
     """
 
     __slots__ = ("_late", "_of_reply", "_of_request", "_waiting")
@@ -106,7 +108,7 @@ class ByKey:
         return len(self._waiting)
 
     def add(self, message: Any) -> Deferred[Any]:
-        """See `Requests`. A key that is `None`, or that another request waits with, is refused."""
+        """See `Requests`. Rejects a key that is `None`, or with which another request waits."""
         key = self._of_request(message)
         if key is None:
             raise UnsendableMessage("this message has no key, so no reply could be known as its own; use send()")
@@ -114,7 +116,7 @@ class ByKey:
             raise UnsendableMessage(f"a request with the key {key!r} waits already; give each its own")
 
         def forget(reply: Deferred[Any]) -> None:
-            if self._waiting.get(key) is reply:  # not so for one that is taken, or failed, just now
+            if self._waiting.get(key) is reply:  # false while its reply is being taken, or failed
                 del self._waiting[key]
 
         reply = self._waiting[key] = Deferred(forget)
@@ -122,14 +124,14 @@ class ByKey:
 
     @property
     def expected(self) -> bool:
-        """See `Requests`: always, for a late reply has a key, too."""
+        """See `Requests`: always true, because a late reply has a key, too."""
         return True
 
     def take(self, message: Any) -> Deferred[Any] | None:
         """
-        See `Requests`. A reply that nobody waits for is dropped and told of. What cannot be decoded has no key.
+        See `Requests`. A reply that no request waits for is dropped and reported. An undecodable message has no key.
 
-        The peer chooses the key of a reply: one that cannot be hashed (a list) is the key of no request.
+        The peer chooses the key of a reply. A key that cannot be hashed (a list) is the key of no request.
         """
         key = None if isinstance(message, UndecodableMessage) else self._of_reply(message)
         if key is None:
@@ -144,12 +146,12 @@ class ByKey:
         """See `Requests`."""
         waiting, self._waiting = self._waiting, {}
         for reply in waiting.values():
-            if not reply.called:  # one that is told may cancel others
+            if not reply.called:  # a callback can cancel other requests
                 unlogged(reply).errback(error)
 
 
 def requests_by(key: Key | None, late: Callable[[], None]) -> Requests:
-    """The way of matching that `key` asks for: `None` for in order; `late` is called for each reply that is dropped."""
+    """The `Requests` for `key`; `None` matches in order. `late` is called for each reply that is dropped."""
     if key is None:
         return InOrder(late)
     of_request, of_reply = key if isinstance(key, tuple) else (key, key)
@@ -157,7 +159,7 @@ def requests_by(key: Key | None, late: Callable[[], None]) -> Requests:
 
 
 def check_key(key: Key | None) -> Key | None:
-    """`key` itself. Raises `InvalidOption` for what can be no key."""
+    """`key` itself. Raises `InvalidOption` for an invalid key."""
     functions = key if isinstance(key, tuple) else (key, key)
     if key is not None and (len(functions) != 2 or not all(callable(each) for each in functions)):
         raise InvalidOption(f"key={key!r}: takes a function of a message, or a pair: one for requests, one for replies")
@@ -165,7 +167,7 @@ def check_key(key: Key | None) -> Key | None:
 
 
 def bound(reply: Deferred[Any], seconds: float, clock: IReactorTime | None) -> Deferred[Any]:
-    """Let `reply` fail with `TimedOut` when `seconds` are over (0: never); its late reply goes as a cancelled one's."""
+    """Fail `reply` with `TimedOut` after `seconds` (0: never). The late reply is dropped, as after a cancel."""
     if not seconds or clock is None:
         return reply
     return reply.addTimeout(seconds, clock, lambda _failure, _seconds: _raise(TimedOut("request", seconds)))
@@ -176,13 +178,13 @@ def _raise(error: Exception) -> None:
 
 
 def _dropped(late: Callable[[], None]) -> Deferred[Any]:
-    """What a reply that nobody waits for is given to."""
+    """A fired Deferred for a reply that no request waits for; `late` is called."""
     late()
     return succeed(None)
 
 
 def fire_reply(reply: Deferred[Any], message: Any) -> None:
-    """Fire `reply`, unless it was cancelled, with `message`, or fail it with what its codec could not decode."""
+    """Fire `reply` with `message`, or fail it with an `UndecodableMessage`, unless it was cancelled."""
     if reply.called:
         return
     if isinstance(message, UndecodableMessage):

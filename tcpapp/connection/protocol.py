@@ -1,8 +1,7 @@
 """
-The side of a connection that works by itself: what its transport calls, and what its parts report.
+The inner side of a connection: the methods that its transport calls, and the steps that its parts ask for.
 
-The other side, what the user of a connection calls, is `tcpapp.connection.connection`, which also draws the way of a
-message.
+The methods for users are in `tcpapp.connection.connection`, which also has a picture of the way of a message.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class ConnectionProtocol(Stages):
             self.settle(outcome, data)
 
     def readConnectionLost(self) -> None:
-        """The peer closed its side: what came is still answered. Twisted calls it."""
+        """The peer closed its side. The messages that came are still answered. Twisted calls it."""
         self._end_input(cause_of_end(self._framing))
 
     def writeConnectionLost(self) -> None:
@@ -109,7 +108,7 @@ class ConnectionProtocol(Stages):
             STEPS[bit](self, detail)
 
     def _refused(self, _: Any) -> None:
-        """A message is no value: none of those behind it is taken, and the connection closes."""
+        """A message is undecodable: no message behind it is taken, and the connection closes."""
         inbox = self._inbox
         assert inbox.refusal is not None
         self._unhandled += inbox.lost
@@ -119,25 +118,25 @@ class ConnectionProtocol(Stages):
         inbox.end(inbox.refusal)
 
     def _all_released(self, _: Any) -> None:
-        """All that came is the app's: what came after it counts."""
+        """The app has all messages: an end, or a failure of the framing, behind them takes effect now."""
         if self._framing.failure is not None:
             self._unreadable(self._framing.failure)
         elif not self._lifecycle.stage.is_open:  # there it changes nothing
             self._happen(Event.RELEASED)
 
     def _too_many_messages(self, _: Any) -> None:
-        """More messages come than may, and there is no waiting."""
+        """More messages came than ``message_rate`` allows, and the policy is not to wait."""
         self._over_rate(over_rate("messages", self._settings.limits.message_rate))
 
     def _too_many_bytes(self, _: Any) -> None:
-        """More bytes come than may, and there is no waiting."""
+        """More bytes came than ``byte_rate`` allows, and the policy is not to wait."""
         self._over_rate(over_rate("bytes", self._settings.limits.byte_rate))
 
     def _over_rate(self, cause: CloseReason) -> None:
         (self._abort if self._settings.policies.over_rate == "reset" else self._end_input)(cause)
 
     def _messages_skipped(self, data: bytes) -> None:
-        """Messages of `data` were left out, or the rest of it cannot be read."""
+        """Messages of `data` were skipped, or the rest of the stream cannot be read."""
         framing = self._framing
         if framing.skipped:
             count, framing.skipped = framing.skipped, 0
@@ -146,11 +145,11 @@ class ConnectionProtocol(Stages):
             self._unreadable(framing.failure, data)
 
     def _unreadable(self, error: UnreadableStream, beginning: bytes = b"") -> None:
-        """The stream cannot be read on from here; what came before `error` is still handled."""
+        """The stream cannot be read any further. The messages before `error` are still handled."""
         self._end_input(with_detected(error.close_reason(), beginning))
 
     def _unanswered(self, detail: tuple[Failure, int]) -> None:
-        """A reply is no value, or the user's key function raised: nothing behind it is taken."""
+        """A reply is undecodable, or the user's key function raised: no message behind it is taken."""
         failure, left = detail
         self._unhandled += left
         error = failure.value
@@ -160,31 +159,31 @@ class ConnectionProtocol(Stages):
             self._app_failed(failure)
 
     def _unsecured(self, _: Any) -> None:
-        """TLS cannot be set up, so nothing more is to be sent or heard."""
+        """TLS cannot be set up, so nothing more can be sent or received."""
         assert self._upgrade is not None
         self._abort(self._upgrade.cause)
 
     def _write_blocked(self, _: Any) -> None:
-        """The peer does not take what the app sends: the app waits."""
+        """The peer does not take the sent bytes: the app waits."""
         self._dispatcher.pause(WRITE_BLOCKED)
 
     def _write_resumed(self, _: Any) -> None:
-        """The peer takes it again."""
+        """The peer takes bytes again."""
         self.settle(self._dispatcher.resume(WRITE_BLOCKED))
         self._buffered.update()
 
     def _too_much_unsent(self, unsent: int) -> None:
-        """The peer takes less than is sent."""
+        """More than ``max_unsent`` bytes wait for the peer."""
         limit = self._settings.limits.max_unsent
         text = f"{unsent} bytes wait for the peer to take what was sent; at most {limit} (max_unsent) may"
         self._abort(CloseReason(EndedBy.US, "too-much-unsent", text, unsent, limit))
 
     def _handed_over(self, _: Any) -> None:
-        """The transport has all that was written: close it. Unless it was cut, or is lost by now."""
+        """The transport has all written bytes: close it, unless it was cut or is lost by now."""
         self._happen(Event.HANDED_OVER)
 
     def _app_waits(self, _: Any) -> None:
-        """The app's reply is one to wait for."""
+        """The app's reply is not there yet."""
         seconds = self._settings.timeouts.handler_timeout
         if seconds:
             self._deadlines.start("handler_timeout", seconds)
@@ -199,7 +198,7 @@ class ConnectionProtocol(Stages):
         self._close(CloseReason(EndedBy.US, "closed", "the conversation came to its end"))
 
     def _overdue(self, detail: tuple[str, float]) -> None:
-        """What a wait stands for did not come in its seconds."""
+        """A wait is overdue."""
         wait, seconds = detail
         if wait == "ending":
             if not close_unanswered(self.transport):
@@ -223,7 +222,7 @@ class ConnectionProtocol(Stages):
                 dispatcher.cancel_handler()
 
     def _heartbeat_due(self, missed: int) -> None:
-        """Send a heartbeat; give the peer up where too many are `missed`."""
+        """Send a heartbeat, or cut the connection where too many were `missed`."""
         seconds = self._settings.timeouts.heartbeat
         heartbeat = self._settings.heartbeat
         if missed >= self._settings.limits.heartbeats_missed:
@@ -233,12 +232,12 @@ class ConnectionProtocol(Stages):
                 message = heartbeat(self) if callable(heartbeat) else heartbeat
                 if message is not None:
                     self._outbox.write(self._frame(value_of(message)))
-            except Exception:  # the user's function, or what it gave
+            except Exception:  # of the user's function, or of its message
                 self._app_failed(Failure())
 
     def _memory_short(self, cause: CloseReason) -> None:
-        """It is the one that holds the most, where all of them hold too much."""
-        self._buffered.end()  # its bytes are gone before anything else is, but for those of its transport: a turn later
+        """All connections together hold too much, and this connection holds the most."""
+        self._buffered.end()  # first: the budget counts its bytes as freed. Its transport frees its own a turn later
         dispatcher, waited_for = self._dispatcher, self._dispatcher.awaited
         self._abort(cause)
         self._drop_buffers(all_of_it=True)
@@ -247,7 +246,7 @@ class ConnectionProtocol(Stages):
         dispatcher.cancel_handler(at_end=False)
 
     def _buffered_changed(self, _: Any) -> None:
-        """More is held than was, or less."""
+        """The number of held bytes has changed."""
         self._buffered.update()
 
 
@@ -273,4 +272,4 @@ STEPS: dict[int, Callable[[ConnectionProtocol, Any], None]] = {
     outcomes.BUFFERED_CHANGED: ConnectionProtocol._buffered_changed,
     outcomes.APP_IDLE: ConnectionProtocol._app_rests,
 }
-"""What is done about each bit of an outcome."""
+"""The step for each bit of an outcome."""

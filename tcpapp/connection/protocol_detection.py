@@ -1,8 +1,8 @@
 """
-What speaks on the other side, by its first bytes: for the one line of a log that saves an afternoon.
+Guesses the protocol of the peer by its first bytes, for the close reason in the log.
 
-It is asked where a stream could not be read, or came to nothing, and never before: a conversation that goes well costs
-nothing. It is a guess, and nothing is decided by it.
+It runs only where a stream could not be read, or no whole message came in time. A connection without trouble costs
+nothing. The guess changes only the text of the close reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tcpapp.close_reason import CloseReason
 __all__ = ["detect", "with_detected"]
 
 MOST_BYTES = 24
-"""Bytes from the beginning of a stream that a hint may need."""
+"""Bytes from the beginning of a stream that a hint can need."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (rb"\x16\x03[\x00-\x04]", "a TLS handshake: does the client speak TLS, and this port not? (tls:)"),
@@ -32,7 +32,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 
 
 def detect(beginning: bytes) -> str | None:
-    """What a stream that begins so is likely to be; `None` where it is nothing that is known here."""
+    """The likely protocol of a stream with this `beginning`; `None` where it is unknown."""
     for sign, meaning in _SIGNATURES:
         if re.match(sign, beginning, re.DOTALL):
             return meaning
@@ -40,6 +40,6 @@ def detect(beginning: bytes) -> str | None:
 
 
 def with_detected(cause: CloseReason, beginning: bytes | bytearray) -> CloseReason:
-    """`cause`, with a hint where there is one in what the stream began with, or in what is left of it."""
+    """`cause`, with a hint where `beginning` gives one: the first bytes of the stream, or of its unread rest."""
     meaning = detect(bytes(beginning[:MOST_BYTES]))
     return cause if meaning is None else replace(cause, detail=f"{cause.detail}; it begins as {meaning}")

@@ -1,4 +1,4 @@
-"""Whether a connection is read from, and how many bytes at once. Several reasons can hold or bound it at a time."""
+"""Whether a connection is read from, and how many bytes one read takes. Several reasons can apply at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 # Why nothing is read: the bits of Reading.held. FULL is the inbox's.
 MESSAGES_PENDING = 2  # messages that have come are not let in yet
 OVER_BYTE_RATE = 4  # more bytes came than the rate allows
-MEMORY_PRESSURE = 8  # all connections together hold too much, and this one much of it
+MEMORY_PRESSURE = 8  # all connections together hold too many bytes, and this one holds many of them
 HANDSHAKE_STEP = 16  # a step of its TLS handshake waits for its turn
 
 SMALLEST_READ = 1024
@@ -37,11 +37,11 @@ The most bytes that one read takes from a connection with a ``byte_rate``: one l
 
 class ReadControl:
     """
-    The reading of one transport, which reads `normal_read` bytes at once where nothing asks for less.
+    Controls the reading of one transport. One read takes `normal_read` bytes where no reason asks for less.
 
-    It alone sets the ``bufferSize`` of the transport, and pauses and resumes it.
-    The deadlines are told when it stops and when it goes on, and when it stops because memory is short. `reads_small`
-    says that a flood is read in small pieces.
+    Only this class sets the ``bufferSize`` of the transport, and pauses and resumes it. It tells the deadlines when
+    reading stops and goes on, and when it stops because memory is short. `reads_small` says that a flood is read in
+    small chunks.
     """
 
     __slots__ = (
@@ -67,7 +67,7 @@ class ReadControl:
             bottom.bufferSize = normal_read
 
     def pause(self, why: int) -> None:
-        """Read nothing until `resume` of the same reason."""
+        """Stop reading until `resume` is called with the same reason."""
         before, self.pauses = self.pauses, self.pauses | why
         stage = self._lifecycle.stage
         if (stage.sends or stage is Stage.OPENING) and self.pauses != before:
@@ -88,40 +88,40 @@ class ReadControl:
                 self._deadlines.end_memory_pressure()
 
     def stop(self) -> None:
-        """Read nothing more: nothing that could still come would mean anything."""
+        """Stop reading for good: bytes that still come have no meaning."""
         self._transport.pauseProducing()
 
     def read_to_the_end(self) -> None:
-        """Read what the transport needs for its own end: TLS waits for the peer's close_notify."""
+        """Read the bytes that the transport needs for its own end: TLS waits for the peer's close_notify."""
         self._transport.resumeProducing()
 
     def _resume_transport(self) -> None:
         try:
             self._transport.resumeProducing()
-        except OSError:  # the system watches no more descriptors (epoll_ctl: ENOSPC, ENOMEM): it would never be heard
+        except OSError:  # epoll_ctl fails (ENOSPC, ENOMEM): no bytes would ever come
             self._transport.abortConnection()
 
-    # How much is read at once: the least of what is usual, and of what each reason has to say. Twisted has one number
-    # for that and for its write mark: the app of a connection that is read in small pieces is held back sooner, too.
+    # How much one read takes: the least of the usual size and of the size for each reason. Twisted has one number for
+    # that and for its write mark. So the app of a connection that is read in small chunks is held back sooner, too.
 
     @property
     def reads_small(self) -> bool:
-        """Whether small pieces are read for the sake of others."""
+        """Whether reads are small, to be fair to other connections."""
         return bool(self._small_read)
 
     def read_small(self, size: int) -> None:
-        """Read no more than so many bytes at once: what a chunk holds is cut in one go, while all others wait."""
+        """Limit a read to `size` bytes: other connections wait while a chunk is cut into messages."""
         if not self._small_read:
             self._small_read = max(SMALLEST_READ, size)
             self._set_read_size()
 
     def read_normal(self) -> None:
-        """Others need no smaller pieces any more."""
+        """End the small reads for other connections."""
         self._small_read = 0
         self._set_read_size()
 
     def limit_next_read(self, size: int) -> None:
-        """Read no more than so many bytes next, for there is a rate; 1 or more."""
+        """Limit the next read to `size` bytes, 1 or more, because of a rate."""
         self._next_read = min(size, LARGEST_METERED_READ)
         self._set_read_size()
 

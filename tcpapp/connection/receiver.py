@@ -1,7 +1,7 @@
 """
-The way in of one connection, up to its app: what is done with each chunk of bytes that comes.
+The path of received bytes, from the transport to the app.
 
-One call for a chunk, in which its messages are cut out of it and let in, and what the guards are to know is noted.
+One call for each chunk: it cuts the chunk into messages, hands them on, and notes what the limits and deadlines need.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Receiver:
 
     def receive(self, data: bytes) -> int:
         """
-        These bytes came: hand the messages that are whole to the app. Returns the outcome.
+        Bytes came: hand their whole messages to the app. Returns the outcome.
 
-        Raises nothing of the peer's making.
+        No bytes of a peer make it raise an error.
         """
         dispatcher, framing, deadlines = self._dispatcher, self._framing, self._deadlines
         if dispatcher.pauses & NOT_RECEIVING:
@@ -68,7 +68,7 @@ class Receiver:
             outcome = throttle.receive(messages, skipped, len(data))
         elif messages:
             outcome = dispatcher.dispatch(messages)
-        # The reply to a single message is the last that is done for it, and the time of that was noted already.
+        # The reply to a single message is the last step of its work, and the time of that was noted already.
         worked = (deadlines.last_sent if count == 1 and deadlines.last_sent > now else deadlines.seconds()) - now
         if throttle.measures or worked > throttle.budget:
             outcome |= throttle.note_chunk(len(data), count, worked)

@@ -1,5 +1,5 @@
 """
-The replies of an app on their way to the outbox: those to one chunk are framed together, and written as one.
+The replies of an app on their way to the outbox. The replies to one chunk are framed and written together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Replies", "as_bytes", "replies_of"]
 
 class Replies:
     """
-    What the app of one connection has replied, and is not written yet.
+    The replies of one connection's app that are not written yet.
 
     `pauses` is 0 while messages go straight to the app.
     """
@@ -37,13 +37,13 @@ class Replies:
         self.pauses = RECEIVE_ONLY
 
     def flush(self) -> None:
-        """Frame the replies so far: something else is to be sent after them."""
+        """Write the replies so far, before other bytes are sent."""
         data = self._framed()
         if data:
             self._outbox.write(data)
 
     def _framed(self) -> bytes:
-        """The replies so far, framed together. What comes before one that cannot be sent is written."""
+        """The replies so far, framed together. If a reply cannot be sent, the replies before it are written."""
         replies = self._replies
         if not replies:
             return b""
@@ -57,9 +57,9 @@ class Replies:
 
     def _flush_until_unsendable(self) -> None:
         """
-        Send what the app gave before the reply that cannot be sent; that one is the app's failure.
+        Send the replies before the first one that cannot be sent, which is the app's failure.
 
-        A batch's `Reply` of bytes can be: it is found here, and not looked for among replies that are bytes.
+        A `Reply` with bytes in a batch can be sent. It comes here, because the fast path does not look for it.
         """
         replies = self._replies.copy()
         self._replies.clear()
@@ -89,7 +89,7 @@ def as_bytes(messages: list[Any]) -> list[Any]:
 
 
 def replies_of(replies: Any) -> list[Any]:
-    """The replies that a batch app gave, `None` for none. Raises `UnsendableMessage` for what is no list."""
+    """The replies of a batch app; `None` means no reply. Raises `UnsendableMessage` for anything but a list."""
     if replies is None:
         return []
     if not isinstance(replies, list):

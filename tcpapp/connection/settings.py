@@ -1,4 +1,4 @@
-"""What all connections of one factory have in common, checked once."""
+"""The settings that all connections of one factory share, checked once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tcpapp.telemetry.counters import Counters
 __all__ = ["Options", "Settings"]
 
 LOCAL_PROXIES = Networks(allow=["127.0.0.0/8", "::1"])
-"""Proxies on this machine: those of a UNIX socket may come in always."""
+"""Proxies on this machine. Proxies on a UNIX socket are always accepted."""
 
 
 CHANGEABLE: dict[str, type[Any]] = {
@@ -40,10 +40,10 @@ CHANGEABLE: dict[str, type[Any]] = {
     "networks": Networks,
     "proxies": Networks,
 }
-"""What can be changed while connections are open."""
+"""The sets that can be changed while connections are open."""
 
 SET_OF = {each.name: name for name in ("limits", "timeouts", "policies") for each in fields(CHANGEABLE[name])}
-"""In which of them each single value is."""
+"""The set that each single value belongs to."""
 
 
 class Options(TypedDict, total=False):
@@ -64,16 +64,16 @@ class Options(TypedDict, total=False):
 
 class Settings:
     """
-    The settings of a factory's connections. Raises `InvalidFraming` or `InvalidOption` for the first that cannot be.
+    The settings of a factory's connections. Raises `InvalidFraming` or `InvalidOption` for the first invalid one.
 
     - `app`: see `tcpapp.connection.app`; `None` leaves every message to ``receive``.
     - `framing`: a `Framing` or a spec such as ``"int32"``.
     - `codec`: a `Codec`, a spec such as ``"json"``, or `None`: messages are bytes.
     - `limits`, `timeouts`, `policies`: see `tcpapp.limits`; by default all on.
     - `key`: how replies find their requests (see `tcpapp.connection.pending_requests`); `None`: in order.
-    - `clock`: what timers run on; `None`: the reactor of each connection's transport. Where there is neither, as with
-      a `StringTransport`, no timer runs.
-    - `telemetry`: who is told what happens; `None`: the log, by a `RateLimitedLog`.
+    - `clock`: the clock of all timers; `None`: the reactor of each connection's transport. Where there is neither, as
+      with a `StringTransport`, no timer runs.
+    - `telemetry`: gets the events; `None`: a `RateLimitedLog` writes them to the log.
     - `networks`: the networks whose clients a server accepts; `None`: all. A client ignores it.
     - `proxies`: the networks of proxies that may name their client, where a server listens for proxies (``haproxy:``);
       `None`: this machine.
@@ -111,9 +111,9 @@ class Settings:
 
     def change(self, **others: Any) -> None:
         """
-        Put others in the place of whole sets (`CHANGEABLE`; `None` leaves the one there is), or of values in them.
+        Replace whole sets (`CHANGEABLE`; `None` leaves a set as it is), or single values in them.
 
-        All changes hold, or none. Raises `InvalidOption` for a value that cannot be, `TypeError` for an unknown name.
+        All changes are made, or none. Raises `InvalidOption` for an invalid value, `TypeError` for an unknown name.
         """
         changed: dict[str, Any] = {}
         values: dict[str, dict[str, Any]] = {}
@@ -137,7 +137,7 @@ class Settings:
         return self.framing.fresh().frame(message if self.codec is None else self.codec.encode(message))
 
     def begin_waits(self, deadlines: Deadlines, *, serves: bool) -> None:
-        """Begin those of an open connection. What the peer of a server owes us is not what a server owes us."""
+        """Begin the waits of an open connection. A server (`serves`) has other waits than a client."""
         timeouts = self.timeouts
         if serves and timeouts.first_message:
             deadlines.start("first_message", timeouts.first_message)
@@ -154,7 +154,7 @@ class Settings:
             self.telemetry.emit(LimitNear(name, value, limit, where))
 
     def _checked_heartbeat(self, heartbeat: Any) -> Any:
-        """`heartbeat` itself, unless it is a message that cannot be sent: that is known now."""
+        """`heartbeat` itself. Raises `InvalidOption` for a message that cannot be sent."""
         if heartbeat is not None and not callable(heartbeat):
             try:
                 self.frame(value_of(heartbeat))

@@ -1,7 +1,7 @@
 """
-What a connection does as it comes to each stage of its life: it executes the table of `tcpapp.connection.lifecycle`.
+The actions of a connection in each of its stages: it executes the table of `tcpapp.connection.lifecycle`.
 
-`_happen` is the way of every event. It asks the table, and `_act` does what the table says.
+Every event goes through `_happen`. It asks the table, and `_act` does the actions of the table.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Stages(Parts):
     # The table.
 
     def _happen(self, event: Event, cause: CloseReason | None = None) -> int:
-        """`event` happened: do what the table says of it. Whether, and what, that was."""
+        """`event` happened: do the actions of the table. Returns them; 0 where there were none."""
         actions = self._lifecycle.happen(event, cause)
         self._act(actions)
         return actions
 
     def _act(self, actions: int) -> None:
-        """Do what the table says: first all that the new stage needs, and last what runs the user's code."""
+        """Do the `actions`: first what the new stage needs, last what runs the user's code."""
         if not actions:
             return
         self._dispatcher.enter(self._lifecycle.stage.pauses)
@@ -84,12 +84,12 @@ class Stages(Parts):
     def _start_app(self) -> None:
         """Messages can pass: tell the app."""
         settings = self._settings
-        self._deadlines.peer_spoke = False  # the bytes of a handshake say nothing to the app
+        self._deadlines.peer_spoke = False  # the bytes of a handshake do not count
         settings.begin_waits(self._deadlines, serves=self._serves)
         failure: Failure | None = None
         try:
             handlers = settings.handlers()
-        except Exception:  # an app that is a class is made here
+        except Exception:  # the user's class makes its instance here
             handlers, failure = Handlers(None, None), Failure()
         if self.factory is not None:
             self.factory.connection_opened(self)
@@ -103,7 +103,7 @@ class Stages(Parts):
     # What ends it.
 
     def _end_input(self, cause: CloseReason) -> None:
-        """No message will come any more: what came is still handled, then the connection is closed for `cause`."""
+        """No message will come any more: handle the messages that came, then close the connection for `cause`."""
         news = self._happen(Event.INPUT_OVER, cause)
         if self._lifecycle.stage is Stage.INPUT_ENDING and not self._throttle.pending:
             self._happen(Event.RELEASED)
@@ -113,7 +113,7 @@ class Stages(Parts):
             self._lifecycle.within(seconds, "half-close-over", "half_close")
 
     def _drain(self, cause: CloseReason, deadline: float | None) -> None:
-        """End the input for `cause`; what is not finished in `deadline` seconds (`None`: ``timeouts.drain``) is cut."""
+        """End the input for `cause`. Cut the connection after `deadline` seconds (`None`: ``timeouts.drain``)."""
         if self._lifecycle.stage is Stage.OPENING:
             self._abort(cause)
         if self._lifecycle.stage.is_open:
@@ -125,7 +125,7 @@ class Stages(Parts):
             )
 
     def _close(self, cause: CloseReason, grace: float | None = None) -> None:
-        """Flush and close for `cause`; while the app is being called, once it returns."""
+        """Flush and close for `cause`. If the app is being called, wait until it returns."""
         actions = self._lifecycle.happen(Event.CLOSE, cause)
         if actions & ASK_APP or (grace is not None and not actions):
             self._lifecycle.within(self._settings.timeouts.grace if grace is None else grace, "grace-over", "grace")
@@ -136,12 +136,12 @@ class Stages(Parts):
         self._happen(Event.ABORT, cause)
 
     def _app_failed(self, failure: Failure) -> None:
-        """The app raised. That the connection it works with has ended is not its failure."""
+        """The app raised. An error that only says that the connection has ended is not its failure."""
         failure = explained(failure)
         error: Any = failure.value
         stage = self._lifecycle.stage
         if isinstance(error, (NotConnected, CancelledError)) and not stage.sends:
-            drop_frames(failure)  # a coroutine that was cancelled would hold itself by it, and this connection
+            drop_frames(failure)  # they would keep a cancelled coroutine, and this connection, in memory
             return
         if isinstance(error, NotConnected) and not stage.is_open and error.reason is self._lifecycle.cause:
             self._close(error.reason)
@@ -152,7 +152,7 @@ class Stages(Parts):
         self._close(cause)
 
     def _app_rests(self, _: Any = None) -> None:
-        """The app is not being called: what waited for that can be done."""
+        """The app is not being called: do the step that waited for that."""
         stage = self._lifecycle.stage
         if stage is Stage.CLOSING:
             if not self._dispatcher.working:
@@ -177,7 +177,7 @@ class Stages(Parts):
 
     def _drop_buffers(self, *, all_of_it: bool) -> None:
         """
-        Let go of the bytes that nobody can want any more, at once, and count the messages among them.
+        Drop the bytes that have no use any more, at once, and count the messages among them.
 
         Messages that a ``receive`` can still take are kept, unless `all_of_it` is set.
         """
@@ -186,7 +186,7 @@ class Stages(Parts):
         self._unhandled += self._throttle.drop()
         if all_of_it or not self._dispatcher.receive_only:
             self._unhandled += self._inbox.drop()
-        if self._lifecycle.stage is not Stage.CLOSED:  # else `end` tells which of its bytes the transport has
+        if self._lifecycle.stage is not Stage.CLOSED:  # else `end` needs them, to see which bytes the transport has
             self._outbox.drop()
         self._framing.drop()
         self._buffered.update()

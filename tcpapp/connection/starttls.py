@@ -2,7 +2,7 @@
 TLS in mid-conversation (STARTTLS): one connection on its way from plain bytes to encrypted ones.
 
 An attacker between the two ends can put plain bytes behind the message that asks for TLS. After the handshake these
-bytes would look like the peer's own (CVE-2011-0411). So no bytes that came in plain may be left when TLS is set up.
+bytes would look like the peer's own (CVE-2011-0411). So no plain bytes must be left when TLS is set up.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ BEHIND = CloseReason(EndedBy.US, "tls-failed", "bytes wait for the peer to take 
 
 class Upgrade:
     """
-    The setting up of TLS; `done` fires with what it is told to be `secured` with.
+    The upgrade of one connection to TLS. `done` fires with the session that `secured` gets.
 
-    `cause` is why the connection ends where the outcome is `UNSECURED`.
+    `cause` is the close reason when the outcome is `UNSECURED`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Upgrade:
 
     def begin(self, transport: Any, context: Any) -> int:
         """
-        Send what is to be sent in plain, and begin the handshake. The app is handed nothing until it is done.
+        Send the last plain bytes, and begin the handshake. The app gets no message until it is done.
 
         Returns the outcome.
         """

@@ -59,7 +59,7 @@ small reads cost more than they save.
 
 READS_PER_SECOND = 10
 """
-Reads in a second of a connection that brings more bytes than its rate allows: it waits until it may read so much more.
+Reads in a second of a connection that brings more bytes than its rate allows: it waits until it can read a whole piece.
 
 Our choice: each read is a system call, and the peer waits a tenth of a second. There are fewer reads at a rate below
 ten times `SMALLEST_READ`, and more at a rate above ten times `LARGEST_METERED_READ`. Where less than `SMALLEST_READ` is
@@ -69,21 +69,21 @@ would hold back the app.
 
 FIRST_MESSAGES: Final = 16
 """
-Messages of a new connection that are let in before it is measured what they take. Our choice: few enough that those of
-a costly app do not hold up others for long, and as many as most chunks hold.
+Messages of a new connection that are let in before their cost is measured. Our choice: few enough that a costly app
+does not delay other connections for long, and as many as most chunks hold.
 """
 
 QUICK_BYTES: Final = 4096
 """
-Bytes of messages that are taken to be quick before one was measured. Our choice: they are decoded in a tenth of the
-time that a turn has; what an app takes for them is measured at once.
+Bytes of messages that count as quick before the first measurement. Our choice: decoding them takes a tenth of a turn.
+The app's time for them is measured at once.
 """
 
 COST_DECAY: Final = 4
-"""By how many times less a message can seem to cost from one measurement to the next. Our choice: one can mislead."""
+"""The factor by which the cost of a message can fall in one measurement. Our choice: one measurement can mislead."""
 
 ROUNDING = 1e-6
-"""Of a message, that may be wanting to a whole one: sums of floats are not exact."""
+"""The part of a message that the credit can lack for a whole one: sums of floats are not exact."""
 
 
 class Throttle:
@@ -168,9 +168,9 @@ class Throttle:
 
     def note_chunk(self, size: int, messages: int, seconds: float) -> int:
         """
-        A chunk of so many bytes and messages, left out or not, took so many `seconds`. Returns the outcome.
+        A chunk of `size` bytes and `messages`, skipped ones too, took `seconds`. Returns the outcome.
 
-        Where that was long, no message is let in before its turn from now on. Nothing is read before its rate allows.
+        If that was long, later messages wait for a turn. Nothing is read before the byte rate allows it.
         """
         if seconds > self.budget and not self._busy:
             self._note_slow_chunk(messages, seconds)
@@ -182,7 +182,7 @@ class Throttle:
         return NOTHING if self._byte_rate is None else self._charge_bytes(self._byte_rate, size)
 
     def _charge_bytes(self, rate: TokenBucket, size: int) -> int:
-        """So many bytes came: wait for as long as they take at the rate."""
+        """`size` bytes came: wait for as long as they take at the rate."""
         seconds = rate.take(self._deadlines.seconds(), size)
         if not self._waits_for_rate:
             return TOO_MANY_BYTES if seconds else NOTHING
@@ -201,11 +201,11 @@ class Throttle:
 
     def receive(self, messages: list[bytes], skipped: int, size: int) -> int:
         """
-        Let in of these `messages`, which came in `size` bytes, what can be let in now, and the others later.
+        Let in as many of these `messages`, which came in `size` bytes, as possible, and the others later.
 
         Returns the outcome.
 
-        So many more were `skipped`: the rate counts them, and for their number, too, smaller pieces are read.
+        The rate counts the `skipped` messages, too. Their number can also lead to small reads.
         """
         count = len(messages) + skipped
         if count > self._messages_per_turn and self._message_rate is None:
@@ -224,16 +224,16 @@ class Throttle:
         return self.release()
 
     def _note_slow_chunk(self, count: int, seconds: float) -> None:
-        if count and not self._will_release:  # else it was measured as they were let in
+        if count and not self._will_release:  # else it was measured when they were let in
             self._measure(count, seconds)
         self._set_busy(True, 0)
 
     def take_turn(self) -> None:
-        """Its turn has come."""
+        """The turn of this connection has come."""
         self._settler.settle(self.release())
 
     def release(self) -> int:
-        """Let in the next ones, for as long as the turn's budget lasts. Returns the outcome."""
+        """Let in the next messages, for as long as the turn's budget lasts. Returns the outcome."""
         self._waiting = False
         outcome = self._release_some()
         if not self.pending and not self._is_over_rate:
@@ -245,9 +245,9 @@ class Throttle:
 
     def release_last(self) -> int:
         """
-        The transport is lost, and there will be no turn: let in what one turn has time for.
+        The transport is lost, and no turn follows: let in as many messages as one turn has time for.
 
-        What the app fetches itself costs no time here: all of it can be received after the end. Returns the outcome.
+        Messages that the app fetches cost no time here: all can be received after the end. Returns the outcome.
         """
         if self.pending and self._dispatcher.receive_only:
             messages, self.pending, self.size = self.pending, [], 0
@@ -275,7 +275,7 @@ class Throttle:
         return outcome
 
     def drop(self) -> int:
-        """Let go of what is kept: nothing more is let in. How many messages never were."""
+        """Drop the kept messages. Returns how many messages were never let in."""
         if self._waiting:
             self._waiting = False
             self.fair_share.cancel(self.take_turn)
@@ -286,7 +286,7 @@ class Throttle:
 
     @property
     def _will_release(self) -> bool:
-        """Whether its turn will come, or is running."""
+        """Whether it waits for a turn, or has one now."""
         return bool(self.pending) or self._waiting
 
     @property
@@ -304,11 +304,11 @@ class Throttle:
         return messages
 
     def _allowed(self, count: int) -> int:
-        """How many of so many messages the rate allows now."""
+        """How many of `count` messages the rate allows now."""
         return count if self._message_rate is None else min(count, self._available(self._message_rate))
 
     def _measure(self, count: int, seconds: float) -> None:
-        """So many messages took so many `seconds`."""
+        """`count` messages took `seconds`: update the cost of a message."""
         self._cost = max(seconds / count, min(self._cost, self.budget) / COST_DECAY) if seconds > 0 else 0.0
 
     def _fits(self, seconds: float) -> int:
@@ -320,7 +320,7 @@ class Throttle:
         )
 
     def _set_busy(self, busy: bool, size: int) -> None:
-        """So many bytes took longer than a turn lasts, or did not."""
+        """Messages of `size` bytes took longer than a turn (`busy`), or not."""
         self._busy = busy
         self._new = False
         self._quick_bytes = 0 if busy else max(self._quick_bytes, size)
@@ -332,12 +332,12 @@ class Throttle:
         self.free_share = 0 if busy or self._message_rate is not None else self._fits(self.budget)
 
     def _wait(self) -> int:
-        """Read nothing, and go on in another turn, or when the rate allows it; or do not. Returns the outcome."""
+        """Stop reading, and go on in a later turn or when the rate allows it, or drop the rest. Returns the outcome."""
         self._read_control.pause(MESSAGES_PENDING)
         if self._message_rate is None or self._available(self._message_rate):
             assert self._clock is not None
             self._waiting = True
-            lasts = self.budget if self.budget < inf else 0.0  # where nothing is measured, one has its turn
+            lasts = self.budget if self.budget < inf else 0.0  # where no time is measured, one connection has the turn
             if self._busy:
                 self.fair_share.wait(self.take_turn, self._clock)
             elif self.size > self._quick_bytes:
@@ -354,7 +354,7 @@ class Throttle:
         return NOTHING
 
     def _wait_to_read(self) -> None:
-        """Others wait, too: its next chunk, which takes time as well, is read in a turn."""
+        """Other connections wait, too: read the next chunk in a turn, because that takes time as well."""
         assert self._clock is not None
         self._read_control.pause(MESSAGES_PENDING)
         self._waiting = True
@@ -366,7 +366,7 @@ class Throttle:
 
 @lru_cache(maxsize=64)
 def _first_cost(microseconds: int) -> float:
-    """What a message is taken to cost before one was measured, where a turn has so many microseconds."""
+    """The assumed cost of a message before the first measurement, for a turn of so many microseconds."""
     return microseconds / 1e6 / FIRST_MESSAGES
 
 
@@ -375,7 +375,7 @@ def _size(messages: list[bytes]) -> int:
 
 
 def over_rate(what: str, limit: int) -> CloseReason:
-    """Why it ends where more `what` (``messages``, or ``bytes``) came than a rate allows."""
+    """The reason when more `what` (``messages`` or ``bytes``) came than a rate allows."""
     rule = f"{what.removesuffix('s')}-rate"
     text = f"more than {limit} {what} a second came ({rule.replace('-', '_')})"
     return CloseReason(EndedBy.US, rule, text, limit=limit)

@@ -1,4 +1,4 @@
-"""Why a connection ends where what it waits for does not come in time: the `CloseReason` of each wait."""
+"""The `CloseReason` of each wait that is overdue."""
 
 from __future__ import annotations
 

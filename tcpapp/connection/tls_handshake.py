@@ -1,10 +1,10 @@
 """
 The TLS handshakes of a server's connections, which take turns.
 
-OpenSSL does all that a message of the handshake asks for in one call: for a ClientHello, key exchange and signature.
-That is 0.15 ms with an ECDSA key and 0.4 ms with an RSA key of 2048 bits, and a client that begins handshakes and
-leaves them spends less on each. So each piece of a handshake is a step (`tcpapp.limits.fairness.StepScheduler`): there
-is one in a turn of the event loop, and what other connections bring is handled between two of them.
+OpenSSL does all the work for a message of the handshake in one call: for a ClientHello, key exchange and signature.
+That takes 0.15 ms with an ECDSA key and 0.4 ms with an RSA key of 2048 bits. A client that begins handshakes and
+leaves them spends less on each. So each piece of a handshake is a step (`tcpapp.limits.fairness.StepScheduler`). One
+turn of the event loop has one step, and between two steps the messages of other connections are handled.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["Handshake"]
 
 class Handshake:
     """
-    Gives `layer`, a connection's TLS, the bytes that come, in steps, until `end`. `on_bytes` is called before each.
+    Gives the received bytes to `layer`, a connection's TLS, in steps, until `end`. It calls `on_bytes` for each chunk.
 
-    While bytes wait for their turn, nothing is read: no more waits than came at once. Until `end`, the layer and this
-    refer to each other. Without a `clock` there are no turns.
+    While bytes wait for a turn, nothing is read, so no more bytes wait than came at once. Until `end`, the layer and
+    this object refer to each other. Without a `clock` there are no turns.
     """
 
     __slots__ = ("_clock", "_layer", "_on_bytes", "_pending", "_read_control", "_step_scheduler")
@@ -46,10 +46,10 @@ class Handshake:
         self._pending: list[bytes] = []
         layer.dataReceived = self.receive
         if clock is not None:
-            step_scheduler.note_step(clock)  # to make the connection took as long as a step does
+            step_scheduler.note_step(clock)  # accepting the connection took as long as a step
 
     def receive(self, data: bytes) -> None:
-        """Bytes came. The transport calls it, in the place of the layer's ``dataReceived``."""
+        """Bytes came. The transport calls it instead of the layer's ``dataReceived``."""
         self._on_bytes()
         self._pending.append(data)
         if self._clock is None:
@@ -60,7 +60,7 @@ class Handshake:
                 self._read_control.pause(HANDSHAKE_STEP)
 
     def end(self) -> None:
-        """The handshake is done, or the connection has ended: bytes go to the layer itself. It may be told again."""
+        """The handshake is done, or the connection has ended: bytes go to the layer itself. Can be called twice."""
         vars(self._layer).pop("dataReceived", None)
         if self._pending:
             self._pending.clear()

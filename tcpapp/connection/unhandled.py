@@ -22,13 +22,13 @@ AnyDeferred = TypeVar("AnyDeferred", bound=Deferred[Any])
 
 
 class _Outcome(DebugInfo):
-    """How a Deferred ended. Twisted keeps it beside the Deferred, and it goes when the Deferred goes."""
+    """How a Deferred ended. Twisted stores it with the Deferred, and frees both together."""
 
     told: BaseException | None = None
 
     @override
     def __del__(self) -> None:
-        """Log the failure that nobody took, unless it says that a connection ended."""
+        """Log a failure that no errback took, unless it says that a connection ended."""
         failure = self.failResult
         if failure is not None and not isinstance(failure.value, NotConnected) and failure.value is not self.told:
             super().__del__()
@@ -36,7 +36,7 @@ class _Outcome(DebugInfo):
 
 def unlogged(deferred: AnyDeferred, told: BaseException | None = None) -> AnyDeferred:
     """
-    `deferred` itself. Its failure is not logged where nobody takes it, if it is a `NotConnected` or the error `told`.
+    `deferred` itself. An unhandled failure of it is not logged if it is a `NotConnected` or the error `told`.
 
     Its callbacks see the same results as without this, also callbacks that are added later. What a callback raises is
     logged.
@@ -52,5 +52,5 @@ def unlogged(deferred: AnyDeferred, told: BaseException | None = None) -> AnyDef
 
 
 def failed(error: NotConnected) -> Deferred[Any]:
-    """A Deferred that has failed with `error`, which is not logged where nobody takes it."""
+    """A Deferred that has failed with `error`, which is not logged if it stays unhandled."""
     return unlogged(fail(error))

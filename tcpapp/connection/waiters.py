@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class Waiters(Generic[Result]):
-    """Deferreds that wait for one `Result`, in the order in which they came. `len` is how many there are."""
+    """Deferreds that wait for one `Result`, in the order of their calls. `len` is how many there are."""
 
     __slots__ = ("_waiting",)
 
@@ -32,7 +32,7 @@ class Waiters(Generic[Result]):
         return len(self._waiting)
 
     def wait(self) -> Deferred[Result]:
-        """Another one. It can be cancelled, and then waits no longer."""
+        """Add a waiter. It can be cancelled, and then waits no longer."""
         waiter: Deferred[Result] = Deferred(self._leave)
         self._waiting.append(waiter)
         return waiter
@@ -49,23 +49,23 @@ class Waiters(Generic[Result]):
                 waiter.callback(result)
 
     def fire_first(self, result: Result) -> bool:
-        """Fire the first of them with `result`. Whether there was one."""
+        """Fire the first waiter with `result`. Returns whether there was one."""
         if not self._waiting:
             return False
         self._waiting.pop(0).callback(result)
         return True
 
     def fail(self, error: BaseException | Failure) -> None:
-        """Fail all of them with `error`, which Twisted logs where nobody takes it."""
+        """Fail all of them with `error`, which Twisted logs where no errback takes it."""
         for waiter in self.take():
             if not waiter.called:
                 waiter.errback(error)
 
     def fail_unlogged(self, error: BaseException, told: BaseException | None = None) -> None:
         """
-        Fail all of them with `error`. A `NotConnected`, or the error `told`, is not logged where nobody takes it.
+        Fail all of them with `error`. An unhandled `NotConnected`, or the error `told`, is not logged.
 
-        Each gets a `NotConnected` of its own, for an error that was raised is not raised a second time.
+        Each waiter gets a `NotConnected` of its own, because one error object must not be raised twice.
         """
         for waiter in self.take():
             if not waiter.called:
@@ -73,5 +73,5 @@ class Waiters(Generic[Result]):
                 unlogged(waiter, told).errback(own)
 
     def _leave(self, waiter: Deferred[Result]) -> None:
-        if waiter in self._waiting:  # not so where the others are being told
+        if waiter in self._waiting:  # false once `take` has emptied the list
             self._waiting.remove(waiter)
