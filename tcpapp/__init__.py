@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from tcpapp.client.reconnecting import Client
     from tcpapp.close_reason import CloseReason, EndedBy
     from tcpapp.connection.app import batch, conversation
-    from tcpapp.connection.connection import MessageProtocol, State
+    from tcpapp.connection.connection import Connection, State
     from tcpapp.connection.handlers import Reply
+    from tcpapp.connection.protocol import MessageProtocol, protocol_of
     from tcpapp.limits import Limits, Policies, Recovery, Timeouts
     from tcpapp.server.factory import MessageServerFactory
     from tcpapp.server.listener import Listening, listen
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Client",
     "CloseReason",
+    "Connection",
     "EndedBy",
     "Limits",
     "Listening",
@@ -76,16 +78,18 @@ __all__ = [
     "errors",
     "framing",
     "listen",
+    "protocol_of",
 ]
 
 _HOMES = {
     "Client": "client.reconnecting",
     "CloseReason": "close_reason",
+    "Connection": "connection.connection",
     "EndedBy": "close_reason",
     "Limits": "limits",
     "Listening": "server.listener",
     "MessageClientFactory": "client.factory",
-    "MessageProtocol": "connection.connection",
+    "MessageProtocol": "connection.protocol",
     "MessageServerFactory": "server.factory",
     "MessageService": "server.service",
     "Policies": "limits",
@@ -104,6 +108,7 @@ _HOMES = {
     "errors": "errors",
     "framing": "framing",
     "listen": "server.listener",
+    "protocol_of": "connection.protocol",
 }
 """The module that each public name comes from, or the module that it is."""
 

@@ -8,6 +8,7 @@ plugin looks for them after each test, by ``tcpapp_leaks`` in pyproject.toml. No
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shutil
 import sys
@@ -179,6 +180,15 @@ def said() -> Iterator[list[str]]:
     globalLogPublisher.addObserver(note)
     yield lines
     globalLogPublisher.removeObserver(note)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Turn Python's collector off during the test."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 # What every test is held to ------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tcpapp.client.connect import connect
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
 from tcpapp.server.factory import MessageServerFactory
 from tcpapp.server.listener import Listening, listen
 from tcpapp.telemetry import Closed, Event, Telemetry
@@ -79,7 +79,7 @@ class NotedTransport(FakeTransport):
     A `FakeTransport` that notes each `write` in `writes`, and tells `on_write` of it before ``write`` returns.
 
     A peer that answers then and there stands for lines in memory where each end calls the other. `connection` is the
-    protocol it was given to, after the end too.
+    connection of its protocol, after the end too; a protocol of another kind itself.
     """
 
     def __init__(self, *, clock: Clock | None = None, **options: Any) -> None:
@@ -88,7 +88,7 @@ class NotedTransport(FakeTransport):
         super().__init__(clock=StrictClock() if clock is None else clock, **options)
 
     def connect(self, protocol: Any) -> None:
-        self.connection = protocol
+        self.connection = getattr(protocol, "connection", protocol)
         super().connect(protocol)
 
     def write(self, data: bytes) -> None:
@@ -123,8 +123,9 @@ class Peer:
         self.clock: Clock = self.transport.reactor
         self.events: list[Event] = []
         self.factory = MessageServerFactory(app, framing, telemetry=Telemetry(self.events.append), **options)
-        self.connection: Any = self.factory.buildProtocol(None)
-        self.transport.connect(self.connection)
+        self.protocol: Any = self.factory.buildProtocol(None)
+        self.connection: Any = self.protocol.connection
+        self.transport.connect(self.protocol)
 
     def says(self, data: bytes) -> None:
         """Send a chunk: the connection is given it when it reads."""
@@ -132,7 +133,7 @@ class Peer:
 
     def slips_in(self, data: bytes) -> None:
         """Give the connection a chunk that it did not ask for, as TLS does with bytes it has already decrypted."""
-        self.connection.dataReceived(data)
+        self.protocol.dataReceived(data)
 
     def hears(self) -> bytes:
         """Give the bytes since the last call."""
@@ -168,12 +169,12 @@ class Peer:
     def timers(self) -> list[Any]:
         """The timers on its clock, beside the one of the connection's timeouts, and turns, which are due now."""
         calls = [each for each in self.clock.getDelayedCalls() if each.getTime() > self.clock.seconds()]
-        return [each for each in calls if getattr(each.func, "__self__", None) is not self.connection._deadlines]
+        return [each for each in calls if getattr(each.func, "__self__", None) is not self.protocol._deadlines]
 
     @property
     def waits(self) -> list[str]:
         """The running timeouts, except the timeouts of every client of a server."""
-        return [each for each in self.connection._deadlines.started if each != "first_message"]
+        return [each for each in self.protocol._deadlines.started if each != "first_message"]
 
     @property
     def closing(self) -> bool:
@@ -217,7 +218,7 @@ class Hosts:
     def connect(self, endpoint: Any = "tcp:server:7007", *, host: Host | None = None, **options: Any) -> Any:
         """A connection from ``client`` (or `host`), as from `tcpapp.connect`."""
         reactor = (self.client if host is None else host).reactor
-        connection: MessageProtocol = self.run(connect(endpoint, reactor=reactor, **options))
+        connection: Connection = self.run(connect(endpoint, reactor=reactor, **options))
         self.at_end.append(connection.abort)
         return connection
 

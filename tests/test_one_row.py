@@ -90,10 +90,10 @@ assert "- ``chatter`` (45 seconds; 0: no limit): a peer that stays silent among 
 clock = Clock()
 factory = MessageServerFactory(None, timeouts=Timeouts(first_message=0), clock=clock)
 factory.change(chatter=5)
-connection = factory.buildProtocol(None)
-transport = FakeTransport(protocol=connection)
+protocol = factory.buildProtocol(None)
+transport = FakeTransport(protocol=protocol)
 reasons = []
-connection.when_closed().addCallback(reasons.append)
+protocol.connection.when_closed().addCallback(reasons.append)
 clock.pump([1] * 6)
 transport.turn()
 transport.lose()

@@ -155,13 +155,13 @@ def imported(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
 
 def conversation(app: Any, *chunks: bytes, **options: Any) -> bytes:
     """What `app` says to what a peer says."""
-    connection = tcpapp.MessageServerFactory(app, **options).buildProtocol(None)
-    assert connection
+    protocol = tcpapp.MessageServerFactory(app, **options).buildProtocol(None)
+    assert protocol
     transport = StringTransport()
-    connection.makeConnection(transport)
+    protocol.makeConnection(transport)
     for chunk in chunks:
-        connection.dataReceived(chunk)
-    connection.readConnectionLost()
+        protocol.dataReceived(chunk)
+    protocol.readConnectionLost()
     return transport.value()
 
 

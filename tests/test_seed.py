@@ -32,7 +32,7 @@ from tests.patience import PATIENCE
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
-def upper(message: bytes, connection: tcpapp.MessageProtocol) -> bytes:
+def upper(message: bytes, connection: tcpapp.Connection) -> bytes:
     return message.upper()
 
 
@@ -44,7 +44,7 @@ class Talking:
         self.app = app
         self.framing = framing
         self.options = options
-        self.clients: list[tcpapp.MessageProtocol] = []
+        self.clients: list[tcpapp.Connection] = []
 
     async def __aenter__(self) -> Self:
         self.server = await tcpapp.listen(
@@ -56,7 +56,7 @@ class Talking:
         await gatherResults([client.close() for client in self.clients if client.state is tcpapp.State.OPEN])
         await bounded(self.server.close(), self.reactor)
 
-    async def client(self, **options: Any) -> tcpapp.MessageProtocol:
+    async def client(self, **options: Any) -> tcpapp.Connection:
         endpoint = f"tcp:127.0.0.1:{self.server.port}"
         framing = options.pop("framing", self.framing)
         client = await tcpapp.connect(endpoint, framing=framing, reactor=self.reactor, **options)
@@ -134,7 +134,7 @@ async def test_the_server_receives_from_the_client(global_reactor: Any) -> None:
     over: Deferred[None] = Deferred()
 
     @tcpapp.conversation
-    async def listener(connection: tcpapp.MessageProtocol) -> None:
+    async def listener(connection: tcpapp.Connection) -> None:
         got.extend([message async for message in connection])
         over.callback(None)
 
@@ -152,7 +152,7 @@ async def test_data_goes_from_server_to_client(global_reactor: Any) -> None:
     """What the server sends unasked reaches the client: the server speaks first."""
 
     class Greeter:
-        def opened(self, connection: tcpapp.MessageProtocol) -> None:
+        def opened(self, connection: tcpapp.Connection) -> None:
             connection.send(b"hello, client")
 
     async with Talking(global_reactor, Greeter, "line") as talking:
@@ -229,10 +229,10 @@ async def test_one_byte_over_max_closes_the_connection(global_reactor: Any) -> N
     told: Deferred[tcpapp.CloseReason] = Deferred()
 
     class Upper:
-        def received(self, message: bytes, connection: tcpapp.MessageProtocol) -> bytes:
+        def received(self, message: bytes, connection: tcpapp.Connection) -> bytes:
             return message.upper()
 
-        def closed(self, connection: tcpapp.MessageProtocol, reason: tcpapp.CloseReason) -> None:
+        def closed(self, connection: tcpapp.Connection, reason: tcpapp.CloseReason) -> None:
             told.callback(reason)
 
     async with Talking(global_reactor, Upper, "int32:max=1000") as talking:
@@ -262,9 +262,9 @@ async def test_messages_split_at_every_byte_arrive_whole(global_reactor: Any, mo
     chunks: DeferredQueue[bytes] = DeferredQueue()
     read = tcpapp.MessageProtocol.dataReceived
 
-    def note_and_read(connection: tcpapp.MessageProtocol, data: bytes) -> None:
+    def note_and_read(protocol: tcpapp.MessageProtocol, data: bytes) -> None:
         chunks.put(data)
-        read(connection, data)
+        read(protocol, data)
 
     monkeypatch.setattr(tcpapp.MessageProtocol, "dataReceived", note_and_read)
     async with Talking(global_reactor, upper, "line") as talking:
@@ -285,7 +285,7 @@ async def test_both_sides_send_at_once(global_reactor: Any) -> None:
     count, size = 100, 10_000
 
     @tcpapp.conversation
-    async def both(connection: tcpapp.MessageProtocol) -> None:
+    async def both(connection: tcpapp.Connection) -> None:
         sent = [connection.send(b"s" * size) for _ in range(count)]
         total = sum([len(await connection.receive()) for _ in range(count)])
         await gatherResults(sent)
@@ -390,10 +390,10 @@ async def test_data_that_ends_inside_a_message_is_told_from_a_proper_end(global_
     ended: Deferred[tcpapp.CloseReason] = Deferred()
 
     class Upper:
-        def received(self, message: bytes, connection: tcpapp.MessageProtocol) -> bytes:
+        def received(self, message: bytes, connection: tcpapp.Connection) -> bytes:
             return message.upper()
 
-        def closed(self, connection: tcpapp.MessageProtocol, reason: tcpapp.CloseReason) -> None:
+        def closed(self, connection: tcpapp.Connection, reason: tcpapp.CloseReason) -> None:
             ended.callback(reason)
 
     async with Talking(global_reactor, Upper, "int32") as talking:

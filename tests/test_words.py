@@ -196,9 +196,9 @@ def entries() -> list[str]:
 
 
 VERBS = """
-Accept Add Allow Answer Apply Ask Cancel Close Compare Continue Count Deliver Drop Encode End Escape Fail Fix
-Free Go Ignore Keep Leave Let Limit Log Move Name Poll Raise Read Refuse Reject Remove Rename Report Require
-Reset Return Run Send Serve Share Start Stop Treat Try Use Wait Watch
+Accept Add Allow Answer Apply Ask Cancel Close Compare Continue Count Deliver Drop Encode End Escape Fail Fix Free Go
+Ignore Keep Leave Let Limit Log Move Name Poll Raise Read Refuse Reject Remove Rename Report Require Reset Return Run
+Send Serve Share Split Start Stop Treat Try Use Wait Watch
 """
 """What an entry of the changelog can begin with; a new verb is added here."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from tcpapp.close_reason import CloseReason
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
 from tcpapp.errors import NotConnected
 
 __all__ = ["Chat", "Room", "chat"]
@@ -45,12 +45,12 @@ class Chat:
     def __init__(self) -> None:
         self.name = ""
 
-    def opened(self, connection: MessageProtocol) -> None:
+    def opened(self, connection: Connection) -> None:
         """Greet a newcomer, who has no name yet."""
         self.connection = connection
         self.tell("Welcome. What is your name?")
 
-    def received(self, message: bytes, connection: MessageProtocol) -> None:
+    def received(self, message: bytes, connection: Connection) -> None:
         """Take a line: a name, a command, or something to say."""
         text = printable(message)
         if not self.name:
@@ -60,7 +60,7 @@ class Chat:
         elif text:
             self.room.tell_all(f"{self.name}: {text}", but=self)
 
-    def closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
+    def closed(self, connection: Connection, reason: CloseReason) -> None:
         """Tell the others, if the member ever had a name."""
         if self.name:
             del self.room.members[self.name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
 
 __all__ = ["Discard", "discard"]
 
@@ -20,7 +20,7 @@ class Discard:
     def __init__(self) -> None:
         self.messages = 0
 
-    def received(self, message: Any, connection: MessageProtocol) -> None:
+    def received(self, message: Any, connection: Connection) -> None:
         """Drop `message`."""
         self.messages += 1
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
 
 __all__ = ["echo"]
 
 
-def echo(message: Any, connection: MessageProtocol) -> Any:
+def echo(message: Any, connection: Connection) -> Any:
     """Reply with `message` itself, whatever it is: bytes, or a codec's value."""
     return message

@@ -13,13 +13,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from tcpapp.connection.app import conversation
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
+from tcpapp.connection.protocol import protocol_of
 
 __all__ = ["time"]
 
 
 @conversation
-async def time(connection: MessageProtocol) -> None:
+async def time(connection: Connection) -> None:
     """Send the time, and again each second; a slow client gets fewer messages, but never a late one."""
 
     def tell() -> Deferred[None]:
@@ -27,7 +28,7 @@ async def time(connection: MessageProtocol) -> None:
 
     await tell()
     ticks = LoopingCall(tell)
-    ticks.clock = connection.clock
+    ticks.clock = protocol_of(connection).clock
     ticking = ticks.start(1, now=False)
     try:
         async for _ in connection:

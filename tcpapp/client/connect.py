@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from typing_extensions import Unpack
 
 from tcpapp.client.factory import MessageClientFactory
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
+from tcpapp.connection.protocol import MessageProtocol
 from tcpapp.connection.settings import Options
 from tcpapp.framing import Framing
 from tcpapp.telemetry import RateLimitedLog, Telemetry
@@ -36,14 +37,14 @@ def connect(
     reactor: Any = None,
     proxy_header: ProxyHeaderSource | None = None,
     **options: Unpack[Options],
-) -> Deferred[MessageProtocol]:
+) -> Deferred[Connection]:
     """
     Connect to `endpoint`, a Twisted client endpoint string such as ``"tcp:localhost:7007"`` or an endpoint object.
 
     For a host name in a string, all addresses are tried, alternating between families
     (`tcpapp.transport.happy_eyeballs`). A connection with itself counts as refused.
 
-    The Deferred fires with the open `MessageProtocol`; with TLS, once the handshake is done. It fails with Twisted's
+    The Deferred fires with the open `Connection`; with TLS, once the handshake is done. It fails with Twisted's
     own ``ConnectionRefusedError``, ``DNSLookupError``, ``TimeoutError`` (after ``timeouts.connect`` seconds in all),
     with the error of OpenSSL or service_identity about a certificate, and so on. When cancelled, it stops connecting.
 
@@ -68,7 +69,7 @@ def dial(
     endpoint: str | IStreamClientEndpoint,
     reactor: Any,
     proxy_header: ProxyHeaderSource | None = None,
-) -> Deferred[MessageProtocol]:
+) -> Deferred[Connection]:
     """One more connection of `factory`, with the results and errors of `connect`."""
     seconds = factory.settings.timeouts.connect
     # The endpoint's own timer must not run out before ours, whose error names the timeout.
@@ -82,8 +83,9 @@ def dial(
     return connecting
 
 
-def _opened(connection: MessageProtocol) -> Deferred[MessageProtocol]:
-    """`connection`, once it is open; it is cut if nothing waits for it any longer."""
+def _opened(protocol: MessageProtocol) -> Deferred[Connection]:
+    """The connection of `protocol`, once it is open; it is cut if nothing waits for it any longer."""
+    connection = protocol.connection
 
     def give_up(failure: Failure) -> Failure:
         connection.abort()

@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from typing_extensions import Unpack
 
 from tcpapp.close_reason import CloseReason
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
+from tcpapp.connection.protocol import MessageProtocol
 from tcpapp.connection.settings import Options, Settings
 from tcpapp.connection.waiters import Waiters
 from tcpapp.framing import Framing
@@ -24,8 +25,8 @@ class MessageClientFactory(ClientFactory):
     A `ClientFactory` whose connections send and receive messages, for any endpoint or ``reactor.connectTCP``.
 
     See `Settings` for the arguments and their errors. Without an `app` you take the messages with
-    `MessageProtocol.receive`. An endpoint's ``connect(factory)`` gives you the connection; after ``connectTCP``,
-    `when_connected` does.
+    `Connection.receive`. An endpoint's ``connect(factory)`` gives you a `MessageProtocol`, whose ``connection`` it is;
+    after ``connectTCP``, `when_connected` gives you the connection.
     """
 
     noisy = False
@@ -34,9 +35,9 @@ class MessageClientFactory(ClientFactory):
 
     def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         self.settings = Settings(app, framing, **options)
-        self._waiters: Waiters[MessageProtocol] = Waiters()
+        self._waiters: Waiters[Connection] = Waiters()
 
-    def when_connected(self) -> Deferred[MessageProtocol]:
+    def when_connected(self) -> Deferred[Connection]:
         """
         The next connection of this factory, once it is open.
 
@@ -53,14 +54,13 @@ class MessageClientFactory(ClientFactory):
         """Nobody answered. Twisted's ``connectTCP`` calls it; endpoints do not."""
         self._waiters.fail(reason)
 
-    def connection_made(self, connection: MessageProtocol) -> None:
+    def connection_made(self, connection: Connection) -> None:
         """`connection` has a transport."""
 
-    def connection_opened(self, connection: MessageProtocol) -> None:
+    def connection_opened(self, connection: Connection) -> None:
         """`connection` is open."""
         self._waiters.fire(connection)
 
-    def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
+    def connection_closed(self, connection: Connection, reason: CloseReason) -> None:
         """`connection` has ended; calls that wait for it to be open fail here, all others in the connection."""
-        if not connection.was_open:
-            connection.when_open().addErrback(self._waiters.fail)
+        connection.when_open().addErrback(self._waiters.fail)

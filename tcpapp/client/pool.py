@@ -23,7 +23,7 @@ from tcpapp.client.reconnecting import Client, Connected, Stopped
 from tcpapp.client.reconnecting.retry_budget import RetryBudget
 from tcpapp.client.reconnecting.states import State
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
 from tcpapp.connection.handlers import outcome_of
 from tcpapp.connection.unhandled import failed, unlogged
 from tcpapp.connection.waiters import Waiters
@@ -68,7 +68,7 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
         endpoint: str | IStreamClientEndpoint | Sequence[str | IStreamClientEndpoint],
         size: int = 4,
         *,
-        check: Callable[[MessageProtocol], Any] | None = None,
+        check: Callable[[Connection], Any] | None = None,
         check_every: float = CHECK_EVERY,
         **options: Any,
     ) -> None:
@@ -347,7 +347,7 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
                 checking.addTimeout(self._recovery.prepare, self._clock)
             checking.addErrback(self._failed_check, connection)
 
-    def _failed_check(self, failure: Failure, connection: MessageProtocol) -> None:
+    def _failed_check(self, failure: Failure, connection: Connection) -> None:
         if connection.is_open:
             text = f"its check failed: {line_of(failure.getErrorMessage())}"
             _log.warn("a member of a pool is cut: {text}", text=text)

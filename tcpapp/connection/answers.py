@@ -32,8 +32,8 @@ class Answers(Replies):
 
     __slots__ = ("_reply", "handling_bytes")
 
-    def __init__(self, connection: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
-        super().__init__(connection, framing, codec, outbox)
+    def __init__(self, settler: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
+        super().__init__(settler, framing, codec, outbox)
         self._reply: Deferred[Any] | None = None
         self.handling_bytes = 0
 
@@ -60,7 +60,7 @@ class Answers(Replies):
         if self.pauses & AWAITING_REPLY:
             self._reply = deferred
             self.handling_bytes = self._weight_of(messages)
-            self._connection.settle(APP_WAITS)
+            self._settler.settle(APP_WAITS)
             if (
                 self.pauses & CONNECTION_CLOSED
             ):  # it ended while the app was called, and nothing else cancels this reply
@@ -95,20 +95,20 @@ class Answers(Replies):
             if not working:
                 self.flush()
         if not working:
-            self._connection.settle(self.continue_handling())
+            self._settler.settle(self.continue_handling())
 
     def _reply_failed(self, failure: Failure) -> None:
         self._stop_waiting()
         self._app_failed(failure)
         if not self.pauses & (HANDLING | CONNECTION_CLOSED):
-            self._connection.settle(self.continue_handling())
+            self._settler.settle(self.continue_handling())
 
     def _stop_waiting(self) -> None:
         self.pauses &= ~AWAITING_REPLY
         self.handling_bytes = 0
         if self._reply is not None:
             self._reply = None
-            self._connection.settle(APP_ANSWERED)
+            self._settler.settle(APP_ANSWERED)
 
     def cancel_handler(self, *, at_end: bool = True) -> None:
         """

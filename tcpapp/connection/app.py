@@ -49,14 +49,14 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tcpapp.connection.connection import MessageProtocol
+    from tcpapp.connection.connection import Connection
 
 from tcpapp.connection.handlers import Batch, Conversation
 
 __all__ = ["batch", "conversation"]
 
 
-def conversation(talk: Callable[[MessageProtocol], Coroutine[Any, Any, Any]]) -> Conversation:
+def conversation(talk: Callable[[Connection], Coroutine[Any, Any, Any]]) -> Conversation:
     """
     Make an app of a coroutine function that takes the connection, and runs as long as it is open.
 
@@ -67,7 +67,7 @@ def conversation(talk: Callable[[MessageProtocol], Coroutine[Any, Any, Any]]) ->
     return Conversation(talk)
 
 
-def batch(received_all: Callable[[list[Any], MessageProtocol], Any]) -> Batch:
+def batch(received_all: Callable[[list[Any], Connection], Any]) -> Batch:
     """
     Make an app of a function from a list of messages, and the connection, to the list of replies.
 

@@ -1,5 +1,5 @@
 """
-One connection: a Twisted `Protocol` that carries messages.
+One connection, as its user has it.
 
 The way of a message::
 
@@ -27,8 +27,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IAddress, IReactorTime
-from typing_extensions import Self
+from twisted.internet.interfaces import IAddress
+from typing_extensions import Self, override
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.handlers import value_of
@@ -36,32 +36,51 @@ from tcpapp.connection.lifecycle import Stage, State
 from tcpapp.connection.outcomes import REFUSED
 from tcpapp.connection.pause_flags import NOT_RECEIVING, PAUSED
 from tcpapp.connection.pending_requests import bound, requests_by
-from tcpapp.connection.protocol import ConnectionProtocol
-from tcpapp.connection.starttls import Upgrade
+from tcpapp.connection.stages import Stages
 from tcpapp.connection.unhandled import failed
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage
 from tcpapp.proxy_protocol import Header
-from tcpapp.telemetry import LateReply
 from tcpapp.transport.layers import session_on, tls_layer
 from tcpapp.transport.proxy_header import header_below
 
 if TYPE_CHECKING:
     from tcpapp.transport.tls.session import Session
 
-__all__ = ["MessageProtocol", "State"]
+__all__ = ["Connection", "State"]
 
 
-class MessageProtocol(ConnectionProtocol):
+class Connection:
     """
-    One connection: give it to an app, or hold it yourself and `send`, `receive`, `request` and `close`.
+    One connection: an app is given it, or you hold it yourself and `send`, `receive`, `request` and `close`.
 
-    Factories make it. A test takes it from a factory's ``buildProtocol`` and gives it a fake transport. Call its
-    methods in the reactor's thread only. Its Deferreds fail with `NotConnected` when the connection is not open or ends
-    before they fire, so none of them waits for ever. Such a failure is not logged as an unhandled error, because the
-    end of the connection is reported once (see `tcpapp.connection.unhandled`). Every other unhandled failure is logged.
+    `tcpapp.connect` gives it, and an app gets it with each message. Its other side, which the transport calls, is a
+    `tcpapp.MessageProtocol`: ``protocol.connection`` is the connection, and `tcpapp.protocol_of` gives the protocol. A
+    unit test makes the protocol by a factory's ``buildProtocol``, and gives it a fake transport.
+
+    Call its methods in the reactor's thread only. Its Deferreds fail with `NotConnected` when the connection is not
+    open or ends before they fire, so none of them waits for ever. Such a failure is not logged as an unhandled error,
+    because the end of the connection is reported once (see `tcpapp.connection.unhandled`). Every other unhandled
+    failure is logged.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__", "_protocol")
+
+    def __init__(self, protocol: Stages) -> None:
+        self._protocol = protocol
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.state.value}>"
+
+    @property
+    def id(self) -> int:
+        """Its number, which no other connection of this process has. They are given in the order of the connections."""
+        return self._protocol._id
+
+    @property
+    def state(self) -> State:
+        """Its state. Messages can be sent in `State.OPEN` and `State.INPUT_CLOSED`, and come in `State.OPEN` only."""
+        return self._protocol._lifecycle.stage.state
 
     @property
     def peer(self) -> IAddress:
@@ -76,29 +95,18 @@ class MessageProtocol(ConnectionProtocol):
     @property
     def proxy(self) -> Header | None:
         """The PROXY header of a connection that came through a proxy, or `None`. `peer` is the client that it names."""
-        return header_below(self.transport)
+        return header_below(self._protocol.transport)
 
     @property
     def is_open(self) -> bool:
         """Whether messages can go both ways: the connection is open, and neither side has begun to end it."""
-        return self._lifecycle.stage.is_open
+        return self._protocol._lifecycle.stage.is_open
 
     @property
     def unread(self) -> int:
         """How many messages the inbox holds, for the app or `receive`. `receive` can take them after the end, too."""
-        return 0 if self._lifecycle.stage is Stage.UNOPENED else len(self._inbox)
-
-    @property
-    def error(self) -> NotConnected:
-        """The error of calls on a connection that is not open (any more)."""
-        return self._lifecycle.error
-
-    @property
-    def clock(self) -> IReactorTime:
-        """The clock of the timers: the reactor, or a test's `Clock`. Raises `InvalidOption` where there is none."""
-        if self._clock is None:
-            raise InvalidOption("clock=None: this transport has no reactor, so the factory takes a clock, as Clock()")
-        return self._clock
+        protocol = self._protocol
+        return 0 if protocol._lifecycle.stage is Stage.UNOPENED else len(protocol._inbox)
 
     def send(self, message: Any) -> Deferred[None]:
         """
@@ -112,15 +120,16 @@ class MessageProtocol(ConnectionProtocol):
         Fails with `NotConnected` when the connection is not open: ``failed_sends`` of the factory's `Info` and of
         `Closed` counts that. To cancel it prevents the sending, unless the transport has a part of the message already.
         """
-        if not self._lifecycle.stage.sends:
-            self._settings.counters.failed_sends += 1
-            return failed(self._lifecycle.error)
+        protocol = self._protocol
+        if not protocol._lifecycle.stage.sends:
+            protocol._settings.counters.failed_sends += 1
+            return failed(protocol._lifecycle.error)
         try:
-            data = self._frame(message)
+            data = protocol._frame(message)
         except UnsendableMessage as error:
             return fail(error)
-        self._dispatcher.flush()
-        return self._outbox.send(data)
+        protocol._dispatcher.flush()
+        return protocol._outbox.send(data)
 
     def receive(self) -> Deferred[Any]:
         """
@@ -130,17 +139,18 @@ class MessageProtocol(ConnectionProtocol):
         fails with `NotConnected`. It fails with an `UndecodableMessage` that the codec delivers. A cancelled `receive`
         takes no message.
         """
-        stage = self._lifecycle.stage
+        protocol = self._protocol
+        stage = protocol._lifecycle.stage
         if not stage.is_open:
-            if stage is Stage.UNOPENED or (self._dispatcher.pauses & NOT_RECEIVING and self._has_no_more):
-                return failed(self._lifecycle.error)
+            if stage is Stage.UNOPENED or (protocol._dispatcher.pauses & NOT_RECEIVING and protocol._has_no_more):
+                return failed(protocol._lifecycle.error)
             if stage is Stage.CLOSED:
-                return self._inbox.receive()
-        received = self._dispatcher.receive()
-        if self._inbox.refusal is not None:
-            self.settle(REFUSED)
-        if self._buffered.reported:
-            self._buffered.update()
+                return protocol._inbox.receive()
+        received = protocol._dispatcher.receive()
+        if protocol._inbox.refusal is not None:
+            protocol.settle(REFUSED)
+        if protocol._buffered.reported:
+            protocol._buffered.update()
         return received
 
     def request(self, message: Any, timeout: float | None = None) -> Deferred[Any]:
@@ -152,35 +162,31 @@ class MessageProtocol(ConnectionProtocol):
         late reply to a cancelled or timed-out request is dropped, and the connection stays open. While the inbox is
         over its high-water mark nothing is read, and so no reply either.
         """
-        seconds = self._settings.timeouts.request if timeout is None else timeout
+        protocol = self._protocol
+        seconds = protocol._settings.timeouts.request if timeout is None else timeout
         if seconds < 0:  # the caller counts down to a deadline, which has passed
             return fail(TimedOut("request", 0))
-        if not self._lifecycle.stage.is_open:
-            return failed(self._lifecycle.error)
-        requests = self._dispatcher.requests
+        if not protocol._lifecycle.stage.is_open:
+            return failed(protocol._lifecycle.error)
+        requests = protocol._dispatcher.requests
         if requests is None:
-            requests = self._dispatcher.requests = requests_by(self._settings.key, self._late_reply)
-        most = self._settings.limits.max_requests
+            requests = protocol._dispatcher.requests = requests_by(protocol._settings.key, protocol._late_reply)
+        most = protocol._settings.limits.max_requests
         if len(requests) >= most:
             return fail(UnsendableMessage(f"{most} requests wait for replies, which is the limit (max_requests)"))
         try:
-            data = self._frame(message)
+            data = protocol._frame(message)
             reply = requests.add(message)
         except Exception as error:  # the user's key function can raise anything, and the caller gets it
             return fail(error)
-        self._dispatcher.flush()
-        self._outbox.write(data)
-        return bound(reply, seconds, self._clock)
-
-    def _late_reply(self) -> None:
-        """A reply came that no request waits for."""
-        self._settings.counters.late_replies += 1
-        self._emit(LateReply)
+        protocol._dispatcher.flush()
+        protocol._outbox.write(data)
+        return bound(reply, seconds, protocol._clock)
 
     @property
     def tls(self) -> Session | None:
         """The session that TLS agreed on, with the peer's certificate; `None` where there is no TLS yet."""
-        session: Session | None = session_on(self.transport)
+        session: Session | None = session_on(self._protocol.transport)
         return session
 
     def start_tls(self, context: Any, last: Any = None) -> Deferred[Session]:
@@ -194,34 +200,29 @@ class MessageProtocol(ConnectionProtocol):
 
         Fails with `InvalidOption` where there is TLS already, or this transport has none.
         """
-        if not self._lifecycle.stage.sends:
-            return failed(self._lifecycle.error)
-        if tls_layer(self.transport) is not None or not hasattr(self.transport, "startTLS"):
+        protocol = self._protocol
+        if not protocol._lifecycle.stage.sends:
+            return failed(protocol._lifecycle.error)
+        transport = protocol.transport
+        if tls_layer(transport) is not None or not hasattr(transport, "startTLS"):
             return fail(InvalidOption("start_tls: takes a connection without TLS, whose transport can have it"))
         try:
-            data = b"" if last is None else self._frame(value_of(last))
+            data = b"" if last is None else protocol._frame(value_of(last))
         except UnsendableMessage as error:
             return fail(error)
-        self._dispatcher.flush()
-        if data:
-            self._outbox.write(data)
-        if seconds := self._settings.timeouts.tls_handshake:
-            self._deadlines.start("tls_handshake", seconds)
-        upgrade = self._upgrade = Upgrade(self._parts, self._dispatcher, self)
-        self.settle(upgrade.begin(self.transport, context))
-        if (layer := tls_layer(self.transport)) is not None:
-            self._set_up_tls(layer)
-        return upgrade.done
+        return protocol._start_tls(context, data)
 
     def pause(self) -> None:
         """Hand the app no further message until `resume`. Reading stops when the inbox reaches its high-water mark."""
-        if self._lifecycle.stage.sends:
-            self._dispatcher.pause(PAUSED)
+        protocol = self._protocol
+        if protocol._lifecycle.stage.sends:
+            protocol._dispatcher.pause(PAUSED)
 
     def resume(self) -> None:
         """Undo `pause`. Each message is handed on once, in order."""
-        if self._lifecycle.stage.sends:
-            self.settle(self._dispatcher.resume(PAUSED))
+        protocol = self._protocol
+        if protocol._lifecycle.stage.sends:
+            protocol.settle(protocol._dispatcher.resume(PAUSED))
 
     def drain(self, deadline: float | None = None) -> None:
         """
@@ -229,7 +230,8 @@ class MessageProtocol(ConnectionProtocol):
 
         After `deadline` seconds (`None`: ``timeouts.drain``) the connection is cut, finished or not.
         """
-        self._drain(CloseReason(EndedBy.US, "drained", "we are stopping; what was in hand is finished"), deadline)
+        reason = CloseReason(EndedBy.US, "drained", "we are stopping; what was in hand is finished")
+        self._protocol._drain(reason, deadline)
 
     def close(self, grace: float | None = None) -> Deferred[CloseReason]:
         """
@@ -239,15 +241,16 @@ class MessageProtocol(ConnectionProtocol):
         grace. The app gets no further message. When ``received`` calls this, its reply is still sent, unless that is a
         Deferred or a coroutine.
         """
-        if self._lifecycle.stage is Stage.UNOPENED:
-            return fail(self._lifecycle.error)
+        protocol = self._protocol
+        if protocol._lifecycle.stage is Stage.UNOPENED:
+            return fail(protocol._lifecycle.error)
         closed = self.when_closed()
-        self._close(CloseReason(EndedBy.US, "closed", "close() was called"), grace)
+        protocol._close(CloseReason(EndedBy.US, "closed", "close() was called"), grace)
         return closed
 
     def abort(self, reason: CloseReason | None = None) -> None:
         """Cut the connection now: unsent bytes are lost. `reason` becomes its `CloseReason`, if it has none yet."""
-        self._abort(reason or CloseReason(EndedBy.US, "aborted", "abort() was called"))
+        self._protocol._abort(reason or CloseReason(EndedBy.US, "aborted", "abort() was called"))
 
     def when_open(self) -> Deferred[Self]:
         """
@@ -255,11 +258,11 @@ class MessageProtocol(ConnectionProtocol):
 
         Fails with the error that ended it before it was open: OpenSSL's, Twisted's, or `NotConnected`.
         """
-        return self._lifecycle.when_open().addCallback(lambda _: self)
+        return self._protocol._lifecycle.when_open().addCallback(lambda _: self)
 
     def when_closed(self) -> Deferred[CloseReason]:
         """Fires with the `CloseReason` once the connection is closed. It never fails."""
-        return self._lifecycle.when_over()
+        return self._protocol._lifecycle.when_over()
 
     def __aiter__(self) -> Self:
         """``async for message in connection`` takes messages until the connection ends well."""
@@ -274,13 +277,9 @@ class MessageProtocol(ConnectionProtocol):
                 raise StopAsyncIteration from None
             raise
 
-    @property
-    def _has_no_more(self) -> bool:
-        """Whether no message is in the inbox or waits for a turn, and no undecodable message ended the input."""
-        return not (self._inbox or self._inbox.refusal is not None or self._throttle.pending)
-
     def _address(self, getter: str) -> IAddress:
+        protocol = self._protocol
         try:
-            return getattr(self.transport, getter)()  # type: ignore[no-any-return]  # a transport is any object here
+            return getattr(protocol.transport, getter)()  # type: ignore[no-any-return]  # a transport is any object here
         except (AttributeError, OSError):  # Twisted's transports have dropped their socket by then
-            raise self._lifecycle.error from None
+            raise protocol._lifecycle.error from None

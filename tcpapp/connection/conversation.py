@@ -38,27 +38,27 @@ class RunningConversation:
     __slots__ = (
         "_budget",
         "_clock",
-        "_connection",
         "_coroutine",
         "_fair_share",
         "_inbox",
         "_receives",
         "_running",
         "_seconds",
+        "_settler",
         "notified",
         "turn_began",
     )
 
     def __init__(
         self,
-        connection: Settler,
+        settler: Settler,
         inbox: Inbox,
         fair_share: FairShare,
         clock: IReactorTime | None,
         seconds: Callable[[], float],
         budget: float,
     ) -> None:
-        self._connection = connection
+        self._settler = settler
         self._inbox = inbox
         self._fair_share = fair_share
         self._clock = clock
@@ -116,7 +116,7 @@ class RunningConversation:
             outcome |= self._inbox.give(self._receives.popleft())
         else:
             self._receives = None
-        self._connection.settle(outcome)
+        self._settler.settle(outcome)
 
     def take_last(self) -> None:
         """The connection has ended and no turn follows: give each ``receive`` its message now."""
@@ -143,8 +143,8 @@ class RunningConversation:
 
     def _ended(self, _: object) -> None:
         self._running = self._coroutine = None
-        self._connection.settle(CONVERSATION_ENDED)
+        self._settler.settle(CONVERSATION_ENDED)
 
     def _failed(self, failure: Failure) -> None:
         self._running = self._coroutine = None
-        self._connection.settle(APP_FAILED, failure)
+        self._settler.settle(APP_FAILED, failure)

@@ -49,13 +49,14 @@ class Dispatcher(Matching):
     """
     Hands the messages of one connection to its app.
 
-    It is `slow` where the last messages took longer than a turn's budget. Then the messages that wait are handed on
-    turn by turn.
+    The app gets the connection with each message. The dispatcher is `slow` where the last messages took longer than a
+    turn's budget. Then the messages that wait are handed on turn by turn.
     """
 
     __slots__ = (
         "_budget",
         "_clock",
+        "_connection",
         "_conversation",
         "_deadlines",
         "_fair_share",
@@ -70,7 +71,8 @@ class Dispatcher(Matching):
 
     def __init__(
         self,
-        connection: Settler,
+        connection: Any,
+        settler: Settler,
         framing: Framing,
         settings: Settings,
         inbox: Inbox,
@@ -79,7 +81,8 @@ class Dispatcher(Matching):
         clock: IReactorTime | None,
     ) -> None:
         limits = settings.limits
-        super().__init__(connection, framing, settings.codec, outbox)
+        super().__init__(settler, framing, settings.codec, outbox)
+        self._connection = connection
         self._handlers = NO_HANDLERS
         self._inbox = inbox
         self._deadlines = deadlines
@@ -221,7 +224,7 @@ class Dispatcher(Matching):
         self._has_turn = True
         outcome = self.resume(AWAITING_TURN)
         self._has_turn = False
-        self._connection.settle(outcome)
+        self._settler.settle(outcome)
 
     def receive(self) -> Deferred[Any]:
         """The next message, for code that fetches it. A conversation that had its time gets it in a later turn."""
@@ -279,7 +282,7 @@ class Dispatcher(Matching):
         """Take the result of the first call: a conversation to run, or a greeting to send."""
         if self._handlers.talk is not None:
             self._conversation = RunningConversation(
-                self._connection, self._inbox, self._fair_share, self._clock, self._deadlines.seconds, self._budget
+                self._settler, self._inbox, self._fair_share, self._clock, self._deadlines.seconds, self._budget
             )
             self._conversation.begin(first)
             return None
@@ -323,7 +326,7 @@ class Dispatcher(Matching):
                 except UndecodableMessage:
                     if not place:
                         raise
-                    self._connection.settle(self._inbox.put_back(as_bytes(messages[place:])))
+                    self._settler.settle(self._inbox.put_back(as_bytes(messages[place:])))
                     messages = messages[:place]
                     break
         replies = self._received_all(values, self._connection)

@@ -28,8 +28,8 @@ class Matching(Answers):
 
     __slots__ = ("_unsorted", "requests")
 
-    def __init__(self, connection: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
-        super().__init__(connection, framing, codec, outbox)
+    def __init__(self, settler: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
+        super().__init__(settler, framing, codec, outbox)
         self._unsorted: list[bytes] | None = None
         self.requests: Requests | None = None
 
@@ -62,7 +62,7 @@ class Matching(Answers):
         self._unsorted = None
         if failure is None:
             return outcome | self.continue_handling()
-        self._connection.settle(UNANSWERED, (failure, len(messages) - taken))
+        self._settler.settle(UNANSWERED, (failure, len(messages) - taken))
         failure = None  # it holds this frame
         return outcome
 
@@ -78,6 +78,6 @@ class Matching(Answers):
         if before:
             others = before.copy()
             before.clear()
-            self._connection.settle(self.handle(others))
+            self._settler.settle(self.handle(others))
         fire_reply(reply, value)
         return None

@@ -7,7 +7,8 @@ A part refers to the parts that it uses. It reports to the connection by an outc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from itertools import count
+from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
@@ -16,7 +17,7 @@ from tcpapp.connection.buffered_bytes import BufferedBytes
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.dispatcher import Dispatcher
 from tcpapp.connection.inbox import Inbox
-from tcpapp.connection.lifecycle import Lifecycle, State
+from tcpapp.connection.lifecycle import Lifecycle
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import NOTHING
 from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSED, CONNECTION_CLOSING, PAUSED
@@ -26,8 +27,9 @@ from tcpapp.connection.settings import Settings
 from tcpapp.connection.starttls import Upgrade
 from tcpapp.connection.throttle import Throttle
 from tcpapp.connection.tls_handshake import Handshake
+from tcpapp.errors import InvalidOption
 from tcpapp.framing import Framing
-from tcpapp.telemetry import Event
+from tcpapp.telemetry import Event, LateReply
 from tcpapp.transport.layers import close_by_halves
 
 __all__ = ["CLOSED_PARTS", "Parts"]
@@ -54,19 +56,26 @@ class _ClosedParts:
         """There is no conversation any more."""
 
 
+IDS: Final = count(1)
+"""The numbers of the connections of this process."""
+
 CLOSED_PARTS: Any = _ClosedParts()
 
 
 class Parts(Protocol):
-    """The parts of a connection. A subclass has `settle`, which acts on their outcomes."""
+    """
+    The parts of a connection. A subclass makes `connection`, and has `settle`, which acts on the outcomes of the parts.
+    """
 
     __slots__ = (
         "_buffered",
         "_clock",
+        "_connection",
         "_deadlines",
         "_dispatcher",
         "_framing",
         "_handshake",
+        "_id",
         "_inbox",
         "_lifecycle",
         "_outbox",
@@ -87,10 +96,14 @@ class Parts(Protocol):
     factory: Any
     """The factory that made it, which it shares with other connections: a server's has ``info()`` and ``change()``."""
 
+    _connection: Any
+    """The user's side. After the end it is a weak reference, because each side refers to the other."""
+
     def __init__(self, settings: Settings, factory: Any = None) -> None:
         self._settings = settings
         self.factory = factory
         self.transport = None
+        self._id = next(IDS)
         self.connected = 0
         self._deadlines = Deadlines(self)
         self._lifecycle = Lifecycle(self._deadlines)
@@ -100,14 +113,16 @@ class Parts(Protocol):
         self._unhandled = 0
 
     @property
-    def state(self) -> State:
-        """Its state. Messages can be sent in `State.OPEN` and `State.INPUT_CLOSED`, and come in `State.OPEN` only."""
-        return self._lifecycle.stage.state
+    def connection(self) -> Any:
+        """The user's side of it."""
+        raise NotImplementedError
 
     @property
-    def was_open(self) -> bool:
-        """Whether it ever was open: with TLS, whether the handshake was done."""
-        return self._lifecycle.opened
+    def clock(self) -> IReactorTime:
+        """The clock of the timers: the reactor, or a test's `Clock`. Raises `InvalidOption` where there is none."""
+        if self._clock is None:
+            raise InvalidOption("clock=None: this transport has no reactor, so the factory takes a clock, as Clock()")
+        return self._clock
 
     def settle(self, outcome: int, detail: Any = None) -> None:
         """Do what the `outcome` of a part asks for; see `tcpapp.connection.outcomes`."""
@@ -117,6 +132,11 @@ class Parts(Protocol):
     def is_handling(self) -> bool:
         """Whether our side has a message to answer: it waits for the app, or for the app's reply."""
         return bool(self._inbox or self._throttle.pending or self._dispatcher.pauses & (AWAITING_REPLY | PAUSED))
+
+    @property
+    def _has_no_more(self) -> bool:
+        """Whether no message is in the inbox or waits for a turn, and no undecodable message ended the input."""
+        return not (self._inbox or self._inbox.refusal is not None or self._throttle.pending)
 
     @property
     def _serves(self) -> bool:
@@ -147,7 +167,9 @@ class Parts(Protocol):
         self._read_control = ReadControl(self.transport, self._lifecycle, deadlines, limits.write_high)
         self._inbox = Inbox(limits, self._read_control, self._lifecycle, settings.codec)
         self._outbox = Outbox(self.transport, self, self._lifecycle, limits, settings.timeouts.send_progress, deadlines)
-        self._dispatcher = Dispatcher(self, self._framing, settings, self._inbox, self._outbox, deadlines, self._clock)
+        self._dispatcher = Dispatcher(
+            self._connection, self, self._framing, settings, self._inbox, self._outbox, deadlines, self._clock
+        )
         self._throttle = Throttle(self, self._dispatcher, self._read_control, settings, deadlines, self._clock)
         self._buffered = BufferedBytes(settings.memory_budget, self._parts, self._dispatcher, self._read_control, self)
         self._receiver = Receiver(
@@ -165,4 +187,9 @@ class Parts(Protocol):
 
     def _emit(self, kind: Callable[..., Event], *details: Any) -> None:
         if self._settings.telemetry:
-            self._settings.telemetry.emit(kind(self, *details))
+            self._settings.telemetry.emit(kind(self.connection, *details))
+
+    def _late_reply(self) -> None:
+        """A reply came that no request waits for."""
+        self._settings.counters.late_replies += 1
+        self._emit(LateReply)

@@ -1,13 +1,14 @@
 """
-The inner side of a connection: the methods that its transport calls, and the steps that its parts ask for.
+Twisted's side of a connection: the methods that its transport calls, and the steps that its parts ask for.
 
-The methods for users are in `tcpapp.connection.connection`, which also has a picture of the way of a message.
+The user's side is `tcpapp.connection.connection`, which also has a picture of the way of a message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
@@ -18,11 +19,13 @@ from zope.interface import implementer
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection import outcomes
+from tcpapp.connection.connection import Connection
 from tcpapp.connection.handlers import value_of
 from tcpapp.connection.lifecycle import Event, Stage, State, cause_of_end, cause_of_loss
 from tcpapp.connection.outcomes import APP_IDLE
 from tcpapp.connection.pause_flags import WRITE_BLOCKED
 from tcpapp.connection.protocol_detection import with_detected
+from tcpapp.connection.settings import Settings
 from tcpapp.connection.stages import Stages
 from tcpapp.connection.throttle import over_rate
 from tcpapp.connection.timeout_reasons import reason_of, unread
@@ -31,14 +34,36 @@ from tcpapp.telemetry import MessagesSkipped
 from tcpapp.transport import keepalive
 from tcpapp.transport.layers import ITSELF, close_unanswered, send_at_once, session_on, sets_up_tls, talks_to_itself
 
-__all__ = ["ConnectionProtocol"]
+__all__ = ["MessageProtocol", "protocol_of"]
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
-class ConnectionProtocol(Stages):
-    """A connection as its transport and its parts know it."""
+class MessageProtocol(Stages):
+    """
+    Twisted's side of one connection: a `Protocol` that a factory's ``buildProtocol`` makes, and a transport calls.
+
+    `connection` is the user's side, with ``send``, ``receive`` and ``close``. A unit test gives this protocol a fake
+    transport by ``makeConnection``, and bytes by ``dataReceived``.
+    """
 
     __slots__ = ()
+
+    def __init__(self, settings: Settings, factory: Any = None) -> None:
+        super().__init__(settings, factory)
+        self._connection = Connection(self)
+
+    @property
+    @override
+    def connection(self) -> Connection:
+        """The user's side: the same object as long as it is open, or somebody holds it."""
+        connection = self._connection
+        if not isinstance(connection, ref):
+            return connection  # type: ignore[no-any-return]  # the other kind that it can be
+        found: Connection | None = connection()
+        if found is None:
+            found = Connection(self)
+            self._connection = ref(found)
+        return found
 
     # What the transport calls.
 
@@ -54,7 +79,7 @@ class ConnectionProtocol(Stages):
         self._make_parts()
         self._happen(Event.CONNECTED)
         if self.factory is not None:
-            self.factory.connection_made(self)
+            self.factory.connection_made(self._connection)
             if not getattr(self.factory, "serves", True) and talks_to_itself(self.transport):
                 self._abort(CloseReason(EndedBy.NETWORK, "lost", ITSELF, error=ConnectionRefusedError(string=ITSELF)))
                 return
@@ -229,7 +254,7 @@ class ConnectionProtocol(Stages):
             self._abort(reason_of("heartbeat", seconds * (missed + 1)))
         elif not self._outbox.behind:  # a peer that does not read would not read it either
             try:
-                message = heartbeat(self) if callable(heartbeat) else heartbeat
+                message = heartbeat(self.connection) if callable(heartbeat) else heartbeat
                 if message is not None:
                     self._outbox.write(self._frame(value_of(message)))
             except Exception:  # of the user's function, or of its message
@@ -250,26 +275,37 @@ class ConnectionProtocol(Stages):
         self._buffered.update()
 
 
-STEPS: dict[int, Callable[[ConnectionProtocol, Any], None]] = {
-    outcomes.REFUSED: ConnectionProtocol._refused,
-    outcomes.ALL_RELEASED: ConnectionProtocol._all_released,
-    outcomes.TOO_MANY_MESSAGES: ConnectionProtocol._too_many_messages,
-    outcomes.TOO_MANY_BYTES: ConnectionProtocol._too_many_bytes,
-    outcomes.MESSAGES_SKIPPED: ConnectionProtocol._messages_skipped,
-    outcomes.UNANSWERED: ConnectionProtocol._unanswered,
-    outcomes.UNSECURED: ConnectionProtocol._unsecured,
-    outcomes.WRITE_BLOCKED: ConnectionProtocol._write_blocked,
-    outcomes.WRITE_RESUMED: ConnectionProtocol._write_resumed,
-    outcomes.TOO_MUCH_UNSENT: ConnectionProtocol._too_much_unsent,
-    outcomes.HANDED_OVER: ConnectionProtocol._handed_over,
-    outcomes.APP_WAITS: ConnectionProtocol._app_waits,
-    outcomes.APP_ANSWERED: ConnectionProtocol._app_answered,
-    outcomes.APP_FAILED: ConnectionProtocol._app_failed,
-    outcomes.CONVERSATION_ENDED: ConnectionProtocol._conversation_ended,
-    outcomes.OVERDUE: ConnectionProtocol._overdue,
-    outcomes.HEARTBEAT: ConnectionProtocol._heartbeat_due,
-    outcomes.MEMORY_SHORT: ConnectionProtocol._memory_short,
-    outcomes.BUFFERED_CHANGED: ConnectionProtocol._buffered_changed,
-    outcomes.APP_IDLE: ConnectionProtocol._app_rests,
+def protocol_of(connection: Connection) -> MessageProtocol:
+    """
+    Twisted's side of `connection`: its `transport`, its `factory`, and the `clock` of its timers.
+
+    ::
+
+        ticks.clock = protocol_of(connection).clock  # a LoopingCall of an app, which a test drives by a Clock
+    """
+    return connection._protocol  # type: ignore[return-value]  # no other class makes connections
+
+
+STEPS: dict[int, Callable[[MessageProtocol, Any], None]] = {
+    outcomes.REFUSED: MessageProtocol._refused,
+    outcomes.ALL_RELEASED: MessageProtocol._all_released,
+    outcomes.TOO_MANY_MESSAGES: MessageProtocol._too_many_messages,
+    outcomes.TOO_MANY_BYTES: MessageProtocol._too_many_bytes,
+    outcomes.MESSAGES_SKIPPED: MessageProtocol._messages_skipped,
+    outcomes.UNANSWERED: MessageProtocol._unanswered,
+    outcomes.UNSECURED: MessageProtocol._unsecured,
+    outcomes.WRITE_BLOCKED: MessageProtocol._write_blocked,
+    outcomes.WRITE_RESUMED: MessageProtocol._write_resumed,
+    outcomes.TOO_MUCH_UNSENT: MessageProtocol._too_much_unsent,
+    outcomes.HANDED_OVER: MessageProtocol._handed_over,
+    outcomes.APP_WAITS: MessageProtocol._app_waits,
+    outcomes.APP_ANSWERED: MessageProtocol._app_answered,
+    outcomes.APP_FAILED: MessageProtocol._app_failed,
+    outcomes.CONVERSATION_ENDED: MessageProtocol._conversation_ended,
+    outcomes.OVERDUE: MessageProtocol._overdue,
+    outcomes.HEARTBEAT: MessageProtocol._heartbeat_due,
+    outcomes.MEMORY_SHORT: MessageProtocol._memory_short,
+    outcomes.BUFFERED_CHANGED: MessageProtocol._buffered_changed,
+    outcomes.APP_IDLE: MessageProtocol._app_rests,
 }
 """The step for each bit of an outcome."""

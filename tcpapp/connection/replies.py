@@ -26,10 +26,10 @@ class Replies:
     `pauses` is 0 while messages go straight to the app.
     """
 
-    __slots__ = ("_codec", "_connection", "_framing", "_outbox", "_replies", "pauses")
+    __slots__ = ("_codec", "_framing", "_outbox", "_replies", "_settler", "pauses")
 
-    def __init__(self, connection: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
-        self._connection = connection
+    def __init__(self, settler: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
+        self._settler = settler
         self._framing = framing
         self._codec = codec
         self._outbox = outbox
@@ -78,7 +78,7 @@ class Replies:
             )
 
     def _app_failed(self, failure: Failure) -> None:
-        self._connection.settle(APP_FAILED, failure)
+        self._settler.settle(APP_FAILED, failure)
 
 
 def as_bytes(messages: list[Any]) -> list[Any]:

@@ -7,8 +7,9 @@ Every event goes through `_happen`. It asks the table, and `_act` does the actio
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from tcpapp.close_reason import CloseReason, EndedBy
@@ -29,8 +30,10 @@ from tcpapp.connection.lifecycle import (
     cause_of_failure,
 )
 from tcpapp.connection.parts import CLOSED_PARTS, Parts
+from tcpapp.connection.starttls import Upgrade
 from tcpapp.errors import NotConnected, drop_frames, without_frames
 from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
+from tcpapp.transport.layers import tls_layer
 
 __all__ = ["Stages"]
 
@@ -92,13 +95,26 @@ class Stages(Parts):
         except Exception:  # the user's class makes its instance here
             handlers, failure = Handlers(None, None), Failure()
         if self.factory is not None:
-            self.factory.connection_opened(self)
+            self.factory.connection_opened(self.connection)
         self._emit(Opened)
         if failure is not None:
             self._app_failed(failure)
             failure = None  # it holds this frame
         self.settle(self._dispatcher.start(handlers))
         self._lifecycle.tell_open()
+
+    def _start_tls(self, context: Any, data: bytes) -> Deferred[Any]:
+        """Go on with TLS after `data`, the last bytes in plain. Fires with the session."""
+        self._dispatcher.flush()
+        if data:
+            self._outbox.write(data)
+        if seconds := self._settings.timeouts.tls_handshake:
+            self._deadlines.start("tls_handshake", seconds)
+        upgrade = self._upgrade = Upgrade(self._parts, self._dispatcher, self)
+        self.settle(upgrade.begin(self.transport, context))
+        if (layer := tls_layer(self.transport)) is not None:
+            self._set_up_tls(layer)
+        return upgrade.done
 
     # What ends it.
 
@@ -200,7 +216,7 @@ class Stages(Parts):
         self._drop_buffers(all_of_it=False)
         waited_for = self._dispatcher.awaited
         if self.factory is not None:
-            self.factory.connection_closed(self, ended)
+            self.factory.connection_closed(self.connection, ended)
         self._fail_waiters()
         failed_sends = self._outbox.end(self._lifecycle.error, flushed)
         self._settings.counters.failed_sends += failed_sends
@@ -219,7 +235,7 @@ class Stages(Parts):
 
     def _release_parts(self) -> None:
         """
-        Let go of the parts, which refer back to this connection: then it is freed with the last reference to it.
+        Let go of the parts and of the user's side, which refer back to this: then it is freed with the last reference.
 
         Messages that came and were not taken can still be received.
         """
@@ -227,4 +243,5 @@ class Stages(Parts):
         if self._lifecycle.cause.error is not None:
             without_frames(self._lifecycle.cause.error)
         self._upgrade = None
+        self._connection = ref(self._connection)
         self._receiver = self._dispatcher = self._throttle = self._buffered = self._outbox = CLOSED_PARTS

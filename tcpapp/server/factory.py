@@ -14,7 +14,8 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from typing_extensions import Unpack
 
 from tcpapp.close_reason import CloseReason
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
+from tcpapp.connection.protocol import MessageProtocol
 from tcpapp.connection.settings import Options, Settings
 from tcpapp.errors import NotConnected
 from tcpapp.framing import Framing
@@ -64,12 +65,12 @@ class MessageServerFactory(ServerFactory):
         self.connection_counts = ConnectionCounts(self._now())
         self.draining = False
         """Whether connections are being drained; false again when none is left."""
-        self._open: dict[MessageProtocol, float] = {}
+        self._open: dict[Connection, float] = {}
         self._waiters: list[tuple[int, Deferred[None]]] = []
         self._later: list[IDelayedCall] = []
 
     @property
-    def connections(self) -> AbstractSet[MessageProtocol]:
+    def connections(self) -> AbstractSet[Connection]:
         """
         The open and closing connections, in the order they came. Connections in a TLS handshake do not belong to it
         yet.
@@ -145,7 +146,7 @@ class MessageServerFactory(ServerFactory):
             return sys.maxsize
         return self.admission.limits.max_connections - len(self.admission)
 
-    def connection_made(self, connection: MessageProtocol) -> None:
+    def connection_made(self, connection: Connection) -> None:
         """`connection` has a transport. From now on it takes a place."""
         try:
             address: IAddress | None = connection.peer
@@ -154,13 +155,13 @@ class MessageServerFactory(ServerFactory):
         self.admission.admit(connection, address)
         self.accept_control.check_room()
 
-    def connection_opened(self, connection: MessageProtocol) -> None:
+    def connection_opened(self, connection: Connection) -> None:
         """`connection` is open."""
         now = self._now()
         self._open[connection] = now
         self.connection_counts.opened(now, len(self._open))
 
-    def connection_closed(self, connection: MessageProtocol, reason: CloseReason) -> None:
+    def connection_closed(self, connection: Connection, reason: CloseReason) -> None:
         """`connection` has ended, whether it ever was open or not."""
         self.admission.release(connection)
         self.connection_counts.closed[reason.rule] += 1

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerE
 from twisted.python.failure import Failure
 from typing_extensions import Unpack
 
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
 from tcpapp.connection.settings import Options
 from tcpapp.framing import Framing
 from tcpapp.server.accept_control import PausablePort
@@ -61,7 +61,7 @@ class Listening:
         return self._factory
 
     @property
-    def connections(self) -> AbstractSet[MessageProtocol]:
+    def connections(self) -> AbstractSet[Connection]:
         """The open and closing connections, in the order they came; a snapshot that later connections do not change."""
         return dict.fromkeys(self._factory.connections).keys()
 

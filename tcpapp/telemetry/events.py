@@ -41,7 +41,7 @@ __all__ = [
 
 
 class EventConnection(Protocol):
-    """The connection of an event, as far as a listener can rely on it: a `MessageProtocol`."""
+    """The connection of an event, as far as a listener can rely on it: a `Connection`."""
 
     @property
     def peer(self) -> IAddress:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.task import Clock
 
-    from tcpapp import Listening, MessageProtocol
+    from tcpapp import Connection, Listening
     from tcpapp.testing.certificates import Certificates
     from tcpapp.testing.faultproxy import FaultProxy
     from tcpapp.testing.leaks import Leaks
@@ -286,7 +286,7 @@ def listening(_tcpapp_ending: Ending) -> Callable[..., Deferred[Listening]]:
 
 
 @pytest.fixture
-def connected(_tcpapp_ending: Ending) -> Callable[..., Deferred[MessageProtocol]]:
+def connected(_tcpapp_ending: Ending) -> Callable[..., Deferred[Connection]]:
     """
     Give ``connected(server, app=None, **options)``, like `tcpapp.connect`, to a `Listening`, an endpoint, or a string.
 
@@ -294,15 +294,15 @@ def connected(_tcpapp_ending: Ending) -> Callable[..., Deferred[MessageProtocol]
     """
     import tcpapp
 
-    def cut(client: MessageProtocol) -> Deferred[Any]:
+    def cut(client: Connection) -> Deferred[Any]:
         client.abort()
         return client.when_closed()
 
-    def keep(client: MessageProtocol) -> MessageProtocol:
+    def keep(client: Connection) -> Connection:
         _tcpapp_ending.append(partial(cut, client))
         return client
 
-    def start(server: Any, app: Any = None, **options: Any) -> Deferred[MessageProtocol]:
+    def start(server: Any, app: Any = None, **options: Any) -> Deferred[Connection]:
         endpoint = f"tcp:127.0.0.1:{server.port}" if isinstance(server, tcpapp.Listening) else server
         return tcpapp.connect(endpoint, app, **{"reactor": installed_reactor(), **options}).addCallback(keep)
 

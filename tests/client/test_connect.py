@@ -24,6 +24,7 @@ from zope.interface.verify import verifyObject
 
 from tcpapp import Limits, MessageClientFactory, State, Timeouts, connect
 from tcpapp.apps import echo
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
 from tcpapp.telemetry import Event, RateLimitedLog, Telemetry
 from tcpapp.telemetry.events import CLOSES
@@ -164,7 +165,7 @@ def test_connect_gives_the_open_connection(hosts: Hosts) -> None:
     connection = hosts.connect(endpoint, framing="int8", limits=limits)
     assert hosts.client.reactor.getDelayedCalls() == []
     assert hosts.run(connection.request(b"hel\nlo")) == b"hel\nlo"
-    assert connection.factory.settings.limits is limits
+    assert protocol_of(connection).factory.settings.limits is limits
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -173,7 +174,7 @@ def test_connect_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
     hosts.listen(echo)
     clock = Clock()
     connection = hosts.connect(**({"clock": clock} if own else {}))
-    assert connection.clock is (clock if own else hosts.client.reactor)
+    assert protocol_of(connection).clock is (clock if own else hosts.client.reactor)
 
 
 def test_connect_takes_an_app(hosts: Hosts) -> None:

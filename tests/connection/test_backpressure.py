@@ -28,11 +28,11 @@ def test_an_app_that_is_behind_stops_the_reading_and_one_that_catches_up_resumes
     peer.says(LINE)
     while not peer.paused:
         peer.says(LINE)
-    held = peer.connection._inbox.size
+    held = peer.protocol._inbox.size
     assert 10_000 < held <= 10_000 + len(LINE) + MESSAGE_COST
     while peer.paused:
         app.pending[-1].callback(None)
-    assert peer.connection._inbox.size <= 5_000
+    assert peer.protocol._inbox.size <= 5_000
 
 
 @pytest.mark.parametrize("size", [1, 100, 65_536])
@@ -46,7 +46,7 @@ def test_a_flood_is_held_up_at_the_high_mark_and_one_chunk(size: int, line: byte
         if peer.paused:
             break
         peer.says(stream[start : start + size])
-        most = max(most, peer.connection._inbox.size)
+        most = max(most, peer.protocol._inbox.size)
     assert peer.paused
     assert most <= 10_000 + (size // len(line) + 1) * (len(line) + MESSAGE_COST)
 
@@ -116,7 +116,7 @@ def test_a_peer_that_takes_no_replies_is_not_read_from_in_the_end() -> None:
         peer.says(LINE)
         sent += 1
     assert len(calls) < 25 < sent
-    assert peer.transport.unsent + peer.connection._outbox.unsent <= 25 * 1001
+    assert peer.transport.unsent + peer.protocol._outbox.unsent <= 25 * 1001
     while peer.transport.unsent:
         peer.transport.take()
     assert not peer.paused

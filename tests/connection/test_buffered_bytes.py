@@ -16,17 +16,17 @@ def test_what_is_held_is_that_of_all_parts() -> None:
     limits = Limits(messages_per_turn=1, write_high=1000)
     app = Switch()
     peer: Any = stalled(app, timeouts=QUIET, limits=limits)
-    buffered = peer.connection._buffered
+    buffered = peer.protocol._buffered
     assert (buffered.held_bytes, buffered.reported) == (0, 0)
     peer.says(b"x" * 10)
     assert (buffered.held_bytes, buffered.reported) == (10, 10)
     peer.says(b"\n1\n2\n")
-    kept, in_hand = peer.connection._throttle.size, 10 + 64
+    kept, in_hand = peer.protocol._throttle.size, 10 + 64
     assert (kept, buffered.reported) == (2 * 65, kept + in_hand)
     peer.clock.advance(0)
-    assert (peer.connection._inbox.size, buffered.reported) == (2 * 65, 2 * 65 + in_hand)
+    assert (peer.protocol._inbox.size, buffered.reported) == (2 * 65, 2 * 65 + in_hand)
     peer.connection.send(b"y" * 5000)
-    assert buffered.reported == 2 * 65 + in_hand + peer.connection._outbox.held > 5000
+    assert buffered.reported == 2 * 65 + in_hand + peer.protocol._outbox.held > 5000
 
 
 def test_what_is_gone_is_not_held_any_more() -> None:
@@ -59,7 +59,7 @@ def test_what_a_slow_app_takes_is_not_held_any_more() -> None:
 def test_a_connection_under_memory_pressure_is_not_read_from() -> None:
     """Until memory suffices again."""
     peer = Peer(echo, timeouts=QUIET)
-    peer.connection._buffered.pause_reading()
+    peer.protocol._buffered.pause_reading()
     assert peer.paused
-    peer.connection._buffered.resume_reading()
+    peer.protocol._buffered.resume_reading()
     assert not peer.paused

@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from tcpapp import Limits, Timeouts, conversation
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Policies
 from tcpapp.telemetry import AppFailed, Closed, MessagesSkipped
@@ -25,7 +26,7 @@ def busy(app: Any = None, kind: type[NotedTransport] = NotedTransport, reads: bo
 
 def work(connection: Any) -> None:
     """Take longer than a turn lasts."""
-    connection.clock.rightNow += 1
+    protocol_of(connection).clock.rightNow += 1
 
 
 def turns(peer: Peer, count: int = 10) -> None:
@@ -47,7 +48,7 @@ def test_messages_that_wait_for_their_turn_come_before_the_end() -> None:
 
     peer = busy(talk, limits=Limits(messages_per_turn=1))
     peer.says(b"1\n2\n3\n")
-    peer.connection.readConnectionLost()
+    peer.protocol.readConnectionLost()
     assert (peer.hears(), peer.closing) == (b"1\n", False)
     turns(peer)
     assert (peer.hears(), peer.closing) == (b"2\n3\nall\n", True)
@@ -57,7 +58,7 @@ def test_a_receive_waits_for_a_message_that_waits_for_its_turn() -> None:
     """Though the peer has closed its side."""
     peer = busy(limits=Limits(messages_per_turn=1))
     peer.says(b"1\n2\n")
-    peer.connection.readConnectionLost()
+    peer.protocol.readConnectionLost()
     told = [outcome(peer.connection.receive()) for _ in range(3)]
     assert told == [[b"1"], [], []]
     turns(peer)
@@ -69,7 +70,7 @@ def test_a_reply_that_waits_for_its_turn_is_taken() -> None:
     peer = busy(limits=Limits(messages_per_turn=1))
     told = [outcome(peer.connection.request(b"?")) for _ in range(3)]
     peer.says(b"1\n2\n")
-    peer.connection.readConnectionLost()
+    peer.protocol.readConnectionLost()
     turns(peer)
     assert told[:2] == [[b"1"], [b"2"]]
     assert [NotConnected] == [type(each) for each in told[2]]
@@ -80,7 +81,7 @@ def test_a_half_closed_connection_takes_turns_as_any_other() -> None:
     handled: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
-        connection.clock.rightNow += 100e-6
+        protocol_of(connection).clock.rightNow += 100e-6
         handled.append(message)
         return message
 
@@ -187,7 +188,7 @@ def test_what_is_received_in_its_turn_is_noted() -> None:
     peer.says(b"0\n" + b"x" * 1000 + b"\n1\n")
     turns(peer)
     assert seen == [[b"x" * 1000]]
-    assert peer.factory.info().buffered == peer.connection._buffered.held_bytes > 1000
+    assert peer.factory.info().buffered == peer.protocol._buffered.held_bytes > 1000
 
 
 def test_a_receive_that_waits_for_its_turn_fails_at_a_message_that_is_none() -> None:
@@ -277,7 +278,7 @@ def test_what_an_app_replies_after_it_was_cut_is_not_held() -> None:
 
     peer = busy(app, reads=False, limits=Limits(write_high=100))
     peer.says(b"a\n")
-    assert peer.connection._outbox.unsent == 0
+    assert peer.protocol._outbox.unsent == 0
     assert peer.factory.info().buffered < 1000
     turns(peer)
     assert peer.factory.info().buffered == 0

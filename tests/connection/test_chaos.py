@@ -17,6 +17,7 @@ from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts
 from tcpapp.connection.app import batch, conversation
 from tcpapp.connection.connection import State
 from tcpapp.connection.pause_flags import PAUSED
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
 from tcpapp.limits import Policies
 from tcpapp.telemetry import AppFailed, Closed, MessagesSkipped
@@ -261,8 +262,9 @@ class Chaos:
             new = transport(clock=self.clock, peer_reads=reads)
             run = Run(self, new)
             self.runs.append(run)
-            run.connection = self.factory.buildProtocol(None)
-            new.connect(run.connection)
+            protocol: Any = self.factory.buildProtocol(None)
+            run.connection = protocol.connection
+            new.connect(protocol)
 
     def key_of_request(self, message: Any) -> int:
         return self.parse(message)[0] % 7
@@ -381,7 +383,7 @@ class Chaos:
             assert not set(run.taken) & set(run.replies)
             assert run.reasons == [] or len(run.reasons) == 1
             if run.lost:
-                assert run.connection._buffered.reported == 0
+                assert protocol_of(run.connection)._buffered.reported == 0
         memory = self.factory.settings.memory_budget
         assert memory.total == sum(memory._held.values()) >= 0
         assert all(not each._ended for each in memory._held)
@@ -409,7 +411,9 @@ class Chaos:
                 while any(not each.called for each in run.pending):
                     self.do_answer(which, "reply")
                 run.connection.resume()
-            paused = any(each.connection._dispatcher.pauses & PAUSED for each in self.runs)  # by the app, just now
+            paused = any(
+                protocol_of(each.connection)._dispatcher.pauses & PAUSED for each in self.runs
+            )  # by the app, just now
             if not paused and not self.clock.getDelayedCalls():
                 break
             self.clock.turn()
@@ -419,7 +423,7 @@ class Chaos:
         limits, connection = self.factory.settings.limits, run.connection
         taken_from = self.app != "none" and "ended" not in run.talks
         if connection.is_open and taken_from and not limits.message_rate and not limits.byte_rate:
-            assert (connection.unread, connection._throttle.pending) == (0, []), "it stalls"
+            assert (connection.unread, protocol_of(connection)._throttle.pending) == (0, []), "it stalls"
             assert run.transport.unread == 0, "it is not read from"
         assert connection.state is not State.CLOSING or run.transport.disconnecting, "it does not close"
 

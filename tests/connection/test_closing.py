@@ -117,7 +117,7 @@ def test_a_shorter_grace_holds_and_a_longer_one_does_not() -> None:
     peer.connection.close(20.0)
     peer.connection.close(2.0)
     peer.connection.close()
-    assert peer.connection._deadlines.ends("ending") == 2.0
+    assert peer.protocol._deadlines.ends("ending") == 2.0
 
 
 def test_a_grace_and_a_deadline_that_are_over_already_cut_at_once() -> None:
@@ -138,7 +138,7 @@ def test_a_closing_connection_sends_no_more_and_hears_no_more() -> None:
     peer.connection.close()
     calls = [peer.connection.send(b"x"), peer.connection.request(b"x"), peer.connection.receive(), waiting]
     peer.slips_in(b"1\n")
-    peer.connection.readConnectionLost()
+    peer.protocol.readConnectionLost()
     assert peer.hears() == b""
     peer.leaves()
     assert [result_of(each).reason for each in calls] == [peer.reason] * 4
@@ -225,9 +225,9 @@ def test_the_end_comes_once() -> None:
 
     peer = Peer(App())
     peer.resets()
-    peer.connection.connectionLost(Failure(ConnectionDone()))
+    peer.protocol.connectionLost(Failure(ConnectionDone()))
     peer.slips_in(b"1\n")
-    peer.connection.readConnectionLost()
+    peer.protocol.readConnectionLost()
     assert log == [peer.reason]
     assert (peer.reason.rule, str(peer.reason.by)) == ("lost", "network")
     assert isinstance(peer.reason.error, ConnectionLost)
@@ -316,7 +316,7 @@ def test_a_not_connected_of_the_apps_own_is_its_failure() -> None:
     """An exception while the connection is open is like any other error."""
 
     def app(message: bytes, connection: Any) -> None:
-        raise NotConnected("another's", Peer().connection._lifecycle.cause)
+        raise NotConnected("another's", Peer().protocol._lifecycle.cause)
 
     peer = Peer(app)
     peer.says(b"1\n")

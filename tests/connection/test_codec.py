@@ -142,7 +142,7 @@ def test_what_is_no_reply_waits_as_it_came_while_the_app_is_behind() -> None:
     peer = Peer(app, codec="json", key=lambda value: value.get("id"))
     peer.connection.request({"id": 1}).addErrback(lambda _: None)
     peer.says(b'{"push":1}\n{"push":2}\n{"push":3}\n')
-    assert (app.seen, peer.connection._inbox.size) == ([{"push": 1}], 2 * (10 + 64))
+    assert (app.seen, peer.protocol._inbox.size) == ([{"push": 1}], 2 * (10 + 64))
     app.pending[0].callback(None)
     app.pending[1].callback(None)
     assert app.seen == [{"push": 1}, {"push": 2}, {"push": 3}]

@@ -13,7 +13,8 @@ from twisted.internet.testing import StringTransport
 
 from tcpapp.client.factory import MessageClientFactory
 from tcpapp.close_reason import CloseReason
-from tcpapp.connection.connection import MessageProtocol, State
+from tcpapp.connection.connection import Connection, State
+from tcpapp.connection.protocol import MessageProtocol, protocol_of
 from tcpapp.connection.settings import Settings
 from tcpapp.errors import InvalidOption, NotConnected, UnsendableMessage
 from tcpapp.limits import Policies
@@ -210,7 +211,7 @@ def test_closed_may_call_everything() -> None:
             connection.drain(5.0)
             connection.pause()
             connection.resume()
-            connection.connectionLost()
+            protocol_of(connection).connectionLost()
 
     peer = Peer(App())
     peer.leaves()
@@ -222,13 +223,14 @@ def test_closed_may_call_everything() -> None:
 
 
 @pytest.fixture
-def unopened() -> MessageProtocol:
+def unopened() -> Connection:
     """Give a connection whose transport has not come yet."""
-    return MessageServerFactory(None).buildProtocol(None)  # type: ignore[return-value]
+    protocol: Any = MessageServerFactory(None).buildProtocol(None)
+    return protocol.connection
 
 
 @pytest.mark.parametrize("call", ["send", "receive", "request", "close"])
-def test_before_it_is_connected_a_connection_fails_with_not_connected(unopened: MessageProtocol, call: str) -> None:
+def test_before_it_is_connected_a_connection_fails_with_not_connected(unopened: Connection, call: str) -> None:
     """The error says that the connection was never opened."""
     arguments = [b"x"] if call in {"send", "request"} else []
     error = result_of(getattr(unopened, call)(*arguments))
@@ -237,7 +239,7 @@ def test_before_it_is_connected_a_connection_fails_with_not_connected(unopened: 
     assert unopened.state is State.UNOPENED
 
 
-def test_before_it_is_connected_a_connection_takes_every_other_call(unopened: MessageProtocol) -> None:
+def test_before_it_is_connected_a_connection_takes_every_other_call(unopened: Connection) -> None:
     """They do nothing; when_closed waits for the end of the later connection."""
     unopened.abort()
     unopened.drain()
@@ -247,7 +249,7 @@ def test_before_it_is_connected_a_connection_takes_every_other_call(unopened: Me
     assert unopened.state is State.UNOPENED
     with pytest.raises(NotConnected):
         unopened.__anext__().send(None)
-    FakeTransport(protocol=unopened).lose()
+    FakeTransport(protocol=protocol_of(unopened)).lose()
     assert result_of(closed).rule == "end-of-stream"
 
 
@@ -289,10 +291,10 @@ def test_the_factory_knows_the_connection_from_its_opening_to_its_end() -> None:
 
     class App:
         def opened(self, connection: Any) -> None:
-            known.append(connection in connection.factory.connections)
+            known.append(connection in protocol_of(connection).factory.connections)
 
         def closed(self, connection: Any, reason: CloseReason) -> None:
-            known.append(connection in connection.factory.connections)
+            known.append(connection in protocol_of(connection).factory.connections)
 
     peer = Peer(App())
     peer.leaves()
@@ -301,8 +303,8 @@ def test_the_factory_knows_the_connection_from_its_opening_to_its_end() -> None:
 
 def test_a_connection_needs_no_factory_and_no_listener() -> None:
     """A protocol made by hand works, and nothing goes wrong without listeners."""
-    connection = MessageProtocol(Settings(lambda *_: b"long", "line:max=3:oversize=skip", telemetry=Telemetry()))
-    transport = FakeTransport(protocol=connection)
+    protocol = MessageProtocol(Settings(lambda *_: b"long", "line:max=3:oversize=skip", telemetry=Telemetry()))
+    connection, transport = protocol.connection, FakeTransport(protocol=protocol)
     connection.request(b"ask").addErrback(lambda _: None).cancel()
     transport.receive(b"long\nlate\nabc\nabc\n")
     transport.turn()
@@ -314,18 +316,18 @@ def test_a_connection_needs_no_factory_and_no_listener() -> None:
 def test_without_a_clock_and_a_reactor_no_timer_runs() -> None:
     """Over a plain StringTransport nothing can leave a timer behind."""
     factory = MessageServerFactory(lambda *_: Deferred(), telemetry=Telemetry())
-    connection: Any = factory.buildProtocol(None)
-    transport = StringTransport()
-    connection.makeConnection(transport)
+    protocol: Any = factory.buildProtocol(None)
+    connection, transport = protocol.connection, StringTransport()
+    protocol.makeConnection(transport)
     with pytest.raises(InvalidOption):
-        connection.clock  # noqa: B018 - to ask is the test
+        protocol.clock  # noqa: B018 - to ask is the test
     request = connection.request(b"x", timeout=5)
-    connection.dataReceived(b"reply\nmessage\n")
+    protocol.dataReceived(b"reply\nmessage\n")
     assert result_of(request) == b"reply"
-    connection.readConnectionLost()
+    protocol.readConnectionLost()
     connection.drain(1)
     connection.close(1)
-    connection.connectionLost()
+    protocol.connectionLost()
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -341,8 +343,8 @@ def test_small_writes_wait_for_nothing_unless_that_is_left_to_the_system(at_once
 def test_the_clock_is_the_transports_reactor_unless_another_is_given() -> None:
     """Each connection's timers run on the reactor of its transport."""
     reactor, other = Clock(), Clock()
-    assert Peer(transport=NotedTransport(clock=reactor), clock=None).connection.clock is reactor
-    assert Peer(transport=NotedTransport(clock=reactor), clock=other).connection.clock is other
+    assert Peer(transport=NotedTransport(clock=reactor), clock=None).protocol.clock is reactor
+    assert Peer(transport=NotedTransport(clock=reactor), clock=other).protocol.clock is other
 
 
 @pytest.mark.source
@@ -350,9 +352,9 @@ def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
     """A hundred thousand of them are cheap: each has only the fixed parts in memory."""
     peer = Peer(lambda message, _: message)
     peer.says(b"a\nb\n")
-    connection = peer.connection
-    assert vars(connection) == {}
-    parts = [connection._inbox, connection._outbox, connection._dispatcher, connection._lifecycle]
+    connection, protocol = peer.connection, peer.protocol
+    assert (hasattr(connection, "__dict__"), vars(protocol)) == (False, {})
+    parts = [protocol._inbox, protocol._outbox, protocol._dispatcher, protocol._lifecycle]
     assert [part for part in parts if hasattr(part, "__dict__")] == []
     held = [
         getattr(part, name) for part in parts for kind in type(part).__mro__ for name in getattr(kind, "__slots__", ())
@@ -361,7 +363,7 @@ def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
         value for value in held if isinstance(value, (dict, set, bytearray)) or type(value).__name__ == "deque"
     ] == []
     assert [value for value in held if isinstance(value, list)] == [[]]  # the list of the replies, which is kept
-    assert sum(sys.getsizeof(part) for part in [connection, *parts]) < 1000
+    assert sum(sys.getsizeof(part) for part in [connection, protocol, *parts]) < 1000
 
 
 # The client's side ----------------------------------------------------------------------------------------------------
@@ -373,8 +375,7 @@ def test_a_waiter_for_a_client_can_end_it_at_once() -> None:
         app = Told()
         factory = MessageClientFactory(app, telemetry=Telemetry())
         factory.when_connected().addCallback(lambda connection, call=call: getattr(connection, call)() and None)
-        connection: Any = factory.buildProtocol(None)
-        transport = FakeTransport(protocol=connection)
+        transport = FakeTransport(protocol=factory.buildProtocol(None))
         assert transport.disconnecting
         transport.turn()
         assert [entry[0] for entry in app.log][-1] == "closed"

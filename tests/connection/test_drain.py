@@ -185,6 +185,6 @@ def test_draining_a_connection_that_closes_changes_nothing() -> None:
     peer = Peer()
     peer.connection.close(10.0)
     peer.connection.drain(1.0)
-    assert peer.connection._deadlines.ends("ending") == 10.0
+    assert peer.protocol._deadlines.ends("ending") == 10.0
     peer.leaves()
     assert peer.reason.rule == "closed"

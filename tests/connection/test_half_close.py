@@ -42,7 +42,7 @@ def test_the_answers_of_a_slow_app_come_after_the_half_close_too() -> None:
     peer = Peer(app)
     peer.says(b"1\n2\n")
     peer.half_closes()
-    peer.connection.readConnectionLost()
+    peer.protocol.readConnectionLost()
     assert not peer.closing
     app.pending[0].callback(b"one")
     assert not peer.closing
@@ -142,7 +142,7 @@ def test_answers_that_the_peer_takes_slowly_go_out_after_the_half_close() -> Non
 def test_the_end_of_our_own_side_is_no_news() -> None:
     """Twisted reports it, and it follows from our closing."""
     peer = Peer(echo)
-    peer.connection.writeConnectionLost()
+    peer.protocol.writeConnectionLost()
     assert peer.connection.state is State.OPEN
 
 

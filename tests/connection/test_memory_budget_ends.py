@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from tcpapp import Limits, MessageServerFactory, Timeouts, conversation
 from tcpapp.connection.lifecycle import State
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.telemetry import AppFailed, Closed
 from tcpapp.testing.transport import FakeTransport
 from tests.peers import NotedTransport, Peer, StrictClock, Switch, stalled
@@ -116,7 +117,7 @@ def test_peers_that_close_and_do_not_read_are_cut_when_memory_is_short() -> None
         transports.append(transport)
         assert factory.info().buffered <= 8 * 1024 * 1024
     assert 50 < factory.settings.memory_budget.shed < 60
-    held = [each.connection._outbox.unsent for each in transports if not each.aborted]
+    held = [protocol_of(each.connection)._outbox.unsent for each in transports if not each.aborted]
     assert sum(held) <= 8 * 1024 * 1024
 
 
@@ -129,8 +130,8 @@ def test_an_aborted_connection_drops_all_bytes_that_nobody_can_take() -> None:
     peer: Any = stalled(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(b"1\n2\n3\n4\n" + b"x" * 1000)
     peer.connection.send(b"y" * 500_000).addErrback(lambda _: None)
-    connection = peer.connection
-    parts = connection._inbox, connection._throttle, connection._framing, connection._outbox
+    connection, protocol = peer.connection, peer.protocol
+    parts = protocol._inbox, protocol._throttle, protocol._framing, protocol._outbox
     connection.abort()
     inbox, throttle, framing, outbox = parts
     assert (len(inbox), throttle.pending, framing.held, outbox.unsent, outbox._corked_size) == (0, [], 0, 0, 0)
@@ -144,7 +145,7 @@ def test_what_a_receive_can_still_take_outlives_the_cut() -> None:
         peer: Any = Peer(timeouts=QUIET)
         peer.says(b"1\n2\n")
         if short:
-            peer.connection._buffered.shed(1000, 500)
+            peer.protocol._buffered.shed(1000, 500)
         else:
             peer.connection.abort()
         assert peer.connection.unread == left
@@ -180,7 +181,7 @@ def test_what_the_app_has_in_hand_is_let_go_of_where_memory_is_short(form: str) 
 
     peer: Any = Peer(answers if form == "function" else talks, timeouts=QUIET)
     peer.says(b"1\n")
-    peer.connection._buffered.shed(1000, 500)
+    peer.protocol._buffered.shed(1000, 500)
     assert (sorted(gone), buffered(peer), peer.connection.state) == (["app", "value"], 0, State.CLOSING)
     peer.clock.advance(0)
     assert ([each.reason.rule for each in peer.told(Closed)], peer.told(AppFailed)) == (["memory-short"], [])
@@ -214,14 +215,6 @@ def test_an_app_that_is_running_when_its_connection_is_cut_is_cancelled_at_the_e
 # Nothing for the collector -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
 def opened(factory: Any, clock: Any, **options: Any) -> NotedTransport:
     transport = NotedTransport(clock=clock, **options)
     transport.connect(factory.buildProtocol(None))
@@ -238,8 +231,8 @@ def answered(transport: FakeTransport) -> None:
     transport.lose()
 
 
-def aborted(transport: FakeTransport) -> None:
-    connection: Any = transport.protocol
+def aborted(transport: Any) -> None:
+    connection = transport.protocol.connection
     connection.send(b"x" * 300_000).addErrback(lambda _: None)
     connection.abort()
     transport.turn()
@@ -252,8 +245,8 @@ def half_closed(transport: FakeTransport) -> None:
     transport.lose()
 
 
-def waited_for(transport: FakeTransport) -> None:
-    connection: Any = transport.protocol
+def waited_for(transport: Any) -> None:
+    connection = transport.protocol.connection
     connection.request(b"x").addErrback(lambda _: None)
     connection.when_closed()
     connection.close()

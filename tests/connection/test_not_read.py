@@ -81,10 +81,10 @@ def test_heartbeats_are_sent_to_a_peer_that_is_not_read_from_and_none_is_missed(
     """They are missed once everything was read, and nothing came in reply."""
     peer = Slow("int32", {"byte_rate": 10_000}, {"heartbeat": 1}, heartbeat=b"ping")
     peer.says(MESSAGES)
-    peer.connection._read_control.pause(MEMORY_PRESSURE)
+    peer.protocol._read_control.pause(MEMORY_PRESSURE)
     peer.after(12.5)
     assert (peer.ended, peer.hears().count(b"ping")) == (None, 12)
-    peer.connection._read_control.resume(MEMORY_PRESSURE)
+    peer.protocol._read_control.resume(MEMORY_PRESSURE)
     peer.after(13)
     assert (peer.ended, peer.handled) == (None, 130)
     peer.after(4)

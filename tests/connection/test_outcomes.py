@@ -31,6 +31,6 @@ def test_the_bits_of_one_outcome_are_settled_in_their_order() -> None:
     with pytest.MonkeyPatch.context() as patch:
         for bit in STEPS:
             patch.setitem(STEPS, bit, lambda _, detail, bit=bit: done.append((bit, detail)))
-        peer.connection.settle(outcomes.NOTHING)
-        peer.connection.settle(outcomes.APP_IDLE | outcomes.REFUSED | outcomes.BUFFERED_CHANGED, "detail")
+        peer.protocol.settle(outcomes.NOTHING)
+        peer.protocol.settle(outcomes.APP_IDLE | outcomes.REFUSED | outcomes.BUFFERED_CHANGED, "detail")
     assert done == [(bit, "detail") for bit in (outcomes.REFUSED, outcomes.BUFFERED_CHANGED, outcomes.APP_IDLE)]

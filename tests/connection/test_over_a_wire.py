@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from tcpapp import Limits, MessageClientFactory, MessageServerFactory, State, Timeouts
 from tcpapp.apps import echo
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import NotConnected, TimedOut
 from tcpapp.testing.pipe import cut_at, each_byte, seeded_cuts
 from tcpapp.testing.wire import Wire
@@ -43,9 +44,10 @@ class Pair:
         self, app: Any = echo, framing: str = "line", *, taker: Any = None, line: Any = None, **options: Any
     ) -> None:
         clock = Clock()
-        self.server: Any = MessageServerFactory(app, framing, **options).buildProtocol(None)
-        self.client: Any = MessageClientFactory(taker, framing, **options).buildProtocol(None)
-        self.wire = Wire(self.server, self.client, clock=clock, **(line or {}))
+        server: Any = MessageServerFactory(app, framing, **options).buildProtocol(None)
+        client: Any = MessageClientFactory(taker, framing, **options).buildProtocol(None)
+        self.server, self.client = server.connection, client.connection
+        self.wire = Wire(server, client, clock=clock, **(line or {}))
         while self.client.state is State.OPENING or self.server.state is State.OPENING:  # TLS is set up
             self.wire.clock.advance(0.1)
         self.closed = [outcome(each.when_closed()) for each in (self.server, self.client)]
@@ -93,7 +95,7 @@ def answers(count: int, size: int = 10) -> list[list[Any]]:
 @pytest.mark.parametrize("framing", ["line", "int16", "varint", "netstring", "cobs", "fixed:size=10"])
 def test_a_conversation_is_the_same_wherever_it_is_cut(framing: str) -> None:
     """At each byte of three messages, in both directions: no message is lost, split, joined, or out of order."""
-    size = sum(len(Pair(framing=framing).server._frame(message)) for [message] in answers(3))
+    size = sum(len(protocol_of(Pair(framing=framing).server)._frame(message)) for [message] in answers(3))
     for offset in range(1, size):
         pair = Pair(framing=framing, line={"cuts": lambda offset=offset: cut_at(offset)})
         replies = requests(pair, 3)
@@ -137,7 +139,7 @@ def test_either_side_speaks_without_being_asked(line: Any, pair: Wires) -> None:
 
 def held_by(two: Pair) -> int:
     """Bytes of messages that either connection holds, sent or received, at this moment."""
-    boxes = [box for end in (two.server, two.client) for box in (end._inbox.size, end._outbox.unsent)]
+    boxes = [box for end in map(protocol_of, (two.server, two.client)) for box in (end._inbox.size, end._outbox.unsent)]
     transports = (two.wire.server_transport, two.wire.client_transport)
     return sum(boxes) + sum(len(each.dataBuffer) + each._tempDataLen for each in transports)
 
@@ -350,7 +352,7 @@ def test_a_line_that_stalls_is_given_up(seconds: int, pair: Wires) -> None:
     two = pair(never, limits=SMALL, timeouts=Timeouts(send_progress=5), line={"capacity": CAPACITY})
     two.wire.flush()
     sent = outcome(two.client.send(b"x" * 100 * KIB))
-    two.server.transport.pauseProducing()
+    protocol_of(two.server).transport.pauseProducing()
     two.wire.advance(seconds)
     two.wire.stall()
     two.wire.advance(4.9 - seconds)
@@ -358,7 +360,7 @@ def test_a_line_that_stalls_is_given_up(seconds: int, pair: Wires) -> None:
     two.wire.advance(0.2)
     assert [NotConnected] == [type(each) for each in sent]
     assert two.client.when_closed().result.rule == "send-stalled"
-    two.server.transport.resumeProducing()
+    protocol_of(two.server).transport.resumeProducing()
     two.wire.go_on()
     two.wire.advance(1)
     assert two.rules == ["lost", "send-stalled"]

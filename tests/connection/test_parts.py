@@ -6,6 +6,7 @@ import pytest
 
 from tcpapp.connection.parts import CLOSED_PARTS, Parts
 from tcpapp.connection.pause_flags import CONNECTION_CLOSED
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.connection.settings import Settings
 from tests.peers import Peer
 
@@ -16,11 +17,11 @@ def test_a_connection_that_has_ended_holds_its_parts_no_longer() -> None:
     connection = peer.connection
     peer.resets()
     gone = [
-        connection._receiver,
-        connection._dispatcher,
-        connection._throttle,
-        connection._buffered,
-        connection._outbox,
+        protocol_of(connection)._receiver,
+        protocol_of(connection)._dispatcher,
+        protocol_of(connection)._throttle,
+        protocol_of(connection)._buffered,
+        protocol_of(connection)._outbox,
     ]
     assert all(part is CLOSED_PARTS for part in gone)
 
@@ -29,8 +30,8 @@ def test_what_is_asked_of_parts_that_are_gone_does_nothing() -> None:
     """Bytes that come after the end are nobody's."""
     peer = Peer()
     peer.resets()
-    peer.connection.dataReceived(b"hello\n")
-    assert (peer.connection.unread, peer.connection._dispatcher.pauses & CONNECTION_CLOSED) == (0, CONNECTION_CLOSED)
+    peer.protocol.dataReceived(b"hello\n")
+    assert (peer.connection.unread, peer.protocol._dispatcher.pauses & CONNECTION_CLOSED) == (0, CONNECTION_CLOSED)
     assert (CLOSED_PARTS.update(), CLOSED_PARTS.notify_conversation()) == (None, None)
 
 

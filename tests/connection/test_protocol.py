@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from tcpapp import Limits, MessageClientFactory, MessageServerFactory, State, Telemetry, Timeouts, conversation
 from tcpapp.apps import echo
 from tcpapp.codecs import Json
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.connection.settings import Settings
 from tcpapp.errors import InvalidOption, NotConnected
 from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
@@ -254,7 +255,7 @@ def test_connections_that_opened_together_do_not_end_together() -> None:
             limits=Limits(age_jitter=20),
             random=Random(seed),
         )
-        ages.append(peer.connection._deadlines.ends("max_age"))
+        ages.append(peer.protocol._deadlines.ends("max_age"))
     assert 80 <= min(ages) < 90
     assert 110 < max(ages) <= 120
 
@@ -305,9 +306,9 @@ def test_a_peer_that_does_not_read_is_sent_no_heartbeats() -> None:
     """They would only add bytes that it does not read."""
     peer = stalled(heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, send_progress=0, first_message=0))
     peer.connection.send(b"x" * 100_000)
-    before = peer.connection._outbox.unsent
+    before = peer.protocol._outbox.unsent
     peer.clock.advance(10)
-    assert before == peer.connection._outbox.unsent
+    assert before == peer.protocol._outbox.unsent
 
 
 def test_a_heartbeat_that_fails_is_the_apps_failure() -> None:
@@ -345,10 +346,11 @@ class Secured:
         app = self
         options: dict[str, Any] = {"timeouts": timeouts, "telemetry": Telemetry(self.events.append)}
         self.factory = MessageServerFactory(app, **options)
-        self.server: Any = self.factory.buildProtocol(None)
-        self.client: Any = MessageClientFactory(timeouts=timeouts, telemetry=Telemetry()).buildProtocol(None)
+        server: Any = self.factory.buildProtocol(None)
+        client: Any = MessageClientFactory(timeouts=timeouts, telemetry=Telemetry()).buildProtocol(None)
+        self.server, self.client = server.connection, client.connection
         contexts = certificates.server_options(), certificates.client_options("localhost" if trusting else "liar")
-        self.wire = Wire(self.server, self.client, clock=self.clock, tls=contexts, latency=1.0)
+        self.wire = Wire(server, client, clock=self.clock, tls=contexts, latency=1.0)
 
     def opened(self, connection: Any) -> None:
         self.told.append("opened")
@@ -394,7 +396,7 @@ def test_a_handshake_that_does_not_end_is_cut(tls_certificates: Any) -> None:
 def test_a_handshake_may_take_for_ever_where_there_is_no_limit(tls_certificates: Any) -> None:
     """0 is no limit."""
     line = Secured(tls_certificates, timeouts=Timeouts(tls_handshake=0))
-    assert line.server._deadlines.started == ()
+    assert protocol_of(line.server)._deadlines.started == ()
 
 
 @tls
@@ -432,7 +434,7 @@ def test_a_server_that_drains_cuts_connections_in_a_tls_handshake(tls_certificat
 def test_a_handshake_after_the_opening_opens_nothing_again() -> None:
     """As one that an upgrade in mid-conversation makes."""
     peer = Peer(echo)
-    peer.connection.handshakeCompleted()
+    peer.protocol.handshakeCompleted()
     assert len(peer.told(Opened)) == 1
 
 

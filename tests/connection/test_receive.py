@@ -134,7 +134,7 @@ def test_reading_pauses_without_a_receive_and_resumes_with_one() -> None:
     assert peer.paused
     while peer.paused:
         assert result_of(peer.connection.receive()) is not NOTHING
-    assert peer.connection._inbox.size <= 500
+    assert peer.protocol._inbox.size <= 500
 
 
 def test_every_receive_fires_once_though_their_callbacks_cancel_each_other() -> None:

@@ -37,7 +37,7 @@ def test_what_comes_is_handed_on_and_counted(chunks: list[bytes], messages: list
     app = Seen()
     peer = Peer(app, framing="line:max=8", timeouts=QUIET)
     for chunk in chunks:
-        peer.connection.dataReceived(chunk)
+        peer.protocol.dataReceived(chunk)
     counters = peer.factory.settings.counters
     assert (app.messages, counters.messages, counters.bytes) == (messages, len(messages), count)
 
@@ -47,7 +47,7 @@ def test_a_chunk_is_noted_as_heard() -> None:
     peer = Peer(Seen(), timeouts=Timeouts(first_message=0, idle=0, message_timeout=5))
     peer.clock.advance(3)
     peer.says(b"hel")
-    deadlines = peer.connection._deadlines
+    deadlines = peer.protocol._deadlines
     assert (deadlines.last_received, deadlines._unfinished) == (3.0, 3.0)
     peer.clock.advance(4)
     peer.says(b"lo\n")
@@ -72,8 +72,8 @@ def test_messages_of_a_connection_that_waits_for_its_turn_stay_in_order() -> Non
     """Bytes that come while something is kept stand behind it."""
     app = Seen()
     peer = Peer(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
-    peer.connection.dataReceived(b"1\n2\n3\n")
-    peer.connection.dataReceived(b"4\n")
+    peer.protocol.dataReceived(b"1\n2\n3\n")
+    peer.protocol.dataReceived(b"4\n")
     peer.clock.advance(0)
     assert app.messages == [b"1", b"2", b"3", b"4"]
 

@@ -46,7 +46,7 @@ def test_what_a_cut_connection_held_is_gone_before_anyone_is_told() -> None:
     seen: list[Any] = []
     outcome(
         peer.connection.receive(),
-        lambda _: seen.append((peer.connection._outbox.unsent, peer.transport.aborted)),
+        lambda _: seen.append((peer.protocol._outbox.unsent, peer.transport.aborted)),
     )
     peer.connection.abort()
     assert seen == [(0, True)]
@@ -67,9 +67,9 @@ def test_messages_can_be_sent_while_no_more_come() -> None:
 def test_messages_that_wait_for_their_turn_are_received_before_the_end() -> None:
     """The peer's end of stream has come, and these came before it."""
     peer = Peer(None, limits=Limits(messages_per_turn=1))
-    peer.connection.dataReceived(b"1\n2\n3\n")
+    peer.protocol.dataReceived(b"1\n2\n3\n")
     waiting = [outcome(peer.connection.receive()) for _ in range(4)]
-    peer.connection.readConnectionLost()
+    peer.protocol.readConnectionLost()
     assert (peer.connection.state, waiting[2:]) == (State.INPUT_CLOSED, [[], []])
     for _ in range(4):
         peer.clock.advance(0)

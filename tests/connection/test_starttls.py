@@ -27,7 +27,7 @@ def test_what_is_sent_before_is_sent_in_plain() -> None:
     peer = secure()
     done = outcome(peer.connection.start_tls("context", last=b"go ahead"))
     assert (peer.hears(), peer.transport.tls_context, peer.waits) == (b"go ahead\n", "context", ["tls_handshake"])
-    peer.connection.handshakeCompleted()
+    peer.protocol.handshakeCompleted()
     assert (done, peer.waits) == ([None], [])
     peer.says(b"hello\n")
     assert peer.hears() == b"hello\n"
@@ -49,7 +49,7 @@ def test_nothing_that_came_in_plain_may_be_left(plain: bytes) -> None:
     done = outcome(peer.connection.start_tls("context"))
     if plain != b"part":
         peer.slips_in(plain)
-        peer.connection.handshakeCompleted()
+        peer.protocol.handshakeCompleted()
     assert peer.transport.aborted
     peer.resets()
     assert peer.reason.rule == "plain-before-tls"
@@ -71,7 +71,7 @@ def test_what_cannot_be_is_told_and_changes_nothing() -> None:
     plain: Any = MessageServerFactory(echo, telemetry=Telemetry()).buildProtocol(None)
     plain.makeConnection(StringTransport())
     for done, error in (
-        (plain.start_tls("context"), InvalidOption),
+        (plain.connection.start_tls("context"), InvalidOption),
         (peer.connection.start_tls("context", last=b"two\nlines"), UnsendableMessage),
     ):
         assert [error] == [type(each) for each in outcome(done)]

@@ -71,9 +71,9 @@ def test_others_have_their_turn_between_two_shares(budget: int) -> None:
     modest = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2, work_per_turn=budget))
     clock = modest.clock
     for number in range(3):
-        connection: Any = modest.factory.buildProtocol(None)
-        NotedTransport(clock=clock).connect(connection)
-        connection.dataReceived(b"%d\n" % number * 6)
+        protocol: Any = modest.factory.buildProtocol(None)
+        NotedTransport(clock=clock).connect(protocol)
+        protocol.dataReceived(b"%d\n" % number * 6)
     modest.says(b"modest\n")
     assert app.messages == [b"0"] * 2 + [b"1"] * 2 + [b"2"] * 2 + [b"modest"]
     app.messages.clear()
@@ -162,9 +162,9 @@ def test_without_a_clock_there_are_no_turns() -> None:
     """Over a transport without a reactor all is handled at once, at any rate."""
     app = Seen()
     limits = Limits(messages_per_turn=2, message_rate=1, byte_rate=1)
-    connection: Any = MessageServerFactory(app, limits=limits, telemetry=Telemetry()).buildProtocol(None)
-    connection.makeConnection(StringTransport())
-    connection.dataReceived(lines(0, 100))
+    protocol: Any = MessageServerFactory(app, limits=limits, telemetry=Telemetry()).buildProtocol(None)
+    protocol.makeConnection(StringTransport())
+    protocol.dataReceived(lines(0, 100))
     assert len(app.messages) == 100
 
 
@@ -405,8 +405,8 @@ def test_pending_messages_are_counted_to_the_byte() -> None:
     peer = Turning(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4))
     peer.says(b"abc\n" * 10)
     sizes = []
-    while peer.connection._throttle.pending:
-        sizes.append((peer.connection._throttle.size, peer.factory.info().buffered))
+    while peer.protocol._throttle.pending:
+        sizes.append((peer.protocol._throttle.size, peer.factory.info().buffered))
         peer.clock.give_turn()
     assert sizes == [(6 * 67, 6 * 67), (2 * 67, 2 * 67)]
-    assert (peer.connection._throttle.size, peer.factory.info().buffered) == (0, 0)
+    assert (peer.protocol._throttle.size, peer.factory.info().buffered) == (0, 0)

@@ -11,7 +11,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.ssl import optionsForClientTLS
 
-from tcpapp import Client, MessageProtocol, Pool, Timeouts, aio
+from tcpapp import Client, Connection, Pool, Timeouts, aio
 from tcpapp.apps import echo
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.unhandled import failed, unlogged
@@ -106,15 +106,15 @@ def test_what_debugging_notes_is_kept(monkeypatch: pytest.MonkeyPatch, logged_er
 # A connection ---------------------------------------------------------------------------------------------------------
 
 
-def sends(connection: MessageProtocol) -> Deferred[Any]:
+def sends(connection: Connection) -> Deferred[Any]:
     return connection.send(b"x" * 200_000)
 
 
-def receives(connection: MessageProtocol) -> Deferred[Any]:
+def receives(connection: Connection) -> Deferred[Any]:
     return connection.receive()
 
 
-def requests(connection: MessageProtocol) -> Deferred[Any]:
+def requests(connection: Connection) -> Deferred[Any]:
     return connection.request(b"x")
 
 
@@ -135,7 +135,8 @@ def test_nothing_is_logged_for_waiters_of_a_connection_that_ends(does: Any, end:
 def test_a_connection_that_never_opens_is_not_logged_for_its_waiters(logged_errors: Any) -> None:
     """Nor is one that cannot be used yet."""
     peer = Peer()
-    made: Any = peer.factory.buildProtocol(None)
+    protocol: Any = peer.factory.buildProtocol(None)
+    made = protocol.connection
     for each in (made.when_open(), made.send(b"x"), made.receive(), made.request(b"x"), made.start_tls(None)):
         del each
     peer.resets()

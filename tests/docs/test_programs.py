@@ -63,9 +63,11 @@ def test_the_dns_client_goes_where_it_says() -> None:
 
 ORDERING_BUGS = {
     "a reply that takes longer is overtaken": """
+from tcpapp import protocol_of
+
 def app(message, connection):
     later = 0.1 if message.endswith(b"0") else 0.0
-    connection.clock.callLater(later, connection.send, message.upper())
+    protocol_of(connection).clock.callLater(later, connection.send, message.upper())
 """,
     "messages that came together are answered the other way round": """
 from tcpapp import batch
@@ -75,15 +77,17 @@ def app(messages, connection):
     return [message.upper() for message in reversed(messages)]
 """,
     "after a gap of five seconds, the first message waits and the next ones do not": """
+from tcpapp import protocol_of
+
 class app:
     until = None
 
     def received(self, message, connection):
-        now = connection.clock.seconds()
+        now = protocol_of(connection).clock.seconds()
         waits, self.until = self.until is not None and now > self.until, now + 5
         if not waits:
             return message.upper()
-        connection.clock.callLater(0.1, connection.send, message.upper())
+        protocol_of(connection).clock.callLater(0.1, connection.send, message.upper())
 """,
 }
 

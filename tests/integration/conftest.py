@@ -12,14 +12,14 @@ import trustme
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
-from tcpapp import Listening, MessageProtocol, connect, listen
+from tcpapp import Connection, Listening, connect, listen
 
 from .peers import Peer, PeerFactory
 
 ANY_PORT = "tcp:0:interface=127.0.0.1"
 
 Serve = Callable[..., Deferred[Listening]]
-Join = Callable[..., Deferred[MessageProtocol]]
+Join = Callable[..., Deferred[Connection]]
 Dial = Callable[[int], Deferred[Peer]]
 
 
@@ -43,10 +43,10 @@ def serve(global_reactor: Any) -> Iterator[Serve]:
 @pytest.fixture
 def join(global_reactor: Any) -> Iterator[Join]:
     """Give ``join(server or endpoint, app, **options)``, like `connect`."""
-    clients: list[MessageProtocol] = []
+    clients: list[Connection] = []
 
-    def start(server: Any, app: Any = None, **options: Any) -> Deferred[MessageProtocol]:
-        def keep(client: MessageProtocol) -> MessageProtocol:
+    def start(server: Any, app: Any = None, **options: Any) -> Deferred[Connection]:
+        def keep(client: Connection) -> Connection:
             clients.append(client)
             return client
 

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tcpapp.connection.protocol import protocol_of
 from tests.patience import PATIENCE
 
 
@@ -124,7 +125,7 @@ class Eventful:
 
     def happened(self, connection: Any) -> None:
         """There was an event; waiting calls fire in the reactor's next turn, not inside of the app."""
-        connection.clock.callLater(0, self._look)
+        protocol_of(connection).clock.callLater(0, self._look)
 
     def _look(self) -> None:
         come = [each for each in self._moments if each[0]()]

@@ -6,7 +6,7 @@ import gc
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -94,14 +94,6 @@ class Ended:
     def again(self) -> Deferred[None]:
         self.count, self.waiter = 0, Deferred()
         return self.waiter
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Python's collector is off in the test."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.fixture(scope="module")

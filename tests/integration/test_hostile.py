@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from tcpapp import Limits, State, Timeouts, conversation
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import NotConnected
 from tcpapp.transport.layers import bottom_of
 
@@ -119,7 +120,7 @@ async def test_a_peer_that_speaks_another_protocol(serve: Any, dial: Any) -> Non
 
 def held_by(server: Any) -> int:
     """Received bytes that the app has not taken."""
-    return sum(each._inbox.size for each in server.connections)
+    return sum(protocol_of(each)._inbox.size for each in server.connections)
 
 
 @contextmanager
@@ -155,7 +156,7 @@ async def test_a_flood_into_a_slow_app(serve: Any, join: Any, global_reactor: An
 
     with traced_memory() as peak:
         flooding = Deferred.fromCoroutine(flood())
-        await until(global_reactor, lambda: client._outbox.blocked and held_by(server) > 64 * KIB)
+        await until(global_reactor, lambda: protocol_of(client)._outbox.blocked and held_by(server) > 64 * KIB)
         [connection] = server.connections
         assert received == []
         assert len(sent) < count
@@ -181,7 +182,7 @@ async def test_no_more_is_read_at_once_than_a_rate_allows(
 
     def app(chunk: bytes, connection: Any) -> None:
         sizes.append(len(chunk))
-        allowed.append(bottom_of(connection.transport).bufferSize)
+        allowed.append(bottom_of(protocol_of(connection).transport).bufferSize)
         if not first.called:
             first.callback(None)
 
@@ -210,11 +211,11 @@ async def test_a_slow_reader(serve: Any, dial: Any, global_reactor: Any) -> None
     peer.transport.pauseProducing()
     asked = b"".join(b"%015d\n" % number for number in range(2000))
     peer.say(asked)
-    await until(global_reactor, lambda: any(each._outbox.blocked for each in server.connections))
+    await until(global_reactor, lambda: any(protocol_of(each)._outbox.blocked for each in server.connections))
     other.say(b"x\n")
     await other.heard(1001)
     assert replies < 2001
-    assert sum(each._outbox.unsent for each in server.connections) < MIB
+    assert sum(protocol_of(each)._outbox.unsent for each in server.connections) < MIB
     peer.transport.resumeProducing()
     expected = b"".join(line * 1000 + b"\n" for line in asked.splitlines())
     assert await peer.heard(len(expected)) == expected

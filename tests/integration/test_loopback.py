@@ -16,6 +16,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.error import TimeoutError as ConnectTimeout
 
 from tcpapp import Limits, MessageClientFactory, MessageServerFactory, Timeouts, connect, listen
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import NotConnected
 
 from .peers import InHand, Noted, bounded
@@ -150,7 +151,7 @@ async def test_the_factories_go_into_the_reactors_own_calls(global_reactor: Any)
     global_reactor.connectTCP("127.0.0.1", port.getHost().port, client)
     connection = await waiting
     assert await connection.request(b"hello") == b"HELLO"
-    assert connection.clock is global_reactor
+    assert protocol_of(connection).clock is global_reactor
     await connection.close()
     await port.stopListening()
     await server.close()

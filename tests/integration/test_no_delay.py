@@ -11,6 +11,7 @@ from twisted.internet import endpoints
 from twisted.python.systemd import ListenFDs
 
 from tcpapp import Policies
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.proxy_protocol import Command, Family, Header
 from tcpapp.transport.layers import bottom_of
 from tcpapp.transport.tls.client import client_options
@@ -25,7 +26,7 @@ TCP = "tcp:0:interface=127.0.0.1"
 
 def delays(connection: Any) -> bool:
     """Whether small writes of this connection can be held back."""
-    return not bottom_of(connection.transport).getTcpNoDelay()
+    return not bottom_of(protocol_of(connection).transport).getTcpNoDelay()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 
 from tcpapp import MessageServerFactory, MessageService, Timeouts, connect
 from tcpapp.apps import echo, time
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import NotConnected
 
 from .peers import InHand, Noted, bounded, until
@@ -35,7 +36,7 @@ async def test_a_drain_loses_no_request_in_flight(serve: Any, join: Any, global_
 
 def held(connection: Any) -> int:
     """The messages of a connection: one with the app, the others in the inbox."""
-    return len(connection._inbox) + (not connection._dispatcher.done)
+    return len(protocol_of(connection)._inbox) + (not protocol_of(connection)._dispatcher.done)
 
 
 @bounded

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tcpapp import Limits, Telemetry, Timeouts
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.telemetry import Closed
 
 from .peers import bounded
@@ -90,7 +91,7 @@ class Server:
         self.connection = connection
         self.count -= 1
         if not self.count:
-            connection.clock.callLater(0, self.had.callback, None)
+            protocol_of(connection).clock.callLater(0, self.had.callback, None)
         return message * SIZE
 
     def telemetry(self) -> Telemetry:

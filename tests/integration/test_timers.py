@@ -11,6 +11,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from tcpapp import Limits, Timeouts, connect
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.telemetry import Closed, NeverOpened, Telemetry
 
 from .peers import bounded
@@ -125,7 +126,7 @@ async def test_tcp_watches_over_both_ends(serve: Any, global_reactor: Any) -> No
     server = await serve(App(), LOOPBACK, **numbers)
     client = await connect(f"tcp:127.0.0.1:{server.port}", **numbers)
     for connection in (client, await opened):
-        tcp = connection.transport.socket
+        tcp = protocol_of(connection).transport.socket
         assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
     await client.close()

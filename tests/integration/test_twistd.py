@@ -80,7 +80,7 @@ def test_an_app_can_ask_what_is_to_be_known_of_its_server(run: Run, tmp_path: Pa
     """By the factory of its connection: that it serves, where, and since when."""
     (tmp_path / "mine.py").write_text(
         "def app(message, connection):\n"
-        "    info = connection.factory.info()\n"
+        "    info = protocol_of(connection).factory.info()\n"
         "    return f'{info.state} {info.addresses[0]} {0 <= info.uptime < 600} {info.connections}'.encode()\n"
     )
     process = run("--listen", TCP, "--app", "mine:app")

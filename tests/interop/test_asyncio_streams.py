@@ -32,7 +32,7 @@ FRAMINGS: dict[str, tuple[Any, Any]] = {
 """How a program that knows nothing of us reads and writes each framing."""
 
 
-def upper(message: bytes, connection: tcpapp.MessageProtocol) -> bytes:
+def upper(message: bytes, connection: tcpapp.Connection) -> bytes:
     return message.upper()
 
 

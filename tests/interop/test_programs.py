@@ -93,5 +93,5 @@ async def test_the_readmes_command_gets_every_answer_whichever_nc_it_is(
     assert answers == b"olleh\ndlrow\n"
 
 
-async def reversed_(message: bytes, connection: tcpapp.MessageProtocol) -> bytes:
+async def reversed_(message: bytes, connection: tcpapp.Connection) -> bytes:
     return message[::-1]

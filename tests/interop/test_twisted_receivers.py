@@ -24,7 +24,7 @@ MESSAGES = [
 """Up to 200 bytes each, so that the smallest length field can tell them."""
 
 
-def upper(message: bytes, connection: tcpapp.MessageProtocol) -> bytes:
+def upper(message: bytes, connection: tcpapp.Connection) -> bytes:
     return message.upper()
 
 

@@ -20,6 +20,7 @@ from tcpapp import (
     Timeouts,
 )
 from tcpapp.apps import echo
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import InvalidFraming, InvalidOption
 from tcpapp.limits.admission import Refusal
 from tcpapp.server.factory import RefusedProtocol
@@ -42,7 +43,7 @@ def test_a_connection_is_known_from_beginning_to_end() -> None:
     server = Server()
     client = server.connect()
     assert {client.connection} == server.factory.connections
-    assert client.connection.factory is server.factory
+    assert protocol_of(client.connection).factory is server.factory
     client.lose(ConnectionLost())
     assert set() == server.factory.connections
     assert [Opened, Closed] == [type(event) for event in server.events]

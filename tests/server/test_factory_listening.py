@@ -23,6 +23,7 @@ from tcpapp import (
     listen,
 )
 from tcpapp.apps import echo
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import InvalidAddress, InvalidFraming, InvalidOption
 from tcpapp.limits import Policies
 from tcpapp.limits.admission import Refusal
@@ -157,9 +158,9 @@ def test_over_tls_a_denied_client_is_reset_before_it(hosts: Hosts, tls_certifica
 def test_a_transport_without_addresses_is_counted_all_the_same() -> None:
     """In all: the transports of a test may have no address."""
     factory = MessageServerFactory(echo, limits=Limits(max_connections=1, max_per_address=1), telemetry=Telemetry())
-    connection: Any = factory.buildProtocol(None)
-    Addressless().connect(connection)
-    assert set(factory.connections) == {connection}
+    protocol: Any = factory.buildProtocol(None)
+    Addressless().connect(protocol)
+    assert set(factory.connections) == {protocol.connection}
     assert isinstance(factory.buildProtocol(None), RefusedProtocol)
 
 
@@ -321,7 +322,7 @@ def test_listen_serves_the_app(hosts: Hosts) -> None:
     client = hosts.connect("tcp:127.0.0.1:7007", host=hosts.server, framing="int16")
     assert hosts.run(client.request(b"hi\nthere")) == b"hi\nthere"
     [connection] = server.connections
-    settings = connection.factory.settings
+    settings = protocol_of(connection).factory.settings
     assert (limits, timeouts, echo) == (settings.limits, settings.timeouts, settings.app)
     with pytest.raises(NobodyListens):
         hosts.connect()  # on that interface alone
@@ -344,7 +345,7 @@ def test_listen_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
     hosts.connect()
     hosts.wait()
     [connection] = server.connections
-    assert connection.clock is (clock if own else hosts.server.reactor)
+    assert protocol_of(connection).clock is (clock if own else hosts.server.reactor)
 
 
 def test_listen_takes_an_endpoint(hosts: Hosts) -> None:

@@ -12,6 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from tcpapp import Limits, MessageServerFactory, Policies, Timeouts
 from tcpapp.apps import echo
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.plugin import Options, makeService
 from tcpapp.telemetry.statistics import ConnectionCounts, ages
 from tcpapp.transport.endpoint_strings import server_endpoint
@@ -103,15 +104,18 @@ def test_a_factory_without_a_clock_tells_too() -> None:
 
 
 def test_a_factory_tells_of_the_ports_of_listen(hosts: Hosts) -> None:
-    """Their places and states, as from a listener: an app asks by ``connection.factory``."""
+    """Their places and states, as from a listener: an app asks by ``protocol_of(connection).factory``."""
     server = hosts.listen(echo)
     hosts.connect()
     hosts.wait(2)
     [connection] = server.connections
     for do, state in ((server.suspend, "suspended"), (server.resume, "serving")):
         do()
-        assert connection.factory.info() == server.info()
-        assert (connection.factory.info().state, server.factory.info().addresses) == (state, ("0.0.0.0:7007",))
+        assert protocol_of(connection).factory.info() == server.info()
+        assert (protocol_of(connection).factory.info().state, server.factory.info().addresses) == (
+            state,
+            ("0.0.0.0:7007",),
+        )
     server.drain()
     assert server.factory.info().state == "draining"
     hosts.wait()

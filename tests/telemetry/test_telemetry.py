@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 
 from tcpapp import telemetry as telemetry_module
 from tcpapp.close_reason import CLEAN_RULES, CloseReason, EndedBy
-from tcpapp.connection.connection import MessageProtocol, State
+from tcpapp.connection.connection import Connection, State
+from tcpapp.connection.protocol import MessageProtocol
 from tcpapp.connection.settings import Settings
 from tcpapp.limits.admission import Refusal
 from tcpapp.telemetry import (
@@ -160,10 +161,10 @@ class Silent(Telemetry):
         raise AssertionError(f"an event was made for nobody: {event}")
 
 
-def connected(*arguments: Any, **options: Any) -> tuple[FakeTransport, MessageProtocol]:
+def connected(*arguments: Any, **options: Any) -> tuple[FakeTransport, Connection]:
     """A connection of these `Settings`, and its transport."""
-    connection = MessageProtocol(Settings(*arguments, **options))
-    return FakeTransport(peerAddress=PEER, protocol=connection), connection
+    protocol = MessageProtocol(Settings(*arguments, **options))
+    return FakeTransport(peerAddress=PEER, protocol=protocol), protocol.connection
 
 
 def converse(telemetry: Telemetry) -> None:
@@ -205,7 +206,7 @@ def test_no_event_is_made_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) 
         "stages.Closed",
         "stages.AppFailed",
         "protocol.MessagesSkipped",
-        "connection.LateReply",
+        "parts.LateReply",
     )
     for name in names:
         monkeypatch.setattr(f"tcpapp.connection.{name}", None)  # to make one would raise

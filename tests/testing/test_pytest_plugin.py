@@ -273,11 +273,11 @@ def test_clock(clock):
     assert called == [1]
 
 def test_fake_transport(fake_transport, clock):
-    connection = tcpapp.MessageServerFactory(lambda message, connection: message.upper()).buildProtocol(None)
-    fake_transport.connect(connection)
+    protocol = tcpapp.MessageServerFactory(lambda message, connection: message.upper()).buildProtocol(None)
+    fake_transport.connect(protocol)
     fake_transport.receive(b"hello\\n")
     assert fake_transport.value() == b"HELLO\\n"
-    assert connection.clock is fake_transport.reactor is clock
+    assert protocol.clock is fake_transport.reactor is clock
     fake_transport.lose()
 
 def test_wire(wire, clock):
@@ -285,13 +285,13 @@ def test_wire(wire, clock):
     client = tcpapp.MessageClientFactory().buildProtocol(None)
     line = wire(server, client, latency=0.5)
     assert line.clock is clock
-    reply = client.request(b"hello")
+    reply = client.connection.request(b"hello")
     clock.advance(0.5)
     line.flush()
     clock.advance(0.5)
     line.flush()
     assert reply.result == b"HELLO"
-    client.abort()
+    client.connection.abort()
     line.flush()
     clock.advance(1)
     line.flush()
@@ -552,9 +552,9 @@ def test_certificates_make_a_tls_connection_in_memory(tls_certificates, wire):
     client = tcpapp.MessageClientFactory().buildProtocol(None)
     line = wire(server, client, tls=contexts)
     line.flush()
-    reply = client.request(b"hello")
+    reply = client.connection.request(b"hello")
     line.flush()
     assert reply.result == b"HELLO"
-    client.close()
+    client.connection.close()
     line.flush()
     assert [*tls_certificates.authority.parent.iterdir()] == [tls_certificates.authority]

@@ -14,6 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from zope.interface.verify import verifyObject
 
 from tcpapp import Limits, MessageServerFactory, Telemetry, Timeouts
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.limits.networks import Networks
 from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, Tlv, Type, frame
 from tcpapp.transport.endpoint_strings import server_endpoint
@@ -140,8 +141,8 @@ def test_the_gate_is_not_in_the_way() -> None:
     rig = Rig()
     rig.says(HEADER)
     [connection] = rig.factory.connections
-    assert rig.transport.protocol is connection
-    assert header_below(connection.transport) is connection.proxy
+    assert rig.transport.protocol is protocol_of(connection)
+    assert header_below(protocol_of(connection).transport) is connection.proxy
     rig.says(b"hi\n")
     rig.transport.half_close()
     rig.transport.turn()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from typing_extensions import assert_type
 
-from tcpapp import Client, Listening, MessageProtocol, MessageServerFactory, Pool, Reply, codecs
+from tcpapp import Client, Connection, Listening, MessageServerFactory, Pool, Reply, codecs
 from tcpapp.client.blocking import BlockingClient
 
 
@@ -28,14 +28,14 @@ async def asks() -> None:
         assert_type(await client.receive(), Answer)
         assert_type(await client.send(Question("why?")), None)
         assert_type(await client.drain(), int)
-        assert_type(await client.when_connected(), MessageProtocol)
-        assert_type(client.connection, MessageProtocol | None)
+        assert_type(await client.when_connected(), Connection)
+        assert_type(client.connection, Connection | None)
         async for message in client:
             assert_type(message, Answer)
     assert_type(await pool.request(Question("how?")), Answer)
 
 
-def answers(question: Question, connection: MessageProtocol) -> Reply[Answer | None]:
+def answers(question: Question, connection: Connection) -> Reply[Answer | None]:
     return Reply(Answer("so") if question.text else None)
 
 

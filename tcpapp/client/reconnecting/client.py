@@ -17,7 +17,7 @@ from tcpapp.client.reconnecting.backoff import Attempts
 from tcpapp.client.reconnecting.connector import Connector, Plan
 from tcpapp.client.reconnecting.delivery import Delivery
 from tcpapp.client.reconnecting.states import State, States, Stopped
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
 from tcpapp.connection.settings import Options, Settings
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.errors import Forked, InvalidOption, MaybeSent, NeverSent, NotConnected
@@ -88,7 +88,7 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         app: Any = None,
         *,
         framing: Framing | str = "line",
-        prepare: Callable[[MessageProtocol], Any] | None = None,
+        prepare: Callable[[Connection], Any] | None = None,
         while_down: str = "wait",
         random_order: bool = False,
         connect_now: bool = False,
@@ -158,7 +158,7 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         return self._settings.counters.failed_sends
 
     @property
-    def connection(self) -> MessageProtocol | None:
+    def connection(self) -> Connection | None:
         """The current connection, prepared and open; `None` without one."""
         return self._connector.connection
 
@@ -229,7 +229,7 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         seconds = self._settings.timeouts.drain if deadline is None else deadline
         return self._delivery.drained(seconds).addCallback(over).addCallback(lambda _: left[0])
 
-    def when_connected(self) -> Deferred[MessageProtocol]:
+    def when_connected(self) -> Deferred[Connection]:
         """
         Fires with the connection as soon as there is one, prepared and open.
 

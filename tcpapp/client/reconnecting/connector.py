@@ -31,7 +31,7 @@ from tcpapp.client.factory import MessageClientFactory
 from tcpapp.client.reconnecting.backoff import Attempts
 from tcpapp.client.reconnecting.states import Connected, Connecting, Observed, Stopped, Waiting
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
 from tcpapp.connection.handlers import outcome_of
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.connection.waiters import Waiters
@@ -72,7 +72,7 @@ class Plan:
         self,
         recovery: Recovery,
         attempts: Attempts[Any],
-        prepare: Callable[[MessageProtocol], Any] | None,
+        prepare: Callable[[Connection], Any] | None,
         is_fatal: Callable[[BaseException], bool],
         *,
         connect_now: bool,
@@ -102,18 +102,18 @@ class Connector:
         self._clock = clock
         self._plan = plan
         self._user = user
-        self._connection: MessageProtocol | None = None
+        self._connection: Connection | None = None
         self._trying: Deferred[Any] | None = None
         self._timer: IDelayedCall | None = None
-        self._openers: Waiters[MessageProtocol] = Waiters()
+        self._openers: Waiters[Connection] = Waiters()
         self._was_connected = False
-        self.latest: MessageProtocol | None = None
-        self.unread: deque[MessageProtocol] = deque()
+        self.latest: Connection | None = None
+        self.unread: deque[Connection] = deque()
         self.observed = Observed()
         self.running = False
 
     @property
-    def connection(self) -> MessageProtocol | None:
+    def connection(self) -> Connection | None:
         """The connection that can be used now, if there is one."""
         connection = self._connection
         return connection if connection is not None and connection.is_open else None
@@ -137,7 +137,7 @@ class Connector:
         self._was_connected = True
         self._end(Stopped(), NotConnected(f"the client is not connected: {STOPPED}", STOPPED), STOPPED)
 
-    def next_connection(self) -> Deferred[MessageProtocol]:
+    def next_connection(self) -> Deferred[Connection]:
         """The next connection that is prepared and open; fails if there will be none."""
         if not self.running:
             state, reason = self.observed.state, self.why_not
@@ -156,27 +156,32 @@ class Connector:
         self._trying = trying = maybeDeferred(dial, self._factory, endpoint, self._reactor, self._plan.proxy_header)
         trying.addCallback(self._prepared).addCallbacks(self._usable, self._not_usable)
 
-    def _prepared(self, connection: MessageProtocol) -> Any:
+    def _prepared(self, connection: Connection) -> Any:
         """`connection`, once `prepare` is done with it; it is cut if that fails."""
         if self._plan.prepare is None:
             return connection
         preparing = outcome_of(self._plan.prepare, connection)
+        reasons: list[CloseReason] = []
+
+        def lost(reason: CloseReason) -> None:
+            reasons.append(reason)
+            preparing.cancel()
+
         closed = connection.when_closed()
-        closed.addCallbacks(lambda _: preparing.cancel(), lambda _: None)
+        closed.addCallbacks(lost, lambda _: None)
         if self._plan.recovery.prepare:
             preparing.addTimeout(self._plan.recovery.prepare, self._clock, _prepare_timed_out)
 
         def done(result: Any) -> Any:
-            lost = closed.called
             closed.cancel()
             if not isinstance(result, Failure):
                 return connection
             connection.abort()
-            return Failure(_lost(connection)) if lost and result.check(CancelledError) else result
+            return Failure(_lost(reasons[0])) if reasons and result.check(CancelledError) else result
 
         return preparing.addBoth(done)
 
-    def _usable(self, connection: MessageProtocol) -> None:
+    def _usable(self, connection: Connection) -> None:
         self._trying = None
         self._connection = self.latest = connection
         self._was_connected = True
@@ -209,7 +214,7 @@ class Connector:
         else:
             self._wait_because_of(error)
 
-    def _lost(self, reason: CloseReason, connection: MessageProtocol) -> None:
+    def _lost(self, reason: CloseReason, connection: Connection) -> None:
         """The connection has ended, and has told its requests."""
         self._user.lost(reason)
         if connection.unread:
@@ -221,7 +226,7 @@ class Connector:
             return
         self._connection = None
         self._stop_timer()
-        error = _lost(connection)
+        error = _lost(reason)
         if self._ends(error):
             self._give_up(error.reason.error or error)
         else:
@@ -271,9 +276,8 @@ def _in_words(error: BaseException) -> str:
     return line_of(tls_trouble(error) or safe_str(error))
 
 
-def _lost(connection: MessageProtocol) -> NotConnected:
-    error = connection.error
-    return NotConnected(f"the connection was lost: {error.reason}", error.reason)
+def _lost(reason: CloseReason) -> NotConnected:
+    return NotConnected(f"the connection was lost: {reason}", reason)
 
 
 def _prepare_timed_out(_: object, seconds: float) -> None:

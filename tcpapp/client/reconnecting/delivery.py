@@ -22,7 +22,7 @@ from tcpapp.client.reconnecting.connector import Connector
 from tcpapp.client.reconnecting.retry_budget import RetryBudget
 from tcpapp.client.reconnecting.send_queue import Outgoing, SendQueue, Unconfirmed
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.connection import MessageProtocol
+from tcpapp.connection.connection import Connection
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.unhandled import failed
 from tcpapp.connection.waiters import Waiters
@@ -129,7 +129,7 @@ class Delivery:
 
     # One message.
 
-    def _send_on(self, connection: MessageProtocol, message: Any) -> Deferred[Any]:
+    def _send_on(self, connection: Connection, message: Any) -> Deferred[Any]:
         self._position += 1
         sent = connection.send(message)
         if not sent.called or not isinstance(sent.result, Failure):

@@ -17,7 +17,7 @@ from tcpapp.telemetry.log_lines import FailureLog
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from tcpapp.connection.connection import MessageProtocol
+    from tcpapp.connection.connection import Connection
 
 __all__ = ["Connected", "Connecting", "Observed", "State", "States", "Stopped", "Waiting"]
 
@@ -39,7 +39,7 @@ class Connecting:
 class Connected:
     """The client has a `connection`, prepared and open."""
 
-    connection: MessageProtocol
+    connection: Connection
 
 
 @dataclass(frozen=True)

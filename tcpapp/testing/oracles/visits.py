@@ -54,20 +54,21 @@ class Visit:
         )
         self._handlers = self._factory.settings.handlers
         self._factory.settings.handlers = self._watched
-        self._connection: Any = self._factory.buildProtocol(self._transport.getPeer())
+        protocol: Any = self._factory.buildProtocol(self._transport.getPeer())
+        self._protocol, self._connection = protocol, protocol.connection
 
     def go(self, events: Sequence[Event]) -> None:
         """Open the connection, let `events` happen to it, end it if none of them did, and check what is left."""
         globalLogPublisher.addObserver(self)
         try:
-            self._happen(lambda: self._transport.connect(self._connection))
+            self._happen(lambda: self._transport.connect(self._protocol))
             for event in events:
                 self._happen(lambda event=event: self._apply(event))  # type: ignore[misc]  # a default, bound now
             self._happen(self._end)
             self._happen(lambda: self._clock.advance(self._within))
             left = self._left()
             sent = self._transport.value()
-            self._connection = self._transport = None
+            self._protocol = self._connection = self._transport = None
             gc.collect(1)  # an unhandled failure is logged when its Deferred is collected, and those are young
         finally:
             globalLogPublisher.removeObserver(self)

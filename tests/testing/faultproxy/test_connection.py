@@ -185,10 +185,10 @@ def test_tls_passes_through(tls_certificates):
     bench.kind = lambda: asking.buildProtocol(None)
     bench.proxy.add("slicer", stream="both", average_size=7, size_variation=3)
     client, _ = bench.connect()
-    reply = client.wrappedProtocol.request(b"hello")
+    reply = client.wrappedProtocol.connection.request(b"hello")
     bench.until(1)
     assert reply.result == b"HELLO"
-    client.wrappedProtocol.abort()
+    client.wrappedProtocol.connection.abort()
     bench.until(60)
     ended(bench)
 

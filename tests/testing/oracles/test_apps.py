@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from tcpapp import conversation
 from tcpapp.apps.chat import Chat
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.framing import Fixed, Lines
 from tcpapp.testing.oracles import apps, check_app
 from tcpapp.testing.oracles.visits import Visit
@@ -38,7 +39,7 @@ class Ticks:
 
     def opened(self, connection):
         self.ticking = LoopingCall(lambda: None)
-        self.ticking.clock = connection.clock
+        self.ticking.clock = protocol_of(connection).clock
         self.ticking.start(10)
 
     def closed(self, connection, reason):
@@ -46,7 +47,7 @@ class Ticks:
 
 
 async def slowly(message, connection):
-    await deferLater(connection.clock, 5)
+    await deferLater(protocol_of(connection).clock, 5)
     return message
 
 
@@ -54,7 +55,7 @@ class Lingers:
     """Acts again when the connection has ended."""
 
     def closed(self, connection, reason):
-        return deferLater(connection.clock, 5)
+        return deferLater(protocol_of(connection).clock, 5)
 
 
 def logs(message, connection):
@@ -104,13 +105,13 @@ def test_a_connection_that_nothing_ends_is_ended():
 
 class LeavesATimer:
     def opened(self, connection):
-        connection.clock.callLater(30, print, "idle")
+        protocol_of(connection).clock.callLater(30, print, "idle")
 
 
 class LeavesATimerAfterAMessage:
     def received(self, message, connection):
         if message == b"hello":
-            connection.clock.callLater(30, print, "idle")
+            protocol_of(connection).clock.callLater(30, print, "idle")
 
 
 def raises(message, connection):
@@ -128,7 +129,7 @@ class RaisesWhenClosed:
 
 class RaisesLater:
     def opened(self, connection):
-        connection.clock.callLater(0, lambda: 1 / 0)
+        protocol_of(connection).clock.callLater(0, lambda: 1 / 0)
 
 
 class HangsAtTheEnd:
@@ -168,7 +169,7 @@ class TellsTheEndItself:
     def closed(self, connection, reason):
         if not hasattr(self, "told"):
             self.told = True
-            connection._dispatcher.closed(reason)
+            protocol_of(connection)._dispatcher.closed(reason)
 
 
 FAULTS = {

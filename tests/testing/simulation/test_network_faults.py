@@ -17,6 +17,7 @@ from twisted.internet.error import (
 from twisted.python.failure import Failure
 
 import tcpapp
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import NotConnected
 from tcpapp.testing.simulation import RunFailed, Simulation
 from tcpapp.testing.simulation.line import Link
@@ -107,7 +108,7 @@ def test_an_end_that_half_closes_learns_that_the_other_is_gone(sim):
     sim.run(until=10.0)
     assert connection.state is tcpapp.State.OPEN
     sim.heal()
-    connection.transport.loseWriteConnection()
+    protocol_of(connection).transport.loseWriteConnection()
     assert sim.run(connection.when_closed()).rule == "lost"
     assert sim.now < 20.0
 

@@ -12,6 +12,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface.verify import verifyObject
 
 import tcpapp
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.testing.certificates import Certificates
 from tcpapp.testing.simulation import Simulation, tls
 from tests.testing.simulation.scenes import upper
@@ -59,7 +60,7 @@ def test_endpoint_strings_speak_tls(sim, certificates, request, listen, connect)
     _, client = served(sim, request.getfixturevalue(listen))
     endpoint = connect.format(quoteStringArgument(str(certificates.authority.parent)))
     connection = sim.run(tcpapp.connect(endpoint, reactor=client.reactor))
-    assert ISSLTransport.providedBy(connection.transport)
+    assert ISSLTransport.providedBy(protocol_of(connection).transport)
     assert sim.run(connection.request(b"x" * 100_000)) == b"X" * 100_000
     assert sim.run(connection.close()).clean
     sim.run()
@@ -89,7 +90,7 @@ def test_the_reactor_takes_what_twisteds_takes(sim, certificates):
     options = certificates.client_options("server")
     connector = client.reactor.connectSSL("server", port.getHost().port, asking, options, timeout=5)
     sim.run(until=1.0)
-    assert sim.run(built[0].request(b"hello")) == b"HELLO"
+    assert sim.run(built[0].connection.request(b"hello")) == b"HELLO"
     connector.disconnect()
     sim.run(until=10.0)
     assert connector.state == "disconnected"

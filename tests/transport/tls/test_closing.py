@@ -40,7 +40,8 @@ class Peer:
         self.session = context.wrap_bio(self.come, self.go, server_hostname="localhost")
         self.transport = FakeTransport(clock=self.clock)
         layer: Any = factory.buildProtocol(None)
-        self.connection: Any = layer.wrappedProtocol
+        self.protocol: Any = layer.wrappedProtocol
+        self.connection = self.protocol.connection
         self.transport.connect(layer)
         self.closed = outcome(self.connection.when_closed())
         for _ in range(5):
@@ -112,7 +113,7 @@ def test_an_answer_may_take_its_time(files: Any) -> None:
     peer.says(b"hello\n")
     peer.has_sent_all()
     assert (peer.transport.producerState, peer.closed) == ("paused", [])
-    layer = peer.connection.transport
+    layer = peer.protocol.transport
     assert IHalfCloseableProtocol.providedBy(layer)
     layer.readConnectionLost()
     layer.writeConnectionLost()
@@ -219,12 +220,12 @@ def test_a_connection_that_is_cut_is_not_closed(files: Any) -> None:
     for how in ("lose", "turn"):
         peer = Peer(files, echo)
         told: list[Any] = []
-        peer.connection.connectionLost = told.append
+        peer.protocol.connectionLost = told.append
         peer.connection.abort()
         getattr(peer.transport, how)()
         [reason] = told
         assert not reason.check(ConnectionDone)
-        type(peer.connection).connectionLost(peer.connection, reason)
+        type(peer.protocol).connectionLost(peer.protocol, reason)
         assert [(reason.rule, reason.clean) for reason in peer.closed] == [("aborted", False)]
 
 
@@ -232,7 +233,7 @@ def test_bytes_that_our_reactor_queues_count_as_unsent(files: Any) -> None:
     """It says of its transport that it is blocked: uvloop has the bytes then, and the kernel has not."""
     peer = Peer(files, echo)
     peer.connection.close()
-    bottom_of(peer.connection.transport)._blocked = True
+    bottom_of(peer.protocol.transport)._blocked = True
     peer.ends("half_close")
     assert [reason.rule for reason in peer.closed] == ["lost"]
 
@@ -240,7 +241,7 @@ def test_bytes_that_our_reactor_queues_count_as_unsent(files: Any) -> None:
 def test_a_layer_is_changed_once(files: Any) -> None:
     """A second call does nothing more."""
     peer = Peer(files, echo)
-    layer = peer.connection.transport
+    layer = peer.protocol.transport
     kind = type(layer)
     close_by_halves(layer)
     assert type(layer) is kind

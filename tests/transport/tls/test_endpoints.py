@@ -22,6 +22,7 @@ from twisted.internet.threads import deferToThread
 from twisted.protocols.policies import WrappingFactory
 
 from tcpapp import MessageServerFactory, MessageService, Telemetry, Timeouts, connect, conversation, listen
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import InvalidOption, NotConnected
 from tcpapp.limits.fairness import StepScheduler
 from tcpapp.telemetry import NeverOpened
@@ -462,5 +463,5 @@ async def test_a_peer_that_sends_nothing_to_tls_is_a_probe(
     event = await ended
     assert isinstance(event, NeverOpened)
     assert event.probe == probe
-    assert "dataReceived" not in vars(event.connection.transport)
+    assert "dataReceived" not in vars(protocol_of(event.connection).transport)
     assert sum(server.info().closed.values()) == 1
