@@ -170,7 +170,7 @@ class Connection:
             return failed(protocol._lifecycle.error)
         requests = protocol._dispatcher.requests
         if requests is None:
-            requests = protocol._dispatcher.requests = requests_by(protocol._settings.key, protocol._late_reply)
+            requests = protocol._dispatcher.requests = requests_by(protocol._settings.key)
         most = protocol._settings.limits.max_requests
         if len(requests) >= most:
             return fail(UnsendableMessage(f"{most} requests wait for replies, which is the limit (max_requests)"))

@@ -213,12 +213,12 @@ class Lifecycle:
     `opened` says whether the connection was ever open.
     """
 
-    __slots__ = ("_cause", "_deadlines", "_late", "_openers", "_waiters", "opened", "stage")
+    __slots__ = ("_cause", "_deadlines", "_openers", "_overdue_reason", "_waiters", "opened", "stage")
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
         self._cause: CloseReason | None = None
-        self._late: CloseReason | None = None
+        self._overdue_reason: CloseReason | None = None
         self._openers: Waiters[None] | None = None
         self._waiters: Waiters[CloseReason] | None = None
         self.opened = False
@@ -252,7 +252,7 @@ class Lifecycle:
             self.opened = True
         return actions
 
-    def spoil(self, cause: CloseReason) -> None:
+    def note_fault(self, cause: CloseReason) -> None:
         """The bytes before the end were faulty: `cause` replaces a clean cause, until the connection is closed."""
         if self.stage.state is State.INPUT_CLOSED or (
             self.stage.state is State.CLOSING and self.cause.by is EndedBy.PEER
@@ -269,7 +269,7 @@ class Lifecycle:
         spoilt = self.opened and self._cause is not None and self._cause.by is EndedBy.US
         return self._cause is None or (spoilt and cause.by is EndedBy.NETWORK)
 
-    def within(self, seconds: float, rule: str, timer: str) -> None:
+    def end_within(self, seconds: float, rule: str, timer: str) -> None:
         """
         Cut the connection by `rule` in `seconds`; below 0 means now.
 
@@ -282,14 +282,14 @@ class Lifecycle:
         ):
             return
         text = f"it was not finished in {seconds:g} s ({timer})"
-        self._late = CloseReason(EndedBy.US, rule, text, seconds, seconds)
+        self._overdue_reason = CloseReason(EndedBy.US, rule, text, seconds, seconds)
         self._deadlines.start("ending", seconds)
 
     @property
-    def late(self) -> CloseReason:
+    def overdue_reason(self) -> CloseReason:
         """The cause when the deadline passes. There must be a deadline."""
-        assert self._late is not None
-        return self._late
+        assert self._overdue_reason is not None
+        return self._overdue_reason
 
     def when_open(self) -> Deferred[None]:
         """Fires once it is open. Fails with the error that ended it before, or with `NotConnected` without one."""
@@ -310,12 +310,12 @@ class Lifecycle:
             self._waiters = Waiters()
         return self._waiters.wait()
 
-    def tell_open(self) -> None:
+    def fire_open(self) -> None:
         """Fire the Deferreds of `when_open`."""
         if self._openers is not None:
             self._openers.fire(None)
 
-    def tell(self) -> None:
+    def fire_closed(self) -> None:
         """Fire the Deferreds of `when_over`, and fail those of `when_open` that have not fired."""
         if self._openers is not None:
             self._openers.fail_unlogged(self.cause.error or self.error, self.cause.error)

@@ -12,8 +12,8 @@ from tcpapp.codecs import Codec
 from tcpapp.connection.answers import Answers
 from tcpapp.connection.handlers import Decoded
 from tcpapp.connection.outbox import Outbox
-from tcpapp.connection.outcomes import NOTHING, UNANSWERED, Settler
-from tcpapp.connection.pending_requests import Requests, fire_reply
+from tcpapp.connection.outcomes import LATE_REPLY, NOTHING, UNANSWERED, Settler
+from tcpapp.connection.pending_requests import LATE, Requests, fire_reply
 from tcpapp.framing import Framing
 
 __all__ = ["Matching"]
@@ -75,6 +75,8 @@ class Matching(Answers):
         reply = requests.take(value)
         if reply is None:
             return message if codec is None else Decoded(message, value)
+        if reply is LATE:
+            self._settler.settle(LATE_REPLY)
         if before:
             others = before.copy()
             before.clear()

@@ -20,6 +20,7 @@ __all__ = [
     "CONVERSATION_ENDED",
     "HANDED_OVER",
     "HEARTBEAT",
+    "LATE_REPLY",
     "MEMORY_SHORT",
     "MESSAGES_SKIPPED",
     "NOTHING",
@@ -81,6 +82,10 @@ HEARTBEAT: Final = 65536
 """A heartbeat is due; the detail is how many before it were missed."""
 MEMORY_SHORT: Final = 131072
 """All connections hold too much, and this one the most; the detail is the `CloseReason`."""
+
+# Requests.
+LATE_REPLY: Final = 1048576
+"""A reply came that no request waits for any more. It is dropped."""
 
 # Any part.
 BUFFERED_CHANGED: Final = 262144

@@ -24,12 +24,12 @@ from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSED, CON
 from tcpapp.connection.read_control import ReadControl
 from tcpapp.connection.receiver import Receiver
 from tcpapp.connection.settings import Settings
-from tcpapp.connection.starttls import Upgrade
+from tcpapp.connection.starttls import StartTLS
 from tcpapp.connection.throttle import Throttle
 from tcpapp.connection.tls_handshake import Handshake
 from tcpapp.errors import InvalidOption
 from tcpapp.framing import Framing
-from tcpapp.telemetry import Event, LateReply
+from tcpapp.telemetry import Event
 from tcpapp.transport.layers import close_by_halves
 
 __all__ = ["CLOSED_PARTS", "Parts"]
@@ -82,9 +82,9 @@ class Parts(Protocol):
         "_read_control",
         "_receiver",
         "_settings",
+        "_starttls",
         "_throttle",
         "_unhandled",
-        "_upgrade",
         "connected",
         "factory",
         "transport",
@@ -109,7 +109,7 @@ class Parts(Protocol):
         self._lifecycle = Lifecycle(self._deadlines)
         self._clock: IReactorTime | None = settings.clock
         self._handshake: Handshake | None = None
-        self._upgrade: Upgrade | None = None
+        self._starttls: StartTLS | None = None
         self._unhandled = 0
 
     @property
@@ -148,11 +148,7 @@ class Parts(Protocol):
         close_by_halves(layer)
         if self._serves:
             steps = self._settings.step_scheduler
-            self._handshake = Handshake(layer, steps, self._read_control, self._clock, self._handshake_goes_on)
-
-    def _handshake_goes_on(self) -> None:
-        """Bytes of a TLS handshake came."""
-        self._deadlines.peer_spoke = True
+            self._handshake = Handshake(layer, steps, self._read_control, self._deadlines, self._clock)
 
     def _end_handshake(self) -> None:
         """TLS is set up, or it will never be."""
@@ -188,8 +184,3 @@ class Parts(Protocol):
     def _emit(self, kind: Callable[..., Event], *details: Any) -> None:
         if self._settings.telemetry:
             self._settings.telemetry.emit(kind(self.connection, *details))
-
-    def _late_reply(self) -> None:
-        """A reply came that no request waits for."""
-        self._settings.counters.late_replies += 1
-        self._emit(LateReply)

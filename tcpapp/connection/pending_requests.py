@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -18,7 +18,10 @@ from twisted.internet.interfaces import IReactorTime
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
 
-__all__ = ["ByKey", "InOrder", "Key", "Requests", "bound", "check_key", "fire_reply", "requests_by"]
+__all__ = ["LATE", "ByKey", "InOrder", "Key", "Requests", "bound", "check_key", "fire_reply", "requests_by"]
+
+LATE: Final[Deferred[Any]] = succeed(None)
+"""The Deferred of replies that no request waits for: it has fired, so such a reply is dropped."""
 
 KeyFunction = Callable[[Any], Hashable]
 Key = KeyFunction | tuple[KeyFunction, KeyFunction]
@@ -42,7 +45,8 @@ class Requests(Protocol):
 
     def take(self, message: Any) -> Deferred[Any] | None:
         """
-        Remove and return the Deferred that `message` answers, for `fire_reply`. `None` where `message` is no reply.
+        Remove and return the Deferred that `message` answers, for `fire_reply`. `None` where `message` is no reply, and
+        `LATE` where it is a reply that no request waits for any more.
         """
         ...
 
@@ -53,10 +57,9 @@ class Requests(Protocol):
 class InOrder:
     """Replies come in the order of their requests. Every message that comes while a request waits is a reply."""
 
-    __slots__ = ("_late", "_waiting")
+    __slots__ = ("_waiting",)
 
-    def __init__(self, late: Callable[[], None]) -> None:
-        self._late = late
+    def __init__(self) -> None:
         self._waiting: deque[Deferred[Any] | None] = deque()
 
     def __len__(self) -> int:
@@ -79,7 +82,7 @@ class InOrder:
 
     def take(self, message: Any) -> Deferred[Any] | None:
         """See `Requests`."""
-        return (self._waiting.popleft() or _dropped(self._late)) if self._waiting else None
+        return (self._waiting.popleft() or LATE) if self._waiting else None
 
     def end(self, error: NotConnected) -> None:
         """See `Requests`."""
@@ -96,12 +99,11 @@ class ByKey:
     Do not use a key again while a late reply to it can come: it would be taken for the new reply.
     """
 
-    __slots__ = ("_late", "_of_reply", "_of_request", "_waiting")
+    __slots__ = ("_of_reply", "_of_request", "_waiting")
 
-    def __init__(self, of_request: KeyFunction, of_reply: KeyFunction, late: Callable[[], None]) -> None:
+    def __init__(self, of_request: KeyFunction, of_reply: KeyFunction) -> None:
         self._of_request = of_request
         self._of_reply = of_reply
-        self._late = late
         self._waiting: dict[Hashable, Deferred[Any]] = {}
 
     def __len__(self) -> int:
@@ -129,7 +131,7 @@ class ByKey:
 
     def take(self, message: Any) -> Deferred[Any] | None:
         """
-        See `Requests`. A reply that no request waits for is dropped and reported. An undecodable message has no key.
+        See `Requests`. A reply that no request waits for is `LATE`. An undecodable message has no key.
 
         The peer chooses the key of a reply. A key that cannot be hashed (a list) is the key of no request.
         """
@@ -140,7 +142,7 @@ class ByKey:
             reply = self._waiting.pop(key, None)
         except TypeError:
             reply = None
-        return reply or _dropped(self._late)
+        return reply or LATE
 
     def end(self, error: NotConnected) -> None:
         """See `Requests`."""
@@ -150,12 +152,12 @@ class ByKey:
                 unlogged(reply).errback(error)
 
 
-def requests_by(key: Key | None, late: Callable[[], None]) -> Requests:
-    """The `Requests` for `key`; `None` matches in order. `late` is called for each reply that is dropped."""
+def requests_by(key: Key | None) -> Requests:
+    """The `Requests` for `key`; `None` matches in order."""
     if key is None:
-        return InOrder(late)
+        return InOrder()
     of_request, of_reply = key if isinstance(key, tuple) else (key, key)
-    return ByKey(of_request, of_reply, late)
+    return ByKey(of_request, of_reply)
 
 
 def check_key(key: Key | None) -> Key | None:
@@ -175,12 +177,6 @@ def bound(reply: Deferred[Any], seconds: float, clock: IReactorTime | None) -> D
 
 def _raise(error: Exception) -> None:
     raise error
-
-
-def _dropped(late: Callable[[], None]) -> Deferred[Any]:
-    """A fired Deferred for a reply that no request waits for; `late` is called."""
-    late()
-    return succeed(None)
 
 
 def fire_reply(reply: Deferred[Any], message: Any) -> None:

@@ -30,7 +30,7 @@ from tcpapp.connection.stages import Stages
 from tcpapp.connection.throttle import over_rate
 from tcpapp.connection.timeout_reasons import reason_of, unread
 from tcpapp.errors import UndecodableMessage, UnreadableStream, drop_frames
-from tcpapp.telemetry import MessagesSkipped
+from tcpapp.telemetry import LateReply, MessagesSkipped
 from tcpapp.transport import keepalive
 from tcpapp.transport.layers import ITSELF, close_unanswered, send_at_once, session_on, sets_up_tls, talks_to_itself
 
@@ -96,8 +96,8 @@ class MessageProtocol(Stages):
         self._end_handshake()
         if self._happen(Event.READY):
             return
-        if self._upgrade is not None:
-            self.settle(self._upgrade.secured(session_on(self.transport)))
+        if self._starttls is not None:
+            self.settle(self._starttls.secured(session_on(self.transport)))
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came. Twisted calls it."""
@@ -138,7 +138,7 @@ class MessageProtocol(Stages):
         assert inbox.refusal is not None
         self._unhandled += inbox.lost
         inbox.lost = 0
-        self._lifecycle.spoil(inbox.refusal.reason)
+        self._lifecycle.note_fault(inbox.refusal.reason)
         self._end_input(inbox.refusal.reason)
         inbox.end(inbox.refusal)
 
@@ -183,10 +183,15 @@ class MessageProtocol(Stages):
         else:
             self._app_failed(failure)
 
+    def _late_reply(self, _: Any) -> None:
+        """A reply came that no request waits for any more."""
+        self._settings.counters.late_replies += 1
+        self._emit(LateReply)
+
     def _unsecured(self, _: Any) -> None:
         """TLS cannot be set up, so nothing more can be sent or received."""
-        assert self._upgrade is not None
-        self._abort(self._upgrade.cause)
+        assert self._starttls is not None
+        self._abort(self._starttls.cause)
 
     def _write_blocked(self, _: Any) -> None:
         """The peer does not take the sent bytes: the app waits."""
@@ -227,7 +232,7 @@ class MessageProtocol(Stages):
         wait, seconds = detail
         if wait == "ending":
             if not close_unanswered(self.transport):
-                self._abort(self._lifecycle.late)
+                self._abort(self._lifecycle.overdue_reason)
         elif wait == "message_rate":
             self.settle(self._throttle.release())
         elif wait == "byte_rate":
@@ -307,5 +312,6 @@ STEPS: dict[int, Callable[[MessageProtocol, Any], None]] = {
     outcomes.MEMORY_SHORT: MessageProtocol._memory_short,
     outcomes.BUFFERED_CHANGED: MessageProtocol._buffered_changed,
     outcomes.APP_IDLE: MessageProtocol._app_rests,
+    outcomes.LATE_REPLY: MessageProtocol._late_reply,
 }
 """The step for each bit of an outcome."""

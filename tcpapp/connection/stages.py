@@ -30,7 +30,7 @@ from tcpapp.connection.lifecycle import (
     cause_of_failure,
 )
 from tcpapp.connection.parts import CLOSED_PARTS, Parts
-from tcpapp.connection.starttls import Upgrade
+from tcpapp.connection.starttls import StartTLS
 from tcpapp.errors import NotConnected, drop_frames, without_frames
 from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
 from tcpapp.transport.layers import tls_layer
@@ -101,7 +101,7 @@ class Stages(Parts):
             self._app_failed(failure)
             failure = None  # it holds this frame
         self.settle(self._dispatcher.start(handlers))
-        self._lifecycle.tell_open()
+        self._lifecycle.fire_open()
 
     def _start_tls(self, context: Any, data: bytes) -> Deferred[Any]:
         """Go on with TLS after `data`, the last bytes in plain. Fires with the session."""
@@ -110,11 +110,11 @@ class Stages(Parts):
             self._outbox.write(data)
         if seconds := self._settings.timeouts.tls_handshake:
             self._deadlines.start("tls_handshake", seconds)
-        upgrade = self._upgrade = Upgrade(self._parts, self._dispatcher, self)
-        self.settle(upgrade.begin(self.transport, context))
+        starttls = self._starttls = StartTLS(self._parts, self._dispatcher, self)
+        self.settle(starttls.begin(self.transport, context))
         if (layer := tls_layer(self.transport)) is not None:
             self._set_up_tls(layer)
-        return upgrade.done
+        return starttls.done
 
     # What ends it.
 
@@ -126,7 +126,7 @@ class Stages(Parts):
         seconds = self._settings.timeouts.half_close
         ours = cause.clean and cause.by is EndedBy.US  # a drain, which has a deadline of its own
         if news and self._lifecycle.stage.sends and seconds and not ours:
-            self._lifecycle.within(seconds, "half-close-over", "half_close")
+            self._lifecycle.end_within(seconds, "half-close-over", "half_close")
 
     def _drain(self, cause: CloseReason, deadline: float | None) -> None:
         """End the input for `cause`. Cut the connection after `deadline` seconds (`None`: ``timeouts.drain``)."""
@@ -136,7 +136,7 @@ class Stages(Parts):
             self._dispatcher.draining()
         self._end_input(cause)
         if self._lifecycle.stage.sends:
-            self._lifecycle.within(
+            self._lifecycle.end_within(
                 self._settings.timeouts.drain if deadline is None else deadline, "drain-over", "drain"
             )
 
@@ -144,7 +144,7 @@ class Stages(Parts):
         """Flush and close for `cause`. If the app is being called, wait until it returns."""
         actions = self._lifecycle.happen(Event.CLOSE, cause)
         if actions & ASK_APP or (grace is not None and not actions):
-            self._lifecycle.within(self._settings.timeouts.grace if grace is None else grace, "grace-over", "grace")
+            self._lifecycle.end_within(self._settings.timeouts.grace if grace is None else grace, "grace-over", "grace")
         self._act(actions)
 
     def _abort(self, cause: CloseReason) -> None:
@@ -226,9 +226,9 @@ class Stages(Parts):
             self._emit(Closed, ended, self._unhandled, probe, failed_sends)
         else:
             self._emit(NeverOpened, ended, probe)
-        self._lifecycle.tell()
-        if self._upgrade is not None:
-            self._upgrade.failed(ended.error or self._lifecycle.error)
+        self._lifecycle.fire_closed()
+        if self._starttls is not None:
+            self._starttls.failed(ended.error or self._lifecycle.error)
         self._dispatcher.cancel_conversation(waited_for)
         self._dispatcher.cancel_handler()
         self._release_parts()
@@ -242,6 +242,6 @@ class Stages(Parts):
         self._dispatcher.end()
         if self._lifecycle.cause.error is not None:
             without_frames(self._lifecycle.cause.error)
-        self._upgrade = None
+        self._starttls = None
         self._connection = ref(self._connection)
         self._receiver = self._dispatcher = self._throttle = self._buffered = self._outbox = CLOSED_PARTS

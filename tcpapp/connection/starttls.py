@@ -21,14 +21,14 @@ from tcpapp.connection.throttle import Throttle
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.framing import Framing
 
-__all__ = ["Upgrade"]
+__all__ = ["StartTLS"]
 
 PLAIN = CloseReason(EndedBy.US, "plain-before-tls", "bytes came in plain behind the message that asked for TLS")
 ABANDONED = CloseReason(EndedBy.US, "aborted", "nobody waits any longer for TLS to be set up")
 BEHIND = CloseReason(EndedBy.US, "tls-failed", "bytes wait for the peer to take them, and would be sent with TLS")
 
 
-class Upgrade:
+class StartTLS:
     """
     The upgrade of one connection to TLS. `done` fires with the session that `secured` gets.
 

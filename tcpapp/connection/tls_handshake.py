@@ -9,11 +9,11 @@ turn of the event loop has one step, and between two steps the messages of other
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.read_control import HANDSHAKE_STEP, ReadControl
 from tcpapp.limits.fairness import StepScheduler
 
@@ -22,27 +22,27 @@ __all__ = ["Handshake"]
 
 class Handshake:
     """
-    Gives the received bytes to `layer`, a connection's TLS, in steps, until `end`. It calls `on_bytes` for each chunk.
+    Gives the received bytes to `layer`, a connection's TLS, in steps, until `end`.
 
     While bytes wait for a turn, nothing is read, so no more bytes wait than came at once. Until `end`, the layer and
     this object refer to each other. Without a `clock` there are no turns.
     """
 
-    __slots__ = ("_clock", "_layer", "_on_bytes", "_pending", "_read_control", "_step_scheduler")
+    __slots__ = ("_clock", "_deadlines", "_layer", "_pending", "_read_control", "_step_scheduler")
 
     def __init__(
         self,
         layer: Any,
         step_scheduler: StepScheduler,
         read_control: ReadControl,
+        deadlines: Deadlines,
         clock: IReactorTime | None,
-        on_bytes: Callable[[], None],
     ) -> None:
         self._layer = layer
         self._step_scheduler = step_scheduler
         self._read_control = read_control
         self._clock = clock
-        self._on_bytes = on_bytes
+        self._deadlines = deadlines
         self._pending: list[bytes] = []
         layer.dataReceived = self.receive
         if clock is not None:
@@ -50,7 +50,7 @@ class Handshake:
 
     def receive(self, data: bytes) -> None:
         """Bytes came. The transport calls it instead of the layer's ``dataReceived``."""
-        self._on_bytes()
+        self._deadlines.peer_spoke = True
         self._pending.append(data)
         if self._clock is None:
             self._run_step()

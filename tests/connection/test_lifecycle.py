@@ -39,11 +39,11 @@ class Rig:
         self.lifecycle = Lifecycle(self.deadlines)
 
     def settle(self, outcome: int, detail: Any = None) -> None:
-        assert (outcome, detail) == (OVERDUE, ("ending", self.lifecycle.late.limit))
-        self.cuts.append(self.lifecycle.late)
+        assert (outcome, detail) == (OVERDUE, ("ending", self.lifecycle.overdue_reason.limit))
+        self.cuts.append(self.lifecycle.overdue_reason)
 
     def within(self, seconds: float, rule: str) -> None:
-        self.lifecycle.within(seconds, rule, f"the timer of {rule}")
+        self.lifecycle.end_within(seconds, rule, f"the timer of {rule}")
 
     @property
     def rules(self) -> list[str]:
@@ -224,7 +224,7 @@ def test_calls_after_the_end_fail_with_the_cause(stage: Stage, reason: CloseReas
 def test_a_deadline_cuts_by_its_rule() -> None:
     """Once, when it is there, with a reason that has the rule and the seconds."""
     rig = begun(Stage.OPEN)
-    rig.lifecycle.within(2.5, "grace-over", "grace")
+    rig.lifecycle.end_within(2.5, "grace-over", "grace")
     rig.clock.advance(2.4)
     assert rig.cuts == []
     rig.clock.advance(0.1)
@@ -311,8 +311,8 @@ def test_waiters_are_notified_after_the_end() -> None:
     seen = [outcome(rig.lifecycle.when_over(), lambda _, number=number: order.append(number)) for number in range(3)]
     rig.lifecycle.happen(Event.LOST, WORSE)
     assert seen == [[], [], []]
-    rig.lifecycle.tell()
-    rig.lifecycle.tell()
+    rig.lifecycle.fire_closed()
+    rig.lifecycle.fire_closed()
     assert (seen, order) == ([[WORSE]] * 3, [0, 1, 2])
 
 
@@ -328,7 +328,7 @@ def test_one_may_wait_before_the_beginning() -> None:
     seen = outcome(rig.lifecycle.when_over())
     open_(rig)
     rig.lifecycle.happen(Event.LOST, PEER_ENDED)
-    rig.lifecycle.tell()
+    rig.lifecycle.fire_closed()
     assert seen == [PEER_ENDED]
 
 
@@ -340,7 +340,7 @@ def test_a_waiter_can_be_cancelled(cancelled: int) -> None:
     seen = [outcome(each) for each in waiters]
     waiters[cancelled].cancel()
     rig.lifecycle.happen(Event.LOST, PEER_ENDED)
-    rig.lifecycle.tell()
+    rig.lifecycle.fire_closed()
     assert [CancelledError] == [type(each) for each in seen.pop(cancelled)]
     assert seen == [[PEER_ENDED], [PEER_ENDED]]
 
@@ -352,7 +352,7 @@ def test_a_notified_waiter_can_cancel_another(cancelled: int) -> None:
     waiters = [rig.lifecycle.when_over() for _ in range(4)]
     seen = [outcome(each, lambda _: waiters[cancelled].cancel()) for each in waiters]
     rig.lifecycle.happen(Event.LOST, PEER_ENDED)
-    rig.lifecycle.tell()
+    rig.lifecycle.fire_closed()
     assert [CancelledError] == [type(each) for each in seen.pop(cancelled)]
     assert seen == [[PEER_ENDED]] * 3
 
@@ -363,7 +363,7 @@ def test_a_notified_waiter_can_wait_again() -> None:
     again: list[list[Any]] = []
     outcome(rig.lifecycle.when_over(), lambda _: again.append(outcome(rig.lifecycle.when_over())))
     rig.lifecycle.happen(Event.LOST, PEER_ENDED)
-    rig.lifecycle.tell()
+    rig.lifecycle.fire_closed()
     assert again == [[PEER_ENDED]]
 
 
@@ -376,8 +376,8 @@ def test_waiters_for_the_opening_fire_with_it() -> None:
     seen = [outcome(rig.lifecycle.when_open()) for _ in range(2)]
     open_(rig)
     assert seen == [[], []]
-    rig.lifecycle.tell_open()
-    rig.lifecycle.tell_open()
+    rig.lifecycle.fire_open()
+    rig.lifecycle.fire_open()
     assert (seen, outcome(rig.lifecycle.when_open())) == ([[None], [None]], [None])
 
 
@@ -388,7 +388,7 @@ def test_a_connection_that_never_opens_fails_its_waiters(error: OSError | None) 
     rig = begun(Stage.OPENING)
     early = outcome(rig.lifecycle.when_open())
     rig.lifecycle.happen(Event.LOST, reason)
-    rig.lifecycle.tell()
+    rig.lifecycle.fire_closed()
     for seen in (early, outcome(rig.lifecycle.when_open())):
         assert [error or f"the connection is not open: {reason}"] == [(error and seen[0]) or str(seen[0])]
     assert not rig.lifecycle.opened
@@ -401,5 +401,5 @@ def test_a_waiter_for_the_opening_can_be_cancelled() -> None:
     seen = outcome(waiter)
     waiter.cancel()
     open_(rig)
-    rig.lifecycle.tell_open()
+    rig.lifecycle.fire_open()
     assert [CancelledError] == [type(each) for each in seen]

@@ -38,4 +38,6 @@ def test_what_is_asked_of_parts_that_are_gone_does_nothing() -> None:
 def test_parts_alone_settle_nothing() -> None:
     """That is for the connection above them."""
     with pytest.raises(NotImplementedError):
+        Parts(Settings()).connection  # noqa: B018 - to ask is the test
+    with pytest.raises(NotImplementedError):
         Parts(Settings()).settle(1)

@@ -197,13 +197,13 @@ def test_without_a_clock_there_are_no_turns() -> None:
             told.append(data)
 
     layer, steps = Layer(), StepScheduler()
-    lifecycle = Lifecycle(Deadlines(cast("Any", None)))
-    handshake = Handshake(
-        layer, steps, ReadControl(layer, lifecycle, cast("Any", None), 1), None, lambda: told.append(b"-")
-    )
+    deadlines = Deadlines(cast("Any", None))
+    control = ReadControl(layer, Lifecycle(deadlines), deadlines, 1)
+    handshake = Handshake(layer, steps, control, deadlines, None)
+    assert not deadlines.peer_spoke
     layer.dataReceived(b"one")
     layer.dataReceived(b"two")
-    assert (told, len(steps)) == ([b"-", b"one", b"-", b"two"], 0)
+    assert (told, len(steps), deadlines.peer_spoke) == ([b"one", b"two"], 0, True)
     handshake.end()
     handshake.end()
     layer.dataReceived(b"three")

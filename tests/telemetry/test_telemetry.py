@@ -206,7 +206,7 @@ def test_no_event_is_made_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) 
         "stages.Closed",
         "stages.AppFailed",
         "protocol.MessagesSkipped",
-        "parts.LateReply",
+        "protocol.LateReply",
     )
     for name in names:
         monkeypatch.setattr(f"tcpapp.connection.{name}", None)  # to make one would raise
