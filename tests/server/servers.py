@@ -1,4 +1,4 @@
-"""A server's factory with clients in memory."""
+"""A server's factory with clients in memory, for the tests of the server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Server:
         self.factory = MessageServerFactory(app, clock=self.clock, telemetry=telemetry, **options)
 
     def connect(self, **options: Any) -> NotedTransport:
-        """A new client's transport, or the transport of its ``connection``."""
+        """Connect a new client, and return its transport; the server's connection is its ``connection``."""
         return joined(self.factory, **options)
 
 
 def rules(*transports: NotedTransport) -> list[str]:
-    """The reasons of the connections that have ended."""
+    """Return the rules by which the connections of these transports ended."""
     return [each.connection.when_closed().result.rule for each in transports]

@@ -1,4 +1,4 @@
-"""Accept control: ports closed for as long as any reason holds; and all of them while clients come too fast."""
+"""Accept control: a port is paused while any reason holds; all ports are paused while clients come too fast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.peers import TurnClock
 
 
 class Port:
-    """A port that notes whether it is told to read."""
+    """A port that records the calls of startReading and stopReading."""
 
     def __init__(self):
         self.told = []
@@ -31,7 +31,7 @@ class Port:
 
 
 def test_a_port_accepts_again_when_no_reason_is_left():
-    """Each reason can be given and taken back any number of times; the port learns of changes."""
+    """A port is paused by its first reason and resumed after its last; giving the same reason twice changes nothing."""
     pausable = PausablePort(Port())
     pausable.pause("suspended")
     pausable.pause("suspended")
@@ -44,8 +44,8 @@ def test_a_port_accepts_again_when_no_reason_is_left():
     assert pausable.port.told == ["stop", "start"]
 
 
-def test_nothing_is_asked_of_a_port_that_is_closed():
-    """A closed port stays closed; an open one cannot be closed any more."""
+def test_a_closed_port_is_neither_paused_nor_resumed():
+    """After `forget`, `pause` and `resume` do not call the port, whether it was paused before or not."""
     paused, pausable = PausablePort(Port()), PausablePort(Port())
     paused.pause("accept_rate")
     for each in (paused, pausable):
@@ -56,15 +56,15 @@ def test_nothing_is_asked_of_a_port_that_is_closed():
     assert (paused.port.told, pausable.port.told) == (["stop"], [])
 
 
-def test_a_port_that_cannot_be_shut_stays_open():
-    """A ``stdio:`` endpoint gives its one connection's transport."""
+def test_a_port_that_cannot_be_paused_stays_open():
+    """`pause` and `resume` do nothing for the transport that a ``stdio:`` endpoint gives in place of a port."""
     pausable = PausablePort(object())
     pausable.pause("suspended")
     pausable.resume("suspended")
 
 
 def test_all_ports_are_paused_while_clients_connect_over_the_rate():
-    """For as long as the accepted clients need at this rate; a suspended port stays closed."""
+    """At two clients a second, a third client pauses all ports for a second; a suspended port stays paused after it."""
     clock = Clock()
     accept_control = AcceptControl(TokenBucket(2), clock)
     one, other = accept_control.add(Port()), accept_control.add(Port())
@@ -96,7 +96,7 @@ def test_a_new_port_is_paused_with_the_others():
 
 
 def test_no_timer_is_left_when_the_last_port_is_gone():
-    """Nor is one set without a port: the client then came through a port that was not added."""
+    """Removing the last port cancels the timer; a client that is accepted without a port sets no timer."""
     clock = Clock()
     accept_control = AcceptControl(TokenBucket(1), clock)
     one, other = accept_control.add(Port()), accept_control.add(Port())
@@ -118,7 +118,7 @@ def test_without_a_clock_there_is_no_rate():
 
 
 class Taking(tcp.Port):
-    """A port of Twisted's that notes how many clients it must accept, and its calls."""
+    """A port of Twisted's that records its calls, and how many clients it would accept in each turn."""
 
     def __init__(self):
         super().__init__(0, ServerFactory())
@@ -138,7 +138,7 @@ class Taking(tcp.Port):
         raise self.error
 
     def turn(self):
-        """Accept, without a client; note how many would have been allowed."""
+        """Make one turn of the accept loop, and record how many clients it accepted."""
         self.most = 0
         self.accept = self.count
         self.doRead()
@@ -152,7 +152,7 @@ class Taking(tcp.Port):
 
 @pytest.fixture
 def taking():
-    """Give a function that makes a port whose factory refuses all clients."""
+    """Give a function that makes a `Taking` port whose factory rejects all clients."""
 
     def make():
         port = Taking()
@@ -163,7 +163,7 @@ def taking():
 
 
 def test_a_turn_accepts_no_more_clients_than_the_rate_allows(taking):
-    """At least one: a port that reads has a client to accept."""
+    """A turn accepts as many clients as the accept rate leaves, and at least one."""
     clock = Clock()
     accept_control = AcceptControl(TokenBucket(5), clock)
     port = accept_control.add(taking()).port
@@ -177,7 +177,7 @@ def test_a_turn_accepts_no_more_clients_than_the_rate_allows(taking):
 
 
 def test_a_turn_accepts_no_more_clients_than_there_is_room_for(taking):
-    """At any rate; and while there is no room, all ports are closed, new ones too."""
+    """A turn accepts as many clients as there is room for; without room, all ports are paused, new ports too."""
     room = 3
     accept_control = AcceptControl(TokenBucket(0), Clock(), lambda: room)
     port = accept_control.add(taking()).port
@@ -193,7 +193,8 @@ def test_a_turn_accepts_no_more_clients_than_there_is_room_for(taking):
     assert (port.told, new.port.told) == (["stop", "start"], ["stop", "start"])
 
 
-def test_without_a_clock_room_counts_all_the_same(taking):
+def test_without_a_clock_room_still_limits_a_turn(taking):
+    """Without a clock there is no accept rate, and a turn accepts as many clients as there is room for."""
     accept_control = AcceptControl(TokenBucket(5), None, lambda: 2)
     port = accept_control.add(taking()).port
     port.turn()
@@ -201,7 +202,7 @@ def test_without_a_clock_room_counts_all_the_same(taking):
 
 
 def test_an_error_of_one_client_is_reported_and_pauses_no_port(taking):
-    """The next one is accepted at once."""
+    """When accept(2) fails with ECONNABORTED, the error is reported, and the port is not paused."""
     told = []
     port = (
         AcceptControl(TokenBucket(0), Clock(), failed=lambda address, error_name: told.append((address, error_name)))
@@ -214,8 +215,8 @@ def test_an_error_of_one_client_is_reported_and_pauses_no_port(taking):
     assert (told, port.told) == ([(None, "ECONNABORTED")], [])
 
 
-def test_a_system_that_can_take_nobody_in_is_not_asked_again_at_once(taking):
-    """The ports are closed for a second: the client waits, and the loop is not kept busy with it."""
+def test_an_error_of_the_system_pauses_all_ports_for_a_second(taking):
+    """When accept(2) fails with ENFILE, the port is paused for a second: failing accepts would keep the loop busy."""
     clock, told = Clock(), []
     port = (
         AcceptControl(TokenBucket(0), clock, failed=lambda address, error_name: told.append((address, error_name)))
@@ -229,8 +230,8 @@ def test_a_system_that_can_take_nobody_in_is_not_asked_again_at_once(taking):
     assert port.told == ["stop", "start"]
 
 
-def test_a_pausable_port_alone_reports_nothing(taking):
-    """Nor do ports without a clock pause."""
+def test_without_accept_control_or_clock_an_error_pauses_no_port(taking):
+    """After an error of the system, a port without accept control or without a clock is not paused."""
     pausable, timeless = PausablePort(taking()), AcceptControl(TokenBucket(0), None).add(taking())
     for each in (pausable, timeless):
         each.port.error = OSError(errno.ENFILE, "too many open files")
@@ -239,7 +240,7 @@ def test_a_pausable_port_alone_reports_nothing(taking):
 
 
 def test_tls_clients_are_accepted_one_in_a_turn(taking):
-    """In turn with other steps; while the port is closed, and after its end, none is done."""
+    """A TLS client is accepted after the steps that wait before it; a paused or forgotten port has no step waiting."""
     clock, step_scheduler, done = TurnClock(), StepScheduler(), []
     pausable = AcceptControl(TokenBucket(0), clock, step_scheduler=step_scheduler).add(serving_tls(taking()))
     port = pausable.port
@@ -260,14 +261,15 @@ def test_tls_clients_are_accepted_one_in_a_turn(taking):
     assert (len(step_scheduler), port.most) == (0, 0)
 
 
-def test_without_a_clock_clients_are_accepted_at_once(taking):
+def test_without_a_clock_a_tls_client_is_accepted_at_once(taking):
+    """Without a clock, the accept of a TLS client is not a step that waits."""
     port = AcceptControl(TokenBucket(0), None).add(serving_tls(taking())).port
     port.turn()
     assert port.taken == [1]
 
 
 def serving_tls(port):
-    """Let the factory of a port set up TLS."""
+    """Give the port a factory that sets up TLS, and return the port."""
     factory = TLSMemoryBIOFactory.__new__(TLSMemoryBIOFactory)
     factory.wrappedFactory, factory.buildProtocol = port.factory, port.factory.buildProtocol
     port.factory = factory

@@ -1,4 +1,4 @@
-"""The accept loop: the errors of accept(2), after which it goes on."""
+"""The accept loop: which errors of accept(2) it continues after, and how many clients it accepts in a turn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLIENT = ("192.0.2.7", 4711)
 
 
 class Client:
-    """The socket of a client."""
+    """The socket of a client, which records that it was closed."""
 
     closed = False
 
@@ -29,7 +29,7 @@ class Client:
 
 
 class Listening:
-    """A listening socket: each `accept` gives the next of `answers`, an error or an address of a new `Client`."""
+    """A listening socket: `accept` takes the next of `answers`: an error, or the address of a new `Client`."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = [*answers, NOBODY]
@@ -44,7 +44,7 @@ class Listening:
 
 
 class Transport:
-    """The transport of a connection."""
+    """The transport of a connection, which records why the connection was lost."""
 
     lost: Any = None
 
@@ -56,7 +56,7 @@ class Transport:
 
 
 class Server(ServerFactory):
-    """Notes the addresses that a protocol was asked for, and gives one."""
+    """A factory that records the addresses of the clients and the protocols that it makes."""
 
     noisy = False
     make: Any = Protocol
@@ -72,7 +72,7 @@ class Server(ServerFactory):
 
 
 class Loop:
-    """A port of Twisted's over a `Listening`, its accept loop, and its reports."""
+    """An accept loop on a port of Twisted's, over a `Listening`, with the failed accepts in `told`."""
 
     def __init__(self, *answers: Any, most: int = 1000, port: Any = tcp.Port, place: Any = 0) -> None:
         self.server = Server()
@@ -84,7 +84,7 @@ class Loop:
         self.loop = AcceptLoop(self.port, lambda: most, lambda *told: self.told.append(told))
 
     def turn(self) -> list[Any]:
-        """Let it accept; returns the addresses of the served clients."""
+        """Make one turn, and return the addresses of the connected clients so far."""
         self.loop.turn()
         return [each.transport.address for each in self.server.made if each is not None and each.transport is not None]
 
@@ -94,22 +94,22 @@ def failing(number: int) -> OSError:
 
 
 @pytest.mark.parametrize("number", sorted(CLIENT_ERRORS), ids=lambda number: errno.errorcode[number])
-def test_trouble_of_one_client_keeps_no_other_waiting(number: int) -> None:
-    """It is counted, and the next client is accepted in the same turn."""
+def test_an_error_of_one_client_delays_no_other_client(number: int) -> None:
+    """An error that concerns one client is reported, and the next client is accepted in the same turn."""
     loop = Loop(failing(number), CLIENT, failing(number), ("192.0.2.8", 4712))
     assert loop.turn() == [CLIENT, ("192.0.2.8", 4712)]
     assert loop.told == [(None, errno.errorcode[number], False)] * 2
 
 
-def test_the_list_of_accept_2_is_taken_for_the_trouble_of_one_client() -> None:
-    """Its section on error handling, for Linux."""
+def test_the_errors_listed_by_accept_2_concern_one_client() -> None:
+    """`CLIENT_ERRORS` has every error that the section "Error handling" of accept(2) lists for Linux."""
     network = {"ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ENONET"}
     rest = {"EPROTO", "ENOPROTOOPT", "EOPNOTSUPP", "ECONNABORTED", "EPERM"}
     assert {getattr(errno, each) for each in network | rest if hasattr(errno, each)} <= CLIENT_ERRORS
 
 
-def test_the_reactor_on_uvloop_takes_over_what_was_accepted_in_the_same_turn() -> None:
-    """Once, after the protocols know; and not if no client was accepted."""
+def test_the_reactor_on_uvloop_takes_over_clients_in_the_same_turn() -> None:
+    """A turn with clients calls `openings.now()` once, after it has made the protocols; a turn without does not."""
     taken: list[int] = []
     loop = Loop(CLIENT, ("192.0.2.8", 4712))
     openings = SimpleNamespace(now=lambda: taken.append(len(loop.server.made)))
@@ -119,8 +119,8 @@ def test_the_reactor_on_uvloop_takes_over_what_was_accepted_in_the_same_turn() -
     assert taken == [2]
 
 
-def test_trouble_without_end_is_the_systems() -> None:
-    """The loop is not kept busy for ever; a client that is accepted in between restarts the count."""
+def test_many_errors_of_clients_in_a_row_are_an_error_of_the_system() -> None:
+    """The last of `MOST_IN_A_ROW` errors in a row is an error of the system; an accepted client restarts the count."""
     loop = Loop(*[failing(errno.EOPNOTSUPP)] * 2 * MOST_IN_A_ROW)
     loop.turn()
     assert [told[2] for told in loop.told] == [False] * (MOST_IN_A_ROW - 1) + [True]
@@ -131,13 +131,15 @@ def test_trouble_without_end_is_the_systems() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL])
-def test_a_system_that_can_accept_nobody_ends_the_turn(number: int) -> None:
+def test_an_error_of_the_system_ends_the_turn(number: int) -> None:
+    """After an error of the system, the turn accepts no further client, and the error is reported as system-wide."""
     loop = Loop(failing(number), CLIENT)
     assert loop.turn() == []
     assert loop.told == [(None, errno.errorcode[number], True)]
 
 
-def test_an_error_without_a_name_is_told_as_it_is() -> None:
+def test_an_error_without_a_number_is_reported_by_its_text() -> None:
+    """An `OSError` without an errno is reported by its text."""
     loop = Loop(OSError("timed out"))
     loop.turn()
     assert loop.told == [(None, "timed out", True)]
@@ -145,7 +147,7 @@ def test_an_error_without_a_name_is_told_as_it_is() -> None:
 
 @pytest.fixture
 def reserved(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give the descriptor that Twisted keeps for this, as if it were kept."""
+    """Give the descriptor that Twisted reserves for the time when no other is left, as a fake."""
     reserved = tcp._FileDescriptorReservation(Client)  # type: ignore[arg-type]  # it is closed, no more
     reserved.reserve()
     monkeypatch.setattr(tcp, "_reservedFD", reserved)
@@ -161,7 +163,7 @@ def reserved(monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
 )
 def test_without_descriptors_waiting_clients_are_closed(reserved: Any, accepted: Any, address: Any) -> None:
-    """With the reserved descriptor; each is reported by its address, and the descriptor is reserved again."""
+    """On EMFILE, the loop closes each waiting client with the reserved descriptor, and reports its address."""
     loop = Loop(failing(errno.EMFILE), accepted, accepted)
     assert loop.turn() == []
     assert loop.told == [(address, "EMFILE", False)] * 2
@@ -169,22 +171,23 @@ def test_without_descriptors_waiting_clients_are_closed(reserved: Any, accepted:
     assert reserved.available()
 
 
-def test_without_descriptors_a_turn_ends_all_the_same(reserved: Any) -> None:
-    """However many wait."""
+def test_without_descriptors_a_turn_closes_a_limited_number_of_clients(reserved: Any) -> None:
+    """Without descriptors, a turn closes at most `MOST_IN_A_ROW` of the waiting clients."""
     loop = Loop(failing(errno.EMFILE), *[CLIENT] * 2 * MOST_IN_A_ROW)
     loop.turn()
     assert len(loop.told) == MOST_IN_A_ROW
 
 
-def test_without_a_reserved_descriptor_the_system_can_accept_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_reserved_descriptor_emfile_is_an_error_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a reserved descriptor, EMFILE ends the turn and is reported as system-wide."""
     monkeypatch.setattr(tcp, "_reservedFD", tcp._FileDescriptorReservation(Client))  # type: ignore[arg-type]
     loop = Loop(failing(errno.EMFILE), CLIENT)
     assert loop.turn() == []
     assert loop.told == [(None, "EMFILE", True)]
 
 
-def test_a_turn_has_so_many_clients() -> None:
-    """As many as it is told, and at least one; and as in Twisted, more in the next turn if more can wait."""
+def test_a_turn_accepts_a_limited_number_of_clients() -> None:
+    """A turn accepts at most `most` clients and at least one; as in Twisted, `numberAccepts` grows after a full one."""
     loop = Loop(*[CLIENT] * 10, most=3)
     loop.turn()
     assert (len(loop.server.came), loop.port.numberAccepts) == (3, 120)
@@ -199,13 +202,14 @@ def test_a_turn_has_so_many_clients() -> None:
 
 
 def test_connections_are_numbered() -> None:
+    """The transports are numbered from 0 in the order in which the clients were accepted."""
     loop = Loop(CLIENT, CLIENT)
     loop.turn()
     assert [each.transport.number for each in loop.server.made] == [0, 1]
 
 
-def test_an_address_has_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link-local address has no meaning without its interface."""
+def test_a_link_local_address_names_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link-local address has no meaning without its interface, so the address of the client names it."""
     monkeypatch.setattr(socket, "getnameinfo", lambda address, flags: (f"{address[0]}%eth0", str(address[1])))
     loop = Loop(("fe80::1", 4711, 0, 2), ("2001:db8::1", 4711, 0, 0), place=0)
     loop.port._addressType = IPv6Address
@@ -213,8 +217,8 @@ def test_an_address_has_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each.host for each in loop.server.came] == ["fe80::1%eth0", "2001:db8::1"]
 
 
-def test_a_factory_may_refuse_a_client() -> None:
-    """By giving no protocol, as in Twisted: the client is closed."""
+def test_a_factory_can_reject_a_client() -> None:
+    """When the factory makes no protocol, the client is closed, as in Twisted."""
     loop = Loop(CLIENT)
     loop.server.make = lambda: None
     loop.turn()
@@ -223,7 +227,7 @@ def test_a_factory_may_refuse_a_client() -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM])
 def test_a_connection_that_the_loop_cannot_watch_is_closed(number: int) -> None:
-    """``epoll_ctl`` fails while the transport is made: it is reported by its address, and the next client is served."""
+    """When ``epoll_ctl`` fails for a client, this client is closed and reported, and the next client is served."""
     loop = Loop(CLIENT, ("192.0.2.8", 4712))
 
     def make(client: Any, protocol: Any, address: Any, *more: Any) -> Any:
@@ -246,8 +250,8 @@ class Failing(Protocol):
         raise self.error
 
 
-def test_a_connection_whose_beginning_fails_is_ended(logged_errors: Any) -> None:
-    """Its protocol learns of the loss, and the error is logged; the next client is served."""
+def test_a_connection_whose_protocol_raises_at_its_start_is_closed(logged_errors: Any) -> None:
+    """When `connectionMade` raises, the error is logged, its connection is lost, and the next client is served."""
     loop = Loop(CLIENT, CLIENT)
     loop.server.make = Failing
     loop.turn()
@@ -257,8 +261,8 @@ def test_a_connection_whose_beginning_fails_is_ended(logged_errors: Any) -> None
     assert len(logged_errors.take(ValueError)) == 2
 
 
-def test_an_error_of_the_system_in_the_beginning_is_counted() -> None:
-    """No traceback for each client."""
+def test_an_error_of_the_system_at_the_start_is_only_counted() -> None:
+    """When `connectionMade` raises an `OSError`, the failed accept is reported without a traceback in the log."""
     loop = Loop(CLIENT)
     loop.server.make = type("OutOfMemory", (Failing,), {"error": failing(errno.ENOMEM)})
     loop.turn()
@@ -266,7 +270,7 @@ def test_an_error_of_the_system_in_the_beginning_is_counted() -> None:
 
 
 class Queue:
-    """Holds the steps that wait for their turn, until the test runs them."""
+    """A step runner that holds the steps until the test runs them."""
 
     def __init__(self) -> None:
         self.steps: list[Any] = []
@@ -278,8 +282,8 @@ class Queue:
         self.steps.remove(step)
 
 
-def test_one_client_is_accepted_in_turn() -> None:
-    """However many wait, and however often the port becomes readable meanwhile."""
+def test_with_a_step_runner_one_client_is_accepted_in_each_step() -> None:
+    """However often the port becomes readable, one step waits, and this step accepts one client."""
     loop, queue = Loop(*[CLIENT] * 10), Queue()
     loop.loop._step_runner = queue
     for _ in range(3):
@@ -291,8 +295,8 @@ def test_one_client_is_accepted_in_turn() -> None:
     assert len(queue.steps) == 1
 
 
-def test_a_port_that_is_shut_leaves_its_turn() -> None:
-    """It can be closed at any time, and waits again when it is open again."""
+def test_a_paused_port_has_no_step_that_waits() -> None:
+    """`leave` cancels the waiting step, if there is one; when the port is readable again, a new step waits."""
     loop, queue = Loop(CLIENT), Queue()
     loop.loop.leave()
     loop.loop._step_runner = queue

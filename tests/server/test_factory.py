@@ -1,4 +1,4 @@
-"""The server's factory: its connections, their limits, and their ends."""
+"""The server's factory: its connections, their limits, and how all connections end."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from tests.server.servers import Server, rules
 # The factory ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_factory_is_one_of_twisteds() -> None:
-    """Twisted accepts it wherever it accepts a factory, and it logs no line for starting."""
+def test_the_factory_is_a_factory_of_twisted() -> None:
+    """The factory provides Twisted's `IProtocolFactory`, and Twisted logs no line when it starts."""
     factory = MessageServerFactory(echo)
     assert verifyObject(IProtocolFactory, factory)
     assert not factory.noisy
 
 
 def test_a_connection_is_known_from_beginning_to_end() -> None:
-    """The factory knows a connection from `connectionMade` to `connectionLost`, and no longer."""
+    """The connection is in `factory.connections` from `connectionMade` to `connectionLost`."""
     server = Server()
     client = server.connect()
     assert {client.connection} == server.factory.connections
@@ -59,7 +59,7 @@ def test_a_connection_is_known_from_beginning_to_end() -> None:
     ],
 )
 def test_a_connection_that_ends_without_a_byte_was_a_probe(said: bytes, reason: Any, probe: bool) -> None:
-    """Its peer ended it, by a reset or properly; it is counted as every end."""
+    """A connection that the peer closes or resets without a byte is a probe, and is counted like any other."""
     server = Server()
     client = server.connect()
     client.receive(said)
@@ -70,8 +70,8 @@ def test_a_connection_that_ends_without_a_byte_was_a_probe(said: bytes, reason: 
     assert server.factory.connection_counts.closed.total() == 1
 
 
-def test_a_connection_that_we_end_was_no_probe() -> None:
-    """Whatever its peer sent: a timeout is always reported."""
+def test_a_connection_that_the_server_ends_is_no_probe() -> None:
+    """A connection that ends by a timeout of the server is no probe, even if the peer sent no byte."""
     server = Server(timeouts=Timeouts(first_message=1))
     client = server.connect()
     server.clock.advance(1.1)
@@ -82,7 +82,7 @@ def test_a_connection_that_we_end_was_no_probe() -> None:
 
 
 def test_a_client_has_no_probes() -> None:
-    """A client must learn that its server left, also without a message."""
+    """On a client, a connection that ends without a byte is no probe: the client must learn that the server left."""
     events: list[Event] = []
     factory = MessageClientFactory(telemetry=Telemetry(events.append))
     transport = joined(factory)
@@ -93,14 +93,14 @@ def test_a_client_has_no_probes() -> None:
 
 
 def test_a_connection_that_is_built_and_never_made_is_not_counted() -> None:
-    """Only an open connection takes a place: a transport that fails before it is connected leaves nothing behind."""
+    """A protocol whose transport never connects takes no place of `max_connections`."""
     server = Server(limits=Limits(max_connections=1))
     server.factory.buildProtocol(PEER)
     assert isinstance(server.factory.buildProtocol(PEER), MessageProtocol)
 
 
-def test_connections_have_their_state_to_themselves() -> None:
-    """Half a message on one connection is not joined to what comes on another."""
+def test_connections_do_not_share_state() -> None:
+    """The first half of a message on one connection is not joined to bytes of another connection."""
     server = Server()
     one, other = server.connect(), server.connect()
     one.receive(b"on")
@@ -110,7 +110,7 @@ def test_connections_have_their_state_to_themselves() -> None:
 
 
 def test_a_client_over_the_limit_is_refused() -> None:
-    """The client over the limit is closed at once, counted and reported; open connections notice nothing."""
+    """A client over `max_connections` is closed at once, counted and reported; open connections stay open."""
     server = Server(limits=Limits(max_connections=2))
     there = [server.connect(), server.connect()]
     over = server.connect()
@@ -124,7 +124,7 @@ def test_a_client_over_the_limit_is_refused() -> None:
 
 @pytest.mark.parametrize(("said", "hint"), [("EMFILE", True), ("ENFILE", False)])
 def test_a_failed_accept_is_counted_and_reported(said: str, hint: bool) -> None:
-    """With a remedy, if this process has too many descriptors."""
+    """A failed accept is counted and reported. On EMFILE, the report also says what to check."""
     told: list[Event] = []
     factory = MessageServerFactory(echo, telemetry=Telemetry(told.append))
     factory._accept_failed(PEER, said)
@@ -135,15 +135,15 @@ def test_a_failed_accept_is_counted_and_reported(said: str, hint: bool) -> None:
 
 
 def test_refusing_needs_no_listener() -> None:
-    """Clients over the limit are counted also without a telemetry listener."""
+    """A client over the limit is counted also when no listener is registered with the telemetry."""
     factory = MessageServerFactory(echo, limits=Limits(max_connections=1), telemetry=Telemetry())
     joined(factory)
     assert isinstance(joined(factory).connection, RefusedProtocol)
     assert factory.refused == 1
 
 
-def test_a_place_that_is_free_again_is_given() -> None:
-    """Once a connection has ended, the next client is accepted."""
+def test_a_client_gets_the_place_of_an_ended_connection() -> None:
+    """With `max_connections=1`, the next client is accepted once the first connection has ended."""
     server = Server(limits=Limits(max_connections=1))
     server.connect().connection.abort()
     server.clock.advance(0)
@@ -163,7 +163,7 @@ def test_a_place_that_is_free_again_is_given() -> None:
     ],
 )
 def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
-    """A factory that could not serve is not made."""
+    """An invalid argument raises when the factory is made."""
     with pytest.raises(error):
         MessageServerFactory(**arguments)
 
@@ -171,14 +171,14 @@ def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: ty
 # The end of all connections -------------------------------------------------------------------------------------------
 
 
-def test_draining_nobody_is_done_at_once() -> None:
-    """Without connections there is nothing to wait for."""
+def test_draining_without_connections_is_done_at_once() -> None:
+    """Without connections, the Deferreds of `drain` and `close` have fired when these return."""
     assert outcome(Server().factory.drain()) == [0]
     assert outcome(Server().factory.close()) == [None]
 
 
-def test_draining_lets_each_finish_what_it_has_in_hand() -> None:
-    """An idle connection is closed at once, a busy one after its reply; then the drain is over, and none was cut."""
+def test_draining_lets_each_connection_finish_its_work() -> None:
+    """A drain closes an idle connection at once and a busy one after its reply, and then fires with 0 cut ones."""
     app = Switch()
     server = Server(app)
     idle, busy = server.connect(), server.connect()
@@ -194,8 +194,8 @@ def test_draining_lets_each_finish_what_it_has_in_hand() -> None:
     assert server.clock.getDelayedCalls() == []
 
 
-def test_a_client_that_was_sending_is_not_counted_as_cut() -> None:
-    """A drain that closes a connection with half a message has closed it properly."""
+def test_a_connection_with_half_a_message_is_not_counted_as_cut() -> None:
+    """A drain closes a connection that has received half a message properly, and does not count it as cut."""
     server = Server()
     client = server.connect()
     client.receive(b"hal")
@@ -205,8 +205,8 @@ def test_a_client_that_was_sending_is_not_counted_as_cut() -> None:
 
 
 @pytest.mark.parametrize(("deadline", "seconds"), [(None, 7), (3, 3), (0, 0)])
-def test_after_the_deadline_the_rest_is_cut(deadline: float | None, seconds: float) -> None:
-    """Unfinished work at the deadline (by default ``timeouts.drain``) is cut, and counted."""
+def test_after_the_deadline_the_open_connections_are_cut(deadline: float | None, seconds: float) -> None:
+    """Connections that are still busy at the deadline (by default ``timeouts.drain``) are cut and counted."""
     server = Server(never, timeouts=Timeouts(drain=7))
     for each in [server.connect(), server.connect()]:
         each.receive(b"work\n")
@@ -220,7 +220,7 @@ def test_after_the_deadline_the_rest_is_cut(deadline: float | None, seconds: flo
 
 
 def test_draining_twice_keeps_the_sooner_deadline() -> None:
-    """A second drain can shorten the first; each caller learns of the end."""
+    """A second drain with an earlier deadline shortens the first; both Deferreds fire when the drain is over."""
     server = Server(never)
     server.connect().receive(b"work\n")
     first, second = outcome(server.factory.drain(10)), outcome(server.factory.drain(2))
@@ -228,8 +228,8 @@ def test_draining_twice_keeps_the_sooner_deadline() -> None:
     assert [first, second] == [[1], [1]]
 
 
-def test_a_drain_that_is_waited_for_no_longer_goes_on() -> None:
-    """Cancelling the Deferred ends the waiting, not the drain, and leaves no error behind."""
+def test_a_drain_continues_after_its_deferred_is_cancelled() -> None:
+    """Cancelling the Deferred of `drain` ends only the waiting: the connections are still cut at the deadline."""
     server = Server(never)
     client = server.connect()
     client.receive(b"work\n")
@@ -243,7 +243,7 @@ def test_a_drain_that_is_waited_for_no_longer_goes_on() -> None:
 
 
 def test_closing_waits_for_no_app() -> None:
-    """Closing flushes and closes every connection, whatever its app still handles."""
+    """`close` flushes and closes a connection although its app still handles a message."""
     server = Server(never)
     client = server.connect()
     client.receive(b"work\n")
@@ -253,7 +253,7 @@ def test_closing_waits_for_no_app() -> None:
 
 
 def test_closing_is_bounded_by_its_grace() -> None:
-    """A client that does not read its messages is cut when the grace is over."""
+    """`close(2)` cuts a connection whose peer does not read after two seconds."""
     server = Server()
     client = server.connect(peer_reads=False)
     client.receive(b"hello\n")
@@ -264,8 +264,8 @@ def test_closing_is_bounded_by_its_grace() -> None:
     assert (closed, rules(client)) == ([None], ["grace-over"])
 
 
-def test_aborting_cuts_everyone_now() -> None:
-    """Nobody is waited for."""
+def test_aborting_cuts_all_connections_at_once() -> None:
+    """`abort` cuts every connection at once, and waits for no handler."""
     server = Server(never)
     clients = [server.connect(), server.connect()]
     server.factory.abort()

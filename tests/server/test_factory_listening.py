@@ -1,4 +1,4 @@
-"""The factory on ports that are listened on."""
+"""The factory on listening ports: what `listen` gives, limits, policies, suspending, stopping and changed settings."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from tests.server.servers import Server
 # Listening ------------------------------------------------------------------------------------------------------------
 
 
-def test_listening_knows_where(hosts: Hosts) -> None:
-    """It gives the address of the port, with the real number; a UNIX socket has no number."""
+def test_a_listening_has_the_address_of_its_port(hosts: Hosts) -> None:
+    """A `Listening` has the address of its port with the real number; on a UNIX socket, its `port` is None."""
     tcp, unix = hosts.listen(echo, "tcp:0:interface=127.0.0.1"), hosts.listen(echo, "unix:/run/app.sock")
     client = hosts.connect(f"tcp:127.0.0.1:{tcp.port}", host=hosts.server)
     assert client.peer == tcp.address == IPv4Address("TCP", "127.0.0.1", tcp.port)
@@ -46,7 +46,7 @@ def test_listening_knows_where(hosts: Hosts) -> None:
 
 
 def test_a_listening_knows_its_connections(hosts: Hosts) -> None:
-    """Its connections are a snapshot, and it counts rejected clients."""
+    """`connections` is a snapshot of the open connections, and `refused` counts the rejected clients."""
     server = hosts.listen(echo, limits=Limits(max_connections=1))
     before = server.connections
     client = hosts.connect()
@@ -58,7 +58,7 @@ def test_a_listening_knows_its_connections(hosts: Hosts) -> None:
 
 
 def test_a_refused_client_is_reported_by_its_address(hosts: Hosts) -> None:
-    """For a client without room, telemetry gets its address."""
+    """The event of a client over `max_connections` has the client's address."""
     events: list[Event] = []
     hosts.listen(echo, limits=Limits(max_connections=1), telemetry=Telemetry(events.append))
     hosts.connect()
@@ -71,7 +71,7 @@ def test_a_refused_client_is_reported_by_its_address(hosts: Hosts) -> None:
 
 
 def test_a_client_of_a_denied_network_is_reset(hosts: Hosts) -> None:
-    """Before any of its bytes are read, and whatever room there is; others notice nothing."""
+    """A client of a denied network is reset before its bytes are read; another client is served."""
     app = Switch()
     server = hosts.listen(app, networks=Networks(deny=[hosts.client.ip]))
     other = hosts.connect(host=hosts.sim.host("other"))
@@ -85,10 +85,11 @@ def test_a_client_of_a_denied_network_is_reset(hosts: Hosts) -> None:
     assert server.info().refused == {"network-denied": 1}
 
 
-def test_an_address_has_no_more_than_its_share(hosts: Hosts) -> None:
+def test_an_address_has_at_most_max_per_address_connections(hosts: Hosts) -> None:
     """
-    A client rejected by this limit is closed; a client from elsewhere is served, and so is the next one after one has
-    left.
+    With max_per_address=2, a third client of one address is closed, and a client of another address is served.
+
+    Once a connection has ended, the next client of the first address is served.
     """
     server = hosts.listen(echo, limits=Limits(max_per_address=2))
     there = [hosts.connect(), hosts.connect()]
@@ -112,7 +113,7 @@ def test_an_address_has_no_more_than_its_share(hosts: Hosts) -> None:
     ],
 )
 def test_a_refused_client_can_be_reset(hosts: Hosts, policies: Policies, limits: dict[str, int]) -> None:
-    """By the policy: it takes no more of the system's resources."""
+    """With the policy "reset", a client over the limit is reset."""
     server = hosts.listen(echo, limits=Limits(**limits), policies=policies)
     hosts.connect()
     over = hosts.connect()
@@ -121,7 +122,7 @@ def test_a_refused_client_can_be_reset(hosts: Hosts, policies: Policies, limits:
 
 
 def test_clients_over_max_connections_can_wait(hosts: Hosts) -> None:
-    """In the backlog, by the policy: no client is refused, and each is served when another has left."""
+    """With the policy "wait", clients over `max_connections` wait in the backlog until another client has left."""
     server = hosts.listen(echo, limits=Limits(max_connections=2), policies=Policies(over_max_connections="wait"))
     clients = [hosts.connect() for _ in range(6)]
     replies = [outcome(each.request(b"hello", 60)) for each in clients]
@@ -133,7 +134,7 @@ def test_clients_over_max_connections_can_wait(hosts: Hosts) -> None:
 
 
 def test_clients_over_the_accept_rate_wait_and_are_served(hosts: Hosts) -> None:
-    """At the rate, none of them refused; open connections go on meanwhile."""
+    """Clients over the accept rate wait and are served at this rate; none is rejected."""
     server = hosts.listen(echo, limits=Limits(accept_rate=2))
     replies = [outcome(hosts.connect().request(b"hello", 60)) for _ in range(8)]
     counts = []
@@ -147,16 +148,16 @@ def test_clients_over_the_accept_rate_wait_and_are_served(hosts: Hosts) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
-def test_over_tls_a_denied_client_is_reset_before_it(hosts: Hosts, tls_certificates: Any) -> None:
-    """No handshake is made with it."""
+def test_a_denied_client_is_reset_before_the_tls_handshake(hosts: Hosts, tls_certificates: Any) -> None:
+    """Over TLS, a client of a network that is not allowed is reset without a handshake."""
     hosts.listen(echo, endpoint=tls_certificates.listen(443, ""), networks=Networks(allow=["192.0.2.0/24"]))
     denied = outcome(connect(tls_certificates.connect(443, "server"), reactor=hosts.client.reactor))
     hosts.wait()
     assert [ConnectionLost] == [type(each) for each in denied]
 
 
-def test_a_transport_without_addresses_is_counted_all_the_same() -> None:
-    """In all: the transports of a test may have no address."""
+def test_a_connection_without_an_address_counts_for_max_connections() -> None:
+    """A connection whose transport has no address takes a place of `max_connections`."""
     factory = MessageServerFactory(echo, limits=Limits(max_connections=1, max_per_address=1), telemetry=Telemetry())
     protocol: Any = factory.buildProtocol(None)
     Addressless().connect(protocol)
@@ -171,8 +172,8 @@ class Addressless(NotedTransport):
         raise OSError(107, "Transport endpoint is not connected")
 
 
-def test_suspending_and_resuming(hosts: Hosts) -> None:
-    """While suspended, it accepts no client, and clients wait until it is resumed; both can be repeated."""
+def test_clients_of_a_suspended_server_wait_until_it_is_resumed(hosts: Hosts) -> None:
+    """While the server is suspended, clients wait in the backlog. Suspending or resuming twice changes nothing."""
     server = hosts.listen(echo)
     server.suspend()
     server.suspend()
@@ -185,8 +186,8 @@ def test_suspending_and_resuming(hosts: Hosts) -> None:
     assert replies == [b"let me in"]
 
 
-def test_what_is_open_goes_on_while_it_is_suspended(hosts: Hosts) -> None:
-    """It is the port that is suspended, and no connection."""
+def test_open_connections_are_served_while_the_server_is_suspended(hosts: Hosts) -> None:
+    """`suspend` stops the accepting of clients, and an open connection still gets replies."""
     server = hosts.listen(echo)
     client = hosts.connect()
     hosts.wait()
@@ -194,10 +195,8 @@ def test_what_is_open_goes_on_while_it_is_suspended(hosts: Hosts) -> None:
     assert hosts.run(client.request(b"hello")) == b"hello"
 
 
-def test_what_has_stopped_is_not_resumed(hosts: Hosts) -> None:
-    """
-    After the stop no client is accepted, though resumed while the port is still closing: waiting clients are cut off.
-    """
+def test_a_stopped_server_is_not_resumed(hosts: Hosts) -> None:
+    """After `close`, `resume` accepts no client, even while the port is still closing: waiting clients are cut off."""
     events: list[Event] = []
     server = hosts.listen(echo, telemetry=Telemetry(events.append))
     server.suspend()
@@ -209,8 +208,8 @@ def test_what_has_stopped_is_not_resumed(hosts: Hosts) -> None:
     assert (closed, client.when_closed().result.rule, events) == ([None], "lost", [])
 
 
-def test_draining_stops_listening_first_and_is_over_when_all_is(hosts: Hosts) -> None:
-    """From its first moment no client is accepted any more; the Deferred fires when the last connection has ended."""
+def test_draining_stops_listening_first_and_waits_for_all_connections(hosts: Hosts) -> None:
+    """From the call of `drain` on, no client is accepted; the Deferred fires when the last connection has ended."""
     server = hosts.listen(never)
     replies = outcome(hosts.connect().request(b"work"))
     hosts.wait()
@@ -225,7 +224,7 @@ def test_draining_stops_listening_first_and_is_over_when_all_is(hosts: Hosts) ->
 
 class LatePort:
     """
-    A port that notes its calls, and that is closed, or fails to close, when the test says so.
+    A port that records its calls, and that is closed, or fails to close, when the test says so.
 
     The kit's ports, like Twisted's TCP ports, close in the next turn, and never fail.
     """
@@ -253,13 +252,14 @@ class LatePort:
 
 
 def late(app: Any = echo) -> tuple[Listening, LatePort, Server]:
+    """Return a `Listening`, its `LatePort` and its server."""
     server, port = Server(app), LatePort()
     return Listening([port], server.factory), port, server
 
 
 @pytest.mark.parametrize("stop", [Listening.close, Listening.drain])
-def test_what_has_stopped_leaves_its_port_alone(stop: Any) -> None:
-    """After the stop, suspend and resume ask nothing of the port: it is closed, or being closed."""
+def test_a_stopped_server_does_not_pause_its_port(stop: Any) -> None:
+    """After `close` or `drain`, `suspend` and `resume` do not call the port, which is closing or closed."""
     here, port, _ = late()
     stop(here)
     here.suspend()
@@ -269,7 +269,7 @@ def test_what_has_stopped_leaves_its_port_alone(stop: Any) -> None:
 
 
 def test_draining_waits_for_the_port_too() -> None:
-    """Where no connection is left, the port may still be closing."""
+    """Without connections, the Deferred of `drain` still waits until the port is closed."""
     here, port, _ = late()
     drained = outcome(here.drain())
     assert drained == []
@@ -278,7 +278,7 @@ def test_draining_waits_for_the_port_too() -> None:
 
 
 def test_stopping_twice_stops_once() -> None:
-    """Each caller learns of the end; the port is closed once."""
+    """Of several calls of `drain` and `close`, the first closes the port, and each Deferred fires when it is closed."""
     here, port, _ = late()
     told = [outcome(here.drain()), outcome(here.close()), outcome(here.drain())]
     port.stopped.callback(None)
@@ -287,8 +287,8 @@ def test_stopping_twice_stops_once() -> None:
     assert port.asked == ["stopListening"]
 
 
-def test_a_port_that_does_not_close_is_told_after_the_drain() -> None:
-    """A port that cannot be closed delays no drain, and its error is reported after it."""
+def test_a_port_that_does_not_close_is_reported_after_the_drain() -> None:
+    """A port that fails to close does not shorten the drain; after it, the Deferred fails with the port's error."""
     here, port, server = late(never)
     server.connect().receive(b"work\n")
     drained = outcome(here.drain(4))
@@ -301,14 +301,14 @@ def test_a_port_that_does_not_close_is_told_after_the_drain() -> None:
 
 @pytest.mark.parametrize(("error", "told"), [(FileNotFoundError, []), (PermissionError, [PermissionError])])
 def test_a_unix_socket_is_closed_though_its_file_cannot_be_removed(error: type[OSError], told: list[Any]) -> None:
-    """Twisted leaves the socket open then; it is closed all the same, and only the remaining file is reported."""
+    """When the file of a UNIX socket cannot be removed, the socket is closed; a file that stays behind is an error."""
     port = LatePort(fail(error()))
     assert told == [type(each) for each in outcome(close_port(port)) if each is not None]
     assert port.asked == ["stopListening", "close"]
 
 
-def test_what_has_no_port_need_not_be_closed() -> None:
-    """A ``stdio:`` endpoint gives a transport in place of a port: the connection closes it."""
+def test_closing_the_transport_of_a_stdio_endpoint_does_nothing() -> None:
+    """A ``stdio:`` endpoint gives a transport in place of a port, and `close_port` leaves it to the connection."""
     assert outcome(close_port(object())) == [None]
 
 
@@ -316,7 +316,7 @@ def test_what_has_no_port_need_not_be_closed() -> None:
 
 
 def test_listen_serves_the_app(hosts: Hosts) -> None:
-    """An endpoint string is listened on, with the given app, framing, limits and timeouts."""
+    """`listen` serves the app at an endpoint string, with the given framing, limits and timeouts."""
     limits, timeouts = Limits(max_connections=2), Timeouts(drain=1)
     server = hosts.listen(echo, "tcp:7007:interface=127.0.0.1", framing="int16", limits=limits, timeouts=timeouts)
     client = hosts.connect("tcp:127.0.0.1:7007", host=hosts.server, framing="int16")
@@ -325,11 +325,11 @@ def test_listen_serves_the_app(hosts: Hosts) -> None:
     settings = protocol_of(connection).factory.settings
     assert (limits, timeouts, echo) == (settings.limits, settings.timeouts, settings.app)
     with pytest.raises(NobodyListens):
-        hosts.connect()  # on that interface alone
+        hosts.connect()  # it listens on the other interface only
 
 
 def test_listen_serves_a_unix_socket(hosts: Hosts) -> None:
-    """A path is an endpoint as good as any, and is free again after the close."""
+    """`listen` serves a UNIX socket, and can listen on the same path again after `close`."""
     for _ in range(2):
         server = hosts.listen(echo, "unix:/run/app.sock")
         client = hosts.connect("unix:/run/app.sock", host=hosts.server)
@@ -339,7 +339,7 @@ def test_listen_serves_a_unix_socket(hosts: Hosts) -> None:
 
 @pytest.mark.parametrize("own", [False, True])
 def test_listen_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
-    """Timers run on the reactor unless another clock is given."""
+    """The timers of a connection run on the clock that `listen` was given, or on the reactor."""
     clock = Clock()
     server = hosts.listen(echo, **({"clock": clock} if own else {}))
     hosts.connect()
@@ -349,7 +349,7 @@ def test_listen_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
 
 
 def test_listen_takes_an_endpoint(hosts: Hosts) -> None:
-    """An endpoint object is used unchanged; the Deferred has the result."""
+    """`listen` takes an endpoint object, and its Deferred fails when the port is busy."""
     endpoint = TCP4ServerEndpoint(hosts.server.reactor, 7007)
     assert hosts.listen(echo, endpoint).port == 7007
     [error] = outcome(listen(endpoint, echo, reactor=hosts.server.reactor))
@@ -370,8 +370,10 @@ def test_listen_takes_an_endpoint(hosts: Hosts) -> None:
         ({"endpoint": "tcp:7007", "app": "echo"}, InvalidOption),
     ],
 )
-def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception], hosts: Hosts) -> None:
-    """An invalid argument raises at once, and no port was opened."""
+def test_listen_with_an_invalid_argument_opens_nothing(
+    arguments: dict[str, Any], error: type[Exception], hosts: Hosts
+) -> None:
+    """`listen` raises at once for an invalid argument, and opens no port."""
     with pytest.raises(error):
         listen(**{"app": echo, "reactor": hosts.server.reactor} | arguments)
     hosts.wait()
@@ -382,7 +384,7 @@ def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: 
 
 
 def test_limits_change_while_it_serves(hosts: Hosts) -> None:
-    """Open connections stay; later clients are accepted, or not, by the new limits."""
+    """`change` applies new limits to clients that connect later; an open connection keeps its old timeouts."""
     server = hosts.listen(echo, limits=Limits(max_connections=1))
     first = hosts.connect()
     hosts.wait()
@@ -401,8 +403,8 @@ def test_limits_change_while_it_serves(hosts: Hosts) -> None:
     assert denied.when_closed().result.rule == "lost"
 
 
-def test_a_changed_policy_accepts_the_waiting_clients(hosts: Hosts) -> None:
-    """And refuses the next ones."""
+def test_after_a_changed_policy_waiting_clients_are_rejected(hosts: Hosts) -> None:
+    """When the policy changes from "wait" to the default, a waiting client without room is closed."""
     server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(over_max_connections="wait"))
     hosts.connect()
     waiting = hosts.connect()
@@ -413,8 +415,8 @@ def test_a_changed_policy_accepts_the_waiting_clients(hosts: Hosts) -> None:
     assert (server.refused, waiting.when_closed().result.rule) == (1, "end-of-stream")
 
 
-def test_what_is_no_setting_changes_nothing() -> None:
-    """It is refused as in a new factory."""
+def test_an_invalid_change_changes_nothing() -> None:
+    """`change` with an invalid value raises `InvalidOption` as a new factory does, and keeps the old limits."""
     factory = MessageServerFactory(echo)
     before = factory.settings.limits
     with pytest.raises(InvalidOption, match=r"^timeouts=5: takes a Timeouts"):
@@ -423,7 +425,7 @@ def test_what_is_no_setting_changes_nothing() -> None:
 
 
 def test_single_limits_change_while_it_serves(hosts: Hosts) -> None:
-    """Unnamed limits stay; later clients are accepted, or not, by the new limits."""
+    """`change` with single numbers keeps all others, and applies the new ones to clients that connect later."""
     server = hosts.listen(echo, limits=Limits(max_connections=1, message_rate=50), timeouts=Timeouts(grace=3))
     hosts.connect()
     hosts.wait()
@@ -438,7 +440,7 @@ def test_single_limits_change_while_it_serves(hosts: Hosts) -> None:
 
 
 def test_single_limits_change_all_or_none(hosts: Hosts) -> None:
-    """Nothing has changed if one value is invalid, and no client is accepted because of it."""
+    """If one value is invalid, `change` changes nothing, and no waiting client is accepted."""
     server = hosts.listen(echo, limits=Limits(max_connections=1), policies=Policies(over_max_connections="wait"))
     hosts.connect()
     waiting = outcome(hosts.connect().request(b"hi"))

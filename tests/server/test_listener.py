@@ -1,4 +1,4 @@
-"""Listening: one port or several, suspended, waited for, drained; the rest of the server is in `test_factory`."""
+"""A `Listening` with one port or several: it is suspended, waited for and drained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.peers import NO_IPV6, Hosts, Switch, Unlistenable, outcome
 
 
 def test_several_endpoints_are_one_server(hosts: Hosts) -> None:
-    """One limit, one set of connections, one end."""
+    """Two endpoints of one `listen` share the limit and the set of connections, and close together."""
     server = hosts.listen(echo, ["tcp:1001", "tcp:1002"], limits=Limits(max_connections=2))
     assert [address.port for address in server.addresses] == [1001, 1002]  # type: ignore[attr-defined]
     assert (server.port, server.address) == (1001, server.addresses[0])
@@ -31,8 +31,8 @@ def test_several_endpoints_are_one_server(hosts: Hosts) -> None:
     assert (closed, server.connections) == ([None], frozenset())
 
 
-def test_its_connections_are_in_the_order_they_came(hosts: Hosts) -> None:
-    """Later connections and ends do not change an earlier result."""
+def test_connections_are_in_the_order_in_which_they_were_opened(hosts: Hosts) -> None:
+    """`connections` is in the order of opening. The result does not change when connections end later."""
     opened: list[Any] = []
 
     class App:
@@ -51,8 +51,8 @@ def test_its_connections_are_in_the_order_they_came(hosts: Hosts) -> None:
     assert server.connections == set()
 
 
-def test_one_endpoint_that_cannot_be_listened_on_leaves_none_open(hosts: Hosts) -> None:
-    """It fails with the error of that one."""
+def test_if_one_endpoint_fails_no_port_stays_open(hosts: Hosts) -> None:
+    """If one of two endpoints is busy, `listen` fails with its error, and the other port is free again."""
     hosts.listen(echo, "tcp:1001")
     failed = outcome(listen(["tcp:1002", "tcp:1001"], echo, reactor=hosts.server.reactor))
     hosts.wait()
@@ -70,8 +70,8 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("error", LACKING)
-def test_an_address_family_that_is_missing_may_be_skipped(error: Exception, hosts: Hosts) -> None:
-    """If that is the policy; and if anything is left to listen on."""
+def test_a_missing_address_family_can_be_skipped(error: Exception, hosts: Hosts) -> None:
+    """With missing_family="skip", `listen` skips an endpoint of a missing family, if another endpoint is left."""
     skip = Policies(missing_family="skip")
     server = hosts.listen(echo, ["tcp:1001", Unlistenable(error)], policies=skip)
     assert [address.port for address in server.addresses] == [1001]  # type: ignore[attr-defined]
@@ -83,16 +83,16 @@ def test_an_address_family_that_is_missing_may_be_skipped(error: Exception, host
 
 
 @pytest.mark.parametrize("error", OTHERS)
-def test_what_else_is_in_the_way_is_not_skipped(error: Exception, hosts: Hosts) -> None:
-    """A port in use, an address of another machine, a file that cannot be written."""
+def test_other_errors_of_listening_are_not_skipped(error: Exception, hosts: Hosts) -> None:
+    """With missing_family="skip", `listen` fails for a busy port, a foreign address or a file without permission."""
     endpoints = ["tcp:1001", Unlistenable(error)]
     failed = outcome(listen(endpoints, echo, policies=Policies(missing_family="skip"), reactor=hosts.server.reactor))
     hosts.wait()
     assert failed == [error]
 
 
-def test_all_its_ports_are_suspended(hosts: Hosts) -> None:
-    """Clients that come meanwhile wait, at each port."""
+def test_suspending_pauses_all_ports(hosts: Hosts) -> None:
+    """While the server is suspended, clients wait at each of its ports; after `resume`, they are served."""
     server = hosts.listen(echo, ["tcp:1001", "tcp:1002"])
     server.suspend()
     replies = [outcome(hosts.connect(f"tcp:server:{port}").request(b"hi")) for port in (1001, 1002)]
@@ -103,8 +103,8 @@ def test_all_its_ports_are_suspended(hosts: Hosts) -> None:
     assert replies == [[b"hi"], [b"hi"]]
 
 
-def test_one_may_wait_until_few_are_left(hosts: Hosts) -> None:
-    """Each for its own number; it fires at once if they are few already, and can be cancelled."""
+def test_wait_for_fires_when_few_connections_are_left(hosts: Hosts) -> None:
+    """`wait_for(n)` fires when at most n connections are open, at once if this is so already, and can be cancelled."""
     server = hosts.listen(echo)
     clients = [hosts.connect() for _ in range(3)]
     hosts.wait()
@@ -120,8 +120,8 @@ def test_one_may_wait_until_few_are_left(hosts: Hosts) -> None:
     assert [CancelledError] == [type(each) for each in given_up]
 
 
-def test_many_are_not_told_all_at_once_that_it_drains(hosts: Hosts) -> None:
-    """They leave spread over the jitter, and none later than the deadline; each finishes its work."""
+def test_a_drain_of_many_connections_is_spread_over_the_jitter(hosts: Hosts) -> None:
+    """With 50 connections, the drain closes them over the three seconds of `drain_jitter`, and cuts none."""
     server = hosts.listen(echo, limits=Limits(accept_rate=10, max_connections=100), timeouts=Timeouts(drain_jitter=3))
     left: list[float] = []
     for _ in range(50):
@@ -137,8 +137,8 @@ def test_many_are_not_told_all_at_once_that_it_drains(hosts: Hosts) -> None:
     assert 2.5 < max(after) < 3.2
 
 
-def test_a_drain_that_is_cut_short_tells_nobody_any_more(hosts: Hosts) -> None:
-    """No timer is left."""
+def test_an_aborted_drain_leaves_no_timer(hosts: Hosts) -> None:
+    """When the factory aborts during a drain with jitter, the drain is over, and none of its timers is left."""
     server = hosts.listen(echo, limits=Limits(accept_rate=10), timeouts=Timeouts(drain_jitter=8))
     for _ in range(20):
         hosts.connect()
@@ -150,10 +150,8 @@ def test_a_drain_that_is_cut_short_tells_nobody_any_more(hosts: Hosts) -> None:
     assert server._factory._later == []
 
 
-def test_a_few_are_told_at_once(hosts: Hosts) -> None:
-    """
-    A few clients do not matter when they reconnect; nor does any number without jitter, or without an accept rate.
-    """
+def test_a_drain_of_few_connections_is_not_spread(hosts: Hosts) -> None:
+    """A drain closes a single connection at once, and so does a drain without an accept rate or without jitter."""
     for limits, timeouts in (
         (Limits(), Timeouts()),
         (Limits(accept_rate=0), Timeouts()),
@@ -169,7 +167,7 @@ def test_a_few_are_told_at_once(hosts: Hosts) -> None:
 
 
 class Polite:
-    """An app that says goodbye."""
+    """An app that sends a goodbye when the server drains."""
 
     def __init__(self, goodbye: Any) -> None:
         self.goodbye = goodbye
@@ -183,8 +181,8 @@ class Polite:
 
 
 @pytest.mark.parametrize("goodbye", [b"bye", succeed(b"bye")])
-def test_an_app_is_told_that_the_server_stops(hosts: Hosts, goodbye: Any) -> None:
-    """Its reply is sent before the current work is finished; then the connection ends."""
+def test_the_reply_of_draining_is_sent_before_the_last_work_is_done(hosts: Hosts, goodbye: Any) -> None:
+    """A drain sends what `draining` of the app returns, then waits for the current work, then ends the connection."""
     app = Polite(goodbye)
     server = hosts.listen(app)
     client = hosts.connect()
@@ -200,8 +198,8 @@ def test_an_app_is_told_that_the_server_stops(hosts: Hosts, goodbye: Any) -> Non
     assert client.when_closed().result.rule == "end-of-stream"
 
 
-def test_an_app_may_have_nothing_to_say_to_that(hosts: Hosts) -> None:
-    """Or fail, which ends its own connection and is reported."""
+def test_draining_of_an_app_can_return_none_or_raise(hosts: Hosts) -> None:
+    """If `draining` returns None, the connection ends as usual; if it raises, the connection ends with "app-failed"."""
 
     class Rude(Polite):
         def draining(self, connection: Any) -> Any:
@@ -218,8 +216,8 @@ def test_an_app_may_have_nothing_to_say_to_that(hosts: Hosts) -> None:
         assert [each.rule for each in ended] == [rule]
 
 
-def test_a_goodbye_may_be_a_value(hosts: Hosts) -> None:
-    """Where there is a codec."""
+def test_a_goodbye_is_encoded_by_the_codec(hosts: Hosts) -> None:
+    """With a codec, `draining` of the app can return a value, which the client receives."""
     server = hosts.listen(Polite({"bye": True}), codec="json")
     client = hosts.connect(codec="json")
     heard = outcome(client.receive())
@@ -230,8 +228,8 @@ def test_a_goodbye_may_be_a_value(hosts: Hosts) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_it_listened_is_known_after_it_is_closed() -> None:
-    """Its port and addresses stay what they were, also while it closes."""
+async def test_port_and_addresses_stay_known_after_the_close() -> None:
+    """`port`, `address` and `addresses` keep their values while the server closes and after it."""
     server = await listen(["tcp:0:interface=127.0.0.1", "tcp:0:interface=127.0.0.1"], echo)
     before = (server.port, server.address, server.addresses)
     closing = server.close()

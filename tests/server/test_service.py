@@ -1,4 +1,4 @@
-"""The service: it listens on any number of endpoints, drains when it stops, and starts again."""
+"""The service: it listens on any number of endpoints, drains when it stops, and can start again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ UNIX = "unix:/run/app.sock"
 @implementer(IStreamServerEndpoint)
 class LateEndpoint:
     """
-    An endpoint that listens, or fails to, when the test says so: the kit's endpoints do at once, like Twisted's own.
+    An endpoint that listens, or fails to listen, when the test says so.
+
+    The kit's endpoints do so at once, as Twisted's own.
     """
 
     def __init__(self, *outcome: Any, cancelled: Callable[[Any], object] | None = None) -> None:
@@ -46,7 +48,7 @@ class LateEndpoint:
 
 
 class StubbornPort:
-    """A port whose file cannot be removed: the kit's hosts have no such files."""
+    """A port whose file cannot be removed: the kit's hosts have no files of UNIX sockets."""
 
     def __init__(self) -> None:
         self.socket = self
@@ -63,7 +65,7 @@ class StubbornPort:
 
 @pytest.fixture
 def service_of(hosts: Hosts) -> Callable[..., MessageService]:
-    """Give a function that makes a service on ``hosts.server``, which is stopped after the test."""
+    """Give a function that makes a service on ``hosts.server``; each service is stopped after the test."""
 
     def make(*endpoints: Any, app: Any = echo, **options: Any) -> MessageService:
         service = MessageService(MessageServerFactory(app, **options), endpoints, hosts.server.reactor)
@@ -85,8 +87,8 @@ def log() -> Iterator[Callable[[], list[str]]]:
 # Starting -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_service_is_one_of_twisteds(service_of: Any) -> None:
-    """Twisted accepts it wherever it accepts a service, and so its parts."""
+def test_the_service_is_a_service_of_twisted(service_of: Any) -> None:
+    """The service provides Twisted's `IService`, has one `EndpointService` for its endpoint, and can get a parent."""
     service = service_of(TCP)
     assert verifyObject(IService, service)
     assert [EndpointService] == [type(each) for each in service]
@@ -94,22 +96,22 @@ def test_the_service_is_one_of_twisteds(service_of: Any) -> None:
 
 
 def test_nothing_is_listened_on_before_the_start(hosts: Hosts, service_of: Any) -> None:
-    """Making the service opens nothing."""
+    """A service that was only made has no addresses and has opened no port."""
     service = service_of(TCP, UNIX)
     hosts.wait()
     assert (service.addresses, list(hosts.sim.trace)) == ([], [])
 
 
 @pytest.mark.parametrize("endpoint", ["tcp:65536", "tcp:", "pigeon:1", "", 7007, None])
-def test_an_endpoint_that_cannot_be_one_is_refused(endpoint: Any, service_of: Any) -> None:
-    """InvalidAddress is raised when the service is made, though another endpoint is valid."""
+def test_an_invalid_endpoint_raises_when_the_service_is_made(endpoint: Any, service_of: Any) -> None:
+    """An invalid endpoint raises InvalidAddress when the service is made, even if another endpoint is valid."""
     with pytest.raises(InvalidAddress):
         service_of(TCP, endpoint)
 
 
 @pytest.mark.parametrize("steps", [["startService"], ["privilegedStartService", "startService"]], ids=len)
 def test_starting_listens_on_every_endpoint(steps: list[str], hosts: Hosts, service_of: Any, log: Any) -> None:
-    """Started, with or without privileges first, it serves on each endpoint, and logs where."""
+    """A started service serves on each endpoint and logs its address, also after `privilegedStartService`."""
     service = service_of(TCP, UNIX)
     for step in steps:
         getattr(service, step)()
@@ -125,7 +127,7 @@ def test_starting_listens_on_every_endpoint(steps: list[str], hosts: Hosts, serv
 @pytest.mark.parametrize("start", ["startService", "privilegedStartService"])
 @pytest.mark.parametrize("busy", [0, 1, 2])
 def test_either_every_endpoint_is_listened_on_or_none(start: str, busy: int, hosts: Hosts, service_of: Any) -> None:
-    """If one endpoint is busy, starting raises its error, and no other is listened on."""
+    """If one endpoint is busy, starting raises its error, and no other endpoint listens."""
     endpoints = ["tcp:7007", UNIX, "tcp:7008"]
     hosts.listen(echo, endpoints[busy])
     taken = hosts.sim.left()
@@ -140,8 +142,8 @@ def test_either_every_endpoint_is_listened_on_or_none(start: str, busy: int, hos
 
 
 @pytest.mark.parametrize("start", ["startService", "privilegedStartService"])
-def test_an_address_family_that_is_missing_may_be_skipped(start: str, hosts: Hosts, service_of: Any, log: Any) -> None:
-    """It listens on the others, and logs it; without others, it does not start."""
+def test_a_missing_address_family_can_be_skipped(start: str, hosts: Hosts, service_of: Any, log: Any) -> None:
+    """With missing_family="skip", the service skips an endpoint of a missing family, if another endpoint is left."""
     skip = Policies(missing_family="skip")
     service = service_of(TCP, Unlistenable(), policies=skip)
     for step in (start, "startService"):
@@ -154,8 +156,8 @@ def test_an_address_family_that_is_missing_may_be_skipped(start: str, hosts: Hos
             getattr(nowhere, start)()
 
 
-def test_an_endpoint_service_alone_starts_or_does_not(hosts: Hosts) -> None:
-    """It is a service of its own, too: if it cannot listen it does not run, and can be started later."""
+def test_an_endpoint_service_can_start_after_a_failed_start(hosts: Hosts) -> None:
+    """An `EndpointService` that cannot listen does not run, and starts once the port is free."""
     other = hosts.listen(echo)
     service = EndpointService(TCP4ServerEndpoint(hosts.server.reactor, 7007), MessageServerFactory(echo))
     with pytest.raises(CannotListenError):
@@ -168,7 +170,7 @@ def test_an_endpoint_service_alone_starts_or_does_not(hosts: Hosts) -> None:
 
 
 def test_a_failed_start_can_be_tried_again(hosts: Hosts, service_of: Any) -> None:
-    """When the busy port is free, the same service starts."""
+    """A service whose start failed for a busy port starts once this port is free."""
     other = hosts.listen(echo, "tcp:7008")
     service = service_of("tcp:7007", "tcp:7008")
     with pytest.raises(CannotListenError):
@@ -180,8 +182,8 @@ def test_a_failed_start_can_be_tried_again(hosts: Hosts, service_of: Any) -> Non
     assert [address.port for address in service.addresses] == [7007, 7008]
 
 
-def test_an_endpoint_that_listens_later_is_known_then(hosts: Hosts, service_of: Any, log: Any) -> None:
-    """Until then its address is not among the addresses."""
+def test_an_endpoint_that_listens_later_is_added_then(hosts: Hosts, service_of: Any, log: Any) -> None:
+    """The address of an endpoint that listens later is in `addresses` and in the log from then on."""
     later = LateEndpoint()
     service = service_of(later, TCP)
     service.startService()
@@ -192,7 +194,7 @@ def test_an_endpoint_that_listens_later_is_known_then(hosts: Hosts, service_of: 
 
 
 def test_an_endpoint_that_fails_later_is_logged(hosts: Hosts, service_of: Any, log: Any, logged_errors: Any) -> None:
-    """Nobody waits for it any more: it is logged, the others go on, and stopping is no error."""
+    """An endpoint that fails after the start is logged; the other endpoint serves, and stopping is no error."""
     later = LateEndpoint()
     service = service_of(later, TCP)
     service.startService()
@@ -208,7 +210,7 @@ def test_an_endpoint_that_fails_later_is_logged(hosts: Hosts, service_of: Any, l
 
 
 def test_stopping_closes_every_port(hosts: Hosts, service_of: Any, log: Any) -> None:
-    """Stopped, it listens nowhere, and says so in the log."""
+    """A stopped service listens nowhere, and logs that for each address."""
     service = service_of(TCP, UNIX)
     service.startService()
     assert hosts.run(service.stopService()) is None
@@ -219,7 +221,7 @@ def test_stopping_closes_every_port(hosts: Hosts, service_of: Any, log: Any) -> 
 
 
 def test_stopping_waits_until_the_ports_are_closed(hosts: Hosts, service_of: Any) -> None:
-    """The Deferred fires when the last port is closed, which is in a later turn."""
+    """The Deferred of `stopService` fires in a later turn, when the last port is closed."""
     service = service_of(TCP, UNIX)
     service.startService()
     ports: list[int] = []
@@ -229,8 +231,8 @@ def test_stopping_waits_until_the_ports_are_closed(hosts: Hosts, service_of: Any
     assert (stopped, ports) == ([None], [0])
 
 
-def test_what_was_not_started_can_be_stopped(hosts: Hosts, service_of: Any) -> None:
-    """There is nothing to stop, then; and nothing to stop twice."""
+def test_stopping_before_the_start_or_twice_does_nothing(hosts: Hosts, service_of: Any) -> None:
+    """`stopService` fires at once before the start, and again after the service was stopped."""
     service = service_of(TCP)
     assert outcome(service.stopService()) == [None]
     service.startService()
@@ -239,7 +241,7 @@ def test_what_was_not_started_can_be_stopped(hosts: Hosts, service_of: Any) -> N
 
 
 def test_stopping_before_it_listens_ends_the_listening(service_of: Any, log: Any) -> None:
-    """An endpoint that is about to listen is cancelled, and that is no failure."""
+    """Stopping cancels an endpoint that is about to listen, and this is not logged as a failure."""
     told: list[object] = []
     service = service_of(LateEndpoint(cancelled=told.append))
     service.startService()
@@ -249,7 +251,7 @@ def test_stopping_before_it_listens_ends_the_listening(service_of: Any, log: Any
 
 
 def test_a_stopped_service_starts_again(hosts: Hosts, service_of: Any) -> None:
-    """Twisted's own service cannot do this: stop, and start, on the same endpoints, any number of times."""
+    """The service can stop and start on the same endpoints again and again; Twisted's own service cannot."""
     service = service_of(TCP)
     for _ in range(3):
         service.privilegedStartService()
@@ -264,7 +266,7 @@ def test_a_stopped_service_starts_again(hosts: Hosts, service_of: Any) -> None:
 
 
 def test_a_port_that_does_not_close_is_logged(service_of: Any, log: Any) -> None:
-    """A file of a UNIX socket that cannot be removed delays nothing: it is one line in the log."""
+    """A port that cannot remove its file is logged, and the stop still waits for the connections."""
     service = service_of(LateEndpoint(StubbornPort()), app=never)
     service.startService()
     client = joined(service.factory)
@@ -281,7 +283,7 @@ def test_a_port_that_does_not_close_is_logged(service_of: Any, log: Any) -> None
 
 
 def test_stopping_lets_connections_finish(hosts: Hosts, service_of: Any, log: Any) -> None:
-    """An idle connection is closed; a busy one gets its reply first. The log says how many it waits for."""
+    """Stopping closes an idle connection at once and a busy one after its reply, and logs how many there are."""
     app = Switch()
     events: list[Event] = []
     service = service_of(TCP, app=app, telemetry=Telemetry(events.append))
@@ -302,7 +304,7 @@ def test_stopping_lets_connections_finish(hosts: Hosts, service_of: Any, log: An
 
 
 def test_the_drain_has_a_deadline(hosts: Hosts, service_of: Any, log: Any) -> None:
-    """Unfinished connections after ``timeouts.drain`` seconds are cut, and the log says how many."""
+    """Connections that are still open after ``timeouts.drain`` seconds are cut, and the log has their number."""
     service = service_of(TCP, app=never, timeouts=Timeouts(drain=3))
     service.startService()
     outcome(hosts.connect().request(b"work"))
@@ -316,7 +318,7 @@ def test_the_drain_has_a_deadline(hosts: Hosts, service_of: Any, log: Any) -> No
 
 
 def test_a_drain_can_be_cut_short(hosts: Hosts, service_of: Any) -> None:
-    """`cut` ends all connections now, and the stop with them."""
+    """`cut` ends all connections at once, and the Deferred of `stopService` fires."""
     events: list[Event] = []
     service = service_of(TCP, app=never, telemetry=Telemetry(events.append))
     service.startService()
@@ -332,7 +334,7 @@ def test_a_drain_can_be_cut_short(hosts: Hosts, service_of: Any) -> None:
 
 
 def test_a_service_that_drained_serves_again(hosts: Hosts, service_of: Any) -> None:
-    """After a stop with connections, the service starts, and accepts new ones."""
+    """After a stop with an open connection, the service can start, and serves new clients."""
     service = service_of(TCP)
     service.startService()
     hosts.connect()
@@ -345,8 +347,8 @@ def test_a_service_that_drained_serves_again(hosts: Hosts, service_of: Any) -> N
 # Suspended, drained, waited for ---------------------------------------------------------------------------------------
 
 
-def test_a_service_is_suspended_and_goes_on(hosts: Hosts) -> None:
-    """On all its endpoints, over a stop and a start too; drained, it serves again when it is resumed."""
+def test_a_service_can_be_suspended_drained_and_resumed(hosts: Hosts) -> None:
+    """A suspended service stays suspended when it starts. After `resume`, all endpoints serve, also after a drain."""
     factory = MessageServerFactory(echo, clock=hosts.server.reactor)
     service = MessageService(factory, ["tcp:1001", "tcp:1002"], hosts.server.reactor)
     service.suspend()
@@ -370,7 +372,7 @@ def test_a_service_is_suspended_and_goes_on(hosts: Hosts) -> None:
 
 
 def test_settings_change_while_it_serves(hosts: Hosts, service_of: Any) -> None:
-    """Its factory has them."""
+    """`change` of the service changes the settings of its factory, or nothing if a value is invalid."""
     service = service_of(TCP)
     service.change(max_connections=5, policies=Policies(over_max_connections="wait"))
     assert (service.info().limits.max_connections, service.info().policies.over_max_connections) == (5, "wait")
