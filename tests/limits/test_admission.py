@@ -1,4 +1,4 @@
-"""Which clients are accepted, and why others are not."""
+"""Admission: which clients are accepted, and why other clients are rejected."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from tcpapp.limits.networks import Networks
 
 
 def at(host):
+    """Return the address of a client at this host."""
     return (IPv6Address if ":" in host else IPv4Address)("TCP", host, 4711)
 
 
 def come(admission, *hosts):
-    """Each asks, and enters if there is room; the rules by which the others were rejected."""
+    """Let a client of each host ask, and admit it if there is room; return the rules that rejected the others."""
     refused = []
     for number, host in enumerate(hosts):
         refusal = admission.check(at(host))
@@ -27,7 +28,7 @@ def come(admission, *hosts):
 
 
 def test_clients_are_admitted_up_to_the_limit():
-    """A place that is free again is given."""
+    """With max_connections=2, a third client is rejected and counted; there is room again when a client has left."""
     admission = Admission(Limits(max_connections=2), Networks())
     assert come(admission, "192.0.2.1", "192.0.2.2", "192.0.2.3") == ["max-connections"]
     assert len(admission) == 2
@@ -37,16 +38,16 @@ def test_clients_are_admitted_up_to_the_limit():
     assert admission.refused == {"max-connections": 1}
 
 
-def test_an_address_has_its_share():
-    """Of IPv4 and of IPv6; an IPv4 address inside an IPv6 one is the same."""
+def test_an_address_has_at_most_max_per_address_clients():
+    """`max_per_address` holds for IPv4 and IPv6; a mapped IPv4 address counts as this IPv4 address."""
     admission = Admission(Limits(max_per_address=2), Networks())
     hosts = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::1", "2001:db8::1"]
     assert come(admission, *hosts) == ["max-per-address"] * 2
     assert len(admission) == 5
 
 
-def test_a_network_has_its_share():
-    """However many addresses it has; bits define a network."""
+def test_a_network_has_at_most_max_per_network_clients():
+    """Addresses that share the leading bits of `network_ipv4` or `network_ipv6` count as one network."""
     limits = Limits(max_per_network=2, network_ipv4=30, network_ipv6=32)
     hosts = [
         "192.0.2.0",
@@ -70,7 +71,7 @@ def test_a_client_without_an_address_counts_in_the_total_alone():
 
 
 def test_a_client_that_leaves_is_forgotten():
-    """Nothing is kept of clients that have left: a flood of addresses takes no memory."""
+    """Admission keeps nothing of clients that have left: a flood of addresses takes no memory."""
     admission = Admission(Limits(max_per_address=1), Networks())
     for number in range(100):
         host = f"198.51.100.{number}"
@@ -81,13 +82,13 @@ def test_a_client_that_leaves_is_forgotten():
 
 
 def test_a_denied_network_is_denied_first():
-    """Whether there is room or not."""
+    """A client of a denied network is rejected as "network-denied", although `max_connections` is reached, too."""
     admission = Admission(Limits(max_connections=1), Networks(deny=["192.0.2.0/24"]))
     assert come(admission, "198.51.100.1", "192.0.2.1", "198.51.100.1") == ["network-denied", "max-connections"]
 
 
 def test_limits_and_networks_change_while_it_runs():
-    """They hold for later clients; accepted clients stay, and free their place when they leave."""
+    """New limits and networks hold for later clients; an admitted client frees its old place when it leaves."""
     admission = Admission(Limits(max_per_network=2), Networks())
     assert come(admission, "192.0.2.1", "192.0.2.2") == []
     admission.limits = Limits(max_per_network=2, network_ipv4=16)

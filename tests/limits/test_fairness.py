@@ -1,4 +1,4 @@
-"""Taking turns: one after the other, one in each turn of the reactor."""
+"""Fair shares: waiting connections and long steps get one turn of the reactor each, one after the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.peers import TurnClock
 
 
 def test_waiting_connections_go_on_one_in_each_turn() -> None:
-    """First come, first served; no timer is left when nobody waits."""
+    """Connections get their turns in the order in which they began to wait; no timer is left when none waits."""
     share, clock, done = FairShare(), TurnClock(), list[int]()
     for number in range(3):
         share.wait(lambda number=number: done.append(number), clock)  # type: ignore[misc]
@@ -23,7 +23,7 @@ def test_waiting_connections_go_on_one_in_each_turn() -> None:
 
 
 def test_a_connection_that_waits_again_is_behind_the_others() -> None:
-    """However much it has to do."""
+    """A busy connection that waits again after its turn gets the next turn after the connection that waits already."""
     share, clock, done = FairShare(), TurnClock(), list[str]()
 
     def large() -> None:
@@ -38,7 +38,7 @@ def test_a_connection_that_waits_again_is_behind_the_others() -> None:
 
 
 def test_a_cancelled_call_is_not_made() -> None:
-    """The others are; and when nobody is left there is no timer."""
+    """A cancelled call is not made, and the others are; cancelling the last one cancels the timer."""
     share, clock, done = FairShare(), TurnClock(), list[int]()
     calls: list[Callable[[], None]] = [lambda number=number: done.append(number) for number in range(3)]  # type: ignore[misc]
     for each in calls:
@@ -53,7 +53,7 @@ def test_a_cancelled_call_is_not_made() -> None:
 
 
 def test_a_call_that_raises_takes_no_turn_from_others() -> None:
-    """The reactor logs it; the next one has its turn."""
+    """When a call raises, the reactor gets the exception, and the next call has its turn."""
     clock, told, share = TurnClock(), list[str](), FairShare()
 
     def raises() -> None:
@@ -68,7 +68,7 @@ def test_a_call_that_raises_takes_no_turn_from_others() -> None:
 
 
 def test_a_connection_that_waits_twice_has_one_turn() -> None:
-    """At the place it had first; and once it has left, none."""
+    """A connection that waits twice has one turn, at its first place; after `cancel`, it has none."""
     share, clock, done = FairShare(), TurnClock(), list[str]()
     calls: list[Callable[[], None]] = [lambda name=name: done.append(name) for name in ("a", "b")]  # type: ignore[misc]
     for each in (*calls, calls[0]):
@@ -81,7 +81,7 @@ def test_a_connection_that_waits_twice_has_one_turn() -> None:
 
 
 def test_short_calls_share_a_turn() -> None:
-    """As many as fit into the turn; connections that wait again meanwhile have the next one."""
+    """A turn makes as many calls as fit into its time; a connection that waits again gets a later turn."""
     share, clock, done = FairShare(), TurnClock(), list[int]()
 
     def step(number: int) -> Callable[[], None]:
@@ -101,8 +101,8 @@ def test_short_calls_share_a_turn() -> None:
     assert done == [0, 1, 2, 3, 4, 0]
 
 
-def test_the_sockets_are_looked_at_twice_between_turns() -> None:
-    """The first poll reads and answers the messages of others, and the second one sends the answers."""
+def test_the_sockets_are_polled_twice_between_turns() -> None:
+    """The first poll reads and answers the messages of other connections, and the second poll sends the answers."""
     share, clock, done = FairShare(), TurnClock(), list[int]()
     for number in range(2):
         share.wait(lambda number=number: done.append(number), clock)  # type: ignore[misc]
@@ -113,8 +113,8 @@ def test_the_sockets_are_looked_at_twice_between_turns() -> None:
     assert counts == [0, 1, 1, 2]
 
 
-def test_after_work_that_took_long_there_is_one_look_more_before_the_next_turn() -> None:
-    """The first one is not over yet. Nothing is left after it."""
+def test_after_an_overrun_there_is_one_more_poll_before_the_next_turn() -> None:
+    """After a connection took longer than a turn, the sockets are polled once more; then no timer is left."""
     share, clock, done = FairShare(), TurnClock(), list[int]()
     share.note_overrun(clock)
     share.note_overrun(clock)
@@ -128,8 +128,8 @@ def test_after_work_that_took_long_there_is_one_look_more_before_the_next_turn()
     assert (share.contention, clock.getDelayedCalls()) == (0, [])
 
 
-def test_what_took_long_counts_also_when_nobody_waits_any_more() -> None:
-    """Until the next turn; and a waiting connection counts as one that took long."""
+def test_an_overrun_counts_until_the_next_turn() -> None:
+    """`contention` counts overruns until the next turn, and is 1 while a connection waits, until it is cancelled."""
     share, clock = FairShare(), TurnClock()
 
     def go_on() -> None:
@@ -147,8 +147,8 @@ def test_what_took_long_counts_also_when_nobody_waits_any_more() -> None:
     assert (share.contention, clock.getDelayedCalls()) == (0, [])
 
 
-def test_quick_ones_share_every_other_turn() -> None:
-    """Busy and new connections have the others, alternately; none waits for all of another kind."""
+def test_quick_connections_share_every_other_turn() -> None:
+    """Quick connections share every other turn; the turns between them go to new and busy connections alternately."""
     share, clock, done = FairShare(), TurnClock(), list[str]()
 
     def waits(name: str) -> Callable[[], None]:
@@ -178,8 +178,8 @@ def test_quick_ones_share_every_other_turn() -> None:
     ]
 
 
-def test_a_few_are_read_from_in_a_turn() -> None:
-    """Besides the one whose turn it is."""
+def test_a_few_connections_are_read_from_in_a_turn() -> None:
+    """A turn reads from `READERS_PER_TURN` connections, besides the connection whose turn it is."""
     share, clock, done = FairShare(), TurnClock(), list[object]()
     for number in range(READERS_PER_TURN + 1):
         share.wait_to_read(lambda number=number: done.append(number), clock)  # type: ignore[misc]
@@ -195,7 +195,7 @@ def test_a_few_are_read_from_in_a_turn() -> None:
 
 
 def step_of(done: list[str], name: str, clock: TurnClock | None = None, seconds: float = 0.0) -> Callable[[], None]:
-    """A step that notes its name, and takes this many seconds."""
+    """Return a step that appends its name to `done`, and takes this many seconds."""
 
     def step() -> None:
         done.append(name)
@@ -206,7 +206,7 @@ def step_of(done: list[str], name: str, clock: TurnClock | None = None, seconds:
 
 
 def test_one_step_is_done_in_a_turn() -> None:
-    """The first one at once, the others in their order; a turn after the last one there is no timer."""
+    """The first step is done at once, each other in a turn of its own; one turn after the last, no timer is left."""
     steps, clock, done = StepScheduler(), TurnClock(), list[str]()
     for name in "abc":
         steps.run(step_of(done, name), clock)
@@ -219,6 +219,7 @@ def test_one_step_is_done_in_a_turn() -> None:
 
 
 def test_a_step_in_a_later_turn_is_done_at_once() -> None:
+    """When a turn has passed since the last step, the next step is done at once."""
     steps, clock, done = StepScheduler(), TurnClock(), list[str]()
     steps.run(step_of(done, "first"), clock)
     clock.give_turn()
@@ -226,7 +227,8 @@ def test_a_step_in_a_later_turn_is_done_at_once() -> None:
     assert done == ["first", "second"]
 
 
-def test_no_step_is_done_in_a_turn_with_something_as_long() -> None:
+def test_no_step_is_done_in_a_turn_with_noted_work() -> None:
+    """After `note_step`, a new step waits for the next turn."""
     steps, clock, done = StepScheduler(), TurnClock(), list[str]()
     steps.note_step(clock)
     steps.note_step(clock)
@@ -236,8 +238,8 @@ def test_no_step_is_done_in_a_turn_with_something_as_long() -> None:
     assert done == ["step"]
 
 
-def test_steps_take_as_long_as_all_else_in_a_turn() -> None:
-    """If a turn takes 5 ms, the next one has five steps of 1 ms: a busy loop does not starve them."""
+def test_steps_take_as_long_as_other_work_in_a_turn() -> None:
+    """After 5 ms of other work, the next turn does five steps of 1 ms: a busy loop does not starve them."""
     steps, clock, done = StepScheduler(), TurnClock(), list[str]()
     for number in range(20):
         steps.run(step_of(done, str(number), clock, 0.001), clock)
@@ -250,6 +252,7 @@ def test_steps_take_as_long_as_all_else_in_a_turn() -> None:
 
 
 def test_a_step_that_waits_already_keeps_its_place() -> None:
+    """A step that is run again while it waits is done once, at its first place."""
     steps, clock, done = StepScheduler(), TurnClock(), list[str]()
     steps.note_step(clock)
     again, other = step_of(done, "again"), step_of(done, "other")
@@ -260,8 +263,8 @@ def test_a_step_that_waits_already_keeps_its_place() -> None:
     assert done == ["again", "other"]
 
 
-def test_a_step_that_leaves_is_not_done() -> None:
-    """Nor does it take a turn from the others; it may leave when it does not wait."""
+def test_a_cancelled_step_is_not_done() -> None:
+    """A cancelled step takes no turn from the next step; cancelling it again does nothing."""
     steps, clock, done = StepScheduler(), TurnClock(), list[str]()
     steps.note_step(clock)
     gone, stays = step_of(done, "gone"), step_of(done, "stays")
@@ -274,7 +277,7 @@ def test_a_step_that_leaves_is_not_done() -> None:
 
 
 def test_a_step_that_raises_takes_no_turn_from_others() -> None:
-    """At once or later: the caller handles it, or the reactor."""
+    """A step that raises at once raises in `run`, a later one in the reactor; the next step has its turn."""
     steps, clock, done = StepScheduler(), TurnClock(), list[str]()
 
     def raises() -> None:
@@ -290,8 +293,8 @@ def test_a_step_that_raises_takes_no_turn_from_others() -> None:
     assert done == ["next"]
 
 
-def test_the_sockets_are_looked_at_twice_between_steps() -> None:
-    """As between turns: an answer is sent before the next step."""
+def test_the_sockets_are_polled_twice_between_steps() -> None:
+    """The sockets are polled twice between two steps, so that an answer is sent before the next step."""
     steps, clock, done = StepScheduler(), TurnClock(), list[str]()
     for name in "ab":
         steps.run(step_of(done, name), clock)

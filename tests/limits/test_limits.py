@@ -1,4 +1,4 @@
-"""The numbers: their defaults, their bounds, and their reasons."""
+"""Limits, timeouts, policies and recovery: their defaults, their bounds, and their reasons."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NUMBERS = [pytest.param(kind, field.name, id=field.name) for kind in (Limits, Ti
     ],
 )
 def test_limits_have_defaults(name: str, default: int) -> None:
-    """Every limit is on without being asked for."""
+    """A limit that is not given has this default."""
     assert default == getattr(Limits(), name)
 
 
@@ -70,13 +70,13 @@ def test_limits_have_defaults(name: str, default: int) -> None:
     ],
 )
 def test_timeouts_have_defaults(name: str, default: float) -> None:
-    """Every timeout is on without being asked for, in seconds."""
+    """A timeout that is not given has this default, in seconds."""
     assert default == getattr(Timeouts(), name)
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_number_is_accounted_for(field: object) -> None:
-    """Each number says what it bounds, in which unit, and why it is that number."""
+def test_every_number_has_a_text_a_unit_and_a_reason(field: object) -> None:
+    """Each number says what it bounds, in which unit, and why it has this default."""
     told = field.metadata  # type: ignore[attr-defined]
     assert told["what"]
     assert told["unit"] in {
@@ -98,24 +98,24 @@ def test_every_number_is_accounted_for(field: object) -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_why_names_a_source_or_owns_up(field: object) -> None:
-    """A reason names software or a standard, or says that the number is our choice."""
+def test_every_reason_names_a_source_or_says_our_choice(field: object) -> None:
+    """The reason of a default names software or a standard, or says that the number is our choice."""
     assert re.search(
         r"our choice|RFC|Twisted|Netty|Redis|Kafka|Thousand Island|nginx|NATS|gRPC|RabbitMQ|Go's", field.metadata["why"]
     )  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("kind", "name"), NUMBERS)
-def test_its_own_default_is_taken(kind: type[Limits | Timeouts], name: str) -> None:
-    """A given number is the number that counts."""
+def test_a_given_number_replaces_the_default(kind: type[Limits | Timeouts], name: str) -> None:
+    """A number that is given has this value."""
     given = 30 if name.startswith(("network", "age", "keepalive")) else 40_000
     assert getattr(kind(**{name: given}), name) == given
 
 
 @pytest.mark.parametrize(("kind", "name"), NUMBERS)
 @pytest.mark.parametrize("value", [-1, True, "10", None, math.nan, math.inf, -math.inf, [], 1j])
-def test_what_is_no_number_is_refused(kind: type[Limits | Timeouts], name: str, value: object) -> None:
-    """Anything but a finite number that is large enough is refused by name."""
+def test_a_value_that_is_no_finite_number_is_refused(kind: type[Limits | Timeouts], name: str, value: object) -> None:
+    """A negative or infinite number, or a value that is no number, raises InvalidOption with the name of the option."""
     with pytest.raises(InvalidOption, match=rf"^{name}={re.escape(repr(value))}: takes a"):
         kind(**{name: value})  # type: ignore[arg-type]
 
@@ -145,8 +145,8 @@ def test_what_is_no_number_is_refused(kind: type[Limits | Timeouts], name: str, 
         ),
     ],
 )
-def test_a_limit_that_cannot_be_says_what_it_takes(settings: dict[str, int], says: str) -> None:
-    """A refused limit is named with its unit and the least it takes."""
+def test_an_invalid_limit_says_what_it_takes(settings: dict[str, int], says: str) -> None:
+    """The error of an invalid limit has its name, its unit, and the numbers that it takes."""
     with pytest.raises(InvalidOption) as caught:
         Limits(**settings)
     assert says == str(caught.value)
@@ -163,40 +163,40 @@ def test_a_limit_that_cannot_be_says_what_it_takes(settings: dict[str, int], say
         ("drain", "cut at once"),
     ],
 )
-def test_a_timeout_that_cannot_be_says_what_it_takes(name: str, zero: str) -> None:
-    """A refused timeout is named with its unit, the least it takes, and what 0 means."""
+def test_an_invalid_timeout_says_what_it_takes(name: str, zero: str) -> None:
+    """The error of an invalid timeout has its name, its unit, the least number, and what 0 means."""
     with pytest.raises(InvalidOption) as caught:
         Timeouts(**{name: -0.5})
     assert f"{name}=-0.5: takes a number of seconds, 0 or more (0: {zero})" == str(caught.value)
 
 
-def test_a_timeout_may_be_nothing_or_a_fraction() -> None:
-    """Timeouts are any seconds from 0 up, whole or not."""
+def test_a_timeout_can_be_zero_or_a_fraction() -> None:
+    """A timeout takes 0, and a fraction of a second."""
     assert Timeouts(grace=0).grace == 0
     assert Timeouts(grace=0.001).grace == 0.001
 
 
-def test_the_marks_of_the_inbox_may_meet() -> None:
-    """A low mark equal to the high one, or at 0, is a mark."""
+def test_the_low_mark_can_equal_the_high_mark_or_be_zero() -> None:
+    """The low mark of the inbox can be equal to the high mark, or 0."""
     assert Limits(inbox_low=8, inbox_high=8).inbox_low == 8
     assert Limits(inbox_low=0).inbox_low == 0
 
 
-def test_a_whole_number_may_be_of_any_length() -> None:
-    """A number too large for a float is a limit like any other."""
+def test_a_limit_can_be_too_large_for_a_float() -> None:
+    """A whole number that is too large for a float is a valid limit."""
     assert Limits(max_unsent=10**400).max_unsent == 10**400
 
 
 @pytest.mark.parametrize("numbers", [Limits(), Timeouts()])
 def test_numbers_are_shared_and_so_cannot_change(numbers: Limits | Timeouts) -> None:
-    """One set serves all connections of a factory, and none can change it for the others."""
+    """All connections of a factory share one `Limits` and one `Timeouts`, so their fields cannot be set."""
     with pytest.raises(FrozenInstanceError):
         numbers.drain = 1  # type: ignore[misc, union-attr]
 
 
 @pytest.mark.parametrize("kind", [Limits, Timeouts, Recovery])
 def test_the_reference_shows_each_number_with_its_reason(kind: type[Any]) -> None:
-    """The docstring, from which the reference is made, has a line for each field."""
+    """The docstring of `Limits`, `Timeouts` and `Recovery`, which the reference shows, has a line for each field."""
     lines = [line for line in (kind.__doc__ or "").splitlines() if line.startswith("- ")]
     assert [re.findall("``(.*?)``", line)[0] for line in lines] == [each.name for each in numbers_of(kind)]
     for line, each in zip(lines, numbers_of(kind), strict=True):
@@ -205,7 +205,7 @@ def test_the_reference_shows_each_number_with_its_reason(kind: type[Any]) -> Non
 
 
 def test_the_reference_shows_the_rule_and_the_side_of_a_number() -> None:
-    """Where a number has them."""
+    """The line of a timeout names the rule by which it ends a connection, and the side that it means nothing to."""
     (idle,) = [line for line in (Timeouts.__doc__ or "").splitlines() if line.startswith("- ``idle``")]
     assert idle.startswith("- ``idle`` (600 seconds; 0: no limit): Close a server's connection after this long")
     assert "It ends a connection as ``idle``. It means nothing to a client." in idle
@@ -214,15 +214,15 @@ def test_the_reference_shows_the_rule_and_the_side_of_a_number() -> None:
 
 
 def test_the_reference_shows_the_words_of_a_policy() -> None:
-    """And which one holds by default."""
+    """The docstring of `Policies` has a line for each policy, with its words, its default and its side."""
     lines = [line for line in (Policies.__doc__ or "").splitlines() if line.startswith("- ")]
     assert [re.findall("``(.*?)``", line)[0] for line in lines] == [each.name for each in fields(Policies)]
     assert lines[1].startswith("- ``over_per_address`` (``'refuse'`` or ``'reset'``; ``'refuse'`` by default): ")
     assert lines[1].endswith(" It means nothing to a client.")
 
 
-def test_what_means_nothing_to_one_side_is_said() -> None:
-    """A server connects nowhere; a client accepts nothing, and its peer may stay silent."""
+def test_a_setting_of_one_side_names_its_side() -> None:
+    """A setting that means nothing to one side names the other: a server connects nowhere, a client accepts nothing."""
     sides = {each.name: each.metadata["side"] for kind in (Limits, Timeouts, Policies) for each in fields(kind)}
     assert [name for name, side in sides.items() if side == "client"] == ["connect"]
     assert [name for name, side in sides.items() if side == "server"] == [
@@ -244,8 +244,8 @@ def test_what_means_nothing_to_one_side_is_said() -> None:
 
 
 @pytest.mark.parametrize("field", numbers_of(Timeouts), ids=lambda field: field.name)
-def test_a_rule_comes_with_what_is_said(field: Any) -> None:
-    """A timeout that ends a connection says by which rule, and with how many seconds."""
+def test_a_timeout_with_a_rule_has_a_text(field: Any) -> None:
+    """A timeout that ends connections has a rule, and a text for the log with its number of seconds."""
     assert bool(field.metadata["rule"]) == ("{seconds:g} s" in field.metadata["overdue"])
     assert field.metadata["since"] in {"", "came", "sent", "passed", "heartbeat"}
 
@@ -254,7 +254,7 @@ def test_a_rule_comes_with_what_is_said(field: Any) -> None:
 
 
 def test_policies_have_defaults() -> None:
-    """A client without room is closed, a connection over its rate is read no faster, and no write waits."""
+    """By default, clients without room are closed, connections over their rate wait, and no small write waits."""
     assert (Policies().over_max_connections, Policies().over_per_address, Policies().over_rate) == (
         "refuse",
         "refuse",
@@ -276,15 +276,15 @@ def test_policies_have_defaults() -> None:
         ({"no_delay": 1}, "no_delay=1: takes True or False"),
     ],
 )
-def test_a_policy_that_cannot_be_says_what_it_takes(given: dict[str, Any], says: str) -> None:
-    """The possible words."""
+def test_an_invalid_policy_says_what_it_takes(given: dict[str, Any], says: str) -> None:
+    """The error of an invalid policy lists the words that the policy takes."""
     with pytest.raises(InvalidOption, match=f"^{re.escape(says)}$"):
         Policies(**given)
 
 
 @pytest.mark.parametrize("field", fields(Policies), ids=lambda field: field.name)
-def test_every_policy_says_whose_it_is(field: Any) -> None:
-    """And takes each of its words."""
+def test_every_policy_says_when_it_holds(field: Any) -> None:
+    """The text of a policy begins with "When", "Over" or "Send", and the policy takes each of its words."""
     assert field.metadata["what"].startswith(("When ", "Over ", "Send "))
     for word in field.metadata["choices"]:
         assert getattr(Policies(**{field.name: word}), field.name) == word
@@ -293,8 +293,8 @@ def test_every_policy_says_whose_it_is(field: Any) -> None:
 # Recovery ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_client_that_comes_back_has_defaults() -> None:
-    """All of them with their reasons, as the others."""
+def test_recovery_has_defaults() -> None:
+    """Each number of `Recovery` has a default, a text and a reason."""
     recovery = Recovery()
     assert (recovery.first_wait, recovery.longest_wait, recovery.healthy_after, recovery.prepare) == (2, 30, 10, 10)
     assert (recovery.max_waiting, recovery.max_waiting_bytes) == (1024, 8 * 1024 * 1024)
@@ -311,8 +311,8 @@ def test_a_client_that_comes_back_has_defaults() -> None:
         ({"retry_percent": 1001}, "retry_percent=1001: takes a number of percent, 0 to 1000"),
     ],
 )
-def test_a_recovery_that_cannot_be_is_refused(wrong: dict[str, float], says: str) -> None:
-    """In one line, with a valid value."""
+def test_an_invalid_recovery_says_what_it_takes(wrong: dict[str, float], says: str) -> None:
+    """The error of an invalid number of `Recovery` names the numbers that it takes."""
     with pytest.raises(InvalidOption) as caught:
         Recovery(**wrong)
     assert str(caught.value) == says

@@ -1,4 +1,4 @@
-"""The memory of all connections together: which are not read from, which are cut, and which notice nothing."""
+"""The memory budget of all connections: which connections are paused or cut, and which stay undisturbed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.peers import NotedTransport, StrictClock
 
 
 class Holder:
-    """A holder of bytes that notes its calls."""
+    """A holder of bytes that records its calls."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self.budget = budget
@@ -37,7 +37,7 @@ class Holder:
 
 
 class Rig:
-    """A memory of 1000 bytes, its holders, and the number of alarms."""
+    """A memory budget of 1000 bytes, its holders, and its alarms."""
 
     def __init__(self, limit: int = 1000, holders: int = 4) -> None:
         self.alarms: list[tuple[int, int]] = []
@@ -53,8 +53,8 @@ class Rig:
         return [each.told for each in self.holders]
 
 
-def test_what_is_held_is_added_up() -> None:
-    """Each counts with what it holds now."""
+def test_the_total_is_the_sum_of_the_held_bytes() -> None:
+    """The total is the sum of what each holder holds now, without forgotten holders."""
     rig = Rig()
     rig.hold(100, 200, 300)
     rig.hold(50, 0)
@@ -65,7 +65,7 @@ def test_what_is_held_is_added_up() -> None:
 
 
 def test_from_four_fifths_on_the_largest_connections_are_not_read_from() -> None:
-    """A connection that holds no more than its share notices nothing; the alarm rings once."""
+    """Over four fifths of the limit, only a holder that holds more than its share is paused; the alarm comes once."""
     rig = Rig()
     rig.hold(100, 100, 590)
     assert rig.told == [[]] * 4
@@ -76,8 +76,8 @@ def test_from_four_fifths_on_the_largest_connections_are_not_read_from() -> None
     assert rig.alarms == [(900, 1000)]
 
 
-def test_a_connection_that_frees_bytes_pauses_no_other() -> None:
-    """Only a connection that grows."""
+def test_a_connection_that_frees_bytes_is_not_paused() -> None:
+    """Over four fifths of the limit, a holder that grows is paused; a holder that frees bytes is not."""
     rig = Rig()
     rig.hold(300, 300, 190)
     rig.hold(320, 290)
@@ -85,7 +85,7 @@ def test_a_connection_that_frees_bytes_pauses_no_other() -> None:
 
 
 def test_all_are_read_from_again_when_there_is_room() -> None:
-    """Well below the mark; and the alarm can ring again."""
+    """At seven tenths of the limit, a paused holder is resumed, and the alarm can come again."""
     rig = Rig()
     rig.hold(300, 0, 550)
     rig.hold(300, 0, 450)
@@ -97,7 +97,7 @@ def test_all_are_read_from_again_when_there_is_room() -> None:
 
 
 def test_over_the_bound_the_largest_are_cut() -> None:
-    """As many as it takes to nine tenths, beginning with the one that holds most."""
+    """Over the limit, the largest holders are cut until nine tenths of the limit are left."""
     rig = Rig()
     rig.hold(200, 350, 150, 310)
     assert rig.told[1][-1] == (350, 1000)
@@ -105,15 +105,15 @@ def test_over_the_bound_the_largest_are_cut() -> None:
     assert (rig.budget.total, rig.budget.shed) == (660, 1)
 
 
-def test_one_alone_may_hold_too_much() -> None:
-    """Then there is nothing left to cut."""
+def test_a_single_holder_over_the_limit_is_cut() -> None:
+    """A holder that exceeds the limit alone is cut, and nothing is held then."""
     rig = Rig()
     rig.hold(5000)
     assert (rig.told[0], rig.budget.total) == (["paused", (5000, 1000)], 0)
 
 
-def test_what_is_held_is_looked_up_before_any_is_cut() -> None:
-    """The last noted amount can be long out of date."""
+def test_the_held_bytes_are_read_anew_before_a_cut() -> None:
+    """Before a holder is cut, each is asked how much it holds now: the last noted amount can be out of date."""
     rig = Rig()
     rig.hold(600, 100, 100)
     rig.holders[0].held_bytes = 10
@@ -122,7 +122,7 @@ def test_what_is_held_is_looked_up_before_any_is_cut() -> None:
 
 
 def test_a_closed_connection_is_not_resumed() -> None:
-    """It is not told any more."""
+    """A forgotten holder is not resumed when there is room again."""
     rig = Rig()
     rig.hold(300, 0, 550)
     rig.budget.forget(rig.holders[2])
@@ -130,8 +130,8 @@ def test_a_closed_connection_is_not_resumed() -> None:
     assert rig.told[2] == ["paused"]
 
 
-def test_without_a_bound_any_number_may_be_held() -> None:
-    """0 is no limit."""
+def test_without_a_limit_no_holder_is_paused_or_cut() -> None:
+    """With a limit of 0, holders can hold any number of bytes."""
     rig = Rig(limit=0)
     rig.hold(10**12, 10**12)
     assert rig.told == [[]] * 4
@@ -143,7 +143,7 @@ KIB = 1024
 
 
 class Server:
-    """A server with little memory, and peers of it."""
+    """A server with little memory, its peers, and its events."""
 
     def __init__(self, app: Any, framing: str = "line", *, frame: float = 0, **limits: int) -> None:
         self.clock = StrictClock()
@@ -166,7 +166,7 @@ class Server:
 
 
 def test_peers_that_do_not_read_are_cut_and_a_reading_peer_is_served() -> None:
-    """The bound holds all the while, and each cut connection has the reason."""
+    """While some of 40 peers that do not read are cut, the limit holds, and a peer that reads gets its replies."""
     server = Server(lambda message, connection: message * 1000, max_buffered=1000 * KIB)
     healthy = server.peer()
     budget = server.factory.settings.memory_budget
@@ -187,7 +187,7 @@ def test_peers_that_do_not_read_are_cut_and_a_reading_peer_is_served() -> None:
 
 
 def test_a_long_message_that_does_not_end_counts() -> None:
-    """A connection that begins many of them is not read from, then cut; a message that ends gives its bytes back."""
+    """The bytes of an unfinished message count and pause its connection; they are free when the connection ends."""
     server = Server(echo, "int32", max_buffered=100 * KIB)
     modest = server.peer()
     large = server.peer()
@@ -202,7 +202,11 @@ def test_a_long_message_that_does_not_end_counts() -> None:
 
 
 def test_half_messages_do_not_keep_memory_short() -> None:
-    """Two hundred, of which those without room are cut; all others have their timeout, read from or not."""
+    """
+    Of 200 connections with half a message, some are cut for memory, and all others end at `message_timeout`.
+
+    A connection that is paused for memory has this timeout, too, and the reason of its end says so.
+    """
     server = Server(echo, "int32", frame=10, max_buffered=8 * 1024 * KIB)
     budget = server.factory.settings.memory_budget
     healthy = server.peer()
@@ -233,8 +237,8 @@ def test_half_messages_do_not_keep_memory_short() -> None:
     assert (reason.limit, "10 s after its first byte" in reason.detail) == (10, True)
 
 
-def test_a_message_that_goes_on_when_there_is_memory_again_is_whole() -> None:
-    """A connection that is not read from does not end before its time."""
+def test_a_message_is_completed_while_another_connection_is_paused() -> None:
+    """While another connection is paused for memory, a connection completes its message and gets the reply."""
     server = Server(echo, "int32", frame=10, max_buffered=100 * KIB)
     large, other = server.peer(), server.peer()
     large.receive(b"\0\x01\0\0" + b"x" * 40 * KIB)
@@ -246,8 +250,8 @@ def test_a_message_that_goes_on_when_there_is_memory_again_is_whole() -> None:
     assert large.value() == b"\0\x01\0\0" + b"x" * 64 * KIB
 
 
-def test_what_an_app_has_not_taken_counts() -> None:
-    """And is given back when the peer reads it."""
+def test_messages_in_the_inbox_count() -> None:
+    """A message that waits in the inbox counts, until the app has received it."""
     server = Server(None, max_buffered=100 * KIB, inbox_high=90 * KIB)
     transport = server.peer()
     transport.receive(b"x" * 60 * KIB + b"\n")
@@ -262,7 +266,7 @@ def test_what_an_app_has_not_taken_counts() -> None:
 
 @pytest.mark.parametrize("count", [5000])
 def test_five_thousand_peers_that_send_and_never_read_hold_no_more_than_the_bound(count: int) -> None:
-    """The held bytes exceed the bound by one message at most; and peers that read are answered throughout."""
+    """The held bytes of 5000 peers that never read stay within the limit; a peer that reads gets its replies."""
     limit = 50_000 * KIB
     server = Server(lambda message, connection: message * 200, max_buffered=limit, write_high=8 * KIB)
     healthy = server.peer()

@@ -1,4 +1,4 @@
-"""Networks: which addresses are in them, and what is no network."""
+"""Networks: which addresses are in them, and which texts are no network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IN = ipaddress.ip_address
     ],
 )
 def test_a_peer_has_one_ip_address_or_none(address, ip):
-    """An IPv4 address inside an IPv6 one is that IPv4 address."""
+    """`ip_of` gives the peer's IP address, the IPv4 address of a mapped one, and None for any other address."""
     assert ip_of(address) == (ip and IN(ip))
 
 
@@ -42,19 +42,20 @@ def test_a_peer_has_one_ip_address_or_none(address, ip):
     ],
 )
 def test_a_place_is_a_network(one, other, together):
-    """Of 24 bits and 64, here; an IPv4 network is no IPv6 network."""
+    """With 24 and 64 bits, addresses of one network have one place; IPv4 and IPv6 networks are never the same place."""
     assert (place_of(IN(one), 24, 64) == place_of(IN(other), 24, 64)) is together
 
 
 def test_no_client_can_choose_the_hash_of_its_place():
-    """Places are keys of counters: bytes, for integers that differ by 2^61 - 1 have the same hash."""
+    """Places are keys of counters. They are bytes, because integers that differ by 2^61 - 1 have the same hash."""
     one = IN("2001:db8::1")
     other = type(one)(int(one) + 2**61 - 1)
     assert hash(int(one)) == hash(int(other))
     assert hash(place_of(one, 32, 128)) != hash(place_of(other, 32, 128))
 
 
-def test_a_place_of_all_bits_is_an_address_and_one_of_none_is_everywhere():
+def test_a_place_can_be_one_address_or_all_addresses():
+    """A place of all bits is one address; a place of 0 bits holds all addresses of its family."""
     assert place_of(IN("192.0.2.1"), 32, 128) == (4, IN("192.0.2.1").packed)
     assert place_of(IN("2001:db8::1"), 32, 128) == (6, IN("2001:db8::1").packed)
     assert place_of(IN("192.0.2.1"), 0, 0) == place_of(IN("198.51.100.1"), 0, 0) == (4, bytes(4))
@@ -75,6 +76,7 @@ def test_a_place_of_all_bits_is_an_address_and_one_of_none_is_everywhere():
     ],
 )
 def test_an_allowed_address_that_is_not_denied_is_admitted(allow, deny, admitted, refused):
+    """An address is admitted if a network of `allow` has it, or `allow` is empty, and no network of `deny` has it."""
     networks = Networks(allow, deny)
     assert [ip for ip in admitted + refused if networks.admits(IN(ip))] == admitted
     assert networks.admits(None)
@@ -99,7 +101,8 @@ def test_a_mapped_address_is_admitted_as_the_ipv4_address_in_it() -> None:
         (2130706433, "takes a network"),
     ],
 )
-def test_what_is_no_network_is_refused(text, hint):
+def test_an_invalid_network_is_refused(text, hint):
+    """A value that is no network raises InvalidAddress, which hints at the network that was probably meant."""
     with pytest.raises(InvalidAddress, match=hint):
         Networks(allow=[text])
     with pytest.raises(InvalidAddress, match=hint):
@@ -108,7 +111,7 @@ def test_what_is_no_network_is_refused(text, hint):
 
 @pytest.mark.parametrize("bits", [(24, 64), (32, 128)])
 def test_a_mapped_address_counts_as_the_ipv4_address_in_it(bits: tuple[int, int]) -> None:
-    """Connections through a socket for both families count with those through an IPv4 socket."""
+    """Connections through a socket for both families count together with connections through an IPv4 socket."""
     mapped = ip_of(IPv6Address("TCP", "::ffff:192.0.2.1", 4711))
     assert mapped is not None
     assert place_of(mapped, *bits) == place_of(IN("192.0.2.1"), *bits)
@@ -126,5 +129,5 @@ def test_a_mapped_address_counts_as_the_ipv4_address_in_it(bits: tuple[int, int]
     ],
 )
 def test_a_mapped_host_is_written_as_the_ipv4_address_in_it(host: str, plain: str) -> None:
-    """Every other host is unchanged."""
+    """`plain_host` writes a mapped address as its IPv4 address, and leaves every other host unchanged."""
     assert plain_host(host) == plain

@@ -1,4 +1,4 @@
-"""A limit that comes near is reported once, in all and by place, and again once it was left behind."""
+"""A limit that is nearly reached is reported once, for the server and for each place."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Rig:
             self.admission.release(each)
 
 
-def test_it_is_told_at_four_fifths_and_not_again() -> None:
-    """Until seven tenths were reached on the way down; clients without an address count in all."""
+def test_a_near_limit_is_reported_once_at_four_fifths() -> None:
+    """The alarm comes at four fifths of the limit, and comes again only after the number fell to seven tenths."""
     rig = Rig(max_connections=10)
     rig.come(7, UNIXAddress(None))
     assert rig.told == []
@@ -62,8 +62,8 @@ def test_it_is_told_at_four_fifths_and_not_again() -> None:
         ({"max_per_network": 5}, IPv6Address("TCP", "2001:db8::7", 1), ("max_per_network", 4, 5, "2001:db8::/64")),
     ],
 )
-def test_a_place_has_its_name(limits: dict[str, int], address: Any, told: tuple[Any, ...]) -> None:
-    """Each address, and each network; and each is left behind by itself."""
+def test_an_alarm_names_the_address_or_the_network(limits: dict[str, int], address: Any, told: tuple[Any, ...]) -> None:
+    """Each address and each network has its own alarm with its name, again after its clients have left."""
     rig = Rig(**limits)
     those = rig.come(4, address)
     assert rig.told == [told]
@@ -75,15 +75,15 @@ def test_a_place_has_its_name(limits: dict[str, int], address: Any, told: tuple[
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4])
-def test_there_is_nothing_near_to_full_below_five(limit: int) -> None:
-    """Each client would be reported; the rejected one is."""
+def test_a_limit_below_five_has_no_alarm(limit: int) -> None:
+    """A limit below 5 has no alarm: it would come for nearly each client, and a rejected client is reported anyway."""
     rig = Rig(max_connections=limit)
     rig.come(limit)
     assert rig.told == []
 
 
 def test_nothing_is_remembered_of_closed_connections() -> None:
-    """However many places come near."""
+    """When all clients of a hundred addresses have left, nothing is remembered of these addresses."""
     rig = Rig(max_connections=1000, max_per_address=5)
     for host in range(100):
         rig.go(rig.come(4, IPv4Address("TCP", f"192.0.2.{host}", 1)))
@@ -91,8 +91,8 @@ def test_nothing_is_remembered_of_closed_connections() -> None:
     assert (len(rig.told), rig.admission._thresholds._near) == (100, set())
 
 
-def test_bits_may_change_while_they_are_there() -> None:
-    """An earlier client is counted at its place."""
+def test_the_bits_of_a_network_can_change_while_clients_are_admitted() -> None:
+    """A client that was admitted before the bits changed can be released."""
     rig = Rig(max_per_network=5)
     those = rig.come(4, IPv4Address("TCP", "192.0.2.7", 1))
     rig.admission.limits = Limits(max_per_network=5, network_ipv4=8)
@@ -100,8 +100,8 @@ def test_bits_may_change_while_they_are_there() -> None:
     assert len(rig.admission) == 0
 
 
-def test_a_server_tells_its_telemetry() -> None:
-    """A function that is given to it is the callback."""
+def test_a_server_reports_a_near_limit_to_its_telemetry() -> None:
+    """When four of at most five connections are open, the listener of the telemetry gets one `LimitNear`."""
     events: list[Any] = []
     factory = MessageServerFactory(echo, limits=Limits(max_connections=5), telemetry=Telemetry(events.append))
     for _ in range(4):

@@ -1,12 +1,12 @@
-"""The token bucket: how long to wait, and how many items can come now."""
+"""The token bucket: how long to wait for the next item, and how many items can come now."""
 
 from __future__ import annotations
 
 from tcpapp.limits.token_bucket import TokenBucket
 
 
-def test_as_many_may_come_at_once_as_in_a_second():
-    """Then one after the other; a quiet second gives all of it back, and a quiet hour no more."""
+def test_as_many_items_can_come_at_once_as_in_a_second():
+    """With 4 items a second, 4 can come at once, then one each quarter; a quiet second or hour allows 4 again."""
     bucket = TokenBucket(4)
     assert [bucket.take(100.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.25]
     assert bucket.take(100.25) == 0.25
@@ -16,25 +16,27 @@ def test_as_many_may_come_at_once_as_in_a_second():
 
 
 def test_arrivals_over_the_rate_are_added_up():
-    """A turn of the reactor accepts several: the wait after it is as long as they need."""
+    """Each item over the rate makes the wait longer, because one turn of the reactor can accept several clients."""
     bucket = TokenBucket(10)
     assert [round(bucket.take(0.0), 9) for _ in range(12)][-3:] == [0.1, 0.2, 0.3]
 
 
 def test_a_clock_that_is_set_back_gives_no_credit_and_takes_none():
+    """After the clock was set back, the wait is as long as without any time passed."""
     bucket = TokenBucket(2)
     assert bucket.take(100.0) == 0.0
     assert bucket.take(50.0) == 0.5
     assert bucket.take(50.5) == 0.5
 
 
-def test_without_a_rate_nobody_waits():
+def test_without_a_rate_no_item_waits():
+    """With a rate of 0, every item can come at once."""
     bucket = TokenBucket(0)
     assert {bucket.take(0.0) for _ in range(1000)} == {0.0}
 
 
-def test_several_may_come_at_a_time():
-    """Each counts; more than the credit make the next one wait for all of them."""
+def test_several_items_can_come_at_a_time():
+    """`take` counts several items; if these are more than available, the next item waits for all of them."""
     bucket = TokenBucket(10)
     assert bucket.available(1.0) == 10
     assert bucket.take(1.0, 4) == 0.0
