@@ -1,12 +1,12 @@
-"""Received messages and bytes of all connections, and their rates."""
+"""Counters: the received messages and bytes of all connections, and their rates."""
 
 from __future__ import annotations
 
 from tcpapp.telemetry.counters import Counters
 
 
-def test_traffic_has_its_rates() -> None:
-    """Over the last ten seconds; earlier ones, and their times, are forgotten."""
+def test_rates_are_averages_of_the_last_ten_seconds() -> None:
+    """The rates of messages and bytes are averages over ten seconds; older counts are dropped."""
     counters = Counters()
     assert counters.rates(0.0) == (0.0, 0.0)
     for second in range(100, 130):

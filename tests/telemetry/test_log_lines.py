@@ -17,7 +17,7 @@ NASTY = "no such command: \x1b]0;owned\x07\x1b[2J\r\nTraceback forged " + "A" * 
 
 
 def failed(error: BaseException, depth: int = 0) -> Failure:
-    """The failure of a function that raises `error`, `depth` calls below another one."""
+    """Return the failure of a function that raises `error`, `depth` calls below another one."""
 
     def fall(left: int) -> None:
         if left:
@@ -34,8 +34,8 @@ def failed(error: BaseException, depth: int = 0) -> Failure:
 # The text of a failure ------------------------------------------------------------------------------------------------
 
 
-def test_it_is_the_failure_itself_but_for_its_text() -> None:
-    """Error trackers need type, value, traceback and frames, and `trap` and `check` use them."""
+def test_a_logged_failure_differs_only_in_its_text() -> None:
+    """A `LoggedFailure` keeps type, value, traceback and frames, which error trackers and `check` use."""
     failure = failed(ValueError("no"))
     logged = LoggedFailure(failure)
     assert logged.value is failure.value
@@ -44,7 +44,7 @@ def test_it_is_the_failure_itself_but_for_its_text() -> None:
 
 
 def test_an_ordinary_failure_reads_as_twisted_prints_it() -> None:
-    """The frames, with their source lines, and the exception in one line."""
+    """The traceback of an ordinary `LoggedFailure` is the traceback that Twisted prints."""
     failure = failed(ValueError("no such thing"), depth=2)
     assert LoggedFailure(failure).getTraceback() == failure.getTraceback()
 
@@ -61,7 +61,7 @@ def test_an_ordinary_failure_reads_as_twisted_prints_it() -> None:
     ],
 )
 def test_an_exceptions_text_is_escaped_and_cut(text_of: Any) -> None:
-    """However it is printed: no control character, no line break of a peer, no long line."""
+    """However a `LoggedFailure` is printed, the text of its exception has no control character and no long line."""
     lines = text_of(LoggedFailure(failed(ValueError(NASTY)))).split("\n")
     assert all(each.isprintable() for each in lines)
     assert max(map(len, lines)) < 400
@@ -70,14 +70,14 @@ def test_an_exceptions_text_is_escaped_and_cut(text_of: Any) -> None:
 
 
 def test_the_frames_stay_readable() -> None:
-    """They come from the source, and not from a peer."""
+    """The frames of a traceback are not escaped: they come from the source, and not from a peer."""
     text = LoggedFailure(failed(ValueError(NASTY))).getTraceback()
     assert "in fall\n" in text
     assert "raise error" in text
 
 
-def test_an_exception_that_has_no_text_is_told_all_the_same() -> None:
-    """An error in its own ``__str__`` is one line as well."""
+def test_an_exception_whose_str_raises_is_one_line() -> None:
+    """An exception whose ``__str__`` raises is printed as one line with its name."""
 
     class Broken(Exception):
         def __str__(self) -> str:
@@ -89,20 +89,20 @@ def test_an_exception_that_has_no_text_is_told_all_the_same() -> None:
 
 
 def test_a_deep_traceback_shows_its_beginning_and_its_end() -> None:
-    """An endless recursion has a thousand frames."""
+    """A traceback of 502 calls shows `MOST_FRAMES` of them, and says how many are left out."""
     text = LoggedFailure(failed(ValueError("deep"), depth=500)).getTraceback()
     assert text.count("in fall\n") == MOST_FRAMES - 1  # and one of `failed`
     assert f"({502 - MOST_FRAMES} calls are left out here)\n" in text
     assert text.endswith("ValueError: deep\n")
 
 
-def test_a_failure_without_frames_is_one_line() -> None:
-    """One that was made and never raised."""
+def test_a_failure_without_frames_can_be_printed() -> None:
+    """The traceback of a failure that was never raised ends with the exception."""
     assert LoggedFailure(Failure(ValueError("no"))).getTraceback().endswith("ValueError: no\n")
 
 
-def test_it_prints_where_a_failure_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Into the file that is given; else into the log's."""
+def test_a_logged_failure_prints_to_a_file_or_to_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`printTraceback` writes the same text to a given file, and without one to Twisted's log."""
     failure = LoggedFailure(failed(ValueError("\x07")))
     given, default = io.StringIO(), io.StringIO()
     monkeypatch.setattr(log_lines, "logerr", default)
@@ -115,14 +115,14 @@ def test_it_prints_where_a_failure_does(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def observed(write: Any) -> list[Any]:
-    """The events of ``write(logger)``."""
+    """Return the events that ``write(logger)`` logs."""
     events: list[Any] = []
     write(Logger("tests", observer=LogPublisher(events.append)))
     return events
 
 
 def test_every_observers_text_is_safe() -> None:
-    """The text log, the JSON log, and a log that reads the failure's text itself; all of them have the failure."""
+    """A failure is printable text in the text log and in the JSON log; an observer finds the exception itself."""
     failure = failed(ValueError(NASTY))
     log = FailureLog(lambda: 0.0)
     [event] = observed(lambda logger: log.write(logger, "it failed on {what}", failure, what="this"))
@@ -138,7 +138,11 @@ def test_every_observers_text_is_safe() -> None:
 
 
 def test_failures_of_one_kind_make_a_line_a_second() -> None:
-    """Failures without a line are counted, and reported with the next. Another exception, or place, is another kind."""
+    """
+    Of failures of one kind, one a second is logged; the next line says how many were left out.
+
+    Another exception, or another place that raises, is another kind.
+    """
     now = 100.0
     log = FailureLog(lambda: now)
     here, there = failed(ValueError("here")), Failure(KeyError("there"))
@@ -161,7 +165,7 @@ def test_failures_of_one_kind_make_a_line_a_second() -> None:
 
 
 def test_lines_of_a_kind_have_a_rate() -> None:
-    """As many at once as in a second, then as time passes; each says how many were left out before it."""
+    """`take` allows two lines of a kind at once, then half a second later the next, and says how many were left out."""
     now = 0.0
     rates = LineRates(lambda: now)
     assert [rates.take("kind", 2) for _ in range(5)] == [0, 0, None, None, None]
@@ -171,7 +175,7 @@ def test_lines_of_a_kind_have_a_rate() -> None:
 
 
 def test_the_table_of_kinds_is_bounded() -> None:
-    """A peer that makes ever new kinds shares one rate for all kinds without room."""
+    """When `MOST_KINDS` kinds have a rate of their own, all new kinds share one rate."""
     rates = LineRates(lambda: 0.0)
     for number in range(MOST_KINDS):
         assert rates.take(number, 1) == 0

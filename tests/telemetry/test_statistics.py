@@ -19,8 +19,8 @@ from tcpapp.transport.endpoint_strings import server_endpoint
 from tests.peers import Hosts
 
 
-def test_a_rate_is_that_of_the_last_seconds() -> None:
-    """Earlier connections, and their times, are forgotten."""
+def test_the_accept_rate_is_an_average_of_the_last_seconds() -> None:
+    """`rate` counts the connections of the last ten seconds; older ones are dropped."""
     counts = ConnectionCounts(100.0)
     for second in range(100, 130):
         for _ in range(5):
@@ -32,15 +32,15 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
 
 
 def test_the_highest_count_is_recorded() -> None:
-    """Whatever there are now."""
+    """`most` is the highest number of connections that were open at one time."""
     counts = ConnectionCounts(0.0)
     for there in (1, 2, 3, 1):
         counts.opened(0.0, there)
     assert counts.most == 3
 
 
-def test_what_peers_send_is_counted(hosts: Hosts) -> None:
-    """Messages and bytes, of all connections, as they come."""
+def test_received_messages_and_bytes_are_counted(hosts: Hosts) -> None:
+    """`info()` has the messages and bytes that all connections received, and their rates."""
     server = hosts.listen(echo)
     for client in (hosts.connect(), hosts.connect()):
         for message in (b"one", b"two", b"three"):
@@ -54,12 +54,12 @@ def test_what_peers_send_is_counted(hosts: Hosts) -> None:
 
 
 def test_ages_are_the_greatest_and_the_median() -> None:
-    """Of none they are 0."""
+    """`ages` gives the greatest age and the median; without connections, both are 0."""
     assert (ages([], 10.0), ages([1.0, 4.0, 8.0], 10.0)) == ((0.0, 0.0), (9.0, 6.0))
 
 
-def test_a_server_tells_all_there_is_to_know(hosts: Hosts) -> None:
-    """Addresses, connections and their ages, rejected and ended connections with reasons, and the current settings."""
+def test_the_info_of_a_server_has_all_its_numbers(hosts: Hosts) -> None:
+    """`info()` has addresses, connections, ages, rejected and ended connections, and settings, and can become JSON."""
     limits = Limits(max_connections=2)
     server = hosts.listen(echo, limits=limits)
     first, second, _ = hosts.connect(), hosts.connect(), hosts.connect()
@@ -77,8 +77,8 @@ def test_a_server_tells_all_there_is_to_know(hosts: Hosts) -> None:
     assert (told["limits"]["max_connections"], told["addresses"]) == (2, ["0.0.0.0:7007"])
 
 
-def test_it_tells_what_it_does(hosts: Hosts) -> None:
-    """Serve, accept no client, drain, or listen nowhere."""
+def test_the_info_of_a_server_has_its_state(hosts: Hosts) -> None:
+    """The state of a server is "serving", "suspended", "draining" or "stopped"."""
     server = hosts.listen(echo)
     hosts.connect()
     hosts.wait()
@@ -93,8 +93,8 @@ def test_it_tells_what_it_does(hosts: Hosts) -> None:
     assert states == ["suspended", "serving", "draining", "stopped"]
 
 
-def test_a_factory_without_a_clock_tells_too() -> None:
-    """By a clock of its own."""
+def test_a_factory_without_a_clock_has_an_info() -> None:
+    """A factory without a clock gives its `info()` with an uptime of the monotonic clock."""
     info = MessageServerFactory(echo).info()
     assert (info.state, info.accept_rate, info.buffered, info.shed) == ("stopped", 0.0, 0, 0)
     assert info.uptime >= 0
@@ -103,8 +103,8 @@ def test_a_factory_without_a_clock_tells_too() -> None:
 # A factory that others listen with ------------------------------------------------------------------------------------
 
 
-def test_a_factory_tells_of_the_ports_of_listen(hosts: Hosts) -> None:
-    """Their places and states, as from a listener: an app asks by ``protocol_of(connection).factory``."""
+def test_the_info_of_a_factory_has_the_ports_of_listen(hosts: Hosts) -> None:
+    """The factory of a connection gives the same `info()` as the `Listening`: an app can ask it."""
     server = hosts.listen(echo)
     hosts.connect()
     hosts.wait(2)
@@ -122,8 +122,8 @@ def test_a_factory_tells_of_the_ports_of_listen(hosts: Hosts) -> None:
     assert (server.factory.info().state, server.factory.info().addresses) == ("stopped", ())
 
 
-def test_a_factory_tells_that_it_serves_by_ports_it_does_not_know(hosts: Hosts) -> None:
-    """For ports of ``listenTCP``: it is stopped before, and when they are closed."""
+def test_a_factory_on_a_port_of_listentcp_is_serving(hosts: Hosts) -> None:
+    """A factory on a port of ``listenTCP`` is "serving" while this port is open, and "stopped" before and after."""
     factory = MessageServerFactory(echo, clock=hosts.server.reactor)
     states = [factory.info().state]
     port = hosts.server.reactor.listenTCP(7007, factory)
@@ -139,10 +139,10 @@ def test_a_factory_tells_that_it_serves_by_ports_it_does_not_know(hosts: Hosts) 
 
 @pytest.mark.parametrize("endpoint", ["tcp:0:interface=127.0.0.1", "haproxy:tcp:0:interface=127.0.0.1", "unix:{}/s"])
 @pytest_twisted.ensureDeferred
-async def test_a_factory_tells_that_it_serves_by_an_endpoint(
+async def test_a_factory_on_a_port_of_an_endpoint_is_serving(
     endpoint: str, global_reactor: Any, tmp_path: Path
 ) -> None:
-    """Of any kind, over real ports: as long as they are open."""
+    """A factory that listens at an endpoint of any kind, on real ports, is "serving" while the port is open."""
     factory = MessageServerFactory(echo)
     port = await server_endpoint(global_reactor, endpoint.format(tmp_path)).listen(factory)
     info = factory.info()
@@ -152,7 +152,7 @@ async def test_a_factory_tells_that_it_serves_by_an_endpoint(
 
 
 def test_a_factory_of_twistd_counts_its_time_by_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The monotonic clock, from the first moment on: twistd's options are read before the service is made."""
+    """The uptime under twistd is counted by the monotonic clock, before the service is made and after."""
     reactor = MemoryReactorClock()
     reactor.rightNow = 1e9  # as the wall clock has it
     monkeypatch.setattr("twisted.internet.reactor", reactor)

@@ -44,7 +44,7 @@ EVENT = LateReply(CONNECTION)
 
 
 def events_of(telemetry: Telemetry) -> list[Event]:
-    """All events from now on."""
+    """Return a list that gets all events from now on."""
     events: list[Event] = []
     telemetry.listen(events.append)
     return events
@@ -52,7 +52,7 @@ def events_of(telemetry: Telemetry) -> list[Event]:
 
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
-    """The lines of tcpapp's log, each with its level."""
+    """Give the lines of tcpapp's log, each with its level."""
     found: list[str] = []
 
     def observe(event: LogEvent) -> None:
@@ -67,8 +67,8 @@ def lines() -> Iterator[list[str]]:
 # Listening -----------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_true_while_there_is_a_listener() -> None:
-    """So that no event is made for nobody."""
+def test_telemetry_is_true_while_there_is_a_listener() -> None:
+    """A `Telemetry` is false without a listener, so that no event is made in vain."""
     telemetry = Telemetry()
     states = [bool(telemetry)]
     stop = telemetry.listen(lambda event: None)
@@ -79,8 +79,8 @@ def test_it_is_true_while_there_is_a_listener() -> None:
     assert Telemetry(log)
 
 
-def test_every_listener_is_told_in_order() -> None:
-    """The listeners it was made with, and later ones."""
+def test_every_listener_gets_an_event_in_order() -> None:
+    """An event goes to the listeners of the constructor, then to later listeners, in their order."""
     told: list[tuple[str, Event]] = []
     telemetry = Telemetry(lambda event: told.append(("first", event)), lambda event: told.append(("second", event)))
     telemetry.listen(lambda event: told.append(("third", event)))
@@ -89,7 +89,7 @@ def test_every_listener_is_told_in_order() -> None:
 
 
 def test_a_listener_that_stops_is_not_called_any_more() -> None:
-    """The others are, and stopping again does nothing."""
+    """A stopped listener gets no event, and the others do; stopping again does nothing."""
     telemetry = Telemetry()
     first: list[Event] = []
     stop = telemetry.listen(first.append)
@@ -101,13 +101,13 @@ def test_a_listener_that_stops_is_not_called_any_more() -> None:
     assert (first, second) == ([EVENT], [EVENT, EVENT])
 
 
-def test_telling_nobody_does_nothing() -> None:
-    """There is nobody to be harmed."""
+def test_emitting_without_listeners_does_nothing() -> None:
+    """`emit` without a listener does nothing."""
     Telemetry().emit(EVENT)
 
 
-def test_a_listener_may_stop_and_start_others_while_it_is_told() -> None:
-    """All listeners at the time of the event get it; changes hold from the next event on."""
+def test_a_listener_can_stop_and_add_listeners() -> None:
+    """When a listener stops or adds other listeners during an event, this holds from the next event on."""
     telemetry = Telemetry()
     later: list[Event] = []
     stops: list[Any] = []
@@ -120,8 +120,8 @@ def test_a_listener_may_stop_and_start_others_while_it_is_told() -> None:
     assert (stopped, later) == ([EVENT], [EVENT])
 
 
-def test_a_listener_may_tell() -> None:
-    """An event caused by another one comes at once."""
+def test_a_listener_can_emit_an_event() -> None:
+    """An event that a listener emits reaches the listeners at once, before the event that caused it."""
     telemetry = Telemetry()
     other = Refused(PEER, 1, Refusal("max-connections", 1, 1))
     telemetry.listen(lambda event: telemetry.emit(other) if event is EVENT else None)
@@ -130,8 +130,8 @@ def test_a_listener_may_tell() -> None:
     assert [other, EVENT] == events
 
 
-def test_a_listener_that_raises_harms_nobody(lines: list[str], logged_errors: Any) -> None:
-    """The others are told, the caller goes on; the failure is logged with the event's name, once a second."""
+def test_a_listener_that_raises_is_logged(lines: list[str], logged_errors: Any) -> None:
+    """A listener that raises is logged with the event's name, once a second; the next listener gets the event."""
     now = 100.0
 
     def failing(event: Event) -> None:
@@ -162,7 +162,7 @@ class Silent(Telemetry):
 
 
 def connected(*arguments: Any, **options: Any) -> tuple[FakeTransport, Connection]:
-    """A connection of these `Settings`, and its transport."""
+    """Return a connection with these `Settings`, and its transport."""
     protocol = MessageProtocol(Settings(*arguments, **options))
     return FakeTransport(peerAddress=PEER, protocol=protocol), protocol.connection
 
@@ -183,8 +183,8 @@ def converse(telemetry: Telemetry) -> None:
     transport.turn()
 
 
-def test_a_connection_tells_what_happens() -> None:
-    """Each event comes when it happens, with its connection."""
+def test_a_connection_emits_its_events() -> None:
+    """A connection emits each event when it happens, with itself as the event's connection."""
     telemetry = Telemetry()
     events = events_of(telemetry)
     converse(telemetry)
@@ -199,8 +199,8 @@ def test_a_connection_tells_what_happens() -> None:
     assert (closed.reason.rule, closed.unhandled) == ("app-failed", 0)
 
 
-def test_no_event_is_made_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection asks first."""
+def test_no_event_is_made_without_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection makes no event while its telemetry has no listener."""
     names = (
         "stages.Opened",
         "stages.Closed",
@@ -299,13 +299,13 @@ BAD = CloseReason(EndedBy.PEER, "malformed-frame", "no frame begins with b'\\x1b
     ],
 )
 def test_each_event_has_its_lines(event: Event, expected: list[str], lines: list[str]) -> None:
-    """An operator's news is a line; a good end is none."""
+    """An event that an operator must know makes a line; a clean end makes none."""
     log(event)
     assert expected == lines
 
 
 def test_an_app_that_fails_is_logged_with_its_traceback(lines: list[str], logged_errors: Any) -> None:
-    """The line names the peer; an observer has the app's exception, and a text that is safe."""
+    """The line of a failed app names the peer; an observer finds the exception, and a safe text of it."""
     try:
         raise ZeroDivisionError("the app's fault\x1b[2J")
     except ZeroDivisionError:
@@ -320,7 +320,7 @@ def test_an_app_that_fails_is_logged_with_its_traceback(lines: list[str], logged
 
 
 def test_a_reply_that_is_too_long_is_one_line(lines: list[str], logged_errors: Any) -> None:
-    """It says how long the reply was, and the limit; a traceback would say no more."""
+    """The line of a reply that is too long has its length and the limit, and no traceback."""
     transport, _ = connected(lambda message, connection: b"x" * 11, "line:max=10", telemetry=Telemetry(log))
     transport.receive(b"hello\n")
     transport.turn()
@@ -333,7 +333,7 @@ def test_a_reply_that_is_too_long_is_one_line(lines: list[str], logged_errors: A
 
 
 def test_a_message_that_the_app_could_not_send_has_a_traceback(lines: list[str], logged_errors: Any) -> None:
-    """It shows the line of the app that gave it."""
+    """When a coroutine app sends a message that is too long, the traceback shows the line of the app."""
 
     async def app(message: bytes, connection: Any) -> None:
         await connection.send(b"x" * 11)
@@ -359,8 +359,8 @@ NASTY = UNIXAddress(b"/tmp/\x1b[2J\r\nforged: a line\x00")
     ],
     ids=lambda event: type(event).__name__,
 )
-def test_an_address_stands_in_a_line_escaped(event: Event, lines: list[str]) -> None:
-    """A peer that chooses its name writes no line of its own, and moves no cursor."""
+def test_an_address_is_escaped_in_a_log_line(event: Event, lines: list[str]) -> None:
+    """The path of a UNIX socket is escaped in a log line: it cannot add a line or move the cursor."""
     log(event)
     assert lines
     assert all(each.isprintable() and "\\x1b[2J\\r\\nforged" in each for each in lines)
@@ -375,10 +375,10 @@ def test_an_address_stands_in_a_line_escaped(event: Event, lines: list[str]) -> 
     ("framing", "codec"),
     [("netstring", None), ("varint:max=4", None), ("mllp", None), ("line", "json"), ("line", "text"), ("raw", "text")],
 )
-def test_what_a_peer_sent_stands_in_a_line_escaped(
+def test_bytes_of_a_peer_are_escaped_in_a_log_line(
     nasty: bytes, framing: str, codec: str | None, lines: list[str]
 ) -> None:
-    """Every refusal is named in printable characters, one line each, and is no format of the log."""
+    """The line of a malformed message is printable, is one line, and its bytes are not used as a format of the log."""
     transport, _ = connected(lambda message, connection: None, framing, codec=codec)
     transport.receive(nasty + b"\n")
     transport.turn()
@@ -388,7 +388,7 @@ def test_what_a_peer_sent_stands_in_a_line_escaped(
 
 
 def test_a_connection_that_ends_well_makes_no_line(lines: list[str]) -> None:
-    """From its opening to its end."""
+    """A connection that the peer closes after a reply makes no log line."""
     transport, connection = connected(lambda message, connection: message)
     transport.receive(b"hello\n")
     transport.half_close()
@@ -399,7 +399,7 @@ def test_a_connection_that_ends_well_makes_no_line(lines: list[str]) -> None:
 
 
 def test_a_connection_that_is_lost_makes_a_line(lines: list[str]) -> None:
-    """With the network's reason."""
+    """A lost connection makes one log line with the reason."""
     transport, _ = connected(lambda message, connection: message)
     transport.lose(ConnectionLost())
     assert len(lines) == 1
@@ -407,7 +407,11 @@ def test_a_connection_that_is_lost_makes_a_line(lines: list[str]) -> None:
 
 
 def is_event(each: object) -> bool:
-    """Whether it is a class of events. In Python 3.10 an alias such as ``Iterable[Line]`` is an instance of `type`."""
+    """
+    Tell whether it is a class of events.
+
+    In Python 3.10, an alias such as ``Iterable[Line]`` is an instance of `type`, too.
+    """
     return isinstance(each, type) and get_origin(each) is None and issubclass(each, Event)
 
 
@@ -416,7 +420,7 @@ KINDS = [each for each in vars(events_module).values() if is_event(each) and is_
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_an_event_cannot_be_changed(kind: type) -> None:
-    """One listener cannot change the event of the next."""
+    """The fields of an event cannot be set: one listener cannot change the event of the next."""
     event = kind(*[None] * len(fields(kind)))
     with pytest.raises(FrozenInstanceError):
         setattr(event, fields(kind)[0].name, CONNECTION)
@@ -424,7 +428,7 @@ def test_an_event_cannot_be_changed(kind: type) -> None:
 
 @dataclass(frozen=True)
 class Chilled(Event):
-    """An event of its own."""
+    """An event that a user of tcpapp adds."""
 
     degrees: int
 
@@ -433,7 +437,7 @@ class Chilled(Event):
 
 
 def test_a_new_event_is_one_class(lines: list[str]) -> None:
-    """Every listener gets it, and its lines are in the log, at a rate that a person can read."""
+    """Listeners get an event of a new class, and the log has its lines, at the usual rate of lines."""
     telemetry = Telemetry(log, RateLimitedLog(lambda: 100.0))
     told = events_of(telemetry)
     for degrees in range(20):
@@ -443,8 +447,8 @@ def test_a_new_event_is_one_class(lines: list[str]) -> None:
     assert lines.count("warn it is 19 degrees") == 1
 
 
-def test_every_event_has_its_name_in_the_module() -> None:
-    """What can be told can be imported."""
+def test_every_event_can_be_imported() -> None:
+    """Every class of events is in ``tcpapp.telemetry.__all__``."""
     classes = {each for each in vars(events_module).values() if is_event(each)}
     assert {each.__name__ for each in classes if not isabstract(each)} == {each.__name__ for each in KINDS}
     assert set(telemetry_module.__all__) >= {each.__name__ for each in KINDS}
@@ -454,7 +458,7 @@ def test_every_event_has_its_name_in_the_module() -> None:
 
 
 def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_errors: Any) -> None:
-    """For each reason; events without a line are counted, and reported with the next line."""
+    """Rejected clients make one line a second for each reason; the next line says how many were left out."""
     now = 100.0
     calm = RateLimitedLog(lambda: now)
     full, denied = Refusal("max-connections", 5, 5), Refusal("network-denied")
@@ -472,7 +476,7 @@ def test_a_flood_of_clients_makes_a_line_a_second(lines: list[str], logged_error
 
 
 def test_ends_of_one_kind_make_a_few_lines_a_second(lines: list[str], logged_errors: Any) -> None:
-    """Uneventful ends make none; failures of the app make one, for each line of it that raises."""
+    """Ends and events of one kind make ten lines a second; failures of an app make one for each line that raises."""
     calm = RateLimitedLog(lambda: 100.0)
     for _ in range(30):
         calm(Closed(CONNECTION, BAD, 0))
@@ -487,7 +491,7 @@ def test_ends_of_one_kind_make_a_few_lines_a_second(lines: list[str], logged_err
 
 
 def test_each_limit_that_is_near_has_a_rate_of_its_own(lines: list[str]) -> None:
-    """A short connection hides no other."""
+    """A flood of alarms for `max_connections` does not suppress the alarm for `max_buffered`."""
     calm = RateLimitedLog(lambda: 100.0)
     for _ in range(30):
         calm(LimitNear("max_connections", 80, 100))
