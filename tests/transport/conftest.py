@@ -1,4 +1,4 @@
-"""A reactor in memory, and a folder of certificates."""
+"""Fixtures for the tests of the transport: a reactor in memory, and a folder of certificates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def reactor() -> MemoryReactorClock:
+    """Give a reactor in memory."""
     return MemoryReactorClock()
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with good and bad certificates: ``cert.pem`` and its ``key.pem``, ``both.pem``, and others."""
+    """Give a folder of good and bad certificates: ``cert.pem`` and its ``key.pem``, ``both.pem``, and others."""
     folder = tmp_path_factory.mktemp("certificates")
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
@@ -35,4 +36,5 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def in_certificates(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the folder of certificates the current directory."""
     monkeypatch.chdir(certificates)

@@ -1,4 +1,4 @@
-"""Addresses, as operators write them."""
+"""Addresses as text for operators."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ if TYPE_CHECKING:
     ],
 )
 def test_an_address_reads_as_operators_write_it(address: object, text: str) -> None:
-    """An address is one printable line, whatever a peer put into it."""
+    """`describe` gives an address as one printable line, whatever a peer put into it."""
     assert text == describe(address)

@@ -1,4 +1,4 @@
-"""What endpoint strings are refused, and how a string is cut into values."""
+"""Which endpoint strings are refused with which error, and how a string is split into values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LONG = "a" * 63
 WIDE = "\uff18\uff10"
-"""80 in full-width digits, which `int` takes."""
+"""The number 80 in full-width digits, which `int` accepts."""
 LONGEST = 107 if sys.platform == "linux" else 103
 PORT = "it takes a number from 0 (any free port) to 65535, as in tcp:7007:interface=127.0.0.1"
 IP = r"it takes an IP address (IPv6: \:\:1), or nothing for all, as in tcp:7007:interface=127.0.0.1"
@@ -35,13 +35,13 @@ CLIENT_KINDS = "is no kind of endpoint; there are ssl, tcp, tls, unix"
 
 
 def shown(value: object) -> str:
-    """A parameter in the name of its test."""
+    """Return the text of a parameter for the name of its test."""
     text = ascii(value)
     return text if len(text) < 100 else f"{text[:20]} and {len(text)} in all"
 
 
 def refusal(make: Callable[[Any, Any], object], endpoint: object) -> str:
-    """The error for an invalid endpoint; nothing is opened for it."""
+    """Return the error for an invalid endpoint, and check that nothing was opened for it."""
     reactor = MemoryReactorClock()
     with pytest.raises(InvalidAddress) as caught:
         make(reactor, endpoint)
@@ -154,8 +154,8 @@ def refusal(make: Callable[[Any, Any], object], endpoint: object) -> str:
     ],
     ids=shown,
 )
-def test_a_server_that_cannot_be_is_refused(endpoint: object, says: str) -> None:
-    """What cannot be listened on is quoted whole, and is said before anything is opened."""
+def test_an_invalid_endpoint_of_a_server_is_refused(endpoint: object, says: str) -> None:
+    """An invalid endpoint of a server raises InvalidAddress, which quotes it whole, before anything is opened."""
     assert says in refusal(server_endpoint, endpoint)
 
 
@@ -196,22 +196,22 @@ def test_a_server_that_cannot_be_is_refused(endpoint: object, says: str) -> None
     ],
     ids=shown,
 )
-def test_whatever_twisted_stumbles_over_is_an_invalid_address(endpoint: str, says: str) -> None:
-    """Files that are not there or no certificates, and sockets nobody handed over, are refused in a sentence."""
+def test_an_error_in_the_files_of_a_server_is_an_invalid_address(endpoint: str, says: str) -> None:
+    """A missing file, an invalid certificate or any other error of Twisted's is an InvalidAddress with one sentence."""
     assert says in refusal(server_endpoint, endpoint)
 
 
 @pytest.mark.usefixtures("in_certificates")
-def test_the_error_behind_it_is_kept(reactor: MemoryReactorClock) -> None:
-    """What Twisted raised is the cause."""
+def test_the_error_of_twisted_is_the_cause(reactor: MemoryReactorClock) -> None:
+    """The `__cause__` of the InvalidAddress is the error that Twisted raised."""
     with pytest.raises(InvalidAddress) as caught:
         server_endpoint(reactor, "ssl:7007")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 @pytest.mark.usefixtures("in_certificates")
-def test_a_file_that_may_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate that this user may not read is refused by name."""
+def test_a_file_without_read_permission_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that this user is not permitted to read is named in the error."""
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     says = "privateKey is 'both.pem'; it takes a readable file"
     assert says in refusal(server_endpoint, "ssl:7007:privateKey=both.pem")
@@ -310,8 +310,8 @@ def test_a_file_that_may_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch)
     ],
     ids=shown,
 )
-def test_a_client_that_cannot_be_is_refused(endpoint: object, says: str) -> None:
-    """What cannot be connected to is quoted whole, and is said before anything is opened."""
+def test_an_invalid_endpoint_of_a_client_is_refused(endpoint: object, says: str) -> None:
+    """An invalid endpoint of a client raises InvalidAddress, which quotes it whole, before anything is opened."""
     assert says in refusal(client_endpoint, endpoint)
 
 
@@ -328,13 +328,13 @@ def test_a_client_that_cannot_be_is_refused(endpoint: object, says: str) -> None
         ("tls:localhost:7007:trustRoots=junk.pem", "junk.pem: it holds no certificate in PEM"),
     ],
 )
-def test_a_client_that_twisted_refuses_is_refused(endpoint: str, says: str) -> None:
-    """Certificates that do not fit, and what Twisted has no way to connect to, are refused in a sentence."""
+def test_an_error_in_the_files_of_a_client_is_an_invalid_address(endpoint: str, says: str) -> None:
+    """Certificates and keys of a client that do not fit raise InvalidAddress with one sentence."""
     assert says in refusal(client_endpoint, endpoint)
 
 
 def test_an_endpoint_of_the_other_side_is_refused(reactor: MemoryReactorClock) -> None:
-    """A server's endpoint is no client's."""
+    """A server's endpoint is refused as a client's, and the other way round."""
     server = endpoints.TCP4ServerEndpoint(reactor, 0)
     client = endpoints.TCP4ClientEndpoint(reactor, "localhost", 7007)
     assert "IStreamClientEndpoint" in refusal(client_endpoint, server)
@@ -342,7 +342,7 @@ def test_an_endpoint_of_the_other_side_is_refused(reactor: MemoryReactorClock) -
 
 
 class Onion:
-    """What a package would plug into Twisted."""
+    """A parser of endpoint strings that another package would plug into Twisted."""
 
     prefix = "Onion"
 
@@ -355,14 +355,17 @@ class Onion:
 
 @pytest.fixture
 def onions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Twisted find the plugin `Onion`, and no other."""
     for module in (endpoint_reader, endpoints):
         monkeypatch.setattr(module, "getPlugins", lambda interface: [Onion()])
 
 
 @pytest.mark.usefixtures("onions")
 @pytest.mark.parametrize("endpoint", ["onion:port=8", "ONION:x:port=8", "haproxy:onion:port=8"])
-def test_a_plugin_has_its_own_say(reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    """A kind that another package plugs into Twisted goes to its plugin as it is."""
+def test_a_string_of_a_plugin_goes_to_the_plugin(
+    reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    """An endpoint string of a kind that a plugin of Twisted's adds is passed to this plugin unchanged."""
     if endpoint.startswith("haproxy"):
         from twisted.plugins.twisted_core import _haProxyServerEndpointParser as wrapper
 
@@ -380,8 +383,10 @@ def test_a_plugin_has_its_own_say(reactor: MemoryReactorClock, monkeypatch: pyte
         (client_endpoint, "onoin:x", "there are onion, ssl, tcp, tls, unix; did you mean 'onion'?"),
     ],
 )
-def test_what_a_plugin_refuses_is_refused(make: Callable[[Any, Any], object], endpoint: str, says: str) -> None:
-    """A plugin's error is an `InvalidAddress`, and plugins are among the kinds there are."""
+def test_an_error_of_a_plugin_is_an_invalid_address(
+    make: Callable[[Any, Any], object], endpoint: str, says: str
+) -> None:
+    """An error of a plugin raises `InvalidAddress`, and the kinds of plugins are among the listed kinds."""
     assert says in refusal(make, endpoint)
 
 
@@ -395,15 +400,15 @@ strings = st.text(st.sampled_from("tcpunixslha:=\\0189. ")) | st.builds(
 @given(make=st.sampled_from([server_endpoint, client_endpoint]), endpoint=strings)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_any_string_is_an_endpoint_or_refused(make: Callable[[Any, Any], object], endpoint: str) -> None:
-    """`InvalidAddress` is raised and nothing else."""
+    """A random string is an endpoint or raises `InvalidAddress`, and never another error."""
     with suppress(InvalidAddress):
         made = make(MemoryReactorClock(), endpoint)
         assert IStreamServerEndpoint.providedBy(made) or IStreamClientEndpoint.providedBy(made)
 
 
 @given(st.text(st.sampled_from("ab:=\\ ")))
-def test_strings_are_cut_as_twisted_cuts_them(rest: str) -> None:
-    """Values, names and escapes are read as Twisted's own parser reads them."""
+def test_strings_are_split_as_twisted_splits_them(rest: str) -> None:
+    """`cut` finds the same values, names and escapes in a string as Twisted's own parser."""
     with suppress(InvalidAddress):
         fields = endpoint_reader.cut("", rest)
         args, named = endpoints._parse(rest) if rest else ([], {})

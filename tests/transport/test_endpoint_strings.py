@@ -1,4 +1,4 @@
-"""Endpoint strings, checked before anything is opened."""
+"""Endpoint strings: each valid string gives an endpoint that listens or connects as the string says."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LONGEST = 107 if sys.platform == "linux" else 103
 def test_a_tcp_server_listens_as_its_string_says(
     reactor: MemoryReactorClock, endpoint: str, port: int, interface: str, backlog: int
 ) -> None:
-    """Port, interface and backlog are what was written, in order or by name, escapes undone; the backlog is ample."""
+    """A ``tcp:`` server listens on the port, interface and backlog of its string; the default backlog is 1024."""
     server_endpoint(reactor, endpoint).listen(Factory())
     (listening,) = reactor.tcpServers
     assert (port, backlog, interface) == (listening[0], *listening[2:])
@@ -68,7 +68,7 @@ def test_a_tcp_server_listens_as_its_string_says(
 def test_a_unix_server_listens_as_its_string_says(
     reactor: MemoryReactorClock, endpoint: str, path: str, mode: int
 ) -> None:
-    """Path and permissions are what was written."""
+    """A ``unix:`` server listens on the path of its string, with these permissions."""
     server_endpoint(reactor, endpoint).listen(Factory())
     (listening,) = reactor.unixServers
     assert (path, mode) == (listening[0], listening[3])
@@ -76,7 +76,7 @@ def test_a_unix_server_listens_as_its_string_says(
 
 @pytest.mark.parametrize("endpoint", ["unix:@app", "unix:\0app"])
 def test_an_abstract_unix_socket_is_listened_on(reactor: MemoryReactorClock, endpoint: str) -> None:
-    """By its name behind a NUL; it has no file, and so no lock."""
+    """``unix:@app`` listens on the abstract socket of this name, which has no file and no lock."""
     server_endpoint(reactor, endpoint).listen(Factory())
     (listening,) = reactor.unixServers
     assert (listening[0], listening[4]) == ("\0app", 0)
@@ -84,7 +84,7 @@ def test_an_abstract_unix_socket_is_listened_on(reactor: MemoryReactorClock, end
 
 @pytest.mark.parametrize("endpoint", ["unix:@app", "unix:\0app"])
 def test_an_abstract_unix_socket_is_connected_to(reactor: MemoryReactorClock, endpoint: str) -> None:
-    """As servers write it."""
+    """``unix:@app`` connects to the abstract socket of this name, as a server's string does."""
     client_endpoint(reactor, endpoint).connect(Factory())
     assert [(each[0], each[3]) for each in reactor.unixClients] == [("\0app", False)]
 
@@ -99,21 +99,21 @@ def test_an_abstract_unix_socket_is_connected_to(reactor: MemoryReactorClock, en
     ],
 )
 def test_an_ssl_server_listens(reactor: MemoryReactorClock, endpoint: str) -> None:
-    """Certificates that are there and fit are taken."""
+    """An ``ssl:`` server with valid certificates listens."""
     server_endpoint(reactor, endpoint).listen(Factory())
     assert [listening[0] for listening in reactor.sslServers] == [7007]
 
 
 @pytest.mark.usefixtures("in_certificates")
 def test_a_tls_server_listens(reactor: MemoryReactorClock) -> None:
-    """A directory of certificates is taken."""
+    """A ``tls:`` server with a directory of certificates listens."""
     server_endpoint(reactor, "tls:served:7007").listen(Factory())
     assert [listening[0] for listening in reactor.tcpServers] == [7007]
 
 
 @pytest.mark.parametrize("endpoint", ["haproxy:tcp:7007", "HAProxy:TCP:7007"])
 def test_a_server_behind_haproxy_listens(reactor: MemoryReactorClock, endpoint: str) -> None:
-    """``haproxy:`` is written before another endpoint."""
+    """``haproxy:`` before another endpoint string listens on this endpoint."""
     server_endpoint(reactor, endpoint).listen(Factory())
     assert [listening[0] for listening in reactor.tcpServers] == [7007]
 
@@ -122,7 +122,7 @@ def test_a_server_behind_haproxy_listens(reactor: MemoryReactorClock, endpoint: 
 def test_a_socket_of_systemd_is_found(
     reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
-    """A socket that systemd handed over is found by its name or its place."""
+    """A socket that systemd handed over is found by its name or its index."""
     with socket.create_server(("127.0.0.1", 0)) as handed_over:
         monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", ListenFDs([handed_over.fileno()], ["app"]))
         found = server_endpoint(reactor, endpoint)
@@ -130,10 +130,10 @@ def test_a_socket_of_systemd_is_found(
         assert [each.descriptor for each in found.sockets] == [handed_over.fileno()]
 
 
-def test_a_socket_of_systemd_may_be_below_tls(
+def test_a_socket_of_systemd_can_be_below_tls(
     reactor: MemoryReactorClock, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a PROXY header, wherever ``haproxy:`` is written, below TLS."""
+    """A socket of systemd can be below ``tls:``; ``haproxy:`` is always below TLS, wherever the string has it."""
     monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", ListenFDs([], []))
     for text in (
         r"tls:certificate={}:endpoint=haproxy\:systemd\:name=app",
@@ -145,7 +145,7 @@ def test_a_socket_of_systemd_may_be_below_tls(
 
 
 def test_standard_input_is_an_endpoint(reactor: MemoryReactorClock) -> None:
-    """``stdio:`` takes nothing."""
+    """``stdio:`` gives Twisted's endpoint of the standard input."""
     assert isinstance(server_endpoint(reactor, "stdio:"), endpoints.StandardIOEndpoint)
 
 
@@ -154,7 +154,7 @@ def test_standard_input_is_an_endpoint(reactor: MemoryReactorClock) -> None:
 
 @implementer(IHostnameResolver)
 class Names:
-    """A resolver that gives each name an address of its own; `asked` tells which name an address stands for."""
+    """A resolver that gives each name an address of its own; `asked` has the name of each address."""
 
     def __init__(self) -> None:
         self.asked: dict[str, str] = {}
@@ -192,7 +192,7 @@ class Names:
 def test_a_tcp_client_connects_as_its_string_says(
     reactor: MemoryReactorClock, endpoint: str, host: str, port: int
 ) -> None:
-    """Host and port are what was written, in order or by name, escapes undone; names are looked up."""
+    """A ``tcp:`` client connects to the host and port of its string; the name of a host is looked up."""
     names = Names()
     reactor.installNameResolver(names)
     client_endpoint(reactor, endpoint).connect(Factory())
@@ -201,14 +201,14 @@ def test_a_tcp_client_connects_as_its_string_says(
 
 
 def test_a_tcp_client_connects_from_an_address_for_a_time(reactor: MemoryReactorClock) -> None:
-    """The address to connect from and the timeout are what was written."""
+    """A ``tcp:`` client connects from the ``bindAddress`` of its string, with its timeout."""
     client_endpoint(reactor, "tcp:localhost:7007:timeout=5:bindAddress=127.0.0.1").connect(Factory())
     assert [connecting[3:] for connecting in reactor.tcpClients] == [(5, ("127.0.0.1", 0))]
 
 
 @pytest.mark.parametrize("endpoint", ["unix:/run/app.sock", "unix:path=/run/app.sock:timeout=5:lockfile=1"])
 def test_a_unix_client_connects_as_its_string_says(reactor: MemoryReactorClock, endpoint: str) -> None:
-    """The path is what was written."""
+    """A ``unix:`` client connects to the path of its string."""
     client_endpoint(reactor, endpoint).connect(Factory())
     assert [connecting[0] for connecting in reactor.unixClients] == ["/run/app.sock"]
 
@@ -231,17 +231,17 @@ def test_a_unix_client_connects_as_its_string_says(reactor: MemoryReactorClock, 
     ],
 )
 def test_an_encrypted_client_is_made(reactor: MemoryReactorClock, endpoint: str) -> None:
-    """Hosts, ports and certificates that can be are taken."""
+    """An ``ssl:`` or ``tls:`` string with a valid host, port and certificates gives a client's endpoint."""
     assert IStreamClientEndpoint.providedBy(client_endpoint(reactor, endpoint))
 
 
 # Paths ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_relative_path_is_one_of_the_folder_that_is_said(
+def test_a_relative_path_begins_at_the_given_folder(
     reactor: MemoryReactorClock, certificates: Path, tmp_path: Path
 ) -> None:
-    """Or else of the current directory; where that changes later, the path stays what it was."""
+    """A relative path of an endpoint string begins at the given folder, also below TLS."""
     server_endpoint(reactor, "unix:app.sock", str(tmp_path)).listen(Factory())
     assert reactor.unixServers[0][0] == f"{tmp_path}/app.sock"
     made: Any = server_endpoint(reactor, "tls:7007:certificate=cert.pem:privateKey=key.pem", str(certificates))
@@ -268,14 +268,14 @@ def test_a_relative_path_is_one_of_the_folder_that_is_said(
     ],
 )
 def test_a_client_keeps_absolute_paths(certificates: Path, endpoint: Any, kept: Any) -> None:
-    """It reads its string again each time it connects, in the current directory; others stay unchanged."""
+    """`client_string` makes relative paths absolute, because a client reads its string again for each connection."""
     assert client_string(endpoint) == (kept.replace("HERE", str(certificates)) if isinstance(kept, str) else kept)
 
 
 def test_without_a_current_directory_a_path_stays_relative(
     reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was removed: what can still be said of the path is said."""
+    """When the current directory was removed, a relative path stays unchanged."""
 
     def gone() -> str:
         raise FileNotFoundError
@@ -288,8 +288,8 @@ def test_without_a_current_directory_a_path_stays_relative(
 # Objects --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_endpoint_is_itself(reactor: MemoryReactorClock) -> None:
-    """An endpoint object is used as it is."""
+def test_an_endpoint_object_is_returned_unchanged(reactor: MemoryReactorClock) -> None:
+    """An endpoint object is returned as it is."""
     server = endpoints.TCP4ServerEndpoint(reactor, 0)
     client = endpoints.TCP4ClientEndpoint(reactor, "localhost", 7007)
     assert server_endpoint(reactor, server) is server

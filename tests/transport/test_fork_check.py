@@ -1,4 +1,4 @@
-"""A child of a process whose reactor ran: every call that would wait says so at once."""
+"""A child of a process in which the reactor ran: every call that would wait raises `Forked` at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.processes import SECONDS
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Give ``forked(reactor)``, after which this process is a child of one in which that reactor ran."""
+    """Give ``forked(reactor)``: after the call, this process counts as a child of one in which that reactor ran."""
     monkeypatch.setattr(fork_check, "_stopped", [])
 
     def fork(stopped: Any) -> None:
@@ -34,13 +34,13 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
 
 
 class Stopped:
-    """A reactor as a child has it."""
+    """A reactor of the parent, as a child sees it."""
 
     running = True
 
 
-def test_a_reactor_that_did_not_run_is_none(forked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """twistd forks before it runs; and a reactor that the child has installed is another one."""
+def test_a_reactor_that_did_not_run_is_usable_in_a_child(forked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reactor that did not run before the fork, as under twistd, can be used in the child; one that ran cannot."""
 
     class NotRunning:
         running = False
@@ -63,8 +63,8 @@ async def enter(client: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [Client, Pool])
-def test_what_a_client_is_asked_in_a_child_fails(kind: Any, hosts: Hosts, forked: Any) -> None:
-    """Nothing is sent on the parent's connection, nothing waits, and the parent's client goes on."""
+def test_each_call_of_a_client_fails_in_a_child(kind: Any, hosts: Hosts, forked: Any) -> None:
+    """In the child, each call of a client or a pool fails with `Forked`; the parent's client goes on."""
     hosts.listen(echo)
     client = kind("tcp:server:7007", reactor=hosts.client.reactor)
     hosts.run(client.start())
@@ -94,7 +94,7 @@ def test_what_a_client_is_asked_in_a_child_fails(kind: Any, hosts: Hosts, forked
 
 
 def test_nothing_is_opened_in_a_child(forked: Any) -> None:
-    """Neither a connection nor a port; a blocking call does not begin to wait."""
+    """In the child, `connect`, `listen` and blocking calls raise `Forked` at once."""
     forked(reactor)
     for call in (
         lambda: connect("tcp:localhost:7007"),
@@ -107,8 +107,8 @@ def test_nothing_is_opened_in_a_child(forked: Any) -> None:
 
 
 @pytest.mark.once
-def test_a_program_of_asyncios_is_told_in_a_child(forked: Any) -> None:
-    """A loop of the child's own is no help: the reactor is the parent's, whichever it is."""
+def test_aio_raises_in_a_child(forked: Any) -> None:
+    """In the child, `aio.start` raises `Forked`, also on a new asyncio loop: the reactor is still the parent's."""
     forked(reactor)
 
     async def main() -> None:
@@ -128,7 +128,7 @@ assert client.request(b"parent") == b"parent"
 sys.stdout.flush()
 child = os.fork()
 if not child:
-    signal.alarm(15)  # a child that hangs is killed, and tells nothing
+    signal.alarm(15)  # a child that hangs is killed, and prints nothing
     told = []
     for call in (lambda: client.request(b"child", timeout=1), lambda: blocking.connect(sys.argv[1]), client.close):
         try:
@@ -143,8 +143,8 @@ client.close(1)
 """
 
 
-def test_a_child_is_told_and_the_parent_goes_on(run: Any) -> None:
-    """With a real fork: the old client, a new one, and the end of the old one."""
+def test_a_blocking_client_raises_in_a_real_child(run: Any) -> None:
+    """In a real child, the old client, a new one and the end of the old one raise `Forked`; the parent goes on."""
     process = run("--listen", "tcp:0:interface=127.0.0.1")
     where = f"tcp:127.0.0.1:{process.port()}"
     script = subprocess.run(
@@ -178,7 +178,7 @@ async def main(reactor):
     sys.stdout.flush()
     child = os.fork()
     if not child:
-        signal.alarm(15)  # a child that hangs is killed, and tells nothing
+        signal.alarm(15)  # a child that hangs is killed, and prints nothing
         told = []
         for each in clients:
             each.request(b"child").addBoth(lambda failure: told.append(type(failure.value).__name__))
@@ -199,8 +199,8 @@ react(main)
 
 @pytest.mark.once
 @pytest.mark.parametrize("kind", ["select", "uvloop"])
-def test_a_child_of_a_program_that_runs_the_reactor_is_told(run: Any, kind: str) -> None:
-    """With a real fork: a client and a pool fail at once there, and the parent's go on."""
+def test_a_client_and_a_pool_fail_in_a_real_child(run: Any, kind: str) -> None:
+    """In a real child of a program on the reactor, a client and a pool fail at once; the parent's go on."""
     process = run("--listen", "tcp:0:interface=127.0.0.1")
     where = f"tcp:127.0.0.1:{process.port()}"
     script = subprocess.run(

@@ -1,4 +1,4 @@
-"""A name stands for all its addresses: they are tried one after the other, and the first that answers wins."""
+"""A host name with several addresses: they are tried one after the other, and the first connection wins."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.peers import outcome
 
 @implementer(IHostnameResolver)
 class Names:
-    """A resolver that gives these addresses, when the test says so."""
+    """A resolver that gives these addresses when the test calls `tell`."""
 
     def __init__(self, *hosts: str) -> None:
         self.hosts = hosts
@@ -49,7 +49,7 @@ class Names:
 
 
 class Dialled:
-    """A connection attempt to ``host.test`` on a reactor that the test plays."""
+    """An attempt to connect to ``host.test``, on a reactor whose connections the test lets succeed or fail."""
 
     def __init__(self, *hosts: str, name: str = "host.test", **given: Any) -> None:
         self.reactor = MemoryReactorClock()
@@ -65,27 +65,27 @@ class Dialled:
         return [each[0] for each in self.reactor.tcpClients]
 
     def fail(self, at: int, error: Exception | None = None) -> None:
-        """An attempt fails."""
+        """Let the attempt with this index fail."""
         self.reactor.tcpClients[at][2].clientConnectionFailed(None, Failure(error or Refused()))
 
     def succeed(self, at: int, *, itself: bool = False) -> StringTransport:
-        """An attempt has a connection, with `itself` or with another: its transport."""
+        """Let the attempt with this index connect, with `itself` or with a server, and return its transport."""
         to = IPv4Address("TCP", self.reactor.tcpClients[at][0], 7007)
         transport = StringTransport(hostAddress=to if itself else None, peerAddress=to)
         self.reactor.tcpClients[at][2].buildProtocol(to).makeConnection(transport)
         return transport
 
     def given_up(self) -> list[bool]:
-        """For each attempt, whether it was given up."""
+        """Return for each attempt whether it was given up."""
         return [each.stoppedConnecting for each in self.reactor.connectors]
 
     def all_is_over(self) -> bool:
-        """Whether no timer is left."""
+        """Tell whether no timer is left."""
         return self.reactor.getDelayedCalls() == []
 
 
 def test_the_first_address_that_answers_wins() -> None:
-    """With one attempt, and no timer is left."""
+    """When the first address connects at once, no other address is tried, and no timer is left."""
     dialled = Dialled("192.0.2.1", "192.0.2.2")
     assert (dialled.names.asked, dialled.tried) == (["host.test"], [])
     dialled.names.tell()
@@ -98,7 +98,7 @@ def test_the_first_address_that_answers_wins() -> None:
 
 
 def test_an_address_that_refuses_gives_way_at_once() -> None:
-    """A ``localhost`` that is listened on by only one family costs no wait."""
+    """When an address refuses the connection, the next one is tried without a delay, as for ``localhost``."""
     dialled = Dialled("::1", "127.0.0.1")
     dialled.names.tell()
     dialled.fail(0)
@@ -109,7 +109,7 @@ def test_an_address_that_refuses_gives_way_at_once() -> None:
 
 
 def test_a_connection_with_itself_gives_way_at_once() -> None:
-    """It is cut: nobody listens there, and another address may have a server."""
+    """A connection with itself is closed, because no server listens there, and the next address is tried."""
     dialled = Dialled("192.0.2.1", "192.0.2.2")
     dialled.names.tell()
     assert dialled.succeed(0, itself=True).disconnecting
@@ -120,7 +120,7 @@ def test_a_connection_with_itself_gives_way_at_once() -> None:
 
 
 def test_a_connection_with_itself_alone_is_refused() -> None:
-    """No app learns of it."""
+    """When the only address gives a connection with itself, connecting fails as refused."""
     dialled = Dialled("192.0.2.1")
     dialled.names.tell()
     dialled.succeed(0, itself=True)
@@ -130,7 +130,7 @@ def test_a_connection_with_itself_alone_is_refused() -> None:
 
 
 def test_an_address_that_does_not_answer_gives_way_soon() -> None:
-    """It can still win; other attempts are given up."""
+    """After `DELAY` without an answer, the next address is tried, too; when one connects, the other is given up."""
     dialled = Dialled("192.0.2.1", "192.0.2.2", "192.0.2.3")
     dialled.names.tell()
     dialled.reactor.advance(DELAY * 0.9)
@@ -146,6 +146,7 @@ def test_an_address_that_does_not_answer_gives_way_soon() -> None:
 
 
 def test_a_failure_while_another_attempt_is_pending_waits_for_it() -> None:
+    """When the second attempt fails while the first is pending, the first can still win."""
     dialled = Dialled("192.0.2.1", "192.0.2.2")
     dialled.names.tell()
     dialled.reactor.advance(DELAY)
@@ -164,8 +165,8 @@ def test_a_failure_while_another_attempt_is_pending_waits_for_it() -> None:
         ([ConnectBindError("wrong"), NoRouteError("no IPv6")], "no IPv6"),
     ],
 )
-def test_where_all_fail_the_failure_that_says_the_most_is_told(errors: list[Exception], told: str) -> None:
-    """The first one, except for failures of this machine."""
+def test_when_all_attempts_fail_the_most_useful_error_is_reported(errors: list[Exception], told: str) -> None:
+    """When all attempts fail, the error is the first one that is not about this machine's own network."""
     dialled = Dialled("2001:db8::1", "192.0.2.1")
     dialled.names.tell()
     for at, error in enumerate(errors):
@@ -175,7 +176,7 @@ def test_where_all_fail_the_failure_that_says_the_most_is_told(errors: list[Exce
 
 
 def test_the_families_take_turns() -> None:
-    """In the resolver's order of each family, beginning with its first one; no address is tried twice."""
+    """IPv6 and IPv4 addresses are tried alternately, in the resolver's order, and none is tried twice."""
     dialled = Dialled("2001:db8::1", "2001:db8::2", "2001:db8::1", "no address", "192.0.2.1")
     dialled.names.tell()
     for at in range(3):
@@ -184,6 +185,7 @@ def test_the_families_take_turns() -> None:
 
 
 def test_a_name_without_addresses_is_not_found() -> None:
+    """A host name without an address fails with DNSLookupError, which names the host."""
     dialled = Dialled()
     dialled.names.tell()
     (error,) = dialled.told
@@ -192,8 +194,8 @@ def test_a_name_without_addresses_is_not_found() -> None:
 
 
 @pytest.mark.parametrize(("origin", "tried"), [("192.0.2.9", ["192.0.2.1"]), ("2001:db8::9", ["2001:db8::1"])])
-def test_only_addresses_of_its_origins_family_are_tried(origin: str, tried: list[str]) -> None:
-    """What is bound to IPv4 reaches no IPv6 address."""
+def test_only_addresses_of_the_origins_family_are_tried(origin: str, tried: list[str]) -> None:
+    """A client that is bound to an IPv4 address tries only IPv4 addresses, and the same holds for IPv6."""
     dialled = Dialled("2001:db8::1", "192.0.2.1", origin=origin, timeout=5)
     dialled.names.tell()
     dialled.fail(0)
@@ -201,14 +203,15 @@ def test_only_addresses_of_its_origins_family_are_tried(origin: str, tried: list
     assert [each[3:] for each in dialled.reactor.tcpClients] == [(5, (origin, 0))]
 
 
-def test_an_origin_of_a_family_that_the_name_lacks_is_said() -> None:
+def test_an_origin_of_a_family_that_the_name_lacks_is_an_error() -> None:
+    """When the host has no address of the origin's family, the error says so."""
     dialled = Dialled("2001:db8::1", origin="192.0.2.9")
     dialled.names.tell()
     assert "the host 'host.test' has no address of the family of 192.0.2.9" in str(dialled.told[0])
 
 
-def test_it_may_be_cancelled_while_it_connects() -> None:
-    """All attempts are given up."""
+def test_connecting_can_be_cancelled_during_its_attempts() -> None:
+    """When connecting is cancelled, all attempts are given up, and no timer is left."""
     dialled = Dialled("192.0.2.1", "192.0.2.2")
     dialled.names.tell()
     dialled.reactor.advance(DELAY)
@@ -219,8 +222,8 @@ def test_it_may_be_cancelled_while_it_connects() -> None:
 
 
 @pytest.mark.parametrize("hosts", [(), ("192.0.2.1",)])
-def test_it_may_be_cancelled_while_the_name_is_looked_up(hosts: tuple[str, ...]) -> None:
-    """Nothing is tried then."""
+def test_connecting_can_be_cancelled_during_the_lookup(hosts: tuple[str, ...]) -> None:
+    """When connecting is cancelled during the lookup, no address is tried."""
     dialled = Dialled(*hosts)
     dialled.connecting.cancel()
     dialled.names.tell()
@@ -228,13 +231,13 @@ def test_it_may_be_cancelled_while_the_name_is_looked_up(hosts: tuple[str, ...])
     assert dialled.tried == []
 
 
-def test_a_name_of_another_script_is_looked_up_as_dns_has_it() -> None:
-    """RFC 3490."""
+def test_a_name_beyond_ascii_is_looked_up_in_ascii() -> None:
+    """A host name beyond ASCII is looked up in its ASCII form (RFC 3490)."""
     assert Dialled(name="bücher.example").names.asked == ["xn--bcher-kva.example"]
 
 
 class Nameless:
-    """A reactor that looks names up by itself."""
+    """A reactor without a resolver, which looks names up by itself."""
 
     def __init__(self) -> None:
         self.tried: list[Any] = []
@@ -244,7 +247,7 @@ class Nameless:
 
 
 def test_a_reactor_without_a_resolver_is_given_the_name() -> None:
-    """A test's own, say."""
+    """A reactor without a resolver, such as a test's own, is given the host name itself."""
     reactor = Nameless()
     assert not IReactorPluggableNameResolver.providedBy(reactor)
     HostEndpoint(reactor, "host.test", 7007).connect(Factory())

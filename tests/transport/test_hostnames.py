@@ -1,4 +1,4 @@
-"""Host names: valid ones, and the one form in which each is looked up, sent and compared."""
+"""Host names: which are valid, and the one form in which each is looked up, sent and compared."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ WIDE_DOT, IDEOGRAPHIC_DOT = "\uff0e", "\u3002"
     ],
 )
 def test_a_name_in_ascii(name: str, expected: str) -> None:
-    """Capitals beyond ASCII are small letters, and there is one kind of dot; a symbol is accepted, as in Python."""
+    """`to_ascii` lower-cases names beyond ASCII, knows every kind of dot, and accepts symbols as Python does."""
     assert to_ascii(name) == expected
     assert is_host(name)
 
 
 @pytest.mark.parametrize("name", ["\ufffd.example", "jörg müller", "ü/a.example", "\ud800", "ü" * 300])
-def test_a_name_that_cannot_be_one(name: str) -> None:
-    """It is a UnicodeError, and is equal to nothing."""
+def test_an_invalid_name_raises(name: str) -> None:
+    """`to_ascii` raises UnicodeError for an invalid name, and `is_host` is false."""
     with pytest.raises(UnicodeError):
         to_ascii(name)
     assert not is_host(name)
 
 
 def test_without_the_package_idna_python_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the older rules: it comes with TLS, and is not needed without."""
+    """Without the package idna, which comes with TLS, Python's own codec encodes names by older rules."""
     monkeypatch.setitem(sys.modules, "idna", None)
     assert to_ascii("BÜCHER.example.") == "xn--bcher-kva.example."
     assert to_ascii("straße.example") == "strasse.example"
@@ -68,7 +68,7 @@ def test_without_the_package_idna_python_encodes(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_names_are_compared_in_one_form(name: str, expected: str) -> None:
-    """Small letters, ASCII, no dot at the end; the empty text if no host can have the name."""
+    """`comparable` gives lower-case ASCII without a dot at the end, or an empty text for an invalid name."""
     assert comparable(name) == expected
 
 
@@ -84,20 +84,20 @@ def test_names_are_compared_in_one_form(name: str, expected: str) -> None:
         ("\uff11.2.3.4", False),
     ],
 )
-def test_what_is_an_ip_address(value: str, expected: bool) -> None:
-    """With a zone or without (RFC 4007)."""
+def test_ip_addresses_are_recognised(value: str, expected: bool) -> None:
+    """`is_ip` is true for an IP address, with or without a zone (RFC 4007)."""
     assert is_ip(value) is expected
 
 
 @pytest.mark.parametrize("value", ["", ".", "a..b", "ü..b", ".a", "a b", "a@b", "999.1.1.1", "1.2.3.", "0x1", "a" * 64])
-def test_what_is_no_host(value: str) -> None:
-    """An empty label, a blank, a label that is too long, and a number at the end (WHATWG URL)."""
+def test_invalid_hosts_are_recognised(value: str) -> None:
+    """An empty label, a blank, a label that is too long, and a number at the end (WHATWG URL) make no host."""
     assert not is_host(value)
 
 
 @given(st.text(max_size=20))
-def test_the_form_of_a_host_is_its_own_form(value: str) -> None:
-    """Encoding an encoded name changes nothing, and a name in the one form is valid as well."""
+def test_the_comparable_form_of_a_host_is_stable(value: str) -> None:
+    """For a valid host, `comparable` gives ASCII that is a valid host again and does not change any more."""
     if is_host(value):
         form = comparable(value)
         assert (comparable(form), form.isascii(), is_host(form)) == (form, True, True)

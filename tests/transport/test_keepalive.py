@@ -1,4 +1,4 @@
-"""TCP's own watch over a peer: the options of a socket, and transports without them."""
+"""TCP keepalive: the options of a socket, and transports without them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUTS = Timeouts(keepalive=20.5, keepalive_interval=3, user_timeout=41.5)
 
 
 class Transport:
-    """A transport like Twisted's own, with only a socket and a switch."""
+    """A transport like Twisted's own, with a socket and the switch for keepalive."""
 
     def __init__(self, family: int = socket.AF_INET) -> None:
         self.socket = socket.socket(family)
@@ -27,7 +27,7 @@ class Transport:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
     def told(self, name: str) -> int:
-        """The options that the system has."""
+        """Return the value of this option in the system."""
         return self.socket.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
 
 
@@ -43,8 +43,8 @@ NUMBERS = {"TCP_KEEPIDLE": 21, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 7, "TCP_USER_T
 
 
 @pytest.mark.parametrize(("name", "value"), NUMBERS.items())
-def test_each_number_is_the_sockets(transport: Transport, name: str, value: int) -> None:
-    """Whole seconds, rounded up; the last in milliseconds."""
+def test_each_number_is_set_on_the_socket(transport: Transport, name: str, value: int) -> None:
+    """`switch_on` sets keepalive and its numbers in whole seconds, rounded up; the user timeout in milliseconds."""
     if not hasattr(socket, name):
         pytest.skip(f"this system has no {name}")
     keepalive.switch_on(transport, LIMITS, TIMEOUTS)
@@ -52,16 +52,16 @@ def test_each_number_is_the_sockets(transport: Transport, name: str, value: int)
     assert transport.told(name) == value
 
 
-def test_it_is_the_socket_below_tls(transport: Transport) -> None:
-    """However many layers there are."""
+def test_keepalive_is_set_on_the_socket_below_all_layers(transport: Transport) -> None:
+    """`switch_on` sets keepalive on the socket below all layers, such as TLS."""
     layers: Any = [ProtocolWrapper(None, None) for _ in range(2)]  # type: ignore[arg-type]
     layers[1].transport, layers[0].transport = layers[0], transport
     keepalive.switch_on(layers[1], LIMITS, TIMEOUTS)
     assert transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
-def test_what_is_switched_off_is_left_as_it_is(transport: Transport) -> None:
-    """0 is no keepalive, and the system's own timeout."""
+def test_keepalive_of_zero_changes_nothing(transport: Transport) -> None:
+    """With keepalive=0 and user_timeout=0, keepalive is off, and the options keep the system's values."""
     before = [transport.told(name) for name in NUMBERS if hasattr(socket, name)]
     keepalive.switch_on(transport, LIMITS, Timeouts(keepalive=0, user_timeout=0))
     assert not transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -71,14 +71,14 @@ def test_what_is_switched_off_is_left_as_it_is(transport: Transport) -> None:
 def test_a_number_that_this_system_does_not_know_is_left_out(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others hold."""
+    """An option that this system does not have is skipped, and the others are set."""
     monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
     keepalive.switch_on(transport, LIMITS, TIMEOUTS)
     assert transport.told("TCP_KEEPCNT") == 7
 
 
 def test_a_socket_that_is_gone_raises_nothing(transport: Transport) -> None:
-    """Its peer reset it before it was accepted: the transport will report it."""
+    """A socket that its peer reset before it was accepted refuses every option, and `switch_on` raises nothing."""
     transport.setTcpKeepAlive = lambda enabled: None  # type: ignore[method-assign]
     family = transport.socket.family
 
@@ -99,8 +99,8 @@ def test_a_socket_that_is_gone_raises_nothing(transport: Transport) -> None:
     keepalive.switch_on(transport, LIMITS, TIMEOUTS)
 
 
-def test_what_is_no_tcp_is_left_alone() -> None:
-    """A UNIX socket's peer cannot vanish; a pipe has no such switch; a fake has the switch and no socket."""
+def test_transports_without_tcp_raise_nothing() -> None:
+    """`switch_on` does nothing for a UNIX socket or a pipe, and only calls the switch of a fake transport."""
     unix = Transport(socket.AF_UNIX)
     unix.setTcpKeepAlive = lambda enabled: None  # type: ignore[method-assign]
     keepalive.switch_on(unix, LIMITS, TIMEOUTS)

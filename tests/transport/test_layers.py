@@ -1,4 +1,4 @@
-"""The transports below a connection, seen through the layers on them."""
+"""The transports below a connection, as seen through the layers on top of them."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from tcpapp.transport.layers import bottom_of, send_at_once, serves_tls, sets_up
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Contexts:
-    """What a factory of TLS is made with."""
+    """The connection creator that a TLS factory needs."""
 
     def serverConnectionForTLS(self, protocol: Any) -> Any:
-        """Not called here."""
+        """Do nothing: no test calls this."""
 
 
 def layer(below: Any, kind: Any = ProtocolWrapper) -> Any:
-    """A layer of this kind, which has a transport."""
+    """Return a layer of this kind on the transport `below`."""
     made = kind(None, None)
     made.transport = below
     return made
 
 
 def test_the_bottom_is_below_all_layers() -> None:
-    """And a transport without any is its own."""
+    """`bottom_of` gives the transport below all layers, or the transport itself if it has none."""
     transport = FakeTransport()
     assert bottom_of(transport) is transport
     assert bottom_of(layer(layer(transport))) is transport
 
 
 def test_tls_is_set_up_until_its_handshake_is_done() -> None:
-    """And nothing else is: a layer that is no TLS, or TLS further below, reports no handshake."""
+    """`sets_up_tls` is true for a TLS layer until its handshake is done, and false for any other layer."""
     tls = layer(FakeTransport(), TLSMemoryBIOProtocol)
     assert sets_up_tls(tls)
     tls._handshakeDone = True
@@ -52,7 +52,7 @@ def test_tls_is_set_up_until_its_handshake_is_done() -> None:
 
 
 def test_nothing_is_tls_where_tls_is_not_imported() -> None:
-    """Asking does not import it: pyOpenSSL may not be there."""
+    """`sets_up_tls` does not import pyOpenSSL, which may not be installed."""
     program = (
         "import sys; from tcpapp.transport.layers import sets_up_tls;"
         " print(sets_up_tls(object()), 'OpenSSL' in sys.modules)"
@@ -62,7 +62,7 @@ def test_nothing_is_tls_where_tls_is_not_imported() -> None:
 
 
 def test_a_port_serves_tls_by_its_factory() -> None:
-    """A transport without a factory, as from a ``stdio:`` endpoint, serves none."""
+    """`serves_tls` is true for a port with a TLS factory, and false for another port or a ``stdio:`` transport."""
     port = tcp.Port(0, TLSMemoryBIOFactory(Contexts(), False, ServerFactory()))
     assert serves_tls(port)
     assert not serves_tls(tcp.Port(0, ServerFactory()))
@@ -70,7 +70,7 @@ def test_a_port_serves_tls_by_its_factory() -> None:
 
 
 def test_small_writes_go_out_at_once_below_all_layers() -> None:
-    """Where TCP is what is below."""
+    """`send_at_once` sets TCP_NODELAY below all layers, and does nothing for a transport without TCP."""
     transport = FakeTransport()
     send_at_once(layer(layer(transport)))
     assert transport.getTcpNoDelay()
@@ -78,7 +78,7 @@ def test_small_writes_go_out_at_once_below_all_layers() -> None:
 
 
 def test_a_socket_that_takes_no_option_any_more_raises_nothing() -> None:
-    """Its peer reset it before it was accepted: the transport will report it."""
+    """A socket that its peer reset before it was accepted refuses the option, and `send_at_once` raises nothing."""
 
     class Gone:
         """A transport whose socket refuses every option."""
@@ -101,12 +101,13 @@ HERE = IPv4Address("TCP", "127.0.0.1", 50000)
         (UNIXAddress(None), UNIXAddress(None), False),
     ],
 )
-def test_a_connection_with_itself_is_told_by_its_addresses(host: Any, peer: Any, itself: bool) -> None:
-    """UNIX sockets have none to compare."""
+def test_a_connection_with_itself_has_two_equal_addresses(host: Any, peer: Any, itself: bool) -> None:
+    """A connection whose host and peer are equal is one with itself; UNIX sockets have no addresses to compare."""
     transport = FakeTransport()
     transport.hostAddr, transport.peerAddr = host, peer
     assert talks_to_itself(transport) is itself
 
 
 def test_a_transport_without_addresses_does_not_talk_to_itself() -> None:
+    """A transport without addresses is not a connection with itself."""
     assert not talks_to_itself(object())

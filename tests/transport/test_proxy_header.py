@@ -1,4 +1,4 @@
-"""Behind a proxy: trusted proxies, the addresses of their clients, and rejected connections."""
+"""Behind a proxy: which proxies are trusted, which addresses a connection has, and which connections are rejected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SOURCE, DESTINATION = (
 
 
 class App:
-    """An app that notes its messages, and their peers."""
+    """An app that records its messages and the peers of its connections."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -48,7 +48,7 @@ class App:
 
 
 class Rig:
-    """A server behind proxies, and one connection to it."""
+    """A server behind proxies, and one connection of a proxy to it."""
 
     def __init__(self, app: Any = None, *, address: Any = PROXY, transport: Any = None, **options: Any) -> None:
         self.app = App() if app is None else app
@@ -79,8 +79,12 @@ class Rig:
 
 
 @pytest.mark.parametrize("cut", range(len(HEADER) + 3))
-def test_the_app_is_told_of_the_true_peer_from_the_first_moment(cut: int) -> None:
-    """However the header is cut; bytes behind it in the chunk belong to the conversation."""
+def test_the_app_learns_the_true_peer_when_a_connection_opens(cut: int) -> None:
+    """
+    However the header is cut into chunks, the connection opens with the header's addresses.
+
+    Bytes behind the header in a chunk belong to the conversation.
+    """
     rig = Rig()
     data = HEADER + b"hi\n"
     rig.says(data[:cut], data[cut:])
@@ -116,14 +120,14 @@ def test_the_app_is_told_of_the_true_peer_from_the_first_moment(cut: int) -> Non
     ],
 )
 def test_every_family_has_its_address(header: bytes, peer: Any) -> None:
-    """If the header names none, the proxy itself is the peer."""
+    """A header of each family gives the peer's address; if the header names none, the proxy itself is the peer."""
     rig = Rig()
     rig.says(header)
     assert rig.app.told == [("opened", peer)]
 
 
-def test_what_else_the_header_tells_is_the_connections() -> None:
-    """By its TLVs; a header with a wrong checksum is wrong."""
+def test_a_connection_has_the_tlvs_of_its_header() -> None:
+    """`connection.proxy` has the TLVs of the header; a header with a wrong checksum resets the connection."""
     header = Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION, (Tlv(Type.UNIQUE_ID, b"id"),))
     rig = Rig()
     rig.says(frame(header, checksum=True))
@@ -136,8 +140,8 @@ def test_what_else_the_header_tells_is_the_connections() -> None:
     assert (rig.transport.aborted, rig.refused) == (True, {"malformed-proxy-header": 1})
 
 
-def test_the_gate_is_not_in_the_way() -> None:
-    """The transport's protocol is the conversation from then on; the end goes to it, too."""
+def test_the_gate_is_removed_once_the_header_is_read() -> None:
+    """After the header, the transport's protocol is the conversation itself, which also gets the end of the stream."""
     rig = Rig()
     rig.says(HEADER)
     [connection] = rig.factory.connections
@@ -152,7 +156,7 @@ def test_the_gate_is_not_in_the_way() -> None:
 
 
 class Elsewhere(NotedTransport):
-    """A transport that keeps what it gives its bytes to to itself."""
+    """A transport that does not show its protocol."""
 
     @property
     def protocol(self) -> Any:
@@ -163,8 +167,8 @@ class Elsewhere(NotedTransport):
         self.kept = protocol
 
 
-def test_a_gate_that_cannot_step_aside_passes_on() -> None:
-    """Bytes, both ends of half a close, and the loss."""
+def test_a_gate_that_cannot_be_removed_passes_everything_on() -> None:
+    """When the transport shows no protocol, the gate passes on bytes, both half-closes and the loss."""
     told: list[Any] = []
 
     class Behind(Protocol):
@@ -224,7 +228,7 @@ def test_a_gate_that_cannot_step_aside_passes_on() -> None:
 
 
 def test_an_untrusted_proxy_is_reset() -> None:
-    """Nothing that it sends is read: without trust, a header can name any peer."""
+    """A connection of an untrusted proxy is reset before its header is read: a header can name any peer."""
     rig = Rig(address=IPv4Address("TCP", "192.0.2.66", 1))
     rig.says(HEADER)
     assert (rig.transport.aborted, rig.app.told, rig.refused) == (True, [], {"proxy-untrusted": 1})
@@ -235,8 +239,8 @@ def test_an_untrusted_proxy_is_reset() -> None:
 
 
 @pytest.mark.parametrize("address", [IPv4Address("TCP", "10.0.0.5", 1), UNIXAddress(None)])
-def test_proxies_may_be_named(address: Any) -> None:
-    """Proxies on a UNIX socket are on this machine, and always allowed."""
+def test_allowed_proxies_are_trusted(address: Any) -> None:
+    """A proxy of an allowed network is trusted, and so is a proxy on a UNIX socket, which is on this machine."""
     rig = Rig(address=address, proxies=Networks(allow=["10.0.0.0/8"]))
     rig.says(HEADER)
     assert rig.app.told == [("opened", CLIENT)]
@@ -252,8 +256,8 @@ def test_proxies_may_be_named(address: Any) -> None:
         (b"PROXY \x1b[2J" + b"\x07" * 100 + b"\r\n", "begins the stream"),
     ],
 )
-def test_a_header_that_is_wrong_is_told_of_and_counted(data: bytes, says: str) -> None:
-    """In a line without control characters, and of no more than 200; the app learns nothing."""
+def test_a_malformed_header_is_reported_and_counted(data: bytes, says: str) -> None:
+    """A malformed header resets the connection, and is reported in one printable line of at most 200 characters."""
     rig = Rig()
     rig.says(data)
     assert (rig.transport.aborted, rig.app.told) == (True, [])
@@ -270,8 +274,8 @@ def test_a_header_that_is_wrong_is_told_of_and_counted(data: bytes, says: str) -
     assert len(rig.factory.admission) == 0
 
 
-def test_a_header_has_its_time() -> None:
-    """A byte now and then does not extend it; without a limit there is no timer."""
+def test_an_incomplete_header_has_a_timeout() -> None:
+    """A header that is not complete after `proxy_header` seconds resets the connection; single bytes do not help."""
     rig = Rig(timeouts=Timeouts(proxy_header=5))
     for byte in HEADER[:5]:
         rig.clock.advance(0.9)
@@ -284,8 +288,8 @@ def test_a_header_has_its_time() -> None:
     assert endless.clock.getDelayedCalls() == []
 
 
-def test_a_connection_that_only_opens_and_closes_makes_no_noise() -> None:
-    """Port checks do this; a connection that ends inside its header is reported."""
+def test_a_connection_that_only_opens_and_closes_is_not_reported() -> None:
+    """A port check that closes before its header is not reported; a connection that ends inside its header is."""
     rig = Rig()
     rig.transport.half_close()
     rig.transport.turn()
@@ -300,7 +304,7 @@ def test_a_connection_that_only_opens_and_closes_makes_no_noise() -> None:
 
 
 def test_connections_that_wait_for_their_header_take_a_place() -> None:
-    """Otherwise they would bypass the limit; they keep it as long as they wait."""
+    """A connection without a whole header takes a place of `max_connections` until it ends."""
     rig = Rig(limits=Limits(max_connections=1))
     first = rig.transport
     rig.connect()
@@ -312,8 +316,8 @@ def test_connections_that_wait_for_their_header_take_a_place() -> None:
     assert not rig.transport.aborted
 
 
-def test_the_limits_of_a_network_are_those_of_the_true_peer() -> None:
-    """However many come through one proxy."""
+def test_limits_of_addresses_and_networks_hold_for_the_true_peer() -> None:
+    """`max_per_address` and denied networks hold for the peer that the header names, not for the proxy."""
     rig = Rig(limits=Limits(max_per_address=1), networks=Networks(deny=["203.0.113.0/24"]))
     first = rig.transport
     first.receive(HEADER)
@@ -331,7 +335,7 @@ def test_the_limits_of_a_network_are_those_of_the_true_peer() -> None:
 
 @pytest.mark.parametrize("how", ["drain", "close", "abort"])
 def test_a_server_that_stops_waits_for_no_header(how: str) -> None:
-    """It is cut, and the stop is over when it is."""
+    """When the server drains, closes or aborts, a connection without a whole header is reset at once."""
     rig = Rig()
     ended = outcome(rig.waiting.when_closed())
     stopped = getattr(rig.factory, how)()
@@ -343,7 +347,7 @@ def test_a_server_that_stops_waits_for_no_header(how: str) -> None:
 
 
 def test_a_waiter_for_the_proxy_header_can_be_cancelled() -> None:
-    """It gets no further call."""
+    """A cancelled Deferred of `when_closed` gets no result when the connection ends."""
     rig = Rig()
     waiter = rig.waiting.when_closed()
     waiter.addErrback(lambda failure: None)
@@ -351,8 +355,8 @@ def test_a_waiter_for_the_proxy_header_can_be_cancelled() -> None:
     rig.waiting.abort()
 
 
-def test_without_a_clock_a_header_has_no_time() -> None:
-    """As over a transport that has no reactor."""
+def test_without_a_clock_a_header_has_no_timeout() -> None:
+    """Without a clock, no timer is set, and `abort` closes the transport."""
     factory = MessageServerFactory(App(), telemetry=Telemetry())
 
     class Bare:
@@ -376,7 +380,7 @@ def test_without_a_clock_a_header_has_no_time() -> None:
 
 
 def test_an_endpoint_string_puts_a_gate_before_the_server() -> None:
-    """Ours, and never Twisted's, before any kind; written twice it is one."""
+    """``haproxy:`` before an endpoint puts our gate, not Twisted's, before the server, and only once if given twice."""
     reactor = MemoryReactorClock()
     for text in ("haproxy:tcp:7007", "HAPROXY:haproxy:tcp:7007"):
         endpoint = server_endpoint(reactor, text)
@@ -388,7 +392,7 @@ def test_an_endpoint_string_puts_a_gate_before_the_server() -> None:
 
 
 def test_a_client_can_send_a_proxy_header(hosts: Hosts) -> None:
-    """By a header, or by a function of its transport; the server's app knows the client from the first moment."""
+    """A client sends a header, or the header that a function of its transport returns, and the server uses it."""
     app = App()
     hosts.listen(app, "haproxy:tcp:7007", proxies=Networks(allow=[hosts.client.ip]))
     header = Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION)
@@ -402,7 +406,7 @@ def test_a_client_can_send_a_proxy_header(hosts: Hosts) -> None:
 
 @pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")
 def test_the_header_lies_below_tls(hosts: Hosts, tls_certificates: Any) -> None:
-    """In plain, and before the handshake, in and out."""
+    """Under TLS, the header is sent and read in plain text before the handshake."""
     app = App()
     proxied: list[Any] = []
     for kind in ("ssl", "tls"):

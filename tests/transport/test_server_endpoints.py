@@ -1,4 +1,4 @@
-"""The endpoints of tcp:, tcp6: and unix:, and their errors."""
+"""The endpoints of ``tcp:``, ``tcp6:`` and ``unix:``, and their errors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from tests.peers import outcome
 
 
 class Quiet(ServerFactory):
-    """A factory that counts how often it is listened with."""
+    """A factory that makes no log lines; `numPorts` counts its open ports."""
 
     noisy = False
 
 
 @pytest.fixture
 def umask() -> Iterator[None]:
-    """Let the test set the umask of the process."""
+    """Let the test change the umask of the process, and restore it afterwards."""
     before = os.umask(0o077)
     yield
     os.umask(before)
 
 
 def unix(reactor: Any, path: object, **given: Any) -> UNIXListener:
+    """Return a `UNIXListener` for this path."""
     return UNIXListener(reactor, str(path), **({"mode": None, "backlog": 5, "lock": True} | given))
 
 
@@ -47,6 +48,7 @@ def unix(reactor: Any, path: object, **given: Any) -> UNIXListener:
 async def test_the_mode_of_a_unix_socket_is_as_asked_for_or_by_the_umask(
     mask: int, mode: int | None, found: int, global_reactor: Any, tmp_path: Path
 ) -> None:
+    """The file of a UNIX socket has the given permissions, or the permissions that the umask leaves."""
     os.umask(mask)
     port = await unix(global_reactor, tmp_path / "socket", mode=mode).listen(Quiet())
     assert (tmp_path / "socket").stat().st_mode & 0o777 == found
@@ -58,7 +60,7 @@ async def test_the_mode_of_a_unix_socket_is_as_asked_for_or_by_the_umask(
 async def test_an_abstract_socket_leaves_no_file(
     global_reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor has it a lock: its name is free when the process ends."""
+    """An abstract socket has no file and no lock: its name is free when the process ends."""
     monkeypatch.chdir(tmp_path)
     name = f"\0{tmp_path.name}-{os.getpid()}"
     port = await unix(global_reactor, name).listen(Quiet())
@@ -69,13 +71,14 @@ async def test_an_abstract_socket_leaves_no_file(
 
 
 def refusal(listener: Any, factory: Any) -> CannotListenError:
+    """Return the error with which this listener fails."""
     (error,) = outcome(listener.listen(factory))
     assert isinstance(error, CannotListenError)
     return error
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_missing(global_reactor: Any, tmp_path: Path) -> None:
-    """The path in the error is the socket's, and no file of Twisted's."""
+def test_a_missing_folder_of_a_unix_socket_is_named(global_reactor: Any, tmp_path: Path) -> None:
+    """When the folder of a UNIX socket is missing, the error names the folder and the path of the socket."""
     path, factory = tmp_path / "gone" / "socket", Quiet()
     error = refusal(unix(global_reactor, path), factory)
     assert (error.port, error.socketError) == (os.fsencode(path), f"there is no folder {tmp_path / 'gone'}")
@@ -83,8 +86,8 @@ def test_a_folder_that_is_not_there_is_said_to_be_missing(global_reactor: Any, t
 
 
 @pytest.mark.parametrize("kind", ["a file", "a socket", "nothing"])
-def test_what_is_in_the_way_is_said(kind: str, tmp_path: Path) -> None:
-    """A file that is no socket is distinguished from a socket that somebody listens on."""
+def test_an_error_says_what_is_at_the_path_of_a_unix_socket(kind: str, tmp_path: Path) -> None:
+    """When the path of a UNIX socket is a file that is no socket, the error says so; else the system's error stays."""
     path = tmp_path / "s"
     if kind == "a file":
         path.write_text("not a socket")
@@ -97,7 +100,8 @@ def test_what_is_in_the_way_is_said(kind: str, tmp_path: Path) -> None:
 
 
 @bounded
-async def test_a_path_that_is_listened_on_is_said_to_be(global_reactor: Any, tmp_path: Path) -> None:
+async def test_a_path_that_another_process_listens_on_is_reported(global_reactor: Any, tmp_path: Path) -> None:
+    """When another process listens on the path, the error says so and names the lock file."""
     path = tmp_path / "socket"
     port = await unix(global_reactor, path).listen(Quiet())
     assert refusal(unix(global_reactor, path), Quiet()).socketError == (
@@ -107,7 +111,7 @@ async def test_a_path_that_is_listened_on_is_said_to_be(global_reactor: Any, tmp
 
 
 class Refusing(MemoryReactorClock):
-    """A reactor whose ports cannot be listened on, for the reason `error`."""
+    """A reactor that cannot listen on any port, for the reason `error`."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -121,7 +125,7 @@ class Refusing(MemoryReactorClock):
 
 
 def test_an_error_of_listen_2_has_the_address_in_it() -> None:
-    """Twisted lets it out unchanged; an error that has the address already is unchanged."""
+    """A bare error of listen(2) gets the address; an error that has the address already is unchanged."""
     bare = OSError(errno.EADDRINUSE, "Address already in use")
     error = refusal(TCPListener(Refusing(bare), 7007, 5, "127.0.0.1"), Quiet())
     assert (error.interface, error.port, error.socketError) == ("127.0.0.1", 7007, bare)
@@ -130,13 +134,13 @@ def test_an_error_of_listen_2_has_the_address_in_it() -> None:
 
 
 def test_an_error_of_a_file_has_the_sockets_path_in_it() -> None:
-    """And not the path of a file beside it."""
+    """An error about the lock file has the path of the socket, and not the path of the lock file."""
     error = refusal(unix(Refusing(PermissionError(13, "Permission denied", "/run/s.lock")), "/run/s"), Quiet())
     assert (error.port, str(error.socketError)) == (b"/run/s", "[Errno 13] Permission denied")
 
 
 class Beginning(Refusing):
-    """A reactor that fails as Twisted's do in ``bind``: the factory is started, and the lock is taken."""
+    """A reactor that fails in ``bind`` as Twisted's do: the factory is started, and the lock is taken."""
 
     def listenUNIX(self, path: str, factory: Any, *, wantPID: int, **named: Any) -> Any:  # noqa: N803
         factory.doStart()
@@ -147,7 +151,7 @@ class Beginning(Refusing):
 
 @pytest.mark.parametrize("lock", [True, False])
 def test_a_failed_attempt_leaves_nothing_behind(lock: bool, tmp_path: Path) -> None:
-    """The path can be tried again: there is no lock, and the factory is not listened with."""
+    """After a failed attempt, there is no lock file, the factory is stopped, and the path can be tried again."""
     factory = Quiet()
     error = refusal(unix(Beginning(PermissionError(13, "Permission denied")), tmp_path / "s", lock=lock), factory)
     assert (str(error.socketError), factory.numPorts) == ("[Errno 13] Permission denied", 0)

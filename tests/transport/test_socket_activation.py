@@ -1,4 +1,4 @@
-"""Sockets that were handed over: their kinds are detected, and all are served."""
+"""Sockets that systemd handed over: their kinds are detected, and all sockets of a name are served."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HandOver = Callable[..., list[int]]
 
 @pytest.fixture
 def hand_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[HandOver]:
-    """Give ``hand_over(name=socket, …)``, or a list of pairs: this process gets them."""
+    """Give ``hand_over(name=socket, …)``, which also takes pairs: this process counts as having got these sockets."""
     made: list[socket.socket] = []
 
     def give(*pairs: tuple[str, socket.socket], **named: socket.socket) -> None:
@@ -43,15 +43,17 @@ def hand_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[HandOver]:
 
 
 def ipv4() -> socket.socket:
+    """Return a listening IPv4 socket."""
     return socket.create_server(("127.0.0.1", 0))
 
 
 def dual() -> socket.socket:
-    """A socket for both families, such as ``ListenStream=7007``."""
+    """Return a socket for both families, such as ``ListenStream=7007`` makes."""
     return socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
 
 
 def local(path: Path | str) -> socket.socket:
+    """Return a listening UNIX socket at this path."""
     found = socket.socket(socket.AF_UNIX)
     found.bind(str(path))
     found.listen()
@@ -59,12 +61,13 @@ def local(path: Path | str) -> socket.socket:
 
 
 def port_of(given: socket.socket) -> int:
+    """Return the port of this socket."""
     return int(given.getsockname()[1])
 
 
 @bounded
-async def test_a_socket_for_both_families_is_served_as_one(hand_over: HandOver, global_reactor: Any) -> None:
-    """Whatever domain the string says: addresses are right, and a denied network is denied."""
+async def test_a_socket_for_both_families_is_served(hand_over: HandOver, global_reactor: Any) -> None:
+    """A socket for IPv4 and IPv6 is served although the string says INET, and a denied IPv4 network is denied."""
     given = dual()
     hand_over(app=given)
     peers = []
@@ -87,7 +90,7 @@ async def test_a_socket_for_both_families_is_served_as_one(hand_over: HandOver, 
 
 @bounded
 async def test_all_sockets_of_a_name_are_served(hand_over: HandOver, global_reactor: Any, tmp_path: Path) -> None:
-    """A unit with several ListenStream= hands over as many; all are suspended and closed together."""
+    """All sockets of one name are served, suspended and closed together, and stay open for their owner."""
     one, other, unix, another = ipv4(), ipv4(), local(tmp_path / "socket"), ipv4()
     hand_over(("app", one), ("other", another), ("app", other), ("app", unix))
     server = await listen("systemd:name=app", echo, reactor=global_reactor)
@@ -100,12 +103,16 @@ async def test_all_sockets_of_a_name_are_served(hand_over: HandOver, global_reac
     server.suspend()
     assert not [port for port in server._ports if port in global_reactor.getReaders()]
     await server.close()
-    assert [each.getsockname() for each in (one, other, unix)]  # they are still open, and their owner's
+    assert [each.getsockname() for each in (one, other, unix)]  # the sockets are still open: they belong to systemd
 
 
 @bounded
 async def test_a_unix_socket_stays_its_owners(hand_over: HandOver, global_reactor: Any, tmp_path: Path) -> None:
-    """Its mode, its file and its queue: a client that comes when the server is gone waits for the next server."""
+    """
+    A handed-over UNIX socket keeps its mode and its file.
+
+    A client that connects after the server has closed waits for the next server.
+    """
     path = tmp_path / "socket"
     given = local(path)
     path.chmod(0o600)
@@ -122,20 +129,21 @@ async def test_a_unix_socket_stays_its_owners(hand_over: HandOver, global_reacto
 
 
 def refusal(**given: Any) -> str:
+    """Return the error of an `AdoptedEndpoint` with these arguments."""
     with pytest.raises(InvalidAddress) as caught:
         AdoptedEndpoint(MemoryReactorClock(), **given)
     return str(caught.value)
 
 
-def test_what_was_not_handed_over_is_not_there(hand_over: HandOver) -> None:
-    """The error names the existing ones."""
+def test_a_socket_that_was_not_handed_over_is_refused(hand_over: HandOver) -> None:
+    """When no handed-over socket has this name or index, the error lists the existing names."""
     hand_over(("one", ipv4()), ("other", ipv4()), ("other", ipv4()))
     assert refusal(name="app") == "no socket of name=app was handed over; there are 3: one, other"
     assert refusal(index=3) == "no socket of index=3 was handed over; there are 3: one, other"
 
 
 def test_a_socket_of_another_domain_is_refused(hand_over: HandOver, tmp_path: Path) -> None:
-    """A UNIX socket is no TCP socket; IPv4 and IPv6 are one domain."""
+    """A UNIX socket is refused for domain=INET, and a TCP socket for UNIX; INET and INET6 match each other."""
     hand_over(unix=local(tmp_path / "socket"), tcp=ipv4(), tcp6=dual())
     assert refusal(name="unix", domain="INET") == (
         "the socket 'unix' is of domain UNIX: write domain=UNIX, or leave domain= out"
@@ -147,8 +155,8 @@ def test_a_socket_of_another_domain_is_refused(hand_over: HandOver, tmp_path: Pa
         assert len(AdoptedEndpoint(MemoryReactorClock(), name=name, domain=domain).sockets) == 1
 
 
-def test_what_cannot_be_listened_with_is_refused(hand_over: HandOver) -> None:
-    """A datagram socket, one that does not listen, a file, and nothing at all."""
+def test_a_socket_that_cannot_listen_is_refused(hand_over: HandOver) -> None:
+    """A datagram socket, a socket that does not listen, and a closed descriptor raise InvalidAddress."""
     closed = ipv4()
     hand_over(udp=socket.socket(type=socket.SOCK_DGRAM), idle=socket.socket(), closed=closed)
     closed.close()
@@ -158,6 +166,7 @@ def test_what_cannot_be_listened_with_is_refused(hand_over: HandOver) -> None:
 
 
 def test_a_file_is_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handed-over descriptor that is no socket, such as a pipe, raises InvalidAddress."""
     reading, writing = os.pipe()
     monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", ListenFDs([reading], ["app"]))
     assert refusal(name="app") == "what was handed over as 'app' is no socket: it takes one of ListenStream="
@@ -165,8 +174,12 @@ def test_a_file_is_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         os.close(each)
 
 
-def test_where_nothing_was_handed_over_listening_fails(hand_over: HandOver) -> None:
-    """And says how to do it; such an endpoint is recognised, whatever is above it."""
+def test_without_any_handed_over_socket_listening_fails(hand_over: HandOver) -> None:
+    """
+    Without any handed-over socket, listening fails and says how to hand one over.
+
+    `is_unseen` finds such an endpoint also below other endpoints.
+    """
     hand_over()
     unseen = AdoptedEndpoint(MemoryReactorClock(), name="app")
     (error,) = outcome(unseen.listen(None))
@@ -182,7 +195,7 @@ def test_where_nothing_was_handed_over_listening_fails(hand_over: HandOver) -> N
 
 
 class Port:
-    """A port that is told what to do."""
+    """A port that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -197,8 +210,8 @@ class Port:
         return "here"
 
 
-def test_several_ports_are_as_one() -> None:
-    """For an endpoint's user that knows only one port."""
+def test_several_ports_act_as_one_port() -> None:
+    """`AdoptedPorts` starts and stops all its ports, and provides Twisted's `IListeningPort`."""
     several = AdoptedPorts([Port(), Port()])
     assert verifyObject(IListeningPort, several)
     several.startListening()
@@ -208,7 +221,7 @@ def test_several_ports_are_as_one() -> None:
 
 
 class Failing(MemoryReactorClock):
-    """A reactor that adopts a first socket, and no second one."""
+    """A reactor that adopts a first socket, and fails for the second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,6 +233,7 @@ class Failing(MemoryReactorClock):
 
 
 def test_either_all_sockets_are_listened_with_or_none(hand_over: HandOver) -> None:
+    """When the second socket cannot be adopted, listening fails, and the port of the first is stopped."""
     hand_over(("app", ipv4()), ("app", ipv4()))
     reactor = Failing()
     (error,) = outcome(AdoptedEndpoint(reactor, name="app").listen(None))

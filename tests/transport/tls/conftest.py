@@ -1,4 +1,4 @@
-"""Certificates of one authority, for several servers and a client; and of another, which nobody trusts."""
+"""Certificates for servers and a client, of an authority that is trusted and of one that is not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Files:
         self.stranger.cert_pem.write_to_path(str(folder / "strangers.pem"))
 
     def issue(self, name: str, *names: str, by: Any = None, **options: Any) -> Path:
-        """A file with a private key, its certificate for these names, and the chain to the authority."""
+        """Write a private key, its certificate for these names and the chain to a file, and return its path."""
         made = (by or self.authority).issue_cert(*names, **options)
         path = self.folder / name
         blobs = [made.private_key_pem, *made.cert_chain_pems]
@@ -32,7 +32,7 @@ class Files:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    """Give files, with a server's for localhost, one for another name, and a client's."""
+    """Give a folder with certificates of a server for localhost, of another server, and of a client."""
     made = Files(tmp_path)
     made.issue("server.pem", "localhost", "127.0.0.1")
     made.issue("other.pem", "other.example", "*.wild.example")

@@ -1,4 +1,4 @@
-"""What a server's contexts show."""
+"""The TLS context that a server uses for a connection."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from typing import Any
 
 
 def first_of(contexts: Any) -> Any:
-    """The context of a connection whose client asks for no name."""
+    """Return the context for a connection whose client asks for no name."""
     return contexts.serverConnectionForTLS(None).get_context()

@@ -1,4 +1,4 @@
-"""The server name of a client: any spelling, shown to the server in one form, and compared with its certificate."""
+"""The server name of a TLS client: it is sent in one form, whatever its spelling, and compared with the certificate."""
 
 from __future__ import annotations
 
@@ -35,11 +35,15 @@ NAMES = {
     "::1": None,
     "fe80::1%eth0": None,
 }
-"""Names, and what of each the server is told (SNI): of an address nothing (RFC 6066, section 3)."""
+"""Names, each with the server name that the server gets (SNI): none for an address (RFC 6066, section 3)."""
 
 
 def certificate(folder: Path) -> Path:
-    """A certificate for all of them, which is its own authority: trustme accepts no name that IDNA refuses."""
+    """
+    Write a certificate for all these names, which is its own authority, and return its path.
+
+    trustme accepts no name that IDNA refuses.
+    """
     key, now, name = ec.generate_private_key(ec.SECP256R1()), datetime.now(timezone.utc), x509.Name([])
     hosts = [x509.DNSName(each) for each in dict.fromkeys(NAMES.values()) if each]
     addresses = [x509.IPAddress(ip_address(each)) for each in ("127.0.0.1", "::1", "fe80::1")]
@@ -54,7 +58,7 @@ def certificate(folder: Path) -> Path:
 
 
 def asked(message: bytes, connection: Any) -> bytes:
-    """The name that the client asked for."""
+    """Return the name that the client asked for."""
     return str(connection.tls.server_name).encode()
 
 
@@ -65,13 +69,13 @@ def quoted(value: Any) -> str:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give a file with a certificate for all of the names, and its key."""
+    """Give a file with a certificate for all `NAMES`, and its key."""
     return certificate(tmp_path)
 
 
 @pytest.fixture
 def server(file: Path) -> Any:
-    """Give a server that shows it."""
+    """Give a server with the certificate of `file`."""
     made = pytest_twisted.blockon(listen(f"tls:0:interface=127.0.0.1:certificate={quoted(file)}", asked))
     yield made
     pytest_twisted.blockon(made.close(0))
@@ -80,8 +84,8 @@ def server(file: Path) -> Any:
 @pytest.mark.parametrize("kind", ["tls", "ssl"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest_twisted.ensureDeferred
-async def test_a_name_is_asked_for_and_believed_in_one_form(file: Path, server: Any, kind: str, name: str) -> None:
-    """By either kind of string: capitals, dots of every kind, names that IDNA accepts or refuses, and addresses."""
+async def test_a_name_is_sent_and_compared_in_one_form(file: Path, server: Any, kind: str, name: str) -> None:
+    """Whatever its capitals and dots, a name is sent to the server in one form and matches the certificate."""
     trusted = f"trustRoots={quoted(file)}" if kind == "tls" else f"caCertsDir={quoted(file.parent)}"
     client = await connect(f"{kind}:127.0.0.1:{server.port}:{trusted}:hostname={quoted(name)}")
     assert await client.request(b"?") == str(NAMES[name]).encode()
@@ -91,7 +95,7 @@ async def test_a_name_is_asked_for_and_believed_in_one_form(file: Path, server: 
 @pytest.mark.parametrize("name", ["bÜcher.example.", "other.example"])
 @pytest_twisted.ensureDeferred
 async def test_a_name_in_mid_conversation(file: Path, name: str) -> None:
-    """STARTTLS takes names in the same way; another name is not trusted."""
+    """`start_tls` takes names in the same way, and rejects a certificate for another name."""
     contexts = ServerContexts(ServerSpec(certificate=file))
 
     async def app(message: bytes, connection: Any) -> Any:
@@ -115,8 +119,8 @@ async def test_a_name_in_mid_conversation(file: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a..b", "1.2.3", "\ud800", b"localhost", None])
-def test_what_is_no_name_is_told(file: Path, name: Any) -> None:
-    """By its value, and the possible values, whatever files there are."""
+def test_an_invalid_server_name_raises(file: Path, name: Any) -> None:
+    """An invalid server name raises InvalidAddress with its value, before any file is read."""
     says = f"hostname={name!r}: takes an IP address or a host name (RFC 1123; not ending in a number)"
     for trust in (None, file):
         with pytest.raises(InvalidAddress) as raised:

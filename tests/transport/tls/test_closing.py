@@ -1,4 +1,4 @@
-"""TLS ends as TCP does: the peer's side, or ours, and the reports of it. Real TLS, over a transport in memory."""
+"""How TLS connections end: by close_notify of either side, and how that is reported. Real TLS, in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUIET = Timeouts(first_message=0, idle=0, tls_handshake=0)
 
 
 class Peer:
-    """A client of Python's own TLS, in memory, and the server that it speaks to."""
+    """A client of Python's own TLS, in memory, and the server that it is connected to."""
 
     def __init__(self, files: Any, app: Any, *, version: str = "1.3", kind: Any = None, **options: Any) -> None:
         self.clock = TurnClock()
@@ -51,7 +51,7 @@ class Peer:
         assert self.connection.is_open
 
     def pass_on(self) -> None:
-        """The client's bytes go to the server; then the server's go to the client."""
+        """Pass the client's bytes to the server, then the server's bytes to the client."""
         self.transport.receive(self.go.read())
         for _ in range(5):
             self.clock.turn()
@@ -59,17 +59,18 @@ class Peer:
         self.transport.clear()
 
     def says(self, data: bytes) -> None:
+        """Send a message to the server."""
         self.session.write(data)
         self.pass_on()
 
     def has_sent_all(self) -> None:
-        """Send close_notify; errors say that the server's has not come, or that other bytes have."""
+        """Send close_notify. An SSLError only means that the server's has not come, or that other bytes have."""
         with suppress(ssl.SSLError):
             self.session.unwrap()
         self.pass_on()
 
     def hears(self) -> bytes:
-        """The received bytes; empty if there are none, or the server has sent everything."""
+        """Return the received bytes, which are empty if there are none or the server has sent close_notify."""
         with suppress(ssl.SSLError):
             return self.session.read(1_000_000)
         return b""
@@ -83,7 +84,7 @@ class Peer:
 
 @conversation
 async def in_the_end(connection: Any) -> None:
-    """Answers everything when the peer has closed its side."""
+    """Answer all messages at once when the peer has closed its side."""
     messages = [message async for message in connection]
     await connection.send(b"+".join(messages))
 
@@ -92,8 +93,8 @@ async def in_the_end(connection: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, BufferingTLSTransport])
-def test_what_a_peer_said_before_it_closed_its_side_is_answered(files: Any, kind: Any) -> None:
-    """Over TLS 1.3, in whichever class of TLS; then our close_notify comes, and the end."""
+def test_messages_before_a_close_notify_are_answered(files: Any, kind: Any) -> None:
+    """Over TLS 1.3, the app can still answer after the peer's close_notify; then the server closes, too."""
     peer = Peer(files, in_the_end, kind=kind)
     peer.says(b"one\n")
     peer.says(b"two\n")
@@ -104,10 +105,8 @@ def test_what_a_peer_said_before_it_closed_its_side_is_answered(files: Any, kind
     assert [(reason.rule, str(reason.by), reason.clean) for reason in peer.closed] == [("end-of-stream", "peer", True)]
 
 
-def test_an_answer_may_take_its_time(files: Any) -> None:
-    """
-    The connection stays open for it, for half_close seconds; nothing more is read, and a FIN then changes nothing.
-    """
+def test_an_answer_can_come_long_after_a_close_notify(files: Any) -> None:
+    """After the peer's close_notify, the connection reads nothing more and stays open for a late reply."""
     replies: list[Deferred[bytes]] = [Deferred()]
     peer = Peer(files, lambda message, _: replies[0])
     peer.says(b"hello\n")
@@ -124,7 +123,7 @@ def test_an_answer_may_take_its_time(files: Any) -> None:
 
 
 def test_a_connection_lost_while_it_answers_ends_as_it_would_over_tcp(files: Any) -> None:
-    """The peer had closed its side: that is the reason."""
+    """When the connection is lost after the peer's close_notify, the reason is still "end-of-stream", as over TCP."""
     peer = Peer(files, lambda message, _: Deferred())
     peer.says(b"hello\n")
     peer.has_sent_all()
@@ -133,7 +132,7 @@ def test_a_connection_lost_while_it_answers_ends_as_it_would_over_tcp(files: Any
 
 
 def test_tls_1_2_has_no_half_close(files: Any) -> None:
-    """Unsent bytes are discarded, as RFC 5246 (section 7.2.1) demands; earlier bytes arrive."""
+    """Over TLS 1.2, a reply after the peer's close_notify is discarded, as RFC 5246 (section 7.2.1) demands."""
     peer = Peer(files, in_the_end, version="1.2")
     peer.says(b"one\n")
     peer.has_sent_all()
@@ -141,8 +140,8 @@ def test_tls_1_2_has_no_half_close(files: Any) -> None:
     assert [(reason.rule, reason.clean) for reason in peer.closed] == [("end-of-stream", True)]
 
 
-def test_a_side_that_is_closed_inside_a_message_is_told(files: Any) -> None:
-    """As over TCP."""
+def test_a_close_notify_inside_a_message_truncates_it(files: Any) -> None:
+    """A close_notify inside a message ends the connection with "truncated-message", as over TCP."""
     peer = Peer(files, echo)
     peer.says(b"one\ntw")
     assert peer.hears() == b"one\n"
@@ -150,8 +149,8 @@ def test_a_side_that_is_closed_inside_a_message_is_told(files: Any) -> None:
     assert [reason.rule for reason in peer.closed] == ["truncated-message"]
 
 
-def test_a_side_that_is_closed_while_we_close_changes_nothing(files: Any) -> None:
-    """Both have closed, and each has all."""
+def test_a_close_notify_while_the_server_closes_changes_nothing(files: Any) -> None:
+    """When both sides close, the peer gets its reply, and the reason is "closed" by us."""
 
     def app(message: bytes, connection: Any) -> bytes:
         connection.close()
@@ -164,8 +163,8 @@ def test_a_side_that_is_closed_while_we_close_changes_nothing(files: Any) -> Non
     assert [(reason.rule, str(reason.by)) for reason in peer.closed] == [("closed", "us")]
 
 
-def test_a_peer_that_ends_without_a_word_was_maybe_cut_off(files: Any) -> None:
-    """By anybody: that is no proper end, whichever end of TCP it is."""
+def test_an_end_without_a_close_notify_is_a_loss(files: Any) -> None:
+    """A FIN or a reset without a close_notify ends with "lost": an attacker may have cut the connection."""
     for how in ("half_close", "reset"):
         peer = Peer(files, echo)
         peer.says(b"hello\n")
@@ -179,7 +178,7 @@ def test_a_peer_that_ends_without_a_word_was_maybe_cut_off(files: Any) -> None:
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 @pytest.mark.parametrize("how", ["half_close", "reset"])
 def test_a_peer_need_not_answer_our_close(files: Any, version: str, how: str) -> None:
-    """Its FIN, or the reset of a peer that did not read our close_notify: we ended it, properly, as over TCP."""
+    """After our close_notify, a FIN or a reset of the peer is a clean end by us, as over TCP."""
     peer = Peer(files, echo, version=version)
     sent = outcome(peer.connection.send(b"bye"))
     peer.connection.close()
@@ -190,7 +189,11 @@ def test_a_peer_need_not_answer_our_close(files: Any, version: str, how: str) ->
 
 
 def test_a_peer_that_never_answers_our_close_is_left(files: Any) -> None:
-    """When the grace is over; it has everything, so nothing was cut. Otherwise, the cut is reported."""
+    """
+    Without an answer to our close_notify, the connection ends when the grace is over.
+
+    The reason is "closed" if the peer has all bytes, and "grace-over" if the transport still holds some.
+    """
     for stalls, rule in ((False, "closed"), (True, "grace-over")):
         peer = Peer(files, echo)
         if stalls:
@@ -205,8 +208,8 @@ def test_a_peer_that_never_answers_our_close_is_left(files: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["half_close", "reset"])
-def test_what_the_system_has_not_taken_is_lost(files: Any, how: str) -> None:
-    """A peer that ends the connection before it has everything: that is reported."""
+def test_an_end_of_the_peer_with_unsent_bytes_is_a_loss(files: Any, how: str) -> None:
+    """When the peer ends the connection before it has all our bytes, the reason is "lost"."""
     peer = Peer(files, echo)
     peer.transport.stall()
     peer.connection.send(b"bye")
@@ -215,8 +218,8 @@ def test_what_the_system_has_not_taken_is_lost(files: Any, how: str) -> None:
     assert [(reason.rule, reason.clean) for reason in peer.closed] == [("lost", False)]
 
 
-def test_a_connection_that_is_cut_is_not_closed(files: Any) -> None:
-    """Though a close_notify goes out then, too, and whatever the transport says of it."""
+def test_an_abort_is_no_clean_end(files: Any) -> None:
+    """`abort` ends the connection with "aborted", although a close_notify is sent then, too."""
     for how in ("lose", "turn"):
         peer = Peer(files, echo)
         told: list[Any] = []
@@ -230,7 +233,7 @@ def test_a_connection_that_is_cut_is_not_closed(files: Any) -> None:
 
 
 def test_bytes_that_our_reactor_queues_count_as_unsent(files: Any) -> None:
-    """It says of its transport that it is blocked: uvloop has the bytes then, and the kernel has not."""
+    """When uvloop still holds bytes of our transport, an end of the peer is a loss."""
     peer = Peer(files, echo)
     peer.connection.close()
     bottom_of(peer.protocol.transport)._blocked = True
@@ -239,7 +242,7 @@ def test_bytes_that_our_reactor_queues_count_as_unsent(files: Any) -> None:
 
 
 def test_a_layer_is_changed_once(files: Any) -> None:
-    """A second call does nothing more."""
+    """A second call of `close_by_halves` for a layer changes nothing."""
     peer = Peer(files, echo)
     layer = peer.protocol.transport
     kind = type(layer)

@@ -1,4 +1,4 @@
-"""The certificates of a server, and their reloads: no invalid file ends the watch, or keeps other files out."""
+"""The certificates of a server and their reloads: an invalid file does not end the watch or affect other files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarn
 
 
 def weak(path: Path, name: str, bits: int = 1024) -> None:
-    """A certificate for this common name, with a key that OpenSSL refuses (1,024 bits), in a well-formed file."""
+    """Write a well-formed file with a certificate for this common name, whose key of 1,024 bits OpenSSL refuses."""
     key, now = rsa.generate_private_key(65537, bits), datetime.now(timezone.utc)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     made = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
@@ -35,13 +35,13 @@ def weak(path: Path, name: str, bits: int = 1024) -> None:
 
 
 def pair(files: Any, name: str) -> tuple[bytes, bytes]:
-    """A new certificate for this name, and its key."""
+    """Return a new certificate for this name, and its key."""
     made = files.authority.issue_cert(name)
     return made.cert_chain_pems[0].bytes(), made.private_key_pem.bytes()
 
 
 class Watched:
-    """A server's contexts, which are checked on a clock."""
+    """The contexts of a server, whose files are checked by a clock."""
 
     def __init__(self, spec: ServerSpec) -> None:
         self.contexts, self.clock = ServerContexts(spec), Clock()
@@ -57,14 +57,14 @@ class Watched:
         return self.contexts.for_name(name.encode())
 
     def end(self) -> None:
-        """It was watched to the end, and is not any more."""
+        """Check that the files were watched until now, and stop the watch."""
         assert self.factory._watching.running
         self.factory.doStop()
         assert self.clock.getDelayedCalls() == []
 
 
 def test_a_certificate_that_openssl_refuses_does_not_end_the_watch(files: Any, said: list[str]) -> None:
-    """It is reported once; the previous certificate stays in use, and a new one is used as soon as it is there."""
+    """A certificate that OpenSSL refuses is logged once and the old one stays in use, until a new one is written."""
     watched = Watched(ServerSpec(certificate=files / "server.pem"))
     first = watched.shows("localhost")
     weak(files / "server.pem", "localhost")
@@ -80,7 +80,7 @@ def test_a_certificate_that_openssl_refuses_does_not_end_the_watch(files: Any, s
 
 
 def test_reload_raises_nothing(files: Any, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each error is logged on each reload, and returned."""
+    """`reload` logs each error each time, and returns False."""
     contexts = ServerContexts(ServerSpec(certificate=files / "server.pem"))
     assert contexts.reload()
     weak(files / "server.pem", "localhost")
@@ -97,7 +97,7 @@ def test_reload_raises_nothing(files: Any, said: list[str], monkeypatch: pytest.
 
 
 def test_a_rotation_in_two_writes(files: Any, said: list[str]) -> None:
-    """Key first, then certificate: in between the old pair is shown."""
+    """When the key is written before the certificate, the old pair stays in use until both are there."""
     (files / "cert.pem").write_bytes(pair(files, "a.example")[0])
     certificate, key = pair(files, "a.example")
     (files / "cert.pem").write_bytes(certificate)
@@ -116,7 +116,11 @@ def test_a_rotation_in_two_writes(files: Any, said: list[str]) -> None:
 
 
 def test_a_directory_rotates_in_two_writes(files: Any, tmp_path: Path, said: list[str]) -> None:
-    """The old pair is used meanwhile; a certificate whose file has gone is used no more."""
+    """
+    In a directory, the old pair stays in use until both files are written.
+
+    A certificate whose files were removed is not used any more.
+    """
     folder = tmp_path / "pairs"
     folder.mkdir()
     for name in ("a.example", "b.example"):
@@ -146,9 +150,7 @@ def test_a_directory_rotates_in_two_writes(files: Any, tmp_path: Path, said: lis
 
 
 def test_a_bad_certificate_of_a_directory_keeps_no_other_out(files: Any, said: list[str]) -> None:
-    """
-    The valid certificates of a directory are used; each invalid one is logged in a line, once, when listening begins.
-    """
+    """The valid certificates of a directory are used; each invalid one is logged once, when listening begins."""
     weak(files / "weak.pem", "weak.example")
     past = datetime.now(timezone.utc) - timedelta(1)
     files.issue("expired.pem", "expired.example", not_after=past)
@@ -174,7 +176,7 @@ def test_a_bad_certificate_of_a_directory_keeps_no_other_out(files: Any, said: l
 
 
 def test_a_certificate_that_becomes_valid_is_taken_then(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though its file has not changed since it was refused."""
+    """A certificate is used once its validity begins, although its file has not changed since it was refused."""
     contexts = ServerContexts(ServerSpec(certificate=files / "server.pem"))
     first = first_of(contexts)
     soon = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -193,8 +195,8 @@ def test_a_certificate_that_becomes_valid_is_taken_then(files: Any, monkeypatch:
 
 
 @pytest.mark.parametrize("what", ["one file", "directory", "authorities"])
-def test_nothing_to_show_is_said_at_once(files: Any, tmp_path: Path, what: str) -> None:
-    """In one line, which names the error of each file."""
+def test_a_server_without_a_valid_certificate_is_refused(files: Any, tmp_path: Path, what: str) -> None:
+    """Without any valid certificate or authority, InvalidAddress is raised in one line with the error of each file."""
     folder = tmp_path / "bad"
     folder.mkdir()
     weak(folder / "weak.pem", "weak.example")
@@ -210,7 +212,7 @@ def test_nothing_to_show_is_said_at_once(files: Any, tmp_path: Path, what: str) 
 
 
 def test_names_are_found_however_they_are_written(files: Any) -> None:
-    """In capitals, with a dot at the end; an impossible name counts as none."""
+    """`for_name` finds a name in capitals or with a dot at the end; an impossible name has no certificate."""
     weak(files / "big.pem", "BIG.Example", bits=2048)
     contexts = ServerContexts(ServerSpec(directory=files.folder))
     found = contexts.for_name(b"big.example")
@@ -222,7 +224,7 @@ def test_names_are_found_however_they_are_written(files: Any) -> None:
 
 
 def test_paths_stay_what_they_were(files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are relative to the current directory when they were given."""
+    """Relative paths are resolved once: after a change of the current directory, `reload` reads the same files."""
     monkeypatch.chdir(files.folder)
     contexts = ServerContexts(ServerSpec(certificate=Path("server.pem")))
     monkeypatch.chdir("/")

@@ -1,4 +1,4 @@
-"""From an endpoint string to a conversation over TLS, on real ports: shown certificates, and trust."""
+"""TLS from the endpoint string to the conversation, on real ports: certificates, trust, reloads and STARTTLS."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ from tests.patience import PATIENCE
 from tests.processes import program
 from tests.transport.tls.contexts import first_of
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.* is deprecated:DeprecationWarning"
-)  # what Twisted does with pyOpenSSL
+pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # Twisted's use of pyOpenSSL
 
 
 def quoted(path: Any) -> str:
@@ -43,7 +41,7 @@ def quoted(path: Any) -> str:
 
 
 def who(message: bytes, connection: Any) -> bytes:
-    """An app that sends what it knows of its connection."""
+    """Return what an app knows of the TLS of its connection."""
     tls = connection.tls
     return f"{tls.version} {tls.protocol} {tls.server_name} {tls.subject or '-'} {','.join(tls.names) or '-'}".encode()
 
@@ -72,15 +70,15 @@ def serve(files: Any) -> Iterator[Any]:
 
 
 def to(files: Any, server: Any, values: str = "", **options: Any) -> Any:
-    """A client that trusts the authority."""
+    """Connect a client that trusts the authority."""
     filled = values.format(client=quoted(files / "client.pem"), strangers=quoted(files / "strangers.pem"))
     trust = "" if "trustRoots" in values else f":trustRoots={quoted(files / 'roots.pem')}"
     return connect(f"tls:127.0.0.1:{server.port}{trust}{filled}", **options)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_is_believed_by_its_name(files: Any, serve: Any) -> None:
-    """Its address is one of them; each end knows the agreed TLS and the peer."""
+async def test_a_server_is_trusted_by_its_name(files: Any, serve: Any) -> None:
+    """The client trusts a certificate for its address; both sides know the agreed TLS and the peer."""
     server = await serve()
     client = await to(files, server)
     assert await client.request(b"?") == b"TLSv1.3 None None - -"
@@ -98,10 +96,10 @@ async def test_a_server_is_believed_by_its_name(files: Any, serve: Any) -> None:
         (":trustRoots={strangers}", SSL.Error, "."),
     ],
 )
-async def test_a_server_that_is_not_believed_has_no_client(
+async def test_an_untrusted_server_gets_no_message(
     files: Any, serve: Any, values: str, error: type[Exception], says: str
 ) -> None:
-    """The name is another's, or no trusted authority has signed it: it fails before any message."""
+    """A certificate for another name or of another authority makes `connect` fail before any message is sent."""
     seen: list[bytes] = []
     server = await serve(app=lambda message, connection: seen.append(message))
     with pytest.raises(error, match=says):
@@ -114,8 +112,10 @@ async def test_a_server_that_is_not_believed_has_no_client(
     ("asked", "shown"),
     [("localhost", "localhost"), ("other.example", "other.example"), ("a.wild.example", "other.example")],
 )
-async def test_each_name_is_shown_its_certificate(files: Any, serve: Any, asked: str, shown: str) -> None:
-    """By the name that the client asks for, letter for letter or by a star; the app knows which it was."""
+async def test_the_server_shows_the_certificate_for_the_asked_name(
+    files: Any, serve: Any, asked: str, shown: str
+) -> None:
+    """The server shows the certificate for the name that the client asks for, which can match by a star."""
     server = await serve("path={folder}")
     client = await to(files, server, f":hostname={asked}")
     assert client.tls.names[0] == shown
@@ -124,8 +124,8 @@ async def test_each_name_is_shown_its_certificate(files: Any, serve: Any, asked:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_protocol_is_agreed_on(files: Any, serve: Any) -> None:
-    """The server's best that the client offers."""
+async def test_alpn_chooses_the_servers_first_protocol(files: Any, serve: Any) -> None:
+    """With ALPN, both sides use the first protocol of the server's list that the client offers."""
     server = await serve("certificate={server}:alpn=two,one")
     client = await to(files, server, ":alpn=one,two")
     assert client.tls.protocol == "two"
@@ -134,8 +134,8 @@ async def test_a_protocol_is_agreed_on(files: Any, serve: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_protocol_in_common_is_said_so(files: Any, serve: Any) -> None:
-    """By the alert of RFC 7301; a client that offers none at all is accepted."""
+async def test_alpn_without_a_common_protocol_fails(files: Any, serve: Any) -> None:
+    """Without a common protocol, the handshake fails; a client that offers no protocol is accepted."""
     server = await serve("certificate={server}:alpn=one")
     with pytest.raises(Exception, match="no application protocol"):
         await to(files, server, ":alpn=two")
@@ -145,8 +145,8 @@ async def test_no_protocol_in_common_is_said_so(files: Any, serve: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_protocol_in_common_has_an_alert_of_its_own(files: Any, serve: Any) -> None:
-    """The bytes of it: a fatal alert, no_application_protocol, which is number 120 (RFC 7301, section 3.2)."""
+async def test_alpn_without_a_common_protocol_sends_its_alert(files: Any, serve: Any) -> None:
+    """Without a common protocol, the server sends the alert no_application_protocol (RFC 7301, section 3.2)."""
     server = await serve("path={folder}:alpn=one")
     context = ssl.create_default_context()
     context.set_alpn_protocols(["two"])
@@ -164,7 +164,7 @@ async def test_no_protocol_in_common_has_an_alert_of_its_own(files: Any, serve: 
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_can_be_required_to_have_a_certificate(files: Any, serve: Any) -> None:
-    """A trusted certificate identifies the client to the app; a client without one is rejected."""
+    """With clients=required, the app knows the client by its certificate; a client without one is rejected."""
     server = await serve("certificate={server}:clients=required:clientRoots={roots}")
     client = await to(files, server, ":certificate={client}")
     assert await client.request(b"?") == b"TLSv1.3 None None ann -"
@@ -177,7 +177,7 @@ async def test_a_client_can_be_required_to_have_a_certificate(files: Any, serve:
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_can_be_asked_for_a_certificate(files: Any, serve: Any) -> None:
-    """A client without a certificate is accepted; a client with an untrusted one is not."""
+    """With clients=wished, a client without a certificate is accepted; a client with an untrusted one is not."""
     server = await serve("certificate={server}:clients=wished:clientRoots={roots}")
     nobody = await to(files, server)
     assert await nobody.request(b"?") == b"TLSv1.3 None None - -"
@@ -190,8 +190,8 @@ async def test_a_client_can_be_asked_for_a_certificate(files: Any, serve: Any) -
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("side", ["server", "client"])
-async def test_a_lowest_version_holds(files: Any, serve: Any, side: str) -> None:
-    """On either side; two that have 1.3 speak it."""
+async def test_a_minimum_version_of_either_side_is_accepted(files: Any, serve: Any, side: str) -> None:
+    """With minimum=1.3 on either side, both sides use TLS 1.3."""
     server = await serve("certificate={server}" + (":minimum=1.3" if side == "server" else ""))
     client = await to(files, server, ":minimum=1.3" if side == "client" else "")
     assert client.tls.version == "TLSv1.3"
@@ -199,8 +199,8 @@ async def test_a_lowest_version_holds(files: Any, serve: Any, side: str) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_tls_lies_on_any_endpoint(files: Any, serve: Any, tmp_path: Any) -> None:
-    """Here on a UNIX socket, at both ends."""
+async def test_tls_works_on_a_unix_socket(files: Any, serve: Any, tmp_path: Any) -> None:
+    """``tls:`` with an ``endpoint=`` works on a UNIX socket, on both sides."""
     path = quoted(quoted(tmp_path / "socket"))
     server = await listen(rf"tls:endpoint=unix\:{path}:certificate={quoted(files / 'server.pem')}", who)
     roots = quoted(files / "roots.pem")
@@ -215,7 +215,11 @@ async def test_tls_lies_on_any_endpoint(files: Any, serve: Any, tmp_path: Any) -
 
 @pytest_twisted.ensureDeferred
 async def test_a_renewed_certificate_is_shown_to_new_clients(files: Any, said: list[str]) -> None:
-    """Open connections go on; invalid files change nothing, and are reported."""
+    """
+    After a reload, new clients see the new certificate, and open connections go on.
+
+    A reload of an invalid file fails, is logged, and changes nothing.
+    """
     endpoint = f"tls:0:interface=127.0.0.1:certificate={quoted(files / 'server.pem')}"
     service = MessageService(MessageServerFactory(who), [endpoint, "tcp:0:interface=127.0.0.1"], reactor)
     service.startService()
@@ -244,8 +248,8 @@ async def test_a_renewed_certificate_is_shown_to_new_clients(files: Any, said: l
         await service.stopService()
 
 
-def test_files_are_looked_at_while_it_listens(files: Any) -> None:
-    """A changed file is read; a missing file is reported, once; and no timer is left after listening has ended."""
+def test_files_are_checked_while_the_server_listens(files: Any) -> None:
+    """A changed file is read after `watch` seconds; a missing one changes nothing. No timer is left at the end."""
     contexts, clock = ServerContexts(ServerSpec(certificate=files / "server.pem", directory=files.folder)), Clock()
     factory = TLSServerFactory(contexts, WrappingFactory(MessageServerFactory(who)), clock, 60)
     factory.doStart()
@@ -264,8 +268,8 @@ def test_files_are_looked_at_while_it_listens(files: Any) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_files_may_be_left_alone(files: Any) -> None:
-    """0 is never."""
+def test_without_a_watch_no_timer_is_set(files: Any) -> None:
+    """With watch=0, no timer checks the files."""
     clock = Clock()
     factory = TLSServerFactory(
         ServerContexts(ServerSpec(certificate=files / "server.pem")), WrappingFactory(None), clock, 0
@@ -279,7 +283,7 @@ def test_files_may_be_left_alone(files: Any) -> None:
 
 
 def upgrading(files: Any) -> Any:
-    """An app that changes to TLS on request, and sends messages back in capitals."""
+    """Return an app that starts TLS on request, and sends messages back in capitals."""
     contexts = ServerContexts(ServerSpec(certificate=files / "server.pem"))
 
     class App:
@@ -292,8 +296,8 @@ def upgrading(files: Any) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_conversation_may_go_on_with_tls(files: Any) -> None:
-    """Earlier messages are plain; later ones are not, at either end."""
+async def test_start_tls_encrypts_the_rest_of_a_conversation(files: Any) -> None:
+    """Messages before `start_tls` are plain, and later ones are encrypted; a second `start_tls` raises."""
     server = await listen("tcp:0:interface=127.0.0.1", upgrading(files))
     client = await connect(f"tcp:127.0.0.1:{server.port}")
     assert await client.request(b"plain") == b"PLAIN"
@@ -310,7 +314,7 @@ async def test_a_conversation_may_go_on_with_tls(files: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_handshake_of_a_conversation_takes_turns(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's does, with those of its other connections; the client's has no others to wait for."""
+    """The server's handshake of `start_tls` is a step of its step scheduler; the client's handshake is not."""
     taken: list[Any] = []
     take = StepScheduler.run
 
@@ -331,8 +335,12 @@ async def test_the_handshake_of_a_conversation_takes_turns(files: Any, monkeypat
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("more", [b"injected\n", b"inj"])
-async def test_what_is_slipped_in_before_tls_ends_it(files: Any, more: bytes) -> None:
-    """A whole message or part of one, behind the one that asks: it is never taken for the client's."""
+async def test_plain_bytes_before_tls_end_the_connection(files: Any, more: bytes) -> None:
+    """
+    Plain bytes behind the message that asks for TLS end the connection with "plain-before-tls".
+
+    The app never gets them: an attacker may have injected them.
+    """
     reasons: Deferred[Any] = Deferred()
     seen: list[bytes] = []
     made = upgrading(files)
@@ -358,8 +366,8 @@ async def test_what_is_slipped_in_before_tls_ends_it(files: Any, more: bytes) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_upgrade_that_never_ends_is_cut(files: Any) -> None:
-    """By the handshake timeout, or by a cancellation; and the waiting call gets the reason."""
+async def test_an_unfinished_upgrade_is_cut(files: Any) -> None:
+    """The server cuts an unfinished upgrade at `tls_handshake`; cancelling `start_tls` aborts the client's side."""
     server = await listen("tcp:0:interface=127.0.0.1", upgrading(files), timeouts=Timeouts(tls_handshake=0.05))
     client = await connect(f"tcp:127.0.0.1:{server.port}")
     await client.request(b"STARTTLS")
@@ -375,7 +383,7 @@ async def test_an_upgrade_that_never_ends_is_cut(files: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_conversation_awaits_its_upgrade(files: Any) -> None:
-    """The third form of app: the reply tells what it knows of the peer."""
+    """A `conversation` can await `start_tls` and use the session that it returns."""
     contexts = ServerContexts(ServerSpec(certificate=files / "server.pem", minimum="1.3"))
 
     @conversation
@@ -398,7 +406,7 @@ async def test_a_conversation_awaits_its_upgrade(files: Any) -> None:
 
 
 def s_client(server: Any, *options: str, says: str = "") -> Any:
-    """The output of ``openssl s_client`` for a connection, in another thread."""
+    """Run ``openssl s_client`` to this server in another thread, and return its result."""
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", *options]
     return deferToThread(
         lambda: subprocess.run(command, input=says, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -415,8 +423,8 @@ def s_client(server: Any, *options: str, says: str = "") -> Any:
         (["-tls1_2"], "Protocol  : TLSv1.2"),
     ],
 )
-async def test_openssl_speaks_with_it(files: Any, serve: Any, options: list[str], shows: str) -> None:
-    """Names, protocols, clients' certificates, and the lowest possible version."""
+async def test_openssl_can_connect(files: Any, serve: Any, options: list[str], shows: str) -> None:
+    """``openssl s_client`` can use names, ALPN, a client's certificate and TLS 1.2 with our server."""
     server = await serve("path={folder}:alpn=two,one:clients=wished:clientRoots={roots}")
     filled = [each.format(client=files / "client.pem") for each in options]
     shown = await s_client(server, "-CAfile", str(files / "roots.pem"), *filled)
@@ -424,8 +432,8 @@ async def test_openssl_speaks_with_it(files: Any, serve: Any, options: list[str]
 
 
 @pytest_twisted.ensureDeferred
-async def test_socat_speaks_with_it(files: Any, serve: Any) -> None:
-    """With a certificate of its own, and half a close."""
+async def test_socat_can_connect(files: Any, serve: Any) -> None:
+    """socat with a certificate sends a message, half-closes, and gets the reply."""
     server = await serve(
         "certificate={server}:clients=required:clientRoots={roots}", app=lambda message, _: message.upper()
     )
@@ -453,7 +461,7 @@ async def test_socat_speaks_with_it(files: Any, serve: Any) -> None:
 async def test_a_peer_that_sends_nothing_to_tls_is_a_probe(
     files: Any, serve: Any, reset: bool, says: bytes, probe: bool
 ) -> None:
-    """A balancer's check connects and closes: it is counted, and makes no line. A byte of its peer's is news."""
+    """A peer that ends without a byte, such as a balancer's check, is a probe; after one byte, it is not."""
     ended: Deferred[Any] = Deferred()
     server = await serve(telemetry=Telemetry(ended.callback))
     with socket.create_connection(("127.0.0.1", server.port)) as client:

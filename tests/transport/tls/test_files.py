@@ -25,22 +25,26 @@ def split(files: Any) -> None:
     (files / "chain.pem").write_bytes((files / "roots.pem").read_bytes())
 
 
-def test_one_file_may_hold_it_all(files: Any) -> None:
-    """A private key, the certificate to it, and the names it is for."""
+def test_one_file_can_hold_key_and_certificate(files: Any) -> None:
+    """One file can hold the private key and the certificate; the identity has the names of the certificate."""
     identity = read_identity(files / "server.pem")
     assert identity.names == ("localhost", "127.0.0.1")
     assert identity.key.public_key() == identity.certificate.public_key()
 
 
-def test_each_may_have_a_file_of_its_own(files: Any) -> None:
-    """Certificate, key, and the chain to the authority."""
+def test_certificate_key_and_chain_can_be_in_three_files(files: Any) -> None:
+    """Certificate, key, and the chain to the authority can each have a file of its own."""
     split(files)
     identity = read_identity(files / "cert.pem", files / "key.pem", files / "chain.pem")
     assert identity.chain == (files.authority._certificate,)
 
 
-def test_a_directory_holds_as_many_as_there_are_keys(files: Any) -> None:
-    """In the order of their names; keys can be in files of their own, and a certificate without a key is left out."""
+def test_a_directory_has_an_identity_for_each_key(files: Any) -> None:
+    """
+    A directory gives an identity for each key, in the order of the files' names.
+
+    The key can be in a file of its own; a certificate without a key is skipped.
+    """
     split(files)
     (files / "server.pem").unlink()
     (files / "notes.pem").write_text("nothing of the kind")
@@ -66,8 +70,8 @@ def test_a_directory_holds_as_many_as_there_are_keys(files: Any) -> None:
         (["new.pem"], "new.pem: the certificate is valid from "),
     ],
 )
-def test_what_is_not_right_is_told(files: Any, arguments: list[str], says: str) -> None:
-    """With the file that has the error."""
+def test_an_invalid_file_is_named(files: Any, arguments: list[str], says: str) -> None:
+    """An invalid file raises InvalidAddress with the file's path and its error."""
     split(files)
     (files / "long.pem").write_bytes(b"-" * (LONGEST_FILE + 1))
     now = datetime.now(timezone.utc)
@@ -88,7 +92,7 @@ def lock(files: Any, name: str) -> None:
 
 
 def test_a_bad_file_of_a_directory_keeps_no_other_from_being_read(files: Any) -> None:
-    """Each is reported in a line, with its error: broken, expired, with a password, or a key without a certificate."""
+    """The other files of a directory are read, and each invalid file is reported in a line with its error."""
     files.issue("expired.pem", "old.example", not_after=datetime.now(timezone.utc) - timedelta(1))
     files.issue("locked.pem", "locked.example")
     lock(files, "locked.pem")
@@ -111,7 +115,7 @@ def test_a_bad_file_of_a_directory_keeps_no_other_from_being_read(files: Any) ->
 
 
 def test_a_directory_of_authorities_holds_at_least_one(files: Any, tmp_path: Any) -> None:
-    """A file may hold them, too."""
+    """Authorities are read from a file or a directory; a directory without any raises InvalidAddress."""
     folder = tmp_path / "roots"
     folder.mkdir()
     with pytest.raises(InvalidAddress, match="there is no certificate in it"):
@@ -121,7 +125,7 @@ def test_a_directory_of_authorities_holds_at_least_one(files: Any, tmp_path: Any
 
 
 def test_a_directory_that_cannot_be_read_has_no_files() -> None:
-    """Whatever error the system reports."""
+    """`pem_files` gives an empty list when the system raises an error."""
 
     class Broken:
         def glob(self, pattern: str) -> Any:
@@ -140,8 +144,8 @@ def test_a_directory_that_cannot_be_read_has_no_files() -> None:
         (InvalidAddress("as it is"), "as it is"),
     ],
 )
-def test_what_others_raise_is_said_in_a_line(raised: Exception, says: str) -> None:
-    """With the name of the file; an error that has it already is unchanged."""
+def test_an_error_of_a_file_becomes_one_line(raised: Exception, says: str) -> None:
+    """`named` turns any error into an InvalidAddress of one line with the file's name, and keeps an InvalidAddress."""
     with pytest.raises(InvalidAddress) as caught, named("cert.pem"):
         raise raised
     assert str(caught.value) == (says if isinstance(raised, InvalidAddress) else f"cert.pem: {says}")

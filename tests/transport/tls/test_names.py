@@ -1,4 +1,4 @@
-"""The names of a certificate: compared as host names are, and never a reason to raise."""
+"""The names of a certificate: they have the form of comparable host names, and reading them raises nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tcpapp.transport.tls.names import common_name, matches, names_of
 
 
 def der(tag: int, *content: bytes) -> bytes:
-    """One element of DER."""
+    """Return one element in DER."""
     body = b"".join(content)
     size = bytes([len(body)]) if len(body) < 0x80 else b"\x82" + len(body).to_bytes(2, "big")
     return bytes([tag]) + size + body
@@ -27,7 +27,7 @@ X400 = der(0xA3, der(0x30))
 
 
 def certificate(*alternatives: Any, subject: str = "", raw: bytes | None = None) -> x509.Certificate:
-    """A certificate with these names; `raw` is a subjectAltName as it is."""
+    """Return a certificate with these names; `raw` is the content of the extension subjectAltName."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(timezone.utc)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else [])
     made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
@@ -52,13 +52,13 @@ def certificate(*alternatives: Any, subject: str = "", raw: bytes | None = None)
     ],
 )
 def test_a_certificate_without_names_is_for_its_common_name(subject: str, names: list[str]) -> None:
-    """As in old ones, in the form of comparable host names; a certificate with neither is for nobody."""
+    """A certificate without a list of names has its common name, in comparable form; without both, it has no name."""
     made = certificate(subject=subject)
     assert (names_of(made), common_name(made)) == (names, subject)
 
 
 def test_kinds_of_names_that_are_no_hosts_are_left_out() -> None:
-    """Mail addresses, directory names, object identifiers and names of other kinds; addresses are kept."""
+    """`names_of` gives the host names and IP addresses of a certificate, and skips all other kinds of names."""
     made = certificate(
         x509.DNSName("Host.EXAMPLE."),
         x509.RFC822Name("ann@example.org"),
@@ -84,13 +84,13 @@ def test_kinds_of_names_that_are_no_hosts_are_left_out() -> None:
         (b"", []),
     ],
 )
-def test_names_beside_one_that_is_not_read_are_kept(raw: bytes, names: list[str]) -> None:
-    """An x400Address, an address of three bytes, bytes that are no DER: nothing raises."""
+def test_names_beside_an_unreadable_name_are_kept(raw: bytes, names: list[str]) -> None:
+    """Unreadable names, such as an x400Address or an address of three bytes, raise nothing and hide no other."""
     assert names_of(certificate(raw=raw, subject="not.this")) == names
 
 
 def test_a_subject_that_cannot_be_read_has_no_common_name() -> None:
-    """Whatever is raised for it."""
+    """A certificate whose subject raises has an empty common name."""
 
     class Broken:
         @property
@@ -113,5 +113,5 @@ def test_a_subject_that_cannot_be_read_has_no_common_name() -> None:
     ],
 )
 def test_a_star_stands_for_one_label(pattern: str, name: str, expected: bool) -> None:
-    """Of a host's name, and not of an address."""
+    """A star matches one label of a host name, and no part of an IP address."""
     assert matches(pattern, name) == expected

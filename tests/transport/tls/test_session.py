@@ -1,4 +1,4 @@
-"""The session of a TLS connection; all of it is tested on real ports, in `test_endpoints`."""
+"""The session of a TLS connection. `test_endpoints` tests the rest of it on real ports."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from tcpapp.transport.tls.session import session_of
 
 
-def test_a_certificate_that_cannot_be_read_names_nobody() -> None:
-    """OpenSSL trusts it, and cryptography cannot read it: that raises nothing, and identifies no peer."""
+def test_an_unreadable_certificate_gives_a_session_without_names() -> None:
+    """A certificate that cryptography cannot read raises nothing: the session has no certificate and no names."""
 
     class Handle:
         def get_peer_certificate(self, *, as_cryptography: bool) -> Any:
