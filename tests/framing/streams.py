@@ -1,4 +1,4 @@
-"""Shared parts of the framings' tests: streams, their cuts, and their outcomes."""
+"""What the tests of the framings share: framings, streams, cuts of streams, and their outcomes."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ FRAMINGS: tuple[Framing, ...] = (
     Cobs(max=9),
     Cobs(max=9, oversize="skip"),
 )
-"""Every framing, with each knob turned; most with a small ``max``, so that a short stream comes to it."""
+"""Every framing, with each option changed; most have a small ``max``, which a short stream exceeds."""
 
 BOUNDED = tuple(each for each in FRAMINGS if not isinstance(each, Raw | Fixed) and each.max < 10_000)
-"""Those whose ``max`` a stream can exceed."""
+"""The framings whose ``max`` a stream of a test can exceed."""
 
 MARKS = b"\r\n\x03ab0123456789:,\x00\x01\x02\x05\x09\x0b\x1c\x80\xc0\xdb\xdc\xdd\xff\xfe"
-"""Bytes that mean something to one framing or another."""
+"""Bytes that have a meaning in one of the framings."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Outcome:
 
 
 def read(framing: Framing, chunks: Iterable[bytes]) -> Outcome:
-    """The outcome of the stream that arrives in `chunks` and then ends."""
+    """Return the outcome of the stream that arrives in `chunks` and then ends."""
     state = framing.fresh()
     messages: list[bytes] = []
     failure: UnreadableStream | None = None
@@ -101,14 +101,14 @@ def read(framing: Framing, chunks: Iterable[bytes]) -> Outcome:
 
 
 def header_of(framing: Framing) -> int:
-    """How many bytes `framing` can hold beside ``max``: the documented number."""
+    """Return how many bytes `framing` can hold beside ``max``, as its documentation says."""
     if isinstance(framing, LengthPrefixed):
         return framing.offset + framing.width
     return {Varint: 9, Netstrings: 20, Blocks: 3, Slip: 1}.get(type(framing), 4)
 
 
 def ends(framing: Framing, chunks: Iterable[bytes]) -> UnreadableStream:
-    """The error that the stream in `chunks` ends with."""
+    """Return the error with which the stream in `chunks` ends."""
     state = framing.fresh()
     try:
         for chunk in chunks:
@@ -120,12 +120,12 @@ def ends(framing: Framing, chunks: Iterable[bytes]) -> UnreadableStream:
 
 
 def single(stream: bytes) -> list[bytes]:
-    """The stream, one byte at a time."""
+    """Return the stream cut into single bytes."""
     return [stream[at : at + 1] for at in range(len(stream))]
 
 
 def cuts(stream: bytes) -> Iterator[list[bytes]]:
-    """The stream whole, byte by byte, in pieces of two and three, and cut once and twice at every place."""
+    """Give the stream whole, byte by byte, in pieces of two and three, and cut once and twice at every place."""
     yield [stream]
     for size in (1, 2, 3):
         yield [stream[at : at + size] for at in range(0, len(stream), size)]
@@ -136,7 +136,7 @@ def cuts(stream: bytes) -> Iterator[list[bytes]]:
 
 
 def same(framing: Framing, stream: bytes) -> Outcome:
-    """The outcome of `stream`, which is the same however it is cut."""
+    """Return the outcome of `stream`, and check that it is the same however the stream is cut."""
     expected = read(framing, [stream])
     for chunks in cuts(stream):
         assert expected == read(framing, chunks), chunks
@@ -144,7 +144,11 @@ def same(framing: Framing, stream: bytes) -> Outcome:
 
 
 def wide(framing: Framing, max: int = 1 << 20) -> Framing:  # noqa: A002 - the public name
-    """The same framing, closing, with a ``max`` that few tests reach: it can send messages too long for `framing`."""
+    """
+    Return the same framing with a large ``max`` and oversize="close".
+
+    This framing can send messages that are too long for `framing`.
+    """
     options = {name: getattr(framing, name) for name in framing._defaults}
     if isinstance(framing, LengthPrefixed):
         max = min(max, framing._longest())  # noqa: A001 - the public name
@@ -152,7 +156,7 @@ def wide(framing: Framing, max: int = 1 << 20) -> Framing:  # noqa: A002 - the p
 
 
 def sendable(framing: Framing, messages: Iterable[bytes]) -> list[bytes]:
-    """The `messages` that `framing` can send."""
+    """Return the `messages` that `framing` can send."""
     found = []
     for message in messages:
         try:

@@ -1,4 +1,4 @@
-"""Shared parts of all framings: the numbers, the checks, and a framing of one's own."""
+"""What all framings share: the numbers, the checks, and the base class for a framing of a user."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def test_default_max() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "10", True, None], ids=repr)
 def test_wrong_max(value: object) -> None:
-    """`max` is a whole number of bytes from 1 on, and the error says so."""
+    """`max` takes a whole number of bytes from 1 on, and the error says so."""
     with pytest.raises(InvalidFraming, match=rf"^max={value!r}: takes a whole number, 1 or more$"):
         Lines(max=value)
 
 
 @pytest.mark.parametrize("value", ["drop", "", None, True], ids=repr)
 def test_wrong_oversize(value: object) -> None:
-    """`oversize` is one of two words, and the error says which."""
+    """`oversize` takes "close" or "skip", and the error says so."""
     with pytest.raises(InvalidFraming, match=rf"^oversize={value!r}: takes 'close' or 'skip'$"):
         Lines(oversize=value)
 
@@ -50,8 +50,8 @@ class Pairs(Framing):
         return message
 
 
-def test_a_framing_of_ones_own() -> None:
-    """A framing of one's own only defines `receive` and `frame`; the base class does the rest of the contract."""
+def test_a_framing_of_a_user() -> None:
+    """A framing of a user defines only `receive` and `frame`; the base class does the rest of the contract."""
     state = Pairs(b"?").fresh()
     assert state.sign == b"?"
     assert state.receive(b"abc") == [b"ab"]
@@ -64,12 +64,12 @@ def test_a_framing_of_ones_own() -> None:
 
 
 def test_the_base_alone_is_no_framing() -> None:
-    """A framing without `receive` and `frame` cannot be made."""
+    """A framing without `receive` and `frame` cannot be created."""
     with pytest.raises(TypeError, match="abstract"):
         Framing()
 
 
 def test_quoted() -> None:
-    """A peer's bytes stand escaped and cut in an error's text."""
+    """`quoted` escapes and cuts the bytes of a peer for the text of an error."""
     assert quoted(b"\x1b[2J\r\n") == r"b'\x1b[2J\r\n'"
     assert quoted(b"x" * 17) == "b'xxxxxxxxxxxxxxxx'…"

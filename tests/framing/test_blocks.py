@@ -1,4 +1,4 @@
-"""MLLP and its relatives."""
+"""Messages between a start mark and an end mark, such as MLLP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADMISSION = b"MSH|^~\\&|ADT1|GOOD HEALTH HOSPITAL|GHH LAB||198808181126||ADT^A01
 
 
 def test_mllp() -> None:
-    """An HL7 message stands between VT and FS CR (HL7 version 2, MLLP)."""
+    """MLLP puts an HL7 message between VT and FS CR (HL7 version 2, MLLP)."""
     assert Blocks(b"\x0b", b"\x1c\r") == MLLP
     assert str(MLLP) == "mllp"
     framed = MLLP.frame(ADMISSION)
@@ -36,7 +36,7 @@ def test_outside_a_block(stream: bytes) -> None:
 
 
 def test_long_marks() -> None:
-    """Marks of many bytes are found across any seam, and the start does not lend its bytes to the end."""
+    """Marks of many bytes are found at any cut, and no byte belongs to a start mark and to an end mark."""
     framing = Blocks(b"<<<", b">>>")
     assert same(framing, b"<<<hello>>><<<>>>").messages == (b"hello", b"")
     assert same(framing, b"<<<a>>b>>>>").failure is MalformedFrame
@@ -47,7 +47,7 @@ def test_long_marks() -> None:
 
 
 def test_max_is_without_the_marks() -> None:
-    """``max`` counts the message alone, and an end mark that has begun is waited for."""
+    """``max`` counts the message without its marks; a message of ``max`` bytes can wait for the rest of its mark."""
     framing = Blocks(b"<<", b">>", max=2)
     assert same(framing, b"<<ab>>").messages == (b"ab",)
     assert same(framing, b"<<ab>") == Outcome((), TruncatedMessage, 0)
@@ -59,8 +59,8 @@ def test_max_is_without_the_marks() -> None:
 @pytest.mark.parametrize(
     ("end", "message"), [(b"\x1c\r", b"a\x1c\rb"), (b"aa", b"a"), (b"aba", b"xab"), (b"\x1c", b"\x1c")]
 )
-def test_messages_that_bring_forth_the_end(end: bytes, message: bytes) -> None:
-    """A message that holds the end mark, or makes one with the mark behind it, is not sent."""
+def test_messages_that_form_the_end_mark(end: bytes, message: bytes) -> None:
+    """A message that holds the end mark, or forms one together with the mark behind it, is not sent."""
     framing = Blocks(b"s", end)
     for send in (framing.frame, lambda message: framing.frame_all([b"", message])):
         with pytest.raises(UnsendableMessage, match="forms it together"):
@@ -69,7 +69,7 @@ def test_messages_that_bring_forth_the_end(end: bytes, message: bytes) -> None:
 
 @pytest.mark.parametrize("value", [b"", "x", None], ids=repr)
 def test_wrong_marks(value: object) -> None:
-    """A mark is one byte or more, and the error names it."""
+    """`start` and `end` take one byte or more, and the error names the option."""
     with pytest.raises(InvalidFraming, match=r"^start=.*: takes bytes, one or more$"):
         Blocks(value, b"e")
     with pytest.raises(InvalidFraming, match=r"^end=.*: takes bytes, one or more$"):

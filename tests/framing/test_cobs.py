@@ -1,4 +1,4 @@
-"""Consistent overhead byte stuffing, compared with the published vectors."""
+"""Consistent overhead byte stuffing (COBS), compared with the published vectors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VECTORS = [
 
 @pytest.mark.parametrize(("message", "framed"), VECTORS)
 def test_vectors(message: bytes, framed: bytes) -> None:
-    """The published vectors are written, and read whole, byte by byte, and cut in pieces."""
+    """`frame` gives the published vectors, which are read whole, byte by byte, and in two pieces."""
     assert Cobs().frame(message) == framed
     assert Cobs().frame_all([message, b"x"]) == framed + b"\x02x\x00"
     for chunks in ([framed * 2], single(framed * 2), [framed[:100], framed[100:] + framed]):
@@ -47,19 +47,19 @@ def test_vectors(message: bytes, framed: bytes) -> None:
 
 
 def test_full_block_with_an_empty_one_behind() -> None:
-    """An encoder can put an empty block behind a full one at the end; it adds nothing."""
+    """An empty block behind a full one at the end, which some encoders write, adds nothing to the message."""
     assert same(Cobs(), b"\xff" + TO_FE + b"\x01\x00").messages == (TO_FE,)
 
 
 def test_zeros_alone() -> None:
-    """A zero with nothing before it is ignored: senders put one there to end what came before."""
+    """A zero without a frame before it is ignored: some senders begin with one."""
     assert same(Cobs(), b"\0\0\x06hello\0\0\x01\0\0").messages == (b"hello", b"")
 
 
 @pytest.mark.parametrize("oversize", ["close", "skip"])
 @pytest.mark.parametrize("wrong", [b"\x02", b"\x05hel", b"\x06hello\x03a", b"\xff" + TO_FE[:-1]])
 def test_zero_before_its_block_ends(wrong: bytes, oversize: str) -> None:
-    """A zero before the end of a block is malformed."""
+    """A zero inside a block is malformed."""
     framing = Cobs(oversize=oversize)
     assert read(framing, single(b"\x02a\0" + wrong + b"\0\x02b\0")) == Outcome((b"a",), MalformedFrame, 0)
     assert read(framing, [b"\x02a\0" + wrong + b"\0\x02b\0"]) == Outcome((b"a",), MalformedFrame, 0)
@@ -67,13 +67,13 @@ def test_zero_before_its_block_ends(wrong: bytes, oversize: str) -> None:
 
 
 def test_end_inside_a_frame() -> None:
-    """A stream cannot end inside a frame, even if a block is whole."""
+    """A stream that ends inside a frame is truncated, even if a block is whole."""
     for stream in (b"\x01", b"\x02", b"\x02a", b"\x02a\x01"):
         assert same(Cobs(), stream) == Outcome((), TruncatedMessage, 0)
 
 
 def test_the_first_fault_counts() -> None:
-    """If a frame is too long and malformed, the first fault is raised."""
+    """When a frame is too long and malformed, the fault that comes first in the stream is raised."""
     assert same(Cobs(max=3), b"\x09abcd\0") == Outcome((), MessageTooLong, 0)
     assert same(Cobs(max=3), b"\x09abc\0") == Outcome((), MalformedFrame, 0)
     assert same(Cobs(max=3, oversize="skip"), b"\x09abcd\0") == Outcome((), MalformedFrame, 0)
@@ -82,7 +82,7 @@ def test_the_first_fault_counts() -> None:
 
 @given(st.lists(st.one_of(st.just(b"\0"), st.integers(250, 260).map(lambda size: b"x" * size)), max_size=6))
 def test_runs_about_a_full_block(parts: list[bytes]) -> None:
-    """Runs just shorter, just as long, and just longer than a block come out as they went in."""
+    """Messages with runs shorter, as long as, and longer than a block are received unchanged."""
     message = b"".join(parts)
     framed = Cobs().frame(message)
     assert framed.count(0) == 1

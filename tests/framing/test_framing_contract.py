@@ -56,12 +56,13 @@ some_messages = st.lists(some_bytes, max_size=8)
 
 @st.composite
 def chunks_of(draw: st.DrawFn, stream: bytes) -> list[bytes]:
+    """Draw a cut of this stream into chunks."""
     places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     return [stream[first:last] for first, last in zip([0, *places], [*places, len(stream)], strict=True)]
 
 
 def some_of(framing: Framing) -> list[bytes]:
-    """A few messages that `framing` can send."""
+    """Return a few messages that `framing` can send."""
     size = framing.size if isinstance(framing, Fixed) else 0
     kept = framing.offset + framing.width - framing.strip if isinstance(framing, LengthPrefixed) else 0
     candidates = [b"hello", b"", b"x", b"\0\0", b"hi\0", b"z" * size, b"h" * max(0, kept), b"\xc0\xdb!", b"aba"]
@@ -69,7 +70,7 @@ def some_of(framing: Framing) -> list[bytes]:
 
 
 def stream_of(framing: Framing) -> tuple[bytes, list[bytes]]:
-    """A short stream, and the messages it carries."""
+    """Return a short stream of `framing`, and its messages."""
     stream = framing.frame_all(some_of(framing))
     return stream, list(read(framing, [stream]).messages)
 
@@ -79,7 +80,7 @@ def stream_of(framing: Framing) -> tuple[bytes, list[bytes]]:
 
 @each_boundary
 def test_any_cut(framing: Framing) -> None:
-    """The same bytes give the same messages however they are cut."""
+    """A stream gives the same messages however it is cut."""
     stream, messages = stream_of(framing)
     assert len(messages) == len(some_of(framing)) > 0
     assert same(framing, stream) == Outcome(tuple(messages), None, 0)
@@ -87,8 +88,8 @@ def test_any_cut(framing: Framing) -> None:
 
 @settings(max_examples=600)
 @given(framing=st.sampled_from(BOUNDARY), data=st.data())
-def test_what_is_framed_comes_out(framing: Framing, data: st.DataObject) -> None:
-    """Any messages that can be sent are received unchanged, at any cut."""
+def test_sent_messages_are_received_unchanged(framing: Framing, data: st.DataObject) -> None:
+    """Any messages that can be sent are received unchanged, however their stream is cut."""
     size = framing.size if isinstance(framing, Fixed) else None
     one = some_bytes if size is None else st.binary(min_size=size, max_size=size)
     messages = sendable(framing, data.draw(st.lists(one, max_size=8)))
@@ -108,7 +109,7 @@ def test_what_is_framed_comes_out(framing: Framing, data: st.DataObject) -> None
 @settings(max_examples=600)
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
 def test_garbage(framing: Framing, data: st.DataObject) -> None:
-    """Any bytes give messages or `UnreadableStream`, nothing else, and the same ones at any cut."""
+    """Any bytes give messages or `UnreadableStream`, and the same outcome however they are cut."""
     pieces = data.draw(some_messages)
     framed = [wide(framing).frame(each) if sendable(wide(framing), [each]) else each for each in pieces]
     mixed = data.draw(st.lists(st.sampled_from([*framed, *pieces, b""]), max_size=8))
@@ -122,7 +123,7 @@ def test_garbage(framing: Framing, data: st.DataObject) -> None:
 
 @each_framing
 def test_empty_chunk(framing: Framing) -> None:
-    """An empty chunk is no message, at any place of the stream."""
+    """An empty chunk gives no message, and changes nothing at any place of the stream."""
     stream, messages = stream_of(framing)
     spaced = [piece for byte in single(stream) for piece in (b"", byte, b"")]
     assert framing.fresh().receive(b"") == []
@@ -135,7 +136,7 @@ def test_empty_chunk(framing: Framing) -> None:
 
 @each_boundary
 def test_every_prefix(framing: Framing) -> None:
-    """The stream can end where a message does; anywhere else it is truncated."""
+    """A stream that ends between two messages is whole; a stream that ends anywhere else is truncated."""
     stream, messages = stream_of(framing)
     whole = {len(framing.frame_all(some_of(framing)[:count])) for count in range(len(messages) + 1)}
     for size in range(len(stream) + 1):
@@ -150,7 +151,7 @@ def test_every_prefix(framing: Framing) -> None:
 
 @each_boundary
 def test_truncated_says_how_much_came(framing: Framing) -> None:
-    """`TruncatedMessage` carries how many bytes had arrived, the same at every cut, and says so."""
+    """`TruncatedMessage` has the number of bytes that had arrived, the same however the stream is cut."""
     stream, _ = stream_of(framing)
     for size in range(len(stream)):
         values = set()
@@ -185,7 +186,7 @@ def test_failure_is_terminal(framing: Framing) -> None:
 
 
 def test_raising_again_does_not_grow() -> None:
-    """A failure raised a thousand times carries the traceback of the last time only."""
+    """A failure that is raised again and again has only the traceback of the last time."""
     state = LengthPrefixed(max=1)
     for _ in range(50):
         with pytest.raises(MessageTooLong):
@@ -200,13 +201,13 @@ def test_raising_again_does_not_grow() -> None:
 
 
 def limit_of(framing: Framing) -> bytes:
-    """A message of exactly ``max`` bytes."""
+    """Return a message of exactly ``max`` bytes."""
     return b"y" * framing.max
 
 
 @each_bounded
 def test_exactly_max(framing: Framing) -> None:
-    """A message of exactly ``max`` bytes is sent and taken, at every cut."""
+    """A message of exactly ``max`` bytes is sent and received, however it is cut."""
     stream = framing.frame(limit_of(framing))
     outcome = same(framing, stream * 2)
     assert [len(message) for message in outcome.messages] == [framing.max] * 2
@@ -215,7 +216,7 @@ def test_exactly_max(framing: Framing) -> None:
 
 @each_bounded
 def test_one_over_max_is_not_sent(framing: Framing) -> None:
-    """A message one byte over ``max`` cannot be sent, alone or among others."""
+    """A message of one byte more than ``max`` cannot be sent, alone or among others."""
     message = limit_of(framing) + b"y"
     for send in (framing.frame, lambda message: framing.frame_all([limit_of(framing), message])):
         with pytest.raises(UnsendableMessage, match=rf"{framing.max + 1} bytes; at most {framing.max} \(max\)"):
@@ -223,8 +224,8 @@ def test_one_over_max_is_not_sent(framing: Framing) -> None:
 
 
 @each_bounded
-def test_one_over_max_is_not_taken(framing: Framing) -> None:
-    """A message one byte over ``max`` ends the stream, or is left out; earlier messages are delivered."""
+def test_one_over_max_is_not_received(framing: Framing) -> None:
+    """A message of one byte more than ``max`` ends the stream or is skipped; earlier messages are delivered."""
     good, bad = framing.frame(limit_of(framing)), wide(framing).frame(limit_of(framing) + b"y")
     outcome = same(framing, good + bad + good)
     if framing.oversize == "close":
@@ -236,7 +237,7 @@ def test_one_over_max_is_not_taken(framing: Framing) -> None:
 
 @each_bounded
 def test_too_long_says_so(framing: Framing) -> None:
-    """`MessageTooLong` carries the length and the limit, and says both."""
+    """`MessageTooLong` has the length of the message and the limit, and its text has both."""
     framing = wide(framing, max=9)
     stream = wide(framing).frame(limit_of(framing) + b"y")
     for chunks in cuts(stream):
@@ -248,7 +249,7 @@ def test_too_long_says_so(framing: Framing) -> None:
 
 @each_bounded
 def test_nothing_of_a_message_over_max_is_buffered(framing: Framing) -> None:
-    """The held bytes of a message far over ``max`` stay under ``max`` and a mark; a skipped message passes."""
+    """While a message far over ``max`` arrives, at most ``max`` bytes and a mark are held."""
     stream = wide(framing).frame(b"y" * 250)
     state = framing.fresh()
     try:
@@ -264,7 +265,7 @@ def test_nothing_of_a_message_over_max_is_buffered(framing: Framing) -> None:
 
 @pytest.mark.parametrize("framing", [each for each in BOUNDED if each.oversize == "skip"], ids=str)
 def test_end_inside_a_skipped_message(framing: Framing) -> None:
-    """A stream that ends inside a skipped message is truncated; the message does not count as skipped."""
+    """A stream that ends inside a skipped message is truncated, and this message does not count as skipped."""
     stream = wide(framing).frame(b"y" * 250)[:-1]
     outcome = same(framing, stream)
     assert outcome == Outcome((), TruncatedMessage, 0)
@@ -275,8 +276,8 @@ def test_end_inside_a_skipped_message(framing: Framing) -> None:
     assert 245 <= caught.value.value <= 253
 
 
-def test_skipped_is_reset_by_its_reader() -> None:
-    """`skipped` counts on from the value that its reader has set."""
+def test_skipped_counts_on_from_a_set_value() -> None:
+    """`skipped` counts on from the value that was set."""
     state = Lines(max=1, oversize="skip")
     state.receive(b"long\nlong\n")
     assert state.skipped == 2
@@ -286,7 +287,7 @@ def test_skipped_is_reset_by_its_reader() -> None:
 
 
 def test_messages_before_the_fault_come_first() -> None:
-    """If a chunk holds whole messages before the fault, they are returned and the next call raises."""
+    """When a chunk has whole messages before a fault, `receive` returns them, and the next call raises."""
     state = Lines(max=3)
     assert state.receive(b"one\ntwo\nthree\nfour\n") == [b"one", b"two"]
     assert isinstance(state.failure, MessageTooLong)
@@ -305,7 +306,7 @@ def test_messages_before_the_fault_come_first() -> None:
     ids=lambda each: type(each).__name__,
 )
 def test_only_bytes_are_sent(framing: Framing, message: object) -> None:
-    """Only `bytes` can be sent, and the error says what to give instead."""
+    """A message that is not `bytes` is not sent, and the error says what to give instead."""
     for send in (framing.frame, lambda message: framing.frame_all([b"ok!", message])):
         with pytest.raises(UnsendableMessage) as caught:
             send(message)
@@ -316,7 +317,7 @@ def test_only_bytes_are_sent(framing: Framing, message: object) -> None:
 
 @each_framing
 def test_framed_together(framing: Framing) -> None:
-    """Messages framed together are those framed one by one, joined; none gives no bytes."""
+    """`frame_all` gives the bytes of `frame` for each message, joined; without messages it gives no bytes."""
     messages = some_of(framing)
     assert framing.frame_all(messages) == b"".join([framing.frame(message) for message in messages])
     assert framing.frame_all(messages[:1]) == framing.frame(messages[0])
@@ -324,12 +325,12 @@ def test_framed_together(framing: Framing) -> None:
 
 
 class Text(bytes):
-    """A kind of bytes."""
+    """A subclass of `bytes`."""
 
 
 @each_framing
 def test_kinds_of_bytes(framing: Framing) -> None:
-    """A subclass of `bytes` is bytes."""
+    """A message of a subclass of `bytes` is sent as `bytes` is."""
     message = some_of(framing)[0]
     assert framing.frame_all([Text(message)] * 2) == framing.frame(message) * 2
 
@@ -339,7 +340,7 @@ def test_kinds_of_bytes(framing: Framing) -> None:
 
 @each_framing
 def test_fresh_state(framing: Framing) -> None:
-    """`fresh` gives the same configuration at the start of a stream, whatever the first has read."""
+    """`fresh` gives the same configuration at the start of a stream, whatever the framing has read."""
     stream, messages = stream_of(framing)
     used = framing.fresh()
     used.receive(stream[:-1])
@@ -353,7 +354,7 @@ def test_fresh_state(framing: Framing) -> None:
 
 @each_framing
 def test_small_state(framing: Framing) -> None:
-    """A connection's state has only slots, and nothing allocated, before a byte has come and between messages."""
+    """The state of a connection has slots only, and holds nothing before the first byte and between messages."""
     state = framing.fresh()
     assert not hasattr(state, "__dict__")
     assert sys.getsizeof(state) <= 160
@@ -366,7 +367,7 @@ def test_small_state(framing: Framing) -> None:
 
 @each_framing
 def test_spec_of_a_framing(framing: Framing) -> None:
-    """`str` gives the spec that makes the framing again; `repr` the call that does."""
+    """`str` of a framing is a spec of an equal framing; `repr` is a call that makes one."""
     assert from_string(str(framing)) == framing
     assert eval(repr(framing)) == framing
     assert hash(from_string(str(framing))) == hash(framing)
@@ -374,7 +375,7 @@ def test_spec_of_a_framing(framing: Framing) -> None:
 
 
 def test_framings_differ() -> None:
-    """Framings are equal only if of one kind and configured alike."""
+    """Framings are equal only if they have the same class and the same configuration."""
     assert len(set(FRAMINGS)) == len(FRAMINGS)
     assert Lines() != Lines(delimiter=b"\n")
     assert Lines(delimiter=b"\n") != Delimited(b"\n")
@@ -384,7 +385,7 @@ def test_framings_differ() -> None:
 
 @each_boundary
 def test_copies(framing: Framing) -> None:
-    """A copy of a state goes on where the first stands: a state is one value."""
+    """A deep copy of a framing reads on where the original stands in the stream."""
     stream, messages = stream_of(framing)
     for size in range(len(stream)):
         state = framing.fresh()
@@ -398,7 +399,7 @@ def test_copies(framing: Framing) -> None:
 @each_large
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_unfinished_input_is_compact(framing: Framing, size: int) -> None:
-    """The held bytes grow in place, piece by piece, in about as much memory as has come."""
+    """The held bytes of an unfinished message grow in one `bytearray`, which is little larger than the bytes."""
     stream = (framing if isinstance(framing, Fixed) else wide(framing)).frame(
         bytes(framing.size) if isinstance(framing, Fixed) else b"x" * 20_000
     )[:15_000]
@@ -416,7 +417,7 @@ def test_unfinished_input_is_compact(framing: Framing, size: int) -> None:
 
 @each_large
 def test_64_mib_in_pieces_of_64_kib(framing: Framing) -> None:
-    """A message of 64 MiB costs a fraction of a second, as it costs twenty with a buffer joined for every piece."""
+    """A message of 64 MiB takes less than 3 seconds of CPU; joining the buffer for each piece would take twenty."""
     message = b"x" * (1 << 26)
     stream = framing.frame(message)
     state = framing.fresh()

@@ -1,4 +1,4 @@
-"""Lengths of fixed width, compared with the documents of the frameworks with the same options."""
+"""Length-prefixed messages, compared with the documentation of frameworks that have the same options."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ each_documented = pytest.mark.parametrize(
 
 @each_documented
 def test_documented_frames(options: dict[str, object], frame: bytes, message: bytes) -> None:
-    """The frames of the documents are read as the documents say, at any cut."""
+    """Each frame of the frameworks' documentation gives the documented message, however it is cut."""
     assert same(LengthPrefixed(**options), frame * 2) == Outcome((message, message), None, 0)
 
 
 @each_documented
-def test_sending_mirrors(options: dict[str, object], frame: bytes, message: bytes) -> None:
-    """A read message is sent as the same frame, except for the stripped header bytes, which are zero."""
+def test_a_received_message_is_sent_as_the_same_frame(options: dict[str, object], frame: bytes, message: bytes) -> None:
+    """A received message is sent as the same frame, except that stripped header bytes are zero."""
     framing = LengthPrefixed(**options)
     sent = framing.frame(message)
     assert len(sent) == len(frame)
@@ -70,8 +70,8 @@ def test_sending_mirrors(options: dict[str, object], frame: bytes, message: byte
     assert framing.frame_all([message] * 3) == sent * 3
 
 
-def test_the_message_may_bring_its_header() -> None:
-    """A message that carries the header is sent with it, and its length is written over what stands there."""
+def test_a_message_can_have_its_header() -> None:
+    """With strip=0, a message has its header, and its length is written into this header."""
     framing = LengthPrefixed(2, offset=2, strip=0)
     assert framing.frame(b"\xca\xfe??hello") == b"\xca\xfe\0\x05hello"
 
@@ -89,21 +89,21 @@ def test_widths_and_orders(width: int, order: str) -> None:
 @pytest.mark.parametrize("width", range(1, 9))
 @pytest.mark.parametrize("oversize", ["close", "skip"])
 def test_the_greatest_length(width: int, oversize: str) -> None:
-    """The greatest length of a field is unsigned; nothing is reserved for it."""
+    """The greatest length of a field is an unsigned number, and no value has a special meaning."""
     framing = LengthPrefixed(width, max=100, oversize=oversize)
     stream = b"\xff" * width + b"hello"
     assert same(framing, stream) == Outcome((), MessageTooLong if oversize == "close" else TruncatedMessage, 0)
 
 
 def test_too_long_says_what_is_announced() -> None:
-    """The error names the announced and the accepted length, as soon as the length is there."""
+    """`MessageTooLong` has the announced and the accepted length, and is raised when the length has come."""
     error = ends(LengthPrefixed(), [struct.pack(">I", 2_000_000)])
     assert str(error) == "a message of 2000000 bytes is announced; at most 1048576 (max) are accepted"
     assert (error.value, error.limit) == (2_000_000, 1_048_576)
 
 
 def test_max_is_of_the_message() -> None:
-    """``max`` counts the message as the app gets it: a stripped header is not counted, a kept one is."""
+    """``max`` counts the message as the app gets it: without a stripped header, and with a kept one."""
     assert same(LengthPrefixed(2, max=5), b"\0\x05hello").failure is None
     assert same(LengthPrefixed(2, strip=0, max=7), b"\0\x05hello").failure is None
     assert same(LengthPrefixed(2, strip=0, max=6), b"\0\x05hello").failure is MessageTooLong
@@ -122,7 +122,7 @@ def test_max_is_of_the_message() -> None:
     ],
 )
 def test_lengths_too_small(options: dict[str, object], stream: bytes) -> None:
-    """A frame shorter than its header, or than the bytes to strip, is malformed."""
+    """A frame that is shorter than its header, or than the bytes to strip, is malformed."""
     framing = LengthPrefixed(**options)
     assert same(framing, stream) == Outcome((), MalformedFrame, 0)
     assert "a frame has at least" in str(ends(framing, [stream]))
@@ -134,14 +134,14 @@ def test_messages_before_a_malformed_one() -> None:
 
 
 def test_smallest_frames() -> None:
-    """A frame of nothing but its header is an empty message, or the header."""
+    """A frame that is only a header gives an empty message, or the header with strip=0."""
     assert same(LengthPrefixed(1, adjust=-1), b"\x01\x01").messages == (b"", b"")
     assert same(LengthPrefixed(1, strip=0), b"\x00\x00").messages == (b"\0", b"\0")
     assert same(LengthPrefixed(1, strip=3), b"\x02ab\x02cd").messages == (b"", b"")
 
 
-def test_a_long_header_is_waited_for_in_place() -> None:
-    """A header of many bytes that come one by one is gathered once."""
+def test_a_long_header_arrives_in_pieces() -> None:
+    """A header of 300 bytes is read whole, byte by byte, and however else it is cut."""
     framing = LengthPrefixed(1, offset=300)
     assert same(framing, b"h" * 300 + b"\x02hi").messages == (b"hi",)
 
@@ -158,7 +158,7 @@ def test_a_long_header_is_waited_for_in_place() -> None:
     ],
 )
 def test_messages_that_cannot_be_sent(options: dict[str, object], message: bytes, why: str) -> None:
-    """A length that does not fit its field, or a message without its header, is not sent."""
+    """A message whose length does not fit into the field, or that lacks its header, is not sent."""
     framing = LengthPrefixed(**options)
     for send in (framing.frame, lambda message: framing.frame_all([b"y" * 5, message])):
         with pytest.raises(UnsendableMessage, match=why):
@@ -180,7 +180,7 @@ def test_messages_that_cannot_be_sent(options: dict[str, object], message: bytes
     ],
 )
 def test_wrong_options(options: dict[str, object], why: str) -> None:
-    """Each invalid option is named, with its valid values."""
+    """The error of an invalid option names the option and its valid values."""
     with pytest.raises(InvalidFraming, match=f"^{why}$"):
         LengthPrefixed(**options)
 
@@ -198,7 +198,7 @@ def test_wrong_options(options: dict[str, object], why: str) -> None:
     ],
 )
 def test_a_default_max_is_no_more_than_can_be_announced(options: dict[str, Any], most: int) -> None:
-    """It is 1 MiB, or as much as fits into the field: a message of that size is sent, and received."""
+    """The default ``max`` is 1 MiB, or as much as the length field can announce; a larger ``max`` is refused."""
     framing = LengthPrefixed(**options)
     assert (framing.max, "max" in str(framing), from_string(str(framing))) == (most, False, framing)
     assert [len(each) for each in read(framing, [framing.frame(b"x" * most)]).messages] == [most]
@@ -221,7 +221,7 @@ def test_a_default_max_is_no_more_than_can_be_announced(options: dict[str, Any],
     ],
 )
 def test_a_max_that_no_frame_can_have_is_refused(spec: str, says: str) -> None:
-    """It would have no effect, or no message could ever come."""
+    """A ``max`` that no frame could reach, or under which no frame fits, is refused."""
     with pytest.raises(InvalidFraming) as caught:
         from_string(spec)
     assert str(caught.value).startswith(says)
@@ -229,14 +229,14 @@ def test_a_max_that_no_frame_can_have_is_refused(spec: str, says: str) -> None:
 
 @pytest.mark.parametrize(("spec", "width"), [("int8", 1), ("int16", 2), ("int24", 3), ("int32", 4), ("int64", 8)])
 def test_presets(spec: str, width: int) -> None:
-    """The specs ``int8`` to ``int64`` are unsigned big-endian lengths, and what such a framing is called."""
+    """The specs ``int8`` to ``int64`` are unsigned big-endian lengths, and `str` gives these specs."""
     assert from_string(spec) == LengthPrefixed(width)
     assert str(LengthPrefixed(width)) == spec
     assert str(LengthPrefixed(width, max=9, oversize="skip")) == f"{spec}:max=9:oversize=skip"
 
 
 def test_dns_over_tcp() -> None:
-    """A DNS message over TCP has two bytes of length before it (RFC 1035, section 4.2.2)."""
+    """``int16`` puts two bytes of length before a DNS message (RFC 1035, section 4.2.2)."""
     query = bytes.fromhex("abcd01000001000000000000") + b"\x07example\x03com\0\0\x01\0\x01"
     assert from_string("int16").frame(query) == b"\0\x1d" + query
 
@@ -247,7 +247,7 @@ def test_dns_over_tcp() -> None:
     st.integers(1, 900),
 )
 def test_runs_of_one_length(framing: LengthPrefixed, runs: list[tuple[int, int]], piece: int) -> None:
-    """Long runs of messages of one length, cut many at a time, give the same as short ones, at any cut."""
+    """Long runs of messages of one length, which are cut many at a time, are received at any cut."""
     numbers = iter(range(1000))
     messages = [b"%d" % next(numbers) * size for size, count in runs for _ in range(count)]
     messages = [message[:size] for message, size in zip(messages, lengths(runs), strict=True)]
@@ -260,7 +260,7 @@ def test_runs_of_one_length(framing: LengthPrefixed, runs: list[tuple[int, int]]
 
 @pytest.mark.parametrize("size", [1024, 1025])
 def test_runs_of_large_messages(size: int) -> None:
-    """Those over 1 KiB are cut one at a time."""
+    """Runs of messages around 1 KiB, above which messages are cut one at a time, are received."""
     framing = LengthPrefixed(2)
     messages = [bytes([number]) * size for number in range(50)]
     stream = framing.frame_all(messages)
@@ -269,12 +269,12 @@ def test_runs_of_large_messages(size: int) -> None:
 
 
 def lengths(runs: list[tuple[int, int]]) -> list[int]:
-    """Each length as often as it comes."""
+    """Return each length as often as its run says."""
     return [size for size, count in runs for _ in range(count)]
 
 
 def test_a_run_that_ends_in_a_fault() -> None:
-    """A message over ``max`` behind a long run of one length ends the stream behind the whole run."""
+    """A message over ``max`` behind a long run of messages ends the stream after the whole run is delivered."""
     framing = LengthPrefixed(2, max=5)
     stream = framing.frame_all([b"hello"] * 100) + b"\0\x06" + b"hello!"
     for chunks in ([stream], single(stream)):
@@ -282,7 +282,7 @@ def test_a_run_that_ends_in_a_fault() -> None:
 
 
 def test_messages_of_many_lengths_are_sent_together() -> None:
-    """Messages of one length, and of many, are framed together as they are one by one."""
+    """`frame_all` gives the bytes of `frame` for messages of one length and of many."""
     framing = LengthPrefixed(2)
     for messages in ([b"a", b"b"], [b"a", b"bc", b""], [b""], [b"", b""]):
         assert framing.frame_all(messages) == b"".join([framing.frame(message) for message in messages])

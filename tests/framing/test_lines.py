@@ -1,4 +1,4 @@
-"""Lines, and messages behind any other delimiter."""
+"""Lines, and messages that end with another delimiter."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_lf_and_crlf(stream: bytes, lines: list[bytes]) -> None:
 
 
 def test_lf_is_sent() -> None:
-    """A line is sent with LF."""
+    """A line is sent with LF at its end."""
     assert Lines().frame(b"hello") == b"hello\n"
     assert Lines().frame_all([b"a", b"", b"b\rc"]) == b"a\n\nb\rc\n"
 
 
 def test_a_line_that_ends_in_cr_is_sent_with_crlf() -> None:
-    """LF alone would remove its CR: so every received message can be sent, and is received unchanged."""
+    """A line that ends with CR is sent with CR LF, because the receiver of LF alone would remove the CR."""
     assert Lines().frame(b"a\r") == b"a\r\r\n"
     assert Lines().frame_all([b"a\r", b"b", b"\r", b"\r\r"]) == b"a\r\r\nb\n\r\r\n\r\r\r\n"
     assert same(Lines(), b"a\r\r\nb\n\r\r\n\r\r\r\n").messages == (b"a\r", b"b", b"\r", b"\r\r")
@@ -48,7 +48,7 @@ def test_a_line_that_ends_in_cr_is_sent_with_crlf() -> None:
 
 @pytest.mark.parametrize(("message", "why"), [(b"a\nb", r"holds b'\\n'"), (b"\n", "holds"), (b"a\n\r", "holds")])
 def test_lines_that_cannot_be_sent(message: bytes, why: str) -> None:
-    """A message that would be received differently is not sent, and the error says why."""
+    """A message that holds LF would be received as two, so it is not sent, and the error says why."""
     with pytest.raises(UnsendableMessage, match=why):
         Lines().frame(message)
     for messages in ([message], [b"ok", message], [message, b"ok"]):
@@ -57,7 +57,7 @@ def test_lines_that_cannot_be_sent(message: bytes, why: str) -> None:
 
 
 def test_one_delimiter() -> None:
-    """With a delimiter of its own, exactly that one is accepted and sent."""
+    """With `delimiter`, lines end with exactly this delimiter, in both directions."""
     crlf = Lines(delimiter=b"\r\n")
     assert same(crlf, b"a\nb\r\nc\r\n").messages == (b"a\nb", b"c")
     assert crlf.frame_all([b"a\n", b"b\r"]) == b"a\n\r\nb\r\r\n"
@@ -68,7 +68,7 @@ def test_one_delimiter() -> None:
 
 
 def test_max_is_without_the_ending() -> None:
-    """A line of exactly ``max`` can be followed by CR LF; a CR that is no ending is one byte too many."""
+    """A line of exactly ``max`` bytes can end with CR LF; another byte behind a CR makes it too long."""
     assert same(Lines(max=3), b"abc\r\n").messages == (b"abc",)
     assert same(Lines(max=3), b"abc\n").messages == (b"abc",)
     assert same(Lines(max=3), b"abc\rd\n") == Outcome((), MessageTooLong, 0)
@@ -78,7 +78,7 @@ def test_max_is_without_the_ending() -> None:
 
 
 def test_too_long_is_known_at_once() -> None:
-    """A line is too long with its first byte over ``max``, whether its end is there or not."""
+    """A line is too long with its first byte over ``max``, before its end has come."""
     state = Lines(max=3)
     for byte in single(b"abc"):
         assert state.receive(byte) == []
@@ -87,7 +87,7 @@ def test_too_long_is_known_at_once() -> None:
 
 
 def test_skipping_several() -> None:
-    """Lines over ``max`` are left out one by one, whole in a chunk or over many."""
+    """With oversize="skip", each line over ``max`` is skipped and counted."""
     skip = Lines(max=3, oversize="skip")
     assert same(skip, b"long\nok\nlonger\r\n\nlongest\nend\n") == Outcome((b"ok", b"", b"end"), None, 3)
 
@@ -107,7 +107,7 @@ def test_skipping_several() -> None:
     ],
 )
 def test_delimiters(by: bytes, stream: bytes, messages: list[bytes]) -> None:
-    """The delimiter is found leftmost, without overlaps, across any seam."""
+    """The leftmost delimiter ends a message, at any cut, and delimiters do not overlap."""
     assert same(Delimited(by), stream).messages == tuple(messages)
 
 
@@ -115,7 +115,7 @@ def test_delimiters(by: bytes, stream: bytes, messages: list[bytes]) -> None:
     ("by", "message"),
     [(b"\x03", b"a\x03b"), (b"aa", b"a"), (b"aa", b"ba"), (b"aba", b"ab"), (b"aba", b"cab"), (b"\r\n", b"\r\n")],
 )
-def test_messages_that_bring_forth_the_delimiter(by: bytes, message: bytes) -> None:
+def test_messages_that_form_the_delimiter(by: bytes, message: bytes) -> None:
     """A message that holds the delimiter, or forms one together with the delimiter behind it, is not sent."""
     for send in (Delimited(by).frame, lambda message: Delimited(by).frame_all([b"", message])):
         with pytest.raises(UnsendableMessage, match="forms it together"):
@@ -123,15 +123,15 @@ def test_messages_that_bring_forth_the_delimiter(by: bytes, message: bytes) -> N
 
 
 @pytest.mark.parametrize(("by", "message"), [(b"aba", b"a"), (b"aba", b"b"), (b"aa", b"ab"), (b"\r\n", b"\r")])
-def test_messages_that_only_look_like_it(by: bytes, message: bytes) -> None:
-    """A message that shares bytes with the delimiter, and forms none, is sent."""
+def test_messages_that_share_bytes_with_the_delimiter(by: bytes, message: bytes) -> None:
+    """A message that shares bytes with the delimiter, but does not form it, is sent."""
     framed = Delimited(by).frame_all([message] * 3)
     assert same(Delimited(by), framed).messages == (message,) * 3
 
 
 @given(st.text("ab", min_size=1, max_size=4), st.lists(st.text("ab", max_size=5), max_size=5))
 def test_sent_together_or_alone(by: str, texts: list[str]) -> None:
-    """Messages can be framed together if and only if each can be alone, and then come out the same."""
+    """`frame_all` sends messages if and only if `frame` can send each of them, with the same bytes."""
     framing, messages = Delimited(by.encode()), [text.encode() for text in texts]
     try:
         alone = b"".join([framing.frame(message) for message in messages])
@@ -144,7 +144,7 @@ def test_sent_together_or_alone(by: str, texts: list[str]) -> None:
 
 
 def test_partial_delimiter_at_max() -> None:
-    """Bytes over ``max`` that can be the first part of the delimiter are waited for; others are too many at once."""
+    """Bytes over ``max`` can begin the delimiter, which is waited for; other bytes are too many at once."""
     framing = Delimited(b"END", max=3)
     assert same(framing, b"abcEND").messages == (b"abc",)
     assert same(framing, b"abcEN") == Outcome((), TruncatedMessage, 0)
@@ -154,7 +154,7 @@ def test_partial_delimiter_at_max() -> None:
 
 
 def test_overlaps_itself() -> None:
-    """A delimiter overlaps itself if it ends as it begins."""
+    """`overlaps_itself` is true for a delimiter whose end can be the beginning of another one."""
     assert [each for each in (b"a", b"aa", b"ab", b"aba", b"\r\n", b"\r\n\r", b"abab") if overlaps_itself(each)] == [
         b"aa",
         b"aba",
@@ -165,7 +165,7 @@ def test_overlaps_itself() -> None:
 
 @pytest.mark.parametrize("value", [b"", "\n", None, 10, bytearray(b"\n")], ids=repr)
 def test_wrong_delimiters(value: object) -> None:
-    """A delimiter is one byte or more, and the error names the option."""
+    """`by` and `delimiter` take one byte or more, and the error names the option."""
     with pytest.raises(InvalidFraming, match=r"^by=.*: takes bytes, one or more$"):
         Delimited(value)
     if value is not None:

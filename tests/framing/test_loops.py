@@ -1,4 +1,4 @@
-"""The loops of the framings with a length: accepted frames, where they stop, and the rest for the framing."""
+"""The fast loops for framings with a length: which frames they cut, and what they leave to the framing."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ Cut = Callable[[bytes, int, int, list[bytes]], int]
 
 
 def cut_shorts(chunk: bytes, start: int, most: int, messages: list[bytes]) -> int:
-    """`cut_counted`, with lengths of two bytes."""
+    """Call `cut_counted` with lengths of two bytes, and return where it stopped."""
     return cut_counted(chunk, start, 2, most, HEAD.unpack_from, HEAD.pack, -1, messages)[0]
 
 
 def shorts(*messages: bytes) -> bytes:
+    """Return these messages behind lengths of two bytes."""
     return b"".join(HEAD.pack(len(each)) + each for each in messages)
 
 
 def varints(*messages: bytes) -> bytes:
+    """Return these messages behind varints."""
     return b"".join(varint(len(each)) + each for each in messages)
 
 
 def varint(value: int) -> bytes:
+    """Return this number as a varint."""
     return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + varint(value >> 7)
 
 
 def netstrings(*messages: bytes) -> bytes:
+    """Return these messages as netstrings."""
     return b"".join(b"%d:%b," % (len(each), each) for each in messages)
 
 
@@ -54,7 +58,7 @@ KINDS = [
 def test_whole_frames_are_cut_from_where_they_start(
     cut: Cut, framed: Callable[..., bytes], messages: list[bytes], before: bytes, more: int, repeat: int
 ) -> None:
-    """All of them, in order, alike or not; it stops at an incomplete frame behind them."""
+    """All whole frames from `start` on are cut, in order; the loop stops at an incomplete frame behind them."""
     messages = [each for each in messages for _ in range(repeat)]
     chunk = before + framed(*messages)
     last = framed(b"x" * 20)
@@ -65,8 +69,8 @@ def test_whole_frames_are_cut_from_where_they_start(
 
 @pytest.mark.parametrize(("cut", "framed"), KINDS)
 @pytest.mark.parametrize("size", [0, 1, 39])
-def test_one_over_the_most_is_left(cut: Cut, framed: Callable[..., bytes], size: int) -> None:
-    """And all behind it."""
+def test_the_loop_stops_at_a_message_over_most(cut: Cut, framed: Callable[..., bytes], size: int) -> None:
+    """The loop stops at a message of more than `most` bytes, and cuts nothing behind it."""
     found: list[bytes] = []
     first = framed(b"a" * size)
     assert cut(first + framed(b"b" * (size + 1), b"c"), 0, size, found) == len(first)
@@ -86,14 +90,14 @@ def test_one_over_the_most_is_left(cut: Cut, framed: Callable[..., bytes], size:
         pytest.param(cut_netstrings, b":,", id="netstring-without-digits"),
     ],
 )
-def test_what_is_uncommon_is_left_to_the_framing(cut: Cut, chunk: bytes) -> None:
-    """Whether it is wrong, longer than nearly all, or not there yet."""
+def test_uncommon_frames_are_left_to_the_framing(cut: Cut, chunk: bytes) -> None:
+    """A frame that is malformed, incomplete, or longer than nearly all others is left to the framing."""
     found: list[bytes] = []
     assert (cut(b"" + chunk, 0, 1 << 20, found), found) == (0, [])
 
 
 def test_a_run_is_remembered_from_chunk_to_chunk() -> None:
-    """The length that the messages of a run have; -1 as soon as a chunk begins with another."""
+    """`cut_counted` returns the length of a run's messages, or -1 when the chunk begins with another length."""
     found: list[bytes] = []
     rest = HEAD.unpack_from, HEAD.pack
     chunk = shorts(*[b"abc"] * 100)
@@ -112,7 +116,7 @@ def test_a_run_is_remembered_from_chunk_to_chunk() -> None:
 def test_replies_are_framed_as_one_by_one(
     frame: Callable[..., bytes | None], framed: Callable[..., bytes], messages: list[bytes]
 ) -> None:
-    """Each behind its length."""
+    """Replies that are framed together are the same bytes as one by one."""
     pack = HEAD.pack if frame is frame_counted else varint
     assert frame(messages, 200, pack) == framed(*messages)
 
@@ -120,8 +124,8 @@ def test_replies_are_framed_as_one_by_one(
 @pytest.mark.parametrize("frame", [frame_counted, frame_varints])
 @pytest.mark.parametrize("wrong", ["text", None, bytearray(b"x"), b"toolong"])
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_what_cannot_be_sent_is_refused_with_all(frame: Callable[..., Any], wrong: Any, at: int) -> None:
-    """Nothing is framed: the framing finds out which one it was."""
+def test_one_message_that_cannot_be_sent_stops_all(frame: Callable[..., Any], wrong: Any, at: int) -> None:
+    """If one message cannot be sent, the loop returns None, and the framing finds out which one it was."""
     messages: list[Any] = [b"one", b"two", b"three"]
     messages[at] = wrong
     assert frame(messages, 5, varint) is None

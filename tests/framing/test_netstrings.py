@@ -1,4 +1,4 @@
-"""djb's netstrings."""
+"""Netstrings, as djb describes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_djb_examples() -> None:
 
 @pytest.mark.parametrize("size", [9, 10, 99, 100, 999, 1000, 12345, 1048576])
 def test_sizes(size: int) -> None:
-    """Lengths of any number of digits are read and written, up to ``max``."""
+    """Lengths with any number of digits are read and written, up to ``max``."""
     message = b"x" * size
     framed = Netstrings().frame_all([message, b"y"])
     assert framed == b"%d:%b,1:y," % (size, message)
@@ -53,8 +53,8 @@ def test_content_that_looks_like_netstrings() -> None:
     ],
 )
 @pytest.mark.parametrize("oversize", ["close", "skip"])
-def test_lengths_that_are_none(stream: bytes, oversize: str) -> None:
-    """Anything but digits without a leading zero, and a colon, is malformed with its first wrong byte."""
+def test_malformed_lengths(stream: bytes, oversize: str) -> None:
+    """A length is digits without a leading zero and a colon; the first other byte is malformed."""
     framing = Netstrings(oversize=oversize)
     assert same(framing, b"2:hi," + stream) == Outcome((b"hi",), MalformedFrame, 0)
     assert "begins a netstring; it begins with 1 to 20 digits" in str(ends(framing, [stream]))
@@ -63,13 +63,13 @@ def test_lengths_that_are_none(stream: bytes, oversize: str) -> None:
 @pytest.mark.parametrize("oversize", ["close", "skip"])
 @pytest.mark.parametrize("stream", [b"5:hello;", b"5:hello\n", b"0:x", b"5:hello5:hello,"])
 def test_no_comma(stream: bytes, oversize: str) -> None:
-    """Any other byte in place of the comma is malformed."""
+    """Another byte in place of the comma is malformed."""
     assert same(Netstrings(oversize=oversize), stream) == Outcome((), MalformedFrame, 0)
     assert "a comma closes it" in str(ends(Netstrings(), [stream]))
 
 
-def test_no_comma_behind_a_skipped_one() -> None:
-    """A skipped message must end with a comma, too."""
+def test_no_comma_behind_a_skipped_message() -> None:
+    """A skipped message without its comma is malformed, too."""
     skip = Netstrings(max=3, oversize="skip")
     assert same(skip, b"5:hello,2:hi,") == Outcome((b"hi",), None, 1)
     assert same(skip, b"5:hello;2:hi,") == Outcome((), MalformedFrame, 0)
@@ -77,7 +77,7 @@ def test_no_comma_behind_a_skipped_one() -> None:
 
 
 def test_too_long_is_known_from_the_digits() -> None:
-    """A length is too great as soon as its digits say so: before the colon, and before a byte that is no digit."""
+    """A length is too great as soon as its digits say so, before the colon has come."""
     for stream in (b"1000", b"1000:", b"1000x", b"9999999999999999999999999"):
         assert same(Netstrings(max=999), stream) == Outcome((), MessageTooLong, 0)
     assert same(Netstrings(max=999), b"999") == Outcome((), TruncatedMessage, 0)
@@ -87,12 +87,12 @@ def test_too_long_is_known_from_the_digits() -> None:
 
 
 def test_digits_are_bounded() -> None:
-    """Where messages are skipped, a length has at most 20 digits, all of which may come."""
+    """With oversize="skip", a length has at most 20 digits."""
     skip = Netstrings(max=3, oversize="skip")
     assert same(skip, b"1" * 20 + b":") == Outcome((), TruncatedMessage, 0)
     assert same(skip, b"1" * 21) == Outcome((), MalformedFrame, 0)
 
 
-def test_what_a_peer_sent_is_escaped() -> None:
-    """The bytes of a peer stand escaped in the error's text."""
+def test_bytes_of_a_peer_are_escaped_in_an_error() -> None:
+    """The text of an error has the bytes of the peer escaped."""
     assert r"b'1\x1b'" in str(ends(Netstrings(), [b"1\x1b[2J:"]))

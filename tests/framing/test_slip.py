@@ -1,4 +1,4 @@
-"""RFC 1055."""
+"""SLIP, compared with RFC 1055."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ VECTORS = [
 
 @pytest.mark.parametrize(("message", "framed"), VECTORS)
 def test_rfc_1055(message: bytes, framed: bytes) -> None:
-    """END and ESC are escaped as in RFC 1055, with END first and last, and come back at any cut."""
+    """A packet has END first and last, its own END and ESC are escaped, and it is received unchanged at any cut."""
     assert Slip().frame(message) == framed
     assert same(Slip(), framed * 2).messages == (message, message)
     assert Slip().frame_all([message, b"x"]) == framed + b"\xc0x\xc0"
 
 
 def test_empty_packets() -> None:
-    """Two ENDs with nothing between are no packet; one END between two packets is enough."""
+    """Two ENDs in a row are no packet, one END separates two packets, and an empty packet cannot be sent."""
     assert same(Slip(), b"\xc0\xc0\xc0a\xc0b\xc0\xc0\xc0").messages == (b"a", b"b")
     assert same(Slip(), b"a\xc0").messages == (b"a",)
     for send in (Slip().frame, lambda message: Slip().frame_all([b"a", message])):
@@ -39,7 +39,7 @@ def test_empty_packets() -> None:
 @pytest.mark.parametrize("oversize", ["close", "skip"])
 @pytest.mark.parametrize("wrong", [b"\xdba", b"\xdb\xdb", b"\xdb\xdb\xdd", b"a\xdb\xde", b"\xdb\xdd\xdb\x00", b"\xdb"])
 def test_wrong_escapes(wrong: bytes, oversize: str) -> None:
-    """Anything but DC or DD behind an ESC is malformed, also the packet's end."""
+    """Any other byte than DC or DD behind an ESC is malformed, and so is the end of the packet."""
     framing = Slip(oversize=oversize)
     stream = b"\xc0ok\xc0" + wrong + b"\xc0ok\xc0"
     assert same(framing, stream) == Outcome((b"ok",), MalformedFrame, 0)
@@ -47,7 +47,7 @@ def test_wrong_escapes(wrong: bytes, oversize: str) -> None:
 
 
 def test_end_inside_an_escape() -> None:
-    """A stream cannot end behind an ESC, and the ESC counts as held."""
+    """A stream that ends behind an ESC is truncated, and the ESC counts as held."""
     state = Slip()
     state.receive(b"\xc0\xdb")
     assert state.held == 1
@@ -56,7 +56,7 @@ def test_end_inside_an_escape() -> None:
 
 
 def test_max_is_of_the_packet() -> None:
-    """``max`` counts a packet as the app gets it, however much longer it is on the wire."""
+    """``max`` counts a packet as the app gets it, without its escapes."""
     message = b"\xc0" * 9
     assert same(Slip(max=9), Slip().frame(message)).messages == (message,)
     assert same(Slip(max=8), Slip().frame(message)) == Outcome((), MessageTooLong, 0)
@@ -67,7 +67,7 @@ def test_max_is_of_the_packet() -> None:
 
 
 def test_the_first_fault_counts() -> None:
-    """If a packet is too long and malformed, the first fault is raised."""
+    """When a packet is too long and malformed, the fault that comes first in the stream is raised."""
     assert same(Slip(max=3), b"abcd\xdbx\xc0") == Outcome((), MessageTooLong, 0)
     assert same(Slip(max=3), b"abc\xdbxde\xc0") == Outcome((), MalformedFrame, 0)
     assert same(Slip(max=3, oversize="skip"), b"abcd\xdbx\xc0") == Outcome((), MalformedFrame, 0)

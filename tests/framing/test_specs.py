@@ -1,4 +1,4 @@
-"""Framings by their specs."""
+"""Specs: the texts that name a framing and its options."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ READ = [
 
 @pytest.mark.parametrize(("spec", "framing"), READ, ids=[spec for spec, _ in READ])
 def test_specs(spec: str, framing: Framing) -> None:
-    """Each spec makes its framing, with ``max`` and ``oversize`` too, and the framing's own spec makes it again."""
+    """Each spec gives its framing, also with ``max`` and ``oversize``, and `str` of the framing is a spec of it."""
     assert from_string(spec) == framing
     assert from_string(str(framing)) == framing
     bounded = from_string(f"{spec}:max=200:oversize=skip")
@@ -61,12 +61,12 @@ def test_specs(spec: str, framing: Framing) -> None:
 
 
 def test_every_name_is_read() -> None:
-    """The listed names are exactly the names that can be read."""
+    """Every name in `SPECS` is read by a test, and no other."""
     assert {spec.partition(":")[0] for spec, _ in READ} == set(SPECS)
 
 
 class Odd(Raw):
-    """A framing whose option no spec can be written for."""
+    """A framing whose option has a type that no spec can give."""
 
     __slots__ = ("odd",)
     _name = "odd"
@@ -77,15 +77,15 @@ class Odd(Raw):
 
 
 def test_an_option_of_another_type_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mistake is the framing's author's, who is told what a spec has."""
+    """A spec for an option of another type raises TypeError, which tells the framing's author the possible types."""
     monkeypatch.setattr("tcpapp.framing.specs._FORMS", {})
     add([Odd])
     with pytest.raises(TypeError, match=r"Odd\(odd=…\): a spec has int, bytes and Literal; write its type so"):
         from_string("odd:odd=1.5")
 
 
-def test_a_framing_is_given_back() -> None:
-    """A framing in place of a spec is returned as the same object."""
+def test_a_framing_is_returned_unchanged() -> None:
+    """`from_string` returns a framing that it is given."""
     framing = Lines()
     assert from_string(framing) is framing
 
@@ -126,7 +126,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("spec", "why"), MISTAKES, ids=[ascii(spec[:30]) for spec, _ in MISTAKES])
 def test_mistakes(spec: str, why: str) -> None:
-    """Every mistake is `InvalidFraming`, which names the option, its valid values, and a similar name."""
+    """A mistake in a spec raises `InvalidFraming`, which names the option, its valid values, and a similar name."""
     with pytest.raises(InvalidFraming, match=why):
         from_string(spec)
 
@@ -140,8 +140,8 @@ def test_mistakes(spec: str, why: str) -> None:
         (Slip, r"Slip\("),
     ],
 )
-def test_what_is_no_spec(wrong: object, why: str) -> None:
-    """What is neither a spec nor a framing is refused; a framing's class is told from an object of it."""
+def test_a_value_that_is_no_spec_is_refused(wrong: object, why: str) -> None:
+    """A value that is neither a spec nor a framing raises `InvalidFraming`; so does the class of a framing."""
     with pytest.raises(InvalidFraming, match=why):
         from_string(wrong)
 
@@ -149,7 +149,7 @@ def test_what_is_no_spec(wrong: object, why: str) -> None:
 @given(st.one_of(st.text(), st.text(alphabet="linedlmt:=\\x03max158", max_size=20)))
 @example("line:max=\ud800")
 def test_any_text(text: str) -> None:
-    """Any text is a framing or `InvalidFraming`."""
+    """Any text is the spec of a framing, or raises `InvalidFraming`."""
     try:
         framing = from_string(text)
     except InvalidFraming:
@@ -159,7 +159,7 @@ def test_any_text(text: str) -> None:
 
 @given(st.binary(min_size=1, max_size=8), st.integers(1, 10**9))
 def test_any_delimiter(by: bytes, most: int) -> None:
-    """A framing with any delimiter is written as a spec, in ASCII, and read again."""
+    """A framing with any delimiter has a spec in printable ASCII, which gives the framing again."""
     for framing in (Delimited(by, max=most), Lines(by, max=most), Blocks(by, by[::-1], max=most)):
         assert str(framing).isascii()
         assert str(framing).isprintable()
@@ -167,7 +167,7 @@ def test_any_delimiter(by: bytes, most: int) -> None:
 
 
 def test_public_names() -> None:
-    """The package's names are there, and each framing is described in its table."""
+    """Each name in ``__all__`` exists, and the package's docstring has each framing in its table."""
     for name in tcpapp.framing.__all__:
         assert hasattr(tcpapp.framing, name)
     for framing in Framing.__subclasses__():

@@ -1,4 +1,4 @@
-"""protobuf's delimited streams."""
+"""Messages behind a varint, as in delimited streams of protobuf."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.framing.streams import Outcome, ends, same, single
 
 
 def test_protobuf_examples() -> None:
-    """150 is 96 01 (protobuf, "Base 128 Varints"); a message of that size comes behind these bytes."""
+    """The length 150 is sent as 96 01, as in protobuf's "Base 128 Varints", and its example is received."""
     assert Varint().frame(b"x" * 150) == b"\x96\x01" + b"x" * 150
     assert same(Varint(), b"\x03\x08\x96\x01").messages == (b"\x08\x96\x01",)
 
@@ -29,7 +29,7 @@ def test_protobuf_examples() -> None:
     ],
 )
 def test_lengths(size: int, length: bytes) -> None:
-    """Lengths of one, two and three bytes are read and written, up to their last and from their first."""
+    """The smallest and greatest lengths of one, two and three bytes are read and written."""
     message = b"x" * size
     framing = Varint()
     assert framing.frame(message) == length + message
@@ -50,8 +50,8 @@ def test_lengths(size: int, length: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("oversize", ["close", "skip"])
-def test_lengths_that_are_none(stream: bytes, why: str, oversize: str) -> None:
-    """A length that is not canonical, or over 64 bits, is malformed with the byte that makes it so."""
+def test_malformed_lengths(stream: bytes, why: str, oversize: str) -> None:
+    """A varint that is not canonical, or has over 64 bits, is malformed with the byte that makes it so."""
     framing = Varint(oversize=oversize)
     assert same(framing, b"\x02hi" + stream) == Outcome((b"hi",), MalformedFrame, 0)
     assert why in str(ends(framing, [stream]))
@@ -59,7 +59,7 @@ def test_lengths_that_are_none(stream: bytes, why: str, oversize: str) -> None:
 
 
 def test_greatest_length() -> None:
-    """The greatest length is 64 bits, in ten bytes."""
+    """The greatest length has 64 bits, in ten bytes."""
     stream = b"\xff" * 9 + b"\x01"
     assert ends(Varint(), [stream]).value == 2**64 - 1
     assert same(Varint(), stream) == Outcome((), MessageTooLong, 0)
