@@ -1,4 +1,4 @@
-"""Codecs: message bytes ↔ values, whose fault each failure is, and specs."""
+"""Codecs: message bytes ↔ values, errors of the peer and of the app, and specs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Command(msgspec.Struct, tag="command", forbid_unknown_fields=True):
 
 
 class Picky(msgspec.Struct):
-    """A type with a rule of its own, and a mistake."""
+    """A type that refuses words, and that has a bug for some of them."""
 
     word: str
 
@@ -50,6 +50,7 @@ class Picky(msgspec.Struct):
 
 
 def cycle() -> list[Any]:
+    """Return a list that contains itself."""
     ring: list[Any] = []
     ring.append(ring)
     return ring
@@ -76,20 +77,20 @@ def cycle() -> list[Any]:
         (MessagePack(list[int]), b"\x91\x07", [7]),
     ],
 )
-def test_a_message_is_its_value_and_back(codec: Codec[Any], message: bytes, value: object) -> None:
-    """A message decodes to its value, which encodes to the message."""
+def test_a_message_and_its_value_give_each_other(codec: Codec[Any], message: bytes, value: object) -> None:
+    """A message decodes to its value, and the value encodes to the message."""
     assert value == codec.decode(message)
     assert message == codec.encode(value)
 
 
 def test_a_typed_value_is_of_its_type() -> None:
-    """With a type, what is decoded is an instance of it, defaults filled in."""
+    """With a type, `decode` gives an instance of this type, with its defaults."""
     assert Json(Point).decode(b'{"x":1}') == Point(1, 0)
 
 
 @pytest.mark.parametrize("make", STRUCTURED)
-def test_a_reply_may_be_of_another_type(make: type[Json[Any]]) -> None:
-    """The type holds for what is received; what is sent is not validated."""
+def test_a_reply_can_have_another_type(make: type[Json[Any]]) -> None:
+    """The type of a codec is for received messages; `encode` accepts a value of another type."""
     codec = make(Point)
     assert make().decode(codec.encode("fine")) == "fine"  # type: ignore[arg-type]
 
@@ -107,19 +108,19 @@ plain = st.recursive(
 
 @given(st.text())
 def test_any_text_is_carried(value: str) -> None:
-    """Text comes back as it was sent."""
+    """Any text is received as it was sent."""
     assert value == Text().decode(Text().encode(value))
 
 
 @given(codec=st.sampled_from([Json(), MessagePack()]), value=plain)
 def test_any_plain_value_is_carried(codec: Codec[Any], value: object) -> None:
-    """A value that JSON can represent comes back as it was sent."""
+    """Any value that JSON can represent is received as it was sent."""
     assert value == codec.decode(codec.encode(value))
 
 
 @given(value=plain)
 def test_json_fits_lines(value: object) -> None:
-    """JSON holds no line break, so it can be sent as lines."""
+    """JSON has no line break, so each message fits into a line."""
     assert b"\n" not in Json().encode(value)
     assert b"\r" not in Json().encode(value)
 
@@ -127,8 +128,8 @@ def test_json_fits_lines(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "message"), [(b"\xff", b'"/w=="'), (float("nan"), b"null"), ({1: 2}, b'{"1":2}'), ({1}, b"[1]")]
 )
-def test_what_json_lacks_is_sent_as_msgspec_has_it(value: object, message: bytes) -> None:
-    """Bytes are base64, NaN is null, keys are strings, sets are arrays."""
+def test_values_beyond_json_are_encoded_as_msgspec_does(value: object, message: bytes) -> None:
+    """Bytes become base64, NaN becomes null, keys become strings, and sets become arrays."""
     assert message == Json().encode(value)
 
 
@@ -165,7 +166,7 @@ def test_what_json_lacks_is_sent_as_msgspec_has_it(value: object, message: bytes
         (Json(Picky), b'{"word":"bug"}'),
     ],
 )
-def test_what_is_no_value_is_the_peers_fault(codec: Codec[Any], message: bytes) -> None:
+def test_an_invalid_message_is_the_peers_fault(codec: Codec[Any], message: bytes) -> None:
     """`UndecodableMessage` names the expected and the received value, and keeps the message and the cause."""
     wanted = {
         "Text()": "UTF-8 text",
@@ -195,7 +196,7 @@ def test_what_is_no_value_is_the_peers_fault(codec: Codec[Any], message: bytes) 
     ],
 )
 def test_an_undecodable_message_says_why(codec: Codec[Any], message: bytes, says: str) -> None:
-    """A place in a text, a depth, and the text of an app's type are reported; the library's own words are replaced."""
+    """The error has the position in a text, says "nested too deep", or has the text of the app's own type."""
     with pytest.raises(UndecodableMessage) as caught:
         codec.decode(message)
     assert says in str(caught.value)
@@ -212,8 +213,8 @@ def test_an_undecodable_message_says_why(codec: Codec[Any], message: bytes, says
         (MessagePack(Picky), b"\x81\xa4word\xda\x10\x00" + b"\x1b" * 4096),
     ],
 )
-def test_what_a_peer_sent_is_quoted_escaped_and_short(codec: Codec[Any], message: bytes) -> None:
-    """An error is one printable line; the peer's bytes take no more than their share, in whatever text."""
+def test_bytes_of_a_peer_are_escaped_and_cut_in_an_error(codec: Codec[Any], message: bytes) -> None:
+    """An error is one short printable line, whatever bytes the peer sent."""
     with pytest.raises(UndecodableMessage) as caught:
         codec.decode(message)
     assert str(caught.value).isprintable()
@@ -222,14 +223,14 @@ def test_what_a_peer_sent_is_quoted_escaped_and_short(codec: Codec[Any], message
 
 @given(codec=st.sampled_from(CODECS), message=st.binary())
 def test_any_bytes_are_read_or_refused(codec: Codec[Any], message: bytes) -> None:
-    """`decode` raises `UndecodableMessage` and nothing else."""
+    """For any bytes, `decode` gives a value or raises `UndecodableMessage`, and no other error."""
     with suppress(UndecodableMessage):
         codec.decode(message)
 
 
 @pytest.mark.parametrize("make", [Text, *STRUCTURED])
-def test_a_connection_reads_what_its_codec_says(make: type[Codec[Any]]) -> None:
-    """`read` gives the value; for an invalid message it raises, or returns the error if ``invalid`` is ``deliver``."""
+def test_read_raises_or_returns_the_error(make: type[Codec[Any]]) -> None:
+    """`read` gives the value; for an invalid message it raises, or returns the error with invalid="deliver"."""
     message = make().encode("fine")
     assert make().read(message) == make(invalid="deliver").read(message) == "fine"
     with pytest.raises(UndecodableMessage):
@@ -241,7 +242,7 @@ def test_a_connection_reads_what_its_codec_says(make: type[Codec[Any]]) -> None:
 
 @pytest.mark.parametrize("make", [Text, *STRUCTURED])
 def test_an_error_that_is_delivered_holds_no_frames(make: type[Codec[Any]]) -> None:
-    """It waits like any value, and a frame of the decoder would hold what was decoded; `weight` is what it takes."""
+    """A delivered error has no traceback, which would hold the decoded value; its `weight` covers its memory."""
     error = make(invalid="deliver").read(b"\xc1" * 100)
     assert isinstance(error, UndecodableMessage)
     assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
@@ -249,14 +250,14 @@ def test_an_error_that_is_delivered_holds_no_frames(make: type[Codec[Any]]) -> N
     assert error.weight <= 2000
 
 
-def test_a_codec_of_ones_own_weighs_its_messages_by_their_length() -> None:
-    """The base class knows no value: it takes the densest."""
+def test_a_codec_of_a_user_weighs_messages_by_their_length() -> None:
+    """The base class knows nothing about the values, so its `weight` assumes the largest value for these bytes."""
     assert Codec().weight(b"x" * 100) == VALUE_WEIGHT + 100 * BYTE_WEIGHT
 
 
 @pytest.mark.parametrize("codec", [Json(), MessagePack(), Text()], ids=str)
 def test_a_codec_goes_on_after_a_fault(codec: Codec[Any]) -> None:
-    """A codec has no state: a message after a bad one is read like any other."""
+    """A codec has no state: it decodes a message after an invalid one like any other."""
     with pytest.raises(UndecodableMessage):
         codec.decode(b"\xc1")
     assert codec.decode(codec.encode("fine")) == "fine"
@@ -288,8 +289,8 @@ class Unprintable:
         (MessagePack(), ["\ud800"], "msgpack cannot send this list: "),
     ],
 )
-def test_what_cannot_be_sent_is_our_fault(codec: Codec[Any], value: object, says: str) -> None:
-    """A value without a representation is `UnsendableMessage`, which says what can be sent, and keeps the cause."""
+def test_a_value_that_cannot_be_encoded_is_our_fault(codec: Codec[Any], value: object, says: str) -> None:
+    """A value without an encoding raises `UnsendableMessage`, which says what can be sent, and keeps the cause."""
     with pytest.raises(UnsendableMessage) as caught:
         codec.encode(value)
     assert says in str(caught.value)
@@ -297,7 +298,7 @@ def test_what_cannot_be_sent_is_our_fault(codec: Codec[Any], value: object, says
 
 
 def test_text_is_encoded_whatever_a_subclass_says() -> None:
-    """A `str` with an ``encode`` of its own is sent as the text it is."""
+    """A subclass of `str` is sent as its text, even if it has an ``encode`` of its own."""
 
     class Loud(str):
         __slots__ = ()
@@ -311,8 +312,8 @@ def test_text_is_encoded_whatever_a_subclass_says() -> None:
 # The contract, and specs ----------------------------------------------------------------------------------------------
 
 
-def test_a_codec_of_ones_own_needs_two_methods() -> None:
-    """The base class promises, and does nothing."""
+def test_a_codec_of_a_user_needs_two_methods() -> None:
+    """`encode` and `decode` of the base class raise NotImplementedError."""
     codec: Codec[Any] = Codec()
     with pytest.raises(NotImplementedError):
         codec.decode(b"")
@@ -335,7 +336,7 @@ def test_a_codec_of_ones_own_needs_two_methods() -> None:
     ],
 )
 def test_a_codec_shows_its_spec_and_its_call(codec: Codec[Any], spec: str, call: str) -> None:
-    """`str` gives the spec, without a type, which has no place in one; `repr` gives the call."""
+    """`str` of a codec is its spec, without its type; `repr` is the call that makes it."""
     assert (spec, call) == (str(codec), repr(codec))
 
 
@@ -353,16 +354,16 @@ def test_a_codec_shows_its_spec_and_its_call(codec: Codec[Any], spec: str, call:
         (r"text:invalid=\x64eliver", "Text(invalid='deliver')"),
     ],
 )
-def test_a_spec_is_a_codec(spec: str, call: str) -> None:
-    """A spec names a codec, and the handling of invalid messages; the codec's own spec makes an equal codec."""
+def test_a_spec_gives_a_codec(spec: str, call: str) -> None:
+    """A spec gives its codec, with its options; the spec of this codec gives an equal codec."""
     codec = from_string(spec)
     assert call == repr(codec)
     assert call == repr(from_string(str(codec)))
     assert codec.invalid == ("deliver" if "deliver" in call else "close")
 
 
-def test_a_codec_is_passed_on_as_it_is() -> None:
-    """A codec in a spec's place is itself, and so is None."""
+def test_a_codec_in_place_of_a_spec_is_returned_unchanged() -> None:
+    """`from_string` returns a codec, or None, that it is given in place of a spec."""
     codec = Json(Point)
     assert from_string(codec) is codec
     assert from_string(None) is None
@@ -391,8 +392,8 @@ def test_a_codec_is_passed_on_as_it_is() -> None:
         (Json, "or a Codec such as Json()"),
     ],
 )
-def test_a_spec_that_cannot_be_says_what_it_takes(spec: Any, says: str) -> None:
-    """A mistake in a spec is `InvalidOption`, with the valid form."""
+def test_an_invalid_spec_says_what_it_takes(spec: Any, says: str) -> None:
+    """A mistake in a spec raises `InvalidOption`, which says what is valid."""
     with pytest.raises(InvalidOption) as caught:
         from_string(spec)
     assert says in str(caught.value)
@@ -401,7 +402,7 @@ def test_a_spec_that_cannot_be_says_what_it_takes(spec: Any, says: str) -> None:
 @pytest.mark.parametrize("make", [Text, *STRUCTURED])
 @pytest.mark.parametrize("invalid", ["skip", None, 1, []])
 def test_invalid_is_close_or_deliver(make: type[Codec[Any]], invalid: Any) -> None:
-    """Anything else in its place is refused when the codec is made."""
+    """Another value for `invalid` is refused when the codec is made."""
     with pytest.raises(InvalidOption, match=r"^invalid=.*: takes 'close' or 'deliver'$"):
         make(invalid=invalid)
 
@@ -409,15 +410,15 @@ def test_invalid_is_close_or_deliver(make: type[Codec[Any]], invalid: Any) -> No
 @pytest.mark.parametrize("make", STRUCTURED)
 @pytest.mark.parametrize("number", [-1, 1.5, True, None, "5"])
 def test_max_keys_is_a_number(make: type[Json[Any]], number: Any) -> None:
-    """Anything else in its place is refused when the codec is made."""
+    """A value for `max_keys` that is no whole number from 0 on is refused when the codec is made."""
     with pytest.raises(InvalidOption, match=r"^max_keys=.*: takes a whole number of keys, 0 or more"):
         make(max_keys=number)
 
 
 @pytest.mark.parametrize("make", STRUCTURED)
 @pytest.mark.parametrize("kind", ["Point", 5, list[object()], "x" * 1000])  # type: ignore[misc]
-def test_a_type_that_cannot_be_is_refused_at_once(make: type[Json[Any]], kind: Any) -> None:
-    """A type that msgspec cannot validate is refused when the codec is made, with valid types."""
+def test_an_invalid_type_is_refused_when_the_codec_is_made(make: type[Json[Any]], kind: Any) -> None:
+    """A type that msgspec cannot validate raises `InvalidOption`, which lists valid kinds of types."""
     with pytest.raises(InvalidOption, match=r"^type=.*: takes a type msgspec can validate: a Struct") as caught:
         make(kind)
     assert len(str(caught.value)) < 400
@@ -425,14 +426,14 @@ def test_a_type_that_cannot_be_is_refused_at_once(make: type[Json[Any]], kind: A
 
 @pytest.mark.parametrize("make", [Json, partial(from_string, "json")], ids=["class", "spec"])
 def test_without_msgspec_the_extra_is_named(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where msgspec is not installed, making the codec says how to install it."""
+    """Without msgspec, making a codec that needs it raises an error that says how to install it."""
     monkeypatch.setitem(sys.modules, "msgspec.json", None)
     with pytest.raises(InvalidOption, match=r"^codec json: needs msgspec.*pip install 'tcpapp\[codecs\]'$"):
         make()
 
 
 def test_text_does_without_msgspec() -> None:
-    """Nothing imports msgspec until a codec needs it."""
+    """The codec `Text` works without msgspec, which no module imports before it is needed."""
     program = (
         "import sys; sys.modules['msgspec'] = None\n"
         "from tcpapp.codecs import from_string\n"
@@ -448,7 +449,7 @@ COLLECTED: list[bool] = []
 
 
 class Seen(msgspec.Struct):
-    """A value that notes whether the collector was on when it was made."""
+    """A value that records whether the collector was on when the value was made."""
 
     padding: str
 
@@ -459,7 +460,7 @@ class Seen(msgspec.Struct):
 @pytest.mark.parametrize("codec", [Json(Seen), MessagePack(Seen)])
 @pytest.mark.parametrize(("size", "on"), [(100, True), (10_000, False)])
 def test_the_collector_does_not_run_while_a_large_message_is_decoded(codec: Any, size: int, on: bool) -> None:
-    """It would scan a growing value again and again: CPython up to 3.11 collects during allocations."""
+    """The collector is off during a large `decode`: CPython up to 3.11 would scan the growing value repeatedly."""
     COLLECTED.clear()
     message = codec.encode({"padding": "x" * size})
     codec.decode(message)
@@ -470,13 +471,14 @@ def test_the_collector_does_not_run_while_a_large_message_is_decoded(codec: Any,
 
 @pytest.mark.usefixtures("collector_off")
 def test_a_collector_that_was_off_stays_off() -> None:
-    """The user switched it off."""
+    """A collector that the user has switched off stays off after a large `decode`."""
     Json().decode(b"[" + b"[]," * 10_000 + b"1]")
     assert not gc.isenabled()
 
 
 @pytest.fixture
 def collector_off() -> Iterator[None]:
+    """Switch the collector off during the test."""
     gc.disable()
     yield
     gc.enable()

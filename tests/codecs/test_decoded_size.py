@@ -1,4 +1,4 @@
-"""The memory of a decoded value, from its bytes: never less than the real one, and not absurdly more."""
+"""The weight of a message: a bound of its decoded value's memory, never too low and not much too high."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ TYPES = [
 
 
 def holds(codec: Codec[Any], message: bytes) -> bool:
-    """Whether `message` is a value; if so, the bound holds."""
+    """Tell whether `message` has a value; if so, check that its weight bounds the memory of the value."""
     try:
         value = codec.decode(message)
     except UndecodableMessage:
@@ -109,7 +109,7 @@ plain = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(plain)
-def test_no_plain_value_takes_more_than_is_said(value: object) -> None:
+def test_no_plain_value_takes_more_memory_than_its_weight(value: object) -> None:
     """The weight of a message is an upper bound of its value's memory."""
     assert holds(Json(), msgspec.json.encode(value))
     assert holds(Json(), msgspec.json.format(msgspec.json.encode(value), indent=2))
@@ -135,8 +135,8 @@ TOKENS += [
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(TYPES), st.lists(st.sampled_from(TOKENS), max_size=40), st.integers(1, 60))
-def test_nothing_json_takes_more_than_is_said(kind: Any, tokens: list[bytes], times: int) -> None:
-    """Whatever the message contains, and whatever type it is read as."""
+def test_no_json_takes_more_memory_than_its_weight(kind: Any, tokens: list[bytes], times: int) -> None:
+    """The weight of JSON bounds its value's memory, whatever its content, and whatever type it is decoded to."""
     one = b"".join(tokens)
     for message in (one, b"[" + b",".join([one] * times) + b"]", b'"' + one * times + b'"'):
         holds(Json(kind), message)
@@ -149,14 +149,15 @@ def test_nothing_json_takes_more_than_is_said(kind: Any, tokens: list[bytes], ti
 @example(None, [b"\x81\xc0\xc0"], 60)
 @example(None, [b"\xe0"], 60)
 @example(None, [b"\xfa\xfb"], 60)
-def test_nothing_messagepack_takes_more_than_is_said(kind: Any, tokens: list[bytes], times: int) -> None:
-    """Whatever the message contains, and whatever type it is read as."""
+def test_no_messagepack_takes_more_memory_than_its_weight(kind: Any, tokens: list[bytes], times: int) -> None:
+    """The weight of MessagePack bounds its value's memory, whatever its content and its type."""
     one = b"".join(tokens)
     for message in (one, b"\xdc" + struct.pack(">H", times) + one * times):
         holds(MessagePack(kind), message)
 
 
 def map_of(entries: int) -> dict[str, int]:
+    """Return a map with this many entries."""
     return {f"{each:x}": each for each in range(entries)}
 
 
@@ -180,8 +181,8 @@ DENSE = {
 
 
 @pytest.mark.parametrize("value", DENSE.values(), ids=DENSE)
-def test_dense_values_take_no_more_than_is_said(value: object) -> None:
-    """Values with the most memory for their bytes, or just larger than the places that Python had."""
+def test_dense_values_take_no_more_memory_than_their_weight(value: object) -> None:
+    """The weight bounds values with much memory for few bytes, and dicts just larger than a table of Python's."""
     assert holds(Json(), msgspec.json.encode(value))
     assert holds(MessagePack(), msgspec.msgpack.encode(value))
 
@@ -211,8 +212,8 @@ MADE = {
 
 
 @pytest.mark.parametrize(("kind", "value"), MADE.values(), ids=MADE)
-def test_what_a_type_makes_is_in_the_weight(kind: Any, value: object) -> None:
-    """The objects that a codec's type makes of a few bytes count: defaults, floats of small numbers, sets."""
+def test_objects_that_a_type_adds_are_in_the_weight(kind: Any, value: object) -> None:
+    """Objects that the type of a codec adds to a few bytes count: defaults, floats of small numbers, sets."""
     assert holds(Json(kind), msgspec.json.encode(value))
     assert holds(MessagePack(kind), msgspec.msgpack.encode(value))
 
@@ -235,34 +236,34 @@ ORDINARY = {
 
 @pytest.mark.parametrize(("value", "most"), ORDINARY.values(), ids=ORDINARY)
 @pytest.mark.parametrize("codec", [Json(), MessagePack()], ids=str)
-def test_ordinary_values_weigh_a_few_times_what_they_take(codec: Codec[Any], value: object, most: float) -> None:
-    """The bound is not absurdly loose."""
+def test_ordinary_values_weigh_a_few_times_their_memory(codec: Codec[Any], value: object, most: float) -> None:
+    """The weight of an ordinary value is at most a few times its memory."""
     message = codec.encode(value)
     assert holds(codec, message)
     assert codec.weight(message) <= most * deep_size(codec.decode(message))
 
 
-def test_a_long_binary_weighs_what_it_has() -> None:
-    """Any byte of it can look like a header: it is found, and left out."""
+def test_a_long_binary_weighs_little_more_than_its_bytes() -> None:
+    """A long binary counts with its length, although its bytes can look like headers."""
     message = MessagePack().encode({"id": 1, "body": SOME.randbytes(100_000), "more": [b"\xdd" * 500, "ü" * 300]})
     assert holds(MessagePack(), message)
     assert MessagePack().weight(message) < 110_000
 
 
 def test_a_message_with_many_headers_of_long_arrays_is_bounded() -> None:
-    """Each byte is taken for an item then."""
+    """In a message with many headers of long arrays, each byte counts as an item, and the weight is a bound."""
     assert holds(MessagePack(), b"\x9f" + b"\xdc\x00\x02\x01\x02" * 15)
     assert holds(MessagePack(), b"\x9f" + b"\xde\x00\x01\x01\x02" * 15)
 
 
 @given(st.text())
-def test_text_takes_no_more_than_is_said(value: str) -> None:
-    """Nor much less: its characters have the width of the widest."""
+def test_text_takes_no_more_memory_than_its_weight(value: str) -> None:
+    """The weight of a text bounds its memory, and is at most four bytes for each byte of it, plus a constant."""
     message = value.encode()
     assert deep_size(value) <= Text().weight(message) <= 96 + 4 * len(message)
 
 
 @given(st.sampled_from([Text(), Json(), MessagePack(), *map(Json, TYPES)]), st.binary(max_size=600))
 def test_any_bytes_have_a_weight(codec: Codec[Any], message: bytes) -> None:
-    """No bytes make it fail, and none make it unbounded."""
+    """`weight` gives a bounded number for any bytes, and never raises."""
     assert len(message) <= codec.weight(message) <= 4000 + 600 * len(message)

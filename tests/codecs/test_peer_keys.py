@@ -1,4 +1,4 @@
-"""Keys whose hashes a peer can choose: a message with many is refused before it is decoded."""
+"""Keys whose hashes a peer can choose: a message with many of them is refused before it is decoded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tcpapp.codecs.peer_keys import LARGE, MAX_KEYS, json_guard, msgpack_guard
 from tcpapp.errors import UndecodableMessage
 
 MODULUS = 2**61 - 1
-"""Integers that differ by a multiple of it have one hash (``sys.hash_info.modulus``)."""
+"""The modulus of integer hashes (``sys.hash_info.modulus``): integers that differ by a multiple of it have one hash."""
 
 SAME = [each * MODULUS for each in range(1, MAX_KEYS + 2)]
 PLAIN = range(4 * MAX_KEYS)
@@ -58,7 +58,7 @@ class Ids(msgspec.Struct):
 
 
 def refused(codec: Any, message: bytes) -> bool:
-    """Whether it is refused for its keys."""
+    """Tell whether `codec` refuses this message because of its keys."""
     error = type(codec)(codec.type, max_keys=codec.max_keys, invalid="deliver").read(message)
     if not isinstance(error, UndecodableMessage):
         return False
@@ -67,12 +67,12 @@ def refused(codec: Any, message: bytes) -> bool:
 
 
 def decode(message: bytes) -> Any:
-    """Stands for the decoder of a codec."""
+    """Stand for the decoder of a codec."""
     raise NotImplementedError
 
 
 def sent(codec: Any, value: Any) -> bytes:
-    """`value` as a message of the codec's format."""
+    """Return `value` as a message in the codec's format."""
     return (msgspec.json if isinstance(codec, Json) else msgspec.msgpack).encode(value)
 
 
@@ -87,7 +87,7 @@ KINDS: dict[Any, type] = {
     dict[float, None]: float,
     dict[str, int] | set[int]: int,
 }
-"""Types whose keys are numbers alone: those of MessagePack have no more than 8 of one hash."""
+"""Types whose keys are only numbers: in MessagePack, at most 8 of such keys can have one hash."""
 
 CHOSEN = {
     "dict of ints": (dict[int, None], dict.fromkeys),
@@ -112,8 +112,8 @@ CHOSEN = {
 
 @pytest.mark.parametrize(("kind", "make"), CHOSEN.values(), ids=CHOSEN)
 @pytest.mark.parametrize("codec", [Json, MessagePack])
-def test_more_keys_of_one_hash_than_there_may_be_are_refused(codec: Any, kind: Any, make: Any) -> None:
-    """Whatever type they have, in a dict or a set; and fewer are not."""
+def test_too_many_keys_of_one_hash_are_refused(codec: Any, kind: Any, make: Any) -> None:
+    """More than `max_keys` keys of one hash are refused, in a dict or a set and of any type; fewer are decoded."""
     keys: Any = SAME
     if kind in KINDS and (codec is MessagePack or KINDS[kind] is float):
         keys = MANY
@@ -129,7 +129,7 @@ def test_more_keys_of_one_hash_than_there_may_be_are_refused(codec: Any, kind: A
 @pytest.mark.parametrize("kind", [dict[int, None], set[int], set[float]], ids=str)
 @pytest.mark.parametrize("codec", [Json, MessagePack])
 def test_five_times_as_many_short_integers_are_too_many(codec: Any, kind: Any) -> None:
-    """Their searches can pass the same places, though no two have the same hash."""
+    """Over 5 x `max_keys` short integers are refused: their searches can probe the same places without equal hashes."""
     make: Any = list if kind != dict[int, None] else dict.fromkeys
     assert refused(codec(kind), sent(codec(kind), make(MANY)))
     assert not refused(codec(kind), sent(codec(kind), make(MANY[:-2])))
@@ -163,24 +163,24 @@ FINE = {
 @pytest.mark.parametrize(("kind", "value"), FINE.values(), ids=FINE)
 @pytest.mark.parametrize("codec", [Json, MessagePack])
 def test_ordinary_keys_are_not_counted(codec: Any, kind: Any, value: Any) -> None:
-    """Short integers have distinct hashes, strings have hashes with a seed; values that are no keys do not count."""
+    """Short integers have distinct hashes, and hashes of strings have a seed, so these keys do not count."""
     assert not refused(codec(kind), sent(codec(kind), value))
 
 
 @pytest.mark.parametrize("kind", [None, int, dict, dict[str, Any], list[float], Colour, dict[bytes, Place]], ids=str)
-def test_json_without_such_keys_is_not_looked_at(kind: Any) -> None:
-    """Untyped JSON has strings for keys: its messages are decoded at once."""
+def test_json_without_such_keys_is_not_checked(kind: Any) -> None:
+    """JSON of a type without such keys is decoded without a check; untyped JSON has only strings as keys."""
     assert json_guard(kind, MAX_KEYS, decode) is decode
 
 
 @pytest.mark.parametrize("kind", [int, dict[str, str], list[float], Colour, dict[bytes, Place], set[str]], ids=str)
-def test_messagepack_without_such_keys_is_not_looked_at(kind: Any) -> None:
-    """A type without any is decoded at once."""
+def test_messagepack_without_such_keys_is_not_checked(kind: Any) -> None:
+    """MessagePack of a type without such keys is decoded without a check."""
     assert msgpack_guard(kind, MAX_KEYS, decode) is decode
 
 
-def test_a_digit_of_a_key_may_be_an_escape() -> None:
-    """It counts as the digit does."""
+def test_an_escaped_digit_of_a_key_counts() -> None:
+    """A key counts as a number also if one of its digits is written as an escape."""
     keys = ",".join(f'"\\u003{str(each)[0]}{str(each)[1:]}":1' for each in SAME)
     assert refused(Json(dict[int, int]), b"{" + keys.encode() + b"}")
 
@@ -206,15 +206,15 @@ ARRAY_KEYS = {
 
 @pytest.mark.parametrize("message", ARRAY_KEYS.values(), ids=ARRAY_KEYS)
 def test_an_array_is_no_key(message: bytes) -> None:
-    """Wherever it stands; a type can ask for it, and so can ``max_keys=0``."""
+    """An array as a key is refused wherever it is, unless the codec has max_keys=0."""
     assert msgspec.msgpack.decode(message)
     assert refused(MessagePack(), message)
     assert refused(MessagePack(list[Any] | dict[Any, Any]), message)
     assert not refused(MessagePack(max_keys=0), message)
 
 
-def test_a_type_may_have_arrays_for_keys() -> None:
-    """They are tuples, and their parts count."""
+def test_a_type_can_have_arrays_as_keys() -> None:
+    """A type with tuples as keys decodes arrays as keys, and the parts of these keys count."""
     codec = MessagePack(dict[tuple[int, int], int])
     assert codec.decode(b"\x81\x92\x01\x02\x03") == {(1, 2): 3}
     assert not refused(codec, msgspec.msgpack.encode({(each, each): 1 for each in range(300)}))
@@ -235,7 +235,7 @@ KEYS = {
 
 @pytest.mark.parametrize("keys", KEYS.values(), ids=KEYS)
 def test_numbers_and_times_count_as_keys(keys: list[bytes]) -> None:
-    """Five thousand numbers or a thousand times are decoded; as the items of a list there can be any number of them."""
+    """Up to 5000 numbers or 1000 times are accepted as keys; as items of a list, they do not count."""
 
     def message(count: int) -> bytes:
         entries = b"".join(each + b"\xc0" for each in keys[:count])
@@ -259,18 +259,18 @@ def test_numbers_and_times_count_as_keys(keys: list[bytes]) -> None:
     ],
 )
 def test_ordinary_values_are_decoded(value: Any) -> None:
-    """Short integers, strings, bytes, booleans and None are keys, in any number; no value counts that is no key."""
+    """Short integers, strings, bytes, booleans and None are accepted as keys, in any number."""
     assert MessagePack().decode(msgspec.msgpack.encode(value)) == value
 
 
 def test_an_array_is_no_key_in_a_large_message() -> None:
-    """It is found before the message is decoded."""
+    """In a large message, an array as a key is found before the message is decoded."""
     assert refused(MessagePack(), msgspec.msgpack.encode([b"x" * LARGE, {(1,): 2}]))
     assert not refused(MessagePack(), msgspec.msgpack.encode([b"x" * LARGE, {1: [2]}]))
 
 
 def test_a_message_whose_keys_cannot_be_counted_is_refused() -> None:
-    """The number of read values is bounded; a large message without long maps is not read."""
+    """A large message with a long map behind too many values is refused; one without a long map is decoded."""
     entries = b"".join(b"\xcd" + struct.pack(">H", each) + b"\x00" for each in range(16))
     large = b"\xdd" + struct.pack(">I", WORK + 2) + b"\x80" * (WORK + 1)
     assert MessagePack().decode(large + b"\x90") == [{}] * (WORK + 1) + [[]]
@@ -280,7 +280,7 @@ def test_a_message_whose_keys_cannot_be_counted_is_refused() -> None:
 
 @pytest.mark.parametrize("key", [None, True, b"k", 1.5])
 def test_keys_that_json_lacks_are_decoded_beside_arrays(key: Any) -> None:
-    """A value that msgspec cannot check is searched for in the message."""
+    """A map with a key that JSON lacks, and an array as its value, is decoded."""
     value = {key: [1, 2]}
     assert MessagePack().decode(msgspec.msgpack.encode(value)) == value
 
@@ -299,16 +299,16 @@ array_keys = st.lists(st.integers(0, 9), max_size=3).map(tuple)
 
 
 @given(values, array_keys, values)
-def test_an_array_among_keys_is_found_and_no_other_is_taken_for_one(before: Any, key: Any, after: Any) -> None:
-    """Whatever stands around it."""
+def test_an_array_is_found_as_a_key_and_only_there(before: Any, key: Any, after: Any) -> None:
+    """An array as a key is refused whatever values are around it, and an array elsewhere is not."""
     clean, wrong = [before, {1: [after]}], [before, {1: {key: after}}]
     assert MessagePack().decode(msgspec.msgpack.encode(clean)) == clean
     assert refused(MessagePack(), msgspec.msgpack.encode(wrong))
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_messagepack_is_the_decoders_to_refuse(message: bytes) -> None:
-    """Whatever is looked at before does not fail on it."""
+def test_the_check_of_keys_accepts_malformed_messagepack(message: bytes) -> None:
+    """The check of keys raises nothing for malformed MessagePack, which the decoder refuses."""
     try:
         value = msgspec.msgpack.decode(message)
     except Exception:  # noqa: BLE001 - any way of refusing it

@@ -1,4 +1,4 @@
-"""The types within a codec's type."""
+"""The types within the type of a codec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tcpapp.codecs.value_types import types_within
 
 
 class Tree(msgspec.Struct):
-    """A type that is within itself."""
+    """A type that contains itself."""
 
     name: str
     children: dict[int, list[Tree]] | None = None
@@ -28,5 +28,5 @@ class Tree(msgspec.Struct):
     ],
 )
 def test_each_type_within_a_type_is_found_once(kind: Any, names: list[str]) -> None:
-    """Also where a type is within itself."""
+    """`types_within` gives each type once, also for a type that contains itself."""
     assert sorted(type(each).__name__ for each in types_within(kind)) == names
