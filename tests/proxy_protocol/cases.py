@@ -1,4 +1,4 @@
-"""Shared parts of the tests of PROXY headers: a table of streams with their results, and the cuts of streams."""
+"""What the tests of PROXY headers share: a table of streams with their results, and the cuts of streams."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tcpapp.errors import MalformedProxyHeader
 from tcpapp.proxy_protocol import Address, Command, Family, Header, HeaderReader, InetAddress, Tlv
 
 SIGNATURE = bytes.fromhex("0D0A0D0A000D0A515549540A")
-"""As section 2.2 spells it."""
+"""The signature of version 2, as section 2.2 writes it."""
 
 REST = b"GET / HTTP/1.1\r\nHost: 192.168.0.11\r\n\r\n"
-"""What follows the line in the example of section 2.1."""
+"""The bytes behind the line in the example of section 2.1."""
 
 LINE = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n"
-"""The line of that example."""
+"""The line of the example of section 2.1."""
 
 FULL = "ffff:" * 7 + "ffff"
 INET = bytes.fromhex("C0A80001 C0A8000B DC04 01BB")
@@ -26,19 +26,26 @@ UNIX = b"/run/client".ljust(108, b"\0") + b"/run/server".ljust(108, b"\0")
 
 
 def v2(versioned: int, family: int, behind: bytes = b"", length: int | None = None) -> bytes:
-    """A header of version 2, by its bytes: version and command, family and protocol, what follows, and its length."""
+    """
+    Return a header of version 2 from its bytes.
+
+    The bytes are: version and command, family and protocol, the bytes behind the length, and the length.
+    """
     return SIGNATURE + struct.pack(">BBH", versioned, family, len(behind) if length is None else length) + behind
 
 
 def tlv(kind: int, value: bytes) -> bytes:
+    """Return a TLV of this type."""
     return struct.pack(">BH", kind, len(value)) + value
 
 
 def tcp4(*tlvs: bytes) -> bytes:
+    """Return a header of version 2 with IPv4 addresses and these TLVs."""
     return v2(0x21, 0x11, INET + b"".join(tlvs))
 
 
 def inet(host: str, port: int) -> InetAddress:
+    """Return the address of this host and port."""
     return InetAddress(ip_address(host), port)
 
 
@@ -47,14 +54,17 @@ SOURCE6, DESTINATION6 = inet("2001:db8::1", 56324), inet("2001:db8::2", 443)
 
 
 def line(family: Family, source: Address, destination: Address) -> Header:
+    """Return a header of version 1."""
     return Header(1, Command.PROXY, family, source, destination)
 
 
 def relayed(family: Family, source: Address, destination: Address, *tlvs: tuple[int, bytes]) -> Header:
+    """Return a header of version 2 with these addresses and TLVs."""
     return Header(2, Command.PROXY, family, source, destination, tuple(Tlv(*each) for each in tlvs))
 
 
 def carrying(*tlvs: tuple[int, bytes]) -> Header:
+    """Return a header of version 2 with IPv4 addresses and these TLVs."""
     return relayed(Family.TCP4, SOURCE, DESTINATION, *tlvs)
 
 
@@ -196,7 +206,7 @@ GOOD: dict[str, tuple[bytes, Header]] = {
         relayed(Family.UNIX_STREAM, b"/run/client", b"/run/server", (1, b"h2")),
     ),
 }
-"""Streams and the header each begins with."""
+"""Streams, and the header with which each begins."""
 
 NO_BEGINNING = (
     "begins the stream; a PROXY header begins with 'PROXY TCP4 ', 'PROXY TCP6 ' or 'PROXY UNKNOWN' (version 1), "
@@ -385,11 +395,11 @@ BAD: dict[str, tuple[bytes, str]] = {
     for part in (_beginnings, _lines, _fields, _endings, _prefixes, _tlvs)
     for name, stream, text in part()
 }
-"""Streams that cannot begin with a header, up to the byte that says so, and the words of the error."""
+"""Streams that do not begin with a header, up to the first wrong byte, and the words of the error."""
 
 
 def cuts(stream: bytes, seed: int = 0) -> Iterator[list[bytes]]:
-    """The stream whole, byte by byte, and cut at random places, some of them twice; the same for the same `seed`."""
+    """Give the stream whole, byte by byte, and cut at random places, which are the same for the same `seed`."""
     yield [stream]
     yield [stream[at : at + 1] for at in range(len(stream))]
     random = Random(seed)
@@ -399,7 +409,7 @@ def cuts(stream: bytes, seed: int = 0) -> Iterator[list[bytes]]:
 
 
 def read(reader: HeaderReader, chunks: Iterable[bytes]) -> tuple[Header | None, bytes]:
-    """The header in `chunks`, and all bytes behind it. Raises only the reader's errors."""
+    """Return the header in `chunks`, and all bytes behind it. Raises only the reader's errors."""
     header, rest = None, b""
     for chunk in chunks:
         header = reader.receive(chunk)
@@ -412,7 +422,7 @@ def read(reader: HeaderReader, chunks: Iterable[bytes]) -> tuple[Header | None, 
 
 
 def outcome(reader: HeaderReader, chunks: Iterable[bytes]) -> tuple[Header | None, bytes] | str:
-    """Like `read`, with the text of the error in its place."""
+    """Return what `read` returns, or the text of the error."""
     try:
         return read(reader, chunks)
     except MalformedProxyHeader as error:

@@ -1,4 +1,4 @@
-"""Any valid header, and any cut."""
+"""Strategies for any valid header and any cut of a stream."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ paths = st.one_of(
 
 
 def tlvs_of(kinds: dict[int, st.SearchStrategy[bytes]], others: list[int]) -> st.SearchStrategy[tuple[Tlv, ...]]:
+    """Draw TLVs of these kinds with their values, and of the other types with any bytes."""
     named = [st.builds(Tlv, st.just(int(kind)), values) for kind, values in kinds.items()]
     return st.lists(st.one_of(*named, st.builds(Tlv, st.sampled_from(others), plain)), max_size=5).map(tuple)
 
@@ -42,6 +43,7 @@ tlvs = tlvs_of(
 
 
 def addresses(family: Family) -> st.SearchStrategy[InetAddress | bytes | None]:
+    """Draw an address of this family."""
     if family is Family.UNSPEC:
         return st.none()
     if family in {Family.UNIX_STREAM, Family.UNIX_DGRAM}:
@@ -51,7 +53,7 @@ def addresses(family: Family) -> st.SearchStrategy[InetAddress | bytes | None]:
 
 @st.composite
 def headers(draw: st.DrawFn) -> Header:
-    """Of either version, every family, with TLVs where they can stand."""
+    """Draw a header of either version and any family, with TLVs where a header can have them."""
     version = draw(st.sampled_from([1, 2]))
     families = [Family.UNSPEC, Family.TCP4, Family.TCP6] if version == 1 else list(Family)
     family = draw(st.sampled_from(families))
@@ -69,5 +71,6 @@ def headers(draw: st.DrawFn) -> Header:
 
 @st.composite
 def chunks_of(draw: st.DrawFn, stream: bytes) -> list[bytes]:
+    """Draw a cut of this stream into chunks."""
     places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     return [stream[first:last] for first, last in zip([0, *places], [*places, len(stream)], strict=True)]

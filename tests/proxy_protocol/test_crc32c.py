@@ -26,4 +26,5 @@ READ_10 = bytes.fromhex(
     ],
 )
 def test_known_checksums(data: bytes, checksum: str) -> None:
+    """`crc32c` gives the checksums of RFC 3720 and of the catalogue of CRC parameters."""
     assert crc32c(data).to_bytes(4, "little").hex() == checksum

@@ -1,4 +1,4 @@
-"""The content of a `Header`, and invalid ones."""
+"""The content of a `Header`, and headers that cannot be made."""
 
 from __future__ import annotations
 
@@ -26,29 +26,32 @@ from tests.proxy_protocol.cases import (
 
 
 def test_an_address_reads_as_people_write_it() -> None:
+    """An address is written as host:port, with brackets around an IPv6 host."""
     assert [str(SOURCE), str(SOURCE6)] == ["192.168.0.1:56324", "[2001:db8::1]:56324"]
 
 
 @pytest.mark.parametrize("header", [UNKNOWN, UNSPEC, LOCAL])
-def test_without_addresses_the_connections_are_used(header: Header) -> None:
-    """UNKNOWN, UNSPEC and LOCAL do not name the peer."""
+def test_a_header_without_addresses_is_not_relayed(header: Header) -> None:
+    """A header with UNKNOWN, UNSPEC or LOCAL does not name the peer: the connection's addresses are used."""
     assert not header.relayed
     assert (header.source, header.destination, header.tlvs) == (None, None, ())
 
 
-def test_with_addresses_they_are_the_clients() -> None:
+def test_a_header_with_addresses_is_relayed() -> None:
+    """A header with addresses names the client."""
     assert GOOD["the example"][1].relayed
     assert GOOD["v2 UNIX unnamed and abstract"][1].relayed
 
 
 def test_a_header_cannot_be_changed() -> None:
+    """The fields of a header cannot be set, and equal headers have one hash."""
     with pytest.raises(FrozenInstanceError):
         LOCAL.version = 1  # type: ignore[misc]
     assert hash(carrying((1, b"h2"))) == hash(carrying((1, b"h2")))
 
 
 def test_tlvs_are_named_tuples() -> None:
-    """Pairs, in whatever sequence they are given, are kept as `Tlv`."""
+    """TLVs can be given as pairs in any sequence, and are kept as `Tlv`."""
     header = Header(2, Command.PROXY, Family.TCP4, SOURCE, DESTINATION, [(1, b"h2"), (4, b"")])
     assert header.tlvs == (Tlv(1, b"h2"), Tlv(4, b""))
     assert header.tlvs[0].value == b"h2"
@@ -67,7 +70,7 @@ def test_tlvs_are_named_tuples() -> None:
     ],
 )
 def test_the_size_of_a_familys_addresses(family: Family, size: int) -> None:
-    """As the table in section 2.2 has it."""
+    """The addresses of a family have the size that section 2.2 lists."""
     assert family.size == size
 
 
@@ -87,7 +90,7 @@ OTHERS: list[tuple[Family, Address, str]] = [
 
 @pytest.mark.parametrize(("family", "other", "takes"), OTHERS)
 def test_both_addresses_are_of_the_family(family: Family, other: Address, takes: str) -> None:
-    """Neither is mixed, on either side."""
+    """A source or a destination of another family than the header's is refused."""
     own: Address = {0: None, 1: SOURCE, 2: SOURCE6, 3: b"/run/server"}[family >> 4]
     for name, source, destination in (("source", other, own), ("destination", own, other)):
         with pytest.raises(InvalidProxyHeader) as caught:
@@ -173,20 +176,20 @@ CANNOT_BE = {
 
 
 @pytest.mark.parametrize(("build", "words"), CANNOT_BE.values(), ids=CANNOT_BE)
-def test_what_cannot_be_written_is_refused(build: object, words: str) -> None:
-    """At once, with the valid form: our fault, and not the peer's."""
+def test_an_invalid_header_cannot_be_made(build: object, words: str) -> None:
+    """An invalid value raises `InvalidProxyHeader` at once, with the valid values: our fault, not the peer's."""
     with pytest.raises(InvalidProxyHeader) as caught:
         build()
     assert words in str(caught.value)
 
 
 def test_mapped_addresses_are_ipv6() -> None:
-    """An address is of the family in which it was said; it is not unwrapped."""
+    """A mapped IPv4 address in a TCP6 header stays an IPv6 address."""
     header = relayed(Family.TCP6, InetAddress(ip_address("::ffff:192.0.2.1"), 1), DESTINATION6)
     assert header.source.ip.version == 6
 
 
-def test_what_is_public_is_named() -> None:
-    """The package exports the names of its modules."""
+def test_the_package_exports_the_names_of_its_modules() -> None:
+    """``proxy_protocol.__all__`` has the names of all its modules."""
     rooms = [proxy_protocol.header, proxy_protocol.reader, proxy_protocol.tlv, proxy_protocol.writer]
     assert sorted(proxy_protocol.__all__) == sorted(name for room in rooms for name in room.__all__)

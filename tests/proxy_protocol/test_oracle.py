@@ -1,7 +1,7 @@
 """
-PROXY headers beside another implementation: the library ``proxy-protocol``, which reads and writes both versions.
+PROXY headers compared with another implementation: the library ``proxy-protocol``, which has both versions.
 
-Where the two differ, the case stands in `LAXER`, `STRICTER` or `OTHERWISE` with what the specification says of it.
+Where the two differ, the case is in `LAXER`, `STRICTER` or `OTHERWISE`, with the words of the specification.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WRITERS = {1: ProxyProtocolV1(), 2: ProxyProtocolV2()}
 
 
 def theirs(stream: bytes) -> ProxyResult | None:
-    """The library's reading of `stream` with all its calls; `None` if it refuses it."""
+    """Return what the library reads from `stream`, in as many calls as it needs; `None` if it refuses the stream."""
     while True:
         try:
             return ProxyProtocolDetect().unpack(stream)
@@ -49,14 +49,14 @@ def theirs(stream: bytes) -> ProxyResult | None:
 
 
 def says(result: ProxyResult | None, header: Header) -> bool:
-    """Whether the library has read what `header` says."""
+    """Tell whether the library has read the content of `header`."""
     if result is None or not header.relayed:
         return result is not None and result.source is None and not dict(result.tlv)
     addresses = [
         (each.ip, each.port) if isinstance(each, InetAddress) else (each or b"").decode("latin-1")
         for each in (header.source, header.destination)
     ]
-    protocol = KINDS[header.family] if header.version == 2 else None  # TCP, which goes without saying
+    protocol = KINDS[header.family] if header.version == 2 else None  # version 1 has only TCP
     found = [result.source, result.dest], result.protocol, dict(result.tlv)
     return found == (addresses, protocol, dict(header.tlvs))
 
@@ -94,13 +94,13 @@ LAXER = {
         "2.2.6: client and verify have 5 bytes, and TLVs follow",
     ),
 }
-"""What the library takes and we do not, each with the reason."""
+"""What the library accepts and our reader does not, each with the reason."""
 
 STRICTER = {
     "v2 a family without a protocol or block": "2.2: UNSPEC's addresses are ignored; the library looks for some",
     "CRC32C of AWS": "2.2.3: of the whole header; the library first puts the TLVs into the order of their types",
 }
-"""What the library does not take and we do."""
+"""What the library does not accept and our reader does."""
 
 OTHERWISE = {
     "v2 UNIX and what was behind the path": "a path ends at its NUL; the library takes off the last ones",
@@ -110,12 +110,12 @@ OTHERWISE = {
         "2.2: the receiver must discard the protocol block; the library reads it as TLVs, even if it is addresses",
     ),
 }
-"""What both take, and read differently."""
+"""What both accept, and read differently."""
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_is_good_is_good_there(name: str) -> None:
-    """It reads the same, except for the cases in the tables."""
+def test_valid_headers_are_valid_for_the_library(name: str) -> None:
+    """The library reads each valid header as our reader does, except for the cases in the tables."""
     stream, header = GOOD[name]
     result = theirs(stream)
     assert (result is None) == (name in STRICTER)
@@ -123,13 +123,14 @@ def test_what_is_good_is_good_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_bad_is_bad_there(name: str) -> None:
-    """Whatever comes behind it, except for the cases in the table."""
+def test_invalid_headers_are_invalid_for_the_library(name: str) -> None:
+    """The library refuses each invalid header, except for the cases in `LAXER`."""
     stream, _ = BAD[name]
     assert (theirs(stream) is not None) == (name in LAXER)
 
 
-def test_the_tables_are_of_the_cases() -> None:
+def test_the_tables_name_existing_cases() -> None:
+    """Each name in the tables of differences is a case of `GOOD` or `BAD`."""
     assert set(GOOD) > {*STRICTER, *OTHERWISE}
     assert set(BAD) > set(LAXER)
 
@@ -141,22 +142,26 @@ in_ascii = headers().filter(
 
 
 @given(in_ascii)
-def test_what_we_write_is_read_there(header: Header) -> None:
-    """Any header; of the TLVs of one type, the library keeps the last."""
+def test_the_library_reads_our_headers(header: Header) -> None:
+    """The library reads any header that we write; of several TLVs of one type, it keeps the last."""
     assert says(theirs(frame(header)), header)
 
 
 @given(with_ips.filter(lambda header: header.version == 2))
-def test_our_checksum_is_right_there(header: Header) -> None:
-    """With the TLVs in the order of their types, none twice, because the library orders them so before it checks."""
+def test_the_library_accepts_our_checksum(header: Header) -> None:
+    """
+    The library accepts the checksum of a header that we write.
+
+    The TLVs are in the order of their types, none twice, because the library sorts them before it checks.
+    """
     tlvs = {**dict(header.tlvs), Type.CRC32C: bytes(4)}
     written = frame(replace(header, tlvs=sorted(tlvs.items())))
     assert says(theirs(written), HeaderReader().receive(written))
 
 
 @given(with_ips)
-def test_what_they_write_is_read_here(header: Header) -> None:
-    """With the checksum that they put into every header of version 2."""
+def test_our_reader_reads_the_librarys_headers(header: Header) -> None:
+    """Our reader reads any header that the library writes, with the checksum of a header of version 2."""
     kind = ProxyResultIPv4 if header.source.ip.version == 4 else ProxyResultIPv6
     ends = (header.source.ip, header.source.port), (header.destination.ip, header.destination.port)
     tlv = ProxyProtocolTLV(init=dict(header.tlvs))
@@ -168,13 +173,13 @@ def test_what_they_write_is_read_here(header: Header) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_the_checksum_is_that_of_a_library(data: bytes) -> None:
-    """Any bytes have the CRC32c that the library in C finds."""
+def test_crc32c_gives_the_checksum_of_a_library(data: bytes) -> None:
+    """For any bytes, `crc32c` gives the checksum that a library in C gives."""
     assert crc32c(data) == library.crc32c(data)
 
 
-def test_what_they_write_without_addresses() -> None:
-    """Their UNKNOWN has spaces behind it; their LOCAL has a checksum."""
+def test_our_reader_reads_the_librarys_headers_without_addresses() -> None:
+    """Our reader accepts the spaces behind the library's UNKNOWN, and the checksum of its LOCAL."""
     unknown = HeaderReader().receive(ProxyProtocolV1().pack(ProxyResultUnknown()))
     assert unknown == GOOD["the short UNKNOWN"][1]
     assert HeaderReader().receive(ProxyProtocolV2().pack(ProxyResultLocal())) == GOOD["v2 LOCAL"][1]

@@ -1,4 +1,4 @@
-"""The values that a header carries beside the addresses."""
+"""TLVs: the values that a header has beside the addresses."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ NAMES = ("alpn", "authority", "crc32c", "unique_id", "ssl", "netns")
     ],
 )
 def test_each_type_has_its_value(name: str, value: bytes, found: object) -> None:
-    """As in the specification; no other type does."""
+    """The attribute of each type has the value of its TLV, and all other attributes are None."""
     header = carrying((Type[name.upper()], value))
     assert getattr(header, name) == found
     assert [each for each in NAMES if getattr(header, each) is not None] == [name]
 
 
 def test_the_numbers_of_the_types() -> None:
-    """The types that section 2.2 registers, and later types of SSL."""
+    """`Type` has the types that section 2.2 registers, and `SslType` the types within SSL."""
     assert {each.name: int(each) for each in Type} == {
         "ALPN": 0x01,
         "AUTHORITY": 0x02,
@@ -51,15 +51,15 @@ def test_the_numbers_of_the_types() -> None:
 
 
 def test_the_first_of_a_type_is_its_value() -> None:
-    """All of them are there by `values`, in their order."""
+    """The attribute of a type has the value of the first TLV; `values` has all of them in their order."""
     header = carrying((2, b"a.example"), (4, b""), (2, b"b.example"))
     assert header.authority == "a.example"
     assert header.values(Type.AUTHORITY) == (b"a.example", b"b.example")
     assert header.values(Type.ALPN) == ()
 
 
-def test_the_ranges() -> None:
-    """Section 2.2.8 keeps three ranges, which do not overlap and end with the byte."""
+def test_the_ranges_of_types() -> None:
+    """Section 2.2.8 reserves three ranges of types, which do not overlap and end at 0xff."""
     header = GOOD["types of every range"][1]
     assert [each.type for each in header.custom] == [0xE0, 0xEF]
     assert [each.type for each in header.experiment] == [0xF0, 0xF7]
@@ -68,13 +68,14 @@ def test_the_ranges() -> None:
 
 
 def test_an_applications_own_type() -> None:
-    """The endpoint identifier of a cloud's load balancer has a type of its own."""
+    """The TLV of an application's own type, such as a load balancer's endpoint identifier, is in `custom`."""
     header = HeaderReader().receive(GOOD["CRC32C of AWS"][0])
     assert header.custom == (Tlv(0xEA, VPCE),)
     assert header.crc32c == 0xE8D6892D
 
 
 def test_ssl_has_its_own_types() -> None:
+    """The TLV SSL has the client's flags, the result of the verification, and TLVs of its own."""
     ssl = carrying((0x20, SSL)).ssl
     assert ssl.client == SslClient.SSL | SslClient.CERT_CONN | SslClient.CERT_SESS
     assert (ssl.verify, ssl.verified) == (0, True)
@@ -83,7 +84,7 @@ def test_ssl_has_its_own_types() -> None:
 
 
 def test_every_type_of_ssl_has_its_value() -> None:
-    """The client's certificate is bytes, all else is text; the first of each counts."""
+    """The client's certificate is bytes, and every other value is text; the first TLV of a type counts."""
     tlvs = tuple(Tlv(kind, kind.name.encode()) for kind in SslType)
     ssl = Ssl(SslClient.SSL, 1, (*tlvs, Tlv(SslType.CN, b"another")))
     found = {kind.name: getattr(ssl, kind.name.lower()) for kind in SslType}
@@ -103,7 +104,7 @@ def test_every_type_of_ssl_has_its_value() -> None:
     ],
 )
 def test_a_client_is_verified_by_a_certificate(client: SslClient, verify: int, verified: bool) -> None:
-    """A `verify` of 0 without a certificate, which proxies send, is no proof of anything."""
+    """A client without a certificate is not verified, even if `verify` is 0."""
     assert Ssl(client, verify).verified is verified
 
 
@@ -115,7 +116,8 @@ def test_a_client_is_verified_by_a_certificate(client: SslClient, verify: int, v
         (SslClient(0), -1, "verify -1 of an SSL TLV: takes a number from 0 to 4294967295"),
     ],
 )
-def test_ssl_that_cannot_be(client: SslClient, verify: int, words: str) -> None:
+def test_an_invalid_ssl_cannot_be_made(client: SslClient, verify: int, words: str) -> None:
+    """A number out of its range raises `InvalidProxyHeader`."""
     with pytest.raises(InvalidProxyHeader, match=words.replace("(", r"\(")):
         Ssl(client, verify)
 
@@ -135,8 +137,8 @@ def test_ssl_that_cannot_be(client: SslClient, verify: int, words: str) -> None:
         (SslType.SIG_SCHEME, b"\x80"),
     ],
 )
-def test_text_that_is_none(kind: Type | SslType, value: bytes) -> None:
-    """A text in a wrong encoding has no value, not even the value of a second TLV; its raw bytes are kept."""
+def test_text_in_a_wrong_encoding_has_no_value(kind: Type | SslType, value: bytes) -> None:
+    """The attribute of a text in a wrong encoding is None, even if a second TLV follows; the bytes are kept."""
     tlvs = (Tlv(kind, value), Tlv(kind, b"second"))
     holder = carrying(*tlvs) if isinstance(kind, Type) else Ssl(SslClient.SSL, 0, tlvs)
     assert getattr(holder, kind.name.lower()) is None
@@ -144,7 +146,7 @@ def test_text_that_is_none(kind: Type | SslType, value: bytes) -> None:
 
 
 @given(ssls)
-def test_ssl_comes_out_as_it_went_in(ssl: Ssl) -> None:
-    """Its bytes are the value of a TLV, which says the same."""
+def test_ssl_is_read_as_it_was_written(ssl: Ssl) -> None:
+    """Any `Ssl` is equal after it was written to bytes, or to a TLV, and read again."""
     assert Ssl.from_bytes(bytes(ssl)) == ssl
     assert carrying((Type.SSL, bytes(ssl))).ssl == ssl

@@ -1,4 +1,4 @@
-"""PROXY headers as they are written, and impossible ones."""
+"""The writer of PROXY headers, and headers that cannot be written."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ OF_ONE_FORM = [
 
 @pytest.mark.parametrize("name", OF_ONE_FORM)
 def test_a_header_is_written_as_it_was_read(name: str) -> None:
-    """If the specification leaves only one form, these are its bytes."""
+    """A header with only one valid form is written as the bytes that it was read from."""
     stream, header = GOOD[name]
     assert frame(header) == stream
 
 
 @pytest.mark.parametrize(("stream", "header"), GOOD.values(), ids=GOOD)
 def test_a_header_of_any_form_is_written(stream: bytes, header: Header) -> None:
-    """A read header is the same after it has been written again."""
+    """A header that was read is equal after it has been written and read again."""
     assert HeaderReader().receive(frame(header)) == header
 
 
 @given(headers())
 def test_a_line_is_within_its_bound(header: Header) -> None:
-    """No line of ours is longer than its protocol allows (section 2.1)."""
+    """No line that we write is longer than section 2.1 allows."""
     if header.version == 1:
         most = {Family.TCP4: 56, Family.TCP6: 104, Family.UNSPEC: 15}[header.family]
         assert len(frame(header)) <= most
@@ -76,21 +76,21 @@ def test_a_line_is_within_its_bound(header: Header) -> None:
         ("2001:DB8:0:0:1:0:0:1", "2001:db8::1:0:0:1"),
     ],
 )
-def test_ipv6_is_hex_digits(address: str, text: str) -> None:
-    """Section 2.1 has no dots in an IPv6 address, which some versions of Python would write."""
+def test_ipv6_is_written_in_hex_digits(address: str, text: str) -> None:
+    """An IPv6 address is written without dots (section 2.1), which some versions of Python would write."""
     written = frame(line(Family.TCP6, inet(address, 1), inet("::", 2)))
     assert written == f"PROXY TCP6 {text} :: 1 2\r\n".encode()
 
 
 def test_a_checksum_is_put_behind_the_tlvs() -> None:
-    """It is asked for, and is right."""
+    """With checksum=True, the correct checksum is written behind the TLVs."""
     assert frame(carrying(), checksum=True) == tcp4(tlv(3, bytes.fromhex("1C1AE9C6")))
     written = frame(carrying((1, b"h2")), checksum=True)
     assert [kind for kind, _ in HeaderReader().receive(written).tlvs] == [Type.ALPN, Type.CRC32C]
 
 
-def test_a_checksum_that_is_there_is_set_right() -> None:
-    """In its place, whatever it was, asked for or not."""
+def test_an_existing_checksum_is_corrected() -> None:
+    """An existing TLV CRC32C is written with the correct checksum, in its place."""
     for value in (bytes(4), b"what", bytes.fromhex("1C1AE9C6")):
         for checksum in (False, True):
             assert frame(carrying((3, value)), checksum=checksum) == tcp4(tlv(3, bytes.fromhex("1C1AE9C6")))
@@ -101,13 +101,13 @@ def test_a_checksum_that_is_there_is_set_right() -> None:
 
 @pytest.mark.parametrize("header", [UNKNOWN, UNSPEC, LOCAL, GOOD["the example"][1]])
 def test_a_checksum_without_a_place(header: Header) -> None:
-    """There are no TLVs in version 1, nor where a reader would skip them."""
+    """A checksum is refused for a header that has no TLVs: of version 1, UNSPEC or LOCAL."""
     with pytest.raises(InvalidProxyHeader, match=r"^TLVs need a header of version 2 with addresses"):
         frame(header, checksum=True)
 
 
 def test_a_checksum_without_room() -> None:
-    """The longest header can be written, and has no room for one."""
+    """The longest header can be written, but not with a checksum."""
     longest = carrying((4, bytes(65535 - 12 - 3)))
     assert len(frame(longest)) == 65551
     assert HeaderReader(max=65551).receive(frame(longest)) == longest
@@ -115,8 +115,8 @@ def test_a_checksum_without_room() -> None:
         frame(longest, checksum=True)
 
 
-def test_what_the_docstring_shows() -> None:
-    """The two pictures of the wire are the written bytes."""
+def test_the_examples_of_the_docstring_are_written() -> None:
+    """`frame` writes the bytes of the two examples in its docstring."""
     assert frame(GOOD["the example"][1]) == LINE
     assert (
         frame(carrying())
@@ -125,7 +125,8 @@ def test_what_the_docstring_shows() -> None:
     )
 
 
-def test_to_write_is_not_to_change() -> None:
+def test_writing_does_not_change_the_header() -> None:
+    """A header is unchanged after it was written with a checksum."""
     header = carrying((3, b"what"))
     frame(header, checksum=True)
     assert header.tlvs == (Tlv(3, b"what"),)
