@@ -1,4 +1,4 @@
-"""Lines that the log could not write are counted, and told once it takes lines again."""
+"""Lines that the log could not write are counted, and reported once the log can be written again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tcpapp.process.log_loss import LogLoss
 
 
 class Log:
-    """An observer whose disk can be full."""
+    """An observer of the log that raises while its disk is full."""
 
     def __init__(self) -> None:
         self.full = False
@@ -35,8 +35,8 @@ def log() -> Iterator[Any]:
     globalLogPublisher.removeObserver(made)
 
 
-def test_they_are_told_when_the_log_takes_lines_again(log: Any, logged_errors: Any) -> None:
-    """One line a second is tried, and is not counted if it is lost."""
+def test_lost_lines_are_reported_when_the_log_can_be_written_again(log: Any, logged_errors: Any) -> None:
+    """`LogLoss` tries a line a second to report the lost lines; a lost report is not counted."""
     clock, say = Clock(), Logger("tests").info
     lost = LogLoss(clock)
     lost.start()
@@ -53,12 +53,12 @@ def test_they_are_told_when_the_log_takes_lines_again(log: Any, logged_errors: A
     clock.advance(1)
     assert log.lines == ["before", "after", "the log could not write 3 line(s): [Errno 28] No space left on device"]
     assert (lost.count, clock.getDelayedCalls()) == (3, [])
-    assert len(logged_errors.take()) == 4  # Twisted tells every other observer of them, and so this test
+    assert len(logged_errors.take()) == 4  # Twisted reports these errors to every other observer
     lost.stop()
 
 
-def test_no_timer_is_left(log: Any, logged_errors: Any) -> None:
-    """Lines were lost, and there is no observer any more."""
+def test_stop_cancels_the_timer(log: Any, logged_errors: Any) -> None:
+    """`stop` cancels the timer of a report, and later lost lines are not counted."""
     clock = Clock()
     lost = LogLoss(clock)
     lost.start()

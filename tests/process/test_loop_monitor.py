@@ -1,4 +1,4 @@
-"""The event loop monitor: the delay of the loop, and one report of where it is blocked."""
+"""The event loop monitor: how late a turn of the loop is, and one report of the place where it stalls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.patience import PATIENCE
 
 
 class Reactor(Clock):
-    """A clock whose time passes while nothing is done, as when an app blocks."""
+    """A reactor in memory whose time can pass without a turn, as when an app blocks."""
 
     def callFromThread(self, function: Any, *arguments: Any) -> None:
         self.callLater(0, function, *arguments)
@@ -24,11 +24,12 @@ class Reactor(Clock):
 
 
 def here() -> FrameType | None:
+    """Return the frame of this function."""
     return sys._getframe()
 
 
-def test_a_blockage_is_told_of_once_with_where_it_stands(said: list[str]) -> None:
-    """And the next one again."""
+def test_a_stall_is_reported_once_with_its_place(said: list[str]) -> None:
+    """A stall of the loop is reported once, with the place where the loop stalls; the next stall is reported again."""
     reactor = Reactor()
     monitor = LoopMonitor(reactor, 1.0, frame=here)
     monitor.start()
@@ -48,8 +49,8 @@ def test_a_blockage_is_told_of_once_with_where_it_stands(said: list[str]) -> Non
     assert reactor.getDelayedCalls() == []
 
 
-def test_how_late_a_turn_was_is_kept() -> None:
-    """The last one, and the latest of all."""
+def test_the_monitor_keeps_the_delay_of_a_turn() -> None:
+    """`lag` is the delay of the last turn, and `longest` is the longest delay."""
     reactor = Reactor()
     monitor = LoopMonitor(reactor, 1.0)
     monitor.start()
@@ -64,7 +65,7 @@ def test_how_late_a_turn_was_is_kept() -> None:
 
 
 def test_a_monitor_that_is_switched_off_watches_nothing() -> None:
-    """0 is any number of seconds: there is no thread, and no timer."""
+    """With loop_stall=0, the monitor starts no thread and sets no timer."""
     reactor = Reactor()
     monitor = LoopMonitor(reactor, 0)
     monitor.start()
@@ -72,8 +73,8 @@ def test_a_monitor_that_is_switched_off_watches_nothing() -> None:
     monitor.stop()
 
 
-def test_one_thread_looks_however_often_it_is_started() -> None:
-    """And is gone when it is stopped, any number of times."""
+def test_a_monitor_has_one_thread() -> None:
+    """A monitor that is started twice has one thread; `stop` ends the thread, and can be repeated."""
     before = threading.active_count()
     monitor = LoopMonitor(Reactor(), 1000.0)
     monitor.start()
@@ -84,8 +85,8 @@ def test_one_thread_looks_however_often_it_is_started() -> None:
     assert threading.active_count() == before
 
 
-def test_the_thread_looks_again_and_again(said: list[str]) -> None:
-    """It reports the stall, because the reactor cannot."""
+def test_the_thread_reports_a_stall(said: list[str]) -> None:
+    """The thread of the monitor finds the stall, because the reactor cannot."""
     reactor = Reactor()
     asked = threading.Event()
 
@@ -99,4 +100,4 @@ def test_the_thread_looks_again_and_again(said: list[str]) -> None:
     assert asked.wait(PATIENCE)
     monitor.stop()
     reactor.advance(0)
-    assert "test_the_thread_looks_again_and_again" in said[0]
+    assert "test_the_thread_reports_a_stall" in said[0]

@@ -1,4 +1,4 @@
-"""A stream that accepts lines if somebody reads them, and never waits."""
+"""A log stream that never blocks: it writes lines while they are read, and raises otherwise."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tcpapp.process import nonblocking_log
 from tcpapp.process.nonblocking_log import LogStream, tell, without_blocking
 
 LONG = "x" * 30_000 + "\n"
-"""A line that a pipe takes in pieces."""
+"""A line that is written to a pipe in pieces."""
 
 
 class Ends:
-    """The stream that is written to, and its reader, which can read later."""
+    """A stream, and the descriptor that reads what is written to it."""
 
     def __init__(self, write: Any, read: int) -> None:
         self.stream: Any = write
         self._read = read
 
     def lines(self) -> list[str]:
-        """All that is there to be read."""
+        """Return all lines that can be read now."""
         data = b""
         while select.select([self._read], [], [], 0)[0]:
             more = os.read(self._read, 65536)
@@ -41,7 +41,7 @@ class Ends:
         return data.decode().replace("\r\n", "\n").splitlines()
 
     def lines_and(self, last: str) -> list[str]:
-        """Read on until this line can be written, and has come; all lines that did."""
+        """Read on until this line could be written and has arrived; return all lines that arrived."""
         text, written = "", False
         while not text.endswith(f"{last}\n"):
             if not written:
@@ -53,9 +53,9 @@ class Ends:
         return text.splitlines()
 
     def fill(self, line: str = "x" * 98) -> int:
-        """Write lines until one is not accepted, and then empty ones; how many of the former were accepted."""
+        """Write lines until one is not accepted, and then empty lines; return the number of accepted lines."""
         taken = self._write_all(f"{line}\n")
-        self._write_all("\n")  # a last page may have room for less than a line
+        self._write_all("\n")  # the last page can have room for a part of a line
         return taken
 
     def _write_all(self, line: str) -> int:
@@ -68,19 +68,19 @@ class Ends:
 
 
 def pipe() -> tuple[int, int]:
-    """A pipe."""
+    """Return the two ends of a pipe."""
     read, write = os.pipe()
     return write, read
 
 
 def pair() -> tuple[int, int]:
-    """A pair of sockets, as systemd gives a service for its log."""
+    """Return a pair of sockets, which systemd gives a service for its log."""
     one, other = socket.socketpair()
     return one.detach(), other.detach()
 
 
 def terminal() -> tuple[int, int]:
-    """A terminal that passes bytes on unchanged."""
+    """Return a terminal that passes bytes on unchanged."""
     read, write = pty.openpty()
     tty.setraw(write)
     return write, read
@@ -91,7 +91,7 @@ Make = Callable[..., Ends]
 
 @pytest.fixture
 def ends() -> Iterator[Make]:
-    """Give ``ends(pipe)``: a stream, not yet wrapped, and its reader; both are closed in the end."""
+    """Give ``ends(pipe)``, which makes a stream and its reader; both are closed after the test."""
     made: list[Any] = []
 
     def make(kind: Callable[[], tuple[int, int]], encoding: str = "utf-8") -> Ends:
@@ -108,15 +108,15 @@ def ends() -> Iterator[Make]:
 
 @pytest.fixture(params=["nonblocking", "polled"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let it be found in each of the ways in which a descriptor can be written to."""
-    if request.param == "polled":  # as in a process that cannot open the pipe again
+    """Run the test for each of the ways to write without blocking."""
+    if request.param == "polled":  # as in a process that cannot reopen the pipe
         monkeypatch.setattr(nonblocking_log, "AGAIN", "/nowhere/{}")
 
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", [pipe, pair, terminal])
-def test_lines_that_find_no_room_are_not_waited_for(kind: Any, ends: Make) -> None:
-    """They raise; accepted lines are whole and in order, and so are lines that come when there is room again."""
+def test_a_line_without_room_raises(kind: Any, ends: Make) -> None:
+    """A line without room raises `BlockingIOError`; accepted lines arrive whole and in order, also later ones."""
     made = ends(kind)
     made.stream = without_blocking(made.stream)
     taken = made.fill()
@@ -129,8 +129,8 @@ def test_lines_that_find_no_room_are_not_waited_for(kind: Any, ends: Make) -> No
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", [pipe, pair])
-def test_a_line_that_was_taken_in_part_is_finished_first(kind: Any, ends: Make) -> None:
-    """The next line never breaks a long line, and is lost if it still has to wait."""
+def test_a_partly_written_line_is_finished_first(kind: Any, ends: Make) -> None:
+    """The rest of a partly written line is written before the next line, which is lost if it must wait."""
     made = ends(kind)
     made.stream = without_blocking(made.stream)
     taken = made.fill(LONG.rstrip())
@@ -139,7 +139,7 @@ def test_a_line_that_was_taken_in_part_is_finished_first(kind: Any, ends: Make) 
 
 
 def test_flush_writes_what_is_left_of_a_line(ends: Make) -> None:
-    """As far as there is room, and it raises nothing."""
+    """`flush` writes the rest of a line as far as there is room, and raises nothing."""
     made = ends(pipe)
     made.stream = without_blocking(made.stream)
     made.fill(LONG.rstrip())
@@ -152,7 +152,7 @@ def test_flush_writes_what_is_left_of_a_line(ends: Make) -> None:
 
 @pytest.mark.usefixtures("way")
 def test_a_reader_that_is_gone_is_an_error(ends: Make) -> None:
-    """As it is of any stream."""
+    """When the reader of the pipe is closed, `write` raises BrokenPipeError as any stream does."""
     made = ends(pipe)
     stream = without_blocking(made.stream)
     os.close(made._read)
@@ -162,8 +162,8 @@ def test_a_reader_that_is_gone_is_an_error(ends: Make) -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", [pipe, pair])
-def test_the_descriptor_is_left_as_it_is(kind: Any, ends: Make) -> None:
-    """Other processes can have it: a write of theirs waits as before."""
+def test_the_descriptor_stays_blocking(kind: Any, ends: Make) -> None:
+    """The descriptor stays in blocking mode, because other processes can share it."""
     made = ends(kind)
     stream = without_blocking(made.stream)
     stream.write("hello\n")
@@ -171,8 +171,12 @@ def test_the_descriptor_is_left_as_it_is(kind: Any, ends: Make) -> None:
     assert made.lines() == ["hello"]
 
 
-def test_it_is_a_stream_of_text(ends: Make) -> None:
-    """Earlier writes come first; characters that cannot be encoded are escaped."""
+def test_a_log_stream_is_a_stream_of_text(ends: Make) -> None:
+    """
+    A `LogStream` comes after earlier writes, and escapes characters that its encoding lacks.
+
+    Closing it leaves the original stream open.
+    """
     made = ends(pipe, encoding="ascii")
     made.stream.write("before\n")
     stream = without_blocking(made.stream)
@@ -187,8 +191,8 @@ def test_it_is_a_stream_of_text(ends: Make) -> None:
     assert not made.stream.closed
 
 
-def test_a_file_is_written_as_ever(tmp_path: Path) -> None:
-    """A file, an invalid stream, and no stream at all: they are unchanged."""
+def test_other_streams_are_returned_unchanged(tmp_path: Path) -> None:
+    """`without_blocking` returns a file, a stream without a descriptor, and None unchanged."""
     with (tmp_path / "log").open("w") as file, Path(os.devnull).open("w") as nowhere:
         assert without_blocking(file) is file
         assert without_blocking(nowhere) is nowhere
@@ -197,8 +201,8 @@ def test_a_file_is_written_as_ever(tmp_path: Path) -> None:
     assert without_blocking(None) is None
 
 
-def test_what_is_told_on_a_full_stderr_is_lost(ends: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process ends all the same."""
+def test_a_line_on_a_full_stderr_is_lost(ends: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tell` writes a line on stderr, and does nothing when stderr is full or missing."""
     made = ends(pipe)
     monkeypatch.setattr(sys, "__stderr__", made.stream)
     tell("it is wrong")

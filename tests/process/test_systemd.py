@@ -1,4 +1,4 @@
-"""Notifications to systemd: datagrams, on the socket that it names, or nothing."""
+"""Notifications to systemd: datagrams to the socket that systemd names, or none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tcpapp.process.systemd import Systemd
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
-    """Give the address of a socket, as systemd writes it, and the socket."""
+    """Give the address of a notification socket, as systemd writes it, and the socket."""
     name = str(tmp_path / "notify") if request.param == "path" else f"@tcpapp-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(name.replace("@", "\0", 1) if name.startswith("@") else name)
@@ -23,8 +23,8 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
         yield name, listening
 
 
-def test_it_is_told_what_becomes_of_the_service(manager: tuple[str, socket.socket]) -> None:
-    """A datagram each, in the words of sd_notify(3)."""
+def test_systemd_gets_each_state_of_the_service(manager: tuple[str, socket.socket]) -> None:
+    """Each notification is one datagram in the words of sd_notify(3)."""
     name, listening = manager
     systemd = Systemd({"NOTIFY_SOCKET": name})
     assert systemd
@@ -41,15 +41,15 @@ def test_it_is_told_what_becomes_of_the_service(manager: tuple[str, socket.socke
     assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", listening.recv(1000))
 
 
-def test_where_nobody_asks_nothing_is_told() -> None:
-    """Nor is there a watchdog."""
+def test_without_a_notification_socket_nothing_is_sent() -> None:
+    """Without NOTIFY_SOCKET, no notification is sent, and there is no watchdog."""
     systemd = Systemd({"WATCHDOG_USEC": "1000000"})
     assert (bool(systemd), systemd.watchdog) == (False, 0.0)
     systemd.ready("listening")
 
 
-def test_a_manager_that_is_gone_harms_nothing(tmp_path: Path) -> None:
-    """The service goes on."""
+def test_a_missing_manager_is_no_error(tmp_path: Path) -> None:
+    """When the manager's socket does not exist, a notification raises nothing."""
     Systemd({"NOTIFY_SOCKET": str(tmp_path / "none")}).alive()
 
 
@@ -63,6 +63,6 @@ def test_a_manager_that_is_gone_harms_nothing(tmp_path: Path) -> None:
         ({"WATCHDOG_USEC": "soon"}, 0.0),
     ],
 )
-def test_the_watchdog_hears_of_it_twice_in_its_time(environ: dict[str, str], seconds: float) -> None:
-    """If it watches this process."""
+def test_the_watchdog_is_notified_twice_in_its_time(environ: dict[str, str], seconds: float) -> None:
+    """`watchdog` is half of WATCHDOG_USEC in seconds, if WATCHDOG_PID names this process or is missing."""
     assert Systemd({"NOTIFY_SOCKET": "@tcpapp", **environ}).watchdog == seconds

@@ -1,4 +1,4 @@
-"""The service as a process: its error if it cannot listen, its signals, and its reloads."""
+"""The service as a process: errors of listening, signals, reloads, descriptors, and the garbage collector."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ BUSY = CannotListenError("127.0.0.1", 7007, OSError(98, "Address already in use"
 
 
 def parsed(*words: str) -> Options:
+    """Return the options of this command line."""
     options = Options()
     options.parseOptions(words)
     return options
@@ -36,7 +37,7 @@ def parsed(*words: str) -> Options:
 
 @implementer(IStreamServerEndpoint)
 class Busy:
-    """An endpoint that cannot be listened on."""
+    """An endpoint that cannot be listened on, for the reason `error`."""
 
     def __init__(self, error: Exception = BUSY) -> None:
         self.error = error
@@ -46,7 +47,11 @@ class Busy:
 
 
 class Reactor(MemoryReactorClock):
-    """A reactor with one thread that a test runs and stops: a simulated one is always run by its simulation."""
+    """
+    A reactor in memory with one thread, which the test runs and stops.
+
+    A simulated reactor is always run by its simulation.
+    """
 
     iterated = 0
 
@@ -58,7 +63,7 @@ class Reactor(MemoryReactorClock):
 
 
 class Reacting(TwistdService):
-    """The service, and the reactor that it was given."""
+    """The service, which keeps the reactor that it was given."""
 
     def __init__(self, options: Any, reactor: Any) -> None:
         super().__init__(options, reactor)
@@ -66,6 +71,7 @@ class Reacting(TwistdService):
 
 
 def service_on(*endpoints: Any, twistd: dict[str, Any] | None = None, words: tuple[str, ...] = ()) -> Any:
+    """Return a service on these endpoints, with these options of twistd and this command line."""
     options = parsed(*words)
     options.endpoints = list(endpoints)
     options.parent = twistd
@@ -74,7 +80,7 @@ def service_on(*endpoints: Any, twistd: dict[str, Any] | None = None, words: tup
 
 @pytest.fixture(autouse=True)
 def signals() -> Any:
-    """Put the signals' handlers back."""
+    """Restore the handlers of signals after each test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
@@ -83,7 +89,7 @@ def signals() -> Any:
 
 
 def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The operator gets one line, and twistd's pid file, which names an ended process, is removed."""
+    """When a port is busy, the program exits with one line on stderr and removes twistd's pid file."""
     pidfile = tmp_path / "twistd.pid"
     pidfile.write_text("4711")
     with pytest.raises(SystemExit) as ended:
@@ -124,8 +130,10 @@ def test_a_busy_port_ends_the_program(capfd: pytest.CaptureFixture[str], tmp_pat
         ),
     ],
 )
-def test_it_says_why_it_cannot_listen(error: Exception, says: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """The address is written as operators write it."""
+def test_the_error_of_listening_names_the_address(
+    error: Exception, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """When the service cannot listen, stderr gets the address, as operators write it, and the reason."""
     service = service_on(Busy(error))
     with pytest.raises(SystemExit):
         service.privilegedStartService()
@@ -135,14 +143,14 @@ def test_it_says_why_it_cannot_listen(error: Exception, says: str, capfd: pytest
 
 @pytest.mark.parametrize("twistd", [None, {}, {"pidfile": ""}, {"pidfile": "/no/such/file", "statusPipe": None}])
 def test_a_busy_port_ends_the_program_without_a_pid_file(twistd: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """Where there is none, there is nothing to remove."""
+    """When a port is busy and there is no pid file, the program exits all the same."""
     with pytest.raises(SystemExit):
         service_on(Busy(), twistd=twistd).privilegedStartService()
     assert "Couldn't listen" in capfd.readouterr().err
 
 
 def test_a_busy_port_is_reported_to_the_parent_of_a_daemon(capfd: pytest.CaptureFixture[str]) -> None:
-    """A daemon has no stderr: twistd's first process waits at a pipe, and gets the error there, in one read."""
+    """When a daemon cannot listen, it writes the error to the pipe at which twistd's first process waits."""
     reading, writing = os.pipe()
     with pytest.raises(SystemExit):
         service_on(Busy(), twistd={"pidfile": "", "statusPipe": writing}).privilegedStartService()
@@ -153,13 +161,13 @@ def test_a_busy_port_is_reported_to_the_parent_of_a_daemon(capfd: pytest.Capture
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_and_a_second_one_cuts(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first ends the program properly, by the reactor; the second cuts open connections."""
+    """A first SIGTERM or SIGINT stops the reactor, and a second one cuts the open connections."""
     service = service_on()
     reactor, cuts = service.reactor, []
     monkeypatch.setattr(service, "cut", lambda: cuts.append(number))
     service.privilegedStartService()
     service.startService()
-    signal.signal(number, signal.SIG_DFL)  # Twisted's own, as the reactor starts
+    signal.signal(number, signal.SIG_DFL)  # as Twisted does when the reactor starts
     reactor.run()
     reactor.hasStopped = False
     os.kill(os.getpid(), number)
@@ -170,8 +178,8 @@ def test_a_signal_stops_and_a_second_one_cuts(number: int, monkeypatch: pytest.M
     assert cuts == [number]
 
 
-def test_a_signal_that_comes_early_is_heeded() -> None:
-    """A signal that comes after listening began and before the reactor runs is kept until the reactor runs."""
+def test_a_signal_before_the_reactor_runs_is_kept() -> None:
+    """A signal that comes after the listening began and before the reactor runs stops the reactor once it runs."""
     service = service_on()
     service.privilegedStartService()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -181,8 +189,8 @@ def test_a_signal_that_comes_early_is_heeded() -> None:
     assert service.reactor.hasStopped
 
 
-def test_a_signal_that_comes_while_the_reactor_starts_is_heeded() -> None:
-    """Twisted's handlers, which would end the process by the signal, never see it."""
+def test_a_signal_while_the_reactor_starts_is_kept() -> None:
+    """A signal that comes while the reactor starts stops it: Twisted's own handler does not get this signal."""
     service = service_on()
     service.privilegedStartService()
     service.startService()
@@ -195,8 +203,8 @@ def test_a_signal_that_comes_while_the_reactor_starts_is_heeded() -> None:
     assert (service.reactor.hasStopped, twisteds) == (True, [])
 
 
-def test_a_signal_cuts_what_drains_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the app has stopped the reactor itself, the first signal already cuts."""
+def test_a_signal_cuts_a_drain_that_the_app_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the app has stopped the service itself, the first signal cuts the open connections."""
     service = service_on()
     cuts: list[str] = []
     monkeypatch.setattr(service, "cut", lambda: cuts.append("cut"))
@@ -218,8 +226,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_hang_up_has_it_read_its_file_anew(file: Path, said: list[str]) -> None:
-    """Limits, timeouts, policies and networks change; the command line stays above the file."""
+def test_sighup_reloads_the_options_file(file: Path, said: list[str]) -> None:
+    """SIGHUP reloads limits, timeouts, policies and networks; the command line still overrides the file."""
     service = service_on(words=(f"--config={file}", "--grace=1"))
     service._take_signals()
     settings = service.factory.settings
@@ -237,8 +245,8 @@ def test_a_hang_up_has_it_read_its_file_anew(file: Path, said: list[str]) -> Non
     assert said == ["reloaded: limits, timeouts, policies and networks"]
 
 
-def test_a_file_that_is_wrong_changes_nothing(file: Path, said: list[str]) -> None:
-    """All its errors are reported, and the earlier values stay."""
+def test_an_invalid_file_changes_nothing(file: Path, said: list[str]) -> None:
+    """A reload of an invalid file logs all its errors, and keeps the earlier values."""
     service = service_on(words=(f"--config={file}",))
     before = service.factory.settings.limits
     file.write_text("max-connections = 0\nmax-connection = 1\nidle = -1")
@@ -254,8 +262,8 @@ def test_a_file_that_is_wrong_changes_nothing(file: Path, said: list[str]) -> No
     assert "not reloaded: " in said[-1]
 
 
-def test_what_cannot_change_while_it_runs_is_told(file: Path, said: list[str]) -> None:
-    """By its name in its source; the rest changes."""
+def test_a_reload_reports_options_that_need_a_restart(file: Path, said: list[str]) -> None:
+    """A reload reports changed options that need a restart by their names in the file, and changes the others."""
     service = service_on(words=(f"--config={file}",))
     file.write_text('app = "upper"\nlisten = ["tcp:0"]\nidle = 0')
     service.reload()
@@ -267,10 +275,8 @@ def test_what_cannot_change_while_it_runs_is_told(file: Path, said: list[str]) -
     ]
 
 
-def test_what_cannot_change_is_told_by_the_name_it_had(file: Path, said: list[str]) -> None:
-    """
-    An entry that is gone from the file is reported by its name there; the current value is not the command line's.
-    """
+def test_a_reload_reports_a_removed_option_by_its_former_name(file: Path, said: list[str]) -> None:
+    """When an entry that needs a restart was removed from the file, the reload names this entry."""
     file.write_text('heartbeat-message = "ping"')
     service = service_on(words=(f"--config={file}", "--framing=line"))
     file.write_text("")
@@ -278,10 +284,10 @@ def test_what_cannot_change_is_told_by_the_name_it_had(file: Path, said: list[st
     assert said[0] == f"{file}: heartbeat-message is not changed: it needs a restart"
 
 
-def test_a_reload_that_fails_in_any_way_leaves_the_service_as_it_was(
+def test_a_reload_that_raises_is_logged(
     file: Path, said: list[str], monkeypatch: pytest.MonkeyPatch, logged_errors: Any
 ) -> None:
-    """It is logged, and the service manager hears that the service serves."""
+    """A reload that raises is logged, and systemd is notified that the service is ready again."""
     service = service_on(words=(f"--config={file}",))
     manager = service._systemd = Manager()
 
@@ -294,8 +300,8 @@ def test_a_reload_that_fails_in_any_way_leaves_the_service_as_it_was(
     assert len(logged_errors.take(RuntimeError)) == 1
 
 
-def test_what_is_switched_off_is_told_at_the_start(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """And so is a variable that is probably misspelt."""
+def test_limits_that_are_off_are_logged_at_the_start(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, the log has each limit that is off, and each variable that is probably misspelt."""
     monkeypatch.setenv("TCPAPP_MAX_CONNECTION", "5")
     service = service_on(words=("--idle=0", "--request=0"))
     service.privilegedStartService()
@@ -310,7 +316,7 @@ def test_what_is_switched_off_is_told_at_the_start(said: list[str], monkeypatch:
 
 
 class Manager:
-    """A service manager, which notes its notifications."""
+    """A service manager that records its notifications."""
 
     def __init__(self, watchdog: float = 0.0) -> None:
         self.watchdog = watchdog
@@ -320,8 +326,8 @@ class Manager:
         return lambda *status: self.told.append(name)
 
 
-def test_the_manager_is_told_what_becomes_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That it serves, is alive, reloads its configuration, and stops."""
+def test_the_manager_gets_each_state_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manager is notified that the service is ready, alive, reloading and stopping."""
     manager = Manager(watchdog=10.0)
     monkeypatch.setattr(twistd_service, "Systemd", lambda environ: manager)
     service = service_on()
@@ -339,15 +345,15 @@ def test_the_manager_is_told_what_becomes_of_the_service(monkeypatch: pytest.Mon
     assert manager.told == ["ready", "alive", "alive", "reloading", "ready", "stopping", "stopping"]
 
 
-def test_how_late_the_loop_goes_round_is_told() -> None:
-    """The last time, and the worst."""
+def test_the_info_of_the_service_has_the_delay_of_the_loop() -> None:
+    """`info()` has the delay of the event loop's last turn, and the longest one."""
     service = service_on("tcp:0")
     service._loop_monitor.lag, service._loop_monitor.longest = 0.5, 2.0
     assert (service.info().lag, service.info().most_lag) == (0.5, 2.0)
 
 
-def test_timers_run_on_a_clock_that_is_never_set() -> None:
-    """Unless there are some already, or the reactor runs: those would be on another clock."""
+def test_timers_run_on_a_monotonic_clock() -> None:
+    """`run_on_monotonic_time` gives a reactor the monotonic clock, unless it runs or has timers already."""
     made, running, used = Clock(), global_reactor, Clock()
     run_on_monotonic_time(made)
     assert made.seconds is time.monotonic
@@ -371,7 +377,7 @@ def test_timers_run_on_a_clock_that_is_never_set() -> None:
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 5000, None, 5000),
     ],
 )
-def test_descriptors_are_asked_for_as_far_as_they_are_needed(
+def test_the_descriptor_limit_is_raised_as_far_as_needed(
     allowed: tuple[int, int],
     connections: int,
     asked: int | None,
@@ -379,7 +385,7 @@ def test_descriptors_are_asked_for_as_far_as_they_are_needed(
     monkeypatch: pytest.MonkeyPatch,
     said: list[str],
 ) -> None:
-    """And as far as there are any; a lack is reported before the first client notices."""
+    """The limit of descriptors is raised as far as needed and possible; too low a limit is logged."""
     limits: list[Any] = []
     monkeypatch.setattr(resource, "getrlimit", lambda what: allowed)
     monkeypatch.setattr(resource, "setrlimit", lambda what, limit: limits.append(limit))
@@ -391,7 +397,7 @@ def test_descriptors_are_asked_for_as_far_as_they_are_needed(
 def test_no_more_connections_are_accepted_than_there_are_descriptors_for(
     file: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither from the start, nor by a reloaded file."""
+    """`max_connections` is lowered to what the descriptors allow, at the start and after a reload."""
     monkeypatch.setattr(resource, "getrlimit", lambda what: (64, 500))
     monkeypatch.setattr(resource, "setrlimit", lambda what, limit: None)
     file.write_text("max-connections = 1000")
@@ -406,8 +412,12 @@ def test_no_more_connections_are_accepted_than_there_are_descriptors_for(
 # The collector --------------------------------------------------------------------------------------------------------
 
 
-def test_what_stays_is_left_to_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the reactor runs, and under twistd: a program of one's own may have other plans."""
+def test_the_collector_skips_objects_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Under twistd, once the reactor runs, `gc.freeze` excludes all present objects from collections.
+
+    Outside twistd this is not done, because the program may not want it.
+    """
     frozen: list[str] = []
     monkeypatch.setattr(twistd_service.gc, "collect", lambda: frozen.append("collected"))
     monkeypatch.setattr(twistd_service.gc, "freeze", lambda: frozen.append("frozen"))
@@ -419,5 +429,7 @@ def test_what_stays_is_left_to_stay(monkeypatch: pytest.MonkeyPatch) -> None:
         options.parent = twistd
         monkeypatch.setattr(twistd_service.MessageService, "startService", lambda service: None)
         TwistdService(options, reactor).startService()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, twistd_service.STOPS)  # as its own call does, which is not made here
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, twistd_service.STOPS
+        )  # its own call would do this, and is not made here
         assert [call[0] for call in reactor.whenRunningHooks].count(twistd_service.leave_to_stay) == calls

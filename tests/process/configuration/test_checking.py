@@ -1,4 +1,4 @@
-"""From the texts of a configuration to what is served: valid ones, all errors, and the named app."""
+"""The check of a configuration: from texts to settings, with all errors, and the app that is named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tcpapp.process.configuration.sources import Given
 
 
 def given(**values: Any) -> dict[str, Given]:
-    """The values of an options file: a text each, or several."""
+    """Return the values of an options file, with one text or several for each option."""
     names = {
         key.replace("_", "-"): (value,) if isinstance(value, str) else tuple(value) for key, value in values.items()
     }
@@ -29,24 +29,25 @@ def given(**values: Any) -> dict[str, Given]:
 
 
 def checked(**values: Any) -> Checked:
+    """Return the result of the check of these values."""
     return check(given(**values), MemoryReactorClock())
 
 
 def problems(**values: Any) -> list[str]:
-    """All errors of these values."""
+    """Return all errors of these values."""
     with pytest.raises(Problems) as caught:
         checked(**values)
     return caught.value.texts
 
 
 def problem(**values: Any) -> str:
-    """The only error."""
+    """Return the only error of these values."""
     [only] = problems(**values)
     return only
 
 
-def test_what_is_not_given_is_the_default() -> None:
-    """Everything has one."""
+def test_an_option_that_is_not_given_has_its_default() -> None:
+    """Without any value, each option has its default."""
     found = checked()
     assert (found.arguments["limits"], found.arguments["timeouts"], found.arguments["policies"]) == (
         Limits(),
@@ -66,8 +67,8 @@ def test_what_is_not_given_is_the_default() -> None:
     )
 
 
-def test_what_is_given_is_what_holds() -> None:
-    """Numbers, words, networks, and the heartbeat message."""
+def test_given_values_replace_the_defaults() -> None:
+    """Given numbers, words, networks and a heartbeat message replace the defaults."""
     found = checked(
         listen=["tcp:0", "tcp6:0"],
         codec="text",
@@ -85,8 +86,8 @@ def test_what_is_given_is_what_holds() -> None:
     assert found.texts("allow") == ("192.0.2.0/24",)
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    """Each with the place where it was given."""
+def test_all_errors_are_reported_together() -> None:
+    """All errors of a configuration are reported together, each with the place of its value."""
     found = problems(
         listen=["tcp:99999", "tcp:0"],
         framing="lin",
@@ -133,19 +134,19 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ({"heartbeat_message": "{", "codec": "json"}, "app.toml: heartbeat-message: '{': "),
     ],
 )
-def test_what_cannot_be_together_is_told(values: dict[str, Any], says: str) -> None:
-    """By the names of both, from their sources, or as a default."""
+def test_values_that_do_not_fit_together_are_reported(values: dict[str, Any], says: str) -> None:
+    """When two values do not fit together, the error names both, with their sources."""
     assert problem(**values).startswith(says)
 
 
 def test_two_marks_that_fit_each_other_are_right() -> None:
-    """Though neither fits the other's default."""
+    """A low and a high mark are accepted if they fit each other, even if neither fits the other's default."""
     assert checked(inbox_low="100000", inbox_high="200000").arguments["limits"].inbox_low == 100_000
     assert checked(inbox_low="1", inbox_high="2").arguments["limits"].inbox_high == 2
 
 
-def test_a_heartbeat_is_not_looked_at_where_there_is_no_framing_for_it() -> None:
-    """The error is in the framing."""
+def test_a_heartbeat_is_not_checked_without_a_valid_framing() -> None:
+    """When the framing is invalid, only this is reported, and not the heartbeat message."""
     assert re.match("app.toml: framing: ", problem(framing="lin", heartbeat_message="ping"))
 
 
@@ -180,6 +181,7 @@ class Empty: pass
 
 @pytest.mark.parametrize("name", sorted(apps.BUILT_IN))
 def test_a_built_in_is_found_by_its_name(name: str) -> None:
+    """`load_app` finds an app of tcpapp by its name."""
     assert load_app(name) is apps.BUILT_IN[name]
 
 
@@ -187,7 +189,7 @@ def test_a_built_in_is_found_by_its_name(name: str) -> None:
     "target", ["mine:app", "mine:Room", "mine:Room.Inner", "mine:room", "mine:talk", "deep.er:app"]
 )
 def test_an_app_is_found_in_the_current_directory(target: str, here: Path) -> None:
-    """Any form of app, in a module or a package, by a dotted name."""
+    """`load_app` finds any form of app in a module or package of the current directory, by a dotted name."""
     (here / "deep").mkdir()
     for path in ("mine.py", "deep/er.py"):
         (here / path).write_text(MINE)
@@ -199,8 +201,8 @@ def test_an_app_is_found_in_the_current_directory(target: str, here: Path) -> No
     assert sys.path.count(str(here)) == 1
 
 
-def test_an_app_of_ones_own_is_served(here: Path) -> None:
-    """The app takes module:name."""
+def test_an_app_of_a_user_is_loaded(here: Path) -> None:
+    """The option `app` takes module:name."""
     (here / "mine.py").write_text(MINE)
     assert checked(app="mine:app").arguments["app"] is sys.modules["mine"].app
 
@@ -226,8 +228,8 @@ def test_an_app_of_ones_own_is_served(here: Path) -> None:
         ("mine:sys", "<module 'sys' (built-in)> is no app"),
     ],
 )
-def test_what_is_no_app_is_refused(target: str, says: str, here: Path) -> None:
-    """A target without an app is quoted, with the missing part, or a valid form."""
+def test_a_target_without_an_app_is_refused(target: str, says: str, here: Path) -> None:
+    """The error of a target without an app quotes the target, and names the missing part or a valid form."""
     (here / "mine.py").write_text(MINE)
     with pytest.raises(InvalidOption) as caught:
         load_app(target)
@@ -252,7 +254,7 @@ def test_what_is_no_app_is_refused(target: str, says: str, here: Path) -> None:
     ],
 )
 def test_a_module_that_cannot_be_imported(source: str, says: str, here: Path) -> None:
-    """An exception of the module is reported in one line, with its place, because there is no traceback."""
+    """When the module of an app raises, the error is one line with the exception and its place."""
     (here / "broken.py").write_text(source)
     said = problem(app="broken:app")
     assert said.startswith("app.toml: app: 'broken:app': importing 'broken' failed: ")

@@ -1,4 +1,4 @@
-"""The pages for an operator: current values, their sources, and the reasons."""
+"""The pages for operators: the current values, their sources, and their reasons."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GIVEN = {
 
 
 def test_the_configuration_is_shown_as_a_file_that_gives_the_same(tmp_path) -> None:
-    """Every option once, each line with the source of its value."""
+    """The shown configuration is an options file with the same values; each line names the source of its value."""
     page = config_page(GIVEN)
     path = tmp_path / "app.toml"
     path.write_text(page)
@@ -45,7 +45,7 @@ def test_the_configuration_is_shown_as_a_file_that_gives_the_same(tmp_path) -> N
 
 
 def test_every_limit_is_shown_with_its_reason() -> None:
-    """A limit that is off is in capitals, and a value that is not the default names its source."""
+    """Each limit is shown with its reason, "OFF" if it is off, and its source if it is not the default."""
     page = " ".join(limits_page(GIVEN).split())
     for option in OPTIONS.values():
         if option.section in ("limits", "timeouts"):
@@ -56,15 +56,15 @@ def test_every_limit_is_shown_with_its_reason() -> None:
     assert "--drain 0 seconds (by --drain" in page
 
 
-def test_what_is_switched_off_is_listed() -> None:
-    """A number whose 0 has another meaning is not."""
+def test_limits_that_are_off_are_listed() -> None:
+    """`switched_off` lists a limit that is 0, unless 0 has another meaning."""
     assert switched_off(GIVEN) == [
         "--idle=0: no limit (Close a server's connection after this long without data in either direction)"
     ]
 
 
 def test_an_option_with_a_long_name_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the column of the meanings stays where it is."""
+    """A long option has a line of its own, so that the meanings stay in one column."""
     showing = sys.modules["tcpapp.process.configuration.showing"]
     monkeypatch.setitem(showing.FLAGS, "a-name-of-some-length", ("", "it is long"))
     lines = help_page("What it is.").splitlines()

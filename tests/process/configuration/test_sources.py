@@ -1,4 +1,4 @@
-"""Sources of values: an options file, the environment, the command line; and invalid sources."""
+"""Sources of values: the options file, the environment and the command line, and errors in them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ no-delay = false
 
 
 def test_a_file_gives_texts_and_numbers_in_tables_or_not(file: Path) -> None:
-    """As on the command line, each with its place."""
+    """A file gives the same texts as the command line, inside and outside tables, each with its place."""
     file.write_text(FILE)
     found, problems = from_file("app.toml")
     assert problems == []
@@ -71,43 +71,43 @@ def test_a_file_gives_texts_and_numbers_in_tables_or_not(file: Path) -> None:
         ("\ud800", None),
     ],
 )
-def test_what_a_file_cannot_say_is_told(file: Path, content: str, says: str | None) -> None:
-    """In one line, with the file, the key, and a valid form."""
+def test_an_invalid_entry_of_a_file_is_reported(file: Path, content: str, says: str | None) -> None:
+    """An invalid entry is reported in one line, with the file, the key and a valid form."""
     file.write_bytes(content.encode("utf-8", "surrogatepass"))
     _, [text] = from_file("app.toml")
     assert text.startswith("app.toml: ")
     assert says is None or says in text
 
 
-def test_all_that_is_wrong_with_a_file_is_told(file: Path) -> None:
-    """Not only the first error; and valid values are kept, to be checked."""
+def test_all_errors_of_a_file_are_reported(file: Path) -> None:
+    """All errors of a file are reported, and its valid values are kept."""
     file.write_text("ap = 1\ndrain = 1\n[limit]\n[timeouts]\nidle = true")
     found, problems = from_file("app.toml")
     assert ([*found], len(problems)) == (["drain"], 3)
 
 
 @pytest.mark.parametrize("path", ["none.toml", "."])
-def test_a_file_that_cannot_be_read_is_told(file: Path, path: str) -> None:
-    """As the system has it."""
+def test_a_file_that_cannot_be_read_is_reported(file: Path, path: str) -> None:
+    """When a file cannot be read, the error has the words of the system."""
     found, [text] = from_file(path)
     assert (found, text) == ({}, f"{path}: {os.strerror(errno.EISDIR if path == '.' else errno.ENOENT)}")
 
 
-def test_a_file_that_is_endless_is_not_read_to_its_end(file: Path) -> None:
-    """It is no options file."""
+def test_a_file_that_is_too_long_is_refused(file: Path) -> None:
+    """A file of more than `LONGEST_FILE` bytes is refused, and not read to its end."""
     file.write_bytes(b"#" * (LONGEST_FILE + 1))
     _, [text] = from_file("app.toml")
     assert "longer than 1048576 bytes" in text
 
 
-def test_a_byte_order_mark_is_read_over(file: Path) -> None:
-    """Editors of Windows write one before the first line."""
+def test_a_byte_order_mark_is_skipped(file: Path) -> None:
+    """A byte order mark, which editors on Windows write, is skipped."""
     file.write_bytes(b"\xef\xbb\xbfapp = 'echo'\n")
     assert from_file("app.toml") == ({"app": Given(("echo",), "app.toml: app")}, [])
 
 
 def test_a_file_is_found_in_its_folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Relative to the current directory; if it does not exist, the line names the option that asked for it."""
+    """A relative path begins at the given folder; the error of a missing file names the option."""
     file.write_text("app = 'echo'")
     monkeypatch.chdir("/")
     assert from_file("app.toml", str(tmp_path))[0]["app"].place == "app.toml: app"
@@ -115,7 +115,11 @@ def test_a_file_is_found_in_its_folder(file: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_the_environment_gives_options_behind_a_prefix() -> None:
-    """Blanks separate several values; an unknown option is ignored, but reported if it is nearly a known one."""
+    """
+    A variable with the prefix gives an option, and blanks separate several values.
+
+    A variable of no option is ignored, but reported if it is probably misspelt.
+    """
     environ = {
         "TCPAPP_LISTEN": "tcp:0  tcp6:0\n",
         "TCPAPP_MAX_CONNECTIONS": "5",
@@ -132,8 +136,8 @@ def test_the_environment_gives_options_behind_a_prefix() -> None:
     assert doubts == ["TCPAPP_FRAMNIG: there is no such variable; did you mean 'TCPAPP_FRAMING'?"]
 
 
-def test_the_command_line_gives_what_was_given_there() -> None:
-    """An option that was not given is `None`, or empty; an empty text is a text."""
+def test_the_command_line_gives_only_given_options() -> None:
+    """The command line gives the options that have a value; an empty text is a value."""
     values: dict[str, Any] = {"listen": ["tcp:0"], "allow": [], "app": "", "framing": "line", "codec": None}
     found = from_command_line(values)
     assert {name: (each.texts, each.place, each.text) for name, each in found.items()} == {
