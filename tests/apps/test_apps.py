@@ -1,4 +1,4 @@
-"""The apps that ship: each is found by its name, and serves any number of connections."""
+"""The apps of tcpapp: each is found by its name, and can be served."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tcpapp import MessageServerFactory, apps
 
 
 def test_every_module_is_an_app_by_its_name() -> None:
-    """`BUILT_IN` has each app of the package under the name of its module."""
+    """`BUILT_IN` has each app under the name of its module."""
     assert sorted(apps.BUILT_IN) == sorted(name for name in apps.__all__ if name != "BUILT_IN")
     for name, app in apps.BUILT_IN.items():
         assert getattr(importlib.import_module(f"tcpapp.apps.{name}"), name) is app
 
 
 @pytest.mark.parametrize("name", sorted(apps.BUILT_IN))
-def test_the_table_shows_it(name: str) -> None:
+def test_the_table_has_each_app(name: str) -> None:
     """The docstring of the package has a row for each app."""
     assert f"`{name}`" in (apps.__doc__ or "")
 
 
 @pytest.mark.parametrize("name", sorted(apps.BUILT_IN))
-def test_it_is_an_app(name: str) -> None:
-    """Each can be served."""
+def test_each_app_can_be_served(name: str) -> None:
+    """A factory accepts each app."""
     assert MessageServerFactory(apps.BUILT_IN[name]).settings.app is apps.BUILT_IN[name]

@@ -1,4 +1,4 @@
-"""Chat: names, joins and leaves, and the limits of a member's power over other terminals and over the server."""
+"""Chat: names, joins and leaves, and what a member cannot do to other terminals and to the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAD_NAME = "A name is 1 to 20 letters, digits, - and _. What is your name?"
 
 
 class Client:
-    """A user at a terminal, sending and reading lines."""
+    """A user at a terminal that sends and reads lines."""
 
     def __init__(self, transport: NotedTransport) -> None:
         self.connection: Any = transport.connection
@@ -26,7 +26,7 @@ class Client:
         self.transport.receive((line.encode() if isinstance(line, str) else line) + b"\n")
 
     def hear(self) -> list[str]:
-        """The lines since the last call."""
+        """Return the lines since the last call."""
         data = self.transport.value().decode()
         self.transport.clear()
         return data.splitlines()
@@ -36,7 +36,7 @@ class Client:
 
 
 class House:
-    """A server with a room of its own, and functions to connect to it."""
+    """A server with a room of its own."""
 
     def __init__(self, **options: Any) -> None:
         self.room = Room()
@@ -44,7 +44,7 @@ class House:
         self.factory = MessageServerFactory(app, clock=Clock(), **options)
 
     def enter(self, name: str | None = None) -> Client:
-        """Return a newcomer; or, by name, a member that has read everything so far."""
+        """Connect a client, and return it; with a name, the client has joined and has read everything so far."""
         client = Client(joined(self.factory))
         if name is not None:
             client.say(name)
@@ -52,8 +52,8 @@ class House:
         return client
 
 
-def test_what_is_served_is_the_class() -> None:
-    """Each connection is a member of its own, all of them in one room."""
+def test_the_app_is_the_class() -> None:
+    """The app is the class `Chat`: each connection has its own object, and all objects share one room."""
     assert chat is Chat
     assert Chat().room is Chat().room
 
@@ -62,13 +62,13 @@ def test_what_is_served_is_the_class() -> None:
 
 
 def test_a_newcomer_is_asked_for_a_name() -> None:
-    """The server speaks first."""
+    """A new client is asked for its name before it sends anything."""
     assert House().enter().hear() == [WELCOME]
 
 
 @pytest.mark.parametrize("name", ["ann", "A", "0", "x" * 20, "ann-2_b", "Änne", "李", " ann ", "ann\r", "a\x1bnn"])
-def test_a_name_is_taken(name: str) -> None:
-    """Letters and digits of any script, - and _; other characters, and blanks around it, are not part of it."""
+def test_a_valid_name_is_accepted(name: str) -> None:
+    """A name has letters and digits of any script, - and _; control characters and outer blanks are removed."""
     house = House()
     client = house.enter()
     client.say(name)
@@ -78,8 +78,8 @@ def test_a_name_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 21, "-ann", "_ann", "an n", "/who", "ann!", "a:b", "\x1b[2J", b"\xff"])
-def test_a_name_that_is_none_is_refused(name: str | bytes) -> None:
-    """A text that looks like something else in a line is no name; the newcomer can try again."""
+def test_an_invalid_name_is_refused(name: str | bytes) -> None:
+    """An invalid name is refused, and the client can try again."""
     house = House()
     client = house.enter()
     client.say(name)
@@ -89,8 +89,8 @@ def test_a_name_that_is_none_is_refused(name: str | bytes) -> None:
     assert list(house.room.members) == ["ann"]
 
 
-def test_a_name_belongs_to_one() -> None:
-    """A name in use is not given again, until it is free."""
+def test_a_name_belongs_to_one_member() -> None:
+    """A name of another member is refused until this member has left."""
     house = House()
     first, second = house.enter("ann"), house.enter()
     second.say("ann")
@@ -103,8 +103,8 @@ def test_a_name_belongs_to_one() -> None:
 # Talking --------------------------------------------------------------------------------------------------------------
 
 
-def test_what_one_says_the_others_hear() -> None:
-    """Every other member gets it, with the name; the sender does not, nor does a connection without a name."""
+def test_a_line_of_a_member_goes_to_the_other_members() -> None:
+    """A line goes with the sender's name to every other member, but not to a client without a name."""
     house = House()
     ann, bob, cem, stranger = house.enter("ann"), house.enter("bob"), house.enter("cem"), house.enter()
     for each in (ann, bob, stranger):
@@ -113,8 +113,8 @@ def test_what_one_says_the_others_hear() -> None:
     assert [each.hear() for each in (ann, bob, cem, stranger)] == [[], ["ann: hello"], ["ann: hello"], []]
 
 
-def test_all_members_are_told_of_joining_and_leaving() -> None:
-    """Members learn of other members, but not of connections that never gave a name."""
+def test_members_learn_of_joins_and_leaves() -> None:
+    """Members learn that another member joins or leaves, but not that a client without a name leaves."""
     house = House()
     ann, stranger = house.enter("ann"), house.enter()
     bob = house.enter("bob")
@@ -127,7 +127,7 @@ def test_all_members_are_told_of_joining_and_leaving() -> None:
 
 
 def test_the_command_who_lists_the_members() -> None:
-    """The names are in order, and one's own is among them."""
+    """`/who` lists the names of all members in order, also the sender's own name."""
     house = House()
     house.enter("cem")
     house.enter("ann")
@@ -138,7 +138,7 @@ def test_the_command_who_lists_the_members() -> None:
 
 
 def test_quit_says_goodbye() -> None:
-    """It is answered, then the connection is closed, and the others are told."""
+    """`/quit` is answered, then the connection is closed, and the other members learn of it."""
     house = House()
     ann, bob = house.enter("ann"), house.enter("bob")
     ann.hear()
@@ -151,7 +151,7 @@ def test_quit_says_goodbye() -> None:
 
 @pytest.mark.parametrize(("line", "word"), [("/dance", "/dance"), ("/", "/"), ("/who is", "/who"), ("/QUIT", "/QUIT")])
 def test_an_unknown_command_is_reported_to_its_sender(line: str, word: str) -> None:
-    """A mistyped command is not sent to all."""
+    """A mistyped command is reported to its sender, and not sent to other members."""
     house = House()
     ann, bob = house.enter("ann"), house.enter("bob")
     ann.hear()
@@ -161,7 +161,7 @@ def test_an_unknown_command_is_reported_to_its_sender(line: str, word: str) -> N
 
 @pytest.mark.parametrize("line", ["", " ", "\t", "\x1b", "\x07\x07\x07"])
 def test_a_line_without_words_is_not_passed_on(line: str) -> None:
-    """An empty line is not sent."""
+    """A line without printable characters is not sent to other members."""
     house = House()
     ann, bob = house.enter("ann"), house.enter("bob")
     ann.hear()
@@ -185,8 +185,8 @@ def test_a_line_without_words_is_not_passed_on(line: str) -> None:
         ("grüße 李 ✓", "grüße 李 ✓"),
     ],
 )
-def test_what_would_command_a_terminal_is_left_out(line: str | bytes, heard: str) -> None:
-    """No control character, escape sequence or forged line reaches another member; words of any script do."""
+def test_control_characters_are_removed(line: str | bytes, heard: str) -> None:
+    """No control character or line break of a member reaches other members; words of any script do."""
     house = House()
     ann, bob = house.enter("ann"), house.enter("bob")
     ann.hear()
@@ -195,7 +195,7 @@ def test_what_would_command_a_terminal_is_left_out(line: str | bytes, heard: str
 
 
 def test_long_lines_are_cut() -> None:
-    """A member that pastes a book sends one screenful."""
+    """A line is cut after `LONGEST_LINE` characters."""
     house = House()
     ann, bob = house.enter("ann"), house.enter("bob")
     ann.hear()
@@ -207,7 +207,7 @@ def test_long_lines_are_cut() -> None:
 
 
 def test_a_member_that_left_needs_no_message(logged_errors: Any) -> None:
-    """A closing member gets nothing; that is no error, and the others still get it."""
+    """A member whose connection is closing gets no line; that is no error, and the other members get it."""
     house = House()
     ann, bob, cem = house.enter("ann"), house.enter("bob"), house.enter("cem")
     bob.hear()
@@ -224,7 +224,7 @@ def test_a_member_that_left_needs_no_message(logged_errors: Any) -> None:
 
 
 def test_a_slow_member_does_not_hold_up_the_others() -> None:
-    """Nobody waits for a member that reads nothing. When it reads again, it gets the lines that were sent meanwhile."""
+    """While a member reads nothing, the others get their lines; when it reads again, it gets all lines."""
     house = House(limits=Limits(write_high=100))
     slow, bob, cem = house.enter("slow"), house.enter("bob"), house.enter("cem")
     for each in (slow, bob):
@@ -240,7 +240,7 @@ def test_a_slow_member_does_not_hold_up_the_others() -> None:
 
 
 def test_a_member_that_reads_nothing_for_long_is_cut() -> None:
-    """A slow member costs memory up to ``max_unsent``, and no more; the others are told that they left."""
+    """A member that reads nothing is cut when `max_unsent` bytes wait, and the other members learn of it."""
     house = House(limits=Limits(write_high=100, max_unsent=1000), timeouts=Timeouts(send_progress=30))
     slow, bob, cem = house.enter("slow"), house.enter("bob"), house.enter("cem")
     bob.hear()

@@ -7,17 +7,17 @@ from tcpapp.apps.discard import Discard, discard
 from tests.peers import joined
 
 
-def test_messages_are_taken_and_not_answered() -> None:
-    """A connection can send anything, and gets no reply."""
+def test_messages_are_accepted_and_not_answered() -> None:
+    """A client can send any messages, gets no reply, and is read from all the time."""
     client = joined(MessageServerFactory(Discard()))
     client.receive(b"one\ntwo\n\n" * 1000)
-    client.reactor.advance(0)  # a share of them in each turn
+    client.reactor.advance(0)  # each turn handles a part of them
     assert (client.value(), client.unread, client.connection.state) == (b"", 0, State.OPEN)
     assert client.producerState == "producing"
 
 
 def test_messages_are_counted_over_all_connections() -> None:
-    """One instance serves all connections: its count is theirs together."""
+    """One instance serves all connections, and counts the messages of all of them."""
     app = Discard()
     factory = MessageServerFactory(app)
     for _ in range(2):
@@ -25,6 +25,6 @@ def test_messages_are_counted_over_all_connections() -> None:
     assert app.messages == 4
 
 
-def test_what_is_served_is_an_instance() -> None:
-    """The app of that name is ready to serve all connections."""
+def test_the_app_is_an_instance() -> None:
+    """The app `discard` is an instance of `Discard`."""
     assert isinstance(discard, Discard)

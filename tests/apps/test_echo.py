@@ -1,4 +1,4 @@
-"""Echo: every message comes back."""
+"""Echo: every message is sent back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.peers import joined
 
 @pytest.mark.parametrize("message", [b"", b"hello", "hallo", {"n": 1}, None, [b"\0"]])
 def test_a_message_comes_back(message: Any) -> None:
-    """Whatever the message is, it is the reply."""
+    """`echo` returns the message itself, whatever the message is."""
     assert echo(message, None) is message
 
 
@@ -29,7 +29,7 @@ def test_a_message_comes_back(message: Any) -> None:
     ],
 )
 def test_a_connection_gets_its_own_bytes_back(framing: str, codec: str | None, data: bytes) -> None:
-    """What comes in goes out, with every framing and codec, and however often a message comes."""
+    """With every framing and codec, a client gets the bytes that it has sent."""
     client = joined(MessageServerFactory(echo, framing, codec=codec))
     client.receive(data)
     client.receive(data)

@@ -1,4 +1,4 @@
-"""Upper: every message comes back in capitals."""
+"""Upper: every message is sent back in capitals."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.peers import joined
     ],
 )
 def test_a_message_comes_back_in_capitals(codec: str | None, received: bytes, sent: bytes) -> None:
-    """Of bytes, the ASCII letters are made capitals; with the text codec, all letters are."""
+    """In bytes, ASCII letters become capitals; with a codec, all letters do."""
     client = joined(MessageServerFactory(upper, codec=codec))
     client.receive(received)
     assert client.value() == sent
 
 
-def test_it_can_be_awaited_in_a_test() -> None:
-    """A coroutine function is called as any other; what it gives is awaited."""
+def test_the_app_can_be_awaited_in_a_test() -> None:
+    """The app is a coroutine function, and a test can run it without a server."""
     with pytest.raises(StopIteration) as ended:
         upper(b"hello", None).send(None)
     assert ended.value.value == b"HELLO"

@@ -1,4 +1,4 @@
-"""What a type checker knows of clients with values: read by `test_typing`, and never run."""
+"""Clients with typed values, which type checkers read in `test_typing`; this module is never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What type checkers know of clients with values: mypy and pyright find the errors, and nothing else."""
+"""What type checkers know of clients with typed values: mypy and pyright find each error, and no other."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CHECKERS = {
 
 
 @pytest.mark.parametrize("name", CHECKERS)
-def test_what_is_wrong_is_found_and_nothing_else(name: str) -> None:
-    """A question where an answer belongs, an option that there is not; and each type that is asserted is the one."""
+def test_type_checkers_find_the_errors_and_no_others(name: str) -> None:
+    """A type checker reports each line of the sample that is marked as wrong, and no other line."""
     command = [sys.executable, "-m", *CHECKERS[name], str(SAMPLE)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     found = re.findall(r"clients\.py:(\d+):.*error", ran.stdout)
