@@ -1,8 +1,8 @@
 """
-``python -m tests.fuzz SECONDS [NAME ...]``: each target for so many seconds under atheris, two at a time.
+``python -m tests.fuzz SECONDS [NAME ...]``: run each target for this many seconds under atheris, two at a time.
 
-``RUNS=10000000`` in the environment has each make so many executions instead. What breaks a target is kept in its
-corpus, named, and makes the exit code 1.
+``RUNS=10000000`` in the environment runs each target this many times instead. An input that breaks a target is kept in
+the target's corpus and named, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ atheris.Fuzz()
 
 
 def fuzz(name: str, seconds: str) -> tuple[str, int, str]:
-    """Run one target; its name, exit code, and the last of what libFuzzer said."""
+    """Run one target, and return its name, its exit code, and the last lines of libFuzzer's output."""
     corpus = HERE / "corpora" / name
     words = HERE / "dictionaries" / f"{name}.dict"
     runs = os.environ.get("RUNS")
     limit = f"-runs={runs}" if runs else f"-max_total_time={seconds}"
-    with tempfile.TemporaryDirectory() as found:  # what is new stays out of the corpus, but for what breaks it
+    with tempfile.TemporaryDirectory() as found:  # a new input is kept in the corpus only if it breaks the target
         command = [sys.executable, "-c", ONE, name, found, str(corpus), limit, "-max_len=600", "-timeout=10"]
         command += [f"-artifact_prefix={corpus}/broke-", *([f"-dict={words}"] if words.exists() else [])]
         ran = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, check=False)
@@ -43,7 +43,7 @@ def fuzz(name: str, seconds: str) -> tuple[str, int, str]:
 
 
 def main() -> int:
-    """0 if nothing was found."""
+    """Return 0 if no input broke a target, else 1."""
     try:
         import atheris  # noqa: F401
     except ImportError:

@@ -1,5 +1,5 @@
 """
-The targets: each takes any bytes, and raises where something does not hold that has to.
+The targets: each takes any bytes, and raises if a check fails.
 
 The first byte says how the rest is cut, so that the fuzzer finds cuts as it finds bytes.
 """
@@ -34,19 +34,20 @@ __all__ = ["TARGETS", "Target"]
 Target = Callable[[bytes], None]
 
 MAX = 64
-"""The longest message: short, so that the fuzzer comes to it."""
+"""The longest message: short, so that the fuzzer reaches this limit."""
 
 CUTS = 8
-"""How often a stream is cut, from its beginning or 32 bytes before its end."""
+"""How many times a stream is cut, from its beginning or from 32 bytes before its end."""
 
 REACTOR = MemoryReactorClock()
 
 
 def pieces(data: bytes, how: int) -> Iterator[bytes]:
     """
-    `data`, cut into pieces of 1 to 16 bytes, each as long as the one before, or one longer, by the bits of `how`.
+    Cut `data` into pieces of 1 to 16 bytes, each as long as the one before or one byte longer, by the bits of `how`.
 
-    Behind `CUTS` pieces the rest comes whole: an execution stays short, and the kit's `check_framing` cuts everywhere.
+    Behind `CUTS` pieces, the rest is one piece: an execution stays short, and the kit's `check_framing` cuts
+    everywhere.
     """
     size, at = 1 + how % 16, 32 & how and max(0, len(data) - 32)
     if at:
@@ -62,7 +63,7 @@ def pieces(data: bytes, how: int) -> Iterator[bytes]:
 
 
 def read(made: Framing, chunks: Iterator[bytes] | list[bytes]) -> tuple[list[bytes], type | None, int, type | None]:
-    """What a framing makes of a stream: the messages, how it failed, what it left out, and whether it may end there."""
+    """Return the outcome of a stream: messages, failure, number of skipped messages, and the error at its end."""
     messages: list[bytes] = []
     for chunk in chunks:
         try:
@@ -81,7 +82,11 @@ def read(made: Framing, chunks: Iterator[bytes] | list[bytes]) -> tuple[list[byt
 
 
 def of_framing(make: Callable[[int], Framing]) -> Target:
-    """However the stream is cut it is the same; and what was received can be sent, and received again."""
+    """
+    Return a target that checks a framing.
+
+    The outcome of a stream is the same however it is cut. A received message can be sent, and is received unchanged.
+    """
 
     def target(data: bytes) -> None:
         if len(data) < 2:
@@ -102,11 +107,12 @@ def of_framing(make: Callable[[int], Framing]) -> Target:
 
 
 def oversize(bits: int) -> Any:
+    """Return what happens to longer messages, by a bit."""
     return "skip" if bits & 128 else "close"
 
 
 def length(bits: int) -> Framing:
-    """Every knob of a length prefix, by the bits of a byte."""
+    """Return a length-prefixed framing, with options by the bits of a byte."""
     knobs: dict[str, Any] = {
         "width": 1 + bits % 4,
         "order": "little" if bits & 4 else "big",
@@ -134,7 +140,11 @@ FRAMINGS: dict[str, Callable[[int], Framing]] = {
 
 
 def of_codec(codec: Codec[Any]) -> Target:
-    """What is a value is the same value when it was sent and received again; what is none says so."""
+    """
+    Return a target that checks a codec.
+
+    A decoded value is the same after it was encoded and decoded again. The error of an invalid message is printable.
+    """
 
     def target(data: bytes) -> None:
         weight = codec.weight(data)
@@ -156,14 +166,18 @@ def of_codec(codec: Codec[Any]) -> Target:
 
 
 def has_array_key(value: Any) -> bool:
-    """Whether a map somewhere in `value` has a tuple for a key."""
+    """Tell whether a map somewhere in `value` has a tuple as a key."""
     if isinstance(value, dict):
         return any(isinstance(key, tuple) or has_array_key(each) for key, each in value.items())
     return isinstance(value, list) and any(map(has_array_key, value))
 
 
 def of_keys(data: bytes) -> None:
-    """A message of few bytes has few keys: what is refused for its keys is refused by the decoder, too, or has more."""
+    """
+    Check codecs that count keys.
+
+    A message that the decoder refuses is refused with few keys, too, and an accepted value has few keys.
+    """
     for strict, free in zip(FEW_KEYS, ANY_KEYS, strict=True):
         value = free.read(data)
         if isinstance(value, UndecodableMessage):
@@ -177,7 +191,7 @@ def of_keys(data: bytes) -> None:
 KEYED = [dict[int, None], set[int | float], dict[uuid.UUID, set[int]], set[tuple[int, ...]]]
 FEW_KEYS = [make(kind, max_keys=2, invalid="deliver") for kind in KEYED for make in (Json, MessagePack)]
 ANY_KEYS = [make(kind, max_keys=0, invalid="deliver") for kind in KEYED for make in (Json, MessagePack)]
-"""Codecs of types whose keys count: of few keys, and of any number."""
+"""Codecs of types whose keys count, with a low limit of keys and without a limit."""
 
 
 def _has_nan(value: Any) -> bool:
@@ -187,14 +201,14 @@ def _has_nan(value: Any) -> bool:
 
 
 def raw(data: bytes) -> None:
-    """There are no boundaries: what came is what comes out, chunk by chunk."""
+    """Check that the raw framing gives each chunk as a message."""
     if data:
         chunks = list(pieces(data[1:], data[0]))
         assert read(framing.Raw(), chunks) == (chunks, None, 0, None)
 
 
 def proxy(data: bytes) -> None:
-    """A header is the same however it is cut, and what it says can be written, and read again."""
+    """Check that a header is the same however it is cut, and can be written and read again."""
     if not data:
         return
     stream = data[1:]
@@ -224,7 +238,7 @@ def proxy(data: bytes) -> None:
 
 
 def specs(data: bytes) -> None:
-    """A spec is a framing whose own spec makes it again, or it is refused in a line."""
+    """Check that a spec gives a framing whose own spec gives it again, or is refused in one line."""
     try:
         made = framing.from_string(data.decode("utf-8", "surrogateescape"))
     except InvalidFraming as error:
@@ -234,7 +248,7 @@ def specs(data: bytes) -> None:
 
 
 def endpoints(data: bytes) -> None:
-    """An endpoint string is an endpoint, or it is refused in a line; of a server and of a client."""
+    """Check that an endpoint string gives an endpoint of a server or a client, or is refused in one line."""
     text = data.decode("utf-8", "surrogateescape")
     for make in (server_endpoint, client_endpoint):
         try:
@@ -252,4 +266,4 @@ TARGETS: dict[str, Target] = {
     "specs": specs,
     "endpoints": endpoints,
 }
-"""Each target by its name, which its corpus and its dictionary have, too."""
+"""Each target by its name, which is also the name of its corpus and of its dictionary."""

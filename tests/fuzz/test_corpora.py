@@ -1,4 +1,4 @@
-"""The corpora, without a fuzzer: what has to hold holds for each of their inputs, and for some more."""
+"""The corpora without a fuzzer: the checks of each target hold for its inputs, and for some random bytes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ INPUTS = [
 
 
 def test_every_target_has_a_corpus() -> None:
-    """And no corpus is without a target."""
+    """Each target has a corpus, and each corpus has a target."""
     assert {path.name for path in CORPORA.iterdir()} == set(TARGETS)
 
 
 @pytest.mark.parametrize(("name", "path"), INPUTS)
 def test_an_input_breaks_nothing(name: str, path: Path) -> None:
-    """Inputs that once broke something are among them."""
+    """No input of a corpus breaks its target, also not an input that once did."""
     TARGETS[name](path.read_bytes())
 
 
 @pytest.mark.parametrize("name", TARGETS)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_break_nothing(name: str, data: bytes) -> None:
-    """A few of them, on each Python."""
+    """A few random bytes do not break a target."""
     TARGETS[name](data)
