@@ -1,4 +1,4 @@
-"""What is compiled is what is said to be, and is what is tested where the tests are to run on it."""
+"""The compiled modules: `setup.py` lists them, and the tests run on them if TCPAPP_COMPILED is 1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WANTED = os.environ.get("TCPAPP_COMPILED") == "1"
 
 
 def settings() -> dict[str, Any]:
-    """What `setup.py` says, when it is not asked to compile anything."""
+    """Return the names that `setup.py` defines before it compiles anything."""
     source = (ROOT / "setup.py").read_text(encoding="utf-8")
     found: dict[str, Any] = {}
     exec(source.partition("\nif os.environ")[0], found)
@@ -25,20 +25,20 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", settings()["COMPILED"])
-def test_a_module_is_compiled_where_it_is_to_be(path: str) -> None:
-    """`make test-compiled` tests the compiled ones; all else the sources."""
+def test_a_module_is_compiled_only_under_test_compiled(path: str) -> None:
+    """`make test-compiled` tests the compiled modules, and all other commands test the sources."""
     module = import_module(path.removesuffix(".py").replace("/", "."))
     assert module.__file__ is not None
     assert module.__file__.endswith(tuple(EXTENSION_SUFFIXES)) == WANTED
 
 
 @pytest.mark.parametrize("path", settings()["COMPILED"])
-def test_its_source_is_there_too(path: str) -> None:
-    """For a Python for which it was not compiled."""
+def test_a_compiled_module_has_its_source(path: str) -> None:
+    """The source of a compiled module is there, too, for a Python that it was not compiled for."""
     assert (Path(tcpapp.__file__).parent.parent / path).is_file()
 
 
 def test_the_compiler_is_the_one_that_checks_the_types() -> None:
-    """One version of each, in one place more: setuptools reads it before it has read anything else."""
+    """`setup.py` compiles with the versions of mypy and its types that setup.cfg has."""
     needed = (ROOT / "setup.cfg").read_text(encoding="utf-8").split()
     assert all(each in needed for each in settings()["COMPILER"])

@@ -1,4 +1,4 @@
-"""The reader of documents finds what is not so."""
+"""The reader of documents: which documents it passes, and which it fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.documents import Reader, blocks_of
 
 pytestmark = pytest.mark.once
 
-NOT_SO = {
+WRONG = {
     "a block that nothing runs": ("```python\n1 + 1\n```\n", "nothing runs this block"),
     "a text that nothing prints": ("```text\nhello\n```\n", "nothing runs this block"),
     "a program that prints something else": ("```python\n# a.py\nprint(2)\n# > 3\n```\n", "is to print\n3"),
@@ -23,13 +23,14 @@ NOT_SO = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), NOT_SO.values(), ids=NOT_SO)
-def test_what_is_not_so_fails(text, said, tmp_path):
+@pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=WRONG)
+def test_a_wrong_document_fails(text, said, tmp_path):
+    """A document with a wrong block fails, with a text that says what is wrong."""
     with pytest.raises((pytest.fail.Exception, AssertionError, SyntaxError), match=said):
         Reader(tmp_path).follow(text)
 
 
-SO = """
+CORRECT = """
 ```python
 # folder/a.py
 one = 1
@@ -65,17 +66,19 @@ return_nothing()
 """
 
 
-def test_what_is_so_passes(tmp_path):
-    Reader(tmp_path).follow(SO)
+def test_a_correct_document_passes(tmp_path):
+    """A document whose files, changes and commands are correct passes, and its files are written."""
+    Reader(tmp_path).follow(CORRECT)
     assert (tmp_path / "folder" / "a.py").read_text() == "# folder/a.py\none = 1\ntwo = 3\n\n\nprint(one, two)\n"
 
 
 def test_a_block_knows_its_line():
-    assert [block.line for block in blocks_of(SO)] == [2, 8, 13, 22, 31]
+    """A block has the number of its first line."""
+    assert [block.line for block in blocks_of(CORRECT)] == [2, 8, 13, 22, 31]
 
 
-def test_what_serves_is_given_a_free_port(tmp_path):
-    """In the place of the default, which another program may have."""
+def test_a_command_that_serves_uses_a_free_port(tmp_path):
+    """`twistd tcpapp` without --listen gets a free port, because another program may use the default port."""
     reader = Reader(tmp_path)
     served = reader.on_a_free_port("twistd -n --pidfile= tcpapp --app echo")
     assert served == "twistd -n --pidfile= tcpapp --app echo --listen tcp:0:interface=127.0.0.1"
@@ -83,6 +86,7 @@ def test_what_serves_is_given_a_free_port(tmp_path):
 
 
 def test_a_tac_file_is_served_on_a_free_port(tmp_path):
+    """The port 7007 in a ``.tac`` file is replaced by a free port."""
     tac = tmp_path / "app.tac"
     tac.write_text('endpoint = "tcp:7007:interface=127.0.0.1"\n')
     assert Reader(tmp_path).on_a_free_port("twistd -n -y app.tac") == "twistd -n -y app.tac"

@@ -1,4 +1,4 @@
-"""The tree of errors: it is as drawn, and each carries what it promises."""
+"""The errors: their tree is as its picture shows, and each has the attributes that it promises."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tcpapp.errors import (
 
 
 def drawn() -> dict[str, str]:
-    """The parent of each error, as the picture in the docstring of `tcpapp.errors` has it."""
+    """Return the parent of each error, from the picture in the docstring of `tcpapp.errors`."""
     parents, path = {}, ["TcpAppError"]
     for branch, name in re.findall(r"^ {4}([│ ]*[├└]── )(\w+)", errors.__doc__ or "", re.MULTILINE):
         depth = len(branch) // 4
@@ -38,31 +38,31 @@ def drawn() -> dict[str, str]:
 
 
 def test_the_tree_is_as_drawn() -> None:
-    """The picture shows every error, under the error it is a kind of."""
+    """The picture shows each error under its base class."""
     classes = [getattr(errors, name) for name in errors.__all__ if name != "TcpAppError"]
     assert drawn() == {each.__name__: each.__bases__[0].__name__ for each in classes}
 
 
 def test_every_error_is_public() -> None:
-    """Every error that the module defines is in its ``__all__``."""
+    """The ``__all__`` of `tcpapp.errors` has every error that it defines."""
     defined = [name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, Exception)]
     assert sorted(defined) == sorted(errors.__all__)
 
 
 @pytest.mark.parametrize("kind", [InvalidAddress, InvalidFraming, InvalidOption, InvalidProxyHeader])
-def test_what_cannot_be_is_a_value_error(kind: type[TcpAppError]) -> None:
-    """The ``Invalid…`` errors are `ValueError`\\ s too."""
+def test_an_invalid_setting_is_a_value_error(kind: type[TcpAppError]) -> None:
+    """The errors ``Invalid…`` are `ValueError`\\ s, too."""
     assert issubclass(kind, ValueError)
 
 
 @pytest.mark.parametrize("kind", [UnsendableMessage, UnreadableStream, NotConnected, TimedOut])
-def test_what_happens_later_is_no_value_error(kind: type[TcpAppError]) -> None:
-    """An error of a running connection is not caught as a mistake in its settings."""
+def test_an_error_of_a_connection_is_no_value_error(kind: type[TcpAppError]) -> None:
+    """An error of a running connection is no `ValueError`, so it is not caught as a mistake in settings."""
     assert not issubclass(kind, ValueError)
 
 
 def test_the_rules_of_unreadable_streams_differ() -> None:
-    """Each kind of `UnreadableStream` ends a connection by its own rule."""
+    """Each kind of `UnreadableStream` ends a connection by a rule of its own."""
     kinds = [
         UnreadableStream,
         MessageTooLong,
@@ -82,25 +82,25 @@ def test_the_rules_of_unreadable_streams_differ() -> None:
 
 
 def test_an_unreadable_stream_carries_its_numbers() -> None:
-    """The value and the limit that decided are attributes; the text is the message."""
+    """A `MessageTooLong` has its text, its value and its limit."""
     error = MessageTooLong("10 bytes", value=10, limit=5)
     assert (str(error), error.value, error.limit) == ("10 bytes", 10, 5)
 
 
 def test_a_rule_without_numbers_has_none() -> None:
-    """Where no number decided, `value` and `limit` are None."""
+    """The `value` and `limit` of an error without numbers are None."""
     error = MalformedFrame("not a frame")
     assert (error.value, error.limit) == (None, None)
 
 
 def test_an_undecodable_message_carries_its_bytes() -> None:
-    """The message is kept whole, and its length is the value."""
+    """An `UndecodableMessage` has the whole message, and the message's length as its value."""
     error = UndecodableMessage("not JSON", message=b"{]")
     assert (str(error), error.message, error.value, error.limit) == ("not JSON", b"{]", 2, None)
 
 
 def test_not_connected_carries_the_reason() -> None:
-    """The reason of the close is an attribute."""
+    """A `NotConnected` has the reason for which the connection ended."""
     reason = CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed")
     error = NotConnected("cannot send", reason)
     assert ("cannot send", reason) == (str(error), error.reason)
@@ -115,13 +115,13 @@ def test_not_connected_carries_the_reason() -> None:
     ],
 )
 def test_a_timeout_says_which_and_how_long(seconds: float, text: str) -> None:
-    """`TimedOut` names its timer and its seconds, in text and as attributes."""
+    """A `TimedOut` names its timer and its seconds, in its text and as attributes."""
     error = TimedOut("request", seconds)
     assert (text, "request", seconds) == (str(error), error.timer, error.seconds)
 
 
 def test_an_error_is_kept_without_frames_however_long_its_chain() -> None:
-    """Also where it bites its tail, as Python lets it."""
+    """`without_frames` removes the tracebacks of an error and of its causes, even if the causes form a circle."""
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
     for each in (first, second):

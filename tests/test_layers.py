@@ -52,16 +52,16 @@ HEIGHT = {row.name: -line for line, row in enumerate(ROWS)}
 
 GROUND = {row.name for row in ROWS if row.layer == "0"}
 NOT_ON_THE_GROUND = {"twisted", "asyncio", "socket", "ssl", "select", "time", "logging", "threading"}
-"""What layer 0 does without: it does no I/O, keeps no time and logs nothing."""
+"""Modules that layer 0 does not import: it does no I/O, keeps no time and logs nothing."""
 
 ABOVE_THE_PUBLIC_NAMES = {row.name for row in ROWS if row.layer in {"6", "7"}}
 IMPORT_THOSE_BESIDE = {"apps": ABOVE_THE_PUBLIC_NAMES, "testing": {"cli"}, "reactor": {"cli"}}
-"""What stands beside the layers, and which packages import it."""
+"""The packages beside the layers, and which packages import each of them."""
 
 NAMES_THE_REACTOR = {"plugin", "cli"}
 NAMES_THE_REACTOR_LATE = {"listen", "connect", "default_reactor", "running_reactor", "start"}
 NAMES_THE_REACTOR_LATE |= {"installed_reactor", "_note_fork"}
-"""The convenience functions, which look for the global reactor when they are called; and what looks whether it ran."""
+"""The functions that look for the global reactor when they are called, and the functions that check for a fork."""
 
 # Reading imports -----------------------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ def top_imported(module: str) -> str | None:
 
 
 def imports_of(path: str, source: str) -> Iterator[Import]:
-    """Yield what a file imports, each name in full: ``from a import b`` may name a module ``a.b``."""
+    """Give each import of a file with its full name: ``from a import b`` may name a module ``a.b``."""
     package = ["tcpapp", *PurePosixPath(path).parts[:-1]]
 
     def names(node: ast.AST) -> list[str]:
@@ -135,6 +135,7 @@ def breaks_of(path: str, source: str) -> list[str]:
 
 
 def upward(top: str, each: Import) -> str | None:
+    """Return the fault of an import that does not go down, or None."""
     target = top_imported(each.module)
     if target is None or target == top or may_import(top, target):
         return None
@@ -142,6 +143,7 @@ def upward(top: str, each: Import) -> str | None:
 
 
 def may_import(top: str, target: str) -> bool:
+    """Tell whether the package `top` may import the package `target`."""
     if target in IMPORT_THOSE_BESIDE:
         return top in IMPORT_THOSE_BESIDE[target]
     if top == "tcpapp" or top in IMPORT_THOSE_BESIDE:  # the public names, and what stands beside the layers
@@ -150,12 +152,14 @@ def may_import(top: str, target: str) -> bool:
 
 
 def off_the_ground(top: str, each: Import) -> str | None:
+    """Return the fault of an import that layer 0 must not make, or None."""
     if top in GROUND and each.module.partition(".")[0] in NOT_ON_THE_GROUND:
         return f"{top} imports {each.module}, and layer 0 does no I/O, keeps no time and logs nothing"
     return None
 
 
 def reactor_named(top: str, each: Import) -> str | None:
+    """Return the fault of an import of the global reactor, or None."""
     if f"{each.module}.".startswith("twisted.internet.reactor."):
         if top in NAMES_THE_REACTOR or NAMES_THE_REACTOR_LATE & set(each.functions):
             return None
@@ -169,18 +173,19 @@ SOURCES = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in FILES}
 
 @pytest.mark.parametrize("path", FILES)
 def test_a_file_imports_only_from_below(path: str) -> None:
+    """No import of a file breaks a rule of the layers."""
     assert breaks_of(path, SOURCES[path]) == []
 
 
-def test_the_picture_is_that_of_the_files() -> None:
-    """Each package and module at the top level has one line, and is there, unless it is marked as coming later."""
+def test_the_picture_has_each_package_and_module() -> None:
+    """Each package and module at the top level has one line in the picture, and exists unless it is marked as later."""
     there = {(top_of(path), "/" in path) for path in FILES} - {("tcpapp", False)}
     assert sorted((row.name, row.is_package) for row in ROWS if not row.later) == sorted(there)
     assert len(ROWS) == len(ROW)
 
 
 def test_the_layers_of_the_picture_go_down() -> None:
-    """From the top to the bottom, and what stands beside them at the end."""
+    """The layers of the picture go down from the top, and the packages beside the layers come last."""
     layers = [row.layer for row in ROWS]
     assert layers == sorted(layers, key=lambda layer: -1 if layer == BESIDE else int(layer), reverse=True)
     assert {row.name for row in ROWS if row.layer == BESIDE} == set(IMPORT_THOSE_BESIDE)
@@ -190,6 +195,7 @@ def test_the_layers_of_the_picture_go_down() -> None:
 
 
 def module_of(path: str) -> str:
+    """Return the full name of the module in this file."""
     return ".".join(["tcpapp", *PurePosixPath(path).with_suffix("").parts]).removesuffix(".__init__")
 
 
@@ -218,11 +224,12 @@ def in_circles(graph: Mapping[str, Iterable[str]]) -> set[str]:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Not for types either: what two modules know of each other is in a third."""
+    """No two modules import each other in a circle, not for types either: what they share is in a third module."""
     assert in_circles(graph_of(SOURCES)) == set()
 
 
 def test_a_planted_circle_is_found() -> None:
+    """Two modules that import each other for types and inside a function are found."""
     circle = {
         "spec.py": "import os",
         "errors.py": "if TYPE_CHECKING:\n    from tcpapp.close_reason import CloseReason",
@@ -237,7 +244,7 @@ def test_a_planted_circle_is_found() -> None:
 
 @pytest.mark.parametrize("package", [row.name for row in ROWS if row.is_package and not row.later])
 def test_a_package_says_what_it_imports_and_where_a_new_thing_goes(package: str) -> None:
-    """In the last lines of its docstring."""
+    """The docstring of a package ends with the packages that it imports, and where a new thing of its kind goes."""
     imported = {
         top_imported(each.module)
         for path, source in SOURCES.items()
@@ -251,7 +258,7 @@ def test_a_package_says_what_it_imports_and_where_a_new_thing_goes(package: str)
 
 
 ONE_BY_ONE = {"client", "codecs", "connection", "limits", "process", "server", "telemetry", "transport"}
-"""Packages each of whose modules has a test module of its name."""
+"""Packages in which each module has a test module of its name."""
 
 TESTED_TOGETHER = {
     "client/test_connect.py": {"connect", "factory"},
@@ -261,15 +268,16 @@ TESTED_TOGETHER = {
     "telemetry/test_telemetry.py": {"bus", "events", "log"},
     "transport/test_endpoint_reader.py": {"endpoint_kinds", "endpoint_reader", "endpoint_values"},
 }
-"""Their exceptions: test modules of several modules."""
+"""The exceptions in these packages: test modules of several modules."""
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_a_module_has_a_test_module_of_its_name(path: str) -> None:
     """
-    tests/ mirrors tcpapp/, folder for folder. The modules of other packages share the tests of their folder.
+    The folders of tests/ mirror the folders of tcpapp/.
 
-    Whether those reach all of it is for coverage to say.
+    Modules of the packages that are not in `ONE_BY_ONE` share the tests of their folder; coverage shows what these
+    reach.
     """
     folder, name = PurePosixPath(path).parent, PurePosixPath(path).stem
     expected = f"{folder}/test_*.py"
@@ -283,11 +291,12 @@ def test_a_module_has_a_test_module_of_its_name(path: str) -> None:
 
 
 LONGEST_FUNCTION = 40
-"""Lines: the most in the codebases that serve as models."""
+"""The most lines of a function, as in the codebases that serve as models."""
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_a_function_can_be_read_at_once(path: str) -> None:
+def test_a_function_is_short(path: str) -> None:
+    """No function has more than `LONGEST_FUNCTION` lines."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     functions = [each for each in ast.walk(ast.parse(SOURCES[path])) if isinstance(each, kinds)]
     lengths = {each.name: (each.end_lineno or 0) - each.lineno + 1 for each in functions}
@@ -295,11 +304,12 @@ def test_a_function_can_be_read_at_once(path: str) -> None:
 
 
 LONGEST_FILE = 400
-"""Lines: a reader keeps a file of this length in mind."""
+"""The most lines of a file: a reader keeps a file of this length in mind."""
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_a_file_is_short(path: str) -> None:
+    """No file has more than `LONGEST_FILE` lines."""
     assert len(SOURCES[path].splitlines()) <= LONGEST_FILE
 
 
@@ -308,12 +318,12 @@ PLUGINS = ["tcpapp_plugin.py", "tcpapp_reactor.py"]
 
 @pytest.mark.parametrize("folder", ["twisted", "twisted/plugins"])
 def test_the_plugin_folders_are_no_packages(folder: str) -> None:
-    """An ``__init__.py`` there would hide Twisted itself."""
+    """The folders of plugins have no ``__init__.py``, which would hide Twisted itself."""
     assert sorted(path.name for path in (ROOT / folder).glob("*.py")) == PLUGINS * (folder != "twisted")
 
 
 def test_the_plugin_file_is_one_service_maker() -> None:
-    """twistd loads it for every command, so it names tcpapp.plugin and does not import it."""
+    """twistd loads the plugin file for every command, so the file names tcpapp.plugin and does not import it."""
     tree = ast.parse((ROOT / "twisted/plugins/tcpapp_plugin.py").read_text(encoding="utf-8"))
     docstring, imported, maker = tree.body
     assert isinstance(docstring, ast.Expr)
@@ -322,7 +332,7 @@ def test_the_plugin_file_is_one_service_maker() -> None:
 
 
 def test_the_reactors_file_is_one_reactor() -> None:
-    """It names tcpapp.reactor and does not import it: that is done where it is asked for."""
+    """The plugin file of the reactor names tcpapp.reactor, and does not import it."""
     tree = ast.parse((ROOT / "twisted/plugins/tcpapp_reactor.py").read_text(encoding="utf-8"))
     docstring, imported, reactor = tree.body
     assert isinstance(docstring, ast.Expr)
@@ -334,7 +344,7 @@ def test_the_reactors_file_is_one_reactor() -> None:
 
 
 def origins() -> dict[str, str]:
-    """Return the names that tcpapp/__init__.py takes in, each with the module it takes it from."""
+    """Return the names that tcpapp/__init__.py imports, each with its module."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     return {
         alias.asname or alias.name: node.module
@@ -345,7 +355,7 @@ def origins() -> dict[str, str]:
 
 
 def test_the_public_names_are_those_of_the_modules() -> None:
-    """`tcpapp.__all__` holds names that exist, each public in the module it comes from, or a module itself."""
+    """Each name in `tcpapp.__all__` is public in the module that it comes from, or is a module itself."""
     assert sorted(set(tcpapp.__all__)) == sorted(tcpapp.__all__)
     for name in tcpapp.__all__:
         if not isinstance(getattr(tcpapp, name), ModuleType):
@@ -353,7 +363,7 @@ def test_the_public_names_are_those_of_the_modules() -> None:
 
 
 def test_a_public_name_comes_from_where_the_type_checker_sees_it() -> None:
-    """They are imported when they are used; the list of their modules equals the imports for types."""
+    """`_HOMES`, from which names are imported when they are used, equals the imports for type checkers."""
     seen = origins()
     del seen["TYPE_CHECKING"], seen["annotations"], seen["import_module"]
     modules = {name for name in seen if isinstance(getattr(tcpapp, name), ModuleType)}
@@ -364,13 +374,14 @@ def test_a_public_name_comes_from_where_the_type_checker_sees_it() -> None:
 
 
 def test_public_names_are_listed_before_they_are_used() -> None:
+    """`dir(tcpapp)` has all public names, and an unknown name raises AttributeError."""
     assert set(tcpapp.__all__) <= set(dir(tcpapp))
     with pytest.raises(AttributeError, match="module 'tcpapp' has no attribute 'Sever'"):
         tcpapp.Sever  # noqa: B018 - the attribute is asked for
 
 
 def test_importing_the_package_loads_nothing_of_twisteds() -> None:
-    """Nor does pytest, for the kit's plugin."""
+    """Importing tcpapp, or the plugin for pytest, imports no module of Twisted."""
     code = "import tcpapp.testing.pytest_plugin, sys; print([each for each in sys.modules if 'twisted' in each])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
@@ -420,10 +431,12 @@ ALLOWED = {
 
 @pytest.mark.parametrize(("path", "source"), PLANTED.values(), ids=PLANTED)
 def test_a_planted_break_is_found(path: str, source: str) -> None:
+    """Each import in `PLANTED` breaks one rule, and is found."""
     [fault] = breaks_of(path, source)
     assert fault.startswith(f"tcpapp/{path}:")
 
 
 @pytest.mark.parametrize(("path", "source"), ALLOWED.values(), ids=ALLOWED)
-def test_what_is_allowed_passes(path: str, source: str) -> None:
+def test_an_allowed_import_passes(path: str, source: str) -> None:
+    """No import in `ALLOWED` breaks a rule."""
     assert breaks_of(path, source) == []

@@ -1,4 +1,4 @@
-"""Names are the field's terms: no identifier, option or page has a private word that was renamed."""
+"""Names are the terms of the field: no identifier, option or page has a private word that was renamed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ names: Accepting Announced Announcement Arrival CalmLog Dispatch InTurn LoopWatc
 classes: Alarm Budget Counts Door Doors Ending Gate Hand Intake Life Link Load Memory Queue Reading Sending Sips Steps
   Traffic Turns User
 """
-"""Words that are in no name and on no page, names that were renamed, and names of no class but the test kit's own."""
+"""Words that no name and no page has, names that were renamed, and names that only classes of the test kit have."""
 
 WORDS, NAMES, CLASSES = (frozenset(part.partition(":")[2].split()) for part in LISTS.strip().split("\n\n"))
 
@@ -43,10 +43,11 @@ ALLOWED = {
     "tests/transport/tls/test_contexts.py": {"_load"},
     "tests/testing/contract/loopback.py": {"Proxied"},  # a carrier behind the fault proxy
 }
-"""Where a name means another thing."""
+"""Files in which a former name has another meaning."""
 
 
 def names_in(path: Path) -> Iterator[tuple[str, int]]:
+    """Give each name in a file, with its line."""
     with path.open("rb") as file:
         for token in tokenize.tokenize(file.readline):
             if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
@@ -54,12 +55,13 @@ def names_in(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def words_of(name: str) -> set[str]:
+    """Return the words of a name, in small letters."""
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_identifier_is_a_former_name(path: Path) -> None:
-    """Each name of a module, its tests and the benchmarks."""
+    """No identifier of a module, of its tests or of the benchmarks is a former name."""
     allowed = ALLOWED.get(str(path.relative_to(ROOT)), ())
     found = [
         f"line {line}: {name}"
@@ -70,7 +72,7 @@ def test_no_identifier_is_a_former_name(path: Path) -> None:
 
 
 def test_no_class_has_a_former_name() -> None:
-    """A class is named by the term for what it does."""
+    """No class outside of the test kit has a former name."""
     found = [
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in (ROOT / "tcpapp").rglob("*.py")
@@ -82,7 +84,7 @@ def test_no_class_has_a_former_name() -> None:
 
 
 def test_no_test_is_named_after_an_unnamed_subject() -> None:
-    """The name of a test names what it is about."""
+    """No name of a test begins with, or has, a subject such as "who" or "those"."""
     unnamed = re.compile(r"^test_(who|whoever|whom|those|one_that|one_who|one_whose)_|_whom_|_whoever_|_those_who_")
     found = [
         f"{path.relative_to(ROOT)}: {node.name}"
@@ -94,7 +96,7 @@ def test_no_test_is_named_after_an_unnamed_subject() -> None:
 
 
 def test_no_option_and_no_rule_has_a_former_name() -> None:
-    """Options are those of the limits; the rules of timeouts stand with them."""
+    """No option and no rule of a timeout has a former name."""
     assert not {name.replace("-", "_") for name in OPTIONS} & RENAMED.keys()
     rules = {each.metadata.get("rule") for each in numbers_of(Timeouts)}
     assert {"handler-timeout", "message-timeout"} <= rules
@@ -102,13 +104,13 @@ def test_no_option_and_no_rule_has_a_former_name() -> None:
 
 
 def without_renames(text: str) -> str:
-    """Leave out the tables of old and new names, which the changelog has."""
+    """Return a page without its tables of renamed things, which the changelog has."""
     return re.sub(r"^### Renamed$.*?(?=^##)", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_page_has_a_former_name(path: Path) -> None:
-    """Neither in prose, nor as an option, a key of the options file, a variable or a rule."""
+    """No page has a former name: in prose, as an option, a key, a variable or a rule."""
     text = without_renames(path.read_text())
     dashed = "|".join(name.replace("_", "-") for name in RENAMED)
     patterns = [

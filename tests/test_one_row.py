@@ -1,7 +1,7 @@
 """
-A new thing of a kind is one row: added to a copy of tcpapp, it works by every way in.
+A new limit, timeout, option or framing is one row: in a copy of tcpapp with this row, it works everywhere.
 
-Each program below runs on a copy that has one row more, and nothing else.
+Each program below runs on a copy that has one row more, and no other change.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def run_with(row: str, path: str, before: str, program: str, folder: Path, **fil
 
 
 def test_a_timeout(tmp_path: Path) -> None:
-    """It ends connections, by its own rule, and is an option with a page and a reason."""
+    """A new timeout ends connections by its own rule, is an option, and has a page and a reason."""
     row = """    chatter: float = timeout(
         45.0,
         "a peer that stays silent among friends",
@@ -104,7 +104,7 @@ assert (reason.rule, reason.detail) == ("chatter", "it was silent for 5 s (chatt
 
 
 def test_a_limit(tmp_path: Path) -> None:
-    """It is checked, and is an option with a page and a reason."""
+    """A new limit is checked, is an option, and has a page and a reason."""
     row = """    max_friends: int = number(
         12,
         "friends of one peer",
@@ -132,7 +132,7 @@ except InvalidOption as error:
 
 
 def test_an_option(tmp_path: Path) -> None:
-    """It is read, and gives the factory its argument."""
+    """A new option is read from all sources, and sets the argument of the factory."""
     row = """        Option(
             "seed",
             "0",
@@ -177,7 +177,7 @@ class Dotted(Terminated):
 
 
 def test_a_framing(tmp_path: Path) -> None:
-    """It is one file and one line: its spec is read, with its options, and it is an option's value."""
+    """A new framing is one file and one line: its spec is read with its options, also as the option --framing."""
     row = "from tcpapp.framing.dotted import Dotted as Dotted\n"
     program = """
 from tcpapp import framing

@@ -1,8 +1,8 @@
 """
-What is installed is what was written, and twistd finds it: from a wheel, an editable install, and the source folder.
+The built packages: they have the right files, and twistd finds the plugin however tcpapp is installed.
 
-The package is built once, without a network, and put into environments of its own, which hold Twisted as pip would have
-installed it: in the folder where tcpapp's plugin file goes too.
+The package is built once, without a network. It is installed into new environments, which hold Twisted as pip would
+have installed it, in the folder that gets tcpapp's plugin file, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.once
 
 @dataclass(frozen=True)
 class Built:
-    """The folder that was built from, and what came out."""
+    """The source folder of a build, and the built files."""
 
     source: Path
     wheel: Path
@@ -50,7 +50,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment with Twisted in it, and a folder to work in that holds nothing."""
+    """A virtual environment with Twisted in it, and an empty folder to work in."""
 
     folder: Path
     work: Path
@@ -80,7 +80,7 @@ class Environment:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
-    """Give an environment as ``pip install twisted`` would have left it."""
+    """Give a virtual environment with Twisted, as ``pip install twisted`` leaves it."""
     made = Environment(tmp_path / "environment", tmp_path / "work")
     made.work.mkdir()
     make_environment(made.folder)
@@ -89,7 +89,7 @@ def environment(tmp_path: Path) -> Environment:
 
 @pytest.fixture
 def installed(environment: Environment, built: Built) -> Environment:
-    """Give an environment that the wheel is installed in, with the requirements it asks for there already."""
+    """Give an environment in which the wheel is installed; the packages that the wheel requires are there before."""
     environment.pip("install", "--quiet", built.wheel)
     return environment
 
@@ -98,14 +98,14 @@ def installed(environment: Environment, built: Built) -> Environment:
 
 
 def files_of(source: Path) -> set[str]:
-    """Return the files that belong into the package, of those in a source folder."""
+    """Return those files of a source folder that belong into the package."""
     modules = {path.relative_to(source).as_posix() for path in (source / "tcpapp").rglob("*.py")}
     plugins = {f"twisted/plugins/tcpapp_{name}.py" for name in ("plugin", "reactor")}
     return modules | plugins | {"tcpapp/py.typed"}
 
 
 def test_the_wheel_holds_the_package_the_plugin_and_nothing_else(built: Built) -> None:
-    """No tests, no benchmarks, and no ``__init__.py`` that would overwrite Twisted's own."""
+    """The wheel has no tests, no benchmarks, and no ``__init__.py`` that would overwrite Twisted's own."""
     names = set(zipfile.ZipFile(built.wheel).namelist())
     assert {name for name in names if ".dist-info/" not in name} == files_of(built.source)
     assert built.wheel.name.endswith("-py3-none-any.whl")
@@ -113,6 +113,7 @@ def test_the_wheel_holds_the_package_the_plugin_and_nothing_else(built: Built) -
 
 
 def test_the_sdist_holds_all_that_a_build_needs(built: Built) -> None:
+    """The sdist has the package, its license, and all files that a build reads."""
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert files_of(built.source) | {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py"} <= names
@@ -122,23 +123,25 @@ def test_the_sdist_holds_all_that_a_build_needs(built: Built) -> None:
 
 
 def test_without_tcpapp_twistd_does_not_list_it(environment: Environment) -> None:
-    """The environment is clean: what the other tests find, they installed."""
+    """In an environment without tcpapp, twistd lists its own commands, and not tcpapp."""
     commands = environment.commands()
     assert "web" in commands
     assert "tcpapp" not in commands
 
 
 def test_twistd_lists_an_installed_wheel(installed: Environment) -> None:
+    """After the wheel is installed, twistd lists tcpapp and its own commands."""
     assert installed.imported() == installed.site / "tcpapp" / "__init__.py"
     assert {"tcpapp", "web", "ftp"} <= installed.commands()
 
 
 def test_the_installed_command_says_what_it_takes(installed: Environment) -> None:
-    """All that the command imports is in the wheel, and needs nothing that the wheel does not require."""
+    """``twistd tcpapp --help`` works with the wheel and the packages that the wheel requires."""
     assert "--listen" in run(installed.folder / "bin" / "twistd", "tcpapp", "--help", cwd=installed.work)
 
 
 def test_twistd_lists_an_editable_install(environment: Environment, built: Built) -> None:
+    """After an editable install, twistd lists tcpapp from the source folder."""
     copy_distribution("setuptools", environment.site)
     environment.pip("install", "--quiet", "--no-build-isolation", "--editable", built.source)
     assert environment.imported() == built.source / "tcpapp" / "__init__.py"
@@ -146,7 +149,7 @@ def test_twistd_lists_an_editable_install(environment: Environment, built: Built
 
 
 def test_twistd_lists_the_source_folder(environment: Environment, built: Built) -> None:
-    """``PYTHONPATH=. twistd``, in a checkout that is not installed."""
+    """``PYTHONPATH=. twistd`` lists tcpapp in a checkout that is not installed."""
     place = {"cwd": built.source, "PYTHONPATH": "."}
     assert environment.imported(**place) == built.source / "tcpapp" / "__init__.py"
     assert {"tcpapp", "web", "ftp"} <= environment.commands(**place)
@@ -155,9 +158,9 @@ def test_twistd_lists_the_source_folder(environment: Environment, built: Built) 
 @pytest.fixture
 def read_only(installed: Environment, requires_program: Callable[[str], str]) -> Iterator[list[str]]:
     """
-    Take away the right to write to the environment's site-packages; give the start of a command that is bound by it.
+    Make the site-packages read-only, and give the start of a command that cannot write there.
 
-    Root may write where nobody may, so a command of root's is started without that right.
+    Root can write to read-only folders, so a command of root is started without this capability.
     """
     folders = [installed.site, *(path for path in installed.site.rglob("*") if path.is_dir())]
     for folder in folders:
@@ -168,7 +171,7 @@ def read_only(installed: Environment, requires_program: Callable[[str], str]) ->
 
 
 def test_twistd_lists_the_plugin_in_a_read_only_folder(installed: Environment, read_only: list[str]) -> None:
-    """The cache of plugins cannot be written, and twistd does without."""
+    """In a read-only folder, twistd lists tcpapp without a cache of plugins."""
     plugins = installed.site / "twisted" / "plugins"
     run(*read_only, "sh", "-c", '! touch "$0/written"', plugins, cwd=installed.work)
     assert {"tcpapp", "web", "ftp"} <= installed.commands(*read_only)
@@ -176,7 +179,7 @@ def test_twistd_lists_the_plugin_in_a_read_only_folder(installed: Environment, r
 
 
 def test_an_uninstall_leaves_twisted_as_it_was(installed: Environment) -> None:
-    """Only twistd's own cache of plugins stays, without tcpapp in it once twistd has looked again."""
+    """After an uninstall, only twistd's own cache of plugins is left, and tcpapp is not in it."""
     installed.commands()
     installed.pip("uninstall", "--quiet", "--yes", "tcpapp")
     commands = installed.commands()

@@ -1,4 +1,4 @@
-"""The plugin: from the command line to the service, and one line for whatever is wrong with it."""
+"""The plugin: from the command line to the service, and one line for each error."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ BUSY = CannotListenError("127.0.0.1", 7007, OSError(98, "Address already in use"
 
 
 def parsed(*words: str) -> Options:
+    """Return the options of this command line."""
     options = Options()
     options.parseOptions(words)
     return options
 
 
 NO_NUMBERS = {"listen", "app", "framing", "codec", "allow", "deny"}
-"""The options that take something else."""
+"""The options that take no number."""
 
 # What is right --------------------------------------------------------------------------------------------------------
 
 
-def test_twistd_finds_it() -> None:
-    """There is one plugin of that name, and it leads here."""
+def test_twistd_finds_the_plugin() -> None:
+    """twistd finds one plugin of the name tcpapp, which names `Options` and `makeService`."""
     [maker] = [each for each in getPlugins(IServiceMaker) if each.tapname == "tcpapp"]
     assert (maker.options, maker.makeService) == (Options, makeService)
 
 
 def test_without_options_it_serves_echo_to_this_machine() -> None:
-    """The defaults: echo, lines, bytes, port 7007 of the loopback interface, and every limit and timeout as it is."""
+    """Without options, echo is served with lines on port 7007 of the loopback interface, with the default limits."""
     options = parsed()
     assert options["listen"] == ("tcp:7007:interface=127.0.0.1",)
     [endpoint] = options.endpoints
@@ -59,15 +60,15 @@ def test_without_options_it_serves_echo_to_this_machine() -> None:
 
 @pytest.mark.parametrize("field", SET, ids=lambda field: field.name)
 def test_every_number_has_its_option(field: Any) -> None:
-    """Each limit and timeout is an option of its name, whose value the service gets, and whose default is the same."""
+    """Each limit and timeout has an option of its name, and the factory gets the value of the option."""
     option = field.name.replace("_", "-")
     settings = parsed(f"--{option}={field.default + 1:.15g}").factory.settings
     kind, given = (Limits, settings.limits) if hasattr(Limits(), field.name) else (Timeouts, settings.timeouts)
     assert given == kind(**{field.name: field.default + 1})
 
 
-def test_what_is_served_can_be_chosen() -> None:
-    """App, framing and codec are what the options name; an option can be written with = or without."""
+def test_app_framing_and_codec_are_options() -> None:
+    """The options name app, framing and codec, and can be written with = or without."""
     settings = parsed("--app=upper", "--framing", r"delimited:by=\x03", "--codec", "text").factory.settings
     assert settings.app is apps.upper
     assert isinstance(settings.framing, framing.Delimited)
@@ -76,7 +77,7 @@ def test_what_is_served_can_be_chosen() -> None:
 
 
 def test_listen_can_be_given_again(tmp_path: Path) -> None:
-    """Each --listen is a further endpoint; the default is one only where there is none."""
+    """Each --listen adds an endpoint, and replaces the default endpoint."""
     words = ["tcp:0:interface=127.0.0.1", f"unix:{tmp_path}/socket"]
     options = parsed("--listen", words[0], "--listen", words[1])
     assert list(options["listen"]) == words
@@ -85,7 +86,7 @@ def test_listen_can_be_given_again(tmp_path: Path) -> None:
 
 
 def test_make_service_gives_a_service_that_listens_nowhere_yet() -> None:
-    """twistd starts it; it is the one service for all endpoints."""
+    """`makeService` gives one service for all endpoints, which listens when twistd starts it."""
     service = makeService(parsed("--listen", "tcp:0", "--listen", "tcp6:0"))
     assert isinstance(service, MessageService)
     assert (len(list(service)), service.addresses, service.running) == (2, [], 0)
@@ -93,7 +94,7 @@ def test_make_service_gives_a_service_that_listens_nowhere_yet() -> None:
 
 @pytest.mark.parametrize("nodaemon", [True, False])
 def test_in_the_foreground_stdout_does_not_wait(nodaemon: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is where twistd logs to; one that goes into the background keeps nothing of it open."""
+    """In the foreground, stdout, to which twistd logs, never blocks; in the background, stdout is unchanged."""
     read, write = os.pipe()
     with os.fdopen(read), os.fdopen(write, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
@@ -105,7 +106,7 @@ def test_in_the_foreground_stdout_does_not_wait(nodaemon: bool, monkeypatch: pyt
 
 
 def test_help_groups_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    """--help prints a page, under 80 columns, of all options in their groups, each with its default, once."""
+    """--help prints all options in their groups, each once and with its default, in at most 100 columns."""
     with pytest.raises(SystemExit) as ended:
         parsed("--help")
     page = capsys.readouterr().out
@@ -120,8 +121,8 @@ def test_help_groups_every_option_with_its_default(capsys: pytest.CaptureFixture
         assert len(re.findall(rf"^  --{option.name}=(?: |$)", page, re.MULTILINE)) == 1
 
 
-def test_a_command_of_another_name_is_called_so(capfd: pytest.CaptureFixture[str]) -> None:
-    """A plugin of one's own has a subclass of the options; twistd tells it what it is called."""
+def test_a_command_of_another_name_uses_its_name_in_errors(capfd: pytest.CaptureFixture[str]) -> None:
+    """The errors of a user's own command, which has a subclass of the options, begin with the command's name."""
 
     class Twistd(usage.Options):
         subCommands = [["shelf", None, type("ShelfOptions", (Options,), {}), "a command"]]  # noqa: RUF012 - as Twisted's
@@ -131,15 +132,15 @@ def test_a_command_of_another_name_is_called_so(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().err.startswith("twistd shelf: --listen: 'tcp:99999': ")
 
 
-def test_proxies_are_named() -> None:
-    """Any number of times; by default, only this machine."""
+def test_proxies_can_be_given_several_times() -> None:
+    """--proxies can be given several times; by default, only this machine is a proxy."""
     given = parsed("--proxies", "10.0.0.0/8", "--proxies=192.0.2.1").factory.settings.proxies
     assert [str(each) for each in given.allow] == ["10.0.0.0/8", "192.0.2.1/32"]
     assert [str(each) for each in parsed().factory.settings.proxies.allow] == ["127.0.0.0/8", "::1/128"]
 
 
 def test_networks_are_allowed_and_denied() -> None:
-    """Each any number of times; by default, every address is allowed."""
+    """--allow and --deny can be given several times; by default, every address is allowed."""
     given = parsed("--allow", "192.0.2.0/24", "--allow=2001:db8::/32", "--deny", "192.0.2.7").factory.settings.networks
     assert [str(each) for each in given.allow] == ["192.0.2.0/24", "2001:db8::/32"]
     assert [str(each) for each in given.deny] == ["192.0.2.7/32"]
@@ -150,7 +151,7 @@ def test_networks_are_allowed_and_denied() -> None:
 
 
 def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
-    """The error of a command line: one line on stderr, nothing on stdout; it ends with 1."""
+    """Return the error of a command line, and check that it is one line on stderr and the exit code is 1."""
     with pytest.raises(SystemExit) as ended:
         parsed(*words)
     said = capfd.readouterr()
@@ -183,8 +184,8 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         (["--app=echo", "7007"], "'7007' is no option; options begin with --"),
     ],
 )
-def test_what_is_no_option(words: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """An option that there is not is named, with the one that is spelled nearly so."""
+def test_an_unknown_option_is_refused(words: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """An unknown option is named in the error, with a similar one if there is one."""
     assert says in refused(capfd, *words)
 
 
@@ -215,14 +216,14 @@ def test_what_is_no_option(words: list[str], says: str, capfd: pytest.CaptureFix
         (["--app=line\nfeed\x1b"], r"--app: 'line\nfeed\x1b': takes module:name"),
     ],
 )
-def test_a_value_that_cannot_be(words: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """The value is quoted, and what would be right is said."""
+def test_an_invalid_value_is_refused(words: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The error of an invalid value quotes the value, and says what is valid."""
     assert says in refused(capfd, *words)
 
 
 @pytest.mark.parametrize("name", [field.name.replace("_", "-") for field in SET])
 def test_no_number_takes_words(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """Each limit and timeout refuses what is no number, by the name that the command line has for it."""
+    """The option of a limit or timeout refuses a word and a negative number, and the error names the option."""
     assert f"--{name}='x': takes a " in refused(capfd, f"--{name}=x")
     assert f"--{name}=-1" in refused(capfd, f"--{name}=-1")
 
@@ -230,10 +231,10 @@ def test_no_number_takes_words(name: str, capfd: pytest.CaptureFixture[str]) -> 
 # Sources and pages ----------------------------------------------------------------------------------------------------
 
 
-def test_the_command_line_stands_above_the_environment_and_that_above_the_file(
+def test_the_command_line_overrides_the_environment_and_this_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each for what it gives; the environment may name the file."""
+    """The command line overrides the environment, which overrides the file; the environment can name the file."""
     path = tmp_path / "app.toml"
     path.write_text('max-connections = 1\nmax-requests = 1\nmax-unsent = 1\nlisten = ["tcp:0", "tcp:0"]')
     monkeypatch.setenv("TCPAPP_CONFIG", str(path))
@@ -248,7 +249,7 @@ def test_the_command_line_stands_above_the_environment_and_that_above_the_file(
 
 
 def test_another_command_has_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its prefix is what it is called."""
+    """The variables of a user's own command have the command's name as their prefix."""
     monkeypatch.setenv("MY_SHELF_MAX_CONNECTIONS", "5")
     monkeypatch.setenv("TCPAPP_MAX_CONNECTIONS", "6")
 
@@ -260,10 +261,10 @@ def test_another_command_has_an_environment_of_its_own(monkeypatch: pytest.Monke
     assert twistd.subOptions.factory.settings.limits.max_connections == 5
 
 
-def test_all_that_is_wrong_is_told_at_once(
+def test_all_errors_are_reported_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the file, of the environment and of the command line, a line each."""
+    """All errors of the file, the environment and the command line are reported together, one in each line."""
     path = tmp_path / "app.toml"
     path.write_text("max-connection = 1\nmax-requests = 0")
     monkeypatch.setenv("TCPAPP_CODEC", "jsn")
@@ -274,8 +275,8 @@ def test_all_that_is_wrong_is_told_at_once(
     assert [line.partition(": ")[0].strip() for line in lines] == [str(path), "--framing", "TCPAPP_CODEC", str(path)]
 
 
-def test_a_file_alone_may_be_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Then that is the one line."""
+def test_a_missing_file_is_the_only_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """When the options file is missing, this is the one line of the error."""
     assert f"no.toml: {os.strerror(errno.ENOENT)}" in refused(capfd, f"--config={tmp_path}/no.toml")
 
 
@@ -294,8 +295,10 @@ def test_a_file_alone_may_be_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[
         (["--show-limits"], "Limits:\n  --max-connections     1000 connections (the default)\n"),
     ],
 )
-def test_a_page_is_printed_and_that_is_all(words: list[str], begins: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is opened, and it ends with 0."""
+def test_an_option_that_prints_a_page_ends_the_command(
+    words: list[str], begins: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--check, --show-config and --show-limits print their page and exit with 0."""
     with pytest.raises(SystemExit) as ended:
         parsed(*words)
     assert not ended.value.code
@@ -305,7 +308,7 @@ def test_a_page_is_printed_and_that_is_all(words: list[str], begins: str, capsys
 def test_a_check_warns_of_what_the_log_would(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A variable that is misspelt, and a certificate that is left out, also behind a proxy: a line each on stderr."""
+    """--check warns on stderr of a misspelt variable and of a certificate that is not loaded, also behind a proxy."""
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(here / "good.pem"))
     (here / "torn.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     monkeypatch.setenv("TCPAPP_CONFG", "app.toml")
@@ -334,7 +337,7 @@ def test_a_missing_file_is_reported_with_the_option_that_named_it(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The command line, or the environment."""
+    """The error of a missing file names --config or the variable that gave the path."""
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     assert refused(capfd, *words) == says
@@ -343,7 +346,7 @@ def test_a_missing_file_is_reported_with_the_option_that_named_it(
 def test_paths_stay_what_they_were(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """twistd may go elsewhere (--rundir) after the options were read; they are read again all the same."""
+    """Relative paths are resolved once: the options are read again with the same files after a change of directory."""
     (here / "mine.py").write_text("def app(message, connection): return message")
     (here / "app.toml").write_text('listen = ["unix:a.sock"]\napp = "mine:app"\nidle = 5')
     options = parsed("--config=app.toml")
@@ -356,7 +359,7 @@ def test_paths_stay_what_they_were(
 
 
 def test_a_directory_that_was_removed_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing needs it where no path is relative."""
+    """When the current directory was removed, options without a relative path are read as usual."""
 
     def gone() -> Path:
         raise FileNotFoundError
@@ -369,7 +372,7 @@ def test_a_directory_that_was_removed_is_no_obstacle(monkeypatch: pytest.MonkeyP
 
 
 class Twistd(usage.Options):
-    """A command line with a pid file, as twistd's is."""
+    """A command line with the option --pidfile, as twistd has."""
 
     optParameters = [["pidfile", None, "twistd.pid", "the pid file"]]  # noqa: RUF012 - as Twisted's
     subCommands = [["tcpapp", None, Options, "a command"]]  # noqa: RUF012 - as Twisted's
@@ -381,7 +384,7 @@ class Twistd(usage.Options):
     ids=["its own", "another", "none", "empty", "no file"],
 )
 def test_a_pid_file_with_its_own_id_is_removed(here: Path, content: str | None, stays: bool) -> None:
-    """It is left from a process that was killed, in a container, say; every other one is for twistd to judge."""
+    """A pid file with the process's own id, left by a killed process, is removed; twistd judges any other."""
     path = here / "twistd.pid"
     if content is not None:
         path.write_text(content)
@@ -390,7 +393,7 @@ def test_a_pid_file_with_its_own_id_is_removed(here: Path, content: str | None, 
 
 
 def test_a_check_removes_no_pid_file(here: Path) -> None:
-    """Nor does a command without one."""
+    """--check removes no pid file, nor does a command without one."""
     (here / "twistd.pid").write_text(str(os.getpid()))
     for words in (["tcpapp", "--check"], ["--pidfile=", "tcpapp"]):
         with suppress(SystemExit):
@@ -399,6 +402,6 @@ def test_a_check_removes_no_pid_file(here: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["--check", "--show-config", "--show-limits"])
-def test_what_is_wrong_is_told_instead_of_a_page(word: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """And it ends with 1."""
+def test_an_error_is_reported_in_place_of_a_page(word: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """When an option is invalid, --check and the other pages report the error and exit with 1."""
     assert "--app: 'ech'" in refused(capfd, word, "--app=ech")

@@ -1,7 +1,7 @@
 """
-What the README says is so: its programs run and print what it says, its tables are those of the code.
+The README is correct: its programs run and print what it says, and its tables are those of the code.
 
-A program is a block whose first line is its file's name; the lines after ``# >`` are what it prints.
+A program is a block whose first line is the name of its file; the lines after ``# >`` are what it prints.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str, code: int = 0) -> str:
-    """What a Python program prints, with tcpapp importable; it ends with this exit code."""
+    """Run Python with these arguments and tcpapp importable, check its exit code, and return its output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -60,17 +60,18 @@ def run(folder: Path, *arguments: str, code: int = 0) -> str:
 
 
 def printed(name: str) -> str:
+    """Return the output that a program of the README announces."""
     return "".join(re.findall(r"^# > (.*\n)", PROGRAMS[name], re.MULTILINE))
 
 
 def console(start: str) -> str:
-    """The rest of the console block that has a command which starts so."""
+    """Return the rest of the console block from the command on that begins with `start`."""
     (found,) = [code for language, code in BLOCKS if language == "console" and f"$ {start}" in code]
     return found[found.index(start) :]
 
 
 class Served:
-    """The README's command that serves an app, on a free port in the place of 7007."""
+    """The README's command that serves an app, on a free port in place of 7007."""
 
     def __init__(self, twistd: list[str], folder: Path, *options: str) -> None:
         command = console("twistd").split("\n")[0].split()[1:]
@@ -99,19 +100,19 @@ class Served:
 
 @pytest.fixture
 def lines(twistd: list[str], folder: Path) -> Iterator[Served]:
-    """Give the first screen's server, running."""
+    """Give the server of the README's first example, running."""
     served = Served(twistd, folder)
     yield served
     assert served.stop() == 0
 
 
-def test_the_first_screens_app_has_five_lines_at_most() -> None:
-    """An app of one's own is short."""
+def test_the_app_of_the_first_example_has_at_most_five_lines() -> None:
+    """An app of a user is short."""
     assert len(PROGRAMS["mine.py"].splitlines()) <= 5
 
 
-def test_the_first_screens_server_answers_as_shown(lines: Served) -> None:
-    """What is piped in comes back as the README prints it."""
+def test_the_server_of_the_first_example_answers_as_shown(lines: Served) -> None:
+    """The server replies to the piped text as the README shows."""
     command, *answer = console("printf").splitlines()
     (sent,) = re.findall(r"printf '(.*)'", command)
     with socket.create_connection(("127.0.0.1", int(lines.port)), PATIENCE) as peer:
@@ -121,31 +122,31 @@ def test_the_first_screens_server_answers_as_shown(lines: Served) -> None:
             assert came.read().decode().splitlines() == answer
 
 
-def test_the_first_screens_server_says_what_is_shown(lines: Served) -> None:
-    """The command prints the output after it."""
+def test_the_server_of_the_first_example_logs_what_is_shown(lines: Served) -> None:
+    """The command that serves prints the lines that the README shows."""
     shown = console("twistd").partition("\n")[2].removesuffix("```\n")
     assert same(shown.replace(PORT, lines.port), lines.said)
 
 
-def test_the_first_screens_tests_pass(folder: Path) -> None:
-    """As many as the README says."""
+def test_the_tests_of_the_first_example_pass(folder: Path) -> None:
+    """As many tests of the first example pass as the README says."""
     (passed,) = re.findall(r"^(\d+ passed) in", console("pytest"), re.MULTILINE)
     assert passed in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py")
 
 
 def test_the_client_prints_what_is_shown(lines: Served, folder: Path) -> None:
-    """The client talks with the first screen's server."""
+    """The client, connected to the server of the first example, prints what the README shows."""
     (folder / "client.py").write_text(PROGRAMS["client.py"].replace(PORT, lines.port))
     assert run(folder, "client.py") == printed("client.py")
 
 
 def test_the_script_gets_its_reply(lines: Served, folder: Path) -> None:
-    """From the first screen's server."""
+    """The function of the script returns the reply of the server of the first example."""
     assert run(folder, "-c", f"from script import weather; print(weather({lines.port}))") == "b'WEATHER'\n"
 
 
 def imported(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a program of the README defines."""
+    """Run a program of the README, and return the names that it defines."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     names: dict[str, Any] = {}
@@ -154,7 +155,7 @@ def imported(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
 
 
 def conversation(app: Any, *chunks: bytes, **options: Any) -> bytes:
-    """What `app` says to what a peer says."""
+    """Return the bytes that `app` sends in reply to `chunks`."""
     protocol = tcpapp.MessageServerFactory(app, **options).buildProtocol(None)
     assert protocol
     transport = StringTransport()
@@ -166,7 +167,7 @@ def conversation(app: Any, *chunks: bytes, **options: Any) -> bytes:
 
 
 def test_each_form_of_app_does_what_it_shows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function, a class, and a conversation."""
+    """The function, the class and the conversation of the README reply as it shows."""
     forms = imported("forms.py", folder, monkeypatch)
     assert conversation(forms["shout"], b"hello\n") == b"HELLO\n"
     assert conversation(forms["Greeter"], b"hello\n") == b"Welcome.\nYou said: hello\n"
@@ -175,21 +176,21 @@ def test_each_form_of_app_does_what_it_shows(folder: Path, monkeypatch: pytest.M
 
 
 def table(first: str) -> list[list[str]]:
-    """The rows of the table whose head's first cell is `first`."""
+    """Return the rows of the table whose first heading is `first`."""
     rows = README[README.index(f"| {first} |") :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
 
-def test_every_framing_of_the_table_is_one_and_all_are_in_it() -> None:
-    """The specs can be made, and no framing is left out."""
+def test_the_table_of_framings_has_all_framings() -> None:
+    """Each spec in the table gives a framing, and the table has all framings."""
     specs = [spec for row in table("spec") for spec in re.findall("`([^`]+)`", row[0])]
     made = {type(framing.from_string(spec)).__name__ for spec in specs}
     assert made == {name for name in framing.__all__ if isinstance(getattr(framing, name), type)} - {"Framing"}
     assert {spec.split(":")[0] for spec in specs} == set(framing.SPECS)
 
 
-def test_the_apps_that_come_with_it_are_there() -> None:
-    """Each app that the README names is served by its name, and no other."""
+def test_the_named_apps_are_the_apps_of_tcpapp() -> None:
+    """Each app that the README names is served by its name, and there is no other."""
     (named,) = re.findall(r"^Five apps come with it.*?:((?: `\w+`,?)+)", README, re.MULTILINE)
     for name in re.findall(r"`(\w+)`", named):
         assert load_app(name)
@@ -197,14 +198,14 @@ def test_the_apps_that_come_with_it_are_there() -> None:
         load_app("no such app")
 
 
-def test_it_is_short() -> None:
-    """What is longer is in the documentation."""
+def test_the_readme_is_short() -> None:
+    """The README has at most 250 lines; longer texts are in the documentation."""
     assert len(README.splitlines()) <= 250
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
-def test_every_file_that_is_named_is_there(document: str) -> None:
-    """No path leads nowhere, in a link or in code; of a link into a page, the heading is there, too."""
+def test_every_named_file_exists(document: str) -> None:
+    """Each path that a page names exists, and so does the heading that a link names."""
     text = (ROOT / document).read_text(encoding="utf-8")
     for path in re.findall(r"`((?:tests|tcpapp|docs|requirements|\.ci)/[\w/.-]*|[A-Z]+\.md)`", text):
         assert (ROOT / path).exists(), path

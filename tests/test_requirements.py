@@ -1,4 +1,4 @@
-"""What is installed into `.venv` is locked: requirements/ has a version and hashes of all that setup.cfg asks for."""
+"""The locked packages of `.venv`: requirements/ has a version and hashes of each package that setup.cfg asks for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ENVIRONMENTS = [
     }
     for minor, (sys_platform, system, os_name) in product(range(10, 15), PLATFORMS)
 ]
-"""Each Python from 3.10 to 3.14, on each system that tcpapp runs on."""
+"""Each Python from 3.10 to 3.14, on each system that tcpapp supports."""
 
 
 class Locked(NamedTuple):
@@ -48,7 +48,7 @@ class Locked(NamedTuple):
 
 
 def entries(text: str) -> Iterator[Locked]:
-    """The entries of a lock file, in which nothing else stands but comments."""
+    """Give the entries of a lock file, and check that it has no other lines but comments."""
     for entry in re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE).replace(" \\\n", " ").splitlines():
         found = re.fullmatch(r"([a-z0-9-]+)==([^ ;]+)(?: ; (.+?))?((?: +--hash=sha256:[0-9a-f]{64})+)", entry)
         assert found, f"{entry!r} is not a name, a version and hashes; {RENEW}"
@@ -57,11 +57,12 @@ def entries(text: str) -> Iterator[Locked]:
 
 @cache
 def locked(name: str) -> list[Locked]:
+    """Return the entries of this lock file."""
     return list(entries((ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")))
 
 
 def asked(config: ConfigParser, extra: str) -> set[str]:
-    """What setup.cfg asks for with this extra, and with all extras that this one has."""
+    """Return the requirements of setup.cfg with this extra, and with the extras that this extra includes."""
     lines = f"{config['options']['install_requires']}\n{config['options.extras_require'][extra]}".splitlines()
     found = {line for line in lines if line and not line.startswith("#")}
     own = [line for line in found if Requirement(line).name == "tcpapp"]
@@ -70,7 +71,7 @@ def asked(config: ConfigParser, extra: str) -> set[str]:
 
 
 def missing(wanted: set[str], entries: list[Locked], name: str) -> list[str]:
-    """A line for each requirement that the entries do not satisfy, on some Python and system."""
+    """Return a line for each requirement that the entries do not satisfy, on any Python and system."""
     faults = set()
     for text, environment in product(sorted(wanted), ENVIRONMENTS):
         requirement = Requirement(text)
@@ -96,28 +97,28 @@ def config() -> ConfigParser:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_what_setup_cfg_asks_for_is_locked(name: str, config: ConfigParser) -> None:
-    """Each requirement has one entry, in range, for each Python and system; so has the build backend."""
+def test_each_requirement_of_setup_cfg_is_locked(name: str, config: ConfigParser) -> None:
+    """Each requirement has one entry in its range for each Python and system, also the build backend."""
     wanted = asked(config, name)
     assert {Requirement(each).name for each in wanted} >= {"setuptools", "twisted"}
     assert missing(wanted, locked(name), name) == []
 
 
 def test_the_build_backend_is_in_range() -> None:
-    """The locked one is what pyproject.toml asks for: the installation builds with it, and fetches none."""
+    """The locked setuptools is in the range of pyproject.toml, so an installation builds without fetching it."""
     [text] = re.findall(r'^requires = \["(setuptools.*)"\]$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert [missing({text}, locked(name), name) for name in SETS] == [[]] * len(SETS)
 
 
 def test_every_set_that_make_installs_is_locked() -> None:
-    """The Makefile names the sets, and each has its file."""
+    """Each set of packages in the Makefile has its lock file, and there is no other lock file."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     [sets] = re.findall(r"^SETS := (.*)$", makefile, re.MULTILINE)
     assert sorted(sets.split()) == SETS
 
 
 def test_all_sets_have_one_version_of_a_package() -> None:
-    """They are installed into one environment, one after the other."""
+    """A package has the same version in all lock files, which are installed into one environment."""
     versions: dict[tuple[str, int], set[str]] = {}
     for name, (number, environment) in product(SETS, enumerate(ENVIRONMENTS)):
         for each in locked(name):
@@ -128,7 +129,7 @@ def test_all_sets_have_one_version_of_a_package() -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_lock_file_holds_for_every_machine(name: str) -> None:
-    """No index, no folder and no option of pip's but hashes, and no address or path of a machine in a comment."""
+    """A lock file has no index, no path of a machine, and no option of pip but hashes."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if re.search(r"://|(^|[\s='])[./~]+/|^ *-(?!-hash=)", line)] == []
 
@@ -161,8 +162,8 @@ all =
     ],
     ids=["all is there", "out of range", "not on each Python"],
 )
-def test_a_range_that_changed_is_told(lock: str, says: list[str]) -> None:
-    """In one line, which says what to do."""
+def test_a_changed_range_is_reported(lock: str, says: list[str]) -> None:
+    """A requirement that the lock file does not satisfy is reported in one line, with the command that fixes it."""
     config = ConfigParser()
     config.read_string(CONFIG)
     found = list(entries(lock.format(f"\\\n    --hash=sha256:{'0' * 64}\n    # via tcpapp (setup.cfg)")))
@@ -170,7 +171,7 @@ def test_a_range_that_changed_is_told(lock: str, says: list[str]) -> None:
 
 
 @pytest.mark.parametrize("line", ["twisted==26.4", "twisted>=26.4 --hash=sha256:0", "--index-url x", "-e ."])
-def test_a_line_that_locks_nothing_is_told(line: str) -> None:
-    """A version and a hash are what makes it one."""
+def test_a_line_without_version_or_hash_is_reported(line: str) -> None:
+    """A line of a lock file without an exact version or a hash is reported."""
     with pytest.raises(AssertionError, match="is not a name, a version and hashes; run `make lock`"):
         list(entries(line))

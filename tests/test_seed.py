@@ -1,8 +1,8 @@
 """
-What was asked for at the very beginning, each by its name, on real loopback ports.
+The first requirements of the project, each in a test of its own, on real loopback ports.
 
-A server socket is created; a client connects to it; data goes both ways; many clients at once; both sides close; every
-scenario of sending and receiving; invalid addresses, ports and data.
+A server socket is created, and a client connects to it. Data is sent in both directions, many clients connect at once,
+and both sides close. Messages of all sizes are sent and received. Addresses, ports and data are invalid.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
 def upper(message: bytes, connection: tcpapp.Connection) -> bytes:
+    """Return the message in capitals."""
     return message.upper()
 
 
 class Talking:
-    """A server with one app, and the clients that were connected to it; all are closed together."""
+    """A server with one app, and its clients; all are closed together."""
 
     def __init__(self, reactor: Any, app: Any, framing: str, **options: Any) -> None:
         self.reactor = reactor
@@ -57,6 +58,7 @@ class Talking:
         await bounded(self.server.close(), self.reactor)
 
     async def client(self, **options: Any) -> tcpapp.Connection:
+        """Connect a client to the server."""
         endpoint = f"tcp:127.0.0.1:{self.server.port}"
         framing = options.pop("framing", self.framing)
         client = await tcpapp.connect(endpoint, framing=framing, reactor=self.reactor, **options)
@@ -64,17 +66,18 @@ class Talking:
         return client
 
     async def ask(self, message: bytes) -> bytes:
-        """What the server says to `message`, over a connection of its own."""
+        """Return the server's reply to `message`, over a new connection."""
         client = await self.client()
         return await bounded(client.request(message), self.reactor)
 
 
 def bounded(waiting: Deferred[Any], reactor: Any) -> Deferred[Any]:
+    """Add a time limit to this Deferred."""
     return waiting.addTimeout(PATIENCE, reactor)
 
 
 class Collector(Protocol):
-    """A peer without framing: it sends the given bytes, keeps received bytes, and can stop reading."""
+    """A peer without framing, which keeps the bytes that it receives."""
 
     def __init__(self) -> None:
         self.came = b""
@@ -88,6 +91,7 @@ class Collector(Protocol):
 
 
 async def raw_client(reactor: Any, port: int | None) -> Collector:
+    """Connect a peer without framing to this port."""
     from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
     return await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Collector())
@@ -98,7 +102,7 @@ async def raw_client(reactor: Any, port: int | None) -> Collector:
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_socket_can_be_created(global_reactor: Any) -> None:
-    """Listening on port 0 gives an open socket, with the port that the system chose."""
+    """Listening on port 0 opens a socket with a port that the system has chosen."""
     server = await tcpapp.listen(LOOPBACK, upper, reactor=global_reactor)
     assert server.address == IPv4Address("TCP", "127.0.0.1", server.port)
     assert server.port is not None
@@ -119,7 +123,7 @@ async def test_a_client_can_connect(global_reactor: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_data_goes_from_client_to_server(global_reactor: Any) -> None:
-    """What the client sends is what the server's app is handed."""
+    """The server's app gets the message that the client has sent."""
     handed: Deferred[bytes] = Deferred()
     async with Talking(global_reactor, lambda message, connection: handed.callback(message), "line") as talking:
         client = await talking.client()
@@ -129,7 +133,7 @@ async def test_data_goes_from_client_to_server(global_reactor: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_server_receives_from_the_client(global_reactor: Any) -> None:
-    """A server's conversation receives the client's messages in their order."""
+    """A conversation of the server receives the client's messages in their order."""
     got: list[bytes] = []
     over: Deferred[None] = Deferred()
 
@@ -149,7 +153,7 @@ async def test_the_server_receives_from_the_client(global_reactor: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_data_goes_from_server_to_client(global_reactor: Any) -> None:
-    """What the server sends unasked reaches the client: the server speaks first."""
+    """The client receives a message that the server sends first."""
 
     class Greeter:
         def opened(self, connection: tcpapp.Connection) -> None:
@@ -162,7 +166,7 @@ async def test_data_goes_from_server_to_client(global_reactor: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_client_receives_from_the_server(global_reactor: Any) -> None:
-    """The client gets the replies to its messages, in their order."""
+    """The client receives the replies to its messages in their order."""
     async with Talking(global_reactor, upper, "line") as talking:
         client = await talking.client()
         asked = [client.request(word) for word in (b"one", b"two", b"three")]
@@ -171,7 +175,7 @@ async def test_the_client_receives_from_the_server(global_reactor: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_server_handles_many_clients_at_once(global_reactor: Any) -> None:
-    """200 clients are connected at the same time, and each gets its own answers and nobody else's."""
+    """200 clients are connected at one time, and each gets the replies to its own messages."""
     async with Talking(global_reactor, upper, "line") as talking:
         clients = [await talking.client() for _ in range(200)]
         asked = [each.request(b"from %d, message %d" % (i, n)) for n in range(3) for i, each in enumerate(clients)]
@@ -182,7 +186,7 @@ async def test_the_server_handles_many_clients_at_once(global_reactor: Any) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_the_client_closes_and_both_sides_know(global_reactor: Any) -> None:
-    """The client's close ends the connection on both sides; each has its reason, and the server forgets it."""
+    """When the client closes, the connection ends on both sides, each with its reason, and the server forgets it."""
     async with Talking(global_reactor, upper, "line") as talking:
         client = await talking.client()
         await client.request(b"hello")
@@ -195,7 +199,7 @@ async def test_the_client_closes_and_both_sides_know(global_reactor: Any) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_the_server_closes_and_both_sides_know(global_reactor: Any) -> None:
-    """The server's close ends every client's connection; its waiting receive fails with the reason."""
+    """When the server closes, the connection of the client ends, and its waiting `receive` fails with the reason."""
     async with Talking(global_reactor, upper, "line") as talking:
         client = await talking.client()
         await client.request(b"hello")
@@ -218,14 +222,14 @@ async def test_the_server_closes_and_both_sides_know(global_reactor: Any) -> Non
 @pytest.mark.parametrize("framing", ["line:max=1000", "int32:max=1000", "netstring:max=1000", "cobs:max=1000"])
 @pytest_twisted.ensureDeferred
 async def test_a_message_of_any_size_up_to_max_arrives(framing: str, message: bytes, global_reactor: Any) -> None:
-    """Nothing, one byte, and exactly ``max`` bytes go there and back."""
+    """A message of no byte, of one byte and of exactly ``max`` bytes is received and answered."""
     async with Talking(global_reactor, upper, framing) as talking:
         assert await talking.ask(message) == message.upper()
 
 
 @pytest_twisted.ensureDeferred
 async def test_one_byte_over_max_closes_the_connection(global_reactor: Any) -> None:
-    """A message of exactly ``max`` is answered; one byte more ends the connection by that rule, and both sides know."""
+    """A message of ``max`` bytes is answered; one more byte ends the connection with "message-too-long"."""
     told: Deferred[tcpapp.CloseReason] = Deferred()
 
     class Upper:
@@ -246,7 +250,7 @@ async def test_one_byte_over_max_closes_the_connection(global_reactor: Any) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_a_burst_of_10_000_messages_is_answered_in_order(global_reactor: Any) -> None:
-    """10,000 messages that are sent without waiting are all answered, in order."""
+    """10,000 messages that are sent without waiting are answered in their order."""
     async with Talking(global_reactor, upper, "int16") as talking:
         client = await talking.client()
         for number in range(10_000):
@@ -257,7 +261,7 @@ async def test_a_burst_of_10_000_messages_is_answered_in_order(global_reactor: A
 
 @pytest_twisted.ensureDeferred
 async def test_messages_split_at_every_byte_arrive_whole(global_reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two messages are cut at every place there is, with the server reading the parts apart; both are whole."""
+    """Two messages that are cut at any place, and read by the server in two parts, are answered."""
     stream = b"hello\r\nworld\n"
     chunks: DeferredQueue[bytes] = DeferredQueue()
     read = tcpapp.MessageProtocol.dataReceived
@@ -281,7 +285,7 @@ async def test_messages_split_at_every_byte_arrive_whole(global_reactor: Any, mo
 
 @pytest_twisted.ensureDeferred
 async def test_both_sides_send_at_once(global_reactor: Any) -> None:
-    """Each side sends a megabyte without waiting for the other, and each gets all of the other's."""
+    """Both sides send a megabyte without waiting for the other side, and each receives all of it."""
     count, size = 100, 10_000
 
     @tcpapp.conversation
@@ -300,8 +304,8 @@ async def test_both_sides_send_at_once(global_reactor: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_slow_reader_gets_everything_and_holds_nobody_up(global_reactor: Any) -> None:
-    """A peer that does not read makes the server wait for it alone; once it reads, it gets every reply."""
+async def test_a_slow_reader_gets_everything_and_delays_no_other_client(global_reactor: Any) -> None:
+    """While a peer does not read, another client gets its reply; once the peer reads, it gets all replies."""
     count, size = 300, 50_000
     async with Talking(global_reactor, upper, "int32") as talking:
         slow = await raw_client(global_reactor, talking.server.port)
@@ -333,30 +337,30 @@ async def test_a_slow_reader_gets_everything_and_holds_nobody_up(global_reactor:
         "",
     ],
 )
-def test_an_address_that_cannot_be_one_is_said_before_anything_is_opened(endpoint: str, global_reactor: Any) -> None:
-    """`connect` raises `InvalidAddress` at once, in words that show the endpoint and what it takes."""
+def test_an_invalid_address_raises_before_anything_is_opened(endpoint: str, global_reactor: Any) -> None:
+    """`connect` with an invalid endpoint raises `InvalidAddress` at once, and the error quotes the endpoint."""
     with pytest.raises(InvalidAddress) as failed:
         tcpapp.connect(endpoint, reactor=global_reactor)
     assert repr(endpoint) in str(failed.value)
 
 
 @pytest.mark.parametrize("endpoint", ["tcp:65536", "tcp:abc", "tcp:", "tcp:7007:interface=nowhere", "udp:7007"])
-def test_a_port_that_cannot_be_one_is_not_listened_on(endpoint: str, global_reactor: Any) -> None:
-    """`listen` raises `InvalidAddress` at once."""
+def test_an_invalid_port_is_not_listened_on(endpoint: str, global_reactor: Any) -> None:
+    """`listen` with an invalid port raises `InvalidAddress` at once."""
     with pytest.raises(InvalidAddress, match="tcp"):
         tcpapp.listen(endpoint, upper, reactor=global_reactor)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_host_that_does_not_exist_cannot_be_connected_to(global_reactor: Any) -> None:
-    """A valid name that no host has fails as in Twisted."""
+    """Connecting to a valid name that no host has fails with DNSLookupError, as in Twisted."""
     with pytest.raises(DNSLookupError):
         await tcpapp.connect("tcp:no-such-host.invalid:7007", reactor=global_reactor)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_port_that_nobody_listens_on_refuses(global_reactor: Any) -> None:
-    """A port that was free a moment ago fails as Twisted has it."""
+    """Connecting to a port without a listener fails with ConnectionRefusedError, as in Twisted."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -366,7 +370,7 @@ async def test_a_port_that_nobody_listens_on_refuses(global_reactor: Any) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_a_port_in_use_cannot_be_listened_on(global_reactor: Any) -> None:
-    """The second server on one port fails as Twisted has it; the first goes on."""
+    """Listening on a port in use fails with CannotListenError, as in Twisted, and the first server goes on."""
     async with Talking(global_reactor, upper, "line") as talking:
         with pytest.raises(CannotListenError):
             await tcpapp.listen(f"tcp:{talking.server.port}:interface=127.0.0.1", upper, reactor=global_reactor)
@@ -375,8 +379,8 @@ async def test_a_port_in_use_cannot_be_listened_on(global_reactor: Any) -> None:
 
 @pytest.mark.parametrize("message", ["text", None, 7, b"two\nlines", b"x" * 101])
 @pytest_twisted.ensureDeferred
-async def test_data_that_cannot_be_sent_fails_and_the_connection_lives_on(message: Any, global_reactor: Any) -> None:
-    """What is no message of this framing is refused before any of it is written."""
+async def test_data_that_cannot_be_sent_fails_and_the_connection_stays_open(message: Any, global_reactor: Any) -> None:
+    """`send` refuses a value that is no message of the framing, and the connection stays open."""
     async with Talking(global_reactor, upper, "line:max=100") as talking:
         client = await talking.client()
         with pytest.raises(UnsendableMessage):
@@ -385,8 +389,8 @@ async def test_data_that_cannot_be_sent_fails_and_the_connection_lives_on(messag
 
 
 @pytest_twisted.ensureDeferred
-async def test_data_that_ends_inside_a_message_is_told_from_a_proper_end(global_reactor: Any) -> None:
-    """A peer that hangs up inside a message ends the connection by that rule; the message is not handed on."""
+async def test_an_end_inside_a_message_is_no_proper_end(global_reactor: Any) -> None:
+    """A peer that closes inside a message ends the connection with "truncated-message"; the app gets no part of it."""
     ended: Deferred[tcpapp.CloseReason] = Deferred()
 
     class Upper:
@@ -406,7 +410,7 @@ async def test_data_that_ends_inside_a_message_is_told_from_a_proper_end(global_
         assert client.came == b"\0\0\0\5HELLO"
 
 
-def test_a_framing_that_cannot_be_one_is_said_at_once(global_reactor: Any) -> None:
-    """A misspelt framing is refused, with the one that was meant."""
+def test_an_invalid_framing_raises_at_once(global_reactor: Any) -> None:
+    """`listen` with a misspelt framing raises `InvalidFraming`, which suggests the right name."""
     with pytest.raises(InvalidFraming, match="int32"):
         tcpapp.listen(LOOPBACK, upper, framing="int23", reactor=global_reactor)

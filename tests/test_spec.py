@@ -1,4 +1,4 @@
-"""Specs: ``name:key=value``, their escapes, and the errors of unreadable specs."""
+"""Specs: ``name:key=value``, their escapes, and the errors of invalid specs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tcpapp.spec import LINE, InvalidSpec, escape, line_of, shown, split, sugges
     ],
 )
 def test_a_spec_is_a_name_and_its_options(spec: str, name: str, options: dict[str, bytes]) -> None:
-    """A spec is read as its name and its options, escapes undone; a byte of the command line that is no UTF-8 stays."""
+    """`split` gives the name and the options of a spec without escapes, and keeps a byte that is no UTF-8."""
     assert (name, options) == split(spec)
 
 
@@ -51,8 +51,8 @@ def test_a_spec_is_a_name_and_its_options(spec: str, name: str, options: dict[st
         ("x:k=\ud800", r"holds a lone surrogate, which has no bytes; write a byte as \xNN"),
     ],
 )
-def test_what_cannot_be_read_is_said(spec: str, says: str) -> None:
-    """A spec that cannot be one is quoted whole, with what would be right."""
+def test_an_invalid_spec_raises(spec: str, says: str) -> None:
+    """The error of an invalid spec quotes the whole spec, and says what would be valid."""
     with pytest.raises(InvalidSpec) as caught:
         split(spec)
     assert str(caught.value).startswith(f"{spec!r}: ")
@@ -60,21 +60,21 @@ def test_what_cannot_be_read_is_said(spec: str, says: str) -> None:
 
 
 @given(st.binary())
-def test_what_is_escaped_is_read_back(value: bytes) -> None:
-    """`split` gives back any bytes that `escape` wrote."""
+def test_an_escaped_value_is_read_back(value: bytes) -> None:
+    """`split` gives back any bytes that `escape` has written."""
     assert ("n", {"k": value}) == split("n:k=" + escape(value))
 
 
 @given(st.binary())
-def test_what_is_escaped_is_printable_ascii(value: bytes) -> None:
-    """An escaped value is printable ASCII, fit for a log line and a command line."""
+def test_an_escaped_value_is_printable_ascii(value: bytes) -> None:
+    """`escape` writes any bytes as printable ASCII, for a log line and a command line."""
     assert escape(value).isascii()
     assert escape(value).isprintable()
 
 
 @given(st.text(alphabet=st.sampled_from("ab:=\\nx0\ud800\udcffå")) | st.text())
 def test_any_text_is_read_or_refused(spec: str) -> None:
-    """`split` raises `InvalidSpec` and nothing else."""
+    """For any text, `split` gives a name and options, or raises `InvalidSpec`, and no other error."""
     try:
         name, _ = split(spec)
     except InvalidSpec:
@@ -86,13 +86,13 @@ def test_any_text_is_read_or_refused(spec: str) -> None:
     ("wrong", "says"), [("jsn", "; did you mean 'json'?"), ("zzz", ""), ("", ""), ("json", "; did you mean 'json'?")]
 )
 def test_a_near_spelling_is_suggested(wrong: str, says: str) -> None:
-    """The most similar known name is suggested, if there is one."""
+    """`suggest` gives the most similar known name, if one is similar."""
     assert says == suggest(wrong, iter(["text", "json"]))
 
 
 @pytest.mark.parametrize(("text", "line"), [("max", "max"), ("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("", "")])
-def test_what_is_shown_is_a_line(text: str, line: str) -> None:
-    """What cannot be printed is escaped."""
+def test_shown_gives_one_line(text: str, line: str) -> None:
+    """`shown` escapes the characters that cannot be printed."""
     assert shown(text) == line
 
 
@@ -109,10 +109,10 @@ def test_what_is_shown_is_a_line(text: str, line: str) -> None:
     ],
 )
 def test_a_line_of_a_log_is_escaped_and_cut(text: str, line: str) -> None:
-    """What is not printable is escaped, all else stays as it is; the cut is counted after that, and is seen."""
+    """`line_of` escapes the characters that cannot be printed, and cuts the result at `LINE` characters with "..."."""
     assert line_of(text) == line
 
 
-def test_a_line_may_be_cut_elsewhere() -> None:
-    """At so many characters."""
+def test_a_line_can_be_cut_at_another_length() -> None:
+    """`line_of` cuts at the given number of characters."""
     assert line_of("x" * 11, 10) == "xxxxxxx..."

@@ -44,20 +44,20 @@ INSTEAD = {
 """Patterns of words that a reader has to read twice, and what to write in their place."""
 
 ALLOWED: dict[str, str] = {}
-"""Sentences that may stay, each with its reason: ten lines at most."""
+"""Sentences that are permitted, each with its reason: at most ten."""
 
 LONGEST = 35
-"""Words of a sentence. The aim is 25; a longer one than this is two sentences."""
+"""The most words of a sentence. The aim is 25; a longer sentence than this is two sentences."""
 
 LONGEST_SUBJECT = 72
-"""Characters of a subject, as of a commit."""
+"""The most characters of a subject, as of a commit."""
 
 PAGES = sorted((ROOT / "docs").rglob("*.md")) + [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")]
 OWN = Path(__file__)
 
 
 def modules(*folders: str) -> list[Path]:
-    """The Python files of these folders, without this one, which quotes what it forbids."""
+    """Return the Python files of these folders, without this file, which quotes the forbidden words."""
     found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     return [path for path in found if path != OWN]
 
@@ -73,7 +73,7 @@ PARTS = {
 }
 
 UNFINISHED: tuple[str, ...] = ()
-"""Parts that are being rewritten: their checks are expected to fail, and fail where a part passes."""
+"""Parts that are being rewritten: their checks are expected to fail, and it is an error if they pass."""
 
 each_part = pytest.mark.parametrize(
     "part",
@@ -89,12 +89,12 @@ each_part = pytest.mark.parametrize(
 
 @cache
 def nodes_of(path: Path) -> list[ast.AST]:
-    """All that a module's tree consists of."""
+    """Return all nodes of a module's syntax tree."""
     return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def comments_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Each block of comments as one text, with the number of its last line."""
+    """Give each block of comments as one text, with the number of its last line."""
     block: list[str] = []
     last = 0
     with path.open("rb") as file:
@@ -110,7 +110,7 @@ def comments_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def texts_of(path: Path) -> Iterator[tuple[int, str]]:
-    """The docstrings, comments, messages and log lines of a module; the paragraphs of a page."""
+    """Give the docstrings, comments, messages and log lines of a module, or the paragraphs of a page."""
     if path.suffix != ".py":
         yield from enumerate(without_code(path.read_text(encoding="utf-8")).split("\n\n"), 1)
         return
@@ -121,7 +121,7 @@ def texts_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def prose_of(path: Path) -> Iterator[tuple[int, str]]:
-    """The docstrings of a module, those of attributes too; the paragraphs of a page."""
+    """Give the docstrings of a module, also of attributes, or the paragraphs of a page."""
     if path.suffix != ".py":
         yield from texts_of(path)
         return
@@ -131,13 +131,13 @@ def prose_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def without_code(page: str) -> str:
-    """The page without its blocks of code, and without what is hidden in comments."""
+    """Return the page without its blocks of code and its hidden comments."""
     page = re.sub(r"^ *(`{3,})[^\n]*\n.*?^ *\1 *$", "", page, flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
 
 
 def sentences(text: str) -> Iterator[str]:
-    """The sentences of a text. An item of a list, a heading and a cell of a table end a sentence; code is one word."""
+    """Give the sentences of a text. An item of a list, a heading and a cell end a sentence; code is one word."""
     text = re.sub(r"``[^`]+``|`[^`]+`", "code", text)
     text = re.sub(r"::[ \t]*\n((?:[ \t]*\n)+)((?:[ \t]+\S.*\n?|[ \t]*\n)*)", _without_literal, text)
     for paragraph in re.split(r"\n\s*\n|^\s*[=|+-][=|+ :-]*$|\n(?=\s*(?:[-*|#]|\d+\.) )", text, flags=re.MULTILINE):
@@ -146,7 +146,7 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def _without_literal(found: re.Match[str]) -> str:
-    """What follows the literal block that an indented ``::`` begins."""
+    """Return the text that follows the literal block after ``::``."""
     lines = found[2].split("\n")
     first = next((line for line in lines if line.strip()), "")
     depth = len(first) - len(first.lstrip())
@@ -155,7 +155,7 @@ def _without_literal(found: re.Match[str]) -> str:
 
 
 def place(path: Path, line: int) -> str:
-    """Where a text is."""
+    """Return the file and the line of a text."""
     return f"{path.relative_to(ROOT)}:{line}"
 
 
@@ -166,6 +166,7 @@ HARD = re.compile(rf"\b(?:{'|'.join(INSTEAD)})\b", re.IGNORECASE)
 
 @each_part
 def test_texts_have_no_words_that_are_read_twice(part: str) -> None:
+    """No text has a pattern of `INSTEAD`."""
     found = [
         f"{place(path, line)}: {hard[0]!r} in {sentence!r}"
         for path in PARTS[part]
@@ -179,6 +180,7 @@ def test_texts_have_no_words_that_are_read_twice(part: str) -> None:
 
 @each_part
 def test_sentences_are_short(part: str) -> None:
+    """No sentence has more than `LONGEST` words."""
     found = [
         f"{place(path, line)}: {len(sentence.split())} words: {sentence}"
         for path in PARTS[part]
@@ -190,7 +192,7 @@ def test_sentences_are_short(part: str) -> None:
 
 
 def entries() -> list[str]:
-    """The entries of the changelog, each in one line."""
+    """Return the entries of the changelog, each in one line."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     return [" ".join(each.split()) for each in re.findall(r"^- (.*(?:\n  .*)*)", text, re.MULTILINE)]
 
@@ -200,11 +202,11 @@ Accept Add Allow Answer Apply Ask Cancel Close Compare Continue Count Deliver Dr
 Ignore Keep Leave Let Limit Log Move Name Poll Raise Read Refuse Reject Remove Rename Report Require Reset Return Run
 Send Serve Share Split Start Stop Treat Try Use Wait Watch
 """
-"""What an entry of the changelog can begin with; a new verb is added here."""
+"""The verbs with which an entry of the changelog can begin; a new verb is added here."""
 
 
 def test_an_entry_of_the_changelog_begins_with_a_subject() -> None:
-    """As a commit does: a verb first, and at most 72 characters up to the first stop."""
+    """An entry begins as a commit does: with a verb, and at most 72 characters up to the first stop."""
     subjects = [re.split(r"(?<=\.)\s", entry)[0] for entry in entries()]
     assert [each for each in subjects if len(each) > LONGEST_SUBJECT or each.split()[0] not in VERBS.split()] == []
 
@@ -213,6 +215,7 @@ def test_an_entry_of_the_changelog_begins_with_a_subject() -> None:
 
 
 def test_the_allow_list_is_short_and_used() -> None:
+    """`ALLOWED` has at most ten sentences, and each is in a text."""
     everything = " ".join(" ".join(path.read_text("utf-8").split()) for files in PARTS.values() for path in files)
     assert len(ALLOWED) <= 10
     assert [each for each in ALLOWED if each not in everything] == []
@@ -220,10 +223,12 @@ def test_the_allow_list_is_short_and_used() -> None:
 
 @pytest.mark.parametrize("text", ["One who floods is read less.", "A peer,\nwhom nobody knows.", "That of `send`."])
 def test_a_hard_text_is_found(text: str) -> None:
+    """A text with a pattern of `INSTEAD` is found."""
     assert any(HARD.search(sentence) for sentence in sentences(text))
 
 
 def test_sentences_end_with_stops_items_and_cells() -> None:
+    """A stop, an item of a list and a cell of a table end a sentence."""
     text = (
         "One. Two\nlines!\n\n- an item: `a b c`\n- another\n\n| cell | and cell |\n|---|---|\n\n== ==\na    b\n== ==\n"
     )
@@ -240,15 +245,18 @@ def test_sentences_end_with_stops_items_and_cells() -> None:
 
 
 def test_a_literal_block_is_no_sentence() -> None:
+    """A literal block is not part of a sentence."""
     text = "Use it so::\n\n    one\n    two\n\nMore."
     assert [each for each in sentences(text) if each] == ["Use it so:", "More."]
 
 
 def test_code_on_a_page_is_no_sentence() -> None:
+    """Code and hidden comments of a page are no sentences."""
     assert without_code("a\n```python\nx = 1\n```\nb<!-- c -->").split() == ["a", "b"]
 
 
 def test_comments_and_docstrings_are_read(tmp_path: Path) -> None:
+    """`texts_of` gives comments, docstrings and texts of a module; `prose_of` gives only docstrings."""
     path = tmp_path / "module.py"
     path.write_text(
         '"""A docstring of it."""\n\n# a comment\n# of two lines\nx = 1  # alone\ny = "no docstring at all"\n'
