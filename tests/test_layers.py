@@ -146,7 +146,7 @@ def may_import(top: str, target: str) -> bool:
     """Tell whether the package `top` may import the package `target`."""
     if target in IMPORT_THOSE_BESIDE:
         return top in IMPORT_THOSE_BESIDE[target]
-    if top == "tcpapp" or top in IMPORT_THOSE_BESIDE:  # the public names, and what stands beside the layers
+    if top == "tcpapp" or top in IMPORT_THOSE_BESIDE:  # the public names, and the packages beside the layers
         return target not in ABOVE_THE_PUBLIC_NAMES
     return top in ABOVE_THE_PUBLIC_NAMES if target == "tcpapp" else HEIGHT[target] < HEIGHT[top]
 
@@ -191,7 +191,7 @@ def test_the_layers_of_the_picture_go_down() -> None:
     assert {row.name for row in ROWS if row.layer == BESIDE} == set(IMPORT_THOSE_BESIDE)
 
 
-# No circles ----------------------------------------------------------------------------------------------------------
+# Circles -------------------------------------------------------------------------------------------------------------
 
 
 def module_of(path: str) -> str:
@@ -386,7 +386,7 @@ def test_importing_the_package_loads_nothing_of_twisteds() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-# The rules are rules -------------------------------------------------------------------------------------------------
+# The checks find planted faults --------------------------------------------------------------------------------------
 
 PLANTED = {
     "straight up": ("framing/lines.py", "from tcpapp.connection.connection import MessageProtocol"),

@@ -35,7 +35,7 @@ classes: Alarm Budget Counts Door Doors Ending Gate Hand Intake Life Link Load M
 WORDS, NAMES, CLASSES = (frozenset(part.partition(":")[2].split()) for part in LISTS.strip().split("\n\n"))
 
 ALLOWED = {
-    "tcpapp/limits/renamed.py": RENAMED.keys(),  # the table of the hints
+    "tcpapp/limits/renamed.py": RENAMED.keys(),  # the table of former and new names
     "tests/test_names.py": WORDS | NAMES,  # these lists
     "tcpapp/client/futures.py": {"_ending"},  # how a coroutine ends
     "tcpapp/testing/faultproxy/side.py": {"_ending"},  # how a side of the proxy ends

@@ -94,7 +94,7 @@ def installed(environment: Environment, built: Built) -> Environment:
     return environment
 
 
-# What was built ------------------------------------------------------------------------------------------------------
+# The built files -----------------------------------------------------------------------------------------------------
 
 
 def files_of(source: Path) -> set[str]:
@@ -119,7 +119,7 @@ def test_the_sdist_holds_all_that_a_build_needs(built: Built) -> None:
     assert files_of(built.source) | {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py"} <= names
 
 
-# What twistd finds ---------------------------------------------------------------------------------------------------
+# The commands that twistd lists --------------------------------------------------------------------------------------
 
 
 def test_without_tcpapp_twistd_does_not_list_it(environment: Environment) -> None:

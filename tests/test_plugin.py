@@ -37,7 +37,7 @@ def parsed(*words: str) -> Options:
 NO_NUMBERS = {"listen", "app", "framing", "codec", "allow", "deny"}
 """The options that take no number."""
 
-# What is right --------------------------------------------------------------------------------------------------------
+# Valid command lines --------------------------------------------------------------------------------------------------
 
 
 def test_twistd_finds_the_plugin() -> None:
@@ -147,7 +147,7 @@ def test_networks_are_allowed_and_denied() -> None:
     assert not parsed().factory.settings.networks
 
 
-# What is wrong --------------------------------------------------------------------------------------------------------
+# Invalid command lines ------------------------------------------------------------------------------------------------
 
 
 def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:

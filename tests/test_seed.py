@@ -97,7 +97,7 @@ async def raw_client(reactor: Any, port: int | None) -> Collector:
     return await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Collector())
 
 
-# 3a to 3h ------------------------------------------------------------------------------------------------------------
+# Listening, connecting, sending, closing -----------------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred
@@ -211,7 +211,7 @@ async def test_the_server_closes_and_both_sides_know(global_reactor: Any) -> Non
         assert failed.value.reason.rule == "end-of-stream"
 
 
-# 8b: every scenario of sending and receiving -------------------------------------------------------------------------
+# Messages of all sizes, in both directions ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ async def test_a_slow_reader_gets_everything_and_delays_no_other_client(global_r
         assert slow.came == (size.to_bytes(4, "big") + b"X" * size) * count
 
 
-# 8c: invalid addresses, ports and data -------------------------------------------------------------------------------
+# Invalid addresses, ports and data -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ each_part = pytest.mark.parametrize(
 )
 
 
-# What a reader reads ------------------------------------------------------------------------------------------------
+# The texts ----------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -211,7 +211,7 @@ def test_an_entry_of_the_changelog_begins_with_a_subject() -> None:
     assert [each for each in subjects if len(each) > LONGEST_SUBJECT or each.split()[0] not in VERBS.split()] == []
 
 
-# The checks are checked ---------------------------------------------------------------------------------------------
+# The tests of the checks --------------------------------------------------------------------------------------------
 
 
 def test_the_allow_list_is_short_and_used() -> None:

@@ -203,7 +203,7 @@ def test_long_lines_are_cut() -> None:
     assert ann.hear() == ["bob: " + "x" * LONGEST_LINE]
 
 
-# Members in trouble ---------------------------------------------------------------------------------------------------
+# Slow and closing members ---------------------------------------------------------------------------------------------
 
 
 def test_a_member_that_left_needs_no_message(logged_errors: Any) -> None:

@@ -11,7 +11,7 @@ def test_messages_are_accepted_and_not_answered() -> None:
     """A client can send any messages, gets no reply, and is read from all the time."""
     client = joined(MessageServerFactory(Discard()))
     client.receive(b"one\ntwo\n\n" * 1000)
-    client.reactor.advance(0)  # each turn handles a part of them
+    client.reactor.advance(0)  # each turn handles a part of the messages
     assert (client.value(), client.unread, client.connection.state) == (b"", 0, State.OPEN)
     assert client.producerState == "producing"
 

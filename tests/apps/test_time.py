@@ -40,7 +40,7 @@ def test_messages_of_the_client_are_ignored() -> None:
     """Messages of the client are read and ignored, and do not change when the time is sent."""
     peer = Peer(time)
     peer.says(b"what time is it?\n" * 100_000)
-    peer.clock.advance(0)  # each turn handles a part of them
+    peer.clock.advance(0)  # each turn handles a part of the messages
     assert told(peer) == 1
     assert (peer.paused, peer.transport.unread) == (False, 0)
     peer.clock.advance(1)

@@ -133,7 +133,7 @@ def test_values_beyond_json_are_encoded_as_msgspec_does(value: object, message: 
     assert message == Json().encode(value)
 
 
-# The peer's fault -----------------------------------------------------------------------------------------------------
+# Invalid messages: the peer's fault -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_codec_goes_on_after_a_fault(codec: Codec[Any]) -> None:
     assert codec.decode(codec.encode("fine")) == "fine"
 
 
-# Our fault ------------------------------------------------------------------------------------------------------------
+# Values that cannot be encoded: our fault -----------------------------------------------------------------------------
 
 
 class Unprintable:
@@ -309,7 +309,7 @@ def test_text_is_encoded_whatever_a_subclass_says() -> None:
     assert Text().encode(Loud("x")) == b"x"
 
 
-# The contract, and specs ----------------------------------------------------------------------------------------------
+# The contract and the specs -------------------------------------------------------------------------------------------
 
 
 def test_a_codec_of_a_user_needs_two_methods() -> None:

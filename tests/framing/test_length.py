@@ -24,8 +24,8 @@ DOCUMENTED = [
     ("netty-5", {"width": 3, "adjust": 2, "strip": 0}, b"\0\0\x0c\xca\xfe" + HELLO, b"\0\0\x0c\xca\xfe" + HELLO),
     ("netty-6", {"width": 2, "offset": 1, "adjust": 1, "strip": 3}, b"\xca\0\x0c\xfe" + HELLO, b"\xfe" + HELLO),
     ("netty-7", {"width": 2, "offset": 1, "adjust": -3, "strip": 3}, b"\xca\0\x10\xfe" + HELLO, b"\xfe" + HELLO),
-    # tokio, LengthDelimitedCodec: every example of its documentation, in its order. The seventh reads a length that
-    # counts from behind the bytes it skips, one more than the header: `adjust` is that one byte.
+    # tokio, LengthDelimitedCodec: every example of its documentation, in its order. In the seventh, the
+    # length counts from behind the skipped bytes, which are one byte more than the header: `adjust` is this byte.
     ("tokio-1", {"width": 2, "strip": 0}, b"\x00\x0b" + WORLD, b"\x00\x0b" + WORLD),
     ("tokio-2", {"width": 2}, b"\x00\x0b" + WORLD, WORLD),
     ("tokio-3", {"width": 2, "adjust": -2, "strip": 0}, b"\x00\x0d" + WORLD, b"\x00\x0d" + WORLD),

@@ -196,7 +196,7 @@ def test_a_signal_while_the_reactor_starts_is_kept() -> None:
     service.startService()
     twisteds: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: twisteds.append(number))
-    signal.raise_signal(signal.SIGTERM)  # to this thread: others, of other tests, do not block it
+    signal.raise_signal(signal.SIGTERM)  # to this thread: the threads of other tests do not block the signal
     service.reactor.run()
     service.reactor.hasStopped = False
     service.reactor.advance(0)
@@ -312,7 +312,7 @@ def test_limits_that_are_off_are_logged_at_the_start(said: list[str], monkeypatc
     ]
 
 
-# The system -----------------------------------------------------------------------------------------------------------
+# The service manager, the clock and the descriptors -------------------------------------------------------------------
 
 
 class Manager:
@@ -429,7 +429,6 @@ def test_the_collector_skips_objects_that_stay(monkeypatch: pytest.MonkeyPatch) 
         options.parent = twistd
         monkeypatch.setattr(twistd_service.MessageService, "startService", lambda service: None)
         TwistdService(options, reactor).startService()
-        signal.pthread_sigmask(
-            signal.SIG_UNBLOCK, twistd_service.STOPS
-        )  # its own call would do this, and is not made here
+        # startService blocks the signals until the reactor runs, which it does not here
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, twistd_service.STOPS)
         assert [call[0] for call in reactor.whenRunningHooks].count(twistd_service.leave_to_stay) == calls

@@ -20,7 +20,7 @@ READ_10 = bytes.fromhex(
         (bytes(range(32)), "4e79dd46"),
         (bytes(range(31, -1, -1)), "5cdb3f11"),
         (READ_10, "563a96d9"),
-        # The check value of CRC-32C in Ross Williams's catalogue of parameters, and nothing at all.
+        # The check value of CRC-32C in Ross Williams's catalogue of parameters, and no bytes.
         (b"123456789", "839206e3"),
         (b"", "00000000"),
     ],

@@ -44,7 +44,7 @@ def theirs(stream: bytes) -> ProxyResult | None:
             return ProxyProtocolDetect().unpack(stream)
         except ProxyProtocolIncompleteError as more:
             stream += bytes(more.want_read.want_bytes or 0) or b"\r\n"
-        except (ValueError, struct.error):  # the latter where a block is too short for its addresses
+        except (ValueError, struct.error):  # struct.error: a block is too short for its addresses
             return None
 
 

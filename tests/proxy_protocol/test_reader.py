@@ -67,7 +67,7 @@ def test_an_error_is_fit_for_a_log(stream: bytes, words: str) -> None:
     assert len(said) < 4 * 107 + 200
 
 
-# What else a reader promises
+# The other promises of a reader
 
 
 def test_a_line_of_one_byte_too_many() -> None:
@@ -229,7 +229,7 @@ def test_readers_share_nothing() -> None:
     assert one.receive(LINE[20:]) == GOOD["the example"][1]
 
 
-# Whatever comes
+# Any bytes
 
 beginnings = st.sampled_from(
     [b"", b"PROXY ", b"PROXY TCP4 ", b"PROXY TCP6 ::1 ", b"PROXY UNKNOWN", SIGNATURE, SIGNATURE + b"\x21\x11"]

@@ -380,7 +380,7 @@ def test_listen_with_an_invalid_argument_opens_nothing(
     assert list(hosts.sim.trace) == []
 
 
-# Changed while it serves ----------------------------------------------------------------------------------------------
+# Changing settings of a serving server --------------------------------------------------------------------------------
 
 
 def test_limits_change_while_it_serves(hosts: Hosts) -> None:

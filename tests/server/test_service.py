@@ -344,7 +344,7 @@ def test_a_service_that_drained_serves_again(hosts: Hosts, service_of: Any) -> N
     assert hosts.run(hosts.connect().request(b"again")) == b"again"
 
 
-# Suspended, drained, waited for ---------------------------------------------------------------------------------------
+# Suspending, resuming, changing ---------------------------------------------------------------------------------------
 
 
 def test_a_service_can_be_suspended_drained_and_resumed(hosts: Hosts) -> None:

@@ -91,7 +91,7 @@ def test_an_exception_whose_str_raises_is_one_line() -> None:
 def test_a_deep_traceback_shows_its_beginning_and_its_end() -> None:
     """A traceback of 502 calls shows `MOST_FRAMES` of them, and says how many are left out."""
     text = LoggedFailure(failed(ValueError("deep"), depth=500)).getTraceback()
-    assert text.count("in fall\n") == MOST_FRAMES - 1  # and one of `failed`
+    assert text.count("in fall\n") == MOST_FRAMES - 1  # and one frame of `failed`
     assert f"({502 - MOST_FRAMES} calls are left out here)\n" in text
     assert text.endswith("ValueError: deep\n")
 
@@ -111,7 +111,7 @@ def test_a_logged_failure_prints_to_a_file_or_to_the_log(monkeypatch: pytest.Mon
     assert given.getvalue() == default.getvalue() == failure.getTraceback()
 
 
-# What observers get ---------------------------------------------------------------------------------------------------
+# The events that observers get ----------------------------------------------------------------------------------------
 
 
 def observed(write: Any) -> list[Any]:
@@ -161,7 +161,7 @@ def test_failures_of_one_kind_make_a_line_a_second() -> None:
     assert line["log_failure"].value is here.value
 
 
-# How many lines -------------------------------------------------------------------------------------------------------
+# The rate of lines ----------------------------------------------------------------------------------------------------
 
 
 def test_lines_of_a_kind_have_a_rate() -> None:

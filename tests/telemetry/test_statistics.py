@@ -100,7 +100,7 @@ def test_a_factory_without_a_clock_has_an_info() -> None:
     assert info.uptime >= 0
 
 
-# A factory that others listen with ------------------------------------------------------------------------------------
+# The info of a factory ------------------------------------------------------------------------------------------------
 
 
 def test_the_info_of_a_factory_has_the_ports_of_listen(hosts: Hosts) -> None:

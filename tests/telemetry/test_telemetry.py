@@ -149,7 +149,7 @@ def test_a_listener_that_raises_is_logged(lines: list[str], logged_errors: Any) 
     assert [ZeroDivisionError] * 2 == [each.type for each in logged_errors.take()]
 
 
-# A connection that tells ---------------------------------------------------------------------------------------------
+# The events of a connection ------------------------------------------------------------------------------------------
 
 
 class Silent(Telemetry):
@@ -209,7 +209,7 @@ def test_no_event_is_made_without_a_listener(monkeypatch: pytest.MonkeyPatch) ->
         "protocol.LateReply",
     )
     for name in names:
-        monkeypatch.setattr(f"tcpapp.connection.{name}", None)  # to make one would raise
+        monkeypatch.setattr(f"tcpapp.connection.{name}", None)  # making an event would raise
     converse(Silent())
 
 

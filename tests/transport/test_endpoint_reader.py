@@ -54,7 +54,7 @@ def refusal(make: Callable[[Any, Any], object], endpoint: object) -> str:
 @pytest.mark.parametrize(
     ("endpoint", "says"),
     [
-        # nothing there
+        # a part is missing
         ("tcp", "has no port; write it as in tcp:7007:interface=127.0.0.1"),
         ("tcp:", "has no port; write it as in tcp:7007:interface=127.0.0.1"),
         ("tcp:interface=127.0.0.1", "has no port"),
@@ -146,7 +146,7 @@ def refusal(make: Callable[[Any, Any], object], endpoint: object) -> str:
         ("example.com", f"'example.com' {KINDS}; write tcp:7007"),
         # escapes
         ("tcp:80\\", r"ends in a lone \; a \ is written \\ and a : inside a value \:"),
-        # what is no string
+        # no string
         (7007, "takes a string such as tcp:7007:interface=127.0.0.1, or an IStreamServerEndpoint"),
         (b"tcp:7007", "takes a string such as"),
         (None, "takes a string such as"),
@@ -220,7 +220,7 @@ def test_a_file_without_read_permission_is_refused(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("endpoint", "says"),
     [
-        # nothing there
+        # a part is missing
         ("tcp", "has no host; write it as in tcp:localhost:7007"),
         ("tcp:", "has no host"),
         ("tcp:localhost", "has no port; write it as in tcp:localhost:7007"),
@@ -304,7 +304,7 @@ def test_a_file_without_read_permission_is_refused(monkeypatch: pytest.MonkeyPat
         ("8000", f"'8000' {CLIENT_KINDS}; write tcp:host:port, as in tcp:localhost:8000"),
         ("a b:8000", f"'a b' {CLIENT_KINDS}; write tcp:host:port, as in tcp:localhost:8000"),
         ("localhost", f"'localhost' {CLIENT_KINDS}; write tcp:host:port, as in tcp:localhost:7007"),
-        # what is no string
+        # no string
         (("localhost", 7007), "takes a string such as tcp:localhost:7007, or an IStreamClientEndpoint"),
         (None, "takes a string such as tcp:localhost:7007"),
     ],

@@ -75,7 +75,7 @@ class Rig:
         return dict(self.factory.admission.refused)
 
 
-# Let through ----------------------------------------------------------------------------------------------------------
+# Accepted connections -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", range(len(HEADER) + 3))
@@ -224,7 +224,7 @@ def test_a_gate_that_cannot_be_removed_passes_everything_on() -> None:
         assert transport.lost == (kind is Behind)
 
 
-# Not let through ------------------------------------------------------------------------------------------------------
+# Rejected connections -------------------------------------------------------------------------------------------------
 
 
 def test_an_untrusted_proxy_is_reset() -> None:
@@ -269,7 +269,7 @@ def test_a_malformed_header_is_reported_and_counted(data: bytes, says: str) -> N
         True,
         True,
     )
-    rig.waiting.dataReceived(b"more")  # as TLS brings it, which does not stop at once
+    rig.waiting.dataReceived(b"more")  # TLS can still deliver bytes after an abort
     rig.transport.turn()
     assert len(rig.factory.admission) == 0
 

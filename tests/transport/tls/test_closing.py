@@ -172,7 +172,7 @@ def test_an_end_without_a_close_notify_is_a_loss(files: Any) -> None:
         assert [(reason.rule, reason.clean) for reason in peer.closed] == [("lost", False)]
 
 
-# We close -------------------------------------------------------------------------------------------------------------
+# The server closes ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])

@@ -210,7 +210,7 @@ async def test_tls_works_on_a_unix_socket(files: Any, serve: Any, tmp_path: Any)
     await server.close(0)
 
 
-# Renewed --------------------------------------------------------------------------------------------------------------
+# Renewed certificates -------------------------------------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred
@@ -279,7 +279,7 @@ def test_without_a_watch_no_timer_is_set(files: Any) -> None:
     factory.stopFactory()
 
 
-# In mid-conversation --------------------------------------------------------------------------------------------------
+# STARTTLS -------------------------------------------------------------------------------------------------------------
 
 
 def upgrading(files: Any) -> Any:
