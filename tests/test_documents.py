@@ -78,7 +78,7 @@ def test_a_block_knows_its_line():
 
 
 def test_a_command_that_serves_uses_a_free_port(tmp_path):
-    """`twistd tcpapp` without --listen gets a free port, because another program may use the default port."""
+    """`twistd tcpapp` without --listen gets a free port, because another program can use the default port."""
     reader = Reader(tmp_path)
     served = reader.on_a_free_port("twistd -n --pidfile= tcpapp --app echo")
     assert served == "twistd -n --pidfile= tcpapp --app echo --listen tcp:0:interface=127.0.0.1"

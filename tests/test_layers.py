@@ -91,7 +91,7 @@ def top_imported(module: str) -> str | None:
 
 
 def imports_of(path: str, source: str) -> Iterator[Import]:
-    """Give each import of a file with its full name: ``from a import b`` may name a module ``a.b``."""
+    """Give each import of a file with its full name: ``from a import b`` can name a module ``a.b``."""
     package = ["tcpapp", *PurePosixPath(path).parts[:-1]]
 
     def names(node: ast.AST) -> list[str]:
@@ -380,7 +380,7 @@ def test_public_names_are_listed_before_they_are_used() -> None:
         tcpapp.Sever  # noqa: B018 - the attribute is asked for
 
 
-def test_importing_the_package_loads_nothing_of_twisteds() -> None:
+def test_importing_the_package_does_not_load_twisted() -> None:
     """Importing tcpapp, or the plugin for pytest, imports no module of Twisted."""
     code = "import tcpapp.testing.pytest_plugin, sys; print([each for each in sys.modules if 'twisted' in each])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

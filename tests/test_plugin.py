@@ -93,7 +93,7 @@ def test_make_service_gives_a_service_that_listens_nowhere_yet() -> None:
 
 
 @pytest.mark.parametrize("nodaemon", [True, False])
-def test_in_the_foreground_stdout_does_not_wait(nodaemon: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_the_foreground_stdout_never_blocks(nodaemon: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the foreground, stdout, to which twistd logs, never blocks; in the background, stdout is unchanged."""
     read, write = os.pipe()
     with os.fdopen(read), os.fdopen(write, "w") as stdout:
@@ -343,7 +343,7 @@ def test_a_missing_file_is_reported_with_the_option_that_named_it(
     assert refused(capfd, *words) == says
 
 
-def test_paths_stay_what_they_were(
+def test_relative_paths_are_resolved_once(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Relative paths are resolved once: the options are read again with the same files after a change of directory."""

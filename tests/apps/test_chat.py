@@ -223,7 +223,7 @@ def test_a_member_that_left_needs_no_message(logged_errors: Any) -> None:
     assert logged_errors.take() == []
 
 
-def test_a_slow_member_does_not_hold_up_the_others() -> None:
+def test_a_slow_member_does_not_delay_the_others() -> None:
     """While a member reads nothing, the others get their lines; when it reads again, it gets all lines."""
     house = House(limits=Limits(write_high=100))
     slow, bob, cem = house.enter("slow"), house.enter("bob"), house.enter("cem")

@@ -107,13 +107,13 @@ plain = st.recursive(
 
 
 @given(st.text())
-def test_any_text_is_carried(value: str) -> None:
+def test_any_text_is_received_as_it_was_sent(value: str) -> None:
     """Any text is received as it was sent."""
     assert value == Text().decode(Text().encode(value))
 
 
 @given(codec=st.sampled_from([Json(), MessagePack()]), value=plain)
-def test_any_plain_value_is_carried(codec: Codec[Any], value: object) -> None:
+def test_any_plain_value_is_received_as_it_was_sent(codec: Codec[Any], value: object) -> None:
     """Any value that JSON can represent is received as it was sent."""
     assert value == codec.decode(codec.encode(value))
 

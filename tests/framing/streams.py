@@ -1,4 +1,4 @@
-"""What the tests of the framings share: framings, streams, cuts of streams, and their outcomes."""
+"""The parts that the tests of the framings share: framings, streams, cuts of streams, and their outcomes."""
 
 from __future__ import annotations
 

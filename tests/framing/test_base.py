@@ -1,4 +1,4 @@
-"""What all framings share: the numbers, the checks, and the base class for a framing of a user."""
+"""The parts that all framings share: the numbers, the checks, and the base class for a framing of a user."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_a_run_is_remembered_from_chunk_to_chunk() -> None:
     [pytest.param(frame_counted, shorts, id="counted"), pytest.param(frame_varints, varints, id="varint")],
 )
 @given(messages=st.lists(st.binary(max_size=200), max_size=30))
-def test_replies_are_framed_as_one_by_one(
+def test_replies_framed_together_equal_replies_framed_one_by_one(
     frame: Callable[..., bytes | None], framed: Callable[..., bytes], messages: list[bytes]
 ) -> None:
     """Replies that are framed together are the same bytes as one by one."""

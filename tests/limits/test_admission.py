@@ -62,7 +62,8 @@ def test_a_network_has_at_most_max_per_network_clients():
     assert come(Admission(limits, Networks()), *hosts) == ["max-per-network"] * 2
 
 
-def test_a_client_without_an_address_counts_in_the_total_alone():
+def test_a_client_without_an_address_counts_for_max_connections_only():
+    """A client on a UNIX socket counts for `max_connections`, but not for an address or a network."""
     admission = Admission(Limits(max_per_address=1, max_per_network=1, max_connections=3), Networks())
     for number in range(3):
         assert admission.check(UNIXAddress(None)) is None
@@ -115,4 +116,5 @@ def test_limits_and_networks_change_while_it_runs():
     ],
 )
 def test_a_refusal_says_why(refusal, text):
+    """The text of a refusal has the number of connections and the limit, or says that the network is denied."""
     assert str(refusal) == text

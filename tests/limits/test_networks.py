@@ -84,6 +84,7 @@ def test_an_allowed_address_that_is_not_denied_is_admitted(allow, deny, admitted
 
 
 def test_a_mapped_address_is_admitted_as_the_ipv4_address_in_it() -> None:
+    """Rules for an IPv4 address hold for its mapped IPv6 address, too."""
     assert not Networks(deny=["192.0.2.1"]).admits(IN("::ffff:192.0.2.1"))
     assert Networks(allow=["192.0.2.1"]).admits(IN("::ffff:192.0.2.1"))
 

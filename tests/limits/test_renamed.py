@@ -54,7 +54,7 @@ def test_the_options_file_names_the_new_key(
 
 
 def test_the_environment_names_the_new_variable(old: str, new: str) -> None:
-    """A former variable is a warning, as a misspelt variable is: other programs may use the same prefix."""
+    """A former variable is a warning, as a misspelt variable is: other programs can use the same prefix."""
     found, doubts = from_environment({f"TCPAPP_{old.upper()}": "1"}, "TCPAPP_")
     assert (found, doubts) == ({}, [f"TCPAPP_{old.upper()} is now TCPAPP_{new.upper()}"])
 

@@ -416,7 +416,7 @@ def test_the_collector_skips_objects_that_stay(monkeypatch: pytest.MonkeyPatch) 
     """
     Under twistd, once the reactor runs, `gc.freeze` excludes all present objects from collections.
 
-    Outside twistd this is not done, because the program may not want it.
+    Outside twistd, the program decides this itself.
     """
     frozen: list[str] = []
     monkeypatch.setattr(twistd_service.gc, "collect", lambda: frozen.append("collected"))

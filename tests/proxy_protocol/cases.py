@@ -1,4 +1,4 @@
-"""What the tests of PROXY headers share: a table of streams with their results, and the cuts of streams."""
+"""The parts that the tests of PROXY headers share: a table of streams with their results, and cuts of streams."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def test_an_error_has_the_length_and_the_limit(stream: bytes, value: int | None,
     assert (caught.value.value, caught.value.limit) == (value, limit)
 
 
-def test_a_failure_is_the_peers() -> None:
+def test_a_failure_has_a_close_reason() -> None:
     """The error of a reader gives a `CloseReason` with the rule "malformed-proxy-header"."""
     with pytest.raises(UnreadableStream) as caught:
         HeaderReader().receive(b"GET / HTTP/1.1\r\n")

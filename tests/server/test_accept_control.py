@@ -85,6 +85,7 @@ def test_all_ports_are_paused_while_clients_connect_over_the_rate():
 
 
 def test_a_new_port_is_paused_with_the_others():
+    """A port that is added while all ports are paused is paused, and resumed with them."""
     clock = Clock()
     accept_control = AcceptControl(TokenBucket(1), clock)
     accept_control.add(Port())
@@ -110,6 +111,7 @@ def test_no_timer_is_left_when_the_last_port_is_gone():
 
 
 def test_without_a_clock_there_is_no_rate():
+    """Without a clock, the accept rate pauses no port."""
     accept_control = AcceptControl(TokenBucket(1), None)
     pausable = accept_control.add(Port())
     for _ in range(10):

@@ -283,7 +283,7 @@ class Queue:
 
 
 def test_with_a_step_runner_one_client_is_accepted_in_each_step() -> None:
-    """However often the port becomes readable, one step waits, and this step accepts one client."""
+    """One step waits, even if the port becomes readable several times, and this step accepts one client."""
     loop, queue = Loop(*[CLIENT] * 10), Queue()
     loop.loop._step_runner = queue
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What a log line shows of an exception, and how many lines of one kind are written."""
+"""Log lines about failures: how the text of an exception is shown, and how many lines of one kind are written."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_ordinary_failure_reads_as_twisted_prints_it() -> None:
     ],
 )
 def test_an_exceptions_text_is_escaped_and_cut(text_of: Any) -> None:
-    """However a `LoggedFailure` is printed, the text of its exception has no control character and no long line."""
+    """The text of an exception has no control character and no long line, in each way to print a `LoggedFailure`."""
     lines = text_of(LoggedFailure(failed(ValueError(NASTY)))).split("\n")
     assert all(each.isprintable() for each in lines)
     assert max(map(len, lines)) < 400

@@ -153,7 +153,7 @@ def test_a_listener_that_raises_is_logged(lines: list[str], logged_errors: Any) 
 
 
 class Silent(Telemetry):
-    """Telemetry without listeners, to which no event may be sent."""
+    """Telemetry without listeners, which fails the test if an event is sent to it."""
 
     __slots__ = ()
 

@@ -200,7 +200,7 @@ def test_a_tcp_client_connects_as_its_string_says(
     assert [(host, port)] == looked_up
 
 
-def test_a_tcp_client_connects_from_an_address_for_a_time(reactor: MemoryReactorClock) -> None:
+def test_a_tcp_client_has_a_bind_address_and_a_timeout(reactor: MemoryReactorClock) -> None:
     """A ``tcp:`` client connects from the ``bindAddress`` of its string, with its timeout."""
     client_endpoint(reactor, "tcp:localhost:7007:timeout=5:bindAddress=127.0.0.1").connect(Factory())
     assert [connecting[3:] for connecting in reactor.tcpClients] == [(5, ("127.0.0.1", 0))]

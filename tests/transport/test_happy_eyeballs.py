@@ -97,7 +97,7 @@ def test_the_first_address_that_answers_wins() -> None:
     assert dialled.all_is_over()
 
 
-def test_an_address_that_refuses_gives_way_at_once() -> None:
+def test_after_a_refusal_the_next_address_is_tried_at_once() -> None:
     """When an address refuses the connection, the next one is tried without a delay, as for ``localhost``."""
     dialled = Dialled("::1", "127.0.0.1")
     dialled.names.tell()
@@ -108,7 +108,7 @@ def test_an_address_that_refuses_gives_way_at_once() -> None:
     assert dialled.all_is_over()
 
 
-def test_a_connection_with_itself_gives_way_at_once() -> None:
+def test_after_a_connection_with_itself_the_next_address_is_tried() -> None:
     """A connection with itself is closed, because no server listens there, and the next address is tried."""
     dialled = Dialled("192.0.2.1", "192.0.2.2")
     dialled.names.tell()
@@ -129,7 +129,7 @@ def test_a_connection_with_itself_alone_is_refused() -> None:
     assert "connected to itself" in str(error)
 
 
-def test_an_address_that_does_not_answer_gives_way_soon() -> None:
+def test_without_an_answer_the_next_address_is_tried_soon() -> None:
     """After `DELAY` without an answer, the next address is tried, too; when one connects, the other is given up."""
     dialled = Dialled("192.0.2.1", "192.0.2.2", "192.0.2.3")
     dialled.names.tell()
@@ -166,7 +166,7 @@ def test_a_failure_while_another_attempt_is_pending_waits_for_it() -> None:
     ],
 )
 def test_when_all_attempts_fail_the_most_useful_error_is_reported(errors: list[Exception], told: str) -> None:
-    """When all attempts fail, the error is the first one that is not about this machine's own network."""
+    """When all attempts fail, the error is the first one about the peer, else the last one about this machine."""
     dialled = Dialled("2001:db8::1", "192.0.2.1")
     dialled.names.tell()
     for at, error in enumerate(errors):

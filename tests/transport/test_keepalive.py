@@ -92,7 +92,7 @@ def test_a_socket_that_is_gone_raises_nothing(transport: Transport) -> None:
             raise OSError(22, "Invalid argument")
 
         def close(self) -> None:
-            """There is nothing left to close."""
+            """Do nothing: there is no socket."""
 
     transport.socket.close()
     transport.socket = Gone()  # type: ignore[assignment]

@@ -52,7 +52,7 @@ def test_tls_is_set_up_until_its_handshake_is_done() -> None:
 
 
 def test_nothing_is_tls_where_tls_is_not_imported() -> None:
-    """`sets_up_tls` does not import pyOpenSSL, which may not be installed."""
+    """`sets_up_tls` does not import pyOpenSSL, so it works where pyOpenSSL is not installed."""
     program = (
         "import sys; from tcpapp.transport.layers import sets_up_tls;"
         " print(sets_up_tls(object()), 'OpenSSL' in sys.modules)"

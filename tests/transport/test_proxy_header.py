@@ -81,7 +81,7 @@ class Rig:
 @pytest.mark.parametrize("cut", range(len(HEADER) + 3))
 def test_the_app_learns_the_true_peer_when_a_connection_opens(cut: int) -> None:
     """
-    However the header is cut into chunks, the connection opens with the header's addresses.
+    A connection opens with the header's addresses, at any cut of the header.
 
     Bytes behind the header in a chunk belong to the conversation.
     """

@@ -107,7 +107,9 @@ async def test_all_sockets_of_a_name_are_served(hand_over: HandOver, global_reac
 
 
 @bounded
-async def test_a_unix_socket_stays_its_owners(hand_over: HandOver, global_reactor: Any, tmp_path: Path) -> None:
+async def test_a_unix_socket_still_belongs_to_its_owner(
+    hand_over: HandOver, global_reactor: Any, tmp_path: Path
+) -> None:
     """
     A handed-over UNIX socket keeps its mode and its file.
 

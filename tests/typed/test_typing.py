@@ -1,4 +1,4 @@
-"""What type checkers know of clients with typed values: mypy and pyright find each error, and no other."""
+"""Type checkers and clients with typed values: mypy and pyright find each error, and no other."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_a_close_notify_while_the_server_closes_changes_nothing(files: Any) -> N
 
 
 def test_an_end_without_a_close_notify_is_a_loss(files: Any) -> None:
-    """A FIN or a reset without a close_notify ends with "lost": an attacker may have cut the connection."""
+    """A FIN or a reset without a close_notify ends with "lost": an attacker can cut a connection so."""
     for how in ("half_close", "reset"):
         peer = Peer(files, echo)
         peer.says(b"hello\n")

@@ -149,7 +149,7 @@ def test_a_directory_rotates_in_two_writes(files: Any, tmp_path: Path, said: lis
     watched.end()
 
 
-def test_a_bad_certificate_of_a_directory_keeps_no_other_out(files: Any, said: list[str]) -> None:
+def test_a_bad_certificate_of_a_directory_does_not_affect_the_others(files: Any, said: list[str]) -> None:
     """The valid certificates of a directory are used; each invalid one is logged once, when listening begins."""
     weak(files / "weak.pem", "weak.example")
     past = datetime.now(timezone.utc) - timedelta(1)
@@ -175,7 +175,7 @@ def test_a_bad_certificate_of_a_directory_keeps_no_other_out(files: Any, said: l
     assert contexts.for_name(b"expired.example") is first
 
 
-def test_a_certificate_that_becomes_valid_is_taken_then(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_that_becomes_valid_is_used_then(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate is used once its validity begins, although its file has not changed since it was refused."""
     contexts = ServerContexts(ServerSpec(certificate=files / "server.pem"))
     first = first_of(contexts)
@@ -223,7 +223,7 @@ def test_names_are_found_however_they_are_written(files: Any) -> None:
     assert contexts.for_name(None) is None
 
 
-def test_paths_stay_what_they_were(files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_are_resolved_once(files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative paths are resolved once: after a change of the current directory, `reload` reads the same files."""
     monkeypatch.chdir(files.folder)
     contexts = ServerContexts(ServerSpec(certificate=Path("server.pem")))

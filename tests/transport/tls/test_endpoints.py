@@ -339,7 +339,7 @@ async def test_plain_bytes_before_tls_end_the_connection(files: Any, more: bytes
     """
     Plain bytes behind the message that asks for TLS end the connection with "plain-before-tls".
 
-    The app never gets them: an attacker may have injected them.
+    The app never gets these bytes, which an attacker can have injected.
     """
     reasons: Deferred[Any] = Deferred()
     seen: list[bytes] = []

@@ -91,7 +91,7 @@ def lock(files: Any, name: str) -> None:
     (files / name).write_bytes(key.private_bytes(*form, serialization.BestAvailableEncryption(b"secret")))
 
 
-def test_a_bad_file_of_a_directory_keeps_no_other_from_being_read(files: Any) -> None:
+def test_a_bad_file_of_a_directory_does_not_affect_the_others(files: Any) -> None:
     """The other files of a directory are read, and each invalid file is reported in a line with its error."""
     files.issue("expired.pem", "old.example", not_after=datetime.now(timezone.utc) - timedelta(1))
     files.issue("locked.pem", "locked.example")

@@ -51,7 +51,7 @@ def certificate(*alternatives: Any, subject: str = "", raw: bytes | None = None)
         ("", []),
     ],
 )
-def test_a_certificate_without_names_is_for_its_common_name(subject: str, names: list[str]) -> None:
+def test_a_certificate_without_names_has_its_common_name(subject: str, names: list[str]) -> None:
     """A certificate without a list of names has its common name, in comparable form; without both, it has no name."""
     made = certificate(subject=subject)
     assert (names_of(made), common_name(made)) == (names, subject)
