@@ -1,8 +1,9 @@
 """
-What every test is held to, and what any test may ask for.
+Fixtures for all tests, and the checks that run after each test.
 
-No test may leave anything behind: a timer, a port, a connection, a socket, or an error that nobody took. The kit's own
-plugin looks for them after each test, by ``tcpapp_leaks`` in pyproject.toml. Nor may a test hang.
+A test must leave nothing behind: no timer, port, connection or socket, and no logged error that it did not take. The
+kit's own plugin checks that after each test, because ``tcpapp_leaks`` is set in pyproject.toml. A test that hangs
+fails.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
     from tests.peers import Hosts
     from tests.processes import Run
 
-# How long an example takes depends on the machine, and on coverage; the tests that hold a time measure it themselves.
-# Half of Hypothesis's examples: what is looked for here is looked for in every run.
+# How long an example takes depends on the machine and on coverage. Tests of a duration measure it themselves.
+# Half of Hypothesis's default number of examples, because these tests run very often.
 settings.register_profile("tcpapp", settings(), deadline=None, max_examples=50)
 settings.load_profile("tcpapp")
 
 
-# pytest asks for Twisted's version at each test, and reads all of the package's metadata for it: milliseconds each.
+# For each test pytest asks for Twisted's version, and reads all of the package's metadata, which takes milliseconds.
 _pytest.unittest._get_twisted_version = functools.cache(_pytest.unittest._get_twisted_version)
 
 WITHOUT_A_REACTOR = (
@@ -48,11 +49,11 @@ WITHOUT_A_REACTOR = (
     *("testing/simulation", "testing/oracles", "testing/test_strategies"),
     *(f"testing/faultproxy/test_{name}" for name in ("connection", "kinds", "pipe", "proxy", "stages")),
 )
-"""Tests under these paths do not depend on the reactor: under another one they would say the same again."""
+"""Paths of tests that do not depend on the reactor. Under a second reactor they would show nothing new."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need not run a second time, under asyncio."""
+    """Mark the tests that need not run a second time, under asyncio."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here) and str(item.path.relative_to(here)).startswith(WITHOUT_A_REACTOR):
@@ -62,9 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """
-    Undo, after each property that hypothesis tests, what pytest-twisted did to its function.
+    After each Hypothesis test, restore the function that pytest-twisted replaced.
 
-    It wraps the function to be run by the reactor, and would wrap it again for each further parameter of the test.
+    pytest-twisted wraps the function so that the reactor runs it. It would wrap it again for each further parameter of
+    the test.
     """
     handle = getattr(pyfuncitem.obj, "hypothesis", None)
     inner_test = handle and handle.inner_test
@@ -75,26 +77,26 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             handle.inner_test = inner_test
 
 
-# What a test may ask for ---------------------------------------------------------------------------------------------
+# Fixtures ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def global_reactor() -> Any:
-    """Give the global reactor, running: the one that ``--reactor`` named."""
+    """Return the global reactor, running. The option ``--reactor`` chooses it."""
     from twisted.internet import reactor
 
     running: Deferred[None] = Deferred()
     reactor.callWhenRunning(running.callback, None)
-    pytest_twisted.blockon(running)  # pytest-twisted starts it when first it has to wait.
+    pytest_twisted.blockon(running)  # pytest-twisted starts the reactor at the first wait.
     return reactor
 
 
 @pytest.fixture(scope="session")
 def requires_program() -> Callable[[str], str]:
     """
-    Give a function from a program's name to its path.
+    Return a function that returns the path of a program.
 
-    Where the program is missing, the test is skipped on a user's machine, and fails where ``CI=true``.
+    Where the program is missing, the function skips the test. With ``CI=true`` in the environment, it fails the test.
     """
 
     def find(name: str) -> str:
@@ -128,17 +130,21 @@ run()
 @pytest.fixture(scope="session")
 def twistd() -> list[str]:
     """
-    Give the start of a command line that runs twistd.
+    Return the start of a command line that runs twistd.
 
-    twistd ends the signal that stopped it by sending it to itself, which leaves no time to save what coverage
-    measured; this one saves it first. It leaves no pid file.
+    After a signal, twistd ends by sending the signal to itself, so coverage has no time to save its data. This command
+    saves the data first. It writes no pid file.
     """
     return [sys.executable, "-c", SAVE_COVERAGE_THEN_RUN_TWISTD, "--pidfile="]
 
 
 @pytest.fixture
 def hosts(simulation: Simulation) -> Iterator[Hosts]:
-    """Give `Hosts`: a host for servers and one for clients. What is open after the test is cut, and nothing is left."""
+    """
+    Give `Hosts`: a host for servers and one for clients.
+
+    After the test, close both, and check that nothing is left.
+    """
     from tests.peers import Hosts  # late: --reactor chooses a reactor first
 
     hosts = Hosts(simulation)
@@ -149,7 +155,7 @@ def hosts(simulation: Simulation) -> Iterator[Hosts]:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a current directory with nothing in it; what is imported from it is forgotten afterwards."""
+    """Give an empty current directory. Modules that the test imports from it are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -162,13 +168,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def logged_errors(leaks: Leaks) -> Leaks:
-    """Give the errors logged so far, for a test that expects some: ``logged_errors.take(ZeroDivisionError)``."""
+    """Give the errors logged so far, for a test that expects errors: ``logged_errors.take(ZeroDivisionError)``."""
     return leaks
 
 
 @pytest.fixture
 def said() -> Iterator[list[str]]:
-    """Give the lines that tcpapp logs during the test."""
+    """Give the list of the lines that tcpapp logs during the test."""
     from twisted.logger import formatEvent, globalLogPublisher
 
     lines: list[str] = []
@@ -184,22 +190,22 @@ def said() -> Iterator[list[str]]:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Turn Python's collector off during the test."""
+    """Turn off Python's garbage collector during the test."""
     gc.collect()
     gc.disable()
     yield
     gc.enable()
 
 
-# What every test is held to ------------------------------------------------------------------------------------------
+# Checks of every test ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
 def nothing_hangs(global_reactor: Any) -> Iterator[None]:
     """
-    Fail a test that waits too long, where it waits: the reactor, which it waits for, throws into it.
+    Fail a test that waits too long: raise the failure in the test, at the line where it waits for the reactor.
 
-    The time is real: a hanging test causes no event. No passing test waits for it.
+    The time is real, because a hanging test causes no event. No passing test waits for this time.
     """
     waiting = greenlet.getcurrent()
     text = f"the test waited for over {LONGEST:g} seconds"
@@ -211,7 +217,9 @@ def nothing_hangs(global_reactor: Any) -> Iterator[None]:
 
 @pytest.fixture
 def run(twistd: list[str], tmp_path: Path) -> Iterator[Run]:
-    """Give ``run(*options, before=[…])``: twistd, in the foreground, in a folder of its own, serving tcpapp."""
+    """
+    Give ``run(*options, before=[…])``: it starts twistd, which serves tcpapp in the foreground, in an empty folder.
+    """
     from tests.processes import Process
 
     processes: list[Process] = []

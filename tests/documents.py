@@ -1,21 +1,21 @@
 """
-What a document says is so: its programs are written into a folder, its commands are run there, and print what it shows.
+Check a document: write its programs into a folder, run its commands there, and compare what they print.
 
-A document is followed from its top to its end, as a reader would follow it:
+A document is followed from top to bottom, as a reader would follow it:
 
 =============================================== ====================================================================
 a block                                         is
 =============================================== ====================================================================
 python, ini, toml; its first line: ``# name``   a file. Lines after ``# >`` are what it prints; then it is run at once
 the same, with ``# name, continued``            the rest of that file
-diff; ``--- name`` and ``+++ name``             a change of that file, which must fit exactly once
+diff; ``--- name`` and ``+++ name``             a change of that file, whose old lines must be there exactly once
 console; ``$ command``                          a command, and what it prints, with ``...`` for what is left out
-any, after ``<!-- fragment: why -->``           no program: Python must compile, and the rest is let be
+any, after ``<!-- fragment: why -->``           no program: Python must compile, other languages are not checked
 =============================================== ====================================================================
 
-A block of these languages that is none of these is an error: nothing would run it. A command whose output is not shown
-must succeed. ``twistd -n`` serves until the end of the document. The port is a free one, also in the place of a default
-and of the port in a ``.tac`` file, and it stands for 7007 from then on.
+Any other block of these languages is an error, because nothing would run it. A command whose output is not shown must
+succeed. ``twistd -n`` serves until the end of the document. It listens on a free port, instead of the default port or
+the port in a ``.tac`` file. From then on, the free port replaces 7007 in the document.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.environments import CLEAN, ROOT
 from tests.patience import PATIENCE
 
 PORT = "7007"
-"""The port in the documents. None of the commands uses it: a port may be in use."""
+"""The port in the documents. The commands use a free port instead, because this one can be in use."""
 
 FENCE = re.compile(
     r"^(?:<!-- (?P<note>.*?) -->\n+)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -46,7 +46,7 @@ NAME = re.compile(r"# (?P<name>[\w./-]+\.\w+)(?P<more>, continued)?\n")
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a document: its language, its text, where it begins, and the comment before it."""
+    """A block of a document: its language, its text, the line where it begins, and the comment before it."""
 
     language: str
     code: str
@@ -55,19 +55,19 @@ class Block:
 
     @property
     def name(self) -> str | None:
-        """The file that this is, or is a part of."""
+        """The name of the file that the block is, or is a part of."""
         found = NAME.match(self.code)
         return found and found["name"]
 
     @property
     def continues(self) -> bool:
-        """Whether it continues an earlier file."""
+        """Whether the block continues an earlier file."""
         found = NAME.match(self.code)
         return bool(found and found["more"])
 
     @property
     def printed(self) -> str:
-        """The output that the program announces."""
+        """The output that the program announces, in lines after ``# >``."""
         return "".join(re.findall(r"^# > (.*\n)", self.code, re.MULTILINE))
 
     @property
@@ -91,7 +91,11 @@ def programs_of(text: str) -> dict[str, str]:
 
 
 def same(shown: str, printed: str) -> bool:
-    """Whether this was printed: ``...`` stands for omitted text, and a line of it for any number of lines."""
+    """
+    Return whether the shown output fits.
+
+    ``...`` stands for omitted text, and a line of it for any number of lines.
+    """
     return doctest.OutputChecker().check_output(re.sub(r"^\.\.\.\n", "...", shown), printed, doctest.ELLIPSIS)
 
 
@@ -111,7 +115,7 @@ class Served:
         watchdog = threading.Timer(PATIENCE, self.process.kill)
         watchdog.start()
         self.said = ""
-        # Of a .tac file, twistd ends by the signal itself; `twistd tcpapp` exits with 0.
+        # With a .tac file, twistd ends by the signal itself. `twistd tcpapp` exits with 0.
         self.proper_end = -signal.SIGTERM if " -y " in command else 0
         assert self.process.stdout
         for line in self.process.stdout:
@@ -126,7 +130,7 @@ class Served:
             pytest.fail(f"{command} does not serve:\n{self.said}", pytrace=False)
 
     def stop(self) -> int:
-        """End it as Ctrl-C does; return the exit code."""
+        """Send SIGTERM to the server, and return its exit code."""
         self.process.terminate()
         try:
             self.process.communicate(timeout=PATIENCE)
@@ -136,7 +140,7 @@ class Served:
 
 
 class Reader:
-    """Follows a document in an empty folder, block for block."""
+    """A reader of a document, who follows it in an empty folder, block by block."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -145,16 +149,16 @@ class Reader:
         self.environ = CLEAN | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "PYTHONPATH": str(ROOT),
-            # Hypothesis's plugin, which nothing here needs, takes longer than the rest of pytest's start.
+            # Nothing here needs Hypothesis's plugin, which takes longer than the rest of pytest's start.
             "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:hypothesispytest",
             "COLUMNS": "80",
             "NO_COLOR": "1",
         }
-        for name in ("CI", "BUILD_NUMBER"):  # by which pytest would print more than it does for a reader
+        for name in ("CI", "BUILD_NUMBER"):  # with these set, pytest prints more than a reader sees
             self.environ.pop(name, None)
 
     def follow(self, text: str) -> None:
-        """Do what the document says, and fail at the first block that is wrong. Started servers are stopped."""
+        """Do what the document says, and fail at the first block that is wrong. Stop all started servers at the end."""
         try:
             self._follow(text)
         finally:
@@ -178,7 +182,7 @@ class Reader:
                 pytest.fail(f"{where}: nothing runs this block", pytrace=False)
 
     def write(self, block: Block, where: str) -> None:
-        """Write a file, or more of it; run a program that announces its output."""
+        """Write a file, or the rest of it. Run a program that announces its output."""
         assert block.name
         path = self.folder / block.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +195,7 @@ class Reader:
             self.run(f"python {block.name}", block.printed, where)
 
     def change(self, diff: str, where: str) -> None:
-        """Change a file as a diff says."""
+        """Change a file as the diff says."""
         head, *hunks = re.split(r"^@@.*\n", diff, flags=re.MULTILINE)
         old_name, new_name = re.findall(r"^(?:---|\+\+\+) (\S+)$", head, re.MULTILINE)
         assert old_name == new_name, where
@@ -206,7 +210,7 @@ class Reader:
         path.write_text(text, encoding="utf-8")
 
     def run(self, command: str, shown: str, where: str) -> None:
-        """Run a command, and compare its output; start servers."""
+        """Run a command, and compare its output. A server is started, and goes on until the end of the document."""
         command = self.replaced(command).replace(PORT, self.port)
         if command.startswith("twistd -n"):
             served = Served(self.on_a_free_port(command), self.folder, self.environ)
@@ -234,7 +238,7 @@ class Reader:
             pytest.fail(f"{where}: $ {command}\nis to print\n{shown}\nand prints\n{printed}", pytrace=False)
 
     def on_a_free_port(self, command: str) -> str:
-        """Return a command that serves on 7007, as one that serves on a free port."""
+        """Return a command that serves on a free port instead of 7007. A ``.tac`` file is changed for that."""
         if found := re.search(r" -y (\S+)", command):
             path = self.folder / found[1]
             path.write_text(re.sub(rf"tcp:(?:{PORT}|{self.port})\b", "tcp:0", path.read_text(encoding="utf-8")))
@@ -243,5 +247,5 @@ class Reader:
         return command
 
     def replaced(self, command: str) -> str:
-        """The command that is run instead. A document that needs other commands has a subclass."""
+        """Return the command to run instead of this one. A subclass can replace commands of its document."""
         return command

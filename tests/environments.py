@@ -1,4 +1,4 @@
-"""Environments to install into, without a network: their contents, and how commands are run in them."""
+"""Make environments to install into without a network, and run commands in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLEAN = {
     name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTHON", "PIP_", "TCPAPP_"))
 }
 CLEAN |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_CONFIG_FILE": os.devnull}
-"""The environment of every command: nothing leads back to the tests' own environment, or out to the network."""
+"""The environment variables of every command. None leads to the tests' own environment, or to the network."""
 
 
 def run(*command: str | Path, cwd: Path, **environ: str) -> str:
@@ -68,14 +68,18 @@ def copy_distribution(name: str, site: Path) -> None:
 
 
 def link_distribution(name: str, site: Path) -> None:
-    """Link to the files of an installed distribution, which is as good as a copy if nothing is added to it."""
+    """Link to the files of an installed distribution. That is as good as a copy if nothing is added to them."""
     for top in {file.parts[0] for file in distribution(name).files or []} - {"..", "__pycache__"}:
         if not (site / top).exists():
             (site / top).symlink_to(Path(str(distribution(name).locate_file(top))))
 
 
 def link_twisted(site: Path) -> None:
-    """Link to all that Twisted has, but for the folder that others put plugins into, which is copied."""
+    """
+    Link to all files of Twisted, except for the folder of plugins.
+
+    Other packages add plugins to it, so it is copied.
+    """
     twisted = site / "twisted"
     twisted.mkdir()
     for each in Path(str(distribution("twisted").locate_file("twisted"))).iterdir():
@@ -90,7 +94,8 @@ def make_environment(folder: Path, *links: str) -> Path:
     """
     Make a virtual environment as ``pip install twisted`` leaves it, and return its site-packages.
 
-    With `links`, these and all they require are there, too, and all of it is linked to, which is quicker than to copy.
+    With `links`, the environment also has these distributions and all that they require. Then it has links to all
+    files, because linking is quicker than copying.
     """
     venv.create(folder, symlinks=True)
     site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
@@ -106,7 +111,7 @@ def make_environment(folder: Path, *links: str) -> Path:
 
 
 def write_script(environment: Path, name: str) -> None:
-    """Write the command of this name, as pip would."""
+    """Write the command of this name, as pip does."""
     [command] = entry_points(group="console_scripts", name=name)
     script = environment / "bin" / name
     lines = f"import sys\nfrom {command.module} import {command.attr}\nsys.exit({command.attr}())\n"

@@ -1,4 +1,4 @@
-"""How much memory a value takes."""
+"""Measure how much memory a value takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SINGLES = (None, True, False, "", b"", (), frozenset(), dt.timezone.utc, ...)
 
 
 def parts_of(value: Any) -> Iterable[Any]:
-    """The objects that an object holds."""
+    """Return the objects that an object holds."""
     if isinstance(value, dict):
         return [*value.keys(), *value.values()]
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -35,7 +35,7 @@ def parts_of(value: Any) -> Iterable[Any]:
 
 
 def deep_size(value: Any) -> int:
-    """Bytes that `value` takes with all its parts: each object once, rounded as CPython's allocator does."""
+    """Return the bytes that `value` takes with all its parts: each object once, rounded as CPython's allocator does."""
     seen: dict[int, Any] = {id(each): each for each in SINGLES}
     left, total = [value], 0
     while left:

@@ -1,8 +1,8 @@
 """
-The other end of a connection under test, and what its own end's user sees.
+Peers of a connection under test, and hosts for servers and clients.
 
-`Peer` and `joined` are for one connection, over the kit's `FakeTransport`; `Hosts` is for servers and clients that
-listen and connect, over its `Simulation`.
+`Peer` and `joined` open one connection, over the kit's `FakeTransport`. `Hosts` has servers and clients that listen and
+connect, over its `Simulation`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from tcpapp.testing.simulation.host import Host
 from tcpapp.testing.transport import FakeTransport
 
 PEER = IPv4Address("TCP", "192.0.2.1", 4711)
-"""Where the peer of a `joined` connection is (RFC 5737: nowhere)."""
+"""The address of the peer of a `joined` connection. RFC 5737 reserves it for documentation."""
 
 NO_IPV6 = CannotListenError("::", 7007, OSError(EAFNOSUPPORT, os.strerror(EAFNOSUPPORT)))
-"""What listening on an IPv6 address says where the kernel has none."""
+"""The error of listening on an IPv6 address where the kernel has no IPv6."""
 
 
 @implementer(IStreamServerEndpoint)
 class Unlistenable:
-    """An endpoint that cannot be listened on, for the reason `error`."""
+    """An endpoint whose `listen` fails with `error`."""
 
     def __init__(self, error: Exception = NO_IPV6) -> None:
         self.error = error
@@ -48,7 +48,7 @@ class Unlistenable:
 
 
 class StrictClock(Clock):
-    """A `Clock` that takes no delay below 0, as a reactor does not."""
+    """A `Clock` that refuses delays below 0, as a reactor does."""
 
     def callLater(self, when: float, *args: Any, **kwargs: Any) -> Any:
         assert when >= 0
@@ -56,10 +56,10 @@ class StrictClock(Clock):
 
 
 class TurnClock(StrictClock):
-    """A clock on which one turn of a reactor can be made: `Clock.advance` makes as many as there is work for."""
+    """A clock that can make a single turn of a reactor. `Clock.advance` makes turns until no call is due."""
 
     def turn(self) -> None:
-        """Make the calls that are due now, and none that those set."""
+        """Make the calls that are due now, without the calls that they schedule."""
         for call in [each for each in self.calls if each.getTime() <= self.seconds()]:
             if call.active():
                 self.calls.remove(call)
@@ -67,7 +67,7 @@ class TurnClock(StrictClock):
                 call.func(*call.args, **call.kw)
 
     def give_turn(self) -> None:
-        """Make turns until one of the connections that wait for theirs has had it, or nothing is left to do."""
+        """Make turns until a connection that waited for its turn has had it, or until no call is due."""
         while due := [each.func.__name__ for each in self.getDelayedCalls() if each.getTime() <= self.seconds()]:
             self.turn()
             if "_run_turn" in due:
@@ -76,10 +76,11 @@ class TurnClock(StrictClock):
 
 class NotedTransport(FakeTransport):
     """
-    A `FakeTransport` that notes each `write` in `writes`, and tells `on_write` of it before ``write`` returns.
+    A `FakeTransport` that notes each `write` in `writes`, and calls `on_write` before ``write`` returns.
 
-    A peer that answers then and there stands for lines in memory where each end calls the other. `connection` is the
-    connection of its protocol, after the end too; a protocol of another kind itself.
+    A peer that replies inside `on_write` acts as a peer over an in-memory transport, where each end calls the other.
+    `connection` is the connection of the protocol, also after its end. For a protocol without a connection, it is the
+    protocol.
     """
 
     def __init__(self, *, clock: Clock | None = None, **options: Any) -> None:
@@ -99,9 +100,10 @@ class NotedTransport(FakeTransport):
 
 class AbruptTransport(NotedTransport):
     """
-    A transport whose connection is lost before `abortConnection` and `loseConnection` return.
+    A transport that loses its connection before `abortConnection` and `loseConnection` return.
 
-    Twisted's own does that where our side was closed for writing before, and `StringTransportWithDisconnection` always.
+    Twisted's transport does so if our side was closed for writing before. `StringTransportWithDisconnection` always
+    does.
     """
 
     def loseConnection(self) -> None:
@@ -114,7 +116,7 @@ class AbruptTransport(NotedTransport):
 
 
 class Peer:
-    """The other end of a connection, and what its own end's user sees: `connection`, `events`, `clock`."""
+    """The peer of a connection, with that `connection`, the `events` of the connection, and its `clock`."""
 
     def __init__(
         self, app: Any = None, framing: Any = "line", *, transport: NotedTransport | None = None, **options: Any
@@ -128,79 +130,83 @@ class Peer:
         self.transport.connect(self.protocol)
 
     def says(self, data: bytes) -> None:
-        """Send a chunk: the connection is given it when it reads."""
+        """Send a chunk. The connection gets it when it reads."""
         self.transport.receive(data)
 
     def slips_in(self, data: bytes) -> None:
-        """Give the connection a chunk that it did not ask for, as TLS does with bytes it has already decrypted."""
+        """Give the connection a chunk even if it does not read, as TLS does with bytes that it has decrypted before."""
         self.protocol.dataReceived(data)
 
     def hears(self) -> bytes:
-        """Give the bytes since the last call."""
+        """Return the bytes that arrived since the last call."""
         heard = self.transport.value()
         self.transport.clear()
         return heard
 
     def half_closes(self) -> None:
-        """Send FIN and go on reading."""
+        """Send FIN, and go on reading."""
         self.transport.half_close()
 
     def leaves(self) -> None:
-        """See the connection closed: let its own end finish, if it does, and close both sides at once, as TLS does."""
+        """Make a turn, in which the connection can close by itself, and then close both sides at once, as TLS does."""
         self.transport.turn()
         self.transport.lose()
 
     def resets(self) -> None:
-        """Cut the connection."""
+        """Cut the connection without a clean close, as the network does."""
         self.transport.lose(ConnectionLost())
         self.transport.turn()
 
     def told(self, kind: type[Any]) -> list[Any]:
-        """Give the events of this kind."""
+        """Return the events of this kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
     def reason(self) -> Any:
-        """Why the connection ended, from its one `Closed` event."""
+        """The reason of the connection's end, from its one `Closed` event."""
         [closed] = self.told(Closed)
         return closed.reason
 
     @property
     def timers(self) -> list[Any]:
-        """The timers on its clock, beside the one of the connection's timeouts, and turns, which are due now."""
+        """The timers on the clock, except the timer of the connection's timeouts, and except calls that are due now."""
         calls = [each for each in self.clock.getDelayedCalls() if each.getTime() > self.clock.seconds()]
         return [each for each in calls if getattr(each.func, "__self__", None) is not self.protocol._deadlines]
 
     @property
     def waits(self) -> list[str]:
-        """The running timeouts, except the timeouts of every client of a server."""
+        """The running timeouts of the connection, except `first_message`, which runs for every client of a server."""
         return [each for each in self.protocol._deadlines.started if each != "first_message"]
 
     @property
     def closing(self) -> bool:
-        """Whether the connection closes, or was cut."""
+        """Whether the connection is closing, or was cut."""
         return bool(self.transport.disconnecting)
 
     @property
     def paused(self) -> bool:
-        """Whether the connection has stopped to read."""
+        """Whether the connection has paused reading."""
         return self.transport.producerState == "paused"
 
 
 def stalled(app: Any = None, *args: Any, **options: Any) -> Peer:
-    """A peer that reads nothing."""
+    """Return a peer that reads nothing."""
     return Peer(app, *args, transport=NotedTransport(peer_reads=False), **options)
 
 
 def joined(factory: Any, **options: Any) -> NotedTransport:
-    """A new connection of `factory`, on the factory's clock: the transport of that ``connection``."""
+    """Connect a new connection of `factory`, on the factory's clock, and return its transport."""
     transport = NotedTransport(peerAddress=PEER, clock=factory.settings.clock, **options)
     transport.connect(factory.buildProtocol(PEER))
     return transport
 
 
 class Hosts:
-    """A host for servers and one for clients, in a `Simulation`. The fixture ``hosts`` sees that nothing is left."""
+    """
+    A host for servers and a host for clients, in a `Simulation`.
+
+    The fixture ``hosts`` checks that nothing is left.
+    """
 
     def __init__(self, sim: Simulation) -> None:
         self.sim = sim
@@ -210,36 +216,36 @@ class Hosts:
         self.at_end: list[Callable[[], object]] = []
 
     def listen(self, app: Any = None, endpoint: Any = "tcp:7007", **options: Any) -> Listening:
-        """A server on ``server``, as from `tcpapp.listen`."""
+        """Start a server on ``server``, as `tcpapp.listen` does, and return its `Listening`."""
         listening: Listening = self.run(listen(endpoint, app, reactor=self.server.reactor, **options))
         self.at_end.append(lambda: listening.close(0))
         return listening
 
     def connect(self, endpoint: Any = "tcp:server:7007", *, host: Host | None = None, **options: Any) -> Any:
-        """A connection from ``client`` (or `host`), as from `tcpapp.connect`."""
+        """Connect from ``client`` or from `host`, as `tcpapp.connect` does, and return the connection."""
         reactor = (self.client if host is None else host).reactor
         connection: Connection = self.run(connect(endpoint, reactor=reactor, **options))
         self.at_end.append(connection.abort)
         return connection
 
     def wait(self, seconds: float = 1.0) -> None:
-        """Let this much time pass: a second is enough for everything under way to arrive, and its answer."""
+        """Let this much time pass. A second is enough for all data under way to arrive, and for the replies."""
         self.run(self.sim.now + seconds)
 
     def end(self) -> None:
-        """Cut what was opened here, and do whatever else is to be done `at_end`; what is left then was left behind."""
+        """Close all servers and connections that were opened here, and run the simulation until nothing happens."""
         for each in self.at_end:
             each()
         self.run()
 
 
 def never(message: Any, connection: Any) -> Deferred[Any]:
-    """An app that never replies."""
+    """Return a Deferred that nothing fires: an app that never replies."""
     return Deferred()
 
 
 class Switch:
-    """An app whose replies are Deferreds that the test fires, and which knows its unanswered messages."""
+    """An app that notes each message in `seen`, and returns a Deferred from `pending`, which the test fires."""
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
@@ -252,13 +258,13 @@ class Switch:
 
 
 class Outcomes:
-    """How Deferreds ended: each one's results, in the order in which they came."""
+    """The results of named Deferreds, in the order in which they fired."""
 
     def __init__(self) -> None:
         self.all: list[tuple[str, Any]] = []
 
     def of(self, name: str, deferred: Deferred[Any]) -> Deferred[Any]:
-        """Note how `deferred` ends, and take its failure."""
+        """Note the result of `deferred` under `name`, and handle its failure."""
         return deferred.addBoth(lambda result: self.all.append((name, result)))
 
     def __getitem__(self, name: str) -> list[Any]:
@@ -266,7 +272,11 @@ class Outcomes:
 
 
 def outcome(deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
-    """What `deferred` fires with, as it fires: its result, or its exception; then `then` is called with that."""
+    """
+    Return a list to which `deferred` adds its result or its exception when it fires.
+
+    Then `then` is called with it.
+    """
     seen: list[Any] = []
 
     def note(result: Any) -> None:
@@ -278,10 +288,10 @@ def outcome(deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result:
 
 
 def result_of(deferred: Deferred[Any]) -> Any:
-    """Give what `deferred` has fired with, the exception if it failed, or `NOTHING`."""
+    """Return what `deferred` has fired with, its exception if it failed, or `NOTHING`."""
     seen = outcome(deferred)
     return seen[0] if seen else NOTHING
 
 
 NOTHING = object()
-"""What a Deferred gives that has not fired."""
+"""The result of a Deferred that has not fired."""

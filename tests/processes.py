@@ -1,4 +1,4 @@
-"""``twistd tcpapp`` as a process, whose lines are waited for, and raw sockets to it."""
+"""Run ``twistd tcpapp`` as a process, wait for its lines, and connect raw sockets to it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.patience import PATIENCE
 ROOT = Path(__file__).resolve().parents[1]
 
 SECONDS = PATIENCE
-"""How long anything here may take; it takes a second, most of it Python's start."""
+"""Seconds that each step here can take. A usual step takes a second, most of it for the start of Python."""
 
 TCP = "tcp:0:interface=127.0.0.1"
 
 
 class Process:
-    """A process whose lines are waited for, one after the other."""
+    """A process whose output a test waits for, line by line."""
 
     def __init__(self, command: list[str], cwd: Path, **options: Any) -> None:
         path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])
@@ -54,7 +54,7 @@ class Process:
         self._lines.put("")
 
     def line(self, pattern: str) -> re.Match[str]:
-        """The next line that has `pattern` in it."""
+        """Wait for the next line that matches `pattern`, and return the match."""
         while True:
             line = self._lines.get(timeout=SECONDS)
             self.out.append(line)
@@ -63,14 +63,14 @@ class Process:
             assert line, f"it ended without {pattern!r}:\n{''.join(self.out)}{self.popen.stderr.read()}"
 
     def port(self) -> int:
-        """The port of the next endpoint that is listened on."""
+        """Wait for the next endpoint that listens, and return its port."""
         return int(self.line(r"listening on 127\.0\.0\.1:(\d+)")[1])
 
     def signal(self, number: int) -> None:
         self.popen.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for the end: the exit code, all that was not read of stdout, and stderr."""
+        """Wait for the end of the process, and return the exit code, the unread lines of stdout, and stderr."""
         code = self.popen.wait(SECONDS)
         self._reader.join(SECONDS)
         rest = "".join(iter(self._lines.get_nowait, ""))
@@ -86,7 +86,7 @@ class Process:
 
 
 class Manager:
-    """A service manager, which a process tells that it is ready. For a process whose log is a file: it has no lines."""
+    """A service manager, which a process notifies when it is ready. Use it for a process whose log is a file."""
 
     def __init__(self, folder: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -101,7 +101,7 @@ class Manager:
         self._socket.close()
 
     def told(self, start: bytes) -> bytes:
-        """The next message that begins so: ``b"READY=1"`` when the process listens."""
+        """Wait for the next notification that begins with `start`. ``b"READY=1"`` says that the process listens."""
         while not (message := self._socket.recv(1000)).startswith(start):
             pass
         return message
@@ -111,7 +111,7 @@ Run = Callable[..., Process]
 
 
 def dial(where: int | str) -> socket.socket:
-    """A connection to a port, or to a UNIX socket."""
+    """Connect to a port or to a UNIX socket, and return the socket."""
     if isinstance(where, int):
         return socket.create_connection(("127.0.0.1", where), SECONDS)
     client = socket.socket(socket.AF_UNIX)
@@ -121,7 +121,7 @@ def dial(where: int | str) -> socket.socket:
 
 
 def hear(client: socket.socket, size: int) -> bytes:
-    """`size` bytes; fewer, where there come no more."""
+    """Return `size` bytes from the socket, or fewer if the peer closes the connection before."""
     data = b""
     while len(data) < size and (more := client.recv(size - len(data))):
         data += more
@@ -129,7 +129,9 @@ def hear(client: socket.socket, size: int) -> bytes:
 
 
 def ends(process: Process, number: int = signal.SIGTERM) -> None:
-    """The process ends in order: nothing on stderr, no traceback in the log, and the exit code is 0."""
+    """
+    Send a signal and check that the process ends in order: exit code 0, empty stderr, and no traceback in its log.
+    """
     process.signal(number)
     code, rest, err = process.end()
     assert (code, err) == (0, "")
@@ -138,7 +140,7 @@ def ends(process: Process, number: int = signal.SIGTERM) -> None:
 
 
 def program(name: str) -> str:
-    """Where a program is; a test that needs one that is not there is skipped, but in CI."""
+    """Return the path of a program. If it is missing, skip the test, or fail it with ``CI=true`` in the environment."""
     found = shutil.which(name)
     if found is None:
         if os.environ.get("CI") == "true":

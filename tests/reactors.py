@@ -1,4 +1,4 @@
-"""Gives pytest-twisted reactors more: ``-p tests.reactors --reactor=select``, ``--reactor=uvloop``."""
+"""More reactors for pytest-twisted: ``-p tests.reactors --reactor=select`` and ``--reactor=uvloop``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def install_select_reactor() -> None:
 
 
 def install_uvloop_reactor() -> None:
-    """Install tcpapp's own."""
+    """Install tcpapp's own reactor, which runs on uvloop."""
     from tcpapp.reactor import uvloopreactor
 
     pytest_twisted._install_reactor(uvloopreactor.install, uvloopreactor.UvloopReactor)

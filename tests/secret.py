@@ -1,4 +1,4 @@
-"""A peer of TLS that is not of tcpapp's making, and not of Twisted's."""
+"""A TLS peer that uses neither tcpapp nor Twisted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Secret:
-    """Python's TLS over a blocking socket; it can say that it has said all, and go on listening."""
+    """A TLS peer over a blocking socket, by Python's ``ssl``. It can close its own side and go on reading."""
 
     def __init__(self, plain: socket.socket, version: str = "1.3") -> None:
         context = ssl.create_default_context()
@@ -33,7 +33,11 @@ class Secret:
         self._pass_on()
 
     def shutdown(self, how: int) -> None:
-        """Send close_notify; that the server's has not come, or other bytes of it have, is said by errors."""
+        """
+        Send close_notify.
+
+        Python raises if the server has not closed yet, or has sent data; such errors are ignored.
+        """
         with suppress(ssl.SSLError):
             self._session.unwrap()
         self._pass_on()

@@ -1,9 +1,9 @@
 """
-``make soak``: ten minutes of requests, faults and drains, at half of the machine's capacity; then all is as it began.
+Run requests, faults and drains for ten minutes, at half of the machine's capacity: ``make soak``.
 
-Lap after lap it keeps a ledger (see `tests.integration.ledger`) of 20,000 requests, by another seed each time, and then
-rests as long as a lap took. The first laps pay for things that are made once. Then descriptors, timers and memory are
-noted. At the end there are no more descriptors and timers, and at most a tenth more memory.
+Each lap keeps a ledger of 20,000 requests (see `tests.integration.ledger`) with a seed of its own. Then it rests as
+long as the lap took. The first laps pay for things that are made once. After them, descriptors, timers and memory are
+noted. At the end, the process must have no more descriptors and timers, and at most a tenth more memory.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tests.integration.ledger import keep
 
 REQUESTS = 20_000
 FIRST = 3
-"""Laps that are not compared: imports, pools, the interpreter's own caches."""
+"""Laps that are not compared. They pay for imports, pools and the interpreter's own caches."""
 
 GROWTH = 1.1
-"""How much more memory there may be at the end: allocators keep some of what they were given back."""
+"""The most memory at the end, as a multiple of the first. Allocators keep some of the freed memory."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What the process has at one moment: open descriptors, timers, and bytes of memory."""
+    """What the process holds at one moment: open descriptors, timers, and bytes of memory."""
 
     descriptors: int
     timers: int
@@ -38,7 +38,7 @@ class Standing:
 
     @classmethod
     def of(cls, reactor: Any) -> Standing:
-        """What it has now."""
+        """Return what the process holds now."""
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
@@ -46,7 +46,9 @@ class Standing:
 
 
 async def soak(reactor: Any, seconds: float) -> list[str]:
-    """Go on for so long; what is not as it should be."""
+    """
+    Run laps for these seconds, and return the faults, or what the process holds more of than after the first laps.
+    """
     began = monotonic()
     first = last = Standing.of(reactor)
     laps = answered = 0
@@ -73,7 +75,7 @@ async def soak(reactor: Any, seconds: float) -> list[str]:
 
 
 async def main(reactor: Any) -> None:
-    """Soak for the seconds of the command line; 1 where something is not as it began."""
+    """Run laps for the seconds in the command line. Exit with 1 if there are faults, or if the process has grown."""
     found = await soak(reactor, float(sys.argv[1]) if sys.argv[1:] else 600.0)
     sys.stdout.write("".join(f"{each}\n" for each in found))
     if found:
