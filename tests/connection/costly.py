@@ -13,7 +13,7 @@ BUDGET = 250e-6
 
 
 class Costly:
-    """An app whose messages take the microseconds in their text."""
+    """An app that works as many microseconds on a message as the message says."""
 
     def __init__(self, clock: TurnClock) -> None:
         self.clock = clock
@@ -41,11 +41,11 @@ class Server:
         return transport
 
     def answered(self, *peers: NotedTransport) -> list[int]:
-        """How many lines each peer has received."""
+        """Return how many lines each peer has received."""
         return [each.value().count(b"\n") for each in peers]
 
     def turns(self, most: int = 1000) -> int:
-        """Turns of the loop until there is nothing left to do."""
+        """Make turns of the loop until nothing is left to do, and return their number."""
         for count in range(most):
             if not self.clock.getDelayedCalls():
                 return count
@@ -58,7 +58,7 @@ def costs(count: int, each: int) -> bytes:
 
 
 def large(each: int) -> bytes:
-    """A message that takes this many microseconds, and is longer than messages that count as cheap."""
+    """Return a message that takes this many microseconds, and is longer than the messages that count as cheap."""
     return b"%*d\n" % (QUICK_BYTES + 1, each)
 
 

@@ -58,7 +58,7 @@ class Transport(StringTransport):
         self.paused = False
 
     def flush(self) -> None:
-        """The peer reads everything."""
+        """Let the peer read everything."""
         self.kept = 0
         if self.paused:
             self.paused = False
@@ -76,7 +76,7 @@ class EagerTransport(StringTransport):
 
 
 class Sender:
-    """A connection that notes what its outbox reports, and when the peer took nothing for too long."""
+    """A connection that notes the reports of its outbox."""
 
     is_handling = False
 
@@ -117,7 +117,7 @@ class Rig:
         self.outbox = Outbox(self.transport, self.sender, self.ending, limits, progress, self.deadlines)
 
     def block(self) -> None:
-        """Fill the transport over its mark, and drop those bytes from the record."""
+        """Fill the transport over its high-water mark, and forget those bytes."""
         self.outbox.write(b"." * HIGH)
         self.outbox.write(b".")
         assert self.outbox.blocked
@@ -132,7 +132,7 @@ class Rig:
             self.sender.settle(self.outbox.finish())
 
     def drop(self) -> None:
-        """Cut."""
+        """Drop the unsent bytes, as an aborted connection does."""
         self.ending.happen(Event.ABORT, CLOSED.reason)
         self.outbox.drop()
 
@@ -142,5 +142,5 @@ class Rig:
         self.outbox.end(error, flushed)
 
     def send(self, data: bytes, then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
-        """The result of a `send`, as soon as it is there; `then` is called with it."""
+        """Return a list that gets the result of the `send` when it fires. `then` is called with the result."""
         return outcome(self.outbox.send(data), then)

@@ -1,4 +1,4 @@
-"""A reply that an app gives later: until then it is handed no further message."""
+"""Replies that an app gives later: until the reply, the app gets no further message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tcpapp.framing import Lines
 
 
 class Rig(Answers):
-    """Answers that note what they report, and that they went on."""
+    """Answers that note what they report, what they write, and how often they go on with the next message."""
 
     is_handling = False
 
@@ -39,7 +39,11 @@ class Rig(Answers):
 
 @pytest.mark.source
 def test_a_reply_is_waited_for() -> None:
-    """The message it answers is in the app's hands until then."""
+    """
+    While a reply is awaited, handling pauses and its message is counted.
+
+    The reply is written, and handling goes on.
+    """
     rig = Rig()
     later: Deferred[bytes] = Deferred()
     rig._settle(later, [b"hello"])
@@ -55,14 +59,14 @@ def test_a_reply_is_waited_for() -> None:
 
 @pytest.mark.source
 def test_a_reply_that_is_there_is_not_waited_for() -> None:
-    """Its size is told, for the mark at which replies are written."""
+    """A reply that is not a Deferred needs no wait, and `_settle` returns its size."""
     rig = Rig()
     assert (rig._settle(b"hello", [b"x"]), rig.reported, rig.handling_bytes) == (5, [], 0)
 
 
 @pytest.mark.source
-def test_how_it_goes_on_is_for_the_class_below() -> None:
-    """Answers alone have no messages."""
+def test_answers_alone_cannot_continue() -> None:
+    """`Answers` alone cannot continue handling; its subclass implements that."""
     connection: Any = None
     with pytest.raises(NotImplementedError):
         Answers(connection, Lines(), None, connection).continue_handling()

@@ -19,7 +19,7 @@ from tests.peers import outcome
 
 CONNECTION: Any = SimpleNamespace()
 
-# Apps of every kind. They stand here by name, since the texts of errors hold their names.
+# Apps of every kind. They have names, because the texts of errors contain the names.
 
 
 def shout(message, connection):
@@ -99,7 +99,7 @@ class CallableChat(Callable1):
 
 
 class Unbound:
-    """An app whose parts are handed no instance."""
+    """An app whose parts get no instance as an argument."""
 
     received = Callable2()
     closed = staticmethod(partial(lambda log, connection, reason: None, []))
@@ -114,7 +114,7 @@ class Unbound:
 
 
 class PartialReceived:
-    """An app that Python versions call differently: from 3.14 on with the instance, before without."""
+    """An app whose `received` gets the instance from Python 3.14 on, and does not get it before."""
 
     received = partial(lambda greeting, message, connection: greeting + message, b"hello ")
 
@@ -123,7 +123,7 @@ class PartialReceived:
 
 
 class OwnPartial(PartialReceived):
-    """An app that gives each of its instances a part that no Python binds."""
+    """An app whose `received` is an attribute of the instance, which no version of Python binds."""
 
     def __init__(self):
         self.received = partial(lambda greeting, message, connection: greeting + message, b"hello ")
@@ -145,7 +145,7 @@ class OfTheClass:
 
 
 class Property:
-    """An app whose part is found only by reading the attribute."""
+    """An app whose `received` is a property, found only by reading the attribute."""
 
     @property
     def received(self):
@@ -196,7 +196,7 @@ class Untold:
         return message
 
 
-# What is an app ------------------------------------------------------------------------------------------------------
+# Valid and invalid apps ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -286,22 +286,22 @@ CONVERSE = "; a coroutine that takes the connection alone is written with @conve
         (SimpleNamespace(closed=shout, received="x"), "takes a method of (message, connection), not 'x'"),
     ],
 )
-def test_what_is_no_app_is_refused(app: Any, text: str) -> None:
-    """The text names the given object and the valid forms."""
+def test_an_invalid_app_is_refused(app: Any, text: str) -> None:
+    """The error for an invalid app names the given object and the valid forms."""
     with pytest.raises(InvalidOption) as caught:
         handlers_of(app)
     assert text in str(caught.value)
 
 
 def test_a_partial_is_named_in_full() -> None:
-    """An object without a name is shown as it is."""
+    """The error for an invalid partial shows all of it, because a partial has no name."""
     app = partial(shout, b"message", CONNECTION)
     with pytest.raises(InvalidOption) as caught:
         handlers_of(app)
     assert f"{app!r}(): takes (message, connection)" == str(caught.value)
 
 
-# What a connection is given ------------------------------------------------------------------------------------------
+# The parts that a connection gets ------------------------------------------------------------------------------------
 
 
 def parts(handlers: Handlers) -> set[str]:
@@ -323,12 +323,12 @@ def parts(handlers: Handlers) -> set[str]:
 )
 @pytest.mark.parametrize("codec", [None, Text()], ids=["bytes", "text"])
 def test_handlers_are_the_parts_that_the_app_has(app: Any, expected: set[str], codec: Any) -> None:
-    """A missing part is `None`, with a codec or without; an object that can be called still counts by its methods."""
+    """A part that the app does not have is `None`. A callable object with methods is an app by its methods."""
     assert expected == parts(handlers_of(app, codec)())
 
 
-def test_a_part_that_is_empty_is_a_part() -> None:
-    """What counts is whether it is there: a callable can be an empty collection."""
+def test_a_part_that_is_false_is_a_part() -> None:
+    """A part counts even if its truth value is false, such as a callable list that is empty."""
 
     class Heard(list):  # type: ignore[type-arg]
         def __call__(self, message: bytes, connection: Any) -> None:
@@ -341,7 +341,7 @@ def test_a_part_that_is_empty_is_a_part() -> None:
 
 
 def test_a_class_is_made_anew_for_each_connection() -> None:
-    """Its `self` is the state of one connection."""
+    """Each connection has its own instance of a class, so `self` is the state of one connection."""
     make = handlers_of(Chat)
     one_of_them, other = make(), make()
     one_of_them.received(b"a", CONNECTION)
@@ -349,7 +349,7 @@ def test_a_class_is_made_anew_for_each_connection() -> None:
 
 
 def test_an_instance_serves_all_connections() -> None:
-    """So does a function."""
+    """An app that is an instance gives all connections the same handlers."""
     chat = Chat()
     make = handlers_of(chat)
     make().opened(CONNECTION)
@@ -359,12 +359,12 @@ def test_an_instance_serves_all_connections() -> None:
 
 @pytest.mark.parametrize("app", [shout, Chat().received])
 def test_without_a_codec_the_app_is_called_as_it_is(app: Callable[..., Any]) -> None:
-    """The connection calls the app directly."""
+    """Without a codec, `received` is the app's own function, with nothing around it."""
     assert app == handlers_of(app)().received
 
 
-def test_a_class_app_that_cannot_be_made_fails_when_it_is_made() -> None:
-    """An exception of its constructor is raised where the connection is opened."""
+def test_an_exception_of_the_constructor_is_raised_for_each_connection() -> None:
+    """An exception in the constructor of a class is raised when the instance for a connection is made."""
 
     class Failing(Chat):
         def __init__(self):
@@ -377,7 +377,7 @@ def test_a_class_app_that_cannot_be_made_fails_when_it_is_made() -> None:
 
 @pytest.mark.parametrize("app", [Unbound, Unbound()])
 def test_parts_that_take_no_instance_are_called_without_one(app: Any) -> None:
-    """Static methods, and callables that are no functions."""
+    """Static methods, and callables that are not functions, are called without the instance."""
     handlers = handlers_of(app)()
     assert (
         handlers.received(b"a", CONNECTION),
@@ -387,7 +387,7 @@ def test_parts_that_take_no_instance_are_called_without_one(app: Any) -> None:
 
 
 def test_a_class_method_is_given_its_class() -> None:
-    """As Python does."""
+    """A class method gets its class as the first argument."""
     assert (OfTheClass, b"a") == handlers_of(OfTheClass)().received(b"a", CONNECTION)
 
 
@@ -399,13 +399,13 @@ def test_a_class_method_is_given_its_class() -> None:
     [({"a": 1}, b'{"a":1}'), ([], b"[]"), (0, b"0"), (False, b"false"), ("", b'""')],
 )
 def test_a_codec_makes_bytes_of_a_reply(reply: Any, encoded: bytes) -> None:
-    """Falsy values are replies like any other."""
+    """A codec encodes each reply, also a falsy one."""
     received = handlers_of(lambda message, connection: reply, Json())().received
     assert encoded == received(b"1", CONNECTION)
 
 
 def test_no_reply_stays_none() -> None:
-    """`None` is no reply, although JSON has a null."""
+    """With a codec, `None` is still no reply, although JSON has a null."""
     assert handlers_of(lambda message, connection: None, Json())().received(b"1", CONNECTION) is None
 
 
@@ -415,21 +415,21 @@ def test_no_reply_stays_none() -> None:
     ids=["deferred", "future", "coroutine"],
 )
 def test_a_reply_that_is_not_there_yet_is_passed_on(make: Callable[[], Any]) -> None:
-    """Deferreds, futures and coroutines are not touched: their results are encoded when they are there."""
+    """A Deferred, a future or a coroutine is returned as it is. Its result is encoded only later."""
     reply = make()
     assert reply is handlers_of(lambda message, connection: reply, Json())().received(b"1", CONNECTION)
     getattr(reply, "close", lambda: None)()
 
 
 def test_a_reply_that_cannot_be_encoded_raises() -> None:
-    """The connection gets the codec's own error."""
+    """A reply that the codec cannot encode raises the codec's own error."""
     received = handlers_of(lambda message, connection: object(), Json())().received
     with pytest.raises(UnsendableMessage):
         received(b"1", CONNECTION)
 
 
 def test_a_message_is_decoded_as_the_app_takes_it() -> None:
-    """Unless it was before, to check for a reply; and an undecodable message raises."""
+    """A message is decoded when the app takes it, unless it was decoded before. An undecodable message raises."""
     received = handlers_of(lambda message, connection: message, Json())().received
     assert received(b"[1]", CONNECTION) == received(Decoded(b"[2]", [1]), CONNECTION) == b"[1]"
     with pytest.raises(UndecodableMessage):
@@ -440,7 +440,7 @@ def test_a_message_is_decoded_as_the_app_takes_it() -> None:
 
 
 class Loop:
-    """As much of an event loop as a future needs: `run` calls what was scheduled."""
+    """The part of an event loop that a future needs. `run` makes the scheduled calls."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], Any]] = []
@@ -460,13 +460,13 @@ class Loop:
 
 
 def test_a_deferred_is_itself() -> None:
-    """Nothing is wrapped."""
+    """`deferred_of()` returns a Deferred as it is."""
     deferred: Deferred[bytes] = Deferred()
     assert deferred is deferred_of(deferred)
 
 
 def test_a_coroutine_is_begun_at_once() -> None:
-    """It runs to its end, or to its first await."""
+    """`deferred_of()` runs a coroutine at once, to its end or to its first await."""
     waited: Deferred[bytes] = Deferred()
 
     async def wait() -> bytes:
@@ -480,7 +480,7 @@ def test_a_coroutine_is_begun_at_once() -> None:
 
 
 def test_what_a_coroutine_raises_fails_its_deferred() -> None:
-    """It is not raised by the call."""
+    """An exception in a coroutine fails the Deferred of the coroutine. `deferred_of()` does not raise it."""
 
     async def fails() -> None:
         await fail(ZeroDivisionError())
@@ -491,7 +491,7 @@ def test_what_a_coroutine_raises_fails_its_deferred() -> None:
 @pytest.mark.parametrize("done_before", [False, True])
 @pytest.mark.parametrize("error", [None, ZeroDivisionError])
 def test_a_future_fires_when_its_loop_runs(done_before: bool, error: type[Exception] | None) -> None:
-    """Done before or later, its loop calls back: a loop that does not run calls nothing."""
+    """The Deferred of a future, done or not, fires only when the future's loop runs."""
     loop = Loop()
     future: Any = asyncio.Future(loop=loop)  # type: ignore[arg-type]
     finish = partial(future.set_result, b"hello") if error is None else partial(future.set_exception, error())
@@ -508,7 +508,7 @@ def test_a_future_fires_when_its_loop_runs(done_before: bool, error: type[Except
 
 
 def test_cancelling_the_deferred_cancels_the_future() -> None:
-    """A caller that no longer waits lets the work stop."""
+    """A caller that cancels the Deferred of a future cancels the future, so that its work can stop."""
     loop = Loop()
     future: Any = asyncio.Future(loop=loop)  # type: ignore[arg-type]
     deferred = deferred_of(future)
@@ -528,7 +528,7 @@ async def generator():
     "result", [None, b"", b"hello", "text", 0, [], later, talk, (each for each in b""), generator()]
 )
 def test_anything_else_is_a_reply_already(result: Any) -> None:
-    """Values, functions that were not called, and generators are not awaited."""
+    """`deferred_of()` returns `None` for values, for functions that were not called, and for generators."""
     assert deferred_of(result) is None
 
 
@@ -536,14 +536,14 @@ def test_anything_else_is_a_reply_already(result: Any) -> None:
 
 
 def test_a_conversation_keeps_its_name_and_can_be_awaited() -> None:
-    """It reads as its function does, and a test can run it."""
+    """A conversation has the name and the docstring of its function, and a test can await it."""
     app = conversation(talk)
     assert (Conversation, "talk", talk.__doc__, talk) == (type(app), app.__name__, app.__doc__, app.talk)
     assert outcome(deferred_of(app(CONNECTION))) == [None]
 
 
 def test_a_conversation_may_be_a_partial_or_a_method() -> None:
-    """Any async function with only the connection as its argument."""
+    """`conversation()` takes any async function of the connection alone, also a method or a partial."""
 
     class Guide:
         async def guide(self, connection):
@@ -573,7 +573,7 @@ TAKES_ASYNC = ": @conversation takes an async function of one argument, the conn
     ],
 )
 def test_what_is_no_conversation_is_refused(function: Any, text: str) -> None:
-    """Where it is decorated, with the valid form."""
+    """`conversation()` refuses anything else, with an error that shows the valid form."""
     with pytest.raises(InvalidOption) as caught:
         conversation(function)
     assert text == str(caught.value)

@@ -1,4 +1,4 @@
-"""If asyncio's waits and Twisted's are mixed, the error names the cause and the cure."""
+"""If code mixes the waits of asyncio and Twisted, the error names the cause and the cure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tcpapp.connection.asyncio_errors import explained
 from tcpapp.errors import InvalidOption
 from tests.peers import Peer, outcome
 
-once = pytest.mark.once  # a loop of asyncio's runs inside no other
+once = pytest.mark.once  # a loop of asyncio cannot run inside another
 
 
 async def sleeps() -> None:
@@ -42,7 +42,7 @@ if sys.version_info >= (3, 11):
 
 
 def in_a_loop(function: Callable[[], Any]) -> Any:
-    """The result of `function`, called while a loop runs, outside of its tasks."""
+    """Call `function` while a loop runs, outside of the loop's tasks, and return the result."""
 
     async def main() -> Any:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -53,7 +53,7 @@ def in_a_loop(function: Callable[[], Any]) -> Any:
 
 
 def error_of(coroutine: Any) -> Any:
-    """The failure of a coroutine that Twisted runs."""
+    """Run a coroutine with Twisted, and return its error, as `explained` changes it."""
     [error] = outcome(Deferred.fromCoroutine(coroutine).addErrback(explained))
     return error
 
@@ -61,7 +61,7 @@ def error_of(coroutine: Any) -> Any:
 @once
 @pytest.mark.parametrize("native", IN_TWISTED)
 def test_a_twisted_coroutine_that_awaits_asyncio_is_told(native: Any) -> None:
-    """Whatever Python's error says, which is kept as the cause."""
+    """A Twisted coroutine that awaits asyncio fails with `InvalidOption`, whose cause is Python's own error."""
     error = in_a_loop(lambda: error_of(native()))
     assert isinstance(error, InvalidOption)
     assert isinstance(error.__cause__, RuntimeError)
@@ -71,7 +71,7 @@ def test_a_twisted_coroutine_that_awaits_asyncio_is_told(native: Any) -> None:
 
 @once
 def test_a_twisted_coroutine_that_awaits_asyncio_without_a_loop_is_told() -> None:
-    """The reactor is another one then."""
+    """Without a loop of asyncio, the error names the reactors that have one."""
     error = error_of(sleeps())
     assert isinstance(error, InvalidOption)
     assert str(error).startswith("asyncio has no loop here: start with --reactor=asyncio or --reactor=uvloop, ")
@@ -79,7 +79,7 @@ def test_a_twisted_coroutine_that_awaits_asyncio_without_a_loop_is_told() -> Non
 
 @once
 def test_a_task_that_awaits_a_deferred_is_told() -> None:
-    """Such as an app of `aio.app` that must await its connection's own results."""
+    """If a task of asyncio awaits a Deferred, the error tells it to await `tcpapp.aio.future(...)`."""
 
     async def native() -> None:
         await Deferred()
@@ -101,7 +101,7 @@ def test_any_other_failure_is_what_it_is(error: Exception) -> None:
 
 
 def test_the_traceback_is_kept() -> None:
-    """The line of the coroutine is in the log."""
+    """The explained error keeps the traceback, so that the log shows the line of the coroutine."""
     try:
         raise RuntimeError("no running event loop")
     except RuntimeError:
@@ -113,7 +113,7 @@ def test_the_traceback_is_kept() -> None:
 
 @once
 def test_an_app_that_awaits_asyncio_is_told() -> None:
-    """In the reason of its connection's end, within the part that a log line shows."""
+    """If a Twisted app awaits asyncio, the reason of the connection's end names `tcpapp.aio.app`."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         await asyncio.sleep(10)
@@ -132,7 +132,7 @@ def test_an_app_that_awaits_asyncio_is_told() -> None:
 
 @once
 def test_a_future_that_a_twisted_coroutine_awaits_says_so() -> None:
-    """`aio` is for tasks: also where a task called that coroutine."""
+    """`aio.future` in a Twisted coroutine fails with the cure, also if a task called the coroutine."""
 
     async def wrong() -> None:
         await aio.future(Deferred())

@@ -1,4 +1,4 @@
-"""A slow app, a slow peer: the held bytes are bounded, and everything goes on when it can."""
+"""Backpressure: with a slow app or a slow peer the held bytes are bounded, and later everything goes on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SMALL = Limits(inbox_high=10_000, inbox_low=5_000, write_high=10_000)
 # A slow app -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_app_that_is_behind_stops_the_reading_and_one_that_catches_up_resumes_it() -> None:
-    """Above the high mark reading stops, at the low mark it goes on."""
+def test_a_slow_app_pauses_reading_until_it_catches_up() -> None:
+    """Reading pauses when the inbox is over its high-water mark, and resumes at the low-water mark."""
     app = Switch()
     peer = Peer(app, limits=SMALL)
     peer.says(LINE)
@@ -37,8 +37,8 @@ def test_an_app_that_is_behind_stops_the_reading_and_one_that_catches_up_resumes
 
 @pytest.mark.parametrize("size", [1, 100, 65_536])
 @pytest.mark.parametrize("line", [b"\n", LINE, b"x" * 5000 + b"\n"])
-def test_a_flood_is_held_up_at_the_high_mark_and_one_chunk(size: int, line: bytes) -> None:
-    """However small or large messages and chunks are, the messages that a slow app has not taken are bounded."""
+def test_the_inbox_of_a_slow_app_is_bounded_by_the_high_water_mark_and_one_chunk(size: int, line: bytes) -> None:
+    """The messages that a slow app has not taken are bounded, for all sizes of messages and chunks."""
     peer = Peer(Switch(), limits=SMALL)
     stream = line * (200_000 // len(line))
     most = 0
@@ -51,8 +51,8 @@ def test_a_flood_is_held_up_at_the_high_mark_and_one_chunk(size: int, line: byte
     assert most <= 10_000 + (size // len(line) + 1) * (len(line) + MESSAGE_COST)
 
 
-def test_a_conversation_that_waits_for_something_else_stops_the_reading() -> None:
-    """Messages that nobody receives pause reading as those of a slow app do."""
+def test_a_conversation_that_waits_for_something_else_pauses_reading() -> None:
+    """Messages that a conversation does not receive pause reading, as the messages of a slow app do."""
     going: Deferred[None] = Deferred()
     seen: list[bytes] = []
 
@@ -72,8 +72,8 @@ def test_a_conversation_that_waits_for_something_else_stops_the_reading() -> Non
     peer.leaves()
 
 
-def test_a_pause_stops_the_reading_at_the_mark() -> None:
-    """pause() itself lets the inbox fill first."""
+def test_pause_pauses_reading_at_the_high_water_mark() -> None:
+    """After `pause()`, reading goes on until the inbox is over its high-water mark."""
     seen: list[bytes] = []
     peer = Peer(lambda message, _: seen.append(message), limits=SMALL)
     peer.connection.pause()
@@ -86,8 +86,8 @@ def test_a_pause_stops_the_reading_at_the_mark() -> None:
     assert len(seen) == 101
 
 
-def test_no_more_is_read_once_the_stream_is_unreadable_however_far_the_app_gets() -> None:
-    """Reading that was stopped by a fault is not resumed by an inbox that empties."""
+def test_an_unreadable_stream_is_not_read_again_when_the_inbox_empties() -> None:
+    """After an unreadable frame, reading stays paused while the app empties the inbox."""
     app = Switch()
     peer = Peer(app, "line:max=100", limits=Limits(inbox_high=10_000, inbox_low=5_000))
     peer.says(LINE * 200 + b"x" * 101)
@@ -102,8 +102,8 @@ def test_no_more_is_read_once_the_stream_is_unreadable_however_far_the_app_gets(
 # A slow peer ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_peer_that_takes_no_replies_is_not_read_from_in_the_end() -> None:
-    """First the app is called no more, then reading stops; both go on when the peer reads."""
+def test_a_peer_that_reads_no_replies_pauses_handling_and_then_reading() -> None:
+    """If the peer reads no replies, first handling pauses, then reading. Both go on when the peer reads."""
     calls: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -125,8 +125,8 @@ def test_a_peer_that_takes_no_replies_is_not_read_from_in_the_end() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5000)), max_size=30))
-def test_nothing_is_lost_or_turned_round_by_a_peer_that_takes_in_fits_and_starts(steps: list[tuple[bool, int]]) -> None:
-    """Whenever and however much it reads, it gets every reply in order."""
+def test_a_peer_that_reads_in_small_parts_gets_every_reply_in_order(steps: list[tuple[bool, int]]) -> None:
+    """However rarely and little a peer reads, the peer gets every reply in order."""
     peer = stalled(lambda message, _: message * 20, limits=SMALL)
     expected = b""
     for number, (says, count) in enumerate(steps):
@@ -138,14 +138,16 @@ def test_nothing_is_lost_or_turned_round_by_a_peer_that_takes_in_fits_and_starts
             peer.transport.take(count)
     while peer.transport.unsent or peer.transport.unread:
         peer.transport.take()
-        peer.transport.turn()  # what was held back while reading was paused comes in a turn of its own
+        peer.transport.turn()  # chunks that waited while reading was paused come in a later turn
     assert peer.hears() == expected
     assert not peer.paused
     assert (peer.timers, peer.waits) == ([], [])
 
 
-def test_a_send_waits_for_its_own_message_to_be_below_the_mark() -> None:
-    """It fires at once while there is room, and later when there is again."""
+def test_a_send_waits_until_the_unsent_bytes_are_below_the_mark() -> None:
+    """
+    `send()` fires at once below the high-water mark; above the mark, `send()` fires when the peer has read enough.
+    """
     peer = stalled(limits=SMALL)
     assert result_of(peer.connection.send(b"x" * 5_000)) is None
     waiting = peer.connection.send(b"x" * 20_000)
@@ -155,8 +157,8 @@ def test_a_send_waits_for_its_own_message_to_be_below_the_mark() -> None:
     assert waiting.called
 
 
-def test_a_send_that_is_cancelled_before_any_of_it_went_is_not_sent() -> None:
-    """Messages before and behind it are sent."""
+def test_a_send_that_is_cancelled_before_its_first_byte_is_not_sent() -> None:
+    """A cancelled `send()` that waits sends nothing, and the messages before and behind it are sent."""
     peer = stalled(limits=SMALL)
     sends = [peer.connection.send(bytes([letter]) * 20_000) for letter in b"abc"]
     for send in sends:
@@ -167,8 +169,8 @@ def test_a_send_that_is_cancelled_before_any_of_it_went_is_not_sent() -> None:
     assert peer.hears() == b"a" * 20_000 + b"\n" + b"c" * 20_000 + b"\n"
 
 
-def test_calls_inside_a_sends_callback_do_as_anywhere() -> None:
-    """The callback of a send that waited can send again, pause, resume, and close."""
+def test_the_callback_of_a_send_can_call_the_connection() -> None:
+    """The callback of a `send()` that waited can send again, pause, resume, and close."""
     peer = stalled(lambda message, _: message, limits=SMALL)
 
     def on(_: None) -> None:
@@ -189,7 +191,7 @@ def test_calls_inside_a_sends_callback_do_as_anywhere() -> None:
 
 
 def test_a_peer_that_takes_nothing_is_cut_after_a_while() -> None:
-    """send_progress bounds the wait, and each read of the peer restarts it."""
+    """A peer that reads nothing for `send_progress` seconds is cut. Each read of the peer restarts the time."""
     peer = stalled(limits=SMALL, timeouts=Timeouts(send_progress=10.0))
     send = peer.connection.send(b"x" * 100_000)
     peer.clock.advance(9)
@@ -204,7 +206,7 @@ def test_a_peer_that_takes_nothing_is_cut_after_a_while() -> None:
 
 
 def test_a_sender_that_does_not_wait_is_cut_at_the_bound() -> None:
-    """Over max_unsent the connection ends, so that no peer can fill the memory by not reading."""
+    """Over `max_unsent` the connection ends, so that a peer that does not read cannot fill the memory."""
     peer = stalled(limits=Limits(write_high=1000, max_unsent=10_000))
     sends = [peer.connection.send(b"x" * 1000).addErrback(lambda failure: failure.value) for _ in range(20)]
     assert peer.transport.aborted
@@ -216,7 +218,7 @@ def test_a_sender_that_does_not_wait_is_cut_at_the_bound() -> None:
 
 
 def test_the_pause_of_a_transport_in_the_middle_of_a_chunk_holds_the_rest_of_it() -> None:
-    """The messages whose replies the peer would not read wait, once each and in order."""
+    """If the peer reads no replies, the other messages of a chunk wait. Each is handled once, in order."""
     calls: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:

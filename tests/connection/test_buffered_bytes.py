@@ -1,4 +1,4 @@
-"""The bytes of one connection: the sum of its parts, and its reaction when memory is short."""
+"""The buffered bytes of one connection: the sum over its parts, and the reaction to memory pressure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from tests.peers import Peer, Switch, stalled
 QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, send_progress=0, handler_timeout=0)
 
 
-def test_what_is_held_is_that_of_all_parts() -> None:
-    """An unfinished message, messages that wait for the app, input that is not handled yet, and unsent bytes."""
+def test_the_held_bytes_are_the_sum_over_all_parts() -> None:
+    """
+    Held are an unfinished message, messages that wait for the app, input that waits for its turn, and unsent bytes.
+    """
     limits = Limits(messages_per_turn=1, write_high=1000)
     app = Switch()
     peer: Any = stalled(app, timeouts=QUIET, limits=limits)
@@ -29,8 +31,8 @@ def test_what_is_held_is_that_of_all_parts() -> None:
     assert buffered.reported == 2 * 65 + in_hand + peer.protocol._outbox.held > 5000
 
 
-def test_what_is_gone_is_not_held_any_more() -> None:
-    """Answered messages, bytes that the peer has read, and the connection itself."""
+def test_handled_messages_and_ended_connections_are_not_held() -> None:
+    """The bytes of a message are no longer held after the reply is sent, or after the connection has ended."""
     peer = Peer(echo, timeouts=QUIET)
     memory = peer.factory.settings.memory_budget
     peer.says(b"hel")
@@ -42,8 +44,8 @@ def test_what_is_gone_is_not_held_any_more() -> None:
     assert memory.total == 0
 
 
-def test_what_a_slow_app_takes_is_not_held_any_more() -> None:
-    """As soon as it has answered: until then it holds the message."""
+def test_a_message_of_a_slow_app_is_held_until_the_reply() -> None:
+    """A message that a slow app has taken counts as held until the app replies."""
     app = Switch()
     peer = Peer(app, timeouts=QUIET)
     memory = peer.factory.settings.memory_budget
@@ -57,7 +59,7 @@ def test_what_a_slow_app_takes_is_not_held_any_more() -> None:
 
 
 def test_a_connection_under_memory_pressure_is_not_read_from() -> None:
-    """Until memory suffices again."""
+    """Under memory pressure the connection pauses reading, until memory suffices again."""
     peer = Peer(echo, timeouts=QUIET)
     peer.protocol._buffered.pause_reading()
     assert peer.paused

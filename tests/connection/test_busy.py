@@ -1,4 +1,4 @@
-"""The messages and waiting calls of a busy connection when others call into it, and when it ends."""
+"""The messages and waiting calls of a busy connection, when other code calls it, and when it ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, handler_timeout=0)
 
 
 def busy(app: Any = None, kind: type[NotedTransport] = NotedTransport, reads: bool = True, **options: Any) -> Peer:
-    """A peer of an app that can advance its clock, with turns made one by one."""
+    """Return a peer of an app that can advance its clock. The test makes each turn."""
     transport = kind(clock=TurnClock(), peer_reads=reads)
     return Peer(app, transport=transport, **{"timeouts": QUIET, **options})
 
@@ -38,7 +38,7 @@ def turns(peer: Peer, count: int = 10) -> None:
 
 
 def test_messages_that_wait_for_their_turn_come_before_the_end() -> None:
-    """TLS reads the peer's close with them, and reports it at once: a conversation gets them first."""
+    """TLS can report the peer's close together with messages. A conversation still gets all messages first."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -55,7 +55,11 @@ def test_messages_that_wait_for_their_turn_come_before_the_end() -> None:
 
 
 def test_a_receive_waits_for_a_message_that_waits_for_its_turn() -> None:
-    """Though the peer has closed its side."""
+    """
+    After the peer's half-close, `receive()` waits for a message that waits for its turn.
+
+    Only then `receive()` fails.
+    """
     peer = busy(limits=Limits(messages_per_turn=1))
     peer.says(b"1\n2\n")
     peer.protocol.readConnectionLost()
@@ -66,7 +70,7 @@ def test_a_receive_waits_for_a_message_that_waits_for_its_turn() -> None:
 
 
 def test_a_reply_that_waits_for_its_turn_is_taken() -> None:
-    """Though the peer has closed its side."""
+    """After the peer's half-close, `request()` still gets a reply that waits for its turn."""
     peer = busy(limits=Limits(messages_per_turn=1))
     told = [outcome(peer.connection.request(b"?")) for _ in range(3)]
     peer.says(b"1\n2\n")
@@ -77,7 +81,7 @@ def test_a_reply_that_waits_for_its_turn_is_taken() -> None:
 
 
 def test_a_half_closed_connection_takes_turns_as_any_other() -> None:
-    """Its waiting messages still count as work, and the replies of a turn are still one write."""
+    """After a half-close, waiting messages still take turns, and the replies of a turn are one write."""
     handled: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -103,7 +107,7 @@ def test_a_half_closed_connection_takes_turns_as_any_other() -> None:
 
 
 def receiving(count: int, then: Callable[[Any, list[Deferred[Any]]], Any]) -> tuple[Any, list[Any]]:
-    """A conversation that asks for `count` messages at once, after a long time of work; and the results."""
+    """Return a conversation that works long and then receives `count` messages at once, and the list of results."""
     seen: list[Any] = []
 
     @conversation
@@ -119,7 +123,7 @@ def receiving(count: int, then: Callable[[Any, list[Deferred[Any]]], Any]) -> tu
 
 
 def test_a_receive_that_is_cancelled_by_the_one_before_it_takes_nothing() -> None:
-    """Its message goes to the next one."""
+    """If the callback of one `receive()` cancels the second, the message goes to the third."""
 
     def cancel_the_next(connection: Any, receives: list[Deferred[Any]]) -> None:
         receives[0].addCallback(lambda _: receives[1].cancel())
@@ -134,7 +138,7 @@ def test_a_receive_that_is_cancelled_by_the_one_before_it_takes_nothing() -> Non
 
 
 def test_a_receive_that_had_its_turn_and_found_nothing_can_be_cancelled() -> None:
-    """What comes later is not for it."""
+    """A `receive()` that found no message in its turn can be cancelled. Then a later message is not for it."""
     asked: list[Deferred[Any]] = []
     talk, seen = receiving(2, lambda connection, receives: asked.extend(receives))
     peer = busy(talk)
@@ -148,7 +152,7 @@ def test_a_receive_that_had_its_turn_and_found_nothing_can_be_cancelled() -> Non
 
 
 def test_receives_that_wait_for_their_turn_come_before_later_ones() -> None:
-    """They also come before receives that are called in the callback of one of them."""
+    """Receives that wait for their turn come before a `receive()` that the callback of one of them calls."""
     order: list[tuple[str, bytes]] = []
 
     def ask_again(connection: Any, receives: list[Deferred[Any]]) -> None:
@@ -165,7 +169,7 @@ def test_receives_that_wait_for_their_turn_come_before_later_ones() -> None:
 
 
 def test_receives_that_take_long_wait_for_a_turn_each() -> None:
-    """However many of them waited for the first one."""
+    """Receives with long callbacks take one turn each, however many of them wait."""
 
     def take_long(connection: Any, receives: list[Deferred[Any]]) -> None:
         for each in receives:
@@ -181,8 +185,8 @@ def test_receives_that_take_long_wait_for_a_turn_each() -> None:
     assert counts == [0, 1, 2, 3]
 
 
-def test_what_is_received_in_its_turn_is_noted() -> None:
-    """The account is exact, also if nothing else happens."""
+def test_the_buffered_bytes_are_exact_after_a_receive_in_its_turn() -> None:
+    """The count of buffered bytes is exact after a `receive()` in its turn, also if nothing else happens."""
     talk, seen = receiving(1, lambda connection, receives: None)
     peer = busy(talk)
     peer.says(b"0\n" + b"x" * 1000 + b"\n1\n")
@@ -191,8 +195,8 @@ def test_what_is_received_in_its_turn_is_noted() -> None:
     assert peer.factory.info().buffered == peer.protocol._buffered.held_bytes > 1000
 
 
-def test_a_receive_that_waits_for_its_turn_fails_at_a_message_that_is_none() -> None:
-    """So do all behind it, and the messages that nobody takes any more are counted."""
+def test_receives_that_wait_for_their_turn_fail_at_an_undecodable_message() -> None:
+    """At an undecodable message all waiting receives fail, and the messages behind it are counted as unhandled."""
     talk, seen = receiving(2, lambda connection, receives: None)
     peer = busy(talk, codec="json")
     peer.says(b"0\n{\n2\n3\n")
@@ -202,8 +206,8 @@ def test_a_receive_that_waits_for_its_turn_fails_at_a_message_that_is_none() -> 
     assert [each.unhandled for each in peer.told(Closed)] == [2]
 
 
-def test_a_receive_that_waits_for_its_turn_at_the_end_fails_at_a_message_that_is_none() -> None:
-    """After the end nothing else is left to fail it."""
+def test_receives_that_wait_at_the_end_fail_at_an_undecodable_message() -> None:
+    """When the connection is lost, the receives at and behind an undecodable message fail at once."""
     talk, seen = receiving(3, lambda connection, receives: None)
     peer = busy(talk, codec="json")
     peer.says(b"0\n1\n{\n3\n")
@@ -214,11 +218,11 @@ def test_a_receive_that_waits_for_its_turn_at_the_end_fails_at_a_message_that_is
     assert isinstance(seen[2][0], NotConnected)
 
 
-# An end inside of what the connection calls ---------------------------------------------------------------------------
+# An end inside a call of the connection -------------------------------------------------------------------------------
 
 
-def test_a_connection_that_ends_in_the_callback_of_a_reply_keeps_what_came_behind_it() -> None:
-    """No one fails for that; it can be received."""
+def test_a_connection_that_ends_in_the_callback_of_a_reply_keeps_the_messages_behind_it() -> None:
+    """If the callback of a reply aborts the connection, the messages behind the reply can still be received."""
     peer = busy(kind=AbruptTransport)
     first, second = peer.connection.request(b"a"), peer.connection.request(b"b")
     first.addCallback(lambda _: peer.connection.abort())
@@ -230,7 +234,7 @@ def test_a_connection_that_ends_in_the_callback_of_a_reply_keeps_what_came_behin
 
 
 def test_the_answer_of_an_app_that_ended_its_connection_is_cancelled() -> None:
-    """Whether it is lost before the app returns, or after."""
+    """If an app aborts its connection and returns a Deferred, the Deferred is cancelled."""
     for kind in (NotedTransport, AbruptTransport):
         cancelled: list[Any] = []
 
@@ -244,8 +248,8 @@ def test_the_answer_of_an_app_that_ended_its_connection_is_cancelled() -> None:
         assert (len(cancelled), peer.told(AppFailed)) == (1, [])
 
 
-def test_sends_of_a_connection_that_is_cut_in_the_callback_of_one_fail() -> None:
-    """Not a byte of theirs has gone."""
+def test_an_abort_in_the_callback_of_a_send_fails_the_other_sends() -> None:
+    """If the callback of a `send()` aborts the connection, the other sends fail, and none of their bytes is sent."""
     peer = busy(reads=False, limits=Limits(write_high=100))
     peer.connection.send(b"x" * 300)
     first = peer.connection.send(b"y" * 150).addCallback(lambda _: peer.connection.abort())
@@ -257,8 +261,8 @@ def test_sends_of_a_connection_that_is_cut_in_the_callback_of_one_fail() -> None
     assert b"z" not in peer.hears()
 
 
-def test_a_connection_that_is_cut_in_the_callback_of_its_last_send_is_not_closed_besides() -> None:
-    """It was closing, and waited for that send only."""
+def test_an_abort_in_the_callback_of_the_last_send_replaces_the_close() -> None:
+    """If a closing connection waits for its last `send()`, and the callback aborts, the reason is the abort."""
     peer = busy(reads=False, limits=Limits(write_high=100))
     told = outcome(peer.connection.send(b"x" * 150), lambda _: peer.connection.abort())
     closed = outcome(peer.connection.close(60))
@@ -268,8 +272,8 @@ def test_a_connection_that_is_cut_in_the_callback_of_its_last_send_is_not_closed
     assert (closed[0].rule, peer.transport.aborted, peer.factory.info().buffered) == ("aborted", True, 0)
 
 
-def test_what_an_app_replies_after_it_was_cut_is_not_held() -> None:
-    """A peer that reads nothing, and a reply that comes once the connection is aborted."""
+def test_a_reply_after_an_abort_is_not_held() -> None:
+    """If an app aborts the connection and then replies, the reply is dropped, and no memory is held for it."""
 
     def app(message: bytes, connection: Any) -> bytes:
         connection.send(b"x" * 300).addErrback(lambda _: None)
@@ -284,19 +288,19 @@ def test_what_an_app_replies_after_it_was_cut_is_not_held() -> None:
     assert peer.factory.info().buffered == 0
 
 
-def test_skipped_messages_are_told_of_where_the_same_bytes_end_the_connection() -> None:
-    """A rate with the policy to cut cuts it in the middle of that chunk."""
+def test_skipped_messages_are_reported_if_the_same_chunk_ends_the_connection() -> None:
+    """A skipped message is reported, also if its chunk exceeds a rate limit that cuts the connection."""
     peer = busy(framing="line:max=9:oversize=skip", limits=Limits(byte_rate=100), policies=Policies(over_rate="reset"))
     peer.says(b"x" * 150 + b"\n")
     assert [each.count for each in peer.told(MessagesSkipped)] == [1]
 
 
-# Messages behind one that is none -------------------------------------------------------------------------------------
+# Messages behind an undecodable message -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("with_request", [False, True])
-def test_messages_behind_one_that_is_none_are_counted(with_request: bool) -> None:
-    """Nobody takes them, whichever call took the message before them."""
+def test_messages_behind_an_undecodable_one_are_counted(with_request: bool) -> None:
+    """Messages behind an undecodable one are unhandled, if `receive()` or `request()` took the message before them."""
     peer = busy(codec="json")
     waits = peer.connection.request(1) if with_request else peer.connection.receive()
     failed = outcome(waits)
@@ -310,7 +314,7 @@ def test_messages_behind_one_that_is_none_are_counted(with_request: bool) -> Non
 
 
 def test_a_connection_that_ends_as_another_is_shed_is_not_shed_itself() -> None:
-    """Callbacks of the first can end any other."""
+    """If a callback of a shed connection aborts a second one, the second ends as aborted, and is not shed."""
     first = busy(kind=AbruptTransport, limits=Limits(max_buffered=100_000))
     others = [AbruptTransport(clock=first.clock) for _ in range(20)]
     for number, each in enumerate(others):

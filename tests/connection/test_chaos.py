@@ -24,7 +24,7 @@ from tcpapp.telemetry import AppFailed, Closed, MessagesSkipped
 from tests.peers import AbruptTransport, NotedTransport, TurnClock
 
 EXPECTED = (NotConnected, CancelledError, TimedOut, UnsendableMessage, UndecodableMessage)
-"""What a Deferred of a connection can fail with."""
+"""The errors that a Deferred of a connection can fail with."""
 
 TIMES = Timeouts(
     first_message=0,
@@ -42,7 +42,7 @@ ENDS = ["close", "close now", "drain", "abort", "fail"]
 
 
 class Broken(Exception):
-    """The app's exception."""
+    """An exception of the app."""
 
 
 class Run:
@@ -61,7 +61,7 @@ class Run:
         self.outcomes: list[list[Any]] = []
         self.handed_out: list[Deferred[Any]] = []
 
-    # What is awaited.
+    # Awaited Deferreds.
 
     def wait(self, deferred: Deferred[Any], then: Callable[[Any], Any] = lambda result: None) -> Deferred[Any]:
         seen: list[Any] = []
@@ -76,12 +76,12 @@ class Run:
         return deferred
 
     def take(self, message: Any) -> str:
-        """Note that this message is being handled; its text says what to do."""
+        """Note that this message is being handled, and return the action in its text."""
         if isinstance(message, UndecodableMessage):
             return "none"
         try:
             number, what = message if isinstance(message, list) else json.loads(message)
-        except ValueError:  # the rest of what was begun before
+        except ValueError:  # the rest of a message that an earlier chunk began
             self.junk += 1
             return "none"
         self.taken.append(number)
@@ -107,7 +107,7 @@ class Run:
         self.wait(self.connection.request(self.machine.message("q")), got)
 
     def do(self, what: str) -> Any:
-        """The actions of an app for a text, and its reply."""
+        """Do what an app does for this action, and return the reply."""
         connection, reply = self.connection, self.reply("r")
         if what == "later":
             self.pending.append(Deferred())
@@ -125,7 +125,7 @@ class Run:
         return {"none": None, "big": self.reply("x" * 60)}.get(what, reply)
 
     def reply(self, what: str) -> Any:
-        """A message to the peer, which says how many there were before."""
+        """Return a message to the peer, with the number of the app's messages so far."""
         self.said += 1
         return [self.said, what] if self.machine.codec else json.dumps([self.said, what]).encode()
 
@@ -215,7 +215,7 @@ APPS: dict[str, Callable[[Chaos], Any]] = {
 
 
 class Chaos:
-    """Two connections of one factory, near every bound."""
+    """Two connections of one factory, whose limits are so low that they are reached."""
 
     def __init__(
         self,
@@ -402,7 +402,7 @@ class Chaos:
         self.check_messages()
 
     def let_all_end_well(self) -> None:
-        """Read everything, answer everything, hold nothing back, until nothing is waited for."""
+        """Read everything, reply to everything and resume everything, until nothing waits."""
         for run in self.runs:
             if not run.lost:
                 run.transport.go_on()
@@ -413,7 +413,7 @@ class Chaos:
                 run.connection.resume()
             paused = any(
                 protocol_of(each.connection)._dispatcher.pauses & PAUSED for each in self.runs
-            )  # by the app, just now
+            )  # the app has just paused
             if not paused and not self.clock.getDelayedCalls():
                 break
             self.clock.turn()
@@ -440,7 +440,7 @@ class Chaos:
             assert isinstance(each.failure.value, (Broken, UndecodableMessage, UnsendableMessage))
 
     def check_messages(self) -> None:
-        """Each received message was taken, or is counted."""
+        """Check that each received message was taken, or is counted."""
         assert len(self.told(Closed)) == 2
         lost = sum(each.unhandled for each in self.told(Closed)) + sum(
             each.count for each in self.told(MessagesSkipped)
@@ -448,7 +448,7 @@ class Chaos:
         unread = sum(run.connection.unread for run in self.runs)
         taken = sum(len(run.taken) + len(run.replies) + run.junk for run in self.runs)
         counters = self.factory.settings.counters
-        if self.codec is None:  # else the first invalid one is neither taken nor counted
+        if self.codec is None:  # with a codec the first invalid message is neither taken nor counted
             assert counters.messages == lost + unread + taken + counters.late_replies
 
     def told(self, kind: type[Any]) -> list[Any]:
@@ -526,7 +526,7 @@ ANY_STEP = st.one_of([st.tuples(st.just(name), WHICH, *args) for name, args in S
     steps=st.lists(ANY_STEP, max_size=30),
 )
 def test_each_message_and_each_wait_is_accounted_for(config: dict[str, Any], steps: list[Any]) -> None:
-    """Each is handled or counted, once and in order; nothing is held, waited for or noted after the end."""
+    """Each message is handled or counted, once and in order. After the end, nothing is held and nothing waits."""
     run(config, steps)
 
 
@@ -547,12 +547,12 @@ CALM_STEP = st.one_of([st.tuples(st.just(name), WHICH, *args) for name, args in 
     half=st.booleans(),
 )
 def test_replies_are_the_same_whatever_the_budget(config: dict[str, Any], steps: list[Any], half: bool) -> None:
-    """A connection that has to wait for its turn is answered as one that need not."""
+    """A connection sends the same replies for every `work_per_turn`, whether it waits for turns or not."""
     heard = []
     for budget in (0, 250, 2000):
         chaos = Chaos(**config, budget=budget, skip=True)
         for name, which, *args in steps:
-            if name == "say" and config["app"] == "batches":  # what these do depends on who else is in the batch
+            if name == "say" and config["app"] == "batches":  # what these do depends on the other messages of the batch
                 args[0] = ["reply" if each in ("send", "later") else each for each in args[0]]
             chaos.step(name, which, *args)
         if half:

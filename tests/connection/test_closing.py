@@ -1,4 +1,4 @@
-"""How a connection ends: close, abort, and the loss of the transport, each for its reason."""
+"""The end of a connection: close, abort, and the loss of the transport, each with its reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def echo(message: bytes, connection: Any) -> bytes:
 
 
 def test_close_inside_received_sends_that_calls_reply_and_hands_over_no_more() -> None:
-    """The messages behind it in the chunk are not handled, and are counted."""
+    """After `close()` inside `received`, the reply is sent. The rest of the chunk is not handled, but counted."""
     seen: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -46,7 +46,7 @@ def test_close_inside_received_sends_that_calls_reply_and_hands_over_no_more() -
 
 
 def test_close_inside_an_async_received_sends_the_reply_that_it_returns() -> None:
-    """For a coroutine that does not wait, too."""
+    """After `close()` inside a coroutine that does not wait, the reply of the coroutine is sent."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         connection.close()
@@ -58,7 +58,7 @@ def test_close_inside_an_async_received_sends_the_reply_that_it_returns() -> Non
 
 
 def test_an_app_may_close_twice_and_everyone_learns_the_same_reason() -> None:
-    """Closing again is no error, before and after the end."""
+    """A second `close()` is no error, before and after the end, and all calls get the same reason."""
     closed: list[Any] = []
 
     def app(message: bytes, connection: Any) -> None:
@@ -74,7 +74,7 @@ def test_an_app_may_close_twice_and_everyone_learns_the_same_reason() -> None:
 
 
 def test_close_flushes_what_the_peer_takes_in_time() -> None:
-    """The bytes go to the transport as before; once it has all of them, it is closed, and all sends fire."""
+    """`close()` sends all pending bytes as the peer reads. Then the transport is closed, and all sends fire."""
     peer = stalled()
     sends = [peer.connection.send(b"x" * 100_000) for _ in range(3)]
     closed = peer.connection.close()
@@ -94,7 +94,7 @@ def test_close_flushes_what_the_peer_takes_in_time() -> None:
 
 @pytest.mark.parametrize("grace", [None, 3.0, 0])
 def test_close_cuts_what_the_peer_does_not_take_in_time(grace: float | None) -> None:
-    """It always ends: after the call's seconds, or those of the factory."""
+    """`close()` cuts a connection whose peer does not read, after the grace of the call, or of the factory."""
     peer = stalled(timeouts=Timeouts(grace=7.0))
     send = peer.connection.send(b"x" * 100_000)
     closed = peer.connection.close(grace)
@@ -111,7 +111,7 @@ def test_close_cuts_what_the_peer_does_not_take_in_time(grace: float | None) -> 
 
 
 def test_a_shorter_grace_holds_and_a_longer_one_does_not() -> None:
-    """A deadline can only become earlier."""
+    """A later `close()` can make the deadline earlier, and cannot make it later."""
     peer = Peer()
     peer.connection.close(10.0)
     peer.connection.close(20.0)
@@ -121,7 +121,7 @@ def test_a_shorter_grace_holds_and_a_longer_one_does_not() -> None:
 
 
 def test_a_grace_and_a_deadline_that_are_over_already_cut_at_once() -> None:
-    """A caller that calculates with its own deadline can get a value below 0. Work that is done by then is done."""
+    """A caller that calculates seconds can get a value below 0: then `close()` and `drain()` cut at once."""
     for call in ("close", "drain"):
         peer = stalled(Switch())
         peer.says(b"1\n")
@@ -132,7 +132,7 @@ def test_a_grace_and_a_deadline_that_are_over_already_cut_at_once() -> None:
 
 
 def test_a_closing_connection_sends_no_more_and_hears_no_more() -> None:
-    """Send, request and receive fail with the reason."""
+    """While the connection closes, send, request and receive fail with the reason."""
     peer = Peer(echo)
     waiting = peer.connection.receive()
     peer.connection.close()
@@ -145,7 +145,7 @@ def test_a_closing_connection_sends_no_more_and_hears_no_more() -> None:
 
 
 def test_a_pause_does_not_keep_a_connection_from_closing() -> None:
-    """Nor do calls of resume and pause while it closes."""
+    """A paused connection closes, also if `resume()` and `pause()` are called while it closes."""
     peer = Peer(echo)
     peer.connection.pause()
     peer.says(b"1\n")
@@ -161,7 +161,7 @@ def test_a_pause_does_not_keep_a_connection_from_closing() -> None:
 
 
 def test_abort_cuts_at_once() -> None:
-    """Unsent bytes are lost, and all waiting calls get the reason."""
+    """`abort()` cuts the transport at once, and all waiting calls get the reason."""
     peer = Peer()
     waiting = [peer.connection.receive(), peer.connection.request(b"x")]
     peer.connection.abort()
@@ -173,7 +173,7 @@ def test_abort_cuts_at_once() -> None:
 
 
 def test_abort_inside_received_lets_no_further_message_through() -> None:
-    """Nor is the connection closed a second time when the app returns."""
+    """After `close()` and `abort()` inside `received`, no message is handled, and the reason is the abort."""
     seen: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> None:
@@ -189,8 +189,8 @@ def test_abort_inside_received_lets_no_further_message_through() -> None:
 
 
 @pytest.mark.parametrize("call", ["close", "abort"])
-def test_a_chunk_over_the_mark_that_is_left_behind_does_not_stop_the_reading(call: str) -> None:
-    """A close inside received leaves the rest of the chunk where it is counted."""
+def test_an_unhandled_chunk_over_the_mark_does_not_pause_reading(call: str) -> None:
+    """If `received` ends the connection, the rest of the chunk is counted, and does not pause reading."""
     peer = Peer(lambda _, connection: getattr(connection, call)() and None, limits=Limits(inbox_high=100, inbox_low=0))
     peer.says(b"1\n" * 1000)
     assert not peer.paused
@@ -199,7 +199,7 @@ def test_a_chunk_over_the_mark_that_is_left_behind_does_not_stop_the_reading(cal
 
 
 def test_abort_cuts_a_closing_short() -> None:
-    """No timer is left."""
+    """`abort()` cuts a connection that is closing, and leaves no timer."""
     peer = Peer()
     peer.connection.close()
     peer.connection.abort()
@@ -213,7 +213,7 @@ def test_abort_cuts_a_closing_short() -> None:
 
 
 def test_the_end_comes_once() -> None:
-    """A second connectionLost and data after it do nothing."""
+    """After the end, a second `connectionLost` and more data do nothing."""
     log: list[Any] = []
 
     class App:
@@ -235,7 +235,7 @@ def test_the_end_comes_once() -> None:
 
 @pytest.mark.parametrize(("end", "rule"), [("close", "closed"), ("drain", "drained")])
 def test_closing_while_a_message_is_coming_is_no_fault_of_the_peers(end: str, rule: str) -> None:
-    """We have ended it, and properly: the half message does not matter."""
+    """After our `close()` or `drain()`, a half message of the peer does not matter: the end is clean, and ours."""
     peer = Peer(Switch())
     peer.says(b"hal")
     getattr(peer.connection, end)()
@@ -244,7 +244,7 @@ def test_closing_while_a_message_is_coming_is_no_fault_of_the_peers(end: str, ru
 
 
 def test_a_failure_of_the_app_after_the_half_close_is_the_reason() -> None:
-    """A proper ending gives way to a failure."""
+    """If the app fails after the peer's half-close, the failure replaces the clean reason."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n")
@@ -255,7 +255,7 @@ def test_a_failure_of_the_app_after_the_half_close_is_the_reason() -> None:
 
 
 def test_an_app_that_is_cancelled_while_the_connection_is_open_has_failed() -> None:
-    """Nobody but the app itself does that."""
+    """An answer that is cancelled while the connection is open is a failure, because only the app can cancel it."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n")
@@ -266,7 +266,7 @@ def test_an_app_that_is_cancelled_while_the_connection_is_open_has_failed() -> N
 
 
 class Sleeper:
-    """An object whose replies wait, and which notes cancelled replies."""
+    """An app whose replies wait, and which notes cancelled replies."""
 
     def __init__(self) -> None:
         self.cancelled: list[bytes] = []
@@ -281,7 +281,7 @@ class Sleeper:
 @pytest.mark.parametrize("form", ["function", "coroutine", "object", "batch"])
 @pytest.mark.parametrize("end", ["resets", "leaves", "abort", "close"])
 def test_an_answer_that_is_awaited_at_the_end_is_cancelled(form: str, end: str) -> None:
-    """Once, in each form of app, as a conversation is: nobody can receive it, and that is no failure."""
+    """At the end, the pending answer of each form of app is cancelled once, and that is no failure."""
     sleeper = Sleeper()
     apps = {
         "function": sleeper.answers,
@@ -298,7 +298,7 @@ def test_an_answer_that_is_awaited_at_the_end_is_cancelled(form: str, end: str) 
 
 
 def test_an_app_that_learns_of_the_end_by_an_error_has_not_failed() -> None:
-    """A handler that waits on the connection when it is lost ends with it."""
+    """A handler that waits on its connection gets an error at the end, and the app has not failed."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         return await connection.receive()
@@ -313,7 +313,7 @@ def test_an_app_that_learns_of_the_end_by_an_error_has_not_failed() -> None:
 
 
 def test_a_not_connected_of_the_apps_own_is_its_failure() -> None:
-    """An exception while the connection is open is like any other error."""
+    """A `NotConnected` that the app raises while its connection is open is a failure, as any other error."""
 
     def app(message: bytes, connection: Any) -> None:
         raise NotConnected("another's", Peer().protocol._lifecycle.cause)

@@ -1,4 +1,4 @@
-"""A connection with a codec: values to the app, values back."""
+"""A connection with a codec: the app gets values, and replies with values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Careless(Codec[Any]):
 
 @pytest.mark.parametrize("reply", [lambda: b"x", lambda: succeed(b"x")], ids=["returned", "deferred"])
 def test_a_codec_that_fails_is_the_apps_failure(reply: Any) -> None:
-    """A user's codec that breaks its promise closes the connection, and leaves no call waiting."""
+    """A codec that raises another error than it promises closes the connection as a failure of the app."""
     peer = Peer(lambda *_: reply(), codec=Careless())
     peer.says(b"1\n2\n")
     peer.leaves()
@@ -42,7 +42,11 @@ def test_a_codec_that_fails_is_the_apps_failure(reply: Any) -> None:
 @pytest.mark.parametrize(("size", "on"), [(UNCOLLECTED, False), (UNCOLLECTED - 1, True)])
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_collector_does_not_run_while_an_app_answers_a_large_message(size: int, on: bool, fails: bool) -> None:
-    """It would scan the message's value, which is freed with the answer. Then it is restored."""
+    """
+    The garbage collector is off while an app has a large value, which is freed with the reply.
+
+    Then it is restored.
+    """
     seen: list[bool] = []
 
     def app(value: str, _: object) -> str:
@@ -67,7 +71,7 @@ def test_the_collector_does_not_run_while_an_app_answers_a_large_message(size: i
 
 @pytest.mark.parametrize("later", [False, True])
 def test_values_are_decoded_before_the_app_and_encoded_after(later: bool) -> None:
-    """With a codec the app sees values only, whether it replies at once or later."""
+    """With a codec, the app gets and sends only values, whether it replies at once or later."""
 
     def app(message: str, connection: Any) -> Any:
         assert isinstance(message, str)
@@ -81,7 +85,7 @@ def test_values_are_decoded_before_the_app_and_encoded_after(later: bool) -> Non
 
 @pytest.mark.parametrize("later", [False, True])
 def test_the_value_that_opened_returns_is_a_greeting_encoded_as_any_reply(later: bool) -> None:
-    """All messages of the app go through the codec."""
+    """The codec encodes the greeting that `opened` returns, at once or later."""
 
     class App:
         def opened(self, connection: Any) -> Any:
@@ -91,7 +95,7 @@ def test_the_value_that_opened_returns_is_a_greeting_encoded_as_any_reply(later:
 
 
 def test_the_messages_before_an_undecodable_one_are_answered_also_when_the_app_is_slow() -> None:
-    """Valid messages before it are handled; then the connection is closed, and nothing further is taken."""
+    """Messages before an undecodable one are answered. Then the connection closes, and handles no more."""
     app = Switch()
     peer = Peer(app, codec="text")
     peer.says(b"1\n2\n\xff\n3\n")
@@ -108,7 +112,7 @@ def test_the_messages_before_an_undecodable_one_are_answered_also_when_the_app_i
 
 
 def test_an_undecodable_message_that_is_reached_after_the_peers_end_is_why_it_ended() -> None:
-    """A message before the peer's close was invalid, so the end is not clean."""
+    """An undecodable message that is reached after the peer's clean half-close is the reason of the end."""
     peer = Peer(codec="json")
     peer.says(b"1\n{]\n")
     peer.half_closes()
@@ -121,7 +125,7 @@ def test_an_undecodable_message_that_is_reached_after_the_peers_end_is_why_it_en
 
 
 def test_a_batch_that_begins_with_an_undecodable_message_calls_no_app() -> None:
-    """There is nothing before it to be answered."""
+    """If no message precedes the undecodable one, the app is not called with an empty batch."""
     batches: list[list[Any]] = []
 
     @batch
@@ -136,8 +140,8 @@ def test_a_batch_that_begins_with_an_undecodable_message_calls_no_app() -> None:
     assert peer.reason.rule == "undecodable-message"
 
 
-def test_what_is_no_reply_waits_as_it_came_while_the_app_is_behind() -> None:
-    """It was decoded to check for a reply, and is decoded again when the app takes it."""
+def test_a_message_that_is_no_reply_waits_as_bytes_for_a_slow_app() -> None:
+    """A message that was decoded to look for a reply waits as bytes, and is decoded again for the app."""
     app = Switch()
     peer = Peer(app, codec="json", key=lambda value: value.get("id"))
     peer.connection.request({"id": 1}).addErrback(lambda _: None)
@@ -149,7 +153,7 @@ def test_what_is_no_reply_waits_as_it_came_while_the_app_is_behind() -> None:
 
 
 def test_an_answer_that_its_canceller_gives_after_the_end_goes_nowhere() -> None:
-    """The connection was lost while the app was called; the result of the app is cancelled then."""
+    """If an app aborts the connection and returns a Deferred, a result that its canceller gives is dropped."""
 
     def app(message: bytes, connection: Any) -> Deferred[bytes]:
         connection.abort()
@@ -162,7 +166,11 @@ def test_an_answer_that_its_canceller_gives_after_the_end_goes_nowhere() -> None
 
 @pytest.mark.parametrize("half", [False, True])
 def test_a_conversation_that_finds_an_undecodable_message_at_the_very_end_is_told(half: bool) -> None:
-    """The reason of the end stays, because other calls have got it; the conversation does not end well."""
+    """
+    A conversation that finds an undecodable message at the end gets that reason.
+
+    The connection keeps its own reason.
+    """
     told: list[Any] = []
     gate: Deferred[None] = Deferred()
 

@@ -27,7 +27,7 @@ from tests.peers import AbruptTransport, NotedTransport, Peer, result_of
 
 
 class Told:
-    """An app of all three parts, which notes its calls."""
+    """An app with all three parts, which notes its calls."""
 
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
@@ -45,14 +45,14 @@ class Told:
 
 
 def test_a_function_is_an_app() -> None:
-    """Message in, reply out; None is no reply."""
+    """A function gets each message and returns the reply. `None` is no reply."""
     peer = Peer(lambda message, connection: message if message != b"quiet" else None)
     peer.says(b"a\nquiet\nb\n")
     assert peer.hears() == b"a\nb\n"
 
 
 def test_an_async_function_is_an_app() -> None:
-    """It can wait before it replies."""
+    """An async function can wait before it replies."""
     waited: Deferred[bytes] = Deferred()
 
     async def app(message: bytes, connection: Any) -> bytes:
@@ -66,7 +66,7 @@ def test_an_async_function_is_an_app() -> None:
 
 
 def test_an_object_is_told_of_the_opening_the_messages_and_the_end() -> None:
-    """An instance serves all connections, in the order opened, received, closed."""
+    """The methods of an object are called in the order `opened`, `received`, `closed`."""
     app = Told()
     peer = Peer(app)
     assert peer.hears() == b"hello\n"
@@ -76,7 +76,7 @@ def test_an_object_is_told_of_the_opening_the_messages_and_the_end() -> None:
 
 
 def test_a_class_is_made_anew_for_each_connection() -> None:
-    """Its self is the state of one connection."""
+    """Each connection has its own instance of a class, so `self` is the state of one connection."""
     made: list[Any] = []
 
     class App(Told):
@@ -91,7 +91,7 @@ def test_a_class_is_made_anew_for_each_connection() -> None:
 
 
 def test_a_class_whose_constructor_raises_closes_that_connection_alone() -> None:
-    """It is the app's failure; no part of the app is called."""
+    """If the constructor of a class raises, the app has failed, and no part of the app is called."""
 
     class App(Told):
         def __init__(self) -> None:
@@ -107,7 +107,7 @@ def test_a_class_whose_constructor_raises_closes_that_connection_alone() -> None
 
 
 def test_messages_wait_for_an_opened_that_waits() -> None:
-    """What opened gives, also later, is the first thing sent."""
+    """While the Deferred of `opened` waits, messages wait. Its result is the first message sent."""
     greeting: Deferred[bytes] = Deferred()
 
     class App(Told):
@@ -124,8 +124,8 @@ def test_messages_wait_for_an_opened_that_waits() -> None:
 
 @pytest.mark.parametrize("part", ["opened", "closed"])
 @pytest.mark.parametrize("later", [False, True])
-def test_any_part_of_an_app_that_raises_is_told_of(part: str, later: bool) -> None:
-    """A failure of opened closes the connection; a failure of closed comes after the end."""
+def test_an_exception_in_opened_or_closed_is_reported(part: str, later: bool) -> None:
+    """A failure of `opened` closes the connection. A failure of `closed` comes after the end, and is reported."""
 
     async def fails(*args: Any) -> None:
         raise ZeroDivisionError
@@ -142,8 +142,8 @@ def test_any_part_of_an_app_that_raises_is_told_of(part: str, later: bool) -> No
     assert peer.reason.rule == {"opened": "app-failed", "closed": "end-of-stream"}[part]
 
 
-def test_a_closed_that_waits_is_waited_for_by_nobody() -> None:
-    """It can be async as any other part."""
+def test_closed_can_return_a_deferred() -> None:
+    """`closed` can return a Deferred, as the other parts can."""
     app = Told()
     app.closed = lambda *_: succeed(None)  # type: ignore[method-assign,assignment]
     peer = Peer(app)
@@ -152,7 +152,7 @@ def test_a_closed_that_waits_is_waited_for_by_nobody() -> None:
 
 
 def test_an_app_without_received_leaves_the_messages_to_receive() -> None:
-    """An object without received takes no message."""
+    """If an object has no `received`, `receive()` gets the messages."""
 
     class App:
         def opened(self, connection: Any) -> None: ...
@@ -164,7 +164,7 @@ def test_an_app_without_received_leaves_the_messages_to_receive() -> None:
 
 @pytest.mark.parametrize("call", ["close", "abort", "drain"])
 def test_opened_may_end_the_connection(call: str) -> None:
-    """The greeting is still sent, unless the connection is cut."""
+    """`opened` can close, abort or drain the connection. The greeting is sent, unless the connection is aborted."""
 
     class App(Told):
         def opened(self, connection: Any) -> bytes:
@@ -179,7 +179,7 @@ def test_opened_may_end_the_connection(call: str) -> None:
 
 
 def test_opened_may_send_pause_and_request() -> None:
-    """All of a connection's methods work from the first moment on."""
+    """Inside `opened`, the connection can already send, pause and request."""
     replies: list[bytes] = []
 
     class App(Told):
@@ -199,7 +199,7 @@ def test_opened_may_send_pause_and_request() -> None:
 
 
 def test_closed_may_call_everything() -> None:
-    """Inside closed all methods fail because the connection has ended, and nothing is left running."""
+    """Inside `closed`, calls fail with the reason or do nothing, and no timer is left."""
     results: list[Any] = []
 
     class App:
@@ -224,14 +224,14 @@ def test_closed_may_call_everything() -> None:
 
 @pytest.fixture
 def unopened() -> Connection:
-    """Give a connection whose transport has not come yet."""
+    """Return a connection that has no transport yet."""
     protocol: Any = MessageServerFactory(None).buildProtocol(None)
     return protocol.connection
 
 
 @pytest.mark.parametrize("call", ["send", "receive", "request", "close"])
 def test_before_it_is_connected_a_connection_fails_with_not_connected(unopened: Connection, call: str) -> None:
-    """The error says that the connection was never opened."""
+    """Before the transport is connected, send, receive, request and close fail with `NotConnected`."""
     arguments = [b"x"] if call in {"send", "request"} else []
     error = result_of(getattr(unopened, call)(*arguments))
     assert isinstance(error, NotConnected)
@@ -240,7 +240,7 @@ def test_before_it_is_connected_a_connection_fails_with_not_connected(unopened: 
 
 
 def test_before_it_is_connected_a_connection_takes_every_other_call(unopened: Connection) -> None:
-    """They do nothing; when_closed waits for the end of the later connection."""
+    """Before the transport is connected, abort, drain, pause and resume do nothing, and `when_closed()` waits."""
     unopened.abort()
     unopened.drain()
     unopened.pause()
@@ -254,7 +254,7 @@ def test_before_it_is_connected_a_connection_takes_every_other_call(unopened: Co
 
 
 def test_the_state_follows_the_connection() -> None:
-    """Unopened, open, closing, closed."""
+    """The state of a connection is open, closing after `close()`, and closed after the end."""
     peer = Peer()
     states = [peer.connection.state]
     peer.connection.close()
@@ -264,14 +264,14 @@ def test_the_state_follows_the_connection() -> None:
 
 
 def test_the_addresses_are_the_transports() -> None:
-    """Peer and host come from the transport."""
+    """The addresses `peer` and `host` come from the transport."""
     host, peer = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "192.0.2.2", 2)
     connection = Peer(transport=NotedTransport(hostAddress=host, peerAddress=peer)).connection
     assert (connection.peer, connection.host) == (peer, host)
 
 
 def test_an_address_that_is_gone_is_not_connected() -> None:
-    """Twisted's transports drop their socket at the end, and with it their own address."""
+    """Transports of Twisted drop their own address at the end. Then `host` raises `NotConnected`."""
 
     class Dropping(NotedTransport):
         def getHost(self) -> Any:
@@ -286,7 +286,7 @@ def test_an_address_that_is_gone_is_not_connected() -> None:
 
 
 def test_the_factory_knows_the_connection_from_its_opening_to_its_end() -> None:
-    """A server's factory forgets it before any waiting call learns of the end."""
+    """The factory's `connections` contain the connection in `opened`, and no longer in `closed`."""
     known: list[bool] = []
 
     class App:
@@ -302,7 +302,7 @@ def test_the_factory_knows_the_connection_from_its_opening_to_its_end() -> None:
 
 
 def test_a_connection_needs_no_factory_and_no_listener() -> None:
-    """A protocol made by hand works, and nothing goes wrong without listeners."""
+    """A protocol without a factory works, and events without listeners are no error."""
     protocol = MessageProtocol(Settings(lambda *_: b"long", "line:max=3:oversize=skip", telemetry=Telemetry()))
     connection, transport = protocol.connection, FakeTransport(protocol=protocol)
     connection.request(b"ask").addErrback(lambda _: None).cancel()
@@ -314,7 +314,7 @@ def test_a_connection_needs_no_factory_and_no_listener() -> None:
 
 
 def test_without_a_clock_and_a_reactor_no_timer_runs() -> None:
-    """Over a plain StringTransport nothing can leave a timer behind."""
+    """Over a plain `StringTransport`, which has no reactor, all calls work and no timer runs."""
     factory = MessageServerFactory(lambda *_: Deferred(), telemetry=Telemetry())
     protocol: Any = factory.buildProtocol(None)
     connection, transport = protocol.connection, StringTransport()
@@ -331,8 +331,8 @@ def test_without_a_clock_and_a_reactor_no_timer_runs() -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_small_writes_wait_for_nothing_unless_that_is_left_to_the_system(at_once: bool) -> None:
-    """TCP_NODELAY is set as the connection begins, or not touched."""
+def test_tcp_nodelay_is_set_unless_the_policy_leaves_it(at_once: bool) -> None:
+    """When a connection opens, it sets TCP_NODELAY, unless the policy `no_delay` is false."""
     asked: list[object] = []
     transport = NotedTransport()
     transport.setTcpNoDelay = asked.append
@@ -341,7 +341,7 @@ def test_small_writes_wait_for_nothing_unless_that_is_left_to_the_system(at_once
 
 
 def test_the_clock_is_the_transports_reactor_unless_another_is_given() -> None:
-    """Each connection's timers run on the reactor of its transport."""
+    """The timers of a connection run on the reactor of its transport, unless a clock is given."""
     reactor, other = Clock(), Clock()
     assert Peer(transport=NotedTransport(clock=reactor), clock=None).protocol.clock is reactor
     assert Peer(transport=NotedTransport(clock=reactor), clock=other).protocol.clock is other
@@ -349,7 +349,7 @@ def test_the_clock_is_the_transports_reactor_unless_another_is_given() -> None:
 
 @pytest.mark.source
 def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
-    """A hundred thousand of them are cheap: each has only the fixed parts in memory."""
+    """An idle connection has only its fixed parts in memory, under 1,000 bytes, so that many of them are cheap."""
     peer = Peer(lambda message, _: message)
     peer.says(b"a\nb\n")
     connection, protocol = peer.connection, peer.protocol
@@ -370,7 +370,7 @@ def test_an_idle_connection_holds_no_container_and_no_dict() -> None:
 
 
 def test_a_waiter_for_a_client_can_end_it_at_once() -> None:
-    """Callbacks of when_closed run before the app opens."""
+    """A callback of `when_connected()` can close, abort or drain the connection before the app opens."""
     for call, rule in [("close", "closed"), ("abort", "aborted"), ("drain", "drained")]:
         app = Told()
         factory = MessageClientFactory(app, telemetry=Telemetry())
@@ -383,7 +383,7 @@ def test_a_waiter_for_a_client_can_end_it_at_once() -> None:
 
 
 def test_a_transport_that_ends_at_once_is_no_trouble() -> None:
-    """A connection lost before close and abort return ends as any other."""
+    """If `close()` or `abort()` loses the transport before returning, the connection ends as any other."""
     for call, rule in [("close", "closed"), ("abort", "aborted")]:
         for message in [b"", b"a\n"]:
             peer = Peer(
@@ -397,7 +397,7 @@ def test_a_transport_that_ends_at_once_is_no_trouble() -> None:
 
 
 def test_events_are_told_in_the_order_of_what_happened() -> None:
-    """Opened first, closed last, once each."""
+    """The events come in the order of what happened: `Opened` first, `Closed` last, each once."""
     peer = Peer(None, "line:max=3:oversize=skip", key=lambda message: message)
     peer.connection.request(b"a").addErrback(lambda _: None).cancel()
     peer.says(b"too long\nabc\nb")
@@ -406,8 +406,8 @@ def test_events_are_told_in_the_order_of_what_happened() -> None:
     assert peer.reason.rule == "truncated-message"
 
 
-def test_what_cannot_be_sent_fails_alone() -> None:
-    """The connection stays open."""
+def test_an_unsendable_message_fails_alone() -> None:
+    """A message that cannot be sent fails its own call, and the connection stays open."""
     peer = Peer(codec="text")
     for bad in (b"bytes", "two\nlines", "\ud800"):
         assert isinstance(result_of(peer.connection.send(bad)), UnsendableMessage)

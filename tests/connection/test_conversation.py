@@ -14,7 +14,7 @@ from tests.peers import Peer, stalled
 
 
 def test_a_conversation_is_an_app() -> None:
-    """A coroutine that lasts as long as the connection; its end closes it."""
+    """A conversation is a coroutine that lasts as long as the connection. Its end closes the connection."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -31,7 +31,7 @@ def test_a_conversation_is_an_app() -> None:
 
 
 def test_a_conversation_that_returns_closes_the_connection() -> None:
-    """Its messages are sent first."""
+    """When a conversation returns, its messages are sent, and then the connection closes."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -47,7 +47,7 @@ def test_a_conversation_that_returns_closes_the_connection() -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 def test_a_conversation_that_raises_closes_the_connection_as_failed(first: bool) -> None:
-    """Also if it raises before its first await; its messages are sent."""
+    """When a conversation raises, also before its first await, its messages are sent, and the app has failed."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -66,7 +66,7 @@ def test_a_conversation_that_raises_closes_the_connection_as_failed(first: bool)
 
 
 def test_a_conversation_that_waits_for_something_else_is_cancelled_at_the_end() -> None:
-    """It can clean up, and does not count as failed."""
+    """A conversation that awaits another Deferred is cancelled at the end. The app has not failed."""
     log: list[str] = []
 
     @conversation
@@ -84,7 +84,7 @@ def test_a_conversation_that_waits_for_something_else_is_cancelled_at_the_end() 
 
 
 def test_a_conversation_is_cancelled_though_others_wait_on_its_connection() -> None:
-    """Another waiting call that learns of the end does not inform the conversation."""
+    """A conversation is cancelled at the end, also if other coroutines wait on its connection and learn of the end."""
     log: list[str] = []
 
     @conversation
@@ -130,7 +130,7 @@ async def waits_for_one_of_many(connection: Any) -> Any:
 @pytest.mark.parametrize("wait", [receives, requests, sends, waits_for_the_end, waits_for_one_of_many])
 @pytest.mark.parametrize("end", ["resets", "abort", "close"])
 def test_a_conversation_that_waits_on_its_connection_is_told_and_not_cancelled(wait: Any, end: str) -> None:
-    """It learns the reason where it waits, and gets the time to clean up, however long that takes."""
+    """A conversation that waits on its connection gets the reason there, and can clean up as long as it takes."""
     log: list[Any] = []
     cleaning: Deferred[None] = Deferred()
 
@@ -150,13 +150,13 @@ def test_a_conversation_that_waits_on_its_connection_is_told_and_not_cancelled(w
     cleaning.callback(None)
     told = {"resets": "lost", "abort": "aborted", "close": "closed"}[end]
     if end == "close" and wait in {sends, waits_for_the_end, waits_for_one_of_many}:
-        told = "lost"  # they wait for the flushing, and the end, which the reset spoiled
+        told = "lost"  # these wait for the flush or the end, and then comes the reset
     assert log == [told, "clean"]
     assert peer.told(AppFailed) == []
 
 
 def test_a_conversation_may_wait_for_its_own_closing() -> None:
-    """close() inside a conversation gives it the reason."""
+    """A conversation can await `close()`, and gets the reason of the end."""
     log: list[str] = []
 
     @conversation
@@ -172,7 +172,7 @@ def test_a_conversation_may_wait_for_its_own_closing() -> None:
 
 
 def test_a_conversation_that_learned_of_the_half_close_is_cancelled_at_the_end() -> None:
-    """The end of the input is not the loss of the connection."""
+    """A conversation that has learned of the half-close is still cancelled when the connection is lost."""
     log: list[str] = []
 
     @conversation
@@ -194,7 +194,7 @@ def test_a_conversation_that_learned_of_the_half_close_is_cancelled_at_the_end()
 
 
 def test_a_conversation_that_only_receives_ends_with_the_stream() -> None:
-    """The end that receive raises is not its failure, though it lets the error through."""
+    """If a conversation lets the error of `receive()` through at the end of the stream, the app has not failed."""
 
     @conversation
     async def talk(connection: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_conversation_that_only_receives_ends_with_the_stream() -> None:
 
 
 def test_another_connections_end_is_a_failure_of_a_conversation_that_lets_it_through() -> None:
-    """The reason in it is not this connection's."""
+    """If a conversation lets the `NotConnected` of another connection through, the app has failed."""
     other = Peer()
 
     @conversation
@@ -225,7 +225,7 @@ def test_another_connections_end_is_a_failure_of_a_conversation_that_lets_it_thr
 
 
 def test_an_async_for_raises_where_the_connection_did_not_end_well() -> None:
-    """A clean end ends it; a reset is an error with the reason."""
+    """A clean end ends an `async for`. After a reset the `async for` raises `NotConnected` with the reason."""
     log: list[Any] = []
 
     @conversation
@@ -246,7 +246,7 @@ def test_an_async_for_raises_where_the_connection_did_not_end_well() -> None:
 
 
 def test_a_conversation_may_drain_its_own_connection_before_it_waits() -> None:
-    """It counts as work from its first step on, so the connection waits for its end."""
+    """A conversation counts as work from its first step on, so a drain waits for the conversation's end."""
     going: Deferred[None] = Deferred()
 
     @conversation
@@ -265,7 +265,7 @@ def test_a_conversation_may_drain_its_own_connection_before_it_waits() -> None:
 
 
 def test_what_a_conversation_sends_in_its_first_step_is_written_once() -> None:
-    """From the first step on, sending costs one write a turn."""
+    """All messages that a conversation sends in its first step are one write."""
 
     @conversation
     async def talk(connection: Any) -> None:

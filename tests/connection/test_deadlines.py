@@ -1,4 +1,4 @@
-"""Every timeout of a connection, on one timer: which ends first, its rule, and the cost per message."""
+"""Every timeout of a connection, on one timer: which one ends first, its rule, and the cost per message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tcpapp.limits import Timeouts
 
 
 class Rig:
-    """Deadlines on a clock, and their reports: what was overdue, and when; the heartbeats that were due."""
+    """Deadlines on a clock, and their reports: the overdue timeouts and the due heartbeats, each with its time."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -38,7 +38,7 @@ class Rig:
         self.deadlines.track(message_timeout, **waits)
 
     def came(self, whole: bool, unfinished: bool) -> None:
-        """Let bytes come, and note the required state."""
+        """Report received bytes, as the connection does."""
         self.deadlines.last_received = self.deadlines.seconds()
         if unfinished or self.deadlines.wants_all or not whole:
             self.deadlines.bytes_came(whole, unfinished)
@@ -54,11 +54,11 @@ class Rig:
         return [each.getTime() - 1000 for each in self.clock.getDelayedCalls()]
 
 
-# What begins and ends ------------------------------------------------------------------------------------------------
+# Start and stop of timeouts ------------------------------------------------------------------------------------------
 
 
 def test_a_wait_that_is_started_is_overdue_once() -> None:
-    """After its seconds, and it leaves no timer."""
+    """A started timeout is overdue once, after its seconds, and leaves no timer."""
     rig = Rig()
     rig.deadlines.start("tls_handshake", 2.5)
     rig.clock.advance(2.4)
@@ -68,7 +68,7 @@ def test_a_wait_that_is_started_is_overdue_once() -> None:
 
 
 def test_a_wait_that_is_stopped_is_not_overdue() -> None:
-    """Stopping touches no timer: the current one finds nothing to do."""
+    """A stopped timeout is not overdue. Stopping does not touch the timer, which then finds nothing to do."""
     rig = Rig()
     rig.deadlines.start("handler_timeout", 2)
     rig.deadlines.stop("handler_timeout")
@@ -79,7 +79,7 @@ def test_a_wait_that_is_stopped_is_not_overdue() -> None:
 
 
 def test_the_wait_that_ends_first_has_the_timer() -> None:
-    """Of several there is one timer; it is moved only to be sooner."""
+    """Several timeouts share one timer, which is moved only to an earlier time."""
     rig = Rig()
     rig.deadlines.start("max_age", 30)
     assert rig.timers == [30]
@@ -92,7 +92,7 @@ def test_the_wait_that_ends_first_has_the_timer() -> None:
 
 
 def test_a_wait_that_is_started_again_begins_anew() -> None:
-    """The first time no longer counts."""
+    """A timeout that is started again has its whole time again."""
     rig = Rig()
     rig.deadlines.start("handler_timeout", 10)
     rig.after(5)
@@ -105,7 +105,7 @@ def test_a_wait_that_is_started_again_begins_anew() -> None:
 
 
 def test_what_was_not_started_never_ends() -> None:
-    """Not after others were started either."""
+    """A timeout that was not started never ends, also after others were started."""
     rig = Rig()
     assert rig.deadlines.ends("ending") == inf
     rig.deadlines.start("handler_timeout", 10)
@@ -113,7 +113,7 @@ def test_what_was_not_started_never_ends() -> None:
 
 
 def test_a_clock_that_is_not_exact_ends_a_wait_in_time() -> None:
-    """A sum of floats that comes out short by less than the resolution is the time."""
+    """A sum of floats that is too small by less than the clock's resolution counts as the whole time."""
     rig = Rig()
     rig.deadlines.start("handler_timeout", 0.3)
     for _ in range(3):
@@ -121,11 +121,11 @@ def test_a_clock_that_is_not_exact_ends_a_wait_in_time() -> None:
     assert [wait for wait, _, _ in rig.over] == ["handler_timeout"]
 
 
-# What is reckoned from what happened last ----------------------------------------------------------------------------
+# Timeouts that count from the last bytes -----------------------------------------------------------------------------
 
 
 def test_a_message_that_is_not_whole_in_time_is_overdue() -> None:
-    """From its first byte, however many come after that."""
+    """`message_timeout` counts from the first byte of a message, however many bytes come after it."""
     rig = Rig()
     rig.track(message_timeout=10)
     rig.after(3)
@@ -138,7 +138,7 @@ def test_a_message_that_is_not_whole_in_time_is_overdue() -> None:
 
 
 def test_each_message_has_its_own_time() -> None:
-    """A message that ends gives the next one the whole time."""
+    """When a message is complete, the next one has the whole `message_timeout`."""
     rig = Rig()
     rig.track(message_timeout=10)
     for _ in range(5):
@@ -150,7 +150,7 @@ def test_each_message_has_its_own_time() -> None:
 
 
 def test_the_path_of_a_message_sets_a_timer_no_more_than_once_in_its_time() -> None:
-    """A thousand messages in a second that are cut at their chunks' ends cost one."""
+    """A thousand chunks in a second, each with a message and a part of the next, set one timer."""
     rig = Rig()
     rig.track(message_timeout=10)
     for _ in range(1000):
@@ -162,7 +162,7 @@ def test_the_path_of_a_message_sets_a_timer_no_more_than_once_in_its_time() -> N
 
 
 def test_nothing_either_way_is_idle() -> None:
-    """Received and sent bytes both count."""
+    """A connection is idle if no bytes are received and none are sent."""
     rig = Rig()
     rig.track(idle=10)
     rig.after(9)
@@ -177,7 +177,7 @@ def test_nothing_either_way_is_idle() -> None:
 
 @pytest.mark.parametrize(("wait", "at"), [("idle_read", 15), ("idle_write", 17)])
 def test_each_direction_may_have_its_own_time(wait: str, at: float) -> None:
-    """Bytes in the other direction do not count."""
+    """`idle_read` and `idle_write` do not count bytes in the other direction."""
     rig = Rig()
     rig.track(**{wait: 10})
     rig.after(5)
@@ -188,8 +188,8 @@ def test_each_direction_may_have_its_own_time(wait: str, at: float) -> None:
     assert rig.over == [(wait, 10, at)]
 
 
-def test_a_peer_that_was_sent_nothing_is_idle_from_its_opening() -> None:
-    """So is a connection whose peer never sent anything."""
+def test_a_connection_without_bytes_is_idle_from_its_opening() -> None:
+    """If no bytes are received and none are sent, each idle timeout counts from the opening."""
     for wait in ("idle", "idle_read", "idle_write"):
         rig = Rig()
         rig.track(**{wait: 10})
@@ -197,8 +197,8 @@ def test_a_peer_that_was_sent_nothing_is_idle_from_its_opening() -> None:
         assert rig.over == [(wait, 10, 10)]
 
 
-def test_the_peer_owes_nothing_while_it_is_our_turn() -> None:
-    """Nothing is idle meanwhile; from then on the time restarts, and the timer with it."""
+def test_the_peer_is_not_idle_while_a_message_is_handled() -> None:
+    """While a message is handled, the peer is not idle. `await_peer()` restarts the time, and the timer."""
     rig = Rig()
     rig.track(idle_read=10)
     rig.is_handling = True
@@ -211,8 +211,8 @@ def test_the_peer_owes_nothing_while_it_is_our_turn() -> None:
     assert rig.over == [("idle_read", 10, 110)]
 
 
-def test_a_timer_is_set_for_the_peers_turn_where_there_is_none() -> None:
-    """All other timeouts stood still."""
+def test_await_peer_sets_a_timer_if_none_is_set() -> None:
+    """If a pause has left no timer, `await_peer()` sets one."""
     rig = Rig()
     rig.track(idle=10)
     rig.deadlines.pause()
@@ -223,8 +223,8 @@ def test_a_timer_is_set_for_the_peers_turn_where_there_is_none() -> None:
     assert rig.timers == [30]
 
 
-def test_an_idle_wait_is_taken_up_after_our_turn_where_nobody_says_that_it_is_over() -> None:
-    """A conversation takes the last message from the inbox: the peer has its whole time, and at most twice that."""
+def test_the_idle_time_goes_on_after_handling_without_await_peer() -> None:
+    """Without `await_peer()`, as after a conversation's last message, the peer has its idle time once to twice."""
     rig = Rig()
     rig.track(idle=10)
     rig.is_handling = True
@@ -237,7 +237,7 @@ def test_an_idle_wait_is_taken_up_after_our_turn_where_nobody_says_that_it_is_ov
 
 
 def test_nothing_sent_is_idle_also_while_a_message_is_handled() -> None:
-    """But not while the app works on an answer, which has its own bound."""
+    """While a message is handled, `idle_write` runs on, but is not overdue while `handler_timeout` runs."""
     rig = Rig()
     rig.track(idle_write=10)
     rig.is_handling = True
@@ -249,11 +249,11 @@ def test_nothing_sent_is_idle_also_while_a_message_is_handled() -> None:
     assert rig.over == [("idle_write", 10, 15)]
 
 
-# While the connection is not read from --------------------------------------------------------------------------------
+# While reading is paused ----------------------------------------------------------------------------------------------
 
 
-def test_the_time_in_which_it_is_not_read_from_does_not_count_for_a_message() -> None:
-    """All other timeouts do: after the pause as much is left as before it."""
+def test_message_timeout_stands_still_while_reading_is_paused() -> None:
+    """After a pause of reading, `message_timeout` has as many seconds left as before the pause."""
     rig = Rig()
     rig.track(message_timeout=10)
     rig.came(whole=False, unfinished=True)
@@ -269,7 +269,7 @@ def test_the_time_in_which_it_is_not_read_from_does_not_count_for_a_message() ->
 
 
 def test_no_number_of_pauses_gives_a_message_more_time() -> None:
-    """A second read, and nine not: after a hundred seconds its ten are over."""
+    """With many pauses, the seconds between them add up to the whole `message_timeout`."""
     rig = Rig()
     rig.track(message_timeout=10)
     rig.came(whole=False, unfinished=True)
@@ -282,7 +282,7 @@ def test_no_number_of_pauses_gives_a_message_more_time() -> None:
 
 
 def test_a_message_that_slips_in_during_a_pause_has_its_time_from_the_end_of_the_pause() -> None:
-    """As TLS brings it, which has decrypted it already."""
+    """A message that begins during a pause, as TLS can deliver it, has its whole time from the end of the pause."""
     rig = Rig()
     rig.track(message_timeout=10)
     rig.deadlines.pause()
@@ -296,7 +296,7 @@ def test_a_message_that_slips_in_during_a_pause_has_its_time_from_the_end_of_the
 
 @pytest.mark.parametrize(("not_read", "at"), [(0, 10), (3, 13)])
 def test_the_time_of_a_message_goes_on_while_memory_is_short(not_read: float, at: float) -> None:
-    """It holds memory. Earlier pauses for other reasons do not count."""
+    """Under memory pressure `message_timeout` runs on, because the unfinished message holds memory."""
     rig = Rig()
     rig.track(message_timeout=10)
     rig.came(whole=False, unfinished=True)
@@ -309,8 +309,8 @@ def test_the_time_of_a_message_goes_on_while_memory_is_short(not_read: float, at
 
 
 @pytest.mark.parametrize(("short_from", "unread"), [(0, False), (5, True)])
-def test_a_message_knows_whether_it_was_not_read_on_for_want_of_memory(short_from: int, unread: bool) -> None:
-    """In its own time; what was before its first byte says nothing of it."""
+def test_paused_for_memory_counts_from_the_first_byte_of_the_message(short_from: int, unread: bool) -> None:
+    """`paused_for_memory` is true only if memory pressure paused reading after the first byte of the message."""
     rig = Rig()
     rig.track(message_timeout=10)
     for second in range(15):
@@ -326,7 +326,7 @@ def test_a_message_knows_whether_it_was_not_read_on_for_want_of_memory(short_fro
 
 
 def test_the_time_of_a_message_stands_still_again_when_there_is_memory() -> None:
-    """Where it is not read from for another reason still."""
+    """When memory pressure ends, and another pause goes on, `message_timeout` stands still again."""
     rig = Rig()
     rig.track(message_timeout=10)
     rig.came(whole=False, unfinished=True)
@@ -341,8 +341,8 @@ def test_the_time_of_a_message_stands_still_again_when_there_is_memory() -> None
 
 
 @pytest.mark.parametrize(("wait", "at"), [("idle", 116), ("idle_read", 110), ("idle_write", 18)])
-def test_silence_is_the_peers_only_while_it_is_read_from(wait: str, at: float) -> None:
-    """What was left of its time is left after it; what is sent goes its way meanwhile, and its wait goes on."""
+def test_idle_and_idle_read_stand_still_while_reading_is_paused(wait: str, at: float) -> None:
+    """`idle` and `idle_read` stand still while reading is paused, and `idle_write` runs on."""
     rig = Rig()
     rig.track(**{wait: 12})
     rig.came(whole=True, unfinished=False)
@@ -356,8 +356,8 @@ def test_silence_is_the_peers_only_while_it_is_read_from(wait: str, at: float) -
     assert rig.over == [(wait, 12, at)]
 
 
-def test_what_is_sent_while_it_is_not_read_from_counts() -> None:
-    """The connection is idle that much later."""
+def test_bytes_sent_while_reading_is_paused_restart_idle() -> None:
+    """Bytes that are sent while reading is paused restart the idle time."""
     rig = Rig()
     rig.track(idle=10)
     rig.deadlines.pause()
@@ -369,8 +369,8 @@ def test_what_is_sent_while_it_is_not_read_from_counts() -> None:
 
 
 @pytest.mark.parametrize("wait", ["tls_handshake", "first_message"])
-def test_what_the_peer_is_to_begin_with_has_its_time_only_while_it_is_read_from(wait: str) -> None:
-    """Each of the pauses is left out."""
+def test_the_tls_handshake_and_the_first_message_stand_still_while_reading_is_paused(wait: str) -> None:
+    """`tls_handshake` and `first_message` stand still during each pause of reading."""
     rig = Rig()
     rig.deadlines.start(wait, 10)
     rig.deadlines.start("max_age", 1000)
@@ -383,8 +383,8 @@ def test_what_the_peer_is_to_begin_with_has_its_time_only_while_it_is_read_from(
     assert rig.over == [(wait, 10, 70)]
 
 
-def test_waits_of_our_own_go_on_while_it_is_not_read_from() -> None:
-    """The app's, what the peer is to take, and the end."""
+def test_other_timeouts_run_on_while_reading_is_paused() -> None:
+    """The timeouts of the app, of sending, of age, of rates and of the end run on while reading is paused."""
     for wait in ("handler_timeout", "send_progress", "max_age", "ending", "byte_rate", "message_rate"):
         rig = Rig()
         rig.deadlines.pause()
@@ -393,8 +393,8 @@ def test_waits_of_our_own_go_on_while_it_is_not_read_from() -> None:
         assert rig.over == [(wait, 10, 10)]
 
 
-def test_reading_again_between_two_messages_asks_for_none() -> None:
-    """There is no message whose time could run."""
+def test_resuming_between_two_messages_starts_no_message_timeout() -> None:
+    """After a pause between two messages, `message_timeout` does not run, because no message has begun."""
     rig = Rig()
     rig.track(message_timeout=10)
     rig.deadlines.pause()
@@ -403,8 +403,8 @@ def test_reading_again_between_two_messages_asks_for_none() -> None:
     assert rig.over == []
 
 
-def test_the_first_message_is_not_asked_for_once_it_came() -> None:
-    """A whole one; part of one is not enough."""
+def test_a_whole_message_stops_first_message() -> None:
+    """A whole message stops `first_message`, and a part of a message does not."""
     rig = Rig()
     for whole in (False, True):
         rig.deadlines.start("first_message", 10)
@@ -414,7 +414,7 @@ def test_the_first_message_is_not_asked_for_once_it_came() -> None:
 
 
 def test_the_first_message_is_not_awaited_after_our_app_has_sent() -> None:
-    """It may well have nothing to say."""
+    """After our app has sent, `first_message` is not overdue, because the peer can have nothing to say."""
     rig = Rig()
     rig.deadlines.start("first_message", 10)
     rig.deadlines.last_sent = rig.clock.seconds()
@@ -426,7 +426,7 @@ def test_the_first_message_is_not_awaited_after_our_app_has_sent() -> None:
 
 
 def test_a_heartbeat_is_due_when_nothing_came() -> None:
-    """Again and again, with how many had no answer so far."""
+    """While nothing comes, heartbeats are due again and again, with the number of unanswered ones."""
     rig = Rig()
     rig.track(heartbeat=10)
     rig.after(35)
@@ -434,7 +434,7 @@ def test_a_heartbeat_is_due_when_nothing_came() -> None:
 
 
 def test_any_bytes_are_an_answer_to_a_heartbeat() -> None:
-    """In the same moment, too; and the next heartbeat is due that much later."""
+    """Any received bytes answer a heartbeat, also in the same moment, and postpone the next heartbeat."""
     rig = Rig()
     rig.track(heartbeat=10)
     rig.after(10)
@@ -445,8 +445,8 @@ def test_any_bytes_are_an_answer_to_a_heartbeat() -> None:
     assert rig.heartbeats == [(0, 10), (0, 20), (0, 35)]
 
 
-def test_heartbeats_go_on_while_it_is_our_turn() -> None:
-    """The peer may wait for a sign of life; but what it sends cannot come while we do not read, and is not missed."""
+def test_heartbeats_go_on_while_a_message_is_handled() -> None:
+    """Heartbeats go on while a message is handled. While reading is paused, none of them counts as missed."""
     rig = Rig()
     rig.track(heartbeat=10)
     rig.is_handling = True
@@ -455,8 +455,8 @@ def test_heartbeats_go_on_while_it_is_our_turn() -> None:
     assert rig.heartbeats == [(0, 10), (0, 20), (0, 30)]
 
 
-def test_a_heartbeat_is_not_missed_where_it_was_not_read_from() -> None:
-    """Neither during the pause, nor for it: an answer has all of its time. What was missed before stays missed."""
+def test_a_heartbeat_is_not_missed_while_reading_is_paused() -> None:
+    """A pause adds no missed heartbeat, and a reply has its whole time after it. Earlier missed ones stay missed."""
     rig = Rig()
     rig.track(heartbeat=10)
     rig.after(25)
@@ -468,7 +468,7 @@ def test_a_heartbeat_is_not_missed_where_it_was_not_read_from() -> None:
 
 
 def test_an_answer_of_the_app_is_no_sign_of_life() -> None:
-    """Only what comes is."""
+    """An answer of our app does not postpone a heartbeat. Only received bytes do."""
     rig = Rig()
     rig.track(heartbeat=10)
     rig.after(15)
@@ -477,11 +477,11 @@ def test_an_answer_of_the_app_is_no_sign_of_life() -> None:
     assert rig.heartbeats == [(0, 10), (1, 20), (2, 30)]
 
 
-# When the loop stood still -------------------------------------------------------------------------------------------
+# When the event loop stalled -----------------------------------------------------------------------------------------
 
 
 def test_what_came_while_the_loop_stood_still_is_read_first() -> None:
-    """A late timer ends nothing in its own turn, nor in the next one, in which sockets are read."""
+    """A late timer ends nothing in its own turn, nor in the next one, in which the loop reads the sockets."""
     rig = Rig()
     rig.track(idle_read=10)
     calls: list[Any] = []
@@ -493,7 +493,7 @@ def test_what_came_while_the_loop_stood_still_is_read_first() -> None:
 
 
 def test_what_did_not_come_while_the_loop_stood_still_is_overdue() -> None:
-    """Two turns later."""
+    """If nothing came while the loop stalled, the timeout is overdue two turns later."""
     rig = Rig()
     rig.track(idle_read=10)
     rig.clock.advance(50)
@@ -504,7 +504,7 @@ def test_what_did_not_come_while_the_loop_stood_still_is_overdue() -> None:
 
 
 def test_no_more_input_is_waited_for_once_there_is_none() -> None:
-    """The app's work is still bounded."""
+    """After the end of the input, `handler_timeout` still runs, and the timeouts of the input do not."""
     rig = Rig()
     rig.track(message_timeout=10, idle=10, heartbeat=5)
     for wait in ("first_message", "max_age", "handler_timeout"):
@@ -516,7 +516,7 @@ def test_no_more_input_is_waited_for_once_there_is_none() -> None:
 
 
 def test_no_timer_is_left_at_the_end() -> None:
-    """And none is started after it."""
+    """At the end no timer is left, and none is started afterwards."""
     rig = Rig()
     rig.track(message_timeout=10, idle=10)
     rig.deadlines.start("handler_timeout", 5)
@@ -529,8 +529,8 @@ def test_no_timer_is_left_at_the_end() -> None:
     assert (rig.timers, rig.deadlines.started) == ([], ())
 
 
-def test_the_end_may_come_while_one_wait_is_told_to_be_over() -> None:
-    """Then no other is told."""
+def test_the_end_can_come_inside_the_report_of_a_timeout() -> None:
+    """If the report of a timeout ends the connection, no second timeout is reported."""
     rig = Rig()
     for wait in ("handler_timeout", "send_progress"):
         rig.deadlines.start(wait, 5)
@@ -546,7 +546,7 @@ def test_the_end_may_come_while_one_wait_is_told_to_be_over() -> None:
 
 
 def test_without_a_clock_nothing_is_ever_overdue() -> None:
-    """As over a transport that has no reactor."""
+    """Without a clock, as over a transport that has no reactor, no timeout is started."""
     rig = Rig()
     clockless = Deadlines(rig)
     clockless.run_on(None)
@@ -557,11 +557,11 @@ def test_without_a_clock_nothing_is_ever_overdue() -> None:
     assert (rig.over, rig.timers, clockless.started) == ([], [], ())
 
 
-# Texts ---------------------------------------------------------------------------------------------------------------
+# Timeouts that run again and again -----------------------------------------------------------------------------------
 
 
-def test_what_is_waited_for_again_and_again_is_what_the_numbers_say() -> None:
-    """A server's peer may not be idle, a client's may; without a heartbeat to send, none is missed."""
+def test_the_repeated_timeouts_follow_the_settings() -> None:
+    """A client has no `idle` timeout, and a connection that cannot send heartbeats misses none."""
     timeouts = Timeouts(idle=1, idle_read=2, idle_write=3, heartbeat=4)
     every = {"idle": 1, "idle_read": 2, "idle_write": 3, "heartbeat": 4}
     assert waits_of(timeouts, serves=True, heartbeats=True) == every

@@ -15,7 +15,7 @@ from tests.peers import NOTHING, Peer, Switch, result_of
 
 
 def test_an_idle_connection_is_drained_at_once() -> None:
-    """There is nothing to wait for."""
+    """The drain of an idle connection closes it at once, because there is nothing to wait for."""
     peer = Peer(lambda message, _: message)
     peer.connection.drain()
     assert peer.closing
@@ -25,7 +25,7 @@ def test_an_idle_connection_is_drained_at_once() -> None:
 
 
 def test_what_came_before_the_drain_is_answered() -> None:
-    """Every message that had arrived is handled, none that comes later, and nothing more is read."""
+    """Every message from before the drain is handled, and no later one. Reading pauses."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -43,8 +43,8 @@ def test_what_came_before_the_drain_is_answered() -> None:
     assert peer.told(Closed)[0].unhandled == 0
 
 
-def test_what_is_in_hand_after_the_deadline_is_cut() -> None:
-    """The deadline is the argument of the call, or the factory's; a later one does not extend it."""
+def test_a_drain_cuts_the_connection_at_its_deadline() -> None:
+    """A drain cuts after the seconds of the call, or of the factory. A second call does not extend them."""
     for deadline, seconds in [(3.0, 3.0), (None, 7.0)]:
         peer = Peer(Switch(), timeouts=Timeouts(drain=7.0))
         peer.says(b"1\n2\n")
@@ -60,7 +60,7 @@ def test_what_is_in_hand_after_the_deadline_is_cut() -> None:
 
 
 def test_a_drain_brings_the_end_of_a_half_closed_connection_nearer() -> None:
-    """Unanswered messages of the peer have the drain's deadline then."""
+    """On a half-closed connection, the pending answers have until the deadline of the drain."""
     peer = Peer(Switch(), timeouts=Timeouts(half_close=30.0))
     peer.says(b"1\n")
     peer.half_closes()
@@ -72,7 +72,7 @@ def test_a_drain_brings_the_end_of_a_half_closed_connection_nearer() -> None:
 
 
 def test_drain_inside_received_finishes_the_chunk() -> None:
-    """Its own reply and the replies to messages behind it are sent."""
+    """After `drain()` inside `received`, the replies to all messages of the chunk are sent."""
 
     def app(message: bytes, connection: Any) -> bytes:
         connection.drain()
@@ -87,7 +87,7 @@ def test_drain_inside_received_finishes_the_chunk() -> None:
 
 
 def test_a_conversation_learns_of_the_drain_and_may_say_goodbye() -> None:
-    """Its async for ends, sending still works, and its return closes the connection."""
+    """A drain ends the `async for` of a conversation. It can still send, and its return closes the connection."""
     going: Deferred[None] = Deferred()
 
     @conversation
@@ -112,7 +112,7 @@ def test_a_conversation_learns_of_the_drain_and_may_say_goodbye() -> None:
 
 @pytest.mark.parametrize("received", [False, True])
 def test_a_conversation_that_does_not_end_is_cut_at_the_deadline(received: bool) -> None:
-    """It is cancelled where it waits."""
+    """A conversation that does not end is cancelled at the deadline of the drain, where it waits."""
     log: list[str] = []
 
     @conversation
@@ -139,7 +139,7 @@ def test_a_conversation_that_does_not_end_is_cut_at_the_deadline(received: bool)
 
 
 def test_a_connection_without_an_app_is_drained_at_once_and_its_messages_can_be_received() -> None:
-    """All waiting calls learn of it; received messages are not lost."""
+    """Without an app, a drain fails all waiting calls at once. Messages that came can still be received."""
     peer = Peer()
     request = peer.connection.request(b"question")
     peer.says(b"answer\nmessage\n")
@@ -154,7 +154,7 @@ def test_a_connection_without_an_app_is_drained_at_once_and_its_messages_can_be_
 
 
 def test_a_paused_app_is_drained_when_it_resumes() -> None:
-    """The waiting messages count as work."""
+    """While the app is paused, a drain waits. After `resume()` the waiting messages are answered."""
     peer = Peer(lambda message, _: message)
     peer.connection.pause()
     peer.says(b"1\n")
@@ -166,7 +166,7 @@ def test_a_paused_app_is_drained_when_it_resumes() -> None:
 
 
 def test_close_ends_a_drain_at_once() -> None:
-    """The current work is given up, and the reason stays."""
+    """`close()` ends a drain at once: the current work is given up, and the reason is still the drain."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n")
@@ -181,7 +181,7 @@ def test_close_ends_a_drain_at_once() -> None:
 
 
 def test_draining_a_connection_that_closes_changes_nothing() -> None:
-    """The grace that it was given stays."""
+    """`drain()` on a closing connection changes nothing: the grace of `close()` stays."""
     peer = Peer()
     peer.connection.close(10.0)
     peer.connection.drain(1.0)

@@ -30,7 +30,7 @@ async def raising_later(message: bytes, connection: Any) -> Any:
 
 @pytest.mark.parametrize("app", [raising, failing, raising_later])
 def test_an_app_that_fails_closes_its_connection_once_the_replies_before_are_sent(app: Any) -> None:
-    """Earlier replies are sent, later messages are not handled, and the event holds the traceback."""
+    """Earlier replies are sent, later messages are not handled, and the event has the traceback."""
     peer = Peer(app)
     peer.says(b"1\n2\nbad\n3\n")
     assert peer.hears() == b"1\n2\n"
@@ -58,8 +58,8 @@ def test_a_reply_that_cannot_be_sent_is_the_apps_failure(reply: Any, later: bool
     assert len(peer.told(AppFailed)) == 1
 
 
-def test_a_framing_that_refuses_together_what_it_takes_one_by_one_loses_no_reply() -> None:
-    """The replies are framed one by one where they cannot be framed together."""
+def test_replies_that_cannot_be_framed_together_are_framed_one_by_one() -> None:
+    """If a framing refuses to frame the replies together, each reply is framed alone, and none is lost."""
 
     class Odd(Lines):
         def frame_all(self, messages: list[bytes]) -> bytes:
@@ -72,7 +72,7 @@ def test_a_framing_that_refuses_together_what_it_takes_one_by_one_loses_no_reply
 
 
 def test_a_late_reply_that_cannot_be_sent_is_the_apps_failure() -> None:
-    """The same holds for a Deferred that fires later."""
+    """A Deferred that fires later with an unsendable reply is a failure of the app."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -83,7 +83,7 @@ def test_a_late_reply_that_cannot_be_sent_is_the_apps_failure() -> None:
 
 
 def test_a_deferred_that_fails_later_closes_the_connection() -> None:
-    """The waiting messages are not handled any more."""
+    """If a Deferred fails later, the connection closes, and the waiting messages are not handled."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -95,7 +95,7 @@ def test_a_deferred_that_fails_later_closes_the_connection() -> None:
 
 
 def test_a_reply_that_comes_after_the_end_is_dropped() -> None:
-    """The app can answer whenever it likes; nobody can receive it."""
+    """A reply that the app gives after the end is dropped, because no peer can receive it."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -106,7 +106,7 @@ def test_a_reply_that_comes_after_the_end_is_dropped() -> None:
 
 
 def test_a_failure_that_comes_after_the_end_is_told_but_changes_no_reason() -> None:
-    """An app's mistake is never swallowed: here, a mistake when its answer is cancelled at the end."""
+    """If the app fails when its answer is cancelled at the end, the failure is reported, and the reason stays."""
 
     async def app(message: bytes, connection: Any) -> None:
         try:
@@ -122,7 +122,7 @@ def test_a_failure_that_comes_after_the_end_is_told_but_changes_no_reason() -> N
 
 
 def test_one_connection_that_fails_harms_no_other() -> None:
-    """An instance that serves two connections goes on to serve the other."""
+    """An app that fails on one connection goes on to serve the other."""
     first = Peer(raising)
     second = FakeTransport(protocol=first.factory.buildProtocol(None))
     first.says(b"bad\n")
@@ -132,7 +132,7 @@ def test_one_connection_that_fails_harms_no_other() -> None:
 
 
 def test_a_framing_is_handed_each_chunk_once() -> None:
-    """A chunk costs one call of receive, however many messages it holds."""
+    """A chunk costs one call of `receive`, however many messages the chunk has."""
     chunks: list[bytes] = []
 
     class Watched(Lines):
