@@ -1,4 +1,4 @@
-"""Dispatch: messages to the app one at a time, in order, and its replies back, a chunk's in one write."""
+"""Dispatch: the app gets messages one at a time, in order, and the replies to a chunk are one write."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Counting(Lines):
 @pytest.mark.parametrize("count", [1, 2, 256])
 def test_the_replies_to_a_chunk_are_framed_together_and_written_once(count: int) -> None:
     """
-    However many messages a chunk holds, the transport is called once for their replies.
+    The replies to a chunk are one call of the transport, however many messages the chunk has.
 
-    So is the framing, except for the first chunk, which is handled in pieces to measure the app's time.
+    They are also one call of the framing. Only the first chunk is framed in parts, because the app's time is measured.
     """
     Counting.framed.clear()
     peer = Peer(lambda message, _: message.upper(), Counting())
@@ -49,7 +49,7 @@ def test_the_replies_to_a_chunk_are_framed_together_and_written_once(count: int)
 
 
 def test_no_deferred_is_made_for_an_app_that_returns_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that is there makes no Deferred."""
+    """If the app returns its reply, no Deferred is made."""
     peer = Peer(lambda message, _: message)
     made: list[Any] = []
     init = Deferred.__init__
@@ -60,7 +60,7 @@ def test_no_deferred_is_made_for_an_app_that_returns_its_reply(monkeypatch: pyte
 
 
 def test_the_replies_of_async_functions_that_do_not_wait_are_written_once() -> None:
-    """A coroutine that returns at once costs no write of its own."""
+    """Coroutines that return at once have one write for the whole chunk."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         return message
@@ -71,7 +71,7 @@ def test_the_replies_of_async_functions_that_do_not_wait_are_written_once() -> N
 
 
 def test_what_the_app_sends_and_replies_in_a_chunk_is_written_once() -> None:
-    """Sending inside received costs no write of its own."""
+    """Messages that the app sends inside `received` are part of the one write of the chunk."""
 
     def app(message: bytes, connection: Any) -> bytes:
         connection.send(b"sent")
@@ -83,7 +83,7 @@ def test_what_the_app_sends_and_replies_in_a_chunk_is_written_once() -> None:
 
 
 def test_a_message_sent_inside_received_follows_the_replies_returned_before_it() -> None:
-    """Sent messages stand between the reply to the message before and the reply to this one."""
+    """A message sent inside `received` follows the reply to the message before, and precedes the reply to this one."""
 
     def app(message: bytes, connection: Any) -> bytes:
         if message == b"2":
@@ -96,7 +96,7 @@ def test_a_message_sent_inside_received_follows_the_replies_returned_before_it()
 
 
 def test_replies_over_the_write_mark_go_out_before_the_chunk_is_done() -> None:
-    """A chunk's replies are not gathered without bound."""
+    """Replies are written in parts of at most the write mark, before the whole chunk is handled."""
     peer = Peer(lambda message, _: b"x" * 600, limits=Limits(write_high=1000))
     peer.says(b"\n" * 10)
     assert max(map(len, peer.transport.writes)) <= 1000
@@ -105,7 +105,7 @@ def test_replies_over_the_write_mark_go_out_before_the_chunk_is_done() -> None:
 
 @pytest.mark.parametrize("kind", ["returned", "async", "fired"])
 def test_an_app_is_called_no_more_once_its_replies_block_the_transport(kind: str) -> None:
-    """Whichever way replies come, a peer that reads none is sent little more than the write mark."""
+    """In whatever way replies come, a peer that reads none is sent little more than the write mark."""
     calls: list[bytes] = []
 
     async def coroutine() -> bytes:
@@ -129,7 +129,7 @@ def test_an_app_is_called_no_more_once_its_replies_block_the_transport(kind: str
 
 
 def test_messages_wait_while_the_deferred_of_one_is_pending() -> None:
-    """The next message is handed over when the reply to the one before has been given."""
+    """The next message is handed to the app when the reply to the one before is there."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -144,9 +144,7 @@ def test_messages_wait_while_the_deferred_of_one_is_pending() -> None:
 
 
 class Scripted:
-    """
-    An app that replies to each message in the way of its `script`, and checks that it handles at most one at a time.
-    """
+    """An app that replies as its `script` says, and checks that it handles one message at a time."""
 
     def __init__(self, script: list[tuple[bytes, str]]) -> None:
         self.script = iter(script)
@@ -207,7 +205,7 @@ TEXT = st.text(st.sampled_from("ab "), max_size=4).map(str.encode)
 def test_the_output_is_the_same_whatever_the_cut_and_whenever_the_deferreds_fire(
     script: list[tuple[bytes, str]], cuts: set[int], fires: list[bool], codec: str | None, limits: Limits
 ) -> None:
-    """Messages are handled once each, one at a time, in order, and their replies keep that order."""
+    """The app gets each message once, one at a time, in order, and the replies keep that order."""
     app = Scripted(script)
     peer = Peer(app, codec=codec, limits=limits)
     stream = b"".join(message + b"\n" for message, _ in script)
@@ -226,8 +224,8 @@ def test_the_output_is_the_same_whatever_the_cut_and_whenever_the_deferreds_fire
     assert not peer.paused
 
 
-def test_a_message_that_arrives_from_inside_received_is_handled_after_those_of_its_chunk() -> None:
-    """A line in memory whose other end answers at once neither changes the order, nor nests the app's calls."""
+def test_a_message_that_arrives_inside_received_is_handled_after_the_chunk() -> None:
+    """If an in-memory peer answers inside a `send()`, the order stays, and the calls of the app do not nest."""
     seen: list[bytes] = []
     deep: list[int] = [0]
 
@@ -236,7 +234,7 @@ def test_a_message_that_arrives_from_inside_received_is_handled_after_those_of_i
         deep[0] += 1
         seen.append(message)
         if message in (b"1", b"2"):
-            connection.send(b"x" * 100)  # over the write mark: it goes at once
+            connection.send(b"x" * 100)  # over the write mark, so it is written at once
         deep[0] -= 1
         return b"reply " + message
 
@@ -265,15 +263,15 @@ def test_a_reply_that_arrives_while_the_request_is_written_keeps_the_order(codec
 
 
 def test_a_reply_that_comes_while_the_chunk_is_written_is_sent() -> None:
-    """Also when there is no further message to handle."""
+    """If a reply arrives while its request is written, it is sent, also if no further message waits."""
     peer = Peer(lambda message, connection: connection.request(b"question"))
     peer.transport.on_write = lambda data: data == b"question\n" and peer.says(b"answer\n")
     peer.says(b"1\n")
     assert peer.hears() == b"question\nanswer\n"
 
 
-def test_what_arrives_from_inside_a_replys_callback_is_sorted_after_its_chunk() -> None:
-    """With a codec and requests too, a re-entered chunk waits until the current one is sorted."""
+def test_a_chunk_that_arrives_inside_a_replys_callback_is_handled_after_the_chunk() -> None:
+    """With a codec and keys, a chunk that arrives inside the callback of a reply waits for the current chunk."""
     seen: list[str] = []
     peer = Peer(lambda message, _: seen.append(message), codec="text", key=key_of)
     peer.transport.on_write = lambda data: data == b"more\n" and peer.says(b"late\n")
@@ -282,8 +280,8 @@ def test_what_arrives_from_inside_a_replys_callback_is_sorted_after_its_chunk() 
     assert seen == ["before", "after", "late"]
 
 
-def test_what_arrives_from_inside_the_app_is_not_taken_after_an_undecodable_message() -> None:
-    """Nothing after an undecodable message is handled, from wherever it comes."""
+def test_messages_that_arrive_inside_the_app_are_not_handled_after_an_undecodable_one() -> None:
+    """After an undecodable message no message is handled, also if it arrived while the app was called."""
     seen: list[str] = []
 
     def app(message: str, connection: Any) -> None:
@@ -302,11 +300,11 @@ def key_of(message: str) -> str | None:
     return message if message.startswith("#") else None
 
 
-# Holding back ---------------------------------------------------------------------------------------------------------
+# Pauses, and messages that wait ---------------------------------------------------------------------------------------
 
 
 def test_pausing_and_resuming_inside_received_delivers_each_message_once() -> None:
-    """Where Twisted's receivers deliver a message again, each is handed over once."""
+    """If the app pauses and resumes inside `received`, each message is handed over once."""
     seen: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -322,7 +320,7 @@ def test_pausing_and_resuming_inside_received_delivers_each_message_once() -> No
 
 
 def test_a_pause_inside_received_holds_the_rest_of_the_chunk() -> None:
-    """From the moment of the pause on no message is handed over, and after it each once."""
+    """After `pause()` inside `received` no message is handed over. After `resume()` each is handed over once."""
     seen: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -342,7 +340,7 @@ def test_a_pause_inside_received_holds_the_rest_of_the_chunk() -> None:
 
 
 def test_resuming_does_not_hurry_an_app_that_is_behind() -> None:
-    """A pause and a pending Deferred each hold messages back."""
+    """A message waits while the connection is paused, and also while a Deferred of the app is pending."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -357,7 +355,7 @@ def test_resuming_does_not_hurry_an_app_that_is_behind() -> None:
 
 
 def test_a_receive_takes_one_message_and_leaves_the_rest_of_the_chunk_to_the_app() -> None:
-    """Messages behind the one that a receive took reach the app at once."""
+    """A `receive()` takes one message, and the app gets the messages behind it at once."""
     seen: list[bytes] = []
     peer = Peer(lambda message, _: seen.append(message))
     received = peer.connection.receive()
@@ -367,7 +365,7 @@ def test_a_receive_takes_one_message_and_leaves_the_rest_of_the_chunk_to_the_app
 
 
 def test_a_receive_inside_received_takes_the_next_message() -> None:
-    """An app can fetch what belongs to the current message."""
+    """Inside `received`, an app can receive the next message, which belongs to the current one."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         return message + await connection.receive()
@@ -380,7 +378,7 @@ def test_a_receive_inside_received_takes_the_next_message() -> None:
 
 
 def test_resuming_inside_a_receives_callback_keeps_what_was_sent_there() -> None:
-    """Messages sent before the resume come before the replies after it."""
+    """If the callback of a `receive()` sends and then resumes, the sent message comes before the replies."""
     peer = Peer(lambda message, _: message)
     peer.connection.pause()
 
@@ -394,7 +392,7 @@ def test_resuming_inside_a_receives_callback_keeps_what_was_sent_there() -> None
 
 
 def test_an_answer_that_fires_inside_a_receives_callback_is_sent() -> None:
-    """The caller of the next receive can fire the app's pending reply."""
+    """The callback of a `receive()` can fire the pending reply of the app, and the reply is sent."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n")

@@ -30,7 +30,7 @@ def test_a_chunk_is_one_call_and_one_write() -> None:
     assert peer.transport.writes == [b"<\na\nb\nc\n>\n", b"<\nd\n>\n"]
 
 
-def test_it_is_still_a_function() -> None:
+def test_a_batch_is_still_a_function() -> None:
     assert shout([b"a"], None) == [b"A"]
     assert (shout.__name__, shout.__doc__) == ("shout", "Say it louder.")
 
@@ -43,7 +43,7 @@ def test_no_reply_is_none_or_an_empty_list() -> None:
         assert peer.connection.state.name == "OPEN"
 
 
-def test_an_object_may_have_it() -> None:
+def test_an_object_can_have_received_all() -> None:
     class Room:
         def opened(self, connection: Any) -> Any:
             return succeed(b"welcome")
@@ -57,7 +57,7 @@ def test_an_object_may_have_it() -> None:
         assert peer.hears() == b"welcome\nb\na\n"
 
 
-def test_one_form_or_the_other() -> None:
+def test_an_app_has_received_or_received_all() -> None:
     class Both:
         def received(self, message: bytes, connection: Any) -> None: ...
         def received_all(self, messages: list[bytes], connection: Any) -> None: ...
@@ -68,7 +68,7 @@ def test_one_form_or_the_other() -> None:
         batch(lambda messages: messages)  # type: ignore[arg-type, misc]
 
 
-def test_what_comes_while_it_waits_is_the_next_batch() -> None:
+def test_messages_that_come_while_a_batch_waits_are_the_next_batch() -> None:
     waiting: list[Deferred[Any]] = []
     called: list[list[bytes]] = []
 
@@ -89,7 +89,7 @@ def test_what_comes_while_it_waits_is_the_next_batch() -> None:
     assert peer.hears() == b"1\n2\n"
 
 
-def test_a_coroutine_is_one_too() -> None:
+def test_a_coroutine_can_take_batches() -> None:
     @batch
     async def app(messages: list[bytes], connection: Any) -> list[bytes]:
         return messages
@@ -99,7 +99,7 @@ def test_a_coroutine_is_one_too() -> None:
     assert peer.transport.writes == [b"a\nb\n"]
 
 
-def test_with_a_codec_it_is_handed_values() -> None:
+def test_with_a_codec_a_batch_has_values() -> None:
     for app in (
         batch(lambda values, _: [value + 1 for value in values]),
         batch(lambda values, _: succeed([value + 1 for value in values])),
@@ -112,7 +112,7 @@ def test_with_a_codec_it_is_handed_values() -> None:
 
 @pytest.mark.parametrize("wrong", [b"bytes", (b"a",), 7])
 @pytest.mark.parametrize("late", [False, True])
-def test_what_is_no_list_of_replies_ends_the_connection(wrong: Any, late: bool) -> None:
+def test_a_batch_that_returns_no_list_ends_the_connection(wrong: Any, late: bool) -> None:
     peer = Peer(batch(lambda messages, _: succeed(wrong) if late else wrong))
     peer.says(b"a\n")
     assert peer.hears() == b""
@@ -120,7 +120,7 @@ def test_what_is_no_list_of_replies_ends_the_connection(wrong: Any, late: bool) 
     assert peer.told(AppFailed)
 
 
-def test_what_cannot_be_sent_ends_it_after_what_can() -> None:
+def test_an_unsendable_reply_ends_the_connection_after_the_replies_before_it() -> None:
     peer = Peer(batch(lambda messages, _: [b"fine", "not bytes", b"never"]))
     peer.says(b"a\n")
     assert peer.hears() == b"fine\n"
@@ -128,15 +128,15 @@ def test_what_cannot_be_sent_ends_it_after_what_can() -> None:
     assert peer.told(AppFailed)
 
 
-def test_it_raises() -> None:
+def test_a_batch_that_raises_ends_the_connection() -> None:
     peer = Peer(batch(lambda messages, _: 1 / 0))
     peer.says(b"a\n")
     assert peer.connection.state.name != "OPEN"
     assert peer.told(AppFailed)[0].failure.check(ZeroDivisionError)
 
 
-def test_a_flood_comes_in_shares() -> None:
-    """At most ``messages_per_turn`` at a time: the others' turn is between."""
+def test_a_flood_comes_in_batches_of_a_turn() -> None:
+    """A batch has at most ``messages_per_turn`` messages, so that other connections have turns between."""
     sizes: list[int] = []
     peer = Peer(batch(lambda messages, _: sizes.append(len(messages))), limits=Limits(messages_per_turn=100))
     peer.says(b"a\n" * 250)

@@ -26,7 +26,7 @@ def echo(message: bytes, connection: Any) -> bytes:
 
 
 def test_a_peer_that_sends_and_half_closes_gets_its_answers() -> None:
-    """Received messages are answered, then the connection is closed."""
+    """After the peer's half-close the received messages are answered, and then the connection closes."""
     peer = Peer(echo)
     peer.says(b"1\n2\n")
     peer.half_closes()
@@ -37,7 +37,7 @@ def test_a_peer_that_sends_and_half_closes_gets_its_answers() -> None:
 
 
 def test_the_answers_of_a_slow_app_come_after_the_half_close_too() -> None:
-    """All received messages are answered, one after the other, before the closing."""
+    """After the half-close a slow app answers all received messages, one by one, and then the connection closes."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"1\n2\n")
@@ -55,7 +55,7 @@ def test_the_answers_of_a_slow_app_come_after_the_half_close_too() -> None:
 
 
 def test_a_conversation_answers_after_the_half_close() -> None:
-    """Its async for ends, and it has the time to send its last messages."""
+    """The half-close ends the `async for` of a conversation, which can still send its last messages."""
     going: Deferred[None] = Deferred()
 
     @conversation
@@ -74,7 +74,7 @@ def test_a_conversation_answers_after_the_half_close() -> None:
 
 
 def test_a_peer_that_half_closes_before_it_said_anything_is_closed_too() -> None:
-    """Without work there is nothing to wait for."""
+    """If a peer half-closes without a message, the connection closes at once, because nothing waits."""
     peer = Peer(echo)
     peer.half_closes()
     assert peer.closing
@@ -84,7 +84,7 @@ def test_a_peer_that_half_closes_before_it_said_anything_is_closed_too() -> None
 
 @pytest.mark.parametrize("end", [Peer.half_closes, Peer.leaves])
 def test_a_stream_that_ends_inside_a_message_is_truncated(end: Any) -> None:
-    """The whole messages before are answered, and the reason says how much had come of the last."""
+    """The whole messages before are answered, and the reason has the number of bytes of the last one."""
     peer = Peer(echo)
     peer.says(b"1\nhalf")
     end(peer)
@@ -95,7 +95,7 @@ def test_a_stream_that_ends_inside_a_message_is_truncated(end: Any) -> None:
 
 
 def test_answers_that_take_too_long_are_cut_off() -> None:
-    """half_close bounds the time for a peer that has closed its side."""
+    """After the peer's half-close, the timeout `half_close` bounds the time for the answers."""
     peer = Peer(Switch(), timeouts=Timeouts(half_close=7.0))
     peer.says(b"1\n")
     peer.half_closes()
@@ -108,7 +108,7 @@ def test_answers_that_take_too_long_are_cut_off() -> None:
 
 
 def test_without_a_half_close_timeout_answers_may_take_for_ever() -> None:
-    """0 is no limit."""
+    """With `half_close=0`, the answers after a half-close have no time limit of their own."""
     peer = Peer(Switch(), timeouts=Timeouts(half_close=0))
     peer.says(b"1\n")
     peer.half_closes()
@@ -116,7 +116,7 @@ def test_without_a_half_close_timeout_answers_may_take_for_ever() -> None:
 
 
 def test_a_paused_app_gets_its_messages_after_the_half_close() -> None:
-    """resume() works for as long as there are messages to hand over."""
+    """After the half-close, `resume()` hands the waiting messages to the app."""
     peer = Peer(echo)
     peer.connection.pause()
     peer.says(b"1\n2\n")
@@ -128,7 +128,7 @@ def test_a_paused_app_gets_its_messages_after_the_half_close() -> None:
 
 
 def test_answers_that_the_peer_takes_slowly_go_out_after_the_half_close() -> None:
-    """The app is called as room comes, and the closing waits for the last."""
+    """After the half-close, the app is called as the peer reads, and the close waits for the last reply."""
     peer = stalled(lambda message, _: message * 50_000)
     peer.says(b"1\n2\n3\n4\n5\n")
     peer.half_closes()
@@ -140,7 +140,7 @@ def test_answers_that_the_peer_takes_slowly_go_out_after_the_half_close() -> Non
 
 
 def test_the_end_of_our_own_side_is_no_news() -> None:
-    """Twisted reports it, and it follows from our closing."""
+    """When Twisted reports that our own side is closed for writing, nothing changes."""
     peer = Peer(echo)
     peer.protocol.writeConnectionLost()
     assert peer.connection.state is State.OPEN
@@ -151,7 +151,7 @@ def test_the_end_of_our_own_side_is_no_news() -> None:
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_whole_messages_are_answered_before_an_unreadable_stream_is_closed(slow: bool) -> None:
-    """Also by an app that is slow; nothing after the fault is read."""
+    """Messages before an unreadable frame are answered, also by a slow app. Nothing after it is read."""
     app = Switch()
     peer = Peer(app if slow else echo, "line:max=5")
     peer.says(b"1\n2\ntoo long\n3\n")
@@ -170,7 +170,7 @@ def test_whole_messages_are_answered_before_an_unreadable_stream_is_closed(slow:
 
 @given(st.sets(st.integers(1, 24)))
 def test_the_answers_before_a_fault_are_the_same_however_the_stream_is_cut(cuts: set[int]) -> None:
-    """The fault may stand alone in its chunk or among whole messages."""
+    """A fault may be alone in its chunk or among whole messages: the answers before it are the same."""
     peer = Peer(echo, "netstring")
     stream = b"1:a,1:b,x1:c,1:d,"
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
@@ -183,7 +183,7 @@ def test_the_answers_before_a_fault_are_the_same_however_the_stream_is_cut(cuts:
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_messages_that_are_skipped_are_counted_and_the_connection_goes_on(cut: bool) -> None:
-    """oversize=skip leaves out long messages, and reports their number."""
+    """With `oversize=skip` the connection leaves out long messages, and reports their number."""
     peer = Peer(echo, "line:max=3:oversize=skip")
     stream = b"1\nlong\nlonger\n2\n"
     for piece in [stream[each : each + 1] for each in range(len(stream))] if cut else [stream]:
@@ -196,7 +196,7 @@ def test_messages_that_are_skipped_are_counted_and_the_connection_goes_on(cut: b
 
 
 def test_messages_that_are_skipped_right_before_a_fault_are_counted() -> None:
-    """Though nothing in that chunk is a whole message."""
+    """Skipped messages are counted, also if the same chunk has a fault and no whole message."""
     peer = Peer(echo, "netstring:max=3:oversize=skip")
     peer.says(b"4:long,x")
     peer.leaves()

@@ -1,4 +1,4 @@
-"""The messages nobody has taken yet: order, marks, waiters, and the end."""
+"""The inbox, which holds messages until they are taken: order, marks, waiters, and the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "e
 
 
 class Source:
-    """A source that notes its calls, and can act at once when it is resumed."""
+    """A control of reading that notes its calls, and can act at once when reading resumes."""
 
     def __init__(self, on_resume: Callable[[], None] = lambda: None) -> None:
         self.calls: list[str] = []
@@ -39,37 +39,41 @@ class Source:
 
 
 def source_of(*arguments: Any) -> Any:
-    """One of these, in the place of the control of reading."""
+    """Return a `Source`, in the place of the control of reading."""
     return Source(*arguments)
 
 
 def life() -> Any:
-    """What an inbox knows of the life of its connection."""
+    """Return the parts of a connection's lifecycle that an inbox needs."""
     return SimpleNamespace(stage=Stage.OPEN, error=CLOSED)
 
 
 def end(inbox: Any) -> None:
-    """End the connection, and so the inbox."""
+    """End the connection, and with it the inbox."""
     inbox._lifecycle.stage = Stage.CLOSED
     inbox.end(CLOSED)
 
 
 def inbox_of(*messages: bytes, high: int = 10_000, low: int = 5_000, codec: Any = None) -> Inbox:
-    """An inbox that holds `messages`."""
+    """Return an inbox that holds `messages`."""
     inbox = Inbox(Limits(inbox_high=high, inbox_low=low), source_of(), life(), codec)
     put(inbox, *messages)
     return inbox
 
 
 def put(inbox: Inbox, *messages: bytes) -> None:
-    """Put `messages` in, and have the inbox end where it refuses one, as connections do."""
+    """Put `messages` in. If the inbox refuses one, end the inbox, as connections do."""
     if inbox.put(messages) & REFUSED:
         assert inbox.refusal is not None
         inbox.end(inbox.refusal)
 
 
 def said(outcomes: list[Any]) -> list[Any]:
-    """The result of each, an error as its text: no two get the same error object, because each can be raised."""
+    """
+    Return the results, with errors as texts.
+
+    Each call gets an error object of its own, because each can be raised.
+    """
     return [str(each) if isinstance(each, NotConnected) else each for each in outcomes]
 
 
@@ -80,14 +84,14 @@ ENDED = str(CLOSED)
 
 
 def test_messages_are_received_in_the_order_they_came() -> None:
-    """First in, first out, at once while there are any."""
+    """An inbox gives messages in the order in which they came, at once while it has any."""
     inbox = inbox_of(b"a", b"b")
     put(inbox, b"c")
     assert [outcome(inbox.receive()) for _ in range(4)] == [[b"a"], [b"b"], [b"c"], []]
 
 
 def test_waiters_are_given_messages_in_the_order_they_asked() -> None:
-    """The first call gets the first message, and further messages wait."""
+    """Waiting receives get messages in the order of their calls, and further messages wait."""
     inbox = inbox_of()
     seen = [outcome(inbox.receive()) for _ in range(2)]
     put(inbox, b"a", b"b", b"c")
@@ -95,15 +99,15 @@ def test_waiters_are_given_messages_in_the_order_they_asked() -> None:
     assert list(inbox.drain()) == [b"c"]
 
 
-def test_what_is_put_back_comes_first() -> None:
-    """Messages that are put back stand before messages that came in the meantime, in their own order."""
+def test_messages_put_back_come_first() -> None:
+    """Messages that are put back come before newer messages, in their own order."""
     inbox = inbox_of(b"c", b"d")
     inbox.put_back([b"a", b"b"])
     assert list(inbox.drain()) == [b"a", b"b", b"c", b"d"]
 
 
 def test_messages_put_back_go_to_the_waiters() -> None:
-    """A waiter does not care which way its message came."""
+    """A waiting receive gets a message that is put back, as it gets a new message."""
     inbox = inbox_of()
     seen = outcome(inbox.receive())
     inbox.put_back([b"a", b"b"])
@@ -112,7 +116,7 @@ def test_messages_put_back_go_to_the_waiters() -> None:
 
 
 def test_a_drain_goes_on_with_what_comes_while_it_runs() -> None:
-    """Messages that come between two steps of a drain are part of it."""
+    """A drain includes the messages that come between two of its steps."""
     inbox = inbox_of(b"a", b"b")
     drain = inbox.drain()
     taken = [next(drain)]
@@ -122,7 +126,7 @@ def test_a_drain_goes_on_with_what_comes_while_it_runs() -> None:
 
 
 def test_a_drain_and_a_receive_share_the_messages() -> None:
-    """A message received in the middle of a drain is not in the drain."""
+    """A message that is received in the middle of a drain is not part of the drain."""
     inbox = inbox_of(b"a", b"b", b"c")
     drain = inbox.drain()
     assert (next(drain), outcome(inbox.receive()), next(drain)) == (b"a", [b"b"], b"c")
@@ -132,7 +136,7 @@ def test_a_drain_and_a_receive_share_the_messages() -> None:
 
 
 def test_the_size_counts_the_bytes_and_a_cost_for_each_message() -> None:
-    """Empty messages fill an inbox too; an empty inbox has the size 0."""
+    """The size counts bytes and a cost for each message, so empty messages count. An empty inbox has the size 0."""
     inbox = inbox_of(b"", b"abc")
     assert inbox.size == 3 + 2 * MESSAGE_COST
     inbox.put_back([b"xy"])
@@ -141,8 +145,8 @@ def test_the_size_counts_the_bytes_and_a_cost_for_each_message() -> None:
     assert inbox.size == 0
 
 
-def test_the_size_is_that_of_the_bytes_that_came() -> None:
-    """A message waits as its bytes, however much its value takes, and is decoded when it is taken."""
+def test_the_size_counts_the_encoded_bytes() -> None:
+    """A message waits as bytes and is decoded when it is taken, so the size of its value does not count."""
     inbox = inbox_of(b'{"key": "value"}', b"[]", codec=Json())
     assert inbox.size == 18 + 2 * MESSAGE_COST
     assert [outcome(inbox.receive()) for _ in range(2)] == [[{"key": "value"}], [[]]]
@@ -150,8 +154,8 @@ def test_the_size_is_that_of_the_bytes_that_came() -> None:
 
 
 @pytest.mark.parametrize("codec", [None, Json()])
-def test_what_a_receive_has_given_counts_until_the_next_where_it_is_watched(codec: Any) -> None:
-    """As much as its value takes; a conversation holds it until it asks for the next one."""
+def test_a_watched_inbox_counts_the_received_message_until_the_next_receive(codec: Any) -> None:
+    """A watched inbox counts the received message, by its value, because a conversation holds it until the next."""
     inbox = inbox_of(b"[1]", codec=codec)
     inbox.watched = True
     inbox.receive()
@@ -170,8 +174,8 @@ def test_what_a_receive_has_given_counts_until_the_next_where_it_is_watched(code
         pytest.param([b"a", b"b"], 1, 1, id="more-than-awaited"),
     ],
 )
-def test_it_says_whether_it_is_in_use(used: list[bytes], waits: int, held: int) -> None:
-    """It is in use while it holds messages, or while somebody waits for one."""
+def test_an_inbox_that_holds_or_awaits_messages_is_in_use(used: list[bytes], waits: int, held: int) -> None:
+    """An inbox is in use while it holds messages, or while a receive waits."""
     inbox = inbox_of()
     for _ in range(waits):
         inbox.receive()
@@ -190,7 +194,7 @@ def test_it_says_whether_it_is_in_use(used: list[bytes], waits: int, held: int) 
     ],
 )
 def test_reading_stops_over_the_high_mark(sizes: list[int], calls: list[str]) -> None:
-    """Reading is paused by the first byte over the mark, and once, however much more comes."""
+    """The first byte over the high-water mark pauses reading. More bytes do not pause it again."""
     source = source_of()
     inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
     for size in sizes:
@@ -198,7 +202,7 @@ def test_reading_stops_over_the_high_mark(sizes: list[int], calls: list[str]) ->
     assert calls == source.calls
 
 
-def test_what_is_put_back_counts_for_the_mark() -> None:
+def test_messages_put_back_count_for_the_high_water_mark() -> None:
     """Messages that are put back pause reading, as new messages do."""
     source = source_of()
     inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
@@ -215,7 +219,7 @@ def test_what_is_put_back_counts_for_the_mark() -> None:
     ],
 )
 def test_reading_goes_on_at_the_low_mark(low: int, calls_by_taken: list[int]) -> None:
-    """Reading is resumed once, when no more than the low mark is left."""
+    """Reading is resumed once, when no more than the low-water mark is left."""
     source = source_of()
     inbox = Inbox(Limits(inbox_high=3 * (MESSAGE_COST + 1) + 1, inbox_low=low), source, life())
     put(inbox, b"a", b"b", b"c", b"d")
@@ -228,7 +232,7 @@ def test_reading_goes_on_at_the_low_mark(low: int, calls_by_taken: list[int]) ->
 
 
 def test_reading_stops_and_goes_on_again_and_again() -> None:
-    """Each time over the high mark is one pause, each time down to the low mark one resume."""
+    """Each rise over the high-water mark is one pause, and each fall to the low-water mark is one resume."""
     source = source_of()
     inbox = Inbox(Limits(inbox_high=200, inbox_low=100), source, life())
     for _ in range(3):
@@ -237,8 +241,8 @@ def test_reading_stops_and_goes_on_again_and_again() -> None:
     assert source.calls == ["pause", "resume"] * 3
 
 
-def test_what_is_taken_at_once_does_not_stop_reading() -> None:
-    """A message that a waiter is given is in nobody's way, whatever its size."""
+def test_a_message_for_a_waiter_does_not_pause_reading() -> None:
+    """A message that a waiting receive gets at once does not pause reading, whatever its size."""
     source = source_of()
     inbox = Inbox(Limits(inbox_high=100, inbox_low=50), source, life())
     inbox.receive()
@@ -255,12 +259,12 @@ def test_a_source_that_brings_more_at_once_loses_no_message() -> None:
     assert source.calls == ["pause", "resume", "pause", "resume"]
 
 
-# Waiters: cancelled, and coming back in their callbacks --------------------------------------------------------------
+# Waiters: cancelled, and calling again in their callbacks ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_a_cancelled_receive_takes_no_message(cancelled: int) -> None:
-    """The others get the messages in order, as if it had not asked."""
+    """The other receives get the messages in order, as if the cancelled one had not been called."""
     inbox = inbox_of()
     waiters = [inbox.receive() for _ in range(3)]
     seen = [outcome(each) for each in waiters]
@@ -272,7 +276,7 @@ def test_a_cancelled_receive_takes_no_message(cancelled: int) -> None:
 
 
 def test_a_receive_that_was_cancelled_is_not_awaited() -> None:
-    """With its only waiter gone the inbox is unused."""
+    """After its only waiting receive is cancelled, the inbox is not in use."""
     inbox = inbox_of()
     waiter = inbox.receive()
     seen = outcome(waiter)
@@ -281,8 +285,8 @@ def test_a_receive_that_was_cancelled_is_not_awaited() -> None:
     assert (inbox.awaited, inbox.in_use, len(seen)) == (False, False, 1)
 
 
-def test_a_receive_with_a_timeout_leaves_the_message_to_the_next() -> None:
-    """A waiter that was cancelled in the callback of the one before it is skipped."""
+def test_a_receive_that_is_cancelled_in_a_callback_takes_no_message() -> None:
+    """A receive that is cancelled in the callback of the one before is skipped, and the next gets the message."""
     inbox = inbox_of()
     first, second, third = (inbox.receive() for _ in range(3))
     seen = [outcome(first, lambda _: second.cancel()), outcome(second), outcome(third)]
@@ -291,7 +295,7 @@ def test_a_receive_with_a_timeout_leaves_the_message_to_the_next() -> None:
 
 
 def test_a_waiter_may_receive_again_in_its_callback() -> None:
-    """It gets the next message of the same chunk, before `put` returns."""
+    """A callback that receives again gets the next message of the chunk, before `put` returns."""
     inbox = inbox_of()
     seen: list[bytes] = []
 
@@ -307,7 +311,7 @@ def test_a_waiter_may_receive_again_in_its_callback() -> None:
 
 
 def test_a_waiter_that_receives_again_waits_behind_the_others() -> None:
-    """An earlier waiting call is served first, although a message is there."""
+    """A callback that receives again waits behind the earlier receives, although a message is there."""
     inbox = inbox_of()
     again: list[list[Any]] = []
     first = outcome(inbox.receive(), lambda _: again.append(outcome(inbox.receive())))
@@ -317,7 +321,7 @@ def test_a_waiter_that_receives_again_waits_behind_the_others() -> None:
 
 
 def test_a_waiter_may_put_in_its_callback() -> None:
-    """Messages that come while a waiter is fired go to the next waiters, behind earlier ones."""
+    """Messages that a callback puts in go to the next waiting receives, behind earlier messages."""
     inbox = inbox_of()
     seen = [outcome(inbox.receive(), lambda _: put(inbox, b"c")), outcome(inbox.receive()), outcome(inbox.receive())]
     put(inbox, b"a", b"b")
@@ -326,7 +330,7 @@ def test_a_waiter_may_put_in_its_callback() -> None:
 
 
 def test_a_waiter_may_end_it_in_its_callback() -> None:
-    """The other waiters fail once, and messages behind it can still be received."""
+    """If a callback ends the inbox, the other receives fail once, and the messages that are left can be received."""
     inbox = inbox_of()
     seen = [outcome(inbox.receive(), lambda _: end(inbox)), outcome(inbox.receive())]
     put(inbox, b"a", b"b")
@@ -335,7 +339,7 @@ def test_a_waiter_may_end_it_in_its_callback() -> None:
 
 
 def test_a_waiter_that_raises_harms_no_other() -> None:
-    """Its exception stays in its own Deferred."""
+    """An exception in the callback of a receive stays in its own Deferred."""
     inbox = inbox_of()
     failing, other = inbox.receive(), inbox.receive()
     failing.addCallback(lambda _: 1 / 0)
@@ -348,7 +352,7 @@ def test_a_waiter_that_raises_harms_no_other() -> None:
 
 
 def test_an_undecodable_message_fails_the_receive_it_comes_to() -> None:
-    """If the codec delivers it: whether it waits or is waited for, and the next one is received."""
+    """If the codec delivers an undecodable message, it fails one receive, and the next message is received."""
     inbox = inbox_of(b"{]", b"1", codec=Json(invalid="deliver"))
     held = [outcome(inbox.receive()) for _ in range(2)]
     waiting = [outcome(inbox.receive()) for _ in range(2)]
@@ -360,7 +364,7 @@ def test_an_undecodable_message_fails_the_receive_it_comes_to() -> None:
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_an_undecodable_message_that_is_not_delivered_ends_the_input(waits: bool) -> None:
-    """The call that reaches it fails, and so do all calls behind it; no later message is taken."""
+    """An undecodable message fails its receive and all receives behind it, and no later message is taken."""
     inbox = inbox_of(codec=Json())
     receives: list[list[Any]] = []
     if waits:
@@ -375,14 +379,14 @@ def test_an_undecodable_message_that_is_not_delivered_ends_the_input(waits: bool
 
 
 def test_an_undecodable_message_after_the_end_is_reported_all_the_same() -> None:
-    """A message before the peer's proper end was invalid: the last receive does not end well."""
+    """After the peer's clean end, a receive that comes to an undecodable message fails for that reason."""
     inbox = inbox_of(b"{]", codec=Json())
     end(inbox)
     assert [outcome(inbox.receive())[0].reason.rule for _ in range(2)] == ["undecodable-message"] * 2
 
 
-def test_a_message_that_is_given_later_is_refused_as_well() -> None:
-    """By a receive that had to wait for its turn: it fails when the inbox ends for that."""
+def test_a_receive_in_its_turn_fails_at_an_undecodable_message() -> None:
+    """A receive that waited for its turn and gets an undecodable message fails when the inbox ends for it."""
     inbox = inbox_of(b"{]", b"1", codec=Json())
     later: Deferred[Any] = Deferred(inbox.forget_waiter)
     told = outcome(later)
@@ -392,8 +396,8 @@ def test_a_message_that_is_given_later_is_refused_as_well() -> None:
     assert [each.reason.rule for each in told] == ["undecodable-message"]
 
 
-def test_what_is_put_behind_one_that_was_refused_is_lost() -> None:
-    """It is counted, and nobody takes it."""
+def test_messages_behind_a_refused_one_are_lost() -> None:
+    """Messages behind a refused one are counted as lost, and cannot be received."""
     inbox = inbox_of(b"{]", codec=Json())
     outcome(inbox.receive())
     assert inbox.lost == 0
@@ -405,7 +409,7 @@ def test_what_is_put_behind_one_that_was_refused_is_lost() -> None:
 
 
 def test_the_end_fails_every_waiter_once() -> None:
-    """All waiting calls fail, in order, with the first end only."""
+    """At the end all waiting receives fail, in order. A second end changes nothing."""
     inbox = inbox_of()
     order: list[int] = []
     seen = [outcome(inbox.receive(), lambda _, number=number: order.append(number)) for number in range(3)]
@@ -414,16 +418,16 @@ def test_the_end_fails_every_waiter_once() -> None:
     assert ([said(each) for each in seen], order, inbox.awaited) == ([[ENDED]] * 3, [0, 1, 2], False)
 
 
-def test_what_came_can_be_received_after_the_end() -> None:
-    """Then every further receive fails with the first error."""
+def test_messages_that_came_can_be_received_after_the_end() -> None:
+    """After the end the held messages can be received. Then every receive fails with the error of the end."""
     inbox = inbox_of(b"a", b"b")
     end(inbox)
     end(inbox)
     assert [said(outcome(inbox.receive())) for _ in range(4)] == [[b"a"], [b"b"], [ENDED], [ENDED]]
 
 
-def test_what_is_put_back_after_the_end_can_be_received() -> None:
-    """The rest of a chunk whose first message ended the input is not lost."""
+def test_messages_put_back_after_the_end_can_be_received() -> None:
+    """If the first message of a chunk ended the input, the rest of the chunk is put back, and can be received."""
     inbox = inbox_of()
     end(inbox)
     inbox.put_back([b"a"])
@@ -431,7 +435,7 @@ def test_what_is_put_back_after_the_end_can_be_received() -> None:
 
 
 def test_a_waiter_told_of_the_end_may_receive_again() -> None:
-    """It fails at once, and does not wait."""
+    """A receive in the errback of a receive that failed at the end fails at once."""
     inbox = inbox_of()
     again: list[list[Any]] = []
     inbox.receive().addErrback(lambda _: again.append(outcome(inbox.receive())))
@@ -441,7 +445,9 @@ def test_a_waiter_told_of_the_end_may_receive_again() -> None:
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_a_waiter_told_of_the_end_may_cancel_the_others(cancelled: int) -> None:
-    """A cancelled call fails only with the cancellation; the rest fail with the end."""
+    """
+    If an errback at the end cancels another receive, that one gets only the cancellation, and the rest get the end.
+    """
     inbox = inbox_of()
     waiters = [inbox.receive() for _ in range(3)]
     seen = [outcome(each, lambda _: waiters[cancelled].cancel()) for each in waiters]
@@ -467,7 +473,7 @@ EVENTS = st.lists(
 
 
 class Model:
-    """An inbox as two plain lists, beside the real one; `step` does the same to both and compares them."""
+    """An inbox as two plain lists, beside the real one. `step` does the same to both, and `compare` compares them."""
 
     def __init__(self, high: int, low: int) -> None:
         self.high, self.low = high, low
@@ -545,8 +551,8 @@ class Model:
 
 
 @given(events=EVENTS, high=st.integers(1, 500), low=st.integers(0, 500))
-def test_it_never_loses_doubles_or_reorders(events: list[tuple[str, Any]], high: int, low: int) -> None:
-    """In any order of events, it is a list of messages and a list of waiting calls, with two marks."""
+def test_an_inbox_never_loses_doubles_or_reorders_messages(events: list[tuple[str, Any]], high: int, low: int) -> None:
+    """In any order of events, an inbox acts as a list of messages and a list of waiting calls, with two marks."""
     model = Model(high, min(low, high))
     for event in events:
         model.step(*event)
@@ -557,8 +563,8 @@ def test_it_never_loses_doubles_or_reorders(events: list[tuple[str, Any]], high:
     assert (model.inbox.size, model.waiting) == (0, [])
 
 
-def test_what_is_dropped_is_gone() -> None:
-    """Nobody takes it any more; a waiting call goes on waiting."""
+def test_dropped_messages_are_gone() -> None:
+    """Dropped messages cannot be received. A receive after them waits for the next message."""
     inbox = inbox_of(b"a", b"b")
     assert inbox.drop() == 2
     assert (inbox.size, len(inbox), inbox.in_use, inbox.drop()) == (0, 0, False, 0)

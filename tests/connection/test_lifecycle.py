@@ -27,7 +27,7 @@ WORSE = CloseReason(EndedBy.NETWORK, "lost", "reset")
 
 
 class Rig:
-    """An ending on a clock, and its cuts."""
+    """A lifecycle on a clock, and the reasons of the cuts by its deadline."""
 
     is_handling = False
 
@@ -66,11 +66,11 @@ WAYS: dict[Stage, list[list[tuple[Event, CloseReason | None]]]] = {
     Stage.ABORTING: [[*READY, (Event.ABORT, BAD)], [(Event.CONNECTED, None), (Event.CLOSE, BAD)]],
     Stage.CLOSED: [[*READY, (Event.LOST, WORSE)], [(Event.LOST, WORSE)]],
 }
-"""How to come to each stage."""
+"""The events that lead to each stage."""
 
 
 def begun(stage: Stage, way: int = 0) -> Rig:
-    """A rig that came to `stage`."""
+    """Return a rig that came to `stage`."""
     rig = Rig()
     for event, cause in WAYS[stage][way]:
         rig.lifecycle.happen(event, cause)
@@ -79,7 +79,7 @@ def begun(stage: Stage, way: int = 0) -> Rig:
 
 
 def open_(rig: Rig) -> None:
-    """Take what is left of the way to `Stage.OPEN`."""
+    """Let the events happen that are left on the way to `Stage.OPEN`."""
     for event, _ in READY:
         rig.lifecycle.happen(event)
 
@@ -91,13 +91,13 @@ ACTIONS = {
     for name, value in vars(lifecycle).items()
     if name.isupper() and isinstance(value, int) and name not in ("NOTHING", *pause_flags.__all__)
 }
-"""What can be done, by its bit."""
+"""The actions of the table, with their bits."""
 
 
 @pytest.mark.parametrize("event", Event)
 @pytest.mark.parametrize("stage", Stage)
 def test_each_event_does_in_each_stage_what_the_table_says(stage: Stage, event: Event) -> None:
-    """However the connection came there. Where the table has no row, nothing changes, and nothing is to be done."""
+    """Each event has the next stage and the actions of its row. Without a row nothing changes and nothing is done."""
     after, actions = TRANSITIONS.get((stage, event), (stage, NOTHING))
     for way in range(len(WAYS[stage])):
         rig = begun(stage, way)
@@ -108,7 +108,7 @@ def test_each_event_does_in_each_stage_what_the_table_says(stage: Stage, event: 
 
 
 def test_a_stage_is_only_left_for_a_later_one() -> None:
-    """No connection opens twice, and each comes to its end: from every stage, by the loss of the transport."""
+    """No connection opens twice, and the loss of the transport ends a connection in every stage."""
     order = list(Stage)
     for (before, _), (after, _) in TRANSITIONS.items():
         assert order.index(before) < order.index(after) or before is after is Stage.ABORTING
@@ -117,7 +117,7 @@ def test_a_stage_is_only_left_for_a_later_one() -> None:
 
 
 def test_each_action_is_a_bit_of_its_own_and_is_asked_for() -> None:
-    """So that a row can ask for any of them; none is there for nothing."""
+    """Each action has its own bit, so that a row can combine actions, and some row asks for it."""
     assert sorted(ACTIONS.values()) == [1 << place for place in range(len(ACTIONS))]
     asked = 0
     for _, actions in TRANSITIONS.values():
@@ -126,7 +126,7 @@ def test_each_action_is_a_bit_of_its_own_and_is_asked_for() -> None:
 
 
 def test_the_waiters_are_told_after_all_else_is_settled() -> None:
-    """Their bit, and the one that leads to the next event, are the last."""
+    """The bits that fail the waiters, and that lead to the next event, are the last ones."""
     assert sorted(ACTIONS, key=lambda name: ACTIONS[name])[-2:] == ["FAIL_WAITERS", "ASK_APP"]
 
 
@@ -142,7 +142,7 @@ def test_the_waiters_are_told_after_all_else_is_settled() -> None:
     ],
 )
 def test_what_can_be_done_in_each_state(state: State, sends: bool, reads: bool, brings: Any, hold: int) -> None:
-    """A message that was read can still come while the input ends, and not once it has ended."""
+    """Each state has its own permissions. A read message can still come while the input ends, and not after it."""
     stages = [each for each in Stage if each.state is state]
     assert stages
     for stage in stages:
@@ -153,7 +153,7 @@ def test_what_can_be_done_in_each_state(state: State, sends: bool, reads: bool, 
 
 
 def rendered() -> str:
-    """The table as it stands in the docstring: what was left out of it does nothing."""
+    """Return the table as in the docstring. An event that the table leaves out does nothing."""
     rows = [("stage", "event", "next stage", "what is done")]
     for (before, event), (after, actions) in TRANSITIONS.items():
         done = [f"`{name}`" for name, value in ACTIONS.items() if actions & value]
@@ -165,7 +165,7 @@ def rendered() -> str:
 
 
 def test_the_table_of_the_docstring_is_the_one_that_is_executed() -> None:
-    """Row for row."""
+    """The table in the docstring has the same rows as the table that is executed."""
     assert f"\n\n{rendered()}\n\n" in (lifecycle.__doc__ or "")
 
 
@@ -197,10 +197,10 @@ def test_the_table_of_the_docstring_is_the_one_that_is_executed() -> None:
         pytest.param([*READY, (Event.LOST, WORSE), (Event.LOST, BAD)], WORSE, id="lost-twice"),
     ],
 )
-def test_the_first_cause_stands_unless_a_proper_end_is_spoilt(
+def test_the_first_cause_stands_unless_a_failure_follows_a_clean_end(
     events: list[tuple[Event, CloseReason | None]], cause: CloseReason
 ) -> None:
-    """An effect of a cause is not the cause; only a proper ending gives way, to a failure."""
+    """An effect of a cause is not the cause. Only a clean end of ours gives way, to a failure."""
     rig = Rig()
     for event, reason in events:
         rig.lifecycle.happen(event, reason)
@@ -212,7 +212,7 @@ def test_the_first_cause_stands_unless_a_proper_end_is_spoilt(
     [(Stage.UNOPENED, lifecycle.UNOPENED_REASON), (Stage.ABORTING, BAD), (Stage.CLOSED, WORSE)],
 )
 def test_calls_after_the_end_fail_with_the_cause(stage: Stage, reason: CloseReason) -> None:
-    """The error carries the reason, and its text says it."""
+    """Calls fail with `NotConnected`, whose reason is the cause, and whose text contains it."""
     error = begun(stage).lifecycle.error
     assert (NotConnected, reason) == (type(error), error.reason)
     assert f"the connection is not open: {reason}" == str(error)
@@ -222,7 +222,7 @@ def test_calls_after_the_end_fail_with_the_cause(stage: Stage, reason: CloseReas
 
 
 def test_a_deadline_cuts_by_its_rule() -> None:
-    """Once, when it is there, with a reason that has the rule and the seconds."""
+    """A deadline cuts once, when its time has come, and the reason has its rule and its seconds."""
     rig = begun(Stage.OPEN)
     rig.lifecycle.end_within(2.5, "grace-over", "grace")
     rig.clock.advance(2.4)
@@ -245,7 +245,7 @@ def test_a_deadline_cuts_by_its_rule() -> None:
     ],
 )
 def test_a_deadline_only_comes_nearer(first: float, passed: float, second: float, at: float, rule: str) -> None:
-    """Of two deadlines the sooner holds, whichever was set last."""
+    """Of two deadlines the earlier one holds, whichever was set last."""
     rig = begun(Stage.OPEN)
     rig.within(first, "first")
     rig.clock.advance(passed)
@@ -256,7 +256,7 @@ def test_a_deadline_only_comes_nearer(first: float, passed: float, second: float
 
 
 def test_a_deadline_can_follow_a_deadline_that_is_over() -> None:
-    """What was cut by one is not beyond another."""
+    """After a deadline has passed, a second one can be set, and cuts as well."""
     rig = begun(Stage.OPEN)
     rig.within(1, "first")
     rig.clock.advance(1)
@@ -267,7 +267,7 @@ def test_a_deadline_can_follow_a_deadline_that_is_over() -> None:
 
 @pytest.mark.parametrize("event", [Event.INPUT_OVER, Event.CLOSE])
 def test_a_deadline_holds_while_it_closes(event: Event) -> None:
-    """Neither the end of the input nor the closing takes it away."""
+    """The end of the input and the closing do not remove a deadline."""
     rig = begun(Stage.OPEN)
     rig.within(1, "first")
     rig.lifecycle.happen(event, PEER_ENDED)
@@ -277,7 +277,7 @@ def test_a_deadline_holds_while_it_closes(event: Event) -> None:
 
 @pytest.mark.parametrize("event", [Event.ABORT, Event.LOST])
 def test_no_deadline_is_left_when_there_is_nothing_to_wait_for(event: Event) -> None:
-    """Once it is cut, or over, nothing is cut for being late."""
+    """An abort, or the loss of the transport, removes the deadline."""
     rig = begun(Stage.OPEN)
     rig.within(1, "first")
     rig.lifecycle.happen(event, PEER_ENDED)
@@ -285,15 +285,15 @@ def test_no_deadline_is_left_when_there_is_nothing_to_wait_for(event: Event) -> 
 
 
 @pytest.mark.parametrize(("stage", "way"), [(Stage.UNOPENED, 0), (Stage.CLOSED, 0), (Stage.CLOSED, 1)])
-def test_what_is_not_open_has_no_deadline(stage: Stage, way: int) -> None:
-    """Before the beginning and after the end no timer is started."""
+def test_a_connection_that_is_not_open_has_no_deadline(stage: Stage, way: int) -> None:
+    """Before the opening and after the end, setting a deadline starts no timer."""
     rig = begun(stage, way)
     rig.within(1, "first")
     assert rig.deadlines.started == ()
 
 
 def test_without_a_clock_there_is_no_deadline() -> None:
-    """As with a transport that has no reactor."""
+    """Without a clock, as over a transport without a reactor, setting a deadline starts no timer."""
     rig = Rig()
     rig.deadlines.run_on(None)
     open_(rig)
@@ -305,7 +305,7 @@ def test_without_a_clock_there_is_no_deadline() -> None:
 
 
 def test_waiters_are_notified_after_the_end() -> None:
-    """In the order they asked, once, with the cause; the end itself tells nobody."""
+    """Waiters for the end fire with the cause, once and in order, when `tell()` is called, and not before."""
     rig = begun(Stage.OPEN)
     order: list[int] = []
     seen = [outcome(rig.lifecycle.when_over(), lambda _, number=number: order.append(number)) for number in range(3)]
@@ -318,12 +318,12 @@ def test_waiters_are_notified_after_the_end() -> None:
 
 @pytest.mark.parametrize("way", [0, 1])
 def test_a_waiter_after_the_end_fires_at_once(way: int) -> None:
-    """The reason is there already."""
+    """After the end, `when_over()` fires at once with the reason."""
     assert outcome(begun(Stage.CLOSED, way).lifecycle.when_over()) == [WORSE]
 
 
-def test_one_may_wait_before_the_beginning() -> None:
-    """It fires with the end of the connection that was opened later."""
+def test_a_waiter_before_the_opening_fires_at_the_end() -> None:
+    """`when_over()` can be called before the opening, and fires with the end of the connection."""
     rig = begun(Stage.UNOPENED)
     seen = outcome(rig.lifecycle.when_over())
     open_(rig)
@@ -334,7 +334,7 @@ def test_one_may_wait_before_the_beginning() -> None:
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_a_waiter_can_be_cancelled(cancelled: int) -> None:
-    """The others fire as before, and it does not fire again."""
+    """A cancelled waiter gets only the cancellation, and the other waiters fire with the cause."""
     rig = begun(Stage.OPEN)
     waiters = [rig.lifecycle.when_over() for _ in range(3)]
     seen = [outcome(each) for each in waiters]
@@ -347,7 +347,7 @@ def test_a_waiter_can_be_cancelled(cancelled: int) -> None:
 
 @pytest.mark.parametrize("cancelled", [1, 2, 3])
 def test_a_notified_waiter_can_cancel_another(cancelled: int) -> None:
-    """Every other one is told, and the cancelled one of that alone."""
+    """If a callback cancels another waiter, that one gets only the cancellation, and all others get the cause."""
     rig = begun(Stage.OPEN)
     waiters = [rig.lifecycle.when_over() for _ in range(4)]
     seen = [outcome(each, lambda _: waiters[cancelled].cancel()) for each in waiters]
@@ -358,7 +358,7 @@ def test_a_notified_waiter_can_cancel_another(cancelled: int) -> None:
 
 
 def test_a_notified_waiter_can_wait_again() -> None:
-    """It is told again, at once."""
+    """A callback that calls `when_over()` again gets the cause at once."""
     rig = begun(Stage.OPEN)
     again: list[list[Any]] = []
     outcome(rig.lifecycle.when_over(), lambda _: again.append(outcome(rig.lifecycle.when_over())))
@@ -367,11 +367,11 @@ def test_a_notified_waiter_can_wait_again() -> None:
     assert again == [[PEER_ENDED]]
 
 
-# Calls that wait for the beginning ------------------------------------------------------------------------------------
+# Calls that wait for the opening --------------------------------------------------------------------------------------
 
 
 def test_waiters_for_the_opening_fire_with_it() -> None:
-    """They fire after the opening itself, in order. A later one fires at once."""
+    """Waiters for the opening fire after it, once and in order. A later waiter fires at once."""
     rig = begun(Stage.OPENING)
     seen = [outcome(rig.lifecycle.when_open()) for _ in range(2)]
     open_(rig)
@@ -383,7 +383,7 @@ def test_waiters_for_the_opening_fire_with_it() -> None:
 
 @pytest.mark.parametrize("error", [None, OSError("the network failed")])
 def test_a_connection_that_never_opens_fails_its_waiters(error: OSError | None) -> None:
-    """With the error behind its end, or with one that has the reason of it."""
+    """Waiters for the opening fail with the error behind the end, or with an error that has the end's reason."""
     reason = CloseReason(EndedBy.NETWORK, "lost", "reset", error=error)
     rig = begun(Stage.OPENING)
     early = outcome(rig.lifecycle.when_open())
@@ -395,7 +395,7 @@ def test_a_connection_that_never_opens_fails_its_waiters(error: OSError | None) 
 
 
 def test_a_waiter_for_the_opening_can_be_cancelled() -> None:
-    """It fails with that alone."""
+    """A cancelled waiter for the opening gets only the cancellation."""
     rig = begun(Stage.OPENING)
     waiter = rig.lifecycle.when_open()
     seen = outcome(waiter)

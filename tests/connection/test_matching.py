@@ -1,4 +1,4 @@
-"""Replies of the peer, found among the messages that come: the order of all is kept."""
+"""Replies of the peer are found among the received messages, and the order of all messages is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.peers import Peer, outcome
 
 
 class Noted:
-    """An app that notes what it is handed, beside what its requests are answered."""
+    """An app that notes its messages, and the test notes the replies to requests in the same list."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -21,8 +21,8 @@ class Noted:
         self.seen.append(message)
 
 
-def test_what_no_request_waits_for_is_the_apps() -> None:
-    """In one chunk: the first message answers the request."""
+def test_messages_behind_a_reply_go_to_the_app() -> None:
+    """The first message of a chunk answers the waiting request, and the app gets the others."""
     app = Noted()
     peer = Peer(app)
     told = outcome(peer.connection.request(b"who"), lambda _: app.seen.append("answered"))
@@ -30,8 +30,8 @@ def test_what_no_request_waits_for_is_the_apps() -> None:
     assert (told, app.seen) == ([b"me"], ["answered", b"one", b"two"])
 
 
-def test_the_app_has_what_came_before_a_reply_when_that_is_told() -> None:
-    """By key, where messages can stand before it."""
+def test_the_app_gets_the_messages_before_a_reply_first() -> None:
+    """With keys, the app gets the messages before a reply, and then the request fires."""
     app = Noted()
     peer = Peer(app, key=lambda message: message if message == b"me" else None)
     outcome(peer.connection.request(b"me"), lambda _: app.seen.append("answered"))
@@ -40,8 +40,8 @@ def test_the_app_has_what_came_before_a_reply_when_that_is_told() -> None:
 
 
 @pytest.mark.source
-def test_how_messages_are_handled_is_for_the_class_below() -> None:
-    """Matching alone has no app."""
+def test_matching_alone_handles_no_messages() -> None:
+    """`Matching` has no app and cannot handle messages; its subclass can."""
     connection: Any = None
     with pytest.raises(NotImplementedError):
         Matching(connection, Lines(), None, connection).handle([])

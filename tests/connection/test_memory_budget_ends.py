@@ -1,4 +1,4 @@
-"""An ended connection leaves nothing behind: no byte in the account, no object, and nothing for the collector."""
+"""An ended connection leaves no counted byte, no object, and no work for the garbage collector."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, send_progress=0, ha
 
 
 def buffered(peer: Any) -> int:
-    """The bytes in the account of the peer's server."""
+    """Return the bytes that the peer's server counts as buffered."""
     return int(peer.factory.info().buffered)
 
 
@@ -42,8 +42,8 @@ async def converses(connection: Any) -> None:
 
 @pytest.mark.parametrize("app", [streams, converses])
 @pytest.mark.parametrize("end", ["resets", "leaves", "abort", "close"])
-def test_an_app_that_still_sends_at_the_end_leaves_nothing_in_the_account(app: Any, end: str) -> None:
-    """Its sends fail one after the other, and not a byte of them is counted."""
+def test_an_app_that_still_sends_at_the_end_leaves_no_counted_bytes(app: Any, end: str) -> None:
+    """If an app goes on sending after the end, each send fails, and no byte of it is counted."""
     peer = stalled(app, timeouts=QUIET)
     peer.says(b"go\n")
     assert buffered(peer) > 300_000
@@ -56,8 +56,8 @@ def test_an_app_that_still_sends_at_the_end_leaves_nothing_in_the_account(app: A
 
 
 @pytest.mark.parametrize("fires", ["callback", "errback"])
-def test_an_answer_after_the_end_is_nobodys(fires: str) -> None:
-    """An app whose canceller does nothing answers when it likes: nothing of it is counted, sent or called."""
+def test_an_answer_after_the_end_is_dropped(fires: str) -> None:
+    """If the canceller of a reply does nothing, the reply can come after the end. It is not counted and not sent."""
     answers: list[Deferred[bytes]] = []
     told: list[str] = []
 
@@ -76,8 +76,8 @@ def test_an_answer_after_the_end_is_nobodys(fires: str) -> None:
     assert (buffered(peer), told, peer.transport.value()) == (0, ["answered"], b"")
 
 
-def test_what_is_cancelled_after_the_end_is_not_noted() -> None:
-    """A send that is cancelled when its connection has gone changes no account."""
+def test_a_send_that_is_cancelled_at_the_end_changes_no_count() -> None:
+    """If sends are cancelled while their connection ends, the count of buffered bytes stays 0."""
     peer: Any = stalled(timeouts=QUIET)
     sends = [peer.connection.send(b"x" * 100_000) for _ in range(3)]
     for each in sends:
@@ -86,11 +86,11 @@ def test_what_is_cancelled_after_the_end_is_not_noted() -> None:
     assert buffered(peer) == 0
 
 
-# What is held while it closes ----------------------------------------------------------------------------------------
+# Bytes that are held while a connection closes -----------------------------------------------------------------------
 
 
-def test_what_is_unsent_when_a_connection_begins_to_close_goes_on_to_count() -> None:
-    """Until the transport has it; and the transport never has more of it than twice the write mark."""
+def test_the_unsent_bytes_of_a_closing_connection_still_count() -> None:
+    """Unsent bytes count until the transport has them, which never holds more than twice the write mark."""
     peer: Any = stalled(lambda *_: b"x" * 500_000, timeouts=QUIET, framing="line:max=1000000")
     peer.says(b"go\n")
     peer.half_closes()
@@ -105,7 +105,7 @@ def test_what_is_unsent_when_a_connection_begins_to_close_goes_on_to_count() -> 
 
 
 def test_peers_that_close_and_do_not_read_are_cut_when_memory_is_short() -> None:
-    """Sixty replies of a megabyte that nobody reads do not take sixty megabytes."""
+    """Sixty unread replies of a megabyte do not take sixty megabytes: most of the connections are cut."""
     clock, limits = StrictClock(), Limits(max_buffered=8 * 1024 * 1024)
     factory = MessageServerFactory(lambda *_: b"x" * 1_000_000, "line", limits=limits, timeouts=QUIET, clock=clock)
     transports = []
@@ -121,11 +121,11 @@ def test_peers_that_close_and_do_not_read_are_cut_when_memory_is_short() -> None
     assert sum(held) <= 8 * 1024 * 1024
 
 
-# What is let go of at once -------------------------------------------------------------------------------------------
+# Memory that is freed at once ----------------------------------------------------------------------------------------
 
 
 def test_an_aborted_connection_drops_all_bytes_that_nobody_can_take() -> None:
-    """At once, and not when the connection is lost, or Python's collector comes; each message is counted."""
+    """An aborted connection drops its bytes at once, and counts each dropped message."""
     app = Switch()
     peer: Any = stalled(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(b"1\n2\n3\n4\n" + b"x" * 1000)
@@ -139,8 +139,8 @@ def test_an_aborted_connection_drops_all_bytes_that_nobody_can_take() -> None:
     assert ([each.unhandled for each in peer.told(Closed)], buffered(peer)) == ([3], 0)
 
 
-def test_what_a_receive_can_still_take_outlives_the_cut() -> None:
-    """Unless memory was short: then the untaken messages are dropped."""
+def test_messages_that_can_be_received_outlive_an_abort() -> None:
+    """After an abort, messages can still be received. A connection that is shed drops them."""
     for short, left in ((False, 2), (True, 0)):
         peer: Any = Peer(timeouts=QUIET)
         peer.says(b"1\n2\n")
@@ -154,7 +154,7 @@ def test_what_a_receive_can_still_take_outlives_the_cut() -> None:
 
 
 class Value:
-    """The messages that an app holds."""
+    """A value that an app holds."""
 
 
 async def keeps(gone: list[str], waited: Deferred[None]) -> None:
@@ -167,8 +167,8 @@ async def keeps(gone: list[str], waited: Deferred[None]) -> None:
 
 
 @pytest.mark.parametrize("form", ["function", "conversation"])
-def test_what_the_app_has_in_hand_is_let_go_of_where_memory_is_short(form: str) -> None:
-    """At once: others take more in the same turn, and the app's messages can be most of the memory."""
+def test_a_shed_connection_cancels_its_app_at_once(form: str) -> None:
+    """A shed connection cancels its app at once, because the app can hold most of the memory."""
     gone: list[str] = []
 
     async def answers(message: bytes, connection: Any) -> None:
@@ -189,7 +189,9 @@ def test_what_the_app_has_in_hand_is_let_go_of_where_memory_is_short(form: str) 
 
 @pytest.mark.parametrize("form", ["function", "conversation"])
 def test_an_app_that_is_running_when_its_connection_is_cut_is_cancelled_at_the_end(form: str) -> None:
-    """It cannot be at once, because it is running."""
+    """
+    An app that is running while its connection is shed cannot be cancelled at once, so it is cancelled at the end.
+    """
     gone: list[str] = []
     first: Deferred[None] = Deferred()
 
@@ -212,7 +214,7 @@ def test_an_app_that_is_running_when_its_connection_is_cut_is_cancelled_at_the_e
     assert (sorted(gone), buffered(peer), peer.told(AppFailed)) == (["app", "value"], 0, [])
 
 
-# Nothing for the collector -------------------------------------------------------------------------------------------
+# No work for the garbage collector -----------------------------------------------------------------------------------
 
 
 def opened(factory: Any, clock: Any, **options: Any) -> NotedTransport:
@@ -257,7 +259,7 @@ def waited_for(transport: Any) -> None:
 @pytest.mark.parametrize("end", [halfway, answered, aborted, half_closed, waited_for])
 @pytest.mark.usefixtures("no_collector")
 def test_ended_connections_are_no_cycles(end: Callable[[FakeTransport], None]) -> None:
-    """With the collector off, a thousand ends leave less than half an object each; log lines of a slow run are some."""
+    """Without the collector, a thousand ends leave fewer than 500 objects. A slow run leaves some log lines."""
     clock = StrictClock()
     factory = MessageServerFactory(lambda message, connection: message, timeouts=Timeouts(), clock=clock)
 
@@ -267,7 +269,7 @@ def test_ended_connections_are_no_cycles(end: Callable[[FakeTransport], None]) -
             end(transport)
             clock.advance(0)
             assert transport.connection.state is State.CLOSED
-            vars(transport).clear()  # as Twisted's let go of their protocol; nothing of ours holds the connection
+            vars(transport).clear()  # as Twisted's transports do; then nothing holds the connection
         return len(gc.get_objects())
 
     run(10)

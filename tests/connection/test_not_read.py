@@ -1,4 +1,4 @@
-"""A connection that we do not read from: whose timeouts run meanwhile, and what still ends it."""
+"""A connection whose reading is paused: which timeouts run meanwhile, and what still ends the connection."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.peers import NotedTransport, Peer, TurnClock
 
 LINES = b"m\n" * 60
 MESSAGES = (b"\0\0\x03\xe4" + b"x" * 996) * 130
-"""130 kB, which come at once: 13 seconds at 10 kB a second, or 12 and what may come at once."""
+"""130 kB in one chunk: 13 seconds at 10 kB a second, or 12 seconds after a first part that is read at once."""
 LONG = b"\0\x01\x80\0" + b"x" * 98304
-"""One message, of 98,308 bytes: it is whole after 8.83 seconds."""
+"""One message of 98,308 bytes, which is read in 8.83 seconds."""
 
 OFF: dict[str, Any] = {"first_message": 0, "idle": 0, "message_timeout": 0, "heartbeat": 0}
 
 
 class Slow(Peer):
-    """A peer over its rate, whose app counts the messages and sends nothing."""
+    """A peer over its rate limit, whose app counts the messages and sends nothing."""
 
     clock: TurnClock
 
@@ -47,13 +47,13 @@ class Slow(Peer):
 
     @property
     def ended(self) -> str | None:
-        """The rule by which it ended, if it did."""
+        """The rule by which the connection ended, or `None` while it is open."""
         return next((each.reason.rule for each in self.told(Closed)), None)
 
 
 @pytest.mark.parametrize("wait", ["idle", "idle_read"])
 def test_messages_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
-    """The peer is silent from the last handled message on: 2 at once, then 58 at 2 a second."""
+    """The idle time runs from the last handled message: 2 are handled at once, then 58 at 2 a second."""
     peer = Slow("line", {"message_rate": 2}, {wait: 3})
     peer.says(LINES)
     peer.after(12)
@@ -66,7 +66,7 @@ def test_messages_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
 
 @pytest.mark.parametrize("wait", ["idle", "idle_read"])
 def test_bytes_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
-    """The peer's flood is read in twelve seconds, and all of it is handled."""
+    """The idle time does not run while a flood is read, in twelve seconds, and all of it is handled."""
     peer = Slow("int32", {"byte_rate": 10_000}, {wait: 3})
     peer.says(MESSAGES)
     peer.after(11)
@@ -78,7 +78,7 @@ def test_bytes_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
 
 
 def test_heartbeats_are_sent_to_a_peer_that_is_not_read_from_and_none_is_missed() -> None:
-    """They are missed once everything was read, and nothing came in reply."""
+    """Heartbeats count as missed only after everything was read, and nothing came in reply."""
     peer = Slow("int32", {"byte_rate": 10_000}, {"heartbeat": 1}, heartbeat=b"ping")
     peer.says(MESSAGES)
     peer.protocol._read_control.pause(MEMORY_PRESSURE)
@@ -93,7 +93,7 @@ def test_heartbeats_are_sent_to_a_peer_that_is_not_read_from_and_none_is_missed(
 
 @pytest.mark.parametrize("wait", ["message_timeout", "first_message"])
 def test_a_message_that_waits_for_its_rate_is_not_late(wait: str) -> None:
-    """It is handled when all of it is read."""
+    """A message whose bytes wait for a rate is not late, and is handled when all of it is read."""
     peer = Slow("int32", {"byte_rate": 10_000}, {wait: 3})
     peer.says(LONG)
     peer.after(8.7)
@@ -106,7 +106,7 @@ def test_a_message_that_waits_for_its_rate_is_not_late(wait: str) -> None:
     ("wait", "rule"), [("message_timeout", "message-timeout"), ("first_message", "first-message-timeout")]
 )
 def test_half_a_message_is_late_though_a_rate_holds_it_back(wait: str, rule: str) -> None:
-    """It has the time that the rate takes, and its own: 4.2 seconds and 3."""
+    """Half a message has the time that the rate takes, and its own timeout: 4.2 seconds and 3."""
     peer = Slow("int32", {"byte_rate": 10_000}, {wait: 3})
     peer.says(LONG[:52_000])
     peer.after(7.1)
@@ -116,7 +116,7 @@ def test_half_a_message_is_late_though_a_rate_holds_it_back(wait: str, rule: str
 
 
 def test_pauses_for_a_rate_give_a_message_no_more_time() -> None:
-    """Of every two seconds one is a pause: the three seconds of a message are six."""
+    """If one of two seconds is a pause for a rate, the three seconds of `message_timeout` take six."""
     peer = Slow("int32", {"byte_rate": 1000}, {"message_timeout": 3})
     peer.says(LONG[:4])
     for _ in range(2):
@@ -130,8 +130,12 @@ def test_pauses_for_a_rate_give_a_message_no_more_time() -> None:
 
 
 @pytest.mark.parametrize(("wait", "rule"), [("handler_timeout", "handler-timeout"), ("send_progress", "send-stalled")])
-def test_what_ends_a_connection_whose_inbox_is_full(wait: str, rule: str) -> None:
-    """The app's timeout, if it is slow; the peer's, if it does not read the replies. No other timeout runs."""
+def test_a_connection_with_a_full_inbox_ends_by_the_timeout_of_app_or_peer(wait: str, rule: str) -> None:
+    """
+    `handler_timeout` ends it if the app is slow, and `send_progress` if the peer reads nothing.
+
+    No other timeout runs.
+    """
     clock = TurnClock()
     transport = NotedTransport(clock=clock, peer_reads=False)
     peer = Peer(
@@ -150,8 +154,8 @@ def test_what_ends_a_connection_whose_inbox_is_full(wait: str, rule: str) -> Non
     assert peer.reason.rule == rule
 
 
-def test_a_conversation_that_takes_nothing_is_idle_where_it_has_to_send() -> None:
-    """Nothing of the peer is waited for, and the app has no answer that could be late."""
+def test_idle_write_runs_while_reading_is_paused() -> None:
+    """While a full inbox pauses reading, only `idle_write` runs, and no answer of the app can be late."""
     peer = Slow("line", {"inbox_high": 10, "inbox_low": 0}, {"idle": 3, "idle_read": 3, "idle_write": 9})
     peer.connection.pause()
     peer.says(LINES)

@@ -13,15 +13,15 @@ from tests.peers import outcome
 # The transport's producer --------------------------------------------------------------------------------------------
 
 
-def test_it_is_the_producer_of_its_transport() -> None:
-    """It is registered as one that pushes."""
+def test_the_outbox_is_the_producer_of_its_transport() -> None:
+    """The outbox is registered with its transport as a push producer."""
     rig = Rig()
     assert verifyObject(IPushProducer, rig.outbox)
     assert (rig.outbox, True) == (rig.transport.producer, rig.transport.streaming)
 
 
 def test_a_transport_that_is_gone_changes_nothing() -> None:
-    """`stopProducing` fires nothing: the end of the connection follows."""
+    """`stopProducing`, which a lost transport calls, fires no send, because the end of the connection follows."""
     rig = Rig()
     rig.block()
     seen = rig.send(b"a")
@@ -33,7 +33,7 @@ def test_a_transport_that_is_gone_changes_nothing() -> None:
 
 
 def test_bytes_go_straight_to_a_transport_that_takes_them() -> None:
-    """Each write is one write of the transport's."""
+    """Each write to the outbox is one write to a transport that takes bytes."""
     rig = Rig()
     rig.outbox.write(b"a")
     rig.outbox.write(b"b" * HIGH)
@@ -41,7 +41,7 @@ def test_bytes_go_straight_to_a_transport_that_takes_them() -> None:
 
 
 def test_bytes_wait_while_the_transport_is_over_its_mark() -> None:
-    """They are counted, and are written in order when it asks for more."""
+    """Bytes that wait are counted, and are written in order when the transport asks for more."""
     rig = Rig()
     rig.block()
     rig.outbox.write(b"ab")
@@ -52,9 +52,7 @@ def test_bytes_wait_while_the_transport_is_over_its_mark() -> None:
 
 
 def test_a_huge_message_is_fed_in_pieces_of_the_mark() -> None:
-    """
-    The transport never has more than a piece over its mark, and the sender is resumed once the last piece is taken.
-    """
+    """The transport has at most a piece over its mark, and the sender is resumed after the last piece is taken."""
     rig = Rig()
     rig.outbox.write(b"x" * 45)
     lengths, unsent = [], []
@@ -68,8 +66,8 @@ def test_a_huge_message_is_fed_in_pieces_of_the_mark() -> None:
     assert rig.sender.events == ["blocked", "blocked", "resumed"]
 
 
-def test_a_message_over_the_mark_waits_behind_what_waits() -> None:
-    """Small and huge messages keep their order."""
+def test_small_and_huge_messages_keep_their_order() -> None:
+    """Messages over the write mark wait behind the messages that already wait."""
     rig = Rig()
     messages = [b"a" * 25, b"b", b"c" * 25, b"d"]
     for message in messages:
@@ -80,7 +78,7 @@ def test_a_message_over_the_mark_waits_behind_what_waits() -> None:
 
 
 def test_a_transport_may_pause_and_resume_inside_a_write() -> None:
-    """Nothing is lost, doubled or reordered by it, and each `send` fires once."""
+    """If the transport pauses and resumes inside a write, all bytes stay in order, and each `send` fires once."""
     rig = Rig(transport=EagerTransport())
     seen = [rig.send(b"a"), rig.send(b"b" * 45), rig.send(b"c")]
     rig.outbox.cork()
@@ -91,7 +89,7 @@ def test_a_transport_may_pause_and_resume_inside_a_write() -> None:
     assert (seen, rig.outbox.unsent, rig.deadlines.started) == ([[None]] * 3, 0, ())
 
 
-# Gathering -----------------------------------------------------------------------------------------------------------
+# Corking -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -105,8 +103,8 @@ def test_a_transport_may_pause_and_resume_inside_a_write() -> None:
         pytest.param([0, 0], [0], id="empty"),
     ],
 )
-def test_what_is_gathered_goes_out_as_one_write(sizes: list[int], writes: list[int]) -> None:
-    """Nothing is written before the release, unless it is over the mark."""
+def test_corked_bytes_go_out_as_one_write(sizes: list[int], writes: list[int]) -> None:
+    """A corked outbox writes nothing before `uncork()`, unless the bytes are over the write mark."""
     rig = Rig()
     rig.outbox.cork()
     for size in sizes:
@@ -118,10 +116,8 @@ def test_what_is_gathered_goes_out_as_one_write(sizes: list[int], writes: list[i
     assert writes == [len(each) for each in rig.transport.writes]
 
 
-def test_what_is_gathered_with_more_to_come_goes_out_when_it_has_to() -> None:
-    """
-    While it still gathers, a release writes nothing; before a TLS handshake, for example, everything must be sent.
-    """
+def test_an_outbox_that_stays_corked_writes_at_uncork_now() -> None:
+    """While `stays_corked` is true, `uncork()` writes nothing, and `uncork_now()` writes all, as before a handshake."""
     rig = Rig()
     rig.outbox.stays_corked = True
     rig.outbox.cork()
@@ -134,8 +130,8 @@ def test_what_is_gathered_with_more_to_come_goes_out_when_it_has_to() -> None:
     assert rig.transport.writes == [b"ab", b"c"]
 
 
-def test_after_the_release_bytes_go_straight_on() -> None:
-    """Each gathering is one, and what follows is written at once."""
+def test_after_uncork_bytes_go_straight_on() -> None:
+    """Each `cork()` and `uncork()` is one write, and what follows is written at once."""
     rig = Rig()
     for letter in (b"a", b"b"):
         rig.outbox.cork()
@@ -145,8 +141,8 @@ def test_after_the_release_bytes_go_straight_on() -> None:
     assert rig.transport.writes == [b"a", b"b", b"c"]
 
 
-def test_gathering_twice_loses_nothing() -> None:
-    """Bytes gathered before the second `gather` are sent before later ones."""
+def test_corking_twice_loses_nothing() -> None:
+    """Bytes from before the second `cork()` are sent before later ones."""
     rig = Rig()
     rig.outbox.cork()
     rig.outbox.write(b"a")
@@ -158,8 +154,8 @@ def test_gathering_twice_loses_nothing() -> None:
     assert rig.transport.value() == b"abc"
 
 
-def test_what_is_gathered_waits_behind_what_waits() -> None:
-    """While the transport is over its mark the gathered bytes join the queue, in order."""
+def test_corked_bytes_wait_behind_waiting_bytes() -> None:
+    """While the transport is over its mark, corked bytes join the queue, in order."""
     rig = Rig()
     rig.block()
     rig.outbox.write(b"a")
@@ -177,8 +173,8 @@ def test_what_is_gathered_waits_behind_what_waits() -> None:
 # Bounds --------------------------------------------------------------------------------------------------------------
 
 
-def test_more_than_the_most_unsent_is_told() -> None:
-    """One message can pass the limit; the next one, unless it is empty, reports how much waits."""
+def test_more_than_max_unsent_is_reported() -> None:
+    """One message can pass the limit. The next one, unless it is empty, reports how many bytes wait."""
     rig = Rig(max_unsent=100)
     rig.block()
     for size in (100, 1):
@@ -191,8 +187,8 @@ def test_more_than_the_most_unsent_is_told() -> None:
     assert rig.sender.events == [101 + SEND_COST, 102 + SEND_COST]
 
 
-def test_small_sends_count_for_what_they_take() -> None:
-    """A Deferred and its place take more than a message of one byte does: the limit holds for both."""
+def test_small_sends_count_with_the_memory_of_their_deferreds() -> None:
+    """The limit counts the Deferred of a waiting send, which takes more than a message of one byte."""
     rig = Rig(max_unsent=10 * SEND_COST)
     rig.block()
     for _ in range(11):
@@ -201,8 +197,8 @@ def test_small_sends_count_for_what_they_take() -> None:
     assert rig.outbox.held == 11 * (SEND_COST + 1) + 2 * HIGH
 
 
-def test_a_send_counts_until_its_sender_is_told() -> None:
-    """All of its bytes are with the transport by then, which is over its mark."""
+def test_a_send_counts_until_it_fires() -> None:
+    """A send counts until it fires, also if a transport over its mark has all of its bytes."""
     rig = Rig()
     rig.block()
     first, second = rig.send(b"a" * (HIGH + 1)), rig.send(b"b")
@@ -213,7 +209,7 @@ def test_a_send_counts_until_its_sender_is_told() -> None:
 
 
 def test_small_writes_that_wait_are_joined() -> None:
-    """As many as make a piece of the write mark's size: they take no more memory than their bytes."""
+    """Small writes that wait are joined to pieces of the write mark's size, and take only their bytes of memory."""
     rig = Rig()
     rig.block()
     for number in range(25):
@@ -225,7 +221,7 @@ def test_small_writes_that_wait_are_joined() -> None:
 
 
 def test_sends_that_wait_go_out_as_one_write() -> None:
-    """Up to the write mark, each fires when its own bytes are taken."""
+    """Waiting sends go out as one write, up to the write mark, and each fires when its bytes are taken."""
     rig = Rig()
     rig.block()
     told = [rig.send(b"%d" % number) for number in range(4)]
@@ -234,7 +230,7 @@ def test_sends_that_wait_go_out_as_one_write() -> None:
 
 
 def test_a_message_of_any_size_may_be_sent_alone() -> None:
-    """While nothing waits a message is not too much, and neither is the rest of it."""
+    """While nothing waits, a message of any size is not too much, and neither is the rest of it."""
     rig = Rig(max_unsent=100)
     rig.outbox.write(b"x" * 1000)
     while rig.outbox.blocked:
@@ -242,8 +238,8 @@ def test_a_message_of_any_size_may_be_sent_alone() -> None:
     assert {"blocked", "resumed"} == set(rig.sender.events)
 
 
-def test_what_was_withdrawn_is_not_too_much() -> None:
-    """Cancelled messages do not count for the limit."""
+def test_cancelled_messages_do_not_count_for_max_unsent() -> None:
+    """A message whose send was cancelled does not count for the limit."""
     rig = Rig(max_unsent=100)
     rig.block()
     cancelled = rig.outbox.send(b"x" * 101)
@@ -253,11 +249,11 @@ def test_what_was_withdrawn_is_not_too_much() -> None:
     assert (rig.sender.events, rig.outbox.unsent, len(told)) == ([], 1, 1)
 
 
-# What is held --------------------------------------------------------------------------------------------------------
+# Held bytes ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_waits_is_told_of_and_counted() -> None:
-    """With the bytes that the transport can have: at most twice its mark while it is over it, and else none."""
+def test_waiting_bytes_are_counted_as_held() -> None:
+    """Held are the waiting bytes, and twice the write mark for a transport that is over it. Changes are reported."""
     rig = Rig()
     rig.outbox.write(b"123")
     assert (rig.outbox.held, rig.sender.buffered_changes) == (0, 0)

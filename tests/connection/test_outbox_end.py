@@ -1,4 +1,4 @@
-"""A slow peer, a peer that is gone, and the unsent bytes at the end."""
+"""A slow peer, a peer that reads nothing, and the unsent bytes at the end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tcpapp.limits import Limits
 from tests.connection.outboxes import CLOSED, HIGH, PROGRESS, Rig, Transport
 from tests.peers import outcome
 
-# A peer that takes nothing -------------------------------------------------------------------------------------------
+# A peer that reads nothing -------------------------------------------------------------------------------------------
 
 
-def test_a_peer_that_takes_nothing_is_told_of() -> None:
-    """It is reported once, at the end of the time, and not before. Later events, such as its end, happen as before."""
+def test_a_peer_that_reads_nothing_is_reported() -> None:
+    """A peer that reads nothing is reported once, when its time is over. Later events happen as before."""
     rig = Rig()
     rig.block()
     rig.clock.advance(PROGRESS - 0.001)
@@ -32,7 +32,7 @@ def test_a_peer_that_takes_nothing_is_told_of() -> None:
 
 
 def test_a_slow_peer_is_not_stalled() -> None:
-    """Each piece that is taken gives it the whole time again; the last one ends it."""
+    """Each piece that the peer takes restarts the time, and the last piece ends it."""
     rig = Rig()
     rig.outbox.write(b"x" * 205)
     pieces = 0
@@ -45,7 +45,7 @@ def test_a_slow_peer_is_not_stalled() -> None:
 
 
 def test_a_slow_peer_that_stops_is_stalled() -> None:
-    """The time runs from the last piece that it took."""
+    """The time of a peer that stops reading runs from the last piece that it took."""
     rig = Rig()
     rig.outbox.write(b"x" * 205)
     rig.clock.advance(PROGRESS - 1)
@@ -57,7 +57,7 @@ def test_a_slow_peer_that_stops_is_stalled() -> None:
 
 
 def test_writing_to_a_peer_that_takes_nothing_gives_it_no_more_time() -> None:
-    """Only what the peer does moves the timer."""
+    """Writing to a peer that reads nothing does not restart the time. Only reads of the peer do."""
     rig = Rig()
     rig.block()
     for _ in range(int(PROGRESS)):
@@ -67,7 +67,7 @@ def test_writing_to_a_peer_that_takes_nothing_gives_it_no_more_time() -> None:
 
 
 def test_a_transport_that_pauses_again_gives_no_more_time() -> None:
-    """Twisted's transports pause their producer at each write over the mark."""
+    """Twisted's transports pause the outbox at each write over the mark. That does not restart the time."""
     rig = Rig()
     rig.block()
     rig.clock.advance(PROGRESS - 1)
@@ -78,7 +78,7 @@ def test_a_transport_that_pauses_again_gives_no_more_time() -> None:
 
 @pytest.mark.parametrize("progress", [0, 30])
 def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
-    """A time of 0 is no limit; where there is no clock there is no timer."""
+    """If the time is 0, or if there is no clock, no timer runs."""
     rig = Rig(progress=0)
     transport = Transport()
     clockless = Outbox(transport, rig.sender, rig.ending, Limits(write_high=HIGH), progress, Deadlines(rig.sender))
@@ -94,7 +94,7 @@ def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
 
 
 def test_finishing_hands_over_all_that_waits() -> None:
-    """Gathered, halfway, or waiting, it goes out in order as the peer takes it; then the sender is told, once."""
+    """When the outbox finishes, all bytes go out in order as the peer takes them. Then the sender is told, once."""
     rig = Rig()
     rig.outbox.write(b"a" * 45)
     told = rig.send(b"b")
@@ -112,15 +112,15 @@ def test_finishing_hands_over_all_that_waits() -> None:
 
 
 def test_finishing_with_nothing_that_waits_is_over_at_once() -> None:
-    """The transport has all, though the peer has not."""
+    """If no bytes wait, finishing ends at once: the transport has all bytes, although the peer has not."""
     rig = Rig()
     rig.block()
     rig.finish()
     assert (rig.transport.producer, rig.sender.events, rig.outbox.held) == (None, ["all handed over"], 2 * HIGH)
 
 
-def test_what_is_cut_is_let_go_of_at_once() -> None:
-    """Its bytes, that is: each send is told at the end."""
+def test_dropped_bytes_are_freed_at_once() -> None:
+    """The bytes of a cut connection are freed at once, and its sends fail at the end."""
     rig = Rig()
     rig.block()
     told = rig.send(b"a" * 45)
@@ -132,8 +132,8 @@ def test_what_is_cut_is_let_go_of_at_once() -> None:
     assert (told, rig.outbox.held) == ([CLOSED], 2 * HIGH)
 
 
-def test_finishing_what_is_gathered_writes_it() -> None:
-    """The last replies are sent although nothing released them."""
+def test_finishing_a_corked_outbox_writes_the_corked_bytes() -> None:
+    """When a corked outbox finishes, the last replies are sent, although nothing uncorked it."""
     rig = Rig()
     rig.outbox.cork()
     rig.outbox.write(b"a")
@@ -143,7 +143,7 @@ def test_finishing_what_is_gathered_writes_it() -> None:
 
 
 def test_no_timer_runs_once_it_is_finished() -> None:
-    """The grace of the closing bounds it from then on: handing over waiting bytes starts no timer."""
+    """After finishing, handing over the waiting bytes starts no timer, because the grace of the close bounds it."""
     rig = Rig()
     rig.outbox.write(b"x" * 100)
     rig.outbox.cork()
@@ -156,7 +156,7 @@ def test_no_timer_runs_once_it_is_finished() -> None:
 @pytest.mark.parametrize("finished", [False, True])
 @pytest.mark.parametrize(("flushed", "expected"), [(True, None), (False, CLOSED)])
 def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: bool) -> None:
-    """The sends that the transport has fire as flushed, or fail, as all others do; a second end fires nothing."""
+    """At the end each send fires once. A send whose bytes the transport has succeeds if they were flushed."""
     rig = Rig()
     rig.block()
     order: list[int] = []
@@ -172,7 +172,7 @@ def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: b
 
 @pytest.mark.parametrize(("size", "expected"), [(HIGH + 1, None), (3 * HIGH, CLOSED)])
 def test_a_send_of_which_the_transport_has_all_is_told_of_a_flush(size: int, expected: Any) -> None:
-    """Also where its last piece took the transport over its mark; not where some of it waits here."""
+    """If the end is flushed, a send succeeds when the transport had all of its bytes, and fails when some wait."""
     rig = Rig()
     told = rig.send(b"x" * size)
     assert (told, rig.outbox.blocked) == ([], True)
@@ -181,7 +181,7 @@ def test_a_send_of_which_the_transport_has_all_is_told_of_a_flush(size: int, exp
 
 
 def test_the_connection_can_end_while_its_senders_are_notified() -> None:
-    """A callback ends the connection: the others fail, each once."""
+    """If the callback of a send ends the connection, the other sends fail, each once."""
     rig = Rig()
     rig.block()
     told = [rig.send(b"a" * HIGH, lambda _: rig.end(CLOSED, flushed=False)), rig.send(b"b" * 45), rig.send(b"c")]
@@ -192,8 +192,8 @@ def test_the_connection_can_end_while_its_senders_are_notified() -> None:
 
 @pytest.mark.parametrize("cancelled", [1, 2])
 @pytest.mark.parametrize("flushed", [False, True])
-def test_a_request_that_fails_can_cancel_another(cancelled: int, flushed: bool) -> None:
-    """The other one fires once, with the cancellation."""
+def test_a_send_that_fails_can_cancel_another(cancelled: int, flushed: bool) -> None:
+    """If the errback of a send cancels another send, the other one fires once, with the cancellation."""
     rig = Rig()
     rig.block()
     sends = [rig.outbox.send(b"x") for _ in range(3)]

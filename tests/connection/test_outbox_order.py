@@ -61,7 +61,7 @@ class Model:
             getattr(self.rig.outbox, event)()
 
     def cancel(self, message: Message) -> None:
-        """A message of which the transport has no byte is withdrawn; any other goes on."""
+        """Cancel a send. If the transport has no byte of the message, it is withdrawn; otherwise it is sent."""
         place = self.messages.index(message)
         before = sum(len(each.data) for each in self.messages[:place])
         given = len(self.rig.transport.value())
@@ -71,11 +71,11 @@ class Model:
             del self.messages[place]
 
     def end_of(self, message: Message) -> int:
-        """Where `message` ends in the stream."""
+        """Return where `message` ends in the stream."""
         return sum(len(each.data) for each in self.messages[: self.messages.index(message) + 1])
 
     def flush(self) -> None:
-        """Flush the bytes of the transport, which fires the waiting sends."""
+        """Flush the transport, and check that the sends whose bytes it had fire."""
         given, end, had = len(self.rig.transport.value()), 0, []
         for each in self.messages:
             end += len(each.data)
@@ -101,7 +101,7 @@ class Model:
 def test_the_transport_gets_all_that_was_not_withdrawn_in_order(
     events: list[tuple[str, Any]], flushed: bool, finished: bool
 ) -> None:
-    """Whatever happens in whatever order, nothing is lost, doubled or reordered, and each `send` fires once."""
+    """In any order of events, nothing is lost, doubled or reordered, and each `send` fires once."""
     model = Model()
     for event in events:
         model.step(*event)

@@ -10,12 +10,12 @@ from twisted.internet.defer import CancelledError
 from tests.connection.outboxes import CLOSED, HIGH, Rig
 from tests.peers import outcome
 
-# What a send is told -------------------------------------------------------------------------------------------------
+# When a send fires ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gathering", [False, True])
-def test_a_send_under_the_mark_is_told_at_once(gathering: bool) -> None:
-    """Nothing holds it back."""
+def test_a_send_under_the_mark_fires_at_once(gathering: bool) -> None:
+    """A send that does not take the transport over its mark fires at once, corked or not."""
     rig = Rig()
     if gathering:
         rig.outbox.cork()
@@ -26,8 +26,8 @@ def test_a_send_under_the_mark_is_told_at_once(gathering: bool) -> None:
 
 @pytest.mark.parametrize("gathering", [False, True])
 @pytest.mark.parametrize("size", [HIGH + 1, 45])
-def test_a_send_over_the_mark_is_told_when_it_is_taken(size: int, gathering: bool) -> None:
-    """It fires when the transport has all of it and is below its mark again, and not before."""
+def test_a_send_over_the_mark_fires_when_its_bytes_are_taken(size: int, gathering: bool) -> None:
+    """A send fires when the transport has all of its bytes and is below its mark again, and not before."""
     rig = Rig()
     if gathering:
         rig.outbox.cork()
@@ -40,7 +40,7 @@ def test_a_send_over_the_mark_is_told_when_it_is_taken(size: int, gathering: boo
 
 
 def test_a_send_waits_for_its_own_message_only() -> None:
-    """Later messages, however long, do not delay it."""
+    """Later messages, however long, do not delay a send."""
     rig = Rig()
     rig.block()
     told = [rig.send(b"a"), rig.send(b"b" * 100), rig.send(b"c")]
@@ -62,8 +62,8 @@ def test_a_send_that_fills_the_transport_waits_for_its_own_message_only() -> Non
     assert (told, rig.outbox.blocked) == ([None], True)
 
 
-def test_sends_are_told_in_their_order() -> None:
-    """The first that was sent fires first."""
+def test_sends_fire_in_their_order() -> None:
+    """Sends fire in the order in which they were called."""
     rig = Rig()
     rig.block()
     order: list[int] = []
@@ -73,8 +73,8 @@ def test_sends_are_told_in_their_order() -> None:
     assert order == [0, 1, 2]
 
 
-def test_a_told_send_may_send_in_its_callback() -> None:
-    """Its messages are sent after all waiting ones."""
+def test_a_send_can_send_in_its_callback() -> None:
+    """A message that the callback of a send sends goes out after all waiting messages."""
     rig = Rig()
     rig.block()
     again: list[list[Any]] = []
@@ -86,8 +86,8 @@ def test_a_told_send_may_send_in_its_callback() -> None:
     assert rig.transport.value() == b"a" * 5 + b"b" * 45 + b"z" * 5
 
 
-def test_a_told_send_may_fill_the_transport_again() -> None:
-    """Then the sender is resumed only when that is taken, too."""
+def test_a_send_can_fill_the_transport_again_in_its_callback() -> None:
+    """If the callback of a send fills the transport, the sender is resumed only when that is taken, too."""
     rig = Rig()
     rig.block()
     rig.send(b"a", lambda _: rig.outbox.write(b"z" * 11))
@@ -98,7 +98,9 @@ def test_a_told_send_may_fill_the_transport_again() -> None:
 
 
 def test_a_send_can_finish_the_outbox_in_its_callback() -> None:
-    """All waiting messages are sent in order, and nothing fires twice."""
+    """
+    If the callback of a send finishes the outbox, all waiting messages are sent in order, and nothing fires twice.
+    """
     rig = Rig()
     rig.block()
     seen = [rig.send(b"a", lambda _: rig.finish()), rig.send(b"b" * 45), rig.send(b"c")]
@@ -109,8 +111,8 @@ def test_a_send_can_finish_the_outbox_in_its_callback() -> None:
     assert (seen, rig.outbox.unsent) == ([[None]] * 3, 0)
 
 
-def test_a_loop_of_sends_is_told_one_by_one() -> None:
-    """Each send in the callback of the one before waits for its own message."""
+def test_a_loop_of_sends_fires_one_by_one() -> None:
+    """A send in the callback of the one before waits for its own message."""
     rig = Rig()
     seen: list[int] = []
 
@@ -131,7 +133,7 @@ def test_a_loop_of_sends_is_told_one_by_one() -> None:
 @pytest.mark.parametrize("gathering", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 45])
 def test_a_send_that_is_cancelled_while_it_waits_is_not_sent(size: int, gathering: bool) -> None:
-    """Nothing of it is sent, it is not counted, and the others are sent as before."""
+    """A cancelled send that waits is not sent and not counted, and the others are sent as before."""
     rig = Rig()
     rig.block()
     if gathering:
@@ -149,8 +151,8 @@ def test_a_send_that_is_cancelled_while_it_waits_is_not_sent(size: int, gatherin
 
 
 @pytest.mark.parametrize("gathered", [0, 5, HIGH])
-def test_a_gathered_send_is_cancelled_before_any_of_it_is_given(gathered: int) -> None:
-    """A message of which the transport has no byte is not sent, whatever was gathered before it."""
+def test_a_corked_send_can_be_cancelled_before_its_first_byte(gathered: int) -> None:
+    """A corked message of which the transport has no byte is not sent, whatever was corked before it."""
     rig = Rig()
     rig.outbox.write(b"." * HIGH)
     rig.outbox.cork()
@@ -167,7 +169,7 @@ def test_a_gathered_send_is_cancelled_before_any_of_it_is_given(gathered: int) -
 
 
 def test_a_send_that_is_cancelled_halfway_is_sent_all_the_same() -> None:
-    """A message of which the transport has a part cannot be taken back."""
+    """A message of which the transport has a part is sent, although its send is cancelled."""
     rig = Rig()
     rig.block()
     cancelled = rig.outbox.send(b"x" * 45)
@@ -180,7 +182,7 @@ def test_a_send_that_is_cancelled_halfway_is_sent_all_the_same() -> None:
 
 
 def test_a_send_that_is_cancelled_after_it_is_handed_over_is_sent_all_the_same() -> None:
-    """The transport has all of it, and is over its mark: the send only gets the cancellation."""
+    """If the transport has all bytes of a send and is over its mark, a cancelled send gets only the cancellation."""
     rig = Rig()
     rig.block()
     rig.outbox.write(b"." * HIGH)
@@ -195,8 +197,8 @@ def test_a_send_that_is_cancelled_after_it_is_handed_over_is_sent_all_the_same()
 
 @pytest.mark.parametrize("flushed", [False, True])
 @pytest.mark.parametrize("size", [1, 45])
-def test_a_cancelled_send_is_told_nothing_at_the_end(size: int, flushed: bool) -> None:
-    """Cancelled while it waits, halfway, or handed over, it fires once."""
+def test_a_cancelled_send_does_not_fire_at_the_end(size: int, flushed: bool) -> None:
+    """A send that is cancelled while it waits, halfway, or handed over fires once."""
     rig = Rig()
     rig.block()
     sends = [rig.outbox.send(b"x" * HIGH), rig.outbox.send(b"x" * size), rig.outbox.send(b"x")]
@@ -209,8 +211,8 @@ def test_a_cancelled_send_is_told_nothing_at_the_end(size: int, flushed: bool) -
     assert [len(each) for each in told] == [1, 1, 1]
 
 
-def test_a_waiter_can_cancel_another_waiter() -> None:
-    """The other one fires once, with the cancellation."""
+def test_a_send_can_cancel_another_in_its_callback() -> None:
+    """If the callback of a send cancels another send, that one fires once, with the cancellation."""
     rig = Rig()
     rig.block()
     sends = [rig.outbox.send(letter) for letter in (b"a", b"b", b"c")]
@@ -221,7 +223,7 @@ def test_a_waiter_can_cancel_another_waiter() -> None:
 
 
 def test_a_late_send_can_cancel_another_late_send() -> None:
-    """Two that were handed over together fire together, unless the first cancels the second."""
+    """Sends that were handed over together fire together, unless the first one cancels another."""
     rig = Rig()
     rig.block()
     rig.outbox.write(b"." * HIGH)

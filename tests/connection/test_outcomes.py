@@ -13,19 +13,19 @@ from tests.peers import Peer
 BITS = {name: getattr(outcomes, name) for name in outcomes.__all__ if name not in ("NOTHING", "Settler")}
 
 
-def test_each_is_a_bit_of_its_own() -> None:
-    """So that one report can hold several."""
+def test_each_outcome_is_a_bit_of_its_own() -> None:
+    """Each outcome has its own bit, so that one report can hold several outcomes."""
     assert sorted(BITS.values()) == [1 << place for place in range(len(BITS))]
 
 
-def test_each_is_settled_by_a_step_of_its_own() -> None:
-    """In the order of the bits."""
+def test_each_outcome_has_a_step_of_its_own() -> None:
+    """`STEPS` has one step for each bit, in the order of the bits."""
     assert list(STEPS) == sorted(BITS.values())
     assert len(set(STEPS.values())) == len(STEPS)
 
 
 def test_the_bits_of_one_outcome_are_settled_in_their_order() -> None:
-    """Each once, with the same detail; an outcome of nothing asks for nothing."""
+    """`settle()` runs the step of each bit once, with the same detail. Without bits no step runs."""
     done: list[tuple[int, Any]] = []
     peer = Peer()
     with pytest.MonkeyPatch.context() as patch:

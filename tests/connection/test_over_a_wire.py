@@ -1,4 +1,4 @@
-"""A server's connection and a client's, with a line between them on which everything can happen."""
+"""The connections of a server and of a client, with a simulated line between them that can do everything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tcpapp.testing.pipe import cut_at, each_byte, seeded_cuts
 from tcpapp.testing.wire import Wire
 from tests.peers import Switch, never, outcome
 
-# What Twisted itself does with pyOpenSSL.
+# Twisted itself passes such objects to pyOpenSSL.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 
 KIB = 1024
@@ -34,11 +34,11 @@ LINES: dict[str, dict[str, Any]] = {
 }
 
 LONG = 60.0
-"""Seconds in which everything has arrived, on each of these lines, and no timeout of 30 seconds is over twice."""
+"""Seconds after which everything has arrived on each of these lines. A timeout of 30 seconds is not over twice."""
 
 
 class Pair:
-    """A server's connection and a client's over a `Wire`, their reasons, and their received messages."""
+    """The connections of a server and of a client over a `Wire`, with the reasons of their ends."""
 
     def __init__(
         self, app: Any = echo, framing: str = "line", *, taker: Any = None, line: Any = None, **options: Any
@@ -54,7 +54,7 @@ class Pair:
 
     @property
     def rules(self) -> list[str]:
-        """Why the server's connection ended, and why the client's; `None` for one that has not ended."""
+        """The rules by which the connections ended, the server's first. An open connection has none."""
         return [reason.rule for reasons in self.closed for reason in reasons]
 
     def nothing_is_left(self) -> bool:
@@ -63,7 +63,7 @@ class Pair:
 
 
 class Wires:
-    """The makers of pairs, over TCP and over TLS."""
+    """A maker of pairs, over TCP or over TLS."""
 
     def __init__(self, tls: Any = None) -> None:
         self.tls = tls
@@ -74,18 +74,18 @@ class Wires:
 
 @pytest.fixture(params=["tcp", "tls"])
 def pair(request: pytest.FixtureRequest, tls_certificates: Any) -> Wires:
-    """Give `Pair`, or the same over TLS."""
+    """Give a maker of `Pair`, over TCP and over TLS."""
     contexts = tls_certificates.server_options(), tls_certificates.client_options()
     return Wires(contexts if request.param == "tls" else None)
 
 
 def requests(pair: Pair, count: int, size: int = 10) -> list[list[Any]]:
-    """The results of this many requests, which are sent one after the other."""
+    """Send this many requests, one after the other, and return the results of each."""
     return [outcome(pair.client.request(b"%0*d" % (size, number))) for number in range(count)]
 
 
 def answers(count: int, size: int = 10) -> list[list[Any]]:
-    """Their results when all goes well."""
+    """Return the results of this many requests if all of them are answered."""
     return [[b"%0*d" % (size, number)] for number in range(count)]
 
 
@@ -94,7 +94,7 @@ def answers(count: int, size: int = 10) -> list[list[Any]]:
 
 @pytest.mark.parametrize("framing", ["line", "int16", "varint", "netstring", "cobs", "fixed:size=10"])
 def test_a_conversation_is_the_same_wherever_it_is_cut(framing: str) -> None:
-    """At each byte of three messages, in both directions: no message is lost, split, joined, or out of order."""
+    """At whatever byte the stream is cut, no message is lost, split, joined, or out of order."""
     size = sum(len(protocol_of(Pair(framing=framing).server)._frame(message)) for [message] in answers(3))
     for offset in range(1, size):
         pair = Pair(framing=framing, line={"cuts": lambda offset=offset: cut_at(offset)})
@@ -106,7 +106,7 @@ def test_a_conversation_is_the_same_wherever_it_is_cut(framing: str) -> None:
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_a_conversation_is_the_same_on_every_line(line: Any, pair: Wires) -> None:
-    """Requests are answered, in order, over TCP and TLS; then it is closed, and nothing is left."""
+    """Requests are answered in order, over TCP and TLS. Then the client closes, and nothing is left."""
     two = pair(line=line)
     replies = requests(two, 30)
     two.wire.advance(LONG)
@@ -119,8 +119,8 @@ def test_a_conversation_is_the_same_on_every_line(line: Any, pair: Wires) -> Non
 
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
-def test_either_side_speaks_without_being_asked(line: Any, pair: Wires) -> None:
-    """Both send at once, and neither waits for the other."""
+def test_both_sides_can_send_at_once(line: Any, pair: Wires) -> None:
+    """Both sides send at once, and neither side waits for the other."""
     seen: dict[str, list[bytes]] = {"server": [], "client": []}
     two = pair(
         lambda message, _: seen["server"].append(message),
@@ -138,7 +138,7 @@ def test_either_side_speaks_without_being_asked(line: Any, pair: Wires) -> None:
 
 
 def held_by(two: Pair) -> int:
-    """Bytes of messages that either connection holds, sent or received, at this moment."""
+    """Return the bytes of messages that both connections hold, sent or received, at this moment."""
     boxes = [box for end in map(protocol_of, (two.server, two.client)) for box in (end._inbox.size, end._outbox.unsent)]
     transports = (two.wire.server_transport, two.wire.client_transport)
     return sum(boxes) + sum(len(each.dataBuffer) + each._tempDataLen for each in transports)
@@ -155,11 +155,11 @@ def send_all(two: Pair, sent: list[int], count: int) -> None:
     send_next(None)
 
 
-def test_a_peer_that_does_not_read_replies_can_ask_no_more(pair: Wires) -> None:
+def test_a_client_that_takes_no_replies_can_send_no_more_requests(pair: Wires) -> None:
     """
-    All the way round: a client that takes no message stops reading, then the server's writes, its reading, and its own.
+    If a client takes no message, it stops reading. Then the server stops writing and reading, and the client writing.
 
-    What is held on the way is bounded, whatever it would like to send. When it takes them, all are there, in order.
+    The held bytes are bounded meanwhile. When the client takes the messages, all of them are there, in order.
     """
     two = pair(limits=SMALL, line={"capacity": CAPACITY})
     sent: list[int] = []
@@ -187,7 +187,7 @@ def test_a_peer_that_does_not_read_replies_can_ask_no_more(pair: Wires) -> None:
 
 @pytest.mark.parametrize("bandwidth", [None, 20_000.0])
 def test_a_slow_app_holds_the_client_back(bandwidth: float | None, pair: Wires) -> None:
-    """The messages that a server's app has not taken are bounded, and so are the client's; none is lost."""
+    """With a slow app, the messages that server and client hold are bounded, and none is lost."""
     app = Switch()
     two = pair(app, limits=SMALL, line={"capacity": CAPACITY, "bandwidth": bandwidth})
     sent: list[int] = []
@@ -201,13 +201,13 @@ def test_a_slow_app_holds_the_client_back(bandwidth: float | None, pair: Wires) 
     two.wire.close()
 
 
-# Ends in order --------------------------------------------------------------------------------------------------------
+# Clean ends -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 @pytest.mark.parametrize("who", ["server", "client"])
 def test_what_was_sent_before_the_close_arrives(who: str, line: Any, pair: Wires) -> None:
-    """Either side can send and close at once: the other has every message, and then the end."""
+    """Either side can send and close at once: the other side gets every message, and then the end."""
     seen: list[bytes] = []
     app = lambda message, _: seen.append(message)  # noqa: E731
     two = pair(app, taker=app, line=line, limits=SMALL)
@@ -224,7 +224,7 @@ def test_what_was_sent_before_the_close_arrives(who: str, line: Any, pair: Wires
 
 @pytest.mark.parametrize("latency", [0.0, 0.5])
 def test_both_close_at_once(latency: float, pair: Wires) -> None:
-    """Each has closed by itself, and each learns this."""
+    """If both sides close at once, each side ends with the reason that it closed."""
     two = pair(line={"latency": latency})
     two.wire.flush()
     closed = [outcome(two.server.close()), outcome(two.client.close())]
@@ -234,7 +234,7 @@ def test_both_close_at_once(latency: float, pair: Wires) -> None:
 
 
 def test_a_client_that_half_closes_is_answered() -> None:
-    """A slow app answers its earlier requests too; then the server closes its side, and both ended well."""
+    """A slow app still answers a client that has half-closed. Then the server closes, and both ends are clean."""
     app = Switch()
     two = Pair(app)
     replies = requests(two, 2)
@@ -251,7 +251,7 @@ def test_a_client_that_half_closes_is_answered() -> None:
 
 
 def test_a_server_that_half_closes_is_answered() -> None:
-    """The other way round: the client's app handles its earlier messages, and replies."""
+    """A client's app still answers a server that has half-closed, and both ends are clean."""
     app = Switch()
     two = Pair(None, taker=app)
     asked = outcome(two.server.request(b"who are you?"))
@@ -267,7 +267,7 @@ def test_a_server_that_half_closes_is_answered() -> None:
 
 
 def test_both_half_close_at_once() -> None:
-    """Nobody sends any more: both ended well, and a caller that waits for a reply learns that none comes."""
+    """If both sides half-close, both connections end, and a caller that waits for a reply gets `NotConnected`."""
     two = Pair(never, line={"latency": 0.1})
     [reply] = requests(two, 1)
     two.wire.flush()
@@ -280,7 +280,7 @@ def test_both_half_close_at_once() -> None:
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_a_drain_answers_what_has_arrived(line: Any, pair: Wires) -> None:
-    """A server that drains finishes the request in its app's hand, and then both have ended well."""
+    """A server that drains finishes the request that its app has, and then both connections end cleanly."""
     app = Switch()
     two = pair(app, line=line)
     [reply] = requests(two, 1)
@@ -295,11 +295,11 @@ def test_a_drain_answers_what_has_arrived(line: Any, pair: Wires) -> None:
     assert two.nothing_is_left()
 
 
-# Ends that nobody asked for -------------------------------------------------------------------------------------------
+# Ends by the network and by timeouts ----------------------------------------------------------------------------------
 
 
 def waits_of(end: Any) -> dict[str, list[Any]]:
-    """The ends of all waiting calls of a connection."""
+    """Send, request and receive on a connection, and return the results of each call."""
     return {
         "send": outcome(end.send(b"x")),
         "request": outcome(end.request(b"reply?", timeout=0)),
@@ -308,7 +308,7 @@ def waits_of(end: Any) -> dict[str, list[Any]]:
 
 
 def test_a_reset_is_reported_to_both_ends(pair: Wires) -> None:
-    """Both ends are lost, by the network; all waiting calls on either end get the reason, once."""
+    """After a reset both connections are lost, and all waiting calls on both sides get the reason, once."""
     two = pair(never, taker=never, limits=SMALL, line={"capacity": CAPACITY})
     two.wire.flush()
     two.wire.stall()
@@ -330,7 +330,7 @@ def test_a_reset_is_reported_to_both_ends(pair: Wires) -> None:
 
 
 def test_what_came_before_a_reset_is_received() -> None:
-    """A reply that was on the line before the reset goes to the request, and a message can still be taken."""
+    """A reply and a message that were on the line before the reset are still received."""
     two = Pair(echo, line={"latency": 0.5})
     [reply] = requests(two, 1)
     two.wire.advance(0.7)
@@ -345,7 +345,7 @@ def test_what_came_before_a_reset_is_received() -> None:
 @pytest.mark.parametrize("seconds", [0, 3])
 def test_a_line_that_stalls_is_given_up(seconds: int, pair: Wires) -> None:
     """
-    After ``send_progress`` seconds without a read of the peer, the connection is cut, and the peer lost.
+    After ``send_progress`` seconds without a read of the peer, the connection is cut.
 
     Slow reading is no stall: each read restarts the seconds.
     """
@@ -368,7 +368,7 @@ def test_a_line_that_stalls_is_given_up(seconds: int, pair: Wires) -> None:
 
 
 def test_a_line_that_goes_on_in_time_loses_nothing(pair: Wires) -> None:
-    """A stall that is shorter than the timeouts is only a delay."""
+    """A stall of the line that is shorter than the timeouts is only a delay."""
     two = pair(limits=SMALL, timeouts=Timeouts(send_progress=5), line={"capacity": CAPACITY})
     for _ in range(3):
         two.wire.stall()
@@ -401,7 +401,7 @@ def test_a_line_that_is_cut_is_noticed_by_a_request(pair: Wires) -> None:
 
 
 def test_a_close_that_takes_too_long_is_cut() -> None:
-    """Bytes that a thin line cannot carry within the grace are lost, and both ends know it."""
+    """If a slow line cannot carry all bytes within the grace, the rest is lost, and both sides know it."""
     seen: list[bytes] = []
     two = Pair(lambda message, _: seen.append(message), line={"bandwidth": 1000.0, "capacity": CAPACITY})
     for number in range(200):
@@ -419,7 +419,7 @@ def test_a_close_that_takes_too_long_is_cut() -> None:
 
 @pytest.mark.parametrize("end", ["abort", "close"])
 def test_an_end_from_within_an_app_tells_its_client(end: str, pair: Wires) -> None:
-    """An app that ends its connection while it is called ends it once; only with `close` a reply is sent."""
+    """An app that ends its connection inside a call ends it once. A reply is sent only with `close`."""
 
     def app(message: bytes, connection: Any) -> bytes:
         outcome(connection.close()) if end == "close" else connection.abort()
@@ -436,7 +436,7 @@ def test_an_end_from_within_an_app_tells_its_client(end: str, pair: Wires) -> No
 
 
 def test_a_peer_that_is_cut_inside_a_message_differs_from_a_peer_that_ends() -> None:
-    """At every byte of a stream that ends there: only between messages it is a proper end."""
+    """Wherever a stream ends, only an end between two messages is clean. Otherwise the message is truncated."""
     stream = b"\0\5hello\0\5world"
     for size in range(len(stream) + 1):
         two = Pair(framing="int16")
@@ -449,8 +449,8 @@ def test_a_peer_that_is_cut_inside_a_message_differs_from_a_peer_that_ends() -> 
         assert two.nothing_is_left()
 
 
-def test_a_deferred_that_is_cancelled_on_a_stalled_line_is_told_so_alone(pair: Wires) -> None:
-    """Cancelled requests take no other reply, though their own still come."""
+def test_a_request_that_is_cancelled_on_a_stalled_line_takes_no_other_reply(pair: Wires) -> None:
+    """A cancelled request gets only the cancellation, and the other requests get their own replies."""
     two = pair()
     two.wire.stall()
     waiting: list[Deferred[bytes]] = [two.client.request(b"%d" % number) for number in range(4)]

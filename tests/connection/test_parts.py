@@ -1,4 +1,4 @@
-"""The parts of one connection: what it holds of them, and what is left when it has ended."""
+"""The parts of one connection, and `CLOSED_PARTS`, which replaces them after the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.peers import Peer
 
 
 def test_a_connection_that_has_ended_holds_its_parts_no_longer() -> None:
-    """They hold it, and it is freed with its last holder."""
+    """At its end a connection drops its parts, which refer to it, so that it is freed with its last holder."""
     peer = Peer()
     connection = peer.connection
     peer.resets()
@@ -26,8 +26,8 @@ def test_a_connection_that_has_ended_holds_its_parts_no_longer() -> None:
     assert all(part is CLOSED_PARTS for part in gone)
 
 
-def test_what_is_asked_of_parts_that_are_gone_does_nothing() -> None:
-    """Bytes that come after the end are nobody's."""
+def test_calls_of_closed_parts_do_nothing() -> None:
+    """After the end, received bytes are ignored, and calls of the closed parts do nothing."""
     peer = Peer()
     peer.resets()
     peer.protocol.dataReceived(b"hello\n")
@@ -36,7 +36,7 @@ def test_what_is_asked_of_parts_that_are_gone_does_nothing() -> None:
 
 
 def test_parts_alone_settle_nothing() -> None:
-    """That is for the connection above them."""
+    """`Parts` cannot settle an outcome; its subclass, the protocol, can."""
     with pytest.raises(NotImplementedError):
         Parts(Settings()).connection  # noqa: B018 - to ask is the test
     with pytest.raises(NotImplementedError):

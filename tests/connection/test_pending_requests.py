@@ -21,7 +21,7 @@ KINDS = ["in-order", "by-key"]
 
 
 def first(message: Any) -> Any:
-    """The key of these tests: the first letter; none for a dot."""
+    """Return the key of a message in these tests: its first letter, or `None` for a dot."""
     return None if message.startswith(".") else message[0]
 
 
@@ -33,7 +33,7 @@ class Rig:
         self.requests: Requests = requests_by(first if kind == "by-key" else None)
 
     def come(self, message: Any) -> bool:
-        """A message comes. Returns whether it was a reply."""
+        """Let a message come, and return whether it was a reply."""
         reply = self.requests.take(message)
         self.late += reply is LATE
         if reply is not None:
@@ -50,7 +50,7 @@ def rig(request: pytest.FixtureRequest) -> Rig:
 
 
 def test_each_reply_goes_to_its_request(rig: Rig) -> None:
-    """Each is answered once, and then waits no longer."""
+    """Each request gets its own reply once, and then waits no longer."""
     seen = [outcome(rig.requests.add(message)) for message in ("a?", "b?")]
     assert len(rig.requests) == 2
     assert [rig.come(message) for message in ("a!", "b!")] == [True, True]
@@ -59,15 +59,15 @@ def test_each_reply_goes_to_its_request(rig: Rig) -> None:
 
 
 def test_a_reply_that_cannot_be_decoded_fails_its_request_in_order() -> None:
-    """The request fails with the undecodable message, and the next one is answered."""
+    """An undecodable reply fails its request with the error, and the next request is answered."""
     rig = Rig("in-order")
     seen = [outcome(rig.requests.add(message)) for message in ("a?", "b?")]
     assert [rig.come(message) for message in (UNDECODABLE, "b!")] == [True, True]
     assert seen == [[UNDECODABLE], ["b!"]]
 
 
-def test_what_cannot_be_decoded_has_no_key() -> None:
-    """It goes where messages go, and the key function is not asked."""
+def test_an_undecodable_message_has_no_key() -> None:
+    """By key, an undecodable message is no reply, and the key function is not called with it."""
     rig = Rig("by-key")
     seen = outcome(rig.requests.add("a?"))
     assert (rig.come(UNDECODABLE), seen, rig.late) == (False, [], 0)
@@ -75,8 +75,8 @@ def test_what_cannot_be_decoded_has_no_key() -> None:
     assert seen == ["a!"]
 
 
-def test_a_late_reply_is_dropped_and_told_of(rig: Rig) -> None:
-    """The reply to a cancelled request goes to nobody, and the next reply to its own request."""
+def test_a_late_reply_is_dropped_and_reported(rig: Rig) -> None:
+    """The reply to a cancelled request is dropped and counted as late, and the next request gets its own reply."""
     cancelled = rig.requests.add("a?")
     seen = [outcome(cancelled), outcome(rig.requests.add("b?"))]
     cancelled.cancel()
@@ -87,7 +87,7 @@ def test_a_late_reply_is_dropped_and_told_of(rig: Rig) -> None:
 
 @pytest.mark.parametrize("message", ["a!", UNDECODABLE], ids=["sound", "undecodable"])
 def test_a_late_reply_leaves_no_error_behind(message: Any) -> None:
-    """Even an undecodable one is gone silently."""
+    """A late reply leaves no logged error, also if it is undecodable."""
     rig = Rig("in-order")
     cancelled = rig.requests.add("a?")
     outcome(cancelled)
@@ -97,7 +97,7 @@ def test_a_late_reply_leaves_no_error_behind(message: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "left"), [("in-order", 2), ("by-key", 1)])
 def test_whether_a_cancelled_request_keeps_its_place(kind: str, left: int) -> None:
-    """In order its reply still has to come; by key it is forgotten."""
+    """In order, a cancelled request waits for its reply. By key, the request is forgotten."""
     rig = Rig(kind)
     cancelled = rig.requests.add("a?")
     outcome(cancelled)
@@ -108,7 +108,7 @@ def test_whether_a_cancelled_request_keeps_its_place(kind: str, left: int) -> No
 
 
 def test_a_request_may_be_cancelled_between_its_reply_and_its_answer(rig: Rig) -> None:
-    """The app can cancel it while it handles the messages before the reply: it only gets the cancellation."""
+    """If an app cancels a request while it handles the messages before the reply, only the cancellation fires."""
     reply = rig.requests.add("a?")
     seen = outcome(reply)
     taken = rig.requests.take("a!")
@@ -122,7 +122,7 @@ def test_a_request_may_be_cancelled_between_its_reply_and_its_answer(rig: Rig) -
 
 
 def test_a_request_may_follow_in_the_callback_of_the_last(rig: Rig) -> None:
-    """The same key is free again by then."""
+    """In the callback of a request its key is free again, so the next request can use it."""
     seen: list[list[Any]] = []
     rig.requests.add("a1?").addCallback(lambda _: seen.append(outcome(rig.requests.add("a2?"))))
     rig.come("a1!")
@@ -131,7 +131,7 @@ def test_a_request_may_follow_in_the_callback_of_the_last(rig: Rig) -> None:
 
 
 def test_the_end_fails_every_request_once(rig: Rig) -> None:
-    """All waiting requests fail, in order; a cancelled one does not fire again."""
+    """At the end all waiting requests fail, in order, and a cancelled one does not fire again."""
     replies = [rig.requests.add(message) for message in ("a?", "b?", "c?")]
     order: list[int] = []
     seen = [outcome(each, lambda _, number=number: order.append(number)) for number, each in enumerate(replies)]
@@ -144,7 +144,7 @@ def test_the_end_fails_every_request_once(rig: Rig) -> None:
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_a_request_that_fails_can_cancel_another(rig: Rig, cancelled: int) -> None:
-    """The other one fires once, with the cancellation."""
+    """If the errback of a request cancels another request, that one fires once, with the cancellation."""
     replies = [rig.requests.add(message) for message in ("a?", "b?", "c?")]
     seen = [outcome(each, lambda _: replies[cancelled].cancel()) for each in replies]
     rig.requests.end(CLOSED)
@@ -158,7 +158,7 @@ def test_a_request_that_fails_can_cancel_another(rig: Rig, cancelled: int) -> No
 
 
 def test_in_order_every_message_is_a_reply_while_one_waits() -> None:
-    """If none waits it is no reply, and goes to the app."""
+    """If a request waits, the next message is its reply. Otherwise the message goes to the app."""
     rig = Rig("in-order")
     assert not rig.come(".")
     seen = outcome(rig.requests.add("a?"))
@@ -167,7 +167,7 @@ def test_in_order_every_message_is_a_reply_while_one_waits() -> None:
 
 
 def test_in_order_equal_messages_are_different_requests() -> None:
-    """Cancelling one leaves the other in its place."""
+    """In order, cancelling one of several equal requests leaves the others in their places."""
     rig = Rig("in-order")
     replies = [rig.requests.add("a?") for _ in range(3)]
     seen = [outcome(each) for each in replies]
@@ -181,7 +181,7 @@ def test_in_order_equal_messages_are_different_requests() -> None:
 
 
 def test_by_key_replies_may_come_in_any_order() -> None:
-    """Each finds its request by its key."""
+    """Each reply finds its request by its key, in whatever order the replies come."""
     rig = Rig("by-key")
     seen = {letter: outcome(rig.requests.add(f"{letter}?")) for letter in "abc"}
     for letter in "cab":
@@ -190,20 +190,20 @@ def test_by_key_replies_may_come_in_any_order() -> None:
 
 
 def test_a_message_without_a_key_is_no_reply() -> None:
-    """It is neither answered nor late."""
+    """A message without a key is not a reply, and is not counted as late."""
     rig = Rig("by-key")
     rig.requests.add("a?")
     assert (rig.come("."), rig.late, len(rig.requests)) == (False, 0, 1)
 
 
 def test_a_reply_that_nobody_asked_for_is_late() -> None:
-    """It is dropped and reported, whether a request waits or not."""
+    """A reply without a request is dropped and counted as late."""
     rig = Rig("by-key")
     assert (rig.come("a!"), rig.late) == (True, 1)
 
 
 def test_requests_and_replies_may_have_their_own_keys() -> None:
-    """A pair of functions finds the key of each."""
+    """With a pair of functions, one finds the key of a request, and the other the key of a reply."""
     requests = requests_by((lambda message: message["id"], lambda message: message["re"]))
     seen = outcome(requests.add({"id": 7}))
     reply = requests.take({"re": 7})
@@ -213,7 +213,7 @@ def test_requests_and_replies_may_have_their_own_keys() -> None:
 
 @pytest.mark.parametrize("falsy", [0, "", False, ()])
 def test_a_falsy_key_is_a_key(falsy: Any) -> None:
-    """Only `None` is none."""
+    """Only `None` means that a message has no key."""
     requests = ByKey(lambda message: falsy, lambda message: falsy)
     assert requests.add("a?") is requests.take("a!")
 
@@ -226,7 +226,7 @@ def test_a_falsy_key_is_a_key(falsy: Any) -> None:
     ],
 )
 def test_a_request_that_could_not_be_answered_is_refused(message: str, text: str) -> None:
-    """A request without a key, or with the key of another, is not sent, and the other goes on waiting."""
+    """A request without a key, or with the key of a waiting request, is not sent. The other request goes on waiting."""
     rig = Rig("by-key")
     seen = outcome(rig.requests.add("a first?"))
     with pytest.raises(UnsendableMessage) as caught:
@@ -237,7 +237,7 @@ def test_a_request_that_could_not_be_answered_is_refused(message: str, text: str
 
 
 def test_a_key_is_free_again_after_its_request() -> None:
-    """Answered or cancelled, it can be used again."""
+    """After a request was answered or cancelled, its key can be used again."""
     rig = Rig("by-key")
     cancelled = rig.requests.add("a?")
     outcome(cancelled)
@@ -248,8 +248,8 @@ def test_a_key_is_free_again_after_its_request() -> None:
         assert seen == ["a!"]
 
 
-def test_what_a_key_function_raises_is_its_own() -> None:
-    """A function that fails adds and removes nothing."""
+def test_an_exception_of_a_key_function_is_raised() -> None:
+    """If a key function raises, the caller gets the exception, and no request is added or removed."""
     requests = requests_by(lambda message: message["id"])
     for method in (requests.add, requests.take):
         with pytest.raises(KeyError):
@@ -258,7 +258,7 @@ def test_what_a_key_function_raises_is_its_own() -> None:
 
 
 def test_a_key_without_a_hash_is_refused() -> None:
-    """A key without a hash cannot be looked up."""
+    """A key without a hash cannot be looked up, so the request raises TypeError."""
     requests = requests_by(lambda message: [])
     with pytest.raises(TypeError):
         requests.add("a?")
@@ -270,14 +270,14 @@ def test_a_key_without_a_hash_is_refused() -> None:
 
 @pytest.mark.parametrize(("key", "kind"), [(None, InOrder), (first, ByKey), ((first, first), ByKey)])
 def test_the_key_says_how_replies_are_matched(key: Any, kind: type) -> None:
-    """Without one in order, with one, or a pair, by key; the setting is passed on as it is."""
+    """Without a key, replies are matched in order. With a function or a pair of functions, they are matched by key."""
     assert kind is type(requests_by(check_key(key)))
     assert key is check_key(key)
 
 
 @pytest.mark.parametrize("key", ["id", 0, False, (), (first,), (first, first, first), (first, "id"), [first, first]])
-def test_what_can_be_no_key_is_refused(key: Any) -> None:
-    """The text names it and the valid values."""
+def test_an_invalid_key_is_refused(key: Any) -> None:
+    """The error for an invalid `key` names the value and the valid forms."""
     with pytest.raises(InvalidOption) as caught:
         check_key(key)
     assert str(caught.value).startswith(f"key={key!r}: takes a function")
@@ -287,7 +287,7 @@ def test_what_can_be_no_key_is_refused(key: Any) -> None:
 
 
 def test_a_request_times_out(rig: Rig) -> None:
-    """It fails with its timer and its seconds, once they are over; its late reply is handled as a cancelled one's."""
+    """A request that times out fails with its timer and its seconds, and its reply counts as late."""
     clock = Clock()
     seen = outcome(bound(rig.requests.add("a?"), 5, clock))
     clock.advance(4.999)
@@ -299,7 +299,7 @@ def test_a_request_times_out(rig: Rig) -> None:
 
 @pytest.mark.parametrize("ending", ["answered", "cancelled", "ended"])
 def test_no_timer_is_left_of_a_request_that_is_over(rig: Rig, ending: str) -> None:
-    """However it ends, its timer is stopped."""
+    """When a request is answered, cancelled, or failed by the end, its timer is stopped."""
     clock = Clock()
     reply = bound(rig.requests.add("a?"), 5, clock)
     seen = outcome(reply)
@@ -309,7 +309,7 @@ def test_no_timer_is_left_of_a_request_that_is_over(rig: Rig, ending: str) -> No
 
 @pytest.mark.parametrize(("seconds", "clock"), [(0, Clock()), (5, None)], ids=["no-limit", "no-clock"])
 def test_a_request_without_a_limit_or_a_clock_waits(rig: Rig, seconds: float, clock: Clock | None) -> None:
-    """Its Deferred is the reply's own, and no timer runs."""
+    """Without a time limit or a clock, `bound()` returns the Deferred of the request, and no timer runs."""
     reply = rig.requests.add("a?")
     assert reply is bound(reply, seconds, clock)
     assert clock is None or clock.getDelayedCalls() == []
@@ -368,8 +368,8 @@ def test_by_key_no_reply_goes_to_another_request(events: list[tuple[str, int]]) 
         assert all(seen == [] for _, seen in waiting.values())
 
 
-def test_a_reply_whose_key_has_no_hash_is_nobodys() -> None:
-    """The peer chose it: it is counted as late, and is no failure of the app."""
+def test_a_reply_whose_key_has_no_hash_is_late() -> None:
+    """A reply whose key has no hash is counted as late. The app has not failed, because the peer chose the key."""
     requests = ByKey(lambda message: message["id"], lambda message: message["id"])
     seen = outcome(requests.add({"id": 1}))
     for key in ([1], {"a": 1}, (1, [2])):

@@ -1,4 +1,4 @@
-"""Protocol detection: known beginnings are named, and nothing else."""
+"""Protocol detection: the known first bytes of other protocols are named, and no others."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ BEGINNINGS = {
 
 
 @pytest.mark.parametrize(("beginning", "meaning"), BEGINNINGS.items())
-def test_a_beginning_that_is_known_is_named(beginning: bytes, meaning: str) -> None:
-    """By no more bytes than needed."""
+def test_a_known_protocol_is_detected(beginning: bytes, meaning: str) -> None:
+    """The first `MOST_BYTES` bytes are enough to name a known protocol."""
     assert meaning in (detect(beginning[:MOST_BYTES]) or "")
 
 
 @pytest.mark.parametrize("beginning", [b"", b"hello\n", b"GETTING THERE", b"\x00\x00\x00\x05hello", b"{}", b"\x16\x04"])
 def test_an_unknown_protocol_is_not_detected(beginning: bytes) -> None:
-    """A wrong guess is worse than none."""
+    """An unknown beginning gets no name, because a wrong guess is worse than none."""
     assert detect(beginning) is None
     assert with_detected(CAUSE, beginning) is CAUSE
 
 
 def test_a_detected_protocol_is_in_the_reason() -> None:
-    """Which is unchanged, except for its text for people."""
+    """A detected protocol changes only the text of the reason, and not its rule."""
     found = with_detected(CAUSE, b"AMQP\x00\x00\x09\x01")
     assert (found.rule, found.detail.startswith("no frame begins so; it begins as an AMQP client")) == (
         CAUSE.rule,
@@ -48,7 +48,7 @@ def test_a_detected_protocol_is_in_the_reason() -> None:
 
 
 def test_a_message_that_does_not_end_is_looked_at_too() -> None:
-    """A TLS client waits for an answer that a port without TLS never gives."""
+    """A TLS client waits in vain at a port without TLS. The reason of the timeout names TLS."""
     for wait, rule in (("message_timeout", "message-timeout"), ("first_message", "first-message-timeout")):
         peer = Peer(None, timeouts=Timeouts(**{"message_timeout": 0, "first_message": 0, wait: 5}))
         peer.says(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")

@@ -1,4 +1,4 @@
-"""Read control: while any reason to pause holds, the connection is not read from."""
+"""Read control: while any reason to pause holds, the connection does not read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Rig:
         self.read_control = ReadControl(self, self.lifecycle, self, USUAL)  # type: ignore[arg-type]
 
     def stop(self, wait: str) -> None:
-        """The calls on the deadlines."""
+        """Ignore a call on the deadlines."""
 
     def pause(self) -> None:
         self.told.append("our turn")
@@ -63,8 +63,8 @@ class Rig:
         self.told.append("abort")
 
 
-def test_it_is_read_from_again_when_no_reason_is_left() -> None:
-    """Each reason can be given and taken back any number of times; the transport and the deadlines learn of changes."""
+def test_reading_resumes_when_no_reason_is_left() -> None:
+    """Each reason can be given and removed several times. Transport and deadlines get only the changes."""
     rig = Rig()
     for why in (INBOX_FULL, INBOX_FULL, MESSAGES_PENDING, OVER_BYTE_RATE, MEMORY_PRESSURE):
         rig.read_control.pause(why)
@@ -77,8 +77,8 @@ def test_it_is_read_from_again_when_no_reason_is_left() -> None:
     assert rig.told == ["our turn", "pause", "memory short", "its turn", "resume"]
 
 
-def test_the_deadlines_are_told_when_memory_is_short_no_more_though_it_is_not_read_from() -> None:
-    """For another reason."""
+def test_the_deadlines_learn_of_the_end_of_memory_pressure_during_a_pause() -> None:
+    """The deadlines learn of the end of memory pressure, also if another reason still pauses reading."""
     rig = Rig()
     rig.read_control.pause(MEMORY_PRESSURE)
     rig.read_control.pause(OVER_BYTE_RATE)
@@ -87,7 +87,7 @@ def test_the_deadlines_are_told_when_memory_is_short_no_more_though_it_is_not_re
 
 
 def test_the_size_of_a_read_is_the_least_that_anything_asks_for() -> None:
-    """The normal size, the size while others wait, the size of a rate; each can change while the others stay."""
+    """The read size is the least of the normal size, the small size, and the size of a rate. Each can change alone."""
     rig = Rig()
     sizes = []
     read_control = rig.read_control
@@ -108,15 +108,15 @@ def test_the_size_of_a_read_is_the_least_that_anything_asks_for() -> None:
 
 
 def test_the_first_size_is_the_usual_one() -> None:
-    """It is the write mark as well, which Twisted keeps in the same number."""
+    """The first read size is the usual one, which Twisted uses as the write mark as well."""
     rig = Rig()
     rig.bufferSize = 5
     ReadControl(rig, rig.lifecycle, rig, USUAL)  # type: ignore[arg-type]
     assert rig.bufferSize == USUAL
 
 
-def test_the_size_is_that_of_the_transport_below_all_wrappers() -> None:
-    """TLS and the proxy protocol's wrapper are transports that pass on what is asked of them, and not what is set."""
+def test_the_read_size_is_set_on_the_transport_below_all_wrappers() -> None:
+    """Wrappers such as TLS pass on calls, but not attributes, so the size is set on the innermost transport."""
     rig = Rig()
     rig.bufferSize = 5
     below: Any = rig
@@ -129,7 +129,7 @@ def test_the_size_is_that_of_the_transport_below_all_wrappers() -> None:
 
 
 def test_a_transport_without_a_size_is_given_none() -> None:
-    """As a `StringTransport`."""
+    """A transport without a read size, such as a `StringTransport`, gets none."""
     rig = Rig()
     del rig.bufferSize
     rig.read_control = ReadControl(rig, rig.lifecycle, rig, USUAL)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def test_a_transport_without_a_size_is_given_none() -> None:
 
 @pytest.mark.parametrize("end", [Event.INPUT_OVER, Event.CLOSE, Event.LOST])
 def test_a_connection_that_ends_is_not_read_from_again(end: Event) -> None:
-    """Its own end has seen to that."""
+    """After the end of the input, `resume()` does not resume the transport."""
     rig = Rig()
     rig.read_control.pause(INBOX_FULL)
     rig.lifecycle.happen(end, CAUSE)
@@ -150,7 +150,7 @@ def test_a_connection_that_ends_is_not_read_from_again(end: Event) -> None:
 
 @pytest.mark.parametrize("end", [Event.CLOSE, Event.LOST])
 def test_a_transport_that_has_ended_is_not_called(end: Event) -> None:
-    """There is nothing to read."""
+    """After a close or a loss, `pause()` and `resume()` do not call the transport."""
     rig = Rig()
     rig.lifecycle.happen(end, CAUSE)
     rig.read_control.pause(INBOX_FULL)
@@ -160,7 +160,7 @@ def test_a_transport_that_has_ended_is_not_called(end: Event) -> None:
 
 
 def test_a_connection_that_the_system_cannot_watch_any_more_is_cut() -> None:
-    """It would never be read again; the code that resumed it is not to blame."""
+    """If the reactor cannot watch the socket again, the connection is cut, and `resume()` does not raise."""
     rig = Rig()
     rig.full = True
     rig.read_control.pause(MESSAGES_PENDING)

@@ -20,7 +20,7 @@ from tests.peers import NOTHING, Outcomes, Peer, result_of
 
 @given(order=st.lists(st.sampled_from(["ask", "say", "cancel"]), max_size=20))
 def test_messages_and_receives_meet_in_order_whichever_come_first(order: list[str]) -> None:
-    """Each message is received once, in order; a receive that was cancelled takes none."""
+    """Each message is received once, in order, and a cancelled receive takes none."""
     peer = Peer()
     waiting: list[Deferred[Any]] = []
     got: list[bytes] = []
@@ -35,7 +35,7 @@ def test_messages_and_receives_meet_in_order_whichever_come_first(order: list[st
 
 
 def test_a_receive_fails_at_the_end_with_its_reason() -> None:
-    """Receives that wait fail; they never hang."""
+    """Waiting receives fail at the end, with its reason, and never hang."""
     peer = Peer()
     waiting = [peer.connection.receive() for _ in range(3)]
     peer.resets()
@@ -45,7 +45,7 @@ def test_a_receive_fails_at_the_end_with_its_reason() -> None:
 
 
 def test_messages_that_came_before_the_end_can_be_received_after_it() -> None:
-    """Receive fails only when all are taken; messages left for it do not count as unhandled."""
+    """After the end, `receive()` fails only when all messages are taken, and these are not counted as unhandled."""
     peer = Peer()
     peer.says(b"1\n2\n")
     peer.resets()
@@ -55,7 +55,7 @@ def test_messages_that_came_before_the_end_can_be_received_after_it() -> None:
 
 
 def test_receiving_in_a_receives_callback_goes_on_through_the_chunk() -> None:
-    """A reader that asks again each time gets message after message, and its messages are written once."""
+    """A callback that receives again each time gets message after message, and its sends are one write."""
     peer = Peer()
 
     def on(message: bytes) -> None:
@@ -69,7 +69,7 @@ def test_receiving_in_a_receives_callback_goes_on_through_the_chunk() -> None:
 
 @pytest.mark.parametrize("call", ["close", "abort", "drain"])
 def test_a_connection_may_be_ended_in_a_receives_callback(call: str) -> None:
-    """Earlier messages are sent, unless it is cut; the messages behind can still be received."""
+    """If the callback of a `receive()` ends the connection, the messages behind can still be received."""
     peer = Peer()
 
     def on(message: bytes) -> None:
@@ -86,7 +86,7 @@ def test_a_connection_may_be_ended_in_a_receives_callback(call: str) -> None:
 
 
 def test_an_undecodable_message_that_is_delivered_fails_one_receive() -> None:
-    """The next message is received as before."""
+    """With `invalid=deliver`, each undecodable message fails one receive, and the next message is received."""
     peer = Peer(codec="text:invalid=deliver")
     first = peer.connection.receive()
     peer.says(b"\xff\n\xfe\nfine\n")
@@ -96,7 +96,7 @@ def test_an_undecodable_message_that_is_delivered_fails_one_receive() -> None:
 
 
 def test_an_undecodable_message_that_is_delivered_is_handed_to_the_app() -> None:
-    """It stands in place of the value and the connection stays open."""
+    """With `invalid=deliver`, the app gets the error in place of the value, and the connection stays open."""
 
     def app(value: Any, connection: Any) -> str:
         return "bad" if isinstance(value, UndecodableMessage) else value
@@ -108,7 +108,7 @@ def test_an_undecodable_message_that_is_delivered_is_handed_to_the_app() -> None
 
 @pytest.mark.parametrize("invalid", ["close", "deliver"])
 def test_an_undecodable_message_ends_an_async_for(invalid: str) -> None:
-    """A conversation that does not handle it ends for that reason, which is the peer's fault and not the app's."""
+    """If a conversation does not handle an undecodable message, it ends by the peer's fault, and not the app's."""
     seen: list[str] = []
 
     @conversation
@@ -126,7 +126,7 @@ def test_an_undecodable_message_ends_an_async_for(invalid: str) -> None:
 
 
 def test_reading_pauses_without_a_receive_and_resumes_with_one() -> None:
-    """What is not fetched is bounded by the inbox's mark."""
+    """The inbox's high-water mark bounds the messages that are not received."""
     peer = Peer(limits=Limits(inbox_high=1000, inbox_low=500))
     peer.says(b"x" * 100 + b"\n")
     assert not peer.paused
@@ -138,7 +138,7 @@ def test_reading_pauses_without_a_receive_and_resumes_with_one() -> None:
 
 
 def test_every_receive_fires_once_though_their_callbacks_cancel_each_other() -> None:
-    """A callback of one can cancel the others."""
+    """If the callback of one receive cancels the others, each receive still fires once."""
     peer = Peer()
     outcomes = Outcomes()
     waiting: list[Deferred[Any]] = []
@@ -156,7 +156,7 @@ def test_every_receive_fires_once_though_their_callbacks_cancel_each_other() -> 
 
 
 def test_two_connections_joined_in_memory_keep_the_order_of_both_directions() -> None:
-    """A message that one writes was handled by the other before its write returns, and both stay in order."""
+    """If each write calls the other connection before it returns, the messages of both directions stay in order."""
     seen: list[bytes] = []
 
     async def serve(message: bytes, connection: Any) -> bytes:

@@ -32,8 +32,10 @@ class Seen:
         pytest.param([b"ok\n" + b"x" * 9 + b"\n", b"\n"], [b"ok"], 13, id="unreadable-and-then-deaf"),
     ],
 )
-def test_what_comes_is_handed_on_and_counted(chunks: list[bytes], messages: list[bytes], count: int) -> None:
-    """All bytes that were read, and the messages in them; nothing after the stream was given up."""
+def test_received_bytes_and_messages_are_handed_on_and_counted(
+    chunks: list[bytes], messages: list[bytes], count: int
+) -> None:
+    """The bytes that were read are counted, and the messages in them. Nothing is read after an unreadable frame."""
     app = Seen()
     peer = Peer(app, framing="line:max=8", timeouts=QUIET)
     for chunk in chunks:
@@ -42,8 +44,8 @@ def test_what_comes_is_handed_on_and_counted(chunks: list[bytes], messages: list
     assert (app.messages, counters.messages, counters.bytes) == (messages, len(messages), count)
 
 
-def test_a_chunk_is_noted_as_heard() -> None:
-    """Whatever it brings: the timeout of a message begins with its first byte, and ends with its last."""
+def test_each_chunk_updates_the_deadlines() -> None:
+    """Each chunk restarts the idle time. The time of a message begins with its first byte, and ends with its last."""
     peer = Peer(Seen(), timeouts=Timeouts(first_message=0, idle=0, message_timeout=5))
     peer.clock.advance(3)
     peer.says(b"hel")
@@ -54,8 +56,8 @@ def test_a_chunk_is_noted_as_heard() -> None:
     assert (deadlines.last_received, deadlines._unfinished) == (7.0, None)
 
 
-def test_memory_hears_of_a_chunk_only_where_something_of_it_is_held() -> None:
-    """Not for a message that is answered at once: that is the path of most."""
+def test_the_memory_budget_is_updated_only_if_bytes_are_held() -> None:
+    """A message that is handled at once does not update the memory budget, because most messages are such."""
     peer = Peer(Seen(), timeouts=QUIET)
     noted: list[int] = []
     budget = peer.factory.settings.memory_budget
@@ -69,7 +71,7 @@ def test_memory_hears_of_a_chunk_only_where_something_of_it_is_held() -> None:
 
 
 def test_messages_of_a_connection_that_waits_for_its_turn_stay_in_order() -> None:
-    """Bytes that come while something is kept stand behind it."""
+    """Bytes that come while messages wait for a turn are handled after those messages."""
     app = Seen()
     peer = Peer(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.protocol.dataReceived(b"1\n2\n3\n")
@@ -79,7 +81,7 @@ def test_messages_of_a_connection_that_waits_for_its_turn_stay_in_order() -> Non
 
 
 def test_skipped_messages_are_reported_after_whole_messages() -> None:
-    """One that is too long is left out, and the stream read on."""
+    """A message that is too long is left out and reported, and the stream is read on."""
     app = Seen()
     peer = Peer(app, framing="line:max=4:oversize=skip", timeouts=QUIET)
     peer.says(b"one\nmuch too long\ntwo\n")

@@ -1,4 +1,4 @@
-"""What an app has replied, until it is written: framed together, and in the order in which it came."""
+"""The replies of an app until they are written: framed together, and in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tcpapp.framing import Lines
 
 
 class Rig:
-    """Replies, and what is written of them and reported."""
+    """Replies, with the bytes that they write and the outcomes that they report."""
 
     is_handling = False
 
@@ -34,7 +34,7 @@ class Rig:
 @pytest.mark.source
 @pytest.mark.parametrize("messages", [[], [b"one"], [b"one", b"two"]])
 def test_replies_are_written_as_one(messages: list[bytes]) -> None:
-    """Once, and nothing is written where there are none."""
+    """Several replies are one write, and without replies nothing is written."""
     rig = Rig()
     rig.replies._replies += messages
     rig.replies.flush()
@@ -43,8 +43,8 @@ def test_replies_are_written_as_one(messages: list[bytes]) -> None:
 
 
 @pytest.mark.source
-def test_what_comes_before_a_reply_that_cannot_be_sent_is_written() -> None:
-    """That one is the app's failure."""
+def test_the_replies_before_an_unsendable_one_are_written() -> None:
+    """The replies before an unsendable one are written, and the app has failed."""
     rig = Rig()
     rig.replies._replies += [b"one", b"t\nwo", b"three"]
     rig.replies.flush()
@@ -53,14 +53,14 @@ def test_what_comes_before_a_reply_that_cannot_be_sent_is_written() -> None:
 
 
 def test_the_replies_to_a_batch_are_a_list_or_none() -> None:
-    """Of anything that is a message."""
+    """A batch returns a list of messages or `None`. Anything else is refused."""
     assert (replies_of(None), replies_of([b"a", Reply(b"b")])) == ([], [b"a", Reply(b"b")])
     with pytest.raises(UnsendableMessage, match="takes a list of replies, or None"):
         replies_of((b"a", b"b"))
 
 
-def test_messages_wait_as_the_bytes_that_came() -> None:
-    """Also messages that are decoded already."""
+def test_messages_wait_as_bytes() -> None:
+    """Messages wait as bytes, also if they are decoded already."""
     plain: list[Any] = [b"1", b"2"]
     assert as_bytes(plain) is plain
     assert as_bytes([b"1", Decoded(b"2", 2)]) == plain

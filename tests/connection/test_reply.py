@@ -68,8 +68,8 @@ FORMS: list[Callable[[Any], Any]] = [returns, fires, answers, Object, Greets, Gr
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("value", "sent"), [(None, b"null\n"), ({"a": 1}, b'{"a":1}\n'), ([None], b"[null]\n")])
-def test_a_reply_is_its_value(form: Any, value: Any, sent: bytes) -> None:
-    """Also `None`, which alone is no reply, for a server's app and for a client's."""
+def test_a_reply_sends_its_value(form: Any, value: Any, sent: bytes) -> None:
+    """`Reply` sends its value, also `None`, from the app of a server and of a client."""
     peer = Peer(form(Reply(value)), codec="json")
     peer.says(b"1\n")
     assert peer.hears() == sent
@@ -81,7 +81,7 @@ def test_a_reply_is_its_value(form: Any, value: Any, sent: bytes) -> None:
 
 @pytest.mark.parametrize("form", [each for each in FORMS if each not in (gathers, gathers_later)])
 def test_none_alone_is_no_reply(form: Any) -> None:
-    """In the list of a batch it is a value: no reply is a missing item."""
+    """`None` alone sends nothing, except in the list of a batch, where it is a value."""
     peer = Peer(form(None), codec="json")
     peer.says(b"1\n")
     assert (peer.hears(), peer.told(AppFailed)) == (b"", [])
@@ -89,7 +89,7 @@ def test_none_alone_is_no_reply(form: Any) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_without_a_codec_a_reply_is_its_bytes(form: Any) -> None:
-    """As the bytes alone are."""
+    """Without a codec, a `Reply` of bytes sends the same as the bytes alone."""
     peer = Peer(form(Reply(b"hello")))
     peer.says(b"1\n")
     assert (peer.hears(), peer.told(AppFailed)) == (b"hello\n", [])
@@ -98,7 +98,7 @@ def test_without_a_codec_a_reply_is_its_bytes(form: Any) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("value", "said"), [(None, r"^Reply\(None\): takes bytes"), ("text", "is bytes, not str")])
 def test_without_a_codec_a_reply_of_anything_else_is_the_apps_failure(form: Any, value: Any, said: str) -> None:
-    """Which closes its connection, and the error names a valid form."""
+    """Without a codec, a `Reply` of another value closes the connection, and the error names a valid form."""
     peer = Peer(form(Reply(value)))
     peer.says(b"1\n")
     peer.leaves()
@@ -110,7 +110,7 @@ def test_without_a_codec_a_reply_of_anything_else_is_the_apps_failure(form: Any,
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_value_that_the_codec_cannot_send_is_the_apps_failure(form: Any) -> None:
-    """A reply within a reply is none."""
+    """A codec cannot encode a `Reply` within a `Reply`, so the app has failed."""
     peer = Peer(form(Reply(Reply(1))), codec="json")
     peer.says(b"1\n")
     peer.leaves()
@@ -118,7 +118,7 @@ def test_a_value_that_the_codec_cannot_send_is_the_apps_failure(form: Any) -> No
 
 
 def test_replies_stand_among_others_in_their_order() -> None:
-    """Replies before one that cannot be sent are sent."""
+    """`Reply` objects and plain replies are sent in order, up to the first one that cannot be sent."""
     peer = Peer(batch(lambda messages, connection: [b"1", Reply(b"2"), b"3", Reply(None), b"5"]))
     peer.says(b"go\n")
     assert peer.hears() == b"1\n2\n3\n"
@@ -129,7 +129,7 @@ def test_replies_stand_among_others_in_their_order() -> None:
 
 
 def test_the_replies_before_one_that_cannot_be_encoded_are_sent() -> None:
-    """Also if they were awaited together."""
+    """If a batch returns a Deferred of a list, the replies before an unencodable one are sent."""
     peer = Peer(batch(lambda messages, connection: succeed([1, Reply(None), object(), 4])), codec="json")
     peer.says(b"0\n")
     assert peer.hears() == b"1\nnull\n"
@@ -138,8 +138,8 @@ def test_the_replies_before_one_that_cannot_be_encoded_are_sent() -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize(("options", "value", "sent"), [({"codec": "json"}, None, b"null\n"), ({}, b"bye", b"bye\n")])
-def test_the_last_word_of_a_drain_may_be_one(options: Any, value: Any, sent: bytes, later: bool) -> None:
-    """As any reply."""
+def test_draining_can_return_a_reply(options: Any, value: Any, sent: bytes, later: bool) -> None:
+    """`draining` can return a `Reply`, at once or later, and its value is sent."""
 
     class App:
         def received(self, message: Any, connection: Any) -> Deferred[Any]:
@@ -155,16 +155,16 @@ def test_the_last_word_of_a_drain_may_be_one(options: Any, value: Any, sent: byt
 
 
 @pytest.mark.parametrize("made", [False, True])
-def test_a_heartbeat_may_be_one(made: bool) -> None:
-    """`None` alone is no heartbeat."""
+def test_a_heartbeat_can_be_a_reply(made: bool) -> None:
+    """A heartbeat can be `Reply(None)`, because `None` alone is no heartbeat."""
     heartbeat: Any = (lambda connection: Reply(None)) if made else Reply(None)
     peer = Peer(None, codec="json", heartbeat=heartbeat, timeouts=Timeouts(heartbeat=10, first_message=0))
     peer.clock.advance(10)
     assert peer.hears() == b"null\n"
 
 
-def test_what_is_sent_and_asked_may_be_none() -> None:
-    """``send(None)`` and ``request(None)`` send null, where the codec has it; and null is received as `None`."""
+def test_none_can_be_sent_and_requested() -> None:
+    """With JSON, ``send(None)`` and ``request(None)`` send null, and null is received as `None`."""
     peer = Peer(codec="json")
     sent = peer.connection.send(None)
     asked = peer.connection.request(None)
@@ -173,8 +173,8 @@ def test_what_is_sent_and_asked_may_be_none() -> None:
 
 
 @pytest.mark.parametrize("codec", [None, "text"])
-def test_none_cannot_be_sent_where_no_value_is_none(codec: str | None) -> None:
-    """It is the caller's fault, and the connection stays open."""
+def test_none_cannot_be_sent_without_a_null(codec: str | None) -> None:
+    """If no value of the codec is `None`, sending `None` fails, and the connection stays open."""
     peer = Peer(codec=codec)
     failures: list[Any] = []
     peer.connection.send(None).addErrback(failures.append)
@@ -182,8 +182,8 @@ def test_none_cannot_be_sent_where_no_value_is_none(codec: str | None) -> None:
     assert ([each.type for each in failures], peer.closing) == ([UnsendableMessage] * 2, False)
 
 
-def test_a_client_that_asks_is_told_null(hosts: Hosts) -> None:
-    """Through a whole connection, and by a client's app as well."""
+def test_a_request_is_answered_with_none(hosts: Hosts) -> None:
+    """A request gets `None` from `Reply(None)` of a server's app, and of a client's app."""
     weather = {"rome": "sun"}
     server = hosts.listen(lambda city, connection: Reply(weather.get(city)), codec="json")
     client = hosts.connect(codec="json", app=lambda message, connection: Reply(None))
@@ -194,7 +194,7 @@ def test_a_client_that_asks_is_told_null(hosts: Hosts) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_null_goes_over_a_loopback_port() -> None:
-    """The other end gets null, and not nothing."""
+    """Over a loopback port, a client gets a null reply as `None`."""
     server = await tcpapp.listen("tcp:0:interface=127.0.0.1", lambda key, _: Reply({"a": 1}.get(key)), codec="json")
     client = await tcpapp.connect(f"tcp:127.0.0.1:{server.port}", codec="json")
     assert [await client.request("a"), await client.request("b")] == [1, None]
@@ -203,7 +203,7 @@ async def test_null_goes_over_a_loopback_port() -> None:
 
 
 def test_a_reply_is_compared_by_its_value() -> None:
-    """So that an app can be tested without a connection."""
+    """Two `Reply` objects with equal values are equal, so that an app can be tested without a connection."""
     assert Reply(None) == Reply(None) != Reply(0)
     assert (Reply([1]) == Reply([1]), Reply(1) == 1, hash(Reply(1)) == hash(Reply(1))) == (True, False, True)
     assert repr(Reply("a")) == "Reply('a')"

@@ -1,4 +1,4 @@
-"""What a connection does as it comes to each stage of its life: in which order, and that it is done once."""
+"""The actions of a connection at each stage of its life: each is done once, and in order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def aborts(peer: Peer) -> None:
     ],
 )
 def test_waiters_fire_when_the_new_state_holds(end: Any, state: State) -> None:
-    """A callback is the user's code: it sees the connection as it is from then on."""
+    """The callback of a waiting call already sees the new state of the connection."""
     peer = Peer(None)
     seen: list[State] = []
     told = outcome(peer.connection.receive(), lambda _: seen.append(peer.connection.state))
@@ -38,8 +38,8 @@ def test_waiters_fire_when_the_new_state_holds(end: Any, state: State) -> None:
     assert ([type(each) for each in told], seen) == ([NotConnected], [state])
 
 
-def test_what_a_cut_connection_held_is_gone_before_anyone_is_told() -> None:
-    """Its transport is aborted by then as well."""
+def test_an_abort_drops_the_bytes_before_waiters_fire() -> None:
+    """When the callback of a waiting call runs, the unsent bytes are dropped and the transport is aborted."""
     peer: Any = stalled(None)
     peer.connection.send(b"x" * 100_000).addErrback(lambda _: None)
     peer.connection.send(b"x" * 100_000).addErrback(lambda _: None)
@@ -53,7 +53,7 @@ def test_what_a_cut_connection_held_is_gone_before_anyone_is_told() -> None:
 
 
 def test_messages_can_be_sent_while_no_more_come() -> None:
-    """By the app that still has a message in hand, and by anyone else."""
+    """After the peer's half-close, messages can be sent by `send()`, and as the pending reply of the app."""
     app = Switch()
     peer = Peer(app)
     peer.says(b"hello\n")
@@ -65,7 +65,7 @@ def test_messages_can_be_sent_while_no_more_come() -> None:
 
 
 def test_messages_that_wait_for_their_turn_are_received_before_the_end() -> None:
-    """The peer's end of stream has come, and these came before it."""
+    """Messages that came before the peer's end and wait for their turn are received first."""
     peer = Peer(None, limits=Limits(messages_per_turn=1))
     peer.protocol.dataReceived(b"1\n2\n3\n")
     waiting = [outcome(peer.connection.receive()) for _ in range(4)]
