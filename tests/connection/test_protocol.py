@@ -1,4 +1,4 @@
-"""The connection's own actions: it opens, which takes a while with TLS; its timeouts end it; it sends heartbeats."""
+"""A connection's own actions: it opens, which takes time with TLS, its timeouts end it, and it sends heartbeats."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
 from tcpapp.testing.wire import Wire
 from tests.peers import Peer, Switch, joined, outcome, stalled
 
-# What the peer of a server owes it -----------------------------------------------------------------------------------
+# Timeouts for the peer of a server -----------------------------------------------------------------------------------
 
 
 def ended(peer: Peer) -> tuple[str, float | None]:
-    """Why the connection ended, and the limit."""
+    """Return the rule by which the connection ended, and its limit."""
     if peer.connection.state is not State.CLOSED:
         peer.leaves()
     return peer.reason.rule, peer.reason.limit
 
 
 def test_a_client_that_says_nothing_is_closed() -> None:
-    """After ``first_message`` seconds; the beginning of a message is not enough."""
+    """A client that sends no whole message in ``first_message`` seconds is closed."""
     peer = Peer(echo, timeouts=Timeouts(first_message=5, message_timeout=0))
     peer.says(b"hel")
     peer.clock.advance(4.9)
@@ -40,8 +40,8 @@ def test_a_client_that_says_nothing_is_closed() -> None:
     assert ended(peer) == ("first-message-timeout", 5)
 
 
-def test_a_client_that_is_spoken_to_first_may_listen() -> None:
-    """A greeting is enough."""
+def test_a_client_that_gets_a_greeting_need_not_send_first() -> None:
+    """After a greeting, the connection does not wait for the first message of the client."""
 
     class Greeter:
         def opened(self, connection: Any) -> bytes:
@@ -53,7 +53,7 @@ def test_a_client_that_is_spoken_to_first_may_listen() -> None:
 
 
 def test_a_message_that_does_not_end_ends_the_connection() -> None:
-    """A byte now and then resets nothing; earlier messages are answered."""
+    """Single bytes do not restart the time of a message, and earlier messages are answered."""
     app = Switch()
     peer = Peer(app, timeouts=Timeouts(message_timeout=10))
     peer.says(b"whole\nhal")
@@ -68,8 +68,8 @@ def test_a_message_that_does_not_end_ends_the_connection() -> None:
     assert ended(peer) == ("message-timeout", 10)
 
 
-def test_a_message_that_is_left_out_has_its_time_too() -> None:
-    """One that never ends is no way around it."""
+def test_a_skipped_message_has_its_time_too() -> None:
+    """A skipped message that never ends does not escape the timeout."""
     peer = Peer(echo, "line:max=4:oversize=skip", timeouts=Timeouts(message_timeout=10))
     for _ in range(10):
         peer.says(b"too long ")
@@ -78,7 +78,7 @@ def test_a_message_that_is_left_out_has_its_time_too() -> None:
 
 
 def test_a_connection_on_which_nothing_passes_is_closed() -> None:
-    """Messages and their answers keep it; then it is idle."""
+    """Messages and their answers keep a connection open. Without them it is closed as idle."""
     peer = Peer(echo, timeouts=Timeouts(idle=10))
     for _ in range(5):
         peer.says(b"here\n")
@@ -88,7 +88,7 @@ def test_a_connection_on_which_nothing_passes_is_closed() -> None:
     assert ended(peer) == ("idle", 10)
 
 
-def test_what_the_app_sends_keeps_a_connection_whose_peer_is_silent() -> None:
+def test_messages_of_the_app_keep_a_connection_whose_peer_is_silent() -> None:
     """A subscriber need not send anything, except with ``idle_read``."""
     listener, owing = (Peer(echo, timeouts=Timeouts(idle=10, idle_read=each, first_message=0)) for each in (0, 15))
     for _ in range(3):
@@ -101,7 +101,7 @@ def test_what_the_app_sends_keeps_a_connection_whose_peer_is_silent() -> None:
 
 
 def test_a_peer_can_be_closed_when_nothing_is_sent_to_it() -> None:
-    """With ``idle_write``, whatever it sends itself."""
+    """With ``idle_write``, a connection that sends nothing is closed, whatever its peer sends."""
     peer = Peer(lambda message, connection: None, timeouts=Timeouts(idle_write=10))
     for _ in range(10):
         peer.says(b"hello?\n")
@@ -110,7 +110,7 @@ def test_a_peer_can_be_closed_when_nothing_is_sent_to_it() -> None:
 
 
 def test_a_peer_that_waits_for_the_app_is_not_idle() -> None:
-    """Its time begins with the answer."""
+    """The idle time of a peer that waits for an answer begins with the answer."""
     app = Switch()
     peer = Peer(app, timeouts=Timeouts(idle=10, handler_timeout=0))
     peer.says(b"a hard one\n")
@@ -124,7 +124,7 @@ def test_a_peer_that_waits_for_the_app_is_not_idle() -> None:
 
 
 def test_a_peer_whose_messages_wait_is_not_idle() -> None:
-    """Nor is a peer that we do not read from."""
+    """A peer is not idle while its messages wait, and while reading is paused."""
     peer = Peer(
         timeouts=Timeouts(idle=10, message_timeout=10, first_message=0), limits=Limits(inbox_high=100, inbox_low=50)
     )
@@ -140,8 +140,8 @@ def test_a_peer_whose_messages_wait_is_not_idle() -> None:
     assert peer.closing or peer.connection.state is State.INPUT_CLOSED
 
 
-def test_a_client_owes_a_server_no_first_message_and_a_server_a_client_none() -> None:
-    """A client's connection can be silent for ever, unless it asks for more."""
+def test_a_clients_connection_can_be_silent() -> None:
+    """A client's connection can be silent without end, unless ``idle_read`` is set."""
     for timeouts in (Timeouts(), Timeouts(idle_read=10)):
         transport = joined(MessageClientFactory(timeouts=timeouts))
         transport.reactor.advance(10_000)
@@ -149,7 +149,7 @@ def test_a_client_owes_a_server_no_first_message_and_a_server_a_client_none() ->
 
 
 def test_an_app_that_does_not_answer_ends_its_connection() -> None:
-    """Its Deferred is cancelled, so that it can stop its work; that is no failure of the app."""
+    """The Deferred of a late answer is cancelled, so that its work can stop. The app has not failed."""
     cancelled: list[Deferred[Any]] = []
     peer = Peer(lambda message, connection: Deferred(cancelled.append), timeouts=Timeouts(handler_timeout=10))
     peer.says(b"1\n2\n")
@@ -160,7 +160,7 @@ def test_an_app_that_does_not_answer_ends_its_connection() -> None:
 
 
 def test_a_coroutine_that_does_not_answer_is_cancelled() -> None:
-    """Its await is cancelled, and it can clean up."""
+    """A coroutine that does not answer in time is cancelled at its await, and can clean up."""
     told: list[str] = []
 
     async def app(message: bytes, connection: Any) -> bytes:
@@ -178,7 +178,7 @@ def test_a_coroutine_that_does_not_answer_is_cancelled() -> None:
 
 
 def test_an_app_that_cannot_be_cancelled_harms_nobody() -> None:
-    """An exception of its canceller is its failure, and is reported."""
+    """If the canceller of a late answer raises, the exception is reported as a failure of the app."""
 
     def cancel(deferred: Deferred[Any]) -> None:
         raise ValueError("not me")
@@ -191,7 +191,7 @@ def test_an_app_that_cannot_be_cancelled_harms_nobody() -> None:
 
 
 def test_each_answer_has_its_own_time() -> None:
-    """However long they take together."""
+    """Each answer has the whole `handler_timeout`, however long all answers take together."""
     app = Switch()
     peer = Peer(app, timeouts=Timeouts(handler_timeout=10))
     peer.says(b"1\n2\n3\n")
@@ -204,7 +204,7 @@ def test_each_answer_has_its_own_time() -> None:
 
 
 def test_a_peer_that_does_not_take_its_answers_is_cut() -> None:
-    """After ``send_progress`` seconds without a read."""
+    """A peer that reads nothing for ``send_progress`` seconds is cut."""
     peer = stalled(lambda message, connection: b"x" * 100_000, timeouts=Timeouts(send_progress=10))
     peer.says(b"1\n")
     peer.clock.advance(10)
@@ -213,11 +213,11 @@ def test_a_peer_that_does_not_take_its_answers_is_cut() -> None:
     assert ended(peer) == ("send-stalled", 10)
 
 
-# The greatest age ----------------------------------------------------------------------------------------------------
+# The maximum age -----------------------------------------------------------------------------------------------------
 
 
-def test_a_connection_of_age_finishes_what_is_in_hand() -> None:
-    """Then it is closed, well."""
+def test_a_connection_of_age_finishes_its_messages() -> None:
+    """At its maximum age a connection answers the messages that it has, and then closes cleanly."""
     app = Switch()
     peer = Peer(app, timeouts=Timeouts(max_age=100, handler_timeout=0), limits=Limits(age_jitter=0))
     peer.says(b"1\n")
@@ -230,8 +230,8 @@ def test_a_connection_of_age_finishes_what_is_in_hand() -> None:
     assert peer.reason.clean
 
 
-def test_what_is_in_hand_then_has_the_time_of_a_drain() -> None:
-    """And no more."""
+def test_a_connection_of_age_is_cut_after_the_time_of_a_drain() -> None:
+    """At the maximum age the pending answers have the seconds of a drain, and no more."""
     peer = Peer(
         Switch(), timeouts=Timeouts(max_age=100, handler_timeout=0, drain=7, half_close=1), limits=Limits(age_jitter=0)
     )
@@ -246,7 +246,7 @@ def test_what_is_in_hand_then_has_the_time_of_a_drain() -> None:
 
 
 def test_connections_that_opened_together_do_not_end_together() -> None:
-    """Each has an age of its own, within the jitter, drawn from the given source."""
+    """Each connection has its own maximum age, within the jitter, drawn from the given random source."""
     ages = []
     for seed in range(50):
         peer = Peer(
@@ -264,7 +264,7 @@ def test_connections_that_opened_together_do_not_end_together() -> None:
 
 
 def test_a_silent_peer_is_sent_heartbeats_and_given_up() -> None:
-    """After the number of heartbeats that it may miss; all waiting calls get the reason."""
+    """A silent peer is cut after it has missed its number of heartbeats, and all waiting calls get the reason."""
     peer = Peer(None, heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, first_message=0))
     waiting = outcome(peer.connection.receive())
     for _ in range(29):
@@ -278,7 +278,7 @@ def test_a_silent_peer_is_sent_heartbeats_and_given_up() -> None:
 
 
 def test_a_client_sends_heartbeats_too() -> None:
-    """Any traffic is an answer."""
+    """A client sends heartbeats, and any received bytes are an answer."""
     transport = joined(MessageClientFactory(heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, message_timeout=0)))
     for _ in range(10):
         transport.reactor.advance(10)
@@ -288,7 +288,7 @@ def test_a_client_sends_heartbeats_too() -> None:
 
 
 def test_a_heartbeat_may_be_made_for_each_connection() -> None:
-    """By a function, which can also return nothing; with a codec it is a value."""
+    """A function can make the heartbeat, as a value if there is a codec. It can also return nothing."""
     numbers = iter([{"ping": 1}, None, {"ping": 2}])
     peer = Peer(
         None,
@@ -303,7 +303,7 @@ def test_a_heartbeat_may_be_made_for_each_connection() -> None:
 
 
 def test_a_peer_that_does_not_read_is_sent_no_heartbeats() -> None:
-    """They would only add bytes that it does not read."""
+    """A peer that does not read gets no heartbeats, because they would only add unsent bytes."""
     peer = stalled(heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, send_progress=0, first_message=0))
     peer.connection.send(b"x" * 100_000)
     before = peer.protocol._outbox.unsent
@@ -312,7 +312,7 @@ def test_a_peer_that_does_not_read_is_sent_no_heartbeats() -> None:
 
 
 def test_a_heartbeat_that_fails_is_the_apps_failure() -> None:
-    """Its connection is closed, and it is told."""
+    """If the function for heartbeats raises, its connection is closed, and the failure is reported."""
 
     def heartbeat(connection: Any) -> bytes:
         raise ValueError("no pulse")
@@ -325,19 +325,19 @@ def test_a_heartbeat_that_fails_is_the_apps_failure() -> None:
 
 @pytest.mark.parametrize(("heartbeat", "codec"), [("text", None), (b"two\nlines", None), (object(), "json")])
 def test_a_heartbeat_that_cannot_be_sent_is_refused_at_once(heartbeat: Any, codec: str | None) -> None:
-    """Before anything is opened."""
+    """An unsendable heartbeat is refused by the settings, before anything is opened."""
     with pytest.raises(InvalidOption, match=r"^heartbeat="):
         Settings(None, heartbeat=heartbeat, codec=codec)
 
 
 # Opening over TLS ----------------------------------------------------------------------------------------------------
 
-# What Twisted itself does with pyOpenSSL.
+# Twisted itself passes such objects to pyOpenSSL.
 tls = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 
 
 class Secured:
-    """A server's connection and a client's before a TLS handshake; and the calls of the app."""
+    """The connections of a server and of a client before a TLS handshake, and the calls of the app."""
 
     def __init__(self, certificates: Any, *, timeouts: Timeouts | None = None, trusting: bool = True) -> None:
         self.told: list[str] = []
@@ -364,7 +364,7 @@ class Secured:
 
 @tls
 def test_an_app_is_told_of_its_connection_once_tls_is_set_up(tls_certificates: Any) -> None:
-    """Until then nothing can be sent, and the connection takes a place already."""
+    """Before TLS is set up, nothing can be sent, and the connection already counts for admission."""
     line = Secured(tls_certificates)
     states = [each.state for each in (line.server, line.client)]
     assert (states, line.told, len(line.factory.connections)) == ([State.OPENING] * 2, [], 0)
@@ -381,7 +381,7 @@ def test_an_app_is_told_of_its_connection_once_tls_is_set_up(tls_certificates: A
 
 @tls
 def test_a_handshake_that_does_not_end_is_cut(tls_certificates: Any) -> None:
-    """The app knows nothing of it; the event has its reason, and its place is free again."""
+    """The app is not called for a cut handshake. The event has the reason, and the place is free again."""
     line = Secured(tls_certificates, timeouts=Timeouts(tls_handshake=0.5))
     when_open = outcome(line.server.when_open())
     line.clock.pump([0.5] * 9)
@@ -393,15 +393,15 @@ def test_a_handshake_that_does_not_end_is_cut(tls_certificates: Any) -> None:
 
 
 @tls
-def test_a_handshake_may_take_for_ever_where_there_is_no_limit(tls_certificates: Any) -> None:
-    """0 is no limit."""
+def test_a_handshake_can_take_for_ever_without_a_limit(tls_certificates: Any) -> None:
+    """With `tls_handshake=0` no timer runs during a handshake."""
     line = Secured(tls_certificates, timeouts=Timeouts(tls_handshake=0))
     assert protocol_of(line.server)._deadlines.started == ()
 
 
 @tls
 def test_a_handshake_that_fails_fails_its_waiters(tls_certificates: Any) -> None:
-    """With the error of the library that refused it; no app is informed."""
+    """The waiters get the error of the library that refused the handshake, and no app is called."""
     line = Secured(tls_certificates, trusting=False)
     when_open = outcome(line.client.when_open())
     line.clock.pump([1.0] * 6)
@@ -412,8 +412,8 @@ def test_a_handshake_that_fails_fails_its_waiters(tls_certificates: Any) -> None
 
 @tls
 @pytest.mark.parametrize("how", ["close", "drain", "abort"])
-def test_what_is_not_open_yet_is_cut_when_it_is_to_end(tls_certificates: Any, how: str) -> None:
-    """There is nothing to flush or to finish."""
+def test_a_connection_in_its_handshake_is_cut_by_every_end(tls_certificates: Any, how: str) -> None:
+    """During a handshake, close, drain and abort cut the connection, because nothing has to be flushed or finished."""
     line = Secured(tls_certificates)
     getattr(line.server, how)()
     line.clock.pump([1.0] * 4)
@@ -424,7 +424,7 @@ def test_what_is_not_open_yet_is_cut_when_it_is_to_end(tls_certificates: Any, ho
 
 @tls
 def test_a_server_that_drains_cuts_connections_in_a_tls_handshake(tls_certificates: Any) -> None:
-    """They are waited for as all others are, and do not count as cut."""
+    """A drain waits for connections in a handshake as for all others, and does not count them as cut."""
     line = Secured(tls_certificates)
     drained = outcome(line.factory.drain())
     line.clock.pump([1.0] * 4)
@@ -432,14 +432,14 @@ def test_a_server_that_drains_cuts_connections_in_a_tls_handshake(tls_certificat
 
 
 def test_a_handshake_after_the_opening_opens_nothing_again() -> None:
-    """As one that an upgrade in mid-conversation makes."""
+    """A handshake in mid-conversation does not open the connection a second time."""
     peer = Peer(echo)
     peer.protocol.handshakeCompleted()
     assert len(peer.told(Opened)) == 1
 
 
 def test_a_conversation_may_be_idle() -> None:
-    """Its waiting call gets the reason."""
+    """If an idle timeout ends a conversation's connection, its waiting call gets the reason."""
     told: list[Any] = []
 
     @conversation

@@ -16,13 +16,13 @@ from tests.peers import NOTHING, Outcomes, Peer, result_of
 
 
 def number_of(message: bytes) -> bytes | None:
-    """The key of a message: its number; a message without a number is no reply."""
+    """Return the key of a message: its number. A message without a number is no reply."""
     head, _, _ = message.partition(b":")
     return head or None
 
 
 def quietly(request: Deferred[Any]) -> Deferred[Any]:
-    """Let `request` fail without a word."""
+    """Handle the failure of `request` without a word."""
     return request.addErrback(lambda _: None)
 
 
@@ -30,7 +30,7 @@ def quietly(request: Deferred[Any]) -> Deferred[Any]:
 
 
 def test_replies_answer_requests_in_order() -> None:
-    """Several can wait, and one chunk can answer them all; later messages are for receive."""
+    """Several requests can wait, and one chunk can answer them all. Later messages can be received."""
     peer = Peer()
     requests = [peer.connection.request(b"%d" % number) for number in range(3)]
     assert peer.hears() == b"0\n1\n2\n"
@@ -41,7 +41,7 @@ def test_replies_answer_requests_in_order() -> None:
 
 
 def test_a_cancelled_request_keeps_its_place() -> None:
-    """Its late reply is dropped and reported, and goes to no other request."""
+    """The late reply to a cancelled request is dropped and reported, and goes to no other request."""
     peer = Peer()
     first, second = peer.connection.request(b"1"), peer.connection.request(b"2")
     first.cancel()
@@ -52,7 +52,7 @@ def test_a_cancelled_request_keeps_its_place() -> None:
 
 
 def test_a_request_whose_time_is_over_already_is_not_sent() -> None:
-    """A caller that calculates with its own deadline can get a value below 0."""
+    """A caller that calculates its timeout can get a value below 0: then the request is not sent."""
     peer = Peer()
     error = result_of(peer.connection.request(b"1", timeout=-0.5))
     assert (type(error), error.timer, error.seconds) == (TimedOut, "request", 0)
@@ -61,7 +61,7 @@ def test_a_request_whose_time_is_over_already_is_not_sent() -> None:
 
 @pytest.mark.parametrize("given_to_call", [False, True])
 def test_a_request_times_out(given_to_call: bool) -> None:
-    """After the seconds of the call, or the factory's; the connection stays open and the late reply is dropped."""
+    """A request times out after the seconds of the call, or the factory's, and the connection stays open."""
     peer = Peer(timeouts=Timeouts(request=7.0 if given_to_call else 3.0))
     request = peer.connection.request(b"1", timeout=3.0 if given_to_call else None)
     outcome: list[Any] = []
@@ -79,14 +79,14 @@ def test_a_request_times_out(given_to_call: bool) -> None:
 
 
 def test_a_request_without_a_timeout_waits() -> None:
-    """0 is no limit."""
+    """With `timeout=0` a request has no time limit."""
     peer = Peer()
     peer.connection.request(b"1", timeout=0)
     assert peer.timers == []
 
 
 def test_a_reply_stops_its_timer() -> None:
-    """No timer is left behind, however a request ends."""
+    """However a request ends, no timer is left."""
     peer = Peer()
     answered, cancelled, failed = (quietly(peer.connection.request(b"x")) for _ in range(3))
     assert len(peer.timers) == 3
@@ -98,7 +98,7 @@ def test_a_reply_stops_its_timer() -> None:
 
 
 def test_there_is_a_bound_on_requests_that_wait() -> None:
-    """The one over the limit is not sent; a reply makes room."""
+    """A request over `max_requests` is not sent. A reply makes room for the next request."""
     peer = Peer(limits=Limits(max_requests=2))
     requests = [peer.connection.request(b"%d" % number) for number in range(3)]
     error = result_of(requests[2])
@@ -110,7 +110,7 @@ def test_there_is_a_bound_on_requests_that_wait() -> None:
 
 
 def test_a_request_in_a_replys_callback_waits_for_the_next_reply() -> None:
-    """It is sent at once, and the next message is its reply."""
+    """A request in the callback of a reply is sent at once, and the next message is its reply."""
     peer = Peer()
     got: list[bytes] = []
 
@@ -128,7 +128,7 @@ def test_a_request_in_a_replys_callback_waits_for_the_next_reply() -> None:
 
 @pytest.mark.parametrize("call", ["close", "abort", "drain"])
 def test_a_connection_may_be_ended_in_a_replys_callback(call: str) -> None:
-    """The other requests fail with the reason; messages behind can be received."""
+    """If the callback of a reply ends the connection, the other requests fail, and messages can still be received."""
     peer = Peer()
     first, second = peer.connection.request(b"1"), peer.connection.request(b"2")
     first.addCallback(lambda _: getattr(peer.connection, call)() and None)
@@ -141,7 +141,7 @@ def test_a_connection_may_be_ended_in_a_replys_callback(call: str) -> None:
     assert error.reason is peer.reason
 
 
-def test_draining_in_a_replys_callback_leaves_the_app_what_came() -> None:
+def test_draining_in_a_replys_callback_leaves_the_app_the_messages_behind() -> None:
     """The messages behind the reply in its chunk are handled before the connection closes."""
     peer = Peer(lambda message, _: message, key=number_of)
     peer.connection.request(b"1:").addCallback(lambda _: peer.connection.drain())
@@ -153,8 +153,10 @@ def test_draining_in_a_replys_callback_leaves_the_app_what_came() -> None:
     assert peer.reason.rule == "drained"
 
 
-def test_a_half_close_in_a_replys_callback_leaves_the_app_what_came() -> None:
-    """Where the last message of the chunk is the reply, the connection closes behind it."""
+def test_a_half_close_in_a_replys_callback_leaves_the_app_the_messages_before() -> None:
+    """
+    If the reply is the last message of the chunk, the connection closes after the messages before it are answered.
+    """
     peer = Peer(lambda message, _: message, key=number_of)
     peer.connection.request(b"1:").addCallback(lambda _: peer.half_closes())
     peer.hears()
@@ -168,7 +170,7 @@ def test_a_half_close_in_a_replys_callback_leaves_the_app_what_came() -> None:
 
 @given(st.permutations([0, 1, 2, 3]), st.sets(st.integers(0, 3)), st.sets(st.integers(1, 30)))
 def test_replies_find_their_requests_by_key_in_any_order(order: list[int], cancelled: set[int], cuts: set[int]) -> None:
-    """Pushes between them go to the app in their order, and late replies to nobody."""
+    """Messages between the replies go to the app in order, and late replies are dropped."""
     pushes: list[bytes] = []
     peer = Peer(lambda message, _: pushes.append(message), key=number_of)
     requests = [quietly(peer.connection.request(b"%d:?" % number)) for number in range(4)]
@@ -185,7 +187,7 @@ def test_replies_find_their_requests_by_key_in_any_order(order: list[int], cance
 
 
 def test_a_pair_of_functions_finds_the_key_in_requests_and_in_replies() -> None:
-    """The question can look different from the answer."""
+    """With a pair of key functions, requests can look different from replies."""
     peer = Peer(key=(lambda request: request[1:2], lambda reply: reply[:1]))
     first, second = peer.connection.request(b"qA"), peer.connection.request(b"qB")
     peer.says(b"B\nA\n")
@@ -194,7 +196,7 @@ def test_a_pair_of_functions_finds_the_key_in_requests_and_in_replies() -> None:
 
 @pytest.mark.parametrize("codec", [None, "text"])
 def test_a_late_reply_by_key_is_dropped_also_when_no_request_waits(codec: str | None) -> None:
-    """It is not taken for a push, with a codec or without."""
+    """A late reply is not handed to the app, with a codec or without."""
     seen: list[Any] = []
     as_is = {None: bytes, "text": bytes.decode}[codec]
     peer = Peer(lambda message, _: seen.append(message), key=lambda message: message[:1] or None, codec=codec)
@@ -205,7 +207,7 @@ def test_a_late_reply_by_key_is_dropped_also_when_no_request_waits(codec: str | 
 
 
 def test_a_key_function_that_raises_on_our_message_fails_that_request() -> None:
-    """Nothing is sent and the connection stays open."""
+    """If the key function raises for a request, nothing is sent, and the connection stays open."""
 
     def key(message: bytes) -> bytes:
         if message == b"bad":
@@ -221,7 +223,7 @@ def test_a_key_function_that_raises_on_our_message_fails_that_request() -> None:
 
 
 def test_a_key_function_that_raises_on_the_peers_message_is_the_apps_failure() -> None:
-    """Messages before that message are handled and answered; later ones are not."""
+    """If the key function raises for a message, earlier messages are answered, and later ones are not handled."""
 
     def key(message: bytes) -> Any:
         if message == b"bad":
@@ -248,8 +250,8 @@ def test_a_key_function_that_raises_on_the_peers_message_is_the_apps_failure() -
 
 
 @pytest.mark.parametrize("message", [b":no key", b"1:again"])
-def test_a_request_that_no_reply_could_be_known_for_is_refused(message: bytes) -> None:
-    """One without a key, or with one that waits already, is not sent."""
+def test_a_request_without_a_key_of_its_own_is_refused(message: bytes) -> None:
+    """A request without a key, or with the key of a waiting request, is not sent."""
     peer = Peer(key=number_of)
     peer.connection.request(b"1:")
     peer.hears()
@@ -258,7 +260,7 @@ def test_a_request_that_no_reply_could_be_known_for_is_refused(message: bytes) -
 
 
 def test_an_app_may_cancel_a_request_whose_reply_stands_behind_its_message() -> None:
-    """The reply came too late by one message, and harms nobody."""
+    """If an app cancels a request whose reply is behind the current message, the app has not failed."""
     requests: list[Deferred[Any]] = []
     peer = Peer(lambda message, _: requests[0].cancel(), key=number_of)
     requests.append(quietly(peer.connection.request(b"1:")))
@@ -272,7 +274,7 @@ def test_an_app_may_cancel_a_request_whose_reply_stands_behind_its_message() -> 
 
 
 def test_a_server_may_ask_its_client_inside_received() -> None:
-    """Its question is sent at once, and its reply when the answer has come."""
+    """A request inside `received` is sent at once, and the app replies when its answer has come."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         return b"reply to " + await connection.request(b"which " + message)
@@ -285,7 +287,7 @@ def test_a_server_may_ask_its_client_inside_received() -> None:
 
 
 def test_a_request_inside_received_follows_the_replies_before_it() -> None:
-    """Earlier replies are sent before it, in one write."""
+    """Earlier replies are sent before a request inside `received`, in one write."""
 
     def app(message: bytes, connection: Any) -> bytes:
         if message == b"2":
@@ -298,7 +300,7 @@ def test_a_request_inside_received_follows_the_replies_before_it() -> None:
 
 
 def test_an_answer_passes_the_messages_that_wait_for_the_app() -> None:
-    """Waiting messages do not keep the answer from an app that waits for it."""
+    """An app that waits for an answer gets it, although other messages wait for the app."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         return message + await connection.request(b"which " + message)
@@ -310,7 +312,7 @@ def test_an_answer_passes_the_messages_that_wait_for_the_app() -> None:
 
 
 def test_an_apps_request_that_the_half_close_ends_is_not_its_failure() -> None:
-    """No answer can come: the connection closes for the existing reason."""
+    """If a half-close or a drain fails a request of the app, the app has not failed."""
     for end, rule in [(Peer.half_closes, "end-of-stream"), (lambda peer: peer.connection.drain(), "drained")]:
         peer = Peer(lambda message, connection: connection.request(b"question"))
         peer.says(b"a\n")
@@ -322,7 +324,7 @@ def test_an_apps_request_that_the_half_close_ends_is_not_its_failure() -> None:
 
 
 def test_requests_are_refused_once_no_answer_can_come() -> None:
-    """After the half-close messages can still be sent, but no requests."""
+    """After the peer's half-close, messages can still be sent, and requests fail."""
     pending: Deferred[bytes] = Deferred()
     peer = Peer(lambda message, _: pending)
     peer.says(b"a\n")
@@ -337,7 +339,7 @@ def test_requests_are_refused_once_no_answer_can_come() -> None:
 
 
 def test_requests_and_replies_are_values() -> None:
-    """A value out, a value back."""
+    """With a codec, a request is a value, and so is its reply."""
     peer = Peer(codec="text")
     request = peer.connection.request("hallå")
     assert peer.hears() == "hallå\n".encode()
@@ -346,7 +348,7 @@ def test_requests_and_replies_are_values() -> None:
 
 
 def test_an_undecodable_reply_that_is_delivered_fails_its_request_alone() -> None:
-    """The next request is answered as before."""
+    """With `invalid=deliver`, an undecodable reply fails its request, and the next request is answered."""
     peer = Peer(codec="text:invalid=deliver")
     first, second = peer.connection.request("1"), peer.connection.request("2")
     peer.says(b"\xff\ntwo\n")
@@ -355,7 +357,7 @@ def test_an_undecodable_reply_that_is_delivered_fails_its_request_alone() -> Non
 
 
 def test_an_undecodable_reply_ends_the_connection_with_its_requests() -> None:
-    """Replies before it count; the requests behind fail with the reason."""
+    """Requests before an undecodable reply are answered, and the others fail with the reason."""
     peer = Peer(codec="text")
     requests = [peer.connection.request(each) for each in "123"]
     peer.says(b"one\n\xff\nthree\n")
@@ -364,7 +366,7 @@ def test_an_undecodable_reply_ends_the_connection_with_its_requests() -> None:
 
 
 def test_an_undecodable_message_has_no_key() -> None:
-    """The key function is asked of values only; the app is handed the rest."""
+    """The key function gets only values. The app gets an undecodable message."""
     seen: list[Any] = []
     peer = Peer(lambda value, _: seen.append(value), codec="text:invalid=deliver", key=lambda value: value[:1])
     request = peer.connection.request("1")
@@ -375,7 +377,7 @@ def test_an_undecodable_message_has_no_key() -> None:
 
 @pytest.mark.parametrize("key", [None, number_of])
 def test_every_request_fires_once_though_their_callbacks_cancel_each_other(key: Any) -> None:
-    """The errback of a request at the end can cancel other requests."""
+    """If the errback of a request at the end cancels the other requests, each request still fires once."""
     peer = Peer(key=key)
     outcomes = Outcomes()
     requests: list[Deferred[Any]] = []

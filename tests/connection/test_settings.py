@@ -25,7 +25,7 @@ def echo(message, connection):
 
 
 def test_every_setting_has_a_default() -> None:
-    """Lines of bytes, no app, and all limits and timeouts on."""
+    """By default there are lines of bytes, no app, and all limits and timeouts."""
     settings = Settings()
     assert (None, Lines, None, None, None) == (
         settings.app,
@@ -40,7 +40,7 @@ def test_every_setting_has_a_default() -> None:
 
 
 def test_every_setting_is_kept() -> None:
-    """A given value is kept, under the same name."""
+    """Each given value is kept, under the same name."""
     given: dict[str, Any] = {
         "app": echo,
         "framing": Netstrings(),
@@ -62,7 +62,7 @@ def test_every_setting_is_kept() -> None:
 
 
 def test_every_option_may_be_none() -> None:
-    """`None` is the default of each, as if it was not given."""
+    """`None` is accepted for each option, and means its default."""
     given, default = Settings(**dict.fromkeys(Options.__annotations__)), Settings()  # type: ignore[misc]
     for name in Options.__annotations__:
         assert type(getattr(default, name)) is type(getattr(given, name))
@@ -76,12 +76,12 @@ def test_specs_are_read() -> None:
 
 
 def test_the_app_speaks_the_codec() -> None:
-    """The results of `handlers` are encoded to bytes."""
+    """With a codec, `handlers()` decodes the messages for the app, and encodes its replies."""
     assert Settings(echo, codec="json").handlers().received(b"[1]", None) == b"[1]"
 
 
 def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a given telemetry, it has only a log, a new one for each factory."""
+    """By default the telemetry has only a log, and each factory has a telemetry of its own."""
     events: list[Any] = []
     monkeypatch.setattr("tcpapp.connection.settings.RateLimitedLog", lambda: events.append)
     settings = Settings()
@@ -92,13 +92,13 @@ def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_event_is_made_of_a_near_limit_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It asks first."""
+    """`limit_near()` makes no event if the telemetry has no listener."""
     monkeypatch.setattr("tcpapp.connection.settings.LimitNear", None)  # to make one would raise
     Settings(telemetry=Telemetry()).limit_near("max_buffered", 80, 100)
 
 
 def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
-    """A given one is not replaced by the log, although it is false."""
+    """A given telemetry is not replaced by the log, although it is false without a listener."""
     silent = Telemetry()
     assert (silent, False) == (Settings(telemetry=silent).telemetry, bool(silent))
 
@@ -107,7 +107,7 @@ def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
 
 
 def test_single_values_change_by_their_names() -> None:
-    """All others stay as they are, in whichever set they are."""
+    """A value changes by its name, in whichever set it is, and all others stay."""
     settings = Settings(limits=Limits(max_connections=10, message_rate=5), timeouts=Timeouts(grace=1))
     settings.change(message_rate=3, idle=7, over_max_connections="wait", max_buffered=1000)
     assert settings.limits == Limits(max_connections=10, message_rate=3, max_buffered=1000)
@@ -115,16 +115,16 @@ def test_single_values_change_by_their_names() -> None:
     assert settings.memory_budget.limit == 1000
 
 
-def test_values_that_hold_together_change_together() -> None:
-    """Whichever of them is named first."""
+def test_values_that_depend_on_each_other_change_together() -> None:
+    """Two values that depend on each other change together, in whichever order they are given."""
     for names in (("inbox_high", "inbox_low"), ("inbox_low", "inbox_high")):
         settings = Settings(limits=Limits(inbox_high=100, inbox_low=50))
         settings.change(**{name: {"inbox_high": 10, "inbox_low": 5}[name] for name in names})
         assert settings.limits == Limits(inbox_high=10, inbox_low=5)
 
 
-def test_a_whole_set_takes_the_place_of_the_one_there_is() -> None:
-    """Values that it does not name have their defaults; a value beside it is changed in the new one."""
+def test_a_whole_set_replaces_the_current_one() -> None:
+    """In a new set, values without a name have their defaults. A value that is given besides changes the new set."""
     settings = Settings(limits=Limits(max_connections=10, message_rate=5))
     settings.change(limits=Limits(byte_rate=100), max_unsent=1000, timeouts=None)
     assert settings.limits == Limits(byte_rate=100, max_unsent=1000)
@@ -153,7 +153,7 @@ def test_a_whole_set_takes_the_place_of_the_one_there_is() -> None:
     ],
 )
 def test_all_changes_hold_or_none(changes: dict[str, Any], error: type[Exception], text: str) -> None:
-    """The error names the invalid one."""
+    """If one change is invalid, nothing changes, and the error names the invalid one."""
     settings = Settings(limits=Limits(message_rate=5))
     before = [getattr(settings, name) for name in CHANGEABLE]
     with pytest.raises(error) as caught:
@@ -164,13 +164,13 @@ def test_all_changes_hold_or_none(changes: dict[str, Any], error: type[Exception
 
 
 def test_every_value_has_a_name_of_its_own() -> None:
-    """No name stands in two sets, nor is it the name of a set."""
+    """No name is in two sets, and no value has the name of a set."""
     names = [each.name for kind in (Limits, Timeouts, Policies) for each in fields(kind)]
     assert sorted([*SET_OF, *CHANGEABLE]) == sorted({*names, *CHANGEABLE})
     assert len(names) == len(SET_OF)
 
 
-# What cannot be -------------------------------------------------------------------------------------------------------
+# Invalid settings -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_every_value_has_a_name_of_its_own() -> None:
         "two-unknown",
     ],
 )
-def test_what_cannot_be_is_refused(given: dict[str, Any], error: type[Exception], text: str) -> None:
-    """At once, by an error that names the setting and its valid values."""
+def test_an_invalid_setting_is_refused(given: dict[str, Any], error: type[Exception], text: str) -> None:
+    """An invalid setting is refused at once, by an error that names the setting and its valid values."""
     with pytest.raises(error) as caught:
         Settings(**given)
     assert text in str(caught.value)

@@ -1,5 +1,5 @@
 """
-TLS in mid-conversation: what can come before it, and what the app learns. Real handshakes are in `tests.transport.tls`.
+TLS in mid-conversation: the plain bytes before it, and its results. Real handshakes are in `tests.transport.tls`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ QUIET = Timeouts(first_message=0, idle=0)
 
 
 def secure(app: Any = echo, **options: Any) -> Peer:
-    """A peer over a transport that can have TLS; a test completes it by `handshakeCompleted`."""
+    """Return a peer over a transport with TLS. A test completes the handshake by `handshakeCompleted`."""
     return Peer(app, transport=NotedTransport(tls=True), timeouts=QUIET, **options)
 
 
-def test_what_is_sent_before_is_sent_in_plain() -> None:
-    """The last message, too; then the app is handed nothing until TLS is there."""
+def test_messages_before_tls_are_sent_in_plain_text() -> None:
+    """The last message before TLS is sent in plain text. Then the app gets no message until TLS is set up."""
     peer = secure()
     done = outcome(peer.connection.start_tls("context", last=b"go ahead"))
     assert (peer.hears(), peer.transport.tls_context, peer.waits) == (b"go ahead\n", "context", ["tls_handshake"])
@@ -33,16 +33,16 @@ def test_what_is_sent_before_is_sent_in_plain() -> None:
     assert peer.hears() == b"hello\n"
 
 
-def test_a_handshake_may_take_any_time_where_there_is_no_limit() -> None:
-    """0 is no limit."""
+def test_a_handshake_can_take_any_time_without_a_limit() -> None:
+    """With `tls_handshake=0` a handshake has no time limit."""
     peer = Peer(echo, transport=NotedTransport(tls=True), timeouts=Timeouts(tls_handshake=0, first_message=0))
     outcome(peer.connection.start_tls("context"))
     assert peer.waits == []
 
 
 @pytest.mark.parametrize("plain", [b"part", b"whole\n"])
-def test_nothing_that_came_in_plain_may_be_left(plain: bytes) -> None:
-    """Part of an earlier message, or a whole one that came meanwhile, ends the connection."""
+def test_plain_bytes_that_are_left_end_the_connection(plain: bytes) -> None:
+    """A part of an earlier message, or a plain message during the handshake, ends the connection."""
     peer = secure(None)
     if plain == b"part":
         peer.says(plain)
@@ -56,8 +56,8 @@ def test_nothing_that_came_in_plain_may_be_left(plain: bytes) -> None:
     assert [NotConnected] == [type(each) for each in done]
 
 
-def test_bytes_that_the_peer_does_not_take_would_go_out_with_tls() -> None:
-    """So it is cut."""
+def test_unsent_plain_bytes_end_the_connection() -> None:
+    """Plain bytes that the peer has not read would be sent with TLS, so the connection is cut."""
     peer = Peer(timeouts=QUIET, transport=NotedTransport(tls=True, peer_reads=False))
     outcome(peer.connection.send(b"x" * 200_000))
     done = outcome(peer.connection.start_tls("context"))
@@ -65,8 +65,8 @@ def test_bytes_that_the_peer_does_not_take_would_go_out_with_tls() -> None:
     assert (peer.reason.rule, [type(each) for each in done]) == ("tls-failed", [NotConnected])
 
 
-def test_what_cannot_be_is_told_and_changes_nothing() -> None:
-    """A connection that is not open, a transport without TLS, a last message that cannot be sent."""
+def test_start_tls_that_is_not_possible_fails_and_changes_nothing() -> None:
+    """`start_tls()` fails on a closed connection, without TLS, and with a last message that cannot be sent."""
     peer = secure()
     plain: Any = MessageServerFactory(echo, telemetry=Telemetry()).buildProtocol(None)
     plain.makeConnection(StringTransport())
@@ -80,8 +80,8 @@ def test_what_cannot_be_is_told_and_changes_nothing() -> None:
     assert [NotConnected] == [type(each) for each in outcome(peer.connection.start_tls("context"))]
 
 
-def test_a_connection_that_ends_meanwhile_fails_its_waiters() -> None:
-    """Once."""
+def test_a_connection_that_ends_in_the_handshake_fails_start_tls() -> None:
+    """If the connection ends during the handshake, the Deferred of `start_tls()` fires once."""
     peer = secure()
     done = outcome(peer.connection.start_tls("context"))
     peer.resets()

@@ -18,7 +18,7 @@ from tests.peers import NotedTransport, Peer, TurnClock, outcome
 
 
 class Turning(Peer):
-    """A peer whose clock can be turned."""
+    """A peer whose clock can make single turns."""
 
     clock: TurnClock
 
@@ -30,12 +30,12 @@ QUIET = Timeouts(first_message=0, idle=0, message_timeout=0)
 
 
 def lines(first: int, last: int) -> bytes:
-    """Lines with these numbers."""
+    """Return lines with these numbers."""
     return b"".join(b"%d\n" % number for number in range(first, last))
 
 
 class Seen:
-    """An app that notes its messages, and echoes."""
+    """An app that notes its messages and echoes them."""
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
@@ -48,8 +48,8 @@ class Seen:
 # Shares --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_chunk_is_released_a_share_at_a_time() -> None:
-    """One write for each; nothing is read until all is handled, and nothing lost."""
+def test_a_chunk_is_handled_a_share_at_a_time() -> None:
+    """Each share is one write. Nothing is read until all shares are handled, and no message is lost."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=4))
     peer.says(lines(0, 10))
@@ -65,7 +65,10 @@ def test_a_chunk_is_released_a_share_at_a_time() -> None:
 @pytest.mark.parametrize("budget", [0, 250])
 def test_others_have_their_turn_between_two_shares(budget: int) -> None:
     """
-    A connection with many messages has a share: all in one turn if that takes no time, one in a turn without a measure.
+    Connections with many messages have one share each before any of them has a second one.
+
+    With a budget for work, they all have a share in one turn, because it takes no time. Without a budget, a turn has
+    one share.
     """
     app = Seen()
     modest = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2, work_per_turn=budget))
@@ -83,8 +86,8 @@ def test_others_have_their_turn_between_two_shares(budget: int) -> None:
     assert len(app.messages) == 12
 
 
-def test_a_share_counts_for_conversations_and_requests_too() -> None:
-    """Whichever call takes the messages: no more of them are handed on at once."""
+def test_a_share_counts_for_conversations_too() -> None:
+    """A conversation gets at most a share of messages in one turn."""
     seen: list[bytes] = []
 
     @conversation
@@ -101,7 +104,7 @@ def test_a_share_counts_for_conversations_and_requests_too() -> None:
 
 
 def test_pending_messages_are_answered_before_an_unreadable_stream_ends() -> None:
-    """The fault lies behind it."""
+    """Messages that wait for their turn are answered, because the unreadable frame is behind them."""
     peer = Turning(echo, "int8:max=9", timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(b"\x01a\x01b\x01c\x01d\x01e\xff")
     for _ in range(2):
@@ -113,7 +116,7 @@ def test_pending_messages_are_answered_before_an_unreadable_stream_ends() -> Non
 
 
 def test_pending_messages_are_answered_before_a_drain_ends() -> None:
-    """It had come; nothing that comes later is taken."""
+    """Messages that wait for their turn came before the drain, so they are answered."""
     peer = Turning(echo, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(lines(0, 5))
     peer.connection.drain()
@@ -128,7 +131,7 @@ def test_pending_messages_are_answered_before_a_drain_ends() -> None:
 
 @pytest.mark.parametrize("how", ["close", "abort"])
 def test_pending_messages_at_the_close_are_counted(how: str) -> None:
-    """And goes to nobody; no turn is left."""
+    """At the end, messages that wait for their turn are not handled but counted, and no turn is left."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(lines(0, 5))
@@ -140,7 +143,7 @@ def test_pending_messages_at_the_close_are_counted(how: str) -> None:
 
 
 def test_an_app_that_closes_in_a_share_is_given_no_more() -> None:
-    """Input behind it in the chunk is ignored."""
+    """If the app aborts its connection, the rest of the chunk is ignored."""
     app = Seen()
     peer = Turning(lambda message, connection: app.received(message, connection) and connection.abort(), timeouts=QUIET)
     peer.says(lines(0, 2000))
@@ -148,7 +151,7 @@ def test_an_app_that_closes_in_a_share_is_given_no_more() -> None:
 
 
 def test_later_messages_follow_the_pending_messages() -> None:
-    """As TLS brings it, which goes on for a while when it is paused."""
+    """Messages that TLS still delivers during a pause come after the messages that wait for their turn."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))
     peer.says(lines(0, 5))
@@ -159,7 +162,7 @@ def test_later_messages_follow_the_pending_messages() -> None:
 
 
 def test_without_a_clock_there_are_no_turns() -> None:
-    """Over a transport without a reactor all is handled at once, at any rate."""
+    """Over a transport without a reactor all messages are handled at once, at any rate."""
     app = Seen()
     limits = Limits(messages_per_turn=2, message_rate=1, byte_rate=1)
     protocol: Any = MessageServerFactory(app, limits=limits, telemetry=Telemetry()).buildProtocol(None)
@@ -169,8 +172,8 @@ def test_without_a_clock_there_are_no_turns() -> None:
 
 
 @given(st.lists(st.integers(min_value=0, max_value=30), max_size=8), st.integers(min_value=1, max_value=8))
-def test_nothing_is_lost_or_turned_round_whatever_the_share(counts: list[int], share: int) -> None:
-    """Chunk by chunk, with turns in between or not, all of it is answered in order."""
+def test_nothing_is_lost_or_reordered_whatever_the_share(counts: list[int], share: int) -> None:
+    """Chunk by chunk, with turns in between or not, all messages are answered in order."""
     peer = Turning(echo, timeouts=QUIET, limits=Limits(messages_per_turn=share))
     sent = 0
     for count in counts:
@@ -188,8 +191,8 @@ def test_nothing_is_lost_or_turned_round_whatever_the_share(counts: list[int], s
 # Rates ---------------------------------------------------------------------------------------------------------------
 
 
-def test_messages_are_released_at_their_rate() -> None:
-    """A second's worth at once, then one as each is allowed; nothing is read meanwhile."""
+def test_messages_are_handled_at_their_rate() -> None:
+    """A second's worth of messages is handled at once, then one as each is allowed. Meanwhile nothing is read."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=4))
     peer.clock.advance(100)
@@ -201,8 +204,8 @@ def test_messages_are_released_at_their_rate() -> None:
     assert counts == [(4, True), (5, True), (6, True), (7, True), (8, True), (9, True), (10, False), (10, False)]
 
 
-def test_a_connection_without_tokens_waits_for_all_of_them() -> None:
-    """Nothing of a chunk is handled, then messages as each is allowed."""
+def test_a_connection_without_tokens_handles_nothing() -> None:
+    """Without a token no message is handled. Then messages are handled as each is allowed."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=1))
     peer.says(b"0\n")
@@ -212,8 +215,8 @@ def test_a_connection_without_tokens_waits_for_all_of_them() -> None:
     assert (len(app.messages), peer.paused) == (2, False)
 
 
-def test_a_rate_is_released_by_shares_too() -> None:
-    """The allowed messages are still at most a share in each turn."""
+def test_messages_within_their_rate_are_handled_by_shares() -> None:
+    """A turn handles at most a share of the messages that the rate allows."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=5, messages_per_turn=2))
     peer.clock.advance(100)
@@ -228,7 +231,7 @@ def test_a_rate_is_released_by_shares_too() -> None:
 
 
 def test_a_connection_within_its_rate_waits_for_nothing() -> None:
-    """It does not notice."""
+    """A connection within its rates is never paused, and no message waits."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(message_rate=4, byte_rate=100))
     peer.clock.advance(100)
@@ -239,7 +242,7 @@ def test_a_connection_within_its_rate_waits_for_nothing() -> None:
 
 
 def test_bytes_are_read_at_their_rate() -> None:
-    """One read has as much as the rate allows; then nothing is read until it allows another piece."""
+    """A read has as many bytes as the rate allows. Then reading pauses until the rate allows more."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(byte_rate=100))
     peer.clock.advance(100)
@@ -255,7 +258,7 @@ def test_bytes_are_read_at_their_rate() -> None:
 
 @pytest.mark.parametrize("rate", [1, 100, 1000, 1500, 20_000, 300_000])
 def test_no_more_bytes_are_read_than_the_rate_allows(rate: int) -> None:
-    """A second's worth at once, then this many a second, exactly; in few reads, whatever the rate."""
+    """A second's worth of bytes is read at once, then exactly the rate, in few reads, whatever the rate."""
     reads: list[int] = []
     limits = Limits(byte_rate=rate)
     peer = Turning(lambda chunk, connection: reads.append(len(chunk)), "raw", timeouts=QUIET, limits=limits)
@@ -273,7 +276,7 @@ def test_no_more_bytes_are_read_than_the_rate_allows(rate: int) -> None:
 
 
 def test_a_quiet_peer_is_given_all_of_its_rate_again() -> None:
-    """A second later: its first bytes are read a piece at a time, because nobody knows of them before."""
+    """A quiet peer has its whole rate again, but its first bytes are still read in small pieces."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(byte_rate=100))
     peer.clock.advance(100)
@@ -285,7 +288,7 @@ def test_a_quiet_peer_is_given_all_of_its_rate_again() -> None:
 
 
 def test_a_rate_that_is_not_waited_for_does_not_bound_a_read() -> None:
-    """Otherwise, bytes over the rate could not be detected."""
+    """With the policy `refuse` the rate does not bound a read, because bytes over the rate must be detected."""
     peer = Turning(timeouts=QUIET, limits=Limits(byte_rate=100), policies=Policies(over_rate="refuse"))
     peer.says(b"x" * 10 + b"\n")
     assert (peer.transport.bufferSize, peer.closing) == (65536, False)
@@ -297,7 +300,7 @@ def test_a_rate_that_is_not_waited_for_does_not_bound_a_read() -> None:
 @pytest.mark.parametrize(("policy", "cut"), [("refuse", False), ("reset", True)])
 @pytest.mark.parametrize(("limits", "rule"), [({"message_rate": 4}, "message-rate"), ({"byte_rate": 9}, "byte-rate")])
 def test_a_connection_over_its_rate_can_be_closed(policy: str, cut: bool, limits: dict[str, int], rule: str) -> None:
-    """When its possible messages are answered; or at once."""
+    """A connection over its rate is closed after its allowed messages are answered, or cut at once."""
     app = Seen()
     peer = Turning(app, timeouts=QUIET, limits=Limits(**limits), policies=Policies(over_rate=policy))
     peer.clock.advance(100)
@@ -309,7 +312,7 @@ def test_a_connection_over_its_rate_can_be_closed(policy: str, cut: bool, limits
 
 
 def test_a_connection_that_waits_for_its_rate_is_not_idle() -> None:
-    """We are the ones that do not go on."""
+    """A peer is not idle while its messages wait for the rate, because we do not read."""
     peer = Turning(echo, timeouts=Timeouts(idle=2, idle_read=2, first_message=0), limits=Limits(message_rate=1))
     peer.says(lines(0, 20))
     for _ in range(15):
@@ -318,7 +321,7 @@ def test_a_connection_that_waits_for_its_rate_is_not_idle() -> None:
 
 
 def test_replies_to_requests_are_counted_as_all_messages() -> None:
-    """They reach their requests, later."""
+    """Replies count for a share, and reach their requests in later turns."""
     peer = Turning(None, timeouts=QUIET, limits=Limits(messages_per_turn=1))
     replies = [outcome(peer.connection.request(b"?")) for _ in range(3)]
     peer.says(lines(0, 3))
@@ -329,7 +332,7 @@ def test_replies_to_requests_are_counted_as_all_messages() -> None:
     assert isinstance(peer.connection.receive(), Deferred)
 
 
-# Sips -----------------------------------------------------------------------------------------------------------------
+# Small reads ----------------------------------------------------------------------------------------------------------
 
 
 class Reading(NotedTransport):
@@ -339,7 +342,7 @@ class Reading(NotedTransport):
 
 
 class Flooding(Peer):
-    """A peer on such a transport."""
+    """A peer on a `Reading` transport."""
 
     clock: TurnClock
     transport: Reading
@@ -349,7 +352,7 @@ class Flooding(Peer):
 
 
 def test_a_flooding_connection_is_read_in_small_chunks() -> None:
-    """As many bytes as its share of messages had; a chunk is split into its messages in one go, while others wait."""
+    """A read has as many bytes as the last share of messages, because a chunk is split at once while others wait."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=500))
     peer.says(b"x" * 9 + b"\n")
     assert peer.transport.bufferSize == 65536
@@ -365,7 +368,7 @@ def test_a_flooding_connection_is_read_in_small_chunks() -> None:
 
 
 def test_the_write_mark_is_restored_after_small_reads() -> None:
-    """Twisted has one number for both, and the mark can differ from its own."""
+    """Twisted has one number for the read size and the write mark, and `write_high` can differ from Twisted's own."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=500, write_high=100_000))
     peer.says(b"\n" * 1000)
     peer.clock.advance(0)
@@ -375,7 +378,7 @@ def test_the_write_mark_is_restored_after_small_reads() -> None:
 
 
 def test_small_reads_and_byte_rates_go_together() -> None:
-    """The smaller of both is the size of a read, and all of it is counted."""
+    """The smaller size of both is the size of a read, and all bytes count for the rate."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4, byte_rate=10_000))
     assert peer.transport.bufferSize == 10_000
     peer.says(b"x\n" * 8)
@@ -389,7 +392,7 @@ def test_small_reads_and_byte_rates_go_together() -> None:
 
 @pytest.mark.parametrize(("rate", "least"), [(5, 1), (1000, 100), (20_000, 1024)])
 def test_no_read_is_smaller_than_a_tenth_of_a_second_or_1_kib(rate: int, least: int) -> None:
-    """The size of a read is Twisted's write mark, too, and a tiny one would pause the app for each reply."""
+    """The read size is Twisted's write mark, too. A tiny one would pause the app for each reply."""
     peer = Turning(timeouts=QUIET, limits=Limits(byte_rate=rate))
     peer.clock.advance(100)
     sizes = []
@@ -401,7 +404,7 @@ def test_no_read_is_smaller_than_a_tenth_of_a_second_or_1_kib(rate: int, least: 
 
 
 def test_pending_messages_are_counted_to_the_byte() -> None:
-    """Of a flood, as it is handled."""
+    """The bytes of the messages that wait for their turn are counted exactly, turn by turn."""
     peer = Turning(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4))
     peer.says(b"abc\n" * 10)
     sizes = []

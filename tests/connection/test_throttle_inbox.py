@@ -1,4 +1,4 @@
-"""Work that waits in the inbox, or is left out, counts in a turn as well."""
+"""Messages that wait in the inbox, and skipped messages, count in a turn as well."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tcpapp.telemetry import Closed, MessagesSkipped
 from tests.connection.costly import Costly, Server, costs, paused
 from tests.peers import NotedTransport, TurnClock, outcome
 
-# What waits in the inbox ----------------------------------------------------------------------------------------------
+# Messages that wait in the inbox --------------------------------------------------------------------------------------
 
 
 class Waiting(Costly):
-    """The first message is answered later; the others as `Costly` does."""
+    """An app that answers its first message later, and the others as `Costly` does."""
 
     def __init__(self, clock: TurnClock) -> None:
         super().__init__(clock)
@@ -31,7 +31,7 @@ class Waiting(Costly):
 
 
 def test_messages_that_waited_for_the_app_have_their_turns_too() -> None:
-    """Messages that have piled up behind an answer are handled for a turn's time, and then others have theirs."""
+    """Messages that waited behind an answer are handled for a turn's time, and then other connections have a turn."""
     server = Server(Waiting)
     peer = server.peer()
     peer.receive(costs(1, 1) + costs(10, 1000))
@@ -45,7 +45,7 @@ def test_messages_that_waited_for_the_app_have_their_turns_too() -> None:
 
 
 def test_a_connection_that_ends_leaves_no_message_that_waits_for_its_turn() -> None:
-    """Neither timer nor byte."""
+    """If a connection ends while messages wait for a turn, no timer and no counted byte is left."""
     server = Server(Waiting)
     peer = server.peer()
     peer.receive(costs(1, 1) + costs(10, 1000))
@@ -55,8 +55,8 @@ def test_a_connection_that_ends_leaves_no_message_that_waits_for_its_turn() -> N
     assert (server.answered(peer), server.factory.info().buffered) == ([2], 0)
 
 
-def test_a_batch_takes_what_waits_at_once() -> None:
-    """Its app is called once for all; the time of that counts for the next ones."""
+def test_a_batch_takes_all_waiting_messages_at_once() -> None:
+    """A batch is one call for all messages, and the time of the call counts for the next messages."""
 
     def app(clock: TurnClock) -> Any:
         @batch
@@ -80,7 +80,7 @@ def test_a_batch_takes_what_waits_at_once() -> None:
 
 
 def talking(clock: TurnClock) -> Any:
-    """A conversation that first waits for something else, and then takes as long for a message as its text says."""
+    """Return a conversation that waits for its gate, and then takes as many microseconds as each message says."""
     gate: Deferred[None] = Deferred()
 
     @conversation
@@ -95,7 +95,7 @@ def talking(clock: TurnClock) -> Any:
 
 
 def test_a_conversation_that_finds_messages_waiting_takes_turns() -> None:
-    """It gets at most a turn's time of them before others have theirs; none is lost or reordered."""
+    """A conversation gets a turn's time of messages before others have a turn. None is lost or reordered."""
     server = Server(talking)
     peer, other = server.peer(), server.peer()
     peer.receive(b"".join(b"%d\n" % (1000 + number) for number in range(5)))
@@ -111,8 +111,8 @@ def test_a_conversation_that_finds_messages_waiting_takes_turns() -> None:
     assert server.answered(other) == [1]
 
 
-def test_a_conversation_that_waits_for_its_turn_is_given_what_came_before_the_end() -> None:
-    """At once, because there is no later turn; then it learns of the end."""
+def test_a_conversation_that_waits_for_its_turn_gets_all_messages_at_the_end() -> None:
+    """At the end the messages come at once, because there is no later turn. Then the conversation learns of the end."""
     server = Server(talking)
     peer = server.peer()
     peer.receive(costs(3, 1000))
@@ -126,7 +126,7 @@ def test_a_conversation_that_waits_for_its_turn_is_given_what_came_before_the_en
 
 
 def test_a_receive_that_is_cancelled_while_it_waits_for_its_turn_takes_nothing() -> None:
-    """The next one gets its message."""
+    """If a receive is cancelled while it waits for its turn, the next receive gets its message."""
     clock, taken = TurnClock(), []
 
     @conversation
@@ -151,7 +151,7 @@ def test_a_receive_that_is_cancelled_while_it_waits_for_its_turn_takes_nothing()
     assert clock.getDelayedCalls() == []
 
 
-# What waited in the inbox ---------------------------------------------------------------------------------------------
+# Messages that waited in the inbox of a paused app --------------------------------------------------------------------
 
 
 class Held(Costly):
@@ -171,7 +171,9 @@ class Held(Costly):
 
 
 def held(count: int, cost: int, *, later: bool) -> tuple[Server, list[NotedTransport]]:
-    """A server whose app is paused for each of this many peers, with a message of theirs behind the first."""
+    """
+    Return a server whose app is paused for each of this many peers, and the peers, which have sent one more message.
+    """
     timeouts = Timeouts(first_message=0, idle=0, message_timeout=0, handler_timeout=0, send_progress=0)
     server = Server(lambda clock: Held(clock, later=later), timeouts=timeouts)
     peers = [server.peer(peer_reads=False) for _ in range(count)]
@@ -185,7 +187,7 @@ def held(count: int, cost: int, *, later: bool) -> tuple[Server, list[NotedTrans
 
 
 def taken(server: Server) -> list[int]:
-    """How many messages the app gets in each of the next turns."""
+    """Return how many messages the app gets in each of the next turns."""
     found: list[int] = []
     while server.clock.getDelayedCalls() and len(found) < 100:
         before = len(server.app.messages)
@@ -196,7 +198,7 @@ def taken(server: Server) -> list[int]:
 
 @pytest.mark.parametrize("later", [False, True])
 def test_costly_messages_that_waited_in_inboxes_take_turns(later: bool) -> None:
-    """Though all peers read at one moment, or the app answers all of them: others are served in between."""
+    """If all peers read at once, or all answers come at once, each turn still handles one costly message."""
     server, peers = held(3, 10_000, later=later)
     for each in peers:
         while each.unsent:
@@ -208,7 +210,7 @@ def test_costly_messages_that_waited_in_inboxes_take_turns(later: bool) -> None:
 
 
 def test_a_paused_connection_waits_for_another_turn() -> None:
-    """It is as costly as before."""
+    """A costly connection that is paused in its turn waits for another turn after `resume()`."""
     server, (peer,) = held(1, 10_000, later=True)
     server.app.answers[0].callback(None)
     peer.connection.pause()
@@ -219,7 +221,7 @@ def test_a_paused_connection_waits_for_another_turn() -> None:
 
 
 def test_messages_that_take_little_wait_for_no_turn() -> None:
-    """They are handed on at once; and so are those of one that was costly before, when the last one was not."""
+    """Cheap messages are handed on at once, also on a connection whose earlier messages were costly."""
     server, (peer,) = held(1, 10, later=True)
     server.app.answers[0].callback(None)
     assert (len(server.app.messages), taken(server)) == (2, [])
@@ -232,7 +234,7 @@ def test_messages_that_take_little_wait_for_no_turn() -> None:
     assert len(server.app.messages) == 5
 
 
-# Messages that are left out -------------------------------------------------------------------------------------------
+# Skipped messages -----------------------------------------------------------------------------------------------------
 
 
 class Reading(NotedTransport):
@@ -248,8 +250,8 @@ def skipping(**options: Any) -> tuple[Server, Reading]:
     return server, transport
 
 
-def test_messages_left_out_count_for_the_size_of_reads() -> None:
-    """A flood of them is read in small pieces, as any flood; once there are few, as before."""
+def test_skipped_messages_count_for_the_size_of_reads() -> None:
+    """A flood of skipped messages is read in small pieces, as any flood. After the flood, reads are large again."""
     server, peer = skipping()
     peer.receive(b"abc\n" * 15_000)
     assert peer.bufferSize == 1024
@@ -260,8 +262,8 @@ def test_messages_left_out_count_for_the_size_of_reads() -> None:
     assert skipped.count == 15_000
 
 
-def test_messages_left_out_count_for_the_rate() -> None:
-    """Nothing more is read until as many are allowed, and messages that came with them wait for it."""
+def test_skipped_messages_count_for_the_rate() -> None:
+    """Reading pauses until the rate allows the skipped messages, and other messages of their chunk wait, too."""
     server, peer = skipping(limits=Limits(message_rate=10))
     peer.receive(b"abc\n" * 25)
     assert paused(peer)
@@ -278,7 +280,7 @@ def test_messages_left_out_count_for_the_rate() -> None:
 
 @pytest.mark.parametrize(("policy", "aborted"), [("refuse", False), ("reset", True)])
 def test_a_peer_that_sends_too_many_skipped_messages_can_be_closed(policy: str, aborted: bool) -> None:
-    """As any connection over its rate."""
+    """A peer that sends skipped messages over its rate is closed or cut, as any peer over its rate."""
     server, peer = skipping(limits=Limits(message_rate=10), policies=Policies(over_rate=policy))
     peer.receive(b"abc\n" * 25)
     assert (peer.disconnecting, peer.aborted) == (True, aborted)

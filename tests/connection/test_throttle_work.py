@@ -1,4 +1,4 @@
-"""The time of one connection's messages in a turn of the loop, and the waits it causes, by a clock that apps move."""
+"""The time of a connection's messages in a turn, and the waits that it causes, by a clock that apps move."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tcpapp.telemetry import Closed
 from tests.connection.costly import Server, costs, large, paused
 from tests.peers import TurnClock, outcome
 
-# One that takes long --------------------------------------------------------------------------------------------------
+# A slow connection ----------------------------------------------------------------------------------------------------
 
 
 def test_a_slow_connection_waits_for_its_turn() -> None:
-    """After its first chunk, of unknown cost; nothing is read before all that has come is handled."""
+    """After its first chunk, of unknown cost, a slow connection handles one message a turn, and reads no more."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(3, 1000))
@@ -29,7 +29,7 @@ def test_a_slow_connection_waits_for_its_turn() -> None:
 
 
 def test_the_first_chunk_is_measured_by_few_messages() -> None:
-    """A new connection with a thousand messages at once delays nobody for longer than those few."""
+    """Of a thousand messages of a new connection, a few are handled at once, so that others do not wait longer."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(1000, 1000))
@@ -39,7 +39,7 @@ def test_the_first_chunk_is_measured_by_few_messages() -> None:
 
 
 def test_quick_messages_are_answered_at_once_in_one_write() -> None:
-    """However many come: after the measured messages, as many are handled as the time allows."""
+    """However many quick messages come, they are handled at once, as many as the time allows."""
     server = Server()
     peer = server.peer()
     for _ in range(3):
@@ -50,7 +50,7 @@ def test_quick_messages_are_answered_at_once_in_one_write() -> None:
 
 
 def test_a_turn_lasts_as_long_as_the_budget() -> None:
-    """Of messages that take 100 microseconds each, two: a third one would go over it."""
+    """Two messages of 100 microseconds fit into a turn. A third one would exceed the budget."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(3, 100))
@@ -62,8 +62,8 @@ def test_a_turn_lasts_as_long_as_the_budget() -> None:
     assert heard == [3, 5, 7, 9, 11, 12]
 
 
-def test_it_is_quick_again_when_its_messages_are() -> None:
-    """Once a chunk took less than a turn's time, the next one is handled as it comes."""
+def test_a_connection_is_quick_again_when_its_messages_are() -> None:
+    """After a chunk that took less than a turn's time, the next chunk is handled as it comes."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(1, 1000))
@@ -75,7 +75,7 @@ def test_it_is_quick_again_when_its_messages_are() -> None:
 
 
 def test_one_moment_that_took_long_is_soon_forgotten() -> None:
-    """The machine may have been busy: cheap messages are measured again, and handled together."""
+    """One slow message can be due to a busy machine: cheap messages are measured again, and handled together."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(1, 10_000))
@@ -84,11 +84,11 @@ def test_one_moment_that_took_long_is_soon_forgotten() -> None:
     assert server.answered(peer) == [201]
 
 
-# And the others -------------------------------------------------------------------------------------------------------
+# Several connections --------------------------------------------------------------------------------------------------
 
 
-def test_of_slow_connections_one_has_its_turn_at_a_time() -> None:
-    """Twenty of them delay nobody for longer than one of them does."""
+def test_slow_connections_have_their_turns_one_at_a_time() -> None:
+    """Twenty slow connections do not delay the others for longer than one slow connection does."""
     server = Server()
     busy = [server.peer() for _ in range(20)]
     for each in busy:
@@ -107,8 +107,8 @@ def test_of_slow_connections_one_has_its_turn_at_a_time() -> None:
     assert server.answered(*busy) == [4] * 20
 
 
-def test_of_new_ones_that_say_little_one_more_is_measured_at_once() -> None:
-    """If two took long, the others have a turn each; they do not wait for connections known to be busy."""
+def test_new_connections_with_small_messages_do_not_wait_for_busy_ones() -> None:
+    """After two slow new connections, each other new one has a turn. New ones do not wait for known busy ones."""
     server = Server()
     busy = [server.peer() for _ in range(20)]
     for each in busy:
@@ -127,8 +127,8 @@ def test_of_new_ones_that_say_little_one_more_is_measured_at_once() -> None:
     assert server.answered(*newcomers) == [1, 1, 1]
 
 
-def test_of_new_ones_that_say_much_one_is_measured_in_a_turn() -> None:
-    """New connections and busy ones have their turns alternately."""
+def test_new_connections_with_large_messages_alternate_with_busy_ones() -> None:
+    """New connections with large messages, and busy connections, have their turns alternately."""
     server = Server()
     busy, new = server.peer(), [server.peer() for _ in range(3)]
     busy.receive(costs(1, 1000))
@@ -149,8 +149,8 @@ def test_of_new_ones_that_say_much_one_is_measured_in_a_turn() -> None:
     ]
 
 
-def test_of_several_large_messages_of_a_new_one_one_is_measured() -> None:
-    """The time of small ones says nothing of them."""
+def test_one_large_message_of_a_new_connection_is_measured() -> None:
+    """Of several large messages one is handled first, because the time of small messages does not predict it."""
     server = Server()
     peer = server.peer()
     peer.receive(large(1000) * 2)
@@ -158,7 +158,7 @@ def test_of_several_large_messages_of_a_new_one_one_is_measured() -> None:
 
 
 def test_messages_larger_than_any_before_wait_where_others_took_long() -> None:
-    """Messages of a length that is known to be cheap do not."""
+    """After others took long, a message of a new size waits. A message of a size that is known to be cheap does not."""
     server = Server()
     busy, grows = server.peer(), server.peer()
     grows.receive(costs(1, 1))
@@ -173,7 +173,7 @@ def test_messages_larger_than_any_before_wait_where_others_took_long() -> None:
 
 
 def test_small_messages_wait_where_two_took_long() -> None:
-    """For a turn that all of them share, before another one that takes long."""
+    """After two slow connections, small messages of all others share one turn, before the next slow one."""
     server = Server()
     known, busy = [server.peer() for _ in range(3)], [server.peer() for _ in range(2)]
     for each in known:
@@ -193,8 +193,12 @@ def test_small_messages_wait_where_two_took_long() -> None:
     assert server.answered(*known, *busy) == [3, 3, 3, 2, 1]
 
 
-def test_busy_ones_are_read_from_in_turns() -> None:
-    """A chunk takes time, too, if it holds no whole message; as long as nobody else waits, the next is read at once."""
+def test_busy_connections_are_read_from_in_turns() -> None:
+    """
+    Busy connections read in turns, because also a part of a message takes time.
+
+    If no other waits, one reads at once.
+    """
     server = Server()
     busy = [server.peer() for _ in range(10)]
     for each in busy:
@@ -220,7 +224,7 @@ def test_busy_ones_are_read_from_in_turns() -> None:
 
 
 def test_fan_out_counts_for_its_sender() -> None:
-    """The work for one message counts: in a room, each member's copy is sent in turn."""
+    """The copies of one message for all members of a room count as the work of its sender."""
     room: list[Any] = []
 
     class Member:
@@ -248,8 +252,8 @@ def test_fan_out_counts_for_its_sender() -> None:
         heard = more
 
 
-def test_without_a_budget_there_is_none() -> None:
-    """0 is no limit; the number of messages has its own."""
+def test_without_a_budget_the_time_of_messages_does_not_count() -> None:
+    """With `work_per_turn=0` a turn has no time limit. The number of messages has a limit of its own."""
     server = Server(limits=Limits(work_per_turn=0))
     peer = server.peer()
     for _ in range(2):
@@ -258,8 +262,8 @@ def test_without_a_budget_there_is_none() -> None:
     assert server.answered(peer) == [200]
 
 
-def test_without_a_budget_one_has_its_turn_however_much_it_has() -> None:
-    """Only the number of messages bounds a turn then."""
+def test_without_a_budget_only_the_number_of_messages_bounds_a_turn() -> None:
+    """With `work_per_turn=0`, one connection has its share in a turn, whatever the size of its messages."""
     server = Server(limits=Limits(work_per_turn=0, messages_per_turn=2))
     peers = [server.peer() for _ in range(3)]
     for each in peers:
@@ -272,7 +276,11 @@ def test_without_a_budget_one_has_its_turn_however_much_it_has() -> None:
 
 
 def test_a_connection_that_ends_while_it_waits_for_its_turn_has_none() -> None:
-    """It leaves no timer; its messages get one turn's time, and the rest is counted."""
+    """
+    If a connection ends while it waits, its messages get one turn's time.
+
+    The rest is counted, and no timer is left.
+    """
     server = Server()
     peer, other = server.peer(), server.peer()
     for each in (peer, other):
@@ -288,8 +296,8 @@ def test_a_connection_that_ends_while_it_waits_for_its_turn_has_none() -> None:
     assert server.factory.info().buffered == 0
 
 
-def test_a_last_word_is_not_lost_where_its_turn_does_not_come() -> None:
-    """Over TLS a peer that sends and closes is gone at once: its messages are handled before the end is reported."""
+def test_last_messages_are_handled_before_the_end_is_reported() -> None:
+    """Over TLS a peer can send and close at once: its messages are handled before the end is reported."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(1, 1000))
@@ -300,8 +308,8 @@ def test_a_last_word_is_not_lost_where_its_turn_does_not_come() -> None:
     assert (closed.reason.rule, closed.unhandled) == ("end-of-stream", 0)
 
 
-def test_a_last_word_can_be_received_after_the_end() -> None:
-    """A caller that takes messages finds all that came, however many, and whatever the last ones took."""
+def test_last_messages_can_be_received_after_the_end() -> None:
+    """After the end a caller can receive all messages, however many wait, and whatever time the last one took."""
     server = Server(lambda clock: None)
     peer = server.peer()
     connection: Any = peer.connection

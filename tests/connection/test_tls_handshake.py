@@ -25,15 +25,15 @@ from tests.peers import TurnClock
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* is deprecated:DeprecationWarning"
-)  # what Twisted does with pyOpenSSL
+)  # Twisted passes such objects to pyOpenSSL
 
 TURNS = 10
-"""Turns in which a few handshakes come to their end, or rest."""
+"""Turns after which a few handshakes have ended, or wait for their clients."""
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the path of a certificate with its key."""
+    """Return the path of a certificate with its key."""
     path: Path = tmp_path_factory.mktemp("tls") / "server.pem"
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
     return path
@@ -51,7 +51,7 @@ class Client:
         self._taken = 0
 
     def shake(self) -> None:
-        """Receive the server's bytes, and send the answer: first, the ClientHello."""
+        """Receive the server's bytes, and send the answer. The first answer is the ClientHello."""
         sent = self.transport.value()
         self._incoming.write(sent[self._taken :])
         self._taken = len(sent)
@@ -72,18 +72,18 @@ class Served:
         self.factory = TLSServerFactory(ServerContexts(ServerSpec(certificate=certificate)), self.server, clock, 0)
 
     def client(self) -> Client:
-        """A client that is connected, and has sent nothing yet."""
+        """Return a client that is connected, and has sent nothing yet."""
         protocol: Any = self.factory.buildProtocol(None)
         return Client(FakeTransport(protocol=protocol, clock=self.clock))
 
     def of(self, kind: type[Event]) -> int:
-        """How often this event came."""
+        """Return how often this event came."""
         return sum(isinstance(each, kind) for each in self.events)
 
 
 @pytest.fixture
 def serve(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
-    """Give a function that makes a server."""
+    """Return a function that makes a server."""
 
     def make(clock: TurnClock, **options: Any) -> Served:
         made = Served(certificate, clock, **options)
@@ -100,7 +100,7 @@ def serve(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., S
 
 
 def test_fifty_handshakes_at_once_are_one_step_in_each_turn(serve: Callable[..., Served]) -> None:
-    """And in the turn in which clients were accepted, none; the last of them is set up after as many turns."""
+    """No step is done in the turn that accepts the clients, and then at most one step in each turn."""
     clock = TurnClock()
     served = serve(clock)
     clients = [served.client() for _ in range(50)]
@@ -126,7 +126,7 @@ def test_fifty_handshakes_at_once_are_one_step_in_each_turn(serve: Callable[...,
 
 
 def test_a_handshake_alone_waits_for_nobody(serve: Callable[..., Served]) -> None:
-    """Each of its steps is done as its bytes come; later bytes go to TLS itself."""
+    """Each step of a single handshake is done as its bytes come. After the handshake, bytes go to TLS directly."""
     clock = TurnClock()
     served = serve(clock)
     client = served.client()
@@ -138,8 +138,8 @@ def test_a_handshake_alone_waits_for_nobody(serve: Callable[..., Served]) -> Non
     assert "dataReceived" not in vars(client.transport.protocol)
 
 
-def test_what_waits_for_its_turn_is_bounded(serve: Callable[..., Served]) -> None:
-    """A client whose step waits is not read from; no timeout hits it meanwhile, nor afterwards."""
+def test_a_client_whose_step_waits_is_not_read_from(serve: Callable[..., Served]) -> None:
+    """A client whose step waits is not read from, and no timeout ends it meanwhile or afterwards."""
     clock = TurnClock()
     served = serve(clock, timeouts=Timeouts(tls_handshake=10))
     others, client = [served.client() for _ in range(2)], served.client()
@@ -152,11 +152,11 @@ def test_what_waits_for_its_turn_is_bounded(serve: Callable[..., Served]) -> Non
     assert (served.of(NeverOpened), client.transport.unread) == (0, 6000)
     for _ in range(TURNS):
         clock.give_turn()
-    assert (served.of(NeverOpened), client.transport.unread) == (1, 0)  # it spoke no TLS
+    assert (served.of(NeverOpened), client.transport.unread) == (1, 0)  # the bytes were no TLS
 
 
 def test_a_connection_that_is_lost_leaves_its_turn(serve: Callable[..., Served]) -> None:
-    """The next one has it."""
+    """If a connection is lost while its step waits, the next connection has the turn."""
     clock = TurnClock()
     served = serve(clock)
     first, lost, last = (served.client() for _ in range(3))
@@ -171,8 +171,8 @@ def test_a_connection_that_is_lost_leaves_its_turn(serve: Callable[..., Served])
     assert "dataReceived" not in vars(layer)
 
 
-def test_bytes_that_come_all_the_same_are_kept_in_order(serve: Callable[..., Served]) -> None:
-    """From a transport that delivers bytes it had read before it was paused."""
+def test_bytes_that_come_during_the_pause_are_kept_in_order(serve: Callable[..., Served]) -> None:
+    """A transport can deliver bytes that it had read before the pause: they are kept, in order."""
     clock = TurnClock()
     served = serve(clock)
     client = served.client()
@@ -189,7 +189,7 @@ def test_bytes_that_come_all_the_same_are_kept_in_order(serve: Callable[..., Ser
 
 
 def test_without_a_clock_there_are_no_turns() -> None:
-    """As with a `StringTransport`: each step is done as its bytes come."""
+    """Without a clock, as with a `StringTransport`, each step is done as its bytes come."""
     told: list[bytes] = []
 
     class Layer:
@@ -211,7 +211,7 @@ def test_without_a_clock_there_are_no_turns() -> None:
 
 
 def test_limits_count_a_handshake_that_was_begun_and_left(serve: Callable[..., Served]) -> None:
-    """It has a place among max_connections until its time is over."""
+    """An abandoned handshake counts for `max_connections` until its timeout is over."""
     clock = TurnClock()
     served = serve(clock, limits=Limits(max_connections=2), timeouts=Timeouts(tls_handshake=10))
     for _ in range(2):

@@ -28,13 +28,13 @@ CONTRACT = {
 
 
 def test_a_connection_has_the_names_of_the_contract_and_no_others() -> None:
-    """None of Twisted's callbacks is on it, and none of the parts'."""
+    """A connection has none of Twisted's callbacks, and none of the methods of its parts."""
     assert {name for name in dir(Connection) if not name.startswith("_")} == CONTRACT
     assert not issubclass(Connection, Protocol)
 
 
 def test_the_protocol_is_twisteds_side() -> None:
-    """It has what a transport calls, and none of the calls of a user."""
+    """The protocol has the methods that a transport calls, and none of the methods for users."""
     protocol: Any = MessageServerFactory(echo).buildProtocol(None)
     for interface in (IProtocol, IHalfCloseableProtocol, IHandshakeListener):
         assert interface.providedBy(protocol)
@@ -54,13 +54,13 @@ def test_each_side_leads_to_the_other() -> None:
 
 
 def test_the_protocol_of_a_connection_under_asyncio_is_the_same() -> None:
-    """The wrapper of `tcpapp.aio` is no obstacle."""
+    """``protocol_of`` takes the wrapper of `tcpapp.aio`, and gives the same protocol."""
     peer = Peer(echo)
     assert protocol_of(Native(peer.connection)) is peer.protocol
 
 
 def test_an_app_and_the_events_have_the_connection() -> None:
-    """Every handler gets the same object, as do the listeners."""
+    """Every handler of an app gets the same connection object, and every event has it."""
     had: list[Any] = []
 
     class App:
@@ -112,7 +112,7 @@ def test_each_way_to_connect_gives_its_side(hosts: Hosts) -> None:
 
 @pytest.mark.usefixtures("no_collector")
 def test_after_the_end_neither_side_keeps_the_other_in_memory() -> None:
-    """A connection that is still held stays the same; one that nobody holds is made anew, with the same number."""
+    """After the end a held connection stays the same object. Otherwise a new one is made, with the same number."""
     peer = Peer(echo)
     protocol, number = peer.protocol, peer.connection.id
     peer.leaves()
@@ -128,7 +128,7 @@ def test_after_the_end_neither_side_keeps_the_other_in_memory() -> None:
 
 
 def test_each_connection_of_a_process_has_its_number() -> None:
-    """Later connections have greater ones, and ``repr`` shows number and state."""
+    """Later connections have greater numbers, and ``repr`` shows number and state."""
     first, second = (MessageServerFactory(echo, telemetry=Telemetry()).buildProtocol(None) for _ in range(2))
     assert isinstance(first, MessageProtocol)
     assert isinstance(second, MessageProtocol)

@@ -1,4 +1,4 @@
-"""The end of a connection is no unhandled error: it is counted, given to callers, and logged for no Deferred."""
+"""The end of a connection is no unhandled error: it is counted, given to callers, and not logged for Deferreds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = [ENDED, NeverSent("no", ENDED.reason, b"x"), MaybeSent("no", ENDED.reaso
 @pytest.mark.parametrize("error", KINDS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("before", [True, False])
 def test_the_end_of_a_connection_is_not_logged(error: NotConnected, before: bool, logged_errors: Any) -> None:
-    """Whether the Deferred is marked before it fails or after."""
+    """A Deferred that fails with the end of a connection is not logged, whether it is marked before or after."""
     deferred: Deferred[None] = Deferred()
     if before:
         unlogged(deferred).errback(error)
@@ -40,8 +40,8 @@ def test_the_end_of_a_connection_is_not_logged(error: NotConnected, before: bool
     assert logged_errors.take() == []
 
 
-def test_an_error_that_is_told_elsewhere_is_not_logged(logged_errors: Any) -> None:
-    """It is named; another one of its type is logged."""
+def test_an_error_that_is_reported_elsewhere_is_not_logged(logged_errors: Any) -> None:
+    """The named error is not logged. Another error of its type is logged."""
     told, other = ValueError("told"), ValueError("other")
     for error in (told, other):
         unlogged(Deferred(), told).errback(error)
@@ -49,7 +49,7 @@ def test_an_error_that_is_told_elsewhere_is_not_logged(logged_errors: Any) -> No
 
 
 def test_the_failure_is_given_to_its_waiter(logged_errors: Any) -> None:
-    """To an errback that was there before, to one that is added later, and to a coroutine that awaits it."""
+    """Early errbacks, late errbacks and awaiting coroutines all get the failure."""
     early: Deferred[Any] = Deferred()
     seen = outcome(early)
     unlogged(early).errback(ENDED)
@@ -64,7 +64,7 @@ def test_the_failure_is_given_to_its_waiter(logged_errors: Any) -> None:
 
 
 def test_a_callback_without_an_errback_takes_nothing_and_nothing_is_logged(logged_errors: Any) -> None:
-    """Added before the end or after it."""
+    """A callback without an errback, added before the end or after, is not called, and nothing is logged."""
     called: list[Any] = []
     early: Deferred[Any] = Deferred()
     early.addCallback(called.append)
@@ -74,8 +74,8 @@ def test_a_callback_without_an_errback_takes_nothing_and_nothing_is_logged(logge
     assert (called, logged_errors.take()) == ([], [])
 
 
-def test_what_a_callback_raises_is_logged(logged_errors: Any) -> None:
-    """It is the program's own error."""
+def test_an_exception_of_a_callback_is_logged(logged_errors: Any) -> None:
+    """An exception in a callback is logged, because it is an error of the program."""
     for error in (ENDED, None):
         deferred: Deferred[Any] = unlogged(Deferred())
         deferred.addBoth(lambda _: 1 / 0)
@@ -84,16 +84,16 @@ def test_what_a_callback_raises_is_logged(logged_errors: Any) -> None:
     assert len(logged_errors.take(ZeroDivisionError)) == 2
 
 
-def test_a_result_is_nobodys_failure(logged_errors: Any) -> None:
-    """Nothing is logged if all goes well in the end."""
+def test_a_deferred_that_ends_well_is_not_logged(logged_errors: Any) -> None:
+    """A Deferred with a result, or with a handled failure, logs nothing."""
     deferred: Deferred[Any] = unlogged(Deferred())
     deferred.callback(1)
     assert (result_of(deferred), result_of(failed(ENDED).addErrback(lambda _: 2))) == (1, 2)
     assert logged_errors.take() == []
 
 
-def test_what_debugging_notes_is_kept(monkeypatch: pytest.MonkeyPatch, logged_errors: Any) -> None:
-    """``setDebugging`` shows where a Deferred was made, also of one whose end is not logged."""
+def test_the_notes_of_set_debugging_are_kept(monkeypatch: pytest.MonkeyPatch, logged_errors: Any) -> None:
+    """``setDebugging`` shows where a Deferred was made, also if its end is not logged."""
     monkeypatch.setattr(Deferred, "debug", True)
     deferred: Deferred[Any] = unlogged(Deferred())
     assert deferred._debugInfo is not None
@@ -121,7 +121,7 @@ def requests(connection: Connection) -> Deferred[Any]:
 @pytest.mark.parametrize("does", [sends, receives, requests])
 @pytest.mark.parametrize("end", ["resets", "leaves", "abort"])
 def test_nothing_is_logged_for_waiters_of_a_connection_that_ends(does: Any, end: str, logged_errors: Any) -> None:
-    """Before its end or after; and callers get the error."""
+    """Calls before and after the end of a connection log nothing, and their callers get the error."""
     peer: Any = stalled()
     asked = does(peer.connection)
     does(peer.connection)
@@ -133,7 +133,7 @@ def test_nothing_is_logged_for_waiters_of_a_connection_that_ends(does: Any, end:
 
 
 def test_a_connection_that_never_opens_is_not_logged_for_its_waiters(logged_errors: Any) -> None:
-    """Nor is one that cannot be used yet."""
+    """Calls on a connection that has never opened log nothing."""
     peer = Peer()
     protocol: Any = peer.factory.buildProtocol(None)
     made = protocol.connection
@@ -145,7 +145,7 @@ def test_a_connection_that_never_opens_is_not_logged_for_its_waiters(logged_erro
 
 @pytest.mark.parametrize("end", ["resets", "abort"])
 def test_failed_sends_are_counted(end: str) -> None:
-    """Sends that waited and sends that came too late; no send that was sent or cancelled."""
+    """Waiting sends and late sends are counted. A send that was sent or cancelled is not."""
     peer: Any = stalled()
     connection = peer.connection
     connection.send(b"gone")
@@ -160,7 +160,7 @@ def test_failed_sends_are_counted(end: str) -> None:
 
 
 def test_messages_that_were_sent_are_not_counted() -> None:
-    """Flushed before the end, they belong to the transport."""
+    """Messages that were flushed before the end are with the transport, and are not counted."""
     peer: Any = Peer()
     sent = [peer.connection.send(b"x" * 100_000) for _ in range(3)]
     peer.connection.close()
@@ -168,8 +168,8 @@ def test_messages_that_were_sent_are_not_counted() -> None:
     assert ([result_of(each) for each in sent], peer.factory.info().failed_sends) == ([None] * 3, 0)
 
 
-def test_what_the_program_did_wrong_is_logged(logged_errors: Any) -> None:
-    """A message that cannot be sent, and a reply that does not come in time: nothing else would report them."""
+def test_errors_of_the_program_are_logged(logged_errors: Any) -> None:
+    """An unsendable message and a reply that comes too late are logged, because nothing else reports them."""
     peer = Peer(timeouts=Timeouts(request=5))
     peer.connection.send("text")
     peer.connection.request(b"x")
@@ -178,11 +178,11 @@ def test_what_the_program_did_wrong_is_logged(logged_errors: Any) -> None:
     assert [each.type for each in logged_errors.take()] == [UnsendableMessage, TimedOut]
 
 
-# What stands on connections -------------------------------------------------------------------------------------------
+# Clients, pools and futures -------------------------------------------------------------------------------------------
 
 
 LONG = "line:max=20000000"
-"""Lines that no connection takes at once."""
+"""A framing for lines that are too long to be sent at once."""
 
 
 def client_of(hosts: Hosts, kind: type[Any] = Client, **options: Any) -> Any:
@@ -191,8 +191,8 @@ def client_of(hosts: Hosts, kind: type[Any] = Client, **options: Any) -> Any:
     return made
 
 
-def test_what_a_client_could_not_send_is_counted_and_not_logged(hosts: Hosts, logged_errors: Any) -> None:
-    """Messages that waited when it stopped, later ones, and those lost with its connection."""
+def test_failed_sends_of_a_client_are_counted_and_not_logged(hosts: Hosts, logged_errors: Any) -> None:
+    """Counted are messages from before the start, messages that wait at the stop, and messages of a lost connection."""
     client = client_of(hosts)
     client.send(b"before")  # it was not started
     client.startService()
@@ -216,8 +216,8 @@ def test_what_a_client_could_not_send_is_counted_and_not_logged(hosts: Hosts, lo
     assert (client.failed_sends, logged_errors.take()) == (5, [])
 
 
-def test_what_a_client_is_asked_before_it_starts_is_not_logged(hosts: Hosts, logged_errors: Any) -> None:
-    """The caller gets the error."""
+def test_calls_of_a_client_before_its_start_are_not_logged(hosts: Hosts, logged_errors: Any) -> None:
+    """If a client or a pool is not started, the callers get the error, and nothing is logged."""
     for client in (client_of(hosts), client_of(hosts, Pool)):
         for ask in (client.when_connected, client.receive, lambda client=client: client.request(b"x")):
             ask()
@@ -225,8 +225,8 @@ def test_what_a_client_is_asked_before_it_starts_is_not_logged(hosts: Hosts, log
     assert logged_errors.take() == []
 
 
-def test_what_a_pool_could_not_send_is_counted_and_not_logged(hosts: Hosts, logged_errors: Any) -> None:
-    """By no member, or by one whose connection was lost; a request is none of them."""
+def test_failed_sends_of_a_pool_are_counted_and_not_logged(hosts: Hosts, logged_errors: Any) -> None:
+    """Counted are messages that no member sent, and messages of a lost member. Requests are not counted."""
     pool = client_of(hosts, Pool, size=1)
     pool.startService()
     hosts.wait(0)
@@ -249,7 +249,7 @@ def test_what_a_pool_could_not_send_is_counted_and_not_logged(hosts: Hosts, logg
 
 
 def test_tls_that_fails_in_mid_conversation_is_not_logged_again(hosts: Hosts, logged_errors: Any) -> None:
-    """The end of the connection tells why."""
+    """A `start_tls()` that fails logs nothing, because the end of the connection has the reason."""
     hosts.listen(echo)
     connection = hosts.connect()
     connection.start_tls(optionsForClientTLS("server"))
@@ -260,8 +260,8 @@ def test_tls_that_fails_in_mid_conversation_is_not_logged_again(hosts: Hosts, lo
 
 @pytest.mark.once
 @pytest.mark.parametrize(("error", "count"), [(ENDED, 0), (ValueError("mine"), 1)])
-def test_a_future_that_nobody_awaits_tells_of_no_end_of_a_connection(error: Exception, count: int) -> None:
-    """It reports other errors, as asyncio does; an awaiting task gets the error in any case."""
+def test_an_unawaited_future_does_not_report_the_end_of_a_connection(error: Exception, count: int) -> None:
+    """A future that nobody awaits reports other errors, as asyncio does. An awaiting task gets each error."""
     told: list[Any] = []
 
     async def main() -> None:

@@ -1,5 +1,5 @@
 """
-Deferreds that wait for the same thing; and all that wait for a connection.
+Deferreds that wait for the same event, and all calls that wait on a connection.
 
 However a connection ends, every waiter fires once with the same reason, and nothing is left running.
 """
@@ -24,20 +24,20 @@ from tcpapp.limits import Limits, Timeouts
 from tcpapp.telemetry import Closed
 from tests.peers import AbruptTransport, NotedTransport, Outcomes, Peer, outcome, result_of
 
-# Deferreds that wait for the same thing -------------------------------------------------------------------------------
+# Deferreds that wait for the same event -------------------------------------------------------------------------------
 
 WENT = CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
 
 
 def waiting(count: int) -> tuple[Waiters[int], list[Deferred[int]], list[list[Any]]]:
-    """So many that wait for the same thing, and what each is told."""
+    """Return waiters, this many waiting Deferreds of them, and the results of each."""
     waiters: Waiters[int] = Waiters()
     each = [waiters.wait() for _ in range(count)]
     return waiters, each, [outcome(one) for one in each]
 
 
-def test_all_who_wait_are_told_once() -> None:
-    """In the order in which they came. None of them waits any longer."""
+def test_all_waiters_fire_once() -> None:
+    """`fire()` fires all waiters in the order of their calls, and then none of them waits."""
     waiters, each, told = waiting(3)
     order: list[int] = []
     for number, one in enumerate(each):
@@ -48,8 +48,8 @@ def test_all_who_wait_are_told_once() -> None:
     assert (told, order, len(waiters)) == ([[7]] * 3, [0, 1, 2], 0)
 
 
-def test_the_first_who_waits_is_told_alone() -> None:
-    """It is said whether there was one."""
+def test_fire_first_fires_the_first_waiter_alone() -> None:
+    """`fire_first()` returns whether there was a waiter."""
     waiters, _, told = waiting(2)
     assert [waiters.fire_first(number) for number in range(3)] == [True, True, False]
     assert told == [[0], [1]]
@@ -57,7 +57,7 @@ def test_the_first_who_waits_is_told_alone() -> None:
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_a_waiter_that_is_cancelled_waits_no_longer(cancelled: int) -> None:
-    """It fails with that alone."""
+    """A cancelled waiter gets only the cancellation, and the others fire as before."""
     waiters, each, told = waiting(3)
     each[cancelled].cancel()
     assert len(waiters) == 2
@@ -68,7 +68,7 @@ def test_a_waiter_that_is_cancelled_waits_no_longer(cancelled: int) -> None:
 
 @pytest.mark.parametrize("tell", ["fire", "fail", "fail_unlogged"])
 def test_a_waiter_can_cancel_another_waiter(tell: str) -> None:
-    """The other fails with that alone; the third fires as before."""
+    """If the first callback cancels the second waiter, that one gets only the cancellation, and the third fires."""
     waiters: Waiters[int] = Waiters()
     each = [waiters.wait() for _ in range(3)]
     told = [outcome(one, lambda _: each[1].cancel()) for one in each]
@@ -78,7 +78,7 @@ def test_a_waiter_can_cancel_another_waiter(tell: str) -> None:
 
 
 def test_a_fired_waiter_can_wait_again() -> None:
-    """For the next time."""
+    """A callback that waits again fires at the next `fire()`."""
     waiters: Waiters[int] = Waiters()
     again: list[list[Any]] = []
     waiters.wait().addCallback(lambda _: again.append(outcome(waiters.wait())))
@@ -88,8 +88,8 @@ def test_a_fired_waiter_can_wait_again() -> None:
     assert again == [[2]]
 
 
-def test_each_fails_with_an_error_of_its_own_where_a_connection_ended() -> None:
-    """One that was raised is not raised a second time; all other errors are the very ones that were given."""
+def test_each_waiter_gets_an_error_of_its_own_at_the_end_of_a_connection() -> None:
+    """Each waiter gets a `NotConnected` of its own, because each can raise it. Other errors are given as they are."""
     waiters, _, told = waiting(2)
     error = NotConnected("it ended", WENT)
     waiters.fail_unlogged(error)
@@ -110,8 +110,8 @@ def test_each_fails_with_an_error_of_its_own_where_a_connection_ended() -> None:
         (lambda waiters: waiters.fail_unlogged(NotConnected("it ended", WENT)), []),
     ],
 )
-def test_what_is_told_elsewhere_is_not_logged(fail: Any, logged: list[type], logged_errors: Any) -> None:
-    """Where nobody takes it."""
+def test_errors_that_are_reported_elsewhere_are_not_logged(fail: Any, logged: list[type], logged_errors: Any) -> None:
+    """`fail_unlogged()` does not log the end of a connection, nor the error that is named. Other errors are logged."""
     waiters: Waiters[int] = Waiters()
     waiters.wait()
     fail(waiters)
@@ -173,7 +173,7 @@ def quietly(deferred: Deferred[Any]) -> Deferred[Any]:
 
 
 class Noting:
-    """An app that counts the calls of closed, and never replies."""
+    """An app that notes the reasons which `closed` gets, and never replies."""
 
     def __init__(self) -> None:
         self.reasons: list[CloseReason] = []
@@ -186,7 +186,7 @@ class Noting:
 
 
 def stalled(app: Any, transport: type[NotedTransport] = NotedTransport) -> Peer:
-    """A peer that reads nothing, on a connection near every bound."""
+    """Return a peer that reads nothing, on a connection near every bound."""
     limits = Limits(write_high=50, max_unsent=2000)
     timeouts = Timeouts(send_progress=30.0)
     return Peer(app, "line:max=99", transport=transport(peer_reads=False), limits=limits, timeouts=timeouts)
@@ -194,11 +194,11 @@ def stalled(app: Any, transport: type[NotedTransport] = NotedTransport) -> Peer:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("in_hand", [False, True])
-def test_every_waiter_is_told_once_of_every_end(ending: str, in_hand: bool) -> None:
+def test_every_waiter_fires_once_at_every_end(ending: str, in_hand: bool) -> None:
     """
-    Whatever ends the connection, each Deferred fires once, with the one reason, and no timer is left.
+    However the connection ends, each Deferred fires once, with the one reason, and no timer is left.
 
-    Only a call that learned of a proper ending before it was spoiled keeps that reason; later calls get the new one.
+    A call that got a clean reason before a failure keeps that reason. Later calls get the failure.
     """
     app = Noting()
     peer = stalled(app)
@@ -228,7 +228,7 @@ def test_every_waiter_is_told_once_of_every_end(ending: str, in_hand: bool) -> N
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_no_conversation_outlives_its_connection(ending: str) -> None:
-    """Whatever it waits for, its own or another's, it fails or is cancelled."""
+    """Whatever a conversation waits for, it fails or is cancelled at the end of its connection."""
     for wait in [*WAITERS.values(), lambda _: Deferred()]:
         ended: list[bool] = []
 
@@ -293,7 +293,7 @@ class AnyConnection(RuleBasedStateMachine):
         self.outcomes.of(number, deferred).addCallback(lambda _: self.then(then))
 
     def then(self, call: str) -> None:
-        """Do something more, in the callback that runs now."""
+        """Make one more call, in the callback that runs now."""
         if call in WAITERS:
             self.wait(call, "nothing")
         elif call == "cancel":
@@ -361,7 +361,7 @@ class AnyConnection(RuleBasedStateMachine):
 
 
 class AnyAbruptConnection(AnyConnection):
-    """The same over a transport whose connection is lost before close and abort return."""
+    """A connection over a transport that is lost before `close()` and `abort()` return."""
 
     transport = AbruptTransport
 
