@@ -18,13 +18,13 @@ from tcpapp.errors import InvalidOption, NotConnected
 from tests.peers import outcome
 from tests.processes import SECONDS
 
-pytestmark = pytest.mark.once  # a loop of asyncio's runs inside no other
+pytestmark = pytest.mark.once  # a loop of asyncio cannot run inside another
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def runs(program: str, tmp_path: Path) -> str:
-    """The output of a program; it must end well, and print nothing else."""
+    """Run a program, check that it ends well and prints no error, and return its output."""
     (tmp_path / "program.py").write_text(program)
     command = [sys.executable, str(tmp_path / "program.py")]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -32,11 +32,11 @@ def runs(program: str, tmp_path: Path) -> str:
     return ran.stdout
 
 
-# One into the other ---------------------------------------------------------------------------------------------------
+# Futures from Deferreds, and Deferreds from awaitables ----------------------------------------------------------------
 
 
 def test_a_future_ends_as_the_deferred_does() -> None:
-    """Well, with its error, or cancelled."""
+    """A future ends with the result of its Deferred, with its error, or cancelled."""
 
     async def main() -> None:
         assert await aio.future(succeed(1)) == 1
@@ -49,7 +49,7 @@ def test_a_future_ends_as_the_deferred_does() -> None:
 
 
 def test_a_future_that_is_cancelled_cancels_the_deferred() -> None:
-    """A task that waits for it is cancelled, too; the Deferred's own end comes too late."""
+    """If a task is cancelled while it awaits a future, the Deferred of the future is cancelled, too."""
 
     async def main() -> None:
         cancelled: list[Any] = []
@@ -68,7 +68,7 @@ def test_a_future_that_is_cancelled_cancels_the_deferred() -> None:
 
 
 def test_a_deferred_ends_as_the_awaitable_does() -> None:
-    """Which is a task, and may await all that asyncio has."""
+    """`aio.deferred` runs a coroutine as a task, which can await asyncio, and fires with its result or error."""
 
     async def good() -> str:
         await asyncio.sleep(0)
@@ -89,7 +89,7 @@ def test_a_deferred_ends_as_the_awaitable_does() -> None:
 
 @pytest.mark.parametrize("turns", [0, 1, 2])
 def test_a_deferred_is_cancelled_at_any_moment(turns: int, logged_errors: Any) -> None:
-    """Also before its task has begun, where Twisted's ``fromFuture`` leaves an error that nobody handles."""
+    """A Deferred that is cancelled before its task has begun, or later, leaves no unhandled error."""
 
     async def sleeps() -> None:
         await asyncio.sleep(10)
@@ -110,7 +110,7 @@ def test_a_deferred_is_cancelled_at_any_moment(turns: int, logged_errors: Any) -
 
 
 def test_a_task_that_is_cancelled_fails_the_deferred() -> None:
-    """Any other holder of the task can cancel it."""
+    """If another holder of the task cancels it, the Deferred fails with `CancelledError`."""
 
     async def main() -> None:
         task = asyncio.ensure_future(asyncio.sleep(10))
@@ -122,8 +122,8 @@ def test_a_task_that_is_cancelled_fails_the_deferred() -> None:
     asyncio.run(main())
 
 
-def test_what_is_no_method_is_what_it_is() -> None:
-    """A method without a Deferred gives its result; if the object ends badly, iteration raises that."""
+def test_native_passes_on_attributes_and_plain_results() -> None:
+    """`Native` passes on attributes, and results that are no Deferreds. The iteration raises after a bad end."""
 
     class Thing:
         port = 7007
@@ -144,8 +144,8 @@ def test_what_is_no_method_is_what_it_is() -> None:
     asyncio.run(main())
 
 
-def test_an_error_of_its_own_is_what_a_future_gives() -> None:
-    """Also an error that looks like asyncio's error for a future that was not awaited."""
+def test_a_future_raises_the_error_of_its_deferred() -> None:
+    """A future raises the Deferred's error, also an error like asyncio's for a future that was not awaited."""
 
     async def main() -> None:
         waits: Deferred[Any] = Deferred()
@@ -158,7 +158,7 @@ def test_an_error_of_its_own_is_what_a_future_gives() -> None:
 
 
 def test_two_natives_of_one_object_are_equal() -> None:
-    """An app that keeps its connections in a set finds them there."""
+    """Two `Native` objects of one connection are equal, so an app can keep its connections in a set."""
     one, other = object(), object()
     assert {aio.Native(one), aio.Native(one)} == {aio.Native(one)}
     assert aio.Native(one) != aio.Native(other)
@@ -166,7 +166,7 @@ def test_two_natives_of_one_object_are_equal() -> None:
 
 
 class Startable:
-    """What is started and stopped, as a `Client`."""
+    """An object that is started and stopped, as a `Client`."""
 
     def __init__(self) -> None:
         self.started: Deferred[Any] = Deferred()
@@ -181,8 +181,8 @@ class Startable:
 
 
 @pytest.mark.parametrize("when", ["before it starts", "as it starts", "inside"])
-def test_a_with_that_is_cancelled_stops_what_it_started(when: str) -> None:
-    """Once, whether it was entered or not; also if the task was about to learn that it has started."""
+def test_a_with_that_is_cancelled_stops_the_client(when: str) -> None:
+    """An ``async with`` that is cancelled stops its client once, whether the block was entered or not."""
 
     async def main() -> None:
         thing, inside = Startable(), asyncio.Event()
@@ -206,8 +206,8 @@ def test_a_with_that_is_cancelled_stops_what_it_started(when: str) -> None:
     asyncio.run(main())
 
 
-def test_a_with_that_fails_to_start_stops_what_it_started() -> None:
-    """As it does where it is cancelled."""
+def test_a_with_that_fails_to_start_stops_the_client() -> None:
+    """If the start fails, the ``async with`` raises the error, and stops its client."""
 
     async def main() -> None:
         thing = Startable()
@@ -221,8 +221,8 @@ def test_a_with_that_fails_to_start_stops_what_it_started() -> None:
 
 
 @pytest.mark.parametrize(("result", "left"), [("made", []), (ValueError("no"), []), (None, ["made"])])
-def test_what_nobody_is_handed_any_more_is_let_go_of(result: Any, left: list[str]) -> None:
-    """A task that is cancelled when its connection is there already does not get it."""
+def test_a_connection_for_a_cancelled_task_is_released(result: Any, left: list[str]) -> None:
+    """If a task is cancelled when its connection is already made, the connection is released."""
 
     async def main() -> None:
         waits: Deferred[Any] = Deferred(lambda _: left.remove("made"))
@@ -287,8 +287,8 @@ asyncio.run(main())
 
 
 def test_everything_is_awaited_in_a_program_of_asyncios(tmp_path: Path) -> None:
-    """Server and client, one loop; the process ends by itself."""
-    program = PROGRAM.replace("anext(aiter(connection))", "connection.receive()")  # which Python 3.10 has, too
+    """In a program of asyncio, server and clients run on one loop, and the process ends by itself."""
+    program = PROGRAM.replace("anext(aiter(connection))", "connection.receive()")  # Python 3.10 has no anext()
     assert runs(program, tmp_path).splitlines() == [
         "b'CLIENT' Connected",
         "[b'0', b'1', b'2']",
@@ -300,8 +300,8 @@ def test_everything_is_awaited_in_a_program_of_asyncios(tmp_path: Path) -> None:
     ]
 
 
-def test_where_another_reactor_is_there_already_that_is_told(tmp_path: Path) -> None:
-    """In one line, with what to do."""
+def test_another_installed_reactor_is_an_error(tmp_path: Path) -> None:
+    """If another reactor is installed, the error says so in one line, with what to do."""
     program = """
 import asyncio
 from twisted.internet import selectreactor
@@ -322,8 +322,8 @@ asyncio.run(main())
     )
 
 
-def test_without_a_loop_it_cannot_be(tmp_path: Path) -> None:
-    """It says where it can run: with another reactor, with none yet, and where the reactor will run the loop."""
+def test_without_a_loop_aio_is_refused(tmp_path: Path) -> None:
+    """Without a running loop, the error says where `aio` can be used, for each kind of reactor."""
     with pytest.raises(InvalidOption, match="no loop of asyncio runs here, for Twisted's reactor is"):
         aio.start()
     program = """
@@ -346,8 +346,8 @@ tell()
     )
 
 
-def test_in_a_second_loop_it_cannot_be(tmp_path: Path) -> None:
-    """A process has one reactor, which runs on one loop: nothing waits for ever in another."""
+def test_in_a_second_loop_aio_is_refused(tmp_path: Path) -> None:
+    """A process has one reactor, which runs on one loop. In a second loop calls raise, and do not wait for ever."""
     program = """
 import asyncio
 from twisted.internet.defer import Deferred
@@ -385,7 +385,7 @@ STARTS = {
 
 
 def runs_on(reactor: str, program: str, tmp_path: Path) -> str:
-    """The output of a program whose ``main()`` runs on this reactor."""
+    """Run a program whose ``main()`` runs on this reactor, and return its output."""
     return runs(f"{INSTALLS[reactor]}{program}\n{STARTS[reactor]}\n", tmp_path)
 
 
@@ -425,7 +425,7 @@ async def main():
 
 @pytest.mark.parametrize("reactor", STARTS)
 def test_a_with_that_is_cancelled_leaves_nothing_that_connects(reactor: str, tmp_path: Path) -> None:
-    """On real ports: inside, and while it is entered."""
+    """On real ports, a cancelled ``async with`` stops all clients, inside the block and while it is entered."""
     assert runs_on(reactor, LEAVES, tmp_path) == 2 * "Stopped\nStopped Stopped\n"
 
 
@@ -471,8 +471,8 @@ async def main():
 
 
 @pytest.mark.parametrize("reactor", STARTS)
-def test_all_addresses_of_a_name_are_tried_and_itself_is_none(reactor: str, tmp_path: Path) -> None:
-    """As by every other client."""
+def test_all_addresses_are_tried_and_a_connection_to_itself_is_refused(reactor: str, tmp_path: Path) -> None:
+    """A client of `aio` tries all addresses of a name, and refuses a connection to itself, as all clients do."""
     assert runs_on(reactor, ADDRESSES, tmp_path).splitlines() == [
         *(2 * ["b'IPv4'"]),
         *(2 * ["b'IPv6'"]),
@@ -481,7 +481,7 @@ def test_all_addresses_of_a_name_are_tried_and_itself_is_none(reactor: str, tmp_
 
 
 def test_under_twisteds_own_start_of_asyncios_reactor(tmp_path: Path) -> None:
-    """A program that runs the reactor itself; and a loop that ends without a thread having been used."""
+    """`aio` works where a program runs the asyncio reactor itself, and a loop can end without using a thread."""
     program = """
 from twisted.internet import asyncioreactor
 asyncioreactor.install()

@@ -79,12 +79,12 @@ def at_once(message: bytes, connection: Any) -> bytes:
 
 
 def later(message: bytes, connection: Any) -> Deferred[bytes]:
-    """Reply as an app of Twisted's kind may."""
+    """Reply with a Deferred, as an app of Twisted can."""
     return succeed(message.upper())
 
 
 async def said_to(app: Any, *said: bytes) -> Peer:
-    """A connection of `app`, after this was sent to it, and after some time."""
+    """Return a peer of `app` that has sent these chunks, after some turns of the loop."""
     peer = Peer(app)
     for each in (b"", *said):
         if each:
@@ -111,7 +111,7 @@ async def said_to(app: Any, *said: bytes) -> Peer:
     ],
 )
 def test_an_app_of_any_form_may_await_asyncio(native: Any, replies: bytes) -> None:
-    """And checks of it give the same: that it is an app, its name and its repr."""
+    """An app of each form can await asyncio, and keeps its docstring."""
     made = aio.app(native)
     assert made.__doc__ == native.__doc__
 
@@ -126,7 +126,7 @@ def test_an_app_of_any_form_may_await_asyncio(native: Any, replies: bytes) -> No
 
 
 def test_a_class_is_made_anew_for_each_connection() -> None:
-    """An instance serves them all; each part has the connection where it belongs."""
+    """A class is made anew for each connection, and an instance serves all. Each part gets the connection."""
 
     async def main() -> None:
         for app, counts in ((aio.app(Counts), [1, 1]), (aio.app(Counts()), [2, 2])):
@@ -143,13 +143,13 @@ def test_a_class_is_made_anew_for_each_connection() -> None:
 
 
 @pytest.mark.parametrize("wrong", [5, lambda message: None, type("Nothing", (), {})])
-def test_what_is_no_app_is_said_at_once(wrong: Any) -> None:
-    """As where it is listened with."""
+def test_an_invalid_app_is_refused_at_once(wrong: Any) -> None:
+    """`aio.app` refuses an invalid app, as `listen` does."""
     with pytest.raises(InvalidOption):
         aio.app(wrong)
 
 
-def test_no_app_is_no_app() -> None:
+def test_none_and_a_conversation_stay_as_they_are() -> None:
     assert aio.app(None) is None
     talk = aio.conversation(talks.talk)
     assert aio.app(talk) is talk
@@ -158,7 +158,7 @@ def test_no_app_is_no_app() -> None:
 
 
 def test_on_a_reactor_without_asyncio_an_app_says_so() -> None:
-    """The connection is closed, and the reason names the reactor and what to do."""
+    """On a reactor without asyncio the connection is closed, and the reason names the reactor and what to do."""
     for app in (aio.app(shout), aio.app(Counts), aio.conversation(talks.talk)):
         peer = Peer(app)
         peer.says(b"hello\n")

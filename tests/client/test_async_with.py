@@ -10,7 +10,7 @@ from tests.peers import outcome
 
 
 class Started(StartedInBlock):
-    """Something that is started, and notes what it is told."""
+    """A client that notes the calls of `start` and `stop`."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -31,15 +31,15 @@ async def entered(started: Started) -> list[str]:
         return list(it.told)
 
 
-def test_it_runs_inside_the_block() -> None:
-    """And not behind it."""
+def test_a_client_runs_inside_the_block() -> None:
+    """A client is started before the block, and stopped after it."""
     started = Started()
     assert outcome(Deferred.fromCoroutine(entered(started))) == [["start"]]
     assert started.told == ["start", "stop"]
 
 
 def test_a_block_that_cannot_be_entered_leaves_nothing_started() -> None:
-    """What it failed with is raised."""
+    """If the start fails, the client is stopped, and the error is raised."""
     started = Started(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         raise outcome(Deferred.fromCoroutine(entered(started)))[0]

@@ -43,7 +43,7 @@ react(main)
 
 
 def in_thread(function: Callable[..., Any]) -> Deferred[Any]:
-    """The result of a function that is called in a thread, while the reactor goes on here."""
+    """Call a function in a thread, while the reactor goes on here, and return its result."""
     done: Deferred[Any] = deferToThread(function)
     return done.addTimeout(SECONDS, reactor)
 
@@ -65,8 +65,8 @@ def server() -> Iterator[Any]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_has_the_methods_of_a_client(server: Any) -> None:
-    """And each waits; where the reactor runs already, it is that one."""
+async def test_a_blocking_client_has_the_methods_of_a_client(server: Any) -> None:
+    """Each method waits for its result. If a reactor runs already, the client uses it."""
 
     def program() -> list[Any]:
         with blocking.connect(f"tcp:127.0.0.1:{server.port}") as client:
@@ -88,8 +88,8 @@ async def test_it_has_the_methods_of_a_client(server: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_is_iterated(server: Any) -> None:
-    """Until it is closed, by another thread, say."""
+async def test_a_blocking_client_is_iterated_until_it_is_closed(server: Any) -> None:
+    """The iteration gives messages until the client is closed, for example by another thread."""
 
     def program() -> list[Any]:
         client = blocking.connect(f"tcp:127.0.0.1:{server.port}")
@@ -105,8 +105,8 @@ async def test_it_is_iterated(server: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_threads_use_one(server: Any) -> None:
-    """Each gets its own replies."""
+async def test_many_threads_use_one_client(server: Any) -> None:
+    """Several threads can use one client, and each gets its own replies."""
 
     def program() -> list[bytes]:
         with blocking.connect(f"tcp:127.0.0.1:{server.port}") as client, ThreadPoolExecutor(8) as threads:
@@ -116,8 +116,8 @@ async def test_many_threads_use_one(server: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_cannot_be_is_raised(server: Any) -> None:
-    """Nobody listens; an invalid address; nobody answers in time."""
+async def test_a_connection_that_cannot_be_made_raises(server: Any) -> None:
+    """`connect()` raises if the server refuses, if the address is invalid, and if the time is over."""
 
     def program() -> None:
         with pytest.raises(ConnectionRefusedError):
@@ -132,7 +132,7 @@ async def test_what_cannot_be_is_raised(server: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_an_error_in_the_with_closes_at_once(server: Any) -> None:
-    """Requests are not waited for."""
+    """After an error inside the ``with``, the client closes at once, and does not wait for requests."""
 
     def program() -> Any:
         results: list[Any] = []
@@ -161,8 +161,8 @@ async def test_an_error_in_the_with_closes_at_once(server: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_timeout_of_what_is_called_is_its_own(server: Any) -> None:
-    """Python 3.11's futures have the same name for both."""
+async def test_a_timeout_error_of_the_called_function_is_raised(server: Any) -> None:
+    """A `TimeoutError` of the called function is raised as it is. Python 3.11's futures raise the same class."""
 
     def program() -> None:
         caller = blocking.Caller(reactor)
@@ -177,8 +177,8 @@ async def test_a_timeout_of_what_is_called_is_its_own(server: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_comes_at_the_last_moment_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is there when the time is over: that is no timeout."""
+async def test_a_result_at_the_last_moment_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that is there when the time is over is returned, and is no timeout."""
 
     class Late(Future[Any]):
         def result(self, timeout: float | None = None) -> Any:
@@ -193,17 +193,17 @@ async def test_what_comes_at_the_last_moment_is_given(monkeypatch: pytest.Monkey
 
 @pytest_twisted.ensureDeferred
 async def test_the_reactors_own_thread_cannot_wait() -> None:
-    """It would wait for itself: that is an error."""
+    """In the reactor's own thread a call raises, because the thread would wait for itself."""
     with pytest.raises(InvalidOption, match="this is the reactor's own thread"):
         blocking.connect("tcp:127.0.0.1:1")
 
 
-# Programs of their own ------------------------------------------------------------------------------------------------
+# Programs in processes of their own -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def port() -> Iterator[str]:
-    """Give the port of a server in another process, which sends everything back in capitals."""
+    """Give the port of a server in another process, which replies in capitals."""
     with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
@@ -211,7 +211,7 @@ def port() -> Iterator[str]:
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A script, to its end."""
+    """Run a script to its end."""
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=ROOT,
@@ -224,7 +224,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.once
 def test_a_plain_script(port: str) -> None:
-    """It starts the reactor, and ends with the program, whether it closes or not; lines of a notebook are the same."""
+    """A script starts the reactor with its first client, and can end without closing a client, as a notebook."""
     program = """
 import sys
 from tcpapp import blocking
@@ -240,7 +240,7 @@ for line in ("one", "two"):
 
 @pytest.mark.once
 def test_a_program_that_ran_the_reactor_before_is_told(port: str) -> None:
-    """It cannot be started again."""
+    """If the reactor has run before, the error says that it cannot be started again."""
     program = """
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -257,9 +257,9 @@ except ValueError as error:
 
 
 @pytest.mark.once
-def test_ctrl_c_interrupts_what_waits(port: str) -> None:
-    """As it does any program."""
-    # A process that is started in the background, as tests can be, ignores it from the start.
+def test_ctrl_c_interrupts_a_waiting_call(port: str) -> None:
+    """Ctrl-C interrupts a call that waits, and the client can still be used."""
+    # A process that is started in the background, as tests can be, ignores SIGINT from the start.
     program = """
 import signal
 import sys

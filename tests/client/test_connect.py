@@ -1,4 +1,4 @@
-"""The client: connections that are held by hand, and the errors of connecting."""
+"""`connect()` and its factory: connections without reconnecting, and the errors of connecting."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.peers import Hosts, joined, outcome, result_of
 
 
 def test_the_factory_is_one_of_twisteds() -> None:
-    """Twisted accepts it wherever it accepts a factory, it learns of failures, and it logs no line for starting."""
+    """The factory is a `ClientFactory` of Twisted, which reports failures to it, and it logs no line at its start."""
     factory = MessageClientFactory()
     assert verifyObject(IProtocolFactory, factory)
     assert isinstance(factory, ClientFactory)
@@ -42,7 +42,7 @@ def test_the_factory_is_one_of_twisteds() -> None:
 
 
 def test_messages_are_sent_and_received() -> None:
-    """Without an app, messages are taken by the callers of send and receive."""
+    """Without an app, `send()` and `receive()` carry the messages."""
     server = joined(MessageClientFactory(framing="int8"))
     server.connection.send(b"hello")
     server.receive(b"\5world")
@@ -51,14 +51,14 @@ def test_messages_are_sent_and_received() -> None:
 
 
 def test_a_client_may_have_an_app() -> None:
-    """An app answers what the server sends, as on a server."""
+    """The app of a client answers the messages of the server."""
     server = joined(MessageClientFactory(lambda message, connection: message.upper()))
     server.receive(b"who is there?\n")
     assert server.value() == b"WHO IS THERE?\n"
 
 
 def test_a_factory_makes_connection_after_connection() -> None:
-    """One that has ended leaves nothing behind for the next: the factory can be used again."""
+    """A factory can be used again: a connection that has ended leaves nothing behind for the next."""
     factory = MessageClientFactory()
     first = joined(factory)
     first.receive(b"half a mess")
@@ -81,7 +81,7 @@ def test_a_factory_makes_connection_after_connection() -> None:
     ],
 )
 def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
-    """A factory that could not connect is not made."""
+    """A factory with an invalid setting is not made."""
     with pytest.raises(error):
         MessageClientFactory(**arguments)
 
@@ -90,7 +90,7 @@ def test_wrong_settings_are_refused_at_once(arguments: dict[str, Any], error: ty
 
 
 def test_waiters_are_given_the_connection(hosts: Hosts) -> None:
-    """After connectTCP, when_connected gives the connection once it is open, to all callers."""
+    """After `connectTCP`, all callers of `when_connected()` get the connection once it is open."""
     hosts.listen(echo)
     factory = MessageClientFactory()
     hosts.client.reactor.connectTCP("server", 7007, factory)
@@ -104,7 +104,7 @@ def test_waiters_are_given_the_connection(hosts: Hosts) -> None:
 
 
 def test_waiting_is_for_the_next_connection() -> None:
-    """A call after the first connection is given the second one, and no other."""
+    """A call after the first connection gets the second one, and no other."""
     factory = MessageClientFactory()
     joined(factory)
     waiting = outcome(factory.when_connected())
@@ -115,7 +115,7 @@ def test_waiting_is_for_the_next_connection() -> None:
 
 
 def test_waiters_fail_when_there_is_no_connection(hosts: Hosts) -> None:
-    """If nobody answers, all waiting calls fail with Twisted's error; later calls wait for the next attempt."""
+    """If no server listens, all waiting calls fail with Twisted's error. Later calls wait for the next attempt."""
     factory = MessageClientFactory()
     connector = hosts.client.reactor.connectTCP("server", 7007, factory)
     waiting = [outcome(factory.when_connected()) for _ in range(2)]
@@ -133,7 +133,7 @@ def test_waiters_fail_when_there_is_no_connection(hosts: Hosts) -> None:
 
 
 def test_a_cancelled_waiter_is_not_notified() -> None:
-    """A cancelled call ends alone, and nothing of it is kept."""
+    """A cancelled call gets only the cancellation, and the factory forgets it."""
     factory = MessageClientFactory()
     one, other = factory.when_connected(), factory.when_connected()
     told = outcome(other)
@@ -144,7 +144,7 @@ def test_a_cancelled_waiter_is_not_notified() -> None:
 
 
 def test_a_notified_waiter_can_cancel_the_next() -> None:
-    """A callback can cancel another waiting call, which then does not fire."""
+    """If a callback cancels another waiting call, that call gets only the cancellation."""
     factory = MessageClientFactory()
     one, other, third = (factory.when_connected() for _ in range(3))
     one.addCallback(lambda connection: other.cancel())
@@ -158,7 +158,7 @@ def test_a_notified_waiter_can_cancel_the_next() -> None:
 
 
 def test_connect_gives_the_open_connection(hosts: Hosts) -> None:
-    """The Deferred fires with a connection that has the given framing and limits, and leaves no timer."""
+    """`connect()` gives a connection with the given framing and limits, and leaves no timer."""
     hosts.listen(echo, framing="int8")
     limits = Limits(max_requests=2)
     endpoint = TCP4ClientEndpoint(hosts.client.reactor, "10.0.0.1", 7007)
@@ -170,7 +170,7 @@ def test_connect_gives_the_open_connection(hosts: Hosts) -> None:
 
 @pytest.mark.parametrize("own", [False, True])
 def test_connect_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
-    """The connection's timers run on the reactor unless another clock is given."""
+    """The timers of the connection run on the reactor, unless another clock is given."""
     hosts.listen(echo)
     clock = Clock()
     connection = hosts.connect(**({"clock": clock} if own else {}))
@@ -178,7 +178,7 @@ def test_connect_takes_a_clock_of_its_own(own: bool, hosts: Hosts) -> None:
 
 
 def test_connect_takes_an_app(hosts: Hosts) -> None:
-    """What the server sends is the app's."""
+    """The app that `connect()` gets answers the messages of the server."""
     server = hosts.listen(None)
     hosts.connect(app=lambda message, connection: b"yes")
     hosts.wait()
@@ -187,7 +187,7 @@ def test_connect_takes_an_app(hosts: Hosts) -> None:
 
 
 def test_connections_share_the_rates_of_the_log(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that connects again and again has no log line for each lost connection."""
+    """A program that connects again and again does not log a line for each lost connection."""
     lines: list[str] = []
 
     def note(event: Any) -> None:
@@ -206,7 +206,7 @@ def test_connections_share_the_rates_of_the_log(hosts: Hosts, monkeypatch: pytes
 
 
 def test_connect_takes_a_telemetry_of_its_own(hosts: Hosts) -> None:
-    """Its events go there, and not into the log."""
+    """The events go to the given telemetry, and not into the log."""
     events: list[Event] = []
     hosts.listen(echo, telemetry=Telemetry())
     connection = hosts.connect(telemetry=Telemetry(events.append))
@@ -215,17 +215,17 @@ def test_connect_takes_a_telemetry_of_its_own(hosts: Hosts) -> None:
 
 
 def test_connect_takes_endpoint_strings(hosts: Hosts) -> None:
-    """A UNIX socket's string is an endpoint as good as any."""
+    """`connect()` takes the string of a UNIX socket, as of any other endpoint."""
     hosts.listen(echo, "unix:/run/app.sock")
     connection = hosts.connect("unix:/run/app.sock", host=hosts.server)
     assert hosts.run(connection.request(b"hello")) == b"hello"
 
 
 def test_connect_takes_a_key_for_replies(hosts: Hosts) -> None:
-    """Each request is given the reply that has its key, whatever order they come in."""
+    """Each request gets the reply with its key, in whatever order the replies come."""
 
     class LastFirst:
-        """Answers two messages at a time, the second first."""
+        """An app that answers two messages at a time, the second one first."""
 
         def __init__(self) -> None:
             self.held: list[bytes] = []
@@ -244,7 +244,7 @@ def test_connect_takes_a_key_for_replies(hosts: Hosts) -> None:
 
 
 PARTED = "tcp:10.0.0.1:7007"
-"""The server, which no packet reaches while the hosts are partitioned."""
+"""The endpoint of the server, which no packet reaches while the hosts are partitioned."""
 
 
 @pytest.mark.parametrize(
@@ -262,9 +262,10 @@ def test_connecting_ends_after_the_timeout(
     endpoint: str, seconds: float, after: float, error: type[Exception], says: str, hosts: Hosts
 ) -> None:
     """
-    After ``timeouts.connect`` seconds it fails with Twisted's TimeoutError, which names the endpoint and the time.
+    After ``timeouts.connect`` seconds, `connect()` fails with Twisted's TimeoutError, which names the endpoint and the
+    time.
 
-    Twisted's own timer does not come before, unless the endpoint string asks for it; with 0, only the system gives up.
+    Twisted's own timer does not fire earlier, unless the endpoint string asks for it. With 0, only the system gives up.
     """
     events: list[Event] = []
     hosts.listen(echo, telemetry=Telemetry(events.append))
@@ -281,7 +282,7 @@ def test_connecting_ends_after_the_timeout(
 
 
 def test_connecting_may_go_on_without_end(hosts: Hosts) -> None:
-    """With ``timeouts.connect`` 0, no timer ends it: it connects as soon as it can."""
+    """With ``timeouts.connect`` 0, no timer ends the attempt: the client connects as soon as it can."""
     hosts.listen(echo)
     hosts.sim.partition(hosts.client, hosts.server)
     hosts.sim.call_later(60, hosts.sim.heal)
@@ -291,7 +292,7 @@ def test_connecting_may_go_on_without_end(hosts: Hosts) -> None:
 
 @pytest.mark.parametrize("endpoint", ["an object", PARTED, "tcp:server:7007"])
 def test_connecting_stops_when_it_is_cancelled(endpoint: str, hosts: Hosts) -> None:
-    """Cancelled, it stops connecting, and no timer is left."""
+    """A cancelled `connect()` stops connecting, and leaves no timer."""
     reactor, events = hosts.client.reactor, []
     hosts.listen(echo, telemetry=Telemetry(events.append))
     hosts.sim.partition(hosts.client, hosts.server)
@@ -317,7 +318,7 @@ def test_connecting_stops_when_it_is_cancelled(endpoint: str, hosts: Hosts) -> N
     ],
 )
 def test_failures_to_connect_are_twisteds_own(endpoint: str, error: type[Exception], hosts: Hosts) -> None:
-    """Nobody translates them, and no timer is left."""
+    """`connect()` fails with Twisted's own errors, and leaves no timer."""
     told = outcome(connect(endpoint, reactor=hosts.client.reactor))
     hosts.wait()
     assert [isinstance(each, error) for each in told] == [True]
@@ -347,8 +348,8 @@ def test_failures_to_connect_are_twisteds_own(endpoint: str, error: type[Excepti
         (None, "None: takes a string"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused_at_once(endpoint: Any, says: str, hosts: Hosts) -> None:
-    """InvalidAddress is raised by the call itself, with a valid form, and nothing was opened."""
+def test_an_invalid_address_is_refused_at_once(endpoint: Any, says: str, hosts: Hosts) -> None:
+    """The call itself raises InvalidAddress, with a valid form in the text, and nothing is opened."""
     with pytest.raises(InvalidAddress) as caught:
         connect(endpoint, reactor=hosts.client.reactor)
     assert says in str(caught.value)
@@ -359,8 +360,10 @@ def test_an_address_that_cannot_be_is_refused_at_once(endpoint: Any, says: str, 
 @pytest.mark.parametrize(
     ("arguments", "error"), [({"framing": "morse"}, InvalidFraming), ({"app": 5}, InvalidOption), ({"x": 1}, TypeError)]
 )
-def test_nothing_is_opened_for_what_cannot_be(arguments: dict[str, Any], error: type[Exception], hosts: Hosts) -> None:
-    """An invalid setting raises at once, and nothing was opened."""
+def test_nothing_is_opened_for_an_invalid_setting(
+    arguments: dict[str, Any], error: type[Exception], hosts: Hosts
+) -> None:
+    """The call itself raises for an invalid setting, and nothing is opened."""
     with pytest.raises(error):
         connect("tcp:localhost:7007", reactor=hosts.client.reactor, **arguments)
     hosts.wait()

@@ -15,7 +15,7 @@ from tcpapp.codecs import Json
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tests.peers import Peer
 
-pytestmark = pytest.mark.once  # a loop of asyncio's runs inside no other
+pytestmark = pytest.mark.once  # a loop of asyncio cannot run inside another
 
 
 async def by_receive(connection: Any) -> Any:
@@ -24,19 +24,19 @@ async def by_receive(connection: Any) -> Any:
 
 
 async def by_iteration(connection: Any) -> Any:
-    """Wait for it in a loop."""
+    """Wait for the next message in a loop."""
     async for message in connection:
         return message
     return None
 
 
 async def with_a_timeout(connection: Any) -> Any:
-    """Wait for it for a while."""
+    """Wait for the next message with a timeout."""
     return await asyncio.wait_for(connection.receive(), 60)
 
 
 async def in_a_block_with_a_timeout(connection: Any) -> Any:
-    """Wait for it for a while, as Python has it from 3.11 on."""
+    """Wait for the next message in a block with a timeout, which Python has from 3.11 on."""
     if sys.version_info < (3, 11):
         pytest.skip("asyncio.timeout is of Python 3.11")
     async with asyncio.timeout(60):
@@ -44,7 +44,7 @@ async def in_a_block_with_a_timeout(connection: Any) -> Any:
 
 
 async def cancelled_as_it_comes(peer: Peer, *tasks: asyncio.Task[Any], says: bytes) -> None:
-    """Let the peer send a message, and cancel these tasks, which wait for it, before they run."""
+    """Let the peer send a message, and cancel the tasks that wait for it before they run."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     peer.says(says)
@@ -57,7 +57,7 @@ async def cancelled_as_it_comes(peer: Peer, *tasks: asyncio.Task[Any], says: byt
 
 @pytest.mark.parametrize("wait", [by_receive, by_iteration, with_a_timeout, in_a_block_with_a_timeout])
 def test_a_message_of_a_cancelled_task_is_received_next(wait: Callable[[Any], Awaitable[Any]]) -> None:
-    """Also by another `Native` of the same connection; and in the order in which they came."""
+    """The message is received next and in order, also by another `Native` of the same connection."""
 
     async def main() -> None:
         peer = Peer()
@@ -77,7 +77,7 @@ def test_a_message_of_a_cancelled_task_is_received_next(wait: Callable[[Any], Aw
 
 
 def test_messages_of_several_cancelled_tasks_keep_their_order() -> None:
-    """They are received before what came later."""
+    """Messages of cancelled tasks are received before later messages."""
 
     async def main() -> None:
         peer = Peer()
@@ -90,7 +90,7 @@ def test_messages_of_several_cancelled_tasks_keep_their_order() -> None:
 
 
 def test_a_message_of_a_cancelled_task_goes_to_a_waiting_task() -> None:
-    """And what comes next, to the next one."""
+    """The next waiting task gets the message, and the task behind it gets the next one."""
 
     async def main() -> None:
         peer = Peer()
@@ -106,7 +106,7 @@ def test_a_message_of_a_cancelled_task_goes_to_a_waiting_task() -> None:
 
 
 def test_a_task_that_is_cancelled_before_its_message_came_takes_none() -> None:
-    """As with `tcpapp.Connection.receive`."""
+    """A task that is cancelled before its message comes leaves the message to the next receive."""
 
     async def main() -> None:
         peer = Peer()
@@ -124,7 +124,7 @@ def test_a_task_that_is_cancelled_before_its_message_came_takes_none() -> None:
 
 
 def test_a_message_of_a_cancelled_task_is_received_after_the_end() -> None:
-    """As all that came before it."""
+    """After the end, the message of a cancelled task can be received, as all earlier messages."""
 
     async def main() -> None:
         peer = Peer()
@@ -140,7 +140,7 @@ def test_a_message_of_a_cancelled_task_is_received_after_the_end() -> None:
 
 @pytest.mark.parametrize("waiting", [0, 1], ids=["received next", "waited for"])
 def test_an_error_of_a_cancelled_task_is_not_lost(waiting: int) -> None:
-    """An undecodable message, if the codec delivers it."""
+    """If a codec delivers an undecodable message to a cancelled task, the next receive raises the error."""
 
     async def main() -> None:
         peer = Peer(codec=Json(invalid="deliver"))
@@ -156,19 +156,19 @@ def test_an_error_of_a_cancelled_task_is_not_lost(waiting: int) -> None:
 
 
 class Client:
-    """An object that gives messages without a connection."""
+    """A client that gives messages without a connection."""
 
     def __init__(self) -> None:
         self.waits: list[Deferred[Any]] = []
 
     def receive(self) -> Deferred[Any]:
-        """Wait for one."""
+        """Wait for a message."""
         self.waits.append(Deferred())
         return self.waits[-1]
 
 
 def test_a_message_of_any_client_is_received_next() -> None:
-    """Such as a `tcpapp.Client` or a `tcpapp.Pool`: it is not asked for another one."""
+    """The message of a `Client` or a `Pool` is received next, and the client is not asked for another one."""
 
     async def main() -> None:
         client = Client()

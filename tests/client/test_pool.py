@@ -1,4 +1,4 @@
-"""Several connections, used as one."""
+"""A pool: several connections that are used as one."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def pool_of(hosts: Hosts) -> Callable[..., Pool[Any, Any]]:
 
 
 def lose(server: Any, hosts: Hosts) -> None:
-    """All connections of `server` are lost."""
+    """Abort all connections of `server`."""
     for each in server.connections:
         each.abort()
     hosts.wait(0.01)
 
 
-def test_it_is_a_service_whose_members_are_clients(hosts: Hosts, pool_of: Any) -> None:
-    """It is started when the first of them is connected; all of them come."""
+def test_a_pool_is_a_service_whose_members_are_clients(hosts: Hosts, pool_of: Any) -> None:
+    """A pool has started when its first member is connected. The other members connect, too."""
     server = hosts.listen(echo)
     pool = pool_of()
     assert verifyObject(IService, pool)
@@ -70,14 +70,14 @@ def test_it_is_a_service_whose_members_are_clients(hosts: Hosts, pool_of: Any) -
         ({"while_down": "wait"}, "while_down: a pool does not take it"),
     ],
 )
-def test_what_cannot_be_is_said_when_it_is_made(options: dict[str, Any], says: str, pool_of: Any) -> None:
-    """As of a client."""
+def test_invalid_options_are_refused_when_a_pool_is_made(options: dict[str, Any], says: str, pool_of: Any) -> None:
+    """A pool with an invalid option is not made, as a client is not."""
     with pytest.raises(InvalidOption, match=says):
         pool_of(**options)
 
 
 def test_requests_go_to_the_less_busy(hosts: Hosts, pool_of: Any) -> None:
-    """Nearly as even as possible; and nothing waits behind a member that hangs while others are idle."""
+    """Requests are spread nearly evenly, so that none waits behind a member that hangs while others are idle."""
     app = Switch()
     hosts.listen(app)
     pool = pool_of(4)
@@ -90,8 +90,8 @@ def test_requests_go_to_the_less_busy(hosts: Hosts, pool_of: Any) -> None:
     assert max(busy) - min(busy) <= 6
 
 
-def test_values_of_sends_and_requests(hosts: Hosts, pool_of: Any) -> None:
-    """The same methods as a client has."""
+def test_a_pool_has_the_methods_of_a_client(hosts: Hosts, pool_of: Any) -> None:
+    """Sends and requests have the same results and errors as on a client."""
     seen: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes | None:
@@ -112,7 +112,7 @@ def test_values_of_sends_and_requests(hosts: Hosts, pool_of: Any) -> None:
 
 
 def test_a_lost_member_is_replaced_and_others_serve_meanwhile(hosts: Hosts, pool_of: Any) -> None:
-    """Nothing waits for it."""
+    """While a lost member reconnects, requests go to the other members."""
     hosts.listen(echo)
     pool = pool_of(2)
     hosts.run(pool.start())
@@ -125,8 +125,8 @@ def test_a_lost_member_is_replaced_and_others_serve_meanwhile(hosts: Hosts, pool
     assert len(pool.connected) == 2
 
 
-def test_while_none_is_connected_it_waits_for_the_first(hosts: Hosts, pool_of: Any) -> None:
-    """For as long as a request can take, and as many as allowed."""
+def test_while_no_member_is_connected_messages_wait_for_the_first(hosts: Hosts, pool_of: Any) -> None:
+    """Messages wait for the first member as long as their timeouts allow, and up to `max_waiting` of them."""
     pool = pool_of(recovery=Recovery(max_waiting=2), timeouts=Timeouts(request=50))
     pool.startService()
     results = [outcome(pool.request(b"1", 0.5)), outcome(pool.send(b"2")), outcome(pool.send(b"3"))]
@@ -140,7 +140,7 @@ def test_while_none_is_connected_it_waits_for_the_first(hosts: Hosts, pool_of: A
 
 
 def test_a_waiter_for_the_first_member_can_cancel_another(hosts: Hosts, pool_of: Any) -> None:
-    """The other fails with that alone."""
+    """If a callback cancels another waiting call, that call gets only the cancellation."""
     pool = pool_of()
     pool.startService()
     one, other, third = (pool.when_connected() for _ in range(3))
@@ -152,7 +152,7 @@ def test_a_waiter_for_the_first_member_can_cancel_another(hosts: Hosts, pool_of:
 
 
 def test_an_idempotent_request_goes_to_another_member(hosts: Hosts, pool_of: Any) -> None:
-    """If its own connection is lost; the others get their results."""
+    """If its connection is lost, an idempotent request is sent again, and any other request fails with `MaybeSent`."""
     app = Switch()
     server = hosts.listen(app)
     pool = pool_of(2)
@@ -169,8 +169,8 @@ def test_an_idempotent_request_goes_to_another_member(hosts: Hosts, pool_of: Any
     assert again == [b"done"]
 
 
-def test_a_member_that_was_lost_and_does_not_know_yet(hosts: Hosts, pool_of: Any) -> None:
-    """A message that no connection was given is tried with another; a message that one refuses fails."""
+def test_a_message_that_a_lost_member_refuses_is_tried_again(hosts: Hosts, pool_of: Any) -> None:
+    """A message is tried again if its member has lost its connection. If a connected member refuses it, it fails."""
     hosts.listen(echo)
     pool = pool_of(1)
     hosts.run(pool.start())
@@ -195,7 +195,7 @@ def test_a_member_that_was_lost_and_does_not_know_yet(hosts: Hosts, pool_of: Any
 
 
 def test_messages_are_received_from_any_member(hosts: Hosts, pool_of: Any) -> None:
-    """Each waiting call takes one message; further messages are kept for the next call."""
+    """Each waiting call takes one message of any member. Further messages are kept for the next calls."""
     server = hosts.listen()
     pool = pool_of(3)
     hosts.run(pool.start())
@@ -222,7 +222,7 @@ def test_messages_are_received_from_any_member(hosts: Hosts, pool_of: Any) -> No
 
 
 def test_checks_cut_a_member_that_fails_them(hosts: Hosts, pool_of: Any) -> None:
-    """Each is checked in its time; a silent one fails, too."""
+    """Every member is checked at its time. A member whose check raises is cut, and a healthy one is not."""
 
     def app(message: bytes, connection: Any) -> Any:
         return message if len(server.connections) > 2 or message != b"ping" else Deferred()
@@ -248,7 +248,7 @@ def test_checks_cut_a_member_that_fails_them(hosts: Hosts, pool_of: Any) -> None
 
 
 def test_a_check_may_end_another_member(hosts: Hosts, pool_of: Any) -> None:
-    """The checks go on."""
+    """If a check stops another member, the checks go on."""
     hosts.listen(echo)
     checked: list[Any] = []
 
@@ -266,7 +266,7 @@ def test_a_check_may_end_another_member(hosts: Hosts, pool_of: Any) -> None:
 
 
 def test_a_check_has_its_time(hosts: Hosts, pool_of: Any) -> None:
-    """Or without a limit, if asked for; a connection that was lost by itself is not cut again."""
+    """A check that takes more than `prepare` seconds cuts its connection. With 0 a check has no time limit."""
     hosts.listen(never)
     for seconds in (2, 0):
         pool = pool_of(1, check=lambda connection: connection.request(b"ping", 0), recovery=Recovery(prepare=seconds))
@@ -280,8 +280,8 @@ def test_a_check_has_its_time(hosts: Hosts, pool_of: Any) -> None:
         hosts.wait()
 
 
-def test_it_drains(hosts: Hosts, pool_of: Any) -> None:
-    """All accepted requests are answered; nothing more is accepted."""
+def test_a_drain_answers_the_accepted_requests(hosts: Hosts, pool_of: Any) -> None:
+    """A pool that drains answers all accepted requests, and accepts no more."""
     app = Switch()
     server = hosts.listen(app)
     pool = pool_of(2)
@@ -296,8 +296,8 @@ def test_it_drains(hosts: Hosts, pool_of: Any) -> None:
     assert (asked, drained, len(server.connections)) == ([b"done"], [0], 0)
 
 
-def test_where_all_members_give_up_that_is_told(hosts: Hosts, pool_of: Any, logged_errors: Any) -> None:
-    """With the error for which they do."""
+def test_a_pool_whose_members_all_give_up_fails_its_calls(hosts: Hosts, pool_of: Any, logged_errors: Any) -> None:
+    """If all members give up, the calls of the pool fail with the error of the members."""
     hosts.listen(echo)
     error = GiveUp("no")
 
@@ -312,8 +312,8 @@ def test_where_all_members_give_up_that_is_told(hosts: Hosts, pool_of: Any, logg
     assert outcome(pool.when_connected()) == [error]
 
 
-def test_it_may_be_used_in_a_with(hosts: Hosts, pool_of: Any) -> None:
-    """It is connected inside, and stopped behind."""
+def test_a_pool_runs_inside_a_with(hosts: Hosts, pool_of: Any) -> None:
+    """A pool is connected inside its ``async with``, and stopped behind it."""
     server = hosts.listen(echo)
 
     async def use() -> Any:
@@ -326,8 +326,8 @@ def test_it_may_be_used_in_a_with(hosts: Hosts, pool_of: Any) -> None:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_with_that_is_cancelled_stops_it(inside: bool, hosts: Hosts, pool_of: Any) -> None:
-    """All members, and the checks: while it is entered, when nobody would leave that block, and inside."""
+def test_a_with_that_is_cancelled_stops_the_pool(inside: bool, hosts: Hosts, pool_of: Any) -> None:
+    """An ``async with`` that is cancelled, inside or while it is entered, stops all members and the checks."""
     server = hosts.listen(echo)
     pool = pool_of(2, f"tcp:server:{7007 if inside else 1}", check=lambda connection: None, check_every=10)
     entered: list[Any] = []
@@ -348,8 +348,8 @@ def test_a_with_that_is_cancelled_stops_it(inside: bool, hosts: Hosts, pool_of: 
     assert (pool.running, len(server.connections), hosts.client.reactor.getDelayedCalls()) == (0, 0, [])
 
 
-def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, pool_of: Any, logged_errors: Any) -> None:
-    """If all members have given up there is nothing left to check."""
+def test_a_with_that_cannot_be_entered_stops_the_pool(hosts: Hosts, pool_of: Any, logged_errors: Any) -> None:
+    """If all members give up, the ``async with`` raises the error, and no check is left."""
     hosts.listen(echo)
     error = GiveUp("no")
 
@@ -365,8 +365,8 @@ def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, pool_of: Any, logg
     assert hosts.client.reactor.getDelayedCalls() == []
 
 
-def test_it_is_started_and_stopped_once(hosts: Hosts, pool_of: Any) -> None:
-    """For any number of calls; a member that stops by itself is not reported."""
+def test_a_pool_is_started_and_stopped_once(hosts: Hosts, pool_of: Any) -> None:
+    """A pool can be started and stopped several times. A member that is stopped alone is not reported."""
     hosts.listen(echo)
     pool = pool_of(2, check=lambda connection: None)
     waiting = outcome(pool.start())
@@ -381,7 +381,7 @@ def test_it_is_started_and_stopped_once(hosts: Hosts, pool_of: Any) -> None:
 
 
 def test_a_member_that_gives_up_leaves_the_others(hosts: Hosts, pool_of: Any, logged_errors: Any) -> None:
-    """The pool serves as long as any does."""
+    """A pool serves as long as one of its members does."""
     hosts.listen(echo)
     refused: list[Any] = []
 

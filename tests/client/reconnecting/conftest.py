@@ -1,4 +1,4 @@
-"""Clients that come back, over a simulated network."""
+"""Clients that reconnect, over a simulated network."""
 
 from __future__ import annotations
 

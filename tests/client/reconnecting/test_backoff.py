@@ -1,4 +1,4 @@
-"""Where to connect to next, and how long to wait before."""
+"""The endpoint of the next attempt to connect, and the wait before it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def attempts(*endpoints: str, seed: int = 1, random_order: bool = False, **numbe
 
 
 def test_each_endpoint_is_tried_before_there_is_a_wait() -> None:
-    """In their order, and then once more."""
+    """A round tries each endpoint, in order. The next round does the same."""
     made, tried = attempts("a", "b", "c"), []
     for _ in range(2):
         made.begin_round()
@@ -22,8 +22,8 @@ def test_each_endpoint_is_tried_before_there_is_a_wait() -> None:
     assert tried == [("a", 1), ("b", 2), ("c", 3), ("a", 4), ("b", 5), ("c", 6)]
 
 
-def test_they_may_be_tried_at_random() -> None:
-    """Anew in each round, all of them."""
+def test_endpoints_can_be_tried_in_random_order() -> None:
+    """With `random_order` each round tries all endpoints, in a new order."""
     made, rounds = attempts(*"abcdef", random_order=True), []
     for _ in range(5):
         made.begin_round()
@@ -33,7 +33,7 @@ def test_they_may_be_tried_at_random() -> None:
 
 
 def test_waits_are_drawn_from_nothing_to_a_bound_that_doubles() -> None:
-    """Up to the longest; after a success it begins again."""
+    """Waits are random, from 0 to a bound that doubles up to the longest wait. A success resets the bound."""
     bounds: list[float] = []
     for _ in range(2):
         drawn = [[made.wait() for _ in range(12)] for made in (attempts(seed=seed) for seed in range(400))]

@@ -1,4 +1,4 @@
-"""The client as its user sees it: made, received from, iterated, typed values, TLS."""
+"""The client as its user sees it: making, receiving, iterating, and typed values."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tcpapp.errors import GiveUp, InvalidAddress, InvalidFraming, InvalidOption,
 from tests.peers import Hosts, outcome
 
 
-def test_it_is_one_of_twisteds_services(hosts: Hosts, client_of: Any) -> None:
-    """It starts and stops with its parent."""
+def test_a_client_is_a_service_of_twisted(hosts: Hosts, client_of: Any) -> None:
+    """A client starts and stops with its parent service."""
     hosts.listen(echo)
     client, parent = client_of(), MultiService()
     assert verifyObject(IService, client)
@@ -44,22 +44,24 @@ def test_it_is_one_of_twisteds_services(hosts: Hosts, client_of: Any) -> None:
         ("tcp:server:7007", {"is_fatal": True}, InvalidOption),
     ],
 )
-def test_what_cannot_be_is_said_when_it_is_made(endpoint: Any, options: Any, error: Any, client_of: Any) -> None:
-    """And not when it connects."""
+def test_invalid_options_are_refused_when_a_client_is_made(
+    endpoint: Any, options: Any, error: Any, client_of: Any
+) -> None:
+    """An invalid option raises when the client is made, and not when it connects."""
     with pytest.raises(error):
         client_of(endpoint, **options)
 
 
 def test_the_reactor_is_the_global_one_unless_it_is_given() -> None:
-    """It is looked for when a client is made."""
+    """A client without a reactor takes the global one when it is made."""
     from twisted.internet import reactor
 
     client: Client[Any, Any] = Client("tcp:localhost:7007")
     assert client._reactor is default_reactor() is reactor
 
 
-def test_it_may_run_on_a_clock_of_its_own(hosts: Hosts) -> None:
-    """As connections may."""
+def test_a_client_can_run_on_a_clock_of_its_own(hosts: Hosts) -> None:
+    """The timers of a client run on the clock that it gets."""
     clock = Clock()
     client: Client[Any, Any] = Client("tcp:server:7007", reactor=hosts.client.reactor, clock=clock)
     client.startService()
@@ -69,10 +71,10 @@ def test_it_may_run_on_a_clock_of_its_own(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "where"), [(0.0005, 7007), (0.5, 7007), (3, 1)])
-def test_a_with_that_is_cancelled_while_it_is_entered_stops_it(
+def test_a_with_that_is_cancelled_while_it_is_entered_stops_the_client(
     seconds: float, where: int, hosts: Hosts, client_of: Any
 ) -> None:
-    """There is no exit from that block: while it connects, prepares, or waits before another attempt."""
+    """The block has no exit then: the client connects, prepares, or waits before another attempt."""
     server = hosts.listen(echo)
     preparing: list[Any] = []
     client = client_of(f"tcp:server:{where}", prepare=lambda connection: Deferred(preparing.append))
@@ -92,8 +94,8 @@ def test_a_with_that_is_cancelled_while_it_is_entered_stops_it(
     assert hosts.client.reactor.getDelayedCalls() == []
 
 
-def test_a_with_that_is_cancelled_inside_stops_it(hosts: Hosts, client_of: Any) -> None:
-    """As any exception there does; also where it is cancelled again while it stops."""
+def test_a_with_that_is_cancelled_inside_stops_the_client(hosts: Hosts, client_of: Any) -> None:
+    """An ``async with`` that is cancelled inside stops the client, also if it is cancelled a second time."""
     server = hosts.listen(echo)
 
     async def use(client: Any) -> None:
@@ -112,8 +114,8 @@ def test_a_with_that_is_cancelled_inside_stops_it(hosts: Hosts, client_of: Any) 
         assert (client.state, len(server.connections)) == (Stopped(), 0)
 
 
-def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
-    """The error for which it gave up is raised, and is still its state."""
+def test_a_with_that_cannot_be_entered_stops_the_client(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
+    """If the client gives up, the ``async with`` raises the error, which is also in the client's state."""
     client = client_of(connect_now=True)
 
     async def use() -> None:
@@ -126,7 +128,7 @@ def test_a_with_that_cannot_be_entered_stops_it(hosts: Hosts, client_of: Any, lo
 
 
 def test_messages_are_received_from_whichever_connection_there_is(hosts: Hosts, client_of: Any) -> None:
-    """A waiting receive goes on waiting; messages that came before a loss are given first."""
+    """A waiting receive goes on waiting after a loss. Messages from before the loss are received first."""
     server = hosts.listen()
     client = client_of()
     first = outcome(client.receive())
@@ -161,8 +163,8 @@ def test_messages_are_received_from_whichever_connection_there_is(hosts: Hosts, 
     assert isinstance(seen[0], CancelledError)
 
 
-def test_what_nobody_takes_of_many_lost_connections_is_bounded(hosts: Hosts, client_of: Any) -> None:
-    """The oldest are dropped, and the log says how many messages they had."""
+def test_the_unread_messages_of_lost_connections_are_bounded(hosts: Hosts, client_of: Any) -> None:
+    """The client keeps the unread messages of 16 lost connections, and drops the oldest ones."""
 
     class Tells:
         def opened(self, connection: Any) -> None:
@@ -179,8 +181,8 @@ def test_what_nobody_takes_of_many_lost_connections_is_bounded(hosts: Hosts, cli
     assert len(client._connector.unread) == 16
 
 
-def test_it_is_iterated_until_it_stops(hosts: Hosts, client_of: Any) -> None:
-    """Over any number of connections; where it gives up, that is raised."""
+def test_a_client_is_iterated_until_it_stops(hosts: Hosts, client_of: Any) -> None:
+    """The iteration goes on over several connections, and ends when the client stops."""
     server = hosts.listen()
     client = client_of()
     seen: list[Any] = []
@@ -203,8 +205,10 @@ def test_it_is_iterated_until_it_stops(hosts: Hosts, client_of: Any) -> None:
     assert (seen, done) == ([b"first", b"last", "over"], [None])
 
 
-def test_the_error_it_gives_up_for_ends_the_iteration(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
-    """The error is raised there, as in all waiting calls."""
+def test_the_error_of_a_client_that_gives_up_ends_the_iteration(
+    hosts: Hosts, client_of: Any, logged_errors: Any
+) -> None:
+    """If the client gives up, the iteration raises the error."""
     hosts.listen(echo)
     error = GiveUp("no")
 
@@ -224,7 +228,7 @@ def test_the_error_it_gives_up_for_ends_the_iteration(hosts: Hosts, client_of: A
 
 
 def test_values_go_both_ways(hosts: Hosts, client_of: Any) -> None:
-    """As with any connection that has a codec."""
+    """A client with a codec sends and receives values."""
     hosts.listen(lambda value, _: {"you said": value}, codec="json")
     client = client_of(codec="json")
     hosts.run(client.start())
@@ -232,7 +236,7 @@ def test_values_go_both_ways(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_a_server_may_ask_its_client(hosts: Hosts, client_of: Any) -> None:
-    """Its app answers, on whichever connection it is asked."""
+    """The app of a client answers the server's requests, on each connection."""
     answers: list[Any] = []
 
     @conversation
@@ -249,7 +253,7 @@ def test_a_server_may_ask_its_client(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_a_receive_on_an_older_connection_moves_to_the_last_one(hosts: Hosts, client_of: Any) -> None:
-    """It does not wait for a further one."""
+    """If an older connection is lost, its waiting receive takes a message of the latest connection."""
 
     class Other:
         unread = 0
@@ -269,8 +273,8 @@ def test_a_receive_on_an_older_connection_moves_to_the_last_one(hosts: Hosts, cl
     client._connector.latest = connection
 
 
-def test_its_states_may_be_iterated(hosts: Hosts, client_of: Any) -> None:
-    """From the one it is in to its end."""
+def test_the_states_of_a_client_can_be_iterated(hosts: Hosts, client_of: Any) -> None:
+    """The iteration gives the states from the current one to the end of the client."""
     hosts.listen(echo)
     client, seen = client_of(), []
 

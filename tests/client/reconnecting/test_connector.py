@@ -1,4 +1,4 @@
-"""How a client connects, the first time and again."""
+"""How a client connects, the first time and after a loss."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def kinds(states: list[Any]) -> list[str]:
 
 
 def seen_by(client: Any) -> list[Any]:
-    """Its states from now on."""
+    """Return a list to which the states of the client are added from now on."""
     states: list[Any] = []
     client.watch(states.append)
     return states
 
 
-def test_it_connects_and_says_so(hosts: Hosts, client_of: Any) -> None:
-    """Its Deferreds fire with the client, and with the connection."""
+def test_a_client_connects_and_shows_its_states(hosts: Hosts, client_of: Any) -> None:
+    """The Deferreds fire with the client and with the connection, and the states show both steps."""
     hosts.listen(echo)
     client = client_of()
     states = seen_by(client)
@@ -44,8 +44,8 @@ def test_it_connects_and_says_so(hosts: Hosts, client_of: Any) -> None:
     assert len(states) == 2
 
 
-def test_it_comes_back(hosts: Hosts, client_of: Any) -> None:
-    """Whenever its connection is lost; and the waits grow while it fails."""
+def test_a_client_reconnects(hosts: Hosts, client_of: Any) -> None:
+    """A client reconnects whenever its connection is lost, and its waits grow while it fails."""
     hosts.listen(echo)
     client = client_of()
     hosts.run(client.start())
@@ -91,7 +91,7 @@ async def login(connection: Any) -> None:
 def test_a_server_that_accepts_and_drops_is_met_with_growing_waits(
     app: Any, prepare: Any, hosts: Hosts, client_of: Any
 ) -> None:
-    """A connection is a success once it has lasted, and not as soon as it is prepared."""
+    """A connection is a success after it has lasted, and not as soon as it is prepared, so the waits grow."""
     hosts.listen(app)
     client = client_of(prepare=prepare)
     client.startService()
@@ -105,7 +105,7 @@ def test_a_server_that_accepts_and_drops_is_met_with_growing_waits(
 
 @pytest.mark.parametrize("prepare", [None, login])
 def test_waits_begin_small_again_after_a_healthy_connection(prepare: Any, hosts: Hosts, client_of: Any) -> None:
-    """One that has lasted for ``healthy_after`` seconds, whether it was prepared or not."""
+    """A connection is healthy after ``healthy_after`` seconds, whether it was prepared or not."""
     hosts.listen(echo)
     client = client_of(prepare=prepare)
     hosts.run(client.start())
@@ -123,8 +123,8 @@ def test_waits_begin_small_again_after_a_healthy_connection(prepare: Any, hosts:
 
 
 @pytest.mark.parametrize("prepare", [None, login])
-def test_or_as_soon_as_it_is_usable_if_that_is_enough(prepare: Any, hosts: Hosts, client_of: Any) -> None:
-    """With ``healthy_after=0`` no connection has to last."""
+def test_with_healthy_after_0_each_usable_connection_is_healthy(prepare: Any, hosts: Hosts, client_of: Any) -> None:
+    """With ``healthy_after=0`` no connection has to last for the waits to begin small again."""
     hosts.listen(echo)
     client = client_of(prepare=prepare, recovery=Recovery(healthy_after=0))
     for _ in range(10):
@@ -138,7 +138,7 @@ def test_or_as_soon_as_it_is_usable_if_that_is_enough(prepare: Any, hosts: Hosts
 
 
 def test_several_endpoints_are_tried_in_turn(hosts: Hosts, client_of: Any) -> None:
-    """All of them before there is a wait; after a loss, from the first one on."""
+    """All endpoints are tried before there is a wait. After a loss, the first one is tried first."""
     hosts.listen(echo, "tcp:2")
     client = client_of(["tcp:server:1", "tcp:server:2", "tcp:server:3"])
     states = seen_by(client)
@@ -158,8 +158,8 @@ def test_several_endpoints_are_tried_in_turn(hosts: Hosts, client_of: Any) -> No
 # Preparing ------------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_sent_before_it_is_prepared(hosts: Hosts, client_of: Any) -> None:
-    """Neither messages that waited for the connection, nor messages that come while it is prepared."""
+def test_nothing_is_sent_before_the_connection_is_prepared(hosts: Hosts, client_of: Any) -> None:
+    """Messages that waited for the connection, or come while it is prepared, are sent after `prepare`."""
     seen: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -182,8 +182,8 @@ def test_nothing_is_sent_before_it_is_prepared(hosts: Hosts, client_of: Any) -> 
     assert seen == [b"user", b"password", b"waits"]
 
 
-def test_giving_up_in_prepare_ends_it_at_once(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
-    """All waiting calls fail with that error."""
+def test_giving_up_in_prepare_ends_the_client_at_once(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
+    """If `prepare` raises `GiveUp`, the client stops, and all its calls fail with that error."""
     hosts.listen(echo)
     refused = GiveUp("the password is wrong")
 
@@ -201,8 +201,10 @@ def test_giving_up_in_prepare_ends_it_at_once(hosts: Hosts, client_of: Any, logg
     hosts.wait(100)
 
 
-def test_a_prepare_that_awaits_asyncio_ends_it_at_once(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
-    """No further attempt can succeed; the error names what to write."""
+def test_a_prepare_that_awaits_asyncio_ends_the_client_at_once(
+    hosts: Hosts, client_of: Any, logged_errors: Any
+) -> None:
+    """No further attempt can succeed, so the client stops, and the error names what to write."""
     hosts.listen(echo)
 
     async def sleeps(connection: Any) -> None:
@@ -216,8 +218,8 @@ def test_a_prepare_that_awaits_asyncio_ends_it_at_once(hosts: Hosts, client_of: 
     assert client.state == Stopped(started[0])
 
 
-def test_what_fails_in_prepare_is_tried_again(hosts: Hosts, client_of: Any) -> None:
-    """The connection is cut, and the waits grow."""
+def test_a_failed_prepare_is_tried_again(hosts: Hosts, client_of: Any) -> None:
+    """If `prepare` fails, the connection is cut, and the client connects again."""
     server = hosts.listen(echo)
     count = [0]
 
@@ -235,7 +237,7 @@ def test_what_fails_in_prepare_is_tried_again(hosts: Hosts, client_of: Any) -> N
 
 
 def test_prepare_has_its_time(hosts: Hosts, client_of: Any) -> None:
-    """What it waits for is cancelled."""
+    """When the time for `prepare` is over, its Deferred is cancelled."""
     hosts.listen(echo)
     cancelled: list[Any] = []
     client = client_of(prepare=lambda connection: Deferred(cancelled.append), recovery=Recovery(prepare=5))
@@ -249,7 +251,7 @@ def test_prepare_has_its_time(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_a_connection_that_is_lost_while_it_is_prepared(hosts: Hosts, client_of: Any) -> None:
-    """Whatever prepare waits for, it waits no more; without a bound of time, too."""
+    """If the connection is lost, `prepare` waits no longer, also without a time limit."""
     server = hosts.listen(echo)
     client = client_of(prepare=lambda connection: Deferred(), recovery=Recovery(prepare=0))
     states = seen_by(client)
@@ -266,8 +268,8 @@ def test_a_connection_that_is_lost_while_it_is_prepared(hosts: Hosts, client_of:
 # Ending ---------------------------------------------------------------------------------------------------------------
 
 
-def test_it_may_fail_at_the_first_round(hosts: Hosts, client_of: Any) -> None:
-    """With the last error, if that is asked for; once it was connected, it comes back all the same."""
+def test_a_client_can_fail_at_its_first_round(hosts: Hosts, client_of: Any) -> None:
+    """With `connect_now` the client fails with the last error of its first round. Once connected, it reconnects."""
     client = client_of(["tcp:server:1", "tcp:server:2"], connect_now=True)
     started = outcome(client.start())
     hosts.wait()
@@ -281,8 +283,8 @@ def test_it_may_fail_at_the_first_round(hosts: Hosts, client_of: Any) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 0.0005, 0.5])
-def test_it_is_stopped_wherever_it_stands(seconds: float, hosts: Hosts, client_of: Any) -> None:
-    """Unstarted, connecting, connected; nothing is left, and it can be started again."""
+def test_a_client_can_be_stopped_in_each_state(seconds: float, hosts: Hosts, client_of: Any) -> None:
+    """A client stops before its start, while it connects, and connected. Then it can be started again."""
     server = hosts.listen(echo)
     client = client_of()
     assert outcome(client.stop()) == [None]
@@ -295,8 +297,8 @@ def test_it_is_stopped_wherever_it_stands(seconds: float, hosts: Hosts, client_o
     hosts.run(client.start())
 
 
-def test_it_is_stopped_while_it_waits(hosts: Hosts, client_of: Any) -> None:
-    """No timer is left."""
+def test_a_client_can_be_stopped_while_it_waits(hosts: Hosts, client_of: Any) -> None:
+    """If a client is stopped while it waits, no timer is left."""
     client = client_of()
     client.startService()
     hosts.wait()
@@ -306,8 +308,8 @@ def test_it_is_stopped_while_it_waits(hosts: Hosts, client_of: Any) -> None:
     assert hosts.client.reactor.getDelayedCalls() == []
 
 
-def test_it_is_stopped_while_it_prepares(hosts: Hosts, client_of: Any) -> None:
-    """What prepare waits for is cancelled, and the connection cut."""
+def test_a_client_can_be_stopped_while_it_prepares(hosts: Hosts, client_of: Any) -> None:
+    """If a client is stopped in `prepare`, the Deferred of `prepare` is cancelled, and the connection is cut."""
     server = hosts.listen(echo)
     cancelled: list[Any] = []
     client = client_of(prepare=lambda connection: Deferred(cancelled.append))
@@ -319,8 +321,8 @@ def test_it_is_stopped_while_it_prepares(hosts: Hosts, client_of: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [Connecting, Connected, Waiting])
-def test_a_watcher_may_stop_it(kind: type, hosts: Hosts, client_of: Any) -> None:
-    """Or stop it and start it again, in the middle of its work."""
+def test_a_watcher_can_stop_the_client(kind: type, hosts: Hosts, client_of: Any) -> None:
+    """A watcher can stop the client, or stop it and start it again, while the client works."""
     hosts.listen(echo)
     client = client_of(["tcp:server:1"] if kind is Waiting else "tcp:server:7007")
     stop = client.watch(lambda state: client.stop() if isinstance(state, kind) else None)
@@ -343,8 +345,8 @@ def test_a_watcher_may_stop_it(kind: type, hosts: Hosts, client_of: Any) -> None
     assert again == []
 
 
-def test_what_the_certificate_of_a_client_is_refused_for_ends_it(hosts: Hosts, client_of: Any) -> None:
-    """With TLS 1.3 a server rejects it after the connection is open: that is the reason of its end."""
+def test_a_refused_certificate_of_the_client_ends_it(hosts: Hosts, client_of: Any) -> None:
+    """With TLS 1.3 a server rejects a certificate after the connection is open: that is the reason of its end."""
     hosts.listen(echo)
     fatal = ValueError("alert certificate required")
     client = client_of(is_fatal=lambda error: error is fatal)
@@ -357,11 +359,11 @@ def test_what_the_certificate_of_a_client_is_refused_for_ends_it(hosts: Hosts, c
     assert client.state == Stopped(fatal)
 
 
-@pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # what Twisted does with pyOpenSSL
-def test_a_certificate_that_is_being_renewed_does_not_end_it(
+@pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # Twisted passes such objects to pyOpenSSL
+def test_a_certificate_that_is_being_renewed_does_not_end_the_client(
     hosts: Hosts, client_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged_errors: Any
 ) -> None:
-    """Key and certificate are two writes: it tries again, logs why, and reads the files from their first paths."""
+    """While key and certificate do not match, the client tries again, and reads the files from their first paths."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "roots.pem"))
     authority.issue_cert("server").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
@@ -393,12 +395,12 @@ def test_a_certificate_that_is_being_renewed_does_not_end_it(
     hosts.wait(30)
     assert isinstance(client.state.error, InvalidAddress)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidAddress, match=r"cert\.pem"):  # where a client is made, it is the caller's fault
+    with pytest.raises(InvalidAddress, match=r"cert\.pem"):  # a client with such files is not made
         client_of("tls:server:7007:trustRoots=roots.pem:certificate=cert.pem:privateKey=key.pem")
 
 
-def test_an_is_fatal_that_raises_does_not_end_it(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
-    """That is logged, and it tries again."""
+def test_an_is_fatal_that_raises_does_not_end_the_client(hosts: Hosts, client_of: Any, logged_errors: Any) -> None:
+    """The exception of `is_fatal` is logged, and the client tries again."""
 
     def is_fatal(error: BaseException) -> bool:
         raise ZeroDivisionError

@@ -39,8 +39,8 @@ def lose_on_the_way(hosts: Hosts, client: Any) -> None:
     hosts.wait(0.5)
 
 
-def test_what_waits_is_sent_in_order(hosts: Hosts, client_of: Any) -> None:
-    """Sends and requests, once there is a connection; a send says when it is on its way."""
+def test_waiting_messages_are_sent_in_order(hosts: Hosts, client_of: Any) -> None:
+    """Waiting sends and requests go out in order once there is a connection, and then the sends fire."""
     client = client_of()
     client.startService()
     results = [outcome(client.send(b"!one")), outcome(client.request(b"two")), outcome(client.send(b"!three"))]
@@ -53,8 +53,8 @@ def test_what_waits_is_sent_in_order(hosts: Hosts, client_of: Any) -> None:
     assert results == [[None], [b"two"], [None]]
 
 
-def test_it_may_be_told_at_once(hosts: Hosts, client_of: Any) -> None:
-    """A send fails, and a request does."""
+def test_messages_can_fail_at_once_without_a_connection(hosts: Hosts, client_of: Any) -> None:
+    """With `while_down="fail"`, a send and a request fail at once if there is no connection."""
     client = client_of(while_down="fail")
     client.startService()
     errors = [result_of(client.send(b"one")), result_of(client.request(b"two"))]
@@ -65,8 +65,8 @@ def test_it_may_be_told_at_once(hosts: Hosts, client_of: Any) -> None:
     assert hosts.run(client.request(b"two")) == b"two"
 
 
-def test_it_may_be_buffered(hosts: Hosts, client_of: Any) -> None:
-    """A send fires at once; messages that are not sent in the end are listed."""
+def test_messages_can_be_buffered_without_a_connection(hosts: Hosts, client_of: Any) -> None:
+    """With `while_down="buffer"`, a send fires at once, and messages that were never sent are listed."""
     client = client_of(while_down="buffer")
     client.startService()
     assert [result_of(client.send(b"!one")), result_of(client.send(b"!two"))] == [None, None]
@@ -84,8 +84,8 @@ def test_it_may_be_buffered(hosts: Hosts, client_of: Any) -> None:
 
 
 @pytest.mark.parametrize("numbers", [{"max_waiting": 3}, {"max_waiting_bytes": 12}])
-def test_what_waits_has_a_bound(numbers: dict[str, float], hosts: Hosts, client_of: Any) -> None:
-    """A message over it is never sent, and fails."""
+def test_waiting_messages_have_a_bound(numbers: dict[str, float], hosts: Hosts, client_of: Any) -> None:
+    """A message over the bound is never sent, and fails."""
     client = client_of(recovery=Recovery(**numbers))
     client.startService()
     results = [outcome(client.send(b"!%02d" % number)) for number in range(4)]
@@ -97,8 +97,8 @@ def test_what_waits_has_a_bound(numbers: dict[str, float], hosts: Hosts, client_
     assert app.messages == [b"!00", b"!01", b"!02"]
 
 
-def test_what_cannot_be_sent_is_told_at_once(hosts: Hosts, client_of: Any) -> None:
-    """Whether there is a connection or not."""
+def test_an_unsendable_message_fails_at_once(hosts: Hosts, client_of: Any) -> None:
+    """An unsendable message fails at once, whether there is a connection or not."""
     client = client_of()
     client.startService()
     assert isinstance(result_of(client.send(b"a\nb")), UnsendableMessage)
@@ -110,19 +110,19 @@ def test_what_cannot_be_sent_is_told_at_once(hosts: Hosts, client_of: Any) -> No
 
 
 def test_a_client_that_was_not_started_sends_nothing(client_of: Any) -> None:
-    """It says so."""
+    """The error says that the client was not started."""
     error = result_of(client_of().send(b"x"))
     assert str(error) == "it was not sent: unopened (by us): the client was not started"
 
 
-def test_what_becomes_of_it_is_one_of_three(client_of: Any) -> None:
-    """An error names the wrong choice, and the similar right one."""
+def test_an_invalid_while_down_is_refused(client_of: Any) -> None:
+    """The error names the invalid value, the valid ones, and the similar one."""
     with pytest.raises(InvalidOption, match="while_down='wiat': takes wait, fail, buffer; did you mean 'wait'"):
         client_of(while_down="wiat")
 
 
-def test_what_is_sent_while_the_queue_is_written_comes_after_it(hosts: Hosts, client_of: Any) -> None:
-    """A callback of the first one sends another one; an exception of a key function is only the caller's fault."""
+def test_messages_sent_while_the_queue_is_written_come_after_it(hosts: Hosts, client_of: Any) -> None:
+    """A message from the callback of a send goes out behind the queue. An exception of the key fails its request."""
 
     def key(message: bytes) -> bytes:
         if message == b"no key":
@@ -142,7 +142,7 @@ def test_what_is_sent_while_the_queue_is_written_comes_after_it(hosts: Hosts, cl
 
 
 def test_a_message_that_waited_and_is_lost_on_its_way_fails(hosts: Hosts, client_of: Any) -> None:
-    """Its caller waits for it; so it is not listed."""
+    """A send that waited, and is lost on its way, fails with `MaybeSent`."""
     client = client_of(framing="int32", limits=Limits(write_high=10))
     client.startService()
     sent = [outcome(client.send(b"x" * 500_000)) for _ in range(3)]
@@ -153,8 +153,8 @@ def test_a_message_that_waited_and_is_lost_on_its_way_fails(hosts: Hosts, client
 # On a loss ------------------------------------------------------------------------------------------------------------
 
 
-def test_each_request_gets_a_definite_word(hosts: Hosts, client_of: Any) -> None:
-    """Answered; sent, and maybe handled; or never sent, and sent on the next connection."""
+def test_each_request_gets_a_definite_result(hosts: Hosts, client_of: Any) -> None:
+    """A request is answered, or fails with `MaybeSent`, or was not sent, and is sent on the next connection."""
     app = Switch()
     server = hosts.listen(app)
     client = client_of(limits=Limits(max_requests=2))
@@ -173,14 +173,14 @@ def test_each_request_gets_a_definite_word(hosts: Hosts, client_of: Any) -> None
     assert results[1][0].message == b"sent"
     assert "no reply came" in str(results[1][0])
     hosts.wait(2)
-    assert app.seen == [b"answered", b"sent", b"fourth"]  # the third had come, and was not handled yet
+    assert app.seen == [b"answered", b"sent", b"fourth"]  # the third message had come, and was not handled yet
     app.pending[-1].callback(b"at last")
     hosts.wait()
     assert fourth == [b"at last"]
 
 
-def test_what_was_sent_and_may_be_lost_is_listed(hosts: Hosts, client_of: Any) -> None:
-    """All except messages before an answered request: the peer has read those."""
+def test_sent_messages_that_can_be_lost_are_listed(hosts: Hosts, client_of: Any) -> None:
+    """Messages before an answered request are not listed, because the peer has read them."""
     app = Seen()
     server = hosts.listen(app)
     client = client_of()
@@ -198,8 +198,8 @@ def test_what_was_sent_and_may_be_lost_is_listed(hosts: Hosts, client_of: Any) -
     assert client.undelivered() == []
 
 
-def test_what_waits_is_listed_too(client_of: Any) -> None:
-    """It can still be sent."""
+def test_waiting_messages_are_listed(client_of: Any) -> None:
+    """Waiting messages are listed as never sent."""
     client = client_of()
     client.startService()
     for each in (client.send(b"one"), client.request(b"two")):
@@ -207,8 +207,8 @@ def test_what_waits_is_listed_too(client_of: Any) -> None:
     assert [(type(each), each.message) for each in client.undelivered()] == [(NeverSent, b"one"), (NeverSent, b"two")]
 
 
-def test_a_send_that_was_not_on_its_way_is_told(hosts: Hosts, client_of: Any) -> None:
-    """A message over the write mark when the connection is lost: maybe sent in part, or not at all."""
+def test_a_send_over_the_write_mark_fails_at_a_loss(hosts: Hosts, client_of: Any) -> None:
+    """A message over the write mark at the loss can be sent in part, so its send fails with `MaybeSent`."""
     server = hosts.listen(never, framing="int32")
     client = client_of(framing="int32", limits=Limits(write_high=10))
     hosts.run(client.start())
@@ -224,7 +224,7 @@ def test_a_send_that_was_not_on_its_way_is_told(hosts: Hosts, client_of: Any) ->
 
 
 def test_a_buffered_message_that_is_lost_on_its_way_is_listed(hosts: Hosts, client_of: Any) -> None:
-    """Nobody else waits for it."""
+    """A buffered message that is lost is listed, because its caller does not wait for it."""
     client = client_of(framing="int32", limits=Limits(write_high=10), while_down="buffer")
     client.startService()
     for _ in range(3):
@@ -237,7 +237,7 @@ def test_a_buffered_message_that_is_lost_on_its_way_is_listed(hosts: Hosts, clie
 
 
 def test_an_idempotent_request_is_sent_again(hosts: Hosts, client_of: Any) -> None:
-    """In its order, before new requests; the caller does not notice."""
+    """An idempotent request is sent again, in its order, before new requests, and its caller gets the reply."""
     app = Switch()
     server = hosts.listen(app)
     client = client_of()
@@ -256,11 +256,11 @@ def test_an_idempotent_request_is_sent_again(hosts: Hosts, client_of: Any) -> No
     assert results == [[b"ONE"], [b"TWO"], [b"THREE"]]
 
 
-def test_it_is_not_when_its_time_is_over(hosts: Hosts, client_of: Any) -> None:
-    """The timeout covers all attempts together."""
+def test_an_idempotent_request_is_not_sent_again_after_its_timeout(hosts: Hosts, client_of: Any) -> None:
+    """The timeout of a request covers all of its attempts together."""
     server = hosts.listen(never)
     client = client_of(recovery=Recovery(first_wait=10, longest_wait=10))
-    client._settings.random.seed(0)  # of ten seconds, the wait is more than one
+    client._settings.random.seed(0)  # with this seed, the wait of up to ten seconds is more than one
     hosts.run(client.start())
     result = outcome(client.request(b"one", 0.2, idempotent=True))
     hosts.wait(0.1)
@@ -271,7 +271,7 @@ def test_it_is_not_when_its_time_is_over(hosts: Hosts, client_of: Any) -> None:
     hosts.wait(10)
 
 
-def test_there_is_a_budget_for_that(hosts: Hosts, client_of: Any) -> None:
+def test_retries_have_a_budget(hosts: Hosts, client_of: Any) -> None:
     """A failing server gets a few more requests, and not twice as many."""
     server = hosts.listen(never)
     client = client_of(recovery=Recovery(retries_least=0, retry_percent=20))
@@ -289,7 +289,7 @@ def test_there_is_a_budget_for_that(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_a_request_has_one_deadline(hosts: Hosts, client_of: Any) -> None:
-    """For its wait, its way and its reply; a late reply is dropped."""
+    """The timeout of a request covers its wait, its way and its reply. A late reply is dropped."""
     client = client_of()
     client.startService()
     waits = outcome(client.request(b"waits", 0.5))
@@ -312,8 +312,8 @@ def test_a_request_has_one_deadline(hosts: Hosts, client_of: Any) -> None:
     assert client.late_replies == 1
 
 
-def test_what_is_cancelled_is_not_sent_or_not_waited_for(hosts: Hosts, client_of: Any) -> None:
-    """A send and a request that wait; and a request that is on its way."""
+def test_a_cancelled_message_is_not_sent_or_its_reply_not_awaited(hosts: Hosts, client_of: Any) -> None:
+    """A cancelled message that waits is not sent. A cancelled request on its way gets only the cancellation."""
     client = client_of()
     client.startService()
     waiting = [client.send(b"one"), client.request(b"two"), client.send(b"!three")]
@@ -334,7 +334,11 @@ def test_what_is_cancelled_is_not_sent_or_not_waited_for(hosts: Hosts, client_of
 
 
 def test_more_requests_than_may_wait_for_replies_wait_for_their_turn(hosts: Hosts, client_of: Any) -> None:
-    """One is sent when one is answered; a send behind them waits as well, to keep the order."""
+    """
+    A request over `max_requests` is sent when another is answered.
+
+    A send behind it waits, too, to keep the order.
+    """
     app = Switch()
     hosts.listen(app)
     client = client_of(limits=Limits(max_requests=2))
@@ -354,8 +358,8 @@ def test_more_requests_than_may_wait_for_replies_wait_for_their_turn(hosts: Host
 # Draining -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_drain_finishes_what_was_taken(hosts: Hosts, client_of: Any) -> None:
-    """And takes nothing more."""
+def test_a_drain_finishes_the_accepted_messages(hosts: Hosts, client_of: Any) -> None:
+    """A client that drains finishes its messages, and accepts no more."""
     app = Switch()
     hosts.listen(app)
     client = client_of()
@@ -374,7 +378,7 @@ def test_a_drain_finishes_what_was_taken(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_a_drain_has_a_deadline(hosts: Hosts, client_of: Any) -> None:
-    """The rest is counted, and gets its result."""
+    """At the deadline of a drain, the unfinished messages are counted, and their calls fail."""
     hosts.listen(never)
     client = client_of(timeouts=Timeouts(drain=5))
     hosts.run(client.start())
@@ -388,7 +392,7 @@ def test_a_drain_has_a_deadline(hosts: Hosts, client_of: Any) -> None:
 
 
 def test_a_drain_of_nothing_is_done(hosts: Hosts, client_of: Any) -> None:
-    """Of a client that is down, and of one that was not started."""
+    """The drain of a client without messages is done at once, connected or not, started or not."""
     client = client_of()
     assert outcome(client.drain()) == [0]
     client.startService()

@@ -23,8 +23,8 @@ from tcpapp.errors import GiveUp, InvalidAddress, InvalidOption, NotConnected, T
         TLSError([("SSL routines", "", "tlsv13 alert certificate required")]),
     ],
 )
-def test_what_only_people_can_mend_is_fatal(error: Exception) -> None:
-    """An untrusted certificate, a login, an option."""
+def test_errors_that_only_people_can_mend_are_fatal(error: Exception) -> None:
+    """An untrusted certificate, a refused login, and an invalid option are fatal."""
     assert is_fatal(error)
 
 
@@ -42,6 +42,6 @@ def test_what_only_people_can_mend_is_fatal(error: Exception) -> None:
         ValueError("the certificate of somebody else's library"),
     ],
 )
-def test_what_may_be_over_in_a_moment_is_not(error: Exception) -> None:
-    """Nobody listens, no host is found, nobody answers; a file of certificates is half written."""
+def test_errors_that_can_be_over_in_a_moment_are_not_fatal(error: Exception) -> None:
+    """A refused connection, an unknown host, a timeout, and a half-written certificate are not fatal."""
     assert not is_fatal(error)

@@ -1,4 +1,4 @@
-"""How many requests can be sent again."""
+"""The budget for requests that are sent again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tcpapp.limits import Recovery
 
 
 def taken(budget: RetryBudget) -> int:
-    """How many are given."""
+    """Take retries until there are none, and return their number."""
     count = 0
     while budget.take():
         count += 1
@@ -17,7 +17,7 @@ def taken(budget: RetryBudget) -> int:
 
 
 def test_requests_earn_a_part_of_a_retry() -> None:
-    """A fifth of each; what was not used is saved up, to a bound."""
+    """Each request earns a fifth of a retry. Unused retries are saved, up to a bound."""
     budget = RetryBudget(Recovery(retries_least=0), Clock().seconds)
     assert taken(budget) == 0
     for _ in range(50):
@@ -29,7 +29,7 @@ def test_requests_earn_a_part_of_a_retry() -> None:
 
 
 def test_a_few_may_be_made_in_each_second() -> None:
-    """However few requests there are."""
+    """A few retries are allowed in each second, however few requests there are."""
     clock = Clock()
     budget = RetryBudget(Recovery(retries_least=3, retry_percent=0), clock.seconds)
     budget.earn()

@@ -18,8 +18,8 @@ def outgoing(message: Any) -> Outgoing:
     return each
 
 
-def test_it_is_told_once_and_its_timer_ends() -> None:
-    """Well, or not."""
+def test_an_outgoing_message_fires_once_and_its_timer_ends() -> None:
+    """An outgoing message fires once, with its result or its error, and its timer is stopped."""
     clock = Clock()
     each, other = outgoing(b"a"), outgoing(b"b")
     seen = [outcome(each.deferred), outcome(other.deferred)]  # type: ignore[arg-type]
@@ -33,7 +33,7 @@ def test_it_is_told_once_and_its_timer_ends() -> None:
 
 
 def test_requests_that_are_sent_again_come_first() -> None:
-    """Each in its order; and any message can be removed."""
+    """Requests that are sent again come before new ones, in their order. Any message can be removed."""
     queue = SendQueue(Recovery())
     new, again = [outgoing(b"a"), outgoing(b"b")], [outgoing(b"c"), outgoing(b"d")]
     for each in new:
@@ -46,7 +46,7 @@ def test_requests_that_are_sent_again_come_first() -> None:
 
 
 def test_there_is_a_bound_in_messages_and_in_bytes() -> None:
-    """A message over it fails, with the limit's name."""
+    """A message over the bound is refused, with the limit's name."""
     queue = SendQueue(Recovery(max_waiting=2, max_waiting_bytes=100))
     assert queue.refusal(100) == ""
     queue.add(outgoing(b"a"), 60)
@@ -55,8 +55,8 @@ def test_there_is_a_bound_in_messages_and_in_bytes() -> None:
     assert queue.refusal(0) == "2 messages wait for a connection, which is the limit (max_waiting)"
 
 
-def test_what_was_read_is_forgotten() -> None:
-    """All that was sent before a request that was answered."""
+def test_confirmed_messages_are_forgotten() -> None:
+    """All messages that were sent before an answered request are forgotten."""
     unconfirmed = Unconfirmed(Recovery())
     for position in (1, 2, 4, 5):
         unconfirmed.add(position, b"%d" % position)
@@ -65,8 +65,12 @@ def test_what_was_read_is_forgotten() -> None:
     unconfirmed.confirm(9)
 
 
-def test_no_more_is_remembered_than_may_be() -> None:
-    """The newest, in messages and in bytes; the number of forgotten ones is known. Values are counted, not weighed."""
+def test_unconfirmed_messages_are_bounded() -> None:
+    """
+    The newest messages are kept, bounded in messages and in bytes, and forgotten ones are counted.
+
+    A value counts as a message, and its bytes do not count.
+    """
     few = Unconfirmed(Recovery(max_waiting=2))
     for position in range(5):
         few.add(position, {"number": position})

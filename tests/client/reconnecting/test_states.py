@@ -10,7 +10,7 @@ from tcpapp.client.reconnecting.states import MOST_STATES, Connecting, Observed,
 
 
 def states_of(states: States, most: int = 1000) -> list[Any]:
-    """Its states, as they come; ``"over"`` at its end."""
+    """Return a list to which the states are added as they come, and ``"over"`` at their end."""
     seen: list[Any] = []
 
     async def take() -> None:
@@ -24,8 +24,8 @@ def states_of(states: States, most: int = 1000) -> list[Any]:
     return seen
 
 
-def test_each_watcher_is_told_until_it_watches_no_more(logged_errors: Any) -> None:
-    """A watcher that raises harms nothing, and is logged once: failures of one kind make a line a second."""
+def test_each_watcher_is_called_until_it_is_removed(logged_errors: Any) -> None:
+    """A watcher that raises does not harm the others, and is logged once, because errors of one kind are limited."""
     observed, told, more = Observed(lambda: 100.0), [], []
 
     def raises(state: Any) -> None:
@@ -42,8 +42,8 @@ def test_each_watcher_is_told_until_it_watches_no_more(logged_errors: Any) -> No
     assert len(logged_errors.take(ZeroDivisionError)) == 1
 
 
-def test_states_are_iterated_from_the_one_there_is() -> None:
-    """Until it stops; a stopped client can start again."""
+def test_states_are_iterated_from_the_current_one() -> None:
+    """The iteration begins with the current state, and ends when the client stops. A stopped client can start."""
     observed = Observed()
     seen = states_of(States(observed))
     assert seen == [Stopped()]
@@ -56,7 +56,7 @@ def test_states_are_iterated_from_the_one_there_is() -> None:
 
 
 def test_a_slow_watcher_has_the_newest_state() -> None:
-    """There is no more of them than a few."""
+    """A slow iteration gets the newest states, because only `MOST_STATES` of them are kept."""
     observed = Observed()
     states = States(observed)
     for number in range(200):
