@@ -123,7 +123,7 @@ def test_a_task_that_is_cancelled_fails_the_deferred() -> None:
 
 
 def test_native_passes_on_attributes_and_plain_results() -> None:
-    """`Native` passes on attributes, and results that are no Deferreds. The iteration raises after a bad end."""
+    """`Native` passes on attributes and plain results. If `receive()` fails after a loss, the iteration raises."""
 
     class Thing:
         port = 7007

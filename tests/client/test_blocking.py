@@ -224,7 +224,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.once
 def test_a_plain_script(port: str) -> None:
-    """A script starts the reactor with its first client, and can end without closing a client, as a notebook."""
+    """A script or a notebook starts the reactor with its first client, and need not close a client at its end."""
     program = """
 import sys
 from tcpapp import blocking
@@ -239,7 +239,7 @@ for line in ("one", "two"):
 
 
 @pytest.mark.once
-def test_a_program_that_ran_the_reactor_before_is_told(port: str) -> None:
+def test_a_reactor_that_ran_before_is_an_error(port: str) -> None:
     """If the reactor has run before, the error says that it cannot be started again."""
     program = """
 from twisted.internet import reactor

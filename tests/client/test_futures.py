@@ -67,7 +67,7 @@ def test_a_message_of_a_cancelled_task_is_received_next(wait: Callable[[Any], Aw
         peer.says(b"first\nsecond\n")
         task.cancel()
         try:
-            received = [await task]  # wait_for of Python 3.10 and 3.11 gives it after all
+            received = [await task]  # wait_for of Python 3.10 and 3.11 still returns the message
         except asyncio.CancelledError:
             received = [await aio.Native(peer.connection).receive()]
         received.append(await aio.Native(peer.connection).receive())

@@ -71,7 +71,7 @@ def test_a_pool_is_a_service_whose_members_are_clients(hosts: Hosts, pool_of: An
     ],
 )
 def test_invalid_options_are_refused_when_a_pool_is_made(options: dict[str, Any], says: str, pool_of: Any) -> None:
-    """A pool with an invalid option is not made, as a client is not."""
+    """An invalid option raises when the pool is made."""
     with pytest.raises(InvalidOption, match=says):
         pool_of(**options)
 

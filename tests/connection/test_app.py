@@ -479,7 +479,7 @@ def test_a_coroutine_is_begun_at_once() -> None:
     assert seen == [b"hello!"]
 
 
-def test_what_a_coroutine_raises_fails_its_deferred() -> None:
+def test_an_exception_in_a_coroutine_fails_its_deferred() -> None:
     """An exception in a coroutine fails the Deferred of the coroutine. `deferred_of()` does not raise it."""
 
     async def fails() -> None:
@@ -572,7 +572,7 @@ TAKES_ASYNC = ": @conversation takes an async function of one argument, the conn
         (nothing, "nothing(): takes (connection)"),
     ],
 )
-def test_what_is_no_conversation_is_refused(function: Any, text: str) -> None:
+def test_an_invalid_conversation_is_refused(function: Any, text: str) -> None:
     """`conversation()` refuses anything else, with an error that shows the valid form."""
     with pytest.raises(InvalidOption) as caught:
         conversation(function)

@@ -60,7 +60,7 @@ def error_of(coroutine: Any) -> Any:
 
 @once
 @pytest.mark.parametrize("native", IN_TWISTED)
-def test_a_twisted_coroutine_that_awaits_asyncio_is_told(native: Any) -> None:
+def test_a_twisted_coroutine_that_awaits_asyncio_gets_an_explained_error(native: Any) -> None:
     """A Twisted coroutine that awaits asyncio fails with `InvalidOption`, whose cause is Python's own error."""
     error = in_a_loop(lambda: error_of(native()))
     assert isinstance(error, InvalidOption)
@@ -70,7 +70,7 @@ def test_a_twisted_coroutine_that_awaits_asyncio_is_told(native: Any) -> None:
 
 
 @once
-def test_a_twisted_coroutine_that_awaits_asyncio_without_a_loop_is_told() -> None:
+def test_a_twisted_coroutine_that_awaits_asyncio_without_a_loop_gets_an_explained_error() -> None:
     """Without a loop of asyncio, the error names the reactors that have one."""
     error = error_of(sleeps())
     assert isinstance(error, InvalidOption)
@@ -78,7 +78,7 @@ def test_a_twisted_coroutine_that_awaits_asyncio_without_a_loop_is_told() -> Non
 
 
 @once
-def test_a_task_that_awaits_a_deferred_is_told() -> None:
+def test_a_task_that_awaits_a_deferred_gets_an_explained_error() -> None:
     """If a task of asyncio awaits a Deferred, the error tells it to await `tcpapp.aio.future(...)`."""
 
     async def native() -> None:
@@ -112,7 +112,7 @@ def test_the_traceback_is_kept() -> None:
 
 
 @once
-def test_an_app_that_awaits_asyncio_is_told() -> None:
+def test_the_end_of_an_app_that_awaits_asyncio_names_the_cure() -> None:
     """If a Twisted app awaits asyncio, the reason of the connection's end names `tcpapp.aio.app`."""
 
     async def app(message: bytes, connection: Any) -> bytes:
@@ -132,7 +132,7 @@ def test_an_app_that_awaits_asyncio_is_told() -> None:
 
 @once
 def test_a_future_that_a_twisted_coroutine_awaits_says_so() -> None:
-    """`aio.future` in a Twisted coroutine fails with the cure, also if a task called the coroutine."""
+    """`aio.future` in a Twisted coroutine fails with the cure, even if a task called the coroutine."""
 
     async def wrong() -> None:
         await aio.future(Deferred())

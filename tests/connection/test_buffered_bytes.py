@@ -13,7 +13,7 @@ QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, send_progress=0, ha
 
 def test_the_held_bytes_are_the_sum_over_all_parts() -> None:
     """
-    Held are an unfinished message, messages that wait for the app, input that waits for its turn, and unsent bytes.
+    The held bytes include an unfinished message, messages for the app, input that waits for a turn, and unsent bytes.
     """
     limits = Limits(messages_per_turn=1, write_high=1000)
     app = Switch()

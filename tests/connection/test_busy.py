@@ -138,7 +138,7 @@ def test_a_receive_that_is_cancelled_by_the_one_before_it_takes_nothing() -> Non
 
 
 def test_a_receive_that_had_its_turn_and_found_nothing_can_be_cancelled() -> None:
-    """A `receive()` that found no message in its turn can be cancelled. Then a later message is not for it."""
+    """A `receive()` that found no message in its turn can be cancelled, and then takes no later message."""
     asked: list[Deferred[Any]] = []
     talk, seen = receiving(2, lambda connection, receives: asked.extend(receives))
     peer = busy(talk)
@@ -186,7 +186,7 @@ def test_receives_that_take_long_wait_for_a_turn_each() -> None:
 
 
 def test_the_buffered_bytes_are_exact_after_a_receive_in_its_turn() -> None:
-    """The count of buffered bytes is exact after a `receive()` in its turn, also if nothing else happens."""
+    """The count of buffered bytes is exact after a `receive()` in its turn, even if nothing else happens."""
     talk, seen = receiving(1, lambda connection, receives: None)
     peer = busy(talk)
     peer.says(b"0\n" + b"x" * 1000 + b"\n1\n")
@@ -289,7 +289,7 @@ def test_a_reply_after_an_abort_is_not_held() -> None:
 
 
 def test_skipped_messages_are_reported_if_the_same_chunk_ends_the_connection() -> None:
-    """A skipped message is reported, also if its chunk exceeds a rate limit that cuts the connection."""
+    """A skipped message is reported, even if its chunk exceeds a rate limit that cuts the connection."""
     peer = busy(framing="line:max=9:oversize=skip", limits=Limits(byte_rate=100), policies=Policies(over_rate="reset"))
     peer.says(b"x" * 150 + b"\n")
     assert [each.count for each in peer.told(MessagesSkipped)] == [1]

@@ -145,7 +145,7 @@ def test_a_closing_connection_sends_no_more_and_hears_no_more() -> None:
 
 
 def test_a_pause_does_not_keep_a_connection_from_closing() -> None:
-    """A paused connection closes, also if `resume()` and `pause()` are called while it closes."""
+    """A paused connection closes, even if `resume()` and `pause()` are called while it closes."""
     peer = Peer(echo)
     peer.connection.pause()
     peer.says(b"1\n")

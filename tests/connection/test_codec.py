@@ -165,7 +165,7 @@ def test_an_answer_that_its_canceller_gives_after_the_end_goes_nowhere() -> None
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_a_conversation_that_finds_an_undecodable_message_at_the_very_end_is_told(half: bool) -> None:
+def test_a_conversation_that_finds_an_undecodable_message_at_the_end_gets_that_reason(half: bool) -> None:
     """
     A conversation that finds an undecodable message at the end gets that reason.
 

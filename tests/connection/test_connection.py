@@ -65,7 +65,7 @@ def test_an_async_function_is_an_app() -> None:
     assert peer.hears() == b"a!\n"
 
 
-def test_an_object_is_told_of_the_opening_the_messages_and_the_end() -> None:
+def test_the_methods_of_an_object_are_called_in_order() -> None:
     """The methods of an object are called in the order `opened`, `received`, `closed`."""
     app = Told()
     peer = Peer(app)
@@ -332,7 +332,7 @@ def test_without_a_clock_and_a_reactor_no_timer_runs() -> None:
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_tcp_nodelay_is_set_unless_the_policy_leaves_it(at_once: bool) -> None:
-    """When a connection opens, it sets TCP_NODELAY, unless the policy `no_delay` is false."""
+    """TCP_NODELAY is set when a connection opens, unless the policy `no_delay` is false."""
     asked: list[object] = []
     transport = NotedTransport()
     transport.setTcpNoDelay = asked.append
@@ -396,7 +396,7 @@ def test_a_transport_that_ends_at_once_is_no_trouble() -> None:
             assert peer.clock.getDelayedCalls() == []
 
 
-def test_events_are_told_in_the_order_of_what_happened() -> None:
+def test_events_come_in_the_order_of_what_happened() -> None:
     """The events come in the order of what happened: `Opened` first, `Closed` last, each once."""
     peer = Peer(None, "line:max=3:oversize=skip", key=lambda message: message)
     peer.connection.request(b"a").addErrback(lambda _: None).cancel()

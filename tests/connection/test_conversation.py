@@ -84,7 +84,7 @@ def test_a_conversation_that_waits_for_something_else_is_cancelled_at_the_end() 
 
 
 def test_a_conversation_is_cancelled_though_others_wait_on_its_connection() -> None:
-    """A conversation is cancelled at the end, also if other coroutines wait on its connection and learn of the end."""
+    """A conversation is cancelled at the end, even if other coroutines wait on its connection and learn of the end."""
     log: list[str] = []
 
     @conversation
@@ -129,7 +129,7 @@ async def waits_for_one_of_many(connection: Any) -> Any:
 
 @pytest.mark.parametrize("wait", [receives, requests, sends, waits_for_the_end, waits_for_one_of_many])
 @pytest.mark.parametrize("end", ["resets", "abort", "close"])
-def test_a_conversation_that_waits_on_its_connection_is_told_and_not_cancelled(wait: Any, end: str) -> None:
+def test_a_conversation_that_waits_on_its_connection_gets_the_reason_and_is_not_cancelled(wait: Any, end: str) -> None:
     """A conversation that waits on its connection gets the reason there, and can clean up as long as it takes."""
     log: list[Any] = []
     cleaning: Deferred[None] = Deferred()
@@ -264,7 +264,7 @@ def test_a_conversation_may_drain_its_own_connection_before_it_waits() -> None:
     assert peer.reason.rule == "drained"
 
 
-def test_what_a_conversation_sends_in_its_first_step_is_written_once() -> None:
+def test_messages_of_the_first_step_of_a_conversation_are_one_write() -> None:
     """All messages that a conversation sends in its first step are one write."""
 
     @conversation

@@ -104,7 +104,7 @@ def test_a_wait_that_is_started_again_begins_anew() -> None:
     assert rig.over == [("handler_timeout", 10, 15)]
 
 
-def test_what_was_not_started_never_ends() -> None:
+def test_a_timeout_that_was_not_started_never_ends() -> None:
     """A timeout that was not started never ends, also after others were started."""
     rig = Rig()
     assert rig.deadlines.ends("ending") == inf
@@ -161,7 +161,7 @@ def test_the_path_of_a_message_sets_a_timer_no_more_than_once_in_its_time() -> N
     assert rig.over == []
 
 
-def test_nothing_either_way_is_idle() -> None:
+def test_a_connection_without_traffic_is_idle() -> None:
     """A connection is idle if no bytes are received and none are sent."""
     rig = Rig()
     rig.track(idle=10)
@@ -224,7 +224,7 @@ def test_await_peer_sets_a_timer_if_none_is_set() -> None:
 
 
 def test_the_idle_time_goes_on_after_handling_without_await_peer() -> None:
-    """Without `await_peer()`, as after a conversation's last message, the peer has its idle time once to twice."""
+    """Without `await_peer()`, as after a conversation's last message, the peer has at most twice its idle time."""
     rig = Rig()
     rig.track(idle=10)
     rig.is_handling = True
@@ -296,7 +296,11 @@ def test_a_message_that_slips_in_during_a_pause_has_its_time_from_the_end_of_the
 
 @pytest.mark.parametrize(("not_read", "at"), [(0, 10), (3, 13)])
 def test_the_time_of_a_message_goes_on_while_memory_is_short(not_read: float, at: float) -> None:
-    """Under memory pressure `message_timeout` runs on, because the unfinished message holds memory."""
+    """
+    Under memory pressure `message_timeout` runs on, because the unfinished message holds memory.
+
+    An earlier pause for another reason does not count.
+    """
     rig = Rig()
     rig.track(message_timeout=10)
     rig.came(whole=False, unfinished=True)
@@ -426,7 +430,7 @@ def test_the_first_message_is_not_awaited_after_our_app_has_sent() -> None:
 
 
 def test_a_heartbeat_is_due_when_nothing_came() -> None:
-    """While nothing comes, heartbeats are due again and again, with the number of unanswered ones."""
+    """While nothing comes, heartbeats are due at equal intervals, each with the number of unanswered ones before."""
     rig = Rig()
     rig.track(heartbeat=10)
     rig.after(35)
@@ -480,7 +484,7 @@ def test_an_answer_of_the_app_is_no_sign_of_life() -> None:
 # When the event loop stalled -----------------------------------------------------------------------------------------
 
 
-def test_what_came_while_the_loop_stood_still_is_read_first() -> None:
+def test_bytes_that_came_during_a_stall_are_read_first() -> None:
     """A late timer ends nothing in its own turn, nor in the next one, in which the loop reads the sockets."""
     rig = Rig()
     rig.track(idle_read=10)
@@ -492,7 +496,7 @@ def test_what_came_while_the_loop_stood_still_is_read_first() -> None:
     assert rig.over == [("idle_read", 10, 60)]
 
 
-def test_what_did_not_come_while_the_loop_stood_still_is_overdue() -> None:
+def test_a_timeout_is_overdue_if_nothing_came_during_a_stall() -> None:
     """If nothing came while the loop stalled, the timeout is overdue two turns later."""
     rig = Rig()
     rig.track(idle_read=10)
@@ -503,7 +507,7 @@ def test_what_did_not_come_while_the_loop_stood_still_is_overdue() -> None:
 # The end -------------------------------------------------------------------------------------------------------------
 
 
-def test_no_more_input_is_waited_for_once_there_is_none() -> None:
+def test_the_end_of_the_input_stops_the_timeouts_of_the_input() -> None:
     """After the end of the input, `handler_timeout` still runs, and the timeouts of the input do not."""
     rig = Rig()
     rig.track(message_timeout=10, idle=10, heartbeat=5)

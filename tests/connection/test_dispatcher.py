@@ -60,7 +60,7 @@ def test_no_deferred_is_made_for_an_app_that_returns_its_reply(monkeypatch: pyte
 
 
 def test_the_replies_of_async_functions_that_do_not_wait_are_written_once() -> None:
-    """Coroutines that return at once have one write for the whole chunk."""
+    """The replies of coroutines that return at once are one write for the whole chunk."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         return message
@@ -70,7 +70,7 @@ def test_the_replies_of_async_functions_that_do_not_wait_are_written_once() -> N
     assert peer.transport.writes == [b"a\nb\nc\n"]
 
 
-def test_what_the_app_sends_and_replies_in_a_chunk_is_written_once() -> None:
+def test_sent_messages_and_replies_of_a_chunk_are_one_write() -> None:
     """Messages that the app sends inside `received` are part of the one write of the chunk."""
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -263,7 +263,7 @@ def test_a_reply_that_arrives_while_the_request_is_written_keeps_the_order(codec
 
 
 def test_a_reply_that_comes_while_the_chunk_is_written_is_sent() -> None:
-    """If a reply arrives while its request is written, it is sent, also if no further message waits."""
+    """If a reply arrives while its request is written, it is sent, even if no further message waits."""
     peer = Peer(lambda message, connection: connection.request(b"question"))
     peer.transport.on_write = lambda data: data == b"question\n" and peer.says(b"answer\n")
     peer.says(b"1\n")
@@ -281,7 +281,7 @@ def test_a_chunk_that_arrives_inside_a_replys_callback_is_handled_after_the_chun
 
 
 def test_messages_that_arrive_inside_the_app_are_not_handled_after_an_undecodable_one() -> None:
-    """After an undecodable message no message is handled, also if it arrived while the app was called."""
+    """After an undecodable message no message is handled, even if it arrived while the app was called."""
     seen: list[str] = []
 
     def app(message: str, connection: Any) -> None:

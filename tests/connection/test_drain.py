@@ -24,7 +24,7 @@ def test_an_idle_connection_is_drained_at_once() -> None:
     assert peer.clock.getDelayedCalls() == []
 
 
-def test_what_came_before_the_drain_is_answered() -> None:
+def test_messages_from_before_the_drain_are_answered() -> None:
     """Every message from before the drain is handled, and no later one. Reading pauses."""
     app = Switch()
     peer = Peer(app)

@@ -105,7 +105,7 @@ def test_a_reply_that_comes_after_the_end_is_dropped() -> None:
     assert app.seen == [b"1"]
 
 
-def test_a_failure_that_comes_after_the_end_is_told_but_changes_no_reason() -> None:
+def test_a_failure_after_the_end_is_reported_but_changes_no_reason() -> None:
     """If the app fails when its answer is cancelled at the end, the failure is reported, and the reason stays."""
 
     async def app(message: bytes, connection: Any) -> None:
@@ -121,7 +121,7 @@ def test_a_failure_that_comes_after_the_end_is_told_but_changes_no_reason() -> N
     assert peer.reason.rule == "lost"
 
 
-def test_one_connection_that_fails_harms_no_other() -> None:
+def test_an_app_that_fails_on_one_connection_serves_the_other() -> None:
     """An app that fails on one connection goes on to serve the other."""
     first = Peer(raising)
     second = FakeTransport(protocol=first.factory.buildProtocol(None))

@@ -170,7 +170,7 @@ def test_whole_messages_are_answered_before_an_unreadable_stream_is_closed(slow:
 
 @given(st.sets(st.integers(1, 24)))
 def test_the_answers_before_a_fault_are_the_same_however_the_stream_is_cut(cuts: set[int]) -> None:
-    """A fault may be alone in its chunk or among whole messages: the answers before it are the same."""
+    """Wherever the stream is cut, the messages before the fault are answered, and the reason is the same."""
     peer = Peer(echo, "netstring")
     stream = b"1:a,1:b,x1:c,1:d,"
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
@@ -196,7 +196,7 @@ def test_messages_that_are_skipped_are_counted_and_the_connection_goes_on(cut: b
 
 
 def test_messages_that_are_skipped_right_before_a_fault_are_counted() -> None:
-    """Skipped messages are counted, also if the same chunk has a fault and no whole message."""
+    """Skipped messages are counted, even if the same chunk has a fault and no whole message."""
     peer = Peer(echo, "netstring:max=3:oversize=skip")
     peer.says(b"4:long,x")
     peer.leaves()

@@ -24,7 +24,7 @@ CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "e
 
 
 class Source:
-    """A control of reading that notes its calls, and can act at once when reading resumes."""
+    """A read control that notes its calls, and can act at once when reading resumes."""
 
     def __init__(self, on_resume: Callable[[], None] = lambda: None) -> None:
         self.calls: list[str] = []
@@ -39,7 +39,7 @@ class Source:
 
 
 def source_of(*arguments: Any) -> Any:
-    """Return a `Source`, in the place of the control of reading."""
+    """Return a `Source`, in the place of a read control."""
     return Source(*arguments)
 
 
@@ -155,7 +155,7 @@ def test_the_size_counts_the_encoded_bytes() -> None:
 
 @pytest.mark.parametrize("codec", [None, Json()])
 def test_a_watched_inbox_counts_the_received_message_until_the_next_receive(codec: Any) -> None:
-    """A watched inbox counts the received message, by its value, because a conversation holds it until the next."""
+    """A watched inbox counts a received message until the next receive, because a conversation holds it."""
     inbox = inbox_of(b"[1]", codec=codec)
     inbox.watched = True
     inbox.receive()
@@ -434,7 +434,7 @@ def test_messages_put_back_after_the_end_can_be_received() -> None:
     assert [said(outcome(inbox.receive())) for _ in range(2)] == [[b"a"], [ENDED]]
 
 
-def test_a_waiter_told_of_the_end_may_receive_again() -> None:
+def test_a_receive_after_the_end_fails_at_once() -> None:
     """A receive in the errback of a receive that failed at the end fails at once."""
     inbox = inbox_of()
     again: list[list[Any]] = []
@@ -444,7 +444,7 @@ def test_a_waiter_told_of_the_end_may_receive_again() -> None:
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
-def test_a_waiter_told_of_the_end_may_cancel_the_others(cancelled: int) -> None:
+def test_a_receive_that_fails_at_the_end_can_cancel_the_others(cancelled: int) -> None:
     """
     If an errback at the end cancels another receive, that one gets only the cancellation, and the rest get the end.
     """

@@ -125,7 +125,7 @@ def test_each_action_is_a_bit_of_its_own_and_is_asked_for() -> None:
     assert sum(ACTIONS.values()) == asked
 
 
-def test_the_waiters_are_told_after_all_else_is_settled() -> None:
+def test_the_waiters_fail_after_all_else_is_settled() -> None:
     """The bits that fail the waiters, and that lead to the next event, are the last ones."""
     assert sorted(ACTIONS, key=lambda name: ACTIONS[name])[-2:] == ["FAIL_WAITERS", "ASK_APP"]
 
@@ -200,7 +200,11 @@ def test_the_table_of_the_docstring_is_the_one_that_is_executed() -> None:
 def test_the_first_cause_stands_unless_a_failure_follows_a_clean_end(
     events: list[tuple[Event, CloseReason | None]], cause: CloseReason
 ) -> None:
-    """An effect of a cause is not the cause. Only a clean end of ours gives way, to a failure."""
+    """
+    The first cause stays, because later ones can be its effects.
+
+    Only a clean cause can be replaced, by a failure.
+    """
     rig = Rig()
     for event, reason in events:
         rig.lifecycle.happen(event, reason)

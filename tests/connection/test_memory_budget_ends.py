@@ -124,7 +124,7 @@ def test_peers_that_close_and_do_not_read_are_cut_when_memory_is_short() -> None
 # Memory that is freed at once ----------------------------------------------------------------------------------------
 
 
-def test_an_aborted_connection_drops_all_bytes_that_nobody_can_take() -> None:
+def test_an_aborted_connection_drops_its_bytes_at_once() -> None:
     """An aborted connection drops its bytes at once, and counts each dropped message."""
     app = Switch()
     peer: Any = stalled(app, timeouts=QUIET, limits=Limits(messages_per_turn=2))

@@ -66,7 +66,7 @@ def test_messages_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
 
 @pytest.mark.parametrize("wait", ["idle", "idle_read"])
 def test_bytes_that_wait_for_their_rate_are_no_silence(wait: str) -> None:
-    """The idle time does not run while a flood is read, in twelve seconds, and all of it is handled."""
+    """The idle time does not run during the twelve seconds in which a flood is read and handled."""
     peer = Slow("int32", {"byte_rate": 10_000}, {wait: 3})
     peer.says(MESSAGES)
     peer.after(11)
@@ -131,11 +131,7 @@ def test_pauses_for_a_rate_give_a_message_no_more_time() -> None:
 
 @pytest.mark.parametrize(("wait", "rule"), [("handler_timeout", "handler-timeout"), ("send_progress", "send-stalled")])
 def test_a_connection_with_a_full_inbox_ends_by_the_timeout_of_app_or_peer(wait: str, rule: str) -> None:
-    """
-    `handler_timeout` ends it if the app is slow, and `send_progress` if the peer reads nothing.
-
-    No other timeout runs.
-    """
+    """Only `handler_timeout` runs if the app is slow, and only `send_progress` if the peer reads nothing."""
     clock = TurnClock()
     transport = NotedTransport(clock=clock, peer_reads=False)
     peer = Peer(

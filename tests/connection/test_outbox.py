@@ -198,7 +198,7 @@ def test_small_sends_count_with_the_memory_of_their_deferreds() -> None:
 
 
 def test_a_send_counts_until_it_fires() -> None:
-    """A send counts until it fires, also if a transport over its mark has all of its bytes."""
+    """A send counts until it fires, even if a transport over its mark has all of its bytes."""
     rig = Rig()
     rig.block()
     first, second = rig.send(b"a" * (HIGH + 1)), rig.send(b"b")
@@ -209,7 +209,9 @@ def test_a_send_counts_until_it_fires() -> None:
 
 
 def test_small_writes_that_wait_are_joined() -> None:
-    """Small writes that wait are joined to pieces of the write mark's size, and take only their bytes of memory."""
+    """
+    Small writes that wait are joined to pieces of the write mark's size, and take no more memory than their bytes.
+    """
     rig = Rig()
     rig.block()
     for number in range(25):
@@ -230,7 +232,7 @@ def test_sends_that_wait_go_out_as_one_write() -> None:
 
 
 def test_a_message_of_any_size_may_be_sent_alone() -> None:
-    """While nothing waits, a message of any size is not too much, and neither is the rest of it."""
+    """While nothing waits, a message of any size does not exceed the limit, and neither does the rest of it."""
     rig = Rig(max_unsent=100)
     rig.outbox.write(b"x" * 1000)
     while rig.outbox.blocked:
@@ -253,7 +255,11 @@ def test_cancelled_messages_do_not_count_for_max_unsent() -> None:
 
 
 def test_waiting_bytes_are_counted_as_held() -> None:
-    """Held are the waiting bytes, and twice the write mark for a transport that is over it. Changes are reported."""
+    """
+    The held bytes are the waiting bytes, and twice the write mark if the transport is over it.
+
+    Changes are reported.
+    """
     rig = Rig()
     rig.outbox.write(b"123")
     assert (rig.outbox.held, rig.sender.buffered_changes) == (0, 0)

@@ -94,7 +94,7 @@ def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
 
 
 def test_finishing_hands_over_all_that_waits() -> None:
-    """When the outbox finishes, all bytes go out in order as the peer takes them. Then the sender is told, once."""
+    """When the outbox finishes, all bytes go out in order as the peer takes them. Then the outbox reports it, once."""
     rig = Rig()
     rig.outbox.write(b"a" * 45)
     told = rig.send(b"b")
@@ -155,7 +155,7 @@ def test_no_timer_runs_once_it_is_finished() -> None:
 
 @pytest.mark.parametrize("finished", [False, True])
 @pytest.mark.parametrize(("flushed", "expected"), [(True, None), (False, CLOSED)])
-def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: bool) -> None:
+def test_the_end_fires_every_send_once(flushed: bool, expected: Any, finished: bool) -> None:
     """At the end each send fires once. A send whose bytes the transport has succeeds if they were flushed."""
     rig = Rig()
     rig.block()
@@ -171,7 +171,7 @@ def test_the_end_tells_every_send_once(flushed: bool, expected: Any, finished: b
 
 
 @pytest.mark.parametrize(("size", "expected"), [(HIGH + 1, None), (3 * HIGH, CLOSED)])
-def test_a_send_of_which_the_transport_has_all_is_told_of_a_flush(size: int, expected: Any) -> None:
+def test_a_send_succeeds_at_a_flushed_end_if_the_transport_has_all_of_it(size: int, expected: Any) -> None:
     """If the end is flushed, a send succeeds when the transport had all of its bytes, and fails when some wait."""
     rig = Rig()
     told = rig.send(b"x" * size)

@@ -1,4 +1,4 @@
-"""The connections of a server and of a client, with a simulated line between them that can do everything."""
+"""The connections of a server and of a client, over a simulated line that delays, cuts, stalls and resets."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_a_slow_app_holds_the_client_back(bandwidth: float | None, pair: Wires) 
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 @pytest.mark.parametrize("who", ["server", "client"])
-def test_what_was_sent_before_the_close_arrives(who: str, line: Any, pair: Wires) -> None:
+def test_messages_that_were_sent_before_the_close_arrive(who: str, line: Any, pair: Wires) -> None:
     """Either side can send and close at once: the other side gets every message, and then the end."""
     seen: list[bytes] = []
     app = lambda message, _: seen.append(message)  # noqa: E731
@@ -329,7 +329,7 @@ def test_a_reset_is_reported_to_both_ends(pair: Wires) -> None:
     assert two.nothing_is_left()
 
 
-def test_what_came_before_a_reset_is_received() -> None:
+def test_messages_that_came_before_a_reset_are_received() -> None:
     """A reply and a message that were on the line before the reset are still received."""
     two = Pair(echo, line={"latency": 0.5})
     [reply] = requests(two, 1)

@@ -67,7 +67,7 @@ def test_a_reply_that_cannot_be_decoded_fails_its_request_in_order() -> None:
 
 
 def test_an_undecodable_message_has_no_key() -> None:
-    """By key, an undecodable message is no reply, and the key function is not called with it."""
+    """With keys, an undecodable message is no reply, and the key function is not called with it."""
     rig = Rig("by-key")
     seen = outcome(rig.requests.add("a?"))
     assert (rig.come(UNDECODABLE), seen, rig.late) == (False, [], 0)
@@ -87,7 +87,7 @@ def test_a_late_reply_is_dropped_and_reported(rig: Rig) -> None:
 
 @pytest.mark.parametrize("message", ["a!", UNDECODABLE], ids=["sound", "undecodable"])
 def test_a_late_reply_leaves_no_error_behind(message: Any) -> None:
-    """A late reply leaves no logged error, also if it is undecodable."""
+    """A late reply leaves no logged error, even if it is undecodable."""
     rig = Rig("in-order")
     cancelled = rig.requests.add("a?")
     outcome(cancelled)
@@ -97,7 +97,7 @@ def test_a_late_reply_leaves_no_error_behind(message: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "left"), [("in-order", 2), ("by-key", 1)])
 def test_whether_a_cancelled_request_keeps_its_place(kind: str, left: int) -> None:
-    """In order, a cancelled request waits for its reply. By key, the request is forgotten."""
+    """Without keys, a cancelled request keeps its place until its reply comes. With keys, it is forgotten."""
     rig = Rig(kind)
     cancelled = rig.requests.add("a?")
     outcome(cancelled)
@@ -167,7 +167,7 @@ def test_in_order_every_message_is_a_reply_while_one_waits() -> None:
 
 
 def test_in_order_equal_messages_are_different_requests() -> None:
-    """In order, cancelling one of several equal requests leaves the others in their places."""
+    """Without keys, cancelling one of several equal requests leaves the others in their places."""
     rig = Rig("in-order")
     replies = [rig.requests.add("a?") for _ in range(3)]
     seen = [outcome(each) for each in replies]
@@ -196,7 +196,7 @@ def test_a_message_without_a_key_is_no_reply() -> None:
     assert (rig.come("."), rig.late, len(rig.requests)) == (False, 0, 1)
 
 
-def test_a_reply_that_nobody_asked_for_is_late() -> None:
+def test_a_reply_without_a_request_is_late() -> None:
     """A reply without a request is dropped and counted as late."""
     rig = Rig("by-key")
     assert (rig.come("a!"), rig.late) == (True, 1)

@@ -69,7 +69,7 @@ def test_a_message_that_does_not_end_ends_the_connection() -> None:
 
 
 def test_a_skipped_message_has_its_time_too() -> None:
-    """A skipped message that never ends does not escape the timeout."""
+    """If a skipped message never ends, `message_timeout` ends the connection."""
     peer = Peer(echo, "line:max=4:oversize=skip", timeouts=Timeouts(message_timeout=10))
     for _ in range(10):
         peer.says(b"too long ")
@@ -89,7 +89,7 @@ def test_a_connection_on_which_nothing_passes_is_closed() -> None:
 
 
 def test_messages_of_the_app_keep_a_connection_whose_peer_is_silent() -> None:
-    """A subscriber need not send anything, except with ``idle_read``."""
+    """While the app sends messages, a silent peer is not idle, except with ``idle_read``."""
     listener, owing = (Peer(echo, timeouts=Timeouts(idle=10, idle_read=each, first_message=0)) for each in (0, 15))
     for _ in range(3):
         for peer in (listener, owing):
@@ -363,7 +363,7 @@ class Secured:
 
 
 @tls
-def test_an_app_is_told_of_its_connection_once_tls_is_set_up(tls_certificates: Any) -> None:
+def test_an_app_gets_its_connection_once_tls_is_set_up(tls_certificates: Any) -> None:
     """Before TLS is set up, nothing can be sent, and the connection already counts for admission."""
     line = Secured(tls_certificates)
     states = [each.state for each in (line.server, line.client)]

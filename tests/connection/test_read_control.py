@@ -78,7 +78,7 @@ def test_reading_resumes_when_no_reason_is_left() -> None:
 
 
 def test_the_deadlines_learn_of_the_end_of_memory_pressure_during_a_pause() -> None:
-    """The deadlines learn of the end of memory pressure, also if another reason still pauses reading."""
+    """The deadlines learn of the end of memory pressure, even if another reason still pauses reading."""
     rig = Rig()
     rig.read_control.pause(MEMORY_PRESSURE)
     rig.read_control.pause(OVER_BYTE_RATE)

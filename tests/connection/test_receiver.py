@@ -57,7 +57,7 @@ def test_each_chunk_updates_the_deadlines() -> None:
 
 
 def test_the_memory_budget_is_updated_only_if_bytes_are_held() -> None:
-    """A message that is handled at once does not update the memory budget, because most messages are such."""
+    """A message that is handled at once, as most are, does not update the memory budget."""
     peer = Peer(Seen(), timeouts=QUIET)
     noted: list[int] = []
     budget = peer.factory.settings.memory_budget

@@ -60,7 +60,7 @@ def test_the_replies_to_a_batch_are_a_list_or_none() -> None:
 
 
 def test_messages_wait_as_bytes() -> None:
-    """Messages wait as bytes, also if they are decoded already."""
+    """Messages wait as bytes, even if they are decoded already."""
     plain: list[Any] = [b"1", b"2"]
     assert as_bytes(plain) is plain
     assert as_bytes([b"1", Decoded(b"2", 2)]) == plain

@@ -22,7 +22,7 @@ def number_of(message: bytes) -> bytes | None:
 
 
 def quietly(request: Deferred[Any]) -> Deferred[Any]:
-    """Handle the failure of `request` without a word."""
+    """Let `request` fail silently."""
     return request.addErrback(lambda _: None)
 
 
@@ -97,7 +97,7 @@ def test_a_reply_stops_its_timer() -> None:
     assert [result_of(each) for each in (answered, cancelled, failed)] == [b"reply", None, None]
 
 
-def test_there_is_a_bound_on_requests_that_wait() -> None:
+def test_waiting_requests_are_bounded() -> None:
     """A request over `max_requests` is not sent. A reply makes room for the next request."""
     peer = Peer(limits=Limits(max_requests=2))
     requests = [peer.connection.request(b"%d" % number) for number in range(3)]

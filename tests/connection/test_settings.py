@@ -91,13 +91,13 @@ def test_the_log_listens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.telemetry is not Settings().telemetry
 
 
-def test_no_event_is_made_of_a_near_limit_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_event_is_made_of_a_near_limit_without_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
     """`limit_near()` makes no event if the telemetry has no listener."""
     monkeypatch.setattr("tcpapp.connection.settings.LimitNear", None)  # to make one would raise
     Settings(telemetry=Telemetry()).limit_near("max_buffered", 80, 100)
 
 
-def test_telemetry_that_nobody_listens_to_stays_silent() -> None:
+def test_telemetry_without_a_listener_stays_silent() -> None:
     """A given telemetry is not replaced by the log, although it is false without a listener."""
     silent = Telemetry()
     assert (silent, False) == (Settings(telemetry=silent).telemetry, bool(silent))

@@ -368,7 +368,7 @@ def test_a_flooding_connection_is_read_in_small_chunks() -> None:
 
 
 def test_the_write_mark_is_restored_after_small_reads() -> None:
-    """Twisted has one number for the read size and the write mark, and `write_high` can differ from Twisted's own."""
+    """Twisted has one number for read size and write mark. After small reads it is `write_high` again."""
     peer = Flooding(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=500, write_high=100_000))
     peer.says(b"\n" * 1000)
     peer.clock.advance(0)

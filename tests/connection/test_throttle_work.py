@@ -29,7 +29,7 @@ def test_a_slow_connection_waits_for_its_turn() -> None:
 
 
 def test_the_first_chunk_is_measured_by_few_messages() -> None:
-    """Of a thousand messages of a new connection, a few are handled at once, so that others do not wait longer."""
+    """Of a thousand messages of a new connection only a few are handled at once, so that others do not wait long."""
     server = Server()
     peer = server.peer()
     peer.receive(costs(1000, 1000))
@@ -39,7 +39,7 @@ def test_the_first_chunk_is_measured_by_few_messages() -> None:
 
 
 def test_quick_messages_are_answered_at_once_in_one_write() -> None:
-    """However many quick messages come, they are handled at once, as many as the time allows."""
+    """However many quick messages come, they are handled at once, and their replies are one write."""
     server = Server()
     peer = server.peer()
     for _ in range(3):
@@ -74,7 +74,7 @@ def test_a_connection_is_quick_again_when_its_messages_are() -> None:
     assert server.answered(peer) == [6]
 
 
-def test_one_moment_that_took_long_is_soon_forgotten() -> None:
+def test_one_slow_message_is_soon_forgotten() -> None:
     """One slow message can be due to a busy machine: cheap messages are measured again, and handled together."""
     server = Server()
     peer = server.peer()
@@ -150,7 +150,7 @@ def test_new_connections_with_large_messages_alternate_with_busy_ones() -> None:
 
 
 def test_one_large_message_of_a_new_connection_is_measured() -> None:
-    """Of several large messages one is handled first, because the time of small messages does not predict it."""
+    """Of several large messages only one is handled at first, because their cost is unknown."""
     server = Server()
     peer = server.peer()
     peer.receive(large(1000) * 2)
@@ -195,7 +195,7 @@ def test_small_messages_wait_where_two_took_long() -> None:
 
 def test_busy_connections_are_read_from_in_turns() -> None:
     """
-    Busy connections read in turns, because also a part of a message takes time.
+    Busy connections read in turns, because even a part of a message takes time.
 
     If no other waits, one reads at once.
     """

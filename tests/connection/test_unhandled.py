@@ -93,7 +93,7 @@ def test_a_deferred_that_ends_well_is_not_logged(logged_errors: Any) -> None:
 
 
 def test_the_notes_of_set_debugging_are_kept(monkeypatch: pytest.MonkeyPatch, logged_errors: Any) -> None:
-    """``setDebugging`` shows where a Deferred was made, also if its end is not logged."""
+    """``setDebugging`` shows where a Deferred was made, even if its end is not logged."""
     monkeypatch.setattr(Deferred, "debug", True)
     deferred: Deferred[Any] = unlogged(Deferred())
     assert deferred._debugInfo is not None
@@ -192,7 +192,7 @@ def client_of(hosts: Hosts, kind: type[Any] = Client, **options: Any) -> Any:
 
 
 def test_failed_sends_of_a_client_are_counted_and_not_logged(hosts: Hosts, logged_errors: Any) -> None:
-    """Counted are messages from before the start, messages that wait at the stop, and messages of a lost connection."""
+    """Messages from before the start, messages that wait at the stop, and messages of a lost connection are counted."""
     client = client_of(hosts)
     client.send(b"before")  # it was not started
     client.startService()
@@ -226,7 +226,7 @@ def test_calls_of_a_client_before_its_start_are_not_logged(hosts: Hosts, logged_
 
 
 def test_failed_sends_of_a_pool_are_counted_and_not_logged(hosts: Hosts, logged_errors: Any) -> None:
-    """Counted are messages that no member sent, and messages of a lost member. Requests are not counted."""
+    """Messages that no member sent, and messages of a lost member, are counted. Requests are not counted."""
     pool = client_of(hosts, Pool, size=1)
     pool.startService()
     hosts.wait(0)

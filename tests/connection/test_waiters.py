@@ -173,7 +173,7 @@ def quietly(deferred: Deferred[Any]) -> Deferred[Any]:
 
 
 class Noting:
-    """An app that notes the reasons which `closed` gets, and never replies."""
+    """An app that notes the reasons that `closed` gets, and never replies."""
 
     def __init__(self) -> None:
         self.reasons: list[CloseReason] = []
@@ -258,7 +258,7 @@ THEN = ["nothing", "cancel", "answer", *WAITERS, *CALLS]
 
 
 class AnyConnection(RuleBasedStateMachine):
-    """A connection, its app, its user and its peer do everything possible, in any order."""
+    """A connection whose app, user and peer do everything possible, in any order."""
 
     transport = NotedTransport
 

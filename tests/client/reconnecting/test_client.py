@@ -74,7 +74,7 @@ def test_a_client_can_run_on_a_clock_of_its_own(hosts: Hosts) -> None:
 def test_a_with_that_is_cancelled_while_it_is_entered_stops_the_client(
     seconds: float, where: int, hosts: Hosts, client_of: Any
 ) -> None:
-    """The block has no exit then: the client connects, prepares, or waits before another attempt."""
+    """If the ``async with`` is cancelled while the client connects, prepares or waits, the client stops."""
     server = hosts.listen(echo)
     preparing: list[Any] = []
     client = client_of(f"tcp:server:{where}", prepare=lambda connection: Deferred(preparing.append))
@@ -95,7 +95,7 @@ def test_a_with_that_is_cancelled_while_it_is_entered_stops_the_client(
 
 
 def test_a_with_that_is_cancelled_inside_stops_the_client(hosts: Hosts, client_of: Any) -> None:
-    """An ``async with`` that is cancelled inside stops the client, also if it is cancelled a second time."""
+    """An ``async with`` that is cancelled inside stops the client, even if it is cancelled a second time."""
     server = hosts.listen(echo)
 
     async def use(client: Any) -> None:

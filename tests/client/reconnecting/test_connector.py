@@ -284,7 +284,7 @@ def test_a_client_can_fail_at_its_first_round(hosts: Hosts, client_of: Any) -> N
 
 @pytest.mark.parametrize("seconds", [0, 0.0005, 0.5])
 def test_a_client_can_be_stopped_in_each_state(seconds: float, hosts: Hosts, client_of: Any) -> None:
-    """A client stops before its start, while it connects, and connected. Then it can be started again."""
+    """A client can be stopped before its start, while it connects, and connected. Then it can be started again."""
     server = hosts.listen(echo)
     client = client_of()
     assert outcome(client.stop()) == [None]

@@ -45,7 +45,7 @@ def test_requests_that_are_sent_again_come_first() -> None:
     assert (queue.take_all(), len(queue), queue.size, queue.next()) == ([again[1], new[0]], 0, 0, None)
 
 
-def test_there_is_a_bound_in_messages_and_in_bytes() -> None:
+def test_the_queue_is_bounded_in_messages_and_in_bytes() -> None:
     """A message over the bound is refused, with the limit's name."""
     queue = SendQueue(Recovery(max_waiting=2, max_waiting_bytes=100))
     assert queue.refusal(100) == ""

@@ -43,7 +43,7 @@ def test_each_watcher_is_called_until_it_is_removed(logged_errors: Any) -> None:
 
 
 def test_states_are_iterated_from_the_current_one() -> None:
-    """The iteration begins with the current state, and ends when the client stops. A stopped client can start."""
+    """The iteration begins with the current state, even with `Stopped`, and ends when the client stops."""
     observed = Observed()
     seen = states_of(States(observed))
     assert seen == [Stopped()]
