@@ -1,4 +1,4 @@
-"""A proxy between protocols in memory: a `Wire` on each side of it, and one clock for all."""
+"""The proxy between protocols in memory: a `Wire` on each side of it, and one clock for all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Port:
 
 @implementer(IStreamServerEndpoint)
 class Listens:
-    """The proxy's port: `client` connects here."""
+    """The proxy's listening endpoint: `Bench.come` connects clients by its factory."""
 
     def __init__(self, address=None):
         self.address = address or IPv4Address("TCP", "127.0.0.1", 4321)
@@ -50,7 +50,7 @@ class Listens:
 
 @implementer(IStreamClientEndpoint)
 class Leads:
-    """The proxy's endpoint: a new end of `kind`, by a `Wire`; or `failure`, or nothing for now."""
+    """The proxy's endpoint to the server. `connect` makes a new server of `kind` on a `Wire`, or fails, or waits."""
 
     def __init__(self, clock, kind, options):
         self.clock = clock
@@ -84,7 +84,7 @@ class Leads:
 
 
 class Bench:
-    """A started `proxy` without sockets; `connect` gives a client's end and a server's."""
+    """A started proxy without sockets. `connect` gives the protocols of a client and of its server."""
 
     def __init__(self, *, kind=HalfCloseableEnd, options=None, server_options=None, **proxy_options):
         self.clock = Clock()
@@ -97,7 +97,7 @@ class Bench:
         self.wires = []
 
     def come(self):
-        """Connect a client; returns its end."""
+        """Connect a client to the proxy, and return its protocol."""
         side = self.listens.factory.buildProtocol(IPv4Address("TCP", "10.0.0.2", 50000 + len(self.wires)))
         client = self.kind()
         self.wires.append(Wire(side, client, clock=self.clock, **self.options))
@@ -109,12 +109,12 @@ class Bench:
         return client, self.leads.wires[-1].server
 
     def rest(self):
-        """Let everything happen that takes no time."""
+        """Run all events that take no time."""
         for _ in range(50):
             self.clock.advance(0)
 
     def until(self, seconds):
-        """Let time pass, up to this moment, timer by timer."""
+        """Let time pass up to this moment, timer by timer."""
         self.rest()
         while (calls := self.clock.getDelayedCalls()) and calls[0].getTime() <= seconds:
             self.clock.advance(max(0.0, calls[0].getTime() - self.clock.seconds()))
@@ -123,6 +123,6 @@ class Bench:
 
     @property
     def counted(self):
-        """The proxy's counters of connections."""
+        """Return the proxy's counters of connections."""
         counters = self.proxy.counters
         return {name: getattr(counters, name) for name in ("accepted", "refused", "reset", "cut")}

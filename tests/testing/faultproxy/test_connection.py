@@ -17,14 +17,14 @@ BIG = bytes(range(256)) * 2000
 
 @pytest.fixture
 def bench():
-    """Give a bench, and see that nothing is left on its clock once the proxy is stopped."""
+    """Give a bench, and check that its clock has no timer once the proxy is stopped."""
     bench = Bench()
     yield bench
     ended(bench)
 
 
 def ended(bench):
-    """Stop the proxy, and check the promises of a stop."""
+    """Stop the proxy, and check that it has no connection and no timer left."""
     results = []
     bench.proxy.stop().addBoth(results.append)
     bench.rest()
@@ -36,7 +36,7 @@ def ended(bench):
 
 
 def unsent_of(end):
-    """The unsent bytes of its transport."""
+    """Return how many bytes the transport of `end` has not sent yet."""
     return len(end.transport.dataBuffer) - end.transport.offset + end.transport._tempDataLen
 
 
@@ -52,8 +52,8 @@ def test_bytes_go_both_ways(bench):
     assert (server.notes, client.notes) == (["made", "data"], ["made", "data"])
 
 
-def test_what_passed_is_counted(bench):
-    """Of each connection, and of all."""
+def test_bytes_that_passed_are_counted(bench):
+    """The proxy counts the bytes that passed, for each connection and for all, each direction by itself."""
     for size in (3, 5):
         client, server = bench.connect()
         client.transport.write(b"x" * size)
@@ -94,9 +94,9 @@ def test_a_reset_is_carried_through(bench, first):
 
 def test_a_reset_after_a_half_close(bench):
     """
-    The end of a client that has half-closed and left shows only when an answer to it cannot be sent.
+    The reset of a client that has half-closed shows only when the server's next answer cannot be sent.
 
-    The server, which has read the end and reads no more, notices it as always: by its later writes.
+    The server has read the end and reads no more. It notices the reset by its later writes, as it does without a proxy.
     """
     client, server = bench.connect()
     client.transport.loseWriteConnection()
@@ -111,8 +111,10 @@ def test_a_reset_after_a_half_close(bench):
     assert server.reason.check(ConnectionLost)
 
 
-def test_ends_that_do_not_know_half_close():
-    """The end of one is the end of the other."""
+def test_without_half_close_an_end_of_one_peer_ends_the_other():
+    """
+    When the protocols do not support half-close, the client's close also ends the server's connection, after its bytes.
+    """
     bench = Bench(kind=End)
     client, server = bench.connect()
     client.transport.write(b"bye")
@@ -124,8 +126,13 @@ def test_ends_that_do_not_know_half_close():
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["client", "server"])
-def test_an_end_that_does_not_read_pauses_the_other(first):
-    """No more is held than the bound, a read, and the capacity of transports and kernels; then all arrives."""
+def test_a_peer_that_does_not_read_pauses_the_other(first):
+    """
+    A peer that does not read pauses the sender.
+
+    The proxy holds no more than its bound, one read, and the capacity of transports and kernels. Once the peer reads,
+    all bytes arrive.
+    """
     bench = Bench(bound=100_000, options={"capacity": 131_072})
     ends = bench.connect()
     reads, writes = ends[first], ends[1 - first]
@@ -143,8 +150,8 @@ def test_an_end_that_does_not_read_pauses_the_other(first):
     ended(bench)
 
 
-def test_what_a_toxic_holds_counts_for_the_bound():
-    """A slow stream pauses its source."""
+def test_bytes_that_a_toxic_holds_count_for_the_bound():
+    """Bytes that a toxic holds count for the bound, so a slow stream pauses its source."""
     bench = Bench(bound=1000, options={"capacity": 1000})
     client, server = bench.connect()
     bench.proxy.add("bandwidth", stream="upstream", rate=1000)
@@ -159,7 +166,7 @@ def test_what_a_toxic_holds_counts_for_the_bound():
 
 
 def test_each_write_is_sent_at_once(bench):
-    """As in Go, whose sockets Toxiproxy uses: otherwise slices would be sent as one."""
+    """The proxy sets TCP_NODELAY on both sides, as Go does for Toxiproxy; otherwise slices would be sent as one."""
     bench.connect()
     [wire], [other] = bench.wires, bench.leads.wires
     assert wire.server_transport.getTcpNoDelay()
@@ -170,7 +177,7 @@ def test_each_write_is_sent_at_once(bench):
 
 
 def test_tls_passes_through(tls_certificates):
-    """From end to end, unchanged, whatever toxics do with the time."""
+    """A TLS connection works through a slicer on both streams: the proxy changes no byte."""
     from twisted.protocols.tls import TLSMemoryBIOFactory
 
     from tcpapp import MessageClientFactory, MessageServerFactory
@@ -194,7 +201,9 @@ def test_tls_passes_through(tls_certificates):
 
 
 def test_where_the_proxy_itself_speaks_tls_an_end_is_a_close(tls_certificates):
-    """TLS has no half-close; bytes sent before the end arrive."""
+    """
+    When the proxy itself speaks TLS, a close by one peer closes both sides, after its bytes. TLS has no half-close.
+    """
     contexts = tls_certificates.server_options(), tls_certificates.client_options()
     for kind in ("client", "server"):
         bench = Bench(kind=End, server_options={"tls": contexts})
@@ -210,8 +219,8 @@ def test_where_the_proxy_itself_speaks_tls_an_end_is_a_close(tls_certificates):
         ended(bench)
 
 
-def test_where_one_side_is_over_the_other_is_closed_too(tls_certificates):
-    """A client that would go on after the end of a TLS server has no peer any more."""
+def test_when_one_side_is_over_the_proxy_closes_the_other_side(tls_certificates):
+    """When a TLS server closes, the proxy also closes the client's side, since the client has no peer any more."""
     bench = Bench(server_options={"tls": (tls_certificates.server_options(), tls_certificates.client_options())})
     client, server = bench.connect()
     server.transport.loseConnection()
@@ -225,7 +234,7 @@ def test_where_one_side_is_over_the_other_is_closed_too(tls_certificates):
 
 
 def test_a_server_that_refuses(bench):
-    """Its client is reset, and its bytes are lost."""
+    """When the server refuses the connection, the proxy resets the client, and the client's bytes are lost."""
     bench.leads.failure = Refused()
     client = bench.come()
     client.transport.write(b"hello")
@@ -235,8 +244,8 @@ def test_a_server_that_refuses(bench):
     assert bench.counted == {"accepted": 1, "refused": 1, "reset": 0, "cut": 0}
 
 
-def test_a_server_that_keeps_one_waiting(bench):
-    """The client's bytes wait for it meanwhile."""
+def test_a_server_that_accepts_late(bench):
+    """While the server has not accepted yet, the client's bytes and its half-close wait. Then the server gets both."""
     bench.leads.waits = True
     client = bench.come()
     client.transport.write(b"hello")
@@ -251,8 +260,11 @@ def test_a_server_that_keeps_one_waiting(bench):
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "cut"])
-def test_ended_while_it_waits_for_the_server(bench, how):
-    """The client's side is closed, and a late server connection is closed."""
+def test_a_connection_that_ends_while_the_proxy_connects_to_the_server(bench, how):
+    """
+    A connection that ends while the proxy connects to the server is over at once. If the server still accepts, it is
+    reset.
+    """
     bench.leads.waits = True
     client = bench.come()
     bench.rest()
@@ -271,7 +283,7 @@ def test_ended_while_it_waits_for_the_server(bench, how):
 # What a test does to it -----------------------------------------------------------------------------------------------
 
 
-def test_its_name_says_whose_it_is(bench):
+def test_the_repr_of_a_connection_shows_its_number_and_client(bench):
     bench.connect()
     [connection] = bench.proxy.connections
     assert repr(connection) == "<Connection 1, of 10.0.0.2:50000>"
@@ -280,7 +292,7 @@ def test_its_name_says_whose_it_is(bench):
 
 
 def test_reset(bench):
-    """Both ends are reset; bytes held by a toxic are lost."""
+    """`reset()` resets both sides once, and bytes that a toxic holds are lost."""
     client, server = bench.connect()
     bench.proxy.add("latency", stream="both", latency=1)
     client.transport.write(b"hello")
@@ -295,7 +307,7 @@ def test_reset(bench):
 
 
 def test_a_reset_overtakes_nothing(bench):
-    """Passed-on bytes arrive before it, either way."""
+    """Bytes that the proxy has passed on arrive before its reset, in both directions."""
     client, server = bench.connect()
     [connection] = bench.proxy.connections
     received = server.dataReceived
@@ -312,7 +324,7 @@ def test_a_reset_overtakes_nothing(bench):
 
 
 def test_a_reset_of_a_peer_that_does_not_read(bench):
-    """It does not wait for them: unread bytes are lost."""
+    """A reset does not wait for a peer that does not read; the unread bytes are lost."""
     client, server = bench.connect()
     server.transport.pauseProducing()
     client.transport.write(b"x" * 1_000_000)
@@ -327,7 +339,7 @@ def test_a_reset_of_a_peer_that_does_not_read(bench):
 
 
 def test_a_reset_that_waits_and_is_cut(bench):
-    """Bytes for a peer that does not read can wait a little; a cut does not."""
+    """`cut()` ends at once a connection whose reset waits for a peer that does not read. The reset alone is counted."""
     client, server = bench.connect()
     server.transport.pauseProducing()
     client.transport.write(b"x" * 300_000)
@@ -343,7 +355,7 @@ def test_a_reset_that_waits_and_is_cut(bench):
 
 
 def test_close(bench):
-    """Both ends get the end, after all passed-on bytes."""
+    """`close()` closes both sides, once all bytes that were passed on have arrived."""
     client, server = bench.connect()
     client.transport.write(BIG)
     bench.rest()
@@ -358,7 +370,7 @@ def test_close(bench):
 
 
 def test_a_close_does_not_wait_for_a_producer(bench):
-    """Though the proxy's own is registered, and paused."""
+    """`close()` ends a connection although a paused producer, the proxy's own, is registered with the transport."""
     client, server = bench.connect()
     server.transport.pauseProducing()
     client.transport.write(b"x" * 1_000_000)
@@ -372,8 +384,8 @@ def test_a_close_does_not_wait_for_a_producer(bench):
     assert bench.proxy.connections == ()
 
 
-def test_no_toxic_comes_to_what_is_closing(bench):
-    """It would have a timer, and nothing to do."""
+def test_a_closing_connection_gets_no_new_toxic(bench):
+    """A toxic that is added while a connection closes does not start there, so it sets no timer."""
     client, server = bench.connect()
     server.transport.pauseProducing()
     client.transport.write(b"x" * 1_000_000)
@@ -387,7 +399,7 @@ def test_no_toxic_comes_to_what_is_closing(bench):
 
 
 def test_cut(bench):
-    """It fires when both sides are gone; a connection that closes already is cut, too."""
+    """`cut()` also cuts a connection that is closing already. Its Deferred fires when both sides are closed."""
     client, server = bench.connect()
     server.transport.pauseProducing()
     client.transport.write(b"x" * 1_000_000)
@@ -407,8 +419,8 @@ def test_cut(bench):
 # Toxics on the way ----------------------------------------------------------------------------------------------------
 
 
-def test_the_end_comes_after_what_is_delayed(bench):
-    """And the other way is not delayed."""
+def test_an_end_waits_for_delayed_bytes(bench):
+    """The client's end arrives after its delayed bytes, and the other direction is not delayed."""
     client, server = bench.connect()
     bench.proxy.add("latency", stream="upstream", latency=1)
     client.transport.write(b"question")
@@ -420,8 +432,8 @@ def test_the_end_comes_after_what_is_delayed(bench):
     assert (server.notes, server.data) == (["made", "data", "read lost"], b"question")
 
 
-def test_a_reset_is_delayed_as_all_is(bench):
-    """Bytes sent before it arrive."""
+def test_a_latency_also_delays_a_reset(bench):
+    """A latency delays a reset as it delays bytes, and the bytes sent before the reset arrive."""
     client, server = bench.connect()
     bench.proxy.add("latency", stream="upstream", latency=1)
     client.transport.write(b"bye")
@@ -433,8 +445,8 @@ def test_a_reset_is_delayed_as_all_is(bench):
     assert (server.data, server.reason.type) == (b"bye", ConnectionLost)
 
 
-def test_what_comes_for_a_side_that_is_gone_is_lost(bench):
-    """While the end is under way."""
+def test_bytes_for_a_side_that_is_gone_are_lost(bench):
+    """While a client's reset is delayed, the proxy still reads the server's bytes, and drops them."""
     client, server = bench.connect()
     bench.proxy.add("latency", stream="upstream", latency=1)
     client.transport.abortConnection()
@@ -448,7 +460,7 @@ def test_what_comes_for_a_side_that_is_gone_is_lost(bench):
 
 
 def test_limit_data_lets_its_bytes_arrive(bench):
-    """Before the end, which both get."""
+    """With a limit of 5 bytes, 5 bytes arrive, and then both sides get the end."""
     client, server = bench.connect()
     bench.proxy.add("limit_data", bytes=5)
     server.transport.write(b"0123456789")
@@ -458,7 +470,7 @@ def test_limit_data_lets_its_bytes_arrive(bench):
 
 
 def test_reset_peer_resets_both(bench):
-    """In place of the answer."""
+    """`reset_peer` downstream resets both sides when the server answers, and the client does not get the answer."""
     client, server = bench.connect()
     bench.proxy.add("reset_peer")
     client.transport.write(b"question")
@@ -470,8 +482,10 @@ def test_reset_peer_resets_both(bench):
     assert bench.counted["reset"] == 1
 
 
-def test_a_toxic_for_both_streams_that_ends_it_with_the_first(bench):
-    """When removed, it closes once; the other stream is over."""
+def test_a_removed_timeout_for_both_streams_closes_the_connection_once(bench):
+    """
+    When a timeout for both streams is removed, the first stream closes the connection, and the second does nothing.
+    """
     client, server = bench.connect()
     toxic = bench.proxy.add("timeout", stream="both")
     client.transport.write(b"question")
@@ -483,8 +497,10 @@ def test_a_toxic_for_both_streams_that_ends_it_with_the_first(bench):
     assert bench.counted["cut"] == 1
 
 
-def test_an_update_that_ends_it(bench):
-    """It is not applied to an ended connection."""
+def test_an_update_that_ends_a_connection(bench):
+    """
+    An update of a toxic for both streams ends the connection in the first stream; it is not applied to the second one.
+    """
     client, _ = bench.connect()
     toxic = bench.proxy.add("reset_peer", stream="both", timeout=10)
     client.transport.write(b"question")
@@ -496,7 +512,7 @@ def test_an_update_that_ends_it(bench):
 
 
 def test_an_update_that_lets_the_source_be_read_again():
-    """Released bytes make room."""
+    """When an update releases the bytes of a latency, the proxy reads the paused source again."""
     bench = Bench(bound=10)
     client, server = bench.connect()
     toxic = bench.proxy.add("latency", stream="upstream", latency=100)
@@ -509,7 +525,7 @@ def test_an_update_that_lets_the_source_be_read_again():
 
 
 def test_a_side_that_is_lost_while_it_is_paused():
-    """It is not read again; its earlier bytes arrive, and then the end."""
+    """A client that resets while its side is paused is not read again. Its earlier bytes arrive, and then the reset."""
     bench = Bench(bound=10)
     client, server = bench.connect()
     bench.proxy.add("latency", stream="upstream", latency=1)

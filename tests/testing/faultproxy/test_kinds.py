@@ -21,7 +21,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_is_given_and_the_defaults(name):
+def test_values_that_are_left_out_have_their_defaults(name):
     given, expected = RIGHT[name]
     assert checked(name, given) == expected
 
@@ -53,8 +53,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("name", "given", "said"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be(name, given, said):
-    """The error names the wrong value, and the valid ones."""
+def test_invalid_values_of_toxics_are_refused(name, given, said):
+    """The error names the invalid value, and says which values are valid."""
     with pytest.raises(InvalidOption, match=said):
         checked(name, given)
 
@@ -69,7 +69,7 @@ def test_streams():
     ("stream", "said"),
     [("upstraem", "stream='upstraem': takes downstream, upstream, both; did you mean 'upstream'"), (None, "None")],
 )
-def test_a_stream_that_cannot_be(stream, said):
+def test_an_invalid_stream_is_refused(stream, said):
     with pytest.raises(InvalidOption, match=said):
         checked_stream(stream)
 
@@ -80,6 +80,6 @@ def test_toxicity(toxicity):
 
 
 @pytest.mark.parametrize("toxicity", [-0.1, 1.1, "1", math.nan, True])
-def test_a_toxicity_that_cannot_be(toxicity):
+def test_an_invalid_toxicity_is_refused(toxicity):
     with pytest.raises(InvalidOption, match=r"toxicity=.*: takes a probability, from 0\.0"):
         checked_toxicity(toxicity)

@@ -1,4 +1,6 @@
-"""The proxy between real sockets, on loopback ports: each toxic, as a program behind it sees it."""
+"""
+The fault proxy runs between real sockets on loopback ports; each test shows how one toxic looks to a program behind it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ def shout(message, connection):
 
 @pytest.fixture
 def served(listening, fault_proxy, connected, clock):
-    """Give ``served(**options)``: a proxy on ``clock`` to a server that shouts, and a client of tcpapp's through it."""
+    """
+    Give ``served(**options)``: a proxy on ``clock`` before a server that replies in capitals, and a tcpapp client
+    through it.
+    """
 
     async def start(**options):
         proxy = await fault_proxy(await listening(shout), clock=clock, **options)
@@ -37,7 +42,9 @@ def served(listening, fault_proxy, connected, clock):
 
 @pytest.fixture
 def peers(fault_proxy, global_reactor, clock):
-    """Give ``peers()``: a proxy on ``clock``, and two plain protocols of Twisted's through it, client and server."""
+    """
+    Give ``peers(**options)``: a proxy on ``clock``, and the two Twisted protocols that it connects, client and server.
+    """
     ports, ends = [], []
 
     class Servers(Factory):
@@ -70,7 +77,7 @@ def peers(fault_proxy, global_reactor, clock):
 
 @pytest_twisted.ensureDeferred
 async def test_messages_pass(served):
-    """In any number and size, and are counted."""
+    """The proxy passes messages of any number and size unchanged, and counts their bytes and the connection."""
     proxy, client = await served()
     for number in range(20):
         assert await client.request(b"number %d" % number) == b"NUMBER %d" % number
@@ -82,7 +89,7 @@ async def test_messages_pass(served):
 
 @pytest_twisted.ensureDeferred
 async def test_a_half_closed_client_is_answered(peers):
-    """As ``nc -N`` does; then the connection is over, in order."""
+    """A client that half-closes, as ``nc -N`` does, still receives the answer; then both connections end in order."""
     _, client, server = await peers()
     server.readConnectionLost = lambda: (server.say(b"answer"), server.transport.loseConnection())
     client.say(b"question")
@@ -96,7 +103,7 @@ async def test_a_half_closed_client_is_answered(peers):
 @pytest.mark.parametrize("first", ["client", "server"])
 @pytest_twisted.ensureDeferred
 async def test_a_reset_is_a_reset(peers, first):
-    """After its earlier bytes."""
+    """When one peer resets, the other receives all earlier bytes, and then a reset."""
     proxy, client, server = await peers()
     here, there = (client, server) if first == "client" else (server, client)
     here.say(b"bye")
@@ -109,7 +116,7 @@ async def test_a_reset_is_a_reset(peers, first):
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_is_not_there(fault_proxy, global_reactor):
-    """Its client is reset."""
+    """When nothing listens at the server's port, the proxy resets the client and counts the refusal."""
     with socket.socket() as unused:
         unused.bind((LOOPBACK, 0))
         proxy = await fault_proxy(f"tcp:{LOOPBACK}:{unused.getsockname()[1]}")
@@ -120,7 +127,7 @@ async def test_a_server_that_is_not_there(fault_proxy, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_tls_passes_through(listening, connected, fault_proxy, tls_certificates):
-    """The client trusts the server, not the proxy."""
+    """TLS goes through the proxy unopened: the client trusts the server's certificate, and the proxy has none."""
     proxy = await fault_proxy(await listening(shout, tls_certificates.listen()))
     proxy.add("slicer", stream="both", average_size=100, size_variation=99)
     client = await connected(tls_certificates.connect(proxy.port))
@@ -129,7 +136,7 @@ async def test_tls_passes_through(listening, connected, fault_proxy, tls_certifi
 
 @pytest_twisted.ensureDeferred
 async def test_from_a_unix_socket_to_a_port_and_back(listening, connected, fault_proxy, tmp_path):
-    """Whatever the endpoints are."""
+    """The proxy listens at and connects to any endpoints, here a UNIX socket and a TCP port."""
     near = await fault_proxy(await listening(shout), listen=f"unix:{tmp_path}/socket")
     far = await fault_proxy(near.endpoint)
     client = await connected(far.endpoint)
@@ -139,7 +146,7 @@ async def test_from_a_unix_socket_to_a_port_and_back(listening, connected, fault
 
 @pytest_twisted.ensureDeferred
 async def test_async_with(listening, connected, global_reactor):
-    """At its end all is closed."""
+    """At the end of ``async with``, the proxy has closed all its connections."""
     server = await listening(shout)
     async with FaultProxy(global_reactor, f"tcp:{LOOPBACK}:{server.port}") as proxy:
         client = await connected(proxy.endpoint)
@@ -149,8 +156,8 @@ async def test_async_with(listening, connected, global_reactor):
 
 
 @pytest_twisted.ensureDeferred
-async def test_stopped_while_it_connects(listening, global_reactor):
-    """The client is closed, and nothing is left."""
+async def test_a_stop_while_the_proxy_connects_closes_the_client(listening, global_reactor):
+    """When the proxy stops while it connects to the server, it closes the client, and no refusal is counted."""
     server = await listening(shout)
     proxy = await FaultProxy(global_reactor, f"tcp:{LOOPBACK}:{server.port}").start()
     client = await clientFromString(global_reactor, proxy.endpoint).connect(PeerFactory())
@@ -165,7 +172,7 @@ async def test_stopped_while_it_connects(listening, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_latency(served, clock, global_reactor):
-    """The answer comes after it, and not before."""
+    """With a latency of 0.2 s and a jitter of 0.1 s, the proxy holds a reply for at least 0.1 s and at most 0.3 s."""
     proxy, client = await served()
     proxy.add("latency", latency=0.2, jitter=0.1)
     reply = client.request(b"hello")
@@ -178,7 +185,7 @@ async def test_latency(served, clock, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_bandwidth(served, clock, global_reactor):
-    """The time it takes is the bytes by the rate."""
+    """With a bandwidth of 1000 bytes a second, the proxy passes on 100 bytes each tenth of a second."""
     proxy, client = await served()
     proxy.add("bandwidth", rate=1000)
     reply = client.request(b"x" * 1999)
@@ -192,7 +199,10 @@ async def test_bandwidth(served, clock, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_slow_close(served, clock, global_reactor):
-    """The server's last message comes at once, its end later."""
+    """
+    With `slow_close`, the end of a client's connection reaches the server 3 seconds later, and the client closes
+    cleanly.
+    """
     proxy, client = await served()
     proxy.add("slow_close", stream="upstream", delay=3)
     closed = client.close(grace=20)
@@ -205,7 +215,9 @@ async def test_slow_close(served, clock, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_timeout(peers, clock, global_reactor):
-    """Nothing comes; then both are closed."""
+    """
+    A timeout upstream drops the client's bytes, and closes both sides after its time. Downstream bytes still pass.
+    """
     proxy, client, server = await peers()
     proxy.add("timeout", stream="upstream", timeout=5)
     client.say(b"question")
@@ -221,7 +233,7 @@ async def test_timeout(peers, clock, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_reset_peer(served):
-    """In place of the reply, after one that came."""
+    """After `reset_peer` is added, the next request gets a reset in place of its reply."""
     proxy, client = await served()
     assert await client.request(b"hello") == b"HELLO"
     proxy.add("reset_peer")
@@ -233,6 +245,7 @@ async def test_reset_peer(served):
 
 @pytest_twisted.ensureDeferred
 async def test_reset_peer_is_a_reset_for_both(peers):
+    """`reset_peer` resets the client and the server, and the server gets none of the client's bytes."""
     proxy, client, server = await peers()
     proxy.add("reset_peer", stream="upstream")
     client.say(b"question")
@@ -243,7 +256,7 @@ async def test_reset_peer_is_a_reset_for_both(peers):
 
 @pytest_twisted.ensureDeferred
 async def test_slicer(peers, clock, global_reactor):
-    """A message sent at once arrives in pieces."""
+    """A slicer passes a message of 10 bytes on in pieces of 1 to 3 bytes, and no byte is lost."""
     proxy, client, server = await peers()
     pieces = []
     received = client.dataReceived
@@ -261,7 +274,7 @@ async def test_slicer(peers, clock, global_reactor):
 
 @pytest_twisted.ensureDeferred
 async def test_limit_data(peers):
-    """That much arrives, and then the end."""
+    """With a limit of 4 bytes, 4 bytes arrive, and then both connections are closed."""
     proxy, client, server = await peers()
     proxy.add("limit_data", bytes=4)
     server.say(b"0123456789")
@@ -272,7 +285,10 @@ async def test_limit_data(peers):
 
 @pytest_twisted.ensureDeferred
 async def test_down(served, connected):
-    """Clients are refused meanwhile, and open connections are closed; then it is up at the same port."""
+    """
+    While the proxy is down, clients are refused and open connections are closed. After that the proxy is up at the same
+    port.
+    """
     proxy, client = await served()
     port = proxy.port
     async with proxy.down():
@@ -285,8 +301,8 @@ async def test_down(served, connected):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_time_may_be_the_reactors(listening, connected, fault_proxy):
-    """Without a clock of its own, toxics wait for real: only a little here."""
+async def test_without_a_clock_toxics_use_the_time_of_the_reactor(listening, connected, fault_proxy):
+    """Without a clock of its own, the proxy waits in the reactor's time, here for 1 ms."""
     proxy = await fault_proxy(await listening(shout))
     proxy.add("latency", stream="both", latency=0.001)
     client = await connected(proxy.endpoint)

@@ -1,4 +1,4 @@
-"""A pipe and its stages, which are added and removed while bytes pass, on a clock."""
+"""A pipe on a clock, with stages that are added and removed while bytes pass."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_without_stages_all_passes_at_once(bench):
 
 
 def test_stages_follow_each_other(bench):
-    """Two latencies are the sum of both."""
+    """Bytes pass all stages in turn: two latencies delay them by the sum of both."""
     bench.insert(1, "latency", latency=1)
     bench.insert(2, "latency", latency=2)
     bench.take(b"a")
@@ -62,8 +62,8 @@ def test_stages_follow_each_other(bench):
     assert bench.out == [(3.0, b"a")]
 
 
-def test_what_passes_meets_them_in_the_order_of_their_numbers(bench):
-    """Whatever the order in which they came: here the limit counts what the slicer has cut."""
+def test_bytes_pass_the_stages_in_the_order_of_their_numbers(bench):
+    """Bytes pass the stages in the order of their numbers, and not in the order in which the stages were added."""
     bench.insert(2, "latency", latency=1)
     bench.insert(1, "limit_data", bytes=1)
     bench.take(b"abc")
@@ -80,8 +80,8 @@ def test_a_stage_is_known_by_its_number(bench):
     assert bench.pipe.stage(7) is None
 
 
-def test_a_stage_that_goes_gives_what_it_holds_to_the_next(bench):
-    """Before later bytes."""
+def test_a_removed_stage_passes_its_bytes_to_the_next_stage(bench):
+    """A removed stage passes its held bytes to the next stage at once, before later bytes."""
     bench.insert(1, "latency", latency=10)
     bench.insert(2, "latency", latency=1)
     bench.take(b"a")
@@ -94,8 +94,8 @@ def test_a_stage_that_goes_gives_what_it_holds_to_the_next(bench):
     assert bench.clock.getDelayedCalls() == []
 
 
-def test_a_stage_in_the_middle_goes(bench):
-    """Bytes held by the previous stage pass it."""
+def test_a_stage_in_the_middle_is_removed(bench):
+    """When a middle stage is removed, the bytes that the previous stage holds pass on to the next one."""
     for number in (1, 2, 3):
         bench.insert(number, "latency", latency=number)
     bench.take(b"a")
@@ -106,16 +106,18 @@ def test_a_stage_in_the_middle_goes(bench):
     assert bench.out == [(5.0, b"a"), (6.0, b"b")]
 
 
-def test_a_stage_that_comes_starts(bench):
-    """A timeout counts from then."""
+def test_an_added_stage_starts_when_it_is_added(bench):
+    """A timeout that is added after 3 seconds counts from then."""
     bench.until(3)
     bench.insert(1, "timeout", timeout=2)
     bench.until(9)
     assert bench.out == [(5.0, CLOSE)]
 
 
-def test_it_tells_when_less_is_held(bench):
-    """By a timer, by the gate, and by a removed stage."""
+def test_the_pipe_reports_when_it_holds_less(bench):
+    """
+    The pipe calls its listener when it holds less: after a timer, after its gate opens, and after a stage is removed.
+    """
     bench.insert(1, "latency", latency=1)
     bench.moves.clear()
     bench.take(b"abc")
@@ -129,15 +131,15 @@ def test_it_tells_when_less_is_held(bench):
     assert bench.data == b"abcde"
 
 
-def test_nobody_need_be_told(bench):
+def test_a_pipe_works_without_a_listener(bench):
     quiet = Pipe(bench.clock, bench.deliver)
     quiet.gate.resumeProducing()
     quiet.take(b"a")
     assert bench.data == b"a"
 
 
-def test_stopped_it_drops_all(bench):
-    """No timer is left."""
+def test_a_stopped_pipe_drops_all(bench):
+    """A stopped pipe drops all bytes, held ones and new ones, and leaves no timer."""
     bench.insert(1, "latency", latency=1)
     bench.take(b"a", END)
     bench.pipe.stop()
@@ -157,7 +159,7 @@ LOSE_NOTHING = [
 
 @pytest.mark.parametrize("seed", range(50))
 def test_whatever_comes_and_goes_nothing_is_lost_doubled_or_out_of_order(bench, seed):
-    """Stages come, change and go at random, and the gate opens and closes."""
+    """While stages come, change and go at random, and the gate opens and closes, all bytes arrive once and in order."""
     chance = Random(seed)
     sent, inside = b"", {}
     for number in range(1, 200):

@@ -1,4 +1,4 @@
-"""The proxy, without sockets: its toxics, its random values, whether it is up, and its address."""
+"""The proxy without sockets: its toxics, its random values, whether it is up, and its address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.testing.faultproxy.bench import Bench
 
 @pytest.fixture
 def bench():
-    """Give a bench, and see that nothing is left on its clock once the proxy is stopped."""
+    """Give a bench, and check that its clock has no timer once the proxy is stopped."""
     bench = Bench()
     yield bench
     bench.proxy.stop()
@@ -30,7 +30,7 @@ def bench():
 
 
 def test_toxics_are_listed_in_order(bench):
-    """In the order in which bytes pass them; each shows its kind."""
+    """`toxics` lists them in the order in which bytes pass them. A removed toxic is not listed."""
     slow = bench.proxy.add("latency", latency=0.1, jitter=0.02)
     cut = bench.proxy.add("limit_data", stream="both", toxicity=0.5, bytes=7)
     assert bench.proxy.toxics == (slow, cut)
@@ -79,8 +79,8 @@ def test_a_toxic_in_a_with_statement_goes_at_its_end(bench):
     assert bench.proxy.toxics == ()
 
 
-def test_an_update_changes_what_is_given(bench):
-    """The rest stays."""
+def test_an_update_changes_only_the_given_attributes(bench):
+    """An update of the latency leaves the jitter as it was, and applies to held bytes."""
     client, server = bench.connect()
     toxic = bench.proxy.add("latency", stream="upstream", latency=10, jitter=0)
     client.transport.write(b"x")
@@ -101,7 +101,7 @@ def test_an_update_changes_what_is_given(bench):
         ({"stream": "both"}, "latency has no 'stream'; it takes latency, jitter, toxicity"),
     ],
 )
-def test_an_update_that_cannot_be_changes_nothing(bench, wrong, said):
+def test_an_invalid_update_changes_nothing(bench, wrong, said):
     toxic = bench.proxy.add("latency", latency=1)
     with pytest.raises(InvalidOption, match=said):
         toxic.update(latency=5, **wrong)
@@ -115,18 +115,18 @@ def test_a_toxic_that_was_removed_is_not_updated(bench):
         toxic.update(latency=2)
 
 
-def test_a_toxic_that_cannot_be_is_not_added(bench):
+def test_an_invalid_toxic_is_not_added(bench):
     for wrong in ({"type": "latncy"}, {"type": "latency", "stream": "up"}, {"type": "timeout", "toxicity": 7}):
         with pytest.raises(InvalidOption):
             bench.proxy.add(**wrong)
     assert bench.proxy.toxics == ()
 
 
-# What is drawn --------------------------------------------------------------------------------------------------------
+# Random values --------------------------------------------------------------------------------------------------------
 
 
 def hit(seed, toxicity=0.5, connections=40):
-    """The connections of a proxy that a toxic affects."""
+    """Return for each connection of a proxy whether the toxic affects it."""
     bench = Bench(seed=seed)
     bench.proxy.add("timeout", stream="both", toxicity=toxicity)
     ends = [bench.connect() for _ in range(connections)]
@@ -140,7 +140,7 @@ def hit(seed, toxicity=0.5, connections=40):
 
 
 def test_toxicity():
-    """That part of the connections is affected, drawn from the seed."""
+    """A toxicity of 0.5 affects about half of the connections, and the seed decides which."""
     assert hit(1) == hit(1)
     assert hit(1) != hit(2)
     assert 10 < sum(hit(1)) < 30
@@ -149,7 +149,7 @@ def test_toxicity():
 
 
 def test_toxics_are_drawn_apart(bench):
-    """Two of the same toxicity do not affect the same connections."""
+    """Two toxics of the same toxicity do not affect the same connections."""
     for stream in ("upstream", "downstream"):
         bench.proxy.add("timeout", stream=stream, toxicity=0.5)
     ends = [bench.connect() for _ in range(40)]
@@ -160,10 +160,11 @@ def test_toxics_are_drawn_apart(bench):
     assert len({(bytes(client.data), bytes(server.data)) for client, server in ends}) == 4
 
 
-def test_another_toxicity(bench):
+def test_a_changed_toxicity(bench):
     """
-    A higher toxicity affects the same connections and more; a connection that is no longer affected gets the held
-    bytes.
+    A higher toxicity affects the same connections and more.
+
+    A connection that is no longer affected gets the bytes that were held.
     """
     ends = [bench.connect() for _ in range(40)]
     toxic = bench.proxy.add("latency", stream="upstream", toxicity=0.2, latency=9)
@@ -182,7 +183,7 @@ def test_another_toxicity(bench):
 
 
 def arrivals(seed):
-    """When the bytes arrived, at each of three connections with two toxics that draw."""
+    """Return how many bytes had arrived at each moment, at each of three connections with two random toxics."""
     bench = Bench(seed=seed)
     bench.proxy.add("latency", stream="both", latency=1, jitter=1)
     bench.proxy.add("slicer", stream="both", average_size=3, size_variation=2, delay=0.01)
@@ -197,8 +198,8 @@ def arrivals(seed):
     return noted
 
 
-def test_what_is_drawn_follows_the_seed():
-    """And the connection's number, the stream and the toxic: no two are alike."""
+def test_random_values_follow_the_seed():
+    """The same seed gives the same delays, and each connection and each stream has delays of its own."""
     first, again, other = arrivals(1), arrivals(1), arrivals(2)
     assert first == again
     assert first != other
@@ -209,7 +210,7 @@ def test_what_is_drawn_follows_the_seed():
 # Up and down ----------------------------------------------------------------------------------------------------------
 
 
-def test_disabled_it_listens_no_more_and_closes_what_is_open(bench):
+def test_a_disabled_proxy_closes_its_port_and_its_connections(bench):
     client, server = bench.connect()
     assert bench.proxy.enabled
     assert bench.proxy.disable().called
@@ -222,8 +223,8 @@ def test_disabled_it_listens_no_more_and_closes_what_is_open(bench):
     assert [each.closed for each in bench.listens.ports] == [1]
 
 
-def test_enabled_it_listens_again(bench):
-    """With its toxics, and its numbers."""
+def test_an_enabled_proxy_listens_again(bench):
+    """A proxy that is enabled again listens on a new port object, keeps its toxics, and goes on with its numbers."""
     toxic = bench.proxy.add("latency", stream="upstream", latency=1)
     bench.connect()
     bench.proxy.disable()
@@ -237,7 +238,7 @@ def test_enabled_it_listens_again(bench):
 
 
 def test_down_for_a_while(bench):
-    """Whatever happens meanwhile, it is up again then."""
+    """After `down()` the proxy is up again, also when the block has raised an error."""
     seen = []
 
     async def go_down():
@@ -250,8 +251,8 @@ def test_down_for_a_while(bench):
     assert bench.proxy.enabled
 
 
-def test_at_any_port_it_is_up_again_at_the_same():
-    """Over IPv4 and IPv6."""
+def test_a_proxy_at_any_port_is_up_again_at_the_same_port():
+    """A proxy that listens at port 0 is up again at the port that it had, over IPv4 and over IPv6."""
     for listen, host in (("tcp:0:interface=127.0.0.1", "127.0.0.1"), (r"tcp6:0:interface=\:\:1", "::1")):
         reactor = MemoryReactorClock()
         proxy = FaultProxy(reactor, "tcp:127.0.0.1:7007", listen)
@@ -265,13 +266,13 @@ def test_at_any_port_it_is_up_again_at_the_same():
 # Starting and stopping ------------------------------------------------------------------------------------------------
 
 
-def test_it_starts_once(bench):
+def test_a_started_proxy_cannot_be_started_again(bench):
     with pytest.raises(RuntimeError, match="the proxy is started already"):
         bench.proxy.start()
 
 
-def test_before_it_started_it_is_nowhere():
-    """And is not brought up; what stops or disables it does nothing."""
+def test_a_proxy_that_is_not_started_has_no_address():
+    """A proxy that is not started has no address, and cannot be enabled. `stop()` and `disable()` do nothing."""
     proxy = FaultProxy(Clock(), "tcp:127.0.0.1:7007")
     assert (proxy.enabled, proxy.port, proxy.address) == (False, None, None)
     with pytest.raises(ValueError, match="None: nobody listens there"):
@@ -282,8 +283,8 @@ def test_before_it_started_it_is_nowhere():
     assert proxy.disable().called
 
 
-def test_stopped_it_can_be_started_again(bench):
-    """It is nowhere in between; its toxics stay."""
+def test_a_stopped_proxy_can_be_started_again(bench):
+    """A stopped proxy has no address, and keeps its toxics. Then it can be started again."""
     toxic = bench.proxy.add("latency", latency=1)
     bench.connect()
     results = []
@@ -295,7 +296,7 @@ def test_stopped_it_can_be_started_again(bench):
     assert (bench.proxy.port, bench.proxy.toxics) == (4321, (toxic,))
 
 
-def test_async_with_starts_and_stops_it():
+def test_async_with_starts_and_stops_the_proxy():
     bench = Bench()
     bench.proxy.stop()
     inside = []
@@ -334,17 +335,17 @@ def test_listening_that_fails_fails_the_start():
         (InvalidOption, {"bound": True}, "bound=True: takes"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_opened(error, options, said):
+def test_invalid_options_are_refused_before_a_port_is_opened(error, options, said):
     with pytest.raises(error, match=said):
         FaultProxy(**{"reactor": Clock(), "upstream": "tcp:127.0.0.1:7007", **options})
 
 
 def test_the_bound_is_a_number_with_a_reason():
-    """100 Mbit/s over 80 ms."""
+    """The default bound is what a line of 100 Mbit/s holds in 80 ms."""
     assert 0.95 < 100e6 / 8 * 0.08 / BOUND <= 1
 
 
-# Where it is ----------------------------------------------------------------------------------------------------------
+# Its address ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -362,11 +363,11 @@ def test_the_endpoint_that_leads_to_an_address(address, endpoint):
 
 
 @pytest.mark.parametrize("address", [None, UNIXAddress(None), "127.0.0.1:7007"])
-def test_no_endpoint_leads_to_nowhere(address):
+def test_an_address_without_a_listener_has_no_endpoint(address):
     with pytest.raises(ValueError, match="nobody listens there"):
         endpoint_of(address)
 
 
-def test_it_says_where_it_is(bench):
+def test_the_proxy_shows_its_port_endpoint_and_address(bench):
     assert (bench.proxy.port, bench.proxy.endpoint) == (4321, "tcp:127.0.0.1:4321")
     assert bench.proxy.address == IPv4Address("TCP", "127.0.0.1", 4321)

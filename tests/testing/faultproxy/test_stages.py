@@ -1,4 +1,4 @@
-"""Each stage by itself, on a clock: its output, and the times of it."""
+"""Each stage by itself, on a clock: which items it passes on, and when."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END, CLOSE, RESET = Mark.END, Mark.CLOSE, Mark.RESET
 
 
 class Bench:
-    """A stage with its input and output: `out` has the items that came out, and when."""
+    """A stage with its input and output. `out` has each item that came out, with its time."""
 
     def __init__(self, name, seed=0, **attributes):
         self.clock = Clock()
@@ -37,7 +37,7 @@ class Bench:
             self.stage.take(each)
 
     def until(self, seconds):
-        """Let time pass, timer by timer, up to this moment."""
+        """Let time pass up to this moment, timer by timer."""
         while (calls := self.clock.getDelayedCalls()) and calls[0].getTime() <= seconds:
             self.clock.advance(max(0.0, calls[0].getTime() - self.clock.seconds()))
         self.clock.advance(seconds - self.clock.seconds())
@@ -60,13 +60,13 @@ EVERY = {
 """The toxics that lose nothing."""
 
 
-# What holds for all that lose nothing ---------------------------------------------------------------------------------
+# Checks of all stages that lose nothing -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "attributes"), EVERY.items(), ids=EVERY)
-class TestWhatLosesNothing:
+class TestStagesThatLoseNothing:
     def test_all_comes_out_in_order(self, name, attributes):
-        """However it comes in; the end comes last, and no timer is left."""
+        """All bytes come out in order, however they came in. The end comes last, and no timer is left."""
         bench = Bench(name, **attributes)
         pieces = [bytes([65 + number]) * (number % 7) for number in range(26)]
         for piece in pieces:
@@ -79,7 +79,7 @@ class TestWhatLosesNothing:
         assert bench.out[-1][1] is END
         assert bench.clock.getDelayedCalls() == []
 
-    def test_it_knows_what_it_holds(self, name, attributes):
+    def test_held_counts_the_bytes_that_the_stage_holds(self, name, attributes):
         bench = Bench(name, **attributes)
         bench.take(b"0123456789", b"abcdef", END)
         for _ in range(100):
@@ -87,8 +87,8 @@ class TestWhatLosesNothing:
             bench.until(bench.clock.seconds() + 0.1)
         assert bench.stage.held == 0
 
-    def test_taken_out_it_gives_all_at_once(self, name, attributes):
-        """And leaves no timer."""
+    def test_a_removed_stage_passes_all_on_at_once(self, name, attributes):
+        """A removed stage passes on all held items at once, and leaves no timer."""
         bench = Bench(name, **attributes)
         bench.take(b"0123456789", b"abcdef", END)
         bench.stage.release()
@@ -97,8 +97,8 @@ class TestWhatLosesNothing:
         assert bench.stage.held == 0
         assert bench.clock.getDelayedCalls() == []
 
-    def test_stopped_it_gives_nothing(self, name, attributes):
-        """And leaves no timer, whatever comes after."""
+    def test_a_stopped_stage_passes_nothing_on(self, name, attributes):
+        """A stopped stage passes nothing on, also no later items, and leaves no timer."""
         bench = Bench(name, **attributes)
         bench.take(b"0123456789", END)
         bench.stage.stop()
@@ -109,7 +109,7 @@ class TestWhatLosesNothing:
         assert bench.out == before
         assert bench.clock.getDelayedCalls() == []
 
-    def test_changed_in_between_it_loses_nothing(self, name, attributes):
+    def test_a_change_of_attributes_loses_nothing(self, name, attributes):
         bench = Bench(name, **attributes)
         for number in range(20):
             bench.take(b"%d," % number)
@@ -118,7 +118,7 @@ class TestWhatLosesNothing:
         bench.until(60)
         assert bench.data == b"".join(b"%d," % number for number in range(20))
 
-    def test_the_same_chance_gives_the_same(self, name, attributes):
+    def test_the_same_seed_gives_the_same_output(self, name, attributes):
         outs = []
         for seed in (1, 1, 2):
             bench = Bench(name, seed, **attributes)
@@ -129,8 +129,8 @@ class TestWhatLosesNothing:
         assert (outs[0] == outs[2]) is (name in {"bandwidth", "slow_close"})
 
 
-def test_a_stage_that_delivers_by_a_timer_says_so():
-    """Because there is room again."""
+def test_a_stage_reports_bytes_that_a_timer_has_passed_on():
+    """A stage calls `moved` after a timer has passed bytes on, because the stream has room again."""
     bench = Bench("latency", latency=1.0)
     bench.take(b"x")
     assert bench.moves == 0
@@ -138,13 +138,13 @@ def test_a_stage_that_delivers_by_a_timer_says_so():
     assert bench.moves == 1
 
 
-def test_a_stage_is_to_be_written():
+def test_the_base_class_of_stages_takes_nothing():
     with pytest.raises(NotImplementedError):
         Stage(Clock(), {}, Random(0)).take(b"x")
 
 
-def test_alone_a_stage_gives_to_nobody():
-    """And tells nobody."""
+def test_a_stage_without_a_next_stage_drops_its_items():
+    """A stage whose `give` and `moved` are not set drops its items, and calls nothing."""
     clock = Clock()
     stage = KINDS["latency"].stage(clock, checked("latency", {"latency": 1.0}), Random(0))
     stage.take(b"x")
@@ -160,7 +160,7 @@ def test_a_mark_has_no_bytes():
 
 
 def test_latency():
-    """Each piece comes after it, and so does the end."""
+    """A latency delays each piece and the end by the same time."""
     bench = Bench("latency", latency=0.5)
     bench.take(b"a")
     bench.until(0.2)
@@ -170,7 +170,7 @@ def test_latency():
 
 
 def test_no_latency():
-    """Items without a delay do not wait."""
+    """With a latency of 0, items pass at once."""
     bench = Bench("latency", latency=0)
     bench.take(b"a", END)
     assert bench.out == [(0.0, b"a"), (0.0, END)]
@@ -189,7 +189,7 @@ def test_jitter():
     assert len(set(delays)) > 100
 
 
-def test_another_latency_holds_for_what_is_held():
+def test_a_new_latency_applies_to_held_items():
     bench = Bench("latency", latency=10)
     bench.take(b"a")
     bench.until(1)
@@ -204,7 +204,9 @@ def test_another_latency_holds_for_what_is_held():
 
 
 def test_bandwidth():
-    """That many bytes a second, in pieces of a tenth of a second at most; the line rests when there is nothing."""
+    """
+    The stage passes on `rate` bytes a second, in pieces of at most a tenth of a second. Idle time is not made up for.
+    """
     bench = Bench("bandwidth", rate=100)
     bench.take(b"x" * 25, b"y" * 5, END)
     bench.until(10)
@@ -221,7 +223,7 @@ def test_bandwidth():
 
 
 def test_a_bandwidth_of_less_than_a_byte_in_a_piece():
-    """It takes its time for each byte."""
+    """With half a byte a second, the stage passes on one byte each 2 seconds."""
     bench = Bench("bandwidth", rate=0.5)
     bench.take(b"ab")
     bench.until(9)
@@ -229,7 +231,9 @@ def test_a_bandwidth_of_less_than_a_byte_in_a_piece():
 
 
 def test_no_bandwidth_holds_all():
-    """Nothing passes, not even the end, and nothing is lost; held bytes are not made up for later."""
+    """
+    With a rate of 0, the stage holds all items and loses none. After a change to 1 byte a second it begins from then.
+    """
     bench = Bench("bandwidth", rate=0)
     bench.take(b"abc", END)
     bench.until(100)
@@ -245,7 +249,7 @@ def test_no_bandwidth_holds_all():
 
 
 def test_slow_close():
-    """Bytes pass at once; the end of the connection later."""
+    """Bytes pass at once, and each kind of end is delayed."""
     for mark in Mark:
         bench = Bench("slow_close", delay=2)
         bench.take(b"a")
@@ -259,7 +263,10 @@ def test_slow_close():
 
 
 def test_slicer():
-    """Pieces of a size, one after the other; what comes meanwhile waits, and after it the next is at once."""
+    """
+    The stage passes on pieces of `average_size`, one each `delay`. Later items wait their turn; after an idle time the
+    next passes at once.
+    """
     bench = Bench("slicer", average_size=2, delay=0.5)
     bench.take(b"abcde", b"f", END)
     bench.until(9)
@@ -269,7 +276,7 @@ def test_slicer():
 
 
 def test_the_sizes_of_slices():
-    """They vary by as much as is allowed."""
+    """The sizes of slices vary by up to `size_variation`, and their average is `average_size`."""
     bench = Bench("slicer", average_size=5, size_variation=4)
     bench.take(b"x" * 10_000)
     bench.until(0)
@@ -279,7 +286,7 @@ def test_the_sizes_of_slices():
 
 
 def test_slices_without_a_delay_come_in_turns():
-    """Each in its own: together they would be sent as one."""
+    """Without a delay, each slice comes in its own turn of the event loop; in one turn they would be sent as one."""
     bench = Bench("slicer", average_size=1)
     bench.take(b"abc")
     assert bench.data == b"a"
@@ -292,7 +299,7 @@ def test_slices_without_a_delay_come_in_turns():
 
 
 def test_timeout():
-    """Bytes are dropped, and the connection closed after the time, whatever comes meanwhile."""
+    """A timeout drops all bytes, and closes the connection after its time, although more bytes come meanwhile."""
     bench = Bench("timeout", timeout=2)
     bench.take(b"a")
     bench.until(1.5)
@@ -303,7 +310,7 @@ def test_timeout():
 
 
 def test_a_timeout_of_0_does_not_close():
-    """Until it is removed."""
+    """A timeout of 0 closes the connection only when the toxic is removed."""
     bench = Bench("timeout")
     bench.take(b"a")
     bench.until(1000)
@@ -313,13 +320,13 @@ def test_a_timeout_of_0_does_not_close():
 
 
 def test_the_end_passes_a_timeout():
-    """As in Toxiproxy: nothing is kept of a peer that has left."""
+    """An end and a reset pass a timeout at once, as in Toxiproxy: a peer that has left is not kept open."""
     bench = Bench("timeout", timeout=2)
     bench.take(END, RESET)
     assert bench.out == [(0.0, END), (0.0, RESET)]
 
 
-def test_another_timeout_counts_from_the_same_beginning():
+def test_a_changed_timeout_counts_from_the_start_of_the_stage():
     bench = Bench("timeout", timeout=2)
     bench.until(1)
     bench.change(timeout=5)
@@ -335,7 +342,7 @@ def test_another_timeout_counts_from_the_same_beginning():
 
 @pytest.mark.parametrize("first", [b"a", END, RESET])
 def test_reset_peer(first):
-    """The first item triggers it, and is dropped, as are later items; before that nothing happens."""
+    """The first item of any kind triggers a reset. That item and all later items are dropped."""
     bench = Bench("reset_peer")
     bench.until(5)
     assert bench.out == []
@@ -354,8 +361,8 @@ def test_reset_peer_after_a_time():
     assert bench.out == [(3.0, RESET)]
 
 
-def test_another_time_for_reset_peer():
-    """It counts from the trigger, if there was one."""
+def test_a_changed_time_of_reset_peer_counts_from_its_trigger():
+    """A changed timeout counts from the first item that came."""
     bench = Bench("reset_peer", timeout=9)
     bench.change(timeout=8)
     bench.take(b"a")
@@ -365,8 +372,8 @@ def test_another_time_for_reset_peer():
     assert bench.out == [(2.0, RESET)]
 
 
-def test_reset_peer_taken_out():
-    """It resets a connection that has lost bytes, and nothing else."""
+def test_a_removed_reset_peer():
+    """A removed `reset_peer` resets a connection whose bytes it has dropped, and does nothing to an idle one."""
     idle, busy = Bench("reset_peer", timeout=2), Bench("reset_peer", timeout=2)
     busy.take(b"a")
     for each in (idle, busy):
@@ -379,7 +386,7 @@ def test_reset_peer_taken_out():
 
 
 def test_limit_data():
-    """With the last byte that passes the connection is closed; the rest is dropped."""
+    """With the last byte of the limit the connection is closed, and the rest is dropped."""
     bench = Bench("limit_data", bytes=5)
     bench.take(b"abc", b"defg", b"h")
     assert bench.out[:3] == [(0.0, b"abc"), (0.0, b"de"), (0.0, CLOSE)]
@@ -393,7 +400,10 @@ def test_limit_data_that_is_not_reached():
 
 
 def test_a_limit_that_was_passed_already():
-    """A lower one closes with the next bytes; none of them pass."""
+    """
+    When the limit is lowered below the bytes that have passed, the next bytes close the connection, and none of them
+    pass.
+    """
     bench = Bench("limit_data", bytes=5)
     bench.take(b"abcd")
     bench.change(bytes=0)
@@ -415,7 +425,7 @@ class GateBench(Bench):
         self.stage.moved = self.moved
 
 
-def test_an_open_gate_gives_at_once():
+def test_an_open_gate_passes_items_on_at_once():
     bench = GateBench()
     bench.take(b"a", END)
     assert bench.out == [(0.0, b"a"), (0.0, END)]
@@ -423,7 +433,7 @@ def test_an_open_gate_gives_at_once():
 
 @pytest.mark.parametrize("opens", ["resumeProducing", "stopProducing"])
 def test_a_closed_gate_holds_all(opens):
-    """Until the transport accepts more, or is lost."""
+    """A closed gate holds all items until the transport accepts more, or is lost."""
     bench = GateBench()
     bench.stage.pauseProducing()
     bench.take(b"ab", END)
@@ -432,8 +442,8 @@ def test_a_closed_gate_holds_all(opens):
     assert (bench.data, bench.out[-1][1], bench.stage.held, bench.moves) == (b"ab", END, 0, 1)
 
 
-def test_a_gate_that_closes_as_it_gives():
-    """An item that pauses the transport inside write waits."""
+def test_a_gate_that_closes_while_it_passes_an_item_on():
+    """When an item makes the transport pause the gate inside `write`, the next item waits."""
     bench = GateBench()
     bench.stage.give = lambda item: (bench.give(item), bench.stage.pauseProducing())
     bench.take(b"a", b"b")
@@ -441,7 +451,7 @@ def test_a_gate_that_closes_as_it_gives():
 
 
 def test_a_reset_passes_a_closed_gate():
-    """Bytes that it overtakes are lost."""
+    """A reset passes a closed gate at once, and the bytes that the gate holds are lost."""
     bench = GateBench()
     bench.stage.pauseProducing()
     bench.take(b"a", RESET)
@@ -449,7 +459,7 @@ def test_a_reset_passes_a_closed_gate():
 
 
 def test_a_close_opens_a_gate():
-    """Earlier items are passed on before it."""
+    """A close opens a closed gate: the gate passes on its held items, and then the close."""
     bench = GateBench()
     bench.stage.pauseProducing()
     bench.take(b"a", CLOSE)
