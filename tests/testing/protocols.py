@@ -1,4 +1,4 @@
-"""Protocols that note what they are told."""
+"""Protocols that note which of their methods are called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseable(AccumulatingProtocol):
-    """Notes which side has ended."""
+    """A protocol that notes which of its directions have ended."""
 
     def __init__(self) -> None:
         self.ended: list[str] = []

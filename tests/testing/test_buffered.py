@@ -1,4 +1,4 @@
-"""A transport over a memory socket: Twisted's own, turned by a clock."""
+"""`BufferedTransport`: Twisted's own TCP transport over a memory socket, with a clock for its turns."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class End:
 
 
 class Failing(AccumulatingProtocol):
-    """Raises in every call."""
+    """A protocol that raises in every call of `dataReceived`."""
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
@@ -50,7 +50,7 @@ class Failing(AccumulatingProtocol):
 
 
 class FailingLast(AccumulatingProtocol):
-    """Raises at its end."""
+    """A protocol that raises in `connectionLost`."""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         super().connectionLost(reason)
@@ -63,7 +63,7 @@ def test_it_provides_the_interfaces(interface: object) -> None:
 
 
 def test_nothing_is_sent_inside_write() -> None:
-    """Written bytes are sent in the next turn, as in a reactor."""
+    """Written bytes are sent in the next turn, as on a reactor, and not inside `write`."""
     end = End()
     end.transport.write(b"one ")
     end.transport.writeSequence([b"two ", b"three"])
@@ -78,8 +78,10 @@ def test_text_is_not_bytes(call: object) -> None:
         call(End().transport)
 
 
-def test_what_comes_is_delivered_while_it_reads() -> None:
-    """Paused, it leaves the bytes where they are."""
+def test_bytes_are_delivered_only_while_the_transport_reads() -> None:
+    """
+    A paused transport leaves received bytes where they are. After `resumeProducing` it delivers them in the next turn.
+    """
     end = End()
     assert end.transport.wants_to_read
     end.transport.pauseProducing()
@@ -93,7 +95,7 @@ def test_what_comes_is_delivered_while_it_reads() -> None:
 
 
 def test_reading_and_writing_share_a_turn() -> None:
-    """It reads first."""
+    """In one turn the transport reads and writes, and then no timer is left."""
     end = End()
     end.peer.send(b"in")
     end.transport.write(b"out")
@@ -104,8 +106,8 @@ def test_reading_and_writing_share_a_turn() -> None:
     assert end.clock.getDelayedCalls() == []
 
 
-def test_a_full_line_makes_it_wait() -> None:
-    """It goes on when the peer reads."""
+def test_a_transport_waits_for_a_full_line() -> None:
+    """When the line is full, the transport sends the rest once the peer has read."""
     end = End(capacity=3)
     end.transport.write(b"hello")
     end.turn()
@@ -115,8 +117,8 @@ def test_a_full_line_makes_it_wait() -> None:
     assert end.peer.recv(9) == b"lo"
 
 
-def test_lose_connection_sends_what_was_written_and_after() -> None:
-    """`connectionLost` comes in the turn after."""
+def test_lose_connection_sends_bytes_written_before_and_after_it() -> None:
+    """`loseConnection` sends all bytes written in its turn, and calls `connectionLost` in the next turn."""
     end = End()
     end.transport.write(b"be")
     end.transport.loseConnection()
@@ -148,7 +150,7 @@ def test_the_peers_reset_is_a_lost_connection() -> None:
 
 
 def test_a_reset_is_noticed_by_a_paused_transport_that_writes() -> None:
-    """A transport that neither reads nor writes notices nothing."""
+    """A paused transport notices a reset when it writes; while it neither reads nor writes, it notices nothing."""
     end = End()
     end.transport.pauseProducing()
     end.peer.outgoing.reset()
@@ -159,7 +161,7 @@ def test_a_reset_is_noticed_by_a_paused_transport_that_writes() -> None:
     assert end.protocol.closedReason.check(ConnectionLost)
 
 
-def test_the_peers_end_closes_one_that_cannot_be_half_closed() -> None:
+def test_the_peers_end_closes_a_protocol_without_half_close() -> None:
     end = End()
     end.peer.shut_down()
     end.turn()
@@ -167,7 +169,7 @@ def test_the_peers_end_closes_one_that_cannot_be_half_closed() -> None:
 
 
 def test_half_close_by_the_peer() -> None:
-    """The protocol learns of it, and can still answer."""
+    """When the peer half-closes, the protocol is told, and can still answer."""
     end = End(HalfCloseable())
     end.peer.shut_down()
     end.turn()
@@ -177,8 +179,11 @@ def test_half_close_by_the_peer() -> None:
     assert end.peer.recv(9) == b"answer"
 
 
-def test_half_close_by_us() -> None:
-    """Written bytes are sent, the protocol learns of it; later bytes are dropped."""
+def test_half_close_by_this_side() -> None:
+    """
+    `loseWriteConnection` sends the written bytes, and the protocol is told. Later writes are dropped; bytes still come
+    in.
+    """
     end = End(HalfCloseable())
     end.transport.write(b"question")
     end.transport.loseWriteConnection()
@@ -192,8 +197,8 @@ def test_half_close_by_us() -> None:
     assert end.protocol.data == b"answer"
 
 
-def test_what_the_protocol_raises_ends_the_connection(logged_errors: object) -> None:
-    """It is logged, and it is the reason."""
+def test_an_exception_of_the_protocol_ends_the_connection(logged_errors: object) -> None:
+    """An exception in `dataReceived` is logged, and is the reason that `connectionLost` gets."""
     end = End(Failing())
     end.peer.send(b"x")
     end.turn()
@@ -201,7 +206,7 @@ def test_what_the_protocol_raises_ends_the_connection(logged_errors: object) -> 
     assert len(logged_errors.take(ZeroDivisionError)) == 1
 
 
-def test_what_connection_lost_raises_is_logged(logged_errors: object) -> None:
+def test_an_exception_of_connection_lost_is_logged(logged_errors: object) -> None:
     end = End(FailingLast())
     end.peer.shut_down()
     end.turn()
@@ -210,7 +215,7 @@ def test_what_connection_lost_raises_is_logged(logged_errors: object) -> None:
 
 
 def test_a_lost_connection_has_no_turn_left() -> None:
-    """Nothing is left on the clock, and a second loss does nothing."""
+    """After `connectionLost` the clock has no timer, and a second `connectionLost` does nothing."""
     end = End()
     end.transport.write(b"x")
     end.transport.connectionLost(Failure(ConnectionLost()))
@@ -236,7 +241,7 @@ def test_addresses_options_and_names() -> None:
 
 
 class Gatherer(Protocol):
-    """Gathers its writes, for as long as a timer of 0 seconds takes, and closes at once."""
+    """A protocol that gathers its writes for a timer of 0 seconds, and closes at once."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -250,7 +255,7 @@ class Gatherer(Protocol):
 
 
 class Hearer(Protocol):
-    """Keeps what it hears."""
+    """A protocol that keeps all bytes it receives."""
 
     heard = b""
 
@@ -259,9 +264,11 @@ class Hearer(Protocol):
 
 
 @pytest.mark.parametrize(("inside", "heard"), [(False, b""), (True, b"gathered")], ids=["in a timer", "in a turn"])
-def test_a_turn_comes_before_the_timers_that_are_set_in_a_timer_and_after_those_that_are_set_in_a_turn(inside, heard):
+def test_a_turn_runs_before_timers_set_in_a_timer_and_after_timers_set_in_a_turn(inside, heard):
     """
-    As on a reactor, which runs its timers and then polls its sockets: a transport that gathers writes can lose them.
+    A timer of 0 seconds that is set in a turn runs before the next turn; one that is set in a timer runs after it.
+
+    A reactor runs its timers and then polls its sockets, too. So a transport that gathers writes can lose them.
     """
     clock = Clock()
     gatherer, hearer = Gatherer(clock), Hearer()
@@ -276,8 +283,11 @@ def test_a_turn_comes_before_the_timers_that_are_set_in_a_timer_and_after_those_
 
 
 @pytest_twisted.inlineCallbacks
-def test_so_it_is_on_a_reactor(global_reactor):
-    """The same, over a socket; asyncio's polls its sockets first, so that there they are lost both times."""
+def test_turns_and_timers_have_the_same_order_on_a_reactor(global_reactor):
+    """
+    A reactor runs timers and sockets in the same order as the clock. asyncio polls its sockets first, and loses both
+    writes.
+    """
     asyncios = type(global_reactor).__name__ == "AsyncioSelectorReactor"
     for inside, heard in ((False, b""), (True, b"" if asyncios else b"gathered")):
         gatherer, hearer = Gatherer(global_reactor), Hearer()

@@ -1,4 +1,4 @@
-"""`Leaks`: every leak is named; earlier things, and expected errors, are not."""
+"""`Leaks` names every leak, but neither things that were there before nor errors that the test takes."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_a_timer_is_named_with_its_keywords():
     assert "tick(a=1), due in 3 s" in left_by(lambda clock: clock.callLater(3, tick, a=1))
 
 
-def test_where_a_timer_was_made_is_told_if_it_was_noted(monkeypatch):
+def test_the_report_shows_where_a_timer_was_made_in_debug_mode(monkeypatch):
     monkeypatch.setattr(DelayedCall, "debug", True)
     text = left_by(lambda clock: clock.callLater(3, tick))
     assert "made in:" in text
     assert "test_leaks.py" in text
 
 
-def test_what_was_there_before_is_not_left():
+def test_a_timer_that_was_set_before_is_no_leak():
     clock = Clock()
     clock.callLater(3, tick)
     Leaks(clock, sockets=False).check()
@@ -87,7 +87,7 @@ def test_what_was_there_before_is_not_left():
 # The log
 
 
-def test_a_logged_failure_is_left(logged_errors):
+def test_a_logged_failure_is_a_leak(logged_errors):
     leaks = Leaks()
     try:
         raise ZeroDivisionError
@@ -101,8 +101,10 @@ def test_a_logged_failure_is_left(logged_errors):
 @pytest.mark.parametrize(
     "arguments", [(), (Failure(ZeroDivisionError()),), (Failure(ZeroDivisionError()), "why")], ids=len
 )
-def test_what_the_old_log_is_told_is_left(arguments, logged_errors):
-    """``twisted.python.log.err``, which Twisted's older parts and many programs use."""
+def test_an_error_in_the_old_log_is_a_leak(arguments, logged_errors):
+    """
+    A failure that ``twisted.python.log.err`` logs is a leak; Twisted's older parts and many programs use that log.
+    """
     leaks = Leaks(sockets=False)
     try:
         raise ZeroDivisionError
@@ -115,7 +117,7 @@ def test_what_the_old_log_is_told_is_left(arguments, logged_errors):
     logged_errors.take(ZeroDivisionError)
 
 
-def test_an_unhandled_failure_is_left(logged_errors):
+def test_an_unhandled_failure_is_a_leak(logged_errors):
     leaks = Leaks(sockets=False)
     fail(ZeroDivisionError())
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
@@ -123,7 +125,7 @@ def test_an_unhandled_failure_is_left(logged_errors):
     logged_errors.take(ZeroDivisionError)
 
 
-def test_a_failure_that_was_expected_is_taken():
+def test_a_failure_that_the_test_takes_is_no_leak():
     publisher = LogPublisher()
     leaks = Leaks(publisher=publisher, sockets=False)
     log = Logger(observer=publisher)
@@ -159,7 +161,7 @@ def test_with_checks_at_the_end():
         clock.callLater(1, tick)
 
 
-def test_an_error_is_not_hidden_by_what_it_left():
+def test_an_exception_is_not_hidden_by_its_leaks():
     clock = Clock()
     with pytest.raises(KeyError), Leaks(clock, sockets=False):
         raise KeyError(clock.callLater(1, tick))
@@ -182,7 +184,7 @@ async def left(leaks):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_ends_in_a_moment_is_given_it(watched, global_reactor):
+async def test_things_that_end_within_a_moment_are_no_leaks(watched, global_reactor):
     server = await listen("tcp:0:interface=127.0.0.1", None, reactor=global_reactor)
     server.close()
     global_reactor.callLater(0, tick)
@@ -191,7 +193,7 @@ async def test_what_ends_in_a_moment_is_given_it(watched, global_reactor):
 
 @pytest.mark.parametrize(("seconds", "lines"), [(0.0, []), (0.01, []), (0.09, []), (0.2, ["timer"])])
 def test_a_moment_is_a_tenth_of_a_second(seconds, lines):
-    """Things that are over by then are no leaks."""
+    """`check_settled` waits a tenth of a second: a timer that has run by then is no leak, and a later one is."""
     clock = Clock()
     leaks = Leaks(clock, sockets=False)
     clock.callLater(seconds, tick)
@@ -200,14 +202,14 @@ def test_a_moment_is_a_tenth_of_a_second(seconds, lines):
     assert [[line.partition(":")[0] for line in each] for each in left_in_the_end] == [lines]
 
 
-def test_nothing_is_waited_for_where_nothing_is_left():
-    """The check is over before it returns."""
+def test_without_a_leak_the_check_does_not_wait():
+    """When nothing is left, `check_settled` is done at once."""
     assert outcome(Leaks(Clock(), sockets=False).check_settled()) == [None]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_port_and_a_connection_are_named_with_whose_they_are(watched, global_reactor):
-    """Each is named once, though it is a socket too."""
+async def test_a_port_and_a_connection_are_named_with_their_owner(watched, global_reactor):
+    """A port is named with its factory, and a connection with its protocol; no socket is listed twice."""
     taken_in = Deferred()
     telemetry = Telemetry(lambda event: None if taken_in.called else taken_in.callback(event))
     unwatched = Timeouts(first_message=0, idle=0)
@@ -225,8 +227,8 @@ async def test_a_port_and_a_connection_are_named_with_whose_they_are(watched, gl
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_that_is_paused_is_found(watched, global_reactor):
-    """The reactor does not list it."""
+async def test_a_paused_connection_is_found(watched, global_reactor):
+    """A paused connection, which the reactor does not list, is found by its socket."""
     factory = ServerFactory()
     factory.noisy = False
     factory.protocol = Protocol
@@ -252,7 +254,7 @@ def test_a_socket_is_named_by_its_addresses():
     leaks.check()
 
 
-def test_a_socket_of_a_family_that_python_does_not_know():
+def test_an_unknown_family_of_sockets_is_shown_as_a_number():
     class Unknown:
         family = 99
 
@@ -299,8 +301,8 @@ class Tests(TestCase):
 
 
 @pytest.mark.once
-def test_trial_uses_it(tmp_path):
-    """The docstring's example, in a test that leaves nothing and one that does."""
+def test_leaks_works_in_trial(tmp_path):
+    """In trial, a test that leaves a timer fails with its name, and a test that leaves nothing passes."""
     (tmp_path / "test_trial.py").write_text(TRIAL, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "twisted.trial", "test_trial"],

@@ -24,7 +24,7 @@ def read_all(pipe: Pipe) -> list[bytes]:
 
 
 def pair(clock: Clock, **options: object) -> tuple[PipeSocket, PipeSocket]:
-    """Return two sockets joined by two pipes."""
+    """Return two sockets that are joined by two pipes."""
     there, back = Pipe(clock, **options), Pipe(clock, **options)
     return PipeSocket(there, back), PipeSocket(back, there)
 
@@ -34,8 +34,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_what_is_written_is_read_whole(clock: Clock) -> None:
-    """Without cuts the reader gets all that is there, in one piece."""
+def test_written_bytes_are_read_in_one_piece(clock: Clock) -> None:
+    """Without cuts, a read gets all written bytes in one piece."""
     pipe = Pipe(clock)
     assert pipe.write(b"one ") == 4
     assert pipe.write(memoryview(b"two")) == 3
@@ -43,14 +43,14 @@ def test_what_is_written_is_read_whole(clock: Clock) -> None:
 
 
 def test_a_read_takes_no_more_than_it_asks_for(clock: Clock) -> None:
-    """The rest stays."""
+    """A read takes at most as many bytes as it asks for, and the rest stays in the pipe."""
     pipe = Pipe(clock)
     pipe.write(b"hello")
     assert [pipe.read(2), pipe.read(2), pipe.read(2)] == [b"he", b"ll", b"o"]
 
 
 def test_an_empty_pipe_would_block(clock: Clock) -> None:
-    """There is nothing to read, and no end."""
+    """A read from an empty pipe that has not ended raises `BlockingIOError`."""
     pipe = Pipe(clock)
     assert not pipe.readable
     with pytest.raises(BlockingIOError):
@@ -58,14 +58,14 @@ def test_an_empty_pipe_would_block(clock: Clock) -> None:
 
 
 def test_each_byte_by_itself(clock: Clock) -> None:
-    """`each_byte` gives one byte a read."""
+    """With `each_byte`, each read gets one byte."""
     pipe = Pipe(clock, cuts=each_byte())
     pipe.write(b"abc")
     assert read_all(pipe) == [b"a", b"b", b"c"]
 
 
 def test_chosen_cuts_are_offsets_into_the_stream(clock: Clock) -> None:
-    """However it is written and read, no read reaches over a cut; after the last there are none."""
+    """`cut_at` takes offsets into the stream: no read reaches over a cut, and after the last cut nothing is cut."""
     pipe = Pipe(clock, cuts=cut_at(2, 5))
     pipe.write(b"a")
     assert read_all(pipe) == [b"a"]
@@ -75,14 +75,14 @@ def test_chosen_cuts_are_offsets_into_the_stream(clock: Clock) -> None:
 
 @pytest.mark.parametrize("offsets", [(0,), (3, 3), (5, 2)])
 def test_cuts_that_do_not_rise_are_refused(offsets: tuple[int, ...]) -> None:
-    """A piece has at least one byte."""
+    """`cut_at` refuses offsets that do not rise, since each piece has at least one byte."""
     with pytest.raises(ValueError, match="rise"):
         cut_at(*offsets)
 
 
 @given(seed=st.integers(), data=st.binary(max_size=500))
 def test_seeded_cuts_repeat_and_lose_nothing(seed: int, data: bytes) -> None:
-    """The same seed cuts the same way, and the pieces are the stream."""
+    """The same seed cuts the same way, and the pieces join to the stream."""
     runs = []
     for cuts in [seeded_cuts(seed), seeded_cuts(random.Random(seed))]:
         pipe = Pipe(Clock(), cuts=cuts)
@@ -92,8 +92,8 @@ def test_seeded_cuts_repeat_and_lose_nothing(seed: int, data: bytes) -> None:
     assert b"".join(runs[0]) == data
 
 
-def test_it_holds_no_more_than_its_capacity(clock: Clock) -> None:
-    """Bytes over it are not accepted, until the reader has made room and the writer learns of it."""
+def test_a_pipe_holds_no_more_than_its_capacity(clock: Clock) -> None:
+    """A pipe accepts no bytes over its capacity. When the reader makes room, the writer is told."""
     told = []
     pipe = Pipe(clock, capacity=10)
     pipe.on_room = lambda: told.append(pipe.room)
@@ -104,8 +104,8 @@ def test_it_holds_no_more_than_its_capacity(clock: Clock) -> None:
     assert Pipe(clock).room == CAPACITY
 
 
-def test_a_capacity_below_what_is_held_takes_nothing(clock: Clock) -> None:
-    """Until the reader has come below it."""
+def test_a_capacity_below_the_held_bytes_takes_nothing(clock: Clock) -> None:
+    """A pipe that holds more than its new capacity accepts nothing until the reader has come below it."""
     pipe = Pipe(clock, capacity=10)
     pipe.write(b"x" * 8)
     pipe.capacity = 5
@@ -117,13 +117,13 @@ def test_a_capacity_below_what_is_held_takes_nothing(clock: Clock) -> None:
 
 @pytest.mark.parametrize("options", [{"capacity": 0}, {"latency": -1}, {"bandwidth": 0}])
 def test_impossible_lines_are_refused(clock: Clock, options: dict[str, float]) -> None:
-    """A line that carries nothing is `cut`, not configured."""
+    """A pipe refuses a capacity, latency or bandwidth with which nothing could pass; `cut()` is for that."""
     with pytest.raises(ValueError, match="above 0"):
         Pipe(clock, **options)
 
 
 def test_latency(clock: Clock) -> None:
-    """Bytes and the end arrive that many seconds after they were written, in order."""
+    """Bytes and the end arrive in order, each `latency` seconds after it was written."""
     pipe = Pipe(clock, latency=2.0)
     pipe.write(b"a")
     clock.advance(1)
@@ -140,7 +140,7 @@ def test_latency(clock: Clock) -> None:
 
 
 def test_bandwidth(clock: Clock) -> None:
-    """Bytes arrive at that rate, a segment at a time."""
+    """Bytes arrive at the rate of the bandwidth, one segment at a time."""
     pipe = Pipe(clock, bandwidth=SEGMENT)
     pipe.write(b"x" * 3 * SEGMENT)
     clock.advance(1)
@@ -151,8 +151,8 @@ def test_bandwidth(clock: Clock) -> None:
 
 
 @given(now=st.floats(0, 1e9), latency=st.floats(0, 1e6))
-def test_sums_that_are_rounded_delay_nothing(now: float, latency: float) -> None:
-    """If the clock's sum is below the pipe's by a rounding, due items arrive all the same."""
+def test_rounded_sums_of_times_delay_nothing(now: float, latency: float) -> None:
+    """Bytes arrive at their time although the clock's sum is a rounding error below the pipe's sum."""
     clock = Clock()
     clock.advance(now)
     pipe = Pipe(clock, latency=latency)
@@ -162,7 +162,7 @@ def test_sums_that_are_rounded_delay_nothing(now: float, latency: float) -> None
 
 
 def test_a_stalled_line_delivers_later(clock: Clock) -> None:
-    """Nothing arrives while it stalls; then all due items do."""
+    """While the pipe is stalled nothing arrives. Then all due bytes and the end arrive."""
     pipe = Pipe(clock)
     pipe.stall()
     pipe.write(b"a")
@@ -176,7 +176,7 @@ def test_a_stalled_line_delivers_later(clock: Clock) -> None:
 
 @pytest.mark.parametrize("latency", [0.0, 1.0])
 def test_a_cut_line_delivers_nothing_ever(latency: float, clock: Clock) -> None:
-    """No byte, no end, no reset, and no timer; the writer finds its buffer full."""
+    """A cut pipe delivers no byte, no end and no reset, and has no timer. The writer finds its buffer full."""
     pipe = Pipe(clock, capacity=3, latency=latency)
     pipe.stall()
     pipe.write(b"ab")
@@ -193,7 +193,7 @@ def test_a_cut_line_delivers_nothing_ever(latency: float, clock: Clock) -> None:
 
 
 def test_the_end_comes_after_the_bytes_and_stays(clock: Clock) -> None:
-    """It can be read again and again, and nothing can be written."""
+    """The end comes after all bytes and can be read again; after it, nothing can be written."""
     pipe = Pipe(clock)
     pipe.write(b"a")
     pipe.end()
@@ -203,8 +203,8 @@ def test_the_end_comes_after_the_bytes_and_stays(clock: Clock) -> None:
         pipe.write(b"b")
 
 
-def test_a_reset_comes_after_what_is_on_the_line(clock: Clock) -> None:
-    """Bytes not on the line yet are lost."""
+def test_a_reset_comes_after_the_bytes_on_the_line(clock: Clock) -> None:
+    """A reset arrives after the bytes that are on the line already; all other bytes are lost."""
     pipe = Pipe(clock, latency=1.0, bandwidth=SEGMENT)
     pipe.write(b"a" * 2 * SEGMENT)
     pipe.end()
@@ -216,8 +216,8 @@ def test_a_reset_comes_after_what_is_on_the_line(clock: Clock) -> None:
         pipe.read(1)
 
 
-def test_a_reader_that_has_gone_makes_room_and_is_not_there(clock: Clock) -> None:
-    """Later bytes are dropped, and the writer's end learns of it."""
+def test_a_pipe_drops_bytes_after_its_reader_has_gone(clock: Clock) -> None:
+    """After the reader has gone, the pipe accepts and drops all bytes, and calls `on_refused`."""
     refused = []
     pipe = Pipe(clock, capacity=4)
     pipe.on_refused = lambda: refused.append(pipe.room)
@@ -229,8 +229,10 @@ def test_a_reader_that_has_gone_makes_room_and_is_not_there(clock: Clock) -> Non
     assert not pipe.readable
 
 
-def test_an_end_is_refused_where_nobody_knows_the_connection(clock: Clock) -> None:
-    """As bytes are; if the reader has closed properly, its kernel still accepts the end."""
+def test_an_end_is_refused_only_if_the_connection_is_unknown(clock: Clock) -> None:
+    """
+    A pipe refuses an end only with `refuses_ends`. After a proper close, the reader's kernel still accepts an end.
+    """
     refused = []
     for refuses_ends in (False, True):
         pipe = Pipe(clock)
@@ -245,7 +247,7 @@ def test_an_end_is_refused_where_nobody_knows_the_connection(clock: Clock) -> No
 
 
 def test_two_sockets_talk(clock: Clock) -> None:
-    """What one sends the other receives; each is told when it is ready."""
+    """Each socket receives what the other sends, and each calls `on_ready` when it can be read or written."""
     ready = []
     here, there = pair(clock, capacity=3)
     here.on_ready = lambda: ready.append("here")
@@ -262,7 +264,7 @@ def test_two_sockets_talk(clock: Clock) -> None:
 
 
 def test_a_socket_that_shuts_down_can_still_receive(clock: Clock) -> None:
-    """Half-close: the peer reads the end and answers."""
+    """After a half-close, the peer reads the end, and can still answer."""
     here, there = pair(clock)
     here.shutdown(socket.SHUT_WR)
     assert there.recv(1) == b""
@@ -271,7 +273,7 @@ def test_a_socket_that_shuts_down_can_still_receive(clock: Clock) -> None:
 
 
 def test_an_orderly_close_is_the_end_of_the_stream(clock: Clock) -> None:
-    """Closed with nothing unread, the peer reads the end; its later bytes are answered with a reset."""
+    """After a close with nothing unread, the peer reads the end. The peer's later bytes are answered with a reset."""
     here, there = pair(clock)
     here.close()
     here.close()
@@ -284,8 +286,8 @@ def test_an_orderly_close_is_the_end_of_the_stream(clock: Clock) -> None:
         here.shutdown(socket.SHUT_WR)
 
 
-def test_a_close_with_something_unread_is_a_reset(clock: Clock) -> None:
-    """As in Linux."""
+def test_a_close_with_unread_bytes_is_a_reset(clock: Clock) -> None:
+    """A socket that closes with unread bytes resets the peer, as in Linux."""
     here, there = pair(clock)
     there.send(b"question")
     here.close()
@@ -293,8 +295,10 @@ def test_a_close_with_something_unread_is_a_reset(clock: Clock) -> None:
         there.recv(1)
 
 
-def test_a_memory_socket_leaves_its_ways_to_others() -> None:
-    """Without a subclass it neither reads nor writes; it blocks never and has no descriptor."""
+def test_a_memory_socket_is_abstract() -> None:
+    """
+    The base class `MemorySocket` has no descriptor, and its methods to read and write raise `NotImplementedError`.
+    """
     plain = MemorySocket()
     plain.setblocking(False)
     plain.on_ready()

@@ -1,4 +1,6 @@
-"""The plugin, in projects of its own: each test here runs pytest in a process, on a folder that has nothing else."""
+"""
+The pytest plugin in projects of their own: most tests here run pytest in a process, in a folder with nothing else.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ from tests.patience import PATIENCE
 pytestmark = pytest.mark.once
 
 PYOPENSSL = "Passing pyOpenSSL .* objects is deprecated:DeprecationWarning"
-"""What pyOpenSSL says of how Twisted 26.10 uses it."""
+"""The warning of pyOpenSSL about how Twisted 26.10 uses it."""
 
 
 class Project:
-    """A folder of tests, and pytest run on it."""
+    """A folder of tests, in which pytest can run."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -53,11 +55,14 @@ def project(tmp_path):
     return Project(tmp_path)
 
 
-# Merely installed ----------------------------------------------------------------------------------------------------
+# The plugin is only installed -----------------------------------------------------------------------------------------
 
 
-def test_an_empty_project_notices_nothing(project):
-    """No reactor, and no module of Twisted's that the package itself does not import."""
+def test_a_project_without_fixtures_of_tcpapp_imports_no_reactor(project):
+    """
+    In a project that uses no fixture, the plugin imports no reactor, no other module of the kit, and no optional
+    package.
+    """
     project.test(
         "import sys, subprocess\n"
         "def test_nothing(request):\n"
@@ -71,7 +76,7 @@ def test_an_empty_project_notices_nothing(project):
 
 
 def test_the_plugin_itself_imports_nothing_of_twisted():
-    """Run apart from its package, it leaves Twisted alone."""
+    """The module of the plugin, run apart from its package, imports nothing of Twisted, tcpapp or Hypothesis."""
     code = (
         "import runpy, sys\n"
         "path = sys.argv[1]\n"
@@ -88,7 +93,7 @@ def test_the_plugin_itself_imports_nothing_of_twisted():
     assert done.returncode == 0, done.stderr
 
 
-def test_leaks_pass_where_the_check_is_off(project):
+def test_a_leaking_test_passes_while_the_check_is_off(project):
     project.test(
         "def test_leaves_a_timer():\n    from twisted.internet import reactor\n    reactor.callLater(60, int)\n"
     )
@@ -96,7 +101,7 @@ def test_leaks_pass_where_the_check_is_off(project):
     project.run(passed=1)
 
 
-def test_fixtures_of_the_same_names_are_the_users(project):
+def test_fixtures_of_the_user_replace_fixtures_of_the_same_name(project):
     names = ["clock", "fake_transport", "wire", "simulation", "listening", "connected", "fault_proxy"]
     names += ["tls_certificates", "leaks"]
     project.test(
@@ -146,7 +151,7 @@ def test_leaves_nothing():
 
 
 @pytest.mark.parametrize("arguments", [("-p", "no:twisted"), ()], ids=["without pytest-twisted", "with it"])
-def test_the_marker_or_the_fixture_switches_it_on(project, arguments):
+def test_the_marker_or_the_fixture_turns_the_leak_check_on(project, arguments):
     project.test(LEAVES)
     text = project.run("-rE", *arguments, passed=7, error=3)
     assert "test_it.py::test_is_marked: left behind:\ntimer: builtins.int(), due in " in text
@@ -159,13 +164,13 @@ def test_the_marker_or_the_fixture_switches_it_on(project, arguments):
 
 
 @pytest.mark.parametrize("arguments", [("-p", "no:twisted"), ()], ids=["without pytest-twisted", "with it"])
-def test_the_ini_option_switches_it_on_for_all(project, arguments):
+def test_the_ini_option_turns_the_leak_check_on_for_all_tests(project, arguments):
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(LEAVES)
     project.run(*arguments, passed=7, error=4)
 
 
-def test_the_markers_are_known(project):
+def test_the_markers_are_registered(project):
     project.ini("addopts = --strict-markers")
     project.test("import pytest\n@pytest.mark.leaks\n@pytest.mark.no_leaks\ndef test_marked(): pass\n")
     project.run(passed=1)
@@ -188,7 +193,7 @@ def test_a_logged_error_is_a_leak_unless_it_is_taken(project):
 
 
 def test_a_test_that_has_failed_is_not_failed_again(project):
-    """Its leaks are not reported; the next test is not blamed for them."""
+    """When a test fails, its leaks are not reported as an error, and the next test is not blamed for them."""
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(
         "from twisted.internet import reactor\n"
@@ -246,14 +251,16 @@ def test_was_collected():
 
 
 @pytest.mark.parametrize("arguments", [("-p", "no:twisted"), ()], ids=["without pytest-twisted", "with it"])
-def test_what_is_let_go_later_is_collected_some_time(project, arguments):
-    """Though the check only examines the objects of each test, garbage does not pile up."""
+def test_garbage_of_earlier_tests_is_collected(project, arguments):
+    """
+    The leak check examines only the objects of each test, and yet cycles that outlive their test are collected later.
+    """
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(CYCLES)
     project.run(*arguments, passed=103)
 
 
-def test_it_stands_beside_hypothesis(project):
+def test_the_leak_check_works_with_hypothesis(project):
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(
         "from hypothesis import given, strategies as st\n@given(st.integers())\ndef test_drawn(number): pass\n"
@@ -330,13 +337,13 @@ def test_unnoticed(simulation):
 """
 
 
-def test_a_simulation_in_which_something_failed_unnoticed_fails(project):
-    """A Deferred's failure that nobody handled is seen at the end of the test."""
+def test_a_simulation_with_an_unhandled_failure_fails(project):
+    """A failed Deferred that nothing handled is reported as an error at the end of the test."""
     project.test(UNNOTICED)
     assert "ZeroDivisionError: unnoticed" in project.run(passed=1, error=1)
 
 
-# What a failing test shows -------------------------------------------------------------------------------------------
+# The output of a failing test -----------------------------------------------------------------------------------------
 
 EAGER = """
 from twisted.internet.protocol import Protocol
@@ -374,7 +381,7 @@ def test_without_a_wire():
 """
 
 KIT = re.compile(r"^\S*tcpapp/testing/\S+:\d+: ", re.MULTILINE)
-"""A call of the kit's in a traceback."""
+"""The line of a traceback that shows a call inside the test kit."""
 
 
 def test_a_failing_test_shows_how_its_wires_cut_the_streams(project):
@@ -436,7 +443,10 @@ def test_simulation():
 
 
 def test_a_broken_promise_shows_the_cut_and_no_call_of_the_kit(project):
-    """How the bytes were cut, the messages in them, and the expected and actual results."""
+    """
+    A failing oracle shows the events, the chunks, the messages, and the expected and actual results, but no call of the
+    kit.
+    """
     project.test(BROKEN)
     told = project.run(hypothesis=True, failed=6)
     app, by_chance, framing, *simulated = re.split(r"^_+ test_\w+ _+$", told, flags=re.MULTILINE)[1:]
@@ -462,7 +472,7 @@ def test_a_simulation_that_fails_says_how_to_replay_it(project):
     assert "the seed is 8" in replayed
 
 
-def test_no_runs_are_refused(project):
+def test_a_number_of_0_simulation_runs_is_refused(project):
     assert "--simulation-runs=0: takes 1 or more" in project.run("--simulation-runs=0")
 
 
@@ -514,7 +524,10 @@ async def test_tls(listening, connected, tls_certificates):
 
 @pytest.mark.parametrize("reactor", ["default", "asyncio"])
 def test_ports_and_connections_end_with_the_test(project, reactor):
-    """The leak check stops them."""
+    """
+    With each reactor, the fixtures close their ports and connections at the end of a test, so the leak check finds
+    nothing.
+    """
     project.ini(f"tcpapp_leaks = true\nfilterwarnings = ignore:{PYOPENSSL}")
     project.test(PORTS)
     project.run(f"--reactor={reactor}", passed=5)
@@ -522,8 +535,10 @@ def test_ports_and_connections_end_with_the_test(project, reactor):
 
 @pytest.mark.filterwarnings(f"ignore:{PYOPENSSL}")
 @pytest_twisted.ensureDeferred
-async def test_here_too(listening, connected, fault_proxy, tls_certificates):
-    """As in a project of its own, in the clear and over TLS, and through a proxy."""
+async def test_the_fixtures_work_in_this_project(listening, connected, fault_proxy, tls_certificates):
+    """
+    `listening`, `connected` and `fault_proxy` also work in this project, in the clear, over TLS, and through a proxy.
+    """
     for endpoint in (ANY_PORT, tls_certificates.listen()):
         server = await listening(lambda message, connection: message.upper(), endpoint)
         proxy = await fault_proxy(server)
@@ -532,7 +547,7 @@ async def test_here_too(listening, connected, fault_proxy, tls_certificates):
             assert await client.request(b"hello") == b"HELLO"
 
 
-def test_without_a_reactor_that_runs_they_say_so(project):
+def test_the_fixtures_of_ports_ask_for_a_running_reactor(project):
     names = ("listening", "connected", "fault_proxy")
     project.test("".join(f"def test_{name}({name}): pass\n" for name in names))
     text = project.run("-p", "no:twisted", error=3)
@@ -546,7 +561,10 @@ def test_without_a_reactor_that_runs_they_say_so(project):
 
 @pytest.mark.filterwarnings(f"ignore:{PYOPENSSL}")
 def test_certificates_make_a_tls_connection_in_memory(tls_certificates, wire):
-    """The options fit together, and the client trusts the server."""
+    """
+    The TLS options of server and client fit together: the client trusts the server, and both talk over a wire in
+    memory.
+    """
     contexts = tls_certificates.server_options(), tls_certificates.client_options()
     server = tcpapp.MessageServerFactory(lambda message, connection: message.upper()).buildProtocol(None)
     client = tcpapp.MessageClientFactory().buildProtocol(None)

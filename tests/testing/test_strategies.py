@@ -1,4 +1,4 @@
-"""The strategies: drawn messages can be sent, chunks join to the stream, and schedules end."""
+"""The strategies: drawn messages can be sent, drawn chunks join to the stream, and each schedule ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_messages_can_be_sent(framing, data):
 
 
 @given(strategies.messages(Lines(), longest=100))
-def test_messages_are_as_long_as_is_asked_for(message):
+def test_messages_are_at_most_as_long_as_longest(message):
     assert len(message) <= 100
 
 
@@ -43,7 +43,7 @@ def test_a_schedule_delivers_in_order_and_ends_once(events):
 
 
 @given(strategies.schedules(st.just(b"x"), others=()))
-def test_a_schedule_of_nothing_but_time(events):
+def test_a_schedule_without_other_events(events):
     assert {type(each) for each in events} <= {Deliver, Advance, HalfClose, Leave, Reset, Abort}
 
 
@@ -51,8 +51,8 @@ def test_a_schedule_of_nothing_but_time(events):
     ("module", "missing"),
     [("strategies", "hypothesis"), ("oracles", "hypothesis"), ("certificates", "trustme")],
 )
-def test_what_is_missing_is_named(module, missing):
-    """The error names the extra to install."""
+def test_a_missing_package_is_named(module, missing):
+    """When an optional package is missing, the error names the package, and the extra that installs it."""
     code = f"import sys; sys.modules[{missing!r}] = None; import tcpapp.testing.{module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 1

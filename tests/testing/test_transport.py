@@ -1,4 +1,4 @@
-"""`FakeTransport`: used like a `StringTransport`, and behaves as a TCP connection."""
+"""`FakeTransport` is used like a `StringTransport`, and behaves as a TCP connection."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 # As a StringTransport ------------------------------------------------------------------------------------------------
 
 
-def test_a_test_of_a_string_transport_moves_over() -> None:
-    """The same lines, and another import."""
+def test_a_fake_transport_replaces_a_string_transport() -> None:
+    """A test of a `StringTransport` also passes with a `FakeTransport` in its place."""
     protocol, transport = Echo(), FakeTransport()
     assert isinstance(transport, StringTransport)
     protocol.makeConnection(transport)
@@ -48,8 +48,8 @@ def test_a_test_of_a_string_transport_moves_over() -> None:
     assert transport.disconnecting
 
 
-def test_addresses_are_those_of_a_string_transport() -> None:
-    """Unless others are given, or set later."""
+def test_the_default_addresses_are_the_same_as_of_a_string_transport() -> None:
+    """A `FakeTransport` has the addresses of a `StringTransport`, unless the test gives or sets others."""
     here, there = IPv4Address("TCP", "1.2.3.4", 5), IPv4Address("TCP", "6.7.8.9", 10)
     assert FakeTransport().getHost() == StringTransport().getHost()
     assert FakeTransport().getPeer() == StringTransport().getPeer()
@@ -60,7 +60,7 @@ def test_addresses_are_those_of_a_string_transport() -> None:
 
 
 def test_producer_state_follows_reading() -> None:
-    """It is what a `StringTransport` says."""
+    """`producerState` names the same states as in a `StringTransport`."""
     transport = FakeTransport()
     states = [transport.producerState]
     for call in (transport.pauseProducing, transport.resumeProducing, transport.stopProducing):
@@ -83,8 +83,8 @@ def test_options_of_the_socket_are_kept() -> None:
     assert transport.getTcpKeepAlive()
 
 
-def test_streaming_is_told_of_the_producer() -> None:
-    """None without one, as in a `StringTransport`."""
+def test_streaming_shows_the_kind_of_the_producer() -> None:
+    """`streaming` is None without a producer, as in a `StringTransport`. A second producer is refused."""
     transport = FakeTransport()
     assert transport.streaming is None
     transport.registerProducer(Producer(transport), True)
@@ -109,8 +109,8 @@ run()
 
 @pytest.mark.once
 @pytest.mark.parametrize("module", ["twisted.words.test.test_irc", "twisted.test.test_amp", "twisted.test.test_finger"])
-def test_twisteds_own_tests_move_over(module: str, tmp_path: Path) -> None:
-    """They pass with a `FakeTransport` for each `StringTransport`."""
+def test_twisteds_own_tests_pass_on_the_fake_transport(module: str, tmp_path: Path) -> None:
+    """Twisted's own tests pass with a `FakeTransport` in place of each `StringTransport`."""
     command = [sys.executable, "-c", TRIAL, f"--temp-directory={tmp_path / 'trial'}", module]
     ran = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path.cwd(), timeout=PATIENCE)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
@@ -120,7 +120,7 @@ def test_twisteds_own_tests_move_over(module: str, tmp_path: Path) -> None:
 
 
 def test_start_tls_is_noted() -> None:
-    """The context is kept, the transport is secure, the bytes stay plain."""
+    """`startTLS` keeps the context and makes the transport secure; the bytes in `value()` stay plain."""
     transport, context = FakeTransport(), object()
     assert not transport.secure
     assert not ISSLTransport.providedBy(transport)
@@ -133,7 +133,7 @@ def test_start_tls_is_noted() -> None:
 
 
 def test_tls_from_the_start() -> None:
-    """With the certificate that the test gives it."""
+    """With `tls=True` the transport is secure from the start, and has the certificate that the test gives it."""
     transport = FakeTransport(tls=True)
     transport.peer_certificate = "certificate"
     assert ISSLTransport.providedBy(transport)
@@ -145,7 +145,7 @@ def test_tls_from_the_start() -> None:
 
 
 def test_a_peer_that_reads_at_once_pauses_nobody() -> None:
-    """All written bytes are in `value()`."""
+    """While the peer reads at once, `value()` has all written bytes, and no producer is paused."""
     transport = FakeTransport()
     producer = Producer(transport)
     transport.registerProducer(producer, True)
@@ -155,7 +155,9 @@ def test_a_peer_that_reads_at_once_pauses_nobody() -> None:
 
 
 def test_over_the_mark_a_push_producer_is_paused_until_all_is_taken() -> None:
-    """At the mark it is not yet; while any byte is left it is not resumed."""
+    """
+    A push producer is paused when more bytes than the mark are unsent, and is resumed when the peer has taken all.
+    """
     transport = FakeTransport(peer_reads=False)
     producer = Producer(transport)
     transport.registerProducer(producer, True)
@@ -170,7 +172,7 @@ def test_over_the_mark_a_push_producer_is_paused_until_all_is_taken() -> None:
     assert producer.told == ["pause", "resume"]
 
 
-def test_what_a_resumed_producer_writes_waits_for_the_next_take() -> None:
+def test_bytes_of_a_resumed_producer_wait_for_the_next_take() -> None:
     transport = FakeTransport(peer_reads=False)
     transport.registerProducer(Producer(transport, b"next"), True)
     transport.write(b"x" * (HIGH + 1))
@@ -179,7 +181,7 @@ def test_what_a_resumed_producer_writes_waits_for_the_next_take() -> None:
 
 
 def test_the_peer_stalls_and_goes_on() -> None:
-    """All waiting bytes are taken at once, and those written then."""
+    """After `stall()` written bytes wait. `go_on()` takes all of them, and later bytes at once."""
     transport = FakeTransport()
     transport.write(b"a")
     transport.stall()
@@ -191,7 +193,7 @@ def test_the_peer_stalls_and_goes_on() -> None:
 
 
 def test_a_pull_producer_is_asked_each_time_all_is_taken() -> None:
-    """At once when it registers, then in turns."""
+    """A pull producer is resumed when it registers, and again each time the peer has taken all bytes."""
     transport = FakeTransport(peer_reads=False)
     producer = Producer(transport, b"a", b"b", b"c")
     transport.registerProducer(producer, False)
@@ -201,8 +203,8 @@ def test_a_pull_producer_is_asked_each_time_all_is_taken() -> None:
     assert producer.told == ["resume"] * 3
 
 
-def test_what_a_pull_producer_writes_is_there_at_once() -> None:
-    """The next question waits for a turn, and so does the end."""
+def test_bytes_of_a_pull_producer_are_sent_at_once() -> None:
+    """The first bytes of a pull producer are sent at once. The next `resumeProducing` and the end wait for a turn."""
     protocol, transport = connected()
     producer = Producer(transport, b"a", b"b")
     transport.registerProducer(producer, False)
@@ -216,7 +218,7 @@ def test_what_a_pull_producer_writes_is_there_at_once() -> None:
 
 
 def test_a_pull_producer_works_in_turns(tmp_path: object) -> None:
-    """Twisted's `FileSender` sends a file."""
+    """Twisted's `FileSender`, a pull producer, sends a whole file in turns."""
     path = tmp_path / "file"
     path.write_bytes(b"z" * 3 * FileSender.CHUNK_SIZE)
     transport = FakeTransport()
@@ -228,7 +230,7 @@ def test_a_pull_producer_works_in_turns(tmp_path: object) -> None:
 
 
 class Endless:
-    """A pull producer that has no end."""
+    """A pull producer that never ends."""
 
     def __init__(self, transport: FakeTransport) -> None:
         self.transport = transport
@@ -238,7 +240,7 @@ class Endless:
 
 
 def test_a_pull_producer_without_an_end_is_told_apart_from_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the turns it takes at one moment, however often there is a moment more."""
+    """Too many turns at one moment raise `NeverSettles`. Turns that are spread over many moments do not."""
     monkeypatch.setattr("tcpapp.testing.transport.MOST_TURNS", 50)
     transport = FakeTransport()
     transport.registerProducer(Endless(transport), False)
@@ -256,7 +258,7 @@ def test_a_pull_producer_without_an_end_is_told_apart_from_a_long_one(monkeypatc
     assert transport.value().endswith(b"ab")
 
 
-def test_a_pull_producer_without_an_end_is_asked_for_as_much_as_is_taken() -> None:
+def test_an_endless_pull_producer_is_resumed_once_for_each_take() -> None:
     transport = FakeTransport(peer_reads=False)
     transport.registerProducer(Endless(transport), False)
     assert [transport.take() for _ in range(3)] == [b"x"] * 3
@@ -264,17 +266,19 @@ def test_a_pull_producer_without_an_end_is_asked_for_as_much_as_is_taken() -> No
     assert transport.unsent == 1
 
 
-# What the peer sends -------------------------------------------------------------------------------------------------
+# Bytes from the peer --------------------------------------------------------------------------------------------------
 
 
-def test_what_the_peer_sends_is_delivered_at_once() -> None:
+def test_bytes_from_the_peer_are_delivered_at_once() -> None:
     protocol, transport = connected()
     transport.receive(b"hello")
     assert protocol.data == b"hello"
 
 
-def test_paused_it_waits_for_a_turn_after_resuming() -> None:
-    """Nothing is delivered inside `resumeProducing`."""
+def test_a_paused_transport_delivers_in_the_turn_after_resuming() -> None:
+    """
+    Bytes that came while the transport was paused are delivered in the next turn, and not inside `resumeProducing`.
+    """
     protocol, transport = connected()
     transport.pauseProducing()
     transport.receive(b"hello")
@@ -284,7 +288,7 @@ def test_paused_it_waits_for_a_turn_after_resuming() -> None:
     assert protocol.data == b"hello"
 
 
-def test_what_comes_after_lose_connection_is_not_delivered() -> None:
+def test_bytes_after_lose_connection_are_not_delivered() -> None:
     protocol, transport = connected()
     transport.loseConnection()
     transport.resumeProducing()
@@ -294,7 +298,7 @@ def test_what_comes_after_lose_connection_is_not_delivered() -> None:
 
 
 def test_half_close_by_the_peer() -> None:
-    """The protocol is told after the last bytes, and can answer."""
+    """When the peer half-closes, the protocol is told after the last bytes, and can still answer."""
     protocol = HalfCloseable()
     transport = FakeTransport(protocol=protocol)
     transport.receive(b"question")
@@ -305,14 +309,17 @@ def test_half_close_by_the_peer() -> None:
     assert not protocol.closed
 
 
-def test_half_close_by_the_peer_ends_a_protocol_that_does_not_know_it() -> None:
+def test_half_close_by_the_peer_ends_a_protocol_without_half_close() -> None:
     protocol, transport = connected()
     transport.half_close()
     assert protocol.closedReason.check(ConnectionDone)
 
 
-def test_half_close_by_us() -> None:
-    """The protocol learns of it in the next turn; later writes are dropped, received bytes are delivered."""
+def test_half_close_by_this_side() -> None:
+    """
+    The protocol is told in the turn after `loseWriteConnection`. Later writes are dropped; received bytes are
+    delivered.
+    """
     protocol = HalfCloseable()
     transport = FakeTransport(protocol=protocol)
     transport.write(b"question")
@@ -335,7 +342,7 @@ def test_the_peers_reset() -> None:
 
 @pytest.mark.parametrize("peer_reads", [True, False])
 def test_a_paused_writer_notices_a_reset(peer_reads: bool) -> None:
-    """Not before, and not inside `write`."""
+    """A paused transport notices a reset in the turn after its next write, and not before."""
     protocol, transport = connected(peer_reads=peer_reads)
     transport.pauseProducing()
     transport.reset()
@@ -347,7 +354,7 @@ def test_a_paused_writer_notices_a_reset(peer_reads: bool) -> None:
     assert protocol.closedReason.check(ConnectionLost)
 
 
-def test_what_the_protocol_raises_ends_the_connection(logged_errors: object) -> None:
+def test_an_exception_of_the_protocol_ends_the_connection(logged_errors: object) -> None:
     class Failing(AccumulatingProtocol):
         def dataReceived(self, data: bytes) -> None:
             raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""How the fake transport closes."""
+"""How a connection on the fake transport closes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def test_lose_connection_ends_in_the_next_turn() -> None:
-    """Not inside the call; what is written in between is still sent."""
+    """`loseConnection` ends the connection in the next turn; bytes that are written before that are still sent."""
     protocol, transport = connected()
     transport.write(b"a")
     transport.loseConnection()
@@ -50,7 +50,7 @@ def test_lose_connection_waits_for_a_peer_that_does_not_read() -> None:
 
 
 def test_lose_connection_waits_for_a_paused_producer() -> None:
-    """When it is resumed it writes the rest; then it unregisters."""
+    """`loseConnection` waits for a paused producer, which writes the rest when it is resumed, until it unregisters."""
     protocol, transport = connected(peer_reads=False)
     transport.registerProducer(Producer(transport, b"last"), True)
     transport.write(b"x" * (HIGH + 1))
@@ -65,7 +65,10 @@ def test_lose_connection_waits_for_a_paused_producer() -> None:
 
 
 def test_lose_connection_does_not_wait_for_a_push_producer_that_is_not_paused() -> None:
-    """Twisted's docs say that it does; its sockets say that it does not."""
+    """
+    `loseConnection` stops a push producer that is not paused. Twisted's docs say that it waits; Twisted's sockets do
+    not.
+    """
     protocol, transport = connected()
     producer = Producer(transport)
     transport.registerProducer(producer, True)
@@ -75,7 +78,7 @@ def test_lose_connection_does_not_wait_for_a_push_producer_that_is_not_paused() 
     assert producer.told == ["stop"]
 
 
-def test_a_producer_resumed_by_a_peer_that_goes_on_writes_into_the_open() -> None:
+def test_bytes_of_a_producer_that_the_peer_resumes_are_sent_at_once() -> None:
     transport = FakeTransport(peer_reads=False)
     producer = Producer(transport, b"next")
     transport.registerProducer(producer, True)
@@ -84,8 +87,8 @@ def test_a_producer_resumed_by_a_peer_that_goes_on_writes_into_the_open() -> Non
     assert transport.value() == b"x" * (HIGH + 1) + b"next"
 
 
-def test_a_given_clock_turns_it() -> None:
-    """It is the transport's reactor."""
+def test_a_given_clock_runs_the_turns() -> None:
+    """A given clock is the transport's reactor, and advancing the clock runs its turns."""
     clock = Clock()
     protocol, transport = connected(clock=clock)
     assert transport.reactor is clock
@@ -95,8 +98,10 @@ def test_a_given_clock_turns_it() -> None:
 
 
 @pytest.mark.parametrize("peer_reads", [True, False])
-def test_what_is_written_after_an_abort_is_dropped(peer_reads: bool) -> None:
-    """It waits for nothing: the connection is lost in the next turn, as always."""
+def test_bytes_written_after_an_abort_are_dropped(peer_reads: bool) -> None:
+    """
+    Bytes written after an abort are dropped. The connection is lost in the next turn, also when the peer does not read.
+    """
     protocol, transport = connected(peer_reads=peer_reads)
     transport.write(b"before")
     transport.abortConnection()
@@ -119,8 +124,8 @@ LATER: dict[str, Callable[[FakeTransport], object]] = {
 
 
 @pytest.mark.parametrize("later", LATER.values(), ids=LATER)
-def test_an_abort_drops_what_was_written_since_the_last_turn(later: Callable[[FakeTransport], object]) -> None:
-    """As over a socket, where it waits for the next turn; what was written before has left."""
+def test_an_abort_drops_bytes_written_since_the_last_turn(later: Callable[[FakeTransport], object]) -> None:
+    """An abort drops the bytes written since the last turn, as over a socket; bytes written before have left."""
     _, transport = connected()
     transport.write(b"has left")
     later(transport)
@@ -133,8 +138,8 @@ def test_an_abort_drops_what_was_written_since_the_last_turn(later: Callable[[Fa
     assert (transport.value(), transport.dropped) == (b"has left", b"is lost.")
 
 
-def test_what_a_peer_has_not_taken_is_dropped_in_its_order() -> None:
-    """What it has taken is not."""
+def test_dropped_bytes_are_in_order() -> None:
+    """An abort drops the bytes that the peer has not taken, in order; the bytes that it has taken are not dropped."""
     _, transport = connected(peer_reads=False)
     transport.write(b"abc")
     transport.write(b"def")
@@ -144,7 +149,7 @@ def test_what_a_peer_has_not_taken_is_dropped_in_its_order() -> None:
     assert (transport.value(), transport.dropped) == (b"ab", b"cdefghi")
 
 
-def test_what_was_cleared_is_not_dropped() -> None:
+def test_cleared_bytes_are_not_dropped() -> None:
     _, transport = connected()
     transport.write(b"seen")
     transport.clear()
@@ -154,7 +159,7 @@ def test_what_was_cleared_is_not_dropped() -> None:
 
 
 class Aborts(LineReceiver):
-    """Answers, and then cuts the connection, or fails."""
+    """A protocol that answers each line, and aborts or raises after some."""
 
     def lineReceived(self, line: bytes) -> None:
         self.sendLine(line.upper())
@@ -165,8 +170,8 @@ class Aborts(LineReceiver):
 
 
 @pytest.mark.parametrize("last", [b"abort", b"fail"])
-def test_a_protocol_that_cuts_the_connection_takes_its_last_answer_with_it(last: bytes, logged_errors: Leaks) -> None:
-    """Whether it aborts or raises: what it wrote in that turn never leaves."""
+def test_an_answer_before_an_abort_in_the_same_turn_is_dropped(last: bytes, logged_errors: Leaks) -> None:
+    """When a protocol aborts or raises, the answer that it wrote in that turn is dropped."""
     transport = FakeTransport(protocol=Aborts())
     transport.receive(b"hello\r\n")
     transport.receive(last + b"\r\n")
@@ -175,8 +180,8 @@ def test_a_protocol_that_cuts_the_connection_takes_its_last_answer_with_it(last:
     logged_errors.take(ZeroDivisionError)
 
 
-def test_what_comes_in_two_pieces_takes_two_turns() -> None:
-    """What is written at the first piece has left before the second one comes."""
+def test_two_received_pieces_take_two_turns() -> None:
+    """The answer to the first of two received pieces has left before the second piece is delivered."""
 
     class CutsAtTheSecond(AccumulatingProtocol):
         def dataReceived(self, data: bytes) -> None:
@@ -191,8 +196,8 @@ def test_what_comes_in_two_pieces_takes_two_turns() -> None:
     assert (transport.value(), transport.dropped) == (b"%d " % HIGH, b"%d " % (HIGH + 1))
 
 
-def test_what_the_wire_delivers_before_an_abort_is_what_the_fake_says() -> None:
-    """`FakeTransport` and two ends of a `Wire`, to which the same happens."""
+def test_a_wire_and_the_fake_drop_the_same_bytes_at_an_abort() -> None:
+    """The same events on a `Wire` and on a `FakeTransport` send the same bytes before an abort."""
     line = Wire(Aborts(), AccumulatingProtocol())
     transport = FakeTransport(protocol=Aborts())
     for data in (b"hello\r\n", b"one\r\nabort\r\n"):
@@ -214,7 +219,7 @@ def test_a_connection_that_is_closed_drops_nothing() -> None:
 
 
 def test_abort_is_noted_and_ends_in_the_next_turn() -> None:
-    """What is unsent is lost, and the peer is reset."""
+    """An abort is noted at once. In the next turn the connection ends abruptly, and unsent bytes are dropped."""
     protocol, transport = connected(peer_reads=False)
     transport.write(b"lost")
     transport.abortConnection()
@@ -228,7 +233,9 @@ def test_abort_is_noted_and_ends_in_the_next_turn() -> None:
 
 @pytest.mark.parametrize(("reason", "expected"), [(None, ConnectionDone), (ConnectionLost(), ConnectionLost)])
 def test_the_test_loses_the_connection(reason: BaseException | None, expected: type) -> None:
-    """At once, and once; a producer is stopped, and one that comes later."""
+    """
+    `lose()` ends the connection at once, and only once. It stops the producer, and a producer that registers later.
+    """
     protocol, transport = connected()
     producer = Producer(transport)
     transport.registerProducer(producer, True)
@@ -239,14 +246,14 @@ def test_the_test_loses_the_connection(reason: BaseException | None, expected: t
     assert producer.told == ["stop", "stop"]
 
 
-def test_without_a_protocol_nobody_is_told() -> None:
+def test_a_transport_without_a_protocol_can_close() -> None:
     transport = FakeTransport()
     transport.loseConnection()
     transport.turn()
     assert transport.finished
 
 
-def test_a_protocol_may_be_connected_later() -> None:
+def test_a_protocol_can_be_connected_later() -> None:
     protocol, transport = AccumulatingProtocol(), FakeTransport()
     transport.connect(protocol)
     assert protocol.made

@@ -1,4 +1,4 @@
-"""Two protocols on a line: which bytes arrive, when, in which pieces, and how it ends."""
+"""Two protocols on a `Wire`: which bytes arrive, when, in which pieces, and how the connection ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is 
 
 
 class Pieces(AccumulatingProtocol):
-    """Notes each received piece, and its time."""
+    """A protocol that notes each piece it receives."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -41,7 +41,7 @@ class Pieces(AccumulatingProtocol):
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseable(Pieces):
-    """Notes which side has ended."""
+    """A protocol that notes which of its directions have ended."""
 
     def readConnectionLost(self) -> None:
         self.ended.append("read")
@@ -51,21 +51,21 @@ class HalfCloseable(Pieces):
 
 
 class Shout(LineReceiver):
-    """Answers each line in capitals."""
+    """A protocol that answers each line in capitals."""
 
     def lineReceived(self, line: bytes) -> None:
         self.sendLine(line.upper())
 
 
 class Endless(Protocol):
-    """Answers everything."""
+    """A protocol that sends back all it receives."""
 
     def dataReceived(self, data: bytes) -> None:
         self.transport.write(data)
 
 
 class Paused:
-    """A producer that notes its calls."""
+    """A producer that notes which of its methods are called."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -81,13 +81,13 @@ class Paused:
 
 
 def wire(**options: Any) -> Wire:
-    """Return a wire between two protocols that take notes."""
+    """Return a wire between two protocols that note what they receive."""
     return Wire(Pieces(), Pieces(), **options)
 
 
 @pytest.fixture(scope="module")
 def contexts() -> tuple[CertificateOptions, Any]:
-    """Give the TLS contexts of a server and of a client that trusts it."""
+    """Give the TLS contexts of a server, and of a client that trusts the server."""
     authority = trustme.CA()
     issued = authority.issue_cert("server.example")
     private = PrivateCertificate.loadPEM(issued.private_key_and_cert_chain_pem.bytes())
@@ -95,7 +95,7 @@ def contexts() -> tuple[CertificateOptions, Any]:
 
 
 def test_two_protocols_talk() -> None:
-    """Each is connected when the wire is made, and nothing moves before `flush`."""
+    """Both protocols are connected when the wire is made, and no byte moves before `flush`."""
     line = Wire(Shout(), Pieces())
     assert line.client.made
     line.client.transport.write(b"hello\r\n")
@@ -105,7 +105,7 @@ def test_two_protocols_talk() -> None:
 
 
 def test_protocols_of_twisted_talk() -> None:
-    """AMP, unmodified."""
+    """Two of Twisted's AMP protocols, unchanged, talk over a wire."""
     line = Wire(AMP(), AMP())
     answers: list[Any] = []
     line.client.callRemoteString(b"_unknown").addErrback(lambda failure: answers.append(failure.value))
@@ -113,14 +113,14 @@ def test_protocols_of_twisted_talk() -> None:
     assert "_unknown" in repr(answers)
 
 
-def test_each_end_knows_the_other() -> None:
+def test_each_end_has_the_address_of_the_other() -> None:
     line = wire()
     assert line.client.transport.getPeer() == line.server.transport.getHost()
     assert line.server.transport.getPeer() == line.client.transport.getHost()
 
 
 def test_both_directions_are_cut() -> None:
-    """A function is asked for each, so they share nothing."""
+    """A function of `cuts` is called once for each direction, so both directions are cut alike, and share no state."""
     line = wire(cuts=each_byte)
     line.client.transport.write(b"abc")
     line.server.transport.write(b"xyz")
@@ -129,7 +129,7 @@ def test_both_directions_are_cut() -> None:
     assert line.client.pieces == [b"x", b"y", b"z"]
 
 
-def test_chosen_cuts_and_none_again() -> None:
+def test_cuts_can_be_changed_and_removed() -> None:
     line = wire(cuts=[1, 2])
     line.client.transport.write(b"abcdef")
     line.flush()
@@ -144,7 +144,7 @@ def test_chosen_cuts_and_none_again() -> None:
 
 @given(seed=st.integers(0, 1000))
 def test_seeded_cuts_repeat(seed: int) -> None:
-    """The same seed, the same pieces; the lines are the same whatever the seed."""
+    """The same seed cuts the stream into the same pieces, and the lines are the same with every seed."""
     runs = []
     for _ in range(2):
         line = Wire(Shout(), Pieces(), cuts=partial(seeded_cuts, seed))
@@ -156,7 +156,7 @@ def test_seeded_cuts_repeat(seed: int) -> None:
 
 
 def test_latency_is_in_the_clocks_seconds() -> None:
-    """There and back takes twice as long; `advance` answers in between."""
+    """With a latency of 1 second, a reply takes 2 seconds of the clock."""
     line = Wire(Shout(), Pieces(), latency=1.0)
     line.client.transport.write(b"a\r\n")
     line.advance(1.5)
@@ -167,7 +167,7 @@ def test_latency_is_in_the_clocks_seconds() -> None:
 
 
 def test_flush_advances_as_far_as_the_line_needs() -> None:
-    """It leaves later timers alone."""
+    """`flush` advances the clock until all bytes have arrived, and does not run later timers."""
     late: list[int] = []
     line = Wire(Shout(), Pieces(), latency=1.0, bandwidth=3.0)
     line.clock.callLater(60, late.append, 1)
@@ -178,7 +178,7 @@ def test_flush_advances_as_far_as_the_line_needs() -> None:
     assert late == []
 
 
-def test_two_that_never_rest_are_told_apart_from_slow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flush_fails_when_two_protocols_never_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tcpapp.testing.wire.MOST_TURNS", 50)
     line = Wire(Endless(), Endless())
     line.client.transport.write(b"x")
@@ -188,7 +188,7 @@ def test_two_that_never_rest_are_told_apart_from_slow_ones(monkeypatch: pytest.M
     assert line.clock.getDelayedCalls() == []
 
 
-def test_a_clock_may_be_given() -> None:
+def test_a_wire_can_use_a_given_clock() -> None:
     clock = Clock()
     line = wire(clock=clock)
     line.client.transport.write(b"x")
@@ -197,7 +197,10 @@ def test_a_clock_may_be_given() -> None:
 
 
 def test_a_slow_reader_pauses_the_writer() -> None:
-    """When the kernels' buffers and the mark are full; it goes on when the reader does."""
+    """
+    The writer's producer is paused when the line and the transport's buffer are full, and is resumed when the peer
+    reads.
+    """
     line = wire(capacity=1000)
     producer = Paused()
     line.client.transport.registerProducer(producer, True)
@@ -224,7 +227,7 @@ def test_a_stalled_line() -> None:
 
 
 def test_a_stalled_line_with_latency_is_at_rest() -> None:
-    """`flush` does not wait for bytes that cannot arrive."""
+    """`flush` does not wait for bytes on a stalled line, since they cannot arrive."""
     line = wire(latency=1.0)
     line.client.transport.write(b"x")
     line.clock.advance(0)
@@ -233,7 +236,7 @@ def test_a_stalled_line_with_latency_is_at_rest() -> None:
     assert line.server.data == b""
 
 
-def test_a_cut_line_tells_nobody() -> None:
+def test_a_peer_does_not_learn_of_a_cut_line() -> None:
     line = wire()
     line.cut()
     line.client.transport.write(b"x")
@@ -244,8 +247,8 @@ def test_a_cut_line_tells_nobody() -> None:
     assert not line.server.closed
 
 
-def test_a_reset_line_tells_both() -> None:
-    """After the bytes already sent."""
+def test_a_reset_of_the_line_ends_both_connections() -> None:
+    """`reset()` ends both connections with `ConnectionLost`, after the bytes already sent."""
     line = wire()
     line.client.transport.write(b"x")
     line.flush()
@@ -258,7 +261,7 @@ def test_a_reset_line_tells_both() -> None:
 
 @pytest.mark.parametrize("who", ["client", "server"])
 def test_half_close(who: str) -> None:
-    """The other end can still answer."""
+    """After one end half-closes, the other end can still answer."""
     line = Wire(HalfCloseable(), HalfCloseable())
     asks, answers = (line.client, line.server) if who == "client" else (line.server, line.client)
     asks.transport.write(b"question")
@@ -272,7 +275,9 @@ def test_half_close(who: str) -> None:
 
 
 def test_an_end_that_closes_without_reading_resets_the_other() -> None:
-    """As with sockets: bytes under way to the peer are lost, and this is reported."""
+    """
+    An end that closes while it is paused ends both connections, although bytes to it were unread, as with sockets.
+    """
     line = wire(latency=1.0)
     line.server.transport.pauseProducing()
     line.client.transport.write(b"unread")
@@ -288,7 +293,7 @@ def test_an_end_that_closes_without_reading_resets_the_other() -> None:
 
 @pytest.mark.parametrize("cuts", [None, each_byte], ids=["whole", "each byte"])
 def test_tls_with_real_certificates(contexts: Any, cuts: Any) -> None:
-    """The bytes on the line are not those of the protocols, and the client knows the server."""
+    """Over TLS, the client gets its answer and the server's certificate, also when each byte arrives by itself."""
     line = Wire(Shout(), Pieces(), tls=contexts, cuts=cuts)
     line.flush()
     line.client.transport.write(b"hello\r\n")
@@ -302,7 +307,7 @@ def test_tls_with_real_certificates(contexts: Any, cuts: Any) -> None:
 
 
 def test_tls_that_is_not_trusted_fails(contexts: Any) -> None:
-    """With its error."""
+    """When the client does not trust the server's certificate, its connection ends with the verification error."""
     line = wire(tls=(contexts[0], optionsForClientTLS("other.example")))
     line.flush()
     assert line.client.closedReason.check(VerificationError)
@@ -310,7 +315,7 @@ def test_tls_that_is_not_trusted_fails(contexts: Any) -> None:
 
 @pytest.mark.parametrize("streaming", [True, None], ids=["a producer", "no producer"])
 def test_start_tls_in_the_middle_of_the_stream(contexts: Any, streaming: Any) -> None:
-    """Plain at first, then encrypted; a producer stays the producer."""
+    """Both ends can change to TLS in the middle of the stream, also while a producer is registered."""
     line = wire()
     producer = Paused()
     line.client.transport.write(b"plain ")
@@ -335,7 +340,7 @@ def test_start_tls_in_the_middle_of_the_stream(contexts: Any, streaming: Any) ->
 
 
 def test_no_reactor_is_needed() -> None:
-    """Not even for TLS: importing all of it and talking installs none."""
+    """Importing the kit's transports, and closing a connection on them, installs no reactor."""
     import subprocess
     import sys
 
@@ -350,11 +355,11 @@ def test_no_reactor_is_needed() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=PATIENCE)
 
 
-# What is told --------------------------------------------------------------------------------------------------------
+# The report of the last chunks ----------------------------------------------------------------------------------------
 
 
-def test_the_last_chunks_of_each_direction_are_told() -> None:
-    """As they were cut, long ones cut short."""
+def test_the_report_shows_the_chunks_of_each_direction() -> None:
+    """`told()` lists the chunks of each direction as they were cut, and shortens long chunks."""
     line = wire(cuts=[1, 2])
     line.client.transport.write(b"hello")
     line.server.transport.write(b"x" * 100)
@@ -366,7 +371,7 @@ def test_the_last_chunks_of_each_direction_are_told() -> None:
     ]
 
 
-def test_of_many_chunks_the_last_are_told() -> None:
+def test_the_report_shows_only_the_last_of_many_chunks() -> None:
     line = wire(cuts=each_byte)
     line.client.transport.write(b"a" * 300 + b"z")
     line.flush()
@@ -377,7 +382,7 @@ def test_of_many_chunks_the_last_are_told() -> None:
     assert last == "to the client, Pieces: 0 chunks"
 
 
-def test_one_chunk_is_one() -> None:
+def test_the_report_counts_one_chunk_in_the_singular() -> None:
     line = wire()
     line.client.transport.write(b"a")
     line.flush()

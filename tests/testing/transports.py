@@ -1,4 +1,4 @@
-"""Protocols and producers of the tests of the fake transport."""
+"""Protocols and producers for the tests of the fake transport."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HIGH = FakeTransport.bufferSize
 
 
 class Producer:
-    """Notes what it is told; asked for more, it writes the next of its pieces."""
+    """A producer that notes which of its methods are called. When it is resumed, it writes the next of its pieces."""
 
     def __init__(self, transport: FakeTransport, *pieces: bytes) -> None:
         self.transport = transport
@@ -37,13 +37,13 @@ class Producer:
 
 
 class Echo(LineReceiver):
-    """An ordinary protocol, tested as with a `StringTransport`."""
+    """An ordinary protocol, which tests often run on a `StringTransport`."""
 
     def lineReceived(self, line: bytes) -> None:
         self.sendLine(line.upper())
 
 
 def connected(**options: object) -> tuple[AccumulatingProtocol, FakeTransport]:
-    """Return a protocol and its transport."""
+    """Return a protocol and the fake transport that it is connected to."""
     protocol = AccumulatingProtocol()
     return protocol, FakeTransport(protocol=protocol, **options)

@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def contexts(tls_certificates: Certificates) -> tuple[Any, Any]:
-    """Give the TLS contexts of a server and of a client that trusts it."""
+    """Give the TLS contexts of a server, and of a client that trusts the server."""
     return tls_certificates.server_options(), tls_certificates.client_options()

@@ -1,4 +1,4 @@
-"""Carriers that are real sockets: TCP, UNIX and TLS, on a reactor that runs."""
+"""Carriers for the contract over real sockets: TCP, UNIX and TLS, on a running reactor."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def tls(reactor: Any, contexts: tuple[Any, Any]) -> Sockets:
 
 @implementer(IStreamServerEndpoint)
 class Fronted:
-    """A server's endpoint that puts a proxy in front of each port that it opens, the last of `proxies` of the last."""
+    """
+    A server endpoint that puts a fault proxy in front of each port it opens. The last of `proxies` fronts the last
+    port.
+    """
 
     def __init__(self, reactor: Any, endpoint: Any, listen: str) -> None:
         self.reactor = reactor
@@ -60,7 +63,7 @@ class Fronted:
 
 
 class Proxied(Sockets):
-    """Connections through a fault proxy without toxics: they behave as sockets, except for the addresses."""
+    """Connections through a fault proxy without toxics: all but the addresses is as on sockets."""
 
     direct = False
 

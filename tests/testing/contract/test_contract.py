@@ -1,4 +1,4 @@
-"""The contract finds transports that do not keep it."""
+"""The checks of the contract find transports that break it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BY_NAME = {name_of(check): check for check in CHECKS}
 
 
 def broken(carrier: Carrier, check: Any) -> str:
-    """Return what the check finds in the carrier."""
+    """Return the error that `check` finds in `carrier`."""
     results: list[Any] = []
     ensureDeferred(hold(carrier, check)).addBoth(results.append)
     [found] = results
@@ -29,13 +29,13 @@ def broken(carrier: Carrier, check: Any) -> str:
 
 
 def test_every_check_has_a_name_and_a_promise() -> None:
-    """No two have the same name."""
+    """Each check has a docstring, and a name of its own."""
     assert len(BY_NAME) == len(CHECKS)
     assert all(check.__doc__ for check in CHECKS)
 
 
 def test_a_check_that_does_not_apply_is_not_made() -> None:
-    """A check of a missing feature is not run."""
+    """A check of half-close is not run on a carrier without half-close."""
     carrier = Wires()
     carrier.half_close = False
     check = BY_NAME["half_close_by_either"]
@@ -45,7 +45,7 @@ def test_a_check_that_does_not_apply_is_not_made() -> None:
 
 
 class Strings(Carrier):
-    """Twisted's `StringTransport`, unchanged."""
+    """A carrier of Twisted's `StringTransport`, unchanged."""
 
     async def connect(self, server: End, client: End) -> None:
         server.makeConnection(StringTransport())
@@ -57,14 +57,14 @@ class Strings(Carrier):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
-def test_a_string_transport_keeps_none_of_it(check: Any) -> None:
-    """It carries nothing; but it refuses a second producer."""
+def test_a_string_transport_fails_all_checks_but_one(check: Any) -> None:
+    """A `StringTransport` carries nothing, so it fails all checks except the refusal of a second producer."""
     if name_of(check) != "one_producer_at_a_time":
         assert broken(Strings(), check)
 
 
 def losing_again(transport: BufferedTransport, reason: Failure) -> None:
-    """Tell the protocol twice."""
+    """Call the protocol's `connectionLost` twice."""
     protocol = getattr(transport, "protocol", None)
     CONNECTION_LOST(transport, reason)
     if protocol is not None:
@@ -111,15 +111,15 @@ FAULTS: dict[str, tuple[type, str, Any, str]] = {
 def test_a_planted_fault_is_found(
     kind: type, name: str, fault: Any, check: str, monkeypatch: pytest.MonkeyPatch, logged_errors: Any
 ) -> None:
-    """The check of that promise finds it; without the fault it finds nothing."""
+    """Each check passes on a `Wire`, and finds the fault that is planted into it."""
     ensureDeferred(hold(Wires(), BY_NAME[check]))
     monkeypatch.setattr(kind, name, fault)
     assert broken(Wires(), BY_NAME[check])
     logged_errors.take()
 
 
-def test_what_is_unsent_when_it_is_aborted_must_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even if the reasons are right."""
+def test_an_abort_that_sends_the_unsent_bytes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of aborts also fails when the reasons are right, but unsent bytes arrive."""
     abort = BufferedTransport.abortConnection
 
     def send_all_and_abort(transport: BufferedTransport) -> None:
@@ -131,8 +131,8 @@ def test_what_is_unsent_when_it_is_aborted_must_not_arrive(monkeypatch: pytest.M
     assert "has been sent" in broken(Wires(capacity=10_000_000), BY_NAME["abort_cuts"])
 
 
-def test_an_end_notes_what_comes_inside_a_call() -> None:
-    """So that a check can tell."""
+def test_an_end_notes_events_inside_a_call() -> None:
+    """`End` notes which events come inside a call, so that a check can tell them from later events."""
     end = End()
     with end.calling():
         end.makeConnection(StringTransport())
@@ -140,8 +140,8 @@ def test_an_end_notes_what_comes_inside_a_call() -> None:
     assert end.notes == ["made inside a call", "data"]
 
 
-def test_a_planted_error_is_no_other() -> None:
-    """A test takes `Planted` from the log, and nothing else."""
+def test_a_planted_error_has_a_type_of_its_own() -> None:
+    """A protocol that is told to fail raises `Planted`, so that a test can take this error alone from the log."""
     end = End()
     end.makeConnection(StringTransport())
     end.fails = True
@@ -152,8 +152,8 @@ def test_a_planted_error_is_no_other() -> None:
 @pytest.mark.parametrize(
     "call", [lambda c: c.connect(End(), End()), Carrier.turn, Carrier.close], ids=["connect", "turn", "close"]
 )
-def test_a_carrier_is_to_be_written(call: Any) -> None:
-    """The base class connects nothing."""
+def test_the_base_class_of_carriers_is_abstract(call: Any) -> None:
+    """The base class `Carrier` connects nothing: its methods raise `NotImplementedError`."""
     results: list[Any] = []
     ensureDeferred(call(Carrier())).addErrback(lambda failure: results.append(failure.type))
     assert results == [NotImplementedError]

@@ -1,4 +1,4 @@
-"""Random programs see the same on the kit's transports and on sockets, and differences are found."""
+"""Random programs see the same events on the kit's transports as on sockets, and differences are found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ABORTED = Failure(ConnectionAborted())
 
 
 def result_of(comparing: Any) -> None:
-    """Without a reactor, it is done when it returns; raises its exception."""
+    """Run the coroutine `comparing`, which needs no reactor, and raise its exception."""
     results: list[Any] = []
     Deferred.fromCoroutine(comparing).addBoth(results.append)
     [result] = results
@@ -32,7 +32,7 @@ def result_of(comparing: Any) -> None:
         result.raiseException()
 
 
-# They see the same ----------------------------------------------------------------------------------------------------
+# Both transports see the same -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", ON_SOCKETS)
@@ -52,11 +52,11 @@ def test_a_fake_transport_is_like_a_wire() -> None:
         result_of(compare(FakeTransports(), Wires(), program(seed)))
 
 
-# What is not the same is found ----------------------------------------------------------------------------------------
+# Differences are found ------------------------------------------------------------------------------------------------
 
 
 class Flawed(Wires):
-    """A wire with something wrong at each end."""
+    """A wire whose two transports have a flaw each."""
 
     def __init__(self, spoil: Callable[[Any], object]) -> None:
         super().__init__()
@@ -88,12 +88,12 @@ FLAWS: dict[str, Callable[[Any], object]] = {
         transport, "abortConnection", lambda lose=transport.connectionLost: lose(ABORTED)
     ),
 }
-"""What may be wrong with a transport."""
+"""The flaws that are planted into a transport."""
 
 
 @pytest.mark.parametrize("spoil", FLAWS.values(), ids=FLAWS)
 def test_a_flaw_is_found(spoil: Callable[[Any], object]) -> None:
-    """By one of the first programs; the error names the steps, and what each end has seen."""
+    """One of the first programs finds each flaw. The error names the steps, and what each end has seen."""
 
     def comparing() -> None:
         for seed in IN_MEMORY:
@@ -103,8 +103,8 @@ def test_a_flaw_is_found(spoil: Callable[[Any], object]) -> None:
         comparing()
 
 
-def test_what_comes_too_late_is_found() -> None:
-    """Once all steps are done, too."""
+def test_an_event_after_the_last_step_is_found() -> None:
+    """A difference that comes after the last step is found, too."""
 
     class Late(Wires):
         turns = 0
@@ -119,7 +119,7 @@ def test_what_comes_too_late_is_found() -> None:
         result_of(compare(Late(), Wires(), [Step("client", "pause")]))
 
 
-def test_both_carriers_are_closed_whatever_comes() -> None:
+def test_both_carriers_are_closed_after_an_error() -> None:
     class Closing(Wires):
         closed = False
 
@@ -147,8 +147,10 @@ def test_a_seed_is_a_program() -> None:
     assert len(program(7, 30)) == 30
 
 
-def test_programs_do_everything_there_is() -> None:
-    """At either end, at once and later; without half-close, all but that."""
+def test_programs_make_every_call() -> None:
+    """
+    The programs of 200 seeds make all calls at both ends, at once and later. Without half-close, they make all others.
+    """
     done = {step[:2] for seed in range(100) for step in program(seed) if not step.later}
     assert done == {(end, call) for end in ("client", "server") for call in CALLS}
     later = {step[:2] for seed in range(200) for step in program(seed) if step.later}
@@ -157,8 +159,8 @@ def test_programs_do_everything_there_is() -> None:
     assert calls == {*CALLS} - {"half-close"}
 
 
-def test_what_a_step_raises_is_noted() -> None:
-    """It is compared, too."""
+def test_an_exception_of_a_step_is_noted() -> None:
+    """When a step raises, the exception is noted and compared like other events."""
     seen: list[Actor] = []
 
     class Noting(Wires):

@@ -23,7 +23,7 @@ LINES = {
 
 
 def keeps(carrier: Any, check: Any, logged_errors: Any) -> None:
-    """Run the check on the carrier: without a reactor, it is done when `ensureDeferred` returns."""
+    """Run `check` on `carrier`. No reactor is needed: the check is done when `ensureDeferred` returns."""
     results: list[Any] = []
     ensureDeferred(hold(carrier, check)).addBoth(results.append)
     logged_errors.take(Planted)

@@ -1,4 +1,4 @@
-"""Twisted's own transports keep the contract, on whatever reactor the tests run."""
+"""Twisted's own transports keep the contract, on each reactor that runs the tests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.testing.contract.loopback import proxied_tcp, proxied_unix, tcp, tls,
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 
 REACTORS = {"asyncio": "AsyncioSelectorReactor", "select": "SelectReactor", "uvloop": "UvloopReactor"}
-"""The class of each reactor that ``--reactor`` may name; the default is the platform's."""
+"""The class of each reactor that ``--reactor`` can name; the default is the platform's."""
 
 
-def test_the_reactor_is_the_one_that_was_named(pytestconfig: pytest.Config, global_reactor: Any) -> None:
-    """A run under another reactor is one."""
+def test_the_tests_run_on_the_named_reactor(pytestconfig: pytest.Config, global_reactor: Any) -> None:
+    """The tests run on the reactor that ``--reactor`` names, or on the platform's default."""
     default = Path(getfile(install)).stem
     named = pytestconfig.getoption("reactor")
     assert type(global_reactor).__name__.lower() == REACTORS.get(named, default).lower()
@@ -50,7 +50,7 @@ async def test_tls(check: Any, global_reactor: Any, logged_errors: Any, contexts
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 @pytest_twisted.ensureDeferred
 async def test_tcp_through_a_fault_proxy(check: Any, global_reactor: Any, logged_errors: Any) -> None:
-    """Without toxics, it is invisible, except that the ends do not know each other's addresses."""
+    """A fault proxy without toxics keeps the contract of sockets, except that the ends have other addresses."""
     await hold(proxied_tcp(global_reactor), check)
     logged_errors.take(Planted)
 

@@ -1,4 +1,4 @@
-"""A framing of one's own, into which faults are planted."""
+"""A framing of a user's own, into which the tests plant faults."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tcpapp.framing import DEFAULT_MAX, Framing
 
 
 class Own(Framing):
-    """Lines, as a user might write them: what is planted below is planted into this."""
+    """Lines, as a user might write them. Other framings of the tests derive from this class and add faults."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""`check_app`: apps without leaks pass, and each kind of leak is named, with the events that led to it."""
+"""`check_app` passes apps without leaks. It names each kind of leak, with the events that led to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tcpapp.testing.strategies import Deliver
 EXAMPLES = 20
 
 ENOUGH = 200
-"""Examples in which a fault that is drawn by chance is found: in one run of ten, twenty are too few."""
+"""Examples that find each fault by chance. With 20 examples, one run of ten misses a fault."""
 
 
 def echo(message, connection):
@@ -35,7 +35,7 @@ async def talk(connection):
 
 
 class Ticks:
-    """Keeps time while it is connected."""
+    """An app that runs a timer while it is connected."""
 
     def opened(self, connection):
         self.ticking = LoopingCall(lambda: None)
@@ -52,7 +52,7 @@ async def slowly(message, connection):
 
 
 class Lingers:
-    """Acts again when the connection has ended."""
+    """An app whose `closed` takes 5 seconds."""
 
     def closed(self, connection, reason):
         return deferLater(protocol_of(connection).clock, 5)
@@ -87,16 +87,16 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("app", "options"), GOOD.values(), ids=GOOD)
-def test_what_leaves_nothing_passes(app, options):
+def test_an_app_that_leaves_nothing_passes(app, options):
     check_app(app, examples=EXAMPLES, **options)
 
 
-def test_the_profile_says_how_many_connections_are_drawn():
+def test_without_examples_the_profile_sets_the_number_of_connections():
     check_app(echo)
 
 
 def test_a_connection_that_nothing_ends_is_ended():
-    """As a stalled and paused connection, which notices no reset."""
+    """A visit whose events do not end the connection ends it itself, also if the connection would notice no reset."""
     Visit(echo, Lines(), {}, 0.0).go([])
 
 
@@ -196,7 +196,7 @@ def broken_by(app, **options):
 
 @pytest.mark.parametrize("app", FAULTS, ids=lambda app: app.__name__)
 def test_a_planted_fault_is_named(app, logged_errors):
-    """Its promise stands in the first line; the events, and the leak, in the lines after it."""
+    """The first line of the error names the broken promise; the events and the leak follow in the next lines."""
     promise, found = FAULTS[app]
     text = broken_by(app)
     first, happened, *_ = text.splitlines()
@@ -207,7 +207,7 @@ def test_a_planted_fault_is_named(app, logged_errors):
 
 
 def test_the_example_is_the_smallest():
-    """A message is needed, and an end."""
+    """The reported example is the smallest: one message and the end."""
     text = broken_by(hangs_as_a_coroutine, messages=[b"x"])
     assert text.splitlines()[1:] == [
         "  what happened: [Deliver(data=b'x\\n'), Leave()]",
@@ -218,8 +218,8 @@ def test_the_example_is_the_smallest():
     ]
 
 
-def test_the_chunks_the_messages_and_what_was_sent_are_told():
-    """Up to where the stream cannot be read any more."""
+def test_the_error_shows_chunks_messages_and_sent_bytes():
+    """The error lists all chunks, the messages up to the fault, and the sent bytes."""
 
     def fails_late(message, connection):
         return message if message != b"fail" else 1 / 0
@@ -234,7 +234,7 @@ def test_the_chunks_the_messages_and_what_was_sent_are_told():
     ]
 
 
-def test_what_hypothesis_finds_is_shrunk():
+def test_an_example_that_hypothesis_finds_is_shrunk():
     def rare(message, connection):
         return message if message != b"a" else 1 / 0
 
@@ -242,8 +242,8 @@ def test_what_hypothesis_finds_is_shrunk():
     assert "what happened: [Deliver(data=b'a\\n'), " in text
 
 
-def test_an_app_that_remembers_is_told_of_at_its_first_fault():
-    """Hypothesis cannot repeat it; the first error is raised."""
+def test_an_error_that_cannot_be_repeated_is_reported():
+    """When an app fails only once, Hypothesis cannot repeat the error, and the first error is reported."""
     seen = []
 
     def once(message, connection):
@@ -258,7 +258,7 @@ def test_within_is_how_long_the_app_may_take():
 
 
 def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_errors):
-    """A leak that the quick check after each connection misses is found at the end."""
+    """A failure in a cycle, which the quick check after each connection misses, is found at the end."""
     monkeypatch.setattr("tcpapp.testing.oracles.visits.gc.collect", lambda generation=2: None)
 
     def collect(leaks):

@@ -1,4 +1,4 @@
-"""`check_framing`: every framing of ours passes, and each promise that a framing can break is named when it does."""
+"""`check_framing` passes every framing of tcpapp, and names each promise that a framing breaks."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tests.testing.oracles.own import Own
 
 
 @pytest.mark.parametrize("framing", FRAMINGS, ids=str)
-def test_ours_keep_every_promise(framing):
+def test_every_framing_of_tcpapp_keeps_every_promise(framing):
     check_framing(lambda: framing, examples=10, costs=False)
 
 
 @pytest.mark.parametrize("framing", [Lines(), LengthPrefixed(), LengthPrefixed(1), Fixed(2000), Own()], ids=repr)
-def test_what_ours_cost_is_within_bounds(framing):
+def test_the_framings_of_tcpapp_cost_little(framing):
     check_framing(lambda: framing, examples=10)
 
 
 @pytest.mark.parametrize("messages", [[b"hello", b"x"], st.sampled_from([b"hello"])], ids=["some", "a strategy"])
-def test_messages_of_ones_own(messages):
+def test_the_user_can_give_messages(messages):
     check_framing(Own, messages, examples=10, costs=False)
 
 
 class Tagged(Own):
-    """Lines that begin with ``+``, as Redis's do. Sent messages are not checked."""
+    """A framing of lines that begin with ``+``, as Redis's do. It does not check the messages it sends."""
 
     __slots__ = ()
 
@@ -50,16 +50,16 @@ GIVEN = {"some": [b"+OK", b"+hello"], "one of one byte": [b"+"], "a strategy": T
 
 
 @pytest.mark.parametrize("messages", GIVEN.values(), ids=GIVEN)
-def test_no_other_messages_are_sent_than_those_given(messages):
-    """If they are given; not even for the limit or the time."""
+def test_only_the_given_messages_are_sent(messages):
+    """When the user gives messages, the oracle sends no others, not even to check the limit or the time."""
     check_framing(Tagged, messages, examples=10)
 
 
-def test_the_profile_says_how_many_streams_are_drawn():
+def test_without_examples_the_profile_sets_the_number_of_streams():
     check_framing(Own, costs=False)
 
 
-def test_a_large_max_is_stood_for_by_a_small_one():
+def test_a_small_max_is_checked_in_place_of_a_large_one():
     check_framing(lambda: Lines(max=1 << 40), examples=5, costs=False)
     check_framing(lambda: Fixed(1 << 10, max=1 << 40), [b"z" * 1024], examples=5, costs=False)
     check_framing(lambda: Fixed(1 << 10, max=1 << 40), examples=1, costs=False)
@@ -168,7 +168,7 @@ class EndsNowhere(Own):
 
 
 class HasToBegin(Own):
-    """Takes a stream without a byte as a truncated one."""
+    """A framing that treats a stream without a byte as a truncated one."""
 
     __slots__ = ("begun",)
 
@@ -194,7 +194,7 @@ class EndsWrongly(Own):
 
 
 class Late(Own):
-    """Keeps the second message back until the third is there, if it differs from the first."""
+    """A framing that keeps the second message back until the third is there, if it differs from the first."""
 
     __slots__ = ("first", "kept")
 
@@ -248,7 +248,7 @@ class FailsAnewEachTime(Own):
 
 
 class Hoards(Own):
-    """Holds bytes that it does not report."""
+    """A framing that holds bytes which it does not report."""
 
     __slots__ = ("hoard",)
 
@@ -291,7 +291,7 @@ class NeverFresh(Own):
 
 
 class OneForAll(Own):
-    """Returns itself, emptied, as a fresh state."""
+    """A framing whose `fresh()` gives another `max`."""
 
     __slots__ = ("configured",)
 
@@ -302,7 +302,7 @@ class OneForAll(Own):
 
 
 class Shared(Own):
-    """Keeps unfinished bytes in one place for all."""
+    """A framing whose instances keep their unfinished bytes in one place."""
 
     __slots__ = ()
     rest = bytearray()
@@ -341,7 +341,7 @@ class RefusesWrongly(Own):
 
 
 class JoinsAnew(Own):
-    """Copies all held bytes with every chunk."""
+    """A framing that copies all held bytes with every chunk."""
 
     __slots__ = ()
 
@@ -352,11 +352,11 @@ class JoinsAnew(Own):
 
 
 WORKED = [0]
-"""Bytes that the framings below looked at, or copied, anew: what a test counts in the place of time."""
+"""Bytes that the framings below have read or copied again. Tests count them in place of time."""
 
 
 class LooksAgain(Own):
-    """Scans all held bytes with every chunk."""
+    """A framing that scans all held bytes with every chunk."""
 
     __slots__ = ()
 
@@ -373,7 +373,7 @@ class LooksAgain(Own):
 
 
 class CutsOneByOne(Own):
-    """Copies the rest of the chunk for every few messages in it."""
+    """A framing that copies the rest of the chunk after every few messages in it."""
 
     __slots__ = ()
 
@@ -424,18 +424,18 @@ def broken_by(make, **options):
 
 @pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
 def test_a_planted_fault_is_named(kind):
-    """Its promise stands in the first line, and the example in the lines after it."""
+    """The first line of the error names the broken promise, and the example follows in the next lines."""
     first, *facts = broken_by(lambda: kind(max=200), examples=20, costs=False).splitlines()
     assert first == f"{kind.__name__}(max=200) breaks a promise: {FAULTS[kind]}"
     assert facts
 
 
-def test_a_skipped_message_is_counted():
+def test_a_framing_that_skips_nothing_is_found():
     text = broken_by(lambda: SkipsNothing(max=9, oversize="skip"), costs=False)
     assert "a message one byte over max is skipped, and the next one comes" in text
 
 
-def test_one_over_max_has_to_fail():
+def test_a_message_over_max_must_be_a_message_too_long():
     class Truncates(Own):
         __slots__ = ()
 
@@ -446,12 +446,12 @@ def test_one_over_max_has_to_fail():
 
 
 def test_the_example_is_the_smallest():
-    """A cut in the first message it fails on, of few chunks."""
+    """The reported example is the smallest: the shortest message, cut once."""
     text = broken_by(lambda: ForgetsAcrossChunks(max=9), costs=False)
     assert "  stream: b'x\\n'\n  chunks: [b'x', b'\\n']\n" in text
 
 
-def test_what_hypothesis_finds_is_shrunk():
+def test_an_example_that_hypothesis_finds_is_shrunk():
     class Rare(Own):
         __slots__ = ()
 
@@ -481,12 +481,12 @@ def test_long_examples_are_cut_short():
     assert all(len(line) < 350 for line in broken_by(lambda: LimitOneTooHigh(max=2000), costs=False).splitlines())
 
 
-def test_what_is_no_framing():
+def test_a_factory_that_makes_no_framing_is_named():
     assert "make() gives a Framing" in broken_by(lambda: "line")
 
 
-def test_what_a_strategy_raises_is_left_as_it_is():
-    """With its own traceback: it is no promise of the framing's."""
+def test_an_exception_of_a_strategy_is_raised_unchanged():
+    """An exception of the user's strategy is raised with its own traceback, and is not reported as a broken promise."""
 
     def wrong(message):
         raise AssertionError("the strategy is wrong")
@@ -505,15 +505,15 @@ LIMITS = [LimitOneTooHigh, LimitOneTooLow, SendsOneTooLong, SendsOneTooShort]
 
 @pytest.mark.parametrize("messages", [GIVEN["some"], TAGGED], ids=["some", "a strategy"])
 @pytest.mark.parametrize("kind", LIMITS, ids=lambda kind: kind.__name__)
-def test_messages_that_are_given_find_faults_of_limits_too(kind, messages):
+def test_given_messages_find_faults_of_limits(kind, messages):
     class TaggedToo(kind, Tagged):
         __slots__ = ()
 
     assert FAULTS[kind] in broken_by(TaggedToo, messages=messages, examples=10, costs=False)
 
 
-def test_messages_that_are_given_find_that_nothing_is_skipped():
-    """Behind the shorter ones, the longest is one byte over max."""
+def test_given_messages_find_a_framing_that_skips_nothing():
+    """The longest given message, sent after a shorter one, is one byte over the limit of this check."""
     text = broken_by(lambda: Tagged(oversize="skip"), messages=GIVEN["some"], costs=False)
     assert (
         "a message one byte over max is skipped, and the next one comes\n  max: 5\n  stream: b'+OK\\n+hello\\n" in text
@@ -523,7 +523,7 @@ def test_messages_that_are_given_find_that_nothing_is_skipped():
 # Costs ---------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_kept_is_counted_whatever_held_says():
+def test_memory_is_counted_by_the_allocator_and_not_by_held():
     with pytest.raises(AssertionError, match="as Python's allocator counts it"):
         costs.check_memory(Hoards(max=9))
 
@@ -539,7 +539,7 @@ def test_tracing_of_allocations_goes_on():
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Count the work of a planted fault: on a busy machine its time says little."""
+    """Count the work of a planted fault in place of its time, which says little on a busy machine."""
 
     def spent(framing, chunks):
         before = WORKED[0]
@@ -565,12 +565,12 @@ def test_quadratic_work_is_found(kind, promise):
 
 
 @pytest.mark.usefixtures("counted")
-def test_quadratic_work_is_found_with_messages_that_are_given():
+def test_quadratic_work_is_found_with_given_messages():
     with pytest.raises(AssertionError, match="many messages in one chunk"):
         costs.check_time(CutsOneByOne(), [b"given"])
 
 
-def test_what_sends_nothing_has_no_time_to_judge():
+def test_the_time_of_a_framing_that_sends_nothing_is_not_checked():
     class Mute(Own):
         __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""The oracles are found in one place."""
+"""`tcpapp.testing.oracles` offers all oracles in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A simulation, which is the same each time."""
+"""The fixture of the simulation's tests: a simulation with the same seed each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protocols and factories that note what they are told, and a connection in a simulation."""
+"""Protocols and factories that note which of their methods are called, and a connection in a simulation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def connect(sim, host, endpoint, **options):
 
 
 class Noting(Protocol):
-    """Notes what it gets, and how it ends."""
+    """A protocol that notes the bytes it gets, and why its connection ended."""
 
     def __init__(self):
         self.data = b""
@@ -26,7 +26,7 @@ class Noting(Protocol):
 
 
 class Notes(ServerFactory, ClientFactory):
-    """Makes `Noting` protocols, and notes what connectors tell."""
+    """A factory that makes `Noting` protocols, and notes the calls of connectors."""
 
     noisy = False
 

@@ -1,4 +1,4 @@
-"""Scenes that several tests play: services of tcpapp's, on simulated hosts."""
+"""Scenes that several tests run: services of tcpapp on simulated hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ def upper(message, connection):
 
 
 def pair(sim, app=upper, **options):
-    """A server with `app` and a client's host, and a connection between them, which can be idle for ever."""
+    """
+    Return the host of a server with `app`, the host of a client, the server, and a connection without idle timeouts.
+    """
     options.setdefault("timeouts", tcpapp.Timeouts(first_message=0, idle=0))
     server, client = sim.host("server"), sim.host("client")
     listening = sim.run(tcpapp.listen("tcp:7007", app, reactor=server.reactor, **options))
@@ -22,7 +24,7 @@ def pair(sim, app=upper, **options):
 
 
 class Member:
-    """A client of a chat, with its received lines."""
+    """A client of a chat, which keeps the lines it receives."""
 
     def __init__(self):
         self.heard = []
@@ -32,7 +34,7 @@ class Member:
 
 
 async def chat(sim, clients=4, messages=5, kinds=()):
-    """Members that send a line now and then, while there can be faults; returns the members."""
+    """Let members of a chat send lines now and then, with faults of these `kinds` meanwhile. Return the members."""
 
     class NewRoom(Chat):
         room = Room()
@@ -62,7 +64,7 @@ async def chat(sim, clients=4, messages=5, kinds=()):
 
 
 async def clients_that_come_back(sim):
-    """A client and a pool whose server crashes and drains, again and again: their random values decide everything."""
+    """Run a client and a pool whose server crashes three times, and drains. Random values decide how they reconnect."""
     limits = tcpapp.Limits(accept_rate=5)
     server = sim.host("server", boot=lambda host: tcpapp.listen("tcp:7007", upper, limits=limits, reactor=host.reactor))
     options = {"reactor": sim.host("client").reactor, "random_order": True}

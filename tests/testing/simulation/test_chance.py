@@ -1,4 +1,6 @@
-"""The random values of Python's own modules follow the seed of the simulation, and everything is restored after it."""
+"""
+The random values of Python's own modules follow the seed of the simulation, and all functions are restored after it.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ OTHER.urandom = os.urandom
 
 @pytest.fixture(autouse=True)
 def other_module(monkeypatch):
-    """Make a module that imported a function by its name."""
+    """Add a module that has imported `os.urandom` by its name."""
     monkeypatch.setitem(sys.modules, OTHER.__name__, OTHER)
 
 
@@ -59,8 +61,8 @@ def drawn(draw, seed):
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_the_same_seed_draws_the_same(draw):
-    """And another seed another value; no two draws in a row are the same."""
+def test_the_same_seed_draws_the_same_values(draw):
+    """The same seed draws the same values, another seed draws others, and three draws in a row differ."""
     first = drawn(draw, 1)
     assert drawn(draw, 1) == first
     assert drawn(draw, 2) != first
@@ -68,7 +70,7 @@ def test_the_same_seed_draws_the_same(draw):
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_after_the_simulation_chance_is_the_systems_again(draw):
+def test_after_the_simulation_random_values_come_from_the_system(draw):
     with Simulation(1):
         inside = draw()
     assert draw() != inside
@@ -79,7 +81,7 @@ def functions():
     return [*found, getattr(os, "getrandom", None), random.getstate()]
 
 
-def test_all_is_as_it_was_after_the_simulation():
+def test_all_functions_are_restored_after_the_simulation():
     before = functions()
     with Simulation(1):
         random.random()
@@ -87,7 +89,7 @@ def test_all_is_as_it_was_after_the_simulation():
     assert functions() == before
 
 
-def test_all_is_as_it_was_after_a_run_that_raises():
+def test_all_functions_are_restored_after_a_run_that_raises():
     before = functions()
     with pytest.raises(ZeroDivisionError), Simulation(1) as sim:
         sim.run(fails())
@@ -100,8 +102,8 @@ async def fails():
     raise ZeroDivisionError
 
 
-def test_what_was_taken_during_a_simulation_serves_after_it():
-    """A module that is imported meanwhile can keep it for ever."""
+def test_a_function_taken_during_a_simulation_works_after_it():
+    """A function that a module has imported during a simulation still gives random values after it."""
     with Simulation(1):
         urandom, getrandom, uuid1 = os.urandom, getattr(os, "getrandom", os.urandom), uuid.uuid1
         reseed = Random(1).seed
@@ -111,7 +113,7 @@ def test_what_was_taken_during_a_simulation_serves_after_it():
     assert reseed() is None
 
 
-def test_what_somebody_else_put_there_meanwhile_stays(monkeypatch):
+def test_a_function_that_a_test_replaces_meanwhile_stays(monkeypatch):
     def mine(size):
         return bytes(size)
 
@@ -141,7 +143,7 @@ def test_one_simulation_inside_another_draws_for_itself():
     assert [list(each) for each in zip(before, between, after, strict=True)] == alone
 
 
-def test_simulations_may_end_in_any_order():
+def test_simulations_can_end_in_any_order():
     before = functions()
     alone = drawn(random.random, 2)
     one, other = Chance(1, str, float), Chance(2, str, float)
@@ -170,7 +172,7 @@ def test_another_thread_draws_from_the_system():
     assert found[1] == found[3]
 
 
-def test_a_seed_that_is_given_is_kept():
+def test_random_with_a_given_seed_keeps_it():
     with Simulation(1):
         assert Random(5).random() == Random(5).random()
         random.seed(5)
@@ -178,7 +180,7 @@ def test_a_seed_that_is_given_is_kept():
     assert Random(5).random() == inside
 
 
-def test_a_host_draws_as_often_as_it_likes_and_no_other_notices():
+def test_draws_of_one_host_do_not_change_the_draws_of_another():
     def draws_of_b(draws_of_a):
         with Simulation(1) as sim:
             found = []
@@ -195,8 +197,8 @@ def test_a_host_draws_as_often_as_it_likes_and_no_other_notices():
     assert few[0] != few[2]
 
 
-def test_what_runs_when_a_client_is_connected_draws_as_its_host():
-    """Whatever caused it: the answer to its connecting comes from the world."""
+def test_the_opened_handler_of_a_client_draws_as_its_host():
+    """The client's `opened` handler draws from its host's stream, although an event of the network has called it."""
 
     def opened_with(draws):
         found = []

@@ -35,7 +35,7 @@ print(sim.trace.digest)
 
 
 def played(seed, **options):
-    """A chat with faults; returns the simulation and the lines of each member."""
+    """Run a chat with faults, and return the simulation and the lines of each member."""
     with Simulation(seed, **options) as sim:
         members = sim.run(chat(sim, kinds=("partition", "reset", "slow", "jump")))
     return sim, [member.heard for member in members]
@@ -55,7 +55,7 @@ def test_another_seed_gives_another_trace():
 
 def digests_of(program):
     """
-    The output of a program in two processes, which hash texts differently and have objects at different addresses.
+    Return the outputs of a program in two processes, which hash texts differently and have other memory addresses.
     """
     return {
         subprocess.run(
@@ -70,12 +70,16 @@ def digests_of(program):
 
 
 def test_two_processes_with_different_hash_seeds_agree():
-    """Nothing depends on the order of a set, or on addresses in memory."""
+    """
+    Two processes with different hash seeds have the same trace: nothing depends on the order of a set or on addresses.
+    """
     assert digests_of(PROGRAM) == {f"{played(11)[0].trace.digest}\n"}
 
 
 def test_clients_that_come_back_do_the_same_in_every_process():
-    """The waits of a `Client`, the members a `Pool` picks, and the jitter of a drain follow the seed."""
+    """
+    The waits of a `Client`, the members a `Pool` picks, and the jitter of a drain follow the seed in every process.
+    """
 
     def digest(seed):
         with Simulation(seed) as sim:
@@ -87,7 +91,7 @@ def test_clients_that_come_back_do_the_same_in_every_process():
 
 
 def test_a_client_that_is_made_outside_of_a_run_does_the_same_each_time():
-    """Between ``with Simulation(…)`` and its end, all code draws from the seed."""
+    """A client that is made outside of ``sim.run`` follows the seed, as does all code inside ``with Simulation(…)``."""
 
     def digest():
         with Simulation(7) as sim:
@@ -113,13 +117,13 @@ def test_a_recorded_schedule_is_the_same_run_whatever_the_seed():
 
 
 def test_an_empty_schedule_is_the_plainest_run():
-    """No fault, no cut, the shortest ways."""
+    """An empty schedule gives a run without a fault."""
     sim, heard = played(5, schedule={})
     assert not [line for line in sim.trace if "parted" in line or "reset" in line]
     assert len(heard[0]) == 1 + 1 + 3 + 3 * 5  # the greetings, who joined, what the others said
 
 
-def test_what_a_schedule_has_too_much_is_the_last_choice():
+def test_a_number_over_the_choices_is_the_last_choice():
     sim = Simulation(schedule={"scenario": {0: 100}})
     assert [sim.pick("abc"), sim.pick("abc")] == ["c", "a"]
 
@@ -188,8 +192,8 @@ def test_two_traces_part_at_the_first_event_that_differs():
     assert not few.part(-1, 2)
 
 
-def test_the_order_of_what_happens_at_one_moment_is_the_seeds():
-    """Two servers answer at the same time: which answer is first differs between seeds, and not within one."""
+def test_the_seed_sets_the_order_of_events_at_one_moment():
+    """The order of three timers at the same moment differs between seeds, and is the same in each run of a seed."""
 
     def order(seed):
         with Simulation(seed, latency=0.001, cuts=0.0) as sim:

@@ -1,4 +1,4 @@
-"""Hosts, endpoints, links, partitions, crashes: which hosts reach each other, and the fate of connections."""
+"""Hosts, endpoints, links and partitions: which hosts reach each other, and what happens to connections."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ def test_a_port_is_listened_on_once(sim):
         server.reactor.listenTCP(7008, Notes(), interface="10.0.0.9")
 
 
-def test_a_binding_gives_a_port(sim):
+def test_a_port_can_listen_by_a_binding(sim):
     port = sim.host("a").reactor.listenTCP(makeBinding("", 7007), Notes())
     assert port.getHost().port == 7007
 
 
-def test_names_are_resolved_or_not(sim):
+def test_a_connect_to_an_unknown_host_fails(sim):
     client = sim.host("client")
     with pytest.raises(DNSLookupError):
         connect(sim, client, "tcp:nobody:7007")
@@ -137,7 +137,7 @@ def test_a_resolver_can_be_installed_and_a_resolution_cancelled(sim):
     assert told == [resolution, "complete"]
 
 
-def test_there_is_one_host_of_a_name(sim):
+def test_two_hosts_cannot_have_the_same_name(sim):
     host = sim.host("a")
     assert repr(host) == "<Host a 10.0.0.1>"
     assert sim.hosts == (host,)
@@ -148,7 +148,7 @@ def test_there_is_one_host_of_a_name(sim):
 # Connecting -----------------------------------------------------------------------------------------------------------
 
 
-def test_where_nobody_listens_a_connect_is_refused(sim):
+def test_a_connect_to_a_closed_port_is_refused(sim):
     sim.host("server")
     with pytest.raises(ConnectionRefusedError):
         connect(sim, sim.host("client"), "tcp:server:7007")
@@ -185,8 +185,8 @@ def test_a_connect_succeeds_when_the_partition_ends_in_time(sim):
     assert sim.run(connection.request(b"hello")) == b"HELLO"
 
 
-def test_an_answer_that_is_lost_is_asked_for_again(sim):
-    """A partition of one direction is enough for a connect to hang."""
+def test_a_lost_answer_to_a_connect_is_requested_again(sim):
+    """A partition of one direction makes a connect hang. Once it has ended, the next SYN connects."""
     server, client = sim.host("server"), sim.host("client")
     sim.run(tcpapp.listen("tcp:7007", upper, reactor=server.reactor))
     sim.partition(server, client, one_way=True)
@@ -195,8 +195,10 @@ def test_an_answer_that_is_lost_is_asked_for_again(sim):
     assert sim.now == pytest.approx(3.0, abs=0.1)
 
 
-def test_the_last_step_of_a_connect_may_come_late(sim):
-    """The client is connected, and the server knows it after the partition."""
+def test_the_last_step_of_a_connect_can_come_late(sim):
+    """
+    While a partition delays the last step of a connect, the client is connected already; the server accepts after it.
+    """
     server, client, listening, _ = pair(sim)
     connecting = tcpapp.connect("tcp:server:7007", reactor=client.reactor)
     connecting.addCallback(lambda connection: sim.partition(client, server, one_way=True) or connection)
@@ -208,7 +210,7 @@ def test_the_last_step_of_a_connect_may_come_late(sim):
     assert len(listening.connections) == 2
 
 
-def test_a_connecting_that_is_given_up_leaves_nothing(sim):
+def test_a_cancelled_connect_leaves_nothing(sim):
     server, client = sim.host("server"), sim.host("client")
     listening = sim.run(tcpapp.listen("tcp:7007", upper, reactor=server.reactor))
     for moment in (0.0, 0.001, 0.002, 0.003, 0.004):
@@ -239,7 +241,7 @@ def test_a_connector_can_connect_again(sim):
 
 
 @pytest.mark.parametrize("unix", [False, True])
-def test_a_factory_may_build_no_protocol(sim, unix):
+def test_a_factory_can_build_no_protocol(sim, unix):
     host = sim.host("server")
     refusing, clients = Notes(refuses=lambda: None), Notes()
     if unix:
@@ -278,7 +280,7 @@ def test_a_factory_that_raises_loses_the_connection(sim, logged_errors):
 
 def test_a_suspended_port_leaves_clients_in_its_backlog(sim):
     _, client, listening, first = pair(sim)
-    sim.run(first.request(b"hello"))  # by the answer it is sure that it was accepted
+    sim.run(first.request(b"hello"))  # the reply shows that the client was accepted
     listening.suspend()
     waiting = connect(sim, client, "tcp:server:7007")
     reply = waiting.request(b"hello", timeout=100)

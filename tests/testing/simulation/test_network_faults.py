@@ -1,4 +1,4 @@
-"""Partitions, crashes and resets, and what becomes of connections."""
+"""Partitions, crashes and resets, and what happens to connections."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def test_a_partition_delays_and_loses_nothing(sim):
 
 
 def test_a_partition_that_lasts_makes_tcp_give_up(sim):
-    """After a quarter of an hour, at the end that has sent something; what it sent is lost."""
+    """
+    The end that has sent something loses its connection 925 seconds after the partition began. The other end stays
+    open.
+    """
     server, client, listening, connection = pair(sim)
     sim.run(connection.request(b"hello"))
     sim.partition(server, client)
@@ -50,7 +53,7 @@ def test_a_partition_that_lasts_makes_tcp_give_up(sim):
     assert len(listening.connections) == 1
 
 
-def test_a_partition_of_what_is_on_its_way_makes_tcp_give_up_too(sim):
+def test_a_partition_of_bytes_on_their_way_makes_tcp_give_up(sim):
     server, client, _, connection = pair(sim)
     connection.send(b"hello")
     connection.close(grace=1.0)
@@ -60,7 +63,7 @@ def test_a_partition_of_what_is_on_its_way_makes_tcp_give_up_too(sim):
     assert 924.0 < sim.now < 926.0
 
 
-def test_a_partition_leaves_others_alone(sim):
+def test_a_partition_does_not_affect_other_hosts(sim):
     _, client, _, connection = pair(sim)
     other = sim.host("other")
     sim.partition(other)
@@ -84,7 +87,7 @@ def test_a_reset_ends_both_ends(sim):
 
 
 def test_a_reset_gets_lost_in_a_partition(sim):
-    """The other end learns of it from the answer to what it sends."""
+    """When a reset is lost in a partition, the other end is reset when it sends something later."""
     server, client, listening, connection = pair(sim)
     sim.partition(server, client)
     connection.send(b"on its way")
@@ -99,7 +102,7 @@ def test_a_reset_gets_lost_in_a_partition(sim):
 
 
 def test_an_end_that_half_closes_learns_that_the_other_is_gone(sim):
-    """Its FIN is answered with a reset, where the other end's reset has got lost."""
+    """When an end's reset was lost, the FIN of the other end is answered with a reset."""
     server, client, listening, connection = pair(sim)
     sim.run(connection.request(b"hello"))
     sim.partition(server, client, one_way=True)
@@ -114,7 +117,7 @@ def test_an_end_that_half_closes_learns_that_the_other_is_gone(sim):
 
 
 def test_a_sender_learns_of_a_lost_reset_when_the_partition_is_over(sim):
-    """TCP sends it again until it gets through, and is answered with a reset."""
+    """TCP sends its bytes again until the partition ends; then they are answered with a reset."""
     server, client, _, connection = pair(sim)
     sim.partition(server, client)
     reply = connection.request(b"hello")
@@ -141,7 +144,7 @@ def test_a_crash_resets_connections_and_refuses_new_ones(sim):
         connect(sim, client, "tcp:server:7007")
     sim.run()
     assert fired == []
-    assert len(listening.connections) == 1  # nobody told it anything: it is gone
+    assert len(listening.connections) == 1  # the crashed server was told nothing
 
 
 def test_a_silent_crash_is_noticed_after_the_restart(sim):
@@ -177,7 +180,7 @@ def test_a_restart_boots_a_new_process(sim):
 
 
 def test_a_crash_leaves_a_sockets_file_behind(sim):
-    """Without a lock file, a socket's path that nobody listens on any more is in the way, as it is on a disk."""
+    """After a crash, the path of a UNIX socket cannot be listened on, as on a disk. With a lock file it can."""
     host = sim.host("a", lambda host: None)
     host.reactor.listenUNIX("/x", Notes())
     host.restart()
@@ -220,7 +223,7 @@ def test_a_process_that_stops_its_reactor_exits(sim):
     assert sim.run(connection.when_closed()).clean
     assert not server.running
     assert told == ["running", "after"]
-    server.exit(reactor)  # a second time: nothing is left to do
+    server.exit(reactor)  # a second exit does nothing
 
 
 def test_a_simulated_reactor_is_run_by_its_simulation(sim):
@@ -284,8 +287,12 @@ def test_a_link_changed_during_a_partition_stays_parted(sim):
     assert sim.run(reply) == b"HELLO"
 
 
-def test_a_way_is_diverted_and_restored(sim):
-    """Twice, and by a way that holds less than is on it; `link` makes a new usual way."""
+def test_a_direction_is_diverted_and_restored(sim):
+    """
+    A direction can be diverted twice, also over a link that holds less than is on its way, and is restored.
+
+    `link` ends a diversion: its link is the one that `restore` keeps.
+    """
     server, client, _, connection = pair(sim)
     usual = sim.network.link(client, server)
     sim.network.restore(client, server)
@@ -304,7 +311,7 @@ def test_a_way_is_diverted_and_restored(sim):
     assert sim.network.link(client, server) is another
 
 
-def test_cuts_are_a_likelihood():
+def test_cuts_over_1_are_refused():
     with pytest.raises(ValueError, match="likelihood"):
         pair(Simulation(cuts=1.5))
 
@@ -318,7 +325,7 @@ def test_a_closed_connection_is_forgotten(sim):
         connection = connect(sim, sim.hosts[1], "tcp:server:7007")
 
 
-def test_what_is_left_open_is_told(sim):
+def test_left_lists_open_connections_ports_and_timers(sim):
     _, client, listening, connection = pair(sim)
     timer = client.reactor.callLater(100, upper)
     gone = sim.host("gone")
@@ -337,8 +344,8 @@ def test_what_is_left_open_is_told(sim):
     assert sim.left() == []
 
 
-def test_the_reasons_are_twisteds(sim):
-    """`ConnectionDone` after a FIN, `ConnectionLost` after a reset."""
+def test_connections_end_with_twisteds_reasons(sim):
+    """A connection ends with `ConnectionDone` after a FIN, and with `ConnectionLost` after a reset."""
     server, client = sim.host("server"), sim.host("client")
     servers = Notes()
     serverFromString(server.reactor, "tcp:7007").listen(servers)
@@ -349,7 +356,7 @@ def test_the_reasons_are_twisteds(sim):
         transport = clients.made[0].transport
         getattr(transport, end)()
         sim.run()
-        transport.connectionLost(Failure(ConnectionDone()))  # a second end is none
+        transport.connectionLost(Failure(ConnectionDone()))  # a second end does nothing
     assert [(each.data, each.reason) for each in servers.made] == [
         (b"last words", ConnectionDone),
         (b"", ConnectionLost),

@@ -1,4 +1,4 @@
-"""`simulate` finds the seed of a bug, makes its schedule small, and the error says how to repeat it."""
+"""`simulate` finds the seed of a bug, makes its schedule small, and says in the error how to repeat it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.testing.simulation.scenes import chat
 
 
 class EagerServer(Protocol):
-    """Bug 1: takes a chunk as a message, and answers before the message is complete."""
+    """Bug 1: the server takes a chunk as a message, and answers before the message is complete."""
 
     def dataReceived(self, data):
         self.transport.write(b"got " + data.strip() + b"\n")
@@ -44,7 +44,7 @@ async def asks_an_eager_server(sim):
 
 
 class ForgetfulClient(Protocol):
-    """Bug 2: a Deferred for each reply; Deferreds that still wait at the close are lost."""
+    """Bug 2: the client makes a Deferred for each reply, and forgets at its close the Deferreds that still wait."""
 
     def connectionMade(self):
         self.waiters = []
@@ -76,7 +76,7 @@ async def asks_forgetfully(sim):
 
 
 class Racing:
-    """Bug 3: a reply takes a while, and is then sent whether or not the connection is closing."""
+    """Bug 3: the app sends its reply after a while, also when the connection is closing by then."""
 
     def __init__(self, reactor, seconds):
         self.reactor = reactor
@@ -108,8 +108,10 @@ BUGS = {
 
 
 @pytest.mark.parametrize(("scenario", "error"), BUGS.values(), ids=BUGS)
-def test_a_planted_bug_is_found_and_seen_again(scenario, error):
-    """By its seed, and by the smaller schedule; any number of times, with the same trace."""
+def test_a_planted_bug_is_found_and_can_be_repeated(scenario, error):
+    """
+    `simulate` finds each planted bug. Its seed and its smaller schedule repeat the bug, each time with the same trace.
+    """
     with pytest.raises(SimulationFailed) as found:
         simulate(scenario, seeds=range(500))
     failed = found.value
@@ -153,7 +155,7 @@ def test_a_plain_scenario_is_run_until_nothing_is_left():
     assert replay(scenario, 3).now == 3600.0
 
 
-def test_what_a_scenario_raises_at_once_is_found():
+def test_an_exception_that_a_scenario_raises_at_once_is_found():
     def scenario(sim):
         assert sim.between(0, 1) < 0.9, "too much"
 
@@ -173,8 +175,10 @@ def test_a_number_is_halved_while_it_fails():
     assert 0.2 <= found.value.schedule["scenario"][0] / (1 << 20) < 0.4
 
 
-def test_a_stream_that_has_gone_with_another_is_not_left_out_again():
-    """Without the first stream's decision there is none in the second; both leave the third as it is."""
+def test_shrinking_does_not_leave_out_a_stream_twice():
+    """
+    When shrinking leaves out the first stream, the second one makes no decision any more, so it is not left out again.
+    """
 
     def scenario(sim):
         if sim.decisions.stream("first").pick((False, True)):
@@ -202,8 +206,8 @@ def test_shrinking_is_bounded():
     assert len(runs) == 1 + 1 + 10
 
 
-def test_another_failure_is_not_taken_for_the_same():
-    """Shrinking goes on only where the error is of the same kind."""
+def test_shrinking_ignores_errors_of_another_kind():
+    """Shrinking goes on only while the error is of the same kind."""
 
     def scenario(sim):
         if sim.chance(0.5):
@@ -217,7 +221,7 @@ def test_another_failure_is_not_taken_for_the_same():
 
 
 def not_repeated(goes_on, **options):
-    """The error of `simulate` for a scenario that differs in each run, from its fourth event on."""
+    """Return the error of `simulate` for a scenario whose runs differ after 20 equal events."""
     runs = []
 
     def scenario(sim):
@@ -235,7 +239,7 @@ def not_repeated(goes_on, **options):
     return error
 
 
-def test_a_failure_that_does_not_repeat_is_told_with_both_traces_and_where_they_part():
+def test_a_failure_that_does_not_repeat_shows_both_traces_and_where_they_differ():
     def goes_on(sim, run):
         sim.note("here", "runs", f"for time {run}")
         assert run > 1, "no\nmore"
@@ -261,7 +265,7 @@ def test_a_failure_that_does_not_repeat_is_told_with_both_traces_and_where_they_
     assert lines[one + 1 :] == [error.trace.tail(1), lines[other], error.trace_again.tail(1)]
 
 
-def test_a_run_that_ends_earlier_the_second_time_has_no_more_events():
+def test_the_error_shows_when_the_second_run_has_fewer_events():
     def goes_on(sim, run):
         if run == 1:
             sim.note("here", "fails")
@@ -272,7 +276,7 @@ def test_a_run_that_ends_earlier_the_second_time_has_no_more_events():
     assert str(error).endswith("the second run goes on:\nno more events")
 
 
-def test_a_failure_of_another_kind_is_none_of_the_same():
+def test_a_second_run_with_another_error_does_not_repeat_the_first():
     def goes_on(sim, run):
         raise KeyError("first") if run == 1 else ValueError("second")
 
@@ -282,8 +286,8 @@ def test_a_failure_of_another_kind_is_none_of_the_same():
     assert str(error).endswith(f"both have the same events; the last are:\n{error.trace}")
 
 
-def test_an_error_that_nobody_handles_fails_the_run(logged_errors):
-    """However late it is found."""
+def test_an_unhandled_failure_fails_the_run(logged_errors):
+    """The failure of a Deferred without an errback fails the run, although it is found only at the end."""
 
     def scenario(sim):
         fail(ZeroDivisionError("nobody"))
@@ -304,7 +308,7 @@ def test_an_error_in_a_cycle_fails_the_run_too(logged_errors):
     assert gc.isenabled()
 
 
-def test_the_garbage_collector_stays_off_where_it_was():
+def test_the_garbage_collector_stays_off_if_it_was_off():
     gc.disable()
     try:
         Simulation().run()
@@ -320,13 +324,13 @@ def test_an_exception_in_a_timer_fails_the_run():
         sim.run()
 
 
-def test_a_failing_assertion_in_a_simulation_tells_the_seed():
+def test_a_failing_assertion_in_a_simulation_shows_the_seed():
     with pytest.raises(AssertionError, match="no") as raised, Simulation(77):
         raise AssertionError("no")
     assert any("Simulation(77)" in note for note in getattr(raised.value, "__notes__", ["Simulation(77)"]))
 
 
-def test_garbage_that_was_set_apart_stays_so():
+def test_frozen_garbage_stays_frozen():
     gc.freeze()
     simulate(lambda sim: None, seeds=[1])
     assert gc.get_freeze_count()
@@ -335,11 +339,11 @@ def test_garbage_that_was_set_apart_stays_so():
         simulate(lambda sim: None, seeds=[1])
         assert not gc.get_freeze_count()
     finally:
-        gc.freeze()  # as conftest has it
+        gc.freeze()  # as conftest.py does
 
 
-def test_what_never_rests_is_not_made_smaller_for_ever(monkeypatch):
-    """Each such run takes all its allowed events: they are counted, over all runs."""
+def test_shrinking_of_runs_that_never_end_is_bounded(monkeypatch):
+    """A run that never ends takes all its allowed events. So shrinking is bounded by the events of all runs."""
     monkeypatch.setattr("tcpapp.testing.simulation.search.SHRINK_EVENTS", 3_500)
     runs = []
 
@@ -360,7 +364,9 @@ def test_what_never_rests_is_not_made_smaller_for_ever(monkeypatch):
 
 
 def test_faults_of_every_kind_happen_and_are_over_in_the_end():
-    """At the end every host is there again, reads, and reaches every other as usual; only clocks stay as they are."""
+    """
+    Faults of every kind happen. At the end every host runs, reads, and reaches all others; only clocks stay changed.
+    """
     said = ""
     for seed in range(30):
         with Simulation(seed) as sim:
@@ -399,6 +405,6 @@ def test_a_schedule_of_zeros_has_no_faults():
     assert not list(sim.trace)
 
 
-def test_a_kind_of_fault_that_there_is_not_is_an_error():
+def test_an_unknown_kind_of_fault_is_an_error():
     with pytest.raises(ValueError, match="'earthquake' is no kind of fault; there are partition"):
         faults(Simulation(), until=10.0, kinds=["earthquake"])

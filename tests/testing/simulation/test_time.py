@@ -82,7 +82,7 @@ def test_timers_that_are_cancelled_again_and_again_do_not_pile_up(sim):
 
 
 def test_a_looping_call_ticks_as_often_as_it_should(sim):
-    """Whatever the rounding: a timer is never early."""
+    """A `LoopingCall` of 0.1 seconds ticks 999 times in 100 seconds: no timer is early by a rounding error."""
     reactor = sim.host("a").reactor
     ticks = []
     looping = LoopingCall(ticks.append, None)
@@ -95,7 +95,7 @@ def test_a_looping_call_ticks_as_often_as_it_should(sim):
 
 
 def test_an_hour_of_silence_costs_nothing(sim):
-    """An open connection, and nothing sent: no event but the timers'."""
+    """An hour of an open connection that sends nothing causes fewer than 100 events, which are timers."""
     pair(sim)
     before = sim.timeline.happened
     sim.run(until=3600.0)
@@ -103,7 +103,7 @@ def test_an_hour_of_silence_costs_nothing(sim):
     assert sim.now == 3600.0
 
 
-def test_what_is_due_at_the_end_of_a_run_happens_in_it(sim):
+def test_a_timer_that_is_due_at_the_end_of_a_run_fires_in_it(sim):
     slept = sim.sleep(5.0)
     sim.run(until=5.0)
     assert slept.called
@@ -117,7 +117,7 @@ def test_a_sleep_can_be_cancelled(sim):
     sim.run()
 
 
-def test_a_loop_without_end_is_an_error():
+def test_an_endless_loop_of_timers_is_an_error():
     sim = Simulation(9)
     reactor = sim.host("a").reactor
 
@@ -129,13 +129,13 @@ def test_a_loop_without_end_is_an_error():
         sim.run(at_most=500)
 
 
-def test_waiting_for_what_never_comes_is_an_error(sim):
+def test_waiting_for_a_deferred_that_never_fires_is_an_error(sim):
     with pytest.raises(NothingLeft, match="no event is left"):
         sim.run(Deferred())
 
 
 def test_a_clock_set_forward_fires_timers_early(sim):
-    """They run on the wall clock, as Twisted's do."""
+    """A clock that is set forward fires timers early, since they run on the wall clock, as Twisted's do."""
     host = sim.host("a")
     fired = []
     host.reactor.callLater(100, lambda: fired.append((round(sim.now, 3), round(host.reactor.seconds(), 3))))
@@ -158,8 +158,8 @@ def test_a_clock_set_back_makes_timers_late(sim):
     assert fired == [pytest.approx(3602.0, abs=1e-5)]
 
 
-def test_threads_are_none(sim):
-    """Calls in threads are done at once, and their results come in a later turn."""
+def test_calls_in_threads_run_at_once(sim):
+    """A call in a thread runs at once in the same thread, and its result comes in a later turn."""
     reactor = sim.host("a").reactor
     assert IReactorTime.providedBy(reactor)
     reactor.suggestThreadPoolSize(10)

@@ -1,4 +1,4 @@
-"""TLS between simulated hosts: by endpoint strings, by factories, in virtual time."""
+"""TLS between simulated hosts, in virtual time, by endpoint strings and by factories."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ssl_string(certificates):
 
 @pytest.fixture
 def tls_string(certificates, tmp_path):
-    """``tls:`` takes a folder of files that hold a key and its chain, each named for a host."""
+    """Return a ``tls:`` endpoint for a folder with two files, each of which holds the key and the chain of one host."""
     for name in ("server.pem", "DEFAULT.pem"):
         (tmp_path / name).write_bytes(certificates.key.read_bytes() + certificates.chain.read_bytes())
     return f"tls:{quoteStringArgument(str(tmp_path))}:443:watch=0"
@@ -56,7 +56,9 @@ def served(sim, endpoint, app=upper):
 @pytest.mark.parametrize("listen", ["ssl_string", "tls_string"])
 @pytest.mark.parametrize("connect", ["tls:server:443:trustRoots={}", "ssl:server:443:hostname=server:caCertsDir={}"])
 def test_endpoint_strings_speak_tls(sim, certificates, request, listen, connect):
-    """Names are checked as without the simulation, and messages are whole however the encrypted stream is cut."""
+    """
+    ``tls:`` and ``ssl:`` endpoints check names, pass messages whole, and close cleanly, as without the simulation.
+    """
     _, client = served(sim, request.getfixturevalue(listen))
     endpoint = connect.format(quoteStringArgument(str(certificates.authority.parent)))
     connection = sim.run(tcpapp.connect(endpoint, reactor=client.reactor))
@@ -68,7 +70,7 @@ def test_endpoint_strings_speak_tls(sim, certificates, request, listen, connect)
 
 
 def test_another_servers_certificate_is_refused(sim, certificates, ssl_string):
-    """The connection is lost in the handshake, and was never open."""
+    """When the certificate is for another name, the connect fails in the handshake with `VerificationError`."""
     _, client = served(sim, ssl_string)
     sim.host("liar")
     sim.run(tcpapp.listen(ssl_string, upper, reactor=sim.hosts[2].reactor))
@@ -77,8 +79,8 @@ def test_another_servers_certificate_is_refused(sim, certificates, ssl_string):
         sim.run(connecting)
 
 
-def test_the_reactor_takes_what_twisteds_takes(sim, certificates):
-    """``listenSSL`` and ``connectSSL``, with a connector and a port."""
+def test_the_reactor_has_listen_ssl_and_connect_ssl(sim, certificates):
+    """``listenSSL`` and ``connectSSL`` take the same arguments as Twisted's, and give a port and a connector."""
     server, client = sim.host("server"), sim.host("client")
     assert verifyObject(IReactorSSL, server.reactor)
     shouting = tcpapp.MessageServerFactory(upper, clock=server.reactor)
@@ -96,7 +98,7 @@ def test_the_reactor_takes_what_twisteds_takes(sim, certificates):
     assert connector.state == "disconnected"
 
 
-def test_connecting_fails_as_it_does_in_the_clear(sim, certificates, ssl_string):
+def test_a_tls_connect_fails_as_a_tcp_connect_does(sim, certificates, ssl_string):
     server, client = served(sim, ssl_string)
     with pytest.raises(ConnectionRefusedError):
         sim.run(tcpapp.connect(certificates.connect(444, "server"), reactor=client.reactor))
@@ -105,8 +107,8 @@ def test_connecting_fails_as_it_does_in_the_clear(sim, certificates, ssl_string)
         sim.run(tcpapp.connect(certificates.connect(443, "server"), reactor=client.reactor))
 
 
-def test_a_factory_made_before_keeps_virtual_time(sim, certificates, global_reactor):
-    """A program's own factory, which has taken the global reactor as its clock, gets the host's."""
+def test_a_tls_factory_that_was_made_before_uses_virtual_time(sim, certificates, global_reactor):
+    """A TLS factory that has taken the global reactor as its clock gets its host's reactor when it listens."""
     server, client = sim.host("server"), sim.host("client")
     shouting = TLSMemoryBIOFactory(certificates.server_options(), False, tcpapp.MessageServerFactory(upper))
     assert shouting._clock is global_reactor
@@ -119,7 +121,7 @@ def test_a_factory_made_before_keeps_virtual_time(sim, certificates, global_reac
 
 
 class Aimless(Factory):
-    """A factory that wraps itself."""
+    """A factory whose `wrappedFactory` is itself."""
 
     noisy = False
     protocol = Protocol
@@ -129,13 +131,15 @@ class Aimless(Factory):
         return self
 
 
-def test_a_factory_that_wraps_itself_is_let_be(sim):
+def test_a_factory_that_wraps_itself_can_listen(sim):
     server = sim.host("server")
     server.reactor.listenTCP(443, Aimless())
 
 
-def test_a_crash_takes_what_tls_had_gathered_with_it(sim, certificates, ssl_string):
-    """Small writes wait for a turn of their own host's reactor, which never comes."""
+def test_a_crash_loses_bytes_that_tls_has_gathered(sim, certificates, ssl_string):
+    """
+    TLS gathers small writes until the next turn of its host's reactor. When the host crashes before, they are lost.
+    """
     _, client = served(sim, ssl_string)
     heard: list[bytes] = []
     endpoint = certificates.connect(443, "server")
@@ -148,16 +152,19 @@ def test_a_crash_takes_what_tls_had_gathered_with_it(sim, certificates, ssl_stri
     assert heard == [b"HELLO"]
 
 
-def test_a_factory_that_is_used_on_no_host_says_so(sim, certificates):
-    """While the simulation runs it does not take the global reactor."""
+def test_a_tls_factory_without_a_host_raises_an_error(sim, certificates):
+    """
+    A TLS factory made in a running simulation does not take the global reactor; without a host its clock raises an
+    error.
+    """
     with sim.acting():
         factory = TLSMemoryBIOFactory(certificates.server_options(), False, Aimless())
     with pytest.raises(RuntimeError, match=r"on no host: give it clock=host\.reactor"):
         factory._clock.callLater(0, print)
 
 
-def test_without_tls_nothing_is_missed(monkeypatch, sim):
-    """pyOpenSSL is an extra."""
+def test_the_simulation_works_without_pyopenssl(monkeypatch, sim):
+    """Without pyOpenSSL, which is an extra, the simulation runs, and leaves factories as they are."""
     monkeypatch.setattr(tls, "INSTALLED", False)
     assert tls.timed(Aimless(), sim.host("server").reactor)
     with sim.acting():

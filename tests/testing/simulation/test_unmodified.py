@@ -1,4 +1,4 @@
-"""Twisted's own code, unchanged, runs in the simulation."""
+"""Twisted's own code runs unchanged in the simulation."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tcpapp.testing.simulation import Simulation, faults
 
 
 class Shout(LineReceiver):
-    """Answers each line in capitals."""
+    """A protocol that answers each line in capitals."""
 
     def lineReceived(self, line):
         self.sendLine(line.upper())
 
 
 class Listener(LineReceiver):
-    """Notes the lines."""
+    """A protocol that notes the lines it receives."""
 
     def __init__(self):
         self.lines = []
@@ -41,22 +41,22 @@ class Listener(LineReceiver):
 
 
 class Sum(Command):
-    """Adds two numbers."""
+    """The AMP command that adds two numbers."""
 
     arguments = ((b"a", Integer()), (b"b", Integer()))
     response = ((b"total", Integer()),)
 
 
 class Adder(AMP):
-    """Answers `Sum`."""
+    """An AMP protocol that answers `Sum`."""
 
     @Sum.responder
     def sum(self, a, b):
         return {"total": a + b}
 
 
-def test_tls_runs_in_it():
-    """With real certificates; what TLS is given as its clock is the host's reactor."""
+def test_tls_runs_in_the_simulation():
+    """TLS runs between hosts with real certificates, and its clock is the reactor of its host."""
     authority = trustme.CA()
     server_context, client_context = Context(TLS_METHOD), Context(TLS_METHOD)
     authority.issue_cert("server").configure_cert(server_context)
@@ -83,7 +83,7 @@ def test_tls_runs_in_it():
 
 @implementer(IBodyProducer)
 class Body:
-    """A request's body."""
+    """The body of an HTTP request: five bytes."""
 
     length = 5
 
@@ -92,7 +92,7 @@ class Body:
         return succeed(None)
 
     def stopProducing(self):
-        """Nothing runs."""
+        """Do nothing, since nothing runs."""
 
 
 def test_a_line_receiver_gets_its_lines_however_they_are_cut():
@@ -109,7 +109,10 @@ def test_a_line_receiver_gets_its_lines_however_they_are_cut():
 
 
 def test_a_client_service_comes_back_after_a_partition_and_a_restart():
-    """Its back-off is random, and the same in every run of the seed."""
+    """
+    A `ClientService` reconnects after a partition and a restart. Its random back-off is the same in every run of a
+    seed.
+    """
 
     def played():
         with Simulation(8) as sim:
