@@ -1,9 +1,9 @@
 """
-Clients that come back, through the fault proxy's worst, with each message accounted for.
+Clients that reconnect through many faults, with an account of each message.
 
-``python -m tests.integration.accounts 600`` goes on for so many seconds: ten clients send notes and ask requests, all
-numbered, through a `FaultProxy` whose toxics change by a seed, of a server that goes down and comes back. In the end
-both sides' books are compared.
+``python -m tests.integration.accounts 600`` runs for 600 seconds. Ten clients send numbered notes and requests through
+a `FaultProxy`. Its toxics change by a seed, and its server goes down and comes back. At the end the accounts of both
+sides are compared.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ CLIENTS = 10
 BATCH = 20
 QUICK = Recovery(first_wait=0.02, longest_wait=0.1, healthy_after=0.05, max_waiting=10_000)
 REQUEST = 2.0
-"""Seconds that a request has."""
+"""The timeout of a request, in seconds."""
 
 WORDS = 5 * BATCH
-"""Words that are given while one thing goes wrong, and again before the next does, unless it takes too long."""
+"""Results that are given while one fault lasts, and again before the next fault, unless it takes too long."""
 
 AT_MOST = 0.5
-"""Seconds that one thing goes wrong: real ones, as some toxics let nothing pass, so that no word is given."""
+"""Seconds of real time that one fault lasts at most: some toxics let nothing pass, so that no result is given."""
 
 
 class Accounts:
-    """The sent messages, the received messages, and the result of each."""
+    """The accounts of all messages: which were sent, which came, and the result of each."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -53,12 +53,12 @@ class Accounts:
         self.over = False
 
     def received(self, message: bytes, connection: Any) -> bytes | None:
-        """The server's app: note a note, answer a request."""
+        """Note a note, or answer a request, as the server's app."""
         self.came[int(message[1:])] += 1
         return None if message[:1] == b"n" else message
 
     async def client(self, reactor: Any, proxy: FaultProxy) -> None:
-        """One client, from its start to its end."""
+        """Run one client, from its start to its end."""
         client: Client[bytes, bytes] = Client(
             proxy.endpoint,
             framing="int32",
@@ -74,7 +74,7 @@ class Accounts:
         self._list(client)
 
     def _use(self, client: Client[bytes, bytes]) -> list[Deferred[Any]]:
-        """One note and one request."""
+        """Send one note and one request."""
         note, request = self.number, self.number + 1
         self.number += 2
         idempotent = self.random.random() < 0.3
@@ -92,7 +92,7 @@ class Accounts:
         self.progress.happened()
 
     def _list(self, client: Client[bytes, bytes]) -> None:
-        """Waiting messages are counted elsewhere: here are the messages that were sent on a lost connection."""
+        """Note which messages were sent on a lost connection; waiting messages are counted elsewhere."""
         self.connections += 1
         self.progress.happened()
         for each in client.undelivered():
@@ -100,17 +100,19 @@ class Accounts:
                 self.listed[int(each.message[1:])] += 1
 
     def lost_again(self, reactor: Any) -> Deferred[None]:
-        """Fires when each client has failed to connect at least once, or after `AT_MOST` seconds."""
+        """
+        Return a Deferred that fires when each client has failed to connect at least once, or after `AT_MOST` seconds.
+        """
         tried = self.connections
         return self.progress.until(reactor, lambda: self.connections >= tried + 2 * CLIENTS, AT_MOST)
 
     def words_given(self, reactor: Any) -> Deferred[None]:
-        """Fires when `WORDS` more results were given, or after `AT_MOST` seconds."""
+        """Return a Deferred that fires when `WORDS` more results were given, or after `AT_MOST` seconds."""
         given = self.given
         return self.progress.until(reactor, lambda: self.given >= given + WORDS, AT_MOST)
 
     def faults(self) -> list[str]:
-        """The errors in the accounts: none."""
+        """Return the errors in the accounts: none, if all is right."""
         return [fault for number in range(self.number) for fault in self._faults_of(number)]
 
     def _faults_of(self, number: int) -> list[str]:
@@ -133,13 +135,13 @@ class Accounts:
         return found
 
     def count(self, kind: type) -> int:
-        """How many messages have a result of this kind."""
+        """Return how many messages have a result of this kind."""
         words = (word.value if isinstance(word, Failure) else word for words in self.words.values() for word in words)
         return sum(isinstance(word, kind) for word in words)
 
 
 async def account(reactor: Any, seconds: float, seed: int = 0) -> Accounts:
-    """Run for this long; returns the accounts."""
+    """Run clients and faults for this many seconds, and return the accounts."""
     accounts = Accounts(seed)
     server: Any = await listen("tcp:0:interface=127.0.0.1", accounts, framing="int32", reactor=reactor)
     proxy = FaultProxy(reactor, f"tcp:127.0.0.1:{server.port}", seed=seed)

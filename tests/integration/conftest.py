@@ -25,7 +25,7 @@ Dial = Callable[[int], Deferred[Peer]]
 
 @pytest.fixture
 def serve(global_reactor: Any) -> Iterator[Serve]:
-    """Give ``serve(app, endpoint, **options)``, like `listen`, but on any free port of the loopback interface."""
+    """Give ``serve(app, endpoint, **options)``: `listen`, by default on any free port of the loopback interface."""
     servers: list[Listening] = []
 
     def start(app: Any, endpoint: Any = ANY_PORT, **options: Any) -> Deferred[Listening]:
@@ -42,7 +42,7 @@ def serve(global_reactor: Any) -> Iterator[Serve]:
 
 @pytest.fixture
 def join(global_reactor: Any) -> Iterator[Join]:
-    """Give ``join(server or endpoint, app, **options)``, like `connect`."""
+    """Give ``join(server or endpoint, app, **options)``: `connect` to this server."""
     clients: list[Connection] = []
 
     def start(server: Any, app: Any = None, **options: Any) -> Deferred[Connection]:
@@ -61,7 +61,7 @@ def join(global_reactor: Any) -> Iterator[Join]:
 
 @pytest.fixture
 def dial(global_reactor: Any) -> Iterator[Dial]:
-    """Give ``dial(port)``: a peer that is not part of tcpapp, and sends bytes."""
+    """Give ``dial(port)``: a connected peer that is not part of tcpapp, and sends plain bytes."""
     peers: list[Peer] = []
 
     def start(port: int) -> Deferred[Peer]:

@@ -1,9 +1,9 @@
 """
 A ledger of numbered requests, kept at both ends, through faults and drains.
 
-``python -m tests.integration.ledger 100000`` has 50 clients make so many requests of a real server, through a
-`FaultProxy` whose toxics change by a seed, while the server drains three times; and says what came of them. A request
-is made once: what fails is not tried again, so that each number stands for one thing only.
+``python -m tests.integration.ledger 100000`` lets 50 clients make 100,000 requests to a real server. They go through a
+`FaultProxy` whose toxics change by a seed, while the server drains three times. Then it prints the results. A failed
+request is not tried again, so that each number stands for one request.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ PHASES: list[tuple[str, dict[str, Any]]] = [
 
 
 class Progress:
-    """Wakes waiting coroutines when a condition holds, which is checked after each event: no test waits for a time."""
+    """A condition that coroutines wait for. It is checked after each event, so that no test waits for a time."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def happened(self) -> None:
-        """Something has happened: wake all coroutines whose condition holds."""
+        """Check the conditions after an event, and wake each coroutine whose condition holds."""
         for condition, waiter in list(self._waiting):
             if not waiter.called and condition():
                 waiter.callback(None)
         self._waiting = [each for each in self._waiting if not each[1].called]
 
     def until(self, reactor: Any, condition: Callable[[], bool], most: float) -> Deferred[None]:
-        """Fires when the condition holds, or after `most` seconds."""
+        """Return a Deferred that fires when `condition` holds, or after `most` seconds."""
         waiter: Deferred[None] = Deferred()
         late = reactor.callLater(most, lambda: None if waiter.called else waiter.callback(None))
         self._waiting.append((condition, waiter))
@@ -62,7 +62,7 @@ class Progress:
 
 
 class Ledger:
-    """The requests, the handled messages, and the result of each."""
+    """The ledger: the requests, the handled messages, and the result of each."""
 
     def __init__(self, requests: int, seed: int) -> None:
         self.requests = requests
@@ -94,12 +94,14 @@ class Ledger:
         return message
 
     def opened(self, connection: Any) -> None:
-        """One more client is connected."""
+        """Count a connected client."""
         self.open += 1
         self.progress.happened()
 
     def closed(self, connection: Any, reason: Any) -> None:
-        """If only the drain ended a connection, all its handled requests are answered."""
+        """
+        Note which requests the server had handled on a connection that the drain ended: each of them has its reply.
+        """
         self.open -= 1
         numbers = self._by_connection.pop(connection, ())
         if reason.rule == "drained":
@@ -108,15 +110,15 @@ class Ledger:
     # The clients.
 
     async def client(self, reactor: Any, proxy: FaultProxy) -> None:
-        """Ask until all is asked; whenever the connection is lost, come again."""
+        """Make requests until all are made, and reconnect whenever the connection is lost."""
         timeouts = Timeouts(connect=PATIENCE, request=PATIENCE)  # a busy machine is no fault
         while self.asked < self.requests:
             try:
                 connection = await connect(proxy.endpoint, framing="int32", timeouts=timeouts, reactor=reactor)
-            except Exception:  # noqa: BLE001 - refused, reset, cut: whatever it is, it comes again
+            except Exception:  # noqa: BLE001 - refused, reset, cut: the client reconnects after each
                 self.refused += 1
                 self.progress.happened()
-                # Real time: as a client has it that comes again. Without it, 50 of them would do nothing else.
+                # Real time, as a client waits before it reconnects. Otherwise 50 clients would only reconnect.
                 await deferLater(reactor, 0.01)
                 continue
             while self.asked < self.requests and connection.state is State.OPEN:
@@ -137,26 +139,32 @@ class Ledger:
         self.progress.happened()
 
     def reached(self, reactor: Any, target: int, most: float) -> Deferred[None]:
-        """Fires when this many requests were made, or after `most` seconds."""
+        """Return a Deferred that fires when this many requests were made, or after `most` seconds."""
         return self.progress.until(reactor, lambda: len(self.told) >= target, most)
 
     def refused_again(self, reactor: Any, most: float) -> Deferred[None]:
-        """Fires when a client could not connect, or after `most` seconds."""
+        """Return a Deferred that fires when a client could not connect, or after `most` seconds."""
         refused = self.refused
         return self.progress.until(reactor, lambda: self.refused > refused, most)
 
     def all_there(self, reactor: Any) -> Deferred[None]:
-        """Fires when all clients are connected, or all requests are made, after `PATIENCE` seconds at most."""
+        """
+        Return a Deferred that fires when all clients are connected or all requests are made, or after `PATIENCE`
+        seconds.
+        """
         return self.progress.until(reactor, lambda: self.open >= CLIENTS or self.asked >= self.requests, PATIENCE)
 
     def heard(self, reactor: Any) -> Deferred[None]:
-        """Fires when all messages handled before a drain are reported, after `PATIENCE` seconds at most."""
+        """
+        Return a Deferred that fires when all requests handled before a drain have a result, or after `PATIENCE`
+        seconds.
+        """
         return self.progress.until(reactor, lambda: all(self.told[number] for number in self.drained_with), PATIENCE)
 
-    # What is found in the end.
+    # The results.
 
     def faults(self) -> list[str]:
-        """The errors in the ledger: none."""
+        """Return the errors in the ledger: none, if all is right."""
         found = []
         for number in range(self.asked):
             for what, told in (("request", self.told[number]), ("send", self.sent[number])):
@@ -178,12 +186,12 @@ class Ledger:
 
     @property
     def answered(self) -> int:
-        """How many requests were answered."""
+        """Return how many requests were answered."""
         return sum(isinstance(reply, bytes) for told in self.told.values() for reply in told)
 
 
 async def keep(reactor: Any, requests: int, seed: int = 0) -> Ledger:
-    """Make the requests; returns the ledger."""
+    """Make the requests, and return the ledger."""
     ledger = Ledger(requests, seed)
     factory = MessageServerFactory(ledger, "int32", telemetry=Telemetry(), clock=reactor)
     service = MessageService(factory, ["tcp:0:interface=127.0.0.1"], reactor)
@@ -203,7 +211,7 @@ async def keep(reactor: Any, requests: int, seed: int = 0) -> Ledger:
 
 async def trouble(reactor: Any, ledger: Ledger, service: MessageService, proxy: FaultProxy) -> None:
     """
-    One toxic after the other, in an order that the seed gives; and a drain without toxics after each third of them.
+    Add one toxic after the other, in an order that the seed gives, and drain without toxics after each third of them.
     """
     steps = [*PHASES * DRAINS]
     ledger.random.shuffle(steps)
@@ -223,8 +231,8 @@ async def trouble(reactor: Any, ledger: Ledger, service: MessageService, proxy: 
 
 
 async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
-    """End the faults, then drain while requests are under way; and serve again."""
-    service.suspend()  # or clients that reconnect at once would never let it be empty
+    """End the faults, drain while requests are in flight, and serve again."""
+    service.suspend()  # otherwise clients reconnect at once, and connections are always open
     service.factory.abort()
     await service.wait_for(0)
     ledger.calm = True
@@ -238,7 +246,7 @@ async def drain(reactor: Any, ledger: Ledger, service: MessageService) -> None:
 
 
 async def main(reactor: Any) -> None:
-    """Keep the ledger for the command line, and print it."""
+    """Keep the ledger for the number of requests on the command line, and print it."""
     requests = int(sys.argv[1]) if sys.argv[1:] else 100_000
     ledger = await keep(reactor, requests, seed=int(sys.argv[2]) if sys.argv[2:] else 0)
     faults = ledger.faults()

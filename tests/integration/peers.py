@@ -1,4 +1,4 @@
-"""Peers that are not part of tcpapp, a time limit for each test, and events to wait for."""
+"""Peers that are not part of tcpapp, a time limit for each test, and apps with events to wait for."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ async def until(reactor: Any, condition: Callable[[], bool]) -> None:
     """
     Run turns of the reactor until `condition` holds; the test's time limit applies.
 
-    It is for states without an event: the contents of an inbox or an outbox. In all other cases use an app's `moment`.
+    Use it for states without an event, such as the contents of an inbox or an outbox. In all other cases use an app's
+    `moment`.
     """
     while not condition():
         await deferLater(reactor, 0)
@@ -45,7 +46,7 @@ async def until(reactor: Any, condition: Callable[[], bool]) -> None:
 
 @implementer(IHalfCloseableProtocol)
 class Peer(Protocol):
-    """Bytes in, bytes out; keeps received bytes, and knows which of its two sides have ended."""
+    """A peer of plain bytes. It keeps the received bytes, and notes which directions have ended."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -56,7 +57,7 @@ class Peer(Protocol):
 
     @property
     def data(self) -> bytes:
-        """The received bytes."""
+        """Return the received bytes."""
         return b"".join(self._parts)
 
     def say(self, data: bytes) -> None:
@@ -72,7 +73,7 @@ class Peer(Protocol):
         self.transport.abortConnection()
 
     def heard(self, size: int) -> Deferred[bytes]:
-        """The received bytes, once there are `size` bytes or more."""
+        """Return a Deferred that fires with the received bytes, once there are `size` bytes or more."""
         told: Deferred[bytes] = Deferred()
         self._waiting.append((size, told))
         self._tell()
@@ -101,7 +102,7 @@ class Peer(Protocol):
 
 
 class PeerFactory(ClientFactory):
-    """Makes peers, without logging."""
+    """A factory of peers, which logs nothing."""
 
     noisy = False
     protocol = Peer
@@ -111,20 +112,22 @@ class PeerFactory(ClientFactory):
 
 
 class Eventful:
-    """An app with an event that the test waits for."""
+    """An app with events that a test can wait for."""
 
     def __init__(self) -> None:
         self._moments: list[tuple[Callable[[], object], Deferred[None]]] = []
 
     def moment(self, condition: Callable[[], object]) -> Deferred[None]:
-        """Fires when `condition` holds: it is checked now, and at each event."""
+        """Return a Deferred that fires when `condition` holds, which is checked now and after each event."""
         told: Deferred[None] = Deferred()
         self._moments.append((condition, told))
         self._look()
         return told
 
     def happened(self, connection: Any) -> None:
-        """There was an event; waiting calls fire in the reactor's next turn, not inside of the app."""
+        """
+        Note an event. Deferreds whose condition holds fire in the next turn of the reactor, and not inside the app.
+        """
         protocol_of(connection).clock.callLater(0, self._look)
 
     def _look(self) -> None:
@@ -141,7 +144,7 @@ class Eventful:
 
 
 class InHand(Eventful):
-    """An app that replies when the test says so: `messages` are unanswered, and `answers` are their Deferreds."""
+    """An app that replies when the test says so. `messages` are unanswered, and `replies` are their Deferreds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +161,7 @@ class InHand(Eventful):
         return self.replies[-1]
 
     def answer_all(self) -> None:
-        """Reply with the messages themselves, also to messages that come later, in this turn or another."""
+        """Reply to each message with the message itself, also to later ones."""
         self.answers_at_once = True
         while self.replies:
             self.replies.pop(0).callback(self.messages.pop(0))

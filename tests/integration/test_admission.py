@@ -28,7 +28,7 @@ LOOPBACK = Networks(deny=["127.0.0.0/8"])
 
 @bounded
 async def test_a_denied_client_is_reset_before_anything_is_read(serve: Any, dial: Any) -> None:
-    """The app does not notice it."""
+    """A client from a denied network is reset and counted, and the app is not called."""
     app = Noted()
     server = await serve(app, networks=LOOPBACK)
     peer = await dial(server.port)
@@ -40,7 +40,7 @@ async def test_a_denied_client_is_reset_before_anything_is_read(serve: Any, dial
 
 @bounded
 async def test_over_tls_no_handshake_is_made_with_a_denied_client(serve: Any, dial: Any, certificates: Path) -> None:
-    """A peer that begins a TLS handshake gets a reset."""
+    """A denied client that begins a TLS handshake gets no byte and a reset."""
     endpoint = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
     server = await serve(echo, endpoint, networks=LOOPBACK)
     peer = await dial(server.port)
@@ -50,10 +50,10 @@ async def test_over_tls_no_handshake_is_made_with_a_denied_client(serve: Any, di
 
 
 @bounded
-async def test_an_address_has_its_share_and_unix_sockets_have_theirs_in_all(
-    serve: Any, join: Any, tmp_path: Path
-) -> None:
-    """The third connection from one address is closed; connections of a UNIX socket have no address to count by."""
+async def test_max_per_address_counts_addresses_and_no_unix_sockets(serve: Any, join: Any, tmp_path: Path) -> None:
+    """
+    With ``max_per_address=2``, the third connection of an address is closed. UNIX sockets have no address to count.
+    """
     limits = Limits(max_per_address=2)
     server = await serve(echo, limits=limits)
     clients = [await join(server) for _ in range(3)]
@@ -81,14 +81,14 @@ async def test_clients_over_the_accept_rate_are_all_served(serve: Any, join: Any
 
 
 class Full:
-    """The watcher of the reactor's descriptors; the system allows `room` more watches."""
+    """A wrapper of the reactor's epoll object. Only `room` more descriptors can be watched."""
 
     def __init__(self, watches: Any, room: int = 0) -> None:
         self._watches = watches
         self.room = room
 
     def register(self, descriptor: int, flags: int) -> None:
-        """As in `select.epoll`."""
+        """Register a descriptor as `select.epoll` does, or fail when there is no room."""
         if not self.room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.room -= 1
@@ -102,13 +102,13 @@ class Full:
 async def test_clients_that_the_event_loop_cannot_watch_are_closed(
     serve: Any, join: Any, global_reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If ``epoll_ctl`` fails, each is counted, none is left behind, and open connections are served on."""
+    """When ``epoll_ctl`` fails, each new client is closed and counted, and open connections are still served."""
     holder, name = (getattr(global_reactor, "watches", None) or global_reactor), "_epoll"
     if holder is global_reactor:
         name = "_poller"
     if getattr(holder, name, None) is None:
         pytest.skip("this reactor does not watch by epoll")
-    limits = Limits(work_per_turn=0)  # a connection that rests for a turn is watched again
+    limits = Limits(work_per_turn=0)  # a connection that waits for a turn is watched again
     server = await serve(echo, limits=limits)
     healthy = await join(server, limits=limits)
     assert await healthy.request(b"before") == b"before"
@@ -129,8 +129,8 @@ async def test_clients_that_the_event_loop_cannot_watch_are_closed(
 
 
 @bounded
-async def test_clients_may_wait_until_there_is_room(serve: Any, join: Any) -> None:
-    """Thirty for three places, at once: none is refused, and each is served in its turn."""
+async def test_clients_can_wait_until_a_connection_ends(serve: Any, join: Any) -> None:
+    """With ``over_max_connections="wait"``, thirty clients for three places are all served, three at a time."""
     server = await serve(echo, limits=Limits(max_connections=3), policies=Policies(over_max_connections="wait"))
     most = 0
 

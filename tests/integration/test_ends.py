@@ -1,4 +1,4 @@
-"""Ends of every kind on a real reactor leave nothing behind, with Python's collector switched off."""
+"""Connections that end in any way on a real reactor leave no objects behind, with Python's collector off."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from .peers import bounded
 
 RESET = struct.pack("ii", 1, 0)
 ENDS = 200
-"""Mixed ends that are compared with as many before them. One kind that left its connections would leave 25 of them,
-with 20 objects each; Twisted keeps up to 50 timers that were cancelled, for a while."""
+"""Connections of a round, whose ends are mixed. Objects are counted after equal rounds.
+
+One kind of end that kept its connections would keep 25 of them, with 20 objects each. Twisted keeps up to 50 cancelled
+timers for a while."""
 
 
 async def app(message: bytes, connection: Any) -> bytes:
@@ -59,7 +61,7 @@ def many_ends(port: int, context: ssl.SSLContext | None) -> None:
 
 
 def leave_handshakes(port: int) -> None:
-    """Begin TLS handshakes; reset every other connection, and wait until the server ends the rest."""
+    """Begin TLS handshakes. Reset every second connection, and wait until the server has ended the others."""
     begin = ssl.MemoryBIO()
     with suppress(ssl.SSLWantReadError):
         ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), begin, server_hostname="localhost").do_handshake()
@@ -69,7 +71,7 @@ def leave_handshakes(port: int) -> None:
         for each in clients:
             each.sendall(hello)
         for each in clients[::2]:
-            each.recv(1)  # the server has answered, unless its time was over
+            each.recv(1)  # the server has answered, unless the handshake's time was over
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             each.close()
         for each in clients[1::2]:
@@ -79,7 +81,7 @@ def leave_handshakes(port: int) -> None:
 
 
 class Ended:
-    """A listener that counts ends, and reports when there are as many as connections."""
+    """A listener that counts ended connections, and fires `waiter` when all have ended."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -98,7 +100,7 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A server's certificate and key in one file."""
+    """Give a file that holds a server's certificate and key."""
     path: Path = tmp_path_factory.mktemp("tls") / "server.pem"
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
     return path
@@ -109,7 +111,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_ended_connections_are_no_garbage(
     tls: bool, serve: Any, certificate: Path, global_reactor: Any, no_collector: None
 ) -> None:
-    """Twice two hundred mixed ends: after the second ones there are as many objects as after the first."""
+    """After a third round of 200 mixed ends there are as many objects as after the second."""
     ended = Ended()
     endpoint = f"tls:0:interface=127.0.0.1:certificate={certificate}" if tls else "tcp:0:interface=127.0.0.1"
     server = await serve(app, endpoint, framing="line:max=2000", telemetry=Telemetry(ended))
@@ -123,7 +125,7 @@ async def test_ended_connections_are_no_garbage(
 async def test_handshakes_that_were_begun_and_left_are_no_garbage(
     serve: Any, certificate: Path, global_reactor: Any, no_collector: None
 ) -> None:
-    """Half of them reset by the client, and half ended by the server when their time was over."""
+    """Handshakes that the client resets, and handshakes that the server ends by their timeout, leave no objects."""
     ended = Ended()
     endpoint = f"tls:0:interface=127.0.0.1:certificate={certificate}"
     server = await serve(app, endpoint, telemetry=Telemetry(ended), timeouts=Timeouts(tls_handshake=0.5))
@@ -131,17 +133,17 @@ async def test_handshakes_that_were_begun_and_left_are_no_garbage(
 
 
 async def leaves_nothing(server: Any, ended: Ended, clients: Callable[[], None], reactor: Any) -> None:
-    """Three times as many ends as are counted: after the last ones there are as many objects as after the second."""
+    """Run `clients` three times, and check that the third round leaves as many objects as the second."""
     left = []
     for _ in range(3):
         all_ended = ended.again()
         left_by_all = deferToThread(clients)
         await all_ended
-        await left_by_all  # the loop goes on meanwhile: uvloop closes a socket in the turn after its end
-        for _ in range(2):  # in the first, timers that were cancelled are let go of
+        await left_by_all  # the loop runs meanwhile: uvloop closes a socket in the turn after its end
+        for _ in range(2):  # in the first turn, cancelled timers are freed
             await deferLater(reactor, 0)
         left.append(len(gc.get_objects()))
         if len(left) == 1:
-            gc.collect()  # objects that are made once, and leftovers of the first ones, do not matter
+            gc.collect()  # objects that are made once, and leftovers of the first round, do not matter
     assert left[2] - left[1] < ENDS
     assert (server.info().connections, server.info().buffered) == (0, 0)

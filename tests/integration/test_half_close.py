@@ -1,4 +1,4 @@
-"""A peer that has closed its side still gets its replies, through each kind of endpoint with half-close."""
+"""A peer that has half-closed still gets its replies, through each kind of endpoint with half-close."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANNOUNCED = b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 7007\r\n"
 
 
 def answers(kind: str, where: Any) -> bytes:
-    """The replies to a peer that sends two messages, closes its side, and reads to the end."""
+    """Return the replies to a peer that sends two messages, half-closes, and reads to the end."""
     with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as plain:
         plain.settimeout(PATIENCE)
         plain.connect(where if kind == "unix" else ("127.0.0.1", where))
@@ -49,7 +49,7 @@ def answers(kind: str, where: Any) -> bytes:
 
 @pytest.fixture
 def ended() -> Any:
-    """Give the reasons of the server's connections that have ended, and the telemetry that notes them."""
+    """Give a list for the reasons of ended server connections, with the telemetry that fills it."""
 
     class Ended(list[Any]):
         def note(self, event: Any) -> None:
@@ -68,10 +68,13 @@ KINDS = ["tcp", "unix", "tls", "tls, and TCP", "ssl, tls", "haproxy:tcp", "hapro
 
 @pytest.mark.parametrize("kind", [*KINDS, "tls 1.2"])
 @bounded
-async def test_a_peer_that_has_closed_its_side_gets_its_answers(
+async def test_a_peer_that_has_half_closed_gets_its_answers(
     kind: str, serve: Any, ended: Any, certificates: Path, tmp_path: Path
 ) -> None:
-    """They are made after the half-close; over TLS 1.2 there is none, and they are discarded."""
+    """
+    A peer gets the answers that the app sends after the peer's half-close. Over TLS 1.2, without half-close, they are
+    dropped.
+    """
     contexts = ServerContexts(ServerSpec(certificate=certificates / "cert.pem", key=certificates / "key.pem"))
 
     @conversation
@@ -102,7 +105,7 @@ async def test_a_peer_that_has_closed_its_side_gets_its_answers(
 
 
 def leave(kind: str, port: int) -> bytes:
-    """Talk until the server has sent everything, or before that, and end TCP without close_notify."""
+    """Read until the server has closed, and then end TCP without close_notify. Return the received bytes."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
@@ -117,10 +120,10 @@ def leave(kind: str, port: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 @bounded
-async def test_a_peer_that_ends_without_a_word_after_we_closed_is_no_trouble(
+async def test_a_peer_that_ends_without_close_notify_after_the_servers_close(
     kind: str, serve: Any, ended: Any, certificates: Path
 ) -> None:
-    """The connection ended by us, properly, over TLS as over TCP."""
+    """When the peer ends without close_notify after the server has closed, the end is clean, over TLS as over TCP."""
 
     def app(message: bytes, connection: Any) -> bytes:
         connection.close()

@@ -1,4 +1,4 @@
-"""Peers that leave half-way, leave at once, send too much, or read too little: on real sockets."""
+"""Peers that leave half-way, leave at once, send too much, or read too little, on real sockets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MIB = 1024 * KIB
 
 @bounded
 async def test_a_peer_that_ends_its_side_is_answered(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """Messages before a half-close are answered, also late; then we close our side as well."""
+    """Messages before a half-close are answered, also late; then the server closes its side as well."""
     app = InHand()
     server = await serve(app)
     peer = await dial(server.port)
@@ -46,7 +46,9 @@ async def test_a_peer_that_ends_its_side_is_answered(serve: Any, dial: Any, glob
 
 @bounded
 async def test_a_conversation_with_a_peer_that_ends_its_side(serve: Any, dial: Any) -> None:
-    """The ``async for`` takes the received messages, then ends, and there is time for a last message."""
+    """
+    After the peer's half-close, ``async for`` gives the received messages and ends; a last message can still be sent.
+    """
 
     @conversation
     async def count(connection: Any) -> None:
@@ -64,7 +66,10 @@ async def test_a_conversation_with_a_peer_that_ends_its_side(serve: Any, dial: A
 
 @bounded
 async def test_a_peer_that_ends_inside_a_message(serve: Any, dial: Any) -> None:
-    """Earlier messages are answered; half a message is handled by nobody, and is the reason of the end."""
+    """
+    When a peer half-closes inside a message, earlier messages are answered, and the rule of the end is
+    `truncated-message`.
+    """
     app = Noted()
     peer = await dial((await serve(app)).port)
     peer.say(b"whole\nhal")
@@ -76,7 +81,7 @@ async def test_a_peer_that_ends_inside_a_message(serve: Any, dial: Any) -> None:
 
 @bounded
 async def test_a_peer_that_resets(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """A reset ends that connection, by the network, and no other."""
+    """A reset ends the connection of that peer as `lost`, and no other connection."""
     app = Noted()
     server = await serve(app)
     peer, other = await dial(server.port), await dial(server.port)
@@ -92,8 +97,8 @@ async def test_a_peer_that_resets(serve: Any, dial: Any, global_reactor: Any) ->
 
 
 @bounded
-async def test_a_peer_that_resets_while_it_is_being_served(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """The reply reaches nobody; that is no error."""
+async def test_a_peer_that_resets_while_its_message_is_handled(serve: Any, dial: Any, global_reactor: Any) -> None:
+    """When a peer resets while the app handles its message, the reply is dropped without an error."""
     app = InHand()
     server = await serve(app)
     peer = await dial(server.port)
@@ -106,7 +111,7 @@ async def test_a_peer_that_resets_while_it_is_being_served(serve: Any, dial: Any
 
 @bounded
 async def test_a_peer_that_speaks_another_protocol(serve: Any, dial: Any) -> None:
-    """An HTTP request on a port of 32-bit lengths is a message of a gigabyte: no bytes are waited for or held."""
+    """An HTTP request on a port of 32-bit lengths is too long a message, so the connection is closed at once."""
     app = Noted()
     peer = await dial((await serve(app, framing="int32")).port)
     peer.say(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -119,13 +124,13 @@ async def test_a_peer_that_speaks_another_protocol(serve: Any, dial: Any) -> Non
 
 
 def held_by(server: Any) -> int:
-    """Received bytes that the app has not taken."""
+    """Return the number of received bytes that the app has not taken."""
     return sum(protocol_of(each)._inbox.size for each in server.connections)
 
 
 @contextmanager
 def traced_memory() -> Iterator[Callable[[], int]]:
-    """Give a function that returns the maximum number of bytes since the beginning."""
+    """Give a function that returns the maximum number of allocated bytes since the beginning."""
     tracemalloc.start()
     try:
         yield lambda: tracemalloc.get_traced_memory()[1]
@@ -135,7 +140,7 @@ def traced_memory() -> Iterator[Callable[[], int]]:
 
 @bounded
 async def test_a_flood_into_a_slow_app(serve: Any, join: Any, global_reactor: Any) -> None:
-    """A slow app pauses the client: memory stays flat on both sides, and nothing is lost."""
+    """A slow app pauses the client: memory stays bounded on both sides, and no message is lost."""
     received: list[int] = []
     gate: Deferred[None] = Deferred()
 
@@ -174,7 +179,9 @@ async def test_a_flood_into_a_slow_app(serve: Any, join: Any, global_reactor: An
 async def test_no_more_is_read_at_once_than_a_rate_allows(
     tls: bool, serve: Any, join: Any, certificates: Path, global_reactor: Any
 ) -> None:
-    """From the first read on; with TLS, at most one record is decrypted beyond that."""
+    """
+    The first read takes no more bytes than the byte rate allows; with TLS, at most one record is decrypted beyond that.
+    """
     sizes: list[int] = []
     allowed: list[int] = []
 
@@ -198,7 +205,7 @@ async def test_no_more_is_read_at_once_than_a_rate_allows(
 
 @bounded
 async def test_a_slow_reader(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """A peer that requests much and reads nothing pauses its own connection; when it reads, nothing is missing."""
+    """A peer that requests much and reads nothing pauses only its own connection. When it reads, it gets every byte."""
     replies = 0
 
     def big(message: bytes, connection: Any) -> bytes:
@@ -222,8 +229,8 @@ async def test_a_slow_reader(serve: Any, dial: Any, global_reactor: Any) -> None
 
 
 @bounded
-async def test_a_peer_that_never_listens_is_cut(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """After ``send_progress`` seconds without a read, its connection is cut."""
+async def test_a_peer_that_never_reads_is_cut(serve: Any, dial: Any, global_reactor: Any) -> None:
+    """A peer that reads nothing for ``send_progress`` seconds is cut."""
     app = Noted()
     server = await serve(app, timeouts=Timeouts(send_progress=0.1))
     peer = await dial(server.port)
@@ -238,7 +245,7 @@ async def test_a_peer_that_never_listens_is_cut(serve: Any, dial: Any, global_re
 
 @bounded
 async def test_many_clients_over_the_limit(serve: Any, dial: Any, global_reactor: Any) -> None:
-    """Of fifty peers at once, as many as allowed are served, and the others are closed and counted."""
+    """Of fifty peers at once, five are served, as many as the limit allows; the others are closed and counted."""
     server = await serve(Noted(), limits=Limits(max_connections=5))
     peers = [await dial(server.port) for _ in range(50)]
     for each in peers:

@@ -1,4 +1,4 @@
-"""A hundred thousand numbered requests, through faults and drains: nothing fires twice, is lost, or is done twice."""
+"""A hundred thousand numbered requests through faults and drains: none is lost, handled twice, or answered twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from .ledger import CLIENTS, Ledger, keep
 
 @pytest_twisted.ensureDeferred
 async def test_the_ledger_is_in_order(global_reactor: Any) -> None:
-    """Each send and each request fired once; each reply is the right one, and the work was done once."""
+    """
+    Each send and each request fires once, each reply belongs to its request, and each request is handled at most once.
+    """
     ledger = await keep(global_reactor, 100_000)
     assert ledger.faults() == []
     assert ledger.asked >= 100_000
@@ -22,8 +24,8 @@ async def test_the_ledger_is_in_order(global_reactor: Any) -> None:
     assert len(ledger.drained_with) >= CLIENTS
 
 
-def test_a_ledger_that_is_not_in_order_says_so() -> None:
-    """Every kind of error is found."""
+def test_the_ledger_finds_every_kind_of_error() -> None:
+    """The ledger reports every kind of error: lost, doubled and wrong replies, and doubled work."""
     ledger = Ledger(7, 0)
     ledger.asked = 7
     ledger.told = {

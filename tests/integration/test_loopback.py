@@ -1,4 +1,4 @@
-"""Server and client on real loopback ports, through every kind of endpoint and without."""
+"""Server and client on real loopback ports, through every kind of endpoint and without endpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tcpapp.errors import NotConnected
 
 from .peers import InHand, Noted, bounded
 
-# What Twisted itself does with pyOpenSSL.
+# Twisted itself uses pyOpenSSL in a deprecated way.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 
 KINDS = ["tcp", "unix", "tls", "tls, wrapped"]
@@ -48,7 +48,7 @@ def endpoints(kind: str, tmp_path: Path, certificates: Path, global_reactor: Any
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_messages_go_both_ways(endpoints: Any, serve: Any, join: Any) -> None:
-    """Through every kind of endpoint: a request is answered, and either side sends without a request."""
+    """Through every kind of endpoint, a request is answered, and either side can send without a request."""
     app = Noted()
     server = await serve(app, endpoints[0], framing="int32")
     client = await join(endpoints[1](server), framing="int32")
@@ -62,7 +62,7 @@ async def test_messages_go_both_ways(endpoints: Any, serve: Any, join: Any) -> N
 
 
 class Hearing(Noted):
-    """An app that sends nothing: a reply that a closing peer leaves unread resets the connection."""
+    """An app that sends nothing, since a reply that a closing peer leaves unread resets the connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,10 @@ class Hearing(Noted):
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
-    """The messages sent before the close are handled; both sides then know that it ended well, and who ended it."""
+    """
+    When the client closes, messages sent before are handled. Both sides know that the client ended the connection
+    cleanly.
+    """
     app = Hearing()
     server = await serve(app, endpoints[0])
     client = await join(endpoints[1](server))
@@ -91,7 +94,7 @@ async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_r
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_the_server_closes(endpoints: Any, serve: Any, join: Any) -> None:
-    """A waiting receive of a client fails; messages that the server sent before can still be received."""
+    """When the server closes, the client can still receive earlier messages; then its waiting `receive()` fails."""
     app = Noted()
     server = await serve(app, endpoints[0])
     client = await join(endpoints[1](server))
@@ -109,7 +112,7 @@ async def test_the_server_closes(endpoints: Any, serve: Any, join: Any) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
 async def test_the_server_drains(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
-    """Through every kind of endpoint, a drain answers received messages, and cuts nothing."""
+    """Through every kind of endpoint, a drain answers received messages, and cuts no connection."""
     app = InHand()
     server = await serve(app, endpoints[0])
     client = await join(endpoints[1](server))
@@ -123,8 +126,11 @@ async def test_the_server_drains(endpoints: Any, serve: Any, join: Any, global_r
 
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
-async def test_one_over_the_limit(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
-    """Through every kind of endpoint, a client over the limit is closed and counted; a later client finds room."""
+async def test_a_client_over_the_limit_is_closed(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
+    """
+    Through every kind of endpoint, a client over the limit is closed and counted. After a close, a later client is
+    served.
+    """
     app = Noted()
     server = await serve(app, endpoints[0], limits=Limits(max_connections=2))
     first, second = [await join(endpoints[1](server)) for _ in range(2)]
@@ -142,8 +148,8 @@ async def test_one_over_the_limit(endpoints: Any, serve: Any, join: Any, global_
 
 
 @bounded
-async def test_the_factories_go_into_the_reactors_own_calls(global_reactor: Any) -> None:
-    """listenTCP and connectTCP take the factories; when_connected gives the client's connection."""
+async def test_listen_tcp_and_connect_tcp_take_the_factories(global_reactor: Any) -> None:
+    """`listenTCP` and `connectTCP` take the factories, and `when_connected()` gives the client's connection."""
     server = MessageServerFactory(lambda message, connection: message.upper(), "netstring")
     port = global_reactor.listenTCP(0, server, interface="127.0.0.1")
     client = MessageClientFactory(framing="netstring")
@@ -158,8 +164,8 @@ async def test_the_factories_go_into_the_reactors_own_calls(global_reactor: Any)
 
 
 @bounded
-async def test_connect_tcp_tells_that_nobody_answers(global_reactor: Any) -> None:
-    """when_connected fails with Twisted's own error."""
+async def test_when_connected_fails_when_a_connect_is_refused(global_reactor: Any) -> None:
+    """When a `connectTCP` is refused, `when_connected()` fails with Twisted's own error."""
     client = MessageClientFactory()
     waiting = client.when_connected()
     global_reactor.connectTCP("127.0.0.1", closed_port(), client)
@@ -177,11 +183,11 @@ async def test_the_global_reactor_is_found() -> None:
     await server.close()
 
 
-# Where nobody answers -------------------------------------------------------------------------------------------------
+# Without a server -----------------------------------------------------------------------------------------------------
 
 
 def closed_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which nothing listens."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         return unused.getsockname()[1]
@@ -189,21 +195,21 @@ def closed_port() -> int:
 
 @bounded
 async def test_a_closed_port_refuses(join: Any) -> None:
-    """Connecting fails with Twisted's ConnectionRefusedError."""
+    """A connect to a closed port fails with Twisted's `ConnectionRefusedError`."""
     with pytest.raises(Refused):
         await join(f"tcp:127.0.0.1:{closed_port()}")
 
 
 @bounded
 async def test_a_unix_socket_that_is_not_there(join: Any, tmp_path: Path) -> None:
-    """Connecting fails with an error of Twisted's."""
+    """A connect to a UNIX socket that does not exist fails with Twisted's `ConnectError`."""
     with pytest.raises(ConnectError):
         await join(f"unix:{tmp_path}/nobody")
 
 
 @bounded
 async def test_a_server_that_does_not_answer(global_reactor: Any) -> None:
-    """A server whose backlog is full accepts no client: connecting ends after ``timeouts.connect`` seconds."""
+    """A server whose backlog is full accepts no client, so a connect fails after ``timeouts.connect`` seconds."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -220,7 +226,7 @@ async def test_a_server_that_does_not_answer(global_reactor: Any) -> None:
 
 @bounded
 async def test_a_port_that_is_taken(serve: Any) -> None:
-    """Listening on a port in use fails with Twisted's CannotListenError."""
+    """Listening on a port in use fails with Twisted's `CannotListenError`."""
     server = await serve(Noted())
     with pytest.raises(CannotListenError):
         await serve(Noted(), f"tcp:{server.port}:interface=127.0.0.1")
@@ -229,7 +235,9 @@ async def test_a_port_that_is_taken(serve: Any) -> None:
 
 @bounded
 async def test_certificates_are_checked(serve: Any, join: Any, certificates: Path) -> None:
-    """A client that does not trust the server's certificate is never connected; the server is not harmed."""
+    """
+    A client that does not trust the server's certificate is not connected, and the server still serves another client.
+    """
     app = Noted()
     tls = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
     server = await serve(app, tls)
@@ -244,7 +252,7 @@ async def test_certificates_are_checked(serve: Any, join: Any, certificates: Pat
 
 @bounded
 async def test_the_file_of_a_unix_socket_comes_and_goes(serve: Any, tmp_path: Path) -> None:
-    """It has the requested mode, and is gone after the close."""
+    """The file of a UNIX socket has the requested mode, and is removed when the server closes."""
     path = tmp_path / "socket"
     server = await serve(Noted(), f"unix:{path}:mode=600")
     assert path.is_socket()
@@ -255,7 +263,7 @@ async def test_the_file_of_a_unix_socket_comes_and_goes(serve: Any, tmp_path: Pa
 
 @bounded
 async def test_a_unix_socket_whose_file_was_removed(serve: Any, join: Any, tmp_path: Path) -> None:
-    """The file was removed: draining ends all the same, and the socket is closed."""
+    """When the file of a UNIX socket was removed, a drain still ends, and closes the socket."""
     path = tmp_path / "socket"
     server = await serve(Noted(), f"unix:{path}")
     client = await join(f"unix:{path}")

@@ -1,4 +1,4 @@
-"""Nagle's algorithm delays nothing, through each kind of endpoint over TCP, unless it is asked for."""
+"""Nagle's algorithm delays no small write, through each kind of endpoint over TCP, unless the policy asks for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TCP = "tcp:0:interface=127.0.0.1"
 
 
 def delays(connection: Any) -> bool:
-    """Whether small writes of this connection can be held back."""
+    """Return whether the kernel can hold back small writes of this connection."""
     return not bottom_of(protocol_of(connection).transport).getTcpNoDelay()
 
 
@@ -39,7 +39,7 @@ def tls(certificates: Path) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["tcp", "tls", "ssl", "haproxy:tcp", "haproxy:tls"])
 @bounded
 async def test_small_writes_go_out_at_once(kind: str, tls: Any, certificates: Path, serve: Any, join: Any) -> None:
-    """For servers and clients, over TLS and behind a proxy, too."""
+    """Servers and clients set TCP_NODELAY, over TCP and TLS and behind a proxy."""
     app = Noted()
     proxied, name = kind.startswith("haproxy:"), kind.removeprefix("haproxy:")
     server = await serve(app, f"{'haproxy:' if proxied else ''}{tls.get(name, TCP)}")
@@ -52,8 +52,8 @@ async def test_small_writes_go_out_at_once(kind: str, tls: Any, certificates: Pa
 
 
 @bounded
-async def test_small_writes_go_out_at_once_in_mid_conversation(certificates: Path, serve: Any, join: Any) -> None:
-    """TLS that is put on a connection changes nothing about it."""
+async def test_small_writes_go_out_at_once_after_start_tls(certificates: Path, serve: Any, join: Any) -> None:
+    """TCP_NODELAY stays set when both ends change to TLS in the middle of a conversation."""
     contexts = ServerContexts(ServerSpec(certificate=certificates / "cert.pem", key=certificates / "key.pem"))
 
     async def app(message: bytes, connection: Any) -> Any:
@@ -69,10 +69,10 @@ async def test_small_writes_go_out_at_once_in_mid_conversation(certificates: Pat
 
 
 @bounded
-async def test_small_writes_go_out_at_once_of_a_socket_that_was_handed_over(
+async def test_a_socket_that_was_handed_over_sends_small_writes_at_once(
     serve: Any, join: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As systemd does."""
+    """A socket that is handed over, as systemd does, has TCP_NODELAY set on its connections."""
     app = Noted()
     with socket.create_server(("127.0.0.1", 0)) as given:
         monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", ListenFDs([given.fileno()], ["app"]))
@@ -83,8 +83,8 @@ async def test_small_writes_go_out_at_once_of_a_socket_that_was_handed_over(
 
 
 @bounded
-async def test_small_writes_are_as_the_system_has_them_where_that_is_asked_for(serve: Any, join: Any) -> None:
-    """On both reactors: uvloop by itself would send them at once."""
+async def test_without_no_delay_the_kernel_can_hold_small_writes_back(serve: Any, join: Any) -> None:
+    """With ``no_delay=False`` TCP_NODELAY is off at both ends, on both reactors; uvloop by itself would set it."""
     app = Noted()
     left = Policies(no_delay=False)
     client = await join(await serve(app, policies=left), policies=left)
@@ -94,7 +94,7 @@ async def test_small_writes_are_as_the_system_has_them_where_that_is_asked_for(s
 
 @bounded
 async def test_a_unix_socket_has_nothing_to_set(serve: Any, join: Any, tmp_path: Path) -> None:
-    """And nothing is logged about it."""
+    """A UNIX socket, which has no TCP_NODELAY, works, and nothing is logged about it."""
     await serve(Noted(), f"unix:{tmp_path}/socket")
     client = await join(f"unix:{tmp_path}/socket")
     assert await client.request(b"hello") == b"hello"

@@ -1,4 +1,4 @@
-"""Operating a server in use: drain, suspend, resume, close. On real sockets."""
+"""Operating a server in use, on real sockets: drain, suspend, resume and close."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from .peers import InHand, Noted, bounded, until
 
 @bounded
 async def test_a_drain_loses_no_request_in_flight(serve: Any, join: Any, global_reactor: Any) -> None:
-    """
-    All messages that had arrived before the drain are answered, pipelined or not; then each client sees a clean end.
-    """
+    """A drain answers all messages that have arrived, pipelined or not; then each client gets a clean end."""
     app = InHand()
     server = await serve(app)
     clients = [await join(server) for _ in range(10)]
@@ -35,13 +33,13 @@ async def test_a_drain_loses_no_request_in_flight(serve: Any, join: Any, global_
 
 
 def held(connection: Any) -> int:
-    """The messages of a connection: one with the app, the others in the inbox."""
+    """Return how many messages of a connection are unanswered: one with the app, the others in the inbox."""
     return len(protocol_of(connection)._inbox) + (not protocol_of(connection)._dispatcher.done)
 
 
 @bounded
-async def test_no_client_is_accepted_while_it_drains(serve: Any, join: Any, global_reactor: Any) -> None:
-    """A new client is refused, and a connected client can send no more requests, though its request is answered."""
+async def test_no_client_is_accepted_during_a_drain(serve: Any, join: Any, global_reactor: Any) -> None:
+    """During a drain, a new client is refused. A connected client gets its reply, and then its next request fails."""
     app = InHand()
     server = await serve(app)
     client = await join(server)
@@ -60,7 +58,7 @@ async def test_no_client_is_accepted_while_it_drains(serve: Any, join: Any, glob
 
 @bounded
 async def test_a_drain_ends_at_its_deadline(serve: Any, join: Any, global_reactor: Any) -> None:
-    """Unfinished work is cut, and its client sees it."""
+    """At the deadline of a drain, a connection with unfinished work is cut, and the client's request fails."""
     app = InHand()
     server = await serve(app)
     busy = await join(server)
@@ -74,8 +72,8 @@ async def test_a_drain_ends_at_its_deadline(serve: Any, join: Any, global_reacto
 
 
 @bounded
-async def test_a_conversation_does_not_hold_up_a_drain(serve: Any, join: Any) -> None:
-    """The time app of tcpapp, which would go on for ever, ends at once, and properly."""
+async def test_a_conversation_does_not_delay_a_drain(serve: Any, join: Any) -> None:
+    """A drain ends the ``time`` app of tcpapp, a conversation that would go on for ever, at once and cleanly."""
     server = await serve(time)
     client = await join(server)
     await client.receive()
@@ -84,8 +82,11 @@ async def test_a_conversation_does_not_hold_up_a_drain(serve: Any, join: Any) ->
 
 
 @bounded
-async def test_suspended_it_lets_clients_wait(serve: Any, join: Any, global_reactor: Any) -> None:
-    """New clients wait in the backlog, unrefused, while old ones are served; after the resume, all are."""
+async def test_clients_of_a_suspended_server_wait(serve: Any, join: Any, global_reactor: Any) -> None:
+    """
+    While a server is suspended, new clients wait in the backlog and old ones are served. After `resume()` all are
+    served.
+    """
     server = await serve(Noted())
     old = await join(server)
     assert await old.request(b"before") == b"before"
@@ -102,7 +103,7 @@ async def test_suspended_it_lets_clients_wait(serve: Any, join: Any, global_reac
 
 @bounded
 async def test_closing_while_suspended(serve: Any, join: Any) -> None:
-    """Clients in the backlog are cut off, and the others are closed."""
+    """When a suspended server closes, clients in the backlog are reset, and connected clients are closed cleanly."""
     server = await serve(Noted())
     old = await join(server)
     await old.request(b"before")
@@ -114,7 +115,7 @@ async def test_closing_while_suspended(serve: Any, join: Any) -> None:
 
 @bounded
 async def test_closing_twice_and_draining_after(serve: Any, join: Any) -> None:
-    """Each call fires when all is over."""
+    """Several calls of `close()` and `drain()` all fire when the server is closed."""
     server = await serve(Noted())
     await (await join(server)).request(b"hello")
     ends = [server.close(), server.close(), server.drain(), server.close()]
@@ -127,7 +128,7 @@ async def test_closing_twice_and_draining_after(serve: Any, join: Any) -> None:
 
 @bounded
 async def test_a_service_stops_and_starts_on_the_same_port(global_reactor: Any, join: Any) -> None:
-    """With connected clients, it stops, starts again on the same port, and serves."""
+    """A service with a connected client stops, starts again on the same port, and serves, three times."""
     factory = MessageServerFactory(echo, timeouts=Timeouts(drain=5))
     first = MessageService(factory, ["tcp:0:interface=127.0.0.1"], global_reactor)
     first.startService()
@@ -145,8 +146,8 @@ async def test_a_service_stops_and_starts_on_the_same_port(global_reactor: Any, 
 
 
 @bounded
-async def test_one_busy_endpoint_keeps_all_closed(global_reactor: Any, serve: Any, join: Any) -> None:
-    """If the second of two ports is in use, the first is not left open."""
+async def test_one_busy_endpoint_keeps_all_endpoints_closed(global_reactor: Any, serve: Any, join: Any) -> None:
+    """When the second of two ports is in use, the service does not start, and the first port is closed again."""
     taken, other = await serve(Noted()), await serve(Noted())
     free = other.port
     await other.close()

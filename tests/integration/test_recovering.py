@@ -1,4 +1,4 @@
-"""Clients that reconnect, on real ports: through faults, from killed servers, and not from a wrong certificate."""
+"""Clients that reconnect on real ports: through faults and after a killed server, but not after a wrong certificate."""
 
 from __future__ import annotations
 
@@ -21,24 +21,22 @@ from tests.processes import TCP, Run, ends
 
 from .accounts import Accounts, account
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.* is deprecated:DeprecationWarning"
-)  # what Twisted does with pyOpenSSL
+pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # Twisted's use of pyOpenSSL
 
 QUICK = Recovery(first_wait=0.02, longest_wait=0.05)
 
 
 @pytest_twisted.ensureDeferred
 async def test_each_message_is_accounted_for(global_reactor: Any) -> None:
-    """Answered, maybe lost, or never sent and not received: for as long as a few of the proxy's faults."""
+    """Through the faults of a proxy, each message gets one result, and none is lost without being reported."""
     accounts = await account(global_reactor, 2.0, seed=3)
     assert accounts.faults() == []
     assert accounts.count(bytes) > 500
     assert accounts.count(MaybeSent) > 0
 
 
-def test_accounts_that_are_not_in_order_say_so() -> None:
-    """Every kind of error is found."""
+def test_the_accounts_find_every_kind_of_error() -> None:
+    """The accounts report every kind of error: lost, doubled and wrong results."""
     accounts = Accounts(0)
     never, timed_out = Failure(NeverSent("no", None, b"")), Failure(TimedOut("request", 1))  # type: ignore[arg-type]
     accounts.number = 8
@@ -57,10 +55,13 @@ def test_accounts_that_are_not_in_order_say_so() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_certificate_for_another_name_ends_it_at_once(
+async def test_a_certificate_for_another_name_stops_the_client(
     certificates: Any, serve: Any, global_reactor: Any
 ) -> None:
-    """With one clear line; for the right name it connects."""
+    """
+    A client stops at once when the server's certificate is for another name, and its error says so. The right name
+    connects.
+    """
     key, cert, roots = certificates / "key.pem", certificates / "cert.pem", certificates / "roots" / "authority.pem"
     server = await serve(echo, f"tls:0:interface=127.0.0.1:certificate={cert}:privateKey={key}")
 
@@ -85,7 +86,9 @@ async def test_a_certificate_for_another_name_ends_it_at_once(
 async def test_a_with_that_is_cancelled_leaves_nothing_that_connects(
     kind: Any, serve: Any, global_reactor: Any
 ) -> None:
-    """While it is entered, where there is no exit, and inside."""
+    """
+    A cancelled ``async with`` stops the client, both inside the block and while the client still waits to connect.
+    """
     server = await serve(echo)
     port = server.port
     waits: Deferred[None] = Deferred()
@@ -101,7 +104,7 @@ async def test_a_with_that_is_cancelled_leaves_nothing_that_connects(
         using_is_over: Deferred[None] = Deferred()
         using.addBoth(using_is_over.callback)
         await when
-        await deferLater(global_reactor, 0)  # it was told in the middle of something
+        await deferLater(global_reactor, 0)  # the Deferred fired inside a call of the client
         using.cancel()
         members = getattr(client, "members", [client])
         await using_is_over
@@ -118,8 +121,11 @@ async def test_a_with_that_is_cancelled_leaves_nothing_that_connects(
 
 @pytest.mark.once
 @pytest_twisted.ensureDeferred
-async def test_it_comes_back_to_a_server_that_was_killed(run: Run, global_reactor: Any) -> None:
-    """And was started again on its port."""
+async def test_a_client_reconnects_to_a_server_that_was_killed(run: Run, global_reactor: Any) -> None:
+    """
+    When a server is killed and started again on its port, the client reconnects, and its idempotent requests are
+    answered.
+    """
     first = run("--listen", TCP)
     port = first.port()
     client: Client[bytes, bytes] = Client(f"tcp:127.0.0.1:{port}", reactor=global_reactor, recovery=QUICK)

@@ -20,14 +20,14 @@ from tcpapp.telemetry import Closed
 from .peers import bounded
 
 SIZE = 10_000_000
-"""Bytes of a reply: more than the buffers of both ends hold."""
+"""Bytes of a reply: more than the buffers of both ends can hold."""
 
 QUIET = Timeouts(first_message=0, idle=0)
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A server's certificate and key in one file."""
+    """Give a file that holds a server's certificate and key."""
     path: Path = tmp_path_factory.mktemp("tls") / "server.pem"
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
     return path
@@ -35,7 +35,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["tcp", "tls"])
 def endpoint(request: pytest.FixtureRequest, certificate: Path) -> str:
-    """Plain, and with TLS."""
+    """Give the endpoint of the server: once over TCP, and once over TLS."""
     rest = f":certificate={certificate}" if request.param == "tls" else ""
     return f"{request.param}:0:interface=127.0.0.1{rest}"
 
@@ -74,7 +74,10 @@ class SlowReader:
                 self.error = error
 
     def over(self) -> Deferred[None]:
-        """Fires when it is closed: the reactor goes on meanwhile, because it may still have to close the socket."""
+        """
+        Return a Deferred that fires when the client is closed. The reactor runs meanwhile, since it has to close the
+        socket.
+        """
         return deferToThread(self.thread.join)
 
 
@@ -102,8 +105,8 @@ FRAMING = f"line:max={SIZE}"
 
 
 @bounded
-async def test_all_gets_there_within_the_grace(serve: Any, endpoint: str) -> None:
-    """A slow peer had read nothing of a reply when the connection was closed."""
+async def test_a_close_sends_all_unsent_bytes_within_the_grace(serve: Any, endpoint: str) -> None:
+    """When the server closes, a slow peer that has read nothing yet still gets the whole reply within the grace."""
     app = Server(1)
     server = await serve(app, endpoint, framing=FRAMING, timeouts=QUIET, telemetry=app.telemetry())
     reader = SlowReader(server.port, endpoint.startswith("tls"), b"a\n")
@@ -118,7 +121,7 @@ async def test_all_gets_there_within_the_grace(serve: Any, endpoint: str) -> Non
 
 @bounded
 async def test_a_peer_that_reads_nothing_is_cut_after_the_grace(serve: Any, endpoint: str) -> None:
-    """It has received a part; nothing of the rest is held."""
+    """A peer that reads nothing is cut after the grace. It gets a part of the reply, and the server frees the rest."""
     app = Server(1)
     server = await serve(app, endpoint, framing=FRAMING, timeouts=QUIET, telemetry=app.telemetry())
     reader = SlowReader(server.port, endpoint.startswith("tls"), b"a\n")
@@ -132,8 +135,8 @@ async def test_a_peer_that_reads_nothing_is_cut_after_the_grace(serve: Any, endp
 
 
 @bounded
-async def test_all_that_was_read_is_answered_in_a_drain(serve: Any, endpoint: str) -> None:
-    """A peer that did not read for a time gets its replies once it does."""
+async def test_a_drain_answers_all_messages_that_were_read(serve: Any, endpoint: str) -> None:
+    """A peer that has not read for a time gets all its replies in a drain, once it reads."""
     app = Server(1)
     server = await serve(app, endpoint, framing=FRAMING, timeouts=QUIET, telemetry=app.telemetry())
     reader = SlowReader(server.port, endpoint.startswith("tls"), b"a\nb\nc\n")
@@ -148,7 +151,7 @@ async def test_all_that_was_read_is_answered_in_a_drain(serve: Any, endpoint: st
 
 @bounded
 async def test_a_half_close_is_answered_whatever_is_unsent(serve: Any) -> None:
-    """Four long replies wait for the peer's buffers, and all of them arrive."""
+    """After a half-close, four long replies wait until the peer reads, and all of them arrive."""
     app = Server(1)
     limits = Limits(max_buffered=50_000_000)
     server = await serve(app, framing=FRAMING, timeouts=QUIET, limits=limits, telemetry=app.telemetry())

@@ -1,4 +1,6 @@
-"""Each timeout of a connection, once over real sockets: it ends by its rule, and other connections are served."""
+"""
+Each timeout of a connection, once over real sockets: it ends the connection by its rule, and others are still served.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,13 @@ from tcpapp.telemetry import Closed, NeverOpened, Telemetry
 from .peers import bounded
 
 SOON = 0.05
-"""Seconds: each of these waits is one that nothing ends but its time."""
+"""The timeout in seconds. Nothing but the timeout ends these waits."""
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
 class Ends:
-    """Waits for the first connection to end, and keeps its reason."""
+    """A listener that keeps the reason of the first connection that ends."""
 
     def __init__(self) -> None:
         self.first: Deferred[Any] = Deferred()
@@ -35,7 +37,7 @@ class Ends:
 
 
 class Says(Protocol):
-    """A client that sends one message and reads, or does not."""
+    """A client that sends one message, and reads or does not read."""
 
     def __init__(self, data: bytes, reads: bool) -> None:
         self.data = data
@@ -49,14 +51,14 @@ class Says(Protocol):
 
 
 async def stranger(reactor: Any, port: int, data: bytes, reads: bool = True) -> Any:
-    """Connect a client without a protocol."""
+    """Connect a client that is not part of tcpapp."""
     factory = Factory.forProtocol(lambda: Says(data, reads))  # type: ignore[arg-type]
     factory.noisy = False
     return await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(factory)
 
 
 def never(message: bytes, connection: Any) -> Deferred[bytes] | bytes:
-    """An app that answers only one message, and that at once."""
+    """Answer ``help`` and ``much`` at once, and no other message. It is the server's app."""
     return b"here" if message == b"help" else b"x" * 1_000_000 if message == b"much" else Deferred()
 
 
@@ -75,10 +77,10 @@ WAITS = [
 
 @pytest.mark.parametrize(("wait", "says", "rule"), WAITS, ids=[wait for wait, _, _ in WAITS])
 @bounded
-async def test_a_wait_ends_by_its_rule(
+async def test_each_timeout_ends_the_connection_by_its_rule(
     wait: str, says: bytes, rule: str, serve: Any, join: Any, global_reactor: Any
 ) -> None:
-    """A later client is served."""
+    """Each timeout ends the connection with its own rule and its limit, and a later client is served."""
     ends = Ends()
     quiet: dict[str, float] = {"first_message": 0, "idle": 0, "message_timeout": 0}
     timeouts = Timeouts(**{**quiet, wait: SOON})
@@ -89,7 +91,7 @@ async def test_a_wait_ends_by_its_rule(
     reason = await ends.first
     assert (reason.rule, reason.limit is not None and reason.limit >= SOON) == (rule, True)
     client.transport.abortConnection()
-    server.change(timeouts=Timeouts(**quiet))  # or a busy machine may end the next client by the same rule
+    server.change(timeouts=Timeouts(**quiet))  # on a busy machine the same rule could end the next client
     healthy = await join(f"tcp:127.0.0.1:{server.port}")
     assert await healthy.request(b"help") == b"here"
 
@@ -97,7 +99,7 @@ async def test_a_wait_ends_by_its_rule(
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 @bounded
 async def test_a_handshake_that_is_never_made_ends(serve: Any, certificates: Any, global_reactor: Any) -> None:
-    """By its rule; the app does not see it."""
+    """A TLS handshake that never comes is ended by its timeout, and the app is not called."""
     ends = Ends()
     tls = f"ssl:0:interface=127.0.0.1:privateKey={certificates}/key.pem:certKey={certificates}/cert.pem"
     opened: list[Any] = []
@@ -114,8 +116,8 @@ async def test_a_handshake_that_is_never_made_ends(serve: Any, certificates: Any
 
 
 @bounded
-async def test_tcp_watches_over_both_ends(serve: Any, global_reactor: Any) -> None:
-    """The sockets of a server and of a client have the numbers."""
+async def test_keepalive_is_set_at_both_ends(serve: Any, global_reactor: Any) -> None:
+    """The sockets of a server and of a client have keepalive on, with the number of probes from `Limits`."""
     opened: Deferred[Any] = Deferred()
 
     class App:

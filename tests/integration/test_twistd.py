@@ -41,7 +41,7 @@ def app(message, connection):
     waiting.append(Deferred())
     return waiting[-1]
 """
-"""An app that answers when it gets SIGUSR2."""
+"""An app that answers its messages when the process gets SIGUSR2."""
 
 
 # Serving --------------------------------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ TALKS = [
 
 @pytest.mark.parametrize(("app", "said", "heard"), TALKS)
 def test_each_app_is_served(app: str, said: bytes, heard: bytes, run: Run) -> None:
-    """For any free port, the log names the real one, which serves the app. SIGTERM ends it properly."""
+    """Each app of tcpapp is served at the port that the log names, and SIGTERM ends the process cleanly."""
     process = run("--listen", TCP, "--app", app)
     with dial(process.port()) as client:
         client.sendall(said)
@@ -66,8 +66,8 @@ def test_each_app_is_served(app: str, said: bytes, heard: bytes, run: Run) -> No
     ends(process)
 
 
-def test_an_app_of_ones_own(run: Run, tmp_path: Path) -> None:
-    """It is imported from the current directory."""
+def test_an_app_of_the_user(run: Run, tmp_path: Path) -> None:
+    """``--app`` imports the user's app from the current directory."""
     (tmp_path / "mine.py").write_text("def shout(message, connection):\n    return message.upper() + b'!'\n")
     process = run("--listen", TCP, "--app", "mine:shout")
     with dial(process.port()) as client:
@@ -76,8 +76,8 @@ def test_an_app_of_ones_own(run: Run, tmp_path: Path) -> None:
     ends(process)
 
 
-def test_an_app_can_ask_what_is_to_be_known_of_its_server(run: Run, tmp_path: Path) -> None:
-    """By the factory of its connection: that it serves, where, and since when."""
+def test_an_app_can_read_the_info_of_its_server(run: Run, tmp_path: Path) -> None:
+    """An app reads from its connection's factory that the server serves, at which address, and since when."""
     (tmp_path / "mine.py").write_text(
         "def app(message, connection):\n"
         "    info = protocol_of(connection).factory.info()\n"
@@ -93,7 +93,7 @@ def test_an_app_can_ask_what_is_to_be_known_of_its_server(run: Run, tmp_path: Pa
 
 
 def test_several_endpoints(run: Run, tmp_path: Path) -> None:
-    """One app on two ports and a UNIX socket, whose file is gone afterwards."""
+    """One process serves two ports and a UNIX socket, and removes the socket's file at its end."""
     process = run("--listen", TCP, "--listen", TCP, "--listen", f"unix:{tmp_path}/socket:mode=600")
     places = [process.port(), process.port(), process.line(r"listening on unix:(.*)")[1]]
     assert places[2] == f"{tmp_path}/socket"
@@ -105,8 +105,8 @@ def test_several_endpoints(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "socket").exists()
 
 
-def test_options_are_heeded(run: Run) -> None:
-    """Framing, codec and limits come from the command line."""
+def test_options_of_the_command_line_apply(run: Run) -> None:
+    """The framing, the codec and the limits of the command line apply to the server."""
     process = run("--listen", TCP, "--framing", "int16:max=20", "--codec", "json", "--max-connections", "1")
     port = process.port()
     with dial(port) as client, dial(port) as other:
@@ -120,8 +120,8 @@ def test_options_are_heeded(run: Run) -> None:
     ends(process)
 
 
-def test_it_runs_on_another_reactor(run: Run) -> None:
-    """twistd's --reactor is used, and the end is the same."""
+def test_the_service_runs_on_another_reactor(run: Run) -> None:
+    """With twistd's ``--reactor`` the service runs on that reactor, and ends as on the default one."""
     process = run("--listen", TCP, before=("-n", "--reactor=asyncio"))
     with dial(process.port()) as client:
         client.sendall(b"hello\n")
@@ -134,7 +134,7 @@ def test_it_runs_on_another_reactor(run: Run) -> None:
 
 @pytest.fixture
 def in_hand(run: Run, tmp_path: Path) -> Iterator[tuple[Process, socket.socket]]:
-    """Give a process that handles a message, and the client that waits for the reply."""
+    """Give a process whose app handles a message, and the client that waits for the reply."""
     (tmp_path / "mine.py").write_text(MINE)
     process = run("--listen", TCP, "--app", "mine:app")
     with dial(process.port()) as client:
@@ -144,8 +144,8 @@ def in_hand(run: Run, tmp_path: Path) -> Iterator[tuple[Process, socket.socket]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_waits_for_what_is_in_hand(number: int, in_hand: tuple[Process, socket.socket]) -> None:
-    """SIGTERM, or Ctrl-C: no new client is accepted, the message is answered, and the exit code is 0."""
+def test_a_signal_waits_for_the_message_that_is_handled(number: int, in_hand: tuple[Process, socket.socket]) -> None:
+    """After SIGTERM or Ctrl-C the port closes, the message is still answered, and the exit code is 0."""
     process, client = in_hand
     port = client.getpeername()[1]
     process.signal(number)
@@ -161,8 +161,8 @@ def test_a_signal_waits_for_what_is_in_hand(number: int, in_hand: tuple[Process,
     assert "Traceback" not in rest
 
 
-def test_a_second_signal_cuts(in_hand: tuple[Process, socket.socket]) -> None:
-    """A second signal ends the wait: the client is cut off, the log says so, and the exit code is 0."""
+def test_a_second_signal_cuts_all_connections(in_hand: tuple[Process, socket.socket]) -> None:
+    """A second signal ends the wait: the client is reset, the log says so, and the exit code is 0."""
     process, client = in_hand
     process.signal(signal.SIGTERM)
     process.line("draining 1")
@@ -177,7 +177,7 @@ def test_a_second_signal_cuts(in_hand: tuple[Process, socket.socket]) -> None:
 
 
 def test_the_drain_has_a_deadline(run: Run, tmp_path: Path) -> None:
-    """--drain bounds the end: unfinished work is cut, and the exit code is 0."""
+    """``--drain`` bounds the end: after it the connection is cut, and the exit code is 0."""
     (tmp_path / "mine.py").write_text(MINE)
     process = run("--listen", TCP, "--app", "mine:app", "--drain", "0.1")
     with dial(process.port()) as client:
@@ -190,8 +190,8 @@ def test_the_drain_has_a_deadline(run: Run, tmp_path: Path) -> None:
     assert process.end()[0] == 0
 
 
-def test_a_clock_does_not_hold_up_the_end(run: Run) -> None:
-    """A conversation that would go on for ever ends with the server, and nothing is cut."""
+def test_an_endless_conversation_does_not_delay_the_end(run: Run) -> None:
+    """The ``time`` app, which sends for ever, ends with the server, and no connection is cut."""
     process = run("--listen", TCP, "--app", "time")
     with dial(process.port()) as client:
         assert hear(client, 1)
@@ -204,7 +204,7 @@ def test_a_clock_does_not_hold_up_the_end(run: Run) -> None:
 
 
 def test_a_socket_whose_file_was_removed(run: Run, tmp_path: Path) -> None:
-    """The file was removed before: the end is a proper one all the same."""
+    """When the file of its UNIX socket was removed before, the process still ends cleanly."""
     process = run("--listen", f"unix:{tmp_path}/socket")
     process.line("listening on unix:")
     with dial(f"{tmp_path}/socket") as client:
@@ -215,12 +215,12 @@ def test_a_socket_whose_file_was_removed(run: Run, tmp_path: Path) -> None:
         assert hear(client, 1) == b""
 
 
-# Not beginning --------------------------------------------------------------------------------------------------------
+# Starts that fail -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reactor", ["default", "asyncio"])
 def test_a_port_that_is_taken(reactor: str, run: Run, tmp_path: Path) -> None:
-    """One line on stderr, one in the log, and 1; no pid file is left, and no socket of another endpoint."""
+    """When a port is in use, the process prints one line, logs one line and exits with 1, and leaves no file."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
         before = ("-n", f"--reactor={reactor}", f"--pidfile={tmp_path}/pid")
@@ -246,7 +246,7 @@ def test_a_port_that_is_taken(reactor: str, run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_command_line(options: list[str], says: str, run: Run, tmp_path: Path) -> None:
-    """One line on stderr, nothing on stdout, and 1; nothing was started."""
+    """A wrong command line prints one line on stderr, starts nothing, and exits with 1."""
     (tmp_path / "mine.py").write_text("1 / 0")
     code, out, err = run(*options).end()
     assert (code, out) == (1, "")
@@ -255,7 +255,7 @@ def test_a_wrong_command_line(options: list[str], says: str, run: Run, tmp_path:
 
 
 def test_help(run: Run) -> None:
-    """The page begins with the usage, once, and nothing follows it."""
+    """``--help`` prints the usage once, at the beginning, and exits with 0."""
     code, out, err = run("--help").end()
     assert (code, err) == (0, "")
     assert re.match(r"Usage: twistd \[options\] tcpapp \[options\]\nServes ", out)
@@ -268,7 +268,7 @@ def test_help(run: Run) -> None:
 @pytest.fixture
 def daemon(run: Run, tmp_path: Path) -> Iterator[Callable[..., tuple[tuple[int, str, str], Callable[[], bytes]]]]:
     """
-    Give ``daemon(*options)``: the output of the process that starts it, and a function that waits for the end.
+    Give ``daemon(*options)``: it returns the result of the starting command, and a function that waits for the end.
 
     The daemon has inherited a pipe, which ends when the daemon does.
     """
@@ -287,7 +287,9 @@ def daemon(run: Run, tmp_path: Path) -> Iterator[Callable[..., tuple[tuple[int, 
 
 
 def test_a_daemon_starts_serves_and_ends(daemon: Any, tmp_path: Path) -> None:
-    """Once the command has returned, without output, it serves; SIGTERM to the pid in the pid file ends it properly."""
+    """
+    The command returns without output, and the daemon serves. SIGTERM to the process in the pid file ends it cleanly.
+    """
     said, ended = daemon("--listen", TCP)
     assert said == (0, "", "")
     log = tmp_path / "log"
@@ -304,7 +306,7 @@ def test_a_daemon_starts_serves_and_ends(daemon: Any, tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_cannot_listen(daemon: Any, tmp_path: Path) -> None:
-    """The command that starts it prints the reason, and returns 1; the log has it too, and no pid file is left."""
+    """The starting command prints the reason and returns 1. The log has the reason once, and no pid file is left."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         (code, out, err), ended = daemon("--listen", f"tcp:{other.getsockname()[1]}:interface=127.0.0.1")
     ended()
@@ -318,11 +320,14 @@ def test_a_daemon_that_cannot_listen(daemon: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "pid").exists()
 
 
-# Configured, and reloaded -------------------------------------------------------------------------------------------
+# Configuration and reload ---------------------------------------------------------------------------------------------
 
 
-def test_a_hang_up_changes_limits_while_it_serves(run: Run, tmp_path: Path) -> None:
-    """Open connections stay; the limits in the file hold for later clients. Errors change nothing."""
+def test_sighup_changes_limits_while_the_service_runs(run: Run, tmp_path: Path) -> None:
+    """
+    SIGHUP applies the limits in the file to later clients, and open connections stay. An error in the file changes
+    nothing.
+    """
     file = tmp_path / "app.toml"
     file.write_text(f'listen = ["{TCP}"]\nmax-connections = 1\n')
     process = run("--config=app.toml")
@@ -346,8 +351,8 @@ def test_a_hang_up_changes_limits_while_it_serves(run: Run, tmp_path: Path) -> N
     ends(process)
 
 
-def test_its_manager_is_told(run: Run, tmp_path: Path) -> None:
-    """That it is ready once it listens, that it is alive, that it reloads its file, that it stops."""
+def test_systemd_is_notified(run: Run, tmp_path: Path) -> None:
+    """The process notifies systemd when it is ready, while it is alive, when it reloads, and when it stops."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(SECONDS)
@@ -370,7 +375,9 @@ def test_its_manager_is_told(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_socket_that_is_handed_over_is_served(twistd: list[str], tmp_path: Path) -> None:
-    """As systemd hands it over: the third descriptor, with its name; clients that came before are served, too."""
+    """
+    A socket that is handed over as descriptor 3, as systemd does, is served, also to clients that connected earlier.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         early = dial(listening.getsockname()[1])
         early.sendall(b"early\n")
@@ -393,7 +400,7 @@ def test_a_socket_that_is_handed_over_is_served(twistd: list[str], tmp_path: Pat
 
 
 def test_the_unit_files_are_right(tmp_path: Path) -> None:
-    """systemd itself finds no error in them."""
+    """``systemd-analyze verify`` finds no error in the unit files."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")

@@ -1,8 +1,8 @@
 """
-The units of ``deploy`` do what they say: their own commands, run as systemd runs them, with the socket handed over.
+The commands of the units in ``deploy``, run as systemd runs them, serve a socket that is handed over.
 
-There is no systemd here to do it. What a process can be given by another one is given by `LAUNCH`: sockets,
-environment, limits and restrictions. What only systemd can do stands in `NOT_DONE_HERE`.
+The tests run without systemd. `LAUNCH` gives the process what another process can give it: sockets, environment, limits
+and restrictions. `NOT_DONE_HERE` lists what only systemd can do.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ NOT_DONE_HERE = {
     "ProtectProc": "as ProcSubset",
     "ProtectClock": "of no use to a process without capabilities",
     "ProtectControlGroups": "covered by a file system that is read-only",
-    "ProtectHome": "the interpreter of the tests may be in one",
+    "ProtectHome": "the interpreter of the tests can be in one",
     "ProtectHostname": "as ProtectClock",
     "ProtectKernelLogs": "as ProtectClock",
     "ProtectKernelModules": "as ProtectClock",
     "ProtectKernelTunables": "as ProtectClock",
 }
-"""What the service unit says that is not done by `LAUNCH` nor by a test, with the reason."""
+"""Lines of the service unit that neither `LAUNCH` nor a test does, each with the reason."""
 
 DONE_HERE = {
     *("ExecStartPre", "ExecStart", "ExecReload", "WatchdogSec", "TimeoutStopSec", "WorkingDirectory"),
@@ -83,7 +83,7 @@ if given["sockets"]:
 os.chdir(given["folder"])
 os.execv(given["command"][0], given["command"])
 """
-"""What systemd does between fork and exec."""
+"""The program that does what systemd does between fork and exec."""
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_MDWE = 24, 38, 65
 
@@ -101,7 +101,7 @@ class Unit:
         return self.values[name]
 
     def says(self, name: str) -> bool:
-        """Whether it is switched on."""
+        """Return whether this setting is on."""
         return self.values.get(name, "no") == "yes"
 
 
@@ -109,7 +109,7 @@ SERVICE, SOCKET = Unit("tcpapp.service"), Unit("tcpapp.socket")
 
 
 def read_only() -> str:
-    """The reason why a process cannot have a read-only file system; empty if it can."""
+    """Return the reason why a process cannot have a read-only file system here, or an empty text if it can."""
     try:
         ran = subprocess.run(
             ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
@@ -124,7 +124,9 @@ def read_only() -> str:
 
 
 class Launched:
-    """A service that is run by the unit's commands, with one socket handed over, and its notifications received."""
+    """
+    A service that the unit's commands start, with one socket handed over. It receives the service's notifications.
+    """
 
     def __init__(self, twistd: list[str], folder: Path, confined: bool) -> None:
         self._twistd = twistd
@@ -138,11 +140,11 @@ class Launched:
         self.manager.settimeout(SECONDS)
 
     def configure(self, listen: str) -> None:
-        """Write its options file."""
+        """Write the options file of the service."""
         (self._folder / "tcpapp.toml").write_text(f"listen = [{json.dumps(listen)}]\napp = 'echo'\n")
 
     def run(self, name: str, *sockets: socket.socket) -> Process:
-        """Run the command of this `name`; systemd hands sockets only to ``ExecStart=``."""
+        """Run the unit's command of this `name`. As in systemd, only ``ExecStart=`` gets sockets."""
         words = shlex.split(SERVICE[name].replace("/etc/tcpapp/", f"{self._folder}/"))
         assert words[0] == "/opt/tcpapp/bin/twistd"
         prctl = [(PR_SET_NO_NEW_PRIVS, 1)] if SERVICE.says("NoNewPrivileges") else []
@@ -173,7 +175,7 @@ class Launched:
         return self.processes[-1]
 
     def told(self, beginning: bytes) -> bytes:
-        """The next notification that begins with this text."""
+        """Return the next notification that begins with `beginning`."""
         while not (told := self.manager.recv(1000)).startswith(beginning):
             pass
         return told
@@ -187,7 +189,7 @@ class Launched:
 
 @pytest.fixture(params=[False, True], ids=["alone", "confined"])
 def launched(request: pytest.FixtureRequest, twistd: list[str], tmp_path: Path) -> Iterator[Launched]:
-    """Give `Launched`: once as any process, and once in a read-only file system without capabilities."""
+    """Give `Launched` twice: as an ordinary process, and in a read-only file system without capabilities."""
     if request.param and (why := read_only()):
         pytest.skip(f"no file system can be read-only to one process here: {why}")
     made = Launched(twistd, tmp_path, request.param)
@@ -196,7 +198,7 @@ def launched(request: pytest.FixtureRequest, twistd: list[str], tmp_path: Path) 
 
 
 def secured(folder: Path) -> tuple[str, Callable[[socket.socket], socket.socket]]:
-    """An endpoint string for TLS on the socket, and the client's connect function for it."""
+    """Return an endpoint string for TLS on the handed-over socket, and the function with which a client begins TLS."""
     authority, path = trustme.CA(), folder / "cert.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
     authority.cert_pem.write_to_path(str(folder / "roots.pem"))
@@ -208,7 +210,10 @@ def secured(folder: Path) -> tuple[str, Callable[[socket.socket], socket.socket]
 
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 def test_the_units_serve(kind: str, launched: Launched, tmp_path: Path) -> None:
-    """The check before the start passes without the socket; the start also serves clients that came before it."""
+    """
+    The check before the start passes without the socket. The started service also serves clients that connected
+    earlier.
+    """
     listen, speak = secured(tmp_path) if kind == "tls" else ("systemd:name=tcpapp", lambda plain: plain)
     launched.configure(listen)
     check = launched.run("ExecStartPre")
@@ -242,8 +247,8 @@ def test_the_units_serve(kind: str, launched: Launched, tmp_path: Path) -> None:
     assert again.end()[0] == 0
 
 
-def test_a_start_without_the_socket_says_so(launched: Launched) -> None:
-    """It reports the error in one line, and does not serve."""
+def test_a_start_without_the_socket_fails_with_one_line(launched: Launched) -> None:
+    """When no socket was handed over, the start fails with one line on stderr, and no traceback."""
     launched.configure("systemd:name=tcpapp")
     code, out, err = launched.run("ExecStart").end()
     assert code == 1
@@ -252,8 +257,10 @@ def test_a_start_without_the_socket_says_so(launched: Launched) -> None:
 
 
 @pytest.mark.parametrize("launched", [True], indirect=True)
-def test_confined_it_cannot_write(launched: Launched) -> None:
-    """The promises of `LAUNCH` hold: only the test's folder can be written."""
+def test_a_confined_service_cannot_write_elsewhere(launched: Launched) -> None:
+    """
+    A confined service cannot create a socket outside of the test's folder, so `LAUNCH` restricts it as it promises.
+    """
     launched.configure("unix:/usr/app.sock")
     code, _, err = launched.run("ExecStart").end()
     assert (code, err) == (
@@ -262,18 +269,18 @@ def test_confined_it_cannot_write(launched: Launched) -> None:
     )
 
 
-def test_all_that_the_unit_says_was_thought_of() -> None:
-    """Each line of the service unit is tested here, or has a reason why not."""
+def test_each_line_of_the_unit_is_tested_or_has_a_reason() -> None:
+    """Each line of the service unit is in `DONE_HERE`, or in `NOT_DONE_HERE` with the reason why no test does it."""
     assert set(SERVICE.values) <= DONE_HERE | set(NOT_DONE_HERE)
     assert set(NOT_DONE_HERE) <= set(SERVICE.values)
 
 
-def test_the_unit_gives_it_time_to_drain() -> None:
-    """And the watchdog's time is longer than any pause of the collector."""
+def test_the_unit_gives_the_service_time_to_drain() -> None:
+    """systemd stops the service later than the drain's deadline, and the watchdog waits at least 30 seconds."""
     assert int(SERVICE["TimeoutStopSec"]) > Timeouts().drain
     assert int(SERVICE["WatchdogSec"]) >= 30
 
 
 def test_the_unit_lets_tls_make_its_callbacks() -> None:
-    """cffi's callbacks need memory that is writable and executable."""
+    """The unit allows memory that is writable and executable, since the callbacks of cffi need it."""
     assert not SERVICE.says("MemoryDenyWriteExecute")
