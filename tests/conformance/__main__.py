@@ -1,9 +1,9 @@
 """
 Run Twisted's own tests on the uvloop reactor beside its epoll reactor: ``make conformance``.
 
-Both run at the same time, each in a process of its own. No test that passes on the epoll reactor may fail on ours, but
-for those in `suites.EXCEPTIONS`, which must fail. What fails on one of them is run again, alone, on both: a test that
-waits for wall-clock time may fail on a busy machine.
+Both run at the same time, each in a process of its own. No test that passes on the epoll reactor may fail on the uvloop
+reactor. The tests in `suites.EXCEPTIONS` are exceptions, and must fail. A test that fails on one reactor is run again,
+alone, on both: a test that waits for wall-clock time can fail on a busy machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.conformance.suites import EXCEPTIONS, LEAST, REACTOR_SUITES, USERS
 
 
 def main() -> int:
-    """0 if all results are as expected."""
+    """Run the tests, and return 0 if all results are as expected."""
     runner = Runner()
     first = runner.run([*REACTOR_SUITES, *USERS])
     for reactor, results in first.items():

@@ -1,4 +1,4 @@
-"""Run test suites on two reactors, each in a process of its own, and say what is worse on ours."""
+"""Run test suites on two reactors, each in a process of its own, and find the tests that fail on uvloop alone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["ROOT", "Broke", "Found", "Runner", "again_alone", "counted", "module
 ROOT = Path(__file__).resolve().parents[2]
 
 Found = dict[str, tuple[str, str]]
-"""By a test's name: how it came out, and why."""
+"""The result of each test and its reason, by the test's name."""
 
 ABSENT = ("absent", "it was not run")
 
 
 class Broke(Exception):
-    """A run of tests on a reactor ended before it had said how they came out."""
+    """The process of a reactor ended before it had written its results."""
 
     def __init__(self, reactor: str, said: str) -> None:
         super().__init__(f"the run on {reactor} broke:\n{said[-4000:]}")
@@ -36,8 +36,9 @@ class Runner:
     """
     How tests are run: by a command with the arguments of ``tests.conformance.run``, in an environment.
 
-    `longest`: seconds after which a run has failed. `at_once`: on both reactors at the same time; else one after the
-    other, for tests that need a single resource. `around` makes that resource again for each run.
+    A run that takes more than `longest` seconds has failed. With `at_once` both reactors run at the same time;
+    otherwise they run one after the other, for tests that need a single resource. `around` makes that resource anew for
+    each run.
     """
 
     command: tuple[str, ...] = (sys.executable, "-W", "ignore", "-m", "tests.conformance.run")
@@ -47,7 +48,7 @@ class Runner:
     around: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def run(self, names: Iterable[str]) -> dict[str, Found]:
-        """How each test came out on either reactor. Raises `Broke` where a run said nothing of that."""
+        """Return the result of each test on each reactor. Raise `Broke` when a process wrote no results."""
         names = list(names)
         found: dict[str, Found] = {}
         with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +89,7 @@ class Runner:
 
 
 def worse(found: dict[str, Found]) -> dict[str, str]:
-    """The tests that pass on epoll and do not on uvloop, and how."""
+    """Return the tests that pass on epoll and not on uvloop, each with its result on uvloop."""
     return {
         name: "{}: {}".format(*found["uvloop"].get(name, ABSENT))
         for name, (how, _) in found["epoll"].items()
@@ -97,12 +98,12 @@ def worse(found: dict[str, Found]) -> dict[str, str]:
 
 
 def module_of(name: str) -> str:
-    """The module a test is in: what can be run by itself, whatever the classes are called."""
+    """Return the module of a test: a module can be run by itself, whatever its classes are called."""
     return name.rsplit(".", 2)[0]
 
 
 def again_alone(runner: Runner, faults: dict[str, str]) -> dict[str, str]:
-    """Those of the faults that are faults again where their modules alone are run: a busy machine makes some, too."""
+    """Return the faults that come again when their modules run alone, since a busy machine also makes faults."""
     modules = sorted({module_of(name) for name in faults})
     if not modules:
         return {}
@@ -112,6 +113,6 @@ def again_alone(runner: Runner, faults: dict[str, str]) -> dict[str, str]:
 
 
 def counted(found: Found) -> str:
-    """How many tests there were, and how many came out how."""
+    """Return the number of tests, and the number of each result."""
     counts = Counter(how for how, _ in found.values())
     return f"{len(found)} tests, " + ", ".join(f"{many} {how}" for how, many in counts.most_common())

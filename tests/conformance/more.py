@@ -1,9 +1,9 @@
 """
-Run the tests of other people's packages on the uvloop reactor beside epoll: ``make conformance-more``.
+Run the tests of other packages on the uvloop reactor beside epoll: ``make conformance-more``.
 
 Each package of `packages.PACKAGES` has a virtual environment of its own in ``.venv/more``, in which its tests run on
-one reactor after the other. A test that passes on epoll and fails on ours, and does so again alone, is told. A package
-that cannot be installed here, or whose program is not there, is passed over, with the reason.
+one reactor after the other. A test that passes on epoll and fails on uvloop, and does so again alone, is reported. A
+package that cannot be installed here, or whose program is missing, is skipped with the reason.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = ["NotHere", "compare", "main", "pinned", "prepare"]
 HOME = ROOT / ".venv" / "more"
 LOCKED = ROOT / "requirements" / "conformance.txt"
 BASE = ("twisted", "uvloop", "typing-extensions", "pyopenssl", "service-identity", "idna", "pyhamcrest", "setuptools")
-"""What both reactors and the runner need in each environment."""
+"""Packages that both reactors and the runner need in each environment."""
 LONGEST = 600.0
-"""Seconds; the longest suite takes a minute."""
+"""Seconds that a suite can take; the longest takes a minute."""
 
 
 class NotHere(Exception):
@@ -41,13 +41,13 @@ class NotHere(Exception):
 
 
 def pinned(locked: str, loose: Container[str] = ()) -> str:
-    """The versions that a file of locked requirements has, without hashes, and without some: constraints for pip."""
+    """Return the locked versions without hashes, and without the packages in `loose`, as constraints for pip."""
     lines = re.findall(r"^[\w.-]+==\S+(?: ;[^\\\n]*)?", locked, re.MULTILINE)
     return "".join(f"{line}\n" for line in lines if line.partition("==")[0] not in loose)
 
 
 def called(*command: str | Path) -> None:
-    """Call a program. Raises `NotHere` with the last line that it said, where it fails."""
+    """Call a program. If it fails, raise `NotHere` with the last line of its output."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
@@ -56,9 +56,9 @@ def called(*command: str | Path) -> None:
 
 def prepare(package: Package, call: Callable[..., None] = called, home: Path = HOME) -> Path:
     """
-    Set up a package's environment, where it is not there yet as the table has it: its folder.
+    Return the folder of a package's environment, and set it up unless it is there as the table says.
 
-    Raises `NotHere` where that cannot be done, or would be for nothing.
+    Raise `NotHere` when it cannot be set up, or when its tests could not run.
     """
     if package.program and not shutil.which(package.program):
         raise NotHere(f"{package.program} is not installed")
@@ -79,20 +79,20 @@ def prepare(package: Package, call: Callable[..., None] = called, home: Path = H
 
 
 def unpack(folder: Path) -> None:
-    """Unpack the source distribution in a folder there."""
+    """Unpack the source distribution in `folder` there."""
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
 
 
 def paths(folder: Path) -> list[Path]:
-    """Where modules are looked for before the environment's own: a source distribution, and this checkout."""
+    """Return the folders in which Python looks first for modules: a source distribution, and this checkout."""
     return [*(each for each in (folder / "source").glob("*") if each.is_dir()), ROOT]
 
 
 @contextmanager
 def serving(program: str) -> Iterator[None]:
-    """Have a program serve where tests look for it, while they run. Raises `NotHere` where it cannot."""
+    """Run `program`, which serves while tests run. Raise `NotHere` when it cannot serve."""
     if not program:
         yield
         return
@@ -101,23 +101,23 @@ def serving(program: str) -> Iterator[None]:
             raise NotHere(f"something serves on port {REDIS_PORT} already, whose data the tests would change")
     command = [program, "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
-        too_late = Timer(PATIENCE, process.kill)  # its log ends then
+        too_late = Timer(PATIENCE, process.kill)  # then its log ends
         too_late.start()
         try:
-            wait_for_its_word(process)
+            wait_until_it_serves(process)
             too_late.cancel()
             yield
         finally:
             too_late.cancel()
-            process.kill()  # at once: it keeps nothing, and a script of a test may hold it
+            process.kill()  # at once: it stores nothing, and a script of a test can block it
 
 
 REDIS_PORT = 6379
-"""Where txredisapi's tests look for redis-server."""
+"""The port at which txredisapi's tests look for redis-server."""
 
 
-def wait_for_its_word(process: subprocess.Popen[str]) -> None:
-    """Wait until redis-server's log says that it serves. Raises `NotHere` where the log ends before that."""
+def wait_until_it_serves(process: subprocess.Popen[str]) -> None:
+    """Wait until redis-server's log says that it serves. Raise `NotHere` when the log ends before that."""
     assert process.stdout
     for line in process.stdout:
         if "ready to accept connections" in line.lower():
@@ -126,7 +126,7 @@ def wait_for_its_word(process: subprocess.Popen[str]) -> None:
 
 
 def runner_for(package: Package, folder: Path) -> Runner:
-    """How the tests of a package are run: by its environment's Python, on one reactor after the other."""
+    """Return the runner of a package's tests: its environment's Python, on one reactor after the other."""
     python, run = folder / "bin" / "python", ROOT / "tests" / "conformance" / "run.py"
     path = os.pathsep.join(map(str, paths(folder)))
     return Runner(
@@ -140,9 +140,9 @@ def runner_for(package: Package, folder: Path) -> Runner:
 
 def compare(package: Package, runner: Runner) -> dict[str, str]:
     """
-    What fails on ours and not on epoll, twice; that the whole run breaks is such a fault, too.
+    Return the tests that fail twice on uvloop and not on epoll. A run that breaks on uvloop is such a fault, too.
 
-    Raises `NotHere` where the run breaks on epoll.
+    Raise `NotHere` when the run breaks on epoll.
     """
     try:
         first = runner.run(package.modules)
@@ -156,7 +156,7 @@ def compare(package: Package, runner: Runner) -> dict[str, str]:
 
 
 def main(wanted: Sequence[str]) -> int:
-    """Run all of them, or only the named ones; 0 if nothing is worse on ours."""
+    """Run the tests of all packages, or only of the named ones. Return 0 if no test fails on uvloop alone."""
     bad = False
     for package in PACKAGES:
         if wanted and package.name not in wanted:

@@ -1,4 +1,4 @@
-"""The packages on Twisted whose own tests ``make conformance-more`` runs, at which versions, and with what."""
+"""The packages on Twisted whose own tests ``make conformance-more`` runs, their versions, and what their tests need."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Package:
 
     @property
     def name(self) -> str:
-        """Its name, without its version."""
+        """Return the name of the package, without its version."""
         return self.requirement.partition("==")[0]
 
 

@@ -1,10 +1,10 @@
 """
-Run test modules of Twisted's on one reactor, and write the result of each test.
+Run test modules of Twisted on one reactor, and write the result of each test.
 
 ``python -m tests.conformance.run REACTOR FILE MODULE...``: REACTOR is ``epoll`` or ``uvloop``. The output is JSON: each
 test's name, without the reactor's name, with ``ok``, ``skip``, ``fail``, ``error`` and so on, and the reason. Both
-kinds of Twisted's tests run on it. Tests that build a reactor get only this one, and tests that use the global reactor
-find it there.
+kinds of Twisted's tests run on REACTOR: tests that build a reactor build only this one, and tests that use the global
+reactor find it there.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ REACTORS = {
     "epoll": ("twisted.internet.epollreactor", "twisted.internet.epollreactor.EPollReactor"),
     "uvloop": ("tcpapp.reactor", "tests.conformance.run.uvloop_reactor"),
 }
-"""Where each is installed from, and what makes one for a test."""
+"""The module that installs each reactor, and the function that makes one for a test."""
 
 LONGEST = 20.0
-"""Seconds after which a test that waits has failed; trial's own number is 120."""
+"""Seconds after which a test that waits has failed. The default of trial is 120."""
 
 
 def uvloop_reactor(case: Any) -> Any:
@@ -44,12 +44,12 @@ Found = dict[str, tuple[str, str]]
 
 
 def notes_of(found: Found) -> Any:
-    """A reporter's class that writes down what is reported, and prints nothing."""
+    """Return the class of a reporter that writes each result into `found`, and prints nothing."""
     from twisted.trial.reporter import Reporter
 
     def note(test: Any, how: str, why: Any = "") -> None:
         name = test.id().replace("EPollReactorTests", "*").replace("uvloop_reactorTests", "*")
-        if found.get(name, ("ok",))[0] in ("ok", "skip"):  # an error as it is cleaned up counts more than a success
+        if found.get(name, ("ok",))[0] in ("ok", "skip"):  # an error in the cleanup replaces a success
             found[name] = (how, str(why.getTraceback() if hasattr(why, "getTraceback") else why)[-2000:])
 
     def noting(how: str) -> Any:
@@ -68,7 +68,7 @@ def notes_of(found: Found) -> Any:
 
 
 def run(reactor: str, names: list[str]) -> Found:
-    """How each test came out, and why."""
+    """Run the tests on this reactor, and return the result of each with its reason."""
     installer, maker = REACTORS[reactor]
     importlib.import_module(installer).install()
     from twisted.internet.test import reactormixins
@@ -89,4 +89,4 @@ def run(reactor: str, names: list[str]) -> Found:
 if __name__ == "__main__":
     Path(sys.argv[2]).write_text(json.dumps(run(sys.argv[1], sys.argv[3:])))
     sys.stdout.flush()
-    os._exit(0)  # threads of a test that failed do not keep it
+    os._exit(0)  # threads of a failed test do not keep the process alive

@@ -1,4 +1,4 @@
-"""Which of Twisted's test modules are run, and which of their tests may fail here and not on the epoll reactor."""
+"""The test modules of Twisted that are run, and the tests in them that fail on uvloop and not on the epoll reactor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REACTOR_SUITES = (
         for name in ("internet", "iutils", "process", "stdio", "tcp", "tcp_internals", "threads", "udp", "unix")
     ),
 )
-"""The suites for reactors themselves."""
+"""The suites that test reactors."""
 
 USERS = (
     *(
@@ -54,7 +54,7 @@ USERS = (
     "twisted.web",
     "twisted.words",
 )
-"""The suites of what uses a reactor."""
+"""The suites of code that uses a reactor."""
 
 EXCEPTIONS = {
     "twisted.internet.test.test_unix.UNIXTestsBuilder_*.test_avoidLeakingFileDescriptors": (
@@ -62,7 +62,7 @@ EXCEPTIONS = {
         "kernel drops such descriptors, so that none leaks, and tells nobody"
     ),
 }
-"""By name: why a test that passes on the epoll reactor fails on this one. A test that is here and passes is a fault."""
+"""Tests that pass on the epoll reactor and fail on uvloop, with the reason. A test here that passes is a fault."""
 
 LEAST = 6_800
-"""Tests that pass, at least: fewer, and something was not run."""
+"""Tests that must pass at least: with fewer, some suite was not run."""

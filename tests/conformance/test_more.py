@@ -1,4 +1,4 @@
-"""What the run of other people's tests makes of what it finds; with no network, and no other package."""
+"""What the run of other packages' tests does with its results. The tests need no network and no other package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGE = packages.Package("some==1.0", ("some.test",), needs=("beside==2.0",))
 
 
 class FakeRunner:
-    """Gives results that were made up, one set for each run; a set that is an exception is raised."""
+    """A runner with given results, one set for each run. It raises a set that is an exception."""
 
     def __init__(self, *results: Any) -> None:
         self.results = list(results)
@@ -41,13 +41,13 @@ def compared(*results: Any) -> tuple[dict[str, str], list[list[str]]]:
     return more.compare(PACKAGE, runner), runner.asked
 
 
-def test_what_fails_on_both_reactors_or_on_epoll_alone_is_no_fault() -> None:
+def test_a_test_that_also_fails_on_epoll_is_no_fault() -> None:
     faults, asked = compared(found({"m.C.a": "fail", "m.C.b": "fail"}, {"m.C.a": "fail", "m.C.b": "ok"}))
     assert faults == {}
     assert asked == [["some.test"]]
 
 
-def test_what_fails_on_ours_alone_is_a_fault_if_it_fails_again_alone() -> None:
+def test_a_test_that_fails_on_uvloop_twice_is_a_fault() -> None:
     once = found({"m.C.a": "ok", "m.C.b": "ok", "n.C.c": "ok"}, {"m.C.a": "fail", "m.C.b": "error"})
     again = found({"m.C.a": "ok", "m.C.b": "ok", "n.C.c": "ok"}, {"m.C.a": "ok", "m.C.b": "error"})
     faults, asked = compared(once, again)
@@ -55,7 +55,7 @@ def test_what_fails_on_ours_alone_is_a_fault_if_it_fails_again_alone() -> None:
     assert asked == [["some.test"], ["m", "n"]]
 
 
-def test_one_reactor_comes_after_the_other_each_with_its_surroundings_anew() -> None:
+def test_reactors_run_one_after_the_other_each_with_a_new_resource() -> None:
     began: list[str] = []
 
     @contextmanager
@@ -70,19 +70,19 @@ def test_one_reactor_comes_after_the_other_each_with_its_surroundings_anew() -> 
     assert began == ["begun", "ended"] * 2
 
 
-def test_a_run_that_says_nothing_or_takes_too_long_breaks() -> None:
+def test_a_run_without_results_or_over_its_time_breaks() -> None:
     with pytest.raises(beside.Broke, match="the run on epoll broke:\nno reactor"):
         beside.Runner((sys.executable, "-c", "print('no reactor')"), at_once=False).run([])
     with pytest.raises(beside.Broke, match="it took longer than 0 s"):
         beside.Runner((sys.executable, "-c", "import signal; signal.pause()"), longest=0.0).run([])
 
 
-def test_a_run_that_breaks_on_ours_is_a_fault() -> None:
+def test_a_run_that_breaks_on_uvloop_is_a_fault() -> None:
     faults, _ = compared(beside.Broke("uvloop", "aborted"))
     assert faults == {"some": "the run on uvloop broke:\naborted"}
 
 
-def test_a_run_that_breaks_on_epoll_is_passed_over() -> None:
+def test_a_package_whose_run_breaks_on_epoll_is_skipped() -> None:
     with pytest.raises(more.NotHere, match="the run on epoll broke"):
         compared(beside.Broke("epoll", "aborted"))
 
@@ -97,7 +97,9 @@ def test_constraints_have_the_locked_versions_and_markers_and_no_hashes() -> Non
     assert more.pinned(locked, ("tomli",)) == "attrs==25.1.0\n"
 
 
-def test_an_environment_is_set_up_once_for_what_the_table_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_is_set_up_once_for_each_row_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(more.venv, "create", lambda folder, **_: Path(folder).mkdir(exist_ok=True))
     calls: list[tuple[Any, ...]] = []
     for _ in range(2):
@@ -109,7 +111,9 @@ def test_an_environment_is_set_up_once_for_what_the_table_has(tmp_path: Path, mo
     assert len(calls) == 2
 
 
-def test_what_cannot_be_installed_says_why_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_install_that_fails_gives_the_reason_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(more.venv, "create", lambda folder, **_: Path(folder).mkdir(exist_ok=True))
 
     def refuse(*_: object) -> None:
@@ -120,15 +124,18 @@ def test_what_cannot_be_installed_says_why_and_is_tried_again(tmp_path: Path, mo
             more.prepare(PACKAGE, refuse, tmp_path)
 
 
-def test_a_program_that_is_not_installed_is_the_reason_to_pass_over(tmp_path: Path) -> None:
+def test_a_package_whose_program_is_missing_is_skipped(tmp_path: Path) -> None:
     package = packages.Package("some==1.0", (), program="no-such-program")
     with pytest.raises(more.NotHere, match="no-such-program is not installed"):
         more.prepare(package, print, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_port_that_is_taken_is_the_reason_to_pass_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program would serve there, and the tests would change the data of another one."""
+def test_a_package_whose_port_is_taken_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    When another program serves at the port, the package is skipped, since its tests would change the data of that
+    program.
+    """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setattr(more, "REDIS_PORT", taken.getsockname()[1])
         with pytest.raises(more.NotHere, match="something serves on port"), more.serving("redis-server"):
@@ -138,7 +145,7 @@ def test_a_port_that_is_taken_is_the_reason_to_pass_over(monkeypatch: pytest.Mon
 def test_a_program_serves_while_the_tests_run(
     monkeypatch: pytest.MonkeyPatch, requires_program: Callable[[str], str]
 ) -> None:
-    """And not before its log says so, nor afterwards."""
+    """The program serves once its log says so, and no longer than the tests run."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = free.getsockname()
     monkeypatch.setattr(more, "REDIS_PORT", address[1])
@@ -149,7 +156,7 @@ def test_a_program_serves_while_the_tests_run(
         assert client.connect_ex(address) != 0
 
 
-def test_a_program_that_ends_without_a_word_is_the_reason_to_pass_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_whose_program_ends_early_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setattr(more, "REDIS_PORT", port)
@@ -157,7 +164,7 @@ def test_a_program_that_ends_without_a_word_is_the_reason_to_pass_over(monkeypat
         pass
 
 
-def test_what_is_passed_over_is_told_and_is_no_fault(
+def test_skipped_packages_are_printed_and_are_no_fault(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(package: packages.Package) -> Path:

@@ -1,4 +1,6 @@
-"""Every page of the documentation is followed to its end: files are written, commands run, and what is shown is so."""
+"""
+Every page of the documentation is followed to its end: files are written, commands run, and their output is compared.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +27,18 @@ pytestmark = pytest.mark.once
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 TUTORIAL = "tutorial/test-first.md"
-"""It needs an environment to install into, and has a test of its own."""
+"""The tutorial has a test of its own, since it needs an environment to install into."""
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL])
-def test_what_a_page_says_is_so(page: str, tmp_path: Path) -> None:
+def test_every_page_can_be_followed(page: str, tmp_path: Path) -> None:
     Reader(tmp_path).follow((DOCS / page).read_text(encoding="utf-8"))
 
 
 def test_the_command_of_the_dockerfile_serves_and_drains_on_sigterm(tmp_path: Path) -> None:
-    """In exec form, on all addresses, without a pid file; the app is the README's."""
+    """
+    The command in the Dockerfile serves the README's app, ends on SIGTERM with exit code 0, and leaves no pid file.
+    """
     (dockerfile,) = [
         block.code
         for block in blocks_of((DOCS / "how-to" / "run-in-a-container.md").read_text(encoding="utf-8"))
@@ -58,8 +62,8 @@ def test_the_command_of_the_dockerfile_serves_and_drains_on_sigterm(tmp_path: Pa
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_has_no_block_that_is_not_looked_at(page: str) -> None:
-    """Every fence is a block that the reader knows, or Sphinx's own, in braces."""
+def test_the_reader_knows_every_block_of_a_page(page: str) -> None:
+    """Every fence on a page is a block that the reader of the tests knows, or a Sphinx directive in braces."""
     text = (DOCS / page).read_text(encoding="utf-8")
     fences = re.findall(r"^ *```+(?!\s*$)(.*)$", text, re.MULTILINE)
     assert [each for each in fences if not each.startswith("{")] == [each.language for each in blocks_of(text)]
@@ -67,7 +71,7 @@ def test_a_page_has_no_block_that_is_not_looked_at(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_has_a_place_in_the_tree(page: str) -> None:
-    """What Sphinx would warn of: a page that no other leads to."""
+    """Every page is listed in a `toctree`, since Sphinx warns about a page that no other page leads to."""
     trees = [DOCS / "index.md", DOCS / "reference" / "index.md"]
     listed = {
         (tree.parent / line).relative_to(DOCS).as_posix() + ".md"
@@ -79,7 +83,7 @@ def test_a_page_has_a_place_in_the_tree(page: str) -> None:
     assert page in listed | {"index.md"}
 
 
-def test_the_parts_of_a_connection_that_are_named_are_there() -> None:
+def test_the_modules_on_the_page_of_the_connection_exist() -> None:
     page = (DOCS / "explanation" / "inside-a-connection.md").read_text(encoding="utf-8")
     named = re.findall(r"`(\w+\.py)`", page)
     assert [name for name in named if not (ROOT / "tcpapp" / "connection" / name).exists()] == []
@@ -98,8 +102,8 @@ def test_every_framing_is_on_its_page() -> None:
     assert named - {"framing"} - helpers == set(framing.__all__) - {"SPECS"}
 
 
-def test_what_a_framing_of_ones_own_is_written_with_is_on_its_page() -> None:
-    """Each of them says what it does."""
+def test_the_methods_for_a_framing_of_the_user_are_on_its_page() -> None:
+    """The page lists every method of `Framing` that a user's framing calls, and each method has a docstring."""
     page = (DOCS / "reference" / "framing.md").read_text(encoding="utf-8")
     methods = re.findall(r"^\.\. automethod:: Framing\.(\w+)$", page, re.MULTILINE)
     private = {name for name, each in vars(Framing).items() if re.match("_[a-z]", name) and inspect.isfunction(each)}
@@ -114,8 +118,12 @@ def test_every_public_name_of_the_toolkit_and_of_the_simulation_is_on_a_page() -
     assert set(tcpapp.__all__) | set(simulation.__all__) <= named | indirectly
 
 
-def test_what_listens_has_the_verbs_that_its_page_says() -> None:
-    """`Listening`, the service and the factory, each with the same arguments; a dash stands where there is none."""
+def test_servers_have_the_methods_in_the_table_of_their_page() -> None:
+    """
+    `Listening`, the service and the factory have the methods that the table says, with the same arguments.
+
+    A dash in the table stands where a class has no such method.
+    """
     page = (DOCS / "how-to" / "operate.md").read_text(encoding="utf-8")
     table = page.partition("| verb |")[2].partition("\n\n")[0].splitlines()
     kinds = [getattr(tcpapp, name) for name in re.findall(r"`(\w+)`", table[0])]

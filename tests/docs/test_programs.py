@@ -1,4 +1,4 @@
-"""The programs of pages that following a page does not call: each does what its page says of it."""
+"""Programs on pages that following the page does not call: each does what its page says."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def programs(page: str) -> dict[str, str]:
 
 
 def defined(page: str, name: str) -> dict[str, Any]:
-    """What a program of a page defines."""
+    """Return the names that a program of a page defines."""
     names: dict[str, Any] = {}
     exec(compile(programs(page)[name], name, "exec"), names)
     return names
 
 
 def test_the_typed_codec_validates() -> None:
-    """A point is answered with a point; what is none is not."""
+    """The typed codec answers a valid point, and closes the connection after an invalid one."""
     points = defined("reference/codecs.md", "points.py")
     protocol = tcpapp.MessageServerFactory(points["app"], codec=points["codec"]).buildProtocol(None)
     assert protocol
@@ -43,8 +43,11 @@ def test_the_typed_codec_validates() -> None:
     assert transport.disconnecting
 
 
-def test_the_dns_client_goes_where_it_says() -> None:
-    """Two queries in flight are answered in the other order, each with its own reply."""
+def test_the_dns_client_matches_replies_by_id() -> None:
+    """
+    The DNS client connects to port 53 of the server, and gives each query its own reply when they come in another
+    order.
+    """
     dns = defined("how-to/write-a-client.md", "dns.py")
     reactor = MemoryReactorClock()
     connecting = dns["connect"](reactor, "192.0.2.1")
@@ -94,7 +97,7 @@ class app:
 
 @pytest.mark.parametrize("bug", ORDERING_BUGS.values(), ids=ORDERING_BUGS)
 def test_the_simulation_finds_a_planted_ordering_bug(bug: str, tmp_path: Path) -> None:
-    """It says which seed it was, and how to see it again."""
+    """The simulation finds each planted bug, and the error says how to replay it."""
     for name, code in (programs("how-to/test-an-app.md") | {"mine.py": bug}).items():
         (tmp_path / name).write_text(code, encoding="utf-8")
     done = subprocess.run(

@@ -48,7 +48,7 @@ WANTED = {
     "pubsub": "how-to/publish-to-many",
     "vulnerability": "security",
 }
-"""The searched words, and the page that must be among the results."""
+"""Searched words, and the page that must be among the results."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(html: Path) -> dict[str, Any]:
-    """Give what the search of the built documentation looks in."""
+    """Give the index of the built documentation's search."""
     text = (html / "searchindex.js").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text[text.index("{") : text.rindex("}") + 1])
     return found
@@ -79,12 +79,12 @@ def index(html: Path) -> dict[str, Any]:
 
 @cache
 def stem(word: str) -> str:
-    """What the index has in the place of a word."""
+    """Return the stem of a word, which the index has in place of the word."""
     return SearchEnglish({}).stem(word.lower())
 
 
 def pages_with(index: dict[str, Any], word: str) -> set[str]:
-    """The pages that have this word, in their text or in a title."""
+    """Return the pages that have this word in their text or in a title."""
     found: set[int] = set()
     for terms in (index["terms"], index["titleterms"]):
         numbers = terms.get(stem(word), [])
@@ -94,19 +94,19 @@ def pages_with(index: dict[str, Any], word: str) -> set[str]:
 
 @pytest.mark.parametrize("words", WANTED)
 def test_the_search_leads_to_a_page(words: str, index: dict[str, Any]) -> None:
-    """All words that are typed in are on it."""
+    """The wanted page has all the searched words."""
     pages = set.intersection(*(pages_with(index, word) for word in words.split()))
     assert WANTED[words] in pages
 
 
 def words_of(page: Path) -> str:
-    """The text of a page, without its markup and with plain apostrophes."""
+    """Return the text of a page, without its markup and with plain apostrophes."""
     text = unescape(re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8")))
     return " ".join(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split())
 
 
 def test_every_number_is_on_its_page_with_its_reason(html: Path) -> None:
-    """By its option, where it has one; else, as a client alone has it, by its name."""
+    """The page of the limits shows every number with its reason, by its option or, without an option, by its name."""
     shown = words_of(html / "reference" / "limits" / "limits.html")
     for kind in (Limits, Timeouts, Policies, Recovery):
         for each in fields(kind):
@@ -118,7 +118,7 @@ def test_every_number_is_on_its_page_with_its_reason(html: Path) -> None:
 
 
 def test_the_picture_of_the_layers_is_on_its_page(html: Path) -> None:
-    """Each line of it."""
+    """The page of the layers shows each line of the picture in `tcpapp.__doc__`."""
     shown = words_of(html / "explanation" / "layers.html")
     lines = re.findall(r"^ {4}(\w+(?:/|\.py) +[0-9∥] .*)$", tcpapp.__doc__ or "", re.MULTILINE)
     assert len(lines) > 10
@@ -126,16 +126,16 @@ def test_the_picture_of_the_layers_is_on_its_page(html: Path) -> None:
 
 
 def test_the_way_of_an_end_is_on_its_page(html: Path) -> None:
-    """The table that the code has, whatever its form."""
+    """The page of the connection shows all its states, and the order in which parts of it end."""
     shown = words_of(html / "explanation" / "inside-a-connection.html")
     states = [each.name for each in State]
     assert [name for name in states if name not in shown] == []
     assert "socket, transport, framing, inbox, app" in shown
 
 
-def test_what_no_page_has_is_not_found(index: dict[str, Any]) -> None:
+def test_a_word_that_no_page_has_is_not_found(index: dict[str, Any]) -> None:
     assert pages_with(index, "zookeeper") == set()
 
 
-def test_the_pages_that_are_wanted_are_there() -> None:
+def test_the_wanted_pages_exist() -> None:
     assert [page for page in WANTED.values() if not Path(ROOT / "docs" / f"{page}.md").exists()] == []

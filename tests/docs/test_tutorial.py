@@ -1,4 +1,4 @@
-"""The tutorial, typed as it stands: from an empty folder to a command of twistd's that serves."""
+"""The tutorial is typed as it stands: from an empty folder to a service that ``twistd`` runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ PAGE = ROOT / "docs" / "tutorial" / "test-first.md"
 
 
 class Learner(Reader):
-    """Types what the tutorial says, without a network: what pip would have fetched is there already."""
+    """
+    A reader that types what the tutorial says, without a network: packages that pip would fetch are there already.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -45,8 +47,8 @@ def test_the_tutorial_ends_with_a_service_that_runs(tmp_path: Path) -> None:
     assert (folder / ".venv" / "bin" / "twistd").exists()
 
 
-def test_it_goes_the_twelve_steps() -> None:
-    """Each is a section, in order; and then it is deployed."""
+def test_the_tutorial_has_twelve_steps() -> None:
+    """The tutorial has twelve numbered sections in order, and the section after them deploys the service."""
     heads = re.findall(r"^## (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert [int(head.split(".")[0]) for head in heads[:12]] == list(range(1, 13))
     assert heads[12] == "Deploy it"

@@ -1,4 +1,6 @@
-"""Twisted's own receivers as peers: each a server that answers in capitals, and a client that keeps what comes."""
+"""
+Twisted's own receivers as peers: servers that answer in capitals, and clients that keep the messages they receive.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from twisted.protocols.basic import (
 
 
 class Strings:
-    """What the receivers of strings and of lines are made to share: `upper` answers, otherwise all is kept."""
+    """
+    The common base of the receivers of strings and of lines. With `upper` it answers in capitals; it keeps all
+    messages.
+    """
 
     def __init__(self, upper: bool, expected: int) -> None:
         self.upper = upper
@@ -78,11 +83,11 @@ PEERS = {
     r"line:delimiter=\r\n": CarriageReturnLines,
     "line": Lines,
 }
-"""Each receiver by the spec of our framing that speaks the same."""
+"""Twisted's receivers, each by the spec of the tcpapp framing that is the same on the wire."""
 
 
 class PeerFactory(Factory):
-    """Makes peers of one kind; `made` are those it made."""
+    """A factory of peers of one kind. `made` lists the peers it has made."""
 
     noisy = False
 

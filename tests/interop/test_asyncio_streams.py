@@ -1,4 +1,4 @@
-"""Our framings talk with asyncio's streams, each of the two as the client and as the server."""
+"""tcpapp's framings work with asyncio's streams: each side is once the client and once the server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FRAMINGS: dict[str, tuple[Any, Any]] = {
     "line": (read_line, lambda message: message + b"\n"),
     "int32": (read_prefixed, lambda message: len(message).to_bytes(4, "big") + message),
 }
-"""How a program that knows nothing of us reads and writes each framing."""
+"""How a program without tcpapp reads and writes each framing."""
 
 
 def upper(message: bytes, connection: tcpapp.Connection) -> bytes:
@@ -38,8 +38,8 @@ def upper(message: bytes, connection: tcpapp.Connection) -> bytes:
 
 @pytest.mark.parametrize("spec", FRAMINGS)
 @pytest_twisted.ensureDeferred
-async def test_our_server_answers_an_asyncio_client(spec: str, global_reactor: Any) -> None:
-    """A client of asyncio streams, in a loop of its own, gets every answer in order, then a proper end of stream."""
+async def test_a_tcpapp_server_answers_an_asyncio_client(spec: str, global_reactor: Any) -> None:
+    """A client on asyncio streams gets every answer from a tcpapp server in order, and then a clean end of stream."""
     read, write = FRAMINGS[spec]
     server = await tcpapp.listen("tcp:0:interface=127.0.0.1", upper, framing=spec, reactor=global_reactor)
 
@@ -60,8 +60,8 @@ async def test_our_server_answers_an_asyncio_client(spec: str, global_reactor: A
 
 @pytest.mark.parametrize("spec", FRAMINGS)
 @pytest_twisted.ensureDeferred
-async def test_our_client_is_answered_by_an_asyncio_server(spec: str, global_reactor: Any) -> None:
-    """Our requests to a server of asyncio streams, in a loop of its own, are each answered."""
+async def test_an_asyncio_server_answers_a_tcpapp_client(spec: str, global_reactor: Any) -> None:
+    """A server on asyncio streams answers every request of a tcpapp client."""
     read, write = FRAMINGS[spec]
     listening: Deferred[int] = Deferred()
     served: list[bytes] = []

@@ -1,4 +1,4 @@
-"""A real HAProxy stands between our client and our server, or between any client and it: its headers are ours."""
+"""A real HAProxy stands between tcpapp's client and server, and its PROXY headers are read and written."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ from tcpapp.telemetry import Closed, NeverOpened, Refused, log
 from tcpapp.transport.endpoint_strings import server_endpoint
 from tests.patience import PATIENCE
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.* is deprecated:DeprecationWarning"
-)  # what Twisted does with pyOpenSSL
+pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # Twisted's use of pyOpenSSL
 
 CONFIGURATION = """
 global
@@ -49,7 +47,7 @@ backend there
 
 
 class App:
-    """An app that answers in capitals, and notes whose messages they were."""
+    """An app that answers in capitals, and notes the header and the address of each peer."""
 
     def __init__(self) -> None:
         self.headers: list[Header | None] = []
@@ -77,7 +75,7 @@ class App:
 
 
 class Between:
-    """Servers of ours, and HAProxies before them."""
+    """Servers of tcpapp, and HAProxy processes in front of them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -94,13 +92,13 @@ class Between:
             (folder / f"{name}.pem").write_bytes(b"".join(each.bytes() for each in blobs))
 
     async def listen(self, endpoint: str) -> Any:
-        """Have our server listen there; its address."""
+        """Listen at `endpoint`, and return the address."""
         port = await server_endpoint(reactor, endpoint).listen(self.factory)
         self._ports.append(port)
         return port.getHost()
 
     def proxy(self, server: str, bind: str = "") -> int:
-        """Start an HAProxy before what listens at `server`; its port, on which it is bound already."""
+        """Start an HAProxy in front of the server at `server`, and return the port at which it listens already."""
         program = shutil.which("haproxy")
         if program is None:
             if os.environ.get("CI") == "true":
@@ -115,7 +113,7 @@ class Between:
             return port
 
     async def end(self) -> None:
-        """Stop all of it."""
+        """Stop all servers and processes."""
         for port in self._ports:
             await port.stopListening()
         self.factory.abort()
@@ -126,7 +124,7 @@ class Between:
 
 @pytest.fixture
 def between(tmp_path: Path) -> Iterator[Between]:
-    """Give what has servers and proxies, and ends them."""
+    """Give servers and proxies, and stop them after the test."""
     made = Between(tmp_path)
     yield made
     pytest_twisted.blockon(Deferred.fromCoroutine(made.end()))
@@ -145,7 +143,7 @@ def between(tmp_path: Path) -> Iterator[Between]:
     ],
 )
 async def test_the_true_peer_is_known(between: Between, options: str, version: int) -> None:
-    """Both versions, with a checksum and without, and by what HAProxy calls the connection."""
+    """The connection's peer is the client and not HAProxy, with both header versions, with checksum and unique ID."""
     address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
     client = await connect(f"tcp:127.0.0.1:{between.proxy(f'127.0.0.1:{address.port} {options}')}")
     assert await client.request(b"hello") == b"HELLO"
@@ -160,8 +158,10 @@ async def test_the_true_peer_is_known(between: Between, options: str, version: i
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_tells_of_the_tls_that_it_ended(between: Between) -> None:
-    """The version, the client's certificate and its name, and the host that the client asked for."""
+async def test_the_header_describes_the_tls_that_haproxy_has_ended(between: Between) -> None:
+    """
+    The header has the TLS version, the name in the client's certificate, and the host name that the client asked for.
+    """
     address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
     options = "send-proxy-v2 proxy-v2-options crc32c,ssl,cert-cn,authority,ssl-cipher"
     folder = between.folder
@@ -183,8 +183,8 @@ async def test_it_tells_of_the_tls_that_it_ended(between: Between) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tls_lies_above_its_header(between: Between) -> None:
-    """HAProxy says its header in plain, and speaks TLS with us after it."""
+async def test_the_header_comes_before_tls(between: Between) -> None:
+    """HAProxy sends its header in plain, and then speaks TLS with the server."""
     pem = quoteStringArgument(str(between.folder / "server.pem"))
     address = await between.listen(f"haproxy:tls:0:interface=127.0.0.1:certificate={pem}")
     port = between.proxy(f"127.0.0.1:{address.port} ssl verify none send-proxy-v2")
@@ -195,8 +195,8 @@ async def test_tls_lies_above_its_header(between: Between) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_comes_through_a_unix_socket(between: Between) -> None:
-    """Which is of this machine, and trusted."""
+async def test_the_header_comes_through_a_unix_socket(between: Between) -> None:
+    """Over a UNIX socket, which is of the same machine, HAProxy's header is trusted."""
     path = between.folder / "app"
     await between.listen(f"haproxy:unix:{path}")
     client = await connect(f"tcp:127.0.0.1:{between.proxy(f'unix@{path} send-proxy-v2')}")
@@ -206,7 +206,7 @@ async def test_it_comes_through_a_unix_socket(between: Between) -> None:
 
 
 def news(events: list[Any]) -> list[Any]:
-    """The events of which the log has a line."""
+    """Return the lines that `events` write to the log."""
     lines: list[Any] = []
 
     def note(event: Any) -> None:
@@ -221,8 +221,8 @@ def news(events: list[Any]) -> list[Any]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_its_checks_make_no_noise(between: Between) -> None:
-    """A connection of its own accord is HAProxy's own, makes no line, and clients are served beside it."""
+async def test_health_checks_with_a_header_are_not_logged(between: Between) -> None:
+    """HAProxy's health checks send a LOCAL header. They write no line to the log, and a client is served meanwhile."""
     address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
     several = between.app.has_opened(3)
     port = between.proxy(f"127.0.0.1:{address.port} send-proxy-v2 check check-send-proxy inter 50ms")
@@ -245,11 +245,15 @@ async def test_its_checks_make_no_noise(between: Between) -> None:
         ("tls:0:interface=127.0.0.1:certificate={pem}", "ssl verify none check check-ssl"),
     ],
 )
-async def test_checks_that_only_connect_make_no_noise(between: Between, endpoint: str, options: str) -> None:
-    """It says nothing but its header, or sets up TLS, and resets. (A check without either resets before we accept.)"""
+async def test_health_checks_that_only_connect_are_not_logged(between: Between, endpoint: str, options: str) -> None:
+    """
+    Health checks that send only a header or only set up TLS, and then reset, write no line to the log.
+
+    A check that does neither resets before the server accepts it.
+    """
     pem = quoteStringArgument(str(between.folder / "server.pem"))
     address = await between.listen(endpoint.format(pem=pem))
-    port = between.proxy(f"127.0.0.1:{address.port} {options} inter 10s")  # which is a check's time, too
+    port = between.proxy(f"127.0.0.1:{address.port} {options} inter 10s")  # the interval is also the time of a check
     client = await connect(f"tcp:127.0.0.1:{port}")
     while not any(isinstance(each, (Closed, NeverOpened)) for each in between.events):  # the first check is at once
         assert await client.request(b"hello") == b"HELLO"
@@ -258,8 +262,8 @@ async def test_checks_that_only_connect_make_no_noise(between: Between, endpoint
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_reads_the_header_of_our_client(between: Between) -> None:
-    """What it is told it tells our server."""
+async def test_haproxy_reads_the_header_of_a_tcpapp_client(between: Between) -> None:
+    """HAProxy reads the header of a tcpapp client, and passes its source address on to the server."""
     address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
     port = between.proxy(f"127.0.0.1:{address.port} send-proxy-v2", "accept-proxy")
     source = InetAddress(ipaddress.IPv4Address("192.0.2.7"), 56324)
@@ -273,8 +277,8 @@ async def test_it_reads_the_header_of_our_client(between: Between) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_half_a_close_comes_through(between: Between) -> None:
-    """A client that has said all it has to say is answered."""
+async def test_a_half_close_comes_through_haproxy(between: Between) -> None:
+    """A client that half-closes after its request still gets the reply through HAProxy."""
     address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
     client = await connect(f"tcp:127.0.0.1:{between.proxy(f'127.0.0.1:{address.port} send-proxy')}")
     reply = client.request(b"hello")

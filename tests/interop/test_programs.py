@@ -1,4 +1,4 @@
-"""Programs that nobody here wrote talk with our server, line by line: socat, and all that is called nc."""
+"""Programs that are not part of tcpapp talk with its server line by line: socat, and each program called nc."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ README = ROOT / "README.md"
 
 
 class Program(ProcessProtocol):
-    """A program that is fed `stdin` and an end of file; `ended` fires with what it printed, once it has left."""
+    """A process that gets `stdin` and an end of file. `ended` fires with its output once it has exited."""
 
     def __init__(self, stdin: bytes) -> None:
         self.stdin = stdin
@@ -61,7 +61,7 @@ PROGRAMS: dict[str, Callable[[str, int], list[str]]] = {
 }
 
 NETCATS = ("ncat", "nc.openbsd", "nc.traditional")
-"""Programs that may be called ``nc``: nmap's, and Debian's two."""
+"""Programs that can be installed as ``nc``: nmap's, and Debian's two."""
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -70,7 +70,7 @@ NETCATS = ("ncat", "nc.openbsd", "nc.traditional")
 async def test_a_program_that_half_closes_gets_every_answer(
     program: str, ending: bytes, requires_program: Callable[[str], str], global_reactor: Any
 ) -> None:
-    """It sends its lines, closes its side, and still gets all the answers before the connection ends."""
+    """A program sends 500 lines and half-closes, and still gets all 500 answers before the connection ends."""
     path = requires_program(program)
     server = await tcpapp.listen("tcp:0:interface=127.0.0.1", reversed_, reactor=global_reactor)
     lines = [b"line number %d" % n for n in range(500)]
@@ -84,7 +84,7 @@ async def test_a_program_that_half_closes_gets_every_answer(
 async def test_the_readmes_command_gets_every_answer_whichever_nc_it_is(
     program: str, requires_program: Callable[[str], str], global_reactor: Any
 ) -> None:
-    """With the options of the README, which are the same for all of them."""
+    """With the options in the README, each program called ``nc`` gets every answer."""
     path = requires_program(program)
     (options,) = re.findall(r"\| nc (.*) 127\.0\.0\.1 7007$", README.read_text(encoding="utf-8"), re.MULTILINE)
     server = await tcpapp.listen("tcp:0:interface=127.0.0.1", reversed_, reactor=global_reactor)

@@ -1,4 +1,4 @@
-"""Our framings talk with Twisted's own receivers, each of the two as the client and as the server."""
+"""tcpapp's framings work with Twisted's own receivers: each side is once the client and once the server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MESSAGES = [
     b"\0\1\2\xff",
     *[b"number %d" % n for n in range(200)],
 ]
-"""Up to 200 bytes each, so that the smallest length field can tell them."""
+"""Messages of at most 200 bytes, so that they fit into the smallest length field."""
 
 
 def upper(message: bytes, connection: tcpapp.Connection) -> bytes:
@@ -30,8 +30,8 @@ def upper(message: bytes, connection: tcpapp.Connection) -> bytes:
 
 @pytest.mark.parametrize("spec", PEERS)
 @pytest_twisted.ensureDeferred
-async def test_our_server_answers_twisteds_client(spec: str, global_reactor: Any) -> None:
-    """Twisted's receiver sends the messages, and receives each in capitals, in order."""
+async def test_a_tcpapp_server_answers_twisteds_client(spec: str, global_reactor: Any) -> None:
+    """Twisted's receiver sends messages to a tcpapp server, and gets each back in capitals, in order."""
     server = await tcpapp.listen("tcp:0:interface=127.0.0.1", upper, framing=spec, reactor=global_reactor)
     factory = PeerFactory(PEERS[spec], upper=False, expected=len(MESSAGES))
     peer = await TCP4ClientEndpoint(global_reactor, "127.0.0.1", server.port).connect(factory)
@@ -44,8 +44,8 @@ async def test_our_server_answers_twisteds_client(spec: str, global_reactor: Any
 
 @pytest.mark.parametrize("spec", PEERS)
 @pytest_twisted.ensureDeferred
-async def test_our_client_is_answered_by_twisteds_server(spec: str, global_reactor: Any) -> None:
-    """Our client's requests are answered by Twisted's receiver, and matched in order."""
+async def test_twisteds_server_answers_a_tcpapp_client(spec: str, global_reactor: Any) -> None:
+    """Twisted's receiver answers the requests of a tcpapp client, and each reply belongs to its request."""
     factory = PeerFactory(PEERS[spec], upper=True, expected=len(MESSAGES))
     port = await TCP4ServerEndpoint(global_reactor, 0, interface="127.0.0.1").listen(factory)
     client = await tcpapp.connect(f"tcp:127.0.0.1:{port.getHost().port}", framing=spec, reactor=global_reactor)

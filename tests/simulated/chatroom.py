@@ -1,15 +1,15 @@
 """
-A chat room with 20 members over a network where everything goes wrong, and the promises that still hold.
+A chat room with 20 members over a network with many faults, and the promises that still hold.
 
-`scenario` is one run of it, by the seed of its simulation. Members come, send numbered lines, and some leave. Meanwhile
-links are partitioned, shortened and slowed down, connections reset, clocks jump, readers are slow, and any process, the
-room's too, can crash or exit and be started again. A member that lost its connection comes back, under a new name.
-Whatever happens, these promises hold:
+`scenario` is one run, by the seed of its simulation. Members join, send numbered lines, and some leave. Meanwhile links
+are partitioned, shortened and slowed down, connections are reset, clocks jump, and readers are slow. Any process, also
+the server's, can crash or exit and start again. A member whose connection was lost joins again under a new name.
+These promises hold in every run:
 
-- a line reaches every member whose connection was open, at both ends, from before the line until the end, if the
-  sender's was, too. It comes once, and in the sender's order. No member ever gets a line twice, or out of order
-- every waiting call got a result or a reason, except in processes that are gone
-- every connection ended with a reason, the same at every place
+- a line reaches every member whose connection was open at both ends from before the line until the end, if the
+  sender's was, too. It comes once, and in the sender's order. No member gets a line twice, or out of order
+- every waiting call gets a result or a reason, except in processes that are gone
+- every connection ends with a reason, which is the same everywhere
 - nothing is left: no timer, no connection, no port
 """
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 MEMBERS = 20
 WORDS = 3
-"""The most lines that each life sends."""
+"""Lines that a member sends at most in one life."""
 
 TALK = 30.0
-"""Seconds in which members come and talk, and in which things go wrong."""
+"""Seconds in which members join and talk, and in which faults happen."""
 
 SETTLED = 90.0
-"""Seconds after which what was delayed has come: lines are whole again, and slow readers have caught up."""
+"""Seconds after which all delayed bytes have arrived: links are whole again, and slow readers have caught up."""
 
 RULES = {
     "closed",
@@ -56,9 +56,9 @@ RULES = {
     "lost",
 }
 """
-The ways in which a connection of this scenario can end.
+The rules by which a connection of this scenario can end.
 
-Where the other end crashed, or the line was cut for good, the server's waits are what ends it.
+When the other end has crashed, or the line was cut for good, a timeout of the server ends the connection.
 """
 
 
@@ -87,12 +87,12 @@ class House:
 
     @property
     def present(self) -> set[str]:
-        """The names of those whose connection is up, as the server knows."""
+        """Return the names of the members whose connection is open at the server."""
         return {seat.name for seat in self.seats}
 
 
 class Visit:
-    """One life of a member, from connecting to the end: what it said and when, what it heard, and how it ended."""
+    """One life of a member, from connecting to its end: what it said and when, what it heard, and how it ended."""
 
     def __init__(self, sim: Simulation, host: Host, name: str) -> None:
         self.sim = sim
@@ -110,7 +110,7 @@ class Visit:
         self.connecting = tcpapp.connect("tcp:server:7007", self, reactor=self.reactor)
         self.wait(self.connecting.addCallbacks(self.join, self.failed))
 
-    # What happens to it.
+    # Events of the connection.
 
     def opened(self, connection: Any) -> None:
         self.connection = connection
@@ -132,10 +132,10 @@ class Visit:
         failure.trap(ConnectError, DNSLookupError, CancelledError)
         self.over.callback(None)
 
-    # What it does.
+    # Actions of the member.
 
     def join(self, _: object) -> None:
-        """Take a name; then say things, and perhaps leave."""
+        """Take a name, say lines later, and perhaps leave."""
         self.send(self.name.encode())
         left = max(TALK - self.sim.now, 1.0)
         for _number in range(WORDS):
@@ -144,7 +144,7 @@ class Visit:
             self.sim.call_later(self.sim.between(left / 6, left), self.send, b"/quit")
 
     def say(self) -> None:
-        """Say something in the room, if the connection is up."""
+        """Say a line in the room, if the connection is open."""
         if self.open and self.connection.state is tcpapp.State.OPEN and self.joined is not None:
             text = b"%d" % len(self.said)
             self.said.append((self.sim.now, text))
@@ -159,17 +159,20 @@ class Visit:
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
+        """Return whether the member's process runs."""
         return self.host.reactor is self.reactor and self.host.running
 
     @property
     def open(self) -> bool:
-        """Whether its connection is up, as far as it knows: of a reset that was lost on the way it does not know."""
+        """
+        Return whether the connection is open at the member's end, which knows nothing of a reset that was lost on its
+        way.
+        """
         return self.alive and self.connection is not None and not self.reasons
 
 
 class Town:
-    """The server's host and the members', and all lives there were."""
+    """The hosts of the server and of the members, and all their lives."""
 
     def __init__(self, sim: Simulation) -> None:
         self.sim = sim
@@ -180,7 +183,7 @@ class Town:
             sim.host(f"member{number}", self.live)
 
     def live(self, host: Host) -> None:
-        """Begin a life; when it is over, and there is still time, another one."""
+        """Begin a life of a member. When it is over and there is still time, begin another one."""
         visit = Visit(self.sim, host, f"{host.name}-{len(self.visits)}")
         self.visits.append(visit)
         visit.over.addCallback(lambda _: self.sim.call_later(self.sim.between(0.1, 3.0), self.live_again, visit))
@@ -191,11 +194,11 @@ class Town:
 
     @property
     def stayed(self) -> list[Visit]:
-        """Those whose connection is up, as both its ends know."""
+        """Return the members whose connection is open at both ends."""
         return [visit for visit in self.visits if visit.open and visit.name in self.houses[-1].present]
 
     async def end(self) -> None:
-        """End all that goes on, in order."""
+        """Close all connections, and then the server."""
         for visit in self.visits:
             visit.connecting.cancel()
         await gatherResults([visit.connection.close() for visit in self.visits if visit.open])
@@ -204,7 +207,7 @@ class Town:
 
 
 async def scenario(sim: Simulation) -> list[Visit]:
-    """One run; raises `AssertionError` for what does not hold."""
+    """Run the chat room once. Raise `AssertionError` when a promise does not hold."""
     town = Town(sim)
     faults(sim, until=TALK, every=1.0, kinds=tuple(FAULTS))
     await sim.sleep(SETTLED)
@@ -218,7 +221,9 @@ async def scenario(sim: Simulation) -> list[Visit]:
 
 
 def check_what_was_heard(visits: list[Visit], stayed: list[Visit]) -> None:
-    """Nothing was lost between members that `stayed`; nothing was doubled or out of order, whichever members left."""
+    """
+    Check that members that `stayed` lost no line of each other, and that no member heard a line twice or out of order.
+    """
     speakers = {visit.name: visit for visit in visits}
     for listener in visits:
         for name, heard in listener.heard.items():
@@ -234,7 +239,7 @@ def check_what_was_heard(visits: list[Visit], stayed: list[Visit]) -> None:
 
 
 def check_the_end(visits: list[Visit], ended: list[tcpapp.CloseReason], count: int) -> None:
-    """Everybody whose process runs was told, once, and knows why."""
+    """Check that each running member was told once how its connection ended, and that each end has a known rule."""
     assert len(ended) == count
     living = [visit for visit in visits if visit.alive]
     for visit in living:

@@ -1,4 +1,4 @@
-"""The chat room holds whatever the network does to it; and what does not hold is found."""
+"""The chat room keeps its promises with every fault of the network, and a broken promise is found."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tcpapp.testing.simulation import SimulationFailed, replay, simulate
 from tests.simulated.chatroom import scenario
 
 RUNS = 8
-"""Of the 10,000 that `make simulate` makes; as many as take seconds."""
+"""Runs that take some seconds; `make simulate` makes 10,000."""
 
 
-def test_what_holds_in_a_chat_room_holds_in_every_run() -> None:
-    """Nothing lost on a line that stayed up, nothing doubled, every waiter told, every end with its reason."""
+def test_the_chat_room_keeps_its_promises_in_every_run() -> None:
+    """In every run, no line on an open connection is lost or doubled, and each call and each end gets its result."""
     assert simulate(scenario, seeds=range(RUNS), keep=2000) == RUNS
 
 
 def test_a_message_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A room that stops at the first member who has left is found out, and the run can be seen again."""
+    """A room that loses messages once a member has left is found, and the run can be replayed."""
 
     def tell_until_one_has_left(room: Any, text: str, *, but: Any = None) -> None:
         room.known = {**getattr(room, "known", {}), **room.members}

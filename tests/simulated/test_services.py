@@ -1,7 +1,7 @@
 """
-Whole services over networks where much goes wrong: what must hold in every run, whatever the seed decides.
+Whole services over networks with many faults, and what must hold in every run, with every seed.
 
-Each scenario is one run; it ends when nothing is wrong any more, all has been closed, and nothing is left.
+Each scenario is one run. It ends when no fault is left, everything is closed, and nothing is left open.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from tcpapp.testing.simulation.host import Host
 
 DELAYS = ("partition", "slow", "line")
-"""Faults that only cost time: nothing that was sent is lost by them."""
+"""Faults that only delay: no sent byte is lost by them."""
 
 ENDS = (*DELAYS, "reset", "half-open", "jump")
-"""Faults by which connections end, too."""
+"""Faults that can also end connections."""
 
 SETTLED = 86_400.0
-"""Seconds after the last fault in which all that was delayed has come: clocks were set back by some hours at most."""
+"""Seconds after the last fault in which all delayed bytes arrive. Clocks were set back by some hours at most."""
 
 MOST_EVENTS = 20_000
-"""Of a run, that is: ten times what they take."""
+"""Events of a run at most: ten times as many as a run takes."""
 
 PATIENT = Timeouts(connect=0, request=0)
-"""For clients that wait without a limit."""
+"""Timeouts of clients that wait without a limit."""
 
 
 def hold(scenario: Any, runs: int) -> None:
-    """Run the scenario with so many seeds; one that fails, or never comes to rest, is told in seconds."""
+    """Run the scenario with this many seeds. A run that fails or never comes to rest is reported within seconds."""
     assert simulate(scenario, seeds=range(runs), keep=2000, at_most=MOST_EVENTS, shrinks=30) == runs
 
 
@@ -56,7 +56,7 @@ def connect(client: Host, **options: Any) -> Deferred[Any]:
 
 
 async def nothing_is_left(sim: Simulation, *servers: Any) -> None:
-    """Close what is open; then there is no connection, no port and no timer."""
+    """Close the servers, and check that no connection, no port and no timer is left."""
     await gatherResults([each.close() for each in servers])
     await sim.sleep(SETTLED)
     assert sim.left() == []
@@ -68,7 +68,7 @@ DEADLINE = 5.0
 
 
 async def a_drain_under_load(sim: Simulation) -> None:
-    """Clients ask, one thing at a time; the app takes its time; in the middle of it the server drains."""
+    """Let clients send requests one at a time to a slow app, and drain the server in the middle."""
     server = sim.host("server")
     answered: dict[Any, list[bytes]] = {}
     reasons: dict[Any, tcpapp.CloseReason] = {}
@@ -91,7 +91,7 @@ async def a_drain_under_load(sim: Simulation) -> None:
         try:
             while True:
                 replies.append(await connection.request(b"request %d" % len(replies), timeout=300))
-        except (NotConnected, TimedOut):  # of the cut it hears nothing where the reset was lost on the way
+        except (NotConnected, TimedOut):  # when the reset was lost, the client does not learn of the cut
             connection.abort()
 
     asking = [Deferred.fromCoroutine(ask(each)) for each in clients_of(sim, 8)]
@@ -109,7 +109,9 @@ async def a_drain_under_load(sim: Simulation) -> None:
 
 
 def test_a_drain_loses_no_request_that_was_answered_and_ends_within_its_deadline() -> None:
-    """What the app answered on a connection that drained came to its client, however long it was on its way."""
+    """
+    A drain ends by its deadline. Each reply that the app gave on a drained connection reaches its client, however late.
+    """
     hold(a_drain_under_load, runs=20)
 
 
@@ -125,7 +127,7 @@ class Waiting:
         self.told: list[list[Any]] = [outcome(connection.when_closed())]
 
     def go_on(self, until: float) -> None:
-        """Now and then do something."""
+        """Do something now and then, until this moment."""
         if self.sim.now < until:
             self.do_something()
             self.sim.call_later(self.sim.between(0.0, 2.0), self.go_on, until)
@@ -152,11 +154,11 @@ class Waiting:
 
 
 async def everything_is_waited_for(sim: Simulation) -> None:
-    """Clients wait for this and that, and so does the server; at the end all connections are closed."""
+    """Let clients and the server wait for many things, and close all connections at the end."""
     waiting: list[Waiting] = []
 
     class Asking:
-        """An app that waits on its own connection, too, and sometimes is slow."""
+        """An app that also waits on its own connection, and is sometimes slow."""
 
         def opened(self, connection: Any) -> None:
             waiting.append(Waiting(sim, connection))
@@ -179,7 +181,7 @@ async def everything_is_waited_for(sim: Simulation) -> None:
 
 
 def test_every_deferred_fires_once_whatever_happens() -> None:
-    """None is forgotten, and none fires twice (which would raise): those of both sides, in use and at the end."""
+    """Each Deferred of both sides fires exactly once, in use and at the end."""
     hold(everything_is_waited_for, runs=15)
 
 
@@ -187,7 +189,7 @@ def test_every_deferred_fires_once_whatever_happens() -> None:
 
 
 async def a_server_that_is_suspended_now_and_then(sim: Simulation) -> None:
-    """Clients come, ask one thing and leave, while the server is suspended and resumed."""
+    """Let clients come, send one request and leave, while the server is suspended and resumed."""
     server = sim.host("server")
     suspended = False
     taken_in: list[bool] = []
@@ -221,7 +223,7 @@ async def a_server_that_is_suspended_now_and_then(sim: Simulation) -> None:
 
 
 def test_clients_of_a_suspended_service_wait_and_are_served() -> None:
-    """No client is lost, and none is accepted meanwhile."""
+    """While the server is suspended no client is accepted, and in the end every client is served."""
     hold(a_server_that_is_suspended_now_and_then, runs=20)
 
 
@@ -229,7 +231,7 @@ def test_clients_of_a_suspended_service_wait_and_are_served() -> None:
 
 
 def visits_until_served(sim: Simulation, client: Host, done: list[bool]) -> Deferred[int]:
-    """Come back, again and again, until there was an answer after all was `done`; how many there were."""
+    """Reconnect again and again until a request was answered after all was `done`. Return the number of answers."""
 
     async def come_back() -> int:
         count = 0
@@ -254,7 +256,7 @@ def visits_until_served(sim: Simulation, client: Host, done: list[bool]) -> Defe
 
 
 async def a_service_that_stops_and_starts(sim: Simulation) -> None:
-    """An operator stops the service and starts it, on its port; clients come back each time."""
+    """Stop the service and start it on its port five times, while clients reconnect each time."""
     server = sim.host("server")
     factory = MessageServerFactory(lambda message, connection: message, timeouts=Timeouts(drain=2))
     service = MessageService(factory, ["tcp:7007"], server.reactor)
@@ -275,12 +277,12 @@ async def a_service_that_stops_and_starts(sim: Simulation) -> None:
 
 
 def test_a_service_that_stops_and_starts_serves_returning_clients() -> None:
-    """Stopped, it has no connection and no port; started, everyone is served again."""
+    """A stopped service has no connection and no port. After each start, clients that reconnect are served."""
     hold(a_service_that_stops_and_starts, runs=15)
 
 
 async def a_service_whose_host_goes_down(sim: Simulation) -> None:
-    """The process, or the machine, is gone now and then, and the service is started when it is there again."""
+    """Crash the server's process or machine now and then, and start the service when it runs again."""
     services: list[MessageService] = []
 
     def boot(host: Host) -> None:
@@ -300,7 +302,9 @@ async def a_service_whose_host_goes_down(sim: Simulation) -> None:
 
 
 def test_a_service_whose_host_goes_down_serves_returning_clients() -> None:
-    """A client of a process that is no more is told, at the latest by its own timeouts, and finds the next one."""
+    """
+    A client of a crashed process learns of it, at the latest by its own timeouts, and is served by the next process.
+    """
     hold(a_service_whose_host_goes_down, runs=15)
 
 
@@ -310,7 +314,7 @@ MOST = 4
 
 
 async def many_clients(sim: Simulation) -> None:
-    """More clients come than are allowed at a time; each sends one request, stays a little, and leaves."""
+    """Let more clients come than the limit allows. Each sends one request, stays a little, and leaves."""
     server = sim.host("server")
     events: list[Event] = []
     listening = await tcpapp.listen(
@@ -344,7 +348,10 @@ async def many_clients(sim: Simulation) -> None:
 
 
 def test_clients_over_the_limit_are_refused_and_counted() -> None:
-    """At no moment are there more; each accepted client is served, and every other is closed and counted."""
+    """
+    There are never more connections than the limit. Each accepted client is served; each other one is closed and
+    counted.
+    """
     hold(many_clients, runs=20)
 
 
@@ -352,7 +359,7 @@ def test_clients_over_the_limit_are_refused_and_counted() -> None:
 
 
 async def replies_are_matched(sim: Simulation, *, key: Any, app: Any) -> None:
-    """A server takes its time to answer; clients have many requests out, and give up some of them."""
+    """Let clients have many requests in flight to a slow server, and give up some of them."""
     server = sim.host("server")
     options: dict[str, Any] = {"reactor": server.reactor, "timeouts": Timeouts(idle=0)}
     listening = await tcpapp.listen("tcp:7007", partial(app, sim, server.reactor), **options)
@@ -386,20 +393,24 @@ async def replies_are_matched(sim: Simulation, *, key: Any, app: Any) -> None:
 
 
 def answer_in_any_order(sim: Simulation, reactor: Any, message: bytes, connection: Any) -> None:
-    """An app that handles many messages at a time, and answers each when it can."""
+    """Answer each message after a random time, many at a time. It is the app of the server."""
     reactor.callLater(sim.between(0.0, 5.0), connection.send, message + b" answered")
 
 
 def answer_in_order(sim: Simulation, reactor: Any, message: bytes, connection: Any) -> Deferred[bytes]:
-    """An app that handles one message at a time, and takes its time for it."""
+    """Answer one message at a time, each after a random time. It is the app of the server."""
     return deferLater(reactor, sim.between(0.0, 1.0), bytes, message + b" answered")
 
 
 def test_each_request_is_given_its_own_reply_in_whatever_order_they_come() -> None:
-    """By their keys: a cancelled request takes no other reply, and its own late reply goes to no request."""
+    """
+    With a `key`, each request gets its own reply in any order. The late reply to a cancelled request goes to none.
+    """
     hold(partial(replies_are_matched, key=lambda message: message.split()[0], app=answer_in_any_order), runs=10)
 
 
 def test_each_request_is_given_its_own_reply_in_order() -> None:
-    """Without keys, too: the late reply to one that was given up is not taken for the next one's."""
+    """
+    Without a `key`, each request gets its own reply. The late reply to one that was given up does not go to the next.
+    """
     hold(partial(replies_are_matched, key=None, app=answer_in_order), runs=10)
