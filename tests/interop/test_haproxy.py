@@ -21,6 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
 from tcpapp import MessageServerFactory, Telemetry, connect
+from tcpapp.connection.protocol import protocol_of
 from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, SslClient
 from tcpapp.telemetry import Closed, NeverOpened, Refused, log
 from tcpapp.transport.endpoint_strings import server_endpoint
@@ -282,6 +283,6 @@ async def test_a_half_close_comes_through_haproxy(between: Between) -> None:
     address = await between.listen("haproxy:tcp:0:interface=127.0.0.1")
     client = await connect(f"tcp:127.0.0.1:{between.proxy(f'127.0.0.1:{address.port} send-proxy')}")
     reply = client.request(b"hello")
-    client.transport.loseWriteConnection()
+    protocol_of(client).transport.loseWriteConnection()
     assert await reply == b"HELLO"
     assert (await client.when_closed()).rule == "end-of-stream"
