@@ -1,4 +1,8 @@
-"""Tests of the reactor, on it: ``-p tests.reactors --reactor=uvloop``. On another they are not collected."""
+"""
+Fixtures of the tests of the uvloop reactor: run them with ``-p tests.reactors --reactor=uvloop``.
+
+On another reactor these tests are not collected.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +34,12 @@ __all__ = ["Bench", "HalfClosing", "Noting", "Watcher", "connected", "contexts",
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave these out where the reactor is another."""
+    """Leave these tests out on another reactor."""
     return True if config.getoption("reactor") != "uvloop" else None
 
 
 class Noting(Protocol):
-    """Notes its calls; ``on_…`` are called with them, if a test sets them."""
+    """A protocol that notes its calls, and calls the ``on_…`` functions that a test sets."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -60,7 +64,7 @@ class Noting(Protocol):
         self.notes.append("lost")
         self.on_lost(self)
 
-    # As a producer
+    # The methods of a producer
     def pauseProducing(self) -> None:
         self.notes.append("paused")
 
@@ -73,7 +77,7 @@ class Noting(Protocol):
 
 @implementer(interfaces.IHalfCloseableProtocol)
 class HalfClosing(Noting):
-    """The same; half a close is noted, and does not end it."""
+    """A `Noting` protocol with half-close: a half-close is noted, and does not end the connection."""
 
     def readConnectionLost(self) -> None:
         self.notes.append("read lost")
@@ -87,7 +91,7 @@ class HalfClosing(Noting):
 
 @pytest.fixture
 def other() -> Iterator[Any]:
-    """Give a reactor of its own, that does not run."""
+    """Give a uvloop reactor of its own, which does not run."""
     reactor = UvloopReactor(Loop())
     yield reactor
     in_another_thread(lambda: end(reactor))
@@ -95,7 +99,7 @@ def other() -> Iterator[Any]:
 
 @pytest.fixture(params=["uvloop", "epoll"])
 def either(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Give a reactor of its own, that does not run: ours, and then Twisted's, which does the same."""
+    """Give a reactor of its own, which does not run: once the uvloop reactor, and once Twisted's epoll reactor."""
     if request.param == "epoll":
         reactor = pytest.importorskip("twisted.internet.epollreactor").EPollReactor()
     else:
@@ -105,7 +109,7 @@ def either(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def end(reactor: Any) -> None:
-    """Close all that a reactor has."""
+    """Close everything that a reactor has."""
     for each in MET.pop(reactor, []):
         if "lost" not in each.notes and each.transport is not None:
             each.on_lost = lambda _: None
@@ -123,13 +127,13 @@ def end(reactor: Any) -> None:
 
 
 def in_another_thread(call: Callable[[], Any]) -> Any:
-    """The result or the exception of this in a thread where no reactor runs, so that one can be driven by hand."""
+    """Return the result of `call` in a thread without a running reactor, so that a test can drive one there."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(call).result()
 
 
 def go_round(reactor: Any, true: Callable[[], object]) -> None:
-    """Drive it until that is true."""
+    """Run rounds of the reactor until `true()` holds."""
     until = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < until, "it does not come"
@@ -137,11 +141,11 @@ def go_round(reactor: Any, true: Callable[[], object]) -> None:
 
 
 MET: dict[Any, list[Any]] = {}
-"""The protocols of each reactor that is driven by hand: those whose connections are open at the end are closed."""
+"""The protocols of each reactor that a test drives. Their open connections are closed at the end."""
 
 
 def connected(reactor: Any, server: Any = None, family: int = socket.AF_INET) -> tuple[Any, socket.socket]:
-    """Connect a protocol to a plain socket, on a reactor that is driven by hand."""
+    """Connect a protocol to a plain socket, on a reactor that the test drives."""
     server = server or Noting()
     MET.setdefault(reactor, []).append(server)
     factory: Any = Factory()
@@ -157,7 +161,7 @@ def connected(reactor: Any, server: Any = None, family: int = socket.AF_INET) ->
 
 
 def at_number(skt: socket.socket, descriptor: int) -> socket.socket:
-    """The same socket under this number, whose owner has closed it, or closes it by this."""
+    """Return the socket under this descriptor, which its owner has closed, or closes by this."""
     if skt.fileno() == descriptor:
         return skt
     os.dup2(skt.fileno(), descriptor)
@@ -166,14 +170,14 @@ def at_number(skt: socket.socket, descriptor: int) -> socket.socket:
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Two sockets, connected over the loopback."""
+    """Return two sockets that are connected over the loopback interface."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         one = socket.create_connection(listening.getsockname(), PATIENCE)
         return listening.accept()[0], one
 
 
 def has_come(peer: socket.socket) -> bytes | None:
-    """The bytes that a plain socket can read now; none if there is nothing."""
+    """Return the bytes that a plain socket can read now, or None if there are none."""
     if not select.select([peer], [], [], 0)[0]:
         return None
     return peer.recv(1 << 16)
@@ -181,7 +185,7 @@ def has_come(peer: socket.socket) -> bytes | None:
 
 @implementer(interfaces.IReadDescriptor, interfaces.IWriteDescriptor)
 class Watcher:
-    """A reader and writer of a descriptor, as a program writes one; it notes what it reads."""
+    """A reader and writer of a descriptor, as a program writes one. It notes what it reads."""
 
     def __init__(self, descriptor: Callable[[], int], read: Callable[[], object] = lambda: None) -> None:
         self.fileno = descriptor
@@ -205,7 +209,7 @@ class Watcher:
 
 @contextmanager
 def watched_both_ways(reactor: Any) -> Iterator[tuple[Watcher, socket.socket]]:
-    """Give an object that reads a socket, and writes it once; and the other end of the socket."""
+    """Give an object that reads a socket and writes it once, and the other end of the socket."""
     ours, peer = socket.socketpair()
     with ours, peer:
         both = Watcher(ours.fileno, lambda: ours.recv(10))
@@ -216,7 +220,7 @@ def watched_both_ways(reactor: Any) -> Iterator[tuple[Watcher, socket.socket]]:
 
 
 def call_in_turn(reactor: Any, call: Callable[[str], object]) -> None:
-    """Ask for calls by timers and from threads, in turn; the timers' and the threads' are numbered."""
+    """Ask for calls by timers and from threads, in turn; each call gets its name."""
     reactor.callLater(0, call, "timer 1")
     reactor.callFromThread(call, "thread 1")
     reactor.callLater(0, call, "timer 2")
@@ -238,19 +242,19 @@ class Bench:
         self._made: list[Noting] = []
 
     async def until(self, true: Callable[[], object]) -> None:
-        """Let turns of the reactor pass until it is true: on a busy machine that can be many."""
+        """Let turns of the reactor pass until `true()` holds; on a busy machine that can be many."""
         end = time.monotonic() + PATIENCE
         while not true():
             assert time.monotonic() < end, "it does not come"
             await deferLater(self.reactor, 0)
 
     async def turns(self, count: int = 20) -> None:
-        """Let some turns pass."""
+        """Let some turns of the reactor pass."""
         for _ in range(count):
             await deferLater(self.reactor, 0)
 
     def serving(self, *protocols: Any, unix: bool = False) -> Any:
-        """Listen; each connection gets the next of these protocols. The returned port can be connected to."""
+        """Listen with one of `protocols` for each connection. Return the port or path to connect to."""
         factory: Any = Factory()
         left = list(protocols)
         factory.buildProtocol = lambda _address: left.pop(0)
@@ -264,11 +268,11 @@ class Bench:
 
     @property
     def listening(self) -> Any:
-        """The last port that listens."""
+        """Return the last port that listens."""
         return self._ports[-1]
 
     def dial(self, where: Any) -> socket.socket:
-        """A plain socket, connected."""
+        """Return a connected plain socket."""
         if isinstance(where, str):
             peer = socket.socket(socket.AF_UNIX)
             peer.connect(where)
@@ -279,7 +283,7 @@ class Bench:
         return peer
 
     async def meet(self, protocol: Any, *, unix: bool = False) -> socket.socket:
-        """A plain socket whose other end is this protocol's."""
+        """Return a plain socket that is connected to `protocol`."""
         peer = self.dial(self.serving(protocol, unix=unix))
         await self.until(lambda: "made" in protocol.notes)
         return peer
@@ -299,12 +303,12 @@ class Bench:
         return bytes(found)
 
     def keep(self, each: socket.socket) -> socket.socket:
-        """Close a socket at the end."""
+        """Keep a socket, which is closed at the end."""
         self._sockets.append(each)
         return each
 
     async def end(self) -> None:
-        """Close all."""
+        """Close all ports, sockets and connections."""
         for port in self._ports:
             await (port.stopListening() or deferLater(self.reactor, 0))
         for each in self._sockets:
@@ -318,7 +322,7 @@ class Bench:
 
 @pytest.fixture
 def bench(global_reactor: Any, tmp_path: Path) -> Iterator[Bench]:
-    """Give a `Bench`; what is open on it after the test is closed."""
+    """Give a `Bench`. Everything that is open on it is closed after the test."""
     import pytest_twisted
 
     made = Bench(global_reactor, tmp_path)

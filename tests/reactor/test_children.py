@@ -1,4 +1,4 @@
-"""How the reactor detects that a process has ended, also when other code starts processes."""
+"""How the reactor learns that a process has ended, also when other code starts processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ test = pytest_twisted.ensureDeferred
 
 
 class Child(ProcessProtocol):
-    """A process, and its end."""
+    """A protocol of a process. `ended` fires with its exit code."""
 
     transport: Any
 
@@ -39,7 +39,7 @@ def spawn(bench: Bench, code: str = "exit 3") -> Child:
 
 
 async def of_asyncio(bench: Bench, code: str = "exit 4") -> int:
-    """Run a process by asyncio; its status."""
+    """Run a process by asyncio, and return its exit code."""
 
     async def run() -> int:
         return await (await asyncio.create_subprocess_exec("/bin/sh", "-c", code)).wait()
@@ -60,20 +60,20 @@ def however(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @test
-async def test_after_a_process_of_asyncios(bench: Bench, however: None) -> None:
+async def test_a_process_after_a_process_of_asyncio(bench: Bench, however: None) -> None:
     assert await of_asyncio(bench) == 4
     assert await spawn(bench).ended == 3
 
 
 @test
-async def test_before_a_process_of_asyncios(bench: Bench, however: None) -> None:
+async def test_a_process_before_a_process_of_asyncio(bench: Bench, however: None) -> None:
     assert await spawn(bench).ended == 3
     assert await of_asyncio(bench) == 4
 
 
 @test
-async def test_while_asyncio_has_one(bench: Bench, however: None) -> None:
-    """Some begin before it and some after, and all end before it."""
+async def test_processes_end_while_asyncio_has_one(bench: Bench, however: None) -> None:
+    """Processes that start before or during a process of asyncio, and end before it, are noticed."""
     reading, writing = os.pipe()
     os.set_inheritable(reading, True)
     try:
@@ -99,18 +99,20 @@ async def test_while_asyncio_has_one(bench: Bench, however: None) -> None:
 
 @test
 async def test_a_child_that_the_reactor_did_not_start_itself(bench: Bench, however: None) -> None:
-    """As Twisted's inetd does: it is reaped when asyncio has none any more."""
+    """
+    A child that Twisted code starts without the reactor, as inetd does, is reaped once asyncio has no process any more.
+    """
     process.Process(None, "/bin/true", ["true"], {}, None, None, childFDs={})
     assert await of_asyncio(bench) == 4
     await bench.until(lambda: not process.reapProcessHandlers)
 
 
-# With handlers of others ---------------------------------------------------------------------------------------------
+# With handlers of the program -----------------------------------------------------------------------------------------
 
 
 @test
-async def test_a_program_may_have_a_handler_of_its_own(bench: Bench) -> None:
-    """It is called as well, and is left in its place after asyncio's processes."""
+async def test_a_program_can_have_a_sigchld_handler_of_its_own(bench: Bench) -> None:
+    """The program's own SIGCHLD handler is called as well, and stays in place after processes of asyncio."""
     if children.pidfd_open is children.unavailable:
         pytest.skip("this system has no descriptors of processes")
     called: list[int] = []
@@ -130,7 +132,7 @@ async def test_a_program_may_have_a_handler_of_its_own(bench: Bench) -> None:
 
 
 class Plain:
-    """A reactor, as far as these need one."""
+    """A reactor with only the methods that these tests need."""
 
     def __init__(self) -> None:
         self._internalReaders: set[Any] = set()
@@ -149,7 +151,7 @@ class Plain:
 
 @pytest.fixture
 def signals() -> Any:
-    """Give signals that are installed, and what they have of a reactor and of a loop."""
+    """Give a `ChildSignals` with a fake reactor and a fake loop, and restore the signal handler after the test."""
     before = signal.getsignal(signal.SIGCHLD)
     made = children.ChildSignals(Plain(), SimpleNamespace(processes=0, on_processes=int, call_later=later))  # type: ignore[arg-type]
     yield made
@@ -166,7 +168,7 @@ def later(delay: float, call: Any) -> Any:
 LATER: list[Any] = []
 
 
-def test_it_has_the_processes_reaped_and_can_be_taken_back(monkeypatch: pytest.MonkeyPatch, signals: Any) -> None:
+def test_installed_signals_reap_processes_and_can_be_uninstalled(monkeypatch: pytest.MonkeyPatch, signals: Any) -> None:
     reaped: list[str] = []
     monkeypatch.setattr(children, "reapAllProcesses", lambda: reaped.append("reaped"))
     signals.follow()
@@ -178,7 +180,9 @@ def test_it_has_the_processes_reaped_and_can_be_taken_back(monkeypatch: pytest.M
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
 
 
-def test_it_follows_a_process_until_its_end_or_its_own(monkeypatch: pytest.MonkeyPatch, signals: Any) -> None:
+def test_signals_follow_a_process_until_it_ends_or_they_are_uninstalled(
+    monkeypatch: pytest.MonkeyPatch, signals: Any
+) -> None:
     if children.pidfd_open is children.unavailable:
         pytest.skip("this system has no descriptors of processes")
     monkeypatch.setattr(children, "reapProcessHandlers", {os.getpid(): None})
@@ -197,7 +201,7 @@ def test_it_follows_a_process_until_its_end_or_its_own(monkeypatch: pytest.Monke
         os.fstat(reader.fileno())
 
 
-def test_without_descriptors_it_looks_after_them_while_asyncio_has_some(
+def test_without_pidfd_processes_are_polled_while_asyncio_has_some(
     monkeypatch: pytest.MonkeyPatch, signals: Any
 ) -> None:
     reaped: list[str] = []

@@ -1,4 +1,4 @@
-"""A connection that is taken off the reactor and put back, and whose socket has another user meanwhile."""
+"""A connection that a program takes off the reactor and puts back, while its socket can have another user."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def rounds(reactor: Any, count: int = 5) -> None:
         reactor.iterate()
 
 
-# Off the reactor, and on it again ------------------------------------------------------------------------------------
+# Taken off the reactor, and put back ----------------------------------------------------------------------------------
 
 
 @FAMILIES
-def test_what_comes_while_it_is_off_is_read_when_it_is_back(either: Any, family: int) -> None:
+def test_bytes_that_come_while_a_connection_is_off_are_read_when_it_is_back(either: Any, family: int) -> None:
     def drive() -> None:
         server, peer = connected(either, family=family)
         with peer:
@@ -49,7 +49,7 @@ def test_what_comes_while_it_is_off_is_read_when_it_is_back(either: Any, family:
     in_another_thread(drive)
 
 
-def test_an_end_that_comes_while_it_is_off_is_told_when_it_is_back(either: Any) -> None:
+def test_an_end_that_comes_while_a_connection_is_off_is_delivered_when_it_is_back(either: Any) -> None:
     def drive() -> None:
         server, peer = connected(either)
         either.removeReader(server.transport)
@@ -64,7 +64,7 @@ def test_an_end_that_comes_while_it_is_off_is_told_when_it_is_back(either: Any) 
     in_another_thread(drive)
 
 
-def test_what_is_written_while_the_writer_is_off_goes_out_when_it_is_back(either: Any) -> None:
+def test_bytes_written_while_the_writer_is_off_are_sent_when_it_is_back(either: Any) -> None:
     def drive() -> None:
         server, peer = connected(either)
         with peer:
@@ -82,8 +82,8 @@ def test_what_is_written_while_the_writer_is_off_goes_out_when_it_is_back(either
     in_another_thread(drive)
 
 
-def test_it_writes_and_reads_again_by_itself(either: Any) -> None:
-    """A program that took it off can go on with the transport's own methods."""
+def test_the_methods_of_the_transport_put_a_connection_back(either: Any) -> None:
+    """`write`, `resumeProducing` and `loseConnection` work on a transport that was taken off the reactor."""
 
     def drive() -> None:
         server, peer = connected(either)
@@ -102,7 +102,7 @@ def test_it_writes_and_reads_again_by_itself(either: Any) -> None:
     in_another_thread(drive)
 
 
-def test_all_are_taken_off_at_once(either: Any) -> None:
+def test_remove_all_takes_off_all_connections(either: Any) -> None:
     def drive() -> None:
         server, peer = connected(either)
         with peer:
@@ -117,7 +117,7 @@ def test_all_are_taken_off_at_once(either: Any) -> None:
     in_another_thread(drive)
 
 
-def test_all_are_disconnected_at_once(either: Any) -> None:
+def test_disconnect_all_ends_all_connections_that_are_read_or_written(either: Any) -> None:
     def drive() -> None:
         read, peer = connected(either)
         written, other_peer = connected(either)
@@ -137,7 +137,7 @@ def test_all_are_disconnected_at_once(either: Any) -> None:
     in_another_thread(drive)
 
 
-def test_a_connection_that_ended_while_lent_cannot_be_put_back(other: Any) -> None:
+def test_a_connection_that_ended_while_it_was_off_cannot_be_put_back(other: Any) -> None:
     def drive() -> None:
         server, peer = connected(other)
         transport = server.transport
@@ -160,12 +160,12 @@ def test_a_descriptor_that_the_system_cannot_watch_is_not_on_uvloop(other: Any) 
     assert list(other.connections) == []
 
 
-# Its socket in other hands -------------------------------------------------------------------------------------------
+# Other users of its socket --------------------------------------------------------------------------------------------
 
 
 @FAMILIES
 def test_a_program_takes_a_connection_over(either: Any, family: int) -> None:
-    """It takes the transport off inside of dataReceived, and reads the socket by a reader of its own."""
+    """Inside `dataReceived` a program takes the transport off, and reads the socket by a reader of its own."""
 
     def drive() -> None:
         server, peer = connected(either, family=family)
@@ -249,7 +249,10 @@ def test_the_end_of_a_connection_ends_all_other_use_of_its_socket(either: Any) -
 
 @pytest.mark.parametrize("again", ["read", "written", "closed"])
 def test_a_connection_that_is_taken_off_as_it_is_made_is_left_alone(either: Any, again: str) -> None:
-    """Twisted's inetd makes its descriptor a blocking one, and gives it to a process."""
+    """
+    A connection that is taken off in `connectionMade` is not touched, as Twisted's inetd needs it; then it can be put
+    back.
+    """
 
     def take_off(protocol: Any) -> None:
         os.set_blocking(protocol.transport.fileno(), True)
@@ -279,11 +282,11 @@ def test_a_connection_that_is_taken_off_as_it_is_made_is_left_alone(either: Any,
     in_another_thread(drive)
 
 
-# Forgotten -----------------------------------------------------------------------------------------------------------
+# Connections without a reference --------------------------------------------------------------------------------------
 
 
 def forget(reactor: Any, server: Any) -> None:
-    """Take a connection off, and drop it: reactors keep the objects alive that they read and write."""
+    """Take a connection off and drop its references. Reactors keep objects alive while they read and write them."""
     reactor.removeReader(server.transport)
     reactor.removeWriter(server.transport)
     server.transport.protocol = None
@@ -322,7 +325,7 @@ def test_a_connection_that_is_forgotten_as_it_is_made_is_closed(either: Any) -> 
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_socket_of_a_forgotten_connection_lives_on_with_its_reader(either: Any) -> None:
+def test_the_socket_of_a_forgotten_connection_stays_open_for_its_reader(either: Any) -> None:
     def drive() -> None:
         server, peer = connected(either)
         skt = server.transport.getHandle()
@@ -359,11 +362,11 @@ def test_a_forgotten_connection_whose_socket_the_program_has_closed(other: Any) 
     in_another_thread(drive)
 
 
-# Its descriptor closed -----------------------------------------------------------------------------------------------
+# Closed descriptors ---------------------------------------------------------------------------------------------------
 
 
 def test_a_connection_whose_descriptor_the_program_has_closed_cannot_be_read(either: Any) -> None:
-    """Nor does that end the process."""
+    """When the program has closed the descriptor, `resumeProducing` raises an error, and the process goes on."""
 
     def drive() -> None:
         server, peer = connected(either)
@@ -397,8 +400,11 @@ def test_a_descriptor_that_is_closed_before_the_next_turn(other: Any) -> None:
     in_another_thread(drive)
 
 
-def test_a_connection_that_is_given_the_number_of_one_that_was_closed_is_whole(other: Any) -> None:
-    """The older one is lost, and does not close the newer one with it."""
+def test_a_connection_can_reuse_the_number_of_a_closed_descriptor(other: Any) -> None:
+    """
+    When a connection has the number of an older one whose descriptor was closed, the older one is lost and the newer
+    works.
+    """
 
     def drive() -> None:
         server, peer = connected(other)
@@ -418,7 +424,7 @@ def test_a_connection_that_is_given_the_number_of_one_that_was_closed_is_whole(o
             go_round(other, lambda: has_come(far) == b"reply")
 
     def adopt(reactor: Any, skt: socket.socket, protocol: Any) -> Any:
-        """As a port does it, without the copy of an adopted connection."""
+        """Make the transport as a port does, without the copy of an adopted connection."""
         from tcpapp.reactor.sockets import TCPServer
 
         transport = TCPServer(skt, protocol, ("127.0.0.1", 0), SimpleNamespace(_realPortNumber=0), 0, reactor)
@@ -428,7 +434,7 @@ def test_a_connection_that_is_given_the_number_of_one_that_was_closed_is_whole(o
     in_another_thread(drive)
 
 
-def test_a_socket_that_the_program_has_closed_is_known_no_more_after_the_end(other: Any) -> None:
+def test_a_connection_whose_socket_was_detached_is_forgotten_after_its_end(other: Any) -> None:
     def drive() -> None:
         server, peer = connected(other)
         copy = server.transport.getHandle().dup()
@@ -449,8 +455,8 @@ def test_a_socket_that_the_program_has_closed_is_known_no_more_after_the_end(oth
 
 
 @test
-async def test_inetds_processes_get_all_that_is_sent(bench: Bench) -> None:
-    """It gives the socket to a process, and takes the transport off."""
+async def test_the_processes_of_inetd_get_all_bytes(bench: Bench) -> None:
+    """Twisted's inetd gives the socket to a process and takes the transport off; the process gets all bytes."""
     inetd = pytest.importorskip("twisted.runner.inetd")
     service = SimpleNamespace(user=os.getuid(), group=os.getgid(), program="/bin/cat", programArgs=["cat"])
     factory, made = inetd.InetdFactory(service), list[Any]()
@@ -469,8 +475,10 @@ async def test_inetds_processes_get_all_that_is_sent(bench: Bench) -> None:
         await port.stopListening()
 
 
-def test_a_connection_that_uvloop_never_had_leaves_its_number_to_the_next() -> None:
-    """Nothing else would close that number. The older connection is lost."""
+def test_a_connection_that_uvloop_has_not_taken_loses_its_number_to_a_newer_one() -> None:
+    """
+    A newer connection with the same number takes the place of an older one that uvloop has not taken; that one is lost.
+    """
     told: list[Any] = []
     older, newer = (SimpleNamespace(fileno=lambda: 5, _is_handed_over=False, _lose=object()) for _ in "12")
     connections = Connections(lambda call, *_: told.append(call))

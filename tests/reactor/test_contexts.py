@@ -1,4 +1,4 @@
-"""Context variables, logging contexts, and the order of calls: as on Twisted's epoll reactor."""
+"""Context variables, logging contexts, and the order of calls are as on Twisted's epoll reactor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.reactor.conftest import Noting, call_in_turn, connected, go_round, in
 variable: ContextVar[str] = ContextVar("variable", default="none")
 
 
-def test_what_a_callback_sets_holds_for_later_ones(either: Any) -> None:
+def test_a_context_variable_that_a_callback_sets_holds_for_later_callbacks(either: Any) -> None:
     def drive() -> list[str]:
         seen: list[str] = []
         server, peer = connected(either)
@@ -54,7 +54,7 @@ def test_what_a_callback_sets_holds_for_later_ones(either: Any) -> None:
     ]
 
 
-def test_what_is_set_while_it_runs_holds_afterwards(either: Any) -> None:
+def test_a_context_variable_that_is_set_in_a_run_holds_after_it(either: Any) -> None:
     def drive() -> str:
         either.callWhenRunning(variable.set, "of the beginning")
         either.callLater(0, lambda: variable.set(variable.get() + ", of a timer"))
@@ -80,7 +80,7 @@ def test_a_context_is_entered_once() -> None:
     assert variable.get() == "none"
 
 
-def test_what_is_not_set_again_is_let_be() -> None:
+def test_a_context_variable_that_is_not_set_keeps_its_value() -> None:
     shared = SharedContext()
 
     def program() -> None:
@@ -93,7 +93,7 @@ def test_what_is_not_set_again_is_let_be() -> None:
 
 
 def test_the_work_of_a_thread_is_logged_for_the_connection_that_asked_for_it(either: Any) -> None:
-    """Also while other connections are read meanwhile."""
+    """The work of a thread has the logging context of the connection that started it, also while others are read."""
 
     def drive() -> None:
         threads = ThreadPool(0, 1)
@@ -120,7 +120,7 @@ def test_the_work_of_a_thread_is_logged_for_the_connection_that_asked_for_it(eit
 
 
 class First(Noting):
-    """It has a name of its own."""
+    """A protocol with a name of its own."""
 
 
 def test_a_connection_with_another_name_is_logged_under_that(either: Any) -> None:
@@ -149,7 +149,7 @@ def test_calls_from_threads_come_before_timers_that_are_due(either: Any) -> None
     assert in_another_thread(drive) == ["thread 1", "thread 2", "timer 1", "timer 2", "a millisecond"]
 
 
-def test_calls_from_threads_are_called_in_their_order_whatever_they_raise(either: Any, logged_errors: Any) -> None:
+def test_calls_from_threads_keep_their_order_when_one_raises(either: Any, logged_errors: Any) -> None:
     def drive() -> list[int]:
         called: list[int] = []
         for each in range(100):

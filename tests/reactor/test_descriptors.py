@@ -14,7 +14,7 @@ from tests.reactor.conftest import Noting, Watcher, at_number, connected, go_rou
 
 
 class Pipes:
-    """Pipes that are closed at the end; an already closed descriptor is ignored."""
+    """Pipes that are closed at the end."""
 
     def __init__(self) -> None:
         self._open: list[int] = []
@@ -41,7 +41,7 @@ class Pipes:
 
 @pytest.fixture
 def pipes() -> Any:
-    """Give pipes."""
+    """Give `Pipes`, and close them after the test."""
     made = Pipes()
     yield made
     made.end()
@@ -146,7 +146,7 @@ def test_one_object_reads_a_descriptor_and_another_writes_it(other: Any) -> None
     in_another_thread(drive)
 
 
-def test_a_reader_may_remove_the_writer_of_its_descriptor(other: Any) -> None:
+def test_a_reader_can_remove_the_writer_of_its_descriptor(other: Any) -> None:
     def drive() -> None:
         ours, peer = socket.socketpair()
         with ours, peer:
@@ -204,8 +204,8 @@ def test_a_reader_that_raises_is_lost_and_logged_once(either: Any, pipes: Pipes,
     assert len(logged_errors.take(ZeroDivisionError)) == 1
 
 
-def test_nobody_listens_where_a_datagram_was_sent(either: Any) -> None:
-    """The error that the network sends back, and its effects, are the same."""
+def test_a_datagram_to_a_closed_port_stops_the_sender(either: Any) -> None:
+    """When a datagram is refused, the sending port is stopped on both reactors."""
 
     class Heard(DatagramProtocol):
         def __init__(self) -> None:
@@ -243,15 +243,17 @@ def test_nobody_listens_where_a_datagram_was_sent(either: Any) -> None:
 
 
 WHEN_REFUSED = ["stopped"]
-"""As Twisted's epoll reactor has it."""
+"""The notes on both reactors."""
 
 
-# Closed --------------------------------------------------------------------------------------------------------------
+# Closed descriptors ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["Reader", "Writer"])
 def test_a_closed_descriptor_is_silent_and_can_be_removed(other: Any, pipes: Pipes, what: str) -> None:
-    """Twisted's epoll reactor is silent, too, and raises as it is removed."""
+    """
+    A reader or writer of a closed descriptor gets no events and can be removed. Twisted's epoll reactor raises there.
+    """
 
     def drive() -> None:
         descriptor = pipes.new()[what == "Writer"]
@@ -286,8 +288,10 @@ def test_a_reader_without_a_descriptor_can_be_removed(either: Any, pipes: Pipes)
 
 
 @pytest.mark.parametrize("what", ["Reader", "Writer"])
-def test_the_next_that_has_the_number_takes_its_place(other: Any, what: str) -> None:
-    """On Twisted's epoll reactor, it would be deaf."""
+def test_a_watcher_of_a_reused_number_takes_the_place_of_the_older_one(other: Any, what: str) -> None:
+    """
+    When a descriptor's number is used again, its new watcher gets events. On Twisted's epoll reactor it would get none.
+    """
 
     def drive() -> None:
         ours, peer = socket.socketpair()
@@ -349,7 +353,9 @@ def test_the_number_of_a_reader_that_was_closed_goes_to_a_connection(other: Any)
 
 
 def test_a_closed_descriptor_with_a_copy_has_no_more_events(other: Any, pipes: Pipes, logged_errors: Any) -> None:
-    """The kernel goes on to tell of it while another process has it; that must not keep the reactor busy."""
+    """
+    The kernel still reports events of a closed descriptor with a copy. The reactor drops its reader and stays idle.
+    """
 
     def drive() -> None:
         reading, writing = pipes.new()

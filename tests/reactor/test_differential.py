@@ -1,4 +1,4 @@
-"""Random programs see the same on this reactor and on Twisted's epoll reactor, which runs beside it."""
+"""Random programs see the same on the uvloop reactor and on Twisted's epoll reactor, which runs beside it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is 
 
 SEEDS = range(1000, 1150)
 TURNS = 12
-"""Rounds after which nothing is under way any more between two sockets of one process, on a quiet machine."""
+"""Rounds after which no byte is on its way between two sockets of one process, on a quiet machine."""
 
 
 @pytest.fixture(scope="module")
 def epoll(global_reactor: Any) -> Iterator[Any]:
-    """Give an epoll reactor, that the other one drives."""
+    """Give an epoll reactor that the global reactor drives."""
     reactor = epollreactor.EPollReactor()
     turning = LoopingCall(reactor.iterate, 0)
     turning.clock = global_reactor
@@ -40,9 +40,9 @@ def epoll(global_reactor: Any) -> Iterator[Any]:
 
 def at_rest(carrier: Sockets, reactor: Any, ours: Any) -> Sockets:
     """
-    The same carrier, whose turn lasts until one changes nothing: on a busy machine the kernel takes its time.
+    Change the carrier so that its turn lasts until a turn changes nothing: on a busy machine the kernel takes its time.
 
-    Twisted's TLS has its timers on the global reactor, so that runs together with this one.
+    Twisted's TLS has its timers on the global reactor, so that reactor runs together with this one.
     """
 
     class AtRest(type(carrier)):  # type: ignore[misc]
@@ -60,7 +60,7 @@ def at_rest(carrier: Sockets, reactor: Any, ours: Any) -> Sockets:
     return carrier
 
 
-@pytest.mark.no_leaks  # the reactors' own
+@pytest.mark.no_leaks  # the sockets of the reactors themselves
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest_twisted.ensureDeferred
 async def test_a_tcp_connection(seed: int, global_reactor: Any, epoll: Any) -> None:

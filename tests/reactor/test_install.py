@@ -1,4 +1,4 @@
-"""How it is installed: by a program, by twistd and by twist; and what is said where it cannot be."""
+"""How the reactor is installed by a program, by twistd and by twist, and the error where it cannot be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.patience import PATIENCE
 ROOT = Path(__file__).resolve().parents[2]
 
 HIDDEN = "import sys; sys.modules['uvloop'] = None; "
-"""As where uvloop is not installed."""
+"""Code that hides uvloop, as if it were not installed."""
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +25,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_program_installs_it() -> None:
+def test_a_program_installs_the_reactor() -> None:
     done = python(
         "import asyncio, tcpapp.reactor; tcpapp.reactor.install();"
         "from twisted.internet import reactor; reactor.callLater(0, lambda: print(type(reactor).__name__,"
@@ -36,19 +36,19 @@ def test_a_program_installs_it() -> None:
     assert done.stderr.rstrip().endswith("ReactorAlreadyInstalledError: reactor already installed")
 
 
-def test_where_there_is_no_uvloop_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_uvloop_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     with pytest.raises(UnavailableReactor, match=r"^uvloop cannot be imported \(.+\): pip install 'tcpapp\[fast\]'$"):
         install()
 
 
-def test_on_windows_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_windows_the_error_names_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(UnavailableReactor, match="no version for Windows"):
         install()
 
 
-def test_a_program_may_fall_back() -> None:
+def test_a_program_can_fall_back_to_the_default_reactor() -> None:
     done = python(
         HIDDEN + "import tcpapp.reactor, tcpapp.errors\n"
         "try: tcpapp.reactor.install()\n"
@@ -59,7 +59,7 @@ def test_a_program_may_fall_back() -> None:
 
 
 @pytest.mark.parametrize("program", ["twistd", "twist"])
-def test_its_name_is_known(program: str) -> None:
+def test_the_name_of_the_reactor_is_known(program: str) -> None:
     module = {"twistd": "twisted.scripts.twistd", "twist": "twisted.application.twist._twist"}[program]
     run = {"twistd": "twistd.run()", "twist": "_twist.Twist.main()"}[program]
     start = f"import sys; sys.argv = ['{program}', '--help-reactors'];"
@@ -67,7 +67,7 @@ def test_its_name_is_known(program: str) -> None:
     assert "uvloop" in listed.stdout + listed.stderr
 
 
-def test_twistd_says_that_line_too() -> None:
+def test_twistd_prints_the_same_line() -> None:
     done = python(
         HIDDEN + "sys.argv = ['twistd', '--reactor=uvloop', '-n', 'tcpapp'];"
         "from twisted.scripts.twistd import run; run()"
@@ -78,8 +78,11 @@ def test_twistd_says_that_line_too() -> None:
 
 
 @pytest.mark.parametrize("module", ["tcpapp.reactor", "tcpapp.reactor.uvloopreactor"])
-def test_it_is_installed_by_the_path_of_its_class(module: str) -> None:
-    """As Scrapy does: it loads the class, calls ``install`` of the same module, and compares classes and loops."""
+def test_the_reactor_can_be_installed_by_the_path_of_its_class(module: str) -> None:
+    """
+    Scrapy can use the reactor: the class loads alone, `install` is in the same module, and class and loop are the
+    expected.
+    """
     done = python(
         f"from {module} import UvloopReactor, install; import sys, uvloop;"
         "from twisted.internet.asyncioreactor import AsyncioSelectorReactor;"

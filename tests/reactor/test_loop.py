@@ -1,4 +1,4 @@
-"""The loop, for libraries of asyncio's: descriptors that are watched, closed, and used again; processes."""
+"""The loop, for libraries of asyncio: descriptors that are watched, closed, and used again; and processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pair() -> Any:
 
 
 def turns(loop: Loop, count: int = 3) -> None:
-    """Let the loop go round, in a thread where no other does."""
+    """Run some rounds of the loop, in a thread without another loop."""
 
     def drive() -> None:
         for _ in range(count):
@@ -69,7 +69,7 @@ def test_a_reader_is_called_until_it_is_removed(loop: Loop, pair: Any) -> None:
     assert notes == [b"x"]
 
 
-def test_there_is_nothing_to_remove(loop: Loop, pair: Any) -> None:
+def test_removing_a_reader_that_is_not_there_does_nothing(loop: Loop, pair: Any) -> None:
     assert not loop.remove_reader(pair[0])
     assert not loop.remove_writer(pair[0])
 
@@ -99,7 +99,7 @@ def test_a_second_reader_takes_the_place_of_the_first(loop: Loop, pair: Any) -> 
     assert {*notes} == {"second"}
 
 
-def test_a_reader_may_remove_the_writer(loop: Loop, pair: Any) -> None:
+def test_a_reader_can_remove_the_writer(loop: Loop, pair: Any) -> None:
     ours, peer = pair
     notes: list[Any] = []
     loop.add_reader(ours, lambda: notes.append(loop.remove_writer(ours)))
@@ -110,7 +110,7 @@ def test_a_reader_may_remove_the_writer(loop: Loop, pair: Any) -> None:
     assert notes[0] is True
 
 
-def test_a_reader_that_raises_is_told_of_and_called_again(
+def test_a_reader_that_raises_is_logged_and_called_again(
     loop: Loop, pair: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, peer = pair
@@ -122,7 +122,7 @@ def test_a_reader_that_raises_is_told_of_and_called_again(
 
 @pytest.mark.parametrize("what", ["reader", "writer"])
 def test_a_closed_descriptor_is_silent(loop: Loop, what: str) -> None:
-    """libuv would end the process."""
+    """A closed descriptor gets no events and can be removed; libuv alone would end the process."""
     notes: list[Any] = []
     ends = os.pipe()
     descriptor = ends[what == "writer"]
@@ -146,7 +146,7 @@ def test_a_writer_whose_descriptor_was_closed_loses_its_reader(loop: Loop) -> No
 
 
 @pytest.mark.parametrize("what", ["reader", "writer"])
-def test_the_next_that_has_the_number_is_called(loop: Loop, what: str) -> None:
+def test_a_watcher_of_a_reused_number_is_called(loop: Loop, what: str) -> None:
     notes: list[Any] = []
     ours, peer = socket.socketpair()
     getattr(loop, f"add_{what}")(ours.fileno(), noting(notes, "older"))
@@ -196,7 +196,7 @@ async def test_a_transports_descriptor_is_refused_as_by_asyncio(bench: Bench) ->
             call(server.transport.fileno(), print)
 
 
-def test_a_closed_loop_takes_none(pair: Any) -> None:
+def test_a_closed_loop_refuses_a_reader(pair: Any) -> None:
     loop = Loop()
     loop.add_reader(pair[0], print)
     loop.close()
@@ -205,7 +205,7 @@ def test_a_closed_loop_takes_none(pair: Any) -> None:
         loop.add_reader(pair[0], print)
 
 
-def test_a_loop_that_runs_is_not_closed(loop: Loop, pair: Any) -> None:
+def test_a_running_loop_cannot_be_closed(loop: Loop, pair: Any) -> None:
     notes: list[Any] = []
     ours, peer = pair
     loop.add_reader(ours, lambda: notes.append(ours.recv(10)))
@@ -224,7 +224,7 @@ def test_a_loop_that_runs_is_not_closed(loop: Loop, pair: Any) -> None:
 
 
 @test
-async def test_it_knows_how_many_processes_run(bench: Bench) -> None:
+async def test_the_loop_counts_running_processes(bench: Bench) -> None:
     loop = bench.reactor._asyncioEventloop
     before = loop.on_processes
     notes: list[int] = []
@@ -241,7 +241,7 @@ async def test_it_knows_how_many_processes_run(bench: Bench) -> None:
 
 
 async def run(start: Callable[[], Any]) -> int:
-    """The status that a process ends with."""
+    """Return the exit code of a process."""
     process = await start()
     return int(await process.wait())
 

@@ -1,4 +1,4 @@
-"""``iterate()``: inside a callback, and how long it lasts."""
+"""``iterate()`` inside a callback, and how long it lasts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.patience import PATIENCE
 from tests.reactor.conftest import Noting, Watcher, connected, go_round, has_come, in_another_thread
 
 LONG = PATIENCE / 2
-"""Seconds that `iterate` may last, and that pass only where it waits too long."""
+"""Seconds that `iterate` gets as its delay, and that pass only if it waits too long."""
 
 
 def inside(reactor: Any, call: Callable[[], object]) -> None:
-    """Call this in a callback of the reactor, which runs for that alone."""
+    """Call `call` in a callback of the reactor, which runs only for that."""
 
     def drive() -> None:
         raised: list[BaseException] = []
@@ -73,7 +73,7 @@ def test_a_call_from_a_thread_ends_the_wait(either: Any) -> None:
     inside(either, nested)
 
 
-def test_it_may_go_round_inside_of_that(either: Any) -> None:
+def test_iterate_can_be_nested_twice(either: Any) -> None:
     def nested() -> None:
         called: list[str] = []
         either.callLater(0, lambda: (either.callLater(0, called.append, "deep"), go_round(either, lambda: called)))
@@ -117,8 +117,10 @@ def test_connections_read_answer_and_close(either: Any, family: int) -> None:
     inside(either, nested)
 
 
-def test_a_connection_that_was_there_before_goes_on_inside_and_outside(either: Any) -> None:
-    """Also where the callback is its own dataReceived."""
+def test_an_open_connection_is_served_inside_and_outside_of_iterate(either: Any) -> None:
+    """
+    A connection is served in a nested ``iterate()`` and after it, also when the callback is its own `dataReceived`.
+    """
     server = Noting()
     peers: list[socket.socket] = []
     nested: list[bool] = []
@@ -189,7 +191,7 @@ def test_more_than_the_kernel_takes_at_once_is_written(either: Any) -> None:
     inside(either, nested)
 
 
-def test_what_is_unwritten_then_is_written_afterwards(either: Any) -> None:
+def test_bytes_that_are_unwritten_in_iterate_are_written_after_it(either: Any) -> None:
     much = b"x" * 3_000_000
 
     def drive() -> None:
@@ -211,7 +213,7 @@ def test_what_is_unwritten_then_is_written_afterwards(either: Any) -> None:
     in_another_thread(drive)
 
 
-def test_a_protocol_that_raises_there_loses_its_connection(either: Any, logged_errors: Any) -> None:
+def test_a_protocol_that_raises_in_iterate_loses_its_connection(either: Any, logged_errors: Any) -> None:
     def nested() -> None:
         server, peer = connected(either)
         server.on_data = lambda _: 1 / 0
@@ -268,7 +270,9 @@ def test_a_descriptor_that_another_has_closed_in_the_same_round(either: Any) -> 
 
 @pytest.mark.parametrize("is_new", [False, True])
 def test_descriptors_are_sent_and_bytes_after_them(either: Any, is_new: bool) -> None:
-    """A UNIX connection leaves uvloop for that: inside of the callback, or as soon as it is there."""
+    """
+    A UNIX connection can send a descriptor and bytes after it in a nested ``iterate()``. It leaves uvloop for that.
+    """
     both: list[Any] = []
 
     def meet() -> None:
@@ -304,8 +308,8 @@ def test_descriptors_are_sent_and_bytes_after_them(either: Any, is_new: bool) ->
 # How long ------------------------------------------------------------------------------------------------------------
 
 
-def test_it_waits_until_something_comes(either: Any) -> None:
-    """Not for all of the time that it may last."""
+def test_iterate_waits_until_an_event_comes(either: Any) -> None:
+    """``iterate(delay)`` returns at the first event, and not only after its delay."""
 
     def drive() -> None:
         server, peer = connected(either)
@@ -348,7 +352,7 @@ def test_a_descriptor_and_a_thread_end_the_wait(either: Any) -> None:
     os.close(writing)
 
 
-def test_it_lasts_no_longer_than_that(either: Any) -> None:
+def test_iterate_without_an_event_returns_after_its_delay(either: Any) -> None:
     def drive() -> None:
         either.iterate(0.001)
         either.iterate(0.001)
@@ -356,7 +360,7 @@ def test_it_lasts_no_longer_than_that(either: Any) -> None:
     in_another_thread(drive)
 
 
-def test_in_a_callback_of_asyncios_it_goes_round_too(other: Any) -> None:
+def test_iterate_works_in_a_callback_of_asyncio(other: Any) -> None:
     called: list[str] = []
 
     def drive() -> None:

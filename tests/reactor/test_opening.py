@@ -1,4 +1,4 @@
-"""How a connected socket gets a transport of uvloop's, and when it needs none."""
+"""How a connected socket gets a transport of uvloop, and when it needs none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.reactor.conftest import Bench, Noting
 test = pytest_twisted.ensureDeferred
 
 
-# What the system can watch --------------------------------------------------------------------------------------------
+# Watches of the system ------------------------------------------------------------------------------------------------
 
 
 HAS_EPOLL = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
@@ -37,7 +37,7 @@ async def test_a_watch_is_made_in_the_loops_own_epoll_for_no_event(bench: Bench)
     own = os.dup(bench.reactor._asyncioEventloop._get_backend_id())
     with select.epoll.fromfd(own) as found, pytest.raises(FileExistsError):
         found.register(reading, 0)
-    bench.reactor.openings.watch(reading)  # it has one
+    bench.reactor.openings.watch(reading)  # there is a watch already
     os.write(writing, b"x")
     await bench.turns(2)
     os.close(writing)
@@ -58,7 +58,9 @@ def test_without_epoll_no_watch_is_made(bench: Bench, monkeypatch: pytest.Monkey
 
 @test
 async def test_a_connection_is_in_the_loops_epoll_as_soon_as_it_is_accepted(bench: Bench) -> None:
-    """Before libuv asks for it, which ends the process where it cannot have it."""
+    """
+    The reactor adds a connection to the loop's epoll before libuv does, since libuv ends the process when that fails.
+    """
     server = Noting()
     watched: list[int] = []
     watch = bench.reactor.openings.watch
@@ -73,7 +75,7 @@ async def test_a_connection_is_in_the_loops_epoll_as_soon_as_it_is_accepted(benc
 @HAS_EPOLL
 @test
 async def test_a_peer_that_leaves_before_there_is_a_transport_is_noticed(bench: Bench) -> None:
-    """libuv drops the watch of a connection that is not its own yet, when the peer's reset is reported for that."""
+    """A peer's reset before the connection has a transport is noticed, although libuv drops the watch then."""
     client, factory = Noting(), ClientFactory()
     factory.buildProtocol = lambda _address: client  # type: ignore[method-assign, assignment]
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -93,7 +95,7 @@ async def test_a_peer_that_leaves_before_there_is_a_transport_is_noticed(bench: 
 
 
 class Opened:
-    """Counts the connections that were handed over to uvloop on a reactor."""
+    """A counter of the connections that a reactor hands over to uvloop."""
 
     def __init__(self, reactor: Any) -> None:
         self.openings = reactor.openings
@@ -132,13 +134,15 @@ async def test_a_connection_that_is_closed_as_it_is_made_is_not_handed_over(benc
         connect(bench, bench.serving(server, unix=unix), client)
         await bench.until(lambda: server.reason and client.reason)
     assert opened.count == 0
-    assert any(each.reason.check(ConnectionDone) for each in (server, client))  # a second one may meet a closed peer
+    assert any(each.reason.check(ConnectionDone) for each in (server, client))  # the second one can meet a closed peer
     assert not list(bench.reactor.connections)
 
 
 @test
 async def test_a_connection_that_is_closed_as_it_is_made_is_lost_after_the_call(bench: Bench) -> None:
-    """As on Twisted's own reactors: a call that was made before comes before."""
+    """
+    A connection that is closed in `connectionMade` is lost after earlier timers of 0 seconds, as on Twisted's reactors.
+    """
     server = Noting()
     server.on_made = lambda end: (
         end.transport.loseConnection(),
@@ -153,8 +157,10 @@ async def test_a_connection_that_is_closed_as_it_is_made_is_lost_after_the_call(
 
 @pytest.mark.parametrize("later", [False, True])
 @test
-async def test_what_is_written_after_the_close_arrives(bench: Bench, later: bool) -> None:
-    """In the same call, or in the next turn, before the connection is lost: Twisted's transports send that."""
+async def test_bytes_written_after_the_close_arrive(bench: Bench, later: bool) -> None:
+    """
+    Bytes that are written after `loseConnection`, before the connection is lost, are sent as by Twisted's transports.
+    """
     server = Noting()
 
     def close_and_write(end: Any) -> None:
@@ -182,8 +188,8 @@ async def test_a_connection_that_is_aborted_as_it_is_made_resets(bench: Bench) -
 
 
 @test
-async def test_a_connection_that_its_maker_does_not_hand_over_is_in_the_next_round(bench: Bench) -> None:
-    """As one that is adopted, or that a program makes a transport of."""
+async def test_an_adopted_connection_is_handed_over_in_the_next_round(bench: Bench) -> None:
+    """uvloop takes an adopted connection in the next round, as every connection that its maker does not hand over."""
     here, there = socket.socketpair()
     server = Noting()
     factory: Any = Factory()
@@ -199,7 +205,7 @@ async def test_a_connection_that_its_maker_does_not_hand_over_is_in_the_next_rou
 
 @test
 async def test_a_connection_that_is_lost_before_uvloop_has_it_is_closed(bench: Bench) -> None:
-    """Here by another one that is accepted in the same turn."""
+    """A connection that another one loses in the turn of its accept, before uvloop has it, is closed."""
     one, other = Noting(), Noting()
     other.on_made = lambda _: one.transport.connectionLost(Failure(ConnectionLost()))
     where = bench.serving(one, other)
@@ -212,7 +218,9 @@ async def test_a_connection_that_is_lost_before_uvloop_has_it_is_closed(bench: B
 
 @test
 async def test_a_program_can_take_the_socket_away_as_the_connection_is_made(bench: Bench) -> None:
-    """The protocol adopts a copy of it, and closes it: the copy is another connection."""
+    """
+    In `connectionMade` a protocol can adopt a copy of its socket and close the socket; the copy is another connection.
+    """
     first, second, third = Noting(), Noting(), Noting()
     second.on_data = lambda end: end.transport.write(bytes(end.data).upper())
     factory: Any = Factory()
@@ -236,7 +244,7 @@ async def test_a_program_can_take_the_socket_away_as_the_connection_is_made(benc
 
 
 @test
-async def test_a_connection_that_uvloop_does_not_take_is_lost_and_no_other(bench: Bench, logged_errors: Any) -> None:
+async def test_a_connection_that_uvloop_refuses_is_lost_and_no_other(bench: Bench, logged_errors: Any) -> None:
     one, other = Noting(), Noting()
     openings = bench.reactor.openings
     take = openings.open
@@ -271,7 +279,7 @@ async def test_tcp_nodelay_is_left_as_it_is(bench: Bench) -> None:
 
 @test
 async def test_a_connection_that_has_ended_is_held_by_nothing(bench: Bench) -> None:
-    """Nor by uvloop's coroutine that opened it, which the next connection would have brought to its end."""
+    """The reactor drops an ended connection at once, and not only when uvloop opens the next one."""
     server = Noting()
     peer = await bench.meet(server)
     await bench.until(lambda: server.transport._stream is not None)

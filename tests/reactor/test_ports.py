@@ -21,21 +21,25 @@ test = pytest_twisted.ensureDeferred
 
 @test
 async def test_clients_are_accepted_without_the_reactors_own_epoll(bench: Bench, monkeypatch: Any) -> None:
-    """That would be a call of the system more for each."""
+    """
+    The loop watches ports itself, without the reactor's own epoll, which would be one system call more for each client.
+    """
     dispatched: list[object] = []
     monkeypatch.setattr(bench.reactor.descriptors, "dispatch", lambda: dispatched.append(1))
     for unix in (False, True):
         server = Noting()
         peer = bench.dial(bench.serving(server, unix=unix))
         peer.send(b"hello")
-        while server.data != b"hello":  # a timer would be no descriptor either
+        while server.data != b"hello":  # a timer uses no descriptor either
             await bench.turns(1)
     assert dispatched == []
 
 
 @test
-async def test_a_port_accepts_none_while_it_is_not_read_from(bench: Bench) -> None:
-    """It is no reader then, and one again afterwards; to be put on or taken off twice is no fault."""
+async def test_a_port_accepts_no_client_while_it_is_not_read_from(bench: Bench) -> None:
+    """
+    A port that stops reading is no reader and accepts no client, until it starts again. Both calls can be repeated.
+    """
     server = Noting()
     where = bench.serving(server)
     port = bench.listening
@@ -52,7 +56,7 @@ async def test_a_port_accepts_none_while_it_is_not_read_from(bench: Bench) -> No
 
 
 def test_clients_are_accepted_inside_a_callback(either: Any) -> None:
-    """In a round of ``iterate`` there, whether the port was there before it or not."""
+    """A client is accepted in a nested ``iterate()``, also on a port that was opened inside the callback."""
 
     def drive() -> None:
         told: list[str] = []
@@ -72,8 +76,11 @@ def test_clients_are_accepted_inside_a_callback(either: Any) -> None:
     in_another_thread(drive)
 
 
-def test_a_port_that_fails_to_end_in_good_order_leaves_no_descriptor(other: Any, tmp_path: Path) -> None:
-    """As one whose file somebody has removed: Twisted's own raises."""
+def test_a_port_whose_end_fails_closes_its_descriptor(other: Any, tmp_path: Path) -> None:
+    """
+    When the file of a UNIX port was removed, `connectionLost` raises as Twisted's does, and the copied descriptor is
+    closed.
+    """
 
     def drive() -> None:
         port = other.listenUNIX(str(tmp_path / "socket"), Factory())
@@ -84,7 +91,7 @@ def test_a_port_that_fails_to_end_in_good_order_leaves_no_descriptor(other: Any,
             port.connectionLost(Failure(ConnectionLost()))
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(watched)
-        port.socket.close()  # Twisted's own is left
+        port.socket.close()  # Twisted leaves its own socket open
 
     in_another_thread(drive)
 
@@ -97,7 +104,7 @@ def test_a_port_that_never_listened_has_no_copy_to_close() -> None:
             told.append(reason)
 
     class Never(WatchedPort, Base):
-        """One that was not watched."""
+        """A port that was not watched."""
 
     reason = Failure(ConnectionLost())
     Never().connectionLost(reason)
@@ -106,7 +113,7 @@ def test_a_port_that_never_listened_has_no_copy_to_close() -> None:
 
 @pytest.mark.parametrize("how", ["by its socket", "by its descriptor"])
 def test_the_number_of_a_port_that_the_program_has_closed_goes_to_a_connection(other: Any, how: str) -> None:
-    """The connection lives, and so it does when the port is taken off, or closed, after that."""
+    """A connection that has the number of a closed port works, also after the port is taken off or lost."""
 
     def drive() -> None:
         port = other.listenTCP(0, Factory(), interface="127.0.0.1")
@@ -131,7 +138,9 @@ def test_the_number_of_a_port_that_the_program_has_closed_goes_to_a_connection(o
 
 @pytest.mark.parametrize("when", ["in the same turn", "afterwards"])
 def test_a_port_that_the_program_has_closed_is_lost(other: Any, when: str) -> None:
-    """When the next client comes: libuv ends the process where a descriptor that it watches was closed."""
+    """
+    A port whose socket the program has closed is lost when the next client comes; libuv alone would end the process.
+    """
 
     def drive() -> None:
         port = other.listenTCP(0, Factory(), interface="127.0.0.1")
@@ -146,7 +155,7 @@ def test_a_port_that_the_program_has_closed_is_lost(other: Any, when: str) -> No
 
 
 def test_a_port_whose_descriptor_was_closed_cannot_be_read(other: Any) -> None:
-    """Nor does that end the process."""
+    """When the program has closed the descriptor of a port, `startReading` raises an error, and the process goes on."""
 
     def drive() -> None:
         port = other.listenTCP(0, Factory(), interface="127.0.0.1")

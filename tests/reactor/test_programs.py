@@ -1,4 +1,4 @@
-"""Programs that know nothing of this reactor serve on it: twistd's own, and ours."""
+"""Programs that were not written for this reactor serve on it: tcpapp's own server, and servers of Twisted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ AMP_ANSWER = b"\x00\x07_answer\x00\x011\x00\x05total\x00\x0242\x00\x00"
 
 @pytest.fixture
 def twistd_on_uvloop(twistd: list[str], tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Give ``start(*arguments)``: twistd with ``--reactor=uvloop``, in a folder of its own."""
+    """Give ``start(*arguments)``: it runs twistd with ``--reactor=uvloop``, in a folder of its own."""
     started: list[Process] = []
 
     def start(*arguments: str) -> Process:
@@ -59,7 +59,7 @@ def ends(process: Process) -> None:
 
 
 @pytest.mark.once
-def test_our_server(twistd_on_uvloop: Any) -> None:
+def test_a_tcpapp_server(twistd_on_uvloop: Any) -> None:
     process = twistd_on_uvloop("tcpapp", "--app", "echo", "--listen", "tcp:0:interface=127.0.0.1")
     with dial(process.port()) as peer:
         peer.sendall(b"hello\n")
@@ -104,7 +104,7 @@ def test_an_amp_server(twistd_on_uvloop: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-def test_twist_too(tmp_path: Path) -> None:
+def test_a_web_server_by_twist(tmp_path: Path) -> None:
     code = "import sys; from twisted.application.twist._twist import Twist; Twist.main(['twist', *sys.argv[1:]])"
     command = [sys.executable, "-c", code, "--reactor=uvloop", "web", "--listen", "tcp:0:interface=127.0.0.1"]
     process = Process(command, tmp_path)
@@ -149,7 +149,7 @@ reactor.run()
 @pytest.mark.once
 @pytest.mark.parametrize("install", ["tcpapp.reactor", "twisted.internet.epollreactor"])
 def test_a_program_that_forks_before_it_runs(install: str, tmp_path: Path) -> None:
-    """As twistd does to become a daemon: the ports are open, and the process that opened them ends."""
+    """A program can open its ports, fork, and run the reactor in the child, as twistd does to become a daemon."""
     done = subprocess.run(
         [sys.executable, "-c", f"import {install} as it; it.install()\n{FORKED}"],
         capture_output=True,

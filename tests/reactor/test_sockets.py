@@ -1,4 +1,4 @@
-"""Ports, connectors, and UNIX connections over which descriptors go."""
+"""Ports, connectors, and UNIX connections that pass descriptors."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ INODE = Path(__file__).stat().st_ino
 
 
 def opened() -> Any:
-    """A file, whose descriptor is sent."""
+    """Return an open file, whose descriptor is sent."""
     return Path(__file__).open("rb")
 
 
 @implementer(interfaces.IFileDescriptorReceiver)
 class Receiving(Noting):
-    """Takes descriptors, and notes what can be read from them."""
+    """A protocol that takes descriptors, and notes their inodes."""
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         self.notes.append(f"descriptor of {os.fstat(descriptor).st_ino}")
@@ -46,7 +46,7 @@ class Receiving(Noting):
 
 
 class Once(ClientFactory):
-    """Makes one protocol, or none, and notes the result of the attempt."""
+    """A factory that makes one protocol, or none, and notes the result of the attempt."""
 
     noisy = False
 
@@ -91,7 +91,7 @@ async def test_clients_are_streams_too(bench: Bench) -> None:
 
 
 @test
-async def test_a_client_that_finds_nobody_is_told(bench: Bench) -> None:
+async def test_a_refused_client_fails(bench: Bench) -> None:
     factory = Once(Noting())
     free = bench.keep(socket.socket())
     free.bind(("127.0.0.1", 0))
@@ -110,8 +110,10 @@ async def test_a_client_whose_factory_makes_no_protocol_is_closed(bench: Bench) 
 
 
 @test
-async def test_what_is_set_for_a_client_or_an_adopted_socket_stays(bench: Bench) -> None:
-    """uvloop turns Nagle's algorithm off for each; Twisted leaves it as it is."""
+async def test_options_of_clients_and_adopted_sockets_stay(bench: Bench) -> None:
+    """
+    uvloop turns Nagle's algorithm off by itself. The reactor leaves it as it was, for clients and adopted sockets.
+    """
     factory: Any = Factory()
     client, left, told = Noting(), Noting(), Noting()
     bench.reactor.connectTCP("127.0.0.1", bench.serving(Noting()), Once(client))
@@ -136,10 +138,12 @@ async def test_what_is_set_for_a_client_or_an_adopted_socket_stays(bench: Bench)
 
 
 @test
-async def test_descriptors_go_both_ways_between_others_bytes(bench: Bench) -> None:
+async def test_descriptors_pass_between_bytes(bench: Bench) -> None:
     """
-    A protocol that receives descriptors reads as in Twisted from the start; one that sends a descriptor changes to that
-    then.
+    A UNIX connection passes a descriptor between the bytes before and after it.
+
+    A protocol that receives descriptors has a transport of Twisted from the start. A connection that sends one changes
+    to such a transport then.
     """
     server, client = Noting(), Receiving()
     where = bench.serving(server, unix=True)
@@ -161,7 +165,7 @@ async def test_descriptors_go_both_ways_between_others_bytes(bench: Bench) -> No
 
 
 @test
-async def test_a_client_may_send_descriptors_to_a_server_that_takes_them(bench: Bench) -> None:
+async def test_a_client_can_send_descriptors_to_a_server_that_takes_them(bench: Bench) -> None:
     server, client = Receiving(), Noting()
     bench.reactor.connectUNIX(bench.serving(server, unix=True), Once(client))
     await bench.until(lambda: client.notes and server.notes)
@@ -222,7 +226,7 @@ async def test_a_connection_handed_over_while_the_kernel_is_full_loses_nothing(b
     await bench.until(lambda: server.data == b"reply")
 
 
-# Sockets that were there before --------------------------------------------------------------------------------------
+# Adopted sockets ------------------------------------------------------------------------------------------------------
 
 
 @test
@@ -274,7 +278,7 @@ def listening_with(build: Any) -> Any:
 
 
 @test
-async def test_all_that_wait_are_accepted_in_few_turns(bench: Bench) -> None:
+async def test_waiting_clients_are_accepted_in_order(bench: Bench) -> None:
     servers = [Noting() for _ in range(50)]
     where = bench.serving(*servers)
     for _ in servers:
@@ -301,7 +305,7 @@ async def test_a_port_accepts_more_in_a_turn_while_more_wait(bench: Bench) -> No
 
 
 @test
-async def test_a_client_that_no_protocol_is_made_for_is_closed(bench: Bench) -> None:
+async def test_a_client_without_a_protocol_is_closed(bench: Bench) -> None:
     port = bench.reactor.listenTCP(0, listening_with(lambda _: None), interface="127.0.0.1")
     peer = bench.dial(port.getHost().port)
     assert await bench.read(peer, 1) == b""
@@ -326,8 +330,8 @@ async def test_a_factory_that_raises_is_logged_and_the_next_client_accepted(benc
 
 
 @test
-async def test_what_accept_fails_with_is_left_to_twisted(bench: Bench) -> None:
-    """Here a client that a firewall rule refuses: Twisted accepts the next one."""
+async def test_errors_of_accept_are_handled_by_twisted(bench: Bench) -> None:
+    """When `accept` fails for one client, here by a firewall rule, Twisted's code accepts the next one."""
     server = Noting()
     where = bench.serving(server)
     port = bench.listening
@@ -387,7 +391,7 @@ async def test_a_connection_that_is_open_by_the_next_turn_is_never_watched(bench
 
 @test
 async def test_a_connection_that_takes_longer_is_watched_until_it_is_open(bench: Bench) -> None:
-    """The server's backlog is full: it takes the client when it has accepted the others."""
+    """When the server's backlog is full, the connecting socket is watched, until it is connected or given up."""
     listening = bench.keep(socket.socket())
     listening.bind(("127.0.0.1", 0))
     listening.listen(0)
@@ -408,7 +412,7 @@ async def test_a_connection_that_takes_longer_is_watched_until_it_is_open(bench:
 
 
 @test
-async def test_an_attempt_is_given_up_before_its_first_turn(bench: Bench) -> None:
+async def test_an_attempt_can_be_stopped_before_its_first_turn(bench: Bench) -> None:
     factory = Once(Noting())
     connector = bench.reactor.connectTCP("127.0.0.1", bench.serving(Noting()), factory)
     connector.stopConnecting()
@@ -417,11 +421,11 @@ async def test_an_attempt_is_given_up_before_its_first_turn(bench: Bench) -> Non
 
 
 @test
-async def test_an_attempt_is_given_up_in_the_turn_that_it_began_in(bench: Bench) -> None:
+async def test_an_attempt_can_be_stopped_in_its_first_turn(bench: Bench) -> None:
     factory = Once(Noting())
     connector = bench.reactor.connectTCP("127.0.0.1", bench.serving(Noting()), factory)
     transport = connector.transport
-    bench.reactor.callLater(0, connector.stopConnecting)  # after connect(2), before it has been looked at
+    bench.reactor.callLater(0, connector.stopConnecting)  # after connect(2), before its result is checked
     await bench.turns(3)
     assert factory.failed.check(UserError)
     assert not transport._next_try.active()

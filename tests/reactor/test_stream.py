@@ -1,4 +1,4 @@
-"""A connection on uvloop's transport does what Twisted's does, in the order in which Twisted's does it."""
+"""A connection on a transport of uvloop does what Twisted's transport does, in the same order."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is 
 test = pytest_twisted.ensureDeferred
 
 
-# It is a transport of Twisted's --------------------------------------------------------------------------------------
+# A transport of Twisted -----------------------------------------------------------------------------------------------
 
 
 @test
-async def test_it_provides_what_twisteds_transports_provide(bench: Bench) -> None:
+async def test_a_stream_provides_the_interfaces_of_twisteds_transports(bench: Bench) -> None:
     server = Noting()
     peer = await bench.meet(server)
     for interface in (ITCPTransport, ITLSTransport, IConsumer, IHalfCloseableDescriptor):
@@ -42,8 +42,10 @@ async def test_it_provides_what_twisteds_transports_provide(bench: Bench) -> Non
 
 
 @test
-async def test_what_an_app_sets_on_its_socket_stays(bench: Bench) -> None:
-    """uvloop turns Nagle's algorithm off by itself; Twisted leaves it on until it is told otherwise."""
+async def test_options_that_an_app_sets_on_its_socket_stay(bench: Bench) -> None:
+    """
+    uvloop turns Nagle's algorithm off by itself. The reactor leaves it on until the app turns it off, as Twisted does.
+    """
     left, told = Noting(), Noting()
     told.on_made = lambda end: end.transport.setTcpNoDelay(True)
     for each in (left, told):
@@ -55,8 +57,8 @@ async def test_what_an_app_sets_on_its_socket_stays(bench: Bench) -> None:
 
 
 @test
-async def test_what_was_set_before_it_came_stays_too(bench: Bench) -> None:
-    """A listening socket's options go over to what it accepts."""
+async def test_options_of_a_listening_socket_apply_to_its_connections(bench: Bench) -> None:
+    """TCP_NODELAY that is set on a listening socket is set on its accepted connections, too."""
     server = Noting()
     port = bench.serving(server)
     bench.listening.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -66,7 +68,7 @@ async def test_what_was_set_before_it_came_stays_too(bench: Bench) -> None:
 
 
 @test
-async def test_tls_may_be_started_on_it(bench: Bench, contexts: Any) -> None:
+async def test_tls_can_be_started_on_a_stream(bench: Bench, contexts: Any) -> None:
     server, client = Noting(), Noting()
     server.on_made = lambda end: end.transport.startTLS(contexts[0])
     server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
@@ -83,7 +85,7 @@ async def test_tls_may_be_started_on_it(bench: Bench, contexts: Any) -> None:
 
 
 def waiting(end: Noting) -> int:
-    """How many bytes the kernel has for an end."""
+    """Return how many bytes the kernel has for this end."""
     count = array("i", [0])
     ioctl(end.transport.getHandle(), FIONREAD, count)
     return count[0]
@@ -94,7 +96,9 @@ def waiting(end: Noting) -> int:
 
 @test
 async def test_nothing_is_read_by_a_protocol_that_pauses_as_it_is_connected(bench: Bench) -> None:
-    """Not even into memory: another program can get the socket, and read its bytes."""
+    """
+    When a protocol pauses in `connectionMade`, no byte is read from its socket, so another program could read them.
+    """
     server = Noting()
     server.on_made = lambda end: end.transport.pauseProducing()
     port = bench.serving(server)
@@ -108,7 +112,7 @@ async def test_nothing_is_read_by_a_protocol_that_pauses_as_it_is_connected(benc
 
 
 @test
-async def test_it_may_write_though_it_does_not_read(bench: Bench) -> None:
+async def test_a_paused_stream_can_write(bench: Bench) -> None:
     server = Noting()
 
     def greet(end: Any) -> None:
@@ -139,7 +143,7 @@ async def test_a_smaller_size_is_read_in_smaller_pieces(bench: Bench) -> None:
 
 @test
 async def test_any_number_of_sizes_takes_no_more_memory_than_the_largest(bench: Bench) -> None:
-    """A size may follow a rate, and be another one after each read."""
+    """Each read can have another `bufferSize`, as with a rate limit, and all sizes share one buffer."""
     server = Noting()
     server.on_made = lambda end: setattr(end.transport, "bufferSize", 100)
     server.on_data = lambda end: setattr(end.transport, "bufferSize", end.transport.bufferSize - 10)
@@ -173,8 +177,8 @@ async def test_a_large_sender_is_read_in_pieces_of_twisteds_size(bench: Bench) -
 
 
 @test
-async def test_a_large_sender_has_one_turn_as_others_have(bench: Bench) -> None:
-    """One piece in a turn of the loop, whatever waits in the socket."""
+async def test_a_large_sender_has_the_same_share_of_turns_as_others(bench: Bench) -> None:
+    """A connection is read once in a turn of the loop, also when much more waits in its socket."""
     large, modest = Noting(), Noting()
     order: list[str] = []
     for name, each in (("greedy", large), ("modest", modest)):
@@ -215,7 +219,7 @@ async def test_the_end_of_the_stream(bench: Bench) -> None:
 
 
 @test
-async def test_what_the_protocol_raises_is_logged_and_is_the_reason(bench: Bench, logged_errors: Any) -> None:
+async def test_an_exception_of_the_protocol_is_logged_and_is_the_reason(bench: Bench, logged_errors: Any) -> None:
     server, other = Noting(), Noting()
     server.on_data = lambda _: 1 / 0
     peer, neighbour = await bench.meet(server), await bench.meet(other)
@@ -229,7 +233,7 @@ async def test_what_the_protocol_raises_is_logged_and_is_the_reason(bench: Bench
 
 @pytest.mark.parametrize("way", ["data", "end", "write"])
 @test
-async def test_what_connection_lost_raises_is_logged_too(bench: Bench, logged_errors: Any, way: str) -> None:
+async def test_an_exception_of_connection_lost_is_logged(bench: Bench, logged_errors: Any, way: str) -> None:
     server = Noting()
     server.on_lost = lambda _: 1 / 0
     server.on_data = lambda _: {}["absent"] if way == "data" else None
@@ -271,7 +275,10 @@ async def test_a_reset_is_a_lost_connection(bench: Bench) -> None:
 @pytest.mark.parametrize("more", [b"", b"a last word"])
 @test
 async def test_a_peer_that_closed_and_reads_no_reply_has_closed(bench: Bench, more: bytes) -> None:
-    """A write fails before the end of the stream is read: Twisted would have read first, and so it is told."""
+    """
+    When a write to a closed peer fails, one read more comes before the loss, as in Twisted. The end gives
+    `ConnectionDone`.
+    """
     server = Noting()
     server.on_data = lambda end: end.transport.write(b"reply")
     server.on_made = lambda end: setattr(end.transport, "bufferSize", 4)
@@ -284,7 +291,7 @@ async def test_a_peer_that_closed_and_reads_no_reply_has_closed(bench: Bench, mo
 
 
 @test
-async def test_half_a_connection_does_not_outlive_a_write_that_failed(bench: Bench) -> None:
+async def test_a_failed_write_ends_a_half_closed_connection(bench: Bench) -> None:
     server = HalfClosing()
     server.on_data = lambda end: end.transport.write(b"reply")
     peer = await bench.meet(server, unix=True)
@@ -298,7 +305,7 @@ async def test_half_a_connection_does_not_outlive_a_write_that_failed(bench: Ben
 
 
 @test
-async def test_a_line_says_which_connection_it_is_of(bench: Bench) -> None:
+async def test_the_logging_context_names_the_connection(bench: Bench) -> None:
     server = Noting()
     systems: list[str] = []
     server.on_data = lambda _: systems.append(context.get(log.ILogContext)["system"])
@@ -313,8 +320,8 @@ async def test_a_line_says_which_connection_it_is_of(bench: Bench) -> None:
 
 
 @test
-async def test_so_it_does_inside_another_context(bench: Bench) -> None:
-    """A loop that is run inside a context keeps what that context says."""
+async def test_the_logging_context_keeps_an_outer_context(bench: Bench) -> None:
+    """Inside another logging context, the context of the connection is added, and the other values stay."""
     server = Noting()
     seen: list[Any] = []
     server.on_data = lambda _: seen.append((context.get("mine"), context.get(log.ILogContext)["system"]))
@@ -326,8 +333,8 @@ async def test_so_it_does_inside_another_context(bench: Bench) -> None:
 
 @pytest.mark.parametrize("way", ["write", "close", "raise"])
 @test
-async def test_what_the_protocol_does_there_is_done(bench: Bench, logged_errors: Any, way: str) -> None:
-    """What it writes is sent, what it closes is flushed and closed, and what it raises is the reason of the loss."""
+async def test_actions_of_a_protocol_inside_another_context_apply(bench: Bench, logged_errors: Any, way: str) -> None:
+    """Inside another context a protocol can write, close and raise as elsewhere."""
     server = Noting()
     peer = await bench.meet(server)
 
@@ -353,8 +360,10 @@ async def test_what_the_protocol_does_there_is_done(bench: Bench, logged_errors:
 
 
 @test
-async def test_all_that_is_written_comes_in_order(bench: Bench) -> None:
-    """Megabytes, to a peer that is slow: what the kernel does not take waits, and nothing is lost or doubled."""
+async def test_all_written_bytes_arrive_in_order(bench: Bench) -> None:
+    """
+    Megabytes to a slow peer arrive in order: bytes that the kernel does not take wait, and none is lost or doubled.
+    """
     server = Noting()
     peer = await bench.meet(server)
     pieces = [bytes([number % 251]) * 100_000 for number in range(60)]
@@ -379,7 +388,7 @@ async def test_only_bytes_can_be_written(bench: Bench) -> None:
 
 @test
 async def test_a_push_producer_is_paused_and_resumed(bench: Bench) -> None:
-    """Over 64 KiB in a turn, even if the kernel takes them; resumed when all has gone, from the loop."""
+    """A push producer is paused by more than 64 KiB in a turn, and resumed from the loop when all bytes are sent."""
     server = Noting()
     peer = await bench.meet(server)
     server.transport.registerProducer(server, True)
@@ -398,7 +407,7 @@ async def test_a_push_producer_is_paused_and_resumed(bench: Bench) -> None:
 
 
 async def drained(bench: Bench, peer: socket.socket, true: Any) -> None:
-    """Read what there is until it is true."""
+    """Read all bytes of `peer` until `true()` holds."""
 
     def step() -> bool:
         with suppress(BlockingIOError):
@@ -409,7 +418,7 @@ async def drained(bench: Bench, peer: socket.socket, true: Any) -> None:
 
 
 @test
-async def test_a_pull_producer_that_comes_after_a_write_is_asked(bench: Bench) -> None:
+async def test_a_pull_producer_that_registers_after_a_write_is_resumed(bench: Bench) -> None:
     server = Noting()
     peer = await bench.meet(server)
     left = [b"one", b"two", b"three"]
@@ -450,7 +459,7 @@ async def test_a_write_after_the_writing_side_is_closed_is_dropped(bench: Bench)
     ("way", "reason"), [("loseConnection", ConnectionDone), ("abortConnection", ConnectionAborted)]
 )
 @test
-async def test_it_may_end_before_it_has_begun(bench: Bench, way: str, reason: type[Exception]) -> None:
+async def test_a_connection_can_end_in_connection_made(bench: Bench, way: str, reason: type[Exception]) -> None:
     server = Noting()
     server.on_made = lambda end: (end.transport.write(b"bye"), getattr(end.transport, way)())
     peer = await bench.meet(server)
@@ -464,7 +473,7 @@ async def test_it_may_end_before_it_has_begun(bench: Bench, way: str, reason: ty
 
 
 @test
-async def test_an_abort_drops_what_is_unwritten(bench: Bench) -> None:
+async def test_an_abort_drops_unwritten_bytes(bench: Bench) -> None:
     server = Noting()
     peer = await bench.meet(server)
     await bench.turns()
@@ -491,7 +500,7 @@ async def test_a_close_waits_for_a_reader_that_is_slow(bench: Bench) -> None:
 
 
 @test
-async def test_a_close_is_not_inside_the_call_that_asks_for_it(bench: Bench) -> None:
+async def test_a_connection_is_not_lost_inside_lose_connection(bench: Bench) -> None:
     server = Noting()
     during: list[bool] = []
 

@@ -1,4 +1,4 @@
-"""Timers and calls from threads: when there is a turn, and what is called in it, in which order."""
+"""Timers and calls from threads: when the reactor has a turn, what is called in it, and in which order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Handle:
 
 
 class FakeLoop:
-    """A loop whose rounds and whose time are the test's."""
+    """A loop whose rounds and whose time the test controls."""
 
     def __init__(self) -> None:
         self.now = 1000.0004
@@ -60,18 +60,18 @@ class FakeLoop:
 
     @property
     def active(self) -> list[float]:
-        """When the timers that were not cancelled end."""
+        """Return when the timers end that were not cancelled."""
         return [each.when for each in self.timers if not each.is_cancelled]
 
     def go_round(self) -> int:
-        """One round: what was ready before it; how many there were."""
+        """Run one round: call what was ready before it. Return the number of calls."""
         ready, self.ready = [each for each in self.ready if not each.is_cancelled], []
         for each in ready:
             each.context.run(each.call)
         return len(ready)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and timers end."""
+        """Let time pass, and call the timers that are due."""
         self.now += seconds
         self.wall += seconds
         due = [each for each in self.timers if each.when <= self.now]
@@ -99,7 +99,7 @@ def reactor(loop: FakeLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 # Turns ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_call_without_delay_is_called_in_the_next_round_and_its_own_in_the_one_after(
+def test_a_call_without_delay_is_made_in_the_next_round_and_its_own_in_the_one_after(
     reactor: Any, loop: FakeLoop
 ) -> None:
     called: list[str] = []
@@ -128,12 +128,12 @@ def test_arguments_are_passed_on(reactor: Any, loop: FakeLoop) -> None:
     assert found == [((1, 2), {"named": 3})]
 
 
-def test_a_delay_below_nothing_is_refused(reactor: Any) -> None:
+def test_a_negative_delay_is_refused(reactor: Any) -> None:
     with pytest.raises(AssertionError, match="-1 is not greater than or equal to 0 seconds"):
         reactor.callLater(-1, print)
 
 
-def test_an_error_of_a_call_keeps_no_other_from_being_called(reactor: Any, loop: FakeLoop, logged_errors: Any) -> None:
+def test_an_error_of_a_call_does_not_prevent_other_calls(reactor: Any, loop: FakeLoop, logged_errors: Any) -> None:
     called: list[str] = []
     reactor.callLater(0, lambda: 1 / 0)
     reactor.callLater(0, called.append, "called")
@@ -205,14 +205,14 @@ def test_a_call_that_is_reset_to_be_sooner_has_its_turn(reactor: Any, loop: Fake
     assert called == ["called"]
 
 
-def test_a_call_that_is_reset_in_a_turn_is_seen_to_after_it(reactor: Any, loop: FakeLoop) -> None:
+def test_a_call_that_is_reset_in_a_turn_gets_a_timer_after_it(reactor: Any, loop: FakeLoop) -> None:
     call = reactor.callLater(30, int)
     reactor.callLater(0, lambda: call.reset(2))
     loop.go_round()
     assert loop.active == [pytest.approx(1002.001)]
 
 
-def test_a_timer_that_nobody_waits_for_is_left_to_end(reactor: Any, loop: FakeLoop) -> None:
+def test_the_timer_of_a_cancelled_call_is_not_cancelled(reactor: Any, loop: FakeLoop) -> None:
     reactor.callLater(30, int).cancel()
     reactor.callLater(0, int)
     loop.go_round()
@@ -291,7 +291,7 @@ def test_a_thread_wakes_a_reactor_that_waits(reactor: Any, loop: FakeLoop) -> No
     assert called == ["one", "two", "three"]
 
 
-def test_what_a_call_from_a_thread_asks_for_comes_in_the_next_round(reactor: Any, loop: FakeLoop) -> None:
+def test_a_call_that_a_call_from_a_thread_asks_for_comes_in_the_next_round(reactor: Any, loop: FakeLoop) -> None:
     called: list[str] = []
     reactor.callFromThread(lambda: (reactor.callFromThread(called.append, "thread"), called.append("first")))
     loop.go_round()
@@ -303,7 +303,7 @@ def test_what_a_call_from_a_thread_asks_for_comes_in_the_next_round(reactor: Any
 # Context variables ---------------------------------------------------------------------------------------------------
 
 
-def test_what_one_call_sets_the_next_one_finds(reactor: Any, loop: FakeLoop) -> None:
+def test_a_context_variable_that_a_call_sets_holds_for_later_calls(reactor: Any, loop: FakeLoop) -> None:
     found: list[str] = []
     reactor.callLater(0, noted.set, "by a timed call")
     reactor.callLater(1, lambda: found.append(noted.get()))
@@ -319,7 +319,7 @@ def test_what_one_call_sets_the_next_one_finds(reactor: Any, loop: FakeLoop) -> 
 
 
 @test
-async def test_between_two_turns_every_socket_is_looked_at(bench: Bench) -> None:
+async def test_sockets_are_polled_between_two_turns(bench: Bench) -> None:
     server = Noting()
     peer = await bench.meet(server, unix=True)
     await bench.turns(3)
@@ -331,7 +331,7 @@ async def test_between_two_turns_every_socket_is_looked_at(bench: Bench) -> None
 
 
 @test
-async def test_the_order_of_calls_is_that_of_twisteds_own_reactors(bench: Bench) -> None:
+async def test_calls_have_the_same_order_as_on_twisteds_reactors(bench: Bench) -> None:
     called: list[str] = []
     reactor = bench.reactor
 
@@ -341,7 +341,7 @@ async def test_the_order_of_calls_is_that_of_twisteds_own_reactors(bench: Bench)
 
 
 @test
-async def test_a_reactor_that_has_a_turn_in_every_round_leaves_asyncios_tasks_theirs(bench: Bench) -> None:
+async def test_a_reactor_with_a_turn_in_every_round_lets_tasks_of_asyncio_run(bench: Bench) -> None:
     rounds = 0
 
     async def count() -> None:

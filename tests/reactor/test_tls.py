@@ -1,4 +1,4 @@
-"""TLS, quick: what Twisted's protocol does, and tells, with fewer steps."""
+"""Quick TLS on the reactor: it does what Twisted's protocol does, with fewer steps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ test = pytest_twisted.ensureDeferred
 
 
 async def met(bench: Bench, contexts: Any, server: Noting, client: Noting, kind: type[Any]) -> None:
-    """Connect the two over TLS of a kind of Twisted's, and let the handshake be done."""
+    """Connect the two protocols over TLS by this kind of Twisted's protocol, and finish the handshake."""
     factory: Any = Factory()
     factory.noisy = False
     factory.buildProtocol = lambda _: server
@@ -58,7 +58,7 @@ KINDS = pytest.mark.parametrize("kind", [TLSMemoryBIOProtocol, BufferingTLSTrans
 
 @KINDS
 @test
-async def test_it_is_twisteds_with_another_way_of_passing_bytes(bench: Bench, contexts: Any, kind: type[Any]) -> None:
+async def test_quick_tls_is_a_subclass_of_twisteds_protocol(bench: Bench, contexts: Any, kind: type[Any]) -> None:
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, kind)
     assert isinstance(server.transport, kind)
@@ -94,7 +94,7 @@ async def test_every_byte_comes_both_ways(bench: Bench, contexts: Any, kind: typ
 
 
 @test
-async def test_what_is_written_in_one_call_goes_out_as_one_record(bench: Bench, contexts: Any) -> None:
+async def test_bytes_written_in_one_call_are_sent_as_one_record(bench: Bench, contexts: Any) -> None:
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, BufferingTLSTransport)
 
@@ -118,8 +118,10 @@ async def test_what_is_written_in_one_call_goes_out_as_one_record(bench: Bench, 
 
 @KINDS
 @test
-async def test_what_is_no_tls_is_the_reason(bench: Bench, contexts: Any, kind: type[Any]) -> None:
-    """The error of OpenSSL's, as Twisted's protocol gives it; what came before is the app's."""
+async def test_bytes_that_are_not_tls_end_the_connection(bench: Bench, contexts: Any, kind: type[Any]) -> None:
+    """
+    Bytes that are not TLS end the connection with OpenSSL's error, as Twisted does; the app gets all earlier bytes.
+    """
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, kind)
     client.transport.transport.write(encrypted(client, b"last") + b"\x17\x03\x03\x00\x20" + b"x" * 32)
@@ -129,7 +131,7 @@ async def test_what_is_no_tls_is_the_reason(bench: Bench, contexts: Any, kind: t
 
 
 def encrypted(end: Noting, data: bytes) -> bytes:
-    """What an end's OpenSSL makes of it, which its transport is not given."""
+    """Return `data` as encrypted by the OpenSSL connection of `end`, without sending it."""
     connection = end.transport._tlsConnection
     found = bytearray()
     for start in range(0, len(data), 16_384):
@@ -139,7 +141,7 @@ def encrypted(end: Noting, data: bytes) -> bytes:
 
 
 @test
-async def test_more_than_there_is_room_for_comes_in_several_pieces(bench: Bench, contexts: Any) -> None:
+async def test_more_bytes_than_the_buffer_holds_come_in_several_pieces(bench: Bench, contexts: Any) -> None:
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     server.chunks.clear()
@@ -152,7 +154,7 @@ async def test_more_than_there_is_room_for_comes_in_several_pieces(bench: Bench,
 
 
 @test
-async def test_what_comes_after_the_end_is_nothing(bench: Bench, contexts: Any) -> None:
+async def test_bytes_after_the_end_are_not_delivered(bench: Bench, contexts: Any) -> None:
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     late = encrypted(client, b"late")
@@ -163,7 +165,7 @@ async def test_what_comes_after_the_end_is_nothing(bench: Bench, contexts: Any) 
 
 
 @test
-async def test_what_openssl_will_not_write_is_the_reason(bench: Bench, contexts: Any) -> None:
+async def test_a_write_that_openssl_refuses_ends_the_connection(bench: Bench, contexts: Any) -> None:
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     server.transport._tlsConnection.shutdown()
@@ -172,8 +174,8 @@ async def test_what_openssl_will_not_write_is_the_reason(bench: Bench, contexts:
     assert server.reason.check(Error)
 
 
-def test_what_was_written_before_is_not_forgotten() -> None:
-    """By a pull producer that was there when TLS was started: Twisted sends it in the next turn."""
+def test_bytes_written_before_quick_tls_are_kept() -> None:
+    """A protocol keeps the bytes that were written before it was made quick; Twisted sends them in the next turn."""
     clock = Clock()
     factory: Any = Factory()
     factory._clock = clock
@@ -187,7 +189,7 @@ def test_what_was_written_before_is_not_forgotten() -> None:
 
 
 @test
-async def test_a_stream_that_ends_without_a_word_is_a_lost_connection(bench: Bench, contexts: Any) -> None:
+async def test_an_end_without_close_notify_is_a_lost_connection(bench: Bench, contexts: Any) -> None:
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     client.transport.transport.loseConnection()
@@ -196,8 +198,8 @@ async def test_a_stream_that_ends_without_a_word_is_a_lost_connection(bench: Ben
 
 
 @test
-async def test_a_close_among_what_came_is_the_end(bench: Bench, contexts: Any) -> None:
-    """Both come in one piece: the bytes first."""
+async def test_a_close_after_bytes_ends_the_connection_cleanly(bench: Bench, contexts: Any) -> None:
+    """When bytes and close_notify come in one piece, the bytes are delivered first."""
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     server.on_data = lambda end: end.transport.write(b"answer")
@@ -219,14 +221,14 @@ async def test_nothing_is_delivered_after_an_abort(bench: Bench, contexts: Any) 
     server.transport.write(b"too late")
 
 
-def test_where_the_binding_lacks_something_twisteds_way_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_binding_that_lacks_a_function_keeps_twisteds_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls, "IS_THERE", False)
     protocol = TLSMemoryBIOProtocol.__new__(TLSMemoryBIOProtocol)
     tls.quicken(protocol)
     assert type(protocol) is TLSMemoryBIOProtocol
 
 
-def test_what_is_none_of_twisteds_stays_what_it_is() -> None:
+def test_other_protocols_are_not_made_quick() -> None:
     class Own(TLSMemoryBIOProtocol):
         pass
 
@@ -236,8 +238,8 @@ def test_what_is_none_of_twisteds_stays_what_it_is() -> None:
         assert type(protocol) is before
 
 
-def test_a_class_that_may_be_quick_keeps_its_own_ways() -> None:
-    """It goes on doing all else as it did, and is made quick once."""
+def test_a_class_with_may_be_quick_keeps_its_other_methods() -> None:
+    """A class with `may_be_quick` is made quick once, by a subclass that keeps its other methods."""
 
     class Own(TLSMemoryBIOProtocol):
         may_be_quick = True
@@ -250,7 +252,7 @@ def test_a_class_that_may_be_quick_keeps_its_own_ways() -> None:
     assert type(protocols[1]) is quick
 
 
-def test_without_pyopenssl_there_is_a_reactor_too() -> None:
+def test_the_reactor_works_without_pyopenssl() -> None:
     code = (
         "import sys; sys.modules['OpenSSL'] = None; import tcpapp.reactor; tcpapp.reactor.install();"
         "from twisted.internet import reactor; print(reactor.quicken(object()))"

@@ -1,4 +1,4 @@
-"""The reactor beyond its connections: readers and writers, its turns, and other code that runs in it beside Twisted."""
+"""The reactor beyond its connections: readers and writers, its turns, and code of asyncio that runs beside Twisted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_connection_is_among_the_readers_and_the_writers(bench: Bench) -
     assert transport not in reactor.getWriters()
 
 
-def test_all_can_be_stopped(other: Any) -> None:
+def test_remove_all_removes_readers_and_writers(other: Any) -> None:
     def drive() -> None:
         server, peer = connected(other)
         with peer:
@@ -87,7 +87,7 @@ def test_a_reactor_that_does_not_run_reads_answers_and_closes_when_driven(other:
     in_another_thread(drive)
 
 
-def test_it_goes_round_for_a_time(other: Any) -> None:
+def test_iterate_takes_a_time(other: Any) -> None:
     def drive() -> list[str]:
         called: list[str] = []
         other.callLater(0, called.append, "called")
@@ -111,7 +111,7 @@ def test_a_loop_that_was_stopped_before_ends_no_run(other: Any) -> None:
     assert in_another_thread(drive) == ["called"]
 
 
-def test_when_it_has_stopped_its_sockets_are_closed(other: Any) -> None:
+def test_a_stopped_reactor_closes_its_sockets(other: Any) -> None:
     def drive() -> bytes:
         server, peer = connected(other)
         other.callWhenRunning(other.stop)
@@ -140,17 +140,17 @@ def test_one_writer_that_raises_keeps_no_other_from_writing(other: Any, logged_e
     assert len(logged_errors.take(ZeroDivisionError)) == 1
 
 
-def test_an_address_family_it_does_not_know(global_reactor: Any) -> None:
+def test_an_unknown_address_family_is_refused(global_reactor: Any) -> None:
     for adopt in (global_reactor.adoptStreamPort, global_reactor.adoptStreamConnection):
         with pytest.raises(UnsupportedAddressFamily):
             adopt(0, socket.AF_PACKET, Factory())
 
 
-# What runs in it -----------------------------------------------------------------------------------------------------
+# Code that runs in it -------------------------------------------------------------------------------------------------
 
 
 @test
-async def test_libraries_of_asyncios_run_beside_it(bench: Bench) -> None:
+async def test_libraries_of_asyncio_run_on_the_loop(bench: Bench) -> None:
     server = Noting()
     server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
     port = bench.serving(server)
@@ -168,7 +168,7 @@ async def test_libraries_of_asyncios_run_beside_it(bench: Bench) -> None:
     await bench.until(lambda: server.reason)
 
 
-def test_what_raises_in_the_loop_is_told_as_ever(other: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_in_the_loop_is_logged(other: Any, caplog: pytest.LogCaptureFixture) -> None:
     def drive() -> None:
         other._asyncioEventloop.call_soon(lambda: 1 / 0)
         other.iterate()
@@ -179,7 +179,7 @@ def test_what_raises_in_the_loop_is_told_as_ever(other: Any, caplog: pytest.LogC
 
 @test
 async def test_processes_threads_timers_and_datagrams(bench: Bench) -> None:
-    """All that is not a stream is Twisted's, as before."""
+    """Processes, threads, timers and datagrams work as on Twisted's own reactors."""
     reactor = bench.reactor
     assert await getProcessOutput(sys.executable, ["-c", "print('out')"], reactor=reactor) == b"out\n"
     assert await deferToThread(lambda: 7) == 7
@@ -197,12 +197,12 @@ async def test_processes_threads_timers_and_datagrams(bench: Bench) -> None:
     await port.stopListening()
 
 
-# Where there is no epoll ---------------------------------------------------------------------------------------------
+# Without epoll --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def without_epoll(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give a reactor as it is on a system that has no epoll."""
+    """Give a reactor as on a system without epoll."""
     monkeypatch.delattr(select, "epoll", raising=False)
     reactor = UvloopReactor(Loop())
     yield reactor
