@@ -20,7 +20,7 @@ from tests.patience import PATIENCE
 
 
 class Stranger(Protocol):
-    """A client that speaks bytes; `lost` fires at the end."""
+    """A client of plain bytes. `lost` fires when its connection has ended."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -34,7 +34,7 @@ class Stranger(Protocol):
             self._tell(size, waiter)
 
     def has(self, size: int) -> Deferred[None]:
-        """Fires when this many bytes were sent to it."""
+        """Return a Deferred that fires when the stranger has received this many bytes."""
         waiter: Deferred[None] = Deferred()
         self._tell(size, waiter)
         return waiter
@@ -50,7 +50,7 @@ class Stranger(Protocol):
 
 
 class Served:
-    """One server, and the ends of its connections: `ends`, and `refusals`, by rule, in order."""
+    """One server, and the rules by which its connections ended (`ends`) and were refused (`refusals`), in order."""
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -75,8 +75,8 @@ class Served:
         """
         Serve `app`, and connect the healthy client, if possible; `message` is its request.
 
-        With `then`, these timeouts hold for each stranger, and not for the healthy client: on a busy machine it can be
-        as slow as a stranger.
+        With `then`, these timeouts apply to each stranger, and not to the healthy client: on a busy machine the healthy
+        client can be as slow as a stranger.
         """
         self._message = message
         self.server = await listen(endpoint, app, telemetry=Telemetry(self._told), reactor=self.reactor, **options)
@@ -89,7 +89,7 @@ class Served:
         return self.server
 
     async def is_served(self) -> None:
-        """Let the healthy client ask, and wait for the answer: whatever the app, it sends this message back."""
+        """Send the healthy client's request, and wait for the reply. Each app sends this message back."""
         assert await self.healthy.request(self._message, PATIENCE) == self._message
 
     async def stranger(self, data: bytes = b"", *, reads: bool = True, to: int | None = None) -> Any:
@@ -106,7 +106,7 @@ class Served:
         return stranger
 
     async def heard(self, stranger: Stranger, data: bytes) -> None:
-        """Wait until this was sent to a stranger, and no more. The healthy client is served meanwhile."""
+        """Wait until a stranger has received `data`, and no more. The healthy client is served meanwhile."""
         if self.healthy is not None:
             await self.is_served()
         await stranger.has(len(data)).addTimeout(PATIENCE, self.reactor)
@@ -117,15 +117,15 @@ class Served:
         await (deferLater(self.reactor, 0) if self.healthy is None else self.is_served())
 
     def of(self, kind: type[Any]) -> list[Any]:
-        """The events of this kind."""
+        """Return the events of this kind."""
         return [each for each in self.events if isinstance(each, kind)]
 
     def ended(self, rule: str) -> Deferred[None]:
-        """Fires when a connection has ended by this rule."""
+        """Return a Deferred that fires when a connection has ended by this rule."""
         return self._when(self.ends, rule)
 
     def refused(self, rule: str) -> Deferred[None]:
-        """Fires when a client was rejected by this rule."""
+        """Return a Deferred that fires when a client was refused by this rule."""
         return self._when(self.refusals, rule)
 
     def _when(self, told: list[str], rule: str) -> Deferred[None]:
@@ -148,7 +148,10 @@ class Served:
                 waiter.callback(None)
 
     async def end(self) -> None:
-        """The healthy client is served to the last; then nothing is left: no connection, no place, no byte."""
+        """
+        Serve the healthy client once more, close everything, and check that no connection, no place and no byte is
+        left.
+        """
         factory = self.server._factory
         if self.healthy is not None:
             await self.is_served()
@@ -157,9 +160,7 @@ class Served:
             stranger.transport.abortConnection()
             await stranger.lost
         await self.server.close(0)
-        while (
-            factory.admission
-        ):  # places of proxies, too, whose ends are told to nobody: a turn of the reactor for each
+        while factory.admission:  # also places of proxies, whose ends are not reported: a turn of the reactor for each
             await deferLater(self.reactor, 0)
         assert (len(factory.connections), factory.settings.memory_budget.total, len(factory.settings.fair_share)) == (
             0,
@@ -170,7 +171,7 @@ class Served:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> str:
-    """Give the path of a certificate and its key, for this machine, in the form of an endpoint string."""
+    """Give the path of a certificate with its key, for this machine, quoted for an endpoint string."""
     path = str(tmp_path / "cert.pem")
     trustme.CA().issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
     return quoteStringArgument(path)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Faults that clients meet, and what is done about them."""
+"""Faults that clients meet, and how the clients handle them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ from tcpapp.apps import echo
 from tcpapp.client.reconnecting import Waiting
 from tests.patience import PATIENCE
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.* is deprecated:DeprecationWarning"
-)  # what Twisted does with pyOpenSSL
+pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # Twisted's use of pyOpenSSL
 
 WAYS = ["connect", "Client", "Pool", "blocking"]
-"""The kinds of clients, except for asyncio programs, which have their own tests."""
+"""The kinds of clients. Asyncio programs have tests of their own."""
 
 
 @implementer(IHostnameResolver)
@@ -48,7 +46,7 @@ class Names:
 
 @pytest.fixture
 def names() -> Iterator[dict[str, list[str]]]:
-    """Give the names that the reactor finds, to be filled by the test, with their addresses."""
+    """Give the names that the reactor resolves: a dict that the test fills with addresses."""
     known: dict[str, list[str]] = {}
     before = reactor.installNameResolver(Names(known))  # type: ignore[attr-defined]  # every reactor has it
     yield known
@@ -56,14 +54,14 @@ def names() -> Iterator[dict[str, list[str]]]:
 
 
 def asked_by_a_thread(endpoint: str) -> bytes:
-    """The same, by a program without its own reactor."""
+    """Return the answer of a server to a blocking client, in a program without its own reactor."""
     with blocking.connect(endpoint, timeout=PATIENCE) as client:
         answer: bytes = client.request(b"hello", PATIENCE)
     return answer
 
 
 async def asked(endpoint: str, way: str) -> bytes:
-    """The answer of a server to a client of this kind."""
+    """Return the answer of a server to a client of this kind."""
     if way == "connect":
         connection = await connect(endpoint)
         answer: bytes = await connection.request(b"hello")
@@ -78,7 +76,7 @@ async def asked(endpoint: str, way: str) -> bytes:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("way", WAYS)
 async def test_name_whose_first_address_is_dead(served: Any, names: dict[str, list[str]], way: str) -> None:
-    """All addresses of a name are tried, of both families; a server of only one family is found."""
+    """A client tries all addresses of a name, IPv4 and IPv6, so that it finds a server at any of them."""
     server = await served.start(echo)
     v6 = await listen(r"tcp:0:interface=\:\:1", echo)
     names.update(dead=["127.0.0.2", "127.0.0.1"], both=["127.0.0.2", "::1"], six=["::1"])
@@ -93,7 +91,7 @@ async def test_name_whose_first_address_is_dead(served: Any, names: dict[str, li
 async def test_tls_name_whose_first_address_is_dead(
     served: Any, names: dict[str, list[str]], kind: str, way: str, tmp_path: Path
 ) -> None:
-    """As without TLS; the certificate is checked for the name, whichever address shows it."""
+    """Over TLS a client also tries all addresses of a name, and checks the certificate for the name at each."""
     authority, path, roots = trustme.CA(), tmp_path / "cert.pem", tmp_path / "roots"
     roots.mkdir()
     authority.issue_cert("right.test").private_key_and_cert_chain_pem.write_to_path(str(path))
@@ -113,7 +111,7 @@ async def test_tls_name_whose_first_address_is_dead(
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_client_that_connects_to_itself(served: Any, host: str) -> None:
-    """Nobody listens where it connects to: it is refused, and takes no request of its own as a reply."""
+    """When a connect reaches its own socket, since nothing listens there, every kind of client is refused."""
     await served.start(echo)
     opened: list[Any] = []
     refused: Deferred[Exception] = Deferred()
@@ -128,7 +126,7 @@ async def test_client_that_connects_to_itself(served: Any, host: str) -> None:
             return int(found.getsockname()[1])
 
     def itself() -> TCP4ClientEndpoint:
-        """A connection from a port to the same port, which is what happens there."""
+        """Return an endpoint that connects from a port to the same port, where nothing listens."""
         port = free()
         return TCP4ClientEndpoint(reactor, host, port, bindAddress=(host, port))
 

@@ -1,4 +1,4 @@
-"""Faults of the machine: its network, its disk, its clock, its manager; the healthy clients are served on."""
+"""Faults of the machine: its network, its disk, its clock, its manager. The healthy clients are still served."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ pytestmark = pytest.mark.once
 
 
 def served(client: socket.socket, message: bytes = b"are you there?") -> None:
-    """The healthy client asks, and is answered."""
+    """Send the healthy client's message, and check its reply."""
     client.sendall(message + b"\n")
     assert hear(client, len(message) + 1) == message + b"\n"
 
 
 def limited(what: str) -> Callable[[], None]:
-    """Commands of a process before it begins, which lower its limits."""
+    """Return a function that lowers the limits of a process before it begins."""
     return lambda: exec(f"import resource; resource.setrlimit({what})")
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Callable[[str], list[str]]:
-    """Give ``app(source)``: the options that serve this source's ``app``."""
+    """Give ``app(source)``: the options that serve the ``app`` of this source."""
 
     def write(source: str) -> list[str]:
         (tmp_path / "mine.py").write_text(source)
@@ -60,11 +60,14 @@ def app(message, connection):
         os.close(hoard.pop())
     return message
 """
-"""An app that takes the process's last descriptor, and gives all of them back."""
+"""An app that takes all descriptors of its process, and gives them back."""
 
 
 def test_descriptors_run_out(run: Run, app: Any) -> None:
-    """Later clients are closed and counted, with at most one log line a second; with free descriptors, it goes on."""
+    """
+    Without free descriptors, new clients are closed and counted, with at most one log line a second. Then all is
+    served.
+    """
     process = run("--listen", TCP, *app(HOARDER), preexec_fn=limited("resource.RLIMIT_NOFILE, (64, 256)"))
     process.line(r"max_connections is 1000, but this process can have only 256 descriptors .* becomes 156")
     port = process.port()
@@ -99,11 +102,14 @@ def app(message, connection):
         Logger("mine").info("said {message!r}", message=message)
     return message
 """
-"""An app that logs what it gets, on a disk that is full when it is told to be: no file may grow then."""
+"""An app that logs its messages, on a disk that is full on request: then no file can grow."""
 
 
 def test_log_that_cannot_be_written(run: Run, app: Any, tmp_path: Path) -> None:
-    """The server goes on, and counts the lines; when there is room again, the log says how many there were."""
+    """
+    When the disk is full, the server still serves and counts lost log lines. Once there is room, the log has their
+    number.
+    """
     socket_file, log = f"{tmp_path}/socket", tmp_path / "log"
     with Manager(tmp_path) as manager:
         before = ("-n", f"--logfile={log}")
@@ -134,12 +140,16 @@ def app(message, connection):
             Logger("mine").info("line {number}: {text}", number=number, text="x" * 1000)
     return message
 """
-"""An app that logs more than any pipe holds, when it is told to."""
+"""An app that logs, on request, more than a pipe can hold."""
 
 
 @pytest.mark.parametrize("kind", ["pipe", "terminal", "socket"])
 def test_log_that_nobody_reads(kind: str, twistd: list[str], app: Any, tmp_path: Path) -> None:
-    """The server goes on and counts the lines. It logs their number when somebody reads, and stops on request."""
+    """
+    When no program reads the log, the server still serves, counts lost lines, and stops on SIGTERM.
+
+    When the log is read again, it has the number of lost lines.
+    """
     options = ["--listen", TCP, *app(TALKATIVE)]
     reads, writes = LOGS[kind]()
     popen = subprocess.Popen([*twistd, "-n", "tcpapp", *options], cwd=tmp_path, stdout=writes, stderr=writes)
@@ -174,17 +184,17 @@ def hold_up(log: Unread) -> None:
 
 
 def pipe() -> tuple[int, int]:
-    """A pipe, as in containers."""
+    """Return a pipe, as a container has for its log."""
     return os.pipe()
 
 
 def terminal() -> tuple[int, int]:
-    """A terminal, which its user may have stopped."""
+    """Return a terminal, which its user can have stopped."""
     return pty.openpty()
 
 
 def pair() -> tuple[int, int]:
-    """A pair of sockets, as from systemd."""
+    """Return a pair of sockets, as systemd makes for a log."""
     one, other = socket.socketpair()
     return one.detach(), other.detach()
 
@@ -200,7 +210,7 @@ class Unread:
         self._text = b""
 
     def until(self, pattern: bytes) -> int:
-        """Read until this pattern is found, and return its group, which is a number."""
+        """Read until `pattern` is found, and return its group, which is a number."""
         while not (found := re.search(pattern, self._text)):
             more = os.read(self._descriptor, 4096)
             assert more, self._text
@@ -229,11 +239,11 @@ def told(*call):
     type(reactor).callFromThread(reactor, *call)
     looked_at.set()
 """
-"""An app that computes until the thread that watches the reactor has looked where it stands."""
+"""An app that computes until the thread that watches the event loop has found where it stalls."""
 
 
 def test_app_that_blocks(run: Run, app: Any) -> None:
-    """The log names the function, and other clients are served after it."""
+    """When the app blocks the event loop, the log names the function, and later other clients are served."""
     process = run("--listen", TCP, *app(BLOCKER), "--loop-stall", "0.5")
     port = process.port()
     with dial(port) as client, dial(port) as healthy:
@@ -255,11 +265,11 @@ def app(message, connection):
         return b"%d" % (reactor.seconds() - time.monotonic())
     return message
 """
-"""An app that sets the clock which Twisted's reactors go by."""
+"""An app that changes the clock of Twisted's reactors."""
 
 
 def test_clock_that_jumps(run: Run, app: Any) -> None:
-    """Timers use a clock that is never set: no wait ends early, and none lasts for ever."""
+    """When the wall clock jumps, timers go on by a clock that is never set: no timeout ends early, and none is lost."""
     process = run("--listen", TCP, *app(CLOCK), "--idle", "30", "--max-age", "60", "--message-timeout", "0.3")
     port = process.port()
     with dial(port) as healthy, dial(port) as slow:
@@ -273,7 +283,9 @@ def test_clock_that_jumps(run: Run, app: Any) -> None:
 
 
 def test_kill(run: Run) -> None:
-    """Clients get the end of the stream at once, and the next process can listen at once."""
+    """
+    When the process is killed, clients get the end of the stream at once, and the next process can listen on the port.
+    """
     process = run("--listen", TCP)
     port = process.port()
     with dial(port) as client:
@@ -289,7 +301,7 @@ def test_kill(run: Run) -> None:
 
 
 def test_certificate_that_is_renewed(run: Run, tmp_path: Path) -> None:
-    """A hang-up reloads it after a check: the old one stays in use while the new one is invalid."""
+    """SIGHUP reloads a renewed certificate. While the new one is invalid, the old one stays in use."""
     authority, path = trustme.CA(), tmp_path / "cert.pem"
     authority.cert_pem.write_to_path(str(tmp_path / "roots.pem"))
 
@@ -323,7 +335,11 @@ def test_certificate_that_is_renewed(run: Run, tmp_path: Path) -> None:
 
 
 def test_bad_certificate_among_good_ones(run: Run, tmp_path: Path) -> None:
-    """Other certificates are used and renewed, and a line reports the error; a rotation in two writes ends nothing."""
+    """
+    A bad certificate in a folder is logged, and the other certificates are used and renewed.
+
+    A rotation in two writes ends no connection: the old certificate stays until both files fit.
+    """
     authority, folder = trustme.CA(), tmp_path / "certificates"
     folder.mkdir()
     authority.cert_pem.write_to_path(str(tmp_path / "roots.pem"))
@@ -371,9 +387,11 @@ def test_bad_certificate_among_good_ones(run: Run, tmp_path: Path) -> None:
 
 
 def test_pid_file_with_the_id_of_its_own_process(run: Run, tmp_path: Path) -> None:
-    """A killed process left it, in a container, where each start has the same id: the server starts."""
+    """
+    A server starts although its pid file holds its own process id. A killed process in a container leaves such a file.
+    """
     pid_file = tmp_path / "twistd.pid"
-    own = lambda: pid_file.write_text(f"{os.getpid()}\n")  # noqa: E731 - what the process does before it begins
+    own = lambda: pid_file.write_text(f"{os.getpid()}\n")  # noqa: E731 - the process calls it before it begins
     process = run("--listen", TCP, before=("-n", f"--pidfile={pid_file}"), preexec_fn=own)
     process.line("removed .*twistd.pid: it was left by an earlier process with this process's id")
     with dial(process.port()) as healthy:
@@ -414,11 +432,15 @@ def ask(where):
         os.waitpid(child, 0)
         return client.request(answer or b"it hung")
 """
-"""An app with a client at work, whose process forks; what the child is told is the reply, sent by that client."""
+"""
+An app with a connected client, whose process forks.
+
+The reply is the error that the child got, sent by the parent's client.
+"""
 
 
 def test_fork_with_a_client_at_work(run: Run, app: Any) -> None:
-    """The child gets an error at once, with the remedy; the parent's client and server go on."""
+    """After a fork, the client in the child fails at once, and the client and the server of the parent still work."""
     process = run("--listen", TCP, *app(FORKING))
     port = process.port()
     with dial(port) as client, dial(port) as healthy:
@@ -429,11 +451,11 @@ def test_fork_with_a_client_at_work(run: Run, app: Any) -> None:
     ends(process)
 
 
-# What is wrong from the start -----------------------------------------------------------------------------------------
+# Faults at the start --------------------------------------------------------------------------------------------------
 
 
 def refuses(process: Process, says: str) -> None:
-    """It ends with 1, and one line with the reason."""
+    """Check that the process ends with 1, and prints one line with the reason."""
     code, out, err = process.end()
     assert code == 1
     assert re.fullmatch(rf"twistd tcpapp: {says}\n", err)
@@ -441,7 +463,9 @@ def refuses(process: Process, says: str) -> None:
 
 
 def test_port_that_is_taken(run: Run) -> None:
-    """One line, and exit code 1; the process that has the port serves on."""
+    """
+    When the port is taken, the process prints one line and exits with 1. The process that has the port still serves.
+    """
     process = run("--listen", TCP)
     port = process.port()
     with dial(port) as healthy:
@@ -451,7 +475,9 @@ def test_port_that_is_taken(run: Run) -> None:
 
 
 def test_unix_socket_that_a_crash_left(run: Run, tmp_path: Path) -> None:
-    """Its path is taken over, with the requested mode, but not while another process listens there."""
+    """
+    A UNIX socket that a crash has left is replaced, with the requested mode, unless another process listens there.
+    """
     path = f"{tmp_path}/socket"
     process = run("--listen", f"unix:{path}:mode=600")
     process.line("listening on unix:")
@@ -482,7 +508,9 @@ def handed_over(twistd: list[str], folder: Path, sockets: list[socket.socket], *
 
 def test_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path: Path) -> None:
     """
-    The socket itself tells its family: addresses are right, denied is denied, and all sockets of one name are served.
+    A socket that is handed over tells its family itself, although the endpoint names another one.
+
+    Logged addresses are right, denied networks are denied, and all sockets of one name are served.
     """
     dual = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     ipv4 = socket.create_server(("127.0.0.1", 0))
@@ -508,7 +536,9 @@ def test_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path: Path
 
 
 def test_unix_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path: Path) -> None:
-    """One line, and exit code 1; the socket is unchanged."""
+    """
+    A UNIX socket that is handed over for a TCP endpoint is refused with one line and exit code 1, and keeps its mode.
+    """
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as local:
         local.bind(str(path))
@@ -532,7 +562,7 @@ def test_unix_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path:
 
 @pytest.mark.parametrize("umask", [0o077, 0o007])
 def test_unix_socket_by_the_umask(umask: int, run: Run, tmp_path: Path) -> None:
-    """Without a mode, the umask decides who can use a socket."""
+    """Without a mode, the umask sets the mode of a UNIX socket."""
     process = run("--listen", f"unix:{tmp_path}/socket", before=("-n", f"--umask={umask:o}"))
     process.line("listening on unix:")
     assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o666 & ~umask
@@ -543,7 +573,7 @@ def test_unix_socket_by_the_umask(umask: int, run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["missing", "unreadable", "expired"])
 def test_certificate_that_cannot_be_used(wrong: str, run: Run, tmp_path: Path) -> None:
-    """It is read at the start, and not when the first client comes; on an error nothing is listened on."""
+    """A certificate is checked at the start: on an error the process exits with one line, and opens no endpoint."""
     path = tmp_path / "cert.pem"
     yesterday = datetime.now(timezone.utc) - timedelta(days=1)
     made = trustme.CA().issue_cert("localhost", not_after=yesterday if wrong == "expired" else None)
@@ -572,11 +602,13 @@ class Socket(socket.socket):
 
 socket.socket = Socket
 """
-"""An app that takes IPv6 from its process."""
+"""An app whose process has no IPv6."""
 
 
 def test_address_family_that_is_missing(run: Run, app: Any) -> None:
-    """It reports the error, and listens on the other endpoints only if it is told to."""
+    """
+    Without IPv6 the process exits with one line. With ``--missing-family=skip`` it listens on the other endpoints.
+    """
     endpoints = ["--listen", TCP, "--listen", r"tcp6:0:interface=\:\:1", *app(NO_IPV6)]
     refuses(
         run(*endpoints),

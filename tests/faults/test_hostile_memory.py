@@ -1,4 +1,4 @@
-"""Peers that would have a server hold much or work long, and what is done about it."""
+"""Peers that make a server hold much or work long, and how the server bounds it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tests.faults.times import SOON
 
 @pytest_twisted.ensureDeferred
 async def test_memory_short(served: Any) -> None:
-    """The largest holders are cut; the bound holds, and connections that hold little are served."""
+    """
+    When memory is short, the connections that hold the most are cut. The bound holds, and small connections are served.
+    """
 
     def app(message: bytes, connection: Any) -> bytes:
         return b"x" * 500_000 if message == b"more" else message
@@ -31,7 +33,10 @@ async def test_memory_short(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_half_messages_while_memory_is_short(served: Any) -> None:
-    """They are not read on, and still have their timeout: none is left, and no byte of them."""
+    """
+    While memory is short, half messages are not read further, and their timeouts still end them. No byte of them is
+    left.
+    """
     limits, timeouts = Limits(max_buffered=1_000_000), Timeouts(message_timeout=10 * SOON)
     await served.start(echo, framing="int32", limits=limits, timeouts=timeouts)
     for _ in range(40):
@@ -43,7 +48,7 @@ async def test_half_messages_while_memory_is_short(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_work_that_goes_on_after_the_end(served: Any) -> None:
-    """Late sends of an app, and cancelled sends, add nothing to the account of an ended connection."""
+    """After a connection has ended, late and cancelled sends of the app add nothing to its memory account."""
 
     async def app(message: bytes, connection: Any) -> bytes:
         if message == b"stream":
@@ -68,7 +73,10 @@ async def test_work_that_goes_on_after_the_end(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_replies_that_are_unsent_when_it_closes(served: Any) -> None:
-    """Bytes that a half-closed peer does not read still count: the bound holds, and the largest holders are cut."""
+    """
+    Replies that a half-closed peer does not read still count for the bound, and the connections that hold the most are
+    cut.
+    """
 
     def app(message: bytes, connection: Any) -> bytes:
         return b"x" * 10_000_000 if message == b"more" else message
@@ -85,7 +93,7 @@ async def test_replies_that_are_unsent_when_it_closes(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_tiny_sends_to_a_peer_that_does_not_read(served: Any) -> None:
-    """Each message counts with the memory it takes, which is hundreds of times its byte."""
+    """An unsent message of one byte counts with the memory that it takes, which is hundreds of bytes."""
 
     def app(message: bytes, connection: Any) -> bytes | None:
         if message != b"more":
@@ -107,7 +115,7 @@ async def test_tiny_sends_to_a_peer_that_does_not_read(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_values_that_take_more_than_their_bytes(served: Any) -> None:
-    """Messages in the app's hands count with their decoded size; waiting messages count as bytes."""
+    """The message that the app works on counts with its decoded size; waiting messages count as bytes."""
 
     async def app(value: Any, connection: Any) -> Any:
         if isinstance(value, list):
@@ -130,7 +138,7 @@ async def test_values_that_take_more_than_their_bytes(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_messages_that_are_few_and_costly(served: Any) -> None:
-    """A turn has a budget of time: after one costly connection has had its turn, the others have theirs."""
+    """A turn has a budget of time: after one costly connection has used it, the other connections are served."""
     handled = [0]
 
     def app(message: bytes, connection: Any) -> bytes | None:

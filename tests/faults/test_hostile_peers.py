@@ -1,4 +1,4 @@
-"""Hostile peers: each is ended by its rule and counted, without harm to other clients."""
+"""Each hostile peer is ended by its rule and counted, without harm to other clients."""
 
 from __future__ import annotations
 
@@ -30,11 +30,9 @@ from tcpapp.transport.addresses import describe
 from tests.faults.times import SOON
 
 HEADER = Header(2, Command.LOCAL, Family.UNSPEC)
-"""What a proxy says that comes for itself."""
+"""The PROXY header of a connection that a proxy makes for itself."""
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.* is deprecated:DeprecationWarning"
-)  # what Twisted does with pyOpenSSL
+pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # Twisted's use of pyOpenSSL
 
 
 # What peers send ------------------------------------------------------------------------------------------------------
@@ -42,7 +40,9 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest_twisted.ensureDeferred
 async def test_slowloris(served: Any) -> None:
-    """A byte now and then resets no timer: the timeout of a message runs from its first byte."""
+    """
+    A peer that sends a byte now and then is ended by `message-timeout`, which runs from the first byte of a message.
+    """
     await served.start(echo, then=Timeouts(message_timeout=4 * SOON))
     stranger = await served.stranger(b"h")
     drips = LoopingCall(lambda: stranger.transport.write(b"h"))
@@ -53,7 +53,9 @@ async def test_slowloris(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_message_that_stops_under_a_rate(served: Any) -> None:
-    """Pauses for the rate do not count for the message's timeout, and do not extend it."""
+    """
+    A message that stops is ended by `message-timeout`; pauses for the byte rate neither count for it nor extend it.
+    """
     await served.start(
         echo, framing="int32", limits=Limits(byte_rate=100_000), timeouts=Timeouts(message_timeout=4 * SOON)
     )
@@ -63,7 +65,7 @@ async def test_message_that_stops_under_a_rate(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_peer_that_never_sends_anything(served: Any) -> None:
-    """The first message has its timeout, too."""
+    """A peer that sends nothing is ended by `first-message-timeout`."""
     await served.start(echo, then=Timeouts(first_message=2 * SOON))
     await served.stranger()
     await served.ended("first-message-timeout")
@@ -71,7 +73,7 @@ async def test_peer_that_never_sends_anything(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_slow_reader(served: Any) -> None:
-    """The app waits for it, reading stops, and a peer that reads nothing is cut."""
+    """A peer that asks for much and reads nothing is ended by `send-stalled`."""
 
     def app(message: bytes, connection: Any) -> bytes:
         return b"x" * 1_000_000 if message == b"more" else message
@@ -83,7 +85,7 @@ async def test_slow_reader(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_peer_that_is_sent_more_than_it_reads(served: Any) -> None:
-    """There is a bound for the bytes that wait for one peer, whatever the app sends."""
+    """When the app sends a peer more than `max_unsent` bytes that it does not read, the connection is cut."""
 
     def app(message: bytes, connection: Any) -> bytes | None:
         if message != b"flood me":
@@ -99,7 +101,7 @@ async def test_peer_that_is_sent_more_than_it_reads(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_giant_length_prefix(served: Any) -> None:
-    """It is refused after the prefix: none of it is waited for, and none held."""
+    """A length prefix over the limit ends the connection at once, and none of the message is held."""
     await served.start(echo, framing="int32")
     await served.stranger(b"\xff\xff\xff\xff")
     await served.ended("message-too-long")
@@ -109,7 +111,9 @@ async def test_giant_length_prefix(served: Any) -> None:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("size", [1, 1460])
 async def test_large_message_in_small_pieces(served: Any, size: int) -> None:
-    """It is joined once: only the received bytes are held, and other clients are served meanwhile."""
+    """
+    A large message in small pieces is joined once: only its bytes are held, and other clients are served meanwhile.
+    """
     length = 4000 * size
     await served.start(lambda message, _: message[:20], framing=f"int32:max={length}")
     stranger = await served.stranger(struct.pack(">I", length))
@@ -133,7 +137,7 @@ async def test_large_message_in_small_pieces(served: Any, size: int) -> None:
     ],
 )
 async def test_another_protocol_on_our_port(served: Any, says: bytes, meaning: str) -> None:
-    """Its first bytes are no length of ours; the log says which protocol they are."""
+    """The first bytes of another protocol are too large a length, and the log names the protocol."""
     await served.start(echo, framing="int32")
     await served.stranger(says)
     await served.ended("message-too-long")
@@ -142,7 +146,7 @@ async def test_another_protocol_on_our_port(served: Any, says: bytes, meaning: s
 
 @pytest_twisted.ensureDeferred
 async def test_flood_of_empty_messages(served: Any) -> None:
-    """Other connections have their turn between two shares of it, and it loses nothing."""
+    """During a flood of empty messages, other connections are served between its shares, and no message is lost."""
     counts = {"handled": 0}
 
     def app(message: bytes, connection: Any) -> bytes | None:
@@ -159,7 +163,7 @@ async def test_flood_of_empty_messages(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_vanished_peer(served: Any) -> None:
-    """A peer that sends nothing, not even in reply to heartbeats, is given up."""
+    """A peer that does not reply to a heartbeat is ended by `heartbeat-missed`."""
     await served.start(
         echo, heartbeat=b"are you there?", then=Timeouts(heartbeat=SOON), limits=Limits(heartbeats_missed=1)
     )
@@ -173,7 +177,9 @@ async def test_vanished_peer(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_reset_inside_a_message(served: Any) -> None:
-    """A waiting call fails once; the part of a message is given to nobody."""
+    """
+    When a peer resets inside a message, the connection is `lost`, and the app does not get the part of the message.
+    """
     seen: list[bytes] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -193,7 +199,7 @@ async def test_reset_inside_a_message(served: Any) -> None:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("header", [b"", b"PROXY TCP4 192.0.2.7 192.0.2.1 5 6\r\n"])
 async def test_half_close(served: Any, header: bytes) -> None:
-    """Received messages are answered, then it is closed; behind a proxy, too."""
+    """After a peer's half-close, its message is answered and then the connection is closed, also behind a proxy."""
     pending: list[Deferred[bytes]] = []
 
     def app(message: bytes, connection: Any) -> Any:
@@ -220,7 +226,7 @@ async def test_half_close(served: Any, header: bytes) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_connection_flood(served: Any) -> None:
-    """In all, from one address, and from one network: the others are rejected, each counted by its rule."""
+    """Of fifty clients of one address, all over `max_per_address` are rejected, and each is counted by its rule."""
     await served.start(echo, limits=Limits(max_connections=20, max_per_address=10))
     strangers = await gatherResults([Deferred.fromCoroutine(served.stranger()) for _ in range(50)])
     await served.refused("max-per-address")
@@ -232,7 +238,7 @@ async def test_connection_flood(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_network_that_may_not_come_in(served: Any) -> None:
-    """It is reset before any of its bytes are read."""
+    """A client from a denied network is refused by `network-denied`."""
     await served.start(echo)
     served.server.change(networks=Networks(deny=["127.0.0.0/8"]))
     await served.stranger(b"hello\n")
@@ -244,7 +250,9 @@ async def test_network_that_may_not_come_in(served: Any) -> None:
 @pytest.mark.parametrize("written", ["::ffff:127.0.0.0/104", "127.0.0.0/8"])
 async def test_ipv4_address_that_is_mapped_into_ipv6(served: Any, written: str) -> None:
     """
-    Through a socket for both families it counts as its IPv4 address: to allow, deny, count and trust, in any spelling.
+    On a socket for both families, an IPv4 client counts as its IPv4 address.
+
+    This holds for `allow`, `deny`, `max_per_address` and trusted proxies, also when the network is written as mapped.
     """
     server = await served.start(echo, r"tcp:0:interface=\:\:", limits=Limits(max_per_address=2))
     stranger = await served.stranger(b"hello\n")
@@ -275,7 +283,7 @@ async def test_ipv4_address_that_is_mapped_into_ipv6(served: Any, written: str) 
 
 
 class Troubled:
-    """A listening socket whose ``accept`` first raises the `errors`, each an error of one client."""
+    """A listening socket whose `accept` first raises the `errors`, each for one client."""
 
     def __init__(self, listening: socket.socket, errors: list[int]) -> None:
         self._listening = listening
@@ -294,8 +302,7 @@ class Troubled:
 @pytest_twisted.ensureDeferred
 async def test_accept_that_fails_for_one_client(served: Any) -> None:
     """
-    The next client is accepted in the same turn, and each failure is counted; nothing pauses, and there is no
-    traceback.
+    When `accept` fails for single clients, each failure is counted, the next client is accepted, and nothing pauses.
     """
     server = await served.start(echo)
     port = server._ports[0]
@@ -308,7 +315,7 @@ async def test_accept_that_fails_for_one_client(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_proxy_header_that_never_ends(served: Any) -> None:
-    """It has a timeout; an invalid header ends the connection at once."""
+    """A PROXY header that never ends is refused by `proxy-header-timeout`, and an invalid one at once."""
     await served.start(echo, "haproxy:tcp:0:interface=127.0.0.1")
     await served.stranger(b"GET / HTTP/1.1\r\n")
     await served.refused("malformed-proxy-header")
@@ -317,19 +324,22 @@ async def test_proxy_header_that_never_ends(served: Any) -> None:
     await served.refused("proxy-header-timeout")
 
 
-# What peers send, decoded ---------------------------------------------------------------------------------------------
+# What peers send in values --------------------------------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred
 async def test_nested_value(served: Any) -> None:
-    """A hundred thousand brackets are invalid input, and no crash."""
+    """A hundred thousand nested brackets are an `undecodable-message`, and no crash."""
     await served.start(lambda value, connection: value, codec="json", message={"are you": "there?"})
     await served.stranger(b"[" * 100_000 + b"\n")
     await served.ended("undecodable-message")
 
 
 def same_hash(count: int) -> bytes:
-    """A MessagePack map with this many keys, arrays of two integers; the tuples made of these have one hash."""
+    """
+    Return a MessagePack map with `count` keys, which are arrays of two integers. As tuples all of them have the same
+    hash.
+    """
     whole, prime1, prime2, prime5 = 2**64, 11400714785074694791, 14029467366897019727, 2870177450012600261
 
     def step(sum_: int, hash_: int) -> int:  # of CPython's tuple hash, which is xxHash without a seed
@@ -351,7 +361,7 @@ def same_hash(count: int) -> bytes:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("codec", ["msgpack", "json"])
 async def test_keys_with_one_hash(served: Any, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message whose keys make a dict or a set slow is refused, and never decoded."""
+    """A message whose keys make a dict or a set slow is refused before it is decoded."""
     decoded: list[bytes] = []
 
     def watch(guard: Any) -> Any:
@@ -377,7 +387,7 @@ async def test_keys_with_one_hash(served: Any, codec: str, monkeypatch: pytest.M
 
 @pytest_twisted.ensureDeferred
 async def test_control_characters(served: Any) -> None:
-    """A peer's bytes stand in every text escaped, and cut: they make no line of a log."""
+    """Control characters that a peer sends are escaped in the reason of the end, and long texts are cut."""
     await served.start(lambda value, _: value, codec="json", message={"are you": "there?"})
     await served.stranger(b'"\x1b[2J\r' + b"x" * 1000 + b"\n")
     await served.ended("undecodable-message")
@@ -387,7 +397,7 @@ async def test_control_characters(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_replies_that_nobody_waits_for(served: Any) -> None:
-    """A reply to a cancelled request, a doubled one, and one to no request: each is ignored and counted."""
+    """A reply to a cancelled request, a second reply, and a reply to no request are ignored and counted."""
     asked: list[Any] = []
 
     def app(message: bytes, connection: Any) -> bytes | None:
@@ -410,7 +420,10 @@ async def test_replies_that_nobody_waits_for(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_all_come_back_at_once(served: Any) -> None:
-    """No more are accepted than the rate allows; the next ones wait in the backlog, and nobody is rejected."""
+    """
+    When 230 clients connect at once, they are accepted at the accept rate. The others wait in the backlog, and none is
+    rejected.
+    """
     times: list[float] = []
 
     class App:
@@ -430,7 +443,9 @@ async def test_all_come_back_at_once(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_app_that_never_answers(served: Any) -> None:
-    """Its peer does not wait for ever: the connection ends, and the app's work is cancelled."""
+    """
+    When the app does not answer within `handler_timeout`, the connection ends, and the app's Deferred is cancelled.
+    """
     cancelled: list[Any] = []
 
     def app(message: bytes, connection: Any) -> Any:
@@ -444,7 +459,7 @@ async def test_app_that_never_answers(served: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_app_that_raises(served: Any, logged_errors: Any) -> None:
-    """Its own connection ends; no other notices."""
+    """When the app raises, only the connection of that message ends."""
 
     def app(message: bytes, connection: Any) -> bytes:
         return message if message != b"boom" else message[100:100] + bytes(1 // 0)
@@ -452,12 +467,14 @@ async def test_app_that_raises(served: Any, logged_errors: Any) -> None:
     await served.start(app)
     await served.stranger(b"boom\n")
     await served.ended("app-failed")
-    assert logged_errors.take() == []  # telemetry of one's own is told instead of the log
+    assert logged_errors.take() == []  # the test's own telemetry gets the event, and not the log
 
 
 @pytest_twisted.ensureDeferred
 async def test_app_that_is_made_to_fail_again_and_again(served: Any, logged_errors: Any) -> None:
-    """One traceback a second, with the peer's bytes only escaped and cut; every failure is counted."""
+    """
+    Of many failures, one traceback a second is logged, with the peer's text escaped and cut. Each failure is counted.
+    """
 
     def app(message: str, connection: Any) -> str:
         if message.startswith("are you"):
@@ -485,7 +502,7 @@ async def test_app_that_is_made_to_fail_again_and_again(served: Any, logged_erro
 
 @pytest_twisted.ensureDeferred
 async def test_sends_that_nobody_waits_for(served: Any, logged_errors: Any) -> None:
-    """They fail with their connections: each is counted, and none logs a traceback."""
+    """Sends without an errback fail when their connection is cut: each is counted, and none logs a traceback."""
 
     def app(message: bytes, connection: Any) -> bytes | None:
         if message != b"feed me":
@@ -510,7 +527,7 @@ async def test_sends_that_nobody_waits_for(served: Any, logged_errors: Any) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_requests_under_a_drain(served: Any) -> None:
-    """No request that was read goes unanswered; the system refuses later clients."""
+    """A drain answers every request that was read, and then closes its connection."""
     pending: list[tuple[bytes, Deferred[bytes]]] = []
 
     def app(message: bytes, connection: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What peers do in place of a proper TLS connection, and what is done about it."""
+"""Peers that make no proper TLS connection, and how the server ends them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ from tests.patience import PATIENCE
 from tests.processes import program
 from tests.secret import Secret
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.* is deprecated:DeprecationWarning"
-)  # what Twisted does with pyOpenSSL
+pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # Twisted's use of pyOpenSSL
 
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("says", [b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\n"])
 async def test_tls_handshake_that_never_ends(served: Any, certificate: str, says: bytes) -> None:
-    """It has a timeout, or fails; the app learns nothing of it."""
+    """A TLS handshake that never ends is ended by its timeout, and one that is not TLS fails. The app is not called."""
     opened: list[Any] = []
 
     class App:
@@ -49,10 +47,10 @@ async def test_tls_handshake_that_never_ends(served: Any, certificate: str, says
 
 class TurnCounter:
     """
-    A server's clock that stands still, so nothing takes long. It counts the TLS work of each turn.
+    A server's clock that stands still, so that nothing takes long. It counts the TLS work of each turn.
 
-    A step of a handshake, or an accepted client, schedules a call for the next turn, which marks the beginning of that
-    turn.
+    A step of a handshake, or an accepted client, schedules a call for the next turn. That call marks the beginning of
+    the turn.
     """
 
     def __init__(self, reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +86,7 @@ class TurnCounter:
 
 
 def client_hello() -> bytes:
-    """The first bytes of a TLS client."""
+    """Return the first bytes that a TLS client sends."""
     sent = ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
         ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost").do_handshake()
@@ -99,7 +97,10 @@ def client_hello() -> bytes:
 async def test_tls_handshakes_begun_at_once_and_left(
     served: Any, certificate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A turn of the loop accepts one client, or does one step of one handshake; all other clients are served."""
+    """
+    A turn of the loop accepts one TLS client, or does one step of one handshake. The healthy client is served
+    meanwhile.
+    """
     turns = TurnCounter(served.reactor, monkeypatch)
     endpoint = ["tcp:0:interface=127.0.0.1", f"tls:0:interface=127.0.0.1:certificate={certificate}"]
     server = await served.start(echo, endpoint, clock=turns)
@@ -118,7 +119,7 @@ async def test_tls_handshakes_begun_at_once_and_left(
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(("version", "answered"), [("1.3", b"DONE\n"), ("1.2", b"")])
 async def test_half_close_over_tls(served: Any, certificate: str, version: str, answered: bytes) -> None:
-    """TLS 1.3 supports it, and received messages are answered; over TLS 1.2, unsent replies are discarded."""
+    """Over TLS 1.3 a half-closed peer gets its reply. TLS 1.2 has no half-close, so unsent replies are dropped."""
 
     @conversation
     async def app(connection: Any) -> None:
@@ -141,7 +142,11 @@ async def test_half_close_over_tls(served: Any, certificate: str, version: str, 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(("closes", "rule"), [(True, "closed"), (False, "lost")])
 async def test_tls_that_ends_without_a_word(served: Any, certificate: str, closes: bool, rule: str) -> None:
-    """Before our own close, an attacker may have cut off the rest; after it, nothing was missing."""
+    """
+    A peer that ends without close_notify is `lost`, since an attacker can have cut off the rest.
+
+    After the server's own close the end is clean, since nothing was missing.
+    """
 
     def app(message: bytes, connection: Any) -> bytes:
         if closes:
@@ -163,7 +168,7 @@ async def test_tls_that_ends_without_a_word(served: Any, certificate: str, close
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
 async def test_old_tls(served: Any, certificate: str, version: str) -> None:
-    """Versions below 1.2 have been broken for years (RFC 8996)."""
+    """A handshake with TLS 1.0 or 1.1 fails: RFC 8996 has withdrawn both as broken."""
     server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={certificate}")
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", version]
     command += ["-cipher", "DEFAULT:@SECLEVEL=0"]
@@ -175,7 +180,7 @@ async def test_old_tls(served: Any, certificate: str, version: str) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_tls_that_is_negotiated_anew(served: Any, certificate: str) -> None:
-    """A request for it in TLS 1.2 is refused: it is a cheap way to keep a server busy."""
+    """The server refuses a renegotiation in TLS 1.2, since it is a cheap way to keep a server busy."""
     server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={certificate}")
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_2"]
 

@@ -1,4 +1,4 @@
-"""The operators' page about faults is correct."""
+"""The page about faults, for operators, is correct."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ REFUSALS = {"not-accepted", "max-per-address", "network-denied", "proxy-header-t
 
 
 def test_every_row_has_its_test_and_every_test_its_row() -> None:
-    """By its name."""
+    """Each row of the page names a test of these modules, and each test has a row."""
     modules = (test_hostile_peers, test_hostile_tls, test_hostile_memory, test_hostile_machines, test_clients)
     tests = {name for each in modules for name in vars(each) if name.startswith("test_")}
     assert {row[4] for row in ROWS} == tests
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[4])
-def test_the_rules_and_numbers_of_a_row_are_there(row: tuple[str, ...]) -> None:
-    """A rule is one that ends or refuses connections; a number is an option."""
+def test_the_rules_and_numbers_of_a_row_exist(row: tuple[str, ...]) -> None:
+    """The rules in a row can end or refuse connections, and the numbers in a row are options."""
     rules = set(re.findall(r"``([a-z-]+)``", CloseReason.__doc__ or "")) | REFUSALS
     rules |= {each.metadata["rule"] for each in numbers_of(Timeouts)}
     names = {each.name for kind in (Limits, Timeouts) for each in numbers_of(kind)} | {

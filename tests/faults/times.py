@@ -1,6 +1,6 @@
-"""How long these tests wait."""
+"""The timeouts that these tests wait for."""
 
 from __future__ import annotations
 
 SOON = 0.05
-"""Seconds: each of these waits is one that nothing ends but its time."""
+"""The timeout in seconds. Nothing but the timeout ends these waits."""
