@@ -17,7 +17,7 @@ GROUPS = ("loads", "costs", "gains", "decode", "echo", "attacks", "clients", "me
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="tcpapp beside its peers, in one run")
     parser.add_argument("--quick", action="store_true", help="under half a minute, and less certain")
     parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone (repeatable)")
@@ -30,7 +30,7 @@ def options() -> argparse.Namespace:
 
 
 def header(about: dict[str, str | int | float]) -> str:
-    """The machine and the software of the run."""
+    """Return a description of the machine and the software of the run."""
     lines = [
         "tcpapp beside its peers",
         f"{about['cpu']}, {about['cores']} cores, {about['system']}; {about['python']}, Twisted {about['twisted']}",
@@ -44,7 +44,7 @@ def header(about: dict[str, str | int | float]) -> str:
 
 
 def measure(group: str, rounds: int, *, quick: bool) -> tuple[list[Row], bool]:
-    """The rows of a group, and whether it worked; errors go to standard error."""
+    """Return the rows of a group, and whether it could be measured. Errors go to standard error."""
     print(f"measuring {group} ...", file=sys.stderr, flush=True)
     began = time.monotonic()
     try:
@@ -57,7 +57,7 @@ def measure(group: str, rounds: int, *, quick: bool) -> tuple[list[Row], bool]:
 
 
 def main() -> int:
-    """0 if everything could be measured, whatever the results; 1 if something broke."""
+    """Run the groups. Return 0 if all could be measured, whatever the results, and 1 if one broke."""
     chosen = options()
     about, began = machine.describe(), time.monotonic()
     rounds = chosen.rounds or (3 if chosen.quick else 5)

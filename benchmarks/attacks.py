@@ -1,9 +1,9 @@
 """
-A healthy client while other clients attack: its latency, beside its latency alone.
+The latency of a healthy client while other clients attack, beside its latency without them.
 
 One client asks, is answered, and asks again. Meanwhile a process of its own attacks the server, as described in
 `ATTACKS`. Each attack lasts as long as the client is measured, and stops by itself. Server and client have their own
-processors, if there are two; the attacker shares the client's, at a lower priority.
+processors, if there are two. The attacker shares the client's processor, at a lower priority.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ Attack = Callable[[int, Callable[[], bool]], None]
 
 
 def dial(port: int) -> socket.socket:
-    """A connection that does not block when it writes."""
+    """Return a connection that does not block when it writes."""
     found = socket.create_connection(("127.0.0.1", port), timeout=LONGEST)
     found.setblocking(False)
     return found
 
 
 def push(client: socket.socket, data: bytes) -> int:
-    """Send as much as possible; a closed connection stays closed. Returns the number of bytes."""
+    """Send as many bytes as possible, and return their number. A closed connection stays closed."""
     with contextlib.suppress(OSError):
         return client.send(data)
     return 0
@@ -197,12 +197,12 @@ def flood_a_chat(port: int, goes_on: Callable[[], bool]) -> None:
 
 
 def json_line(size: int) -> bytes:
-    """A line of about this many bytes that takes long to decode for its size."""
+    """Return a line of about this many bytes that takes long to decode for its size."""
     return b"[" + b"[]," * (size // 3 - 1) + b"1]\n"
 
 
 def join(port: int, how_many: int) -> list[socket.socket]:
-    """Members of a chat, `how_many`."""
+    """Connect `how_many` members of a chat."""
     found = []
     for place in range(how_many):
         found.append(dial(port))
@@ -211,7 +211,9 @@ def join(port: int, how_many: int) -> list[socket.socket]:
 
 
 def flood_from(clients: list[socket.socket], data: bytes, goes_on: Callable[[], bool], how_many: int = 0) -> None:
-    """The first `how_many` clients (0: all) send `data` again and again, as fast as possible; all read."""
+    """
+    Send `data` again and again, as fast as possible, from the first `how_many` clients (0: all). All clients read.
+    """
     senders = dict.fromkeys(clients[: how_many or None] if data else (), 0)
     files = {each.fileno(): each for each in clients}
     poll = select.epoll()
@@ -227,7 +229,7 @@ def flood_from(clients: list[socket.socket], data: bytes, goes_on: Callable[[], 
 
 
 def drained(client: socket.socket) -> bool:
-    """Read the received bytes. Returns whether it is still connected."""
+    """Read the received bytes, and return whether the client is still connected."""
     with contextlib.suppress(BlockingIOError):
         try:
             return bool(client.recv(1 << 20))
@@ -275,14 +277,14 @@ SERVERS = {
 }
 """The server of an attack, if it is not "tcpapp"."""
 DECODED = {"flood_with_json": json_line(30_000), "flood_with_large_json": json_line(LARGE)}
-"""The largest message of an attack, if it takes long: no other is served meanwhile, and this is subtracted."""
+"""The largest message of an attack, if it takes long. No other is served meanwhile, so its time is subtracted."""
 COMPANY = {"flood_a_chat": "be_in_a_chat"}
-"""The background load of the client alone, if only the attack must differ."""
+"""The load during the measurement without the attack, if only the attack must differ."""
 
 
 @contextlib.contextmanager
 def asking(name: str, server: Server) -> Iterator[Callable[[], None]]:
-    """A client that asks an attacked server once for each call, and returns with the answer."""
+    """Give a function with which a client asks an attacked server once, and waits for the answer."""
     talks = name == "flood_a_chat"
     with ExitStack() as stack:
         us, partner = (
@@ -299,7 +301,7 @@ def asking(name: str, server: Server) -> Iterator[Callable[[], None]]:
 
 
 def ask(us: socket.socket, data: bytes, hears: socket.socket, until: bytes) -> None:
-    """Send `data`, and read at the receiving end until this has come."""
+    """Send `data`, and read at the receiving end until `until` has come."""
     us.sendall(data)
     heard = b""
     while until not in heard:
@@ -310,7 +312,9 @@ def ask(us: socket.socket, data: bytes, hears: socket.socket, until: bytes) -> N
 
 
 def ask_through(us: socket.socket, partner: socket.socket, count: int) -> None:
-    """Send a line to a chat; a partner reads it among all other lines. The sender's received lines are only read."""
+    """
+    Send a line to a chat, and read at a partner's until it has come among all other lines. Drop the sender's own lines.
+    """
     ask(us, b"?%d\n" % count, partner, b": ?%d\n" % count)
     us.setblocking(False)
     with contextlib.suppress(BlockingIOError):
@@ -320,7 +324,9 @@ def ask_through(us: socket.socket, partner: socket.socket, count: int) -> None:
 
 
 def latency(name: str, server: Server, seconds: float) -> float:
-    """Microseconds within which 99 of 100 questions are answered, one at a time, measured for this many seconds."""
+    """
+    Return within how many microseconds 99 of 100 questions are answered, asked one at a time for this many seconds.
+    """
     pin(0, processors().load)
     took = []
     try:
@@ -335,7 +341,7 @@ def latency(name: str, server: Server, seconds: float) -> float:
 
 
 def message_time(name: str, server: Server) -> tuple[float, float]:
-    """Medians of microseconds: the server's processor time for the largest message of an attack, and its decoding."""
+    """Return medians in microseconds: the server's processor time for an attack's largest message, and its decoding."""
     message = DECODED.get(name)
     if message is None:
         return 0.0, 0.0
@@ -353,7 +359,7 @@ def message_time(name: str, server: Server) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def under(name: str, server: Server) -> Iterator[None]:
-    """Attack during the block; the attack has begun when the block begins."""
+    """Attack during the block. The attack has begun when the block begins."""
     command = [sys.executable, "-m", "benchmarks.attacks", name, str(server.tls_port or server.port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
         pin(process.pid, processors().load)
@@ -366,8 +372,8 @@ def under(name: str, server: Server) -> Iterator[None]:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """Each attack, in turn, with a server of its own; alone and under attack, alternating."""
-    rounds = min(rounds, 3)  # everything must take less than ten minutes
+    """Measure each attack, in turn, with a server of its own, alternating with rounds without the attack."""
+    rounds = min(rounds, 3)  # all groups together must take less than ten minutes
     raise_file_limit(FILES)
     seconds = 0.5 if quick else 1.2
     load = Load(1, seconds, connections=1)
@@ -391,12 +397,14 @@ def run(rounds: int, quick: bool) -> list[Row]:
 
 
 def title_of(name: str) -> str:
-    """The description of an attack."""
+    """Return the description of an attack."""
     return (ATTACKS[name].__doc__ or "").partition(": ")[2].rstrip(".")
 
 
 def slow_messages(name: str, rounds: int, seconds: float) -> Row:
-    """An attack by messages that take long: the time of one of them is subtracted, because none is interrupted."""
+    """
+    Measure an attack by messages that take long. The time of one of them is subtracted, because none is interrupted.
+    """
     alone, attacked = [], []
     with serving(SERVERS[name]) as server:
         allowed, decode = message_time(name, server)
@@ -415,8 +423,8 @@ def slow_messages(name: str, rounds: int, seconds: float) -> Row:
 
 def main(name: str, port: int) -> None:
     """
-    Attack until standard input ends; print a line when it has begun, which is when an attack first asks whether to go
-    on.
+    Attack until standard input ends. Print a character when the attack first asks whether to go on, since it has begun
+    then.
     """
     # The client has priority: it must wait only for the server, and not for an attack on the same processor.
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -1,11 +1,11 @@
 """
 The same work on `tcpapp.reactor` and on Twisted's epoll reactor, by two processes that alternate in short pieces.
 
-The order is ours, epoll, epoll, ours, and so on, so the two pieces of a comparison follow one another directly. The
-processor time of the process counts; for work that waits, the elapsed time counts.
+The order is uvloop, epoll, epoll, uvloop, and so on, so that the two pieces of a comparison follow one another
+directly. The processor time of the process counts; for work that waits, the elapsed time counts.
 
 ``python -m benchmarks.both REACTOR MODULE PORT`` is such a process. It reads lines with the number of a piece of work
-in ``MODULE.WORKS`` and a count. It answers each with the seconds that the work took. PORT is the port for its own
+in ``MODULE.WORKS`` and a count. It answers each line with the seconds that the work took. PORT is the port for its own
 connections.
 """
 
@@ -39,8 +39,8 @@ class Work:
 
     - `begin` is called in the process with the reactor, with the number of repetitions, the port of a peer, and the
       function to call at the end.
-    - `load`: the peers' part, if peers make the work: called here with the port that `begin` has announced, and the
-      number of repetitions. `passing`: the elapsed time counts. `python`: the interpreter of the process.
+    - `load`: the part of the peers, if peers make the work. It is called here, with the port that `begin` has announced
+      and the number of repetitions. `passing`: the elapsed time counts. `python`: the interpreter of the process.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Work:
 
 
 def announce(port: int) -> None:
-    """Called by `Work.begin`: announce the port for peers."""
+    """Print the port for peers; `Work.begin` calls it."""
     print(port, flush=True)
 
 
 def alternating(
     module: str, numbers: Iterable[int], port: int, rounds: int
 ) -> Iterator[tuple[Work, list[float], list[float]]]:
-    """The microseconds that each of a module's works took on ours and on epoll, piece by piece."""
+    """Give each work of a module with the microseconds that it took on uvloop and on epoll, piece by piece."""
     works: Sequence[Work] = importlib.import_module(module).WORKS
     for number in numbers:
         work = works[number]
@@ -69,12 +69,12 @@ def alternating(
             for piece in range(1 + rounds * PIECES):
                 for reactor in sorted(REACTORS, reverse=piece % 2 == 0):
                     took[reactor].append(microseconds(processes[reactor], number, work))
-        yield work, took["uvloop"][1:], took["epoll"][1:]  # the first piece was to warm up
+        yield work, took["uvloop"][1:], took["epoll"][1:]  # the first piece is the warm-up
 
 
 @contextmanager
 def running(python: Path, reactor: str, module: str, port: int) -> Iterator[subprocess.Popen[str]]:
-    """A process with a reactor."""
+    """Give a process with this reactor."""
     command = [str(python), "-m", "benchmarks.both", reactor, module, str(port)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, text=True, bufsize=1, **pipes) as process:
@@ -86,7 +86,7 @@ def running(python: Path, reactor: str, module: str, port: int) -> Iterator[subp
 
 
 def said(process: subprocess.Popen[str]) -> str:
-    """Return a line of its output."""
+    """Return a line of the process's output."""
     assert process.stdout is not None
     if not (line := process.stdout.readline()):
         raise RuntimeError(f"{process.args!r} has ended")
@@ -94,7 +94,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 
 def microseconds(process: subprocess.Popen[str], number: int, work: Work) -> float:
-    """Microseconds that such a process takes for one repetition."""
+    """Return the microseconds that such a process takes for one repetition."""
     assert process.stdin is not None
     process.stdin.write(f"{number} {work.count}\n")
     if work.load is not None:

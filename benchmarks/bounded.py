@@ -2,8 +2,9 @@
 The attacked servers of tcpapp: apps that hold, stream, pass on and decode messages, and report their memory account.
 
 Each is served twice (`benchmarks.servers`): as ``tcpapp-NAME`` with the default limits, and as ``bounded-NAME`` with a
-``max_buffered`` of `BOUND`, which is reached within seconds. The kernel's buffers are small there, so that bytes wait
-in the process. A line on standard input is a question, and the answer is a line of JSON: the result of `told`.
+``max_buffered`` of `BOUND`, which is reached within seconds. With the bound, the kernel's buffers are small, so that
+bytes wait in the process. A line on standard input is a question, and the answer is a line of JSON: the result of
+`told`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 BOUND = 64 * 1024 * 1024
-"""The ``max_buffered`` of servers that must reach it: large beside one message, and soon reached."""
+"""The ``max_buffered`` of servers that must reach it soon. It is large beside one message."""
 SEND_BUFFER = 2048
 RECEIVE_BUFFER = 16 * 1024
 """Bytes of each connection's buffers in the kernel, if there is a bound. The kernel's own choice is megabytes."""
@@ -25,7 +26,7 @@ LONG = 3.0
 FRAME = 3.0
 """Seconds for a message (``timeouts.message_timeout``): unfinished messages must end soon."""
 WRITE_HIGH = 8 * 1024
-"""The write mark of the chat: its messages are small, and must wait soon."""
+"""The write mark of the chat. Its messages are small, and must soon wait."""
 REPLY = 12_000_000
 PIECE = 300_000
 
@@ -35,22 +36,22 @@ _decode = 0.0
 
 
 def echo(bound: int) -> Any:
-    """Send every message back."""
+    """Return a factory that sends every message back."""
     return _served(lambda message, connection: message, "int32", bound)
 
 
 def lines(bound: int) -> Any:
-    """Send every line back."""
+    """Return a factory that sends every line back."""
     return _served(lambda message, connection: message, "line", bound)
 
 
 def skip(bound: int) -> Any:
-    """Send lines of one byte back, and skip longer ones."""
+    """Return a factory that sends lines of one byte back, and skips longer ones."""
     return _served(lambda message, connection: message, "line:max=1:oversize=skip", bound)
 
 
 def json(bound: int) -> Any:
-    """Send every JSON line back, and report the longest decoding time."""
+    """Return a factory that sends every JSON line back, and reports the longest decoding time."""
     from tcpapp.codecs import Json
 
     class Timed(Json):  # type: ignore[type-arg]
@@ -67,7 +68,7 @@ def json(bound: int) -> Any:
 
 
 def stream(bound: int) -> Any:
-    """200 messages of 300 kB in reply to each."""
+    """Return a factory that replies to each message with 200 messages of 300 kB."""
 
     async def app(message, connection):
         for _ in range(200):
@@ -77,20 +78,20 @@ def stream(bound: int) -> Any:
 
 
 def large(bound: int) -> Any:
-    """A reply of 12 MB to each line."""
+    """Return a factory that replies to each line with 12 MB."""
     reply = b"x" * REPLY
     return _served(lambda message, connection: reply + message, "line:max=16777216", bound)
 
 
 def chat(bound: int) -> Any:
-    """The chat that comes with tcpapp."""
+    """Return a factory of the chat that comes with tcpapp."""
     from tcpapp.apps.chat import chat as app
 
     return _served(app, "line", bound, write_high=WRITE_HIGH if bound else 0)
 
 
 def hold(bound: int) -> Any:
-    """No reply to JSON, which is held for a while."""
+    """Return a factory that holds each JSON message for a while, and sends no reply."""
 
     async def app(value, connection):
         await _sleep(HOLD)
@@ -99,7 +100,7 @@ def hold(bound: int) -> Any:
 
 
 def slow(bound: int) -> Any:
-    """The same; a message that is 1 is held so long that all others wait behind it."""
+    """Return a factory that holds each JSON message shortly, and a message that is 1 so long that all others wait."""
 
     async def app(value, connection):
         await _sleep(LONG if value == 1 else 0.001)
@@ -108,7 +109,7 @@ def slow(bound: int) -> Any:
 
 
 def talk(bound: int) -> Any:
-    """A conversation that holds its received messages for a while."""
+    """Return a factory of a conversation that holds its received messages for a while."""
     from tcpapp import conversation
 
     @conversation
@@ -127,7 +128,7 @@ FACTORIES: dict[str, Callable[[int], Any]] = {
 
 def told() -> dict[str, Any]:
     """
-    The account in bytes, its maximum since the last question, and the results of connections.
+    Return the account in bytes, its maximum since the last question, and the results of connections.
 
     `decode` is how many seconds the longest decoding took since the last question, if it is measured.
     """

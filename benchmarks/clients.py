@@ -1,7 +1,7 @@
 """
-Clients: calls over one connection beside Twisted's AMP, and thousands of clients that lose their server in one moment.
+Clients: calls over one connection beside Twisted's AMP, and thousands of clients that lose their server at once.
 
-Callers and servers are Python, each in a process and on a processor of its own if there are two. The results of calls
+Callers and servers are Python, each in a process and, if there are two, on a processor of its own. The results of calls
 are checked.
 """
 
@@ -26,10 +26,10 @@ INFLIGHT = 64
 PAYLOAD = b"x" * 64
 CLIENTS = 1000
 PROCESSES = 5
-"""Processes, and clients in each: a single process would stop for its garbage collection, which would show."""
+"""Processes of clients. A single process would pause for garbage collection, and the pauses would be measured."""
 DOWN = 5.0
 BIN = 0.1
-"""The width of the bins, in seconds, that attempts are counted in."""
+"""The width of the bins in which attempts are counted, in seconds."""
 PATIENCE = 120.0
 
 
@@ -37,7 +37,7 @@ PATIENCE = 120.0
 
 
 def call_with_tcpapp(reactor: Any, port: int, again: Any) -> Any:
-    """`Client.request`, again and again."""
+    """Call `Client.request` again and again."""
     from tcpapp import Client
 
     client: Client[bytes, bytes] = Client(f"tcp:127.0.0.1:{port}", framing="int32", reactor=reactor)
@@ -50,7 +50,7 @@ def call_with_tcpapp(reactor: Any, port: int, again: Any) -> Any:
 
 
 def call_with_connection(reactor: Any, port: int, again: Any) -> Any:
-    """The same with a bare `connect`."""
+    """Call `Connection.request` again and again, on a connection of `connect`."""
     from tcpapp import connect
 
     def begin(connection: Any) -> None:
@@ -65,7 +65,7 @@ def call_with_connection(reactor: Any, port: int, again: Any) -> Any:
 
 
 def call_with_amp(reactor: Any, port: int, again: Any) -> Any:
-    """AMP's ``callRemote``."""
+    """Call AMP's ``callRemote`` again and again."""
     from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
     from twisted.protocols.amp import AMP
 
@@ -109,7 +109,7 @@ def count_calls(name: str, port: int, seconds: float) -> None:
 
     def end(began: float) -> None:
         print(counted[0] / (time.perf_counter() - began), flush=True)
-        os._exit(0)  # nobody waits for the calls under way any more
+        os._exit(0)  # calls in flight are not needed any more
 
     CALLERS[name](reactor, port, again).addErrback(lambda failure: sys.exit(failure.getTraceback()))
     reactor.callLater(0.3, begin)  # type: ignore[attr-defined]
@@ -117,7 +117,9 @@ def count_calls(name: str, port: int, seconds: float) -> None:
 
 
 def come_back(port: int) -> None:
-    """Connect all clients; whenever all are connected, print the times of their attempts. Nobody reads it meanwhile."""
+    """
+    Connect all clients. Whenever all are connected, print the times of their attempts; no process reads before that.
+    """
     from twisted.internet import epollreactor
 
     epollreactor.install()
@@ -139,7 +141,7 @@ def come_back(port: int) -> None:
             if len(there) == CLIENTS:
                 print(*attempts, flush=True)
         elif isinstance(state, Waiting):
-            there.clear()  # they are lost together
+            there.clear()  # all of them are lost together
 
     def begin(number: int = 0) -> None:
         for _ in range(20):  # a little at a time: this part is not measured
@@ -158,7 +160,7 @@ def come_back(port: int) -> None:
 
 
 def calls_a_second(name: str, server: Server, seconds: float) -> float:
-    """The output of a caller."""
+    """Run a caller, and return its figure."""
     command = [sys.executable, "-m", "benchmarks.clients", name, str(server.port), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         pin(process.pid, processors().load)
@@ -167,7 +169,7 @@ def calls_a_second(name: str, server: Server, seconds: float) -> float:
 
 
 def calls(rounds: int, seconds: float) -> list[Row]:
-    """A `Client`, a bare connection, and AMP, in turn."""
+    """Measure a `Client`, a bare connection, and AMP, in turn."""
     found: dict[str, list[float]] = {name: [] for name in CALLERS}
     with serving("tcpapp") as ours, serving("twisted-amp") as amps:
         for _ in range(rounds):
@@ -180,7 +182,7 @@ def calls(rounds: int, seconds: float) -> list[Row]:
 
 
 def overflows() -> int:
-    """How many clients found no room in this machine's backlogs."""
+    """Return how many clients found no room in this machine's backlogs."""
     names, values = (
         line.split() for line in Path("/proc/net/netstat").read_text().splitlines() if line.startswith("TcpExt:")
     )
@@ -188,7 +190,7 @@ def overflows() -> int:
 
 
 def coming_back() -> list[Row]:
-    """Once: it takes half a minute."""
+    """Measure how clients reconnect, once, since it takes half a minute."""
     raise_file_limit(CLIENTS * PROCESSES + 1000)
     before = overflows()
     with serving("tcpapp") as first:
@@ -247,7 +249,7 @@ def coming_back() -> list[Row]:
 
 
 def wait_for_all(lines: Any) -> list[float]:
-    """The times of attempts, until all are connected."""
+    """Wait until all clients are connected, and return the times of their attempts."""
     line = lines.readline()
     if not line:
         raise RuntimeError("the clients ended before all were connected")
@@ -255,7 +257,7 @@ def wait_for_all(lines: Any) -> list[float]:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """All of it."""
+    """Return all rows."""
     found = calls(rounds, 0.5 if quick else 1.5)
     return found if quick else found + coming_back()
 

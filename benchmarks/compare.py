@@ -30,7 +30,7 @@ LOADS = {
 
 @contextmanager
 def worktree(revision: str) -> Iterator[Path]:
-    """The files of a revision, in a folder that exists during the block."""
+    """Give a folder with the files of a revision, which exists during the block."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "base"
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(path), revision], cwd=ROOT, check=True)
@@ -42,7 +42,7 @@ def worktree(revision: str) -> Iterator[Path]:
 
 @contextmanager
 def serving_from(tree: Path, name: str) -> Iterator[Server]:
-    """A server with the ``tcpapp`` of `tree`."""
+    """Give a running server with the ``tcpapp`` of `tree`."""
     program = (
         f"import sys; sys.path[:0] = [{str(tree)!r}, {str(ROOT)!r}]; import tcpapp\n"
         f"assert tcpapp.__file__.startswith({str(tree)!r}), tcpapp.__file__\n"
@@ -64,7 +64,7 @@ def serving_from(tree: Path, name: str) -> Iterator[Server]:
 
 
 def compare(base: Path, revision: str) -> list[Row]:
-    """Each load, in turn."""
+    """Return a row for each load."""
     rows = []
     for title, (name, load) in LOADS.items():
         ours, theirs = [], []

@@ -1,4 +1,4 @@
-"""The costs of turns, threads and connections on `tcpapp.reactor`: ratios to epoll, by `benchmarks.both`."""
+"""The costs of turns, threads and connections on `tcpapp.reactor`, as ratios to Twisted's epoll reactor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE = 20.0
 
 
 def calls_at_once(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """A ``callLater(0)`` in each turn."""
+    """Call ``callLater(0)`` in each turn."""
     left = count
 
     def turn() -> None:
@@ -37,7 +37,7 @@ def calls_at_once(reactor: Any, count: int, port: int, done: Callable[[], None])
 
 
 def resets(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """A timeout that is reset in each turn."""
+    """Reset a timeout in each turn."""
     left, timeout = count, reactor.callLater(30, done)
 
     def turn() -> None:
@@ -54,7 +54,7 @@ def resets(reactor: Any, count: int, port: int, done: Callable[[], None]) -> Non
 
 
 def threads(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """One ``deferToThread`` after the other."""
+    """Call ``deferToThread`` again and again, one call after the other."""
     from twisted.internet.defer import Deferred
     from twisted.internet.threads import deferToThread
 
@@ -66,7 +66,7 @@ def threads(reactor: Any, count: int, port: int, done: Callable[[], None]) -> No
 
 
 def connects(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """Connections that are opened and closed at once, one after the other."""
+    """Open connections and close them at once, one after the other."""
     from twisted.internet.protocol import ClientFactory, Protocol
 
     left = count
@@ -92,7 +92,7 @@ def connects(reactor: Any, count: int, port: int, done: Callable[[], None]) -> N
 
 
 def accepts(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """Connections that are accepted, send a message, get it back, and are closed by the peer."""
+    """Accept connections that send a message, get it back, and are closed by the peer."""
     from twisted.internet.protocol import Factory, Protocol
 
     left = count
@@ -115,7 +115,7 @@ def accepts(reactor: Any, count: int, port: int, done: Callable[[], None]) -> No
 
 
 def one_after_another(port: int, count: int) -> None:
-    """The peers of `accepts`."""
+    """Connect the peers of `accepts`, one after the other."""
     for _ in range(count):
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as peer:
             peer.sendall(MESSAGE)
@@ -134,7 +134,7 @@ WORKS = (
 
 @contextmanager
 def closing_peer() -> Iterator[int]:
-    """A server that closes a connection when its peer has closed; returns its port."""
+    """Run a server that closes a connection when its peer has closed. Give its port."""
 
     def serve() -> None:
         while True:
@@ -152,7 +152,7 @@ def closing_peer() -> Iterator[int]:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """A row for each cost."""
+    """Return a row for each cost."""
     rows = []
     with closing_peer() as port:
         for cost, ours, epoll in alternating("benchmarks.costs", range(len(WORKS)), port, rounds):

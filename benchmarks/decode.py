@@ -1,10 +1,10 @@
 """
 Decoding in one process: bytes in, messages out, no socket.
 
-A side is a function that takes the chunks of a stream and hands each message to a consumer in the way of its own
-design. tcpapp returns a list for each chunk, which is looped over; Twisted's receivers call a method for each message.
-Both only count. Before the timing, each side's messages are compared with the input. The processor time of this thread
-is measured, so other work on the machine does not count.
+A side is a function that takes the chunks of a stream, and hands each message to a consumer in the way of its own
+design. tcpapp returns a list for each chunk, and the side loops over it. Twisted's receivers call a method for each
+message. Both only count. Before the timing, each side's messages are compared with the input. The processor time of
+this thread is measured, so other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ def crlf_line(message: bytes) -> bytes:
 
 
 def messages_of(size: int, total: int) -> list[bytes]:
-    """Distinct messages of `size` bytes, `total` bytes of them."""
+    """Return distinct messages of `size` bytes, `total` bytes in all."""
     return [b"%0*d" % (size, number) for number in islice(count(), total // size)]
 
 
 def messages_up_to(size: int, total: int) -> list[bytes]:
-    """Messages of 1 to `size` bytes in an order without runs of one length, about `total` bytes of them."""
+    """Return messages of 1 to `size` bytes in an order without runs of one length, about `total` bytes in all."""
     lengths = [1 + (37 * number) % size for number in range(2 * total // size)]
     return [(b"%0*d" % (length, number))[-length:] for number, length in enumerate(lengths)]
 
 
 def cut(stream: bytes) -> list[bytes]:
-    """The stream as a server reads it."""
+    """Return the stream in chunks, as a server reads it."""
     return [stream[at : at + CHUNK] for at in range(0, len(stream), CHUNK)]
 
 
@@ -68,7 +68,7 @@ def cut(stream: bytes) -> list[bytes]:
 
 
 def ours(framing: Framing) -> Decode:
-    """tcpapp: a list of messages for each chunk."""
+    """Return the side of tcpapp, which loops over a list of messages for each chunk."""
 
     def decode(chunks: Sequence[bytes]) -> int:
         receive = framing.fresh().receive
@@ -82,7 +82,7 @@ def ours(framing: Framing) -> Decode:
 
 
 def ours_collected(framing: Framing, chunks: Sequence[bytes]) -> list[bytes]:
-    """What tcpapp makes of the chunks."""
+    """Return the messages that tcpapp makes of the chunks."""
     receive = framing.fresh().receive
     return [message for chunk in chunks for message in receive(chunk)]
 
@@ -119,7 +119,7 @@ Receiver = type[CountingInt32] | type[CountingNetstrings] | type[CountingLines]
 
 
 def twisteds(receiver: Receiver) -> Decode:
-    """Twisted's receiver: a call for each message."""
+    """Return the side of Twisted's receiver, which makes a call for each message."""
 
     def decode(chunks: Sequence[bytes]) -> int:
         protocol = receiver()
@@ -133,7 +133,7 @@ def twisteds(receiver: Receiver) -> Decode:
 
 
 def twisteds_collected(receiver: Receiver, chunks: Sequence[bytes]) -> list[bytes]:
-    """What Twisted's receiver makes of the chunks."""
+    """Return the messages that Twisted's receiver makes of the chunks."""
     found: list[bytes] = []
     protocol = receiver()
     protocol.stringReceived = protocol.lineReceived = found.append  # type: ignore[method-assign, union-attr]
@@ -147,7 +147,7 @@ def twisteds_collected(receiver: Receiver, chunks: Sequence[bytes]) -> list[byte
 
 
 def seconds(decode: Decode, chunks: Sequence[bytes], messages: int) -> float:
-    """How long one side takes on a processor; raises if it did not see every message."""
+    """Return the processor time of one side. Raise an error if it did not see every message."""
     began = time.thread_time()
     seen = decode(chunks)
     took = time.thread_time() - began
@@ -165,7 +165,7 @@ def small(
     goal: float | None,
     rounds: int,
 ) -> Row:
-    """Many small messages: messages a second, and the ratio."""
+    """Measure many small messages, and return a row of messages a second and the ratio."""
     chunks = cut(b"".join(map(frame, messages)))
     if not messages == ours_collected(framing, chunks) == twisteds_collected(receiver, chunks):
         raise RuntimeError(f"{name}: what came out is not what went in")
@@ -176,7 +176,7 @@ def small(
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """All of it."""
+    """Return all rows."""
     of_12, of_32 = messages_of(12, BYTES_A_ROUND), messages_of(32, BYTES_A_ROUND)
     mixed = messages_up_to(64, BYTES_A_ROUND)
     return [

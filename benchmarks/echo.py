@@ -2,9 +2,9 @@
 Echo over loopback: one server at a time under the same load, in rounds of A B C, A B C.
 
 All servers of a measurement run the whole time; an idle one costs nothing. The load generator is a C program, so that
-it is not the bottleneck: its own processor use is noted with every figure. The time that the server and the load
-generator waited for their processors is noted, too. It shows other work on the machine. A disturbed round is repeated,
-up to as many times as there are rounds, and the least disturbed rounds are kept.
+it is not the bottleneck, and its own processor use is noted with every figure. The time that the server and the load
+generator waited for their processors is noted, too, since it shows other work on the machine. A disturbed round is
+repeated, up to as many times as there are rounds, and the least disturbed rounds are kept.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ FRAMINGS = {"tcpapp-line": "line", "twisted-line": "line", "twisted-amp": "amp"}
 DISTURBED = 0.03
 """Share of waiting for a processor above which a round is repeated; a quiet machine shows 0.01."""
 NEARLY_BUSY = 0.9
-"""Above this use of its processor, the load generator may be the bottleneck."""
+"""Above this use of its processor, the load generator can be the bottleneck."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Server:
     process: subprocess.Popen[str] | None = field(default=None, repr=False, compare=False)
 
     def told(self) -> dict[str, Any]:
-        """The report of a server of `benchmarks.bounded`."""
+        """Return the report of a server of `benchmarks.bounded`."""
         assert self.process is not None
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -81,9 +81,9 @@ class Server:
 @contextmanager
 def serving(name: str, port: int = 0) -> Iterator[Server]:
     """
-    A server of `benchmarks.servers` or `benchmarks.peers`, running and pinned.
+    Give a running server of `benchmarks.servers` or `benchmarks.peers`, pinned to its processor.
 
-    It ends with the block, because its standard input ends then.
+    The server ends with the block, because its standard input ends then.
     """
     python = [sys.executable, "-m", "benchmarks.servers", name, str(port)]
     command = peers.command(name) if name in peers.TITLES else python
@@ -108,7 +108,7 @@ def serving(name: str, port: int = 0) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Load:
-    """The constant load of the load generator on a server."""
+    """A constant load of the load generator on a server."""
 
     inflight: int
     seconds: float
@@ -117,13 +117,15 @@ class Load:
 
     @property
     def warmup(self) -> float:
-        """Seconds that are not counted."""
+        """Return the seconds that are not counted."""
         return min(0.3, self.seconds / 3)
 
     def against(self, server: Server) -> dict[str, float]:
         """
-        The load generator's figures. ``cpu_us`` is the server's processor time for one message. ``disturbed`` is the
-        share of the time that the server or the load generator waited for its processor.
+        Return the load generator's figures for this server.
+
+        ``cpu_us`` is the server's processor time for one message. ``disturbed`` is the share of the time that the
+        server or the load generator waited for its processor.
         """
         numbers = (server.port, self.connections, self.inflight, self.size, self.seconds)
         framing = FRAMINGS.get(server.name.partition("@")[0], "int32")
@@ -145,7 +147,7 @@ Figures = dict[str, list[dict[str, float]]]
 
 
 def measure(names: Sequence[str], load: Load, rounds: int, attempts: int) -> Figures:
-    """The figures of every server, round by round: the `rounds` least disturbed rounds of up to `attempts`."""
+    """Return the figures of every server, round by round: the `rounds` least disturbed rounds of up to `attempts`."""
     made: list[Round] = []
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(name)) for name in names]
@@ -156,17 +158,17 @@ def measure(names: Sequence[str], load: Load, rounds: int, attempts: int) -> Fig
 
 
 def disturbance(made: Round) -> float:
-    """The most other work there was in a round."""
+    """Return the greatest share of other work in a round."""
     return max(figures["disturbed"] for figures in made.values())
 
 
 def column(figures: Figures, name: str, what: str) -> list[float]:
-    """One figure of one server, by rounds."""
+    """Return one figure of one server, by rounds."""
     return [figure[what] for figure in figures[name]]
 
 
 def rows(group: str, figures: Figures, goals: dict[str, float | None]) -> list[Row]:
-    """The first server beside each of the others; latencies only beside the first of those."""
+    """Return rows of the first server beside each of the others. Latencies are compared only with the second server."""
     us, *others = figures
 
     def beside(peer: str, name: str, what: str, unit: str, goal: float | None = None) -> Row:
@@ -183,7 +185,7 @@ def rows(group: str, figures: Figures, goals: dict[str, float | None]) -> list[R
 
 
 def doubts(figures: Figures) -> tuple[str, ...]:
-    """Reasons to doubt the figures: a load generator that was the bottleneck, or other work on the machine."""
+    """Return reasons to doubt the figures: a load generator that was the bottleneck, or other work on the machine."""
     found = []
     for name in figures:
         busy = statistics.median(column(figures, name, "loadgen_cpu"))
@@ -196,7 +198,7 @@ def doubts(figures: Figures) -> tuple[str, ...]:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """All of it."""
+    """Return all rows."""
     if not LOADGEN.exists():
         raise RuntimeError("benchmarks/loadgen is not there; `make bench` builds it")
     seconds = 0.35 if quick else 0.6

@@ -1,5 +1,5 @@
 """
-The gains of programs by `tcpapp.reactor`: processor time beside Twisted's epoll reactor (see `benchmarks.both`).
+How much processor time programs save on `tcpapp.reactor` beside Twisted's epoll reactor (see `benchmarks.both`).
 
 Programs of other packages are measured if ``make conformance-more`` has installed them; Redis also needs redis-server.
 """
@@ -26,7 +26,7 @@ PATIENCE = 20.0
 
 
 def python_of(package: str) -> Path:
-    """The Python of an environment that ``make conformance-more`` has made."""
+    """Return the Python of an environment that ``make conformance-more`` has made."""
     return ROOT / ".venv" / "more" / package / "bin" / "python"
 
 
@@ -60,7 +60,7 @@ def counted(reactor: Any, factory: Any, done: Callable[[], None]) -> None:
 
 
 def web(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """Requests to ``twisted.web``, over connections that stay open."""
+    """Serve requests by ``twisted.web``, over connections that stay open."""
     from twisted.web.resource import Resource
     from twisted.web.server import Site
 
@@ -74,7 +74,7 @@ def web(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
 
 
 def websocket(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """Messages that autobahn's WebSocket server sends back."""
+    """Send messages back by autobahn's WebSocket server."""
     from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 
     class Echo(WebSocketServerProtocol):
@@ -87,14 +87,14 @@ def websocket(reactor: Any, count: int, port: int, done: Callable[[], None]) -> 
 
 
 def amp(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """Calls of a command of AMP's with one argument."""
+    """Answer calls of an AMP command with one argument."""
     from benchmarks.servers import amp_echo
 
     counted(reactor, amp_echo()[1], done)
 
 
 def redis(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None:
-    """Commands that txredisapi sends to redis-server, on several connections."""
+    """Send commands by txredisapi to redis-server, on several connections."""
     import txredisapi
     from twisted.internet.defer import Deferred, gatherResults
 
@@ -114,7 +114,7 @@ def redis(reactor: Any, count: int, port: int, done: Callable[[], None]) -> None
 
 
 def ping_pong(port: int, count: int, request: bytes, opening: bytes = b"") -> None:
-    """One request under way on each connection; all replies are as long as the first one."""
+    """Keep one request in flight on each connection. All replies are as long as the first one."""
     with ExitStack() as stack:
         poller = select.poll()
         peers = {}
@@ -143,12 +143,12 @@ def ping_pong(port: int, count: int, request: bytes, opening: bytes = b"") -> No
 
 
 def requests(port: int, count: int) -> None:
-    """The peers of `web`."""
+    """Run the peers of `web`."""
     ping_pong(port, count, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
 
 def frames(port: int, count: int) -> None:
-    """The peers of `websocket`: frames of RFC 6455, masked by zeros."""
+    """Run the peers of `websocket`, with frames of RFC 6455 that are masked by zeros."""
     opening = (
         b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -157,7 +157,7 @@ def frames(port: int, count: int) -> None:
 
 
 def calls(port: int, count: int) -> None:
-    """The peers of `amp`."""
+    """Run the peers of `amp`."""
     pairs = ((b"_ask", b"1"), (b"_command", b"Echo"), (b"data", MESSAGE))
     box = b"".join(len(each).to_bytes(2, "big") + each for pair in pairs for each in pair) + bytes(2)
     ping_pong(port, count, box)
@@ -173,7 +173,7 @@ WORKS = (
 
 @contextmanager
 def redis_server() -> Iterator[int]:
-    """Run redis-server on a port of its own; 0 if it is not installed."""
+    """Run redis-server on a port of its own, and give the port, or 0 if it is not installed."""
     found = shutil.which("redis-server")
     if not found:
         yield 0
@@ -189,7 +189,7 @@ def redis_server() -> Iterator[int]:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """A row for each available program."""
+    """Return a row for each available program."""
     with redis_server() as port:
         there = [
             number for number, each in enumerate(WORKS) if each.python.exists() and (port or each.begin is not redis)

@@ -21,13 +21,13 @@ KEYS = {"tcpapp-tls": trustme.KeyType.ECDSA, "tcpapp-tls-rsa": trustme.KeyType.R
 
 
 def write_certificate(server: str, path: Path) -> None:
-    """A certificate for localhost, and its key, in one file."""
+    """Write a certificate for localhost, with its key, into one file."""
     made = trustme.CA().issue_cert("localhost", key_type=KEYS[server])
     made.private_key_and_cert_chain_pem.write_to_path(str(path))
 
 
 def microseconds(server: str) -> float:
-    """The median of the processor time that such a server's OpenSSL takes for a ClientHello."""
+    """Return the median of the processor time that such a server's OpenSSL takes for a ClientHello."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cert.pem"
         write_certificate(server, path)
@@ -36,7 +36,7 @@ def microseconds(server: str) -> float:
 
 
 def client_hello() -> bytes:
-    """The first bytes of a client."""
+    """Return the first bytes that a TLS client sends."""
     sent = ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
         ssl._create_unverified_context().wrap_bio(ssl.MemoryBIO(), sent).do_handshake()

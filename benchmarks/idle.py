@@ -1,9 +1,9 @@
 """
-Idle connections, held by a process of their own, and the memory that each of them takes of the server's heap.
+Idle connections, held by a process of their own, and the memory of the server's heap for each of them.
 
 ``python -m benchmarks.idle PORT COUNT`` opens COUNT connections to 127.0.0.1: the first `FIRST` of them at once, and
-the others for a line on its standard input. For another line each connection sends one message and reads its echo, so
-that no server ends it for its silence. It prints a line after each step, and ends when its standard input does.
+the others after a line on its standard input. After another line each connection sends one message and reads its echo,
+so that no server ends it as silent. The process prints a line after each step, and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST = 12_000
 
 @contextmanager
 def with_idle(server: Server) -> Iterator[dict[str, float]]:
-    """`IDLE` connections to `server`, for the block; and how many ``bytes`` of its heap each of them takes."""
+    """Hold `IDLE` connections to `server` during the block. Give how many ``bytes`` of the server's heap each takes."""
     command = [sys.executable, "-m", "benchmarks.idle", str(server.port), str(IDLE)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, cwd=ROOT, **pipes) as process:
@@ -47,7 +47,7 @@ def with_idle(server: Server) -> Iterator[dict[str, float]]:
 
 
 def go_on(asked: IO[str], said: IO[str]) -> None:
-    """Let them do the next step."""
+    """Let the process do its next step."""
     asked.write("\n")
     asked.flush()
     heard(said)
@@ -60,7 +60,7 @@ def heard(said: IO[str]) -> None:
 
 
 def main(port: int, count: int) -> None:
-    """Open them, and hold them until standard input ends."""
+    """Open the connections, and hold them until standard input ends."""
     if not FIRST <= count <= MOST or raise_file_limit(count + 100) < count + 100:
         sys.exit(f"{count}: takes {FIRST} to {MOST}, and as many open files and a few more (ulimit -n)")
     with ExitStack() as stack:

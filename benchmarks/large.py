@@ -2,8 +2,8 @@
 One large message in 64 KiB pieces: how long it takes, and whether the time grows linearly.
 
 Each figure comes from a process of its own, ``python -m benchmarks.large SIDE MEBIBYTES``, which prints the seconds of
-processor time. In one process the allocator would reuse warm memory for a known size, and take fresh memory from the
-system for a larger one. The measured growth would be the allocator's.
+processor time. In one process, the allocator would reuse warm memory for a known size, and take fresh memory from the
+system for a larger one. Then the measured growth would be the allocator's.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ GOAL_GROWTH = 5.0
 
 
 def pieces(mebibytes: int) -> list[bytes]:
-    """A message of this many MiB behind its length, in chunks; no large block is made for it."""
+    """Return a message of this many MiB after its length, in chunks. No large block is made for it."""
     length = mebibytes * MIB
     return [length.to_bytes(4, "big") + bytes(CHUNK - 4), *(bytes(CHUNK) for _ in range(length // CHUNK - 1)), bytes(4)]
 
 
 def ours(chunks: list[bytes]) -> list[int]:
-    """The lengths of tcpapp's messages from the chunks."""
+    """Return the lengths of tcpapp's messages from the chunks."""
     from tcpapp.framing import LengthPrefixed
 
     receive = LengthPrefixed(max=MAX).fresh().receive
@@ -43,7 +43,7 @@ def ours(chunks: list[bytes]) -> list[int]:
 
 
 def twisteds(chunks: list[bytes]) -> list[int]:
-    """The lengths of Int32StringReceiver's messages from the chunks."""
+    """Return the lengths of Int32StringReceiver's messages from the chunks."""
     from twisted.internet.testing import StringTransport
     from twisted.protocols.basic import Int32StringReceiver
 
@@ -61,7 +61,7 @@ SIDES = {"tcpapp": ours, "twisted": twisteds}
 
 
 def seconds(side: str, mebibytes: int) -> float:
-    """The seconds of this process for the message; raises if it did not come out whole."""
+    """Return the seconds of this process for the message. Raise an error if it did not come out whole."""
     SIDES[side]([b"\0\0\0\5he", b"llo"])  # imports and objects that are made once
     chunks = pieces(mebibytes)
     began = time.thread_time()
@@ -73,7 +73,7 @@ def seconds(side: str, mebibytes: int) -> float:
 
 
 def seconds_elsewhere(side: str, mebibytes: int) -> float:
-    """The seconds of a new process for the message."""
+    """Return the seconds of a new process for the message."""
     command = [sys.executable, "-m", "benchmarks.large", side, str(mebibytes)]
     return float(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=120).stdout)
 
@@ -83,7 +83,7 @@ PIECE = 1460
 
 
 def seconds_over_a_socket(server: Server, mebibytes: int) -> float:
-    """From the first piece of a message, with each piece sent by itself, to the server's reply."""
+    """Return the seconds from the first piece of a message, with each piece sent by itself, to the server's reply."""
     length = mebibytes * MIB
     rest = memoryview(bytes(length))
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
@@ -100,7 +100,7 @@ def seconds_over_a_socket(server: Server, mebibytes: int) -> float:
 
 
 def over_a_socket(group: str, rounds: int) -> Row:
-    """16 MiB beside 4 MiB."""
+    """Return a row of 16 MiB beside 4 MiB."""
     with serving("tcpapp-length") as server:
         small = [seconds_over_a_socket(server, 4) for _ in range(rounds)]
         large = [seconds_over_a_socket(server, 16) for _ in range(rounds)]
@@ -111,7 +111,8 @@ def over_a_socket(group: str, rounds: int) -> Row:
 
 def run(group: str, rounds: int, quick: bool) -> list[Row]:
     """
-    Ours against the goals; then beside Twisted's, once and of a modest size, because its time grows quadratically.
+    Return rows of tcpapp against the goals, and beside Twisted, once and at a modest size: its time grows
+    quadratically.
     """
     taken = {size: [seconds_elsewhere("tcpapp", size) for _ in range(rounds)] for size in SIZES}
     growth = min(taken[64]) / min(taken[16])  # the least disturbed of each: these times are short

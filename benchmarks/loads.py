@@ -33,7 +33,7 @@ MEMBERS = 1000
 FRAME = struct.pack(">I", 64) + bytes(range(64))
 PATIENCE = 20.0
 MORE = 2
-"""Rounds that are repeated because other work disturbed them: more would take the whole run over its ten minutes."""
+"""Disturbed rounds that are repeated at most. With more, the whole run would take longer than ten minutes."""
 
 EVERYBODY = (
     "tcpapp@uvloop",
@@ -60,9 +60,9 @@ Beside = Callable[[Server], AbstractContextManager[Measured]]
 @dataclass(frozen=True)
 class Discipline:
     """
-    A load with its servers, the server with 1.00x, and the goals: ours, a peer, and the least ratio.
+    A load with its servers, the server with 1.00x, and the goals: a server, its peer, and the least ratio of both.
 
-    `beside` holds a background load for the whole of it, and gives its figures.
+    `beside` holds a background load during the whole measurement, and gives its figures.
     """
 
     name: str
@@ -83,11 +83,11 @@ class Result:
     rounds: list[dict[str, Measured]] = field(default_factory=list)
 
     def values(self, server: str, what: str = "rate") -> list[float]:
-        """One figure of one server."""
+        """Return one figure of one server, by rounds."""
         return [each[server][what] for each in self.rounds]
 
     def ratios(self, ours: str, peer: str, what: str = "rate") -> list[float]:
-        """Ours to the peer's, by rounds."""
+        """Return the ratios of two servers, by rounds."""
         return [us / them for us, them in zip(self.values(ours, what), self.values(peer, what), strict=True)]
 
 
@@ -95,7 +95,7 @@ class Result:
 
 
 def echo(server: Server, seconds: float, *, inflight: int, size: int, connections: int) -> Measured:
-    """Keep this many messages under way on each of this many connections."""
+    """Keep `inflight` messages in flight on each of `connections` connections."""
     found = Load(inflight, seconds, connections, size).against(server)
     return {
         "rate": found["messages_per_second"],
@@ -107,7 +107,7 @@ def echo(server: Server, seconds: float, *, inflight: int, size: int, connection
 
 
 def with_tls(server: Server, seconds: float, *, size: int) -> Measured:
-    """One message under way on each of 50 connections, with TLS."""
+    """Keep one message in flight on each of 50 connections with TLS."""
     ran, _ = cpu_seconds(server.pid)
     command = [str(TLSLOAD), str(server.tls_port), "50", str(size), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -121,7 +121,7 @@ def with_tls(server: Server, seconds: float, *, size: int) -> Measured:
 
 
 def churn(server: Server, seconds: float) -> Measured:
-    """Connect, one message, close; one connection after the other."""
+    """Connect, send one message, and close; one connection after the other."""
     ran, waited = cpu_seconds(server.pid)
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
@@ -135,7 +135,7 @@ def churn(server: Server, seconds: float) -> Measured:
 
 
 def broadcast(server: Server, seconds: float) -> Measured:
-    """A message of one member goes to 1,000, again and again. The server's processor time for each delivery counts."""
+    """Send a message of one member to 1,000, again and again. The server's processor time for each delivery counts."""
     raise_file_limit(MEMBERS + 200)
     with ExitStack() as stack:
         poller = select.epoll()
@@ -159,7 +159,7 @@ def broadcast(server: Server, seconds: float) -> Measured:
 
 
 def everybody_hears(poller: select.epoll, members: dict[int, socket.socket], speaker: socket.socket) -> None:
-    """One member sends it, and it is read on every connection."""
+    """Send a message as one member, and read it on every connection."""
     speaker.sendall(FRAME)
     missing = dict.fromkeys(members, len(FRAME))
     while missing:
@@ -172,7 +172,7 @@ def everybody_hears(poller: select.epoll, members: dict[int, socket.socket], spe
 
 
 def check(true: bool) -> None:
-    """Raise if a server does not do its work."""
+    """Raise an error if a server does not do its work."""
     if not true:
         raise RuntimeError("a reply did not come, or is not what was sent")
 
@@ -271,11 +271,11 @@ DISCIPLINES = (
 )
 
 
-# Everything ----------------------------------------------------------------------------------------------------------
+# All measurements -----------------------------------------------------------------------------------------------------
 
 
 def league(discipline: Discipline, rounds: int, seconds: float) -> Result:
-    """Measure it: the `rounds` least disturbed rounds of up to `MORE` more."""
+    """Measure a discipline. Keep the `rounds` least disturbed rounds of up to `MORE` more."""
     result = Result(discipline)
     names = tuple(filter(there, discipline.servers)) + (tuple(peers.found()) if discipline.elsewhere else ())
     with ExitStack() as stack:
@@ -288,17 +288,17 @@ def league(discipline: Discipline, rounds: int, seconds: float) -> Result:
 
 
 def there(server: str) -> bool:
-    """Whether it can be measured; the compiled servers, if they were compiled."""
+    """Return whether a server can be measured: the compiled servers only if they were compiled."""
     return COMPILED_HERE.is_dir() or "-compiled" not in server
 
 
 def worst(made: dict[str, Measured]) -> float:
-    """The most other work in a round."""
+    """Return the greatest share of other work in a round."""
     return max(each["disturbed"] for each in made.values())
 
 
 def title(server: str) -> str:
-    """The name of a server in the table."""
+    """Return the name of a server in the table."""
     name, _, reactor = server.partition("@")
     if name in peers.TITLES or name.startswith(("asyncio", "uvloop")):
         return TITLES[name]
@@ -306,7 +306,7 @@ def title(server: str) -> str:
 
 
 def goals(result: Result) -> list[Row]:
-    """The goals, with the peer and the least ratio of each."""
+    """Return a row for each goal, with the peer and the least ratio."""
     return [
         Row(
             f"goals: {result.discipline.name}",
@@ -324,7 +324,10 @@ def goals(result: Result) -> list[Row]:
 
 
 def growth(rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
-    """Processor time of a message, by connections, and of a byte, by the size of a message: flat is linear."""
+    """
+    Return the processor time of a message by connections, and of a byte by the size of a message. A flat line is
+    linear.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
     for server in ("tcpapp@uvloop", "tcpapp"):
         with serving(server) as up:
@@ -341,7 +344,7 @@ def growth(rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
 
 
 def spent(server: Server, rounds: int, seconds: float, **load: int) -> float:
-    """The server's processor time for a message, in microseconds, without connecting: a median."""
+    """Return the median of the server's processor time for a message, in microseconds, without connecting."""
 
     def once() -> float:
         short, long = (echo(server, length, **load) for length in (seconds, 3 * seconds))
@@ -351,7 +354,7 @@ def spent(server: Server, rounds: int, seconds: float, **load: int) -> float:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """The goals; a whole run also writes the table and the picture into the documentation."""
+    """Return the rows of the goals. A whole run also writes the table and the picture into the documentation."""
     from benchmarks import picture
 
     raise_file_limit(IDLE + 1000)
@@ -367,5 +370,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
 
 
 def possible(discipline: Discipline) -> bool:
-    """Whether the load generator of its load exists: the one for TLS is built if OpenSSL's headers are there."""
+    """
+    Return whether the load generator of a discipline exists. The one for TLS is built if OpenSSL's headers are there.
+    """
     return discipline.servers is not WITH_TLS or TLSLOAD.exists()

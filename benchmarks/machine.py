@@ -1,4 +1,4 @@
-"""The machine of a run, and the assignment of its processors."""
+"""The machine of a run, and which processors the server and the load use."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Processors:
 
 
 def processors() -> Processors:
-    """The first and the last processor of this process."""
+    """Return the first and the last processor of this process."""
     return Processors(_ALLOWED[0], _ALLOWED[-1]) if len(_ALLOWED) > 1 else Processors(None, None)
 
 
 def pin(pid: int, processor: int | None) -> None:
     """Keep a process on one processor, if there are several."""
     if processor is not None:
-        with contextlib.suppress(ProcessLookupError):  # it is over already, and reports the reason itself
+        with contextlib.suppress(ProcessLookupError):  # the process has ended already, and reports the reason itself
             os.sched_setaffinity(pid, {processor})
 
 
@@ -50,7 +50,7 @@ def unpin() -> None:
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
     """
-    Seconds that a process of one thread has run, and that it was ready but waited for its processor.
+    Return how many seconds a process of one thread has run, and how many it was ready but waited for its processor.
 
     They are exact to the nanosecond, unlike ``/proc/PID/stat``. The waiting time shows other work on the machine.
     """
@@ -59,7 +59,7 @@ def cpu_seconds(pid: int) -> tuple[float, float]:
 
 
 def heap_bytes(pid: int) -> int:
-    """Bytes of a process that belong to no file: its heap. The kernel's socket buffers are not included."""
+    """Return the bytes of a process that belong to no file: its heap. The kernel's socket buffers are not included."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
@@ -74,12 +74,12 @@ def _status(pid: int, name: str) -> int:
 
 
 def resident_bytes(pid: int) -> int:
-    """Bytes of memory of a process now."""
+    """Return the bytes of memory that a process has now."""
     return _status(pid, "VmRSS")
 
 
 def peak_bytes(pid: int) -> int:
-    """The most bytes it had since it began, or since `forget_peak`."""
+    """Return the most bytes that a process has had since it began, or since `forget_peak`."""
     return _status(pid, "VmHWM")
 
 
@@ -89,12 +89,12 @@ def forget_peak(pid: int) -> None:
 
 
 def open_files(pid: int) -> int:
-    """How many descriptors a process has open."""
+    """Return how many descriptors a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - thousands of them, many times a second
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Let this process and its children open `wanted` files, or as many as possible; returns how many."""
+    """Let this process and its children open `wanted` files, or as many as possible. Return how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -103,7 +103,7 @@ def raise_file_limit(wanted: int) -> int:
 
 
 def cpu_model() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -111,12 +111,12 @@ def cpu_model() -> str:
 
 
 def load_per_processor() -> float:
-    """Load average of the last minute, for each processor."""
+    """Return the load average of the last minute, for each processor."""
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def installed(package: str) -> str:
-    """A package's version."""
+    """Return the version of a package."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -124,7 +124,7 @@ def installed(package: str) -> str:
 
 
 def describe() -> dict[str, str | int | float]:
-    """The properties that the numbers depend on."""
+    """Return the properties of the machine and of the software that the numbers depend on."""
     return {
         "cpu": cpu_model(),
         "cores": os.cpu_count() or 1,

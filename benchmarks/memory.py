@@ -1,9 +1,9 @@
 """
-Memory of an idle connection: the growth of a server's heap when connections are opened and left alone.
+Memory of an idle connection: how much a server's heap grows when connections are opened and left alone.
 
 The first hundreds of connections are not counted, because they also pay for things that are made once: imports, tables,
-pools. Each figure comes from a server process of its own. The kernel's socket buffers, the same for all, are not
-included.
+pools. Each figure comes from a server process of its own. The kernel's socket buffers, which are the same for all
+servers, are not included.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from benchmarks.report import Row
 
 GROUP = "memory of an idle connection, server's heap"
 GOAL = 3072
-"""Bytes over a bare protocol of Twisted's, which has 1 kB: 4 kB in all, with all timeouts and all limits."""
+"""Bytes over a bare Twisted protocol, which takes 1 kB: 4 kB in all, with all timeouts and all limits."""
 TLS_GOAL = 40_000
-"""Bytes in total: most of them are OpenSSL's."""
+"""Bytes in total, most of which OpenSSL takes."""
 FIRST = 500
 RESERVE = 100
 PATIENCE = 20.0
@@ -34,7 +34,7 @@ FRAME = struct.pack(">I", len(MESSAGE)) + MESSAGE
 
 @contextmanager
 def accepted(server: Server, how_many: int) -> Iterator[None]:
-    """Wait until `how_many` connections, opened in the block, are accepted."""
+    """Wait at the end of the block until `how_many` connections that were opened in it are accepted."""
     already = open_files(server.pid)
     yield
     deadline = time.monotonic() + PATIENCE
@@ -45,13 +45,13 @@ def accepted(server: Server, how_many: int) -> Iterator[None]:
 
 
 def connect(server: Server, how_many: int) -> list[socket.socket]:
-    """`how_many` connections, all of them accepted."""
+    """Return `how_many` connections, all of them accepted."""
     with accepted(server, how_many):
         return [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(how_many)]
 
 
 def talk(connections: Sequence[socket.socket]) -> None:
-    """One message to each, and its echo back."""
+    """Send one message on each connection, and read its echo."""
     for each in connections:
         each.sendall(FRAME)
     for each in connections:
@@ -60,7 +60,7 @@ def talk(connections: Sequence[socket.socket]) -> None:
 
 
 def settled_heap(server: Server) -> int:
-    """The server's heap, once it has stopped changing; or the last value, if another thread of it goes on."""
+    """Return the server's heap once it has stopped changing, or its last value if another thread of it goes on."""
     deadline = time.monotonic() + PATIENCE
     before, after = -1, heap_bytes(server.pid)
     while before != after and time.monotonic() < deadline:
@@ -70,7 +70,9 @@ def settled_heap(server: Server) -> int:
 
 
 def bytes_each(name: str, connections: int, *, spoken: bool) -> float:
-    """Heap bytes of one idle connection to the server `name`; `spoken`: after one message and its reply."""
+    """
+    Return the heap bytes of one idle connection to the server `name`; with `spoken`, after one message and its reply.
+    """
     step: Callable[[Sequence[socket.socket]], None] = talk if spoken else lambda _: None
     opened: list[socket.socket] = []
     with serving(name) as server:
@@ -87,7 +89,7 @@ def bytes_each(name: str, connections: int, *, spoken: bool) -> float:
 
 
 def bytes_each_with_tls(connections: int) -> float:
-    """The same for a connection after a TLS handshake and without messages."""
+    """Return the heap bytes of one idle connection after a TLS handshake and without messages."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     opened: list[socket.socket] = []
@@ -109,7 +111,7 @@ def bytes_each_with_tls(connections: int) -> float:
 
 
 def compare(name: str, peer: str, connections: int, rounds: int, *, spoken: bool, goal: float | None) -> Row:
-    """tcpapp's connection beside a peer's."""
+    """Return a row of tcpapp's connection beside a peer's."""
     ours, peers = [], []
     for _ in range(rounds):
         ours.append(bytes_each("tcpapp", connections, spoken=spoken))
@@ -119,7 +121,7 @@ def compare(name: str, peer: str, connections: int, rounds: int, *, spoken: bool
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """All rows. Memory hardly varies, so three rounds are enough."""
+    """Return all rows. Memory hardly varies, so three rounds are enough."""
     connections = 1500 if quick else 4000
     connections = min(connections, raise_file_limit(connections + FIRST + RESERVE) - FIRST - RESERVE)
     if connections < FIRST:

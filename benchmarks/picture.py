@@ -38,7 +38,7 @@ class Line:
 
 
 def lines_of(result: Result) -> list[Line]:
-    """Each server of a discipline, the fastest first."""
+    """Return the servers of a discipline, the fastest first."""
     base, first = result.discipline.base, result.rounds[0]
     found = [
         Line(
@@ -54,30 +54,30 @@ def lines_of(result: Result) -> list[Line]:
 
 
 def columns(result: Result) -> list[str]:
-    """The columns of a discipline's table beside the names."""
+    """Return the columns of a discipline's table, without the column of names."""
     more = ["heap of an idle connection"] if lines_of(result)[0].more else []
     return [result.discipline.what, "×", "CPU of the server, each", *more]
 
 
 def cells(line: Line, columns: int) -> list[str]:
-    """A line of that table."""
+    """Return the cells of one line of that table."""
     return [line.name, f"{line.rate:,.0f}", f"{line.ratio:.2f}", used(line.cpu), line.more][: columns + 1]
 
 
 def used(cpu: float) -> str:
-    """Processor time; empty for one thread of several, if another thread did the work."""
+    """Return the processor time as text. It is empty for a thread of several, if another thread did the work."""
     return f"{cpu:.2f} µs" if cpu >= LEAST_CPU else ""
 
 
 def title_of(server: str) -> str:
-    """The name of a server in the table."""
+    """Return the name of a server in the table."""
     from benchmarks.loads import title
 
     return title(server)
 
 
 def as_text(results: list[Result]) -> str:
-    """The table, as it is printed."""
+    """Return the table as it is printed."""
     blocks = []
     for result in results:
         rows = [
@@ -90,7 +90,7 @@ def as_text(results: list[Result]) -> str:
 
 
 def as_markdown(results: list[Result]) -> str:
-    """The page."""
+    """Return the page."""
     about = machine.describe()
     parts = [
         "# Figures",
@@ -120,14 +120,14 @@ def as_markdown(results: list[Result]) -> str:
 
 
 def colour(name: str) -> str:
-    """Ours stand out, and so do the servers that are not Python."""
+    """Return the colour of a server: tcpapp's servers stand out, and so do servers that are not Python."""
     if name.startswith("tcpapp") or "tcpapp.reactor" in name:
         return OURS
     return PEERS if name.startswith(("Twisted", "asyncio", "uvloop", "bare")) else ELSEWHERE
 
 
 def as_svg(results: list[Result], grown: Grown) -> str:
-    """Bars for every discipline, and below them the growth of the cost."""
+    """Return the picture: bars for every discipline, and below them how the cost grows."""
     drawn: list[str] = []
     at = 30
     for result in results:
@@ -156,12 +156,12 @@ def as_svg(results: list[Result], grown: Grown) -> str:
 
 
 def text(x: float, y: float, said: str, *, anchor: str = "start", weight: str = "normal") -> str:
-    """A line of text."""
+    """Return a line of text."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}">{escape(said)}</text>'
 
 
 def plot(drawn: list[str], at: float, title: str, lines: Grown) -> float:
-    """Points over a logarithmic axis, from zero upwards: a flat line is a cost that grows in proportion."""
+    """Draw points over a logarithmic axis, from zero upwards. A flat line is a cost that grows in proportion."""
     height, most = 150, max(y for points in lines.values() for _, y in points) * 1.15
     drawn.append(text(10, at, title, weight="bold"))
     bottom = at + height + 10

@@ -2,11 +2,11 @@
 The memory limit: how much memory a server takes beyond idle connections, when its account is near its bound.
 
 Each load brings a server with a small ``max_buffered`` (`benchmarks.bounded`) to its bound within seconds, and stops by
-itself. The result is the factor: the greatest resident memory, minus the memory with the same connections idle, divided
+itself. The result is a factor: the greatest resident memory, minus the memory with the same connections idle, divided
 by ``max_buffered``. Each load has a new process, and so has each kind of attacked server. Both reactors are measured at
 the same time, because other work does not change memory. When all connections have ended, the account must be 0.
 
-`LOADS` are made for this; the attacks come from `benchmarks.attacks`.
+`LOADS` are made for this measurement; the attacks come from `benchmarks.attacks`.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Pressure:
 
 
 def int32(message: bytes) -> bytes:
-    """A message behind its length."""
+    """Return a message after its length."""
     return struct.pack(">I", len(message)) + message
 
 
 def dense(item: bytes, size: int = MESSAGE) -> bytes:
-    """A JSON message of this many bytes, made of these items."""
+    """Return a JSON message of about this many bytes, made of these items."""
     return b"[" + b",".join([item] * (size // (len(item) + 1))) + b"]"
 
 
@@ -92,7 +92,7 @@ def push_all(clients: Sequence[socket.socket], data: bytes, goes_on: GoesOn) -> 
 
 
 def reset_in_mid_stream(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """Each asks for a stream, reads some of it, and resets its connection; another client replaces it."""
+    """Ask for a stream on each connection, read some of it, and reset. Another client replaces each that was reset."""
     for each in clients:
         push(each, int32(b"a"))
     time.sleep(0.5)
@@ -110,7 +110,7 @@ def reset_in_mid_stream(clients: list[socket.socket], goes_on: GoesOn, port: int
 
 
 def ask_and_half_close(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """Each asks for a large reply, closes its side, and reads nothing."""
+    """Ask for a large reply on each connection, half-close, and read nothing."""
     for each in clients:
         push(each, b"a\n")
         with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ def ask_and_half_close(clients: list[socket.socket], goes_on: GoesOn, port: int)
 
 
 def send_little_to_stalled_peers(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """All join a chat; one of them sends tiny lines, and the others read none of them."""
+    """Join a chat with all clients. One of them sends tiny lines, and the others read none of them."""
     for place, each in enumerate(clients):
         push(each, b"member-with-name-%d\n" % place)
     time.sleep(0.3)
@@ -127,7 +127,7 @@ def send_little_to_stalled_peers(clients: list[socket.socket], goes_on: GoesOn, 
 
 
 def push_json(item: bytes, size: int = MESSAGE, first: bytes = b"") -> Drive:
-    """Messages of such items, after a `first` one."""
+    """Return a function that sends messages of such items, after a `first` one."""
 
     def drive(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
         if first:
@@ -139,7 +139,7 @@ def push_json(item: bytes, size: int = MESSAGE, first: bytes = b"") -> Drive:
 
 
 def end_at_once(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """Each has sent 1 MiB of JSON without the end, and all send the end at the same moment."""
+    """Send 1 MiB of JSON without its end on each connection, and then all ends at the same moment."""
     data, sent = int32(dense(EMPTY_LISTS, 1000 * KIB)), dict.fromkeys(clients, 0)
     while goes_on() and any(at < len(data) - 1 for at in sent.values()):
         for each, at in sent.items():
@@ -151,17 +151,17 @@ def end_at_once(clients: list[socket.socket], goes_on: GoesOn, port: int) -> Non
 
 
 def push_lines(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """Lines of two bytes, with replies that nobody reads."""
+    """Send lines of two bytes, and read no reply."""
     push_all(clients, b"ab\n" * 20_000, goes_on)
 
 
 def push_messages(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """Messages of 1,000 bytes, with replies that nobody reads."""
+    """Send messages of 1,000 bytes, and read no reply."""
     push_all(clients, int32(b"x" * 1000) * 64, goes_on)
 
 
 def begin_messages(clients: list[socket.socket], goes_on: GoesOn, port: int) -> None:
-    """A long message without its end."""
+    """Send a long message without its end on each connection."""
     data, sent = int32(b"x" * 1000 * KIB)[:-1], dict.fromkeys(clients, 0)
     while goes_on() and any(at < len(data) for at in sent.values()):
         for each, at in sent.items():
@@ -171,7 +171,7 @@ def begin_messages(clients: list[socket.socket], goes_on: GoesOn, port: int) -> 
 
 
 def wait(goes_on: GoesOn) -> None:
-    """Do nothing until it is over."""
+    """Do nothing until the load is over."""
     while goes_on():
         time.sleep(0.02)
 
@@ -202,7 +202,7 @@ TLS_LOADS = (
 CLIENTS = {"be_idle": 10_000, "drip": 500, "read_nothing": 200, "send_in_crumbs": 10, "come_and_go": 2000}
 CLIENTS |= {"shake_no_hands": 500, "flood_with_json": 20, "flood_with_large_json": 20, "flood_a_chat": 300}
 CLIENTS |= {"flood_with_skipped": 20}
-"""How many connections an attack opens, where it is more than one."""
+"""How many connections an attack opens, if there is more than one."""
 NOT_ATTACKS = ("be_idle", "be_in_a_chat")
 
 
@@ -210,7 +210,7 @@ NOT_ATTACKS = ("be_idle", "be_in_a_chat")
 
 
 def dial(port: int, *, tls: bool = False) -> socket.socket:
-    """A connection with a small receive buffer."""
+    """Return a connection with a small receive buffer."""
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     found.settimeout(PATIENCE)
@@ -224,7 +224,7 @@ def dial(port: int, *, tls: bool = False) -> socket.socket:
 
 
 def settle(server: Server, connections: int) -> dict[str, Any]:
-    """Wait until it has this many connections. Returns its report."""
+    """Wait until the server has this many connections, and return its report."""
     deadline = time.monotonic() + PATIENCE
     while (told := server.told())["connections"] != connections:
         if time.monotonic() > deadline:
@@ -235,7 +235,7 @@ def settle(server: Server, connections: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def many_clients(server: Server, how_many: int, *, tls: bool = False) -> Iterator[list[socket.socket]]:
-    """Open this many connections, all of them accepted."""
+    """Give this many open connections, all of them accepted."""
     clients: list[socket.socket] = []
     try:
         clients.extend(dial(server.tls_port if tls else server.port, tls=tls) for _ in range(how_many))
@@ -262,7 +262,7 @@ class Outcome:
 
 class Watch:
     """
-    Decides how long a load goes on: for at most this many seconds, and `AFTER` once the account is near its bound.
+    A watch over a load, which ends after this many seconds, or `AFTER` seconds once the account is near its bound.
     """
 
     def __init__(self, server: Server, seconds: float) -> None:
@@ -274,7 +274,7 @@ class Watch:
         forget_peak(server.pid)
 
     def goes_on(self) -> bool:
-        """Whether it goes on."""
+        """Return whether the load goes on."""
         now = time.monotonic()
         if now > self._looks:
             self._looks = now + LOOKS
@@ -284,14 +284,14 @@ class Watch:
         return now < self._ends
 
     def outcome(self) -> Outcome:
-        """The results, once all connections have ended."""
+        """Return the results, once all connections have ended."""
         told = settle(self._server, 0)
         memory = max(0, peak_bytes(self._server.pid) - self.idle)
         return Outcome(max(self.most, told["peak"]) / BOUND, memory / BOUND, told["buffered"], told["shed"])
 
 
 def pressed(load: Pressure, part: float, reactor: str) -> list[Outcome]:
-    """One load, for its part of the seconds, on one reactor."""
+    """Run one load, for its part of the seconds, on one reactor, and return its outcome."""
     tls = load.server.endswith("-tls")
     with serving(_name(load.server, reactor)) as server:
         with many_clients(server, load.clients, tls=tls) as clients:
@@ -301,7 +301,7 @@ def pressed(load: Pressure, part: float, reactor: str) -> list[Outcome]:
 
 
 def attacked(kind: str, names: Sequence[str], part: float, reactor: str) -> list[Outcome]:
-    """One attack after the other on one server: the next one begins when all connections have ended."""
+    """Run one attack after the other on one server. Each begins when all connections of the one before have ended."""
     found = []
     with serving(_name(kind, reactor)) as server:
         for name in names:
@@ -315,7 +315,9 @@ def attacked(kind: str, names: Sequence[str], part: float, reactor: str) -> list
 
 
 def attacks() -> dict[str, list[str]]:
-    """The attacks on each kind of server; last the one that leaves most memory to the allocator."""
+    """
+    Return the attacks on each kind of server. The attack that leaves the most memory to the allocator is the last.
+    """
     found: dict[str, list[str]] = {}
     for name in ATTACKS:
         if name not in NOT_ATTACKS:
@@ -324,7 +326,7 @@ def attacks() -> dict[str, list[str]]:
 
 
 def _kind(name: str) -> str:
-    """The attacked server, by its name in `benchmarks.bounded`."""
+    """Return the name of the attacked server in `benchmarks.bounded`."""
     kind = SERVERS.get(name, "tcpapp-echo").removeprefix("tcpapp-")
     return "echo-tls" if kind == "tls" else kind
 
@@ -334,7 +336,7 @@ def _name(kind: str, reactor: str) -> str:
 
 
 def rows(titles: Sequence[str], measure: Callable[[str], list[Outcome]], group: str, goal: float | None) -> list[Row]:
-    """Rows with these titles, each for either reactor; both are measured at the same time."""
+    """Return rows with these titles, one for each reactor. Both reactors are measured at the same time."""
     with ThreadPoolExecutor(len(REACTORS)) as both:
         found = list(both.map(measure, REACTORS))
     return [
@@ -354,7 +356,7 @@ def rows(titles: Sequence[str], measure: Callable[[str], list[Outcome]], group: 
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """All rows, in one round in any case: memory hardly varies."""
+    """Return all rows, from one round in any case, since memory hardly varies."""
     raise_file_limit(FILES)
     part = 0.5 if quick else 1.0
     found = []

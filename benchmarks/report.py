@@ -14,10 +14,9 @@ class Row:
     """
     One measured thing, with one value a round.
 
-    - `ours` and `peers`: the results of each side, in `unit`; no `peers` if tcpapp is compared with a number of its
-      own.
-    - `compared`: the subject of the goal: a ratio, a difference, or our own value.
-    - `goal`: compared must be at least this (`at_least`) or at most this; `None` is for information.
+    - `ours` and `peers`: the results of each side, in `unit`. There are no `peers` if tcpapp is compared with a number.
+    - `compared`: the values that the goal is about: ratios, differences, or tcpapp's own values.
+    - `goal`: the compared value must be at least this (`at_least`) or at most this. With `None` there is no goal.
     - `notes`: reasons to doubt the figures. `extra`: further values for the JSON.
     """
 
@@ -36,18 +35,18 @@ class Row:
 
     @property
     def median(self) -> float:
-        """The median of the compared values."""
+        """Return the median of the compared values."""
         return statistics.median(self.compared)
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is reached; `None` without one."""
+        """Return whether the goal is reached, or `None` without a goal."""
         if self.goal is None:
             return None
         return self.median >= self.goal if self.at_least else self.median <= self.goal
 
     def as_json(self) -> dict[str, object]:
-        """All of it, for a file."""
+        """Return all values of the row, for a file."""
         return {
             "group": self.group,
             "name": self.name,
@@ -66,7 +65,7 @@ class Row:
         }
 
     def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
+        """Return the cells of the table's row."""
         show = _SHOWN[self.compared_unit]
         spread = f" ({show(min(self.compared))} … {show(max(self.compared))})" if len(self.compared) > 1 else ""
         return (
@@ -101,14 +100,14 @@ def ratio_row(
     *,
     unit: str = "messages/s",
 ) -> Row:
-    """How many times faster than the peer we are, round by round: more is better for us, whatever the unit."""
+    """Return a row with how many times faster than the peer tcpapp is, round by round. More is better, in each unit."""
     more_is_better = unit == "messages/s"
     ratios = [us / them if more_is_better else them / us for us, them in zip(ours, peers, strict=True)]
     return Row(group, name, unit, ours, ratios, peer, peers, goal=goal)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows in columns, under the names of their groups."""
+    """Return the rows in columns, under the names of their groups."""
     cells = [HEADINGS, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in cells) + (2 if column == 0 else 0) for column in range(len(HEADINGS))]
     lines, group = [_line(HEADINGS, widths), "-" * (sum(widths) + 2 * len(widths) - 2)], ""
@@ -122,7 +121,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    left = (0, 3)  # the names; figures stand to the right
+    left = (0, 3)  # names are aligned to the left, figures to the right
     padded = (
         cell.ljust(width) if column in left else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -131,12 +130,12 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def notes(rows: Sequence[Row]) -> str:
-    """Reasons to doubt the figures, once for each group."""
+    """Return the reasons to doubt the figures, once for each group."""
     return "\n".join(dict.fromkeys(f"note: {row.group}: {note}" for row in rows for note in row.notes))
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """One sentence on the goals, and one on each that was missed."""
+    """Return a sentence about the goals, and one about each that was missed."""
     goals = [row for row in rows if row.goal is not None]
     missed = [row for row in goals if not row.reached]
     if not goals:

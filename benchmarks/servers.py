@@ -4,8 +4,8 @@ The measured servers, each in a process of its own.
 ``python -m benchmarks.servers NAME`` serves on a free port of 127.0.0.1 and prints that port. It ends when its standard
 input ends, or after `LIFETIME` seconds, so that no server outlives the run that started it.
 
-Every echo server speaks the same frames: a 4-byte big-endian length, then the message; those named ``-line``, lines
-that end in LF. Each is written as its own documentation recommends; none does less than it must, and none does more.
+Every echo server speaks the same frames: a 4-byte big-endian length, then the message. Servers whose name has ``-line``
+speak lines that end in LF. Each server is written as its own documentation recommends, and does the same work.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ COMPILED = Path(__file__).resolve().parent.parent / ".venv" / "compiled"
 """The folder of tcpapp with the compiled path of a message; `make bench` makes it."""
 
 MAX_CONNECTIONS = 11_000
-"""More than any measurement opens."""
+"""More connections than any measurement opens."""
 
 LENGTH = struct.Struct(">I")
 
 
-# ---- on Twisted's epoll reactor, or on ours ----
+# ---- on Twisted's epoll reactor, or on tcpapp's ----
 
 
 def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
-    """A function, served: everything else is tcpapp's defaults."""
+    """Return a factory that serves an echo function, with tcpapp's defaults for everything else."""
     from tcpapp import MessageServerFactory
     from tcpapp.limits import Limits
 
@@ -56,7 +56,7 @@ def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
 
 
 def tcpapp_batch() -> IProtocolFactory:
-    """The batch form: the messages that came together, and all their replies."""
+    """Return a factory of the batch form, whose app gets all messages that came together, and returns all replies."""
     from tcpapp import MessageServerFactory, batch
     from tcpapp.limits import Limits
 
@@ -69,7 +69,7 @@ def tcpapp_batch() -> IProtocolFactory:
 
 
 def tcpapp_room() -> IProtocolFactory:
-    """A message of one member goes to all."""
+    """Return a factory that sends each message of a member to all members."""
     from tcpapp import MessageServerFactory
     from tcpapp.limits import Limits
 
@@ -92,7 +92,7 @@ def tcpapp_room() -> IProtocolFactory:
 
 
 def twisted_room() -> IProtocolFactory:
-    """The same with Twisted's receiver."""
+    """Return a factory of the same room, with Twisted's receiver."""
     from twisted.internet.protocol import Factory
     from twisted.protocols.basic import Int32StringReceiver
 
@@ -113,14 +113,14 @@ def twisted_room() -> IProtocolFactory:
 
 
 def tcpapp_length() -> IProtocolFactory:
-    """Not an echo: the length of each message. Messages can be as long as any measured one."""
+    """Return a factory that replies with the length of each message, which can be as long as any measured one."""
     from tcpapp import MessageServerFactory
 
     return MessageServerFactory(lambda message, connection: b"%d" % len(message), framing="int32:max=134217728")
 
 
 def tcpapp_unguarded() -> IProtocolFactory:
-    """The same without the guards: no timeout, and no limit of turns or memory."""
+    """Return a factory of the same echo without the guards: no timeout, and no limit of turns or memory."""
     from tcpapp import MessageServerFactory
     from tcpapp.limits import Limits, Timeouts, numbers_of
 
@@ -135,7 +135,7 @@ def tcpapp_unguarded() -> IProtocolFactory:
 
 
 def twisted_int32() -> IProtocolFactory:
-    """Twisted's own receiver for such frames."""
+    """Return a factory of an echo with Twisted's own receiver of such frames."""
     from twisted.internet.protocol import Factory
     from twisted.protocols.basic import Int32StringReceiver
 
@@ -147,7 +147,7 @@ def twisted_int32() -> IProtocolFactory:
 
 
 def twisted_line() -> IProtocolFactory:
-    """Twisted's own receiver for lines."""
+    """Return a factory of an echo with Twisted's own receiver of lines."""
     from twisted.internet.protocol import Factory
     from twisted.protocols.basic import LineReceiver
 
@@ -162,7 +162,9 @@ def twisted_line() -> IProtocolFactory:
 
 def twisted_bare() -> IProtocolFactory:
     """
-    The smallest possible Twisted server: it sends bytes back as they come, and keeps nothing. The minimum of memory.
+    Return the smallest possible Twisted echo: it sends bytes back as they come, and keeps nothing.
+
+    It shows the minimum of memory.
     """
     from twisted.internet.protocol import Factory, Protocol
 
@@ -174,7 +176,7 @@ def twisted_bare() -> IProtocolFactory:
 
 
 def amp_echo() -> tuple[Any, IProtocolFactory]:
-    """Twisted's own protocol for calls: a command that returns its argument, and its responder."""
+    """Return an AMP command that returns its argument, and the factory that answers it."""
     from twisted.internet.protocol import Factory
     from twisted.protocols.amp import AMP, Command, String
 
@@ -199,7 +201,7 @@ def serve_twisted(
     tls: bool = False,
     small: bool = False,
 ) -> None:
-    """Serve a factory on a reactor until standard input ends. `small`: with small buffers in the kernel."""
+    """Serve a factory on a reactor until standard input ends. With `small`, the kernel's buffers are small."""
     installer.install()
     from twisted.internet import reactor, stdio
     from twisted.internet.protocol import Protocol
@@ -227,14 +229,16 @@ def serve_twisted(
                 each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bounded.SEND_BUFFER)
                 each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bounded.RECEIVE_BUFFER)
         stdio.StandardIO(UntilEnd())
-        reactor.callWhenRunning(leave_to_stay)  # as `twistd tcpapp` does; here for all servers of Twisted's
+        reactor.callWhenRunning(leave_to_stay)  # as `twistd tcpapp` does; here for all servers on Twisted
         reactor.callLater(LIFETIME, reactor.stop)
         announce(*(port.getHost().port for port in ports))
         reactor.run()
 
 
 def listen_with_tls(name: str, reactor: Any, factory: Any, path: Path) -> Any:
-    """The same factory on a second port, through a ``tls:`` endpoint; it accepts as `tcpapp.listen` does."""
+    """
+    Listen with the same factory on a second port, through a ``tls:`` endpoint. It accepts as `tcpapp.listen` does.
+    """
     from twisted.internet.defer import Deferred
 
     from benchmarks.handshake import write_certificate
@@ -267,7 +271,7 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 class EchoProtocol(asyncio.Protocol):
-    """Echo with an asyncio protocol: frames are cut out of a buffer by hand, with one write for one chunk."""
+    """An echo with an asyncio protocol, which cuts frames out of a buffer by hand, and writes once for each chunk."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -300,12 +304,12 @@ async def serve_asyncio(start: Callable[[], asyncio._CoroutineLike[asyncio.Serve
 
 
 def asyncio_streams() -> asyncio._CoroutineLike[asyncio.Server]:
-    """A streams server."""
+    """Start a server on asyncio streams."""
     return asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=1024)
 
 
 def asyncio_protocol() -> asyncio._CoroutineLike[asyncio.Server]:
-    """A protocol server."""
+    """Start a server with an asyncio protocol."""
     return asyncio.get_running_loop().create_server(EchoProtocol, "127.0.0.1", 0, backlog=1024)
 
 
@@ -330,7 +334,7 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     **{f"bounded-{name}-tls": partial(bounded.FACTORIES[name], bounded.BOUND) for name in ("echo", "large")},
 }
 REACTORS = {"": "twisted.internet.epollreactor", "uvloop": "tcpapp.reactor"}
-"""The reactor of a server of Twisted's: the epoll reactor, or with `@uvloop` behind its name, ours."""
+"""The reactor of a server on Twisted: the epoll reactor, or with `@uvloop` after its name, `tcpapp.reactor`."""
 ASYNCIO = {
     "asyncio-streams": asyncio_streams,
     "asyncio-protocol": asyncio_protocol,
@@ -339,7 +343,7 @@ ASYNCIO = {
 
 
 def announce(*ports: int) -> None:
-    """Print the port; and the second port with TLS, if there is one."""
+    """Print the port, and the second port with TLS, if there is one."""
     print(*ports, flush=True)
 
 

@@ -15,11 +15,11 @@ import tcpapp
 from tcpapp.testing.simulation import Simulation
 
 TRACED = 1000
-"""Events that the trace holds; its digest counts them all."""
+"""Events that the trace keeps. Its digest covers all events."""
 
 
 class Counting:
-    """A client's app: counts the replies."""
+    """A client's app that counts the replies."""
 
     count = 0
 
@@ -28,7 +28,7 @@ class Counting:
 
 
 def hour(clients: int = 100, seconds: float = 3600.0, seed: int = 1) -> tuple[Simulation, int]:
-    """Simulate it; returns the simulation and the number of replies."""
+    """Run the simulation. Return it, and the number of replies."""
     sim = Simulation(seed, keep=TRACED)
     server = sim.host("server")
     sim.run(tcpapp.listen("tcp:7007", lambda message, _: message, reactor=server.reactor))

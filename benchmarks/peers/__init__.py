@@ -1,8 +1,8 @@
 """
 Peers that are not Python: the same echo in Go, on Node and in C, each measured if its toolchain is found.
 
-Each is one source file here. It is built when it is needed, serves on a free port of 127.0.0.1, prints the port, and
-ends with its standard input.
+Each peer is one source file here. It is built when it is needed, serves on a free port of 127.0.0.1, prints the port,
+and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ ENVIRONMENT = {"GOMAXPROCS": "1", "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
 
 
 def found() -> list[str]:
-    """The peers whose toolchain is here."""
+    """Return the peers whose toolchain is installed."""
     return [name for name, tool in TOOLS.items() if shutil.which(tool)]
 
 
 def command(name: str) -> list[str]:
-    """The command of a peer, built first if needed. Raises if that fails."""
+    """Return the command of a peer, and build the peer first if needed. Raise an error if that fails."""
     if name == "node":
         return ["node", str(HERE / "echo.js")]
     BUILT.mkdir(exist_ok=True)
