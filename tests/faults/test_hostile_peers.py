@@ -237,7 +237,7 @@ async def test_connection_flood(served: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_network_that_may_not_come_in(served: Any) -> None:
+async def test_network_that_is_denied(served: Any) -> None:
     """A client from a denied network is refused by `network-denied`."""
     await served.start(echo)
     served.server.change(networks=Networks(deny=["127.0.0.0/8"]))
@@ -419,7 +419,7 @@ async def test_replies_that_nobody_waits_for(served: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_all_come_back_at_once(served: Any) -> None:
+async def test_clients_that_all_reconnect_at_once(served: Any) -> None:
     """
     When 230 clients connect at once, they are accepted at the accept rate. The others wait in the backlog, and none is
     rejected.

@@ -141,7 +141,7 @@ async def test_half_close_over_tls(served: Any, certificate: str, version: str, 
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(("closes", "rule"), [(True, "closed"), (False, "lost")])
-async def test_tls_that_ends_without_a_word(served: Any, certificate: str, closes: bool, rule: str) -> None:
+async def test_tls_that_ends_without_close_notify(served: Any, certificate: str, closes: bool, rule: str) -> None:
     """
     A peer that ends without close_notify is `lost`, since an attacker can have cut off the rest.
 
@@ -179,7 +179,7 @@ async def test_old_tls(served: Any, certificate: str, version: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tls_that_is_negotiated_anew(served: Any, certificate: str) -> None:
+async def test_tls_renegotiation(served: Any, certificate: str) -> None:
     """The server refuses a renegotiation in TLS 1.2, since it is a cheap way to keep a server busy."""
     server = await served.start(echo, f"tls:0:interface=127.0.0.1:certificate={certificate}")
     command = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_2"]

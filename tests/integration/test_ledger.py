@@ -20,7 +20,7 @@ async def test_the_ledger_is_in_order(global_reactor: Any) -> None:
     assert ledger.faults() == []
     assert ledger.asked >= 100_000
     assert ledger.answered > 10_000
-    assert ledger.answered < ledger.asked  # there were faults, then
+    assert ledger.answered < ledger.asked  # faults have happened
     assert len(ledger.drained_with) >= CLIENTS
 
 

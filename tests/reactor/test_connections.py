@@ -377,7 +377,7 @@ def test_a_connection_whose_descriptor_the_program_has_closed_cannot_be_read(eit
             with pytest.raises(OSError, match="Bad file descriptor"):
                 server.transport.resumeProducing()
             rounds(either)
-            os.dup2(peer.fileno(), descriptor)  # so that what closes it closes a descriptor
+            os.dup2(peer.fileno(), descriptor)  # so that the later close finds an open descriptor
 
     in_another_thread(drive)
 
@@ -483,6 +483,6 @@ def test_a_connection_that_uvloop_has_not_taken_loses_its_number_to_a_newer_one(
     older, newer = (SimpleNamespace(fileno=lambda: 5, _is_handed_over=False, _lose=object()) for _ in "12")
     connections = Connections(lambda call, *_: told.append(call))
     for each in (older, newer):
-        connections.add(each)  # type: ignore[arg-type]  # it is asked for no more than these have
+        connections.add(each)  # type: ignore[arg-type]  # the code under test needs no other attributes
     assert connections.get(5) is newer
     assert told == [older._lose]

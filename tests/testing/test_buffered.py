@@ -58,7 +58,7 @@ class FailingLast(AccumulatingProtocol):
 
 
 @pytest.mark.parametrize("interface", [ITCPTransport, ITLSTransport, IConsumer, IPushProducer])
-def test_it_provides_the_interfaces(interface: object) -> None:
+def test_the_transport_provides_the_interfaces(interface: object) -> None:
     assert verifyObject(interface, End().transport)
 
 

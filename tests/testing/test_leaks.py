@@ -266,7 +266,7 @@ def test_an_unknown_family_of_sockets_is_shown_as_a_number():
     assert described(Unknown()) == "99"
 
 
-def test_where_descriptors_are_not_listed_no_socket_is_found(monkeypatch):
+def test_without_a_list_of_descriptors_no_socket_is_found(monkeypatch):
     def nowhere(path):
         raise FileNotFoundError(path)
 

@@ -71,7 +71,7 @@ def test_producer_state_follows_reading() -> None:
 
 
 @pytest.mark.parametrize("interface", [ITCPTransport, ITLSTransport, IConsumer, IPushProducer])
-def test_it_provides_the_interfaces(interface: object) -> None:
+def test_the_transport_provides_the_interfaces(interface: object) -> None:
     assert verifyObject(interface, FakeTransport())
 
 
@@ -239,7 +239,7 @@ class Endless:
         self.transport.write(b"x")
 
 
-def test_a_pull_producer_without_an_end_is_told_apart_from_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_pull_producer_is_an_error_and_a_long_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many turns at one moment raise `NeverSettles`. Turns that are spread over many moments do not."""
     monkeypatch.setattr("tcpapp.testing.transport.MOST_TURNS", 50)
     transport = FakeTransport()

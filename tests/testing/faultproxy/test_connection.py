@@ -200,7 +200,7 @@ def test_tls_passes_through(tls_certificates):
     ended(bench)
 
 
-def test_where_the_proxy_itself_speaks_tls_an_end_is_a_close(tls_certificates):
+def test_a_close_ends_both_sides_when_the_proxy_speaks_tls(tls_certificates):
     """
     When the proxy itself speaks TLS, a close by one peer closes both sides, after its bytes. TLS has no half-close.
     """

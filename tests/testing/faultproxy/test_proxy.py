@@ -276,7 +276,7 @@ def test_a_proxy_that_is_not_started_has_no_address():
     proxy = FaultProxy(Clock(), "tcp:127.0.0.1:7007")
     assert (proxy.enabled, proxy.port, proxy.address) == (False, None, None)
     with pytest.raises(ValueError, match="None: nobody listens there"):
-        proxy.endpoint  # noqa: B018  # the attribute is asked for
+        proxy.endpoint  # noqa: B018  # reading the attribute raises
     with pytest.raises(RuntimeError, match="the proxy is not started"):
         proxy.enable()
     assert proxy.stop().called

@@ -253,7 +253,7 @@ def test_an_error_that_cannot_be_repeated_is_reported():
     assert "ZeroDivisionError" in broken_by(once, messages=st.just(b"x"))
 
 
-def test_within_is_how_long_the_app_may_take():
+def test_within_bounds_the_time_that_the_app_has_after_the_end():
     assert "no timer is left" in broken_by(Lingers, within=4)
 
 
