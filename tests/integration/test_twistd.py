@@ -79,6 +79,7 @@ def test_an_app_of_the_user(run: Run, tmp_path: Path) -> None:
 def test_an_app_can_read_the_info_of_its_server(run: Run, tmp_path: Path) -> None:
     """An app reads from its connection's factory that the server serves, at which address, and since when."""
     (tmp_path / "mine.py").write_text(
+        "from tcpapp import protocol_of\n"
         "def app(message, connection):\n"
         "    info = protocol_of(connection).factory.info()\n"
         "    return f'{info.state} {info.addresses[0]} {0 <= info.uptime < 600} {info.connections}'.encode()\n"
