@@ -41,14 +41,14 @@ the proxy itself uses TLS (``tls:``), one end closes both directions.
 
 Differences from Toxiproxy: there a half-close closes both directions, each chunk restarts ``timeout``, and toxicity is
 drawn again with each change. As there, ``reset_peer`` does not affect a connection without data. Call
-`Connection.reset` for that: ``proxy.connections[0].reset()``.
+`ProxiedConnection.reset` for that: ``proxy.connections[0].reset()``.
 """
 
 from __future__ import annotations
 
-from tcpapp.testing.faultproxy.connection import Connection
+from tcpapp.testing.faultproxy.connection import ProxiedConnection
 from tcpapp.testing.faultproxy.plan import Counters
 from tcpapp.testing.faultproxy.proxy import BOUND, FaultProxy, endpoint_of
 from tcpapp.testing.faultproxy.toxic import Toxic
 
-__all__ = ["BOUND", "Connection", "Counters", "FaultProxy", "Toxic", "endpoint_of"]
+__all__ = ["BOUND", "Counters", "FaultProxy", "ProxiedConnection", "Toxic", "endpoint_of"]

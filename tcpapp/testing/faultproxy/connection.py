@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from tcpapp.testing.faultproxy.plan import Plan
     from tcpapp.testing.faultproxy.toxic import Toxic
 
-__all__ = ["Connection"]
+__all__ = ["ProxiedConnection"]
 
 _log = Logger(namespace="tcpapp")
 
 BOTH: Final = STREAMS["both"]
 
 
-class Connection:
+class ProxiedConnection:
     """
     A connection through a proxy; its `number` counts from 1, in the order in which clients came.
 

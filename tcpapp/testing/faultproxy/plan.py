@@ -24,9 +24,12 @@ class Counters:
     refused: int = 0
     """How many of these it reset because the server could not be connected."""
     reset: int = 0
-    """Connections that ended in a reset: a peer's, a toxic's, or by `Connection.reset`."""
+    """Connections that ended in a reset: a peer's, a toxic's, or by `ProxiedConnection.reset`."""
     cut: int = 0
-    """Connections that the proxy ended: by a toxic's close, by `Connection.close`, when it was disabled or stopped."""
+    """
+    Connections that the proxy ended: by a toxic's close, by `ProxiedConnection.close`, or when it was disabled or
+    stopped.
+    """
     bytes_upstream: int = 0
     """Bytes that were passed on to the server."""
     bytes_downstream: int = 0

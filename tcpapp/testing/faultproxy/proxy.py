@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from tcpapp.errors import InvalidOption
 from tcpapp.server.listener import close_port
-from tcpapp.testing.faultproxy.connection import Connection
+from tcpapp.testing.faultproxy.connection import ProxiedConnection
 from tcpapp.testing.faultproxy.plan import Counters, Plan
 from tcpapp.testing.faultproxy.toxic import Toxic
 from tcpapp.transport.endpoint_strings import client_endpoint, server_endpoint
@@ -95,7 +95,7 @@ class FaultProxy:
         self._listen = server_endpoint(reactor, listen)
         self._port: IListeningPort | None = None
         self._toxics: list[Toxic] = []
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, ProxiedConnection] = {}
         self._added = 0
         self._plan = Plan(
             upstream=client_endpoint(reactor, upstream),
@@ -202,13 +202,13 @@ class FaultProxy:
     # Its connections.
 
     @property
-    def connections(self) -> tuple[Connection, ...]:
+    def connections(self) -> tuple[ProxiedConnection, ...]:
         """The connections that are open now, including connections that wait for the server."""
         return tuple(self._connections.values())
 
     def _accept(self, client: IAddress) -> Side:
         self.counters.accepted += 1
-        connection = Connection(self._plan, self.counters.accepted, client)
+        connection = ProxiedConnection(self._plan, self.counters.accepted, client)
         self._connections[connection.number] = connection
         return connection.client_side
 

@@ -286,7 +286,7 @@ def test_a_connection_that_ends_while_the_proxy_connects_to_the_server(bench, ho
 def test_the_repr_of_a_connection_shows_its_number_and_client(bench):
     bench.connect()
     [connection] = bench.proxy.connections
-    assert repr(connection) == "<Connection 1, of 10.0.0.2:50000>"
+    assert repr(connection) == "<ProxiedConnection 1, of 10.0.0.2:50000>"
     assert (connection.number, connection.client.port) == (1, 50000)
     assert CLIENT.port == 50000
 
