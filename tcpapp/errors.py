@@ -6,6 +6,7 @@ Every error tcpapp raises, in one tree::
     ├── InvalidFraming         an invalid framing spec or option
     ├── InvalidOption          any other invalid setting: a limit, a timeout, a codec, an app
     ├── InvalidProxyHeader     an invalid PROXY header of ours: mixed families, a port out of range
+    ├── InvalidState           the state of a connection that cannot be dumped or loaded
     ├── UnsendableMessage      ours: too long, holds the delimiter, not bytes. The connection stays open
     ├── UnreadableStream       theirs: the connection is closed
     │   ├── MessageTooLong     raised as soon as the length is known; nothing of it is buffered
@@ -21,9 +22,10 @@ Every error tcpapp raises, in one tree::
     ├── GiveUp                 raised by your ``prepare``: do not try again
     └── TimedOut               a timer expired; names it and its seconds
 
-The ``Invalid…`` errors are the caller's fault. They are raised before anything is opened or listened on, and are
-`ValueError`\\ s too. `UnsendableMessage` is our side's fault, and `UnreadableStream` the peer's (h11 splits its errors
-the same way). Every message says what was wrong and what would be right.
+The ``Invalid…`` errors are the caller's fault, and are `ValueError`\\ s too. They are raised before anything is opened
+or listened on; `InvalidState` is raised before any of the state is used. `UnsendableMessage` is our side's fault, and
+`UnreadableStream` the peer's (h11 splits its errors the same way). Every message says what was wrong and what would be
+right.
 
 Failures to connect are Twisted's own (`twisted.internet.error.ConnectionRefusedError`, ``DNSLookupError``,
 ``TimeoutError``, …).
@@ -44,6 +46,7 @@ __all__ = [
     "InvalidFraming",
     "InvalidOption",
     "InvalidProxyHeader",
+    "InvalidState",
     "MalformedFrame",
     "MalformedProxyHeader",
     "MaybeSent",
@@ -110,6 +113,16 @@ class InvalidOption(TcpAppError, ValueError):
 
 class InvalidProxyHeader(TcpAppError, ValueError):
     """A PROXY header that cannot be written; names the part and what it takes. The caller's fault."""
+
+
+class InvalidState(TcpAppError, ValueError):
+    """
+    The state of a connection, or of a part of it, that cannot be put into bytes (dumped) or taken out of them (loaded).
+
+    It cannot be dumped if the stream has failed, or if something would be lost; then the connection is as before. It
+    cannot be loaded if the bytes are of another version or of another configuration, or were changed on the way; then
+    nothing was loaded. The caller's fault, and never the peer's.
+    """
 
 
 class UnsendableMessage(TcpAppError):

@@ -13,6 +13,7 @@ from tcpapp.errors import (
     InvalidFraming,
     InvalidOption,
     InvalidProxyHeader,
+    InvalidState,
     MalformedFrame,
     MalformedProxyHeader,
     MessageTooLong,
@@ -49,7 +50,7 @@ def test_every_error_is_public() -> None:
     assert sorted(defined) == sorted(errors.__all__)
 
 
-@pytest.mark.parametrize("kind", [InvalidAddress, InvalidFraming, InvalidOption, InvalidProxyHeader])
+@pytest.mark.parametrize("kind", [InvalidAddress, InvalidFraming, InvalidOption, InvalidProxyHeader, InvalidState])
 def test_an_invalid_setting_is_a_value_error(kind: type[TcpAppError]) -> None:
     """The errors ``Invalid…`` are `ValueError`\\ s, too."""
     assert issubclass(kind, ValueError)
