@@ -86,6 +86,7 @@ class Framing(ABC):
     def fresh(self) -> Self:
         """A framing with the same configuration, at the start of its stream: the state of one connection."""
         state = object.__new__(type(self))
+        state.max, state.oversize = self.max, self.oversize  # which an ``__init__`` need not take
         for name in self._defaults:
             setattr(state, name, getattr(self, name))
         state._start()

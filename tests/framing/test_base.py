@@ -63,6 +63,27 @@ def test_a_framing_of_a_user() -> None:
         state.finish()
 
 
+def test_a_fresh_state_has_max_and_oversize() -> None:
+    """Also where they are no arguments of the framing's ``__init__``."""
+
+    class Single(Framing):
+        __slots__ = ()
+
+        def __init__(self) -> None:
+            super().__init__(max=1, oversize="skip")
+
+        def receive(self, chunk: bytes) -> list[bytes]:
+            return [chunk[at : at + 1] for at in range(len(chunk))]
+
+        def frame(self, message: bytes) -> bytes:
+            self._sendable(message)
+            return message
+
+    fresh = Single().fresh()
+    assert (fresh.max, fresh.oversize) == (1, "skip")
+    assert fresh.frame(b"x") == b"x"
+
+
 def test_the_base_alone_is_no_framing() -> None:
     """A framing without `receive` and `frame` cannot be created."""
     with pytest.raises(TypeError, match="abstract"):
