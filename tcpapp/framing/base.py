@@ -11,18 +11,23 @@ from typing_extensions import Self, override
 
 from tcpapp.errors import (
     InvalidFraming,
+    InvalidState,
     MessageTooLong,
     TruncatedMessage,
     UnreadableStream,
     UnsendableMessage,
     without_frames,
 )
+from tcpapp.framing.state import StateReader, StateWriter, lost, pack, unpack
 from tcpapp.spec import escape
 
-__all__ = ["DEFAULT_MAX", "Framing", "Oversize"]
+__all__ = ["DEFAULT_MAX", "HEADER", "Framing", "Oversize"]
 
 DEFAULT_MAX = 1024 * 1024
 """The most bytes in one message: 1 MiB, as in NATS (``max_payload``)."""
+
+HEADER = 64
+"""The most bytes of an unfinished frame that are held beside ``max``, unless a framing says otherwise: its header."""
 
 Oversize = Literal["close", "skip"]
 """What happens with a peer's message over ``max``: the connection is closed, or only the message is left out."""
@@ -47,10 +52,17 @@ class Framing(ABC):
     Two framings are equal if they have the same configuration, whatever each has read. The configuration must not be
     changed.
 
+    `dump` puts the state of a stream into bytes, and `load` takes it out again, in another process too: an open
+    connection can move to it in the middle of a message.
+
     A framing of your own defines `receive` and `frame`. It defines `_start` if it has state of its own, and `_arrived`
     if it holds more than `_held`. Its `receive` begins with `_check`, keeps unfinished bytes by `_hold`, takes them
     back by `_with_held`, and ends the stream by `_fail`. Its `frame` begins with `_sendable`. The arguments of its
     ``__init__`` are its configuration: each is kept in an attribute of the same name.
+
+    `dump` and `load` work by themselves for a framing that keeps its state in `_held` alone. A framing with state of
+    its own also defines `_write_state` and `_read_state`, and `_most_held` if it holds more than ``max`` and a short
+    header. Nothing is lost silently: `dump` refuses a state whose attributes `load` would not restore.
     """
 
     __slots__ = ("_held", "failure", "max", "oversize", "skipped")
@@ -122,6 +134,84 @@ class Framing(ABC):
         skipped = self.skipped
         self._start()
         self.skipped = skipped
+
+    # The state as bytes
+
+    def dump(self) -> bytes:
+        """
+        The state of this stream as bytes, for `load`: what is held, what is being skipped, the count `skipped`.
+
+        It changes nothing. The form is compact (`tcpapp.framing.state` shows it), and has a version: a release of
+        tcpapp reads its own version and the one before. Whatever is returned can be loaded: that was tried.
+
+        Raises `InvalidState` after a `failure`, and for a framing with attributes that would be lost.
+        """
+        if self.failure is not None:
+            raise InvalidState(f"a stream that has failed cannot be dumped: {self.failure}")
+        state = StateWriter()
+        self._write_state(state)
+        own, kind = state.joined(), kind_of(self)
+        loaded = self.fresh()
+        try:
+            restore(loaded, own, self._held)
+        except InvalidState as error:
+            hooks = "_write_state, _read_state and _most_held"
+            raise InvalidState(f"{kind} would not load its own state (see its {hooks}): {error}") from None
+        if names := ", ".join(lost(self, loaded)):
+            raise InvalidState(f"{kind} would lose {names}: write it in _write_state, and read it in _read_state")
+        return pack(kind, own, self._held)
+
+    def load(self, state: bytes) -> None:
+        """
+        Go on where the dumped stream was: as its framing would, with the same messages, failures and counts.
+
+        For a framing from `fresh`, configured as the dumped one was: the class has the same name, and the options have
+        the same `repr`. `max` and `oversize` can differ if the state is possible with them too. Raises `InvalidState`,
+        and nothing else, for any other bytes; then this framing is at the start of a stream. Work and memory are linear
+        in the length of `state`.
+        """
+        self._start()
+        try:
+            restore(self, *unpack(state, kind_of(self)))
+        except Exception:
+            self._start()
+            raise
+
+    def _write_state(self, state: StateWriter) -> None:
+        """
+        Write what this framing keeps beside `_held`. `dump` calls it.
+
+        A framing with state of its own calls this, and writes its own.
+        """
+        state.write_number(self.skipped)
+
+    def _read_state(self, state: StateReader) -> None:
+        """
+        Read what `_write_state` wrote, in the same order. `load` calls it; `_held` is there already.
+
+        A framing with state of its own calls this, and reads its own. The bytes can be wrong: each number is read with
+        the most that it can be. Values that do not fit together are refused: ``raise self._impossible(…)``.
+        """
+        self.skipped = state.read_number("skipped")
+
+    def _most_held(self) -> int:
+        """
+        The most bytes in `_held` between two chunks; `load` accepts no more.
+
+        By default ``max``, and 64 for a header.
+        """
+        return self.max + HEADER
+
+    def _impossible(self, what: str) -> InvalidState:
+        """The error of a state that no stream leads to in this framing; `what` says what is in the state."""
+        return InvalidState(f"{what}: no state of {self!r}; load it into a framing of the same max and oversize")
+
+    def _read_dropped(self, state: StateReader) -> int:
+        """How many bytes of a message that is being skipped have come already; 0 if none is."""
+        dropped = state.read_number("dropped")
+        if dropped and (self.oversize == "close" or dropped <= self.max):
+            raise self._impossible(f"{dropped} bytes dropped of a skipped message")
+        return dropped
 
     @property
     def held(self) -> int:
@@ -238,7 +328,7 @@ class Framing(ABC):
 
     @override
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self._options().items())})"
+        return _call(self, self._options())
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -249,6 +339,25 @@ class Framing(ABC):
     @override
     def __hash__(self) -> int:
         return hash((type(self), *(getattr(self, name) for name in self._defaults)))
+
+
+def _call(framing: Framing, options: dict[str, Any]) -> str:
+    return f"{type(framing).__name__}({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+
+
+def kind_of(framing: Framing) -> str:
+    """What a state of `framing` has to be loaded into: its class, and its options without ``max`` and ``oversize``."""
+    return _call(framing, {key: value for key, value in framing._options().items() if key not in ("max", "oversize")})
+
+
+def restore(framing: Framing, own: bytes, held: bytes | bytearray) -> None:
+    """Set the state of a fresh `framing` from what it has written of its own, and the held bytes."""
+    if len(held) > framing._most_held():
+        raise framing._impossible(f"{len(held)} bytes held")
+    framing._held = held
+    state = StateReader(own)
+    framing._read_state(state)
+    state.finish()
 
 
 def _written(value: object) -> str:

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from tcpapp.errors import MalformedFrame, UnreadableStream
 from tcpapp.framing.base import DEFAULT_MAX, Oversize, marker, quoted
+from tcpapp.framing.state import StateReader, StateWriter
 from tcpapp.framing.terminated import Terminated
 
 __all__ = ["Blocks"]
@@ -59,6 +60,24 @@ class Blocks(Terminated):
     @override
     def _arrived(self) -> int | None:
         return self._dropped + len(self._held) if self._inside else super()._arrived()
+
+    @override
+    def _write_state(self, state: StateWriter) -> None:
+        super()._write_state(state)
+        state.write_number(self._inside)
+
+    @override
+    def _read_state(self, state: StateReader) -> None:
+        super()._read_state(state)
+        self._inside = state.read_flag("inside")
+        if self._inside:
+            self._check_unfinished(self.end, self.end)
+        elif self._dropped or not self.start.startswith(self._held) or len(self._held) == len(self.start):
+            raise self._impossible(f"{len(self._held)} bytes held between two messages")
+
+    @override
+    def _most_held(self) -> int:
+        return max(self.max + len(self.end), len(self.start)) - 1
 
     @override
     def receive(self, chunk: bytes) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import override
 
 from tcpapp.errors import MalformedFrame
+from tcpapp.framing.state import StateReader, StateWriter
 from tcpapp.framing.stuffed import Stuffed
 
 __all__ = ["Cobs"]
@@ -41,6 +42,21 @@ class Cobs(Stuffed):
     def _start(self) -> None:
         super()._start()
         self._code = self._left = 0
+
+    @override
+    def _write_state(self, state: StateWriter) -> None:
+        super()._write_state(state)
+        state.write_number(self._code)
+        state.write_number(self._left)
+
+    @override
+    def _read_state(self, state: StateReader) -> None:
+        super()._read_state(state)
+        self._code = state.read_number("code", FULL)
+        self._left = state.read_number("left of the block", max(0, self._code - 1))
+        arrived = self._dropped + len(self._held)
+        if arrived < self._code - 1 - self._left or (arrived and not self._code):
+            raise self._impossible(f"{arrived} bytes of a message, and a block of {self._code - 1}")
 
     @override
     def _is_open(self) -> bool:

@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from tcpapp.errors import InvalidFraming, UnsendableMessage
 from tcpapp.framing.base import DEFAULT_MAX, Oversize, whole
-from tcpapp.framing.sized import Sized
+from tcpapp.framing.sized import UNKNOWN, Sized
 
 __all__ = ["Fixed"]
 
@@ -31,6 +31,10 @@ class Fixed(Sized):
         super().__init__(max=max, oversize=oversize)
         if self.size > self.max:
             raise InvalidFraming(f"size={size!r}: takes at most max={max} bytes")
+
+    @override
+    def _is_possible(self) -> bool:
+        return super()._is_possible() and self._wanted == (self.size if self._held else UNKNOWN)
 
     @override
     def _cut(self, chunk: bytes, messages: list[bytes]) -> None:

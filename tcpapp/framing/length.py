@@ -10,8 +10,9 @@ from typing_extensions import override
 
 from tcpapp.errors import InvalidFraming, MalformedFrame, UnsendableMessage
 from tcpapp.framing.base import DEFAULT_MAX, Oversize, whole
-from tcpapp.framing.loops import Pack, Unpack, cut_counted, frame_counted
+from tcpapp.framing.loops import LONGEST_IN_RUN, Pack, Unpack, cut_counted, frame_counted
 from tcpapp.framing.sized import UNKNOWN, Sized
+from tcpapp.framing.state import StateReader, StateWriter
 
 __all__ = ["LengthPrefixed"]
 
@@ -149,6 +150,25 @@ class LengthPrefixed(Sized):
     @override
     def _header(self) -> int:
         return self.offset + self.width
+
+    @override
+    def _behind(self) -> int:
+        return self.strip - self._header()
+
+    @override
+    def _write_state(self, state: StateWriter) -> None:
+        super()._write_state(state)
+        state.write_number(self._run_length + 1)
+
+    @override
+    def _read_state(self, state: StateReader) -> None:
+        super()._read_state(state)
+        longest = min(LONGEST_IN_RUN, self.max) if self._unpack is not None else -1
+        self._run_length = state.read_number("length in a run", longest + 1) - 1
+
+    @override
+    def _most_held(self) -> int:
+        return max(self.max, self._header())
 
     @override
     def receive(self, chunk: bytes) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import override
 
 from tcpapp.framing.base import DEFAULT_MAX, Oversize, marker
+from tcpapp.framing.state import StateReader
 from tcpapp.framing.terminated import Terminated
 
 __all__ = ["Delimited", "Lines"]
@@ -52,6 +53,15 @@ class Delimited(Terminated):
             if self.failure is not None:
                 return messages
         return self._extend(tail, self._longest_end(), messages) if tail else messages
+
+    @override
+    def _read_state(self, state: StateReader) -> None:
+        super()._read_state(state)
+        self._check_unfinished(self.by, self._longest_end())
+
+    @override
+    def _most_held(self) -> int:
+        return self.max + len(self._longest_end()) - 1
 
     def _split(self, chunk: bytes) -> list[bytes]:
         return chunk.split(self.by)

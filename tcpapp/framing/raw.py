@@ -24,6 +24,10 @@ class Raw(Framing):
     _name = "raw"
 
     @override
+    def _most_held(self) -> int:
+        return 0
+
+    @override
     def receive(self, chunk: bytes) -> list[bytes]:
         """The chunk, in slices of at most ``max`` bytes. Never raises."""
         if len(chunk) <= self.max:

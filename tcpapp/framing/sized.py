@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from tcpapp.errors import UnreadableStream
 from tcpapp.framing.base import Framing
+from tcpapp.framing.state import StateReader, StateWriter
 
 __all__ = ["Sized"]
 
@@ -46,6 +47,45 @@ class Sized(Framing):
         """Whether the stream stands inside a message."""
         return self._wanted != UNKNOWN or bool(self._held)
 
+    @override
+    def _write_state(self, state: StateWriter) -> None:
+        super()._write_state(state)
+        state.write_number(self._wanted - UNKNOWN)
+        state.write_number(self._missed)
+        state.write_number(self._skipping())
+
+    @override
+    def _read_state(self, state: StateReader) -> None:
+        super()._read_state(state)
+        self._wanted = state.read_number("wanted") + UNKNOWN
+        self._missed = state.read_number("missed")
+        skipping = state.read_flag("skipping")
+        held = len(self._held)
+        if skipping != self._skipping() or not self._is_possible():
+            begun = "a header" if self._wanted == UNKNOWN else f"a message of {self._wanted}"
+            kind = "which is skipped" if skipping else "which is not skipped"
+            raise self._impossible(f"{held} bytes held and {self._missed} to discard of {begun}, {kind}")
+
+    def _is_possible(self) -> bool:
+        """Whether a stream can lead to the numbers and the held bytes that are here."""
+        held, behind = len(self._held), self._behind()
+        if self._wanted == UNKNOWN:
+            return not self._missed and self._is_begun_header()
+        if self._skipping():
+            return self.oversize == "skip" and not held and 0 < self._missed <= self._wanted + behind
+        if self._missed:
+            return not held and self._missed <= behind
+        return max(0, -behind) <= held < self._wanted
+
+    def _is_begun_header(self) -> bool:
+        """Whether `_held` is nothing or the beginning of a header: then it is held again, as it is."""
+        held, self._held = bytes(self._held), b""
+        try:
+            self._cut(held, [])
+        except UnreadableStream:
+            return False
+        return self._held == held and self._wanted == UNKNOWN
+
     def _skipping(self) -> bool:
         return self._wanted - self._trailer() > self.max
 
@@ -77,6 +117,10 @@ class Sized(Framing):
     def _header(self) -> int:
         """The fewest bytes of a complete header."""
         return 1
+
+    def _behind(self) -> int:
+        """How many bytes behind its header a message begins; negative if it includes some of the header."""
+        return 0
 
     def _trailer(self) -> int:
         """How many bytes follow a message and are no part of it: 0 or 1."""

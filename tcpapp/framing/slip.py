@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from tcpapp.errors import MalformedFrame, UnsendableMessage
 from tcpapp.framing.base import quoted
+from tcpapp.framing.state import StateReader, StateWriter
 from tcpapp.framing.stuffed import Stuffed
 
 __all__ = ["Slip"]
@@ -41,6 +42,16 @@ class Slip(Stuffed):
     def _start(self) -> None:
         super()._start()
         self._escaped = False
+
+    @override
+    def _write_state(self, state: StateWriter) -> None:
+        super()._write_state(state)
+        state.write_number(self._escaped)
+
+    @override
+    def _read_state(self, state: StateReader) -> None:
+        super()._read_state(state)
+        self._escaped = state.read_flag("escaped")
 
     @property
     @override

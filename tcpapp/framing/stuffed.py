@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from tcpapp.errors import UnreadableStream
 from tcpapp.framing.base import Framing
+from tcpapp.framing.state import StateReader, StateWriter
 
 __all__ = ["Stuffed"]
 
@@ -34,6 +35,22 @@ class Stuffed(Framing):
     @override
     def _arrived(self) -> int | None:
         return self._dropped + self.held if self._is_open() else None
+
+    @override
+    def _write_state(self, state: StateWriter) -> None:
+        super()._write_state(state)
+        state.write_number(self._dropped)
+
+    @override
+    def _read_state(self, state: StateReader) -> None:
+        super()._read_state(state)
+        self._dropped = self._read_dropped(state)
+        if self._dropped and self._held:
+            raise self._impossible(f"{len(self._held)} bytes held of a skipped message")
+
+    @override
+    def _most_held(self) -> int:
+        return self.max
 
     @override
     def receive(self, chunk: bytes) -> list[bytes]:

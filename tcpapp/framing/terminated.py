@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing.base import Framing, quoted
+from tcpapp.framing.state import StateReader, StateWriter
 
 __all__ = ["Terminated", "overlaps_itself"]
 
@@ -32,6 +33,23 @@ class Terminated(Framing):
     @override
     def _arrived(self) -> int | None:
         return self._dropped + len(self._held) or None
+
+    @override
+    def _write_state(self, state: StateWriter) -> None:
+        super()._write_state(state)
+        state.write_number(self._dropped)
+
+    @override
+    def _read_state(self, state: StateReader) -> None:
+        super()._read_state(state)
+        self._dropped = self._read_dropped(state)
+
+    def _check_unfinished(self, end: bytes, longest: bytes) -> None:
+        """Raise `InvalidState` if `_held` cannot be of an unfinished message, which `end` or `longest` will end."""
+        held = len(self._held)
+        begun = _begun(self._held, longest)
+        if end in self._held or (held > begun if self._dropped else held - begun > self.max):
+            raise self._impossible(f"{held} bytes held of an unfinished message")
 
     def _ends_in(self, chunk: bytes, end: bytes) -> bool:
         """Whether the unfinished message ends in `chunk`: `end` is in it, or crosses its beginning."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tcpapp.errors import UnreadableStream, UnsendableMessage
@@ -19,6 +19,7 @@ from tcpapp.framing import (
     Slip,
     Varint,
 )
+from tcpapp.framing.state import lost
 
 FRAMINGS: tuple[Framing, ...] = (
     Raw(max=7),
@@ -81,9 +82,31 @@ class Outcome:
     skipped: int
 
 
-def read(framing: Framing, chunks: Iterable[bytes]) -> Outcome:
-    """Return the outcome of the stream that arrives in `chunks` and then ends."""
-    state = framing.fresh()
+def same_state(state: Framing) -> Framing:
+    """Return the state itself: the stream goes on where it is."""
+    return state
+
+
+def moved(state: Framing) -> Framing:
+    """Dump the state, load it into a fresh framing, and check that nothing differs. Return that framing."""
+    dumped = state.dump()
+    other = state.fresh()
+    other.load(dumped)
+    assert other == state
+    assert lost(state, other) == []
+    for each in ("held", "beginning", "unfinished", "skipped", "failure"):
+        assert getattr(other, each) == getattr(state, each)
+    assert other.dump() == state.dump() == dumped
+    return other
+
+
+def read(framing: Framing, chunks: Iterable[bytes], between: Callable[[Framing], Framing] = same_state) -> Outcome:
+    """Return the outcome of the stream in `chunks`, which then ends; `between` gives the state to go on with."""
+    return go_on(between(framing.fresh()), chunks, between)
+
+
+def go_on(state: Framing, chunks: Iterable[bytes], between: Callable[[Framing], Framing] = same_state) -> Outcome:
+    """Return the outcome of the rest of a stream, from `state` on."""
     messages: list[bytes] = []
     failure: UnreadableStream | None = None
     try:
@@ -92,6 +115,8 @@ def read(framing: Framing, chunks: Iterable[bytes]) -> Outcome:
             assert all(type(message) is bytes and len(message) <= state.max for message in received)
             messages += received
             assert state.held <= state.max + len(chunk) + header_of(state)
+            if state.failure is None:
+                state = between(state)
         state.finish()
     except UnreadableStream as error:
         failure = error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tcpapp.errors import InvalidFraming, TruncatedMessage
+from tcpapp.errors import InvalidFraming, InvalidState, TruncatedMessage
 from tcpapp.framing import DEFAULT_MAX, Framing, Lines
-from tcpapp.framing.base import quoted
+from tcpapp.framing.base import HEADER, quoted
+from tcpapp.framing.state import StateReader, StateWriter, pack
 
 
 def test_default_max() -> None:
@@ -64,7 +65,7 @@ def test_a_framing_of_a_user() -> None:
 
 
 def test_a_fresh_state_has_max_and_oversize() -> None:
-    """Also where they are no arguments of the framing's ``__init__``."""
+    """A fresh state has them also if the framing's ``__init__`` does not take them."""
 
     class Single(Framing):
         __slots__ = ()
@@ -82,6 +83,119 @@ def test_a_fresh_state_has_max_and_oversize() -> None:
     fresh = Single().fresh()
     assert (fresh.max, fresh.oversize) == (1, "skip")
     assert fresh.frame(b"x") == b"x"
+
+
+class Counting(Pairs):
+    """Drops every third message: its count is state of its own."""
+
+    __slots__ = ("count",)
+
+    def _start(self) -> None:
+        super()._start()
+        self.count = 0
+
+    def receive(self, chunk: bytes) -> list[bytes]:
+        messages = super().receive(chunk)
+        before, self.count = self.count, self.count + len(messages)
+        return [each for at, each in enumerate(messages, before + 1) if at % 3]
+
+
+class Written(Counting):
+    """Writes its count into its state, and refuses some counts."""
+
+    __slots__ = ()
+
+    def _write_state(self, state: StateWriter) -> None:
+        super()._write_state(state)
+        state.write_number(self.count)
+
+    def _read_state(self, state: StateReader) -> None:
+        super()._read_state(state)
+        self.count = state.read_number("count")
+        if self.count == 13:
+            raise self._impossible("13 messages")
+        if self.count == 14:
+            raise ZeroDivisionError
+
+
+def after(state: Pairs, stream: bytes) -> Pairs:
+    """Return the framing after it has read `stream`."""
+    state.receive(stream)
+    return state
+
+
+def test_the_state_of_a_framing_of_ones_own() -> None:
+    """A framing with only held bytes needs nothing more for `dump` and `load`."""
+    state = after(Pairs(b"?").fresh(), b"abc")
+    other = Pairs(b"?")
+    other.load(state.dump())
+    assert (other.held, other.receive(b"d")) == (1, [b"cd"])
+    for framing in (Pairs(), Counting(b"?")):
+        with pytest.raises(InvalidState, match=r"^a state of Pairs\(sign=b'\?'\); here it is loaded into"):
+            framing.load(state.dump())
+
+
+def test_the_most_that_a_framing_of_ones_own_holds() -> None:
+    """A framing can hold ``max`` and a header; with more held bytes it is neither dumped nor loaded."""
+    state = Pairs()
+    state._held = b"x" * (2 + HEADER)
+    state.load(state.dump())
+    state._held += b"x"
+    hooks = "_write_state, _read_state and _most_held"
+    text = (
+        rf"^Pairs\(\) would not load its own state \(see its {hooks}\): {3 + HEADER} bytes held: no state of Pairs\(\)"
+    )
+    with pytest.raises(InvalidState, match=text):
+        state.dump()
+
+
+def test_state_of_its_own_is_not_lost() -> None:
+    """A framing is not dumped while an attribute would be lost; the error names the attribute."""
+    assert after(Counting(), b"").dump()
+    with pytest.raises(
+        InvalidState, match=r"^Counting\(\) would lose count: write it in _write_state, and read it in _read_state$"
+    ):
+        after(Counting(), b"ab").dump()
+
+
+def test_state_in_a_dictionary_is_not_lost() -> None:
+    """Attributes in a dictionary are found, too, also if a base class writes its own state."""
+
+    class Later(Written):
+        more = ""
+
+    state = Later()
+    state.more = "more"
+    state.other = 1  # type: ignore[attr-defined]  # that is what is tested
+    with pytest.raises(InvalidState, match="would lose more, other: "):
+        state.dump()
+
+
+def test_state_of_its_own_is_moved() -> None:
+    """A framing that writes and reads its own state goes on where it was."""
+    state, other = after(Written(), b"aabbc"), Written()
+    other.load(state.dump())
+    assert other.receive(b"cdd") == [b"dd"]
+
+
+@pytest.mark.parametrize(("count", "error"), [(13, InvalidState), (14, ZeroDivisionError)])
+def test_a_load_that_fails_leaves_a_fresh_framing(count: int, error: type[Exception]) -> None:
+    """A framing is at the start of a stream after any error of its `_read_state`."""
+    own = StateWriter()
+    for number in (2, count):
+        own.write_number(number)
+    state = after(Written(), b"aab")
+    with pytest.raises(error):
+        state.load(pack("Written()", own.joined(), b"x"))
+    assert (state.count, state.held, state.skipped) == (0, 0, 0)
+
+
+def test_a_count_that_has_no_number_is_not_dumped() -> None:
+    """A count that no state can have, set by other code, is refused."""
+    state = Pairs()
+    state.skipped = -1
+    with pytest.raises(InvalidState, match=r"^-1: a number in a state is whole, 0 to"):
+        state.dump()
 
 
 def test_the_base_alone_is_no_framing() -> None:
