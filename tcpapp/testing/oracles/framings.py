@@ -14,6 +14,7 @@ from tcpapp.errors import InvalidFraming, MessageTooLong, TruncatedMessage, Unse
 from tcpapp.framing import Fixed, Framing, LengthPrefixed, Raw
 from tcpapp.testing import strategies
 from tcpapp.testing.oracles.costs import check_memory, check_time
+from tcpapp.testing.oracles.states import check_states
 from tcpapp.testing.oracles.streams import (
     Outcome,
     broken,
@@ -50,6 +51,7 @@ def check_framing(
     *,
     examples: int | None = None,
     costs: bool = True,
+    states: bool = True,
 ) -> None:
     """
     Check the framing that `make` returns, one of tcpapp's or your own, against the promises of every framing.
@@ -61,17 +63,20 @@ def check_framing(
       skipped.
     - Any bytes give only messages or `UnreadableStream`; every later call raises a failure again.
     - `frame` and `frame_all` agree, and accept only bytes; `fresh` makes a new state.
+    - `dump` gives the state at any place of a stream, and the stream goes on from `load` as it would have. Wrong states
+      are refused, or do no harm (`states`; see `tcpapp.testing.oracles.states`).
     - Memory is bounded, and time is linear (`costs`; see `tcpapp.testing.oracles.costs` for the measurements).
 
     `messages`: the messages to send, as a collection or a strategy; `None`: some that this framing can send. If they
     are given, no others are sent. The limit is tested with a ``max`` as long as the longest of them, and one byte less.
     Time is tested with many of them instead of a long one. `examples`: how many streams are drawn; `None`: the number
-    of Hypothesis's loaded profile. Raises `AssertionError` with the broken promise and the smallest example that was
-    found: the messages, the chunks, the expected and the actual result.
+    of Hypothesis's loaded profile. `states`: `False` for a framing whose connections never move. Raises
+    `AssertionError` with the broken promise and the smallest example that was found: the messages, the chunks, the
+    expected and the actual result.
     """
     __tracebackhide__ = True
     try:
-        _check(make, messages, examples, costs)
+        _check(make, messages, examples, costs, states)
     except AssertionError as error:
         raise without_frames(error)  # noqa: B904  # it is the same error
 
@@ -81,6 +86,7 @@ def _check(
     messages: Iterable[bytes] | st.SearchStrategy[bytes] | None,
     examples: int | None,
     costs: bool,
+    states: bool,
 ) -> None:
     framing = make()
     if not isinstance(framing, Framing):
@@ -102,7 +108,11 @@ def _check(
         _check_limit(framing)
     else:
         _check_limit_by(framing, samples)
-    _check_streams(framing, one, examples)
+    count = {} if examples is None else {"max_examples": examples}
+    configured = settings(**OPTIONS, **count, suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # one dictionary of settings of several types
+    _check_streams(framing, one, configured)
+    if states:
+        check_states(framing, samples, one, configured)
     if costs:
         check_memory(framing)
         check_time(framing, None if own is None else samples)
@@ -112,7 +122,7 @@ def _drawn(messages: st.SearchStrategy[bytes]) -> list[bytes]:
     """Some messages of a strategy, the same in every run: the shortest of the drawn ones."""
     found: dict[bytes, None] = {}
 
-    @settings(**OPTIONS, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # as below
+    @settings(**OPTIONS, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # as above
     @given(messages)
     def draw(message: bytes) -> None:
         found[message] = None
@@ -294,10 +304,7 @@ def _limited(framing: Framing, stream: bytes, expected: Outcome, promise: str) -
 # Streams that Hypothesis draws
 
 
-def _check_streams(framing: Framing, one: st.SearchStrategy[bytes], examples: int | None) -> None:
-    count = {} if examples is None else {"max_examples": examples}
-    configured = settings(**OPTIONS, **count, suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # as above
-
+def _check_streams(framing: Framing, one: st.SearchStrategy[bytes], configured: settings) -> None:
     @configured
     @given(st.data(), st.lists(one, max_size=8))
     def messages_come(data: st.DataObject, messages: list[bytes]) -> None:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
 
 from tcpapp.errors import UnreadableStream
 from tcpapp.framing import Framing, LengthPrefixed, Raw
+from tcpapp.framing.base import HEADER
 
 __all__ = [
     "Outcome",
     "broken",
     "every_split",
     "few_splits",
+    "go_on",
     "in_pieces",
     "like",
     "messages_of",
     "places",
     "read",
     "received_as",
+    "start",
     "without_frames",
 ]
-
-HEADER = 64
-"""Bytes a framing may hold beside ``max`` and the chunk: a frame's header, until its length is known."""
 
 TRIED = 64
 """Bytes up to which a stream is ended after each of them; the work grows with the square."""
@@ -110,14 +110,28 @@ def start(framing: Framing) -> Framing:
     return state
 
 
-def read(framing: Framing, chunks: Sequence[bytes]) -> Outcome:
+def stay(state: Framing, _chunks: Sequence[bytes]) -> Framing:
+    """The framing itself: the stream goes on where it is."""
+    return state
+
+
+Between = Callable[[Framing, Sequence[bytes]], Framing]
+"""Is given a framing between two chunks, and all chunks for its errors; returns the framing that goes on."""
+
+
+def read(framing: Framing, chunks: Sequence[bytes], between: Between = stay) -> Outcome:
     """
     The outcome of the stream that arrives in `chunks` and then ends.
 
-    Raises `AssertionError` for a broken promise: another error than `UnreadableStream`, a message that is not bytes or
-    over ``max``, more held than ``max`` and the chunk, an error that is forgotten.
+    `between` is called before the first chunk, and after each that did not end the stream. Raises `AssertionError` for
+    a broken promise: another error than `UnreadableStream`, a message that is not bytes or over ``max``, more held than
+    ``max`` and the chunk, an error that is forgotten.
     """
-    state = start(framing)
+    return go_on(between(start(framing), chunks), chunks, between)
+
+
+def go_on(state: Framing, chunks: Sequence[bytes], between: Between = stay) -> Outcome:
+    """The outcome of the rest of a stream, which `state` reads; otherwise as `read`."""
     messages: list[bytes] = []
     failure: UnreadableStream | None = None
     for chunk in (*chunks, None):
@@ -128,12 +142,14 @@ def read(framing: Framing, chunks: Sequence[bytes]) -> Outcome:
             break
         except Exception as error:
             promise = f"{'finish' if chunk is None else 'receive'} raises UnreadableStream and nothing else"
-            raise broken(framing, promise, chunks=chunks, raised=error) from error
+            raise broken(state, promise, chunks=chunks, raised=error) from error
         _check(state, chunks, chunk or b"", got)
         messages += got
+        if state.failure is None and chunk is not None:
+            state = between(state, chunks)
     if failure is not None:
         _check_failed(state, chunks, failure)
-    if isinstance(framing, Raw):  # its messages are the chunks; only the joined bytes stay the same
+    if isinstance(state, Raw):  # its messages are the chunks; only the joined bytes stay the same
         messages = [b"".join(messages)]
     return Outcome(tuple(messages), type(failure) if failure else None, state.skipped)
 

@@ -1,0 +1,263 @@
+"""`check_framing`: a framing that loses a part of its state, or accepts a wrong one, is named."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import ClassVar
+
+import pytest
+
+from tcpapp.errors import InvalidState
+from tcpapp.framing import Framing
+from tcpapp.testing.oracles import check_framing
+from tests.testing.oracles.own import Own
+
+
+class Numbering(Own):
+    """Counts its messages, and writes the count into its state."""
+
+    __slots__ = ("count",)
+
+    def _start(self):
+        super()._start()
+        self.count = 0
+
+    def receive(self, chunk):
+        messages = super().receive(chunk)
+        self.count += len(messages)
+        return messages
+
+    def _write_state(self, state):
+        super()._write_state(state)
+        state.write_number(self.count)
+
+    def _read_state(self, state):
+        super()._read_state(state)
+        self.count = state.read_number("count")
+
+
+def test_a_framing_that_writes_its_state_passes():
+    """A framing with `_write_state` and `_read_state` keeps every promise."""
+    check_framing(Numbering, examples=20, costs=False)
+
+
+# Faults --------------------------------------------------------------------------------------------------------------
+
+
+class WritesNothing(Numbering):
+    """Counts its messages, and does not write the count."""
+
+    __slots__ = ()
+
+    def _write_state(self, state):
+        Own._write_state(self, state)
+
+    def _read_state(self, state):
+        Own._read_state(self, state)
+
+
+class RaisesWhenDumped(Own):
+    __slots__ = ()
+
+    def dump(self):
+        raise RuntimeError("not now")
+
+
+class DumpsText(Own):
+    __slots__ = ()
+
+    def dump(self):
+        return super().dump().decode("latin-1")
+
+
+class RefusesItsOwn(Own):
+    """Loads nothing that holds bytes."""
+
+    __slots__ = ()
+
+    def load(self, state):
+        super().load(state)
+        if self._held:
+            self._start()
+            raise InvalidState("too much")
+
+
+class ForgetsHeldBytes(Own):
+    __slots__ = ()
+
+    def load(self, state):
+        super().load(state)
+        self._held = b""
+
+
+class Otherwise(Own):
+    """Receives other messages while it is in a list that is in no state."""
+
+    __slots__ = ()
+    marked: ClassVar[list[Framing]] = []
+
+    def receive(self, chunk):
+        messages = super().receive(chunk)
+        return [each.upper() for each in messages] if any(each is self for each in self.marked) else messages
+
+
+class OtherwiseWhenLoaded(Otherwise):
+    __slots__ = ()
+
+    def load(self, state):
+        super().load(state)
+        self.marked.append(self)
+
+
+class OtherwiseOnceDumped(Otherwise):
+    __slots__ = ()
+
+    def dump(self):
+        self.marked.append(self)
+        return super().dump()
+
+
+class ChangedByDump(Own):
+    __slots__ = ()
+
+    def dump(self):
+        state = super().dump()
+        self._held = b""
+        return state
+
+
+class DumpsAnew(Own):
+    """Dumps another state each time."""
+
+    __slots__ = ()
+    numbers = count()
+
+    def _write_state(self, state):
+        super()._write_state(state)
+        state.write_number(next(self.numbers))
+
+    def _read_state(self, state):
+        super()._read_state(state)
+        state.read_number("dumps")
+
+
+class DumpsAFailure(Own):
+    __slots__ = ()
+
+    def dump(self):
+        failure, self.failure = self.failure, None
+        try:
+            return super().dump()
+        finally:
+            self.failure = failure
+
+
+class RaisesAnythingAfterAFailure(Own):
+    __slots__ = ()
+
+    def dump(self):
+        if self.failure is not None:
+            raise RuntimeError("it is over")
+        return super().dump()
+
+
+class AcceptsAPart(Own):
+    """Loads a wrong state as the state of a fresh stream."""
+
+    __slots__ = ()
+
+    def load(self, state):
+        try:
+            super().load(state)
+        except InvalidState:
+            self._start()
+
+
+class RaisesAnythingWhenLoaded(Numbering):
+    __slots__ = ()
+
+    def _read_state(self, state):
+        super()._read_state(state)
+        if self.count > 200:
+            raise ZeroDivisionError
+
+
+class KeepsAPartOfWhatItRefuses(Own):
+    __slots__ = ()
+
+    def load(self, state):
+        try:
+            super().load(state)
+        except InvalidState:
+            self._held = b"x"
+            raise
+
+
+class HoldsMoreLater(Numbering):
+    """Does not check the count, and holds more with a high one."""
+
+    __slots__ = ()
+
+    def receive(self, chunk):
+        if self.count > 200:
+            self._hold(chunk * 1000)
+            return []
+        return super().receive(chunk)
+
+
+class RaisesAnythingLater(Numbering):
+    """Does not check the count, and raises an error with a high one."""
+
+    __slots__ = ()
+
+    def receive(self, chunk):
+        if self.count > 200:
+            raise ZeroDivisionError
+        return super().receive(chunk)
+
+
+FAULTS = {
+    WritesNothing: "a stream that has not failed can be dumped",
+    RaisesWhenDumped: "a stream that has not failed can be dumped",
+    DumpsText: "dump returns bytes",
+    RefusesItsOwn: "load accepts what dump gave",
+    ForgetsHeldBytes: "a loaded framing is as the dumped one was",
+    OtherwiseWhenLoaded: "a stream goes on as if it had not been dumped and loaded",
+    OtherwiseOnceDumped: "dump changes nothing",
+    ChangedByDump: "dump changes nothing",
+    DumpsAnew: "dump changes nothing",
+    DumpsAFailure: "a stream that has failed cannot be dumped: InvalidState",
+    RaisesAnythingAfterAFailure: "a stream that has failed cannot be dumped: InvalidState",
+    AcceptsAPart: "a state that is cut, or has bytes behind its end, is refused: InvalidState",
+    RaisesAnythingWhenLoaded: "load raises InvalidState and nothing else",
+    KeepsAPartOfWhatItRefuses: "after a refused load a framing is as fresh",
+    HoldsMoreLater: "no more is held than max and one chunk",
+    RaisesAnythingLater: "receive raises UnreadableStream and nothing else",
+}
+
+
+def broken_by(kind: type[Framing]) -> list[str]:
+    with pytest.raises(AssertionError) as caught:
+        check_framing(lambda: kind(max=200), examples=20, costs=False)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
+def test_a_planted_fault_is_named(kind):
+    """The error has the promise in its first line, and the example in the lines after it."""
+    first, *facts = broken_by(kind)
+    assert first == f"{kind.__name__}(max=200) breaks a promise: {FAULTS[kind]}"
+    assert any(fact.startswith(("  chunks: ", "  state: ")) for fact in facts)
+
+
+def test_an_attribute_that_would_be_lost_is_named():
+    """The error has the chunks, the attribute, and what to define."""
+    text = "\n".join(broken_by(WritesNothing))
+    assert "  chunks: [b'\\n']\n" in text
+    assert "would lose count: write it in _write_state, and read it in _read_state" in text
+
+
+@pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
+def test_states_can_be_left_out(kind):
+    """With ``states=False``, no fault of a state is found."""
+    check_framing(lambda: kind(max=200), examples=5, costs=False, states=False)
