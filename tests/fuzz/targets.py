@@ -19,12 +19,15 @@ from tcpapp.errors import (
     InvalidAddress,
     InvalidFraming,
     InvalidProxyHeader,
+    InvalidState,
     MalformedProxyHeader,
     UndecodableMessage,
     UnreadableStream,
     UnsendableMessage,
 )
 from tcpapp.framing import Framing
+from tcpapp.framing.base import kind_of
+from tcpapp.framing.state import pack
 from tcpapp.proxy_protocol import Header, HeaderReader, frame
 from tcpapp.transport.endpoint_strings import client_endpoint, server_endpoint
 from tests.memory import deep_size
@@ -62,8 +65,21 @@ def pieces(data: bytes, how: int) -> Iterator[bytes]:
         yield data[at:]
 
 
-def read(made: Framing, chunks: Iterator[bytes] | list[bytes]) -> tuple[list[bytes], type | None, int, type | None]:
-    """Return the outcome of a stream: messages, failure, number of skipped messages, and the error at its end."""
+def moved(made: Framing) -> Framing:
+    """Dump the state of `made`, and return a fresh framing that has loaded it."""
+    loaded = made.fresh()
+    loaded.load(made.dump())
+    return loaded
+
+
+def read(
+    made: Framing, chunks: Iterator[bytes] | list[bytes], between: Callable[[Framing], Framing] | None = None
+) -> tuple[list[bytes], type | None, int, type | None]:
+    """
+    Return the outcome of a stream: messages, failure, number of skipped messages, and the error at its end.
+
+    `between` gives the framing that goes on after a chunk.
+    """
     messages: list[bytes] = []
     for chunk in chunks:
         try:
@@ -73,6 +89,7 @@ def read(made: Framing, chunks: Iterator[bytes] | list[bytes]) -> tuple[list[byt
         assert made.held <= made.max + len(chunk) + 16, made.held
         if made.failure is not None:
             break
+        made = made if between is None else between(made)
     failure = None if made.failure is None else type(made.failure)
     try:
         made.finish()
@@ -85,7 +102,8 @@ def of_framing(make: Callable[[int], Framing]) -> Target:
     """
     Return a target that checks a framing.
 
-    The outcome of a stream is the same however it is cut. A received message can be sent, and is received unchanged.
+    The outcome of a stream is the same however it is cut, and if it is dumped and loaded. A received message can be
+    sent, and is received unchanged.
     """
 
     def target(data: bytes) -> None:
@@ -95,6 +113,7 @@ def of_framing(make: Callable[[int], Framing]) -> Target:
         stream = data[2:]
         whole = read(template.fresh(), [stream])
         assert whole == read(template.fresh(), pieces(stream, data[0])), whole
+        assert whole == read(template.fresh(), pieces(stream, data[0]), moved), whole
         for message in {*whole[0][:2], *whole[0][-1:]}:
             try:
                 sent = template.fresh().frame(message)
@@ -104,6 +123,24 @@ def of_framing(make: Callable[[int], Framing]) -> Target:
             assert back[0] == [message], (message, back)
 
     return target
+
+
+def states(data: bytes) -> None:
+    """Load a state of any bytes: it is refused, or it is dumped again unchanged and the stream goes on."""
+    if len(data) < 4:
+        return
+    which, bits, numbers, held = data[:4]
+    made = [*FRAMINGS.values()][which % len(FRAMINGS)](bits)
+    own, rest = data[4 : 4 + numbers % 32], data[4 + numbers % 32 :]
+    state = pack(kind_of(made), own, rest[: held % 128])
+    try:
+        made.load(state)
+    except InvalidState as error:
+        assert str(error).isprintable()
+        assert made.dump() == made.fresh().dump()
+        return
+    assert made.dump() == state
+    read(made, pieces(rest[held % 128 :], bits))
 
 
 def oversize(bits: int) -> Any:
@@ -261,6 +298,7 @@ TARGETS: dict[str, Target] = {
     "raw": raw,
     **{name: of_framing(make) for name, make in FRAMINGS.items()},
     **{name: of_codec(codecs.from_string(name)) for name in ("text", "json", "msgpack")},  # type: ignore[arg-type]
+    "states": states,
     "keys": of_keys,
     "proxy": proxy,
     "specs": specs,
