@@ -16,6 +16,7 @@ COMPILED = [
     "tcpapp/telemetry/counters.py",
     "tcpapp/connection/deadlines.py",
     "tcpapp/connection/inbox.py",
+    "tcpapp/connection/waiting_bytes.py",
     "tcpapp/connection/outbox.py",
     "tcpapp/connection/replies.py",
     "tcpapp/connection/answers.py",

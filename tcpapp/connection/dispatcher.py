@@ -364,6 +364,7 @@ class Dispatcher(Matching):
 
     def _end_handling(self) -> None:
         """Write what the app replied and sent. Messages left over must be in the inbox: a write can bring more."""
+        messages = len(self._replies)
         data = self._framed()
         self.pauses &= ~HANDLING
-        self._outbox.uncork(data)
+        self._outbox.uncork(data, messages)

@@ -28,8 +28,10 @@ from tcpapp.connection.outcomes import (
     Settler,
 )
 from tcpapp.connection.unhandled import unlogged
+from tcpapp.connection.waiting_bytes import WaitingBytes
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
+from tcpapp.telemetry.counters import MessageCounter, Throughput
 
 __all__ = ["SEND_COST", "Outbox"]
 
@@ -52,38 +54,21 @@ class _NoTransport:
 _NO_TRANSPORT: Final = _NoTransport()
 
 
-class _WaitingBytes:
-    """Bytes that wait for the transport, how many it has got, and the Deferred that fires when it has them all."""
-
-    __slots__ = ("data", "given", "waiter")
-
-    def __init__(self, data: bytes | bytearray, waiter: Deferred[None] | None) -> None:
-        self.data = data
-        self.given = 0
-        self.waiter = waiter
-
-    def takes(self, data: bytes, most: int) -> bool:
-        """Whether `data` can be joined to it without exceeding `most` bytes, which would delay the rest."""
-        return self.waiter is None and not self.given and len(self.data) + len(data) <= most
-
-    def join(self, data: bytes) -> None:
-        """Append `data`. Many calls together take linear time."""
-        if not isinstance(self.data, bytearray):
-            self.data = bytearray(self.data)
-        self.data += data
-
-
-class Outbox:
+class Outbox(MessageCounter):
     """
     Writes to a transport. It is the transport's producer, so the transport tells it when to stop and when to go on.
 
     `blocked` says that the transport asks for no more. `unsent` counts the bytes that wait here. ``max_unsent`` limits
     these bytes plus `SEND_COST` for each ``send`` that waits. Bytes written between `cork` and `uncork` go out as
     one write. While it `stays_corked`, several such groups go out as one write.
+
+    `bytes` counts the bytes that the transport got, and `messages` the messages that it got whole. All bytes leave
+    through `transport`, in `_put`.
     """
 
     __slots__ = (
         "_corked",
+        "_corked_messages",
         "_corked_size",
         "_deadlines",
         "_handed",
@@ -94,9 +79,9 @@ class Outbox:
         "_queue",
         "_sends",
         "_settler",
-        "_transport",
         "blocked",
         "stays_corked",
+        "transport",
         "unsent",
     )
 
@@ -108,8 +93,10 @@ class Outbox:
         limits: Limits,
         progress: float,
         deadlines: Deadlines,
+        throughput: Throughput,
     ) -> None:
-        self._transport = transport
+        super().__init__(throughput)
+        self.transport = transport
         self._settler = settler
         self._lifecycle = lifecycle
         self._limits = limits
@@ -117,8 +104,9 @@ class Outbox:
         self._deadlines = deadlines
         self._corked: list[bytes] | None = None
         self._corked_size = 0
+        self._corked_messages = 0
         self._is_corked = False
-        self._queue: deque[_WaitingBytes] | None = None
+        self._queue: deque[WaitingBytes] | None = None
         self._sends = 0
         self._handed: list[Deferred[None]] | None = None
         self.blocked = False
@@ -130,35 +118,36 @@ class Outbox:
         """Gather the written bytes until `uncork`, or until they exceed the write mark."""
         self._is_corked = True
 
-    def uncork(self, last: bytes = b"") -> None:
-        """Write the gathered bytes and `last` in one write; not yet while it `stays_corked`."""
+    def uncork(self, last: bytes = b"", messages: int = 0) -> None:
+        """Write the gathered bytes and `last`, with its `messages`, in one write; not yet while it `stays_corked`."""
         if self.stays_corked:
             if last:
-                self.write(last)
+                self.write(last, messages)
         elif self._corked is not None:
             if last:
-                self.write(last)
+                self.write(last, messages)
             self._is_corked = False
             self._flush()
         else:
             self._is_corked = False
             if last:
-                self._put(last)
+                self._put(last, messages)
 
     def uncork_now(self) -> None:
         """Write the gathered bytes now, and end `stays_corked`."""
         self.stays_corked = False
         self.uncork()
 
-    def write(self, data: bytes) -> None:
-        """Send `data` after all earlier bytes."""
+    def write(self, data: bytes, messages: int = 1) -> None:
+        """Send `data`, which carries this many `messages`, after all earlier bytes."""
         if not self._is_corked:
-            self._put(data)
+            self._put(data, messages)
             return
         if self._corked is None:
             self._corked = []
         self._corked.append(data)
         self._corked_size += len(data)
+        self._corked_messages += messages
         if self._corked_size > self._limits.write_high:
             self._flush()
 
@@ -171,9 +160,9 @@ class Outbox:
         if self.behind or self._corked_size + len(data) > self._limits.write_high:
             self._flush()
         if self.behind:
-            return self._wait_with(data)
+            return self._wait_with(data, 1)
         self.write(data)
-        return self._wait_with(b"") if self.behind else succeed(None)
+        return self._wait_with(b"", 0) if self.behind else succeed(None)
 
     def finish(self) -> int:
         """
@@ -193,6 +182,7 @@ class Outbox:
             waiting.data = b""
             waiting.given = 0
         self.unsent = 0
+        self._take_no_more()
 
     def end(self, error: NotConnected, flushed: bool) -> int:
         """
@@ -206,6 +196,7 @@ class Outbox:
         handed, self._handed = self._handed or (), None
         waiting, self._queue = self._queue or (), None
         self.unsent = self._sends = 0
+        self._take_no_more()
         for waiter in handed:
             if not waiter.called:  # it may have been cancelled
                 if flushed:
@@ -222,7 +213,7 @@ class Outbox:
                 else:
                     failed += 1
                     unlogged(each.waiter).errback(error)
-        self._transport = self._settler = _NO_TRANSPORT  # TLS keeps a reference to its producer: this breaks the circle
+        self.transport = self._settler = _NO_TRANSPORT  # TLS keeps a reference to its producer: this breaks the circle
         return failed
 
     def pauseProducing(self) -> None:
@@ -272,30 +263,40 @@ class Outbox:
     def _flush(self) -> None:
         if self._corked is not None:
             corked, self._corked, self._corked_size = self._corked, None, 0
-            self._put(corked[0] if len(corked) == 1 else b"".join(corked))
+            messages, self._corked_messages = self._corked_messages, 0
+            self._put(corked[0] if len(corked) == 1 else b"".join(corked), messages)
 
-    def _put(self, data: bytes) -> None:
-        if self.blocked or self._queue or len(data) > self._limits.write_high:
-            self._wait(data, None)
-        else:
-            self._deadlines.last_sent = self._deadlines.seconds()
-            self._transport.write(data)
+    def _put(self, data: bytes, messages: int, waited: bool = False) -> None:
+        """
+        The one place where bytes leave the connection. Bytes that have not `waited` wait behind others, or in pieces.
+        """
+        size = len(data)
+        if not waited and (self.blocked or self._queue or size > self._limits.write_high):
+            self._wait(data, messages, None)
+            return
+        deadlines = self._deadlines
+        deadlines.last_sent = now = deadlines.seconds()
+        if now >= self.until:
+            self.begin_second(now)
+        self.messages += messages
+        self.bytes += size
+        self.transport.write(data)
 
-    def _wait_with(self, data: bytes) -> Deferred[None]:
+    def _wait_with(self, data: bytes, messages: int) -> Deferred[None]:
         waiter: Deferred[None] = Deferred(self._withdraw)
-        self._wait(data, waiter)
+        self._wait(data, messages, waiter)
         return waiter
 
-    def _wait(self, data: bytes, waiter: Deferred[None] | None) -> None:
+    def _wait(self, data: bytes, messages: int, waiter: Deferred[None] | None) -> None:
         if self._lifecycle.stage.drops:
             data = b""
         if self._queue is None:
             self._queue = deque()
         before = self._queued
         if waiter is None and self._queue and self._queue[-1].takes(data, self._limits.write_high):
-            self._queue[-1].join(data)
+            self._queue[-1].join(data, messages)
         else:
-            self._queue.append(_WaitingBytes(data, waiter))
+            self._queue.append(WaitingBytes(data, messages, waiter))
             if waiter is not None:
                 self._sends += 1
         self.unsent += len(data)
@@ -320,14 +321,14 @@ class Outbox:
         """Give the transport pieces up to the write mark until it has enough, and fire each ``send`` that is done."""
         self._fire_handed()
         while self._queue and not self.blocked and not self._lifecycle.stage.drops:
-            piece = self._next_piece()
-            self._deadlines.last_sent = self._deadlines.seconds()
-            self._transport.write(piece)
+            piece, messages = self._next_piece()
+            self._put(piece, messages, waited=True)
             self._fire_handed()
 
-    def _next_piece(self) -> bytes:
-        """Take the bytes of one write, up to the write mark, from one or more waiting messages."""
+    def _next_piece(self) -> tuple[bytes, int]:
+        """Take the bytes of one write, up to the write mark, and the number of messages that end in them."""
         assert self._queue
+        messages = 0
         pieces: list[bytes | bytearray] = []
         room = self._limits.write_high
         while self._queue and (room or not self._queue[0].data):
@@ -340,14 +341,21 @@ class Outbox:
             pieces.append(piece)
             if waiting.given == len(waiting.data):
                 self._queue.popleft()
+                messages += waiting.messages
                 self._note_handed(waiting)
         self.unsent -= self._limits.write_high - room
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces), messages
+
+    def _take_no_more(self) -> None:
+        """Bytes that are written from now on wait behind a piece that is never fed, and are dropped there."""
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(WaitingBytes(b"", 0, None))
 
     def _end_if_all_handed_over(self) -> int:
         if self._queue:
             return NOTHING
-        self._transport.unregisterProducer()
+        self.transport.unregisterProducer()
         return HANDED_OVER
 
     def _fire_handed(self) -> None:
@@ -357,7 +365,7 @@ class Outbox:
                 if not waiter.called:  # it may have been cancelled
                     waiter.callback(None)
 
-    def _note_handed(self, waiting: _WaitingBytes) -> None:
+    def _note_handed(self, waiting: WaitingBytes) -> None:
         if waiting.waiter is not None:
             self._sends -= 1
             if self._handed is None:

@@ -30,6 +30,7 @@ from tcpapp.connection.tls_handshake import Handshake
 from tcpapp.errors import InvalidOption
 from tcpapp.framing import Framing
 from tcpapp.telemetry import Event
+from tcpapp.telemetry.counters import MessageCounter
 from tcpapp.transport.layers import close_by_halves
 
 __all__ = ["CLOSED_PARTS", "Parts"]
@@ -162,15 +163,21 @@ class Parts(Protocol):
         self._framing = settings.framing.fresh()
         self._read_control = ReadControl(self.transport, self._lifecycle, deadlines, limits.write_high)
         self._inbox = Inbox(limits, self._read_control, self._lifecycle, settings.codec)
-        self._outbox = Outbox(self.transport, self, self._lifecycle, limits, settings.timeouts.send_progress, deadlines)
+        progress, counters = settings.timeouts.send_progress, settings.counters
+        self._outbox = Outbox(self.transport, self, self._lifecycle, limits, progress, deadlines, counters.sent)
         self._dispatcher = Dispatcher(
             self._connection, self, self._framing, settings, self._inbox, self._outbox, deadlines, self._clock
         )
         self._throttle = Throttle(self, self._dispatcher, self._read_control, settings, deadlines, self._clock)
         self._buffered = BufferedBytes(settings.memory_budget, self._parts, self._dispatcher, self._read_control, self)
         self._receiver = Receiver(
-            self._framing, self._throttle, self._dispatcher, deadlines, settings.counters, self._buffered
+            self._framing, self._throttle, self._dispatcher, deadlines, self._buffered, counters.received
         )
+
+    @property
+    def counters(self) -> tuple[MessageCounter, MessageCounter]:
+        """The counters of what it received and of what it sent, while it is connected."""
+        return self._receiver, self._outbox
 
     @property
     def _parts(self) -> tuple[Framing, Throttle, Inbox, Outbox]:

@@ -14,15 +14,19 @@ from tcpapp.connection.pause_flags import NOT_RECEIVING
 from tcpapp.connection.throttle import Throttle
 from tcpapp.errors import UnreadableStream, without_frames
 from tcpapp.framing import Framing
-from tcpapp.telemetry.counters import Counters
+from tcpapp.telemetry.counters import MessageCounter, Throughput
 
 __all__ = ["Receiver"]
 
 
-class Receiver:
-    """Takes the chunks of one connection."""
+class Receiver(MessageCounter):
+    """
+    Takes the chunks of one connection, and counts their `bytes` and `messages`, skipped messages too.
 
-    __slots__ = ("_buffered", "_counters", "_deadlines", "_dispatcher", "_framing", "_throttle")
+    All messages arrive through `framing`, in `receive`.
+    """
+
+    __slots__ = ("_buffered", "_deadlines", "_dispatcher", "_throttle", "framing")
 
     def __init__(
         self,
@@ -30,14 +34,14 @@ class Receiver:
         throttle: Throttle,
         dispatcher: Dispatcher,
         deadlines: Deadlines,
-        counters: Counters,
         buffered: BufferedBytes,
+        throughput: Throughput,
     ) -> None:
-        self._framing = framing
+        super().__init__(throughput)
+        self.framing = framing
         self._throttle = throttle
         self._dispatcher = dispatcher
         self._deadlines = deadlines
-        self._counters = counters
         self._buffered = buffered
 
     def receive(self, data: bytes) -> int:
@@ -46,7 +50,7 @@ class Receiver:
 
         No bytes of a peer make it raise an error.
         """
-        dispatcher, framing, deadlines = self._dispatcher, self._framing, self._deadlines
+        dispatcher, framing, deadlines = self._dispatcher, self.framing, self._deadlines
         if dispatcher.pauses & NOT_RECEIVING:
             return NOTHING
         outcome = NOTHING
@@ -56,12 +60,11 @@ class Receiver:
         except UnreadableStream as error:
             messages, framing.failure = [], without_frames(error)
         throttle, unfinished, skipped = self._throttle, framing.unfinished, framing.skipped
-        counters = self._counters
-        if now >= counters.until:
-            counters.mark(now)
+        if now >= self.until:
+            self.begin_second(now)
         count = len(messages) + skipped
-        counters.messages += count
-        counters.bytes += len(data)
+        self.messages += count
+        self.bytes += len(data)
         if unfinished or deadlines.wants_all or not messages:
             deadlines.bytes_came(bool(messages), unfinished)
         if count > throttle.free_share or throttle.pending or (count and throttle.fair_share.contention):

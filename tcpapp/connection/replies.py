@@ -38,9 +38,10 @@ class Replies:
 
     def flush(self) -> None:
         """Write the replies so far, before other bytes are sent."""
+        messages = len(self._replies)
         data = self._framed()
         if data:
-            self._outbox.write(data)
+            self._outbox.write(data, messages)
 
     def _framed(self) -> bytes:
         """The replies so far, framed together. If a reply cannot be sent, the replies before it are written."""

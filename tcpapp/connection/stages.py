@@ -215,6 +215,8 @@ class Stages(Parts):
         self._buffered.end()
         self._drop_buffers(all_of_it=False)
         waited_for = self._dispatcher.awaited
+        self._receiver.end_counting()
+        self._outbox.end_counting()
         if self.factory is not None:
             self.factory.connection_closed(self.connection, ended)
         self._fail_waiters()

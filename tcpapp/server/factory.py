@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection.connection import Connection
-from tcpapp.connection.protocol import MessageProtocol
+from tcpapp.connection.protocol import MessageProtocol, protocol_of
 from tcpapp.connection.settings import Options, Settings
 from tcpapp.errors import NotConnected
 from tcpapp.framing import Framing
@@ -261,7 +261,6 @@ class MessageServerFactory(ServerFactory):
             addresses, suspended = self.accept_control.addresses, self.accept_control.suspended
         where = tuple(describe(each) for each in addresses)
         oldest, median_age = ages(self._open.values(), now)
-        message_rate, byte_rate = counters.rates(now)
         return Info(
             addresses=where,
             state=self._state(listens=listens or bool(where), suspended=suspended),
@@ -274,10 +273,7 @@ class MessageServerFactory(ServerFactory):
             closed=dict(self.connection_counts.closed),
             oldest=oldest,
             median_age=median_age,
-            messages=counters.messages,
-            message_rate=message_rate,
-            bytes=counters.bytes,
-            byte_rate=byte_rate,
+            **self._throughput(now),
             late_replies=counters.late_replies,
             failed_sends=counters.failed_sends,
             buffered=settings.memory_budget.total,
@@ -286,6 +282,23 @@ class MessageServerFactory(ServerFactory):
             timeouts=settings.timeouts,
             policies=settings.policies,
         )
+
+    def _throughput(self, now: float) -> dict[str, Any]:
+        """What all connections received and sent, in all and a second, by the names of `Info`."""
+        connections = [protocol_of(each).counters for each in self._open]
+        received, sent = self.settings.counters.received, self.settings.counters.sent
+        messages, size, rate, byte_rate = received.totals([each for each, _ in connections], now)
+        sent_messages, sent_size, sent_rate, sent_byte_rate = sent.totals([each for _, each in connections], now)
+        return {
+            "messages": messages,
+            "message_rate": rate,
+            "bytes": size,
+            "byte_rate": byte_rate,
+            "sent_messages": sent_messages,
+            "sent_message_rate": sent_rate,
+            "sent_bytes": sent_size,
+            "sent_byte_rate": sent_byte_rate,
+        }
 
     def _state(self, *, listens: bool, suspended: bool) -> str:
         if self.draining:

@@ -27,7 +27,10 @@ class Info:
     - `refused`, `closed`: how many were rejected, and have ended, by rule.
     - `oldest`, `median_age`: how long connections have been open; 0.0 without connections.
     - `messages`, `message_rate`, `bytes`, `byte_rate`: how many peers sent in total, and per second over the last ten
-      seconds.
+      seconds. Messages that were skipped for their length count, too.
+    - `sent_messages`, `sent_message_rate`, `sent_bytes`, `sent_byte_rate`: how many were sent to peers. A byte counts
+      when the transport gets it, and a message when the transport has its last byte. So a message in the outbox does
+      not count yet, and it never counts if it is dropped. No count says that the peer has received it.
     - `late_replies`: replies that came when no request waited for them any more, or that belong to no request.
     - `failed_sends`: messages whose ``send`` failed: the connection was not open, or ended before they were sent.
     - `lag`, `most_lag`: the last and the longest delay of the event loop; 0.0 without a loop monitor.
@@ -51,6 +54,10 @@ class Info:
     message_rate: float
     bytes: int
     byte_rate: float
+    sent_messages: int
+    sent_message_rate: float
+    sent_bytes: int
+    sent_byte_rate: float
     late_replies: int
     failed_sends: int
     lag: float = 0.0

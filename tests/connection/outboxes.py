@@ -22,6 +22,7 @@ from tcpapp.connection.outcomes import (
 )
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
+from tcpapp.telemetry.counters import Throughput
 from tests.peers import outcome
 
 CLOSED = NotConnected("the connection is not open", CloseReason(EndedBy.PEER, "end-of-stream", "the peer went"))
@@ -114,7 +115,15 @@ class Rig:
         self.ending = self.sender.ending = Lifecycle(self.deadlines)
         self.ending.happen(Event.CONNECTED)
         self.ending.happen(Event.READY)
-        self.outbox = Outbox(self.transport, self.sender, self.ending, limits, progress, self.deadlines)
+        self.throughput = Throughput()
+        self.outbox = Outbox(
+            self.transport, self.sender, self.ending, limits, progress, self.deadlines, self.throughput
+        )
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Messages and bytes that count as sent."""
+        return self.outbox.messages, self.outbox.bytes
 
     def block(self) -> None:
         """Fill the transport over its high-water mark, and forget those bytes."""

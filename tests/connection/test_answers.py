@@ -30,7 +30,7 @@ class Rig(Answers):
         self.went_on += 1
         return 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, messages: int = 1) -> None:
         self.written.append(data)
 
     def settle(self, outcome: int, detail: Any = None) -> None:

@@ -447,9 +447,9 @@ class Chaos:
         )
         unread = sum(run.connection.unread for run in self.runs)
         taken = sum(len(run.taken) + len(run.replies) + run.junk for run in self.runs)
-        counters = self.factory.settings.counters
+        info = self.factory.info()
         if self.codec is None:  # with a codec the first invalid message is neither taken nor counted
-            assert counters.messages == lost + unread + taken + counters.late_replies
+            assert info.messages == lost + unread + taken + info.late_replies
 
     def told(self, kind: type[Any]) -> list[Any]:
         return [each for each in self.events if isinstance(each, kind)]

@@ -81,7 +81,8 @@ def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
     """If the time is 0, or if there is no clock, no timer runs."""
     rig = Rig(progress=0)
     transport = Transport()
-    clockless = Outbox(transport, rig.sender, rig.ending, Limits(write_high=HIGH), progress, Deadlines(rig.sender))
+    deadlines, limits = Deadlines(rig.sender), Limits(write_high=HIGH)
+    clockless = Outbox(transport, rig.sender, rig.ending, limits, progress, deadlines, rig.throughput)
     for outbox in (rig.outbox, clockless):
         outbox.write(b"x" * 45)
     transport.flush()

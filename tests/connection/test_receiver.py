@@ -40,8 +40,8 @@ def test_received_bytes_and_messages_are_handed_on_and_counted(
     peer = Peer(app, framing="line:max=8", timeouts=QUIET)
     for chunk in chunks:
         peer.protocol.dataReceived(chunk)
-    counters = peer.factory.settings.counters
-    assert (app.messages, counters.messages, counters.bytes) == (messages, len(messages), count)
+    info = peer.factory.info()
+    assert (app.messages, info.messages, info.bytes) == (messages, len(messages), count)
 
 
 def test_each_chunk_updates_the_deadlines() -> None:

@@ -20,12 +20,14 @@ class Rig:
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
+        self.messages = 0
         self.reported: list[tuple[int, Any]] = []
         outbox: Any = self
         self.replies = Replies(self, Lines(), None, outbox)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, messages: int = 1) -> None:
         self.written.append(data)
+        self.messages += messages
 
     def settle(self, outcome: int, detail: Any = None) -> None:
         self.reported.append((outcome, detail))
@@ -34,12 +36,13 @@ class Rig:
 @pytest.mark.source
 @pytest.mark.parametrize("messages", [[], [b"one"], [b"one", b"two"]])
 def test_replies_are_written_as_one(messages: list[bytes]) -> None:
-    """Several replies are one write, and without replies nothing is written."""
+    """Several replies are one write with their number, and without replies nothing is written."""
     rig = Rig()
     rig.replies._replies += messages
     rig.replies.flush()
     rig.replies.flush()
     assert rig.written == [b"".join(each + b"\n" for each in messages)][: len(messages)]
+    assert rig.messages == len(messages)
 
 
 @pytest.mark.source
@@ -49,7 +52,8 @@ def test_the_replies_before_an_unsendable_one_are_written() -> None:
     rig.replies._replies += [b"one", b"t\nwo", b"three"]
     rig.replies.flush()
     [(outcome, failure)] = rig.reported
-    assert (rig.written, outcome, failure.type) == ([b"one\n"], APP_FAILED, UnsendableMessage)
+    assert (rig.written, rig.messages) == ([b"one\n"], 1)
+    assert (outcome, failure.type) == (APP_FAILED, UnsendableMessage)
 
 
 def test_the_replies_to_a_batch_are_a_list_or_none() -> None:

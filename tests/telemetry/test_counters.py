@@ -1,19 +1,112 @@
-"""Counters: the received messages and bytes of all connections, and their rates."""
+"""What one connection receives and sends, and the totals and rates of all connections of a factory."""
 
 from __future__ import annotations
 
-from tcpapp.telemetry.counters import Counters
+from collections.abc import Iterable
+from random import Random
+
+import pytest
+
+from tcpapp.telemetry.counters import RECENT, MessageCounter, Throughput
 
 
-def test_rates_are_averages_of_the_last_ten_seconds() -> None:
-    """The rates of messages and bytes are averages over ten seconds; older counts are dropped."""
-    counters = Counters()
-    assert counters.rates(0.0) == (0.0, 0.0)
+def count(counter: MessageCounter, now: float, messages: int, size: int) -> None:
+    """Count a chunk, as a connection does."""
+    if now >= counter.until:
+        counter.begin_second(now)
+    counter.messages += messages
+    counter.bytes += size
+
+
+def test_a_rate_is_that_of_the_last_seconds() -> None:
+    """Over the last ten seconds; earlier ones are forgotten."""
+    throughput = Throughput()
+    connections = [MessageCounter(throughput), MessageCounter(throughput)]
+    assert throughput.totals(connections, 0.0) == (0, 0, 0.0, 0.0)
     for second in range(100, 130):
-        counters.mark(second)
-        counters.messages += 5
-        counters.bytes += 100
-    assert (counters.messages, counters.bytes) == (150, 3000)
-    assert counters.rates(129.5) == (5.0, 100.0)
-    assert counters.rates(1000.0) == (0.0, 0.0)
-    assert len(counters._marks) <= 11
+        for each in connections:
+            count(each, second, 4, 90)
+            count(each, second + 0.5, 1, 10)
+    assert throughput.totals(connections, 129.5) == (300, 6000, 10.0, 200.0)
+    assert throughput.totals(connections, 1000.0) == (300, 6000, 0.0, 0.0)
+    assert len(throughput._seconds) <= RECENT + 1
+
+
+def test_a_quiet_connection_has_no_part_in_the_rate() -> None:
+    """Also where it reported nothing since it was busy, and other connections are busy now."""
+    throughput = Throughput()
+    quiet, busy = MessageCounter(throughput), MessageCounter(throughput)
+    count(quiet, 100.0, 1000, 5000)
+    for second in range(150, 161):
+        count(busy, second, 2, 6)
+    assert throughput.totals([quiet, busy], 160.9) == (1022, 5066, 2.0, 6.0)
+    count(quiet, 161.0, 10, 30)
+    assert throughput.totals([quiet, busy], 161.0) == (1032, 5096, 3.0, 9.0)
+
+
+@pytest.mark.parametrize("later", [0.0, 5.0])
+def test_the_counts_of_an_ended_connection_are_kept(later: float) -> None:
+    """They stay in the totals, and in the rate as long as they are recent."""
+    throughput = Throughput()
+    counter = MessageCounter(throughput)
+    count(counter, 7.0, 3, 20)
+    count(counter, 7.0 + later, 7, 80)
+    counter.end_counting()
+    assert throughput.totals([], 7.0 + later) == (10, 100, 1.0, 10.0)
+    assert throughput.totals([], 100.0) == (10, 100, 0.0, 0.0)
+
+
+def test_a_connection_that_ends_later_adds_nothing_to_the_rate() -> None:
+    """The time of its messages counts, and not the time of its end."""
+    throughput = Throughput()
+    old, new = MessageCounter(throughput), MessageCounter(throughput)
+    count(old, 7.0, 5, 50)
+    count(new, 30.0, 10, 70)
+    old.end_counting()
+    assert throughput.totals([new], 30.0) == (15, 120, 1.0, 7.0)
+
+
+def test_counts_from_before_count_in_the_totals_only() -> None:
+    """A connection can begin with counts: they are none of its new second."""
+    throughput = Throughput()
+    counter = MessageCounter(throughput)
+    counter.messages, counter.bytes = 500, 9000
+    count(counter, 3.0, 10, 20)
+    assert throughput.totals([counter], 3.5) == (510, 9020, 1.0, 2.0)
+
+
+def test_without_a_clock_there_are_totals_and_no_rates() -> None:
+    """All chunks come at the time 0."""
+    throughput = Throughput()
+    counter = MessageCounter(throughput)
+    count(counter, 0.0, 1, 5)
+    count(counter, 0.0, 1, 5)
+    assert throughput.totals([counter], 5000.0) == (2, 10, 0.0, 0.0)
+
+
+def recent(chunks: Iterable[tuple[float, int, int]], now: float) -> tuple[float, float]:
+    """The rates, from all chunks with their times."""
+    known = [(messages, size) for at, messages, size in chunks if now - int(at) <= RECENT]
+    return sum(each[0] for each in known) / RECENT, sum(each[1] for each in known) / RECENT
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_totals_and_rates_are_those_of_the_single_chunks(seed: int) -> None:
+    """Of connections that come, are busy or quiet, and end, at any times."""
+    random = Random(seed)
+    throughput = Throughput()
+    connections: list[MessageCounter] = []
+    chunks: list[tuple[float, int, int]] = []
+    now = 50.0
+    for _ in range(300):
+        now += random.choice([0, 0, 0.25, 0.5, 1, 4, 25 * (random.random() < 0.1)])
+        step = random.random()
+        if step < 0.1 or not connections:
+            connections.append(MessageCounter(throughput))
+        elif step < 0.15:
+            connections.pop(random.randrange(len(connections))).end_counting()
+        else:
+            chunks.append((now, random.randrange(5), random.randrange(1000)))
+            count(random.choice(connections), *chunks[-1])
+        totals = (sum(each[1] for each in chunks), sum(each[2] for each in chunks))
+        assert throughput.totals(connections, now) == (*totals, *recent(chunks, now))

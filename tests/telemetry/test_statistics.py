@@ -53,6 +53,42 @@ def test_received_messages_and_bytes_are_counted(hosts: Hosts) -> None:
     assert (server.info().messages, server.info().message_rate) == (6, 0.0)
 
 
+def test_what_is_sent_is_counted(hosts: Hosts) -> None:
+    """Replies and messages of the server's own, also of a connection that has ended since."""
+    server = hosts.listen(lambda message, connection: message * 2)
+    client, other = hosts.connect(), hosts.connect()
+    client.send(b"one")
+    client.send(b"three")
+    hosts.wait()
+    connection, _ = server.connections
+    connection.send(b"four")
+    other.close()
+    hosts.wait()
+    info = server.info()
+    assert (info.sent_messages, info.sent_bytes) == (3, len(b"oneone\nthreethree\nfour\n"))
+    assert (info.sent_message_rate, info.sent_byte_rate) == (0.3, 2.3)
+    client.close()
+    hosts.wait()
+    info = server.info()
+    assert (info.connections, info.messages, info.sent_messages, info.sent_message_rate) == (0, 2, 3, 0.3)
+    hosts.wait(20)
+    assert (server.info().sent_bytes, server.info().sent_byte_rate) == (23, 0.0)
+
+
+def test_an_app_that_only_sends_has_a_rate(hosts: Hosts) -> None:
+    """Where no byte comes that could begin a second."""
+    server = hosts.listen(None)
+    hosts.connect()
+    hosts.wait()
+    [connection] = server.connections
+    for _ in range(30):
+        connection.send(b"tick")
+        hosts.wait()
+    info = server.info()
+    assert (info.sent_messages, info.message_rate) == (30, 0.0)
+    assert info.sent_message_rate == pytest.approx(1.0, abs=0.1)
+
+
 def test_ages_are_the_greatest_and_the_median() -> None:
     """`ages` gives the greatest age and the median; without connections, both are 0."""
     assert (ages([], 10.0), ages([1.0, 4.0, 8.0], 10.0)) == ((0.0, 0.0), (9.0, 6.0))

@@ -1,0 +1,35 @@
+"""Bytes that wait for the transport: which are joined, and what they count."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tcpapp.connection.waiting_bytes import WaitingBytes
+
+
+def test_joined_bytes_have_the_messages_of_both() -> None:
+    """They are in order, however often others are joined."""
+    waiting = WaitingBytes(b"one", 1, None)
+    waiting.join(b"two", 2)
+    waiting.join(b"", 0)
+    waiting.join(b"three", 1)
+    assert (waiting.data, waiting.messages, waiting.given) == (b"onetwothree", 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("waiter", "given", "most", "takes"),
+    [
+        pytest.param(None, 0, 5, True, id="room"),
+        pytest.param(None, 0, 4, False, id="no-room"),
+        pytest.param(None, 1, 5, False, id="begun"),
+        pytest.param(Deferred(), 0, 5, False, id="a-send"),
+    ],
+)
+def test_bytes_are_joined_only_where_nothing_waits_longer_for_it(
+    waiter: Deferred[None] | None, given: int, most: int, *, takes: bool
+) -> None:
+    """Not to the message of a `send`, nor to one that the transport has a part of, nor over the mark."""
+    waiting = WaitingBytes(b"one", 1, waiter)
+    waiting.given = given
+    assert waiting.takes(b"23", most) == takes
