@@ -169,15 +169,20 @@ class Dispatcher(Matching):
         outbox = self._outbox
         self.pauses = HANDLING
         outbox.cork()
+        data = b""
         try:
             reply = self._received(message, self._connection)
             if type(reply) is bytes:
-                self._replies.append(reply)
+                data = self._framing.frame(reply)
             elif reply is not None:
                 self._settle(reply, [message])
         except Exception:
             self._app_failed(Failure())
-        self._end_handling()
+        if data:
+            self.pauses &= ~HANDLING
+            outbox.uncork(data, 1)
+        else:
+            self._end_handling()
         return self.continue_handling() if self.pauses or self._inbox.in_use else NOTHING
 
     def continue_handling(self) -> int:

@@ -46,6 +46,7 @@ def test_the_replies_to_a_chunk_are_framed_together_and_written_once(count: int)
     assert Counting.framed[-1] == count
     assert sum(Counting.framed) == 2 * count
     assert peer.transport.writes == [b"A\n" * count] * 2
+    assert peer.factory.info().sent_messages == 2 * count
 
 
 def test_no_deferred_is_made_for_an_app_that_returns_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
