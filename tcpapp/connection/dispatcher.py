@@ -173,7 +173,7 @@ class Dispatcher(Matching):
         try:
             reply = self._received(message, self._connection)
             if type(reply) is bytes:
-                data = self._framing.frame(reply)
+                data = self.framing.frame(reply)
             elif reply is not None:
                 self._settle(reply, [message])
         except Exception:

@@ -7,6 +7,7 @@ A part refers to the parts that it uses. It reports to the connection by an outc
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, Final
 
@@ -17,19 +18,20 @@ from tcpapp.connection.buffered_bytes import BufferedBytes
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.dispatcher import Dispatcher
 from tcpapp.connection.inbox import Inbox
-from tcpapp.connection.lifecycle import Lifecycle
+from tcpapp.connection.lifecycle import Lifecycle, Stage
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import NOTHING
 from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSED, CONNECTION_CLOSING, PAUSED
 from tcpapp.connection.read_control import ReadControl
 from tcpapp.connection.receiver import Receiver
+from tcpapp.connection.recording import Recorder, Recording
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.starttls import StartTLS
 from tcpapp.connection.throttle import Throttle
 from tcpapp.connection.tls_handshake import Handshake
 from tcpapp.errors import InvalidOption
 from tcpapp.framing import Framing
-from tcpapp.telemetry import Event
+from tcpapp.telemetry import Event, RecorderFailed
 from tcpapp.telemetry.counters import MessageCounter
 from tcpapp.transport.layers import close_by_halves
 
@@ -82,6 +84,7 @@ class Parts(Protocol):
         "_outbox",
         "_read_control",
         "_receiver",
+        "_recording",
         "_settings",
         "_starttls",
         "_throttle",
@@ -110,6 +113,7 @@ class Parts(Protocol):
         self._lifecycle = Lifecycle(self._deadlines)
         self._clock: IReactorTime | None = settings.clock
         self._handshake: Handshake | None = None
+        self._recording: Recording | None = None
         self._starttls: StartTLS | None = None
         self._unhandled = 0
 
@@ -177,7 +181,26 @@ class Parts(Protocol):
     @property
     def counters(self) -> tuple[MessageCounter, MessageCounter]:
         """The counters of what it received and of what it sent, while it is connected."""
-        return self._receiver, self._outbox
+        return self._receiver, self._outbox if self._recording is None else self._recording.outbox
+
+    def record(self, recorder: Recorder) -> Callable[[], None]:
+        """
+        Tell `recorder` of each message and each byte from now on; returns a function that ends it.
+
+        Several recorders can listen at a time. Raises `NotConnected` before the connection is made and after its end.
+        """
+        if self._lifecycle.stage in (Stage.UNOPENED, Stage.CLOSED):
+            raise self._lifecycle.error
+        if self._recording is None:
+            failed = partial(self._emit, RecorderFailed)
+            self._recording = Recording(self._receiver, self._dispatcher, self._outbox, failed, self._end_recording)
+            self._framing, self._outbox = self._recording.stand_ins()
+        return self._recording.add(recorder)
+
+    def _end_recording(self) -> None:
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            self._framing, self._outbox = recording.end()
 
     @property
     def _parts(self) -> tuple[Framing, Throttle, Inbox, Outbox]:

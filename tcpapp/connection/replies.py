@@ -26,11 +26,11 @@ class Replies:
     `pauses` is 0 while messages go straight to the app.
     """
 
-    __slots__ = ("_codec", "_framing", "_outbox", "_replies", "_settler", "pauses")
+    __slots__ = ("_codec", "_outbox", "_replies", "_settler", "framing", "pauses")
 
     def __init__(self, settler: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
         self._settler = settler
-        self._framing = framing
+        self.framing = framing
         self._codec = codec
         self._outbox = outbox
         self._replies: list[Any] = []
@@ -49,7 +49,7 @@ class Replies:
         if not replies:
             return b""
         try:
-            data = self._framing.frame_all(replies) if len(replies) > 1 else self._framing.frame(replies[0])
+            data = self.framing.frame_all(replies) if len(replies) > 1 else self.framing.frame(replies[0])
         except UnsendableMessage:
             self._flush_until_unsendable()
             return b""
@@ -66,7 +66,7 @@ class Replies:
         self._replies.clear()
         try:
             for reply in replies:
-                self._outbox.write(self._framing.frame(without_codec(reply)))
+                self._outbox.write(self.framing.frame(without_codec(reply)))
         except UnsendableMessage:
             self._app_failed(Failure())
 
@@ -75,7 +75,7 @@ class Replies:
             self.flush()
             codec = self._codec
             self._outbox.write(
-                self._framing.frame(without_codec(reply) if codec is None else codec.encode(value_of(reply)))
+                self.framing.frame(without_codec(reply) if codec is None else codec.encode(value_of(reply)))
             )
 
     def _app_failed(self, failure: Failure) -> None:

@@ -241,6 +241,7 @@ class Stages(Parts):
 
         Messages that came and were not taken can still be received.
         """
+        self._end_recording()
         self._dispatcher.end()
         if self._lifecycle.cause.error is not None:
             without_frames(self._lifecycle.cause.error)

@@ -36,6 +36,7 @@ __all__ = [
     "MessagesSkipped",
     "NeverOpened",
     "Opened",
+    "RecorderFailed",
     "Refused",
 ]
 
@@ -239,6 +240,27 @@ class AppFailed(_ConnectionEvent):
             return [self._line("error", text, error=line_of(str(failure.value)))]
         fields = {"peer": describe(self.connection.peer), "log_failure": LoggedFailure(failure)}
         return [Line("critical", "the app failed on the connection of {peer}", fields)]
+
+
+@dataclass(frozen=True)
+class RecorderFailed(_ConnectionEvent):
+    """A recorder of the connection raised: it was detached. The connection goes on."""
+
+    connection: EventConnection
+    failure: Failure
+
+    rate = FAILURES
+
+    @override
+    def kind(self) -> Hashable:
+        """One for each type of exception, and line that raises it."""
+        return RecorderFailed, *kind_of(self.failure)
+
+    @override
+    def lines(self) -> Iterable[Line]:
+        """The traceback. ``log_failure`` is as for `AppFailed`."""
+        fields = {"peer": describe(self.connection.peer), "log_failure": LoggedFailure(self.failure)}
+        return [Line("critical", "a recorder failed on the connection of {peer}, and is detached", fields)]
 
 
 @dataclass(frozen=True)

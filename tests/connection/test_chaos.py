@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -45,6 +45,24 @@ class Broken(Exception):
     """An exception of the app."""
 
 
+class Heard:
+    """A recorder that notes what it gets."""
+
+    def __init__(self) -> None:
+        self.came: list[bytes] = []
+        self.handed_over: list[bytes] = []
+        self.left: list[bytes] = []
+
+    def received(self, messages: Sequence[bytes]) -> None:
+        self.came += messages
+
+    def sending(self, messages: Sequence[bytes]) -> None:
+        self.handed_over += messages
+
+    def sent(self, data: bytes) -> None:
+        self.left.append(data)
+
+
 class Run:
     """One connection, the calls on it and their results."""
 
@@ -52,6 +70,7 @@ class Run:
         self.machine = machine
         self.transport = transport
         self.connection: Any = None
+        self.heard: Heard | None = None
         self.taken: list[int] = []
         self.replies: list[int] = []
         self.junk = self.said = 0
@@ -231,6 +250,7 @@ class Chaos:
         buffered: int = 0,
         reads: bool = True,
         key: bool = False,
+        recorded: bool = False,
     ) -> None:
         self.runs: list[Run] = []
         self.number = 0
@@ -265,6 +285,9 @@ class Chaos:
             protocol: Any = self.factory.buildProtocol(None)
             run.connection = protocol.connection
             new.connect(protocol)
+            if recorded and not run.lost:
+                run.heard = Heard()
+                protocol.record(run.heard)
 
     def key_of_request(self, message: Any) -> int:
         return self.parse(message)[0] % 7
@@ -400,6 +423,7 @@ class Chaos:
                     each.callback(None)
         self.check_nothing_is_left()
         self.check_messages()
+        self.check_bytes()
 
     def let_all_end_well(self) -> None:
         """Read everything, reply to everything and resume everything, until nothing waits."""
@@ -451,6 +475,20 @@ class Chaos:
         if self.codec is None:  # with a codec the first invalid message is neither taken nor counted
             assert info.messages == lost + unread + taken + info.late_replies
 
+    def check_bytes(self) -> None:
+        """All bytes that the transports got are counted, and all whole messages in them. A recorder hears the same."""
+        info = self.factory.info()
+        sent = [b"".join(run.transport.writes) for run in self.runs]
+        assert (info.sent_messages, info.sent_bytes) == (sum(each.count(b"\n") for each in sent), sum(map(len, sent)))
+        for run in self.runs:
+            if run.heard is not None:
+                assert run.heard.left == run.transport.writes
+                handed_over = iter(run.heard.handed_over)
+                assert all(message in handed_over for message in b"".join(run.heard.left).split(b"\n")[:-1]), "in order"
+        if all(run.heard is not None for run in self.runs):
+            skipped = sum(each.count for each in self.told(MessagesSkipped))
+            assert info.messages == sum(len(run.heard.came) for run in self.runs if run.heard) + skipped
+
     def told(self, kind: type[Any]) -> list[Any]:
         return [each for each in self.events if isinstance(each, kind)]
 
@@ -494,6 +532,7 @@ CONFIG = {
     "buffered": [0, 3000, 10_000],
     "reads": [True, False],
     "key": [False, True],
+    "recorded": [False, True],
 }
 
 

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from tcpapp import telemetry as telemetry_module
 from tcpapp.close_reason import CLEAN_RULES, CloseReason, EndedBy
 from tcpapp.connection.connection import Connection, State
-from tcpapp.connection.protocol import MessageProtocol
+from tcpapp.connection.protocol import MessageProtocol, protocol_of
 from tcpapp.connection.settings import Settings
 from tcpapp.limits.admission import Refusal
 from tcpapp.telemetry import (
@@ -317,6 +317,23 @@ def test_an_app_that_fails_is_logged_with_its_traceback(lines: list[str], logged
     [logged] = logged_errors.take()
     assert logged.value is failure.value
     assert logged.getTraceback().endswith("ZeroDivisionError: the app's fault\\x1b[2J\n")
+
+
+def test_a_recorder_that_fails_is_logged_once(lines: list[str], logged_errors: Any) -> None:
+    """With its traceback, and with a text that is safe; the connection goes on."""
+
+    class Recorder:
+        def received(self, messages: Any) -> None:
+            raise ZeroDivisionError("the recorder's fault\x1b[2J")
+
+    transport, connection = connected(lambda message, connection: message, telemetry=Telemetry(RateLimitedLog()))
+    protocol_of(connection).record(Recorder())
+    transport.receive(b"hello\n")
+    transport.receive(b"hello\n")
+    assert lines == ["critical a recorder failed on the connection of 192.0.2.7:4711, and is detached"]
+    [logged] = logged_errors.take()
+    assert logged.getTraceback().endswith("ZeroDivisionError: the recorder's fault\\x1b[2J\n")
+    assert transport.value() == b"hello\nhello\n"
 
 
 def test_a_reply_that_is_too_long_is_one_line(lines: list[str], logged_errors: Any) -> None:
