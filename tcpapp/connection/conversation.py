@@ -31,7 +31,8 @@ class RunningConversation:
     """
     The conversation of one connection, which is `running` until its coroutine ends.
 
-    `turn_began` is when it last got messages. `notified` says that it knows of the end, because the call it awaited
+    `turn_began` is when it last got messages. `waits_since` is since when it waits for a turn; infinity where it does
+    not. `notified` says that it knows of the end, because the call it awaited
     failed.
     """
 
@@ -47,6 +48,7 @@ class RunningConversation:
         "_settler",
         "notified",
         "turn_began",
+        "waits_since",
     )
 
     def __init__(
@@ -69,6 +71,7 @@ class RunningConversation:
         self._receives: deque[Deferred[Any]] | None = None
         self.notified = False
         self.turn_began = NEVER
+        self.waits_since = inf
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run `coroutine`: its end, or its failure, is an outcome."""
@@ -109,6 +112,7 @@ class RunningConversation:
         """Its turn has come: give each ``receive`` that had to wait for it a message, in order, while time lasts."""
         outcome = BUFFERED_CHANGED
         self.turn_began = self._seconds()
+        self.waits_since = inf
         while self._receives:
             if self._inbox and self._turn_is_over:
                 self._wait_for_turn()
@@ -132,6 +136,7 @@ class RunningConversation:
 
     def _wait_for_turn(self) -> None:
         assert self._clock is not None
+        self.waits_since = self._seconds()
         self._fair_share.wait(self.take_turn, self._clock, self._budget)
 
     def _cancel_receive(self, receive: Deferred[Any]) -> None:

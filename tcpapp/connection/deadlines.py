@@ -97,11 +97,11 @@ class Deadlines:
 
     A wait that stood still is stored as a wait that began later, by the time in which nothing was read. `_unfinished`
     is when the first byte of the message came. `_peer_silent_since` is when the peer became silent,
-    `_both_silent_since` when both sides did.
+    `_both_silent_since` when both sides did. `opened` is when the connection opened, and `stopped` when reading
+    stopped: infinity while the connection is read from.
     """
 
     __slots__ = (
-        "_began",
         "_both_silent_since",
         "_call",
         "_clock",
@@ -115,16 +115,17 @@ class Deadlines:
         "_read_paused",
         "_settler",
         "_started",
-        "_stopped",
         "_timer_at",
         "_tracked",
         "_unfinished",
         "_was_handling",
         "last_received",
         "last_sent",
+        "opened",
         "paused_for_memory",
         "peer_spoke",
         "seconds",
+        "stopped",
         "wants_all",
     )
 
@@ -141,11 +142,11 @@ class Deadlines:
         self._last_beat = 0.0
         self._read_paused = False
         self._unfinished: float | None = None
-        self._stopped = inf
+        self.stopped = inf
         self._message_stopped = inf
         self._pressure_until = NEVER
         self._was_handling = False
-        self._began = 0.0
+        self.opened = 0.0
         self._peer_silent_since = 0.0
         self._both_silent_since = 0.0
         self.last_received = 0.0
@@ -164,14 +165,18 @@ class Deadlines:
     # What begins and ends.
 
     def start(self, wait: str, seconds: float) -> None:
-        """Begin `wait`, which is overdue in `seconds` unless it is stopped before. A wait that runs begins again."""
+        """
+        Begin `wait`, which is overdue in `seconds` unless it is stopped before. A wait that runs begins again.
+
+        A wait of infinite `seconds` is never overdue: only the time when it began is of use.
+        """
         if self._clock is None:
             return
         if self._started is None:
             self._started = {}
-        at = self.seconds() + seconds
-        self._started[wait] = (at, seconds)
-        self._wake_by(at)
+        began = self.seconds()
+        self._started[wait] = (began, seconds)
+        self._wake_by(began + seconds)
 
     def stop(self, wait: str) -> None:
         """`wait` ended well. A wait that does not run stays as it is."""
@@ -180,14 +185,18 @@ class Deadlines:
             if not self._started:
                 self._started = None
 
-    def ends(self, wait: str) -> float:
-        """When `wait` is overdue, by the clock; infinity where it was not started."""
+    def began(self, wait: str) -> float:
+        """When `wait` was started, by the clock; infinity where it was not."""
         return self._started[wait][0] if self._started is not None and wait in self._started else inf
+
+    def ends(self, wait: str) -> float:
+        """When `wait` is overdue, by the clock; infinity where it was not started, or never is."""
+        return sum(self._started[wait]) if self._started is not None and wait in self._started else inf
 
     @property
     def started(self) -> tuple[str, ...]:
-        """The waits that were started, and are neither stopped nor overdue."""
-        return tuple(self._started or ())
+        """The waits that were started, are neither stopped nor overdue, and have an end."""
+        return tuple(wait for wait, (_, seconds) in (self._started or {}).items() if seconds < inf)
 
     # Waits that are counted from the last event.
 
@@ -195,7 +204,7 @@ class Deadlines:
         """Begin the waits that begin again and again. Each has its seconds; 0 means that there is no such wait."""
         self._message_timeout = message_timeout or inf
         self._tracked = _shared(tuple((wait, seconds) for wait, seconds in waits.items() if seconds))
-        self._began = self.last_received = self.seconds()
+        self.opened = self.last_received = self.seconds()
         self._wake_for_first()
 
     def bytes_came(self, whole: bool, unfinished: bool) -> None:
@@ -217,7 +226,7 @@ class Deadlines:
 
     def pause(self) -> None:
         """Reading stops: the waits for bytes of the peer stand still."""
-        self._stopped = self._message_stopped = self.seconds()
+        self.stopped = self._message_stopped = self.seconds()
         self._read_paused = True
 
     def begin_memory_pressure(self) -> None:
@@ -231,15 +240,15 @@ class Deadlines:
 
     def resume(self) -> None:
         """Reading goes on: the waits for bytes of the peer go on from where they stood."""
-        now, stopped = self.seconds(), self._stopped
+        now, stopped = self.seconds(), self.stopped
         self._peer_silent_since = _later(max(self.last_received, self._peer_silent_since), stopped, now)
         self._both_silent_since = _later(max(self.last_received, self.last_sent, self._both_silent_since), stopped, now)
         started = self._started
         for wait in PEER_WAITS:
             if started is not None and wait in started:
-                at, seconds = started[wait]
-                started[wait] = (_later(at - seconds, stopped, now) + seconds, seconds)
-        self._stopped = inf
+                began, seconds = started[wait]
+                started[wait] = (_later(began, stopped, now), seconds)
+        self.stopped = inf
         self._pressure_until = min(self._pressure_until, now)
         self._resume_message_timeout(now)
         self._check_handling()
@@ -276,11 +285,11 @@ class Deadlines:
 
     # The timer.
 
-    def _due(self) -> Iterator[tuple[float, str, float]]:
+    def due(self) -> Iterator[tuple[float, str, float]]:
         """Each wait that runs: when it is overdue, its name, and its length in seconds."""
-        for wait, (at, seconds) in (self._started or {}).items():
-            if self._stopped == inf or wait not in PEER_WAITS:
-                yield at, wait, seconds
+        for wait, (began, seconds) in (self._started or {}).items():
+            if self.stopped == inf or wait not in PEER_WAITS:
+                yield began + seconds, wait, seconds
         if self._unfinished is not None and self._message_stopped == inf:
             yield self._unfinished + self._message_timeout, "message_timeout", self._message_timeout
         for wait, seconds in self._tracked:
@@ -294,8 +303,8 @@ class Deadlines:
         if since == "heartbeat":
             return max(self.last_received, self._last_beat)
         if since == "sent":  # the app's time for a reply has its own bound
-            return self.seconds() if self.ends("handler_timeout") < inf else max(self.last_sent, self._began)
-        if self._stopped < inf:
+            return self.seconds() if self.ends("handler_timeout") < inf else max(self.last_sent, self.opened)
+        if self.stopped < inf:
             return inf
         if self._settler.is_handling:  # nobody reports the end of our turn: the timer looks again
             return self.seconds()
@@ -312,7 +321,7 @@ class Deadlines:
             self._call = self._clock.callLater(max(0.0, at - self.seconds()), self._on_timer)
 
     def _wake_for_first(self) -> None:
-        self._wake_by(min((at for at, _, _ in self._due()), default=inf))
+        self._wake_by(min((at for at, _, _ in self.due()), default=inf))
 
     def _unset(self) -> None:
         call, self._call = self._call, None
@@ -330,7 +339,7 @@ class Deadlines:
                 return
         self._check_handling()
         now = self.seconds() + RESOLUTION
-        for at, wait, seconds in sorted(self._due()):
+        for at, wait, seconds in sorted(self.due()):
             if at <= now and self._clock is not None:
                 self._end_wait(wait, seconds)
         self._wake_for_first()
@@ -356,7 +365,7 @@ class Deadlines:
             self._missed = 0
         elif not self._read_paused:
             self._missed += 1
-        self._read_paused = self._stopped < inf
+        self._read_paused = self.stopped < inf
         self._last_beat = self.seconds()
         self._settler.settle(HEARTBEAT, self._missed)
 

@@ -31,6 +31,7 @@ from tcpapp.connection.pause_flags import (
     CONNECTION_CLOSING,
     HANDLING,
     NO_MORE_INPUT,
+    PAUSED,
     RECEIVE_ONLY,
 )
 from tcpapp.connection.replies import as_bytes, replies_of
@@ -119,6 +120,13 @@ class Dispatcher(Matching):
     def awaited(self) -> object:
         """The object that the conversation awaits; `None` where there is no conversation."""
         return None if self._conversation is None else self._conversation.awaited
+
+    @property
+    def turn_since(self) -> float:
+        """Since when the app waits for a turn, by the clock; infinity where it does not."""
+        if self._conversation is not None:
+            return self._conversation.waits_since
+        return self._deadlines.began("turn") if self.pauses & AWAITING_TURN else inf
 
     def notify_conversation(self) -> None:
         """The conversation knows of the end, because the call it awaited failed."""
@@ -222,6 +230,7 @@ class Dispatcher(Matching):
     def _wait_for_turn(self) -> None:
         assert self._clock is not None
         self.pauses |= AWAITING_TURN
+        self._deadlines.start("turn", inf)
         self._fair_share.wait(self.take_turn, self._clock)
 
     def take_turn(self) -> None:
@@ -241,6 +250,8 @@ class Dispatcher(Matching):
 
     def pause(self, why: int) -> None:
         """Hand on no message until `resume` of the same `why`."""
+        if why == PAUSED and not self.pauses & PAUSED:
+            self._deadlines.start("pause", inf)
         self.pauses |= why
 
     def resume(self, why: int) -> int:

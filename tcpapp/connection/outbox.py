@@ -10,6 +10,7 @@ the connection closes, unsent bytes are fed and counted in the same way, until t
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
@@ -172,6 +173,7 @@ class Outbox(MessageCounter):
         bounds the whole flush.
         """
         self._deadlines.stop("send_progress")
+        self._deadlines.start("flush", inf)
         self.uncork_now()
         return self._end_if_all_handed_over()
 
@@ -219,8 +221,8 @@ class Outbox(MessageCounter):
     def pauseProducing(self) -> None:
         """The transport has more bytes than its write mark."""
         flushing = self._lifecycle.stage.flushes
-        if self._progress and not self.blocked and not flushing:
-            self._deadlines.start("send_progress", self._progress)
+        if not self.blocked and not flushing:
+            self._deadlines.start("send_progress", self._progress or inf)
         self.blocked = True
         if not flushing:
             self._settler.settle(WRITE_BLOCKED)

@@ -33,9 +33,10 @@ from tcpapp.errors import InvalidOption
 from tcpapp.framing import Framing
 from tcpapp.telemetry import Event, RecorderFailed
 from tcpapp.telemetry.counters import MessageCounter
+from tcpapp.telemetry.statistics import Totals
 from tcpapp.transport.layers import close_by_halves
 
-__all__ = ["CLOSED_PARTS", "Parts"]
+__all__ = ["CLOSED_PARTS", "ClosedReceiver", "Parts"]
 
 
 class _ClosedParts:
@@ -63,6 +64,13 @@ IDS: Final = count(1)
 """The numbers of the connections of this process."""
 
 CLOSED_PARTS: Any = _ClosedParts()
+
+
+class ClosedReceiver(_ClosedParts):
+    """Stands in for the receiver of a connection that has ended, and keeps its `totals`."""
+
+    def __init__(self, totals: Totals) -> None:
+        self.totals = totals
 
 
 class Parts(Protocol):
@@ -182,6 +190,17 @@ class Parts(Protocol):
     def counters(self) -> tuple[MessageCounter, MessageCounter]:
         """The counters of what it received and of what it sent, while it is connected."""
         return self._receiver, self._outbox if self._recording is None else self._recording.outbox
+
+    @property
+    def totals(self) -> Totals:
+        """What it received and sent in all, and how long it was open, so far or until its end."""
+        if self._lifecycle.stage is Stage.UNOPENED:
+            return Totals()
+        if isinstance(self._receiver, ClosedReceiver):
+            return self._receiver.totals
+        received, sent = self.counters
+        duration = self._deadlines.seconds() - self._deadlines.opened if self._lifecycle.opened else 0.0
+        return Totals(received.messages, received.bytes, sent.messages, sent.bytes, duration)
 
     def record(self, recorder: Recorder) -> Callable[[], None]:
         """

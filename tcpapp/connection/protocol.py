@@ -7,6 +7,7 @@ The user's side is `tcpapp.connection.connection`, which also has a picture of t
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 from weakref import ref
 
@@ -20,6 +21,7 @@ from zope.interface import implementer
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection import outcomes
 from tcpapp.connection.connection import Connection
+from tcpapp.connection.connection_info import info_of
 from tcpapp.connection.handlers import value_of
 from tcpapp.connection.lifecycle import Event, Stage, State, cause_of_end, cause_of_loss
 from tcpapp.connection.outcomes import APP_IDLE
@@ -31,6 +33,7 @@ from tcpapp.connection.throttle import over_rate
 from tcpapp.connection.timeout_reasons import reason_of, unread
 from tcpapp.errors import UndecodableMessage, UnreadableStream, drop_frames
 from tcpapp.telemetry import LateReply, MessagesSkipped
+from tcpapp.telemetry.statistics import ConnectionInfo
 from tcpapp.transport import keepalive
 from tcpapp.transport.layers import ITSELF, close_unanswered, send_at_once, session_on, sets_up_tls, talks_to_itself
 
@@ -65,6 +68,10 @@ class MessageProtocol(Stages):
             self._connection = ref(found)
         return found
 
+    def info(self) -> ConnectionInfo:
+        """What it has received and sent, what it holds, and what holds it back, now. Its counts are kept at its end."""
+        return info_of(self)
+
     # What the transport calls.
 
     def connectionMade(self) -> None:
@@ -87,8 +94,7 @@ class MessageProtocol(Stages):
             self._happen(Event.READY)
             return
         self._set_up_tls(self.transport)
-        if settings.timeouts.tls_handshake:
-            self._deadlines.start("tls_handshake", settings.timeouts.tls_handshake)
+        self._deadlines.start("tls_handshake", settings.timeouts.tls_handshake or inf)
 
     def handshakeCompleted(self) -> None:
         """TLS is set up. Twisted calls it."""
@@ -214,9 +220,7 @@ class MessageProtocol(Stages):
 
     def _app_waits(self, _: Any) -> None:
         """The app's reply is not there yet."""
-        seconds = self._settings.timeouts.handler_timeout
-        if seconds:
-            self._deadlines.start("handler_timeout", seconds)
+        self._deadlines.start("handler_timeout", self._settings.timeouts.handler_timeout or inf)
 
     def _app_answered(self, _: Any) -> None:
         """That reply came, or failed."""

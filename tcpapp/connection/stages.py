@@ -6,6 +6,7 @@ Every event goes through `_happen`. It asks the table, and `_act` does the actio
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 from weakref import ref
 
@@ -29,10 +30,11 @@ from tcpapp.connection.lifecycle import (
     Stage,
     cause_of_failure,
 )
-from tcpapp.connection.parts import CLOSED_PARTS, Parts
+from tcpapp.connection.parts import CLOSED_PARTS, ClosedReceiver, Parts
 from tcpapp.connection.starttls import StartTLS
 from tcpapp.errors import NotConnected, drop_frames, without_frames
 from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
+from tcpapp.telemetry.statistics import Totals
 from tcpapp.transport.layers import tls_layer
 
 __all__ = ["Stages"]
@@ -108,8 +110,7 @@ class Stages(Parts):
         self._dispatcher.flush()
         if data:
             self._outbox.write(data)
-        if seconds := self._settings.timeouts.tls_handshake:
-            self._deadlines.start("tls_handshake", seconds)
+        self._deadlines.start("tls_handshake", self._settings.timeouts.tls_handshake or inf)
         starttls = self._starttls = StartTLS(self._parts, self._dispatcher, self)
         self.settle(starttls.begin(self.transport, context))
         if (layer := tls_layer(self.transport)) is not None:
@@ -215,6 +216,7 @@ class Stages(Parts):
         self._buffered.end()
         self._drop_buffers(all_of_it=False)
         waited_for = self._dispatcher.awaited
+        totals = self.totals
         self._receiver.end_counting()
         self._outbox.end_counting()
         if self.factory is not None:
@@ -225,7 +227,7 @@ class Stages(Parts):
         self._dispatcher.closed(ended)
         probe = not self._deadlines.peer_spoke and self._serves and ended.rule in ("end-of-stream", "lost")
         if self._lifecycle.opened:
-            self._emit(Closed, ended, self._unhandled, probe, failed_sends)
+            self._emit(Closed, ended, self._unhandled, probe, failed_sends, *totals)
         else:
             self._emit(NeverOpened, ended, probe)
         self._lifecycle.fire_closed()
@@ -233,13 +235,13 @@ class Stages(Parts):
             self._starttls.failed(ended.error or self._lifecycle.error)
         self._dispatcher.cancel_conversation(waited_for)
         self._dispatcher.cancel_handler()
-        self._release_parts()
+        self._release_parts(totals)
 
-    def _release_parts(self) -> None:
+    def _release_parts(self, totals: Totals) -> None:
         """
         Let go of the parts and of the user's side, which refer back to this: then it is freed with the last reference.
 
-        Messages that came and were not taken can still be received.
+        The `totals` are kept. Messages that came and were not taken can still be received.
         """
         self._end_recording()
         self._dispatcher.end()
@@ -247,4 +249,6 @@ class Stages(Parts):
             without_frames(self._lifecycle.cause.error)
         self._starttls = None
         self._connection = ref(self._connection)
-        self._receiver = self._dispatcher = self._throttle = self._buffered = self._outbox = CLOSED_PARTS
+        self._dispatcher = self._throttle = self._buffered = self._outbox = CLOSED_PARTS
+        closed: Any = ClosedReceiver(totals)
+        self._receiver = closed

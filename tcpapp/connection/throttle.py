@@ -285,6 +285,11 @@ class Throttle:
         return count
 
     @property
+    def waits_for_turn(self) -> bool:
+        """Whether it waits for a turn."""
+        return self._waiting
+
+    @property
     def _will_release(self) -> bool:
         """Whether it waits for a turn, or has one now."""
         return bool(self.pending) or self._waiting

@@ -144,6 +144,9 @@ class Closed(_ConnectionEvent):
 
     `failed_sends`: how many waiting messages were not sent: their ``send`` failed.
 
+    `messages`, `bytes`, `sent_messages`, `sent_bytes`: what it received and sent, counted as in `Info`. `duration`: how
+    many seconds it was open.
+
     `probe`: it was a server's connection, and its peer ended it without sending a byte, as a load balancer's checks do.
     """
 
@@ -152,6 +155,11 @@ class Closed(_ConnectionEvent):
     unhandled: int
     probe: bool = False
     failed_sends: int = 0
+    messages: int = 0
+    bytes: int = 0
+    sent_messages: int = 0
+    sent_bytes: int = 0
+    duration: float = 0.0
 
     @override
     def kind(self) -> Hashable:

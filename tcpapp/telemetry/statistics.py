@@ -6,12 +6,12 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.telemetry.counters import RECENT
 
-__all__ = ["ConnectionCounts", "Info"]
+__all__ = ["ConnectionCounts", "ConnectionInfo", "Hold", "Info", "Totals", "Wait"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,89 @@ class Info:
     def as_dict(self) -> dict[str, Any]:
         """The same as dictionaries, lists, texts and numbers, as JSON has them."""
         return asdict(self) | {"addresses": list(self.addresses)}
+
+
+class Totals(NamedTuple):
+    """
+    What one connection received and sent: as in `Info`. `duration` is how long it was open so far, or in all: seconds.
+    """
+
+    messages: int = 0
+    bytes: int = 0
+    sent_messages: int = 0
+    sent_bytes: int = 0
+    duration: float = 0.0
+
+
+@dataclass(frozen=True)
+class Hold:
+    """
+    What holds a connection back, and for how many `seconds` it has done so.
+
+    ==================== ==============================================================================================
+    reason               what it is
+    ==================== ==============================================================================================
+    ``awaiting-reply``   The app's reply to a message is not there yet.
+    ``paused``           ``pause()`` was called.
+    ``write-blocked``    The peer does not take the sent bytes. The seconds count from the last bytes that it took.
+    ``turn``             Other connections have their turn.
+    ``message-rate``     More messages came than ``message_rate`` allows.
+    ``byte-rate``        More bytes came than ``byte_rate`` allows.
+    ``inbox-full``       More than ``inbox_high`` bytes of messages wait for the app.
+    ``memory-pressure``  All connections together hold nearly ``max_buffered`` bytes, and this one holds many of them.
+    ``tls-handshake``    TLS is being set up. Seconds in which nothing was read do not count.
+    ``handshake-turn``   A step of the handshake waits for its turn.
+    ``flush``            It is closing, and the peer has not taken all bytes yet.
+    ==================== ==============================================================================================
+
+    For ``inbox-full``, ``memory-pressure`` and ``handshake-turn``, and for a ``turn`` of messages that came in one
+    chunk, the seconds count from the moment when reading stopped. Without a clock all seconds are 0.0.
+    """
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A wait that has an end: its `name` in `Timeouts`, a rate, or ``ending``; and the `seconds` until it is over."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionInfo:
+    """
+    A connection at one moment. Times are seconds.
+
+    - `state`: the value of its `State`.
+    - `age`: how long it has been open, or was open.
+    - `messages`, `bytes`, `sent_messages`, `sent_bytes`: as in `Info`, and also after its end.
+    - `unread`: messages in the inbox, for the app or ``receive``.
+    - `pending`: messages that came, and wait for a turn or for a rate.
+    - `unsent`: bytes that wait until the transport takes more.
+    - `buffered`: bytes that it holds, as `max_buffered` counts them.
+    - `holds`: what holds it back. An app that fetches messages has none while it does not fetch: see `unread`.
+    - `deadline`: the wait that is over first; `None` where none runs.
+    """
+
+    state: str
+    age: float
+    messages: int
+    bytes: int
+    sent_messages: int
+    sent_bytes: int
+    unread: int = 0
+    pending: int = 0
+    unsent: int = 0
+    buffered: int = 0
+    holds: tuple[Hold, ...] = ()
+    deadline: Wait | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as dictionaries, lists, texts and numbers, as JSON has them."""
+        return asdict(self) | {"holds": [asdict(each) for each in self.holds]}
 
 
 class ConnectionCounts:

@@ -407,9 +407,20 @@ class Chaos:
             assert run.reasons == [] or len(run.reasons) == 1
             if run.lost:
                 assert protocol_of(run.connection)._buffered.reported == 0
+            self.check_info(run)
         memory = self.factory.settings.memory_budget
         assert memory.total == sum(memory._held.values()) >= 0
         assert all(not each._ended for each in memory._held)
+
+    def check_info(self, run: Run) -> None:
+        """Messages wait for an app only while something holds it, and `info()` says what. Nothing is negative."""
+        info = protocol_of(run.connection).info()
+        takes = self.app in ("function", "coroutines", "batches")
+        if takes and info.state in ("open", "input-closed") and (info.unread or info.pending):
+            assert info.holds
+        assert min(info.messages, info.sent_messages, info.unsent, info.buffered, info.unread, info.pending) >= 0
+        assert info.age >= 0
+        assert all(each.seconds >= 0 for each in (*info.holds, *filter(None, [info.deadline])))
 
     def finish(self) -> None:
         self.let_all_end_well()

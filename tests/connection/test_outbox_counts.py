@@ -8,7 +8,7 @@ from tests.connection.outboxes import CLOSED, HIGH, Rig
 
 
 def test_what_the_transport_gets_is_counted() -> None:
-    """Each write with the number of its messages."""
+    """Each write to the transport adds its bytes and its messages to the counts."""
     rig = Rig()
     rig.outbox.write(b"a")
     rig.outbox.write(b"bcd", 3)
@@ -20,7 +20,7 @@ def test_what_the_transport_gets_is_counted() -> None:
     ("last", "counts"), [pytest.param(b"", (3, 6), id="nothing"), pytest.param(b"gh", (5, 8), id="replies")]
 )
 def test_gathered_messages_are_counted_when_they_are_written(last: bytes, counts: tuple[int, int]) -> None:
-    """With the last ones, whose bytes come with `uncork`."""
+    """Gathered messages count in `uncork`, together with the messages that `uncork` is given."""
     rig = Rig()
     rig.outbox.cork()
     rig.outbox.write(b"abc")
@@ -31,7 +31,7 @@ def test_gathered_messages_are_counted_when_they_are_written(last: bytes, counts
 
 
 def test_each_gathered_message_is_counted_once() -> None:
-    """A group that follows counts its own messages only."""
+    """A second group of gathered messages adds only its own messages to the counts."""
     rig = Rig()
     for data in (b"a", b"b"):
         rig.outbox.cork()
@@ -41,7 +41,7 @@ def test_each_gathered_message_is_counted_once() -> None:
 
 
 def test_messages_gathered_over_several_groups_are_counted() -> None:
-    """Once, when all groups go out together."""
+    """Messages of several groups count once, when all groups are written together."""
     rig = Rig()
     rig.outbox.stays_corked = True
     for data in (b"a", b"bc"):
@@ -55,7 +55,7 @@ def test_messages_gathered_over_several_groups_are_counted() -> None:
 
 
 def test_a_message_counts_when_its_last_byte_is_taken() -> None:
-    """Its bytes count piece by piece."""
+    """Bytes of a long message count piece by piece, and the message counts with the last piece."""
     rig = Rig()
     rig.outbox.write(b"x" * 45)
     seen = [rig.counts]
@@ -66,7 +66,7 @@ def test_a_message_counts_when_its_last_byte_is_taken() -> None:
 
 
 def test_messages_that_wait_count_when_they_are_taken() -> None:
-    """Messages that were joined while they waited count, too."""
+    """Messages that wait for the peer, joined or not, count when the transport takes them."""
     rig = Rig()
     rig.block()
     before = rig.counts
@@ -79,7 +79,7 @@ def test_messages_that_wait_count_when_they_are_taken() -> None:
 
 
 def test_a_message_of_which_a_send_waits_without_bytes_counts_once() -> None:
-    """The send whose bytes filled the transport waits for room, and its message is counted already."""
+    """A message that filled the transport counts once, although its `send` waits for room."""
     rig = Rig()
     rig.outbox.write(b"." * HIGH)
     rig.outbox.send(b"a")
@@ -89,7 +89,7 @@ def test_a_message_of_which_a_send_waits_without_bytes_counts_once() -> None:
 
 
 def test_a_send_that_is_cancelled_in_time_is_not_counted() -> None:
-    """It is never sent."""
+    """A cancelled `send` whose message is withdrawn adds nothing to the counts."""
     rig = Rig()
     rig.block()
     cancelled = rig.outbox.send(b"abc")
@@ -100,7 +100,7 @@ def test_a_send_that_is_cancelled_in_time_is_not_counted() -> None:
 
 
 def test_what_is_dropped_is_not_counted() -> None:
-    """Neither what waits and what is gathered, nor what is written later: the transport gets no more."""
+    """After a cut, waiting, gathered and later bytes do not reach the transport, and do not count."""
     rig = Rig()
     rig.block()
     rig.outbox.write(b"abc")
@@ -115,7 +115,7 @@ def test_what_is_dropped_is_not_counted() -> None:
 
 
 def test_what_is_written_to_an_idle_outbox_after_it_was_dropped_is_not_counted() -> None:
-    """Such as the reply of an app that cut the connection: the transport would lose it."""
+    """A reply that is written after a cut is dropped, because the transport would lose it."""
     rig = Rig()
     rig.drop()
     rig.outbox.write(b"abc")
@@ -124,7 +124,7 @@ def test_what_is_written_to_an_idle_outbox_after_it_was_dropped_is_not_counted()
 
 @pytest.mark.parametrize("dropped", [False, True])
 def test_what_is_written_after_the_end_is_not_counted(*, dropped: bool) -> None:
-    """The reply of an app during whose call the connection was lost."""
+    """A reply that is written after the connection was lost is dropped, and does not count."""
     rig = Rig()
     rig.outbox.write(b"abc")
     if dropped:
@@ -135,7 +135,7 @@ def test_what_is_written_after_the_end_is_not_counted(*, dropped: bool) -> None:
 
 
 def test_sent_bytes_belong_to_the_second_in_which_they_leave() -> None:
-    """That is when the peer takes them, and not when they were written."""
+    """Sent bytes are in the rate of the second in which the transport takes them."""
     rig = Rig()
     rig.outbox.write(b"x" * 45)
     rig.clock.advance(100)

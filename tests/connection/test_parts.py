@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tcpapp.connection.parts import CLOSED_PARTS, Parts
+from tcpapp.connection.parts import CLOSED_PARTS, ClosedReceiver, Parts
 from tcpapp.connection.pause_flags import CONNECTION_CLOSED
 from tcpapp.connection.protocol import protocol_of
 from tcpapp.connection.settings import Settings
@@ -17,13 +17,13 @@ def test_a_connection_that_has_ended_holds_its_parts_no_longer() -> None:
     connection = peer.connection
     peer.resets()
     gone = [
-        protocol_of(connection)._receiver,
         protocol_of(connection)._dispatcher,
         protocol_of(connection)._throttle,
         protocol_of(connection)._buffered,
         protocol_of(connection)._outbox,
     ]
     assert all(part is CLOSED_PARTS for part in gone)
+    assert isinstance(protocol_of(connection)._receiver, ClosedReceiver)
 
 
 def test_calls_of_closed_parts_do_nothing() -> None:

@@ -58,7 +58,7 @@ class Faulty(Notes):
 
 
 def recorded(*args: Any, **options: Any) -> tuple[Peer, Notes]:
-    """A peer whose connection is recorded."""
+    """Return a peer and the recorder of its connection."""
     peer = Peer(*args, **{"timeouts": QUIET} | options)
     notes = Notes()
     peer.protocol.record(notes)
@@ -66,7 +66,7 @@ def recorded(*args: Any, **options: Any) -> tuple[Peer, Notes]:
 
 
 def recorded_from_the_start(notes: Notes, app: Any, *args: Any, **options: Any) -> NotedTransport:
-    """The transport of a connection that a listener of events records."""
+    """Return the transport of a connection that a listener of events records."""
 
     def listen(event: Any) -> None:
         if isinstance(event, Opened):
@@ -79,7 +79,7 @@ def recorded_from_the_start(notes: Notes, app: Any, *args: Any, **options: Any) 
 
 
 def test_the_messages_of_a_chunk_come_before_the_app_has_them() -> None:
-    """All of them at once; then the app's replies, and the bytes that carry them."""
+    """A recorder gets all messages of a chunk, then the app is called, then the recorder gets replies and bytes."""
     calls: list[tuple[str, Any]] = []
 
     def app(message: bytes, connection: Any) -> bytes:
@@ -100,7 +100,7 @@ def test_the_messages_of_a_chunk_come_before_the_app_has_them() -> None:
 
 
 def test_a_message_comes_once_where_it_waits_for_a_turn() -> None:
-    """With its chunk, and not when it is let in."""
+    """A recorder gets a message when its chunk comes, and not again when the throttle lets it in."""
     peer, notes = recorded(echo, limits=Limits(messages_per_turn=2))
     peer.says(b"1\n2\n3\n4\n5\n")
     assert notes.calls[0] == ("received", [b"1", b"2", b"3", b"4", b"5"])
@@ -110,7 +110,7 @@ def test_a_message_comes_once_where_it_waits_for_a_turn() -> None:
 
 
 def test_a_message_that_waits_in_the_inbox_comes_at_once() -> None:
-    """And not again when it is fetched."""
+    """A recorder gets a message when it comes, and not again when `receive` takes it."""
     peer, notes = recorded(None)
     peer.says(b"one\ntwo\n")
     assert notes.all("received") == [b"one", b"two"]
@@ -119,7 +119,7 @@ def test_a_message_that_waits_in_the_inbox_comes_at_once() -> None:
 
 
 def test_skipped_messages_do_not_come() -> None:
-    """Only messages that can be read; the connection reports the others as before."""
+    """A recorder does not get messages over the framing's ``max``, and they are reported as without it."""
     peer, notes = recorded(echo, "line:max=4:oversize=skip")
     peer.says(b"one\nmuch too long\ntwo\n")
     assert notes.all("received") == [b"one", b"two"]
@@ -128,7 +128,7 @@ def test_skipped_messages_do_not_come() -> None:
 
 @pytest.mark.parametrize("before", [[], [b"one"]])
 def test_what_comes_before_an_unreadable_stream_comes(before: list[bytes]) -> None:
-    """The connection ends as without a recorder."""
+    """A recorder gets the messages before the fault, and the connection ends as without it."""
     peer, notes = recorded(echo, "line:max=4")
     peer.says(b"".join(each + b"\n" for each in before) + b"much too long\ntwo\n")
     peer.says(b"three\n")
@@ -137,7 +137,7 @@ def test_what_comes_before_an_unreadable_stream_comes(before: list[bytes]) -> No
 
 
 def test_a_message_is_its_bytes_where_there_is_a_codec() -> None:
-    """Also one that the codec refuses."""
+    """With a codec, a recorder gets the bytes of each message, also of a message that the codec refuses."""
     peer, notes = recorded(echo, codec="json")
     peer.says(b'{"a": 1}\n[1,\n')
     assert (notes.all("received"), notes.all("sending")) == ([b'{"a": 1}', b"[1,"], [b'{"a":1}'])
@@ -147,7 +147,7 @@ def test_a_message_is_its_bytes_where_there_is_a_codec() -> None:
 
 
 def later(message: bytes, connection: Any) -> Deferred[bytes]:
-    """An app whose replies are there in a second."""
+    """Reply after a second."""
     reply: Deferred[bytes] = Deferred()
     clock: Any = protocol_of(connection).clock
     clock.callLater(1, reply.callback, message)
@@ -170,7 +170,7 @@ async def talk(connection: Any) -> None:
 
 
 def twice(message: bytes, connection: Any) -> bytes:
-    """An app that sends and replies."""
+    """Send a message, and reply."""
     connection.send(b"first")
     return message
 
@@ -207,7 +207,7 @@ CHUNKS = [[b"a\n", b"quiet\n"], [b"a\nbc\n", b"d", b"ef\n"], [b"x\n" * 200, b"lo
 @pytest.mark.parametrize("chunks", CHUNKS)
 @pytest.mark.parametrize("name", APPS)
 def test_the_messages_that_are_sent_are_those_of_the_bytes(name: str, chunks: list[bytes]) -> None:
-    """In the order of the bytes, whatever the form of the app, with heartbeats and requests between, until the end."""
+    """For every form of app, the recorded messages in their order are the messages in the bytes on the wire."""
     framing, notes = from_string("line:max=20"), Notes()
     transport = recorded_from_the_start(notes, APPS[name], framing, heartbeat=b"alive", timeouts=Timeouts(heartbeat=5))
     connection, clock = transport.connection, transport.reactor
@@ -224,7 +224,7 @@ def test_the_messages_that_are_sent_are_those_of_the_bytes(name: str, chunks: li
 
 
 def test_a_message_sent_inside_received_comes_in_its_place() -> None:
-    """After the replies before it, which are written first."""
+    """A message that is sent inside `received` is recorded after the replies that are written before it."""
     peer, notes = recorded(lambda message, connection: connection.send(b"sent") and message)
     peer.says(b"one\n")
     peer.says(b"two\nthree\n")
@@ -232,7 +232,7 @@ def test_a_message_sent_inside_received_comes_in_its_place() -> None:
 
 
 def test_a_request_that_is_refused_is_not_sent() -> None:
-    """Neither for its key, nor because it cannot be framed."""
+    """A request that fails because of its key or its frame is not recorded."""
 
     def key(message: bytes) -> bytes:
         if message == b"none":
@@ -247,7 +247,7 @@ def test_a_request_that_is_refused_is_not_sent() -> None:
 
 
 def test_bytes_that_were_framed_elsewhere_come_as_bytes() -> None:
-    """The connection does not know their messages, also where a message was framed before and was not sent."""
+    """Bytes that were framed elsewhere are recorded as bytes only, also after a message that was not sent."""
     peer, notes = recorded(None, key=lambda message: None)
     assert isinstance(result_of(peer.connection.request(b"refused")), UnsendableMessage)
     peer.protocol._outbox.write(b"framed\n")
@@ -255,7 +255,7 @@ def test_bytes_that_were_framed_elsewhere_come_as_bytes() -> None:
 
 
 def test_replies_before_one_that_cannot_be_sent_come_once() -> None:
-    """Where they are framed a second time, one by one."""
+    """Replies before a reply that cannot be sent are framed twice, and recorded once."""
     peer, notes = recorded(together, "line:max=3")
     peer.says(b"one\ntwo\n")
     notes.calls.clear()
@@ -265,7 +265,7 @@ def test_replies_before_one_that_cannot_be_sent_come_once() -> None:
 
 
 def test_bytes_come_when_the_transport_gets_them() -> None:
-    """The messages come when they are handed over, and those of a connection that is cut are never sent."""
+    """Messages are recorded when the outbox gets them, and bytes when the transport gets them."""
     peer = stalled(None, timeouts=QUIET, limits=Limits(write_high=1000))
     notes = Notes()
     peer.protocol.record(notes)
@@ -282,7 +282,7 @@ def test_bytes_come_when_the_transport_gets_them() -> None:
 
 
 def test_what_is_flushed_at_the_close_comes() -> None:
-    """Until the transport has all of it."""
+    """Bytes that are flushed while the connection closes are recorded."""
     peer = stalled(None, timeouts=QUIET, limits=Limits(write_high=100))
     notes = Notes()
     peer.protocol.record(notes)
@@ -294,7 +294,7 @@ def test_what_is_flushed_at_the_close_comes() -> None:
 
 
 def test_the_reply_of_an_app_that_cut_the_connection_is_not_sent() -> None:
-    """It was handed over, and dropped."""
+    """A reply after `abort()` is recorded as handed over, and not as sent."""
     peer, notes = recorded(lambda message, connection: connection.abort() or message)
     peer.says(b"one\n")
     assert notes.calls == [("received", [b"one"]), ("sending", [b"one"])]
@@ -305,7 +305,7 @@ def test_the_reply_of_an_app_that_cut_the_connection_is_not_sent() -> None:
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated:DeprecationWarning")
 def test_a_recorder_hears_messages_in_plain_over_tls(tls_certificates: Any) -> None:
-    """It can begin before the handshake is done, and hears nothing of it."""
+    """A recording that begins before the TLS handshake has the messages in plain, and nothing of the handshake."""
     clock = Clock()
     server = MessageServerFactory(lambda message, _: message.upper(), telemetry=Telemetry()).buildProtocol(None)
     client: Any = MessageServerFactory(None, telemetry=Telemetry()).buildProtocol(None)
@@ -322,7 +322,7 @@ def test_a_recorder_hears_messages_in_plain_over_tls(tls_certificates: Any) -> N
 
 
 def test_a_recording_goes_on_after_starttls() -> None:
-    """The last message in plain comes, and then those with TLS."""
+    """A recorder gets the last message before TLS and the messages after it."""
     peer, notes = recorded(echo, transport=NotedTransport(tls=True))
     peer.connection.start_tls("context", last=b"go ahead")
     peer.protocol.handshakeCompleted()
@@ -335,14 +335,14 @@ def test_a_recording_goes_on_after_starttls() -> None:
 
 
 def places(peer: Peer) -> list[Any]:
-    """What the connection and its parts frame with, and write to."""
+    """Return the framings, the outbox and the transport that the connection and its parts use."""
     protocol = peer.protocol
     parts = protocol._receiver, protocol._dispatcher
     return [protocol._framing, *(each.framing for each in parts), protocol._outbox, protocol._outbox.transport]
 
 
 def test_a_connection_is_as_before_when_no_recorder_is_left() -> None:
-    """Nothing of a recording is in its way."""
+    """When the last recorder stops, all parts are the original ones again."""
     peer = Peer(echo, timeouts=QUIET)
     before = places(peer)
     stops = [peer.protocol.record(Notes()) for _ in range(2)]
@@ -356,7 +356,7 @@ def test_a_connection_is_as_before_when_no_recorder_is_left() -> None:
 
 
 def test_several_recorders_hear_the_same() -> None:
-    """Each as long as it is attached; one that is attached twice hears all twice."""
+    """Each recorder gets all messages while it is attached, and twice if it is attached twice."""
     peer = Peer(echo, timeouts=QUIET)
     first, second = Notes(), Notes()
     stop = peer.protocol.record(first)
@@ -372,7 +372,7 @@ def test_several_recorders_hear_the_same() -> None:
 
 
 def test_a_recorder_can_keep_what_it_gets() -> None:
-    """Its lists are its own: they do not change later, and another recorder has its own."""
+    """Each recorder gets lists of its own, which do not change later."""
     peer, notes = recorded(echo)
     other = Notes()
     peer.protocol.record(other)
@@ -384,7 +384,7 @@ def test_a_recorder_can_keep_what_it_gets() -> None:
 
 @pytest.mark.parametrize("itself", [True, False])
 def test_a_recorder_can_be_stopped_by_a_recorder(*, itself: bool) -> None:
-    """By itself or by another one, while they are called: at once."""
+    """A recorder that is stopped while recorders are called is not called any more."""
     peer = Peer(echo, timeouts=QUIET)
     stops: list[Callable[[], None]] = []
 
@@ -403,7 +403,7 @@ def test_a_recorder_can_be_stopped_by_a_recorder(*, itself: bool) -> None:
 
 @pytest.mark.parametrize("where", ["received", "sending", "sent"])
 def test_a_recorder_that_raises_is_detached(where: str) -> None:
-    """An event tells its error, once; the other recorders and the connection go on."""
+    """A recorder that raises causes one event, and other recorders and the connection go on."""
     peer = Peer(echo, timeouts=QUIET)
     first, faulty, last = Notes(), Faulty(where), Notes()
     for each in (first, faulty, last):
@@ -417,7 +417,7 @@ def test_a_recorder_that_raises_is_detached(where: str) -> None:
 
 
 def test_the_only_recorder_that_raises_leaves_the_connection_as_before() -> None:
-    """Nothing of the recording is left."""
+    """After the only recorder raised, all parts are the original ones again."""
     peer = Peer(echo, timeouts=QUIET)
     before = places(peer)
     peer.protocol.record(Faulty("received"))
@@ -428,7 +428,7 @@ def test_the_only_recorder_that_raises_leaves_the_connection_as_before() -> None
 
 @pytest.mark.usefixtures("no_collector")
 def test_a_recording_ends_with_the_connection() -> None:
-    """Nothing keeps the connection in memory then: neither the recorder, nor what stops it."""
+    """After the end, neither the recorder nor the function that stops it keeps the connection in memory."""
 
     class Holding(Notes):
         connection: Any = None
@@ -450,7 +450,7 @@ def test_a_recording_ends_with_the_connection() -> None:
 
 
 def test_there_is_nothing_to_record_without_a_connection() -> None:
-    """Before it is made, and after its end."""
+    """`record` raises `NotConnected` before the connection is made and after its end."""
     protocol: Any = MessageServerFactory(echo, telemetry=Telemetry()).buildProtocol(None)
     with pytest.raises(NotConnected, match="not connected yet"):
         protocol.record(Notes())
@@ -461,7 +461,7 @@ def test_there_is_nothing_to_record_without_a_connection() -> None:
 
 
 def test_a_listener_of_events_can_record_from_the_first_message_on() -> None:
-    """The event comes before the app's greeting, and before any message."""
+    """A listener of `Opened` can record the connection from the app's greeting on."""
     notes = Notes()
     transport = recorded_from_the_start(notes, Polite())
     transport.receive(b"one\n")
@@ -470,7 +470,7 @@ def test_a_listener_of_events_can_record_from_the_first_message_on() -> None:
 
 
 def test_the_counts_are_those_of_a_connection_that_is_not_recorded() -> None:
-    """While it is recorded, and at its end."""
+    """A recorded connection has the same counts, also after its end."""
     peer, _ = recorded(Switch())
     peer.says(b"one\ntwo\n")
     peer.connection.send(b"hello")

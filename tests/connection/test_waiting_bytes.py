@@ -9,7 +9,7 @@ from tcpapp.connection.waiting_bytes import WaitingBytes
 
 
 def test_joined_bytes_have_the_messages_of_both() -> None:
-    """They are in order, however often others are joined."""
+    """Joined bytes keep their order, and their messages are added up."""
     waiting = WaitingBytes(b"one", 1, None)
     waiting.join(b"two", 2)
     waiting.join(b"", 0)
@@ -29,7 +29,7 @@ def test_joined_bytes_have_the_messages_of_both() -> None:
 def test_bytes_are_joined_only_where_nothing_waits_longer_for_it(
     waiter: Deferred[None] | None, given: int, most: int, *, takes: bool
 ) -> None:
-    """Not to the message of a `send`, nor to one that the transport has a part of, nor over the mark."""
+    """Bytes are not joined to the message of a `send`, to a message that has begun to leave, or over the mark."""
     waiting = WaitingBytes(b"one", 1, waiter)
     waiting.given = given
     assert waiting.takes(b"23", most) == takes

@@ -19,7 +19,7 @@ def count(counter: MessageCounter, now: float, messages: int, size: int) -> None
 
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
-    """Over the last ten seconds; earlier ones are forgotten."""
+    """A rate is the average of the last ten seconds, and older counts are dropped."""
     throughput = Throughput()
     connections = [MessageCounter(throughput), MessageCounter(throughput)]
     assert throughput.totals(connections, 0.0) == (0, 0, 0.0, 0.0)
@@ -33,7 +33,7 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
 
 
 def test_a_quiet_connection_has_no_part_in_the_rate() -> None:
-    """Also where it reported nothing since it was busy, and other connections are busy now."""
+    """Counts of an earlier second are not in the rate, although the connection reports them only now."""
     throughput = Throughput()
     quiet, busy = MessageCounter(throughput), MessageCounter(throughput)
     count(quiet, 100.0, 1000, 5000)
@@ -46,7 +46,7 @@ def test_a_quiet_connection_has_no_part_in_the_rate() -> None:
 
 @pytest.mark.parametrize("later", [0.0, 5.0])
 def test_the_counts_of_an_ended_connection_are_kept(later: float) -> None:
-    """They stay in the totals, and in the rate as long as they are recent."""
+    """The totals keep the counts of an ended connection, and the rate has them while they are recent."""
     throughput = Throughput()
     counter = MessageCounter(throughput)
     count(counter, 7.0, 3, 20)
@@ -57,7 +57,7 @@ def test_the_counts_of_an_ended_connection_are_kept(later: float) -> None:
 
 
 def test_a_connection_that_ends_later_adds_nothing_to_the_rate() -> None:
-    """The time of its messages counts, and not the time of its end."""
+    """Messages belong to the second in which they came, and not to the second in which the connection ended."""
     throughput = Throughput()
     old, new = MessageCounter(throughput), MessageCounter(throughput)
     count(old, 7.0, 5, 50)
@@ -67,7 +67,7 @@ def test_a_connection_that_ends_later_adds_nothing_to_the_rate() -> None:
 
 
 def test_counts_from_before_count_in_the_totals_only() -> None:
-    """A connection can begin with counts: they are none of its new second."""
+    """The counts that a connection begins with are in the totals, and not in the rate."""
     throughput = Throughput()
     counter = MessageCounter(throughput)
     counter.messages, counter.bytes = 500, 9000
@@ -76,7 +76,7 @@ def test_counts_from_before_count_in_the_totals_only() -> None:
 
 
 def test_without_a_clock_there_are_totals_and_no_rates() -> None:
-    """All chunks come at the time 0."""
+    """Where all times are 0, the totals are right and the rates are 0."""
     throughput = Throughput()
     counter = MessageCounter(throughput)
     count(counter, 0.0, 1, 5)
@@ -85,14 +85,14 @@ def test_without_a_clock_there_are_totals_and_no_rates() -> None:
 
 
 def recent(chunks: Iterable[tuple[float, int, int]], now: float) -> tuple[float, float]:
-    """The rates, from all chunks with their times."""
+    """Return the rates, computed from all chunks with their times."""
     known = [(messages, size) for at, messages, size in chunks if now - int(at) <= RECENT]
     return sum(each[0] for each in known) / RECENT, sum(each[1] for each in known) / RECENT
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_totals_and_rates_are_those_of_the_single_chunks(seed: int) -> None:
-    """Of connections that come, are busy or quiet, and end, at any times."""
+    """For connections that open, count and end at any times, totals and rates are sums over the single chunks."""
     random = Random(seed)
     throughput = Throughput()
     connections: list[MessageCounter] = []

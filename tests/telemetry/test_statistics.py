@@ -54,7 +54,7 @@ def test_received_messages_and_bytes_are_counted(hosts: Hosts) -> None:
 
 
 def test_what_is_sent_is_counted(hosts: Hosts) -> None:
-    """Replies and messages of the server's own, also of a connection that has ended since."""
+    """`info()` has the messages and bytes that all connections sent, also of connections that have ended."""
     server = hosts.listen(lambda message, connection: message * 2)
     client, other = hosts.connect(), hosts.connect()
     client.send(b"one")
@@ -76,7 +76,7 @@ def test_what_is_sent_is_counted(hosts: Hosts) -> None:
 
 
 def test_an_app_that_only_sends_has_a_rate(hosts: Hosts) -> None:
-    """Where no byte comes that could begin a second."""
+    """The rate of sent messages is right where no connection receives anything."""
     server = hosts.listen(None)
     hosts.connect()
     hosts.wait()

@@ -320,7 +320,7 @@ def test_an_app_that_fails_is_logged_with_its_traceback(lines: list[str], logged
 
 
 def test_a_recorder_that_fails_is_logged_once(lines: list[str], logged_errors: Any) -> None:
-    """With its traceback, and with a text that is safe; the connection goes on."""
+    """The log has one line and a traceback with safe text for a recorder that raises, and the connection goes on."""
 
     class Recorder:
         def received(self, messages: Any) -> None:
