@@ -96,6 +96,10 @@ class Inbox:
         """Whether a `receive` waits for a message."""
         return bool(self._waiters)
 
+    def dump(self) -> list[bytes]:
+        """The messages that wait, in order, for `put` of another inbox. This inbox keeps them."""
+        return list(self._messages or ())
+
     def put(self, messages: Sequence[bytes]) -> int:
         """Add `messages`, and fire the waiters that get one of them. Returns the outcome."""
         if self._messages is None:

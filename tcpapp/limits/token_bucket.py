@@ -39,3 +39,8 @@ class TokenBucket:
     def until_next(self, count: int = 1) -> float:
         """Seconds from the last call until the next item can come, or the next `count` items."""
         return max(0.0, (count - self._tokens) / self.rate)
+
+    def load(self, now: float, tokens: float) -> None:
+        """Go on at `now` from the `tokens` that were `available` in another bucket: at most `rate` of them count."""
+        self._updated_at = now
+        self._tokens = min(tokens, self.rate)

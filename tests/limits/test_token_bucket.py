@@ -46,3 +46,20 @@ def test_several_items_can_come_at_a_time():
     assert bucket.until_next() == 0.1
     assert round(bucket.available(2.1), 9) == 1.0
     assert round(bucket.until_next(), 9) == 0.0
+
+
+def test_another_bucket_goes_on_from_the_tokens_of_this_one():
+    """On a clock of its own; a debt goes over as well."""
+    for taken in (3, 10, 25):
+        bucket, other = TokenBucket(10), TokenBucket(10)
+        bucket.take(1000.0, taken)
+        other.load(5.0, bucket.available(1000.5))
+        assert round(other.until_next(), 9) == round(bucket.until_next(), 9)
+        assert round(other.available(6.0), 9) == round(bucket.available(1001.5), 9)
+
+
+def test_a_bucket_goes_on_with_no_more_tokens_than_it_holds():
+    """The rate of the other bucket was greater."""
+    bucket = TokenBucket(4)
+    bucket.load(5.0, 100.0)
+    assert bucket.available(5.0) == 4
