@@ -68,6 +68,9 @@ _ROWS: Final = {each.name: each.metadata for each in numbers_of(Timeouts)}
 SINCE: Final[dict[str, str]] = {name: about["since"] for name, about in _ROWS.items() if about["since"]}
 """The waits that begin again and again on an open connection, and the event from which each is counted."""
 
+STARTED: Final = frozenset(name for name, about in _ROWS.items() if about["rule"] and not about["since"])
+"""The waits that a part of a connection starts and stops. Beside them are ``ending`` and the waits for the rates."""
+
 OF_SERVERS: Final = frozenset(name for name, about in _ROWS.items() if about["side"] == "server")
 """The waits that only servers have."""
 
@@ -241,13 +244,13 @@ class Deadlines:
     def resume(self) -> None:
         """Reading goes on: the waits for bytes of the peer go on from where they stood."""
         now, stopped = self.seconds(), self.stopped
-        self._peer_silent_since = _later(max(self.last_received, self._peer_silent_since), stopped, now)
-        self._both_silent_since = _later(max(self.last_received, self.last_sent, self._both_silent_since), stopped, now)
+        self._peer_silent_since = later(max(self.last_received, self._peer_silent_since), stopped, now)
+        self._both_silent_since = later(max(self.last_received, self.last_sent, self._both_silent_since), stopped, now)
         started = self._started
         for wait in PEER_WAITS:
             if started is not None and wait in started:
                 began, seconds = started[wait]
-                started[wait] = (_later(began, stopped, now), seconds)
+                started[wait] = (later(began, stopped, now), seconds)
         self.stopped = inf
         self._pressure_until = min(self._pressure_until, now)
         self._resume_message_timeout(now)
@@ -256,7 +259,7 @@ class Deadlines:
 
     def _resume_message_timeout(self, now: float) -> None:
         if self._unfinished is not None:
-            self._unfinished = _later(self._unfinished, self._message_stopped, now)
+            self._unfinished = later(self._unfinished, self._message_stopped, now)
             self._wake_by(self._unfinished + self._message_timeout)
         self._message_stopped = inf
 
@@ -370,7 +373,7 @@ class Deadlines:
         self._settler.settle(HEARTBEAT, self._missed)
 
 
-def _later(since: float, stopped: float, now: float) -> float:
+def later(since: float, stopped: float, now: float) -> float:
     """The start of a wait that began at `since`, moved so that the time from `stopped` to `now` does not count."""
     return now - max(0.0, stopped - since) if stopped < inf else since
 
