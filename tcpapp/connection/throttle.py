@@ -215,12 +215,12 @@ class Throttle:
             self._message_rate.take(self._deadlines.seconds(), skipped)
         goes_on_already = self._will_release
         self.pending += messages
-        self.size += _size(messages)
+        self.size += size_of(messages)
         if goes_on_already:
             return NOTHING
         used = self.fair_share.contention
         if self._busy or used > 1 or (used and self.size > self._quick_bytes):
-            return self._wait()
+            return self.wait()
         return self.release()
 
     def _note_slow_chunk(self, count: int, seconds: float) -> None:
@@ -240,7 +240,7 @@ class Throttle:
             self._read_control.resume(MESSAGES_PENDING)
             outcome |= ALL_RELEASED
         elif not self._dispatcher.pauses & CONNECTION_CLOSING:
-            outcome |= self._wait()
+            outcome |= self.wait()
         return outcome
 
     def release_last(self) -> int:
@@ -303,7 +303,7 @@ class Throttle:
         """Take the first `count` messages that are kept, or all of them if there are fewer."""
         messages = self.pending[:count]
         del self.pending[:count]
-        self.size -= _size(messages)
+        self.size -= size_of(messages)
         if self._message_rate is not None:
             self._message_rate.take(self._deadlines.seconds(), len(messages))
         return messages
@@ -336,7 +336,7 @@ class Throttle:
             self.fair_share.note_overrun(self._clock)
         self.free_share = 0 if busy or self._message_rate is not None else self._fits(self.budget)
 
-    def _wait(self) -> int:
+    def wait(self) -> int:
         """Stop reading, and go on in a later turn or when the rate allows it, or drop the rest. Returns the outcome."""
         self._read_control.pause(MESSAGES_PENDING)
         if self._message_rate is None or self._available(self._message_rate):
@@ -375,7 +375,7 @@ def _first_cost(microseconds: int) -> float:
     return microseconds / 1e6 / FIRST_MESSAGES
 
 
-def _size(messages: list[bytes]) -> int:
+def size_of(messages: list[bytes]) -> int:
     return sum(map(len, messages)) + MESSAGE_COST * len(messages)
 
 
