@@ -39,6 +39,7 @@ __all__ = [
     "ProxyHeaderServer",
     "ProxyHeaderSource",
     "Server",
+    "behind_header",
     "header_below",
 ]
 
@@ -87,7 +88,7 @@ class ProxyHeaderProtocol(ProtocolWrapper):
     factory: Any
     proxy_header: Header | None = None
 
-    def __init__(self, factory: ProxyHeaderFactory, address: Any) -> None:
+    def __init__(self, factory: ProxyHeaderFactory | None, address: Any) -> None:
         super().__init__(factory, None)  # type: ignore[arg-type]  # there is none yet
         self._address = address
         self._reader: HeaderReader | None = HeaderReader()
@@ -194,6 +195,13 @@ class ProxyHeaderProtocol(ProtocolWrapper):
         if rest:
             behind.dataReceived(rest)
 
+    def pass_by(self, transport: Any, header: Header, behind: Any) -> None:
+        """Its header came in another process: be the transport of the protocol `behind` it, and nothing else."""
+        directlyProvides(self, providedBy(transport))
+        self.transport, self.connected = transport, 1
+        self._reader, self.proxy_header, self.wrappedProtocol = None, header, behind
+        self._step_aside(behind)
+
     def _step_aside(self, behind: Any) -> None:
         """Connect the transport and the protocol directly: the gate has no more part in it."""
         transport: Any = self.transport
@@ -286,6 +294,16 @@ class _ProxyHeaderSender(WrappingFactory):
 
         protocol.makeConnection = send_header  # only the header was between: the wrapper has no more part in it
         return protocol
+
+
+def behind_header(transport: Any, header: Header, protocol: Any) -> ProxyHeaderProtocol:
+    """
+    The transport of a `protocol` whose connection began with `header` in another process: `transport`, with the
+    addresses that the header names.
+    """
+    gate = ProxyHeaderProtocol(None, None)
+    gate.pass_by(transport, header, protocol)
+    return gate
 
 
 def header_below(transport: Any) -> Header | None:

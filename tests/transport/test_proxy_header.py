@@ -18,7 +18,13 @@ from tcpapp.connection.protocol import protocol_of
 from tcpapp.limits.networks import Networks
 from tcpapp.proxy_protocol import Command, Family, Header, InetAddress, Tlv, Type, frame
 from tcpapp.transport.endpoint_strings import server_endpoint
-from tcpapp.transport.proxy_header import ProxyHeaderFactory, ProxyHeaderProtocol, ProxyHeaderServer, header_below
+from tcpapp.transport.proxy_header import (
+    ProxyHeaderFactory,
+    ProxyHeaderProtocol,
+    ProxyHeaderServer,
+    behind_header,
+    header_below,
+)
 from tests.peers import Hosts, NotedTransport, StrictClock, outcome
 
 PROXY = IPv4Address("TCP", "127.0.0.1", 40000)
@@ -427,3 +433,17 @@ def test_the_header_lies_below_tls(hosts: Hosts, tls_certificates: Any) -> None:
     assert [each.proxy.source for each in proxied] == [SOURCE] * 2
     assert app.told == [("opened", CLIENT), b"hello"] * 2
     assert server_endpoint(hosts.server.reactor, endpoint).reload()  # type: ignore[attr-defined]
+
+
+def test_a_connection_from_another_process_keeps_the_addresses_of_its_header() -> None:
+    """The header is not sent again. The transport and the protocol are connected directly."""
+    header = Header(1, Command.PROXY, Family.TCP4, SOURCE, DESTINATION)
+    transport = NotedTransport(peerAddress=PROXY)
+    protocol: Any = MessageServerFactory(App(), telemetry=Telemetry(), timeouts=Timeouts(idle=0)).buildProtocol(CLIENT)
+    transport.connect(protocol)
+    gate = behind_header(transport, header, protocol)
+    assert (gate.getPeer(), gate.getHost().host, header_below(gate)) == (CLIENT, "198.51.100.1", header)
+    assert (transport.protocol, gate.write) == (protocol, transport.write)
+    gate.loseConnection()
+    transport.turn()
+    assert transport.finished
