@@ -61,6 +61,10 @@ class MessageClientFactory(ClientFactory):
         """`connection` is open."""
         self._waiters.fire(connection)
 
+    def connection_moved_here(self, connection: Connection, age: float) -> None:
+        """`connection` is open, and was opened `age` seconds ago in another process."""
+        self.connection_opened(connection)
+
     def connection_closed(self, connection: Connection, reason: CloseReason) -> None:
         """`connection` has ended; calls that wait for it to be open fail here, all others in the connection."""
         connection.when_open().addErrback(self._waiters.fail)

@@ -161,6 +161,11 @@ class MessageServerFactory(ServerFactory):
         self._open[connection] = now
         self.connection_counts.opened(now, len(self._open))
 
+    def connection_moved_here(self, connection: Connection, age: float) -> None:
+        """`connection` is open, and was opened `age` seconds ago in another process, which counts it as accepted."""
+        self._open[connection] = self._now() - age
+        self.connection_counts.moved_here(len(self._open))
+
     def connection_closed(self, connection: Connection, reason: CloseReason) -> None:
         """`connection` has ended, whether it ever was open or not."""
         self.admission.release(connection)

@@ -34,7 +34,8 @@ class Throughput:
     """
     The messages and bytes of all connections of a factory, in one direction.
 
-    `messages` and `bytes` count those of connections that have ended. `until` is the end of the present second.
+    `messages` and `bytes` count those of connections that have ended, less the counts that connections brought from
+    another process. `until` is the end of the present second.
     """
 
     __slots__ = ("_seconds", "bytes", "messages", "until")
@@ -100,6 +101,13 @@ class MessageCounter:
         throughput.add(self.until, self.messages, self.bytes)
         throughput.add(throughput.until, -self.messages, -self.bytes)
         self.until = throughput.until
+
+    def continue_from(self, messages: int, size: int) -> None:
+        """Go on from the counts of this connection in another process. The totals of the factory are without them."""
+        self.messages += messages
+        self.bytes += size
+        self.throughput.messages -= messages
+        self.throughput.bytes -= size
 
     def end_counting(self) -> None:
         """The connection has ended: the totals keep its counts."""

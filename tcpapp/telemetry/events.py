@@ -122,9 +122,10 @@ class _ConnectionEvent(Event):
 
 @dataclass(frozen=True)
 class Opened(_ConnectionEvent):
-    """A connection is open."""
+    """A connection is open. `moved`: it was open before, in another process, and its app was told there."""
 
     connection: EventConnection
+    moved: bool = False
 
     @override
     def kind(self) -> Hashable:

@@ -179,6 +179,10 @@ class ConnectionCounts:
         if len(self._seconds) > RECENT:
             self._seconds.popleft()
 
+    def moved_here(self, there: int) -> None:
+        """One more connection is open, which was accepted in another process; now `there` are open."""
+        self.most = max(self.most, there)
+
     def rate(self, now: float) -> float:
         """Connections accepted per second, over the last ten seconds."""
         return sum(count for second, count in self._seconds if now - second <= RECENT) / RECENT

@@ -84,6 +84,22 @@ def test_without_a_clock_there_are_totals_and_no_rates() -> None:
     assert throughput.totals([counter], 5000.0) == (2, 10, 0.0, 0.0)
 
 
+def test_a_connection_that_moves_is_counted_by_both_factories_once() -> None:
+    """It goes on with its own counts; the totals and rates of a factory have what happened there."""
+    before, after = Throughput(), Throughput()
+    old, new = MessageCounter(before), MessageCounter(after)
+    count(old, 10.0, 3, 30)
+    old.end_counting()
+    new.continue_from(old.messages, old.bytes)
+    assert after.totals([new], 500.0) == (0, 0, 0.0, 0.0)
+    count(new, 501.0, 20, 200)
+    assert (new.messages, new.bytes) == (23, 230)
+    assert after.totals([new], 501.0) == (20, 200, 2.0, 20.0)
+    new.end_counting()
+    assert after.totals([], 501.0) == (20, 200, 2.0, 20.0)
+    assert before.totals([], 10.5) == (3, 30, 0.3, 3.0)
+
+
 def recent(chunks: Iterable[tuple[float, int, int]], now: float) -> tuple[float, float]:
     """Return the rates, computed from all chunks with their times."""
     known = [(messages, size) for at, messages, size in chunks if now - int(at) <= RECENT]
