@@ -28,7 +28,7 @@ class EndedBy(str, Enum):
         return self.value
 
 
-CLEAN_RULES = frozenset({"closed", "end-of-stream", "drained", "max-age"})
+CLEAN_RULES = frozenset({"closed", "end-of-stream", "drained", "max-age", "moved"})
 """The rules by which a successful conversation ends."""
 
 
@@ -45,6 +45,7 @@ class CloseReason:
       ========================== ======= ====================================================================
       ``closed``                 us      ``close()`` was called, or a conversation finished
       ``drained``                us      the server is stopping and the connection's work is finished
+      ``moved``                  us      it goes on in another process: the peer notices nothing
       ``end-of-stream``          peer    the peer closed its side between two messages
       ``truncated-message``      peer    the peer closed its side inside a message
       ``message-too-long``       us      a message over the framing's ``max``

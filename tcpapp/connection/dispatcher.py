@@ -140,11 +140,7 @@ class Dispatcher(Matching):
 
     def start(self, handlers: Handlers) -> int:
         """Tell the app, by its `handlers`, that the connection is open. Returns the outcome."""
-        self._handlers = handlers
-        self._received = handlers.received
-        self._received_all = handlers.received_all
-        if handlers.received is not None or handlers.received_all is not None:
-            self.pauses &= ~RECEIVE_ONLY
+        self.use(handlers)
         self._inbox.watched = handlers.talk is not None
         first = self._handlers.opened or self._handlers.talk
         if first is None:
@@ -152,6 +148,14 @@ class Dispatcher(Matching):
         self._handle_each((None,), lambda _, connection: self._begin(first(connection)))
         self._end_handling()
         return self.continue_handling()
+
+    def use(self, handlers: Handlers) -> None:
+        """Hand messages to the app, by its `handlers`, as soon as nothing holds them back."""
+        self._handlers = handlers
+        self._received = handlers.received
+        self._received_all = handlers.received_all
+        if handlers.received is not None or handlers.received_all is not None:
+            self.pauses &= ~RECEIVE_ONLY
 
     def dispatch(self, messages: list[bytes]) -> int:
         """Messages came: hand each to its request, or to the app. Returns the outcome."""

@@ -10,12 +10,14 @@ stage         event         next stage    what is done
 UNOPENED      `CONNECTED`   OPENING
 UNOPENED      `LOST`        CLOSED        `END`
 OPENING       `READY`       OPEN          `START_APP`
+OPENING       `LOADED`      OPEN          `CONTINUE_APP`
 OPENING       `CLOSE`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 OPENING       `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 OPENING       `LOST`        CLOSED        `END`
 OPEN          `INPUT_OVER`  INPUT_ENDING  `END_WAITS` `STOP_READING`
 OPEN          `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
 OPEN          `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+OPEN          `MOVED`       CLOSED        `END`
 OPEN          `LOST`        CLOSED        `END`
 INPUT_ENDING  `RELEASED`    INPUT_CLOSED  `FAIL_WAITERS` `ASK_APP`
 INPUT_ENDING  `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
@@ -135,12 +137,14 @@ class Event(Enum):
 
     CONNECTED = "the transport is connected"
     READY = "TLS is set up, or there is none"
+    LOADED = "it was open in another process, and goes on here"
     INPUT_OVER = "the peer closed its side, the stream is unreadable, or the connection drains"
     RELEASED = "the inbox, or the app, has all messages that were read"
     CLOSE = "we close: what is written is flushed"
     APP_IDLE = "the app is not being called"
     HANDED_OVER = "the transport has all that was written"
     ABORT = "we cut the connection: what is written is lost"
+    MOVED = "it goes on in another process"
     LOST = "the transport is lost"
 
 
@@ -156,15 +160,17 @@ ABORT_TRANSPORT: Final = 8
 """Abort the transport."""
 START_APP: Final = 16
 """Tell the app that the connection is open."""
-FLUSH: Final = 32
+CONTINUE_APP: Final = 32
+"""Go on with the app, which knows the connection: it was told in another process."""
+FLUSH: Final = 64
 """Give the transport all written bytes."""
-DISCONNECT: Final = 64
+DISCONNECT: Final = 128
 """Close the transport."""
-END: Final = 128
-"""End all parts, and tell the app."""
-FAIL_WAITERS: Final = 256
+END: Final = 256
+"""End all parts, and tell the app, unless the connection goes on in another process."""
+FAIL_WAITERS: Final = 512
 """Fail the waiters for a message or a reply. This runs the user's code, so it comes when all else is settled."""
-ASK_APP: Final = 512
+ASK_APP: Final = 1024
 """See whether the app is being called, or still has messages. If not, that is the next event."""
 
 _ABORTED: Final = (Stage.ABORTING, END_WAITS | DROP | ABORT_TRANSPORT | FAIL_WAITERS)
@@ -175,12 +181,14 @@ TRANSITIONS: Final[dict[tuple[Stage, Event], tuple[Stage, int]]] = {
     (Stage.UNOPENED, Event.CONNECTED): (Stage.OPENING, NOTHING),
     (Stage.UNOPENED, Event.LOST): _LOST,
     (Stage.OPENING, Event.READY): (Stage.OPEN, START_APP),
+    (Stage.OPENING, Event.LOADED): (Stage.OPEN, CONTINUE_APP),
     (Stage.OPENING, Event.CLOSE): _ABORTED,
     (Stage.OPENING, Event.ABORT): _ABORTED,
     (Stage.OPENING, Event.LOST): _LOST,
     (Stage.OPEN, Event.INPUT_OVER): (Stage.INPUT_ENDING, END_WAITS | STOP_READING),
     (Stage.OPEN, Event.CLOSE): _CLOSING,
     (Stage.OPEN, Event.ABORT): _ABORTED,
+    (Stage.OPEN, Event.MOVED): _LOST,
     (Stage.OPEN, Event.LOST): _LOST,
     (Stage.INPUT_ENDING, Event.RELEASED): (Stage.INPUT_CLOSED, FAIL_WAITERS | ASK_APP),
     (Stage.INPUT_ENDING, Event.CLOSE): _CLOSING,
@@ -248,7 +256,7 @@ class Lifecycle:
         self.stage, actions = row
         if actions & (ABORT_TRANSPORT | END):
             self._deadlines.stop("ending")
-        elif actions & START_APP:
+        elif actions & (START_APP | CONTINUE_APP):
             self.opened = True
         return actions
 

@@ -33,6 +33,11 @@ class Matching(Answers):
         self._unsorted: list[bytes] | None = None
         self.requests: Requests | None = None
 
+    @property
+    def sorts_replies(self) -> bool:
+        """Whether received messages are being sorted right now, as in the callback of a request's reply."""
+        return self._unsorted is not None
+
     def handle(self, messages: list[Any]) -> int:
         """Hand `messages` to the app. The subclass says how."""
         raise NotImplementedError

@@ -10,6 +10,7 @@ __all__ = [
     "CONNECTION_CLOSED",
     "CONNECTION_CLOSING",
     "HANDLING",
+    "MOVING",
     "NOT_RECEIVING",
     "NO_MORE_INPUT",
     "PAUSED",
@@ -38,5 +39,7 @@ CONNECTION_CLOSED: Final = 256
 """The connection is closed: no part of it works any more, even where a reply still comes."""
 AWAITING_TURN: Final = 512
 """The messages used the budget of a turn: other connections have their turns now."""
+MOVING: Final = 1024
+"""The connection is to go on in another process: it comes to a message boundary."""
 NOT_RECEIVING: Final = 96
 """`NO_MORE_INPUT` or `CONNECTION_CLOSING`: received bytes are ignored."""

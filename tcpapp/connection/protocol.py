@@ -24,11 +24,11 @@ from tcpapp.connection.connection import Connection
 from tcpapp.connection.connection_info import info_of
 from tcpapp.connection.handlers import value_of
 from tcpapp.connection.lifecycle import Event, Stage, State, cause_of_end, cause_of_loss
+from tcpapp.connection.movable import Movable
 from tcpapp.connection.outcomes import APP_IDLE
 from tcpapp.connection.pause_flags import WRITE_BLOCKED
 from tcpapp.connection.protocol_detection import with_detected
 from tcpapp.connection.settings import Settings
-from tcpapp.connection.stages import Stages
 from tcpapp.connection.throttle import over_rate
 from tcpapp.connection.timeout_reasons import reason_of, unread
 from tcpapp.errors import UndecodableMessage, UnreadableStream, drop_frames
@@ -41,7 +41,7 @@ __all__ = ["MessageProtocol", "protocol_of"]
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
-class MessageProtocol(Stages):
+class MessageProtocol(Movable):
     """
     Twisted's side of one connection: a `Protocol` that a factory's ``buildProtocol`` makes, and a transport calls.
 
@@ -91,7 +91,7 @@ class MessageProtocol(Stages):
                 self._abort(CloseReason(EndedBy.NETWORK, "lost", ITSELF, error=ConnectionRefusedError(string=ITSELF)))
                 return
         if not sets_up_tls(self.transport):
-            self._happen(Event.READY)
+            self._ready()
             return
         self._set_up_tls(self.transport)
         self._deadlines.start("tls_handshake", settings.timeouts.tls_handshake or inf)
@@ -100,7 +100,7 @@ class MessageProtocol(Stages):
         """TLS is set up. Twisted calls it."""
         self._deadlines.stop("tls_handshake")
         self._end_handshake()
-        if self._happen(Event.READY):
+        if self._ready():
             return
         if self._starttls is not None:
             self.settle(self._starttls.secured(session_on(self.transport)))

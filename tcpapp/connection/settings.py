@@ -144,6 +144,11 @@ class Settings:
         if timeouts.max_age:
             spread = self.limits.age_jitter / 100
             deadlines.start("max_age", timeouts.max_age * self.random.uniform(1 - spread, 1 + spread))
+        self.track_waits(deadlines, serves=serves)
+
+    def track_waits(self, deadlines: Deadlines, *, serves: bool) -> None:
+        """Begin those waits of an open connection that begin again and again."""
+        timeouts = self.timeouts
         deadlines.track(
             timeouts.message_timeout, **waits_of(timeouts, serves=serves, heartbeats=self.heartbeat is not None)
         )

@@ -19,6 +19,7 @@ from tcpapp.connection.handlers import Handlers
 from tcpapp.connection.lifecycle import (
     ABORT_TRANSPORT,
     ASK_APP,
+    CONTINUE_APP,
     DISCONNECT,
     DROP,
     END_WAITS,
@@ -66,13 +67,15 @@ class Stages(Parts):
             self._drop_buffers(all_of_it=False)
         if actions & ABORT_TRANSPORT:
             self.transport.abortConnection()
-        if actions & (START_APP | FLUSH | DISCONNECT | FAIL_WAITERS | ASK_APP):
+        if actions & (START_APP | CONTINUE_APP | FLUSH | DISCONNECT | FAIL_WAITERS | ASK_APP):
             self._go_on(actions)
 
     def _go_on(self, actions: int) -> None:
         """Do the part of `actions` that calls the app or fires waiters."""
         if actions & START_APP:
             self._start_app()
+        if actions & CONTINUE_APP:
+            self._continue_app()
         if actions & FLUSH:
             self.settle(self._outbox.finish())
         if actions & DISCONNECT:
@@ -104,6 +107,10 @@ class Stages(Parts):
             failure = None  # it holds this frame
         self.settle(self._dispatcher.start(handlers))
         self._lifecycle.fire_open()
+
+    def _continue_app(self) -> None:
+        """Messages can pass again: the connection goes on from its state. A subclass, which has the state, does it."""
+        raise NotImplementedError
 
     def _start_tls(self, context: Any, data: bytes) -> Deferred[Any]:
         """Go on with TLS after `data`, the last bytes in plain. Fires with the session."""

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tcpapp.connection.connection import State
+from tcpapp.connection.settings import Settings
+from tcpapp.connection.stages import Stages
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tests.peers import Peer, Switch, outcome, result_of, stalled
@@ -75,3 +77,9 @@ def test_messages_that_wait_for_their_turn_are_received_before_the_end() -> None
         peer.clock.advance(0)
     assert waiting[:3] == [[b"1"], [b"2"], [b"3"]]
     assert isinstance(result_of(peer.connection.receive()), NotConnected)
+
+
+def test_a_connection_without_a_state_has_nothing_to_go_on_from() -> None:
+    """That is for the class below, which loads it."""
+    with pytest.raises(NotImplementedError):
+        Stages(Settings())._continue_app()

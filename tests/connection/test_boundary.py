@@ -1,0 +1,247 @@
+"""What stands against a message boundary: its rule, whether it passes by itself, and that no dump is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tcpapp import MessageServerFactory, Telemetry, conversation
+from tcpapp.connection.boundary import OF_A_CONNECTION, Obstacle, obstacles_of
+from tcpapp.connection.lifecycle import State
+from tcpapp.errors import InvalidState
+from tcpapp.framing import Lines, from_string
+from tests.connection.moves import QUIET, shout
+from tests.peers import NotedTransport, Peer, Switch, never, stalled
+
+
+class Counting:
+    """An app that counts the messages of its connection."""
+
+    def received(self, message: bytes, connection: Any) -> None: ...
+
+
+class Shared:
+    """An app that greets, and takes no messages."""
+
+    def opened(self, connection: Any) -> bytes:
+        return b"welcome"
+
+
+@conversation
+async def talk(connection: Any) -> None:
+    async for _ in connection:
+        pass
+
+
+def rules_of(peer: Peer) -> list[str]:
+    """The rules of all that stands against a boundary. No dump is made then, and the error names each."""
+    found: list[Obstacle] = peer.protocol.obstacles()
+    if found:
+        with pytest.raises(InvalidState, match=r"^the connection cannot be dumped: ") as raised:
+            peer.protocol.dump()
+        assert all(each.detail in str(raised.value) for each in found)
+    else:
+        assert peer.protocol.dump()
+    return [each.rule for each in found]
+
+
+@pytest.mark.parametrize(
+    ("app", "rule"),
+    [
+        pytest.param(Counting, "app-class", id="class"),
+        pytest.param(talk, "conversation", id="conversation"),
+        pytest.param(None, "receive-only", id="none"),
+        pytest.param(Shared(), "receive-only", id="without-received"),
+    ],
+)
+def test_an_app_with_a_state_of_its_own_is_not_moved(app: Any, rule: str) -> None:
+    """Of its connection: a state in an instance, in a coroutine, or in code that fetches the messages."""
+    peer = Peer(app, timeouts=QUIET)
+    [obstacle] = [each for each in peer.protocol.obstacles() if each.rule not in ("receive-pending", "reply-pending")]
+    assert (obstacle.rule, obstacle.lasting) == (rule, True)
+    assert rule in rules_of(peer)
+
+
+def test_an_app_for_all_connections_can_be_moved() -> None:
+    """A function, and an object whose messages come by ``received``."""
+    assert rules_of(Peer(shout, timeouts=QUIET)) == []
+    assert rules_of(Peer(Counting(), timeouts=QUIET)) == []
+
+
+def test_a_pending_reply_passes() -> None:
+    """With the reply, and the messages behind it."""
+    app = Switch()
+    peer = Peer(app, timeouts=QUIET)
+    peer.says(b"a\n")
+    assert rules_of(peer) == ["reply-pending"]
+    app.pending[0].callback(None)
+    assert rules_of(peer) == []
+
+
+def test_an_app_is_not_moved_while_it_is_called() -> None:
+    """Nor where it asks itself."""
+    seen: list[Any] = []
+    peer = Peer(lambda message, connection: seen.append(rules_of(peer)), timeouts=QUIET)
+    peer.says(b"a\n")
+    assert (seen, rules_of(peer)) == ([["handling"]], [])
+
+
+def test_a_connection_is_not_moved_while_it_fires_a_reply() -> None:
+    """The messages behind the reply are in hand."""
+    seen: list[Any] = []
+    peer = Peer(shout, timeouts=QUIET)
+    peer.connection.request(b"?").addCallback(lambda _: seen.append(rules_of(peer)))
+    peer.says(b"a\nb\n")
+    assert (seen, rules_of(peer)) == ([["handling"]], [])
+
+
+def test_requests_of_ours_pass_with_their_replies() -> None:
+    """A cancelled one as well: its reply still comes."""
+    peer = Peer(shout, timeouts=QUIET)
+    peer.connection.request(b"1?")
+    peer.connection.request(b"2?").addErrback(lambda _: None).cancel()
+    assert rules_of(peer) == ["requests-pending"]
+    peer.says(b"1\n")
+    assert rules_of(peer) == ["requests-pending"]
+    peer.says(b"2\n")
+    assert rules_of(peer) == []
+
+
+def test_a_receive_passes_with_its_message() -> None:
+    """Somebody waits for it in this process."""
+    peer = Peer(shout, timeouts=QUIET)
+    peer.connection.receive()
+    assert rules_of(peer) == ["receive-pending"]
+    peer.says(b"a\n")
+    assert rules_of(peer) == []
+
+
+def test_a_send_passes_once_the_peer_takes_its_bytes() -> None:
+    """Bytes that nobody waits for are moved instead."""
+    peer = stalled(shout, timeouts=QUIET)
+    for _ in range(2):
+        peer.connection.send(b"x" * 70_000)
+    assert rules_of(peer) == ["send-pending"]
+    peer.transport.go_on()
+    peer.transport.turn()
+    assert rules_of(peer) == []
+    peer = stalled(lambda message, connection: b"x" * 70_000, timeouts=QUIET)
+    for _ in range(2):
+        peer.says(b"a\n")
+    assert rules_of(peer) == []
+
+
+def test_tls_is_not_moved() -> None:
+    """From the moment at which it begins in mid-conversation."""
+    peer = Peer(shout, transport=NotedTransport(tls=True), timeouts=QUIET)
+    peer.connection.start_tls("context").addErrback(lambda _: None)
+    assert rules_of(peer) == ["tls"]
+    [obstacle] = peer.protocol.obstacles()
+    assert obstacle.lasting
+
+
+def test_a_transport_with_tls_is_not_moved() -> None:
+    """Whatever began it."""
+    peer = Peer(shout, timeouts=QUIET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tcpapp.connection.boundary.tls_layer", lambda transport: transport)
+        assert rules_of(peer) == ["tls"]
+
+
+def test_a_stream_that_has_failed_is_not_moved() -> None:
+    """The messages before the fault wait for their turn, and then it is closed."""
+    peer = Peer(shout, "netstring", timeouts=QUIET)
+    peer.connection.pause()
+    peer.protocol._framing.receive(b"1:a,x")
+    [obstacle] = peer.protocol.obstacles()
+    assert (obstacle.rule, obstacle.lasting) == ("framing", True)
+    assert "cannot be moved: a stream that has failed" in obstacle.detail
+    assert rules_of(peer) == ["framing"]
+
+
+def test_a_framing_that_cannot_say_what_it_holds_is_not_moved() -> None:
+    """One of the user's, with an attribute that it does not write."""
+
+    class Numbered(Lines):
+        def _start(self) -> None:
+            super()._start()
+            self.chunks = 0
+
+        def receive(self, chunk: bytes) -> list[bytes]:
+            self.chunks += 1
+            return super().receive(chunk)
+
+    peer = Peer(shout, Numbered(), timeouts=QUIET)
+    assert rules_of(peer) == []
+    peer.says(b"unfinished")
+    assert rules_of(peer) == ["framing"]
+    assert "would lose chunks" in peer.protocol.obstacles()[0].detail
+
+
+def closes(peer: Peer) -> None:
+    peer.connection.close()
+
+
+def drains(peer: Peer) -> None:
+    peer.connection.drain()
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        pytest.param(drains, State.INPUT_CLOSED, id="draining"),
+        pytest.param(Peer.half_closes, State.INPUT_CLOSED, id="half-closed"),
+        pytest.param(closes, State.CLOSING, id="closing"),
+        pytest.param(Peer.resets, State.CLOSED, id="closed"),
+    ],
+)
+def test_a_connection_that_ends_is_not_moved(end: Callable[[Peer], object], state: State) -> None:
+    """It comes to its end where it is."""
+    peer = Peer(never, timeouts=QUIET)
+    peer.says(b"a\n")
+    end(peer)
+    assert peer.connection.state is state
+    assert rules_of(peer) == ["not-open"]
+    assert [each.lasting for each in peer.protocol.obstacles()] == [True]
+
+
+def test_a_connection_that_is_not_open_yet_is_not_moved() -> None:
+    """That passes, with the handshake of TLS."""
+    protocol: Any = MessageServerFactory(shout, telemetry=Telemetry()).buildProtocol(None)
+    assert [(each.rule, each.lasting) for each in obstacles_of(protocol)] == [("not-open", False)]
+    assert "its state is unopened" in protocol.obstacles()[0].detail
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tcpapp.connection.protocol.sets_up_tls", lambda transport: True)
+        patch.setattr("tcpapp.connection.parts.close_by_halves", lambda layer: None)
+        NotedTransport().connect(protocol)
+    assert [(each.rule, each.lasting) for each in obstacles_of(protocol)] == [("not-open", False)]
+
+
+def test_all_that_stands_against_a_boundary_is_named() -> None:
+    """Not the first thing alone."""
+    peer = stalled(lambda message, connection: Deferred(), timeouts=QUIET)
+    peer.says(b"a\n")
+    peer.connection.receive()
+    for _ in range(2):
+        peer.connection.send(b"x" * 70_000)
+    peer.connection.request(b"?")
+    assert rules_of(peer) == ["reply-pending", "requests-pending", "receive-pending", "send-pending"]
+    assert not any(each.lasting for each in peer.protocol.obstacles())
+
+
+def test_a_rule_is_a_label() -> None:
+    """Each is short, and stands for one thing."""
+    rules = [each.rule for each in OF_A_CONNECTION]
+    assert sorted(set(rules)) == sorted(rules)
+    assert all(set(rule) <= set("abcdefghijklmnopqrstuvwxyz-") for rule in rules)
+
+
+def test_undigested_bytes_are_no_obstacle() -> None:
+    """A boundary is one for the app: an unfinished message moves."""
+    for spec in ("line", "int32", "slip"):
+        peer = Peer(shout, from_string(spec), timeouts=QUIET)
+        peer.says(b"\x00\x00\x00\x09un")
+        assert rules_of(peer) == []
