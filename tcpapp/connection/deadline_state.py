@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any, Final
 
-from tcpapp.connection.deadlines import NEVER, PEER_WAITS, STARTED, Deadlines, later
+from tcpapp.connection.deadlines import NEVER, PEER_WAITS, Deadlines, later
 from tcpapp.connection.state_form import LONGEST_TIME, Facts
+from tcpapp.limits import Timeouts, numbers_of
 
 __all__ = [
     "MOVED_WAITS",
@@ -28,6 +29,11 @@ __all__ = [
     "load_wait",
     "read_deadlines",
 ]
+
+STARTED: Final = frozenset(
+    each.name for each in numbers_of(Timeouts) if each.metadata["rule"] and not each.metadata["since"]
+)
+"""The waits that a part of a connection starts and stops. Beside them are ``ending`` and the waits for the rates."""
 
 MOVED_WAITS: Final = (STARTED | {"message_rate", "byte_rate"}) - {"tls_handshake", "handler_timeout"}
 """The started waits that can run at a message boundary of an open connection."""
@@ -84,14 +90,14 @@ def dump_deadlines(deadlines: Deadlines) -> DeadlineState:
 
     unfinished, pressure = deadlines._unfinished, deadlines._pressure_until
     return DeadlineState(
-        waits={wait: left(wait) for wait in sorted(MOVED_WAITS & started.keys())},
+        waits={wait: left(wait) for wait in sorted(MOVED_WAITS.intersection(deadlines.started))},
         timer=None if deadlines._timer_at == inf else max(0.0, deadlines._timer_at - now),
         unfinished=None if unfinished is None else age(later(unfinished, deadlines._message_stopped, now)),
         peer_silent=age(later(max(received, deadlines._peer_silent_since), stopped, now)),
         both_silent=age(later(max(received, sent, deadlines._both_silent_since), stopped, now)),
         received=age(received),
         sent=None if sent == NEVER else age(sent),
-        began=age(deadlines._began),
+        began=age(deadlines.opened),
         heartbeat=age(deadlines._last_beat),
         missed=deadlines._missed,
         read_paused=deadlines._read_paused,
@@ -111,7 +117,7 @@ def load_deadlines(deadlines: Deadlines, state: DeadlineState) -> None:
     deadlines._both_silent_since = now - state.both_silent
     deadlines.last_received = now - state.received
     deadlines.last_sent = NEVER if state.sent is None else now - state.sent
-    deadlines._began = now - state.began
+    deadlines.opened = now - state.began
     deadlines._last_beat = now - state.heartbeat
     deadlines._missed = state.missed
     deadlines._read_paused = state.read_paused

@@ -68,9 +68,6 @@ _ROWS: Final = {each.name: each.metadata for each in numbers_of(Timeouts)}
 SINCE: Final[dict[str, str]] = {name: about["since"] for name, about in _ROWS.items() if about["since"]}
 """The waits that begin again and again on an open connection, and the event from which each is counted."""
 
-STARTED: Final = frozenset(name for name, about in _ROWS.items() if about["rule"] and not about["since"])
-"""The waits that a part of a connection starts and stops. Beside them are ``ending`` and the waits for the rates."""
-
 OF_SERVERS: Final = frozenset(name for name, about in _ROWS.items() if about["side"] == "server")
 """The waits that only servers have."""
 

@@ -123,6 +123,7 @@ class Movable(Stages):
                 "the connection cannot be released while it is read from; call pause_at_boundary() first"
             )
         self._check_boundary("released")
+        totals = self.totals
         self._happen(Event.MOVED, MOVED)
         self._deadlines.end()
         self._buffered.end()
@@ -132,9 +133,9 @@ class Movable(Stages):
         if self.factory is not None:
             self.factory.connection_closed(self.connection, MOVED)
         self._outbox.end(self._lifecycle.error, flushed=False)
-        self._emit(Closed, MOVED, 0)
+        self._emit(Closed, MOVED, 0, False, 0, *totals)
         self._lifecycle.fire_closed()
-        self._release_parts()
+        self._release_parts(totals)
 
     def _check_boundary(self, what: str) -> None:
         found = self.obstacles()
