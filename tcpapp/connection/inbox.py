@@ -2,8 +2,8 @@
 The messages of one connection that wait for the app.
 
 They wait as bytes: a decoded value can take thirty times the memory, so a message is decoded when it is taken. Over the
-high-water mark the inbox pauses reading, and at the low-water mark it resumes it. At the end it fails its waiters.
-Twisted's ``DeferredQueue`` does not fit: it cannot fail its waiters, and raises when it is full.
+high-water mark the inbox pauses reading, and at the low-water mark it resumes it. The connection fails its
+waiters at the end. Twisted's ``DeferredQueue`` does not fit: it cannot fail its waiters, and raises when it is full.
 """
 
 from __future__ import annotations
@@ -216,16 +216,15 @@ class Inbox:
 
     def forget_waiter(self, waiter: Deferred[Any]) -> None:
         """`waiter` was cancelled while it waited: it gets no message."""
-        assert self._waiters is not None
-        self._waiters.remove(waiter)
-        self.in_use = bool(self._waiters or self._messages)
+        if self._waiters is not None and waiter in self._waiters:  # false once `take_waiters` has emptied it
+            self._waiters.remove(waiter)
+            self.in_use = bool(self._waiters or self._messages)
 
-    def end(self, error: NotConnected) -> None:
-        """No message will come any more: fail the waiters."""
-        while self._waiters:  # a callback can cancel other waiters
-            unlogged(self._waiters.popleft()).errback(error.again())
-        self._waiters = None
+    def take_waiters(self) -> Sequence[Deferred[Any]]:
+        """No message will come any more: remove and return the waiters, which the caller fails."""
+        waiting, self._waiters = self._waiters or (), None
         self.in_use = bool(self._messages)
+        return tuple(waiting)
 
     def drop(self) -> int:
         """Drop all messages. Returns how many there were."""

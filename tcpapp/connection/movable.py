@@ -132,7 +132,7 @@ class Movable(Stages):
         self._outbox.end_counting()
         if self.factory is not None:
             self.factory.connection_closed(self.connection, MOVED)
-        self._outbox.end(self._lifecycle.error, flushed=False)
+        self._outbox.end(flushed=False)
         self._emit(Closed, MOVED, 0, False, 0, *totals)
         self._lifecycle.fire_closed()
         self._release_parts(totals)

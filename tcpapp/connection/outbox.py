@@ -28,9 +28,7 @@ from tcpapp.connection.outcomes import (
     WRITE_RESUMED,
     Settler,
 )
-from tcpapp.connection.unhandled import unlogged
 from tcpapp.connection.waiting_bytes import WaitingBytes
-from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tcpapp.telemetry.counters import MessageCounter, Throughput
 
@@ -178,7 +176,7 @@ class Outbox(MessageCounter):
         return self._end_if_all_handed_over()
 
     def drop(self) -> None:
-        """The connection is cut: drop all bytes, and take no more. `end` fails each ``send`` that waits."""
+        """The connection is cut: drop all bytes, and take no more. `end` returns each ``send`` that waits."""
         self._corked, self._corked_size = None, 0
         for waiting in self._queue or ():
             waiting.data = b""
@@ -186,37 +184,27 @@ class Outbox(MessageCounter):
         self.unsent = 0
         self._take_no_more()
 
-    def end(self, error: NotConnected, flushed: bool) -> int:
+    def end(self, flushed: bool) -> tuple[list[Deferred[None]], list[Deferred[None]]]:
         """
-        The connection is lost: fail every ``send`` that waits with `error`. Returns how many there were.
+        The connection is lost. Returns the waiting ``send`` calls that have succeeded, and the calls to fail.
 
-        Where it was `flushed`, a ``send`` whose bytes the transport had got succeeds.
+        Where it was `flushed`, a ``send`` whose bytes the transport had got has succeeded.
         """
-        failed = 0
         self._deadlines.stop("send_progress")
         self._corked, self._corked_size = None, 0
         handed, self._handed = self._handed or (), None
         waiting, self._queue = self._queue or (), None
         self.unsent = self._sends = 0
         self._take_no_more()
-        for waiter in handed:
-            if not waiter.called:  # it may have been cancelled
-                if flushed:
-                    waiter.callback(None)
-                else:
-                    failed += 1
-                    unlogged(waiter).errback(error)
         has_all = flushed
+        ended = [(waiter, has_all) for waiter in handed]
         for each in waiting:
             has_all = has_all and each.given == len(each.data)
-            if each.waiter is not None and not each.waiter.called:
-                if has_all:
-                    each.waiter.callback(None)
-                else:
-                    failed += 1
-                    unlogged(each.waiter).errback(error)
+            if each.waiter is not None:
+                ended.append((each.waiter, has_all))
         self.transport = self._settler = _NO_TRANSPORT  # TLS keeps a reference to its producer: this breaks the circle
-        return failed
+        left = [(waiter, has_got) for waiter, has_got in ended if not waiter.called]  # some were cancelled
+        return [waiter for waiter, has_got in left if has_got], [waiter for waiter, has_got in left if not has_got]
 
     def pauseProducing(self) -> None:
         """The transport has more bytes than its write mark."""

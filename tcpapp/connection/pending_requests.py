@@ -9,14 +9,13 @@ place until the reply has come. By key, a reply is dropped when no request waits
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from tcpapp.connection.unhandled import unlogged
-from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
+from tcpapp.errors import InvalidOption, TimedOut, UndecodableMessage, UnsendableMessage
 
 __all__ = ["LATE", "ByKey", "InOrder", "Key", "Requests", "bound", "check_key", "fire_reply", "requests_by"]
 
@@ -50,8 +49,9 @@ class Requests(Protocol):
         """
         ...
 
-    def end(self, error: NotConnected) -> None:
-        """No reply will come any more: fail all requests that wait."""
+    def take_waiters(self) -> Sequence[Deferred[Any]]:
+        """No reply will come any more: remove and return all requests that wait, which the caller fails."""
+        ...
 
 
 class InOrder:
@@ -84,12 +84,10 @@ class InOrder:
         """See `Requests`."""
         return (self._waiting.popleft() or LATE) if self._waiting else None
 
-    def end(self, error: NotConnected) -> None:
+    def take_waiters(self) -> Sequence[Deferred[Any]]:
         """See `Requests`."""
         waiting, self._waiting = self._waiting, deque()
-        for reply in waiting:
-            if reply is not None and not reply.called:  # a callback can cancel other requests
-                unlogged(reply).errback(error)
+        return [reply for reply in waiting if reply is not None]
 
 
 class ByKey:
@@ -144,12 +142,10 @@ class ByKey:
             reply = None
         return reply or LATE
 
-    def end(self, error: NotConnected) -> None:
+    def take_waiters(self) -> Sequence[Deferred[Any]]:
         """See `Requests`."""
         waiting, self._waiting = self._waiting, {}
-        for reply in waiting.values():
-            if not reply.called:  # a callback can cancel other requests
-                unlogged(reply).errback(error)
+        return list(waiting.values())
 
 
 def requests_by(key: Key | None) -> Requests:

@@ -31,6 +31,7 @@ from tcpapp.connection.protocol_detection import with_detected
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.throttle import over_rate
 from tcpapp.connection.timeout_reasons import reason_of, unread
+from tcpapp.connection.waiters import fail_all
 from tcpapp.errors import UndecodableMessage, UnreadableStream, drop_frames
 from tcpapp.telemetry import LateReply, MessagesSkipped
 from tcpapp.telemetry.statistics import ConnectionInfo
@@ -146,7 +147,7 @@ class MessageProtocol(Movable):
         inbox.lost = 0
         self._lifecycle.note_fault(inbox.refusal.reason)
         self._end_input(inbox.refusal.reason)
-        inbox.end(inbox.refusal)
+        fail_all(inbox.take_waiters(), inbox.refusal)
 
     def _all_released(self, _: Any) -> None:
         """The app has all messages: an end, or a failure of the framing, behind them takes effect now."""

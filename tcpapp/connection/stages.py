@@ -33,6 +33,7 @@ from tcpapp.connection.lifecycle import (
 )
 from tcpapp.connection.parts import CLOSED_PARTS, ClosedReceiver, Parts
 from tcpapp.connection.starttls import StartTLS
+from tcpapp.connection.waiters import fail_all, fire_all
 from tcpapp.errors import NotConnected, drop_frames, without_frames
 from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
 from tcpapp.telemetry.statistics import Totals
@@ -189,13 +190,19 @@ class Stages(Parts):
     # The end of its parts.
 
     def _fail_waiters(self) -> None:
-        requests, waited_for = self._dispatcher.requests, self._dispatcher.awaited
-        if requests is None and not self._inbox.awaited:
-            return
-        error = self._lifecycle.error
-        self._inbox.end(error)
-        if requests is not None:
-            requests.end(error)
+        """Fail all that wait for a message or a reply."""
+        if waiters := self._take_waiters():
+            self._fail(waiters)
+
+    def _take_waiters(self) -> list[Deferred[Any]]:
+        """Remove all that wait for a message or a reply, in the order in which they fail."""
+        requests = self._dispatcher.requests
+        return [*self._inbox.take_waiters(), *(() if requests is None else requests.take_waiters())]
+
+    def _fail(self, waiters: list[Deferred[Any]]) -> None:
+        """Fail `waiters`, and note whether the conversation knows of the end by that."""
+        waited_for = self._dispatcher.awaited
+        fail_all(waiters, self._lifecycle.error)
         if self._dispatcher.awaited is not waited_for and not self._lifecycle.stage.sends:
             self._dispatcher.notify_conversation()
 
@@ -216,7 +223,11 @@ class Stages(Parts):
         self._buffered.update()
 
     def _end(self, flushed: bool) -> None:
-        """The transport is lost: end all parts, and fire all waiters. `flushed`: the transport had sent all bytes."""
+        """
+        The transport is lost: end all parts, then fire all waiters. `flushed`: the transport had sent all bytes.
+
+        The waiters come when the parts are settled, because they run the user's code.
+        """
         ended = self._lifecycle.cause
         self._deadlines.end()
         self._end_handshake()
@@ -226,15 +237,18 @@ class Stages(Parts):
         totals = self.totals
         self._receiver.end_counting()
         self._outbox.end_counting()
+        waiters = self._take_waiters()
+        sent, unsent = self._outbox.end(flushed)
+        self._settings.counters.failed_sends += len(unsent)
         if self.factory is not None:
             self.factory.connection_closed(self.connection, ended)
-        self._fail_waiters()
-        failed_sends = self._outbox.end(self._lifecycle.error, flushed)
-        self._settings.counters.failed_sends += failed_sends
+        self._fail(waiters)
+        fire_all(sent, None)
+        self._fail(unsent)
         self._dispatcher.closed(ended)
         probe = not self._deadlines.peer_spoke and self._serves and ended.rule in ("end-of-stream", "lost")
         if self._lifecycle.opened:
-            self._emit(Closed, ended, self._unhandled, probe, failed_sends, *totals)
+            self._emit(Closed, ended, self._unhandled, probe, len(unsent), *totals)
         else:
             self._emit(NeverOpened, ended, probe)
         self._lifecycle.fire_closed()

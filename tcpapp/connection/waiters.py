@@ -7,7 +7,8 @@ A callback is the user's code: it can wait again, cancel another waiter, or end 
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -15,9 +16,28 @@ from twisted.python.failure import Failure
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.errors import NotConnected
 
-__all__ = ["Waiters"]
+__all__ = ["Waiters", "fail_all", "fire_all"]
 
 Result = TypeVar("Result")
+
+
+def fire_all(waiters: Iterable[Deferred[Any]], result: Any) -> None:
+    """Fire all `waiters` with `result`. The callback of one can cancel another, which is not fired then."""
+    for waiter in waiters:
+        if not waiter.called:
+            waiter.callback(result)
+
+
+def fail_all(waiters: Iterable[Deferred[Any]], error: BaseException, told: BaseException | None = None) -> None:
+    """
+    Fail all `waiters` with `error`. An unhandled `NotConnected`, or the error `told`, is not logged.
+
+    Each waiter gets a `NotConnected` of its own, because one error object must not be raised twice.
+    """
+    for waiter in waiters:
+        if not waiter.called:
+            own = error.again() if type(error) is NotConnected else error
+            unlogged(waiter, told).errback(own)
 
 
 class Waiters(Generic[Result]):
@@ -44,9 +64,7 @@ class Waiters(Generic[Result]):
 
     def fire(self, result: Result) -> None:
         """Fire all of them with `result`."""
-        for waiter in self.take():
-            if not waiter.called:
-                waiter.callback(result)
+        fire_all(self.take(), result)
 
     def fire_first(self, result: Result) -> bool:
         """Fire the first waiter with `result`. Returns whether there was one."""
@@ -62,15 +80,8 @@ class Waiters(Generic[Result]):
                 waiter.errback(error)
 
     def fail_unlogged(self, error: BaseException, told: BaseException | None = None) -> None:
-        """
-        Fail all of them with `error`. An unhandled `NotConnected`, or the error `told`, is not logged.
-
-        Each waiter gets a `NotConnected` of its own, because one error object must not be raised twice.
-        """
-        for waiter in self.take():
-            if not waiter.called:
-                own = error.again() if type(error) is NotConnected else error
-                unlogged(waiter, told).errback(own)
+        """Fail all of them with `error`; see `fail_all`."""
+        fail_all(self.take(), error, told)
 
     def _leave(self, waiter: Deferred[Result]) -> None:
         if waiter in self._waiting:  # false once `take` has emptied the list

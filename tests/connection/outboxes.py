@@ -20,6 +20,8 @@ from tcpapp.connection.outcomes import (
     WRITE_BLOCKED,
     WRITE_RESUMED,
 )
+from tcpapp.connection.unhandled import unlogged
+from tcpapp.connection.waiters import fire_all
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits
 from tcpapp.telemetry.counters import Throughput
@@ -148,7 +150,11 @@ class Rig:
     def end(self, error: NotConnected, flushed: bool) -> None:
         """Lose the transport."""
         self.ending.happen(Event.LOST, error.reason)
-        self.outbox.end(error, flushed)
+        sent, unsent = self.outbox.end(flushed)
+        fire_all(sent, None)
+        for each in unsent:
+            if not each.called:
+                unlogged(each).errback(error)
 
     def send(self, data: bytes, then: Callable[[Any], Any] = lambda result: None) -> list[Any]:
         """Return a list that gets the result of the `send` when it fires. `then` is called with the result."""

@@ -16,6 +16,7 @@ from tcpapp.codecs import Json
 from tcpapp.connection.inbox import MESSAGE_COST, Inbox
 from tcpapp.connection.lifecycle import Stage
 from tcpapp.connection.outcomes import REFUSED
+from tcpapp.connection.waiters import fail_all
 from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.limits import Limits
 from tests.peers import outcome
@@ -51,7 +52,7 @@ def life() -> Any:
 def end(inbox: Any) -> None:
     """End the connection, and with it the inbox."""
     inbox._lifecycle.stage = Stage.CLOSED
-    inbox.end(CLOSED)
+    fail_all(inbox.take_waiters(), CLOSED)
 
 
 def inbox_of(*messages: bytes, high: int = 10_000, low: int = 5_000, codec: Any = None) -> Inbox:
@@ -65,7 +66,7 @@ def put(inbox: Inbox, *messages: bytes) -> None:
     """Put `messages` in. If the inbox refuses one, end the inbox, as connections do."""
     if inbox.put(messages) & REFUSED:
         assert inbox.refusal is not None
-        inbox.end(inbox.refusal)
+        fail_all(inbox.take_waiters(), inbox.refusal)
 
 
 def said(outcomes: list[Any]) -> list[Any]:
@@ -392,7 +393,7 @@ def test_a_receive_in_its_turn_fails_at_an_undecodable_message() -> None:
     told = outcome(later)
     assert (inbox.give(later), inbox.lost, told) == (REFUSED, 1, [])
     assert inbox.refusal is not None
-    inbox.end(inbox.refusal)
+    fail_all(inbox.take_waiters(), inbox.refusal)
     assert [each.reason.rule for each in told] == ["undecodable-message"]
 
 

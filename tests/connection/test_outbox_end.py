@@ -87,7 +87,7 @@ def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
         outbox.write(b"x" * 45)
     transport.flush()
     rig.transport.flush()
-    clockless.end(CLOSED, flushed=False)
+    clockless.end(flushed=False)
     assert rig.deadlines.started == ()
 
 

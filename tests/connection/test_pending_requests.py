@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.pending_requests import LATE, ByKey, InOrder, Requests, bound, check_key, fire_reply, requests_by
+from tcpapp.connection.waiters import fail_all
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
 from tests.peers import outcome
 
@@ -31,6 +32,10 @@ class Rig:
     def __init__(self, kind: str) -> None:
         self.late = 0
         self.requests: Requests = requests_by(first if kind == "by-key" else None)
+
+    def end(self) -> None:
+        """End the connection: all requests that wait fail."""
+        fail_all(self.requests.take_waiters(), CLOSED)
 
     def come(self, message: Any) -> bool:
         """Let a message come, and return whether it was a reply."""
@@ -136,9 +141,9 @@ def test_the_end_fails_every_request_once(rig: Rig) -> None:
     order: list[int] = []
     seen = [outcome(each, lambda _, number=number: order.append(number)) for number, each in enumerate(replies)]
     replies[1].cancel()
-    rig.requests.end(CLOSED)
-    rig.requests.end(CLOSED)
-    assert ([CLOSED], CancelledError, [CLOSED]) == (seen[0], type(seen[1][0]), seen[2])
+    rig.end()
+    rig.end()
+    assert [NotConnected, CancelledError, NotConnected] == [type(each) for [each] in seen]
     assert (order, len(rig.requests)) == ([1, 0, 2], 0)
 
 
@@ -147,7 +152,7 @@ def test_a_request_that_fails_can_cancel_another(rig: Rig, cancelled: int) -> No
     """If the errback of a request cancels another request, that one fires once, with the cancellation."""
     replies = [rig.requests.add(message) for message in ("a?", "b?", "c?")]
     seen = [outcome(each, lambda _: replies[cancelled].cancel()) for each in replies]
-    rig.requests.end(CLOSED)
+    rig.end()
     expected: list[type] = [NotConnected] * 3
     if cancelled:
         expected[cancelled] = CancelledError
@@ -303,7 +308,7 @@ def test_no_timer_is_left_of_a_request_that_is_over(rig: Rig, ending: str) -> No
     clock = Clock()
     reply = bound(rig.requests.add("a?"), 5, clock)
     seen = outcome(reply)
-    {"answered": lambda: rig.come("a!"), "cancelled": reply.cancel, "ended": lambda: rig.requests.end(CLOSED)}[ending]()
+    {"answered": lambda: rig.come("a!"), "cancelled": reply.cancel, "ended": rig.end}[ending]()
     assert (clock.getDelayedCalls(), len(seen)) == ([], 1)
 
 

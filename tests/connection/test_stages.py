@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 
 from tcpapp.connection.connection import State
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.stages import Stages
 from tcpapp.errors import NotConnected
-from tcpapp.limits import Limits
+from tcpapp.limits import Limits, Timeouts
 from tests.peers import Peer, Switch, outcome, result_of, stalled
 
 
@@ -83,3 +85,39 @@ def test_a_connection_without_a_state_has_nothing_to_go_on_from() -> None:
     """That is for the class below, which loads it."""
     with pytest.raises(NotImplementedError):
         Stages(Settings())._continue_app()
+
+
+def test_waiters_fire_when_the_state_is_settled() -> None:
+    """When the first waiter of a lost connection fires, its sends are counted, and the factory has forgotten it."""
+    peer: Any = stalled(timeouts=Timeouts(request=0))
+    connection, factory = peer.connection, peer.factory
+    seen: list[tuple[str, int, int, set[Any]]] = []
+
+    def note(name: str) -> Callable[[Any], None]:
+        return lambda _: seen.append(
+            (name, factory.info().failed_sends, factory.info().buffered, {*factory.connections})
+        )
+
+    connection.receive().addErrback(note("receive"))
+    connection.request(b"x").addErrback(note("request"))
+    connection.send(b"x" * 1_000_000).addErrback(note("send"))
+    connection.when_closed().addCallback(note("closed"))
+    peer.resets()
+    assert seen == [(name, 1, 0, set()) for name in ("receive", "request", "send", "closed")]
+
+
+def test_a_waiter_that_is_cancelled_by_an_earlier_one_is_not_fired() -> None:
+    """At the end of a connection a callback can cancel each other waiter, which then fires once."""
+    peer: Any = stalled(timeouts=Timeouts(request=0))
+    connection = peer.connection
+    waiting: list[Deferred[Any]] = []
+    connection.receive().addErrback(lambda _: [each.cancel() for each in waiting] and None)
+    waiting += [
+        connection.receive(),
+        connection.request(b"x"),
+        connection.send(b"x" * 1_000_000),
+        connection.send(b"y"),
+    ]
+    results = [outcome(each) for each in waiting]
+    peer.resets()
+    assert [[type(each) for each in seen] for seen in results] == [[CancelledError]] * 4
