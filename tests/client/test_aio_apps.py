@@ -110,7 +110,7 @@ async def said_to(app: Any, *said: bytes) -> Peer:
         (Counts(), b"welcome\n1\n2\n"),
     ],
 )
-def test_an_app_of_any_form_may_await_asyncio(native: Any, replies: bytes) -> None:
+def test_an_app_of_any_form_can_await_asyncio(native: Any, replies: bytes) -> None:
     """An app of each form can await asyncio, and keeps its docstring."""
     made = aio.app(native)
     assert made.__doc__ == native.__doc__
@@ -150,6 +150,10 @@ def test_an_invalid_app_is_refused_at_once(wrong: Any) -> None:
 
 
 def test_none_and_a_conversation_stay_as_they_are() -> None:
+    """
+    `aio.app` returns None and an aio conversation unchanged; `aio.conversation` refuses a function that takes a
+    message.
+    """
     assert aio.app(None) is None
     talk = aio.conversation(talks.talk)
     assert aio.app(talk) is talk

@@ -95,7 +95,8 @@ def test_a_task_that_awaits_a_deferred_gets_an_explained_error() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("something else"), ValueError("no running event loop"), KeyError()])
-def test_any_other_failure_is_what_it_is(error: Exception) -> None:
+def test_any_other_failure_is_returned_unchanged(error: Exception) -> None:
+    """`explained` returns a failure with any other error unchanged."""
     failure = Failure(error)
     assert explained(failure) is failure
 

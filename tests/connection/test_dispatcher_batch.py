@@ -17,11 +17,12 @@ from tests.peers import Peer
 
 @batch
 def shout(messages: list[bytes], connection: Any) -> list[bytes]:
-    """Say it louder."""
+    """Reply in capitals."""
     return [message.upper() for message in messages]
 
 
 def test_a_chunk_is_one_call_and_one_write() -> None:
+    """A batch app is called once with all messages of a chunk, and its replies are sent in one write."""
     called: list[list[bytes]] = []
     peer = Peer(batch(lambda messages, _: called.append(messages) or [b"<", *messages, b">"]))
     peer.says(b"a\nb\nc\n")
@@ -31,11 +32,13 @@ def test_a_chunk_is_one_call_and_one_write() -> None:
 
 
 def test_a_batch_is_still_a_function() -> None:
+    """A function with `@batch` can be called, and keeps its name and docstring."""
     assert shout([b"a"], None) == [b"A"]
-    assert (shout.__name__, shout.__doc__) == ("shout", "Say it louder.")
+    assert (shout.__name__, shout.__doc__) == ("shout", "Reply in capitals.")
 
 
 def test_no_reply_is_none_or_an_empty_list() -> None:
+    """A batch app that returns None or an empty list sends nothing, and the connection stays open."""
     for nothing in (None, []):
         peer = Peer(batch(lambda messages, _, nothing=nothing: nothing))
         peer.says(b"a\nb\n")
@@ -44,6 +47,8 @@ def test_no_reply_is_none_or_an_empty_list() -> None:
 
 
 def test_an_object_can_have_received_all() -> None:
+    """An app that is a class or an instance can have `received_all`, which gets the messages of a chunk."""
+
     class Room:
         def opened(self, connection: Any) -> Any:
             return succeed(b"welcome")
@@ -57,7 +62,9 @@ def test_an_object_can_have_received_all() -> None:
         assert peer.hears() == b"welcome\nb\na\n"
 
 
-def test_an_app_has_received_or_received_all() -> None:
+def test_an_app_cannot_have_both_received_and_received_all() -> None:
+    """An app with `received` and `received_all` is refused, as is a batch function without a `connection` argument."""
+
     class Both:
         def received(self, message: bytes, connection: Any) -> None: ...
         def received_all(self, messages: list[bytes], connection: Any) -> None: ...
@@ -69,6 +76,7 @@ def test_an_app_has_received_or_received_all() -> None:
 
 
 def test_messages_that_come_while_a_batch_waits_are_the_next_batch() -> None:
+    """Messages that arrive while a batch waits for its Deferred are handled together in the next batch."""
     waiting: list[Deferred[Any]] = []
     called: list[list[bytes]] = []
 
@@ -90,6 +98,8 @@ def test_messages_that_come_while_a_batch_waits_are_the_next_batch() -> None:
 
 
 def test_a_coroutine_can_take_batches() -> None:
+    """A coroutine function with `@batch` gets a list, and its replies are sent in one write."""
+
     @batch
     async def app(messages: list[bytes], connection: Any) -> list[bytes]:
         return messages
@@ -100,6 +110,7 @@ def test_a_coroutine_can_take_batches() -> None:
 
 
 def test_with_a_codec_a_batch_has_values() -> None:
+    """With a codec, a batch app gets values and returns values, also by a Deferred, or None."""
     for app in (
         batch(lambda values, _: [value + 1 for value in values]),
         batch(lambda values, _: succeed([value + 1 for value in values])),
@@ -113,6 +124,7 @@ def test_with_a_codec_a_batch_has_values() -> None:
 @pytest.mark.parametrize("wrong", [b"bytes", (b"a",), 7])
 @pytest.mark.parametrize("late", [False, True])
 def test_a_batch_that_returns_no_list_ends_the_connection(wrong: Any, late: bool) -> None:
+    """A batch app that returns anything but a list or None ends the connection, and `AppFailed` is emitted."""
     peer = Peer(batch(lambda messages, _: succeed(wrong) if late else wrong))
     peer.says(b"a\n")
     assert peer.hears() == b""
@@ -121,6 +133,7 @@ def test_a_batch_that_returns_no_list_ends_the_connection(wrong: Any, late: bool
 
 
 def test_an_unsendable_reply_ends_the_connection_after_the_replies_before_it() -> None:
+    """Replies before an unsendable one are sent; then the connection ends, and `AppFailed` is emitted."""
     peer = Peer(batch(lambda messages, _: [b"fine", "not bytes", b"never"]))
     peer.says(b"a\n")
     assert peer.hears() == b"fine\n"
@@ -129,6 +142,7 @@ def test_an_unsendable_reply_ends_the_connection_after_the_replies_before_it() -
 
 
 def test_a_batch_that_raises_ends_the_connection() -> None:
+    """A batch app that raises ends the connection, and `AppFailed` has its exception."""
     peer = Peer(batch(lambda messages, _: 1 / 0))
     peer.says(b"a\n")
     assert peer.connection.state.name != "OPEN"
