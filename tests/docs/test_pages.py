@@ -32,6 +32,9 @@ TUTORIAL = "tutorial/test-first.md"
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL])
 def test_every_page_can_be_followed(page: str, tmp_path: Path) -> None:
+    """
+    Each page can be followed from top to end: its files are written, its commands run, and their output is as shown.
+    """
     Reader(tmp_path).follow((DOCS / page).read_text(encoding="utf-8"))
 
 
@@ -84,6 +87,7 @@ def test_a_page_has_a_place_in_the_tree(page: str) -> None:
 
 
 def test_the_modules_on_the_page_of_the_connection_exist() -> None:
+    """Each module that the page about the inside of a connection names exists in `tcpapp/connection`."""
     page = (DOCS / "explanation" / "inside-a-connection.md").read_text(encoding="utf-8")
     named = re.findall(r"`(\w+\.py)`", page)
     assert [name for name in named if not (ROOT / "tcpapp" / "connection" / name).exists()] == []
@@ -91,11 +95,13 @@ def test_the_modules_on_the_page_of_the_connection_exist() -> None:
 
 
 def test_every_check_of_the_contract_is_on_its_page() -> None:
+    """The page of the contract lists all its checks in their order."""
     page = (DOCS / "reference" / "testing" / "contract.md").read_text(encoding="utf-8")
     assert re.findall(r"\.(\w+)\(carrier\)$", page, re.MULTILINE) == [name_of(check) for check in CHECKS]
 
 
 def test_every_framing_is_on_its_page() -> None:
+    """The page of the framings documents each public name of `tcpapp.framing` but `SPECS`."""
     page = (DOCS / "reference" / "framing.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\.\. auto(?!method)\w+:: (?:[\w.]+\.)?(\w+)$", page, re.MULTILINE))
     helpers = {"whole", "marker", "quoted", "refuse_type"}
@@ -112,6 +118,7 @@ def test_the_methods_for_a_framing_of_the_user_are_on_its_page() -> None:
 
 
 def test_every_public_name_of_the_toolkit_and_of_the_simulation_is_on_a_page() -> None:
+    """Each public name of `tcpapp` and of the simulation is documented on a page, by itself or with its module."""
     pages = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
     named = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", pages, re.MULTILINE))
     indirectly = {"CloseReason", "EndedBy", "Reply", "Telemetry", "batch", "conversation"}  # by their modules
@@ -142,6 +149,7 @@ def test_servers_have_the_methods_in_the_table_of_their_page() -> None:
 
 
 def test_every_module_of_the_kit_has_a_page() -> None:
+    """Each module in the list of `tcpapp.testing` is documented on a page."""
     pages = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
     listed = re.findall(r"^`(\w+)`  +", str(testing.__doc__), re.MULTILINE)
     assert [name for name in listed if f".. automodule:: tcpapp.testing.{name}\n" not in pages] == []

@@ -134,8 +134,10 @@ def test_the_way_of_an_end_is_on_its_page(html: Path) -> None:
 
 
 def test_a_word_that_no_page_has_is_not_found(index: dict[str, Any]) -> None:
+    """The search finds no page for a word that no page has."""
     assert pages_with(index, "zookeeper") == set()
 
 
 def test_the_wanted_pages_exist() -> None:
+    """Each page in `WANTED` exists."""
     assert [page for page in WANTED.values() if not Path(ROOT / "docs" / f"{page}.md").exists()] == []

@@ -40,6 +40,7 @@ class Learner(Reader):
 
 
 def test_the_tutorial_ends_with_a_service_that_runs(tmp_path: Path) -> None:
+    """A reader who follows the tutorial in an empty folder ends with a service that twistd runs."""
     shutil.copytree(ROOT, tmp_path / "tcpapp", ignore=NOT_SOURCE)
     folder = tmp_path / "project"
     folder.mkdir()
