@@ -33,6 +33,7 @@ class Child(ProcessProtocol):
 
 
 def spawn(bench: Bench, code: str = "exit 3") -> Child:
+    """Start a shell with this code by the reactor, and return its protocol."""
     child = Child()
     bench.reactor.spawnProcess(child, "/bin/sh", ["sh", "-c", code])
     return child
@@ -60,13 +61,15 @@ def however(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @test
-async def test_a_process_after_a_process_of_asyncio(bench: Bench, however: None) -> None:
+async def test_a_process_that_starts_after_one_of_asyncio_is_reaped(bench: Bench, however: None) -> None:
+    """The reactor reports the end of a process that starts after a process of asyncio has ended."""
     assert await of_asyncio(bench) == 4
     assert await spawn(bench).ended == 3
 
 
 @test
-async def test_a_process_before_a_process_of_asyncio(bench: Bench, however: None) -> None:
+async def test_a_process_of_asyncio_is_reaped_after_one_of_the_reactor(bench: Bench, however: None) -> None:
+    """asyncio reports the end of a process that starts after a process of the reactor has ended."""
     assert await spawn(bench).ended == 3
     assert await of_asyncio(bench) == 4
 
@@ -98,7 +101,7 @@ async def test_processes_end_while_asyncio_has_one(bench: Bench, however: None) 
 
 
 @test
-async def test_a_child_that_the_reactor_did_not_start_itself(bench: Bench, however: None) -> None:
+async def test_a_child_that_the_reactor_did_not_start_is_reaped(bench: Bench, however: None) -> None:
     """
     A child that Twisted code starts without the reactor, as inetd does, is reaped once asyncio has no process any more.
     """
@@ -162,6 +165,7 @@ def signals() -> Any:
 
 
 def later(delay: float, call: Any) -> Any:
+    """Return a fake timer whose call is in `LATER` until it is cancelled."""
     return SimpleNamespace(cancel=lambda: LATER.remove(call), call=LATER.append(call))
 
 
@@ -169,6 +173,7 @@ LATER: list[Any] = []
 
 
 def test_installed_signals_reap_processes_and_can_be_uninstalled(monkeypatch: pytest.MonkeyPatch, signals: Any) -> None:
+    """`install` and each SIGCHLD reap the ended processes, and `uninstall` restores the default handler."""
     reaped: list[str] = []
     monkeypatch.setattr(children, "reapAllProcesses", lambda: reaped.append("reaped"))
     signals.follow()
@@ -180,9 +185,11 @@ def test_installed_signals_reap_processes_and_can_be_uninstalled(monkeypatch: py
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
 
 
-def test_signals_follow_a_process_until_it_ends_or_they_are_uninstalled(
-    monkeypatch: pytest.MonkeyPatch, signals: Any
-) -> None:
+def test_a_process_is_watched_until_it_ends_or_until_uninstall(monkeypatch: pytest.MonkeyPatch, signals: Any) -> None:
+    """
+    The reactor reads a descriptor of a running process until the reader is lost, or until `uninstall` closes the
+    descriptor.
+    """
     if children.pidfd_open is children.unavailable:
         pytest.skip("this system has no descriptors of processes")
     monkeypatch.setattr(children, "reapProcessHandlers", {os.getpid(): None})
@@ -204,6 +211,7 @@ def test_signals_follow_a_process_until_it_ends_or_they_are_uninstalled(
 def test_without_pidfd_processes_are_polled_while_asyncio_has_some(
     monkeypatch: pytest.MonkeyPatch, signals: Any
 ) -> None:
+    """Without pidfd, ended processes are reaped again and again while asyncio has a process; `uninstall` stops that."""
     reaped: list[str] = []
     monkeypatch.setattr(children, "pidfd_open", children.unavailable)
     monkeypatch.setattr(children, "reapProcessHandlers", {1: None, 2: None})

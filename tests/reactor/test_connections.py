@@ -23,6 +23,7 @@ FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
 
 
 def rounds(reactor: Any, count: int = 5) -> None:
+    """Run this many rounds of the reactor."""
     for _ in range(count):
         reactor.iterate()
 
@@ -32,6 +33,8 @@ def rounds(reactor: Any, count: int = 5) -> None:
 
 @FAMILIES
 def test_bytes_that_come_while_a_connection_is_off_are_read_when_it_is_back(either: Any, family: int) -> None:
+    """Bytes that arrive while a connection is off the reactor are delivered after it is put back."""
+
     def drive() -> None:
         server, peer = connected(either, family=family)
         with peer:
@@ -50,6 +53,11 @@ def test_bytes_that_come_while_a_connection_is_off_are_read_when_it_is_back(eith
 
 
 def test_an_end_that_comes_while_a_connection_is_off_is_delivered_when_it_is_back(either: Any) -> None:
+    """
+    If the peer closes while a connection is off the reactor, its last bytes and its end are delivered after it is put
+    back.
+    """
+
     def drive() -> None:
         server, peer = connected(either)
         either.removeReader(server.transport)
@@ -65,6 +73,8 @@ def test_an_end_that_comes_while_a_connection_is_off_is_delivered_when_it_is_bac
 
 
 def test_bytes_written_while_the_writer_is_off_are_sent_when_it_is_back(either: Any) -> None:
+    """Bytes that are written before `removeWriter` wait until `addWriter`, and then are sent."""
+
     def drive() -> None:
         server, peer = connected(either)
         with peer:
@@ -103,6 +113,8 @@ def test_the_methods_of_the_transport_put_a_connection_back(either: Any) -> None
 
 
 def test_remove_all_takes_off_all_connections(either: Any) -> None:
+    """`removeAll` returns each connection and takes it off the reactor; `addReader` puts it back."""
+
     def drive() -> None:
         server, peer = connected(either)
         with peer:
@@ -118,6 +130,8 @@ def test_remove_all_takes_off_all_connections(either: Any) -> None:
 
 
 def test_disconnect_all_ends_all_connections_that_are_read_or_written(either: Any) -> None:
+    """`disconnectAll` ends connections that are read or have unwritten bytes; a paused connection without any stays."""
+
     def drive() -> None:
         read, peer = connected(either)
         written, other_peer = connected(either)
@@ -138,6 +152,8 @@ def test_disconnect_all_ends_all_connections_that_are_read_or_written(either: An
 
 
 def test_a_connection_that_ended_while_it_was_off_cannot_be_put_back(other: Any) -> None:
+    """`addReader` does nothing for a connection that ended while it was off the reactor."""
+
     def drive() -> None:
         server, peer = connected(other)
         transport = server.transport
@@ -151,7 +167,11 @@ def test_a_connection_that_ended_while_it_was_off_cannot_be_put_back(other: Any)
     in_another_thread(drive)
 
 
-def test_a_descriptor_that_the_system_cannot_watch_is_not_on_uvloop(other: Any) -> None:
+def test_a_connection_with_a_closed_descriptor_is_not_held(other: Any) -> None:
+    """
+    For a connection with a closed descriptor, `has_begun` raises `OSError`, and the reactor does not hold the
+    connection.
+    """
     stream = SimpleNamespace(fileno=lambda: closed, _is_lent=False)
     with socket.socket() as skt:
         closed = skt.fileno()
@@ -193,6 +213,10 @@ def test_a_program_takes_a_connection_over(either: Any, family: int) -> None:
 
 
 def test_a_paused_connection_is_watched_by_a_writer_and_a_reader_of_the_programs_own(either: Any) -> None:
+    """
+    While a connection is paused, a program's own writer and reader use its socket; then the connection reads again.
+    """
+
     def drive() -> None:
         server, peer = connected(either)
         skt = server.transport.getHandle()
@@ -213,6 +237,8 @@ def test_a_paused_connection_is_watched_by_a_writer_and_a_reader_of_the_programs
 
 
 def test_a_second_reader_or_writer_of_a_descriptor_is_ignored(either: Any) -> None:
+    """The reactor ignores a reader or writer for a descriptor that has one already, as long as that one is there."""
+
     def drive() -> None:
         server, peer = connected(either)
         mine = Watcher(server.transport.fileno)
@@ -233,6 +259,8 @@ def test_a_second_reader_or_writer_of_a_descriptor_is_ignored(either: Any) -> No
 
 
 def test_the_end_of_a_connection_ends_all_other_use_of_its_socket(either: Any) -> None:
+    """When a connection that is off the reactor is aborted, the program's own reader of its socket is removed, too."""
+
     def drive() -> None:
         server, peer = connected(either)
         mine = Watcher(server.transport.fileno)
@@ -295,6 +323,8 @@ def forget(reactor: Any, server: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_forgotten_connection_is_closed(either: Any) -> None:
+    """A connection that is off the reactor is closed when nothing refers to it, without a call of `connectionLost`."""
+
     def drive() -> None:
         server, peer = connected(either)
         with peer:
@@ -310,6 +340,8 @@ def test_a_forgotten_connection_is_closed(either: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_connection_that_is_forgotten_as_it_is_made_is_closed(either: Any) -> None:
+    """A connection whose references are dropped in `connectionMade` is closed."""
+
     def drive() -> None:
         server = Noting()
         server.on_made = lambda end: forget(either, end)
@@ -326,6 +358,8 @@ def test_a_connection_that_is_forgotten_as_it_is_made_is_closed(either: Any) -> 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_socket_of_a_forgotten_connection_stays_open_for_its_reader(either: Any) -> None:
+    """The socket of a forgotten connection stays open while the program holds it, and can be read and written."""
+
     def drive() -> None:
         server, peer = connected(either)
         skt = server.transport.getHandle()
@@ -347,7 +381,11 @@ def test_the_socket_of_a_forgotten_connection_stays_open_for_its_reader(either: 
     in_another_thread(drive)
 
 
-def test_a_forgotten_connection_whose_socket_the_program_has_closed(other: Any) -> None:
+def test_a_forgotten_connection_with_a_closed_socket_raises_nothing(other: Any) -> None:
+    """
+    If the program has closed the socket of a forgotten connection, the reactor drops the connection without an error.
+    """
+
     def drive() -> None:
         server, peer = connected(other)
         with peer:
@@ -382,7 +420,8 @@ def test_a_connection_whose_descriptor_the_program_has_closed_cannot_be_read(eit
     in_another_thread(drive)
 
 
-def test_a_descriptor_that_is_closed_before_the_next_turn(other: Any) -> None:
+def test_a_connection_whose_descriptor_is_closed_in_connection_made_can_be_aborted(other: Any) -> None:
+    """A connection whose descriptor is closed in `connectionMade` is no reader, and `abortConnection` ends it."""
     server = Noting()
 
     def close(protocol: Any) -> None:
@@ -435,6 +474,8 @@ def test_a_connection_can_reuse_the_number_of_a_closed_descriptor(other: Any) ->
 
 
 def test_a_connection_whose_socket_was_detached_is_forgotten_after_its_end(other: Any) -> None:
+    """An aborted connection whose socket the program has detached is no longer held, and its descriptor is closed."""
+
     def drive() -> None:
         server, peer = connected(other)
         copy = server.transport.getHandle().dup()

@@ -18,6 +18,11 @@ variable: ContextVar[str] = ContextVar("variable", default="none")
 
 
 def test_a_context_variable_that_a_callback_sets_holds_for_later_callbacks(either: Any) -> None:
+    """
+    A context variable that one callback sets has that value in the next callback, of any kind, and in the program after
+    it.
+    """
+
     def drive() -> list[str]:
         seen: list[str] = []
         server, peer = connected(either)
@@ -55,6 +60,8 @@ def test_a_context_variable_that_a_callback_sets_holds_for_later_callbacks(eithe
 
 
 def test_a_context_variable_that_is_set_in_a_run_holds_after_it(either: Any) -> None:
+    """A context variable that callbacks set while `run` lasts keeps its value after `run` has returned."""
+
     def drive() -> str:
         either.callWhenRunning(variable.set, "of the beginning")
         either.callLater(0, lambda: variable.set(variable.get() + ", of a timer"))
@@ -65,7 +72,10 @@ def test_a_context_variable_that_is_set_in_a_run_holds_after_it(either: Any) -> 
     assert in_another_thread(drive) == "of the beginning, of a timer"
 
 
-def test_a_context_is_entered_once() -> None:
+def test_the_shared_context_is_entered_once() -> None:
+    """
+    Inside the shared context `enter` and `all_of_it` do not enter it again; a variable set there is unchanged outside.
+    """
     shared = SharedContext()
     assert not shared.is_entered
     assert shared.run(lambda: shared.is_entered)
@@ -81,6 +91,7 @@ def test_a_context_is_entered_once() -> None:
 
 
 def test_a_context_variable_that_is_not_set_keeps_its_value() -> None:
+    """A variable of the program has its value in the shared context, and keeps it afterwards."""
     shared = SharedContext()
 
     def program() -> None:
@@ -124,6 +135,8 @@ class First(Noting):
 
 
 def test_a_connection_with_another_name_is_logged_under_that(either: Any) -> None:
+    """When the `logstr` of a transport changes, later events of the connection are logged under the new name."""
+
     def drive() -> list[str]:
         said: list[str] = []
         server, peer = connected(either)
@@ -139,6 +152,8 @@ def test_a_connection_with_another_name_is_logged_under_that(either: Any) -> Non
 
 
 def test_calls_from_threads_come_before_timers_that_are_due(either: Any) -> None:
+    """In a round, calls from threads come before timers that are due, each kind in the order of its requests."""
+
     def drive() -> list[str]:
         called: list[str] = []
 
@@ -150,6 +165,8 @@ def test_calls_from_threads_come_before_timers_that_are_due(either: Any) -> None
 
 
 def test_calls_from_threads_keep_their_order_when_one_raises(either: Any, logged_errors: Any) -> None:
+    """A call from a thread that raises is logged, and the other calls are made in their order."""
+
     def drive() -> list[int]:
         called: list[int] = []
         for each in range(100):

@@ -48,10 +48,12 @@ def pipes() -> Any:
 
 
 def reader_of(descriptor: int) -> Watcher:
+    """Return a reader that notes what it reads from this descriptor."""
     return Watcher(lambda: descriptor, lambda: os.read(descriptor, 100))
 
 
 def rounds(reactor: Any, count: int = 5) -> None:
+    """Run this many rounds of the reactor."""
     for _ in range(count):
         reactor.iterate()
 
@@ -60,6 +62,8 @@ def rounds(reactor: Any, count: int = 5) -> None:
 
 
 def test_a_reader_is_called_until_it_is_removed(either: Any, pipes: Pipes) -> None:
+    """A reader that is added twice is listed once, and is called until it is removed."""
+
     def drive() -> None:
         reading, writing = pipes.new()
         reader = reader_of(reading)
@@ -80,6 +84,8 @@ def test_a_reader_is_called_until_it_is_removed(either: Any, pipes: Pipes) -> No
 
 
 def test_a_writer_is_called_until_it_is_removed(either: Any, pipes: Pipes) -> None:
+    """A writer is called while its descriptor takes bytes, until it is removed."""
+
     def drive() -> None:
         writer = Watcher(lambda: writing)
         writer.on_write = lambda: either.removeWriter(writer)
@@ -95,6 +101,8 @@ def test_a_writer_is_called_until_it_is_removed(either: Any, pipes: Pipes) -> No
 
 
 def test_a_second_reader_or_writer_of_a_descriptor_is_ignored(either: Any) -> None:
+    """The reactor ignores a reader or writer of a descriptor that has one already."""
+
     def drive() -> None:
         ours, peer = socket.socketpair()
         with ours, peer:
@@ -113,6 +121,8 @@ def test_a_second_reader_or_writer_of_a_descriptor_is_ignored(either: Any) -> No
 
 
 def test_one_object_reads_and_writes(either: Any) -> None:
+    """One object can be the reader and the writer of a descriptor, and can be removed as each."""
+
     def drive() -> None:
         with watched_both_ways(either) as (both, peer):
             peer.send(b"x")
@@ -128,6 +138,8 @@ def test_one_object_reads_and_writes(either: Any) -> None:
 
 
 def test_one_object_reads_a_descriptor_and_another_writes_it(other: Any) -> None:
+    """A descriptor can have one object as its reader and another as its writer."""
+
     def drive() -> None:
         ours, peer = socket.socketpair()
         with ours, peer:
@@ -147,6 +159,8 @@ def test_one_object_reads_a_descriptor_and_another_writes_it(other: Any) -> None
 
 
 def test_a_reader_can_remove_the_writer_of_its_descriptor(other: Any) -> None:
+    """If a reader removes the writer of its descriptor, the writer is not called in that round or later."""
+
     def drive() -> None:
         ours, peer = socket.socketpair()
         with ours, peer:
@@ -162,6 +176,8 @@ def test_a_reader_can_remove_the_writer_of_its_descriptor(other: Any) -> None:
 
 
 def test_a_file_is_read_again_and_again(either: Any) -> None:
+    """A regular file, which epoll cannot watch, is always ready for its reader and writer."""
+
     def drive() -> None:
         with Path(__file__).open("rb") as file:
             both = Watcher(file.fileno, lambda: file.read(1))
@@ -178,7 +194,12 @@ def test_a_file_is_read_again_and_again(either: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["reader", "writer"])
-def test_the_other_end_of_a_pipe_is_closed(either: Any, pipes: Pipes, what: str) -> None:
+def test_the_end_of_a_pipe_is_lost_when_the_other_end_is_closed(either: Any, pipes: Pipes, what: str) -> None:
+    """
+    When the other end of a pipe is closed, its reader gets `ConnectionDone`, its writer `ConnectionLost`, and both are
+    removed.
+    """
+
     def drive() -> None:
         reading, writing = pipes.new()
         end = Watcher(lambda: reading if what == "reader" else writing)
@@ -192,6 +213,8 @@ def test_the_other_end_of_a_pipe_is_closed(either: Any, pipes: Pipes, what: str)
 
 
 def test_a_reader_that_raises_is_lost_and_logged_once(either: Any, pipes: Pipes, logged_errors: Any) -> None:
+    """A reader that raises is logged once, removed, and gets its exception in `connectionLost`."""
+
     def drive() -> None:
         reading, writing = pipes.new()
         reader = Watcher(lambda: reading, lambda: 1 / 0)
@@ -273,6 +296,8 @@ def test_a_closed_descriptor_is_silent_and_can_be_removed(other: Any, pipes: Pip
 
 
 def test_a_reader_without_a_descriptor_can_be_removed(either: Any, pipes: Pipes) -> None:
+    """Readers and writers whose `fileno()` has become -1 can be removed."""
+
     def drive() -> None:
         descriptors = list(pipes.new())
         watchers = [Watcher(lambda each=each: descriptors[each]) for each in (0, 1)]  # type: ignore[misc]
@@ -314,6 +339,8 @@ def test_a_watcher_of_a_reused_number_takes_the_place_of_the_older_one(other: An
 
 
 def test_the_number_of_a_reader_that_was_closed_goes_to_a_writer(other: Any) -> None:
+    """When a new descriptor has the number of a closed one, its writer is called, and the older reader is removed."""
+
     def drive() -> None:
         ours, peer = socket.socketpair()
         older = Watcher(lambda: descriptor)
@@ -332,6 +359,8 @@ def test_the_number_of_a_reader_that_was_closed_goes_to_a_writer(other: Any) -> 
 
 
 def test_the_number_of_a_reader_that_was_closed_goes_to_a_connection(other: Any) -> None:
+    """When a connection has the number of a closed descriptor, it gets its bytes, and the older reader is removed."""
+
     def drive() -> None:
         ours, peer = socket.socketpair()
         number = ours.fileno()
@@ -380,7 +409,9 @@ def test_a_closed_descriptor_with_a_copy_has_no_more_events(other: Any, pipes: P
     assert len(logged_errors.take(OSError)) == 1
 
 
-def test_a_descriptor_that_another_removes_in_the_same_round(either: Any, pipes: Pipes) -> None:
+def test_a_reader_can_remove_another_reader_in_the_same_round(either: Any, pipes: Pipes) -> None:
+    """If two readers are ready in a round, the first to be called can remove both, and nothing raises."""
+
     def drive() -> None:
         both = [reader_of(reading) for reading, writing in (pipes.new(), pipes.new()) if os.write(writing, b"x")]
         for each in both:

@@ -63,14 +63,18 @@ def at_rest(carrier: Sockets, reactor: Any, ours: Any) -> Sockets:
 @pytest.mark.no_leaks  # the sockets of the reactors themselves
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest_twisted.ensureDeferred
-async def test_a_tcp_connection(seed: int, global_reactor: Any, epoll: Any) -> None:
+async def test_a_tcp_connection_does_the_same_on_both_reactors(seed: int, global_reactor: Any, epoll: Any) -> None:
+    """A random program over TCP has the same calls and bytes on the uvloop reactor as on epoll."""
     await compare(tcp(global_reactor), at_rest(tcp(epoll), epoll, global_reactor), program(seed))
 
 
 @pytest.mark.no_leaks
 @pytest.mark.parametrize("seed", SEEDS[:50])
 @pytest_twisted.ensureDeferred
-async def test_a_unix_connection(seed: int, global_reactor: Any, epoll: Any, tmp_path: Any) -> None:
+async def test_a_unix_connection_does_the_same_on_both_reactors(
+    seed: int, global_reactor: Any, epoll: Any, tmp_path: Any
+) -> None:
+    """A random program over a UNIX socket has the same calls and bytes on the uvloop reactor as on epoll."""
     here, there = (str(tmp_path / name) for name in ("here", "there"))
     await compare(unix(global_reactor, here), at_rest(unix(epoll, there), epoll, global_reactor), program(seed))
 
@@ -78,6 +82,9 @@ async def test_a_unix_connection(seed: int, global_reactor: Any, epoll: Any, tmp
 @pytest.mark.no_leaks
 @pytest.mark.parametrize("seed", SEEDS[:50])
 @pytest_twisted.ensureDeferred
-async def test_a_tls_connection(seed: int, global_reactor: Any, epoll: Any, contexts: Any) -> None:
+async def test_a_tls_connection_does_the_same_on_both_reactors(
+    seed: int, global_reactor: Any, epoll: Any, contexts: Any
+) -> None:
+    """A random program over TLS, without half-close, has the same calls and bytes on the uvloop reactor as on epoll."""
     carrier = at_rest(tls(epoll, contexts), epoll, global_reactor)
     await compare(tls(global_reactor, contexts), carrier, program(seed, half_close=False))

@@ -20,12 +20,17 @@ HIDDEN = "import sys; sys.modules['uvloop'] = None; "
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run this code by a new Python process, and return the result."""
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
 
 
 def test_a_program_installs_the_reactor() -> None:
+    """
+    `install` makes the uvloop reactor the global one, its loop is asyncio's running loop, and a second `install`
+    raises.
+    """
     done = python(
         "import asyncio, tcpapp.reactor; tcpapp.reactor.install();"
         "from twisted.internet import reactor; reactor.callLater(0, lambda: print(type(reactor).__name__,"
@@ -37,18 +42,21 @@ def test_a_program_installs_the_reactor() -> None:
 
 
 def test_without_uvloop_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without uvloop, `install` raises `UnavailableReactor`, which names the extra to install."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
     with pytest.raises(UnavailableReactor, match=r"^uvloop cannot be imported \(.+\): pip install 'tcpapp\[fast\]'$"):
         install()
 
 
 def test_on_windows_the_error_names_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, `install` raises `UnavailableReactor`, which says that uvloop has no version for Windows."""
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(UnavailableReactor, match="no version for Windows"):
         install()
 
 
 def test_a_program_can_fall_back_to_the_default_reactor() -> None:
+    """A program that catches `UnavailableReactor` can import Twisted's default reactor."""
     done = python(
         HIDDEN + "import tcpapp.reactor, tcpapp.errors\n"
         "try: tcpapp.reactor.install()\n"
@@ -60,6 +68,7 @@ def test_a_program_can_fall_back_to_the_default_reactor() -> None:
 
 @pytest.mark.parametrize("program", ["twistd", "twist"])
 def test_the_name_of_the_reactor_is_known(program: str) -> None:
+    """`--help-reactors` of twistd and of twist lists uvloop."""
     module = {"twistd": "twisted.scripts.twistd", "twist": "twisted.application.twist._twist"}[program]
     run = {"twistd": "twistd.run()", "twist": "_twist.Twist.main()"}[program]
     start = f"import sys; sys.argv = ['{program}', '--help-reactors'];"
@@ -68,6 +77,7 @@ def test_the_name_of_the_reactor_is_known(program: str) -> None:
 
 
 def test_twistd_prints_the_same_line() -> None:
+    """Without uvloop, `twistd --reactor=uvloop` fails, names the extra to install, and prints no traceback."""
     done = python(
         HIDDEN + "sys.argv = ['twistd', '--reactor=uvloop', '-n', 'tcpapp'];"
         "from twisted.scripts.twistd import run; run()"
@@ -94,6 +104,7 @@ def test_the_reactor_can_be_installed_by_the_path_of_its_class(module: str) -> N
 
 
 def test_the_module_has_no_other_names() -> None:
+    """`tcpapp.reactor` has `UvloopReactor`, and raises `AttributeError` for an unknown name."""
     with pytest.raises(AttributeError, match="EpollReactor"):
         tcpapp.reactor.EpollReactor  # noqa: B018
     assert tcpapp.reactor.UvloopReactor.__name__ == "UvloopReactor"

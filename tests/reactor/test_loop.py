@@ -49,6 +49,7 @@ def turns(loop: Loop, count: int = 3) -> None:
 
 
 def noting(notes: list[Any], name: object) -> Callable[[], None]:
+    """Return a callback that adds `name` to `notes`."""
     return lambda: notes.append(name)
 
 
@@ -56,6 +57,7 @@ def noting(notes: list[Any], name: object) -> Callable[[], None]:
 
 
 def test_a_reader_is_called_until_it_is_removed(loop: Loop, pair: Any) -> None:
+    """A reader is called with its arguments until `remove_reader`, which returns whether there was one."""
     ours, peer = pair
     notes: list[bytes] = []
     loop.add_reader(ours, lambda size: notes.append(ours.recv(size)), 10)
@@ -70,11 +72,13 @@ def test_a_reader_is_called_until_it_is_removed(loop: Loop, pair: Any) -> None:
 
 
 def test_removing_a_reader_that_is_not_there_does_nothing(loop: Loop, pair: Any) -> None:
+    """`remove_reader` and `remove_writer` return False for a socket that is not watched."""
     assert not loop.remove_reader(pair[0])
     assert not loop.remove_writer(pair[0])
 
 
-def test_a_reader_and_a_writer_of_one_descriptor(loop: Loop, pair: Any) -> None:
+def test_a_descriptor_can_have_a_reader_and_a_writer(loop: Loop, pair: Any) -> None:
+    """A descriptor can have a reader and a writer, and either can be removed alone."""
     ours, peer = pair
     notes: list[Any] = []
     loop.add_reader(ours, noting(notes, "read"))
@@ -90,6 +94,7 @@ def test_a_reader_and_a_writer_of_one_descriptor(loop: Loop, pair: Any) -> None:
 
 
 def test_a_second_reader_takes_the_place_of_the_first(loop: Loop, pair: Any) -> None:
+    """A second reader of a descriptor replaces the first, as in asyncio."""
     ours, peer = pair
     notes: list[Any] = []
     loop.add_reader(ours, noting(notes, "first"))
@@ -100,6 +105,7 @@ def test_a_second_reader_takes_the_place_of_the_first(loop: Loop, pair: Any) -> 
 
 
 def test_a_reader_can_remove_the_writer(loop: Loop, pair: Any) -> None:
+    """If a reader removes the writer of its descriptor, the writer is not called in the same round."""
     ours, peer = pair
     notes: list[Any] = []
     loop.add_reader(ours, lambda: notes.append(loop.remove_writer(ours)))
@@ -113,6 +119,7 @@ def test_a_reader_can_remove_the_writer(loop: Loop, pair: Any) -> None:
 def test_a_reader_that_raises_is_logged_and_called_again(
     loop: Loop, pair: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A reader that raises is logged each time, and stays."""
     ours, peer = pair
     loop.add_reader(ours, lambda: 1 / 0)
     peer.send(b"x")
@@ -135,6 +142,7 @@ def test_a_closed_descriptor_is_silent(loop: Loop, what: str) -> None:
 
 
 def test_a_writer_whose_descriptor_was_closed_loses_its_reader(loop: Loop) -> None:
+    """When the writer of a closed descriptor is removed, its reader is removed, too."""
     ours, peer = socket.socketpair()
     descriptor = ours.fileno()
     with peer:
@@ -147,6 +155,7 @@ def test_a_writer_whose_descriptor_was_closed_loses_its_reader(loop: Loop) -> No
 
 @pytest.mark.parametrize("what", ["reader", "writer"])
 def test_a_watcher_of_a_reused_number_is_called(loop: Loop, what: str) -> None:
+    """When a new socket has the number of a closed one, its reader or writer is called, and not the older one."""
     notes: list[Any] = []
     ours, peer = socket.socketpair()
     getattr(loop, f"add_{what}")(ours.fileno(), noting(notes, "older"))
@@ -160,7 +169,8 @@ def test_a_watcher_of_a_reused_number_is_called(loop: Loop, what: str) -> None:
         assert {*notes} == {"newer"}
 
 
-def test_a_transport_with_a_socket_error_still_reads(loop: Loop) -> None:
+def test_a_socket_with_an_error_is_still_read(loop: Loop) -> None:
+    """After a socket reports an error, its reader is still called for new bytes."""
     notes: list[Any] = []
 
     def read() -> None:
@@ -187,6 +197,7 @@ def test_a_transport_with_a_socket_error_still_reads(loop: Loop) -> None:
 
 @test
 async def test_a_transports_descriptor_is_refused_as_by_asyncio(bench: Bench) -> None:
+    """`add_reader` and `add_writer` refuse the descriptor of a transport with `RuntimeError`, as asyncio does."""
     server = Noting()
     await bench.meet(server)
     await bench.until(lambda: server.transport._stream is not None)
@@ -197,6 +208,7 @@ async def test_a_transports_descriptor_is_refused_as_by_asyncio(bench: Bench) ->
 
 
 def test_a_closed_loop_refuses_a_reader(pair: Any) -> None:
+    """A loop can be closed twice, and then `add_reader` raises `RuntimeError`."""
     loop = Loop()
     loop.add_reader(pair[0], print)
     loop.close()
@@ -206,6 +218,7 @@ def test_a_closed_loop_refuses_a_reader(pair: Any) -> None:
 
 
 def test_a_running_loop_cannot_be_closed(loop: Loop, pair: Any) -> None:
+    """`close` raises `RuntimeError` while the loop runs, and its readers are still called."""
     notes: list[Any] = []
     ours, peer = pair
     loop.add_reader(ours, lambda: notes.append(ours.recv(10)))
@@ -225,6 +238,7 @@ def test_a_running_loop_cannot_be_closed(loop: Loop, pair: Any) -> None:
 
 @test
 async def test_the_loop_counts_running_processes(bench: Bench) -> None:
+    """`processes` counts each process that asyncio starts, until it ends or cannot be started."""
     loop = bench.reactor._asyncioEventloop
     before = loop.on_processes
     notes: list[int] = []
@@ -247,4 +261,5 @@ async def run(start: Callable[[], Any]) -> int:
 
 
 def in_asyncio(bench: Bench, running: Any) -> Deferred[Any]:
+    """Return a Deferred of the result of a coroutine that runs as a task of asyncio."""
     return Deferred.fromFuture(bench.reactor._asyncioEventloop.create_task(running))

@@ -46,7 +46,9 @@ def inside(reactor: Any, call: Callable[[], object]) -> None:
 # Inside a callback ---------------------------------------------------------------------------------------------------
 
 
-def test_timers_and_calls_from_threads(either: Any) -> None:
+def test_iterate_makes_timed_calls_and_calls_from_threads(either: Any) -> None:
+    """In a nested ``iterate()``, timers that are due and calls from threads are called, threads first."""
+
     def nested() -> None:
         called: list[str] = []
         either.callLater(0, called.append, "timer")
@@ -58,6 +60,8 @@ def test_timers_and_calls_from_threads(either: Any) -> None:
 
 
 def test_a_call_from_a_thread_ends_the_wait(either: Any) -> None:
+    """A call from a thread ends the wait of a nested ``iterate(delay)`` before its delay."""
+
     def nested() -> None:
         called: list[str] = []
         begun = time.monotonic()
@@ -74,6 +78,8 @@ def test_a_call_from_a_thread_ends_the_wait(either: Any) -> None:
 
 
 def test_iterate_can_be_nested_twice(either: Any) -> None:
+    """A callback in a nested ``iterate()`` can call ``iterate()`` again."""
+
     def nested() -> None:
         called: list[str] = []
         either.callLater(0, lambda: (either.callLater(0, called.append, "deep"), go_round(either, lambda: called)))
@@ -84,6 +90,7 @@ def test_iterate_can_be_nested_twice(either: Any) -> None:
 
 
 def test_descriptors_are_read_and_written(either: Any) -> None:
+    """A nested ``iterate()`` calls the readers and writers of descriptors."""
     reading, writing = os.pipe()
 
     def nested() -> None:
@@ -103,6 +110,8 @@ def test_descriptors_are_read_and_written(either: Any) -> None:
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
 def test_connections_read_answer_and_close(either: Any, family: int) -> None:
+    """In a nested ``iterate()`` a new connection reads, replies and closes."""
+
     def nested() -> None:
         server, peer = connected(either, family=family)
         server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
@@ -150,6 +159,8 @@ def test_an_open_connection_is_served_inside_and_outside_of_iterate(either: Any)
 
 
 def test_a_connection_is_opened_and_accepted(either: Any) -> None:
+    """In a nested ``iterate()`` a client connects, the server accepts and replies, and both connections end."""
+
     def nested() -> None:
         server, client = Noting(), Noting()
         server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
@@ -171,6 +182,7 @@ def test_a_connection_is_opened_and_accepted(either: Any) -> None:
 
 
 def test_more_than_the_kernel_takes_at_once_is_written(either: Any) -> None:
+    """In a nested ``iterate()`` a large write pauses the producer, all bytes arrive, and the producer is resumed."""
     much = b"x" * 3_000_000
 
     def nested() -> None:
@@ -192,6 +204,7 @@ def test_more_than_the_kernel_takes_at_once_is_written(either: Any) -> None:
 
 
 def test_bytes_that_are_unwritten_in_iterate_are_written_after_it(either: Any) -> None:
+    """Bytes that the kernel did not take in a nested ``iterate()`` are written after it."""
     much = b"x" * 3_000_000
 
     def drive() -> None:
@@ -214,6 +227,8 @@ def test_bytes_that_are_unwritten_in_iterate_are_written_after_it(either: Any) -
 
 
 def test_a_protocol_that_raises_in_iterate_loses_its_connection(either: Any, logged_errors: Any) -> None:
+    """A protocol that raises in a nested ``iterate()`` loses its connection with that exception, which is logged."""
+
     def nested() -> None:
         server, peer = connected(either)
         server.on_data = lambda _: 1 / 0
@@ -226,7 +241,9 @@ def test_a_protocol_that_raises_in_iterate_loses_its_connection(either: Any, log
     assert len(logged_errors.take(ZeroDivisionError)) == 1
 
 
-def test_a_connection_that_the_peer_has_reset(either: Any) -> None:
+def test_a_reset_by_the_peer_is_noticed_in_iterate(either: Any) -> None:
+    """When the peer has reset a connection, a write in a nested ``iterate()`` ends it with `ConnectionLost`."""
+
     def nested() -> None:
         server, peer = connected(either)
         server.transport.pauseProducing()
@@ -240,6 +257,8 @@ def test_a_connection_that_the_peer_has_reset(either: Any) -> None:
 
 
 def test_a_paused_connection_waits(either: Any) -> None:
+    """In a nested ``iterate()`` a paused connection reads nothing until it is resumed."""
+
     def nested() -> None:
         server, peer = connected(either)
         server.transport.pauseProducing()
@@ -254,7 +273,9 @@ def test_a_paused_connection_waits(either: Any) -> None:
     inside(either, nested)
 
 
-def test_a_descriptor_that_another_has_closed_in_the_same_round(either: Any) -> None:
+def test_a_connection_can_end_another_one_in_the_same_round(either: Any) -> None:
+    """When two connections have bytes in one round, and the first to read ends both, the other gets no bytes."""
+
     def nested() -> None:
         both = [connected(either) for _ in range(2)]
         for server, peer in both:
@@ -331,6 +352,7 @@ def test_iterate_waits_until_an_event_comes(either: Any) -> None:
 
 
 def test_a_descriptor_and_a_thread_end_the_wait(either: Any) -> None:
+    """A readable descriptor and a call from a thread each end the wait of ``iterate(delay)``."""
     reading, writing = os.pipe()
 
     def drive() -> None:
@@ -353,6 +375,8 @@ def test_a_descriptor_and_a_thread_end_the_wait(either: Any) -> None:
 
 
 def test_iterate_without_an_event_returns_after_its_delay(either: Any) -> None:
+    """``iterate(delay)`` returns after its delay, also if no event comes."""
+
     def drive() -> None:
         either.iterate(0.001)
         either.iterate(0.001)
@@ -361,6 +385,7 @@ def test_iterate_without_an_event_returns_after_its_delay(either: Any) -> None:
 
 
 def test_iterate_works_in_a_callback_of_asyncio(other: Any) -> None:
+    """``iterate()`` in a callback of asyncio calls timers that are due."""
     called: list[str] = []
 
     def drive() -> None:

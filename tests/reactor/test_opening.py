@@ -32,6 +32,10 @@ HAS_EPOLL = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system
 @HAS_EPOLL
 @test
 async def test_a_watch_is_made_in_the_loops_own_epoll_for_no_event(bench: Bench) -> None:
+    """
+    `watch` adds a descriptor to the loop's own epoll for no event, twice without an error, and its hang-up is not
+    reported.
+    """
     reading, writing = os.pipe()
     bench.reactor.openings.watch(reading)
     own = os.dup(bench.reactor._asyncioEventloop._get_backend_id())
@@ -47,11 +51,13 @@ async def test_a_watch_is_made_in_the_loops_own_epoll_for_no_event(bench: Bench)
 
 @HAS_EPOLL
 def test_a_watch_that_the_system_does_not_make_is_an_error(bench: Bench) -> None:
+    """`watch` raises the system's `OSError` for a descriptor that epoll cannot watch, such as a file."""
     with Path(__file__).open("rb") as file, pytest.raises(OSError, match=os.strerror(errno.EPERM)):
         bench.reactor.openings.watch(file.fileno())
 
 
 def test_without_epoll_no_watch_is_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a system without epoll, `watch` does nothing."""
     monkeypatch.delattr(select, "epoll", raising=False)
     Openings(bench.reactor._asyncioEventloop).watch(-1)
 
@@ -115,6 +121,7 @@ class Opened:
 
 
 def connect(bench: Bench, where: Any, client: Noting) -> None:
+    """Connect a client to a port or to a UNIX path."""
     factory = ClientFactory()
     factory.noisy = False
     factory.buildProtocol = lambda _: client  # type: ignore[assignment, return-value]
@@ -127,6 +134,7 @@ def connect(bench: Bench, where: Any, client: Noting) -> None:
 @pytest.mark.parametrize("unix", [False, True])
 @test
 async def test_a_connection_that_is_closed_as_it_is_made_is_not_handed_over(bench: Bench, unix: bool) -> None:
+    """A connection that is closed in `connectionMade` is never given to uvloop, and the reactor holds it no more."""
     server, client = Noting(), Noting()
     for each in (server, client):
         each.on_made = lambda end: end.transport.loseConnection()
@@ -177,6 +185,7 @@ async def test_bytes_written_after_the_close_arrive(bench: Bench, later: bool) -
 
 @test
 async def test_a_connection_that_is_aborted_as_it_is_made_resets(bench: Bench) -> None:
+    """A connection that is aborted in `connectionMade` is never given to uvloop, and the peer gets a reset."""
     server = Noting()
     server.on_made = lambda end: end.transport.abortConnection()
     with Opened(bench.reactor) as opened:
@@ -245,6 +254,7 @@ async def test_a_program_can_take_the_socket_away_as_the_connection_is_made(benc
 
 @test
 async def test_a_connection_that_uvloop_refuses_is_lost_and_no_other(bench: Bench, logged_errors: Any) -> None:
+    """A connection that uvloop cannot take is lost with the logged error, and another one opens."""
     one, other = Noting(), Noting()
     openings = bench.reactor.openings
     take = openings.open
@@ -268,6 +278,7 @@ async def test_a_connection_that_uvloop_refuses_is_lost_and_no_other(bench: Benc
 
 @test
 async def test_tcp_nodelay_is_left_as_it_is(bench: Bench) -> None:
+    """TCP_NODELAY stays as the protocol sets it, and the socket has its own address family again."""
     for wanted in (False, True):
         server = Noting()
         server.on_made = lambda end, wanted=wanted: end.transport.setTcpNoDelay(wanted)
@@ -291,7 +302,8 @@ async def test_a_connection_that_has_ended_is_held_by_nothing(bench: Bench) -> N
 
 
 @test
-async def test_the_next_connection_ends_what_opened_the_one_before(bench: Bench) -> None:
+async def test_opening_a_connection_finishes_the_opening_before_it(bench: Bench) -> None:
+    """When uvloop opens a connection, the reactor drops the one that was opened before."""
     one, other = Noting(), Noting()
     await bench.meet(one)
     await bench.meet(other)

@@ -97,6 +97,7 @@ def test_a_port_whose_end_fails_closes_its_descriptor(other: Any, tmp_path: Path
 
 
 def test_a_port_that_never_listened_has_no_copy_to_close() -> None:
+    """`connectionLost` of a port that was never watched only calls Twisted's method."""
     told: list[object] = []
 
     class Base:

@@ -54,12 +54,14 @@ def twistd_on_uvloop(twistd: list[str], tmp_path: Path) -> Iterator[Callable[...
 
 
 def ends(process: Process) -> None:
+    """Stop the process with SIGTERM, and check that it ends cleanly."""
     process.signal(signal.SIGTERM)
     assert process.end()[0] in (0, -signal.SIGTERM)
 
 
 @pytest.mark.once
-def test_a_tcpapp_server(twistd_on_uvloop: Any) -> None:
+def test_a_tcpapp_server_echoes(twistd_on_uvloop: Any) -> None:
+    """tcpapp's echo server replies under `twistd --reactor=uvloop`, and ends with exit code 0 on SIGTERM."""
     process = twistd_on_uvloop("tcpapp", "--app", "echo", "--listen", "tcp:0:interface=127.0.0.1")
     with dial(process.port()) as peer:
         peer.sendall(b"hello\n")
@@ -69,7 +71,8 @@ def test_a_tcpapp_server(twistd_on_uvloop: Any) -> None:
 
 
 @pytest.mark.once
-def test_a_web_server(twistd_on_uvloop: Any, tmp_path: Path) -> None:
+def test_a_web_server_sends_a_page(twistd_on_uvloop: Any, tmp_path: Path) -> None:
+    """Twisted's web server under `twistd --reactor=uvloop` sends a page of 500 KB."""
     (tmp_path / "page.txt").write_bytes(b"page\n" * 100_000)
     process = twistd_on_uvloop("web", "--path", ".", "--listen", "tcp:0:interface=127.0.0.1")
     port = int(process.line(r"Site starting on (\d+)")[1])
@@ -79,7 +82,8 @@ def test_a_web_server(twistd_on_uvloop: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-def test_an_ftp_server(twistd_on_uvloop: Any, tmp_path: Path) -> None:
+def test_an_ftp_server_sends_a_file(twistd_on_uvloop: Any, tmp_path: Path) -> None:
+    """Twisted's FTP server under `twistd --reactor=uvloop` sends a file of 700 KB."""
     (tmp_path / "file").write_bytes(b"content" * 100_000)
     process = twistd_on_uvloop("ftp", "--port", "0", "--root", str(tmp_path))
     port = int(process.line(r"FTPFactory starting on (\d+)")[1])
@@ -93,7 +97,8 @@ def test_an_ftp_server(twistd_on_uvloop: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-def test_an_amp_server(twistd_on_uvloop: Any, tmp_path: Path) -> None:
+def test_an_amp_server_answers_a_call(twistd_on_uvloop: Any, tmp_path: Path) -> None:
+    """An AMP server of Twisted under `twistd --reactor=uvloop` answers a call."""
     (tmp_path / "amp.tac").write_text(AMP_SERVER)
     process = twistd_on_uvloop("-y", "amp.tac")
     port = int(process.line(r"Factory starting on (\d+)")[1])
@@ -104,7 +109,8 @@ def test_an_amp_server(twistd_on_uvloop: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-def test_a_web_server_by_twist(tmp_path: Path) -> None:
+def test_a_web_server_that_twist_starts_replies(tmp_path: Path) -> None:
+    """Twisted's web server replies under `twist --reactor=uvloop`."""
     code = "import sys; from twisted.application.twist._twist import Twist; Twist.main(['twist', *sys.argv[1:]])"
     command = [sys.executable, "-c", code, "--reactor=uvloop", "web", "--listen", "tcp:0:interface=127.0.0.1"]
     process = Process(command, tmp_path)
@@ -148,7 +154,7 @@ reactor.run()
 
 @pytest.mark.once
 @pytest.mark.parametrize("install", ["tcpapp.reactor", "twisted.internet.epollreactor"])
-def test_a_program_that_forks_before_it_runs(install: str, tmp_path: Path) -> None:
+def test_a_program_can_fork_before_it_runs_the_reactor(install: str, tmp_path: Path) -> None:
     """A program can open its ports, fork, and run the reactor in the child, as twistd does to become a daemon."""
     done = subprocess.run(
         [sys.executable, "-c", f"import {install} as it; it.install()\n{FORKED}"],

@@ -69,7 +69,8 @@ class Once(ClientFactory):
 
 
 @test
-async def test_clients_are_streams_too(bench: Bench) -> None:
+async def test_clients_have_stream_transports(bench: Bench) -> None:
+    """A TCP client and a UNIX client have stream transports, exchange bytes, and end cleanly by `disconnect`."""
     for unix_socket, kind in ((False, TCPClientStream), (True, UNIXClientStream)):
         server, client = Noting(), Noting()
         server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
@@ -92,6 +93,7 @@ async def test_clients_are_streams_too(bench: Bench) -> None:
 
 @test
 async def test_a_refused_client_fails(bench: Bench) -> None:
+    """A client whose connection is refused gets `ConnectionRefusedError`."""
     factory = Once(Noting())
     free = bench.keep(socket.socket())
     free.bind(("127.0.0.1", 0))
@@ -102,6 +104,7 @@ async def test_a_refused_client_fails(bench: Bench) -> None:
 
 @test
 async def test_a_client_whose_factory_makes_no_protocol_is_closed(bench: Bench) -> None:
+    """A client whose factory returns no protocol is closed, and the server gets `ConnectionDone`."""
     server = Noting()
     factory = Once(None)
     bench.reactor.connectTCP("127.0.0.1", bench.serving(server), factory)
@@ -166,6 +169,7 @@ async def test_descriptors_pass_between_bytes(bench: Bench) -> None:
 
 @test
 async def test_a_client_can_send_descriptors_to_a_server_that_takes_them(bench: Bench) -> None:
+    """A client can send a descriptor to a server, also while the client is paused."""
     server, client = Receiving(), Noting()
     bench.reactor.connectUNIX(bench.serving(server, unix=True), Once(client))
     await bench.until(lambda: client.notes and server.notes)
@@ -181,6 +185,7 @@ async def test_a_client_can_send_descriptors_to_a_server_that_takes_them(bench: 
 
 @test
 async def test_many_descriptors_pause_a_producer(bench: Bench) -> None:
+    """More than 64 descriptors that wait pause a producer, and it is resumed when all were sent."""
     server = Noting()
     peer = await bench.meet(server, unix=True)
     server.transport.registerProducer(server, True)
@@ -205,6 +210,7 @@ async def test_many_descriptors_pause_a_producer(bench: Bench) -> None:
 
 @test
 async def test_more_descriptors_than_bytes_end_the_connection(bench: Bench) -> None:
+    """A connection that closes with descriptors but without a byte to send them ends with `FileDescriptorOverrun`."""
     server = Noting()
     peer = await bench.meet(server, unix=True)
     server.transport.sendFileDescriptor(peer.fileno())
@@ -215,6 +221,9 @@ async def test_more_descriptors_than_bytes_end_the_connection(bench: Bench) -> N
 
 @test
 async def test_a_connection_handed_over_while_the_kernel_is_full_loses_nothing(bench: Bench) -> None:
+    """
+    A descriptor can be sent while bytes wait for the kernel; all bytes arrive in order, and the connection reads on.
+    """
     server = Noting()
     peer = await bench.meet(server, unix=True)
     server.transport.write(b"a" * 3_000_000)
@@ -231,6 +240,7 @@ async def test_a_connection_handed_over_while_the_kernel_is_full_loses_nothing(b
 
 @test
 async def test_a_socket_that_listens_is_adopted(bench: Bench) -> None:
+    """A listening TCP or UNIX socket can be adopted as a port, which accepts and serves clients."""
     for family, address in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, str(bench.folder / "adopted"))):
         listening = bench.keep(socket.socket(family))
         listening.bind(address)
@@ -249,6 +259,7 @@ async def test_a_socket_that_listens_is_adopted(bench: Bench) -> None:
 
 @test
 async def test_a_connection_is_adopted(bench: Bench) -> None:
+    """A connected UNIX or TCP socket can be adopted, and its bytes are delivered."""
     for here, there in (socket.socketpair(), tcp_pair()):
         server = Noting()
         factory: Any = Factory()
@@ -262,6 +273,7 @@ async def test_a_connection_is_adopted(bench: Bench) -> None:
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Return two sockets that are connected over the loopback interface."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         one = socket.create_connection(listening.getsockname())
         return listening.accept()[0], one
@@ -271,6 +283,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def listening_with(build: Any) -> Any:
+    """Return a factory that makes its protocols by `build`."""
     factory: Any = Factory()
     factory.noisy = False
     factory.buildProtocol = build
@@ -279,6 +292,7 @@ def listening_with(build: Any) -> Any:
 
 @test
 async def test_waiting_clients_are_accepted_in_order(bench: Bench) -> None:
+    """Clients that wait are accepted in the order in which they connected."""
     servers = [Noting() for _ in range(50)]
     where = bench.serving(*servers)
     for _ in servers:
@@ -288,7 +302,10 @@ async def test_waiting_clients_are_accepted_in_order(bench: Bench) -> None:
 
 
 @test
-async def test_a_port_accepts_more_in_a_turn_while_more_wait(bench: Bench) -> None:
+async def test_a_port_accepts_more_in_a_turn_when_it_was_full(bench: Bench) -> None:
+    """
+    A port raises its `numberAccepts` by 20 after a turn that used all of it, and lowers it when fewer clients wait.
+    """
     servers = [Noting() for _ in range(4)]
     where = bench.serving(*servers)
     port = bench.listening
@@ -306,6 +323,7 @@ async def test_a_port_accepts_more_in_a_turn_while_more_wait(bench: Bench) -> No
 
 @test
 async def test_a_client_without_a_protocol_is_closed(bench: Bench) -> None:
+    """The server closes a client for which the factory returns no protocol."""
     port = bench.reactor.listenTCP(0, listening_with(lambda _: None), interface="127.0.0.1")
     peer = bench.dial(port.getHost().port)
     assert await bench.read(peer, 1) == b""
@@ -314,6 +332,7 @@ async def test_a_client_without_a_protocol_is_closed(bench: Bench) -> None:
 
 @test
 async def test_a_factory_that_raises_is_logged_and_the_next_client_accepted(bench: Bench, logged_errors: Any) -> None:
+    """When the factory raises for a client, the exception is logged, and the next client is accepted."""
     server = Noting()
     made = iter([None, server])
 
@@ -360,6 +379,7 @@ async def test_errors_of_accept_are_handled_by_twisted(bench: Bench) -> None:
 @pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6")
 @test
 async def test_a_client_by_ipv6_has_its_address(bench: Bench) -> None:
+    """A client that connects over IPv6 has its `IPv6Address` as the peer."""
     server = Noting()
     try:
         port = bench.reactor.listenTCP(0, listening_with(lambda _: server), interface="::1")
@@ -375,6 +395,7 @@ async def test_a_client_by_ipv6_has_its_address(bench: Bench) -> None:
 
 @test
 async def test_a_connection_that_is_open_by_the_next_turn_is_never_watched(bench: Bench) -> None:
+    """A client whose connection is open in the next turn is never added as a writer."""
     server, client = Noting(), Noting()
     where = bench.serving(server)
     watched: list[Any] = []
@@ -413,6 +434,7 @@ async def test_a_connection_that_takes_longer_is_watched_until_it_is_open(bench:
 
 @test
 async def test_an_attempt_can_be_stopped_before_its_first_turn(bench: Bench) -> None:
+    """`stopConnecting` before the first turn fails the attempt with `UserError`."""
     factory = Once(Noting())
     connector = bench.reactor.connectTCP("127.0.0.1", bench.serving(Noting()), factory)
     connector.stopConnecting()
@@ -422,6 +444,7 @@ async def test_an_attempt_can_be_stopped_before_its_first_turn(bench: Bench) -> 
 
 @test
 async def test_an_attempt_can_be_stopped_in_its_first_turn(bench: Bench) -> None:
+    """`stopConnecting` in the first turn fails the attempt with `UserError`, and cancels the check of its result."""
     factory = Once(Noting())
     connector = bench.reactor.connectTCP("127.0.0.1", bench.serving(Noting()), factory)
     transport = connector.transport
@@ -435,6 +458,7 @@ async def test_an_attempt_can_be_stopped_in_its_first_turn(bench: Bench) -> None
 async def test_a_client_protocol_that_raises_as_it_is_made_loses_its_connection(
     bench: Bench, logged_errors: Any
 ) -> None:
+    """A client protocol that raises in `connectionMade` loses its connection with that exception."""
     server, client = Noting(), Noting()
     client.on_made = lambda _: 1 / 0
     factory = Once(client)

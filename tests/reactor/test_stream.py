@@ -31,6 +31,7 @@ test = pytest_twisted.ensureDeferred
 
 @test
 async def test_a_stream_provides_the_interfaces_of_twisteds_transports(bench: Bench) -> None:
+    """A stream provides Twisted's transport interfaces, and gives its addresses and its socket."""
     server = Noting()
     peer = await bench.meet(server)
     for interface in (ITCPTransport, ITLSTransport, IConsumer, IHalfCloseableDescriptor):
@@ -69,6 +70,9 @@ async def test_options_of_a_listening_socket_apply_to_its_connections(bench: Ben
 
 @test
 async def test_tls_can_be_started_on_a_stream(bench: Bench, contexts: Any) -> None:
+    """
+    Both ends can start TLS on a stream, exchange bytes, see the certificate, and close; a later write does nothing.
+    """
     server, client = Noting(), Noting()
     server.on_made = lambda end: end.transport.startTLS(contexts[0])
     server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
@@ -113,6 +117,7 @@ async def test_nothing_is_read_by_a_protocol_that_pauses_as_it_is_connected(benc
 
 @test
 async def test_a_paused_stream_can_write(bench: Bench) -> None:
+    """A stream that is paused in `connectionMade` sends what is written."""
     server = Noting()
 
     def greet(end: Any) -> None:
@@ -126,6 +131,7 @@ async def test_a_paused_stream_can_write(bench: Bench) -> None:
 
 @test
 async def test_a_smaller_size_is_read_in_smaller_pieces(bench: Bench) -> None:
+    """`dataReceived` gets at most `bufferSize` bytes, if that is set in `connectionMade` or changed later."""
     before, after = Noting(), Noting()
     before.on_made = lambda end: setattr(end.transport, "bufferSize", 1000)
     peers = [await bench.meet(before), await bench.meet(after)]
@@ -159,6 +165,7 @@ async def test_any_number_of_sizes_takes_no_more_memory_than_the_largest(bench: 
 
 @test
 async def test_a_large_sender_is_read_in_pieces_of_twisteds_size(bench: Bench) -> None:
+    """After one read of more than 64 KiB, a stream is read in pieces of 64 KiB, as by Twisted."""
     server = Noting()
     server.on_made = lambda end: end.transport.pauseProducing()
     peer = await bench.meet(server)
@@ -200,7 +207,11 @@ async def test_a_large_sender_has_the_same_share_of_turns_as_others(bench: Bench
 
 
 @test
-async def test_the_end_of_the_stream(bench: Bench) -> None:
+async def test_the_end_of_the_stream_closes_or_half_closes(bench: Bench) -> None:
+    """
+    When the peer half-closes, a plain protocol is lost, and a half-closeable one can still reply; both get the last
+    bytes.
+    """
     plain, half = Noting(), HalfClosing()
     for each in (plain, half):
         peer = await bench.meet(each)
@@ -220,6 +231,7 @@ async def test_the_end_of_the_stream(bench: Bench) -> None:
 
 @test
 async def test_an_exception_of_the_protocol_is_logged_and_is_the_reason(bench: Bench, logged_errors: Any) -> None:
+    """An exception in `dataReceived` is logged once and is the reason of the loss; another connection goes on."""
     server, other = Noting(), Noting()
     server.on_data = lambda _: 1 / 0
     peer, neighbour = await bench.meet(server), await bench.meet(other)
@@ -234,6 +246,7 @@ async def test_an_exception_of_the_protocol_is_logged_and_is_the_reason(bench: B
 @pytest.mark.parametrize("way", ["data", "end", "write"])
 @test
 async def test_an_exception_of_connection_lost_is_logged(bench: Bench, logged_errors: Any, way: str) -> None:
+    """An exception in `connectionLost` is logged, for each way in which the connection ends."""
     server = Noting()
     server.on_lost = lambda _: 1 / 0
     server.on_data = lambda _: {}["absent"] if way == "data" else None
@@ -251,6 +264,7 @@ async def test_an_exception_of_connection_lost_is_logged(bench: Bench, logged_er
 
 @test
 async def test_a_producer_that_raises_ends_its_connection(bench: Bench, logged_errors: Any) -> None:
+    """A pull producer that raises ends its connection with that exception, after the bytes that were written."""
     server = Noting()
     peer = await bench.meet(server)
     server.resumeProducing = lambda: 1 / 0  # type: ignore[method-assign]
@@ -264,6 +278,7 @@ async def test_a_producer_that_raises_ends_its_connection(bench: Bench, logged_e
 
 @test
 async def test_a_reset_is_a_lost_connection(bench: Bench) -> None:
+    """When the peer resets the connection, the reason is `ConnectionLost`."""
     server = Noting()
     peer = await bench.meet(server)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -292,6 +307,7 @@ async def test_a_peer_that_closed_and_reads_no_reply_has_closed(bench: Bench, mo
 
 @test
 async def test_a_failed_write_ends_a_half_closed_connection(bench: Bench) -> None:
+    """A half-closed connection whose write fails is lost after `readConnectionLost`."""
     server = HalfClosing()
     server.on_data = lambda end: end.transport.write(b"reply")
     peer = await bench.meet(server, unix=True)
@@ -306,6 +322,10 @@ async def test_a_failed_write_ends_a_half_closed_connection(bench: Bench) -> Non
 
 @test
 async def test_the_logging_context_names_the_connection(bench: Bench) -> None:
+    """
+    In `dataReceived` and `connectionLost` the logging context names the protocol, the session and the peer, and not
+    afterwards.
+    """
     server = Noting()
     systems: list[str] = []
     server.on_data = lambda _: systems.append(context.get(log.ILogContext)["system"])
@@ -376,6 +396,7 @@ async def test_all_written_bytes_arrive_in_order(bench: Bench) -> None:
 
 @test
 async def test_only_bytes_can_be_written(bench: Bench) -> None:
+    """`write` raises `TypeError` for text, and an empty write does not make the transport a writer."""
     server = Noting()
     await bench.meet(server)
     await bench.turns(3)
@@ -419,6 +440,7 @@ async def drained(bench: Bench, peer: socket.socket, true: Any) -> None:
 
 @test
 async def test_a_pull_producer_that_registers_after_a_write_is_resumed(bench: Bench) -> None:
+    """A pull producer that registers after a write is asked until it has written everything."""
     server = Noting()
     peer = await bench.meet(server)
     left = [b"one", b"two", b"three"]
@@ -437,6 +459,9 @@ async def test_a_pull_producer_that_registers_after_a_write_is_resumed(bench: Be
 
 @test
 async def test_a_write_after_the_writing_side_is_closed_is_dropped(bench: Bench) -> None:
+    """
+    After `loseWriteConnection` writes are dropped, the peer's bytes still come, and `loseConnection` ends cleanly.
+    """
     server = HalfClosing()
     peer = await bench.meet(server)
     server.transport.write(b"all")
@@ -460,6 +485,7 @@ async def test_a_write_after_the_writing_side_is_closed_is_dropped(bench: Bench)
 )
 @test
 async def test_a_connection_can_end_in_connection_made(bench: Bench, way: str, reason: type[Exception]) -> None:
+    """A connection that is closed in `connectionMade` sends its bytes; one that is aborted there resets."""
     server = Noting()
     server.on_made = lambda end: (end.transport.write(b"bye"), getattr(end.transport, way)())
     peer = await bench.meet(server)
@@ -474,6 +500,7 @@ async def test_a_connection_can_end_in_connection_made(bench: Bench, way: str, r
 
 @test
 async def test_an_abort_drops_unwritten_bytes(bench: Bench) -> None:
+    """`abortConnection`, called once or twice, drops unwritten and later bytes, and the peer gets a reset."""
     server = Noting()
     peer = await bench.meet(server)
     await bench.turns()
@@ -488,6 +515,7 @@ async def test_an_abort_drops_unwritten_bytes(bench: Bench) -> None:
 
 @test
 async def test_a_close_waits_for_a_reader_that_is_slow(bench: Bench) -> None:
+    """`loseConnection` waits until a slow peer has read all bytes."""
     server = Noting()
     peer = await bench.meet(server)
     server.transport.write(b"x" * 8_000_000)
@@ -501,6 +529,7 @@ async def test_a_close_waits_for_a_reader_that_is_slow(bench: Bench) -> None:
 
 @test
 async def test_a_connection_is_not_lost_inside_lose_connection(bench: Bench) -> None:
+    """`connectionLost` is called after `loseConnection` has returned."""
     server = Noting()
     during: list[bool] = []
 
@@ -516,7 +545,8 @@ async def test_a_connection_is_not_lost_inside_lose_connection(bench: Bench) -> 
 
 
 @test
-async def test_an_end_while_the_kernel_takes_no_more(bench: Bench) -> None:
+async def test_stop_writing_while_the_kernel_is_full_loses_no_byte(bench: Bench) -> None:
+    """`stopWriting` while the kernel takes no more loses no byte, and the connection can be closed afterwards."""
     server = Noting()
     peer = await bench.meet(server)
     server.transport.write(b"x" * 8_000_000)
@@ -532,7 +562,8 @@ async def test_an_end_while_the_kernel_takes_no_more(bench: Bench) -> None:
 
 
 @test
-async def test_small_reads_pass_on_all_that_uvloop_reports(bench: Bench) -> None:
+async def test_a_connection_with_small_reads_is_written_and_half_closed_as_others(bench: Bench) -> None:
+    """A connection with a small `bufferSize` also gets pauses and resumes of writing, the half-close and the end."""
     server = HalfClosing()
     server.on_made = lambda end: setattr(end.transport, "bufferSize", 1000)
     peer = await bench.meet(server)

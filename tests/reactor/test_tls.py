@@ -59,6 +59,7 @@ KINDS = pytest.mark.parametrize("kind", [TLSMemoryBIOProtocol, BufferingTLSTrans
 @KINDS
 @test
 async def test_quick_tls_is_a_subclass_of_twisteds_protocol(bench: Bench, contexts: Any, kind: type[Any]) -> None:
+    """TLS transports are quick subclasses of Twisted's protocol, show the peer's certificate, and close cleanly."""
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, kind)
     assert isinstance(server.transport, kind)
@@ -75,6 +76,7 @@ async def test_quick_tls_is_a_subclass_of_twisteds_protocol(bench: Bench, contex
 @pytest.mark.parametrize("size", [1, 16_384, 16_388, tls.ROOM, 3_000_000])
 @test
 async def test_every_byte_comes_both_ways(bench: Bench, contexts: Any, kind: type[Any], size: int) -> None:
+    """Any number of bytes that a client sends over quick TLS arrives, and so does the reply."""
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, kind)
     sent = bytes(range(251)) * (size // 251 + 1)
@@ -95,6 +97,9 @@ async def test_every_byte_comes_both_ways(bench: Bench, contexts: Any, kind: typ
 
 @test
 async def test_bytes_written_in_one_call_are_sent_as_one_record(bench: Bench, contexts: Any) -> None:
+    """
+    Small writes in one `dataReceived` are sent as one record; large ones all arrive; text is refused with `TypeError`.
+    """
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, BufferingTLSTransport)
 
@@ -142,6 +147,7 @@ def encrypted(end: Noting, data: bytes) -> bytes:
 
 @test
 async def test_more_bytes_than_the_buffer_holds_come_in_several_pieces(bench: Bench, contexts: Any) -> None:
+    """More decrypted bytes than the buffer holds are delivered in pieces of the buffer's size."""
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     server.chunks.clear()
@@ -155,6 +161,7 @@ async def test_more_bytes_than_the_buffer_holds_come_in_several_pieces(bench: Be
 
 @test
 async def test_bytes_after_the_end_are_not_delivered(bench: Bench, contexts: Any) -> None:
+    """Valid records that arrive after a broken one are not delivered."""
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     late = encrypted(client, b"late")
@@ -166,6 +173,7 @@ async def test_bytes_after_the_end_are_not_delivered(bench: Bench, contexts: Any
 
 @test
 async def test_a_write_that_openssl_refuses_ends_the_connection(bench: Bench, contexts: Any) -> None:
+    """A write that OpenSSL refuses ends the connection with its error."""
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     server.transport._tlsConnection.shutdown()
@@ -190,6 +198,7 @@ def test_bytes_written_before_quick_tls_are_kept() -> None:
 
 @test
 async def test_an_end_without_close_notify_is_a_lost_connection(bench: Bench, contexts: Any) -> None:
+    """When the peer closes TCP without close_notify, the reason is `ConnectionLost`."""
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     client.transport.transport.loseConnection()
@@ -212,6 +221,7 @@ async def test_a_close_after_bytes_ends_the_connection_cleanly(bench: Bench, con
 
 @test
 async def test_nothing_is_delivered_after_an_abort(bench: Bench, contexts: Any) -> None:
+    """After `abortConnection` in `dataReceived` no more bytes are delivered, and a later write does nothing."""
     server, client = Noting(), Noting()
     await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
     server.on_data = lambda end: end.transport.abortConnection()
@@ -222,6 +232,7 @@ async def test_nothing_is_delivered_after_an_abort(bench: Bench, contexts: Any) 
 
 
 def test_a_binding_that_lacks_a_function_keeps_twisteds_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When pyOpenSSL's binding lacks a needed function, `quicken` leaves Twisted's protocol unchanged."""
     monkeypatch.setattr(tls, "IS_THERE", False)
     protocol = TLSMemoryBIOProtocol.__new__(TLSMemoryBIOProtocol)
     tls.quicken(protocol)
@@ -229,6 +240,8 @@ def test_a_binding_that_lacks_a_function_keeps_twisteds_protocol(monkeypatch: py
 
 
 def test_other_protocols_are_not_made_quick() -> None:
+    """`quicken` leaves other protocols and subclasses of Twisted's TLS protocol unchanged."""
+
     class Own(TLSMemoryBIOProtocol):
         pass
 
@@ -253,6 +266,7 @@ def test_a_class_with_may_be_quick_keeps_its_other_methods() -> None:
 
 
 def test_the_reactor_works_without_pyopenssl() -> None:
+    """Without pyOpenSSL the reactor can be installed, and `quicken` does nothing."""
     code = (
         "import sys; sys.modules['OpenSSL'] = None; import tcpapp.reactor; tcpapp.reactor.install();"
         "from twisted.internet import reactor; print(reactor.quicken(object()))"

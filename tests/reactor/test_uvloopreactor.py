@@ -39,6 +39,7 @@ test = pytest_twisted.ensureDeferred
 
 @test
 async def test_a_connection_is_among_the_readers_and_the_writers(bench: Bench) -> None:
+    """A connection is among the readers until it pauses, and among the writers while it has bytes to write."""
     server = Noting()
     await bench.meet(server)
     reactor, transport = bench.reactor, server.transport
@@ -53,6 +54,8 @@ async def test_a_connection_is_among_the_readers_and_the_writers(bench: Bench) -
 
 
 def test_remove_all_removes_readers_and_writers(other: Any) -> None:
+    """`removeAll` removes and returns connections that are read, but no paused one. Unwritten bytes are not sent."""
+
     def drive() -> None:
         server, peer = connected(other)
         with peer:
@@ -75,6 +78,8 @@ def test_remove_all_removes_readers_and_writers(other: Any) -> None:
 
 
 def test_a_reactor_that_does_not_run_reads_answers_and_closes_when_driven(other: Any) -> None:
+    """On a reactor that is driven by ``iterate()``, a connection reads, replies and closes."""
+
     def drive() -> None:
         server, peer = connected(other)
         server.on_data = lambda end: (end.transport.write(b"answer"), end.transport.loseConnection())
@@ -88,6 +93,8 @@ def test_a_reactor_that_does_not_run_reads_answers_and_closes_when_driven(other:
 
 
 def test_iterate_takes_a_time(other: Any) -> None:
+    """``iterate(delay)`` takes a delay in seconds, and calls timers that are due."""
+
     def drive() -> list[str]:
         called: list[str] = []
         other.callLater(0, called.append, "called")
@@ -98,7 +105,9 @@ def test_iterate_takes_a_time(other: Any) -> None:
     assert in_another_thread(drive) == ["called"]
 
 
-def test_a_loop_that_was_stopped_before_ends_no_run(other: Any) -> None:
+def test_an_earlier_stop_of_the_loop_does_not_end_run(other: Any) -> None:
+    """`run` goes on until `reactor.stop`, even if the loop was stopped before."""
+
     def drive() -> list[str]:
         called: list[str] = []
         other._asyncioEventloop.call_soon(other._asyncioEventloop.stop)
@@ -112,6 +121,8 @@ def test_a_loop_that_was_stopped_before_ends_no_run(other: Any) -> None:
 
 
 def test_a_stopped_reactor_closes_its_sockets(other: Any) -> None:
+    """When the reactor stops, its connections are lost and the peers read the end of the stream."""
+
     def drive() -> bytes:
         server, peer = connected(other)
         other.callWhenRunning(other.stop)
@@ -124,6 +135,8 @@ def test_a_stopped_reactor_closes_its_sockets(other: Any) -> None:
 
 
 def test_one_writer_that_raises_keeps_no_other_from_writing(other: Any, logged_errors: Any) -> None:
+    """A writer that raises is logged, and the other connections still write."""
+
     def drive() -> None:
         server, peer = connected(other)
         bad, bad_peer = connected(other)
@@ -141,6 +154,7 @@ def test_one_writer_that_raises_keeps_no_other_from_writing(other: Any, logged_e
 
 
 def test_an_unknown_address_family_is_refused(global_reactor: Any) -> None:
+    """`adoptStreamPort` and `adoptStreamConnection` refuse a socket of an unknown address family."""
     for adopt in (global_reactor.adoptStreamPort, global_reactor.adoptStreamConnection):
         with pytest.raises(UnsupportedAddressFamily):
             adopt(0, socket.AF_PACKET, Factory())
@@ -151,6 +165,7 @@ def test_an_unknown_address_family_is_refused(global_reactor: Any) -> None:
 
 @test
 async def test_libraries_of_asyncio_run_on_the_loop(bench: Bench) -> None:
+    """A client of asyncio's streams exchanges bytes with a server of Twisted on one loop."""
     server = Noting()
     server.on_data = lambda end: end.transport.write(bytes(end.data).upper())
     port = bench.serving(server)
@@ -169,6 +184,8 @@ async def test_libraries_of_asyncio_run_on_the_loop(bench: Bench) -> None:
 
 
 def test_an_exception_in_the_loop_is_logged(other: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception in a callback of asyncio is logged."""
+
     def drive() -> None:
         other._asyncioEventloop.call_soon(lambda: 1 / 0)
         other.iterate()
@@ -210,6 +227,7 @@ def without_epoll(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_without_epoll_descriptors_are_watched_by_the_loop(without_epoll: Any) -> None:
+    """On a system without epoll, the loop watches descriptors with readers and writers."""
     reactor = without_epoll
 
     def drive() -> None:
@@ -225,6 +243,7 @@ def test_without_epoll_descriptors_are_watched_by_the_loop(without_epoll: Any) -
 
 
 def test_without_epoll_connections_are_read_and_written(without_epoll: Any) -> None:
+    """On a system without epoll, connections read and write, also in a nested ``iterate()``."""
     reactor = without_epoll
 
     def drive() -> None:
