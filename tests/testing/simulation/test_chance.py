@@ -71,6 +71,7 @@ def test_the_same_seed_draws_the_same_values(draw):
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_after_the_simulation_random_values_come_from_the_system(draw):
+    """The value after a simulation differs from the value that its seed gave."""
     with Simulation(1):
         inside = draw()
     assert draw() != inside
@@ -82,6 +83,7 @@ def functions():
 
 
 def test_all_functions_are_restored_after_the_simulation():
+    """A simulation replaces the functions that give random values, and restores each of them at its end."""
     before = functions()
     with Simulation(1):
         random.random()
@@ -90,6 +92,7 @@ def test_all_functions_are_restored_after_the_simulation():
 
 
 def test_all_functions_are_restored_after_a_run_that_raises():
+    """When a run raises, the functions that give random values are restored, too."""
     before = functions()
     with pytest.raises(ZeroDivisionError), Simulation(1) as sim:
         sim.run(fails())
@@ -114,6 +117,8 @@ def test_a_function_taken_during_a_simulation_works_after_it():
 
 
 def test_a_function_that_a_test_replaces_meanwhile_stays(monkeypatch):
+    """If a test replaces `os.urandom` during a simulation, the end of the simulation does not undo that."""
+
     def mine(size):
         return bytes(size)
 
@@ -123,6 +128,7 @@ def test_a_function_that_a_test_replaces_meanwhile_stays(monkeypatch):
 
 
 def test_a_function_that_a_test_replaced_is_left_alone(monkeypatch):
+    """If a test has replaced `os.urandom` before a simulation, the replacement is called in the simulation, too."""
     monkeypatch.setattr(os, "urandom", bytes)
     with Simulation(1):
         assert os.urandom(2) == b"\0\0"
@@ -130,6 +136,7 @@ def test_a_function_that_a_test_replaced_is_left_alone(monkeypatch):
 
 
 def test_one_simulation_inside_another_draws_for_itself():
+    """Two nested simulations each draw the values of their own seed, as if the other were not there."""
     alone = [drawn(draw, 1) for draw in (random.random, lambda: os.urandom(8))]
     with Simulation(1) as outer:
         before = random.random(), os.urandom(8)
@@ -144,6 +151,10 @@ def test_one_simulation_inside_another_draws_for_itself():
 
 
 def test_simulations_can_end_in_any_order():
+    """
+    Two simulations can end in the order in which they began; a third draws its own values, and all functions are
+    restored.
+    """
     before = functions()
     alone = drawn(random.random, 2)
     one, other = Chance(1, str, float), Chance(2, str, float)
@@ -158,6 +169,8 @@ def test_simulations_can_end_in_any_order():
 
 
 def test_another_thread_draws_from_the_system():
+    """Random values in another thread come from the system, and change no value of the simulation."""
+
     def in_a_thread():
         thread = threading.Thread(target=lambda: found.append(os.urandom(8)))
         thread.start()
@@ -173,6 +186,7 @@ def test_another_thread_draws_from_the_system():
 
 
 def test_random_with_a_given_seed_keeps_it():
+    """`Random` and `random.seed` with a seed give the same values inside a simulation as outside."""
     with Simulation(1):
         assert Random(5).random() == Random(5).random()
         random.seed(5)
@@ -181,6 +195,8 @@ def test_random_with_a_given_seed_keeps_it():
 
 
 def test_draws_of_one_host_do_not_change_the_draws_of_another():
+    """A host draws the same values however many values other hosts draw, and new ones after a restart."""
+
     def draws_of_b(draws_of_a):
         with Simulation(1) as sim:
             found = []
@@ -218,6 +234,7 @@ def test_the_opened_handler_of_a_client_draws_as_its_host():
 
 
 def test_a_uuid_of_version_1_has_the_simulations_time():
+    """`uuid1` takes its time from the simulation, gives a later one each time, and keeps given fields."""
     with Simulation(1) as sim:
         sim.run(until=3600.0)
         one, other, given = uuid.uuid1(), uuid.uuid1(), uuid.uuid1(node=5, clock_seq=6)

@@ -42,6 +42,7 @@ def played(seed, **options):
 
 
 def test_the_same_seed_gives_the_same_trace_event_for_event():
+    """Two runs of one seed have equal traces, with the same events, and the clients receive the same lines."""
     (one, heard), (other, heard_again) = played(5), played(5)
     assert list(one.trace) == list(other.trace)
     assert one.trace == other.trace
@@ -50,6 +51,7 @@ def test_the_same_seed_gives_the_same_trace_event_for_event():
 
 
 def test_another_seed_gives_another_trace():
+    """Two seeds give two different traces."""
     assert played(5)[0].trace != played(6)[0].trace
 
 
@@ -110,6 +112,7 @@ def test_a_client_that_is_made_outside_of_a_run_does_the_same_each_time():
 
 
 def test_a_recorded_schedule_is_the_same_run_whatever_the_seed():
+    """A run with the recorded schedule of another run has the trace of that run, also with another seed."""
     recorded, _ = played(5, record=True)
     again, _ = played(0, schedule=recorded.decisions.schedule, record=True)
     assert again.trace == recorded.trace
@@ -124,11 +127,13 @@ def test_an_empty_schedule_is_the_plainest_run():
 
 
 def test_a_number_over_the_choices_is_the_last_choice():
+    """If a number in a schedule is larger than the number of choices, the last choice is picked."""
     sim = Simulation(schedule={"scenario": {0: 100}})
     assert [sim.pick("abc"), sim.pick("abc")] == ["c", "a"]
 
 
 def test_the_simulation_leaves_pythons_random_as_it_was():
+    """A simulation leaves the state of Python's `random` unchanged."""
     random.seed(1)
     before = random.getstate()
     played(5)
@@ -136,6 +141,8 @@ def test_the_simulation_leaves_pythons_random_as_it_was():
 
 
 def test_chance_follows_the_seed():
+    """`chance`, `pick` and `between` give the same values with the same seed, and others with another."""
+
     def drawn(seed):
         sim = Simulation(seed)
         return [(sim.chance(0.5), sim.pick("abc"), sim.between(1.0, 2.0)) for _ in range(20)]
@@ -146,12 +153,14 @@ def test_chance_follows_the_seed():
 
 
 def test_chance_is_certain_at_its_ends():
+    """`chance(0.0)` is always False, and `chance(1.0)` is always True."""
     sim = Simulation(3)
     assert [sim.chance(0.0) for _ in range(50)] == [False] * 50
     assert [sim.chance(1.0) for _ in range(50)] == [True] * 50
 
 
 def test_a_trace_that_keeps_little_has_the_same_digest():
+    """Two traces of the same events are equal, even if one of them keeps only the last two lines."""
     whole, few = Trace(), Trace(keep=2)
     for trace in (whole, few):
         for number in range(FOLDED + 10):
@@ -164,6 +173,7 @@ def test_a_trace_that_keeps_little_has_the_same_digest():
 
 
 def test_a_trace_is_read_as_lines():
+    """A trace prints one line for each event: its time, its place, the event, and the first 40 bytes of data."""
     trace = Trace()
     trace.add(1.5, "server", "reads", b"x" * 41)
     trace.add(2.0, "client", "crashes")
@@ -177,6 +187,7 @@ def test_a_trace_is_read_as_lines():
 
 
 def test_two_traces_part_at_the_first_event_that_differs():
+    """`parts_from` gives the number of the first event that differs, and `part` shows the lines from there."""
     one, other, few = Trace(), Trace(), Trace(keep=2)
     for number in range(FOLDED + 10):
         for trace in (one, other, few):
@@ -210,6 +221,7 @@ def test_the_seed_sets_the_order_of_events_at_one_moment():
 
 @pytest.mark.parametrize("cuts", [0.0, 0.9])
 def test_chunks_are_cut_as_often_as_asked_for(cuts):
+    """A message of 5000 bytes is read in many chunks if `cuts` is 0.9, and in few if it is 0."""
     with Simulation(1, cuts=cuts) as sim:
         _, _, _, connection = pair(sim)
         assert sim.run(connection.request(b"a" * 5000)) == b"A" * 5000

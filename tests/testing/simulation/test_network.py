@@ -35,6 +35,7 @@ from tests.testing.simulation.scenes import pair, upper
     ],
 )
 def test_endpoint_strings_work_between_hosts(sim, listened, connected):
+    """A client on one host talks to a server on another by endpoint strings, and both ends have the right addresses."""
     server, client = sim.host("server"), sim.host("client")
     listening = sim.run(tcpapp.listen(listened, upper, reactor=server.reactor))
     connection = connect(sim, client, connected)
@@ -54,6 +55,9 @@ def test_endpoint_strings_work_between_hosts(sim, listened, connected):
     ],
 )
 def test_endpoint_strings_work_within_a_host(sim, listened, connected):
+    """
+    A client on the server's own host talks to it by endpoint strings, and cannot connect once the server has closed.
+    """
     server = sim.host("server")
     listening = sim.run(tcpapp.listen(listened, upper, reactor=server.reactor))
     connection = connect(sim, server, connected)
@@ -65,6 +69,7 @@ def test_endpoint_strings_work_within_a_host(sim, listened, connected):
 
 
 def test_port_0_is_any_free_port(sim):
+    """`tcp:0` listens on the next free port, and clients can connect there."""
     server, client = sim.host("server"), sim.host("client")
     one, other = (sim.run(tcpapp.listen("tcp:0", upper, reactor=server.reactor)) for _ in "12")
     assert (one.port, other.port) == (EPHEMERAL, EPHEMERAL + 1)
@@ -73,6 +78,7 @@ def test_port_0_is_any_free_port(sim):
 
 
 def test_ports_are_given_out_again_after_the_last(sim):
+    """After port 65535 the ports are given out again from the first one, without ports in use."""
     host = sim.host("a")
     sim.run(tcpapp.listen(f"tcp:{EPHEMERAL}", upper, reactor=host.reactor))
     given = [sim.network.free_port(host) for _ in range(65536 - EPHEMERAL)]
@@ -80,6 +86,7 @@ def test_ports_are_given_out_again_after_the_last(sim):
 
 
 def test_a_loopback_interface_is_not_reached_from_elsewhere(sim):
+    """A port on 127.0.0.1 refuses a client on another host."""
     server, client = sim.host("server"), sim.host("client")
     sim.run(tcpapp.listen("tcp:7007:interface=127.0.0.1", upper, reactor=server.reactor))
     with pytest.raises(ConnectionRefusedError):
@@ -87,6 +94,7 @@ def test_a_loopback_interface_is_not_reached_from_elsewhere(sim):
 
 
 def test_a_port_is_listened_on_once(sim):
+    """Listening fails on a port or a path in use, and on an address that the host does not have."""
     server = sim.host("server")
     for endpoint in ("tcp:7007", "unix:/x"):
         sim.run(tcpapp.listen(endpoint, upper, reactor=server.reactor))
@@ -96,12 +104,14 @@ def test_a_port_is_listened_on_once(sim):
         server.reactor.listenTCP(7008, Notes(), interface="10.0.0.9")
 
 
-def test_a_port_can_listen_by_a_binding(sim):
+def test_a_port_can_listen_on_a_binding_of_twisted(sim):
+    """`listenTCP` takes a binding of Twisted in place of a port number."""
     port = sim.host("a").reactor.listenTCP(makeBinding("", 7007), Notes())
     assert port.getHost().port == 7007
 
 
 def test_a_connect_to_an_unknown_host_fails(sim):
+    """A connect to an unknown name or address fails; a connect that is disconnected before fails with `UserError`."""
     client = sim.host("client")
     with pytest.raises(DNSLookupError):
         connect(sim, client, "tcp:nobody:7007")
@@ -117,6 +127,10 @@ def test_a_connect_to_an_unknown_host_fails(sim):
 
 
 def test_a_resolver_can_be_installed_and_a_resolution_cancelled(sim):
+    """
+    `installNameResolver` returns the former resolver, a cancelled resolution reports nothing, and IPv6 finds no
+    address.
+    """
     reactor = sim.host("a").reactor
     resolver = reactor.nameResolver
     assert reactor.installNameResolver(resolver) is resolver
@@ -138,6 +152,7 @@ def test_a_resolver_can_be_installed_and_a_resolution_cancelled(sim):
 
 
 def test_two_hosts_cannot_have_the_same_name(sim):
+    """`host()` refuses a name that another host has."""
     host = sim.host("a")
     assert repr(host) == "<Host a 10.0.0.1>"
     assert sim.hosts == (host,)
@@ -149,6 +164,7 @@ def test_two_hosts_cannot_have_the_same_name(sim):
 
 
 def test_a_connect_to_a_closed_port_is_refused(sim):
+    """A connect to a port where no server listens is refused within milliseconds."""
     sim.host("server")
     with pytest.raises(ConnectionRefusedError):
         connect(sim, sim.host("client"), "tcp:server:7007")
@@ -156,6 +172,7 @@ def test_a_connect_to_a_closed_port_is_refused(sim):
 
 
 def test_during_a_partition_a_connect_hangs_until_its_timeout(sim):
+    """During a partition a connect fails after its own timeout."""
     server, client = sim.host("server"), sim.host("client")
     sim.run(tcpapp.listen("tcp:7007", upper, reactor=server.reactor))
     sim.partition(server, client)
@@ -166,6 +183,7 @@ def test_during_a_partition_a_connect_hangs_until_its_timeout(sim):
 
 
 def test_without_a_timeout_the_kernel_gives_up(sim):
+    """During a partition a connect without a timeout fails after 127 seconds, as on Linux."""
     server, client = sim.host("server"), sim.host("client")
     sim.partition(server)
     factory = Notes()
@@ -176,6 +194,7 @@ def test_without_a_timeout_the_kernel_gives_up(sim):
 
 
 def test_a_connect_succeeds_when_the_partition_ends_in_time(sim):
+    """A connect that begins in a partition of 10 seconds succeeds after 15 seconds, with the next repeated SYN."""
     server, client = sim.host("server"), sim.host("client")
     sim.run(tcpapp.listen("tcp:7007", upper, reactor=server.reactor))
     sim.partition(server, client)
@@ -211,6 +230,7 @@ def test_the_last_step_of_a_connect_can_come_late(sim):
 
 
 def test_a_cancelled_connect_leaves_nothing(sim):
+    """A connect that is cancelled at any step leaves no connection and no timer."""
     server, client = sim.host("server"), sim.host("client")
     listening = sim.run(tcpapp.listen("tcp:7007", upper, reactor=server.reactor))
     for moment in (0.0, 0.001, 0.002, 0.003, 0.004):
@@ -222,6 +242,7 @@ def test_a_cancelled_connect_leaves_nothing(sim):
 
 
 def test_a_connector_can_connect_again(sim):
+    """A connector that has disconnected can connect again, and a port can be stopped more than once."""
     server, client = sim.host("server"), sim.host("client")
     port = server.reactor.listenTCP(7007, Notes())
     factory = Notes()
@@ -242,6 +263,7 @@ def test_a_connector_can_connect_again(sim):
 
 @pytest.mark.parametrize("unix", [False, True])
 def test_a_factory_can_build_no_protocol(sim, unix):
+    """If the factory of one end builds no protocol, the other end gets `ConnectionDone`."""
     host = sim.host("server")
     refusing, clients = Notes(refuses=lambda: None), Notes()
     if unix:
@@ -261,6 +283,7 @@ def test_a_factory_can_build_no_protocol(sim, unix):
 
 
 def test_a_factory_that_raises_loses_the_connection(sim, logged_errors):
+    """If the factory of one end raises, the other end gets `ConnectionDone`, and the expected error is collected."""
     host = sim.host("server")
     sim.expect(ZeroDivisionError)
     failing, clients = Notes(refuses=lambda: 1 / 0), Notes()
@@ -279,6 +302,7 @@ def test_a_factory_that_raises_loses_the_connection(sim, logged_errors):
 
 
 def test_a_suspended_port_leaves_clients_in_its_backlog(sim):
+    """A client connects to a suspended port, and is accepted and gets its reply after `resume`."""
     _, client, listening, first = pair(sim)
     sim.run(first.request(b"hello"))  # the reply shows that the client was accepted
     listening.suspend()
@@ -291,6 +315,7 @@ def test_a_suspended_port_leaves_clients_in_its_backlog(sim):
 
 
 def test_a_full_backlog_makes_clients_wait(sim):
+    """While the backlog is full, a connect waits; after `resume` its next repeated SYN succeeds."""
     server, client = sim.host("server"), sim.host("client")
     listening = sim.run(tcpapp.listen("tcp:7007:backlog=1", upper, reactor=server.reactor))
     listening.suspend()
@@ -305,6 +330,7 @@ def test_a_full_backlog_makes_clients_wait(sim):
 
 
 def test_a_port_that_is_closed_resets_its_backlog(sim):
+    """When a suspended port is closed, the clients in its backlog are reset."""
     _, client, listening, first = pair(sim)
     listening.suspend()
     waiting = connect(sim, client, "tcp:server:7007")

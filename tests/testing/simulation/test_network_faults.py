@@ -26,6 +26,7 @@ from tests.testing.simulation.scenes import pair, upper
 
 
 def test_a_partition_delays_and_loses_nothing(sim):
+    """Requests that are sent during a partition get their replies in order after `heal`."""
     server, client, _, connection = pair(sim)
     sim.partition(server, client)
     replies = [connection.request(b"%d" % number, timeout=1000) for number in range(3)]
@@ -54,6 +55,7 @@ def test_a_partition_that_lasts_makes_tcp_give_up(sim):
 
 
 def test_a_partition_of_bytes_on_their_way_makes_tcp_give_up(sim):
+    """A partition that begins while bytes are on their way ends the connection after 925 seconds."""
     server, client, _, connection = pair(sim)
     connection.send(b"hello")
     connection.close(grace=1.0)
@@ -64,6 +66,7 @@ def test_a_partition_of_bytes_on_their_way_makes_tcp_give_up(sim):
 
 
 def test_a_partition_does_not_affect_other_hosts(sim):
+    """A partition between two hosts does not affect the connections of other hosts."""
     _, client, _, connection = pair(sim)
     other = sim.host("other")
     sim.partition(other)
@@ -74,6 +77,7 @@ def test_a_partition_does_not_affect_other_hosts(sim):
 
 
 def test_a_reset_ends_both_ends(sim):
+    """`reset(peer)` ends both ends of the connections with that peer, and `reset()` ends all."""
     server, client, listening, connection = pair(sim)
     other = connect(sim, sim.host("other"), "tcp:server:7007")
     server.reset(client)
@@ -132,6 +136,7 @@ def test_a_sender_learns_of_a_lost_reset_when_the_partition_is_over(sim):
 
 
 def test_a_crash_resets_connections_and_refuses_new_ones(sim):
+    """After a crash the peers are reset, connects are refused, and no timer or call from a thread runs on the host."""
     server, client, listening, connection = pair(sim)
     sim.run(connection.request(b"hello"))
     fired = []
@@ -148,6 +153,8 @@ def test_a_crash_resets_connections_and_refuses_new_ones(sim):
 
 
 def test_a_silent_crash_is_noticed_after_the_restart(sim):
+    """After a silent crash a client learns nothing until the restarted host resets its connection."""
+
     def boot(host):
         return tcpapp.listen("tcp:7007", upper, reactor=host.reactor)
 
@@ -165,6 +172,7 @@ def test_a_silent_crash_is_noticed_after_the_restart(sim):
 
 
 def test_a_restart_boots_a_new_process(sim):
+    """A restart calls `boot` again with a new reactor, and the new process can listen on the same path."""
     booted = []
 
     async def boot(host):
@@ -192,6 +200,7 @@ def test_a_crash_leaves_a_sockets_file_behind(sim):
 
 
 def test_a_boot_that_fails_fails_the_run():
+    """If `boot` raises, also in a coroutine, the run fails with its error."""
     sim = Simulation(12)
 
     def boot(host):
@@ -209,6 +218,10 @@ def test_a_boot_that_fails_fails_the_run():
 
 
 def test_a_process_that_stops_its_reactor_exits(sim):
+    """
+    `reactor.stop` runs the shutdown triggers, waits for their Deferreds, and closes connections; then the process has
+    exited.
+    """
     server, _, _, connection = pair(sim)
     reactor, told, saved = server.reactor, [], Deferred()
     reactor.addSystemEventTrigger("before", "shutdown", lambda: saved)
@@ -227,6 +240,9 @@ def test_a_process_that_stops_its_reactor_exits(sim):
 
 
 def test_a_simulated_reactor_is_run_by_its_simulation(sim):
+    """
+    `run` and `iterate` of a simulated reactor raise an error that names `sim.run`, and `resolve` names `nameResolver`.
+    """
     reactor = sim.host("a").reactor
     for refused in (reactor.run, reactor.iterate):
         with pytest.raises(RuntimeError, match=r"sim\.run"):
@@ -236,6 +252,7 @@ def test_a_simulated_reactor_is_run_by_its_simulation(sim):
 
 
 def test_a_slow_reader_makes_writers_wait(sim):
+    """A host that reads 100 KB a second makes `send` of a megabyte wait."""
     server, _, _, connection = pair(sim, app=lambda message, connection: None)
     server.read_at(100_000.0)
     start = sim.now
@@ -247,6 +264,7 @@ def test_a_slow_reader_makes_writers_wait(sim):
 
 
 def test_a_reader_that_stops_takes_nothing_until_it_goes_on(sim):
+    """With `read_at(0)` a host reads nothing, and after `read_at(None)` it reads and replies."""
     server, _, _, connection = pair(sim)
     server.read_at(0)
     reply = connection.request(b"hello", timeout=100)
@@ -261,6 +279,7 @@ def test_a_reader_that_stops_takes_nothing_until_it_goes_on(sim):
     [(0.25, 0.5, 0.5), ((0.1, 0.2), 0.2, 0.4), (lambda fraction: 0.1 - 0.1 * math.log(1 - fraction), 0.2, 10.0)],
 )
 def test_a_link_has_its_own_latency(sim, latency, least, most):
+    """`link` sets the latency between two hosts, as a number, a range or a function."""
     server, client, _, connection = pair(sim)
     sim.link(server, client, latency, cuts=0.0)
     start = sim.now
@@ -269,6 +288,7 @@ def test_a_link_has_its_own_latency(sim, latency, least, most):
 
 
 def test_a_link_has_a_bandwidth(sim):
+    """With a bandwidth of 10 KB a second, 50 KB take 5 seconds."""
     server, client, _, connection = pair(sim, app=lambda message, connection: b"done")
     sim.link(server, client, 0.0, bandwidth=10_000.0)
     start = sim.now
@@ -277,6 +297,7 @@ def test_a_link_has_a_bandwidth(sim):
 
 
 def test_a_link_changed_during_a_partition_stays_parted(sim):
+    """If `link` changes a link in a partition, the partition stays until `heal`."""
     server, client, _, connection = pair(sim)
     sim.partition(server, client)
     sim.link(server, client, 0.5)
@@ -312,11 +333,13 @@ def test_a_direction_is_diverted_and_restored(sim):
 
 
 def test_cuts_over_1_are_refused():
+    """`cuts` over 1 are refused, since it is a probability."""
     with pytest.raises(ValueError, match="likelihood"):
         pair(Simulation(cuts=1.5))
 
 
 def test_a_closed_connection_is_forgotten(sim):
+    """The network holds no socket of a connection that both ends have closed."""
     *_, connection = pair(sim)
     for _ in range(3):
         sim.run(connection.close())
@@ -326,6 +349,7 @@ def test_a_closed_connection_is_forgotten(sim):
 
 
 def test_left_lists_open_connections_ports_and_timers(sim):
+    """`left` lists the open connections, ports and timers of running hosts, and nothing once all are closed."""
     _, client, listening, connection = pair(sim)
     timer = client.reactor.callLater(100, upper)
     gone = sim.host("gone")

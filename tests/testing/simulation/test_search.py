@@ -132,6 +132,7 @@ def test_a_planted_bug_is_found_and_can_be_repeated(scenario, error):
 
 
 def test_a_scenario_without_a_bug_passes_with_every_seed():
+    """A correct chat passes with 20 seeds: each member receives each line of the others once."""
     kinds = ("partition", "slow")
 
     async def scenario(sim):
@@ -145,6 +146,7 @@ def test_a_scenario_without_a_bug_passes_with_every_seed():
 
 
 def test_a_plain_scenario_is_run_until_nothing_is_left():
+    """A scenario that is no coroutine runs until no event is left, and `replay` returns its simulation."""
     told = []
 
     def scenario(sim):
@@ -156,6 +158,8 @@ def test_a_plain_scenario_is_run_until_nothing_is_left():
 
 
 def test_an_exception_that_a_scenario_raises_at_once_is_found():
+    """`simulate` reports an exception that a scenario raises at once, with the one decision that leads to it."""
+
     def scenario(sim):
         assert sim.between(0, 1) < 0.9, "too much"
 
@@ -167,6 +171,8 @@ def test_an_exception_that_a_scenario_raises_at_once_is_found():
 
 
 def test_a_number_is_halved_while_it_fails():
+    """Shrinking halves a random number as long as the scenario still fails."""
+
     def scenario(sim):
         assert sim.between(0, 1) < 0.2
 
@@ -195,6 +201,7 @@ def test_shrinking_does_not_leave_out_a_stream_twice():
 
 
 def test_shrinking_is_bounded():
+    """`shrinks=10` makes at most ten smaller runs after the failed run and its repetition."""
     runs = []
 
     def scenario(sim):
@@ -240,6 +247,11 @@ def not_repeated(goes_on, **options):
 
 
 def test_a_failure_that_does_not_repeat_shows_both_traces_and_where_they_differ():
+    """
+    A failure that the second run does not repeat raises `NotRepeated`, with both results and the events around the
+    first difference.
+    """
+
     def goes_on(sim, run):
         sim.note("here", "runs", f"for time {run}")
         assert run > 1, "no\nmore"
@@ -266,6 +278,8 @@ def test_a_failure_that_does_not_repeat_shows_both_traces_and_where_they_differ(
 
 
 def test_the_error_shows_when_the_second_run_has_fewer_events():
+    """If the second run has fewer events than the first, the error says so."""
+
     def goes_on(sim, run):
         if run == 1:
             sim.note("here", "fails")
@@ -277,6 +291,8 @@ def test_the_error_shows_when_the_second_run_has_fewer_events():
 
 
 def test_a_second_run_with_another_error_does_not_repeat_the_first():
+    """If the second run has the same events and another error, `NotRepeated` names both errors."""
+
     def goes_on(sim, run):
         raise KeyError("first") if run == 1 else ValueError("second")
 
@@ -298,6 +314,8 @@ def test_an_unhandled_failure_fails_the_run(logged_errors):
 
 
 def test_an_error_in_a_cycle_fails_the_run_too(logged_errors):
+    """An unhandled failure in a reference cycle fails the run, and the garbage collector is on again after it."""
+
     def drop():
         failed = fail(ZeroDivisionError("in a cycle"))
         failed.itself = failed
@@ -309,6 +327,7 @@ def test_an_error_in_a_cycle_fails_the_run_too(logged_errors):
 
 
 def test_the_garbage_collector_stays_off_if_it_was_off():
+    """If the garbage collector was off before a run, it is off after it."""
     gc.disable()
     try:
         Simulation().run()
@@ -318,6 +337,7 @@ def test_the_garbage_collector_stays_off_if_it_was_off():
 
 
 def test_an_exception_in_a_timer_fails_the_run():
+    """An exception in a timer fails the run, and the error names the seed and the timer."""
     sim = Simulation(6)
     sim.host("a").reactor.callLater(1.0, lambda: 1 / 0)
     with pytest.raises(RunFailed, match=r"(?s)ZeroDivisionError.*seed 6.*timer .*<lambda>"):
@@ -325,12 +345,14 @@ def test_an_exception_in_a_timer_fails_the_run():
 
 
 def test_a_failing_assertion_in_a_simulation_shows_the_seed():
+    """A failing assertion in a simulation keeps its text, and a note names the simulation with its seed."""
     with pytest.raises(AssertionError, match="no") as raised, Simulation(77):
         raise AssertionError("no")
     assert any("Simulation(77)" in note for note in getattr(raised.value, "__notes__", ["Simulation(77)"]))
 
 
 def test_frozen_garbage_stays_frozen():
+    """`simulate` leaves objects frozen that were frozen before, and leaves no object frozen if there were none."""
     gc.freeze()
     simulate(lambda sim: None, seeds=[1])
     assert gc.get_freeze_count()
@@ -398,6 +420,7 @@ def test_faults_of_every_kind_happen_and_are_over_in_the_end():
 
 
 def test_a_schedule_of_zeros_has_no_faults():
+    """With an empty schedule `faults` makes no fault."""
     sim = Simulation(schedule={})
     sim.host("a")
     faults(sim, until=100.0, hosts=sim.hosts)
@@ -406,5 +429,6 @@ def test_a_schedule_of_zeros_has_no_faults():
 
 
 def test_an_unknown_kind_of_fault_is_an_error():
+    """`faults` refuses an unknown kind, and the error lists the known kinds."""
     with pytest.raises(ValueError, match="'earthquake' is no kind of fault; there are partition"):
         faults(Simulation(), until=10.0, kinds=["earthquake"])

@@ -16,11 +16,13 @@ from tests.testing.simulation.scenes import pair
 
 @pytest.fixture
 def sim():
+    """Give a simulation with seed 4."""
     with Simulation(4) as sim:
         yield sim
 
 
 def test_timers_fire_in_their_order_and_a_little_late(sim):
+    """Timers fire in the order of their times, each a few microseconds late and never early."""
     reactor = sim.host("a").reactor
     fired = []
     for seconds in (3, 1, 2):
@@ -31,6 +33,7 @@ def test_timers_fire_in_their_order_and_a_little_late(sim):
 
 
 def test_timers_of_one_process_for_one_moment_keep_their_order(sim):
+    """Timers of one process that are due at the same moment fire in the order in which they were set."""
     reactor = sim.host("a").reactor
     fired = []
     for number in range(50):
@@ -40,6 +43,7 @@ def test_timers_of_one_process_for_one_moment_keep_their_order(sim):
 
 
 def test_a_timer_can_be_cancelled_delayed_and_reset(sim):
+    """A timer fires at the time that `delay` or `reset` gives it, and not at all after `cancel`."""
     reactor = sim.host("a").reactor
     fired = []
     cancelled, delayed, later, earlier = (
@@ -60,6 +64,7 @@ def test_a_timer_can_be_cancelled_delayed_and_reset(sim):
 
 
 def test_a_timer_reset_to_an_earlier_time_and_then_a_later_one_fires_once(sim):
+    """A timer that is reset to an earlier and then to a later time fires once, at the later time."""
     reactor = sim.host("a").reactor
     fired = []
     call = reactor.callLater(5, lambda: fired.append(reactor.seconds()))
@@ -70,11 +75,13 @@ def test_a_timer_reset_to_an_earlier_time_and_then_a_later_one_fires_once(sim):
 
 
 def test_a_delay_is_not_negative(sim):
+    """`callLater` refuses a negative delay."""
     with pytest.raises(AssertionError):
         sim.host("a").reactor.callLater(-1, print)
 
 
 def test_timers_that_are_cancelled_again_and_again_do_not_pile_up(sim):
+    """Cancelled timers are removed, so the timeline does not grow without bound."""
     reactor = sim.host("a").reactor
     for _ in range(3 * MANY_STALE):
         reactor.callLater(3600, print).cancel()
@@ -104,12 +111,14 @@ def test_an_hour_of_silence_costs_nothing(sim):
 
 
 def test_a_timer_that_is_due_at_the_end_of_a_run_fires_in_it(sim):
+    """A timer that is due at the moment in `until` fires in that run."""
     slept = sim.sleep(5.0)
     sim.run(until=5.0)
     assert slept.called
 
 
 def test_a_sleep_can_be_cancelled(sim):
+    """A cancelled sleep fails with `CancelledError`, and the next run goes on."""
     slept = sim.sleep(5.0)
     slept.cancel()
     with pytest.raises(CancelledError):
@@ -118,6 +127,10 @@ def test_a_sleep_can_be_cancelled(sim):
 
 
 def test_an_endless_loop_of_timers_is_an_error():
+    """
+    Timers that are set again without end raise `NeverSettles`, which names the number of events, the seed and the
+    timer.
+    """
     sim = Simulation(9)
     reactor = sim.host("a").reactor
 
@@ -130,6 +143,7 @@ def test_an_endless_loop_of_timers_is_an_error():
 
 
 def test_waiting_for_a_deferred_that_never_fires_is_an_error(sim):
+    """`run` raises `NothingLeft` when it waits for a Deferred and no event is left."""
     with pytest.raises(NothingLeft, match="no event is left"):
         sim.run(Deferred())
 
@@ -147,6 +161,7 @@ def test_a_clock_set_forward_fires_timers_early(sim):
 
 
 def test_a_clock_set_back_makes_timers_late(sim):
+    """Timers of a host whose clock is set back by an hour fire an hour later; other hosts keep their clocks."""
     host, other = sim.host("a"), sim.host("b")
     fired = []
     host.reactor.callLater(2, lambda: fired.append(sim.now))

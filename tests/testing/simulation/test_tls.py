@@ -25,17 +25,20 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
+    """Give certificates for the server's name and address."""
     return Certificates(tmp_path_factory.mktemp("certificates"), "server", "10.0.0.1")
 
 
 @pytest.fixture
 def sim():
+    """Give a simulation with seed 5."""
     with Simulation(5) as sim:
         yield sim
 
 
 @pytest.fixture
 def ssl_string(certificates):
+    """Return an ``ssl:`` endpoint string of the server."""
     return certificates.listen(443, "")
 
 
@@ -99,6 +102,7 @@ def test_the_reactor_has_listen_ssl_and_connect_ssl(sim, certificates):
 
 
 def test_a_tls_connect_fails_as_a_tcp_connect_does(sim, certificates, ssl_string):
+    """A TLS connect to a closed port is refused, and during a partition it fails with `TimeoutError`."""
     server, client = served(sim, ssl_string)
     with pytest.raises(ConnectionRefusedError):
         sim.run(tcpapp.connect(certificates.connect(444, "server"), reactor=client.reactor))
@@ -132,6 +136,7 @@ class Aimless(Factory):
 
 
 def test_a_factory_that_wraps_itself_can_listen(sim):
+    """A factory whose `wrappedFactory` is itself can listen, and the search for TLS factories ends."""
     server = sim.host("server")
     server.reactor.listenTCP(443, Aimless())
 

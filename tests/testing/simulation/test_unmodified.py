@@ -96,6 +96,7 @@ class Body:
 
 
 def test_a_line_receiver_gets_its_lines_however_they_are_cut():
+    """Twisted's `LineReceiver` gets the same lines with 20 seeds, however the network cuts the stream."""
     for seed in range(20):
         with Simulation(seed, cuts=0.5) as sim:
             server, client = sim.host("server"), sim.host("client")
@@ -151,6 +152,7 @@ def test_a_client_service_comes_back_after_a_partition_and_a_restart():
 
 
 def test_amp_answers_through_faults():
+    """Twisted's AMP gets a correct reply to each call, through partitions and slow links."""
     for seed in range(10):
         with Simulation(seed) as sim:
             server, client = sim.host("server"), sim.host("client")
@@ -178,6 +180,7 @@ class Page(Resource):
 # Twisted's own readBody warns of Twisted's own transport, on real sockets too (twisted#8227)
 @pytest.mark.filterwarnings("ignore:Using readBody")
 def test_twisteds_web_server_and_client_talk():
+    """Twisted's web client gets two replies from Twisted's web server over one pooled connection."""
     with Simulation(2) as sim:
         server, client = sim.host("server"), sim.host("client")
         site = Site(Page(), reactor=server.reactor)
