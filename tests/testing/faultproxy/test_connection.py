@@ -44,6 +44,7 @@ def unsent_of(end):
 
 
 def test_bytes_go_both_ways(bench):
+    """The proxy passes the bytes of each end to the other end, unchanged."""
     client, server = bench.connect()
     client.transport.write(BIG)
     server.transport.write(BIG[::-1])
@@ -84,6 +85,7 @@ def test_half_close_is_carried_through(bench, first):
 
 @pytest.mark.parametrize("first", [0, 1], ids=["client", "server"])
 def test_a_reset_is_carried_through(bench, first):
+    """When one end aborts, the proxy resets the other end, and counts one reset."""
     ends = bench.connect()
     ends[first].transport.abortConnection()
     bench.rest()
@@ -284,6 +286,7 @@ def test_a_connection_that_ends_while_the_proxy_connects_to_the_server(bench, ho
 
 
 def test_the_repr_of_a_connection_shows_its_number_and_client(bench):
+    """The repr of a connection shows its number and the address of its client."""
     bench.connect()
     [connection] = bench.proxy.connections
     assert repr(connection) == "<ProxiedConnection 1, of 10.0.0.2:50000>"

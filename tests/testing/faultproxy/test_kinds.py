@@ -22,6 +22,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_values_that_are_left_out_have_their_defaults(name):
+    """Attributes of a toxic that are not given have their defaults."""
     given, expected = RIGHT[name]
     assert checked(name, given) == expected
 
@@ -59,7 +60,8 @@ def test_invalid_values_of_toxics_are_refused(name, given, said):
         checked(name, given)
 
 
-def test_streams():
+def test_a_stream_names_its_directions():
+    """`upstream` and `downstream` name one direction each, and `both` names both."""
     assert checked_stream("downstream") == ("downstream",)
     assert checked_stream("upstream") == ("upstream",)
     assert checked_stream("both") == ("upstream", "downstream")
@@ -70,16 +72,19 @@ def test_streams():
     [("upstraem", "stream='upstraem': takes downstream, upstream, both; did you mean 'upstream'"), (None, "None")],
 )
 def test_an_invalid_stream_is_refused(stream, said):
+    """An unknown stream is refused, and the error lists the known ones and suggests the nearest."""
     with pytest.raises(InvalidOption, match=said):
         checked_stream(stream)
 
 
 @pytest.mark.parametrize("toxicity", [0, 0.5, 1.0])
-def test_toxicity(toxicity):
+def test_a_probability_is_a_toxicity(toxicity):
+    """A probability from 0 to 1 is a valid toxicity."""
     assert checked_toxicity(toxicity) == toxicity
 
 
 @pytest.mark.parametrize("toxicity", [-0.1, 1.1, "1", math.nan, True])
 def test_an_invalid_toxicity_is_refused(toxicity):
+    """A toxicity that is no number from 0 to 1 is refused."""
     with pytest.raises(InvalidOption, match=r"toxicity=.*: takes a probability, from 0\.0"):
         checked_toxicity(toxicity)

@@ -49,6 +49,7 @@ def bench():
 
 
 def test_without_stages_all_passes_at_once(bench):
+    """A pipe without stages passes bytes and the end on at once."""
     bench.take(b"a", END)
     assert bench.out == [(0.0, b"a"), (0.0, END)]
 
@@ -73,6 +74,7 @@ def test_bytes_pass_the_stages_in_the_order_of_their_numbers(bench):
 
 
 def test_a_stage_is_known_by_its_number(bench):
+    """`stage()` returns the stage with a number, or None before it is inserted and after it is removed."""
     stage = bench.insert(7, "latency", latency=1)
     assert bench.pipe.stage(7) is stage
     assert bench.pipe.stage(6) is None
@@ -132,6 +134,7 @@ def test_the_pipe_reports_when_it_holds_less(bench):
 
 
 def test_a_pipe_works_without_a_listener(bench):
+    """A pipe that is made without a listener passes bytes on."""
     quiet = Pipe(bench.clock, bench.deliver)
     quiet.gate.resumeProducing()
     quiet.take(b"a")

@@ -44,6 +44,7 @@ def test_toxics_are_listed_in_order(bench):
 
 @pytest.mark.parametrize("stream", ["upstream", "downstream", "both"])
 def test_a_toxic_is_for_a_stream(bench, stream):
+    """A toxic delays only the bytes of its stream, and the connection counts the held bytes."""
     client, server = bench.connect()
     bench.proxy.add("latency", stream=stream, latency=1)
     client.transport.write(b"question")
@@ -57,6 +58,9 @@ def test_a_toxic_is_for_a_stream(bench, stream):
 
 
 def test_a_toxic_applies_to_open_and_to_new_connections(bench):
+    """
+    A toxic holds the bytes of connections from before and after it was added, and passes them on when it is removed.
+    """
     before = bench.connect()
     toxic = bench.proxy.add("latency", stream="upstream", latency=1)
     after = bench.connect()
@@ -74,6 +78,7 @@ def test_a_toxic_applies_to_open_and_to_new_connections(bench):
 
 
 def test_a_toxic_in_a_with_statement_goes_at_its_end(bench):
+    """A toxic in a `with` statement is removed when the block ends."""
     with bench.proxy.add("latency", latency=1) as toxic:
         assert bench.proxy.toxics == (toxic,)
     assert bench.proxy.toxics == ()
@@ -102,6 +107,7 @@ def test_an_update_changes_only_the_given_attributes(bench):
     ],
 )
 def test_an_invalid_update_changes_nothing(bench, wrong, said):
+    """If one value of an update is invalid, the update is refused, and no attribute changes."""
     toxic = bench.proxy.add("latency", latency=1)
     with pytest.raises(InvalidOption, match=said):
         toxic.update(latency=5, **wrong)
@@ -109,6 +115,7 @@ def test_an_invalid_update_changes_nothing(bench, wrong, said):
 
 
 def test_a_toxic_that_was_removed_is_not_updated(bench):
+    """`update` of a removed toxic raises an error that says to add another."""
     toxic = bench.proxy.add("latency", latency=1)
     toxic.remove()
     with pytest.raises(InvalidOption, match=r"<Toxic latency .* was removed; add another"):
@@ -116,6 +123,7 @@ def test_a_toxic_that_was_removed_is_not_updated(bench):
 
 
 def test_an_invalid_toxic_is_not_added(bench):
+    """A toxic with an unknown type, an unknown stream or an invalid toxicity is refused and not added."""
     for wrong in ({"type": "latncy"}, {"type": "latency", "stream": "up"}, {"type": "timeout", "toxicity": 7}):
         with pytest.raises(InvalidOption):
             bench.proxy.add(**wrong)
@@ -211,6 +219,7 @@ def test_random_values_follow_the_seed():
 
 
 def test_a_disabled_proxy_closes_its_port_and_its_connections(bench):
+    """`disable()` closes the port once and cuts the open connections."""
     client, server = bench.connect()
     assert bench.proxy.enabled
     assert bench.proxy.disable().called
@@ -267,6 +276,7 @@ def test_a_proxy_at_any_port_is_up_again_at_the_same_port():
 
 
 def test_a_started_proxy_cannot_be_started_again(bench):
+    """`start()` of a started proxy raises an error."""
     with pytest.raises(RuntimeError, match="the proxy is started already"):
         bench.proxy.start()
 
@@ -297,6 +307,7 @@ def test_a_stopped_proxy_can_be_started_again(bench):
 
 
 def test_async_with_starts_and_stops_the_proxy():
+    """`async with` starts the proxy, and stops it at the end of the block."""
     bench = Bench()
     bench.proxy.stop()
     inside = []
@@ -312,6 +323,7 @@ def test_async_with_starts_and_stops_the_proxy():
 
 
 def test_listening_that_fails_fails_the_start():
+    """If the endpoint cannot listen, `start()` fails with its error, and the proxy stays disabled."""
     bench = Bench()
     bench.proxy.stop()
     bench.listens.listen = lambda factory: Deferred.fromCoroutine(refuse())
@@ -336,6 +348,7 @@ def test_listening_that_fails_fails_the_start():
     ],
 )
 def test_invalid_options_are_refused_before_a_port_is_opened(error, options, said):
+    """An invalid address or bound is refused when the proxy is made, and the error names it."""
     with pytest.raises(error, match=said):
         FaultProxy(**{"reactor": Clock(), "upstream": "tcp:127.0.0.1:7007", **options})
 
@@ -358,16 +371,22 @@ def test_the_bound_is_a_number_with_a_reason():
         (UNIXAddress(b"/run/a:b"), r"unix:/run/a\:b"),
     ],
 )
-def test_the_endpoint_that_leads_to_an_address(address, endpoint):
+def test_an_address_has_an_endpoint_that_leads_to_it(address, endpoint):
+    """
+    `endpoint_of` gives the endpoint string that connects to an address, with the loopback address in place of any
+    address.
+    """
     assert endpoint_of(address) == endpoint
 
 
 @pytest.mark.parametrize("address", [None, UNIXAddress(None), "127.0.0.1:7007"])
 def test_an_address_without_a_listener_has_no_endpoint(address):
+    """`endpoint_of` raises an error for None, for a UNIX socket without a path, and for text."""
     with pytest.raises(ValueError, match="nobody listens there"):
         endpoint_of(address)
 
 
 def test_the_proxy_shows_its_port_endpoint_and_address(bench):
+    """A started proxy has the port, the endpoint string and the address at which it listens."""
     assert (bench.proxy.port, bench.proxy.endpoint) == (4321, "tcp:127.0.0.1:4321")
     assert bench.proxy.address == IPv4Address("TCP", "127.0.0.1", 4321)

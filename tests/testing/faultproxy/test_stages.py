@@ -80,6 +80,7 @@ class TestStagesThatLoseNothing:
         assert bench.clock.getDelayedCalls() == []
 
     def test_held_counts_the_bytes_that_the_stage_holds(self, name, attributes):
+        """`held` is the number of bytes that the stage has taken and not yet passed on."""
         bench = Bench(name, **attributes)
         bench.take(b"0123456789", b"abcdef", END)
         for _ in range(100):
@@ -110,6 +111,7 @@ class TestStagesThatLoseNothing:
         assert bench.clock.getDelayedCalls() == []
 
     def test_a_change_of_attributes_loses_nothing(self, name, attributes):
+        """All bytes come out in order although `changed` is called after each piece."""
         bench = Bench(name, **attributes)
         for number in range(20):
             bench.take(b"%d," % number)
@@ -119,6 +121,10 @@ class TestStagesThatLoseNothing:
         assert bench.data == b"".join(b"%d," % number for number in range(20))
 
     def test_the_same_seed_gives_the_same_output(self, name, attributes):
+        """
+        The same seed gives the same pieces at the same times; another seed differs only if the stage uses random
+        values.
+        """
         outs = []
         for seed in (1, 1, 2):
             bench = Bench(name, seed, **attributes)
@@ -138,7 +144,8 @@ def test_a_stage_reports_bytes_that_a_timer_has_passed_on():
     assert bench.moves == 1
 
 
-def test_the_base_class_of_stages_takes_nothing():
+def test_the_base_class_of_stages_has_no_take():
+    """`take` of the base class of all stages raises `NotImplementedError`."""
     with pytest.raises(NotImplementedError):
         Stage(Clock(), {}, Random(0)).take(b"x")
 
@@ -153,6 +160,7 @@ def test_a_stage_without_a_next_stage_drops_its_items():
 
 
 def test_a_mark_has_no_bytes():
+    """The size of a mark is 0, and the size of a piece is its number of bytes."""
     assert [size_of(each) for each in (b"abc", b"", END)] == [3, 0, 0]
 
 
@@ -190,6 +198,7 @@ def test_jitter():
 
 
 def test_a_new_latency_applies_to_held_items():
+    """When the latency is lowered, held items leave earlier: at once if their new time has passed."""
     bench = Bench("latency", latency=10)
     bench.take(b"a")
     bench.until(1)
@@ -327,6 +336,7 @@ def test_the_end_passes_a_timeout():
 
 
 def test_a_changed_timeout_counts_from_the_start_of_the_stage():
+    """A changed timeout counts from the start of the stage, and closes at once if it has passed."""
     bench = Bench("timeout", timeout=2)
     bench.until(1)
     bench.change(timeout=5)
@@ -350,7 +360,8 @@ def test_reset_peer(first):
     assert bench.out == [(5.0, RESET)]
 
 
-def test_reset_peer_after_a_time():
+def test_reset_peer_resets_after_its_timeout():
+    """With a timeout, `reset_peer` resets that long after the first byte, and drops all bytes."""
     bench = Bench("reset_peer", timeout=2)
     bench.until(1)
     bench.take(b"a")
@@ -393,7 +404,8 @@ def test_limit_data():
     assert bench.data == b"abcde"
 
 
-def test_limit_data_that_is_not_reached():
+def test_limit_data_passes_all_bytes_below_its_limit():
+    """If the stream ends below the limit, all bytes and the end pass."""
     bench = Bench("limit_data", bytes=5)
     bench.take(b"abcd", END)
     assert bench.out == [(0.0, b"abcd"), (0.0, END)]
@@ -426,6 +438,7 @@ class GateBench(Bench):
 
 
 def test_an_open_gate_passes_items_on_at_once():
+    """An open gate passes bytes and the end on at once."""
     bench = GateBench()
     bench.take(b"a", END)
     assert bench.out == [(0.0, b"a"), (0.0, END)]
