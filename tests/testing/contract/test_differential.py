@@ -38,16 +38,19 @@ def result_of(comparing: Any) -> None:
 @pytest.mark.parametrize("seed", ON_SOCKETS)
 @pytest_twisted.ensureDeferred
 async def test_a_wire_is_like_a_tcp_connection(seed: int, global_reactor: Any) -> None:
+    """A random program without TLS has the same calls and bytes on a wire as on a TCP connection."""
     await compare(tcp(global_reactor), Wires(), program(seed))
 
 
 @pytest.mark.parametrize("seed", ON_SOCKETS[:30])
 @pytest_twisted.ensureDeferred
 async def test_a_wire_with_tls_is_like_a_tls_connection(seed: int, global_reactor: Any, contexts: Any) -> None:
+    """A random program over TLS has the same calls and bytes on a wire as on a TLS connection."""
     await compare(tls(global_reactor, contexts), Wires(tls=contexts), program(seed, half_close=False))
 
 
 def test_a_fake_transport_is_like_a_wire() -> None:
+    """Random programs have the same calls and bytes on a fake transport as on a wire."""
     for seed in IN_MEMORY:
         result_of(compare(FakeTransports(), Wires(), program(seed)))
 
@@ -120,6 +123,8 @@ def test_an_event_after_the_last_step_is_found() -> None:
 
 
 def test_both_carriers_are_closed_after_an_error() -> None:
+    """When a carrier cannot connect, `compare` raises its error and closes both carriers."""
+
     class Closing(Wires):
         closed = False
 
@@ -141,7 +146,11 @@ def test_both_carriers_are_closed_after_an_error() -> None:
 # Programs -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_seed_is_a_program() -> None:
+def test_a_seed_gives_the_same_program_each_time() -> None:
+    """
+    A seed gives the same program each time, another seed gives another program, and a program has the given number of
+    steps.
+    """
     assert program(7) == program(7)
     assert program(7) != program(8)
     assert len(program(7, 30)) == 30

@@ -32,15 +32,18 @@ def keeps(carrier: Any, check: Any, logged_errors: Any) -> None:
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 @pytest.mark.parametrize("options", LINES.values(), ids=LINES)
-def test_wire(options: Any, check: Any, logged_errors: Any) -> None:
+def test_a_wire_keeps_the_contract(options: Any, check: Any, logged_errors: Any) -> None:
+    """A wire passes each check of the contract: unchanged, cut into pieces, slow, and with small buffers."""
     keeps(Wires(**options), check, logged_errors)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
-def test_wire_with_tls(contexts: Any, check: Any, logged_errors: Any) -> None:
+def test_a_wire_with_tls_keeps_the_contract(contexts: Any, check: Any, logged_errors: Any) -> None:
+    """A wire with TLS passes each check of the contract."""
     keeps(Wires(tls=contexts), check, logged_errors)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
-def test_fake_transport(check: Any, logged_errors: Any) -> None:
+def test_a_fake_transport_keeps_the_contract(check: Any, logged_errors: Any) -> None:
+    """A fake transport passes each check of the contract."""
     keeps(FakeTransports(), check, logged_errors)

@@ -28,28 +28,37 @@ def test_the_tests_run_on_the_named_reactor(pytestconfig: pytest.Config, global_
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 @pytest_twisted.ensureDeferred
-async def test_tcp(check: Any, global_reactor: Any, logged_errors: Any) -> None:
+async def test_a_tcp_transport_keeps_the_contract(check: Any, global_reactor: Any, logged_errors: Any) -> None:
+    """Twisted's TCP transport passes each check of the contract."""
     await hold(tcp(global_reactor), check)
     logged_errors.take(Planted)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 @pytest_twisted.ensureDeferred
-async def test_unix(check: Any, global_reactor: Any, logged_errors: Any, tmp_path: Any) -> None:
+async def test_a_unix_transport_keeps_the_contract(
+    check: Any, global_reactor: Any, logged_errors: Any, tmp_path: Any
+) -> None:
+    """Twisted's UNIX transport passes each check of the contract."""
     await hold(unix(global_reactor, str(tmp_path / "socket")), check)
     logged_errors.take(Planted)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 @pytest_twisted.ensureDeferred
-async def test_tls(check: Any, global_reactor: Any, logged_errors: Any, contexts: Any) -> None:
+async def test_a_tls_transport_keeps_the_contract(
+    check: Any, global_reactor: Any, logged_errors: Any, contexts: Any
+) -> None:
+    """Twisted's TLS transport passes each check of the contract."""
     await hold(tls(global_reactor, contexts), check)
     logged_errors.take(Planted)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 @pytest_twisted.ensureDeferred
-async def test_tcp_through_a_fault_proxy(check: Any, global_reactor: Any, logged_errors: Any) -> None:
+async def test_tcp_through_a_fault_proxy_keeps_the_contract(
+    check: Any, global_reactor: Any, logged_errors: Any
+) -> None:
     """A fault proxy without toxics keeps the contract of sockets, except that the ends have other addresses."""
     await hold(proxied_tcp(global_reactor), check)
     logged_errors.take(Planted)
@@ -57,6 +66,9 @@ async def test_tcp_through_a_fault_proxy(check: Any, global_reactor: Any, logged
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 @pytest_twisted.ensureDeferred
-async def test_unix_through_a_fault_proxy(check: Any, global_reactor: Any, logged_errors: Any, tmp_path: Any) -> None:
+async def test_unix_through_a_fault_proxy_keeps_the_contract(
+    check: Any, global_reactor: Any, logged_errors: Any, tmp_path: Any
+) -> None:
+    """A connection over UNIX sockets through a fault proxy passes each check of the contract."""
     await hold(proxied_unix(global_reactor, str(tmp_path / "socket")), check)
     logged_errors.take(Planted)

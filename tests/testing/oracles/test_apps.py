@@ -87,11 +87,13 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("app", "options"), GOOD.values(), ids=GOOD)
-def test_an_app_that_leaves_nothing_passes(app, options):
+def test_an_app_without_leaks_passes(app, options):
+    """`check_app` passes apps of each form, with any framing, codec or messages, if they leave nothing behind."""
     check_app(app, examples=EXAMPLES, **options)
 
 
 def test_without_examples_the_profile_sets_the_number_of_connections():
+    """Without `examples`, `check_app` runs as many connections as Hypothesis's profile says."""
     check_app(echo)
 
 
@@ -235,6 +237,8 @@ def test_the_error_shows_chunks_messages_and_sent_bytes():
 
 
 def test_an_example_that_hypothesis_finds_is_shrunk():
+    """An app that fails at one kind of message is reported with the shortest events that make it fail."""
+
     def rare(message, connection):
         return message if message != b"a" else 1 / 0
 
@@ -254,6 +258,7 @@ def test_an_error_that_cannot_be_repeated_is_reported():
 
 
 def test_within_bounds_the_time_that_the_app_has_after_the_end():
+    """An app that works longer after the end of a connection than `within` seconds is reported."""
     assert "no timer is left" in broken_by(Lingers, within=4)
 
 
@@ -282,4 +287,5 @@ def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_erro
 
 @pytest.mark.parametrize("framing", ["raw", "int16", Lines(max=3, oversize="skip")], ids=str)
 def test_options_reach_the_factory(framing):
+    """`check_app` takes a framing or a spec, and passes other options to the factory."""
     check_app(echo, framing, examples=5, key=lambda message: message[:1])

@@ -16,16 +16,19 @@ from tests.testing.oracles.own import Own
 
 @pytest.mark.parametrize("framing", FRAMINGS, ids=str)
 def test_every_framing_of_tcpapp_keeps_every_promise(framing):
+    """`check_framing` passes every framing of tcpapp."""
     check_framing(lambda: framing, examples=10, costs=False)
 
 
 @pytest.mark.parametrize("framing", [Lines(), LengthPrefixed(), LengthPrefixed(1), Fixed(2000), Own()], ids=repr)
 def test_the_framings_of_tcpapp_cost_little(framing):
+    """Framings of tcpapp, and one of a user, pass the checks of memory and time."""
     check_framing(lambda: framing, examples=10)
 
 
 @pytest.mark.parametrize("messages", [[b"hello", b"x"], st.sampled_from([b"hello"])], ids=["some", "a strategy"])
 def test_the_user_can_give_messages(messages):
+    """`check_framing` takes messages as a list or as a strategy."""
     check_framing(Own, messages, examples=10, costs=False)
 
 
@@ -56,10 +59,12 @@ def test_only_the_given_messages_are_sent(messages):
 
 
 def test_without_examples_the_profile_sets_the_number_of_streams():
+    """Without `examples`, `check_framing` tries as many streams as Hypothesis's profile says."""
     check_framing(Own, costs=False)
 
 
 def test_a_small_max_is_checked_in_place_of_a_large_one():
+    """A framing with a `max` of a tebibyte is checked quickly, since its limit is checked with a small `max`."""
     check_framing(lambda: Lines(max=1 << 40), examples=5, costs=False)
     check_framing(lambda: Fixed(1 << 10, max=1 << 40), [b"z" * 1024], examples=5, costs=False)
     check_framing(lambda: Fixed(1 << 10, max=1 << 40), examples=1, costs=False)
@@ -431,11 +436,14 @@ def test_a_planted_fault_is_named(kind):
 
 
 def test_a_framing_that_skips_nothing_is_found():
+    """`check_framing` reports a framing with ``oversize="skip"`` that closes instead of skipping."""
     text = broken_by(lambda: SkipsNothing(max=9, oversize="skip"), costs=False)
     assert "a message one byte over max is skipped, and the next one comes" in text
 
 
 def test_a_message_over_max_must_be_a_message_too_long():
+    """`check_framing` reports a framing that raises another error than `MessageTooLong` for a message over `max`."""
+
     class Truncates(Own):
         __slots__ = ()
 
@@ -452,6 +460,8 @@ def test_the_example_is_the_smallest():
 
 
 def test_an_example_that_hypothesis_finds_is_shrunk():
+    """A framing that changes one byte is reported with that byte as the only message."""
+
     class Rare(Own):
         __slots__ = ()
 
@@ -464,6 +474,8 @@ def test_an_example_that_hypothesis_finds_is_shrunk():
 
 
 def test_garbage_alone_finds_some_faults():
+    """Random bytes find a framing that fails at a byte which no message has."""
+
     class Delicate(Own):
         __slots__ = ()
 
@@ -478,10 +490,12 @@ def test_garbage_alone_finds_some_faults():
 
 
 def test_long_examples_are_cut_short():
+    """No line of a report has 350 characters or more, even if the messages are long."""
     assert all(len(line) < 350 for line in broken_by(lambda: LimitOneTooHigh(max=2000), costs=False).splitlines())
 
 
 def test_a_factory_that_makes_no_framing_is_named():
+    """`check_framing` reports a `make` that returns no framing."""
     assert "make() gives a Framing" in broken_by(lambda: "line")
 
 
@@ -496,7 +510,8 @@ def test_an_exception_of_a_strategy_is_raised_unchanged():
     assert caught.traceback[-1].name == "wrong"
 
 
-def test_messages_that_cannot_be_sent():
+def test_given_messages_that_cannot_be_sent_are_reported():
+    """`check_framing` reports given messages that the framing cannot send."""
     assert "not sent: [b'two\\nlines']" in broken_by(Own, messages=[b"one", b"two\nlines"])
 
 
@@ -506,6 +521,8 @@ LIMITS = [LimitOneTooHigh, LimitOneTooLow, SendsOneTooLong, SendsOneTooShort]
 @pytest.mark.parametrize("messages", [GIVEN["some"], TAGGED], ids=["some", "a strategy"])
 @pytest.mark.parametrize("kind", LIMITS, ids=lambda kind: kind.__name__)
 def test_given_messages_find_faults_of_limits(kind, messages):
+    """Given messages alone find each fault at the limit `max`."""
+
     class TaggedToo(kind, Tagged):
         __slots__ = ()
 
@@ -524,11 +541,13 @@ def test_given_messages_find_a_framing_that_skips_nothing():
 
 
 def test_memory_is_counted_by_the_allocator_and_not_by_held():
+    """A framing that holds more memory than it reports is found, since Python's allocator counts the memory."""
     with pytest.raises(AssertionError, match="as Python's allocator counts it"):
         costs.check_memory(Hoards(max=9))
 
 
 def test_tracing_of_allocations_goes_on():
+    """If allocations are traced before the check of memory, they are traced after it, too."""
     tracemalloc.start()
     try:
         costs.check_memory(Own())
@@ -560,17 +579,21 @@ def counted(monkeypatch):
     ids=["copied", "looked at again", "cut one by one"],
 )
 def test_quadratic_work_is_found(kind, promise):
+    """The check of time reports a framing that copies or scans held bytes again with every chunk or message."""
     with pytest.raises(AssertionError, match=promise):
         costs.check_time(kind())
 
 
 @pytest.mark.usefixtures("counted")
 def test_quadratic_work_is_found_with_given_messages():
+    """The check of time uses the given messages, and reports a framing that copies the rest again and again."""
     with pytest.raises(AssertionError, match="many messages in one chunk"):
         costs.check_time(CutsOneByOne(), [b"given"])
 
 
 def test_the_time_of_a_framing_that_sends_nothing_is_not_checked():
+    """The check of time passes a framing that can send no message."""
+
     class Mute(Own):
         __slots__ = ()
 
