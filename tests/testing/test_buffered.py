@@ -59,6 +59,7 @@ class FailingLast(AccumulatingProtocol):
 
 @pytest.mark.parametrize("interface", [ITCPTransport, ITLSTransport, IConsumer, IPushProducer])
 def test_the_transport_provides_the_interfaces(interface: object) -> None:
+    """A `BufferedTransport` provides the interfaces of Twisted's TCP transport."""
     assert verifyObject(interface, End().transport)
 
 
@@ -73,7 +74,8 @@ def test_nothing_is_sent_inside_write() -> None:
 
 
 @pytest.mark.parametrize("call", [lambda t: t.write("text"), lambda t: t.writeSequence(["text"])], ids=["one", "many"])
-def test_text_is_not_bytes(call: object) -> None:
+def test_text_cannot_be_written(call: object) -> None:
+    """`write` and `writeSequence` refuse text with `TypeError`."""
     with pytest.raises(TypeError):
         call(End().transport)
 
@@ -132,6 +134,7 @@ def test_lose_connection_sends_bytes_written_before_and_after_it() -> None:
 
 
 def test_abort_comes_later_and_with_a_reset() -> None:
+    """`abortConnection` ends the connection in the next turn, and the peer gets a reset."""
     end = End()
     end.transport.write(b"never sent")
     end.transport.abortConnection()
@@ -143,6 +146,7 @@ def test_abort_comes_later_and_with_a_reset() -> None:
 
 
 def test_the_peers_reset_is_a_lost_connection() -> None:
+    """When the peer resets, `connectionLost` gets `ConnectionLost`."""
     end = End()
     end.peer.outgoing.reset()
     end.turn()
@@ -162,6 +166,7 @@ def test_a_reset_is_noticed_by_a_paused_transport_that_writes() -> None:
 
 
 def test_the_peers_end_closes_a_protocol_without_half_close() -> None:
+    """When the peer half-closes, a protocol without half-close is lost with `ConnectionDone`."""
     end = End()
     end.peer.shut_down()
     end.turn()
@@ -207,6 +212,7 @@ def test_an_exception_of_the_protocol_ends_the_connection(logged_errors: object)
 
 
 def test_an_exception_of_connection_lost_is_logged(logged_errors: object) -> None:
+    """An exception in `connectionLost` is logged once."""
     end = End(FailingLast())
     end.peer.shut_down()
     end.turn()
@@ -224,7 +230,8 @@ def test_a_lost_connection_has_no_turn_left() -> None:
     assert end.protocol.closedReason.check(ConnectionLost)
 
 
-def test_addresses_options_and_names() -> None:
+def test_a_transport_has_addresses_options_and_a_name() -> None:
+    """The transport gives its addresses, keeps socket options, and names its protocol and peer in the log."""
     end = End()
     transport = end.transport
     assert (transport.getHost(), transport.getPeer()) == (HOST, PEER)

@@ -30,6 +30,8 @@ def tick(*args, **kwargs):
 
 
 class Ticker:
+    """An object that can be called, with a repr of its own."""
+
     def __call__(self):
         """Do nothing."""
 
@@ -41,6 +43,7 @@ class Ticker:
 
 
 def left_by(make):
+    """Return the report of the leak check after `make` was called with its clock."""
     clock = Clock()
     leaks = Leaks(clock, sockets=False)
     make(clock)
@@ -64,14 +67,17 @@ def left_by(make):
     ids=["a function", "with arguments", "a built-in", "an object", "a method"],
 )
 def test_a_timer_is_named_by_what_it_calls(call, name):
+    """The report names a timer by the function, object or method that it calls, with its arguments."""
     assert left_by(lambda clock: clock.callLater(3, *call)) == f"left behind:\ntimer: {name}, due in 3 s"
 
 
 def test_a_timer_is_named_with_its_keywords():
+    """The report names the keyword arguments of a timer's call."""
     assert "tick(a=1), due in 3 s" in left_by(lambda clock: clock.callLater(3, tick, a=1))
 
 
 def test_the_report_shows_where_a_timer_was_made_in_debug_mode(monkeypatch):
+    """With `DelayedCall.debug`, the report shows the code that made a timer."""
     monkeypatch.setattr(DelayedCall, "debug", True)
     text = left_by(lambda clock: clock.callLater(3, tick))
     assert "made in:" in text
@@ -79,6 +85,7 @@ def test_the_report_shows_where_a_timer_was_made_in_debug_mode(monkeypatch):
 
 
 def test_a_timer_that_was_set_before_is_no_leak():
+    """A timer from before the start of the check is no leak."""
     clock = Clock()
     clock.callLater(3, tick)
     Leaks(clock, sockets=False).check()
@@ -88,6 +95,7 @@ def test_a_timer_that_was_set_before_is_no_leak():
 
 
 def test_a_logged_failure_is_a_leak(logged_errors):
+    """A failure that a `Logger` logs is reported as a leak."""
     leaks = Leaks()
     try:
         raise ZeroDivisionError
@@ -118,6 +126,7 @@ def test_an_error_in_the_old_log_is_a_leak(arguments, logged_errors):
 
 
 def test_an_unhandled_failure_is_a_leak(logged_errors):
+    """The failure of a Deferred that nothing handled is reported as a leak."""
     leaks = Leaks(sockets=False)
     fail(ZeroDivisionError())
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
@@ -126,6 +135,7 @@ def test_an_unhandled_failure_is_a_leak(logged_errors):
 
 
 def test_a_failure_that_the_test_takes_is_no_leak():
+    """`take` returns the logged failures of a type, or all, and these are no leaks any more."""
     publisher = LogPublisher()
     leaks = Leaks(publisher=publisher, sockets=False)
     log = Logger(observer=publisher)
@@ -141,6 +151,7 @@ def test_a_failure_that_the_test_takes_is_no_leak():
 
 
 def test_the_log_is_not_watched_after_the_check():
+    """A failure that is logged after `check` is not collected; `stop` can be called again."""
     publisher = LogPublisher()
     leaks = Leaks(publisher=publisher, sockets=False)
     leaks.check()
@@ -156,12 +167,14 @@ def test_the_log_is_not_watched_after_the_check():
 
 
 def test_with_checks_at_the_end():
+    """A `with` statement checks for leaks when its block ends."""
     clock = Clock()
     with pytest.raises(AssertionError, match="due in 1 s"), Leaks(clock, sockets=False):
         clock.callLater(1, tick)
 
 
 def test_an_exception_is_not_hidden_by_its_leaks():
+    """When the block of a `with` statement raises, its exception is raised, and not a report of leaks."""
     clock = Clock()
     with pytest.raises(KeyError), Leaks(clock, sockets=False):
         raise KeyError(clock.callLater(1, tick))
@@ -172,10 +185,12 @@ def test_an_exception_is_not_hidden_by_its_leaks():
 
 @pytest.fixture
 def watched(nothing_hangs, global_reactor):
+    """Give a `Leaks` on the global reactor."""
     return Leaks(global_reactor)
 
 
 async def left(leaks):
+    """Return the lines of the report after the check has waited, or none if there is no leak."""
     try:
         await leaks.check_settled()
     except AssertionError as error:
@@ -185,6 +200,7 @@ async def left(leaks):
 
 @pytest_twisted.ensureDeferred
 async def test_things_that_end_within_a_moment_are_no_leaks(watched, global_reactor):
+    """A port that is closing and a timer without delay are no leaks, since `check_settled` waits for them."""
     server = await listen("tcp:0:interface=127.0.0.1", None, reactor=global_reactor)
     server.close()
     global_reactor.callLater(0, tick)
@@ -245,6 +261,7 @@ async def test_a_paused_connection_is_found(watched, global_reactor):
 
 
 def test_a_socket_is_named_by_its_addresses():
+    """The report names each open socket by its descriptor, family and addresses, and a closed one is no leak."""
     leaks = Leaks()
     one, other = socket.socketpair()
     with one, other:
@@ -255,6 +272,8 @@ def test_a_socket_is_named_by_its_addresses():
 
 
 def test_an_unknown_family_of_sockets_is_shown_as_a_number():
+    """A socket of an unknown address family, without addresses, is shown by the number of the family."""
+
     class Unknown:
         family = 99
 
@@ -267,6 +286,8 @@ def test_an_unknown_family_of_sockets_is_shown_as_a_number():
 
 
 def test_without_a_list_of_descriptors_no_socket_is_found(monkeypatch):
+    """On a system that does not list open descriptors, no socket is reported."""
+
     def nowhere(path):
         raise FileNotFoundError(path)
 

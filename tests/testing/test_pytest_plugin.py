@@ -52,6 +52,7 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path):
+    """Give a project in an empty folder."""
     return Project(tmp_path)
 
 
@@ -94,6 +95,7 @@ def test_the_plugin_itself_imports_nothing_of_twisted():
 
 
 def test_a_leaking_test_passes_while_the_check_is_off(project):
+    """A test that leaves a timer passes if neither a marker, a fixture nor an option turns the leak check on."""
     project.test(
         "def test_leaves_a_timer():\n    from twisted.internet import reactor\n    reactor.callLater(60, int)\n"
     )
@@ -102,6 +104,7 @@ def test_a_leaking_test_passes_while_the_check_is_off(project):
 
 
 def test_fixtures_of_the_user_replace_fixtures_of_the_same_name(project):
+    """A user's fixture replaces each of the plugin's fixtures with the same name."""
     names = ["clock", "fake_transport", "wire", "simulation", "listening", "connected", "fault_proxy"]
     names += ["tls_certificates", "leaks"]
     project.test(
@@ -152,6 +155,7 @@ def test_leaves_nothing():
 
 @pytest.mark.parametrize("arguments", [("-p", "no:twisted"), ()], ids=["without pytest-twisted", "with it"])
 def test_the_marker_or_the_fixture_turns_the_leak_check_on(project, arguments):
+    """The marker or the fixture `leaks` turns the check on for a test, and the nearest marker counts."""
     project.test(LEAVES)
     text = project.run("-rE", *arguments, passed=7, error=3)
     assert "test_it.py::test_is_marked: left behind:\ntimer: builtins.int(), due in " in text
@@ -165,12 +169,14 @@ def test_the_marker_or_the_fixture_turns_the_leak_check_on(project, arguments):
 
 @pytest.mark.parametrize("arguments", [("-p", "no:twisted"), ()], ids=["without pytest-twisted", "with it"])
 def test_the_ini_option_turns_the_leak_check_on_for_all_tests(project, arguments):
+    """With `tcpapp_leaks = true` all tests are checked, except tests with the marker `no_leaks`."""
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(LEAVES)
     project.run(*arguments, passed=7, error=4)
 
 
 def test_the_markers_are_registered(project):
+    """pytest knows both markers of the plugin under `--strict-markers`, and lists them with `--markers`."""
     project.ini("addopts = --strict-markers")
     project.test("import pytest\n@pytest.mark.leaks\n@pytest.mark.no_leaks\ndef test_marked(): pass\n")
     project.run(passed=1)
@@ -180,6 +186,7 @@ def test_the_markers_are_registered(project):
 
 
 def test_a_logged_error_is_a_leak_unless_it_is_taken(project):
+    """An unhandled failure is an error of the test, unless the test takes it with the fixture `leaks`."""
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(
         "from twisted.internet.defer import fail\n"
@@ -206,6 +213,7 @@ def test_a_test_that_has_failed_is_not_failed_again(project):
 
 
 def test_fixtures_of_a_wider_scope_are_no_leaks(project):
+    """Timers that fixtures cancel at their end are no leaks, for fixtures of the test and of the session."""
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(
         "import pytest\n"
@@ -261,6 +269,7 @@ def test_garbage_of_earlier_tests_is_collected(project, arguments):
 
 
 def test_the_leak_check_works_with_hypothesis(project):
+    """The leak check passes a test of Hypothesis that leaves nothing behind."""
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(
         "from hypothesis import given, strategies as st\n@given(st.integers())\ndef test_drawn(number): pass\n"
@@ -309,6 +318,7 @@ def test_no_reactor():
 
 
 def test_the_fixtures_in_memory_need_no_reactor(project):
+    """`clock`, `fake_transport` and `wire` work together, and import no reactor."""
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(MEMORY)
     project.run("-p", "no:twisted", passed=4)
@@ -322,6 +332,9 @@ def test_seed(simulation):
 
 
 def test_a_simulation_has_the_seed_of_the_command_line(project):
+    """
+    The fixture `simulation` has seed 0, or the seed of `--simulation-seed`, and the name of the test shows the seed.
+    """
     project.test(SIMULATED)
     assert "::test_seed[seed=0] PASSED" in project.run("-v", passed=1)
     assert "::test_seed[seed=5] PASSED" in project.run("-v", "--simulation-seed=5", passed=1)
@@ -385,6 +398,7 @@ KIT = re.compile(r"^\S*tcpapp/testing/\S+:\d+: ", re.MULTILINE)
 
 
 def test_a_failing_test_shows_how_its_wires_cut_the_streams(project):
+    """A failing test shows the chunks of each of its wires, and no call inside the test kit."""
     project.test(EAGER)
     text = project.run(failed=4)
     assert text.count("- Captured wire call -") == 3
@@ -397,6 +411,7 @@ def test_a_failing_test_shows_how_its_wires_cut_the_streams(project):
 
 
 def test_the_calls_of_the_kit_are_shown_on_request(project):
+    """With `--full-trace` the traceback also shows the calls inside the test kit."""
     project.test(EAGER)
     assert KIT.findall(project.run("--full-trace", "-k", "fixture", failed=1)) != []
 
@@ -465,6 +480,7 @@ def test_a_broken_promise_shows_the_cut_and_no_call_of_the_kit(project):
 
 
 def test_a_simulation_that_fails_says_how_to_replay_it(project):
+    """A failing simulation prints the command that repeats it, and that command fails in the same way."""
     project.test(SIMULATED)
     text = project.run("--simulation-seed=7", "--simulation-runs=3", passed=2, failed=1)
     assert "seed 8; to replay it: pytest --simulation-seed=8 'test_it.py::test_seed[seed=8]'" in text
@@ -473,6 +489,7 @@ def test_a_simulation_that_fails_says_how_to_replay_it(project):
 
 
 def test_a_number_of_0_simulation_runs_is_refused(project):
+    """`--simulation-runs=0` is refused, and the error says which values are valid."""
     assert "--simulation-runs=0: takes 1 or more" in project.run("--simulation-runs=0")
 
 
@@ -548,6 +565,7 @@ async def test_the_fixtures_work_in_this_project(listening, connected, fault_pro
 
 
 def test_the_fixtures_of_ports_ask_for_a_running_reactor(project):
+    """Without pytest-twisted the fixtures of real ports fail with an error that says what to install."""
     names = ("listening", "connected", "fault_proxy")
     project.test("".join(f"def test_{name}({name}): pass\n" for name in names))
     text = project.run("-p", "no:twisted", error=3)

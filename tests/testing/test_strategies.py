@@ -18,23 +18,27 @@ from tests.patience import PATIENCE
 
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
 def test_messages_can_be_sent(framing, data):
+    """Each message that `messages` draws can be sent by its framing."""
     message = data.draw(strategies.messages(framing))
     assert strategies.sendable(framing, message)
 
 
 @given(strategies.messages(Lines(), longest=100))
 def test_messages_are_at_most_as_long_as_longest(message):
+    """`messages` draws no message longer than `longest`."""
     assert len(message) <= 100
 
 
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
 def test_cuts_join_to_the_stream(framing, data):
+    """The chunks that `cuts` draws join to the stream."""
     stream = data.draw(strategies.streams(framing))
     assert b"".join(data.draw(strategies.cuts(stream))) == stream
 
 
 @given(strategies.schedules(b"0123456789"))
 def test_a_schedule_delivers_in_order_and_ends_once(events):
+    """A schedule delivers the stream or its beginning in order, and has exactly one end, as its last event."""
     delivered = b"".join(each.data for each in events if isinstance(each, Deliver))
     assert b"0123456789".startswith(delivered)
     assert [each for each in events if isinstance(each, (Leave, Reset, Abort))] == events[-1:]
@@ -44,6 +48,7 @@ def test_a_schedule_delivers_in_order_and_ends_once(events):
 
 @given(strategies.schedules(st.just(b"x"), others=()))
 def test_a_schedule_without_other_events(events):
+    """With `others=()` a schedule has no event but chunks, waits, a half-close and an end."""
     assert {type(each) for each in events} <= {Deliver, Advance, HalfClose, Leave, Reset, Abort}
 
 

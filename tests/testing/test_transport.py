@@ -72,10 +72,12 @@ def test_producer_state_follows_reading() -> None:
 
 @pytest.mark.parametrize("interface", [ITCPTransport, ITLSTransport, IConsumer, IPushProducer])
 def test_the_transport_provides_the_interfaces(interface: object) -> None:
+    """A `FakeTransport` provides the interfaces of Twisted's TCP transport."""
     assert verifyObject(interface, FakeTransport())
 
 
 def test_options_of_the_socket_are_kept() -> None:
+    """TCP_NODELAY and keepalive are kept as the protocol sets them."""
     transport = FakeTransport()
     transport.setTcpNoDelay(True)
     transport.setTcpKeepAlive(True)
@@ -173,6 +175,7 @@ def test_over_the_mark_a_push_producer_is_paused_until_all_is_taken() -> None:
 
 
 def test_bytes_of_a_resumed_producer_wait_for_the_next_take() -> None:
+    """The bytes that a producer writes when `take` resumes it are given by the next `take`."""
     transport = FakeTransport(peer_reads=False)
     transport.registerProducer(Producer(transport, b"next"), True)
     transport.write(b"x" * (HIGH + 1))
@@ -259,6 +262,7 @@ def test_an_endless_pull_producer_is_an_error_and_a_long_one_is_not(monkeypatch:
 
 
 def test_an_endless_pull_producer_is_resumed_once_for_each_take() -> None:
+    """If the peer does not read, a pull producer is resumed once after each `take`."""
     transport = FakeTransport(peer_reads=False)
     transport.registerProducer(Endless(transport), False)
     assert [transport.take() for _ in range(3)] == [b"x"] * 3
@@ -270,6 +274,7 @@ def test_an_endless_pull_producer_is_resumed_once_for_each_take() -> None:
 
 
 def test_bytes_from_the_peer_are_delivered_at_once() -> None:
+    """`receive` delivers the bytes to the protocol before it returns."""
     protocol, transport = connected()
     transport.receive(b"hello")
     assert protocol.data == b"hello"
@@ -289,6 +294,7 @@ def test_a_paused_transport_delivers_in_the_turn_after_resuming() -> None:
 
 
 def test_bytes_after_lose_connection_are_not_delivered() -> None:
+    """After `loseConnection` received bytes are not delivered, even after `resumeProducing`."""
     protocol, transport = connected()
     transport.loseConnection()
     transport.resumeProducing()
@@ -310,6 +316,7 @@ def test_half_close_by_the_peer() -> None:
 
 
 def test_half_close_by_the_peer_ends_a_protocol_without_half_close() -> None:
+    """When the peer half-closes, a protocol without half-close is lost with `ConnectionDone`."""
     protocol, transport = connected()
     transport.half_close()
     assert protocol.closedReason.check(ConnectionDone)
@@ -334,7 +341,8 @@ def test_half_close_by_this_side() -> None:
     assert protocol.data == b"answer"
 
 
-def test_the_peers_reset() -> None:
+def test_a_reset_by_the_peer_is_a_lost_connection() -> None:
+    """When the peer resets, the protocol is lost with `ConnectionLost`."""
     protocol, transport = connected()
     transport.reset()
     assert protocol.closedReason.check(ConnectionLost)
@@ -355,6 +363,8 @@ def test_a_paused_writer_notices_a_reset(peer_reads: bool) -> None:
 
 
 def test_an_exception_of_the_protocol_ends_the_connection(logged_errors: object) -> None:
+    """An exception in `dataReceived` is logged, and is the reason that `connectionLost` gets."""
+
     class Failing(AccumulatingProtocol):
         def dataReceived(self, data: bytes) -> None:
             raise ZeroDivisionError

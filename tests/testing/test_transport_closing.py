@@ -38,6 +38,7 @@ def test_lose_connection_ends_in_the_next_turn() -> None:
 
 
 def test_lose_connection_waits_for_a_peer_that_does_not_read() -> None:
+    """`loseConnection` ends the connection in the turn after the peer has taken all bytes."""
     protocol, transport = connected(peer_reads=False)
     transport.write(b"a")
     transport.loseConnection()
@@ -79,6 +80,7 @@ def test_lose_connection_does_not_wait_for_a_push_producer_that_is_not_paused() 
 
 
 def test_bytes_of_a_producer_that_the_peer_resumes_are_sent_at_once() -> None:
+    """When the peer reads again after `go_on`, the bytes of the resumed producer are sent at once."""
     transport = FakeTransport(peer_reads=False)
     producer = Producer(transport, b"next")
     transport.registerProducer(producer, True)
@@ -150,6 +152,7 @@ def test_dropped_bytes_are_in_order() -> None:
 
 
 def test_cleared_bytes_are_not_dropped() -> None:
+    """An abort drops no bytes that the test has cleared before."""
     _, transport = connected()
     transport.write(b"seen")
     transport.clear()
@@ -210,6 +213,7 @@ def test_a_wire_and_the_fake_drop_the_same_bytes_at_an_abort() -> None:
 
 
 def test_a_connection_that_is_closed_drops_nothing() -> None:
+    """`loseConnection` sends the written bytes, and none is dropped."""
     protocol, transport = connected()
     transport.write(b"hello")
     transport.loseConnection()
@@ -247,6 +251,7 @@ def test_the_test_loses_the_connection(reason: BaseException | None, expected: t
 
 
 def test_a_transport_without_a_protocol_can_close() -> None:
+    """`loseConnection` works on a transport that has no protocol."""
     transport = FakeTransport()
     transport.loseConnection()
     transport.turn()
@@ -254,6 +259,7 @@ def test_a_transport_without_a_protocol_can_close() -> None:
 
 
 def test_a_protocol_can_be_connected_later() -> None:
+    """`connect` connects a protocol to a transport that was made without one."""
     protocol, transport = AccumulatingProtocol(), FakeTransport()
     transport.connect(protocol)
     assert protocol.made

@@ -114,6 +114,7 @@ def test_protocols_of_twisted_talk() -> None:
 
 
 def test_each_end_has_the_address_of_the_other() -> None:
+    """The peer's address at each end of a wire is the host's address at the other end."""
     line = wire()
     assert line.client.transport.getPeer() == line.server.transport.getHost()
     assert line.server.transport.getPeer() == line.client.transport.getHost()
@@ -130,6 +131,7 @@ def test_both_directions_are_cut() -> None:
 
 
 def test_cuts_can_be_changed_and_removed() -> None:
+    """`cut_into` changes how later bytes are cut, and None removes the cuts."""
     line = wire(cuts=[1, 2])
     line.client.transport.write(b"abcdef")
     line.flush()
@@ -179,6 +181,7 @@ def test_flush_advances_as_far_as_the_line_needs() -> None:
 
 
 def test_flush_fails_when_two_protocols_never_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When two protocols send without end, `flush` raises `NeverSettles`, and `close` leaves no timer."""
     monkeypatch.setattr("tcpapp.testing.wire.MOST_TURNS", 50)
     line = Wire(Endless(), Endless())
     line.client.transport.write(b"x")
@@ -189,6 +192,7 @@ def test_flush_fails_when_two_protocols_never_rest(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_wire_can_use_a_given_clock() -> None:
+    """With a given clock, advancing that clock moves the bytes."""
     clock = Clock()
     line = wire(clock=clock)
     line.client.transport.write(b"x")
@@ -215,7 +219,8 @@ def test_a_slow_reader_pauses_the_writer() -> None:
     assert len(line.server.data) == 70_000
 
 
-def test_a_stalled_line() -> None:
+def test_a_stalled_wire_delivers_when_it_goes_on() -> None:
+    """A stalled wire delivers nothing until `go_on`, and then all bytes."""
     line = wire()
     line.stall()
     line.client.transport.write(b"x")
@@ -236,7 +241,8 @@ def test_a_stalled_line_with_latency_is_at_rest() -> None:
     assert line.server.data == b""
 
 
-def test_a_peer_does_not_learn_of_a_cut_line() -> None:
+def test_a_peer_does_not_learn_of_a_cut_wire() -> None:
+    """After `cut` neither bytes nor an abort of one end reach the other end."""
     line = wire()
     line.cut()
     line.client.transport.write(b"x")
@@ -372,6 +378,7 @@ def test_the_report_shows_the_chunks_of_each_direction() -> None:
 
 
 def test_the_report_shows_only_the_last_of_many_chunks() -> None:
+    """The report counts all chunks and shows the last 200."""
     line = wire(cuts=each_byte)
     line.client.transport.write(b"a" * 300 + b"z")
     line.flush()
@@ -383,6 +390,7 @@ def test_the_report_shows_only_the_last_of_many_chunks() -> None:
 
 
 def test_the_report_counts_one_chunk_in_the_singular() -> None:
+    """The report says "1 chunk" in the singular."""
     line = wire()
     line.client.transport.write(b"a")
     line.flush()
