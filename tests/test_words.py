@@ -154,6 +154,14 @@ def _without_literal(found: re.Match[str]) -> str:
     return ":\n\n" + "\n".join(lines[rest[0] :] if rest else [])
 
 
+def undocumented_tests(path: Path) -> Iterator[tuple[int, str]]:
+    """Give the test functions and methods of a module that have no docstring, each with its line."""
+    functions = [node for node in nodes_of(path) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    for each in functions:
+        if each.name.startswith("test_") and not ast.get_docstring(each):
+            yield each.lineno, each.name
+
+
 def place(path: Path, line: int) -> str:
     """Return the file and the line of a text."""
     return f"{path.relative_to(ROOT)}:{line}"
@@ -187,6 +195,14 @@ def test_sentences_are_short(part: str) -> None:
         for line, text in prose_of(path)
         for sentence in sentences(text)
         if len(sentence.split()) > LONGEST and sentence not in ALLOWED
+    ]
+    assert found == []
+
+
+def test_every_test_has_a_docstring() -> None:
+    """Every test function has a docstring, which says what the test shows."""
+    found = [
+        f"{place(path, line)}: {name}" for path in [*modules("tests"), OWN] for line, name in undocumented_tests(path)
     ]
     assert found == []
 
@@ -267,3 +283,15 @@ def test_comments_and_docstrings_are_read(tmp_path: Path) -> None:
         "a comment\nof two lines\nalone",
     }
     assert list(prose_of(path)) == [(1, "A docstring of it.")]
+
+
+def test_a_test_without_a_docstring_is_found(tmp_path: Path) -> None:
+    """A test without a docstring is found, also in a class and as a coroutine; other functions need none."""
+    path = tmp_path / "test_module.py"
+    path.write_text(
+        "def test_one():\n    assert True\n\n"
+        'def test_two():\n    """Says what it shows."""\n\n'
+        'class Tests:\n    async def test_three(self):\n        ""\n\n'
+        "def helper():\n    return 1\n"
+    )
+    assert list(undocumented_tests(path)) == [(1, "test_one"), (8, "test_three")]
