@@ -480,7 +480,7 @@ def test_all_addresses_are_tried_and_a_connection_to_itself_is_refused(reactor: 
     ]
 
 
-def test_under_twisteds_own_start_of_asyncios_reactor(tmp_path: Path) -> None:
+def test_aio_works_in_a_program_that_runs_the_asyncio_reactor(tmp_path: Path) -> None:
     """`aio` works where a program runs the asyncio reactor itself, and a loop can end without using a thread."""
     program = """
 from twisted.internet import asyncioreactor

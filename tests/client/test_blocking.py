@@ -223,7 +223,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.once
-def test_a_plain_script(port: str) -> None:
+def test_a_plain_script_needs_no_reactor_and_no_close(port: str) -> None:
     """A script or a notebook starts the reactor with its first client, and need not close a client at its end."""
     program = """
 import sys

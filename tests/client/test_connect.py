@@ -50,7 +50,7 @@ def test_messages_are_sent_and_received() -> None:
     assert result_of(server.connection.receive()) == b"world"
 
 
-def test_a_client_may_have_an_app() -> None:
+def test_a_client_can_have_an_app() -> None:
     """The app of a client answers the messages of the server."""
     server = joined(MessageClientFactory(lambda message, connection: message.upper()))
     server.receive(b"who is there?\n")
@@ -104,7 +104,7 @@ def test_waiters_are_given_the_connection(hosts: Hosts) -> None:
 
 
 def test_waiting_is_for_the_next_connection() -> None:
-    """A call after the first connection gets the second one, and no other."""
+    """A `when_connected()` that is called after the first connection fires with the next one, and with no other."""
     factory = MessageClientFactory()
     joined(factory)
     waiting = outcome(factory.when_connected())
@@ -115,7 +115,10 @@ def test_waiting_is_for_the_next_connection() -> None:
 
 
 def test_waiters_fail_when_there_is_no_connection(hosts: Hosts) -> None:
-    """If no server listens, all waiting calls fail with Twisted's error. Later calls wait for the next attempt."""
+    """
+    If no server listens, each waiting `when_connected()` fails with Twisted's error. Later calls wait for the next
+    attempt.
+    """
     factory = MessageClientFactory()
     connector = hosts.client.reactor.connectTCP("server", 7007, factory)
     waiting = [outcome(factory.when_connected()) for _ in range(2)]
@@ -133,7 +136,7 @@ def test_waiters_fail_when_there_is_no_connection(hosts: Hosts) -> None:
 
 
 def test_a_cancelled_waiter_is_not_notified() -> None:
-    """A cancelled call gets only the cancellation, and the factory forgets it."""
+    """A cancelled `when_connected()` gets only the cancellation, and the factory forgets it."""
     factory = MessageClientFactory()
     one, other = factory.when_connected(), factory.when_connected()
     told = outcome(other)
@@ -144,7 +147,7 @@ def test_a_cancelled_waiter_is_not_notified() -> None:
 
 
 def test_a_notified_waiter_can_cancel_the_next() -> None:
-    """If a callback cancels another waiting call, that call gets only the cancellation."""
+    """If a callback cancels another waiting `when_connected()`, that one gets only the cancellation."""
     factory = MessageClientFactory()
     one, other, third = (factory.when_connected() for _ in range(3))
     one.addCallback(lambda connection: other.cancel())
@@ -281,7 +284,7 @@ def test_connecting_ends_after_the_timeout(
     assert events == []
 
 
-def test_connecting_may_go_on_without_end(hosts: Hosts) -> None:
+def test_connecting_can_go_on_without_end(hosts: Hosts) -> None:
     """With ``timeouts.connect`` 0, no timer ends the attempt: the client connects as soon as it can."""
     hosts.listen(echo)
     hosts.sim.partition(hosts.client, hosts.server)
@@ -349,7 +352,7 @@ def test_failures_to_connect_are_twisteds_own(endpoint: str, error: type[Excepti
     ],
 )
 def test_an_invalid_address_is_refused_at_once(endpoint: Any, says: str, hosts: Hosts) -> None:
-    """The call itself raises InvalidAddress, with a valid form in the text, and nothing is opened."""
+    """`connect()` itself raises InvalidAddress, with a valid form in the text, and opens nothing."""
     with pytest.raises(InvalidAddress) as caught:
         connect(endpoint, reactor=hosts.client.reactor)
     assert says in str(caught.value)
@@ -363,7 +366,7 @@ def test_an_invalid_address_is_refused_at_once(endpoint: Any, says: str, hosts: 
 def test_nothing_is_opened_for_an_invalid_setting(
     arguments: dict[str, Any], error: type[Exception], hosts: Hosts
 ) -> None:
-    """The call itself raises for an invalid setting, and nothing is opened."""
+    """`connect()` itself raises for an invalid setting, and opens nothing."""
     with pytest.raises(error):
         connect("tcp:localhost:7007", reactor=hosts.client.reactor, **arguments)
     hosts.wait()

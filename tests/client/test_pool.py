@@ -247,7 +247,7 @@ def test_checks_cut_a_member_that_fails_them(hosts: Hosts, pool_of: Any) -> None
     assert not checked[1].is_open
 
 
-def test_a_check_may_end_another_member(hosts: Hosts, pool_of: Any) -> None:
+def test_a_check_can_stop_another_member(hosts: Hosts, pool_of: Any) -> None:
     """If a check stops another member, the checks go on."""
     hosts.listen(echo)
     checked: list[Any] = []

@@ -235,7 +235,7 @@ def test_values_go_both_ways(hosts: Hosts, client_of: Any) -> None:
     assert hosts.run(client.request([1, 2])) == {"you said": [1, 2]}
 
 
-def test_a_server_may_ask_its_client(hosts: Hosts, client_of: Any) -> None:
+def test_a_server_can_ask_its_client(hosts: Hosts, client_of: Any) -> None:
     """The app of a client answers the server's requests, on each connection."""
     answers: list[Any] = []
 

@@ -31,7 +31,7 @@ def seen_by(client: Any) -> list[Any]:
 
 
 def test_a_client_connects_and_shows_its_states(hosts: Hosts, client_of: Any) -> None:
-    """The Deferreds fire with the client and with the connection, and the states show both steps."""
+    """`start` gives the client and `when_connected` the connection, and the states show both steps."""
     hosts.listen(echo)
     client = client_of()
     states = seen_by(client)
@@ -91,7 +91,7 @@ async def login(connection: Any) -> None:
 def test_a_server_that_accepts_and_drops_is_met_with_growing_waits(
     app: Any, prepare: Any, hosts: Hosts, client_of: Any
 ) -> None:
-    """A connection is a success after it has lasted, and not as soon as it is prepared, so the waits grow."""
+    """A connection counts as a success after it has lasted, and not as soon as it is prepared, so the waits grow."""
     hosts.listen(app)
     client = client_of(prepare=prepare)
     client.startService()
@@ -204,7 +204,9 @@ def test_giving_up_in_prepare_ends_the_client_at_once(hosts: Hosts, client_of: A
 def test_a_prepare_that_awaits_asyncio_ends_the_client_at_once(
     hosts: Hosts, client_of: Any, logged_errors: Any
 ) -> None:
-    """No further attempt can succeed, so the client stops, and the error names what to write."""
+    """
+    If `prepare` awaits asyncio, the client stops, because no attempt can succeed, and the error names what to write.
+    """
     hosts.listen(echo)
 
     async def sleeps(connection: Any) -> None:
@@ -250,8 +252,8 @@ def test_prepare_has_its_time(hosts: Hosts, client_of: Any) -> None:
     assert len(cancelled) == 1
 
 
-def test_a_connection_that_is_lost_while_it_is_prepared(hosts: Hosts, client_of: Any) -> None:
-    """If the connection is lost, `prepare` waits no longer, also without a time limit."""
+def test_a_loss_ends_the_wait_for_prepare(hosts: Hosts, client_of: Any) -> None:
+    """If the connection is lost in `prepare`, the client waits no longer for `prepare`, also without a time limit."""
     server = hosts.listen(echo)
     client = client_of(prepare=lambda connection: Deferred(), recovery=Recovery(prepare=0))
     states = seen_by(client)

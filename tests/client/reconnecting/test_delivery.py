@@ -110,13 +110,13 @@ def test_an_unsendable_message_fails_at_once(hosts: Hosts, client_of: Any) -> No
 
 
 def test_a_client_that_was_not_started_sends_nothing(client_of: Any) -> None:
-    """The error says that the client was not started."""
+    """Calls of a client that was not started fail, and the error says so."""
     error = result_of(client_of().send(b"x"))
     assert str(error) == "it was not sent: unopened (by us): the client was not started"
 
 
 def test_an_invalid_while_down_is_refused(client_of: Any) -> None:
-    """The error names the invalid value, the valid ones, and the similar one."""
+    """An invalid `while_down` is refused, and the error names the valid values and the most similar one."""
     with pytest.raises(InvalidOption, match="while_down='wiat': takes wait, fail, buffer; did you mean 'wait'"):
         client_of(while_down="wiat")
 

@@ -28,7 +28,7 @@ def test_requests_earn_a_part_of_a_retry() -> None:
     assert taken(budget) == MOST_SAVED
 
 
-def test_a_few_may_be_made_in_each_second() -> None:
+def test_a_few_retries_can_be_made_in_each_second() -> None:
     """A few retries are allowed in each second, however few requests there are."""
     clock = Clock()
     budget = RetryBudget(Recovery(retries_least=3, retry_percent=0), clock.seconds)
