@@ -415,7 +415,7 @@ def test_no_reply_stays_none() -> None:
     ids=["deferred", "future", "coroutine"],
 )
 def test_a_reply_that_is_not_there_yet_is_passed_on(make: Callable[[], Any]) -> None:
-    """A Deferred, a future or a coroutine is returned as it is. Its result is encoded only later."""
+    """A Deferred, a future or a coroutine is returned unchanged. Its result is encoded only later."""
     reply = make()
     assert reply is handlers_of(lambda message, connection: reply, Json())().received(b"1", CONNECTION)
     getattr(reply, "close", lambda: None)()
@@ -459,8 +459,8 @@ class Loop:
             self.soon.pop(0)()
 
 
-def test_a_deferred_is_itself() -> None:
-    """`deferred_of()` returns a Deferred as it is."""
+def test_a_deferred_is_returned_unchanged() -> None:
+    """`deferred_of()` returns a Deferred unchanged."""
     deferred: Deferred[bytes] = Deferred()
     assert deferred is deferred_of(deferred)
 
@@ -542,7 +542,7 @@ def test_a_conversation_keeps_its_name_and_can_be_awaited() -> None:
     assert outcome(deferred_of(app(CONNECTION))) == [None]
 
 
-def test_a_conversation_may_be_a_partial_or_a_method() -> None:
+def test_a_conversation_can_be_a_partial_or_a_method() -> None:
     """`conversation()` takes any async function of the connection alone, also a method or a partial."""
 
     class Guide:

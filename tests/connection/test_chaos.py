@@ -165,7 +165,7 @@ def function(machine: Chaos) -> Any:
     class App:
         def received(self, message: Any, connection: Any) -> Any:
             run = machine.run_of(connection)
-            assert all(each.called for each in run.pending), "one at a time"
+            assert all(each.called for each in run.pending), "the app got a message before it replied to the last"
             return run.do(run.take(message))
 
         def closed(self, connection: Any, reason: Any) -> None:
@@ -458,9 +458,9 @@ class Chaos:
         limits, connection = self.factory.settings.limits, run.connection
         taken_from = self.app != "none" and "ended" not in run.talks
         if connection.is_open and taken_from and not limits.message_rate and not limits.byte_rate:
-            assert (connection.unread, protocol_of(connection)._throttle.pending) == (0, []), "it stalls"
-            assert run.transport.unread == 0, "it is not read from"
-        assert connection.state is not State.CLOSING or run.transport.disconnecting, "it does not close"
+            assert (connection.unread, protocol_of(connection)._throttle.pending) == (0, []), "messages wait for ever"
+            assert run.transport.unread == 0, "the peer's bytes are not read"
+        assert connection.state is not State.CLOSING or run.transport.disconnecting, "the transport does not close"
 
     def check_nothing_is_left(self) -> None:
         for run in self.runs:

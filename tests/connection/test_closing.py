@@ -24,7 +24,7 @@ def echo(message: bytes, connection: Any) -> bytes:
 # close ----------------------------------------------------------------------------------------------------------------
 
 
-def test_close_inside_received_sends_that_calls_reply_and_hands_over_no_more() -> None:
+def test_close_inside_received_sends_the_reply_and_hands_over_no_more() -> None:
     """After `close()` inside `received`, the reply is sent. The rest of the chunk is not handled, but counted."""
     seen: list[bytes] = []
 
@@ -57,7 +57,7 @@ def test_close_inside_an_async_received_sends_the_reply_that_it_returns() -> Non
     assert peer.hears() == b"1\n"
 
 
-def test_an_app_may_close_twice_and_everyone_learns_the_same_reason() -> None:
+def test_an_app_can_close_twice_and_all_calls_get_the_same_reason() -> None:
     """A second `close()` is no error, before and after the end, and all calls get the same reason."""
     closed: list[Any] = []
 

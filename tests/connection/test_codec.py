@@ -111,7 +111,7 @@ def test_the_messages_before_an_undecodable_one_are_answered_also_when_the_app_i
     assert peer.told(AppFailed) == []
 
 
-def test_an_undecodable_message_that_is_reached_after_the_peers_end_is_why_it_ended() -> None:
+def test_an_undecodable_message_after_the_peers_end_is_the_reason() -> None:
     """An undecodable message that is reached after the peer's clean half-close is the reason of the end."""
     peer = Peer(codec="json")
     peer.says(b"1\n{]\n")
@@ -152,7 +152,7 @@ def test_a_message_that_is_no_reply_waits_as_bytes_for_a_slow_app() -> None:
     assert app.seen == [{"push": 1}, {"push": 2}, {"push": 3}]
 
 
-def test_an_answer_that_its_canceller_gives_after_the_end_goes_nowhere() -> None:
+def test_an_answer_that_its_canceller_gives_after_the_end_is_dropped() -> None:
     """If an app aborts the connection and returns a Deferred, a result that its canceller gives is dropped."""
 
     def app(message: bytes, connection: Any) -> Deferred[bytes]:

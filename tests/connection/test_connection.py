@@ -163,7 +163,7 @@ def test_an_app_without_received_leaves_the_messages_to_receive() -> None:
 
 
 @pytest.mark.parametrize("call", ["close", "abort", "drain"])
-def test_opened_may_end_the_connection(call: str) -> None:
+def test_opened_can_end_the_connection(call: str) -> None:
     """`opened` can close, abort or drain the connection. The greeting is sent, unless the connection is aborted."""
 
     class App(Told):
@@ -178,7 +178,7 @@ def test_opened_may_end_the_connection(call: str) -> None:
     assert peer.reason.rule == {"close": "closed", "abort": "aborted", "drain": "drained"}[call]
 
 
-def test_opened_may_send_pause_and_request() -> None:
+def test_opened_can_send_pause_and_request() -> None:
     """Inside `opened`, the connection can already send, pause and request."""
     replies: list[bytes] = []
 
@@ -198,7 +198,7 @@ def test_opened_may_send_pause_and_request() -> None:
     assert app.log == [("received", b"message")]
 
 
-def test_closed_may_call_everything() -> None:
+def test_closed_can_call_everything() -> None:
     """Inside `closed`, calls fail with the reason or do nothing, and no timer is left."""
     results: list[Any] = []
 
@@ -270,7 +270,7 @@ def test_the_addresses_are_the_transports() -> None:
     assert (connection.peer, connection.host) == (peer, host)
 
 
-def test_an_address_that_is_gone_is_not_connected() -> None:
+def test_an_address_that_is_gone_raises_not_connected() -> None:
     """Transports of Twisted drop their own address at the end. Then `host` raises `NotConnected`."""
 
     class Dropping(NotedTransport):

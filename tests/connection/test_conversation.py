@@ -155,7 +155,7 @@ def test_a_conversation_that_waits_on_its_connection_gets_the_reason_and_is_not_
     assert peer.told(AppFailed) == []
 
 
-def test_a_conversation_may_wait_for_its_own_closing() -> None:
+def test_a_conversation_can_wait_for_its_own_close() -> None:
     """A conversation can await `close()`, and gets the reason of the end."""
     log: list[str] = []
 
@@ -245,7 +245,7 @@ def test_an_async_for_raises_where_the_connection_did_not_end_well() -> None:
     assert log == ["ended", "ended", "lost"]
 
 
-def test_a_conversation_may_drain_its_own_connection_before_it_waits() -> None:
+def test_a_conversation_can_drain_its_own_connection_before_it_waits() -> None:
     """A conversation counts as work from its first step on, so a drain waits for the conversation's end."""
     going: Deferred[None] = Deferred()
 

@@ -176,7 +176,7 @@ def test_a_connection_without_traffic_is_idle() -> None:
 
 
 @pytest.mark.parametrize(("wait", "at"), [("idle_read", 15), ("idle_write", 17)])
-def test_each_direction_may_have_its_own_time(wait: str, at: float) -> None:
+def test_each_direction_can_have_its_own_time(wait: str, at: float) -> None:
     """`idle_read` and `idle_write` do not count bytes in the other direction."""
     rig = Rig()
     rig.track(**{wait: 10})

@@ -86,8 +86,11 @@ def test_drain_inside_received_finishes_the_chunk() -> None:
     assert peer.reason.rule == "drained"
 
 
-def test_a_conversation_learns_of_the_drain_and_may_say_goodbye() -> None:
-    """A drain ends the `async for` of a conversation. It can still send, and its return closes the connection."""
+def test_a_drain_ends_the_loop_of_a_conversation_which_can_say_goodbye() -> None:
+    """
+    A drain ends the `async for` of a conversation. The conversation can still send, and its return closes the
+    connection.
+    """
     going: Deferred[None] = Deferred()
 
     @conversation

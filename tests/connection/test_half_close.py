@@ -107,7 +107,7 @@ def test_answers_that_take_too_long_are_cut_off() -> None:
     assert (peer.reason.rule, peer.reason.limit, peer.reason.clean) == ("half-close-over", 7.0, False)
 
 
-def test_without_a_half_close_timeout_answers_may_take_for_ever() -> None:
+def test_without_a_half_close_timeout_answers_have_no_time_limit() -> None:
     """With `half_close=0`, the answers after a half-close have no time limit of their own."""
     peer = Peer(Switch(), timeouts=Timeouts(half_close=0))
     peer.says(b"1\n")
@@ -139,7 +139,7 @@ def test_answers_that_the_peer_takes_slowly_go_out_after_the_half_close() -> Non
     assert peer.hears() == b"".join(bytes([each]) * 50_000 + b"\n" for each in b"12345")
 
 
-def test_the_end_of_our_own_side_is_no_news() -> None:
+def test_the_report_that_our_own_side_is_closed_changes_nothing() -> None:
     """When Twisted reports that our own side is closed for writing, nothing changes."""
     peer = Peer(echo)
     peer.protocol.writeConnectionLost()

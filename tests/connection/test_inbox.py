@@ -116,7 +116,7 @@ def test_messages_put_back_go_to_the_waiters() -> None:
     assert list(inbox.drain()) == [b"b"]
 
 
-def test_a_drain_goes_on_with_what_comes_while_it_runs() -> None:
+def test_a_drain_includes_messages_that_come_while_it_runs() -> None:
     """A drain includes the messages that come between two of its steps."""
     inbox = inbox_of(b"a", b"b")
     drain = inbox.drain()
@@ -295,7 +295,7 @@ def test_a_receive_that_is_cancelled_in_a_callback_takes_no_message() -> None:
     assert ([b"a"], CancelledError, [b"b"]) == (seen[0], type(seen[1][0]), seen[2])
 
 
-def test_a_waiter_may_receive_again_in_its_callback() -> None:
+def test_a_waiter_can_receive_again_in_its_callback() -> None:
     """A callback that receives again gets the next message of the chunk, before `put` returns."""
     inbox = inbox_of()
     seen: list[bytes] = []
@@ -321,7 +321,7 @@ def test_a_waiter_that_receives_again_waits_behind_the_others() -> None:
     assert (first, second, again) == ([b"a"], [b"b"], [[b"c"]])
 
 
-def test_a_waiter_may_put_in_its_callback() -> None:
+def test_a_waiter_can_put_messages_in_its_callback() -> None:
     """Messages that a callback puts in go to the next waiting receives, behind earlier messages."""
     inbox = inbox_of()
     seen = [outcome(inbox.receive(), lambda _: put(inbox, b"c")), outcome(inbox.receive()), outcome(inbox.receive())]
@@ -330,7 +330,7 @@ def test_a_waiter_may_put_in_its_callback() -> None:
     assert (len(inbox), inbox.size) == (0, 0)
 
 
-def test_a_waiter_may_end_it_in_its_callback() -> None:
+def test_a_waiter_can_end_the_inbox_in_its_callback() -> None:
     """If a callback ends the inbox, the other receives fail once, and the messages that are left can be received."""
     inbox = inbox_of()
     seen = [outcome(inbox.receive(), lambda _: end(inbox)), outcome(inbox.receive())]

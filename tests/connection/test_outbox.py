@@ -77,7 +77,7 @@ def test_small_and_huge_messages_keep_their_order() -> None:
     assert b"".join(messages) == rig.transport.value()
 
 
-def test_a_transport_may_pause_and_resume_inside_a_write() -> None:
+def test_a_transport_can_pause_and_resume_inside_a_write() -> None:
     """If the transport pauses and resumes inside a write, all bytes stay in order, and each `send` fires once."""
     rig = Rig(transport=EagerTransport())
     seen = [rig.send(b"a"), rig.send(b"b" * 45), rig.send(b"c")]
@@ -231,7 +231,7 @@ def test_sends_that_wait_go_out_as_one_write() -> None:
     assert (rig.transport.writes, told) == ([b"0123"], [[None]] * 4)
 
 
-def test_a_message_of_any_size_may_be_sent_alone() -> None:
+def test_a_message_of_any_size_can_be_sent_alone() -> None:
     """While nothing waits, a message of any size does not exceed the limit, and neither does the rest of it."""
     rig = Rig(max_unsent=100)
     rig.outbox.write(b"x" * 1000)

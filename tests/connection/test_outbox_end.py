@@ -94,8 +94,11 @@ def test_no_timer_runs_without_a_time_or_a_clock(progress: float) -> None:
 # The end -------------------------------------------------------------------------------------------------------------
 
 
-def test_finishing_hands_over_all_that_waits() -> None:
-    """When the outbox finishes, all bytes go out in order as the peer takes them. Then the outbox reports it, once."""
+def test_finishing_writes_all_waiting_bytes() -> None:
+    """
+    When the outbox finishes, all bytes go out in order as the peer takes them. Then the outbox reports once that it is
+    done.
+    """
     rig = Rig()
     rig.outbox.write(b"a" * 45)
     told = rig.send(b"b")

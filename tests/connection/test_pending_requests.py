@@ -101,7 +101,7 @@ def test_a_late_reply_leaves_no_error_behind(message: Any) -> None:
 
 
 @pytest.mark.parametrize(("kind", "left"), [("in-order", 2), ("by-key", 1)])
-def test_whether_a_cancelled_request_keeps_its_place(kind: str, left: int) -> None:
+def test_a_cancelled_request_keeps_its_place_without_keys(kind: str, left: int) -> None:
     """Without keys, a cancelled request keeps its place until its reply comes. With keys, it is forgotten."""
     rig = Rig(kind)
     cancelled = rig.requests.add("a?")
@@ -112,7 +112,7 @@ def test_whether_a_cancelled_request_keeps_its_place(kind: str, left: int) -> No
     assert left == len(rig.requests)
 
 
-def test_a_request_may_be_cancelled_between_its_reply_and_its_answer(rig: Rig) -> None:
+def test_a_request_can_be_cancelled_between_its_reply_and_its_answer(rig: Rig) -> None:
     """If an app cancels a request while it handles the messages before the reply, only the cancellation fires."""
     reply = rig.requests.add("a?")
     seen = outcome(reply)
@@ -126,7 +126,7 @@ def test_a_request_may_be_cancelled_between_its_reply_and_its_answer(rig: Rig) -
     assert (other, rig.late) == (["a again!"], 0)
 
 
-def test_a_request_may_follow_in_the_callback_of_the_last(rig: Rig) -> None:
+def test_the_callback_of_a_request_can_use_its_key_again(rig: Rig) -> None:
     """In the callback of a request its key is free again, so the next request can use it."""
     seen: list[list[Any]] = []
     rig.requests.add("a1?").addCallback(lambda _: seen.append(outcome(rig.requests.add("a2?"))))
@@ -185,7 +185,7 @@ def test_in_order_equal_messages_are_different_requests() -> None:
 # By key --------------------------------------------------------------------------------------------------------------
 
 
-def test_by_key_replies_may_come_in_any_order() -> None:
+def test_by_key_replies_can_come_in_any_order() -> None:
     """Each reply finds its request by its key, in whatever order the replies come."""
     rig = Rig("by-key")
     seen = {letter: outcome(rig.requests.add(f"{letter}?")) for letter in "abc"}
@@ -207,7 +207,7 @@ def test_a_reply_without_a_request_is_late() -> None:
     assert (rig.come("a!"), rig.late) == (True, 1)
 
 
-def test_requests_and_replies_may_have_their_own_keys() -> None:
+def test_requests_and_replies_can_have_their_own_keys() -> None:
     """With a pair of functions, one finds the key of a request, and the other the key of a reply."""
     requests = requests_by((lambda message: message["id"], lambda message: message["re"]))
     seen = outcome(requests.add({"id": 7}))

@@ -177,7 +177,7 @@ def test_a_coroutine_that_does_not_answer_is_cancelled() -> None:
     assert ended(peer) == ("handler-timeout", 10)
 
 
-def test_an_app_that_cannot_be_cancelled_harms_nobody() -> None:
+def test_a_canceller_that_raises_is_a_failure_of_the_app() -> None:
     """If the canceller of a late answer raises, the exception is reported as a failure of the app."""
 
     def cancel(deferred: Deferred[Any]) -> None:
@@ -287,8 +287,8 @@ def test_a_client_sends_heartbeats_too() -> None:
     assert transport.connection.state is State.OPEN
 
 
-def test_a_heartbeat_may_be_made_for_each_connection() -> None:
-    """A function can make the heartbeat, as a value if there is a codec. It can also return nothing."""
+def test_a_heartbeat_can_be_made_for_each_connection() -> None:
+    """A function can make the heartbeat, as a value if there is a codec. The function can also return no heartbeat."""
     numbers = iter([{"ping": 1}, None, {"ping": 2}])
     peer = Peer(
         None,
@@ -438,7 +438,7 @@ def test_a_handshake_after_the_opening_opens_nothing_again() -> None:
     assert len(peer.told(Opened)) == 1
 
 
-def test_a_conversation_may_be_idle() -> None:
+def test_a_conversation_gets_the_reason_of_an_idle_timeout() -> None:
     """If an idle timeout ends a conversation's connection, its waiting call gets the reason."""
     told: list[Any] = []
 

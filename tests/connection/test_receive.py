@@ -68,7 +68,7 @@ def test_receiving_in_a_receives_callback_goes_on_through_the_chunk() -> None:
 
 
 @pytest.mark.parametrize("call", ["close", "abort", "drain"])
-def test_a_connection_may_be_ended_in_a_receives_callback(call: str) -> None:
+def test_a_connection_can_be_ended_in_a_receives_callback(call: str) -> None:
     """If the callback of a `receive()` ends the connection, the messages behind can still be received."""
     peer = Peer()
 

@@ -127,7 +127,7 @@ def test_a_request_in_a_replys_callback_waits_for_the_next_reply() -> None:
 
 
 @pytest.mark.parametrize("call", ["close", "abort", "drain"])
-def test_a_connection_may_be_ended_in_a_replys_callback(call: str) -> None:
+def test_a_connection_can_be_ended_in_a_replys_callback(call: str) -> None:
     """If the callback of a reply ends the connection, the other requests fail, and messages can still be received."""
     peer = Peer()
     first, second = peer.connection.request(b"1"), peer.connection.request(b"2")
@@ -259,7 +259,7 @@ def test_a_request_without_a_key_of_its_own_is_refused(message: bytes) -> None:
     assert peer.hears() == b""
 
 
-def test_an_app_may_cancel_a_request_whose_reply_stands_behind_its_message() -> None:
+def test_an_app_can_cancel_a_request_whose_reply_is_behind_its_message() -> None:
     """If an app cancels a request whose reply is behind the current message, the app has not failed."""
     requests: list[Deferred[Any]] = []
     peer = Peer(lambda message, _: requests[0].cancel(), key=number_of)
@@ -273,7 +273,7 @@ def test_an_app_may_cancel_a_request_whose_reply_stands_behind_its_message() -> 
 # Beside an app --------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_may_ask_its_client_inside_received() -> None:
+def test_a_server_can_ask_its_client_inside_received() -> None:
     """A request inside `received` is sent at once, and the app replies when its answer has come."""
 
     async def app(message: bytes, connection: Any) -> bytes:

@@ -61,7 +61,7 @@ def test_every_setting_is_kept() -> None:
     assert set(Options.__annotations__) == set(given) - {"app", "framing"}
 
 
-def test_every_option_may_be_none() -> None:
+def test_every_option_can_be_none() -> None:
     """`None` is accepted for each option, and means its default."""
     given, default = Settings(**dict.fromkeys(Options.__annotations__)), Settings()  # type: ignore[misc]
     for name in Options.__annotations__:

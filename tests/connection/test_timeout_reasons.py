@@ -15,8 +15,8 @@ def test_every_reason_is_of_a_timeout_that_can_be_set() -> None:
 
 
 @pytest.mark.parametrize("wait", sorted(REASONS))
-def test_a_reason_tells_the_wait_and_its_seconds(wait: str) -> None:
-    """The connection is ended by us. The reason has the seconds, and the name of the timeout."""
+def test_a_reason_has_its_timeout_and_its_seconds(wait: str) -> None:
+    """A reason names the timeout and its seconds, and says that we ended the connection."""
     reason = reason_of(wait, 2.5)
     assert (reason.by, reason.value, reason.limit) == (EndedBy.US, 2.5, 2.5)
     assert "2.5 s" in reason.detail
@@ -24,7 +24,7 @@ def test_a_reason_tells_the_wait_and_its_seconds(wait: str) -> None:
 
 
 def test_a_message_delayed_by_memory_pressure_has_a_reason_of_its_own() -> None:
-    """If memory pressure stopped the reading of a message, the reason says so: the peer may have sent all of it."""
+    """If memory pressure stopped the reading of a message, the reason says so: the peer can have sent all of it."""
     reason = unread(2.5)
     assert (reason.by, reason.rule, reason.value, reason.limit) == (EndedBy.US, "memory-short", 2.5, 2.5)
     assert "max_buffered" in reason.detail

@@ -125,7 +125,7 @@ def test_fifty_handshakes_at_once_are_one_step_in_each_turn(serve: Callable[...,
     )
 
 
-def test_a_handshake_alone_waits_for_nobody(serve: Callable[..., Served]) -> None:
+def test_a_single_handshake_waits_for_no_turn(serve: Callable[..., Served]) -> None:
     """Each step of a single handshake is done as its bytes come. After the handshake, bytes go to TLS directly."""
     clock = TurnClock()
     served = serve(clock)

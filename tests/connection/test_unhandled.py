@@ -261,7 +261,7 @@ def test_tls_that_fails_in_mid_conversation_is_not_logged_again(hosts: Hosts, lo
 @pytest.mark.once
 @pytest.mark.parametrize(("error", "count"), [(ENDED, 0), (ValueError("mine"), 1)])
 def test_an_unawaited_future_does_not_report_the_end_of_a_connection(error: Exception, count: int) -> None:
-    """A future that nobody awaits reports other errors, as asyncio does. An awaiting task gets each error."""
+    """A future without an awaiting task reports other errors, as asyncio does. An awaiting task gets each error."""
     told: list[Any] = []
 
     async def main() -> None:

@@ -275,7 +275,7 @@ class AnyConnection(RuleBasedStateMachine):
         self.said: list[bytes] = []
 
     def received(self, message: bytes, connection: Any) -> Deferred[Any]:
-        assert all(each.called for each in self.pending), "one message at a time"
+        assert all(each.called for each in self.pending), "the app got a message before it replied to the last"
         self.seen.append(message)
         self.pending.append(Deferred())
         return self.pending[-1]
