@@ -102,7 +102,7 @@ def requires_program() -> Callable[[str], str]:
     def find(name: str) -> str:
         path = shutil.which(name)
         if path is None and os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is not installed, and CI leaves no test out", pytrace=False)
+            pytest.fail(f"{name} is not installed, and with CI=true no test is skipped", pytrace=False)
         return path or pytest.skip(f"{name} is not installed")
 
     return find

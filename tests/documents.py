@@ -205,7 +205,7 @@ class Reader:
             lines = [line or " \n" for line in hunk.splitlines(keepends=True)]
             old = "".join(line[1:] or "\n" for line in lines if line[0] in " -\n")
             new = "".join(line[1:] or "\n" for line in lines if line[0] in " +\n")
-            assert text.count(old) == 1, f"{where}: this is not once in {old_name}:\n{old}\nbut that is:\n{text}"
+            assert text.count(old) == 1, f"{where}: the old lines must be once in {old_name}:\n{old}\nIts text:\n{text}"
             text = text.replace(old, new)
         path.write_text(text, encoding="utf-8")
 
@@ -235,7 +235,7 @@ class Reader:
                 return
         shown = shown.replace(PORT, self.port)
         if not same(shown, printed):
-            pytest.fail(f"{where}: $ {command}\nis to print\n{shown}\nand prints\n{printed}", pytrace=False)
+            pytest.fail(f"{where}: $ {command}\nmust print\n{shown}\nand prints\n{printed}", pytrace=False)
 
     def on_a_free_port(self, command: str) -> str:
         """Return a command that serves on a free port instead of 7007. A ``.tac`` file is changed for that."""

@@ -60,7 +60,7 @@ class Process:
             self.out.append(line)
             if found := re.search(pattern, line):
                 return found
-            assert line, f"it ended without {pattern!r}:\n{''.join(self.out)}{self.popen.stderr.read()}"
+            assert line, f"no line matches {pattern!r}:\n{''.join(self.out)}{self.popen.stderr.read()}"
 
     def port(self) -> int:
         """Wait for the next endpoint that listens, and return its port."""

@@ -46,9 +46,7 @@ class Standing:
 
 
 async def soak(reactor: Any, seconds: float) -> list[str]:
-    """
-    Run laps for these seconds, and return the faults, or what the process holds more of than after the first laps.
-    """
+    """Run laps for these seconds. Return the faults, or a line for each number that has grown since the first laps."""
     began = monotonic()
     first = last = Standing.of(reactor)
     laps = answered = 0

@@ -11,13 +11,13 @@ pytestmark = pytest.mark.once
 WRONG = {
     "a block that nothing runs": ("```python\n1 + 1\n```\n", "nothing runs this block"),
     "a text that nothing prints": ("```text\nhello\n```\n", "nothing runs this block"),
-    "a program that prints something else": ("```python\n# a.py\nprint(2)\n# > 3\n```\n", "is to print\n3"),
-    "a command that prints something else": ("```console\n$ echo one\ntwo\n```\n", "is to print\ntwo"),
+    "a program that prints something else": ("```python\n# a.py\nprint(2)\n# > 3\n```\n", "must print\n3"),
+    "a command that prints something else": ("```console\n$ echo one\ntwo\n```\n", "must print\ntwo"),
     "a command that fails": ("```console\n$ false\n```\n", "false"),
     "a server that does not serve": ("```console\n$ twistd -n no-such\n```\n", "does not serve"),
     "a change that does not fit": (
         "```python\n# a.py\none = 1\n```\n```diff\n--- a.py\n+++ a.py\n@@\n-two = 2\n+two = 3\n```\n",
-        "not once in a.py",
+        "must be once in a.py",
     ),
     "a fragment that is no Python": ("<!-- fragment: part -->\n```python\ndef\n```\n", "invalid syntax"),
 }

@@ -359,7 +359,7 @@ async def test_a_host_that_does_not_exist_cannot_be_connected_to(global_reactor:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_port_that_nobody_listens_on_refuses(global_reactor: Any) -> None:
+async def test_a_port_without_a_listener_refuses(global_reactor: Any) -> None:
     """Connecting to a port without a listener fails with ConnectionRefusedError, as in Twisted."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -113,7 +113,7 @@ class Served:
         assert stranger.data == data
 
     async def turn(self) -> None:
-        """Run one turn of the reactor, while the healthy client is served. It waits for no time."""
+        """Run one turn of the reactor without waiting, while the healthy client is served."""
         await (deferLater(self.reactor, 0) if self.healthy is None else self.is_served())
 
     def of(self, kind: type[Any]) -> list[Any]:

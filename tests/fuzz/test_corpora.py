@@ -23,7 +23,7 @@ def test_every_target_has_a_corpus() -> None:
 
 @pytest.mark.parametrize(("name", "path"), INPUTS)
 def test_an_input_breaks_nothing(name: str, path: Path) -> None:
-    """No input of a corpus breaks its target, also not an input that once did."""
+    """No input of a corpus breaks its target, including each input that broke it once."""
     TARGETS[name](path.read_bytes())
 
 

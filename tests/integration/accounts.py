@@ -2,7 +2,7 @@
 Clients that reconnect through many faults, with an account of each message.
 
 ``python -m tests.integration.accounts 600`` runs for 600 seconds. Ten clients send numbered notes and requests through
-a `FaultProxy`. Its toxics change by a seed, and its server goes down and comes back. At the end the accounts of both
+a `FaultProxy`. Its toxics change by a seed, and its server goes down and starts again. At the end the accounts of both
 sides are compared.
 """
 

@@ -136,7 +136,7 @@ def go_round(reactor: Any, true: Callable[[], object]) -> None:
     """Run rounds of the reactor until `true()` holds."""
     until = time.monotonic() + PATIENCE
     while not true():
-        assert time.monotonic() < until, "it does not come"
+        assert time.monotonic() < until, "the condition does not hold in time"
         reactor.iterate()
 
 
@@ -245,7 +245,7 @@ class Bench:
         """Let turns of the reactor pass until `true()` holds; on a busy machine that can be many."""
         end = time.monotonic() + PATIENCE
         while not true():
-            assert time.monotonic() < end, "it does not come"
+            assert time.monotonic() < end, "the condition does not hold in time"
             await deferLater(self.reactor, 0)
 
     async def turns(self, count: int = 20) -> None:

@@ -239,7 +239,7 @@ def check_what_was_heard(visits: list[Visit], stayed: list[Visit]) -> None:
 
 
 def check_the_end(visits: list[Visit], ended: list[tcpapp.CloseReason], count: int) -> None:
-    """Check that each running member was told once how its connection ended, and that each end has a known rule."""
+    """Check that each running member learned once how its connection ended, and that each end has a known rule."""
     assert len(ended) == count
     living = [visit for visit in visits if visit.alive]
     for visit in living:

@@ -173,8 +173,8 @@ def test_the_peers_end_closes_a_protocol_without_half_close() -> None:
     assert end.protocol.closedReason.check(ConnectionDone)
 
 
-def test_half_close_by_the_peer() -> None:
-    """When the peer half-closes, the protocol is told, and can still answer."""
+def test_a_half_close_by_the_peer_is_reported() -> None:
+    """When the peer half-closes, `readConnectionLost` is called, and the protocol can still answer."""
     end = End(HalfCloseable())
     end.peer.shut_down()
     end.turn()
@@ -184,10 +184,10 @@ def test_half_close_by_the_peer() -> None:
     assert end.peer.recv(9) == b"answer"
 
 
-def test_half_close_by_this_side() -> None:
+def test_a_half_close_by_this_side_is_reported() -> None:
     """
-    `loseWriteConnection` sends the written bytes, and the protocol is told. Later writes are dropped; bytes still come
-    in.
+    `loseWriteConnection` sends the written bytes and calls `writeConnectionLost`. Later writes are dropped; bytes still
+    come in.
     """
     end = End(HalfCloseable())
     end.transport.write(b"question")

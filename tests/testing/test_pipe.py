@@ -93,7 +93,7 @@ def test_seeded_cuts_repeat_and_lose_nothing(seed: int, data: bytes) -> None:
 
 
 def test_a_pipe_holds_no_more_than_its_capacity(clock: Clock) -> None:
-    """A pipe accepts no bytes over its capacity. When the reader makes room, the writer is told."""
+    """A pipe accepts no bytes over its capacity. When the reader makes room, the writer is notified."""
     told = []
     pipe = Pipe(clock, capacity=10)
     pipe.on_room = lambda: told.append(pipe.room)

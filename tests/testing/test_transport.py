@@ -146,7 +146,7 @@ def test_tls_from_the_start() -> None:
 # A peer that does not read -------------------------------------------------------------------------------------------
 
 
-def test_a_peer_that_reads_at_once_pauses_nobody() -> None:
+def test_a_peer_that_reads_at_once_pauses_no_producer() -> None:
     """While the peer reads at once, `value()` has all written bytes, and no producer is paused."""
     transport = FakeTransport()
     producer = Producer(transport)
@@ -303,8 +303,10 @@ def test_bytes_after_lose_connection_are_not_delivered() -> None:
     assert protocol.data == b""
 
 
-def test_half_close_by_the_peer() -> None:
-    """When the peer half-closes, the protocol is told after the last bytes, and can still answer."""
+def test_a_half_close_by_the_peer_is_reported() -> None:
+    """
+    When the peer half-closes, `readConnectionLost` is called after the last bytes, and the protocol can still answer.
+    """
     protocol = HalfCloseable()
     transport = FakeTransport(protocol=protocol)
     transport.receive(b"question")
@@ -322,10 +324,10 @@ def test_half_close_by_the_peer_ends_a_protocol_without_half_close() -> None:
     assert protocol.closedReason.check(ConnectionDone)
 
 
-def test_half_close_by_this_side() -> None:
+def test_a_half_close_by_this_side_is_reported() -> None:
     """
-    The protocol is told in the turn after `loseWriteConnection`. Later writes are dropped; received bytes are
-    delivered.
+    `writeConnectionLost` is called in the turn after `loseWriteConnection`. Later writes are dropped; received bytes
+    are delivered.
     """
     protocol = HalfCloseable()
     transport = FakeTransport(protocol=protocol)

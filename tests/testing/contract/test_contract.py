@@ -24,7 +24,7 @@ def broken(carrier: Carrier, check: Any) -> str:
     results: list[Any] = []
     ensureDeferred(hold(carrier, check)).addBoth(results.append)
     [found] = results
-    assert isinstance(found, Failure), f"{name_of(check)} finds nothing"
+    assert isinstance(found, Failure), f"{name_of(check)} finds no fault"
     return str(found.check(Broken, AttributeError, RuntimeError) and found.value)
 
 
@@ -141,7 +141,7 @@ def test_an_end_notes_events_inside_a_call() -> None:
 
 
 def test_a_planted_error_has_a_type_of_its_own() -> None:
-    """A protocol that is told to fail raises `Planted`, so that a test can take this error alone from the log."""
+    """A protocol that a check lets fail raises `Planted`, so that a test can take this error alone from the log."""
     end = End()
     end.makeConnection(StringTransport())
     end.fails = True

@@ -143,7 +143,7 @@ def hit(seed, toxicity=0.5, connections=40):
         server.transport.write(b"x")
     bench.rest()
     for client, server in ends:
-        assert client.data == server.data, "a toxic comes to both streams, or to none"
+        assert client.data == server.data, "a toxic affects both streams of a connection, or none"
     return [not server.data for _, server in ends]
 
 
