@@ -120,7 +120,7 @@ def leave(kind: str, port: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 @bounded
-async def test_a_peer_that_ends_without_close_notify_after_the_servers_close(
+async def test_an_end_without_close_notify_after_the_servers_close_is_clean(
     kind: str, serve: Any, ended: Any, certificates: Path
 ) -> None:
     """When the peer ends without close_notify after the server has closed, the end is clean, over TLS as over TCP."""

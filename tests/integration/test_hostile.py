@@ -45,7 +45,7 @@ async def test_a_peer_that_ends_its_side_is_answered(serve: Any, dial: Any, glob
 
 
 @bounded
-async def test_a_conversation_with_a_peer_that_ends_its_side(serve: Any, dial: Any) -> None:
+async def test_a_conversation_can_send_after_the_peers_half_close(serve: Any, dial: Any) -> None:
     """
     After the peer's half-close, ``async for`` gives the received messages and ends; a last message can still be sent.
     """
@@ -65,7 +65,7 @@ async def test_a_conversation_with_a_peer_that_ends_its_side(serve: Any, dial: A
 
 
 @bounded
-async def test_a_peer_that_ends_inside_a_message(serve: Any, dial: Any) -> None:
+async def test_an_end_inside_a_message_is_truncated(serve: Any, dial: Any) -> None:
     """
     When a peer half-closes inside a message, earlier messages are answered, and the rule of the end is
     `truncated-message`.
@@ -80,7 +80,7 @@ async def test_a_peer_that_ends_inside_a_message(serve: Any, dial: Any) -> None:
 
 
 @bounded
-async def test_a_peer_that_resets(serve: Any, dial: Any, global_reactor: Any) -> None:
+async def test_a_reset_ends_only_its_own_connection(serve: Any, dial: Any, global_reactor: Any) -> None:
     """A reset ends the connection of that peer as `lost`, and no other connection."""
     app = Noted()
     server = await serve(app)
@@ -97,7 +97,7 @@ async def test_a_peer_that_resets(serve: Any, dial: Any, global_reactor: Any) ->
 
 
 @bounded
-async def test_a_peer_that_resets_while_its_message_is_handled(serve: Any, dial: Any, global_reactor: Any) -> None:
+async def test_a_reset_drops_the_pending_reply_without_an_error(serve: Any, dial: Any, global_reactor: Any) -> None:
     """When a peer resets while the app handles its message, the reply is dropped without an error."""
     app = InHand()
     server = await serve(app)
@@ -110,7 +110,7 @@ async def test_a_peer_that_resets_while_its_message_is_handled(serve: Any, dial:
 
 
 @bounded
-async def test_a_peer_that_speaks_another_protocol(serve: Any, dial: Any) -> None:
+async def test_another_protocol_is_closed_at_once(serve: Any, dial: Any) -> None:
     """An HTTP request on a port of 32-bit lengths is too long a message, so the connection is closed at once."""
     app = Noted()
     peer = await dial((await serve(app, framing="int32")).port)
@@ -139,7 +139,7 @@ def traced_memory() -> Iterator[Callable[[], int]]:
 
 
 @bounded
-async def test_a_flood_into_a_slow_app(serve: Any, join: Any, global_reactor: Any) -> None:
+async def test_a_slow_app_pauses_a_flood(serve: Any, join: Any, global_reactor: Any) -> None:
     """A slow app pauses the client: memory stays bounded on both sides, and no message is lost."""
     received: list[int] = []
     gate: Deferred[None] = Deferred()
@@ -204,7 +204,7 @@ async def test_no_more_is_read_at_once_than_a_rate_allows(
 
 
 @bounded
-async def test_a_slow_reader(serve: Any, dial: Any, global_reactor: Any) -> None:
+async def test_a_slow_reader_pauses_only_its_own_connection(serve: Any, dial: Any, global_reactor: Any) -> None:
     """A peer that requests much and reads nothing pauses only its own connection. When it reads, it gets every byte."""
     replies = 0
 
@@ -244,7 +244,7 @@ async def test_a_peer_that_never_reads_is_cut(serve: Any, dial: Any, global_reac
 
 
 @bounded
-async def test_many_clients_over_the_limit(serve: Any, dial: Any, global_reactor: Any) -> None:
+async def test_clients_over_the_limit_are_closed_and_counted(serve: Any, dial: Any, global_reactor: Any) -> None:
     """Of fifty peers at once, five are served, as many as the limit allows; the others are closed and counted."""
     server = await serve(Noted(), limits=Limits(max_connections=5))
     peers = [await dial(server.port) for _ in range(50)]

@@ -74,7 +74,9 @@ class Hearing(Noted):
 
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
-async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
+async def test_both_sides_know_that_the_client_closed(
+    endpoints: Any, serve: Any, join: Any, global_reactor: Any
+) -> None:
     """
     When the client closes, messages sent before are handled. Both sides know that the client ended the connection
     cleanly.
@@ -93,7 +95,9 @@ async def test_the_client_closes(endpoints: Any, serve: Any, join: Any, global_r
 
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
-async def test_the_server_closes(endpoints: Any, serve: Any, join: Any) -> None:
+async def test_a_client_receives_earlier_messages_after_the_server_closed(
+    endpoints: Any, serve: Any, join: Any
+) -> None:
     """When the server closes, the client can still receive earlier messages; then its waiting `receive()` fails."""
     app = Noted()
     server = await serve(app, endpoints[0])
@@ -111,7 +115,9 @@ async def test_the_server_closes(endpoints: Any, serve: Any, join: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @bounded
-async def test_the_server_drains(endpoints: Any, serve: Any, join: Any, global_reactor: Any) -> None:
+async def test_a_drain_of_the_server_answers_received_messages(
+    endpoints: Any, serve: Any, join: Any, global_reactor: Any
+) -> None:
     """Through every kind of endpoint, a drain answers received messages, and cuts no connection."""
     app = InHand()
     server = await serve(app, endpoints[0])
@@ -201,14 +207,14 @@ async def test_a_closed_port_refuses(join: Any) -> None:
 
 
 @bounded
-async def test_a_unix_socket_that_is_not_there(join: Any, tmp_path: Path) -> None:
+async def test_a_connect_to_a_missing_unix_socket_fails(join: Any, tmp_path: Path) -> None:
     """A connect to a UNIX socket that does not exist fails with Twisted's `ConnectError`."""
     with pytest.raises(ConnectError):
         await join(f"unix:{tmp_path}/nobody")
 
 
 @bounded
-async def test_a_server_that_does_not_answer(global_reactor: Any) -> None:
+async def test_a_connect_to_a_full_backlog_times_out(global_reactor: Any) -> None:
     """A server whose backlog is full accepts no client, so a connect fails after ``timeouts.connect`` seconds."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -225,7 +231,7 @@ async def test_a_server_that_does_not_answer(global_reactor: Any) -> None:
 
 
 @bounded
-async def test_a_port_that_is_taken(serve: Any) -> None:
+async def test_a_port_in_use_cannot_be_listened_on(serve: Any) -> None:
     """Listening on a port in use fails with Twisted's `CannotListenError`."""
     server = await serve(Noted())
     with pytest.raises(CannotListenError):
@@ -262,7 +268,7 @@ async def test_the_file_of_a_unix_socket_comes_and_goes(serve: Any, tmp_path: Pa
 
 
 @bounded
-async def test_a_unix_socket_whose_file_was_removed(serve: Any, join: Any, tmp_path: Path) -> None:
+async def test_a_drain_ends_although_the_socket_file_was_removed(serve: Any, join: Any, tmp_path: Path) -> None:
     """When the file of a UNIX socket was removed, a drain still ends, and closes the socket."""
     path = tmp_path / "socket"
     server = await serve(Noted(), f"unix:{path}")

@@ -102,7 +102,7 @@ async def test_clients_of_a_suspended_server_wait(serve: Any, join: Any, global_
 
 
 @bounded
-async def test_closing_while_suspended(serve: Any, join: Any) -> None:
+async def test_a_suspended_server_can_close(serve: Any, join: Any) -> None:
     """When a suspended server closes, clients in the backlog are reset, and connected clients are closed cleanly."""
     server = await serve(Noted())
     old = await join(server)
@@ -114,7 +114,7 @@ async def test_closing_while_suspended(serve: Any, join: Any) -> None:
 
 
 @bounded
-async def test_closing_twice_and_draining_after(serve: Any, join: Any) -> None:
+async def test_several_calls_of_close_and_drain_all_fire(serve: Any, join: Any) -> None:
     """Several calls of `close()` and `drain()` all fire when the server is closed."""
     server = await serve(Noted())
     await (await join(server)).request(b"hello")

@@ -66,7 +66,7 @@ def test_each_app_is_served(app: str, said: bytes, heard: bytes, run: Run) -> No
     ends(process)
 
 
-def test_an_app_of_the_user(run: Run, tmp_path: Path) -> None:
+def test_an_app_of_the_user_is_imported(run: Run, tmp_path: Path) -> None:
     """``--app`` imports the user's app from the current directory."""
     (tmp_path / "mine.py").write_text("def shout(message, connection):\n    return message.upper() + b'!'\n")
     process = run("--listen", TCP, "--app", "mine:shout")
@@ -93,7 +93,7 @@ def test_an_app_can_read_the_info_of_its_server(run: Run, tmp_path: Path) -> Non
     ends(process)
 
 
-def test_several_endpoints(run: Run, tmp_path: Path) -> None:
+def test_one_process_serves_several_endpoints(run: Run, tmp_path: Path) -> None:
     """One process serves two ports and a UNIX socket, and removes the socket's file at its end."""
     process = run("--listen", TCP, "--listen", TCP, "--listen", f"unix:{tmp_path}/socket:mode=600")
     places = [process.port(), process.port(), process.line(r"listening on unix:(.*)")[1]]
@@ -204,7 +204,7 @@ def test_an_endless_conversation_does_not_delay_the_end(run: Run) -> None:
     assert "that did not end by themselves" not in rest
 
 
-def test_a_socket_whose_file_was_removed(run: Run, tmp_path: Path) -> None:
+def test_a_process_ends_cleanly_after_its_socket_was_removed(run: Run, tmp_path: Path) -> None:
     """When the file of its UNIX socket was removed before, the process still ends cleanly."""
     process = run("--listen", f"unix:{tmp_path}/socket")
     process.line("listening on unix:")
@@ -220,7 +220,7 @@ def test_a_socket_whose_file_was_removed(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reactor", ["default", "asyncio"])
-def test_a_port_that_is_taken(reactor: str, run: Run, tmp_path: Path) -> None:
+def test_a_port_in_use_ends_the_process_with_one_line(reactor: str, run: Run, tmp_path: Path) -> None:
     """When a port is in use, the process prints one line, logs one line and exits with 1, and leaves no file."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
@@ -246,7 +246,9 @@ def test_a_port_that_is_taken(reactor: str, run: Run, tmp_path: Path) -> None:
         (["7007"], "'7007' is no option; options begin with --"),
     ],
 )
-def test_a_wrong_command_line(options: list[str], says: str, run: Run, tmp_path: Path) -> None:
+def test_a_wrong_command_line_ends_the_process_with_one_line(
+    options: list[str], says: str, run: Run, tmp_path: Path
+) -> None:
     """A wrong command line prints one line on stderr, starts nothing, and exits with 1."""
     (tmp_path / "mine.py").write_text("1 / 0")
     code, out, err = run(*options).end()
@@ -255,7 +257,7 @@ def test_a_wrong_command_line(options: list[str], says: str, run: Run, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
-def test_help(run: Run) -> None:
+def test_help_prints_the_usage_and_exits_with_0(run: Run) -> None:
     """``--help`` prints the usage once, at the beginning, and exits with 0."""
     code, out, err = run("--help").end()
     assert (code, err) == (0, "")
@@ -306,7 +308,7 @@ def test_a_daemon_starts_serves_and_ends(daemon: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "pid").exists()
 
 
-def test_a_daemon_that_cannot_listen(daemon: Any, tmp_path: Path) -> None:
+def test_a_daemon_that_cannot_listen_reports_the_reason_and_exits_with_1(daemon: Any, tmp_path: Path) -> None:
     """The starting command prints the reason and returns 1. The log has the reason once, and no pid file is left."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         (code, out, err), ended = daemon("--listen", f"tcp:{other.getsockname()[1]}:interface=127.0.0.1")

@@ -122,7 +122,7 @@ def test_impossible_lines_are_refused(clock: Clock, options: dict[str, float]) -
         Pipe(clock, **options)
 
 
-def test_latency(clock: Clock) -> None:
+def test_latency_delays_bytes_and_the_end(clock: Clock) -> None:
     """Bytes and the end arrive in order, each `latency` seconds after it was written."""
     pipe = Pipe(clock, latency=2.0)
     pipe.write(b"a")
@@ -139,7 +139,7 @@ def test_latency(clock: Clock) -> None:
     assert pipe.read(1) == b""
 
 
-def test_bandwidth(clock: Clock) -> None:
+def test_bytes_arrive_at_the_rate_of_the_bandwidth(clock: Clock) -> None:
     """Bytes arrive at the rate of the bandwidth, one segment at a time."""
     pipe = Pipe(clock, bandwidth=SEGMENT)
     pipe.write(b"x" * 3 * SEGMENT)

@@ -266,7 +266,7 @@ def test_a_reset_of_the_line_ends_both_connections() -> None:
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_half_close(who: str) -> None:
+def test_after_a_half_close_the_other_end_can_answer(who: str) -> None:
     """After one end half-closes, the other end can still answer."""
     line = Wire(HalfCloseable(), HalfCloseable())
     asks, answers = (line.client, line.server) if who == "client" else (line.server, line.client)

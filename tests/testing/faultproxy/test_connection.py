@@ -178,7 +178,7 @@ def test_each_write_is_sent_at_once(bench):
 # TLS ------------------------------------------------------------------------------------------------------------------
 
 
-def test_tls_passes_through(tls_certificates):
+def test_tls_works_through_a_slicer(tls_certificates):
     """A TLS connection works through a slicer on both streams: the proxy changes no byte."""
     from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -235,7 +235,7 @@ def test_when_one_side_is_over_the_proxy_closes_the_other_side(tls_certificates)
 # Connecting -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_refuses(bench):
+def test_a_refusal_of_the_server_resets_the_client(bench):
     """When the server refuses the connection, the proxy resets the client, and the client's bytes are lost."""
     bench.leads.failure = Refused()
     client = bench.come()
@@ -246,7 +246,7 @@ def test_a_server_that_refuses(bench):
     assert bench.counted == {"accepted": 1, "refused": 1, "reset": 0, "cut": 0}
 
 
-def test_a_server_that_accepts_late(bench):
+def test_bytes_wait_for_a_server_that_accepts_late(bench):
     """While the server has not accepted yet, the client's bytes and its half-close wait. Then the server gets both."""
     bench.leads.waits = True
     client = bench.come()
@@ -262,7 +262,7 @@ def test_a_server_that_accepts_late(bench):
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "cut"])
-def test_a_connection_that_ends_while_the_proxy_connects_to_the_server(bench, how):
+def test_a_connection_can_end_while_the_proxy_connects_to_the_server(bench, how):
     """
     A connection that ends while the proxy connects to the server is over at once. If the server still accepts, it is
     reset.
@@ -294,7 +294,7 @@ def test_the_repr_of_a_connection_shows_its_number_and_client(bench):
     assert CLIENT.port == 50000
 
 
-def test_reset(bench):
+def test_reset_resets_both_sides_once(bench):
     """`reset()` resets both sides once, and bytes that a toxic holds are lost."""
     client, server = bench.connect()
     bench.proxy.add("latency", stream="both", latency=1)
@@ -326,7 +326,7 @@ def test_a_reset_overtakes_nothing(bench):
     assert (client.data, client.reason.type) == (b"answer", ConnectionLost)
 
 
-def test_a_reset_of_a_peer_that_does_not_read(bench):
+def test_a_reset_does_not_wait_for_a_peer_that_does_not_read(bench):
     """A reset does not wait for a peer that does not read; the unread bytes are lost."""
     client, server = bench.connect()
     server.transport.pauseProducing()
@@ -341,7 +341,7 @@ def test_a_reset_of_a_peer_that_does_not_read(bench):
     assert server.reason.check(ConnectionLost)
 
 
-def test_a_reset_that_waits_and_is_cut(bench):
+def test_cut_ends_a_reset_that_waits(bench):
     """`cut()` ends at once a connection whose reset waits for a peer that does not read. The reset alone is counted."""
     client, server = bench.connect()
     server.transport.pauseProducing()
@@ -357,7 +357,7 @@ def test_a_reset_that_waits_and_is_cut(bench):
     assert bench.counted == {"accepted": 1, "refused": 0, "reset": 1, "cut": 0}
 
 
-def test_close(bench):
+def test_close_closes_both_sides_after_their_bytes(bench):
     """`close()` closes both sides, once all bytes that were passed on have arrived."""
     client, server = bench.connect()
     client.transport.write(BIG)
@@ -401,7 +401,7 @@ def test_a_closing_connection_gets_no_new_toxic(bench):
     assert bench.clock.getDelayedCalls() == []
 
 
-def test_cut(bench):
+def test_cut_ends_a_connection_that_is_closing(bench):
     """`cut()` also cuts a connection that is closing already. Its Deferred fires when both sides are closed."""
     client, server = bench.connect()
     server.transport.pauseProducing()
@@ -527,7 +527,7 @@ def test_an_update_that_lets_the_source_be_read_again():
     ended(bench)
 
 
-def test_a_side_that_is_lost_while_it_is_paused():
+def test_a_client_that_resets_while_it_is_paused_is_not_read_again():
     """A client that resets while its side is paused is not read again. Its earlier bytes arrive, and then the reset."""
     bench = Bench(bound=10)
     client, server = bench.connect()

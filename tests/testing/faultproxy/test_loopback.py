@@ -76,7 +76,7 @@ def peers(fault_proxy, global_reactor, clock):
 
 
 @pytest_twisted.ensureDeferred
-async def test_messages_pass(served):
+async def test_messages_pass_unchanged(served):
     """The proxy passes messages of any number and size unchanged, and counts their bytes and the connection."""
     proxy, client = await served()
     for number in range(20):
@@ -115,7 +115,7 @@ async def test_a_reset_is_a_reset(peers, first):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_is_not_there(fault_proxy, global_reactor):
+async def test_a_missing_server_resets_the_client(fault_proxy, global_reactor):
     """When nothing listens at the server's port, the proxy resets the client and counts the refusal."""
     with socket.socket() as unused:
         unused.bind((LOOPBACK, 0))
@@ -126,7 +126,7 @@ async def test_a_server_that_is_not_there(fault_proxy, global_reactor):
 
 
 @pytest_twisted.ensureDeferred
-async def test_tls_passes_through(listening, connected, fault_proxy, tls_certificates):
+async def test_tls_passes_through_unopened(listening, connected, fault_proxy, tls_certificates):
     """TLS goes through the proxy unopened: the client trusts the server's certificate, and the proxy has none."""
     proxy = await fault_proxy(await listening(shout, tls_certificates.listen()))
     proxy.add("slicer", stream="both", average_size=100, size_variation=99)
@@ -145,7 +145,7 @@ async def test_from_a_unix_socket_to_a_port_and_back(listening, connected, fault
 
 
 @pytest_twisted.ensureDeferred
-async def test_async_with(listening, connected, global_reactor):
+async def test_async_with_closes_all_connections(listening, connected, global_reactor):
     """At the end of ``async with``, the proxy has closed all its connections."""
     server = await listening(shout)
     async with FaultProxy(global_reactor, f"tcp:{LOOPBACK}:{server.port}") as proxy:
@@ -171,7 +171,7 @@ async def test_a_stop_while_the_proxy_connects_closes_the_client(listening, glob
 
 
 @pytest_twisted.ensureDeferred
-async def test_latency(served, clock, global_reactor):
+async def test_latency_delays_replies(served, clock, global_reactor):
     """With a latency of 0.2 s and a jitter of 0.1 s, the proxy holds a reply for at least 0.1 s and at most 0.3 s."""
     proxy, client = await served()
     proxy.add("latency", latency=0.2, jitter=0.1)
@@ -184,7 +184,7 @@ async def test_latency(served, clock, global_reactor):
 
 
 @pytest_twisted.ensureDeferred
-async def test_bandwidth(served, clock, global_reactor):
+async def test_bandwidth_limits_the_bytes_in_a_second(served, clock, global_reactor):
     """With a bandwidth of 1000 bytes a second, the proxy passes on 100 bytes each tenth of a second."""
     proxy, client = await served()
     proxy.add("bandwidth", rate=1000)
@@ -198,7 +198,7 @@ async def test_bandwidth(served, clock, global_reactor):
 
 
 @pytest_twisted.ensureDeferred
-async def test_slow_close(served, clock, global_reactor):
+async def test_slow_close_delays_the_end(served, clock, global_reactor):
     """
     With `slow_close`, the end of a client's connection reaches the server 3 seconds later, and the client closes
     cleanly.
@@ -214,7 +214,7 @@ async def test_slow_close(served, clock, global_reactor):
 
 
 @pytest_twisted.ensureDeferred
-async def test_timeout(peers, clock, global_reactor):
+async def test_timeout_drops_bytes_and_closes(peers, clock, global_reactor):
     """
     A timeout upstream drops the client's bytes, and closes both sides after its time. Downstream bytes still pass.
     """
@@ -232,7 +232,7 @@ async def test_timeout(peers, clock, global_reactor):
 
 
 @pytest_twisted.ensureDeferred
-async def test_reset_peer(served):
+async def test_reset_peer_resets_in_place_of_a_reply(served):
     """After `reset_peer` is added, the next request gets a reset in place of its reply."""
     proxy, client = await served()
     assert await client.request(b"hello") == b"HELLO"
@@ -255,7 +255,7 @@ async def test_reset_peer_is_a_reset_for_both(peers):
 
 
 @pytest_twisted.ensureDeferred
-async def test_slicer(peers, clock, global_reactor):
+async def test_slicer_passes_small_pieces_on(peers, clock, global_reactor):
     """A slicer passes a message of 10 bytes on in pieces of 1 to 3 bytes, and no byte is lost."""
     proxy, client, server = await peers()
     pieces = []
@@ -273,7 +273,7 @@ async def test_slicer(peers, clock, global_reactor):
 
 
 @pytest_twisted.ensureDeferred
-async def test_limit_data(peers):
+async def test_limit_data_closes_after_its_bytes(peers):
     """With a limit of 4 bytes, 4 bytes arrive, and then both connections are closed."""
     proxy, client, server = await peers()
     proxy.add("limit_data", bytes=4)
@@ -284,7 +284,7 @@ async def test_limit_data(peers):
 
 
 @pytest_twisted.ensureDeferred
-async def test_down(served, connected):
+async def test_a_proxy_is_up_again_at_its_port_after_down(served, connected):
     """
     While the proxy is down, clients are refused and open connections are closed. After that the proxy is up at the same
     port.

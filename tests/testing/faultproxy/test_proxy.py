@@ -147,7 +147,7 @@ def hit(seed, toxicity=0.5, connections=40):
     return [not server.data for _, server in ends]
 
 
-def test_toxicity():
+def test_toxicity_is_the_share_of_affected_connections():
     """A toxicity of 0.5 affects about half of the connections, and the seed decides which."""
     assert hit(1) == hit(1)
     assert hit(1) != hit(2)
@@ -168,7 +168,7 @@ def test_toxics_are_drawn_apart(bench):
     assert len({(bytes(client.data), bytes(server.data)) for client, server in ends}) == 4
 
 
-def test_a_changed_toxicity(bench):
+def test_a_higher_toxicity_affects_the_same_connections_and_more(bench):
     """
     A higher toxicity affects the same connections and more.
 
@@ -246,7 +246,7 @@ def test_an_enabled_proxy_listens_again(bench):
     assert (server.data, bench.proxy.toxics, bench.proxy.connections[-1].number) == (b"", (toxic,), 2)
 
 
-def test_down_for_a_while(bench):
+def test_after_down_the_proxy_is_up_again(bench):
     """After `down()` the proxy is up again, also when the block has raised an error."""
     seen = []
 

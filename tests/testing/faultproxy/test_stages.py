@@ -167,7 +167,7 @@ def test_a_mark_has_no_bytes():
 # latency --------------------------------------------------------------------------------------------------------------
 
 
-def test_latency():
+def test_latency_delays_each_item():
     """A latency delays each piece and the end by the same time."""
     bench = Bench("latency", latency=0.5)
     bench.take(b"a")
@@ -177,14 +177,14 @@ def test_latency():
     assert bench.out == [(0.5, b"a"), (0.7, b"b"), (0.7, END)]
 
 
-def test_no_latency():
+def test_without_latency_items_pass_at_once():
     """With a latency of 0, items pass at once."""
     bench = Bench("latency", latency=0)
     bench.take(b"a", END)
     assert bench.out == [(0.0, b"a"), (0.0, END)]
 
 
-def test_jitter():
+def test_jitter_varies_the_delay():
     """The delay is the latency, plus or minus up to the jitter, and never below 0."""
     delays = []
     for seed in range(200):
@@ -212,7 +212,7 @@ def test_a_new_latency_applies_to_held_items():
 # bandwidth ------------------------------------------------------------------------------------------------------------
 
 
-def test_bandwidth():
+def test_bandwidth_limits_the_bytes_in_a_second():
     """
     The stage passes on `rate` bytes a second, in pieces of at most a tenth of a second. Idle time is not made up for.
     """
@@ -231,7 +231,7 @@ def test_bandwidth():
     ]
 
 
-def test_a_bandwidth_of_less_than_a_byte_in_a_piece():
+def test_a_bandwidth_below_one_byte_a_second_passes_single_bytes():
     """With half a byte a second, the stage passes on one byte each 2 seconds."""
     bench = Bench("bandwidth", rate=0.5)
     bench.take(b"ab")
@@ -257,7 +257,7 @@ def test_no_bandwidth_holds_all():
 # slow_close -----------------------------------------------------------------------------------------------------------
 
 
-def test_slow_close():
+def test_slow_close_delays_each_kind_of_end():
     """Bytes pass at once, and each kind of end is delayed."""
     for mark in Mark:
         bench = Bench("slow_close", delay=2)
@@ -271,7 +271,7 @@ def test_slow_close():
 # slicer ---------------------------------------------------------------------------------------------------------------
 
 
-def test_slicer():
+def test_slicer_passes_pieces_on_one_each_delay():
     """
     The stage passes on pieces of `average_size`, one each `delay`. Later items wait their turn; after an idle time the
     next passes at once.
@@ -284,7 +284,7 @@ def test_slicer():
     assert bench.out == [(0.0, b"ab"), (0.5, b"cd"), (1.0, b"e"), (1.5, b"f"), (2.0, END), (9.0, b"gh")]
 
 
-def test_the_sizes_of_slices():
+def test_the_sizes_of_slices_vary_around_their_average():
     """The sizes of slices vary by up to `size_variation`, and their average is `average_size`."""
     bench = Bench("slicer", average_size=5, size_variation=4)
     bench.take(b"x" * 10_000)
@@ -307,7 +307,7 @@ def test_slices_without_a_delay_come_in_turns():
 # timeout --------------------------------------------------------------------------------------------------------------
 
 
-def test_timeout():
+def test_timeout_drops_bytes_and_closes():
     """A timeout drops all bytes, and closes the connection after its time, although more bytes come meanwhile."""
     bench = Bench("timeout", timeout=2)
     bench.take(b"a")
@@ -351,7 +351,7 @@ def test_a_changed_timeout_counts_from_the_start_of_the_stage():
 
 
 @pytest.mark.parametrize("first", [b"a", END, RESET])
-def test_reset_peer(first):
+def test_reset_peer_resets_at_the_first_item(first):
     """The first item of any kind triggers a reset. That item and all later items are dropped."""
     bench = Bench("reset_peer")
     bench.until(5)
@@ -383,7 +383,7 @@ def test_a_changed_time_of_reset_peer_counts_from_its_trigger():
     assert bench.out == [(2.0, RESET)]
 
 
-def test_a_removed_reset_peer():
+def test_a_removed_reset_peer_resets_only_a_busy_connection():
     """A removed `reset_peer` resets a connection whose bytes it has dropped, and does nothing to an idle one."""
     idle, busy = Bench("reset_peer", timeout=2), Bench("reset_peer", timeout=2)
     busy.take(b"a")
@@ -396,7 +396,7 @@ def test_a_removed_reset_peer():
 # limit_data -----------------------------------------------------------------------------------------------------------
 
 
-def test_limit_data():
+def test_limit_data_closes_with_its_last_byte():
     """With the last byte of the limit the connection is closed, and the rest is dropped."""
     bench = Bench("limit_data", bytes=5)
     bench.take(b"abc", b"defg", b"h")
@@ -411,7 +411,7 @@ def test_limit_data_passes_all_bytes_below_its_limit():
     assert bench.out == [(0.0, b"abcd"), (0.0, END)]
 
 
-def test_a_limit_that_was_passed_already():
+def test_a_limit_below_the_passed_bytes_closes_at_the_next_bytes():
     """
     When the limit is lowered below the bytes that have passed, the next bytes close the connection, and none of them
     pass.
@@ -455,7 +455,7 @@ def test_a_closed_gate_holds_all(opens):
     assert (bench.data, bench.out[-1][1], bench.stage.held, bench.moves) == (b"ab", END, 0, 1)
 
 
-def test_a_gate_that_closes_while_it_passes_an_item_on():
+def test_a_gate_can_close_while_it_passes_an_item_on():
     """When an item makes the transport pause the gate inside `write`, the next item waits."""
     bench = GateBench()
     bench.stage.give = lambda item: (bench.give(item), bench.stage.pauseProducing())
