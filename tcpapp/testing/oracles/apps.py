@@ -16,7 +16,7 @@ from tcpapp.framing import Framing
 from tcpapp.testing import strategies
 from tcpapp.testing.leaks import Leaks
 from tcpapp.testing.oracles.streams import broken, in_pieces, without_frames
-from tcpapp.testing.oracles.visits import Visit
+from tcpapp.testing.oracles.visits import HANDLED, Visit
 from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose, Leave, Reset, Stall
 
 __all__ = ["check_app"]
@@ -95,7 +95,7 @@ def _check(
             Visit(app, framing, options, within).go(events)
         _drawn(lambda: Visit(app, framing, options, within), strategies.streams(framing, one), examples)
         for failure in log.take():  # it came to light only now that all garbage was collected
-            raise broken(app, "no exception is unhandled", found=failure.getTraceback())
+            raise broken(app, HANDLED, found=failure.getTraceback())
     finally:
         log.stop()
 

@@ -97,7 +97,7 @@ def check_memory(framing: Framing) -> None:
                 feed(state, chunks)
                 kept = tracemalloc.get_traced_memory()[0] - before
             if kept > bounded.max + ROOM:
-                promise = "no more is held than max and one chunk (as Python's allocator counts it)"
+                promise = "a framing holds at most max bytes and one chunk (as Python's allocator counts it)"
                 raise broken(bounded, promise, max=bounded.max, flood=flood, flood_of=FLOOD, kept=kept)
 
 
@@ -138,7 +138,7 @@ def check_copies(framing: Framing) -> None:
             state.receive(chunk)
             copied += tracemalloc.get_traced_memory()[1] - before
     if copied > COPIED * FLOOD + ROOM:
-        promise = "time is linear: a byte is copied a few times, however long the message is"
+        promise = "time is linear: each byte is copied at most a few times, however long the message is"
         raise broken(framing, promise, message_of=FLOOD, chunks=len(chunks), bytes_copied=copied)
 
 
@@ -151,7 +151,7 @@ def check_growth(framing: Framing, what: str, stream: Callable[[int], list[bytes
         best_long = min(best_long, spent(framing, long))
         if best_long < WORTH or best_long <= TIMES * best_short:
             return
-    promise = f"time is linear: {what}, four times the bytes in about four times the time"
+    promise = f"time is linear: for {what}, four times the bytes take about four times as long"
     raise broken(framing, promise, times=round(best_long / best_short, 1), limit=TIMES)
 
 

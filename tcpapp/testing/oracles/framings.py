@@ -90,7 +90,7 @@ def _check(
 ) -> None:
     framing = make()
     if not isinstance(framing, Framing):
-        raise broken(framing, "make() gives a Framing")
+        raise broken(framing, "make() returns a Framing")
     own: list[bytes] | None = None
     if isinstance(messages, st.SearchStrategy):
         own, one = _drawn(messages), messages
@@ -140,7 +140,7 @@ def _samples(framing: Framing, given_messages: list[bytes] | None) -> list[bytes
     found = sorted({each for each in wanted if strategies.sendable(framing, each)}, key=lambda each: (len(each), each))
     if not found or (given_messages is not None and len(found) < len(set(given_messages))):
         refused = [each for each in wanted if each not in found]
-        raise broken(framing, "it can send the messages it is checked with (messages=…)", not_sent=refused)
+        raise broken(framing, "frame() accepts each of these messages (messages=…)", not_sent=refused)
     return found
 
 
@@ -161,10 +161,10 @@ def _check_sending(framing: Framing, samples: list[bytes]) -> None:
         some = samples[:count]
         one_by_one, together = _stream(framing, some), framing.frame_all(some)
         if one_by_one != together:
-            promise = "frame_all gives what frame gives for each, joined"
+            promise = "frame_all() returns the joined results of frame() for each message"
             raise broken(framing, promise, messages=some, frame=one_by_one, frame_all=together)
     for message in NOT_BYTES:
-        _refuses(framing, message, "what is not bytes cannot be sent: UnsendableMessage")
+        _refuses(framing, message, "frame() and frame_all() raise UnsendableMessage for a message that is not bytes")
 
 
 def _refuses(framing: Framing, message: Any, promise: str) -> None:
@@ -188,7 +188,7 @@ def _check_splits(framing: Framing, samples: list[bytes]) -> None:
         expected = _expected(framing, messages)
         whole = read(framing, [stream])
         if whole != expected:
-            promise = "what is framed comes out as it went in"
+            promise = "frame() and receive() give each message back unchanged"
             raise broken(framing, promise, messages=messages, stream=stream, expected=expected, got=whole)
         for chunks in every_split(stream) if len(stream) <= SHORT else few_splits(stream):
             _same(framing, stream, chunks, whole, messages=messages)
@@ -197,7 +197,7 @@ def _check_splits(framing: Framing, samples: list[bytes]) -> None:
 def _same(framing: Framing, stream: bytes, chunks: list[bytes], expected: Outcome, **facts: Any) -> None:
     got = read(framing, chunks)
     if got != expected:
-        promise = "the same bytes give the same however they are cut"
+        promise = "a stream gives the same messages and the same error, however it is cut"
         raise broken(framing, promise, **facts, stream=stream, chunks=chunks, expected=expected, got=got)
 
 
@@ -207,7 +207,7 @@ def _check_fresh(framing: Framing, samples: list[bytes]) -> None:
     used.receive(stream[:-1])
     got = read(used, [stream])
     if got != _expected(framing, samples):
-        raise broken(framing, "fresh() gives a state apart from the one it is asked of", stream=stream, got=got)
+        raise broken(framing, "fresh() returns a framing that shares no state with this one", stream=stream, got=got)
 
 
 def _check_prefixes(framing: Framing, samples: list[bytes]) -> None:
@@ -223,14 +223,15 @@ def _check_prefixes(framing: Framing, samples: list[bytes]) -> None:
             whole = sum(end <= size for end in ends)
             facts = {"stream": stream[:size], "got": got}
             if not whole <= len(got.messages) or expected[: len(got.messages)] != got.messages:
-                raise broken(framing, "a message is delivered once it is whole", **facts)
+                raise broken(framing, "receive() returns a message as soon as all its bytes have arrived", **facts)
             if (size == 0 or size in ends) and got.failure is not None:
-                raise broken(framing, "a stream may end between two messages", **facts)
+                raise broken(framing, "finish() accepts a stream that ends between two messages", **facts)
+            promise = "finish() raises TruncatedMessage for a stream that ends inside a message"
             if got.failure not in (None, TruncatedMessage):
-                raise broken(framing, "a stream that ends inside a message is a TruncatedMessage", **facts)
+                raise broken(framing, promise, **facts)
             inside = size not in (0, *ends) and whole == len(got.messages)
             if inside and got.failure is None and _lost(framing, stream[size : ends[whole]], expected[whole]):
-                raise broken(framing, "a stream may not end inside a message: TruncatedMessage", **facts)
+                raise broken(framing, promise, **facts)
 
 
 def _lost(framing: Framing, rest: bytes, message: bytes) -> bool:
@@ -263,8 +264,9 @@ def _check_full(bounded: Framing, wide: Framing, full: bytes) -> list[bytes]:
     if not strategies.sendable(wide, full):
         return []
     if not strategies.sendable(bounded, full):
-        raise broken(bounded, "a message of max bytes can be sent", max=bounded.max)
-    _limited(bounded, bounded.frame(full) * 2, _expected(bounded, [full, full]), "a message of max bytes comes")
+        raise broken(bounded, "frame() accepts a message of max bytes", max=bounded.max)
+    promise = "receive() returns a message of max bytes"
+    _limited(bounded, bounded.frame(full) * 2, _expected(bounded, [full, full]), promise)
     return [full]
 
 
@@ -272,16 +274,16 @@ def _check_over(bounded: Framing, wide: Framing, over: bytes, before: list[bytes
     """
     A message that is one byte longer cannot be sent; behind the messages `before`, it ends the stream, or is skipped.
     """
-    _refuses(bounded, over, "a message over max cannot be sent: UnsendableMessage")
+    _refuses(bounded, over, "frame() and frame_all() raise UnsendableMessage for a message longer than max")
     if not strategies.sendable(wide, over) or isinstance(bounded, Raw):
         return
     arrived = _expected(bounded, before).messages
     if bounded.oversize == "skip":
         outcome, after = Outcome(arrived * 2, None, 1), _stream(bounded, before)
-        promise = "a message one byte over max is skipped, and the next one comes"
+        promise = "receive() skips a message one byte longer than max, and returns the next one"
     else:
         outcome, after = Outcome(arrived, MessageTooLong, 0), b""
-        promise = "a message one byte over max is a MessageTooLong"
+        promise = "receive() raises MessageTooLong for a message one byte longer than max"
     _limited(bounded, _stream(bounded, before) + wide.frame(over) + after, outcome, promise)
 
 
@@ -312,7 +314,7 @@ def _check_streams(framing: Framing, one: st.SearchStrategy[bytes], configured: 
         chunks = data.draw(strategies.cuts(stream))
         got, expected = read(framing, chunks), _expected(framing, messages)
         if got != expected:
-            promise = "what is framed comes out as it went in"
+            promise = "frame() and receive() give each message back unchanged"
             raise broken(framing, promise, messages=messages, chunks=chunks, expected=expected, got=got)
 
     @configured

@@ -77,13 +77,13 @@ def _check_dumped(framing: Framing, chunks: Sequence[bytes]) -> None:
     """Dump a stream after each chunk, and let it go on where it is."""
     expected, got = read(framing, chunks), read(framing, chunks, _dumped)
     if got != expected:
-        raise broken(framing, "dump changes nothing", chunks=chunks, expected=expected, got=got)
+        raise broken(framing, "dump() does not change the framing", chunks=chunks, expected=expected, got=got)
 
 
 def _dumped(framing: Framing, chunks: Sequence[bytes]) -> Framing:
     first, second = _dump(framing, chunks), _dump(framing, chunks)
     if first != second:
-        raise broken(framing, "dump changes nothing", chunks=chunks, first=first, second=second)
+        raise broken(framing, "dump() does not change the framing", chunks=chunks, first=first, second=second)
     return framing
 
 
@@ -91,9 +91,10 @@ def _dump(framing: Framing, chunks: Sequence[bytes]) -> bytes:
     try:
         state = framing.dump()
     except Exception as error:
-        raise broken(framing, "a stream that has not failed can be dumped", chunks=chunks, raised=error) from error
+        promise = "dump() returns the state of every stream that has not failed"
+        raise broken(framing, promise, chunks=chunks, raised=error) from error
     if not isinstance(state, bytes):
-        raise broken(framing, "dump returns bytes", chunks=chunks, got=state)
+        raise broken(framing, "dump() returns bytes", chunks=chunks, got=state)
     return state
 
 
@@ -101,7 +102,7 @@ def _check_moved(framing: Framing, chunks: Sequence[bytes]) -> None:
     """Dump and load a stream after each chunk, and let the loaded one go on."""
     expected, got = read(framing, chunks), read(framing, chunks, _moved)
     if got != expected:
-        promise = "a stream goes on as if it had not been dumped and loaded"
+        promise = "a stream goes on after dump() and load() as it would have without them"
         raise broken(framing, promise, chunks=chunks, expected=expected, got=got)
 
 
@@ -110,12 +111,13 @@ def _moved(framing: Framing, chunks: Sequence[bytes]) -> Framing:
     try:
         loaded.load(state)
     except Exception as error:
-        raise broken(framing, "load accepts what dump gave", chunks=chunks, state=state, raised=error) from error
+        promise = "load() accepts each state that dump() returns"
+        raise broken(framing, promise, chunks=chunks, state=state, raised=error) from error
     for name in LOOKED_AT:
         expected, got = getattr(framing, name), getattr(loaded, name)
         if expected != got:
             facts = {"chunks": chunks, "state": state, "attribute": name, "expected": expected, "got": got}
-            raise broken(framing, "a loaded framing is as the dumped one was", **facts)
+            raise broken(framing, "load() restores the attributes of the dumped framing", **facts)
     return loaded
 
 
@@ -135,7 +137,7 @@ def _check_failed(framing: Framing, samples: Sequence[bytes]) -> None:
         return
     except Exception as error:  # noqa: BLE001 - a user's own framing can raise anything: it is reported
         raised = error
-    raise broken(framing, "a stream that has failed cannot be dumped: InvalidState", chunks=[chunk], raised=raised)
+    raise broken(framing, "dump() raises InvalidState for a stream that has failed", chunks=[chunk], raised=raised)
 
 
 # Wrong states
@@ -148,7 +150,7 @@ def _check_wrong(framing: Framing, before: bytes, rest: bytes) -> None:
     state = dumped.dump()
     for wrong in (*(state[:size] for size in places(state[:-1])), state + b"\0"):
         if _loaded(framing, wrong) is not None:
-            promise = "a state that is cut, or has bytes behind its end, is refused: InvalidState"
+            promise = "load() raises InvalidState for a state that is cut or has bytes behind its end"
             raise broken(framing, promise, state=wrong, whole=state)
     for place in places(state[:-1]):
         for byte in {0, 0xFF, state[place] ^ 1} - {state[place]}:
@@ -165,8 +167,8 @@ def _loaded(framing: Framing, state: bytes) -> Framing | None:
     except InvalidState:
         found = {name: getattr(loaded, name) for name in LOOKED_AT}
         if found != {name: getattr(start(framing), name) for name in LOOKED_AT}:
-            raise broken(framing, "after a refused load a framing is as fresh", state=state, got=found) from None
+            raise broken(framing, "after load() has raised, the framing is fresh", state=state, got=found) from None
         return None
     except Exception as error:
-        raise broken(framing, "load raises InvalidState and nothing else", state=state, raised=error) from error
+        raise broken(framing, "load() raises no other error than InvalidState", state=state, raised=error) from error
     return loaded

@@ -103,10 +103,10 @@ def start(framing: Framing) -> Framing:
     try:
         state = framing.fresh()
     except Exception as error:
-        raise broken(framing, "fresh() gives the state of a new stream", raised=error) from error
+        raise broken(framing, "fresh() returns a framing for a new stream", raised=error) from error
     if (state.held, state.skipped, state.failure) != (0, 0, None) or state != framing:
         found = {"held": state.held, "skipped": state.skipped, "failure": state.failure, "itself": state}
-        raise broken(framing, "fresh() gives the same configuration, where no byte has come yet", got=found)
+        raise broken(framing, "fresh() returns an equal framing that has received no byte", got=found)
     return state
 
 
@@ -141,7 +141,7 @@ def go_on(state: Framing, chunks: Sequence[bytes], between: Between = stay) -> O
             failure = error
             break
         except Exception as error:
-            promise = f"{'finish' if chunk is None else 'receive'} raises UnreadableStream and nothing else"
+            promise = f"{'finish' if chunk is None else 'receive'}() raises no other error than UnreadableStream"
             raise broken(state, promise, chunks=chunks, raised=error) from error
         _check(state, chunks, chunk or b"", got)
         messages += got
@@ -163,25 +163,27 @@ def _step(state: Framing, chunk: bytes | None) -> list[bytes]:
 
 def _check(state: Framing, chunks: Sequence[bytes], chunk: bytes, got: list[bytes]) -> None:
     if not isinstance(got, list) or not all(isinstance(each, bytes) for each in got):
-        raise broken(state, "receive returns a list of bytes", chunks=chunks, got=got)
+        raise broken(state, "receive() returns a list of bytes", chunks=chunks, got=got)
     if long := [each for each in got if len(each) > state.max]:
-        raise broken(state, "no message is over max", chunks=chunks, max=state.max, message_of=len(long[0]))
+        promise = "receive() returns no message longer than max"
+        raise broken(state, promise, chunks=chunks, max=state.max, message_of=len(long[0]))
     header = state.offset + state.width if isinstance(state, LengthPrefixed) else HEADER
     if state.held > state.max + len(chunk) + header:
-        promise = "no more is held than max and one chunk"
+        promise = "a framing holds at most max bytes and one chunk"
         raise broken(state, promise, chunks=chunks, max=state.max, chunk_of=len(chunk), held=state.held)
 
 
 def _check_failed(state: Framing, chunks: Sequence[bytes], failure: UnreadableStream) -> None:
     if state.failure is not failure:
-        raise broken(state, "failure is the error the stream ended with", chunks=chunks, failure=state.failure)
+        raise broken(state, "failure is the error that ended the stream", chunks=chunks, failure=state.failure)
     for again in (b"a", None):
         try:
             _step(state, again)
         except UnreadableStream as error:
             if error is failure:
                 continue
-        raise broken(state, "after a failure every call raises it again", chunks=chunks, failed_with=failure)
+        promise = "after an error, receive() and finish() raise the same error again"
+        raise broken(state, promise, chunks=chunks, failed_with=failure)
 
 
 def in_pieces(stream: bytes, size: int) -> list[bytes]:

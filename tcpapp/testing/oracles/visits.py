@@ -26,9 +26,11 @@ from tcpapp.testing.oracles.streams import broken, messages_of
 from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose, Leave, Read, Reset, Stall
 from tcpapp.testing.transport import FakeTransport
 
-__all__ = ["Visit"]
+__all__ = ["HANDLED", "Visit"]
 
+HANDLED = "every exception is handled"
 LOGGED = "no error is logged"
+AWAITED = "the app leaves no waiting Deferred or coroutine behind"
 
 
 @implementer(ILogObserver)
@@ -90,7 +92,7 @@ class Visit:
         """Note an error in the log, as its observer."""
         failure = event.get("log_failure")
         if failure is not None:
-            self._faults.append(("no exception is unhandled", failure.getTraceback()))
+            self._faults.append((HANDLED, failure.getTraceback()))
         elif event.get("log_level") in (LogLevel.error, LogLevel.critical):
             self._faults.append((LOGGED, formatEvent(event)))
 
@@ -102,7 +104,7 @@ class Visit:
             step()
             self._transport.turn()
         except Exception:  # noqa: BLE001 - a timer of the app can raise anything: it is reported
-            self._faults.append(("no exception is unhandled", Failure().getTraceback()))
+            self._faults.append((HANDLED, Failure().getTraceback()))
 
     def _apply(self, event: Event) -> None:
         transport = self._transport
@@ -132,7 +134,7 @@ class Visit:
 
     def _told(self, event: Told) -> None:
         if isinstance(event, AppFailed):
-            self._faults.append(("the app raises nothing, whatever comes", event.failure.getTraceback()))
+            self._faults.append(("the app raises no exception, whatever the peer sends", event.failure.getTraceback()))
 
     def _watched(self) -> Handlers:
         """The handlers of the app, watched."""
@@ -176,19 +178,19 @@ class Visit:
     def _left(self) -> list[tuple[str, str]]:
         """Each promise that is broken now, with the thing that is left."""
         now = self._clock.seconds()
-        left = [("no timer is left", timer(call, now)) for call in self._clock.getDelayedCalls()]
+        left = [("the app leaves no timer behind", timer(call, now)) for call in self._clock.getDelayedCalls()]
         left += [
-            ("nothing waits any more", name)
+            (AWAITED, name)
             for name, deferred, result in self._waiting
             if not deferred.called or _goes_on(result)  # a coroutine can go on although it was cancelled
         ]
         left += [
-            ("nothing waits any more", f"the conversation {talk.__qualname__}, line {talk.cr_frame.f_lineno}")
+            (AWAITED, f"the conversation {talk.__qualname__}, line {talk.cr_frame.f_lineno}")
             for talk in self._talks
             if _goes_on(talk)
         ]
         if self._ends != 1:
-            left.append(("the end is told once", f"it was told {self._ends} times"))
+            left.append(("the end of the connection is reported once", f"it was reported {self._ends} times"))
         return left
 
 

@@ -175,18 +175,21 @@ class TellsTheEndItself:
 
 
 FAULTS = {
-    LeavesATimer: ("no timer is left", "timer: print('idle'), due in 30 s"),
-    LeavesATimerAfterAMessage: ("no timer is left", "due in 30 s"),
-    raises: ("the app raises nothing, whatever comes", "UnicodeDecodeError"),
-    replies_what_cannot_be_sent: ("the app raises nothing, whatever comes", "UnsendableMessage"),
-    RaisesWhenClosed: ("the app raises nothing, whatever comes", "KeyError"),
-    RaisesLater: ("no exception is unhandled", "ZeroDivisionError"),
-    HangsAtTheEnd: ("nothing waits any more", "closed(CloseReason("),
-    hangs_as_a_coroutine: ("nothing waits any more", "received(b"),
-    hangs_in_a_conversation: ("nothing waits any more", "the conversation hangs_in_a_conversation, line "),
-    drops_a_failure: ("no exception is unhandled", "ZeroDivisionError"),
+    LeavesATimer: ("the app leaves no timer behind", "timer: print('idle'), due in 30 s"),
+    LeavesATimerAfterAMessage: ("the app leaves no timer behind", "due in 30 s"),
+    raises: ("the app raises no exception, whatever the peer sends", "UnicodeDecodeError"),
+    replies_what_cannot_be_sent: ("the app raises no exception, whatever the peer sends", "UnsendableMessage"),
+    RaisesWhenClosed: ("the app raises no exception, whatever the peer sends", "KeyError"),
+    RaisesLater: ("every exception is handled", "ZeroDivisionError"),
+    HangsAtTheEnd: ("the app leaves no waiting Deferred or coroutine behind", "closed(CloseReason("),
+    hangs_as_a_coroutine: ("the app leaves no waiting Deferred or coroutine behind", "received(b"),
+    hangs_in_a_conversation: (
+        "the app leaves no waiting Deferred or coroutine behind",
+        "the conversation hangs_in_a_conversation, line ",
+    ),
+    drops_a_failure: ("every exception is handled", "ZeroDivisionError"),
     LogsAnError: ("no error is logged", "closed by "),
-    TellsTheEndItself: ("the end is told once", "it was told 2 times"),
+    TellsTheEndItself: ("the end of the connection is reported once", "it was reported 2 times"),
 }
 
 
@@ -259,7 +262,7 @@ def test_an_error_that_cannot_be_repeated_is_reported():
 
 def test_within_bounds_the_time_that_the_app_has_after_the_end():
     """An app that works longer after the end of a connection than `within` seconds is reported."""
-    assert "no timer is left" in broken_by(Lingers, within=4)
+    assert "the app leaves no timer behind" in broken_by(Lingers, within=4)
 
 
 def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_errors):
@@ -281,7 +284,7 @@ def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_erro
         text = broken_by(in_a_cycle, messages=[b"x"])
     finally:
         gc.enable()
-    assert "no exception is unhandled\n  found: " in text
+    assert "every exception is handled\n  found: " in text
     logged_errors.take(ZeroDivisionError)
 
 

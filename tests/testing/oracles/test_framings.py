@@ -392,32 +392,32 @@ class CutsOneByOne(Own):
 
 
 FAULTS = {
-    DropsAByte: "what is framed comes out as it went in",
-    ForgetsAcrossChunks: "the same bytes give the same however they are cut",
-    RaisesAnything: "receive raises UnreadableStream and nothing else",
-    RaisesAtTheEnd: "finish raises UnreadableStream and nothing else",
-    LimitOneTooHigh: "no message is over max",
-    NoLimit: "no message is over max",
-    LimitOneTooLow: "a message of max bytes comes",
-    SendsOneTooLong: "a message over max cannot be sent: UnsendableMessage",
-    SendsOneTooShort: "a message of max bytes can be sent",
-    EndsAnywhere: "a stream may not end inside a message: TruncatedMessage",
-    EndsNowhere: "what is framed comes out as it went in",
-    HasToBegin: "a stream may end between two messages",
-    EndsWrongly: "a stream that ends inside a message is a TruncatedMessage",
-    Late: "a message is delivered once it is whole",
-    NotBytes: "receive returns a list of bytes",
-    FailureForgotten: "failure is the error the stream ended with",
-    FailsOnce: "after a failure every call raises it again",
-    FailsAnewEachTime: "after a failure every call raises it again",
-    Stale: "fresh() gives the same configuration, where no byte has come yet",
-    NeverFresh: "fresh() gives the state of a new stream",
-    OneForAll: "fresh() gives the same configuration, where no byte has come yet",
-    HoldsTooMuch: "no more is held than max and one chunk",
-    Shared: "fresh() gives a state apart from the one it is asked of",
-    FramesOtherwise: "frame_all gives what frame gives for each, joined",
-    SendsText: "what is not bytes cannot be sent: UnsendableMessage",
-    RefusesWrongly: "what is not bytes cannot be sent: UnsendableMessage",
+    DropsAByte: "frame() and receive() give each message back unchanged",
+    ForgetsAcrossChunks: "a stream gives the same messages and the same error, however it is cut",
+    RaisesAnything: "receive() raises no other error than UnreadableStream",
+    RaisesAtTheEnd: "finish() raises no other error than UnreadableStream",
+    LimitOneTooHigh: "receive() returns no message longer than max",
+    NoLimit: "receive() returns no message longer than max",
+    LimitOneTooLow: "receive() returns a message of max bytes",
+    SendsOneTooLong: "frame() and frame_all() raise UnsendableMessage for a message longer than max",
+    SendsOneTooShort: "frame() accepts a message of max bytes",
+    EndsAnywhere: "finish() raises TruncatedMessage for a stream that ends inside a message",
+    EndsNowhere: "frame() and receive() give each message back unchanged",
+    HasToBegin: "finish() accepts a stream that ends between two messages",
+    EndsWrongly: "finish() raises TruncatedMessage for a stream that ends inside a message",
+    Late: "receive() returns a message as soon as all its bytes have arrived",
+    NotBytes: "receive() returns a list of bytes",
+    FailureForgotten: "failure is the error that ended the stream",
+    FailsOnce: "after an error, receive() and finish() raise the same error again",
+    FailsAnewEachTime: "after an error, receive() and finish() raise the same error again",
+    Stale: "fresh() returns an equal framing that has received no byte",
+    NeverFresh: "fresh() returns a framing for a new stream",
+    OneForAll: "fresh() returns an equal framing that has received no byte",
+    HoldsTooMuch: "a framing holds at most max bytes and one chunk",
+    Shared: "fresh() returns a framing that shares no state with this one",
+    FramesOtherwise: "frame_all() returns the joined results of frame() for each message",
+    SendsText: "frame() and frame_all() raise UnsendableMessage for a message that is not bytes",
+    RefusesWrongly: "frame() and frame_all() raise UnsendableMessage for a message that is not bytes",
 }
 
 
@@ -438,7 +438,7 @@ def test_a_planted_fault_is_named(kind):
 def test_a_framing_that_skips_nothing_is_found():
     """`check_framing` reports a framing with ``oversize="skip"`` that closes instead of skipping."""
     text = broken_by(lambda: SkipsNothing(max=9, oversize="skip"), costs=False)
-    assert "a message one byte over max is skipped, and the next one comes" in text
+    assert "receive() skips a message one byte longer than max, and returns the next one" in text
 
 
 def test_a_message_over_max_must_be_a_message_too_long():
@@ -450,7 +450,8 @@ def test_a_message_over_max_must_be_a_message_too_long():
         def _too_long(self, size, seen=""):
             return MalformedFrame("long")
 
-    assert "a message one byte over max is a MessageTooLong" in broken_by(lambda: Truncates(max=9), costs=False)
+    text = broken_by(lambda: Truncates(max=9), costs=False)
+    assert "receive() raises MessageTooLong for a message one byte longer than max" in text
 
 
 def test_the_example_is_the_smallest():
@@ -485,7 +486,7 @@ def test_garbage_alone_finds_some_faults():
             return super().receive(chunk)
 
     text = broken_by(lambda: Delicate(max=9), messages=[b"x"], examples=300, costs=False)
-    assert "receive raises UnreadableStream and nothing else" in text
+    assert "receive() raises no other error than UnreadableStream" in text
     assert "chunks: [b'\\x80']" in text
 
 
@@ -496,7 +497,7 @@ def test_long_examples_are_cut_short():
 
 def test_a_factory_that_makes_no_framing_is_named():
     """`check_framing` reports a `make` that returns no framing."""
-    assert "make() gives a Framing" in broken_by(lambda: "line")
+    assert "make() returns a Framing" in broken_by(lambda: "line")
 
 
 def test_an_exception_of_a_strategy_is_raised_unchanged():
@@ -532,9 +533,8 @@ def test_given_messages_find_faults_of_limits(kind, messages):
 def test_given_messages_find_a_framing_that_skips_nothing():
     """The longest given message, sent after a shorter one, is one byte over the limit of this check."""
     text = broken_by(lambda: Tagged(oversize="skip"), messages=GIVEN["some"], costs=False)
-    assert (
-        "a message one byte over max is skipped, and the next one comes\n  max: 5\n  stream: b'+OK\\n+hello\\n" in text
-    )
+    promise = "receive() skips a message one byte longer than max, and returns the next one"
+    assert f"{promise}\n  max: 5\n  stream: b'+OK\\n+hello\\n" in text
 
 
 # Costs ---------------------------------------------------------------------------------------------------------------
@@ -572,9 +572,9 @@ def counted(monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "promise"),
     [
-        (JoinsAnew, "a byte is copied a few times, however long the message is"),
-        (LooksAgain, "one long message in many chunks, four times the bytes in about four times the time"),
-        (CutsOneByOne, "many messages in one chunk, four times the bytes in about four times the time"),
+        (JoinsAnew, "each byte is copied at most a few times, however long the message is"),
+        (LooksAgain, "for one long message in many chunks, four times the bytes take about four times as long"),
+        (CutsOneByOne, "for many messages in one chunk, four times the bytes take about four times as long"),
     ],
     ids=["copied", "looked at again", "cut one by one"],
 )

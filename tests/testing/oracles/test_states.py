@@ -217,22 +217,22 @@ class RaisesAnythingLater(Numbering):
 
 
 FAULTS = {
-    WritesNothing: "a stream that has not failed can be dumped",
-    RaisesWhenDumped: "a stream that has not failed can be dumped",
-    DumpsText: "dump returns bytes",
-    RefusesItsOwn: "load accepts what dump gave",
-    ForgetsHeldBytes: "a loaded framing is as the dumped one was",
-    OtherwiseWhenLoaded: "a stream goes on as if it had not been dumped and loaded",
-    OtherwiseOnceDumped: "dump changes nothing",
-    ChangedByDump: "dump changes nothing",
-    DumpsAnew: "dump changes nothing",
-    DumpsAFailure: "a stream that has failed cannot be dumped: InvalidState",
-    RaisesAnythingAfterAFailure: "a stream that has failed cannot be dumped: InvalidState",
-    AcceptsAPart: "a state that is cut, or has bytes behind its end, is refused: InvalidState",
-    RaisesAnythingWhenLoaded: "load raises InvalidState and nothing else",
-    KeepsAPartOfWhatItRefuses: "after a refused load a framing is as fresh",
-    HoldsMoreLater: "no more is held than max and one chunk",
-    RaisesAnythingLater: "receive raises UnreadableStream and nothing else",
+    WritesNothing: "dump() returns the state of every stream that has not failed",
+    RaisesWhenDumped: "dump() returns the state of every stream that has not failed",
+    DumpsText: "dump() returns bytes",
+    RefusesItsOwn: "load() accepts each state that dump() returns",
+    ForgetsHeldBytes: "load() restores the attributes of the dumped framing",
+    OtherwiseWhenLoaded: "a stream goes on after dump() and load() as it would have without them",
+    OtherwiseOnceDumped: "dump() does not change the framing",
+    ChangedByDump: "dump() does not change the framing",
+    DumpsAnew: "dump() does not change the framing",
+    DumpsAFailure: "dump() raises InvalidState for a stream that has failed",
+    RaisesAnythingAfterAFailure: "dump() raises InvalidState for a stream that has failed",
+    AcceptsAPart: "load() raises InvalidState for a state that is cut or has bytes behind its end",
+    RaisesAnythingWhenLoaded: "load() raises no other error than InvalidState",
+    KeepsAPartOfWhatItRefuses: "after load() has raised, the framing is fresh",
+    HoldsMoreLater: "a framing holds at most max bytes and one chunk",
+    RaisesAnythingLater: "receive() raises no other error than UnreadableStream",
 }
 
 
