@@ -18,8 +18,8 @@ def _reason(end: End, *expected: type[BaseException]) -> None:
     """Raise `Broken` unless this end was told, once and as the last call, that it was lost for this reason."""
     if end.reason is None or not end.reason.check(*expected):
         raise Broken(f"the reason: expected {expected}, found {end.reason!r}")
-    same("how often connectionLost came", 1, sum(each.startswith("lost") for each in end.notes))
-    same("the last that it was told", f"lost: {type(end.reason.value).__name__}", end.notes[-1])
+    same("number of connectionLost calls", 1, sum(each.startswith("lost") for each in end.notes))
+    same("the last call of the protocol", f"lost: {type(end.reason.value).__name__}", end.notes[-1])
 
 
 async def lose_connection_flushes(carrier: Carrier) -> None:
@@ -33,7 +33,7 @@ async def lose_connection_flushes(carrier: Carrier) -> None:
     same("what arrived", len(BIG), len(server.data))
     _reason(client, ConnectionDone)
     _reason(server, ConnectionDone)
-    same("what the peer was told", ["made", "data", "lost: ConnectionDone"], server.notes)
+    same("calls of the peer's protocol", ["made", "data", "lost: ConnectionDone"], server.notes)
 
 
 async def writes_after_lose_connection(carrier: Carrier) -> None:
@@ -56,7 +56,7 @@ async def writes_to_a_lost_connection_are_dropped(carrier: Carrier) -> None:
     transport.loseConnection()
     producer = Piecewise(transport)
     transport.registerProducer(producer, True)
-    same("what the producer was told", ["stop"], producer.notes)
+    same("calls of the producer", ["stop"], producer.notes)
     await carrier.turn()
     _reason(client, ConnectionDone)
 
@@ -79,7 +79,7 @@ async def lose_connection_waits_for_a_paused_producer(carrier: Carrier) -> None:
     client.transport.registerProducer(producer, True)
     client.transport.write(BIG)
     client.transport.loseConnection()
-    await carrier.until(lambda: not producer.pieces, "the producer resumed")
+    await carrier.until(lambda: not producer.pieces, "resumeProducing")
     await carrier.turn()  # TLS gathers the writes of a turn; see `Carrier.flushes_on_close`
     client.transport.unregisterProducer()
     await carrier.lost(client, server)
@@ -96,12 +96,12 @@ async def lose_connection_and_an_idle_producer(carrier: Carrier) -> None:
     if carrier.waits_for_idle_producer:
         for _ in range(5):
             await carrier.turn()
-        same("whether it waits", None, client.reason)
+        same("the reason of a loss while a producer is registered", None, client.reason)
         client.transport.unregisterProducer()
         await carrier.lost(client, server)
         return
     await carrier.lost(client, server)
-    same("what the producer was told", ["stop"], producer.notes)
+    same("calls of the producer", ["stop"], producer.notes)
 
 
 async def a_close_by_the_peer_ends_it(carrier: Carrier) -> None:
@@ -115,9 +115,9 @@ async def a_close_by_the_peer_ends_it(carrier: Carrier) -> None:
         await carrier.until(lambda: client.data == b"bye", "the last word")
         client.transport.unregisterProducer()
     await carrier.lost(client, server)
-    same("what the client was told", ["made", "data", "lost: ConnectionDone"], client.notes)
+    same("calls of the client's protocol", ["made", "data", "lost: ConnectionDone"], client.notes)
     if not carrier.waits_for_idle_producer:
-        same("what the producer was told", ["stop"], producer.notes)
+        same("calls of the producer", ["stop"], producer.notes)
 
 
 async def abort_cuts(carrier: Carrier) -> None:
@@ -135,7 +135,7 @@ async def abort_cuts(carrier: Carrier) -> None:
     await carrier.lost(server)
     _reason(server, *(() if carrier.resets else (ConnectionDone,)), ConnectionLost)
     if len(server.data) >= len(BIG):
-        raise Broken("what was unsent when it was aborted has been sent")
+        raise Broken("bytes that were unsent at the abort were sent")
 
 
 @needs("half_close")
@@ -158,8 +158,8 @@ async def half_close_by_either(carrier: Carrier) -> None:
         await carrier.lost(answers)
         await carrier.until(lambda: asks.data == b"answer", "the answer")  # noqa: B023 - as above
         await carrier.until(lambda: "read lost" in asks.notes, "the end of the answer")  # noqa: B023 - as above
-        same("what the asking end was told", ["made", "write lost", "data", "read lost"], asks.notes)
-        same("what the answering end was told", ["made", "data", "read lost", "lost: ConnectionDone"], answers.notes)
+        same("calls of the asking end", ["made", "write lost", "data", "read lost"], asks.notes)
+        same("calls of the answering end", ["made", "data", "read lost", "lost: ConnectionDone"], answers.notes)
         asks.transport.loseConnection()
         await carrier.lost(asks)
 
@@ -172,8 +172,8 @@ async def lose_connection_after_half_close(carrier: Carrier) -> None:
     await carrier.until(lambda: "write lost" in client.notes, "writeConnectionLost")
     with client.calling() as transport:
         transport.loseConnection()
-    same("what it was told", ["made", "write lost", "lost: ConnectionDone inside a call"], client.notes)
-    await carrier.until(lambda: "read lost" in server.notes, "the peer told")
+    same("calls of the protocol", ["made", "write lost", "lost: ConnectionDone inside a call"], client.notes)
+    await carrier.until(lambda: "read lost" in server.notes, "readConnectionLost of the peer")
     server.transport.loseConnection()
     await carrier.lost(server)
 
@@ -185,7 +185,7 @@ async def half_close_ends_a_protocol_without_it(carrier: Carrier) -> None:
     client.transport.write(b"question")
     client.transport.loseWriteConnection()
     await carrier.lost(server)
-    same("what it was told", ["made", "data", "lost: ConnectionDone"], server.notes)
+    same("calls of the protocol", ["made", "data", "lost: ConnectionDone"], server.notes)
     await carrier.lost(client)
 
 

@@ -24,7 +24,7 @@ async def delivers_in_order(carrier: Carrier) -> None:
     await carrier.until(lambda: all(len(each.data) >= len(expected) for each in ends), "all that was written")
     for each in ends:
         same("what arrived", expected, bytes(each.data))
-        same("what it was told", ["made", "data"], each.notes)
+        same("calls of the protocol", ["made", "data"], each.notes)
 
 
 async def delivers_nothing_inside_write(carrier: Carrier) -> None:
@@ -33,9 +33,9 @@ async def delivers_nothing_inside_write(carrier: Carrier) -> None:
     for count in range(3):
         with client.calling() as transport, server.calling():
             transport.write(b"x")
-        same("what has come inside write", count, len(server.data))
+        same("bytes that arrived inside write", count, len(server.data))
         await carrier.until(lambda: len(server.data) == count + 1, "the byte")  # noqa: B023 - awaited here
-    same("what the peer was told", ["made", "data"], server.notes)
+    same("calls of the peer's protocol", ["made", "data"], server.notes)
 
 
 async def refuses_text(carrier: Carrier) -> None:
@@ -57,10 +57,10 @@ async def pauses_a_push_producer(carrier: Carrier) -> None:
     producer = Piecewise(client.transport, b"next")
     client.transport.registerProducer(producer, True)
     client.transport.write(b"x" * 300_000)
-    same("what the producer was told inside write", ["pause"], producer.notes[-1:])
-    await carrier.until(lambda: "resume" in producer.notes, "the producer resumed")
-    await carrier.until(lambda: len(server.data) == 300_004, "all of it")
-    same("the end of it", b"xxnext", bytes(server.data[-6:]))
+    same("calls of the producer inside write", ["pause"], producer.notes[-1:])
+    await carrier.until(lambda: "resume" in producer.notes, "resumeProducing")
+    await carrier.until(lambda: len(server.data) == 300_004, "all bytes")
+    same("the last bytes that arrived", b"xxnext", bytes(server.data[-6:]))
 
 
 @needs("pulls")
@@ -70,8 +70,8 @@ async def asks_a_pull_producer_again(carrier: Carrier) -> None:
     producer = Piecewise(client.transport, b"a", b"b", b"c")
     client.transport.registerProducer(producer, False)
     await carrier.until(lambda: server.data == b"abc", "all three pieces")
-    await carrier.until(lambda: len(producer.notes) == 4, "the last question")
-    same("what the producer was told", ["resume"] * 4, producer.notes)
+    await carrier.until(lambda: len(producer.notes) == 4, "the fourth resumeProducing")
+    same("calls of the producer", ["resume"] * 4, producer.notes)
 
 
 async def a_slow_reader_holds_the_writer(carrier: Carrier) -> None:
@@ -87,7 +87,7 @@ async def a_slow_reader_holds_the_writer(carrier: Carrier) -> None:
         await carrier.turn()
         quiet, before = (quiet + 1, before) if len(producer.notes) == before else (0, len(producer.notes))
     if not producer.pieces:
-        raise Broken("the producer was never kept waiting")
+        raise Broken("the producer was never paused")
     sent = MOST_IN_KERNELS // len(piece) - len(producer.pieces)
     producer.pieces.clear()
     server.transport.resumeProducing()
@@ -103,7 +103,7 @@ async def one_producer_at_a_time(carrier: Carrier) -> None:
     except RuntimeError:
         pass
     else:
-        raise Broken("two producers at once")
+        raise Broken("a second producer was accepted")
     client.transport.unregisterProducer()
     client.transport.registerProducer(Piecewise(client.transport), True)
     client.transport.unregisterProducer()
@@ -118,11 +118,11 @@ async def pauses_reading(carrier: Carrier) -> None:
     client.transport.write(b"hello")
     for _ in range(5):
         await carrier.turn()
-    same("what came while paused", b"", bytes(server.data))
+    same("bytes that arrived while paused", b"", bytes(server.data))
     with server.calling() as transport:
         transport.resumeProducing()
-    await carrier.until(lambda: server.data == b"hello", "what was held back")
-    same("what it was told", ["made", "data"], server.notes)
+    await carrier.until(lambda: server.data == b"hello", "the bytes that came while paused")
+    same("calls of the protocol", ["made", "data"], server.notes)
 
 
 @needs("direct")
