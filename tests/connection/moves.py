@@ -24,21 +24,23 @@ ANOTHER_CLOCK = 1_000_000.25
 
 
 def shout(message: bytes, connection: Any) -> bytes:
+    """Reply in capitals, with an exclamation mark."""
     return message.upper() + b"!"
 
 
 def stream_of(framing: str, messages: list[bytes]) -> bytes:
+    """Return the stream of these messages with this framing."""
     return b"".join(from_string(framing).fresh().frame(message) for message in messages)
 
 
 def pieces_of(stream: bytes, places: set[int]) -> list[bytes]:
-    """The stream, cut at these places."""
+    """Return the stream, cut at these places."""
     cuts = sorted({0, len(stream), *(place for place in places if place < len(stream))})
     return [stream[begin:end] for begin, end in itertools.pairwise(cuts)]
 
 
 class Process:
-    """One of the processes: its factory, and its end of the connection."""
+    """A process that a connection is in: its factory, and its end of the connection."""
 
     def __init__(self, app: Any, framing: Any, *, at: float, peer_reads: bool = True, **options: Any) -> None:
         self.clock = TurnClock()
@@ -55,16 +57,16 @@ class Process:
         return self.factory.settings.memory_budget.total, self.protocol._buffered.held_bytes
 
     def told(self, kind: type[Any]) -> list[Any]:
-        """Give the events of this kind."""
+        """Return the events of this kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
 
 class Moving:
     """
-    A connection and its peer.
+    A connection that moves from process to process, and its peer.
 
-    `now` is the process that has the connection, `before` are the processes that had it. Whatever the process, the peer
-    `says` bytes, and has heard `hears()` all in all. `changed` are the options of the next processes.
+    `now` is the process that has the connection, and `before` are the earlier processes. The peer `says` bytes in any
+    process, and `hears()` returns all bytes that it got so far. `changed` are the options of the next processes.
     """
 
     def __init__(self, app: Any = None, framing: Any = "line", **options: Any) -> None:
@@ -92,16 +94,16 @@ class Moving:
         self.now.transport.receive(data)
 
     def hears(self) -> bytes:
-        """Give all bytes that came to the peer."""
+        """Return all bytes that came to the peer."""
         return b"".join(each.transport.value() for each in [*self.before, self.now])
 
     def advance(self, seconds: float) -> None:
-        """Let time pass. What was sent before has left."""
+        """Let time pass. Bytes that were sent before have left."""
         self.now.transport.turn()
         self.now.clock.advance(seconds)
 
     def next_process(self) -> Process:
-        """Another process, with what the kernel and the transport hold of this connection. It is not connected yet."""
+        """Return another process, which is not connected yet, with the bytes that kernel and transport hold."""
         at = self.now.clock.seconds() + ANOTHER_CLOCK
         options = {"peer_reads": self.options.get("peer_reads", True), **self.options, **self.changed}
         process = Process(self.app, self.framing, at=at, **options)
@@ -111,7 +113,7 @@ class Moving:
         return process
 
     def move(self) -> None:
-        """Let the next process have the connection."""
+        """Move the connection to the next process."""
         self.protocol.pause_at_boundary()
         state = self.protocol.dump()
         self.protocol.release()

@@ -1,4 +1,4 @@
-"""What stands against a message boundary: its rule, whether it passes by itself, and that no dump is made."""
+"""The obstacles of a message boundary: the rule of each, whether it passes by itself, and that a dump is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Counting:
 
 
 class Shared:
-    """An app that greets, and takes no messages."""
+    """An app for all connections, which greets and has no `received`."""
 
     def opened(self, connection: Any) -> bytes:
         return b"welcome"
@@ -32,12 +32,15 @@ class Shared:
 
 @conversation
 async def talk(connection: Any) -> None:
+    """Receive messages until the end."""
     async for _ in connection:
         pass
 
 
 def rules_of(peer: Peer) -> list[str]:
-    """The rules of all that stands against a boundary. No dump is made then, and the error names each."""
+    """
+    Return the rules of all obstacles. Check that a dump is refused with the text of each, or works if there is none.
+    """
     found: list[Obstacle] = peer.protocol.obstacles()
     if found:
         with pytest.raises(InvalidState, match=r"^the connection cannot be dumped: ") as raised:
@@ -57,8 +60,8 @@ def rules_of(peer: Peer) -> list[str]:
         pytest.param(Shared(), "receive-only", id="without-received"),
     ],
 )
-def test_an_app_with_a_state_of_its_own_is_not_moved(app: Any, rule: str) -> None:
-    """Of its connection: a state in an instance, in a coroutine, or in code that fetches the messages."""
+def test_an_app_with_a_state_for_each_connection_is_not_moved(app: Any, rule: str) -> None:
+    """A connection is not moved if its app is a class, a conversation, or code that calls `receive()`."""
     peer = Peer(app, timeouts=QUIET)
     [obstacle] = [each for each in peer.protocol.obstacles() if each.rule not in ("receive-pending", "reply-pending")]
     assert (obstacle.rule, obstacle.lasting) == (rule, True)
@@ -66,13 +69,13 @@ def test_an_app_with_a_state_of_its_own_is_not_moved(app: Any, rule: str) -> Non
 
 
 def test_an_app_for_all_connections_can_be_moved() -> None:
-    """A function, and an object whose messages come by ``received``."""
+    """A connection can be moved if its app is a function, or an instance with `received`."""
     assert rules_of(Peer(shout, timeouts=QUIET)) == []
     assert rules_of(Peer(Counting(), timeouts=QUIET)) == []
 
 
-def test_a_pending_reply_passes() -> None:
-    """With the reply, and the messages behind it."""
+def test_a_pending_reply_is_an_obstacle_until_it_is_there() -> None:
+    """While a reply is pending, the connection is not moved. With the reply the obstacle is gone."""
     app = Switch()
     peer = Peer(app, timeouts=QUIET)
     peer.says(b"a\n")
@@ -82,7 +85,7 @@ def test_a_pending_reply_passes() -> None:
 
 
 def test_an_app_is_not_moved_while_it_is_called() -> None:
-    """Nor where it asks itself."""
+    """While the app is called, the connection is not moved, even if the app itself asks."""
     seen: list[Any] = []
     peer = Peer(lambda message, connection: seen.append(rules_of(peer)), timeouts=QUIET)
     peer.says(b"a\n")
@@ -90,7 +93,9 @@ def test_an_app_is_not_moved_while_it_is_called() -> None:
 
 
 def test_a_connection_is_not_moved_while_it_fires_a_reply() -> None:
-    """The messages behind the reply are in hand."""
+    """
+    While the callback of a reply runs, the connection is not moved, because it still has the messages behind the reply.
+    """
     seen: list[Any] = []
     peer = Peer(shout, timeouts=QUIET)
     peer.connection.request(b"?").addCallback(lambda _: seen.append(rules_of(peer)))
@@ -98,8 +103,8 @@ def test_a_connection_is_not_moved_while_it_fires_a_reply() -> None:
     assert (seen, rules_of(peer)) == ([["handling"]], [])
 
 
-def test_requests_of_ours_pass_with_their_replies() -> None:
-    """A cancelled one as well: its reply still comes."""
+def test_requests_are_obstacles_until_their_replies_come() -> None:
+    """A request is an obstacle until its reply comes, also if the request was cancelled."""
     peer = Peer(shout, timeouts=QUIET)
     peer.connection.request(b"1?")
     peer.connection.request(b"2?").addErrback(lambda _: None).cancel()
@@ -110,8 +115,8 @@ def test_requests_of_ours_pass_with_their_replies() -> None:
     assert rules_of(peer) == []
 
 
-def test_a_receive_passes_with_its_message() -> None:
-    """Somebody waits for it in this process."""
+def test_a_receive_is_an_obstacle_until_its_message_comes() -> None:
+    """A waiting `receive()` is an obstacle, because its caller is in this process."""
     peer = Peer(shout, timeouts=QUIET)
     peer.connection.receive()
     assert rules_of(peer) == ["receive-pending"]
@@ -119,8 +124,10 @@ def test_a_receive_passes_with_its_message() -> None:
     assert rules_of(peer) == []
 
 
-def test_a_send_passes_once_the_peer_takes_its_bytes() -> None:
-    """Bytes that nobody waits for are moved instead."""
+def test_a_send_is_an_obstacle_until_the_peer_takes_its_bytes() -> None:
+    """
+    A waiting `send()` is an obstacle until the peer takes its bytes. Unsent replies are no obstacle, and are moved.
+    """
     peer = stalled(shout, timeouts=QUIET)
     for _ in range(2):
         peer.connection.send(b"x" * 70_000)
@@ -134,8 +141,8 @@ def test_a_send_passes_once_the_peer_takes_its_bytes() -> None:
     assert rules_of(peer) == []
 
 
-def test_tls_is_not_moved() -> None:
-    """From the moment at which it begins in mid-conversation."""
+def test_a_connection_that_starts_tls_is_not_moved() -> None:
+    """From the call of `start_tls()` on, the connection is not moved, and the obstacle does not pass."""
     peer = Peer(shout, transport=NotedTransport(tls=True), timeouts=QUIET)
     peer.connection.start_tls("context").addErrback(lambda _: None)
     assert rules_of(peer) == ["tls"]
@@ -144,7 +151,7 @@ def test_tls_is_not_moved() -> None:
 
 
 def test_a_transport_with_tls_is_not_moved() -> None:
-    """Whatever began it."""
+    """A connection over a transport with TLS is not moved."""
     peer = Peer(shout, timeouts=QUIET)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tcpapp.connection.boundary.tls_layer", lambda transport: transport)
@@ -152,7 +159,7 @@ def test_a_transport_with_tls_is_not_moved() -> None:
 
 
 def test_a_stream_that_has_failed_is_not_moved() -> None:
-    """The messages before the fault wait for their turn, and then it is closed."""
+    """A connection with an unreadable stream is not moved, and the obstacle names the fault."""
     peer = Peer(shout, "netstring", timeouts=QUIET)
     peer.connection.pause()
     peer.protocol._framing.receive(b"1:a,x")
@@ -162,8 +169,11 @@ def test_a_stream_that_has_failed_is_not_moved() -> None:
     assert rules_of(peer) == ["framing"]
 
 
-def test_a_framing_that_cannot_say_what_it_holds_is_not_moved() -> None:
-    """One of the user's, with an attribute that it does not write."""
+def test_a_framing_that_does_not_write_all_its_state_is_not_moved() -> None:
+    """
+    If a user's framing has an attribute that its state does not have, the connection is not moved once the attribute
+    has changed.
+    """
 
     class Numbered(Lines):
         def _start(self) -> None:
@@ -182,10 +192,12 @@ def test_a_framing_that_cannot_say_what_it_holds_is_not_moved() -> None:
 
 
 def closes(peer: Peer) -> None:
+    """Close the connection."""
     peer.connection.close()
 
 
 def drains(peer: Peer) -> None:
+    """Drain the connection."""
     peer.connection.drain()
 
 
@@ -199,7 +211,7 @@ def drains(peer: Peer) -> None:
     ],
 )
 def test_a_connection_that_ends_is_not_moved(end: Callable[[Peer], object], state: State) -> None:
-    """It comes to its end where it is."""
+    """A connection that drains, closes, is half-closed or has ended is not moved, and the obstacle does not pass."""
     peer = Peer(never, timeouts=QUIET)
     peer.says(b"a\n")
     end(peer)
@@ -209,7 +221,7 @@ def test_a_connection_that_ends_is_not_moved(end: Callable[[Peer], object], stat
 
 
 def test_a_connection_that_is_not_open_yet_is_not_moved() -> None:
-    """That passes, with the handshake of TLS."""
+    """Before the connection opens, and in its TLS handshake, the connection is not moved. This obstacle passes."""
     protocol: Any = MessageServerFactory(shout, telemetry=Telemetry()).buildProtocol(None)
     assert [(each.rule, each.lasting) for each in obstacles_of(protocol)] == [("not-open", False)]
     assert "its state is unopened" in protocol.obstacles()[0].detail
@@ -220,8 +232,8 @@ def test_a_connection_that_is_not_open_yet_is_not_moved() -> None:
     assert [(each.rule, each.lasting) for each in obstacles_of(protocol)] == [("not-open", False)]
 
 
-def test_all_that_stands_against_a_boundary_is_named() -> None:
-    """Not the first thing alone."""
+def test_all_obstacles_are_named() -> None:
+    """`obstacles()` names all obstacles, and not only the first."""
     peer = stalled(lambda message, connection: Deferred(), timeouts=QUIET)
     peer.says(b"a\n")
     peer.connection.receive()
@@ -233,14 +245,14 @@ def test_all_that_stands_against_a_boundary_is_named() -> None:
 
 
 def test_a_rule_is_a_label() -> None:
-    """Each is short, and stands for one thing."""
+    """Each rule of an obstacle is different, and has only small letters and hyphens."""
     rules = [each.rule for each in OF_A_CONNECTION]
     assert sorted(set(rules)) == sorted(rules)
     assert all(set(rule) <= set("abcdefghijklmnopqrstuvwxyz-") for rule in rules)
 
 
 def test_undigested_bytes_are_no_obstacle() -> None:
-    """A boundary is one for the app: an unfinished message moves."""
+    """An unfinished message is no obstacle: it is moved."""
     for spec in ("line", "int32", "slip"):
         peer = Peer(shout, from_string(spec), timeouts=QUIET)
         peer.says(b"\x00\x00\x00\x09un")

@@ -1,4 +1,4 @@
-"""The state of a connection as bytes: whatever is read is a state that fits the settings, or is refused."""
+"""The state of a connection as bytes: any bytes are a state that fits the settings, or are refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TOKENS = st.none() | st.floats(-MOST_TOKENS, MOST_TOKENS)
 
 
 def held_by(spec: str, chunk: bytes) -> bytes:
-    """The state of a framing that has got this chunk."""
+    """Return the state of a framing that has got this chunk."""
     framing = from_string(spec).fresh()
     framing.receive(chunk)
     return framing.dump()
@@ -93,20 +93,20 @@ STATES = st.builds(
 
 
 @given(STATES)
-def test_a_state_comes_out_as_it_went_in(state: ConnectionState) -> None:
-    """Each part of it."""
+def test_a_state_is_read_as_it_was_written(state: ConnectionState) -> None:
+    """Each part of a state is read as it was written."""
     assert unpack_state(pack_state(state), Settings(shout)) == state
 
 
 @given(STATES)
-def test_any_state_is_one_that_a_connection_goes_on_from(state: ConnectionState) -> None:
-    """However strange its numbers are. It ends by its waits, or goes on."""
+def test_a_connection_goes_on_from_any_valid_state(state: ConnectionState) -> None:
+    """A connection with any valid numbers in its state can be used, ends, and leaves no timer and no counted byte."""
     state = replace(state, throttle=replace(state.throttle, pending=[b"a", b"b"]))
     goes_on(Moving(shout, **OPTIONS), pack_state(state))
 
 
 def goes_on(moving: Moving, state: bytes) -> None:
-    """Another connection loads `state`, and is used; nothing raises."""
+    """Load `state` into a new connection, use the connection, and check that nothing is left."""
     process = moving.next_process()
     process.protocol.load(state)
     process.transport.connect(process.protocol)
@@ -122,7 +122,7 @@ def goes_on(moving: Moving, state: bytes) -> None:
 
 
 def written(**changes: Any) -> bytes:
-    """The state of a connection of lines, with other sections."""
+    """Return the state of a connection of lines, with some sections changed."""
     _, sections = unpack(pack_state(EXAMPLE), READABLE)
     return pack(VERSION, {**sections, **changes})
 
@@ -167,6 +167,7 @@ FACTS = (
 
 
 def section(name: bytes, content: bytes) -> bytes:
+    """Return a section with this name and content, in bytes."""
     return bytes([len(name)]) + name + len(content).to_bytes(8, "big") + content
 
 
@@ -184,14 +185,14 @@ VERSION_1 = b"".join(
 )
 
 
-def test_version_1_is_written_and_read_as_it_was_first() -> None:
-    """Two releases that follow each other read each other's states: this one does not change any more."""
+def test_version_1_has_its_documented_bytes() -> None:
+    """Version 1 of a state has exactly these bytes, so that another release can read it."""
     assert unpack_state(VERSION_1, Settings(shout)) == EXAMPLE
     assert pack_state(EXAMPLE) == VERSION_1
 
 
-def test_the_version_that_is_written_is_read_and_the_one_before() -> None:
-    """And no other."""
+def test_the_current_version_and_the_one_before_are_read() -> None:
+    """A release reads the version that it writes and the version before, and no other."""
     assert set(READABLE) == {max(1, VERSION - 1), VERSION}
 
 
@@ -199,24 +200,25 @@ def test_the_version_that_is_written_is_read_and_the_one_before() -> None:
 
 
 def refused(state: bytes, words: str, **options: Any) -> None:
+    """Check that `state` is refused with these words."""
     with pytest.raises(InvalidState, match=words):
         unpack_state(state, Settings(shout, **options))
 
 
 def test_a_state_of_another_framing_is_refused() -> None:
-    """Its undigested bytes mean something else."""
+    """A state of another framing is refused, because its unfinished bytes mean something else."""
     refused(pack_state(EXAMPLE), r"framing: a state of Lines\(\).*LengthPrefixed", framing="int32")
 
 
 def test_a_state_of_another_codec_is_refused() -> None:
-    """The peer goes on with the old one."""
+    """A state of another codec is refused, because the peer still uses the old one."""
     refused(pack_state(EXAMPLE), r"facts: codec=None: takes the codec of this factory, 'json'$", codec="json")
     refused(pack_state(replace(EXAMPLE, codec="json")), r"codec='json': takes the codec of this factory, None$")
     assert unpack_state(pack_state(replace(EXAMPLE, codec="json")), Settings(shout, codec="json")).codec == "json"
 
 
 def test_more_than_the_limits_of_the_new_process_is_refused() -> None:
-    """With the number that it would take."""
+    """A state with more messages or bytes than the new limits allow is refused, and the error names the limit."""
     small: dict[str, Any] = {"limits": Limits(inbox_high=640, inbox_low=0, write_high=10, max_unsent=100)}
     spec = "line:max=1000"
     state = replace(EXAMPLE, inbox=[], framing=held_by(spec, b"thr"))
@@ -265,12 +267,12 @@ def test_more_than_the_limits_of_the_new_process_is_refused() -> None:
     ],
 )
 def test_a_section_that_is_wrong_is_named(sections: dict[str, bytes], words: str) -> None:
-    """With what would be right."""
+    """The error of an invalid section names the section and what is wrong."""
     refused(written(**sections), words)
 
 
-def test_a_header_of_any_kind_comes_out_as_it_went_in() -> None:
-    """Also one that names no peer, and one of version 2."""
+def test_a_proxy_header_is_read_as_it_was_written() -> None:
+    """A PROXY header without a peer, and a header of version 2, are read as they were written."""
     for header in (b"PROXY UNKNOWN\r\n", b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"):
         read = HeaderReader().receive(header)
         assert isinstance(read, Header)
@@ -281,7 +283,7 @@ def test_a_header_of_any_kind_comes_out_as_it_went_in() -> None:
 
 
 def examples() -> list[bytes]:
-    """States of connections with messages and bytes everywhere."""
+    """Return states of connections that have messages and bytes in every part."""
     moving = Moving(shout, peer_reads=False, **OPTIONS)
     moving.says(b"y" * 70_000 + b"\nhello\n")
     moving.says(b"a\nb\nc\nd\ne")
@@ -302,21 +304,21 @@ NUMBERS = st.one_of(
 
 
 def goes_on_or_is_refused(state: bytes) -> None:
-    """Loading raises nothing but `InvalidState`, and then the protocol is new as before."""
+    """Check that `load` accepts the state, and the connection works, or raises `InvalidState` and nothing else."""
     with suppress(InvalidState):
         goes_on(Moving(shout, **OPTIONS), state)
 
 
 @given(st.sampled_from(EXAMPLES), st.data())
 def test_a_state_that_was_cut_is_refused(state: bytes, data: st.DataObject) -> None:
-    """At any byte."""
+    """A state that is cut at any byte is refused."""
     left = data.draw(st.integers(0, len(state) - 1) | st.integers(max(0, len(state) - 300), len(state) - 1))
     refused(state[:left], ".", **OPTIONS)
 
 
 @given(st.sampled_from(EXAMPLES), st.binary(min_size=1, max_size=40))
-def test_a_state_with_more_behind_it_is_refused(state: bytes, more: bytes) -> None:
-    """Whatever it is."""
+def test_a_state_with_more_bytes_behind_it_is_refused(state: bytes, more: bytes) -> None:
+    """A state with any bytes behind its end is refused."""
     refused(state + more, ".", **OPTIONS)
 
 
@@ -324,7 +326,7 @@ def test_a_state_with_more_behind_it_is_refused(state: bytes, more: bytes) -> No
     st.sampled_from(EXAMPLES), st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 255)), min_size=1, max_size=3)
 )
 def test_a_state_with_other_bits_is_loaded_or_refused(state: bytes, flips: list[tuple[int, int]]) -> None:
-    """A message can become another one; nothing else happens."""
+    """A state with some flipped bits is loaded, with other messages at most, or is refused."""
     changed = bytearray(state)
     for place, bits in flips:
         changed[place % len(changed)] ^= bits
@@ -333,7 +335,7 @@ def test_a_state_with_other_bits_is_loaded_or_refused(state: bytes, flips: list[
 
 @given(st.data(), NUMBERS)
 def test_a_state_with_other_facts_is_loaded_or_refused(data: st.DataObject, number: Any) -> None:
-    """Also with numbers that no machine has."""
+    """A state with any fact replaced is loaded or refused, also with numbers that no machine has."""
     facts = json.loads(FACTS)
     place = facts
     while True:
@@ -346,6 +348,6 @@ def test_a_state_with_other_facts_is_loaded_or_refused(data: st.DataObject, numb
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_refused(state: bytes) -> None:
-    """None of them is a state."""
+def test_random_bytes_are_refused(state: bytes) -> None:
+    """Random bytes are refused, because they do not begin as a state does."""
     refused(state, ".")

@@ -1,4 +1,4 @@
-"""The waits of a connection, put into facts and taken out of them: they run on, on another clock."""
+"""The waits of a connection, written as facts and read again: they run on, on another clock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LATER = 1_000_000.25
 
 
 class Rig:
-    """Deadlines of a connection, its clock, and what became overdue, with the time since `beginning`."""
+    """Deadlines of a connection, its clock, and the overdue waits, each with its time since `beginning`."""
 
     def __init__(self, beginning: float = 0.0, passed: float = 0.0) -> None:
         self.clock = Clock()
@@ -81,7 +81,7 @@ class Rig:
         self.deadlines.await_peer()
 
     def moved(self) -> Rig:
-        """Another process's, which goes on from here."""
+        """Return the deadlines of another process, which go on from here."""
         other = Rig(self.beginning + LATER, self.clock.seconds() - self.beginning)
         other.told = self.told.copy()
         other.is_handling = self.is_handling
@@ -92,7 +92,7 @@ class Rig:
 
 
 def through_facts(deadlines: Deadlines) -> DeadlineState:
-    """The state of `deadlines`, written and read."""
+    """Return the state of `deadlines`, written and read again."""
     facts = unpack_facts(pack_facts(facts_of(dump_deadlines(deadlines))))
     state = read_deadlines(facts)
     facts.end()
@@ -100,7 +100,7 @@ def through_facts(deadlines: Deadlines) -> DeadlineState:
 
 
 def without_timer(deadlines: Deadlines) -> DeadlineState:
-    """The state of `deadlines`, where an earlier look at them makes no difference."""
+    """Return the state of `deadlines` without its timer, for which an earlier check makes no difference."""
     return replace(dump_deadlines(deadlines), timer=None)
 
 
@@ -124,7 +124,7 @@ LATER_STEPS = STEPS | st.tuples(st.just("finish"))
 
 
 def begun(steps: list[tuple[Any, ...]]) -> Rig:
-    """A rig after `steps`, or after the last one before its end."""
+    """Return a rig after these steps, or after the last step before its end."""
     rig = Rig()
     for place, step in enumerate(steps):
         do(rig, step)
@@ -134,6 +134,7 @@ def begun(steps: list[tuple[Any, ...]]) -> Rig:
 
 
 def do(rig: Rig, step: tuple[Any, ...]) -> None:
+    """Do one step."""
     name, *given = step
     if name == "advance":
         rig.clock.advance(*given)
@@ -145,7 +146,7 @@ def do(rig: Rig, step: tuple[Any, ...]) -> None:
 
 @given(st.lists(STEPS, max_size=12), st.lists(LATER_STEPS, max_size=12))
 def test_waits_end_when_they_would_have_ended(before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]) -> None:
-    """At the same second after the beginning, whatever came before, and whatever comes after."""
+    """After a move, each wait ends at the same second since the beginning as without the move."""
     rig = begun(before)
     other = rig.moved()
     for step in [*after, *[("advance", 0.25)] * 100]:
@@ -154,8 +155,8 @@ def test_waits_end_when_they_would_have_ended(before: list[tuple[Any, ...]], aft
     assert rig.told == other.told
 
 
-def test_the_timer_looks_when_it_would_have_looked() -> None:
-    """It sees that our side has its turn. The peer is idle only from the end of that turn, and another wait ends."""
+def test_the_timer_checks_at_the_same_time_as_without_a_move() -> None:
+    """A moved timer checks at its old time, so the idle time of the peer still begins at the end of our work."""
     rig = Rig()
     rig.clock.advance(5)
     rig.bytes_came(whole=True, unfinished=False)
@@ -170,7 +171,7 @@ def test_the_timer_looks_when_it_would_have_looked() -> None:
 
 @given(st.lists(STEPS, max_size=12))
 def test_a_dump_changes_nothing(steps: list[tuple[Any, ...]]) -> None:
-    """The deadlines run on as those of which no state was taken."""
+    """Deadlines that were dumped end at the same times as deadlines that were not."""
     rig, other = Rig(), Rig()
     for step in steps:
         do(rig, step)
@@ -183,13 +184,13 @@ def test_a_dump_changes_nothing(steps: list[tuple[Any, ...]]) -> None:
 
 @given(st.lists(STEPS, max_size=12))
 def test_a_state_can_be_moved_again(steps: list[tuple[Any, ...]]) -> None:
-    """What was loaded is dumped as the same."""
+    """A state that was loaded is dumped again as the same state, except for its timer."""
     rig = begun(steps)
     assert without_timer(rig.deadlines) == without_timer(rig.moved().deadlines)
 
 
-def test_a_message_that_is_late_since_memory_was_short_is_known_as_such() -> None:
-    """On the other clock as well: the reason of the end names it."""
+def test_a_message_that_memory_pressure_delayed_has_its_reason_after_a_move() -> None:
+    """If memory pressure delayed a message before the move, the new deadlines know that when the message is late."""
     rig = Rig()
     rig.bytes_came(whole=False, unfinished=True)
     rig.pause()
@@ -206,14 +207,14 @@ def test_a_message_that_is_late_since_memory_was_short_is_known_as_such() -> Non
 
 
 def test_the_times_of_a_clock_without_a_beginning_are_cut() -> None:
-    """An event that never was is as old as can be: here 56 years."""
+    """The age of an event that never happened is at most `LONGEST_TIME`."""
     rig = Rig(1_767_225_600.0)
     assert dump_deadlines(rig.deadlines).heartbeat == LONGEST_TIME
     assert through_facts(rig.deadlines) == dump_deadlines(rig.deadlines)
 
 
 def test_a_wait_that_is_overdue_has_nothing_left() -> None:
-    """The event loop stood still; a clock that was set back makes no age negative."""
+    """An overdue wait has 0 seconds left, and a clock that was set back makes no age negative."""
     rig = Rig(100.0)
     rig.deadlines.start("max_age", 5)
     rig.clock.rightNow += 6
@@ -224,15 +225,15 @@ def test_a_wait_that_is_overdue_has_nothing_left() -> None:
 
 
 def test_waits_of_other_stages_are_left_out() -> None:
-    """A connection whose end, handshake or handler has a deadline is not moved."""
+    """Waits of a connection that cannot be moved, such as `ending` or `handler_timeout`, are not in the state."""
     rig = Rig()
     for wait in ("ending", "tls_handshake", "handler_timeout", "message_rate", "byte_rate"):
         rig.deadlines.start(wait, 5)
     assert dump_deadlines(rig.deadlines).waits.keys() == {"message_rate", "byte_rate"}
 
 
-def test_a_wait_goes_on_alone() -> None:
-    """It is overdue when it would have been, and is known by its whole length. One that ends sooner stays."""
+def test_a_single_wait_can_be_loaded() -> None:
+    """A single loaded wait is overdue after its remaining time, and its report has its whole length."""
     rig = Rig()
     rig.bytes_came(whole=True, unfinished=False)
     load_wait(rig.deadlines, "send_progress", Wait(3.0, 30.0))
@@ -241,7 +242,7 @@ def test_a_wait_goes_on_alone() -> None:
 
 
 def test_without_a_clock_nothing_runs() -> None:
-    """As with a `StringTransport`."""
+    """Without a clock, as with a `StringTransport`, loaded waits do not run."""
     deadlines = Deadlines(Rig())
     load_deadlines(deadlines, replace(dump_deadlines(Rig().deadlines), waits={"max_age": Wait(3.0, 30.0)}))
     load_wait(deadlines, "send_progress", Wait(3.0, 30.0))
@@ -249,6 +250,7 @@ def test_without_a_clock_nothing_runs() -> None:
 
 
 def with_fact(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Return the facts of deadlines, changed by `change`."""
     facts = facts_of(dump_deadlines(Rig().deadlines))
     change(facts)
     return facts
@@ -269,14 +271,14 @@ def with_fact(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     ],
 )
 def test_only_facts_of_deadlines_are_read(change: Any, words: str) -> None:
-    """Each is named where it is wrong."""
+    """A missing, unknown or invalid fact is refused, and the error names it."""
     facts = unpack_facts(pack_facts({"deadlines": with_fact(change)}))
     with pytest.raises(InvalidState, match=words):
         read_deadlines(facts.facts("deadlines"))
 
 
 def test_a_time_that_never_comes_is_none() -> None:
-    """No timer, no sending, no memory pressure, no unfinished message."""
+    """Without a timer, sent bytes, memory pressure or an unfinished message, the time of each is None."""
     deadlines = Deadlines(Rig())
     assert deadlines._timer_at == inf
     state = dump_deadlines(deadlines)

@@ -411,15 +411,15 @@ def test_messages_behind_a_refused_one_are_lost() -> None:
 
 @given(st.lists(st.binary(max_size=9)))
 def test_another_inbox_goes_on_with_its_messages(messages: list[bytes]) -> None:
-    """In their order, and with the same size. The first inbox keeps them."""
+    """Another inbox gets the messages in their order and with their size, and the first inbox keeps them."""
     inbox, other = inbox_of(*messages), inbox_of()
     put(other, *inbox.dump())
     assert (other.size, len(other), other.in_use) == (inbox.size, len(inbox), inbox.in_use)
     assert list(other.drain()) == list(inbox.drain()) == messages
 
 
-def test_an_inbox_over_its_mark_stops_the_reading_of_another() -> None:
-    """It goes on once the messages are taken."""
+def test_an_inbox_that_is_loaded_over_its_mark_pauses_reading() -> None:
+    """If the loaded messages are over the high-water mark, reading pauses until messages are taken."""
     inbox, other = inbox_of(b"x" * 60, high=100, low=50), inbox_of(high=100, low=50)
     put(other, *inbox.dump())
     assert other._read_control.calls == ["pause"]  # type: ignore[attr-defined]

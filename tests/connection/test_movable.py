@@ -1,4 +1,4 @@
-"""A connection that is moved from process to process: what each of them does, and what their users learn."""
+"""A connection that is moved from process to process: what each process does, and what its users learn."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.peers import AbruptTransport, NotedTransport, Switch, outcome
 
 
 class Chat:
-    """An app of one instance, which notes what it is told."""
+    """An app of one instance, which notes its calls."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -44,8 +44,8 @@ class Chat:
         self.told.append(reason.rule)
 
 
-def test_the_app_is_told_once_of_the_beginning_and_once_of_the_end() -> None:
-    """Whatever the processes: the peer is greeted once."""
+def test_opened_and_closed_are_called_once_over_all_moves() -> None:
+    """Over all moves, `opened` and `closed` are called once, so the peer gets one greeting."""
     chat = Chat()
     moving = Moving(chat)
     for message in (b"a\n", b"b\n"):
@@ -57,7 +57,7 @@ def test_the_app_is_told_once_of_the_beginning_and_once_of_the_end() -> None:
 
 
 def test_listeners_learn_of_a_move_in_both_processes() -> None:
-    """In each of them, as many connections open as close; the log has no line of it."""
+    """A move gives `Closed` in the old process and `Opened` in the new one, and the log has no line about it."""
     moving = Moving(shout)
     moving.move()
     [old], new = moving.before, moving.now
@@ -69,7 +69,9 @@ def test_listeners_learn_of_a_move_in_both_processes() -> None:
 
 
 def test_a_released_connection_leaves_nothing_behind() -> None:
-    """No timer, no turn, no place of a client, no byte in the account, and nothing done to its transport."""
+    """
+    A released connection leaves no timer, no turn, no client and no counted byte, and its transport is not closed.
+    """
     moving = Moving(
         shout, "line:max=1000000", peer_reads=False, timeouts=Timeouts(), limits=Limits(messages_per_turn=2)
     )
@@ -91,8 +93,8 @@ def test_a_released_connection_leaves_nothing_behind() -> None:
     assert moving.now.factory.settings.memory_budget.total == 0
 
 
-def test_users_of_the_old_process_learn_that_it_has_moved() -> None:
-    """`when_closed` fires, and each call fails with that reason."""
+def test_calls_in_the_old_process_fail_after_a_move() -> None:
+    """After a move, `when_closed` fires in the old process, and later calls fail with the reason `MOVED`."""
     moving = Moving(shout)
     ended = outcome(moving.connection.when_closed())
     moving.move()
@@ -109,8 +111,8 @@ def test_users_of_the_old_process_learn_that_it_has_moved() -> None:
     old.protocol.pause_at_boundary()
 
 
-def test_a_factory_that_drains_does_not_wait_for_what_moves() -> None:
-    """Its last connections can be moved meanwhile."""
+def test_wait_for_does_not_wait_for_released_connections() -> None:
+    """`wait_for(0)` fires when the last connection is released, and a drain waits for a connection that stays."""
     moving = Moving(Switch())
     drained = outcome(moving.now.factory.drain(30))
     assert drained == []
@@ -123,7 +125,7 @@ def test_a_factory_that_drains_does_not_wait_for_what_moves() -> None:
 
 @given(MESSAGES, st.sets(st.integers(0, 300), max_size=4))
 def test_a_connection_that_does_not_move_goes_on_as_before(messages: list[bytes], cuts: set[int]) -> None:
-    """The new process died: nothing is lost, doubled or late."""
+    """A connection that is dumped and not moved loses, doubles and delays nothing."""
     stream = stream_of("line", messages)
     still, moving = Moving(shout, timeouts=WAITS), Moving(shout, timeouts=WAITS)
     for piece in pieces_of(stream, cuts):
@@ -141,8 +143,8 @@ def test_a_connection_that_does_not_move_goes_on_as_before(messages: list[bytes]
     assert [each.reason for each in still.now.told(Closed)] == [each.reason for each in moving.now.told(Closed)]
 
 
-def test_nothing_is_read_or_handed_on_while_it_waits_for_its_boundary() -> None:
-    """What comes stays in the kernel, for the process that has the connection then."""
+def test_nothing_is_read_or_handed_on_after_pause_at_boundary() -> None:
+    """After `pause_at_boundary`, bytes of the peer stay in the kernel, and the next process handles them."""
     moving = Moving(shout)
     moving.protocol.pause_at_boundary()
     moving.says(b"a\n")
@@ -151,8 +153,8 @@ def test_nothing_is_read_or_handed_on_while_it_waits_for_its_boundary() -> None:
     assert moving.hears() == b"A!\n"
 
 
-def test_what_is_sent_after_a_dump_is_not_in_it() -> None:
-    """So the dump that counts is made together with the release."""
+def test_a_send_after_the_dump_prevents_the_release() -> None:
+    """A message that is sent after the dump is not in it, and `release` refuses while its `send()` waits."""
     moving = Moving(shout, peer_reads=False)
     moving.protocol.pause_at_boundary()
     early = moving.protocol.dump()
@@ -163,7 +165,7 @@ def test_what_is_sent_after_a_dump_is_not_in_it() -> None:
 
 
 def test_only_a_paused_connection_is_released() -> None:
-    """Otherwise its transport reads on, and what it reads is lost."""
+    """`release` refuses a connection that still reads, and a connection that was released already."""
     moving = Moving(shout)
     with pytest.raises(InvalidState, match=r"while it is read from; call pause_at_boundary\(\) first"):
         moving.protocol.release()
@@ -174,7 +176,7 @@ def test_only_a_paused_connection_is_released() -> None:
 
 
 class Recorder:
-    """Keeps what it hears."""
+    """A recorder that keeps its calls."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
@@ -190,7 +192,7 @@ class Recorder:
 
 
 def test_a_recorder_stays_in_its_process() -> None:
-    """It hears no more of the connection, which moves with all that it has."""
+    """A recorder hears nothing after the move, and the connection goes on with all its bytes."""
     recorder = Recorder()
     moving = Moving(shout, peer_reads=False)
     moving.protocol.record(recorder)
@@ -205,7 +207,7 @@ def test_a_recorder_stays_in_its_process() -> None:
 
 @pytest.mark.parametrize("how", ["pause_at_boundary", "resume_from_boundary"])
 def test_a_connection_that_is_not_open_has_no_boundary(how: str) -> None:
-    """Before, and after: nothing happens."""
+    """`pause_at_boundary` and `resume_from_boundary` do nothing before the connection opens and after it ends."""
     protocol: Any = MessageServerFactory(shout, telemetry=Telemetry()).buildProtocol(None)
     getattr(protocol, how)()
     NotedTransport().connect(protocol)
@@ -215,8 +217,8 @@ def test_a_connection_that_is_not_open_has_no_boundary(how: str) -> None:
     getattr(protocol, how)()
 
 
-def test_it_can_be_closed_while_it_waits_for_its_boundary() -> None:
-    """By its user, by a deadline, or by a drain, which takes the messages first."""
+def test_a_connection_can_be_closed_after_pause_at_boundary() -> None:
+    """A connection can be closed after `pause_at_boundary`, and its reply is still sent."""
     moving = Moving(shout)
     moving.says(b"a\n")
     moving.protocol.pause_at_boundary()
@@ -225,8 +227,8 @@ def test_it_can_be_closed_while_it_waits_for_its_boundary() -> None:
     assert (moving.now.told(Closed)[0].reason.rule, moving.hears()) == ("closed", b"A!\n")
 
 
-def test_a_connection_of_no_factory_can_be_released() -> None:
-    """As one that a test made."""
+def test_a_protocol_without_a_factory_can_be_moved() -> None:
+    """A protocol that was made without a factory can be dumped, released and loaded."""
     factory = MessageServerFactory(shout, telemetry=Telemetry())
     states: list[bytes] = []
     for _ in range(2):
@@ -244,12 +246,13 @@ def test_a_connection_of_no_factory_can_be_released() -> None:
 
 
 def state_of(moving: Moving) -> bytes:
+    """Return the state of the connection."""
     state: bytes = moving.protocol.dump()
     return state
 
 
 def test_a_state_that_cannot_be_loaded_changes_nothing() -> None:
-    """The protocol is new, as before: it can open a connection, or load another state."""
+    """After a refused `load`, the protocol can open a new connection, or load another state."""
     moving = Moving(Chat())
     moving.says(b"half")
     process = moving.next_process()
@@ -266,16 +269,16 @@ def test_a_state_that_cannot_be_loaded_changes_nothing() -> None:
     assert other.transport.value() == b"HALF LINE\n"
 
 
-def test_a_state_is_loaded_before_the_connection_is_made() -> None:
-    """Not into a connection that has its own."""
+def test_load_refuses_an_open_connection() -> None:
+    """`load` refuses a protocol that is already connected, and its connection stays open."""
     moving = Moving(shout)
     with pytest.raises(InvalidState, match="before the connection is made"):
         moving.protocol.load(state_of(moving))
     assert moving.connection.is_open
 
 
-def test_an_app_that_could_not_be_moved_cannot_go_on_either() -> None:
-    """The new process has another app."""
+def test_load_refuses_an_app_with_a_state_for_each_connection() -> None:
+    """`load` refuses a state if the app of the new process is a class."""
     moving = Moving(shout)
     moving.app = Chat
     with pytest.raises(InvalidState, match="cannot be loaded: its app, Chat, is a class"):
@@ -283,15 +286,15 @@ def test_an_app_that_could_not_be_moved_cannot_go_on_either() -> None:
 
 
 def test_a_protocol_that_is_never_connected_has_no_effect() -> None:
-    """The descriptor was not there any more."""
+    """A protocol that loads a state and is never connected starts no timer, counts no client and emits no event."""
     moving = Moving(shout)
     process = moving.next_process()
     process.protocol.load(state_of(moving))
     assert (process.clock.getDelayedCalls(), len(process.factory.admission), process.events) == ([], 0, [])
 
 
-def test_the_limits_are_those_of_the_new_process() -> None:
-    """Also where they end the connection at once: it was over the rate that the new settings do not wait for."""
+def test_the_limits_of_the_new_process_apply() -> None:
+    """The policy of the new process can end a moved connection at once, here because of its message rate."""
     moving = Moving(shout, limits=Limits(message_rate=1))
     moving.says(b"a\nb\n")
     moving.changed = {"policies": Policies(over_rate="reset")}
@@ -308,8 +311,8 @@ def test_the_limits_are_those_of_the_new_process() -> None:
 
 @pytest.mark.parametrize("end", ["abort", "close"])
 @pytest.mark.parametrize("kind", [NotedTransport, AbruptTransport])
-def test_a_listener_can_end_a_connection_that_has_just_come(kind: type[NotedTransport], end: str) -> None:
-    """It is told before the messages that wait are handed on. Nothing is left of them."""
+def test_a_listener_can_end_a_moved_connection_as_it_opens(kind: type[NotedTransport], end: str) -> None:
+    """If a listener ends a moved connection at its `Opened`, no waiting message is handled and nothing is left."""
     moving = Moving(shout, limits=Limits(messages_per_turn=1))
     moving.connection.pause()
     moving.says(b"a\nb\nc\n")
@@ -329,8 +332,8 @@ def test_a_listener_can_end_a_connection_that_has_just_come(kind: type[NotedTran
     assert process.clock.getDelayedCalls() == []
 
 
-def test_a_client_goes_on_too() -> None:
-    """Callers that wait for a connection of the factory get it."""
+def test_a_client_can_be_moved() -> None:
+    """The connection of a client can be moved, and fires `when_connected` of the new factory."""
     states: list[bytes] = []
     for number in range(2):
         factory = MessageClientFactory(shout, telemetry=Telemetry())
@@ -350,7 +353,7 @@ def test_a_client_goes_on_too() -> None:
 
 @pytest.mark.parametrize("requested", [True, False])
 def test_late_replies_stay_late(requested: bool) -> None:
-    """A reply by a key that no request waits for is dropped, where requests were made; else it is a message."""
+    """After a move, a reply to a cancelled request is still late. Without a request, the same bytes are a message."""
     moving = Moving(Switch(), key=lambda message: message[:1])
     if requested:
         moving.connection.request(b"1?").addErrback(lambda _: None).cancel()
@@ -360,8 +363,8 @@ def test_late_replies_stay_late(requested: bool) -> None:
     assert len(moving.now.told(LateReply)) == requested
 
 
-def test_requests_go_on_in_order() -> None:
-    """Where no request waits, every message goes to the app; later requests get their replies."""
+def test_requests_work_after_a_move() -> None:
+    """After a move, messages go to the app, and a new request gets its reply."""
     moving = Moving(shout)
     first = outcome(moving.connection.request(b"first?"))
     moving.says(b"first\n")
@@ -373,7 +376,7 @@ def test_requests_go_on_in_order() -> None:
 
 
 def test_the_peer_behind_a_proxy_stays_the_peer() -> None:
-    """The header moves with the connection."""
+    """The PROXY header moves with the connection, so the peer's address stays the same."""
     header = HeaderReader().receive(b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n")
     moving = Moving(shout)
     still = moving.next_process()
@@ -390,8 +393,8 @@ def test_the_peer_behind_a_proxy_stays_the_peer() -> None:
     assert moving.now.told(Closed)[0].reason.rule == "closed"
 
 
-def test_under_tls_it_goes_on_when_the_handshake_is_done() -> None:
-    """TLS is not moved; a transport that begins with it is one of the user's own."""
+def test_a_loaded_connection_over_tls_opens_after_the_handshake() -> None:
+    """A state that is loaded over a transport with TLS goes on when the handshake is done."""
     moving = Moving(shout)
     moving.says(b"half")
     process = moving.next_process()
@@ -406,8 +409,8 @@ def test_under_tls_it_goes_on_when_the_handshake_is_done() -> None:
     assert (process.connection.state, process.transport.value()) == (State.OPEN, b"HALF LINE!\n")
 
 
-def test_it_is_open_for_callers_that_wait_for_that() -> None:
-    """`when_open` fires."""
+def test_when_open_fires_for_a_moved_connection() -> None:
+    """`when_open` of the new connection fires when its transport is connected."""
     moving = Moving(shout)
     process = moving.next_process()
     opened = outcome(process.connection.when_open())
@@ -416,8 +419,8 @@ def test_it_is_open_for_callers_that_wait_for_that() -> None:
     assert opened == [process.connection]
 
 
-def test_a_transport_without_a_clock_can_have_it() -> None:
-    """Where no timer runs, as over a `StringTransport`."""
+def test_a_moved_connection_works_without_a_clock() -> None:
+    """A moved connection over a `StringTransport`, which has no clock, handles all its waiting messages."""
     moving = Moving(shout, limits=Limits(messages_per_turn=1))
     moving.says(b"a\nb\nc\n")
     protocol: Any = MessageServerFactory(shout, telemetry=Telemetry()).buildProtocol(None)
@@ -427,8 +430,8 @@ def test_a_transport_without_a_clock_can_have_it() -> None:
     assert moving.hears() + transport.value() == b"A!\nB!\nC!\n"
 
 
-def test_a_pending_reply_ends_at_its_boundary() -> None:
-    """An asynchronous app is moved between two messages."""
+def test_an_asynchronous_app_is_moved_between_two_messages() -> None:
+    """A move is refused while a reply is pending, and works once the reply is there."""
     switch = Switch()
     moving = Moving(switch)
     for letter in (b"a", b"b"):

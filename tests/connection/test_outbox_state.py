@@ -1,4 +1,4 @@
-"""The outbox of a connection, whose bytes another outbox sends."""
+"""The state of an outbox: another outbox sends its bytes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tcpapp.connection.outbox_state import OutboxState, dump_outbox, has_sends, 
 from tests.connection.outboxes import Rig
 
 
-def test_another_outbox_sends_what_this_one_has_not() -> None:
-    """What waits, what a message has left, and what is gathered, in this order; this outbox keeps it."""
+def test_another_outbox_sends_the_unsent_bytes() -> None:
+    """Another outbox sends waiting, begun and gathered bytes in order, and the first outbox keeps its own."""
     rig, other = Rig(), Rig()
     rig.outbox.write(b"a" * 25)  # the transport has twenty of them
     rig.outbox.write(b"bb", 2)
@@ -29,7 +29,7 @@ def test_another_outbox_sends_what_this_one_has_not() -> None:
 
 
 def test_an_outbox_whose_transport_has_all_bytes_holds_nothing() -> None:
-    """The transport's own buffer is not its, and nothing is written for it."""
+    """Bytes in the transport's own buffer are not in the state, and loading an empty state writes nothing."""
     rig, other = Rig(), Rig()
     assert dump_outbox(rig.outbox) == OutboxState(b"", 0)
     rig.block()
@@ -38,8 +38,8 @@ def test_an_outbox_whose_transport_has_all_bytes_holds_nothing() -> None:
     assert other.transport.writes == []
 
 
-def test_a_send_waits_until_the_transport_takes_more() -> None:
-    """Whether its bytes wait here, or the transport has them and is over its mark."""
+def test_has_sends_is_true_while_a_send_waits() -> None:
+    """`has_sends` is true while a `send()` waits, and false for replies and after the last byte was taken."""
     rig = Rig()
     assert not has_sends(rig.outbox)
     rig.block()
@@ -53,8 +53,8 @@ def test_a_send_waits_until_the_transport_takes_more() -> None:
     assert not has_sends(rig.outbox)
 
 
-def test_a_send_that_was_cancelled_waits_no_longer() -> None:
-    """Its bytes still do, where the transport has a part of them."""
+def test_a_cancelled_send_does_not_count_for_has_sends() -> None:
+    """A cancelled `send()` does not wait, although the rest of its begun message is in the state."""
     rig = Rig()
     sent = rig.outbox.send(b"b" * 45)
     sent.addErrback(lambda failure: failure.trap(CancelledError))

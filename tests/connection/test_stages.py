@@ -82,7 +82,7 @@ def test_messages_that_wait_for_their_turn_are_received_before_the_end() -> None
 
 
 def test_a_connection_without_a_state_has_nothing_to_go_on_from() -> None:
-    """That is for the class below, which loads it."""
+    """The base class cannot go on from a state; its subclass, which loads states, can."""
     with pytest.raises(NotImplementedError):
         Stages(Settings())._continue_app()
 

@@ -1,4 +1,4 @@
-"""The throttle of a connection, whose messages and rates go on in another throttle."""
+"""The state of a throttle: its messages and rates go on in another throttle."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Seen:
 
 
 class Turning(Peer):
-    """A peer of an app that is `Seen`, at the second `at` of its clock."""
+    """A peer of an app that is `Seen`. Its clock begins at the second `at`."""
 
     clock: TurnClock
 
@@ -51,7 +51,7 @@ class Turning(Peer):
         super().__init__(self.app, transport=NotedTransport(clock=clock), timeouts=QUIET, **options)
 
     def goes_on(self, **options: Any) -> Turning:
-        """The connection in another process: its unfinished line, its waits for rates, and its throttle go on there."""
+        """Return the connection in another process, with its unfinished line, its waits for rates, and its throttle."""
         before = self.protocol
         moved = Turning(self.clock.seconds() + 1000, **options)
         moved.app.messages = self.app.messages.copy()
@@ -62,7 +62,7 @@ class Turning(Peer):
 
 
 def through_facts(throttle: Any) -> ThrottleState:
-    """The state of `throttle`, written and read."""
+    """Return the state of `throttle`, written and read again."""
     state = dump_throttle(throttle)
     facts = unpack_facts(pack_facts(facts_of(state)))
     found = read_throttle(facts, state.pending)
@@ -71,7 +71,7 @@ def through_facts(throttle: Any) -> ThrottleState:
 
 
 def lines(first: int, last: int) -> bytes:
-    """Lines with these numbers."""
+    """Return lines with these numbers."""
     return b"".join(b"%d\n" % number for number in range(first, last))
 
 
@@ -81,11 +81,11 @@ CHUNKS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 8)), max_size=4)
 @given(
     CHUNKS, CHUNKS, st.sampled_from([{}, {"message_rate": 4}, {"byte_rate": 10}, {"message_rate": 3, "byte_rate": 8}])
 )
-def test_messages_are_let_in_when_they_would_have_been(
+def test_messages_are_let_in_at_the_same_time_as_without_a_move(
     before: list[tuple[int, int]], after: list[tuple[int, int]], rates: dict[str, int]
 ) -> None:
     """
-    In the same order, and at the same time on the other clock, by turns and by rates.
+    After a move, messages are let in in the same order and at the same time, by turns and by rates.
 
     Under a byte rate the first read can take more than the last one left: the rate is the same, the times are not.
     """
@@ -110,7 +110,7 @@ def test_messages_are_let_in_when_they_would_have_been(
 
 
 def test_a_dump_changes_nothing() -> None:
-    """The messages stay, and the tokens are those of this second."""
+    """A dump keeps the messages in the throttle, and has the tokens of this moment."""
     peer = Turning(limits=Limits(messages_per_turn=2, message_rate=4, byte_rate=100))
     peer.says(lines(0, 6))
     expected = ThrottleState([b"4", b"5"], 0.0, 88.0)
@@ -121,7 +121,7 @@ def test_a_dump_changes_nothing() -> None:
 
 
 def test_the_pending_messages_are_counted_to_the_byte() -> None:
-    """As in the first throttle."""
+    """The other throttle counts the same bytes, and pauses reading, as the first one."""
     peer = Turning(limits=Limits(messages_per_turn=2))
     peer.says(lines(0, 6))
     moved = peer.goes_on(limits=Limits(messages_per_turn=2))
@@ -129,8 +129,8 @@ def test_the_pending_messages_are_counted_to_the_byte() -> None:
     assert moved.paused
 
 
-def test_waits_for_rates_that_are_no_more_end() -> None:
-    """The settings of the other factory have no rate: the messages come by turns."""
+def test_without_a_rate_in_the_new_process_messages_come_by_turns() -> None:
+    """If the new factory has no rate, the waits for the old rates end, and the messages come by turns."""
     peer = Turning(limits=Limits(message_rate=1, byte_rate=1))
     peer.slips_in(lines(0, 3))
     assert {"message_rate", "byte_rate"} <= set(peer.waits)
@@ -140,8 +140,8 @@ def test_waits_for_rates_that_are_no_more_end() -> None:
     assert (len(moved.app.messages), moved.paused) == (3, False)
 
 
-def test_a_rate_that_is_new_begins_with_a_quiet_second() -> None:
-    """The settings of the first factory have none."""
+def test_a_new_rate_begins_with_all_its_tokens() -> None:
+    """If only the new factory has a rate, the rate begins with the tokens of a whole second."""
     peer = Turning(limits=Limits(messages_per_turn=1))
     peer.says(lines(0, 4))
     moved = peer.goes_on(limits=Limits(message_rate=2, byte_rate=7))
@@ -151,7 +151,7 @@ def test_a_rate_that_is_new_begins_with_a_quiet_second() -> None:
 
 
 def test_messages_over_a_rate_that_is_not_waited_for_end_the_connection() -> None:
-    """The policy of the other factory says so."""
+    """If the new factory's policy does not wait for the rate, messages over it end the connection."""
     peer = Turning(limits=Limits(message_rate=1))
     peer.says(lines(0, 3))
     state = dump_throttle(peer.protocol._throttle)
@@ -162,7 +162,7 @@ def test_messages_over_a_rate_that_is_not_waited_for_end_the_connection() -> Non
 
 
 def test_a_byte_rate_that_is_not_waited_for_limits_no_read() -> None:
-    """It is checked after the read."""
+    """If the new factory's policy is `refuse`, its byte rate does not limit the size of a read."""
     peer = Turning(limits=Limits(byte_rate=100))
     peer.says(lines(0, 3))
     moved = peer.goes_on(limits=Limits(byte_rate=100), policies=Policies(over_rate="refuse"))
@@ -170,7 +170,7 @@ def test_a_byte_rate_that_is_not_waited_for_limits_no_read() -> None:
 
 
 def test_without_a_clock_there_are_no_turns() -> None:
-    """Over a transport without a reactor, all is let in at once."""
+    """Over a transport without a reactor, all loaded messages are handled at once."""
     app = Seen()
     app.clock = TurnClock()
     protocol: Any = MessageServerFactory(app, telemetry=Telemetry()).buildProtocol(None)
@@ -189,6 +189,6 @@ def test_without_a_clock_there_are_no_turns() -> None:
     ],
 )
 def test_only_facts_of_a_throttle_are_read(facts: Any, words: str) -> None:
-    """Each is named where it is wrong."""
+    """A missing, unknown or invalid fact is refused, and the error names it."""
     with pytest.raises(InvalidState, match=words):
         read_throttle(unpack_facts(pack_facts(facts)), [])

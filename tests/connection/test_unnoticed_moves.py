@@ -1,4 +1,4 @@
-"""A connection that is moved to another process goes on there, byte for byte, second for second."""
+"""A connection that is moved to another process goes on there: its peer sees the same bytes at the same times."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ FRAMINGS = ["line", "line:max=100:oversize=skip", "int32", "netstring", "varint"
 
 @batch
 def shout_all(messages: list[bytes], connection: Any) -> list[bytes]:
+    """Reply to all messages of a batch in capitals, with an exclamation mark."""
     return [message.upper() + b"!" for message in messages]
 
 
 def count_up(value: Any, connection: Any) -> Any:
+    """Reply with the next number."""
     return {"next": value["number"] + 1}
 
 
@@ -34,7 +36,7 @@ def count_up(value: Any, connection: Any) -> Any:
 @pytest.mark.parametrize("app", [shout, shout_all])
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_move_behind_each_byte_is_not_noticed(framing: str, app: Any) -> None:
-    """The peer gets the same bytes, whatever was unfinished."""
+    """With a move after each byte, the peer gets the same bytes as without moves."""
     stream = stream_of(framing, [b"hello", b"a" * 20, b"b"])
     still, moving = Moving(app, framing), Moving(app, framing)
     for place in range(len(stream)):
@@ -49,7 +51,7 @@ def test_a_move_behind_each_byte_is_not_noticed(framing: str, app: Any) -> None:
 def test_a_move_between_any_two_chunks_is_not_noticed(
     messages: list[bytes], cuts: set[int], moves: set[int], framing: str
 ) -> None:
-    """Messages of any lengths, cut in any way, with any number of moves."""
+    """With any number of moves between chunks of any messages, the peer gets the same bytes as without moves."""
     stream = stream_of(framing, [b"x" + message for message in messages])
     still, moving = Moving(shout, framing), Moving(shout, framing)
     for place, piece in enumerate(pieces_of(stream, cuts)):
@@ -63,7 +65,7 @@ def test_a_move_between_any_two_chunks_is_not_noticed(
 
 @given(st.lists(st.integers(0, 999), max_size=6), st.sets(st.integers(0, 150), max_size=8))
 def test_values_of_a_codec_are_the_same(numbers: list[int], cuts: set[int]) -> None:
-    """The next process decodes the messages that wait."""
+    """Messages that wait at a move are decoded by the next process, and each is answered."""
     stream = b"".join(json.dumps({"number": each}).encode() + b"\n" for each in numbers)
     moving = Moving(count_up, codec="json")
     for piece in pieces_of(stream, cuts):
@@ -75,7 +77,7 @@ def test_values_of_a_codec_are_the_same(numbers: list[int], cuts: set[int]) -> N
 
 
 def test_a_message_that_is_skipped_is_skipped_to_its_end() -> None:
-    """The next process reports it."""
+    """A message that the old process began to skip is skipped to its end by the new process, which reports it."""
     moving = Moving(shout, "line:max=9:oversize=skip")
     moving.says(b"far too long")
     moving.move()
@@ -89,7 +91,7 @@ def test_a_message_that_is_skipped_is_skipped_to_its_end() -> None:
 
 @given(st.sets(st.integers(0, 40)))
 def test_messages_that_wait_for_their_turn_are_answered_in_order(moves: set[int]) -> None:
-    """Between two turns, or while a rate allows no more."""
+    """With moves between turns, or while a rate allows no more, all messages are answered in order."""
     stream = b"".join(b"%d\n" % number for number in range(40))
     moving = Moving(shout, limits=Limits(messages_per_turn=3, message_rate=20))
     moving.says(stream)
@@ -104,7 +106,7 @@ def test_messages_that_wait_for_their_turn_are_answered_in_order(moves: set[int]
 
 @pytest.mark.parametrize("rates", [{"message_rate": 4}, {"byte_rate": 12}], ids=["messages", "bytes"])
 def test_a_move_gives_no_new_tokens(rates: dict[str, int]) -> None:
-    """A peer that is moved again and again gets no more than its rate."""
+    """A peer whose connection is moved again and again gets no more than its rate."""
     moving = Moving(shout, limits=Limits(**rates))
     moving.says(b"ab\n" * 100)
     for _ in range(20):
@@ -114,7 +116,9 @@ def test_a_move_gives_no_new_tokens(rates: dict[str, int]) -> None:
 
 
 def test_messages_wait_for_a_user_that_has_paused() -> None:
-    """Over the mark of the inbox nothing is read, before the move and after it."""
+    """
+    After a move, a paused connection with a full inbox still reads nothing, and answers everything after `resume()`.
+    """
     moving = Moving(shout, limits=Limits(inbox_high=300, inbox_low=100))
     moving.connection.pause()
     moving.says(b"".join(b"%d\n" % number for number in range(10)))
@@ -129,7 +133,7 @@ def test_messages_wait_for_a_user_that_has_paused() -> None:
 
 @pytest.mark.parametrize("app", [shout, shout_all])
 def test_messages_behind_a_pending_reply_wait_for_the_next_process(app: Any) -> None:
-    """Once the reply is there, the connection is at a boundary; the app gets no further message in the old process."""
+    """Messages behind a pending reply are not handled in the old process, and the next process handles them."""
     switch = Switch()
     moving = Moving(switch)
     moving.says(b"a\nb\nc\n")
@@ -143,7 +147,7 @@ def test_messages_behind_a_pending_reply_wait_for_the_next_process(app: Any) -> 
 
 @given(st.lists(st.integers(1, 300_000), min_size=1, max_size=5), st.lists(st.integers(0, 200_000), max_size=6))
 def test_unsent_bytes_are_sent_first(sizes: list[int], takes: list[int]) -> None:
-    """In their order, behind those in the transport's buffer, to a peer that reads slowly; then the app goes on."""
+    """Unsent bytes of several processes reach a slow peer in order, before later replies."""
 
     def many(message: bytes, connection: Any) -> bytes:
         number, size = message.split(b":")
@@ -163,7 +167,7 @@ def test_unsent_bytes_are_sent_first(sizes: list[int], takes: list[int]) -> None
 
 
 def test_the_app_waits_for_a_peer_that_takes_nothing_in_the_next_process_too() -> None:
-    """Once the peer takes the bytes, the messages that waited are handled."""
+    """After a move, the app gets no message while the peer reads nothing, and then gets the waiting ones."""
     seen: list[bytes] = []
 
     def floods(message: bytes, connection: Any) -> bytes:
@@ -195,7 +199,7 @@ STEPS = st.lists(
 
 
 def ended_at(steps: list[tuple[Any, ...]], moves: set[int]) -> tuple[float, str]:
-    """When and why the connection ends by a timeout, with moves before these steps."""
+    """Return when and by which rule a timeout ends the connection, with moves before these steps."""
     moving = Moving(shout, timeouts=WAITS, limits=Limits(age_jitter=0))
     for place, (name, *given_) in enumerate([*steps, *[("advance", 0.25)] * 400]):
         if moving.connection.state is State.CLOSED:
@@ -208,13 +212,13 @@ def ended_at(steps: list[tuple[Any, ...]], moves: set[int]) -> tuple[float, str]
 
 
 @given(STEPS, st.sets(st.integers(0, 20), min_size=1))
-def test_a_timeout_ends_it_when_it_would_have_ended(steps: list[tuple[Any, ...]], moves: set[int]) -> None:
-    """At the same second of its life, for the same reason, on however many clocks."""
+def test_a_timeout_ends_a_moved_connection_at_the_same_time(steps: list[tuple[Any, ...]], moves: set[int]) -> None:
+    """With any moves, a timeout ends the connection at the same second and for the same reason as without moves."""
     assert ended_at(steps, set()) == ended_at(steps, moves)
 
 
 def test_the_greatest_age_is_drawn_once() -> None:
-    """Moves make a connection no younger."""
+    """Moves do not change the time at which `max_age` ends the connection."""
     moving = Moving(shout, timeouts=Timeouts(first_message=0, idle=0, max_age=100), limits=Limits(age_jitter=50))
     ends = moving.protocol._deadlines.ends("max_age") - moving.now.clock.seconds()
     for _ in range(4):
@@ -225,7 +229,7 @@ def test_the_greatest_age_is_drawn_once() -> None:
 
 @pytest.mark.parametrize("moves", [0, 3])
 def test_a_peer_that_takes_nothing_is_given_no_more_time(moves: int) -> None:
-    """Its unsent bytes move with it."""
+    """Moves do not restart `send_progress` for a peer that reads nothing."""
     timeouts = Timeouts(first_message=0, idle=0, send_progress=10)
     moving = Moving(shout, "line:max=1000000", timeouts=timeouts, peer_reads=False)
     moving.says(b"x" * 300_000 + b"\n")
@@ -239,8 +243,8 @@ def test_a_peer_that_takes_nothing_is_given_no_more_time(moves: int) -> None:
     assert moving.now.told(Closed)[0].reason.limit == 10
 
 
-def test_a_peer_that_takes_the_bytes_at_the_move_is_not_waited_for() -> None:
-    """Its system had room again."""
+def test_a_peer_that_takes_all_bytes_at_the_move_is_not_cut() -> None:
+    """If the peer takes all bytes at the move, `send_progress` does not end the connection."""
     timeouts = Timeouts(first_message=0, idle=0, send_progress=10)
     moving = Moving(shout, "line:max=1000000", timeouts=timeouts, peer_reads=False)
     moving.says(b"x" * 300_000 + b"\n")
@@ -253,8 +257,8 @@ def test_a_peer_that_takes_the_bytes_at_the_move_is_not_waited_for() -> None:
 @pytest.mark.parametrize("moves", [0, 1, 2, 3])
 def test_a_silent_peer_misses_as_many_heartbeats(moves: int) -> None:
     """
-    The next heartbeat is due when it was due. One that no answer can have come to, because nothing was read, is not
-    missed.
+    After a move the next heartbeat is due at its old time. A heartbeat does not count as missed if nothing was read
+    since.
     """
     moving = Moving(shout, timeouts=Timeouts(first_message=0, idle=0, heartbeat=10), heartbeat=b"ping")
     for place in range(9):
@@ -271,7 +275,7 @@ def test_a_silent_peer_misses_as_many_heartbeats(moves: int) -> None:
 
 @given(MESSAGES, st.sets(st.integers(0, 300), max_size=4), st.sets(st.integers(0, 6)))
 def test_a_connection_counts_on(messages: list[bytes], cuts: set[int], moves: set[int]) -> None:
-    """Its own counts go over; the factories of all processes count each message once, and the connection once."""
+    """The counts of the connection go on, and all factories together count each message and the connection once."""
     stream = stream_of("line", messages)
     moving = Moving(shout)
     for place, piece in enumerate(pieces_of(stream, cuts)):
@@ -290,7 +294,7 @@ def test_a_connection_counts_on(messages: list[bytes], cuts: set[int], moves: se
 
 
 def test_a_factory_shows_the_age_of_a_connection_that_came_from_another_process() -> None:
-    """As the age of a connection of its own."""
+    """`info().oldest` of the new factory is the age since the connection was first made."""
     moving = Moving(shout)
     moving.advance(30)
     moving.changed = {"clock": (clock := TurnClock())}
@@ -301,7 +305,7 @@ def test_a_factory_shows_the_age_of_a_connection_that_came_from_another_process(
 
 
 def test_unsent_messages_are_counted_where_they_leave() -> None:
-    """The bytes that the old process gave to the transport were counted there."""
+    """Bytes count in the process whose transport gets them, and a message counts with its last byte."""
     moving = Moving(lambda message, connection: message * 100_000, "line:max=1000000", peer_reads=False)
     for letter in (b"a\n", b"b\n"):
         moving.says(letter)

@@ -26,7 +26,7 @@ def test_joined_bytes_have_the_messages_of_both() -> None:
         pytest.param(Deferred(), 0, 5, False, id="a-send"),
     ],
 )
-def test_bytes_are_joined_only_where_nothing_waits_longer_for_it(
+def test_only_whole_messages_without_a_send_are_joined(
     waiter: Deferred[None] | None, given: int, most: int, *, takes: bool
 ) -> None:
     """Bytes are not joined to the message of a `send`, to a message that has begun to leave, or over the mark."""

@@ -122,7 +122,7 @@ PACKED = pack("Own(by=b'!')", b"own", b"held")
 
 
 def test_the_parts_of_a_state() -> None:
-    """The framing's own part and the held bytes come out as they went in."""
+    """The framing's own part and the held bytes are read as they were written."""
     assert unpack(PACKED, "Own(by=b'!')") == (b"own", b"held")
 
 
@@ -181,7 +181,7 @@ def test_a_state_is_bytes(value: object) -> None:
 
 
 class Slotted:
-    """Has attributes in slots: one is private, and one is never set."""
+    """A class with attributes in slots: one is private, and one is never set."""
 
     __slots__ = ("__private", "never", "value")
 
@@ -191,7 +191,7 @@ class Slotted:
 
 
 class Open(Slotted):
-    """Can have more attributes, in a dictionary."""
+    """A class whose instances can have more attributes, in a dictionary."""
 
 
 def test_attributes_that_differ_are_named() -> None:

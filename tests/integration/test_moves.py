@@ -1,4 +1,6 @@
-"""A connection whose descriptor and state go from factory to factory, over real sockets: its peer notices nothing."""
+"""
+A connection whose descriptor and state are moved from factory to factory over real sockets. Its peer notices nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,12 @@ MOVES = 20
 
 
 def shout(message: bytes, connection: Any) -> bytes:
+    """Reply in capitals."""
     return message.upper()
 
 
 class Adopting(ServerFactory):
-    """Gives a connection to `factory`, where it goes on from its state."""
+    """A factory that gives its connection to `factory`, and loads the state into it."""
 
     noisy = False
 
@@ -40,7 +43,7 @@ class Adopting(ServerFactory):
 
 
 def move(reactor: Any, old: MessageServerFactory, new: MessageServerFactory) -> None:
-    """Let `new` have the connection of `old`, as another process would: by its descriptor and its state."""
+    """Move the connection of `old` to `new` by its descriptor and its state, as to another process."""
     [connection] = old.connections
     protocol: Any = protocol_of(connection)
     protocol.pause_at_boundary()
@@ -57,7 +60,7 @@ def move(reactor: Any, old: MessageServerFactory, new: MessageServerFactory) -> 
 
 @bounded
 async def test_each_request_is_answered_before_and_behind_a_move(global_reactor: Any, serve: Any, join: Any) -> None:
-    """Each once, and in order: between two moves, and behind them."""
+    """Each request before and after a move is answered once, and each factory counts its own messages."""
     server = await serve(shout)
     factories = [server.factory, *[MessageServerFactory(shout) for _ in range(MOVES)]]
     client = await join(server)
@@ -76,8 +79,8 @@ async def test_each_request_is_answered_before_and_behind_a_move(global_reactor:
 
 
 @bounded
-async def test_half_a_message_goes_on(global_reactor: Any, serve: Any, dial: Any) -> None:
-    """The old factory has its beginning, and the new one gets the rest from the socket."""
+async def test_half_a_message_is_completed_after_a_move(global_reactor: Any, serve: Any, dial: Any) -> None:
+    """The old factory has the beginning of a message, and the new one reads the rest and answers."""
     server = await serve(shout)
     factory = MessageServerFactory(shout)
     peer = await dial(server.port)

@@ -49,7 +49,7 @@ def test_several_items_can_come_at_a_time():
 
 
 def test_another_bucket_goes_on_from_the_tokens_of_this_one():
-    """On a clock of its own; a debt goes over as well."""
+    """Another bucket, on a clock of its own, goes on with the tokens or the debt of this one."""
     for taken in (3, 10, 25):
         bucket, other = TokenBucket(10), TokenBucket(10)
         bucket.take(1000.0, taken)
@@ -59,7 +59,7 @@ def test_another_bucket_goes_on_from_the_tokens_of_this_one():
 
 
 def test_a_bucket_goes_on_with_no_more_tokens_than_it_holds():
-    """The rate of the other bucket was greater."""
+    """A bucket takes over at most as many tokens as it can hold, if the other bucket's rate was greater."""
     bucket = TokenBucket(4)
     bucket.load(5.0, 100.0)
     assert bucket.available(5.0) == 4

@@ -85,7 +85,7 @@ def test_without_a_clock_there_are_totals_and_no_rates() -> None:
 
 
 def test_a_connection_that_moves_is_counted_by_both_factories_once() -> None:
-    """It goes on with its own counts; the totals and rates of a factory have what happened there."""
+    """A moved connection goes on with its own counts, and each factory counts only what happened there."""
     before, after = Throughput(), Throughput()
     old, new = MessageCounter(before), MessageCounter(after)
     count(old, 10.0, 3, 30)

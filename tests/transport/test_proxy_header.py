@@ -436,7 +436,7 @@ def test_the_header_lies_below_tls(hosts: Hosts, tls_certificates: Any) -> None:
 
 
 def test_a_connection_from_another_process_keeps_the_addresses_of_its_header() -> None:
-    """The header is not sent again. The transport and the protocol are connected directly."""
+    """`behind_header` gives a transport with the header's addresses, and connects transport and protocol directly."""
     header = Header(1, Command.PROXY, Family.TCP4, SOURCE, DESTINATION)
     transport = NotedTransport(peerAddress=PROXY)
     protocol: Any = MessageServerFactory(App(), telemetry=Telemetry(), timeouts=Timeouts(idle=0)).buildProtocol(CLIENT)

@@ -14,7 +14,7 @@ from tests.testing.oracles.own import Own
 
 
 class Numbering(Own):
-    """Counts its messages, and writes the count into its state."""
+    """A framing that counts its messages, and writes the count into its state."""
 
     __slots__ = ("count",)
 
@@ -45,7 +45,7 @@ def test_a_framing_that_writes_its_state_passes():
 
 
 class WritesNothing(Numbering):
-    """Counts its messages, and does not write the count."""
+    """A framing that counts its messages, and does not write the count."""
 
     __slots__ = ()
 
@@ -71,7 +71,7 @@ class DumpsText(Own):
 
 
 class RefusesItsOwn(Own):
-    """Loads nothing that holds bytes."""
+    """A framing that refuses to load a state with held bytes."""
 
     __slots__ = ()
 
@@ -91,7 +91,7 @@ class ForgetsHeldBytes(Own):
 
 
 class Otherwise(Own):
-    """Receives other messages while it is in a list that is in no state."""
+    """A framing that receives other messages while it is in `marked`, which is in no state."""
 
     __slots__ = ()
     marked: ClassVar[list[Framing]] = []
@@ -127,7 +127,7 @@ class ChangedByDump(Own):
 
 
 class DumpsAnew(Own):
-    """Dumps another state each time."""
+    """A framing that dumps another state each time."""
 
     __slots__ = ()
     numbers = count()
@@ -162,7 +162,7 @@ class RaisesAnythingAfterAFailure(Own):
 
 
 class AcceptsAPart(Own):
-    """Loads a wrong state as the state of a fresh stream."""
+    """A framing that loads a wrong state as the state of a fresh stream."""
 
     __slots__ = ()
 
@@ -194,7 +194,7 @@ class KeepsAPartOfWhatItRefuses(Own):
 
 
 class HoldsMoreLater(Numbering):
-    """Does not check the count, and holds more with a high one."""
+    """A framing that does not check a loaded count, and holds more if the count is high."""
 
     __slots__ = ()
 
@@ -206,7 +206,7 @@ class HoldsMoreLater(Numbering):
 
 
 class RaisesAnythingLater(Numbering):
-    """Does not check the count, and raises an error with a high one."""
+    """A framing that does not check a loaded count, and raises an error if the count is high."""
 
     __slots__ = ()
 
