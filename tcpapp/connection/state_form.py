@@ -136,7 +136,7 @@ def unpack_messages(name: str, section: bytes, *, longest: int, most: int, size:
         place += length
         total += length
         if len(messages) > most:
-            raise InvalidState(f"{name}: more than {most} messages; at most so many can wait in this connection")
+            raise InvalidState(f"{name}: more than {most} messages; at most {most} can wait in this connection")
         if total > size:
             raise InvalidState(f"{name}: messages of {total} bytes; at most {size} bytes can wait in this connection")
     return messages
