@@ -54,7 +54,7 @@ class Process:
     @property
     def buffered(self) -> tuple[int, int]:
         """The bytes that the memory budget counts, and the bytes that the connection holds."""
-        return self.factory.settings.memory_budget.total, self.protocol._buffered.held_bytes
+        return self.factory.settings.memory_budget.total, self.protocol.info().buffered
 
     def told(self, kind: type[Any]) -> list[Any]:
         """Return the events of this kind."""

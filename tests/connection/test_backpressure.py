@@ -116,7 +116,7 @@ def test_a_peer_that_reads_no_replies_pauses_handling_and_then_reading() -> None
         peer.says(LINE)
         sent += 1
     assert len(calls) < 25 < sent
-    assert peer.transport.unsent + peer.protocol._outbox.unsent <= 25 * 1001
+    assert peer.transport.unsent + peer.protocol.info().unsent <= 25 * 1001
     while peer.transport.unsent:
         peer.transport.take()
     assert not peer.paused

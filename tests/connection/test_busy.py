@@ -192,7 +192,7 @@ def test_the_buffered_bytes_are_exact_after_a_receive_in_its_turn() -> None:
     peer.says(b"0\n" + b"x" * 1000 + b"\n1\n")
     turns(peer)
     assert seen == [[b"x" * 1000]]
-    assert peer.factory.info().buffered == peer.protocol._buffered.held_bytes > 1000
+    assert peer.factory.info().buffered == peer.protocol.info().buffered > 1000
 
 
 def test_receives_that_wait_for_their_turn_fail_at_an_undecodable_message() -> None:
@@ -282,7 +282,7 @@ def test_a_reply_after_an_abort_is_not_held() -> None:
 
     peer = busy(app, reads=False, limits=Limits(write_high=100))
     peer.says(b"a\n")
-    assert peer.protocol._outbox.unsent == 0
+    assert peer.protocol.info().unsent == 0
     assert peer.factory.info().buffered < 1000
     turns(peer)
     assert peer.factory.info().buffered == 0

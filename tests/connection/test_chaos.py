@@ -458,7 +458,7 @@ class Chaos:
         limits, connection = self.factory.settings.limits, run.connection
         taken_from = self.app != "none" and "ended" not in run.talks
         if connection.is_open and taken_from and not limits.message_rate and not limits.byte_rate:
-            assert (connection.unread, protocol_of(connection)._throttle.pending) == (0, []), "messages wait for ever"
+            assert (connection.unread, protocol_of(connection).info().pending) == (0, 0), "messages wait for ever"
             assert run.transport.unread == 0, "the peer's bytes are not read"
         assert connection.state is not State.CLOSING or run.transport.disconnecting, "the transport does not close"
 

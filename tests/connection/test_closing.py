@@ -14,6 +14,7 @@ from tcpapp.connection.connection import State
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.telemetry import AppFailed, Closed
+from tcpapp.telemetry.statistics import Wait
 from tests.peers import NOTHING, Peer, Switch, result_of, stalled
 
 
@@ -117,7 +118,7 @@ def test_a_shorter_grace_holds_and_a_longer_one_does_not() -> None:
     peer.connection.close(20.0)
     peer.connection.close(2.0)
     peer.connection.close()
-    assert peer.protocol._deadlines.ends("ending") == 2.0
+    assert peer.protocol.info().deadline == Wait("ending", 2.0)
 
 
 def test_a_grace_and_a_deadline_that_are_over_already_cut_at_once() -> None:

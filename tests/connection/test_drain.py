@@ -11,6 +11,7 @@ from tcpapp.connection.app import conversation
 from tcpapp.connection.connection import State
 from tcpapp.limits import Timeouts
 from tcpapp.telemetry import AppFailed, Closed
+from tcpapp.telemetry.statistics import Wait
 from tests.peers import NOTHING, Peer, Switch, result_of
 
 
@@ -188,6 +189,6 @@ def test_draining_a_connection_that_closes_changes_nothing() -> None:
     peer = Peer()
     peer.connection.close(10.0)
     peer.connection.drain(1.0)
-    assert peer.protocol._deadlines.ends("ending") == 10.0
+    assert peer.protocol.info().deadline == Wait("ending", 10.0)
     peer.leaves()
     assert peer.reason.rule == "closed"

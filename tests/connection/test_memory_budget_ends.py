@@ -117,7 +117,7 @@ def test_peers_that_close_and_do_not_read_are_cut_when_memory_is_short() -> None
         transports.append(transport)
         assert factory.info().buffered <= 8 * 1024 * 1024
     assert 50 < factory.settings.memory_budget.shed < 60
-    held = [protocol_of(each.connection)._outbox.unsent for each in transports if not each.aborted]
+    held = [protocol_of(each.connection).info().unsent for each in transports if not each.aborted]
     assert sum(held) <= 8 * 1024 * 1024
 
 

@@ -306,9 +306,9 @@ def test_a_peer_that_does_not_read_is_sent_no_heartbeats() -> None:
     """A peer that does not read gets no heartbeats, because they would only add unsent bytes."""
     peer = stalled(heartbeat=b"ping", timeouts=Timeouts(heartbeat=10, send_progress=0, first_message=0))
     peer.connection.send(b"x" * 100_000)
-    before = peer.protocol._outbox.unsent
+    before = peer.protocol.info().unsent
     peer.clock.advance(10)
-    assert before == peer.protocol._outbox.unsent
+    assert before == peer.protocol.info().unsent
 
 
 def test_a_heartbeat_that_fails_is_the_apps_failure() -> None:

@@ -50,7 +50,7 @@ def test_an_abort_drops_the_bytes_before_waiters_fire() -> None:
     seen: list[Any] = []
     outcome(
         peer.connection.receive(),
-        lambda _: seen.append((peer.protocol._outbox.unsent, peer.transport.aborted)),
+        lambda _: seen.append((peer.protocol.info().unsent, peer.transport.aborted)),
     )
     peer.connection.abort()
     assert seen == [(0, True)]

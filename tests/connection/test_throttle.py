@@ -408,7 +408,7 @@ def test_pending_messages_are_counted_to_the_byte() -> None:
     peer = Turning(Seen(), timeouts=QUIET, limits=Limits(messages_per_turn=4))
     peer.says(b"abc\n" * 10)
     sizes = []
-    while peer.protocol._throttle.pending:
+    while peer.protocol.info().pending:
         sizes.append((peer.protocol._throttle.size, peer.factory.info().buffered))
         peer.clock.give_turn()
     assert sizes == [(6 * 67, 6 * 67), (2 * 67, 2 * 67)]

@@ -107,7 +107,7 @@ async def test_tiny_sends_to_a_peer_that_does_not_read(served: Any) -> None:
     stranger = await served.stranger(b"more\n", reads=False)
     while not (held := served.server.info().buffered):
         await served.turn()
-    unsent = [protocol_of(each)._outbox.unsent for each in served.server.connections]
+    unsent = [protocol_of(each).info().unsent for each in served.server.connections]
     assert held - max(unsent) > 500_000
     stranger.transport.abortConnection()
     await stranger.lost

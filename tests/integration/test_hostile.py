@@ -222,7 +222,7 @@ async def test_a_slow_reader_pauses_only_its_own_connection(serve: Any, dial: An
     other.say(b"x\n")
     await other.heard(1001)
     assert replies < 2001
-    assert sum(protocol_of(each)._outbox.unsent for each in server.connections) < MIB
+    assert sum(protocol_of(each).info().unsent for each in server.connections) < MIB
     peer.transport.resumeProducing()
     expected = b"".join(line * 1000 + b"\n" for line in asked.splitlines())
     assert await peer.heard(len(expected)) == expected
