@@ -65,7 +65,7 @@ class Answers(Replies):
                 self.pauses & CONNECTION_CLOSED
             ):  # it ended while the app was called, and nothing else cancels this reply
                 self.cancel_handler()
-        return sum(len(each) for each in self._replies[before:] if isinstance(each, bytes))
+        return sum([len(each) for each in self._replies[before:] if isinstance(each, bytes)])
 
     def _weight_of(self, messages: list[Any]) -> int:
         """An upper bound, in bytes of memory, for the values of `messages`. A greeting answers no message."""

@@ -385,6 +385,6 @@ class Dispatcher(Matching):
     def _end_handling(self) -> None:
         """Write what the app replied and sent. Messages left over must be in the inbox: a write can bring more."""
         messages = len(self._replies)
-        data = self._framed()
+        data = self._framed(messages) if messages else b""
         self.pauses &= ~HANDLING
         self._outbox.uncork(data, messages)

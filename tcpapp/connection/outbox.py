@@ -156,12 +156,12 @@ class Outbox(MessageCounter):
 
         Cancelling prevents the sending only while the transport has none of the bytes.
         """
-        if self.behind or self._corked_size + len(data) > self._limits.write_high:
+        if self.blocked or self._queue or self._corked_size + len(data) > self._limits.write_high:
             self._flush()
-        if self.behind:
-            return self._wait_with(data, 1)
+            if self.blocked or self._queue:
+                return self._wait_with(data, 1)
         self.write(data)
-        return self._wait_with(b"", 0) if self.behind else succeed(None)
+        return self._wait_with(b"", 0) if self.blocked or self._queue else succeed(None)
 
     def finish(self) -> int:
         """

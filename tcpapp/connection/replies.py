@@ -39,17 +39,14 @@ class Replies:
     def flush(self) -> None:
         """Write the replies so far, before other bytes are sent."""
         messages = len(self._replies)
-        data = self._framed()
-        if data:
+        if messages and (data := self._framed(messages)):
             self._outbox.write(data, messages)
 
-    def _framed(self) -> bytes:
-        """The replies so far, framed together. If a reply cannot be sent, the replies before it are written."""
+    def _framed(self, count: int) -> bytes:
+        """The replies so far, `count` of them, framed together. Replies before one that cannot be sent are written."""
         replies = self._replies
-        if not replies:
-            return b""
         try:
-            data = self.framing.frame_all(replies) if len(replies) > 1 else self.framing.frame(replies[0])
+            data = self.framing.frame_all(replies) if count > 1 else self.framing.frame(replies[0])
         except UnsendableMessage:
             self._flush_until_unsendable()
             return b""
