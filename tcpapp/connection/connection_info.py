@@ -10,7 +10,7 @@ from tcpapp.connection.inbox import INBOX_FULL
 from tcpapp.connection.lifecycle import Stage, State
 from tcpapp.connection.parts import Parts
 from tcpapp.connection.pause_flags import AWAITING_REPLY, PAUSED, TLS_STARTING, WRITE_BLOCKED
-from tcpapp.connection.read_control import HANDSHAKE_STEP, MEMORY_PRESSURE, OVER_BYTE_RATE
+from tcpapp.connection.read_control import HANDSHAKE_STEP, MEMORY_PRESSURE, MOVING_AWAY, OVER_BYTE_RATE
 from tcpapp.telemetry.statistics import ConnectionInfo, Hold, Wait
 
 __all__ = ["info_of"]
@@ -27,6 +27,7 @@ NOT_READ: Final = (
     (INBOX_FULL, "inbox-full"),
     (MEMORY_PRESSURE, "memory-pressure"),
     (HANDSHAKE_STEP, "handshake-turn"),
+    (MOVING_AWAY, "moving"),
 )
 """Why nothing is read: the flag and the reason."""
 

@@ -104,11 +104,12 @@ class Hold:
     ``memory-pressure``  All connections together hold nearly ``max_buffered`` bytes, and this one holds many of them.
     ``tls-handshake``    TLS is being set up. Seconds in which nothing was read do not count.
     ``handshake-turn``   A step of the handshake waits for its turn.
+    ``moving``           It comes to a message boundary, to go on in another process.
     ``flush``            It is closing, and the peer has not taken all bytes yet.
     ==================== ==============================================================================================
 
-    For ``inbox-full``, ``memory-pressure`` and ``handshake-turn``, and for a ``turn`` of messages that came in one
-    chunk, the seconds count from the moment when reading stopped. Without a clock all seconds are 0.0.
+    For ``inbox-full``, ``memory-pressure``, ``handshake-turn`` and ``moving``, and for a ``turn`` of messages that came
+    in one chunk, the seconds count from the moment when reading stopped. Without a clock all seconds are 0.0.
     """
 
     reason: str

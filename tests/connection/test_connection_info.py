@@ -386,6 +386,17 @@ def test_short_memory_holds_it() -> None:
     assert held(peer) == []
 
 
+def test_a_move_holds_it() -> None:
+    """A connection that comes to a message boundary is not read from, until it is moved or goes on here."""
+    peer = Peer(echo, timeouts=OFF)
+    peer.protocol.pause_at_boundary()
+    peer.slips_in(b"one\n")
+    peer.clock.advance(2)
+    assert (held(peer), peer.protocol.info().unread) == ([("moving", 2.0)], 1)
+    peer.protocol.resume_from_boundary()
+    assert (held(peer), peer.hears()) == ([], b"one\n")
+
+
 @pytest.mark.parametrize("timeouts", [OFF, Timeouts(first_message=0, idle=0, tls_handshake=30)])
 def test_starttls_holds_it(timeouts: Timeouts) -> None:
     """The app gets no message until TLS is set up."""

@@ -17,6 +17,7 @@ from tcpapp.errors import NotConnected, UnsendableMessage
 from tcpapp.framing import from_string
 from tcpapp.telemetry import Closed, Opened, RecorderFailed
 from tcpapp.testing.wire import Wire
+from tests.connection.moves import Moving
 from tests.peers import NotedTransport, Peer, StrictClock, Switch, joined, outcome, result_of, stalled
 
 QUIET = Timeouts(first_message=0, idle=0)
@@ -447,6 +448,23 @@ def test_a_recording_ends_with_the_connection() -> None:
     del peer
     assert freed() is None
     stop()
+
+
+def test_a_recording_ends_where_the_connection_moves_away() -> None:
+    """A recorded connection dumps the same state, and the recorder gets nothing of the new process."""
+    moving, notes = Moving(lambda message, connection: message.upper()), Notes()
+    before, old = moving.protocol.dump(), moving.protocol
+    moving.protocol.record(notes)
+    assert old.dump() == before
+    moving.says(b"one\ntw")
+    moving.move()
+    moving.says(b"o\n")
+    assert (moving.hears(), notes.all("received"), notes.all("sent")) == (b"ONE\nTWO\n", [b"one"], [b"ONE\n"])
+    with pytest.raises(NotConnected, match="moved"):
+        old.record(notes)
+    moving.protocol.record(notes)
+    moving.says(b"three\n")
+    assert notes.all("received") == [b"one", b"three"]
 
 
 def test_there_is_nothing_to_record_without_a_connection() -> None:
