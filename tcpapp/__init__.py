@@ -110,7 +110,7 @@ _HOMES = {
     "listen": "server.listener",
     "protocol_of": "connection.protocol",
 }
-"""The module that each public name comes from, or the module that it is."""
+"""The module of each public name. For a name that is a module itself: that module."""
 
 _MODULES = {"aio", "blocking", "codecs", "errors", "framing"}
 """The public names that are modules themselves."""
@@ -121,7 +121,8 @@ if not TYPE_CHECKING:  # a type checker would accept every name
         """
         Import a public name when it is first used.
 
-        pytest imports this package for its plugin in every environment that has it, and must not load Twisted by that.
+        pytest imports this package in every environment where it is installed, to find its plugin. That import must not
+        load Twisted.
         """
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -130,5 +131,5 @@ if not TYPE_CHECKING:  # a type checker would accept every name
         return found
 
     def __dir__() -> list[str]:
-        """All public names, used or not."""
+        """Return all public names, used or not."""
         return sorted({*globals(), *__all__})

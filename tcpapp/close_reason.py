@@ -47,7 +47,7 @@ class CloseReason:
       ``drained``                us      the server is stopping and the connection's work is finished
       ``moved``                  us      it goes on in another process: the peer notices nothing
       ``end-of-stream``          peer    the peer closed its side between two messages
-      ``truncated-message``      peer    the peer closed its side inside a message
+      ``truncated-message``      peer    the peer closed its side in the middle of a message
       ``message-too-long``       us      a message over the framing's ``max``
       ``malformed-frame``        us      bytes that are no frame
       ``undecodable-message``    us      a message that the codec cannot decode
@@ -61,7 +61,7 @@ class CloseReason:
       ``message-rate``           us      more messages a second than ``message_rate``, and ``over_rate`` does not wait
       ``byte-rate``              us      the same for ``byte_rate``
       ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most;
-                                         or almost as much, and its message was not whole in ``frame`` seconds
+                                         or memory was almost full, and a message was not whole in time
       ``too-much-unsent``        us      more unsent bytes than ``max_unsent``
       ``tls-failed``             us      the TLS handshake failed: a certificate is not trusted, or no version or
                                          cipher is in common; by the peer if the peer reported it
@@ -69,11 +69,11 @@ class CloseReason:
       ``lost``                   network reset, or timed out
       ========================== ======= ====================================================================
 
-      The rules of timeouts are with their numbers, in `tcpapp.limits.Timeouts`; all of them are by us.
+      The rules of timeouts are listed with their numbers in `tcpapp.limits.Timeouts`. All of them are by us.
 
-    - `detail`: a sentence for people. Bytes of a peer appear in it only escaped and cut.
-    - `value` and `limit`: the number behind the decision and its limit, where the rule has them.
-    - `error`: the exception behind it, if there is one.
+    - `detail`: a sentence for people. It shows bytes of a peer only escaped and cut.
+    - `value` and `limit`: the number that led to the end and its limit; `None` for a rule without numbers.
+    - `error`: the exception that led to the end, if there is one.
     """
 
     by: EndedBy
@@ -85,7 +85,7 @@ class CloseReason:
 
     @property
     def clean(self) -> bool:
-        """Whether the conversation ended properly."""
+        """Whether the conversation ended as it should: its rule is one of `CLEAN_RULES`."""
         return self.rule in CLEAN_RULES
 
     @override

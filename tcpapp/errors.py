@@ -5,27 +5,27 @@ Every error tcpapp raises, in one tree::
     ├── InvalidAddress         an invalid endpoint, host or port
     ├── InvalidFraming         an invalid framing spec or option
     ├── InvalidOption          any other invalid setting: a limit, a timeout, a codec, an app
-    ├── InvalidProxyHeader     an invalid PROXY header of ours: mixed families, a port out of range
-    ├── InvalidState           the state of a connection that cannot be dumped or loaded
-    ├── UnsendableMessage      ours: too long, holds the delimiter, not bytes. The connection stays open
-    ├── UnreadableStream       theirs: the connection is closed
-    │   ├── MessageTooLong     raised as soon as the length is known; nothing of it is buffered
-    │   ├── MalformedFrame     bytes that are no frame of this framing
+    ├── InvalidProxyHeader     a PROXY header that we cannot send: mixed families, a port out of range
+    ├── InvalidState           the state of a connection cannot be dumped or loaded
+    ├── UnsendableMessage      our fault: too long, holds the delimiter, not bytes. The connection stays open
+    ├── UnreadableStream       the peer's fault: the connection is closed
+    │   ├── MessageTooLong     a message is longer than ``max``; raised as soon as that is known
+    │   ├── MalformedFrame     the bytes are no frame of this framing
     │   ├── TruncatedMessage   the stream ended inside a message
     │   ├── UndecodableMessage a whole message that the codec cannot decode
     │   └── MalformedProxyHeader  the stream does not begin with the required PROXY header
     ├── NotConnected           send, receive or request on a connection that is not open
-    │   ├── NeverSent          of a `Client`: no connection was given any part of the message
-    │   └── MaybeSent          of a `Client`: the connection was lost before a reply came
+    │   ├── NeverSent          raised by a `Client`: no connection was given any part of the message
+    │   └── MaybeSent          raised by a `Client`: the connection was lost before a reply came
     ├── UnavailableReactor     ``--reactor=uvloop`` where there is no uvloop
-    ├── Forked                 a client or a server in a forked child of a process with a running reactor
+    ├── Forked                 a client or a server is used in a forked child of a process with a running reactor
     ├── GiveUp                 raised by your ``prepare``: do not try again
-    └── TimedOut               a timer expired; names it and its seconds
+    └── TimedOut               a timer expired; the error names the timer and its seconds
 
-The ``Invalid…`` errors are the caller's fault, and are `ValueError`\\ s too. They are raised before anything is opened
-or listened on; `InvalidState` is raised before any of the state is used. `UnsendableMessage` is our side's fault, and
-`UnreadableStream` the peer's (h11 splits its errors the same way). Every message says what was wrong and what would be
-right.
+The ``Invalid…`` errors are the caller's fault, and are subclasses of `ValueError`, too. They are raised before anything
+is opened or listened on; `InvalidState` is raised before any of the state is used. `UnsendableMessage` is our side's
+fault, and `UnreadableStream` is the peer's (h11 splits its errors the same way). Every message says what was wrong and
+what would be right.
 
 Failures to connect are Twisted's own (`twisted.internet.error.ConnectionRefusedError`, ``DNSLookupError``,
 ``TimeoutError``, …).
@@ -63,17 +63,17 @@ __all__ = [
 ]
 
 LONGEST_CHAIN = 100
-"""Length of the chain of causes that is followed: our choice; a chain can form a circle."""
+"""The most causes of an error that are followed: our choice; a chain of causes can be a circle."""
 
 Error = TypeVar("Error", bound=BaseException)
 
 
 def without_frames(error: Error) -> Error:
     """
-    `error` itself, with the tracebacks removed from it and from the errors that led to it.
+    Remove the tracebacks from `error` and from the errors that led to it, and return it.
 
-    A kept error with a traceback keeps every frame that it passed through: the chunk it was found in, and the
-    connection. An error of tcpapp repeats in its text what the errors behind it say, and drops them.
+    A traceback keeps every frame that the error passed through in memory, and so the received chunk and the connection.
+    The text of a tcpapp error repeats the texts of its causes, so its causes are dropped.
     """
     if isinstance(error, TcpAppError):
         error.__cause__ = error.__context__ = None
@@ -96,52 +96,52 @@ def drop_frames(failure: Any) -> None:
 
 
 class TcpAppError(Exception):
-    """The root: ``except TcpAppError`` catches whatever tcpapp itself raises."""
+    """The root of the tree: ``except TcpAppError`` catches every error that tcpapp itself raises."""
 
 
 class InvalidAddress(TcpAppError, ValueError):
-    """An invalid endpoint, host or port. The caller's fault; raised before anything is opened."""
+    """An endpoint, host or port is invalid. The caller's fault; raised before anything is opened."""
 
 
 class InvalidFraming(TcpAppError, ValueError):
-    """An invalid framing spec or option; names the option and what it takes. The caller's fault."""
+    """A framing spec or option is invalid. The error names the option and what it takes. The caller's fault."""
 
 
 class InvalidOption(TcpAppError, ValueError):
-    """An invalid limit, timeout, codec or app; names it and what it takes. The caller's fault."""
+    """A limit, timeout, codec or app is invalid. The error names it and what it takes. The caller's fault."""
 
 
 class InvalidProxyHeader(TcpAppError, ValueError):
-    """A PROXY header that cannot be written; names the part and what it takes. The caller's fault."""
+    """A PROXY header cannot be written. The error names the invalid part and what it takes. The caller's fault."""
 
 
 class InvalidState(TcpAppError, ValueError):
     """
-    The state of a connection, or of a part of it, that cannot be put into bytes (dumped) or taken out of them (loaded).
+    The state of a connection, or of a part of it, cannot be written as bytes (dumped) or read from bytes (loaded).
 
-    It cannot be dumped if the stream has failed, or if something would be lost; then the connection is as before. It
-    cannot be loaded if the bytes are of another version or of another configuration, or were changed on the way; then
-    nothing was loaded. The caller's fault, and never the peer's.
+    A state cannot be dumped if the stream has failed, or if something would be lost. The connection is then as before.
+    A state cannot be loaded if its bytes are of another version or of another configuration, or were changed on the
+    way. Nothing was then loaded. The caller's fault, and never the peer's.
     """
 
 
 class UnsendableMessage(TcpAppError):
     """
-    A message that this connection's framing or codec cannot send.
+    The framing or the codec of this connection cannot send a message.
 
-    Our side's fault. Nothing of the message was written and the connection stays open.
+    Our side's fault. Nothing of the message was written, and the connection stays open.
     """
 
 
 class UnreadableStream(TcpAppError):
     """
-    Bytes of the peer that cannot be read on from here. The peer's fault; the connection is closed.
+    The peer sent bytes that cannot be read as messages. The peer's fault; the connection is closed.
 
-    `value` and `limit` are the numbers behind the decision (bytes), or `None` where the rule has no number.
+    `value` and `limit` are the size and the limit that it is over, in bytes; `None` for a rule without numbers.
     """
 
     rule = "unreadable-stream"
-    """The name of the rule, as in the `CloseReason`."""
+    """The rule of the `CloseReason` of a connection that ends with this error."""
 
     def __init__(self, message: str, *, value: int | None = None, limit: int | None = None) -> None:
         super().__init__(message)
@@ -149,19 +149,21 @@ class UnreadableStream(TcpAppError):
         self.limit = limit
 
     def close_reason(self) -> CloseReason:
-        """The reason of a connection whose peer sent this. It keeps the error without its frames."""
+        """
+        Return the reason of a connection that ends with this error. The reason keeps the error without its frames.
+        """
         by = EndedBy.PEER if self.rule == "truncated-message" else EndedBy.US
         return CloseReason(by, self.rule, str(self), self.value, self.limit, without_frames(self))
 
 
 class MessageTooLong(UnreadableStream):
-    """A message longer than the framing's ``max``: `value` bytes, received or announced, over `limit`."""
+    """A message is longer than the framing's ``max``: `value` bytes were received or announced, over `limit`."""
 
     rule = "message-too-long"
 
 
 class MalformedFrame(UnreadableStream):
-    """Bytes that are no frame of this framing."""
+    """The received bytes are no frame of this framing."""
 
     rule = "malformed-frame"
 
@@ -173,14 +175,14 @@ class TruncatedMessage(UnreadableStream):
 
 
 ERROR_WEIGHT = 1024
-"""Bytes of an error beside the message: its text, of at most 400 characters, its attributes, and itself."""
+"""Bytes of memory of an error without its message: the object, its attributes, and a text of at most 400 characters."""
 
 
 class UndecodableMessage(UnreadableStream):
     """
-    A whole message that the codec cannot decode. `message` holds its bytes.
+    The codec cannot decode a whole message. `message` holds its bytes.
 
-    The frames around it are valid, so an app can ask to get this error in place of the value and go on
+    The messages before and after it can be read. So an app can get this error in place of the value and continue
     (``invalid="deliver"`` on the codec).
     """
 
@@ -192,21 +194,21 @@ class UndecodableMessage(UnreadableStream):
 
     @property
     def weight(self) -> int:
-        """An upper bound of the bytes of memory that this error takes with its message, `without_frames`."""
+        """An upper bound of the bytes of memory of this error and its message, after `without_frames`."""
         return ERROR_WEIGHT + len(self.message)
 
 
 class MalformedProxyHeader(UnreadableStream):
-    """The stream does not begin with a whole, valid PROXY header, on a connection that requires one."""
+    """A connection requires a PROXY header, and its stream does not begin with a whole, valid one."""
 
     rule = "malformed-proxy-header"
 
 
 class NotConnected(TcpAppError):
     """
-    Send, receive or request on a connection that is not open.
+    The connection is not open, or ended before the call was finished: `send`, `receive` or `request` failed.
 
-    `reason` is the `CloseReason` of a connection that has ended, or is ending.
+    `reason` is the `CloseReason` of the connection.
     """
 
     def __init__(self, message: str, reason: CloseReason) -> None:
@@ -214,15 +216,18 @@ class NotConnected(TcpAppError):
         self.reason = reason
 
     def again(self) -> NotConnected:
-        """A new error with the same text: an error that was raised is not raised a second time."""
+        """
+        Return a new error with the same text and reason. Raising one error twice would add to its traceback each time.
+        """
         return NotConnected(str(self), self.reason)
 
 
 class NeverSent(NotConnected):
     """
-    `message` was not sent, and never will be: no connection was given any part of it. It can safely be sent again.
+    `message` was not sent and will not be sent: no connection was given any part of it. You can safely send it again.
 
-    A `Client` raises this for messages that waited when it stopped, when their time was over, or when too many waited.
+    A `Client` raises this for a message that still waits when the client stops or when the message's time is over, and
+    for a message that comes when too many wait.
     """
 
     def __init__(self, text: str, reason: CloseReason, message: object) -> None:
@@ -232,9 +237,10 @@ class NeverSent(NotConnected):
 
 class MaybeSent(NotConnected):
     """
-    `message` was given to a connection that was lost before a reply came. The peer may have read it, or not.
+    `message` was given to a connection that was lost before a reply came. The peer has possibly read it.
 
-    A `Client` raises this. Only the two programs can know; a message that can be handled twice can be sent again.
+    A `Client` raises this. Only the two programs can find out what happened. Send the message again if it does no harm
+    when the peer handles it twice.
     """
 
     def __init__(self, text: str, reason: CloseReason, message: object) -> None:
@@ -244,9 +250,9 @@ class MaybeSent(NotConnected):
 
 class UnavailableReactor(TcpAppError, ImportError):
     """
-    `tcpapp.reactor.install` without uvloop: it is not installed, or the platform has none.
+    `tcpapp.reactor.install` found no uvloop: it is not installed, or does not exist for this platform.
 
-    Nothing was installed: a program can go on with Twisted's default reactor.
+    No reactor was installed: a program can continue with Twisted's default reactor.
     """
 
 
@@ -254,7 +260,7 @@ class Forked(TcpAppError, RuntimeError):
     """
     A forked child uses something that belongs to its parent's reactor, which does not run in the child.
 
-    Nothing was sent, and the parent's connections are unchanged. `what` names the use.
+    Nothing was sent, and the parent's connections are unchanged. `what` names the call that failed.
     """
 
     def __init__(self, what: str) -> None:
@@ -273,7 +279,7 @@ class GiveUp(TcpAppError):
     """
     Raise this in ``prepare`` of a `Client` when another attempt cannot succeed: when a login is refused, for example.
 
-    The client stops, and all its waiting calls fail with this error.
+    The client stops, and all calls that wait for it fail with this error.
     """
 
 

@@ -1,8 +1,8 @@
 """
 ``twistd tcpapp``: from the command line to the service.
 
-`Options` prints the errors of a configuration on stderr, a line each, and exits with 1, without a traceback or a page
-of help. It finds every error that can be found before anything is opened.
+`Options` checks the whole configuration before anything is opened. For errors it prints one line each on stderr,
+without a traceback or the help page, and exits with 1.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ _log = Logger(namespace="tcpapp")
 
 class Options(usage.Options):
     """
-    The command line of ``twistd tcpapp``, and of your own command, as a subclass.
+    The command line of ``twistd tcpapp``. A subclass is the command line of your own command.
 
-    After `parseOptions`, `factory` and `endpoints` are what is served, and where; `checked` is the whole configuration.
+    After `parseOptions`, `factory` serves the app, `endpoints` are where to listen, and `checked` is the whole
+    configuration.
     """
 
     synopsis = "[options]"
     longdesc = "Serves a message app over TCP, UNIX sockets, TLS, and any other endpoint of Twisted's."
-    # usage keeps the defaults of options that were not given, and these can come from the environment or a file
+    # Twisted's usage module would fill in defaults given here, and hide that the environment or a file sets an option
     optParameters = [[each.name, None, None, each.meaning] for each in OPTIONS.values() if not each.repeated] + [
         ["config", None, None, FLAGS["config"][1]]
     ]
@@ -58,7 +59,7 @@ class Options(usage.Options):
         super().__init__()
         self.update({each.name: [] for each in OPTIONS.values() if each.repeated})
         self.warnings: list[str] = []
-        # twistd changes the directory (--rundir) after this, and later reads of paths start from here
+        # twistd changes the directory later (--rundir); relative paths are read from this one
         self._folder = current_directory()
 
     @property
@@ -76,12 +77,12 @@ class Options(usage.Options):
             refuse(self.command, problems.texts)
 
     def parseArgs(self, *args: str) -> None:
-        """Refuse arguments: there are only options."""
+        """Raise `UsageError` for an argument: the command has only options."""
         if args:
             raise usage.UsageError(f"{args[0]!r} is no option; options begin with --")
 
     def postOptions(self) -> None:
-        """Put all sources together and check them as a whole; if a page was asked for, print it and exit."""
+        """Read all sources and check the whole configuration; if a page was asked for, print it and exit."""
         from twisted.internet import reactor  # late: twistd has installed the reactor that was asked for
 
         self._reactor = reactor
@@ -91,14 +92,12 @@ class Options(usage.Options):
         remove_own_pid_file(self.parent or {})
         self.endpoints = checked.endpoints
         self.update({name: checked.texts(name) for name in OPTIONS})
-        # what keeps the pace of accepting has no transport to ask for a clock
+        # the accept rate needs a clock, and has no transport to take one from
         self.factory = MessageServerFactory(**checked.arguments, clock=reactor)
 
     def _show(self, checked: Checked) -> None:
         """
-        Print the pages that were asked for, and exit after them.
-
-        The warnings that the log has at the start of the service are printed on stderr.
+        Print the pages that were asked for, with warnings on stderr, and exit. Does nothing if none was asked for.
         """
         good = f"twistd {self.command}: the configuration is good"
         if any(map(is_unseen, checked.endpoints)):
@@ -117,10 +116,10 @@ class Options(usage.Options):
 
     def read_configuration(self) -> Checked:
         """
-        The current configuration from the file, the environment and the command line, checked as a whole. Raises
-        `Problems`.
+        Read the configuration from the file, the environment and the command line, and check it as a whole. Raises
+        `Problems`, which lists all errors.
 
-        A running service calls it again to reload its configuration; the options of the command line stay.
+        A running service calls it again to reload its configuration. The options of the command line stay as they were.
         """
         prefix = "".join(each if each.isalnum() else "_" for each in self.command.upper()) + "_"
         environment, self.warnings = from_environment(os.environ, prefix)
@@ -138,17 +137,19 @@ class Options(usage.Options):
         return checked
 
     def getUsage(self, width: int | None = None) -> str:
-        """The page that ``--help`` prints: options in groups, each with its default."""
+        """Return the page that ``--help`` prints: options in groups, each with its default."""
         return help_page(self.longdesc)
 
     def _from_command_line(self) -> dict[str, Given]:
-        """The options of the command line, kept here because `postOptions` overwrites them with the final values."""
+        """
+        Return the options of the command line: a copy, because `postOptions` overwrites them with the final values.
+        """
         if not hasattr(self, "_words"):
             self._words = from_command_line(self)
         return self._words
 
     def _without_prefix(self, error: str) -> str:
-        """The error of getopt, with a similar name if an option was unknown."""
+        """Return the text of getopt's error. For an unknown option it names the new name, or a similar one."""
         wrong = error.removeprefix("option --").removesuffix(" not recognized")
         if new := new_name(wrong):
             return f"--{wrong} is now --{new.replace('_', '-')}"
@@ -156,7 +157,7 @@ class Options(usage.Options):
 
 
 def _adding(option: Option) -> Callable[[Options, str], None]:
-    """What usage calls where an option is given that may be given again."""
+    """Return the method that Twisted's usage module calls each time a repeatable option is given."""
 
     def add(self: Options, text: str) -> None:
         self[option.name].append(text)
@@ -172,9 +173,9 @@ for each in OPTIONS.values():
 
 def makeService(options: Options) -> IService:
     """
-    The service that `options` describe. twistd calls it.
+    Return the service that `options` describe. twistd calls this function.
 
-    In the foreground, where twistd is about to log to stdout, it replaces stdout by a stream that never blocks.
+    When twistd runs in the foreground and logs to stdout, this replaces stdout by a stream that never blocks.
     """
     from twisted.internet import reactor  # late: twistd has installed the reactor that was asked for
 
@@ -185,7 +186,7 @@ def makeService(options: Options) -> IService:
 
 
 def current_directory() -> str:
-    """The current directory; the empty text if it has been removed."""
+    """Return the current directory; the empty text if it has been removed."""
     try:
         return str(Path.cwd())
     except OSError:
@@ -196,8 +197,8 @@ def remove_own_pid_file(twistd: Mapping[str, Any]) -> None:
     """
     Remove the pid file of `twistd`'s options if it contains this process's own id.
 
-    No other process has that id, so the file comes from a killed process: in a container each start is process 1.
-    twistd would otherwise say that another server runs, and refuse to start. It handles all other pid files itself.
+    Such a file was left by a process that was killed and had the same id: in a container, each start is process 1.
+    Without this, twistd would say that another server runs, and refuse to start. It handles all other pid files itself.
     """
     path = twistd.get("pidfile")
     with suppress(OSError, ValueError):
@@ -208,7 +209,8 @@ def remove_own_pid_file(twistd: Mapping[str, Any]) -> None:
 
 def refuse(command: str, texts: Sequence[str]) -> NoReturn:
     """
-    End the program, with a line for each error on the real stderr, because twistd replaces `sys.stderr` by its log.
+    End the program with status 1 and a line for each error. The lines go to the real stderr, because twistd replaces
+    `sys.stderr` by its log.
     """
     head = f"twistd {command}: "
     if len(texts) > 1:

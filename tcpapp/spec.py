@@ -1,9 +1,9 @@
 r"""
-The little language of specs: ``name:key=value:key=value``, written like Twisted's endpoint strings.
+The language of specs: ``name:key=value:key=value``, written like Twisted's endpoint strings.
 
 A ``\`` escapes ``:``, ``=`` and ``\``; ``\n``, ``\r``, ``\t``, ``\0`` and ``\xNN`` stand for those bytes. Values are
 bytes (literal text in UTF-8), because a delimiter can be any bytes. `framing.from_string` and `codecs.from_string` read
-this.
+specs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 __all__ = ["LINE", "InvalidSpec", "escape", "line_of", "nearest", "shown", "split", "suggest"]
 
 LINE = 200
-"""Characters that a log line shows of a text that may come from a peer: as NATS cuts it."""
+"""The most characters of a peer's text in a log line. NATS cuts at the same number."""
 
 _TOKEN = re.compile(
     rb"""
@@ -33,13 +33,13 @@ _ESCAPES = {0x3A: rb"\:", 0x3D: rb"\=", 0x5C: rb"\\", 0x0A: rb"\n", 0x0D: rb"\r"
 
 
 class InvalidSpec(ValueError):
-    """A text that is not of the form ``name:key=value``; says what was wrong and what would be right."""
+    """A text is not of the form ``name:key=value``. The error says what was wrong and what would be right."""
 
 
 def split(spec: str) -> tuple[str, dict[str, bytes]]:
-    """The name and the options of `spec`. Raises `InvalidSpec`."""
+    """Return the name and the options of `spec`. Raises `InvalidSpec`, the caller's fault."""
     try:
-        # bytes of a command line that are not UTF-8 stand in a str as surrogates; these are the bytes again
+        # Python turns bytes of a command line that are not UTF-8 into surrogates; this makes them bytes again
         text = spec.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise InvalidSpec(f"{spec!r}: holds a lone surrogate, which has no bytes; write a byte as \\xNN") from error
@@ -61,8 +61,7 @@ def split(spec: str) -> tuple[str, dict[str, bytes]]:
 
 def _fields(text: bytes, spec: str) -> list[list[bytes]]:
     """
-    `text`, a part of `spec`, split at each unescaped ``:``, and each piece at each unescaped ``=``, with escapes
-    undone.
+    Split `text`, a part of `spec`, at each unescaped ``:``, and each piece at each unescaped ``=``; undo the escapes.
     """
     fields = [[b""]]
     for token in _TOKEN.finditer(text):
@@ -84,30 +83,30 @@ def _fields(text: bytes, spec: str) -> list[list[bytes]]:
 
 
 def escape(value: bytes) -> str:
-    """`value` as `split` reads it back."""
+    """Return `value` with escapes, so that `split` reads the same bytes from it."""
     return b"".join(
         _ESCAPES.get(byte) or (bytes([byte]) if 0x20 <= byte < 0x7F else b"\\x%02x" % byte) for byte in value
     ).decode()
 
 
 def shown(text: str) -> str:
-    """`text` for a log line: escaped, if it is not printable."""
+    """Return `text` for a log line: escaped if it is not printable."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 def line_of(text: str, most: int = LINE) -> str:
-    """`text` of any author for a log line: escaped, and cut to at most `most` characters."""
+    """Return `text`, which can come from a peer, for a log line: escaped, and cut to at most `most` characters."""
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:most])
     return line if len(line) <= most and len(text) <= most else f"{line[: most - 3]}..."
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
-    """The entry of `known` that is similar to `wrong`; the empty string if there is none."""
+    """Return the entry of `known` that is similar to `wrong`; the empty string if there is none."""
     near = difflib.get_close_matches(wrong, list(known), n=1)
     return near[0] if near else ""
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` if an entry of `known` is similar to `wrong`, else the empty string."""
+    """Return ``; did you mean 'x'?`` if an entry of `known` is similar to `wrong`, else the empty string."""
     near = nearest(wrong, known)
     return f"; did you mean {near!r}?" if near else ""
