@@ -1,23 +1,22 @@
 """
 Message bytes ↔ values: `Text`, `Json`, `MessagePack`.
 
-A codec is above the framing: the framing splits the stream into messages, and the codec decodes each. With a codec an
-app gets values and replies with values; without one, bytes.
+The framing splits the stream into messages, and the codec decodes each message. With a codec an app gets values and
+replies with values. Without one, it gets and returns bytes.
 
 ======================== ======================= ===============================================================
 codec                    spec                    values
 ======================== ======================= ===============================================================
 ``Text()``               ``text``                `str`, as UTF-8 (RFC 3629)
-``Json(type)``           ``json``                what JSON has (RFC 8259), or `type`; needs msgspec
-``MessagePack(type)``    ``msgpack``             what MessagePack has (github.com/msgpack/msgpack, spec.md), or
+``Json(type)``           ``json``                the types of JSON (RFC 8259), or `type`; needs msgspec
+``MessagePack(type)``    ``msgpack``             its types (github.com/msgpack/msgpack, spec.md), or
                                                  `type`; needs msgspec
 ======================== ======================= ===============================================================
 
-Each takes ``invalid=``, in a spec ``json:invalid=deliver``; `Json` and `MessagePack` also ``max_keys=``. msgspec comes
-with ``pip install 'tcpapp[codecs]'``, and is imported only when a codec that needs it is made.
+Each codec takes ``invalid=`` (in a spec: ``json:invalid=deliver``). `Json` and `MessagePack` also take ``max_keys=``.
+``pip install 'tcpapp[codecs]'`` installs msgspec, which is imported only when a codec needs it.
 
-Imports `errors` and `spec`.
-New here: a codec is a class in a module here, and its word an entry in `specs`.
+Imports `errors` and `spec`. New here: a codec is a class in a module of its own, and an entry in `specs`.
 """
 
 from __future__ import annotations

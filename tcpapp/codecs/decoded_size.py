@@ -1,10 +1,9 @@
 """
-How much memory a decoded value takes: an upper bound, from the encoded bytes alone.
+An upper bound of the memory that a decoded value takes, computed from the encoded bytes alone.
 
-A message of 1 MiB of JSON can become 33 MiB of Python objects. A few kinds of bytes show it. Each object of the value
-has a byte of its own in the message, which begins the object or separates it from the previous one. So each byte value
-has a cost, and the costs of all bytes are added. A byte inside a string is counted as if it stood outside, so the sum
-is an upper bound.
+A message of 1 MiB of JSON can become 33 MiB of Python objects. Each object of the value has a byte of its own in the
+message, which begins the object or separates it from the previous one. So each byte value has a cost, and the costs of
+all bytes are added. A byte inside a string is counted like the same byte outside, so the sum is an upper bound.
 
 The costs are added without a loop in Python. `bytes.translate` replaces each byte by one with as many bits set as the
 byte has units of cost, and `int.bit_count` counts the bits of all of them. Long strings are left out first.
@@ -20,13 +19,13 @@ from typing import Any, NamedTuple
 __all__ = ["BASE", "Costs", "costs_of", "json_size", "msgpack_size", "text_size"]
 
 BASE = 64
-"""Bytes of a value that is one number, and of rounding."""
+"""Bytes for a value that is one number, and for rounding."""
 
 LONG = 16 * 1024
 """A JSON message from this size on is searched for long strings. Our choice: the search takes 2 µs."""
 
 STRINGS = 32
-"""The most JSON strings that are read one by one: the rest of the message is bounded as a whole."""
+"""The most JSON strings that are read one by one. The rest of the message is bounded as a whole."""
 
 BODY = 32
 """A MessagePack string or binary from this size on is removed from a message that is searched."""
@@ -35,7 +34,7 @@ RUN = 64
 """A run of this many numbers of one kind is removed, too."""
 
 HEADERS = 32
-"""MessagePack headers that are read in such a search. Each 16 bytes found allow one more header."""
+"""The most MessagePack headers that such a search reads. Each 16 bytes that it removes allow one more header."""
 
 SEARCHED = 256
 """A MessagePack message from this size on is searched, if its bound is `LOOSE` times as large."""
@@ -89,7 +88,7 @@ class Costs(NamedTuple):
 
 
 def costs_of(types: list[Any]) -> Costs:
-    """The costs for a codec's type with these `types`, which ``msgspec.inspect`` describes."""
+    """Return the costs for a codec's type with these `types`, which ``msgspec.inspect`` describes."""
     costs = Costs()
     for each in types:
         kind = type(each).__name__
@@ -149,7 +148,7 @@ def _width(utf8: bytes) -> int:
 
 
 def text_size(message: bytes) -> int:
-    """Bytes of a `str` whose UTF-8 is `message`, at most."""
+    """Return the bytes of a `str` whose UTF-8 is `message`, at most."""
     return STRING + _characters(message)
 
 
@@ -157,7 +156,7 @@ def text_size(message: bytes) -> int:
 
 
 def json_size(costs: Costs) -> Size:
-    """The function that returns an upper bound of the bytes that the value of a message takes."""
+    """Return the function that returns an upper bound of the bytes that the value of a message takes."""
     number, text, item, array = costs.number, costs.text, costs.item, costs.array
     # a value follows a comma, a colon, a bracket, or nothing
     added = _adder(

@@ -1,8 +1,8 @@
 """
 The keys of a MessagePack message, counted before it is decoded: one pass over its headers.
 
-Only a reader of all headers before them knows which bytes are a key. So this is a loop, and it is compiled where tcpapp
-is. A codec calls it only if a message can have keys of a kind that is refused, or too many of another kind.
+Which bytes are a key can only be found by reading all headers before them. So this is a loop, which is compiled where
+tcpapp is compiled. A codec calls it only if a message can have keys of a refused kind, or too many of another kind.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Final, NamedTuple
 __all__ = ["FEW", "FOUND", "NAMED", "REFUSED", "UNCOUNTED", "WORK", "Rules", "count_keys"]
 
 REFUSED: Final = 255
-"""A key that is not allowed."""
+"""The kind of a key that is not allowed."""
 
 NAMED: Final = 128
-"""Added to the number that a key counts for: the key counts for nothing if it is one of the names."""
+"""A flag that is added to the number that a key counts for: the key counts for nothing if it is one of the names."""
 
 FOUND: Final = -1
-"""A key is refused."""
+"""The result of `count_keys` if a key is refused."""
 
 UNCOUNTED: Final = -2
-"""There are more than `WORK` values, followed by containers that can be slow."""
+"""The result of `count_keys` if containers that can be slow follow after more than `WORK` values."""
 
 WORK: Final = 200_000
-"""The most values that are read. Our choice: 25 ms from sources, a quarter of the time allowed for one message."""
+"""The most values that are read. Our choice: they take 25 ms uncompiled, a quarter of the 100 ms for one message."""
 
 FEW: Final = 15
 """The most entries of a map with a header of one byte."""
 
 
 def _steps() -> bytes:
-    """How many bytes a value with each header has; 0 for a container, and if a length follows."""
+    """Return how many bytes a value with each header has; 0 for a container, and if a length follows."""
     steps = bytearray([1] * 256)
     for count in range(32):
         steps[0xA0 + count] += count
@@ -49,14 +49,14 @@ _WIDTHS: Final = b"\x01\x02\x04\x01\x02\x04" + bytes(15) + b"\x01\x02\x04"
 
 class Rules(NamedTuple):
     """
-    What keys and items count for.
+    The numbers that keys and items count for.
 
     - `keys`: for each header, what a key with it counts for, with `NAMED` or without, or `REFUSED`. Keys count in maps
       of more than `FEW` entries: shorter maps are not slow, whatever their keys.
-    - `items`: for each header what an item with it counts for.
-    - `names`: strings, as MessagePack has them.
-    - `long`: the headers of containers that may be slow: a message without them needs no count.
-    - `most`: counting ends over this.
+    - `items`: for each header, what an item with it counts for.
+    - `names`: the encoded strings that count for nothing as keys.
+    - `long`: the headers of containers that can be slow. A message without them needs no count.
+    - `most`: counting ends above this number.
     """
 
     keys: bytes
@@ -68,9 +68,10 @@ class Rules(NamedTuple):
 
 def count_keys(message: bytes, rules: Rules) -> int:
     """
-    What the keys of maps, and the items of arrays, count for; or one of the negative numbers above.
+    Return what the keys of maps and the items of arrays count for together, or `FOUND` or `UNCOUNTED`.
 
-    A message that is no MessagePack raises nothing: the decoder refuses it, and reads no further than this.
+    A message that is no MessagePack raises nothing here: the decoder refuses it, and reads no further than this
+    function.
     """
     keys, items, names, long, most = rules
     steps, end, counted, at = _STEPS, len(message), 0, 0

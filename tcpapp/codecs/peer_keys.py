@@ -3,17 +3,17 @@ The limit of keys in one message whose hashes a peer can choose.
 
 Python stores the keys of a `dict` and the members of a `set` by their hashes. Keys with the same hash, or with
 overlapping searches, are compared one by one: 40,000 of them in a message of 1 MB take seconds. The hashes of `str` and
-`bytes` have a seed that no peer knows. The hash of a number has none, nor has the hash of a tuple of numbers, a
-``Decimal`` or a ``UUID``. So a peer can compute any number of such keys.
+`bytes` have a seed that no peer knows. The hashes of a number, a tuple of numbers, a ``Decimal`` and a ``UUID`` have
+none, so a peer can compute any number of such keys with the same hash.
 
 A codec counts these keys before a message is decoded, and refuses more than ``max_keys``:
 
-- each key of most kinds counts as one, and so does each part of a key that is a tuple or an object;
+- a key of most kinds counts as one, and so does each part of a key that is a tuple or an object;
 - `int` and `float` keys count a fifth, because they are compared faster. But integers from 2^61 - 1 on count as one,
   because any number of them can have the same hash (not in MessagePack, whose integers end at 2^64);
 - an array as a key is refused, unless the codec's type asks for it.
 
-The first count is cheap and an upper bound (commas, colons). An exact count follows only if the first is too high.
+The first count is a cheap upper bound (commas, colons). An exact count follows only if the first is too high.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ _GROUPS = _OBJECTS | {"TupleType", "VarTupleType", "FrozenSetType"}
 
 
 class _Chosen:
-    """The keys of dicts and members of sets whose hashes a peer can choose, by the `types` within a codec's type."""
+    """
+    The keys of dicts and members of sets whose hashes a peer can choose, found in the `types` within a codec's type.
+    """
 
     def __init__(self, types: list[Any], any_key: int, any_member: int) -> None:
         self.groups = self.objects = False
@@ -90,11 +92,13 @@ def _refuse(most: int) -> None:
 _DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else 0 for byte in range(256))
 _LONG = b"0" * 19
 _LONG_NUMBER = re.compile(rb"[2-9][0-9]{18}|[0-9]{20}")
-"""2^61 - 1 = 2305843009213693951 is the least number that has the hash of another number"""
+"""Digits that can be a number from 2^61 - 1 = 2305843009213693951 on, the least number with another number's hash."""
 
 
 def json_guard(kind: Any, most: int, decode: Decode) -> Decode:
-    """A function that decodes like `decode`, which makes values of type `kind`, but refuses more than `most` keys."""
+    """
+    Return a function that decodes like `decode`, which makes values of type `kind`, but refuses more than `most` keys.
+    """
     chosen = _Chosen(types_within(kind), FREE, ALL)
     keys, members = chosen.keys, chosen.members
     if not most or not (keys or members):
@@ -170,7 +174,7 @@ _NO_MAPS = bytes(set(range(256)) - set(_MAPS))
 
 
 def msgpack_guard(kind: Any, most: int, decode: Decode) -> Decode:
-    """Like `json_guard`, for MessagePack, whose maps can have keys of any kind."""
+    """Do as `json_guard` does, for MessagePack, whose maps can have keys of any kind."""
     chosen = _Chosen(types_within(kind), SHORT, SHORT)
     if not most or not (chosen.keys or chosen.members):
         return decode

@@ -1,4 +1,4 @@
-"""Codecs by their specs."""
+"""Making codecs from their specs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def from_string(spec: None) -> None: ...
 def from_string(spec: str | Codec[T]) -> Codec[Any]: ...
 def from_string(spec: str | Codec[Any] | None) -> Codec[Any] | None:
     """
-    The codec that `spec` describes: ``text``, ``json`` or ``msgpack``, with ``:invalid=deliver`` as an option.
+    Return the codec that `spec` describes: ``text``, ``json`` or ``msgpack``, with ``:invalid=deliver`` as an option.
 
     ``json`` and ``msgpack`` take ``:max_keys=NUMBER``, too. A `Codec` is returned as it is, and so is `None`. Raises
-    `InvalidOption`.
+    `InvalidOption`, the caller's fault.
     """
     if spec is None or isinstance(spec, Codec):
         return spec

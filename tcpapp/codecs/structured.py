@@ -1,4 +1,4 @@
-"""JSON and MessagePack, by msgspec."""
+"""JSON and MessagePack, encoded and decoded by msgspec."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["Json", "MessagePack"]
 
 UNCOLLECTED = 1400
 """
-From this size in bytes on, Python's garbage collector is off while a message is decoded and while an app replies at
-once.
+From this size in bytes on, Python's garbage collector is off while a message is decoded, and while the app handles it
+without waiting.
 
 Up to CPython 3.11 it runs during allocations, and scans the same growing value again and again: 1 MB of ``[[],[],…]``
 took 77 to 110 ms, and takes 15 without it. It begins with 700 objects, and each takes at least 2 bytes of a message.
@@ -73,7 +73,8 @@ class _Structured(Codec[T]):
     @override
     def decode(self, message: bytes) -> T:
         """
-        The value. Raises `UndecodableMessage` if `message` is not one whole value of the format, or not of `type`.
+        Return the value. Raises `UndecodableMessage` if `message` is not one whole value of the format, or not of
+        `type`.
 
         Nesting deeper than Python's recursion limit, numbers out of range, and more keys than ``max_keys`` are refused
         like any other fault. Python's collector, if it is on, is off while a large message is decoded.
@@ -87,13 +88,13 @@ class _Structured(Codec[T]):
 
     @override
     def weight(self, message: bytes) -> int:
-        """See `Codec.weight`. It takes a few passes over the bytes in C, whatever the value."""
+        """Return a bound as `Codec.weight` does. It makes a few passes over the bytes in C, whatever the value."""
         return self._size(message)
 
     @override
     def encode(self, value: T) -> bytes:
         """
-        The message. Raises `UnsendableMessage` for a value that the format cannot represent.
+        Return the message. Raises `UnsendableMessage` for a value that the format cannot represent.
 
         The type checker checks that `value` is of `type` (`T`). Nothing is validated here, so a reply can be of another
         type than the received messages.
@@ -121,7 +122,8 @@ class Json(_Structured[T]):
 
     - `type`: the type of each message; `None` allows any value. msgspec validates and builds it: a ``Struct``, a
       dataclass, ``list[int]``, a union. Without `type`, values are `None`, `bool`, `int`, `float`, `str`, `list` and
-      `dict`; the last of equal keys counts. NaN, a float out of range, an int over 4,300 digits are refused.
+      `dict`; the last of equal keys counts. NaN, a float out of range, and an int of more than 4,300 digits are
+      refused.
     - `max_keys`: the most keys of dicts and members of sets in one message whose hashes a peer can choose; 0: no limit.
       It matters only if `type` has keys that are numbers, or made of numbers (`tcpapp.codecs.peer_keys`): integers from
       19 digits on, and each ``float``, ``Decimal``, ``UUID``, time, tuple, and part of a tuple or object.
@@ -153,7 +155,7 @@ class MessagePack(_Structured[T]):
     - `max_keys`: see `Json`; integers count from 9 bytes on. With 0 there is no limit, and arrays can be keys.
     - `invalid`: see `Codec`.
 
-    Messages hold any byte: use a framing with a length (``int32``, ``varint``), not one with a delimiter. ::
+    Messages can hold any byte: use a framing with a length (``int32``, ``varint``), not one with a delimiter. ::
 
         b"\x81\xa2id\x01" ↔ {"id": 1}
 

@@ -25,7 +25,7 @@ class Text(Codec[str]):
 
     @override
     def decode(self, message: bytes) -> str:
-        """The text. Raises `UndecodableMessage` if `message` is not UTF-8."""
+        """Return the text. Raises `UndecodableMessage` if `message` is not UTF-8."""
         try:
             return message.decode()
         except Exception as error:
@@ -33,12 +33,12 @@ class Text(Codec[str]):
 
     @override
     def weight(self, message: bytes) -> int:
-        """See `Codec.weight`: one, two or four bytes for each byte, by the widest character."""
+        """Return a bound as `Codec.weight` does: one, two or four bytes for each byte, by the widest character."""
         return text_size(message)
 
     @override
     def encode(self, value: str) -> bytes:
-        """The UTF-8 of `value`. Raises `UnsendableMessage` if it is no `str`, or holds half a surrogate pair."""
+        """Return the UTF-8 of `value`. Raises `UnsendableMessage` if it is no `str`, or holds half a surrogate pair."""
         try:
             if not isinstance(value, str):
                 raise TypeError("not a str")

@@ -10,17 +10,17 @@ __all__ = ["parts_of", "types_within"]
 
 def types_within(kind: Any) -> list[Any]:
     """
-    Every type that is a part of `kind`, and `kind` itself; only ``AnyType`` if `kind` is `None`.
+    Return every type that is a part of `kind`, and `kind` itself; only ``AnyType`` if `kind` is `None`.
 
-    Each is an object of ``msgspec.inspect`` whose class tells its kind, such as ``DictType`` with its ``key_type``.
-    Needs msgspec, and a `kind` that msgspec can validate.
+    Each is an object of ``msgspec.inspect`` whose class tells its kind, such as ``DictType`` with its ``key_type``. It
+    needs msgspec, and a `kind` that msgspec can validate.
     """
     inspect = importlib.import_module("msgspec.inspect")
     return parts_of(inspect.type_info(Any if kind is None else kind))
 
 
 def parts_of(described: Any) -> list[Any]:
-    """Every type that is a part of the `described` type, and that type itself, each once."""
+    """Return every type that is a part of the `described` type, and that type itself, each once."""
     found: dict[int, Any] = {}
     left = [described]
     while left:
