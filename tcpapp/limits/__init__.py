@@ -1,13 +1,14 @@
 """
-Every number that bounds a connection or a server: its default, its unit, and where the number comes from.
+The numbers that bound a connection or a server: each with its default, its unit, and the reason for it.
 
-Each ``why`` names software or a standard with this number, or says that it is our choice and how it was chosen. All
-limits are on by default, and those of a server are options of ``twistd tcpapp``. The longest message belongs to the
-framing (``max=``), since it depends on the wire format.
+Each ``why`` names software or a standard with the same number, or says that the number is our choice and how it was
+chosen. The limits of a server are options of ``twistd tcpapp``. The longest message is an option of the framing
+(``max=``), because it depends on the wire format.
 
 Imports `errors` and `spec`.
 
-New here: a number is a field in `limits`, `timeouts`, `policies` or `recovery`; what enforces one is a module here.
+New here: a number is a field in `limits`, `timeouts`, `policies` or `recovery`. The code that enforces a number is a
+module.
 """
 
 from __future__ import annotations

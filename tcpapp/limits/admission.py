@@ -1,8 +1,8 @@
 """
-Admission: which clients are accepted, by network and by the number of connections, in all and from one place.
+Admission: whether a client is accepted, by its network, and by the number of connections in total and from one place.
 
-It is asked once for each client, before any work for the client, and does no I/O. The server decides what happens to a
-rejected or waiting client.
+The server asks it once for each client, before any work for the client. It does no I/O. The server decides what happens
+to a rejected or waiting client.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["Admission", "Refusal"]
 @dataclass(frozen=True)
 class Refusal:
     """
-    Why a client is rejected: `rule`, and the `value` that is at the `limit`, where the rule has one.
+    Why a client is rejected: the `rule`, and the `value` that has reached the `limit`, if the rule has a limit.
 
-    `detail` explains it to people, for rules that count nothing.
+    `detail` is a text for people, for rules that count nothing.
     """
 
     rule: str
@@ -49,19 +49,19 @@ COUNTED = {
     "max-per-address": "from its address ",
     "max-per-network": "from its network ",
 }
-"""The connections that each rule counts."""
+"""The words that say which connections each rule counts."""
 
 Client = TypeVar("Client", bound=Hashable)
 
 
 class Admission(Generic[Client]):
     """
-    Counts the accepted clients, and says for each new client whether there is room.
+    Counts the accepted clients, and says for each new client whether it can be accepted.
 
-    `limits` and `networks` can be replaced at any time, and hold for later clients. `refused` counts the rejected
-    clients by rule. `alarm` is told when a limit is near, and when it no longer is.
+    `limits` and `networks` can be replaced at any time; the new ones hold for later clients. `refused` counts the
+    rejected clients by rule. `alarm` gets each change of the counts, and raises an alarm when a limit is near.
 
-    An accepted client takes a place until `release`. A client without a countable address (over a UNIX socket) counts
+    An accepted client is counted from `admit` to `release`. A client without an IP address (over a UNIX socket) counts
     only in the total. Only accepted clients are remembered.
     """
 
@@ -75,28 +75,30 @@ class Admission(Generic[Client]):
         self._admitted: dict[Client, tuple[Place, Place] | None] = {}
 
     def __len__(self) -> int:
-        """How many clients are accepted now."""
+        """Return how many clients are accepted now."""
         return len(self._admitted)
 
     @property
     def admitted(self) -> AbstractSet[Client]:
-        """The accepted clients, in the order in which they came. The order is the same in every run."""
+        """The accepted clients, in the order in which they came."""
         return self._admitted.keys()
 
     def check(self, address: Any) -> Refusal | None:
-        """Why a client from this address must be rejected; `None` if it can be accepted. A rejection is counted."""
+        """
+        Return why a client from this address must be rejected; `None` if it can be accepted. A rejection is counted.
+        """
         refusal = self._refusal(address)
         if refusal is not None:
             self.refused[refusal.rule] += 1
         return refusal
 
     def refuse(self, refusal: Refusal) -> Refusal:
-        """Count a client that is rejected for another reason than these."""
+        """Count a client that is rejected for a reason that `check` does not know; returns the `refusal`."""
         self.refused[refusal.rule] += 1
         return refusal
 
     def admit(self, client: Client, address: Any) -> None:
-        """`client` is accepted, from this address."""
+        """Count an accepted `client` from this address."""
         places = self._places(address)
         self._admitted[client] = places
         if places is not None:
@@ -106,7 +108,7 @@ class Admission(Generic[Client]):
             self._note_increase(self._thresholds, address, places)
 
     def release(self, client: Client) -> None:
-        """`client` has left. Does nothing for a client that was not accepted."""
+        """Count `client` no longer. Does nothing for a client that was not accepted."""
         places = self._admitted.pop(client, None)
         if places is not None:
             for counter, place in zip((self._addresses, self._networks), places, strict=True):

@@ -1,10 +1,10 @@
 """
-Fair shares: connections with more work than their share take turns, one in each turn of the reactor.
+Fair shares: connections with more work than their share take turns, one in each turn of the event loop.
 
-Between two turns the reactor serves all other connections. So a connection with little work waits for one share at
-most, however many busy connections there are.
+Between two turns the event loop serves all other connections. So a connection with little work waits for at most one
+share, however many busy connections there are.
 
-`FairShare` is for connections that have already had a share. `StepScheduler` is for work whose single pieces take long.
+`FairShare` is for connections that have already had a share. `StepScheduler` is for work that consists of long steps.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["FairShare", "StepScheduler", "turn_seconds"]
 
 READERS_PER_TURN: Final = 4
 """
-Busy connections that are read from after one turn. Our choice: 64 KiB of each take about as long as a turn lasts, and
-the fixed cost of a read is mostly shared.
+The number of busy connections that are read from in one turn. Our choice: 64 KiB of each take about as long as a turn
+lasts, and the fixed cost of a read is mostly shared.
 """
 
 _Queue: TypeAlias = "OrderedDict[Callable[[], None], tuple[IReactorTime, float]]"
@@ -30,23 +30,26 @@ _Queue: TypeAlias = "OrderedDict[Callable[[], None], tuple[IReactorTime, float]]
 
 @lru_cache(maxsize=64)
 def turn_seconds(microseconds: int) -> float:
-    """Seconds of work that a turn allows; 0 is no limit. All connections keep the same object."""
+    """
+    Return the seconds of work that a turn allows; infinity for 0, which is no limit. All connections share the returned
+    object.
+    """
     return microseconds / 1e6 if microseconds else inf
 
 
 class FairShare:
     """
-    The connections that wait for a turn, first come, first served. It sets a timer only while a connection waits.
+    The connections that wait for a turn: first come, first served. It sets a timer only while a connection waits.
 
-    A turn belongs to one busy connection, or to one new connection, whose messages have an unknown cost. Where both
-    kinds wait, they alternate. Every other turn belongs to the connections whose messages are probably cheap, and these
-    share it. In each turn, a few busy connections are read from, too.
+    A turn belongs to one busy connection, or to one new connection, whose messages have an unknown cost. When both
+    kinds wait, they alternate. Every second turn belongs to all connections whose messages are probably cheap. In each
+    turn, a few busy connections are read from, too.
 
-    Between two turns the reactor polls its sockets at least twice: it reads and answers the messages of other
-    connections, and sends the answers.
+    Between two turns the event loop polls its sockets at least twice. So it reads and answers the messages of other
+    connections, and sends the replies.
 
-    `contention` counts the connections that took longer than one turn since the last turn. It is at least 1 while any
-    connection waits.
+    `contention` is the number of connections that took longer than one turn since the last turn. It is at least 1 while
+    any connection waits.
     """
 
     __slots__ = ("_busy", "_call", "_new", "_overruns", "_quick", "_readers", "_was_new", "_was_quick", "contention")
@@ -62,31 +65,32 @@ class FairShare:
         self.contention = 0
 
     def __len__(self) -> int:
-        """How many connections wait."""
+        """Return how many connections wait."""
         return sum(map(len, self._queues))
 
     def wait(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float = 0.0) -> None:
         """
-        Call `go_on` of a busy connection in a later turn, once, at the place it has first. It must not raise.
+        Call `go_on` of a busy connection once, in a later turn. A connection that waits already keeps its place.
+        `go_on` must not raise.
 
-        The connection has the turn to itself, or shares it with others that wait now, until the turn `lasts` this many
-        seconds.
+        With `lasts` 0.0 the connection has the turn to itself. Otherwise, connections that wait after it share the turn
+        until `lasts` seconds are used up.
         """
         self._busy.setdefault(go_on, (clock, lasts))
         self._schedule(clock, 1)
 
     def wait_as_new(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float) -> None:
-        """Like `wait`, for a connection whose messages have an unknown cost."""
+        """Do as `wait` does, for a connection whose messages have an unknown cost."""
         self._new.setdefault(go_on, (clock, lasts))
         self._schedule(clock, 1)
 
     def wait_as_quick(self, go_on: Callable[[], None], clock: IReactorTime, lasts: float) -> None:
-        """Like `wait`, for a connection whose messages are probably cheap."""
+        """Do as `wait` does, for a connection whose messages are probably cheap."""
         self._quick.setdefault(go_on, (clock, lasts))
         self._schedule(clock, 1)
 
     def wait_to_read(self, go_on: Callable[[], None], clock: IReactorTime) -> None:
-        """Call `go_on` in a later turn; it only has a busy connection read from. It must not raise."""
+        """Call `go_on`, which resumes reading from a busy connection, once in a later turn. It must not raise."""
         self._readers.setdefault(go_on, (clock, 0.0))
         self._schedule(clock, 1)
 
@@ -96,7 +100,7 @@ class FairShare:
         self._schedule(clock, 2)
 
     def cancel(self, go_on: Callable[[], None]) -> None:
-        """Call it no more. Does nothing for a connection that does not wait."""
+        """Remove `go_on` from the waiting calls. Does nothing if it does not wait."""
         for queue in self._queues:
             queue.pop(go_on, None)
         if self._call is not None and not self:
@@ -110,7 +114,7 @@ class FairShare:
         return self._quick, self._busy, self._new, self._readers
 
     def _schedule(self, clock: IReactorTime, polls: int) -> None:
-        """Make sure that a next turn follows, after `polls` more polls of the sockets than the next one."""
+        """Make sure that another turn follows: after the next poll of the sockets, and `polls` more of them."""
         self.contention = max(self._overruns, 1 if self else 0)
         if self._call is None and self.contention:
             self._call = clock.callLater(0, self._poll_again, clock, polls)
@@ -126,10 +130,12 @@ class FairShare:
             self._resume_readers()
             _run_queue(self._next())
         finally:
-            self._schedule(clock, 1)  # the other connections get their turns, whatever this call does
+            self._schedule(clock, 1)  # the other connections get their turns even if this call raises
 
     def _next(self) -> _Queue:
-        """Choose whose turn it is. The answers of cheap messages are sent before a costly message has its turn."""
+        """
+        Choose the queue of the next turn. The replies to cheap messages are sent before a costly message has its turn.
+        """
         self._was_quick = bool(self._quick) and not (self._was_quick and (self._busy or self._new))
         if self._was_quick:
             return self._quick
@@ -143,7 +149,7 @@ class FairShare:
 
 
 def _run_queue(queue: _Queue) -> None:
-    """Serve the first connections that wait, until the turn's time is used up."""
+    """Call the first waiting connections, until the time of the turn is used up."""
     if not queue:
         return
     clock = next(iter(queue.values()))[0]
@@ -157,14 +163,14 @@ def _run_queue(queue: _Queue) -> None:
 
 class StepScheduler:
     """
-    Work in steps that cannot be cut and take longer than most messages, such as TLS handshakes.
+    Runs work in steps that cannot be divided and take longer than most messages, such as TLS handshakes.
 
-    One step is done in a turn. Between two turns the reactor polls its sockets twice, as for `FairShare`. Other steps
-    wait for later turns, first come, first served.
+    One step is done in a turn. Between two turns the event loop polls its sockets twice, as for `FairShare`. Other
+    steps wait for later turns: first come, first served.
 
-    Where all other work between two turns takes longer than one step, the next turn does as many steps as fit into that
-    time. So steps delay a connection by one step, or by as much as all other work does, and get at least half of the
-    time. It sets a timer only until the turn after a step, and while steps wait.
+    When all other work between two turns takes longer than one step, the next turn does as many steps as fit into that
+    time. So steps delay a connection by one step, or by as much as all other work does. They get at least half of the
+    time. A timer is set only while steps wait, and until the turn after a step.
     """
 
     __slots__ = ("_call", "_ended", "_waiting")
@@ -175,12 +181,12 @@ class StepScheduler:
         self._ended = 0.0
 
     def __len__(self) -> int:
-        """How many steps wait."""
+        """Return how many steps wait."""
         return len(self._waiting)
 
     def run(self, step: Callable[[], None], clock: IReactorTime) -> None:
         """
-        Call `step` at once if no step was done in this turn of `clock` and none waits, else in a later turn.
+        Call `step` at once if no step was done in this turn of `clock` and none waits; otherwise, in a later turn.
 
         A step that waits already keeps its place.
         """
@@ -194,13 +200,13 @@ class StepScheduler:
             self._ended = clock.seconds()
 
     def note_step(self, clock: IReactorTime) -> None:
-        """Count other work that takes as long as a step: no more step is done in this turn."""
+        """Count other work that takes as long as a step: no further step is done in this turn."""
         if self._call is None:
             self._ended = clock.seconds()
             self._call = clock.callLater(0, self._poll_again, clock)
 
     def cancel(self, step: Callable[[], None]) -> None:
-        """Call it no more. Does nothing for a step that does not wait."""
+        """Remove `step` from the waiting steps. Does nothing if it does not wait."""
         self._waiting.pop(step, None)
 
     def _poll_again(self, clock: IReactorTime) -> None:
@@ -212,7 +218,8 @@ class StepScheduler:
             return
         now = clock.seconds()
         until = now + (now - self._ended)
-        self._call = clock.callLater(0, self._poll_again, clock)  # first: other steps go on, whatever this step does
+        # first, so that other steps follow even if this step raises
+        self._call = clock.callLater(0, self._poll_again, clock)
         try:
             while self._waiting:
                 step, _ = self._waiting.popitem(last=False)

@@ -42,7 +42,7 @@ class Limits:
         24,
         "Count IPv4 addresses that share this many leading bits as one network",
         unit="bits",
-        why="our choice: the longest prefix that providers route; the owner of one such address may own them all",
+        why="our choice: the longest prefix that providers route; the owner of one such address can own them all",
         zero="all addresses are one network",
         most=32,
         side="server",
@@ -58,9 +58,9 @@ class Limits:
     )
     accept_rate: int = number(
         1000,
-        "Accept at most this many clients a second, or at once after a quiet second. More wait in the backlog",
+        "Accept at most this many clients a second, and as many at once after a quiet second. More wait in the backlog",
         unit="clients a second",
-        why="our choice: as many as max_connections, so that all can come back within a second",
+        why="our choice: as many as max_connections, so that all clients can reconnect within a second",
         zero="no limit",
         side="server",
     )
@@ -68,11 +68,11 @@ class Limits:
         64 * KIB,
         "Stop reading from a connection when more than this many bytes wait for the app",
         unit="bytes",
-        why="Twisted's bufferSize, the most it reads at once: one read may fill an inbox; Netty's high write mark",
+        why="Twisted's bufferSize, the most it reads at once, so one read can fill an inbox; Netty's high write mark",
     )
     inbox_low: int = number(
         32 * KIB,
-        "Read from the connection again when at most this many bytes wait for the app",
+        "Read from a connection again when at most this many bytes wait for the app",
         unit="bytes",
         why="half the high mark, as in Netty's marks for writing",
         least=0,
@@ -85,7 +85,7 @@ class Limits:
     )
     max_unsent: int = number(
         32 * MIB,
-        "End the connection when more than this many bytes are unsent. Each waiting send() counts for 512 more",
+        "End a connection when more than this many bytes are unsent. Each waiting send() counts 512 bytes more",
         unit="bytes",
         why="Redis's hard limit for a subscriber (client-output-buffer-limit pubsub 32mb); NATS has 64 MiB",
     )
@@ -100,26 +100,26 @@ class Limits:
         256,
         "Hand the app at most this many messages of one connection at once, then serve other connections",
         unit="messages",
-        why="our choice: an app that only echoes takes a quarter of a millisecond, in which all others wait",
+        why="our choice: an app that only echoes takes 0.25 ms for them, while all other connections wait",
         zero="no limit",
     )
     work_per_turn: int = number(
         250,
-        "Work at most this long on the messages of one connection, then serve other connections",
+        "Work at most this many microseconds on the messages of one connection, then serve other connections",
         unit="microseconds",
-        why="our choice: an app that only echoes takes it for messages_per_turn; one message can take longer",
+        why="our choice: an app that only echoes takes as long for messages_per_turn; one message can take longer",
         zero="no limit",
     )
     message_rate: int = number(
         0,
-        "Read at most this many messages a second from one connection, and at once after a quiet second",
+        "Read at most this many messages a second from one connection, and as many at once after a quiet second",
         unit="messages a second",
         why="our choice: only the app knows what is too much; nginx's limit_req is unset, too",
         zero="no limit",
     )
     byte_rate: int = number(
         0,
-        "Read at most this many bytes a second from one connection, and at once after a quiet second",
+        "Read at most this many bytes a second from one connection, and as many at once after a quiet second",
         unit="bytes a second",
         why="our choice: only the owner of the network knows what is too much; nginx's limit_rate is unset, too",
         zero="no limit",
@@ -128,7 +128,7 @@ class Limits:
         256 * MIB,
         "Hold at most this many bytes for all connections: unfinished, waiting and handled messages, and unsent bytes",
         unit="bytes",
-        why="our choice: a quarter of the smallest machine that can be rented; RabbitMQ's watermark is four tenths",
+        why="our choice: a quarter of the memory of a small machine (1 GiB); RabbitMQ's watermark is four tenths",
         zero="no limit",
     )
     heartbeats_missed: int = number(
@@ -142,7 +142,7 @@ class Limits:
         10,
         "Vary the greatest age of each connection (max_age) at random by up to this many percent",
         unit="percent",
-        why="gRPC's for its MAX_CONNECTION_AGE: connections that were opened together are not closed together",
+        why="gRPC's jitter of MAX_CONNECTION_AGE: connections that were opened together are not closed together",
         least=0,
         most=100,
     )
@@ -150,7 +150,7 @@ class Limits:
         4,
         "End a connection after this many TCP keepalive probes without an answer",
         unit="probes",
-        why="our choice: with the other two numbers, a vanished peer is detected within two minutes",
+        why="our choice: with keepalive and keepalive_interval, a vanished peer is detected within two minutes",
         most=127,
     )
 

@@ -1,12 +1,13 @@
 """
-How many bytes all connections hold together, and what happens when they hold too many.
+The memory budget: how many bytes all connections hold together, and what happens when they hold too many.
 
-A peer that sends and never reads, or that begins a long message and never ends it, holds bytes of ours. Each connection
-has its own bounds, but five thousand connections can hold five thousand times as much. So one bound (``max_buffered``)
-holds for all connections together.
+A peer that sends and never reads, or that begins a long message and never ends it, makes us hold bytes. Each connection
+has its own bounds, but five thousand connections can hold five thousand times as much. So there is one bound for all
+connections together (``max_buffered``).
 
-From four fifths of the bound on, the connections that hold more than their share are not read from. Over the bound, the
-largest holders are cut until nine tenths are left. Connections that hold little are served as before.
+From four fifths of the bound on, connections that hold more than their share are not read from. Above the bound, the
+connections that hold the most are cut, until all hold at most nine tenths of it. Connections that hold little are
+served as before.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from typing import Protocol
 __all__ = ["Holder", "MemoryBudget"]
 
 HIGH_MARK = 0.8
-"""The part of the bound from which on large holders are not read from. Our choice: a fifth is left for all others."""
+"""From this part of the bound on, large holders are not read from. Our choice: a fifth is left for all others."""
 
 SHED_MARK = 0.9
 """
-The part of the bound down to which the largest holders are cut. It is below 1, so that not each message cuts one more.
+The largest holders are cut until all hold at most this part of the bound. Below 1, so that not each further message
+cuts a connection.
 """
 
 LOW_MARK = 0.7
-"""The part at which all connections are read from again: below `HIGH_MARK`, so that one message does not switch it."""
+"""
+At this part all connections are read from again. Below `HIGH_MARK`, so that one message does not pause them again.
+"""
 
 
 class Holder(Protocol):
@@ -34,27 +38,27 @@ class Holder(Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes it holds now."""
+        """The number of bytes that it holds now."""
         ...
 
     def pause_reading(self) -> None:
-        """Hold as little as possible: read nothing."""
+        """Read nothing more, so that it holds as little as possible."""
 
     def resume_reading(self) -> None:
         """Read as before."""
 
     def shed(self, held_bytes: int, limit: int) -> None:
         """
-        Give up all held bytes: the connections hold more than the `limit` together, and this one holds the most of
-        them.
+        End the connection and give up its `held_bytes`: all connections hold more than `limit` bytes, and this one the
+        most.
         """
 
 
 class MemoryBudget:
     """
-    The bytes of all connections of one factory: at most `limit` of them, 0 for any number.
+    Counts the bytes that all connections of one factory hold: at most `limit` bytes; 0 is no limit.
 
-    `alarm` is called with the number of bytes and the limit when the first connection is no longer read from. `shed`
+    When the first connection is no longer read from, `alarm` is called with the number of bytes and the limit. `shed`
     counts the connections that were cut.
     """
 
@@ -67,7 +71,7 @@ class MemoryBudget:
         self._paused: dict[Holder, None] = {}
 
     def update(self, holder: Holder, amount: int) -> None:
-        """`holder` holds `amount` bytes now."""
+        """Note that `holder` holds `amount` bytes now. Pauses, resumes and cuts connections as needed."""
         before = self._set(holder, amount)
         if self.total <= (self.limit or inf) * HIGH_MARK:
             if self._paused and self.total <= self.limit * LOW_MARK:
@@ -76,7 +80,7 @@ class MemoryBudget:
             self._pause_largest(holder, amount)
 
     def forget(self, holder: Holder) -> None:
-        """`holder` has ended, and holds nothing any more."""
+        """Note that `holder` has ended, and holds nothing any more."""
         self._paused.pop(holder, None)
         self.update(holder, 0)
 
@@ -97,13 +101,13 @@ class MemoryBudget:
             self._shed()
 
     def _shed(self) -> None:
-        """Cut the largest holders. A noted amount can be out of date, so each holder is asked first."""
+        """Cut the largest holders. The noted amounts can be out of date, so each holder is asked first."""
         for each in list(self._held):
             self._set(each, each.held_bytes)
         for each, held_bytes in sorted(self._held.items(), key=lambda item: -item[1]):
             if self.total <= self.limit * SHED_MARK:
                 break
-            if each not in self._held:  # a listener that was told of another cut ended it
+            if each not in self._held:  # a listener ended it, when it got the event of another cut
                 continue
             self._set(each, 0)
             self._paused.pop(each, None)

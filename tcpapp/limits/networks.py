@@ -1,9 +1,9 @@
 """
 Networks of addresses in CIDR notation (RFC 4632 and RFC 4291 section 2.3): which peers are allowed.
 
-An IPv4-mapped IPv6 address (``::ffff:192.0.2.1``, RFC 4291 section 2.5.5.2) comes from a socket for both families. It
-counts as the IPv4 address in it, and a network of such addresses as the IPv4 network: ``::ffff:192.0.2.0/120`` is
-``192.0.2.0/24``. Peers without an IP address (UNIX sockets) are in no network.
+A socket for both families shows IPv4 peers with IPv4-mapped IPv6 addresses (``::ffff:192.0.2.1``, RFC 4291 section
+2.5.5.2). Such an address counts as the IPv4 address in it, and a network of them as the IPv4 network:
+``::ffff:192.0.2.0/120`` is ``192.0.2.0/24``. Peers without an IP address (UNIX sockets) are in no network.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 """The IPv4-mapped IPv6 addresses."""
 Place = tuple[int, bytes]
 """
-A network to count peers by: the version of IP, and the bits that all its addresses share.
+A network as a key to count peers by: the version of IP, and the bits that all its addresses share.
 
-These are bytes because hashes of bytes have a secret seed. A client could choose addresses whose numbers have equal
-hashes.
+The bits are `bytes`, because hashes of `bytes` have a secret seed. As numbers, a client could choose addresses with
+equal hashes.
 """
 
 
 def ip_of(address: Any) -> IP | None:
-    """The IP address of a peer's Twisted `address`; `None` without one. A zone (``%eth0``) is left out."""
+    """Return the IP address of a peer's Twisted `address`; `None` without one. A zone (``%eth0``) is left out."""
     host = getattr(address, "host", None)
     return _ip(host) if isinstance(host, str) else None
 
 
-@lru_cache(maxsize=1024)  # each connection asks twice for its own address, and few addresses come often
+@lru_cache(maxsize=1024)  # each connection looks up its address twice, and some addresses come often
 def _ip(host: str) -> IP | None:
     try:
         ip = ipaddress.ip_address(host.partition("%")[0])
@@ -46,29 +46,31 @@ def _ip(host: str) -> IP | None:
 
 
 def plain_host(host: str) -> str:
-    """The `host` of an address for people to read: an IPv4-mapped IPv6 address as the IPv4 address in it."""
+    """
+    Return the `host` of an address for people to read. An IPv4-mapped IPv6 address becomes the IPv4 address in it.
+    """
     return str(_ip(host) or host) if host[:7].lower() == "::ffff:" else host
 
 
 def place_of(ip: IP, bits_ipv4: int, bits_ipv6: int) -> Place:
-    """The network of `ip` with this many bits: 32 or 128 bits are the address itself."""
+    """Return the network of `ip` with this many leading bits; 32 bits (IPv6: 128) are the address itself."""
     bits = bits_ipv4 if ip.version == 4 else bits_ipv6
     return ip.version, (int(ip) >> (ip.max_prefixlen - bits)).to_bytes(ip.max_prefixlen // 8, "big")
 
 
 def name_of(ip: IP, bits: int) -> str:
-    """The network of `ip` with this many bits in CIDR notation: ``192.0.2.0/24``."""
+    """Return the network of `ip` with this many bits in CIDR notation: ``192.0.2.0/24``."""
     return str(ipaddress.ip_network(f"{ip}/{bits}", strict=False))
 
 
 class Networks:
     """
-    The allowed peers, by address: every address in `allow` (empty: all addresses) and not in `deny`.
+    The addresses of allowed peers: every address in `allow` (empty: all addresses) and not in `deny`.
 
-    Each entry is a network such as ``192.0.2.0/24`` or ``2001:db8::/32``, or an address. A denied network stays denied,
-    also where `allow` has a larger or a smaller network. Peers without an IP address are allowed.
+    Each entry is a network such as ``192.0.2.0/24`` or ``2001:db8::/32``, or an address. `deny` has precedence,
+    whatever `allow` contains. Peers without an IP address are allowed.
 
-    Raises `InvalidAddress` for an entry that is no network, also where bits are set behind the mask: ``192.0.2.1/24``.
+    Raises `InvalidAddress` for an entry that is no network, also if bits behind the mask are set: ``192.0.2.1/24``.
     """
 
     def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
@@ -79,7 +81,7 @@ class Networks:
         return bool(self.allow or self.deny)
 
     def admits(self, ip: IP | None) -> bool:
-        """Whether a peer at `ip` is allowed."""
+        """Return whether a peer at `ip` is allowed."""
         if ip is None:
             return True
         ip = getattr(ip, "ipv4_mapped", None) or ip
@@ -102,7 +104,7 @@ def _network(text: str) -> Network:
 
 
 def _hint(text: str) -> str:
-    """What was most likely meant: the network of the address."""
+    """Return a suggestion for what was most likely meant: the network of the address."""
     try:
         return f"; did you mean {ipaddress.ip_network(text, strict=False)}?"
     except ValueError:

@@ -1,4 +1,4 @@
-"""Fields that carry their own documentation, and the check of their values."""
+"""Dataclass fields that carry their own documentation, and the check of their values."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ def number(
     side: str = "",
 ) -> Any:
     """
-    A field that carries its own documentation.
+    Return a dataclass field for a number, with its documentation as metadata.
 
-    - `zero`: what 0 means, where 0 is allowed.
-    - `side`: ``"server"`` or ``"client"`` where the number means nothing to the other side.
+    - `what`: what the number does, as an order: "Accept at most …".
+    - `unit` and `why`: its unit, and the reason for its default.
+    - `least` and `most`: the smallest and the greatest allowed number.
+    - `zero`: what 0 means, if 0 is allowed.
+    - `side`: ``"server"`` or ``"client"`` if the number has no meaning for the other side.
     """
     about = {"what": what, "unit": unit, "why": why, "most": most, "zero": zero, "side": side}
     return field(default=default, metadata={**about, "least": 0 if zero else least})
@@ -53,14 +56,13 @@ def timeout(
     fixed: bool = False,
 ) -> Any:
     """
-    A `number` of seconds.
+    Return a field for a number of seconds; arguments that are not named here are as in `number`.
 
-    - `rule`: the rule of the `CloseReason` of a connection that this timeout ends, where it ends one.
-    - `overdue`: what that reason says, with ``{seconds:g}`` in it.
+    - `rule`: the rule of the `CloseReason`, if this timeout ends connections.
+    - `overdue`: the text of that reason, with ``{seconds:g}`` in it.
     - `since`: the start of a wait that begins again and again while a connection is open. It is the time of the last
-      bytes that ``"came"``, that were ``"sent"``, or that ``"passed"`` in either direction, or of the last
-      ``"heartbeat"``.
-    - `fixed`: whether a process cannot change it while it runs.
+      bytes that ``"came"``, were ``"sent"``, or ``"passed"`` in either direction, or of the last ``"heartbeat"``.
+    - `fixed`: whether a running process cannot change it.
     """
     made = number(default, what, unit="seconds", why=why, least=least, most=most, zero=zero, side=side)
     wait = {"rule": rule, "overdue": overdue, "since": since, "fixed": fixed}
@@ -68,17 +70,17 @@ def timeout(
 
 
 def choice(default: str, choices: tuple[str, ...], what: str, *, side: str = "") -> Any:
-    """A field whose value is one of a few words; `side` is as in `number`."""
+    """Return a field whose value is one of a few words; `side` is as in `number`."""
     return field(default=default, metadata={"what": what, "choices": choices, "side": side})
 
 
 def switch(default: bool, what: str) -> Any:
-    """A field that is on (`True`) or off."""
+    """Return a field that is on (`True`) or off."""
     return field(default=default, metadata={"what": what, "choices": (True, False), "side": ""})
 
 
 def documented(kind: type[Kind]) -> type[Kind]:
-    """Decorate a class of such fields: its docstring, which the reference shows, lists each with its default."""
+    """Add a list of its fields, each with its default and its reason, to the docstring of a class."""
     kind.__doc__ = "\n\n".join([inspect.cleandoc(kind.__doc__ or ""), *map(_line, numbers_of(kind))])
     return kind
 
@@ -100,7 +102,7 @@ def check(numbers: Any, whole: bool) -> None:
     for each in fields(numbers):
         value, least, most = getattr(numbers, each.name), each.metadata["least"], each.metadata["most"]
         kinds = (int,) if whole else (int, float)
-        # the comparison with infinity also fails for NaN, and works for an int of any length
+        # the comparison with infinity is also false for NaN, and works for an int of any length
         fits = not isinstance(value, bool) and isinstance(value, kinds) and least <= value < math.inf
         if not fits or (most is not None and value > most):
             kind = "a whole number" if whole else "a number"
@@ -110,5 +112,5 @@ def check(numbers: Any, whole: bool) -> None:
 
 
 def numbers_of(kind: type[Any]) -> tuple[Field[Any], ...]:
-    """The fields of `Limits`, `Timeouts` or `Recovery`, whose metadata is what `number` and `timeout` were given."""
+    """Return the fields of `Limits`, `Timeouts` or `Recovery` that `number` and `timeout` made, with their metadata."""
     return fields(kind)

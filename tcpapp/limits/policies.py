@@ -1,4 +1,4 @@
-"""Policies: what a server does where more than one reaction is possible."""
+"""Policies: which reaction a server chooses where more than one is possible."""
 
 from __future__ import annotations
 
@@ -17,39 +17,43 @@ __all__ = ["Policies"]
 @dataclass(frozen=True)
 class Policies:
     """
-    Policies: the reaction to a peer that is over a limit or to a missing address family, and the sending of small
-    writes.
+    The chosen reactions to a peer over a limit and to a missing address family, and whether small writes are sent at
+    once.
 
-    Raises `InvalidOption` for a value that is no choice.
+    Raises `InvalidOption` for a value that is not one of the choices.
     """
 
     over_max_connections: str = choice(
         "refuse",
         ("refuse", "reset", "wait"),
-        "When max_connections is reached: close new connections at once, reset them, or leave them in the backlog",
+        "Close new connections at once (refuse), reset them (reset), or leave them in the backlog (wait)"
+        " when max_connections is reached",
         side="server",
     )
     over_per_address: str = choice(
         "refuse",
         ("refuse", "reset"),
-        "When max_per_address or max_per_network is reached: close new connections at once, or reset them",
+        "Close new connections at once (refuse) or reset them (reset)"
+        " when max_per_address or max_per_network is reached",
         side="server",
     )
     over_rate: str = choice(
         "wait",
         ("wait", "refuse", "reset"),
-        "Over message_rate or byte_rate: read no faster, close once the received messages are handled, or reset",
+        "Read no faster (wait), close once the received messages are handled (refuse), or reset (reset) a connection"
+        " that is over message_rate or byte_rate",
     )
 
     missing_family: str = choice(
         "refuse",
         ("refuse", "skip"),
-        "When this machine lacks the address family of an endpoint, such as IPv6: listen nowhere, or on the others",
+        "Listen nowhere (refuse) or only on the other endpoints (skip)"
+        " when this machine lacks the address family of an endpoint, such as IPv6",
         side="server",
     )
     no_delay: bool = switch(
         True,
-        "Send small writes at once (TCP_NODELAY). If off, the system can hold each back for about 40 ms",
+        "Send small writes at once (TCP_NODELAY): on or off. If off, the system can delay each for about 40 ms",
     )
 
     def __post_init__(self) -> None:

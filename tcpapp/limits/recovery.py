@@ -14,40 +14,41 @@ __all__ = ["Recovery"]
 @dataclass(frozen=True)
 class Recovery:
     """
-    How a `Client` reconnects, and how much can wait meanwhile. Raises `InvalidOption` for a number out of its range.
+    How a `Client` reconnects, and how many messages can wait meanwhile. Raises `InvalidOption` for a number out of its
+    range.
     """
 
     first_wait: float = number(
         2.0,
         "Wait at most this long before the second round of attempts. Each wait is random, from 0 (full jitter)",
         unit="seconds",
-        why="gRPC's INITIAL_BACKOFF, 1 s, on average; thousands that are cut off at once come back over two seconds",
+        why="gRPC's INITIAL_BACKOFF, 1 s, on average; thousands that are cut off at once return over two seconds",
         least=0.001,
     )
     longest_wait: float = number(
         30.0,
-        "Wait at most this long between rounds of attempts. The bound doubles from wait to wait up to this",
+        "Wait at most this long between rounds of attempts. The bound doubles with each wait, up to this number",
         unit="seconds",
-        why="our choice: all clients are back within half a minute of the server",
+        why="our choice: all clients are connected again half a minute after the server is back",
         least=0.001,
     )
     healthy_after: float = number(
         10.0,
-        "Let waits begin small again after a connection was usable for this long (prepared, if there is a prepare)",
+        "Begin with first_wait again after a connection was usable for this long (after its prepare, if any)",
         unit="seconds",
-        why="systemd's interval for too frequent starts (StartLimitIntervalSec)",
+        why="systemd's interval for limiting starts (StartLimitIntervalSec)",
         zero="as soon as it is usable",
     )
     prepare: float = number(
         10.0,
-        "Wait this long for prepare, from an open connection to a usable one",
+        "Wait this long for prepare to finish, from an open connection on",
         unit="seconds",
         why="as for the TLS handshake: Netty's handshakeTimeout",
         zero="no limit",
     )
     max_waiting: float = number(
         1024,
-        "Keep at most this many messages that wait for a connection, and as many messages without a reply",
+        "Keep at most this many messages that wait for a connection, and as many requests that wait for a reply",
         unit="messages",
         why="our choice, as max_requests",
     )
@@ -61,7 +62,7 @@ class Recovery:
         20,
         "Send at most this many of 100 requests again, counted over the last requests",
         unit="percent",
-        why="Finagle's retry budget: a failing server gets a fifth more requests, and not twice as many",
+        why="Finagle's retry budget: a failing server gets a fifth more requests, not twice as many",
         least=0,
         most=1000,
     )

@@ -1,4 +1,4 @@
-"""The former names of options. An error or a warning says the new name by this table, and nothing else reads it."""
+"""The former names of options. Errors and warnings name the new name by this table; nothing else reads it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def new_name(name: str) -> str | None:
 
 def says_new_names(kind: type[Kind]) -> type[Kind]:
     """
-    Make the constructor of a dataclass name the new field where it is given a former one.
+    Make the constructor of a dataclass name the new field when it is called with a former name.
 
-    The constructor raises `TypeError` then, as it does for every unknown name.
+    The constructor then raises `TypeError`, as it does for every unknown name.
     """
     made: Callable[..., None] = kind.__init__
     known = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # it is a dataclass

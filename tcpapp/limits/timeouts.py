@@ -1,4 +1,4 @@
-"""How long each wait can last."""
+"""Timeouts: how long each wait can last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Timeouts:
 
     connect: float = timeout(
         30.0,
-        "Give up connecting after this time, name look-up included",
+        "Give up connecting after this time. It includes the look-up of the name",
         why="Twisted's connectTCP gives an attempt 30 s, without the look-up",
         side="client",
     )
@@ -62,7 +62,7 @@ class Timeouts:
     idle_read: float = timeout(
         0.0,
         "Close a connection after this long without data from the peer",
-        why="our choice: a peer that only listens is no fault; set it where peers must keep sending",
+        why="our choice: a peer that only receives does nothing wrong; set it where peers must keep sending",
         rule="idle",
         overdue="nothing came for {seconds:g} s",
         since="came",
@@ -70,7 +70,7 @@ class Timeouts:
     idle_write: float = timeout(
         0.0,
         "Close a connection after this long without data to the peer",
-        why="our choice: a peer that only sends is no fault; set it where the app must keep sending",
+        why="our choice: a peer that only sends does nothing wrong; set it where the app must keep sending",
         rule="idle",
         overdue="nothing was sent for {seconds:g} s",
         since="sent",
@@ -85,7 +85,7 @@ class Timeouts:
     loop_stall: float = timeout(
         1.0,
         "Log where the process is blocked when its event loop stalls for this long (only under twistd)",
-        why="our choice: ten times what asyncio's debug mode calls slow, and less than any client here waits",
+        why="our choice: ten times asyncio's slow_callback_duration, and less than any timeout of a client",
         zero="no watch",
         side="server",
         fixed=True,
@@ -93,7 +93,7 @@ class Timeouts:
     max_age: float = timeout(
         0.0,
         "Finish the current work of a connection and close it at this age",
-        why="gRPC's MAX_CONNECTION_AGE: none unless asked for. Behind a load balancer, it spreads load again",
+        why="gRPC's MAX_CONNECTION_AGE is unset, too. Behind a load balancer, set it to spread the load again",
         rule="max-age",
         overdue="it has been open for {seconds:g} s, as long as a connection may be",
     )
@@ -123,8 +123,8 @@ class Timeouts:
     )
     user_timeout: float = timeout(
         120.0,
-        "Give the connection up when the peer's system acknowledges no data for this long",
-        why="our choice: keepalive and its probes together; described in RFC 5482, and only in Linux",
+        "End a connection when the peer's system acknowledges no data for this long",
+        why="our choice: as long as keepalive and its probes take together; described in RFC 5482, and only in Linux",
         zero="as the system sets it",
         most=2_000_000,
     )
@@ -143,17 +143,17 @@ class Timeouts:
     half_close: float = timeout(
         30.0,
         "Wait this long for the replies to a peer that closed its side",
-        why="our choice: as send_progress, for a peer that stays; HAProxy has such a timer (client-fin), unset",
+        why="our choice: as send_progress; HAProxy has such a timer (client-fin), unset by default",
     )
     grace: float = timeout(
         5.0,
         "Cut a connection that is not flushed this long after close()",
-        why="our choice: nginx's lingering_timeout is 5 s, and bounds reading at the same moment",
+        why="our choice: as nginx's lingering_timeout, which bounds reading at the same moment",
         zero="cut at once",
     )
     drain: float = timeout(
         15.0,
-        "Let connections finish their work for this long when the server stops, then cut the rest",
+        "Let connections finish their work for this long when the server stops, then cut them",
         why="Thousand Island's shutdown_timeout",
         zero="cut at once",
     )

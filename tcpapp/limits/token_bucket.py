@@ -1,4 +1,4 @@
-"""A token bucket (RFC 2697): how fast something can arrive. It holds nothing back itself."""
+"""A token bucket (RFC 2697): how fast items can arrive. It only counts; its caller makes items wait."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ __all__ = ["TokenBucket"]
 
 class TokenBucket:
     """
-    A token bucket: `rate` items a second, and as many at once after a quiet second. 0 is no limit.
+    A token bucket: allows `rate` items a second, and as many at once after a quiet second. 0 is no limit.
 
-    It says how long to wait, or how many items can come now. Items that come too early are counted, and make the next
+    It tells how long to wait, or how many items can come now. Items that come too early are counted, and make the next
     wait longer.
     """
 
@@ -22,7 +22,7 @@ class TokenBucket:
 
     def take(self, now: float, count: int = 1) -> float:
         """
-        Count `count` more items at `now` (seconds). Returns the seconds to wait before the next one; 0.0 for no wait.
+        Count `count` more items at `now` (seconds). Returns the seconds to wait before the next item; 0.0 for no wait.
         """
         if not self.rate:
             return 0.0
@@ -30,14 +30,14 @@ class TokenBucket:
         return self.until_next()
 
     def available(self, now: float) -> float:
-        """How many items can come at `now`."""
+        """Return how many items can come at `now`."""
         passed = max(0.0, now - self._updated_at)  # a clock that is set back gives no credit
         self._updated_at = now
         self._tokens = min(self.rate, self._tokens + passed * self.rate)
         return self._tokens
 
     def until_next(self, count: int = 1) -> float:
-        """Seconds from the last call until the next item can come, or the next `count` items."""
+        """Return the seconds from the last call until the next item can come, or the next `count` items."""
         return max(0.0, (count - self._tokens) / self.rate)
 
     def load(self, now: float, tokens: float) -> None:

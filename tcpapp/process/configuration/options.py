@@ -24,11 +24,11 @@ __all__ = [
 
 WORDS = {True: "on", False: "off"}
 SWITCH = {word: value for value, word in WORDS.items()}
-"""The words that an on/off option takes."""
+"""The words that an on/off option takes, and their values."""
 
 
 NOTHING_GIVEN = ("all", "none", "this machine")
-"""The words for the default of an option that may be repeated, and has no text by default."""
+"""The words that ``--help`` shows as the default of a repeatable option that has no text by default."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Option:
     """
     One option. `section` is its table in an options file, or the empty text.
 
-    - `reads`: makes its value of its texts; the options above it in `GROUPS` are read before it. `None` for a number or
-      a policy, which its `field` describes.
-    - `sets`: the argument of `MessageServerFactory` that its value is, where it is one.
-    - `repeated`: whether it may be given again for more.
-    - `fixed`: whether it stays what it is while the process runs.
-    - `last`: whether it is read after all others: reading it runs code.
+    - `reads`: the function that turns its texts into its value; options above it in `GROUPS` are read before it. It is
+      `None` for a number or a policy, which `field` describes.
+    - `sets`: the argument of `MessageServerFactory` that its value becomes, if there is one.
+    - `repeated`: whether it can be given several times, for several values.
+    - `fixed`: whether a running process cannot change it.
+    - `last`: whether it is read after all other options, because reading it runs the user's code.
     """
 
     name: str
@@ -57,27 +57,29 @@ class Option:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What it has where it is not given."""
+        """Its texts when it is not given."""
         return () if self.default in NOTHING_GIVEN and self.repeated else (self.default,)
 
     @property
     def switched(self) -> bool:
-        """Whether it takes one of the words of `SWITCH`."""
+        """Whether it is an on/off option."""
         return self.field is not None and isinstance(self.field.default, bool)
 
 
 def option_of(field: Field[Any]) -> str:
-    """The name of a number or a policy on the command line."""
+    """Return the name of a number or a policy on the command line."""
     return field.name.replace("_", "-")
 
 
 def is_off(field: Field[Any], value: float) -> bool:
-    """Whether `value` switches off a number that is on by default."""
+    """Return whether `value` switches off a limit that is on by default."""
     return not value and field.default != 0 and field.metadata["zero"].startswith(("no ", "as the system"))
 
 
 def set_by_options(kind: type[Any]) -> tuple[Field[Any], ...]:
-    """The fields of `Limits`, `Timeouts` or `Policies` that have an option: all but what means nothing to a server."""
+    """
+    Return the fields of `Limits`, `Timeouts` or `Policies` that have an option: all that have a meaning for a server.
+    """
     return tuple(each for each in fields(kind) if each.metadata.get("side") != "client")
 
 
@@ -135,7 +137,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option(
             "heartbeat-message",
             "none",
-            "Send this message to a silent peer, as often as heartbeats_missed, before giving it up",
+            "Send this message when the peer has sent no data for heartbeat seconds, up to heartbeats_missed times",
             reads=readers.heartbeat,
             sets="heartbeat",
             fixed=True,
@@ -170,7 +172,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "Policies": tuple(map(_policy, set_by_options(Policies))),
     "Timeouts, in seconds": _numbers(Timeouts, "timeouts"),
 }
-"""Every option that has a value, as ``--help`` groups them."""
+"""Every option that has a value, in the groups of ``--help``."""
 
 
 def _all() -> Iterator[Option]:
@@ -179,4 +181,4 @@ def _all() -> Iterator[Option]:
 
 
 OPTIONS = {each.name: each for each in _all()}
-"""The same options by their names."""
+"""All options by name."""
