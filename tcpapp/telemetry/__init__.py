@@ -1,16 +1,16 @@
 """
-Events: what happened, sent to all listeners.
+Events: each says what happened, and goes to all listeners.
 
-A server and its connections send events, and never log themselves. `log` is the listener that every factory begins
-with; counters and metrics are further listeners. No event is on the path of a message, and none is made while nobody
-listens::
+Servers and connections emit events; they do not write to the log themselves. A factory without a `telemetry` argument
+has one listener, which writes to the log. Metrics can be further listeners. No event is on the path of a message, and
+none is made while there is no listener::
 
     telemetry = Telemetry()
     telemetry.listen(log)
     factory = MessageServerFactory(app, telemetry=telemetry)
 
-Imports `close_reason`, `errors`, `limits`, `proxy_protocol`, `spec` and `transport`.
-New here: an event is a class in `events`; a number to be shown is in `counters` or `statistics`.
+Imports `close_reason`, `errors`, `limits`, `proxy_protocol`, `spec` and `transport`. New here: an event is a class in
+`events`. A number that `info()` shows is in `counters` or `statistics`.
 """
 
 from __future__ import annotations

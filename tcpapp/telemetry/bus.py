@@ -1,4 +1,4 @@
-"""Events, passed on to all listeners."""
+"""The bus that passes events to all listeners."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _log = Logger(namespace="tcpapp")
 
 class Telemetry:
     """
-    Passes events on. True while there is a listener: ask before making an event.
+    Passes events to its listeners. It is true while there is a listener: check that before making an event.
 
-    `seconds` is the clock for logging failures of listeners: one a second of each kind.
+    `seconds` is the clock for the log of listeners that fail: one traceback a second of each kind.
     """
 
     __slots__ = ("_failures", "_listeners")
@@ -33,7 +33,7 @@ class Telemetry:
         return bool(self._listeners)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with each event from now on; returns a function that ends it."""
+        """Call `listener` with each event from now on. Returns a function that removes the listener again."""
         self._listeners = (*self._listeners, listener)
 
         def stop() -> None:
@@ -43,7 +43,8 @@ class Telemetry:
 
     def emit(self, event: Event) -> None:
         """
-        Pass `event` to every listener. A listener that raises is logged, without harm to other listeners or the caller.
+        Pass `event` to every listener. If a listener raises, the error is logged; the other listeners still get the
+        event, and the caller sees no error.
         """
         for listener in self._listeners:
             try:

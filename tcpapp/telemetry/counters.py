@@ -1,9 +1,9 @@
 """
-Counters: what one connection receives and sends, and what all connections of a factory do, in all and a second.
+Count the messages and bytes that one connection, and all connections of a factory, receive and send.
 
-The path of a message counts only for its own connection: two additions and a comparison for a chunk. The totals of a
-factory are the sum over its connections, made when ``info()`` asks. For the rates, a connection reports its counts once
-in a second, before it counts the first chunk of a new second.
+The path of a message counts only for its own connection: two additions and a comparison for a chunk. ``info()`` makes
+the totals of a factory, as the sum over its connections. For the rates, a connection reports its counts once in a
+second, before it counts the first chunk of a new second.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterable
 __all__ = ["RECENT", "Counters", "MessageCounter", "Throughput"]
 
 RECENT = 10
-"""Seconds that a rate is averaged over: our choice; long enough to show a rate of one in a few seconds."""
+"""The seconds that a rate is averaged over. Our choice: long enough to show one message every few seconds."""
 
 
 class _Second:
     """
-    What all connections received, or sent, in one second.
+    Counts what all connections received, or sent, in one second.
 
     A connection subtracts its counts when the second begins for it, and adds its counts when it begins another second.
     """
@@ -32,9 +32,9 @@ class _Second:
 
 class Throughput:
     """
-    The messages and bytes of all connections of a factory, in one direction.
+    Counts the messages and bytes of all connections of a factory, in one direction.
 
-    `messages` and `bytes` count those of connections that have ended, less the counts that connections brought from
+    `messages` and `bytes` are the sums over connections that have ended, less the counts that connections brought from
     another process. `until` is the end of the present second.
     """
 
@@ -47,7 +47,7 @@ class Throughput:
         self._seconds: dict[float, _Second] = {}
 
     def begin_second(self, now: float) -> None:
-        """A new second has begun: remember the last ones."""
+        """Begin a new second, and keep the recent ones."""
         self.until = int(now) + 1.0
         self._seconds = {until: second for until, second in self._seconds.items() if _is_recent(until, now)}
         self._seconds[self.until] = _Second()
@@ -61,7 +61,9 @@ class Throughput:
 
     def totals(self, connections: Iterable[MessageCounter], now: float) -> tuple[int, int, float, float]:
         """
-        Messages, bytes, messages a second and bytes a second. The rates are those of the last ten seconds.
+        Return the messages, the bytes, the messages per second and the bytes per second.
+
+        The rates are averaged over the last ten seconds.
 
         `connections` are the counters of all connections that have not ended.
         """
@@ -94,7 +96,7 @@ class MessageCounter:
         self.until = 0.0
 
     def begin_second(self, now: float) -> None:
-        """A new second has begun: report the counts of the last one."""
+        """Report the counts of the last second, and begin a new one."""
         throughput = self.throughput
         if now >= throughput.until:
             throughput.begin_second(now)
@@ -103,14 +105,14 @@ class MessageCounter:
         self.until = throughput.until
 
     def continue_from(self, messages: int, size: int) -> None:
-        """Go on from the counts of this connection in another process. The totals of the factory are without them."""
+        """Add the counts of this connection in another process. The totals of the factory leave them out."""
         self.messages += messages
         self.bytes += size
         self.throughput.messages -= messages
         self.throughput.bytes -= size
 
     def end_counting(self) -> None:
-        """The connection has ended: the totals keep its counts."""
+        """Add the counts of the connection to the totals, because it has ended."""
         throughput = self.throughput
         throughput.add(self.until, self.messages, self.bytes)
         throughput.messages += self.messages
@@ -119,10 +121,10 @@ class MessageCounter:
 
 class Counters:
     """
-    What all connections of a factory `received` and `sent`.
+    Counts what all connections of a factory `received` and `sent`.
 
     `late_replies` counts replies that no request waited for. `failed_sends` counts messages whose ``send`` failed
-    because the connection was not open (any more).
+    because the connection was not open, or ended before they were sent.
     """
 
     __slots__ = ("failed_sends", "late_replies", "received", "sent")
@@ -135,5 +137,5 @@ class Counters:
 
 
 def _is_recent(until: float, now: float) -> bool:
-    """Whether the second that ends at `until` began in the last ten seconds."""
+    """Return whether the second that ends at `until` began in the last ten seconds."""
     return now - (until - 1) <= RECENT

@@ -1,7 +1,7 @@
 """
-What can happen to a server and its connections: each event, what is told with it, and its lines in the log.
+The events of a server and its connections: their fields, and their lines in the log.
 
-New here: an event is a class; whatever it happens to makes one, and gives it to `Telemetry.emit`.
+New here: each event is a class. The object that it happens to makes the event and passes it to `Telemetry.emit`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 
 class EventConnection(Protocol):
-    """The connection of an event, as far as a listener can rely on it: a `Connection`."""
+    """The connection of an event: the part of `Connection` that a listener can rely on."""
 
     @property
     def peer(self) -> IAddress:
@@ -50,37 +50,39 @@ class EventConnection(Protocol):
 
     @property
     def host(self) -> IAddress:
-        """Our own address."""
+        """The address of our side."""
 
     @property
     def proxy(self) -> Header | None:
-        """The PROXY header that it began with."""
+        """The PROXY header at the beginning of the connection; `None` without one."""
 
     @property
     def is_open(self) -> bool:
-        """Whether messages can go both ways."""
+        """Whether messages can be sent and received."""
 
     @property
     def unread(self) -> int:
-        """How many received messages were not taken yet."""
+        """The number of received messages that the app or `receive` has not taken yet."""
 
     def close(self, grace: float | None = None) -> Deferred[CloseReason]:
-        """Flush what was written, and close."""
+        """Flush the written bytes and close, within `grace` seconds (`None`: ``timeouts.grace``)."""
 
     def abort(self, reason: CloseReason | None = None) -> None:
-        """Cut the connection now."""
+        """Cut the connection now, without flushing."""
 
 
 Level = Literal["info", "warn", "error", "critical"]
 
 CLOSES = 10
-"""Lines a second that events of one kind may make, and at once after a quiet one: our choice; a person can read it."""
+"""
+Lines a second for events of one kind, and as many at once after a quiet second. Our choice: a person can read them.
+"""
 
 REFUSALS = 1
-"""Lines a second for rejected clients of one reason. Once, 147 clients made 445 lines in a flood."""
+"""Lines a second for clients that are rejected by one rule: a flood of 147 clients once made 445 lines."""
 
 WHOLE = 2 * LINE
-"""Characters of a whole reason: what a peer sent has at most half of them, the rest is ours."""
+"""The most characters of a reason: at most half of them are from a peer, the others are ours."""
 
 
 @dataclass(frozen=True)
@@ -93,26 +95,25 @@ class Line:
 
 
 class Event(ABC):
-    """An event. Each listener gets it, and the log has its `lines`."""
+    """Something that happened. Each listener gets the event, and `lines` says what the log shows of it."""
 
     rate: ClassVar[float] = CLOSES
-    """How many of one `kind` may make lines in a second."""
+    """How many events of one `kind` can make lines in a second."""
 
     def kind(self) -> Hashable:
-        """What events are alike by that share a rate of lines; `None`: it is no news, and makes no line."""
+        """Return a key that is equal for events that share a rate of lines; `None` for an event that makes no line."""
         return type(self)
 
     @abstractmethod
     def lines(self) -> Iterable[Line]:
         """
-        What an operator has to know of it. What a peer sent stands there only escaped and cut.
-
-        It is asked only where there is a `kind`.
+        Return the lines that tell an operator about the event. Bytes of a peer are in them only escaped and cut. The
+        log calls this only if `kind` is not `None`.
         """
 
 
 class _ConnectionEvent(Event):
-    """One that is about a connection."""
+    """An event of one connection."""
 
     connection: EventConnection
 
@@ -129,26 +130,25 @@ class Opened(_ConnectionEvent):
 
     @override
     def kind(self) -> Hashable:
-        """None: connections that open are no news."""
+        """Return `None`: a connection that opens makes no line."""
         return None
 
     @override
     def lines(self) -> Iterable[Line]:
-        """Nothing."""
+        """Return no line."""
         return ()
 
 
 @dataclass(frozen=True)
 class Closed(_ConnectionEvent):
     """
-    A connection has ended. `unhandled` messages had arrived whole and were never taken by the app.
+    A connection has ended, for this `reason`.
 
-    `failed_sends`: how many waiting messages were not sent: their ``send`` failed.
-
-    `messages`, `bytes`, `sent_messages`, `sent_bytes`: what it received and sent, counted as in `Info`. `duration`: how
-    many seconds it was open.
-
-    `probe`: it was a server's connection, and its peer ended it without sending a byte, as a load balancer's checks do.
+    - `unhandled`: how many messages had arrived whole, and were never handled by the app.
+    - `failed_sends`: how many waiting messages were not sent, so that their ``send`` failed.
+    - `messages`, `bytes`, `sent_messages`, `sent_bytes`: what the connection received and sent, counted as in `Info`.
+    - `duration`: how many seconds the connection was open.
+    - `probe`: whether the peer ended a server's connection without sending a byte, as a load balancer's check does.
     """
 
     connection: EventConnection
@@ -164,13 +164,13 @@ class Closed(_ConnectionEvent):
 
     @override
     def kind(self) -> Hashable:
-        """One for each rule. A proper end is no news, unless messages were not handled."""
+        """Return a key for each rule. A clean end makes no line, unless messages were not handled."""
         news = self.unhandled or not (self.reason.clean or self.probe)
         return (Closed, self.reason.rule) if news else None
 
     @override
     def lines(self) -> Iterable[Line]:
-        """Messages that were not handled, and an end that was no proper one."""
+        """Return a line for messages that were not handled, and one for an end that was not clean."""
         if self.unhandled:
             yield self._line("warn", "{count} message(s) were not handled", count=self.unhandled)
         if not self.reason.clean:
@@ -180,7 +180,7 @@ class Closed(_ConnectionEvent):
 @dataclass(frozen=True)
 class NeverOpened(_ConnectionEvent):
     """
-    A connection ended before it was open, while TLS was being set up. The app knows nothing of it.
+    A connection ended before it was open, while TLS was being set up. The app was never called for it.
 
     `probe`: as for `Closed`.
     """
@@ -191,18 +191,18 @@ class NeverOpened(_ConnectionEvent):
 
     @override
     def kind(self) -> Hashable:
-        """One for each rule. The checks of a balancer are no news."""
+        """Return a key for each rule. A load balancer's check makes no line."""
         return None if self.probe else (NeverOpened, self.reason.rule)
 
     @override
     def lines(self) -> Iterable[Line]:
-        """Why."""
+        """Return a line with the reason."""
         return [self._line("info", "not opened: {reason}", reason=_whole(self.reason))]
 
 
 @dataclass(frozen=True)
 class Refused(Event):
-    """A client at `address` (`None`: not known) was rejected, by the `refusal`; `connections` were open."""
+    """A client at `address` (`None`: not known) was rejected for this `refusal`, while `connections` were open."""
 
     address: Any
     connections: int
@@ -217,14 +217,14 @@ class Refused(Event):
 
     @override
     def lines(self) -> Iterable[Line]:
-        """Who, and why."""
+        """Return a line with the client's address and the refusal."""
         peer = "a client" if self.address is None else describe(self.address)
         return [Line("warn", "refused {peer}: {refusal}", {"peer": peer, "refusal": _whole(self.refusal)})]
 
 
 @dataclass(frozen=True)
 class AppFailed(_ConnectionEvent):
-    """The app raised, or gave a reply that cannot be sent. Its connection is closed; no other is touched."""
+    """The app raised, or returned a reply that cannot be sent. Its connection is closed, and no other."""
 
     connection: EventConnection
     failure: Failure
@@ -233,15 +233,16 @@ class AppFailed(_ConnectionEvent):
 
     @override
     def kind(self) -> Hashable:
-        """One for each type of exception, and line that raises it."""
+        """Return a key for each type of exception and each line that raises it."""
         return AppFailed, *kind_of(self.failure)
 
     @override
     def lines(self) -> Iterable[Line]:
         """
-        One line for a reply that cannot be sent, where the traceback names no line of the app; else the traceback.
+        Return the line with the traceback. For a reply that cannot be sent, if no call of the app is in the traceback,
+        return a line with the error instead.
 
-        ``log_failure`` is the app's failure, whose text is safe; its ``value`` is the exception as it was raised.
+        The field ``log_failure`` is the app's failure with a safe text; its ``value`` is the original exception.
         """
         failure = self.failure
         if isinstance(failure.value, UnsendableMessage) and not _raised_in_app(failure):
@@ -253,7 +254,7 @@ class AppFailed(_ConnectionEvent):
 
 @dataclass(frozen=True)
 class RecorderFailed(_ConnectionEvent):
-    """A recorder of the connection raised: it was detached. The connection goes on."""
+    """A recorder of the connection raised an error, and was detached. The connection stays open."""
 
     connection: EventConnection
     failure: Failure
@@ -262,19 +263,19 @@ class RecorderFailed(_ConnectionEvent):
 
     @override
     def kind(self) -> Hashable:
-        """One for each type of exception, and line that raises it."""
+        """Return a key of its own for each type of exception and each line that raises it."""
         return RecorderFailed, *kind_of(self.failure)
 
     @override
     def lines(self) -> Iterable[Line]:
-        """The traceback. ``log_failure`` is as for `AppFailed`."""
+        """Return one line with the traceback. ``log_failure`` is as for `AppFailed`."""
         fields = {"peer": describe(self.connection.peer), "log_failure": LoggedFailure(self.failure)}
         return [Line("critical", "a recorder failed on the connection of {peer}, and is detached", fields)]
 
 
 @dataclass(frozen=True)
 class MessagesSkipped(_ConnectionEvent):
-    """`count` messages over `limit` bytes were left out, as ``oversize=skip`` asks."""
+    """`count` messages over `limit` bytes were skipped, because the framing has ``oversize=skip``."""
 
     connection: EventConnection
     count: int
@@ -282,7 +283,7 @@ class MessagesSkipped(_ConnectionEvent):
 
     @override
     def lines(self) -> Iterable[Line]:
-        """How many."""
+        """Return a line with their number and the limit."""
         text = "left out {count} message(s) over {limit} bytes"
         return [self._line("warn", text, count=self.count, limit=self.limit)]
 
@@ -290,12 +291,12 @@ class MessagesSkipped(_ConnectionEvent):
 @dataclass(frozen=True)
 class LimitNear(Event):
     """
-    Alarm: four fifths of a limit of `Limits`, called `name`, are reached. It repeats only after the number has fallen
-    again.
+    Alarm: a number has reached four fifths of the limit of `Limits` called `name`. It repeats only after the number has
+    fallen to seven tenths.
 
-    `value` is the current number and `limit` the limit. `where` is the address or the network of a limit per place, or
-    ``""`` for a limit of the whole server. For ``max_buffered`` the value is in bytes, and the largest holders are no
-    longer read from.
+    `value` is the current number and `limit` the limit. For a limit of one address or network, `where` names it; for a
+    limit of the whole server, `where` is ``""``. For ``max_buffered`` the value is in bytes, and the connections that
+    hold the most are no longer read from.
     """
 
     name: str
@@ -305,12 +306,12 @@ class LimitNear(Event):
 
     @override
     def kind(self) -> Hashable:
-        """One for each limit."""
+        """Return a key for each limit."""
         return LimitNear, self.name
 
     @override
     def lines(self) -> Iterable[Line]:
-        """How much of which limit."""
+        """Return a line with the number and the limit."""
         text = "connections hold {value} of {limit} bytes ({name}): the largest holders are not read from"
         if self.name != "max_buffered":
             text = "{value} connections {where}are open, near {limit} ({name}): raise the limit, or find the cause"
@@ -321,13 +322,13 @@ class LimitNear(Event):
 
 @dataclass(frozen=True)
 class LateReply(_ConnectionEvent):
-    """A reply came that no request waits for (any more): it is dropped."""
+    """A reply came that no request waits for, or no longer waits for. It was dropped."""
 
     connection: EventConnection
 
     @override
     def lines(self) -> Iterable[Line]:
-        """That there was one."""
+        """Return a line without details."""
         return [self._line("info", "dropped a reply that no request waits for")]
 
 
@@ -339,7 +340,7 @@ def _whole(told: object) -> str:
 
 
 def _raised_in_app(failure: Failure) -> bool:
-    """Whether a call of the traceback is of a module that is not ours, nor Twisted's."""
+    """Return whether the traceback has a call in a module that is neither ours nor Twisted's."""
     traceback = failure.tb
     while traceback is not None:
         if traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in ("tcpapp", "twisted"):

@@ -17,11 +17,11 @@ _log = Logger(namespace="tcpapp")
 
 def log(event: Event) -> None:
     """
-    The listener that writes to Twisted's log: a line for each event that an operator must know of.
+    Write an event to Twisted's log, if an operator must know about it. It is a listener for `Telemetry`.
 
-    Connections that open or end well make no line. Bytes of a peer stand in a line only escaped and cut, also inside
-    the text of an exception. ``log_failure`` of an event is the app's failure with a safe text, and its ``value`` is
-    the original exception. A reply that cannot be sent makes one line.
+    A connection that opens or ends cleanly makes no line. Bytes of a peer are in a line only escaped and cut, also
+    inside the text of an exception. When an app fails, the field ``log_failure`` is the failure with a safe text, and
+    its ``value`` is the original exception. A reply that cannot be sent makes one line, without a traceback.
     """
     if event.kind() is not None:
         for line in event.lines():
@@ -30,17 +30,17 @@ def log(event: Event) -> None:
 
 class RateLimitedLog:
     """
-    Like `log`, with a rate limit for floods: a number of lines a second for each kind and rule.
+    Writes events as `log` does, with a rate limit: a number of lines a second for each kind of event and each rule.
 
-    Events without a line are counted, and the next line of that kind tells their number. A server's `info()` counts all
-    events.
+    Events over the rate are counted, and their number is logged before the next line of that kind. A server's `info()`
+    counts all events.
     """
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self._rates = LineRates(seconds)
 
     def __call__(self, event: Event) -> None:
-        """Write a line, or do not."""
+        """Write the line of `event`, unless there were too many like it."""
         kind = event.kind()
         if kind is None:
             return

@@ -1,8 +1,8 @@
 """
 Lines of the log about failures of peers and apps: their text, and their rate.
 
-The text of an exception can hold bytes of a peer, and a peer can make an app fail as often as it likes. So the text of
-a failure is escaped and cut. Lines of one kind have a rate limit; a line that is left out is counted.
+The text of an exception can hold bytes of a peer, and a peer can make an app fail any number of times. So the text of a
+failure is escaped and cut. Lines of one kind have a rate limit; lines over the limit are counted.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from tcpapp.spec import line_of
 __all__ = ["FAILURES", "FailureLog", "LineRates", "LoggedFailure", "kind_of", "log_suppressed"]
 
 FAILURES = 1
-"""Tracebacks a second of one kind: our choice; one has about 1,500 bytes, and a second one says nothing new."""
+"""Tracebacks a second of one kind. Our choice: each has about 1,500 bytes, and a second one says nothing new."""
 
 MOST_KINDS = 200
-"""Kinds with a rate of their own: our choice; an app raises a few dozen, and a peer cannot fill memory with them."""
+"""Kinds with a rate of their own. Our choice: an app has a few dozen, and a peer cannot fill memory with more."""
 
 MOST_FRAMES = 30
-"""Calls that a traceback shows: our choice; an endless recursion has a thousand, in 100 kB."""
+"""The most calls that a traceback shows. Our choice: an endless recursion has a thousand, in 100 kB."""
 
 FIRST_FRAMES = 10
 """How many of the `MOST_FRAMES` calls are the outermost ones."""
 
 
 class LineRates:
-    """Rates of log lines: how many lines of each kind can be written, by a clock of `seconds`."""
+    """Rates of log lines: how many lines of each kind can be written. `seconds` is the clock."""
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self._seconds = seconds
@@ -46,9 +46,11 @@ class LineRates:
 
     def take(self, kind: Hashable, rate: float) -> int | None:
         """
-        How many lines of this `kind` were left out since the last one, if a line can be written now; else `None`.
+        Return how many lines of this `kind` were left out since the last one, if a line can be written now; otherwise
+        `None`.
 
-        `rate` is the number of lines a second, and at once. A line that cannot be written is counted.
+        `rate` is the number of lines a second, and as many at once after a quiet second. A line that cannot be written
+        is counted.
         """
         if kind not in self._buckets and len(self._buckets) >= MOST_KINDS:
             kind = None
@@ -63,7 +65,7 @@ class LineRates:
 
 class LoggedFailure(Failure):
     """
-    A failure for the log: its text is escaped and cut, however it is printed. All other attributes are unchanged.
+    A failure for the log. Its text is escaped and cut, however it is printed. All other attributes are unchanged.
 
     An observer that sends exceptions elsewhere finds the original exception in `value`.
     """
@@ -73,12 +75,12 @@ class LoggedFailure(Failure):
 
     @override
     def getErrorMessage(self) -> str:
-        """The exception's text, in one line."""
+        """Return the exception's text, in one line."""
         return line_of(super().getErrorMessage())
 
     @override
     def printTraceback(self, file: Any = None, elideFrameworkCode: object = False, detail: str = "default") -> None:
-        """Write the traceback to `file` (`None`: the log). All other ways to print it end here."""
+        """Write the traceback to `file` (`None`: the log). All other ways to print the failure call this method."""
         write = (logerr if file is None else file).write
         last = f"{qual(type(self.value))}: {line_of(safe_str(self.value))}\n"
         if detail == "brief":
@@ -99,13 +101,13 @@ class LoggedFailure(Failure):
 
 
 class FailureLog:
-    """Writes the failures of functions that are not ours: safe text, and `FAILURES` a second of one kind."""
+    """Logs the failures of the user's functions: with a safe text, and at most `FAILURES` a second of one kind."""
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self._rates = LineRates(seconds)
 
     def write(self, to: Logger, text: str, failure: Failure, **fields: Any) -> None:
-        """Write ``text`` with its `fields` and the traceback of `failure`, unless there were too many like it."""
+        """Log `text` with its `fields` and the traceback of `failure`, unless there were too many like it."""
         suppressed = self._rates.take(kind_of(failure), FAILURES)
         if suppressed is not None:
             log_suppressed(to, suppressed)
@@ -113,13 +115,13 @@ class FailureLog:
 
 
 def log_suppressed(to: Logger, count: int) -> None:
-    """Log the number of lines like the next one that were left out, if any."""
+    """Log that `count` lines like the next one were left out. Does nothing for 0."""
     if count:
         to.warn("left out {count} line(s) like the next one", count=count)
 
 
 def kind_of(failure: Failure) -> tuple[object, ...]:
-    """What similar failures have in common: the exception's type, and the line that raised it."""
+    """Return a key that is equal for similar failures: the exception's type, and the line that raised it."""
     traceback = failure.tb
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

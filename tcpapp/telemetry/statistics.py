@@ -17,25 +17,27 @@ __all__ = ["ConnectionCounts", "ConnectionInfo", "Hold", "Info", "Totals", "Wait
 @dataclass(frozen=True, kw_only=True)
 class Info:
     """
-    A server at one moment. Times are seconds.
+    The statistics of a server at one moment. Times are in seconds.
 
-    - `addresses`: where it listens, as operators write it.
+    - `addresses`: the addresses where it listens, as texts such as ``127.0.0.1:7007``.
     - `state`: ``"serving"``, ``"suspended"``, ``"draining"``, or ``"stopped"`` if it listens nowhere.
-    - `uptime`: time since its factory was made.
-    - `connections`, `most_connections`: how many are open, and the most that were open at one time.
-    - `accepted`, `accept_rate`: how many were accepted in total, and per second over the last ten seconds.
-    - `refused`, `closed`: how many were rejected, and have ended, by rule.
-    - `oldest`, `median_age`: how long connections have been open; 0.0 without connections.
-    - `messages`, `message_rate`, `bytes`, `byte_rate`: how many peers sent in total, and per second over the last ten
-      seconds. Messages that were skipped for their length count, too.
-    - `sent_messages`, `sent_message_rate`, `sent_bytes`, `sent_byte_rate`: how many were sent to peers. A byte counts
-      when the transport gets it, and a message when the transport has its last byte. So a message in the outbox does
-      not count yet, and it never counts if it is dropped. No count says that the peer has received it.
-    - `late_replies`: replies that came when no request waited for them any more, or that belong to no request.
-    - `failed_sends`: messages whose ``send`` failed: the connection was not open, or ended before they were sent.
+    - `uptime`: the time since its factory was made.
+    - `connections`, `most_connections`: how many connections are open now, and the most that were open at one time.
+    - `accepted`, `accept_rate`: how many connections were accepted in total, and per second over the last ten seconds.
+    - `refused`, `closed`: how many clients were rejected, and how many connections have ended, by rule.
+    - `oldest`, `median_age`: the greatest and the median age of the open connections; 0.0 without connections.
+    - `messages`, `message_rate`, `bytes`, `byte_rate`: how many messages and bytes were received in total, and per
+      second over the last ten seconds. Messages that were skipped for their length count, too.
+    - `sent_messages`, `sent_message_rate`, `sent_bytes`, `sent_byte_rate`: how many messages and bytes were sent, in
+      total and per second. A byte counts when the transport gets it, and a message when the transport has its last
+      byte. A message in the outbox does not count yet; it never counts if it is dropped. No count says that the peer
+      has received a message.
+    - `late_replies`: how many replies came that no request waited for, or no longer waited for.
+    - `failed_sends`: how many messages were not sent, because the connection was not open, or ended before.
     - `lag`, `most_lag`: the last and the longest delay of the event loop; 0.0 without a loop monitor.
-    - `lost_lines`: how many lines the log could not write, if they are counted, as under `twistd tcpapp`.
-    - `buffered`: bytes that all connections hold, as `max_buffered` counts them; `shed`: how many connections it cut.
+    - `lost_lines`: how many lines the log could not write; counted only under `twistd tcpapp`.
+    - `buffered`: the bytes that all connections hold, as `max_buffered` counts them.
+    - `shed`: how many connections were cut because all connections together held too many bytes.
     - `limits`, `timeouts`, `policies`: the current settings.
     """
 
@@ -70,13 +72,15 @@ class Info:
     policies: Policies
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as dictionaries, lists, texts and numbers, as JSON has them."""
+        """Return the statistics as dictionaries, lists, texts and numbers, which JSON can represent."""
         return asdict(self) | {"addresses": list(self.addresses)}
 
 
 class Totals(NamedTuple):
     """
-    What one connection received and sent: as in `Info`. `duration` is how long it was open so far, or in all: seconds.
+    What one connection received and sent, counted as in `Info`.
+
+    `duration` is how many seconds the connection has been open, or was open if it has ended.
     """
 
     messages: int = 0
@@ -94,18 +98,18 @@ class Hold:
     ==================== ==============================================================================================
     reason               what it is
     ==================== ==============================================================================================
-    ``awaiting-reply``   The app's reply to a message is not there yet.
+    ``awaiting-reply``   The app has not yet replied to a message.
     ``paused``           ``pause()`` was called.
     ``write-blocked``    The peer does not take the sent bytes. The seconds count from the last bytes that it took.
-    ``turn``             Other connections have their turn.
+    ``turn``             Other connections have their turn first.
     ``message-rate``     More messages came than ``message_rate`` allows.
     ``byte-rate``        More bytes came than ``byte_rate`` allows.
     ``inbox-full``       More than ``inbox_high`` bytes of messages wait for the app.
     ``memory-pressure``  All connections together hold nearly ``max_buffered`` bytes, and this one holds many of them.
     ``tls-handshake``    TLS is being set up. Seconds in which nothing was read do not count.
     ``handshake-turn``   A step of the handshake waits for its turn.
-    ``moving``           It comes to a message boundary, to go on in another process.
-    ``flush``            It is closing, and the peer has not taken all bytes yet.
+    ``moving``           The connection waits at a message boundary, to continue in another process.
+    ``flush``            The connection is closing, and the peer has not taken all bytes yet.
     ==================== ==============================================================================================
 
     For ``inbox-full``, ``memory-pressure``, ``handshake-turn`` and ``moving``, and for a ``turn`` of messages that came
@@ -118,7 +122,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Wait:
-    """A wait that has an end: its `name` in `Timeouts`, a rate, or ``ending``; and the `seconds` until it is over."""
+    """A wait that ends in `seconds`. `name` is its name in `Timeouts`, the name of a rate, or ``ending``."""
 
     name: str
     seconds: float
@@ -127,17 +131,18 @@ class Wait:
 @dataclass(frozen=True, kw_only=True)
 class ConnectionInfo:
     """
-    A connection at one moment. Times are seconds.
+    The statistics of a connection at one moment. Times are in seconds.
 
     - `state`: the value of its `State`.
-    - `age`: how long it has been open, or was open.
-    - `messages`, `bytes`, `sent_messages`, `sent_bytes`: as in `Info`, and also after its end.
-    - `unread`: messages in the inbox, for the app or ``receive``.
-    - `pending`: messages that came, and wait for a turn or for a rate.
-    - `unsent`: bytes that wait until the transport takes more.
-    - `buffered`: bytes that it holds, as `max_buffered` counts them.
-    - `holds`: what holds it back. An app that fetches messages has none while it does not fetch: see `unread`.
-    - `deadline`: the wait that is over first; `None` where none runs.
+    - `age`: how long it has been open, or was open if it has ended.
+    - `messages`, `bytes`, `sent_messages`, `sent_bytes`: as in `Info`. They stay after the end of the connection.
+    - `unread`: how many messages are in the inbox, for the app or ``receive``.
+    - `pending`: how many received messages wait for a turn or for a rate.
+    - `unsent`: how many bytes wait until the transport takes more.
+    - `buffered`: how many bytes the connection holds, as `max_buffered` counts them.
+    - `holds`: what holds the connection back. It is empty while an app that fetches messages does not fetch one: see
+      `unread`.
+    - `deadline`: the wait that ends first; `None` if no wait has an end.
     """
 
     state: str
@@ -154,14 +159,12 @@ class ConnectionInfo:
     deadline: Wait | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as dictionaries, lists, texts and numbers, as JSON has them."""
+        """Return the same as dictionaries, lists, texts and numbers, as in JSON."""
         return asdict(self) | {"holds": [asdict(each) for each in self.holds]}
 
 
 class ConnectionCounts:
-    """
-    What a factory counts of its connections. Counting takes a few operations for a connection, and none for a message.
-    """
+    """Counts the connections of a factory. Counting takes a few operations for a connection, and none for a message."""
 
     def __init__(self, now: float) -> None:
         self.since = now
@@ -171,7 +174,7 @@ class ConnectionCounts:
         self._seconds: deque[tuple[int, int]] = deque()
 
     def opened(self, now: float, there: int) -> None:
-        """One more connection is open at `now`; now `there` are open."""
+        """Count a connection that opened at `now`; with it, `there` are open."""
         self.accepted += 1
         self.most = max(self.most, there)
         second = int(now)
@@ -181,15 +184,15 @@ class ConnectionCounts:
             self._seconds.popleft()
 
     def moved_here(self, there: int) -> None:
-        """One more connection is open, which was accepted in another process; now `there` are open."""
+        """Count one more connection, which another process accepted. Now `there` are open."""
         self.most = max(self.most, there)
 
     def rate(self, now: float) -> float:
-        """Connections accepted per second, over the last ten seconds."""
+        """Return the accepted connections per second, averaged over the last ten seconds."""
         return sum(count for second, count in self._seconds if now - second <= RECENT) / RECENT
 
 
 def ages(opened: Iterable[float], now: float) -> tuple[float, float]:
-    """The greatest and the median age of these connections; 0.0 without connections."""
+    """Return the greatest and the median age of these connections; 0.0 without connections."""
     found = [max(0.0, now - each) for each in opened]
     return (max(found), median(found)) if found else (0.0, 0.0)
