@@ -1,5 +1,5 @@
 """
-The small services that ship with tcpapp, each a model of one form of app.
+The small apps that ship with tcpapp. Each shows one form of app.
 
 ========= ============================================== ==========================================
 name      what it does                                   form
@@ -11,10 +11,9 @@ name      what it does                                   form
 `chat`    a chat room                                    a class, with an object for each connection
 ========= ============================================== ==========================================
 
-``twistd tcpapp --app NAME`` serves them; `BUILT_IN` finds them by name.
+``twistd tcpapp --app NAME`` serves one of them; `BUILT_IN` has them by name.
 
-Imports `close_reason`, `connection` and `errors`.
-New here: an app that ships with the package is a module here, and an entry in `BUILT_IN`.
+Imports `close_reason`, `connection` and `errors`. New here: an app is a module, and an entry in `BUILT_IN`.
 """
 
 from tcpapp.apps.chat import chat

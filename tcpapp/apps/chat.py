@@ -1,8 +1,8 @@
 """
 A chat room of lines: names, joins and leaves, ``/who`` and ``/quit``.
 
-The second form of app: a class with an object for each connection, so that ``self`` is the state of one member; all
-members share the `Room`. Serve it with ``--framing line`` and join with ``telnet`` or ``nc``.
+It shows the second form of app: a class with an object for each connection. So ``self`` is the state of one member, and
+all members share the `Room`. Serve it with ``--framing line`` and join with ``telnet`` or ``nc``.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from tcpapp.errors import NotConnected
 __all__ = ["Chat", "Room", "chat"]
 
 NAME = re.compile(r"[^\W_][\w-]{0,19}")
-"""A name: 1 to 20 letters, digits, ``_`` and ``-``, the first a letter or a digit."""
+"""A name: 1 to 20 letters, digits, ``_`` and ``-``. The first is a letter or a digit."""
 
 LONGEST_LINE = 1000
-"""Characters of a line that are passed on: a screenful, so that one member cannot flood the others with one line."""
+"""The most characters of a line that are passed on: a screenful, so that no member can flood the others with a line."""
 
 HELP = "/who: who is here. /quit: leave. Anything else is said to all."
 
 
 class Room:
-    """The members that are here, by name."""
+    """The members of the room, by name."""
 
     def __init__(self) -> None:
         self.members: dict[str, Chat] = {}
@@ -38,7 +38,7 @@ class Room:
 
 
 class Chat:
-    """One member of the `room`, from the greeting to leaving. Another room is a subclass with its own."""
+    """One member of the `room`, from joining to leaving. For another room, make a subclass with a `room` of its own."""
 
     room = Room()
 
@@ -46,12 +46,12 @@ class Chat:
         self.name = ""
 
     def opened(self, connection: Connection) -> None:
-        """Greet a newcomer, who has no name yet."""
+        """Ask a new member for a name."""
         self.connection = connection
         self.tell("Welcome. What is your name?")
 
     def received(self, message: bytes, connection: Connection) -> None:
-        """Take a line: a name, a command, or something to say."""
+        """Handle a line: a name, a command, or a text for all members."""
         text = printable(message)
         if not self.name:
             self.join(text)
@@ -61,13 +61,13 @@ class Chat:
             self.room.tell_all(f"{self.name}: {text}", but=self)
 
     def closed(self, connection: Connection, reason: CloseReason) -> None:
-        """Tell the others, if the member ever had a name."""
+        """Tell the other members that this one left, if it had a name."""
         if self.name:
             del self.room.members[self.name]
             self.room.tell_all(f"* {self.name} left")
 
     def join(self, name: str) -> None:
-        """Take `name`, if it is valid and free."""
+        """Give this member the `name`, if it is valid and free; otherwise ask again."""
         if not NAME.fullmatch(name):
             self.tell("A name is 1 to 20 letters, digits, - and _. What is your name?")
         elif name in self.room.members:
@@ -89,12 +89,12 @@ class Chat:
             self.tell(f"There is no {text.split(maxsplit=1)[0]}. {HELP}")
 
     def tell(self, text: str) -> None:
-        """Send this member `text`. A member that has just left needs none."""
+        """Send `text` to this member. Does nothing for a member that has just left."""
         self.connection.send(text.encode()).addErrback(lambda failure: failure.trap(NotConnected))
 
 
 def printable(line: bytes) -> str:
-    """A member's line without control characters for another member's terminal, and not too long."""
+    """Return a member's line as text without control characters, at most `LONGEST_LINE` characters long."""
     text = "".join(" " if char.isspace() else char for char in line.decode("utf-8", "replace"))
     return "".join(char for char in text if char.isprintable()).strip()[:LONGEST_LINE]
 

@@ -1,7 +1,7 @@
 """
 Drop every message (RFC 863).
 
-The second form of app: an object. This one is an instance, so it serves all connections and counts their messages
+It shows the second form of app: an object. It is an instance, so it serves all connections and counts their messages
 together.
 """
 
@@ -15,13 +15,13 @@ __all__ = ["Discard", "discard"]
 
 
 class Discard:
-    """Counts the dropped `messages`."""
+    """Drops every message, and counts them in `messages`."""
 
     def __init__(self) -> None:
         self.messages = 0
 
     def received(self, message: Any, connection: Connection) -> None:
-        """Drop `message`."""
+        """Drop `message`; count it."""
         self.messages += 1
 
 

@@ -1,4 +1,4 @@
-"""Send every message back (RFC 862). The first form of app: a function, message in, reply out."""
+"""Send every message back (RFC 862). It shows the first form of app: a function, message in, reply out."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-Send the time each second: ISO 8601, in UTC, one message a second.
+Send the time each second, in UTC (ISO 8601), one message a second.
 
-The third form of app: a conversation. The server speaks first, on a clock, while it waits for messages of the client.
-It does not reply to them, but so it learns that the client has left, or that the server is stopping.
+It shows the third form of app: a conversation. The server sends by a clock while it receives the messages of the
+client. It does not reply to them. But receiving tells it that the client has left, or that the server is stopping.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["time"]
 
 @conversation
 async def time(connection: Connection) -> None:
-    """Send the time, and again each second; a slow client gets fewer messages, but never a late one."""
+    """Send the time once a second. A slow client gets fewer messages, but no late one."""
 
     def tell() -> Deferred[None]:
         return connection.send(now())
@@ -39,5 +39,5 @@ async def time(connection: Connection) -> None:
 
 
 def now() -> bytes:
-    """The time in UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds").encode()

@@ -1,4 +1,4 @@
-"""Send every message back in capitals. The first form of app again, as a coroutine function: it can await."""
+"""Send every message back in capitals. It shows the first form of app as a coroutine function, which can await."""
 
 from __future__ import annotations
 
@@ -12,5 +12,7 @@ Text = TypeVar("Text", bytes, str)
 
 
 async def upper(message: Text, connection: Connection) -> Text:
-    """Reply with `message` in capitals: bytes, of which the ASCII letters change, or the text codec's str."""
+    """
+    Reply with `message` in capitals. In bytes only ASCII letters change; the text codec's `str` changes as a whole.
+    """
     return message.upper()

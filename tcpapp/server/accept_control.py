@@ -1,16 +1,16 @@
 """
-Accept control: when the ports of a server accept clients. The clients of a paused port wait in the backlog.
+Accept control: decides when the ports of a server accept clients. The clients of a paused port wait in the backlog.
 
 A port (`PausablePort`) can be paused for several reasons at one time. Clients over the accept rate are not rejected:
-all gates close until the next client can be accepted. The same holds for clients without room, if the policy lets them
-wait.
+all ports are paused until the next client can be accepted. When ``max_connections`` is reached and
+``over_max_connections`` is ``wait``, all ports are paused until a connection ends.
 
-Twisted accepts up to a hundred clients in a turn, and a port cannot stop it within the turn. So each port asks for the
-number of clients before the turn.
+Twisted accepts up to a hundred clients in one turn of the event loop, and a port cannot be paused within the turn. So
+before each turn a port asks how many clients it can accept.
 
 A port accepts by `tcpapp.server.accept_loop`, not by Twisted's own loop. Failed accepts are counted like rejected
-clients. When the system cannot accept any client, all ports are paused for a while, because asking again and again
-would keep the loop busy.
+clients. When the system cannot accept any client, all ports are paused for a second: trying again at once would keep
+the event loop busy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["AcceptControl", "PausablePort"]
 
 
 PAUSE_AFTER_FAILURE = 1.0
-"""Seconds without accepts after the system could accept no client: the longest pause of Go's net/http."""
+"""Seconds to wait after the system could accept no client. Source: the longest pause of Go's net/http."""
 
 
 def _ignored(address: Any, error_name: str, system_wide: bool = False) -> None: ...
@@ -39,10 +39,10 @@ def _ignored(address: Any, error_name: str, system_wide: bool = False) -> None: 
 
 class PausablePort:
     """
-    A listening `port`, with the reasons for which it is paused. A ``stdio:`` port cannot be paused.
+    A listening `port` that can be paused. The port of a ``stdio:`` endpoint cannot be paused.
 
-    `most` gives the number of clients to accept in a turn, and `failed` is called for each failed accept. With
-    `step_runner`, accepts take turns with TLS handshakes.
+    `most` returns the number of clients to accept in a turn, and `failed` is called for each failed accept. With
+    `step_runner`, accepts alternate with TLS handshakes.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PausablePort:
 
     @property
     def suspended(self) -> bool:
-        """Whether it was suspended, whatever the accept rate allows."""
+        """Whether the port was suspended by the user. It can be paused for other reasons, too."""
         return "suspended" in self._reasons
 
     def pause(self, reason: str) -> None:
@@ -73,14 +73,14 @@ class PausablePort:
         self._reasons.add(reason)
 
     def resume(self, reason: str) -> None:
-        """The `reason` is over."""
+        """Remove this `reason`. The port accepts clients again when no reason is left."""
         was_paused = bool(self._reasons)
         self._reasons.discard(reason)
         if not self._forgotten and was_paused and not self._reasons:
             self.port.startReading()
 
     def forget(self) -> None:
-        """The port is being closed: it is no longer controlled."""
+        """Stop controlling the port, because it is being closed."""
         self._forgotten = True
         self._stop_accepting()
 
@@ -91,10 +91,10 @@ class PausablePort:
 
 class AcceptControl:
     """
-    All ports of one server, and the `token_bucket` of accepts by `clock` (`None`: no limit).
+    Controls all ports of one server. `token_bucket` limits the accepts, by `clock`; with `None` there is no limit.
 
-    `room` gives the number of free places, if further clients must wait for one. `failed` is called for each failed
-    accept. Accepts of TLS connections take turns with other steps of `step_scheduler`.
+    `room` returns the number of clients that can still be accepted, if further clients must wait. `failed` is called
+    for each failed accept. Accepts of TLS connections alternate with other steps of `step_scheduler`.
     """
 
     def __init__(
@@ -116,21 +116,21 @@ class AcceptControl:
 
     @property
     def is_paused(self) -> bool:
-        """Whether clients came too fast, so that the next ones wait."""
+        """Whether clients came faster than the accept rate, or could not be accepted, so that the next clients wait."""
         return self._timer is not None
 
     @property
     def addresses(self) -> list[IAddress]:
-        """Where the ports listen."""
+        """The addresses where the ports listen."""
         return [pausable.port.getHost() for pausable in self._ports]
 
     @property
     def suspended(self) -> bool:
-        """Whether there are ports, and each is suspended."""
+        """Whether there are ports, and all of them are suspended."""
         return bool(self._ports) and all(pausable.suspended for pausable in self._ports)
 
     def add(self, port: Any) -> PausablePort:
-        """Add this port; it is paused if the others are paused by the accept rate."""
+        """Control this port, too, and return it. It is paused if the other ports are paused by the accept rate."""
         pausable = PausablePort(port, self._acceptable, self._accept_failed, self)
         self._ports[pausable] = None
         if self.is_paused:
@@ -140,25 +140,25 @@ class AcceptControl:
         return pausable
 
     def remove(self, pausable: PausablePort) -> None:
-        """The port is being closed."""
+        """Stop controlling this port, because it is being closed."""
         pausable.forget()
         self._ports.pop(pausable, None)
         if not self._ports:
             self._stop_timer()
 
     def run_step(self, step: Callable[[], None]) -> None:
-        """Call `step` in this turn of the loop, or in a later one. See `tcpapp.limits.fairness.StepScheduler`."""
+        """Call `step` in this turn of the event loop, or in a later one. See `tcpapp.limits.fairness.StepScheduler`."""
         if self.clock is None:
             step()
         else:
             self._step_scheduler.run(step, self.clock)
 
     def cancel_step(self, step: Callable[[], None]) -> None:
-        """Call `step` no more."""
+        """Remove `step`, if it still waits for its turn."""
         self._step_scheduler.cancel(step)
 
     def check_room(self) -> None:
-        """A client came or left: pause all ports while there is no room, and resume them when there is."""
+        """Pause or resume all ports after a client came or left, as the number of connections requires."""
         full = self._room() <= 0
         if full != self._is_full:
             self._is_full = full
@@ -166,7 +166,7 @@ class AcceptControl:
                 (pausable.pause if full else pausable.resume)("max_connections")
 
     def client_accepted(self) -> None:
-        """A client was accepted: pause all ports if the next client must wait."""
+        """Count an accepted client, and pause all ports if the next client must wait."""
         if self.clock is None:
             return
         seconds = self.token_bucket.take(self.clock.seconds())
@@ -174,7 +174,7 @@ class AcceptControl:
             self._pause_all(self.clock, seconds)
 
     def _accept_failed(self, address: IAddress | None, error_name: str, system_wide: bool) -> None:
-        """An accept failed; after a `system_wide` error, wait before the next accept."""
+        """Report a failed accept. After a `system_wide` error, wait before the next accept."""
         self._failed(address, error_name)
         if system_wide and self.clock is not None:
             self._pause_all(self.clock, PAUSE_AFTER_FAILURE)
@@ -188,7 +188,7 @@ class AcceptControl:
                 pausable.pause("accept_rate")
 
     def _acceptable(self) -> int:
-        """How many clients can be accepted now."""
+        """Return how many clients can be accepted now."""
         if self.clock is None or not self.token_bucket.rate:
             return self._room()
         return min(self._room(), int(self.token_bucket.available(self.clock.seconds())))

@@ -2,13 +2,13 @@
 The accept loop of a listening port, in place of Twisted's.
 
 When accept(2) fails for a single client, Twisted's own loop pauses or logs two tracebacks. It also leaks a connection
-whose descriptor the event loop rejects. Here:
+whose descriptor the event loop rejects. This loop differs:
 
-- an error of one client (see `CLIENT_ERRORS`): counted, and the next client is accepted at once;
+- an error of one client (see `CLIENT_ERRORS`): the error is counted, and the next client is accepted at once;
 - no descriptor is left (EMFILE): the reserved descriptor is released to accept, count and close the waiting clients;
 - the event loop cannot watch the connection (``epoll_ctl`` fails): the connection is closed and counted;
-- TLS connections: one is accepted in a turn of the loop, alternating with the handshakes;
-- any other error, or `MOST_IN_A_ROW` errors of clients in a row: the system cannot accept clients now.
+- TLS connections: one is accepted in each turn of the event loop, alternating with handshakes;
+- any other error, or `MOST_IN_A_ROW` errors of clients in a row: `failed` learns that the system can accept no client.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ __all__ = ["AcceptLoop", "Failed", "StepRunner"]
 
 Failed = Callable[["IAddress | None", str, bool], None]
 """
-Called for each failed accept, with the client's address (`None`: not known), the error of the system such as
-``EMFILE``, and whether the system can accept no client for now.
+A function that is called for each failed accept: with the client's address (`None`: not known), the name of the
+system's error such as ``EMFILE``, and whether the system can accept no client now.
 """
 
 
 class StepRunner(Protocol):
-    """Turns for work that takes as long as a TLS handshake."""
+    """Runs work that takes as long as a TLS handshake, one step in each turn of the event loop."""
 
     def run_step(self, step: Callable[[], None]) -> None:
         """Call `step` in this turn of the event loop, or in a later one."""
 
     def cancel_step(self, step: Callable[[], None]) -> None:
-        """Call `step` no more."""
+        """Remove `step`, if it still waits for its turn."""
 
 
 CLIENT_ERRORS = frozenset(
@@ -52,15 +52,16 @@ CLIENT_ERRORS = frozenset(
         "EPERM",  # a firewall rule forbids the connection
         "EINTR",
     )
-    if hasattr(errno, name)  # ENONET is Linux's
+    if hasattr(errno, name)  # ENONET exists only on Linux
 )
-"""Errors of accept(2) that concern a single client, which is gone then."""
+"""Errors of accept(2) that concern a single client. That client is gone after the error."""
 
 MOST_IN_A_ROW = 100
 """
-Errors of clients in a row that count as an error of the system: our choice, Twisted's clients in a turn.
+This many errors of clients in a row count as an error of the system. Our choice: as many as the clients that Twisted
+accepts in a turn.
 
-EOPNOTSUPP is both: a pending error of a client, and the answer of a socket that cannot accept at all.
+EOPNOTSUPP can be both: a pending error of a client, and the error of a socket that cannot accept at all.
 """
 
 _NO_CLIENT_WAITS = {errno.EAGAIN, errno.EWOULDBLOCK}
@@ -71,8 +72,8 @@ class AcceptLoop:
     """
     Accepts the clients of `port`, a TCP or UNIX port of Twisted's.
 
-    `most` gives the number of clients to accept in a turn (at least one), and `failed` is called for each failed
-    accept. With `step_runner`, one client is accepted at a time.
+    `most` returns the number of clients to accept in a turn (at least one), and `failed` is called for each failed
+    accept. With `step_runner`, one client is accepted in each turn.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class AcceptLoop:
         self._waits = False
 
     def turn(self) -> None:
-        """Accept the waiting clients, as many as a turn allows. The reactor calls it, as the port's ``doRead``."""
+        """Accept the waiting clients, as many as a turn allows. The reactor calls it as the port's ``doRead``."""
         if self._step_runner is None:
             self._accept(max(1, min(self._port.numberAccepts, self._most())))
         elif not self._waits:
@@ -94,7 +95,7 @@ class AcceptLoop:
             self._step_runner.run_step(self._accept_one)
 
     def leave(self) -> None:
-        """Accept no client for now: the port is not read from any more, or closed."""
+        """Accept no more clients, because the port was paused or closed."""
         if self._waits and self._step_runner is not None:
             self._waits = False
             self._step_runner.cancel_step(self._accept_one)
@@ -118,12 +119,12 @@ class AcceptLoop:
             accepted += 1
             self._connect(client, address)
         if accepted and (openings := getattr(port.reactor, "openings", None)) is not None:
-            openings.now()  # uvloop takes them over in this turn
-        # as in Twisted: more in the next turn if more can wait
+            openings.now()  # uvloop takes over the new connections in this turn
+        # as Twisted does: accept more in the next turn if more clients can wait
         port.numberAccepts = port.numberAccepts + 20 if accepted == most else max(1, accepted)
 
     def _goes_on(self, error: OSError) -> bool:
-        """Whether the next client can be accepted now, after this `error` of accept(2)."""
+        """Return whether the next client can be accepted now, after this `error` of accept(2)."""
         if error.errno in _NO_CLIENT_WAITS:
             self._in_a_row = 0
             return False
@@ -140,7 +141,7 @@ class AcceptLoop:
         return False
 
     def _close_waiting_clients(self) -> None:
-        """Accept with the reserved descriptor, and close: the client is told, and does not wait in vain."""
+        """Accept with the reserved descriptor, and close. So the clients learn at once that they are not served."""
         closed = []
         with tcp._reservedFD:
             for _ in range(MOST_IN_A_ROW):
@@ -150,11 +151,11 @@ class AcceptLoop:
                     break
                 client.close()
                 closed.append(address)
-        for address in closed:  # now that there is a descriptor again: a listener can need one
+        for address in closed:  # only now, with a reserved descriptor again: a listener can need one
             self._failed(_address_of(address), "EMFILE", False)
 
     def _connect(self, client: socket.socket, address: Any) -> None:
-        """Have the port's factory serve a `client`; close it if that fails."""
+        """Let the port's factory serve a `client`; close its socket if that fails."""
         port = self._port
         if len(address) == 4 and address[3]:  # IPv6, with the interface of a link-local address
             address = (socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0], *address[1:])

@@ -1,4 +1,4 @@
-"""The server's factory: its connections, and their limits."""
+"""The server's factory: it makes the connections, counts them, and applies the limits of the server."""
 
 from __future__ import annotations
 
@@ -33,22 +33,23 @@ __all__ = ["MessageServerFactory", "RefusedProtocol"]
 
 
 LONGEST_DETAIL = 200
-"""Characters of a peer's bytes in one line of the log: as NATS cuts it."""
+"""The most characters of a peer's text in a log line. NATS cuts at the same number."""
 
 
 WORTH_SPREADING = 0.1
-"""Seconds below which closes are not spread: at 1,000 a second, the closes of a hundred clients."""
+"""Closes are not spread over less than these seconds. Our choice: a hundred clients at an accept rate of 1,000."""
 
 
 class MessageServerFactory(ServerFactory):
     """
-    A `ServerFactory` that serves `app` on every connection, for any endpoint or ``reactor.listenTCP``.
+    A Twisted `ServerFactory` that serves `app` on every connection, for any endpoint or ``reactor.listenTCP``.
 
     See `Settings` for the arguments and their errors. A client over ``max_connections``, ``max_per_address`` or
-    ``max_per_network`` is closed at once, or as the policies say. A client whose network is not allowed (``networks``)
-    is reset. `refused` counts both.
+    ``max_per_network`` is closed at once, unless a policy says otherwise. A client whose network is not allowed
+    (``networks``) is reset. `refused` counts both.
 
-    Through `listen` or a `MessageService`, clients over ``accept_rate`` wait in the backlog.
+    With `listen` or a `MessageService`, clients over ``accept_rate`` wait in the backlog. With other ports,
+    ``accept_rate`` has no effect.
     """
 
     noisy = False
@@ -64,7 +65,7 @@ class MessageServerFactory(ServerFactory):
         )
         self.connection_counts = ConnectionCounts(self._now())
         self.draining = False
-        """Whether connections are being drained; false again when none is left."""
+        """Whether connections are being drained. It is false again when no connection is left."""
         self._open: dict[Connection, float] = {}
         self._waiters: list[tuple[int, Deferred[None]]] = []
         self._later: list[IDelayedCall] = []
@@ -72,18 +73,18 @@ class MessageServerFactory(ServerFactory):
     @property
     def connections(self) -> AbstractSet[Connection]:
         """
-        The open and closing connections, in the order they came. Connections in a TLS handshake do not belong to it
-        yet.
+        The open and closing connections, in the order in which they opened. Connections in a TLS handshake are not
+        included.
         """
         return self._open.keys()
 
     @property
     def refused(self) -> int:
-        """How many clients were rejected; ``admission.refused`` has them by rule."""
+        """The number of rejected clients; ``admission.refused`` counts them by rule."""
         return self.admission.refused.total()
 
     def buildProtocol(self, addr: IAddress | None) -> MessageProtocol | RefusedProtocol:
-        """A new connection's protocol: `RefusedProtocol` for a rejected client. Twisted calls it."""
+        """Return a new connection's protocol: `RefusedProtocol` for a rejected client. Twisted calls it."""
         settings = self.settings
         self.accept_control.client_accepted()
         refusal = self.admission.check(addr)
@@ -92,10 +93,10 @@ class MessageServerFactory(ServerFactory):
         self._emit_refused(addr, refusal)
         return RefusedProtocol(reset=self._resets(refusal))
 
-    # called by the gates where connections of proxies wait until their headers are whole
+    # called by `ProxyHeaderProtocol`, where the connections of proxies wait until their headers are whole
 
     def proxy_connected(self, waiting: Any, address: Any) -> bool:
-        """Whether a proxy at this `address` is allowed. It takes a place until `proxy_done`."""
+        """Return whether a proxy at this `address` is accepted. If so, it counts as a connection until `proxy_done`."""
         limits = self.settings.limits
         refusal = None
         if not self.settings.proxies.admits(ip_of(address)):
@@ -109,7 +110,7 @@ class MessageServerFactory(ServerFactory):
         return True
 
     def proxy_done(self, waiting: Any, refused: CloseReason | None) -> None:
-        """Its header is whole, or the proxy was `refused`."""
+        """Count the proxy no longer: its header is whole, or it was `refused` for this reason."""
         self.admission.release(waiting)
         if refused is not None and not refused.clean:
             refusal = Refusal(refused.rule, refused.value, refused.limit, refused.detail[:LONGEST_DETAIL])
@@ -117,7 +118,7 @@ class MessageServerFactory(ServerFactory):
 
     @property
     def proxy_timing(self) -> tuple[float, Any]:
-        """The seconds that a header can take, and their clock."""
+        """The seconds to wait for a whole header (0: no limit), and the clock for them."""
         return self.settings.timeouts.proxy_header, self.settings.clock
 
     def _emit_refused(self, address: Any, refusal: Refusal) -> None:
@@ -125,14 +126,14 @@ class MessageServerFactory(ServerFactory):
             self.settings.telemetry.emit(Refused(address, len(self.connections), refusal))
 
     def _accept_failed(self, address: Any, error_name: str) -> None:
-        """The system had no resources to accept a client, which is closed, or waits on."""
+        """Count a client that the system could not accept. The client is closed, or continues to wait."""
         text = f"the system could not accept it ({error_name})"
         if error_name == "EMFILE":
             text += ": this process has no descriptor left for it; check what besides connections uses them"
         self._emit_refused(address, self.admission.refuse(Refusal("not-accepted", detail=text)))
 
     def _resets(self, refusal: Refusal) -> bool:
-        """Whether a rejected client is reset instead of closed."""
+        """Return whether a rejected client is reset instead of closed."""
         if refusal.limit is None:
             return True
         policies = self.settings.policies
@@ -141,13 +142,13 @@ class MessageServerFactory(ServerFactory):
         ) == "reset"
 
     def _room(self) -> int:
-        """The number of free places, if further clients must wait for one."""
+        """Return how many clients can still be accepted, if further clients must wait."""
         if self.settings.policies.over_max_connections != "wait":
             return sys.maxsize
         return self.admission.limits.max_connections - len(self.admission)
 
     def connection_made(self, connection: Connection) -> None:
-        """`connection` has a transport. From now on it takes a place."""
+        """Count `connection`, which has just got its transport, against the limits."""
         try:
             address: IAddress | None = connection.peer
         except NotConnected:  # a transport without addresses
@@ -156,7 +157,7 @@ class MessageServerFactory(ServerFactory):
         self.accept_control.check_room()
 
     def connection_opened(self, connection: Connection) -> None:
-        """`connection` is open."""
+        """Add an open `connection` to `connections`."""
         now = self._now()
         self._open[connection] = now
         self.connection_counts.opened(now, len(self._open))
@@ -167,7 +168,7 @@ class MessageServerFactory(ServerFactory):
         self.connection_counts.moved_here(len(self._open))
 
     def connection_closed(self, connection: Connection, reason: CloseReason) -> None:
-        """`connection` has ended, whether it ever was open or not."""
+        """Remove `connection`, which has ended, from all counts. It can end before it was ever open."""
         self.admission.release(connection)
         self.connection_counts.closed[reason.rule] += 1
         self._open.pop(connection, None)
@@ -185,18 +186,18 @@ class MessageServerFactory(ServerFactory):
         **values: float | str,
     ) -> None:
         """
-        Change settings of the running server: single values by their names, as ``change(max_connections=50,
+        Change settings of the running server. Single values are given by name: ``change(max_connections=50,
         idle=300)``.
 
-        The names are the fields of `Limits`, `Timeouts` and `Policies`; other values stay as they are. A whole set
-        (`limits`, `timeouts`, `policies`, `networks`, `proxies`) replaces the present one, with defaults for all values
-        that it does not name. Single values beside a whole set are changed in the new set.
+        The names are the fields of `Limits`, `Timeouts` and `Policies`; all other values stay as they are. A whole set
+        (`limits`, `timeouts`, `policies`, `networks`, `proxies`) replaces the present set. If a call gives a whole set
+        and single values, the single values are changed in the new set.
 
-        All changes take effect, or none. `InvalidOption` names an invalid value, and `TypeError` an unknown name. Both
-        are the caller's fault, and nothing has changed then.
+        All changes take effect, or none. Raises `InvalidOption` for an invalid value, and `TypeError` for an unknown
+        name. Both are the caller's fault, and then nothing has changed.
 
-        The new values hold at once for new clients, and for the memory of all connections together. An open connection
-        keeps the limits of its inbox, its outbox and its rates, and its running timeouts.
+        The new values hold at once for new clients, and for the memory of all connections together. Open connections
+        keep the limits of their inbox, their outbox and their rates, and their running timeouts.
         """
         settings = self.settings
         wholes = {"limits": limits, "timeouts": timeouts, "policies": policies, "networks": networks}
@@ -207,11 +208,12 @@ class MessageServerFactory(ServerFactory):
 
     def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """
-        Let every connection finish its work, and close it; after `deadline` seconds, cut the rest.
+        Let every connection finish its work and close it. After `deadline` seconds, cut the remaining connections.
 
-        Many connections are told at random times within `jitter` seconds, so that the clients do not all reconnect at
-        once. The time is no longer than they need to reconnect elsewhere at ``accept_rate``. `None` stands for
-        ``timeouts.drain`` and ``timeouts.drain_jitter``. Fires when none is left, with the number of cut connections.
+        The connections begin to drain at random times within `jitter` seconds, so that their clients do not all
+        reconnect at once. For few connections the time is shorter: as long as their clients need to reconnect at
+        ``accept_rate``. `None` stands for ``timeouts.drain`` and ``timeouts.drain_jitter``. The Deferred fires with the
+        number of cut connections when no connection is left.
         """
         timeouts = self.settings.timeouts
         seconds = timeouts.drain if deadline is None else deadline
@@ -227,7 +229,7 @@ class MessageServerFactory(ServerFactory):
         return ended.addCallback(self._drained)
 
     def _spread(self, jitter: float) -> float:
-        """The seconds over which the open connections are told to leave: 0.0 for few connections."""
+        """Return the seconds over which the open connections begin to drain; 0.0 for few connections."""
         rate = self.settings.limits.accept_rate
         spread = min(jitter, len(self.admission) / rate) if rate else 0.0
         return spread if spread >= WORTH_SPREADING else 0.0
@@ -238,14 +240,14 @@ class MessageServerFactory(ServerFactory):
         return sum(not reason.clean for reason in reasons)
 
     def _cancel_spread(self) -> None:
-        """Tell the remaining connections now."""
+        """Cancel the calls for connections that have not begun to drain."""
         later, self._later = self._later, []
         for each in later:
             if each.active():
                 each.cancel()
 
     def wait_for(self, at_most: int) -> Deferred[None]:
-        """Fires as soon as at most `at_most` connections are open or closing. The Deferred can be cancelled."""
+        """Return a Deferred that fires when at most `at_most` connections are open or closing. It can be cancelled."""
         if len(self._open) <= at_most:
             return succeed(None)
         waiter: Deferred[None] = Deferred(self._forget_waiter)
@@ -254,11 +256,11 @@ class MessageServerFactory(ServerFactory):
 
     def info(self, addresses: Iterable[IAddress] | None = None, suspended: bool = False) -> Info:
         """
-        The statistics of the server now.
+        Return the statistics of the server now.
 
-        A `Listening` and a `MessageService` give their own `addresses`, and whether they are `suspended`. By default,
-        the addresses are those of all ports that they opened. For a port of ``reactor.listenTCP`` or of an endpoint,
-        the factory knows the state and not the address.
+        A `Listening` and a `MessageService` pass their own `addresses`, and whether they are `suspended`. By default,
+        the addresses are the addresses of all ports that these opened. The factory does not know the addresses of ports
+        that ``reactor.listenTCP`` or an endpoint opened.
         """
         now, settings, counters = self._now(), self.settings, self.settings.counters
         listens = addresses is None and self.numPorts > 0
@@ -313,13 +315,15 @@ class MessageServerFactory(ServerFactory):
         return "suspended" if suspended else "serving"
 
     def close(self, grace: float | None = None) -> Deferred[None]:
-        """Close every connection, each within `grace` seconds (`None`: ``timeouts.grace``); fires when none is left."""
+        """
+        Close every connection within `grace` seconds (`None`: ``timeouts.grace``). Fires when no connection is left.
+        """
         for connection in list(self.admission.admitted):
             connection.close(grace)
         return self._when_all_closed().addCallback(lambda _: None)
 
     def abort(self) -> None:
-        """Cut every connection now."""
+        """Cut every connection now, without flushing."""
         self._cancel_spread()
         for connection in list(self.admission.admitted):
             connection.abort()
@@ -343,16 +347,17 @@ class MessageServerFactory(ServerFactory):
 
 class RefusedProtocol(Protocol):
     """
-    The connection of a rejected client: closed as soon as it is made, or `reset`.
+    The protocol of a rejected client. It closes the connection as soon as it is made, or resets it (`reset`).
 
-    Twisted also lets a factory give `None` for this, but its wrappers (TLS, HAProxy) then raise, and leave it open.
+    Twisted also lets a factory return `None` for a rejected client. But then Twisted's wrappers (TLS, HAProxy) raise,
+    and leave the connection open.
     """
 
     def __init__(self, *, reset: bool = False) -> None:
         self._reset = reset
 
     def connectionMade(self) -> None:
-        """Close. Twisted calls it."""
+        """Close or reset the connection. Twisted calls it."""
         transport: Any = self.transport
         if self._reset and hasattr(transport, "abortConnection"):  # a pipe of stdio: has none
             transport.abortConnection()

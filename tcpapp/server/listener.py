@@ -30,11 +30,12 @@ __all__ = ["Listening", "close_port", "close_ports", "lacks_family", "listen", "
 
 
 class Listening:
-    """Open ports, and the connections that were accepted through them. `listen` makes it."""
+    """The open ports of a server, and the connections that came through them. `listen` returns it."""
 
     def __init__(self, ports: Sequence[IListeningPort], factory: MessageServerFactory) -> None:
         self._ports = [each for port in ports for each in ports_of(port)]
-        self._addresses = [port.getHost() for port in self._ports]  # a closed port no longer knows it
+        # asked now, because a closed port no longer knows its address
+        self._addresses = [port.getHost() for port in self._ports]
         self._factory = factory
         self._pausable_ports: list[PausablePort] = [factory.accept_control.add(port) for port in self._ports]
         self._suspended = False
@@ -42,12 +43,12 @@ class Listening:
 
     @property
     def address(self) -> IAddress:
-        """The first address on which it listens, or did; with the real port number when 0 was asked for."""
+        """The first address of the ports, with the real port number if 0 was asked for. It stays after closing."""
         return self.addresses[0]
 
     @property
     def addresses(self) -> list[IAddress]:
-        """All addresses on which it listens, or did, in the order in which they were asked for."""
+        """The addresses of all ports, in the order in which they were asked for. They stay after closing."""
         return list(self._addresses)
 
     @property
@@ -57,37 +58,40 @@ class Listening:
 
     @property
     def factory(self) -> MessageServerFactory:
-        """The factory that makes its connections."""
+        """The factory that makes the connections."""
         return self._factory
 
     @property
     def connections(self) -> AbstractSet[Connection]:
-        """The open and closing connections, in the order they came; a snapshot that later connections do not change."""
+        """
+        The open and closing connections, in the order in which they opened. A snapshot: later connections do not change
+        it.
+        """
         return dict.fromkeys(self._factory.connections).keys()
 
     @property
     def refused(self) -> int:
-        """How many clients were rejected because there was no room or their network is not allowed."""
+        """The number of clients that were rejected: over a limit, or from a network that is not allowed."""
         return self._factory.refused
 
     def suspend(self) -> None:
-        """Accept no client until `resume`: new clients wait in the backlog, open connections go on."""
+        """Accept no client until `resume`. New clients wait in the backlog; open connections continue."""
         self._suspended = True
         for pausable in self._pausable_ports:
             pausable.pause("suspended")
 
     def resume(self) -> None:
-        """Undo `suspend`."""
+        """Accept clients again after `suspend`."""
         self._suspended = False
         for pausable in self._pausable_ports:
             pausable.resume("suspended")
 
     def wait_for(self, at_most: int) -> Deferred[None]:
-        """Fires as soon as at most `at_most` connections are open or closing. The Deferred can be cancelled."""
+        """Return a Deferred that fires when at most `at_most` connections are open or closing. It can be cancelled."""
         return self._factory.wait_for(at_most)
 
     def info(self) -> Info:
-        """The statistics of the server now."""
+        """Return the statistics of the server now."""
         return self._factory.info(() if self._stopping else self.addresses, self._suspended)
 
     def change(self, **changes: Any) -> None:
@@ -95,7 +99,8 @@ class Listening:
         Change settings of the running server, as ``change(max_connections=50, idle=300)``; see
         `MessageServerFactory.change`.
 
-        All changes take effect, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
+        All changes take effect, or none. Raises `InvalidOption` for an invalid value, and `TypeError` for an unknown
+        name; both are the caller's fault.
         """
         self._factory.change(**changes)
 
@@ -103,19 +108,22 @@ class Listening:
         """
         Stop listening, let every connection finish its work, and close it.
 
-        After `deadline` seconds (`None`: ``timeouts.drain``) unfinished connections are cut. For `jitter` see
-        `MessageServerFactory.drain`. Fires at the end, with the number of cut connections.
+        After `deadline` seconds (`None`: ``timeouts.drain``) the remaining connections are cut. For `jitter` see
+        `MessageServerFactory.drain`. The Deferred fires with the number of cut connections when all is closed.
         """
         stopped = self._stop()
         return self._factory.drain(deadline, jitter).addCallback(lambda cut: stopped.addCallback(lambda _: cut))
 
     def close(self, grace: float | None = None) -> Deferred[None]:
-        """Stop listening and close every connection, each within `grace` seconds. Fires when all is closed."""
+        """
+        Stop listening, and close every connection within `grace` seconds (`None`: ``timeouts.grace``). Fires when all
+        is closed.
+        """
         stopped = self._stop()
         return self._factory.close(grace).addCallback(lambda _: stopped)
 
     def _stop(self) -> Deferred[None]:
-        """Fires when the ports are closed, for any number of callers."""
+        """Close the ports. Every caller gets a Deferred of its own, which fires when they are closed."""
         if self._stopping is None:
             for pausable in self._pausable_ports:
                 self._factory.accept_control.remove(pausable)
@@ -129,9 +137,9 @@ def close_port(port: Any) -> Deferred[None]:
     """
     Stop listening on `port`; fires when it is closed.
 
-    Fails with `OSError` if a UNIX socket's file cannot be removed, for example because the process gave up its
-    privileges. Twisted then leaves the socket open, with clients waiting in its backlog; here it is closed all the
-    same.
+    Fails with `OSError` if the file of a UNIX socket cannot be removed, for example because the process gave up its
+    privileges. Twisted then leaves the socket open, with clients waiting in its backlog. This function closes it in any
+    case.
     """
 
     def not_removed(failure: Failure) -> None:
@@ -140,13 +148,13 @@ def close_port(port: Any) -> Deferred[None]:
         if not failure.check(FileNotFoundError):
             failure.raiseException()
 
-    if not hasattr(port, "stopListening"):  # a stdio: endpoint gives its one connection's transport
+    if not hasattr(port, "stopListening"):  # the port of a stdio: endpoint is the transport of its one connection
         return succeed(None)
     return maybeDeferred(port.stopListening).addCallbacks(lambda _: None, not_removed)
 
 
 def close_ports(ports: Sequence[Any]) -> Deferred[None]:
-    """Stop listening on all of them, as `close_port` does; fires when all are closed, or fails with the first error."""
+    """Stop listening on all `ports`, as `close_port` does. Fires when all are closed, or fails with the first error."""
     closing = [close_port(port) for port in ports]
     return gatherResults(closing, consumeErrors=True).addCallbacks(lambda _: None, _first_error)
 
@@ -160,11 +168,13 @@ def listen(
     **options: Unpack[Options],
 ) -> Deferred[Listening]:
     """
-    Serve `app` on `endpoint`: a Twisted server endpoint string such as ``"tcp:7007"``, an endpoint object, or several.
+    Serve `app` on `endpoint`: a Twisted server endpoint string such as ``"tcp:7007"``, an endpoint object, or a list of
+    these.
 
-    The Deferred fires with the `Listening`. If it fails with Twisted's ``CannotListenError``, nothing is listened on.
-    `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. See `Settings`
-    for the `options`; `reactor` is the global one unless given.
+    The Deferred fires with the `Listening`. It fails with Twisted's ``CannotListenError`` if one endpoint cannot be
+    listened on; then all are closed. `InvalidAddress`, `InvalidFraming` and `InvalidOption`, the caller's fault, are
+    raised at once, before anything is opened. See `Settings` for the `options`. Without `reactor`, the global reactor
+    is used.
     """
     if reactor is None:
         from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
@@ -181,7 +191,9 @@ def listen(
 
 
 def lacks_family(failure: Failure) -> bool:
-    """Whether listening failed because an address family is missing: no IPv6 in the kernel, or no address of it."""
+    """
+    Return whether listening failed because an address family is missing: the kernel has no IPv6, or no IPv6 address.
+    """
     error: Any = failure.value
     if not isinstance(error, CannotListenError):
         return False
@@ -190,7 +202,10 @@ def lacks_family(failure: Failure) -> bool:
 
 
 def why_not(error: CannotListenError | OSError) -> str:
-    """Why it cannot listen, and where, in one line: Twisted's has ``any:b'/run/app.sock'`` and ``:::7007`` in it."""
+    """
+    Return one line that says where it cannot listen, and why. Twisted's own text shows ``any:b'/run/app.sock'`` and
+    ``:::7007``.
+    """
     if isinstance(error, OSError):
         return f"Couldn't listen: {error}."
     if isinstance(error, NothingHandedOver):
@@ -199,7 +214,7 @@ def why_not(error: CannotListenError | OSError) -> str:
     if not isinstance(error.port, int):
         return f"Couldn't listen on {describe(UNIXAddress(error.port))}: {reason}."
     host = error.interface or "0.0.0.0"  # noqa: S104  # the meaning of no interface
-    if isinstance(reason, gaierror):  # Twisted looks up the interface behind the %
+    if isinstance(reason, gaierror):  # Twisted has looked up the interface behind the %
         reason = f"this machine has no network interface {host.partition('%')[2]!r} ({reason})"
     elif lacks_family(Failure(error)):
         reason = f"{reason}: this machine has no such addresses; --missing-family=skip listens on the others"
@@ -209,9 +224,9 @@ def why_not(error: CannotListenError | OSError) -> str:
 
 def _all_or_none(results: list[tuple[bool, Any]], skip: bool) -> Any:
     """
-    The ports, if all were opened; else it closes all of them and fails with the first error.
+    Return the ports if all were opened; otherwise, close all of them and fail with the first error.
 
-    With `skip`, ports of a missing address family can be missing, but not all of them.
+    With `skip`, ports whose address family is missing can be left out, but not all of them.
     """
     ports = [found for opened, found in results if opened]
     missing = [found for opened, found in results if not opened and skip and lacks_family(found)]

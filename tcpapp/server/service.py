@@ -1,14 +1,15 @@
 """
-The server as a service: it listens on any number of endpoints, stops without losing a message, and can start again.
+The server as a Twisted service: it listens on any number of endpoints, stops without losing a message, and can start
+again.
 
 ::
 
-    MessageService                 one factory: one limit, one set of connections
+    MessageService                 one factory for all endpoints: the limits hold for them together
     ├── EndpointService            tcp:7007:interface=127.0.0.1
     └── EndpointService            unix:/run/app.sock
 
-To stop: stop listening on every endpoint → let every connection finish its work, for at most `drain` seconds → cut the
-rest.
+It stops in this order: stop listening on every endpoint → let every connection finish its work, for at most `drain`
+seconds → cut the remaining connections.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ _log = Logger(namespace="tcpapp")
 
 class EndpointService(Service):
     """
-    Listens with `factory` on one endpoint; it can be started and stopped any number of times.
+    Listens on one endpoint with `factory`. It can be started and stopped any number of times.
 
-    `addresses` are where it listens: one address, or several for sockets that were handed over under one name.
-    `missing` is the error if this machine lacks the address family and `Policies` let it be skipped.
+    `addresses` are the addresses where it listens: one, or several for sockets that were handed over under one name.
+    `missing` is the error if the endpoint was skipped, because this machine lacks its address family.
     """
 
     def __init__(self, endpoint: IStreamServerEndpoint, factory: MessageServerFactory) -> None:
@@ -54,16 +55,16 @@ class EndpointService(Service):
 
     def privilegedStartService(self) -> None:
         """
-        Listen while the process still has its privileges. An immediate failure is raised, such as
+        Listen while the process still has its privileges. Raises an error that occurs at once, such as
         ``CannotListenError``.
 
-        A later failure is logged, and `addresses` stays empty.
+        An error that occurs later is logged, and `addresses` stays empty.
         """
         super().privilegedStartService()
         self._listen()
 
     def startService(self) -> None:
-        """Listen, unless `privilegedStartService` did; raises the same errors."""
+        """Listen, unless `privilegedStartService` did. Raises the same errors."""
         super().startService()
         if self._listening is None:
             try:
@@ -74,16 +75,18 @@ class EndpointService(Service):
 
     @property
     def address(self) -> IAddress | None:
-        """The first of `addresses`."""
+        """The first of `addresses`; `None` if it does not listen."""
         return self.addresses[0] if self.addresses else None
 
     def reload(self) -> bool:
-        """Reload its certificates, if it has any. Returns whether they were valid."""
+        """Reload the certificates of a TLS endpoint. Returns whether they were valid; true without TLS."""
         reload = getattr(self._endpoint, "reload", None)
         return True if reload is None else bool(reload())
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening; fires when the port is closed, and never fails. Connections belong to the factory."""
+        """
+        Stop listening; fires when the port is closed, and never fails. Connections stay open: the factory closes them.
+        """
         super().stopService()
         listening, self._listening = self._listening, None
         if listening is None:
@@ -105,9 +108,9 @@ class EndpointService(Service):
         def failed(failure: Failure) -> None:
             if self._factory.settings.policies.missing_family == "skip" and lacks_family(failure):
                 self.missing = failure
-                error = why_not(failure.value)  # type: ignore[arg-type]  # lacks_family says so
+                error = why_not(failure.value)  # type: ignore[arg-type]  # lacks_family has checked its type
                 _log.warn("skipped, because missing_family is skip: {error}", error=error)
-            elif self._listening is None:  # an immediate failure is raised; a stop is no failure
+            elif self._listening is None:  # an error that occurs at once is raised by the caller; a stop is no error
                 failures.append(failure)
             else:
                 _log.failure("cannot listen", failure=failure)
@@ -145,10 +148,10 @@ class EndpointService(Service):
 
 class MessageService(MultiService):
     """
-    Serves the app of `factory` on `endpoints`: endpoint strings, or endpoint objects.
+    A Twisted service that serves the app of `factory` on `endpoints`: endpoint strings, or endpoint objects.
 
-    Raises `InvalidAddress` for an invalid endpoint. Starting raises the errors of listening; nothing is listened on
-    then.
+    Raises `InvalidAddress`, the caller's fault, for an invalid endpoint. Starting raises the errors of listening, and
+    then nothing is listened on.
     """
 
     def __init__(
@@ -156,7 +159,7 @@ class MessageService(MultiService):
     ) -> None:
         super().__init__()
         self.factory = factory
-        """The factory that makes its connections."""
+        """The factory that makes the connections."""
         self._suspended = False
         if factory.accept_control.clock is None:
             factory.accept_control.clock = reactor
@@ -165,11 +168,11 @@ class MessageService(MultiService):
 
     @property
     def addresses(self) -> list[IAddress]:
-        """Where it listens now; with the real port numbers where 0 was asked for."""
+        """The addresses where it listens now, with the real port number where 0 was asked for."""
         return [address for each in self._endpoint_services() for address in each.addresses]
 
     def privilegedStartService(self) -> None:
-        """See `EndpointService.privilegedStartService`. It listens on all endpoints, or on none."""
+        """Listen on all endpoints, or on none, while the process has its privileges. Raises the errors of listening."""
         try:
             super().privilegedStartService()
             self._check_that_it_listens()
@@ -178,7 +181,7 @@ class MessageService(MultiService):
             raise
 
     def startService(self) -> None:
-        """See `EndpointService.startService`. It listens on all endpoints, or on none."""
+        """Listen on all endpoints, or on none, unless `privilegedStartService` did. Raises the errors of listening."""
         try:
             super().startService()
             self._check_that_it_listens()
@@ -189,33 +192,34 @@ class MessageService(MultiService):
 
     def suspend(self) -> None:
         """
-        Accept no client until `resume`, also after a restart. New clients wait in the backlog, open connections go on.
+        Accept no client until `resume`, also after a restart of the service. New clients wait in the backlog; open
+        connections continue.
         """
         self._suspended = True
         for each in self._endpoint_services():
             each.set_suspended(self._suspended)
 
     def resume(self) -> None:
-        """Undo `suspend`."""
+        """Accept clients again after `suspend` or `drain`."""
         self._suspended = False
         for each in self._endpoint_services():
             each.set_suspended(self._suspended)
 
     def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """
-        Accept no client, let every connection finish its work, and close it; see `MessageServerFactory.drain`.
+        Accept no client, let every connection finish its work, and close it. See `MessageServerFactory.drain`.
 
-        The service is suspended then: `resume` lets it serve again.
+        After that the service is suspended: `resume` lets it accept clients again.
         """
         self.suspend()
         return self.factory.drain(deadline, jitter)
 
     def wait_for(self, at_most: int) -> Deferred[None]:
-        """Fires as soon as at most `at_most` connections are open or closing. The Deferred can be cancelled."""
+        """Return a Deferred that fires when at most `at_most` connections are open or closing. It can be cancelled."""
         return self.factory.wait_for(at_most)
 
     def info(self) -> Info:
-        """The statistics of the server now."""
+        """Return the statistics of the server now."""
         return self.factory.info(self.addresses, self._suspended)
 
     def change(self, **changes: Any) -> None:
@@ -223,12 +227,13 @@ class MessageService(MultiService):
         Change settings of the running server, as ``change(max_connections=50, idle=300)``; see
         `MessageServerFactory.change`.
 
-        All changes take effect, or none. Raises `InvalidOption` and `TypeError`, the caller's fault, as that does.
+        All changes take effect, or none. Raises `InvalidOption` for an invalid value, and `TypeError` for an unknown
+        name; both are the caller's fault.
         """
         self.factory.change(**changes)
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening and drain; fires when no connection is left, within ``timeouts.drain`` seconds."""
+        """Stop listening and drain. Fires when no connection is left, within ``timeouts.drain`` seconds."""
         unlistened = maybeDeferred(super().stopService)
         if self.factory.connections:
             _log.info(
@@ -242,14 +247,14 @@ class MessageService(MultiService):
 
     def reload_certificates(self) -> bool:
         """
-        Reload the certificates of all its endpoints, for later connections. Returns whether all were valid.
+        Reload the certificates of all TLS endpoints, for later connections. Returns whether all were valid.
 
-        If the files of one are invalid, the error is logged, and the old certificates stay in use.
+        If the files of an endpoint are invalid, the error is logged, and its old certificates stay in use.
         """
         return not [each for each in self._endpoint_services() if not each.reload()]
 
     def cut(self) -> None:
-        """Do not wait for a drain any longer."""
+        """Cut the connections that are still open: end a drain that was begun, without waiting any longer."""
         self.factory.abort()
 
     def _log_cut(self, cut: int) -> None:
@@ -260,7 +265,7 @@ class MessageService(MultiService):
         return [each for each in self if isinstance(each, EndpointService)]
 
     def _check_that_it_listens(self) -> None:
-        """Raise if all endpoints were skipped: a server that listens nowhere is an error."""
+        """Raise an error if all endpoints were skipped: a server must listen on one at least."""
         missing = [each.missing for each in self._endpoint_services()]
         if missing and missing[0] is not None and None not in missing:
             missing[0].raiseException()
