@@ -1,8 +1,7 @@
 """
-The service as a process: what twistd runs, its signals, systemd, its options, its log and its event loop.
+The service as a process: the service that twistd runs, signals, systemd, options, the log, and the event loop monitor.
 
 Imports `apps`, `codecs`, `connection`, `errors`, `framing`, `limits`, `server`, `spec`, `telemetry` and `transport`.
 
-New here: what an operator starts, watches or signals is a module here; an option is an entry in
-`configuration.options`.
+New here: each task of the running process is a module; an option is an entry in `configuration.options`.
 """

@@ -1,9 +1,9 @@
 """
-The event loop monitor: whether the reactor runs, and where the main thread is when it does not.
+The event loop monitor: it notices when the event loop stalls, and logs what blocks it.
 
 An app that blocks (a slow query, an endless loop) blocks all clients: no message is read, no timer fires, no signal is
-handled. The reactor records that it runs. A thread watches the record, and reports where the main thread is when the
-reactor has not run for too long. This costs nothing per message.
+handled. A timer of the reactor notes the time at short intervals. A thread checks that note. When it is too old, the
+thread takes the stack of the main thread for the log. This costs nothing per message.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from twisted.logger import Logger
 __all__ = ["LoopMonitor"]
 
 CHECKS_PER_STALL = 4
-"""Checks within the longest allowed stall: a stall is reported at most a quarter of that time late."""
+"""Checks within the seconds of `stall`: a stall is noticed at most a quarter of that time late."""
 
 STACK_DEPTH = 8
-"""Calls of the stack that are logged: the last ones, which show where the thread is."""
+"""The calls of the stack that are logged: the innermost ones, which show what blocks the thread."""
 
 _log = Logger(namespace="tcpapp")
 
@@ -35,10 +35,10 @@ def _main_thread_frame() -> FrameType | None:
 
 class LoopMonitor:
     """
-    Watches `reactor`: a turn that takes longer than `stall` seconds (0: no limit) is reported, once for each stall.
+    Watches `reactor`. A turn that takes longer than `stall` seconds (0: no limit) is logged, once for each stall.
 
-    `lag` is the delay of the last timer and `longest` the longest delay so far, in seconds. The warning is logged
-    through the reactor, so after the stall. A process that stalls for ever is the business of its manager's watchdog.
+    `lag` is the delay of the last timer and `longest` the longest delay so far, in seconds. The reactor writes the
+    warning, so it appears after the stall. A process that stalls for ever needs the watchdog of its service manager.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class LoopMonitor:
 
     @property
     def interval(self) -> float:
-        """The interval in seconds at which the reactor records that it runs."""
+        """The interval in seconds at which the reactor notes the time."""
         return self._stall / CHECKS_PER_STALL
 
     def start(self) -> None:
-        """Watch. Does nothing if no stall is reported, or if it watches already."""
+        """Begin to watch. Does nothing if `stall` is 0, or if it watches already."""
         if self._stall and self._thread is None:
             self._turn = self._reactor.seconds()
             self._ticks.start(self.interval, now=False)
@@ -75,7 +75,7 @@ class LoopMonitor:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching; no timer and no thread is left."""
+        """Stop watching. No timer and no thread is left."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._ticks.stop()
@@ -83,7 +83,7 @@ class LoopMonitor:
             thread.join()
 
     def check(self) -> None:
-        """Report where the main thread is, if the reactor has not run for too long. Any thread can call it."""
+        """Report where the main thread is, if the reactor has not run for too long. Any thread can call this."""
         since = self._reactor.seconds() - self._turn
         if since < self._stall or self._reported:
             return

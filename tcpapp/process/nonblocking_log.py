@@ -1,17 +1,17 @@
 """
-A log stream that never blocks, also when nobody reads it.
+A log stream that never blocks, even if its reader does not read.
 
-A program in a container, or before ``| tee``, logs to a pipe. When its reader stops, the pipe is full after 64 KiB. The
-next write then blocks, and every client waits. Here such a write raises, and the line is lost. `LogLoss` counts it,
-and says so when there is room again.
+A program in a container, or before ``| tee``, logs to a pipe. When the reader of the pipe stops, the pipe is full after
+64 KiB. The next write then blocks, and every client waits. With this stream, such a write raises an error, and the line
+is lost. `LogLoss` counts lost lines, and reports them when the pipe has room again.
 
-The descriptor stays in blocking mode, because other processes share it and its flags.
+The descriptor stays in blocking mode, because other processes share it with its flags. Instead:
 
 ========================== =========================================================================================
 a pipe, or a terminal      is opened again (``/proc/self/fd``), which gives it its own flags
 a socket                   each write asks not to block (``MSG_DONTWAIT``)
-one that cannot be opened  is polled before each write of at most `PIPE_BUF` bytes, which all fit if one does.
-again                      A process that fills the pipe between the two can still block this one
+a pipe or a terminal that  is polled before each write of at most `PIPE_BUF` bytes, which all fit if one fits.
+cannot be opened again     Another process that fills the pipe after the poll can still block this one
 ========================== =========================================================================================
 """
 
@@ -34,18 +34,18 @@ from typing_extensions import override
 __all__ = ["LogStream", "tell", "without_blocking"]
 
 AGAIN = "/proc/self/fd/{}"
-"""Where Linux opens the file of a descriptor again."""
+"""The path that opens the file of a descriptor again on Linux."""
 
 Write = Callable[[bytes], int]
-"""Writes as many bytes as there is room for, and returns their number."""
+"""A function that writes as many bytes as there is room for, and returns their number."""
 
 
 class LogStream(io.TextIOBase):
     """
-    Writes to what `stream` writes to, without blocking and without a buffer.
+    Writes to the file of `stream`, without blocking and without a buffer.
 
     `write` raises `BlockingIOError` when there is room for no part of the text. When there is room for a part, the rest
-    is written before any other text. So a line is whole, or it is missing. Threads can share the stream.
+    is written before any other text. So a line is whole or missing. Threads can share the stream.
     """
 
     def __init__(self, stream: Any, write: Write, end: Callable[[], object]) -> None:
@@ -53,7 +53,7 @@ class LogStream(io.TextIOBase):
         self._write = write
         self._end = end
         self._rest = b""
-        self._lock = RLock()  # a signal's handler can log while a line is written
+        self._lock = RLock()  # the handler of a signal can log while a line is written
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # typeshed has it as an attribute
@@ -62,22 +62,22 @@ class LogStream(io.TextIOBase):
 
     @override
     def fileno(self) -> int:
-        """The descriptor of `stream`."""
+        """Return the descriptor of `stream`."""
         return int(self._stream.fileno())
 
     @override
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Return whether `stream` is a terminal."""
         return bool(self._stream.isatty())
 
     @override
     def writable(self) -> bool:
-        """Always true."""
+        """Return `True`: the stream can be written to."""
         return True
 
     @override
     def write(self, text: str) -> int:
-        """Write `text`, or raise."""
+        """Write `text` and return its length. Raises `BlockingIOError` if there is room for no part of it."""
         data = text.encode(self.encoding, "backslashreplace")
         with self._lock:
             self.flush()
@@ -89,14 +89,14 @@ class LogStream(io.TextIOBase):
 
     @override
     def flush(self) -> None:
-        """Write what is left of a line, as far as there is room."""
+        """Write the rest of a line, as far as there is room."""
         with self._lock:
             while self._rest and (written := self._write(self._rest)):
                 self._rest = self._rest[written:]
 
     @override
     def close(self) -> None:
-        """Close the descriptor it writes with; `stream` stays open."""
+        """Close the descriptor that it writes with; `stream` stays open."""
         if not self.closed:
             super().close()
             self._end()
@@ -104,7 +104,7 @@ class LogStream(io.TextIOBase):
 
 def without_blocking(stream: Any) -> Any:
     """
-    `stream`, written to without blocking, if it is a pipe, a socket or a terminal. Other streams, such as files, are
+    Return a `LogStream` for `stream` if it is a pipe, a socket or a terminal. Other streams, such as files, are
     returned as they are.
     """
     try:
@@ -118,7 +118,7 @@ def without_blocking(stream: Any) -> Any:
 
 
 def tell(text: str) -> None:
-    """Write this line on the real stderr, unless nobody reads that. (twistd replaces `sys.stderr` by its log.)"""
+    """Write this line on the real stderr, or drop it if stderr is full. (twistd replaces `sys.stderr` by its log.)"""
     stream = without_blocking(sys.__stderr__)
     if stream is not None:
         with suppress(BlockingIOError):
@@ -127,13 +127,13 @@ def tell(text: str) -> None:
 
 
 def _ways_of(descriptor: int, mode: int) -> tuple[Write, Callable[[], object]]:
-    """How to write to the file of `descriptor` without blocking, and what to call at the end."""
+    """Return a function that writes to the file of `descriptor` without blocking, and a function to call at the end."""
     if stat.S_ISSOCK(mode):
         sending = socket.socket(fileno=os.dup(descriptor))
         return lambda data: _so_far(lambda: sending.send(data, socket.MSG_DONTWAIT)), sending.close
     try:
         again = os.open(AGAIN.format(descriptor), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:  # there is no such folder, or the pipe belongs to another user
+    except OSError:  # the folder does not exist, or the pipe belongs to another user
         return lambda data: _polled(descriptor, data), lambda: None
     return lambda data: _so_far(lambda: os.write(again, data)), lambda: os.close(again)
 

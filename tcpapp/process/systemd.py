@@ -1,7 +1,7 @@
 """
-Notifications to systemd for a service of ``Type=notify``: datagrams on the socket that it names (sd_notify(3)).
+Notifications to systemd for a service of ``Type=notify``: datagrams to the socket that systemd names (sd_notify(3)).
 
-A notification never harms the service: where nothing listens, nothing is sent.
+A notification never harms the service: if no service manager listens, nothing is sent.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["Systemd"]
 
 class Systemd:
     """
-    The service manager, as ``environ`` describes it.
+    The service manager that the variables in `environ` describe.
 
-    `watchdog` is the interval in seconds at which it wants to hear from the service: half of the given time, as
+    `watchdog` is the interval in seconds for calls of `alive`: half of the time that systemd gives, as
     sd_watchdog_enabled(3) advises. It is 0.0 without a watchdog.
     """
 
@@ -28,23 +28,23 @@ class Systemd:
         self.watchdog = self._half_of_watchdog(environ) if self._address else 0.0
 
     def __bool__(self) -> bool:
-        """Whether a service manager listens."""
+        """Return whether a service manager listens."""
         return bool(self._address)
 
     def ready(self, status: str) -> None:
-        """The service serves, or serves again; `status` is a line for people."""
+        """Notify that the service serves, or serves again; `status` is a line for people."""
         self._tell("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """The service reads its configuration again; `ready` follows."""
+        """Notify that the service reads its configuration again. Call `ready` after that."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, status: str) -> None:
-        """The service stops; `status` is a line for people."""
+        """Notify that the service stops; `status` is a line for people."""
         self._tell("STOPPING=1", f"STATUS={status}")
 
     def alive(self) -> None:
-        """The service is alive."""
+        """Notify the watchdog that the service is alive."""
         self._tell("WATCHDOG=1")
 
     def _tell(self, *lines: str) -> None:

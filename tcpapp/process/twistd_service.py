@@ -1,8 +1,8 @@
 """
-The service as a process: what twistd runs, its signals, and its notifications to the service manager.
+The service that twistd runs, its signals, and its notifications to the service manager.
 
 ========= ==================================================================================================
-SIGTERM   drain, and exit with 0; a second one cuts open connections. SIGINT (Ctrl-C) is the same
+SIGTERM   drain, and exit with 0; a second one cuts open connections. SIGINT (Ctrl-C) does the same
 SIGHUP    reload the options file, the environment and the certificates; an error changes nothing
 ========= ==================================================================================================
 """
@@ -45,13 +45,13 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 """The signals that stop the service."""
 
 RESERVE = 100
-"""Descriptors for all but connections: logs, ports, pipes, files of the app. Our choice; nginx advises no number."""
+"""Descriptors for other things than connections: logs, ports, pipes, files of the app. Our choice."""
 
 _log = Logger(namespace="tcpapp")
 
 
 class Configured(Protocol):
-    """The owner of the configuration of a service: the options, which can be read again."""
+    """The options of a service, which can be read again."""
 
     parent: Any
     checked: Checked
@@ -65,15 +65,17 @@ class Configured(Protocol):
         ...
 
     def read_configuration(self) -> Checked:
-        """The current configuration. Raises `Problems`."""
+        """Read the configuration again and return it. Raises `Problems`, which lists all errors."""
         ...
 
 
 class TwistdService(MessageService):
     """
-    The service that twistd runs: one line and a non-zero exit if it cannot listen, and an orderly end.
+    The service that twistd runs. If it cannot listen, the program ends with one line and exit status 1. A signal ends
+    it in an orderly way.
 
-    Twisted's own handler of SIGTERM would end a drained process by the signal, as if it had been killed.
+    It has its own handler of SIGTERM: Twisted's handler would end a drained process by the signal, as if it had been
+    killed.
     """
 
     def __init__(self, options: Configured, reactor: Any) -> None:
@@ -90,8 +92,9 @@ class TwistdService(MessageService):
         self._alive.clock = reactor
 
     def privilegedStartService(self) -> None:
-        """Listen, or end the program. twistd calls it."""
-        self._take_signals()  # a client that sees the open port can stop the service before the reactor runs
+        """Listen, or end the program if that fails. twistd calls it."""
+        # now: another program can stop the service as soon as the port is open, before the reactor runs
+        self._take_signals()
         for doubt in [*self._options.warnings, *switched_off(self._options.checked.given)]:
             _log.warn("{doubt}", doubt=doubt)
         self._fit_descriptors()
@@ -105,24 +108,27 @@ class TwistdService(MessageService):
 
     def _clean_up(self, message: str) -> None:
         """
-        Do what twistd leaves out on this way to exit: remove its files and ours, and tell a parent that waits for the
+        Clean up where twistd does not: remove its files and ours, and send `message` to a parent that waits for the
         daemon.
         """
-        self._reactor.iterate(0)  # the reactor does not run yet, so the ports that could be opened are closed here
+        self._reactor.iterate(0)  # the reactor does not run yet, so the ports that were opened are closed here
         if self._twistd.get("pidfile"):
             Path(self._twistd["pidfile"]).unlink(missing_ok=True)
         if self._twistd.get("statusPipe") is not None:
             os.write(self._twistd["statusPipe"], f"1 {message}".encode("ascii", "backslashreplace")[:100])
 
     def info(self) -> Info:
-        """The state of the server now, with the delays of its event loop and the number of lost log lines."""
+        """
+        Return the statistics of the server now, with the delays of its event loop and the number of lost log lines.
+        """
         monitor, lost_lines = self._loop_monitor, self._log_loss.count
         return replace(super().info(), lag=monitor.lag, most_lag=monitor.longest, lost_lines=lost_lines)
 
     def startService(self) -> None:
-        """Serve. twistd calls it."""
+        """Begin to serve. twistd calls it."""
         super().startService()
-        # As the reactor starts, Twisted installs its own handlers; a signal that arrives then waits for ours.
+        # When the reactor starts, Twisted installs its own handlers. Signals are blocked until ours are installed
+        # again.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         self._reactor.callWhenRunning(self._take_signals)
         self._reactor.callWhenRunning(self._report_ready)
@@ -130,14 +136,14 @@ class TwistdService(MessageService):
             self._reactor.callWhenRunning(leave_to_stay)
 
     def stopService(self) -> Deferred[None]:
-        """Drain. twistd calls it."""
+        """Stop listening and drain; fires when no connection is left. twistd calls it."""
         self._systemd.stopping("draining")
         return super().stopService().addBoth(self._stop_watching)
 
     def _stop_watching(self, result: Any) -> Any:
         self._loop_monitor.stop()
         self._log_loss.stop()
-        if self._alive.running:  # the watchdog must hear of the service until it has drained
+        if self._alive.running:  # the watchdog must get notifications until the service has drained
             self._alive.stop()
         return result
 
@@ -172,26 +178,29 @@ class TwistdService(MessageService):
             self._reactor.stop()
 
     def _fit_descriptors(self) -> None:
-        """Lower the limit of connections to the number of descriptors that the process can have."""
+        """Lower ``max_connections`` to the number of descriptors that the process can have."""
         limits = self.factory.settings.limits
         most = raise_descriptor_limit(limits.max_connections)
         if most < limits.max_connections:
             self.factory.change(max_connections=most)
 
     def reload(self) -> None:
-        """Read the configuration again. Changeable settings change while it runs; on any error, nothing changes."""
+        """
+        Read the configuration again, and apply the settings that can change in a running process. On any error, nothing
+        changes.
+        """
         self._systemd.reloading()
         try:
             self._take_over(self._options.read_configuration())
         except Problems as problems:
             for text in problems.texts:
                 _log.error("not reloaded: {text}", text=text)
-        except Exception:  # noqa: BLE001 - an app's module, a plugin's endpoint: the service goes on as it was
+        except Exception:  # noqa: BLE001 - an app's module and a plugin's endpoint can raise anything
             _log.failure("not reloaded")
         self._report_ready()
 
     def _take_over(self, checked: Checked) -> None:
-        """Apply everything of this configuration that can change while it runs."""
+        """Apply the settings of this configuration that can change in a running process."""
         before, self._options.checked = self._options.checked, checked
         self.factory.change(**{name: checked.arguments[name] for name in CHANGEABLE})
         self._fit_descriptors()
@@ -207,9 +216,9 @@ class TwistdService(MessageService):
 
 def leave_to_stay() -> None:
     """
-    Exclude the objects of the process that stay for its lifetime from Python's garbage collector.
+    Exclude all present objects, which mostly stay for the lifetime of the process, from Python's garbage collector.
 
-    A full collection of them blocked the loop for 16 ms, now and then. Later objects are collected as before.
+    A full collection of them blocked the event loop for 16 ms from time to time. Later objects are collected as before.
     """
     gc.collect()
     gc.freeze()
@@ -217,9 +226,9 @@ def leave_to_stay() -> None:
 
 def run_on_monotonic_time(reactor: Any) -> None:
     """
-    Make `reactor` use a monotonic clock for its timers. (Twisted uses the wall clock, which can be set; twisted#2424.)
+    Make `reactor` use a monotonic clock for its timers. Twisted uses the wall clock, which can be set (twisted#2424).
 
-    A reactor that runs, or has timers already, is left as it is.
+    A reactor that runs or has timers already is left as it is.
     """
     if not getattr(reactor, "running", False) and not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
@@ -227,9 +236,10 @@ def run_on_monotonic_time(reactor: Any) -> None:
 
 def raise_descriptor_limit(connections: int) -> int:
     """
-    Raise the limit of descriptors for this many connections. Returns how many it can serve, and warns if that is fewer.
+    Raise the process's limit of descriptors for this many connections. Returns how many connections it can serve, and
+    logs a warning if they are fewer.
 
-    If there are hardly any descriptors, half of them are for connections.
+    If the limit is very low, half of the descriptors are for connections.
     """
     needed = connections + RESERVE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -3,11 +3,11 @@ The settings of an operator: the options, their sources, and their checks.
 
 ::
 
-    options     every option: its name, its default, what it means, what reads it; a new one is an entry
-    readers     from the texts of one option to its value
-    app_target  the app that --app names, imported
-    sources     the options file, the environment, the command line, one above the other
-    checking    from all texts to what is served
-    problems    the error, with all that is wrong
+    options     every option: its name, its default, its meaning, its reader. New here: an option is an entry
+    readers     turn the texts of one option into its value
+    app_target  imports the app that --app names
+    sources     the options file, the environment and the command line; later ones take precedence
+    checking    turns all texts into a configuration, or into all errors
+    problems    the exception that lists all errors
     showing     the pages: --help, --show-config, --show-limits
 """

@@ -1,4 +1,4 @@
-"""The app that ``--app`` names, imported."""
+"""Importing the app that ``--app`` names."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["load_app"]
 
 def load_app(target: str, folder: str = "") -> Any:
     """
-    The app that `target` names: a built-in's name, or ``module:name`` with `folder` importable.
+    Return the app that `target` names: the name of a built-in app, or ``module:name``.
 
-    Without a `folder` it is the current directory.
+    Modules are imported from `folder` (by default, the current directory), too.
 
-    Raises `InvalidOption` for one that is not there, or cannot be imported, or is no app.
+    Raises `InvalidOption`, the caller's fault, if the app does not exist, cannot be imported, or is no app.
     """
     module_name, colon, path = target.partition(":")
     try:
@@ -51,13 +51,13 @@ def _import(name: str, folder: str) -> ModuleType:
         if (here := folder or str(Path.cwd())) not in sys.path:
             sys.path.insert(0, here)
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever the module's own code raises; a script that ends exits
+    except (Exception, SystemExit) as error:  # the module's own code can raise anything, and a script can exit
         told = " ".join(f"{type(error).__name__}: {error}".split())
         raise InvalidOption(f"importing {name!r} failed: {told}{_place_of(error)}") from error
 
 
 def _place_of(error: BaseException) -> str:
-    """Where in the app's own code `error` was raised: there is no traceback to look at."""
+    """Return the place in the app's own code that raised `error`: no traceback is printed that would show it."""
     ours = ("<frozen", __file__, importlib.__file__)
     frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(ours)]
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""

@@ -1,4 +1,4 @@
-"""From the given texts to what is served, or to all errors in them."""
+"""Turns the given texts of options into a configuration, or into a list of all errors in them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Numbers = TypeVar("Numbers", Limits, Timeouts)
 @dataclass(frozen=True)
 class Checked:
     """
-    A configuration that can be: `given`, what it was made of; `values`, what each option stands for.
+    A valid configuration. `given` has the texts of options, and `values` the value of each option.
 
-    `arguments` are those of the `MessageServerFactory` that serves it.
+    `arguments` are the arguments for the `MessageServerFactory`.
     """
 
     given: Mapping[str, Given]
@@ -36,29 +36,30 @@ class Checked:
 
     @property
     def endpoints(self) -> list[IStreamServerEndpoint]:
-        """Where it is served."""
+        """The endpoints to listen on."""
         return list(self.values["listen"])
 
     @property
     def troubles(self) -> list[str]:
-        """A line for each faulty certificate file that the endpoints can do without."""
+        """A line for each invalid certificate file of a directory, where other files of it are valid."""
         return [line for each in self.endpoints for line in getattr(each, "troubles", ())]
 
     def place(self, name: str) -> str:
-        """The name of an option in its source; the empty text for an option that was not given."""
+        """Return the name of an option as its source spells it; the empty text for an option that was not given."""
         return self.given[name].place if name in self.given else ""
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """What an option was given, or its default."""
+        """Return the texts that were given for an option, or its default."""
         return self.given[name].texts if name in self.given else OPTIONS[name].texts
 
 
 def check(given: Mapping[str, Given], reactor: Any, folder: str = "") -> Checked:
     """
-    The configuration that these texts make, with defaults for all options that are not in `given`.
+    Check the texts of options, and return the configuration. Options that are not in `given` have their defaults.
 
-    Paths are relative to `folder`, or without one to the current directory. Apps are imported from there, too. Raises
-    `Problems` with all errors. Certificates are read and the app is imported, and nothing is opened.
+    Paths are relative to `folder` (by default, the current directory), and apps are imported from there, too.
+    Certificates are read and the app is imported; nothing is listened on. Raises `Problems`, which lists all errors;
+    they are the caller's fault.
     """
     return _Check(given, reactor, folder).all()
 
@@ -73,7 +74,7 @@ class _Check:
         self.around = Around(reactor, folder, self.values)
 
     def all(self) -> Checked:
-        """Everything, as a whole."""
+        """Check all options, and return the configuration."""
         self.read([each for each in OPTIONS.values() if not each.last])
         wholes = {
             "limits": self.numbers(Limits, int),
@@ -95,16 +96,16 @@ class _Check:
                     self.values[option.name] = option.reads(texts, self.around)
 
     def text(self, name: str) -> str:
-        """The given text of an option, or its default."""
+        """Return the given text of an option, or its default."""
         return self.given[name].text if name in self.given else OPTIONS[name].default
 
     def place(self, name: str) -> str:
-        """The name of an option in its source."""
+        """Return the name of an option in its source."""
         return self.given[name].place if name in self.given else f"--{name}"
 
     @contextmanager
     def naming(self, name: str) -> Iterator[None]:
-        """Note an error of a value, after the name of the option in its source."""
+        """Note an error that is raised inside, with the name of the option in its source before it."""
         try:
             yield
         except TcpAppError as error:
@@ -113,7 +114,7 @@ class _Check:
             self.problems += [f"{self.place(name)}: {text}" for text in problems.texts]
 
     def policies(self) -> Policies:
-        """The policies."""
+        """Read the policies."""
         chosen: dict[str, Any] = {}
         for field in set_by_options(Policies):
             option = OPTIONS[option_of(field)]
@@ -130,7 +131,7 @@ class _Check:
         return Policies(**chosen)
 
     def numbers(self, kind: type[Numbers], number: type[int | float]) -> Numbers:
-        """The numbers of one kind: each by itself, then all together."""
+        """Read the numbers of one kind. Each is checked by itself, then all together."""
         chosen: dict[str, Any] = {}
         for field in set_by_options(kind):
             text = self.text(option_of(field))
@@ -153,17 +154,17 @@ class _Check:
             return kind()
 
     def renamed(self, text: str, kind: Any) -> str:
-        """A text about fields, with the names that their options have in their sources."""
+        """Return an error's text with the names of fields replaced by the names of their options."""
         for field in set_by_options(kind):
             option = option_of(field)
-            # a rule for two numbers can name one that was not given, and that has its default
+            # an error about two numbers can name a number that was not given, and has its default
             place = self.place(option) if option in self.given else f"the default of --{option}"
             text = re.sub(rf"\b{field.name}\b", place.replace("\\", r"\\"), text)
         return text
 
 
 def _with(name: str, value: Any) -> dict[str, Any]:
-    """The number to check another number with: some numbers depend on each other in pairs."""
+    """Return the number that a number is checked with: some numbers depend on each other in pairs."""
     if name == "inbox_high":
         return {"inbox_low": max(0, min(value, Limits().inbox_low))}
     return {"inbox_high": max(value, Limits().inbox_high)} if name == "inbox_low" else {}

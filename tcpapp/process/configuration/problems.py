@@ -1,4 +1,4 @@
-"""The error of a configuration, with all that is wrong with it."""
+"""The exception that lists all errors of a configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Problems"]
 
 
 class Problems(Exception):
-    """What is wrong with a configuration: `texts`, all of them, a line each."""
+    """A configuration is invalid. `texts` has a line for each error. The caller's fault."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = list(texts)

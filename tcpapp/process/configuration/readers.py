@@ -1,4 +1,4 @@
-"""How each option's texts are read: what they stand for, or what is wrong with them."""
+"""Readers: each turns the texts of an option into its value, or raises an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ DEFAULT_ENDPOINT = "tcp:7007:interface=127.0.0.1"
 
 @dataclass(frozen=True)
 class Around:
-    """What an option may be read by: the reactor, the folder that paths begin in, and the options before it."""
+    """
+    What a reader can use: the reactor, the folder that paths are relative to, and the options that were read before.
+    """
 
     reactor: Any
     folder: str
@@ -30,11 +32,11 @@ class Around:
 
 
 Read = Callable[[Sequence[str], Around], Any]
-"""A reader: the texts of an option to its value. It raises a `TcpAppError`, or `Problems` where there are several."""
+"""A reader of texts. It raises a `TcpAppError`, or `Problems` if there are several errors."""
 
 
 def endpoints(texts: Sequence[str], around: Around) -> list[Any]:
-    """The endpoints to listen on."""
+    """Return the endpoints to listen on. Raises `Problems`, which lists all invalid ones."""
     if not texts:
         raise InvalidOption(f"takes an endpoint, as {DEFAULT_ENDPOINT}, or several")
     made, wrong = [], []
@@ -49,22 +51,22 @@ def endpoints(texts: Sequence[str], around: Around) -> list[Any]:
 
 
 def app(texts: Sequence[str], around: Around) -> Any:
-    """The app itself."""
+    """Import and return the app."""
     return load_app(texts[-1], around.folder)
 
 
 def framing_of(texts: Sequence[str], _around: Around) -> framing.Framing:
-    """The framing by its spec."""
+    """Return the framing that the spec describes."""
     return framing.from_string(texts[-1])
 
 
 def codec(texts: Sequence[str], _around: Around) -> codecs.Codec[Any] | None:
-    """The codec by its spec; `None`: messages are bytes."""
+    """Return the codec that the spec describes, or `None` for messages of bytes."""
     return codecs.from_string(None if texts[-1] == "none" else texts[-1])
 
 
 def heartbeat(texts: Sequence[str], around: Around) -> Any:
-    """The message; its ``\\`` escapes are those of a framing's spec."""
+    """Return the heartbeat message. Its ``\\`` escapes are the same as in a framing's spec."""
     text, chosen, by = texts[-1], around.values.get("framing"), around.values.get("codec")
     if text == "none" or chosen is None:
         return None
@@ -77,16 +79,16 @@ def heartbeat(texts: Sequence[str], around: Around) -> Any:
 
 
 def network_list(texts: Sequence[str], _around: Around) -> tuple[str, ...]:
-    """Networks, as they were written."""
+    """Return the texts of networks, after a check."""
     Networks(texts)
     return tuple(texts)
 
 
 def denied(texts: Sequence[str], around: Around) -> Networks:
-    """The networks that both lists allow."""
+    """Return the networks that ``--allow`` and ``--deny`` describe."""
     return Networks(around.values.get("allow", ()), texts)
 
 
 def proxies(texts: Sequence[str], _around: Around) -> Networks | None:
-    """The networks whose PROXY headers are accepted; `None` for the default."""
+    """Return the networks whose PROXY headers are accepted; `None` for the default."""
     return Networks(texts) if texts else None

@@ -22,11 +22,11 @@ FLAGS = {
     "version": ("", "Print Twisted's version"),
     "help": ("", "Print this page"),
 }
-"""The options that set nothing: what each takes, and what it does."""
+"""The options that are no setting: the word for the value of each, and what it does."""
 
 
 def help_page(longdesc: str) -> str:
-    """The page that ``--help`` prints: options in groups, each with its default."""
+    """Return the page that ``--help`` prints: options in groups, each with its default."""
     lines = [longdesc, ""]
     for title, options in GROUPS.items():
         lines.append(f"{title}:")
@@ -40,7 +40,9 @@ def help_page(longdesc: str) -> str:
 
 
 def config_page(given: Mapping[str, Given]) -> str:
-    """The page that ``--show-config`` prints: an options file with the same values, and the source of each value."""
+    """
+    Return the page that ``--show-config`` prints: an options file with the same values, and the source of each value.
+    """
     lines: list[str] = []
     tables: dict[str, list[str]] = {}
     for each in OPTIONS.values():
@@ -52,7 +54,10 @@ def config_page(given: Mapping[str, Given]) -> str:
 
 
 def limits_page(given: Mapping[str, Given]) -> str:
-    """The page that ``--show-limits`` prints: each number, its unit, what it bounds, and the reason for its default."""
+    """
+    Return the page that ``--show-limits`` prints: each number, its unit, what it bounds, and the reason for its
+    default.
+    """
     lines: list[str] = []
     for title, options in GROUPS.items():
         numbers = [each for each in options if each.field is not None and each.section != "policies"]
@@ -64,7 +69,7 @@ def limits_page(given: Mapping[str, Given]) -> str:
 
 
 def switched_off(given: Mapping[str, Given]) -> list[str]:
-    """A line for each limit that is on by default and was switched off."""
+    """Return a line for each limit that is on by default and was switched off."""
     found = []
     for name, each in given.items():
         field = OPTIONS[name].field

@@ -1,11 +1,11 @@
 """
 Sources of options: the options file, the environment, and the command line. Later ones take precedence.
 
-In an options file, which is TOML, each option has its name, with ``-`` or ``_``. Numbers can stand in the tables
-``[limits]`` and ``[timeouts]``, and policies in ``[policies]``, or all of them outside any table. A repeatable option
-takes an array, and an on/off option takes true or false.
+An options file is TOML. Each option has its name, with ``-`` or ``_``. Numbers are in the tables ``[limits]`` and
+``[timeouts]`` and policies in ``[policies]``, or all of them outside any table. A repeatable option takes an array, and
+an on/off option takes true or false.
 
-In the environment, an option has its name in capitals with ``_``, behind a prefix. Blanks separate several values.
+In the environment, an option is a prefix and its name in capitals with ``_``. Spaces separate several values.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from tcpapp.limits.renamed import new_name
 from tcpapp.process.configuration.options import OPTIONS, WORDS, Option
 from tcpapp.spec import nearest, suggest
 
-# Python has it from 3.11 on; before that it is a package of another name
+# Python 3.11 and later have tomllib; for older ones there is the package tomli
 tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 __all__ = ["Given", "from_command_line", "from_environment", "from_file"]
 
 LONGEST_FILE = 1024 * 1024
-"""Longest options file in bytes. Our choice: a hundred times the length of a file that sets every option."""
+"""The most bytes of an options file. Our choice: a hundred times the length of a file that sets every option."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The texts that an option was given, and the source: `place` names the option as it is called there."""
+    """The texts that were given for an option. `place` is the name of the option in its source."""
 
     texts: tuple[str, ...]
     place: str
 
     @property
     def text(self) -> str:
-        """The text that counts, for an option with one value."""
+        """The text of an option with one value: the last one that was given."""
         return self.texts[-1]
 
 
 def from_command_line(values: Mapping[str, Any]) -> dict[str, Given]:
     """
-    The options of the command line. `values` are as twisted.python.usage has them, with `None` for an option that was
-    not given.
+    Return the options of the command line. `values` are the values of twisted.python.usage, with `None` for an option
+    that was not given.
     """
     found = {}
     for name, option in OPTIONS.items():
@@ -60,10 +60,10 @@ def from_command_line(values: Mapping[str, Any]) -> dict[str, Given]:
 
 def from_environment(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Given], list[str]]:
     """
-    The options in the environment, in variables that begin with `prefix`; and a line for each that is probably
-    misspelt.
+    Return the options in the environment, whose variables begin with `prefix`, and a warning for each variable that is
+    probably misspelt.
 
-    Other variables with this prefix are ignored: Kubernetes, for example, sets some for a service of that name.
+    Other variables with this prefix are ignored: Kubernetes, for example, sets some for a service of the same name.
     """
     found, doubts = {}, []
     for variable in sorted(environ):
@@ -83,17 +83,17 @@ def from_environment(environ: Mapping[str, str], prefix: str) -> tuple[dict[str,
 
 def from_file(path: str, folder: str = "", by: str = "") -> tuple[dict[str, Given], list[str]]:
     """
-    The options in the file at `path`; and a line for each error in the file.
+    Return the options in the file at `path`, and a line for each error in the file.
 
-    The path is relative to `folder`, or else to the current directory. `by` names where the path was given: an option,
-    a variable.
+    The path is relative to `folder` (by default, the current directory). `by` names the option or the variable that
+    gave the path.
     """
     try:
         content = _read(Path(folder, path))
         table = tomllib.loads(content)
     except OSError as error:
         return {}, [f"{by and f'{by}: '}{path}: {error.strerror or error}"]
-    except ValueError as error:  # bytes that are no UTF-8, and TOML's own errors
+    except ValueError as error:  # for bytes that are not UTF-8, and for TOML's own errors
         return {}, [f"{path}: {error}"]
     found: dict[str, Given] = {}
     problems: list[str] = []
@@ -116,7 +116,7 @@ def _read(path: Path) -> str:
         content = file.read(LONGEST_FILE + 1)
     if len(content) > LONGEST_FILE:
         raise OSError(None, f"it is longer than {LONGEST_FILE} bytes, the most that an options file can have")
-    return content.decode("utf-8-sig")  # editors of Windows write a byte order mark before it
+    return content.decode("utf-8-sig")  # some editors on Windows write a byte order mark first
 
 
 def _entries(path: str, table: dict[str, Any], problems: list[str]) -> Iterable[tuple[str, Option, Any]]:
@@ -147,7 +147,7 @@ def _entry(
 
 
 def _texts(value: Any, option: Option) -> tuple[str, ...] | None:
-    """`value` as a command line would have it; `None` for a value that no option takes."""
+    """Return `value` as the texts that a command line would have; `None` for a value that no option takes."""
     if option.repeated and isinstance(value, list):
         return tuple(value) if all(isinstance(each, str) for each in value) else None
     if option.switched and isinstance(value, bool):
