@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["crc32c"]
 
 POLYNOMIAL = 0x82F63B78
-"""Castagnoli's, 0x1EDC6F41, with its bits reversed: the lowest bit of a byte goes first."""
+"""Castagnoli's polynomial 0x1EDC6F41 with its bits reversed, because the lowest bit of a byte goes first."""
 
 
 def _remainder(byte: int) -> int:
@@ -18,7 +18,7 @@ _TABLE = tuple(map(_remainder, range(256)))
 
 
 def crc32c(data: bytes) -> int:
-    """The CRC32c of `data`, a number of 32 bits. Source: RFC 4960, appendix B; RFC 3720, section 12.1."""
+    """Return the CRC32c of `data`, a number of 32 bits. Source: RFC 4960, appendix B; RFC 3720, section 12.1."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]

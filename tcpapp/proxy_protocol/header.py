@@ -18,26 +18,26 @@ from tcpapp.proxy_protocol.tlv import CUSTOM, EXPERIMENT, FUTURE, Ssl, Tlv, Type
 __all__ = ["Address", "Command", "Family", "Header", "InetAddress"]
 
 LONGEST_PATH = 108
-"""The bytes of a UNIX socket's address (section 2.2): those of ``sun_path`` in Linux."""
+"""The bytes of a UNIX socket's address (section 2.2), as many as ``sun_path`` has in Linux."""
 
 MOST_BEHIND = 0xFFFF
-"""The most bytes behind the first 16 of version 2, whose length has 16 bits."""
+"""The most bytes after the first 16 bytes of version 2, whose length field has 16 bits."""
 
 
 class Command(IntEnum):
     """Why the proxy opened the connection (section 2.2)."""
 
     LOCAL = 0x0
-    """By itself, to check our health."""
+    """The proxy itself opened it, to check our health."""
     PROXY = 0x1
-    """On behalf of its client."""
+    """The proxy opened it for its client."""
 
 
 class Family(IntEnum):
     """The client's protocol and address family, as in the 14th byte of version 2 (section 2.2)."""
 
     UNSPEC = 0x00
-    """Unknown, or a protocol without addresses here: UNKNOWN in version 1."""
+    """Unknown, or a protocol that has no addresses in the header: UNKNOWN in version 1."""
     TCP4 = 0x11
     UDP4 = 0x12
     TCP6 = 0x21
@@ -47,13 +47,13 @@ class Family(IntEnum):
 
     @property
     def size(self) -> int:
-        """How many bytes both addresses take in version 2."""
+        """The number of bytes of both addresses in version 2."""
         return {0x1: 2 * (4 + 2), 0x2: 2 * (16 + 2), 0x3: 2 * LONGEST_PATH}.get(self >> 4, 0)
 
 
 @dataclass(frozen=True)
 class InetAddress:
-    """An IP address without a zone, and a port, 0 to 65535. Raises `InvalidProxyHeader`."""
+    """An IP address without a zone, and a port, 0 to 65535. Raises `InvalidProxyHeader`, the caller's fault."""
 
     ip: IPv4Address | IPv6Address
     port: int
@@ -74,7 +74,7 @@ class InetAddress:
 
 
 Address: TypeAlias = InetAddress | bytes | None
-"""IP and port; the path of a UNIX socket (an abstract one begins with NUL, an unnamed one is empty); or none."""
+"""IP and port, or the path of a UNIX socket (an abstract one begins with NUL, an unnamed one is empty), or `None`."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class Header:
     - `version`: 1 or 2.
     - `command`: `Command.PROXY`, or `Command.LOCAL` (version 2 only).
     - `family`: the client's protocol and address family; UDP and UNIX only in version 2.
-    - `source`, `destination`: the addresses that the client connected from, and to, in that family. They are `None` if
-      the family is UNSPEC: then use the connection's own addresses (`relayed` tells).
-    - `tlvs`: types and values in their order, only in version 2 and with addresses. A repeated type is kept as often as
-      it came; the properties give the first, as in HAProxy. A property is `None` if there is no such TLV, or if its
-      text is invalid; `values` has the raw values.
+    - `source`, `destination`: the addresses that the client connected from and to, in that family. If the family is
+      UNSPEC they are `None`, and `relayed` is false: then use the connection's own addresses.
+    - `tlvs`: types and values in their order, only in version 2 and with addresses. All TLVs of a repeated type are
+      kept. The properties return the first, as HAProxy does; `None` if there is no such TLV, or if its text is invalid.
+      `values` returns the raw values.
 
-    A header that is invalid, or too long to be written, raises `InvalidProxyHeader`.
+    Raises `InvalidProxyHeader`, the caller's fault, for a header that is invalid, or too long to be written.
     """
 
     version: int
@@ -127,16 +127,16 @@ class Header:
 
     @property
     def relayed(self) -> bool:
-        """Whether `source` and `destination` are the client's; if not, use those of the connection itself."""
+        """Whether `source` and `destination` are the client's. If not, use the addresses of the connection itself."""
         return self.family is not Family.UNSPEC
 
     def values(self, kind: int) -> tuple[bytes, ...]:
-        """The values of all TLVs of one type, in their order."""
+        """Return the values of all TLVs of one type, in their order."""
         return tuple(value for each, value in self.tlvs if each == kind)
 
     @property
     def alpn(self) -> bytes | None:
-        """The protocol over the connection, as named by ALPN: ``b"h2"`` (section 2.2.1)."""
+        """The protocol over the connection, with its ALPN name: ``b"h2"`` (section 2.2.1)."""
         return tlv.first(self.tlvs, Type.ALPN)
 
     @property
@@ -146,7 +146,9 @@ class Header:
 
     @property
     def crc32c(self) -> int | None:
-        """The checksum of the header (section 2.2.3). In a header that was read, it is right."""
+        """
+        The checksum of the header (section 2.2.3). `HeaderReader` has verified the checksum of a header that it read.
+        """
         value = tlv.first(self.tlvs, Type.CRC32C)
         return None if value is None else int.from_bytes(value, "big")
 
@@ -189,7 +191,7 @@ _OF_VERSION_1 = {Family.UNSPEC, Family.TCP4, Family.TCP6}
 
 
 def _check_address(name: str, address: Address, family: Family) -> None:
-    """Refuse an address that is not of `family`: both addresses have the named family (sections 2.1 and 2.2)."""
+    """Refuse an address that is not of `family`: both addresses must have that family (sections 2.1 and 2.2)."""
     takes: dict[int, tuple[type, str]] = {
         0x0: (type(None), "None"),
         0x1: (IPv4Address, "an InetAddress with an IPv4Address"),
@@ -204,7 +206,7 @@ def _check_address(name: str, address: Address, family: Family) -> None:
 
 
 def _check_path(name: str, path: bytes) -> None:
-    """Refuse a path that would be read differently: NULs fill up its 108 bytes."""
+    """Refuse a path that a reader would see differently, because NULs fill up its 108 bytes."""
     if len(path) > LONGEST_PATH:
         raise InvalidProxyHeader(f"{name} {quoted(path)}: takes at most {LONGEST_PATH} bytes, not {len(path)}")
     if path.endswith(b"\0") or (b"\0" in path and not path.startswith(b"\0")):

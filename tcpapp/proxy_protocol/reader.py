@@ -1,4 +1,4 @@
-"""Bytes → `Header`, as they come."""
+"""Bytes → `Header`, in chunks of any size."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ DEFAULT_MAX = 4096
 """
 The most bytes in a header, as in nginx (``NGX_PROXY_PROTOCOL_MAX_HEADER``).
 
-The specification wants a header to fit into 536, and allows 65551. More than 4096 are needed if a proxy sends a long
-chain of certificates.
+The specification wants a header to fit into 536 bytes, and allows 65551. A proxy that sends a long chain of
+certificates needs more than 4096.
 """
 
 _STARTS = {1: version1.STARTS, 2: (version2.SIGNATURE,)}
@@ -31,25 +31,25 @@ class HeaderReader:
     r"""
     Reads the PROXY header that a connection must begin with.
 
-    The calls, in order: `receive` for every chunk until it returns the `Header`. Then `rest` and all later chunks
-    belong to the protocol behind it. Call `finish` if the stream ends before that::
+    Call `receive` for every chunk until it returns the `Header`. Then `rest` and all later chunks belong to the
+    protocol that follows. Call `finish` if the stream ends before that::
 
         reader = HeaderReader()
-        reader.receive(b"PROXY TCP4 192.168.0.1 ")                                   # → None: more has to come
+        reader.receive(b"PROXY TCP4 192.168.0.1 ")                                   # → None: not whole yet
         reader.receive(b"192.168.0.11 56324 443\r\nGET / HTTP/1.1\r\n").source       # → 192.168.0.1:56324
         reader.rest                                                                  # → b"GET / HTTP/1.1\r\n"
 
     - `versions`: the accepted versions, of 1 and 2.
     - `max`: the most bytes in a header, 107 (the longest of version 1) to 65551 (the longest of version 2).
     - `header`: the header, once it was read; `None` until then.
-    - `rest`: the bytes of the last chunk that are behind the header.
-    - `failure`: the error that the stream ended with; `None` while it can be read.
+    - `rest`: the bytes of the last chunk that follow the header.
+    - `failure`: the error that ended the stream; `None` while the stream can be read.
 
     The same bytes give the same header, or an error with the same text, however they are cut. An error is raised at the
-    first byte that no valid header can have. But addresses and TLVs are checked when the header is whole, as in the
-    specification. Time is linear in the bytes, and at most `max` bytes are held.
+    first byte that no valid header can have. Addresses and TLVs are checked only when the header is whole, as the
+    specification says. Time is linear in the bytes, and at most `max` bytes are held.
 
-    Invalid options raise `InvalidOption`.
+    Raises `InvalidOption`, the caller's fault, for invalid arguments.
     """
 
     __slots__ = ("_held", "_starts", "failure", "header", "max", "rest", "versions")
@@ -75,15 +75,15 @@ class HeaderReader:
 
     @property
     def held(self) -> int:
-        """How many bytes of the unfinished header are held now."""
+        """The number of bytes of the unfinished header that are held now."""
         return len(self._held)
 
     def receive(self, chunk: bytes) -> Header | None:
         """
         Take the next bytes of the stream; return the header if it is whole now, or `None`.
 
-        Raises only `MalformedProxyHeader`, the peer's fault; after that every call raises it again. When the header was
-        read already, a call returns it again, and `rest` is the whole chunk.
+        Raises `MalformedProxyHeader`, the peer's fault, and nothing else; after that, every call raises it again. When
+        the header was read already, a call returns it again, and `rest` is the whole chunk.
         """
         self._check()
         if self.header is not None:
@@ -104,10 +104,10 @@ class HeaderReader:
 
     def finish(self) -> None:
         """
-        Report that the stream ended here.
+        Tell the reader that the stream has ended.
 
-        Raises `MalformedProxyHeader` if the header is not whole (its `value`: how many bytes had arrived, 0 for a
-        connection that was only opened and closed), or the `failure` that is already there.
+        Raises `MalformedProxyHeader`, the peer's fault, if the header is not whole; its `value` is the number of bytes
+        that had arrived. Raises `failure` again if there was one before.
         """
         self._check()
         if self.header is None:
@@ -122,20 +122,21 @@ class HeaderReader:
             raise self.failure.with_traceback(None)
 
     def _failed(self, error: InvalidProxyHeader | MalformedProxyHeader) -> MalformedProxyHeader:
-        """End the stream: an invalid header that was read is the peer's fault, not ours."""
+        """End the stream with an error. An invalid header that was read is the peer's fault, not ours."""
         self.failure = error if isinstance(error, MalformedProxyHeader) else MalformedProxyHeader(str(error))
         self._held.clear()
         return self.failure
 
     def _end(self) -> int | None:
-        """How many bytes the header has; `None` while it is not whole."""
+        """Return how many bytes the header has; `None` while it is not whole."""
         if not self._begun():
             return None
         return version1.end(self._held) if self._held.startswith(b"P") else version2.end(self._held, self.max)
 
     def _begun(self) -> bool:
         """
-        Whether one of the beginnings has come. Raises `MalformedProxyHeader` at the first byte that fits none of them.
+        Return whether a whole beginning of a header has come. Raises `MalformedProxyHeader` at the first byte that fits
+        no beginning.
         """
         window = bytes(self._held[:_LONGEST_START])
         if window.startswith(self._starts):

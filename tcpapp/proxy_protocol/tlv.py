@@ -1,10 +1,10 @@
 """
-The values in a header of version 2 beside the addresses: type, length, value, one after the other::
+TLVs, the further values in a header of version 2: type, length, value, one after the other::
 
     02 00 0B 'example.org'   AUTHORITY, 11 bytes
-    04 00 00                 NOOP, none
+    04 00 00                 NOOP, 0 bytes
 
-The names are the specification's without their ``PP2_TYPE_``, ``PP2_SUBTYPE_SSL_`` and ``PP2_CLIENT_``.
+The names are the names of the specification without ``PP2_TYPE_``, ``PP2_SUBTYPE_SSL_`` and ``PP2_CLIENT_``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Type(IntEnum):
 
 
 class SslType(IntEnum):
-    """The registered types of a TLV within SSL (section 2.2.6; those from 0x26 on came after 2020)."""
+    """The registered types of a TLV within SSL (section 2.2.6; the types from 0x26 on were added after 2020)."""
 
     VERSION = 0x21
     CN = 0x22
@@ -61,14 +61,14 @@ class SslType(IntEnum):
 
 
 class SslClient(IntFlag):
-    """The client's part of an SSL TLV (section 2.2.6). Other bits are kept, and have no meaning yet."""
+    """The flags of an SSL TLV about the client (section 2.2.6). Other bits are kept, and have no meaning yet."""
 
     SSL = 0x01
     """The client connected over TLS."""
     CERT_CONN = 0x02
-    """It presented a certificate on this connection."""
+    """The client presented a certificate on this connection."""
     CERT_SESS = 0x04
-    """It presented a certificate at least once in the TLS session that this connection belongs to."""
+    """The client presented a certificate at least once in the TLS session of this connection."""
 
 
 class Tlv(NamedTuple):
@@ -86,12 +86,12 @@ LEAST = _FIELDS.size
 
 
 def pack(tlvs: Iterable[Tlv]) -> bytes:
-    """The bytes of `tlvs`, one after the other."""
+    """Return the bytes of `tlvs`, one after the other."""
     return b"".join([_FIELDS.pack(kind, len(value)) + value for kind, value in tlvs])
 
 
 def unpack(block: bytes) -> tuple[Tlv, ...]:
-    """The TLVs that fill `block`. Raises `InvalidProxyHeader` if the last does not end with the block."""
+    """Return the TLVs in `block`. Raises `InvalidProxyHeader` if the last TLV does not end where the block ends."""
     found = []
     at = 0
     while at < len(block):
@@ -109,16 +109,16 @@ def unpack(block: bytes) -> tuple[Tlv, ...]:
 
 
 def first(tlvs: Iterable[Tlv], kind: int) -> bytes | None:
-    """The value of the first of `tlvs` that is of this type."""
+    """Return the value of the first TLV of this type; `None` if there is none."""
     return next((value for each, value in tlvs if each == kind), None)
 
 
 def text(tlvs: Iterable[Tlv], kind: int, encoding: str = "ascii") -> str | None:
     """
-    Like `first`, decoded; `None` if it is not in that encoding.
+    Return the value as `first` does, decoded; `None` if it is not valid in that encoding.
 
-    Proxies pass on what clients sent, such as a host name or the name in a certificate, without checking it. So an
-    invalid text must not fail a service that does not use it; a service that does finds no name.
+    Proxies pass on texts of clients, such as a host name or the name in a certificate, without checking them. An
+    invalid text must not harm a service that does not use it. So it counts as missing, and raises no error.
     """
     value = first(tlvs, kind)
     try:
@@ -128,17 +128,17 @@ def text(tlvs: Iterable[Tlv], kind: int, encoding: str = "ascii") -> str | None:
 
 
 def named(kind: int) -> str:
-    """A type for an error's text: its name, if it is registered, and its number."""
+    """Return a type of TLV for an error's text: its name, if it is registered, and its number."""
     known: dict[int, str] = {each: f"{each.name} ({each:#04x})" for each in (*Type, *SslType)}
     return known.get(kind) or f"{kind:#04x}"
 
 
 def checked(tlvs: Iterable[tuple[int, bytes]]) -> tuple[Tlv, ...]:
     """
-    `tlvs`, after a check of their forms (sections 2.2.3, 2.2.5 and 2.2.6).
+    Return `tlvs`, after a check of their forms (sections 2.2.3, 2.2.5 and 2.2.6).
 
-    The specification does not mention a repeated type, and both are kept. But of two checksums, which each cover the
-    whole header, neither can be verified. Raises `InvalidProxyHeader`.
+    The specification does not mention repeated types, and they are kept. But two checksums are refused: each covers the
+    whole header, so neither can be verified. Raises `InvalidProxyHeader`.
     """
     found = _sized(tlvs)
     if sum(kind == Type.CRC32C for kind, _ in found) > 1:
@@ -171,13 +171,13 @@ class Ssl:
     """
     The value of an SSL TLV: the client's TLS with the proxy (section 2.2.6).
 
-    - `client`: whether it used TLS, and presented a certificate.
-    - `verify`: 0 if it presented a certificate that was verified. But a proxy can also send 0 for no certificate
-      (HAProxy does), so use `verified`.
-    - `tlvs`: the TLVs within, in their order. The properties give the first of each type; `None` if there is none, or
+    - `client`: whether the client used TLS, and presented a certificate.
+    - `verify`: 0 if the client's certificate was verified. A proxy can also send 0 if there was no certificate (HAProxy
+      does), so use `verified`.
+    - `tlvs`: the TLVs within, in their order. The properties return the first of each type; `None` if there is none, or
       if its text is invalid.
 
-    ``Tlv(Type.SSL, bytes(ssl))`` is the TLV. Raises `InvalidProxyHeader`.
+    ``Tlv(Type.SSL, bytes(ssl))`` is the TLV. Raises `InvalidProxyHeader`, the caller's fault.
     """
 
     client: SslClient
@@ -192,7 +192,7 @@ class Ssl:
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Self:
-        """The value of an SSL TLV, parsed. Raises `InvalidProxyHeader`."""
+        """Parse the value of an SSL TLV. Raises `InvalidProxyHeader`."""
         if len(value) < _SSL_FIELDS.size:
             raise InvalidProxyHeader(f"the TLV SSL (0x20) takes {_SSL_FIELDS.size} bytes or more, not {quoted(value)}")
         client, verify = _SSL_FIELDS.unpack_from(value)
@@ -203,7 +203,9 @@ class Ssl:
 
     @property
     def verified(self) -> bool:
-        """Whether the client presented a certificate, in this connection or its session, and it was verified."""
+        """
+        Whether the client presented a certificate, on this connection or in its session, and the proxy verified it.
+        """
         return self.verify == 0 and bool(self.client & (SslClient.CERT_CONN | SslClient.CERT_SESS))
 
     @property

@@ -19,7 +19,7 @@ LONGEST = 107
 """The most bytes in the line, CRLF included: ``UNKNOWN`` with two of the longest addresses and ports."""
 
 STARTS = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r")
-"""The beginnings of a line; everything behind them is decoded when the line is whole."""
+"""The beginnings of a line. The rest is decoded when the line is whole."""
 
 _ENDINGS = re.compile(rb"[\r\n]")
 _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
@@ -27,9 +27,9 @@ _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
 
 def end(window: bytes | bytearray) -> int | None:
     """
-    How many bytes the line at the start of `window` has, CRLF included; `None` while its end has not come.
+    Return how many bytes the line at the start of `window` has, CRLF included; `None` while its end has not come.
 
-    Raises `MalformedProxyHeader` at the byte from which on no valid end is possible: a CR or LF alone, or the 106th
+    Raises `MalformedProxyHeader` at the first byte that makes a valid end impossible: a CR or LF alone, or a 106th byte
     that is not CR.
     """
     mark = _ENDINGS.search(window, 0, LONGEST - 1)
@@ -49,7 +49,7 @@ def end(window: bytes | bytearray) -> int | None:
 
 
 def read(line: bytes) -> Header:
-    """The content of the whole `line`, which begins with one of `STARTS`. Raises `MalformedProxyHeader`."""
+    """Return the content of the whole `line`, which begins with one of `STARTS`. Raises `MalformedProxyHeader`."""
     family = _family(line)
     if family is Family.UNSPEC:  # "the receiver must ignore anything presented before the CRLF"
         return Header(1, Command.PROXY, family)
@@ -74,7 +74,7 @@ def _family(line: bytes) -> Family:
 
 
 def _ip(name: str, field: bytes, family: Family) -> IPv4Address | IPv6Address:
-    """An address as ``inet_pton`` accepts it: without a zone, without brackets, no zero before a decimal number."""
+    """Read an address as ``inet_pton`` does: without a zone, without brackets, no zero before a decimal number."""
     with suppress(ValueError):
         if b"%" not in field:
             return IPv4Address(field.decode()) if family is Family.TCP4 else IPv6Address(field.decode())
@@ -94,7 +94,7 @@ def _port(name: str, field: bytes) -> int:
 
 
 def write(header: Header) -> bytes:
-    """The line for `header`."""
+    """Return the line for `header`."""
     source, destination = header.source, header.destination
     if not isinstance(source, InetAddress) or not isinstance(destination, InetAddress):
         return b"PROXY UNKNOWN\r\n"
@@ -103,7 +103,7 @@ def write(header: Header) -> bytes:
 
 
 def _text(ip: IPv4Address | IPv6Address) -> str:
-    """The address as in section 2.1: hex digits only. (Python 3.13 writes a mapped address as ::ffff:192.0.2.1.)"""
+    """Write the address as in section 2.1, in hex digits only. Python 3.13 writes a mapped one as ::ffff:192.0.2.1."""
     if ip.version == 4 or ip.ipv4_mapped is None:
         return str(ip)
     high, low = divmod(int(ip.ipv4_mapped), 0x10000)

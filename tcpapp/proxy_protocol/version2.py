@@ -4,7 +4,7 @@ Version 2, binary (section 2.2)::
     0   the signature, 12 bytes: \r\n\r\n\0\r\nQUIT\n
     12  version (2) and command, 4 bits each
     13  address family and protocol, 4 bits each
-    14  the length of all that follows, 16 bits
+    14  the length of the following bytes, 16 bits
     16  the addresses, then TLVs
 """
 
@@ -34,10 +34,11 @@ _UNIX = struct.Struct("108s108s")
 
 def end(window: bytes | bytearray, most: int) -> int | None:
     """
-    How many bytes the header at the start of `window`, with the signature, has; `None` while the length is incomplete.
+    Return how many bytes the header at the start of `window` has, signature included; `None` while its length is
+    incomplete.
 
-    Raises `MalformedProxyHeader` at the first wrong byte: version and command, family, or a length that is over `most`
-    bytes of header, or too short for the addresses.
+    Raises `MalformedProxyHeader` at the first wrong byte: for the version, the command, the family, a header of more
+    than `most` bytes, or a length that is too short for the addresses.
     """
     if len(window) > 12 and window[12] not in _COMMANDS:
         raise MalformedProxyHeader(
@@ -54,10 +55,10 @@ def end(window: bytes | bytearray, most: int) -> int | None:
 
 def _family(window: bytes | bytearray) -> Family:
     """
-    The family of the addresses that follow. Raises `MalformedProxyHeader`.
+    Return the family of the addresses that follow. Raises `MalformedProxyHeader`.
 
-    With LOCAL the byte is ignored. If one of its halves is UNSPEC, so is the whole. Values that are not in the table
-    "must be rejected as invalid by receivers".
+    With LOCAL the byte is ignored. If one half of the byte is UNSPEC, so is the family. Values that are not in the
+    table "must be rejected as invalid by receivers".
     """
     byte = window[13]
     if _COMMANDS[window[12]] is Command.LOCAL:
@@ -80,9 +81,9 @@ def _check_length(length: int, most: int, family: Family) -> None:
 
 def read(data: bytes) -> Header:
     """
-    The content of the whole header. Raises `MalformedProxyHeader`, or `InvalidProxyHeader` for a TLV.
+    Return the content of the whole header. Raises `MalformedProxyHeader`, or `InvalidProxyHeader` for a TLV.
 
-    Bytes behind LOCAL or UNSPEC are skipped, because the specification does not define their form. HAProxy and nginx do
+    Bytes after LOCAL or UNSPEC are skipped, because the specification does not define their form. HAProxy and nginx do
     the same.
     """
     command, family = _COMMANDS[data[12]], _family(data)
@@ -107,12 +108,14 @@ def _addresses(block: bytes, family: Family) -> tuple[Address, Address]:
 
 
 def _path(field: bytes) -> bytes:
-    """The path ends before its first NUL; an abstract one, which begins with NUL, before the NULs that fill it up."""
+    """
+    Return the path, which ends before its first NUL. An abstract path begins with NUL, and ends before the last NULs.
+    """
     return field.rstrip(b"\0") if field.startswith(b"\0") else field.partition(b"\0")[0]
 
 
 def _with_checksum(data: bytes, header: Header, checksum: int) -> bytes:
-    """The bytes of `header`, with its checksum set to this value."""
+    """Return the bytes of `header`, with its checksum set to this value."""
     at = PREFIX + header.family.size + tlv.LEAST
     for kind, value in header.tlvs:
         if kind == Type.CRC32C:
@@ -122,7 +125,7 @@ def _with_checksum(data: bytes, header: Header, checksum: int) -> bytes:
 
 
 def write(header: Header) -> bytes:
-    """The bytes of `header`, with the right checksum if it has a TLV for one."""
+    """Return the bytes of `header`, with the right checksum if it has a TLV for one."""
     behind = _block(header.source, header.destination) + tlv.pack(header.tlvs)
     fields = struct.pack(">BBH", 0x20 | header.command, header.family, len(behind))
     data = _with_checksum(SIGNATURE + fields + behind, header, 0)
@@ -130,7 +133,7 @@ def write(header: Header) -> bytes:
 
 
 def _block(source: Address, destination: Address) -> bytes:
-    """Both addresses, which are of one family."""
+    """Return the bytes of both addresses, which are of one family."""
     if isinstance(source, InetAddress) and isinstance(destination, InetAddress):
         ips = source.ip.packed, destination.ip.packed
         return _INET[len(ips[0])].pack(*ips, source.port, destination.port)

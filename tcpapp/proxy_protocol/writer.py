@@ -1,4 +1,4 @@
-"""`Header` → bytes: a proxy sends them before everything else, in one write (section 2)."""
+"""`Header` → bytes. A proxy sends them before all other bytes, in one write (section 2)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["frame"]
 
 def frame(header: Header, *, checksum: bool = False) -> bytes:
     """
-    The bytes of `header`, in its version.
+    Return the bytes of `header`, in its version.
 
-    `checksum` adds a CRC32C behind its TLVs, if there is none among them (section 2.2.3). An existing checksum is set
-    to the right value, so a header that was read and changed can be written.
+    `checksum` adds a CRC32C after the TLVs, if there is none among them (section 2.2.3). An existing checksum is set to
+    the right value, so a header that was read and changed can be written.
 
-    Every `Header` can be written, except with a checksum in a header without TLVs or without room. That raises
-    `InvalidProxyHeader`: the caller's fault.
+    Raises `InvalidProxyHeader`, the caller's fault, if `checksum` is asked for and the header cannot have TLVs, or has
+    no room for one more. Every other `Header` can be written.
     """
     if checksum and header.crc32c is None:
         header = replace(header, tlvs=(*header.tlvs, Tlv(Type.CRC32C, bytes(4))))
