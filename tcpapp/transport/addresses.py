@@ -1,4 +1,4 @@
-"""Addresses, as operators write them."""
+"""Addresses as texts for people."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ __all__ = ["describe"]
 
 def describe(address: object) -> str:
     """
-    An address as operators write it: ``127.0.0.1:7007``, ``[::1]:7007``, ``unix:/run/app.sock``.
+    Return an address as operators write it: ``127.0.0.1:7007``, ``[::1]:7007``, ``unix:/run/app.sock``.
 
     An IPv4-mapped IPv6 address (``::ffff:127.0.0.1``) is written as the IPv4 address in it.
 
-    An abstract socket is ``unix:@name``, as systemd and ss have it; one without a name, as most clients' are, is
-    ``unix:``, as nginx has it. Control characters are escaped: behind a proxy, a peer chooses what its address says.
+    An abstract UNIX socket is ``unix:@name``, as systemd and ss write it. A UNIX socket without a name, as most clients
+    have, is ``unix:``, as nginx writes it. Control characters are escaped: behind a proxy, a peer can choose the text
+    of its address.
     """
     if isinstance(address, UNIXAddress):
         name = address.name or b""

@@ -1,4 +1,4 @@
-"""The kinds of endpoint strings: what values each takes, for servers and for clients."""
+"""The kinds of endpoint strings, for servers and for clients, and the values that each takes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["CLIENT", "SERVER", "Kind", "Side"]
 
 class Kind:
     """
-    What endpoint strings of one kind take.
+    The values that endpoint strings of one kind take.
 
-    - `example`: one that is right.
-    - `takes`: the names of its values with their checks (``name:check``, or ``name`` where both are called the same),
-      in the order of those given without a name, of which there may be `unnamed`. The first `needed` must be there.
-    - `trouble`: what may be wrong where every value can be one and Twisted still refuses.
+    - `example`: a valid endpoint string of this kind.
+    - `takes`: the names of its values with their checks (``name:check``, or ``name`` if both have the same name), in
+      the order of values without a name. At most `unnamed` values can have no name. The first `needed` must be given.
+    - `trouble`: what is possibly wrong if every value passes its check and Twisted still refuses.
     """
 
     def __init__(self, example: str, takes: str, *, needed: int = 1, unnamed: int = 9, trouble: str = "") -> None:
@@ -35,7 +35,10 @@ class Kind:
 
 @dataclass(frozen=True)
 class Side:
-    """The endpoints of servers or of clients: their interface, that interface for plugins, the maker, the kinds."""
+    """
+    The endpoints of one side, servers or clients: their interface, the interface of their plugins, the function that
+    makes them, and their kinds.
+    """
 
     interface: Any
     plugins: Any

@@ -1,4 +1,4 @@
-"""Endpoint strings, read: cut into named values, each checked. No endpoint is made."""
+"""Reading endpoint strings: they are cut into named values, and each value is checked. No endpoint is made."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _quoted: Callable[[str], str] = endpoints.quoteStringArgument
 @dataclass(frozen=True)
 class EndpointString:
     """
-    An endpoint string that was read: its kind, and its values, checked and named.
+    The content of an endpoint string: its kind, and its values by name, which were checked.
 
-    `kept` is the string as it was, but with absolute paths. `proxied` says that ``haproxy:`` stands before it, and
-    `inner` is what was read of its ``endpoint=``. A kind that others plug in has no values, and its own `text`.
+    `kept` is the string with absolute paths. `proxied` says that it begins with ``haproxy:``, and `inner` is the
+    content of its ``endpoint=``. A string for a plugin of another package has no values; `text` has it unchanged.
     """
 
     kind: str
@@ -39,8 +39,8 @@ class EndpointString:
 
 
 def read_string(whole: str, text: str, side: Side, timeout: int, folder: str) -> EndpointString:
-    """`text`, which is in `whole`, with every value checked and named, and paths made absolute."""
-    # haproxy: is written before another endpoint of a server
+    """Read `text`, a part of `whole`: name and check every value, and make paths absolute. Raises `InvalidAddress`."""
+    # haproxy: is a prefix of another endpoint of a server
     plain = re.sub(r"^(haproxy(:|$))+", "", text, flags=re.IGNORECASE) if side is SERVER else text
     proxied = plain != text
     name, _, rest = plain.partition(":")
@@ -50,7 +50,7 @@ def read_string(whole: str, text: str, side: Side, timeout: int, folder: str) ->
         return EndpointString(name, {}, plain, plain, proxied)
     fields = cut(whole, rest)
     if side is SERVER and name == "tls" and fields and len(fields[0]) == 1 and fields[0][0].isdecimal():
-        fields[0].insert(0, "port")  # in Twisted's own the directory comes first
+        fields[0].insert(0, "port")  # in Twisted's own form the directory comes first
     values = _values(whole, name, kind, fields)
     moved = _check(whole, kind, values, folder)
     kept = dict(values)
@@ -59,7 +59,7 @@ def read_string(whole: str, text: str, side: Side, timeout: int, folder: str) ->
         inner = read_string(whole, values["endpoint"], side, timeout, folder)
         moved = moved or inner.kept != values["endpoint"]
         values["endpoint"], kept["endpoint"] = inner.text, inner.kept
-        proxied, inner = proxied or inner.proxied, replace(inner, proxied=False)  # the header is below TLS in any case
+        proxied, inner = proxied or inner.proxied, replace(inner, proxied=False)  # the header is always below TLS
     elif "timeout" in kind.takes:
         values.setdefault("timeout", str(timeout))
     if "backlog" in kind.takes:
@@ -69,7 +69,7 @@ def read_string(whole: str, text: str, side: Side, timeout: int, folder: str) ->
 
 
 def _check(whole: str, kind: Kind, values: dict[str, str], folder: str) -> bool:
-    """Check every one of `values`, and make paths in them absolute; whether that changed one."""
+    """Check all `values`, and make paths in them absolute. Returns whether that changed a value."""
     moved = False
     for key, value in values.items():
         right, takes = kind.takes[key]
@@ -86,12 +86,12 @@ def _check(whole: str, kind: Kind, values: dict[str, str], folder: str) -> bool:
 
 
 def joined(name: str, values: dict[str, str]) -> str:
-    """The endpoint string of this kind with these values."""
+    """Return the endpoint string of this kind with these values."""
     return f"{name}:" + ":".join(f"{key}={_quoted(value)}" for key, value in values.items())
 
 
 def _check_plugin(whole: str, name: str, side: Side) -> None:
-    """Refuse the kind `name`, which is not one of `side`, unless there is a plugin for it."""
+    """Raise `InvalidAddress` for an unknown kind `name`, unless there is a plugin for it."""
     plugins = {str(plugin.prefix).lower() for plugin in getPlugins(side.plugins)}
     if name not in plugins:
         known = sorted(plugins | set(side.kinds))
@@ -100,7 +100,7 @@ def _check_plugin(whole: str, name: str, side: Side) -> None:
 
 
 def _rewritten(text: str, side: Side) -> str:
-    """How ``host:port``, ``:port`` or ``port`` is written as an endpoint string; else an example."""
+    """Return ``host:port``, ``:port`` or ``port`` as an endpoint string; for another `text`, an example."""
     found = re.fullmatch(r"(?:\[?(.*?)\]?:)?([0-9]{1,5})", text)
     host, port = (found[1] or "", found[2]) if found else ("", "7007")
     if side is CLIENT:
@@ -110,7 +110,10 @@ def _rewritten(text: str, side: Side) -> str:
 
 
 def cut(whole: str, rest: str) -> list[list[str]]:
-    """`rest` cut at its bare ``:``, each piece at its first bare ``=``, escapes undone: as Twisted reads it."""
+    """
+    Cut `rest` at each unescaped ``:``, and each piece at its first unescaped ``=``; undo the escapes. Twisted does the
+    same.
+    """
     fields = [[""]]
     for char in re.findall(r"\\?.", rest, re.DOTALL):
         if char == "\\":
@@ -125,7 +128,7 @@ def cut(whole: str, rest: str) -> list[list[str]]:
 
 
 def _values(whole: str, name: str, kind: Kind, fields: list[list[str]]) -> dict[str, str]:
-    """The values of `fields`, each under its name."""
+    """Return the values of `fields` by name."""
     values: dict[str, str] = {}
     for key, value in (field for field in fields if len(field) == 2):
         if key not in kind.takes:

@@ -2,11 +2,11 @@ r"""
 Endpoint strings, checked before anything is opened.
 
 Twisted accepts port 99999, an empty path or certificates that do not exist. It fails later: when it listens, when it
-connects or at the first handshake. Its own checks raise whatever error its parser met. Here every value is checked
-first, and an invalid value is `InvalidAddress`.
+connects or at the first handshake. Its own checks raise errors of many types. Here every value is checked first, and an
+invalid value raises `InvalidAddress`.
 
-Values are given in order or by name, and a ``:`` inside one is written ``\:``, as in ``tcp:\:\:1:7007``. Kinds of
-endpoints that other packages plug into Twisted are passed to their plugin unchanged.
+Values are given in order or by name, and a ``:`` inside a value is written ``\:``, as in ``tcp:\:\:1:7007``. Strings
+for endpoint plugins of other packages are passed to the plugin unchanged.
 """
 
 from __future__ import annotations
@@ -30,29 +30,32 @@ __all__ = ["client_endpoint", "client_string", "server_endpoint"]
 
 def server_endpoint(reactor: Any, endpoint: object, folder: str = "") -> interfaces.IStreamServerEndpoint:
     """
-    The endpoint to listen on: `endpoint` itself if it is an endpoint, else what the endpoint string describes.
+    Return the endpoint to listen on: `endpoint` itself if it is an endpoint, otherwise the endpoint that the string
+    describes.
 
-    Paths in it are relative to `folder`, or else to the current directory at this time. Raises `InvalidAddress` for an
-    invalid string; only the certificates that it names are opened.
+    Paths in the string are relative to `folder` (by default, the current directory at this time). Raises
+    `InvalidAddress`, the caller's fault, for an invalid string. Only the certificates that it names are opened.
     """
     return cast("interfaces.IStreamServerEndpoint", _endpoint(reactor, endpoint, SERVER, folder=folder))
 
 
 def client_endpoint(reactor: Any, endpoint: object, timeout: int = 30) -> interfaces.IStreamClientEndpoint:
     """
-    The endpoint to connect to: `endpoint` itself if it is an endpoint, else what the endpoint string describes.
+    Return the endpoint to connect to: `endpoint` itself if it is an endpoint, otherwise the endpoint that the string
+    describes.
 
-    Raises `InvalidAddress` for an invalid string; only the certificates that it names are opened. Whether the host
-    exists shows when connecting, which fails after `timeout` seconds unless the string has its own ``timeout=``.
+    Raises `InvalidAddress`, the caller's fault, for an invalid string. Only the certificates that it names are opened.
+    The host is looked up only when connecting. An attempt to connect fails after `timeout` seconds, unless the string
+    has a ``timeout=``.
     """
     return cast("interfaces.IStreamClientEndpoint", _endpoint(reactor, endpoint, CLIENT, timeout))
 
 
 def client_string(endpoint: object) -> Any:
     """
-    `endpoint` for later use: relative paths of a string are made absolute; any other endpoint is unchanged.
+    Return `endpoint` for later use: a string with its paths made absolute, or any other endpoint unchanged.
 
-    Raises `InvalidAddress` for an invalid string.
+    Raises `InvalidAddress`, the caller's fault, for an invalid string.
     """
     return read_string(endpoint, endpoint, CLIENT, 1, "").kept if isinstance(endpoint, str) else endpoint
 
@@ -75,7 +78,7 @@ def _endpoint(reactor: Any, endpoint: object, side: Side, timeout: int = 0, fold
 
 
 def _made(reactor: Any, read: EndpointString, side: Side) -> Any:
-    """The endpoint that was read: ours where Twisted's would not do."""
+    """Make the endpoint that was read: an endpoint of ours where Twisted's has a flaw, otherwise Twisted's."""
     makers = _SERVERS if side is SERVER else _CLIENTS
     make = makers.get("tls" if read.kind == "ssl" and read.proxied else read.kind)
     made = side.make(reactor, read.text) if make is None else make(reactor, read)
@@ -104,7 +107,7 @@ def _unix_client(reactor: Any, read: EndpointString) -> Any:
 
 
 def _path_of(written: str, values: dict[str, str], of_files: tuple[str, ...]) -> str:
-    """The path of a socket; ``@name`` is an abstract socket, as in systemd and ss."""
+    """Return the path of a socket. ``@name`` is an abstract socket, as in systemd and ss."""
     path = "\0" + written[1:] if written.startswith("@") else written
     if path.startswith("\0"):
         for name in of_files:
@@ -120,7 +123,7 @@ def _adopted(reactor: Any, read: EndpointString) -> Any:
 
 
 def _tls_server(reactor: Any, read: EndpointString) -> Any:
-    """TLS on the port, or on the endpoint, that the string names; ``ssl:`` calls the files otherwise."""
+    """Make TLS on the port or the endpoint that the string names. ``ssl:`` has other names for the files."""
     from tcpapp.transport.tls.endpoints import tls_server  # late: it needs pyOpenSSL, which other kinds do not
 
     values = dict(read.values)
@@ -142,7 +145,7 @@ def _tls_server(reactor: Any, read: EndpointString) -> Any:
 
 
 def _tcp_client(reactor: Any, read: EndpointString) -> Any:
-    """All addresses of a host's name; a literal address is connected to as it is."""
+    """Connect to all addresses of a host name, or to a literal address."""
     values = read.values
     host, port, seconds = values["host"], int(values["port"]), int(values["timeout"])
     origin = values.get("bindAddress")
@@ -152,7 +155,7 @@ def _tcp_client(reactor: Any, read: EndpointString) -> Any:
 
 
 def _ssl_client(reactor: Any, read: EndpointString) -> Any:
-    """TLS by Twisted's own values, over all addresses of the host's name."""
+    """Make TLS from Twisted's own values, over all addresses of the host name."""
     from tcpapp.transport.tls.client import STAND_IN, asks_for  # late, as below
     from tcpapp.transport.tls.endpoints import TLSClientEndpoint
 
@@ -182,4 +185,4 @@ _SERVERS: dict[str, _Make] = {
     "systemd": _adopted,
 }
 _CLIENTS: dict[str, _Make] = {"tcp": _tcp_client, "ssl": _ssl_client, "tls": _tls_client, "unix": _unix_client}
-"""What makes the endpoint of each kind that is not Twisted's own."""
+"""The functions that make endpoints of the kinds for which ours replace Twisted's."""

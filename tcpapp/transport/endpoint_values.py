@@ -1,4 +1,4 @@
-"""The values in endpoint strings: what each must be, and paths made absolute."""
+"""The values in endpoint strings: their checks, and making paths absolute."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from tcpapp.transport.hostnames import is_host, is_ip
 __all__ = ["ADDRESSES", "BACKLOG", "CHECKS", "PATHS", "absolute", "lacks_interface"]
 
 BACKLOG = "1024"
-"""Clients that can wait to be accepted: ranch's backlog. Twisted's 50 is soon full where many come back at once."""
+"""
+Clients that can wait to be accepted: ranch's backlog. Twisted's 50 is soon full when many clients reconnect at once.
+"""
 
 _LONGEST_PATH = 107 if sys.platform == "linux" else 103
-"""Bytes in a socket's path: sun_path is 108 on Linux (unix(7)) and 104 on BSD and macOS, with the NUL at its end."""
+"""The most bytes in a socket's path: with a NUL at the end, 108 on Linux (unix(7)) and 104 on BSD and macOS."""
 
 
 def lacks_interface(value: str) -> bool:
-    """Whether `value` is a link-local IPv6 address with no interface, as every interface has them (RFC 4007)."""
+    """
+    Return whether `value` is a link-local IPv6 address without an interface. Each interface can have that address (RFC
+    4007).
+    """
     return is_ip(value) and "%" not in value and ":" in value and ipaddress.ip_address(value).is_link_local
 
 
@@ -30,7 +35,7 @@ def _is_socket(value: str) -> bool:
         path = os.fsencode(value)
     except UnicodeEncodeError:
         return False
-    # a leading NUL makes the name abstract (unix(7)), and so does the @ that is written for it
+    # a leading NUL makes the name abstract (unix(7)); in endpoint strings an @ stands for it
     return 0 < len(path) <= _LONGEST_PATH and path not in (b"\0", b"@") and b"\0" not in path[1:]
 
 
@@ -70,19 +75,19 @@ CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
     "timeout": (_whole(1, 2**31 - 1), "a whole number of seconds, 1 or more"),
     "watch": (_whole(0, 2**31 - 1), "a whole number of seconds (0: never)"),
 }
-"""What each value must be, and how that is said."""
+"""The check of each value, and the words that say what it takes."""
 
 ADDRESSES = ("host", "interface", "bindAddress")
-"""The values that may be addresses that are listened on, or connected to or from."""
+"""The values that can be an address to listen on, to connect to, or to connect from."""
 PATHS = {"directory", "file", "roots", "socket"}
 """The values that are paths."""
 
 
 def absolute(value: str, folder: str) -> str:
     """
-    A path, which is relative to `folder` or else to the current directory, as an absolute one.
+    Return a path, which is relative to `folder` (by default, the current directory), as an absolute path.
 
-    It stays as it is where it is the name of an abstract socket, or the path of a socket that would be too long.
+    The name of an abstract socket stays as it is, and so does the path of a socket that would become too long.
     """
     if not value or value.startswith(("/", "\0", "@")):
         return value

@@ -1,12 +1,12 @@
 """
-Connects to a host by its name: all its addresses, of both families, are tried (Happy Eyeballs, RFC 8305).
+Connects to a host by its name, and tries all its addresses, of both families (Happy Eyeballs, RFC 8305).
 
 The addresses are tried in the order of the resolver, alternating between families (section 4). An attempt begins when
 the previous one has failed, or `DELAY` seconds after that one began. The first connection wins, and the other attempts
 are cancelled. A connection with itself counts as refused.
 
-Twisted's ``HostnameEndpoint`` does the same, but waits its delay also after an attempt that failed at once. That is 0.3
-s for each connection to a ``localhost`` that is listened on only by IPv4.
+Twisted's ``HostnameEndpoint`` does the same, but also waits after an attempt that failed at once. So each connection to
+``localhost`` takes 0.3 s longer if the server listens only on IPv4.
 """
 
 from __future__ import annotations
@@ -41,19 +41,20 @@ from tcpapp.transport.layers import ITSELF, talks_to_itself
 __all__ = ["DELAY", "HostEndpoint"]
 
 DELAY = 0.25
-"""Seconds from the beginning of one attempt to the next: RFC 8305, section 5, Connection Attempt Delay."""
+"""Seconds from the beginning of one attempt to the next. Source: RFC 8305, section 5, Connection Attempt Delay."""
 
 UNINFORMATIVE = (NoRouteError, ConnectBindError)
-"""Failures caused by this machine, such as having no IPv6: the error of another address says more."""
+"""Failures that this machine causes, for example because it has no IPv6. The error of another address says more."""
 
 
 @implementer(IStreamClientEndpoint)
 class HostEndpoint:
     """
-    Connects to `port` of the first address of `host` that answers; each attempt fails after `timeout` seconds.
+    Connects to `port` of the first address of `host` that accepts. Each attempt fails after `timeout` seconds.
 
-    With `origin`, an IP address of this machine, connections are made from it, and only to addresses of its family.
-    Fails with ``DNSLookupError`` if the name has no address; else with the first error that this machine did not cause.
+    With `origin`, an IP address of this machine, connections are made from that address, and only to addresses of its
+    family. Connecting fails with ``DNSLookupError`` if the name has no address; otherwise, with the first error that
+    this machine did not cause.
     """
 
     def __init__(self, reactor: Any, host: str, port: int, timeout: int = 30, origin: str | None = None) -> None:
@@ -64,8 +65,8 @@ class HostEndpoint:
         self._origin = origin
 
     def connect(self, factory: Any) -> Deferred[Any]:
-        """As for every endpoint. When cancelled, it stops connecting."""
-        if not IReactorPluggableNameResolver.providedBy(self._reactor):  # its connectTCP takes names
+        """Connect, as every Twisted endpoint does. Cancelling the Deferred stops all attempts."""
+        if not IReactorPluggableNameResolver.providedBy(self._reactor):  # then its connectTCP takes names
             direct: Deferred[Any] = self._to(self._host).connect(factory)
             return direct
         name = to_ascii(self._host)
@@ -84,11 +85,12 @@ class HostEndpoint:
 
     def _to(self, host: str) -> Any:
         origin = self._origin and (self._origin, 0)
-        return TCP4ClientEndpoint(self._reactor, host, self._port, self._timeout, origin)  # takes IPv6, too
+        return TCP4ClientEndpoint(self._reactor, host, self._port, self._timeout, origin)  # takes IPv6 addresses, too
 
     def _wanted(self, addresses: list[Any]) -> Iterable[str]:
         """
-        The hosts to try, alternating between families, beginning with the family of the first; none is tried twice.
+        Return the hosts to try, without duplicates. They alternate between families, beginning with the family of the
+        first.
         """
         families: dict[bool, dict[str, None]] = {}
         for each in addresses:
@@ -108,20 +110,20 @@ class _Found:
         self._addresses: list[Any] = []
 
     def resolutionBegan(self, _: Any) -> None:
-        """Does nothing: Twisted's own resolutions cannot be cancelled."""
+        """Do nothing: Twisted's own resolutions cannot be cancelled."""
 
     def addressResolved(self, address: Any) -> None:
-        """One address."""
+        """Note an address. The resolver calls it."""
         if isinstance(address, (IPv4Address, IPv6Address)):
             self._addresses.append(address)
 
     def resolutionComplete(self) -> None:
-        """No more addresses come."""
+        """Call `then` with all addresses. The resolver calls it."""
         self._then(self._addresses)
 
 
 class _Race:
-    """The attempts to connect; the first that succeeds is the `result`."""
+    """The attempts to connect. The first that succeeds fires `result`."""
 
     def __init__(self, clock: Any, factory: Any, to: HostnameAddress) -> None:
         self.result: Deferred[Any] = Deferred(self._cancelled)
@@ -135,13 +137,13 @@ class _Race:
         self._over = False
 
     def begin(self, endpoints: Iterable[Any]) -> None:
-        """Try these, one after the other, unless it was cancelled meanwhile."""
+        """Try these endpoints, one after the other, unless the race was cancelled meanwhile."""
         if not self._over:
             self._waiting.extend(endpoints)
             self._try_next()
 
     def fail(self, failure: Failure) -> None:
-        """Fail: there is nothing to try."""
+        """Fail with `failure`, because there is nothing to try."""
         if not self._over:
             self._end()
             self.result.errback(failure)

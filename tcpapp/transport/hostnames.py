@@ -1,10 +1,10 @@
 """
-Host names, as people write them, and in one form for look-ups, requests and comparisons.
+Host names: from the form in which people write them to one form for look-ups, requests and comparisons.
 
-A name beyond ASCII is mapped by UTS 46: small letters, one kind of dot. Then each of its labels is encoded by IDNA 2008
-(RFC 5891), as in Twisted. That takes the package idna, which comes with ``pip install 'tcpapp[tls]'``. If idna is
-missing or refuses the name (a symbol, or ``_`` beside letters beyond ASCII), Python's own codec encodes it, by IDNA
-2003 (RFC 3490). A name in ASCII can have a ``_``, because such hosts exist.
+A name with letters outside ASCII is mapped by UTS 46: small letters, one kind of dot. Then each of its labels is
+encoded by IDNA 2008 (RFC 5891), as in Twisted. That needs the package idna, which ``pip install 'tcpapp[tls]'``
+installs. If idna is missing or refuses the name (a symbol, or ``_`` in a name with letters outside ASCII), Python's own
+codec encodes it by IDNA 2003 (RFC 3490). A name in ASCII can have a ``_``, because such hosts exist.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import re
 __all__ = ["TAKES", "comparable", "is_host", "is_ip", "to_ascii"]
 
 TAKES = "an IP address or a host name (RFC 1123; not ending in a number)"
-"""What a host must be, in words."""
+"""The words that say what a host must be."""
 
 LONGEST = 253
-"""Characters of a name, without a dot at its end (RFC 1035, section 2.3.4). Encoding a longer one takes long."""
+"""The most characters of a name, without a dot at its end (RFC 1035, section 2.3.4). Encoding more takes long."""
 
 _LABEL = re.compile("[A-Za-z0-9_-]{1,63}")
 _NUMBER = re.compile("[0-9]+|0[xX][0-9A-Fa-f]*")
@@ -26,7 +26,7 @@ _ADDRESS = re.compile("[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
 
 
 def is_ip(value: str) -> bool:
-    """Whether `value` is an IP address; an IPv6 address can have a zone: ``fe80::1%eth0`` (RFC 4007)."""
+    """Return whether `value` is an IP address. An IPv6 address can have a zone: ``fe80::1%eth0`` (RFC 4007)."""
     try:
         ipaddress.ip_address(value)
     except ValueError:
@@ -35,7 +35,7 @@ def is_ip(value: str) -> bool:
 
 
 def is_host(value: str) -> bool:
-    """Whether `value` is an IP address or a host name (RFC 1123, and ``_``)."""
+    """Return whether `value` is an IP address or a host name (RFC 1123, and ``_``)."""
     if is_ip(value):
         return True
     try:
@@ -43,13 +43,14 @@ def is_host(value: str) -> bool:
     except UnicodeError:
         return False
     *_, last = labels = name.split(".")
-    # a name that ends in a number is read as an IPv4 address (WHATWG URL, "ends in a number"), and this is none
+    # many programs read a name that ends in a number as an IPv4 address (WHATWG URL, "ends in a number")
     return len(name) <= LONGEST and all(map(_LABEL.fullmatch, labels)) and not _NUMBER.fullmatch(last)
 
 
 def to_ascii(name: str) -> str:
     """
-    `name` as in DNS: labels beyond ASCII as ``xn--…``. A name in ASCII, and a dot at the end, are unchanged.
+    Return `name` in the form of DNS: labels with letters outside ASCII become ``xn--…``. A name in ASCII is unchanged,
+    and so is a dot at the end.
 
     Raises `UnicodeError` for a name that no host can have.
     """
@@ -68,7 +69,8 @@ def to_ascii(name: str) -> str:
 
 def comparable(name: str) -> str:
     """
-    A host name or an IP address in the form for comparisons and requests; the empty text for an impossible name.
+    Return a host name or an IP address in the form for comparisons and requests. For an impossible name, return the
+    empty text.
 
     It is in small letters, as ASCII, and without a dot at its end (RFC 6125, section 6.4; RFC 6066, section 3).
     """
@@ -82,7 +84,9 @@ def comparable(name: str) -> str:
 
 
 def _by_idna(name: str) -> str:
-    """Encode by the package idna; raises `ImportError` without it, and a `UnicodeError` for what it refuses."""
+    """
+    Encode `name` by the package idna. Raises `ImportError` without it, and `UnicodeError` for a name that it refuses.
+    """
     import idna  # late: the core works without it
 
     mapped = idna.uts46_remap(name, std3_rules=False)

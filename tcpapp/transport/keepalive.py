@@ -1,9 +1,9 @@
 """
-TCP keepalive and TCP's user timeout: how a vanished peer is detected.
+TCP keepalive and TCP's user timeout, by which the system detects a vanished peer.
 
-A peer whose machine lost its power or its link never sends anything again, and causes no error. On a quiet connection,
-TCP then asks the peer's system from time to time whether it is still there (RFC 1122, section 4.2.3.6). If data is
-under way, TCP waits for its acknowledgement (RFC 5482). The kernel does both, and no app need know of it.
+A peer whose machine lost its power or its link sends nothing any more, and causes no error. On a quiet connection, TCP
+keepalive asks the peer's system from time to time whether it is still there (RFC 1122, section 4.2.3.6). While data is
+unacknowledged, the user timeout bounds the wait (RFC 5482). The kernel does both, without work for an app.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["switch_on"]
 
 def switch_on(transport: Any, limits: Limits, timeouts: Timeouts) -> None:
     """
-    Let the system watch `transport`, as the ``keepalive…`` and ``user_timeout`` numbers say.
+    Set the system's options of `transport` to the ``keepalive…`` and ``user_timeout`` numbers.
 
     Does nothing for transports other than TCP, nor for a number that this system does not support.
     """
@@ -33,12 +33,12 @@ def switch_on(transport: Any, limits: Limits, timeouts: Timeouts) -> None:
         return
     for name, value in _numbers(limits, timeouts):
         if value and hasattr(socket, name):
-            with suppress(OSError):  # the peer is gone already; its end will be reported
+            with suppress(OSError):  # the peer is gone already, and its end is reported later
                 tcp.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _numbers(limits: Limits, timeouts: Timeouts) -> list[tuple[str, int]]:
-    """The options of tcp(7) and their values: whole seconds, but milliseconds for the last one."""
+    """Return the options of tcp(7) and their values: in whole seconds, the last one in milliseconds."""
     interval, count = (ceil(timeouts.keepalive_interval), limits.keepalive_count) if timeouts.keepalive else (0, 0)
     return [
         ("TCP_KEEPIDLE", ceil(timeouts.keepalive)),

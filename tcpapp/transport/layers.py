@@ -1,4 +1,4 @@
-"""The layers below a connection: Twisted's transports, and TLS and PROXY headers on them."""
+"""The layers below a connection: Twisted's transports, with TLS and PROXY headers on them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ __all__ = [
 ]
 
 ITSELF = "nobody listens there: the system gave the client the port that it connects to, so it was connected to itself"
-"""The error of a client's connection that `talks_to_itself`."""
+"""The text of the error of a client's connection that `talks_to_itself`."""
 
 
 def bottom_of(transport: Any) -> Any:
-    """The transport below all layers (TLS, a PROXY header): layers do not pass on all calls."""
+    """
+    Return the transport below all layers (TLS, a PROXY header). It is needed for calls that the layers do not pass on.
+    """
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
@@ -36,34 +38,34 @@ def bottom_of(transport: Any) -> Any:
 
 def send_at_once(transport: Any) -> None:
     """
-    Send small writes at once (TCP_NODELAY), on a `transport` or below the layers on it.
+    Let a `transport`, or the transport below its layers, send small writes at once (TCP_NODELAY).
 
-    Otherwise Nagle's algorithm (RFC 896) holds a write back while an earlier one is not acknowledged. A peer with
-    nothing to send acknowledges it about 40 ms later. Does nothing for transports other than TCP.
+    Otherwise Nagle's algorithm (RFC 896) holds a write back while an earlier write is not acknowledged. A peer with
+    nothing to send acknowledges a write about 40 ms later. Does nothing for transports other than TCP.
     """
     bottom = bottom_of(transport)
     if hasattr(bottom, "setTcpNoDelay"):
-        with suppress(OSError):  # the peer is gone already; its end will be reported
+        with suppress(OSError):  # the peer is gone already, and its end is reported later
             bottom.setTcpNoDelay(True)
 
 
 def talks_to_itself(transport: Any) -> bool:
     """
-    Whether a client's connection is one with itself: the same address and port at both ends.
+    Return whether a client is connected to itself: the connection has the same address and port at both ends.
 
-    TCP makes such a connection (RFC 9293, section 3.5, simultaneous open) when a client gets the very port that it
-    connects to. This is a port of the ephemeral range on which nobody listens.
+    TCP makes such a connection (RFC 9293, section 3.5, simultaneous open) when the system gives a client the very port
+    that it connects to. That can happen for an ephemeral port on which no server listens.
     """
     try:
         host, peer = transport.getHost(), transport.getPeer()
-    except (AttributeError, OSError):  # a transport without addresses, or one that is already lost
+    except (AttributeError, OSError):  # the transport has no addresses, or is lost already
         return False
     return isinstance(host, (IPv4Address, IPv6Address)) and host == peer
 
 
 def tls_layer(transport: Any) -> Any:
-    """The TLS layer of a `transport`: itself, or what ``startTLS`` put on it; `None` without TLS."""
-    tls = sys.modules.get("twisted.protocols.tls")  # where it is not imported, nothing can be TLS
+    """Return the TLS layer of a `transport`: itself, or what ``startTLS`` put on it; `None` without TLS."""
+    tls = sys.modules.get("twisted.protocols.tls")  # if it was never imported, no transport can be TLS
     if tls is None:
         return None
     layers = (transport, getattr(bottom_of(transport), "protocol", None))
@@ -71,13 +73,15 @@ def tls_layer(transport: Any) -> Any:
 
 
 def serves_tls(port: Any) -> bool:
-    """Whether the connections that a `port` accepts are TLS from their beginning."""
+    """Return whether the connections that a `port` accepts are TLS from their beginning."""
     tls = sys.modules.get("twisted.protocols.tls")  # as above
     return tls is not None and isinstance(getattr(port, "factory", None), tls.TLSMemoryBIOFactory)
 
 
 def sets_up_tls(transport: object) -> bool:
-    """Whether `transport` is TLS and its handshake is still to come: Twisted connects first."""
+    """
+    Return whether `transport` is TLS with an unfinished handshake. Twisted reports the connection before the handshake.
+    """
     return tls_layer(transport) is transport and not getattr(transport, "_handshakeDone", False)
 
 
@@ -89,13 +93,15 @@ def close_by_halves(layer: Any) -> None:
 
 
 def close_unanswered(transport: Any) -> bool:
-    """Close TLS on a `transport` without waiting for the peer's answer, if all was sent. Returns whether it was."""
+    """
+    If all was sent, close TLS on a `transport` without waiting for the peer's close_notify. Returns whether it did.
+    """
     close = getattr(tls_layer(transport), "close_unanswered", None)
     return close is not None and bool(close())
 
 
 def session_on(transport: Any) -> Any:
-    """The TLS session of a transport (`tcpapp.transport.tls.session.Session`); `None` if there is no TLS yet."""
+    """Return the TLS session of a transport (`tcpapp.transport.tls.session.Session`); `None` if there is no TLS yet."""
     layer = tls_layer(transport)
     if layer is None or sets_up_tls(layer):
         return None
@@ -105,7 +111,7 @@ def session_on(transport: Any) -> Any:
 
 
 def tls_trouble(error: BaseException | None) -> str | None:
-    """A TLS `error` of OpenSSL's or service_identity's in words; `None` for other errors."""
+    """Return a text for a TLS `error` of OpenSSL or service_identity; `None` for other errors."""
     module = type(error).__module__.partition(".")[0]
     if module == "OpenSSL":
         told = error.args[0] if error is not None and error.args and isinstance(error.args[0], list) else []
@@ -117,6 +123,6 @@ def tls_trouble(error: BaseException | None) -> str | None:
 
 
 def _wanted(name: Any) -> str:
-    """A name that the certificate was expected to have, from service_identity, in words."""
+    """Return, as text, a name that service_identity expected in the certificate."""
     found = getattr(name, "hostname", None) or getattr(name, "ip", None) or name
     return found.decode("ascii", "backslashreplace") if isinstance(found, bytes) else str(found)

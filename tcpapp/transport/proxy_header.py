@@ -1,12 +1,12 @@
 """
-PROXY headers at the start of connections, below TLS: read behind a proxy, and written by a client.
+PROXY headers at the start of connections, below TLS: servers behind a proxy read them, and clients can send them.
 
-Reading: a gate stands before the server's factory. It lets a connection through when its header is whole, with the
-addresses that the header names; after that it costs nothing. Only trusted proxies can send headers, because a header
-can name any peer. A connection must begin with a header, because a server must not guess whether one is there (section
-2 of the specification).
+Reading: a `ProxyHeaderProtocol` reads the header of a new connection. When the header is whole, it passes the
+connection to the server's factory, with the addresses from the header. After that it costs nothing. Only trusted
+proxies can send headers, because a header can name any peer. A connection must begin with a header, because a server
+must not guess whether there is one (section 2 of the specification).
 
-Writing: the header is the first thing that a connection sends.
+Writing: the client sends the header before all other bytes of a connection.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ __all__ = [
 ]
 
 ProxyHeaderSource = Header | Callable[[Any], Header]
-"""The first thing that a connection sends: a header, or a function of its transport that returns one."""
+"""The header that a connection sends first, or a function that returns it for the connection's transport."""
 
 
 class Server(Protocol):
-    """The server's factory, as its gates see it."""
+    """The methods of the server's factory that a `ProxyHeaderProtocol` calls."""
 
     def proxy_connected(self, waiting: ProxyHeaderProtocol, address: Any) -> bool:
-        """Whether a proxy at this address is trusted; it takes a place until `proxy_done`."""
+        """Return whether a proxy at this `address` is accepted. If so, it counts as a connection until `proxy_done`."""
         ...
 
     def proxy_done(self, waiting: ProxyHeaderProtocol, refused: CloseReason | None) -> None:
-        """The gate is done: its connection was let through, or `refused`."""
+        """Note that `waiting` waits no longer: its header is whole, or it was `refused` for this reason."""
 
     @property
     def proxy_timing(self) -> tuple[float, IReactorTime | None]:
-        """The seconds that a header can take (0: any number), and their clock."""
+        """The seconds to wait for a whole header (0: no limit), and the clock for them."""
         ...
 
 
 class ProxyHeaderFactory(WrappingFactory):
-    """Puts a gate before `factory`, which is the `server` itself, or TLS before it."""
+    """Reads the headers of new connections, and then passes them to `factory`: the `server`, or TLS before it."""
 
     noisy = False
 
@@ -73,16 +73,17 @@ class ProxyHeaderFactory(WrappingFactory):
         self.server = server
 
     def buildProtocol(self, addr: Any) -> ProxyHeaderProtocol:
-        """The gate of a new connection. Twisted calls it."""
+        """Return the `ProxyHeaderProtocol` of a new connection. Twisted calls it."""
         return ProxyHeaderProtocol(self, addr)
 
 
 @implementer(IHalfCloseableProtocol)
 class ProxyHeaderProtocol(ProtocolWrapper):
     """
-    A connection that waits for its header; then the transport of the protocol behind it, with the header's addresses.
+    Waits for the header of a connection. After that it is the transport of the server's protocol, with the addresses
+    from the header.
 
-    `proxy_header` is the header, once it is there.
+    `proxy_header` is the header when it is whole; `None` before.
     """
 
     factory: Any
@@ -100,7 +101,7 @@ class ProxyHeaderProtocol(ProtocolWrapper):
     # Called by the transport.
 
     def makeConnection(self, transport: Any) -> None:
-        """The proxy has connected. Twisted calls it."""
+        """Begin to wait for the header of a proxy that has connected. Twisted calls it."""
         directlyProvides(self, providedBy(transport))
         self.transport = transport
         self.connected = 1
@@ -116,7 +117,7 @@ class ProxyHeaderProtocol(ProtocolWrapper):
             self._timer = clock.callLater(seconds, self._late, seconds)
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes of the header came, and maybe some behind it. Twisted calls it."""
+        """Read bytes of the header, and pass on the bytes that follow it. Twisted calls it."""
         if self._reader is None:
             return
         try:
@@ -128,53 +129,56 @@ class ProxyHeaderProtocol(ProtocolWrapper):
                 self._let_through(header, self._reader.rest)
 
     def readConnectionLost(self) -> None:
-        """The proxy closed its side. Twisted calls it."""
+        """End or pass on, as the proxy has closed its side. Twisted calls it."""
         behind: Any = self.wrappedProtocol
         if behind is None:
             self._refuse(_unfinished(self._reader))
         elif IHalfCloseableProtocol.providedBy(behind):
             behind.readConnectionLost()
         else:
-            self.loseConnection()  # as Twisted does for a protocol without half-close
+            self.loseConnection()  # as Twisted does for a protocol that does not support half-close
 
     def writeConnectionLost(self) -> None:
-        """Our side is closed for writing. Twisted calls it."""
+        """Pass on that our side is closed for writing. Twisted calls it."""
         if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is lost. Twisted calls it."""
+        """Refuse the proxy if the header is incomplete, or pass on the loss of the connection. Twisted calls it."""
         if self.wrappedProtocol is not None:
             self.wrappedProtocol.connectionLost(reason)
             return
         self._done(_unfinished(self._reader))
 
-    # The transport of the protocol behind it.
+    # Called by the server's protocol, for which this is the transport.
 
     def getPeer(self) -> Any:
-        """The peer that the header names; the proxy, if it names none."""
+        """Return the address of the peer that the header names, or of the proxy if it names none."""
         return self._of_header("source") or self.transport.getPeer()  # type: ignore[union-attr]
 
     def getHost(self) -> Any:
-        """The address that the peer connected to; the proxy's, if the header does not tell."""
+        """
+        Return the address that the peer connected to, or the address that the proxy connected to if the header names
+        none.
+        """
         return self._of_header("destination") or self.transport.getHost()  # type: ignore[union-attr]
 
     # Called by the server while the header is incomplete: there is no work to finish.
 
     def abort(self) -> None:
-        """Cut it."""
+        """Cut the connection."""
         self._refuse(CloseReason(EndedBy.US, "aborted", "abort() was called"))
 
     def close(self, grace: float | None = None) -> None:
-        """Cut it: there is nothing to flush."""
+        """Cut the connection: there is nothing to flush."""
         self._refuse(CloseReason(EndedBy.US, "closed", "close() was called"))
 
     def drain(self, deadline: float | None = None) -> None:
-        """Cut it: there is no work to finish."""
+        """Cut the connection: there is no work to finish."""
         self._refuse(CloseReason(EndedBy.US, "drained", "the server stopped before a PROXY header came"))
 
     def when_closed(self) -> Deferred[CloseReason]:
-        """Fires with the reason when it waits for no header any more."""
+        """Return a Deferred that fires with the reason when the connection no longer waits for a header."""
         if self._reason is not None:
             return succeed(self._reason)
         waiter: Deferred[CloseReason] = Deferred(self._waiters.remove)
@@ -203,7 +207,7 @@ class ProxyHeaderProtocol(ProtocolWrapper):
         self._step_aside(behind)
 
     def _step_aside(self, behind: Any) -> None:
-        """Connect the transport and the protocol directly: the gate has no more part in it."""
+        """Connect the transport and the protocol directly, so that this object is no longer called."""
         transport: Any = self.transport
         if getattr(transport, "protocol", None) is self:
             transport.protocol = behind
@@ -220,7 +224,7 @@ class ProxyHeaderProtocol(ProtocolWrapper):
             _reset(self.transport)
 
     def _done(self, refused: CloseReason | None) -> None:
-        """It waits for no header any more."""
+        """Stop waiting for a header."""
         self._reader = None
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -236,13 +240,13 @@ class ProxyHeaderProtocol(ProtocolWrapper):
 
 @implementer(IStreamServerEndpoint)
 class ProxyHeaderServer:
-    """Listens on another endpoint for proxies; with TLS on that endpoint, the headers are below it."""
+    """Listens for proxies on another endpoint. If that endpoint has TLS, the headers are below TLS."""
 
     def __init__(self, endpoint: Any) -> None:
         self.endpoint = endpoint
 
     def listen(self, factory: Any) -> Any:
-        """As for every endpoint; `factory` is a `Server`."""
+        """Listen with `factory`, which is a `Server`. Returns the Deferred of the endpoint below."""
         wrapped = getattr(self.endpoint, "wrapped", None)
         if wrapped is None:
             return self.endpoint.listen(ProxyHeaderFactory(factory, factory))
@@ -250,27 +254,30 @@ class ProxyHeaderServer:
 
     @property
     def troubles(self) -> list[str]:
-        """Errors of certificate files that it does without; see `ServerContexts`."""
+        """A line for each invalid certificate file that is not used; see `ServerContexts`."""
         return list(getattr(self.endpoint, "troubles", ()))
 
     def reload(self) -> bool:
-        """Reload the certificates, if there are any; see `ServerContexts.reload`."""
+        """Reload the certificates, if there are any. See `ServerContexts.reload`."""
         reload = getattr(self.endpoint, "reload", None)
         return True if reload is None else bool(reload())
 
 
 @implementer(IStreamClientEndpoint)
 class ProxyHeaderClient:
-    """Connects to another endpoint, and sends `header_source` first; with TLS on that endpoint, below it."""
+    """
+    Connects to another endpoint, and sends the header of `header_source` first. If that endpoint has TLS, the header is
+    below TLS.
+    """
 
     def __init__(self, endpoint: Any, header_source: ProxyHeaderSource) -> None:
         self.endpoint = endpoint
         self._header_source = header_source
 
     def connect(self, factory: Any) -> Any:
-        """As for every endpoint."""
+        """Connect with `factory`. Returns the Deferred of the endpoint below."""
         below = getattr(self.endpoint, "below", None)
-        if below is not None:  # TLS: its own endpoint sends it
+        if below is not None:  # with TLS, the endpoint below TLS sends the header
             return below(lambda plain: ProxyHeaderClient(plain, self._header_source)).connect(factory)
         return self.endpoint.connect(_ProxyHeaderSender(factory, self._header_source))
 
@@ -292,7 +299,8 @@ class _ProxyHeaderSender(WrappingFactory):
             transport.write(frame(header))
             make_connection(transport)
 
-        protocol.makeConnection = send_header  # only the header was between: the wrapper has no more part in it
+        # only the header had to be sent first, so the wrapper is no longer needed
+        protocol.makeConnection = send_header
         return protocol
 
 
@@ -307,7 +315,7 @@ def behind_header(transport: Any, header: Header, protocol: Any) -> ProxyHeaderP
 
 
 def header_below(transport: Any) -> Header | None:
-    """The PROXY header that a connection began with, whatever layers are on it; `None` without one."""
+    """Return the PROXY header at the beginning of a connection, below any layers; `None` without one."""
     while isinstance(transport, ProtocolWrapper):
         if isinstance(transport, ProxyHeaderProtocol):
             return transport.proxy_header
@@ -323,7 +331,7 @@ def _address_of(address: Any, family: Family) -> Any:
 
 
 def _unfinished(reader: HeaderReader | None) -> CloseReason:
-    """The reason for a connection whose stream ended before its header did."""
+    """Return the reason of a connection whose stream ended before its header was whole."""
     try:
         if reader is not None:
             reader.finish()

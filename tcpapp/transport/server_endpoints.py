@@ -22,14 +22,16 @@ from zope.interface import implementer
 __all__ = ["TCPListener", "UNIXListener"]
 
 FOR_ALL = 0o666
-"""The mode of a UNIX socket before the umask is applied, as of any file that is no program (open(2))."""
+"""The mode of a UNIX socket before the umask is applied: the usual mode of files that are no programs (open(2))."""
 
 
 class TCPListener(TCP4ServerEndpoint):
     """Listens on a TCP port of an IPv4 or IPv6 `interface`."""
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:  # noqa: N803 - Twisted's name
-        """As for every endpoint. Twisted lets an error of the system call through, which names no address."""
+        """
+        Listen with the factory. Twisted's own method can fail with an error of the system, which names no address.
+        """
         listening: Deferred[Any] = super().listen(protocolFactory)
         return listening.addErrback(self._named)
 
@@ -43,11 +45,11 @@ class TCPListener(TCP4ServerEndpoint):
 @implementer(IStreamServerEndpoint)
 class UNIXListener:
     """
-    Listens on a UNIX socket: at a path, or under an abstract name, which begins with a NUL (unix(7)).
+    Listens on a UNIX socket at a path, or under an abstract name, which begins with a NUL (unix(7)).
 
-    The file has `mode`; with `None`, it has 0666 without the bits of the process's umask. With `lock`, a file
-    ``PATH.lock`` tells a path in use from one that a crash left behind, which is taken over. An abstract socket has no
-    file, and so neither mode nor lock.
+    The file gets `mode`; with `None`, it gets 0666 without the bits of the process's umask. With `lock`, a file
+    ``PATH.lock`` shows whether the path is in use. A path that was left behind by a crash is used again. An abstract
+    socket has no file, and so neither mode nor lock.
     """
 
     def __init__(self, reactor: Any, path: str, *, mode: int | None, backlog: int, lock: bool) -> None:
@@ -58,7 +60,7 @@ class UNIXListener:
         self._lock = lock and not path.startswith("\0")
 
     def listen(self, factory: Any) -> Deferred[IListeningPort]:
-        """As for every endpoint."""
+        """Listen with `factory`. Fails with ``CannotListenError``, which names the path."""
         return execute(self._listen, factory)
 
     def _listen(self, factory: Any) -> Any:
@@ -69,7 +71,7 @@ class UNIXListener:
                 self._path, factory, backlog=self._backlog, mode=mode, wantPID=int(self._lock)
             )
         except (CannotListenError, OSError) as error:
-            if getattr(factory, "numPorts", 0) > begun:  # Twisted had begun, and does not undo it
+            if getattr(factory, "numPorts", 0) > begun:  # Twisted has called doStart, and does not undo it
                 self._undo(factory)
             raise CannotListenError(None, os.fsencode(self._path), self._trouble(error)) from error
 
@@ -79,7 +81,7 @@ class UNIXListener:
             Path(f"{self._path}.lock").unlink(missing_ok=True)
 
     def _trouble(self, error: CannotListenError | OSError) -> Any:
-        """The error in words, with no other path in it than the socket's own."""
+        """Return the error as text, without any path but the socket's own."""
         cause = error.socketError if isinstance(error, CannotListenError) else error
         if not isinstance(cause, OSError):
             return f"another process listens there, which holds {self._path}.lock"
@@ -92,7 +94,7 @@ class UNIXListener:
 
 
 def _umask() -> int:
-    """The umask of the process. It can be read only by setting it: to a stricter one, for this moment."""
+    """Return the umask of the process. It can be read only by setting it, here to a strict one for a moment."""
     umask = os.umask(stat.S_IRWXG | stat.S_IRWXO)
     os.umask(umask)
     return umask

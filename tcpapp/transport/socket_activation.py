@@ -1,8 +1,8 @@
 """
-Sockets that another program opened and handed over to this process, as systemd does (sd_listen_fds(3)).
+Sockets that another program, such as systemd, opened and handed over to this process (sd_listen_fds(3)).
 
-The socket itself tells its family, its type, and whether it listens. An endpoint string only says which socket is
-meant, by the name or the index that systemd gives it. All sockets of one name are served.
+A socket tells its family, its type, and whether it listens. An endpoint string only chooses the socket, by the name or
+the index that systemd gives it. All sockets of one name are served.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class NothingHandedOver(CannotListenError):
 
 @dataclass(frozen=True)
 class Adopted:
-    """A socket that was handed over: its `name`, its `descriptor`, and its `family`, as the socket itself says."""
+    """A socket that was handed over: its `name`, its `descriptor`, and its `family`."""
 
     name: str
     descriptor: int
@@ -52,14 +52,14 @@ class Adopted:
 @implementer(IStreamServerEndpoint)
 class AdoptedEndpoint:
     """
-    Listens with the sockets of this `name`, or with the socket at this `index`.
+    Listens with the handed-over sockets of this `name`, or with the socket at this `index`.
 
-    Raises `InvalidAddress` if sockets were handed over and none of them matches, or if a matching one has another
-    `domain` or is no listening stream socket. ``INET`` and ``INET6`` match each other: a socket for both families is an
-    IPv6 one.
+    Raises `InvalidAddress` if sockets were handed over and none of them matches, or if a matching socket has another
+    `domain` or is no listening stream socket. ``INET`` and ``INET6`` match each other, because a socket for both
+    families is an IPv6 socket.
 
-    If no socket was handed over at all, as for ``--check`` in ``ExecStartPre=``, `unseen` is true and listening fails
-    with `NothingHandedOver`. The descriptors stay open: the endpoint can be listened on again, and checked again.
+    If no socket was handed over, as for ``--check`` in ``ExecStartPre=``, `unseen` is true and listening fails with
+    `NothingHandedOver`. The descriptors stay open, so the endpoint can be checked and listened on again.
     """
 
     def __init__(self, reactor: Any, *, domain: str = "", name: str = "", index: int | None = None) -> None:
@@ -78,7 +78,7 @@ class AdoptedEndpoint:
         self.sockets = [_looked_at(name, descriptor, domain) for name, descriptor in meant]
 
     def listen(self, factory: Any) -> Deferred[Any]:
-        """As for every endpoint. For several sockets, the port is an `AdoptedPorts`."""
+        """Listen with `factory`. For several sockets, the Deferred fires with an `AdoptedPorts`."""
         return execute(self._listen, factory)
 
     def _listen(self, factory: Any) -> Any:
@@ -101,27 +101,32 @@ class AdoptedEndpoint:
 
 
 def is_unseen(endpoint: Any) -> bool:
-    """Whether `endpoint`, or the one below it, is for sockets that were not handed over to this process."""
+    """Return whether `endpoint`, or an endpoint below it, is for sockets that were not handed over to this process."""
     while endpoint is not None and not isinstance(endpoint, AdoptedEndpoint):
         endpoint = getattr(endpoint, "endpoint", None)
     return endpoint is not None and endpoint.unseen
 
 
 def _handed_over() -> list[tuple[str, int]]:
-    """The names and descriptors of all handed-over sockets; Twisted read them when it was imported, and keeps them."""
+    """
+    Return the names and descriptors of all handed-over sockets. Twisted read them when it was imported, and keeps them.
+    """
     listed = endpoints._SystemdParser._sddaemon
     return list(zip(listed._names, listed._descriptors, strict=True))
 
 
 def _looked_at(name: str, descriptor: int, domain: str) -> Adopted:
-    """The socket of this descriptor, if a server of `domain` (empty: any) can listen with it."""
+    """
+    Return the socket of this descriptor. Raises `InvalidAddress` if a server of `domain` (empty: any) cannot listen
+    with it.
+    """
     try:
         mode = os.fstat(descriptor).st_mode
     except OSError as error:
         raise InvalidAddress(f"what was handed over as {name!r} is not open ({error.strerror})") from error
     if not stat.S_ISSOCK(mode):
         raise InvalidAddress(f"what was handed over as {name!r} is no socket: it takes one of ListenStream=")
-    with socket.socket(fileno=os.dup(descriptor)) as found:  # which asks the system for the family and the type
+    with socket.socket(fileno=os.dup(descriptor)) as found:  # it asks the system for the family and the type
         family, kind = found.family, found.type
         listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if family not in FAMILIES.values() or kind != socket.SOCK_STREAM or not listens:
@@ -134,9 +139,9 @@ def _looked_at(name: str, descriptor: int, domain: str) -> Adopted:
 
 class AdoptedUNIXPort(unix.Port):
     """
-    A UNIX socket that was handed over, and that still belongs to its owner.
+    The port of a UNIX socket that was handed over, and that still belongs to its owner.
 
-    Twisted's own port would make it readable and writable to all, remove its file, and shut it down at the end.
+    Twisted's own port would make the socket readable and writable to all, remove its file, and shut it down at the end.
     """
 
     _shouldShutdown = False
@@ -145,25 +150,25 @@ class AdoptedUNIXPort(unix.Port):
 
     @classmethod
     def of(cls, reactor: Any, descriptor: int, factory: Any) -> AdoptedUNIXPort:
-        """A port that listens with this socket."""
+        """Return a port that listens with this socket."""
         port: AdoptedUNIXPort = cls._fromListeningDescriptor(reactor, descriptor, factory)
         port.transport = getattr(reactor, "unix_server", unix.Server)
         port.startListening()
         return port
 
     def startListening(self) -> None:
-        """Begin to accept. The socket listens already."""
+        """Begin to accept clients. The socket listens already."""
         tcp._reservedFD.reserve()
         self.factory.doStart()
         adopted: Any = self._preexistingSocket
         self.socket, self._preexistingSocket = adopted, None
         self.fileno = self.socket.fileno
         self.connected = True
-        self.numberAccepts = 100  # Twisted's
+        self.numberAccepts = 100  # as Twisted's port does
         self.startReading()
 
     def connectionLost(self, reason: Any) -> None:
-        """The port has stopped listening. Twisted calls it."""
+        """Close our descriptor, after the port has stopped listening. Twisted calls it."""
         tcp.Port.connectionLost(self, reason)
 
 
@@ -175,20 +180,20 @@ class AdoptedPorts:
         self.ports = tuple(ports)
 
     def getHost(self) -> IAddress:
-        """The address of the first one."""
+        """Return the address of the first port."""
         return self.ports[0].getHost()  # type: ignore[no-any-return]
 
     def startListening(self) -> None:
-        """Listen on all of them again."""
+        """Listen on all ports again."""
         for each in self.ports:
             each.startListening()
 
     def stopListening(self) -> Deferred[None]:
-        """Stop listening on all of them; fires when all are closed."""
+        """Stop listening on all ports. Fires when all are closed."""
         closing = [maybeDeferred(each.stopListening) for each in self.ports]
         return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)
 
 
 def ports_of(port: Any) -> tuple[Any, ...]:
-    """The ports of one endpoint: usually one."""
+    """Return all ports of an endpoint's `port`: usually the port itself."""
     return port.ports if isinstance(port, AdoptedPorts) else (port,)

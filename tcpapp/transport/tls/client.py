@@ -16,7 +16,7 @@ from tcpapp.transport.tls.files import named, read_identity, roots_in
 __all__ = ["STAND_IN", "asks_for", "client_options"]
 
 STAND_IN = "host.invalid"
-"""A name that Twisted accepts, and that no host can have (RFC 6761, section 6.4), in place of the true one."""
+"""A name that Twisted accepts, and that no host can have (RFC 6761, section 6.4). `asks_for` replaces it."""
 
 
 def client_options(
@@ -29,11 +29,13 @@ def client_options(
     minimum: str = "1.2",
 ) -> Any:
     """
-    The TLS options of a client for the server called `hostname`: for Twisted's ``wrapClientTLS``, and ``startTLS``.
+    Return the TLS options of a client for the server called `hostname`: for Twisted's ``wrapClientTLS``, and
+    ``startTLS``.
 
-    The name can have letters beyond ASCII, capitals, ``_``, and a dot at its end; an IP address is accepted, too. The
-    client trusts the authorities in `trust`, or those of the system. It shows `certificate`, if there is one, and
-    agrees on one of `protocols` by ALPN. Raises `InvalidAddress` for an impossible name, and for invalid files.
+    The name can have letters outside ASCII, capitals, ``_``, and a dot at its end. It can also be an IP address. The
+    client trusts the authorities in `trust`, or the authorities of the system. It presents `certificate`, if there is
+    one, and agrees on one of `protocols` by ALPN. Raises `InvalidAddress`, the caller's fault, for an impossible name
+    and for invalid files.
     """
     if not isinstance(hostname, str) or not is_host(hostname):
         raise InvalidAddress(f"hostname={hostname!r}: takes {TAKES}")
@@ -55,11 +57,11 @@ def client_options(
 
 def asks_for(options: Any, hostname: str) -> Any:
     """
-    `options`, which Twisted made for `STAND_IN`, changed to this host name or IP address.
+    Change `options`, which Twisted made for `STAND_IN`, to this host name or IP address, and return them.
 
-    Twisted would encode the name again, by a package that refuses existing host names: names with a ``_``, or with two
-    hyphens in the third and fourth place. It would also compare a dot at the end, and the zone of an address, which has
-    a meaning only on this machine.
+    Twisted would encode the name again, by a package that refuses host names that exist: names with a ``_``, or with
+    two hyphens in the third and fourth place. It would also compare a dot at the end, and the zone of an address, which
+    has a meaning only on this machine.
     """
     name = comparable(hostname.partition("%")[0])
     options._hostname = options._hostnameASCII = name
@@ -69,5 +71,5 @@ def asks_for(options: Any, hostname: str) -> Any:
 
 
 def _roots(path: Path) -> Any:
-    """The authorities in a PEM file, or in all PEM files (``*.pem``) of a folder."""
+    """Return the authorities in a PEM file, or in all PEM files (``*.pem``) of a folder."""
     return trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in roots_in(path)])

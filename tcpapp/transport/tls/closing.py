@@ -1,14 +1,13 @@
 """
-How TLS ends: as TCP does, one side after the other, if its version supports that.
+Closing TLS: one side after the other, as TCP does, if the version of TLS supports that.
 
 A peer that has sent everything sends close_notify. With TLS 1.3 that closes only the peer's side (RFC 8446, section
-6.1), and its messages are still answered, as over TCP. With TLS 1.2 it ends both sides: the receiver must answer with a
-close_notify of its own, and discard what it had still to send (RFC 5246, section 7.2.1). Twisted does this in all
-versions.
+6.1), and we still send our replies, as over TCP. With TLS 1.2 it ends both sides: the receiver must answer with a
+close_notify of its own, and discard its unsent data (RFC 5246, section 7.2.1). Twisted does the latter in all versions.
 
-When we close, we wait for the peer's close_notify, but it need not come (both sections). The end is proper all the same
-if the system has accepted everything we sent, so we do not wait for ever. If a peer ends the connection without
-close_notify while our side is open, an attacker may have cut it, and this is reported.
+When we close, we wait for the peer's close_notify, but the peer need not send it (both sections). If the system has
+accepted everything that we sent, the end is clean without it, so we do not wait for ever. If a peer ends the connection
+without close_notify while our side is open, an attacker has possibly cut it, and this is reported.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ __all__ = ["ByHalves", "close_by_halves"]
 
 
 def close_by_halves(layer: Any) -> None:
-    """Let a connection's TLS, of any class, end as this module describes. A second call does nothing more."""
+    """Let a TLS `layer`, of any class, close as this module describes. A second call has no effect."""
     kind: Any = type(layer)
     if not issubclass(kind, ByHalves):
         if kind not in _kinds:
@@ -38,27 +37,27 @@ def close_by_halves(layer: Any) -> None:
 
 
 _kinds: dict[Any, Any] = {}
-"""The replacement for each class of TLS."""
+"""The class that replaces each class of TLS."""
 
 
 class ByHalves(TLSMemoryBIOProtocol):
-    """A mixin that is put before a class of Twisted's TLS, or ours."""
+    """A mixin for a TLS class of Twisted or of ours, which comes first in the bases."""
 
     _tlsConnection: Any  # noqa: N815 - this name and the others like it are Twisted's
     transport: Any
     wrappedProtocol: Any  # noqa: N815
     _peer_has_closed = False
-    """Whether the peer's close_notify came while our side was open, and left it so."""
+    """Whether the peer's close_notify came while our side was open, and left our side open."""
 
     # The peer closes -------------------------------------------------------------------------------------------------
 
     @override
     def _flushReceiveBIO(self) -> None:
-        """Hand on what can be decrypted; then report the end, if that was the last."""
+        """Pass on the bytes that can be decrypted. Then report the end of the peer's side, if it has come."""
         before = self._peer_has_closed
         super()._flushReceiveBIO()
         if self._peer_has_closed is not before:
-            self._lostTLSConnection = False  # which ended Twisted's loop: written bytes still go out
+            self._lostTLSConnection = False  # it was set to end Twisted's loop; written bytes must still be sent
             alsoProvides(self, IHalfCloseableProtocol)
             self.transport.pauseProducing()  # later bytes would have no meaning
             self.wrappedProtocol.readConnectionLost()
@@ -71,14 +70,14 @@ class ByHalves(TLSMemoryBIOProtocol):
 
     @override
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
-        """TLS is over, for this reason, or by the peer's close_notify. Twisted calls it."""
+        """Handle the end of TLS: for this reason, or by the peer's close_notify (`None`). Twisted calls it."""
         if reason is None and self._stays_open():
             self._peer_has_closed = self._lostTLSConnection = True
         else:
             super()._tlsShutdownFinished(reason)
 
     def _stays_open(self) -> bool:
-        """Whether our side stays open after the peer's close_notify."""
+        """Return whether our side stays open after the peer's close_notify."""
         return (
             not (self.disconnecting or self._peer_has_closed)
             and self._tlsConnection.get_protocol_version() >= TLS1_3_VERSION
@@ -86,24 +85,26 @@ class ByHalves(TLSMemoryBIOProtocol):
         )
 
     def readConnectionLost(self) -> None:
-        """The peer's FIN after its close_notify, which says nothing new. The transport calls it."""
+        """Do nothing: the peer's FIN after its close_notify says nothing new. The transport calls it."""
 
     def writeConnectionLost(self) -> None:
-        """Our side of the transport is closed, because we closed. The transport calls it."""
+        """Do nothing: our side of the transport is closed, because we closed. The transport calls it."""
 
     # We close --------------------------------------------------------------------------------------------------------
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The transport is lost: properly, if we had sent everything and the peer needed to read no more of it."""
+        """
+        Report the loss of the transport: as a clean end, if we had sent everything and only a close_notify was missing.
+        """
         if reason.check(ConnectionDone, ConnectionLost) and self._has_sent_all():
-            self._lostTLSConnection = True  # nothing more can be read, and no close_notify is missing
+            self._lostTLSConnection = True  # nothing more can be read, and no close_notify is needed
             reason = Failure(CONNECTION_DONE)
         super().connectionLost(reason)
 
     def close_unanswered(self) -> bool:
         """
-        Close the transport without waiting for the peer's close_notify, if we have sent everything. Returns whether it
+        If we have sent everything, close the transport without waiting for the peer's close_notify. Returns whether it
         did.
         """
         if not self._has_sent_all():
@@ -112,15 +113,15 @@ class ByHalves(TLSMemoryBIOProtocol):
         return True
 
     def _has_sent_all(self) -> bool:
-        """Whether the system has accepted our close_notify, and everything before it."""
+        """Return whether the system has accepted our close_notify, and all bytes before it."""
         return (
             bool(self._tlsConnection.get_shutdown() & SENT_SHUTDOWN)
-            and not self._aborted  # which sends a close_notify, too
+            and not self._aborted  # aborting sends a close_notify, too
             and not _holds_bytes(self.transport)
         )
 
 
 def _holds_bytes(transport: Any) -> bool:
-    """Whether bytes that the system has not accepted wait in a transport of Twisted's, or of our reactor."""
+    """Return whether a transport of Twisted or of our reactor holds bytes that the system has not accepted."""
     unsent = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
     return unsent > 0 or bool(getattr(transport, "_tempDataLen", 0) or getattr(transport, "_blocked", False))

@@ -1,8 +1,9 @@
 """
-The TLS contexts of a server: which certificate it shows, and what it asks of clients; reloaded when its files change.
+The TLS contexts of a server: its certificates, and its requirements for clients. They are reloaded when its files
+change.
 
-An open connection keeps its certificate. An invalid file does not replace the certificate that was read from it before:
-the old one stays in use, and the error is logged.
+An open connection keeps its certificate. If a file becomes invalid, the certificate that was read from it before stays
+in use, and the error is logged.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tcpapp.transport.tls.protocol import ServerTLS
 __all__ = ["MINIMUMS", "ServerContexts", "ServerSpec", "TLSServerEndpoint", "TLSServerFactory"]
 
 MINIMUMS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
-"""The possible lowest versions of TLS. Twisted supports none below 1.2 either."""
+"""The versions that can be the lowest version of TLS. Twisted supports none below 1.2 either."""
 
 _log = Logger(namespace="tcpapp")
 
@@ -37,12 +38,13 @@ _log = Logger(namespace="tcpapp")
 @dataclass(frozen=True)
 class ServerSpec:
     """
-    The TLS part of a server's endpoint string. Paths are made absolute, because the files are read again later.
+    The TLS values of a server's endpoint string. Paths are made absolute, because the files are read again later.
 
     - `certificate`, `key`, `chain`: PEM files; see `read_identity`.
-    - `directory`: a folder of PEM files, for several names; see `read_directory`.
-    - `clients`: whether a client's certificate by one of the `authorities` is ``"required"`` or ``"wished"``.
-    - `protocols`: the protocols for ALPN, the best first. A client that offers only others is refused.
+    - `directory`: a folder of PEM files, for several host names; see `read_directory`.
+    - `clients`: ``"required"`` or ``"wished"`` if clients present a certificate that one of the `authorities` has
+      signed.
+    - `protocols`: the protocols for ALPN, the best first. A client that offers only other protocols is refused.
     - `minimum`: the lowest version of TLS.
     """
 
@@ -63,16 +65,16 @@ class ServerSpec:
 
 
 Shown = tuple[Identity, SSL.Context]
-"""A certificate, and the context in which it is shown."""
+"""A certificate, and the context that presents it."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerContexts:
     """
-    The contexts of one server, by the name that the client asks for (SNI); for any other name the first is used.
+    The contexts of one server, by the host name that the client asks for (SNI). For any other name the first is used.
 
-    Raises `InvalidAddress` if there is no usable certificate. `troubles` has a line for each invalid file of a
-    `directory`. They are also logged when the first connection comes, or the endpoint is listened on.
+    Raises `InvalidAddress`, the caller's fault, if there is no usable certificate. `troubles` has a line for each
+    invalid file of a `directory`. They are logged when the endpoint begins to listen, or at the first connection.
     """
 
     def __init__(self, spec: ServerSpec) -> None:
@@ -84,7 +86,7 @@ class ServerContexts:
         self._show(self._load())
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:  # noqa: N802 - Twisted's name
-        """The server's side of a new connection. Twisted calls it."""
+        """Return the server's side of a new connection. Twisted calls it."""
         self.log_troubles()
         connection = SSL.Connection(self._first, None)
         connection.set_app_data(protocol)
@@ -92,20 +94,20 @@ class ServerContexts:
 
     def reload(self) -> bool:
         """
-        Read the files again, and log their errors; returns whether there are none.
+        Read the files again, and log their errors. Returns whether all files are valid. It never raises.
 
-        For an invalid file, the certificate that was read from it before stays in use. It raises nothing.
+        For an invalid file, the certificate that was read from it before stays in use.
         """
         self._told = []
         return self._renew()
 
     def check_files(self) -> None:
-        """Read the files again if any of them has changed since the last time, or was invalid then."""
+        """Read the files again if any of them has changed since they were read, or was invalid then."""
         if self.troubles or self._marks() != self._seen:
             self._renew()
 
     def log_troubles(self) -> None:
-        """Log the `troubles` that were not logged yet, a line each."""
+        """Log each of the `troubles` that was not logged yet."""
         if self.troubles != self._told:
             for each in self.troubles:
                 if each not in self._told:
@@ -117,7 +119,7 @@ class ServerContexts:
         before, self._seen = (self._seen, self.troubles), self._marks()
         try:
             self._show(self._load())
-        except Exception as error:  # noqa: BLE001 - whatever fails, the certificates in use stay, and the watch goes on
+        except Exception as error:  # noqa: BLE001 - on any error the old certificates stay in use
             told = str(error) if isinstance(error, InvalidAddress) else f"{type(error).__name__}: {error}"
             self.troubles = [told]
         self.log_troubles()
@@ -134,7 +136,7 @@ class ServerContexts:
                 self._by_name.setdefault(name, context)
 
     def _load(self) -> list[Shown]:
-        """The current content of the files; for an invalid file of the directory, its previous content."""
+        """Read the files. For an invalid file of the directory, its previous content is returned."""
         spec = self.spec
         troubles: list[str] = []
         if spec.authorities is not None:
@@ -177,7 +179,7 @@ class ServerContexts:
     def _context(self, identity: Identity) -> SSL.Context:
         options = CertificateOptions(
             privateKey=identity.key,
-            certificate=identity.certificate,  # type: ignore[arg-type]  # which pyOpenSSL would rather have
+            certificate=identity.certificate,  # type: ignore[arg-type]  # pyOpenSSL prefers this type to its own
             extraCertChain=list(identity.chain),  # type: ignore[arg-type]  # as above
             raiseMinimumTo=MINIMUMS[self.spec.minimum] if self.spec.minimum != "1.2" else None,
             contextForServerName=self.for_name,
@@ -199,7 +201,9 @@ class ServerContexts:
         context.set_verify(flags)
 
     def for_name(self, name: bytes | None) -> SSL.Context | None:
-        """The context for the `name` that a client asks for; `None`: the first. OpenSSL asks for it."""
+        """
+        Return the context for the host `name` that a client asks for; `None` stands for the first. OpenSSL calls it.
+        """
         wanted = comparable((name or b"").decode("ascii", "replace"))
         found = self._by_name.get(wanted)
         if found is not None:
@@ -207,7 +211,7 @@ class ServerContexts:
         return next((context for pattern, context in self._by_name.items() if matches(pattern, wanted)), None)
 
     def _marks(self) -> dict[Path, tuple[int, int, int]]:
-        """Marks by which a changed file is recognised: its time, its size, and its inode."""
+        """Return marks that change when a file changes: its time, its size, and its inode."""
         spec = self.spec
         paths = [each for each in (spec.certificate, spec.key, spec.chain, spec.authorities) if each is not None]
         if spec.directory is not None:
@@ -225,10 +229,11 @@ class ServerContexts:
 
 def _choice_of(protocols: tuple[bytes, ...]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
     """
-    The function that chooses the first of our `protocols` that the client offers.
+    Return a function that chooses the first of our `protocols` that the client offers.
 
-    If there is none, it raises, because OpenSSL then sends the alert ``no_application_protocol`` (RFC 7301, section
-    3.2). Twisted's own function returns the empty name, which OpenSSL reports to the client as an internal error.
+    If the client offers none of them, the function raises, so that OpenSSL sends the alert ``no_application_protocol``
+    (RFC 7301, section 3.2). Twisted's own function returns the empty name, which OpenSSL reports to the client as an
+    internal error.
     """
 
     def choose(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
@@ -241,11 +246,11 @@ def _choice_of(protocols: tuple[bytes, ...]) -> Callable[[SSL.Connection, list[b
 
 
 class TLSServerFactory(TLSMemoryBIOFactory):
-    """Wraps a server's factory in TLS, and checks the files every `watch` seconds (0: never) while it listens."""
+    """Wraps a server's factory in TLS. While it listens, it checks the files every `watch` seconds (0: never)."""
 
     noisy = False
-    # Twisted's own choice holds small writes back for a turn, and loses them where the peer closes in it. Ours are
-    # gathered already.
+    # Twisted's own class holds small writes back for a turn, and loses them if the peer closes meanwhile. Our writes
+    # are gathered already.
     protocol = ServerTLS
 
     def __init__(self, contexts: ServerContexts, factory: Any, clock: IReactorTime, watch: float) -> None:
@@ -255,13 +260,13 @@ class TLSServerFactory(TLSMemoryBIOFactory):
         self._watching.clock = clock
 
     def startFactory(self) -> None:
-        """Listening has begun. Twisted calls it."""
+        """Begin to check the files when listening begins. Twisted calls it."""
         super().startFactory()
         if self._watch:
             self._watching.start(self._watch, now=False)
 
     def stopFactory(self) -> None:
-        """Listening has ended. Twisted calls it."""
+        """Stop checking the files when listening ends. Twisted calls it."""
         if self._watching.running:
             self._watching.stop()
         super().stopFactory()
@@ -278,19 +283,19 @@ class TLSServerEndpoint:
         self._watch = watch
 
     def listen(self, factory: Any) -> Any:
-        """As for every endpoint."""
+        """Listen with `factory` over TLS. Returns the Deferred of the endpoint below."""
         return self.endpoint.listen(self.wrapped(factory))
 
     def wrapped(self, factory: Any) -> TLSServerFactory:
-        """`factory`, behind TLS."""
+        """Return `factory` wrapped in TLS."""
         self.contexts.log_troubles()
         return TLSServerFactory(self.contexts, factory, self._clock, self._watch)
 
     @property
     def troubles(self) -> list[str]:
-        """Errors of files that it does without; see `ServerContexts`."""
+        """A line for each invalid file that is not used; see `ServerContexts`."""
         return self.contexts.troubles
 
     def reload(self) -> bool:
-        """Reload certificates and keys; see `ServerContexts.reload`."""
+        """Reload certificates and keys. See `ServerContexts.reload`."""
         return self.contexts.reload()

@@ -1,4 +1,4 @@
-"""From the values of an endpoint string to an endpoint with TLS."""
+"""Makes endpoints with TLS from the values of an endpoint string."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from tcpapp.transport.tls.contexts import ServerContexts, ServerSpec, TLSServerE
 __all__ = ["TLSClientEndpoint", "tls_client", "tls_server"]
 
 WATCH = "60"
-"""Seconds between two checks of the certificate files: our choice; a renewed one is in use within a minute."""
+"""Seconds between two checks of the certificate files. Our choice: a renewed file is in use within a minute."""
 
 
 def tls_server(endpoint: Any, values: Mapping[str, str], reactor: Any) -> TLSServerEndpoint:
     """
-    TLS on `endpoint`, with the `values` of a server's ``tls:`` string. Raises `InvalidAddress` for an invalid one.
+    Return an endpoint with TLS on `endpoint`, from the `values` of a server's ``tls:`` string. Raises `InvalidAddress`,
+    the caller's fault, for an invalid value or file.
 
     The files are read, and their errors are reported, before any client connects.
     """
@@ -46,7 +47,10 @@ def tls_server(endpoint: Any, values: Mapping[str, str], reactor: Any) -> TLSSer
 
 
 def tls_client(endpoint: Any, values: Mapping[str, str]) -> TLSClientEndpoint:
-    """TLS through `endpoint`, with the `values` of a client's ``tls:`` string. Raises `InvalidAddress`."""
+    """
+    Return an endpoint with TLS through `endpoint`, from the `values` of a client's ``tls:`` string. Raises
+    `InvalidAddress`, the caller's fault, for an invalid value or file.
+    """
     if "privateKey" in values and "certificate" not in values:
         raise InvalidAddress("a privateKey= goes with a certificate=")
     options = client_options(
@@ -69,11 +73,11 @@ class TLSClientEndpoint:
         self._options = options
 
     def connect(self, factory: Any) -> Any:
-        """As for every endpoint."""
+        """Connect with `factory` over TLS. Returns the Deferred of the endpoint below."""
         return wrapClientTLS(self._options, self._endpoint).connect(factory)
 
     def below(self, change: Callable[[Any], Any]) -> TLSClientEndpoint:
-        """The same endpoint, with the endpoint below TLS changed by `change`."""
+        """Return a copy with another endpoint below TLS: `change` gets the present one and returns the new one."""
         return TLSClientEndpoint(change(self._endpoint), self._options)
 
 

@@ -1,4 +1,4 @@
-"""Certificates and private keys in PEM files: read, and checked, before any peer sees them."""
+"""Reading certificates and private keys from PEM files, and checking them before any peer gets them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = [
 ]
 
 LONGEST_FILE = 1024 * 1024
-"""Longest PEM file in bytes: our choice; the certificates that all browsers trust fit into a quarter of it."""
+"""The most bytes of a PEM file. Our choice: all the authorities that browsers trust fit into a quarter of it."""
 
 CERTIFICATE, KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"
-"""Marks of a file with a certificate, or with a private key of any kind (RFC 7468)."""
+"""Texts by which a file with a certificate, or with a private key of any kind, is recognised (RFC 7468)."""
 
 
 @dataclass(frozen=True)
 class Identity:
     """
-    A certificate, its private key, the certificates that lead to its authority, and its names.
+    A certificate with its private key, the chain of certificates to its authority, and its names.
 
     `file` is the file that the certificate was read from.
     """
@@ -50,9 +50,7 @@ class Identity:
 
 @dataclass
 class Directory:
-    """
-    The content of a directory of PEM files: the `identities`, and a line for each of the `troubles` with its files.
-    """
+    """The content of a directory of PEM files: the `identities`, and in `troubles` a line for each error."""
 
     identities: list[Identity] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -61,7 +59,8 @@ class Directory:
 @contextmanager
 def named(what: object) -> Iterator[None]:
     """
-    Turn any error inside into `InvalidAddress`, in one line that begins with `what`, such as the file's path.
+    Turn any error raised inside into an `InvalidAddress` of one line, which begins with `what`, such as the file's
+    path.
 
     cryptography and OpenSSL raise errors of many kinds for an invalid file, and add more with each release.
     """
@@ -74,7 +73,7 @@ def named(what: object) -> Iterator[None]:
 
 
 def _in_words(error: Exception) -> str:
-    """An error in one line. OpenSSL's errors are a list of (library, function, reason)."""
+    """Return an error as one line. OpenSSL's errors are a list of (library, function, reason)."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     told = error.args[0] if error.args else None
@@ -85,10 +84,11 @@ def _in_words(error: Exception) -> str:
 
 def read_identity(certificate: Path, key: Path | None = None, chain: Path | None = None) -> Identity:
     """
-    The content of these PEM files. Without a `key`, the first file holds it, too, and can hold the `chain`.
+    Read these PEM files. Without a `key`, the file of the certificate must hold the private key, too. It can also hold
+    the `chain`.
 
-    Raises `InvalidAddress` if a file cannot be read or has no such content, if the key belongs to another certificate,
-    and if the certificate is not valid now.
+    Raises `InvalidAddress` if a file cannot be read or lacks the content, if the key belongs to another certificate, or
+    if the certificate is not valid now.
     """
     first, *others = certificates_in(certificate)
     if chain is not None:
@@ -104,10 +104,10 @@ def read_identity(certificate: Path, key: Path | None = None, chain: Path | None
 
 def read_directory(path: Path) -> Directory:
     """
-    The content of the PEM files (``*.pem``) of a directory, in the order of their names: a certificate for each key.
+    Read the PEM files (``*.pem``) of a directory, in the order of their names: a certificate for each key.
 
-    A key can be in its certificate's file, or in one of its own. The certificates that lead to an authority are in the
-    certificate's file. An error of one file is among the `troubles`, and keeps no other from being read.
+    A key can be in its certificate's file, or in a file of its own. The chain of a certificate is in the certificate's
+    file. The error of a file is one of the `troubles`; all other files are still read.
     """
     found = Directory()
     certificates: list[tuple[Path, list[x509.Certificate]]] = []
@@ -135,7 +135,9 @@ def read_directory(path: Path) -> Directory:
 def _identities(
     file: Path, held: list[x509.Certificate], keys: list[tuple[Path, Any]], unused: dict[Path, Any]
 ) -> Iterator[Identity]:
-    """An identity for each certificate in `file` whose key is among `keys`; used keys are removed from `unused`."""
+    """
+    Yield an identity for each certificate in `file` whose key is among `keys`. Used keys are removed from `unused`.
+    """
     for first in held:
         public = first.public_key()
         at, key = next(((at, key) for at, key in keys if key.public_key() == public), (None, None))
@@ -147,7 +149,10 @@ def _identities(
 
 
 def pem_files(path: Path) -> list[Path]:
-    """The PEM files (``*.pem``) of a directory, in the order of their names; none if it cannot be read."""
+    """
+    Return the paths of the PEM files (``*.pem``) of a directory, in the order of their names; none if it cannot be
+    read.
+    """
     try:
         return sorted(path.glob("*.pem"))
     except OSError:
@@ -155,13 +160,14 @@ def pem_files(path: Path) -> list[Path]:
 
 
 def certificates_in(path: Path) -> list[x509.Certificate]:
-    """All certificates in a PEM file, at least one. Raises `InvalidAddress`."""
+    """Return all certificates in a PEM file. Raises `InvalidAddress` if there is none."""
     return _certificates(path, _read(path))
 
 
 def roots_in(path: Path) -> list[x509.Certificate]:
     """
-    The authorities in a PEM file, or in the files ``*.pem`` of a directory, at least one. Raises `InvalidAddress`.
+    Return the authorities in a PEM file, or in the files ``*.pem`` of a directory. Raises `InvalidAddress` if there is
+    none.
     """
     if not path.is_dir():
         return certificates_in(path)

@@ -1,8 +1,8 @@
 """
-The names of a certificate, in the form for comparisons.
+The names of a certificate, in one form for comparisons.
 
-Host names are compared in the form of `tcpapp.transport.hostnames.comparable`. Other kinds of names than host names and
-IP addresses are left out. No certificate makes this raise.
+Host names are compared in the form of `tcpapp.transport.hostnames.comparable`. Names that are neither host names nor IP
+addresses are left out. These functions raise for no certificate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HOST, ADDRESS = 0x82, 0x87
 
 def names_of(certificate: x509.Certificate) -> list[str]:
     """
-    The host names and addresses of a certificate (RFC 6125: its common name only if it lists no names).
+    Return the host names and addresses of a certificate. Its common name counts only if it lists no names (RFC 6125).
 
     Other kinds of names are left out, and so are impossible names.
     """
@@ -37,7 +37,7 @@ def names_of(certificate: x509.Certificate) -> list[str]:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         listed = [common_name(certificate)]
-    except Exception:  # noqa: BLE001 - a name, or another extension, that cryptography does not accept
+    except Exception:  # noqa: BLE001 - cryptography does not accept a name, or another extension
         listed = list(_listed(certificate))
     else:
         listed = [str(each.value) for each in found if isinstance(each, (x509.DNSName, x509.IPAddress))]
@@ -45,16 +45,18 @@ def names_of(certificate: x509.Certificate) -> list[str]:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """The common name of the certificate's subject; the empty text if it has none, or an unreadable one."""
+    """Return the common name of the certificate's subject; the empty text if it has none, or an unreadable one."""
     try:
         found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except Exception:  # noqa: BLE001 - whatever cryptography raises for a subject that it cannot read
+    except Exception:  # noqa: BLE001 - cryptography can raise anything for an unreadable subject
         return ""
     return str(found[0].value) if found else ""
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a certificate's name matches `name`: itself, or ``*.`` for one label (RFC 6125, 6.4.3)."""
+    """
+    Return whether the `pattern` in a certificate matches `name`. ``*.`` in it matches one label (RFC 6125, 6.4.3).
+    """
     if not pattern.startswith("*."):
         return pattern == name
     label, dot, rest = name.partition(".")
@@ -65,7 +67,7 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def _listed(certificate: x509.Certificate) -> Iterator[str]:
-    """The host names and addresses of subjectAltName, read from the certificate's DER."""
+    """Yield the host names and addresses of subjectAltName, read from the certificate's DER."""
     for tag, value in _alternatives(certificate.tbs_certificate_bytes):
         if tag == HOST:
             yield value.decode("utf-8", "replace")
@@ -90,7 +92,7 @@ def _names_in(extensions: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The tag and the content of each element of DER in `data`; it stops at an incomplete element."""
+    """Yield the tag and the content of each DER element in `data`, up to an incomplete element."""
     at = 0
     while at + 2 <= len(data):
         tag, size, at = data[at], data[at + 1], at + 2

@@ -1,4 +1,4 @@
-"""Twisted's TLS of a server's connection, without a reference cycle at its end."""
+"""Twisted's TLS for a server's connection, without the reference cycle that it leaves at its end."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["ServerTLS"]
 
 class ServerTLS(TLSMemoryBIOProtocol):
     """
-    One connection's TLS.
+    The TLS of one connection of a server.
 
-    Twisted keeps OpenSSL's error in a variable of a frame that the error's traceback holds. So TLS would keep itself
-    and OpenSSL's 29 kB alive until Python's collector runs.
+    Twisted's class keeps OpenSSL's error in a variable of a frame that the error's traceback holds. So it would keep
+    itself and OpenSSL's 29 kB in memory until Python's garbage collector runs. This class does not.
     """
 
     may_be_quick = True
-    """Whether our reactor can replace this class by its own."""
+    """Whether our reactor can replace this class by a faster one."""
 
     def makeConnection(self, transport: Any) -> None:
         """
-        The transport is connected. Twisted calls it.
+        Prepare TLS on a connected transport. Twisted calls it.
 
-        Twisted's own method declares the transport's interfaces one by one, each in place of the previous one. It also
-        asks OpenSSL to begin the handshake, which a server cannot do before the client's first bytes. Together that
-        takes a third of the time.
+        Twisted's own method declares the interfaces of the transport in many slow steps. It also asks OpenSSL to begin
+        the handshake, which a server cannot do before the client's first bytes. Together that takes a third of the time
+        of setting up a connection.
         """
         self._tlsConnection = self.factory._creatorCallable(self)
         self._appSendBuffer: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The agreed TLS of one connection, and the identity of the peer."""
+"""The TLS session of one connection: the agreed parameters, and the identity of the peer."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Session", "session_of"]
 @dataclass(frozen=True)
 class Session:
     """
-    The TLS of a connection.
+    The agreed TLS parameters of a connection, and the identity of the peer.
 
-    - `version`, `cipher`: as OpenSSL names them: ``"TLSv1.3"``.
+    - `version`, `cipher`: with OpenSSL's names, such as ``"TLSv1.3"``.
     - `protocol`: the protocol agreed on by ALPN, or `None`.
     - `server_name`: the name that the client asked for (SNI), or `None`.
-    - `certificate`: the peer's, which a trusted authority has signed and which, for a client, names the server. It is
-      `None` if the peer has shown none, or if cryptography cannot read it.
-    - `subject`, `names`: its common name, and its host names and addresses. Names are in small letters and ASCII
-      (``xn--…``); other kinds of names are left out.
+    - `certificate`: the certificate of the peer. A trusted authority has signed it, and for a client it has the name of
+      the server. It is `None` if the peer has presented none, or if cryptography cannot read it.
+    - `subject`, `names`: the common name of the certificate, and its host names and addresses, in small letters and
+      ASCII (``xn--…``). Other kinds of names are left out.
     """
 
     version: str
@@ -36,7 +36,7 @@ class Session:
 
 
 def session_of(layer: Any) -> Session:
-    """The session of a `TLSMemoryBIOProtocol` whose handshake is done."""
+    """Return the session of a `TLSMemoryBIOProtocol` whose handshake is done."""
     connection = layer.getHandle()
     shown = _certificate_of(connection)
     agreed, asked = connection.get_alpn_proto_negotiated(), connection.get_servername()
@@ -54,6 +54,6 @@ def session_of(layer: Any) -> Session:
 def _certificate_of(connection: Any) -> x509.Certificate | None:
     try:
         shown: x509.Certificate | None = connection.get_peer_certificate(as_cryptography=True)
-    except Exception:  # noqa: BLE001 - OpenSSL trusts it, and cryptography cannot read it
+    except Exception:  # noqa: BLE001 - OpenSSL accepts it, and cryptography cannot read it
         return None
     return shown
