@@ -78,7 +78,7 @@ def _check(whole: str, kind: Kind, values: dict[str, str], folder: str) -> bool:
             raise InvalidAddress(f"{whole!r}: {key} is {value!r}; it takes {takes}, as in {kind.example}")
         if key in ADDRESSES and lacks_interface(value):
             raise InvalidAddress(
-                f"{whole!r}: {key} is {value!r}, which every interface may have; write which one: {_quoted(value)}%eth0"
+                f"{whole!r}: {key} is {value!r}, which every interface can have; write which one: {_quoted(value)}%eth0"
             )
         moved = moved or found != value
         values[key] = found

@@ -93,7 +93,7 @@ def refusal(make: Callable[[Any, Any], object], endpoint: object) -> str:
         (r"tcp:80:interface=[\:\:1]", f"interface is '[::1]'; {IP}"),
         (
             r"tcp:80:interface=fe80\:\:1",
-            r"interface is 'fe80::1', which every interface may have; write which one: fe80\:\:1%eth0",
+            r"interface is 'fe80::1', which every interface can have; write which one: fe80\:\:1%eth0",
         ),
         (r"tcp:80:interface=\:\:1%a b", f"interface is '::1%a b'; {IP}"),
         (
@@ -276,8 +276,8 @@ def test_a_file_without_read_permission_is_refused(monkeypatch: pytest.MonkeyPat
         ("tcp:localhost:7007:timeout=0", "timeout is '0'; it takes a whole number of seconds, 1 or more"),
         ("tcp:localhost:7007:timeout=1.5", "timeout is '1.5'; it takes a whole number of seconds"),
         ("tcp:localhost:7007:bindAddress=", r"bindAddress is ''; it takes an IP address (IPv6: \:\:1), as in"),
-        (r"tcp:fe80\:\:1:7007", r"host is 'fe80::1', which every interface may have; write which one: fe80\:\:1%eth0"),
-        (r"tls:localhost:7007:bindAddress=fe80\:\:1", "bindAddress is 'fe80::1', which every interface may have"),
+        (r"tcp:fe80\:\:1:7007", r"host is 'fe80::1', which every interface can have; write which one: fe80\:\:1%eth0"),
+        (r"tls:localhost:7007:bindAddress=fe80\:\:1", "bindAddress is 'fe80::1', which every interface can have"),
         ("unix:@app:lockfile=1", "an abstract socket has no lockfile"),
         ("unix::timeout=1", "path is ''; it takes a path of 1 to"),
         (
